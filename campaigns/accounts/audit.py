@@ -1,0 +1,25 @@
+"""The audit trail."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor
+from campaigns.accounts.models import AuditEntry
+
+
+def record(session: Session, actor: Actor, verb: str, subject_kind: str, subject_id: object, **detail: Any) -> None:
+    """Write down that ``actor`` did ``verb`` to a subject, in the caller's transaction."""
+    session.add(
+        AuditEntry(
+            at=clock.now(),
+            actor_kind=actor.kind.value,
+            actor_id=actor.id,
+            actor_name=actor.name,
+            verb=verb,
+            subject_kind=subject_kind,
+            subject_id=str(subject_id),
+            detail=detail,
+        )
+    )

@@ -1,0 +1,83 @@
+"""The organisation, its people, their roles, and the audit trail."""
+
+from enum import StrEnum
+
+from sqlalchemy import JSON, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Address, Base, Document, Id, Instant, Name, choice
+from campaigns.language import N_
+
+
+class Role(StrEnum):
+    """What a person may do; see :data:`campaigns.accounts.actor.PERMISSIONS`."""
+
+    OWNER = "owner"
+    COORDINATOR = "coordinator"
+    VIEWER = "viewer"
+
+    @property
+    def label(self) -> str:
+        return {self.OWNER: N_("Owner"), self.COORDINATOR: N_("Coordinator"), self.VIEWER: N_("Viewer")}[self]
+
+
+class Organisation(Base):
+    """The one organisation of this database (id 1), written by the first-run page."""
+
+    __tablename__ = "organisation"
+
+    id: Mapped[Id]
+    name: Mapped[Name]
+    language: Mapped[str] = mapped_column(String(10), default="en")
+    timezone: Mapped[str] = mapped_column(String(64), default="UTC")
+    currency: Mapped[str] = mapped_column(String(3), default="EUR")
+    sender_name: Mapped[Name]
+    sender_email: Mapped[Address]
+    postal_address: Mapped[str] = mapped_column(String(500), default="")
+    own_hosts: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """Hosts that are ours beside BASE_URL's: clicks to them carry a visit token."""
+
+
+class Person(Base):
+    """Somebody who signs in."""
+
+    __tablename__ = "people"
+
+    id: Mapped[Id]
+    email: Mapped[Address] = mapped_column(unique=True)
+    name: Mapped[Name]
+    password_hash: Mapped[str] = mapped_column(String(200))
+    role: Mapped[Role] = mapped_column(choice(Role))
+    language: Mapped[str | None] = mapped_column(String(10))
+    timezone: Mapped[str | None] = mapped_column(String(64))
+    session_epoch: Mapped[int] = mapped_column(default=0)
+    """Raised by a new password or a lock: sessions and reset links of before stop working."""
+    created_at: Mapped[Instant]
+    locked_at: Mapped[Instant | None]
+
+
+class SignInAttempts(Base):
+    """Failed sign-ins counted per address and per network within a window."""
+
+    __tablename__ = "sign_in_attempts"
+
+    key: Mapped[str] = mapped_column(String(300), primary_key=True)
+    window_start: Mapped[Instant]
+    failures: Mapped[int] = mapped_column(default=0)
+
+
+class AuditEntry(Base):
+    """Who did what that matters, append-only."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "subject_kind", "subject_id"),)
+
+    id: Mapped[Id]
+    at: Mapped[Instant] = mapped_column(index=True)
+    actor_kind: Mapped[str] = mapped_column(String(20))
+    actor_id: Mapped[int | None]
+    actor_name: Mapped[Name]
+    verb: Mapped[str] = mapped_column(String(60))
+    subject_kind: Mapped[str] = mapped_column(String(40))
+    subject_id: Mapped[str] = mapped_column(String(40))
+    detail: Mapped[Document]

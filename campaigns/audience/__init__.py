@@ -1,0 +1,1 @@
+"""Contacts, their consent, lists, suppression and imports."""

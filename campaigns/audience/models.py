@@ -1,0 +1,163 @@
+"""Contacts, lists, the consent ledger, suppression, and imports."""
+
+from enum import StrEnum
+
+from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
+from campaigns.language import N_
+
+
+class Contact(Base):
+    """A person we may address. ``email`` is normalised and unique."""
+
+    __tablename__ = "contacts"
+
+    id: Mapped[Id]
+    email: Mapped[Address] = mapped_column(unique=True)
+    first_name: Mapped[str] = mapped_column(String(100), default="")
+    last_name: Mapped[str] = mapped_column(String(100), default="")
+    language: Mapped[str | None] = mapped_column(String(10))
+    timezone: Mapped[str | None] = mapped_column(String(64))
+    attributes: Mapped[Document]
+    """Further merge fields: flat, string values, keys ``[a-z][a-z0-9_]*``."""
+    source: Mapped[str] = mapped_column(String(100), default="")
+    created_at: Mapped[Instant]
+    updated_at: Mapped[Instant]
+
+
+class ContactList(Base):
+    """A hand-picked list."""
+
+    __tablename__ = "lists"
+
+    id: Mapped[Id]
+    name: Mapped[Name] = mapped_column(unique=True)
+    created_at: Mapped[Instant]
+
+
+class ListMember(Base):
+    __tablename__ = "list_members"
+    __table_args__ = (Index(None, "contact_id"),)
+
+    list_id: Mapped[int] = mapped_column(ForeignKey("lists.id", ondelete="CASCADE"), primary_key=True)
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True)
+    added_at: Mapped[Instant]
+
+
+class ConsentPurpose(StrEnum):
+    EMAIL = "email"  # to be mailed
+    TRACKING = "tracking"  # to have opens and clicks measured
+
+
+class ConsentLevel(StrEnum):
+    """EMAIL knows none and full; TRACKING also deliverability: only the date of the last open."""
+
+    NONE = "none"
+    DELIVERABILITY = "deliverability"
+    FULL = "full"
+
+    @property
+    def label(self) -> str:
+        return {self.NONE: N_("No"), self.DELIVERABILITY: N_("Deliverability only"), self.FULL: N_("Yes")}[self]
+
+
+class ConsentEntry(Base):
+    """One line of the ledger, append-only: what somebody allowed from ``at`` on, and how we know."""
+
+    __tablename__ = "consent"
+    __table_args__ = (Index(None, "contact_id", "purpose", "at", "id"),)
+
+    id: Mapped[Id]
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
+    purpose: Mapped[ConsentPurpose] = mapped_column(choice(ConsentPurpose))
+    level: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel))
+    at: Mapped[Instant]
+    source: Mapped[str] = mapped_column(String(200))
+    wording: Mapped[str] = mapped_column(Text, default="")
+    evidence: Mapped[Document]
+    recorded_by: Mapped[Name]
+
+
+class SuppressionReason(StrEnum):
+    UNSUBSCRIBED = "unsubscribed"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    MANUAL = "manual"
+    ERASED = "erased"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.UNSUBSCRIBED: N_("Unsubscribed"),
+            self.BOUNCED: N_("Address bounced"),
+            self.COMPLAINED: N_("Complained"),
+            self.MANUAL: N_("Put here by hand"),
+            self.ERASED: N_("Erased"),
+        }[self]
+
+
+class Suppression(Base):
+    """An address that is never mailed, and why. An erased person leaves only the keyed hash."""
+
+    __tablename__ = "suppressions"
+
+    id: Mapped[Id]
+    address: Mapped[Address | None] = mapped_column(unique=True)
+    address_hash: Mapped[str] = mapped_column(String(32), unique=True)
+    reason: Mapped[SuppressionReason] = mapped_column(choice(SuppressionReason))
+    detail: Mapped[str] = mapped_column(String(500), default="")
+    at: Mapped[Instant]
+
+
+class ImportState(StrEnum):
+    UPLOADED = "uploaded"  # waits for its column mapping
+    CHECKING = "checking"  # dry run asked for or under way
+    CHECKED = "checked"
+    RUNNING = "running"  # asked for or under way
+    DONE = "done"
+    FAILED = "failed"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.UPLOADED: N_("Uploaded"),
+            self.CHECKING: N_("Checking"),
+            self.CHECKED: N_("Checked"),
+            self.RUNNING: N_("Running"),
+            self.DONE: N_("Done"),
+            self.FAILED: N_("Failed"),
+        }[self]
+
+
+class ContactImport(Base):
+    """One uploaded CSV file on its way into contacts. The worker's tick finds CHECKING and RUNNING rows."""
+
+    __tablename__ = "imports"
+
+    id: Mapped[Id]
+    filename: Mapped[Name]
+    content_key: Mapped[str] = mapped_column(String(64))
+    """Name of the uploaded file under ``var/imports/``."""
+    state: Mapped[ImportState] = mapped_column(choice(ImportState), default=ImportState.UPLOADED)
+    encoding: Mapped[str] = mapped_column(String(20), default="")
+    delimiter: Mapped[str] = mapped_column(String(1), default=",")
+    has_header: Mapped[bool] = mapped_column(default=True)
+    mapping: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """One target per column: '' to leave it out, a contact's column, or ``attributes.<key>``."""
+    list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
+    email_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
+    tracking_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
+    consent_wording: Mapped[str] = mapped_column(Text, default="")
+    rows_total: Mapped[int] = mapped_column(default=0)
+    rows_read: Mapped[int] = mapped_column(default=0)
+    created: Mapped[int] = mapped_column(default=0)
+    updated: Mapped[int] = mapped_column(default=0)
+    unchanged: Mapped[int] = mapped_column(default=0)
+    rejected: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str] = mapped_column(Text, default="")
+    claimed_at: Mapped[Instant | None]
+    created_by: Mapped[int | None] = mapped_column(BigId, ForeignKey("people.id", ondelete="SET NULL"))
+    created_at: Mapped[Instant]
+    finished_at: Mapped[Instant | None]

@@ -1,0 +1,1 @@
+"""Forms and landing pages: what strangers send us."""

@@ -1,0 +1,52 @@
+"""Forms on hosted landing pages, and what people submit through them."""
+
+from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Base, BigId, Document, Id, Instant, Name, Words
+
+
+class Form(Base):
+    """The landing page of one activity, at ``/f/<slug>`` and embeddable."""
+
+    __tablename__ = "forms"
+
+    id: Mapped[Id]
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), unique=True)
+    slug: Mapped[str] = mapped_column(String(80), unique=True)
+    language: Mapped[str] = mapped_column(String(10), default="en")
+    title: Mapped[Name]
+    intro: Mapped[Words]
+    button: Mapped[str] = mapped_column(String(80))
+    thanks: Mapped[Words]
+    fields: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)
+    """Beside e-mail: ``{"name": "first_name"|"last_name"|"attributes.<key>", "label", "required"}``."""
+    consent_wording: Mapped[str] = mapped_column(Text, default="")
+    """The sentence beside the check box that allows mail; empty: no box."""
+    list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
+    notify_owner: Mapped[bool] = mapped_column(default=False)
+    """Whether the activity's owner gets a mail for each new lead."""
+    open: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[Instant]
+
+
+class Submission(Base):
+    """One form sent. Tracking's tick turns it into a conversion."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (Index(None, "activity_id", "at"),)
+
+    id: Mapped[Id]
+    external_id: Mapped[str] = mapped_column(String(64), unique=True)
+    """Made with the page, so that a repeated POST is the same submission."""
+    form_id: Mapped[int] = mapped_column(ForeignKey("forms.id"))
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"))
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
+    lead_id: Mapped[int] = mapped_column(ForeignKey("leads.id", ondelete="CASCADE"))
+    new_lead: Mapped[bool]
+    at: Mapped[Instant]
+    answers: Mapped[Document]
+    send_id: Mapped[int | None] = mapped_column(BigId)
+    """The send whose link brought the visitor here, from the visit token."""

@@ -1,0 +1,147 @@
+"""Settings from the environment, frozen, read once.
+
+Without any environment the whole house lives in ``var/``: SQLite, an embedded broker on a
+unix socket, a mail catcher, and a secret made at the first start.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# A unix socket's path is limited to 107 bytes on Linux and 103 on macOS (sun_path in unix(7)).
+_SOCKET_PATH_LIMIT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a process may be told from outside. Instants of waiting are in seconds."""
+
+    var: Path
+    database_url: str
+    redis_url: str
+    base_url: str
+    tracking_url: str
+    smtp_url: str
+    catcher: bool
+    """True when mail goes to the built-in catcher because no ``SMTP_URL`` was given."""
+    secret_keys: tuple[tuple[int, bytes], ...]
+    """(key id 0–255, secret); the last one signs, all of them verify."""
+    time_scale: float = 1.0
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @property
+    def embedded_broker(self) -> bool:
+        return self.redis_url.startswith("redis+socket://")
+
+    @property
+    def broker_socket(self) -> Path:
+        return Path(urlsplit(self.redis_url).path)
+
+    @property
+    def spool(self) -> Path:
+        return self.var / "spool"
+
+    @property
+    def secure(self) -> bool:
+        """Whether people reach us by HTTPS, so that cookies may insist on it."""
+        return self.base_url.startswith("https://")
+
+
+def read(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; makes ``var/`` and its secret when they are missing.
+
+    Raises ValueError, naming the variable, for a value that makes no sense.
+    """
+    var = Path(environ.get("KAMPANIA_VAR", "var")).resolve()
+    var.mkdir(mode=0o700, parents=True, exist_ok=True)
+    base_url = environ.get("BASE_URL", "http://127.0.0.1:8000").rstrip("/")
+    smtp_url = environ.get("SMTP_URL", "")
+    return Settings(
+        var=var,
+        database_url=environ.get("DATABASE_URL") or f"sqlite:///{var / 'kampania.db'}",
+        redis_url=environ.get("REDIS_URL") or f"redis+socket://{_socket_path(var)}",
+        base_url=base_url,
+        tracking_url=environ.get("TRACKING_URL", base_url).rstrip("/"),
+        smtp_url=smtp_url or "smtp://127.0.0.1:2525",
+        catcher=not smtp_url,
+        secret_keys=_secret_keys(environ.get("SECRET_KEYS", ""), var),
+        time_scale=_positive("TIME_SCALE", environ.get("TIME_SCALE", "1")),
+        trusted_proxies=tuple(
+            ip_network(part.strip()) for part in environ.get("TRUSTED_PROXIES", "").split(",") if part.strip()
+        ),
+    )
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e6:
+        raise ValueError(f"{name} must be a number above 0, not {text!r}")
+    return value
+
+
+def _socket_path(var: Path) -> Path:
+    path = var / "broker.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+        return path
+    name = hashlib.blake2b(os.fsencode(var), digest_size=6).hexdigest()
+    return Path(tempfile.gettempdir()) / f"kampania-{os.getuid()}-{name}" / "broker.sock"
+
+
+def _secret_keys(text: str, var: Path) -> tuple[tuple[int, bytes], ...]:
+    """``SECRET_KEYS="1:<base64>,2:<base64>"``, else those kept in ``var/secret.json``."""
+    if text:
+        try:
+            keys = [
+                (int(kid), base64.b64decode(secret, validate=True))
+                for kid, _, secret in (part.strip().partition(":") for part in text.split(","))
+            ]
+        except ValueError as error:
+            raise ValueError("SECRET_KEYS must look like 1:<base64>,2:<base64>") from error
+    else:
+        keys = [(kid, base64.b64decode(secret)) for kid, secret in json.loads(_kept(var))]
+    if any(not 0 <= kid <= 255 or len(secret) < 32 for kid, secret in keys):
+        raise ValueError("SECRET_KEYS: ids are 0–255 and secrets at least 32 bytes")
+    return tuple(keys)
+
+
+def _kept(var: Path) -> str:
+    path = var / "secret.json"
+    if not path.exists():
+        fresh = json.dumps([[1, base64.b64encode(secrets.token_bytes(32)).decode()]])
+        draft = var / f"secret.json.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_text(fresh)
+        try:
+            os.link(draft, path)  # Two processes starting at once must end up with one secret.
+        except FileExistsError:
+            pass
+        draft.unlink()
+    return path.read_text()
+
+
+_installed: Settings | None = None
+
+
+def settings() -> Settings:
+    """The settings of this process, read at the first call."""
+    global _installed
+    if _installed is None:
+        _installed = read()
+    return _installed
+
+
+def install(replacement: Settings | None) -> None:
+    """Put other settings in place (doors and tests); None reads the environment again."""
+    global _installed
+    _installed = replacement

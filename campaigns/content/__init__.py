@@ -1,0 +1,1 @@
+"""Messages in MJML, compiled once and merged per recipient."""

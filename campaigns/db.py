@@ -1,0 +1,212 @@
+"""Engine, sessions, the declarative base, and column types that mean the same on both databases."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Enum,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Text,
+    create_engine,
+    event,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from campaigns import config
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(at: datetime) -> int:
+    """Microseconds since 1970 UTC: how SQLite keeps an instant. Exact, unlike ``timestamp()``."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def from_micros(value: int) -> datetime:
+    return _EPOCH + value * _MICROSECOND
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware instant in UTC: ``timestamptz`` on PostgreSQL, integer microseconds on SQLite.
+
+    Integers keep SQLite's rows and indexes a third of the size of its date strings.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(BigInteger())
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}: instants are aware")
+        return to_micros(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return from_micros(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Cents(TypeDecorator[Decimal]):
+    """An amount of money with two decimals; integer cents on SQLite, which has no exact decimals."""
+
+    impl = Numeric(14, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(14, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return int((Decimal(value) * 100).to_integral_value())
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        if value is None:
+            return None
+        return Decimal(value) / 100 if dialect.name == "sqlite" else Decimal(value)
+
+
+# SQLite gives an alias of its rowid, and with it automatic numbers, to INTEGER PRIMARY KEY only.
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+
+Id = Annotated[int, mapped_column(BigId, primary_key=True)]
+Name = Annotated[str, mapped_column(String(200))]
+Address = Annotated[str, mapped_column(String(254))]  # RFC 5321, 4.5.3.1.3, as erratum 1690 counts
+Url = Annotated[str, mapped_column(String(2000))]
+Words = Annotated[str, mapped_column(Text, default="")]
+Instant = Annotated[datetime, mapped_column(UtcDateTime)]
+Money = Annotated[Decimal, mapped_column(Cents)]
+Document = Annotated[dict[str, Any], mapped_column(JSON, default=dict)]
+
+
+def choice(kind: type[StrEnum]) -> Enum:
+    """A StrEnum kept as its value in VARCHAR(20): new states need no migration."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=20,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    """Base of all tables. The naming convention lets migrations name what they drop."""
+
+    type_annotation_map = {int: BigId}  # so that a foreign key has the type of its target
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for SQLite or PostgreSQL with the manners that both need.
+
+    SQLite: WAL, foreign keys, 10 s of patience, and transactions that we begin ourselves,
+    since the driver's own let a savepoint's row outlive the outer rollback. A transaction begins
+    IMMEDIATE (it takes the writer's place at once, and never fails half-way with "database is
+    locked") unless the connection's execution option ``read_only`` is set.
+    """
+    if make_url(url).get_backend_name() == "sqlite":
+        engine = create_engine(url, json_serializer=_compact, connect_args={"timeout": 10, "check_same_thread": False})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(
+        url,
+        json_serializer=_compact,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=10,
+        connect_args={"application_name": "kampania", "connect_timeout": 5},
+    )
+
+
+def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "busy_timeout=10000",
+        "temp_store=MEMORY",
+        "cache_size=-16000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+_engine: Engine | None = None
+
+
+def engine() -> Engine:
+    """The engine of this process, made at the first call."""
+    global _engine
+    if _engine is None:
+        _engine = make_engine(config.settings().database_url)
+    return _engine
+
+
+def install(replacement: Engine | None) -> None:
+    """Put another engine in place (tests, a forked child); None makes one anew when asked."""
+    global _engine
+    _engine = replacement
+
+
+def new_session(*, read_only: bool = False) -> Session:
+    """A session on this process's engine. ``read_only`` ones don't wait for SQLite's writer."""
+    bind = engine().execution_options(read_only=True) if read_only else engine()
+    return Session(bind, expire_on_commit=False, autoflush=True)
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """A writing transaction of our own: commits at the end of the block, rolls back on any error."""
+    with new_session() as session, session.begin():
+        yield session
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A session for questions only; what it would change is rolled back."""
+    with new_session(read_only=True) as session:
+        yield session

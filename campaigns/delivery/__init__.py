@@ -1,0 +1,1 @@
+"""From a launched activity to an accounted send."""

@@ -1,0 +1,91 @@
+"""Sends: one row per recipient with an explicit state."""
+
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Address, Base, BigId, Instant, choice
+from campaigns.language import N_
+
+
+class SendState(StrEnum):
+    """Their counts always add up to the audience. DESIGN, *Send states*."""
+
+    QUEUED = "queued"
+    SENDING = "sending"  # claimed; committed before any byte leaves
+    SENT = "sent"  # the relay said 250
+    DEFERRED = "deferred"  # the relay or the network said later; due again at due_at
+    BOUNCED = "bounced"  # the recipient's side said never
+    FAILED = "failed"  # our side: cannot be composed, expired
+    HELD = "held"  # by the operator or a breaker
+    SKIPPED = "skipped"  # left out, with a reason
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"  # the last dot left and no answer came; never resent by itself
+
+    @property
+    def label(self) -> str:
+        return {
+            self.QUEUED: N_("Queued"),
+            self.SENDING: N_("Sending"),
+            self.SENT: N_("Sent"),
+            self.DEFERRED: N_("Deferred"),
+            self.BOUNCED: N_("Bounced"),
+            self.FAILED: N_("Failed"),
+            self.HELD: N_("Held"),
+            self.SKIPPED: N_("Skipped"),
+            self.CANCELLED: N_("Cancelled"),
+            self.UNKNOWN: N_("Unknown"),
+        }[self]
+
+
+class SkipReason(StrEnum):
+    """Why somebody of the audience is not mailed."""
+
+    SUPPRESSED = "suppressed"
+    NO_CONSENT = "no_consent"
+
+    @property
+    def label(self) -> str:
+        return {self.SUPPRESSED: N_("Suppressed"), self.NO_CONSENT: N_("No consent to mail")}[self]
+
+
+class Send(Base):
+    """One message to one recipient. ``id = activity_id << 32 | seq``, a string in JSON."""
+
+    __tablename__ = "sends"
+    __table_args__ = (
+        UniqueConstraint("activity_id", "recipient_key", "occasion"),
+        Index(None, "activity_id", "state", "due_at"),
+        Index(None, "contact_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"))
+    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"))
+    address: Mapped[Address]
+    recipient_key: Mapped[str] = mapped_column(String(260))
+    """``c:<contact id>`` or ``a:<address>``."""
+    occasion: Mapped[str] = mapped_column(String(80), default="")
+    """'' for a launch; an idempotency key for a test mail or a system mail."""
+    version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
+    outbox_id: Mapped[int | None] = mapped_column(ForeignKey("outbox.id"))
+    """Set instead of ``version_id`` for system mail."""
+    state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
+    reason: Mapped[str] = mapped_column(String(20), default="")
+    """SkipReason of a skipped send."""
+    trackable: Mapped[bool] = mapped_column(default=False)
+    """Whether tracking consent was full when composed, so that the mail carried personal links."""
+    due_at: Mapped[Instant | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    claimed_by: Mapped[str | None] = mapped_column(String(80))
+    lease_until: Mapped[Instant | None] = mapped_column(index=True)
+    reply: Mapped[str] = mapped_column(String(500), default="")
+    """The relay's last answer, code first."""
+    # Milestones; engagement ones are human only
+    sent_at: Mapped[Instant | None]
+    bounced_at: Mapped[Instant | None]
+    first_opened_at: Mapped[Instant | None]
+    last_opened_at: Mapped[Instant | None]
+    clicked_at: Mapped[Instant | None]
+    unsubscribed_at: Mapped[Instant | None]

@@ -1,0 +1,1 @@
+"""A sample company, a simulated audience, and a mail catcher."""

@@ -1,0 +1,1 @@
+"""A contact's recorded interest: stage, source and owner."""

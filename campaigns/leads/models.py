@@ -1,0 +1,60 @@
+"""A contact's recorded interest."""
+
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Base, Id, Instant, Words, choice
+from campaigns.language import N_
+
+
+class LeadStage(StrEnum):
+    NEW = "new"
+    WORKING = "working"
+    QUALIFIED = "qualified"
+    CUSTOMER = "customer"
+    LOST = "lost"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.NEW: N_("New"),
+            self.WORKING: N_("In work"),
+            self.QUALIFIED: N_("Qualified"),
+            self.CUSTOMER: N_("Customer"),
+            self.LOST: N_("Not good"),
+        }[self]
+
+    @property
+    def closed(self) -> bool:
+        return self in (LeadStage.CUSTOMER, LeadStage.LOST)
+
+
+class Lead(Base):
+    """One open lead per contact and campaign; a repeated submission is an event, not a second lead."""
+
+    __tablename__ = "leads"
+    __table_args__ = (
+        Index(
+            "uq_leads_open",
+            "contact_id",
+            "campaign_id",
+            unique=True,
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+        Index(None, "campaign_id", "created_at"),
+    )
+
+    id: Mapped[Id]
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
+    stage: Mapped[LeadStage] = mapped_column(choice(LeadStage), default=LeadStage.NEW)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    source: Mapped[str] = mapped_column(String(20))
+    """The channel of the activity that brought it."""
+    notes: Mapped[Words]
+    created_at: Mapped[Instant]
+    closed_at: Mapped[Instant | None]

@@ -1,0 +1,1 @@
+"""Campaigns and the activities that they group."""

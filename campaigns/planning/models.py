@@ -1,0 +1,181 @@
+"""Campaigns, the activities that they group, and the preflight that a launch asks for."""
+
+from datetime import date
+from enum import StrEnum
+
+from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from campaigns.db import Base, BigId, Id, Instant, Money, Name, Words, choice
+from campaigns.language import N_
+
+
+class Objective(StrEnum):
+    """What a campaign is for."""
+
+    AWARENESS = "awareness"
+    LEADS = "leads"
+    SALES = "sales"
+    LAUNCH = "launch"
+    LOYALTY = "loyalty"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.AWARENESS: N_("Brand awareness"),
+            self.LEADS: N_("Lead generation"),
+            self.SALES: N_("Sales"),
+            self.LAUNCH: N_("Product launch"),
+            self.LOYALTY: N_("Customer loyalty"),
+        }[self]
+
+
+class CampaignStatus(StrEnum):
+    PLANNED = "planned"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.PLANNED: N_("Planned"),
+            self.ACTIVE: N_("Active"),
+            self.PAUSED: N_("Paused"),
+            self.FINISHED: N_("Finished"),
+            self.CANCELLED: N_("Cancelled"),
+        }[self]
+
+
+class ActivityStatus(StrEnum):
+    DRAFT = "draft"
+    REVIEW = "review"
+    APPROVED = "approved"
+    SCHEDULED = "scheduled"
+    LIVE = "live"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.DRAFT: N_("Draft"),
+            self.REVIEW: N_("In review"),
+            self.APPROVED: N_("Approved"),
+            self.SCHEDULED: N_("Scheduled"),
+            self.LIVE: N_("Live"),
+            self.PAUSED: N_("Paused"),
+            self.FINISHED: N_("Finished"),
+            self.CANCELLED: N_("Cancelled"),
+        }[self]
+
+
+class Channel(StrEnum):
+    EMAIL = "email"
+    SOCIAL = "social"
+    SEARCH = "search"
+    ADS = "ads"
+    CONTENT = "content"
+    VIDEO = "video"
+    WEB = "web"
+    EVENT = "event"
+    SMS = "sms"
+    PUSH = "push"
+    OTHER = "other"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.EMAIL: N_("E-mail"),
+            self.SOCIAL: N_("Social media"),
+            self.SEARCH: N_("Search"),
+            self.ADS: N_("Ads"),
+            self.CONTENT: N_("Content"),
+            self.VIDEO: N_("Video"),
+            self.WEB: N_("Website"),
+            self.EVENT: N_("Event"),
+            self.SMS: N_("SMS"),
+            self.PUSH: N_("Push"),
+            self.OTHER: N_("Other"),
+        }[self]
+
+
+class Campaign(Base):
+    """Goal, budget and period of many activities; not one mailing."""
+
+    __tablename__ = "campaigns"
+
+    id: Mapped[Id]
+    name: Mapped[Name]
+    objective: Mapped[Objective] = mapped_column(choice(Objective))
+    status: Mapped[CampaignStatus] = mapped_column(choice(CampaignStatus), default=CampaignStatus.PLANNED)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    starts_on: Mapped[date | None]
+    ends_on: Mapped[date | None]
+    budget: Mapped[Money | None]
+    colour: Mapped[str] = mapped_column(String(7), default="#206bc4")
+    description: Mapped[Words]
+    built_in: Mapped[bool] = mapped_column(default=False)
+    """The house's own campaign for system and test mail; reports and lists leave it out."""
+    created_at: Mapped[Instant]
+
+    activities: Mapped[list["Activity"]] = relationship(back_populates="campaign", order_by="Activity.id")
+
+
+class Activity(Base):
+    """One planned action in one channel inside a campaign."""
+
+    __tablename__ = "activities"
+    __table_args__ = (Index(None, "status", "due_at"),)
+
+    id: Mapped[Id]
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    channel: Mapped[Channel] = mapped_column(choice(Channel))
+    title: Mapped[Name]
+    status: Mapped[ActivityStatus] = mapped_column(choice(ActivityStatus), default=ActivityStatus.DRAFT)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    starts_on: Mapped[date | None]
+    ends_on: Mapped[date | None]
+    cost: Mapped[Money | None]
+    url: Mapped[str] = mapped_column(String(2000), default="")
+    """Where the post, ad, article or video can be seen."""
+    notes: Mapped[Words]
+    built_in: Mapped[str | None] = mapped_column(String(20), unique=True)
+    """'test' or 'system' for the house's own activities."""
+    created_at: Mapped[Instant]
+
+    # E-mail only
+    message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"))
+    version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
+    """The message as frozen by the launch."""
+    list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id"))
+    everybody: Mapped[bool] = mapped_column(default=False)
+    """Whether the audience is every contact rather than one list."""
+    due_at: Mapped[Instant | None]
+    """When a scheduled launch begins; the tick finds it."""
+    launched_at: Mapped[Instant | None]
+    finished_at: Mapped[Instant | None]
+    expanded_to: Mapped[int] = mapped_column(BigId, default=0)
+    """The last contact id that expansion has passed."""
+    expanded_at: Mapped[Instant | None]
+    """When expansion was complete; the audience is frozen from then on."""
+
+    campaign: Mapped[Campaign] = relationship(back_populates="activities", lazy="joined")
+
+
+class Preflight(Base):
+    """What delivery found before a launch, bound to the hash of content and audience it looked at."""
+
+    __tablename__ = "preflights"
+
+    id: Mapped[Id]
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
+    subject_hash: Mapped[str] = mapped_column(String(64))
+    passed: Mapped[bool]
+    findings: Mapped[list[dict[str, object]]] = mapped_column(JSON)
+    """``{"level": "error"|"warning", "message", "params", "field", "line"}``, messages as msgids."""
+    audience: Mapped[dict[str, int]] = mapped_column(JSON)
+    """``{"total", "mailable", "<skip reason>": n, …}``; the reasons and mailable add up to total."""
+    created_at: Mapped[Instant]

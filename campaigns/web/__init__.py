@@ -1,0 +1,1 @@
+"""Shared manners of the pages."""

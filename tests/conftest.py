@@ -1,0 +1,103 @@
+"""Both databases for every test that asks for one.
+
+``session``: a session inside a transaction that is rolled back afterwards; for verbs.
+``database``: an engine whose commits are real, emptied afterwards; for faces, deliver, collect.
+Each runs once on SQLite and once on PostgreSQL.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import clock, config, db
+from tests import servers
+
+SECRET = b"k" * 32
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path) -> Iterator[config.Settings]:
+    """Settings that point into the test's own directory."""
+    installed = config.Settings(
+        var=tmp_path,
+        database_url="",
+        redis_url="redis+socket:///nowhere",
+        base_url="http://localhost",
+        tracking_url="http://localhost",
+        smtp_url="smtp://127.0.0.1:9",
+        catcher=False,
+        secret_keys=((1, SECRET),),
+    )
+    config.install(installed)
+    yield installed
+    config.install(None)
+    db.install(None)
+
+
+@pytest.fixture(scope="session")
+def sqlite_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = db.make_engine(f"sqlite:///{tmp_path_factory.mktemp('db') / 'test.db'}")
+    db.Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_engine() -> Iterator[Engine]:
+    with servers.postgres() as url:
+        engine = db.make_engine(url)
+        db.Base.metadata.create_all(engine)
+        yield engine
+        engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    chosen: Engine = request.getfixturevalue(f"{request.param}_engine")
+    db.install(chosen)
+    return chosen
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    with engine.connect() as connection, connection.begin() as outer:
+        with Session(connection, join_transaction_mode="create_savepoint", expire_on_commit=False) as session:
+            yield session
+        outer.rollback()
+
+
+@pytest.fixture
+def database(engine: Engine) -> Iterator[Engine]:
+    yield engine
+    with engine.begin() as connection:
+        tables = db.Base.metadata.sorted_tables
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"TRUNCATE {', '.join(t.name for t in tables)} RESTART IDENTITY CASCADE"))
+        else:
+            for table in reversed(tables):
+                connection.execute(table.delete())
+
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+class FrozenClock:
+    """A clock that moves only when told: ``clock.at = …``."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+@pytest.fixture
+def frozen() -> Iterator[FrozenClock]:
+    frozen = FrozenClock(NOON)
+    with clock.use(frozen):
+        yield frozen

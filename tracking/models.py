@@ -1,0 +1,158 @@
+"""The event log, first-seen marks, rollups, checkpoints, conversions and their credit."""
+
+from enum import IntEnum, StrEnum
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, Numeric, SmallInteger, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Base, BigId, Id, Instant, Money, Name, choice
+from campaigns.language import N_
+
+
+class Kind(IntEnum):
+    """What a hit asked for."""
+
+    OPEN = 1  # pixel loaded
+    CLICK = 2  # tracked link followed
+    VIEW = 3  # hosted landing page shown
+
+
+class Label(IntEnum):
+    """Who it was. Everything is kept; only HUMAN counts in rates."""
+
+    SETTLING = 0  # not known yet; final after the settle window
+    HUMAN = 1
+    MACHINE = 2  # prefetch by a mail client or proxy
+    SCANNER = 3  # security gateway, link checker
+    UNKNOWN = 4
+
+    @property
+    def label(self) -> str:
+        return {
+            self.SETTLING: N_("Settling"),
+            self.HUMAN: N_("Human"),
+            self.MACHINE: N_("Machine"),
+            self.SCANNER: N_("Scanner"),
+            self.UNKNOWN: N_("Unknown"),
+        }[self]
+
+
+class UserAgent(Base):
+    """Dictionary of user-agent strings, so that an event carries a number."""
+
+    __tablename__ = "user_agents"
+
+    id: Mapped[Id]
+    digest: Mapped[bytes] = mapped_column(LargeBinary(16), unique=True)
+    text: Mapped[str] = mapped_column(String(500))
+
+
+class Event(Base):
+    """A labelled, logged fact: one answered hit. Its source (spool, offset) makes it exactly once."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("spool_id", "offset"),
+        Index(None, "send_id"),
+        Index(None, "label", "at"),
+    )
+
+    id: Mapped[Id]
+    spool_id: Mapped[int] = mapped_column(SmallInteger)
+    offset: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[Instant]
+    kind: Mapped[int] = mapped_column(SmallInteger)
+    label: Mapped[int] = mapped_column(SmallInteger)
+    reasons: Mapped[int] = mapped_column(default=0)
+    """Bit set of :class:`tracking.screening.Reason`."""
+    rules: Mapped[int] = mapped_column(SmallInteger)
+    """Version of the screening rules that gave the label."""
+    activity_id: Mapped[int] = mapped_column(BigId)
+    send_id: Mapped[int | None] = mapped_column(BigInteger)
+    """NULL where consent at the time of the hit allows no person beside it."""
+    link: Mapped[int] = mapped_column(SmallInteger, default=0)
+    network: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The /24 (IPv4) or /48 (IPv6) as a number; the address itself is never stored."""
+    user_agent_id: Mapped[int]
+
+
+class FirstSeen(Base):
+    """First event of a send by kind, link (0: any) and label: what makes uniques cheap and exact."""
+
+    __tablename__ = "first_seen"
+
+    send_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    link: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    at: Mapped[Instant]
+
+
+class Rollup(Base):
+    """Counted events of 15 minutes UTC. ``link`` 0 counts all links of the kind together."""
+
+    __tablename__ = "rollups"
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    bucket: Mapped[Instant] = mapped_column(primary_key=True)
+    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    link: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    events: Mapped[int] = mapped_column(default=0)
+    uniques: Mapped[int] = mapped_column(default=0)
+    """Sends seen with this kind, link and label for the first time."""
+
+
+class Checkpoint(Base):
+    """How far a spool has been counted, moved in the transaction that counts."""
+
+    __tablename__ = "checkpoints"
+
+    id: Mapped[Id]
+    spool: Mapped[str] = mapped_column(String(32), unique=True)
+    """The spool's random name."""
+    host: Mapped[Name]
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    lost: Mapped[int] = mapped_column(default=0)
+    """Bytes skipped because they could not be read."""
+    updated_at: Mapped[Instant]
+
+
+class Conversion(Base):
+    """A goal reached."""
+
+    __tablename__ = "conversions"
+    __table_args__ = (Index(None, "campaign_id", "at"),)
+
+    id: Mapped[Id]
+    external_id: Mapped[str] = mapped_column(String(80), unique=True)
+    """``submission:<id>`` for forms."""
+    goal: Mapped[str] = mapped_column(String(40), default="lead")
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
+    lead_id: Mapped[int | None] = mapped_column(ForeignKey("leads.id", ondelete="SET NULL"))
+    value: Mapped[Money | None]
+    at: Mapped[Instant]
+
+
+class CreditModel(StrEnum):
+    FIRST_TOUCH = "first_touch"
+    LAST_TOUCH = "last_touch"
+
+    @property
+    def label(self) -> str:
+        return {self.FIRST_TOUCH: N_("First touch"), self.LAST_TOUCH: N_("Last touch")}[self]
+
+
+class Credit(Base):
+    """One share of a conversion under one model; the shares of a conversion and model add up to 1."""
+
+    __tablename__ = "credits"
+
+    conversion_id: Mapped[int] = mapped_column(ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True)
+    model: Mapped[CreditModel] = mapped_column(choice(CreditModel), primary_key=True)
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), primary_key=True, index=True)
+    share: Mapped[float] = mapped_column(Numeric(9, 8, asdecimal=False))
+    touch: Mapped[dict[str, object]] = mapped_column(JSON, default=dict)
+    """What earned it: ``{"kind", "at", "event_id"}``."""
