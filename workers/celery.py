@@ -1,0 +1,72 @@
+"""The Celery app: an engine that wakes up, never one that remembers.
+
+Rows are the queue; a message only says "look now". Losing every message loses nothing, so there
+are no results, and a tick that comes too late is dropped rather than piled up.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_process_init
+from kombu import Queue
+
+from campaigns import config, db
+from workers.schedule import SCHEDULE
+
+ROOMS = (
+    "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
+    "campaigns.planning", "campaigns.delivery", "tracking",
+)  # fmt: skip
+TASKS = ("workers.sending", "workers.imports", "workers.upkeep")
+QUEUES = ("clock", "sending", "imports")
+"""A worker started without ``-Q`` serves all of them."""
+
+# Longer than any task, so that no task is handed out twice while it still runs.
+_VISIBILITY = 900
+
+for room in ROOMS:  # Every table, so that foreign keys between rooms resolve.
+    import_module(f"{room}.models")
+
+
+def _conf() -> dict[str, Any]:
+    settings = config.settings()
+    return {
+        "broker_url": settings.redis_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": _VISIBILITY,
+            # Kombu by itself looks for lost tasks every 100 s, ten at a time.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "unacked_restore_limit": 1000,
+            # redis-py gives up after 5 s by default, which a blocking pop may well outlast.
+            "socket_timeout": None,
+            "socket_keepalive": not settings.embedded_broker,
+        },
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        "task_queues": [Queue(name) for name in QUEUES],
+        "task_default_queue": "clock",
+        "task_routes": {"workers.sending.deliver": "sending", "workers.imports.*": "imports"},
+        "enable_utc": True,
+        "timezone": "UTC",
+        "beat_schedule": SCHEDULE,
+        "beat_schedule_filename": str(settings.var / "beat"),
+        "beat_max_loop_interval": 1,
+    }
+
+
+app = Celery("kampania", include=[name for name in TASKS if find_spec(name)])
+app.add_defaults(_conf)  # Asked when first needed: importing this file reads no environment.
+
+
+@worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
+def _fresh_engine(**_: object) -> None:
+    """A forked child must not talk through its parent's connections."""
+    db.engine().dispose(close=False)
+    db.install(None)

@@ -1,0 +1,17 @@
+"""What runs when, on one screen."""
+
+from typing import Any
+
+
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    # A wake-up that waited longer than its period is worth nothing: the next one is there already.
+    return {"task": task, "schedule": seconds, "options": {"expires": max(seconds, 2.0)}}
+
+
+SCHEDULE: dict[str, dict[str, Any]] = {
+    "sends that are due": _every(1, "workers.sending.tick"),
+    "imports that wait": _every(1, "workers.imports.tick"),
+    "hits to settle": _every(1, "workers.upkeep.settle"),
+    "submissions to convert": _every(1, "workers.upkeep.convert"),
+    "journals to sweep": _every(3600, "workers.upkeep.sweep"),
+}
