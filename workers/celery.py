@@ -10,7 +10,6 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_process_init
-from kombu import Queue
 
 from campaigns import config, db
 from workers.schedule import SCHEDULE
@@ -50,7 +49,7 @@ def _conf() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
-        "task_queues": [Queue(name) for name in QUEUES],
+        "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
         "task_default_queue": "clock",
         "task_routes": {"workers.sending.deliver": "sending", "workers.imports.*": "imports"},
         "enable_utc": True,
