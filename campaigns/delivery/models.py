@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, BigId, Instant, choice
 from campaigns.language import N_
+from campaigns.outbox import OutboxMail
 
 
 class SendState(StrEnum):
@@ -69,7 +70,7 @@ class Send(Base):
     occasion: Mapped[str] = mapped_column(String(80), default="")
     """'' for a launch; an idempotency key for a test mail or a system mail."""
     version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
-    outbox_id: Mapped[int | None] = mapped_column(ForeignKey("outbox.id"))
+    outbox_id: Mapped[int | None] = mapped_column(ForeignKey(OutboxMail.id))
     """Set instead of ``version_id`` for system mail."""
     state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
     reason: Mapped[str] = mapped_column(String(20), default="")
