@@ -70,7 +70,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         redis_url=environ.get("REDIS_URL") or f"redis+socket://{_socket_path(var)}",
         base_url=base_url,
         tracking_url=environ.get("TRACKING_URL", base_url).rstrip("/"),
-        smtp_url=smtp_url or "smtp://127.0.0.1:2525",
+        smtp_url=smtp_url or f"smtp://127.0.0.1:{_port('CATCHER_PORT', environ.get('CATCHER_PORT', '2525'))}",
         catcher=not smtp_url,
         secret_keys=_secret_keys(environ.get("SECRET_KEYS", ""), var),
         time_scale=_positive("TIME_SCALE", environ.get("TIME_SCALE", "1")),
@@ -88,6 +88,12 @@ def _positive(name: str, text: str) -> float:
     if not 0 < value < 1e6:
         raise ValueError(f"{name} must be a number above 0, not {text!r}")
     return value
+
+
+def _port(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise ValueError(f"{name} must be a port number, not {text!r}")
+    return int(text)
 
 
 def _socket_path(var: Path) -> Path:

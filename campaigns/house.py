@@ -1,0 +1,240 @@
+"""The supervisor: starts the processes of one machine, watches, restarts and stops them.
+
+One loop, one thread. Each process leads a process group of its own, so that Ctrl-C reaches the
+supervisor alone, which then stops the others in an order that loses nothing: first whoever takes
+work in, last the broker. On Linux the kernel stops them should the supervisor itself be killed.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+_TICK = 0.1
+_LONGEST_PAUSE = 10.0
+_HEALTHY_AFTER = 10.0
+"""A process that lived this long and dies is restarted at once; the pause starts small again."""
+_LOG_LIMIT = 10_000_000
+_PR_SET_PDEATHSIG = 1
+
+
+class CannotStart(Exception):
+    """The house can't be started; the message says why and what to do."""
+
+
+@dataclass(slots=True)
+class Service:
+    """One process to keep alive."""
+
+    name: str
+    command: Callable[[], Sequence[str]]
+    """Asked at each start, since a start may need to tidy up first."""
+    ready: Callable[[], bool] = lambda: True
+    patience: float = 10.0
+    """Seconds between asking it to stop and killing it."""
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause: float = 0.0
+    restart_at: float = 0.0
+    starts: int = 0
+
+
+def _prctl() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)  # Loaded here: after fork is too late to look for it.
+    supervisor = os.getpid()
+
+    def die_with_supervisor() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != supervisor:  # It died between fork and prctl.
+            os._exit(1)
+
+    return die_with_supervisor
+
+
+@dataclass
+class Supervisor:
+    """Runs ``services`` (in order of starting) until a signal or until its ``story`` has ended."""
+
+    services: list[Service]
+    logs: Path
+    environment: dict[str, str]
+    say: Callable[[str], None]
+    story: Callable[[], Sequence[str]] | None = None
+    """A command to run in the foreground once everything is ready; its failure ends the house."""
+    stay: bool = True
+    """Whether to go on after the story."""
+    _stopping: int = field(default=0, init=False)
+    _story_process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _failed: int = field(default=0, init=False)
+
+    def run(self) -> int:
+        """Run until stopped; the exit code is the story's, or 0 after a signal."""
+        before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            if self._start_all():
+                self._tell_story()
+                self._watch()
+        finally:
+            self._stop_all()
+            for number, action in before.items():
+                signal.signal(number, action)
+        return self._failed
+
+    def _ask_to_stop(self, _number: int, _frame: object) -> None:
+        self._stopping += 1
+
+    def _start_all(self) -> bool:
+        for service in self.services:
+            self._start(service)
+            if service.name == "broker":  # The others would only complain without it.
+                self._await(service, 15)
+        for service in self.services:
+            self._await(service, 60)
+            if self._stopping:
+                return False
+        return True
+
+    def _await(self, service: Service, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stopping and not (self._alive(service) and service.ready()):
+            self._look_after(service)
+            if time.monotonic() > deadline:
+                raise CannotStart(f"{service.name} did not become ready; its log is {self._log(service.name)}")
+            time.sleep(_TICK / 2)
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def _open_log(self, name: str) -> IO[bytes]:
+        self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._log(name)
+        if path.exists() and path.stat().st_size > _LOG_LIMIT:
+            path.replace(path.with_suffix(".log.1"))
+        return path.open("ab")
+
+    def _spawn(self, command: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            list(command),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_prctl(),  # Safe: this process has one thread.
+            **streams,
+        )
+
+    def _start(self, service: Service) -> None:
+        service.started = time.monotonic()
+        service.starts += 1
+        with self._open_log(service.name) as log:
+            service.process = self._spawn(service.command(), stdout=log, stderr=subprocess.STDOUT)
+
+    @staticmethod
+    def _alive(service: Service) -> bool:
+        return service.process is not None and service.process.poll() is None
+
+    def _look_after(self, service: Service) -> None:
+        """Restart it when it died and its pause is over."""
+        if service.process is None:
+            if time.monotonic() >= service.restart_at:
+                self._start(service)
+            return
+        code = service.process.poll()
+        if code is None:
+            return
+        _signal_group(service.process.pid, signal.SIGKILL)  # What a killed parent left behind.
+        lived = time.monotonic() - service.started
+        service.pause = 0.2 if lived > _HEALTHY_AFTER else min(_LONGEST_PAUSE, max(0.2, service.pause * 2))
+        service.process, service.restart_at = None, time.monotonic() + service.pause
+        self.say(f"{service.name} ended with {code} after {lived:.0f} s; starting it again in {service.pause:.1f} s")
+
+    def _tell_story(self) -> None:
+        if self.story is not None:
+            self._story_process = self._spawn(self.story())
+
+    def _watch(self) -> None:
+        while not self._stopping:
+            for service in self.services:
+                self._look_after(service)
+            if self._story_process is not None and (code := self._story_process.poll()) is not None:
+                self._story_process = None
+                self._failed = code
+                if code or not self.stay:
+                    return
+            time.sleep(_TICK)
+
+    def _stop_all(self) -> None:
+        if self._story_process is not None:
+            _end(self._story_process, 3, lambda: self._stopping > 1)
+        for service in reversed(self.services):
+            if service.process is not None:
+                _end(service.process, service.patience, lambda: self._stopping > 1)
+                service.process = None
+
+
+def _end(process: subprocess.Popen[bytes], patience: float, hurry: Callable[[], bool]) -> None:
+    """Ask a process to end, insist after ``patience``, and leave nothing of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    deadline = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < deadline and not hurry():
+        time.sleep(_TICK / 2)
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies.
+        os.killpg(leader, number)
+
+
+@contextlib.contextmanager
+def only_one(var: Path) -> Iterator[None]:
+    """Hold ``var`` for this supervisor; raises CannotStart when another one has it."""
+    with (var / "house.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise CannotStart(
+                f"Kampania runs already on {var} (process {lock.read().strip() or '?'}). "
+                "Stop it first, or set KAMPANIA_VAR to another folder."
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether we could listen there just now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str, wanted: int, *, look_further: bool, option: str) -> int:
+    """``wanted`` when it is free, else the next free one; raises CannotStart when not to look further."""
+    if is_free(host, wanted):
+        return wanted
+    if look_further:
+        for port in range(wanted + 1, min(wanted + 100, 65536)):
+            if is_free(host, port):
+                return port
+    raise CannotStart(f"port {wanted} on {host} is taken by another program; choose another with {option}")

@@ -1,0 +1,1 @@
+"""The schema's history, and whether a database stands at its end."""
