@@ -2,7 +2,18 @@
 
 from enum import IntEnum, StrEnum
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, Numeric, SmallInteger, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    String,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, BigId, Id, Instant, Money, Name, choice
@@ -15,6 +26,10 @@ class Kind(IntEnum):
     OPEN = 1  # pixel loaded
     CLICK = 2  # tracked link followed
     VIEW = 3  # hosted landing page shown
+
+    @property
+    def label(self) -> str:
+        return {self.OPEN: N_("Open"), self.CLICK: N_("Click"), self.VIEW: N_("Page view")}[self]
 
 
 class Label(IntEnum):
@@ -58,7 +73,8 @@ class Event(Base):
     )
 
     id: Mapped[Id]
-    spool_id: Mapped[int] = mapped_column(SmallInteger)
+    spool_id: Mapped[int] = mapped_column(Integer)
+    """The checkpoint's id."""
     offset: Mapped[int] = mapped_column(BigInteger)
     at: Mapped[Instant]
     kind: Mapped[int] = mapped_column(SmallInteger)
@@ -68,6 +84,7 @@ class Event(Base):
     rules: Mapped[int] = mapped_column(SmallInteger)
     """Version of the screening rules that gave the label."""
     activity_id: Mapped[int] = mapped_column(BigId)
+    """The send's, or the landing page's for a VIEW."""
     send_id: Mapped[int | None] = mapped_column(BigInteger)
     """NULL where consent at the time of the hit allows no person beside it."""
     link: Mapped[int] = mapped_column(SmallInteger, default=0)
@@ -77,11 +94,17 @@ class Event(Base):
 
 
 class FirstSeen(Base):
-    """First event of a send by kind, link (0: any) and label: what makes uniques cheap and exact."""
+    """First event of a send by activity, kind, link (0: any) and label: what makes uniques cheap and exact.
+
+    A human click implies an open: the row (OPEN, 0, HUMAN) holds the earliest human open *or* click,
+    the same instant as ``Send.first_opened_at``. So a rollup's uniques of human opens are openers as
+    the open rate counts them.
+    """
 
     __tablename__ = "first_seen"
 
     send_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    activity_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     link: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
@@ -100,7 +123,7 @@ class Rollup(Base):
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     events: Mapped[int] = mapped_column(default=0)
     uniques: Mapped[int] = mapped_column(default=0)
-    """Sends seen with this kind, link and label for the first time."""
+    """Sends whose first event of this activity, kind, link and label lies in this bucket (:class:`FirstSeen`)."""
 
 
 class Checkpoint(Base):
@@ -115,6 +138,8 @@ class Checkpoint(Base):
     offset: Mapped[int] = mapped_column(BigInteger, default=0)
     lost: Mapped[int] = mapped_column(default=0)
     """Bytes skipped because they could not be read."""
+    lost_hits: Mapped[int] = mapped_column(default=0)
+    """Hits answered while the disk refused to keep them, as the writer counted."""
     updated_at: Mapped[Instant]
 
 
@@ -127,6 +152,8 @@ class Conversion(Base):
     id: Mapped[Id]
     external_id: Mapped[str] = mapped_column(String(80), unique=True)
     """``submission:<id>`` for forms."""
+    submission_id: Mapped[int | None] = mapped_column(BigId, unique=True)
+    """The submission of a form that reached it: how the tick finds where it had got to."""
     goal: Mapped[str] = mapped_column(String(40), default="lead")
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
