@@ -1,6 +1,7 @@
 """Contacts, lists, the consent ledger, suppression, and imports."""
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -150,14 +151,37 @@ class ContactImport(Base):
     email_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
     tracking_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
     consent_wording: Mapped[str] = mapped_column(Text, default="")
+    consent_source: Mapped[str] = mapped_column(String(200), default="")
+    columns: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """The header as it stands in the file; empty names when it has none."""
     rows_total: Mapped[int] = mapped_column(default=0)
     rows_read: Mapped[int] = mapped_column(default=0)
+    """How far it got, in the order of the staged rows: written in the transaction of each chunk."""
     created: Mapped[int] = mapped_column(default=0)
     updated: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     rejected: Mapped[int] = mapped_column(default=0)
+    suppressed: Mapped[int] = mapped_column(default=0)
+    """Accepted rows of people who stay suppressed."""
+    consent_kept: Mapped[int] = mapped_column(default=0)
+    """Accepted rows whose own answer stands against the file's consent statement."""
+    problems: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    """The first rejections of the dry run."""
     error: Mapped[str] = mapped_column(Text, default="")
     claimed_at: Mapped[Instant | None]
     created_by: Mapped[int | None] = mapped_column(BigId, ForeignKey("people.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     finished_at: Mapped[Instant | None]
+
+
+class ImportRejection(Base):
+    """A row of the file that was not taken over, and why. Its cells stay in the uploaded file."""
+
+    __tablename__ = "import_rejections"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
+    row_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Counted as a spreadsheet counts: the header is row 1."""
+    message: Mapped[str] = mapped_column(String(300))
+    params: Mapped[Document]
+    field: Mapped[str] = mapped_column(String(80), default="")
