@@ -25,6 +25,8 @@ _HEALTHY_AFTER = 10.0
 """A process that lived this long and dies is restarted at once; the pause starts small again."""
 _LOG_LIMIT = 10_000_000
 _PR_SET_PDEATHSIG = 1
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Where to knock when somebody listens on every address."""
 
 
 class CannotStart(Exception):
@@ -74,6 +76,8 @@ class Supervisor:
     """A command to run in the foreground once everything is ready; its failure ends the house."""
     stay: bool = True
     """Whether to go on after the story."""
+    greet: Callable[[], None] = lambda: None
+    """Called once everything is ready."""
     _stopping: int = field(default=0, init=False)
     _story_process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _failed: int = field(default=0, init=False)
@@ -83,6 +87,7 @@ class Supervisor:
         before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             if self._start_all():
+                self.greet()
                 self._tell_story()
                 self._watch()
         finally:
@@ -226,6 +231,15 @@ def is_free(host: str, port: int) -> bool:
             probe.bind((host, port))
         except OSError:
             return False
+    return True
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether somebody answers there."""
+    try:
+        socket.create_connection((LOOPBACK.get(host, host), port), timeout=1).close()
+    except OSError:
+        return False
     return True
 
 

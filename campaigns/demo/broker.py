@@ -1,7 +1,11 @@
 """The embedded broker: a real Valkey on a unix socket, so that killing a worker loses no task."""
 
+import contextlib
 import shutil
 from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
 
 from campaigns import config
 
@@ -39,3 +43,10 @@ def command(settings: config.Settings) -> tuple[str, ...]:
         "loglevel": "notice",
     }
     return (str(valkey_binary()), *(word for name, value in options.items() for word in (f"--{name}", value)))
+
+
+def answers(settings: config.Settings) -> bool:
+    """Whether the broker is up; false while it still reads its log."""
+    with contextlib.suppress(RedisError, OSError), Redis(unix_socket_path=str(settings.broker_socket)) as client:
+        return bool(client.ping())
+    return False

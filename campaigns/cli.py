@@ -1,0 +1,334 @@
+"""The ``kampania`` command.
+
+``up`` and ``demo`` run the whole house on this machine and bring the schema up to date by
+themselves. The other commands are for the grown form, one process each; they refuse to start on
+an older schema and say how to bring it up to date.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from campaigns import config
+
+if TYPE_CHECKING:
+    from campaigns.house import Service
+
+ROOT = Path(__file__).resolve().parents[1]
+LISTEN = "127.0.0.1"
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Kampania: what did this campaign bring?"""
+    try:
+        config.settings()
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+# --- one machine -----------------------------------------------------------------------------
+
+
+def _listening(command: Command) -> Command:
+    for option in (
+        click.option("--host", default=LISTEN, show_default=True, help="Address to listen on."),
+        click.option(
+            "--port", type=click.IntRange(1, 65535), help="Port of the pages.  [default: 8000, or BASE_URL's]"
+        ),
+        click.option("--expose", is_flag=True, help="Allow a --host that other machines can reach."),
+    ):
+        command = option(command)
+    return command
+
+
+def _check_host(host: str, expose: bool) -> None:
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and not expose:
+        raise click.UsageError(
+            f"{host} can be reached from other machines. Put a proxy with HTTPS in front and add --expose."
+        )
+
+
+@main.command()
+@_listening
+@click.option("--catcher-port", type=click.IntRange(1, 65535), help="Port of the mail catcher.  [default: 2525]")
+def up(host: str, port: int | None, expose: bool, catcher_port: int | None) -> None:
+    """Start everything on this machine."""
+    from campaigns.house import CannotStart
+
+    _check_host(host, expose)
+    try:
+        sys.exit(_run_house(host, port, catcher_port, look_further=False))
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@_listening
+@click.option("--catcher-port", type=click.IntRange(1, 65535), help="Port of the mail catcher.  [default: 2525]")
+@click.option("--contacts", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="People to mail.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Of the simulated audience.")
+@click.option("--exit", "leave", is_flag=True, envvar="KAMPANIA_DEMO_EXIT", help="End once the figures are printed.")
+def demo(
+    host: str, port: int | None, expose: bool, catcher_port: int | None, contacts: int, seed: int, leave: bool
+) -> None:
+    """Start everything with a sample company whose campaign goes out to a simulated audience."""
+    from campaigns.house import CannotStart
+
+    _check_host(host, expose)
+    os.environ.setdefault("TIME_SCALE", "60")
+    os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")  # The audience tells its addresses by X-Forwarded-For.
+    story = [*_kampania("demo-story"), "--contacts", str(contacts), "--seed", str(seed)]
+    if not leave:
+        story.append("--stays")
+    try:
+        sys.exit(_run_house(host, port, catcher_port, look_further=True, story=story, stay=not leave))
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _kampania(*words: str) -> list[str]:
+    return [sys.executable, "-m", "campaigns.cli", *words]
+
+
+@dataclass(frozen=True)
+class _Ports:
+    host: str
+    web: int
+    catcher: int
+
+
+def _run_house(
+    host: str,
+    port: int | None,
+    catcher_port: int | None,
+    *,
+    look_further: bool,
+    story: Sequence[str] | None = None,
+    stay: bool = True,
+) -> int:
+    """Settle ports and schema, then supervise; look for other ports only where none was asked for."""
+    from campaigns import house
+
+    settings = config.settings()
+    with house.only_one(settings.var):
+        asked_web = port or urlsplit(settings.base_url).port or 8000
+        asked_catcher = catcher_port or urlsplit(settings.smtp_url).port or 2525
+        ports = _Ports(
+            host,
+            house.free_port(host, asked_web, look_further=look_further and port is None, option="--port"),
+            house.free_port(
+                LISTEN, asked_catcher, look_further=look_further and catcher_port is None, option="--catcher-port"
+            )
+            if settings.catcher
+            else 0,
+        )
+        environment = _environment(settings, ports)
+        config.install(config.read(environment))
+        _prepare_schema()
+        supervisor = house.Supervisor(
+            services=_services(config.settings(), ports),
+            logs=settings.var / "log",
+            environment=environment,
+            say=lambda line: click.echo(f"[house] {line}"),
+            story=(lambda: story) if story else None,
+            stay=stay,
+        )
+        if story is None:
+            supervisor.greet = lambda: _greet(config.settings())
+        code = supervisor.run()
+        click.echo("Stopped.")
+        return code
+
+
+def _environment(settings: config.Settings, ports: _Ports) -> dict[str, str]:
+    """What the processes are told: absolute paths and the ports that were settled on."""
+    environment = dict(os.environ)
+    environment["KAMPANIA_VAR"] = str(settings.var)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    environment["PYTHONUNBUFFERED"] = "1"
+    if "BASE_URL" not in environment:
+        shown = LISTEN if ports.host in ("0.0.0.0", "::", "localhost") else ports.host  # noqa: S104
+        environment["BASE_URL"] = f"http://{f'[{shown}]' if ':' in shown else shown}:{ports.web}"
+    if ports.catcher:
+        environment["CATCHER_PORT"] = str(ports.catcher)
+    return environment
+
+
+def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
+    """In the order of starting; stopping goes the other way round."""
+    from campaigns import house
+    from campaigns.demo import broker
+
+    services = []
+    if settings.embedded_broker:
+        services.append(house.Service("broker", lambda: broker.command(settings), lambda: broker.answers(settings)))
+    if settings.catcher:
+        services.append(
+            house.Service("catcher", lambda: _kampania("catcher"), lambda: house.listens(LISTEN, ports.catcher))
+        )
+    services += [
+        house.Service("collector", lambda: _kampania("collect")),
+        house.Service("worker", lambda: _kampania("worker")),
+        house.Service("beat", lambda: _kampania("beat")),
+        house.Service(
+            "web",
+            lambda: _kampania("web", "--host", ports.host, "--port", str(ports.web), "--expose"),
+            lambda: house.listens(ports.host, ports.web),
+        ),
+    ]
+    return services
+
+
+def _greet(settings: config.Settings) -> None:
+    click.echo(f"Kampania is ready: {settings.base_url}/")
+    if settings.catcher:
+        click.echo(f"Mail goes nowhere but into the catcher: {settings.base_url}/catcher")
+    click.echo(f"Logs are in {settings.var / 'log'}. Ctrl-C stops everything.")
+
+
+# --- one process each ------------------------------------------------------------------------
+
+
+@main.command()
+@_listening
+@click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True)
+def web(host: str, port: int | None, expose: bool, threads: int) -> None:
+    """Serve pages, pixels and links."""
+    _check_host(host, expose)
+    _check_schema()
+    asked = str(port or urlsplit(config.settings().base_url).port or 8000)
+    options = ["--interface", "wsgi", "--host", host, "--port", asked, "--workers", "1", "--no-ws"]
+    options += ["--blocking-threads", str(threads), "--respawn-failed-workers", "--workers-kill-timeout", "5"]
+    _become("granian", *options, "wsgi:application")
+
+
+@main.command()
+@click.option("--concurrency", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--queues", help="Comma-separated; all of them by default.")
+def worker(concurrency: int, queues: str | None) -> None:
+    """Work on what is due."""
+    _check_schema()
+    options = ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    _become("celery", "-A", "workers.celery", "worker", *options, *(["-Q", queues] if queues else []))
+
+
+@main.command()
+def beat() -> None:
+    """Wake the workers by the clock; one process for the whole installation."""
+    schedule = config.settings().var / "beat"
+    _become(
+        "celery", "-A", "workers.celery", "beat", "--schedule", str(schedule), "--pidfile", "", "--loglevel", "INFO"
+    )
+
+
+@main.command()
+def collect() -> None:
+    """Count hits from this host's spools."""
+    _check_schema()
+    from tracking.collect import main as collector
+
+    collector()
+
+
+@main.command()
+def catcher() -> None:
+    """Catch mail instead of sending it on."""
+    from campaigns.demo.catcher import main as catcher_main
+
+    catcher_main()
+
+
+@main.command("demo-story", hidden=True)
+@click.option("--contacts", type=int, required=True)
+@click.option("--seed", type=int, required=True)
+@click.option("--stays", is_flag=True)
+def demo_story(contacts: int, seed: int, stays: bool) -> None:
+    """What ``demo`` tells once the house is up."""
+    from campaigns.demo import story
+    from tracking import performance
+
+    _know_every_room()
+    story.tell(people=contacts, seed=seed, figures=performance.campaign_figures, stays=stays)
+
+
+def _become(program: str, *options: str) -> NoReturn:
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    os.execv(sys.executable, [sys.executable, "-m", program, *options])  # noqa: S606
+
+
+# --- the database ----------------------------------------------------------------------------
+
+
+def _know_every_room() -> None:
+    import wsgi  # noqa: F401
+
+
+def _prepare_schema() -> None:
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    _know_every_room()
+    if not schema.is_current(db.engine()):
+        schema.upgrade(db.engine())
+    db.engine().dispose()
+    db.install(None)
+
+
+def _check_schema() -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    try:
+        found, wanted = schema.current(db.engine()), schema.newest()
+    except OperationalError as error:
+        raise click.ClickException(f"The database does not answer: {error.orig}") from error
+    if found != wanted:
+        state = "has no tables yet" if found is None else f"stands at {found}, this program expects {wanted}"
+        raise click.ClickException(f"The database {state}. Run `kampania migrate` first.")
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    from alembic.util import CommandError
+
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    _know_every_room()
+    try:
+        schema.upgrade(db.engine())
+    except CommandError as error:
+        raise click.ClickException(f"{error}. A newer Kampania made this database.") from error
+    click.echo(f"The database stands at {schema.newest()}.")
+
+
+@main.command("draft-migration", hidden=True)
+@click.argument("message")
+def draft_migration(message: str) -> None:
+    """Write a migration from what the database has to what the models say."""
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    _know_every_room()
+    schema.draft(db.engine(), message)
+
+
+if __name__ == "__main__":
+    main()
