@@ -90,3 +90,19 @@ class Send(Base):
     last_opened_at: Mapped[Instant | None]
     clicked_at: Mapped[Instant | None]
     unsubscribed_at: Mapped[Instant | None]
+
+
+class Relay(Base):
+    """What we last heard from a mail relay that we could not use; a row is made by its first failure."""
+
+    __tablename__ = "relays"
+
+    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    """``host:port``"""
+    error: Mapped[str] = mapped_column(String(500), default="")
+    """Empty when the relay works (again)."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """In a row."""
+    failed_at: Mapped[Instant | None]
+    retry_at: Mapped[Instant | None]
+    """Nobody asks the relay before."""
