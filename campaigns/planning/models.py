@@ -155,6 +155,8 @@ class Activity(Base):
     """Whether the audience is every contact rather than one list."""
     due_at: Mapped[Instant | None]
     """When a scheduled launch begins; the tick finds it."""
+    paused_with_campaign: Mapped[bool] = mapped_column(default=False)
+    """Whether the campaign's pause paused it, so that the campaign's resume brings it back."""
     launched_at: Mapped[Instant | None]
     finished_at: Mapped[Instant | None]
     expanded_to: Mapped[int] = mapped_column(BigId, default=0)
