@@ -1,0 +1,142 @@
+"""The consent ledger: append-only, asked as of an instant. No entry means none.
+
+A withdrawal stands until the person answers again. Nobody else, neither a coordinator nor an
+import, can turn it into a yes.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ScalarSelect, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor
+from campaigns.audience import suppression
+from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact
+from campaigns.audience.own_act import is_own_act, require_audience
+from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.language import N_
+
+_AT_ONCE = 500  # ids in one question, well below both databases' limits
+
+
+def grant(
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    purpose: ConsentPurpose,
+    level: ConsentLevel,
+    *,
+    source: str,
+    wording: str = "",
+    evidence: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+) -> ConsentEntry:
+    """Write down what somebody allowed, and how we know.
+
+    By their own act it also ends an earlier unsubscription. Raises Conflict when anybody else
+    would turn a withdrawal into a yes.
+    """  # fmt: skip
+    require_audience(actor)
+    if level is ConsentLevel.NONE:
+        raise ValueError("to allow nothing is to withdraw")
+    if purpose is ConsentPurpose.EMAIL and level is ConsentLevel.DELIVERABILITY:
+        raise Invalid(Problem(N_("Consent to be mailed is yes or no."), field="level"))
+    contact = _contact(session, contact_id)
+    if is_own_act(actor):
+        if purpose is ConsentPurpose.EMAIL:
+            suppression.come_back(session, actor, contact.email)
+    elif _last_level(session, contact_id, purpose) is ConsentLevel.NONE:
+        raise Conflict(N_("This person has withdrawn. Only they can allow it again."))
+    return _append(session, actor, contact_id, purpose, level, source, wording, evidence, at)
+
+
+def withdraw(
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    purpose: ConsentPurpose,
+    *,
+    source: str,
+    at: datetime | None = None,
+) -> ConsentEntry:
+    """Write down that somebody no longer allows it."""  # fmt: skip
+    require_audience(actor)
+    _contact(session, contact_id)
+    return _append(session, actor, contact_id, purpose, ConsentLevel.NONE, source, "", None, at)
+
+
+def _append(
+    session: Session, actor: Actor, contact_id: int, purpose: ConsentPurpose, level: ConsentLevel,
+    source: str, wording: str, evidence: Mapping[str, Any] | None, at: datetime | None,
+) -> ConsentEntry:  # fmt: skip
+    entry = ConsentEntry(
+        contact_id=contact_id,
+        purpose=purpose,
+        level=level,
+        at=at or clock.now(),
+        source=source[:200],
+        wording=wording,
+        evidence=dict(evidence or {}),
+        recorded_by=actor.name[:200],
+    )
+    session.add(entry)
+    session.flush()
+    return entry
+
+
+def _contact(session: Session, contact_id: int) -> Contact:
+    contact = session.get(Contact, contact_id)
+    if contact is None:
+        raise NotFound(N_("There is no such contact."))
+    return contact
+
+
+def _last_level(session: Session, contact_id: int, purpose: ConsentPurpose) -> ConsentLevel | None:
+    return session.scalar(
+        select(ConsentEntry.level)
+        .where(ConsentEntry.contact_id == contact_id, ConsentEntry.purpose == purpose)
+        .order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
+        .limit(1)
+    )
+
+
+def history(session: Session, contact_id: int) -> list[ConsentEntry]:
+    """A contact's ledger, newest first."""
+    return list(
+        session.scalars(
+            select(ConsentEntry)
+            .where(ConsentEntry.contact_id == contact_id)
+            .order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
+        )
+    )
+
+
+def as_of(
+    session: Session, contact_ids: Collection[int], purpose: ConsentPurpose, at: datetime
+) -> dict[int, ConsentLevel]:
+    """What each of the contacts allowed at that instant; NONE for ids that are nobody (any more)."""
+    wanted = list(dict.fromkeys(contact_ids))
+    levels = dict.fromkeys(wanted, ConsentLevel.NONE)
+    level = level_sql(purpose, at)
+    for start in range(0, len(wanted), _AT_ONCE):
+        chunk = wanted[start : start + _AT_ONCE]
+        for contact_id, found in session.execute(select(Contact.id, level).where(Contact.id.in_(chunk))):
+            if found is not None:
+                levels[contact_id] = found
+    return levels
+
+
+def current_level_sql(purpose: ConsentPurpose) -> ScalarSelect[ConsentLevel]:
+    """The latest level of a Contact of the enclosing query; NULL, which is none, without an entry."""
+    return level_sql(purpose, None)
+
+
+def level_sql(purpose: ConsentPurpose, at: datetime | None) -> ScalarSelect[ConsentLevel]:
+    """Like :func:`current_level_sql`, as of ``at``: one look-up in an index for each contact."""
+    latest = select(ConsentEntry.level).where(ConsentEntry.contact_id == Contact.id, ConsentEntry.purpose == purpose)
+    if at is not None:
+        latest = latest.where(ConsentEntry.at <= at)
+    return latest.order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc()).limit(1).correlate(Contact).scalar_subquery()

@@ -1,0 +1,204 @@
+"""Adding, changing and finding contacts."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience import suppression
+from campaigns.audience.addresses import normalise
+from campaigns.audience.models import Contact, SuppressionReason
+from campaigns.audience.own_act import is_own_act, require_audience
+from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.language import N_
+
+LONGEST_NAME = 100
+LONGEST_VALUE = 1000
+MOST_ATTRIBUTES = 100
+KEY = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,6})?")
+ERASED = N_("This person was erased at their wish. Only they can come back, by signing up again.")
+THERE_ALREADY = N_("This address is among the contacts already.")
+
+
+def add_contact(
+    session: Session, actor: Actor, *, email: str, first_name: str = "", last_name: str = "",
+    language: str | None = None, timezone: str | None = None, attributes: Mapping[str, str] | None = None,
+    source: str = "",
+) -> Contact:  # fmt: skip
+    """A new contact. Raises Invalid, also for an address that is there already or was erased."""
+    require_audience(actor)
+    values = _cleaned(email, first_name, last_name, language, timezone, attributes)
+    contact, is_new = _found_or_new(session, actor, values, source)
+    if not is_new:
+        raise Invalid(Problem(THERE_ALREADY, field="email"))
+    return contact
+
+
+def upsert_contact(
+    session: Session, actor: Actor, *, email: str, first_name: str = "", last_name: str = "",
+    language: str | None = None, timezone: str | None = None, attributes: Mapping[str, str] | None = None,
+    source: str = "",
+) -> tuple[Contact, bool]:  # fmt: skip
+    """The contact of that address, made when there is none (then True). Empty values overwrite nothing."""
+    require_audience(actor)
+    values = _cleaned(email, first_name, last_name, language, timezone, attributes)
+    contact, is_new = _found_or_new(session, actor, values, source)
+    if not is_new:
+        given = {name: value for name, value in values.items() if value}
+        given["attributes"] = {**contact.attributes, **values["attributes"]}
+        _set(session, contact, given)
+    return contact, is_new
+
+
+def change_contact(
+    session: Session, actor: Actor, contact_id: int, *, email: str, first_name: str = "", last_name: str = "",
+    language: str | None = None, timezone: str | None = None, attributes: Mapping[str, str] | None = None,
+) -> Contact:  # fmt: skip
+    """Replace what we know of a contact. Whoever unsubscribed stays so under a new address."""
+    actor.require(Permission.AUDIENCE)
+    contact = contact_of(session, contact_id)
+    values = _cleaned(email, first_name, last_name, language, timezone, attributes)
+    old, new = contact.email, values["email"]
+    if new != old:
+        _refuse_erased(session, actor, new)
+        if by_address(session, new) is not None:
+            raise Invalid(Problem(THERE_ALREADY, field="email"))
+        reason = suppression.reason_for(session, old)
+        if reason is not None and reason not in suppression.LIFTABLE:
+            suppression.suppress(session, actor, new, reason)
+    _set(session, contact, values)
+    audit.record(session, actor, "change", "contact", contact.id, address_changed=new != old)
+    return contact
+
+
+def contact_of(session: Session, contact_id: int) -> Contact:
+    """The contact; raises NotFound."""
+    contact = session.get(Contact, contact_id)
+    if contact is None:
+        raise NotFound(N_("There is no such contact."))
+    return contact
+
+
+def by_address(session: Session, address: str) -> Contact | None:
+    """The contact of a normalised address."""
+    return session.scalars(select(Contact).where(Contact.email == address)).one_or_none()
+
+
+def _found_or_new(session: Session, actor: Actor, values: dict[str, Any], source: str) -> tuple[Contact, bool]:
+    found = by_address(session, values["email"])
+    if found is not None:
+        return found, False
+    _refuse_erased(session, actor, values["email"])
+    at = clock.now()
+    contact = Contact(**values, source=source[:100], created_at=at, updated_at=at)
+    try:
+        with session.begin_nested():
+            session.add(contact)
+    except IntegrityError:  # Somebody else added it since we looked.
+        return session.scalars(select(Contact).where(Contact.email == values["email"])).one(), False
+    audit.record(session, actor, "add", "contact", contact.id, source=contact.source)
+    return contact, True
+
+
+def _refuse_erased(session: Session, actor: Actor, address: str) -> None:
+    if is_own_act(actor):
+        suppression.come_back_from_erasure(session, actor, address)
+    elif suppression.reason_for(session, address) is SuppressionReason.ERASED:
+        raise Invalid(Problem(ERASED, field="email"))
+
+
+def _set(session: Session, contact: Contact, values: Mapping[str, Any]) -> None:
+    changed = {name: value for name, value in values.items() if getattr(contact, name) != value}
+    for name, value in changed.items():
+        setattr(contact, name, value)
+    if changed:
+        contact.updated_at = clock.now()
+        session.flush()
+
+
+def _cleaned(
+    email: str, first_name: str, last_name: str, language: str | None, timezone: str | None,
+    attributes: Mapping[str, str] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Values as the columns take them. Raises Invalid with all that is wrong."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    given: list[tuple[str, Any, Any]] = [
+        ("email", normalise, email),
+        ("first_name", name, first_name),
+        ("last_name", name, last_name),
+        ("language", language_code, language or ""),
+        ("timezone", timezone_name, timezone or ""),
+        ("attributes", attribute_values, attributes or {}),
+    ]
+    for field, clean, value in given:
+        try:
+            values[field] = clean(value)
+        except Invalid as error:
+            problems += [Problem(p.message, field=p.field or field, params=p.params) for p in error.problems]
+    if problems:
+        raise Invalid(problems)
+    return values
+
+
+def name(text: str) -> str:
+    """A first or last name; raises Invalid."""
+    return _text(text, LONGEST_NAME)
+
+
+def language_code(text: str) -> str | None:
+    """``pt_BR`` becomes ``pt-BR``, '' None; raises Invalid for what is no language code."""
+    language, _, region = text.strip().replace("_", "-").partition("-")
+    code = language.lower() + (f"-{region}" if region else "")
+    if not code:
+        return None
+    if not _LANGUAGE.fullmatch(code):
+        raise Invalid(Problem(N_("“%(value)s” is not a language code such as en or fa."), params={"value": text[:40]}))
+    return code
+
+
+def timezone_name(text: str) -> str | None:
+    """A name of the time zone database, '' None; raises Invalid for any other."""
+    zone = text.strip()
+    if not zone:
+        return None
+    if zone not in _zones():
+        message = N_("“%(value)s” is not a time zone such as Europe/Paris.")
+        raise Invalid(Problem(message, params={"value": text[:40]}))
+    return zone
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def attribute_values(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Flat strings under keys that a merge field can name, without the empty ones; raises Invalid."""
+    if len(attributes) > MOST_ATTRIBUTES:
+        message = N_("A contact has at most %(most)s further fields.")
+        raise Invalid(Problem(message, field="attributes", params={"most": MOST_ATTRIBUTES}))
+    for key in attributes:
+        if not KEY.fullmatch(key):
+            message = N_("“%(key)s” cannot name a field: small letters a–z, digits and _ only, a letter first.")
+            raise Invalid(Problem(message, field="attributes", params={"key": key[:60]}))
+    cleaned = {key: _text(value, LONGEST_VALUE) for key, value in attributes.items()}
+    return {key: value for key, value in cleaned.items() if value}
+
+
+def _text(text: str, longest: int) -> str:
+    text = text.strip()
+    if len(text) > longest:
+        raise Invalid(Problem(N_("Longer than %(longest)s characters."), params={"longest": longest}))
+    if "\x00" in text:  # PostgreSQL cannot keep one, and no name has one.
+        raise Invalid(Problem(N_("Contains a NUL byte.")))
+    return text

@@ -1,0 +1,116 @@
+"""Hand-picked lists."""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Row, delete, func, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.models import Contact, ContactList, ListMember
+from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.language import N_
+
+_LONGEST_NAME = 200
+_AT_ONCE = 500
+
+
+def create_list(session: Session, actor: Actor, name: str) -> ContactList:
+    """A new, empty list. Raises Invalid for an empty name or one that is taken."""
+    actor.require(Permission.AUDIENCE)
+    made = ContactList(name=_free_name(session, name), created_at=clock.now())
+    session.add(made)
+    session.flush()
+    audit.record(session, actor, "create", "list", made.id, name=made.name)
+    return made
+
+
+def rename_list(session: Session, actor: Actor, list_id: int, name: str) -> ContactList:
+    actor.require(Permission.AUDIENCE)
+    found = list_of(session, list_id)
+    found.name = _free_name(session, name, besides=list_id)
+    session.flush()
+    return found
+
+
+def delete_list(session: Session, actor: Actor, list_id: int) -> None:
+    """Delete the list; the contacts on it stay."""
+    actor.require(Permission.AUDIENCE)
+    found = list_of(session, list_id)
+    try:
+        with session.begin_nested():
+            session.delete(found)
+    except IntegrityError as error:
+        raise Conflict(N_("An activity is meant for this list: choose another audience there first.")) from error
+    audit.record(session, actor, "delete", "list", list_id, name=found.name)
+
+
+def add_members(session: Session, actor: Actor, list_id: int, contact_ids: Collection[int]) -> int:
+    """Put contacts on the list; returns how many were not on it. Ids that are nobody are left out."""
+    actor.require(Permission.AUDIENCE)
+    list_of(session, list_id)
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    at, added = clock.now(), 0
+    for chunk in _chunks(contact_ids):
+        who = select(literal(list_id), Contact.id, literal(at, ListMember.added_at.type)).where(Contact.id.in_(chunk))
+        new = insert(ListMember).from_select(["list_id", "contact_id", "added_at"], who).on_conflict_do_nothing()
+        added += session.execute(new).rowcount  # type: ignore[attr-defined]
+    return added
+
+
+def remove_members(session: Session, actor: Actor, list_id: int, contact_ids: Collection[int]) -> None:
+    actor.require(Permission.AUDIENCE)
+    list_of(session, list_id)
+    for chunk in _chunks(contact_ids):
+        session.execute(delete(ListMember).where(ListMember.list_id == list_id, ListMember.contact_id.in_(chunk)))
+
+
+def _chunks(contact_ids: Collection[int]) -> list[list[int]]:
+    ids = sorted(set(contact_ids))
+    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
+
+
+def list_of(session: Session, list_id: int) -> ContactList:
+    """The list; raises NotFound."""
+    found = session.get(ContactList, list_id)
+    if found is None:
+        raise NotFound(N_("There is no such list."))
+    return found
+
+
+def all_lists(session: Session) -> list[ContactList]:
+    """Every list by name, for choosing one."""
+    return list(session.scalars(select(ContactList).order_by(ContactList.name)))
+
+
+def lists_with_sizes(session: Session) -> Sequence[Row[tuple[ContactList, int]]]:
+    """Every list by name with the number of its members."""
+    size = select(func.count()).where(ListMember.list_id == ContactList.id).scalar_subquery()
+    return session.execute(select(ContactList, size).order_by(ContactList.name)).all()
+
+
+def lists_of_contact(session: Session, contact_id: int) -> list[ContactList]:
+    return list(
+        session.scalars(
+            select(ContactList)
+            .join(ListMember, ListMember.list_id == ContactList.id)
+            .where(ListMember.contact_id == contact_id)
+            .order_by(ContactList.name)
+        )
+    )
+
+
+def _free_name(session: Session, name: str, besides: int | None = None) -> str:
+    name = name.strip()
+    if not name or "\x00" in name:
+        raise Invalid(Problem(N_("Give the list a name."), field="name"))
+    if len(name) > _LONGEST_NAME:
+        message = N_("Longer than %(longest)s characters.")
+        raise Invalid(Problem(message, field="name", params={"longest": _LONGEST_NAME}))
+    taken = session.scalar(select(ContactList.id).where(ContactList.name == name))
+    if taken is not None and taken != besides:
+        raise Invalid(Problem(N_("There is a list of this name already."), field="name"))
+    return name

@@ -1,0 +1,131 @@
+"""Addresses that are never mailed, and why.
+
+Every row carries the keyed hash of its address, so "is it suppressed" is one look-up, also for an
+erased person of whom the hash is all that is left.
+"""
+
+from sqlalchemy import Exists, delete, exists, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.addresses import normalise
+from campaigns.audience.models import Contact, Suppression, SuppressionReason
+from campaigns.audience.own_act import is_own_act, require_audience
+from campaigns.errors import Conflict, Forbidden, Invalid, NotFound, Problem
+from campaigns.language import N_
+from campaigns.tokens import Purpose, keyring
+
+# A graver reason replaces a lighter one, never the other way round: lifting "put here by hand"
+# must not bring back somebody who has unsubscribed since.
+_GRAVITY = {
+    SuppressionReason.MANUAL: 0,
+    SuppressionReason.BOUNCED: 1,
+    SuppressionReason.UNSUBSCRIBED: 2,
+    SuppressionReason.COMPLAINED: 3,
+    SuppressionReason.ERASED: 4,
+}
+LIFTABLE = frozenset({SuppressionReason.MANUAL, SuppressionReason.BOUNCED})
+"""What a coordinator may lift. The others were the person's own decision."""
+
+
+def address_hash(address: str) -> str:
+    """The keyed hash of a normalised address."""
+    return keyring().keyed_hash(Purpose.ERASED, address)
+
+
+def suppress(session: Session, actor: Actor, address: str, reason: SuppressionReason, detail: str = "") -> Suppression:
+    """Never mail ``address`` again. Harmless when repeated; the gravest reason stays."""
+    require_audience(actor)
+    if is_own_act(actor) and reason not in (SuppressionReason.UNSUBSCRIBED, SuppressionReason.COMPLAINED):
+        raise Forbidden(N_("Your role does not allow this."))
+    address = normalise(address)
+    row = {
+        "address": None if reason is SuppressionReason.ERASED else address,
+        "address_hash": address_hash(address),
+        "reason": reason,
+        "detail": detail[:500],
+        "at": clock.now(),
+    }
+    added = session.scalar(_insert_unless_there(session).values(row).returning(Suppression.id))
+    lighter = [other for other, gravity in _GRAVITY.items() if gravity < _GRAVITY[reason]]
+    changed = session.scalar(
+        update(Suppression)
+        .where(Suppression.address_hash == row["address_hash"], Suppression.reason.in_(lighter))
+        .values(row)
+        .returning(Suppression.id)
+        .execution_options(synchronize_session=False)
+    )
+    found = session.scalars(
+        select(Suppression)
+        .where(Suppression.address_hash == row["address_hash"])
+        .execution_options(populate_existing=True)
+    ).one()
+    if added is not None or changed is not None:
+        audit.record(session, actor, "suppress", "suppression", found.id, reason=reason.value)
+    return found
+
+
+def _insert_unless_there(session: Session) -> postgresql.Insert | sqlite.Insert:
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    return insert(Suppression).on_conflict_do_nothing(index_elements=[Suppression.address_hash])
+
+
+def lift(session: Session, actor: Actor, suppression_id: int, why: str) -> None:
+    """Let an address be mailed again; ``why`` goes into the audit trail.
+
+    Raises Conflict for what only the person can take back: unsubscribed, complained, erased.
+    """
+    actor.require(Permission.AUDIENCE)
+    found = session.get(Suppression, suppression_id)
+    if found is None:
+        raise NotFound(N_("There is no such suppression."))
+    if found.reason not in LIFTABLE:
+        raise Conflict(N_("Only the person can take this back, by signing up again."))
+    if not why.strip():
+        raise Invalid(Problem(N_("Say why the address may be mailed again."), field="why"))
+    session.delete(found)
+    audit.record(session, actor, "lift", "suppression", found.id, reason=found.reason.value, why=why.strip()[:500])
+
+
+def come_back(session: Session, actor: Actor, address: str) -> None:
+    """A person's own act ends their own unsubscription; a bounce or a complaint stays."""
+    _end(session, actor, address, SuppressionReason.UNSUBSCRIBED)
+
+
+def come_back_from_erasure(session: Session, actor: Actor, address: str) -> None:
+    """A person's own act lets us know them again after they were erased."""
+    _end(session, actor, address, SuppressionReason.ERASED)
+
+
+def _end(session: Session, actor: Actor, address: str, reason: SuppressionReason) -> None:
+    if not is_own_act(actor):
+        raise Forbidden(N_("Your role does not allow this."))
+    ended = session.scalar(
+        delete(Suppression)
+        .where(Suppression.address_hash == address_hash(address), Suppression.reason == reason)
+        .returning(Suppression.id)
+        .execution_options(synchronize_session="fetch")
+    )
+    if ended is not None:
+        audit.record(session, actor, "come back", "suppression", ended, reason=reason.value)
+
+
+def reason_for(session: Session, address: str) -> SuppressionReason | None:
+    """Why a normalised address is never mailed; None when it may be."""
+    return session.scalar(select(Suppression.reason).where(Suppression.address_hash == address_hash(address)))
+
+
+def is_suppressed(session: Session, address: str) -> bool:
+    """Whether a normalised address is never mailed."""
+    return reason_for(session, address) is not None
+
+
+def suppressed_sql() -> Exists:
+    """True for a suppressed Contact of the enclosing query; one look-up in an index each.
+
+    By address, which is enough: no contact has an erased address.
+    """
+    return exists().where(Suppression.address == Contact.email).correlate(Contact)
