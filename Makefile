@@ -1,0 +1,81 @@
+# Everything runs from a Python environment in .venv, made at the first call and again when a lock changes.
+# Wanted on the machine: make, and Python 3.11 or newer with venv and pip. `make PYTHON=python3.12 demo` takes another one.
+
+PYTHON ?= python3
+
+BIN := .venv/bin
+# Apart from the environment, since a sync takes out whatever the lock doesn't name.
+UV := .venv/uv/bin/uv
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+stamp = .venv/$(1)-$(shell cksum < $(2) | tr ' ' '-')
+DEVELOPMENT := $(call stamp,development,tests/requirements.lock)
+# The development environment holds everything that the runtime one does.
+RUNTIME := $(or $(wildcard $(DEVELOPMENT)),$(call stamp,runtime,requirements.lock))
+PROCESSORS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+.PHONY: help demo up test check bench torture migration lock clean
+
+help:
+	@echo 'make demo     a sample company, its campaign, 2,000 mails and a simulated audience'
+	@echo 'make up       the same house without sample data'
+	@echo 'make test     the whole suite, on SQLite and on PostgreSQL'
+	@echo 'make check    format, lint, types, floors'
+	@echo 'make bench    measurements and their limits'
+	@echo 'make torture  the tests that break things, many times over'
+	@echo 'make migration m="what changes"   draft a migration from the models'
+	@echo 'make lock     resolve the dependencies anew'
+
+demo: $(RUNTIME)
+	@exec $(BIN)/kampania demo $(ARGS)
+
+up: $(RUNTIME)
+	@exec $(BIN)/kampania up $(ARGS)
+
+test: $(DEVELOPMENT)
+	@$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadgroup $(ARGS)
+
+check: $(DEVELOPMENT)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+torture: $(DEVELOPMENT)
+	@$(BIN)/python -m pytest -m torture -o addopts= --strict-markers $(ARGS)
+
+migration: $(DEVELOPMENT)
+	@var=$$(mktemp -d) && trap 'rm -rf "$$var"' EXIT && export KAMPANIA_VAR="$$var" DATABASE_URL= && \
+	  $(BIN)/kampania migrate && $(BIN)/kampania draft-migration "$(or $(m),$(error say what changes: make migration m="…"))"
+	@$(BIN)/ruff format --quiet campaigns/migrations/versions
+	@$(BIN)/ruff check --quiet --fix campaigns/migrations/versions
+
+lock: $(DEVELOPMENT)
+	$(UV) pip compile $(COMPILE) pyproject.toml -o requirements.lock
+	$(UV) pip compile $(COMPILE) --group dev pyproject.toml -o tests/requirements.lock
+COMPILE := --universal --generate-hashes --no-emit-index-url --no-header --quiet --python-version 3.11
+
+clean:
+	rm -rf .venv var
+
+$(RUNTIME): LOCK := requirements.lock
+$(DEVELOPMENT): LOCK := tests/requirements.lock
+$(sort $(RUNTIME) $(DEVELOPMENT)):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo 'Kampania needs Python 3.11 or newer, and $(PYTHON) is '"$$($(PYTHON) -V 2>&1)"'.'; \
+	  echo 'Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo '$(PYTHON) lacks venv or pip. On Debian and Ubuntu: sudo apt install python3-venv'; exit 1; } >&2
+	@test -x $(BIN)/python || { echo 'Making .venv …'; $(PYTHON) -m venv .venv; }
+	@echo 'Installing what $(LOCK) names …'
+	@$(UV) --version >/dev/null 2>&1 || $(PIP) install --quiet --target .venv/uv uv 2>/dev/null || \
+	  echo 'uv is not to be had here; pip takes a little longer.'
+	@if $(UV) --version >/dev/null 2>&1; then \
+	  export VIRTUAL_ENV="$(CURDIR)/.venv"; \
+	  $(UV) pip sync --quiet --require-hashes $(LOCK) && $(UV) pip install --quiet --no-deps --editable .; \
+	else \
+	  $(PIP) install --quiet --require-hashes -r $(LOCK) && $(PIP) install --quiet --no-deps --editable .; \
+	fi
+	@rm -f .venv/runtime-* .venv/development-* && touch $@
