@@ -1,0 +1,143 @@
+"""The verbs of an activity, beside its launch."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.models import ContactList
+from campaigns.content.models import Message
+from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.language import N_
+from campaigns.planning import checks
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
+from campaigns.planning.states import CLOSED_CAMPAIGN, LAUNCHED, Verb, move
+
+
+class ActivityFields(TypedDict, total=False):
+    """What people fill in; a verb changes only what it is given. The last three are for e-mail."""
+
+    channel: Channel
+    title: str
+    owner_id: int | None
+    starts_on: date | None
+    ends_on: date | None
+    cost: Decimal | None
+    url: str
+    notes: str
+    message_id: int | None
+    list_id: int | None
+    everybody: bool
+
+
+SETTLED_BY_LAUNCH = ("channel", "message_id", "list_id", "everybody")
+
+
+def activity_of(session: Session, activity_id: int) -> Activity:
+    """The activity. Raises NotFound, also for the house's own."""
+    activity = session.get(Activity, activity_id)
+    if activity is None or activity.built_in:
+        raise NotFound(N_("There is no such activity."))
+    return activity
+
+
+def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields: Unpack[ActivityFields]) -> Activity:
+    """A draft in ``campaign``. ``channel`` and ``title`` are needed. Raises Invalid, Conflict."""
+    actor.require(Permission.PLAN)
+    if campaign.built_in or campaign.status in CLOSED_CAMPAIGN:
+        raise Conflict(N_("“%(title)s” is over: it takes no more activities."), title=campaign.name)
+    activity = Activity(
+        campaign_id=campaign.id,
+        channel=Channel.OTHER,
+        title="",
+        status=ActivityStatus.DRAFT,
+        url="",
+        everybody=False,
+        created_at=clock.now(),
+    )
+    _fill(session, activity, fields)
+    activity.campaign = campaign
+    session.add(activity)
+    session.flush()
+    audit.record(session, actor, "create", "activity", activity.id, title=activity.title, channel=activity.channel)
+    return activity
+
+
+def update_activity(session: Session, actor: Actor, activity: Activity, **fields: Unpack[ActivityFields]) -> None:
+    """Change what ``fields`` name. Raises Invalid, and then nothing is changed.
+
+    After the launch, channel, message and audience are settled. Changing them after an approval
+    takes the approval back: what was approved is what is launched.
+    """
+    actor.require(Permission.PLAN)
+    before = {key: getattr(activity, key) for key in ActivityFields.__annotations__}
+    _fill(session, activity, fields)
+    changed = sorted(key for key, value in before.items() if getattr(activity, key) != value)
+    session.flush()
+    if not changed:
+        return
+    if activity.status is ActivityStatus.APPROVED and set(changed) & set(SETTLED_BY_LAUNCH):
+        move(session, activity, Verb.REOPEN, ActivityStatus.DRAFT)
+    audit.record(session, actor, "update", "activity", activity.id, changed=changed)
+
+
+def _fill(session: Session, activity: Activity, fields: ActivityFields) -> None:
+    wanted: dict[str, Any] = {
+        key: value.strip() if isinstance(value, str) and not isinstance(value, Channel) else value
+        for key, value in fields.items()
+    }
+    if wanted.get("channel", activity.channel) is not Channel.EMAIL:
+        wanted |= {"message_id": None, "list_id": None, "everybody": False}
+
+    def value(key: str) -> Any:
+        return wanted.get(key, getattr(activity, key))
+
+    problems = [
+        *checks.name("title", value("title")),
+        *checks.words("notes", value("notes") or ""),
+        *checks.period(value("starts_on"), value("ends_on")),
+        *checks.money("cost", value("cost")),
+        *checks.url(value("url")),
+        *(checks.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
+        *checks.exists(session, Message, wanted.get("message_id"), "message_id"),
+        *checks.exists(session, ContactList, wanted.get("list_id"), "list_id"),
+    ]
+    if value("everybody") and value("list_id") is not None:
+        problems.append(Problem(N_("Choose either one list or everybody."), "list_id"))
+    if activity.status in LAUNCHED:
+        problems += [
+            Problem(N_("This is settled since the launch."), key)
+            for key in SETTLED_BY_LAUNCH
+            if key in wanted and wanted[key] != getattr(activity, key)
+        ]
+    if problems:
+        raise Invalid(problems)
+    for key, new in wanted.items():
+        setattr(activity, key, new)
+
+
+def submit(session: Session, actor: Actor, activity: Activity) -> None:
+    """Draft → review: somebody else is asked to look at it."""
+    actor.require(Permission.PLAN)
+    move(session, activity, Verb.SUBMIT, ActivityStatus.REVIEW)
+    audit.record(session, actor, "submit", "activity", activity.id)
+
+
+def approve(session: Session, actor: Actor, activity: Activity) -> None:
+    """Draft or review → approved."""
+    actor.require(Permission.LAUNCH)
+    move(session, activity, Verb.APPROVE, ActivityStatus.APPROVED)
+    audit.record(session, actor, "approve", "activity", activity.id)
+
+
+def reopen(session: Session, actor: Actor, activity: Activity) -> None:
+    """Review, approved or scheduled → draft, so that it can be changed again."""
+    actor.require(Permission.PLAN)
+    if activity.status is ActivityStatus.SCHEDULED:
+        actor.require(Permission.LAUNCH)  # It takes a launch back.
+    move(session, activity, Verb.REOPEN, ActivityStatus.DRAFT, due_at=None, version_id=None)
+    audit.record(session, actor, "reopen", "activity", activity.id)

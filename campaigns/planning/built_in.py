@@ -1,0 +1,56 @@
+"""The house's own activities: every mail belongs to one, also a test mail or a password mail.
+
+Reports and lists leave them out.
+"""
+
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Objective
+
+Kind = Literal["test", "system"]
+TITLES: dict[Kind, str] = {"test": "Test mails", "system": "System mails"}
+
+
+def activity(session: Session, kind: Kind) -> Activity:
+    """The built-in activity for test mails or system mails, made at the first call.
+
+    Two sessions that call it at once get the same row: the unique column decides.
+    """
+    found = _find(session, kind)
+    if found is not None:
+        return found
+    try:
+        with session.begin_nested():
+            made = Activity(
+                campaign=_campaign(session),
+                channel=Channel.EMAIL,
+                title=TITLES[kind],
+                status=ActivityStatus.LIVE,
+                built_in=kind,
+                created_at=clock.now(),
+                launched_at=clock.now(),
+            )
+            session.add(made)
+        return made
+    except IntegrityError:
+        return session.scalars(select(Activity).where(Activity.built_in == kind)).one()
+
+
+def _find(session: Session, kind: Kind) -> Activity | None:
+    return session.scalars(select(Activity).where(Activity.built_in == kind)).one_or_none()
+
+
+def _campaign(session: Session) -> Campaign:
+    existing = session.scalars(select(Campaign).where(Campaign.built_in).order_by(Campaign.id).limit(1)).first()
+    return existing or Campaign(
+        name="Kampania",
+        objective=Objective.LOYALTY,
+        status=CampaignStatus.ACTIVE,
+        built_in=True,
+        created_at=clock.now(),
+    )

@@ -1,0 +1,155 @@
+"""The verbs of a campaign."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.errors import Invalid, NotFound
+from campaigns.language import N_
+from campaigns.planning import checks
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Objective
+from campaigns.planning.states import Verb, move
+
+
+class CampaignFields(TypedDict, total=False):
+    """What people fill in; a verb changes only what it is given."""
+
+    name: str
+    objective: Objective
+    owner_id: int | None
+    starts_on: date | None
+    ends_on: date | None
+    budget: Decimal | None
+    colour: str
+    description: str
+
+
+def campaign_of(session: Session, campaign_id: int) -> Campaign:
+    """The campaign. Raises NotFound, also for the house's own."""
+    campaign = session.get(Campaign, campaign_id)
+    if campaign is None or campaign.built_in:
+        raise NotFound(N_("There is no such campaign."))
+    return campaign
+
+
+def create_campaign(session: Session, actor: Actor, **fields: Unpack[CampaignFields]) -> Campaign:
+    """A planned campaign. ``name`` and ``objective`` are needed. Raises Invalid."""
+    actor.require(Permission.PLAN)
+    campaign = Campaign(
+        name="", objective=Objective.LEADS, status=CampaignStatus.PLANNED, colour="#206bc4", created_at=clock.now()
+    )
+    _fill(session, campaign, fields)
+    session.add(campaign)
+    session.flush()
+    audit.record(session, actor, "create", "campaign", campaign.id, name=campaign.name)
+    return campaign
+
+
+def update_campaign(session: Session, actor: Actor, campaign: Campaign, **fields: Unpack[CampaignFields]) -> None:
+    """Change what ``fields`` name. Raises Invalid, and then nothing is changed."""
+    actor.require(Permission.PLAN)
+    before = {key: getattr(campaign, key) for key in fields}
+    _fill(session, campaign, fields)
+    changed = sorted(key for key, value in before.items() if getattr(campaign, key) != value)
+    session.flush()
+    if changed:
+        audit.record(session, actor, "update", "campaign", campaign.id, changed=changed)
+
+
+def _fill(session: Session, campaign: Campaign, fields: CampaignFields) -> None:
+    wanted: dict[str, Any] = {
+        key: value.strip() if isinstance(value, str) and not isinstance(value, Objective) else value
+        for key, value in fields.items()
+    }
+    if "colour" in wanted:
+        wanted["colour"] = wanted["colour"].lower()
+
+    def value(key: str) -> Any:
+        return wanted.get(key, getattr(campaign, key))
+
+    problems = [
+        *checks.name("name", value("name")),
+        *checks.words("description", value("description") or ""),
+        *checks.period(value("starts_on"), value("ends_on")),
+        *checks.money("budget", value("budget")),
+        *checks.colour(value("colour")),
+        *(checks.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
+    ]
+    if problems:
+        raise Invalid(problems)
+    for key, new in wanted.items():
+        setattr(campaign, key, new)
+
+
+def launch_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
+    """Planned → active. Its activities are launched one by one."""
+    actor.require(Permission.LAUNCH)
+    move(session, campaign, Verb.LAUNCH, CampaignStatus.ACTIVE)
+    audit.record(session, actor, "launch", "campaign", campaign.id)
+
+
+def pause_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
+    """Stop everything that runs or waits for its time; marked, so that resume knows what it was."""
+    actor.require(Permission.LAUNCH)
+    move(session, campaign, Verb.PAUSE, CampaignStatus.PAUSED)
+    paused = _move_activities(
+        session, campaign, _in(ActivityStatus.SCHEDULED, ActivityStatus.LIVE), ActivityStatus.PAUSED, marked=True
+    )
+    audit.record(session, actor, "pause", "campaign", campaign.id, activities=paused)
+
+
+def resume_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
+    """Bring back exactly the activities that the campaign's pause stopped."""
+    actor.require(Permission.LAUNCH)
+    move(session, campaign, Verb.RESUME, CampaignStatus.ACTIVE)
+    ours = _in(ActivityStatus.PAUSED) & Activity.paused_with_campaign
+    begun = Activity.launched_at.is_not(None)
+    resumed = _move_activities(session, campaign, ours & begun, ActivityStatus.LIVE)
+    resumed += _move_activities(session, campaign, ours & ~begun, ActivityStatus.SCHEDULED)
+    audit.record(session, actor, "resume", "campaign", campaign.id, activities=sorted(resumed))
+
+
+def finish_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
+    """What ran is finished; what never began is cancelled."""
+    actor.require(Permission.LAUNCH)
+    move(session, campaign, Verb.FINISH, CampaignStatus.FINISHED)
+    finished = _move_activities(session, campaign, _RAN, ActivityStatus.FINISHED)
+    cancelled = _move_activities(session, campaign, _OPEN, ActivityStatus.CANCELLED)
+    audit.record(session, actor, "finish", "campaign", campaign.id, finished=finished, cancelled=cancelled)
+
+
+def cancel_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
+    """Stop everything that is not over."""
+    actor.require(Permission.LAUNCH)
+    move(session, campaign, Verb.CANCEL, CampaignStatus.CANCELLED)
+    cancelled = _move_activities(session, campaign, _OPEN, ActivityStatus.CANCELLED)
+    audit.record(session, actor, "cancel", "campaign", campaign.id, cancelled=cancelled)
+
+
+def _in(*statuses: ActivityStatus) -> ColumnElement[bool]:
+    return Activity.status.in_(statuses)
+
+
+_RAN = _in(ActivityStatus.LIVE) | (_in(ActivityStatus.PAUSED) & Activity.launched_at.is_not(None))
+_OPEN = Activity.status.not_in((ActivityStatus.FINISHED, ActivityStatus.CANCELLED))
+
+
+def _move_activities(
+    session: Session, campaign: Campaign, which: ColumnElement[bool], to: ActivityStatus, *, marked: bool = False
+) -> list[int]:
+    values: dict[str, Any] = {"status": to, "paused_with_campaign": marked}
+    if to in (ActivityStatus.FINISHED, ActivityStatus.CANCELLED):
+        values["finished_at"] = clock.now()
+    changed = session.connection().execute(
+        update(Activity).where(Activity.campaign_id == campaign.id, which).values(**values).returning(Activity.id)
+    )
+    ids = sorted(changed.scalars())
+    # Rows that this session has read already must show what they are now.
+    session.scalars(select(Activity).where(Activity.id.in_(ids)).execution_options(populate_existing=True)).all()
+    return ids

@@ -1,0 +1,81 @@
+"""What campaigns and activities have in common when somebody fills them in."""
+
+import re
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.models import Person
+from campaigns.errors import Problem
+from campaigns.language import N_
+
+LONGEST_NAME = 200
+LONGEST_URL = 2000
+LONGEST_WORDS = 20_000
+MOST_MONEY = Decimal("999999999999.99")  # Numeric(14, 2)
+_COLOUR = re.compile(r"#[0-9a-f]{6}\Z")
+
+
+def name(field: str, text: str) -> list[Problem]:
+    if not text:
+        return [Problem(N_("Please give it a name."), field)]
+    if len(text) > LONGEST_NAME:
+        return [Problem(N_("At most %(most)s characters, please."), field, params={"most": LONGEST_NAME})]
+    return []
+
+
+def words(field: str, text: str) -> list[Problem]:
+    if len(text) > LONGEST_WORDS:
+        return [Problem(N_("At most %(most)s characters, please."), field, params={"most": LONGEST_WORDS})]
+    return []
+
+
+def period(starts_on: date | None, ends_on: date | None) -> list[Problem]:
+    if starts_on and ends_on and ends_on < starts_on:
+        return [Problem(N_("The end lies before the start."), "ends_on")]
+    return []
+
+
+def money(field: str, amount: Decimal | None) -> list[Problem]:
+    if amount is None:
+        return []
+    try:
+        within = amount.is_finite() and 0 <= amount <= MOST_MONEY
+    except InvalidOperation:
+        within = False
+    if not within:
+        return [Problem(N_("Please give an amount of 0 or more."), field)]
+    if amount != amount.quantize(Decimal("0.01")):
+        return [Problem(N_("At most two digits after the point, please."), field)]
+    return []
+
+
+def colour(text: str) -> list[Problem]:
+    return [] if _COLOUR.match(text) else [Problem(N_("Please pick a colour."), "colour")]
+
+
+def url(text: str) -> list[Problem]:
+    if not text:
+        return []
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+    except ValueError:
+        good = False
+    if not good or len(text) > LONGEST_URL:
+        return [Problem(N_("Please give a whole address that begins with https://."), "url")]
+    return []
+
+
+def exists(session: Session, model: type[Any], key: int | None, field: str) -> list[Problem]:
+    """A Problem when ``key`` is given and no such row exists, as for a row deleted meanwhile."""
+    if key is None or session.get(model, key) is not None:
+        return []
+    return [Problem(N_("This choice does not exist any more."), field)]
+
+
+def owner(session: Session, owner_id: int | None) -> list[Problem]:
+    return exists(session, Person, owner_id, "owner_id")

@@ -1,0 +1,151 @@
+"""Which verb leads from which status to which: the one place that knows.
+
+A verb changes a row by :func:`move`, a compare-and-swap, so that of two clicks at once exactly one
+succeeds, on both databases.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from campaigns.errors import Conflict, NotFound
+from campaigns.language import N_
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus
+
+
+class Verb(StrEnum):
+    """What can be done to a campaign or an activity."""
+
+    SUBMIT = "submit"
+    APPROVE = "approve"
+    REOPEN = "reopen"
+    LAUNCH = "launch"
+    BEGIN = "begin"  # the clock's: a scheduled launch is due
+    PAUSE = "pause"
+    RESUME = "resume"
+    FINISH = "finish"
+    CANCEL = "cancel"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.SUBMIT: N_("Submit for review"),
+            self.APPROVE: N_("Approve"),
+            self.REOPEN: N_("Back to draft"),
+            self.LAUNCH: N_("Launch"),
+            self.BEGIN: N_("Begin"),
+            self.PAUSE: N_("Pause"),
+            self.RESUME: N_("Resume"),
+            self.FINISH: N_("Finish"),
+            self.CANCEL: N_("Cancel"),
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A verb's step: allowed from ``sources``, ending in one of ``targets``."""
+
+    sources: frozenset[Any]
+    targets: frozenset[Any]
+
+
+def _moves(status: type[StrEnum], table: Mapping[Verb, tuple[str, str]]) -> dict[Verb, Move]:
+    def some(names: str) -> frozenset[StrEnum]:
+        return frozenset(status(name) for name in names.split())
+
+    return {verb: Move(some(sources), some(targets)) for verb, (sources, targets) in table.items()}
+
+
+CAMPAIGN: Mapping[Verb, Move] = _moves(
+    CampaignStatus,
+    {
+        Verb.LAUNCH: ("planned", "active"),
+        Verb.PAUSE: ("active", "paused"),
+        Verb.RESUME: ("paused", "active"),
+        Verb.FINISH: ("active paused", "finished"),
+        Verb.CANCEL: ("planned active paused", "cancelled"),
+    },
+)
+
+# One generalist launches a draft without asking anybody. Whoever asked for a review gets one first.
+ACTIVITY: Mapping[Verb, Move] = _moves(
+    ActivityStatus,
+    {
+        Verb.SUBMIT: ("draft", "review"),
+        Verb.APPROVE: ("draft review", "approved"),
+        Verb.REOPEN: ("review approved scheduled", "draft"),
+        Verb.LAUNCH: ("draft approved", "scheduled live"),
+        Verb.BEGIN: ("scheduled", "live"),
+        Verb.PAUSE: ("scheduled live", "paused"),
+        Verb.RESUME: ("paused", "scheduled live"),
+        Verb.FINISH: ("live paused", "finished"),
+        Verb.CANCEL: ("draft review approved scheduled live paused", "cancelled"),
+    },
+)
+
+LAUNCHED = frozenset(
+    {ActivityStatus.SCHEDULED, ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED}
+)  # fmt: skip
+"""From here on message and audience are settled."""
+
+CLOSED_CAMPAIGN = frozenset({CampaignStatus.FINISHED, CampaignStatus.CANCELLED})
+
+
+def possible(thing: Campaign | Activity) -> tuple[Verb, ...]:
+    """The verbs that people may use on ``thing`` in its present status, in the table's order."""
+    table = CAMPAIGN if isinstance(thing, Campaign) else ACTIVITY
+    return tuple(verb for verb, move in table.items() if thing.status in move.sources and verb is not Verb.BEGIN)
+
+
+def move(
+    session: Session, thing: Campaign | Activity, verb: Verb, to: CampaignStatus | ActivityStatus, **values: Any
+) -> None:
+    """Change ``thing``'s status by ``verb``, and ``values`` with it, if its row still allows that.
+
+    Raises Conflict when the row's status (which somebody may just have changed) does not allow
+    the verb, and NotFound for the house's own campaign and activities, which nobody moves.
+    """
+    if thing.built_in:
+        raise NotFound(N_("There is no such page."))
+    step = (CAMPAIGN if isinstance(thing, Campaign) else ACTIVITY)[verb]
+    if to not in step.targets:
+        raise ValueError(f"{verb} does not lead to {to}")
+    model = type(thing)
+    session.flush()
+    changed = session.connection().execute(
+        update(model).where(model.id == thing.id, model.status.in_(step.sources)).values(status=to, **values)
+    )
+    session.refresh(thing)
+    if changed.rowcount != 1:
+        raise refusal(thing, verb)
+
+
+def refusal(thing: Campaign | Activity, verb: Verb) -> Conflict:
+    """The Conflict that says why ``verb`` is not possible now."""
+    if verb is Verb.LAUNCH and isinstance(thing, Activity) and thing.status in LAUNCHED:
+        return AlreadyLaunched(N_("“%(title)s” is already launched."), title=thing.title)
+    if verb is Verb.LAUNCH and isinstance(thing, Activity) and thing.status is ActivityStatus.REVIEW:
+        return Conflict(N_("“%(title)s” is in review: approve it first."), title=thing.title)
+    title = thing.title if isinstance(thing, Activity) else thing.name
+    return Conflict(_REFUSALS[verb], title=title)
+
+
+class AlreadyLaunched(Conflict):
+    """The second click on Launch: harmless, and told kindly."""
+
+
+_REFUSALS = {
+    Verb.SUBMIT: N_("“%(title)s” cannot be submitted now: only a draft can."),
+    Verb.APPROVE: N_("“%(title)s” cannot be approved now: only a draft or something in review can."),
+    Verb.REOPEN: N_("“%(title)s” cannot go back to draft now."),
+    Verb.LAUNCH: N_("“%(title)s” cannot be launched now."),
+    Verb.BEGIN: N_("“%(title)s” is not scheduled any more."),
+    Verb.PAUSE: N_("“%(title)s” cannot be paused: it is not running."),
+    Verb.RESUME: N_("“%(title)s” cannot be resumed: it is not paused."),
+    Verb.FINISH: N_("“%(title)s” cannot be finished: it is not running."),
+    Verb.CANCEL: N_("“%(title)s” cannot be cancelled: it is over already."),
+}
