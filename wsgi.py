@@ -6,11 +6,13 @@ before Flask sees them.
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from flask import Flask
 
 from campaigns import config
-from campaigns.web import database
+from campaigns.web import frame
+from campaigns.web.network import WsgiApplication, behind_proxies
 
 ROOMS = (
     "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
@@ -28,9 +30,30 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     if settings is not None:
         config.install(settings)
     app = Flask("kampania", static_folder=None, template_folder=None)
-    database.init(app)
+    frame.build(app)
     for room in ROOMS:
         for face in FACES:
             if find_spec(f"{room}.{face}"):
-                app.register_blueprint(import_module(f"{room}.{face}").blueprint)
+                blueprint = getattr(import_module(f"{room}.{face}"), "blueprint", None)
+                if blueprint is not None:  # None: a folder without faces yet.
+                    app.register_blueprint(blueprint)
+    frame.finish(app)
     return app
+
+
+def create_application() -> WsgiApplication:
+    """What a server runs: Flask, and before it whatever answers without Flask."""
+    application: WsgiApplication = create_app().wsgi_app
+    # Tracking's pixels and redirects wrap the application here: application = hits.application(application)
+    return behind_proxies(application)
+
+
+_application: WsgiApplication | None = None
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Any:
+    """The WSGI entry point, built at the first request, so that importing this file touches nothing."""
+    global _application
+    if _application is None:
+        _application = create_application()
+    return _application(environ, start_response)

@@ -5,16 +5,20 @@
 Each runs once on SQLite and once on PostgreSQL.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # knows every room, so that every table is known
 from campaigns import clock, config, db
+from campaigns.accounts.models import Organisation, Person, Role
 from tests import servers
 
 SECRET = b"k" * 32
@@ -101,3 +105,91 @@ def frozen() -> Iterator[FrozenClock]:
     frozen = FrozenClock(NOON)
     with clock.use(frozen):
         yield frozen
+
+
+@pytest.fixture
+def empty_app(database: Engine) -> Flask:
+    """The application before its first run: no organisation, nobody."""
+    app = wsgi.create_app()
+    app.config.update(TESTING=True, WTF_CSRF_ENABLED=False)
+    return app
+
+
+@pytest.fixture
+def app(empty_app: Flask) -> Flask:
+    """The application of a founded organisation with one person of each role."""
+    with db.transaction() as session:
+        session.add(
+            Organisation(
+                id=1,
+                name="Acme",
+                sender_name="Acme",
+                sender_email="hello@acme.example",
+                postal_address="1 Main Street, Tbilisi",
+            )
+        )
+        for role in Role:
+            session.add(
+                Person(
+                    email=f"{role.value}@acme.example",
+                    name=role.value.capitalize(),
+                    password_hash="!",
+                    role=role,
+                    created_at=clock.now(),
+                )
+            )
+    return empty_app
+
+
+def signed_in(app: Flask, role: Role) -> FlaskClient:
+    """A client whose session is already that of the person with ``role``."""
+    client = app.test_client()
+    with db.reading() as session:
+        person = session.query(Person).filter_by(role=role).first()
+        assert person is not None
+        key = f"{person.id}.{person.session_epoch}"
+    with client.session_transaction() as cookies:
+        cookies["_user_id"] = key
+        cookies["_fresh"] = True
+    return client
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A stranger's browser."""
+    return app.test_client()
+
+
+@pytest.fixture
+def owner_client(app: Flask) -> FlaskClient:
+    return signed_in(app, Role.OWNER)
+
+
+@pytest.fixture
+def coordinator_client(app: Flask) -> FlaskClient:
+    return signed_in(app, Role.COORDINATOR)
+
+
+@pytest.fixture
+def viewer_client(app: Flask) -> FlaskClient:
+    return signed_in(app, Role.VIEWER)
+
+
+@contextmanager
+def _count_queries(engine: Engine) -> Iterator[list[str]]:
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def count_queries() -> Callable[[Engine], AbstractContextManager[list[str]]]:
+    """``with count_queries(engine) as n: …`` then ``len(n)``; ``n`` holds the statements."""
+    return _count_queries

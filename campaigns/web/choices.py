@@ -1,0 +1,23 @@
+"""Choices of select fields.
+
+WTForms 3.3 deprecates (value, label) tuples for its ``SelectChoice``, which its published types don't
+know yet; this is the one place that has to care.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from wtforms.fields import choices as wtforms_choices
+
+from campaigns.web.locale import translated
+
+
+def choices(pairs: Iterable[tuple[object, str]]) -> Any:
+    """Choices from (value, label) pairs, for ``field.choices`` or ``SelectField(choices=…)``."""
+    return [wtforms_choices.SelectChoice(str(value), label) for value, label in pairs]  # type: ignore[attr-defined]
+
+
+def choices_of(kind: type[StrEnum]) -> Any:
+    """The members of an enum with their labels translated; within a request only."""
+    return choices((member.value, translated(member.label)) for member in kind)  # type: ignore[attr-defined]

@@ -1,0 +1,71 @@
+"""What every page stands in: templates, translations, sessions, security, errors."""
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+
+from flask import Flask, redirect
+from flask_wtf import CSRFProtect
+from jinja2 import StrictUndefined
+
+from campaigns import config
+from campaigns.web import assets, database, entrance, errors, headers, locale
+from campaigns.web.exemptions import EXEMPT
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+LARGEST_REQUEST = 64 * 1024 * 1024
+"""Imports are the largest thing that people send us; a proxy in front may say less."""
+
+_TONES = {
+    "green": {"live", "active", "sent", "granted", "full", "won", "qualified", "done", "applied", "delivered", "ok"},
+    "azure": {"scheduled", "approved", "sending", "running", "working", "contacted", "queued", "new", "checked"},
+    "yellow": {"paused", "deferred", "held", "review", "settling", "warning", "anonymous", "expanding"},
+    "red": {"failed", "bounced", "cancelled", "lost", "withdrawn", "error", "complained", "invalid", "unknown"},
+}
+
+
+def tone_of(member: StrEnum) -> str:
+    """The colour of a state, the same on every page."""
+    return next((tone for tone, values in _TONES.items() if member.value in values), "secondary")
+
+
+def _flask_secret(secret: bytes) -> str:
+    """Flask's key is made from ours by a keyed hash, so that neither tells about the other."""
+    return hashlib.blake2b(b"", key=secret[:64], person=b"flask-session", digest_size=32).hexdigest()
+
+
+def build(app: Flask) -> None:
+    """Give ``app`` the house's frame; rooms' blueprints come after."""
+    settings = config.settings()
+    keys = [_flask_secret(secret) for _, secret in settings.secret_keys]
+    app.config.update(
+        SECRET_KEY=keys[-1],
+        SECRET_KEY_FALLBACKS=keys[:-1],
+        SESSION_COOKIE_NAME="kampania",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.secure,
+        REMEMBER_COOKIE_SECURE=settings.secure,
+        MAX_CONTENT_LENGTH=LARGEST_REQUEST,
+        MAX_FORM_MEMORY_SIZE=4 * 1024 * 1024,
+        WTF_CSRF_TIME_LIMIT=None,  # As long as the session: a form left open overnight still saves.
+    )
+    app.jinja_options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    app.template_folder = str(TEMPLATES)
+    database.init(app)
+    assets.init(app)
+    entrance.init(app)
+    CSRFProtect(app)
+    locale.init(app)
+    headers.init(app)
+    errors.init(app)
+    app.jinja_env.globals.update(tone_of=tone_of, catcher=lambda: config.settings().catcher)
+
+
+def finish(app: Flask) -> None:
+    """After the rooms' blueprints: the home address, and the exemptions from CSRF."""
+    app.add_url_rule("/", "home", lambda: redirect("/campaigns", 303))
+    for endpoint in EXEMPT:
+        view = app.view_functions.get(endpoint)
+        if view is not None:
+            app.extensions["csrf"].exempt(view)

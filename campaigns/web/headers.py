@@ -1,0 +1,46 @@
+"""What browsers are told about our pages: the Content-Security-Policy and its companions."""
+
+from flask import Flask, Response, g
+
+from campaigns import config
+
+_POLICY = {
+    "default-src": "'self'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "frame-src": "'self'",
+    "object-src": "'none'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+def policy(**directives: str) -> None:
+    """Let this answer deviate: ``policy(frame_ancestors="*")``. Underscores stand for hyphens."""
+    g.policy = g.get("policy", {}) | {name.replace("_", "-"): value for name, value in directives.items()}
+
+
+def _add(response: Response) -> Response:
+    directives = _POLICY | g.get("policy", {})
+    headers = response.headers
+    # A view that answers with its own policy (a mail's preview) knows better.
+    headers.setdefault("Content-Security-Policy", "; ".join(f"{name} {value}" for name, value in directives.items()))
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "strict-origin-when-cross-origin")
+    headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()")
+    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    if directives["frame-ancestors"] == "'none'" and "frame-ancestors" in headers["Content-Security-Policy"]:
+        headers.setdefault("X-Frame-Options", "DENY")
+    if config.settings().secure:
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    if response.mimetype == "text/html":
+        headers.setdefault("Cache-Control", "no-store" if "Set-Cookie" in headers else "private, no-cache")
+    return response
+
+
+def init(app: Flask) -> None:
+    app.after_request(_add)

@@ -1,0 +1,193 @@
+"""Whose language, time zone and digits: locale selection and the filters that write numbers and dates.
+
+Babel's Persian writes Gregorian dates in Latin digits; Persian readers expect Jalali dates and
+Persian digits, so dates go through persiantools and every digit through :func:`digits`.
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import babel.dates
+import babel.numbers
+from babel import Locale
+from flask import Flask, g, has_request_context, request
+from flask_babel import Babel, get_locale, get_translations
+from flask_login import current_user
+from persiantools.jdatetime import JalaliDate
+
+from campaigns import clock
+from campaigns.web.entrance import current_organisation
+
+TRANSLATIONS = Path(__file__).parent / "translations"
+LANGUAGES = {"en": "English", "fa": "فارسی"}
+NOTHING = "–"
+_PERSIAN = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
+_MONTHS = (
+    "فروردین", "اردیبهشت", "خرداد", "تیر", "مرداد", "شهریور", "مهر", "آبان", "آذر", "دی", "بهمن", "اسفند",
+)  # fmt: skip
+
+
+def select_language() -> str:
+    """Forced by the page (``g.language``), else the person's, else the organisation's, else the browser's."""
+    if not has_request_context():
+        return "en"
+    forced = g.get("language")
+    if forced in LANGUAGES:
+        return str(forced)
+    if current_user.is_authenticated and current_user.person.language in LANGUAGES:
+        return str(current_user.person.language)
+    organisation = current_organisation()
+    if organisation is not None and organisation.language in LANGUAGES:
+        return organisation.language
+    return request.accept_languages.best_match(list(LANGUAGES), "en") or "en"
+
+
+def zone(name: str | None) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def select_timezone() -> str:
+    if not has_request_context():
+        return "UTC"
+    if current_user.is_authenticated and zone(current_user.person.timezone):
+        return str(current_user.person.timezone)
+    organisation = current_organisation()
+    return organisation.timezone if organisation is not None and zone(organisation.timezone) else "UTC"
+
+
+def language() -> str:
+    """The language of this page: "en", "fa"."""
+    found = get_locale()
+    return found.language if found else "en"
+
+
+def timezone() -> ZoneInfo:
+    """The time zone of this page's reader."""
+    return zone(select_timezone()) or ZoneInfo("UTC")
+
+
+def direction() -> str:
+    return "rtl" if Locale(language()).text_direction == "rtl" else "ltr"
+
+
+def digits(text: str) -> str:
+    """``text`` with the digits of the page's language."""
+    return text.translate(_PERSIAN) if language() == "fa" else text
+
+
+def number(value: int | float | Decimal | None, places: int | None = None) -> str:
+    """1,234 or 1,234.5 in the page's digits; None is a dash. ``places`` fixes the decimals."""
+    if value is None:
+        return NOTHING
+    pattern = "#,##0.##" if places is None else "#,##0." + "0" * places if places else "#,##0"
+    return babel.numbers.format_decimal(value, pattern, language(), numbering_system="default")
+
+
+def percent(value: float | Decimal | None, places: int = 1) -> str:
+    """A ratio as a percentage: 0.123 is 12.3 %; None (no denominator) is a dash."""
+    if value is None:
+        return NOTHING
+    pattern = "#,##0." + "0" * places + "%" if places else "#,##0%"
+    if language() == "fa":
+        pattern = pattern.replace("%", "٪").replace("٪", "'٪'")
+        return babel.numbers.format_decimal(value * 100, pattern, "fa", numbering_system="default")
+    return babel.numbers.format_percent(value, pattern, language())
+
+
+def money(value: Decimal | int | float | None, currency: str | None = None) -> str:
+    """An amount in ``currency``, else in the organisation's; None is a dash."""
+    if value is None:
+        return NOTHING
+    if currency is None:
+        organisation = current_organisation()
+        currency = organisation.currency if organisation is not None else "EUR"
+    return babel.numbers.format_currency(value, currency, locale=language(), numbering_system="default")
+
+
+def _local(value: datetime) -> datetime:
+    return value.astimezone(timezone()) if value.tzinfo else value
+
+
+def date_text(value: date | datetime | None) -> str:
+    """A day as its reader writes it, in their time zone; Jalali for Persian."""
+    if value is None:
+        return NOTHING
+    day = _local(value).date() if isinstance(value, datetime) else value
+    if language() == "fa" and day.year >= 622:
+        jalali = JalaliDate(day)
+        return digits(f"{jalali.day} {_MONTHS[jalali.month - 1]} {jalali.year}")
+    return babel.dates.format_date(day, "medium", locale=language())
+
+
+def time_text(value: datetime | time | None) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, datetime):
+        value = _local(value).time()
+    return digits(value.strftime("%H:%M"))
+
+
+def datetime_text(value: datetime | None) -> str:
+    """A day and its time to the minute, in the reader's time zone."""
+    if value is None:
+        return NOTHING
+    comma = "،" if language() == "fa" else ","
+    return f"{date_text(value)}{comma} {time_text(value)}"
+
+
+def ago(value: datetime | None) -> str:
+    """ "3 minutes ago", "in 2 days"; None is a dash."""
+    if value is None:
+        return NOTHING
+    distance: timedelta = value - clock.now()
+    if abs(distance) < timedelta(seconds=1):
+        distance = timedelta(seconds=-1)
+    return digits(babel.dates.format_timedelta(distance, add_direction=True, locale=language()))
+
+
+def chart_label(value: Any) -> str:
+    """An ISO instant or day becomes a date; any other label stays what it is."""
+    text = str(value)
+    try:
+        at = datetime.fromisoformat(text) if len(text) >= 10 and text[4] == "-" else None
+    except ValueError:
+        at = None
+    if at is None:
+        return digits(text)
+    if len(text) == 10:
+        return date_text(at.date())
+    return datetime_text(at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def translated(text: Any) -> str:
+    """``text`` from the catalogue without filling places in; "" stays ""."""
+    return str(get_translations().ugettext(str(text))) if text else ""
+
+
+def init(app: Flask) -> None:
+    app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(TRANSLATIONS)
+    Babel(app, locale_selector=select_language, timezone_selector=select_timezone)
+    app.jinja_env.filters.update(
+        number=number,
+        percent=percent,
+        money=money,
+        date=date_text,
+        time=time_text,
+        datetime=datetime_text,
+        ago=ago,
+        digits=digits,
+        chart_label=chart_label,
+    )
+    app.jinja_env.globals.update(
+        language=language,
+        direction=direction,
+        timezone=timezone,
+        translated=translated,
+        languages=lambda: list(LANGUAGES.items()),
+    )

@@ -1,0 +1,66 @@
+"""Where a request comes from, for Flask and for plain WSGI code alike; knows no Flask."""
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from campaigns import config
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(text.strip().strip("[]"))
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address) and found.ipv4_mapped:
+        return found.ipv4_mapped
+    return found
+
+
+def _trusted(text: str) -> bool:
+    address = _address(text)
+    return address is not None and any(address in network for network in config.settings().trusted_proxies)
+
+
+def client_ip(environ: dict[str, Any]) -> str:
+    """The address of whoever asks, "" when unknown.
+
+    ``X-Forwarded-For`` is read from its right end for as long as the one who wrote that part is a
+    trusted proxy; what stands further left could be anybody's invention.
+    """
+    nearest = str(environ.get("REMOTE_ADDR", ""))
+    for hop in reversed(str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")):
+        if not _trusted(nearest):
+            break
+        if _address(hop) is None:
+            break
+        nearest = hop
+    address = _address(nearest)
+    return str(address) if address else ""
+
+
+def network_of(ip: str) -> str:
+    """The network that is likely one household or firm: /24 for IPv4, /56 for IPv6 (RIPE-690)."""
+    address = _address(ip)
+    if address is None:
+        return "unknown"
+    packed = address.packed[:3] if isinstance(address, IPv4Address) else address.packed[:7]
+    return f"{packed.hex()}/{len(packed) * 8}"
+
+
+WsgiApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+def behind_proxies(application: WsgiApplication) -> WsgiApplication:
+    """Let a trusted proxy, and nobody else, say who asks and by which scheme."""
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if _trusted(str(environ.get("REMOTE_ADDR", ""))):
+            proto = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).rpartition(",")[2].strip()
+            if proto in ("http", "https"):
+                environ["wsgi.url_scheme"] = proto
+            environ = {**environ, "REMOTE_ADDR": client_ip(environ) or environ["REMOTE_ADDR"]}
+            environ.pop("HTTP_X_FORWARDED_FOR", None)
+        return application(environ, start_response)
+
+    return wrapped

@@ -1,0 +1,122 @@
+"""Lists paged by key: the next page costs the same at row fifty and at row fifty million."""
+
+import base64
+import json
+from collections import namedtuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import request
+from sqlalchemy import ColumnElement, Select, UnaryExpression, and_, or_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.sql import operators
+
+Key = ColumnElement[Any] | InstrumentedAttribute[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a list, and the addresses of the pages beside it (None at the ends)."""
+
+    items: list[Any]
+    previous_url: str | None
+    next_url: str | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def page_of(session: Session, stmt: Select[Any], key_columns: Sequence[Key], *, size: int = 50) -> Page:
+    """One page of ``stmt`` in the order of ``key_columns``, as the request's ``after`` or ``before`` asks.
+
+    A key column is ascending, or ``column.desc()``; keys are never NULL, and together unique. ``stmt``
+    comes without ORDER BY. Items are what ``stmt`` selects: the entity alone when it selects one thing,
+    else tuples with names. A cursor that makes no sense shows the first page.
+    """
+    keys = [(key.element, True) if _descends(key) else (key, False) for key in key_columns]
+    backwards = "before" in request.args and "after" not in request.args
+    cursor = _opened(request.args.get("before" if backwards else "after"), len(keys))
+    if cursor is None:
+        backwards = False
+    else:
+        stmt = stmt.where(_beyond(keys, cursor, backwards))
+    width = len(stmt.column_descriptions)
+    stmt = stmt.add_columns(*(key.label(f"_key_{n}") for n, (key, _) in enumerate(keys)))
+    stmt = stmt.order_by(*(key.desc() if descends != backwards else key.asc() for key, descends in keys))
+    result = session.execute(stmt.limit(size + 1))
+    names = list(result.keys())[:width]
+    rows = result.all()
+    more = len(rows) > size
+    rows = rows[:size][::-1] if backwards else rows[:size]
+    item = namedtuple("item", names, rename=True) if width > 1 else None
+    return Page(
+        items=[item(*row[:width]) if item else row[0] for row in rows],
+        previous_url=_url("before", rows[0][width:]) if rows and (more if backwards else cursor is not None) else None,
+        next_url=_url("after", rows[-1][width:]) if rows and (backwards or more) else None,
+    )
+
+
+def _descends(key: Any) -> bool:
+    return isinstance(key, UnaryExpression) and key.modifier is operators.desc_op
+
+
+def _beyond(keys: Sequence[tuple[Any, bool]], values: Sequence[Any], backwards: bool) -> ColumnElement[bool]:
+    """Rows on the far side of ``values``: (a > x) or (a = x and b > y) …, each in its direction."""
+    ways: list[ColumnElement[bool]] = []
+    for n, ((key, descends), value) in enumerate(zip(keys, values, strict=True)):
+        same = [earlier == values[m] for m, (earlier, _) in enumerate(keys[:n])]
+        ways.append(and_(*same, key < value if descends != backwards else key > value))
+    return or_(*ways)
+
+
+def _url(direction: str, values: Sequence[Any]) -> str:
+    arguments = [(name, value) for name, value in request.args.items(multi=True) if name not in ("after", "before")]
+    return f"{request.path}?{urlencode([*arguments, (direction, _sealed(values))])}"
+
+
+def _sealed(values: Sequence[Any]) -> str:
+    plain = [
+        {"t": value.isoformat()}
+        if isinstance(value, datetime)
+        else {"d": value.isoformat()}
+        if isinstance(value, date)
+        else value
+        if isinstance(value, str | int | float)
+        else {"s": str(value)}
+        for value in values
+    ]
+    text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def _opened(text: str | None, length: int) -> list[Any] | None:
+    if not text or len(text) > 2000:
+        return None
+    try:
+        values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if not isinstance(values, list) or len(values) != length:
+            return None
+        return [_value(value) for value in values]
+    except (ValueError, KeyError, RecursionError):
+        return None
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        if "t" in value:
+            at = datetime.fromisoformat(value["t"])
+            if at.tzinfo is None:
+                raise ValueError("naive")
+            return at
+        return date.fromisoformat(value["d"]) if "d" in value else str(value["s"])
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("not a key")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("too large")
+    return value
