@@ -1,0 +1,163 @@
+"""Opening leads and working on them."""
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Person
+from campaigns.audience import addresses, contacts
+from campaigns.audience.models import Contact
+from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.language import N_
+from campaigns.leads.models import Lead, LeadStage
+
+LONGEST_NOTES = 20_000
+
+
+def lead_of(session: Session, lead_id: int) -> Lead:
+    """The lead. Raises NotFound."""
+    lead = session.get(Lead, lead_id)
+    if lead is None:
+        raise NotFound(N_("There is no such lead."))
+    return lead
+
+
+def open_lead(
+    session: Session, *, contact_id: int, campaign_id: int, activity_id: int, source: str, owner_id: int | None
+) -> tuple[Lead, bool]:
+    """The contact's open lead in the campaign, made when there is none (then True).
+
+    Of two sessions that open it at once one makes it, and the other gets the same: the partial
+    unique index decides.
+    """
+    found = _open(session, contact_id, campaign_id)
+    if found is not None:
+        return found, False
+    lead = Lead(
+        contact_id=contact_id,
+        campaign_id=campaign_id,
+        activity_id=activity_id,
+        stage=LeadStage.NEW,
+        owner_id=owner_id,
+        source=source,
+        notes="",
+        created_at=clock.now(),
+    )
+    try:
+        with session.begin_nested():
+            session.add(lead)
+    except IntegrityError:
+        other = _open(session, contact_id, campaign_id)
+        if other is None:
+            raise  # Not the index: somebody erased the contact or the campaign.
+        return other, False
+    return lead, True
+
+
+def _open(session: Session, contact_id: int, campaign_id: int) -> Lead | None:
+    return session.scalars(
+        select(Lead).where(Lead.contact_id == contact_id, Lead.campaign_id == campaign_id, Lead.closed_at.is_(None))
+    ).one_or_none()
+
+
+def enter_lead(
+    session: Session, actor: Actor, *, campaign_id: int, activity_id: int, source: str, email: str,
+    first_name: str = "", last_name: str = "", owner_id: int | None = None, notes: str = "",
+) -> tuple[Lead, bool]:  # fmt: skip
+    """A lead by hand: an enquiry by message, comment or call, credited to its activity.
+
+    An open lead of the same contact and campaign is kept (then False) and gets the notes. Raises
+    Invalid.
+    """
+    actor.require(Permission.LEADS)
+    problems = _notes_problems(notes)
+    try:
+        contact = _contact(session, actor, email, first_name.strip(), last_name.strip())
+    except Invalid as error:
+        raise Invalid([*error.problems, *problems]) from error
+    if problems:
+        raise Invalid(problems)
+    _check_owner(session, owner_id)
+    lead, new = open_lead(
+        session,
+        contact_id=contact.id,
+        campaign_id=campaign_id,
+        activity_id=activity_id,
+        source=source,
+        owner_id=owner_id,
+    )
+    if notes.strip():
+        lead.notes = f"{lead.notes}\n\n{notes.strip()}".strip()
+        session.flush()
+    audit.record(session, actor, "enter", "lead", lead.id, new=new, activity=activity_id)
+    return lead, new
+
+
+def _contact(session: Session, actor: Actor, email: str, first_name: str, last_name: str) -> Contact:
+    known = contacts.by_address(session, addresses.normalise(email))
+    # What we know already was told by the person; a note taken on the telephone only fills gaps.
+    return contacts.upsert_contact(
+        session,
+        actor,
+        email=email,
+        first_name="" if known and known.first_name else first_name,
+        last_name="" if known and known.last_name else last_name,
+        source="by hand",
+    )[0]
+
+
+def change_stage(session: Session, actor: Actor, lead: Lead, stage: LeadStage) -> None:
+    """Move a lead to any stage; customer and lost close it, the others open it again.
+
+    Raises Conflict when it would be the second open lead of its contact and campaign.
+    """
+    actor.require(Permission.LEADS)
+    if lead.stage is stage:
+        return
+    before = lead.stage
+    try:
+        with session.begin_nested():
+            lead.stage = stage
+            lead.closed_at = (lead.closed_at or clock.now()) if stage.closed else None
+    except IntegrityError as error:
+        session.refresh(lead)
+        raise Conflict(N_("This person has another open lead in the campaign: work on that one.")) from error
+    audit.record(session, actor, "change stage", "lead", lead.id, before=before.value, after=stage.value)
+
+
+def assign(session: Session, actor: Actor, lead: Lead, owner_id: int | None) -> None:
+    """Hand the lead to somebody, or to nobody."""
+    actor.require(Permission.LEADS)
+    if lead.owner_id == owner_id:
+        return
+    _check_owner(session, owner_id)
+    before, lead.owner_id = lead.owner_id, owner_id
+    session.flush()
+    audit.record(session, actor, "assign", "lead", lead.id, before=before, after=owner_id)
+
+
+def note(session: Session, actor: Actor, lead: Lead, text: str) -> None:
+    """Replace the lead's notes."""
+    actor.require(Permission.LEADS)
+    problems = _notes_problems(text)
+    if problems:
+        raise Invalid(problems)
+    if lead.notes == text.strip():
+        return
+    lead.notes = text.strip()
+    session.flush()
+    audit.record(session, actor, "note", "lead", lead.id)
+
+
+def _notes_problems(text: str) -> list[Problem]:
+    if len(text) <= LONGEST_NOTES:
+        return []
+    return [Problem(N_("At most %(most)s characters, please."), "notes", params={"most": LONGEST_NOTES})]
+
+
+def _check_owner(session: Session, owner_id: int | None) -> None:
+    if owner_id is not None and session.get(Person, owner_id) is None:
+        raise Invalid(Problem(N_("This choice does not exist any more."), "owner_id"))
