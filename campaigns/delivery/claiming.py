@@ -1,0 +1,205 @@
+"""Which worker owns which sends, and what becomes of those whose worker died.
+
+A claim is a compare-and-swap in one transaction. It holds for a lease that outlasts the longest
+wait for a relay's last answer, so whoever takes over never races a mail that may still go out.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from sqlalchemy import Select, or_, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db
+from campaigns.audience.models import Contact
+from campaigns.delivery import journal
+from campaigns.delivery.expansion import skip_reason
+from campaigns.delivery.journal import Mark
+from campaigns.delivery.models import Send, SendState
+from campaigns.planning.models import Activity, ActivityStatus
+
+LARGEST = 1_000
+FINAL_DOT = 600.0
+"""Seconds a relay may take to answer the last dot (RFC 5321, 4.5.3.2.6)."""
+LEASE = timedelta(seconds=FINAL_DOT + 300)
+_RENEW_BELOW = timedelta(seconds=FINAL_DOT + 60)
+
+
+def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[int]:
+    """Take up to ``limit`` due sends of a live activity for ``batch``; their ids in order.
+
+    Whoever may not be mailed any more (suppressed, consent withdrawn since the audience was
+    frozen) becomes skipped here, in the same transaction, and is not among the ids.
+    """
+    if not may_send(session, activity_id):
+        return []
+    taken: list[int] = []
+    for state in (SendState.QUEUED, SendState.DEFERRED):
+        taken += _swap(session, _due(activity_id, state, min(limit, LARGEST) - len(taken)), state, batch)
+    return sorted(set(taken) - skip_refused(session, taken))
+
+
+def may_send(session: Session, activity_id: int) -> bool:
+    """Whether the activity is live (the built-in ones always are)."""
+    activity = session.get(Activity, activity_id, populate_existing=True)
+    return activity is not None and (activity.built_in is not None or activity.status is ActivityStatus.LIVE)
+
+
+def _due(activity_id: int, state: SendState, limit: int) -> Select[int]:
+    """One state at a time, in the order of the index: nothing is sorted. On SQLite the writing
+    transaction has the database alone and FOR UPDATE is left out."""
+    return (
+        select(Send.id)
+        .where(Send.activity_id == activity_id, Send.state == state, Send.due_at <= clock.now())
+        .order_by(Send.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _swap(session: Session, due: Select[int], state: SendState, batch: str) -> list[int]:
+    ids = list(session.scalars(due))
+    claimed = (
+        update(Send)
+        .where(Send.id.in_(ids), Send.state == state)
+        .values(state=SendState.SENDING, claimed_by=batch, lease_until=clock.now() + LEASE)
+        .returning(Send.id)
+        .execution_options(synchronize_session=False)
+    )
+    return list(session.scalars(claimed)) if ids else []
+
+
+def skip_refused(session: Session, ids: Iterable[int]) -> set[int]:
+    """Turn those of ``ids`` whose contact refuses mail by now into skipped rows; their ids."""
+    asked = (
+        select(Send.id, skip_reason())
+        .select_from(Send)
+        .outerjoin(Contact, Contact.id == Send.contact_id)  # an erased one allows nothing
+        .join(Activity, Activity.id == Send.activity_id)
+        .where(Send.id.in_(list(ids)), Activity.built_in.is_(None))
+    )
+    refused = {send_id: reason for send_id, reason in session.execute(asked) if reason}
+    for reason in set(refused.values()):
+        mine = [send_id for send_id, given in refused.items() if given == reason]
+        session.execute(
+            update(Send)
+            .where(Send.id.in_(mine), Send.state == SendState.SENDING)
+            .values(state=SendState.SKIPPED, reason=reason, claimed_by=None, lease_until=None)
+            .execution_options(synchronize_session=False)
+        )
+    return set(refused)
+
+
+class Lease:
+    """The worker's side of a claim: renewed in time, or the worker must stop before the next dot."""
+
+    def __init__(self, batch: str) -> None:
+        self.batch = batch
+        self._until = clock.now() + LEASE
+
+    def hold(self) -> bool:
+        """Whether the next mail may go out under this lease."""
+        return self._until - clock.now() > _RENEW_BELOW or self._renew()
+
+    def _renew(self) -> bool:
+        until = clock.now() + LEASE
+        with db.transaction() as session:
+            held = session.scalars(
+                update(Send)
+                .where(Send.claimed_by == self.batch, Send.state == SendState.SENDING)
+                .where(Send.lease_until > clock.now())
+                .values(lease_until=until)
+                .returning(Send.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+        if held:
+            self._until = until
+        return bool(held)
+
+
+def release(session: Session, batch: str, ids: Iterable[int]) -> None:
+    """Give untouched sends back; they are as due as they were and have used no attempt."""
+    session.execute(
+        update(Send)
+        .where(Send.id.in_(list(ids)), Send.claimed_by == batch, Send.state == SendState.SENDING)
+        .values(state=SendState.QUEUED, claimed_by=None, lease_until=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def take_over() -> int:
+    """Settle what dead workers left behind; how many sends that were.
+
+    This host's journal says exactly how far each mail got, and at once, since a dead owner's lock
+    is free. Of batches without a journal here nothing is known: when their lease has run out
+    they become unknown. Should their host come back, its journal still corrects that.
+    """
+    return sum(_settle(found) for found in journal.orphans()) + _expire()
+
+
+_AFTERWARDS: Mapping[Mark, SendState] = {
+    Mark.TODO: SendState.QUEUED,
+    Mark.INTENT: SendState.UNKNOWN,
+    Mark.OK: SendState.SENT,
+    # Not mailed, and what the relay said is lost: ask it again.
+    Mark.REJECTED: SendState.QUEUED,
+    Mark.DEFERRED: SendState.QUEUED,
+}
+
+
+def _settle(orphan: journal.Journal) -> int:
+    marks = orphan.marks()
+    with db.transaction() as session:
+        left = _left(session, orphan.batch, list(marks))
+        for state in set(_AFTERWARDS.values()):
+            ids = [send_id for send_id in left if _AFTERWARDS[marks.get(send_id, Mark.TODO)] is state]
+            _assign(session, orphan.batch, ids, state)
+    orphan.delete()
+    return len(left)
+
+
+def _left(session: Session, batch: str, ids: list[int]) -> list[int]:
+    """The batch's sends without an outcome: those under lease (few, by its index), and those of the
+    journal whose lease ran out while nobody could read it."""
+    leased = Send.lease_until.is_not(None), Send.state == SendState.SENDING
+    expired = Send.id.in_(ids), Send.state == SendState.UNKNOWN
+    return [
+        send_id
+        for which in (leased, expired)
+        for send_id in session.scalars(select(Send.id).where(Send.claimed_by == batch, *which))
+    ]
+
+
+def _assign(session: Session, batch: str, ids: list[int], state: SendState) -> None:
+    values: dict[str, object] = {"state": state, "lease_until": None}
+    if state is SendState.QUEUED:
+        values |= {"claimed_by": None}
+    elif state is SendState.SENT:
+        values |= {"sent_at": clock.now(), "due_at": None, "reply": "250 (from the journal)"}
+    else:
+        values |= {"due_at": None, "reply": ""}
+    if ids:
+        session.execute(
+            update(Send)
+            .where(Send.id.in_(ids), Send.claimed_by == batch)
+            .values(values)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _expire() -> int:
+    """Leases that ran out, of hosts we can't ask. A living batch of ours renews or stops by itself."""
+    overdue = Send.lease_until < clock.now(), Send.state == SendState.SENDING
+    with db.reading() as session:
+        batches = set(session.scalars(select(Send.claimed_by).where(*overdue).distinct())) - journal.living()
+    if not batches:
+        return 0
+    with db.transaction() as session:
+        lost = session.scalars(
+            update(Send)
+            .where(*overdue, or_(Send.claimed_by.in_(batches - {None}), Send.claimed_by.is_(None)))
+            .values(state=SendState.UNKNOWN, lease_until=None, due_at=None)
+            .returning(Send.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+    return len(lost)

@@ -1,0 +1,92 @@
+"""What the tick finds: everything in delivery that waits for the clock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Exists, exists, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.delivery import claiming, posting, relays
+from campaigns.delivery.models import Send, SendState
+from campaigns.errors import Conflict
+from campaigns.planning import launching
+from campaigns.planning.models import Activity, ActivityStatus, Channel
+
+WAITING = (SendState.QUEUED, SendState.DEFERRED)
+OPEN = (*WAITING, SendState.SENDING, SendState.HELD)
+"""An activity that has none of these has nothing left to do."""
+_OVER = (ActivityStatus.FINISHED, ActivityStatus.CANCELLED)
+_LIVE = Activity.status == ActivityStatus.LIVE, Activity.channel == Channel.EMAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Ids of activities that need a worker."""
+
+    expand: Sequence[int]
+    deliver: Sequence[int]
+
+
+def find() -> Work:
+    """Settle what the clock decides by itself, and say which activities need a worker now."""
+    claiming.take_over()
+    with db.reading() as session:
+        # Most ticks find nothing, and then don't ask for SQLite's only writer.
+        changes = launching.due_launches(session) or posting.waiting(session) or left_over(session) or done(session)
+    if changes:
+        with db.transaction() as session:
+            settle(session)
+    with db.reading() as session:
+        return Work(unexpanded(session), sendable(session) if relays.may_ask(session) else [])
+
+
+def settle(session: Session) -> None:
+    """Begin scheduled launches, take in system mail, cancel what a finished or cancelled activity
+    left over, and finish activities that are done. Harmless when repeated."""
+    launching.begin_due(session)
+    posting.post_outbox(session)
+    for activity_id in left_over(session):
+        session.execute(
+            update(Send)
+            .where(Send.activity_id == activity_id, Send.state.in_((*WAITING, SendState.HELD)))
+            .values(state=SendState.CANCELLED, due_at=None)
+            .execution_options(synchronize_session=False)
+        )
+    for activity_id in done(session):
+        try:
+            launching.finish(session, CLOCK, session.get_one(Activity, activity_id))
+        except Conflict:  # Somebody was faster.
+            continue
+
+
+def _has(*states: SendState) -> Exists:
+    return exists().where(Send.activity_id == Activity.id, Send.state.in_(states))
+
+
+def unexpanded(session: Session) -> list[int]:
+    """Live mailings whose audience is not (all) there yet."""
+    return _ids(session, *_LIVE, Activity.expanded_at.is_(None), Activity.built_in.is_(None))
+
+
+def sendable(session: Session) -> list[int]:
+    """Activities with sends that are due, of which they may send."""
+    due = (
+        exists().where(Send.activity_id == Activity.id, Send.state == s, Send.due_at <= clock.now()) for s in WAITING
+    )
+    return sorted({activity_id for state in due for activity_id in _ids(session, *_LIVE, state)})
+
+
+def left_over(session: Session) -> list[int]:
+    """Activities that are over and still have somebody waiting."""
+    return _ids(session, Activity.status.in_(_OVER), Activity.channel == Channel.EMAIL, _has(*WAITING, SendState.HELD))
+
+
+def done(session: Session) -> list[int]:
+    """Live mailings with nothing left to do."""
+    return _ids(session, *_LIVE, Activity.built_in.is_(None), Activity.expanded_at.is_not(None), ~_has(*OPEN))
+
+
+def _ids(session: Session, *where: object) -> list[int]:
+    return list(session.scalars(select(Activity.id).where(*where).order_by(Activity.id)))  # type: ignore[arg-type]

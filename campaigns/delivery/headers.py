@@ -1,0 +1,89 @@
+"""Header values of our own making, since the standard library's can't always be read back.
+
+Words beyond ASCII become RFC 2047 words, split between characters, 75 columns at most, leaving
+room for the header's name. Nothing a header is made of can end its line.
+"""
+
+import binascii
+import re
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import idna
+
+_BREAKS = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z").match
+_FORBIDDEN = re.compile(r'[\x00-\x20\x7f<>()\[\],;:\\"]')
+_LINE = 76
+_WORD_BYTES = 45  # 60 characters of base64, 72 with =?utf-8?B?…?=
+
+
+def words(text: str, column: int) -> str:
+    """``text`` for an unstructured header whose value begins at ``column``, folded where needed."""
+    text = _BREAKS.sub(" ", text).strip()
+    if text.isascii() and "=?" not in text and column + len(text) <= _LINE:
+        return text
+    if text.isascii() and "=?" not in text and all(len(part) < _LINE - column for part in text.split(" ")):
+        return _folded(text, column)
+    return "\r\n ".join(_encoded(text, column))
+
+
+def _folded(text: str, column: int) -> str:
+    lines: list[str] = []
+    line = ""
+    for part in text.split(" "):
+        room = _LINE - (column if not lines else 1)
+        if line and len(line) + 1 + len(part) > room:
+            lines.append(line)
+            line = part
+        else:
+            line = f"{line} {part}" if line else part
+    return "\r\n ".join([*lines, line])
+
+
+def _encoded(text: str, column: int) -> list[str]:
+    found, piece, room = [], b"", _bytes_after(column)
+    for character in text:
+        raw = character.encode("utf-8", "replace")
+        if len(piece) + len(raw) > room:
+            found.append(piece)
+            piece, room = b"", _WORD_BYTES
+        piece += raw
+    return [f"=?utf-8?B?{binascii.b2a_base64(part, newline=False).decode()}?=" for part in [*found, piece]]
+
+
+def _bytes_after(column: int) -> int:
+    return max(9, min(_WORD_BYTES, (_LINE - column - 12) // 4 * 3))
+
+
+def mailbox(name: str, address: str, column: int) -> str:
+    """``name <address>`` for a header whose value begins at ``column``; the address is always in
+    angle brackets. Raises ValueError for an address that can't be one."""
+    plain = ascii_domain(address)
+    name = _BREAKS.sub(" ", name).strip()
+    if not name:
+        return f"<{plain}>"
+    if name.isascii() and "=?" not in name and len(name) < _LINE - column:
+        shown = name if _ATOMS(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    else:
+        shown = "\r\n ".join(_encoded(name, column))
+    last = len(shown) - shown.rfind("\n") if "\n" in shown else column + len(shown)
+    return f"{shown} <{plain}>" if last + len(plain) + 3 <= _LINE else f"{shown}\r\n <{plain}>"
+
+
+def ascii_domain(address: str) -> str:
+    """The address with its domain as A-labels. Raises ValueError for what SMTP can't carry."""
+    local, at, domain = address.rpartition("@")
+    if not at or not local or not domain or _FORBIDDEN.search(address) or len(address) > 254:
+        raise ValueError(f"not an address: {address!r}")
+    if not domain.isascii():
+        try:
+            domain = idna.encode(domain, uts46=True).decode()
+        except idna.IDNAError as error:
+            raise ValueError(f"not a domain: {domain!r}") from error
+    return f"{local}@{domain}"
+
+
+def date(at: datetime) -> str:
+    """``+0000`` says UTC; the ``-0000`` of some libraries says "no idea where"."""
+    return format_datetime(at.astimezone(UTC).replace(microsecond=0))

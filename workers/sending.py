@@ -1,0 +1,27 @@
+"""Sends on the clock."""
+
+from campaigns.delivery import deliver as delivering
+from campaigns.delivery import due, expansion
+from workers.celery import app
+
+_SOON = 2
+"""Seconds after which an unheard wake-up is dropped: by then the next tick has spoken."""
+
+
+@app.task
+def tick() -> None:
+    work = due.find()
+    for activity_id in work.expand:
+        expand.apply_async((activity_id,), expires=_SOON)
+    for activity_id in work.deliver:
+        deliver.apply_async((activity_id,), expires=_SOON)
+
+
+@app.task
+def expand(activity_id: int) -> None:
+    expansion.expand(activity_id)
+
+
+@app.task
+def deliver(activity_id: int) -> None:
+    delivering.deliver(activity_id)
