@@ -1,0 +1,160 @@
+"""Opening leads and working on them."""
+
+from threading import Barrier, Thread
+
+import pytest
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from campaigns import db
+from campaigns.accounts.actor import PUBLIC, Actor
+from campaigns.accounts.models import AuditEntry
+from campaigns.audience.models import Contact
+from campaigns.errors import Conflict, Forbidden, Invalid, NotFound
+from campaigns.leads.leads import assign, change_stage, enter_lead, lead_of, note, open_lead
+from campaigns.leads.models import Lead, LeadStage
+from campaigns.planning.models import Activity, Channel
+from tests.conftest import FrozenClock
+from tests.factories import make_activity, make_contact, make_person
+
+
+@pytest.fixture
+def actor(session: Session) -> Actor:
+    return Actor.of(make_person(session))
+
+
+@pytest.fixture
+def activity(session: Session) -> Activity:
+    return make_activity(session, channel=Channel.SOCIAL, everybody=False)
+
+
+def opened(session: Session, activity: Activity, contact: Contact) -> tuple[Lead, bool]:
+    return open_lead(
+        session,
+        contact_id=contact.id,
+        campaign_id=activity.campaign_id,
+        activity_id=activity.id,
+        source="social",
+        owner_id=None,
+    )
+
+
+def test_one_open_lead_per_contact_and_campaign(session: Session, activity: Activity) -> None:
+    contact = make_contact(session)
+    lead, new = opened(session, activity, contact)
+    assert (new, lead.stage, lead.source) == (True, LeadStage.NEW, "social")
+    assert opened(session, activity, contact) == (lead, False)
+    assert opened(session, make_activity(session), contact)[1]
+
+
+def test_a_closed_lead_lets_a_new_one_open(
+    session: Session, actor: Actor, activity: Activity, frozen: FrozenClock
+) -> None:
+    contact = make_contact(session)
+    first, _ = opened(session, activity, contact)
+    change_stage(session, actor, first, LeadStage.LOST)
+    assert first.closed_at == frozen.at
+    second, new = opened(session, activity, contact)
+    assert new
+    with pytest.raises(Conflict, match="another open lead"):
+        change_stage(session, actor, first, LeadStage.WORKING)
+    assert first.stage is LeadStage.LOST
+    change_stage(session, actor, second, LeadStage.CUSTOMER)
+    change_stage(session, actor, first, LeadStage.WORKING)
+    assert first.closed_at is None
+
+
+def test_from_lost_to_customer_keeps_the_day_it_closed(
+    session: Session, actor: Actor, activity: Activity, frozen: FrozenClock
+) -> None:
+    lead, _ = opened(session, activity, make_contact(session))
+    change_stage(session, actor, lead, LeadStage.LOST)
+    closed = frozen.at
+    frozen.at = closed.replace(hour=18)
+    change_stage(session, actor, lead, LeadStage.CUSTOMER)
+    assert lead.closed_at == closed
+
+
+def test_work_on_a_lead_is_audited(session: Session, actor: Actor, activity: Activity) -> None:
+    lead, _ = opened(session, activity, make_contact(session))
+    owner = make_person(session)
+    change_stage(session, actor, lead, LeadStage.WORKING)
+    change_stage(session, actor, lead, LeadStage.WORKING)
+    assign(session, actor, lead, owner.id)
+    assign(session, actor, lead, owner.id)
+    note(session, actor, lead, " Called; wants a sample. ")
+    note(session, actor, lead, "Called; wants a sample.")
+    session.flush()
+    verbs = session.scalars(select(AuditEntry.verb).where(AuditEntry.subject_kind == "lead").order_by(AuditEntry.id))
+    assert list(verbs) == ["change stage", "assign", "note"]
+    assert (lead.owner_id, lead.notes) == (owner.id, "Called; wants a sample.")
+
+
+def test_bad_input_is_refused(session: Session, actor: Actor, activity: Activity) -> None:
+    lead, _ = opened(session, activity, make_contact(session))
+    with pytest.raises(Invalid):
+        assign(session, actor, lead, 987654)
+    with pytest.raises(Invalid):
+        note(session, actor, lead, "x" * 20_001)
+    with pytest.raises(NotFound):
+        lead_of(session, 987654)
+
+
+def test_roles(session: Session, activity: Activity) -> None:
+    lead, _ = opened(session, activity, make_contact(session))
+    for actor in (PUBLIC, Actor.of(make_person(session, role="viewer"))):
+        with pytest.raises(Forbidden):
+            change_stage(session, actor, lead, LeadStage.LOST)
+        with pytest.raises(Forbidden):
+            assign(session, actor, lead, None)
+        with pytest.raises(Forbidden):
+            note(session, actor, lead, "x")
+        with pytest.raises(Forbidden):
+            enter_lead(session, actor, campaign_id=1, activity_id=1, source="social", email="a@example.org")
+
+
+def test_a_lead_by_hand(session: Session, actor: Actor, activity: Activity) -> None:
+    credited = {"campaign_id": activity.campaign_id, "activity_id": activity.id, "source": "social"}
+    lead, new = enter_lead(
+        session, actor, **credited, email=" Nino@Example.NET ", first_name="Nino", notes="Asked for a price."
+    )
+    assert new
+    contact = session.get_one(Contact, lead.contact_id)
+    assert (contact.email, contact.first_name) == ("nino@example.net", "Nino")
+    again, new = enter_lead(
+        session, actor, **credited, email="nino@example.net", first_name="Other", last_name="Lomidze", notes="Again."
+    )
+    assert (again, new) == (lead, False)
+    assert lead.notes == "Asked for a price.\n\nAgain."
+    assert (contact.first_name, contact.last_name) == ("Nino", "Lomidze")
+
+
+def test_a_lead_by_hand_says_all_that_is_wrong(session: Session, actor: Actor, activity: Activity) -> None:
+    with pytest.raises(Invalid) as caught:
+        enter_lead(
+            session, actor, campaign_id=activity.campaign_id, activity_id=activity.id, source="social",
+            email="nobody", notes="x" * 20_001,
+        )  # fmt: skip
+    assert {problem.field for problem in caught.value.problems} == {"email", "notes"}
+
+
+def test_two_sessions_open_one_lead(database: Engine) -> None:
+    with db.transaction() as session:
+        activity, contact = make_activity(session), make_contact(session)
+    barrier, results = Barrier(2), []
+
+    def race() -> None:
+        barrier.wait()
+        with db.transaction() as mine:
+            lead, new = opened(mine, activity, contact)
+            results.append((lead.id, new))
+
+    threads = [Thread(target=race) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(new for _, new in results) == [False, True]
+    assert len({lead_id for lead_id, _ in results}) == 1
+    with db.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Lead)) == 1
