@@ -1,0 +1,109 @@
+"""Counted facts of an activity, a channel or a campaign, and how they add up.
+
+``None`` means *not measured* and is never the same as 0: a social post has no opens at all. Adding
+keeps what is known; the sum of things that were all not measured stays not measured.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Protocol, Self, TypeVar
+
+from tracking.models import Label
+
+
+class _Addable(Protocol):
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+Part = TypeVar("Part", bound=_Addable)
+
+
+def plus(one: Part | None, other: Part | None) -> Part | None:
+    """The sum of what is known."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hits:
+    """Hits of one kind, apart by who it was."""
+
+    human: int = 0
+    settling: int = 0
+    machine: int = 0
+    scanner: int = 0
+    unknown: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.human + self.settling + self.machine + self.scanner + self.unknown
+
+    def __add__(self, other: "Hits") -> "Hits":
+        return Hits(*(mine + theirs for mine, theirs in zip(_values(self), _values(other), strict=True)))
+
+    def more(self, label: Label, events: int) -> "Hits":
+        """With ``events`` further hits of that label."""
+        return self + Hits(**{label.name.lower(): events})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mails:
+    """Sends by what became of them. ``openers`` to ``unsubscribers`` are among the delivered."""
+
+    audience: int = 0
+    waiting: int = 0
+    delivered: int = 0
+    returned: int = 0  # bounced after the relay had accepted it
+    refused: int = 0  # bounced at once
+    unknown: int = 0
+    skipped: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    trackable: int = 0
+    openers: int = 0
+    clickers: int = 0
+    unsubscribers: int = 0
+
+    def __add__(self, other: "Mails") -> "Mails":
+        return Mails(*(mine + theirs for mine, theirs in zip(_values(self), _values(other), strict=True)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    """Everything that a metric can be made of."""
+
+    mails: Mails | None = None
+    opens: Hits | None = None
+    clicks: Hits | None = None
+    views: Hits | None = None
+    leads: int = 0
+    conversions: int = 0
+    first_touch: float = 0.0
+    last_touch: float = 0.0
+    cost: Decimal | None = None
+    revenue: Decimal | None = None
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            mails=plus(self.mails, other.mails),
+            opens=plus(self.opens, other.opens),
+            clicks=plus(self.clicks, other.clicks),
+            views=plus(self.views, other.views),
+            leads=self.leads + other.leads,
+            conversions=self.conversions + other.conversions,
+            first_touch=self.first_touch + other.first_touch,
+            last_touch=self.last_touch + other.last_touch,
+            cost=plus(self.cost, other.cost),
+            revenue=plus(self.revenue, other.revenue),
+        )
+
+
+def total(parts: Iterable[Counts]) -> Counts:
+    """Sum first, divide later: rates are made of this, never of other rates."""
+    return sum(parts, Counts())
+
+
+def _values(record: Hits | Mails) -> tuple[int, ...]:
+    return tuple(getattr(record, field.name) for field in dataclasses.fields(record))

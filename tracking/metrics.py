@@ -1,0 +1,304 @@
+"""The registry of metrics: one definition for page, drawer, table and export alike.
+
+A metric is either counted from :class:`tracking.counts.Counts` or divides two others, so no rate
+exists without a numerator and a denominator that can be shown beside it. Nothing else in the house
+divides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from campaigns.language import N_
+from tracking.counts import Counts, Hits, Mails
+
+Number = int | float | Decimal
+
+
+class Unit(StrEnum):
+    COUNT = "count"
+    SHARE = "share"  # may have a fraction: credit is split
+    RATE = "rate"
+    MONEY = "money"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a number means, in words that a reader without us can check."""
+
+    key: str
+    label: str
+    unit: Unit
+    formula: str
+    dedupe: str
+    source: str
+    window: str
+    count: Callable[[Counts], Number | None] | None = None
+    numerator: str = ""
+    denominator: str = ""
+
+    def value(self, counts: Counts) -> Number | None:
+        """The number, or None where it was not measured or would divide by nothing."""
+        if self.count is not None:
+            return self.count(counts)
+        part, whole = METRICS[self.numerator].value(counts), METRICS[self.denominator].value(counts)
+        if part is None or not whole:
+            return None
+        if self.unit is Unit.MONEY:
+            return Decimal(part) / Decimal(whole)
+        return float(part) / float(whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A metric's value for given counts, with what it was divided from."""
+
+    metric: Metric
+    value: Number | None
+    numerator: "Reading | None" = None
+    denominator: "Reading | None" = None
+
+
+METRICS: dict[str, Metric] = {}
+
+ALWAYS = N_("The whole life of the campaign, up to now.")
+EACH_HIT = N_("None: every hit counts.")
+EACH_RECIPIENT = N_("Each recipient of a mail counts once, however often.")
+SENDS = N_("One row per recipient, with its state (sends).")
+MILESTONES = N_("First human open and first human click kept with each send; a click implies an open.")
+COUNTERS = N_("Counters of 15 minutes over the event log (rollups).")
+LEADS = N_("The campaign's leads.")
+COSTS = N_("The costs entered for the activities.")
+
+
+def reading(key: str, counts: Counts) -> Reading:
+    """The metric named ``key``, read from ``counts``."""
+    metric = METRICS[key]
+    return Reading(
+        metric,
+        metric.value(counts),
+        reading(metric.numerator, counts) if metric.numerator else None,
+        reading(metric.denominator, counts) if metric.denominator else None,
+    )
+
+
+def _counted(
+    key: str,
+    label: str,
+    count: Callable[[Counts], Number | None],
+    formula: str,
+    *,
+    dedupe: str,
+    source: str,
+    unit: Unit = Unit.COUNT,
+    window: str = ALWAYS,
+) -> None:
+    METRICS[key] = Metric(key, label, unit, formula, dedupe, source, window, count=count)
+
+
+def _divided(
+    key: str, label: str, numerator: str, denominator: str, formula: str, *, dedupe: str, unit: Unit = Unit.RATE
+) -> None:
+    source = METRICS[numerator].source
+    METRICS[key] = Metric(
+        key, label, unit, formula, dedupe, source, ALWAYS, numerator=numerator, denominator=denominator
+    )
+
+
+def _mail(key: str, label: str, count: Callable[[Mails], int], formula: str, *, source: str = SENDS) -> None:
+    _counted(
+        key,
+        label,
+        lambda counts: None if counts.mails is None else count(counts.mails),
+        formula,
+        dedupe=EACH_RECIPIENT,
+        source=source,
+    )
+
+
+def _hits(key: str, label: str, of: Callable[[Counts], Hits | None], who: Callable[[Hits], int], formula: str) -> None:
+    def count(counts: Counts) -> int | None:
+        hits = of(counts)
+        return None if hits is None else who(hits)
+
+    _counted(key, label, count, formula, dedupe=EACH_HIT, source=COUNTERS)
+
+
+_mail(
+    "audience", N_("Audience"), lambda m: m.audience, N_("Everybody whom the launches were for: all states together.")
+)
+_mail("waiting", N_("Waiting"), lambda m: m.waiting, N_("Queued, being sent, deferred or held."))
+_mail("sent", N_("Sent"), lambda m: m.delivered + m.returned, N_("Accepted by the relay, bounced afterwards or not."))
+_mail("delivered", N_("Delivered"), lambda m: m.delivered, N_("Sent − bounced. A late bounce lowers it."))
+_mail(
+    "bounced",
+    N_("Bounced"),
+    lambda m: m.returned + m.refused,
+    N_("Refused at once, or sent back after being accepted."),
+)
+_mail("refused", N_("Refused at once"), lambda m: m.refused, N_("Bounced before the relay accepted the mail."))
+_mail(
+    "answered",
+    N_("Delivered or bounced"),
+    lambda m: m.delivered + m.returned + m.refused,
+    N_("Delivered + bounced: mails whose fate is known."),
+)
+_mail(
+    "unknown", N_("Unknown"), lambda m: m.unknown, N_("The connection broke before the answer; never resent by itself.")
+)
+_mail("skipped", N_("Left out"), lambda m: m.skipped, N_("In the audience, but suppressed or without consent to mail."))
+_mail("failed", N_("Failed"), lambda m: m.failed + m.cancelled, N_("Could not be sent by us, or was cancelled."))
+_mail(
+    "trackable",
+    N_("Trackable recipients"),
+    lambda m: m.trackable,
+    N_("Delivered to people who allow opens and clicks to be measured. Rates count these only."),
+)
+_mail(
+    "openers",
+    N_("Openers"),
+    lambda m: m.openers,
+    N_("Trackable recipients with a human open; a human click without a loaded picture counts as an open."),
+    source=MILESTONES,
+)
+_mail(
+    "clickers", N_("Clickers"), lambda m: m.clickers, N_("Trackable recipients with a human click."), source=MILESTONES
+)
+_mail(
+    "unsubscribers",
+    N_("Unsubscribed"),
+    lambda m: m.unsubscribers,
+    N_("Delivered mails whose recipient unsubscribed from it."),
+)
+
+_hits(
+    "opens",
+    N_("Human opens"),
+    lambda c: c.opens,
+    lambda h: h.human,
+    N_("Pictures loaded by people, repeated ones included."),
+)
+_hits(
+    "opens_settling",
+    N_("Opens settling"),
+    lambda c: c.opens,
+    lambda h: h.settling,
+    N_("Not known yet: labelled within minutes."),
+)
+_hits(
+    "opens_machine",
+    N_("Machine opens"),
+    lambda c: c.opens,
+    lambda h: h.machine + h.scanner,
+    N_("Prefetched by mail clients and proxies, or scanned."),
+)
+_hits("opens_unknown", N_("Unclear opens"), lambda c: c.opens, lambda h: h.unknown, N_("No rule could tell."))
+_hits(
+    "clicks",
+    N_("Human clicks"),
+    lambda c: c.clicks,
+    lambda h: h.human,
+    N_("Tracked links followed by people, repeated ones included."),
+)
+_hits(
+    "clicks_settling",
+    N_("Clicks settling"),
+    lambda c: c.clicks,
+    lambda h: h.settling,
+    N_("Not known yet: labelled within minutes."),
+)
+_hits(
+    "clicks_machine",
+    N_("Machine clicks"),
+    lambda c: c.clicks,
+    lambda h: h.machine + h.scanner,
+    N_("Followed by security gateways and link checkers."),
+)
+_hits("clicks_unknown", N_("Unclear clicks"), lambda c: c.clicks, lambda h: h.unknown, N_("No rule could tell."))
+_hits(
+    "views", N_("Landing-page views"), lambda c: c.views, lambda h: h.human, N_("Hosted landing pages shown to people.")
+)
+_hits(
+    "views_settling",
+    N_("Views settling"),
+    lambda c: c.views,
+    lambda h: h.settling,
+    N_("Not known yet: labelled within minutes."),
+)
+_hits(
+    "views_machine",
+    N_("Machine views"),
+    lambda c: c.views,
+    lambda h: h.machine + h.scanner,
+    N_("Landing pages fetched by programs."),
+)
+
+_divided(
+    "open_rate", N_("Open rate"), "openers", "trackable",
+    N_("Openers ÷ trackable recipients. Machine opens are shown apart and never counted."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+_divided(
+    "click_through_rate", N_("Click-through rate"), "clickers", "trackable",
+    N_("Clickers ÷ trackable recipients. Unsubscribe links are not clicks."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+_divided(
+    "click_to_open_rate", N_("Click-to-open rate"), "clickers", "openers",
+    N_("Clickers ÷ openers: of those who looked, how many went on."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+_divided(
+    "bounce_rate", N_("Bounce rate"), "bounced", "answered",
+    N_("Bounced ÷ (delivered + bounced)."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+_divided(
+    "unsubscribe_rate", N_("Unsubscribe rate"), "unsubscribers", "delivered",
+    N_("Unsubscribed ÷ delivered."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+
+_counted(
+    "leads", N_("Leads"), lambda c: c.leads,
+    N_("New leads, counted for the activity whose form or enquiry brought them."),
+    dedupe=N_("One open lead per contact and campaign; sending the form again adds no lead."), source=LEADS,
+)  # fmt: skip
+_counted(
+    "conversions", N_("Conversions"), lambda c: c.conversions,
+    N_("Goals reached; every new lead is one conversion of the goal “lead”."),
+    dedupe=N_("One per submission, however often it was posted."), source=N_("The campaign's conversions."),
+)  # fmt: skip
+_counted(
+    "leads_first_touch", N_("Credit, first touch"), lambda c: c.first_touch,
+    N_("Conversions credited to the activity of the contact's first touch."),
+    dedupe=N_("The shares of one conversion add up to 1."), source=N_("Credit of each conversion."), unit=Unit.SHARE,
+    window=N_("Touches within 90 days before the conversion."),
+)  # fmt: skip
+_counted(
+    "leads_last_touch", N_("Credit, last touch"), lambda c: c.last_touch,
+    N_("Conversions credited to the activity of the contact's last touch."),
+    dedupe=N_("The shares of one conversion add up to 1."), source=N_("Credit of each conversion."), unit=Unit.SHARE,
+    window=N_("Touches within 90 days before the conversion."),
+)  # fmt: skip
+_counted(
+    "cost", N_("Cost"), lambda c: c.cost, N_("Sum of the activities' costs, where given."),
+    dedupe=N_("None: each activity's cost counts once."), source=COSTS, unit=Unit.MONEY,
+)  # fmt: skip
+_counted(
+    "revenue", N_("Revenue"), lambda c: c.revenue, N_("Sum of the values of conversions, where given."),
+    dedupe=N_("One per conversion."), source=N_("The campaign's conversions."), unit=Unit.MONEY,
+)  # fmt: skip
+_counted(
+    "return", N_("Return"), lambda c: None if c.revenue is None or c.cost is None else c.revenue - c.cost,
+    N_("Revenue − cost."), dedupe=N_("One per conversion."), source=N_("The campaign's conversions."), unit=Unit.MONEY,
+)  # fmt: skip
+_divided(
+    "lead_conversion_rate", N_("Lead-conversion rate"), "leads", "clickers",
+    N_("New leads ÷ recipients with a human click. Once visits are measured, the denominator becomes visitors."),
+    dedupe=N_("Each lead and each recipient counts once."),
+)  # fmt: skip
+_divided(
+    "cost_per_lead", N_("Cost per lead"), "cost", "leads", N_("Cost ÷ new leads."),
+    dedupe=N_("Each lead counts once."), unit=Unit.MONEY,
+)  # fmt: skip
+_divided(
+    "roi", N_("Return on investment"), "return", "cost", N_("(Revenue − cost) ÷ cost. Needs conversions with a value."),
+    dedupe=N_("One per conversion."),
+)  # fmt: skip

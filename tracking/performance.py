@@ -1,0 +1,340 @@
+"""Questions about campaigns, answered from counters, milestones and leads; never from raw events.
+
+Channel rows and the total are sums of the activities' rows, so they cannot disagree.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Float, Select, String, and_, cast, func, literal, null, or_, select, union_all
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.capture.models import Form
+from campaigns.content.models import Link
+from campaigns.delivery.models import Send, SendState
+from campaigns.errors import NotFound
+from campaigns.language import N_
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel
+from tracking.counts import Counts, Hits, Mails, total
+from tracking.models import Checkpoint, Conversion, Credit, CreditModel, Kind, Label, Rollup
+
+_RECENT = timedelta(minutes=30)
+_WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HELD)
+_OVER = (CampaignStatus.FINISHED, CampaignStatus.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityLine:
+    """One activity and what it brought."""
+
+    id: int
+    campaign_id: int
+    title: str
+    channel: Channel
+    status: ActivityStatus
+    launched_at: datetime | None
+    version_id: int | None
+    landing_page: bool
+    counts: Counts
+    first_hit: datetime | None = None
+    last_hit: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLine:
+    channel: Channel
+    activities: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLine:
+    """One tracked link of a launched mail; its clickers stand over the mail's trackable recipients."""
+
+    activity: ActivityLine
+    number: int
+    label: str
+    url: str
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What one campaign brought, as of the last counted hit."""
+
+    campaign: Campaign
+    activities: Sequence[ActivityLine]
+    links: Sequence[LinkLine]
+    as_of: datetime | None
+    last_lead_at: datetime | None = None
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def channels(self) -> list[ChannelLine]:
+        return by_channel(self.activities)
+
+    @property
+    def launched(self) -> bool:
+        return any(line.launched_at for line in self.activities)
+
+    @property
+    def first_at(self) -> datetime | None:
+        """When there was something to count for the first time."""
+        known = [at for line in self.activities for at in (line.first_hit, line.launched_at) if at is not None]
+        return min(known, default=None)
+
+    @property
+    def last_at(self) -> datetime | None:
+        known = [line.last_hit for line in self.activities if line.last_hit is not None]
+        return max(known, default=None)
+
+    @property
+    def moving(self) -> bool:
+        """Whether figures are likely to change within seconds."""
+        since = clock.now() - _RECENT
+        recent = [self.last_at, self.last_lead_at, *(line.launched_at for line in self.activities)]
+        mails = self.counts.mails
+        sending = mails is not None and mails.waiting > 0 and self.campaign.status is CampaignStatus.ACTIVE
+        return sending or any(at is not None and at >= since for at in recent)
+
+    @property
+    def over(self) -> bool:
+        return self.campaign.status in _OVER and not self.moving
+
+
+def performance(session: Session, actor: Actor, campaign_id: int) -> Performance:
+    """Everything the campaign's performance page says, in eight queries. Raises NotFound."""
+    actor.require(Permission.VIEW)
+    campaign = find_campaign(session, campaign_id)
+    clicks = _Hits(session, [campaign_id], links=True)
+    activities = _lines(session, [campaign_id], clicks)
+    return Performance(
+        campaign,
+        activities,
+        _links(session, activities, clicks),
+        as_of(session),
+        session.scalar(select(func.max(Lead.created_at)).where(Lead.campaign_id == campaign_id)),
+        total(line.counts for line in activities),
+    )
+
+
+def find_campaign(session: Session, campaign_id: int) -> Campaign:
+    """The campaign, unless it is the house's own. Raises NotFound."""
+    campaign = session.get(Campaign, campaign_id)
+    if campaign is None or campaign.built_in:
+        raise NotFound(N_("There is no such campaign."))
+    return campaign
+
+
+def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityLine]:
+    """The activities of these campaigns with their counts, in four queries for all of them."""
+    return _lines(session, campaign_ids, _Hits(session, campaign_ids, links=False))
+
+
+def by_channel(lines: Iterable[ActivityLine]) -> list[ChannelLine]:
+    """The same lines summed by channel, in the order of the enumeration."""
+    groups: dict[Channel, list[ActivityLine]] = defaultdict(list)
+    for line in lines:
+        groups[line.channel].append(line)
+    return [
+        ChannelLine(channel, len(groups[channel]), total(line.counts for line in groups[channel]))
+        for channel in Channel
+        if channel in groups
+    ]
+
+
+def as_of(session: Session) -> datetime | None:
+    """When hits were counted last; None before the first."""
+    at: datetime | None = session.scalar(select(func.max(Checkpoint.updated_at)))
+    return at
+
+
+def _lines(session: Session, campaign_ids: Collection[int], hits: "_Hits") -> list[ActivityLine]:
+    mails = _mails(session, campaign_ids)
+    outcomes = _outcomes(session, campaign_ids)
+    query = (
+        select(
+            Activity.id,
+            Activity.campaign_id,
+            Activity.title,
+            Activity.channel,
+            Activity.status,
+            Activity.launched_at,
+            Activity.version_id,
+            Activity.cost,
+            Form.id.label("form_id"),
+        )
+        .outerjoin(Form, Form.activity_id == Activity.id)
+        .where(Activity.campaign_id.in_(campaign_ids))
+        .order_by(Activity.id)
+    )
+    return [_line(row, mails.get(row.id), hits, outcomes[row.id]) for row in session.execute(query)]
+
+
+def _line(row: Any, mails: Mails | None, hits: "_Hits", outcome: Counts) -> ActivityLine:
+    """Zero is said only of what is measured: opens of a launched mail, views of a landing page."""
+    mailed = row.channel is Channel.EMAIL and (mails is not None or row.launched_at is not None)
+    nothing = Hits() if mailed else None
+    counts = replace(
+        outcome,
+        mails=mails if mails is not None else Mails() if mailed else None,
+        opens=hits.of(row.id, Kind.OPEN) or nothing,
+        clicks=hits.of(row.id, Kind.CLICK) or nothing,
+        views=hits.of(row.id, Kind.VIEW) or (Hits() if row.form_id is not None else None),
+        cost=row.cost,
+    )
+    first, last = hits.span.get(row.id, (None, None))
+    return ActivityLine(
+        row.id,
+        row.campaign_id,
+        row.title,
+        row.channel,
+        row.status,
+        row.launched_at,
+        row.version_id,
+        row.form_id is not None,
+        counts,
+        first,
+        last,
+    )
+
+
+def _mails(session: Session, campaign_ids: Collection[int]) -> dict[int, Mails]:
+    arrived = Send.state == SendState.SENT
+    tracked = and_(arrived, Send.trackable)
+    query = (
+        select(
+            Send.activity_id,
+            Send.state,
+            func.count(),
+            func.count(Send.sent_at),
+            func.count().filter(tracked),
+            func.count().filter(tracked, or_(Send.first_opened_at.is_not(None), Send.clicked_at.is_not(None))),
+            func.count().filter(tracked, Send.clicked_at.is_not(None)),
+            func.count().filter(arrived, Send.unsubscribed_at.is_not(None)),
+        )
+        .where(Send.activity_id.in_(_ids(campaign_ids)), Send.occasion == "")
+        .group_by(Send.activity_id, Send.state)
+    )
+    mails: dict[int, Mails] = defaultdict(Mails)
+    for activity_id, state, number, accepted, trackable, openers, clickers, unsubscribers in session.execute(query):
+        mails[activity_id] += Mails(
+            audience=number,
+            waiting=number if state in _WAITING else 0,
+            delivered=number if state is SendState.SENT else 0,
+            returned=accepted if state is SendState.BOUNCED else 0,
+            refused=number - accepted if state is SendState.BOUNCED else 0,
+            unknown=number if state is SendState.UNKNOWN else 0,
+            skipped=number if state is SendState.SKIPPED else 0,
+            failed=number if state is SendState.FAILED else 0,
+            cancelled=number if state is SendState.CANCELLED else 0,
+            trackable=trackable,
+            openers=openers,
+            clickers=clickers,
+            unsubscribers=unsubscribers,
+        )
+    return dict(mails)
+
+
+class _Hits:
+    """Rollups summed by activity, kind and label; with ``links``, those of single links too."""
+
+    def __init__(self, session: Session, campaign_ids: Collection[int], *, links: bool) -> None:
+        self._hits: dict[tuple[int, int, int], Hits] = defaultdict(Hits)
+        self._people: dict[tuple[int, int], int] = defaultdict(int)
+        self.span: dict[int, tuple[datetime | None, datetime | None]] = {}
+        query = (
+            select(
+                Rollup.activity_id,
+                Rollup.kind,
+                Rollup.link,
+                Rollup.label,
+                cast(func.sum(Rollup.events), Float),
+                cast(func.sum(Rollup.uniques), Float),
+                func.min(Rollup.bucket),
+                func.max(Rollup.bucket),
+            )
+            .where(Rollup.activity_id.in_(_ids(campaign_ids)))
+            .group_by(Rollup.activity_id, Rollup.kind, Rollup.link, Rollup.label)
+        )
+        if not links:
+            query = query.where(Rollup.link == 0)
+        for activity_id, kind, link, label, events, uniques, first, last in session.execute(query):
+            key = (activity_id, kind, link)
+            self._hits[key] = self._hits[key].more(Label(label), int(events))
+            if kind == Kind.CLICK and label == Label.HUMAN:
+                self._people[activity_id, link] = int(uniques)
+            before = self.span.get(activity_id, (first, last))
+            self.span[activity_id] = (min(before[0], first), max(before[1], last))
+
+    def of(self, activity_id: int, kind: Kind, link: int = 0) -> Hits | None:
+        return self._hits.get((activity_id, kind, link))
+
+    def clickers(self, activity_id: int, link: int) -> int:
+        return self._people.get((activity_id, link), 0)
+
+
+def _outcomes(session: Session, campaign_ids: Collection[int]) -> dict[int, Counts]:
+    """Leads, conversions and credit by activity, in one query."""
+    conversions = (
+        select(literal("conversions"), Conversion.activity_id, cast(func.count(), Float), func.sum(Conversion.value))
+        .where(Conversion.campaign_id.in_(campaign_ids))
+        .group_by(Conversion.activity_id)
+    )
+    leads = (
+        select(literal("leads"), Lead.activity_id, cast(func.count(), Float), null())
+        .where(Lead.campaign_id.in_(campaign_ids))
+        .group_by(Lead.activity_id)
+    )
+    credit = (
+        select(cast(Credit.model, String), Credit.activity_id, cast(func.sum(Credit.share), Float), null())
+        .where(Credit.activity_id.in_(_ids(campaign_ids)))
+        .group_by(Credit.model, Credit.activity_id)
+    )
+    outcomes: dict[int, Counts] = defaultdict(Counts)
+    for what, activity_id, number, value in session.execute(union_all(conversions, leads, credit)):
+        outcomes[activity_id] += _outcome(what, number, value)
+    return outcomes
+
+
+def _outcome(what: str, number: float, value: Decimal | None) -> Counts:
+    if what == "leads":
+        return Counts(leads=int(number))
+    if what == "conversions":
+        return Counts(conversions=int(number), revenue=value)
+    if what == CreditModel.FIRST_TOUCH:
+        return Counts(first_touch=number)
+    return Counts(last_touch=number)
+
+
+def _links(session: Session, activities: Sequence[ActivityLine], hits: _Hits) -> list[LinkLine]:
+    """Every link of every launched version, unclicked ones too, most clicked first."""
+    versions = {line.version_id: line for line in activities if line.version_id is not None}
+    if not versions:
+        return []
+    lines = []
+    for link in session.scalars(select(Link).where(Link.version_id.in_(versions)).order_by(Link.number)):
+        for activity in (line for line in activities if line.version_id == link.version_id):
+            trackable = activity.counts.mails.trackable if activity.counts.mails else 0
+            clickers = hits.clickers(activity.id, link.number)
+            counts = Counts(
+                mails=Mails(trackable=trackable, clickers=clickers),
+                clicks=hits.of(activity.id, Kind.CLICK, link.number) or Hits(),
+            )
+            lines.append(LinkLine(activity, link.number, link.label, link.url, counts))
+    return sorted(lines, key=_most_clicked)
+
+
+def _most_clicked(line: LinkLine) -> tuple[int, int, int]:
+    return -(line.counts.mails or Mails()).clickers, line.activity.id, line.number
+
+
+def _ids(campaign_ids: Collection[int]) -> Select[int]:
+    return select(Activity.id).where(Activity.campaign_id.in_(campaign_ids))
