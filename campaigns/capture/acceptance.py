@@ -12,7 +12,7 @@ from campaigns.accounts.actor import PUBLIC
 from campaigns.accounts.models import Person
 from campaigns.audience import addresses, consent, contacts
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, ListMember
-from campaigns.capture.forms import fields_of
+from campaigns.capture.landing import fields_of
 from campaigns.capture.models import Form, Submission
 from campaigns.errors import Conflict, Invalid, NotFound, Problem
 from campaigns.language import N_

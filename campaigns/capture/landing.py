@@ -1,7 +1,4 @@
-"""The verbs of a landing page's form, as its coordinator edits it.
-
-The room's web forms (WTForms) are in ``views``: here a form is the noun.
-"""
+"""The verbs of a landing page and its form, as its coordinator edits them."""
 
 import re
 import secrets
