@@ -191,8 +191,13 @@ def attribute_values(attributes: Mapping[str, str]) -> dict[str, str]:
         if not KEY.fullmatch(key):
             message = N_("“%(key)s” cannot name a field: small letters a–z, digits and _ only, a letter first.")
             raise Invalid(Problem(message, field="attributes", params={"key": key[:60]}))
-    cleaned = {key: _text(value, LONGEST_VALUE) for key, value in attributes.items()}
+    cleaned = {key: attribute_value(value) for key, value in attributes.items()}
     return {key: value for key, value in cleaned.items() if value}
+
+
+def attribute_value(text: str) -> str:
+    """The value of a further field; raises Invalid."""
+    return _text(text, LONGEST_VALUE)
 
 
 def _text(text: str, longest: int) -> str:
