@@ -5,7 +5,7 @@ from alembic import op
 
 from campaigns import db
 
-revision = "d8c08d7e930a"
+revision = "926bdcd413d5"
 down_revision = None
 
 
@@ -108,6 +108,7 @@ def upgrade() -> None:
         sa.Column("from_name", sa.String(length=200), nullable=False),
         sa.Column("from_email", sa.String(length=254), nullable=False),
         sa.Column("reply_to", sa.String(length=254), nullable=False),
+        sa.Column("revision", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_at", db.UtcDateTime(), nullable=False),
         sa.Column("updated_at", db.UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
