@@ -238,18 +238,21 @@ def beat() -> None:
 @main.command()
 def collect() -> None:
     """Count hits from this host's spools."""
-    _check_schema()
-    from tracking.collect import main as collector
+    from tracking import collect as collector
 
-    collector()
+    _check_schema()
+    collector.main()
 
 
 @main.command()
 def catcher() -> None:
     """Catch mail instead of sending it on."""
-    from campaigns.demo.catcher import main as catcher_main
+    from campaigns.demo.catcher import run
 
-    catcher_main()
+    settings = config.settings()
+    if not settings.catcher:
+        raise click.ClickException("SMTP_URL names a relay, so no mail would come to the catcher.")
+    run(urlsplit(settings.smtp_url).port or 2525)
 
 
 @main.command("demo-story", hidden=True)
@@ -258,11 +261,42 @@ def catcher() -> None:
 @click.option("--stays", is_flag=True)
 def demo_story(contacts: int, seed: int, stays: bool) -> None:
     """What ``demo`` tells once the house is up."""
-    from campaigns.demo import story
-    from tracking import performance
+    from campaigns.demo import company, story
 
     _know_every_room()
-    story.tell(people=contacts, seed=seed, figures=performance.campaign_figures, stays=stays)
+    try:
+        story.tell(people=contacts, seed=seed, figures=_figures, stays=stays)
+    except (story.StoryFailed, company.NotOurs) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _figures(campaign_id: int) -> tuple[dict[str, str], int]:
+    """What the performance page says of a campaign, and how many hits are not settled."""
+    from campaigns import db
+    from campaigns.accounts.actor import CLOCK
+    from tracking.performance import performance
+
+    with db.reading() as session:
+        counts = performance(session, CLOCK, campaign_id).counts
+    mails, opens, clicks = counts.mails, counts.opens, counts.clicks
+    assert mails is not None
+    assert opens is not None
+    assert clicks is not None
+    told = {
+        "Sent": f"{mails.delivered + mails.returned:,} of {mails.audience:,}",
+        "People who opened": f"{mails.openers:,} of {mails.trackable:,} ({_share(mails.openers, mails.trackable)})",
+        "People who clicked": f"{mails.clickers:,} of {mails.trackable:,} ({_share(mails.clickers, mails.trackable)})",
+        "Opens by machines": f"{opens.machine:,}, {opens.unknown:,} unknown",
+        "Clicks by scanners": f"{clicks.scanner + clicks.machine:,}, {clicks.unknown:,} unknown",
+        "Leads": f"{counts.leads:,}",
+        "Conversions": f"{counts.conversions:,} ({_share(counts.conversions, mails.clickers)} of those who clicked)",
+        "Unsubscribed": f"{mails.unsubscribers:,}",
+    }
+    return told, opens.settling + clicks.settling
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"
 
 
 def _become(program: str, *options: str) -> NoReturn:

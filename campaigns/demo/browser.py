@@ -1,0 +1,124 @@
+"""Just enough of a mail client and a browser: fetch, follow to our own pages, fill in a form."""
+
+import http.client
+import threading
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from urllib.parse import urlencode, urljoin, urlsplit
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_AT_MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What came back."""
+
+    url: str
+    status: int
+    body: str
+
+
+class Browser:
+    """Talks to one origin only: what leads elsewhere is not followed. Threads may share it."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = urlsplit(origin)
+        self._connections = threading.local()
+
+    def fetch(
+        self, url: str, headers: dict[str, str], method: str = "GET", fields: dict[str, str] | None = None
+    ) -> Page:
+        """Fetch and follow redirects for as long as they stay with us."""
+        body = urlencode(fields).encode() if fields is not None else None
+        for _ in range(_AT_MOST):
+            status, location, text = self._exchange(method, url, headers, body)
+            if status not in _REDIRECTS or not location:
+                return Page(url, status, text)
+            target = urljoin(url, location)
+            if not self.is_ours(target) or method == "HEAD":
+                return Page(target, status, "")
+            url, method, body = target, "GET", None
+        return Page(url, status, text)
+
+    def is_ours(self, url: str) -> bool:
+        return urlsplit(url).netloc == self._origin.netloc
+
+    def _exchange(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> tuple[int, str | None, str]:
+        parts = urlsplit(url)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        sent = {"Host": self._origin.netloc, **headers}
+        if body is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        for attempt in (1, 2):
+            connection: http.client.HTTPConnection | None = getattr(self._connections, "open", None)
+            if connection is None:
+                host, port = self._origin.hostname or "127.0.0.1", self._origin.port or 80
+                connection = self._connections.open = http.client.HTTPConnection(host, port, timeout=20)
+            try:
+                connection.request(method, path, body=body, headers=sent)
+                response = connection.getresponse()
+                return response.status, response.headers["Location"], response.read().decode("utf-8", "replace")
+            except (http.client.HTTPException, OSError):
+                connection.close()
+                self._connections.open = None  # The server may close an idle connection at any time.
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+
+@dataclass(slots=True)
+class FoundForm:
+    """A form on a page: where it goes and what it asks."""
+
+    action: str
+    fields: dict[str, str] = field(default_factory=dict)
+    boxes: list[str] = field(default_factory=list)
+
+
+class _FormReader(HTMLParser):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self.forms: list[FoundForm] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        if tag == "form" and given.get("method", "").lower() == "post":
+            self.forms.append(FoundForm(urljoin(self._url, given.get("action") or self._url)))
+        elif tag in ("input", "textarea", "select") and self.forms and (name := given.get("name")):
+            kind = given.get("type", "text")
+            if kind in ("checkbox", "radio"):
+                self.forms[-1].boxes.append(name)
+            elif kind not in ("submit", "button"):
+                self.forms[-1].fields[name] = given.get("value", "")
+
+
+def first_form(page: Page) -> FoundForm | None:
+    """The page's first form that is posted."""
+    reader = _FormReader(page.url)
+    reader.feed(page.body)
+    return reader.forms[0] if reader.forms else None
+
+
+class _LinkReader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.images: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if tag == "a" and (href := given.get("href")):
+            self.links.append(href)
+        elif tag == "img" and (source := given.get("src")):
+            self.images.append(source)
+
+
+def links_and_images(html: str) -> tuple[list[str], list[str]]:
+    """Every link and image of a mail, in order."""
+    reader = _LinkReader()
+    reader.feed(html)
+    return reader.links, reader.images

@@ -1,0 +1,222 @@
+"""What ``make demo`` tells: from an empty database to a lead on a campaign's page."""
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import config, db
+from campaigns.accounts.actor import Actor
+from campaigns.audience import imports
+from campaigns.audience.models import ConsentLevel, ImportState
+from campaigns.capture.landing import Field, create_form
+from campaigns.capture.models import Form
+from campaigns.content.messages import create_message
+from campaigns.content.models import Message
+from campaigns.delivery import preflight, progress
+from campaigns.delivery.models import SendState
+from campaigns.demo import company
+from campaigns.demo.audience import Audience, Family
+from campaigns.demo.catcher import Box
+from campaigns.demo.letters import Postman
+from campaigns.demo.terminal import Stage
+from campaigns.planning.activities import update_activity
+from campaigns.planning.launching import launch
+from campaigns.planning.models import Activity, Channel
+
+Figures = Mapping[str, str]
+Ask = Callable[[int], tuple[Figures, int]]
+"""The figures of a campaign, in words, and how many hits are still settling."""
+
+SHOWN = ("pixels fetched", "links followed", "forms sent")
+_PATIENCE = 120
+_MESSAGE = Path(__file__).parent / "invitation.mjml"
+_WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
+CONSENT = "Yes, write to me about new roasts and tastings, and measure whether I read it."
+
+
+class StoryFailed(Exception):
+    """The demo could not be told to its end."""
+
+
+def tell(*, people: int, seed: int, figures: Ask, stays: bool) -> None:
+    """The whole story; ``figures`` comes from the floor above."""
+    began = time.monotonic()
+    print("\nKampania: a sample company and its campaign\n", flush=True)
+    with Stage("Sample company"), db.transaction() as session:
+        sign_ins = company.found_company(session)
+    list_id = _import_contacts(people, seed)
+    with Stage("Campaign, eight channels"):
+        campaign_id, email_id, form_path = _plan(list_id)
+    postman = Postman(Box())
+    with Stage("Preflight and launch"):
+        _launch(campaign_id, email_id)
+    audience = _send_and_read(email_id, form_path, postman, seed)
+    told = _wait_for(figures, campaign_id)
+    _conclude(campaign_id, told, sign_ins, audience, time.monotonic() - began, stays=stays)
+
+
+def _import_contacts(people: int, seed: int) -> int:
+    sheet = company.contacts_csv(people, seed)
+    with db.transaction() as session:
+        actor = company.coordinator(session)
+        list_id = company.readers(session, actor).id
+        upload = imports.upload(session, actor, filename="friends.csv", stream=io.BytesIO(sheet))
+        imports.configure(
+            session, actor, upload, mapping=company.CONTACT_COLUMNS, list_id=list_id,
+            email_consent=ConsentLevel.FULL, tracking_consent=ConsentLevel.FULL,
+            consent_wording=CONSENT, consent_source="cards beside the till, autumn 2026",
+        )  # fmt: skip
+        imports.check(session, actor, upload)
+        import_id = upload.id
+    with Stage("Contacts checked", people) as stage:
+        _wait_for_import(import_id, ImportState.CHECKED, stage)
+    with db.transaction() as session:
+        imports.start(session, company.coordinator(session), imports.import_of(session, import_id))
+    with Stage("Contacts imported", people) as stage:
+        _wait_for_import(import_id, ImportState.DONE, stage)
+    return list_id
+
+
+def _wait_for_import(import_id: int, wanted: ImportState, stage: Stage) -> None:
+    for _ in _patiently("the import"):
+        with db.reading() as session:
+            current = imports.import_of(session, import_id)
+        stage.show(current.rows_read)
+        if current.state is wanted:
+            stage.show(stage.total)
+            return
+        if current.state is ImportState.FAILED:
+            raise StoryFailed(f"the import failed: {current.error}")
+
+
+def _plan(list_id: int) -> tuple[int, int, str]:
+    with db.transaction() as session:
+        actor = company.coordinator(session)
+        campaign, activities = company.plan_campaign(session, actor)
+        form = _landing_page(session, actor, activities[Channel.WEB], list_id)
+        message = _message(session, actor, campaign.name, f"{config.settings().base_url}/f/{form.slug}")
+        email = activities[Channel.EMAIL]
+        update_activity(session, actor, email, message_id=message.id, list_id=list_id)
+        return campaign.id, email.id, f"/f/{form.slug}"
+
+
+def _landing_page(session: Session, actor: Actor, activity: Activity, list_id: int) -> Form:
+    return create_form(
+        session, actor, campaign_id=activity.campaign_id, activity_id=activity.id,
+        title="A tasting box for the long evenings",
+        intro="Three small bags of the winter blend, a brewing card and a cup to keep. "
+        "Tell us where to write, and we will let you know when yours is packed.",
+        button="Ask for my box", thanks="Thank you. We will write as soon as your box is packed.",
+        fields=[Field("first_name", "First name", required=True), Field("attributes.city", "City")],
+        consent_wording=CONSENT, list_id=list_id,
+    )  # fmt: skip
+
+
+def _message(session: Session, actor: Actor, name: str, landing: str) -> Message:
+    return create_message(
+        session, actor, name=name,
+        subject="{{ contact.first_name }}, your winter tasting box",
+        preheader="Plum, hazelnut, a little cedar. Two hundred boxes are kept back for you.",
+        mjml=_MESSAGE.read_text().replace("LANDING", landing),
+    )  # fmt: skip
+
+
+def _launch(campaign_id: int, email_id: int) -> None:
+    with db.transaction() as session:
+        actor = company.coordinator(session)
+        found = preflight.check(session, actor, session.get_one(Activity, email_id))
+        if not found.passed:
+            raise StoryFailed(f"the preflight found errors: {found.findings}")
+    with db.transaction() as session:
+        actor = company.coordinator(session)
+        for activity in session.scalars(select(Activity).where(Activity.campaign_id == campaign_id)):
+            launch(session, actor, activity)
+
+
+def _send_and_read(email_id: int, landing: str, postman: Postman, seed: int) -> Audience:
+    """The mails go out, and people begin to read while they do."""
+    settings = config.settings()
+    audience = Audience(settings.base_url, landing, seed, settings.time_scale)
+    everything_sent = threading.Event()
+    reading = threading.Thread(target=_read, args=(audience, postman, everything_sent), daemon=True)
+    reading.start()
+    with Stage("Mails sent", 1) as stage:
+        sent = _watch_sends(email_id, stage)
+    with Stage("Audience reads", 1) as stage:
+        for _ in _patiently("the audience"):
+            if postman.brought >= sent:
+                everything_sent.set()
+            stage.total = max(1, audience.planned)
+            stage.show(audience.acted, ", ".join(f"{audience.tally[what]:,} {what}" for what in SHOWN))
+            if not reading.is_alive():
+                break
+    return audience
+
+
+def _watch_sends(email_id: int, stage: Stage) -> int:
+    for _ in _patiently("sending"):
+        with db.reading() as session:
+            counts = progress.counts(session, email_id)
+            expanded = session.get_one(Activity, email_id).expanded_at is not None
+        waiting = sum(counts.get(state, 0) for state in _WAITING)
+        stage.total = max(1, sum(counts.values()))
+        stage.show(stage.total - waiting if expanded else 0)
+        if expanded and not waiting:
+            break
+    return counts.get(SendState.SENT, 0)
+
+
+def _read(audience: Audience, postman: Postman, everything_sent: threading.Event) -> None:
+    next_time = 0.0
+
+    def bring() -> None:
+        nonlocal next_time
+        if time.monotonic() >= next_time:
+            audience.read(postman.bring())
+            next_time = time.monotonic() + 0.2
+
+    audience.live(everything_sent.is_set, bring)
+
+
+def _wait_for(figures: Ask, campaign_id: int) -> Figures:
+    """The figures once nothing is settling any more."""
+    with Stage("Hits settle") as stage:
+        for _ in _patiently("settlement"):
+            told, settling = figures(campaign_id)
+            stage.show(0, f"{settling:,} left" if settling else "")
+            if not settling:
+                break
+    return told
+
+
+def _patiently(what: str) -> Iterator[None]:
+    """Turns of a fifth of a second until somebody breaks out; raises StoryFailed when it takes too long."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.2)
+    raise StoryFailed(f"{what} took longer than {_PATIENCE} seconds; the logs are in {config.settings().var / 'log'}")
+
+
+def _conclude(
+    campaign_id: int, told: Figures, sign_ins: list[company.SignIn], audience: Audience, took: float, *, stays: bool
+) -> None:
+    base = config.settings().base_url
+    print(f"\nThe campaign brought, {took:.0f} s after the start:\n")
+    for label, value in told.items():
+        print(f"  {label:<24} {value}")
+    print("\nWho read it: " + ", ".join(f"{audience.tally[family]:,} {family.value}" for family in Family))
+    if audience.problems:
+        print(f"{len(audience.problems)} requests of the audience failed, the first: {audience.problems[0]}")
+    print(f"\n  Performance   {base}/campaigns/{campaign_id}/performance")
+    print(f"  Caught mail   {base}/catcher")
+    print("  Sign in as")
+    for each in sign_ins:
+        print(f"    {each.email:<34} {each.password:<14} {each.name}, {each.role}")
+    if stays:
+        print("\nEverything keeps running. Ctrl-C stops it; `make demo` again sends another campaign.", flush=True)
