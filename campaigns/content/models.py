@@ -21,6 +21,8 @@ class Message(Base):
     """Empty: the organisation's sender."""
     from_email: Mapped[str] = mapped_column(String(254), default="")
     reply_to: Mapped[str] = mapped_column(String(254), default="")
+    revision: Mapped[int] = mapped_column(default=1)
+    """Raised by every change, so that two open editors cannot overwrite each other unnoticed."""
     created_at: Mapped[Instant]
     updated_at: Mapped[Instant]
 

@@ -1,0 +1,201 @@
+"""Compiling a message: what is wrong with it, what it looks like, and freezing it for sending."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Organisation
+from campaigns.accounts.organisation import organisation as the_organisation
+from campaigns.content import chamber, merge
+from campaigns.content.building import COMPILER, Built, Draft, TrackedLink
+from campaigns.content.fields import known_fields, sample_fields
+from campaigns.content.findings import Finding, Level, errors
+from campaigns.content.links import own_hosts, personalise
+from campaigns.content.merge import Merged, MergeUrls
+from campaigns.content.models import Link, Message, MessageVersion
+from campaigns.errors import Invalid
+from campaigns.language import N_
+
+_FIELD = re.compile(r"contact\.([a-z][a-z0-9_]{0,60})")
+_UNSUBSCRIBE_EXAMPLE = "https://unsubscribe.example/"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A draft compiled; it can be merged as if it were a version."""
+
+    built: Built
+    size: int
+    content_hash: str
+
+    @property
+    def subject(self) -> str:
+        return self.built.subject
+
+    @property
+    def preheader(self) -> str:
+        return self.built.preheader
+
+    @property
+    def html(self) -> str:
+        return self.built.html
+
+    @property
+    def text(self) -> str:
+        return self.built.text
+
+    @property
+    def findings(self) -> list[Finding]:
+        return self.built.findings
+
+
+def compiled(draft: Draft, organisation: Organisation, fields: Collection[str]) -> Compiled:
+    """Compile ``draft`` in the chamber. Its findings are the content's, not yet the sender's."""
+    names = {
+        **sample_fields(draft.language, organisation),
+        "links": {},
+        "pixel": "https://pixel.example/",
+        "unsubscribe_url": _UNSUBSCRIBE_EXAMPLE,
+    }
+    question = {
+        "question": "build",
+        "draft": dataclasses.asdict(draft),
+        "known": sorted(fields),
+        "hosts": sorted(own_hosts(organisation.own_hosts or ())),
+        "names": names,
+    }
+    return _compiled(json.dumps(question, sort_keys=True))
+
+
+# The editor asks for the same draft's findings, preview and links one after the other.
+@lru_cache(32)
+def _compiled(question: str) -> Compiled:
+    try:
+        answer: dict[str, Any] = chamber.ask(json.loads(question))
+    except Invalid as error:
+        findings = [Finding(problem.message, problem.field) for problem in error.problems]
+        return Compiled(Built(findings=findings), 0, "")
+    built = answer["built"]
+    findings = [Finding(**{**each, "level": Level(each["level"])}) for each in built["findings"]]
+    found = Built(**{**built, "findings": findings, "links": [TrackedLink(**each) for each in built["links"]]})
+    return Compiled(found, answer["size"], hashlib.sha256(question.encode()).hexdigest())
+
+
+def draft_of(message: Message) -> Draft:
+    return Draft(message.subject, message.preheader, message.mjml, message.language)
+
+
+def wanted_fields(draft: Draft) -> set[str]:
+    """Contact fields that a draft seems to use, to look for where they are rare."""
+    found = _FIELD.findall(f"{draft.subject} {draft.preheader} {draft.mjml}")
+    return {f"contact.{key}" for key in found[:50]}
+
+
+def compile_message(session: Session, message: Message) -> Compiled:
+    """The message's draft compiled with this organisation's fields and hosts."""
+    draft = draft_of(message)
+    return compiled(draft, the_organisation(session), known_fields(session, wanted_fields(draft)))
+
+
+def problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Finding]:
+    """Everything wrong or doubtful with a message, errors first, each naming field and line."""
+    found = [*compiled(draft_of(message), organisation, fields).findings, *_sender_findings(message, organisation)]
+    return sorted(found, key=lambda finding: (finding.level is not Level.ERROR, finding.line or 0))
+
+
+def _sender_findings(message: Message, organisation: Organisation) -> list[Finding]:
+    found = []
+    if not (message.from_email or organisation.sender_email):
+        found.append(Finding(N_("The sender's address is missing."), "from_email"))
+    if not (organisation.postal_address or "").strip():
+        message_text = N_("The organisation has no postal address; commercial mail has to carry one.")
+        found.append(Finding(message_text, "organisation", level=Level.WARNING))
+    return found
+
+
+def content_hash(message: Message, organisation: Organisation) -> str:
+    """A hash over everything that makes the mail what it is, the sender included."""
+    parts = [
+        COMPILER, message.subject, message.preheader, message.mjml, message.language, *_sender(message, organisation),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _sender(message: Message, organisation: Organisation) -> tuple[str, str, str]:
+    own = bool(message.from_email)
+    return (
+        message.from_name or organisation.sender_name,
+        message.from_email if own else organisation.sender_email,
+        message.reply_to,
+    )
+
+
+def freeze(session: Session, actor: Actor, message: Message) -> MessageVersion:
+    """The message as it is now, compiled and never to change; the existing version when nothing changed.
+
+    Raises Invalid with every error that keeps the message from being sent.
+    """
+    actor.require(Permission.PLAN)
+    organisation = the_organisation(session)
+    fingerprint = content_hash(message, organisation)
+    if existing := _existing(session, message, fingerprint):
+        return existing
+    fields = known_fields(session, wanted_fields(draft_of(message)))
+    if wrong := errors(problems(message, organisation, fields)):
+        raise Invalid(wrong)
+    built = compiled(draft_of(message), organisation, fields).built
+    version = _version(message, organisation, fingerprint, built)
+    try:
+        with session.begin_nested():
+            session.add(version)
+    except IntegrityError:  # Somebody froze the same content at the same moment.
+        if existing := _existing(session, message, fingerprint):
+            return existing
+        raise
+    audit.record(session, actor, "freeze", "message", message.id, version=version.id)
+    return version
+
+
+def _existing(session: Session, message: Message, fingerprint: str) -> MessageVersion | None:
+    return session.scalar(
+        select(MessageVersion).where(
+            MessageVersion.message_id == message.id, MessageVersion.content_hash == fingerprint
+        )
+    )
+
+
+def _version(message: Message, organisation: Organisation, fingerprint: str, built: Built) -> MessageVersion:
+    name, email, reply_to = _sender(message, organisation)
+    return MessageVersion(
+        message_id=message.id,
+        content_hash=fingerprint,
+        subject=built.subject,
+        preheader=built.preheader,
+        mjml=message.mjml,
+        html=built.html,
+        text=built.text,
+        language=message.language,
+        from_name=name,
+        from_email=email,
+        reply_to=reply_to,
+        created_at=clock.now(),
+        links=[Link(number=each.number, url=each.url, label=each.label) for each in built.links],
+    )
+
+
+def preview(found: Compiled, fields: dict[str, dict[str, str]]) -> Merged:
+    """What a recipient with ``fields`` would see; links lead straight to their destinations."""
+    urls = {link.number: personalise(link.url, fields) for link in found.built.links}
+    return merge.render(found, fields, MergeUrls(urls, None, _UNSUBSCRIBE_EXAMPLE))

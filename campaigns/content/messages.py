@@ -1,0 +1,129 @@
+"""Creating and changing messages."""
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.addresses import normalise
+from campaigns.content.mjml import LARGEST_SOURCE
+from campaigns.content.models import Message
+from campaigns.content.starters import starter as starter_of
+from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.language import N_
+
+LANGUAGES = {
+    "en": N_("English"), "fr": N_("French"), "ka": N_("Georgian"), "az": N_("Azerbaijani"), "ru": N_("Russian"),
+    "fa": N_("Persian"),
+}  # fmt: skip
+LONGEST = {"name": 200, "subject": 500, "preheader": 500, "from_name": 200}
+BLANK = """<mjml>
+  <mj-body>
+    <mj-section>
+      <mj-column>
+        <mj-text>Hello {{ contact.first_name|default("there") }},</mj-text>
+      </mj-column>
+    </mj-section>
+  </mj-body>
+</mjml>
+"""
+
+
+def message_of(session: Session, message_id: int) -> Message:
+    """The message. Raises NotFound."""
+    message = session.get(Message, message_id)
+    if message is None:
+        raise NotFound(N_("There is no such message."))
+    return message
+
+
+def create_message(
+    session: Session, actor: Actor, *, name: str, starter: str | None = None, subject: str = "", preheader: str = "",
+    mjml: str | None = None, language: str = "", from_name: str = "", from_email: str = "", reply_to: str = "",
+) -> Message:  # fmt: skip
+    """A new message, from a starter when one is named; what is given wins over the starter's."""
+    actor.require(Permission.PLAN)
+    begun = starter_of(starter) if starter else None
+    values = _cleaned(
+        name=name,
+        subject=subject or (begun.subject if begun else ""),
+        preheader=preheader or (begun.preheader if begun else ""),
+        mjml=mjml if mjml is not None else begun.mjml if begun else BLANK,
+        language=language or (begun.language if begun else "en"),
+        from_name=from_name,
+        from_email=from_email,
+        reply_to=reply_to,
+    )
+    now = clock.now()
+    message = Message(**values, revision=1, created_at=now, updated_at=now)
+    session.add(message)
+    session.flush()
+    audit.record(session, actor, "create", "message", message.id, name=message.name)
+    return message
+
+
+def update_message(
+    session: Session, actor: Actor, message: Message, *, revision: int | None = None, name: str, subject: str,
+    preheader: str, mjml: str, language: str, from_name: str = "", from_email: str = "", reply_to: str = "",
+) -> Message:  # fmt: skip
+    """Change a message. A draft may be unfinished or wrong: only what cannot be kept is refused.
+
+    Raises Conflict when somebody changed it since ``revision`` was read.
+    """
+    actor.require(Permission.PLAN)
+    values = _cleaned(
+        name=name, subject=subject, preheader=preheader, mjml=mjml, language=language, from_name=from_name,
+        from_email=from_email, reply_to=reply_to,
+    )  # fmt: skip
+    seen = message.revision if revision is None else revision
+    changed = session.scalar(
+        update(Message)
+        .where(Message.id == message.id, Message.revision == seen)
+        .values(**values, revision=seen + 1, updated_at=clock.now())
+        .returning(Message.id)
+        .execution_options(synchronize_session=False)
+    )
+    if changed is None:
+        raise Conflict(N_("Somebody else changed this message in the meantime. Copy your text, then load it again."))
+    session.refresh(message)
+    audit.record(session, actor, "update", "message", message.id, revision=message.revision)
+    return message
+
+
+def duplicate_message(session: Session, actor: Actor, message: Message, name: str) -> Message:
+    """A copy under another name."""
+    return create_message(
+        session, actor, name=name[: LONGEST["name"]], subject=message.subject, preheader=message.preheader,
+        mjml=message.mjml, language=message.language, from_name=message.from_name, from_email=message.from_email,
+        reply_to=message.reply_to,
+    )  # fmt: skip
+
+
+def _cleaned(**given: str) -> dict[str, str]:
+    """The values as they are kept. Raises Invalid with every problem."""
+    values = {field: value if field == "mjml" else value.strip() for field, value in given.items()}
+    values["mjml"] = values["mjml"].replace("\r\n", "\n").replace("\r", "\n")
+    problems = []
+    if not values["name"]:
+        problems.append(Problem(N_("Give the message a name."), "name"))
+    for field, longest in LONGEST.items():
+        if len(values[field]) > longest:
+            problems.append(Problem(N_("At most %(longest)s characters."), field, params={"longest": longest}))
+    for field, value in values.items():
+        lines = field != "mjml" and ("\n" in value or "\r" in value)
+        if "\x00" in value or lines or any("\ud800" <= character <= "\udfff" for character in value):
+            problems.append(Problem(N_("Line breaks and control characters are not possible here."), field))
+    if len(values["mjml"].encode("utf-8", "replace")) > LARGEST_SOURCE:
+        size = LARGEST_SOURCE // 1024
+        problems.append(Problem(N_("The MJML is larger than %(size)s KB."), "mjml", params={"size": size}))
+    if values["language"] not in LANGUAGES:
+        problems.append(Problem(N_("Choose one of the languages."), "language"))
+    for field in ("from_email", "reply_to"):
+        try:
+            values[field] = normalise(values[field]) if values[field] else ""
+        except Invalid as error:
+            problems += [Problem(problem.message, field, params=problem.params) for problem in error.problems]
+    if problems:
+        raise Invalid(problems)
+    return values

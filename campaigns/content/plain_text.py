@@ -1,0 +1,83 @@
+"""The text/plain part: what a reader without HTML sees, links included."""
+
+import re
+
+import lxml.html
+from inscriptis import Inscriptis
+from inscriptis.css_profiles import CSS_PROFILES
+from inscriptis.model.config import ParserConfig
+from lxml.html import HtmlElement
+
+_UNSEEN = frozenset({"style", "script", "title"})
+_HIDDEN = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
+
+
+def plain(html: str) -> str:
+    """The words of ``html``, each link's address behind its words in angle brackets."""
+    tree = lxml.html.document_fromstring(html)
+    body = tree.find("body")
+    if body is None:
+        return ""
+    for element in list(body.iter()):
+        if not isinstance(element.tag, str) or element.tag in _UNSEEN or _HIDDEN.search(element.get("style") or ""):
+            _remove(element)
+        else:
+            element.attrib.pop("style", None)  # MJML's columns are inline-block, which would join their lines.
+    for element in list(body.iter("a")):
+        _spell(element)
+    for table in list(body.iter("table"))[::-1]:
+        _unroll(table)
+    text = Inscriptis(body, ParserConfig(css=CSS_PROFILES["strict"], display_images=False)).get_text()
+    lines = [line.strip() if not line.lstrip().startswith("*") else line.rstrip() for line in text.split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+
+
+def _remove(element: HtmlElement) -> None:
+    parent = element.getparent()
+    if parent is not None:
+        element.drop_tree() if isinstance(element.tag, str) else _drop_comment(element)
+
+
+def _drop_comment(element: HtmlElement) -> None:
+    parent, tail = element.getparent(), element.tail or ""
+    before = element.getprevious()
+    if before is not None:
+        before.tail = (before.tail or "") + tail
+    elif parent is not None:
+        parent.text = (parent.text or "") + tail
+    if parent is not None:
+        parent.remove(element)
+
+
+def _spell(link: HtmlElement) -> None:
+    href = (link.get("href") or "").strip()
+    images = [image.get("alt", "") for image in link.iter("img")]
+    words = " ".join(" ".join([link.text_content(), *images]).split())
+    for image in list(link.iter("img")):
+        _remove(image)
+    shown = href
+    for scheme in ("mailto:", "tel:", "sms:"):
+        shown = shown.removeprefix(scheme)
+    if not words and images:
+        link.text = shown
+        return
+    if not shown or shown.startswith("#") or shown.rstrip("/") == words.rstrip("/"):
+        return
+    for child in list(link):
+        child.drop_tag()
+    link.text = f"{words} <{shown}>" if words else shown
+
+
+def _unroll(table: HtmlElement) -> None:
+    """Layout tables become blocks, and a row of a real table a line; inner tables come first."""
+    layout = table.get("role") == "presentation"
+    for element in list(table.iter("tbody", "thead", "tfoot", "tr", "td", "th")):
+        if element.tag in ("td", "th") and not layout:
+            element.tag = "span"
+            element.tail = "  " + (element.tail or "").strip()
+        else:
+            # A cell that holds no other table is a paragraph of its own.
+            element.tag = "p" if element.tag == "td" and not element.get("data-holds") else "div"
+    table.tag = "div"
+    for holder in table.iterancestors("td"):
+        holder.set("data-holds", "a table")

@@ -1,0 +1,63 @@
+"""The house's own mails: a new password, a new lead. Trusted templates, one folder for each language."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from html import unescape
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from campaigns import config
+from campaigns.accounts.models import Organisation
+from campaigns.content import mjml
+from campaigns.content.building import EMAILS
+from campaigns.content.merge import Merged, one_line
+from campaigns.errors import NotFound
+from campaigns.language import N_
+
+_TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
+_PREVIEW = re.compile(r"<body[^>]*><div[^>]*display:none[^>]*>(.*?)</div>", re.DOTALL)
+_FALLBACK = "en"
+
+
+@cache
+def _house() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(EMAILS / "system"),
+        autoescape=select_autoescape(["mjml"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(kind: str, language: str, context: Mapping[str, object], organisation: Organisation) -> Merged:
+    """The mail of ``kind`` in ``language``, else in English. Its subject is the MJML's title.
+
+    Raises NotFound for an unknown kind, and Jinja's UndefinedError when the context lacks something.
+    """
+    folder = _folder(kind, language)
+    names = {
+        **context,
+        "organisation": organisation,
+        "base_url": config.settings().base_url,
+        "language": folder,
+        "direction": "rtl" if folder in mjml.RTL else "ltr",
+    }
+    source = _house().get_template(f"{folder}/{kind}.mjml").render(names)
+    html = mjml.render(mjml.Prepared(source=mjml.encode_attributes(source)))
+    text = _house().get_template(f"{folder}/{kind}.txt").render(names)
+    subject, preview = _TITLE.search(html), _PREVIEW.search(html)
+    return Merged(
+        subject=one_line(unescape(subject[1])) if subject else organisation.name,
+        preheader=one_line(unescape(preview[1])) if preview else "",
+        html=html,
+        text=text.strip() + "\n",
+    )
+
+
+def _folder(kind: str, language: str) -> str:
+    for folder in (language, language.partition("-")[0], _FALLBACK):
+        if re.fullmatch(r"[a-z]+(_[a-z]+)*", kind) and (EMAILS / "system" / folder / f"{kind}.mjml").is_file():
+            return folder
+    raise NotFound(N_("There is no such mail."))
