@@ -74,19 +74,21 @@ def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool |
     first = [row.cells for row in islice(rows(path, encoding, delimiter), _SAMPLE) if row.cells]
     if not first:
         raise Invalid(Problem(N_("The file has no rows."), field="file"))
-    width = max(map(len, first))
-    if width > MOST_COLUMNS:
-        message = N_("The file has %(width)s columns; at most %(most)s can be read.")
-        raise Invalid(Problem(message, field="file", params={"width": width, "most": MOST_COLUMNS}))
     if has_header is None:
         has_header = not any(is_address(cell) for cell in first[0])
     header = [cell.strip() for cell in first[0]] if has_header else []
+    # The usual width, not the widest: one stray comma in row 7 must not invent a column.
+    usual = Counter(map(len, first[1:] or first)).most_common(1)[0][0]
+    width = max(len(header), usual)
+    if width > MOST_COLUMNS:
+        message = N_("The file has %(width)s columns; at most %(most)s can be read.")
+        raise Invalid(Problem(message, field="file", params={"width": width, "most": MOST_COLUMNS}))
     return Shape(
         encoding=encoding,
         delimiter=delimiter,
         has_header=has_header,
         columns=header + [""] * (width - len(header)),
-        samples=[cells + [""] * (width - len(cells)) for cells in first[1 if has_header else 0 :]],
+        samples=[(cells + [""] * width)[:width] for cells in first[1 if has_header else 0 :]],
     )
 
 

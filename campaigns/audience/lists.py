@@ -57,7 +57,7 @@ def add_members(session: Session, actor: Actor, list_id: int, contact_ids: Colle
     for chunk in _chunks(contact_ids):
         who = select(literal(list_id), Contact.id, literal(at, ListMember.added_at.type)).where(Contact.id.in_(chunk))
         new = insert(ListMember).from_select(["list_id", "contact_id", "added_at"], who).on_conflict_do_nothing()
-        added += session.execute(new).rowcount  # type: ignore[attr-defined]
+        added += session.execute(new.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]
     return added
 
 

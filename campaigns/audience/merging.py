@@ -214,6 +214,7 @@ def _creating(connection: Connection, terms: Terms) -> Any:
         insert_ignoring(connection, Contact)
         .from_select([*copied, "source", "created_at", "updated_at"], new)
         .on_conflict_do_nothing(index_elements=[Contact.email])
+        .execution_options(preserve_rowcount=True)
     )
 
 
