@@ -84,7 +84,8 @@ def _merged(letter: Letter) -> Merged:
     version = letter.version
     if version is None:
         raise ValueError("a send without content")
-    fields = merge.fields_of(letter.contact, letter.activity.campaign.name, letter.organisation)
+    somebody = letter.contact or Contact(email=letter.send.address)  # a test mail to somebody we don't know
+    fields = merge.fields_of(somebody, letter.activity.campaign.name, letter.organisation)
     return merge.render(version, fields, urls(letter, version))
 
 

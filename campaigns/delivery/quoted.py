@@ -4,7 +4,7 @@ a dot or ``From``, no trailing blanks."""
 import binascii
 import re
 
-_RISKY = re.compile(rb"(?m)^(?:\.|From ).*$")
+_RISKY = re.compile(rb"(?m)^(?:\.|From ).*$|^.{77,}$")
 _LINE = 76
 
 
@@ -16,6 +16,8 @@ def quoted(text: str) -> bytes:
 
 
 def _safe(line: bytes) -> bytes:
+    if len(line) > _LINE:  # b2a_qp doesn't count the =20 of a trailing blank.
+        return _RISKY.sub(lambda found: _safe(found.group()), line[:-3] + b"=") + b"\n" + line[-3:]
     head, rest = (b"=2E", line[1:]) if line.startswith(b".") else (b"=46rom ", line[5:])
     if len(head) + len(rest) <= _LINE:
         return head + rest

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, or_, update
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import CLOCK
@@ -48,7 +48,7 @@ def record(session: Session, batch: str, results: list[Result]) -> None:
     row = (
         update(table)  # type: ignore[arg-type]
         .where(table.c.id == bindparam("send_id"), table.c.claimed_by == bindparam("batch"))
-        .where(table.c.state.in_((SendState.SENDING, SendState.UNKNOWN)))
+        .where(or_(table.c.state == SendState.SENDING, table.c.state == SendState.UNKNOWN))
         .values({name: bindparam(f"new_{name}") for name in _COLUMNS})
     )
     session.connection().execute(row, [_values(result) | {"batch": batch} for result in results])

@@ -1,0 +1,23 @@
+"""A catcher, and settings that know it."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from campaigns import config
+from campaigns.demo.catcher import Faults, catching
+
+
+@pytest.fixture
+def faults() -> Faults:
+    """What goes wrong at the catcher, by address; filled by the test."""
+    return {}
+
+
+@pytest.fixture
+def catcher(settings: config.Settings, faults: Faults) -> Iterator[int]:
+    """A running catcher that ``settings().smtp_url`` points to; its port."""
+    with catching(faults=faults) as port:
+        config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}"))
+        yield port
