@@ -61,3 +61,11 @@ class Passing(KampaniaError):
     """The world is in the way just now (a relay, a database): try again later."""
 
     passing = True
+
+
+class TooMany(Passing):
+    """Asked too often; ``wait`` says after how many seconds it may go well."""
+
+    def __init__(self, message: str, wait: float) -> None:
+        self.wait = max(1, round(wait))
+        super().__init__(message, seconds=self.wait, minutes=-(-self.wait // 60))

@@ -1,16 +1,151 @@
 """Doors for people who have not signed in: first run, sign-in, forgotten passwords, health."""
 
-from flask import Blueprint, Response, jsonify
-from sqlalchemy import text
+from typing import Any
 
+from flask import Blueprint, Response, flash, g, jsonify, redirect, render_template, request, session
+from flask_babel import gettext as _
+from flask_login import current_user, login_user, logout_user
+from sqlalchemy.exc import SQLAlchemyError
+
+from campaigns.accounts import passwords, signing_in
+from campaigns.accounts.actor import Actor
+from campaigns.accounts.forms import ForgotForm, ResetForm, SetupForm, SignInForm
+from campaigns.accounts.models import Person
+from campaigns.accounts.organisation import found
+from campaigns.accounts.people import set_password
+from campaigns.errors import BadToken, Invalid, NotFound, TooMany
+from campaigns.language import N_
+from campaigns.web import health as health_checks
 from campaigns.web.database import db_session
+from campaigns.web.entrance import SignedIn, current_organisation, safe_next
+from campaigns.web.errors import put_problems, say
 from campaigns.web.guards import public
+from campaigns.web.network import client_ip, network_of
 
 blueprint = Blueprint("accounts_public", __name__)
 
 
+def enter(person: Person) -> None:
+    """Begin a fresh session for the person: nothing of a stranger's session goes on."""
+    session.clear()
+    login_user(SignedIn(person))
+
+
+@blueprint.route("/setup", methods=["GET", "POST"])
+@public
+def setup() -> Any:
+    """The first run; gone once there is an organisation."""
+    if current_organisation() is not None:
+        raise NotFound(N_("This installation has been set up already. Please sign in."))
+    form = SetupForm()
+    if form.validate_on_submit():
+        values = {name: field.data or "" for name, field in form._fields.items() if name != "csrf_token"}
+        try:
+            owner = found(db_session(), **values)
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            g.pop("organisation", None)
+            enter(owner)
+            flash(_("Welcome. Everything is ready."), "success")
+            return redirect("/", 303)
+    return render_template("pages/accounts/setup.html", form=form), 400 if form.errors else 200
+
+
+@blueprint.route("/sign-in", methods=["GET", "POST"])
+@public
+def sign_in() -> Any:
+    target = safe_next(request.values.get("next"))
+    if current_user.is_authenticated:
+        return redirect(target, 303)
+    form = SignInForm()
+    if form.validate_on_submit():
+        try:
+            person = _recognised(form.email.data or "", form.password.data or "")
+        except TooMany as error:
+            form.form_errors.append(say(error))
+            return _sign_in_page(form, target, 429, {"Retry-After": str(error.wait)})
+        if person is not None:
+            enter(person)
+            return redirect(target, 303)
+        form.form_errors.append(_("This address and password do not belong together."))
+    return _sign_in_page(form, target, 400 if form.errors else 200)
+
+
+def _sign_in_page(form: SignInForm, target: str, status: int, more: dict[str, str] | None = None) -> Any:
+    return render_template("pages/accounts/sign_in.html", form=form, target=target), status, more or {}
+
+
+def _recognised(email: str, password: str) -> Person | None:
+    """The person whose address and password these are. Raises TooMany.
+
+    Three short transactions: hashing takes a tenth of a second, in which nobody else shall wait
+    for the database.
+    """
+    door = signing_in.Door.of(email, network_of(client_ip(request.environ)))
+    rows = db_session()
+    try:
+        signing_in.knock(rows, door)
+    finally:
+        rows.commit()
+    person, kept = signing_in.who(rows, email)
+    rows.commit()
+    if not passwords.matches(kept, password) or person is None:
+        return None
+    signing_in.welcome(rows, person, door, password)
+    rows.commit()
+    return person
+
+
+@blueprint.post("/sign-out")
+@public
+def sign_out() -> Any:
+    logout_user()
+    session.clear()
+    flash(_("You are signed out."), "success")
+    return redirect("/sign-in", 303)
+
+
+@blueprint.route("/password/forgot", methods=["GET", "POST"])
+@public
+def forgot() -> Any:
+    form = ForgotForm()
+    if form.validate_on_submit():
+        signing_in.ask_reset(db_session(), form.email.data or "", network_of(client_ip(request.environ)))
+        db_session().commit()
+        return render_template("pages/accounts/forgot_sent.html")
+    return render_template("pages/accounts/forgot.html", form=form), 400 if form.errors else 200
+
+
+@blueprint.route("/password/reset/<token>", methods=["GET", "POST"])
+@public
+def reset(token: str) -> Any:
+    g.referrer_policy = "same-origin"  # The address is a key: no other site may read it.
+    try:
+        person = signing_in.whose_reset(db_session(), token)
+    except BadToken as error:
+        return render_template("pages/accounts/reset_refused.html", words=say(error)), 400
+    form = ResetForm()
+    if form.validate_on_submit():
+        try:
+            set_password(db_session(), Actor.of(person), person, form.password.data or "")
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            enter(person)
+            flash(_("Your new password is set. Other sessions were ended."), "success")
+            return redirect("/", 303)
+    return render_template("pages/accounts/reset.html", form=form, person=person), 400 if form.errors else 200
+
+
 @blueprint.get("/health")
 @public
-def health() -> Response:
-    db_session().execute(text("SELECT 1"))
-    return jsonify({"status": "ok"})
+def health() -> tuple[Response, int]:
+    """For supervisors and balancers: 200 when all is well, 503 with what is not."""
+    try:
+        well, facts = health_checks.report(db_session())
+    except SQLAlchemyError:
+        well, facts = False, {"database": {"ok": False}}
+    return jsonify({"status": "ok" if well else "failing", "checks": facts}), 200 if well else 503

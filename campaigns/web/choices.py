@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
 from wtforms.fields import choices as wtforms_choices
 
+from campaigns.accounts.models import Person
 from campaigns.web.locale import translated
 
 
@@ -21,3 +24,9 @@ def choices(pairs: Iterable[tuple[object, str]]) -> Any:
 def choices_of(kind: type[StrEnum]) -> Any:
     """The members of an enum with their labels translated; within a request only."""
     return choices((member.value, translated(member.label)) for member in kind)  # type: ignore[attr-defined]
+
+
+def choices_of_people(session: Session, chosen: int | None, nobody: str) -> Any:
+    """Nobody, then everybody who may sign in, and ``chosen`` even when locked since."""
+    people = select(Person.id, Person.name).where(or_(Person.locked_at.is_(None), Person.id == chosen))
+    return choices([("", nobody), *session.execute(people.order_by(Person.name, Person.id))])

@@ -5,7 +5,7 @@ epoch, so sessions from before end with their next request.
 """
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, g, redirect, request
 from flask_login import LoginManager, UserMixin, current_user
@@ -17,7 +17,7 @@ from campaigns.web.database import db_session
 BEFORE_FOUNDING = frozenset({"static", "accounts_public.setup", "accounts_public.health"})
 
 
-class SignedIn(UserMixin):
+class SignedIn(UserMixin):  # type: ignore[misc]
     """The person of this session, as Flask-Login wants it."""
 
     def __init__(self, person: Person) -> None:
@@ -90,9 +90,6 @@ def guard(app: Flask) -> Any:
         wanted = urlsplit(request.headers.get("HX-Current-URL", "")).path
     if wanted in ("", "/"):
         return to("/sign-in")
-    app.logger.debug("stranger at %s", request.path)
-    from urllib.parse import quote
-
     return to(f"/sign-in?next={quote(wanted, safe='/')}")
 
 

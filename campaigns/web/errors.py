@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Flask, Response, g, has_request_context, render_template, request
+from flask import Flask, Response, current_app, g, has_request_context, render_template, request
 from flask_babel import gettext as _
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError
@@ -10,12 +10,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError
 from wtforms import Form
 
-from campaigns.errors import BadToken, Conflict, Forbidden, Invalid, KampaniaError, NotFound, Passing, Problem
+from campaigns.errors import BadToken, Conflict, Forbidden, Invalid, KampaniaError, NotFound, Passing, Problem, TooMany
 from campaigns.language import N_
 from campaigns.web.locale import translated
 
 STATUS: dict[type[KampaniaError], int] = {
-    Invalid: 400, BadToken: 400, Forbidden: 403, NotFound: 404, Conflict: 409, Passing: 503,
+    Invalid: 400, BadToken: 400, Forbidden: 403, NotFound: 404, Conflict: 409, TooMany: 429, Passing: 503,
 }  # fmt: skip
 TITLES = {
     400: N_("That did not make sense"),
@@ -56,7 +56,7 @@ def problem_text(problem: Problem) -> str:
     """A problem's sentence, with its line when it has one."""
     if problem.line is None:
         return say(problem)
-    return _("Line %(line)s: %(text)s", line=problem.line, text=say(problem))
+    return str(_("Line %(line)s: %(text)s", line=problem.line, text=say(problem)))
 
 
 def put_problems(form: Form, error: Invalid) -> None:
@@ -88,7 +88,8 @@ def _ours(error: KampaniaError) -> Response:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     message = "; ".join(map(problem_text, error.problems)) if isinstance(error, Invalid) else say(error)
     _roll_back()
-    return _page(status, message, {"Retry-After": "30"} if status == 503 else None)
+    wait = error.wait if isinstance(error, TooMany) else 30
+    return _page(status, message, {"Retry-After": str(wait)} if isinstance(error, Passing) else None)
 
 
 def _http(error: HTTPException) -> Any:
@@ -134,8 +135,6 @@ def _roll_back() -> None:
 
 
 def _log(what: str, error: BaseException) -> None:
-    from flask import current_app
-
     place = f"{request.method} {request.path}" if has_request_context() else "-"
     current_app.logger.error("%s error at %s", what, place, exc_info=error)
 

@@ -30,7 +30,7 @@ def _add(response: Response) -> Response:
     # A view that answers with its own policy (a mail's preview) knows better.
     headers.setdefault("Content-Security-Policy", "; ".join(f"{name} {value}" for name, value in directives.items()))
     headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "strict-origin-when-cross-origin")
+    headers.setdefault("Referrer-Policy", g.get("referrer_policy", "strict-origin-when-cross-origin"))
     headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     if directives["frame-ancestors"] == "'none'" and "frame-ancestors" in headers["Content-Security-Policy"]:

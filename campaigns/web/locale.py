@@ -120,7 +120,7 @@ def date_text(value: date | datetime | None) -> str:
         return NOTHING
     day = _local(value).date() if isinstance(value, datetime) else value
     if language() == "fa" and day.year >= 622:
-        jalali = JalaliDate(day)
+        jalali = JalaliDate(day)  # type: ignore[no-untyped-call]
         return digits(f"{jalali.day} {_MONTHS[jalali.month - 1]} {jalali.year}")
     return babel.dates.format_date(day, "medium", locale=language())
 

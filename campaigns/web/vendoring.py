@@ -45,7 +45,18 @@ PACKAGES = (
 )  # fmt: skip
 
 ICONS = Package("@tabler/icons", "3.51.0", "MIT", {}, "LICENSE")
-ICON_NAMES = ["ad", "alert-triangle", "archive", "arrow-left", "arrow-right", "article", "ban", "bell", "brush", "calendar", "calendar-event", "chart-bar", "chart-line", "check", "checks", "chevron-down", "chevron-right", "circle-check", "circle-x", "click", "clock", "code", "coin", "copy", "database", "device-desktop", "device-floppy", "device-mobile", "dots", "download", "edit", "external-link", "eye", "file-text", "filter", "flag", "forms", "history", "home", "id", "inbox", "info-circle", "key", "language", "link", "list", "lock", "lock-open", "logout", "mail", "mail-opened", "mailbox", "menu-2", "message", "moon", "phone", "photo", "player-pause", "player-play", "player-stop", "plus", "question-mark", "refresh", "report-analytics", "rocket", "route", "search", "send", "settings", "share", "shield-check", "sparkles", "speakerphone", "star", "sun", "tag", "target", "template", "test-pipe", "ticket", "trash", "trending-up", "upload", "user", "user-plus", "users", "users-group", "video", "world", "x"]
+ICON_NAMES = (
+    "ad", "alert-triangle", "archive", "arrow-left", "arrow-right", "article", "ban", "bell", "brush",
+    "calendar", "calendar-event", "chart-bar", "chart-line", "check", "checks", "chevron-down",
+    "chevron-right", "circle-check", "circle-x", "click", "clock", "code", "coin", "copy", "database",
+    "device-desktop", "device-floppy", "device-mobile", "dots", "download", "edit", "external-link",
+    "eye", "file-text", "filter", "flag", "forms", "history", "home", "id", "inbox", "info-circle", "key", "language",
+    "link", "list", "lock", "lock-open", "logout", "mail", "mail-opened", "mailbox", "menu-2", "message", "moon",
+    "phone", "photo", "player-pause", "player-play", "player-stop", "plus", "question-mark", "refresh",
+    "report-analytics", "rocket", "route", "search", "send", "settings", "share", "shield-check", "sparkles",
+    "speakerphone", "star", "sun", "tag", "target", "template", "test-pipe", "ticket", "trash", "trending-up",
+    "upload", "user", "user-plus", "users", "users-group", "video", "world", "x",
+)  # fmt: skip
 
 
 def without_map(body: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 import pytest
-from flask import Flask, render_template_string
+from flask import Flask, g, render_template_string
 from flask_login import login_user
 from flask_wtf import FlaskForm
 from wtforms import BooleanField, RadioField, SelectField, StringField, TextAreaField
@@ -42,14 +42,16 @@ PAGE = """
 <form method="post">{{ hidden(form) }}{{ csrf() }}
 {{ field(form.name, hint="Hint & more", width="col-6") }}{{ field(form.words) }}{{ field(form.agree) }}
 {{ field(form.colour) }}{{ field(form.size) }}{{ submit(_("Save"), icon="check") }}</form>
-{% call table([_("Name"), {"text": _("Sent"), "numeric": true}, {"text": _("Actions"), "hidden": true}], caption=_("Rows")) %}
+{% call table([_("Name"), {"text": _("Sent"), "numeric": true}, {"text": _("Actions"), "hidden": true}],
+               caption=_("Rows")) %}
 <tr><td>a</td><td>{{ 1234|number }}</td></tr>{% endcall %}
 {{ badge("new") }}{{ status(role) }}
 {% call empty("Nothing", "Start here", icon="inbox") %}<a class="btn btn-primary">New</a>{% endcall %}
 {{ empty("Nothing", "") }}
 {{ figure("Leads", 3|number, detail="of 9", note="n", href="/leads") }}
 {{ progress(3, 10, "Sent") }}{{ progress(3, 10, "Sent", parts=[(1, "green", "Sent"), (2, "red", "Failed")]) }}
-{{ chart("c1", {"kind": "line", "x": ["2026-11-22T10:00:00+00:00"], "series": [{"name": "<Opens>", "values": [None], "tone": "primary"}]}, "Opens") }}
+{{ chart("c1", {"kind": "line", "x": ["2026-11-22T10:00:00+00:00"],
+                "series": [{"name": "<Opens>", "values": [None], "tone": "primary"}]}, "Opens") }}
 {{ action("/x", "Delete", confirm="Sure? \\"yes\\"", icon="trash", method_fields={"a": "b"}) }}{{ action("/x", "Go") }}
 {{ tabs([("One", "/1", true), ("Two", "/2", false)]) }}
 {% endblock %}
@@ -60,10 +62,9 @@ PAGE = """
 @pytest.mark.parametrize("role", list(Role))
 def test_every_macro_stands_in_the_layout(app: Flask, language: str, role: StrEnum) -> None:
     with app.test_request_context("/campaigns", method="POST", data={"name": ""}):
-        from flask import g
-
         g.language = language
-        person = db.new_session(read_only=True).query(Person).filter_by(role=role).one()
+        with db.reading() as rows:
+            person = rows.query(Person).filter_by(role=role).one()
         login_user(SignedIn(person))
         form = Form()
         form.validate()

@@ -1,0 +1,89 @@
+"""Forms of the accounts' pages. The verbs check; forms only carry."""
+
+from zoneinfo import available_timezones
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from wtforms import EmailField, PasswordField, SelectField, StringField, TextAreaField
+from wtforms.validators import InputRequired
+
+from campaigns.accounts.models import Role
+from campaigns.web.choices import choices
+from campaigns.web.locale import LANGUAGES, translated
+
+_CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
+_ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
+_NEW = {"autocomplete": "new-password", "minlength": "10", "maxlength": "200"}
+_ZONE_CHOICES = [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in _ZONES)]
+
+
+def _language_choices() -> list[tuple[str, str]]:
+    return list(LANGUAGES.items())
+
+
+class SetupForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Organisation"), [InputRequired()], render_kw={"autocomplete": "organization"})
+    sender_email = EmailField(_l("Sender address"), [InputRequired()])
+    language = SelectField(_l("Language"), choices=choices(_language_choices()))
+    timezone = SelectField(_l("Time zone"), choices=choices(_ZONE_CHOICES))
+    currency = SelectField(_l("Currency"), choices=choices((code, code) for code in _CURRENCIES))
+    owner_name = StringField(_l("Your name"), [InputRequired()], render_kw={"autocomplete": "name"})
+    owner_email = EmailField(_l("Your e-mail address"), [InputRequired()], render_kw={"autocomplete": "username"})
+    owner_password = PasswordField(_l("Password"), [InputRequired()], render_kw=_NEW)
+
+
+class SignInForm(FlaskForm):  # type: ignore[misc]
+    email = EmailField(
+        _l("E-mail address"), [InputRequired()], render_kw={"autocomplete": "username", "autofocus": True}
+    )
+    password = PasswordField(_l("Password"), [InputRequired()], render_kw={"autocomplete": "current-password"})
+
+
+class ForgotForm(FlaskForm):  # type: ignore[misc]
+    email = EmailField(
+        _l("E-mail address"), [InputRequired()], render_kw={"autocomplete": "username", "autofocus": True}
+    )
+
+
+class ResetForm(FlaskForm):  # type: ignore[misc]
+    password = PasswordField(_l("New password"), [InputRequired()], render_kw=_NEW | {"autofocus": True})
+
+
+class MeForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Name"), [InputRequired()], render_kw={"autocomplete": "name"})
+    language = SelectField(_l("Language"))
+    timezone = SelectField(_l("Time zone"))
+
+    def offer(self) -> "MeForm":
+        """Fill the choices, whose first means: as the organisation."""
+        ours = ("", translated("As the organisation"))
+        self.language.choices = choices([ours, *_language_choices()])
+        self.timezone.choices = choices([ours, *_ZONE_CHOICES])
+        return self
+
+
+class PasswordForm(FlaskForm):  # type: ignore[misc]
+    current = PasswordField(_l("Present password"), [InputRequired()], render_kw={"autocomplete": "current-password"})
+    password = PasswordField(_l("New password"), [InputRequired()], render_kw=_NEW)
+
+
+class PersonForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Name"), [InputRequired()], render_kw={"autocomplete": "off"})
+    email = EmailField(_l("E-mail address"), [InputRequired()], render_kw={"autocomplete": "off"})
+    role = SelectField(_l("Role"), default=Role.COORDINATOR.value)
+    password = PasswordField(_l("First password"), [InputRequired()], render_kw=_NEW)
+
+    def offer(self) -> "PersonForm":
+        self.role.choices = choices((role.value, translated(role.label)) for role in Role)
+        return self
+
+
+class OrganisationForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Organisation"), [InputRequired()])
+    sender_name = StringField(_l("Sender name"), [InputRequired()])
+    sender_email = EmailField(_l("Sender address"), [InputRequired()])
+    postal_address = TextAreaField(_l("Postal address"), render_kw={"rows": "3"})
+    own_hosts = TextAreaField(_l("Own hosts"), render_kw={"rows": "3", "dir": "ltr", "spellcheck": "false"})
+    language = SelectField(_l("Language"), choices=choices(_language_choices()))
+    timezone = SelectField(_l("Time zone"), choices=choices(_ZONE_CHOICES))
+    currency = SelectField(_l("Currency"), choices=choices((code, code) for code in _CURRENCIES))

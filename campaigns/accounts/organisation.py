@@ -1,0 +1,110 @@
+"""The one organisation: founding it, finding it, changing it."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit, passwords
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.checks import Checks
+from campaigns.accounts.models import Organisation, Person, Role
+from campaigns.errors import Conflict, NotFound
+from campaigns.language import N_
+
+_THE_ONE = 1
+
+
+def organisation(session: Session) -> Organisation:
+    """The organisation of this database. Raises NotFound before the first run."""
+    found = session.get(Organisation, _THE_ONE)
+    if found is None:
+        raise NotFound(N_("Nothing is set up here yet."))
+    return found
+
+
+def found(
+    session: Session,
+    *,
+    name: str,
+    sender_email: str,
+    language: str,
+    timezone: str,
+    currency: str,
+    owner_name: str,
+    owner_email: str,
+    owner_password: str,
+) -> Person:
+    """The first run: write the organisation and its owner. Raises Conflict when somebody was faster.
+
+    The organisation's fixed id decides a race: of two people founding at once, one gets the row.
+    """
+    checks = Checks()
+    first = Organisation(
+        id=_THE_ONE,
+        name=checks.name("name", name),
+        sender_email=checks.email("sender_email", sender_email),
+        language=checks.language("language", language),
+        timezone=checks.timezone("timezone", timezone),
+        currency=checks.currency("currency", currency),
+        own_hosts=[],
+    )
+    first.sender_name = first.name
+    owner = Person(
+        name=checks.name("owner_name", owner_name),
+        email=checks.email("owner_email", owner_email),
+        role=Role.OWNER,
+        language=None,
+        created_at=clock.now(),
+    )
+    checks.password("owner_password", owner_password)
+    checks.settle()
+    owner.password_hash = passwords.hashed(owner_password)
+    if session.get(Organisation, _THE_ONE) is not None:
+        raise Conflict(N_("This installation has been set up already. Please sign in."))
+    try:
+        with session.begin_nested():
+            session.add(first)
+    except IntegrityError as error:
+        raise Conflict(N_("This installation has been set up already. Please sign in.")) from error
+    session.add(owner)
+    session.flush()
+    audit.record(session, Actor.of(owner), "found", "organisation", _THE_ONE, name=first.name)
+    return owner
+
+
+def update_organisation(
+    session: Session,
+    actor: Actor,
+    *,
+    name: str,
+    language: str,
+    timezone: str,
+    currency: str,
+    sender_name: str,
+    sender_email: str,
+    postal_address: str,
+    own_hosts: Sequence[str],
+) -> Organisation:
+    """Change the organisation's settings; the audit trail keeps which ones changed."""
+    actor.require(Permission.SETTINGS)
+    ours = organisation(session)
+    checks = Checks()
+    wanted = {
+        "name": checks.name("name", name),
+        "language": checks.language("language", language),
+        "timezone": checks.timezone("timezone", timezone),
+        "currency": checks.currency("currency", currency),
+        "sender_name": checks.name("sender_name", sender_name),
+        "sender_email": checks.email("sender_email", sender_email),
+        "postal_address": checks.text("postal_address", postal_address, longest=500, needed=False),
+        "own_hosts": checks.hosts("own_hosts", list(own_hosts)),
+    }
+    checks.settle()
+    changed = {field: value for field, value in wanted.items() if getattr(ours, field) != value}
+    for field, value in changed.items():
+        setattr(ours, field, value)
+    if changed:
+        audit.record(session, actor, "change", "organisation", ours.id, changed=sorted(changed))
+    return ours

@@ -1,0 +1,33 @@
+"""Passwords: hashing and checking with argon2id, in the same time whether the person exists or not."""
+
+from functools import cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+hasher = PasswordHasher()  # RFC 9106's second recommendation: 64 MiB, 3 passes
+NO_PASSWORD = "!"
+
+
+def hashed(password: str) -> str:
+    return hasher.hash(password)
+
+
+@cache
+def _somebody() -> str:
+    return hasher.hash("nobody knows this one")
+
+
+def matches(kept: str | None, password: str) -> bool:
+    """Whether ``password`` made the hash ``kept``; takes as long when nothing is kept."""
+    known = kept is not None and kept != NO_PASSWORD
+    try:
+        hasher.verify(kept if known and kept else _somebody(), password)
+    except (Argon2Error, InvalidHashError):
+        return False
+    return known
+
+
+def outdated(kept: str) -> bool:
+    """Whether it was hashed with weaker parameters than today's."""
+    return hasher.check_needs_rehash(kept)

@@ -1,0 +1,165 @@
+"""Pages of the people who run this house: their account, their colleagues, the settings, the audit trail."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import gettext as _
+from flask_login import current_user, login_user
+from sqlalchemy import select
+
+from campaigns.accounts import people
+from campaigns.accounts.actor import Permission
+from campaigns.accounts.forms import MeForm, OrganisationForm, PasswordForm, PersonForm
+from campaigns.accounts.models import AuditEntry, Person, Role
+from campaigns.accounts.organisation import organisation, update_organisation
+from campaigns.errors import Conflict, Invalid, Problem
+from campaigns.language import N_
+from campaigns.web.database import db_session
+from campaigns.web.entrance import SignedIn, safe_next
+from campaigns.web.errors import put_problems, say
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+
+blueprint = Blueprint("accounts", __name__)
+
+
+@blueprint.route("/me", methods=["GET", "POST"])
+def me() -> Any:
+    person = current_user.person
+    form = MeForm(obj=person).offer()
+    if form.validate_on_submit():
+        try:
+            people.update_me(
+                db_session(),
+                actor(),
+                name=form.name.data or "",
+                language=form.language.data,
+                timezone=form.timezone.data,
+            )
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            flash(_("Your account is saved."), "success")
+            return redirect("/me", 303)
+    return _me_page(form, PasswordForm())
+
+
+def _me_page(form: MeForm, password_form: PasswordForm) -> Any:
+    wrong = form.errors or password_form.errors
+    page = render_template("pages/accounts/me.html", form=form, password_form=password_form)
+    return page, 400 if wrong else 200
+
+
+@blueprint.post("/me/password")
+def change_password() -> Any:
+    form = PasswordForm()
+    if form.validate_on_submit():
+        try:
+            person = people.change_password(
+                db_session(), actor(), current=form.current.data or "", password=form.password.data or ""
+            )
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            login_user(SignedIn(person))  # This session goes on; the epoch ended the others.
+            flash(_("Your new password is set. Other sessions were ended."), "success")
+            return redirect("/me", 303)
+    return _me_page(MeForm(formdata=None, obj=current_user.person).offer(), form)
+
+
+@blueprint.post("/me/language")
+def choose_language() -> Any:
+    people.choose_language(db_session(), actor(), request.form.get("language", ""))
+    db_session().commit()
+    return redirect(safe_next(request.form.get("next")), 303)
+
+
+@blueprint.get("/people")
+def everybody() -> Any:
+    actor().require(Permission.PEOPLE)
+    page = page_of(db_session(), select(Person), [Person.name, Person.id])
+    return render_template("pages/accounts/people.html", page=page, roles=list(Role))
+
+
+@blueprint.route("/people/new", methods=["GET", "POST"])
+def add_person() -> Any:
+    actor().require(Permission.PEOPLE)
+    form = PersonForm().offer()
+    if form.validate_on_submit():
+        try:
+            person = people.add_person(
+                db_session(),
+                actor(),
+                email=form.email.data or "",
+                name=form.name.data or "",
+                role=Role(form.role.data),
+                password=form.password.data or "",
+            )
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            flash(_("%(name)s can sign in now.", name=person.name), "success")
+            return redirect("/people", 303)
+    return render_template("pages/accounts/person_new.html", form=form), 400 if form.errors else 200
+
+
+@blueprint.post("/people/<int:person_id>/role")
+def change_role(person_id: int) -> Any:
+    try:
+        role = Role(request.form.get("role", ""))
+    except ValueError:
+        raise Invalid(Problem(N_("This role does not exist."), field="role")) from None
+    return _changed(lambda: people.change_role(db_session(), actor(), person_id, role))
+
+
+@blueprint.post("/people/<int:person_id>/lock")
+def lock(person_id: int) -> Any:
+    return _changed(lambda: people.lock(db_session(), actor(), person_id))
+
+
+@blueprint.post("/people/<int:person_id>/unlock")
+def unlock(person_id: int) -> Any:
+    return _changed(lambda: people.unlock(db_session(), actor(), person_id))
+
+
+def _changed(verb: Any) -> Any:
+    """Run a verb on a person; what it refuses is said on the list, where the state is to be seen."""
+    try:
+        person = verb()
+        db_session().commit()
+    except Conflict as error:
+        flash(say(error), "danger")
+    else:
+        flash(_("%(name)s was changed.", name=person.name), "success")
+    return redirect("/people", 303)
+
+
+@blueprint.route("/settings", methods=["GET", "POST"])
+def settings() -> Any:
+    actor().require(Permission.SETTINGS)
+    ours = organisation(db_session())
+    form = OrganisationForm(obj=ours)
+    if request.method == "GET":
+        form.own_hosts.data = "\n".join(ours.own_hosts)
+    if form.validate_on_submit():
+        values = {name: field.data or "" for name, field in form._fields.items() if name != "csrf_token"}
+        values["own_hosts"] = values["own_hosts"].replace(",", " ").split()
+        try:
+            update_organisation(db_session(), actor(), **values)
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            flash(_("The settings are saved."), "success")
+            return redirect("/settings", 303)
+    return render_template("pages/accounts/settings.html", form=form), 400 if form.errors else 200
+
+
+@blueprint.get("/audit")
+def audit_trail() -> Any:
+    actor().require(Permission.SETTINGS)
+    page = page_of(db_session(), select(AuditEntry), [AuditEntry.id.desc()])
+    return render_template("pages/accounts/audit.html", page=page)

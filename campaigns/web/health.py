@@ -1,0 +1,40 @@
+"""What must work for us to call ourselves healthy: rooms register their checks when imported."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+Check = Callable[[Session], dict[str, Any]]
+"""Answers facts for the report; raises, or says ``{"ok": False}``, when something is wrong."""
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(name: str) -> Callable[[Check], Check]:
+    """Register a check: ``@check("spool")``."""
+
+    def keep(function: Check) -> Check:
+        CHECKS[name] = function
+        return function
+
+    return keep
+
+
+@check("database")
+def database(session: Session) -> dict[str, Any]:
+    session.execute(text("SELECT 1"))
+    return {}
+
+
+def report(session: Session) -> tuple[bool, dict[str, Any]]:
+    """Whether all is well, and what each check said; a failing check doesn't hide the others."""
+    facts: dict[str, Any] = {}
+    for name, function in CHECKS.items():
+        try:
+            facts[name] = {"ok": True} | function(session)
+        except Exception as error:
+            session.rollback()
+            facts[name] = {"ok": False, "error": type(error).__name__}  # Strangers read this: no details.
+    return all(fact["ok"] for fact in facts.values()), facts

@@ -1,0 +1,70 @@
+"""The first run: everything leads to it, it works once, and a race has one winner."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, func, select
+
+from campaigns import db
+from campaigns.accounts.models import Organisation, Person
+from campaigns.accounts.organisation import found
+from campaigns.errors import Conflict, Invalid
+
+FORM = {
+    "name": "Kettle & Pine", "sender_email": "hello@kettle.example", "language": "fa", "timezone": "Asia/Tehran",
+    "currency": "EUR", "owner_name": "Nino", "owner_email": " Nino@Kettle.example ", "owner_password": "a long secret",
+}  # fmt: skip
+
+
+def test_everything_leads_to_the_first_run(empty_app: Flask) -> None:
+    client = empty_app.test_client()
+    for path in ("/", "/campaigns", "/sign-in", "/settings"):
+        assert client.get(path).headers["Location"] == "/setup"
+    assert client.get("/setup").status_code == 200
+    assert client.get("/health").status_code == 200
+
+
+def test_the_form_founds_and_signs_in(empty_app: Flask) -> None:
+    client = empty_app.test_client()
+    answer = client.post("/setup", data=FORM)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    page = client.get("/me").get_data(as_text=True)
+    assert "nino@kettle.example" in page
+    assert 'dir="rtl"' in page
+    assert client.get("/setup").status_code == 404
+    assert client.post("/setup", data=FORM).status_code == 404
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("name", " "), ("sender_email", "nobody"), ("owner_email", "a@b@c"), ("owner_password", "short"),
+    ("owner_password", "x" * 500), ("owner_password", "aaaaaaaaaaaa"), ("timezone", "Mars/Olympus"),
+    ("timezone", "../../etc/passwd"), ("language", "tlh"), ("currency", "euro"), ("name", "n" * 300),
+])  # fmt: skip
+def test_bad_input_is_said_at_its_field(empty_app: Flask, field: str, value: str) -> None:
+    answer = empty_app.test_client().post("/setup", data=FORM | {field: value})
+    assert answer.status_code == 400
+    assert f'id="{field}-errors"' in answer.get_data(as_text=True)
+    with db.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Organisation)) == 0
+
+
+def test_a_race_has_one_winner(database: Engine) -> None:
+    def attempt(number: int) -> bool:
+        try:
+            with db.transaction() as session:
+                found(session, **FORM | {"owner_email": f"p{number}@kettle.example"})
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(attempt, range(4))) == 1
+    with db.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Person)) == 1
+
+
+def test_problems_are_told_together(database: Engine) -> None:
+    with pytest.raises(Invalid) as caught, db.transaction() as session:
+        found(session, **FORM | {"name": "", "owner_email": "x", "owner_password": ""})
+    assert [problem.field for problem in caught.value.problems] == ["name", "owner_email", "owner_password"]
