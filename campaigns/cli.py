@@ -28,8 +28,11 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Kampania: what did this campaign bring?"""
+    if context.invoked_subcommand == "demo":
+        _use_demo_folder()
     try:
         config.settings()
     except (ValueError, OSError) as error:
@@ -98,6 +101,12 @@ def demo(
         sys.exit(_run_house(host, port, catcher_port, look_further=True, story=story, stay=not leave))
     except CannotStart as error:
         raise click.ClickException(str(error)) from error
+
+
+def _use_demo_folder() -> None:
+    """The demo lives in ``var/demo``, so that ``up`` beside it still begins with the first-run page."""
+    if "KAMPANIA_VAR" not in os.environ:
+        os.environ["KAMPANIA_VAR"] = str(Path("var") / "demo")
 
 
 def _kampania(*words: str) -> list[str]:
@@ -222,7 +231,7 @@ def web(host: str, port: int | None, expose: bool, threads: int) -> None:
 def worker(concurrency: int, queues: str | None) -> None:
     """Work on what is due."""
     _check_schema()
-    options = ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    options = ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     _become("celery", "-A", "workers.celery", "worker", *options, *(["-Q", queues] if queues else []))
 
 
@@ -231,7 +240,7 @@ def beat() -> None:
     """Wake the workers by the clock; one process for the whole installation."""
     schedule = config.settings().var / "beat"
     _become(
-        "celery", "-A", "workers.celery", "beat", "--schedule", str(schedule), "--pidfile", "", "--loglevel", "INFO"
+        "celery", "-A", "workers.celery", "beat", "--schedule", str(schedule), "--pidfile", "", "--loglevel", "WARNING"
     )
 
 
@@ -362,6 +371,46 @@ def draft_migration(message: str) -> None:
 
     _know_every_room()
     schema.draft(db.engine(), message)
+
+
+# --- people ----------------------------------------------------------------------------------
+
+
+@main.group()
+def user() -> None:
+    """People who sign in."""
+
+
+@user.command("add")
+@click.argument("email")
+@click.option("--name", prompt=True)
+@click.option("--role", type=click.Choice(["owner", "coordinator", "viewer"]), default="coordinator", show_default=True)
+@click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, envvar="KAMPANIA_PASSWORD")
+@click.option("--organisation", "company", help="Its name, when this is the first person of an empty database.")
+def add_user(email: str, name: str, role: str, password: str, company: str | None) -> None:
+    """Add somebody; the first one founds the organisation and owns it."""
+    from campaigns import db
+    from campaigns.accounts import organisation, people
+    from campaigns.accounts.actor import CLOCK
+    from campaigns.accounts.models import Organisation, Role
+    from campaigns.errors import KampaniaError
+
+    _check_schema()
+    _know_every_room()
+    try:
+        with db.transaction() as session:
+            if session.get(Organisation, 1) is not None:
+                people.add_person(session, CLOCK, email=email, name=name, role=Role(role), password=password)
+            elif company:
+                organisation.found(
+                    session, name=company, sender_email=email, language="en", timezone="UTC", currency="EUR",
+                    owner_name=name, owner_email=email, owner_password=password,
+                )  # fmt: skip
+            else:
+                raise click.UsageError("Nothing is set up yet: name the organisation with --organisation.")
+    except KampaniaError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{name} can sign in as {email}.")
 
 
 if __name__ == "__main__":

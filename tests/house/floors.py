@@ -40,10 +40,9 @@ class FloorsContract(Contract):
 
     def place(self, module: str) -> tuple[int, str] | None:
         """The floor and the room of a module."""
+        lines: list[str] = self.floors  # type: ignore[assignment]
         candidates = [
-            (exactness(pattern, module), floor, pattern)
-            for floor, line in enumerate(self.floors)  # type: ignore[arg-type]
-            for pattern in line.split()
+            (exactness(pattern, module), floor, pattern) for floor, line in enumerate(lines) for pattern in line.split()
         ]
         best, floor, pattern = max(candidates)
         return (floor, room(module, pattern)) if best > (0, 0) else None
