@@ -5,7 +5,7 @@ from alembic import op
 
 from campaigns import db
 
-revision = "926bdcd413d5"
+revision = "0d78a89f9f2e"
 down_revision = None
 
 
