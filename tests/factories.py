@@ -141,6 +141,8 @@ def make_campaign(session: Session, **values: Any) -> Campaign:
 def make_activity(session: Session, campaign: Campaign | None = None, **values: Any) -> Activity:
     """An approved activity: e-mail to everybody unless ``values`` say otherwise. Brings its campaign."""
     campaign = campaign or make_campaign(session)
+    if values.get("status") in (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED):
+        values = {"launched_at": clock.now(), **values}
     return _kept(
         session,
         Activity(

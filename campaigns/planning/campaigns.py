@@ -109,9 +109,9 @@ def resume_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
     actor.require(Permission.LAUNCH)
     move(session, campaign, Verb.RESUME, CampaignStatus.ACTIVE)
     ours = _in(ActivityStatus.PAUSED) & Activity.paused_with_campaign
-    begun = Activity.launched_at.is_not(None)
-    resumed = _move_activities(session, campaign, ours & begun, ActivityStatus.LIVE)
-    resumed += _move_activities(session, campaign, ours & ~begun, ActivityStatus.SCHEDULED)
+    waits = Activity.launched_at.is_(None)
+    resumed = _move_activities(session, campaign, ours & waits, ActivityStatus.SCHEDULED)
+    resumed += _move_activities(session, campaign, ours & ~waits, ActivityStatus.LIVE)
     audit.record(session, actor, "resume", "campaign", campaign.id, activities=sorted(resumed))
 
 

@@ -1,0 +1,174 @@
+"""What people fill in for campaigns, activities and launches."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from wtforms import (
+    BooleanField,
+    ColorField,
+    DateField,
+    DateTimeLocalField,
+    DecimalField,
+    SelectField,
+    StringField,
+    TextAreaField,
+    URLField,
+)
+from wtforms.validators import DataRequired, Optional
+
+from campaigns.audience.models import ContactList
+from campaigns.content.models import Message
+from campaigns.language import N_
+from campaigns.planning.activities import ActivityFields
+from campaigns.planning.campaigns import CampaignFields
+from campaigns.planning.models import Activity, Campaign, Channel, Objective
+from campaigns.web.choices import choices, choices_of, choices_of_people
+from campaigns.web.locale import timezone, translated
+
+COLOURS = ("#206bc4", "#ae3ec9", "#d63939", "#f76707", "#f59f00", "#2fb344", "#0ca678", "#17a2b8")
+"""Offered in turn to new campaigns, so that neighbours in a list differ."""
+
+URL_LABELS = {
+    Channel.SOCIAL: N_("Address of the post"),
+    Channel.SEARCH: N_("Page to be found"),
+    Channel.ADS: N_("Page the ad leads to"),
+    Channel.CONTENT: N_("Address of the article"),
+    Channel.VIDEO: N_("Address of the video"),
+    Channel.WEB: N_("Address of the page"),
+    Channel.EVENT: N_("Page of the event"),
+}
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text else None
+
+
+class CampaignForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
+    objective = SelectField(_l("Objective"))
+    owner_id = SelectField(_l("Owner"), coerce=str)
+    starts_on = DateField(_l("From"), [Optional()])
+    ends_on = DateField(_l("Until"), [Optional()])
+    budget = DecimalField(_l("Budget"), [Optional()], places=2, render_kw={"min": "0", "step": "0.01"})
+    colour = ColorField(_l("Colour"))
+    description = TextAreaField(_l("Description"), render_kw={"rows": 4})
+
+    def offer(self, session: Session, campaign: Campaign | None) -> None:
+        """Fill the choices."""
+        self.objective.choices = choices_of(Objective)
+        self.owner_id.choices = choices_of_people(
+            session, campaign.owner_id if campaign else None, translated(N_("Nobody yet"))
+        )
+
+    def filled(self) -> CampaignFields:
+        return {
+            "name": self.name.data or "",
+            "objective": Objective(self.objective.data),
+            "owner_id": _whole(self.owner_id.data),
+            "starts_on": self.starts_on.data,
+            "ends_on": self.ends_on.data,
+            "budget": self.budget.data,
+            "colour": self.colour.data or "",
+            "description": self.description.data or "",
+        }
+
+
+class ActivityForm(FlaskForm):  # type: ignore[misc]
+    title = StringField(_l("Title"), [DataRequired()], render_kw={"maxlength": 200})
+    owner_id = SelectField(_l("Owner"), coerce=str)
+    starts_on = DateField(_l("From"), [Optional()])
+    ends_on = DateField(_l("Until"), [Optional()])
+    cost = DecimalField(_l("Cost"), [Optional()], places=2, render_kw={"min": "0", "step": "0.01"})
+    url = URLField(_l("Address"), render_kw={"maxlength": 2000, "placeholder": "https://"})
+    notes = TextAreaField(_l("Notes"), render_kw={"rows": 4})
+
+    def offer(self, session: Session, channel: Channel, activity: Activity | None) -> None:
+        """Fill the choices."""
+        self.owner_id.choices = choices_of_people(
+            session, activity.owner_id if activity else None, translated(N_("Nobody yet"))
+        )
+        self.url.label.text = translated(URL_LABELS.get(channel, N_("Address")))
+
+    def filled(self, channel: Channel) -> ActivityFields:
+        return {
+            "channel": channel,
+            "title": self.title.data or "",
+            "owner_id": _whole(self.owner_id.data),
+            "starts_on": self.starts_on.data,
+            "ends_on": self.ends_on.data,
+            "cost": self.cost.data,
+            "url": self.url.data or "",
+            "notes": self.notes.data or "",
+        }
+
+
+class EmailActivityForm(ActivityForm):
+    """Also message and audience."""
+
+    message_id = SelectField(_l("Message"), coerce=str)
+    list_id = SelectField(_l("Audience"), coerce=str)
+
+    EVERYBODY = "everybody"
+
+    def offer(self, session: Session, channel: Channel, activity: Activity | None) -> None:
+        super().offer(session, channel, activity)
+        self.message_id.choices = choices([("", translated(N_("None yet"))), *_named(session, Message)])
+        self.list_id.choices = choices(
+            [
+                ("", translated(N_("None yet"))),
+                (self.EVERYBODY, translated(N_("Everybody"))),
+                *_named(session, ContactList),
+            ]
+        )
+
+    def filled(self, channel: Channel) -> ActivityFields:
+        everybody = self.list_id.data == self.EVERYBODY
+        fields = super().filled(channel)
+        fields["message_id"] = _whole(self.message_id.data)
+        fields["everybody"] = everybody
+        fields["list_id"] = None if everybody else _whole(self.list_id.data)
+        return fields
+
+
+def _named(session: Session, model: type[Message] | type[ContactList]) -> Sequence[Any]:
+    return session.execute(select(model.id, model.name).order_by(model.name, model.id)).all()
+
+
+def activity_form(session: Session, channel: Channel, activity: Activity | None = None) -> ActivityForm:
+    """The form with the fields of ``channel``, filled from ``activity``."""
+    kind = EmailActivityForm if channel is Channel.EMAIL else ActivityForm
+    form = kind(data=activity_values(activity) if activity else None)
+    form.offer(session, channel, activity)
+    return form
+
+
+def activity_values(activity: Activity) -> dict[str, Any]:
+    names = ("title", "starts_on", "ends_on", "cost", "url", "notes")
+    return {name: getattr(activity, name) for name in names} | {
+        "owner_id": str(activity.owner_id or ""),
+        "message_id": str(activity.message_id or ""),
+        "list_id": EmailActivityForm.EVERYBODY if activity.everybody else str(activity.list_id or ""),
+    }
+
+
+def campaign_values(campaign: Campaign) -> dict[str, Any]:
+    names = ("name", "starts_on", "ends_on", "budget", "colour", "description")
+    return {name: getattr(campaign, name) for name in names} | {
+        "objective": campaign.objective.value,
+        "owner_id": str(campaign.owner_id or ""),
+    }
+
+
+class LaunchForm(FlaskForm):  # type: ignore[misc]
+    """At once, or from an instant on in the reader's time zone."""
+
+    at = DateTimeLocalField(_l("Launch at"), [Optional()])
+    later = BooleanField()
+
+    def instant(self) -> datetime | None:
+        return self.at.data.replace(tzinfo=timezone()).astimezone(UTC) if self.at.data else None

@@ -1,0 +1,255 @@
+"""Pages of campaigns and activities."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask_babel import gettext as _
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Person
+from campaigns.audience.models import ContactList
+from campaigns.capture import landing
+from campaigns.content.models import Message
+from campaigns.errors import Conflict, Invalid
+from campaigns.language import N_
+from campaigns.planning import activities, audience, campaigns, launching
+from campaigns.planning.forms import (
+    COLOURS,
+    URL_LABELS,
+    CampaignForm,
+    LaunchForm,
+    activity_form,
+    campaign_values,
+)
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
+from campaigns.planning.states import LAUNCHED, AlreadyLaunched, Verb, possible
+from campaigns.web.database import db_session
+from campaigns.web.errors import problem_text, put_problems, say
+from campaigns.web.guards import actor
+from campaigns.web.locale import translated
+
+blueprint = Blueprint("planning", __name__)
+
+CAMPAIGN_VERBS: dict[str, tuple[Callable[[Session, Actor, Campaign], None], str]] = {
+    "launch": (campaigns.launch_campaign, N_("The campaign is active.")),
+    "pause": (campaigns.pause_campaign, N_("The campaign and everything in it that ran is paused.")),
+    "resume": (campaigns.resume_campaign, N_("The campaign goes on.")),
+    "finish": (campaigns.finish_campaign, N_("The campaign is finished.")),
+    "cancel": (campaigns.cancel_campaign, N_("The campaign is cancelled.")),
+}
+ACTIVITY_VERBS: dict[str, tuple[Callable[[Session, Actor, Activity], None], str]] = {
+    "submit": (activities.submit, N_("Submitted for review.")),
+    "approve": (activities.approve, N_("Approved.")),
+    "reopen": (activities.reopen, N_("Back to draft.")),
+    "pause": (launching.pause, N_("Paused.")),
+    "resume": (launching.resume, N_("It goes on.")),
+    "finish": (launching.finish, N_("Finished.")),
+    "cancel": (launching.cancel, N_("Cancelled.")),
+}
+
+
+@blueprint.route("/campaigns/new", methods=["GET", "POST"])
+def new_campaign() -> Any:
+    who = actor()
+    who.require(Permission.PLAN)
+    session = db_session()
+    form = CampaignForm(data={"owner_id": str(who.id), "colour": _next_colour(session), "objective": "leads"})
+    form.offer(session, None)
+    if form.validate_on_submit():
+        try:
+            campaign = campaigns.create_campaign(session, who, **form.filled())
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            session.commit()
+            flash(_("“%(name)s” is planned. Now add its activities.", name=campaign.name), "success")
+            return redirect(url_for("planning.campaign", campaign_id=campaign.id), 303)
+    return _shown("campaign_form", form, campaign=None)
+
+
+def _next_colour(session: Session) -> str:
+    return COLOURS[(session.scalar(select(func.max(Campaign.id))) or 0) % len(COLOURS)]
+
+
+def _shown(page: str, form: Any, **context: Any) -> Any:
+    """A page with a form; 422 when something in it is wrong, as htmx and tests like to know."""
+    wrong = bool(form.errors) or bool(form.form_errors)
+    return render_template(f"pages/planning/{page}.html", form=form, **context), 422 if wrong else 200
+
+
+@blueprint.route("/campaigns/<int:campaign_id>/edit", methods=["GET", "POST"])
+def edit_campaign(campaign_id: int) -> Any:
+    who = actor()
+    who.require(Permission.PLAN)
+    session = db_session()
+    campaign = campaigns.campaign_of(session, campaign_id)
+    form = CampaignForm(data=campaign_values(campaign))
+    form.offer(session, campaign)
+    if form.validate_on_submit():
+        try:
+            campaigns.update_campaign(session, who, campaign, **form.filled())
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            session.commit()
+            flash(_("Saved."), "success")
+            return redirect(url_for("planning.campaign", campaign_id=campaign_id), 303)
+    return _shown("campaign_form", form, campaign=campaign)
+
+
+@blueprint.get("/campaigns/<int:campaign_id>")
+def campaign(campaign_id: int) -> Any:
+    who = actor()
+    who.require(Permission.VIEW)
+    session = db_session()
+    found = campaigns.campaign_of(session, campaign_id)
+    rows = session.execute(
+        select(Activity, Person.name.label("owner"))
+        .outerjoin(Person, Person.id == Activity.owner_id)
+        .where(Activity.campaign_id == campaign_id)
+        .order_by(Activity.starts_on.is_(None), Activity.starts_on, Activity.id)
+    ).all()
+    groups = {channel: [row for row in rows if row.Activity.channel is channel] for channel in Channel}
+    counted = [row.Activity for row in rows if row.Activity.status is not ActivityStatus.CANCELLED]
+    return render_template(
+        "pages/planning/campaign.html",
+        campaign=found,
+        owner=session.get(Person, found.owner_id) if found.owner_id is not None else None,
+        groups={channel: some for channel, some in groups.items() if some},
+        coverage={channel: sum(one.channel is channel for one in counted) for channel in Channel},
+        planned_cost=sum((one.cost for one in counted if one.cost is not None), Decimal(0)),
+        activities=len(rows),
+        verbs=_buttons(who, found),
+    )
+
+
+def _buttons(who: Actor, thing: Campaign | Activity) -> list[Verb]:
+    """The verbs of ``thing`` now that ``who`` may use."""
+    planners = {Verb.SUBMIT, Verb.REOPEN}
+    return [verb for verb in possible(thing) if who.may(Permission.PLAN if verb in planners else Permission.LAUNCH)]
+
+
+@blueprint.post("/campaigns/<int:campaign_id>/<any(launch,pause,resume,finish,cancel):verb>")
+def move_campaign(campaign_id: int, verb: str) -> Any:
+    session = db_session()
+    found = campaigns.campaign_of(session, campaign_id)
+    act, said = CAMPAIGN_VERBS[verb]
+    _tried(session, lambda: act(session, actor(), found), said)
+    return redirect(url_for("planning.campaign", campaign_id=campaign_id), 303)
+
+
+def _tried(session: Session, act: Callable[[], None], said: str) -> None:
+    """Run a verb and tell how it went; what is not possible any more is told, not thrown."""
+    try:
+        act()
+    except AlreadyLaunched as error:
+        session.rollback()
+        flash(say(error), "info")
+    except Conflict as error:
+        session.rollback()
+        flash(say(error), "warning")
+    except Invalid as error:
+        session.rollback()
+        flash(" ".join(map(problem_text, error.problems)), "danger")
+    else:
+        session.commit()
+        flash(translated(said), "success")
+
+
+@blueprint.route("/campaigns/<int:campaign_id>/activities/new", methods=["GET", "POST"])
+def new_activity(campaign_id: int) -> Any:
+    who = actor()
+    who.require(Permission.PLAN)
+    session = db_session()
+    found = campaigns.campaign_of(session, campaign_id)
+    channel = next((one for one in Channel if one.value == request.args.get("channel")), None)
+    if channel is None:
+        return render_template("pages/planning/channels.html", campaign=found, channels=list(Channel))
+    form = activity_form(session, channel)
+    if request.method == "GET":
+        form.owner_id.data = str(who.id)
+        form.starts_on.data, form.ends_on.data = found.starts_on, found.ends_on
+    if form.validate_on_submit():
+        try:
+            made = activities.create_activity(session, who, found, **form.filled(channel))
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            session.commit()
+            flash(_("“%(title)s” is planned.", title=made.title), "success")
+            return redirect(url_for("planning.activity", activity_id=made.id), 303)
+    return _shown("activity_form", form, campaign=found, channel=channel, activity=None)
+
+
+@blueprint.route("/activities/<int:activity_id>/edit", methods=["GET", "POST"])
+def edit_activity(activity_id: int) -> Any:
+    who = actor()
+    who.require(Permission.PLAN)
+    session = db_session()
+    found = activities.activity_of(session, activity_id)
+    form = activity_form(session, found.channel, found)
+    if form.validate_on_submit():
+        try:
+            activities.update_activity(session, who, found, **form.filled(found.channel))
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            session.commit()
+            flash(_("Saved."), "success")
+            return redirect(url_for("planning.activity", activity_id=activity_id), 303)
+    return _shown("activity_form", form, campaign=found.campaign, channel=found.channel, activity=found)
+
+
+@blueprint.get("/activities/<int:activity_id>")
+def activity(activity_id: int) -> Any:
+    who = actor()
+    who.require(Permission.VIEW)
+    session = db_session()
+    found = activities.activity_of(session, activity_id)
+    is_mail = found.channel is Channel.EMAIL
+    checked = launching.latest_preflight(session, found) if is_mail else None
+    return render_template(
+        "pages/planning/activity.html",
+        activity=found,
+        owner=session.get(Person, found.owner_id) if found.owner_id is not None else None,
+        message=session.get(Message, found.message_id) if found.message_id is not None else None,
+        contact_list=session.get(ContactList, found.list_id) if found.list_id is not None else None,
+        audience_size=audience.size_of(session, found) if is_mail and found.status not in LAUNCHED else None,
+        preflight=checked,
+        launched=found.status in LAUNCHED,
+        landing_page=landing.form_of(session, activity_id),
+        verbs=_buttons(who, found),
+        launch_form=LaunchForm(),
+        soonest=clock.now(),
+        url_label=URL_LABELS.get(found.channel, N_("Address")),
+    )
+
+
+@blueprint.post("/activities/<int:activity_id>/launch")
+def launch_activity(activity_id: int) -> Any:
+    session = db_session()
+    found = activities.activity_of(session, activity_id)
+    form = LaunchForm()
+    at = form.instant() if form.validate() else None
+    if form.errors or (form.later.data and at is None):
+        flash(_("Please say when to launch."), "danger")
+    elif at is not None and at <= clock.now():
+        flash(_("That time has passed already. Choose a later one, or launch now."), "danger")
+    else:
+        said = N_("Scheduled.") if at else N_("Launched.")
+        _tried(session, lambda: launching.launch(session, actor(), found, at=at), said)
+    return redirect(url_for("planning.activity", activity_id=activity_id), 303)
+
+
+@blueprint.post("/activities/<int:activity_id>/<any(submit,approve,reopen,pause,resume,finish,cancel):verb>")
+def move_activity(activity_id: int, verb: str) -> Any:
+    session = db_session()
+    found = activities.activity_of(session, activity_id)
+    act, said = ACTIVITY_VERBS[verb]
+    _tried(session, lambda: act(session, actor(), found), said)
+    return redirect(url_for("planning.activity", activity_id=activity_id), 303)
