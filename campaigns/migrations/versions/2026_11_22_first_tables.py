@@ -5,7 +5,7 @@ from alembic import op
 
 from campaigns import db
 
-revision = "0d78a89f9f2e"
+revision = "71d5074d063a"
 down_revision = None
 
 
