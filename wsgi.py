@@ -13,6 +13,7 @@ from flask import Flask
 from campaigns import config
 from campaigns.web import frame
 from campaigns.web.network import WsgiApplication, behind_proxies
+from tracking import destinations, hits
 
 ROOMS = (
     "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
@@ -44,8 +45,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
 def create_application() -> WsgiApplication:
     """What a server runs: Flask, and before it whatever answers without Flask."""
     application: WsgiApplication = create_app().wsgi_app
-    # Tracking's pixels and redirects wrap the application here: application = hits.application(application)
-    return behind_proxies(application)
+    return hits.application(behind_proxies(application))
 
 
 _application: WsgiApplication | None = None
@@ -56,4 +56,5 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     global _application
     if _application is None:
         _application = create_application()
+        destinations.keep_synced()
     return _application(environ, start_response)

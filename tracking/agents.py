@@ -1,0 +1,52 @@
+"""The dictionary of user-agent strings, so that an event carries a number."""
+
+from collections.abc import Collection
+from hashlib import blake2b
+
+from sqlalchemy import Connection
+
+from tracking import batches
+
+_REMEMBERED = 50_000
+
+
+def _digest(user_agent: bytes) -> bytes:
+    return blake2b(user_agent, digest_size=16).digest()
+
+
+def _text(user_agent: bytes) -> str:
+    """What can be kept and shown; PostgreSQL takes no NUL."""
+    return user_agent.decode("utf-8", "replace").replace("\0", "�")[:500]
+
+
+class Agents:
+    """Numbers of user agents, remembered between batches once their transaction has committed."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, int] = {}
+        self._fresh: dict[bytes, int] = {}
+
+    def numbers(self, connection: Connection, user_agents: Collection[bytes]) -> dict[bytes, int]:
+        """The number of each of the user agents; writes those that are new."""
+        found = {agent: self._known[agent] for agent in user_agents if agent in self._known}
+        missing = {_digest(agent): agent for agent in user_agents if agent not in found}
+        if missing:
+            p = "%s" if batches.is_postgres(connection) else "?"
+            connection.exec_driver_sql(
+                f"INSERT INTO user_agents (digest, text) VALUES ({p}, {p}) ON CONFLICT (digest) DO NOTHING",  # noqa: S608
+                sorted((digest, _text(agent)) for digest, agent in missing.items()),
+            )
+            for digest, agent in missing.items():
+                statement = f"SELECT id FROM user_agents WHERE digest = {p}"  # noqa: S608
+                self._fresh[agent] = found[agent] = connection.exec_driver_sql(statement, (digest,)).scalar_one()
+        return found
+
+    def committed(self) -> None:
+        """The transaction held: remember the new numbers."""
+        if len(self._known) + len(self._fresh) > _REMEMBERED:
+            self._known.clear()
+        self._known.update(self._fresh)
+        self._fresh.clear()
+
+    def rolled_back(self) -> None:
+        self._fresh.clear()

@@ -1,0 +1,132 @@
+"""Submissions → conversions, each credited to its first and its last touch."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.capture.models import Submission
+from campaigns.delivery.models import Send
+from tracking import settle
+from tracking.models import Conversion, Credit, CreditModel, Event, Kind, Label
+
+LOOK_BACK = timedelta(days=90)
+_PATIENCE = timedelta(seconds=10)
+"""How long a submission waits for the click that led to it: the collector may be a moment behind."""
+_REPEATS_WITHIN = timedelta(minutes=1)
+_LATE_COMMITS = 1_000
+"""Submissions may become visible out of the order of their ids, but not by as many as this."""
+
+
+def record_due(session: Session, limit: int = 500) -> int:
+    """Record and credit the conversions of new submissions; how many.
+
+    Every new lead is one conversion of the goal "lead"; a repeated submission is none. Both settle
+    the click that led to them as human. Harmless when run twice.
+    """
+    new, repeated = _due(session, limit), _repeated(session)
+    if not new and not repeated:
+        return 0
+    came_by = [(s.send_id, s.at) for s in (*new, *repeated) if s.send_id is not None]
+    settle.settle_submitted(session.connection(), came_by)
+    waiting = _waiting(session, new)
+    due = [submission for submission in new if submission.id not in waiting]
+    for submission in due:
+        _record(session, submission)
+    session.flush()
+    return len(due)
+
+
+def _due(session: Session, limit: int) -> Sequence[Submission]:
+    reached = select(func.coalesce(func.max(Conversion.submission_id), 0)).scalar_subquery()
+    recorded = select(Conversion.id).where(Conversion.submission_id == Submission.id).exists()
+    return session.scalars(
+        select(Submission)
+        .where(Submission.new_lead, Submission.id > reached - _LATE_COMMITS, ~recorded)
+        .order_by(Submission.id)
+        .limit(limit)
+    ).all()
+
+
+def _repeated(session: Session) -> Sequence[Submission]:
+    """Fresh submissions of people who are leads already; older ones have had their turn."""
+    newest = select(func.coalesce(func.max(Submission.id), 0)).scalar_subquery()
+    return session.scalars(
+        select(Submission).where(
+            ~Submission.new_lead,
+            Submission.id > newest - _LATE_COMMITS,
+            Submission.send_id.is_not(None),
+            Submission.at > clock.now() - _REPEATS_WITHIN,
+        )
+    ).all()
+
+
+def _waiting(session: Session, submissions: Sequence[Submission]) -> set[int]:
+    """Those whose click is not in the log yet, but may still come."""
+    fresh = {s.id: s.send_id for s in submissions if s.send_id is not None and s.at > clock.now() - _PATIENCE}
+    if not fresh:
+        return set()
+    clicked = set(
+        session.scalars(select(Event.send_id).where(Event.send_id.in_(set(fresh.values())), Event.kind == Kind.CLICK))
+    )
+    return {submission_id for submission_id, send_id in fresh.items() if send_id not in clicked}
+
+
+def _record(session: Session, submission: Submission) -> Conversion:
+    conversion = Conversion(
+        external_id=f"submission:{submission.id}",
+        submission_id=submission.id,
+        campaign_id=submission.campaign_id,
+        activity_id=submission.activity_id,
+        contact_id=submission.contact_id,
+        lead_id=submission.lead_id,
+        at=submission.at,
+    )
+    session.add(conversion)
+    session.flush()
+    touches = touches_of(session, submission)
+    for model, touch in (
+        (CreditModel.FIRST_TOUCH, touches[0] if touches else None),
+        (CreditModel.LAST_TOUCH, touches[-1] if touches else None),
+    ):
+        session.add(
+            Credit(
+                conversion_id=conversion.id,
+                model=model,
+                activity_id=submission.activity_id if touch is None else touch.activity_id,
+                share=1.0,
+                touch=_words(submission, touch),
+            )
+        )
+    return conversion
+
+
+def _words(submission: Submission, touch: Event | None) -> dict[str, object]:
+    if touch is None:
+        return {"kind": "submission", "at": submission.at.isoformat(), "event_id": None}
+    return {"kind": Kind(touch.kind).name.lower(), "at": touch.at.isoformat(), "event_id": str(touch.id)}
+
+
+def touches_of(session: Session, submission: Submission) -> Sequence[Event]:
+    """Clicks and page views, human or not settled yet, that may earn credit, oldest first.
+
+    They are the contact's own, and those of the send whose link was followed: a mail passed on to a
+    friend brought the friend.
+    """
+    own = select(Send.id).where(Send.contact_id == submission.contact_id)
+    theirs: ColumnElement[bool] = Event.send_id.in_(own)
+    if submission.send_id is not None:
+        theirs = or_(theirs, Event.send_id == submission.send_id)
+    return session.scalars(
+        select(Event)
+        .where(
+            theirs,
+            Event.kind.in_((Kind.CLICK, Kind.VIEW)),
+            Event.label.in_((Label.HUMAN, Label.SETTLING)),
+            Event.at <= submission.at,
+            Event.at > submission.at - LOOK_BACK,
+        )
+        .order_by(Event.at, Event.id)
+    ).all()

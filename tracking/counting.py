@@ -1,0 +1,189 @@
+"""What events add up to: first-seen marks, rollups and the milestones of sends.
+
+Two ways to the same numbers. A :class:`Tally` adds new events as they are collected; ``reconcile``
+computes the marks and milestones of some sends anew from all their events, whatever was written
+before, and moves the rollups by the difference: for settlement and relabelling.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from tracking import batches
+from tracking.batches import CountKey, EventRow, MarkKey
+from tracking.models import Kind, Label
+
+BUCKET = 15 * 60 * 1_000_000
+_DAY = 24 * 3600 * 1_000_000
+
+
+def bucket(at: int) -> int:
+    return at - at % BUCKET
+
+
+class Counted(NamedTuple):
+    """What of an event is counted."""
+
+    at: int
+    kind: int
+    label: int
+    activity_id: int
+    send_id: int | None
+    link: int
+
+
+def _links(link: int) -> tuple[int, ...]:
+    return (0, link) if link else (0,)
+
+
+def marks_from(event: Counted) -> Iterator[MarkKey]:
+    """The first-seen marks that an event can move; a human click is an open, too."""
+    if event.send_id is not None:
+        for link in _links(event.link):
+            yield MarkKey(event.send_id, event.activity_id, event.kind, link, event.label)
+        if event.kind == Kind.CLICK and event.label == Label.HUMAN:
+            yield MarkKey(event.send_id, event.activity_id, Kind.OPEN, 0, Label.HUMAN)
+
+
+class Tally:
+    """Changes to the rollups, gathered and then written at once."""
+
+    def __init__(self) -> None:
+        self._events: defaultdict[CountKey, int] = defaultdict(int)
+        self._uniques: defaultdict[CountKey, int] = defaultdict(int)
+
+    def count(self, event: Counted, by: int = 1) -> None:
+        for link in _links(event.link):
+            self._events[CountKey(event.activity_id, bucket(event.at), event.kind, link, event.label)] += by
+
+    def mark(self, key: MarkKey, at: int, by: int = 1) -> None:
+        self._uniques[CountKey(key.activity_id, bucket(at), key.kind, key.link, key.label)] += by
+
+    def write(self, connection: Connection) -> None:
+        keys = self._events.keys() | self._uniques.keys()
+        batches.add_counts(connection, ((key, self._events.get(key, 0), self._uniques.get(key, 0)) for key in keys))
+
+
+def add(connection: Connection, events: Iterable[EventRow]) -> None:
+    """Count new events, which must already hold their labels. Milestones move by ``reconcile``."""
+    tally = Tally()
+    first: dict[MarkKey, int] = {}
+    for row in events:
+        event = Counted(row.at, row.kind, row.label, row.activity_id, row.send_id, row.link)
+        tally.count(event)
+        for key in marks_from(event):
+            if row.at < first.get(key, row.at + 1):
+                first[key] = row.at
+    known = batches.marks_of(connection, {key.send_id for key in first}) if first else {}
+    _write_marks(connection, tally, known, {key: at for key, at in first.items() if at < known.get(key, at + 1)})
+    tally.write(connection)
+
+
+def _write_marks(connection: Connection, tally: Tally, known: dict[MarkKey, int], new: dict[MarkKey, int]) -> None:
+    for key, at in new.items():
+        if key in known:
+            tally.mark(key, known[key], -1)
+        tally.mark(key, at)
+    batches.put_marks(connection, new.items())
+
+
+class Change(NamedTuple):
+    """One event's way from one label to another."""
+
+    id: int
+    event: Counted
+    """As it was counted: with its old label."""
+    label: int
+    reasons: int
+
+
+def move(connection: Connection, changes: Collection[Change], rules: int) -> None:
+    """Relabel events, and move rollups, marks and milestones with them. Events, read under
+    ``lock_counting``, must still have the label that their change says."""
+    batches.relabel_events(connection, [(c.label, c.reasons, rules, c.id) for c in changes])
+    tally = Tally()
+    for change in changes:
+        tally.count(change.event, -1)
+        tally.count(change.event._replace(label=change.label))
+    sends = {change.event.send_id for change in changes if change.event.send_id is not None}
+    reconcile(connection, sends, tally)
+    tally.write(connection)
+
+
+def reconcile(connection: Connection, send_ids: Collection[int], tally: Tally) -> None:
+    """Bring marks and milestones of sends to what their events say; uniques go to ``tally``."""
+    if not send_ids:
+        return
+    events = events_of(connection, send_ids)
+    wanted: dict[MarkKey, int] = {}
+    for event in events:
+        for key in marks_from(event):
+            if event.at < wanted.get(key, event.at + 1):
+                wanted[key] = event.at
+    known = batches.marks_of(connection, send_ids)
+    gone = known.keys() - wanted.keys()
+    for key in gone:
+        tally.mark(key, known[key], -1)
+    batches.drop_marks(connection, gone)
+    _write_marks(connection, tally, known, {key: at for key, at in wanted.items() if known.get(key) != at})
+    _write_milestones(connection, send_ids, events)
+
+
+def events_of(connection: Connection, send_ids: Collection[int]) -> list[Counted]:
+    rows = batches.select_by_ids(
+        connection, "SELECT at, kind, label, activity_id, send_id, link FROM events WHERE send_id IN {ids}", send_ids
+    )
+    return [Counted(batches.micros(row[0]), *row[1:]) for row in rows]
+
+
+class Milestones(NamedTuple):
+    first_opened_at: int | None
+    last_opened_at: int | None
+    clicked_at: int | None
+
+
+def milestones(events: Iterable[Counted], last_date: int | None) -> Milestones:
+    """The milestones of one send: human only. ``last_date`` is the last open as a bare date, which
+    is all that a contact who allows no more leaves behind."""
+    human = [e for e in events if e.label == Label.HUMAN]
+    clicks = [e.at for e in human if e.kind == Kind.CLICK]
+    opens = [e.at for e in human if e.kind == Kind.OPEN] + clicks
+    lasts = opens if last_date is None else [*opens, last_date]
+    return Milestones(min(opens, default=None), max(lasts, default=None), min(clicks, default=None))
+
+
+def _write_milestones(connection: Connection, send_ids: Collection[int], events: list[Counted]) -> None:
+    by_send: defaultdict[int, list[Counted]] = defaultdict(list)
+    for event in events:
+        if event.send_id is not None:
+            by_send[event.send_id].append(event)
+    rows = batches.select_by_ids(
+        connection, "SELECT id, first_opened_at, last_opened_at, clicked_at FROM sends WHERE id IN {ids}", send_ids
+    )
+    changed = []
+    for send_id, *kept in rows:
+        was = Milestones(*(None if at is None else batches.micros(at) for at in kept))
+        is_date = was.last_opened_at is not None and was.last_opened_at % _DAY == 0
+        now = milestones(by_send[send_id], was.last_opened_at if is_date else None)
+        if now != was:
+            changed.append((*now, send_id))
+    batches.set_milestones(connection, changed)
+
+
+def note_last_date(connection: Connection, opened: dict[int, int]) -> None:
+    """Remember the date (UTC) of the last open, and nothing else, of contacts who allow only that."""
+    rows = batches.select_by_ids(
+        connection, "SELECT id, first_opened_at, last_opened_at, clicked_at FROM sends WHERE id IN {ids}", opened
+    )
+    changed = []
+    for send_id, first, last, clicked in rows:
+        date = opened[send_id] - opened[send_id] % _DAY
+        if last is None or batches.micros(last) < date:
+            keep = (
+                None if first is None else batches.micros(first),
+                None if clicked is None else batches.micros(clicked),
+            )
+            changed.append((keep[0], date, keep[1], send_id))
+    batches.set_milestones(connection, changed)

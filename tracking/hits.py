@@ -1,0 +1,220 @@
+"""Pixels and links, answered by plain WSGI before Flask sees them.
+
+``/o/<token>``  the open pixel of a send
+``/c/<token>/<n>``  link *n* of a send: a redirect to a destination that lives on our side
+``/v/<slug>``  the view pixel of a landing page; ``?k=`` says by which send the visitor came
+
+An answer never waits for the log and never fails with it; a token that opens nothing gets the same
+picture, or a page that says so, never a redirect and never an error of ours.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+
+from campaigns import clock, db
+from campaigns.content import links
+from campaigns.errors import BadToken, Invalid, Passing, Problem
+from campaigns.tokens import Purpose, keyring, open_send
+from campaigns.web.network import WsgiApplication
+from tracking import destinations
+from tracking.models import Kind
+from tracking.networks import network_of
+from tracking.records import LONGEST_USER_AGENT, Flag, Hit
+from tracking.spool import spool
+
+log = structlog.get_logger(__name__)
+
+Environ = dict[str, Any]
+Header = tuple[str, str]
+StartResponse = Callable[[str, list[Header]], Any]
+
+GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b")
+_PIXEL_HEADERS = [
+    ("Content-Type", "image/gif"),
+    ("Content-Length", str(len(GIF))),
+    ("Cache-Control", "no-cache, no-store, must-revalidate, max-age=0, private"),
+    ("X-Content-Type-Options", "nosniff"),
+]
+_REDIRECT_HEADERS = [
+    ("Content-Length", "0"),
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Robots-Tag", "noindex"),
+]
+_PAGE_HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Robots-Tag", "noindex"),
+]
+_PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+_VISIT_MINUTES = 30
+_RETRY_AFTER_SECONDS = 30
+_PERSON = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
+
+
+def application(wrapped: WsgiApplication) -> WsgiApplication:
+    """``wrapped`` with our paths answered in front of it."""
+
+    def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        respond = _PATHS.get(path[:3])
+        if respond is None:
+            return wrapped(environ, start_response)
+        return _answer(respond, path[3:], environ, start_response)
+
+    return answer
+
+
+def _answer(
+    respond: Callable[[str, Environ], "_Response"], rest: str, environ: Environ, start_response: StartResponse
+) -> Iterable[bytes]:
+    method = environ.get("REQUEST_METHOD", "GET")
+    if method not in ("GET", "HEAD"):
+        status, headers, body = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
+    else:
+        try:
+            status, headers, body = respond(rest, environ)
+        except Exception as error:  # Whatever breaks in here, strangers never see an error of ours.
+            log.exception("hits.failed", error=str(error))
+            status, headers, body = _pixel() if respond is not _click else _page(HTTPStatus.NOT_FOUND)
+    start_response(status, list(headers))
+    return () if method == "HEAD" else (body,)
+
+
+_Response = tuple[str, list[Header], bytes]
+
+
+def _pixel() -> _Response:
+    return "200 OK", _PIXEL_HEADERS, GIF
+
+
+def _page(status: HTTPStatus, *more: Header) -> _Response:
+    body = _SENTENCES[status].join(_PAGE).encode()
+    return f"{status.value} {status.phrase}", [*_PAGE_HEADERS, ("Content-Length", str(len(body))), *more], body
+
+
+_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width"><title>Link</title><p>',
+    "</p></html>\n",
+)
+_SENTENCES = {
+    HTTPStatus.NOT_FOUND: "This link is incomplete or was changed.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address can only be looked at.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "This link cannot be followed just now. Please try again in a minute.",
+}
+
+
+def _open(token: str, environ: Environ) -> _Response:
+    try:
+        send_id = open_send(Purpose.ENGAGEMENT, token)
+    except BadToken:
+        return _pixel()
+    _keep(Kind.OPEN, send_id, 0, environ)
+    return _pixel()
+
+
+def _click(rest: str, environ: Environ) -> _Response:
+    token, _, digits = rest.partition("/")
+    try:
+        send_id = open_send(Purpose.ENGAGEMENT, token)
+        number = _number(digits)
+        url = destinations.destinations().url(send_id, number) if number else None
+    except BadToken:
+        return _page(HTTPStatus.NOT_FOUND)
+    except Passing:
+        return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
+    location = _location(url, send_id) if url else None
+    if location is None:
+        return _page(HTTPStatus.NOT_FOUND)
+    _keep(Kind.CLICK, send_id, number, environ)
+    return "302 Found", [("Location", location), *_REDIRECT_HEADERS], b""
+
+
+def _view(slug: str, environ: Environ) -> _Response:
+    activity_id = destinations.destinations().landing_page(slug)
+    if activity_id is not None:
+        _keep(Kind.VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
+    return _pixel()
+
+
+_PATHS: dict[str, Callable[[str, Environ], _Response]] = {"/o/": _open, "/c/": _click, "/v/": _view}
+
+
+def _number(digits: str) -> int:
+    """A link's number in its only spelling; 0 for anything else."""
+    if 0 < len(digits) <= 5 and digits.isascii() and digits.isdigit() and digits[0] != "0":
+        return int(digits)
+    return 0
+
+
+def _visitor(query: str) -> int:
+    """The send whose link brought the visitor, 0 for nobody known."""
+    try:
+        tokens = parse_qs(query, max_num_fields=10).get("k", [])
+        payload = keyring().open_expiring(Purpose.VISIT, tokens[0]) if tokens else b""
+    except (BadToken, ValueError):
+        return 0
+    return int.from_bytes(payload) if len(payload) == 8 else 0
+
+
+def _location(url: str, send_id: int) -> str | None:
+    """Where a click leads, in ASCII; None when the merged destination isn't one."""
+    try:
+        checked = _checked(destinations.personalised(url, send_id), destinations.destinations().site().hosts)
+    except (Invalid, ValueError) as error:
+        log.warning("hits.no_destination", send=send_id, error=str(error))
+        return None
+    return _with_visit(checked.url, send_id) if checked.ours and send_id & _PERSON else checked.url
+
+
+class _Checked(NamedTuple):
+    url: str
+    ours: bool
+
+
+@lru_cache(maxsize=10_000)
+def _checked(url: str, hosts: frozenset[str]) -> _Checked:
+    """A merged destination in ASCII. Raises Invalid, ValueError when it isn't one."""
+    ascii_url = links.whole(url)
+    fault = links.fault(ascii_url, hosts)
+    if fault is not None:
+        raise Invalid(Problem(fault))
+    return _Checked(ascii_url, urlsplit(ascii_url).hostname in hosts)
+
+
+def _with_visit(url: str, send_id: int) -> str:
+    """``url`` with ``k``, which tells our own page by which send its visitor came."""
+    expires = clock.now() + timedelta(minutes=_VISIT_MINUTES)
+    token = keyring().mint_expiring(Purpose.VISIT, send_id.to_bytes(8), expires)
+    parts = urlsplit(url)
+    kept = [part for part in parts.query.split("&") if part and part.partition("=")[0] != "k"]
+    return parts._replace(query="&".join([*kept, f"k={token}"])).geturl()
+
+
+def _keep(kind: Kind, target: int, number: int, environ: Environ) -> None:
+    flags = 0
+    if environ.get("REQUEST_METHOD") == "HEAD":
+        flags |= Flag.HEAD
+    if any("prefetch" in environ.get(header, "").lower() for header in _PREFETCH_HEADERS):
+        flags |= Flag.PREFETCH
+    if environ.get("HTTP_SEC_FETCH_USER") == "?1":
+        flags |= Flag.NAVIGATED
+    hit = Hit(
+        at=db.to_micros(clock.now()),
+        kind=int(kind),
+        flags=int(flags),
+        target=target,
+        number=number,
+        network=network_of(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")),
+        user_agent=environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT],
+    )
+    spool().append(hit)

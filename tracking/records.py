@@ -1,0 +1,95 @@
+"""A hit as bytes: ``magic | length | CRC-32 | body``, and reading them back from anything."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import NamedTuple
+from zlib import crc32
+
+MAGIC = 0xA7
+LONGEST_USER_AGENT = 500
+_FRAME = struct.Struct("<BHI")
+_BODY = struct.Struct("<BBHqqqq")
+LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT
+_LOSS = 255  # In place of a kind: ``target`` hits were answered but not kept.
+
+
+class Flag(IntFlag):
+    """What a request said about itself."""
+
+    HEAD = 1
+    PREFETCH = 2  # Purpose, X-Moz or Sec-Purpose: prefetch
+    NAVIGATED = 4  # Sec-Fetch-User: ?1
+
+
+class Hit(NamedTuple):
+    """A raw request. ``target`` is the token's send (sequence number 0: nobody), for a view the
+    visiting send or 0; ``number`` is the link, for a view the landing page's activity."""
+
+    at: int  # microseconds since 1970 UTC
+    kind: int
+    flags: int
+    target: int
+    number: int
+    network: int
+    user_agent: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found in a stretch of a spool: hits with their positions, and how far it was read."""
+
+    hits: list[tuple[int, Hit]]
+    end: int
+    skipped: int
+    """Bytes between records that are no record."""
+    lost: int
+    """Hits that the writer says the disk refused."""
+
+
+def pack(hit: Hit) -> bytes:
+    body = (
+        _BODY.pack(hit.kind, hit.flags, len(hit.user_agent), hit.at, hit.target, hit.number, hit.network)
+        + hit.user_agent
+    )
+    return _FRAME.pack(MAGIC, len(body), crc32(body)) + body
+
+
+def pack_loss(hits: int, at: int) -> bytes:
+    """A record that stands for hits which were answered but could not be kept."""
+    return pack(Hit(at, _LOSS, 0, hits, 0, 0, b""))
+
+
+def scan(data: bytes) -> Scan:
+    """Read all whole records; ``end`` is behind the last one, an incomplete tail is left for later.
+
+    Bytes that are no record, wherever they come from, are passed over up to the next whole record.
+    """
+    hits: list[tuple[int, Hit]] = []
+    end = skipped = lost = 0
+    for start, body in _bodies(data):
+        skipped += start - end
+        end = start + _FRAME.size + len(body)
+        kind, flags, length, at, target, number, network = _BODY.unpack_from(body)
+        if kind == _LOSS:
+            lost += target
+        else:
+            agent = body[_BODY.size : _BODY.size + length]
+            hits.append((start, Hit(at, kind, flags, target, number, network, agent)))
+    return Scan(hits, end, skipped, lost)
+
+
+def _bodies(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _FRAME.size <= len(data):
+        magic, length, checksum = _FRAME.unpack_from(data, at)
+        if magic == MAGIC and length >= _BODY.size:
+            body = data[at + _FRAME.size : at + _FRAME.size + length]
+            if len(body) == length and crc32(body) == checksum:
+                yield at, body
+                at += _FRAME.size + length
+                continue
+        at = data.find(MAGIC, at + 1)
+        if at < 0:
+            return

@@ -1,0 +1,128 @@
+"""Reading spools that others are still writing, and deleting what has been counted."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tracking.records import LONGEST_RECORD, Hit, Scan, scan
+from tracking.spool import SUFFIX
+
+CHUNK_BYTES = 1 << 20
+_AGE_BEFORE_DELETION = 60.0  # A file just made may not be locked by its writer yet.
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFile:
+    """One file of a spool; offsets count over all files of it."""
+
+    path: Path
+    spool: str
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Hits of one spool with their offsets, and the offset from which to go on."""
+
+    hits: list[tuple[int, Hit]]
+    offset: int
+    skipped: int = 0
+    lost: int = 0
+
+
+def files(directory: Path) -> dict[str, list[SpoolFile]]:
+    """The spool files of this host by spool, in order."""
+    found: dict[str, list[SpoolFile]] = {}
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return found
+    for entry in entries:
+        name, _, start = entry.name.removesuffix(SUFFIX).partition("-")
+        if entry.name.endswith(SUFFIX) and len(name) == 32 and len(start) == 16:
+            try:
+                file = SpoolFile(Path(entry.path), name, int(start, 16), entry.stat().st_size)
+            except (ValueError, FileNotFoundError):
+                continue
+            found.setdefault(name, []).append(file)
+    return {spool: _final(sorted(of_spool, key=lambda file: file.start)) for spool, of_spool in found.items()}
+
+
+def _final(of_spool: list[SpoolFile]) -> list[SpoolFile]:
+    """A file may have grown until its successor, which we saw, was opened; from then on it never does."""
+    return [replace(file, size=file.path.stat().st_size) for file in of_spool[:-1]] + of_spool[-1:]
+
+
+def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Read:
+    """What a spool holds from ``offset`` on, at most about ``limit`` bytes of it.
+
+    Where a file ends in a torn record and a later file shows that nobody will mend it, the tail is
+    skipped and counted.
+    """
+    for file, following in _with_following(of_spool):
+        if file.end <= offset and (following is None or following.start <= offset):
+            continue
+        before = max(0, file.start - offset)  # Bytes of files that are gone.
+        begin = max(offset, file.start)
+        found = _scan(file, begin - file.start, limit)
+        end = begin + found.end
+        hits = [(begin + position, hit) for position, hit in found.hits]
+        skipped = before + found.skipped
+        if following is not None and begin + min(limit, file.end - begin) >= file.end:
+            skipped += following.start - end
+            end = following.start
+        elif not hits and not found.end and file.end - begin >= limit:
+            end = begin + limit - LONGEST_RECORD  # A whole chunk without a record: damaged.
+            skipped += end - begin
+        return Read(hits, end, skipped, found.lost)
+    return Read([], offset)
+
+
+def _with_following(of_spool: list[SpoolFile]) -> Iterator[tuple[SpoolFile, SpoolFile | None]]:
+    return zip(of_spool, [*of_spool[1:], None], strict=True)
+
+
+def _scan(file: SpoolFile, position: int, limit: int) -> Scan:
+    with file.path.open("rb") as stream:
+        stream.seek(position)
+        return scan(stream.read(min(limit, max(0, file.size - position))))
+
+
+def abandoned(file: SpoolFile) -> bool:
+    """Whether its writer is gone, whatever became of it."""
+    try:
+        if time.time() - file.path.stat().st_mtime < _AGE_BEFORE_DELETION:
+            return False
+        with file.path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return False
+    return True
+
+
+def delete_counted(of_spool: list[SpoolFile], offset: int) -> int:
+    """Delete the files that are counted up to their end and that nobody writes to any more."""
+    deleted = 0
+    for file in of_spool:
+        # What still hangs on a dead writer's file without being a record is a hit that was never answered.
+        if abandoned(file) and (file.end <= offset or not read([file], offset).hits):
+            file.path.unlink(missing_ok=True)
+            deleted += 1
+    return deleted
+
+
+def backlog(found: Iterable[list[SpoolFile]], offsets: dict[str, int]) -> int:
+    """Bytes on this host that are not counted yet."""
+    return sum(
+        max(0, file.end - max(file.start, offsets.get(file.spool, 0))) for of_spool in found for file in of_spool
+    )
