@@ -44,7 +44,8 @@ class ActivityLine:
     landing_page: bool
     counts: Counts
     first_hit: datetime | None = None
-    last_hit: datetime | None = None
+    last_at: datetime | None = None
+    """The last hit or the last mail that the relay took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Performance:
 
     @property
     def last_at(self) -> datetime | None:
-        known = [line.last_hit for line in self.activities if line.last_hit is not None]
+        known = [line.last_at for line in self.activities if line.last_at is not None]
         return max(known, default=None)
 
     @property
@@ -100,9 +101,7 @@ class Performance:
         """Whether figures are likely to change within seconds."""
         since = clock.now() - _RECENT
         recent = [self.last_at, self.last_lead_at, *(line.launched_at for line in self.activities)]
-        mails = self.counts.mails
-        sending = mails is not None and mails.waiting > 0 and self.campaign.status is CampaignStatus.ACTIVE
-        return sending or any(at is not None and at >= since for at in recent)
+        return any(at is not None and at >= since for at in recent)
 
     @property
     def over(self) -> bool:
@@ -157,7 +156,7 @@ def as_of(session: Session) -> datetime | None:
 
 
 def _lines(session: Session, campaign_ids: Collection[int], hits: "_Hits") -> list[ActivityLine]:
-    mails = _mails(session, campaign_ids)
+    mails = _Sends(session, campaign_ids)
     outcomes = _outcomes(session, campaign_ids)
     query = (
         select(
@@ -175,11 +174,12 @@ def _lines(session: Session, campaign_ids: Collection[int], hits: "_Hits") -> li
         .where(Activity.campaign_id.in_(campaign_ids))
         .order_by(Activity.id)
     )
-    return [_line(row, mails.get(row.id), hits, outcomes[row.id]) for row in session.execute(query)]
+    return [_line(row, mails, hits, outcomes[row.id]) for row in session.execute(query)]
 
 
-def _line(row: Any, mails: Mails | None, hits: "_Hits", outcome: Counts) -> ActivityLine:
+def _line(row: Any, sends: "_Sends", hits: "_Hits", outcome: Counts) -> ActivityLine:
     """Zero is said only of what is measured: opens of a launched mail, views of a landing page."""
+    mails = sends.mails.get(row.id)
     mailed = row.channel is Channel.EMAIL and (mails is not None or row.launched_at is not None)
     nothing = Hits() if mailed else None
     counts = replace(
@@ -191,6 +191,7 @@ def _line(row: Any, mails: Mails | None, hits: "_Hits", outcome: Counts) -> Acti
         cost=row.cost,
     )
     first, last = hits.span.get(row.id, (None, None))
+    sent_at = sends.last.get(row.id)
     return ActivityLine(
         row.id,
         row.campaign_id,
@@ -202,45 +203,61 @@ def _line(row: Any, mails: Mails | None, hits: "_Hits", outcome: Counts) -> Acti
         row.form_id is not None,
         counts,
         first,
-        last,
+        max((at for at in (last, sent_at) if at is not None), default=None),
     )
 
 
-def _mails(session: Session, campaign_ids: Collection[int]) -> dict[int, Mails]:
+class _Sends:
+    """Sends counted by activity and state, and when the relay took the last one."""
+
+    def __init__(self, session: Session, campaign_ids: Collection[int]) -> None:
+        self.mails: dict[int, Mails] = {}
+        self.last: dict[int, datetime] = {}
+        for row in session.execute(_sends_by_state(campaign_ids)):
+            self.mails[row.activity_id] = self.mails.get(row.activity_id, Mails()) + _in_state(row)
+            if row.last_sent_at is not None:
+                self.last[row.activity_id] = max(row.last_sent_at, self.last.get(row.activity_id, row.last_sent_at))
+
+
+def _sends_by_state(campaign_ids: Collection[int]) -> Select[*tuple[Any, ...]]:
     arrived = Send.state == SendState.SENT
     tracked = and_(arrived, Send.trackable)
-    query = (
+    opened = or_(Send.first_opened_at.is_not(None), Send.clicked_at.is_not(None))
+    return (
         select(
             Send.activity_id,
             Send.state,
-            func.count(),
-            func.count(Send.sent_at),
-            func.count().filter(tracked),
-            func.count().filter(tracked, or_(Send.first_opened_at.is_not(None), Send.clicked_at.is_not(None))),
-            func.count().filter(tracked, Send.clicked_at.is_not(None)),
-            func.count().filter(arrived, Send.unsubscribed_at.is_not(None)),
+            func.count().label("number"),
+            func.count(Send.sent_at).label("accepted"),
+            func.count().filter(tracked).label("trackable"),
+            func.count().filter(tracked, opened).label("openers"),
+            func.count().filter(tracked, Send.clicked_at.is_not(None)).label("clickers"),
+            func.count().filter(arrived, Send.unsubscribed_at.is_not(None)).label("unsubscribers"),
+            func.max(Send.sent_at).label("last_sent_at"),
         )
         .where(Send.activity_id.in_(_ids(campaign_ids)), Send.occasion == "")
         .group_by(Send.activity_id, Send.state)
     )
-    mails: dict[int, Mails] = defaultdict(Mails)
-    for activity_id, state, number, accepted, trackable, openers, clickers, unsubscribers in session.execute(query):
-        mails[activity_id] += Mails(
-            audience=number,
-            waiting=number if state in _WAITING else 0,
-            delivered=number if state is SendState.SENT else 0,
-            returned=accepted if state is SendState.BOUNCED else 0,
-            refused=number - accepted if state is SendState.BOUNCED else 0,
-            unknown=number if state is SendState.UNKNOWN else 0,
-            skipped=number if state is SendState.SKIPPED else 0,
-            failed=number if state is SendState.FAILED else 0,
-            cancelled=number if state is SendState.CANCELLED else 0,
-            trackable=trackable,
-            openers=openers,
-            clickers=clickers,
-            unsubscribers=unsubscribers,
-        )
-    return dict(mails)
+
+
+def _in_state(row: Any) -> Mails:
+    state, number = row.state, row.number
+    bounced = state is SendState.BOUNCED
+    return Mails(
+        audience=number,
+        waiting=number if state in _WAITING else 0,
+        delivered=number if state is SendState.SENT else 0,
+        returned=row.accepted if bounced else 0,
+        refused=number - row.accepted if bounced else 0,
+        unknown=number if state is SendState.UNKNOWN else 0,
+        skipped=number if state is SendState.SKIPPED else 0,
+        failed=number if state is SendState.FAILED else 0,
+        cancelled=number if state is SendState.CANCELLED else 0,
+        trackable=row.trackable,
+        openers=row.openers,
+        clickers=row.clickers,
+        unsubscribers=row.unsubscribers,
+    )
 
 
 class _Hits:

@@ -75,7 +75,14 @@ class Company:
 
     def _other(self, campaign: Campaign, channel: Channel, title: str, cost: Decimal | None) -> Activity:
         return factories.make_activity(
-            self.session, campaign, channel=channel, title=title, cost=cost, everybody=False, status=ActivityStatus.LIVE
+            self.session,
+            campaign,
+            channel=channel,
+            title=title,
+            cost=cost,
+            everybody=False,
+            status=ActivityStatus.LIVE,
+            launched_at=campaign.created_at,
         )
 
     def _version(self, start: datetime) -> MessageVersion:

@@ -1,0 +1,52 @@
+"""Figures as CSV, from the same counts and the same registry as the page."""
+
+import csv
+import io
+from collections.abc import Iterator
+from decimal import Decimal
+
+from tracking.counts import Counts
+from tracking.metrics import METRICS, Metric, Unit
+from tracking.performance import Performance
+
+_ROW = ("row", "channel", "activity", "link", "address")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def figures_csv(found: Performance) -> str:
+    """One line for the campaign, each channel, each activity and each link, with every metric.
+
+    A cell is empty where nothing was measured. Begins with a byte-order mark, without which Excel
+    takes UTF-8 for something else.
+    """
+    sheet = io.StringIO()
+    writer = csv.writer(sheet, lineterminator="\r\n")
+    writer.writerow((*_ROW, *METRICS))
+    for names, counts in _rows(found):
+        writer.writerow((*map(_plain, names), *(_cell(metric, counts) for metric in METRICS.values())))
+    return "\ufeff" + sheet.getvalue()
+
+
+def _rows(found: Performance) -> Iterator[tuple[tuple[str, ...], Counts]]:
+    yield ("campaign", "", found.campaign.name, "", ""), found.counts
+    for channel in found.channels:
+        yield ("channel", channel.channel.value, "", "", ""), channel.counts
+    for line in found.activities:
+        yield ("activity", line.channel.value, line.title, "", ""), line.counts
+    for link in found.links:
+        activity = link.activity
+        yield ("link", activity.channel.value, activity.title, f"{link.number} {link.label}", link.url), link.counts
+
+
+def _cell(metric: Metric, counts: Counts) -> str:
+    value = metric.value(counts)
+    if value is None:
+        return ""
+    if metric.unit is Unit.MONEY:
+        return str(Decimal(value).quantize(Decimal("0.01")))
+    return f"{value:.6f}" if metric.unit in (Unit.RATE, Unit.SHARE) else str(value)
+
+
+def _plain(text: str) -> str:
+    """Spreadsheets run what begins like a formula; an apostrophe keeps it text."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
