@@ -9,8 +9,8 @@ from campaigns import clock, config
 from campaigns.errors import Invalid, Problem
 from campaigns.language import N_
 
-LARGEST = 100 * 1024 * 1024
-"""Bytes: a million contacts with a dozen short columns."""
+LARGEST = 60 * 1024 * 1024
+"""Bytes: about a million contacts with names. The frame refuses requests above 64 MB."""
 KEPT_DAYS = 7
 """After that the rejected rows can't be downloaded any more: the file holds people's data."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import IO
 
-from sqlalchemy import update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock
@@ -66,6 +66,10 @@ def import_of(session: Session, import_id: int) -> ContactImport:
     if found is None:
         raise NotFound(N_("There is no such import."))
     return found
+
+
+def all_imports() -> Select[tuple[ContactImport]]:
+    return select(ContactImport)
 
 
 def shape_of(found: ContactImport) -> Shape:

@@ -1,0 +1,46 @@
+"""What the pages list. Statements come without ORDER BY: the pages page them by key."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+
+from campaigns.audience.addresses import is_address, normalise
+from campaigns.audience.consent import current_level_sql
+from campaigns.audience.models import ConsentPurpose, Contact, ListMember, Suppression
+from campaigns.audience.suppression import address_hash
+
+
+def contacts_with_badges(words: str = "", list_id: int | None = None) -> Select[Any]:
+    """Contacts with ``email_level``, ``tracking_level`` and the ``suppressed`` reason, in one statement."""
+    reason = select(Suppression.reason).where(Suppression.address == Contact.email).correlate(Contact)
+    stmt = select(
+        Contact,
+        current_level_sql(ConsentPurpose.EMAIL).label("email_level"),
+        current_level_sql(ConsentPurpose.TRACKING).label("tracking_level"),
+        reason.scalar_subquery().label("suppressed"),
+    )
+    for word in words.replace("\x00", "").split()[:5]:
+        found_in = (Contact.email, Contact.first_name, Contact.last_name)
+        stmt = stmt.where(or_(*(column.icontains(word, autoescape=True) for column in found_in)))
+    if list_id is not None:
+        stmt = stmt.join(ListMember, ListMember.contact_id == Contact.id).where(ListMember.list_id == list_id)
+    return stmt
+
+
+def suppressions(words: str = "") -> Select[Any]:
+    """Suppressions whose address holds ``words``; a whole address also finds its erased person."""
+    words = words.replace("\x00", "").strip()
+    stmt = select(Suppression)
+    if not words:
+        return stmt
+    found = Suppression.address.icontains(words, autoescape=True)
+    if is_address(words):
+        return stmt.where(or_(found, Suppression.address_hash == address_hash(normalise(words))))
+    return stmt.where(found)
+
+
+def ids_of(session: Session, addresses: Sequence[str]) -> list[int]:
+    """The contacts among some normalised addresses."""
+    return list(session.scalars(select(Contact.id).where(Contact.email.in_(addresses))))

@@ -1,0 +1,149 @@
+"""Forms of the audience's pages. The verbs check; forms only carry."""
+
+from typing import Any
+from zoneinfo import available_timezones
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from flask_wtf.file import FileField, FileRequired
+from wtforms import BooleanField, EmailField, RadioField, SelectField, StringField, TextAreaField
+from wtforms.validators import InputRequired, Length
+
+from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
+from campaigns.errors import Invalid, Problem
+from campaigns.language import N_
+from campaigns.web.choices import choices
+from campaigns.web.locale import translated
+
+_ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
+
+
+def attributes_from(text: str) -> dict[str, str]:
+    """One ``name = value`` a line. Raises Invalid, naming the line."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        key, equals, value = line.partition("=")
+        if not line.strip():
+            continue
+        if not equals:
+            message = N_("Line %(number)s: write name = value.")
+            raise Invalid(Problem(message, field="attributes", params={"number": number}))
+        found[key.strip()] = value.strip()
+    return found
+
+
+class ContactForm(FlaskForm):  # type: ignore[misc]
+    email = EmailField(_l("E-mail address"), [InputRequired()])
+    first_name = StringField(_l("First name"))
+    last_name = StringField(_l("Last name"))
+    language = StringField(_l("Language"), description=_l("A code such as en, fr, ka, az, ru or fa."))
+    timezone = SelectField(_l("Time zone"))
+    attributes = TextAreaField(
+        _l("Further fields"), description=_l("One a line, name = value. A message writes it as {{ contact.name }}.")
+    )
+
+    def offer(self, contact: Contact | None = None) -> "ContactForm":
+        present = contact.timezone if contact is not None else None
+        zones = [*_ZONES, present] if present and present not in _ZONES else _ZONES
+        self.timezone.choices = choices([("", translated(N_("Not known"))), *((zone, zone) for zone in zones)])
+        if contact is not None and not self.is_submitted():
+            self.attributes.data = "\n".join(f"{key} = {value}" for key, value in contact.attributes.items())
+        return self
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "email": self.email.data or "",
+            "first_name": self.first_name.data or "",
+            "last_name": self.last_name.data or "",
+            "language": self.language.data or None,
+            "timezone": self.timezone.data or None,
+            "attributes": attributes_from(self.attributes.data or ""),
+        }
+
+
+class ConsentForm(FlaskForm):  # type: ignore[misc]
+    answer = SelectField(_l("What they allow"))
+    source = StringField(
+        _l("How we know"),
+        [InputRequired(), Length(max=200)],
+        description=_l("A call, a letter, a form: where and when."),
+    )
+    wording = TextAreaField(_l("The words they agreed to"))
+
+    def offer(self) -> "ConsentForm":
+        self.answer.choices = choices(
+            [
+                (f"{ConsentPurpose.EMAIL}:{ConsentLevel.FULL}", translated(N_("To be mailed"))),
+                (f"{ConsentPurpose.TRACKING}:{ConsentLevel.FULL}", translated(N_("Opens and clicks may be measured"))),
+                (
+                    f"{ConsentPurpose.TRACKING}:{ConsentLevel.DELIVERABILITY}",
+                    translated(N_("Only the date of the last open may be kept")),
+                ),
+                (f"{ConsentPurpose.EMAIL}:{ConsentLevel.NONE}", translated(N_("No longer to be mailed"))),
+                (f"{ConsentPurpose.TRACKING}:{ConsentLevel.NONE}", translated(N_("No longer to be measured"))),
+            ]
+        )
+        return self
+
+    @property
+    def purpose_and_level(self) -> tuple[ConsentPurpose, ConsentLevel]:
+        purpose, _, level = self.answer.data.partition(":")
+        return ConsentPurpose(purpose), ConsentLevel(level)
+
+
+class ListForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Name"), [InputRequired()])
+
+
+class SuppressionForm(FlaskForm):  # type: ignore[misc]
+    email = EmailField(_l("E-mail address"), [InputRequired()])
+    detail = StringField(_l("Why"), [Length(max=500)])
+
+
+class UploadForm(FlaskForm):  # type: ignore[misc]
+    file = FileField(
+        _l("CSV file"), [FileRequired()], render_kw={"accept": ".csv,.tsv,.txt,text/csv,text/tab-separated-values"}
+    )
+
+
+class ReadingForm(FlaskForm):  # type: ignore[misc]
+    encoding = SelectField(_l("Encoding"))
+    delimiter = SelectField(_l("Columns are separated by"))
+    has_header = BooleanField(_l("The first row names the columns"))
+
+    def offer(self) -> "ReadingForm":
+        self.encoding.choices = choices(ENCODINGS.items())
+        # By name: a tab would be lost among blanks on its way through the browser.
+        self.delimiter.choices = choices((str(ord(sign)), translated(name)) for sign, name in DELIMITERS.items())
+        return self
+
+
+class MappingForm(FlaskForm):  # type: ignore[misc]
+    """All but the columns' own inputs, of which there are as many as the file has columns."""
+
+    list_id = SelectField(_l("Add them to a list"))
+    new_list = StringField(_l("or to a new list named"))
+    email_consent = RadioField(_l("Did these people agree to be mailed?"))
+    tracking_consent = RadioField(_l("Did they agree, separately, to have opens and clicks measured?"))
+    consent_source = StringField(
+        _l("Where and when were they asked?"), description=_l("For example: paper form at the spring fair, May 2026.")
+    )
+    consent_wording = TextAreaField(_l("What exactly did they agree to?"), description=_l("The words they saw."))
+
+    def offer(self, lists: list[tuple[int, str]]) -> "MappingForm":
+        self.list_id.choices = choices([("", translated(N_("No list"))), *lists])
+        self.email_consent.choices = choices(
+            [
+                (ConsentLevel.NONE, translated(N_("No, or I cannot show it: they will not be mailed"))),
+                (ConsentLevel.FULL, translated(N_("Yes, and I can show it"))),
+            ]
+        )
+        self.tracking_consent.choices = choices(
+            [
+                (ConsentLevel.NONE, translated(N_("No: their opens and clicks are not measured"))),
+                (ConsentLevel.DELIVERABILITY, translated(N_("Only so that dead addresses can be found"))),
+                (ConsentLevel.FULL, translated(N_("Yes"))),
+            ]
+        )
+        return self

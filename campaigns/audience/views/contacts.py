@@ -1,0 +1,137 @@
+"""Pages of contacts."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import gettext as _
+
+from campaigns.accounts.actor import Permission
+from campaigns.audience import browsing, consent, contacts, erasing, lists, suppression
+from campaigns.audience.forms import ConsentForm, ContactForm
+from campaigns.audience.models import ConsentLevel, Contact
+from campaigns.errors import Conflict, Invalid
+from campaigns.web.database import db_session
+from campaigns.web.errors import put_problems, say
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+
+blueprint = Blueprint("contacts", __name__, url_prefix="/contacts")
+
+
+@blueprint.get("")
+def index() -> Any:
+    actor().require(Permission.PERSONAL)
+    words, list_id = request.args.get("q", "")[:200], request.args.get("list", type=int)
+    page = page_of(db_session(), browsing.contacts_with_badges(words, list_id), [Contact.id.desc()])
+    return render_template(
+        "pages/audience/contacts.html", page=page, words=words, list_id=list_id, lists=lists.all_lists(db_session())
+    )
+
+
+@blueprint.route("/new", methods=["GET", "POST"])
+def new() -> Any:
+    actor().require(Permission.AUDIENCE)
+    form = ContactForm().offer()
+    if form.validate_on_submit():
+        try:
+            contact = contacts.add_contact(db_session(), actor(), **form.values(), source="hand")
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            flash(_("The contact is added."), "success")
+            return redirect(f"/contacts/{contact.id}", 303)
+    return _form_page(form, None)
+
+
+@blueprint.route("/<int:contact_id>/edit", methods=["GET", "POST"])
+def edit(contact_id: int) -> Any:
+    actor().require(Permission.AUDIENCE)
+    contact = contacts.contact_of(db_session(), contact_id)
+    form = ContactForm(obj=contact).offer(contact)
+    if form.validate_on_submit():
+        try:
+            contacts.change_contact(db_session(), actor(), contact_id, **form.values())
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            flash(_("The contact is saved."), "success")
+            return redirect(f"/contacts/{contact_id}", 303)
+    return _form_page(form, contact)
+
+
+def _form_page(form: ContactForm, contact: Contact | None) -> Any:
+    page = render_template("pages/audience/contact_form.html", form=form, contact=contact)
+    return page, 400 if form.is_submitted() else 200
+
+
+@blueprint.get("/<int:contact_id>")
+def show(contact_id: int) -> Any:
+    actor().require(Permission.PERSONAL)
+    return _contact_page(contact_id, ConsentForm().offer())
+
+
+def _contact_page(contact_id: int, form: ConsentForm) -> str:
+    session = db_session()
+    contact = contacts.contact_of(session, contact_id)
+    return render_template(
+        "pages/audience/contact.html",
+        contact=contact,
+        form=form,
+        ledger=consent.history(session, contact_id),
+        on_lists=lists.lists_of_contact(session, contact_id),
+        lists=lists.all_lists(session),
+        suppressed=suppression.reason_for(session, contact.email),
+    )
+
+
+@blueprint.post("/<int:contact_id>/consent")
+def record_consent(contact_id: int) -> Any:
+    actor().require(Permission.AUDIENCE)
+    form = ConsentForm().offer()
+    if not form.validate_on_submit():
+        return _contact_page(contact_id, form), 400
+    purpose, level = form.purpose_and_level
+    try:
+        if level is ConsentLevel.NONE:
+            consent.withdraw(db_session(), actor(), contact_id, purpose, source=form.source.data or "")
+        else:
+            consent.grant(
+                db_session(),
+                actor(),
+                contact_id,
+                purpose,
+                level,
+                source=form.source.data or "",
+                wording=form.wording.data or "",
+            )
+        db_session().commit()
+    except Conflict as error:
+        form.form_errors.append(say(error))
+        return _contact_page(contact_id, form), 409
+    flash(_("Written into the ledger."), "success")
+    return redirect(f"/contacts/{contact_id}", 303)
+
+
+@blueprint.post("/<int:contact_id>/lists")
+def put_on_list(contact_id: int) -> Any:
+    contacts.contact_of(db_session(), contact_id)
+    lists.add_members(db_session(), actor(), request.form.get("list_id", 0, type=int), [contact_id])
+    db_session().commit()
+    return redirect(f"/contacts/{contact_id}", 303)
+
+
+@blueprint.post("/<int:contact_id>/lists/<int:list_id>/remove")
+def take_off_list(contact_id: int, list_id: int) -> Any:
+    lists.remove_members(db_session(), actor(), list_id, [contact_id])
+    db_session().commit()
+    return redirect(f"/contacts/{contact_id}", 303)
+
+
+@blueprint.post("/<int:contact_id>/erase")
+def erase(contact_id: int) -> Any:
+    erasing.erase_contact(db_session(), actor(), contact_id)
+    db_session().commit()
+    flash(_("The person is erased. Their address cannot be imported again."), "success")
+    return redirect("/contacts", 303)

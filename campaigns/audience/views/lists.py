@@ -1,0 +1,89 @@
+"""Pages of lists."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import gettext as _
+from flask_babel import ngettext
+
+from campaigns.accounts.actor import Permission
+from campaigns.audience import browsing, lists
+from campaigns.audience.addresses import is_address, normalise
+from campaigns.audience.forms import ListForm
+from campaigns.audience.models import Contact
+from campaigns.errors import Invalid
+from campaigns.web.database import db_session
+from campaigns.web.errors import problem_text, put_problems
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+
+blueprint = Blueprint("lists", __name__, url_prefix="/lists")
+_MOST_PASTED = 500
+
+
+@blueprint.route("", methods=["GET", "POST"])
+def index() -> Any:
+    actor().require(Permission.PERSONAL)
+    form = ListForm()
+    if form.validate_on_submit():
+        try:
+            made = lists.create_list(db_session(), actor(), form.name.data or "")
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            flash(_("The list is there; now add people."), "success")
+            return redirect(f"/lists/{made.id}", 303)
+    page = render_template("pages/audience/lists.html", lists=lists.lists_with_sizes(db_session()), form=form)
+    return page, 400 if form.is_submitted() else 200
+
+
+@blueprint.get("/<int:list_id>")
+def show(list_id: int) -> Any:
+    actor().require(Permission.PERSONAL)
+    found = lists.list_of(db_session(), list_id)
+    words = request.args.get("q", "")[:200]
+    page = page_of(db_session(), browsing.contacts_with_badges(words, list_id), [Contact.id.desc()])
+    return render_template("pages/audience/list.html", list=found, page=page, words=words)
+
+
+@blueprint.post("/<int:list_id>/name")
+def rename(list_id: int) -> Any:
+    try:
+        lists.rename_list(db_session(), actor(), list_id, request.form.get("name", ""))
+        db_session().commit()
+    except Invalid as error:
+        flash("; ".join(map(problem_text, error.problems)), "danger")
+    else:
+        flash(_("The list has its new name."), "success")
+    return redirect(f"/lists/{list_id}", 303)
+
+
+@blueprint.post("/<int:list_id>/members")
+def add(list_id: int) -> Any:
+    actor().require(Permission.AUDIENCE)
+    pasted = request.form.get("addresses", "").replace(",", "\n").replace(";", "\n").split("\n")[:_MOST_PASTED]
+    wanted = {normalise(text) for text in pasted if is_address(text)}
+    found = browsing.ids_of(db_session(), sorted(wanted))
+    added = lists.add_members(db_session(), actor(), list_id, found)
+    db_session().commit()
+    flash(ngettext("%(num)s contact added.", "%(num)s contacts added.", added), "success")
+    missing = sum(1 for text in pasted if text.strip()) - len(found)
+    if missing > 0:
+        flash(ngettext("%(num)s is no contact of ours.", "%(num)s are no contacts of ours.", missing), "warning")
+    return redirect(f"/lists/{list_id}", 303)
+
+
+@blueprint.post("/<int:list_id>/members/<int:contact_id>/remove")
+def remove(list_id: int, contact_id: int) -> Any:
+    lists.remove_members(db_session(), actor(), list_id, [contact_id])
+    db_session().commit()
+    return redirect(f"/lists/{list_id}", 303)
+
+
+@blueprint.post("/<int:list_id>/delete")
+def delete(list_id: int) -> Any:
+    lists.delete_list(db_session(), actor(), list_id)
+    db_session().commit()
+    flash(_("The list is deleted; its people are still contacts."), "success")
+    return redirect("/lists", 303)

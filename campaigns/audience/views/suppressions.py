@@ -1,0 +1,53 @@
+"""Pages of suppressions."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import gettext as _
+
+from campaigns.accounts.actor import Permission
+from campaigns.audience import browsing, suppression
+from campaigns.audience.forms import SuppressionForm
+from campaigns.audience.models import Suppression, SuppressionReason
+from campaigns.errors import Invalid
+from campaigns.web.database import db_session
+from campaigns.web.errors import problem_text, put_problems
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+
+blueprint = Blueprint("suppressions", __name__, url_prefix="/suppressions")
+
+
+@blueprint.route("", methods=["GET", "POST"])
+def index() -> Any:
+    actor().require(Permission.PERSONAL)
+    form = SuppressionForm()
+    if form.validate_on_submit():
+        try:
+            suppression.suppress(
+                db_session(), actor(), form.email.data or "", SuppressionReason.MANUAL, detail=form.detail.data or ""
+            )
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            flash(_("This address is not mailed any more."), "success")
+            return redirect("/suppressions", 303)
+    words = request.args.get("q", "")[:254]
+    page = page_of(db_session(), browsing.suppressions(words), [Suppression.id.desc()])
+    body = render_template(
+        "pages/audience/suppressions.html", page=page, words=words, form=form, liftable=suppression.LIFTABLE
+    )
+    return body, 400 if form.is_submitted() else 200
+
+
+@blueprint.post("/<int:suppression_id>/lift")
+def lift(suppression_id: int) -> Any:
+    try:
+        suppression.lift(db_session(), actor(), suppression_id, request.form.get("why", ""))
+        db_session().commit()
+    except Invalid as error:
+        flash("; ".join(map(problem_text, error.problems)), "danger")
+    else:
+        flash(_("This address may be mailed again."), "success")
+    return redirect("/suppressions", 303)
