@@ -1,0 +1,50 @@
+"""Forms of the message pages."""
+
+from typing import Any
+
+from flask_wtf import FlaskForm
+from wtforms import HiddenField, SelectField, StringField, TextAreaField
+
+from campaigns.content.messages import LANGUAGES, LONGEST
+from campaigns.language import N_
+from campaigns.web.choices import choices
+from campaigns.web.locale import translated
+
+
+class MessageForm(FlaskForm):  # type: ignore[misc]
+    """The editor. What may be kept is the verb's business; its problems come back onto the fields."""
+
+    revision = HiddenField()
+    name = StringField(N_("Name"), render_kw={"maxlength": LONGEST["name"], "required": True})
+    subject = StringField(N_("Subject"), render_kw={"maxlength": LONGEST["subject"], "dir": "auto"})
+    preheader = StringField(
+        N_("Preheader"),
+        description=N_("The words that inboxes show behind the subject."),
+        render_kw={"maxlength": LONGEST["preheader"], "dir": "auto"},
+    )
+    language = SelectField(N_("Language"))
+    from_name = StringField(N_("Sender's name"), render_kw={"maxlength": LONGEST["from_name"], "dir": "auto"})
+    from_email = StringField(N_("Sender's address"), render_kw={"type": "email", "dir": "ltr"})
+    reply_to = StringField(N_("Answers go to"), render_kw={"type": "email", "dir": "ltr"})
+    mjml = TextAreaField(
+        N_("MJML"),
+        render_kw={"rows": 26, "wrap": "off", "spellcheck": "false", "dir": "ltr", "autocapitalize": "off"},
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.language.choices = choices((key, translated(label)) for key, label in LANGUAGES.items())
+
+    def values(self) -> dict[str, str]:
+        """What was typed, for the verbs."""
+        return {field.name: field.data or "" for field in self if field.name not in ("csrf_token", "revision")}
+
+    def seen(self) -> int:
+        """The revision that the editor was opened with; 0, which is none, when it makes no sense."""
+        text = str(self.revision.data or "").strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+class NewMessageForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(N_("Name"), render_kw={"maxlength": LONGEST["name"]})
+    starter = HiddenField()

@@ -1,0 +1,119 @@
+// The message editor: live preview, merge fields at the cursor, line numbers, links to lines.
+// Everything here is a comfort: without it the buttons "Show" and "Save" do the same.
+"use strict";
+
+(() => {
+  const editor = document.querySelector("[data-editor]");
+  if (!editor) return;
+  const form = document.getElementById("message-form");
+  const source = document.getElementById("mjml");
+  const refresh = editor.querySelector("[data-refresh]");
+  let lastFocused = source;
+  let changed = false;
+  let submitting = false;
+  let timer = 0;
+
+  // The frame is replaced, not navigated: no entry in the history for each pause in typing, and the
+  // old picture stays until the new one is there.
+  function show() {
+    const old = editor.querySelector(".editor-frame iframe:not(.waiting)");
+    editor.querySelectorAll(".editor-frame iframe.waiting").forEach((frame) => frame.remove());
+    const next = old.cloneNode(false);
+    next.removeAttribute("src");
+    next.classList.add("waiting");
+    old.removeAttribute("name");
+    old.after(next);
+    let asked = false;
+    next.addEventListener("load", () => {
+      if (!asked || !next.isConnected) return;
+      old.remove();
+      next.classList.remove("waiting");
+    });
+    // Chromium fires load for the frame's first, empty document while it is inserted.
+    setTimeout(() => {
+      if (!next.isConnected) return;
+      asked = true;
+      submitting = true;
+      form.requestSubmit(refresh);
+      submitting = false;
+    });
+  }
+
+  function later() {
+    clearTimeout(timer);
+    timer = setTimeout(show, 600);
+  }
+
+  form.addEventListener("input", (event) => {
+    if (!event.target.matches("[data-part]")) changed = true;
+    later();
+  });
+  form.addEventListener("submit", (event) => {
+    if (!submitting && event.submitter !== refresh) changed = false;
+  });
+  editor.querySelectorAll("[data-part]").forEach((control) => control.addEventListener("change", show));
+  window.addEventListener("beforeunload", (event) => {
+    if (changed) event.preventDefault();
+  });
+
+  // Merge fields
+  for (const name of ["subject", "preheader", "mjml"]) {
+    document.getElementById(name).addEventListener("focus", (event) => {
+      lastFocused = event.target;
+    });
+  }
+  editor.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-insert]");
+    if (button) {
+      lastFocused.focus();
+      lastFocused.setRangeText(button.dataset.insert, lastFocused.selectionStart, lastFocused.selectionEnd, "end");
+      lastFocused.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    const line = event.target.closest("[data-line]");
+    if (line) {
+      event.preventDefault();
+      goTo(Number(line.dataset.line), Number(line.dataset.column));
+    }
+  });
+
+  function goTo(line, column) {
+    const lines = source.value.split("\n");
+    const before = lines.slice(0, line - 1).reduce((sum, text) => sum + text.length + 1, 0);
+    const start = before + Math.min(column - 1, (lines[line - 1] || "").length);
+    source.focus();
+    source.setSelectionRange(start, before + (lines[line - 1] || "").length);
+    source.scrollTop = Math.max(0, (line - 4) * 20);
+  }
+
+  // Line numbers
+  const gutter = document.createElement("div");
+  const numbers = document.createElement("div");
+  gutter.className = "editor-lines";
+  gutter.setAttribute("aria-hidden", "true");
+  gutter.append(numbers);
+  const holder = editor.querySelector("[data-source]");
+  holder.classList.add("numbered");
+  source.before(gutter);
+  let count = 0;
+
+  function number() {
+    const lines = source.value.split("\n").length;
+    if (lines !== count) {
+      count = lines;
+      numbers.textContent = Array.from({ length: lines }, (_unused, index) => index + 1).join("\n");
+    }
+    place();
+  }
+
+  function place() {
+    const style = getComputedStyle(source);
+    gutter.style.top = `${source.offsetTop + source.clientTop}px`;
+    gutter.style.height = `${source.clientHeight}px`;
+    numbers.style.transform = `translateY(${parseFloat(style.paddingTop) - source.scrollTop}px)`;
+  }
+
+  source.addEventListener("input", number);
+  source.addEventListener("scroll", place);
+  new ResizeObserver(place).observe(source);
+  number();
+})();
