@@ -38,7 +38,7 @@ class ContactForm(FlaskForm):  # type: ignore[misc]
     first_name = StringField(_l("First name"))
     last_name = StringField(_l("Last name"))
     language = StringField(_l("Language"), description=_l("A code such as en, fr, ka, az, ru or fa."))
-    timezone = SelectField(_l("Time zone"))
+    timezone = SelectField(_l("Time zone"), validate_choice=False)
     attributes = TextAreaField(
         _l("Further fields"), description=_l("One a line, name = value. A message writes it as {{ contact.name }}.")
     )

@@ -9,7 +9,14 @@ from campaigns import db
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience import consent, contacts, erasing, import_files, import_run, imports, lists, suppression
 from campaigns.audience.models import (
-    ConsentEntry, ConsentLevel, ConsentPurpose, Contact, ContactImport, ImportRejection, ImportState, ListMember,
+    ConsentEntry,
+    ConsentLevel,
+    ConsentPurpose,
+    Contact,
+    ContactImport,
+    ImportRejection,
+    ImportState,
+    ListMember,
     SuppressionReason,
 )  # fmt: skip
 from campaigns.audience.rejected import rejections
