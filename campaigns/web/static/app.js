@@ -1,1 +1,279 @@
-/* app */
+/* The little that our pages do in the browser. Everything works without it, only less smoothly. */
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const body = document.body;
+  const here = document.currentScript;
+  const rtl = root.dir === "rtl";
+  const locale = root.lang === "fa" ? "fa-IR-u-ca-persian-nu-arabext" : root.lang;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+  /* Theme buttons */
+  const pressTheme = () => {
+    for (const button of document.querySelectorAll("[data-theme-choice]")) {
+      if (button !== root) button.setAttribute("aria-pressed", String(button.dataset.themeChoice === root.dataset.themeChoice));
+    }
+  };
+  root.addEventListener("kampania:theme", pressTheme);
+  pressTheme();
+
+  /* Toasts */
+  const shelf = document.querySelector(".toasts");
+  const dismissLater = (note) => {
+    if (note.classList.contains("toast-danger") || note.dataset.stays !== undefined) return;
+    let timer = setTimeout(() => note.remove(), 7000);
+    note.addEventListener("pointerenter", () => clearTimeout(timer));
+    note.addEventListener("pointerleave", () => { timer = setTimeout(() => note.remove(), 3000); });
+  };
+  const toast = (text, tone = "info", stays = false) => {
+    const note = document.createElement("div");
+    note.className = `toast-note toast-${tone}`;
+    if (stays) note.dataset.stays = "";
+    const words = document.createElement("span");
+    words.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "btn-close";
+    close.dataset.dismiss = "";
+    close.setAttribute("aria-label", body.dataset.textClose);
+    note.append(words, close);
+    shelf.append(note);
+    dismissLater(note);
+    return note;
+  };
+  shelf?.querySelectorAll(".toast-note").forEach(dismissLater);
+  document.addEventListener("toast", (event) => toast(event.detail.text ?? event.detail.value, event.detail.tone));
+
+  /* One question before something that can't be taken back */
+  const dialog = document.getElementById("ask");
+  const ask = (text, yes, tone, then) => {
+    dialog.querySelector("#ask-text").textContent = text;
+    const button = dialog.querySelector("[data-yes]");
+    button.textContent = yes;
+    button.className = `btn btn-${tone}`;
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => then(dialog.returnValue === "yes"), { once: true });
+    dialog.showModal();
+  };
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    const by = event.submitter;
+    const question = by?.dataset.confirm ?? form.dataset.confirm;
+    if (!question || form.dataset.confirmed !== undefined) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const tone = by?.className.includes("danger") || !by ? "danger" : "primary";
+    ask(question, by?.textContent.trim() || body.dataset.textYes, tone, (yes) => {
+      if (!yes) return;
+      form.dataset.confirmed = "";
+      form.requestSubmit(by ?? undefined);
+      delete form.dataset.confirmed;
+    });
+  }, true);
+  document.addEventListener("htmx:confirm", (event) => {
+    const { ctx, issueRequest, dropRequest } = event.detail;
+    if (!ctx.confirm) return;
+    event.preventDefault();
+    ask(ctx.confirm, body.dataset.textYes, "danger", (yes) => (yes ? issueRequest() : dropRequest()));
+  });
+
+  /* Clicks: dismiss, copy, theme */
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest?.("[data-dismiss], [data-copy], [data-copy-text], button[data-theme-choice]");
+    if (!target) return;
+    if (target.dataset.dismiss !== undefined) target.closest(".toast-note")?.remove();
+    if (target.dataset.themeChoice) {
+      root.dispatchEvent(new CustomEvent("kampania:choose-theme", { detail: target.dataset.themeChoice }));
+    }
+    if (target.dataset.copy !== undefined || target.dataset.copyText !== undefined) {
+      const source = target.dataset.copy ? document.querySelector(target.dataset.copy) : null;
+      const text = target.dataset.copyText ?? source?.value ?? source?.textContent ?? "";
+      copy(text.trim(), source);
+    }
+  });
+  const copy = async (text, source) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      toast(body.dataset.textCopied, "success");
+    } catch { // No clipboard without HTTPS: leave it selected instead.
+      source?.select?.();
+    }
+  };
+
+  /* A form is sent once: a double click must not ask twice */
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post" || form.dataset.sent !== undefined) {
+      if (form.dataset.sent !== undefined) event.preventDefault();
+      return;
+    }
+    form.dataset.sent = "";
+    setTimeout(() => delete form.dataset.sent, 4000);
+  });
+  addEventListener("pageshow", () => document.querySelectorAll("[data-sent]").forEach((form) => delete form.dataset.sent));
+
+  /* htmx: token, and what to say when the server doesn't answer */
+  const token = document.querySelector('meta[name="csrf-token"]')?.content;
+  let offline = null;
+  document.addEventListener("htmx:config:request", (event) => {
+    if (token) event.detail.ctx.request.headers["X-CSRFToken"] = token;
+  });
+  const noAnswer = () => { if (!offline?.isConnected) offline = toast(body.dataset.textOffline, "warning", true); };
+  document.addEventListener("htmx:error", (event) => { if (event.detail.error instanceof TypeError) noAnswer(); });
+  document.addEventListener("htmx:response:error", (event) => { if (event.detail.ctx.response.status >= 500) noAnswer(); });
+  document.addEventListener("htmx:after:request", (event) => {
+    if (event.detail.ctx.response?.status < 500) { offline?.remove(); offline = null; }
+  });
+
+  /* Charts */
+  const drawn = new Map(); // id → { element, chart, text }
+  let library = null;
+  const loaded = () => (library ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = here.dataset.echarts;
+    script.onload = () => resolve(window.echarts);
+    script.onerror = reject;
+    document.head.append(script);
+  }));
+
+  const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const plain = (colour) => { // Any CSS colour as rgb(): the chart library computes with it.
+    pixel.clearRect(0, 0, 1, 1);
+    pixel.fillStyle = colour;
+    pixel.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pixel.getImageData(0, 0, 1, 1).data;
+    return `rgba(${r},${g},${b},${(a / 255).toFixed(3)})`;
+  };
+  const variable = (name, fallback) => {
+    const probe = document.createElement("i");
+    probe.hidden = true;
+    probe.style.color = `var(${name}, ${fallback})`;
+    body.append(probe);
+    const colour = plain(getComputedStyle(probe).color);
+    probe.remove();
+    return colour;
+  };
+  const toneColour = (tone, index) => {
+    const order = ["primary", "amber", "blue", "rose", "violet", "slate"];
+    const name = tone || order[index % order.length];
+    return variable(`--chart-${name}`, `var(--tblr-${name}, var(--chart-primary))`);
+  };
+
+  const isInstant = (text) => /^\d{4}-\d\d-\d\d(T|$)/.test(text);
+  const writer = (labels) => {
+    if (!labels.length || !labels.every(isInstant)) return (text) => text;
+    const days = labels.every((text) => text.length === 10);
+    const span = new Date(labels.at(-1)) - new Date(labels[0]);
+    const zone = days ? "UTC" : root.dataset.timezone || undefined;
+    const style = days || span > 4 * 864e5 ? { day: "numeric", month: "short" }
+      : span > 30 * 36e5 ? { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+      : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+    const format = new Intl.DateTimeFormat(locale, { ...style, timeZone: zone });
+    return (text) => format.format(new Date(text));
+  };
+  const numbers = new Intl.NumberFormat(locale);
+  const compact = new Intl.NumberFormat(locale, { notation: "compact" });
+  const figure = (value) => (value == null || Number.isNaN(value) ? "–" : numbers.format(value));
+
+  const optionOf = (ours) => {
+    const ink = variable("--tblr-body-color", "#222");
+    const quiet = variable("--tblr-secondary", "#777");
+    const line = variable("--tblr-border-color", "#ddd");
+    const ground = variable("--tblr-bg-surface", "#fff");
+    const label = writer(ours.x);
+    const font = getComputedStyle(body).fontFamily;
+    const bars = ours.kind === "bar";
+    const shapes = ["circle", "rect", "triangle", "diamond"];
+    const whole = ours.series.every((series) => series.values.every((value) => value == null || Number.isInteger(value)));
+    return {
+      animation: !calm.matches,
+      animationDuration: 400,
+      animationDurationUpdate: 300,
+      textStyle: { fontFamily: font, color: ink },
+      aria: { enabled: false }, // The element has its own label, and a table stands behind.
+      grid: { top: ours.series.length > 1 ? 40 : 14, bottom: 8, left: 8, right: 8, containLabel: true },
+      legend: ours.series.length > 1
+        ? { top: 0, [rtl ? "right" : "left"]: 0, icon: "roundRect", itemWidth: 14, itemHeight: 8, textStyle: { color: ink, fontFamily: font } }
+        : { show: false },
+      tooltip: {
+        trigger: "axis",
+        renderMode: "richText", // HTML tooltips carry style attributes, which our policy refuses.
+        backgroundColor: ground,
+        borderColor: line,
+        textStyle: { color: ink, fontFamily: font, fontSize: 13 },
+        axisPointer: { type: bars ? "shadow" : "line", lineStyle: { color: quiet }, shadowStyle: { opacity: 0.08 } },
+        valueFormatter: figure,
+      },
+      xAxis: {
+        type: "category",
+        data: ours.x.map(label),
+        inverse: rtl,
+        boundaryGap: bars,
+        axisLine: { lineStyle: { color: line } },
+        axisTick: { show: false },
+        axisLabel: { color: quiet, hideOverlap: true, fontFamily: font },
+      },
+      yAxis: {
+        type: "value",
+        position: rtl ? "right" : "left",
+        minInterval: whole ? 1 : 0,
+        splitLine: { lineStyle: { color: line, type: [3, 4] } },
+        axisLabel: { color: quiet, fontFamily: font, formatter: (value) => compact.format(value) },
+      },
+      series: ours.series.map((series, index) => {
+        const colour = toneColour(series.tone, index);
+        return {
+          name: series.name,
+          type: bars ? "bar" : "line",
+          data: series.values,
+          color: colour,
+          symbol: shapes[index % shapes.length],
+          symbolSize: 7,
+          showSymbol: ours.x.length < 32,
+          smooth: 0.15,
+          lineStyle: { width: 2.5 },
+          areaStyle: bars || index ? undefined : { opacity: 0.1 },
+          barMaxWidth: 34,
+          itemStyle: bars ? { borderRadius: [4, 4, 0, 0] } : undefined,
+          emphasis: { focus: "series" },
+        };
+      }),
+    };
+  };
+
+  const draw = (element) => {
+    const text = element.dataset.chart;
+    const known = drawn.get(element.id);
+    if (known && known.element !== element) { // Swapped by htmx: put the living chart back into its place.
+      known.element.setAttribute("aria-label", element.getAttribute("aria-label"));
+      known.element.className = element.className;
+      known.element.dataset.chart = text;
+      element.replaceWith(known.element);
+    }
+    if (known && known.element.querySelector("canvas")) {
+      if (known.text !== text) known.chart.setOption(optionOf(JSON.parse(text)), { replaceMerge: ["series"] });
+      known.text = text;
+      return;
+    }
+    known?.chart.dispose();
+    const chart = window.echarts.init(element, null, { renderer: "canvas" });
+    chart.setOption(optionOf(JSON.parse(text)));
+    drawn.set(element.id, { element, chart, text });
+    sizes.observe(element);
+  };
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) drawn.get(target.id)?.chart.resize();
+  });
+  const drawAll = async () => {
+    if (!document.querySelector("[data-chart]")) return;
+    await loaded();
+    document.querySelectorAll("[data-chart]").forEach(draw);
+  };
+  // Synchronous when the library is here already: between swap and drawing nothing may be painted.
+  const redraw = () => { if (window.echarts) document.querySelectorAll("[data-chart]").forEach(draw); else drawAll(); };
+  document.addEventListener("htmx:after:swap", redraw);
+  root.addEventListener("kampania:theme", () => {
+    for (const { chart, text } of drawn.values()) chart.setOption(optionOf(JSON.parse(text)));
+  });
+  drawAll();
+})();
