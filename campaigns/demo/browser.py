@@ -1,13 +1,18 @@
 """Just enough of a mail client and a browser: fetch, follow to our own pages, fill in a form."""
 
 import http.client
+import re
 import threading
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import urlencode, urljoin, urlsplit
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AT_MOST = 5
+# Our mails are regular, and 2,000 of them are looked through while they come: a parser would take seconds.
+_LINK = re.compile(r"<a\b[^>]*?\bhref=\"([^\"]+)\"", re.IGNORECASE)
+_IMAGE = re.compile(r"<img\b[^>]*?\bsrc=\"([^\"]+)\"", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +108,6 @@ def first_form(page: Page) -> FoundForm | None:
     return reader.forms[0] if reader.forms else None
 
 
-class _LinkReader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.images: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        if tag == "a" and (href := given.get("href")):
-            self.links.append(href)
-        elif tag == "img" and (source := given.get("src")):
-            self.images.append(source)
-
-
 def links_and_images(html: str) -> tuple[list[str], list[str]]:
     """Every link and image of a mail, in order."""
-    reader = _LinkReader()
-    reader.feed(html)
-    return reader.links, reader.images
+    return [unescape(url) for url in _LINK.findall(html)], [unescape(url) for url in _IMAGE.findall(html)]

@@ -15,7 +15,7 @@ class Stage:
         self._stream = stream or sys.stdout
         self._moves = self._stream.isatty()
         self._began = time.monotonic()
-        self._told = -1
+        self._told = 0
         self._done = 0
         self._note = ""
 
@@ -32,20 +32,20 @@ class Stage:
     def show(self, done: int, note: str = "") -> None:
         """How much of the total is done."""
         self._done, self._note = done, note
-        tenth = 10 * done // self.total if self.total else 0
+        step = 5 * done // self.total if self.total else 0
         if self._moves:
             self._write(self._line(note))
-        elif tenth > self._told and self.total and done < self.total:
+        elif step > self._told and self.total and done < self.total:
             self._write(self._line(note), end="\n")
-        self._told = max(tenth, self._told)
+        self._told = max(step, self._told)
 
     def _line(self, note: str) -> str:
         words = "  ".join(word for word in (self._note if note != self._note else "", note) if word)
         if not self.total:
-            return f"  {self.label:<22} {words}"
+            return f"  {self.label:<24} {words}"
         filled = _WIDTH * min(self._done, self.total) // self.total
         bar = "#" * filled + "-" * (_WIDTH - filled)
-        return f"  {self.label:<22} [{bar}] {self._done:>6,} of {self.total:,}  {words}"
+        return f"  {self.label:<24} [{bar}] {self._done:>6,} of {self.total:,}  {words}"
 
     def _write(self, line: str, end: str = "") -> None:
         if self._moves:
