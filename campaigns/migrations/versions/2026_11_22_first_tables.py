@@ -5,7 +5,7 @@ from alembic import op
 
 from campaigns import db
 
-revision = "71d5074d063a"
+revision = "e74e11752d2b"
 down_revision = None
 
 
