@@ -6,7 +6,7 @@ compiled: Jinja works out constants while compiling, so ``{{ 'a' * 10 ** 9 }}`` 
 
 import difflib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jinja2 import TemplateSyntaxError, nodes
 
@@ -16,11 +16,14 @@ from campaigns.language import N_
 
 LONGEST_EXPRESSION = 1_000
 LONGEST_LOOP = 50
+MOST_UNCLOSED = 20
 DEEPEST_LOOPS = 2
 DEEPEST_CONDITIONS = 12
 PLAIN_NAMES = frozenset({"unsubscribe_url"})
 _CLOSERS = {"{{": "}}", "{%": "%}", "{#": "#}"}
 _LOOP_WORDS = frozenset({"index", "index0", "first", "last", "length"})
+_KEYWORDS = frozenset({"if", "elif", "else", "endif", "for", "endfor"})
+_NOT_POSSIBLE = N_("Only {{ … }}, {% if %} and {% for %} are possible in a message.")
 _TESTS = frozenset({"defined", "undefined", "none", "in", "eq", "ne", "equalto"})
 
 
@@ -78,6 +81,8 @@ def scan(source: str, where: str, skip: list[tuple[int, int]] | None = None) -> 
                 )
             )  # fmt: skip
             position = start + 2
+            if len(findings) >= MOST_UNCLOSED:
+                break  # Each looks a thousand characters ahead; a whole source of them would take minutes.
             continue
         found.append(Expression(start, end, source[start:end]))
         position = end
@@ -105,12 +110,12 @@ def _end(source: str, start: int, closer: str) -> int | None:
 
 def check(source: str, found: list[Expression], where: str, known: Collection[str]) -> list[Finding]:
     """Errors of the expressions, each naming its field and line."""
-    skeleton, position = [], 0
-    for expression in found:
-        skeleton.append("\n" * source.count("\n", position, expression.start) + expression.source)
-        position = expression.end
+    place = Position(source)
+    strange = [each for each in found if each.source.startswith("{%") and each.keyword not in _KEYWORDS]
+    if strange:  # {% raw %} among them, of which the syntax tree would not tell.
+        return [Finding(_NOT_POSSIBLE, where, *place.of(each.start)) for each in strange]
     try:
-        tree = TEXT.parse("".join(skeleton))
+        tree = TEXT.parse(_skeleton(source, found))
     except TemplateSyntaxError as error:
         message = N_("This merge expression cannot be read: %(reason)s")
         return [Finding(message, where, error.lineno, None, {"reason": error.message or ""})]
@@ -118,7 +123,27 @@ def check(source: str, found: list[Expression], where: str, known: Collection[st
         return [Finding(N_("Merge expressions are nested too deeply."), where)]
     reader = _Reader(where, frozenset(known))
     reader.body(tree.body, frozenset())
-    return reader.findings
+    return [_located(each, found, place) for each in reader.findings]
+
+
+def _skeleton(source: str, found: list[Expression]) -> str:
+    """The expressions alone, each still in its line."""
+    parts, position = [], 0
+    for expression in found:
+        parts += ["\n" * source.count("\n", position, expression.start), expression.source]
+        position = expression.end
+    return "".join(parts)
+
+
+def _located(finding: Finding, found: list[Expression], place: Position) -> Finding:
+    """The finding with the place of the name that it tells of, which Jinja knows by line only."""
+    name = str(finding.params.get("name", ""))
+    for expression in found:
+        at = expression.source.find(name) if name else -1
+        if at >= 0 and place.of(expression.start)[0] <= (finding.line or 0) <= place.of(expression.end)[0]:
+            line, column = place.of(expression.start + at)
+            return replace(finding, line=line, column=column)
+    return finding
 
 
 @dataclass
@@ -144,7 +169,7 @@ class _Reader:
             elif isinstance(node, nodes.For):
                 self.loop(node, scope)
             else:
-                self.refuse(node, N_("Only {{ … }}, {% if %} and {% for %} are possible in a message."))
+                self.refuse(node, _NOT_POSSIBLE)
 
     def condition(self, node: nodes.If, scope: frozenset[str]) -> None:
         self.conditions += 1
@@ -224,7 +249,7 @@ class _Reader:
             self.unknown(node, f"{root.name}.{node.attr}")
 
     def unknown(self, node: nodes.Node, name: str) -> None:
-        near = difflib.get_close_matches(name, self.known | PLAIN_NAMES, 1) if len(name) < 100 else []
+        near = difflib.get_close_matches(name, self.known | PLAIN_NAMES, 1, 0.75) if len(name) < 100 else []
         if near:
             self.refuse(node, N_("Unknown merge field %(name)s. Did you mean %(near)s?"), name=name, near=near[0])
         else:

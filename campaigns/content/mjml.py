@@ -141,6 +141,8 @@ class _Walk:
 
     def walk(self) -> None:
         for piece in markup.pieces(self.masked, frozenset({"mj-style"})):
+            if len(self.prepared.findings) >= MOST_FINDINGS:
+                return
             if isinstance(piece, markup.Opening):
                 if not self.opening(piece):
                     return

@@ -1,0 +1,28 @@
+"""What the tests of this room share."""
+
+from campaigns.accounts.models import Organisation
+from campaigns.content import building, fields
+from campaigns.content.building import Built, Draft
+
+ORGANISATION = Organisation(
+    id=1, name="Acme", sender_name="Nino of Acme", sender_email="hello@acme.example",
+    postal_address="1 Main Street, Tbilisi", own_hosts=[],
+)  # fmt: skip
+
+
+def mail(words: str = "Hello", head: str = "") -> str:
+    """A whole MJML source around some words, which stand in line 4."""
+    return (
+        f"<mjml><mj-head>{head}</mj-head><mj-body>\n<mj-section>\n<mj-column>\n"
+        f"<mj-text>{words}</mj-text>\n</mj-column>\n</mj-section>\n</mj-body></mjml>"
+    )
+
+
+def built(mjml: str, *, subject: str = "Hello", preheader: str = "", language: str = "en") -> Built:
+    """Built in this process: for sources that do no harm."""
+    return building.build(Draft(subject, preheader, mjml, language), fields.HOUSE_FIELDS, {"ours.local"})
+
+
+def findings(mjml: str, **others: str) -> list[str]:
+    """What is found, each as ``level line: sentence``."""
+    return [f"{each.level} {each.line}: {each}" for each in built(mjml, **others).findings]
