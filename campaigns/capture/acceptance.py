@@ -88,7 +88,7 @@ def checked(form: Form, submitted: SubmittedForm) -> tuple[str, dict[str, str]]:
     except Invalid as error:
         problems += error.problems
     if not 8 <= len(submitted.external_id) <= 64:
-        problems.append(Problem(N_("This page is incomplete. Please load it again.")))
+        problems.append(Problem(N_("The page was incomplete. Please send it once more.")))
     answers = {}
     for question in fields_of(form):
         # PostgreSQL keeps no NUL in texts.

@@ -16,6 +16,7 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.contacts import KEY
 from campaigns.audience.models import ContactList
+from campaigns.capture.languages import LANGUAGES
 from campaigns.capture.models import Form
 from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
@@ -147,6 +148,8 @@ def _fill(session: Session, form: Form, fields: FormFields) -> None:
     problems = _texts(wanted) + _questions(questions)
     if "slug" in wanted and not _SLUG.match(wanted["slug"]):
         problems.append(Problem(N_("Small letters a–z, digits and hyphens only, please."), "slug"))
+    if wanted.get("language", form.language) not in LANGUAGES:
+        problems.append(Problem(N_("This choice does not exist any more."), "language"))
     if wanted.get("list_id") is not None and session.get(ContactList, wanted["list_id"]) is None:
         problems.append(Problem(N_("This choice does not exist any more."), "list_id"))
     if not wanted.get("title", form.title):

@@ -1,0 +1,115 @@
+"""What coordinators fill in for a landing page."""
+
+import re
+import unicodedata
+from typing import Any
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from wtforms import (
+    BooleanField,
+    FieldList,
+    FormField,
+    SelectField,
+    StringField,
+    TextAreaField,
+)
+from wtforms import Form as PlainForm
+from wtforms.validators import DataRequired
+
+from campaigns.audience.models import ContactList
+from campaigns.capture.landing import OWN_COLUMNS, Field, FormFields, fields_of
+from campaigns.capture.languages import LANGUAGES
+from campaigns.capture.models import Form
+from campaigns.language import N_
+from campaigns.web.choices import choices
+from campaigns.web.locale import translated
+
+ROWS = 6
+
+
+class QuestionForm(PlainForm):
+    """One question; a row without words is no question."""
+
+    kind = SelectField(_l("Kept as"))
+    key = StringField(_l("Short name"), render_kw={"maxlength": 50})
+    label = StringField(_l("Words"), render_kw={"maxlength": 200})
+    required = BooleanField(_l("Must be answered"))
+
+    def filled(self, row: int) -> Field:
+        label = (self.label.data or "").strip()
+        if self.kind.data in OWN_COLUMNS:
+            return Field(str(self.kind.data), label, bool(self.required.data))
+        key = (self.key.data or "").strip() or _key_from(label) or f"answer_{row}"
+        return Field(f"attributes.{key}", label, bool(self.required.data))
+
+
+def _key_from(label: str) -> str:
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9]+", "_", plain)).strip("_")[:50]
+
+
+class LandingForm(FlaskForm):  # type: ignore[misc]
+    title = StringField(_l("Title"), [DataRequired()], render_kw={"maxlength": 200})
+    intro = TextAreaField(_l("Introduction"), render_kw={"rows": 4})
+    questions = FieldList(FormField(QuestionForm))
+    button = StringField(_l("Words on the button"), [DataRequired()], render_kw={"maxlength": 80})
+    thanks = TextAreaField(_l("Thanks"), render_kw={"rows": 2})
+    consent_wording = TextAreaField(_l("Wording of the consent"), render_kw={"rows": 2})
+    slug = StringField(_l("Address"), render_kw={"maxlength": 80, "dir": "ltr"})
+    language = SelectField(_l("Language"), choices=())
+    list_id = SelectField(_l("Put them on a list"), coerce=str)
+    notify_owner = BooleanField(_l("Write to the activity's owner about each new lead"))
+    open = BooleanField(_l("Open: the form can be filled in"))
+
+    def offer(self, session: Session) -> None:
+        """Fill the choices, and add empty rows for more questions."""
+        lists = session.execute(select(ContactList.id, ContactList.name).order_by(ContactList.name)).all()
+        self.list_id.choices = choices([("", translated(N_("No list"))), *lists])
+        self.language.choices = choices(LANGUAGES.items())
+        while len(self.questions) < ROWS:
+            self.questions.append_entry()
+        for row in self.questions:
+            row.form.kind.choices = choices(
+                [
+                    ("", translated(N_("Another answer"))),
+                    ("first_name", translated(N_("First name"))),
+                    ("last_name", translated(N_("Last name"))),
+                ]
+            )
+
+    def filled(self) -> FormFields:
+        rows = [row.form for row in self.questions if (row.form.label.data or "").strip()]
+        return {
+            "title": self.title.data or "",
+            "intro": self.intro.data or "",
+            "fields": [row.filled(number) for number, row in enumerate(rows, 1)],
+            "button": self.button.data or "",
+            "thanks": self.thanks.data or "",
+            "consent_wording": self.consent_wording.data or "",
+            "slug": self.slug.data or "",
+            "language": self.language.data or "en",
+            "list_id": int(self.list_id.data) if self.list_id.data else None,
+            "notify_owner": bool(self.notify_owner.data),
+            "open": bool(self.open.data),
+        }
+
+
+def values_of(form: Form) -> dict[str, Any]:
+    """The form as it is now, for the fields."""
+    names = ("title", "intro", "button", "thanks", "consent_wording", "slug", "language", "notify_owner", "open")
+    questions = [
+        {
+            "kind": one.name if one.name in OWN_COLUMNS else "",
+            "key": one.name.removeprefix("attributes.") if one.name not in OWN_COLUMNS else "",
+            "label": one.label,
+            "required": one.required,
+        }
+        for one in fields_of(form)
+    ]
+    return {name: getattr(form, name) for name in names} | {
+        "list_id": str(form.list_id or ""),
+        "questions": questions,
+    }

@@ -1,0 +1,164 @@
+"""Landing pages as strangers see them, by themselves or embedded in a website."""
+
+import hashlib
+import re
+import secrets
+from typing import Any
+
+from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
+from sqlalchemy.orm import Session
+
+from campaigns.capture import landing
+from campaigns.capture.acceptance import Origin, SubmittedForm, accept
+from campaigns.capture.languages import text_direction
+from campaigns.capture.models import Form
+from campaigns.errors import BadToken, Conflict, Invalid, Problem
+from campaigns.planning.models import Activity
+from campaigns.tokens import Purpose, keyring
+from campaigns.web.database import db_session
+from campaigns.web.entrance import current_organisation
+from campaigns.web.errors import say
+from campaigns.web.guards import public
+from campaigns.web.headers import policy
+from campaigns.web.limits import Limit
+from campaigns.web.network import client_ip, network_of
+
+blueprint = Blueprint("capture_public", __name__)
+
+LARGEST = 64 * 1024
+"""Bytes of one submission; the form's own limits say more exactly what is too much."""
+PER_MINUTE = 30
+"""Submissions of one network: an office behind one address may well fill in a form together."""
+_submissions = Limit(PER_MINUTE, 60)
+_PAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
+_HOST = re.compile(r"[a-z0-9.-]+(?::[0-9]{1,5})?\Z")
+_LONGEST_TOKEN = 100
+
+
+@blueprint.get("/f/<slug>")
+@public
+def page(slug: str) -> Any:
+    return _form_page(landing.by_slug(db_session(), slug), embedded=False)
+
+
+@blueprint.get("/f/<slug>/embed")
+@public
+def embed(slug: str) -> Any:
+    return _form_page(landing.by_slug(db_session(), slug), embedded=True)
+
+
+@blueprint.post("/f/<slug>")
+@blueprint.post("/f/<slug>/embed")
+@public
+def submit(slug: str) -> Any:
+    _submissions.check(client_ip(request.environ))
+    request.max_content_length = LARGEST
+    session = db_session()
+    form = landing.by_slug(session, slug)
+    embedded = request.path.endswith("/embed")
+    typed = request.form
+    try:
+        accept(session, _submitted(session, form))
+    except Invalid as error:
+        return _form_page(form, embedded=embedded, typed=typed, problems=error.problems)
+    except Conflict:  # Closed since the page was loaded: the page says so.
+        return _form_page(form, embedded=embedded, typed=typed)
+    session.commit()
+    return redirect(url_for("capture_public.embedded_thanks" if embedded else "capture_public.thanks", slug=slug), 303)
+
+
+@blueprint.get("/f/<slug>/thanks")
+@public
+def thanks(slug: str) -> Any:
+    return _shown(landing.by_slug(db_session(), slug), "form_thanks", embedded=False)
+
+
+@blueprint.get("/f/<slug>/embed/thanks")
+@public
+def embedded_thanks(slug: str) -> Any:
+    return _shown(landing.by_slug(db_session(), slug), "form_thanks", embedded=True)
+
+
+def _submitted(session: Session, form: Form) -> SubmittedForm:
+    email = request.form.get("email", "")
+    page_id = request.form.get("external_id", "")
+    # One page may be sent twice (a double click: the same submission) or filled in anew for
+    # somebody else after going back: another address is another submission.
+    person = hashlib.blake2b(email.strip().lower().encode(errors="replace"), digest_size=8).hexdigest()
+    return SubmittedForm(
+        form_id=form.id,
+        external_id=f"{page_id}-{person}" if _PAGE_ID.match(page_id) else "",
+        email=email,
+        origin=_origin(session, form),
+        answers={question.name: request.form.get(question.key, "") for question in landing.fields_of(form)},
+        consents=bool(request.form.get("consent")),
+        send_id=_visiting_send(request.form.get("k") or request.args.get("k", "")),
+        network=network_of(client_ip(request.environ)),
+    )
+
+
+def _origin(session: Session, form: Form) -> Origin:
+    activity = session.get_one(Activity, form.activity_id)
+    return Origin(
+        channel=activity.channel.value,
+        owner_id=activity.owner_id,
+        campaign=activity.campaign.name,
+        activity=activity.title,
+    )
+
+
+def _visiting_send(token: str) -> int | None:
+    """The send whose link brought the visitor; a token that is old, altered or none says nothing."""
+    if not token or len(token) > _LONGEST_TOKEN:
+        return None
+    try:
+        payload = keyring().open_expiring(Purpose.VISIT, token)
+    except BadToken:
+        return None
+    send_id = int.from_bytes(payload)
+    return send_id if len(payload) == 8 and 0 < send_id < 2**63 else None
+
+
+def _form_page(form: Form, *, embedded: bool, typed: Any = None, problems: tuple[Problem, ...] = ()) -> Any:
+    token = (typed or {}).get("k") or request.args.get("k", "")
+    kept = (typed or {}).get("external_id", "")
+    g.language = form.language  # Before problems are put into words.
+    fields = {question.key for question in landing.fields_of(form)} | {"email"}
+    return _shown(
+        form,
+        "form",
+        embedded=embedded,
+        status=422 if problems else 200 if form.open else 410,
+        questions=landing.fields_of(form),
+        typed=typed or {},
+        at_fields={problem.field: say(problem) for problem in reversed(problems) if problem.field in fields},
+        others=[say(problem) for problem in problems if problem.field not in fields],
+        external_id=kept if _PAGE_ID.match(kept) else secrets.token_hex(16),
+        token=token if len(token) <= _LONGEST_TOKEN else "",
+    )
+
+
+def _shown(form: Form, template: str, *, embedded: bool, status: int = 200, **context: Any) -> Any:
+    g.language = form.language
+    if embedded:
+        policy(frame_ancestors=" ".join(["'self'", *_own_origins()]))
+    answer = make_response(
+        render_template(
+            f"public/{template}.html",
+            form=form,
+            embedded=embedded,
+            text_direction=text_direction(form.language),
+            **context,
+        ),
+        status,
+    )
+    # Not even for "back": a page filled in again must have an external_id of its own.
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Robots-Tag"] = "noindex"
+    return answer
+
+
+def _own_origins() -> list[str]:
+    organisation = current_organisation()
+    hosts = [host for host in organisation.own_hosts if _HOST.match(host)] if organisation else []
+    return [f"{scheme}://{host}" for host in hosts for scheme in ("https", "http")]

@@ -1,0 +1,101 @@
+"""Editing an activity's landing page."""
+
+from typing import Any
+
+from flask import Blueprint, flash, g, make_response, redirect, render_template, url_for
+from flask_babel import gettext as _
+
+from campaigns import config
+from campaigns.accounts.actor import Permission
+from campaigns.capture import landing
+from campaigns.capture.forms import LandingForm, values_of
+from campaigns.capture.languages import text_direction
+from campaigns.errors import Invalid, NotFound
+from campaigns.language import N_
+from campaigns.planning.activities import activity_of
+from campaigns.planning.models import Activity
+from campaigns.web.database import db_session
+from campaigns.web.entrance import current_organisation
+from campaigns.web.errors import put_problems
+from campaigns.web.guards import actor
+from campaigns.web.headers import policy
+
+blueprint = Blueprint("capture", __name__)
+
+
+@blueprint.route("/activities/<int:activity_id>/form", methods=["GET", "POST"])
+def edit(activity_id: int) -> Any:
+    who = actor()
+    who.require(Permission.PLAN)
+    session = db_session()
+    activity = activity_of(session, activity_id)
+    existing = landing.form_of(session, activity_id)
+    form = LandingForm(data=values_of(existing) if existing else _suggested(activity))
+    form.offer(session)
+    if form.validate_on_submit():
+        try:
+            if existing is None:
+                landing.create_form(
+                    session, who, campaign_id=activity.campaign_id, activity_id=activity_id, **form.filled()
+                )
+            else:
+                landing.update_form(session, who, existing, **form.filled())
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            session.commit()
+            flash(_("The landing page is saved."), "success")
+            return redirect(url_for("capture.edit", activity_id=activity_id), 303)
+    wrong = bool(form.errors) or bool(form.form_errors)
+    page = render_template(
+        "pages/capture/edit.html",
+        form=form,
+        activity=activity,
+        landing_page=existing,
+        url=f"{config.settings().base_url}/f/{existing.slug}" if existing else "",
+    )
+    return page, 422 if wrong else 200
+
+
+def _suggested(activity: Activity) -> dict[str, Any]:
+    organisation = current_organisation()
+    return {
+        "title": activity.title,
+        "button": _("Send"),
+        "thanks": _("Thank you. We will write to you soon."),
+        "consent_wording": _("Yes, write to me about news by e-mail. I can stop this at any time."),
+        "language": organisation.language if organisation else "en",
+        "open": True,
+        "questions": [
+            {"kind": "first_name", "label": _("First name")},
+            {"kind": "last_name", "label": _("Last name")},
+        ],
+    }
+
+
+@blueprint.get("/activities/<int:activity_id>/form/preview")
+def preview(activity_id: int) -> Any:
+    """The page as visitors see it; nothing is counted and nothing can be sent."""
+    actor().require(Permission.VIEW)
+    session = db_session()
+    activity_of(session, activity_id)
+    form = landing.form_of(session, activity_id)
+    if form is None:
+        raise NotFound(N_("There is no such page."))
+    g.language = form.language
+    policy(frame_ancestors="'self'")
+    return make_response(
+        render_template(
+            "public/form.html",
+            form=form,
+            embedded=False,
+            preview=True,
+            text_direction=text_direction(form.language),
+            questions=landing.fields_of(form),
+            typed={},
+            at_fields={},
+            others=[],
+            external_id="",
+            token="",
+        )
+    )
