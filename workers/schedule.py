@@ -14,4 +14,5 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "hits to settle": _every(1, "workers.upkeep.settle"),
     "submissions to convert": _every(1, "workers.upkeep.convert"),
     "journals to sweep": _every(3600, "workers.upkeep.sweep"),
+    "uploads to sweep": _every(3600, "workers.imports.sweep"),
 }

@@ -8,7 +8,7 @@ _SOON = 2
 """Seconds after which an unheard wake-up is dropped: by then the next tick has spoken."""
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def tick() -> None:
     work = due.find()
     for activity_id in work.expand:
@@ -17,11 +17,11 @@ def tick() -> None:
         deliver.apply_async((activity_id,), expires=_SOON)
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def expand(activity_id: int) -> None:
     expansion.expand(activity_id)
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def deliver(activity_id: int) -> None:
     delivering.deliver(activity_id)

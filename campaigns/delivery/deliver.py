@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
+from jinja2 import TemplateError
+
 from campaigns import clock, db
 from campaigns.delivery import claiming, relays, slices, smtp
 from campaigns.delivery.claiming import Lease
@@ -18,8 +21,11 @@ from campaigns.delivery.slices import Slice
 from campaigns.delivery.smtp import Connection, Fate, Outcome, RelayDown
 from campaigns.errors import KampaniaError
 
-SHIFT = 5.0
-"""Seconds that one call works, so that other tasks get their turn. The tick sends for more."""
+log = structlog.get_logger()
+
+SHIFT = 3.0
+"""Seconds that one call works, so that other tasks get their turn. The tick sends for more, one call
+a second, so an activity keeps at most three workers busy."""
 _SLICE = 2.0  # seconds of work to claim at once
 _FIRST = 100
 _LOOK = 1.0  # seconds between looks at pause and suppression within a slice
@@ -156,8 +162,11 @@ def _sent(claimed: Slice, relay: _Relay, lease: Lease, journal: Journal) -> Iter
 def _composed(letter: Letter) -> Mail | Outcome:
     try:
         return compose(letter, clock.now())
-    except (KampaniaError, ValueError) as error:
+    except (KampaniaError, ValueError, TemplateError) as error:
         return Outcome(Fate.BROKEN, str(error)[:500])
+    except Exception as error:  # A fault of ours, maybe for everybody: held, to be tried again when it is mended.
+        log.exception("cannot compose", send_id=letter.send.id)
+        return Outcome(Fate.OURS, f"cannot compose: {type(error).__name__}: {error}"[:500])
 
 
 class _Watch:

@@ -10,7 +10,7 @@ import re
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +101,7 @@ class Box:
             return int(connection.execute("SELECT count(*) FROM mails").fetchone()[0])
 
 
-Faults = Mapping[str, list[str]]
+Faults = dict[str, list[str]]
 """For tests: what goes wrong for an address, one entry used up per attempt: ``"550 5.1.1 …"`` answers
 RCPT, ``"data 451 …"`` answers the last dot, ``"drop before"`` and ``"drop after"`` break the connection
 before or after the mail was taken, ``""`` lets one pass."""

@@ -13,6 +13,7 @@ from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentPurpose, Contact, Suppression, SuppressionReason
 from campaigns.delivery import claiming, due, journal, relays
 from campaigns.delivery import deliver as delivering
+from campaigns.delivery.compose import compose
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import Relay, Send, SendState
@@ -138,7 +139,6 @@ def change_after(monkeypatch: pytest.MonkeyPatch, count: int, change: object) ->
     """Let ``change`` happen once ``count`` mails are composed; looks happen before each mail."""
     monkeypatch.setattr(delivering, "_LOOK", 0.0)
     composed = 0
-    compose = delivering.compose
 
     def counting(*arguments: object) -> object:
         nonlocal composed

@@ -39,8 +39,9 @@ def test_marks_survive_kill_nine(settings: config.Settings) -> None:
 
 def test_a_batch_without_recipients_yet_has_no_marks() -> None:
     Journal.create().close()
-    (orphan,) = [(each.marks(), each.delete()) for each in journal.orphans()]
-    assert orphan[0] == {}
+    for orphan in journal.orphans():
+        assert orphan.marks() == {}
+        orphan.delete()
     assert list(journal.orphans()) == []
 
 

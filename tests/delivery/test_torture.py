@@ -16,7 +16,9 @@ from campaigns.delivery import claiming
 from campaigns.delivery import deliver as delivering
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
+from campaigns.delivery.journal import Journal
 from campaigns.delivery.models import SendState
+from campaigns.delivery.smtp import Connection
 from tests.delivery.mailing import mailed, make_mailing, sends, states
 
 KILLS = int(os.environ.get("TORTURE", "3"))
@@ -101,11 +103,11 @@ def test_killed_at_each_instant(
         monkeypatch.setattr(owner, name, patched)
 
     if instant == "claimed":
-        monkeypatch.setattr(delivering.Journal, "begin", die)
+        monkeypatch.setattr(Journal, "begin", die)
     elif instant == "began":
-        die_after(delivering.Journal, "begin")
+        die_after(Journal, "begin")
     elif instant == "intent":
-        monkeypatch.setattr(delivering.Connection, "_dot", die)
+        monkeypatch.setattr(Connection, "_dot", die)
     elif instant == "answered":
         monkeypatch.setattr(delivering, "Result", die)
     else:

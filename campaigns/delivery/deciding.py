@@ -1,0 +1,71 @@
+"""What an operator decides where the house may not: unknown and held sends.
+
+Sending an unknown one again is the single exception to "at most once", asked for by a person and
+audited.
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.delivery.models import Send, SendState
+from campaigns.errors import Conflict, NotFound
+from campaigns.language import N_
+from campaigns.planning.models import Activity, ActivityStatus
+
+
+class Decision(StrEnum):
+    SENT = "sent"
+    FAILED = "failed"
+    AGAIN = "again"
+
+
+_OPEN = {
+    SendState.UNKNOWN: frozenset(Decision),
+    SendState.HELD: frozenset({Decision.FAILED, Decision.AGAIN}),
+}
+
+
+def decide(
+    session: Session, actor: Actor, activity: Activity, state: SendState, decision: Decision, send_id: int | None = None
+) -> int:
+    """Settle the activity's sends in ``state`` (or the one named); how many that were.
+
+    Raises Conflict when the decision isn't open for that state, or when nothing is sent any more.
+    """
+    actor.require(Permission.LAUNCH)
+    if decision not in _OPEN.get(state, ()):
+        raise Conflict(N_("This cannot be decided about these sends."))
+    over = activity.built_in is None and activity.status not in (ActivityStatus.LIVE, ActivityStatus.PAUSED)
+    if decision is Decision.AGAIN and over:
+        raise Conflict(N_("This activity is over: nothing is sent in it any more."))
+    which = [Send.activity_id == activity.id, Send.state == state]
+    if send_id is not None:
+        which.append(Send.id == send_id)
+    settled = session.scalars(
+        update(Send)
+        .where(*which)
+        .values(_outcome(decision))
+        .returning(Send.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    if send_id is not None and not settled:
+        raise NotFound(N_("There is no such send any more."))
+    audit.record(
+        session, actor, f"decide {state.value}", "activity", activity.id,
+        decision=decision.value, sends=len(settled), send=str(send_id or ""),
+    )  # fmt: skip
+    return len(settled)
+
+
+def _outcome(decision: Decision) -> dict[str, object]:
+    now = clock.now()
+    if decision is Decision.SENT:
+        return {"state": SendState.SENT, "sent_at": now, "due_at": None, "claimed_by": None}
+    if decision is Decision.FAILED:
+        return {"state": SendState.FAILED, "due_at": None, "claimed_by": None}
+    return {"state": SendState.QUEUED, "due_at": now, "claimed_by": None, "reply": ""}

@@ -1,0 +1,54 @@
+"""Where recipients enter: the unsubscribe page. RFC 8058: GET shows, POST acts, no redirect."""
+
+from typing import Any
+
+from flask import Blueprint, g, make_response, render_template, request
+
+from campaigns.delivery import unsubscribing
+from campaigns.delivery.unsubscribing import Recipient
+from campaigns.errors import BadToken
+from campaigns.web.database import db_session
+from campaigns.web.errors import say
+from campaigns.web.guards import public
+
+blueprint = Blueprint("delivery_public", __name__)
+
+
+@blueprint.route("/u/<token>", methods=["GET", "POST"])
+@public
+def unsubscribe(token: str) -> Any:
+    """One address for people and for mail programs. The body of a POST is not read: the token says all."""
+    try:
+        found = unsubscribing.recipient(db_session(), token)
+    except BadToken as error:
+        return _page("unsubscribe_bad", 404, words=say(error))
+    if request.method == "POST":
+        unsubscribing.unsubscribe(db_session(), found)
+        db_session().commit()
+        return _shown(found, token, gone=True)
+    return _shown(found, token, gone=found.send.unsubscribed_at is not None)
+
+
+@blueprint.post("/u/<token>/undo")
+@public
+def undo(token: str) -> Any:
+    """Back on the list; with a CSRF token, since no mail program needs it."""
+    try:
+        found = unsubscribing.recipient(db_session(), token)
+    except BadToken as error:
+        return _page("unsubscribe_bad", 404, words=say(error))
+    unsubscribing.come_back(db_session(), found)
+    db_session().commit()
+    return _shown(found, token, gone=False, back=True)
+
+
+def _shown(found: Recipient, token: str, *, gone: bool, back: bool = False) -> Any:
+    g.language = found.language
+    return _page("unsubscribe", 200, address=found.send.address, test=found.test, token=token, gone=gone, back=back)
+
+
+def _page(name: str, status: int, **values: Any) -> Any:
+    answer = make_response(render_template(f"public/{name}.html", **values), status)
+    answer.headers["Referrer-Policy"] = "no-referrer"  # The address holds the token.
+    answer.headers["X-Robots-Tag"] = "noindex, nofollow"
+    return answer

@@ -1,0 +1,81 @@
+"""The recipient's own way out of all mail, and back while the page is still open.
+
+The token of the send is the permission: whoever holds the mail may say that it should stop.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import PUBLIC
+from campaigns.audience import consent, suppression
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
+from campaigns.content.models import MessageVersion
+from campaigns.delivery.models import Send
+from campaigns.errors import BadToken
+from campaigns.language import N_
+from campaigns.planning.models import Activity
+from campaigns.tokens import Purpose, open_send
+
+_SOURCE = "unsubscribe link"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who holds the mail."""
+
+    send: Send
+    language: str
+    test: bool
+    """A test mail: its page looks the same and changes nothing."""
+
+
+def recipient(session: Session, token: str) -> Recipient:
+    """The send that ``token`` was made for. Raises BadToken, also when the send is gone."""
+    send = session.get(Send, open_send(Purpose.UNSUBSCRIBE, token))
+    if send is None:
+        raise BadToken(N_("This link is incomplete or was changed."))
+    version = session.get(MessageVersion, send.version_id) if send.version_id is not None else None
+    activity = session.get_one(Activity, send.activity_id)
+    return Recipient(send, version.language if version else "en", activity.built_in is not None)
+
+
+def unsubscribe(session: Session, found: Recipient) -> None:
+    """Never mail this address again. Harmless when repeated."""
+    send = found.send
+    if found.test:
+        return
+    for address in {send.address, _present_address(session, send)}:
+        suppression.suppress(session, PUBLIC, address, SuppressionReason.UNSUBSCRIBED, f"send {send.id}")
+    if send.unsubscribed_at is not None:
+        return
+    send.unsubscribed_at = clock.now()
+    if send.contact_id is not None and _mailable(session, send.contact_id):
+        consent.withdraw(session, PUBLIC, send.contact_id, ConsentPurpose.EMAIL, source=_SOURCE)
+
+
+def come_back(session: Session, found: Recipient) -> None:
+    """Take an unsubscription by this very mail back."""
+    send = found.send
+    if found.test or send.unsubscribed_at is None:
+        return
+    send.unsubscribed_at = None
+    for address in {send.address, _present_address(session, send)}:
+        suppression.come_back(session, PUBLIC, address)
+    if send.contact_id is not None:
+        consent.grant(
+            session, PUBLIC, send.contact_id, ConsentPurpose.EMAIL, ConsentLevel.FULL,
+            source=f"{_SOURCE}, taken back", evidence={"send": str(send.id)},
+        )  # fmt: skip
+
+
+def _present_address(session: Session, send: Send) -> str:
+    """The contact's address may have changed since the mail was sent."""
+    contact = session.get(Contact, send.contact_id) if send.contact_id is not None else None
+    return contact.email if contact is not None else send.address
+
+
+def _mailable(session: Session, contact_id: int) -> bool:
+    levels = consent.as_of(session, [contact_id], ConsentPurpose.EMAIL, clock.now())
+    return levels[contact_id] is not ConsentLevel.NONE

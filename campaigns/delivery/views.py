@@ -1,0 +1,142 @@
+"""Preflight, progress, the list of sends, and test mails."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask_babel import gettext as _
+from flask_babel import ngettext
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Permission
+from campaigns.content.models import Message
+from campaigns.delivery import deciding, progress, relays, test_mail
+from campaigns.delivery import preflight as preflighting
+from campaigns.delivery.deciding import Decision
+from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.errors import Invalid, KampaniaError, NotFound
+from campaigns.language import N_
+from campaigns.planning.activities import activity_of
+from campaigns.planning.models import Activity, Channel
+from campaigns.web.database import db_session
+from campaigns.web.errors import problem_text, say
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+
+blueprint = Blueprint("delivery", __name__)
+
+
+def _mailing(session: Session, activity_id: int, permission: Permission = Permission.VIEW) -> Activity:
+    actor().require(permission)
+    found = activity_of(session, activity_id)
+    if found.channel is not Channel.EMAIL:
+        raise NotFound(N_("Only e-mail activities are sent."))
+    return found
+
+
+@blueprint.get("/activities/<int:activity_id>/preflight")
+def preflight(activity_id: int) -> Any:
+    session = db_session()
+    found = _mailing(session, activity_id)
+    page = "_preflight" if request.headers.get("HX-Request") else "preflight"
+    return render_template(
+        f"pages/delivery/{page}.html",
+        activity=found,
+        standing=preflighting.standing(session, found),
+        skip_label={reason.value: reason.label for reason in SkipReason},
+    )
+
+
+@blueprint.post("/activities/<int:activity_id>/preflight")
+def run_preflight(activity_id: int) -> Any:
+    session = db_session()
+    preflighting.check(session, actor(), _mailing(session, activity_id))
+    session.commit()
+    return redirect(f"/activities/{activity_id}#launch", 303)
+
+
+@blueprint.get("/activities/<int:activity_id>/progress")
+def progress_page(activity_id: int) -> Any:
+    session = db_session()
+    return render_template("pages/delivery/progress.html", **_standing(session, _mailing(session, activity_id)))
+
+
+@blueprint.get("/activities/<int:activity_id>/progress/counts")
+def progress_counts(activity_id: int) -> Any:
+    session = db_session()
+    return render_template("pages/delivery/_counts.html", **_standing(session, _mailing(session, activity_id)))
+
+
+def _standing(session: Session, found: Activity) -> dict[str, Any]:
+    return {
+        "activity": found,
+        "now": progress.progress(session, found),
+        "skipped": progress.skipped(session, found.id),
+        "replies": progress.replies(session, found.id),
+        "trouble": relays.trouble(session),
+        "may_launch": actor().may(Permission.LAUNCH),
+        "SendState": SendState,
+    }
+
+
+@blueprint.get("/activities/<int:activity_id>/sends")
+def sends(activity_id: int) -> Any:
+    session = db_session()
+    found = _mailing(session, activity_id, Permission.PERSONAL)
+    asked = select(Send).where(Send.activity_id == found.id)
+    wanted = request.args.get("state", "")
+    state = SendState(wanted) if wanted in set(SendState) else None
+    if state is not None:
+        asked = asked.where(Send.state == state)
+    return render_template(
+        "pages/delivery/sends.html",
+        activity=found,
+        page=page_of(session, asked, [Send.id]),
+        state=state,
+        counts=progress.counts(session, found.id),
+        states=list(SendState),
+        skip_label={reason.value: reason.label for reason in SkipReason},
+        may_launch=actor().may(Permission.LAUNCH),
+    )
+
+
+@blueprint.post("/activities/<int:activity_id>/sends/<any(unknown,held):state>/<any(sent,failed,again):decision>")
+def decide(activity_id: int, state: str, decision: str) -> Any:
+    session = db_session()
+    found = _mailing(session, activity_id)
+    only = request.form.get("send", "")
+    try:
+        settled = deciding.decide(
+            session, actor(), found, SendState(state), Decision(decision), int(only) if only.isdecimal() else None
+        )
+        session.commit()
+        flash(ngettext("%(num)s send decided.", "%(num)s sends decided.", settled), "success")
+    except KampaniaError as error:
+        session.rollback()
+        flash(say(error), "danger")
+    return redirect(url_for("delivery.progress_page", activity_id=activity_id), 303)
+
+
+@blueprint.post("/messages/<int:message_id>/test-mail")
+def send_test_mail(message_id: int) -> Any:
+    session = db_session()
+    actor().require(Permission.LAUNCH)
+    message = session.get(Message, message_id)
+    if message is None:
+        raise NotFound(N_("There is no such message."))
+    address = request.form.get("address", "").strip()
+    try:
+        test_mail.send_test(session, actor(), message, address, request.form.get("key", ""))
+        session.commit()
+        flash(_("A test mail is on its way to %(address)s.", address=address), "success")
+    except Invalid as error:
+        session.rollback()
+        flash("; ".join(map(problem_text, error.problems)), "danger")
+    return redirect(_next(f"/messages/{message_id}"), 303)
+
+
+def _next(default: str) -> str:
+    """Back to where the form stood, if that is a page of ours."""
+    wanted = request.form.get("next", "")
+    ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
+    return wanted if ours else default
