@@ -5,7 +5,7 @@ from alembic import op
 
 from campaigns import db
 
-revision = "e74e11752d2b"
+revision = "23ac0926367d"
 down_revision = None
 
 
