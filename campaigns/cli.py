@@ -94,7 +94,7 @@ def demo(
     _check_host(host, expose)
     os.environ.setdefault("TIME_SCALE", "60")
     os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")  # The audience tells its addresses by X-Forwarded-For.
-    story = [*_kampania("demo-story"), "--contacts", str(contacts), "--seed", str(seed)]
+    story = [*_python("campaigns.cli", "demo-story"), "--contacts", str(contacts), "--seed", str(seed)]
     if not leave:
         story.append("--stays")
     try:
@@ -107,10 +107,6 @@ def _use_demo_folder() -> None:
     """The demo lives in ``var/demo``, so that ``up`` beside it still begins with the first-run page."""
     if "KAMPANIA_VAR" not in os.environ:
         os.environ["KAMPANIA_VAR"] = str(Path("var") / "demo")
-
-
-def _kampania(*words: str) -> list[str]:
-    return [sys.executable, "-m", "campaigns.cli", *words]
 
 
 @dataclass(frozen=True)
@@ -186,20 +182,41 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
     if settings.embedded_broker:
         services.append(house.Service("broker", lambda: broker.command(settings), lambda: broker.answers(settings)))
     if settings.catcher:
-        services.append(
-            house.Service("catcher", lambda: _kampania("catcher"), lambda: house.listens(LISTEN, ports.catcher))
-        )
+        catching = _python("campaigns.demo.catcher", "--port", str(ports.catcher))
+        services.append(house.Service("catcher", lambda: catching, lambda: house.listens(LISTEN, ports.catcher)))
     services += [
-        house.Service("collector", lambda: _kampania("collect")),
-        house.Service("worker", lambda: _kampania("worker")),
-        house.Service("beat", lambda: _kampania("beat")),
+        house.Service("collector", lambda: _python("tracking.collect")),
+        house.Service("worker", _worker_command),
+        house.Service("beat", _beat_command),
         house.Service(
             "web",
-            lambda: _kampania("web", "--host", ports.host, "--port", str(ports.web), "--expose"),
+            lambda: _web_command(ports.host, ports.web),
             lambda: house.listens(ports.host, ports.web),
         ),
     ]
     return services
+
+
+def _python(module: str, *words: str) -> list[str]:
+    return [sys.executable, "-m", module, *words]
+
+
+def _web_command(host: str, port: int, threads: int = 4) -> list[str]:
+    options = ["--interface", "wsgi", "--host", host, "--port", str(port), "--workers", "1", "--no-ws"]
+    options += ["--blocking-threads", str(threads), "--respawn-failed-workers", "--workers-kill-timeout", "5"]
+    return _python("granian", *options, "wsgi:application")
+
+
+def _worker_command(concurrency: int = 2, queues: str | None = None) -> list[str]:
+    options = ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+    return _python("celery", "-A", "workers.celery", "worker", *options, *(["-Q", queues] if queues else []))
+
+
+def _beat_command() -> list[str]:
+    schedule = str(config.settings().var / "beat")
+    return _python(
+        "celery", "-A", "workers.celery", "beat", "--schedule", schedule, "--pidfile", "", "--loglevel", "WARNING"
+    )
 
 
 def _greet(settings: config.Settings) -> None:
@@ -219,10 +236,7 @@ def web(host: str, port: int | None, expose: bool, threads: int) -> None:
     """Serve pages, pixels and links."""
     _check_host(host, expose)
     _check_schema()
-    asked = str(port or urlsplit(config.settings().base_url).port or 8000)
-    options = ["--interface", "wsgi", "--host", host, "--port", asked, "--workers", "1", "--no-ws"]
-    options += ["--blocking-threads", str(threads), "--respawn-failed-workers", "--workers-kill-timeout", "5"]
-    _become("granian", *options, "wsgi:application")
+    _become(_web_command(host, port or urlsplit(config.settings().base_url).port or 8000, threads))
 
 
 @main.command()
@@ -231,37 +245,29 @@ def web(host: str, port: int | None, expose: bool, threads: int) -> None:
 def worker(concurrency: int, queues: str | None) -> None:
     """Work on what is due."""
     _check_schema()
-    options = ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-    _become("celery", "-A", "workers.celery", "worker", *options, *(["-Q", queues] if queues else []))
+    _become(_worker_command(concurrency, queues))
 
 
 @main.command()
 def beat() -> None:
     """Wake the workers by the clock; one process for the whole installation."""
-    schedule = config.settings().var / "beat"
-    _become(
-        "celery", "-A", "workers.celery", "beat", "--schedule", str(schedule), "--pidfile", "", "--loglevel", "WARNING"
-    )
+    _become(_beat_command())
 
 
 @main.command()
 def collect() -> None:
     """Count hits from this host's spools."""
-    from tracking import collect as collector
-
     _check_schema()
-    collector.main()
+    _become(_python("tracking.collect"))
 
 
 @main.command()
 def catcher() -> None:
     """Catch mail instead of sending it on."""
-    from campaigns.demo.catcher import run
-
     settings = config.settings()
     if not settings.catcher:
         raise click.ClickException("SMTP_URL names a relay, so no mail would come to the catcher.")
-    run(urlsplit(settings.smtp_url).port or 2525)
+    _become(_python("campaigns.demo.catcher", "--port", str(urlsplit(settings.smtp_url).port)))
 
 
 @main.command("demo-story", hidden=True)
@@ -308,9 +314,9 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "–"
 
 
-def _become(program: str, *options: str) -> NoReturn:
+def _become(command: Sequence[str]) -> NoReturn:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    os.execv(sys.executable, [sys.executable, "-m", program, *options])  # noqa: S606
+    os.execv(command[0], command)  # noqa: S606
 
 
 # --- the database ----------------------------------------------------------------------------
@@ -324,7 +330,6 @@ def _prepare_schema() -> None:
     from campaigns import db
     from campaigns.migrations import schema
 
-    _know_every_room()
     if not schema.is_current(db.engine()):
         schema.upgrade(db.engine())
     db.engine().dispose()
@@ -354,7 +359,6 @@ def migrate() -> None:
     from campaigns import db
     from campaigns.migrations import schema
 
-    _know_every_room()
     try:
         schema.upgrade(db.engine())
     except CommandError as error:
@@ -369,7 +373,6 @@ def draft_migration(message: str) -> None:
     from campaigns import db
     from campaigns.migrations import schema
 
-    _know_every_room()
     schema.draft(db.engine(), message)
 
 

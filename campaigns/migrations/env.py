@@ -6,7 +6,6 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import db
 
 # Waiting for a lock queues every later query behind the migration, so it rather gives up.
@@ -22,11 +21,20 @@ def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[Fal
     return False
 
 
+def _metadata() -> sa.MetaData | None:
+    """Every table, for drafting only: a start should not wait for all rooms to be imported."""
+    if not context.config.attributes.get("drafting"):
+        return None
+    import wsgi  # noqa: F401  (knows every room)
+
+    return db.Base.metadata
+
+
 def _migrate(connection: sa.Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
     context.configure(
         connection=connection,
-        target_metadata=db.Base.metadata,
+        target_metadata=_metadata(),
         render_as_batch=sqlite,  # SQLite can't alter a table: batch mode copies it.
         render_item=_render,
         compare_type=True,

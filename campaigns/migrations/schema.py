@@ -52,5 +52,5 @@ def draft(engine: sa.Engine, message: str) -> None:
     """Write the migration from what ``engine`` holds to what the models say."""
     config = alembic_config()
     with engine.connect() as connection:
-        config.attributes["connection"] = connection
+        config.attributes.update(connection=connection, drafting=True)
         command.revision(config, message=message, autogenerate=True)
