@@ -67,6 +67,7 @@ def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Re
     Where a file ends in a torn record and a later file shows that nobody will mend it, the tail is
     skipped and counted.
     """
+    limit = max(limit, 4 * LONGEST_RECORD)
     for file, following in _with_following(of_spool):
         if file.end <= offset and (following is None or following.start <= offset):
             continue

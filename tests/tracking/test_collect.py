@@ -1,0 +1,237 @@
+"""From spool to rows: exactly once, with consent as of the hit, and rollups that equal the rows."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, delete, func, select, update
+
+from campaigns import clock, config, db
+from campaigns.audience.models import ConsentLevel
+from campaigns.delivery.models import Send
+from tests.conftest import FrozenClock
+from tests.tracking.scene import BROWSER, allow, ask, events, make_mailing, send_row
+from tracking import collect, health, rollups, spool, tail
+from tracking.collect import Collector
+from tracking.models import Checkpoint, Event, FirstSeen, Kind, Label, Rollup, UserAgent
+from tracking.records import Hit
+from tracking.spool import Spool
+
+
+def check_counts() -> None:
+    with db.reading() as session:
+        assert rollups.compare(session) == []
+
+
+def counted(kind: Kind, label: Label, link: int = 0) -> tuple[int, int]:
+    with db.reading() as session:
+        found = session.execute(
+            select(func.sum(Rollup.events), func.sum(Rollup.uniques)).where(
+                Rollup.kind == kind, Rollup.label == label, Rollup.link == link
+            )
+        ).one()
+        return found[0] or 0, found[1] or 0
+
+
+def test_hits_become_events_marks_and_rollups(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(2)
+    mailing.open(0), mailing.open(0), mailing.click(1, 0), mailing.click(2, 0)
+    frozen.at += timedelta(minutes=20)
+    mailing.click(1, 1), mailing.click(1, 0), mailing.open(1, method="HEAD")
+    assert collect.collect_once() == 7
+    assert collect.collect_once() == 0
+    assert counted(Kind.OPEN, Label.SETTLING) == (2, 1)
+    assert counted(Kind.OPEN, Label.MACHINE) == (1, 1)
+    assert counted(Kind.CLICK, Label.SETTLING) == (4, 2)
+    assert counted(Kind.CLICK, Label.SETTLING, 1) == (3, 2)
+    assert counted(Kind.CLICK, Label.SETTLING, 2) == (1, 1)
+    check_counts()
+
+
+def test_a_mark_moves_when_an_earlier_hit_comes_later(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    mailing.click()
+    collect.collect_once()
+    frozen.at -= timedelta(hours=2)  # Another host's spool, or a clock that was set back.
+    mailing.click()
+    collect.collect_once()
+    check_counts()
+    with db.reading() as session:
+        assert set(session.scalars(select(FirstSeen.at))) == {frozen.at}
+
+
+def test_user_agents_are_kept_once(database: Engine) -> None:
+    mailing = make_mailing()
+    for agent in (BROWSER, BROWSER, "", "x" * 3000, "nul\0 \xff\xa7", BROWSER):
+        mailing.open(user_agent=agent)
+    collect.collect_once()
+    mailing.open()
+    collect.collect_once()
+    with db.reading() as session:
+        assert len(session.scalars(select(UserAgent)).all()) == 4
+    assert len(events()) == 7
+
+
+@pytest.mark.parametrize("level", list(ConsentLevel))
+def test_consent_decides_how_much_of_a_person_is_kept(
+    database: Engine, frozen: FrozenClock, level: ConsentLevel
+) -> None:
+    mailing = make_mailing(level=level)
+    mailing.open(), mailing.click()
+    collect.collect_once()
+    full = level is ConsentLevel.FULL
+    assert {event.send_id for event in events()} == {mailing.sends[0] if full else None}
+    row = send_row(mailing.sends[0])
+    midnight = frozen.at.replace(hour=0, minute=0)
+    assert row.last_opened_at == (midnight if level is ConsentLevel.DELIVERABILITY else None)
+    assert row.first_opened_at is row.clicked_at is None
+    check_counts()
+
+
+def test_consent_is_asked_as_of_the_hit(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(2)
+    mailing.click(1, 0), mailing.click(1, 1)
+    frozen.at += timedelta(minutes=1)
+    with db.transaction() as session:
+        allow(session, mailing.contacts[0], ConsentLevel.NONE, frozen.at)
+    frozen.at += timedelta(minutes=1)
+    mailing.click(2, 0), mailing.click(2, 1)
+    frozen.at += timedelta(days=1)
+    collect.collect_once()
+    assert [event.send_id for event in events()] == [mailing.sends[0], mailing.sends[1], None, mailing.sends[1]]
+    assert {event.activity_id for event in events()} == {mailing.activity_id}
+
+
+def test_what_carries_nobody_counts_without_a_person(database: Engine) -> None:
+    mailing = make_mailing(1)
+    with db.transaction() as session:
+        session.delete(session.get_one(Send, mailing.sends[0]))
+    mailing.open()
+    assert ask(f"/o/{mailing.token_for_all}").status == 200
+    assert ask(f"/c/{mailing.token_for_all}/1").status == 302
+    collect.collect_once()
+    assert [event.send_id for event in events()] == [None] * 3
+    assert counted(Kind.OPEN, Label.SETTLING) == (2, 0)
+    check_counts()
+
+
+def test_two_collectors_count_once(database: Engine, settings: config.Settings) -> None:
+    mailing = make_mailing(20)
+    for index in range(20):
+        mailing.click(1, index)
+    with collect.only_collector(settings.spool) as alone:
+        assert alone
+        assert collect.collect_once() == 0, "somebody else is this host's collector"
+    # And should the lock fail them, the checkpoint does not.
+    one, other = Collector(), Collector()
+    one._collect(*next(iter(tail.files(settings.spool).items())))
+    mailing.click(2, 0)
+    other._offsets.clear()
+    for spool_name, of_spool in tail.files(settings.spool).items():
+        other._offsets[spool_name] = 0
+        with pytest.raises(Exception):  # noqa: B017  (whichever of the two guards speaks first)
+            other._collect(spool_name, of_spool)
+    assert other.collect_once() == 1
+    assert len(events()) == 21
+    check_counts()
+
+
+def test_lost_hits_are_counted_and_shown(
+    database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "RETRY_SECONDS", 0.0)
+    mailing = make_mailing()
+    settings.spool.write_text("in the way")
+    mailing.open(), mailing.open()
+    with db.reading() as session, pytest.raises(NotADirectoryError):
+        health.health(session)
+    settings.spool.unlink()
+    mailing.open()
+    with db.reading() as session:
+        shown = health.health(session)
+        assert (shown.collecting, shown.lost_hits, shown.well) == (False, 0, False)
+        assert shown.backlog_bytes > 0
+    collect.collect_once()
+    with db.reading() as session:
+        shown = health.health(session)
+    assert (shown.lost_hits, shown.backlog_bytes, shown.lag) == (2, 0, timedelta(0))
+    assert shown.collected_at is not None
+
+
+def test_counted_files_are_deleted(
+    database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "_AGE_BEFORE_DELETION", -1.0)
+    mailing = make_mailing()
+    mailing.open()
+    collector = Collector()
+    collector.collect_once()
+    assert collector.tidy() == 0, "its writer lives"
+    spool.spool().close()
+    assert collector.tidy() == 1
+    assert collector.collect_once() == 0
+
+
+def test_it_follows_a_writer_within_a_moment(database: Engine) -> None:
+    mailing, stop = make_mailing(), threading.Event()
+    runner = threading.Thread(target=collect.run, args=(stop,))
+    runner.start()
+    try:
+        time.sleep(0.5)
+        mailing.open()
+        began = time.monotonic()
+        while not events() and time.monotonic() - began < 5:
+            time.sleep(0.01)
+        assert time.monotonic() - began < 1.5  # 0.3 s on an idle machine; tests share theirs.
+    finally:
+        stop.set()
+        runner.join()
+    assert len(events()) == 1
+
+
+def test_a_database_that_was_away_gets_everything_later(database: Engine, settings: config.Settings) -> None:
+    mailing = make_mailing()
+    mailing.click()
+    db.install(db.make_engine("sqlite:////nowhere/at/all.db"))
+    stop = threading.Event()
+    runner = threading.Thread(target=collect.run, args=(stop,))
+    runner.start()
+    time.sleep(0.3)
+    mailing.open()
+    db.install(database)
+    deadline = time.monotonic() + 10
+    while len(events()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    runner.join()
+    assert len(events()) == 2
+    check_counts()
+
+
+def test_rebuild_mends_what_was_wrong(database: Engine) -> None:
+    mailing = make_mailing(3)
+    for index in range(3):
+        mailing.click(1, index), mailing.open(index)
+    collect.collect_once()
+    with db.transaction() as session:
+        session.execute(update(Rollup).values(events=Rollup.events + 1))
+        session.execute(delete(FirstSeen).where(FirstSeen.send_id == mailing.sends[0]))
+    with db.transaction() as session:
+        assert len(rollups.rebuild(session)) > 3
+    check_counts()
+
+
+def test_a_spool_of_many_files_is_counted_portion_by_portion(
+    database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailing = make_mailing(3)
+    writer = Spool(settings.spool, rotate_bytes=2_000)
+    at = db.to_micros(clock.now())
+    for number in range(500):
+        writer.append(Hit(at + number, 2, 0, mailing.sends[number % 3], 1 + number % 4, number, b"agent"))
+    assert collect.collect_once() == 500
+    with db.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Event)) == 500
+        assert session.scalars(select(Checkpoint.lost)).all() == [0]
+    check_counts()

@@ -1,0 +1,149 @@
+"""A lead is one conversion, credited to the first and to the last touch."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db
+from campaigns.audience.models import Contact
+from campaigns.capture.models import Form, Submission
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity
+from tests.conftest import FrozenClock
+from tests.factories import make_contact, make_form
+from tests.tracking.scene import add_send, events, make_mailing, send_row
+from tests.tracking.test_collect import check_counts
+from tests.tracking.test_settle import settled
+from tracking import collect, conversions
+from tracking.models import Conversion, Credit, CreditModel, Label
+
+
+def submit(contact_id: int, form_activity: int, send_id: int | None = None, new: bool = True) -> int:
+    """A submission of the form of an activity, as capture leaves it; its id."""
+    with db.transaction() as session:
+        activity = session.get_one(Activity, form_activity)
+        form = _form(session, activity)
+        lead = session.scalar(select(Lead).where(Lead.contact_id == contact_id)) or Lead(
+            contact_id=contact_id, campaign_id=activity.campaign_id, activity_id=activity.id, source="email",
+            created_at=clock.now(),
+        )  # fmt: skip
+        session.add(lead)
+        session.flush()
+        submission = Submission(
+            external_id=f"x{clock.now().timestamp()}{contact_id}", form_id=form.id, campaign_id=activity.campaign_id,
+            activity_id=activity.id, contact_id=contact_id, lead_id=lead.id, new_lead=new, at=clock.now(),
+            send_id=send_id,
+        )  # fmt: skip
+        session.add(submission)
+        session.flush()
+        return submission.id
+
+
+def _form(session: Session, activity: Activity) -> Form:
+    return session.scalar(select(Form).where(Form.activity_id == activity.id)) or make_form(session, activity)
+
+
+def record() -> int:
+    with db.transaction() as session:
+        return conversions.record_due(session)
+
+
+def credited() -> dict[str, int]:
+    with db.reading() as session:
+        return {credit.model.value: credit.activity_id for credit in session.scalars(select(Credit))}
+
+
+def test_a_lead_is_recorded_once_and_credited_to_its_touches(database: Engine, frozen: FrozenClock) -> None:
+    first, last = make_mailing(), make_mailing(0)
+    with db.transaction() as session:
+        contact = session.get_one(Contact, first.contacts[0])
+        last.sends.append(add_send(session, last, contact, 1, frozen.at).id)
+    first.click()
+    frozen.at += timedelta(days=2)
+    last.click()
+    collect.collect_once()
+    frozen.at += timedelta(minutes=1)
+    submission_id = submit(first.contacts[0], last.activity_id, last.sends[0])
+    assert record() == 1
+    assert record() == 0
+    assert credited() == {"first_touch": first.activity_id, "last_touch": last.activity_id}
+    with db.reading() as session:
+        conversion = session.scalars(select(Conversion)).one()
+        shares = session.execute(
+            select(Credit.model, func.sum(Credit.share))
+            .where(Credit.conversion_id == conversion.id)
+            .group_by(Credit.model)
+        )
+        assert {tuple(row) for row in shares} == {(model, 1) for model in CreditModel}
+    assert (conversion.external_id, conversion.goal) == (f"submission:{submission_id}", "lead")
+
+
+def test_a_form_sent_settles_its_click_at_once(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(sent_at=frozen.at)
+    for number in (1, 2, 3):  # A gateway …
+        mailing.click(number)
+    frozen.at += timedelta(minutes=1)
+    mailing.click(2)  # … and then a person.
+    collect.collect_once()
+    clicked: datetime = frozen.at
+    frozen.at += timedelta(minutes=1)
+    submit(mailing.contacts[0], mailing.activity_id, mailing.sends[0])
+    assert record() == 1
+    check_counts()
+    assert [Label(event.label) for event in events()] == [Label.SETTLING] * 3 + [Label.HUMAN]
+    assert send_row(mailing.sends[0]).clicked_at == clicked
+    settled(frozen)
+    assert [Label(event.label) for event in events()] == [Label.SCANNER] * 3 + [Label.HUMAN]
+
+
+def test_a_repeated_submission_settles_but_is_no_conversion(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    submit(mailing.contacts[0], mailing.activity_id)
+    assert record() == 1
+    frozen.at += timedelta(minutes=5)
+    mailing.click()
+    collect.collect_once()
+    frozen.at += timedelta(seconds=5)
+    submit(mailing.contacts[0], mailing.activity_id, mailing.sends[0], new=False)
+    assert record() == 0
+    assert [Label(event.label) for event in events()] == [Label.HUMAN]
+
+
+def test_without_a_touch_the_forms_activity_is_credited(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    with db.transaction() as session:
+        stranger = make_contact(session).id
+    submit(stranger, mailing.activity_id)
+    assert record() == 1
+    assert credited() == {"first_touch": mailing.activity_id, "last_touch": mailing.activity_id}
+
+
+def test_scanners_and_old_clicks_earn_nothing_and_a_friends_mail_does(database: Engine, frozen: FrozenClock) -> None:
+    old, scanned, passed_on = make_mailing(), make_mailing(), make_mailing()
+    old.click()
+    frozen.at += timedelta(days=91)
+    scanned.click(user_agent="curl/8")
+    passed_on.click()
+    collect.collect_once()
+    frozen.at += timedelta(minutes=1)
+    with db.transaction() as session:
+        friend = make_contact(session).id
+    submit(friend, old.activity_id, passed_on.sends[0])
+    record()
+    assert set(credited().values()) == {passed_on.activity_id}
+
+
+def test_a_conversion_waits_a_moment_for_its_click(database: Engine, frozen: FrozenClock) -> None:
+    mailing, other = make_mailing(), make_mailing()
+    mailing.click()
+    frozen.at += timedelta(seconds=3)
+    submit(mailing.contacts[0], other.activity_id, mailing.sends[0])
+    assert record() == 0
+    collect.collect_once()
+    assert record() == 1
+    assert set(credited().values()) == {mailing.activity_id}
+    submit(other.contacts[0], mailing.activity_id, other.sends[0])
+    assert record() == 0
+    frozen.at += timedelta(seconds=11)
+    assert record() == 1

@@ -1,0 +1,164 @@
+"""The window is over: labels, marks, rollups and milestones move together."""
+
+from datetime import timedelta
+
+from sqlalchemy import Engine
+
+from campaigns import clock, config, db
+from tests.conftest import FrozenClock
+from tests.factories import make_form
+from tests.tracking.scene import Mailing, ask, events, make_mailing, send_row
+from tests.tracking.test_collect import check_counts, counted
+from tests.tracking.test_hits import make_link_token
+from tracking import collect, counting, settle
+from tracking.models import Kind, Label
+from tracking.screening import RULES, Reason
+
+WINDOW = timedelta(minutes=15)
+
+
+def settled(frozen: FrozenClock) -> int:
+    collect.collect_once()
+    frozen.at += WINDOW
+    count = settle.settle_due()
+    check_counts()
+    return count
+
+
+def labels() -> list[Label]:
+    return [Label(event.label) for event in events()]
+
+
+def test_nothing_settles_before_its_time(database: Engine, frozen: FrozenClock) -> None:
+    make_mailing().click()
+    collect.collect_once()
+    frozen.at += WINDOW - timedelta(seconds=1)
+    assert settle.settle_due() == 0
+    frozen.at += timedelta(seconds=1)
+    assert settle.settle_due() == 1
+    assert settle.settle_due() == 0
+    check_counts()
+
+
+def test_a_human_click_is_an_open_too(database: Engine, frozen: FrozenClock) -> None:
+    mailing, at = make_mailing(), frozen.at
+    mailing.click(3)
+    assert settled(frozen) == 1
+    assert labels() == [Label.HUMAN]
+    row = send_row(mailing.sends[0])
+    assert row.first_opened_at == row.last_opened_at == row.clicked_at == at
+    assert counted(Kind.CLICK, Label.HUMAN, 3) == (1, 1)
+    assert counted(Kind.CLICK, Label.SETTLING) == (0, 0)
+    assert counted(Kind.OPEN, Label.HUMAN) == (0, 1)
+
+
+def test_milestones_are_the_first_and_the_last(database: Engine, frozen: FrozenClock) -> None:
+    mailing, began = make_mailing(), frozen.at
+    for minutes in (0, 20, 40):
+        frozen.at = began + timedelta(minutes=minutes)
+        mailing.open(), mailing.click(1 + minutes // 20)
+    frozen.at += timedelta(minutes=1)
+    mailing.open()
+    settled(frozen)
+    row = send_row(mailing.sends[0])
+    assert (row.first_opened_at, row.clicked_at) == (began, began)
+    assert row.last_opened_at == began + timedelta(minutes=41)
+
+
+def test_a_gateway_leaves_no_milestone(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(sent_at=clock.now())
+    frozen.at += timedelta(seconds=2)
+    mailing.open(ip="192.0.2.1")
+    for number in (1, 2, 3, 4):
+        mailing.click(number)
+    settled(frozen)
+    assert set(labels()) == {Label.SCANNER}
+    assert send_row(mailing.sends[0]).first_opened_at is None
+    assert counted(Kind.CLICK, Label.SCANNER) == (4, 1)
+
+
+def test_one_network_following_links_of_many_within_a_minute_is_suspicious(
+    database: Engine, frozen: FrozenClock
+) -> None:
+    mailing = make_mailing(7)
+    for index in range(5):
+        mailing.click(1, index, ip="9.9.9.1")
+    for index in range(5):
+        mailing.click(2, index, ip="10.0.0.1")
+    mailing.click(1, 5, ip="8.8.8.8")
+    settled(frozen)
+    crowded = [bool(event.reasons & Reason.CROWD) for event in events()]
+    assert crowded == [True] * 5 + [False] * 6
+
+
+def test_settling_twice_and_in_small_portions_changes_nothing(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(3)
+    for index in range(3):
+        mailing.open(index), mailing.click(1, index), mailing.click(2, index)
+    collect.collect_once()
+    frozen.at += WINDOW
+    portions = []
+    while count := settle.settle_due(limit=2):
+        portions.append(count)
+        check_counts()
+    assert sum(portions) == 9
+    before = [(event.label, event.reasons) for event in events()]
+    assert settle.settle_due() == 0
+    assert [(event.label, event.reasons) for event in events()] == before
+
+
+def test_a_relabelled_click_takes_its_milestones_back(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    mailing.click()
+    settled(frozen)
+    for label, expected in ((Label.SCANNER, False), (Label.HUMAN, True), (Label.UNKNOWN, False)):
+        for _ in range(2):
+            with db.engine().begin() as connection:
+                log = settle.logged(connection)
+                counting.move(connection, [event.labelled(label, Reason.BURST) for event in log], RULES)
+            check_counts()
+        row = send_row(mailing.sends[0])
+        assert [bool(row.clicked_at), bool(row.first_opened_at), bool(row.last_opened_at)] == [expected] * 3
+
+
+def test_events_without_a_person_settle_by_themselves(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    ask(f"/o/{mailing.token_for_all}")
+    ask(f"/c/{mailing.token_for_all}/1")
+    ask(f"/c/{mailing.token_for_all}/1", sec_fetch_user="?1")
+    assert settled(frozen) == 3
+    assert labels() == [Label.HUMAN, Label.UNKNOWN, Label.HUMAN]
+
+
+def test_a_view_of_our_page_settles_its_click_as_human(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(sent_at=clock.now() - timedelta(seconds=30))
+    with db.transaction() as session:
+        slug = make_form(session).slug
+    mailing.click()
+    frozen.at += timedelta(seconds=2)
+    ask(f"/v/{slug}", query=make_link_token(mailing.sends[0]).partition("?")[2])
+    settled(frozen)
+    assert labels() == [Label.HUMAN, Label.HUMAN]
+    assert send_row(mailing.sends[0]).clicked_at is not None
+
+
+def test_the_window_scales(database: Engine, frozen: FrozenClock, settings: config.Settings) -> None:
+    fast = {name: getattr(settings, name) for name in settings.__slots__} | {"time_scale": 60.0}
+    config.install(config.Settings(**fast))
+    mailing = make_mailing()
+    mailing.open()
+    collect.collect_once()
+    frozen.at += timedelta(seconds=15)
+    assert settle.settle_due() == 1
+
+
+def test_a_hit_stamped_in_the_future_waits(database: Engine, frozen: FrozenClock) -> None:
+    mailing: Mailing = make_mailing()
+    frozen.at += timedelta(hours=1)
+    mailing.open()
+    frozen.at -= timedelta(hours=1)  # The clock was set back.
+    mailing.open()
+    assert settled(frozen) == 1
+    frozen.at += timedelta(hours=1)
+    assert settle.settle_due() == 1
+    check_counts()
