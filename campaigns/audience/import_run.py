@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
@@ -65,7 +65,7 @@ def run(import_id: int) -> None:
         _log.warning("import %s was taken over by another worker", import_id)
     except KampaniaError as error:
         work.fail(error.message)
-    except DBAPIError:
+    except OperationalError:
         raise  # The database is away: the lease runs out, and a later tick goes on.
     except Exception:
         _log.exception("import %s", import_id)

@@ -30,6 +30,8 @@ staged = Table(
 def fill(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Replace what is staged; ``rows`` as the columns stand, JSON as text."""
     connection.execute(staged.delete())
+    if not rows:
+        return
     names = ", ".join(staged.c.keys())
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(staged.c))
