@@ -1,0 +1,137 @@
+"""A contact's story: everything in order, people and machines apart, and only for those who may see it."""
+
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from campaigns import db
+from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
+from campaigns.accounts.models import Role
+from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose
+from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.errors import Forbidden, NotFound
+from tests import factories
+from tests.tracking.company import Company, at
+from tracking.models import Event, Kind, Label
+from tracking.screening import Reason
+from tracking.timeline import Step, story
+
+VIEWER = Actor(ActorKind.PERSON, 1, "viewer", PERMISSIONS[Role.VIEWER])
+
+
+def contact_with_a_past(session: Session) -> int:
+    """Mailed, opened by a machine, opened, clicked, bounced later; left out of a second mail."""
+    company = Company(session, contacts=1)
+    contact, mail, second = company.contacts[0], factories.make_activity(session), factories.make_activity(session)
+    second.launched_at = at(50)
+    version = company._version(at(0))
+    common = {"contact_id": contact, "address": "guest0@example.net", "recipient_key": f"c:{contact}"}
+    session.add_all([
+        Send(id=mail.id << 32 | 1, activity_id=mail.id, state=SendState.BOUNCED, sent_at=at(1), bounced_at=at(9),
+             version_id=version.id, reply="550 no such mailbox", **common),
+        Send(id=second.id << 32 | 1, activity_id=second.id, state=SendState.SKIPPED,
+             reason=SkipReason.SUPPRESSED.value, **common),
+        ConsentEntry(contact_id=contact, purpose=ConsentPurpose.EMAIL, level=ConsentLevel.FULL, at=at(0),
+                     source="form", wording="", evidence={}, recorded_by="public"),
+    ])  # fmt: skip
+    send_id = mail.id << 32 | 1
+    rows = [
+        company.event(mail.id, Kind.OPEN, Label.MACHINE, at(2), send_id) | {"reasons": int(Reason.PREFETCH)},
+        company.event(mail.id, Kind.OPEN, Label.HUMAN, at(3), send_id),
+        company.event(mail.id, Kind.CLICK, Label.HUMAN, at(4), send_id, 2),
+    ]
+    session.execute(insert(Event), rows)
+    session.flush()
+    return contact
+
+
+def test_everything_in_order(session: Session) -> None:
+    found = story(session, CLOCK, contact_with_a_past(session))
+    assert [entry.step for entry in found.entries] == [
+        Step.MAIL, Step.BOUNCE, Step.HIT, Step.HIT, Step.HIT, Step.MAIL, Step.CONSENT,
+    ]  # fmt: skip
+    skipped, bounce, click, opened, machine, mail, _ = found.entries
+    assert skipped.skip_reason is SkipReason.SUPPRESSED
+    assert bounce.send is not None
+    assert bounce.send.reply == "550 no such mailbox"
+    assert (click.kind, click.detail) == (Kind.CLICK, "Book a tasting")
+    assert opened.by_machine is False
+    assert machine.by_machine
+    assert machine.reasons[0].words == Reason.PREFETCH.words
+    assert mail.subject == "Come and taste"
+    assert found.earlier is None
+
+
+def test_pages_miss_nothing_and_repeat_nothing(session: Session) -> None:
+    contact = contact_with_a_past(session)
+    everything = [entry.at for entry in story(session, CLOCK, contact).entries]
+    seen, before = [], None
+    while True:
+        page = story(session, CLOCK, contact, before=before, size=2)
+        seen += [entry.at for entry in page.entries]
+        before = page.earlier
+        if before is None:
+            break
+    assert seen == everything
+
+
+def test_things_of_one_instant_stay_together(session: Session) -> None:
+    contact = contact_with_a_past(session)
+    for n in range(5):
+        session.add(ConsentEntry(contact_id=contact, purpose=ConsentPurpose.TRACKING, level=ConsentLevel.NONE,
+                                 at=at(-1), source=str(n), wording="", evidence={}, recorded_by="public"))  # fmt: skip
+    session.flush()
+    assert len(story(session, CLOCK, contact, size=8).entries) == 12
+    assert story(session, CLOCK, contact, before=at(-1)).entries == []
+    assert len(story(session, CLOCK, contact, before=at(-1) + timedelta(seconds=1)).entries) == 5
+
+
+def test_a_seeded_contact_has_a_lead(session: Session) -> None:
+    company = Company(session, contacts=60)
+    company.campaign("Harvest", at(3))
+    stories = [story(session, CLOCK, contact) for contact in company.contacts]
+    steps = {entry.step for found in stories for entry in found.entries}
+    assert {Step.MAIL, Step.HIT, Step.FORM, Step.LEAD} <= steps
+
+
+def test_only_those_who_may(session: Session) -> None:
+    with pytest.raises(Forbidden):
+        story(session, VIEWER, 1)
+    with pytest.raises(NotFound):
+        story(session, CLOCK, 424242)
+
+
+def test_the_fragment(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        contact = contact_with_a_past(session)
+        fresh = factories.make_contact(session).id
+    page = unescape(coordinator_client.get(f"/contacts/{contact}/timeline").text)
+    for words in (
+        "Mail picture loaded", "Opened a mail", "Followed a link", "Book a tasting", "550 no such mailbox",
+        "Suppressed", "called itself a prefetch", "To be mailed",
+    ):  # fmt: skip
+        assert words in page
+    assert "Nothing yet" in coordinator_client.get(f"/contacts/{fresh}/timeline?before=nonsense").text
+    assert viewer_client.get(f"/contacts/{contact}/timeline").status_code == 403
+    assert coordinator_client.get("/contacts/999999/timeline").status_code == 404
+
+
+def test_the_whole_story_of_a_busy_contact_is_paged(coordinator_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        company = Company(session, contacts=1)
+        mail = factories.make_activity(session)
+        send_id = mail.id << 32 | 1
+        session.add(Send(id=send_id, activity_id=mail.id, contact_id=1000, address="guest0@example.net",
+                         recipient_key="c:1000", state=SendState.SENT, sent_at=at(0)))  # fmt: skip
+        session.flush()
+        session.execute(
+            insert(Event), [company.event(mail.id, Kind.OPEN, Label.HUMAN, at(n), send_id) for n in range(1, 71)]
+        )
+    first = coordinator_client.get("/contacts/1000/timeline").text
+    assert first.count("story-entry") == 50
+    older = unescape(first.split('hx-get="')[1].split('"')[0])
+    assert coordinator_client.get(older).text.count("story-entry") == 21
