@@ -25,6 +25,7 @@ LARGEST_MAIL = 100 * 1024
 LARGE_MAIL = 80 * 1024
 LONG_SUBJECT = 120
 
+_FOOTER_FIELDS = ("organisation.name", "organisation.postal_address")
 _ANCHOR = re.compile(r'<(a|area)((?:\s+[^\s=>"]+(?:="[^"]*")?)*)\s*/?>', re.IGNORECASE)
 _HREF = re.compile(r'(?<=\shref=")[^"]*')
 _ALT = re.compile(r'<img\b[^>]*\salt="([^"]*)"', re.IGNORECASE)
@@ -78,7 +79,7 @@ def build(draft: Draft, known: Collection[str], hosts: Collection[str]) -> Built
     _doubts(built, checked)
     if errors(built.findings):
         return built
-    prepared = mjml.prepare(_completed(draft, checked), known, hosts, draft.language)
+    prepared = mjml.prepare(_completed(draft, checked), {*known, *_FOOTER_FIELDS}, hosts, draft.language)
     try:
         _compile(built, prepared, hosts)
     except ValueError as error:

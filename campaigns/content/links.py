@@ -76,10 +76,10 @@ def fault(url: str, hosts: Collection[str]) -> str | None:
     if not url:
         return N_("This link has no address.")
     literal = _EXPRESSION.sub("", url)
-    if any(ord(character) <= 32 or ord(character) == 127 for character in literal) or "\\" in literal:
-        return N_("A link's address cannot contain blanks, line breaks or backslashes.")
     if "{%" in literal or "{#" in literal:
         return N_("Conditions are not possible inside an address; put them around the whole link.")
+    if any(ord(character) <= 32 or ord(character) == 127 for character in literal) or "\\" in literal:
+        return N_("A link's address cannot contain blanks, line breaks or backslashes.")
     if url.startswith("{{"):
         return N_("Scheme and host of a link cannot be merged; write https://… before the merge field.")
     scheme = _SCHEME.match(url)
