@@ -14,6 +14,7 @@ from campaigns.audience.suppression import suppress
 from campaigns.delivery.backoff import next_try
 from campaigns.delivery.models import Send, SendState
 from campaigns.delivery.smtp import Fate, Outcome
+from campaigns.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,14 @@ def record(session: Session, batch: str, results: list[Result]) -> None:
     session.connection().execute(row, [_values(result) | {"batch": batch} for result in results])
     for result in results:
         if result.outcome.fate is Fate.DEAD:
-            suppress(session, CLOCK, result.send.address, SuppressionReason.BOUNCED, result.outcome.reply)
+            _suppress(session, result)
+
+
+def _suppress(session: Session, result: Result) -> None:
+    try:
+        suppress(session, CLOCK, result.send.address, SuppressionReason.BOUNCED, result.outcome.reply)
+    except Invalid:  # An address that our own rules refuse by now is in nobody's way.
+        pass
 
 
 _COLUMNS = ("state", "attempts", "reply", "due_at", "sent_at", "bounced_at", "lease_until")

@@ -8,13 +8,15 @@ from flask_babel import ngettext
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from campaigns import db
 from campaigns.accounts.actor import Permission
+from campaigns.content import compilation
 from campaigns.content.models import Message
 from campaigns.delivery import deciding, progress, relays, test_mail
 from campaigns.delivery import preflight as preflighting
 from campaigns.delivery.deciding import Decision
 from campaigns.delivery.models import Send, SendState, SkipReason
-from campaigns.errors import Invalid, KampaniaError, NotFound
+from campaigns.errors import Invalid, KampaniaError, NotFound, Problem
 from campaigns.language import N_
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity, Channel
@@ -38,17 +40,29 @@ def _mailing(session: Session, activity_id: int, permission: Permission = Permis
 def preflight(activity_id: int) -> Any:
     session = db_session()
     found = _mailing(session, activity_id)
+    standing = preflighting.standing(session, found)
     page = "_preflight" if request.headers.get("HX-Request") else "preflight"
     return render_template(
         f"pages/delivery/{page}.html",
         activity=found,
-        standing=preflighting.standing(session, found),
+        standing=standing,
+        findings=[
+            (each["level"], _words(each)) for each in (standing.preflight.findings if standing.preflight else ())
+        ],
         skip_label={reason.value: reason.label for reason in SkipReason},
     )
 
 
+def _words(finding: dict[str, Any]) -> str:
+    where = {name: finding[name] for name in ("message", "field", "line", "params")}
+    return problem_text(Problem(**where))
+
+
 @blueprint.post("/activities/<int:activity_id>/preflight")
 def run_preflight(activity_id: int) -> Any:
+    actor().require(Permission.PLAN)
+    with db.reading() as looking:
+        _compile_ahead(looking, _mailing(looking, activity_id).message_id)
     session = db_session()
     preflighting.check(session, actor(), _mailing(session, activity_id))
     session.commit()
@@ -119,8 +133,10 @@ def decide(activity_id: int, state: str, decision: str) -> Any:
 
 @blueprint.post("/messages/<int:message_id>/test-mail")
 def send_test_mail(message_id: int) -> Any:
-    session = db_session()
     actor().require(Permission.LAUNCH)
+    with db.reading() as looking:
+        _compile_ahead(looking, message_id)
+    session = db_session()
     message = session.get(Message, message_id)
     if message is None:
         raise NotFound(N_("There is no such message."))
@@ -133,6 +149,14 @@ def send_test_mail(message_id: int) -> Any:
         session.rollback()
         flash("; ".join(map(problem_text, error.problems)), "danger")
     return redirect(_next(f"/messages/{message_id}"), 303)
+
+
+def _compile_ahead(session: Session, message_id: int | None) -> None:
+    """Compile before the writing transaction begins, which then finds the answer kept: compiling
+    may take a second, and SQLite has one writer."""
+    message = session.get(Message, message_id) if message_id is not None else None
+    if message is not None:
+        compilation.compile_message(session, message)
 
 
 def _next(default: str) -> str:

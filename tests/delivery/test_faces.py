@@ -10,12 +10,13 @@ from sqlalchemy import Engine, select, update
 
 from campaigns import db
 from campaigns.accounts.models import AuditEntry
+from campaigns.audience.models import Contact
 from campaigns.delivery import relays
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import Send, SendState
 from campaigns.delivery.smtp import relay_address
 from campaigns.planning.models import Activity, ActivityStatus, Preflight
-from tests.delivery.mailing import make_mailing, sends, states
+from tests.delivery.mailing import allow, make_mailing, sends, states
 from tests.factories import make_activity, make_contact, make_list, make_message
 
 MJML = """<mjml><mj-body><mj-section><mj-column>
@@ -59,6 +60,29 @@ def test_preflight_counts_and_names_reasons(coordinator_client: FlaskClient) -> 
         make_contact(session)
         session.execute(update(Activity).where(Activity.id == activity_id).values(everybody=True, list_id=None))
     assert "has changed since" in coordinator_client.get(f"/activities/{activity_id}/preflight").text
+
+
+def test_preflight_warns_of_missing_values_and_lets_launch(coordinator_client: FlaskClient) -> None:
+    activity_id = drafted()
+    with db.transaction() as session:
+        for contact in session.scalars(select(Contact)):
+            allow(session, contact)
+    coordinator_client.post(f"/activities/{activity_id}/preflight")
+    shown = coordinator_client.get(f"/activities/{activity_id}/preflight").text
+    assert "Preflight passed" in shown
+    assert "1 of 2 recipients have no value for contact.first_name" in shown
+    launched = coordinator_client.post(f"/activities/{activity_id}/launch")
+    assert launched.status_code == 303
+    with db.reading() as session:
+        assert session.get_one(Activity, activity_id).status is ActivityStatus.LIVE
+
+
+def test_preflight_names_the_line_of_an_error(coordinator_client: FlaskClient) -> None:
+    activity_id = drafted(mjml=MJML.replace("first_name", "frist_name"))
+    coordinator_client.post(f"/activities/{activity_id}/preflight")
+    shown = coordinator_client.get(f"/activities/{activity_id}/preflight").text
+    assert "Line 2" in shown
+    assert "frist_name" in shown
 
 
 def test_viewer_sees_progress_but_neither_people_nor_buttons(viewer_client: FlaskClient) -> None:
