@@ -86,7 +86,12 @@ def number(value: int | float | Decimal | None, places: int | None = None) -> st
     if value is None:
         return NOTHING
     pattern = "#,##0.##" if places is None else "#,##0." + "0" * places if places else "#,##0"
-    return babel.numbers.format_decimal(value, pattern, language(), numbering_system="default")
+    return digits(babel.numbers.format_decimal(value, pattern, language(), numbering_system=_system()))
+
+
+def _system() -> str:
+    """Babel's signs between Persian digits; the digits themselves it leaves Latin."""
+    return "arabext" if language() == "fa" else "latn"
 
 
 def percent(value: float | Decimal | None, places: int = 1) -> str:
@@ -94,10 +99,8 @@ def percent(value: float | Decimal | None, places: int = 1) -> str:
     if value is None:
         return NOTHING
     pattern = "#,##0." + "0" * places + "%" if places else "#,##0%"
-    if language() == "fa":
-        pattern = pattern.replace("%", "٪").replace("٪", "'٪'")
-        return babel.numbers.format_decimal(value * 100, pattern, "fa", numbering_system="default")
-    return babel.numbers.format_percent(value, pattern, language())
+    text = digits(babel.numbers.format_percent(value, pattern, language(), numbering_system=_system()))
+    return text.replace("%", "٪") if language() == "fa" else text
 
 
 def money(value: Decimal | int | float | None, currency: str | None = None) -> str:
@@ -107,7 +110,7 @@ def money(value: Decimal | int | float | None, currency: str | None = None) -> s
     if currency is None:
         organisation = current_organisation()
         currency = organisation.currency if organisation is not None else "EUR"
-    return babel.numbers.format_currency(value, currency, locale=language(), numbering_system="default")
+    return digits(babel.numbers.format_currency(value, currency, locale=language(), numbering_system=_system()))
 
 
 def _local(value: datetime) -> datetime:
