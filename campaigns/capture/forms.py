@@ -33,7 +33,7 @@ ROWS = 6
 class QuestionForm(PlainForm):
     """One question; a row without words is no question."""
 
-    kind = SelectField(_l("Kept as"))
+    kind = SelectField(_l("Kept as"), default="", coerce=str)
     key = StringField(_l("Short name"), render_kw={"maxlength": 50})
     label = StringField(_l("Words"), render_kw={"maxlength": 200})
     required = BooleanField(_l("Must be answered"))

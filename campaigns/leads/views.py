@@ -1,0 +1,224 @@
+"""Pages of leads."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask_babel import gettext as _
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Permission
+from campaigns.accounts.models import AuditEntry, Person
+from campaigns.audience.models import Contact
+from campaigns.capture.models import Form, Submission
+from campaigns.errors import Conflict, Invalid
+from campaigns.language import N_
+from campaigns.leads import leads
+from campaigns.leads.forms import LeadForm, NotesForm, OwnerForm, StageForm
+from campaigns.leads.models import Lead, LeadStage
+from campaigns.planning.activities import activity_of
+from campaigns.planning.models import Activity, Campaign
+from campaigns.web.database import db_session
+from campaigns.web.errors import problem_text, put_problems, say
+from campaigns.web.guards import actor
+from campaigns.web.locale import translated
+from campaigns.web.pagination import page_of
+
+blueprint = Blueprint("leads", __name__)
+
+MOST_SHOWN = 100
+"""Submissions and stage changes shown on a lead's page, newest first."""
+
+
+@blueprint.get("/leads")
+def index() -> Any:
+    actor().require(Permission.PERSONAL)
+    session = db_session()
+    stage, campaign, owner = _stage(), _number("campaign"), _number("owner")
+    page = page_of(session, _listed(stage, campaign, owner), [Lead.id.desc()])
+    return render_template(
+        "pages/leads/index.html",
+        page=page,
+        chosen={"stage": stage, "campaign": campaign, "owner": owner},
+        filtered=bool(stage or campaign or owner),
+        stages=list(LeadStage),
+        campaigns=session.execute(
+            select(Campaign.id, Campaign.name).where(~Campaign.built_in).order_by(Campaign.id.desc()).limit(500)
+        ).all(),
+        people=session.execute(select(Person.id, Person.name).order_by(Person.name)).all(),
+    )
+
+
+def _listed(stage: str, campaign: int | None, owner: int | None) -> Select[Any]:
+    stmt: Select[Any] = (
+        select(
+            Lead,
+            Contact.email,
+            Contact.first_name,
+            Contact.last_name,
+            Campaign.name.label("campaign"),
+            Campaign.colour,
+            Activity.title.label("activity"),
+            Person.name.label("owner"),
+        )
+        .join(Contact, Contact.id == Lead.contact_id)
+        .join(Campaign, Campaign.id == Lead.campaign_id)
+        .join(Activity, Activity.id == Lead.activity_id)
+        .outerjoin(Person, Person.id == Lead.owner_id)
+    )
+    if stage == "open":
+        stmt = stmt.where(Lead.closed_at.is_(None))
+    elif stage:
+        stmt = stmt.where(Lead.stage == LeadStage(stage))
+    if campaign is not None:
+        stmt = stmt.where(Lead.campaign_id == campaign)
+    if owner is not None:
+        stmt = stmt.where(Lead.owner_id == owner)
+    return stmt
+
+
+def _stage() -> str:
+    asked = request.args.get("stage", "")
+    return asked if asked == "open" or asked in set(LeadStage) else ""
+
+
+def _number(name: str) -> int | None:
+    text = request.args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+@blueprint.route("/leads/new", methods=["GET", "POST"])
+def new() -> Any:
+    """An enquiry by message, comment or call becomes a lead by hand."""
+    who = actor()
+    who.require(Permission.LEADS)
+    session = db_session()
+    asked = _number("activity")
+    form = LeadForm(data={"owner_id": str(who.id), "activity_id": str(asked or "")})
+    form.offer(session, asked)
+    if form.validate_on_submit():
+        try:
+            activity = activity_of(session, int(form.activity_id.data))
+            lead, fresh = leads.enter_lead(
+                session,
+                who,
+                campaign_id=activity.campaign_id,
+                activity_id=activity.id,
+                source=activity.channel.value,
+                email=form.email.data or "",
+                first_name=form.first_name.data or "",
+                last_name=form.last_name.data or "",
+                owner_id=int(form.owner_id.data) if form.owner_id.data else None,
+                notes=form.notes.data or "",
+            )
+        except Invalid as error:
+            session.rollback()
+            put_problems(form, error)
+        else:
+            session.commit()
+            known = _("This person has an open lead in the campaign already: your notes were added to it.")
+            flash(_("The lead is written down.") if fresh else known, "success" if fresh else "info")
+            return redirect(url_for("leads.lead", lead_id=lead.id), 303)
+    page = render_template("pages/leads/new.html", form=form)
+    return page, 422 if form.errors or form.form_errors else 200
+
+
+@blueprint.get("/leads/<int:lead_id>")
+def lead(lead_id: int) -> Any:
+    actor().require(Permission.PERSONAL)
+    return _page(db_session(), leads.lead_of(db_session(), lead_id))
+
+
+def _page(session: Session, found: Lead, notes_form: NotesForm | None = None) -> str:
+    stage_form = StageForm(formdata=None, data={"stage": found.stage.value})
+    stage_form.offer()
+    owner_form = OwnerForm(formdata=None, data={"owner_id": str(found.owner_id or "")})
+    owner_form.offer(session, found)
+    changes = session.scalars(
+        select(AuditEntry)
+        .where(AuditEntry.subject_kind == "lead", AuditEntry.subject_id == str(found.id))
+        .order_by(AuditEntry.id.desc())
+        .limit(MOST_SHOWN)
+    ).all()
+    return render_template(
+        "pages/leads/lead.html",
+        lead=found,
+        contact=session.get_one(Contact, found.contact_id),
+        activity=session.get_one(Activity, found.activity_id),
+        submissions=session.execute(
+            select(Submission, Form.title, Form.fields)
+            .join(Form, Form.id == Submission.form_id)
+            .where(Submission.lead_id == found.id)
+            .order_by(Submission.id.desc())
+            .limit(MOST_SHOWN)
+        ).all(),
+        changes=changes,
+        stages={stage.value: stage for stage in LeadStage},
+        stage_form=stage_form,
+        owner_form=owner_form,
+        notes_form=notes_form or NotesForm(formdata=None, data={"notes": found.notes}),
+    )
+
+
+@blueprint.post("/leads/<int:lead_id>/stage")
+def change_stage(lead_id: int) -> Any:
+    session = db_session()
+    found = leads.lead_of(session, lead_id)
+    form = StageForm()
+    form.offer()
+    if not form.validate():
+        flash(_("Please choose a stage."), "danger")
+        return _back(lead_id)
+    stage = LeadStage(form.stage.data)
+    return _tried(lead_id, lambda: leads.change_stage(session, actor(), found, stage), N_("The stage is changed."))
+
+
+@blueprint.post("/leads/<int:lead_id>/owner")
+def assign(lead_id: int) -> Any:
+    session = db_session()
+    found = leads.lead_of(session, lead_id)
+    form = OwnerForm()
+    form.offer(session, found)
+    if not form.validate():
+        flash(_("Please choose an owner."), "danger")
+        return _back(lead_id)
+    owner_id = int(form.owner_id.data) if form.owner_id.data else None
+    return _tried(lead_id, lambda: leads.assign(session, actor(), found, owner_id), N_("The lead is handed over."))
+
+
+@blueprint.post("/leads/<int:lead_id>/notes")
+def note(lead_id: int) -> Any:
+    who = actor()
+    who.require(Permission.PERSONAL)
+    session = db_session()
+    found = leads.lead_of(session, lead_id)
+    form = NotesForm()
+    try:
+        leads.note(session, who, found, form.notes.data or "")
+    except Invalid as error:
+        put_problems(form, error)
+        return _page(session, found, form), 422
+    session.commit()
+    flash(_("The notes are saved."), "success")
+    return _back(lead_id)
+
+
+def _tried(lead_id: int, act: Callable[[], None], said: str) -> Any:
+    session = db_session()
+    try:
+        act()
+    except Conflict as error:
+        session.rollback()
+        flash(say(error), "warning")
+    except Invalid as error:
+        session.rollback()
+        flash(" ".join(map(problem_text, error.problems)), "danger")
+    else:
+        session.commit()
+        flash(translated(said), "success")
+    return _back(lead_id)
+
+
+def _back(lead_id: int) -> Any:
+    return redirect(url_for("leads.lead", lead_id=lead_id), 303)
