@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_babel import gettext as _
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import Permission
@@ -50,8 +50,8 @@ def index() -> Any:
     )
 
 
-def _listed(stage: str, campaign: int | None, owner: int | None) -> Select[Any]:
-    stmt: Select[Any] = (
+def _listed(stage: str, campaign: int | None, owner: int | None) -> Any:
+    stmt: Any = (
         select(
             Lead,
             Contact.email,
