@@ -1,0 +1,34 @@
+"""The catalogues: complete, compiled from their source, and keeping the places in sentences."""
+
+import re
+
+import pytest
+
+from campaigns.web import catalogue
+
+_PLACES = re.compile(r"%\(\w+\)[sd]")
+
+
+@pytest.mark.xfail(strict=False, reason="pages are still being written; their sentences are translated last")
+def test_every_sentence_is_translated() -> None:
+    assert list(catalogue.untranslated("fa")) == []
+
+
+def test_the_compiled_catalogue_is_that_of_its_source() -> None:
+    assert catalogue.path_of("fa").with_suffix(".mo").read_bytes() == catalogue.compile_one("fa")
+
+
+def test_translations_keep_their_places() -> None:
+    for message in catalogue.catalogue("fa"):
+        ids = [message.id] if isinstance(message.id, str) else list(message.id)
+        texts = [message.string] if isinstance(message.string, str) else list(message.string)
+        if not all(ids) or not all(texts):
+            continue
+        wanted = set(_PLACES.findall(ids[-1]))
+        assert all(set(_PLACES.findall(text)) <= wanted for text in texts), message.id
+        assert set(_PLACES.findall(texts[-1])) == wanted, message.id
+
+
+def test_ours_are_found() -> None:
+    found = {message.id for message in catalogue.extracted()}
+    assert {"Sign in", "Owner", "This link has expired.", "Skip to content", "Present password"} <= found
