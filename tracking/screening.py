@@ -6,6 +6,8 @@ be explained in words and computed again. Generic bot lists are no help: they fl
 """
 
 import re
+from bisect import bisect_right
+from collections import Counter, deque
 from collections.abc import Sequence
 from enum import IntFlag
 from functools import lru_cache
@@ -154,53 +156,108 @@ class Seen(NamedTuple):
     user_agent: int
 
 
-class Surroundings(NamedTuple):
-    """What else is known about a send when its events settle."""
+class Surroundings:
+    """What else is known about a send when its events settle.
 
-    sent_at: int | None
-    links: int
-    """How many tracked links its mail holds."""
-    events: Sequence[Seen]
-    submitted_at: Sequence[int]
-    scale: float = 1.0
-    """Every threshold is divided by it (``TIME_SCALE``)."""
+    Whatever takes a look at other events is worked out once for all of them: somebody may follow
+    one link ten thousand times.
+    """
+
+    def __init__(
+        self, sent_at: int | None, links: int, events: Sequence[Seen], submitted_at: Sequence[int], scale: float = 1.0
+    ) -> None:
+        """``links``: how many tracked links the mail holds, 0 for unknown. Every threshold is divided
+        by ``scale`` (``TIME_SCALE``)."""
+        self.sent_at, self._scale = sent_at, scale
+        clicks = sorted(e for e in events if e.kind == Kind.CLICK)
+        people = [e for e in events if not is_no_person(e.reasons)]
+        self.bursts = _bursts(clicks, links, self.span(BURST_SECONDS))
+        self.disguised = _disguised(clicks, self.span(BURST_SECONDS))
+        self.in_company = _in_company(clicks, self.span(BURST_SECONDS))
+        self.first_open = min((e.at for e in people if e.kind == Kind.OPEN), default=None)
+        self.viewed = last_before([e.at for e in people if e.kind == Kind.VIEW], events, Kind.CLICK)
+        self.submitted = {kind: last_before(submitted_at, events, kind) for kind in (Kind.CLICK, Kind.VIEW)}
 
     def span(self, seconds: float) -> float:
-        return seconds * 1_000_000 / self.scale
+        return seconds * 1_000_000 / self._scale
+
+
+def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[tuple[float, float]]:
+    """Stretches of time in which clicks went to too many links within ten seconds.
+
+    Two links are the least: with a single link in a mail, every click would be "all links".
+    """
+    share = ceil(links * BURST_SHARE) if links else BURST_LINKS
+    needed = min(BURST_LINKS, max(2, share))
+    found: list[tuple[float, float]] = []
+    window: deque[Seen] = deque()
+    within: Counter[int] = Counter()
+    for click in clicks:
+        window.append(click)
+        within[click.link] += 1
+        while window[0].at < click.at - span:
+            gone = window.popleft()
+            within[gone.link] -= 1
+            if not within[gone.link]:
+                del within[gone.link]
+        if len(within) >= needed:
+            start = window[0].at
+            if found and start <= found[-1][1]:
+                start = int(found.pop()[0])
+            found.append((start, click.at))
+    return found
+
+
+def _disguised(clicks: Sequence[Seen], span: float) -> set[tuple[int, int, int]]:
+    """Clicks (instant, link, user agent) on a link that another program had followed seconds before."""
+    found = set()
+    latest: dict[int, list[tuple[int, int]]] = {}  # By link, the last click of each of two user agents.
+    for click in clicks:
+        seen = latest.setdefault(click.link, [])
+        if any(agent != click.user_agent and click.at - at <= span for at, agent in seen):
+            found.add((click.at, click.link, click.user_agent))
+        others = [(at, agent) for at, agent in seen if agent != click.user_agent]
+        seen[:] = [*others[-1:], (click.at, click.user_agent)]
+    return found
+
+
+def _in_company(clicks: Sequence[Seen], span: float) -> set[tuple[int, int]]:
+    """Clicks (instant, link) that have one on another link within ten seconds before or after."""
+    found = set()
+    for ordered in (clicks, clicks[::-1]):
+        other: Seen | None = None  # The nearest click on another link than the last one's.
+        last: Seen | None = None
+        for click in ordered:
+            if last is not None and last.link != click.link:
+                other = last
+            if other is not None and other.link != click.link and abs(click.at - other.at) <= span:
+                found.add((click.at, click.link))
+            last = click
+    return found
+
+
+def last_before(instants: Sequence[int], events: Sequence[Seen], kind: int) -> set[int]:
+    """The instants of the events of a kind, by somebody who may be a person, that come last before each instant."""
+    may_be = sorted(e.at for e in events if e.kind == kind and not is_no_person(e.reasons))
+    places = (bisect_right(may_be, instant) for instant in instants)
+    return {may_be[place - 1] for place in places if place}
 
 
 def signals(event: Seen, around: Surroundings, crowded: bool) -> Reason:
     """What the events of the same send, the delivery's time and the network's traffic say."""
-    found = Reason(event.reasons) & FACTS
-    if event.kind != Kind.CLICK:
-        found |= Reason.SHOWN
-    if _in_burst(event, around):
+    found = (Reason(event.reasons) & FACTS) | _timing(event, around)
+    margin = 0.0 if event.kind == Kind.CLICK else around.span(BURST_SECONDS)
+    if any(start - margin <= event.at <= end + margin for start, end in around.bursts):
         found |= Reason.BURST
-    found |= _timing(event, around)
     if event.kind == Kind.CLICK:
         found |= _of_click(event, around)
         if crowded:
             found |= Reason.CROWD
-    if event.kind != Kind.OPEN and led_to(event, around.submitted_at, around.events):
+    else:
+        found |= Reason.SHOWN
+    if event.at in around.submitted.get(Kind(event.kind), ()):
         found |= Reason.SUBMITTED
     return found
-
-
-def _in_burst(event: Seen, around: Surroundings) -> bool:
-    """Whether some window of ten seconds that touches this event holds clicks on too many links.
-
-    Two links are the least: with a single link in a mail, every click would be "all links".
-    """
-    span = around.span(BURST_SECONDS)
-    share = ceil(around.links * BURST_SHARE) if around.links else BURST_LINKS
-    needed = min(BURST_LINKS, max(2, share))
-    clicks = [e for e in around.events if e.kind == Kind.CLICK and abs(e.at - event.at) <= 2 * span]
-    before = 0.0 if event.kind == Kind.CLICK else span
-    return any(
-        first.at - before <= event.at <= first.at + span
-        and len({e.link for e in clicks if first.at <= e.at <= first.at + span}) >= needed
-        for first in clicks
-    )
 
 
 def _timing(event: Seen, around: Surroundings) -> Reason:
@@ -213,35 +270,19 @@ def _timing(event: Seen, around: Surroundings) -> Reason:
         return Reason(0)
     if after < around.span(EARLY_SECONDS):
         return Reason.EARLY
-    near = [e for e in around.events if e.kind == Kind.CLICK and abs(e.at - event.at) <= around.span(BURST_SECONDS)]
-    alone = len({e.link for e in near}) <= 1
+    alone = (event.at, event.link) not in around.in_company
     return Reason.LATE_ALONE if alone and after > around.span(LATE_SECONDS) else Reason(0)
 
 
 def _of_click(event: Seen, around: Surroundings) -> Reason:
     found = Reason(0)
-    views = []
-    for other in around.events:
-        before = event.at - other.at
-        if other.kind == Kind.CLICK:
-            if other.link == event.link and other.user_agent != event.user_agent and _within(before, around):
-                found |= Reason.DISGUISE
-        elif not is_no_person(other.reasons):
-            if other.kind == Kind.VIEW:
-                views.append(other.at)
-            elif before >= around.span(READING_SECONDS):
-                found |= Reason.READ_BEFORE
-    return found | Reason.VIEWED if led_to(event, views, around.events) else found
-
-
-def led_to(event: Seen, instants: Sequence[int], events: Sequence[Seen]) -> bool:
-    """Whether this event is the last of its kind, by somebody who may be a person, before one of ``instants``."""
-    rivals = [e.at for e in events if e.kind == event.kind and e.at > event.at and not is_no_person(e.reasons)]
-    return any(event.at <= at and not any(rival <= at for rival in rivals) for at in instants)
-
-
-def _within(before: int, around: Surroundings) -> bool:
-    return 0 <= before <= around.span(BURST_SECONDS)
+    if (event.at, event.link, event.user_agent) in around.disguised:
+        found |= Reason.DISGUISE
+    if around.first_open is not None and event.at - around.first_open >= around.span(READING_SECONDS):
+        found |= Reason.READ_BEFORE
+    if event.at in around.viewed:
+        found |= Reason.VIEWED
+    return found
 
 
 def final_label(found: Reason) -> Label:

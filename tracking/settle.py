@@ -23,7 +23,7 @@ from tracking.screening import (
     Surroundings,
     final_label,
     is_no_person,
-    led_to,
+    last_before,
     signals,
 )
 
@@ -177,13 +177,17 @@ def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, da
     of_send: defaultdict[int | None, list[Seen]] = defaultdict(list)
     for event in events:
         of_send[event.send_id].append(event.seen)
+    led = {
+        (send_id, kind): last_before(instants, of_send[send_id], kind)
+        for send_id, instants in sent.items()
+        for kind in (Kind.CLICK, Kind.VIEW)
+    }
     changes = [
         event.labelled(Label.HUMAN, (Reason(event.reasons) & FACTS) | Reason.SUBMITTED)
         for event in events
-        if event.kind != Kind.OPEN
-        and event.label != Label.HUMAN
+        if event.label != Label.HUMAN
         and not is_no_person(event.reasons)
-        and led_to(event.seen, sent[event.send_id or 0], of_send[event.send_id])
+        and event.at in led.get((event.send_id or 0, Kind(event.kind)), ())
     ]
     counting.move(connection, changes, RULES)
     return len(changes)
