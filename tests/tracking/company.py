@@ -34,6 +34,8 @@ STATES = (
 class Company:
     """Writes campaigns whose audience behaves at random, but the same way for the same seed."""
 
+    contacts: list[int]
+
     def __init__(self, session: Session, seed: int = 1, contacts: int = 300) -> None:
         self.session, self.dice = session, random.Random(seed)
         self.offset = 0
@@ -46,7 +48,7 @@ class Company:
             for n in range(contacts)
         ]  # fmt: skip
         session.execute(insert(Contact), rows)
-        self.contacts = [row["id"] for row in rows]
+        self.contacts = [1000 + n for n in range(contacts)]
         session.add(Checkpoint(id=1, spool="s" * 32, host="localhost", updated_at=at(60)))
         session.flush()
 
@@ -218,7 +220,9 @@ class Company:
                 hits[event.activity_id, bucket(event.at), kind, link, event.label] += 1
             if event.kind == Kind.CLICK and event.label == Label.HUMAN:
                 marks.add((Kind.OPEN, 0))
-            for kind, link in marks if event.send_id is not None else ():
+            if event.send_id is None:
+                continue
+            for kind, link in marks:
                 seen.setdefault((event.send_id, event.activity_id, kind, link, event.label), event.at)
         firsts = Counter((key[1], bucket(when), *key[2:]) for key, when in seen.items())
         names = ("send_id", "activity_id", "kind", "link", "label")

@@ -24,7 +24,7 @@ from tracking import performance as asked
 from tracking.counts import Counts, Hits, Mails, total
 from tracking.metrics import METRICS
 from tracking.models import Conversion, Credit, CreditModel, Event, Kind, Label, Rollup
-from tracking.performance import performance
+from tracking.performance import Performance, performance
 from tracking.series import Step, cut, days, series
 
 ZONES = [ZoneInfo(name) for name in ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")]
@@ -47,6 +47,12 @@ def counted(session: Session) -> Iterator[list[str]]:
         event.remove(connection, "before_cursor_execute", note)
 
 
+def span(found: Performance) -> tuple[datetime, datetime]:
+    assert found.first_at is not None
+    assert found.last_at is not None
+    return found.first_at, found.last_at
+
+
 def test_figures_equal_a_recount_of_raw_rows(session: Session) -> None:
     company = Company(session)
     campaign = company.campaign("Harvest", at(3))
@@ -60,7 +66,7 @@ def test_figures_equal_a_recount_of_raw_rows(session: Session) -> None:
     human = [hit for hit in events if hit.label == Label.HUMAN]
     clickers = {hit.send_id for hit in human if hit.kind == Kind.CLICK} & trackable
     openers = {hit.send_id for hit in human if hit.kind in (Kind.OPEN, Kind.CLICK)} & trackable
-    leads = session.scalar(select(func.count()).where(Lead.campaign_id == campaign.id))
+    leads = session.scalar(select(func.count()).where(Lead.campaign_id == campaign.id)) or 0
     expected = {
         "audience": len(sends), "delivered": len(delivered), "trackable": len(trackable),
         "bounced": sum(send.state is SendState.BOUNCED for send in sends),
@@ -80,7 +86,7 @@ def test_figures_equal_a_recount_of_raw_rows(session: Session) -> None:
         "lead_conversion_rate": leads / len(clickers), "cost_per_lead": Decimal("830.75") / leads,
     }  # fmt: skip
     assert {key: METRICS[key].value(found.counts) for key in expected} == expected
-    assert expected["openers"] > 50
+    assert len(openers) > 50
     assert leads > 5
 
 
@@ -97,7 +103,9 @@ def test_links_equal_a_recount(session: Session) -> None:
     campaign = Company(session).campaign("Harvest", at(3))
     found = performance(session, CLOCK, campaign.id)
     assert len(found.links) == 8
-    assert sum(line.counts.clicks.human for line in found.links if line.counts.clicks) == found.counts.clicks.human
+    assert sum(line.counts.clicks.human for line in found.links if line.counts.clicks) == sum(
+        line.counts.clicks.human for line in found.activities if line.counts.clicks
+    )
     for line in found.links:
         hits = session.scalars(
             select(Event).where(
@@ -108,8 +116,8 @@ def test_links_equal_a_recount(session: Session) -> None:
         scanners = sum(hit.label == Label.SCANNER for hit in hits)
         assert METRICS["clickers"].value(line.counts) == len(people)
         assert METRICS["clicks_machine"].value(line.counts) == scanners
-        assert METRICS["trackable"].value(line.counts) == line.activity.counts.mails.trackable
-    assert found.links[-1].counts.mails.clickers == 0  # an unclicked link is shown too
+        assert METRICS["trackable"].value(line.counts) == METRICS["trackable"].value(line.activity.counts)
+    assert METRICS["clickers"].value(found.links[-1].counts) == 0  # an unclicked link is shown too
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=str)
@@ -118,7 +126,7 @@ def test_the_chart_equals_a_recount_in_local_time(session: Session, zone: ZoneIn
     """24 October 2026 and after: Paris leaves summer time in the night to the 25th."""
     campaign = Company(session, contacts=120).campaign("Harvest", at(3), hours)
     found = performance(session, CLOCK, campaign.id)
-    chart = series(session, campaign.id, zone, found.first_at, found.last_at)
+    chart = series(session, campaign.id, zone, *span(found))
     ids = [line.id for line in found.activities]
     recount: Counter[tuple[int, str]] = Counter()
     for hit in session.scalars(select(Event).where(Event.activity_id.in_(ids), Event.label == Label.HUMAN)):
@@ -165,7 +173,7 @@ def test_questions_are_few(session: Session) -> None:
     session.flush()
     with counted(session) as statements:
         found = performance(session, CLOCK, campaign.id)
-        series(session, campaign.id, ZONES[0], found.first_at, found.last_at)
+        series(session, campaign.id, ZONES[0], *span(found))
     assert len(statements) <= 10
 
 
@@ -210,7 +218,7 @@ def test_credit_from_elsewhere_counts_for_the_activity_that_earned_it(session: S
     before = performance(session, CLOCK, two.id).counts.first_touch
     moved = session.scalars(
         select(Credit).join(Conversion).where(Conversion.campaign_id == one.id, Credit.model == CreditModel.FIRST_TOUCH)
-    ).first()
+    ).all()[0]
     session.add(Credit(conversion_id=moved.conversion_id, model=moved.model, activity_id=stranger, share=0.25))
     moved.share = 0.75
     session.flush()
