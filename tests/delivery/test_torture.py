@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,13 @@ from campaigns.delivery.models import SendState
 from campaigns.delivery.smtp import Connection
 from tests.delivery.mailing import mailed, make_mailing, sends, states
 
-KILLS = int(os.environ.get("TORTURE", "3"))
-SIZE = 100 * KILLS
+KILLS = int(os.environ.get("TORTURE", "4"))
+SIZE = 50 * KILLS
 
 
-def sender(activity_id: int, engine: Engine, settings: config.Settings) -> subprocess.Popen[bytes]:
+@contextmanager
+def nursery(engine: Engine, settings: config.Settings) -> Iterator[Callable[[int, float], None]]:
+    """Yields a function that lets a new worker deliver an activity and kills it after some seconds."""
     environment = {
         **os.environ,
         "KAMPANIA_VAR": str(settings.var),
@@ -33,33 +37,42 @@ def sender(activity_id: int, engine: Engine, settings: config.Settings) -> subpr
         "SMTP_URL": config.settings().smtp_url,
         "BASE_URL": settings.base_url,
     }
-    started = subprocess.Popen(
-        [sys.executable, "-m", "tests.delivery.sender", str(activity_id)],
+    command = [sys.executable, "-m", "tests.delivery.sender"]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        text=True,
         env=environment,
         cwd=Path(__file__).parents[2],
-    )
-    assert started.stdout is not None
-    assert started.stdout.readline() == b"ready\n"
-    return started
+    ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        talk, heard = started.stdin, started.stdout
+
+        def kill_one(activity_id: int, seconds: float) -> None:
+            talk.write(f"{activity_id}\n")
+            talk.flush()
+            worker = int(heard.readline())
+            time.sleep(seconds)
+            os.kill(worker, signal.SIGKILL)
+            assert heard.readline() == "gone\n"
+
+        yield kill_one
+        talk.close()
 
 
 @pytest.mark.timeout(60 + KILLS * 10)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_any_instant(database: Engine, catcher: int, settings: config.Settings, seed: int) -> None:
-    dice = random.Random(seed)
+def test_killed_at_any_instant(database: Engine, catcher: int, settings: config.Settings) -> None:
+    dice = random.Random(os.environ.get("TORTURE_SEED", "1"))
     with db.transaction() as session:
         activity_id = make_mailing(session, SIZE).id
     expand(activity_id)
-    for _ in range(KILLS):
-        worker = sender(activity_id, database, settings)
-        time.sleep(dice.uniform(0.0, 0.4))
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
-        assert worker.stdout is not None
-        worker.stdout.close()
-        claiming.take_over()
-        assert "sending" not in states(activity_id)
+    with nursery(database, settings) as kill_one:
+        for _ in range(KILLS):
+            kill_one(activity_id, dice.uniform(0.0, 0.4))
+            claiming.take_over()
+            assert "sending" not in states(activity_id)
     while deliver(activity_id):
         pass
     found = states(activity_id)
