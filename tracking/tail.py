@@ -43,7 +43,7 @@ def files(directory: Path) -> dict[str, list[SpoolFile]]:
     found: dict[str, list[SpoolFile]] = {}
     try:
         entries = list(os.scandir(directory))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return found
     for entry in entries:
         name, _, start = entry.name.removesuffix(SUFFIX).partition("-")

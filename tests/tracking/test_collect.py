@@ -144,8 +144,8 @@ def test_lost_hits_are_counted_and_shown(
     mailing = make_mailing()
     settings.spool.write_text("in the way")
     mailing.open(), mailing.open()
-    with db.reading() as session, pytest.raises(NotADirectoryError):
-        health.health(session)
+    with db.reading() as session:
+        assert health.health(session).lost_hits == 2
     settings.spool.unlink()
     mailing.open()
     with db.reading() as session:
