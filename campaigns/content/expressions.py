@@ -249,11 +249,18 @@ class _Reader:
             self.unknown(node, f"{root.name}.{node.attr}")
 
     def unknown(self, node: nodes.Node, name: str) -> None:
-        near = difflib.get_close_matches(name, self.known | PLAIN_NAMES, 1, 0.75) if len(name) < 100 else []
-        if near:
-            self.refuse(node, N_("Unknown merge field %(name)s. Did you mean %(near)s?"), name=name, near=near[0])
+        if near := _nearest(name, self.known):
+            self.refuse(node, N_("Unknown merge field %(name)s. Did you mean %(near)s?"), name=name, near=near)
         else:
             self.refuse(node, N_("Unknown merge field %(name)s."), name=name[:100])
+
+
+def _nearest(name: str, known: frozenset[str]) -> str | None:
+    """The known field of the same root that ``name`` may have meant."""
+    root, _, part = name[:100].partition(".")
+    parts = [each.partition(".")[2] for each in known if each.startswith(f"{root}.")]
+    near = difflib.get_close_matches(part, parts, 1, 0.5) if part else []
+    return f"{root}.{near[0]}" if near else None
 
 
 _HARMLESS = (

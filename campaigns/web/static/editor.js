@@ -10,8 +10,8 @@
   const refresh = editor.querySelector("[data-refresh]");
   let lastFocused = source;
   let changed = false;
-  let submitting = false;
   let timer = 0;
+  let shown = 0;
 
   // The frame is replaced, not navigated: no entry in the history for each pause in typing, and the
   // old picture stays until the new one is there.
@@ -21,7 +21,9 @@
     const next = old.cloneNode(false);
     next.removeAttribute("src");
     next.classList.add("waiting");
-    old.removeAttribute("name");
+    shown += 1;
+    next.name = `preview-${shown}`; // Of two frames with one name the form would fill the old one.
+    refresh.setAttribute("formtarget", next.name);
     old.after(next);
     let asked = false;
     next.addEventListener("load", () => {
@@ -33,9 +35,7 @@
     setTimeout(() => {
       if (!next.isConnected) return;
       asked = true;
-      submitting = true;
       form.requestSubmit(refresh);
-      submitting = false;
     });
   }
 
@@ -49,7 +49,9 @@
     later();
   });
   form.addEventListener("submit", (event) => {
-    if (!submitting && event.submitter !== refresh) changed = false;
+    if (event.submitter !== refresh) changed = false;
+    // app.js lets a form be sent once only; looking at the preview is no sending.
+    else setTimeout(() => delete form.dataset.sent);
   });
   editor.querySelectorAll("[data-part]").forEach((control) => control.addEventListener("change", show));
   window.addEventListener("beforeunload", (event) => {
