@@ -86,7 +86,7 @@ def all_lists(session: Session) -> list[ContactList]:
     return list(session.scalars(select(ContactList).order_by(ContactList.name)))
 
 
-def lists_with_sizes(session: Session) -> Sequence[Row[tuple[ContactList, int]]]:
+def lists_with_sizes(session: Session) -> Sequence[Row[ContactList, int]]:
     """Every list by name with the number of its members."""
     size = select(func.count()).where(ListMember.list_id == ContactList.id).scalar_subquery()
     return session.execute(select(ContactList, size).order_by(ContactList.name)).all()

@@ -1,6 +1,7 @@
 """Imports for tests: a file in, its row out, run to the end."""
 
 import io
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,7 @@ ASKED = {
 }
 
 
-def uploaded(session: Session, content: str | bytes, **terms: object) -> ContactImport:
+def uploaded(session: Session, content: str | bytes, **terms: Any) -> ContactImport:
     """An upload with its guessed mapping, and ``terms`` as ``configure`` takes them."""
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
     found = imports.upload(session, CLOCK, filename="people.csv", stream=stream)
@@ -26,7 +27,7 @@ def uploaded(session: Session, content: str | bytes, **terms: object) -> Contact
     return found
 
 
-def checked(content: str | bytes, **terms: object) -> ContactImport:
+def checked(content: str | bytes, **terms: Any) -> ContactImport:
     """Uploaded, configured, and through its dry run."""
     with db.transaction() as session:
         found = uploaded(session, content, **terms)
@@ -35,7 +36,7 @@ def checked(content: str | bytes, **terms: object) -> ContactImport:
     return again(found)
 
 
-def imported(content: str | bytes, **terms: object) -> ContactImport:
+def imported(content: str | bytes, **terms: Any) -> ContactImport:
     """All the way."""
     found = checked(content, **terms)
     assert found.state is ImportState.CHECKED, found.error

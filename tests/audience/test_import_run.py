@@ -7,7 +7,17 @@ from sqlalchemy import Engine, func, select
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK
-from campaigns.audience import consent, contacts, erasing, import_files, import_run, imports, lists, suppression
+from campaigns.audience import (
+    consent,
+    contacts,
+    erasing,
+    import_files,
+    import_run,
+    imports,
+    lists,
+    merging,
+    suppression,
+)
 from campaigns.audience.models import (
     ConsentEntry,
     ConsentLevel,
@@ -172,7 +182,7 @@ def test_a_worker_that_lost_its_claim_writes_nothing(
     monkeypatch.setattr(import_run, "CHUNK", 10)
     found = checked("email\n" + "\n".join(f"p{n}@example.org" for n in range(30)))
     begin(found)
-    real, calls = import_run.merge, []
+    real, calls = merging.merge, []
 
     def slow(*args: object) -> object:
         calls.append(1)
@@ -234,7 +244,7 @@ def test_a_failed_import_goes_on_where_it_stopped(database: Engine, monkeypatch:
     monkeypatch.setattr(import_run, "CHUNK", 10)
     found = checked("email\n" + "\n".join(f"p{n}@example.org" for n in range(30)))
     begin(found)
-    real, calls = import_run.merge, []
+    real, calls = merging.merge, []
 
     def failing(*args: object) -> object:
         calls.append(1)

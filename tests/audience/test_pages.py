@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -31,7 +32,7 @@ def only(kind: type[db.Base]) -> db.Base:
         return session.scalars(select(kind)).one()
 
 
-def add(email: str, **values: str) -> Contact:
+def add(email: str, **values: Any) -> Contact:
     with db.transaction() as session:
         return contacts.add_contact(session, CLOCK, email=email, **values)
 
@@ -311,3 +312,9 @@ def test_an_upload_is_kept_for_this_account_only(coordinator_client: FlaskClient
     assert path.stat().st_mode & 0o777 == 0o600
     assert "passwd" not in path.name
     assert only(ContactImport).filename == "passwd.csv"  # type: ignore[attr-defined]
+
+
+def test_numbers_beyond_any_row_are_not_found(coordinator_client: FlaskClient) -> None:
+    for url in PAGES:
+        if "/1" in url:
+            assert coordinator_client.get(url.replace("/1", f"/{2**70}")).status_code == 404, url
