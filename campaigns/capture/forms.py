@@ -36,7 +36,7 @@ class QuestionForm(PlainForm):
     kind = SelectField(_l("Kept as"), default="", coerce=str)
     key = StringField(_l("Short name"), render_kw={"maxlength": 50})
     label = StringField(_l("Words"), render_kw={"maxlength": 200})
-    required = BooleanField(_l("Must be answered"))
+    required = BooleanField(_l("Required"))
 
     def filled(self, row: int) -> Field:
         label = (self.label.data or "").strip()
@@ -60,7 +60,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
     consent_wording = TextAreaField(_l("Wording of the consent"), render_kw={"rows": 2})
     slug = StringField(_l("Address"), render_kw={"maxlength": 80, "dir": "ltr"})
     language = SelectField(_l("Language"), choices=())
-    list_id = SelectField(_l("Put them on a list"), coerce=str)
+    list_id = SelectField(_l("List"), coerce=str)
     notify_owner = BooleanField(_l("Write to the activity's owner about each new lead"))
     open = BooleanField(_l("Open: the form can be filled in"))
 
@@ -74,7 +74,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
         for row in self.questions:
             row.form.kind.choices = choices(
                 [
-                    ("", translated(N_("Another answer"))),
+                    ("", translated(N_("An answer"))),
                     ("first_name", translated(N_("First name"))),
                     ("last_name", translated(N_("Last name"))),
                 ]

@@ -1,6 +1,7 @@
 """Opening leads and working on them."""
 
 from threading import Barrier, Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select
@@ -114,7 +115,7 @@ def test_roles(session: Session, activity: Activity) -> None:
 
 
 def test_a_lead_by_hand(session: Session, actor: Actor, activity: Activity) -> None:
-    credited = {"campaign_id": activity.campaign_id, "activity_id": activity.id, "source": "social"}
+    credited: dict[str, Any] = {"campaign_id": activity.campaign_id, "activity_id": activity.id, "source": "social"}
     lead, new = enter_lead(
         session, actor, **credited, email=" Nino@Example.NET ", first_name="Nino", notes="Asked for a price."
     )
