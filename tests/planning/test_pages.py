@@ -10,6 +10,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import db
+from campaigns.accounts.actor import PUBLIC
+from campaigns.audience import consent
+from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel
 from tests.factories import make_activity, make_campaign, make_contact, make_form, make_list, make_message
 
@@ -316,3 +319,25 @@ def test_in_persian_from_right_to_left(coordinator_client: FlaskClient) -> None:
         page = coordinator_client.get(url)
         assert page.status_code == 200
         assert 'dir="rtl"' in page.get_data(as_text=True)
+
+
+def test_a_mailing_is_checked_and_launched(coordinator_client: FlaskClient) -> None:
+    """The whole way through delivery's real preflight; then a change makes it stale."""
+    with db.transaction() as session:
+        message, contact = make_message(session, mjml=MJML_WITH_WORDS), make_contact(session)
+        audience = make_list(session, contact)
+        consent.grant(session, PUBLIC, contact.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="test")
+    _, activity_id = planned(Channel.EMAIL, message_id=message.id, list_id=audience.id)
+    with db.transaction() as session:
+        session.get_one(Activity, activity_id).everybody = False
+    assert coordinator_client.post(f"/activities/{activity_id}/preflight").status_code == 303
+    page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
+    assert "Launched." in page.get_data(as_text=True)
+    assert status_of(activity_id) is ActivityStatus.LIVE
+    with db.reading() as session:
+        assert session.get_one(Activity, activity_id).version_id is not None
+
+
+MJML_WITH_WORDS = """<mjml><mj-body><mj-section><mj-column>
+<mj-text>Good day. See <a href="https://example.org/">our offer</a>.</mj-text>
+</mj-column></mj-section></mj-body></mjml>"""
