@@ -21,7 +21,7 @@ def test_the_compiled_catalogue_is_that_of_its_source() -> None:
 def test_translations_keep_their_places() -> None:
     for message in catalogue.catalogue("fa"):
         ids = [message.id] if isinstance(message.id, str) else list(message.id)
-        texts = [message.string] if isinstance(message.string, str) else list(message.string)
+        texts = [message.string] if isinstance(message.string, str) else list(message.string or ())
         if not all(ids) or not all(texts):
             continue
         wanted = set(_PLACES.findall(ids[-1]))

@@ -126,7 +126,7 @@
   });
 
   /* Charts */
-  const drawn = new Map(); // id → { element, chart, text }
+  const drawn = new Map(); // id → { box, chart, text }
   let library = null;
   const loaded = () => (library ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -241,28 +241,29 @@
     };
   };
 
+  // The chart lives in a nameless box inside the element: after a swap the box moves into the new element,
+  // so nothing flickers, and htmx, which copies attributes of elements with an id, copies no style.
   const draw = (element) => {
     const text = element.dataset.chart;
     const known = drawn.get(element.id);
-    if (known && known.element !== element) { // Swapped by htmx: put the living chart back into its place.
-      known.element.setAttribute("aria-label", element.getAttribute("aria-label"));
-      known.element.className = element.className;
-      known.element.dataset.chart = text;
-      element.replaceWith(known.element);
-    }
-    if (known && known.element.querySelector("canvas")) {
+    if (known) {
+      if (known.box.parentNode !== element) element.replaceChildren(known.box);
       if (known.text !== text) known.chart.setOption(optionOf(JSON.parse(text)), { replaceMerge: ["series"] });
       known.text = text;
       return;
     }
-    known?.chart.dispose();
-    const chart = window.echarts.init(element, null, { renderer: "canvas" });
+    const box = document.createElement("div");
+    box.className = "chart-box";
+    element.replaceChildren(box);
+    const chart = window.echarts.init(box, null, { renderer: "canvas" });
     chart.setOption(optionOf(JSON.parse(text)));
-    drawn.set(element.id, { element, chart, text });
-    sizes.observe(element);
+    drawn.set(element.id, { box, chart, text });
+    boxes.set(box, chart);
+    sizes.observe(box);
   };
+  const boxes = new WeakMap();
   const sizes = new ResizeObserver((entries) => {
-    for (const { target } of entries) drawn.get(target.id)?.chart.resize();
+    for (const { target } of entries) if (target.isConnected) boxes.get(target)?.resize();
   });
   const drawAll = async () => {
     if (!document.querySelector("[data-chart]")) return;
