@@ -6,6 +6,7 @@ refuses to run as root, so under root it runs as ``nobody`` from a directory tha
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -101,20 +102,39 @@ def postgres() -> Iterator[str]:
 
 
 @contextmanager
-def valkey() -> Iterator[str]:
-    """The URL of a fresh Valkey on a unix socket, gone with the block."""
+def valkey(*, tcp: bool = False) -> Iterator[str]:
+    """The URL of a fresh Valkey, gone with the block: on a unix socket, or as a server elsewhere would be."""
     with tempfile.TemporaryDirectory(prefix="kampania-vk-") as home:
         path = f"{home}/broker.sock"
+        port = _free_port() if tcp else 0
         server = subprocess.Popen(
-            [valkey_binary(), "--port", "0", "--unixsocket", path, "--save", "", "--dir", home],
+            [
+                valkey_binary(),
+                "--port",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--unixsocket",
+                path,
+                "--save",
+                "",
+                "--dir",
+                home,
+            ],
             stdout=subprocess.DEVNULL,
         )
         try:
             _until(lambda: Redis(unix_socket_path=path).ping(), (RedisError, OSError))
-            yield f"redis+socket://{path}"
+            yield f"redis://127.0.0.1:{port}/0" if tcp else f"redis+socket://{path}"
         finally:
             server.terminate()
             server.wait(20)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _until(attempt: object, passing: type[Exception] | tuple[type[Exception], ...]) -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
+from urllib.parse import urljoin
 
 from campaigns.demo.browser import Browser, Page, first_form, links_and_images
 
@@ -189,7 +190,11 @@ class _Recipient:
         )
         page = self._audience.fetch(url, browsing)
         self._audience.note("links followed")
-        if self._audience.landing in page.url and self._chance.random() < 0.42:
+        if self._audience.landing not in page.url:
+            return
+        for image in links_and_images(page.body)[1]:
+            self._audience.fetch(urljoin(page.url, image), browsing)
+        if self._chance.random() < 0.42:
             self._audience.later(self._chance.uniform(30, 200), lambda: self._fill_in(page, browsing))
 
     def _fill_in(self, page: Page, browsing: dict[str, str]) -> None:

@@ -1,0 +1,107 @@
+"""A whole house of real processes for the flows, on ports and a folder of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from campaigns.demo.catcher import Box, Caught
+
+ROOT = Path(__file__).parents[2]
+_START = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHouse:
+    """Where the house is, and its supervisor."""
+
+    base: str
+    var: Path
+    supervisor: subprocess.Popen[bytes]
+
+    @property
+    def box(self) -> Box:
+        return Box(self.var / "catcher.db")
+
+    def mails_to(self, address: str) -> list[Caught]:
+        """The caught mails of one recipient, oldest first, with their raw bytes."""
+        found = [self.box.mail(caught.id) for caught in reversed(self.box.mails(address=address))]
+        return [mail for mail in found if mail is not None and mail.recipient == address]
+
+    def logs(self) -> str:
+        return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in (self.var / "log").glob("*.log"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_house(
+    var: Path, environment: Mapping[str, str], command: str = "up", *words: str
+) -> Iterator[RunningHouse]:
+    """Start it, wait for its front door, and stop it with Ctrl-C's signal at the end."""
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / "up.log").open("wb") as log:
+        supervisor = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "campaigns.cli",
+                command,
+                "--port",
+                str(port),
+                "--catcher-port",
+                str(free_port()),
+                *words,
+            ],
+            cwd=ROOT,
+            env={
+                **clean,
+                "KAMPANIA_VAR": str(var),
+                "TIME_SCALE": "60",
+                "TRUSTED_PROXIES": "127.0.0.0/8",
+                **environment,
+            },
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    house = RunningHouse(f"http://127.0.0.1:{port}", var, supervisor)
+    try:
+        _wait_for_door(house)
+        yield house
+    finally:
+        supervisor.send_signal(signal.SIGINT)
+        try:
+            supervisor.wait(40)
+        except subprocess.TimeoutExpired:
+            supervisor.kill()
+            raise
+
+
+def _wait_for_door(house: RunningHouse) -> None:
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline:
+        if house.supervisor.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{house.base}/health", timeout=10).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"the house did not open:\n{(house.var / 'up.log').read_text()}\n{house.logs()}")

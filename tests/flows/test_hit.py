@@ -1,0 +1,51 @@
+"""Hit: from a pixel or a link in a real mail to the performance page, told apart by who it was."""
+
+from functools import partial
+
+from tests.flows import company
+from tests.flows.running import RunningHouse
+from tests.flows.visitor import Visitor, eventually
+
+APPLE = "Mozilla/5.0"
+
+
+def test_people_and_machines_are_told_apart(house: RunningHouse, owner: Visitor) -> None:
+    plan = company.plan(owner, people=3)
+    company.preflight(owner, plan)
+    company.launch(owner, plan)
+    human, prefetched, scanned = (
+        company.opened(eventually(partial(house.mails_to, address))[0]) for address in plan.people
+    )
+    eventually(lambda: "Sent 3" in owner.get(f"{plan.email}/progress").text)
+
+    Visitor(house.base, X_Forwarded_For="17.58.1.10", User_Agent=APPLE).get(prefetched.pixel)
+    gateway = Visitor(house.base, X_Forwarded_For="104.47.3.3")
+    for link in scanned.links:
+        gateway.get(link, follow=False)
+    reader = Visitor(house.base, X_Forwarded_For="81.2.69.160", Sec_Fetch_User="?1")
+    assert reader.get(human.pixel).headers["Content-Type"] == "image/gif"
+    went = reader.get(human.links[0], follow=False)
+    assert went.status == 302
+    assert went.headers["Location"] == "https://kettle.example/blog"
+
+    def settled() -> bool:
+        text = company.figures(owner, plan)
+        assert "1 clickers ÷ 3 trackable recipients" in text
+        assert "1 openers ÷ 3 trackable recipients" in text
+        return "Human 1 Settling 0 Machine 0 Scanner 2" in text and "Machine 1" in text
+
+    eventually(settled, 45)
+
+
+def test_a_stranger_s_token_opens_nothing(house: RunningHouse, owner: Visitor) -> None:
+    plan = company.plan(owner, people=1)
+    company.preflight(owner, plan)
+    company.launch(owner, plan)
+    letter = company.opened(eventually(partial(house.mails_to, plan.people[0]))[0])
+    stranger = Visitor(house.base)
+    token = letter.pixel.rsplit("/", 1)[1]
+    altered = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
+    assert stranger.get(f"/o/{altered}").status == 200  # The same picture, and nothing is learnt from it.
+    assert stranger.get(f"/c/{altered}/1", follow=False).status == 404
+    assert stranger.get(f"/c/{token[:10]}/1", follow=False).status == 404
+    assert stranger.get(f"/u/{token}", follow=False).status in (400, 404, 410)
