@@ -91,9 +91,13 @@ def build(draft: Draft, known: Collection[str], hosts: Collection[str]) -> Built
 
 
 def merge_once(built: Built, names: Mapping[str, object]) -> int:
-    """Merge a built draft for the first time and return the mail's size in bytes, judged in ``findings``."""
+    """Merge a built draft for the first time and return the mail's size in bytes, judged in ``findings``.
+
+    ``names["link"]`` stands for every tracked address, so that the size is that of a mail as it is sent.
+    """
     if errors(built.findings):
         return 0
+    names = {**names, "links": {each.number: names.get("link", "") for each in built.links}}
     sandbox.fill(sandbox.LINE.from_string(built.subject), names)
     sandbox.fill(sandbox.TEXT.from_string(built.text), names)
     size = len(sandbox.fill(sandbox.HTML.from_string(built.html), names).encode("utf-8", "replace"))

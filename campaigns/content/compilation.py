@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from campaigns import clock
+from campaigns import clock, config
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Organisation
@@ -29,6 +29,7 @@ from campaigns.errors import Invalid
 from campaigns.language import N_
 
 _FIELD = re.compile(r"contact\.([a-z][a-z0-9_]{0,60})")
+TOKEN_LENGTH = 28
 _UNSUBSCRIBE_EXAMPLE = "https://unsubscribe.example/"
 
 
@@ -63,12 +64,7 @@ class Compiled:
 
 def compiled(draft: Draft, organisation: Organisation, fields: Collection[str]) -> Compiled:
     """Compile ``draft`` in the chamber. Its findings are the content's, not yet the sender's."""
-    names = {
-        **sample_fields(draft.language, organisation),
-        "links": {},
-        "pixel": "https://pixel.example/",
-        "unsubscribe_url": _UNSUBSCRIBE_EXAMPLE,
-    }
+    names = {**sample_fields(draft.language, organisation), **_example_addresses()}
     question = {
         "question": "build",
         "draft": dataclasses.asdict(draft),
@@ -77,6 +73,16 @@ def compiled(draft: Draft, organisation: Organisation, fields: Collection[str]) 
         "names": names,
     }
     return _compiled(json.dumps(question, sort_keys=True))
+
+
+def _example_addresses() -> dict[str, str]:
+    """Addresses as long as those of a real mail, which open nothing."""
+    settings, token = config.settings(), "x" * TOKEN_LENGTH
+    return {
+        "link": f"{settings.tracking_url}/c/{token}/99",
+        "pixel": f"{settings.tracking_url}/o/{token}",
+        "unsubscribe_url": f"{settings.base_url}/u/{token}",
+    }
 
 
 # The editor asks for the same draft's findings, preview and links one after the other.

@@ -112,6 +112,12 @@ def test_the_size_of_a_mail() -> None:
     assert "Gmail cuts it off at 100 KB" in too_large[0][3]
 
 
+def test_tracked_addresses_count_into_the_size() -> None:
+    message = message_of_size(1)
+    message.mjml = mail('<a href="https://x.org/">x</a>' * 1_400)
+    assert [each[0] for each in said(message)] == ["warning"]
+
+
 def test_what_outgrows_every_measure_when_merged() -> None:
     message = message_of_size(1)
     message.mjml = mail("{% for i in range(50) %}{% for j in range(50) %}" + "x" * 1000 + "{% endfor %}{% endfor %}")
