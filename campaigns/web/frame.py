@@ -7,6 +7,7 @@ from pathlib import Path
 from flask import Flask, redirect
 from flask_wtf import CSRFProtect
 from jinja2 import StrictUndefined
+from werkzeug.routing import IntegerConverter, Map
 
 from campaigns import config
 from campaigns.web import assets, database, entrance, errors, headers, locale
@@ -34,6 +35,13 @@ def _flask_secret(secret: bytes) -> str:
     return hashlib.blake2b(b"", key=secret[:64], person=b"flask-session", digest_size=32).hexdigest()
 
 
+class RowId(IntegerConverter):
+    """A number in an address: beyond what a database can keep, there is nothing at that address."""
+
+    def __init__(self, url_map: Map, *args: int, **limits: int) -> None:
+        super().__init__(url_map, *args, **{"max": 2**63 - 1, **limits})  # type: ignore[arg-type]
+
+
 def build(app: Flask) -> None:
     """Give ``app`` the house's frame; rooms' blueprints come after."""
     settings = config.settings()
@@ -52,6 +60,7 @@ def build(app: Flask) -> None:
     )
     app.jinja_options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     app.template_folder = str(TEMPLATES)
+    app.url_map.converters["int"] = RowId
     database.init(app)
     assets.init(app)
     entrance.init(app)

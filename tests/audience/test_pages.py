@@ -318,3 +318,4 @@ def test_numbers_beyond_any_row_are_not_found(coordinator_client: FlaskClient) -
     for url in PAGES:
         if "/1" in url:
             assert coordinator_client.get(url.replace("/1", f"/{2**70}")).status_code == 404, url
+    assert coordinator_client.get(f"/contacts?list={2**70}").status_code == 200

@@ -18,10 +18,17 @@ from campaigns.web.pagination import page_of
 blueprint = Blueprint("contacts", __name__, url_prefix="/contacts")
 
 
+def _row_id(text: str) -> int:
+    """Raises ValueError, which asks for the default, beyond what a database can keep."""
+    if int(text) not in range(2**63):
+        raise ValueError(text)
+    return int(text)
+
+
 @blueprint.get("")
 def index() -> Any:
     actor().require(Permission.PERSONAL)
-    words, list_id = request.args.get("q", "")[:200], request.args.get("list", type=int)
+    words, list_id = request.args.get("q", "")[:200], request.args.get("list", type=_row_id)
     page = page_of(db_session(), browsing.contacts_with_badges(words, list_id), [Contact.id.desc()])
     return render_template(
         "pages/audience/contacts.html", page=page, words=words, list_id=list_id, lists=lists.all_lists(db_session())
@@ -117,7 +124,7 @@ def record_consent(contact_id: int) -> Any:
 @blueprint.post("/<int:contact_id>/lists")
 def put_on_list(contact_id: int) -> Any:
     contacts.contact_of(db_session(), contact_id)
-    lists.add_members(db_session(), actor(), request.form.get("list_id", 0, type=int), [contact_id])
+    lists.add_members(db_session(), actor(), request.form.get("list_id", 0, type=_row_id), [contact_id])
     db_session().commit()
     return redirect(f"/contacts/{contact_id}", 303)
 
