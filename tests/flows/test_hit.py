@@ -1,5 +1,6 @@
 """Hit: from a pixel or a link in a real mail to the performance page, told apart by who it was."""
 
+import time
 from functools import partial
 
 from tests.flows import company
@@ -19,11 +20,13 @@ def test_people_and_machines_are_told_apart(house: RunningHouse, owner: Visitor)
     eventually(lambda: "Sent 3" in owner.get(f"{plan.email}/progress").text)
 
     Visitor(house.base, X_Forwarded_For="17.58.1.10", User_Agent=APPLE).get(prefetched.pixel)
-    gateway = Visitor(house.base, X_Forwarded_For="104.47.3.3")
+    gateway = Visitor(house.base, X_Forwarded_For="104.47.3.3", User_Agent="python-requests/2.34")
     for link in scanned.links:
         gateway.get(link, follow=False)
+    time.sleep(1.5)  # A minute and a half after the mail came, as TIME_SCALE counts.
     reader = Visitor(house.base, X_Forwarded_For="81.2.69.160", Sec_Fetch_User="?1")
     assert reader.get(human.pixel).headers["Content-Type"] == "image/gif"
+    time.sleep(1.5)  # People read before they click.
     went = reader.get(human.links[0], follow=False)
     assert went.status == 302
     assert went.headers["Location"] == "https://kettle.example/blog"
