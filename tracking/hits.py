@@ -86,7 +86,8 @@ def _answer(
             log.exception("hits.failed", error=str(error))
             status, headers, body = _pixel() if respond is not _click else _page(HTTPStatus.NOT_FOUND)
     start_response(status, list(headers))
-    return () if method == "HEAD" else (body,)
+    # A list, no tuple: granian sends it in one piece, and never answers with an empty tuple.
+    return [] if method == "HEAD" else [body]
 
 
 _Response = tuple[str, list[Header], bytes]

@@ -57,8 +57,9 @@ def asked(environ: dict[str, Any]) -> Answer:
         start_response("418 I'm a teapot", [])
         return (b"flask",)
 
-    body = b"".join(hits.application(flask)(environ, start))
-    return Answer(got[0], got[1], body)
+    parts = hits.application(flask)(environ, start)
+    assert isinstance(parts, list) or got[0] == 418, "granian hangs on an empty tuple"
+    return Answer(got[0], got[1], b"".join(parts))
 
 
 @dataclass
