@@ -2,14 +2,11 @@
 
 import re
 
-import pytest
-
 from campaigns.web import catalogue
 
 _PLACES = re.compile(r"%\(\w+\)[sd]")
 
 
-@pytest.mark.xfail(strict=False, reason="pages are still being written; their sentences are translated last")
 def test_every_sentence_is_translated() -> None:
     assert list(catalogue.untranslated("fa")) == []
 
