@@ -8,14 +8,12 @@ Each runs once on SQLite and once on PostgreSQL.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from types import CodeType
-from typing import ClassVar
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from jinja2.bccache import Bucket, BytecodeCache
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
@@ -110,26 +108,28 @@ def frozen() -> Iterator[FrozenClock]:
         yield frozen
 
 
-class CompiledTemplates(BytecodeCache):
-    """Templates compiled once for all the applications that a test run makes: half of its time otherwise."""
-
-    kept: ClassVar[dict[tuple[str, str], CodeType]] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self.kept.get((bucket.key, bucket.checksum))
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        if bucket.code is not None:
-            self.kept[bucket.key, bucket.checksum] = bucket.code
+@cache
+def _application() -> Flask:
+    """One application for many tests: compiling its routes and templates was three quarters of a page's test."""
+    app = wsgi.create_app()
+    app.config.update(TESTING=True, WTF_CSRF_ENABLED=False)
+    return app
 
 
 @pytest.fixture
-def empty_app(database: Engine) -> Flask:
-    """The application before its first run: no organisation, nobody."""
-    app = wsgi.create_app()
-    app.jinja_env.bytecode_cache = CompiledTemplates()
-    app.config.update(TESTING=True, WTF_CSRF_ENABLED=False)
-    return app
+def empty_app(database: Engine) -> Iterator[Flask]:
+    """The application before its first run: no organisation, nobody.
+
+    A test may change its config and add routes; the next test finds neither.
+    """
+    app = _application()
+    app._got_first_request = False  # so that a test may still add a route
+    config_before, rules_before = dict(app.config), len(list(app.url_map.iter_rules()))
+    yield app
+    app.config.clear()
+    app.config.update(config_before)
+    if len(list(app.url_map.iter_rules())) != rules_before:
+        _application.cache_clear()
 
 
 @pytest.fixture
