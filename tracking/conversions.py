@@ -1,9 +1,13 @@
-"""Submissions → conversions, each credited to its first and its last touch."""
+"""Submissions → conversions, each credited to its first and its last touch.
+
+A touch is a click: it brought somebody. The page where they arrived earns credit only when nothing
+is known to have brought them. What the page brought is counted apart, as its leads.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock
@@ -86,6 +90,11 @@ def _record(session: Session, submission: Submission) -> Conversion:
     )
     session.add(conversion)
     session.flush()
+    _credit(session, conversion.id, submission)
+    return conversion
+
+
+def _credit(session: Session, conversion_id: int, submission: Submission) -> None:
     touches = touches_of(session, submission)
     for model, touch in (
         (CreditModel.FIRST_TOUCH, touches[0] if touches else None),
@@ -93,14 +102,14 @@ def _record(session: Session, submission: Submission) -> Conversion:
     ):
         session.add(
             Credit(
-                conversion_id=conversion.id,
+                conversion_id=conversion_id,
                 model=model,
                 activity_id=submission.activity_id if touch is None else touch.activity_id,
                 share=1.0,
                 touch=_words(submission, touch),
+                settling_event_id=touch.id if touch is not None and touch.label == Label.SETTLING else None,
             )
         )
-    return conversion
 
 
 def _words(submission: Submission, touch: Event | None) -> dict[str, object]:
@@ -110,10 +119,10 @@ def _words(submission: Submission, touch: Event | None) -> dict[str, object]:
 
 
 def touches_of(session: Session, submission: Submission) -> Sequence[Event]:
-    """Clicks and page views, human or not settled yet, that may earn credit, oldest first.
+    """Clicks, human or not settled yet, that may earn credit, oldest first; none for who came directly.
 
     They are the contact's own, and those of the send whose link was followed: a mail passed on to a
-    friend brought the friend.
+    friend brought the friend. The landing page's view is where somebody arrived, and no touch.
     """
     own = select(Send.id).where(Send.contact_id == submission.contact_id)
     theirs: ColumnElement[bool] = Event.send_id.in_(own)
@@ -123,10 +132,50 @@ def touches_of(session: Session, submission: Submission) -> Sequence[Event]:
         select(Event)
         .where(
             theirs,
-            Event.kind.in_((Kind.CLICK, Kind.VIEW)),
+            Event.kind == Kind.CLICK,
             Event.label.in_((Label.HUMAN, Label.SETTLING)),
             Event.at <= submission.at,
             Event.at > submission.at - LOOK_BACK,
         )
         .order_by(Event.at, Event.id)
     ).all()
+
+
+def recredit_due(session: Session, limit: int = 500) -> int:
+    """Give anew the credit that a click earned before it turned out to be nobody's; how many conversions.
+
+    A click that was settling when it earned credit keeps it when it settles as human, and loses it
+    to the touches that remain otherwise. Harmless when run twice.
+    """
+    settled = session.execute(
+        select(Credit.conversion_id, Credit.settling_event_id, Event.label)
+        .outerjoin(Event, Event.id == Credit.settling_event_id)
+        .where(Credit.settling_event_id.is_not(None), func.coalesce(Event.label, Label.HUMAN) != Label.SETTLING)
+        .limit(limit)
+    ).all()
+    gone = {row.conversion_id for row in settled if row.label not in (Label.HUMAN, None)}
+    kept = {row.settling_event_id for row in settled if row.label in (Label.HUMAN, None)}
+    session.execute(
+        update(Credit)
+        .where(Credit.settling_event_id.in_(kept))
+        .values(settling_event_id=None)
+        .execution_options(synchronize_session=False)
+    )
+    for conversion_id in sorted(gone):
+        _credit_anew(session, conversion_id)
+    session.flush()
+    return len(gone)
+
+
+def _credit_anew(session: Session, conversion_id: int) -> None:
+    submission = session.scalar(
+        select(Submission)
+        .join(Conversion, Conversion.submission_id == Submission.id)
+        .where(Conversion.id == conversion_id)
+    )
+    if submission is None:
+        return
+    session.execute(
+        delete(Credit).where(Credit.conversion_id == conversion_id).execution_options(synchronize_session=False)
+    )
+    _credit(session, conversion_id, submission)

@@ -267,15 +267,15 @@ _counted(
 )  # fmt: skip
 _counted(
     "leads_first_touch", N_("Credit, first touch"), lambda c: c.first_touch,
-    N_("Conversions credited to the activity of the contact's first touch."),
+    N_("Conversions credited to the activity of the contact's first touch: a click that may have brought them."),
     dedupe=N_("The shares of one conversion add up to 1."), source=N_("Credit of each conversion."), unit=Unit.SHARE,
-    window=N_("Touches within 90 days before the conversion."),
+    window=N_("Clicks within 90 days before the conversion; without one, the activity whose form was sent."),
 )  # fmt: skip
 _counted(
     "leads_last_touch", N_("Credit, last touch"), lambda c: c.last_touch,
-    N_("Conversions credited to the activity of the contact's last touch."),
+    N_("Conversions credited to the activity of the contact's last touch: a click that may have brought them."),
     dedupe=N_("The shares of one conversion add up to 1."), source=N_("Credit of each conversion."), unit=Unit.SHARE,
-    window=N_("Touches within 90 days before the conversion."),
+    window=N_("Clicks within 90 days before the conversion; without one, the activity whose form was sent."),
 )  # fmt: skip
 _counted(
     "cost", N_("Cost"), lambda c: c.cost, N_("Sum of the activities' costs, where given."),

@@ -183,3 +183,5 @@ class Credit(Base):
     share: Mapped[float] = mapped_column(Numeric(9, 8, asdecimal=False))
     touch: Mapped[dict[str, object]] = mapped_column(JSON, default=dict)
     """What earned it: ``{"kind", "at", "event_id"}``."""
+    settling_event_id: Mapped[int | None] = mapped_column(index=True)
+    """The click that earned it, for as long as its label isn't final; then NULL, or another touch's credit."""

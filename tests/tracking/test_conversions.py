@@ -8,15 +8,17 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 from campaigns.audience.models import Contact
 from campaigns.capture.models import Form, Submission
+from campaigns.delivery.models import Send
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
+from campaigns.tokens import Purpose, keyring
 from tests.conftest import FrozenClock
 from tests.factories import make_contact, make_form
-from tests.tracking.scene import add_send, events, make_mailing, send_row
+from tests.tracking.scene import add_send, ask, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
 from tests.tracking.test_settle import settled
 from tracking import collect, conversions
-from tracking.models import Conversion, Credit, CreditModel, Label
+from tracking.models import Conversion, Credit, CreditModel, Kind, Label
 
 
 def submit(contact_id: int, form_activity: int, send_id: int | None = None, new: bool = True) -> int:
@@ -47,6 +49,11 @@ def _form(session: Session, activity: Activity) -> Form:
 def record() -> int:
     with db.transaction() as session:
         return conversions.record_due(session)
+
+
+def recredit() -> int:
+    with db.transaction() as session:
+        return conversions.recredit_due(session)
 
 
 def credited() -> dict[str, int]:
@@ -147,3 +154,73 @@ def test_a_conversion_waits_a_moment_for_its_click(database: Engine, frozen: Fro
     assert record() == 0
     frozen.at += timedelta(seconds=11)
     assert record() == 1
+
+
+def test_the_page_where_somebody_arrives_is_no_touch(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    with db.transaction() as session:
+        form = make_form(session)
+        page_id, slug = form.activity_id, form.slug
+    mailing.click()
+    frozen.at += timedelta(seconds=1)
+    token = keyring().mint_expiring(Purpose.VISIT, mailing.sends[0].to_bytes(8), frozen.at + timedelta(minutes=30))
+    ask(f"/v/{slug}", query=f"k={token}")
+    collect.collect_once()
+    frozen.at += timedelta(minutes=1)
+    submit(mailing.contacts[0], page_id, mailing.sends[0])
+    assert record() == 1
+    assert [Kind(event.kind) for event in events()] == [Kind.CLICK, Kind.VIEW]
+    assert credited() == {"first_touch": mailing.activity_id, "last_touch": mailing.activity_id}
+    with db.reading() as session:
+        assert session.scalars(select(Conversion.activity_id)).all() == [page_id]
+
+
+def test_credit_of_a_click_that_was_a_scanners_goes_to_the_others(database: Engine, frozen: FrozenClock) -> None:
+    scanned, read = make_mailing(sent_at=frozen.at), make_mailing()
+    with db.transaction() as session:
+        session.get_one(Send, scanned.sends[0]).contact_id = read.contacts[0]
+    for number in (1, 2, 3):  # A gateway, though nobody can know yet.
+        scanned.click(number)
+    frozen.at += timedelta(minutes=1)
+    read.click()
+    collect.collect_once()
+    frozen.at += timedelta(minutes=1)
+    submit(read.contacts[0], read.activity_id, read.sends[0])
+    assert record() == 1
+    assert credited() == {"first_touch": scanned.activity_id, "last_touch": read.activity_id}
+    assert recredit() == 0
+    settled(frozen)
+    assert recredit() == 1
+    assert recredit() == 0
+    assert credited() == {"first_touch": read.activity_id, "last_touch": read.activity_id}
+
+
+def test_credit_of_a_click_that_was_a_persons_stays(database: Engine, frozen: FrozenClock) -> None:
+    mailing, other = make_mailing(), make_mailing()
+    mailing.click()
+    collect.collect_once()
+    frozen.at += timedelta(minutes=1)
+    submit(mailing.contacts[0], other.activity_id)  # They type the address, a minute after looking at the mail.
+    assert record() == 1
+    settled(frozen)
+    assert [Label(event.label) for event in events()] == [Label.HUMAN]
+    assert recredit() == 0
+    assert set(credited().values()) == {mailing.activity_id}
+    with db.reading() as session:
+        assert session.scalars(select(Credit.settling_event_id)).all() == [None, None]
+
+
+def test_credit_without_any_touch_left_is_the_pages(database: Engine, frozen: FrozenClock) -> None:
+    scanned = make_mailing(sent_at=frozen.at)
+    for number in (1, 2, 3):
+        scanned.click(number)
+    collect.collect_once()
+    with db.transaction() as session:
+        page_id = make_form(session).activity_id
+    frozen.at += timedelta(minutes=1)
+    submit(scanned.contacts[0], page_id)
+    assert record() == 1
+    assert set(credited().values()) == {scanned.activity_id}
+    settled(frozen)
+    assert recredit() == 1
+    assert set(credited().values()) == {page_id}
