@@ -24,6 +24,8 @@ class Form(Base):
     """Beside e-mail: ``{"name": "first_name"|"last_name"|"attributes.<key>", "label", "required"}``."""
     consent_wording: Mapped[str] = mapped_column(Text, default="")
     """The sentence beside the check box that allows mail; empty: no box."""
+    tracking_wording: Mapped[str] = mapped_column(Text, default="")
+    """The sentence beside a box of its own that allows measuring opens and clicks; empty: no box."""
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
     notify_owner: Mapped[bool] = mapped_column(default=False)
     """Whether the activity's owner gets a mail for each new lead."""
@@ -48,5 +50,5 @@ class Submission(Base):
     new_lead: Mapped[bool]
     at: Mapped[Instant]
     answers: Mapped[Document]
-    send_id: Mapped[int | None] = mapped_column(BigId)
+    send_id: Mapped[int | None] = mapped_column(BigId, index=True)
     """The send whose link brought the visitor here, from the visit token."""

@@ -5,7 +5,7 @@ from alembic import op
 
 from campaigns import db
 
-revision = "23ac0926367d"
+revision = "9d18ac51db79"
 down_revision = None
 
 
@@ -386,6 +386,7 @@ def upgrade() -> None:
         sa.Column("thanks", sa.Text(), nullable=False),
         sa.Column("fields", sa.JSON(), nullable=False),
         sa.Column("consent_wording", sa.Text(), nullable=False),
+        sa.Column("tracking_wording", sa.Text(), nullable=False),
         sa.Column("list_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("notify_owner", sa.Boolean(), nullable=False),
         sa.Column("open", sa.Boolean(), nullable=False),
@@ -536,6 +537,7 @@ def upgrade() -> None:
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_submissions_activity_id_at"), ["activity_id", "at"], unique=False)
         batch_op.create_index(batch_op.f("ix_submissions_contact_id"), ["contact_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_submissions_send_id"), ["send_id"], unique=False)
 
     op.create_table(
         "credits",
@@ -544,6 +546,7 @@ def upgrade() -> None:
         sa.Column("activity_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("share", sa.Numeric(precision=9, scale=8, asdecimal=False), nullable=False),
         sa.Column("touch", sa.JSON(), nullable=False),
+        sa.Column("settling_event_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.ForeignKeyConstraint(["activity_id"], ["activities.id"], name=op.f("fk_credits_activity_id")),
         sa.ForeignKeyConstraint(
             ["conversion_id"], ["conversions.id"], name=op.f("fk_credits_conversion_id"), ondelete="CASCADE"
@@ -552,5 +555,6 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("credits", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_credits_activity_id"), ["activity_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_credits_settling_event_id"), ["settling_event_id"], unique=False)
 
     # ### end Alembic commands ###
