@@ -1,21 +1,39 @@
 """Tracking's and the journal's turns on the clock."""
 
+import time
+from collections.abc import Callable
+
 from campaigns import db
 from campaigns.delivery import journal
 from tracking import conversions
 from tracking import settle as settling
 from workers.celery import app
 
+_AT_MOST = 3.0
+"""Seconds that a backlog may keep a task: others wait for its worker, and the next tick goes on."""
+_HITS, _SUBMISSIONS = 2_000, 500
+
 
 @app.task  # type: ignore[untyped-decorator]
 def settle() -> None:
-    settling.settle_due()
+    _portions(lambda: settling.settle_due(_HITS), _HITS)
 
 
 @app.task  # type: ignore[untyped-decorator]
 def convert() -> None:
+    _portions(lambda: _converted(_SUBMISSIONS), _SUBMISSIONS)
+
+
+def _converted(limit: int) -> int:
     with db.transaction() as session:
-        conversions.record_due(session)
+        return max(conversions.record_due(session, limit), conversions.recredit_due(session, limit))
+
+
+def _portions(portion: Callable[[], int], full: int) -> None:
+    """One portion after the other, each its own transaction, while they are full and time allows."""
+    until = time.monotonic() + _AT_MOST
+    while portion() >= full and time.monotonic() < until:
+        pass
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -1,0 +1,53 @@
+"""A backlog is worked off portion by portion, within bounds."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from campaigns import db
+from tests.conftest import FrozenClock
+from tests.tracking.scene import events, make_mailing
+from tests.tracking.test_conversions import submit
+from tracking import collect
+from tracking.models import Conversion, Label
+from workers import upkeep
+
+
+def test_one_tick_settles_many_portions(database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailing = make_mailing(7)
+    for index in range(7):
+        mailing.click(index=index, ip=f"198.51.{index}.9")
+        frozen.at += timedelta(minutes=1)
+    collect.collect_once()
+    frozen.at += timedelta(minutes=16)
+    monkeypatch.setattr(upkeep, "_HITS", 2)
+    upkeep.settle()
+    assert [Label(event.label) for event in events()] == [Label.HUMAN] * 7
+
+
+def test_one_tick_converts_many_portions(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailing = make_mailing(5)
+    for contact_id in mailing.contacts:
+        submit(contact_id, mailing.activity_id)
+    monkeypatch.setattr(upkeep, "_SUBMISSIONS", 2)
+    upkeep.convert()
+    with db.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Conversion)) == 5
+
+
+@pytest.mark.parametrize(("brought", "ends_at_once"), [(5, False), (4, True)])
+def test_a_tick_ends_though_the_backlog_does_not(
+    monkeypatch: pytest.MonkeyPatch, brought: int, ends_at_once: bool
+) -> None:
+    portions = []
+
+    def portion() -> int:
+        portions.append(brought)
+        return brought
+
+    monkeypatch.setattr(upkeep, "_AT_MOST", 0.05)
+    upkeep._portions(portion, 5)
+    assert (len(portions) == 1) == ends_at_once
