@@ -32,6 +32,7 @@ class Mark(IntEnum):
 
 
 _COUNT = struct.Struct("<I")
+_MARKS = frozenset(Mark)
 
 
 def directory() -> Path:
@@ -55,6 +56,11 @@ def host() -> str:
             pass
         draft.unlink()
     return path.read_text()
+
+
+def _mark(byte: int) -> Mark:
+    """A byte that we never write is damage: the mail may be out, and the other batches must go on."""
+    return Mark(byte) if byte in _MARKS else Mark.INTENT
 
 
 class Journal:
@@ -103,7 +109,7 @@ class Journal:
         if len(raw) < _COUNT.size + 9 * count:
             return {}
         ids = struct.unpack_from(f"<{count}q", raw, _COUNT.size)
-        return dict(zip(ids, map(Mark, raw[_COUNT.size + 8 * count :]), strict=False))
+        return dict(zip(ids, map(_mark, raw[_COUNT.size + 8 * count :]), strict=False))
 
     def close(self) -> None:
         """Let go of the file and leave it for the next sweep."""

@@ -169,9 +169,11 @@ class Connection:
         for command in (f"MAIL FROM:<{mail.sender}>{size}{options}", f"RCPT TO:<{mail.recipient}>", "DATA"):
             code, said = client.docmd(command)
             text = said.decode("utf-8", "replace")
-            if code == 421:
-                raise smtplib.SMTPServerDisconnected(f"421 {text}")
+            if code == 421 or not 200 <= code < 600:
+                raise smtplib.SMTPServerDisconnected(_line(code, text))
             if code != 354 if command == "DATA" else not 200 <= code < 300:
+                if code < 400:  # The relay is not where we are: no later answer could be trusted.
+                    raise smtplib.SMTPServerDisconnected(_line(code, text))
                 fate = classify(code, text)
                 # A refused MAIL speaks of us, whatever its code: nobody has been named yet.
                 if command.startswith("MAIL") and fate in (Fate.DEAD, Fate.REFUSED):
@@ -189,10 +191,12 @@ class Connection:
         except (OSError, smtplib.SMTPException) as error:
             self.close()
             return Outcome(Fate.UNKNOWN, _words(error))
-        client.sock.settimeout(_COMMAND)
         text = said.decode("utf-8", "replace")
-        fate = Fate.SENT if 200 <= code < 300 else classify(code, text)
-        return Outcome(fate, _line(code, text))
+        if not (200 <= code < 300 or 400 <= code < 600):  # It says nothing about the mail, which may be taken.
+            self.close()
+            return Outcome(Fate.UNKNOWN, _line(code, text))
+        client.sock.settimeout(_COMMAND)
+        return Outcome(Fate.SENT if code < 300 else classify(code, text), _line(code, text))
 
     def close(self) -> None:
         """Say goodbye without waiting for an answer."""
@@ -208,11 +212,16 @@ def _stuffed(content: bytes) -> bytes:
 
 
 def _line(code: int, text: str) -> str:
-    return f"{code} {' '.join(text.split())}"[:500]
+    return _printable(f"{code} {text}")
+
+
+def _printable(text: str) -> str:
+    """One line that every database keeps and every terminal shows."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:500]
 
 
 def _words(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         said = error.smtp_error
         return _line(error.smtp_code, said.decode("utf-8", "replace") if isinstance(said, bytes) else said)
-    return (str(error) or type(error).__name__)[:500]
+    return _printable(str(error)) or type(error).__name__

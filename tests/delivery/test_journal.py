@@ -65,3 +65,11 @@ def test_sweep_removes_only_old_drafts() -> None:
 
 def test_host_is_the_same_each_time() -> None:
     assert journal.host() == journal.host()
+
+
+def test_a_damaged_mark_may_be_a_mail_that_left() -> None:
+    with Journal.create() as made:
+        made.begin([1, 2])
+        os.pwrite(made._descriptor, b"\xee", made.path.stat().st_size - 1)
+        assert made.marks() == {1: Mark.TODO, 2: Mark.INTENT}
+        made.delete()
