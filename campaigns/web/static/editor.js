@@ -10,12 +10,14 @@
   const refresh = editor.querySelector("[data-refresh]");
   let lastFocused = source;
   let changed = false;
+  let leaving = false; // Of two submissions of one form the browser carries out the later one only.
   let timer = 0;
   let shown = 0;
 
   // The frame is replaced, not navigated: no entry in the history for each pause in typing, and the
   // old picture stays until the new one is there.
   function show() {
+    if (leaving) return;
     const old = editor.querySelector(".editor-frame iframe:not(.waiting)");
     editor.querySelectorAll(".editor-frame iframe.waiting").forEach((frame) => frame.remove());
     const next = old.cloneNode(false);
@@ -33,7 +35,7 @@
     });
     // Chromium fires load for the frame's first, empty document while it is inserted.
     setTimeout(() => {
-      if (!next.isConnected) return;
+      if (leaving || !next.isConnected) return;
       asked = true;
       form.requestSubmit(refresh);
     });
@@ -49,10 +51,15 @@
     later();
   });
   form.addEventListener("submit", (event) => {
-    if (event.submitter !== refresh) changed = false;
+    if (event.submitter !== refresh) {
+      changed = false;
+      leaving = true;
+      return;
+    }
     // app.js lets a form be sent once only; looking at the preview is no sending.
-    else setTimeout(() => delete form.dataset.sent);
+    setTimeout(() => delete form.dataset.sent);
   });
+  window.addEventListener("pageshow", () => { leaving = false; });
   editor.querySelectorAll("[data-part]").forEach((control) => control.addEventListener("change", show));
   window.addEventListener("beforeunload", (event) => {
     if (changed) event.preventDefault();
