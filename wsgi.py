@@ -21,9 +21,13 @@ ROOMS = (
 )  # fmt: skip
 FACES = ("views", "public", "api")
 
+KNOWN = ("models", "erasing")
+"""What every process must know of a room: its tables, and its part in erasing a person."""
+
 for room in ROOMS:
-    if find_spec(f"{room}.models"):
-        import_module(f"{room}.models")
+    for name in KNOWN:
+        if find_spec(f"{room}.{name}"):
+            import_module(f"{room}.{name}")
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:

@@ -25,8 +25,10 @@ QUEUES = ("clock", "sending", "imports")
 # Longer than any task, so that no task is handed out twice while it still runs.
 _VISIBILITY = 900
 
-for room in ROOMS:  # Every table, so that foreign keys between rooms resolve.
-    import_module(f"{room}.models")
+for room in ROOMS:  # Every table, so that foreign keys between rooms resolve, and every part in erasing.
+    for name in ("models", "erasing"):
+        if find_spec(f"{room}.{name}"):
+            import_module(f"{room}.{name}")
 
 
 def _conf() -> dict[str, Any]:

@@ -14,6 +14,8 @@ class Contact(Base):
     """A person we may address. ``email`` is normalised and unique."""
 
     __tablename__ = "contacts"
+    __table_args__ = {"sqlite_autoincrement": True}
+    # An erased contact's number is never another's: sends keep it as whom they were for.
 
     id: Mapped[Id]
     email: Mapped[Address] = mapped_column(unique=True)

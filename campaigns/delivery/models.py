@@ -9,6 +9,9 @@ from campaigns.db import Address, Base, BigId, Instant, choice
 from campaigns.language import N_
 from campaigns.outbox import OutboxMail
 
+ERASED = "erased"
+"""Stands for the address of a person who was erased: no address at all."""
+
 
 class SendState(StrEnum):
     """Their counts always add up to the audience. DESIGN, *Send states*."""
@@ -66,7 +69,7 @@ class Send(Base):
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"))
     address: Mapped[Address]
     recipient_key: Mapped[str] = mapped_column(String(260))
-    """``c:<contact id>`` or ``a:<address>``."""
+    """``c:<contact id>`` or ``a:<address>``; of an erased address ``a:erased <send id>``."""
     occasion: Mapped[str] = mapped_column(String(80), default="")
     """'' for a launch; an idempotency key for a test mail or a system mail."""
     version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))

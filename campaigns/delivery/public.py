@@ -44,6 +44,8 @@ def undo(token: str) -> Any:
 
 def _shown(found: Recipient, token: str, *, gone: bool, back: bool = False) -> Any:
     g.language = found.language
+    if found.erased:
+        return _page("unsubscribe_erased", 200)
     return _page("unsubscribe", 200, address=found.send.address, test=found.test, token=token, gone=gone, back=back)
 
 

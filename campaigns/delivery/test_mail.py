@@ -32,5 +32,5 @@ def send_test(session: Session, actor: Actor, message: Message, address: str, ke
     contact_id = session.scalar(select(Contact.id).where(Contact.email == address))
     occasion = f"{message.id}:{key or secrets.token_urlsafe(12)}"[:80]
     send = single.add(session, "test", address, occasion, contact_id=contact_id, version_id=version.id)
-    audit.record(session, actor, "send test", "message", message.id, address=address)
+    audit.record(session, actor, "send test", "message", message.id, send=str(send.id))
     return send

@@ -12,7 +12,7 @@ from campaigns.accounts.actor import PUBLIC
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.content.models import MessageVersion
-from campaigns.delivery.models import Send
+from campaigns.delivery.models import ERASED, Send
 from campaigns.errors import BadToken
 from campaigns.language import N_
 from campaigns.planning.models import Activity
@@ -30,6 +30,11 @@ class Recipient:
     test: bool
     """A test mail: its page looks the same and changes nothing."""
 
+    @property
+    def erased(self) -> bool:
+        """Whether the person was erased since, so that there is nothing left to change."""
+        return self.send.address == ERASED
+
 
 def recipient(session: Session, token: str) -> Recipient:
     """The send that ``token`` was made for. Raises BadToken, also when the send is gone."""
@@ -44,7 +49,7 @@ def recipient(session: Session, token: str) -> Recipient:
 def unsubscribe(session: Session, found: Recipient) -> None:
     """Never mail this address again. Harmless when repeated."""
     send = found.send
-    if found.test:
+    if found.test or found.erased:
         return
     for address in {send.address, _present_address(session, send)}:
         suppression.suppress(session, PUBLIC, address, SuppressionReason.UNSUBSCRIBED, f"send {send.id}")
@@ -58,7 +63,7 @@ def unsubscribe(session: Session, found: Recipient) -> None:
 def come_back(session: Session, found: Recipient) -> None:
     """Take an unsubscription by this very mail back."""
     send = found.send
-    if found.test or send.unsubscribed_at is None:
+    if found.test or found.erased or send.unsubscribed_at is None:
         return
     send.unsubscribed_at = None
     for address in {send.address, _present_address(session, send)}:

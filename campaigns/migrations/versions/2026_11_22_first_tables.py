@@ -5,7 +5,7 @@ from alembic import op
 
 from campaigns import db
 
-revision = "9d18ac51db79"
+revision = "f96f33c6f6b1"
 down_revision = None
 
 
@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("updated_at", db.UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_contacts")),
         sa.UniqueConstraint("email", name=op.f("uq_contacts_email")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "events",

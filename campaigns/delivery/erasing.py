@@ -1,0 +1,52 @@
+"""An erased person's sends stay, so that every count stays; whose they were goes."""
+
+from sqlalchemy import ColumnElement, String, and_, case, cast, literal, or_, select, update
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import CLOCK
+from campaigns.audience import suppression
+from campaigns.audience.contacts import by_address
+from campaigns.audience.erasing import also_remove
+from campaigns.audience.models import Suppression, SuppressionReason
+from campaigns.delivery.models import ERASED, Send, SendState, SkipReason
+from campaigns.planning.models import Activity
+
+_NOT_SENT_YET = (SendState.QUEUED, SendState.DEFERRED, SendState.HELD)
+_FETCH = {"synchronize_session": "fetch"}
+
+
+@also_remove
+def forget_recipient(session: Session, contact_id: int, address: str) -> None:
+    """Take the address off the contact's sends, also an earlier one; what is not sent yet is skipped.
+
+    The house's mail to one of its own people at the same address stays as it is.
+    """
+    theirs = or_(Send.contact_id == contact_id, _test_mails_to(address))
+    earlier = set(session.scalars(select(Send.address).where(theirs).distinct())) - {address, ERASED}
+    not_sent_yet = update(Send).where(theirs, Send.state.in_(_NOT_SENT_YET))
+    session.execute(
+        not_sent_yet.values(state=SendState.SKIPPED, reason=SkipReason.SUPPRESSED, due_at=None),
+        execution_options=_FETCH,
+    )
+    # Keys stay different from each other; relays like to quote the address in their reply.
+    key = case(
+        (Send.recipient_key.startswith("a:"), literal(f"a:{ERASED} ") + cast(Send.id, String)), else_=Send.recipient_key
+    )
+    session.execute(
+        update(Send).where(theirs).values(address=ERASED, recipient_key=key, reply=""), execution_options=_FETCH
+    )
+    for each in earlier:
+        _forget_suppressed(session, each)
+
+
+def _test_mails_to(address: str) -> ColumnElement[bool]:
+    """By the key that is indexed: only the house's own activities address somebody who is no contact."""
+    built_in = select(Activity.id).where(Activity.built_in.is_not(None))
+    return and_(Send.activity_id.in_(built_in), Send.recipient_key == f"a:{address}", Send.outbox_id.is_(None))
+
+
+def _forget_suppressed(session: Session, address: str) -> None:
+    """Keep the hash alone of an address that the person had before, unless it is somebody else's by now."""
+    known = session.scalar(select(Suppression.id).where(Suppression.address == address))
+    if known is not None and by_address(session, address) is None:
+        suppression.suppress(session, CLOCK, address, SuppressionReason.ERASED)
