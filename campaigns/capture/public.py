@@ -53,10 +53,10 @@ def embed(slug: str) -> Any:
 def submit(slug: str) -> Any:
     _submissions.check(client_ip(request.environ))
     request.max_content_length = LARGEST
+    typed = request.form  # Read before the transaction begins: it may come slowly.
     session = db_session()
     form = landing.by_slug(session, slug)
     embedded = request.path.endswith("/embed")
-    typed = request.form
     try:
         accept(session, _submitted(session, form))
     except Invalid as error:

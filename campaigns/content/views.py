@@ -20,7 +20,7 @@ from campaigns.content.forms import MessageForm
 from campaigns.content.models import Message
 from campaigns.content.starters import STARTERS, Starter, starter
 from campaigns.errors import Conflict, Invalid
-from campaigns.web.database import db_session
+from campaigns.web.database import db_session, let_others_write, only_reads
 from campaigns.web.errors import problem_text, put_problems, say
 from campaigns.web.guards import actor
 from campaigns.web.locale import translated
@@ -88,9 +88,11 @@ def editor(message_id: int) -> Any:
         try:
             messages.update_message(session, who, message, revision=seen, **form.values())
         except Invalid as error:
+            session.rollback()
             put_problems(form, error)
             status = 400
         except Conflict as error:
+            session.rollback()
             flash(say(error), "danger")
             status = 409
         else:
@@ -110,6 +112,7 @@ def editor(message_id: int) -> Any:
 
 
 @blueprint.post("/messages/<int:message_id>/check")
+@only_reads
 def check(message_id: int) -> Any:
     """What is wrong with the text in the editor, saved or not."""
     _planner()
@@ -118,6 +121,7 @@ def check(message_id: int) -> Any:
 
 
 @blueprint.route("/messages/<int:message_id>/preview", methods=["GET", "POST"])
+@only_reads
 def preview(message_id: int) -> Any:
     """The page inside the frame: the message as saved, or by POST as it stands in the editor."""
     actor().require(Permission.PLAN if request.method == "POST" else Permission.VIEW)
@@ -148,7 +152,9 @@ def _draft(form: MessageForm) -> Draft:
 def _compiled(draft: Draft) -> Compiled:
     session = db_session()
     known = fields.known_fields(session, compilation.wanted_fields(draft))
-    return compilation.compiled(draft, organisation(session), known)
+    house = organisation(session)
+    let_others_write()
+    return compilation.compiled(draft, house, known)
 
 
 def _examined(draft: Draft) -> dict[str, Any]:
@@ -182,7 +188,8 @@ def _shown(found: Compiled, language: str, contact: Contact | None, session: Any
             "pages/content/unrenderable.html", findings=sorted(found.findings, key=_order), problem_text=problem_text
         )
         return _framed(Response(page))
-    merged = compilation.preview(found, fields.sample_fields(language, organisation(session), contact))
+    attributes = None if contact else fields.invented_attributes(session)
+    merged = compilation.preview(found, fields.sample_fields(language, organisation(session), contact, attributes))
     if request.values.get("part") == "text":
         page = render_template("pages/content/plain.html", text=merged.text, language=language)
         return _framed(Response(page))

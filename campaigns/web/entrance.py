@@ -12,9 +12,9 @@ from flask_login import LoginManager, UserMixin, current_user
 
 from campaigns.accounts.actor import PERMISSIONS, Permission
 from campaigns.accounts.models import Organisation, Person
-from campaigns.web.database import db_session
+from campaigns.web.database import db_session, let_others_write
 
-BEFORE_FOUNDING = frozenset({"static", "accounts_public.setup", "accounts_public.health"})
+BEFORE_FOUNDING = frozenset({"static", "favicon", "accounts_public.setup", "accounts_public.health"})
 
 
 class SignedIn(UserMixin):  # type: ignore[misc]
@@ -79,6 +79,12 @@ def to(path: str) -> Any:
 
 def guard(app: Flask) -> Any:
     """Everybody to the first-run page before founding; strangers to the sign-in page."""
+    answer = _refusal(app)
+    let_others_write()  # The request's body is not read yet, and may come slowly.
+    return answer
+
+
+def _refusal(app: Flask) -> Any:
     if request.endpoint is None or request.endpoint in BEFORE_FOUNDING:
         return None
     if current_organisation() is None:
