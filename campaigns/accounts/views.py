@@ -108,6 +108,7 @@ def add_person() -> Any:
 
 @blueprint.post("/people/<int:person_id>/role")
 def change_role(person_id: int) -> Any:
+    actor().require(Permission.PEOPLE)
     try:
         role = Role(request.form.get("role", ""))
     except ValueError:

@@ -117,18 +117,25 @@ def sends(activity_id: int) -> Any:
 @blueprint.post("/activities/<int:activity_id>/sends/<any(unknown,held):state>/<any(sent,failed,again):decision>")
 def decide(activity_id: int, state: str, decision: str) -> Any:
     session = db_session()
-    found = _mailing(session, activity_id)
-    only = request.form.get("send", "")
+    found = _mailing(session, activity_id, Permission.LAUNCH)
     try:
-        settled = deciding.decide(
-            session, actor(), found, SendState(state), Decision(decision), int(only) if only.isdecimal() else None
-        )
+        settled = deciding.decide(session, actor(), found, SendState(state), Decision(decision), _one_send())
         session.commit()
         flash(ngettext("%(num)s send decided.", "%(num)s sends decided.", settled), "success")
     except KampaniaError as error:
         session.rollback()
         flash(say(error), "danger")
     return redirect(url_for("delivery.progress_page", activity_id=activity_id), 303)
+
+
+def _one_send() -> int | None:
+    """The send that the form names; None when it names none, and the decision is about all of them."""
+    text = request.form.get("send", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise NotFound(N_("There is no such send any more."))
+    return int(text)
 
 
 @blueprint.post("/messages/<int:message_id>/test-mail")

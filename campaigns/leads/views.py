@@ -163,6 +163,7 @@ def _page(session: Session, found: Lead, notes_form: NotesForm | None = None) ->
 
 @blueprint.post("/leads/<int:lead_id>/stage")
 def change_stage(lead_id: int) -> Any:
+    actor().require(Permission.LEADS)
     session = db_session()
     found = leads.lead_of(session, lead_id)
     form = StageForm()
@@ -176,6 +177,7 @@ def change_stage(lead_id: int) -> Any:
 
 @blueprint.post("/leads/<int:lead_id>/owner")
 def assign(lead_id: int) -> Any:
+    actor().require(Permission.LEADS)
     session = db_session()
     found = leads.lead_of(session, lead_id)
     form = OwnerForm()

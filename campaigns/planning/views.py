@@ -232,6 +232,7 @@ def activity(activity_id: int) -> Any:
 
 @blueprint.post("/activities/<int:activity_id>/launch")
 def launch_activity(activity_id: int) -> Any:
+    actor().require(Permission.LAUNCH)
     session = db_session()
     found = activities.activity_of(session, activity_id)
     form = LaunchForm()

@@ -1,0 +1,115 @@
+"""Every address of the house, asked by every role: whoever is not named here is refused.
+
+A new page is closed to viewers, and every action too, until it is named below.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.routing import Rule
+
+from campaigns import config, db
+from campaigns.demo.catcher import Box
+from tests.house import scene
+
+VIEWERS_MAY_SEE = {
+    "home", "accounts.me", "tracking.campaigns", "planning.campaign", "planning.activity", "capture.preview",
+    "delivery.preflight", "delivery.progress_page", "delivery.progress_counts", "tracking.performance_page",
+    "tracking.performance_csv", "tracking.figures", "tracking.summary", "content.index", "content.preview",
+    "content.starter_preview",
+}  # fmt: skip
+EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
+OWNERS_ONLY = {
+    "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
+    "accounts.settings", "accounts.audit_trail",
+}  # fmt: skip
+VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x"}
+
+
+def addresses(app: Flask, method: str) -> Iterator[tuple[str, str]]:
+    """(endpoint, path) of all that strangers may not ask, each verb in the address by itself."""
+    for rule in app.url_map.iter_rules():
+        if method in (rule.methods or ()) and not getattr(app.view_functions[rule.endpoint], "is_public", False):
+            for path in paths(rule):
+                yield rule.endpoint, path
+
+
+def paths(rule: Rule) -> list[str]:
+    found = [re.sub(r"<int:\w+>", "1", rule.rule)]
+    while "<any(" in found[0]:
+        found = [
+            path.replace(several[0], one, 1)
+            for path in found
+            if (several := re.search(r"<any\(([^)]*)\):\w+>", path))
+            for one in several[1].split(",")
+        ]
+    return [re.sub(r"<(?:\w+:)?(\w+)>", lambda name: VALUES[name[1]], path) for path in found]
+
+
+@pytest.fixture
+def furnished(app: Flask, settings: config.Settings) -> Flask:
+    config.install(dataclasses.replace(settings, catcher=True))
+    with Box().open() as box:
+        box.execute(
+            "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (0, 'a', ?, ?, ?)",
+            (scene.EMAIL, f"Hello {scene.FIRST}", f"Subject: Hello\r\n\r\nHello {scene.FIRST}\r\n".encode()),
+        )
+    with db.transaction() as session:
+        scene.furnish(session)
+    return app
+
+
+def test_viewers_are_refused(furnished: Flask, viewer_client: FlaskClient) -> None:
+    wrong = []
+    for method, allowed in (("GET", VIEWERS_MAY_SEE), ("POST", EVERYBODY_MAY_DO)):
+        for endpoint, path in addresses(furnished, method):
+            status = viewer_client.open(path, method=method).status_code
+            if status != 403 and not (endpoint in allowed and status < 500):
+                wrong.append((method, path, status))
+    assert wrong == []
+
+
+def test_what_viewers_may_see_is_there(furnished: Flask, viewer_client: FlaskClient) -> None:
+    seen = {endpoint: viewer_client.get(path) for endpoint, path in addresses(furnished, "GET")}
+    for endpoint in VIEWERS_MAY_SEE:
+        assert seen[endpoint].status_code in (200, 303), endpoint
+
+
+def test_viewers_see_no_single_person(furnished: Flask, viewer_client: FlaskClient) -> None:
+    for _, path in addresses(furnished, "GET"):
+        for asked in (path, f"{path}?q={scene.LAST}&contact=1&part=text", f"{path}?contact=1"):
+            body = viewer_client.get(asked).get_data(as_text=True).replace(f"q={scene.LAST}", "")
+            body = body.replace(f'value="{scene.LAST}"', "")  # What was searched for stands in its box again.
+            assert not [word for word in scene.SECRETS if word in body], asked
+
+
+def test_coordinators_leave_people_and_settings_alone(furnished: Flask, coordinator_client: FlaskClient) -> None:
+    wrong = []
+    for method in ("GET", "POST"):
+        for endpoint, path in addresses(furnished, method):
+            status = coordinator_client.open(path, method=method).status_code
+            if (status == 403) != (endpoint in OWNERS_ONLY) or status >= 500:
+                wrong.append((method, path, status))
+    assert wrong == []
+
+
+def test_owners_meet_no_error_of_ours(furnished: Flask, owner_client: FlaskClient) -> None:
+    for method in ("GET", "POST"):
+        for _, path in addresses(furnished, method):
+            status = owner_client.open(path, method=method).status_code
+            assert status < 500, (method, path)
+            assert status != 403, (method, path)
+
+
+def test_impossible_numbers_lead_nowhere(furnished: Flask, owner_client: FlaskClient) -> None:
+    for method in ("GET", "POST"):
+        for rule in furnished.url_map.iter_rules():
+            if "<int:" in rule.rule and method in (rule.methods or ()):
+                for number in ("99999999999999999999", str(2**63 - 1), "0"):
+                    path = re.sub(r"<any\((\w+)[^>]*>", r"\1", rule.rule)
+                    path = re.sub(r"<int:\w+>", number, path)
+                    assert owner_client.open(path, method=method).status_code in (400, 404, 405), (method, path)
