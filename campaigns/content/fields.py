@@ -1,6 +1,7 @@
 """Which merge fields there are, and somebody to try them on."""
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ HOUSE_FIELDS = (
     "organisation.name", "organisation.postal_address", "organisation.sender_name", "organisation.sender_email",
 )  # fmt: skip
 _LOOKED_AT = 500
+_SHARED_BY = 5
 
 
 def known_fields(session: Session, wanted: Iterable[str] = ()) -> list[str]:
@@ -55,12 +57,36 @@ _SAMPLES = {
 }
 
 
+def invented_attributes(session: Session) -> dict[str, str]:
+    """A value for every attribute of contacts, so that no sentence of a preview has a hole: one that
+    several of the newest contacts share, which tells of none of them, else the attribute's name."""
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for attributes in session.scalars(select(Contact.attributes).order_by(Contact.id.desc()).limit(_LOOKED_AT)):
+        for key, value in attributes.items():
+            counted[key][str(value)] += bool(value)
+    keys = (name.removeprefix("contact.") for name in known_fields(session) if name not in HOUSE_FIELDS)
+    return {key: _shared(counted[key]) or key.replace("_", " ") for key in keys}
+
+
+def _shared(values: Counter[str]) -> str:
+    value, times = next(iter(values.most_common(1)), ("", 0))
+    return value if times >= _SHARED_BY else ""
+
+
 def sample_fields(
-    language: str, organisation: Organisation, contact: Contact | None = None
+    language: str,
+    organisation: Organisation,
+    contact: Contact | None = None,
+    attributes: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
-    """The merge fields of ``contact``, else of somebody invented who speaks ``language``."""
+    """The merge fields of ``contact``, else of somebody invented who speaks ``language`` and has
+    these ``attributes``."""
     first, last = _SAMPLES.get(language, ("Sam", "Rivers"))
     somebody = contact or Contact(
-        email="sam.rivers@example.com", first_name=first, last_name=last, language=language, attributes={}
+        email="sam.rivers@example.com",
+        first_name=first,
+        last_name=last,
+        language=language,
+        attributes=dict(attributes or {}),
     )
     return fields_of(somebody, "Spring 2026", organisation)

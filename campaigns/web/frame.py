@@ -1,6 +1,7 @@
 """What every page stands in: templates, translations, sessions, security, errors."""
 
 import hashlib
+import secrets
 from enum import StrEnum
 from pathlib import Path
 
@@ -68,7 +69,11 @@ def build(app: Flask) -> None:
     locale.init(app)
     headers.init(app)
     errors.init(app)
-    app.jinja_env.globals.update(tone_of=tone_of, catcher=lambda: config.settings().catcher)
+    app.jinja_env.globals.update(
+        tone_of=tone_of,
+        catcher=lambda: config.settings().catcher,
+        random_key=lambda: secrets.token_urlsafe(12),  # For forms whose second sending must change nothing.
+    )
 
 
 def finish(app: Flask) -> None:

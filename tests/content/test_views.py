@@ -1,5 +1,6 @@
 """The message pages: list, starters, editor, previews."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -212,3 +213,18 @@ def test_a_stranger_is_sent_to_the_door(client: FlaskClient) -> None:
 def test_no_such_message(coordinator_client: FlaskClient) -> None:
     for path in ("/messages/99", "/messages/99/preview"):
         assert coordinator_client.get(path).status_code == 404
+
+
+def test_an_invented_contact_has_every_attribute(coordinator_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        for number in range(6):
+            make_contact(session, attributes={"city": "Baku", "card_number": f"4711-{number}"})
+    wanted = GOOD.replace("{{ contact.first_name }}", "{{ contact.city }}, {{ contact.card_number }}")
+    shown = coordinator_client.get(f"/messages/{kept(mjml=wanted)}/preview").text
+    assert "Baku, card number" in shown  # What many share, but nobody's own.
+    assert "4711" not in shown
+
+
+def test_the_form_of_a_test_mail_carries_a_key(coordinator_client: FlaskClient) -> None:
+    page = coordinator_client.get(f"/messages/{kept()}").text
+    assert re.search(r'name="key" value="[\w-]{16}"', page)
