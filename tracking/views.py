@@ -3,19 +3,25 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
+from sqlalchemy.orm import Session
 
 from campaigns import clock
+from campaigns.accounts.actor import Permission
+from campaigns.delivery import relays
 from campaigns.planning.models import Campaign, CampaignStatus
+from campaigns.web import health as house_health
 from campaigns.web.database import db_session
 from campaigns.web.entrance import current_organisation
 from campaigns.web.guards import actor
 from campaigns.web.locale import zone
 from campaigns.web.pagination import page_of
 from tracking import exports, overview, performance, timeline
+from tracking.health import Health, health
 from tracking.metrics import METRICS, reading
 from tracking.series import Series, series
 
@@ -80,6 +86,40 @@ def performance_csv(campaign_id: int) -> Response:
 def contact_timeline(contact_id: int) -> str:
     found = timeline.story(db_session(), actor(), contact_id, before=_instant(request.args.get("before", "")))
     return render_template("pages/tracking/_timeline.html", story=found, step=timeline.Step)
+
+
+@house_health.check("tracking")
+def _tracking_facts(session: Session) -> dict[str, Any]:
+    """For machines. A late collector is told, but leaves this process healthy: a balancer that took
+    the pages away for it would make an outage of a delay."""
+    found = health(session)
+    return {
+        "well": found.well,
+        "collecting": found.collecting,
+        "lag_seconds": round(found.lag.total_seconds(), 1),
+        "lost_hits": found.lost_hits,
+        "overdue": found.overdue,
+    }
+
+
+@blueprint.get("/health/house")
+def house() -> str:
+    """The same for people, with what it means."""
+    actor().require(Permission.SETTINGS)
+    found, trouble, broker = health(db_session()), relays.trouble(db_session()), house_health.broker_answers()
+    page = "_health" if request.headers.get("HX-Request") else "health"
+    return render_template(
+        f"pages/tracking/{page}.html",
+        found=found,
+        trouble=trouble,
+        broker=broker,
+        well=_all_well(found) and broker and trouble is None,
+        now=clock.now(),
+    )
+
+
+def _all_well(found: Health) -> bool:
+    return found.well and not found.lost_hits and not found.unreadable_bytes
 
 
 def spark_points(values: Sequence[int], width: int = 120, height: int = 32) -> str:

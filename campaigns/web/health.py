@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from redis import Redis, RedisError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+from campaigns import config
 
 Check = Callable[[Session], dict[str, Any]]
 """Answers facts for the report; raises, or says ``{"ok": False}``, when something is wrong."""
@@ -26,6 +29,22 @@ def check(name: str) -> Callable[[Check], Check]:
 def database(session: Session) -> dict[str, Any]:
     session.execute(text("SELECT 1"))
     return {}
+
+
+def broker_answers(patience: float = 1.0) -> bool:
+    """Whether the workers' broker can be reached from here; without it pages work, and mails wait."""
+    settings = config.settings()
+    where: dict[str, Any] = {"socket_timeout": patience, "socket_connect_timeout": patience}
+    if settings.embedded_broker:
+        broker = Redis(unix_socket_path=str(settings.broker_socket), **where)
+    else:
+        broker = Redis.from_url(settings.redis_url, **where)
+    try:
+        return bool(broker.ping())
+    except RedisError:
+        return False
+    finally:
+        broker.close()
 
 
 def report(session: Session) -> tuple[bool, dict[str, Any]]:

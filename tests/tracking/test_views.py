@@ -197,3 +197,23 @@ def test_the_csv_says_what_the_page_says(viewer_client: FlaskClient) -> None:
 ])  # fmt: skip
 def test_a_spark_line(values: list[int], points: str) -> None:
     assert spark_points(values) == points
+
+
+def test_the_health_page_says_what_is_wrong(owner_client: FlaskClient, coordinator_client: FlaskClient) -> None:
+    page = text(owner_client, "/health/house")
+    assert "Something needs a look." in page  # Neither a collector nor a broker runs here.
+    assert "until a collector runs" in page
+    assert "does not answer" in page
+    fragment = owner_client.get("/health/house", headers={"HX-Request": "true"}).text
+    assert "<html" not in fragment
+    text(coordinator_client, "/health/house", 403)
+
+
+def test_health_tells_machines_of_the_collector(client: FlaskClient) -> None:
+    answer = client.get("/health")
+    assert answer.status_code == 200  # Late figures are no reason to take the pages away.
+    facts = answer.get_json()["checks"]["tracking"]
+    assert facts["ok"] is True
+    assert facts["well"] is False
+    assert facts["collecting"] is False
+    assert facts["lost_hits"] == 0
