@@ -20,6 +20,7 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".svg": "image/svg+xml",
+    ".ico": "image/x-icon",
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",
 }
@@ -87,4 +88,6 @@ def static(filename: str) -> Response:
 
 def init(app: Flask) -> None:
     app.add_url_rule("/static/<path:filename>", "static", static)
+    # Pages name their icon; this is for what has no page: JSON, downloads, pictures.
+    app.add_url_rule("/favicon.ico", "favicon", static, defaults={"filename": "favicon.ico"})
     app.jinja_env.globals["asset"] = asset

@@ -85,3 +85,9 @@ def test_nothing_else_is_served(client: FlaskClient, path: str) -> None:
 ])  # fmt: skip
 def test_types(client: FlaskClient, path: str, kind: str) -> None:
     assert client.get(f"/static/{path}").content_type == kind
+
+
+def test_the_icon_that_browsers_ask_for_unasked(client: FlaskClient) -> None:
+    answer = client.get("/favicon.ico")
+    assert answer.status_code == 200
+    assert answer.content_type == "image/x-icon"
