@@ -100,17 +100,37 @@
     }
   };
 
-  /* A form is sent once: a double click must not ask twice */
+  /* A double click must not send a form twice. Only for forms that lead to another page: what htmx
+     sends, or what fills a frame, may be sent again at once. */
+  const release = () => document.querySelectorAll("[data-sent]").forEach((form) => delete form.dataset.sent);
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (event.defaultPrevented || form.method !== "post" || form.dataset.sent !== undefined) {
-      if (form.dataset.sent !== undefined) event.preventDefault();
+    const target = event.submitter?.getAttribute("formtarget") ?? form.target;
+    if (event.defaultPrevented || form.method !== "post" || (target && target !== "_self")) return;
+    if (form.dataset.sent !== undefined) {
+      event.preventDefault();
       return;
     }
     form.dataset.sent = "";
-    setTimeout(() => delete form.dataset.sent, 4000);
+    setTimeout(() => delete form.dataset.sent, 4000); // The answer may be a download, and this page stays.
   });
-  addEventListener("pageshow", () => document.querySelectorAll("[data-sent]").forEach((form) => delete form.dataset.sent));
+  addEventListener("pageshow", release);
+  document.addEventListener("htmx:after:request", (event) => {
+    delete event.detail.ctx.sourceElement?.closest("form")?.dataset.sent;
+  });
+
+  /* The menu behind three dots closes like any menu */
+  const openMenu = () => document.querySelector("details.more[open]");
+  document.addEventListener("click", (event) => {
+    const menu = openMenu();
+    if (menu && !menu.contains(event.target)) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" ? openMenu() : null;
+    if (!menu || dialog.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
 
   /* htmx: token, and what to say when the server doesn't answer */
   const token = document.querySelector('meta[name="csrf-token"]')?.content;
