@@ -25,7 +25,7 @@ VIEWERS_MAY_SEE = {
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {
     "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
-    "accounts.settings", "accounts.audit_trail",
+    "accounts.settings", "accounts.audit_trail", "tracking.house",
 }  # fmt: skip
 VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x"}
 
