@@ -20,6 +20,7 @@ from campaigns import config
 
 if TYPE_CHECKING:
     from campaigns.house import Service
+    from tracking.counts import Counts
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTEN = "127.0.0.1"
@@ -292,7 +293,8 @@ def _figures(campaign_id: int) -> tuple[dict[str, str], int]:
     from tracking.performance import performance
 
     with db.reading() as session:
-        counts = performance(session, CLOCK, campaign_id).counts
+        found = performance(session, CLOCK, campaign_id)
+    counts = found.counts
     mails, opens, clicks = counts.mails, counts.opens, counts.clicks
     assert mails is not None
     assert opens is not None
@@ -304,10 +306,16 @@ def _figures(campaign_id: int) -> tuple[dict[str, str], int]:
         "Opens by machines": f"{opens.machine:,}, {opens.unknown:,} unknown",
         "Clicks by scanners": f"{clicks.scanner + clicks.machine:,}, {clicks.unknown:,} unknown",
         "Leads": f"{counts.leads:,}",
-        "Conversions": f"{counts.conversions:,} ({_share(counts.conversions, mails.clickers)} of those who clicked)",
+        "Conversions": f"{counts.conversions:,}",
         "Unsubscribed": f"{mails.unsubscribers:,}",
     }
-    return told, opens.settling + clicks.settling
+    told |= {f"  {line.channel.label}": _of_channel(line.counts) for line in found.channels}
+    return told, opens.settling + clicks.settling + (counts.views.settling if counts.views else 0)
+
+
+def _of_channel(counts: "Counts") -> str:
+    views = f"{counts.views.human:>5,} page views" if counts.views else f"{'–':>5} page views"
+    return f"{views} {counts.leads:>5,} leads   credit: first {counts.first_touch:,.0f}, last {counts.last_touch:,.0f}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -25,7 +25,7 @@ _CHECKER = "LinkCheck/2.1"
 _GATEWAY = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/118.0.0.0 Safari/537.36"
 )
-_PEOPLE = (
+BROWSERS = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Safari/605.1.15",
     "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
@@ -131,6 +131,22 @@ class Audience:
             self.problems.append(f"{page.status} for {url}")
         return page
 
+    def fill_in(self, page: Page, browsing: dict[str, str], address: str, first_name: str) -> None:
+        """Send the page's form with every box ticked."""
+        form = first_form(page)
+        if form is None:
+            self.problems.append(f"no form on {page.url}")
+            return
+        answers = dict(form.fields)
+        for name in answers:
+            if "email" in name:
+                answers[name] = address
+            elif "first_name" in name:
+                answers[name] = first_name
+        answers.update(dict.fromkeys(form.boxes, "y"))
+        self.fetch(form.action, {**browsing, "Referer": page.url}, method="POST", fields=answers)
+        self.note("forms sent")
+
 
 class _Recipient:
     """One mailbox: its owner's habits, drawn from the seed."""
@@ -138,7 +154,7 @@ class _Recipient:
     def __init__(self, audience: Audience, letter: Letter, chance: random.Random) -> None:
         self._audience, self._letter, self._chance = audience, letter, chance
         self.family = chance.choices(list(_SHARES), list(_SHARES.values()))[0]
-        self._agent = chance.choice(_PEOPLE)
+        self._agent = chance.choice(BROWSERS)
         self._at_home = (
             f"{chance.randint(77, 95)}.{chance.randint(1, 254)}.{chance.randint(1, 254)}.{chance.randint(1, 254)}"
         )
@@ -195,22 +211,11 @@ class _Recipient:
         for image in links_and_images(page.body)[1]:
             self._audience.fetch(urljoin(page.url, image), browsing)
         if self._chance.random() < 0.42:
-            self._audience.later(self._chance.uniform(30, 200), lambda: self._fill_in(page, browsing))
-
-    def _fill_in(self, page: Page, browsing: dict[str, str]) -> None:
-        form = first_form(page)
-        if form is None:
-            self._audience.problems.append(f"no form on {page.url}")
-            return
-        answers = dict(form.fields)
-        for name in answers:
-            if "email" in name:
-                answers[name] = self._letter.address
-            elif "first_name" in name:
-                answers[name] = self._letter.address.split(".")[0].title()
-        answers.update(dict.fromkeys(form.boxes, "y"))
-        self._audience.fetch(form.action, {**browsing, "Referer": page.url}, method="POST", fields=answers)
-        self._audience.note("forms sent")
+            address = self._letter.address
+            self._audience.later(
+                self._chance.uniform(30, 200),
+                lambda: self._audience.fill_in(page, browsing, address, address.split(".")[0].title()),
+            )
 
     def _scan(self) -> None:
         """Everything at once, from the data centre of the gateway."""

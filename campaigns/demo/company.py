@@ -58,6 +58,36 @@ Tbilisi Batumi Paris Lyon Tehran Shiraz Baku Ganja Yerevan Berlin
 _HOSTS = ("mail.example.net", "post.example.org", "inbox.example.com", "letters.example.net")
 
 
+PAGES: dict[Channel, tuple[str, str]] = {
+    Channel.WEB: (
+        "A tasting box for the long evenings",
+        "Three small bags of the winter blend, a brewing card and a cup to keep. "
+        "Tell us where to write, and we will let you know when yours is packed.",
+    ),
+    Channel.SOCIAL: (
+        "You have seen us roast. Now taste it.",
+        "The coffee from the five posts, in three small bags. Tell us where to write.",
+    ),
+    Channel.SEARCH: (
+        "Which coffee for the winter?",
+        "A short guide and a small bag to try it with. We send both to whoever asks.",
+    ),
+    Channel.ADS: (
+        "A tasting box in your city",
+        "We bring the winter blend to three cities this month. Say that you want one.",
+    ),
+    Channel.CONTENT: (
+        "The brewing card to the article",
+        "Five small changes on one card, with a bag to practise on.",
+    ),
+    Channel.EVENT: (
+        "Come to the open roastery",
+        "Saturday from ten to four. Tell us that you come, and we keep a cup warm.",
+    ),
+}
+"""Title and introduction of the landing pages, by channel; the mail leads to the website's."""
+
+
 class NotOurs(Exception):
     """The database holds somebody's own work, which the demo must not mix with."""
 
@@ -125,10 +155,20 @@ def contacts_csv(number: int, seed: int) -> bytes:
     writer.writerow(["E-mail", "First name", "Last name", "City", "Favourite"])
     for index in range(number):
         first, last = chance.choice(_FIRST), chance.choice(_LAST)
-        address = f"{first}.{last}.{index}@{chance.choice(_HOSTS)}".lower().translate(str.maketrans("éèë", "eee"))
+        address = _address(f"{first}.{last}.{index}@{chance.choice(_HOSTS)}")
         favourite = chance.choice(("filter", "espresso", "moka"))
         writer.writerow([address, first, last, chance.choice(_CITIES), favourite])
     return rows.getvalue().encode()
+
+
+def stranger(chance: random.Random, number: int) -> tuple[str, str]:
+    """First name and address of somebody who is on no list of ours yet."""
+    first, last = chance.choice(_FIRST), chance.choice(_LAST)
+    return first, _address(f"{first}.{last}.new{number}@{chance.choice(_HOSTS)}")
+
+
+def _address(words: str) -> str:
+    return words.lower().translate(str.maketrans("éèë", "eee"))
 
 
 CONTACT_COLUMNS = ("email", "first_name", "last_name", "attributes.city", "attributes.favourite")

@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
@@ -19,11 +20,12 @@ from campaigns.content.messages import create_message
 from campaigns.content.models import Message
 from campaigns.delivery import preflight, progress
 from campaigns.delivery.models import SendState
-from campaigns.demo import company
+from campaigns.demo import company, visitors
 from campaigns.demo.audience import Audience, Family
 from campaigns.demo.catcher import Box
 from campaigns.demo.letters import Postman
 from campaigns.demo.terminal import Stage
+from campaigns.leads.leads import enter_lead
 from campaigns.planning.activities import update_activity
 from campaigns.planning.launching import launch
 from campaigns.planning.models import Activity, Channel
@@ -32,7 +34,7 @@ Figures = Mapping[str, str]
 Ask = Callable[[int], tuple[Figures, int]]
 """The figures of a campaign, in words, and how many hits are still settling."""
 
-SHOWN = ("pixels fetched", "links followed", "forms sent")
+SHOWN = ("pixels fetched", "links followed", "visits", "forms sent")
 _PATIENCE = 120
 _MESSAGE = Path(__file__).parent / "invitation.mjml"
 _WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
@@ -51,13 +53,14 @@ def tell(*, people: int, seed: int, figures: Ask, stays: bool) -> None:
         sign_ins = company.found_company(session)
     list_id = _import_contacts(people, seed)
     with Stage("Campaign, eight channels"):
-        campaign_id, email_id, form_path = _plan(list_id)
+        plan = _plan(list_id)
     postman = Postman(Box())
     with Stage("Preflight and launch"):
-        _launch(campaign_id, email_id)
-    audience = _send_and_read(email_id, form_path, postman, seed)
-    told = _wait_for(figures, campaign_id)
-    _conclude(campaign_id, told, sign_ins, audience, time.monotonic() - began, stays=stays)
+        _launch(plan)
+    audience = _send_and_read(plan, postman, seed)
+    _meet_at_the_roastery(plan)
+    told = _wait_for(figures, plan.campaign_id)
+    _conclude(plan.campaign_id, told, sign_ins, audience, time.monotonic() - began, stays=stays)
 
 
 def _import_contacts(people: int, seed: int) -> int:
@@ -94,23 +97,34 @@ def _wait_for_import(import_id: int, wanted: ImportState, stage: Stage) -> None:
             raise StoryFailed(f"the import failed: {current.error}")
 
 
-def _plan(list_id: int) -> tuple[int, int, str]:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What was planned, by number; the landing pages by their path."""
+
+    campaign_id: int
+    email_id: int
+    event_id: int
+    pages: dict[Channel, str]
+
+
+def _plan(list_id: int) -> _Plan:
     with db.transaction() as session:
         actor = company.coordinator(session)
         campaign, activities = company.plan_campaign(session, actor)
-        form = _landing_page(session, actor, activities[Channel.WEB], list_id)
-        message = _message(session, actor, campaign.name, f"{config.settings().base_url}/f/{form.slug}")
+        pages = {
+            channel: f"/f/{_landing_page(session, actor, activities[channel], list_id).slug}"
+            for channel in company.PAGES
+        }
+        message = _message(session, actor, campaign.name, f"{config.settings().base_url}{pages[Channel.WEB]}")
         email = activities[Channel.EMAIL]
         update_activity(session, actor, email, message_id=message.id, list_id=list_id)
-        return campaign.id, email.id, f"/f/{form.slug}"
+        return _Plan(campaign.id, email.id, activities[Channel.EVENT].id, pages)
 
 
 def _landing_page(session: Session, actor: Actor, activity: Activity, list_id: int) -> Form:
+    title, intro = company.PAGES[activity.channel]
     return create_form(
-        session, actor, campaign_id=activity.campaign_id, activity_id=activity.id,
-        title="A tasting box for the long evenings",
-        intro="Three small bags of the winter blend, a brewing card and a cup to keep. "
-        "Tell us where to write, and we will let you know when yours is packed.",
+        session, actor, campaign_id=activity.campaign_id, activity_id=activity.id, title=title, intro=intro,
         button="Ask for my box", thanks="Thank you. We will write as soon as your box is packed.",
         fields=[Field("first_name", "First name", required=True), Field("attributes.city", "City")],
         consent_wording=CONSENT, list_id=list_id,
@@ -126,27 +140,29 @@ def _message(session: Session, actor: Actor, name: str, landing: str) -> Message
     )  # fmt: skip
 
 
-def _launch(campaign_id: int, email_id: int) -> None:
+def _launch(plan: _Plan) -> None:
     with db.transaction() as session:
         actor = company.coordinator(session)
-        found = preflight.check(session, actor, session.get_one(Activity, email_id))
+        found = preflight.check(session, actor, session.get_one(Activity, plan.email_id))
         if not found.passed:
             raise StoryFailed(f"the preflight found errors: {found.findings}")
     with db.transaction() as session:
         actor = company.coordinator(session)
-        for activity in session.scalars(select(Activity).where(Activity.campaign_id == campaign_id)):
+        for activity in session.scalars(select(Activity).where(Activity.campaign_id == plan.campaign_id)):
             launch(session, actor, activity)
 
 
-def _send_and_read(email_id: int, landing: str, postman: Postman, seed: int) -> Audience:
-    """The mails go out, and people begin to read while they do."""
+def _send_and_read(plan: _Plan, postman: Postman, seed: int) -> Audience:
+    """The mails go out, and people begin to read while they do; others come by other ways."""
     settings = config.settings()
+    landing = plan.pages[Channel.WEB]
     audience = Audience(settings.base_url, landing, seed, settings.time_scale)
+    visitors.invite(audience, {c: path for c, path in plan.pages.items() if c is not Channel.WEB}, seed)
     everything_sent = threading.Event()
     reading = threading.Thread(target=_read, args=(audience, postman, everything_sent), daemon=True)
     reading.start()
     with Stage("Mails sent", 1) as stage:
-        sent = _watch_sends(email_id, stage)
+        sent = _watch_sends(plan.email_id, stage)
     with Stage("Audience reads", 1) as stage:
         for _ in _patiently("the audience"):
             if postman.brought >= sent:
@@ -156,6 +172,16 @@ def _send_and_read(email_id: int, landing: str, postman: Postman, seed: int) -> 
             if not reading.is_alive():
                 break
     return audience
+
+
+def _meet_at_the_roastery(plan: _Plan) -> None:
+    """A lead that no form brought, noted down by hand."""
+    with db.transaction() as session:
+        enter_lead(
+            session, company.coordinator(session), campaign_id=plan.campaign_id, activity_id=plan.event_id,
+            source=Channel.EVENT.value, email="dato.kiknadze@restaurant.example", first_name="Dato",
+            last_name="Kiknadze", notes="Runs a small restaurant. Asked at the counter about beans for the winter.",
+        )  # fmt: skip
 
 
 def _watch_sends(email_id: int, stage: Stage) -> int:
