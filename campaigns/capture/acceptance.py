@@ -44,6 +44,8 @@ class SubmittedForm:
     answers: Mapping[str, str] = field(default_factory=dict)
     consents: bool = False
     """Whether the box beside the form's consent wording was ticked."""
+    may_measure: bool = False
+    """Whether the box beside the form's tracking wording was ticked: a consent of its own."""
     send_id: int | None = None
     """The send whose link brought the visitor, from the visit token."""
     network: str = ""
@@ -110,7 +112,9 @@ def _accepted(
 ) -> Submission:
     contact = _contact(session, form, email, answers)
     if submitted.consents and form.consent_wording:
-        _grant(session, form, submitted, contact)
+        _grant(session, form, submitted, contact, ConsentPurpose.EMAIL, form.consent_wording)
+    if submitted.may_measure and form.tracking_wording:
+        _grant(session, form, submitted, contact, ConsentPurpose.TRACKING, form.tracking_wording)
     if form.list_id is not None:
         _join(session, form.list_id, contact.id)
     lead, new = open_lead(
@@ -160,16 +164,18 @@ def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str
     )[0]
 
 
-def _grant(session: Session, form: Form, submitted: SubmittedForm, contact: Contact) -> None:
-    """By the person's own act, so that it also ends their earlier unsubscription."""
+def _grant(
+    session: Session, form: Form, submitted: SubmittedForm, contact: Contact, purpose: ConsentPurpose, wording: str
+) -> None:
+    """By the person's own act, so that consent to mail also ends their earlier unsubscription."""
     consent.grant(
         session,
         PUBLIC,
         contact.id,
-        ConsentPurpose.EMAIL,
+        purpose,
         ConsentLevel.FULL,
         source=f"form {form.slug}",
-        wording=form.consent_wording,
+        wording=wording,
         evidence={"form": form.id, "submission": submitted.external_id, "network": submitted.network},
     )
 

@@ -58,6 +58,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
     button = StringField(_l("Words on the button"), [DataRequired()], render_kw={"maxlength": 80})
     thanks = TextAreaField(_l("Thanks"), render_kw={"rows": 2})
     consent_wording = TextAreaField(_l("Wording of the consent"), render_kw={"rows": 2})
+    tracking_wording = TextAreaField(_l("Wording of the consent to measuring"), render_kw={"rows": 2})
     slug = StringField(_l("Address"), render_kw={"maxlength": 80, "dir": "ltr"})
     language = SelectField(_l("Language"), choices=())
     list_id = SelectField(_l("List"), coerce=str)
@@ -89,6 +90,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
             "button": self.button.data or "",
             "thanks": self.thanks.data or "",
             "consent_wording": self.consent_wording.data or "",
+            "tracking_wording": self.tracking_wording.data or "",
             "slug": self.slug.data or "",
             "language": self.language.data or "en",
             "list_id": int(self.list_id.data) if self.list_id.data else None,
@@ -99,7 +101,10 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
 
 def values_of(form: Form) -> dict[str, Any]:
     """The form as it is now, for the fields."""
-    names = ("title", "intro", "button", "thanks", "consent_wording", "slug", "language", "notify_owner", "open")
+    names = (
+        "title", "intro", "button", "thanks", "consent_wording", "tracking_wording", "slug", "language",
+        "notify_owner", "open",
+    )  # fmt: skip
     questions = [
         {
             "kind": one.name if one.name in OWN_COLUMNS else "",

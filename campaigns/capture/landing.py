@@ -22,7 +22,14 @@ from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
 
 MOST_FIELDS = 20
-LONGEST = {"title": 200, "button": 80, "intro": 20_000, "thanks": 20_000, "consent_wording": 5_000}
+LONGEST = {
+    "title": 200,
+    "button": 80,
+    "intro": 20_000,
+    "thanks": 20_000,
+    "consent_wording": 5_000,
+    "tracking_wording": 5_000,
+}
 LONGEST_LABEL = 200
 OWN_COLUMNS = ("first_name", "last_name")
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?\Z")
@@ -54,6 +61,7 @@ class FormFields(TypedDict, total=False):
     thanks: str
     fields: Sequence[Field]
     consent_wording: str
+    tracking_wording: str
     list_id: int | None
     notify_owner: bool
     open: bool
@@ -96,6 +104,7 @@ def create_form(
         thanks="",
         fields=[],
         consent_wording="",
+        tracking_wording="",
         notify_owner=False,
         open=True,
         created_at=clock.now(),

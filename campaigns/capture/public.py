@@ -92,6 +92,7 @@ def _submitted(session: Session, form: Form) -> SubmittedForm:
         origin=_origin(session, form),
         answers={question.name: request.form.get(question.key, "") for question in landing.fields_of(form)},
         consents=bool(request.form.get("consent")),
+        may_measure=bool(request.form.get("tracking")),
         send_id=_visiting_send(request.form.get("k") or request.args.get("k", "")),
         network=network_of(client_ip(request.environ)),
     )

@@ -127,7 +127,8 @@ def _landing_page(session: Session, actor: Actor, activity: Activity, list_id: i
         session, actor, campaign_id=activity.campaign_id, activity_id=activity.id, title=title, intro=intro,
         button="Ask for my box", thanks="Thank you. We will write as soon as your box is packed.",
         fields=[Field("first_name", "First name", required=True), Field("attributes.city", "City")],
-        consent_wording=CONSENT, list_id=list_id,
+        consent_wording="Yes, write to me about new roasts and tastings.",
+        tracking_wording="You may also measure whether I open your mails and follow their links.", list_id=list_id,
     )  # fmt: skip
 
 

@@ -97,8 +97,25 @@ def test_consent_is_written_down_with_its_wording(session: Session, form: Form) 
     assert entry.evidence == {"form": form.id, "submission": submission.external_id, "network": "c00002/24"}
 
 
+def test_measuring_is_a_consent_of_its_own(session: Session) -> None:
+    form = make_form(session, fields=QUESTIONS, tracking_wording="You may count my clicks.")
+    for number, (consents, may_measure) in enumerate([(False, False), (True, False), (False, True), (True, True)]):
+        contact_id = accept(
+            session,
+            sent(
+                form, consents=consents, may_measure=may_measure, external_id=f"submission-{number}",
+                email=f"ana{number}@example.org",
+            ),
+        ).contact_id  # fmt: skip
+        entries = session.scalars(select(ConsentEntry).where(ConsentEntry.contact_id == contact_id))
+        expected = {ConsentPurpose.EMAIL: form.consent_wording} if consents else {}
+        expected |= {ConsentPurpose.TRACKING: "You may count my clicks."} if may_measure else {}
+        assert {entry.purpose: entry.wording for entry in entries} == expected
+
+
 def test_a_tick_without_wording_allows_nothing(session: Session) -> None:
-    accept(session, sent(make_form(session, fields=QUESTIONS, consent_wording=""), consents=True))
+    form = make_form(session, fields=QUESTIONS, consent_wording="")
+    accept(session, sent(form, consents=True, may_measure=True))
     assert count(session, ConsentEntry) == 0
 
 

@@ -1,5 +1,6 @@
 """Landing pages made and changed, by verb and in the web form."""
 
+import re
 from typing import Any
 
 import pytest
@@ -120,6 +121,7 @@ LANDING = {
     "button": "Send",
     "thanks": "Thanks",
     "consent_wording": "Yes",
+    "tracking_wording": "Count me",
     "slug": "",
     "language": "fa",
     "list_id": "",
@@ -141,6 +143,7 @@ def test_the_editor_makes_and_changes_it(coordinator_client: FlaskClient) -> Non
         form = session.scalars(select(Form)).one()
     assert [row["name"] for row in form.fields] == ["first_name", "attributes.company_size"]
     assert (form.language, form.fields[1]["required"]) == ("fa", True)
+    assert (form.consent_wording, form.tracking_wording) == ("Yes", "Count me")
     text = coordinator_client.get(url).get_data(as_text=True)
     assert f'value="http://localhost/f/{form.slug}"' in text
     assert f"&lt;iframe src=&#34;http://localhost/f/{form.slug}/embed&#34;" in text
@@ -149,12 +152,24 @@ def test_the_editor_makes_and_changes_it(coordinator_client: FlaskClient) -> Non
     assert coordinator_client.post(url, data=changed).status_code == 303
     with db.reading() as session:
         form = session.scalars(select(Form)).one()
-    assert (form.slug, form.title) == ("ask", "Ask")
+    assert (form.slug, form.title, form.tracking_wording) == ("ask", "Ask", "Count me")
+
+
+def test_a_new_page_asks_for_no_measuring(coordinator_client: FlaskClient) -> None:
+    text = coordinator_client.get(f"/activities/{an_activity()}/form").get_data(as_text=True)
+    assert re.search(r'<textarea[^>]*name="tracking_wording"[^>]*>\s*</textarea>', text)
 
 
 def test_bad_input_is_told_and_loses_nothing(coordinator_client: FlaskClient) -> None:
     url = f"/activities/{an_activity()}/form"
-    for wrong in ({"slug": "a b"}, {"title": ""}, {"questions-1-key": "Comp!"}, {"language": "xx"}, {"list_id": "999"}):
+    for wrong in (
+        {"slug": "a b"},
+        {"title": ""},
+        {"tracking_wording": "x" * 5_001},
+        {"questions-1-key": "Comp!"},
+        {"language": "xx"},
+        {"list_id": "999"},
+    ):
         answer = coordinator_client.post(url, data=LANDING | wrong)
         assert answer.status_code == 422, wrong
         assert "Kept words" in answer.get_data(as_text=True)

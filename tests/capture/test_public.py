@@ -230,3 +230,20 @@ def test_the_source_is_the_activity_s_channel(client: FlaskClient) -> None:
     fill_in(client, form)
     with db.reading() as session:
         assert session.scalars(select(Lead)).one().source == "social"
+
+
+@pytest.mark.parametrize("embedded", ["", "/embed"])
+def test_measuring_has_a_box_of_its_own(client: FlaskClient, embedded: str) -> None:
+    plain, asking = made(), made(tracking_wording="You may count my clicks.")
+    assert 'name="tracking"' not in client.get(f"/f/{plain.slug}{embedded}").get_data(as_text=True)
+    text = client.get(f"/f/{asking.slug}{embedded}").get_data(as_text=True)
+    assert "You may count my clicks." in text
+    assert text.count('type="checkbox"') == 2
+    assert "checked" not in text
+    sent = {"external_id": external_id(text), "email": "ana@example.org", "tracking": "y"}
+    wrong = client.post(f"/f/{asking.slug}{embedded}", data=sent | {"email": "ana"}).get_data(as_text=True)
+    assert wrong.count("checked") == 1
+    assert client.post(f"/f/{asking.slug}{embedded}", data=sent).status_code == 303
+    with db.reading() as session:
+        entry = session.scalars(select(ConsentEntry)).one()
+        assert (entry.purpose.value, entry.wording) == ("tracking", "You may count my clicks.")
