@@ -5,6 +5,7 @@
 Each runs once on SQLite and once on PostgreSQL.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import Session
 
 import wsgi  # knows every room, so that every table is known
@@ -76,12 +77,26 @@ def session(engine: Engine) -> Iterator[Session]:
         outer.rollback()
 
 
+def _nobody_else(connection: Connection) -> None:
+    """Wait for what a test left running; name a transaction that it left open, which no wait would end."""
+    others = text(
+        "SELECT state, query FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
+    )
+    deadline = time.monotonic() + 10
+    while left_open := connection.execute(others).all():
+        assert time.monotonic() < deadline, f"transactions left open: {left_open}"
+        time.sleep(0.01)
+        connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+
+
 @pytest.fixture
 def database(engine: Engine) -> Iterator[Engine]:
     yield engine
     with engine.begin() as connection:
         tables = db.Base.metadata.sorted_tables
         if engine.dialect.name == "postgresql":
+            _nobody_else(connection)
             connection.execute(text(f"TRUNCATE {', '.join(t.name for t in tables)} RESTART IDENTITY CASCADE"))
         else:
             for table in reversed(tables):

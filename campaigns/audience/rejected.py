@@ -8,6 +8,7 @@ from itertools import chain
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from campaigns import db
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience import import_files
 from campaigns.audience.csv_reading import rows
@@ -20,29 +21,29 @@ _BOM = "\ufeff"  # Without it Excel takes UTF-8 for a code page.
 
 
 def rejected_csv(
-    session: Session, actor: Actor, found: ContactImport, say: Callable[[ImportRejection], str], words: tuple[str, str]
+    actor: Actor, found: ContactImport, say: Callable[[ImportRejection], str], words: tuple[str, str]
 ) -> Iterator[str]:
     """The file's text, piece by piece. ``words`` head the columns of number and reason.
 
-    Raises Conflict when the uploaded file is gone.
+    The pieces are read in a session of their own, which ends with them: they are still being read
+    when the request that asked for them is over. Raises Conflict when the uploaded file is gone.
     """
     actor.require(Permission.EXPORT)
     path = import_files.path_of(found.content_key)
     if not path.exists():
         raise Conflict(FILE_GONE)
-    return _lines(session, found, say, words)
+    return _lines(found, say, words)
 
 
-def _lines(
-    session: Session, found: ContactImport, say: Callable[[ImportRejection], str], words: tuple[str, str]
-) -> Iterator[str]:
+def _lines(found: ContactImport, say: Callable[[ImportRejection], str], words: tuple[str, str]) -> Iterator[str]:
     named = [name or f"column_{number}" for number, name in enumerate(found.columns, 1)]
     yield _BOM + _line([*words, *named], found.delimiter)
     file = rows(import_files.path_of(found.content_key), found.encoding, found.delimiter)
-    for one in rejections(session, found.id):
-        row = next((row for row in file if row.number == one.row_number), None)
-        cells = row.cells if row is not None else []
-        yield _line([str(one.row_number), say(one), *cells], found.delimiter)
+    with db.reading() as session:
+        for one in rejections(session, found.id):
+            row = next((row for row in file if row.number == one.row_number), None)
+            cells = row.cells if row is not None else []
+            yield _line([str(one.row_number), say(one), *cells], found.delimiter)
 
 
 def rejections(session: Session, import_id: int, most: int | None = None) -> Iterator[ImportRejection]:

@@ -57,7 +57,7 @@ def test_any_bytes(database: Engine, content: bytes) -> None:
     assert sum(counted[1]) == done.rows_total == done.rows_read
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(Contact)) == before + done.created
-        pieces = rejected_csv(session, CLOCK, done, lambda one: one.message, ("row", "reason"))
+        pieces = rejected_csv(CLOCK, done, lambda one: one.message, ("row", "reason"))
         assert sum(1 for _ in pieces) == done.rejected + 1
 
 

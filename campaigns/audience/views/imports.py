@@ -196,7 +196,7 @@ def start(import_id: int) -> Any:
 def rejected_rows(import_id: int) -> Any:
     found = imports.import_of(db_session(), import_id)
     words = (_("Row"), _("Reason"))
-    pieces = rejected.rejected_csv(db_session(), actor(), found, _reason, words)
+    pieces = rejected.rejected_csv(actor(), found, _reason, words)
     response = Response(stream_with_context(piece.encode() for piece in pieces), mimetype="text/csv")
     response.headers.set("Content-Disposition", "attachment", filename=f"rejected-{import_id}.csv")
     response.headers["Cache-Control"] = "no-store"
