@@ -101,6 +101,7 @@ def database(engine: Engine) -> Iterator[Engine]:
         else:
             for table in reversed(tables):
                 connection.execute(table.delete())
+            connection.execute(text("DELETE FROM sqlite_sequence"))  # Numbers begin at 1 for each test.
 
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
