@@ -1,13 +1,19 @@
 """Two whole houses, started once each: the embedded one, and the grown one on PostgreSQL and Valkey over TCP."""
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests import servers
 from tests.flows import company
 from tests.flows.running import RunningHouse, running_house
 from tests.flows.visitor import Visitor
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +52,49 @@ def owner(house: RunningHouse) -> Visitor:
     return company.found(house)
 
 
-@pytest.fixture(autouse=True)
-def _longer(request: pytest.FixtureRequest) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Real processes on a busy machine take their time."""
-    request.node.add_marker(pytest.mark.timeout(240))
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.timeout(300))
+
+
+_ARGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The machine's Chromium; without one a visible skip by hand, and a failure in CI."""
+    found = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium on this machine")
+        pytest.skip("no Chromium on this machine: the pages were not looked at")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=_ARGS.split())
+        yield browser
+        browser.close()
+
+
+def _complains(message: ConsoleMessage) -> bool:
+    """An error, other than that the page which is nowhere was not found."""
+    return message.type == "error" and not message.location["url"].endswith("/nowhere")
+
+
+@pytest.fixture
+def page(chromium: Browser, embedded: RunningHouse) -> Iterator[Page]:
+    """A fresh profile at the embedded house; whatever its pages complain of in the console is an error."""
+    context = chromium.new_context(base_url=embedded.base, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if _complains(message) else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []

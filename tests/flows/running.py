@@ -28,6 +28,10 @@ class RunningHouse:
     supervisor: subprocess.Popen[bytes]
 
     @property
+    def port(self) -> int:
+        return int(self.base.rsplit(":", 1)[1])
+
+    @property
     def box(self) -> Box:
         return Box(self.var / "catcher.db")
 
