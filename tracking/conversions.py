@@ -1,4 +1,4 @@
-"""Submissions → conversions, each credited to its first and its last touch.
+"""New leads → conversions, each credited to its first and its last touch.
 
 A touch is a click: it brought somebody. The page where they arrived earns credit only when nothing
 is known to have brought them. What the page brought is counted apart, as its leads.
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.capture.models import Submission
 from campaigns.delivery.models import Send
+from campaigns.leads.models import Lead
 from tracking import settle
 from tracking.models import Conversion, Credit, CreditModel, Event, Kind, Label
 
@@ -21,15 +22,19 @@ _PATIENCE = timedelta(seconds=10)
 """How long a submission waits for the click that led to it: the collector may be a moment behind."""
 _REPEATS_WITHIN = timedelta(minutes=1)
 _LATE_COMMITS = 1_000
-"""Submissions may become visible out of the order of their ids, but not by as many as this."""
+"""Rows may become visible out of the order of their ids, but not by as many as this."""
 
 
 def record_due(session: Session, limit: int = 500) -> int:
-    """Record and credit the conversions of new submissions; how many.
+    """Record and credit the conversions of new leads; how many.
 
-    Every new lead is one conversion of the goal "lead"; a repeated submission is none. Both settle
-    the click that led to them as human. Harmless when run twice.
+    Every new lead is one conversion of the goal "lead", by a form or by hand; a repeated submission
+    is none. Submissions settle the click that led to them as human. Harmless when run twice.
     """
+    return _record_submitted(session, limit) + _record_entered(session, limit)
+
+
+def _record_submitted(session: Session, limit: int) -> int:
     new, repeated = _due(session, limit), _repeated(session)
     if not new and not repeated:
         return 0
@@ -41,6 +46,34 @@ def record_due(session: Session, limit: int = 500) -> int:
         _record(session, submission)
     session.flush()
     return len(due)
+
+
+def _record_entered(session: Session, limit: int) -> int:
+    """Leads that somebody entered by hand: their activity is what the coordinator says brought them."""
+    reached = select(func.coalesce(func.max(Conversion.lead_id), 0)).scalar_subquery()
+    submitted = select(Submission.id).where(Submission.lead_id == Lead.id).exists()
+    recorded = select(Conversion.id).where(Conversion.lead_id == Lead.id).exists()
+    entered = session.scalars(
+        select(Lead).where(Lead.id > reached - _LATE_COMMITS, ~submitted, ~recorded).order_by(Lead.id).limit(limit)
+    ).all()
+    for lead in entered:
+        conversion = Conversion(
+            external_id=f"lead:{lead.id}",
+            campaign_id=lead.campaign_id,
+            activity_id=lead.activity_id,
+            contact_id=lead.contact_id,
+            lead_id=lead.id,
+            at=lead.created_at,
+        )
+        session.add(conversion)
+        session.flush()
+        touch = {"kind": "entered", "at": lead.created_at.isoformat(), "event_id": None}
+        session.add_all(
+            Credit(conversion_id=conversion.id, model=model, activity_id=lead.activity_id, share=1.0, touch=touch)
+            for model in CreditModel
+        )
+    session.flush()
+    return len(entered)
 
 
 def _due(session: Session, limit: int) -> Sequence[Submission]:

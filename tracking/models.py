@@ -151,14 +151,14 @@ class Conversion(Base):
 
     id: Mapped[Id]
     external_id: Mapped[str] = mapped_column(String(80), unique=True)
-    """``submission:<id>`` for forms."""
+    """``submission:<id>`` for forms, ``lead:<id>`` for leads entered by hand."""
     submission_id: Mapped[int | None] = mapped_column(BigId, unique=True)
     """The submission of a form that reached it: how the tick finds where it had got to."""
     goal: Mapped[str] = mapped_column(String(40), default="lead")
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
-    lead_id: Mapped[int | None] = mapped_column(ForeignKey("leads.id", ondelete="SET NULL"))
+    lead_id: Mapped[int | None] = mapped_column(ForeignKey("leads.id", ondelete="SET NULL"), index=True)
     value: Mapped[Money | None]
     at: Mapped[Instant]
 

@@ -9,6 +9,7 @@ from campaigns import clock, db
 from campaigns.audience.models import Contact
 from campaigns.capture.models import Form, Submission
 from campaigns.delivery.models import Send
+from campaigns.leads.leads import open_lead
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, keyring
@@ -224,3 +225,21 @@ def test_credit_without_any_touch_left_is_the_pages(database: Engine, frozen: Fr
     settled(frozen)
     assert recredit() == 1
     assert set(credited().values()) == {page_id}
+
+
+def test_a_lead_entered_by_hand_is_one_conversion_of_its_activity(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    with db.transaction() as session:
+        activity = session.get_one(Activity, mailing.activity_id)
+        contact = make_contact(session, email="caller@example.org")
+        lead, _new = open_lead(
+            session, contact_id=contact.id, campaign_id=activity.campaign_id, activity_id=activity.id,
+            source="event", owner_id=None,
+        )  # fmt: skip
+        lead_id, activity_id = lead.id, activity.id
+    assert (record(), record()) == (1, 0)
+    with db.reading() as session:
+        conversion = session.scalars(select(Conversion)).one()
+        assert (conversion.external_id, conversion.lead_id) == (f"lead:{lead_id}", lead_id)
+        credits = session.scalars(select(Credit).order_by(Credit.model)).all()
+        assert {credit.model: credit.activity_id for credit in credits} == dict.fromkeys(CreditModel, activity_id)

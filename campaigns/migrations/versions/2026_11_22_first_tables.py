@@ -511,6 +511,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_conversions_activity_id"), ["activity_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_conversions_campaign_id_at"), ["campaign_id", "at"], unique=False)
         batch_op.create_index(batch_op.f("ix_conversions_contact_id"), ["contact_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_conversions_lead_id"), ["lead_id"], unique=False)
 
     op.create_table(
         "submissions",
@@ -538,6 +539,7 @@ def upgrade() -> None:
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_submissions_activity_id_at"), ["activity_id", "at"], unique=False)
         batch_op.create_index(batch_op.f("ix_submissions_contact_id"), ["contact_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_submissions_lead_id"), ["lead_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_submissions_send_id"), ["send_id"], unique=False)
 
     op.create_table(
