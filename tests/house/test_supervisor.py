@@ -27,7 +27,7 @@ CHILD = "import os, signal, sys, time; from pathlib import Path; var = Path(sys.
     "def stop(*_): open(var / 'stopped', 'a').write(name + chr(10)); sys.exit(0)\\n" \\
     "signal.signal(signal.SIGTERM, stop)\\n" \\
     "(var / f'{name}.child').write_text(str(os.fork() or os.getpid()))\\n" \\
-    "time.sleep(120)"
+    "time.sleep(40)"
 
 def service(name):
     return Service(name, lambda: [sys.executable, "-c", CHILD, str(var), name], (var / f"{name}.pid").exists)
@@ -72,7 +72,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield started
     for each in running:
-        each.kill()
+        each.terminate()
         each.communicate()
 
 
