@@ -58,7 +58,7 @@ class ContactForm(FlaskForm):  # type: ignore[misc]
             "last_name": self.last_name.data or "",
             "language": self.language.data or None,
             "timezone": self.timezone.data or None,
-            "attributes": attributes_from(self.attributes.data or ""),
+            "attributes": attributes_from(self.attributes.raw_data[0] if self.attributes.raw_data else ""),
         }
 
 

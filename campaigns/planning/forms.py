@@ -19,7 +19,7 @@ from wtforms import (
     TextAreaField,
     URLField,
 )
-from wtforms.validators import DataRequired, Optional
+from wtforms.validators import DataRequired, Optional, ValidationError
 
 from campaigns.audience.models import ContactList
 from campaigns.content.models import Message
@@ -169,6 +169,10 @@ class LaunchForm(FlaskForm):  # type: ignore[misc]
 
     at = DateTimeLocalField(_l("Launch at"), [Optional()])
     later = BooleanField()
+
+    def validate_at(self, field: DateTimeLocalField) -> None:
+        if field.data and not 2000 <= field.data.year <= 9000:
+            raise ValidationError  # No time zone can be applied at the ends of the calendar.
 
     def instant(self) -> datetime | None:
         return self.at.data.replace(tzinfo=timezone()).astimezone(UTC) if self.at.data else None

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from campaigns import db
 
-
 View = TypeVar("View", bound=Callable[..., object])
 
 

@@ -6,7 +6,7 @@ from flask import Flask, Response, current_app, g, has_request_context, render_t
 from flask_babel import gettext as _
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError
 from wtforms import Form
 
@@ -103,7 +103,14 @@ def _http(error: HTTPException) -> Any:
 
 
 def _database(error: DBAPIError) -> Response:
-    """The database is away or busy: say so, without asking it anything more."""
+    """The database is away or busy: say so, without asking it anything more.
+
+    Values that it refuses, and rows that somebody else wrote a moment before, are nobody's fault.
+    """
+    if isinstance(error, DataError | IntegrityError):
+        _log("database", error)
+        _roll_back()
+        return _page(400 if isinstance(error, DataError) else 409)
     if not (isinstance(error, OperationalError) or error.connection_invalidated):
         return _unexpected(error)
     _log("database", error)

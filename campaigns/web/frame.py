@@ -11,7 +11,7 @@ from jinja2 import StrictUndefined
 from werkzeug.routing import IntegerConverter, Map
 
 from campaigns import config
-from campaigns.web import assets, database, entrance, errors, headers, locale
+from campaigns.web import assets, database, entrance, errors, headers, locale, texts
 from campaigns.web.exemptions import EXEMPT
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -66,6 +66,7 @@ def build(app: Flask) -> None:
     assets.init(app)
     entrance.init(app)
     CSRFProtect(app)
+    texts.init(app)
     locale.init(app)
     headers.init(app)
     errors.init(app)

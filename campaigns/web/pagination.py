@@ -5,7 +5,7 @@ import json
 from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -41,7 +41,7 @@ def page_of(session: Session, stmt: Select[*tuple[Any, ...]], key_columns: Seque
     """
     keys = [(key.element, True) if _descends(key) else (key, False) for key in key_columns]
     backwards = "before" in request.args and "after" not in request.args
-    cursor = _opened(request.args.get("before" if backwards else "after"), len(keys))
+    cursor = _opened(request.args.get("before" if backwards else "after"), [key for key, _ in keys])
     if cursor is None:
         backwards = False
     else:
@@ -95,16 +95,28 @@ def _sealed(values: Sequence[Any]) -> str:
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
-def _opened(text: str | None, length: int) -> list[Any] | None:
+def _opened(text: str | None, keys: Sequence[Key]) -> list[Any] | None:
     if not text or len(text) > 2000:
         return None
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if not isinstance(values, list) or len(values) != length:
+        if not isinstance(values, list) or len(values) != len(keys):
             return None
-        return [_value(value) for value in values]
-    except (ValueError, KeyError, RecursionError):
+        values = [_value(value) for value in values]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    return values if all(map(_fits, values, keys)) else None
+
+
+def _fits(value: Any, key: Key) -> bool:
+    """Whether the database can compare them; it would raise an error otherwise."""
+    if isinstance(value, str) and any(sign == "\x00" or "\ud800" <= sign <= "\udfff" for sign in value):
+        return False
+    try:
+        kept = key.type.python_type
+    except NotImplementedError:  # An expression whose type nobody knows.
+        return True
+    return type(value) is kept if kept in (int, str, date, datetime) else True
 
 
 def _value(value: Any) -> Any:
@@ -113,7 +125,7 @@ def _value(value: Any) -> Any:
             at = datetime.fromisoformat(value["t"])
             if at.tzinfo is None:
                 raise ValueError("naive")
-            return at
+            return at.astimezone(UTC)
         return date.fromisoformat(value["d"]) if "d" in value else str(value["s"])
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("not a key")

@@ -33,7 +33,7 @@ ERRORS = {
     "passing": (errors.Passing("Later."), 503),
     "other": (errors.KampaniaError("Hm."), 500),
     "crash": (ZeroDivisionError("secret detail"), 500),
-    "row": (IntegrityError("INSERT secret", {}, Exception("secret detail")), 500),
+    "row": (IntegrityError("INSERT secret", {}, Exception("secret detail")), 409),
     "away": (OperationalError("SELECT secret", {}, Exception("secret detail")), 503),
 }
 
