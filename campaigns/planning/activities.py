@@ -15,7 +15,7 @@ from campaigns.errors import Conflict, Invalid, NotFound, Problem
 from campaigns.language import N_
 from campaigns.planning import checks
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
-from campaigns.planning.states import CLOSED_CAMPAIGN, LAUNCHED, Verb, move
+from campaigns.planning.states import CLOSED_CAMPAIGN, LAUNCHED, Verb, hold, move
 
 
 class ActivityFields(TypedDict, total=False):
@@ -74,6 +74,7 @@ def update_activity(session: Session, actor: Actor, activity: Activity, **fields
     takes the approval back: what was approved is what is launched.
     """
     actor.require(Permission.PLAN)
+    hold(session, activity)
     before = {key: getattr(activity, key) for key in ActivityFields.__annotations__}
     _fill(session, activity, fields)
     changed = sorted(key for key, value in before.items() if getattr(activity, key) != value)

@@ -16,7 +16,7 @@ from campaigns.errors import Conflict, Invalid, Problem
 from campaigns.language import N_
 from campaigns.planning import audience
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Preflight
-from campaigns.planning.states import ACTIVITY, Verb, move, refusal
+from campaigns.planning.states import ACTIVITY, Verb, hold, move, refusal
 
 _CONTENT = ("subject", "preheader", "mjml", "language", "from_name", "from_email", "reply_to")
 
@@ -44,7 +44,7 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     """
     actor.require(Permission.LAUNCH)
     campaign = _locked_campaign(session, activity)
-    session.refresh(activity)
+    hold(session, activity)
     if activity.status not in ACTIVITY[Verb.LAUNCH].sources:
         raise refusal(activity, Verb.LAUNCH)  # Before any question about preflights, which the first click answered.
     if campaign.status not in (CampaignStatus.PLANNED, CampaignStatus.ACTIVE):

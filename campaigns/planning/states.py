@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from campaigns.errors import Conflict, NotFound
@@ -122,6 +122,14 @@ def move(
     session.refresh(thing)
     if changed.rowcount != 1:
         raise refusal(thing, verb)
+
+
+def hold(session: Session, activity: Activity) -> None:
+    """Read the activity anew and keep others from changing it until we commit: what the preflight saw
+    must be what is launched."""
+    session.flush()
+    held = select(Activity).where(Activity.id == activity.id).with_for_update(of=Activity)
+    session.scalars(held.execution_options(populate_existing=True)).one()
 
 
 def refusal(thing: Campaign | Activity, verb: Verb) -> Conflict:
