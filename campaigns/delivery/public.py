@@ -51,6 +51,7 @@ def _shown(found: Recipient, token: str, *, gone: bool, back: bool = False) -> A
 
 def _page(name: str, status: int, **values: Any) -> Any:
     answer = make_response(render_template(f"public/{name}.html", **values), status)
-    answer.headers["Referrer-Policy"] = "no-referrer"  # The address holds the token.
+    # The address holds the token, so no other site may read it; ours must, for the check of CSRF over HTTPS.
+    answer.headers["Referrer-Policy"] = "same-origin"
     answer.headers["X-Robots-Tag"] = "noindex, nofollow"
     return answer

@@ -1,18 +1,28 @@
 """What no text may hold: PostgreSQL keeps no NUL, and nobody types one."""
 
+from collections.abc import Iterable
+
 from flask import Flask, request
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, NotFound
 
 from campaigns.web.exemptions import EXEMPT
 
 
 def _refuse_nul() -> None:
     """Runs behind the check of CSRF, which has read the form already; the exempt doors look for themselves."""
-    texts = [*(request.view_args or {}).values(), *request.args.keys(), *request.args.values()]
-    if request.method not in ("GET", "HEAD", "OPTIONS") and request.endpoint not in EXEMPT:
+    if request.endpoint in EXEMPT:
+        return
+    if _holds_nul((request.view_args or {}).values()):
+        raise NotFound
+    texts = [*request.args.keys(), *request.args.values()]
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
         texts += [value for values in request.form.listvalues() for value in values]
-    if any("\x00" in text for text in texts if isinstance(text, str)):
+    if _holds_nul(texts):
         raise BadRequest
+
+
+def _holds_nul(texts: Iterable[object]) -> bool:
+    return any("\x00" in text for text in texts if isinstance(text, str))
 
 
 def init(app: Flask) -> None:
