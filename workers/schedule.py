@@ -14,5 +14,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "hits to settle": _every(1, "workers.upkeep.settle"),
     "submissions to convert": _every(1, "workers.upkeep.convert"),
     "journals to sweep": _every(3600, "workers.upkeep.sweep"),
+    "sign-ins to forget": _every(900, "workers.upkeep.forget"),
     "uploads to sweep": _every(3600, "workers.imports.sweep"),
 }

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from campaigns import db
+from campaigns.accounts import signing_in
 from campaigns.delivery import journal
 from tracking import conversions
 from tracking import settle as settling
@@ -39,3 +40,9 @@ def _portions(portion: Callable[[], int], full: int) -> None:
 @app.task  # type: ignore[untyped-decorator]
 def sweep() -> None:
     journal.sweep()
+
+
+@app.task  # type: ignore[untyped-decorator]
+def forget() -> None:
+    with db.transaction() as session:
+        signing_in.forget_old(session)

@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from campaigns import db
+from campaigns.accounts import signing_in
+from campaigns.accounts.models import SignInAttempts
 from tests.conftest import FrozenClock
 from tests.tracking.scene import events, make_mailing
 from tests.tracking.test_conversions import submit
@@ -51,3 +53,12 @@ def test_a_tick_ends_though_the_backlog_does_not(
     monkeypatch.setattr(upkeep, "_AT_MOST", 0.05)
     upkeep._portions(portion, 5)
     assert (len(portions) == 1) == ends_at_once
+
+
+def test_attempts_to_sign_in_are_forgotten(database: Engine, frozen: FrozenClock) -> None:
+    with db.transaction() as session:
+        signing_in.knock(session, signing_in.Door.of("a@b.example", "n"))
+    frozen.at += signing_in.WINDOW + timedelta(seconds=1)
+    upkeep.forget()
+    with db.reading() as session:
+        assert session.scalar(select(func.count()).select_from(SignInAttempts)) == 0
