@@ -34,7 +34,7 @@ QUICK, SLOW = 2, 30  # seconds between two looks at the figures
 @blueprint.get("/campaigns")
 def campaigns() -> str:
     status = _status(request.args.get("status", ""))
-    words = request.args.get("q", "").strip()[:100]
+    words = request.args.get("q", "").replace("\x00", "").strip()[:100]
     query = overview.campaigns_like(actor(), status, words)
     page = page_of(db_session(), query, [Campaign.id.desc()], size=PAGE_SIZE)
     lines = overview.campaign_lines(db_session(), page.items, _zone())

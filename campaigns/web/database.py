@@ -38,7 +38,7 @@ def _only_reads() -> bool:
 def let_others_write() -> None:
     """End a transaction that has only looked so far, before something slow: a body that a stranger
     sends by drops, a compiler. What was read stays read."""
-    if "db_session" in g:
+    if "db_session" in g and not _only_reads():
         db_session().commit()
 
 
