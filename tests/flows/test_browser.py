@@ -224,7 +224,7 @@ def look_at_all(page: Page, plan: company.Plan, house: RunningHouse) -> dict[str
     found = {}
     for address in addresses(plan, house):
         page.goto(address)
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function("() => !document.querySelector('.htmx-request')")
         if says := findings(page):
             found[address.removeprefix(house.base)] = says
     return found
