@@ -39,7 +39,7 @@ def test_in_and_out(client: FlaskClient, person: Person) -> None:
 
 @pytest.mark.parametrize(("email", "password"), [
     ("ann@acme.example", "wrong"), ("nobody@acme.example", RIGHT), ("ann", RIGHT), ("owner@acme.example", "!"),
-    ("\x00", RIGHT), ("a" * 10_000, RIGHT), ("ann@acme.example", "x" * 100_000),
+    ("a" * 10_000, RIGHT), ("ann@acme.example", "x" * 100_000),
 ])  # fmt: skip
 def test_the_wrong_are_all_told_the_same(client: FlaskClient, person: Person, email: str, password: str) -> None:
     answer = client.post("/sign-in", data={"email": email, "password": password})
@@ -163,3 +163,9 @@ def test_old_attempts_are_forgotten(client: FlaskClient, person: Person, frozen:
     frozen.at += timedelta(minutes=20)
     with db.transaction() as session:
         assert signing_in.forget_old(session) == 2
+
+
+def test_a_sign_that_no_database_keeps_is_refused(client: FlaskClient, person: Person) -> None:
+    answer = client.post("/sign-in", data={"email": "\x00", "password": RIGHT})
+    assert answer.status_code == 400
+    assert client.get("/me").status_code == 303
