@@ -4,7 +4,7 @@ A withdrawal stands until the person answers again. Nobody else, neither a coord
 import, can turn it into a yes.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from campaigns.accounts.actor import Actor
 from campaigns.audience import suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact
 from campaigns.audience.own_act import is_own_act, require_audience
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from campaigns.language import N_
 
 _AT_ONCE = 500  # ids in one question, well below both databases' limits
@@ -48,7 +48,7 @@ def grant(
     if is_own_act(actor):
         if purpose is ConsentPurpose.EMAIL:
             suppression.come_back(session, actor, contact.email)
-    elif _last_level(session, contact_id, purpose) is ConsentLevel.NONE:
+    elif withdrawn(session, contact_id, purpose):
         raise Conflict(N_("This person has withdrawn. Only they can allow it again."))
     return _append(session, actor, contact_id, purpose, level, source, wording, evidence, at)
 
@@ -60,12 +60,38 @@ def withdraw(
     purpose: ConsentPurpose,
     *,
     source: str,
+    evidence: Mapping[str, Any] | None = None,
     at: datetime | None = None,
 ) -> ConsentEntry:
     """Write down that somebody no longer allows it."""  # fmt: skip
     require_audience(actor)
     _contact(session, contact_id)
-    return _append(session, actor, contact_id, purpose, ConsentLevel.NONE, source, "", None, at)
+    return _append(session, actor, contact_id, purpose, ConsentLevel.NONE, source, "", evidence, at)
+
+
+def take_back(
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    purpose: ConsentPurpose,
+    *,
+    source: str,
+    evidence: Mapping[str, Any],
+) -> bool:
+    """Undo the withdrawal that carries this evidence: what was allowed before it is allowed again.
+
+    By their own act only, and only while nothing was answered since. Whether there was such a withdrawal.
+    """
+    if not is_own_act(actor):
+        raise Forbidden(N_("Your role does not allow this."))
+    last, *earlier = _newest(session, contact_id, purpose, 2) or (None,)
+    if last is None or last.level is not ConsentLevel.NONE or last.evidence != dict(evidence):
+        return False
+    before = earlier[0] if earlier else None
+    if before is None or before.level is ConsentLevel.NONE:
+        return False
+    _append(session, actor, contact_id, purpose, before.level, source, before.wording, evidence, None)
+    return True
 
 
 def _append(
@@ -94,13 +120,23 @@ def _contact(session: Session, contact_id: int) -> Contact:
     return contact
 
 
+def withdrawn(session: Session, contact_id: int, purpose: ConsentPurpose) -> bool:
+    """Whether their last word was no: a withdrawal stands until they answer again."""
+    return _last_level(session, contact_id, purpose) is ConsentLevel.NONE
+
+
 def _last_level(session: Session, contact_id: int, purpose: ConsentPurpose) -> ConsentLevel | None:
-    return session.scalar(
-        select(ConsentEntry.level)
+    newest = _newest(session, contact_id, purpose, 1)
+    return newest[0].level if newest else None
+
+
+def _newest(session: Session, contact_id: int, purpose: ConsentPurpose, count: int) -> Sequence[ConsentEntry]:
+    return session.scalars(
+        select(ConsentEntry)
         .where(ConsentEntry.contact_id == contact_id, ConsentEntry.purpose == purpose)
         .order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
-        .limit(1)
-    )
+        .limit(count)
+    ).all()
 
 
 def history(session: Session, contact_id: int) -> list[ConsentEntry]:

@@ -112,6 +112,8 @@ class Suppression(Base):
     reason: Mapped[SuppressionReason] = mapped_column(choice(SuppressionReason))
     detail: Mapped[str] = mapped_column(String(500), default="")
     at: Mapped[Instant]
+    lighter: Mapped[SuppressionReason | None] = mapped_column(choice(SuppressionReason))
+    """The reason that this graver one replaced: it stands again when the person takes theirs back."""
 
 
 class ImportState(StrEnum):

@@ -4,7 +4,7 @@ Every row carries the keyed hash of its address, so "is it suppressed" is one lo
 erased person of whom the hash is all that is left.
 """
 
-from sqlalchemy import Exists, delete, exists, select, update
+from sqlalchemy import Exists, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -54,7 +54,7 @@ def suppress(session: Session, actor: Actor, address: str, reason: SuppressionRe
     changed = session.scalar(
         update(Suppression)
         .where(Suppression.address_hash == row["address_hash"], Suppression.reason.in_(lighter))
-        .values(row)
+        .values(row | {"lighter": Suppression.reason})
         .returning(Suppression.id)
         .execution_options(synchronize_session=False)
     )
@@ -90,9 +90,10 @@ def lift(session: Session, actor: Actor, suppression_id: int, why: str) -> None:
     audit.record(session, actor, "lift", "suppression", found.id, reason=found.reason.value, why=why.strip()[:500])
 
 
-def come_back(session: Session, actor: Actor, address: str) -> None:
-    """A person's own act ends their own unsubscription; a bounce or a complaint stays."""
-    _end(session, actor, address, SuppressionReason.UNSUBSCRIBED)
+def come_back(session: Session, actor: Actor, address: str, *, detail: str | None = None) -> bool:
+    """A person's own act ends their own unsubscription (the one with this ``detail``, when given);
+    a bounce or a complaint stays. Whether there was one to end."""
+    return _end(session, actor, address, SuppressionReason.UNSUBSCRIBED, detail)
 
 
 def come_back_from_erasure(session: Session, actor: Actor, address: str) -> None:
@@ -100,17 +101,24 @@ def come_back_from_erasure(session: Session, actor: Actor, address: str) -> None
     _end(session, actor, address, SuppressionReason.ERASED)
 
 
-def _end(session: Session, actor: Actor, address: str, reason: SuppressionReason) -> None:
+def _end(session: Session, actor: Actor, address: str, reason: SuppressionReason, detail: str | None = None) -> bool:
     if not is_own_act(actor):
         raise Forbidden(N_("Your role does not allow this."))
-    ended = session.scalar(
-        delete(Suppression)
-        .where(Suppression.address_hash == address_hash(address), Suppression.reason == reason)
-        .returning(Suppression.id)
-        .execution_options(synchronize_session="fetch")
-    )
-    if ended is not None:
-        audit.record(session, actor, "come back", "suppression", ended, reason=reason.value)
+    theirs = [Suppression.address_hash == address_hash(address), Suppression.reason == reason]
+    if detail is not None:
+        theirs.append(Suppression.detail == detail)
+    found = session.scalars(
+        select(Suppression).where(*theirs).with_for_update().execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        return False
+    if found.lighter in LIFTABLE and reason is SuppressionReason.UNSUBSCRIBED:
+        found.reason, found.lighter, found.detail = found.lighter, None, ""
+    else:
+        session.delete(found)
+    session.flush()
+    audit.record(session, actor, "come back", "suppression", found.id, reason=reason.value)
+    return True
 
 
 def reason_for(session: Session, address: str) -> SuppressionReason | None:

@@ -12,6 +12,7 @@ from campaigns.accounts.actor import PUBLIC
 from campaigns.accounts.models import Person
 from campaigns.audience import addresses, consent, contacts
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, ListMember
+from campaigns.capture import confirming
 from campaigns.capture.landing import fields_of
 from campaigns.capture.models import Form, Submission
 from campaigns.errors import Conflict, Invalid, NotFound, Problem
@@ -110,11 +111,14 @@ def checked(form: Form, submitted: SubmittedForm) -> tuple[str, dict[str, str]]:
 def _accepted(
     session: Session, form: Form, submitted: SubmittedForm, email: str, answers: dict[str, str]
 ) -> Submission:
+    ticked = (
+        form.consent_wording if submitted.consents else "",
+        form.tracking_wording if submitted.may_measure else "",
+    )
+    waits = any(ticked) and confirming.must_confirm(session, form, email)
     contact = _contact(session, form, email, answers)
-    if submitted.consents and form.consent_wording:
-        _grant(session, form, submitted, contact, ConsentPurpose.EMAIL, form.consent_wording)
-    if submitted.may_measure and form.tracking_wording:
-        _grant(session, form, submitted, contact, ConsentPurpose.TRACKING, form.tracking_wording)
+    if not waits:
+        _grant(session, form, submitted, contact, ticked)
     if form.list_id is not None:
         _join(session, form.list_id, contact.id)
     lead, new = open_lead(
@@ -139,6 +143,8 @@ def _accepted(
     )
     session.add(submission)
     session.flush()
+    if waits:
+        confirming.ask(session, form, submission, ticked, submitted.network)
     if new and form.notify_owner:
         _tell_owner(session, submitted.origin, lead, contact)
     return submission
@@ -164,20 +170,20 @@ def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str
     )[0]
 
 
-def _grant(
-    session: Session, form: Form, submitted: SubmittedForm, contact: Contact, purpose: ConsentPurpose, wording: str
-) -> None:
+def _grant(session: Session, form: Form, submitted: SubmittedForm, contact: Contact, ticked: tuple[str, str]) -> None:
     """By the person's own act, so that consent to mail also ends their earlier unsubscription."""
-    consent.grant(
-        session,
-        PUBLIC,
-        contact.id,
-        purpose,
-        ConsentLevel.FULL,
-        source=f"form {form.slug}",
-        wording=wording,
-        evidence={"form": form.id, "submission": submitted.external_id, "network": submitted.network},
-    )
+    for purpose, wording in zip((ConsentPurpose.EMAIL, ConsentPurpose.TRACKING), ticked, strict=True):
+        if wording:
+            consent.grant(
+                session,
+                PUBLIC,
+                contact.id,
+                purpose,
+                ConsentLevel.FULL,
+                source=f"form {form.slug}",
+                wording=wording,
+                evidence={"form": form.id, "submission": submitted.external_id, "network": submitted.network},
+            )
 
 
 def _join(session: Session, list_id: int, contact_id: int) -> None:

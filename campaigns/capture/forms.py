@@ -22,9 +22,9 @@ from wtforms.validators import DataRequired
 from campaigns.audience.models import ContactList
 from campaigns.capture.landing import OWN_COLUMNS, Field, FormFields, fields_of
 from campaigns.capture.languages import LANGUAGES
-from campaigns.capture.models import Form
+from campaigns.capture.models import DoubleOptIn, Form
 from campaigns.language import N_
-from campaigns.web.choices import choices
+from campaigns.web.choices import choices, choices_of
 from campaigns.web.locale import translated
 
 ROWS = 6
@@ -59,6 +59,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
     thanks = TextAreaField(_l("Thanks"), render_kw={"rows": 2})
     consent_wording = TextAreaField(_l("Wording of the consent"), render_kw={"rows": 2})
     tracking_wording = TextAreaField(_l("Wording of the consent to measuring"), render_kw={"rows": 2})
+    double_opt_in = SelectField(_l("Confirm by mail"), default=DoubleOptIn.RETURNING.value)
     slug = StringField(_l("Address"), render_kw={"maxlength": 80, "dir": "ltr"})
     language = SelectField(_l("Language"), choices=())
     list_id = SelectField(_l("List"), coerce=str)
@@ -69,6 +70,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
         """Fill the choices, and add empty rows for more questions."""
         lists = session.execute(select(ContactList.id, ContactList.name).order_by(ContactList.name)).all()
         self.list_id.choices = choices([("", translated(N_("No list"))), *lists])
+        self.double_opt_in.choices = choices_of(DoubleOptIn)
         self.language.choices = choices(LANGUAGES.items())
         while len(self.questions) < ROWS:
             self.questions.append_entry()
@@ -91,6 +93,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
             "thanks": self.thanks.data or "",
             "consent_wording": self.consent_wording.data or "",
             "tracking_wording": self.tracking_wording.data or "",
+            "double_opt_in": DoubleOptIn(self.double_opt_in.data),
             "slug": self.slug.data or "",
             "language": self.language.data or "en",
             "list_id": int(self.list_id.data) if self.list_id.data else None,
@@ -115,6 +118,7 @@ def values_of(form: Form) -> dict[str, Any]:
         for one in fields_of(form)
     ]
     return {name: getattr(form, name) for name in names} | {
+        "double_opt_in": form.double_opt_in.value,
         "list_id": str(form.list_id or ""),
         "questions": questions,
     }

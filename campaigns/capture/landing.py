@@ -17,7 +17,7 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.contacts import KEY
 from campaigns.audience.models import ContactList
 from campaigns.capture.languages import LANGUAGES
-from campaigns.capture.models import Form
+from campaigns.capture.models import DoubleOptIn, Form
 from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
 
@@ -62,6 +62,7 @@ class FormFields(TypedDict, total=False):
     fields: Sequence[Field]
     consent_wording: str
     tracking_wording: str
+    double_opt_in: DoubleOptIn
     list_id: int | None
     notify_owner: bool
     open: bool
@@ -105,6 +106,7 @@ def create_form(
         fields=[],
         consent_wording="",
         tracking_wording="",
+        double_opt_in=DoubleOptIn.RETURNING,
         notify_owner=False,
         open=True,
         created_at=clock.now(),
@@ -150,7 +152,7 @@ def _kept(session: Session, form: Form) -> None:
 
 
 def _fill(session: Session, form: Form, fields: FormFields) -> None:
-    wanted: dict[str, Any] = {key: value.strip() if isinstance(value, str) else value for key, value in fields.items()}
+    wanted: dict[str, Any] = {key: _stripped(value) for key, value in fields.items()}
     if "slug" in wanted:
         wanted["slug"] = wanted["slug"].lower()
     questions: Sequence[Field] = wanted.pop("fields", None) or ()
@@ -173,6 +175,10 @@ def _fill(session: Session, form: Form, fields: FormFields) -> None:
         ]
     for key, value in wanted.items():
         setattr(form, key, value)
+
+
+def _stripped(value: object) -> object:
+    return value.strip() if isinstance(value, str) and not isinstance(value, DoubleOptIn) else value
 
 
 def _texts(wanted: dict[str, Any]) -> list[Problem]:

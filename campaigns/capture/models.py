@@ -1,9 +1,28 @@
 """Forms on hosted landing pages, and what people submit through them."""
 
+from enum import StrEnum
+
 from sqlalchemy import JSON, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, BigId, Document, Id, Instant, Name, Words
+from campaigns.db import Base, BigId, Document, Id, Instant, Name, Words, choice
+from campaigns.language import N_
+
+
+class DoubleOptIn(StrEnum):
+    """Whose consent by a form counts only after they followed a link in a mail to the address."""
+
+    OFF = "off"
+    RETURNING = "returning"  # who withdrew or unsubscribed before: anybody may type their address
+    EVERYBODY = "everybody"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.OFF: N_("No: the tick in the box is enough"),
+            self.RETURNING: N_("Only those who unsubscribed or withdrew before"),
+            self.EVERYBODY: N_("Everybody"),
+        }[self]
 
 
 class Form(Base):
@@ -26,6 +45,9 @@ class Form(Base):
     """The sentence beside the check box that allows mail; empty: no box."""
     tracking_wording: Mapped[str] = mapped_column(Text, default="")
     """The sentence beside a box of its own that allows measuring opens and clicks; empty: no box."""
+    double_opt_in: Mapped[DoubleOptIn] = mapped_column(
+        choice(DoubleOptIn), default=DoubleOptIn.RETURNING, server_default="returning"
+    )
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
     notify_owner: Mapped[bool] = mapped_column(default=False)
     """Whether the activity's owner gets a mail for each new lead."""
@@ -52,3 +74,22 @@ class Submission(Base):
     answers: Mapped[Document]
     send_id: Mapped[int | None] = mapped_column(BigId, index=True)
     """The send whose link brought the visitor here, from the visit token."""
+
+
+class Confirmation(Base):
+    """A consent that was asked for by a form, and counts once the owner of the address confirms it."""
+
+    __tablename__ = "confirmations"
+    __table_args__ = (Index(None, "contact_id", "asked_at"),)
+
+    id: Mapped[Id]
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id", ondelete="CASCADE"), unique=True)
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
+    wording: Mapped[str] = mapped_column(Text, default="")
+    """The sentence that was ticked, as it stood then; empty when it was not."""
+    tracking_wording: Mapped[str] = mapped_column(Text, default="")
+    network: Mapped[str] = mapped_column(String(60), default="")
+    asked_at: Mapped[Instant]
+    mailed: Mapped[bool]
+    """Whether a mail asked for it: not when the address had enough of them already."""
+    confirmed_at: Mapped[Instant | None]

@@ -8,10 +8,10 @@ from typing import Any
 from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
 from sqlalchemy.orm import Session
 
-from campaigns.capture import landing
+from campaigns.capture import confirming, landing
 from campaigns.capture.acceptance import Origin, SubmittedForm, accept
 from campaigns.capture.languages import text_direction
-from campaigns.capture.models import Form
+from campaigns.capture.models import Form, Submission
 from campaigns.errors import BadToken, Conflict, Invalid, Problem
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, keyring
@@ -77,6 +77,33 @@ def thanks(slug: str) -> Any:
 @public
 def embedded_thanks(slug: str) -> Any:
     return _shown(landing.by_slug(db_session(), slug), "form_thanks", embedded=True)
+
+
+@blueprint.route("/confirm/<token>", methods=["GET", "POST"])
+@public
+def confirm(token: str) -> Any:
+    """Looking changes nothing, since mail programs look too: the button acts."""
+    session = db_session()
+    try:
+        asked = confirming.confirmation_of(session, token)
+    except BadToken as error:
+        return _confirmation_page("confirm_bad", 404, words=say(error))
+    form = session.get_one(Form, session.get_one(Submission, asked.submission_id).form_id)
+    g.language = form.language
+    if request.method == "POST":
+        confirming.confirm(session, asked, network_of(client_ip(request.environ)))
+        session.commit()
+    return _confirmation_page(
+        "confirm", 200, form=form, asked=asked, address=confirming.address_of(session, asked), token=token
+    )
+
+
+def _confirmation_page(name: str, status: int, **values: Any) -> Any:
+    answer = make_response(render_template(f"public/{name}.html", **values), status)
+    answer.headers["Referrer-Policy"] = "same-origin"  # The address is a key: no other site may read it.
+    answer.headers["X-Robots-Tag"] = "noindex, nofollow"
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 def _submitted(session: Session, form: Form) -> SubmittedForm:

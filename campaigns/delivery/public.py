@@ -6,7 +6,7 @@ from flask import Blueprint, g, make_response, render_template, request
 
 from campaigns.delivery import unsubscribing
 from campaigns.delivery.unsubscribing import Recipient
-from campaigns.errors import BadToken
+from campaigns.errors import BadToken, Conflict
 from campaigns.web.database import db_session
 from campaigns.web.errors import say
 from campaigns.web.guards import public
@@ -37,16 +37,25 @@ def undo(token: str) -> Any:
         found = unsubscribing.recipient(db_session(), token)
     except BadToken as error:
         return _page("unsubscribe_bad", 404, words=say(error))
-    unsubscribing.come_back(db_session(), found)
+    try:
+        mailable = unsubscribing.come_back(db_session(), found)
+    except Conflict:
+        db_session().rollback()
+        return _shown(found, token, gone=True, status=409)  # The page says that it is too late.
     db_session().commit()
-    return _shown(found, token, gone=False, back=True)
+    return _shown(found, token, gone=False, back=mailable, still=not mailable)
 
 
-def _shown(found: Recipient, token: str, *, gone: bool, back: bool = False) -> Any:
+def _shown(
+    found: Recipient, token: str, *, gone: bool, back: bool = False, still: bool = False, status: int = 200
+) -> Any:
     g.language = found.language
     if found.erased:
         return _page("unsubscribe_erased", 200)
-    return _page("unsubscribe", 200, address=found.send.address, test=found.test, token=token, gone=gone, back=back)
+    return _page(
+        "unsubscribe", status, address=found.send.address, test=found.test, token=token, gone=gone, back=back,
+        still=still, may_undo=found.may_undo or found.test,
+    )  # fmt: skip
 
 
 def _page(name: str, status: int, **values: Any) -> Any:

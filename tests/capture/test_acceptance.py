@@ -19,7 +19,7 @@ from campaigns.audience.models import (
     SuppressionReason,
 )
 from campaigns.capture.acceptance import Origin, SubmittedForm, accept
-from campaigns.capture.models import Form, Submission
+from campaigns.capture.models import DoubleOptIn, Form, Submission
 from campaigns.errors import Conflict, Invalid, NotFound
 from campaigns.leads.models import Lead
 from campaigns.outbox import OutboxMail
@@ -120,6 +120,7 @@ def test_a_tick_without_wording_allows_nothing(session: Session) -> None:
 
 
 def test_who_unsubscribed_comes_back_by_ticking_only(session: Session, form: Form) -> None:
+    form.double_opt_in = DoubleOptIn.OFF
     contact = make_contact(session, email="ana@example.org")
     consent.withdraw(session, PUBLIC, contact.id, ConsentPurpose.EMAIL, source="unsubscribe page")
     suppression.suppress(session, PUBLIC, contact.email, SuppressionReason.UNSUBSCRIBED)

@@ -1,20 +1,24 @@
 """RFC 8058: looking changes nothing, a POST acts at once and without a redirect."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from campaigns import clock, db
-from campaigns.audience import consent
-from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Suppression
+from campaigns.accounts.actor import CLOCK
+from campaigns.audience import consent, suppression
+from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Suppression, SuppressionReason
 from campaigns.content.models import MessageVersion
 from campaigns.delivery import single
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import Send
+from campaigns.delivery.unsubscribing import UNDO_WITHIN
 from campaigns.tokens import Purpose, mint_send
+from tests.conftest import NOON, FrozenClock
 from tests.delivery.mailing import make_mailing, sends
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
@@ -67,6 +71,74 @@ def test_undo(client: FlaskClient) -> None:
     assert suppressed() == []
     assert level(send.contact_id) is ConsentLevel.FULL
     assert sends(send.activity_id)[0].unsubscribed_at is None
+
+
+def make_mailed(*, allowed: bool = True) -> Send:
+    """A mail that was sent; its contact has allowed nothing since when not ``allowed``."""
+    send = mailed_once()
+    if not allowed:
+        with db.transaction() as session:
+            session.execute(delete(ConsentEntry))
+    return send
+
+
+def undone(client: FlaskClient, send: Send) -> str:
+    return client.post(f"/u/{mint_send(Purpose.UNSUBSCRIBE, send.id)}/undo").text
+
+
+def unsubscribed(client: FlaskClient, send: Send) -> None:
+    assert client.post(f"/u/{mint_send(Purpose.UNSUBSCRIBE, send.id)}").status_code == 200
+
+
+def test_undo_grants_nothing_that_was_not_there(client: FlaskClient) -> None:
+    send = make_mailed(allowed=False)
+    unsubscribed(client, send)
+    assert "still do not write" in undone(client, send)
+    assert suppressed() == []
+    assert level(send.contact_id) is ConsentLevel.NONE
+
+
+def test_undo_leaves_another_unsubscription(client: FlaskClient) -> None:
+    send = make_mailed()
+    with db.transaction() as session:
+        suppression.suppress(session, CLOCK, send.address, SuppressionReason.UNSUBSCRIBED, "by telephone")
+    unsubscribed(client, send)
+    assert "still do not write" in undone(client, send)
+    assert suppressed() == [send.address]
+
+
+def test_undo_leaves_a_later_answer(client: FlaskClient) -> None:
+    send = make_mailed()
+    unsubscribed(client, send)
+    assert send.contact_id is not None
+    with db.transaction() as session:
+        consent.withdraw(session, CLOCK, send.contact_id, ConsentPurpose.EMAIL, source="telephone")
+    undone(client, send)
+    assert level(send.contact_id) is ConsentLevel.NONE
+
+
+def test_undo_brings_a_bounce_back(client: FlaskClient) -> None:
+    send = make_mailed()
+    with db.transaction() as session:
+        suppression.suppress(session, CLOCK, send.address, SuppressionReason.BOUNCED, "550 no such user")
+    unsubscribed(client, send)
+    undone(client, send)
+    with db.reading() as session:
+        assert suppression.reason_for(session, send.address) is SuppressionReason.BOUNCED
+
+
+def test_undo_works_for_a_day(client: FlaskClient, frozen: FrozenClock) -> None:
+    send = make_mailed()
+    unsubscribed(client, send)
+    frozen.at = NOON + UNDO_WITHIN - timedelta(seconds=1)
+    where = f"/u/{mint_send(Purpose.UNSUBSCRIBE, send.id)}"
+    assert "Keep writing" in client.get(where).text
+    frozen.at = NOON + UNDO_WITHIN
+    assert "Keep writing" not in client.get(where).text
+    late = client.post(f"{where}/undo")
+    assert (late.status_code, "more than 24 hours" in late.text) == (409, True)
+    assert suppressed() == [send.address]
+    assert level(send.contact_id) is ConsentLevel.NONE
 
 
 def test_undo_over_https(app: Flask) -> None:
