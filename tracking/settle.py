@@ -19,13 +19,11 @@ from tracking.screening import (
     RULES,
     SETTLE_SECONDS,
     Reason,
-    Seen,
-    Surroundings,
     final_label,
     is_no_person,
-    last_before,
-    signals,
+    is_small_print,
 )
+from tracking.signals import Seen, Surroundings, last_before, signals
 
 _EVENT = (
     Event.id, Event.at, Event.kind, Event.label, Event.activity_id, Event.send_id, Event.link,
@@ -49,9 +47,9 @@ class Logged(NamedTuple):
 
     @property
     def seen(self) -> Seen:
-        return Seen(self.at, self.kind, self.link, self.reasons, self.user_agent_id)
+        return Seen(self.at, self.kind, self.link, self.reasons, self.user_agent_id, self.network)
 
-    def labelled(self, label: Label, reasons: Reason) -> Change:
+    def labelled(self, label: Label, reasons: int) -> Change:
         counted = Counted(self.at, self.kind, self.label, self.activity_id, self.send_id, self.link)
         return Change(self.id, counted, int(label), int(reasons))
 
@@ -99,25 +97,34 @@ def _surroundings(connection: Connection, send_ids: Collection[int]) -> dict[int
         return {}
     events = _events_of(connection, send_ids)
     submitted = _submitted(connection, send_ids)
-    rows = batches.select_by_ids(
-        connection,
-        "SELECT s.id, s.sent_at, (SELECT count(*) FROM links l WHERE l.version_id = s.version_id)"
-        " FROM sends s WHERE s.id IN {ids}",
-        send_ids,
-    )
+    rows = batches.select_by_ids(connection, "SELECT id, sent_at, version_id FROM sends WHERE id IN {ids}", send_ids)
     sends = {row[0]: (None if row[1] is None else micros(row[1]), row[2]) for row in rows}
+    links = _links_of(connection, {version_id for _, version_id in sends.values() if version_id is not None})
     scale = config.settings().time_scale
-    return {
-        send_id: Surroundings(*sends.get(send_id, (None, 0)), events[send_id], submitted[send_id], scale)
-        for send_id in send_ids
-    }
+    found = {}
+    for send_id in send_ids:
+        sent_at, version_id = sends.get(send_id, (None, None))
+        many, small_print = links.get(version_id, (0, set()))
+        found[send_id] = Surroundings(sent_at, many, events[send_id], submitted[send_id], scale, small_print)
+    return found
+
+
+def _links_of(connection: Connection, version_ids: Collection[int]) -> dict[int | None, tuple[int, set[int]]]:
+    """By version, how many links the mail holds, and which of them are small print."""
+    found: dict[int | None, tuple[int, set[int]]] = {}
+    for version_id, number, url, label in batches.select_by_ids(
+        connection, "SELECT version_id, number, url, label FROM links WHERE version_id IN {ids}", version_ids
+    ):
+        many, small_print = found.get(version_id, (0, set()))
+        found[version_id] = many + 1, small_print | ({number} if is_small_print(url, label) else set())
+    return found
 
 
 def _events_of(connection: Connection, send_ids: Collection[int]) -> dict[int, list[Seen]]:
     found: defaultdict[int, list[Seen]] = defaultdict(list)
     for send_id, at, *rest in batches.select_by_ids(
         connection,
-        "SELECT send_id, at, kind, link, reasons, user_agent_id FROM events WHERE send_id IN {ids}",
+        "SELECT send_id, at, kind, link, reasons, user_agent_id, network FROM events WHERE send_id IN {ids}",
         send_ids,
     ):
         found[send_id].append(Seen(micros(at), *rest))

@@ -7,14 +7,12 @@ from tracking.models import Kind, Label
 from tracking.records import Flag
 from tracking.screening import (
     Reason,
-    Seen,
-    Surroundings,
     facts,
     final_label,
     first_label,
-    signals,
     why,
 )
+from tracking.signals import Seen, Surroundings, signals
 
 SECOND = 1_000_000
 T = 1_700_000_000 * SECOND
@@ -62,7 +60,7 @@ def judge(
     """The final label of an event of a mail that the relay took at second 0."""
     at = [] if submitted is None else [T + int(submitted * SECOND)]
     found = signals(event, Surroundings(T if sent else None, links, [event, *others], at, scale), False)
-    return final_label(found), found
+    return final_label(found), Reason(found)
 
 
 def test_an_open_is_human_unless_it_comes_at_once() -> None:

@@ -1,0 +1,246 @@
+"""What is known when the settle window is over: the other events of the send, its delivery, its network."""
+
+from bisect import bisect_right
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Sequence
+from math import ceil
+from typing import NamedTuple
+
+from tracking.gateways import gateway_of
+from tracking.models import Kind
+from tracking.screening import (
+    ALL_LINKS,
+    ALL_SHARE,
+    BURST_LINKS,
+    BURST_SECONDS,
+    BURST_SHARE,
+    EARLY_SECONDS,
+    FACTS,
+    LATE_SECONDS,
+    READING_SECONDS,
+    SOON_SECONDS,
+    Reason,
+    is_no_person,
+)
+
+# Plain numbers: an IntFlag's arithmetic would take most of a settlement's time.
+_FACTS = int(FACTS)
+_BURST, _EVERYTHING, _SMALL_PRINT = int(Reason.BURST), int(Reason.EVERYTHING), int(Reason.SMALL_PRINT)
+_SOON, _EARLY, _ALONE, _LATE_ALONE = int(Reason.SOON), int(Reason.EARLY), int(Reason.ALONE), int(Reason.LATE_ALONE)
+_CROWD, _GATEWAY, _DISGUISE, _CHECKED = (
+    int(Reason.CROWD), int(Reason.GATEWAY), int(Reason.DISGUISE), int(Reason.CHECKED),
+)  # fmt: skip
+_READ_BEFORE, _VIEWED, _SUBMITTED, _SHOWN = (
+    int(Reason.READ_BEFORE), int(Reason.VIEWED), int(Reason.SUBMITTED), int(Reason.SHOWN),
+)  # fmt: skip
+_CLICK = int(Kind.CLICK)
+
+
+class Seen(NamedTuple):
+    """One event of a send, as the signals look at it; instants in microseconds."""
+
+    at: int
+    kind: int
+    link: int
+    reasons: int
+    user_agent: int
+    network: int = 0
+
+
+class Surroundings:
+    """What else is known about a send when its events settle.
+
+    Whatever takes a look at other events is worked out once for all of them: somebody may follow
+    one link ten thousand times.
+    """
+
+    def __init__(
+        self,
+        sent_at: int | None,
+        links: int,
+        events: Sequence[Seen],
+        submitted_at: Sequence[int],
+        scale: float = 1.0,
+        small_print: Collection[int] = (),
+    ) -> None:
+        """``links``: how many tracked links the mail holds, 0 for unknown; ``small_print``: the numbers
+        of those that few people look for. Every threshold is divided by ``scale`` (``TIME_SCALE``)."""
+        self.sent_at, self._scale = sent_at, scale
+        people = [e for e in events if not is_no_person(e.reasons)]
+        clicks = sorted(e for e in events if e.kind == _CLICK)
+        span = self.span(BURST_SECONDS)
+        self.first_open = min((e.at for e in people if e.kind == Kind.OPEN), default=None)
+        self.viewed = last_before([e.at for e in people if e.kind == Kind.VIEW], events, Kind.CLICK)
+        self.submitted = {
+            kind: last_before(submitted_at, events, kind) if submitted_at else set() for kind in (Kind.CLICK, Kind.VIEW)
+        }
+        self.bursts: list[tuple[float, float]] = []
+        self.burst_small_print = False
+        self.disguised: set[tuple[int, int, int]] = set()
+        self.checked: set[tuple[int, int, int]] = set()
+        self.in_company: set[tuple[int, int]] = set()
+        self.everything: _Everything | None = None
+        if len(clicks) > 1:
+            self.bursts = _bursts(clicks, links, span)
+            self.disguised, self.checked = _pairs(clicks, span)
+            self.in_company = _in_company(clicks, span)
+            self.everything = _Everything.of(clicks, links, small_print)
+            self.burst_small_print = bool(small_print) and any(
+                c.link in small_print and start <= c.at <= end for start, end in self.bursts for c in clicks
+            )
+
+    def span(self, seconds: float) -> float:
+        return seconds * 1_000_000 / self._scale
+
+
+class _Everything(NamedTuple):
+    """Programs and networks that followed nearly every link, and those of them that took small print, too."""
+
+    programs: dict[int, bool]
+    networks: dict[int, bool]
+
+    @classmethod
+    def of(cls, clicks: Sequence[Seen], links: int, small_print: Collection[int]) -> "_Everything | None":
+        if links < ALL_LINKS or len({c.link for c in clicks}) < links * ALL_SHARE:
+            return None
+
+        def followers(name: Callable[[Seen], int]) -> dict[int, bool]:
+            by_name = defaultdict[int, set[int]](set)
+            for click in clicks:
+                by_name[name(click)].add(click.link)
+            return {
+                one: not followed.isdisjoint(small_print)
+                for one, followed in by_name.items()
+                if len(followed) >= links * ALL_SHARE
+            }
+
+        networks = followers(lambda click: click.network)
+        networks.pop(0, None)
+        return cls(followers(lambda click: click.user_agent), networks)
+
+    def reasons(self, click: Seen) -> int:
+        found = 0
+        for kept, name in ((self.programs, click.user_agent), (self.networks, click.network)):
+            if name in kept:
+                found |= _EVERYTHING | (_SMALL_PRINT if kept[name] else 0)
+        return found
+
+
+def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[tuple[float, float]]:
+    """Stretches of time in which clicks went to too many links within ten seconds.
+
+    Two links are the least: with a single link in a mail, every click would be "all links".
+    """
+    share = ceil(links * BURST_SHARE) if links else BURST_LINKS
+    needed = min(BURST_LINKS, max(2, share))
+    found: list[tuple[float, float]] = []
+    window: deque[Seen] = deque()
+    within: Counter[int] = Counter()
+    for click in clicks:
+        window.append(click)
+        within[click.link] += 1
+        while window[0].at < click.at - span:
+            gone = window.popleft()
+            within[gone.link] -= 1
+            if not within[gone.link]:
+                del within[gone.link]
+        if len(within) >= needed:
+            start = window[0].at
+            if found and start <= found[-1][1]:
+                start = int(found.pop()[0])
+            found.append((start, click.at))
+    return found
+
+
+_Pair = set[tuple[int, int, int]]
+
+
+def _pairs(clicks: Sequence[Seen], span: float) -> tuple[_Pair, _Pair]:
+    """Clicks (instant, link, user agent) on a link that another program had followed seconds before,
+    and those that another program from another network followed seconds after."""
+    disguised: _Pair = set()
+    checked: _Pair = set()
+    latest: dict[int, list[Seen]] = {}  # By link, the last click of each of two user agents.
+    for click in clicks:
+        seen = latest.setdefault(click.link, [])
+        for earlier in seen:
+            if earlier.user_agent != click.user_agent and click.at - earlier.at <= span:
+                disguised.add((click.at, click.link, click.user_agent))
+                if 0 != earlier.network != click.network != 0:
+                    checked.add((earlier.at, earlier.link, earlier.user_agent))
+        others = [earlier for earlier in seen if earlier.user_agent != click.user_agent]
+        seen[:] = [*others[-1:], click]
+    return disguised, checked
+
+
+def _in_company(clicks: Sequence[Seen], span: float) -> set[tuple[int, int]]:
+    """Clicks (instant, link) that have one on another link within ten seconds before or after."""
+    found = set()
+    for ordered in (clicks, clicks[::-1]):
+        other: Seen | None = None  # The nearest click on another link than the last one's.
+        last: Seen | None = None
+        for click in ordered:
+            if last is not None and last.link != click.link:
+                other = last
+            if other is not None and other.link != click.link and abs(click.at - other.at) <= span:
+                found.add((click.at, click.link))
+            last = click
+    return found
+
+
+def last_before(instants: Sequence[int], events: Sequence[Seen], kind: int) -> set[int]:
+    """The instants of the events of a kind, by somebody who may be a person, that come last before each instant."""
+    if not instants:
+        return set()
+    may_be = sorted(e.at for e in events if e.kind == kind and not is_no_person(e.reasons))
+    places = (bisect_right(may_be, instant) for instant in instants)
+    return {may_be[place - 1] for place in places if place}
+
+
+def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
+    """What the events of the same send, the delivery's time and the network's traffic say: bits of Reason."""
+    is_click = event.kind == _CLICK
+    found = (event.reasons & _FACTS) | _timing(event, around)
+    margin = 0.0 if is_click else around.span(BURST_SECONDS)
+    for start, end in around.bursts:
+        if start - margin <= event.at <= end + margin:
+            found |= _BURST | (_SMALL_PRINT if around.burst_small_print else 0)
+    if event.network and gateway_of(event.network):
+        found |= _GATEWAY
+    if is_click:
+        found |= _of_click(event, around)
+        if crowded:
+            found |= _CROWD
+    else:
+        found |= _SHOWN
+    if event.at in around.submitted.get(Kind(event.kind), ()):
+        found |= _SUBMITTED
+    return found
+
+
+def _timing(event: Seen, around: Surroundings) -> int:
+    if around.sent_at is None:
+        return 0
+    after = event.at - around.sent_at
+    if after < around.span(SOON_SECONDS):
+        return _SOON
+    if event.kind != _CLICK:
+        return 0
+    if after < around.span(EARLY_SECONDS):
+        return _EARLY
+    if (event.at, event.link) in around.in_company:
+        return 0
+    return _LATE_ALONE if after > around.span(LATE_SECONDS) else _ALONE
+
+
+def _of_click(event: Seen, around: Surroundings) -> int:
+    found = around.everything.reasons(event) if around.everything else 0
+    if around.disguised and (event.at, event.link, event.user_agent) in around.disguised:
+        found |= _DISGUISE
+    if around.checked and (event.at, event.link, event.user_agent) in around.checked:
+        found |= _CHECKED
+    if around.first_open is not None and event.at - around.first_open >= around.span(READING_SECONDS):
+        found |= _READ_BEFORE
+    if event.at in around.viewed:
+        found |= _VIEWED
+    return found
