@@ -1,0 +1,76 @@
+"""Which sites are search engines, social networks, video sites, shops and AI assistants.
+
+Our own list, written down on :data:`AS_OF` from each site's public address: a source is known by its
+registered name, whatever its country ending or subdomain (``news.google.co.uk`` is ``google``).
+"""
+
+from datetime import date
+from enum import StrEnum
+
+AS_OF = date(2026, 11, 22)
+
+
+class Site(StrEnum):
+    """What kind of site a source is."""
+
+    SEARCH = "search"
+    SOCIAL = "social"
+    VIDEO = "video"
+    SHOP = "shop"
+    ASSISTANT = "assistant"
+
+
+_NAMES = {
+    Site.SEARCH: "google bing yahoo duckduckgo yandex ya baidu ecosia qwant startpage brave sogou naver seznam "
+    "ask aol mojeek kagi petal presearch swisscows gibiru rambler mail.ru zarebin parsijoo so.com daum lycos "
+    "dogpile metager searx search.ge",
+    Site.SOCIAL: "facebook fb instagram ig linkedin lnkd twitter x.com t.co x pinterest reddit tiktok threads "
+    "mastodon bsky bluesky vk vkontakte ok.ru odnoklassniki whatsapp wa.me telegram t.me snapchat discord quora "
+    "tumblr weibo wechat line.me viber xing medium disqus ycombinator meetup eitaa rubika soroush "
+    "lemmy messenger",
+    Site.VIDEO: "youtube youtu.be vimeo dailymotion twitch aparat rutube wistia netflix hulu bilibili youku "
+    "ted iqiyi kick",
+    Site.SHOP: "amazon ebay etsy alibaba aliexpress walmart shopify mercadolibre rakuten wildberries ozon digikala "
+    "zalando allegro cdiscount fnac temu shein mymarket.ge",
+    Site.ASSISTANT: "chatgpt openai perplexity claude.ai gemini copilot deepseek mistral you.com phind meta.ai grok",
+}
+_HOSTS = {
+    # The names alone would say something else: a product of a search engine or of a network.
+    "shopping.google.com": Site.SHOP,
+    "gemini.google.com": Site.ASSISTANT,
+    "copilot.microsoft.com": Site.ASSISTANT,
+    "chat.openai.com": Site.ASSISTANT,
+    "marketplace.facebook.com": Site.SHOP,
+}
+_KINDS = {name: site for site, names in _NAMES.items() for name in names.split()}
+_PREFIXES = ("www.", "m.", "l.", "lm.", "old.", "web.", "out.", "mobile.", "amp.", "com.")
+_SECOND_LEVEL = {"co", "com", "net", "org", "ac", "gov", "edu"}
+
+
+def kind_of(source: str) -> Site | None:
+    """What kind of site ``source`` is, a ``utm_source`` or a host; None when it isn't in the list."""
+    source = source.lower().strip(".")
+    if source in _HOSTS:
+        return _HOSTS[source]
+    name, host = registered_name(source), _bare(source)
+    for candidate in (source, host, ".".join(host.split(".")[-2:]), name):
+        if candidate in _KINDS:
+            return _KINDS[candidate]
+    return None
+
+
+def registered_name(host: str) -> str:
+    """The name that a site is registered under: ``google`` for ``www.google.co.uk``."""
+    labels = _bare(host.lower()).split(".")
+    if len(labels) < 2:
+        return labels[0]
+    if len(labels) > 2 and len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL:
+        return labels[-3]
+    return labels[-2]
+
+
+def _bare(host: str) -> str:
+    for prefix in _PREFIXES:
+        if host.startswith(prefix) and host.count(".") > 1:
+            return host.removeprefix(prefix)
+    return host
