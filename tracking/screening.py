@@ -19,7 +19,8 @@ RULES = 2
 """Version of the rules, written beside every label they give."""
 
 BURST_SECONDS = 10.0
-BURST_LINKS = 3
+BURST_LINKS = 5
+SEVERAL_LINKS = 3
 BURST_SHARE = 0.6
 ALL_LINKS = 4
 ALL_SHARE = 0.8
@@ -60,6 +61,8 @@ class Reason(IntFlag):
     SMALL_PRINT = 1 << 21
     ALONE = 1 << 22
     CHECKED = 1 << 23
+    SEVERAL = 1 << 24
+    UNREAD = 1 << 25
 
     @property
     def words(self) -> str:
@@ -87,6 +90,7 @@ _WORDS = {
     Reason.NAVIGATED: N_("The browser says that a person followed the link."),
     Reason.NOBODY: N_("It carries no person, so only the hit itself could be looked at."),
     Reason.BURST: N_("Many links of the same mail were followed within seconds."),
+    Reason.SEVERAL: N_("Three links or more of the same mail were followed within seconds."),
     Reason.EVERYTHING: N_("The same program or network followed nearly every link of the mail."),
     Reason.SMALL_PRINT: N_("A legal or unsubscribe link was among those that were followed."),
     Reason.SOON: N_("It came within seconds of the delivery."),
@@ -97,6 +101,7 @@ _WORDS = {
     Reason.CHECKED: N_("Another program from another network followed the same link seconds later."),
     Reason.LATE_ALONE: N_("A single click long after the delivery."),
     Reason.ALONE: N_("A single click, more than a minute after the delivery."),
+    Reason.UNREAD: N_("The link was followed as soon as the mail was shown, without time to read."),
     Reason.READ_BEFORE: N_("The mail had been opened some seconds before."),
     Reason.VIEWED: N_("The landing page was shown after it."),
     Reason.SUBMITTED: N_("A form was sent after it, which decides."),
@@ -109,7 +114,9 @@ WEIGHTS = {
     Reason.GATEWAY: 3,
     Reason.CHECKED: 3,
     Reason.SMALL_PRINT: 2,
+    Reason.SEVERAL: 2,
     Reason.SOON: 2,
+    Reason.UNREAD: 2,
     Reason.CROWD: 2,
     Reason.DISGUISE: 2,
     Reason.EARLY: 1,
@@ -123,8 +130,9 @@ WEIGHTS = {
 """Signals by weight. One point stands for about three times the odds, so that -2 is nine to one for a
 person, and 3 more than twenty to one against. Why each is what it is:
 
-BURST 4: nobody reads three links within ten seconds; it outweighs a late time and a page shown, which a
-    gateway that renders what it finds brings about as well.
+BURST 4: nobody takes five links, or most of a short mail's, within ten seconds; it outweighs a late time and
+    a page shown, which a gateway that renders what it finds brings about as well.
+SEVERAL 2: three or four links within ten seconds: somebody opening tabs, or a program that is slower.
 EVERYTHING 3: people follow one link or two of five; programs that take their time follow all of them.
     Counted by program and by network, so that a person's own click beside them is not drawn in.
 GATEWAY 3: list of published networks (:mod:`tracking.gateways`); enough alone, since nobody browses there.
@@ -132,6 +140,7 @@ CHECKED 3: checks at the time of the click go just ahead of the person, from els
     person's context (the mail was read before, nothing else was followed), which argues for -3 or -4.
 SMALL_PRINT 2: counts only beside BURST or EVERYTHING; few people look for it, programs don't choose.
 SOON 2, EARLY 1: quick people exist (a notification on a phone), so that time alone never makes a scanner.
+UNREAD 2: a person needs some seconds between seeing a mail and following a link; proxies look ahead at once.
 CROWD 2: a gateway, or an office behind one address; the office's people have other signs for them.
 DISGUISE 2: a second try under another name, or a person right behind a check; the person has other signs.
 NAVIGATED -2: browsers send it for what a person did; its absence says nothing (Safari, plain HTTP), and a
@@ -156,8 +165,10 @@ _LIBRARIES = re.compile(
     rb"guzzle|apache-httpclient|winhttp|powershell|scrapy|headlesschrome)|headlesschrome/|phantomjs",
     re.IGNORECASE,
 )
-# "bot" at a word's end: robots say so (…bot/1.0); "Cubot" is a telephone, and stands before a space.
-_ROBOTS = re.compile(rb"bot[/;)]|crawler|spider|link ?check|url ?scan|safebrowsing", re.IGNORECASE)
+# Robots say so: "…bot/1.0", and an address with a plus in front, where one may complain. "Cubot" is a telephone.
+_ROBOTS = re.compile(
+    rb"bot[/;)]|\+https?://|crawler|spider|preview/|^whatsapp/|link ?check|url ?scan|safebrowsing", re.IGNORECASE
+)
 
 
 @lru_cache(maxsize=4096)

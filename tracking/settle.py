@@ -13,7 +13,6 @@ from tracking.batches import micros
 from tracking.counting import Change, Counted
 from tracking.models import Event, Kind, Label
 from tracking.screening import (
-    CROWD,
     CROWD_SECONDS,
     FACTS,
     RULES,
@@ -23,7 +22,7 @@ from tracking.screening import (
     is_no_person,
     is_small_print,
 )
-from tracking.signals import Seen, Surroundings, last_before, signals
+from tracking.signals import Seen, Surroundings, crowds, last_before, signals
 
 _EVENT = (
     Event.id, Event.at, Event.kind, Event.label, Event.activity_id, Event.send_id, Event.link,
@@ -82,11 +81,11 @@ def judged(connection: Connection, events: Sequence[Logged]) -> list[Change]:
     """The labels that events get by all that is known now."""
     around = _surroundings(connection, {event.send_id for event in events if event.send_id is not None})
     nobody = Surroundings(None, 0, (), (), config.settings().time_scale)
-    crowds = _crowds(connection, events)
+    crowded = _crowded(connection, events)
     changes = []
     for event in events:
         known = around.get(event.send_id, nobody) if event.send_id is not None else nobody
-        found = signals(event.seen, known, event.at in crowds.get(event.network, ()))
+        found = signals(event.seen, known, event.at in crowded.get(event.network, ()))
         changes.append(event.labelled(final_label(found), found))
     return changes
 
@@ -140,7 +139,7 @@ def _submitted(connection: Connection, send_ids: Collection[int]) -> dict[int, l
     return found
 
 
-def _crowds(connection: Connection, events: Sequence[Logged]) -> dict[int, set[int]]:
+def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[int]]:
     """By network, the instants at which it followed links of many recipients within a minute."""
     clicks = [event for event in events if event.kind == Kind.CLICK and not networks.is_shared(event.network)]
     if not clicks:
@@ -154,16 +153,8 @@ def _crowds(connection: Connection, events: Sequence[Logged]) -> dict[int, set[i
         .where(Event.network.in_({click.network for click in clicks}))
         .order_by(Event.network, Event.at)
     )
-    found: defaultdict[int, set[int]] = defaultdict(set)
-    window: list[tuple[int, int, int]] = []
-    for row in connection.execute(nearby):
-        network, at, send_id = row.network, db.to_micros(row.at), row.send_id
-        first = at - span // timedelta(microseconds=1)
-        window = [(n, a, s) for n, a, s in window if n == network and a >= first]
-        window.append((network, at, send_id))
-        if len({s for _, _, s in window}) >= CROWD:
-            found[network].update(a for _, a, _ in window)
-    return found
+    rows = ((row.network, db.to_micros(row.at), row.send_id) for row in connection.execute(nearby))
+    return crowds(rows, span // timedelta(microseconds=1))
 
 
 def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, datetime]]) -> int:

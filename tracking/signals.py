@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import ceil
 from typing import NamedTuple
 
@@ -14,10 +14,12 @@ from tracking.screening import (
     BURST_LINKS,
     BURST_SECONDS,
     BURST_SHARE,
+    CROWD,
     EARLY_SECONDS,
     FACTS,
     LATE_SECONDS,
     READING_SECONDS,
+    SEVERAL_LINKS,
     SOON_SECONDS,
     Reason,
     is_no_person,
@@ -26,6 +28,7 @@ from tracking.screening import (
 # Plain numbers: an IntFlag's arithmetic would take most of a settlement's time.
 _FACTS = int(FACTS)
 _BURST, _EVERYTHING, _SMALL_PRINT = int(Reason.BURST), int(Reason.EVERYTHING), int(Reason.SMALL_PRINT)
+_SEVERAL, _UNREAD = int(Reason.SEVERAL), int(Reason.UNREAD)
 _SOON, _EARLY, _ALONE, _LATE_ALONE = int(Reason.SOON), int(Reason.EARLY), int(Reason.ALONE), int(Reason.LATE_ALONE)
 _CROWD, _GATEWAY, _DISGUISE, _CHECKED = (
     int(Reason.CROWD), int(Reason.GATEWAY), int(Reason.DISGUISE), int(Reason.CHECKED),
@@ -69,12 +72,12 @@ class Surroundings:
         people = [e for e in events if not is_no_person(e.reasons)]
         clicks = sorted(e for e in events if e.kind == _CLICK)
         span = self.span(BURST_SECONDS)
-        self.first_open = min((e.at for e in people if e.kind == Kind.OPEN), default=None)
+        self.opens = sorted(e.at for e in people if e.kind == Kind.OPEN)
         self.viewed = last_before([e.at for e in people if e.kind == Kind.VIEW], events, Kind.CLICK)
         self.submitted = {
             kind: last_before(submitted_at, events, kind) if submitted_at else set() for kind in (Kind.CLICK, Kind.VIEW)
         }
-        self.bursts: list[tuple[float, float]] = []
+        self.bursts: list[_Burst] = []
         self.burst_small_print = False
         self.disguised: set[tuple[int, int, int]] = set()
         self.checked: set[tuple[int, int, int]] = set()
@@ -86,7 +89,7 @@ class Surroundings:
             self.in_company = _in_company(clicks, span)
             self.everything = _Everything.of(clicks, links, small_print)
             self.burst_small_print = bool(small_print) and any(
-                c.link in small_print and start <= c.at <= end for start, end in self.bursts for c in clicks
+                c.link in small_print and start <= c.at <= end for start, end, _ in self.bursts for c in clicks
             )
 
     def span(self, seconds: float) -> float:
@@ -126,14 +129,19 @@ class _Everything(NamedTuple):
         return found
 
 
-def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[tuple[float, float]]:
-    """Stretches of time in which clicks went to too many links within ten seconds.
+class _Burst(NamedTuple):
+    """A stretch of time in which clicks went to too many links within ten seconds."""
 
-    Two links are the least: with a single link in a mail, every click would be "all links".
-    """
-    share = ceil(links * BURST_SHARE) if links else BURST_LINKS
-    needed = min(BURST_LINKS, max(2, share))
-    found: list[tuple[float, float]] = []
+    start: int
+    end: int
+    reason: int
+    """BURST when those were most links of the mail, else SEVERAL."""
+
+
+def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[_Burst]:
+    """Two links are the least: with a single link in a mail, every click would be "all links"."""
+    most = min(BURST_LINKS, max(2, ceil(links * BURST_SHARE))) if links else BURST_LINKS
+    found: list[_Burst] = []
     window: deque[Seen] = deque()
     within: Counter[int] = Counter()
     for click in clicks:
@@ -144,11 +152,12 @@ def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[tuple[float
             within[gone.link] -= 1
             if not within[gone.link]:
                 del within[gone.link]
-        if len(within) >= needed:
-            start = window[0].at
-            if found and start <= found[-1][1]:
-                start = int(found.pop()[0])
-            found.append((start, click.at))
+        if len(within) >= min(SEVERAL_LINKS, most):
+            start, reason = window[0].at, _BURST if len(within) >= most else _SEVERAL
+            if found and start <= found[-1].end:
+                before = found.pop()
+                start, reason = before.start, _BURST if _BURST in (reason, before.reason) else _SEVERAL
+            found.append(_Burst(start, click.at, reason))
     return found
 
 
@@ -202,9 +211,9 @@ def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
     is_click = event.kind == _CLICK
     found = (event.reasons & _FACTS) | _timing(event, around)
     margin = 0.0 if is_click else around.span(BURST_SECONDS)
-    for start, end in around.bursts:
+    for start, end, reason in around.bursts:
         if start - margin <= event.at <= end + margin:
-            found |= _BURST | (_SMALL_PRINT if around.burst_small_print else 0)
+            found |= reason | (_SMALL_PRINT if around.burst_small_print else 0)
     if event.network and gateway_of(event.network):
         found |= _GATEWAY
     if is_click:
@@ -239,8 +248,42 @@ def _of_click(event: Seen, around: Surroundings) -> int:
         found |= _DISGUISE
     if around.checked and (event.at, event.link, event.user_agent) in around.checked:
         found |= _CHECKED
-    if around.first_open is not None and event.at - around.first_open >= around.span(READING_SECONDS):
-        found |= _READ_BEFORE
+    if around.opens:
+        found |= _reading(event.at, around)
     if event.at in around.viewed:
         found |= _VIEWED
     return found
+
+
+def crowds(clicks: Iterable[tuple[int, int, int]], span: int) -> dict[int, set[int]]:
+    """By network, the instants at which it followed links of many recipients within ``span`` microseconds.
+
+    ``clicks``: (network, instant, send), in that order.
+    """
+    found: dict[int, set[int]] = defaultdict(set)
+    window: deque[tuple[int, int]] = deque()
+    within: Counter[int] = Counter()
+    current = None
+    for network, at, send_id in clicks:
+        if network != current:
+            current = network
+            window.clear()
+            within.clear()
+        window.append((at, send_id))
+        within[send_id] += 1
+        while window[0][0] < at - span:
+            gone = window.popleft()[1]
+            within[gone] -= 1
+            if not within[gone]:
+                del within[gone]
+        if len(within) >= CROWD:
+            found[network].update(instant for instant, _ in window)
+    return found
+
+
+def _reading(at: int, around: Surroundings) -> int:
+    """Whether the mail had been shown for long enough to be read, or only just."""
+    reading = around.span(READING_SECONDS)
+    if at - around.opens[0] >= reading:
+        return _READ_BEFORE
+    return _UNREAD if at >= around.opens[0] else 0

@@ -78,7 +78,7 @@ def test_a_gateway_that_follows_everything_is_a_scanner() -> None:
 
 @pytest.mark.parametrize(("links", "followed", "label"), [
     (1, 1, Label.HUMAN), (2, 2, Label.SCANNER), (3, 2, Label.SCANNER), (4, 2, Label.HUMAN), (10, 2, Label.HUMAN),
-    (10, 3, Label.SCANNER), (0, 2, Label.HUMAN),
+    (10, 3, Label.UNKNOWN), (10, 5, Label.SCANNER), (0, 2, Label.HUMAN), (0, 5, Label.SCANNER),
 ])  # fmt: skip
 def test_what_makes_a_burst(links: int, followed: int, label: Label) -> None:
     clicks = [click(300 + n, n, reasons=Reason.NAVIGATED * (label is Label.HUMAN)) for n in range(1, followed + 1)]
