@@ -49,6 +49,10 @@ class Forbidden(KampaniaError):
     """The actor's role does not allow it."""
 
 
+class Unauthorized(KampaniaError):
+    """Nobody said who asks, or not in a way that we believe."""
+
+
 class Conflict(KampaniaError):
     """The thing is in a state which does not allow it (any more)."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from campaigns.accounts.models import Person, Role
+from campaigns.accounts.models import ApiKey, Person, Role, Scope
 from campaigns.errors import Forbidden
 from campaigns.language import N_
 
@@ -12,6 +12,7 @@ class ActorKind(StrEnum):
     PERSON = "person"
     CLOCK = "clock"
     PUBLIC = "public"
+    API_KEY = "api key"
 
 
 class Permission(StrEnum):
@@ -33,9 +34,16 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 }
 
 
+SCOPES: dict[Scope, frozenset[Permission]] = {
+    Scope.EVENTS: frozenset({Permission.AUDIENCE, Permission.LEADS}),
+    Scope.MAIL: frozenset({Permission.AUDIENCE, Permission.LAUNCH}),
+    Scope.FIGURES: frozenset({Permission.VIEW}),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A person, the clock, or the public (whoever fills in a form or unsubscribes)."""
+    """A person, a program with its API key, the clock, or the public (whoever fills in a form or unsubscribes)."""
 
     kind: ActorKind
     id: int | None
@@ -45,6 +53,11 @@ class Actor:
     @classmethod
     def of(cls, person: Person) -> "Actor":
         return cls(ActorKind.PERSON, person.id, person.name, PERMISSIONS[person.role])
+
+    @classmethod
+    def of_key(cls, key: ApiKey) -> "Actor":
+        permissions = frozenset[Permission]().union(*(SCOPES[Scope(scope)] for scope in key.scopes))
+        return cls(ActorKind.API_KEY, key.id, key.name, permissions)
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions

@@ -7,8 +7,8 @@ from flask_wtf import FlaskForm
 from wtforms import EmailField, PasswordField, SelectField, StringField, TextAreaField
 from wtforms.validators import InputRequired
 
-from campaigns.accounts.models import Role
-from campaigns.web.choices import choices
+from campaigns.accounts.models import Role, Scope
+from campaigns.web.choices import CheckboxesField, choices
 from campaigns.web.locale import LANGUAGES, translated
 
 _CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
@@ -87,3 +87,16 @@ class OrganisationForm(FlaskForm):  # type: ignore[misc]
     language = SelectField(_l("Language"), choices=choices(_language_choices()))
     timezone = SelectField(_l("Time zone"), choices=choices(_ZONE_CHOICES))
     currency = SelectField(_l("Currency"), choices=choices((code, code) for code in _CURRENCIES))
+
+
+class ApiKeyForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Name"), [InputRequired()], render_kw={"autocomplete": "off"})
+    scopes = CheckboxesField(_l("What it may do"), [InputRequired()])
+    days = SelectField(_l("Ends"), default="365")
+
+    def offer(self) -> "ApiKeyForm":
+        self.scopes.choices = choices((scope.value, translated(scope.label)) for scope in Scope)
+        self.days.choices = choices(
+            [("30", translated("After 30 days")), ("365", translated("After a year")), ("", translated("Never"))]
+        )
+        return self

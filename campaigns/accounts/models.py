@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from sqlalchemy import JSON, Index, String
+from sqlalchemy import JSON, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, Document, Id, Instant, Name, choice
@@ -54,6 +54,42 @@ class Person(Base):
     """Raised by a new password or a lock: sessions and reset links of before stop working."""
     created_at: Mapped[Instant]
     locked_at: Mapped[Instant | None]
+
+
+class Scope(StrEnum):
+    """What a program with an API key may do; see :data:`campaigns.accounts.actor.SCOPES`."""
+
+    EVENTS = "events"
+    MAIL = "mail"
+    FIGURES = "figures"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.EVENTS: N_("Report events and conversions"),
+            self.MAIL: N_("Send single mails"),
+            self.FIGURES: N_("Read figures"),
+        }[self]
+
+
+class ApiKey(Base):
+    """A program's permission. The secret itself is shown once and never stored."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[Id]
+    name: Mapped[Name]
+    prefix: Mapped[str] = mapped_column(String(16), unique=True)
+    """The part that may be seen: finds the row, and lets people tell keys apart."""
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 of the whole key, which is random enough to need no slow hash."""
+    scopes: Mapped[list[str]] = mapped_column(JSON, default=list)
+    created_at: Mapped[Instant]
+    created_by: Mapped[Name]
+    expires_at: Mapped[Instant | None]
+    last_used_at: Mapped[Instant | None]
+    """Within ten minutes."""
+    revoked_at: Mapped[Instant | None]
 
 
 class SignInAttempts(Base):

@@ -10,10 +10,19 @@ from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
+from wtforms import SelectMultipleField
 from wtforms.fields import choices as wtforms_choices
+from wtforms.widgets import CheckboxInput, ListWidget
 
 from campaigns.accounts.models import Person
 from campaigns.web.locale import translated
+
+
+class CheckboxesField(SelectMultipleField):
+    """Several of a few, each with its box."""
+
+    widget = ListWidget(prefix_label=False)
+    option_widget = CheckboxInput()
 
 
 def choices(pairs: Iterable[tuple[object, str]]) -> Any:

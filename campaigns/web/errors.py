@@ -1,8 +1,9 @@
 """Our errors as pages and status codes, and verbs' problems on the fields of a form."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from flask import Flask, Response, current_app, g, has_request_context, render_template, request
+from flask import Flask, Response, current_app, g, has_request_context, jsonify, render_template, request
 from flask_babel import gettext as _
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError
@@ -10,12 +11,24 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from werkzeug.exceptions import HTTPException, InternalServerError
 from wtforms import Form
 
-from campaigns.errors import BadToken, Conflict, Forbidden, Invalid, KampaniaError, NotFound, Passing, Problem, TooMany
+from campaigns.errors import (
+    BadToken,
+    Conflict,
+    Forbidden,
+    Invalid,
+    KampaniaError,
+    NotFound,
+    Passing,
+    Problem,
+    TooMany,
+    Unauthorized,
+)
 from campaigns.language import N_
 from campaigns.web.locale import translated
 
 STATUS: dict[type[KampaniaError], int] = {
-    Invalid: 400, BadToken: 400, Forbidden: 403, NotFound: 404, Conflict: 409, TooMany: 429, Passing: 503,
+    Invalid: 400, BadToken: 400, Unauthorized: 401, Forbidden: 403, NotFound: 404, Conflict: 409, TooMany: 429,
+    Passing: 503,
 }  # fmt: skip
 TITLES = {
     400: N_("That did not make sense"),
@@ -69,10 +82,23 @@ def put_problems(form: Form, error: Invalid) -> None:
             field.errors = [*field.errors, problem_text(problem)]
 
 
-def _page(status: int, message: str = "", headers: dict[str, str] | None = None) -> Response:
+def _json(status: int, message: str, problems: Sequence[Problem], headers: dict[str, str] | None) -> Response:
+    """The error for a program, with each problem's place."""
+    places = [{"field": problem.field, "row": problem.line, "message": say(problem)} for problem in problems]
+    answer = jsonify(error={"status": status, "message": message, "problems": places})
+    answer.status_code = status
+    answer.headers.extend(headers or {})
+    return answer
+
+
+def _page(
+    status: int, message: str = "", headers: dict[str, str] | None = None, problems: Sequence[Problem] = ()
+) -> Response:
     """The error page: a sentence for htmx, else a page in the house's layout or, for strangers, outside."""
     words = message or translated(WORDS.get(status, WORDS[500 if status >= 500 else 400]))
     title = translated(TITLES.get(status, TITLES[500 if status >= 500 else 400]))
+    if g.get("wants_json"):
+        return _json(status, message or words, problems, headers)
     if request.headers.get("HX-Request"):
         template = "pages/errors/_error.html"
     elif "application/json" in request.accept_mimetypes.values() and not request.accept_mimetypes.accept_html:
@@ -89,7 +115,8 @@ def _ours(error: KampaniaError) -> Response:
     message = "; ".join(map(problem_text, error.problems)) if isinstance(error, Invalid) else say(error)
     _roll_back()
     wait = error.wait if isinstance(error, TooMany) else 30
-    return _page(status, message, {"Retry-After": str(wait)} if isinstance(error, Passing) else None)
+    problems = error.problems if isinstance(error, Invalid) else ()
+    return _page(status, message, {"Retry-After": str(wait)} if isinstance(error, Passing) else None, problems)
 
 
 def _http(error: HTTPException) -> Any:

@@ -14,3 +14,5 @@ EXEMPT: dict[str, str] = {
         "never as the session's person; a limit for each network and a hidden field slow down robots."
     ),
 }
+"""What stands behind an API key (:mod:`campaigns.web.programs`) is exempt as well, without being named here:
+the session's cookie is never read there, so that nobody's browser can be made to act."""

@@ -80,7 +80,6 @@ def build(app: Flask) -> None:
 def finish(app: Flask) -> None:
     """After the rooms' blueprints: the home address, and the exemptions from CSRF."""
     app.add_url_rule("/", "home", lambda: redirect("/campaigns", 303))
-    for endpoint in EXEMPT:
-        view = app.view_functions.get(endpoint)
-        if view is not None:
+    for endpoint, view in app.view_functions.items():
+        if endpoint in EXEMPT or hasattr(view, "scope"):
             app.extensions["csrf"].exempt(view)

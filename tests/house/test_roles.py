@@ -25,7 +25,8 @@ VIEWERS_MAY_SEE = {
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {
     "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
-    "accounts.settings", "accounts.audit_trail", "tracking.house",
+    "accounts.settings", "accounts.audit_trail", "accounts_api.keys", "accounts_api.create", "accounts_api.revoke",
+    "tracking.house",
 }  # fmt: skip
 VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x"}
 

@@ -1,0 +1,75 @@
+"""The page where owners make API keys, and the endpoint where a program finds out what its key is good for."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, flash, jsonify, redirect, render_template
+from flask_babel import gettext as _
+from sqlalchemy import select
+
+from campaigns import clock
+from campaigns.accounts import api_keys
+from campaigns.accounts.actor import SCOPES, Actor, Permission
+from campaigns.accounts.forms import ApiKeyForm
+from campaigns.accounts.models import ApiKey, Scope
+from campaigns.errors import Invalid
+from campaigns.web.database import db_session
+from campaigns.web.errors import put_problems
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+from campaigns.web.programs import with_any_key
+
+blueprint = Blueprint("accounts_api", __name__)
+
+
+@blueprint.get("/api-keys")
+def keys() -> Any:
+    actor().require(Permission.SETTINGS)
+    return _page(ApiKeyForm().offer())
+
+
+@blueprint.post("/api-keys")
+def create() -> Any:
+    actor().require(Permission.SETTINGS)
+    form = ApiKeyForm().offer()
+    if form.validate_on_submit():
+        days = int(form.days.data or 0)
+        try:
+            _key, text = api_keys.create_key(
+                db_session(),
+                actor(),
+                name=form.name.data or "",
+                scopes=form.scopes.data or [],
+                expires_at=clock.now() + timedelta(days=days) if days else None,
+            )
+            db_session().commit()
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            # No redirect: the secret exists in this one answer and nowhere else.
+            return _page(ApiKeyForm(formdata=None).offer(), new=text)
+    return _page(form), 400
+
+
+@blueprint.post("/api-keys/<int:key_id>/revoke")
+def revoke(key_id: int) -> Any:
+    key = api_keys.revoke_key(db_session(), actor(), key_id)
+    db_session().commit()
+    flash(_("%(name)s does not open anything any more.", name=key.name), "success")
+    return redirect("/api-keys", 303)
+
+
+def _page(form: ApiKeyForm, new: str = "") -> str:
+    page = page_of(db_session(), select(ApiKey), [ApiKey.id.desc()])
+    labels = {scope.value: scope.label for scope in Scope}
+    return render_template(
+        "pages/accounts/api_keys.html", page=page, form=form, new=new, labels=labels, now=clock.now()
+    )
+
+
+@blueprint.get("/api/v1/key")
+@with_any_key
+def whoami(actor: Actor) -> Any:
+    """What the key is called and may do."""
+    db_session().commit()
+    return jsonify(name=actor.name, scopes=[scope.value for scope in Scope if SCOPES[scope] <= actor.permissions])

@@ -1,0 +1,85 @@
+"""API keys: made, shown once, revoked; and who a key stands for."""
+
+import hmac
+import secrets
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.checks import Checks
+from campaigns.accounts.models import ApiKey, Scope
+from campaigns.errors import Forbidden, Invalid, NotFound, Problem
+from campaigns.language import N_
+
+_MARK = "kmp_"  # Lets secret scanners and people see what they have found.
+_SEEN = timedelta(minutes=10)
+
+
+def create_key(
+    session: Session, actor: Actor, *, name: str, scopes: list[str], expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key; its text is returned this once. Raises Invalid, naming the field."""
+    actor.require(Permission.SETTINGS)
+    checks = Checks()
+    clean = checks.name("name", name)
+    checks.settle()
+    known = sorted({scope.value for scope in Scope} & set(scopes))
+    if not known or len(known) != len(set(scopes)):
+        raise Invalid(Problem(N_("Choose what the key may do."), field="scopes"))
+    if expires_at is not None and expires_at <= clock.now():
+        raise Invalid(Problem(N_("This moment is over already."), field="expires_at"))
+    prefix = secrets.token_hex(5)
+    text = f"{_MARK}{prefix}_{secrets.token_urlsafe(32)}"
+    key = ApiKey(
+        name=clean,
+        prefix=prefix,
+        digest=_digest(text),
+        scopes=known,
+        created_at=clock.now(),
+        created_by=actor.name,
+        expires_at=expires_at,
+    )
+    session.add(key)
+    session.flush()
+    audit.record(session, actor, "create", "api key", key.id, name=key.name, scopes=known)
+    return key, text
+
+
+def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
+    """End a key at once; harmless when it has ended already."""
+    actor.require(Permission.SETTINGS)
+    key = session.get(ApiKey, key_id) if 0 < key_id < 2**63 else None
+    if key is None:
+        raise NotFound(N_("This API key does not exist."))
+    if key.revoked_at is None:
+        key.revoked_at = clock.now()
+        audit.record(session, actor, "revoke", "api key", key.id, name=key.name)
+    return key
+
+
+def actor_of(session: Session, text: str) -> Actor:
+    """Whom the key ``text`` stands for. Raises Forbidden for any that isn't good now."""
+    prefix = text.removeprefix(_MARK).partition("_")[0]
+    plain = text.isascii() and prefix.isalnum() and text.startswith(_MARK) and len(text) < 100
+    key = session.scalar(select(ApiKey).where(ApiKey.prefix == prefix)) if plain else None
+    now = clock.now()
+    good = (
+        key is not None
+        and hmac.compare_digest(key.digest, _digest(text))
+        and key.revoked_at is None
+        and (key.expires_at is None or now < key.expires_at)
+    )
+    if key is None or not good:
+        raise Forbidden(N_("This API key is not known, has ended or was revoked."))
+    if key.last_used_at is None or now - key.last_used_at >= _SEEN:
+        key.last_used_at = now
+    return Actor.of_key(key)
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode()).digest()

@@ -1,0 +1,95 @@
+"""API keys: shown once, bound to scopes, ended at once."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db
+from campaigns.accounts import api_keys
+from campaigns.accounts.actor import CLOCK, Permission
+from campaigns.accounts.models import ApiKey, AuditEntry
+from campaigns.errors import Forbidden, Invalid
+from campaigns.web import programs
+from campaigns.web.limits import Limit
+from tests.conftest import FrozenClock
+
+
+def made(session: Session, *scopes: str, days: int | None = None) -> tuple[ApiKey, str]:
+    ends = clock.now() + timedelta(days=days) if days else None
+    return api_keys.create_key(session, CLOCK, name="Shop", scopes=list(scopes), expires_at=ends)
+
+
+def test_key_stands_for_its_scopes_only(session: Session) -> None:
+    key, text = made(session, "figures")
+    actor = api_keys.actor_of(session, text)
+    assert (actor.name, actor.id, actor.permissions) == ("Shop", key.id, frozenset({Permission.VIEW}))
+    assert text.split("_", 2)[2] not in str(vars(key))
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda t: t[:-1], lambda t: t + "x", str.upper, lambda t: "", lambda t: "kmp_é_" + t]
+)
+def test_altered_keys_open_nothing(session: Session, spoil: object) -> None:
+    _, text = made(session, "events")
+    with pytest.raises(Forbidden):
+        api_keys.actor_of(session, spoil(text))  # type: ignore[operator]
+
+
+def test_revoked_and_ended_keys_open_nothing(session: Session, frozen: FrozenClock) -> None:
+    key, text = made(session, "events")
+    api_keys.revoke_key(session, CLOCK, key.id)
+    with pytest.raises(Forbidden):
+        api_keys.actor_of(session, text)
+    _, text = made(session, "events", days=1)
+    api_keys.actor_of(session, text)
+    frozen.at += timedelta(days=1)
+    with pytest.raises(Forbidden):
+        api_keys.actor_of(session, text)
+
+
+@pytest.mark.parametrize("scopes", [[], ["king"], ["events", "king"]])
+def test_scopes_are_named(session: Session, scopes: list[str]) -> None:
+    with pytest.raises(Invalid):
+        made(session, *scopes)
+
+
+def test_page_and_endpoint(owner_client: FlaskClient, client: FlaskClient) -> None:
+    answer = owner_client.post("/api-keys", data={"name": "Shop", "scopes": ["events", "figures"], "days": "365"})
+    text = re.search(r"kmp_\w+_[\w-]{43}", answer.get_data(as_text=True))
+    assert text is not None
+    assert text[0] not in owner_client.get("/api-keys").get_data(as_text=True)
+    bearer = {"Authorization": f"Bearer {text[0]}"}
+    assert client.get("/api/v1/key", headers=bearer).get_json() == {"name": "Shop", "scopes": ["events", "figures"]}
+    with db.reading() as session:
+        key = session.scalars(select(ApiKey)).one()
+        verbs = session.scalars(select(AuditEntry.verb).where(AuditEntry.subject_kind == "api key")).all()
+    assert key.last_used_at is not None
+    assert verbs == ["create"]
+    assert owner_client.post(f"/api-keys/{key.id}/revoke").status_code == 303
+    refused = client.get("/api/v1/key", headers=bearer)
+    assert (refused.status_code, refused.get_json()["error"]["status"]) == (401, 401)
+
+
+def test_no_session_opens_the_api(owner_client: FlaskClient) -> None:
+    assert owner_client.get("/api/v1/key").status_code == 401
+
+
+def test_bad_form_names_the_field(owner_client: FlaskClient) -> None:
+    answer = owner_client.post("/api-keys", data={"name": "", "days": "365"})
+    assert answer.status_code == 400
+
+
+def test_guessing_is_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "_WRONG", Limit(count=20, seconds=60))
+    answers = [
+        client.get(
+            "/api/v1/key", headers={"Authorization": f"Bearer kmp_{n}_x"}, environ_base={"REMOTE_ADDR": "10.9.9.9"}
+        )
+        for n in range(25)
+    ]
+    assert {answers[0].status_code, answers[-1].status_code} == {401, 429}
+    assert "Retry-After" in answers[-1].headers
