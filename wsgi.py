@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Flask
 
+import campaigns.setbacks  # noqa: F401  (a table of no room)
 from campaigns import config
 from campaigns.web import frame
 from campaigns.web.network import WsgiApplication, behind_proxies

@@ -10,10 +10,11 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from campaigns import clock
+from campaigns import clock, setbacks
 from campaigns.capture.models import Submission
 from campaigns.delivery.models import Send
 from campaigns.leads.models import Lead
+from campaigns.setbacks import Chore
 from tracking import settle
 from tracking.models import Conversion, Credit, CreditModel, Event, Kind, Label
 
@@ -38,12 +39,15 @@ def _record_submitted(session: Session, limit: int) -> int:
     new, repeated = _due(session, limit), _repeated(session)
     if not new and not repeated:
         return 0
-    came_by = [(s.send_id, s.at) for s in (*new, *repeated) if s.send_id is not None]
-    settle.settle_submitted(session.connection(), came_by)
+    came_by = {s.id: (s.send_id, s.at) for s in (*new, *repeated) if s.send_id is not None}
+
+    def settle_some(ids: Sequence[int]) -> None:
+        settle.settle_submitted(session.connection(), [came_by[one] for one in ids])
+
+    setbacks.carry(session, Chore.SETTLE_SUBMITTED, list(came_by), settle_some)
     waiting = _waiting(session, new)
-    due = [submission for submission in new if submission.id not in waiting]
-    for submission in due:
-        _record(session, submission)
+    due = {submission.id: submission for submission in new if submission.id not in waiting}
+    setbacks.carry(session, Chore.CONVERT, list(due), lambda ids: [_record(session, due[one]) for one in ids])
     session.flush()
     return len(due)
 
@@ -53,10 +57,23 @@ def _record_entered(session: Session, limit: int) -> int:
     reached = select(func.coalesce(func.max(Conversion.lead_id), 0)).scalar_subquery()
     submitted = select(Submission.id).where(Submission.lead_id == Lead.id).exists()
     recorded = select(Conversion.id).where(Conversion.lead_id == Lead.id).exists()
+    failed, later = _put_off(session, Chore.CONVERT_LEAD)
+    new = or_(Lead.id > reached - _LATE_COMMITS, Lead.id.in_(failed))
     entered = session.scalars(
-        select(Lead).where(Lead.id > reached - _LATE_COMMITS, ~submitted, ~recorded).order_by(Lead.id).limit(limit)
+        select(Lead).where(new, Lead.id.not_in(later), ~submitted, ~recorded).order_by(Lead.id).limit(limit)
     ).all()
-    for lead in entered:
+    due = {lead.id: lead for lead in entered}
+    setbacks.carry(session, Chore.CONVERT_LEAD, list(due), lambda ids: _enter(session, [due[one] for one in ids]))
+    return len(entered)
+
+
+def _put_off(session: Session, chore: Chore) -> tuple[list[int], list[int]]:
+    """What a chore failed at, to be found however long ago it was; and those of it that wait for later."""
+    return [int(one) for one in setbacks.failed(session, chore)], [int(one) for one in setbacks.put_off(session, chore)]
+
+
+def _enter(session: Session, leads: Sequence[Lead]) -> None:
+    for lead in leads:
         conversion = Conversion(
             external_id=f"lead:{lead.id}",
             campaign_id=lead.campaign_id,
@@ -73,15 +90,16 @@ def _record_entered(session: Session, limit: int) -> int:
             for model in CreditModel
         )
     session.flush()
-    return len(entered)
 
 
 def _due(session: Session, limit: int) -> Sequence[Submission]:
     reached = select(func.coalesce(func.max(Conversion.submission_id), 0)).scalar_subquery()
     recorded = select(Conversion.id).where(Conversion.submission_id == Submission.id).exists()
+    failed, later = _put_off(session, Chore.CONVERT)
+    new = or_(Submission.id > reached - _LATE_COMMITS, Submission.id.in_(failed))
     return session.scalars(
         select(Submission)
-        .where(Submission.new_lead, Submission.id > reached - _LATE_COMMITS, ~recorded)
+        .where(Submission.new_lead, new, Submission.id.not_in(later), ~recorded)
         .order_by(Submission.id)
         .limit(limit)
     ).all()
@@ -194,10 +212,14 @@ def recredit_due(session: Session, limit: int = 500) -> int:
         .values(settling_event_id=None)
         .execution_options(synchronize_session=False)
     )
-    for conversion_id in sorted(gone):
-        _credit_anew(session, conversion_id)
+    setbacks.carry(session, Chore.CREDIT, sorted(gone), lambda ids: _credit_all_anew(session, ids))
     session.flush()
     return len(gone)
+
+
+def _credit_all_anew(session: Session, conversion_ids: Sequence[int]) -> None:
+    for conversion_id in conversion_ids:
+        _credit_anew(session, conversion_id)
 
 
 def _credit_anew(session: Session, conversion_id: int) -> None:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from campaigns import clock, config, db
+from campaigns import clock, config, db, setbacks
+from campaigns.setbacks import Chore
 from tracking import batches, counting, networks
 from tracking.batches import micros
 from tracking.counting import Change, Counted
@@ -66,14 +67,20 @@ def settle_due(limit: int = 2_000) -> int:
     run twice or by two processes at once.
     """
     before = clock.now() - clock.scaled(SETTLE_SECONDS)
-    waiting = (Event.label == Label.SETTLING, Event.at <= before)
     with db.reading() as session:
+        later = [int(subject) for subject in setbacks.put_off(session, Chore.SETTLE)]
+        waiting = (Event.label == Label.SETTLING, Event.at <= before, *([Event.id.not_in(later)] if later else ()))
         if not logged(session.connection(), *waiting, limit=1):
             return 0  # Nobody waits, so nobody's writing is held up.
-    with db.engine().begin() as connection:
+    with db.transaction() as session:
+        connection = session.connection()
         batches.lock_counting(connection)
-        due = logged(connection, *waiting, limit=limit)
-        counting.move(connection, judged(connection, due), RULES)
+        due = {event.id: event for event in logged(connection, *waiting, limit=limit)}
+
+        def settle(ids: Sequence[int]) -> None:
+            counting.move(connection, judged(connection, [due[one] for one in ids]), RULES)
+
+        setbacks.carry(session, Chore.SETTLE, list(due), settle)
     return len(due)
 
 

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
-from campaigns import clock
+from campaigns import clock, setbacks
 from campaigns.accounts.actor import Permission
 from campaigns.delivery import relays
 from campaigns.planning.models import Campaign, CampaignStatus
@@ -99,6 +99,7 @@ def _tracking_facts(session: Session) -> dict[str, Any]:
         "lag_seconds": round(found.lag.total_seconds(), 1),
         "lost_hits": found.lost_hits,
         "overdue": found.overdue,
+        "setbacks": len(setbacks.present(session)),
     }
 
 
@@ -107,13 +108,15 @@ def house() -> str:
     """The same for people, with what it means."""
     actor().require(Permission.SETTINGS)
     found, trouble, broker = health(db_session()), relays.trouble(db_session()), house_health.broker_answers()
+    failing = setbacks.present(db_session())
     page = "_health" if request.headers.get("HX-Request") else "health"
     return render_template(
         f"pages/tracking/{page}.html",
         found=found,
         trouble=trouble,
         broker=broker,
-        well=_all_well(found) and broker and trouble is None,
+        setbacks=failing,
+        well=_all_well(found) and broker and trouble is None and not failing,
         now=clock.now(),
     )
 

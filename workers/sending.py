@@ -1,7 +1,9 @@
 """Sends on the clock."""
 
+from campaigns import setbacks
 from campaigns.delivery import deliver as delivering
 from campaigns.delivery import due, expansion
+from campaigns.setbacks import Chore
 from workers.celery import app
 
 _SOON = 2
@@ -19,9 +21,9 @@ def tick() -> None:
 
 @app.task  # type: ignore[untyped-decorator]
 def expand(activity_id: int) -> None:
-    expansion.expand(activity_id)
+    setbacks.alone(Chore.EXPAND, activity_id, lambda: expansion.expand(activity_id))
 
 
 @app.task  # type: ignore[untyped-decorator]
 def deliver(activity_id: int) -> None:
-    delivering.deliver(activity_id)
+    setbacks.alone(Chore.DELIVER, activity_id, lambda: delivering.deliver(activity_id))

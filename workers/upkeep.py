@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from campaigns import db
+from campaigns import db, setbacks
 from campaigns.accounts import signing_in
 from campaigns.delivery import journal
 from tracking import conversions
@@ -46,3 +46,4 @@ def sweep() -> None:
 def forget() -> None:
     with db.transaction() as session:
         signing_in.forget_old(session)
+        setbacks.forget_old(session)

@@ -6,17 +6,19 @@ wait for a relay's last answer, so whoever takes over never races a mail that ma
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
-from campaigns import clock, db
+from campaigns import clock, db, setbacks
 from campaigns.audience.models import Contact
 from campaigns.delivery import journal
 from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.journal import Mark
 from campaigns.delivery.models import Send, SendState
 from campaigns.planning.models import Activity, ActivityStatus
+from campaigns.setbacks import Chore
 
 LARGEST = 1_000
 FINAL_DOT = 600.0
@@ -134,7 +136,14 @@ def take_over() -> int:
     is free. Of batches without a journal here nothing is known: when their lease has run out
     they become unknown. Should their host come back, its journal still corrects that.
     """
-    return sum(_settle(found) for found in journal.orphans()) + _expire()
+    settled: list[int] = []
+    for orphan in journal.orphans():
+        setbacks.alone(Chore.TAKE_OVER, orphan.batch, partial(_settle_into, settled, orphan))
+    return sum(settled) + _expire()
+
+
+def _settle_into(settled: list[int], orphan: journal.Journal) -> None:
+    settled.append(_settle(orphan))
 
 
 _AFTERWARDS: Mapping[Mark, SendState] = {

@@ -1,18 +1,20 @@
 """What the tick finds: everything in delivery that waits for the clock."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Exists, exists, select, update
 from sqlalchemy.orm import Session
 
-from campaigns import clock, db
+from campaigns import clock, db, setbacks
 from campaigns.accounts.actor import CLOCK
 from campaigns.delivery import claiming, posting, relays
 from campaigns.delivery.models import Send, SendState
 from campaigns.errors import Conflict
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus, Channel
+from campaigns.setbacks import Chore
 
 WAITING = (SendState.QUEUED, SendState.DEFERRED)
 OPEN = (*WAITING, SendState.SENDING, SendState.HELD)
@@ -44,21 +46,26 @@ def find() -> Work:
 
 def settle(session: Session) -> None:
     """Begin scheduled launches, take in system mail, cancel what a finished or cancelled activity
-    left over, and finish activities that are done. Harmless when repeated."""
+    left over, and finish activities that are done. Harmless when repeated; a row that fails is put off."""
     launching.begin_due(session)
     posting.post_outbox(session)
-    for activity_id in left_over(session):
-        session.execute(
-            update(Send)
-            .where(Send.activity_id == activity_id, Send.state.in_((*WAITING, SendState.HELD)))
-            .values(state=SendState.CANCELLED, due_at=None)
-            .execution_options(synchronize_session=False)
-        )
-    for activity_id in done(session):
-        try:
+    setbacks.carry(session, Chore.CANCEL_LEFT_OVER, left_over(session), lambda ids: _cancel(session, ids))
+    setbacks.carry(session, Chore.FINISH, done(session), lambda ids: _finish(session, ids))
+
+
+def _cancel(session: Session, activity_ids: Sequence[int]) -> None:
+    session.execute(
+        update(Send)
+        .where(Send.activity_id.in_(activity_ids), Send.state.in_((*WAITING, SendState.HELD)))
+        .values(state=SendState.CANCELLED, due_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _finish(session: Session, activity_ids: Sequence[int]) -> None:
+    for activity_id in activity_ids:
+        with suppress(Conflict):  # Somebody was faster.
             launching.finish(session, CLOCK, session.get_one(Activity, activity_id))
-        except Conflict:  # Somebody was faster.
-            continue
 
 
 def _has(*states: SendState) -> Exists:

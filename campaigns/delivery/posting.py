@@ -3,10 +3,11 @@
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from campaigns import clock
+from campaigns import clock, setbacks
 from campaigns.delivery import single
 from campaigns.delivery.models import Send
 from campaigns.outbox import OutboxMail
+from campaigns.setbacks import Chore
 
 _AT_ONCE = 500
 
@@ -18,12 +19,15 @@ def waiting(session: Session) -> bool:
 
 def post_outbox(session: Session) -> list[Send]:
     """Queue the outbox's mail, each piece once."""
+    later = [int(subject) for subject in setbacks.put_off(session, Chore.POST)]
     mails = session.scalars(
-        select(OutboxMail).where(OutboxMail.sent_at.is_(None)).order_by(OutboxMail.id).limit(_AT_ONCE)
-        .with_for_update(skip_locked=True)
+        select(OutboxMail.id).where(OutboxMail.sent_at.is_(None), OutboxMail.id.not_in(later))
+        .order_by(OutboxMail.id).limit(_AT_ONCE).with_for_update(skip_locked=True)
     ).all()  # fmt: skip
-    sends = []
-    for mail in mails:
-        sends.append(single.add(session, "system", mail.address, f"outbox:{mail.id}", outbox_id=mail.id))
-        mail.sent_at = clock.now()
-    return sends
+    return setbacks.carry(session, Chore.POST, mails, lambda ids: [_posted(session, mail_id) for mail_id in ids])
+
+
+def _posted(session: Session, mail_id: int) -> Send:
+    mail = session.get_one(OutboxMail, mail_id)
+    mail.sent_at = clock.now()
+    return single.add(session, "system", mail.address, f"outbox:{mail.id}", outbox_id=mail.id)

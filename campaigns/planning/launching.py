@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from campaigns import clock
+from campaigns import clock, setbacks
 from campaigns.accounts import audit
 from campaigns.accounts.actor import CLOCK, Actor, Permission
 from campaigns.content import compilation
@@ -17,6 +18,7 @@ from campaigns.language import N_
 from campaigns.planning import audience
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Preflight
 from campaigns.planning.states import ACTIVITY, Verb, hold, move, refusal
+from campaigns.setbacks import Chore
 
 _CONTENT = ("subject", "preheader", "mjml", "language", "from_name", "from_email", "reply_to")
 
@@ -135,8 +137,12 @@ def due_launches(session: Session) -> list[int]:
 
 def begin_due(session: Session) -> list[int]:
     """Scheduled → live for each activity whose time has come; the ids of those that this call began."""
+    return setbacks.carry(session, Chore.BEGIN, due_launches(session), lambda ids: _begun(session, ids))
+
+
+def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
     begun = []
-    for activity_id in due_launches(session):
+    for activity_id in activity_ids:
         activity = session.get_one(Activity, activity_id)
         try:
             move(session, activity, Verb.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
