@@ -60,5 +60,6 @@ def test_history_is_one_line_of_dated_files() -> None:
     script = ScriptDirectory.from_config(schema.alembic_config())
     revisions = list(script.walk_revisions())
     assert len(script.get_heads()) == 1
-    assert [r.path for r in revisions] == sorted((r.path for r in revisions), reverse=True)
-    assert all(Path(r.path).name[:11].replace("_", "").isdigit() for r in revisions)
+    dates = [Path(r.path).name[:10] for r in revisions]
+    assert dates == sorted(dates, reverse=True)
+    assert all(date.replace("_", "").isdigit() for date in dates)

@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "733e08fe1cdd"
-down_revision = "613455ce4230"
+down_revision = "c24c90676ac1"
 
 
 def upgrade() -> None:
