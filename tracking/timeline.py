@@ -9,14 +9,16 @@ from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Organisation
 from campaigns.audience.models import ConsentEntry, Contact
 from campaigns.capture.models import Form, Submission
+from campaigns.content.merge import fields_of, subject_for
 from campaigns.content.models import Link, MessageVersion
 from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.errors import NotFound
 from campaigns.language import N_
 from campaigns.leads.models import Lead
-from campaigns.planning.models import Activity
+from campaigns.planning.models import Activity, Campaign
 from tracking import screening
 from tracking.models import Event, Kind, Label
 
@@ -97,18 +99,21 @@ def story(session: Session, actor: Actor, contact_id: int, *, before: datetime |
 def _mails(session: Session, contact_id: int, _before: datetime, _size: int) -> list[Entry]:
     """Each mail when the relay took it, and what came back: a bounce, an unsubscription."""
     query = (
-        select(Send, Activity.title, Activity.campaign_id, Activity.launched_at, MessageVersion.subject)
+        select(Send, Activity, Campaign.name, MessageVersion.subject)
         .join(Activity, Activity.id == Send.activity_id)
+        .join(Campaign, Campaign.id == Activity.campaign_id)
         .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
         .where(Send.contact_id == contact_id)
         .order_by(Send.id.desc())
         .limit(_MOST_MAILS)
     )
     entries = []
-    for send, title, campaign_id, launched_at, subject in session.execute(query):
-        mail = Entry(_EPOCH, Step.MAIL, title, campaign_id, subject=subject or "", send=send)
+    contact, ours = session.get_one(Contact, contact_id), session.get(Organisation, 1)
+    for send, activity, campaign, subject in session.execute(query):
+        read = subject_for(subject or "", fields_of(contact, campaign, ours)) if ours else subject or ""
+        mail = Entry(_EPOCH, Step.MAIL, activity.title, activity.campaign_id, subject=read, send=send)
         moments = (
-            (send.sent_at or (launched_at if send.state is not SendState.BOUNCED else None), Step.MAIL),
+            (send.sent_at or (activity.launched_at if send.state is not SendState.BOUNCED else None), Step.MAIL),
             (send.bounced_at, Step.BOUNCE),
             (send.unsubscribed_at, Step.UNSUBSCRIBE),
         )

@@ -7,7 +7,7 @@ from flask_babel import gettext as _
 from flask_login import current_user, login_user
 from sqlalchemy import select
 
-from campaigns.accounts import people
+from campaigns.accounts import people, trail
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.forms import MeForm, OrganisationForm, PasswordForm, PersonForm
 from campaigns.accounts.models import AuditEntry, Person, Role
@@ -163,4 +163,4 @@ def settings() -> Any:
 def audit_trail() -> Any:
     actor().require(Permission.SETTINGS)
     page = page_of(db_session(), select(AuditEntry), [AuditEntry.id.desc()])
-    return render_template("pages/accounts/audit.html", page=page)
+    return render_template("pages/accounts/audit.html", page=page, trail=trail)

@@ -43,7 +43,7 @@ def grant(
     if level is ConsentLevel.NONE:
         raise ValueError("to allow nothing is to withdraw")
     if purpose is ConsentPurpose.EMAIL and level is ConsentLevel.DELIVERABILITY:
-        raise Invalid(Problem(N_("Consent to be mailed is yes or no."), field="level"))
+        raise Invalid(Problem(N_("Consent to e-mail is yes or no."), field="level"))
     contact = _contact(session, contact_id)
     if is_own_act(actor):
         if purpose is ConsentPurpose.EMAIL:

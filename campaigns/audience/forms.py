@@ -74,13 +74,13 @@ class ConsentForm(FlaskForm):  # type: ignore[misc]
     def offer(self) -> "ConsentForm":
         self.answer.choices = choices(
             [
-                (f"{ConsentPurpose.EMAIL}:{ConsentLevel.FULL}", translated(N_("To be mailed"))),
+                (f"{ConsentPurpose.EMAIL}:{ConsentLevel.FULL}", translated(N_("To receive e-mail"))),
                 (f"{ConsentPurpose.TRACKING}:{ConsentLevel.FULL}", translated(N_("Opens and clicks may be measured"))),
                 (
                     f"{ConsentPurpose.TRACKING}:{ConsentLevel.DELIVERABILITY}",
                     translated(N_("Only the date of the last open may be kept")),
                 ),
-                (f"{ConsentPurpose.EMAIL}:{ConsentLevel.NONE}", translated(N_("No longer to be mailed"))),
+                (f"{ConsentPurpose.EMAIL}:{ConsentLevel.NONE}", translated(N_("To receive no more e-mail"))),
                 (f"{ConsentPurpose.TRACKING}:{ConsentLevel.NONE}", translated(N_("No longer to be measured"))),
             ]
         )
@@ -124,7 +124,7 @@ class MappingForm(FlaskForm):  # type: ignore[misc]
 
     list_id = SelectField(_l("Add them to a list"))
     new_list = StringField(_l("or to a new list named"))
-    email_consent = RadioField(_l("Did these people agree to be mailed?"))
+    email_consent = RadioField(_l("Did these people agree to receive e-mail?"))
     tracking_consent = RadioField(_l("Did they agree, separately, to have opens and clicks measured?"))
     consent_source = StringField(
         _l("Where and when were they asked?"), description=_l("For example: paper form at the spring fair, May 2026.")
@@ -135,8 +135,8 @@ class MappingForm(FlaskForm):  # type: ignore[misc]
         self.list_id.choices = choices([("", translated(N_("No list"))), *lists])
         self.email_consent.choices = choices(
             [
-                (ConsentLevel.NONE, translated(N_("No, or I cannot show it: they will not be mailed"))),
-                (ConsentLevel.FULL, translated(N_("Yes, and I can show it"))),
+                (ConsentLevel.NONE, translated(N_("No, or I cannot prove it: they will get no e-mail"))),
+                (ConsentLevel.FULL, translated(N_("Yes, and I can prove it"))),
             ]
         )
         self.tracking_consent.choices = choices(

@@ -121,7 +121,7 @@ def configure(
 def _check_statement(email: ConsentLevel, tracking: ConsentLevel, wording: str, source: str) -> None:
     problems = []
     if email is ConsentLevel.DELIVERABILITY:
-        problems.append(Problem(N_("Consent to be mailed is yes or no."), field="email_consent"))
+        problems.append(Problem(N_("Consent to e-mail is yes or no."), field="email_consent"))
     if email is not ConsentLevel.NONE or tracking is not ConsentLevel.NONE:
         if not source.strip():
             message = N_("Say where these people were asked, for example: paper form at the spring fair 2026.")

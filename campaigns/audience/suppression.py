@@ -85,7 +85,7 @@ def lift(session: Session, actor: Actor, suppression_id: int, why: str) -> None:
     if found.reason not in LIFTABLE:
         raise Conflict(N_("Only the person can take this back, by signing up again."))
     if not why.strip():
-        raise Invalid(Problem(N_("Say why the address may be mailed again."), field="why"))
+        raise Invalid(Problem(N_("Say why the address may receive e-mail again."), field="why"))
     session.delete(found)
     audit.record(session, actor, "lift", "suppression", found.id, reason=found.reason.value, why=why.strip()[:500])
 

@@ -33,9 +33,9 @@ ROWS = 6
 class QuestionForm(PlainForm):
     """One question; a row without words is no question."""
 
-    kind = SelectField(_l("Kept as"), default="", coerce=str)
+    kind = SelectField(_l("Save as"), default="", coerce=str)
     key = StringField(_l("Short name"), render_kw={"maxlength": 50})
-    label = StringField(_l("Words"), render_kw={"maxlength": 200})
+    label = StringField(_l("Question"), render_kw={"maxlength": 200})
     required = BooleanField(_l("Required"))
 
     def filled(self, row: int) -> Field:

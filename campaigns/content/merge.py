@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from jinja2 import Template
+from jinja2 import Template, TemplateError
 
 from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact
 from campaigns.content.sandbox import HTML, LINE, TEXT, fill
+from campaigns.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,19 @@ def render(version: Mergeable, fields: Mapping[str, object], urls: MergeUrls) ->
         fill(templates.html, names),
         _BLANK_LINES.sub("\n\n", fill(templates.text, names)).lstrip("\n"),
     )
+
+
+@lru_cache(256)
+def _line(text: str) -> Template:
+    return LINE.from_string(text)
+
+
+def subject_for(subject: str, fields: Mapping[str, object]) -> str:
+    """A frozen subject as its recipient reads it, for pages; as it was written when it can't be filled in."""
+    try:
+        return one_line(fill(_line(subject), fields))
+    except (Invalid, TemplateError):
+        return subject
 
 
 # A condition that turned out false leaves the blank lines around it.

@@ -72,7 +72,7 @@ def _audience_findings(activity: Activity, audience: dict[str, int]) -> list[Fin
     if not audience["total"]:
         return [Finding(N_("There is nobody in the audience."), "list_id")]
     if not audience["mailable"]:
-        return [Finding(N_("Nobody in the audience may be mailed."), "list_id")]
+        return [Finding(N_("Nobody in the audience can be e-mailed."), "list_id")]
     return []
 
 

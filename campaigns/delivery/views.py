@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_babel import gettext as _
-from flask_babel import ngettext
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -23,6 +22,7 @@ from campaigns.planning.models import Activity, Channel
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, say
 from campaigns.web.guards import actor
+from campaigns.web.locale import ngettext
 from campaigns.web.pagination import page_of
 
 blueprint = Blueprint("delivery", __name__)
@@ -121,7 +121,7 @@ def decide(activity_id: int, state: str, decision: str) -> Any:
     try:
         settled = deciding.decide(session, actor(), found, SendState(state), Decision(decision), _one_send())
         session.commit()
-        flash(ngettext("%(num)s send decided.", "%(num)s sends decided.", settled), "success")
+        flash(ngettext("%(num)s send resolved.", "%(num)s sends resolved.", settled), "success")
     except KampaniaError as error:
         session.rollback()
         flash(say(error), "danger")

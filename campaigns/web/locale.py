@@ -16,6 +16,9 @@ from babel import Locale
 from flask import Flask, g, has_request_context, request
 from flask_babel import Babel, get_locale, get_translations
 from flask_login import current_user
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
 from persiantools.jdatetime import JalaliDate
 
 from campaigns import clock
@@ -92,6 +95,19 @@ def number(value: int | float | Decimal | None, places: int | None = None) -> st
 def _system() -> str:
     """Babel's signs between Persian digits; the digits themselves it leaves Latin."""
     return "arabext" if language() == "fa" else "latn"
+
+
+def ngettext(singular: str, plural: str, num: int, **variables: Any) -> str:
+    """Counted words whose ``%(num)s`` stands in the page's digits."""
+    return str(get_translations().ungettext(singular, plural, num)) % {"num": number(num), **variables}
+
+
+@pass_context
+def _counted(context: Context, singular: str, plural: str, num: int, **variables: Any) -> str:
+    """The same in pages, where everything that is filled in is escaped."""
+    words = str(get_translations().ungettext(singular, plural, num))
+    filled = {"num": number(num), **variables}
+    return Markup(words) % filled if context.eval_ctx.autoescape else words % filled  # noqa: S704
 
 
 def percent(value: float | Decimal | None, places: int = 1) -> str:
@@ -176,6 +192,7 @@ def translated(text: Any) -> str:
 def init(app: Flask) -> None:
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(TRANSLATIONS)
     Babel(app, locale_selector=select_language, timezone_selector=select_timezone)
+    app.jinja_env.globals["ngettext"] = _counted
     app.jinja_env.filters.update(
         number=number,
         percent=percent,

@@ -32,7 +32,7 @@ class Page:
         return len(self.items)
 
 
-def page_of(session: Session, stmt: Select[*tuple[Any, ...]], key_columns: Sequence[Key], *, size: int = 50) -> Page:
+def page_of(session: Session, stmt: Select[*tuple[Any, ...]], key_columns: Sequence[Key], *, size: int = 25) -> Page:
     """One page of ``stmt`` in the order of ``key_columns``, as the request's ``after`` or ``before`` asks.
 
     A key column is ascending, or ``column.desc()``; keys are never NULL, and together unique. ``stmt``

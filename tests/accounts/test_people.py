@@ -123,12 +123,12 @@ def test_the_audit_trail_pages_without_more_queries(
         for number in range(120):
             audit.record(session, CLOCK, "test", "thing", number, colour="red")
     seen, path = 0, "/audit"
-    for size in (50, 50, 20):
+    for size in (25, 25, 25, 25, 20):
         with count_queries(database) as statements:
             page = owner_client.get(path).get_data(as_text=True)
         assert len(statements) <= 6, statements
-        seen += page.count("<td>test</td>")
-        assert page.count("<td>test</td>") == size
+        seen += page.count(">test</td>")
+        assert page.count(">test</td>") == size
         if 'rel="next"' in page:
             path = page.split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&")
     assert seen == 120

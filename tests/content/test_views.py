@@ -102,7 +102,7 @@ def test_a_second_tab_does_not_overwrite_silently(coordinator_client: FlaskClien
     answer = coordinator_client.post(f"/messages/{number}", data=form(name="Second tab"))
     assert answer.status_code == 409
     assert "Second tab" in answer.text
-    assert "Save mine over it" in answer.text
+    assert "Overwrite with my version" in answer.text
     assert stored(number).name == "First tab"
     answer = coordinator_client.post(f"/messages/{number}", data=form(name="Second tab", overwrite="2"))
     assert answer.status_code == 303

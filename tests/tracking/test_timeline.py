@@ -112,7 +112,7 @@ def test_the_fragment(coordinator_client: FlaskClient, viewer_client: FlaskClien
     page = unescape(coordinator_client.get(f"/contacts/{contact}/timeline").text)
     for words in (
         "Mail picture loaded", "Opened a mail", "Followed a link", "Book a tasting", "550 no such mailbox",
-        "Suppressed", "called itself a prefetch", "To be mailed",
+        "Suppressed", "called itself a prefetch", "To receive e-mail",
     ):  # fmt: skip
         assert words in page
     assert "Nothing yet" in coordinator_client.get(f"/contacts/{fresh}/timeline?before=nonsense").text

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from flask import Flask, g
+from flask import Flask, g, render_template_string
 from flask.testing import FlaskClient
 
 from campaigns.web import locale
@@ -52,6 +52,12 @@ def test_persian(persian: None, frozen: FrozenClock) -> None:
     assert locale.date_text(date(2026, 3, 21)) == "۱ فروردین ۱۴۰۵"
     assert locale.datetime_text(NOON) == "۱ آذر ۱۴۰۵، ۱۲:۰۰"
     assert locale.ago(NOON - timedelta(minutes=3)) == "۳ دقیقه پیش"
+
+
+def test_counted_words_carry_the_pages_digits(persian: None) -> None:
+    assert "۱٬۲۳۴" in locale.ngettext("%(num)s contact added.", "%(num)s contacts added.", 1234)
+    page = render_template_string('{{ ngettext("%(num)s <b>", "%(num)s %(what)s", 1234, what="<i>") }}')
+    assert page == "۱٬۲۳۴ &lt;i&gt;"
 
 
 def test_labels_of_charts(english: None) -> None:

@@ -10,9 +10,11 @@ from campaigns.audience import browsing, consent, contacts, erasing, lists, supp
 from campaigns.audience.forms import ConsentForm, ContactForm
 from campaigns.audience.models import ConsentLevel, Contact
 from campaigns.errors import Conflict, Invalid
+from campaigns.language import N_
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems, say
 from campaigns.web.guards import actor
+from campaigns.web.locale import digits, translated
 from campaigns.web.pagination import page_of
 
 blueprint = Blueprint("contacts", __name__, url_prefix="/contacts")
@@ -23,6 +25,23 @@ def _row_id(text: str) -> int:
     if int(text) not in range(2**63):
         raise ValueError(text)
     return int(text)
+
+
+_SOURCES = {
+    "hand": N_("by hand"), "by hand": N_("by hand"), "unsubscribe link": N_("unsubscribe link"),
+    "unsubscribe link, taken back": N_("unsubscribe link, taken back"),
+}  # fmt: skip
+
+
+@blueprint.app_template_filter("source")
+def source_text(source: str) -> str:
+    """Where something came from, in the reader's words where the words are ours and not those of a person."""
+    kind, _space, name = source.partition(" ")
+    if kind == "form" and name:
+        return str(_("form %(name)s", name=name))
+    if kind == "send" and name.isdecimal():
+        return str(_("send %(number)s", number=digits(name)))
+    return translated(_SOURCES.get(source, "")) or source
 
 
 @blueprint.get("")

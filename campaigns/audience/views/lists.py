@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
-from flask_babel import ngettext
 
 from campaigns.accounts.actor import Permission
 from campaigns.audience import browsing, lists
@@ -15,6 +14,7 @@ from campaigns.errors import Invalid
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems
 from campaigns.web.guards import actor
+from campaigns.web.locale import ngettext
 from campaigns.web.pagination import page_of
 
 blueprint = Blueprint("lists", __name__, url_prefix="/lists")
@@ -70,7 +70,10 @@ def add(list_id: int) -> Any:
     flash(ngettext("%(num)s contact added.", "%(num)s contacts added.", added), "success")
     missing = sum(1 for text in pasted if text.strip()) - len(found)
     if missing > 0:
-        flash(ngettext("%(num)s is no contact of ours.", "%(num)s are no contacts of ours.", missing), "warning")
+        flash(
+            ngettext("%(num)s address belongs to no contact.", "%(num)s addresses belong to no contact.", missing),
+            "warning",
+        )
     return redirect(f"/lists/{list_id}", 303)
 
 

@@ -49,5 +49,5 @@ def lift(suppression_id: int) -> Any:
     except Invalid as error:
         flash("; ".join(map(problem_text, error.problems)), "danger")
     else:
-        flash(_("This address may be mailed again."), "success")
+        flash(_("This address can receive e-mail again."), "success")
     return redirect("/suppressions", 303)

@@ -17,6 +17,22 @@
   root.addEventListener("kampania:theme", pressTheme);
   pressTheme();
 
+  /* A day picker shows the browser's calendar: say the day in the reader's beside it */
+  if (root.lang === "fa") {
+    const words = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" });
+    for (const input of document.querySelectorAll("input[type=date], input[type=datetime-local]")) {
+      const there = document.createElement("output");
+      there.className = "date-there";
+      const say = () => {
+        const day = new Date(`${input.value.slice(0, 10)}T00:00:00Z`);
+        there.textContent = Number.isNaN(day.getTime()) ? "" : words.format(day);
+      };
+      input.closest(".input-group, .field")?.append(there);
+      input.addEventListener("input", say);
+      say();
+    }
+  }
+
   /* Toasts */
   const shelf = document.querySelector(".toasts");
   const dismissLater = (note) => {
