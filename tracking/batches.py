@@ -5,7 +5,9 @@ JSON text (SQLite), so that a statement takes any number of them.
 """
 
 import json
+import struct
 from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -16,18 +18,19 @@ _COUNTING = 0x6B616D70  # "kamp": the advisory lock under which events are count
 
 
 class EventRow(NamedTuple):
-    spool_id: int
-    offset: int
+    """An event as it is written; plain tuples of the same shape do as well."""
+
+    id: int
     at: int
+    send_id: int | None
+    network: int
+    activity_id: int
+    user_agent_id: int
+    reasons: int
     kind: int
     label: int
-    reasons: int
     rules: int
-    activity_id: int
-    send_id: int | None
     link: int
-    network: int
-    user_agent_id: int
 
 
 class CountKey(NamedTuple):
@@ -68,11 +71,12 @@ def lock_counting(connection: Connection) -> None:
 def select_by_ids(connection: Connection, sql: str, ids: Collection[int], *more: Any) -> list[Any]:
     """Rows of a statement that says ``IN {ids}`` once, and ``{p}`` for each further parameter.
 
-    Instants come back as the driver gives them: see :func:`micros`.
+    ``{at}`` is the column of that name in microseconds; other instants come back as the driver gives
+    them: see :func:`micros`.
     """
     postgres = is_postgres(connection)
     chosen = "(SELECT unnest(%s::bigint[]))" if postgres else "(SELECT value FROM json_each(?))"
-    statement = sql.format(ids=chosen, p="%s" if postgres else "?")
+    statement = sql.format(ids=chosen, p="%s" if postgres else "?", at=_MICROS if postgres else "at")
     parameter = list(ids) if postgres else json.dumps(list(ids))
     return list(connection.exec_driver_sql(statement, (parameter, *more)).fetchall())
 
@@ -87,42 +91,53 @@ def micros(value: Any) -> int:
     return value if isinstance(value, int) else to_micros(value)
 
 
-def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
-    if not is_postgres(connection):
+# PostgreSQL's COPY in binary: the number of fields, then each one behind its length; instants count from 2000.
+_COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_ROW = struct.Struct(">h iq iq iq iq ii ii ii ih ih ih ih").pack
+_COPY_NOBODY = struct.Struct(">h iq iq i iq ii ii ii ih ih ih ih").pack
+_IN_2000 = 946_684_800_000_000
+
+
+def insert_events(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Append events (:class:`EventRow`). An id that is there already fails the whole."""
+    if is_postgres(connection):
+        cursor = connection.connection.cursor()
+        with cursor.copy(f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(b"".join((_COPY_HEAD, *map(_copied, rows), b"\xff\xff")))
+        cursor.close()
+    else:
         places = ", ".join("?" * len(EventRow._fields))
-        connection.exec_driver_sql(f"INSERT INTO events ({_EVENT_COLUMNS}) VALUES ({places})", list(rows))  # noqa: S608
-        return
-    cursor = connection.connection.cursor()
-    with cursor.copy(f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(
-            ("int4", "int8", "timestamptz", "int2", "int2", "int8", "int2", "int8", "int8", "int2", "int8", "int8")
-        )
-        for row in rows:
-            copy.write_row((row[0], row[1], from_micros(row[2]), *row[3:]))
-    cursor.close()
+        connection.exec_driver_sql(f"INSERT INTO events ({_EVENT_COLUMNS}) VALUES ({places})", rows)  # noqa: S608
 
 
-def marks_of(connection: Connection, send_ids: Collection[int]) -> dict[MarkKey, int]:
-    """The first-seen marks of these sends."""
+def _copied(row: tuple[Any, ...]) -> bytes:
+    id, at, send_id, network, activity_id, agent, reasons, kind, label, rules, link = row
+    end = (8, network, 4, activity_id, 4, agent, 4, reasons, 2, kind, 2, label, 2, rules, 2, link)
+    if send_id is None:
+        return _COPY_NOBODY(11, 8, id, 8, at - _IN_2000, -1, *end)
+    return _COPY_ROW(11, 8, id, 8, at - _IN_2000, 8, send_id, *end)
+
+
+def marks_of(connection: Connection, send_ids: Collection[int]) -> dict[tuple[int, ...], int]:
+    """The first-seen marks of these sends, by :class:`MarkKey`."""
     rows = select_by_ids(
-        connection, f"SELECT {_MARK_COLUMNS}, at FROM first_seen WHERE send_id IN {{ids}}", send_ids  # noqa: S608
+        connection, f"SELECT {_MARK_COLUMNS}, {{at}} FROM first_seen WHERE send_id IN {{ids}}", send_ids  # noqa: S608
     )  # fmt: skip
-    return {MarkKey(*row[:5]): micros(row[5]) for row in rows}
+    return {(send_id, activity, kind, link, label): at for send_id, activity, kind, link, label, at in rows}
 
 
-def put_marks(connection: Connection, marks: Iterable[tuple[MarkKey, int]]) -> None:
-    """Write marks, replacing the instant of those that exist."""
+def put_marks(connection: Connection, marks: Iterable[tuple[tuple[int, ...], int]]) -> None:
+    """Write marks (:class:`MarkKey` and instant), replacing the instant of those that exist."""
     rows = sorted((*key, at) for key, at in marks)
     if not rows:
         return
     conflict = f"ON CONFLICT ({_MARK_COLUMNS}) DO UPDATE SET at = excluded.at"
     if is_postgres(connection):
-        columns = list(zip(*rows, strict=True))
-        arrays = [list(column) for column in columns[:5]] + [[from_micros(at) for at in columns[5]]]
         connection.exec_driver_sql(
-            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) SELECT * FROM unnest(%s::bigint[], %s::bigint[],"  # noqa: S608
-            f" %s::smallint[], %s::smallint[], %s::smallint[], %s::timestamptz[]) {conflict}",
-            tuple(arrays),
+            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) SELECT s, a, k, l, b, {_INSTANT} FROM unnest(%s::bigint[],"  # noqa: S608
+            f" %s::int[], %s::smallint[], %s::smallint[], %s::smallint[], %s::bigint[]) AS u(s, a, k, l, b, at)"
+            f" {conflict}",
+            tuple(_columns(rows)),
         )
     else:
         connection.exec_driver_sql(
@@ -130,15 +145,31 @@ def put_marks(connection: Connection, marks: Iterable[tuple[MarkKey, int]]) -> N
         )  # fmt: skip
 
 
-def drop_marks(connection: Connection, keys: Iterable[MarkKey]) -> None:
+# Microseconds to an instant and back; exact, since they are fewer than 2^53.
+_INSTANT = "timestamptz 'epoch' + at * interval '1 microsecond'"
+_MICROS = "(extract(epoch FROM at) * 1000000)::bigint"
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def drop_marks(connection: Connection, keys: Iterable[tuple[int, ...]]) -> None:
     rows = sorted(keys)
-    if rows:
-        p = "%s" if is_postgres(connection) else "?"
-        where = " AND ".join(f"{name} = {p}" for name in MarkKey._fields)
-        connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {where}", [tuple(row) for row in rows])  # noqa: S608
+    if not rows:
+        return
+    if is_postgres(connection):
+        connection.exec_driver_sql(
+            f"DELETE FROM first_seen WHERE ({_MARK_COLUMNS}) IN (SELECT * FROM unnest(%s::bigint[], %s::int[],"  # noqa: S608
+            " %s::smallint[], %s::smallint[], %s::smallint[]))",
+            tuple(_columns(rows)),
+        )
+    else:
+        where = " AND ".join(f"{name} = ?" for name in MarkKey._fields)
+        connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {where}", rows)  # noqa: S608
 
 
-def add_counts(connection: Connection, counts: Iterable[tuple[CountKey, int, int]]) -> None:
+def add_counts(connection: Connection, counts: Iterable[tuple[tuple[int, ...], int, int]]) -> None:
     """Add events and uniques (either may be negative) to the rollups."""
     rows = sorted((*key, events, uniques) for key, events, uniques in counts if events or uniques)
     if not rows:
@@ -149,36 +180,48 @@ def add_counts(connection: Connection, counts: Iterable[tuple[CountKey, int, int
         " events = rollups.events + excluded.events, uniques = rollups.uniques + excluded.uniques"
     )
     if is_postgres(connection):
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        columns[1] = [from_micros(at) for at in columns[1]]
         connection.exec_driver_sql(
-            f"{into} SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::smallint[], %s::smallint[],"  # noqa: S608
-            f" %s::smallint[], %s::bigint[], %s::bigint[]) {conflict}",
-            tuple(columns),
+            f"{into} SELECT a, {_INSTANT}, k, l, b, e, u FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[],"  # noqa: S608
+            f" %s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[]) AS n(a, at, k, l, b, e, u) {conflict}",
+            tuple(_columns(rows)),
         )
     else:
         connection.exec_driver_sql(f"{into} VALUES (?, ?, ?, ?, ?, ?, ?) {conflict}", rows)
 
 
-def relabel_events(connection: Connection, changes: Sequence[tuple[int, int, int, int]]) -> None:
-    """Give events (label, reasons, rules, id) their new label."""
-    if changes:
-        p = "%s" if is_postgres(connection) else "?"
+def relabel_events(connection: Connection, changes: Iterable[tuple[int, int, int, int]]) -> None:
+    """Give events (id, label, reasons, rules) their new label."""
+    rows = sorted(changes)
+    if not rows:
+        return
+    if is_postgres(connection):
         connection.exec_driver_sql(
-            f"UPDATE events SET label = {p}, reasons = {p}, rules = {p} WHERE id = {p}",  # noqa: S608
-            list(changes),
+            "UPDATE events SET label = n.label, reasons = n.reasons, rules = n.rules FROM unnest(%s::bigint[],"
+            " %s::smallint[], %s::int[], %s::smallint[]) AS n(id, label, reasons, rules) WHERE events.id = n.id",
+            tuple(_columns(rows)),
+        )
+    else:
+        connection.exec_driver_sql(
+            "UPDATE events SET label = ?, reasons = ?, rules = ? WHERE id = ?",
+            [(label, reasons, rules, id) for id, label, reasons, rules in rows],
         )
 
 
-def set_milestones(connection: Connection, rows: Sequence[tuple[int | None, int | None, int | None, int]]) -> None:
-    """Write (first_opened_at, last_opened_at, clicked_at, send id), in the order of ids."""
-    if rows:
-        p = "%s" if is_postgres(connection) else "?"
-        values = [
-            (*(None if at is None else instant(connection, at) for at in row[:3]), row[3])
-            for row in sorted(rows, key=lambda row: row[3])
-        ]
+def set_milestones(connection: Connection, rows: Iterable[tuple[int, int | None, int | None, int | None]]) -> None:
+    """Write (send id, first_opened_at, last_opened_at, clicked_at), in the order of ids."""
+    values = sorted(rows, key=itemgetter(0))
+    if not values:
+        return
+    if is_postgres(connection):
+        first, last, clicked = (_INSTANT.replace(" at ", f" n.{name} ") for name in ("first", "last", "clicked"))
         connection.exec_driver_sql(
-            f"UPDATE sends SET first_opened_at = {p}, last_opened_at = {p}, clicked_at = {p} WHERE id = {p}",  # noqa: S608
-            values,
+            f"UPDATE sends SET first_opened_at = {first}, last_opened_at = {last}, clicked_at = {clicked}"  # noqa: S608
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS n(id, first, last, clicked)"
+            " WHERE sends.id = n.id",
+            tuple(_columns(values)),
+        )
+    else:
+        connection.exec_driver_sql(
+            "UPDATE sends SET first_opened_at = ?, last_opened_at = ?, clicked_at = ? WHERE id = ?",
+            [(first, last, clicked, id) for id, first, last, clicked in values],
         )

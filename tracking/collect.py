@@ -10,23 +10,22 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from campaigns import clock, config, db
-from campaigns.audience import consent
-from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose
+from campaigns.audience.models import ConsentLevel
 from campaigns.errors import KampaniaError
-from tracking import batches, counting, destinations, screening, tail
+from tracking import batches, counting, destinations, people, screening, tail
 from tracking.agents import Agents
-from tracking.batches import EventRow
 from tracking.models import Checkpoint, Kind, Label
 from tracking.records import Hit
 
@@ -36,14 +35,12 @@ IDLE_SECONDS = 0.1
 TIDY_SECONDS = 60.0
 _LONGEST_PAUSE = 5.0
 LOCK_NAME = "collector.lock"
+_FULL, _DATE = ConsentLevel.FULL, ConsentLevel.DELIVERABILITY
+_VIEW = int(Kind.VIEW)
+_END = db.to_micros(datetime(9999, 1, 1, tzinfo=UTC))
 
-
-class Place(NamedTuple):
-    """One hit and where it stands."""
-
-    spool_id: int
-    offset: int
-    hit: Hit
+Hits = Sequence[tuple[int, Hit]]
+"""With their offsets."""
 
 
 class Collector:
@@ -90,7 +87,7 @@ class Collector:
             with db.engine().begin() as connection:
                 batches.lock_counting(connection)
                 spool_id = _advance(connection, spool, offset, read)
-                self._count(connection, [Place(spool_id, at, hit) for at, hit in read.hits])
+                self._count(connection, spool_id, read.hits)
         except BaseException:
             del self._offsets[spool]  # Somebody else may have moved it.
             self._agents.rolled_back()
@@ -101,17 +98,17 @@ class Collector:
             log.error("collect.loss", spool=spool, skipped_bytes=read.skipped, lost_hits=read.lost)
         return len(read.hits)
 
-    def _count(self, connection: Connection, places: list[Place]) -> None:
-        if not places:
+    def _count(self, connection: Connection, spool_id: int, hits: Hits) -> None:
+        if not hits:
             return
-        agents = self._agents.numbers(connection, {place.hit.user_agent for place in places})
-        allowed = _allowed(connection, [place.hit for place in places])
+        agents = self._agents.numbers(connection, {hit.user_agent for _, hit in hits})
+        allowed = people.allowed(connection, [hit for _, hit in hits])
         rows, opened = [], dict[int, int]()
-        for place in places:
-            hit, level = place.hit, allowed(place.hit)
-            row = _event(place, agents[hit.user_agent], level is ConsentLevel.FULL)
-            rows.append(row)
-            if level is ConsentLevel.DELIVERABILITY and hit.kind == Kind.OPEN and row.label == Label.SETTLING:
+        for offset, hit in hits:
+            level = allowed(hit.target, hit.at)
+            label, reasons = _first_look(hit.kind, hit.flags, hit.user_agent)
+            rows.append(_event(spool_id << 40 | offset, hit, label, reasons, agents[hit.user_agent], level is _FULL))
+            if level is _DATE and hit.kind == Kind.OPEN and label == Label.SETTLING:
                 opened[hit.target] = max(hit.at, opened.get(hit.target, 0))
         batches.insert_events(connection, rows)
         counting.add(connection, rows)
@@ -119,24 +116,25 @@ class Collector:
             counting.note_last_date(connection, opened)
 
 
-def _event(place: Place, user_agent_id: int, with_person: bool) -> EventRow:
-    hit = place.hit
-    found = screening.facts(hit.kind, hit.flags, hit.user_agent)
-    is_view = hit.kind == Kind.VIEW
-    return EventRow(
-        spool_id=place.spool_id,
-        offset=place.offset,
-        at=hit.at,
-        kind=hit.kind,
-        label=screening.first_label(found),
-        reasons=int(found if with_person else found | screening.Reason.NOBODY),
-        rules=screening.RULES,
-        activity_id=hit.number if is_view else hit.target >> 32,
-        send_id=hit.target if with_person else None,
-        link=0 if is_view else hit.number,
-        network=hit.network,
-        user_agent_id=user_agent_id,
-    )
+@lru_cache(maxsize=50_000)
+def _first_look(kind: int, flags: int, user_agent: bytes) -> tuple[int, int]:
+    """The first label and its reasons. Raises ValueError for a kind that we don't know."""
+    found = screening.facts(Kind(kind), flags, user_agent)
+    return int(screening.first_label(found)), int(found)
+
+
+_NOBODY = int(screening.Reason.NOBODY)
+
+
+def _event(id: int, hit: Hit, label: int, reasons: int, agent: int, with_person: bool) -> tuple[Any, ...]:
+    """The row (:class:`batches.EventRow`) of a hit. Raises ValueError for an instant beyond the calendar."""
+    at, kind, _flags, target, number, network, _user_agent = hit
+    if not 0 <= at < _END:
+        raise ValueError(f"{at} is no instant")
+    activity_id, link = (number, 0) if kind == _VIEW else (target >> 32, number)
+    if with_person:
+        return id, at, target, network, activity_id, agent, reasons, kind, label, screening.RULES, link
+    return id, at, None, network, activity_id, agent, reasons | _NOBODY, kind, label, screening.RULES, link
 
 
 def _offset(spool: str) -> int:
@@ -174,53 +172,6 @@ def _advance(connection: Connection, spool: str, offset: int, read: tail.Read) -
             )
             .returning(Checkpoint.id)
         ).scalar_one()
-    )
-
-
-def _allowed(connection: Connection, hits: list[Hit]) -> Callable[[Hit], ConsentLevel]:
-    """How much of a person each hit may carry, as of its own instant.
-
-    A send without a contact (a test mail to an address) carries what it was composed with; one
-    whose contact has gone, or that is gone itself, carries nobody.
-    """
-    contacts = _contacts(connection, {hit.target for hit in hits if hit.target & 0xFFFFFFFF})
-    people = {found for found in contacts.values() if not isinstance(found, ConsentLevel)}
-    oldest, newest = min(hit.at for hit in hits), max(hit.at for hit in hits)
-    session = Session(connection)
-    levels = consent.as_of(session, people, ConsentPurpose.TRACKING, db.from_micros(newest))
-    changed = _changed(session, people, oldest, newest)
-
-    def allowed(hit: Hit) -> ConsentLevel:
-        found = contacts.get(hit.target, ConsentLevel.NONE)
-        if isinstance(found, ConsentLevel):
-            return found
-        if found in changed:
-            return consent.as_of(session, [found], ConsentPurpose.TRACKING, db.from_micros(hit.at))[found]
-        return levels[found]
-
-    return allowed
-
-
-def _contacts(connection: Connection, send_ids: set[int]) -> dict[int, int | ConsentLevel]:
-    rows = batches.select_by_ids(
-        connection, "SELECT id, contact_id, recipient_key, trackable FROM sends WHERE id IN {ids}", send_ids
-    )
-    without_contact = {
-        row[0]: ConsentLevel.FULL if row[3] and row[2].startswith("a:") else ConsentLevel.NONE for row in rows
-    }
-    return {row[0]: without_contact[row[0]] if row[1] is None else row[1] for row in rows}
-
-
-def _changed(session: Session, people: set[int], oldest: int, newest: int) -> set[int]:
-    """Contacts who changed their mind while these hits came in."""
-    return people & set(
-        session.scalars(
-            select(ConsentEntry.contact_id).where(
-                ConsentEntry.purpose == ConsentPurpose.TRACKING,
-                ConsentEntry.at > db.from_micros(oldest),
-                ConsentEntry.at <= db.from_micros(newest),
-            )
-        )
     )
 
 

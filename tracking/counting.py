@@ -7,12 +7,12 @@ before, and moves the rollups by the difference: for settlement and relabelling.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from tracking import batches
-from tracking.batches import CountKey, EventRow, MarkKey
+from tracking.batches import MarkKey
 from tracking.models import Kind, Label
 
 BUCKET = 15 * 60 * 1_000_000
@@ -39,8 +39,8 @@ def _links(link: int) -> tuple[int, ...]:
 
 
 def marks_from(event: Counted) -> Iterator[MarkKey]:
-    """The first-seen marks that an event can move; a human click is an open, too."""
-    if event.send_id is not None:
+    """The first-seen marks that an event can move; a human click is an open, too. What still settles marks nothing."""
+    if event.send_id is not None and event.label != Label.SETTLING:
         for link in _links(event.link):
             yield MarkKey(event.send_id, event.activity_id, event.kind, link, event.label)
         if event.kind == Kind.CLICK and event.label == Label.HUMAN:
@@ -51,37 +51,45 @@ class Tally:
     """Changes to the rollups, gathered and then written at once."""
 
     def __init__(self) -> None:
-        self._events: defaultdict[CountKey, int] = defaultdict(int)
-        self._uniques: defaultdict[CountKey, int] = defaultdict(int)
+        self._events: defaultdict[tuple[int, ...], int] = defaultdict(int)
+        self._uniques: defaultdict[tuple[int, ...], int] = defaultdict(int)
 
     def count(self, event: Counted, by: int = 1) -> None:
-        for link in _links(event.link):
-            self._events[CountKey(event.activity_id, bucket(event.at), event.kind, link, event.label)] += by
+        at, kind, label, activity_id, _send_id, link = event
+        start = at - at % BUCKET
+        self._events[activity_id, start, kind, 0, label] += by
+        if link:
+            self._events[activity_id, start, kind, link, label] += by
 
-    def mark(self, key: MarkKey, at: int, by: int = 1) -> None:
-        self._uniques[CountKey(key.activity_id, bucket(at), key.kind, key.link, key.label)] += by
+    def mark(self, key: tuple[int, ...], at: int, by: int = 1) -> None:
+        """By :class:`MarkKey`."""
+        _send_id, activity_id, kind, link, label = key
+        self._uniques[activity_id, at - at % BUCKET, kind, link, label] += by
 
     def write(self, connection: Connection) -> None:
-        keys = self._events.keys() | self._uniques.keys()
-        batches.add_counts(connection, ((key, self._events.get(key, 0), self._uniques.get(key, 0)) for key in keys))
+        events, uniques = self._events, self._uniques
+        keys = events.keys() | uniques.keys()
+        batches.add_counts(connection, ((key, events.get(key, 0), uniques.get(key, 0)) for key in keys))
 
 
-def add(connection: Connection, events: Iterable[EventRow]) -> None:
-    """Count new events, which must already hold their labels. Milestones move by ``reconcile``."""
+def add(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Count new events (:class:`EventRow`), which must already hold their labels. Milestones move by ``reconcile``."""
     tally = Tally()
-    first: dict[MarkKey, int] = {}
-    for row in events:
-        event = Counted(row.at, row.kind, row.label, row.activity_id, row.send_id, row.link)
+    first: dict[tuple[int, ...], int] = {}
+    for _id, at, send_id, _network, activity_id, _agent, _reasons, kind, label, _rules, link in rows:
+        event = Counted(at, kind, label, activity_id, send_id, link)
         tally.count(event)
-        for key in marks_from(event):
-            if row.at < first.get(key, row.at + 1):
-                first[key] = row.at
-    known = batches.marks_of(connection, {key.send_id for key in first}) if first else {}
+        if label and send_id is not None:
+            for key in marks_from(event):
+                first[key] = min(at, first.get(key, at))
+    known = batches.marks_of(connection, {key[0] for key in first}) if first else {}
     _write_marks(connection, tally, known, {key: at for key, at in first.items() if at < known.get(key, at + 1)})
     tally.write(connection)
 
 
-def _write_marks(connection: Connection, tally: Tally, known: dict[MarkKey, int], new: dict[MarkKey, int]) -> None:
+def _write_marks(
+    connection: Connection, tally: Tally, known: dict[tuple[int, ...], int], new: dict[tuple[int, ...], int]
+) -> None:
     for key, at in new.items():
         if key in known:
             tally.mark(key, known[key], -1)
@@ -102,7 +110,7 @@ class Change(NamedTuple):
 def move(connection: Connection, changes: Collection[Change], rules: int) -> None:
     """Relabel events, and move rollups, marks and milestones with them. Events, read under
     ``lock_counting``, must still have the label that their change says."""
-    batches.relabel_events(connection, [(c.label, c.reasons, rules, c.id) for c in changes])
+    batches.relabel_events(connection, [(c.id, c.label, c.reasons, rules) for c in changes])
     tally = Tally()
     for change in changes:
         tally.count(change.event, -1)
@@ -117,11 +125,10 @@ def reconcile(connection: Connection, send_ids: Collection[int], tally: Tally) -
     if not send_ids:
         return
     events = events_of(connection, send_ids)
-    wanted: dict[MarkKey, int] = {}
+    wanted: dict[tuple[int, ...], int] = {}
     for event in events:
-        for key in marks_from(event):
-            if event.at < wanted.get(key, event.at + 1):
-                wanted[key] = event.at
+        for mark in marks_from(event):
+            wanted[mark] = min(event.at, wanted.get(mark, event.at))
     known = batches.marks_of(connection, send_ids)
     gone = known.keys() - wanted.keys()
     for key in gone:
@@ -133,9 +140,9 @@ def reconcile(connection: Connection, send_ids: Collection[int], tally: Tally) -
 
 def events_of(connection: Connection, send_ids: Collection[int]) -> list[Counted]:
     rows = batches.select_by_ids(
-        connection, "SELECT at, kind, label, activity_id, send_id, link FROM events WHERE send_id IN {ids}", send_ids
+        connection, "SELECT {at}, kind, label, activity_id, send_id, link FROM events WHERE send_id IN {ids}", send_ids
     )
-    return [Counted(batches.micros(row[0]), *row[1:]) for row in rows]
+    return [Counted._make(row) for row in rows]
 
 
 class Milestones(NamedTuple):
@@ -168,7 +175,7 @@ def _write_milestones(connection: Connection, send_ids: Collection[int], events:
         is_date = was.last_opened_at is not None and was.last_opened_at % _DAY == 0
         now = milestones(by_send[send_id], was.last_opened_at if is_date else None)
         if now != was:
-            changed.append((*now, send_id))
+            changed.append((send_id, *now))
     batches.set_milestones(connection, changed)
 
 
@@ -185,5 +192,5 @@ def note_last_date(connection: Connection, opened: dict[int, int]) -> None:
                 None if first is None else batches.micros(first),
                 None if clicked is None else batches.micros(clicked),
             )
-            changed.append((keep[0], date, keep[1], send_id))
+            changed.append((send_id, keep[0], date, keep[1]))
     batches.set_milestones(connection, changed)

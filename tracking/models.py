@@ -12,7 +12,7 @@ from sqlalchemy import (
     Numeric,
     SmallInteger,
     String,
-    UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -63,38 +63,39 @@ class UserAgent(Base):
 
 
 class Event(Base):
-    """A labelled, logged fact: one answered hit. Its source (spool, offset) makes it exactly once."""
+    """A labelled, logged fact: one answered hit. ``id = checkpoint's id << 40 | offset in its spool``,
+    so the primary key makes it exactly once; a string in JSON."""
 
     __tablename__ = "events"
     __table_args__ = (
-        UniqueConstraint("spool_id", "offset"),
         Index(None, "send_id"),
-        Index(None, "label", "at"),
+        Index(None, "activity_id", "at"),
+        Index("ix_events_settling", "at", sqlite_where=text("label = 0"), postgresql_where=text("label = 0")),
     )
 
-    id: Mapped[Id]
-    spool_id: Mapped[int] = mapped_column(Integer)
-    """The checkpoint's id."""
-    offset: Mapped[int] = mapped_column(BigInteger)
+    # The wide ones first: PostgreSQL pads a narrow column in front of a wide one.
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     at: Mapped[Instant]
-    kind: Mapped[int] = mapped_column(SmallInteger)
-    label: Mapped[int] = mapped_column(SmallInteger)
-    reasons: Mapped[int] = mapped_column(default=0)
-    """Bit set of :class:`tracking.screening.Reason`."""
-    rules: Mapped[int] = mapped_column(SmallInteger)
-    """Version of the screening rules that gave the label."""
-    activity_id: Mapped[int] = mapped_column(BigId)
-    """The send's, or the landing page's for a VIEW."""
     send_id: Mapped[int | None] = mapped_column(BigInteger)
     """NULL where consent at the time of the hit allows no person beside it."""
-    link: Mapped[int] = mapped_column(SmallInteger, default=0)
     network: Mapped[int] = mapped_column(BigInteger, default=0)
     """The /24 (IPv4) or /48 (IPv6) as a number; the address itself is never stored."""
-    user_agent_id: Mapped[int]
+    activity_id: Mapped[int] = mapped_column(Integer)
+    """The send's, or the landing page's for a VIEW."""
+    user_agent_id: Mapped[int] = mapped_column(Integer)
+    reasons: Mapped[int] = mapped_column(Integer, default=0)
+    """Bit set of :class:`tracking.screening.Reason`."""
+    kind: Mapped[int] = mapped_column(SmallInteger)
+    label: Mapped[int] = mapped_column(SmallInteger)
+    rules: Mapped[int] = mapped_column(SmallInteger)
+    """Version of the screening rules that gave the label."""
+    link: Mapped[int] = mapped_column(SmallInteger, default=0)
 
 
 class FirstSeen(Base):
     """First event of a send by activity, kind, link (0: any) and label: what makes uniques cheap and exact.
+
+    A settling event marks nothing yet: its label is not one that anybody is counted under.
 
     A human click implies an open: the row (OPEN, 0, HUMAN) holds the earliest human open *or* click,
     the same instant as ``Send.first_opened_at``. So a rollup's uniques of human opens are openers as
@@ -102,9 +103,10 @@ class FirstSeen(Base):
     """
 
     __tablename__ = "first_seen"
+    __table_args__ = {"sqlite_with_rowid": False}
 
     send_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    activity_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    activity_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     link: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
@@ -115,6 +117,7 @@ class Rollup(Base):
     """Counted events of 15 minutes UTC. ``link`` 0 counts all links of the kind together."""
 
     __tablename__ = "rollups"
+    __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     bucket: Mapped[Instant] = mapped_column(primary_key=True)
@@ -141,6 +144,18 @@ class Checkpoint(Base):
     lost_hits: Mapped[int] = mapped_column(default=0)
     """Hits answered while the disk refused to keep them, as the writer counted."""
     updated_at: Mapped[Instant]
+
+
+class SetAside(Base):
+    """A record of a spool that could not be counted: kept as it was, so that nothing is lost, and passed over."""
+
+    __tablename__ = "set_aside"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    """What would be the event's."""
+    record: Mapped[bytes] = mapped_column(LargeBinary)
+    error: Mapped[str] = mapped_column(String(500))
+    at: Mapped[Instant]
 
 
 class Conversion(Base):

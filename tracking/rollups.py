@@ -19,7 +19,8 @@ _FIRST = f"""
         {_MARKED}
         UNION ALL SELECT activity_id, send_id, {Kind.OPEN:d}, 0, label, at FROM events
             WHERE kind = {Kind.CLICK:d} AND label = {Label.HUMAN:d}
-    ) AS marked WHERE send_id IS NOT NULL GROUP BY send_id, activity_id, kind, link, label
+    ) AS marked WHERE send_id IS NOT NULL AND label <> {Label.SETTLING:d}
+    GROUP BY send_id, activity_id, kind, link, label
 """  # noqa: S608
 _BUCKET = {
     "sqlite": f"at - at % {counting.BUCKET}",

@@ -130,10 +130,10 @@ def _events_of(connection: Connection, send_ids: Collection[int]) -> dict[int, l
     found: defaultdict[int, list[Seen]] = defaultdict(list)
     for send_id, at, *rest in batches.select_by_ids(
         connection,
-        "SELECT send_id, at, kind, link, reasons, user_agent_id, network FROM events WHERE send_id IN {ids}",
+        "SELECT send_id, {at}, kind, link, reasons, user_agent_id, network FROM events WHERE send_id IN {ids}",
         send_ids,
     ):
-        found[send_id].append(Seen(micros(at), *rest))
+        found[send_id].append(Seen(at, *rest))
     return found
 
 

@@ -161,7 +161,7 @@ class Company:
     ) -> dict[str, Any]:
         self.offset += 64
         return {
-            "spool_id": 1, "offset": self.offset, "at": when, "kind": kind, "label": label, "reasons": 0, "rules": 1,
+            "id": 1 << 40 | self.offset, "at": when, "kind": kind, "label": label, "reasons": 0, "rules": 1,
             "activity_id": activity_id, "send_id": send_id, "link": link, "network": 0, "user_agent_id": 1,
         }  # fmt: skip
 

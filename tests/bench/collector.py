@@ -1,0 +1,197 @@
+"""Events a second from spool to rollups, and what an event costs on the disk: both databases.
+
+``python -m tests.bench.collector [events] [sends]``. Beside each figure its limit, and the same hits
+merely decoded and merely inserted in the same run: the machine drifts, ratios don't. Everything is
+counted in: consent as of the hit, first labels, first-seen marks, rollups and the checkpoint in one
+transaction; then final labels, milestones and all.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from sqlalchemy import Engine
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import clock, config, db
+from tests import servers
+from tests.tracking.scene import Mailing, make_mailing
+from tracking import batches, collect, rollups, settle, tail
+from tracking.models import Kind
+from tracking.records import Flag, Hit, pack
+from tracking.spool import file_name
+
+NOW = clock.now()
+LIMITS = {"sqlite": 60_000, "postgresql": 35_000}
+BYTES = 120
+AGENTS = [b"Mozilla/5.0", b"Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"]
+AGENTS += [
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_{n % 8}) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{n}.1"
+    f" Safari/605.1.{n}".encode()
+    for n in range(200)
+]
+LINKS = 8
+
+
+def main(count: int, sends: int) -> int:
+    missed = 0
+    with databases() as chosen:
+        for url in chosen:
+            missed += measure(url, count, sends)
+    return missed
+
+
+@contextmanager
+def databases() -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home, servers.postgres() as url:
+        yield [f"sqlite:///{Path(home) / 'bench.db'}", url]
+
+
+def measure(url: str, count: int, sends: int) -> int:
+    """How many limits were missed."""
+    with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
+        config.install(config.read({"KAMPANIA_VAR": home}))
+        engine = db.make_engine(url)
+        db.Base.metadata.create_all(engine)
+        db.install(engine)
+        mailing = make_mailing(1, urls=[f"https://example.org/{n}" for n in range(LINKS)], sent_at=NOW)
+        people(engine, mailing, sends)
+        write_spool(config.settings().spool, mailing, count, sends)
+        say(f"{engine.dialect.name}: {count:,} hits of {sends:,} sends")
+        decoded = timed("decoded only (peer)", count, decode)
+        limit = LIMITS[engine.dialect.name]
+        collected = timed("collected, all bookkeeping", count, lambda: collect.collect_once(), limit, decoded)
+        empty = size(engine)
+        with clock.use(later):
+            timed("settled", count, settle_all, None, decoded)
+        missed = int(collected < limit) + report_size(engine, count, empty)
+        with db.reading() as session:
+            differences = len(rollups.compare(session))
+        say(f"  {'differences from a raw recount':<34}{differences:>12,}")
+        engine.dispose()
+        db.install(None)
+        return missed + bool(differences)
+
+
+def people(engine: Engine, mailing: Mailing, sends: int) -> None:
+    """Contacts with a ledger of two lines, and the mail that each got."""
+    series = "generate_series(2, {n}) AS g(n)" if engine.dialect.name == "postgresql" else (
+        "(WITH RECURSIVE g(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM g WHERE n < {n}) SELECT n FROM g) AS g"
+    )  # fmt: skip
+    source = series.format(n=sends)
+    with engine.begin() as connection:
+        columns = "email, first_name, last_name, attributes, source, created_at, updated_at"
+        copied = "first_name, last_name, attributes, source, created_at, updated_at"
+        connection.exec_driver_sql(
+            f"INSERT INTO contacts (id, {columns}) SELECT c.id + g.n, 'p' || g.n || '@example.org', {copied}"
+            f" FROM contacts c, {source}"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO consent (contact_id, purpose, level, at, source, wording, evidence, recorded_by)"
+            " SELECT c.id, k.purpose, k.level, k.at, k.source, k.wording, k.evidence, k.recorded_by"
+            " FROM contacts c, consent k WHERE c.id > (SELECT min(contact_id) FROM consent)"
+        )
+        moved = "address, occasion, version_id, state, reason, trackable, attempts, reply, sent_at"
+        connection.exec_driver_sql(
+            f"INSERT INTO sends (id, activity_id, contact_id, recipient_key, {moved})"
+            f" SELECT s.id - 1 + g.n, s.activity_id, s.contact_id + g.n, 'c:' || (s.contact_id + g.n), {moved}"
+            f" FROM sends s, {source}"
+        )
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def write_spool(directory: Path, mailing: Mailing, count: int, sends: int) -> None:
+    """Half an hour of hits: 55 % opens of which a third are a machine's, 45 % clicks."""
+    chance, at, start = Random(1), db.to_micros(NOW), mailing.activity_id << 32
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / file_name("0" * 32, 0)).open("wb") as stream:
+        for number in range(count):
+            kind = Kind.OPEN if chance.random() < 0.55 else Kind.CLICK
+            who, link = chance.randint(1, sends), 0 if kind == Kind.OPEN else chance.randint(1, LINKS)
+            agent = AGENTS[0] if kind == Kind.OPEN and chance.random() < 1 / 3 else chance.choice(AGENTS[1:])
+            instant = at + number * 1_800_000_000 // count
+            flags = int(Flag.NAVIGATED) if link else 0
+            stream.write(pack(Hit(instant, int(kind), flags, start | who, link, 0x0A0000 + who % 60_000, agent)))
+
+
+def decode() -> int:
+    (of_spool,) = tail.files(config.settings().spool).values()
+    offset = total = 0
+    while (read := tail.read(of_spool, offset)).offset != offset:
+        offset, total = read.offset, total + len(read.hits)
+    return total
+
+
+def settle_all() -> int:
+    total = 0
+    while portion := settle.settle_due():
+        total += portion
+    return total
+
+
+def timed(name: str, count: int, work: Callable[[], int], limit: int | None = None, peer: float | None = None) -> float:
+    """Events a second."""
+    began, cpu = time.perf_counter(), time.process_time()
+    done = work() or count
+    wall, used = time.perf_counter() - began, time.process_time() - cpu
+    figure = done / wall
+    ratio = f"  {figure / peer:5.2f} of the peer" if peer else ""
+    bound = f"  limit {limit:,}/s {'met' if figure >= limit else 'MISSED'}" if limit else ""
+    say(f"  {name:<34}{figure:>12,.0f}/s  {used / done * 1e6:6.1f} µs CPU{ratio}{bound}")
+    return figure
+
+
+def report_size(engine: Engine, count: int, before: dict[str, int]) -> int:
+    missed = 0
+    vacuum(engine)
+    for when, sizes in (("collected", before), ("settled", size(engine))):
+        each = {name: used / count for name, used in sizes.items()}
+        events = sum(used for name, used in each.items() if "events" in name)
+        missed = int(events > BYTES)
+        parts = ", ".join(f"{name} {used:.1f}" for name, used in each.items() if used >= 0.5)
+        say(f"  bytes per event, {when:<17}{events:>12.1f}    limit {BYTES} {'MISSED' if missed else 'met'}  ({parts})")
+    return missed
+
+
+def vacuum(engine: Engine) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("VACUUM")
+
+
+def size(engine: Engine) -> dict[str, int]:
+    """Bytes of the log and its counters, by table and index."""
+    with engine.connect() as connection:
+        tables = ("events", "first_seen", "rollups", "user_agents")
+        if batches.is_postgres(connection):
+            sql = (
+                "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') AND ("
+                + " OR ".join(f"relname LIKE '%%{table}%%'" for table in tables) + ")"
+            )  # fmt: skip
+        else:
+            sql = "SELECT name, sum(pgsize) FROM dbstat WHERE " + " OR ".join(
+                f"name LIKE '%{table}%'" for table in tables
+            )
+            sql += " GROUP BY name"
+        return {name: int(used) for name, used in connection.exec_driver_sql(sql)}
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def later() -> datetime:
+    return NOW + timedelta(hours=2)
+
+
+if __name__ == "__main__":
+    words = [int(word) for word in sys.argv[1:]]
+    sys.exit(main(words[0] if words else 100_000, words[1] if len(words) > 1 else 50_000))

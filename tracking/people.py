@@ -1,0 +1,73 @@
+"""How much of a person each hit may carry: the consent ledger as of the hit's own instant."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+
+from sqlalchemy import Connection
+
+from campaigns.audience.models import ConsentLevel, ConsentPurpose
+from tracking import batches
+from tracking.batches import micros
+from tracking.records import Hit
+
+_SEQUENCE = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
+_FULL, _NONE = ConsentLevel.FULL, ConsentLevel.NONE
+
+# One question for all sends of a portion: whom each was for, and what stood last in that person's ledger.
+_LAST = f"""
+    WITH asked (id) AS {{ids}}
+    SELECT s.id, s.contact_id, s.trackable AND substr(s.recipient_key, 1, 2) = 'a:', c.level, c.at
+    FROM sends s LEFT JOIN consent c ON c.id = (
+        SELECT l.id FROM consent l
+        WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
+        ORDER BY l.at DESC, l.id DESC LIMIT 1)
+    WHERE s.id IN (SELECT id FROM asked)
+"""  # noqa: S608
+_LEDGER = f"""
+    SELECT contact_id, {{at}}, level FROM consent
+    WHERE contact_id IN {{ids}} AND purpose = '{ConsentPurpose.TRACKING.value}' ORDER BY at, id
+"""  # noqa: S608
+
+Allowed = Callable[[int, int], ConsentLevel]
+
+
+def allowed(connection: Connection, hits: Sequence[Hit]) -> Allowed:
+    """What may be kept of a person with a hit, by its send and its instant.
+
+    A send without a contact (a test mail to an address) carries what it was composed with; one
+    whose contact has gone, or that is gone itself, carries nobody.
+    """
+    instants = [hit.at for hit in hits]
+    oldest, newest = min(instants), max(instants)
+    levels: dict[int, ConsentLevel] = {}
+    changing: dict[int, int] = {}
+    send_ids = {hit.target for hit in hits if hit.target & _SEQUENCE}
+    rows = batches.select_by_ids(connection, _LAST, send_ids, batches.instant(connection, newest))
+    for send_id, contact_id, as_composed, level, at in rows:
+        if contact_id is None:
+            levels[send_id] = _FULL if as_composed else _NONE
+        elif at is None or micros(at) <= oldest:
+            levels[send_id] = _NONE if level is None else ConsentLevel(level)
+        else:
+            changing[send_id] = contact_id
+    if not changing:
+        return lambda send_id, _at: levels.get(send_id, _NONE)
+    ledgers = _ledgers(connection, set(changing.values()))
+
+    def as_of(send_id: int, at: int) -> ConsentLevel:
+        if send_id not in changing:
+            return levels.get(send_id, _NONE)
+        entries = ledgers[changing[send_id]]
+        place = bisect_right(entries, at, key=lambda entry: entry[0])
+        return entries[place - 1][1] if place else _NONE
+
+    return as_of
+
+
+def _ledgers(connection: Connection, people: Collection[int]) -> dict[int, list[tuple[int, ConsentLevel]]]:
+    """The whole ledger of those who changed their mind while these hits came in, oldest first."""
+    found = defaultdict[int, list[tuple[int, ConsentLevel]]](list)
+    for contact_id, at, level in batches.select_by_ids(connection, _LEDGER, people):
+        found[contact_id].append((at, ConsentLevel(level)))
+    return found
