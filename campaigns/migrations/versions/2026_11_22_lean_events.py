@@ -10,7 +10,7 @@ from alembic import op
 from campaigns import db
 
 revision = "523a55912ee9"
-down_revision = "613455ce4230"
+down_revision = "c24c90676ac1"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _EVENT = "at, send_id, network, activity_id, user_agent_id, reasons, kind, label, rules, link"
