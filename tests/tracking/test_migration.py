@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -21,7 +22,9 @@ def to(engine: Engine, revision: str) -> None:
 
 
 def test_events_marks_rollups_and_credits_are_carried_over(empty: Engine) -> None:  # noqa: F811
-    to(empty, f"{AFTER}-1")
+    before = ScriptDirectory.from_config(schema.alembic_config()).get_revision(AFTER).down_revision
+    assert isinstance(before, str)
+    to(empty, before)
     old = sa.MetaData()
     with empty.connect() as connection:
         off = {"sqlite": "PRAGMA foreign_keys = OFF", "postgresql": "SET session_replication_role = replica"}

@@ -10,7 +10,7 @@ from alembic import op
 from campaigns import db
 
 revision = "523a55912ee9"
-down_revision = "c24c90676ac1"
+down_revision = "733e08fe1cdd"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _EVENT = "at, send_id, network, activity_id, user_agent_id, reasons, kind, label, rules, link"
