@@ -203,7 +203,7 @@ def _python(module: str, *words: str) -> list[str]:
 
 
 def _web_command(host: str, port: int, threads: int = 4) -> list[str]:
-    options = ["--interface", "wsgi", "--host", host, "--port", str(port), "--workers", "1", "--no-ws"]
+    options = ["--interface", "wsgi", "--host", host, "--port", str(port), "--workers", "1", "--no-ws", "--http", "1"]
     options += ["--blocking-threads", str(threads), "--respawn-failed-workers", "--workers-kill-timeout", "5"]
     return _python("granian", *options, "wsgi:application")
 

@@ -5,11 +5,12 @@ purpose as its personalisation (RFC 7693, section 2.8), 96 bits, compared in con
 verify for as long as they stay in the settings.
 """
 
-import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any
 
 from campaigns import clock, config
@@ -19,6 +20,10 @@ from campaigns.language import N_
 MAC_BYTES = 12
 _EXPIRY_BYTES = 5
 _LONGEST = 512
+_SEND_BYTES = 8
+_SEND_RAW = 1 + _SEND_BYTES + MAC_BYTES
+_SEND_LENGTH = _SEND_RAW * 4 // 3  # 21 bytes fill 28 characters to the last bit: one spelling only.
+_FROM_URL = bytes.maketrans(b"-_+/", b"+/\0\0")  # + and / would be second spellings of - and _.
 
 
 class Purpose(StrEnum):
@@ -49,7 +54,8 @@ class Keyring:
             self._states[kid, purpose] = state
         state = state.copy()  # Copying a keyed state costs half of keying a new one.
         state.update(payload)
-        return bytes(state.digest())
+        digest: bytes = state.digest()
+        return digest
 
     def mint(self, purpose: Purpose, payload: bytes) -> str:
         """A token for ``payload``, of ``4/3 × (13 + len(payload))`` characters."""
@@ -67,11 +73,25 @@ class Keyring:
             raise BadToken(N_("This link is incomplete or was changed."))
         payload, mac = raw[1:-MAC_BYTES], raw[-MAC_BYTES:]
         # The second test refuses other spellings of the same bytes, so a token has one form only.
-        if not hmac.compare_digest(mac, self._mac(raw[0], purpose, payload)) or (
+        if not compare_digest(mac, self._mac(raw[0], purpose, payload)) or (
             urlsafe_b64encode(raw).rstrip(b"=").decode() != token
         ):
             raise BadToken(N_("This link is incomplete or was changed."))
         return payload
+
+    def open_send(self, purpose: Purpose, token: str) -> int:
+        """The id in a send's token, as :meth:`open` but with nothing to spare: every hit comes by here."""
+        try:
+            raw = a2b_base64(token.encode("ascii").translate(_FROM_URL)) if len(token) == _SEND_LENGTH else b""
+        except ValueError:
+            raw = b""
+        if (
+            len(raw) != _SEND_RAW
+            or raw[0] not in self._keys
+            or not compare_digest(raw[-MAC_BYTES:], self._mac(raw[0], purpose, raw[1:-MAC_BYTES]))
+        ):
+            raise BadToken(N_("This link is incomplete or was changed."))
+        return int.from_bytes(raw[1:-MAC_BYTES])
 
     def mint_expiring(self, purpose: Purpose, payload: bytes, expires: datetime) -> str:
         """Like :meth:`mint`, valid until ``expires`` (whole seconds)."""
@@ -105,12 +125,9 @@ def keyring() -> Keyring:
 
 def mint_send(purpose: Purpose, send_id: int) -> str:
     """The token of one send, 28 characters."""
-    return keyring().mint(purpose, send_id.to_bytes(8))
+    return keyring().mint(purpose, send_id.to_bytes(_SEND_BYTES))
 
 
 def open_send(purpose: Purpose, token: str) -> int:
     """The send's id. Raises BadToken."""
-    payload = keyring().open(purpose, token)
-    if len(payload) != 8:
-        raise BadToken(N_("This link is incomplete or was changed."))
-    return int.from_bytes(payload)
+    return keyring().open_send(purpose, token)

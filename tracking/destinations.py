@@ -1,8 +1,11 @@
 """Where links lead, known on this host even while the database is away.
 
 Memory first, then files under ``var/links`` that survive a restart and are shared by the processes
-of a host, then the database. A launched activity's links never change, so its file is written once;
-web processes and the collector look for new launches every few seconds.
+of a host, then the database. Web processes and the collector look every few seconds for what was
+launched, shortened, switched off or led elsewhere.
+
+What strangers invent costs no more than memory: what is unknown is asked for once, and the answer
+"no" is remembered for a while, in a bounded number of cases.
 """
 
 import json
@@ -12,9 +15,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -27,13 +31,17 @@ from campaigns.content.models import Link
 from campaigns.delivery.models import Send
 from campaigns.errors import Passing
 from campaigns.language import N_
-from campaigns.planning.models import Activity, Campaign
+from campaigns.planning import utm
+from campaigns.planning.models import Activity, Campaign, LinkChange, ShortLink
 
 log = structlog.get_logger(__name__)
 
 SYNC_SECONDS = 5.0
+OFF = ""
+"""In place of a destination: the link was switched off."""
 _REMEMBERED = 10_000
-_UNKNOWN_FOR = 5.0  # A form that isn't there is asked for again after this many seconds.
+_UNKNOWN_FOR = 5.0  # A send that isn't there is asked for again after this many seconds.
+_LOOK_AGAIN = 1.0  # Seconds between two looks for codes and pages that nobody has heard of.
 
 Urls = Mapping[int, str]
 
@@ -48,6 +56,14 @@ class Site:
     """Activity by the slug of its landing page."""
 
 
+class Short(NamedTuple):
+    """Where a short link leads, UTM included, or OFF; and what a click on it is counted for."""
+
+    activity_id: int
+    number: int
+    url: str
+
+
 class Destinations:
     """What one process knows of links, landing pages and our own hosts."""
 
@@ -55,39 +71,60 @@ class Destinations:
         self._directory = directory
         self._of_activity: dict[int, Urls] = {}
         self._of_send: dict[int, Urls] = {}
-        self._confirmed: set[tuple[int, int]] = set()
+        self._confirmed: dict[int, tuple[int, Urls]] = {}
         self._site: Site | None = None
-        self._missing: dict[str, float] = {}
+        self._shorts: dict[str, Short] | None = None
+        self._shorts_as_of: object = None
+        self._missing: dict[int, float] = {}
+        self._look_at = 0.0
+        self._away_until = 0.0
 
     def url(self, send_id: int, number: int) -> str | None:
-        """The destination of a link as written, merge fields inside; None when there is no such link.
+        """The destination of a link as written, merge fields inside; OFF when it was switched off, None
+        when there is no such link.
 
         Raises Passing when this host doesn't know it and the database is away.
         """
-        activity_id = send_id >> 32
-        urls = self._of_activity.get(activity_id) or self._of_send.get(send_id)
+        urls = self._of_activity.get(send_id >> 32)
         if urls is None:
-            urls = self._from_disk(activity_id)
+            urls = self._of_send.get(send_id)
+        if urls is None:
+            urls = self._from_disk(send_id >> 32)
         if urls is None:
             urls = self._from_database(send_id)
         return urls.get(number)
 
+    def short(self, code: str) -> Short | None:
+        """Where a short link leads; None when there is no such link. Raises Passing like :meth:`url`."""
+        code = code.lower()  # Somebody may type what stands in print.
+        if self._shorts is None:
+            self._shorts = self._shorts_from_disk()
+        link = (self._shorts or {}).get(code)
+        if link is None and self._look_again():
+            link = (self._shorts or {}).get(code)
+        if link is None and self._shorts is None:
+            raise Passing(_LATER)
+        return link
+
     def landing_page(self, slug: str) -> int | None:
         """The activity of a landing page; None when there is none, or when nobody can tell."""
         activity_id = self.site().forms.get(slug)
-        if activity_id is None and self._missing.get(slug, 0) < time.monotonic():
-            try:
-                with db.reading() as session:
-                    activity_id = session.scalar(select(Form.activity_id).where(Form.slug == slug))
-            except SQLAlchemyError:
-                return None
-            if activity_id is not None:
-                self.site().forms[slug] = activity_id
-            elif len(self._missing) < _REMEMBERED:
-                self._missing[slug] = time.monotonic() + _UNKNOWN_FOR
-            else:
-                self._missing.clear()
+        if activity_id is None and self._look_again():
+            activity_id = self.site().forms.get(slug)
         return activity_id
+
+    def _look_again(self) -> bool:
+        """Read pages and short links anew, at most once a second however many strangers ask."""
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_AGAIN
+        try:
+            with db.reading() as session:
+                self._sync_site(session)
+                self._sync_shorts(session)
+        except SQLAlchemyError:
+            return False
+        return True
 
     def site(self) -> Site:
         """Our own hosts and landing pages as last seen; none at all before the first sight."""
@@ -108,15 +145,18 @@ class Destinations:
         """Learn what was launched since the last time. Raises SQLAlchemyError, OSError."""
         with db.reading() as session:
             self._sync_site(session)
+            self._sync_shorts(session)
+            changes = _changes(session)
             launched = session.execute(
                 select(Activity.id, Activity.version_id).where(
                     Activity.version_id.is_not(None), Activity.built_in.is_(None)
                 )
             )
             for activity_id, version_id in launched:
-                if (activity_id, version_id) not in self._confirmed:
-                    self._learn(activity_id, _links(session, version_id))
-                    self._confirmed.add((activity_id, int(version_id or 0)))
+                seen = (int(version_id or 0), changes.get(activity_id, {}))
+                if self._confirmed.get(activity_id) != seen:
+                    self._learn(activity_id, {**_links(session, version_id), **seen[1]})
+                    self._confirmed[activity_id] = seen
 
     def _learn(self, activity_id: int, urls: Urls) -> None:
         self._of_activity[activity_id] = urls
@@ -131,6 +171,23 @@ class Destinations:
             self._site = site
             self._keep("site.json", {"own_hosts": hosts, "forms": forms})
 
+    def _sync_shorts(self, session: Session) -> None:
+        as_of = session.execute(select(func.count(), func.max(ShortLink.changed_at))).one()
+        if self._shorts is not None and as_of == self._shorts_as_of:
+            return
+        shorts = {link.code: _short(link) for link in session.scalars(select(ShortLink))}
+        if shorts != self._shorts:
+            self._shorts = shorts
+            self._keep("short.json", shorts)
+        self._shorts_as_of = as_of
+
+    def _shorts_from_disk(self) -> dict[str, Short] | None:
+        try:
+            kept = json.loads((self._directory / "short.json").read_bytes())
+            return {code: Short(*link) for code, link in kept.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return None
+
     def _from_disk(self, activity_id: int) -> Urls | None:
         try:
             kept = json.loads((self._directory / f"{activity_id}.json").read_bytes())
@@ -141,22 +198,27 @@ class Destinations:
         return urls
 
     def _from_database(self, send_id: int) -> Urls:
-        activity_id = send_id >> 32
+        activity_id, now = send_id >> 32, time.monotonic()
+        if self._missing.get(send_id, 0) > now:
+            return {}
+        if now < self._away_until:
+            raise Passing(_LATER)
         try:
             with db.reading() as session:
                 activity = session.get(Activity, activity_id)
                 if activity is not None and activity.version_id is not None and activity.built_in is None:
-                    urls = _links(session, activity.version_id)
+                    urls: Urls = {**_links(session, activity.version_id), **_changes(session).get(activity_id, {})}
                     self._learn(activity_id, urls)
                     return urls
                 send = session.get(Send, send_id)
                 urls = {} if send is None or send.version_id is None else _links(session, send.version_id)
         except SQLAlchemyError as error:
-            raise Passing(N_("This link cannot be followed just now. Please try again in a minute.")) from error
+            self._away_until = now + _LOOK_AGAIN
+            raise Passing(_LATER) from error
         if urls:
-            if len(self._of_send) >= _REMEMBERED:
-                self._of_send.clear()
-            self._of_send[send_id] = urls
+            _remember(self._of_send, send_id, urls)
+        else:
+            _remember(self._missing, send_id, now + _UNKNOWN_FOR)
         return urls
 
     def _keep(self, name: str, content: object) -> None:
@@ -168,6 +230,29 @@ class Destinations:
             draft.replace(self._directory / name)
         except OSError as error:
             log.error("destinations.not_kept", file=name, error=str(error))
+
+
+_LATER = N_("This link cannot be followed just now. Please try again in a minute.")
+
+
+def _remember(memory: dict[int, Any], key: int, value: object) -> None:
+    if len(memory) >= _REMEMBERED:
+        memory.clear()
+    memory[key] = value
+
+
+def _short(link: ShortLink) -> Short:
+    return Short(link.activity_id, link.number, utm.joined(link.url, link.utm) if link.active else OFF)
+
+
+def _changes(session: Session) -> dict[int, dict[int, str]]:
+    """What coordinators changed of live mails' links, by activity and number."""
+    found: dict[int, dict[int, str]] = {}
+    for activity_id, number, url in session.execute(
+        select(LinkChange.activity_id, LinkChange.number, LinkChange.url)
+    ):
+        found.setdefault(activity_id, {})[number] = url
+    return found
 
 
 def _links(session: Session, version_id: int | None) -> Urls:

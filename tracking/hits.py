@@ -2,6 +2,7 @@
 
 ``/o/<token>``  the open pixel of a send
 ``/c/<token>/<n>``  link *n* of a send: a redirect to a destination that lives on our side
+``/l/<code>``  a short link of an activity that others send: the same, without anybody's name
 ``/v/<slug>``  the view pixel of a landing page; ``?k=`` says by which send the visitor came
 
 An answer never waits for the log and never fails with it; a token that opens nothing gets the same
@@ -17,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
-from campaigns import clock, db
+from campaigns import clock
 from campaigns.content import links
 from campaigns.errors import BadToken, Invalid, Passing, Problem
 from campaigns.tokens import Purpose, keyring, open_send
@@ -57,6 +58,9 @@ _PAGE_HEADERS = [
 _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 _VISIT_MINUTES = 30
 _RETRY_AFTER_SECONDS = 30
+# Plain numbers: an enumeration's own arithmetic costs more than all the rest of a record.
+_OPEN, _CLICK, _VIEW = int(Kind.OPEN), int(Kind.CLICK), int(Kind.VIEW)
+_HEAD, _PREFETCH, _NAVIGATED = int(Flag.HEAD), int(Flag.PREFETCH), int(Flag.NAVIGATED)
 _PERSON = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
 
 
@@ -68,33 +72,23 @@ def application(wrapped: WsgiApplication) -> WsgiApplication:
         respond = _PATHS.get(path[:3])
         if respond is None:
             return wrapped(environ, start_response)
-        return _answer(respond, path[3:], environ, start_response)
-
-    return answer
-
-
-def _answer(
-    respond: Callable[[str, Environ], "_Response"], rest: str, environ: Environ, start_response: StartResponse
-) -> Iterable[bytes]:
-    method = environ.get("REQUEST_METHOD", "GET")
-    if method not in ("GET", "HEAD"):
-        status, headers, body = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
-    else:
+        method = environ.get("REQUEST_METHOD", "GET")
         try:
-            status, headers, body = respond(rest, environ)
+            status, headers, body = respond(path[3:], environ) if method in _METHODS else _NOT_ALLOWED
         except Exception as error:  # Whatever breaks in here, strangers never see an error of ours.
             log.exception("hits.failed", error=str(error))
-            status, headers, body = _pixel() if respond is not _click else _page(HTTPStatus.NOT_FOUND)
-    start_response(status, list(headers))
-    # A list, no tuple: granian sends it in one piece, and never answers with an empty tuple.
-    return [] if method == "HEAD" else [body]
+            status, headers, body = _page(HTTPStatus.NOT_FOUND) if respond in (_click, _short) else _PIXEL
+        start_response(status, headers)
+        # A list, no tuple: granian sends it in one piece, and never answers with an empty tuple.
+        return [] if method == "HEAD" else [body]
+
+    return answer
 
 
 _Response = tuple[str, list[Header], bytes]
 
 
-def _pixel() -> _Response:
-    return "200 OK", _PIXEL_HEADERS, GIF
+_PIXEL: _Response = ("200 OK", _PIXEL_HEADERS, GIF)
 
 
 def _page(status: HTTPStatus, *more: Header) -> _Response:
@@ -110,44 +104,74 @@ _PAGE = (
 _SENTENCES = {
     HTTPStatus.NOT_FOUND: "This link is incomplete or was changed.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address can only be looked at.",
+    HTTPStatus.GONE: "Whoever sent this link has switched it off. It leads nowhere any more.",
     HTTPStatus.SERVICE_UNAVAILABLE: "This link cannot be followed just now. Please try again in a minute.",
 }
+
+
+_METHODS = ("GET", "HEAD")
+_NOT_ALLOWED = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
 
 
 def _open(token: str, environ: Environ) -> _Response:
     try:
         send_id = open_send(Purpose.ENGAGEMENT, token)
     except BadToken:
-        return _pixel()
-    _keep(Kind.OPEN, send_id, 0, environ)
-    return _pixel()
+        return _PIXEL
+    _keep(_OPEN, send_id, 0, environ)
+    return _PIXEL
 
 
 def _click(rest: str, environ: Environ) -> _Response:
     token, _, digits = rest.partition("/")
+    known = destinations.destinations()
     try:
         send_id = open_send(Purpose.ENGAGEMENT, token)
         number = _number(digits)
-        url = destinations.destinations().url(send_id, number) if number else None
+        url = known.url(send_id, number) if number else None
     except BadToken:
         return _page(HTTPStatus.NOT_FOUND)
     except Passing:
-        return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
-    location = _location(url, send_id) if url else None
+        return _later()
+    if url == destinations.OFF:
+        _keep(_CLICK, send_id, number, environ)
+        return _page(HTTPStatus.GONE)
+    location = _location(url, send_id, known.site().hosts) if url else None
     if location is None:
         return _page(HTTPStatus.NOT_FOUND)
-    _keep(Kind.CLICK, send_id, number, environ)
+    _keep(_CLICK, send_id, number, environ)
+    return _redirect(location)
+
+
+def _short(code: str, environ: Environ) -> _Response:
+    known = destinations.destinations()
+    try:
+        link = known.short(code)
+    except Passing:
+        return _later()
+    if link is None:
+        return _page(HTTPStatus.NOT_FOUND)
+    url = link.url and _checked(link.url, known.site().hosts).url
+    _keep(_CLICK, link.activity_id << 32, link.number, environ)
+    return _redirect(url) if url else _page(HTTPStatus.GONE)
+
+
+def _redirect(location: str) -> _Response:
     return "302 Found", [("Location", location), *_REDIRECT_HEADERS], b""
+
+
+def _later() -> _Response:
+    return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
 
 
 def _view(slug: str, environ: Environ) -> _Response:
     activity_id = destinations.destinations().landing_page(slug)
     if activity_id is not None:
-        _keep(Kind.VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
-    return _pixel()
+        _keep(_VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
+    return _PIXEL
 
 
-_PATHS: dict[str, Callable[[str, Environ], _Response]] = {"/o/": _open, "/c/": _click, "/v/": _view}
+_PATHS: dict[str, Callable[[str, Environ], _Response]] = {"/o/": _open, "/c/": _click, "/l/": _short, "/v/": _view}
 
 
 def _number(digits: str) -> int:
@@ -167,10 +191,10 @@ def _visitor(query: str) -> int:
     return int.from_bytes(payload) if len(payload) == 8 else 0
 
 
-def _location(url: str, send_id: int) -> str | None:
+def _location(url: str, send_id: int, hosts: frozenset[str]) -> str | None:
     """Where a click leads, in ASCII; None when the merged destination isn't one."""
     try:
-        checked = _checked(destinations.personalised(url, send_id), destinations.destinations().site().hosts)
+        checked = _checked(destinations.personalised(url, send_id) if "{{" in url else url, hosts)
     except (Invalid, ValueError) as error:
         log.warning("hits.no_destination", send=send_id, error=str(error))
         return None
@@ -201,21 +225,13 @@ def _with_visit(url: str, send_id: int) -> str:
     return parts._replace(query="&".join([*kept, f"k={token}"])).geturl()
 
 
-def _keep(kind: Kind, target: int, number: int, environ: Environ) -> None:
-    flags = 0
-    if environ.get("REQUEST_METHOD") == "HEAD":
-        flags |= Flag.HEAD
-    if any("prefetch" in environ.get(header, "").lower() for header in _PREFETCH_HEADERS):
-        flags |= Flag.PREFETCH
+def _keep(kind: int, target: int, number: int, environ: Environ) -> None:
+    flags = _HEAD if environ.get("REQUEST_METHOD") == "HEAD" else 0
     if environ.get("HTTP_SEC_FETCH_USER") == "?1":
-        flags |= Flag.NAVIGATED
-    hit = Hit(
-        at=db.to_micros(clock.now()),
-        kind=int(kind),
-        flags=int(flags),
-        target=target,
-        number=number,
-        network=network_of(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")),
-        user_agent=environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT],
-    )
-    spool().append(hit)
+        flags |= _NAVIGATED
+    for header in _PREFETCH_HEADERS:
+        if header in environ and "prefetch" in environ[header].lower():
+            flags |= _PREFETCH
+    network = network_of(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""))
+    user_agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
+    spool().append(Hit(clock.micros(), kind, flags, target, number, network, user_agent))

@@ -49,10 +49,8 @@ class Scan:
 
 
 def pack(hit: Hit) -> bytes:
-    body = (
-        _BODY.pack(hit.kind, hit.flags, len(hit.user_agent), hit.at, hit.target, hit.number, hit.network)
-        + hit.user_agent
-    )
+    at, kind, flags, target, number, network, user_agent = hit
+    body = _BODY.pack(kind, flags, len(user_agent), at, target, number, network) + user_agent
     return _FRAME.pack(MAGIC, len(body), crc32(body)) + body
 
 

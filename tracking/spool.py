@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from campaigns import clock, config, db
+from campaigns import clock, config
 from tracking.records import Hit, pack, pack_loss
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,9 @@ class Spool:
             try:
                 if self._fd < 0:
                     self._open()
-                self._write(record)
+                if self.untold:
+                    self._tell()
+                self._put(record)
             except OSError as error:
                 self._refused(error)
                 return False
@@ -99,15 +101,14 @@ class Spool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._fd, self._start, self._opened = fd, self._end, time.monotonic()
 
-    def _write(self, record: bytes) -> None:
-        if self.untold:
-            told, self.untold = self.untold, 0
-            try:
-                self._put(pack_loss(told, db.to_micros(clock.now())))
-            except OSError:
-                self.untold = told
-                raise
-        self._put(record)
+    def _tell(self) -> None:
+        """Write down how many hits were lost."""
+        told, self.untold = self.untold, 0
+        try:
+            self._put(pack_loss(told, clock.micros()))
+        except OSError:
+            self.untold = told
+            raise
 
     def _put(self, record: bytes) -> None:
         written = os.write(self._fd, record)
@@ -164,17 +165,25 @@ class Spool:
                 log.error("spool.sync_failed", spool=self.name, error=str(error))
 
 
-_made: tuple[int, config.Settings, Spool] | None = None
+_made: tuple[config.Settings, Spool] | None = None
 _making = threading.Lock()
 
 
 def spool() -> Spool:
     """The spool of this process and its settings; a forked child gets one of its own."""
     global _made
-    pid, settings, made = os.getpid(), config.settings(), _made
-    if made is None or made[0] != pid or made[1] is not settings:
+    settings, made = config.settings(), _made
+    if made is None or made[0] is not settings:
         with _making:
             made = _made
-            if made is None or made[0] != pid or made[1] is not settings:
-                made = _made = (pid, settings, Spool(settings.spool))
-    return made[2]
+            if made is None or made[0] is not settings:
+                made = _made = (settings, Spool(settings.spool))
+    return made[1]
+
+
+def _forget() -> None:
+    global _made, _making
+    _made, _making = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

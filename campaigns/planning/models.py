@@ -3,7 +3,7 @@
 from datetime import date
 from enum import StrEnum
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from campaigns.db import Base, BigId, Id, Instant, Money, Name, Words, choice
@@ -165,6 +165,39 @@ class Activity(Base):
     """When expansion was complete; the audience is frozen from then on."""
 
     campaign: Mapped[Campaign] = relationship(back_populates="activities", lazy="joined")
+
+
+class ShortLink(Base):
+    """``/l/<code>``: a link to spread in a channel whose posts we do not send ourselves."""
+
+    __tablename__ = "short_links"
+    __table_args__ = (UniqueConstraint("activity_id", "number"),)
+
+    id: Mapped[Id]
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"))
+    number: Mapped[int]
+    """Within its activity, from 1: what an event names as its link."""
+    code: Mapped[str] = mapped_column(String(16), unique=True)
+    label: Mapped[Name]
+    url: Mapped[str] = mapped_column(String(2000))
+    """Where it leads, as somebody typed it."""
+    utm: Mapped[str] = mapped_column(String(500))
+    """The query that the UTM rule added when the link was made: renaming a campaign must not split its visits."""
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[Instant]
+    changed_at: Mapped[Instant]
+
+
+class LinkChange(Base):
+    """A link of a live mail that leads elsewhere now, or nowhere; without a row it leads where the mail says."""
+
+    __tablename__ = "link_changes"
+
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    url: Mapped[str] = mapped_column(String(2000))
+    """Empty: switched off."""
+    changed_at: Mapped[Instant]
 
 
 class Preflight(Base):

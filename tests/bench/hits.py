@@ -1,65 +1,178 @@
-"""Rough figures of the hits' way: ``python -m tests.bench.hits [events]``; DATABASE_URL chooses the database.
+"""Pixels and links through the real server, beside nginx's `empty_gif`: ``python -m tests.bench.hits [seconds]``.
 
-µs of CPU per hit inside one process (token, spool and all, without a server), then events per
-second of the collector and of settlement, and bytes per event on SQLite.
+Both servers have one core and the asking program (wrk) the other; they take turns, so that a busy
+machine slows both. What counts is the CPU time of the server's processes per answer, and its ratio.
+Then, at half the rate that saturates the server, how long the slowest answers take while the
+collector counts them. Without nginx, wrk and two cores there is nothing to measure.
 """
 
 import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timedelta
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
-os.environ["KAMPANIA_VAR"] = tempfile.mkdtemp(prefix="kampania-bench-")
+VAR = Path(os.environ.setdefault("KAMPANIA_VAR", tempfile.mkdtemp(prefix="kampania-bench-")))
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
-from campaigns import clock, config, db
-from tests.tracking.scene import asked, environ, make_mailing
-from tracking import collect, destinations, rollups, settle
+from campaigns import db
+from campaigns.migrations import schema
+from tests.tracking.scene import make_mailing
+from tracking import destinations
+from tracking.spool import SUFFIX
 
-RECIPIENTS = 1_000
+ROUNDS, RECIPIENTS = 5, 2_000
+MOST_CPU = 3.0  # times nginx's, per answer
+LONGEST = 5.0  # ms, 99th percentile at half the rate of saturation
+_TICKS = os.sysconf("SC_CLK_TCK")
+_NGINX = """daemon off; master_process off; worker_processes 1; error_log stderr crit; pid %(var)s/nginx.pid;
+events { worker_connections 1024; }
+http { access_log off; keepalive_requests 100000000; server { listen 127.0.0.1:%(port)d; location / { empty_gif; } } }
+"""
+_ASKING = """local paths = {}
+for line in io.lines("%s") do paths[#paths + 1] = line end
+local next = 0
+local headers = { ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0" }
+function request() next = next %% #paths + 1; return wrk.format("GET", paths[next], headers) end
+"""
 
 
-def timed(name: str, count: int, began: float, cpu: float) -> None:
-    wall, used = time.perf_counter() - began, time.process_time() - cpu
-    per_second, each = count / wall, f"{wall / count * 1e6:>8.1f} µs {used / count * 1e6:>8.1f} µs CPU"
-    sys.stdout.write(f"{name:<28}{count:>9,} {per_second:>10,.0f}/s {each}\n")
+class Run(NamedTuple):
+    answers: int
+    rate: float
+    cpu: float
+    """Microseconds of the server per answer."""
+    p99: float
+    """Milliseconds."""
+    errors: int
 
 
-def main(count: int) -> None:
-    db.Base.metadata.create_all(db.engine())
-    sys.stdout.write(f"{db.engine().dialect.name}\n")
+@contextmanager
+def started(command: list[str], port: int, core: int = 0) -> Iterator[int]:
+    """A server on its core; its process id, once it listens."""
+    server = subprocess.Popen(["taskset", "-c", str(core), *command], start_new_session=True)
+    try:
+        while port and server.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v/none", timeout=10).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield server.pid
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def cpu_seconds(leader: int) -> float:
+    """User and system time of a process and its children."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(words[2]) == leader or int(stat.parent.name) == leader:  # Its process group
+            ticks += int(words[11]) + int(words[12])
+    return ticks / _TICKS
+
+
+def asked(pid: int, port: int, script: Path, seconds: float, connections: int = 32) -> Run:
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", "-s", str(script)]
+    before = cpu_seconds(pid)
+    told = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
+    used = cpu_seconds(pid) - before
+    answers = int(re.findall(r"(\d+) requests in", told)[0])
+    number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", told)[0]
+    errors = re.findall(r"Non-2xx or 3xx responses: (\d+)", told) + re.findall(r"(?:read|write|timeout) (\d+)", told)
+    rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", told)[0])
+    p99 = float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+    return Run(answers, rate, used / answers * 1e6, p99, sum(map(int, errors)))
+
+
+def say(name: str, run: Run, more: str = "") -> None:
+    sys.stdout.write(f"{name:<26}{run.cpu:>7.1f} µs CPU {run.rate:>9,.0f}/s  p99 {run.p99:>7.2f} ms  {more}\n")
+    sys.stdout.flush()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def scripts() -> dict[str, Path]:
+    """What wrk asks for, by name; the mailing is made and known to this host."""
+    schema.upgrade(db.engine())
     mailing = make_mailing(RECIPIENTS)
     destinations.sync()
-    pixels = [environ(f"/o/{mailing.token(n)}", ip=f"9.{n >> 8}.{n & 255}.1") for n in range(RECIPIENTS)]
-    clicks = [environ(f"/c/{mailing.token(n)}/{1 + n % 4}", ip=f"9.{n >> 8}.{n & 255}.1") for n in range(RECIPIENTS)]
-    for name, asking in (("pixel, answered and kept", pixels), ("link, answered and kept", clicks)):
-        began, cpu = time.perf_counter(), time.process_time()
-        for number in range(count // 2):
-            asked(asking[number % RECIPIENTS])
-        timed(name, count // 2, began, cpu)
-    began, cpu = time.perf_counter(), time.process_time()
-    timed("collected", collect.collect_once(), began, cpu)
-    with clock.use(later):
-        began, cpu, settled = time.perf_counter(), time.process_time(), 0
-        while portion := settle.settle_due(limit=5_000):
-            settled += portion
-        timed("settled", settled, began, cpu)
-    with db.reading() as session:
-        differences = len(rollups.compare(session))
-    sys.stdout.write(f"differences from a raw recount: {differences}\n")
-    if db.engine().dialect.name == "sqlite":
-        size = sum(path.stat().st_size for path in Path(config.settings().var).glob("kampania.db*"))
-        sys.stdout.write(f"{size / count:,.0f} bytes per event\n")
+    tokens = [mailing.token(number) for number in range(RECIPIENTS)]
+    asking = {
+        "pixel": [f"/o/{token}" for token in tokens],
+        "link": [f"/c/{token}/{1 + number % 4}" for number, token in enumerate(tokens)],
+    }
+    found = {}
+    for name, paths in asking.items():
+        (VAR / f"{name}.txt").write_text("\n".join(paths))
+        found[name] = VAR / f"{name}.lua"
+        found[name].write_text(_ASKING % (VAR / f"{name}.txt"))
+    return found
 
 
-NOW = clock.now()
+def saturate(asking: dict[str, Path], seconds: float, nginx: tuple[int, int], ours: tuple[int, int]) -> dict[str, Run]:
+    """The median of each kind of request, nginx's among them, after turns of all of them."""
+    runs: dict[str, list[Run]] = {"nginx empty_gif": [], **{name: [] for name in asking}}
+    for _ in range(ROUNDS):
+        runs["nginx empty_gif"].append(asked(*nginx, asking["pixel"], seconds))
+        for name, script in asking.items():
+            runs[name].append(asked(*ours, script, seconds))
+    return {name: sorted(some, key=lambda run: run.cpu)[len(some) // 2] for name, some in runs.items()}
 
 
-def later() -> datetime:
-    return NOW + timedelta(hours=1)
+def under_half(ours: tuple[int, int], script: Path, rate: float, seconds: float) -> list[Run]:
+    """Runs at about half of ``rate``: connections that pause 5 ms on average between two requests."""
+    calm = script.with_suffix(".calm.lua")
+    calm.write_text(script.read_text() + "function delay() return math.random(1, 9) end\n")
+    connections = max(2, round(rate / 2 * 0.0055))
+    with started([sys.executable, "-m", "tracking.collect"], 0, core=1):
+        return [asked(*ours, calm, seconds, connections) for _ in range(ROUNDS)]
+
+
+def main(seconds: float) -> int:
+    missing = [name for name in ("nginx", "wrk", "taskset") if shutil.which(name) is None]
+    if missing or (os.cpu_count() or 1) < 2:
+        sys.stdout.write(f"SKIPPED: needs two cores, nginx, wrk and taskset; missing: {', '.join(missing)}\n")
+        return 0
+    asking, port, own = scripts(), free_port(), free_port()
+    (VAR / "nginx.conf").write_text(_NGINX % {"var": VAR, "port": port})
+    db.engine().dispose()
+    nginx = ["nginx", "-c", str(VAR / "nginx.conf"), "-p", str(VAR)]
+    house = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own)]
+    missed = 0
+    with started(nginx, port) as theirs, started(house, own) as ours:
+        found = saturate(asking, seconds, (theirs, port), (ours, own))
+        limit = found["nginx empty_gif"].cpu
+        for name, run in found.items():
+            say(name, run, f"{run.cpu / limit:.2f} × nginx (limit {MOST_CPU:.0f})")
+            missed += run.cpu > MOST_CPU * limit or run.errors > 0
+        for name in asking:
+            runs = under_half((ours, own), asking[name], found[name].rate, seconds)
+            slowest = sorted(runs, key=lambda run: run.p99)[len(runs) // 2]
+            say(f"{name}, half the rate", slowest, f"limit {LONGEST:.0f} ms, with the collector beside it")
+            missed += slowest.p99 > LONGEST
+    shutil.rmtree(VAR, ignore_errors=True)
+    return int(missed > 0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 3))
