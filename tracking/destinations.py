@@ -248,9 +248,7 @@ def _short(link: ShortLink) -> Short:
 def _changes(session: Session) -> dict[int, dict[int, str]]:
     """What coordinators changed of live mails' links, by activity and number."""
     found: dict[int, dict[int, str]] = {}
-    for activity_id, number, url in session.execute(
-        select(LinkChange.activity_id, LinkChange.number, LinkChange.url)
-    ):
+    for activity_id, number, url in session.execute(select(LinkChange.activity_id, LinkChange.number, LinkChange.url)):
         found.setdefault(activity_id, {})[number] = url
     return found
 

@@ -19,18 +19,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
-VAR = Path(os.environ.setdefault("KAMPANIA_VAR", tempfile.mkdtemp(prefix="kampania-bench-")))
+os.environ["KAMPANIA_VAR"] = tempfile.mkdtemp(prefix="kampania-bench-")
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import db
 from campaigns.migrations import schema
 from tests.tracking.scene import make_mailing
 from tracking import destinations
-from tracking.spool import SUFFIX
 
+VAR = Path(os.environ["KAMPANIA_VAR"])
 ROUNDS, RECIPIENTS = 5, 2_000
 MOST_CPU = 3.0  # times nginx's, per answer
 LONGEST = 5.0  # ms, 99th percentile at half the rate of saturation
@@ -88,7 +87,8 @@ def cpu_seconds(leader: int) -> float:
 
 
 def asked(pid: int, port: int, script: Path, seconds: float, connections: int = 32) -> Run:
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", "-s", str(script)]
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
+    command += ["-s", str(script)]
     before = cpu_seconds(pid)
     told = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(pid) - before
