@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "d0007a9faa7f"
-down_revision = "613455ce4230"
+down_revision = "733e08fe1cdd"
 
 
 def upgrade() -> None:
