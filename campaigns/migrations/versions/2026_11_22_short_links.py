@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "d0007a9faa7f"
-down_revision = "733e08fe1cdd"
+down_revision = "523a55912ee9"
 
 
 def upgrade() -> None:
