@@ -17,12 +17,11 @@ from campaigns.delivery import journal
 from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.journal import Mark
 from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.smtp import FINAL_DOT
 from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.setbacks import Chore
 
 LARGEST = 1_000
-FINAL_DOT = 600.0
-"""Seconds a relay may take to answer the last dot (RFC 5321, 4.5.3.2.6)."""
 LEASE = timedelta(seconds=FINAL_DOT + 300)
 _RENEW_BELOW = timedelta(seconds=FINAL_DOT + 60)
 

@@ -1,46 +1,28 @@
 """Claim a slice, send it, write down what became of it; again until the time is over.
 
 This file owns its transactions: the claim is committed before any byte leaves, and no
-transaction is open while the relay talks.
+transaction is open while the relay talks. The next slice is claimed and the last one recorded
+while mails are on the wire.
 """
 
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 
-import structlog
-from jinja2 import TemplateError
-
-from campaigns import clock, db
-from campaigns.delivery import claiming, relays, slices, smtp
-from campaigns.delivery.claiming import Lease
-from campaigns.delivery.compose import Letter, Mail, compose
-from campaigns.delivery.journal import Journal, Mark
-from campaigns.delivery.record import Result, record
-from campaigns.delivery.slices import Slice
-from campaigns.delivery.smtp import Connection, Fate, Outcome, RelayDown
-from campaigns.errors import KampaniaError
-
-log = structlog.get_logger()
+from campaigns import db
+from campaigns.delivery import batches, claiming, relays
+from campaigns.delivery.batches import Batch
+from campaigns.delivery.lanes import Lanes
+from campaigns.delivery.relay import RelayAddress
+from campaigns.delivery.supply import Supply
 
 SHIFT = 3.0
 """Seconds that one call works, so that other tasks get their turn. The tick sends for more, one call
 a second, so an activity keeps at most three workers busy."""
-_SLICE = 2.0  # seconds of work to claim at once
+_SLICE = 1.0  # seconds of work to claim at once
 _FIRST = 100
-_LOOK = 1.0  # seconds between looks at pause and suppression within a slice
-_PATIENCE = 5  # lost connections or refusals about us in a row before the relay is left alone
-
-_MARKS = {
-    Fate.SENT: Mark.OK,
-    Fate.DEAD: Mark.REJECTED,
-    Fate.REFUSED: Mark.REJECTED,
-    Fate.OURS: Mark.REJECTED,
-    Fate.LATER: Mark.DEFERRED,
-    Fate.LOST: Mark.DEFERRED,
-    Fate.BROKEN: Mark.REJECTED,
-    Fate.UNKNOWN: Mark.INTENT,
-}
+_SMALLEST = 20
+_WAKE = 0.2  # seconds; a net under the wake-ups
 
 
 def deliver(activity_id: int, seconds: float = SHIFT) -> int:
@@ -48,145 +30,113 @@ def deliver(activity_id: int, seconds: float = SHIFT) -> int:
 
     Safe to run as often and as many at once as one likes.
     """
-    deadline = time.monotonic() + seconds
-    done, size = 0, _FIRST
-    with _relay() as relay:
-        while relay is not None and relay.usable and time.monotonic() < deadline:
-            began = time.monotonic()
-            sent = _batch(activity_id, relay, size)
-            if sent is None:
-                break
-            done += sent
-            rate = max(sent, 1) / max(time.monotonic() - began, 1e-3)
-            size = max(20, min(claiming.LARGEST, int(rate * _SLICE)))
-    return done
-
-
-class _Relay:
-    """The relay as one call of deliver() uses it: reconnects, and knows when to stop asking."""
-
-    def __init__(self, address: smtp.RelayAddress) -> None:
-        self.address = address
-        self.usable = True
-        self._troubles = 0
-        self._connection: Connection | None = Connection(address)
-
-    def send(self, mail: Mail, journal: Journal, position: int) -> Outcome | None:
-        """Send one mail; None when the relay can't be used, and the mail was not touched."""
-        if self._connection is None:
-            try:
-                self._connection = Connection(self.address)
-            except RelayDown as down:
-                self._give_up(str(down))
-                return None
-        outcome = self._connection.send(mail, lambda: journal.mark(position, Mark.INTENT))
-        if outcome.fate in (Fate.LOST, Fate.UNKNOWN):
-            self._connection = None
-        self._troubles = self._troubles + 1 if outcome.fate in (Fate.LOST, Fate.UNKNOWN, Fate.OURS) else 0
-        if self._troubles >= _PATIENCE:
-            self._give_up(outcome.reply)
-        return outcome
-
-    def _give_up(self, error: str) -> None:
-        self.usable = False
-        relays.note_failure(self.address, error)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-
-@contextmanager
-def _relay() -> Iterator[_Relay | None]:
-    address = smtp.relay_address()
     with db.reading() as session:
-        if not relays.may_ask(session):
-            yield None
-            return
-    try:
-        relay = _Relay(address)
-    except RelayDown as down:
-        relays.note_failure(address, str(down))
-        yield None
-        return
-    try:
-        yield relay
-        if relay.usable:
-            relays.note_success(address)
-    finally:
-        relay.close()
+        addresses = relays.usable(session)
+    return asyncio.run(_Shift(activity_id, seconds, addresses).work()) if addresses else 0
 
 
-def _batch(activity_id: int, relay: _Relay, size: int) -> int | None:
-    """One slice from claim to record; None when nothing is due."""
-    with Journal.create() as journal:
-        lease = Lease(journal.batch)
-        with db.transaction() as session:
-            ids = claiming.claim(session, activity_id, journal.batch, size)
-            claimed = slices.load(session, activity_id, ids) if ids else None
-        if claimed is None:
-            journal.delete()
-            return None
-        journal.begin(claimed.ids)
-        results = list(_sent(claimed, relay, lease, journal))
-        with db.transaction() as session:
-            record(session, journal.batch, results)
-            claiming.release(session, journal.batch, claimed.ids)
-        journal.delete()
-        return len(results)
+class _Shift:
+    """One call of :func:`deliver`."""
 
+    def __init__(self, activity_id: int, seconds: float, addresses: list[RelayAddress]) -> None:
+        self._activity_id = activity_id
+        self._began = time.monotonic()
+        self._deadline = self._began + seconds
+        self._changed = asyncio.Event()
+        self._supply = Supply(activity_id, self._changed.set)
+        self._lanes = Lanes(addresses, self._supply, self._changed.set)
+        self._size = _FIRST
+        self._done = 0
+        self._dry = False
+        self._claiming: asyncio.Task[None] | None = None
+        self._recording: set[asyncio.Task[None]] = set()
+        self._unrecorded: list[Batch] = []
+        self._error: BaseException | None = None
 
-def _sent(claimed: Slice, relay: _Relay, lease: Lease, journal: Journal) -> Iterator[Result]:
-    """The outcomes in order; whoever is left out was not touched and is still due."""
-    watch = _Watch(claimed)
-    for position, letter in enumerate(claimed.letters):
-        if not watch.may_go(letter):
-            if watch.stopped:
+    async def work(self) -> int:
+        asyncio.get_running_loop().set_exception_handler(self._fault)
+        try:
+            if await self._lanes.begin():
+                self._began = time.monotonic()
+                await self._turn()
+        finally:
+            await self._lanes.close()
+            for batch in (*self._supply.batches, *self._unrecorded):
+                batch.journal.close()  # What is not recorded now, the journal tells later.
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+    async def _turn(self) -> None:
+        while True:
+            self._changed.clear()
+            if self._error is not None or not self._lanes.open:
+                self._supply.stop()
+            self._record_finished()
+            self._claim_ahead()
+            self._lanes.tend()
+            if self._over():
                 return
-            continue  # It has become a skipped one.
-        if not lease.hold():
-            return
-        mail = _composed(letter)
-        if isinstance(mail, Outcome):
-            outcome: Outcome | None = mail
-        else:
-            outcome = relay.send(mail, journal, position)
-        if outcome is None:
-            return
-        journal.mark(position, _MARKS[outcome.fate])
-        yield Result(letter.send, outcome, clock.now())
-        if not relay.usable:
-            return
+            try:
+                async with asyncio.timeout(_WAKE):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
 
+    def _over(self) -> bool:
+        if self._claiming is not None or self._recording:
+            return False
+        if self._error is not None:
+            return not self._lanes.busy
+        return not self._supply.batches
 
-def _composed(letter: Letter) -> Mail | Outcome:
-    try:
-        return compose(letter, clock.now())
-    except (KampaniaError, ValueError, TemplateError) as error:
-        return Outcome(Fate.BROKEN, str(error)[:500])
-    except Exception as error:  # A fault of ours, maybe for everybody: held, to be tried again when it is mended.
-        log.exception("cannot compose", send_id=letter.send.id)
-        return Outcome(Fate.OURS, f"cannot compose: {type(error).__name__}: {error}"[:500])
+    def _claim_ahead(self) -> None:
+        supply = self._supply
+        if (
+            self._claiming is None
+            and not self._dry
+            and not supply.stopped
+            and supply.waiting <= supply.low
+            and (time.monotonic() < self._deadline)
+        ):
+            self._claiming = self._begin(self._claim())
 
+    async def _claim(self) -> None:
+        try:
+            batch = await asyncio.to_thread(batches.claim, self._activity_id, self._size)
+            self._dry = batch is None
+            if batch is not None:
+                self._supply.low = len(batch.waiting) // 2
+                self._supply.add(batch)
+        finally:
+            self._claiming = None
 
-class _Watch:
-    """Looks once a second at what may have changed since the claim: a pause, a suppression."""
+    def _record_finished(self) -> None:
+        for batch in [batch for batch in self._supply.batches if batch.over]:
+            self._supply.batches.remove(batch)
+            self._done += len(batch.results)
+            rate = max(self._done, 1) / max(time.monotonic() - self._began, 1e-3)
+            self._size = max(_SMALLEST, min(claiming.LARGEST, int(rate * _SLICE)))
+            self._unrecorded.append(batch)
+            self._recording.add(self._begin(self._record(batch)))
 
-    def __init__(self, claimed: Slice) -> None:
-        self.stopped = False
-        self._ids = claimed.ids
-        self._activity_id = claimed.activity_id
-        self._refused: set[int] = set()
-        self._looked = time.monotonic()
+    async def _record(self, batch: Batch) -> None:
+        await asyncio.to_thread(batch.record)
+        self._unrecorded.remove(batch)
 
-    def may_go(self, letter: Letter) -> bool:
-        if time.monotonic() - self._looked >= _LOOK:
-            self._look(letter.send.id)
-        return not self.stopped and letter.send.id not in self._refused
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        return task
 
-    def _look(self, next_id: int) -> None:
-        with db.transaction() as session:
-            self.stopped = not claiming.may_send(session, self._activity_id)
-            rest = [send_id for send_id in self._ids if send_id >= next_id]
-            self._refused |= claiming.skip_refused(session, rest)
-        self._looked = time.monotonic()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._recording.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._error = self._error or task.exception()
+        self._changed.set()
+
+    def _fault(self, _loop: object, context: dict[str, object]) -> None:
+        """An error of ours in the middle of a connection ends the shift; first the mails under way end."""
+        error = context.get("exception")
+        self._error = self._error or (error if isinstance(error, BaseException) else RuntimeError(str(context)))
+        self._changed.set()

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience.models import SuppressionReason
 from campaigns.audience.suppression import suppress
+from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.backoff import next_try
 from campaigns.delivery.models import Send, SendState
-from campaigns.delivery.smtp import Fate, Outcome
 from campaigns.errors import Invalid
 
 

@@ -5,7 +5,12 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 from campaigns.delivery.backoff import relay_pause
 from campaigns.delivery.models import Relay
-from campaigns.delivery.smtp import RelayAddress, relay_address
+from campaigns.delivery.relay import RelayAddress, relay_address
+
+
+def usable(session: Session) -> list[RelayAddress]:
+    """The relays that may be asked now."""
+    return [relay_address()] if may_ask(session) else []
 
 
 def may_ask(session: Session) -> bool:

@@ -1,227 +1,311 @@
-"""A connection to the relay, and what its answers mean.
+"""Mail after mail over one connection, as fast as the relay lets us (RFC 5321, RFC 2920).
 
-One mail at a time, each answer read before the next word: plain and correct first.
+With PIPELINING a mail's content leaves together with the next one's envelope: one round trip a
+mail. Without it each answer is read before the next word. Either way each answer is checked and
+belongs to one mail, so that whenever the connection ends it is known how far each one got.
 """
 
+import asyncio
 import re
-import smtplib
-import socket
-import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import ip_address
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Protocol
 
-from campaigns import config
-from campaigns.delivery.claiming import FINAL_DOT
+from campaigns.delivery.answers import CLOSING, Fate, Outcome, Reply, judged
 from campaigns.delivery.compose import Mail
+from campaigns.delivery.greeting import Offers
+from campaigns.delivery.relay import RelayAddress
+from campaigns.delivery.wire import Wire
 
-_CONNECT = 10.0
-_COMMAND = 300.0  # RFC 5321, 4.5.3.2: five minutes for MAIL and RCPT
-_ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
-_DEAD = {"5.1.1", "5.1.2", "5.1.6", "5.1.10"}
-
-
-class Fate(StrEnum):
-    """What became of one mail."""
-
-    SENT = "sent"
-    DEAD = "dead"  # the address does not exist: suppress it
-    REFUSED = "refused"  # the recipient's side says never, this once
-    OURS = "ours"  # a 5xx about us (policy, sender, sign-in): never the recipient's fault
-    LATER = "later"
-    LOST = "lost"  # the connection broke before the last dot: not mailed
-    UNKNOWN = "unknown"  # the last dot left and no answer came
-    BROKEN = "broken"  # no mail could be made for this recipient
+COMMAND = 300.0  # RFC 5321, 4.5.3.2: five minutes for MAIL and RCPT,
+DATA = 120.0  # two for DATA,
+BLOCK = 180.0  # three for each part of the content,
+FINAL_DOT = 600.0  # ten for the last dot
+_LOOK = 1.0
+_NO_PATH = re.compile(r"[\x00-\x20<>\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    fate: Fate
-    reply: str
+@dataclass(slots=True, eq=False)
+class Job:
+    """One mail on its way, and its place in its batch."""
+
+    mail: Mail
+    batch: object = None
+    position: int = 0
+    returns: int = 0
+    """How often a connection ended under it before it was touched."""
+    taken: float = 0.0
 
 
-class RelayDown(Exception):
-    """The relay can't be used at all just now; no mail was touched."""
+class Supply(Protocol):
+    """Where a connection gets its mails, and whom it tells."""
 
+    def take(self) -> Job | None:
+        """The next mail; None when there is none just now."""
 
-@dataclass(frozen=True, slots=True)
-class RelayAddress:
-    """Where and how to reach the relay: ``smtp[s]://user:password@host:port?tls=verify|off``."""
+    def may_go(self, job: Job) -> bool:
+        """Whether its content may still leave."""
 
-    host: str
-    port: int
-    user: str
-    password: str
-    implicit_tls: bool
-    tls: bool
-    """Whether STARTTLS with a verified certificate is required. Off only on loopback or when told."""
+    def before_dot(self, job: Job) -> None:
+        """The next byte may make it a delivered one."""
 
-    @property
-    def name(self) -> str:
-        return f"{self.host}:{self.port}"
+    def settle(self, job: Job, outcome: Outcome) -> None: ...
 
-
-def relay_address() -> RelayAddress:
-    """The relay of the settings."""
-    parts = urlsplit(config.settings().smtp_url)
-    host = parts.hostname or "127.0.0.1"
-    implicit = parts.scheme == "smtps"
-    tls = parse_qs(parts.query).get("tls", ["off" if _loopback(host) else "verify"])[0]
-    port = parts.port or (465 if implicit else 25)
-    return RelayAddress(
-        host,
-        port,
-        unquote(parts.username or ""),
-        unquote(parts.password or ""),
-        implicit,
-        tls != "off" and not implicit,
-    )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def classify(code: int, text: str) -> Fate:
-    """What a negative answer means: by its enhanced code, then by its three digits."""
-    match = _ENHANCED.match(text)
-    enhanced = ".".join(match.groups()) if match else ""
-    if code < 500:
-        return Fate.LATER
-    if enhanced in _DEAD or (not enhanced and code in (550, 551, 553) and _NO_SUCH.search(text)):
-        return Fate.DEAD
-    if enhanced.startswith(("5.7.", "5.5.", "5.3.")) or (not enhanced and code in (500, 501, 502, 503, 504, 530, 535)):
-        return Fate.OURS
-    return Fate.REFUSED
-
-
-_NO_SUCH = re.compile(
-    r"(user|mailbox|recipient|address).{0,20}(unknown|not found|does ?n.t exist)|no such (user|mailbox)", re.I
-)
+    def give_back(self, job: Job) -> None:
+        """It was not touched."""
 
 
 class Connection:
-    """An open connection; raises RelayDown when it can't be had."""
+    """One open connection; asks its supply for mail until there is none, then waits for :meth:`go`."""
 
-    def __init__(self, relay: RelayAddress) -> None:
-        self.relay = relay
-        try:
-            self._client = self._open()
-        except (OSError, smtplib.SMTPException) as error:
-            raise RelayDown(_words(error)) from error
+    def __init__(
+        self,
+        wire: Wire,
+        offers: Offers,
+        relay: RelayAddress,
+        supply: Supply,
+        on_end: Callable[["Connection", str], None],
+    ) -> None:
+        self.relay, self.offers = relay, offers
+        self._wire, self._supply, self._on_end = wire, supply, on_end
+        self._grouped = offers.pipelining
+        limits = [limit for limit in (relay.per_connection, offers.mails) if limit]
+        self._left = min(limits) if limits else -1  # -1: no limit
+        self._expected: deque[Callable[[Reply], None]] = deque()
+        self._proposed: Job | None = None  # its envelope is on its way
+        self._heard = False  # whether the relay has answered its envelope with more than goodbye
+        self._refusal: Outcome | None = None
+        self._sending = False  # its content is on its way, the dot is not
+        self._dotted: Job | None = None  # its last dot has left
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0
+        self._timer = self._loop.call_later(_LOOK, self._check)
+        wire.on_reply, wire.on_flushed, wire.on_lost = self._answered, self._flushed, self._lost
+        if wire.lost is not None:
+            self._loop.call_soon(self._lost, wire.lost)
 
-    def _open(self) -> smtplib.SMTP:
-        relay, context = self.relay, ssl.create_default_context()
-        client: smtplib.SMTP
-        if relay.implicit_tls:
-            client = smtplib.SMTP_SSL(relay.host, relay.port, timeout=_CONNECT, context=context)
-        else:
-            client = smtplib.SMTP(relay.host, relay.port, timeout=_CONNECT)
-        try:
-            self._greet(client, context)
-        except BaseException:
-            client.close()
-            raise
-        return client
+    @property
+    def idle(self) -> bool:
+        return not self._expected and not self._sending
 
-    def _greet(self, client: smtplib.SMTP, context: ssl.SSLContext) -> None:
-        relay = self.relay
-        if relay.tls:
-            client.starttls(context=context)
-        if relay.user:
-            if not (relay.tls or relay.implicit_tls or _loopback(relay.host)):
-                raise smtplib.SMTPException("sign-in without TLS is refused")
-            client.login(relay.user, relay.password)
-        client.ehlo_or_helo_if_needed()
-        assert client.sock is not None
-        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # The dot is a packet of its own.
-        client.sock.settimeout(_COMMAND)
+    @property
+    def worn(self) -> bool:
+        """Whether it has carried all the mails that one connection may."""
+        return self._left == 0
 
-    def send(self, mail: Mail, before_dot: Callable[[], None]) -> Outcome:
-        """Send one mail. ``before_dot`` is called when the next byte may make it a delivered one.
-
-        After LOST and UNKNOWN the connection is of no more use.
-        """
-        try:
-            refused = self._envelope(mail)
-            if refused is not None:
-                self._client.rset()
-                return refused
-            self._client.send(_stuffed(mail.content))
-        except (OSError, smtplib.SMTPException) as error:
-            self.close()
-            return Outcome(Fate.LOST, _words(error))
-        before_dot()
-        return self._dot()
-
-    def _envelope(self, mail: Mail) -> Outcome | None:
-        client = self._client
-        if mail.smtputf8 and not client.has_extn("smtputf8"):
-            return Outcome(Fate.REFUSED, "553 5.6.7 the relay takes no addresses beyond ASCII")
-        options = " SMTPUTF8" if mail.smtputf8 else ""
-        size = f" SIZE={len(mail.content)}" if client.has_extn("size") else ""
-        client.command_encoding = "utf-8" if mail.smtputf8 else "ascii"
-        for command in (f"MAIL FROM:<{mail.sender}>{size}{options}", f"RCPT TO:<{mail.recipient}>", "DATA"):
-            code, said = client.docmd(command)
-            text = said.decode("utf-8", "replace")
-            if code == 421 or not 200 <= code < 600:
-                raise smtplib.SMTPServerDisconnected(_line(code, text))
-            if code != 354 if command == "DATA" else not 200 <= code < 300:
-                if code < 400:  # The relay is not where we are: no later answer could be trusted.
-                    raise smtplib.SMTPServerDisconnected(_line(code, text))
-                fate = classify(code, text)
-                # A refused MAIL speaks of us, whatever its code: nobody has been named yet.
-                if command.startswith("MAIL") and fate in (Fate.DEAD, Fate.REFUSED):
-                    fate = Fate.OURS
-                return Outcome(fate, _line(code, text))
-        return None
-
-    def _dot(self) -> Outcome:
-        client = self._client
-        assert client.sock is not None
-        client.sock.settimeout(FINAL_DOT)
-        try:
-            client.send(b".\r\n")
-            code, said = client.getreply()
-        except (OSError, smtplib.SMTPException) as error:
-            self.close()
-            return Outcome(Fate.UNKNOWN, _words(error))
-        text = said.decode("utf-8", "replace")
-        if not (200 <= code < 300 or 400 <= code < 600):  # It says nothing about the mail, which may be taken.
-            self.close()
-            return Outcome(Fate.UNKNOWN, _line(code, text))
-        client.sock.settimeout(_COMMAND)
-        return Outcome(Fate.SENT if code < 300 else classify(code, text), _line(code, text))
+    def go(self) -> None:
+        """Ask for mail again, if there is nothing to do."""
+        if self.idle and self._wire.lost is None:
+            self._propose(b"")
 
     def close(self) -> None:
-        """Say goodbye without waiting for an answer."""
-        try:
-            self._client.putcmd("QUIT")
-        except (OSError, smtplib.SMTPException):
-            pass
-        self._client.close()
+        """Say goodbye without waiting for an answer; what is under way is lost."""
+        if self._wire.lost is None:
+            if self.idle:
+                self._wire.write(b"QUIT\r\n")
+                self._wire.lost = "closed"
+                self._wire.transport.close()
+            else:
+                self._wire.cut("closed")
+        self._timer.cancel()
+
+    def _propose(self, before: bytes) -> None:
+        """Write ``before``, and in the same breath the next mail's envelope."""
+        job = self._take()
+        if job is None:
+            if before:
+                self._wire.write(before)
+            return
+        self._proposed, self._refusal, self._heard = job, None, False
+        self._expected.append(self._mail_answered)
+        if not self._grouped:
+            self._write(self._mail(job.mail), COMMAND)
+            return
+        self._expected += (self._rcpt_answered, self._data_answered)
+        self._write(b"%b%bRCPT TO:<%b>\r\nDATA\r\n" % (before, self._mail(job.mail), job.mail.recipient.encode()), 0)
+
+    def _take(self) -> Job | None:
+        while self._left and (job := self._supply.take()) is not None:
+            refused = self._unfit(job.mail)
+            if refused is None:
+                self._left -= self._left > 0
+                return job
+            self._supply.settle(job, refused)
+        return None
+
+    def _unfit(self, mail: Mail) -> Outcome | None:
+        """What the relay would say, as far as it has told us already."""
+        if _NO_PATH.search(mail.recipient) or _NO_PATH.search(mail.sender):
+            return Outcome(Fate.BROKEN, "an address that can't stand in an envelope")
+        if mail.smtputf8 and not self.offers.smtputf8:
+            return Outcome(Fate.REFUSED, "553 5.6.7 the relay takes no addresses beyond ASCII")
+        if not mail.content.isascii() and not self.offers.eight_bit:
+            return Outcome(Fate.BROKEN, "554 5.6.3 the relay takes no 8-bit content")
+        if self.offers.size and len(mail.content) > self.offers.size:
+            return Outcome(Fate.OURS, f"552 5.3.4 the relay takes at most {self.offers.size} octets")
+        return None
+
+    def _mail(self, mail: Mail) -> bytes:
+        size = b"" if self.offers.size is None else b" SIZE=%d" % len(mail.content)
+        utf8 = b" SMTPUTF8" if mail.smtputf8 else b""
+        body = b"" if mail.content.isascii() else b" BODY=8BITMIME"
+        return b"MAIL FROM:<%b>%b%b%b\r\n" % (mail.sender.encode(), size, body, utf8)
+
+    def _write(self, octets: bytes, seconds: float) -> None:
+        """``seconds`` for the answer; 0 leaves the time to what is expected first."""
+        self._deadline = self._loop.time() + (seconds or self._patience())
+        self._wire.write(octets)
+
+    def _patience(self) -> float:
+        if self._sending:
+            return BLOCK
+        return FINAL_DOT if self._dotted is not None else COMMAND
+
+    def _answered(self, reply: Reply) -> None:
+        if not self._expected:
+            self._wire.cut(reply.line)
+            return
+        self._deadline = self._loop.time() + COMMAND
+        self._expected.popleft()(reply)
+        if self._expected and self._dotted is not None:
+            self._deadline = self._loop.time() + FINAL_DOT
+
+    def _mail_answered(self, reply: Reply) -> None:
+        if reply.code // 100 != 2 and not reply.refuses:
+            self._wire.cut(reply.line)
+            return
+        self._heard = True
+        if reply.refuses:
+            # A refused MAIL speaks of us, whatever its code: nobody has been named yet.
+            said = judged(reply)
+            self._refusal = Outcome(Fate.OURS, said.reply) if said.fate in (Fate.DEAD, Fate.REFUSED) else said
+        self._next_word(self._rcpt_answered, lambda mail: b"RCPT TO:<%b>\r\n" % mail.recipient.encode(), COMMAND)
+
+    def _rcpt_answered(self, reply: Reply) -> None:
+        if reply.code // 100 != 2 and not reply.refuses:
+            self._wire.cut(reply.line)
+            return
+        if reply.refuses:
+            self._refusal = self._refusal or judged(reply)
+        self._next_word(self._data_answered, lambda _: b"DATA\r\n", DATA)
+
+    def _next_word(self, then: Callable[[Reply], None], word: Callable[[Mail], bytes], seconds: float) -> None:
+        """In lock-step the envelope goes on only now, if at all."""
+        if self._grouped or self._proposed is None:
+            return
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+            return
+        self._expected.append(then)
+        self._write(word(self._proposed.mail), seconds)
+
+    def _data_answered(self, reply: Reply) -> None:
+        job = self._proposed
+        assert job is not None
+        if reply.code == 354 and self._refusal is None:
+            self._begin(job)
+        elif reply.code == 354:
+            self._empty(self._refusal)
+        elif reply.refuses:
+            self._refuse(self._refusal or judged(reply))
+        else:
+            self._wire.cut(reply.line)
+
+    def _empty(self, refusal: Outcome | None) -> None:
+        """DATA was granted although nobody is left to get the mail: a lone dot (RFC 2920, 3.1)."""
+        job, self._proposed = self._proposed, None
+        assert job is not None
+        assert refusal is not None
+        self._supply.settle(job, refusal)
+        self._expected.append(self._ignored)
+        self._write(b".\r\n", COMMAND)
+        if self._grouped:
+            self._propose(b"")
+
+    def _refuse(self, outcome: Outcome) -> None:
+        """The mail is over and the transaction may still be open: RSET, then the next."""
+        job, self._proposed = self._proposed, None
+        assert job is not None
+        self._supply.settle(job, outcome)
+        self._expected.append(self._ignored)
+        if self._grouped:
+            self._propose(b"RSET\r\n")
+            self._deadline = self._loop.time() + COMMAND
+        else:
+            self._write(b"RSET\r\n", COMMAND)
+
+    def _ignored(self, reply: Reply) -> None:
+        if reply.code == CLOSING or not reply.code:
+            self._wire.cut(reply.line)
+        else:
+            self.go()
+
+    def _begin(self, job: Job) -> None:
+        if not self._supply.may_go(job):  # Only the end of the connection takes DATA back.
+            self._proposed = None
+            self._supply.give_back(job)
+            self._wire.cut("told to stop")
+            return
+        self._sending = True
+        self._write(_stuffed(job.mail.content), BLOCK)
+        if self._wire.flushed:
+            self._dot()
+
+    def _flushed(self) -> None:
+        if self._sending:
+            self._dot()
+
+    def _dot(self) -> None:
+        job, self._proposed, self._sending = self._proposed, None, False
+        assert job is not None
+        self._supply.before_dot(job)
+        self._dotted = job
+        self._expected.append(self._dot_answered)
+        if self._grouped:
+            self._propose(b".\r\n")
+        else:
+            self._wire.write(b".\r\n")
+        self._deadline = self._loop.time() + FINAL_DOT
+
+    def _dot_answered(self, reply: Reply) -> None:
+        job, self._dotted = self._dotted, None
+        assert job is not None
+        if 200 <= reply.code < 300:
+            self._supply.settle(job, Outcome(Fate.SENT, reply.line))
+        elif 400 <= reply.code < 600:
+            self._supply.settle(job, judged(reply))
+        else:  # It says nothing about the mail, which may be taken.
+            self._supply.settle(job, Outcome(Fate.UNKNOWN, reply.line))
+        if not 200 <= reply.code < 600 or reply.code // 100 == 3 or reply.code == CLOSING:
+            self._wire.cut(reply.line)
+        else:
+            self.go()
+
+    def _check(self) -> None:
+        if not self.idle and self._loop.time() > self._deadline:
+            self._wire.cut("no answer in time")
+        elif self._wire.lost is None:
+            self._timer = self._loop.call_later(_LOOK, self._check)
+
+    def _lost(self, why: str) -> None:
+        """Each mail under way gets exactly what is known of it."""
+        self._timer.cancel()
+        self._expected.clear()
+        dotted, self._dotted = self._dotted, None
+        proposed, self._proposed = self._proposed, None
+        if dotted is not None:
+            self._supply.settle(dotted, Outcome(Fate.UNKNOWN, why))
+        if proposed is not None and not self._heard and not proposed.returns:
+            self._supply.give_back(proposed)
+        elif proposed is not None:
+            self._supply.settle(proposed, Outcome(Fate.LOST, why))
+        self._sending = False
+        self._on_end(self, why)
 
 
 def _stuffed(content: bytes) -> bytes:
-    return re.sub(rb"(?m)^\.", b"..", content)
-
-
-def _line(code: int, text: str) -> str:
-    return _printable(f"{code} {text}")
-
-
-def _printable(text: str) -> str:
-    """One line that every database keeps and every terminal shows."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:500]
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, smtplib.SMTPResponseException):
-        said = error.smtp_error
-        return _line(error.smtp_code, said.decode("utf-8", "replace") if isinstance(said, bytes) else said)
-    return _printable(str(error)) or type(error).__name__
+    """A dot that begins a line is doubled (RFC 5321, 4.5.2)."""
+    if b"\n." in content or content.startswith(b"."):
+        return re.sub(rb"(?m)^\.", b"..", content)
+    return content

@@ -114,6 +114,12 @@ class Catcher:
         self._connection = connection
         self._faults = {} if faults is None else faults
 
+    async def handle_EHLO(
+        self, _server: SMTP, session: Session, _envelope: Envelope, hostname: str, answers: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [*answers[:-1], "250-PIPELINING", *answers[-1:]]  # Commands are read one by one: it holds.
+
     async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _o: Any) -> str:
         fault = self._next(address)
         if re.match(r"\d", fault):

@@ -14,7 +14,7 @@ from campaigns.audience.models import Contact
 from campaigns.delivery import relays
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import Send, SendState
-from campaigns.delivery.smtp import relay_address
+from campaigns.delivery.relay import relay_address
 from campaigns.planning.models import Activity, ActivityStatus, Preflight
 from tests.delivery.mailing import allow, make_mailing, sends, states
 from tests.factories import make_activity, make_contact, make_list, make_message

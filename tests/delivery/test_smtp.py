@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 
 from campaigns import config
-from campaigns.delivery.compose import Mail
-from campaigns.delivery.smtp import Connection, Fate, RelayDown, classify, relay_address
+from campaigns.delivery.answers import Fate, classify
+from campaigns.delivery.greeting import RelayDown
+from campaigns.delivery.relay import RelayAddress, Tls, relay_address
 from campaigns.demo.catcher import Box, Faults
+from tests.delivery.strange import answering, mail, mails, posted
 
 ANSWERS = [
     (550, "5.1.1 no such user", Fate.DEAD),
@@ -33,35 +35,30 @@ def test_classification(code: int, text: str, fate: Fate) -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("smtp://127.0.0.1:2525", ("127.0.0.1", 2525, False, False)),
-        ("smtp://localhost", ("localhost", 25, False, False)),
-        ("smtp://relay.example", ("relay.example", 25, False, True)),
-        ("smtp://relay.example?tls=off", ("relay.example", 25, False, False)),
-        ("smtps://u%40x:p%3A@relay.example", ("relay.example", 465, True, False)),
+        ("smtp://127.0.0.1:2525", ("127.0.0.1", 2525, Tls.OFF)),
+        ("smtp://localhost", ("localhost", 25, Tls.OFF)),
+        ("smtp://relay.example", ("relay.example", 25, Tls.VERIFY)),
+        ("smtp://relay.example?tls=off", ("relay.example", 25, Tls.OFF)),
+        ("smtps://u%40x:p%3A@relay.example", ("relay.example", 465, Tls.IMPLICIT)),
     ],
 )
-def test_addresses(settings: config.Settings, url: str, expected: tuple[str, int, bool, bool]) -> None:
+def test_addresses(settings: config.Settings, url: str, expected: tuple[str, int, Tls]) -> None:
     config.install(dataclasses.replace(settings, smtp_url=url))
     relay = relay_address()
-    assert (relay.host, relay.port, relay.implicit_tls, relay.tls) == expected
+    assert (relay.host, relay.port, relay.tls) == expected
     if "u%40x" in url:
         assert (relay.user, relay.password) == ("u@x", "p:")
-
-
-def mail(recipient: str, content: bytes = b"Subject: x\r\n\r\n.dot\r\n..\r\nend\r\n") -> Mail:
-    return Mail("b+x@example.org", recipient, content, not recipient.isascii())
 
 
 def test_dots_arrive_and_marks_are_set_late(catcher: int, faults: Faults) -> None:
     faults["no@example.net"] = ["550 5.1.1 no"]
     faults["gone@example.net"] = ["drop before"]
-    marked: list[str] = []
-    connection = Connection(relay_address())
-    assert connection.send(mail("no@example.net"), lambda: marked.append("no")).fate is Fate.DEAD
-    assert connection.send(mail("yes@example.net"), lambda: marked.append("yes")).fate is Fate.SENT
-    assert connection.send(mail("é@example.net"), lambda: marked.append("é")).fate is Fate.SENT
-    assert connection.send(mail("gone@example.net"), lambda: marked.append("gone")).fate is Fate.LOST
-    assert marked == ["yes", "é"]
+    content = b"Subject: x\r\n\r\n.dot\r\n..\r\nend\r\n"
+    people = ("no@example.net", "yes@example.net", "é@example.net", "gone@example.net", "left@example.net")
+    shelf = posted([mail(address, content) for address in people])
+    assert shelf.fates == ["dead", "sent", "sent", "lost"]
+    assert shelf.dots == ["yes@example.net", "é@example.net"]
+    assert [job.recipient for job in shelf.mails] == ["left@example.net"]
     kept = Box().mail(1)
     assert kept is not None
     assert kept.raw.endswith(b".dot\r\n..\r\nend\r\n")
@@ -69,4 +66,85 @@ def test_dots_arrive_and_marks_are_set_late(catcher: int, faults: Faults) -> Non
 
 def test_nothing_listens(settings: config.Settings) -> None:
     with pytest.raises(RelayDown, match="refused"):
-        Connection(relay_address())
+        posted([])
+
+
+def test_content_leaves_with_the_next_envelope(settings: config.Settings) -> None:
+    with answering(settings) as relay:
+        shelf = posted(mails(3))
+    assert shelf.fates == ["sent"] * 3
+    assert [word[:4] for word in relay.words] == [b"EHLO", *[b"MAIL", b"RCPT", b"DATA"] * 3, b"QUIT"]
+    assert relay.words[1] == b"MAIL FROM:<b+x@example.org> SIZE=20"
+
+
+def test_without_pipelining_in_lock_step(settings: config.Settings) -> None:
+    with answering(settings, ehlo=b"250 plain", rcpt=lambda n: b"550 5.1.1 no" if n == 1 else b"250 ok") as relay:
+        shelf = posted(mails(3))
+    assert shelf.fates == ["sent", "dead", "sent"]
+    assert [word[:4] for word in relay.words][4:8] == [b"MAIL", b"RCPT", b"RSET", b"MAIL"]
+
+
+def test_a_relay_that_knows_no_ehlo(settings: config.Settings) -> None:
+    with answering(settings, ehlo=b"502 what?") as relay:
+        assert posted(mails(2)).fates == ["sent", "sent"]
+    assert relay.words[1].startswith(b"HELO ")
+
+
+@pytest.mark.parametrize(
+    ("ehlo", "one", "reply"),
+    [
+        (b"250 plain", mail("é@example.net"), "553 5.6.7"),
+        (b"250-x\r\n250 SIZE 10", mail("a@example.net"), "552 5.3.4"),
+        (b"250 plain", mail("a@example.net", "é\r\n".encode()), "554 5.6.3"),
+        (b"250 plain", mail("a@x> SIZE=1"), "an address"),
+    ],
+)
+def test_what_a_relay_cannot_take_is_not_offered(
+    settings: config.Settings, ehlo: bytes, one: object, reply: str
+) -> None:
+    with answering(settings, ehlo=ehlo) as relay:
+        shelf = posted([one])  # type: ignore[list-item]
+    assert [outcome.reply.startswith(reply) for outcome in shelf.outcomes.values()] == [True]
+    assert [word[:4] for word in relay.words] in ([b"EHLO"], [b"EHLO", b"QUIT"])
+
+
+def test_8bit_and_utf8_are_announced(settings: config.Settings) -> None:
+    with answering(settings, ehlo=b"250-x\r\n250-8BITMIME\r\n250 SMTPUTF8") as relay:
+        assert posted([mail("é@example.net", "é\r\n".encode())]).fates == ["sent"]
+    assert relay.words[1].endswith(b" BODY=8BITMIME SMTPUTF8") or relay.words[1].endswith(b" SMTPUTF8 BODY=8BITMIME")
+
+
+def test_only_so_many_mails_on_a_connection(settings: config.Settings) -> None:
+    with answering(settings) as relay:
+        address = RelayAddress("127.0.0.1", relay.port, tls=Tls.OFF, per_connection=2)
+        shelf = posted(mails(5), address)
+    assert shelf.fates == ["sent"] * 2
+    assert len(shelf.mails) == 3
+
+
+def test_a_mail_that_may_not_go_any_more_stays(settings: config.Settings) -> None:
+    with answering(settings) as relay:
+        shelf = posted(mails(2), going=False)
+    assert (shelf.outcomes, shelf.dots, shelf.returned) == ({}, [], ["n0@example.net"])
+    assert relay.taken == []
+
+
+def test_tls_that_was_stripped(settings: config.Settings) -> None:
+    with answering(settings) as relay, pytest.raises(RelayDown, match="STARTTLS"):
+        posted(mails(1), RelayAddress("127.0.0.1", relay.port, tls=Tls.VERIFY))
+    assert [word[:4] for word in relay.words] == [b"EHLO"]
+
+
+def test_no_sign_in_without_tls(settings: config.Settings) -> None:
+    relay = RelayAddress("192.0.2.1", 25, "me", "secret", Tls.OFF)
+    with answering(settings) as strange:
+        near = dataclasses.replace(relay, host="127.0.0.1", port=strange.port)
+        with pytest.raises(RelayDown, match="502"):
+            posted(mails(1), near)
+    assert strange.words[1] == b"AUTH PLAIN AG1lAHNlY3JldA=="
+
+
+@pytest.mark.parametrize("greeting", [b"554 not you", b"421 busy", b"what", b"<drop>"])
+def test_a_greeting_that_is_none(settings: config.Settings, greeting: bytes) -> None:
+    with answering(settings, greeting=greeting), pytest.raises(RelayDown):
+        posted(mails(1))

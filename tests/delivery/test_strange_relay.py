@@ -1,78 +1,127 @@
-"""A relay that answers what no relay should."""
-
-import dataclasses
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""A relay that answers what no relay should: each mail under way gets exactly what is known of it."""
 
 import pytest
 from sqlalchemy import Engine
 
 from campaigns import config
-from campaigns.delivery.compose import Mail
+from campaigns.delivery import smtp
 from campaigns.delivery.deliver import deliver
-from campaigns.delivery.smtp import Connection, Fate, relay_address
 from tests.delivery.mailing import sends, states
+from tests.delivery.strange import DROP, EHLO, HANG, Answer, answering, mails, posted
 from tests.delivery.test_deliver import launched
 
-
-@contextmanager
-def answering(
-    settings: config.Settings, rcpt: bytes = b"250 ok", data: bytes = b"354 go", dot: bytes = b"250 ok"
-) -> Iterator[None]:
-    """A relay with these answers, one connection after the other."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            with peer, peer.makefile("rwb", buffering=0) as lines:
-                lines.write(b"220 strange\r\n")
-                for line in lines:
-                    word = line[:4].upper()
-                    if word == b"QUIT":
-                        break
-                    if word == b"DATA":
-                        lines.write(data + b"\r\n")
-                        if not data.startswith(b"354"):
-                            continue
-                        while (line := lines.readline()) != b".\r\n":
-                            if not line:
-                                break
-                        else:
-                            lines.write(dot + b"\r\n")
-                    else:
-                        lines.write((rcpt if word == b"RCPT" else b"250 fine") + b"\r\n")
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{listener.getsockname()[1]}"))
-    try:
-        yield
-    finally:
-        listener.close()
+PIPELINED = pytest.mark.parametrize("ehlo", [EHLO, b"250 plain"], ids=["grouped", "lock-step"])
 
 
-MAIL = Mail("b+x@example.org", "somebody@example.net", b"Subject: x\r\n\r\nbody\r\n", False)
+def second(answer: bytes, else_: bytes) -> Answer:
+    return lambda number: answer if number == 1 else else_
 
 
-@pytest.mark.parametrize("dot", [b"what?", b"354 more", b"999 huh", b"100 wait"])
-def test_no_answer_to_the_dot_that_says_anything(settings: config.Settings, dot: bytes) -> None:
-    """Nobody knows whether the mail was taken, so it is never sent again by itself."""
-    with answering(settings, dot=dot):
-        assert Connection(relay_address()).send(MAIL, lambda: None).fate is Fate.UNKNOWN
+@PIPELINED
+@pytest.mark.parametrize("dot", [b"what?", b"354 more", b"999 huh", b"100 wait", DROP])
+def test_no_answer_to_the_dot_that_says_anything(settings: config.Settings, dot: bytes, ehlo: bytes) -> None:
+    """Nobody knows whether the mail was taken, so it is never sent again by itself; the others are untouched."""
+    with answering(settings, dot=second(dot, b"250 ok"), ehlo=ehlo):
+        shelf = posted(mails(4))
+    assert shelf.fates == ["sent", "unknown"]
+    assert len(shelf.dots) == 2
+    assert len(shelf.returned) + len(shelf.mails) == 2
 
 
-@pytest.mark.parametrize("answers", [{"rcpt": b"what?"}, {"rcpt": b"354 go"}, {"data": b"250 ok"}, {"data": b"xyz"}])
-def test_nonsense_before_the_dot_ends_the_connection(settings: config.Settings, answers: dict[str, bytes]) -> None:
-    marked: list[int] = []
-    with answering(settings, **answers):
-        assert Connection(relay_address()).send(MAIL, lambda: marked.append(1)).fate is Fate.LOST
-    assert marked == []
+@PIPELINED
+@pytest.mark.parametrize(
+    ("word", "answer", "fates"),
+    [
+        ("mail", b"what?", ["sent"]),  # not touched: another connection may carry it
+        ("mail", b"421 closing", ["sent"]),
+        ("mail", DROP, ["sent"]),
+        ("rcpt", b"what?", ["sent", "lost"]),
+        ("rcpt", b"354 go", ["sent", "lost"]),
+        ("rcpt", b"421 closing", ["sent", "lost"]),
+        ("rcpt", DROP, ["sent", "lost"]),
+        ("data", b"250 ok", ["sent", "lost"]),
+        ("data", b"xyz", ["sent", "lost"]),
+        ("data", b"421 closing", ["sent", "lost"]),
+        ("data", DROP, ["sent", "lost"]),
+    ],
+)
+def test_an_end_before_the_dot(
+    settings: config.Settings, word: str, answer: bytes, fates: list[str], ehlo: bytes
+) -> None:
+    usual = b"354 go" if word == "data" else b"250 ok"
+    with answering(settings, ehlo=ehlo, **{word: second(answer, usual)}) as relay:
+        shelf = posted(mails(3))
+    assert shelf.fates == fates
+    assert shelf.dots == ["n0@example.net"]
+    assert len(relay.taken) == 1
+    assert len(shelf.outcomes) + len(shelf.returned) + len(shelf.mails) == 3
+
+
+@PIPELINED
+@pytest.mark.parametrize(
+    ("word", "answer", "fate"),
+    [
+        ("mail", b"451 4.3.0 later", "later"),
+        ("mail", b"550 5.1.1 who are you", "ours"),
+        ("rcpt", b"550-5.1.1 no\r\n550 5.1.1 such user", "dead"),
+        ("rcpt", b"450 4.2.0 greylisted", "later"),
+        ("data", b"554 5.7.1 policy", "ours"),
+        ("data", b"451 later", "later"),
+        ("dot", b"552 5.2.2 full", "refused"),
+        ("dot", b"451 4.3.0 later", "later"),
+        ("dot", b"554 5.7.1 spam", "ours"),
+    ],
+)
+def test_a_refusal_is_one_mails_own(
+    settings: config.Settings, word: str, answer: bytes, fate: str, ehlo: bytes
+) -> None:
+    usual = b"354 go" if word == "data" else b"250 ok"
+    with answering(settings, ehlo=ehlo, **{word: second(answer, usual)}) as relay:
+        shelf = posted(mails(4))
+    assert [shelf.outcomes[f"n{number}@example.net"].fate.value for number in range(4)] == [
+        "sent",
+        fate,
+        "sent",
+        "sent",
+    ]
+    # DATA granted without a recipient took a lone dot.
+    assert [content for content in relay.taken if content] == [b"Subject: x\r\n\r\nbody\r\n"] * (3 + (word == "dot"))
+
+
+def test_nobody_there_and_data_refused(settings: config.Settings) -> None:
+    no = second(b"554 5.5.1 no valid recipients", b"354 go")
+    with answering(settings, rcpt=second(b"550 5.1.1 no", b"250 ok"), data=no) as relay:
+        shelf = posted(mails(3))
+    assert [shelf.outcomes[f"n{number}@example.net"].fate.value for number in range(3)] == ["sent", "dead", "sent"]
+    assert b"RSET" in relay.words
+
+
+@PIPELINED
+def test_answers_in_single_octets(settings: config.Settings, ehlo: bytes) -> None:
+    with answering(settings, ehlo=ehlo, bytewise=True, dot=b"250-2.0.0 yes\r\n250 2.0.0 taken"):
+        shelf = posted(mails(3))
+    assert [outcome.reply for outcome in shelf.outcomes.values()] == ["250 2.0.0 yes 2.0.0 taken"] * 3
+
+
+def test_an_answer_just_before_the_end_counts(settings: config.Settings) -> None:
+    with answering(settings, dot=b"250 ok\r\n421 and goodbye"):
+        shelf = posted(mails(2))
+    assert shelf.fates == ["sent"]
+    assert shelf.returned == ["n1@example.net"]
+
+
+@pytest.mark.parametrize(("word", "fates"), [("mail", []), ("rcpt", ["lost"]), ("dot", ["unknown"])])
+def test_silence(settings: config.Settings, word: str, fates: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COMMAND", "DATA", "BLOCK", "FINAL_DOT"):
+        monkeypatch.setattr(smtp, name, 0.1)
+    monkeypatch.setattr(smtp, "_LOOK", 0.02)
+    with answering(settings, **{word: HANG}):
+        assert posted(mails(1)).fates == fates
+
+
+def test_an_answer_without_end(settings: config.Settings) -> None:
+    with answering(settings, dot=b"\r\n".join([b"250-more"] * 300)):
+        assert posted(mails(1)).fates == ["unknown"]
 
 
 @pytest.mark.parametrize("word", [b"taken \x00 as \x1b[31m 7", b"\xff\xfe"], ids=["control", "latin"])

@@ -1,0 +1,79 @@
+"""What a relay answers, and what its answers mean for a mail."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+_ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
+_DEAD = {"5.1.1", "5.1.2", "5.1.6", "5.1.10"}
+_NO_SUCH = re.compile(
+    r"(user|mailbox|recipient|address).{0,20}(unknown|not found|does ?n.t exist)|no such (user|mailbox)", re.I
+)
+CLOSING = 421
+"""The relay says goodbye, whatever it was asked."""
+
+
+class Fate(StrEnum):
+    """What became of one mail."""
+
+    SENT = "sent"
+    DEAD = "dead"  # the address does not exist: suppress it
+    REFUSED = "refused"  # the recipient's side says never, this once
+    OURS = "ours"  # a 5xx about us (policy, sender, sign-in): never the recipient's fault
+    LATER = "later"
+    LOST = "lost"  # the connection broke before the last dot: not mailed
+    UNKNOWN = "unknown"  # the last dot left and no answer came
+    BROKEN = "broken"  # no mail could be made for this recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    fate: Fate
+    reply: str
+
+
+class Reply(NamedTuple):
+    """One whole answer; ``code`` is 0 for what is no answer at all."""
+
+    code: int
+    lines: list[bytes]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line[4:].decode("utf-8", "replace").rstrip("\r") for line in self.lines)
+
+    @property
+    def line(self) -> str:
+        """All of it as one printable line, code first."""
+        if not self.code:
+            return printable(b" ".join(self.lines).decode("utf-8", "replace"))
+        return printable(f"{self.code} {self.text}")
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is a no that leaves the connection usable."""
+        return 400 <= self.code < 600 and self.code != CLOSING
+
+
+def classify(code: int, text: str) -> Fate:
+    """What a negative answer means: by its enhanced code, then by its three digits."""
+    match = _ENHANCED.match(text)
+    enhanced = ".".join(match.groups()) if match else ""
+    if code < 500:
+        return Fate.LATER
+    if enhanced in _DEAD or (not enhanced and code in (550, 551, 553) and _NO_SUCH.search(text)):
+        return Fate.DEAD
+    if enhanced.startswith(("5.7.", "5.5.", "5.3.")) or (not enhanced and code in (500, 501, 502, 503, 504, 530, 535)):
+        return Fate.OURS
+    return Fate.REFUSED
+
+
+def judged(reply: Reply) -> Outcome:
+    """The outcome of a mail whose relay refused it with ``reply``."""
+    return Outcome(classify(reply.code, reply.text), reply.line)
+
+
+def printable(text: str) -> str:
+    """One line that every database keeps and every terminal shows."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:500]

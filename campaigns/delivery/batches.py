@@ -1,0 +1,77 @@
+"""A slice from claim to record: who of it waits, who is on the way, and what became of the others."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from campaigns import clock, db
+from campaigns.delivery import claiming, slices
+from campaigns.delivery.answers import Fate, Outcome
+from campaigns.delivery.claiming import Lease
+from campaigns.delivery.journal import Journal, Mark
+from campaigns.delivery.record import Result, record
+from campaigns.delivery.slices import Slice
+
+_MARKS = {
+    Fate.SENT: Mark.OK,
+    Fate.DEAD: Mark.REJECTED,
+    Fate.REFUSED: Mark.REJECTED,
+    Fate.OURS: Mark.REJECTED,
+    Fate.LATER: Mark.DEFERRED,
+    Fate.LOST: Mark.DEFERRED,
+    Fate.BROKEN: Mark.REJECTED,
+    Fate.UNKNOWN: Mark.INTENT,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """A claimed slice with its journal. Positions count its letters."""
+
+    claimed: Slice
+    journal: Journal
+    lease: Lease
+    waiting: deque[int] = field(default_factory=deque)
+    out: int = 0
+    """How many are on the way."""
+    touchable: set[int] = field(default_factory=set)
+    """Ids of sends whose mail can still be held back."""
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        return not self.waiting and not self.out
+
+    def note(self, position: int, outcome: Outcome) -> None:
+        """Keep what became of one of them, first where a killed process can't lose it."""
+        self.journal.mark(position, _MARKS[outcome.fate])
+        send = self.claimed.letters[position].send
+        self.touchable.discard(send.id)
+        self.results.append(Result(send, outcome, clock.now()))
+
+    def record(self) -> None:
+        """Write the results down; whoever has none was not touched and is as due as before."""
+        known = {result.send.id for result in self.results}
+        left = [send_id for send_id in self.claimed.ids if send_id not in known]
+        with db.transaction() as session:
+            record(session, self.journal.batch, self.results)
+            if left:
+                claiming.release(session, self.journal.batch, left)
+        self.journal.delete()
+
+
+def claim(activity_id: int, size: int) -> Batch | None:
+    """Up to ``size`` due sends of the activity; None when nothing is due. The claim is committed."""
+    journal = Journal.create()
+    try:
+        lease = Lease(journal.batch)
+        with db.transaction() as session:
+            ids = claiming.claim(session, activity_id, journal.batch, size)
+            claimed = slices.load(session, activity_id, ids) if ids else None
+        if claimed is None:
+            journal.delete()
+            return None
+        journal.begin(claimed.ids)
+    except BaseException:
+        journal.close()
+        raise
+    return Batch(claimed, journal, lease, deque(range(len(claimed.letters))), touchable=set(claimed.ids))

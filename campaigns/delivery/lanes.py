@@ -1,0 +1,137 @@
+"""Connections to relays: as many as each allows, on those that work, the preferred ones first."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from campaigns.delivery import relays
+from campaigns.delivery.answers import Fate, Outcome
+from campaigns.delivery.greeting import RelayDown, greet
+from campaigns.delivery.relay import RelayAddress
+from campaigns.delivery.smtp import Connection, Job
+from campaigns.delivery.supply import Supply
+
+PATIENCE = 5
+"""Broken connections, or refusals about us, in a row before a relay is left alone."""
+
+
+class Lane:
+    """The connections to one relay. Stands between them and the supply, and watches what comes back."""
+
+    def __init__(self, relay: RelayAddress, supply: Supply, changed: Callable[[], None]) -> None:
+        self.relay = relay
+        self.down = False
+        self.connections: set[Connection] = set()
+        self.opening: set[asyncio.Task[None]] = set()
+        self._supply, self._changed = supply, changed
+        self._troubles = 0
+        self._width = 1  # One connection until it has proved worth more.
+        self.proved = False
+
+    async def open(self) -> None:
+        """Open one more connection, or learn that it can't be had."""
+        try:
+            wire, offers = await greet(self.relay)
+        except RelayDown as error:
+            if self.connections:
+                self._width = len(self.connections)  # It takes no more of us than these.
+            else:
+                self.give_up(str(error))
+        else:
+            self.connections.add(Connection(wire, offers, self.relay, self, self._ended))
+        self._changed()
+
+    def tend(self) -> None:
+        """Wake who is idle; open what is missing."""
+        if self.down or self._supply.stopped:
+            return
+        for connection in [each for each in self.connections if each.idle]:
+            if connection.worn:
+                self.connections.discard(connection)
+                connection.close()
+            else:
+                connection.go()
+        if self._supply.waiting and len(self.connections) + len(self.opening) < self._width:
+            task = asyncio.get_running_loop().create_task(self.open())
+            self.opening.add(task)
+            task.add_done_callback(self.opening.discard)
+
+    def give_up(self, error: str) -> None:
+        if not self.down:
+            self.down = True
+            relays.note_failure(self.relay, error)
+            self._changed()
+
+    def _ended(self, connection: Connection, why: str) -> None:
+        self.connections.discard(connection)
+        if not self._supply.stopped:
+            self._trouble(why)
+        self._changed()
+
+    def _trouble(self, why: str) -> None:
+        self._troubles += 1
+        if self._troubles >= PATIENCE:
+            self.give_up(why)
+
+    def take(self) -> Job | None:
+        return None if self.down else self._supply.take()
+
+    def may_go(self, job: Job) -> bool:
+        return self._supply.may_go(job)
+
+    def before_dot(self, job: Job) -> None:
+        self._supply.before_dot(job)
+
+    def settle(self, job: Job, outcome: Outcome) -> None:
+        self._supply.settle(job, outcome)
+        if outcome.fate is Fate.OURS:
+            self._trouble(outcome.reply)
+        elif outcome.fate not in (Fate.LOST, Fate.UNKNOWN, Fate.BROKEN):
+            self._troubles = 0
+            if not self.proved:
+                self.proved, self._width = True, self.relay.connections
+                self._changed()
+
+    def give_back(self, job: Job) -> None:
+        job.returns += 1
+        self._supply.give_back(job)
+
+
+class Lanes:
+    """All relays that may be asked."""
+
+    def __init__(self, addresses: Sequence[RelayAddress], supply: Supply, changed: Callable[[], None]) -> None:
+        self._lanes = [Lane(address, supply, changed) for address in addresses]
+
+    @property
+    def open(self) -> list[Lane]:
+        """The usable lanes of the best priority."""
+        usable = [lane for lane in self._lanes if not lane.down]
+        best = min((lane.relay.priority for lane in usable), default=0)
+        return [lane for lane in usable if lane.relay.priority == best]
+
+    async def begin(self) -> bool:
+        """Whether some relay takes mail; asks no relay twice."""
+        while usable := self.open:
+            await usable[0].open()
+            if usable[0].connections:
+                return True
+        return False
+
+    def tend(self) -> None:
+        for lane in self.open:
+            lane.tend()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection still has something under way."""
+        return any(not connection.idle for lane in self._lanes for connection in lane.connections)
+
+    async def close(self) -> None:
+        for lane in self._lanes:
+            for task in lane.opening:
+                task.cancel()
+            for connection in lane.connections:
+                connection.close()
+            if lane.proved and not lane.down:
+                relays.note_success(lane.relay)
+        await asyncio.gather(*(task for lane in self._lanes for task in lane.opening), return_exceptions=True)
