@@ -64,7 +64,7 @@ def test_milestones_are_the_first_and_the_last(database: Engine, frozen: FrozenC
     settled(frozen)
     row = send_row(mailing.sends[0])
     assert (row.first_opened_at, row.clicked_at) == (began, began)
-    assert row.last_opened_at == began + timedelta(minutes=41)
+    assert row.last_opened_at == began + timedelta(minutes=41, seconds=20)
 
 
 def test_a_gateway_leaves_no_milestone(database: Engine, frozen: FrozenClock) -> None:
