@@ -5,9 +5,31 @@ from hashlib import blake2b
 
 from sqlalchemy import Connection
 
+from campaigns.language import N_
 from tracking import batches
 
 _REMEMBERED = 50_000
+
+
+_CLIENTS = (
+    ("GoogleImageProxy", N_("Gmail's image proxy")), ("Edge/12.246", N_("Gmail's prefetch")),
+    ("Thunderbird", "Thunderbird"), ("Outlook", "Outlook"), ("Edg/", "Edge"), ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("CriOS", "Chrome"), ("Safari/", "Safari"),
+    ("AppleWebKit", "Apple Mail"),
+)  # fmt: skip
+_SYSTEMS = (
+    ("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows"), ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)  # fmt: skip
+
+
+def client(text: str) -> tuple[str, str]:
+    """The family of a program (a msgid) and its system, as it calls itself; "" for what it doesn't say."""
+    if text == "Mozilla/5.0":
+        return N_("Apple Mail's prefetch"), ""
+    family = next((name for sign, name in _CLIENTS if sign in text), "")
+    system = next((name for sign, name in _SYSTEMS if sign in text), "")
+    return (family, system) if family else (text.split("/")[0][:40], system)
 
 
 def _digest(user_agent: bytes) -> bytes:

@@ -1,44 +1,187 @@
-"""Questions to the log."""
+"""Questions to the log: a campaign's events by label, reason and time; one event and one send, explained."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy.orm import Session
 
+from campaigns import clock, db
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.content.models import Link, MessageVersion
 from campaigns.delivery.models import Send
-from tracking import screening
-from tracking.models import Event, UserAgent
+from campaigns.errors import NotFound
+from campaigns.language import N_
+from campaigns.planning.models import Activity, Campaign
+from tracking import networks, screening
+from tracking.gateways import gateway_of
+from tracking.models import Event, Kind, Label, UserAgent
+from tracking.screening import Reason
+
+NEWEST_FIRST = (Event.at.desc(), Event.id.desc())
+_MOST_OF_A_SEND = 500
+_CHUNK = 2_000
 
 
-def of_send(session: Session, send_id: int, limit: int = 200) -> Sequence[Event]:
-    """What happened with one send, oldest first."""
-    return _events(session, Event.send_id == send_id, limit=limit, newest_first=False)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events of a campaign; None leaves a question open."""
+
+    activity_id: int | None = None
+    label: Label | None = None
+    reason: Reason | None = None
+    kind: Kind | None = None
+    link: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    """Before this instant."""
+
+    def where(self) -> Iterator[ColumnElement[bool]]:
+        for column, value in ((Event.label, self.label), (Event.kind, self.kind), (Event.link, self.link)):
+            if value is not None:
+                yield column == int(value)
+        if self.reason is not None:
+            yield Event.reasons.bitwise_and(int(self.reason)) != 0
+        if self.since is not None:
+            yield Event.at >= self.since
+        if self.until is not None:
+            yield Event.at < self.until
 
 
-def of_contact(session: Session, contact_id: int, limit: int = 50, before: datetime | None = None) -> Sequence[Event]:
-    """What one person did, newest first; ``before`` goes on from the last one seen."""
-    sends = select(Send.id).where(Send.contact_id == contact_id)
-    earlier = [] if before is None else [Event.at < before]
-    return _events(session, Event.send_id.in_(sends), *earlier, limit=limit)
+def activities_of(session: Session, campaign_id: int) -> Mapping[int, str]:
+    """The campaign's activities by id."""
+    query = select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id).order_by(Activity.id)
+    return {row.id: row.title for row in session.execute(query)}
 
 
-def of_activity(session: Session, activity_id: int, limit: int = 50, before: datetime | None = None) -> Sequence[Event]:
-    """The newest events of an activity, also those that carry no person."""
-    earlier = [] if before is None else [Event.at < before]
-    return _events(session, Event.activity_id == activity_id, *earlier, limit=limit)
+def log(actor: Actor, activity_ids: Sequence[int], wanted: Wanted) -> Select[*tuple[Any, ...]]:
+    """Events of these activities as (Event, address, contact_id, link_label, program), without an order.
+
+    What single people did: for those only who may see it. ``address`` is None where nobody stands beside the event.
+    """
+    actor.require(Permission.PERSONAL)
+    chosen = [one for one in activity_ids if wanted.activity_id in (None, one)]
+    return (
+        select(
+            Event, Send.address, Send.contact_id, Link.label.label("link_label"), UserAgent.text.label("program")
+        )
+        .outerjoin(Send, Send.id == Event.send_id)
+        .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
+        .outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
+        .where(Event.activity_id.in_(chosen), *wanted.where())
+    )  # fmt: skip
 
 
-def _events(session: Session, *where: ColumnElement[bool], limit: int, newest_first: bool = True) -> Sequence[Event]:
-    order = (Event.at.desc(), Event.id.desc()) if newest_first else (Event.at, Event.id)
-    return session.scalars(select(Event).where(*where).order_by(*order).limit(limit)).all()
+def all_of(actor: Actor, activity_ids: Sequence[int], wanted: Wanted) -> Iterator[Any]:
+    """The whole log as asked, newest first, by chunks, each in a session of its own: whoever downloads
+    them slowly holds no transaction open, and the request that asked is over by then."""
+    actor.require(Permission.EXPORT)
+    return _chunks(log(actor, activity_ids, wanted).order_by(*NEWEST_FIRST).limit(_CHUNK))
 
 
-def user_agent(session: Session, event: Event) -> str:
-    """How the program that asked called itself."""
-    return session.scalar(select(UserAgent.text).where(UserAgent.id == event.user_agent_id)) or ""
+def _chunks(query: Select[*tuple[Any, ...]]) -> Iterator[Any]:
+    beyond: list[ColumnElement[bool]] = []
+    while True:
+        with db.reading() as session:
+            rows = session.execute(query.where(*beyond)).all()
+        yield from rows
+        if len(rows) < _CHUNK:
+            return
+        last = rows[-1][0]
+        beyond = [(Event.at < last.at) | ((Event.at == last.at) & (Event.id < last.id))]
 
 
-def why(event: Event) -> list[screening.Spoken]:
-    """Each rule that spoke about an event: its sentence (a msgid) and its weight."""
-    return screening.why(event.reasons)
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event with what was seen and why it has its label."""
+
+    event: Event
+    link: str
+    program: str
+    after: timedelta | None
+    """Since the relay took the mail."""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.event.kind)
+
+    @property
+    def label(self) -> Label:
+        return Label(self.event.label)
+
+    @property
+    def reasons(self) -> list[screening.Spoken]:
+        return screening.why(self.event.reasons)
+
+    @property
+    def total(self) -> int | None:
+        """The sum of the weights, where the sum decided."""
+        is_sum = self.label is not Label.SETTLING and not any(said.decides for said in self.reasons)
+        return screening.score(self.event.reasons) if is_sum else None
+
+    @property
+    def network(self) -> str:
+        return networks.name(self.event.network)
+
+    @property
+    def gateway(self) -> str:
+        """Whose gateways are in its network."""
+        return gateway_of(self.event.network)
+
+    @property
+    def final_at(self) -> datetime:
+        """When its label became final, or will: a form sent afterwards may have decided earlier."""
+        known_at_once = screening.is_no_person(self.event.reasons)
+        return self.event.at if known_at_once else self.event.at + clock.scaled(screening.SETTLE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class SendTold:
+    """One send with everything that happened with it, oldest first."""
+
+    send: Send
+    activity: Activity
+    campaign: Campaign
+    subject: str
+    events: Sequence[Told]
+
+
+def send_told(session: Session, actor: Actor, send_id: int) -> SendTold:
+    """A send and what was seen of it, in two queries. Raises NotFound."""
+    actor.require(Permission.PERSONAL)
+    row = session.execute(
+        select(Send, Activity, Campaign, MessageVersion.subject)
+        .join(Activity, Activity.id == Send.activity_id)
+        .join(Campaign, Campaign.id == Activity.campaign_id)
+        .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
+        .where(Send.id == send_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(N_("There is no such send."))
+    query = _told().where(Event.send_id == send_id).order_by(Event.at, Event.id).limit(_MOST_OF_A_SEND)
+    return SendTold(row[0], row[1], row[2], row[3] or "", [_tell(*one) for one in session.execute(query)])
+
+
+def event_told(session: Session, actor: Actor, event_id: int) -> tuple[Told, Activity, Send | None]:
+    """One event, explained. Raises NotFound."""
+    actor.require(Permission.PERSONAL)
+    row = session.execute(_told().where(Event.id == event_id)).one_or_none()
+    if row is None:
+        raise NotFound(N_("There is no such event."))
+    return _tell(*row), session.get_one(Activity, row[0].activity_id), row[1]
+
+
+def _told() -> Select[*tuple[Any, ...]]:
+    return (
+        select(Event, Send, Link.label, UserAgent.text)
+        .outerjoin(Send, Send.id == Event.send_id)
+        .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
+        .outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
+    )
+
+
+def _tell(event: Event, send: Send | None, link: str | None, program: str | None) -> Told:
+    after = event.at - send.sent_at if send is not None and send.sent_at is not None else None
+    return Told(event, link or "", program or "", after)

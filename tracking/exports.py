@@ -1,12 +1,15 @@
-"""Figures as CSV, from the same counts and the same registry as the page."""
+"""Figures as CSV, from the same counts and the same registry as the page; and the log, row by row."""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from typing import Any
 
+from tracking import networks, screening
 from tracking.counts import Counts
 from tracking.metrics import METRICS, Metric, Unit
+from tracking.models import Kind, Label
 from tracking.performance import Performance
 
 _ROW = ("row", "channel", "activity", "link", "address")
@@ -25,6 +28,31 @@ def figures_csv(found: Performance) -> str:
     for names, counts in _rows(found):
         writer.writerow((*map(_plain, names), *(_cell(metric, counts) for metric in METRICS.values())))
     return "\ufeff" + sheet.getvalue()
+
+
+_EVENT = (
+    "at", "event", "kind", "label", "rules", "reasons", "score", "activity", "link", "link label", "address", "send",
+    "network", "program",
+)  # fmt: skip
+
+
+def events_csv(rows: Iterable[Any], activities: Mapping[int, str], words: Callable[[str], str]) -> Iterator[str]:
+    """The log line by line, as :func:`tracking.events.log` selects it; ``words`` translates."""
+    yield "\ufeff" + _line(_EVENT)
+    for event, address, _, link, program in rows:
+        yield _line((
+            event.at.isoformat(), str(event.id), Kind(event.kind).name.lower(), Label(event.label).name.lower(),
+            str(event.rules), " ".join(words(said.words) for said in screening.why(event.reasons)),
+            str(screening.score(event.reasons)), _plain(activities[event.activity_id]), str(event.link or ""),
+            _plain(link or ""), _plain(address or ""), str(event.send_id or ""), networks.name(event.network),
+            _plain(program or ""),
+        ))  # fmt: skip
+
+
+def _line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue()
 
 
 def _rows(found: Performance) -> Iterator[tuple[tuple[str, ...], Counts]]:

@@ -51,6 +51,7 @@ class Entry:
     send: Send | None = None
     kind: Kind | None = None
     label: Label | None = None
+    event_id: int | None = None
     reasons: Sequence[screening.Spoken] = ()
     detail: str = ""
     answers: dict[str, object] | None = None
@@ -134,6 +135,7 @@ def _hits(session: Session, contact_id: int, before: datetime, size: int) -> lis
     return [
         Entry(
             event.at, Step.HIT, title, campaign_id, kind=Kind(event.kind), label=Label(event.label),
+            event_id=event.id,
             reasons=screening.why(event.reasons), detail=link or "",
         )
         for event, title, campaign_id, link in session.execute(query)

@@ -20,12 +20,13 @@ from campaigns.web.entrance import current_organisation
 from campaigns.web.guards import actor
 from campaigns.web.locale import zone
 from campaigns.web.pagination import page_of
-from tracking import exports, overview, performance, timeline
+from tracking import exports, log_views, overview, performance, timeline
 from tracking.health import Health, health
 from tracking.metrics import METRICS, reading
 from tracking.series import Series, series
 
 blueprint = Blueprint("tracking", __name__)
+blueprint.register_blueprint(log_views.blueprint)
 
 PAGE_SIZE = 25
 QUICK, SLOW = 2, 30  # seconds between two looks at the figures

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.tracking.scene import BROWSER
+from tracking.gateways import gateway_of
 from tracking.models import Kind, Label
 from tracking.records import Flag
 from tracking.screening import (
@@ -10,9 +11,10 @@ from tracking.screening import (
     facts,
     final_label,
     first_label,
+    is_small_print,
     why,
 )
-from tracking.signals import Seen, Surroundings, signals
+from tracking.signals import Seen, Surroundings, crowds, signals
 
 SECOND = 1_000_000
 T = 1_700_000_000 * SECOND
@@ -125,3 +127,68 @@ def test_every_reason_has_words() -> None:
     assert len({reason.words for reason in Reason}) == len(Reason)
     spoken = why(Reason.BURST | Reason.NAVIGATED)
     assert [said.weight for said in spoken] == [4, -2]
+
+
+def test_a_network_of_gateways_is_suspicious() -> None:
+    inside = opened(300)._replace(network=(104 << 16) | (47 << 8) | 9)
+    assert judge(inside) == (Label.UNKNOWN, Reason.SHOWN | Reason.GATEWAY)
+    assert Reason.GATEWAY not in judge(inside._replace(network=(104 << 16) | (48 << 8)))[1]
+    assert [gateway_of(n) for n in (0, (40 << 16) | (92 << 8), (40 << 16) | (96 << 8), 1 << 48)] == [
+        "", "Exchange Online Protection", "", "",
+    ]  # fmt: skip
+
+
+def test_whoever_takes_their_time_but_follows_everything_is_no_reader() -> None:
+    slow = [click(700 + 60 * n, n, agent=9) for n in range(1, 7)]
+    person = click(2_000, 2, agent=1)
+    assert Reason.EVERYTHING in judge(slow[0], *slow[1:], person, links=6)[1]
+    assert Reason.EVERYTHING not in judge(person, *slow, links=6)[1]
+    assert Reason.EVERYTHING not in judge(slow[0], *slow[1:], links=9)[1]
+
+
+def test_small_print_counts_beside_a_burst() -> None:
+    quick = [click(300 + n, n) for n in range(1, 6)]
+    around = Surroundings(T, 6, quick, [], 1.0, {5})
+    assert Reason.SMALL_PRINT in Reason(signals(quick[0], around, False))
+    assert Reason.SMALL_PRINT not in Reason(signals(quick[4], Surroundings(T, 6, quick[4:], [], 1.0, {5}), False))
+
+
+@pytest.mark.parametrize(("url", "label", "small"), [
+    ("https://example.org/privacy", "More", True), ("https://example.org/a", "Se désabonner", True),
+    ("https://example.org/a", "لغو اشتراک", True), ("https://example.org/offers", "See the offers", False),
+    ("https://example.org/preferences-of-our-cooks", "Our cooks", False),
+])  # fmt: skip
+def test_what_small_print_is(url: str, label: str, small: bool) -> None:
+    assert is_small_print(url, label) is small
+
+
+def test_a_check_ahead_of_a_person_is_told_from_the_person() -> None:
+    check = click(700, agent=8)._replace(network=5)
+    person = click(702, agent=1, reasons=Reason.NAVIGATED)._replace(network=6)
+    assert judge(check, person, opened(600))[0] is Label.UNKNOWN
+    assert judge(person, check, opened(600))[0] is Label.HUMAN
+
+
+def test_a_link_followed_at_first_sight_was_not_read() -> None:
+    assert Reason.UNREAD in judge(click(301), opened(300))[1]
+    assert Reason.UNREAD not in judge(click(301), opened(300), opened(100))[1]
+    assert Reason.UNREAD not in judge(click(299), opened(300))[1]
+
+
+def test_a_robot_that_says_so_is_no_person() -> None:
+    for agent in (
+        b"Slackbot 1.0 (+https://api.slack.com/robots)",
+        b"TelegramBot (like TwitterBot)",
+        b"WhatsApp/2.24 A",
+    ):
+        assert first_label(facts(Kind.CLICK, 0, agent)) is Label.SCANNER
+    telephone = b"Mozilla/5.0 (Linux; Android 10; CUBOT P40) AppleWebKit/537.36 Chrome/143.0 Mobile Safari/537.36"
+    assert first_label(facts(Kind.CLICK, 0, telephone)) is Label.SETTLING
+
+
+def test_crowds_are_recipients_not_clicks() -> None:
+    minute = 60 * SECOND
+    assert crowds([(7, n * SECOND, 1) for n in range(9)], minute) == {}
+    assert crowds([(7, n * SECOND, n) for n in range(5)], minute) == {7: {n * SECOND for n in range(5)}}
+    assert crowds([(7, n * 16 * SECOND, n) for n in range(9)], minute) == {}
+    assert crowds([(n, n * SECOND, n) for n in range(9)], minute) == {}

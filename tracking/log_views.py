@@ -1,0 +1,123 @@
+"""Pages about single events and sends: who it was, and why."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import babel.dates
+from flask import Blueprint, Response, render_template, request, stream_with_context
+from flask_babel import gettext as _
+
+from campaigns import db
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Permission
+from campaigns.web import locale
+from campaigns.web.database import db_session
+from campaigns.web.entrance import current_organisation
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+from tracking import events, exports, networks, performance
+from tracking.agents import client
+from tracking.models import Kind, Label
+from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, Reason
+
+blueprint = Blueprint("log", __name__)
+
+PAGE_SIZE = 50
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/events")
+def log(campaign_id: int) -> str:
+    actor().require(Permission.PERSONAL)
+    session = db_session()
+    campaign = performance.find_campaign(session, campaign_id)
+    activities, wanted = events.activities_of(session, campaign_id), _wanted()
+    page = page_of(session, events.log(actor(), list(activities), wanted), events.NEWEST_FIRST, size=PAGE_SIZE)
+    return render_template(
+        "pages/tracking/events.html",
+        campaign=campaign,
+        page=page,
+        activities=activities,
+        wanted=wanted,
+        asked={name: request.args.get(name, "") for name in ("since", "until")},
+        filtered=any(request.args.get(name) for name in _QUESTIONS),
+        export=f"/campaigns/{campaign_id}/events.csv?{urlencode({n: request.args.get(n, '') for n in _QUESTIONS})}",
+        labels=list(Label),
+        kinds=list(Kind),
+        reasons=sorted(Reason, key=lambda reason: _(reason.words)),
+        client=client,
+        name=networks.name,
+    )
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/events.csv")
+def log_csv(campaign_id: int) -> Response:
+    actor().require(Permission.EXPORT)
+    with db.transaction() as session:
+        performance.find_campaign(session, campaign_id)
+        activities = events.activities_of(session, campaign_id)
+        asked = {name: request.args[name][:40] for name in _QUESTIONS if request.args.get(name)}
+        audit.record(session, actor(), "export events", "campaign", campaign_id, **asked)
+    rows = events.all_of(actor(), list(activities), _wanted())
+    lines = exports.events_csv(rows, activities, _)
+    response = Response(stream_with_context(line.encode() for line in lines), mimetype="text/csv")
+    response.headers.set("Content-Disposition", "attachment", filename=f"campaign-{campaign_id}-events.csv")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.get("/events/<int:event_id>")
+def event(event_id: int) -> str:
+    told, activity, send = events.event_told(db_session(), actor(), event_id)
+    return render_template("pages/tracking/event.html", told=told, activity=activity, send=send, **_words())
+
+
+@blueprint.get("/sends/<int:send_id>")
+def send(send_id: int) -> str:
+    found = events.send_told(db_session(), actor(), send_id)
+    return render_template("pages/tracking/send.html", found=found, **_words())
+
+
+def _words() -> dict[str, Any]:
+    return {"client": client, "span": _span, "rules": RULES, "scanner_from": SCANNER_FROM, "human_to": HUMAN_TO}
+
+
+def _span(time: timedelta) -> str:
+    """A stretch of time in words, to the second for as long as seconds matter."""
+    return locale.digits(babel.dates.format_timedelta(time, threshold=3, locale=locale.language()))
+
+
+_QUESTIONS = ("activity", "label", "reason", "kind", "link", "since", "until")
+
+
+def _wanted() -> events.Wanted:
+    """What the address asks for; what makes no sense is left open."""
+    label, kind, reason = _number("label"), _number("kind"), _number("reason")
+    return events.Wanted(
+        activity_id=_number("activity"),
+        label=Label(label) if label in set(Label) else None,
+        reason=Reason(reason) if reason in set(Reason) else None,
+        kind=Kind(kind) if kind in set(Kind) else None,
+        link=link if (link := _number("link")) is not None and link < 2**15 else None,
+        since=_instant("since"),
+        until=_instant("until"),
+    )
+
+
+def _number(name: str) -> int | None:
+    text = request.args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _instant(name: str) -> datetime | None:
+    """A time of the organisation's clock, as a browser's field writes it."""
+    try:
+        at = datetime.fromisoformat(request.args.get(name, ""))
+    except ValueError:
+        return None
+    if not 1970 <= at.year < 9000:
+        return None
+    organisation = current_organisation()
+    zone = (locale.zone(organisation.timezone) if organisation else None) or ZoneInfo("UTC")
+    return at if at.tzinfo else at.replace(tzinfo=zone)
