@@ -41,6 +41,8 @@ class Reply(NamedTuple):
 
     @property
     def text(self) -> str:
+        if len(self.lines) == 1:
+            return self.lines[0][4:].decode("utf-8", "replace").rstrip("\r")
         return "\n".join(line[4:].decode("utf-8", "replace").rstrip("\r") for line in self.lines)
 
     @property
@@ -76,4 +78,6 @@ def judged(reply: Reply) -> Outcome:
 
 def printable(text: str) -> str:
     """One line that every database keeps and every terminal shows."""
+    if text.isprintable():
+        return " ".join(text.split())[:500]
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:500]

@@ -32,6 +32,8 @@ class Mail:
     recipient: str
     content: bytes
     smtputf8: bool
+    dotless: bool = False
+    """Known to have no line that begins with a dot; looking for one costs as much as sending it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ def compose(letter: Letter, at: datetime) -> Mail:
     head_lines = "\r\n".join(lines).encode("utf-8")
     parts = (*_part(boundary, "plain", merged.text), *_part(boundary, "html", merged.html))
     content = b"\r\n".join((head_lines, b"", *parts, f"--{boundary}--\r\n".encode()))
-    return Mail(f"b+{mint_send(Purpose.BOUNCE, send_id)}@{domain}", recipient, content, not recipient.isascii())
+    return Mail(
+        f"b+{mint_send(Purpose.BOUNCE, send_id)}@{domain}", recipient, content, not recipient.isascii(), dotless=True
+    )
 
 
 def _part(boundary: str, subtype: str, body: str) -> tuple[bytes, ...]:

@@ -79,7 +79,8 @@ class Connection:
         self._sending = False  # its content is on its way, the dot is not
         self._dotted: Job | None = None  # its last dot has left
         self._loop = asyncio.get_running_loop()
-        self._deadline = 0.0
+        self._moved = self._seen = 0
+        self._still_since = self._loop.time()
         self._timer = self._loop.call_later(_LOOK, self._check)
         wire.on_reply, wire.on_flushed, wire.on_lost = self._answered, self._flushed, self._lost
         if wire.lost is not None:
@@ -97,6 +98,7 @@ class Connection:
     def go(self) -> None:
         """Ask for mail again, if there is nothing to do."""
         if self.idle and self._wire.lost is None:
+            self._moved += 1
             self._propose(b"")
 
     def close(self) -> None:
@@ -120,10 +122,11 @@ class Connection:
         self._proposed, self._refusal, self._heard = job, None, False
         self._expected.append(self._mail_answered)
         if not self._grouped:
-            self._write(self._mail(job.mail), COMMAND)
+            self._wire.write(self._mail(job.mail))
             return
         self._expected += (self._rcpt_answered, self._data_answered)
-        self._write(b"%b%bRCPT TO:<%b>\r\nDATA\r\n" % (before, self._mail(job.mail), job.mail.recipient.encode()), 0)
+        envelope = (before, self._mail(job.mail), job.mail.recipient.encode())
+        self._wire.write(b"%b%bRCPT TO:<%b>\r\nDATA\r\n" % envelope)
 
     def _take(self) -> Job | None:
         while self._left and (job := self._supply.take()) is not None:
@@ -152,24 +155,20 @@ class Connection:
         body = b"" if mail.content.isascii() else b" BODY=8BITMIME"
         return b"MAIL FROM:<%b>%b%b%b\r\n" % (mail.sender.encode(), size, body, utf8)
 
-    def _write(self, octets: bytes, seconds: float) -> None:
-        """``seconds`` for the answer; 0 leaves the time to what is expected first."""
-        self._deadline = self._loop.time() + (seconds or self._patience())
-        self._wire.write(octets)
-
     def _patience(self) -> float:
+        """Seconds for what is waited for."""
         if self._sending:
             return BLOCK
-        return FINAL_DOT if self._dotted is not None else COMMAND
+        if self._dotted is not None:
+            return FINAL_DOT
+        return DATA if self._expected and self._expected[0] == self._data_answered else COMMAND
 
     def _answered(self, reply: Reply) -> None:
         if not self._expected:
             self._wire.cut(reply.line)
             return
-        self._deadline = self._loop.time() + COMMAND
+        self._moved += 1
         self._expected.popleft()(reply)
-        if self._expected and self._dotted is not None:
-            self._deadline = self._loop.time() + FINAL_DOT
 
     def _mail_answered(self, reply: Reply) -> None:
         if reply.code // 100 != 2 and not reply.refuses:
@@ -180,7 +179,7 @@ class Connection:
             # A refused MAIL speaks of us, whatever its code: nobody has been named yet.
             said = judged(reply)
             self._refusal = Outcome(Fate.OURS, said.reply) if said.fate in (Fate.DEAD, Fate.REFUSED) else said
-        self._next_word(self._rcpt_answered, lambda mail: b"RCPT TO:<%b>\r\n" % mail.recipient.encode(), COMMAND)
+        self._next_word(self._rcpt_answered, lambda mail: b"RCPT TO:<%b>\r\n" % mail.recipient.encode())
 
     def _rcpt_answered(self, reply: Reply) -> None:
         if reply.code // 100 != 2 and not reply.refuses:
@@ -188,9 +187,9 @@ class Connection:
             return
         if reply.refuses:
             self._refusal = self._refusal or judged(reply)
-        self._next_word(self._data_answered, lambda _: b"DATA\r\n", DATA)
+        self._next_word(self._data_answered, lambda _: b"DATA\r\n")
 
-    def _next_word(self, then: Callable[[Reply], None], word: Callable[[Mail], bytes], seconds: float) -> None:
+    def _next_word(self, then: Callable[[Reply], None], word: Callable[[Mail], bytes]) -> None:
         """In lock-step the envelope goes on only now, if at all."""
         if self._grouped or self._proposed is None:
             return
@@ -198,7 +197,7 @@ class Connection:
             self._refuse(self._refusal)
             return
         self._expected.append(then)
-        self._write(word(self._proposed.mail), seconds)
+        self._wire.write(word(self._proposed.mail))
 
     def _data_answered(self, reply: Reply) -> None:
         job = self._proposed
@@ -219,7 +218,7 @@ class Connection:
         assert refusal is not None
         self._supply.settle(job, refusal)
         self._expected.append(self._ignored)
-        self._write(b".\r\n", COMMAND)
+        self._wire.write(b".\r\n")
         if self._grouped:
             self._propose(b"")
 
@@ -231,9 +230,8 @@ class Connection:
         self._expected.append(self._ignored)
         if self._grouped:
             self._propose(b"RSET\r\n")
-            self._deadline = self._loop.time() + COMMAND
         else:
-            self._write(b"RSET\r\n", COMMAND)
+            self._wire.write(b"RSET\r\n")
 
     def _ignored(self, reply: Reply) -> None:
         if reply.code == CLOSING or not reply.code:
@@ -248,7 +246,7 @@ class Connection:
             self._wire.cut("told to stop")
             return
         self._sending = True
-        self._write(_stuffed(job.mail.content), BLOCK)
+        self._wire.write(_stuffed(job.mail))
         if self._wire.flushed:
             self._dot()
 
@@ -266,7 +264,6 @@ class Connection:
             self._propose(b".\r\n")
         else:
             self._wire.write(b".\r\n")
-        self._deadline = self._loop.time() + FINAL_DOT
 
     def _dot_answered(self, reply: Reply) -> None:
         job, self._dotted = self._dotted, None
@@ -283,9 +280,13 @@ class Connection:
             self.go()
 
     def _check(self) -> None:
-        if not self.idle and self._loop.time() > self._deadline:
+        """End a connection that has stood still for too long; hot paths only count their steps."""
+        now = self._loop.time()
+        if self.idle or self._moved != self._seen:
+            self._seen, self._still_since = self._moved, now
+        elif now - self._still_since > self._patience():
             self._wire.cut("no answer in time")
-        elif self._wire.lost is None:
+        if self._wire.lost is None:
             self._timer = self._loop.call_later(_LOOK, self._check)
 
     def _lost(self, why: str) -> None:
@@ -304,8 +305,9 @@ class Connection:
         self._on_end(self, why)
 
 
-def _stuffed(content: bytes) -> bytes:
-    """A dot that begins a line is doubled (RFC 5321, 4.5.2)."""
-    if b"\n." in content or content.startswith(b"."):
-        return re.sub(rb"(?m)^\.", b"..", content)
-    return content
+def _stuffed(mail: Mail) -> bytes:
+    """The content with each dot doubled that begins a line (RFC 5321, 4.5.2)."""
+    content = mail.content
+    if mail.dotless or not (b"\n." in content or content.startswith(b".")):
+        return content
+    return re.sub(rb"(?m)^\.", b"..", content)
