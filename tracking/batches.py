@@ -78,7 +78,13 @@ def select_by_ids(connection: Connection, sql: str, ids: Collection[int], *more:
     chosen = "(SELECT unnest(%s::bigint[]))" if postgres else "(SELECT value FROM json_each(?))"
     statement = sql.format(ids=chosen, p="%s" if postgres else "?", at=_MICROS if postgres else "at")
     parameter = list(ids) if postgres else json.dumps(list(ids))
-    return list(connection.exec_driver_sql(statement, (parameter, *more)).fetchall())
+    # The driver's own cursor: rows as tuples, and none of them an object of SQLAlchemy's.
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, (parameter, *more))
+        return cursor.fetchall()  # type: ignore[return-value]
+    finally:
+        cursor.close()
 
 
 def instant(connection: Connection, micros: int) -> Any:

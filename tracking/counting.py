@@ -51,15 +51,15 @@ class Tally:
     """Changes to the rollups, gathered and then written at once."""
 
     def __init__(self) -> None:
-        self._events: defaultdict[tuple[int, ...], int] = defaultdict(int)
+        self.events: defaultdict[tuple[int, ...], int] = defaultdict(int)
         self._uniques: defaultdict[tuple[int, ...], int] = defaultdict(int)
 
     def count(self, event: Counted, by: int = 1) -> None:
         at, kind, label, activity_id, _send_id, link = event
         start = at - at % BUCKET
-        self._events[activity_id, start, kind, 0, label] += by
+        self.events[activity_id, start, kind, 0, label] += by
         if link:
-            self._events[activity_id, start, kind, link, label] += by
+            self.events[activity_id, start, kind, link, label] += by
 
     def mark(self, key: tuple[int, ...], at: int, by: int = 1) -> None:
         """By :class:`MarkKey`."""
@@ -67,7 +67,7 @@ class Tally:
         self._uniques[activity_id, at - at % BUCKET, kind, link, label] += by
 
     def write(self, connection: Connection) -> None:
-        events, uniques = self._events, self._uniques
+        events, uniques = self.events, self._uniques
         keys = events.keys() | uniques.keys()
         batches.add_counts(connection, ((key, events.get(key, 0), uniques.get(key, 0)) for key in keys))
 
@@ -76,12 +76,15 @@ def add(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
     """Count new events (:class:`EventRow`), which must already hold their labels. Milestones move by ``reconcile``."""
     tally = Tally()
     first: dict[tuple[int, ...], int] = {}
+    count = tally.events
     for _id, at, send_id, _network, activity_id, _agent, _reasons, kind, label, _rules, link in rows:
-        event = Counted(at, kind, label, activity_id, send_id, link)
-        tally.count(event)
+        start = at - at % BUCKET
+        count[activity_id, start, kind, 0, label] += 1
+        if link:
+            count[activity_id, start, kind, link, label] += 1
         if label and send_id is not None:
-            for key in marks_from(event):
-                first[key] = min(at, first.get(key, at))
+            for mark in marks_from(Counted(at, kind, label, activity_id, send_id, link)):
+                first[mark] = min(at, first.get(mark, at))
     known = batches.marks_of(connection, {key[0] for key in first}) if first else {}
     _write_marks(connection, tally, known, {key: at for key, at in first.items() if at < known.get(key, at + 1)})
     tally.write(connection)

@@ -8,16 +8,16 @@ from sqlalchemy import Connection
 
 from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from tracking import batches
-from tracking.batches import micros
 from tracking.records import Hit
 
 _SEQUENCE = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
 _FULL, _NONE = ConsentLevel.FULL, ConsentLevel.NONE
+_LEVELS = {None: _NONE} | {level.value: level for level in ConsentLevel}
 
 # One question for all sends of a portion: whom each was for, and what stood last in that person's ledger.
 _LAST = f"""
     WITH asked (id) AS {{ids}}
-    SELECT s.id, s.contact_id, s.trackable AND substr(s.recipient_key, 1, 2) = 'a:', c.level, c.at
+    SELECT s.id, s.contact_id, s.trackable AND substr(s.recipient_key, 1, 2) = 'a:', c.level, c.at > {{p}}
     FROM sends s LEFT JOIN consent c ON c.id = (
         SELECT l.id FROM consent l
         WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
@@ -43,12 +43,12 @@ def allowed(connection: Connection, hits: Sequence[Hit]) -> Allowed:
     levels: dict[int, ConsentLevel] = {}
     changing: dict[int, int] = {}
     send_ids = {hit.target for hit in hits if hit.target & _SEQUENCE}
-    rows = batches.select_by_ids(connection, _LAST, send_ids, batches.instant(connection, newest))
-    for send_id, contact_id, as_composed, level, at in rows:
+    span = (batches.instant(connection, at) for at in (oldest, newest))
+    for send_id, contact_id, as_composed, level, is_new in batches.select_by_ids(connection, _LAST, send_ids, *span):
         if contact_id is None:
             levels[send_id] = _FULL if as_composed else _NONE
-        elif at is None or micros(at) <= oldest:
-            levels[send_id] = _NONE if level is None else ConsentLevel(level)
+        elif not is_new:
+            levels[send_id] = _LEVELS[level]
         else:
             changing[send_id] = contact_id
     if not changing:
@@ -69,5 +69,5 @@ def _ledgers(connection: Connection, people: Collection[int]) -> dict[int, list[
     """The whole ledger of those who changed their mind while these hits came in, oldest first."""
     found = defaultdict[int, list[tuple[int, ConsentLevel]]](list)
     for contact_id, at, level in batches.select_by_ids(connection, _LEDGER, people):
-        found[contact_id].append((at, ConsentLevel(level)))
+        found[contact_id].append((at, _LEVELS[level]))
     return found

@@ -1,7 +1,6 @@
 """A hit as bytes: ``magic | length | CRC-32 | body``, and reading them back from anything."""
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
@@ -11,6 +10,7 @@ MAGIC = 0xA7
 LONGEST_USER_AGENT = 500
 _FRAME = struct.Struct("<BHI")
 _BODY = struct.Struct("<BBHqqqq")
+_WHOLE = struct.Struct("<BHIBBHqqqq")  # Frame and body at once.
 LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT
 _LOSS = 255  # In place of a kind: ``target`` hits were answered but not kept.
 
@@ -65,29 +65,24 @@ def scan(data: bytes) -> Scan:
     Bytes that are no record, wherever they come from, are passed over up to the next whole record.
     """
     hits: list[tuple[int, Hit]] = []
-    end = skipped = lost = 0
-    for start, body in _bodies(data):
-        skipped += start - end
-        end = start + _FRAME.size + len(body)
-        kind, flags, length, at, target, number, network = _BODY.unpack_from(body)
-        if kind == _LOSS:
-            lost += target
-        else:
-            agent = body[_BODY.size : _BODY.size + length]
-            hits.append((start, Hit(at, kind, flags, target, number, network, agent)))
-    return Scan(hits, end, skipped, lost)
-
-
-def _bodies(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _FRAME.size <= len(data):
-        magic, length, checksum = _FRAME.unpack_from(data, at)
-        if magic == MAGIC and length >= _BODY.size:
-            body = data[at + _FRAME.size : at + _FRAME.size + length]
-            if len(body) == length and crc32(body) == checksum:
-                yield at, body
-                at += _FRAME.size + length
-                continue
+    at = end = skipped = lost = 0
+    view, last = memoryview(data), len(data) - _WHOLE.size
+    unpack, make, keep = _WHOLE.unpack_from, Hit._make, hits.append
+    while at <= last:
+        magic, length, checksum, kind, flags, agent, instant, target, number, network = unpack(data, at)
+        body = at + _FRAME.size
+        if magic == MAGIC and length >= _BODY.size and crc32(view[body : body + length]) == checksum and (
+            body + length <= len(data)
+        ):  # fmt: skip
+            skipped += at - end
+            if kind == _LOSS:
+                lost += target
+            else:
+                text = body + _BODY.size
+                keep((at, make((instant, kind, flags, target, number, network, data[text : text + agent]))))
+            at = end = body + length
+            continue
         at = data.find(MAGIC, at + 1)
         if at < 0:
-            return
+            break
+    return Scan(hits, end, skipped, lost)

@@ -62,6 +62,7 @@ def test_events_marks_rollups_and_credits_are_carried_over(empty: Engine) -> Non
             """ VALUES (1, 'first_touch', 7, 1, '{"kind": "click", "event_id": "2"}', 1),"""
             """ (1, 'last_touch', 7, 1, '{"kind": "submission", "event_id": null}', NULL)"""
         )
+        connection.commit()
     to(empty, AFTER)
     with empty.connect() as connection:
         ids = connection.exec_driver_sql("SELECT id FROM events ORDER BY label").scalars().all()
