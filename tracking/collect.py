@@ -60,7 +60,8 @@ class Collector:
         total, errors = 0, []
         for spool, of_spool in tail.files(self._directory).items():
             try:
-                total += self._collect(spool, of_spool)
+                with batches.no_garbage_search():
+                    total += self._collect(spool, of_spool)
             except (SQLAlchemyError, OSError) as error:
                 errors.append(error)
         if errors:
