@@ -6,7 +6,7 @@ verify for as long as they stay in the settings.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
@@ -24,6 +24,7 @@ _SEND_BYTES = 8
 _SEND_RAW = 1 + _SEND_BYTES + MAC_BYTES
 _SEND_LENGTH = _SEND_RAW * 4 // 3  # 21 bytes fill 28 characters to the last bit: one spelling only.
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/\0\0")  # + and / would be second spellings of - and _.
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Purpose(StrEnum):
@@ -61,7 +62,7 @@ class Keyring:
         """A token for ``payload``, of ``4/3 × (13 + len(payload))`` characters."""
         kid = self._current
         raw = bytes((kid,)) + payload + self._mac(kid, purpose, payload)
-        return urlsafe_b64encode(raw).rstrip(b"=").decode()
+        return b2a_base64(raw, newline=False).translate(_URLSAFE, b"=").decode()
 
     def open(self, purpose: Purpose, token: str) -> bytes:
         """The payload of a token made for ``purpose``. Raises BadToken for anything else."""

@@ -4,12 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError
 
 from campaigns.accounts.models import Organisation
-from campaigns.audience.models import Contact
 from campaigns.content.sandbox import HTML, LINE, TEXT, fill
 from campaigns.errors import Invalid
 
@@ -74,8 +73,16 @@ def render(version: Mergeable, fields: Mapping[str, object], urls: MergeUrls) ->
         one_line(fill(templates.subject, names)),
         one_line(fill(templates.preheader, names)),
         fill(templates.html, names),
-        _BLANK_LINES.sub("\n\n", fill(templates.text, names)).lstrip("\n"),
+        BLANK_LINES.sub("\n\n", _lines(fill(templates.text, names))).lstrip("\n"),
     )
+
+
+BLANK_LINES = re.compile(r"\n{3,}")
+"""A condition that turned out false leaves the blank lines around it; they become one."""
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @lru_cache(256)
@@ -91,32 +98,54 @@ def subject_for(subject: str, fields: Mapping[str, object]) -> str:
         return subject
 
 
-# A condition that turned out false leaves the blank lines around it.
-_BLANK_LINES = re.compile(r"\n{3,}")
-
-
 def names_of(urls: MergeUrls) -> dict[str, object]:
     return {"links": urls.links, "pixel": urls.pixel, "unsubscribe_url": urls.unsubscribe}
 
 
 def one_line(text: str) -> str:
     """A header's value: a contact's field may hold a line break, a header may not."""
-    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() or c in _JOINERS else " " for c in text)
+    return " ".join(text.split())
 
 
 _JOINERS = "\u200c\u200d\u200e\u200f"  # Persian words and emoji are made with them; isprintable() is false.
 
 
-def fields_of(contact: Contact, campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
-    """The merge fields of one recipient. A contact's own columns win over attributes of their name."""
+class Recipient(Protocol):
+    """A contact, as far as it can be merged."""
+
+    @property
+    def email(self) -> str: ...
+    @property
+    def first_name(self) -> str: ...
+    @property
+    def last_name(self) -> str: ...
+    @property
+    def language(self) -> str | None: ...
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...
+
+
+def fields_of(contact: Recipient, campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
+    """The merge fields of one recipient."""
+    return {"contact": contact_fields(contact), **house_fields(campaign_name, organisation)}
+
+
+def contact_fields(contact: Recipient) -> dict[str, str]:
+    """A contact's own columns win over attributes of their name."""
     return {
-        "contact": {
-            **{key: str(value) for key, value in (contact.attributes or {}).items() if value is not None},
-            "email": contact.email,
-            "first_name": contact.first_name or "",
-            "last_name": contact.last_name or "",
-            "language": contact.language or "",
-        },
+        **{key: str(value) for key, value in (contact.attributes or {}).items() if value is not None},
+        "email": contact.email,
+        "first_name": contact.first_name or "",
+        "last_name": contact.last_name or "",
+        "language": contact.language or "",
+    }
+
+
+def house_fields(campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
+    """The merge fields that are the same for a whole mailing."""
+    return {
         "campaign": {"name": campaign_name},
         "organisation": {
             "name": organisation.name,

@@ -7,16 +7,19 @@ transaction.
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Protocol
 
 from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact
 from campaigns.content import merge, system_mail
-from campaigns.content.links import pixel_url, tracked_url, unsubscribe_url
-from campaigns.content.merge import Merged, MergeUrls
+from campaigns.content.merge import Recipient
 from campaigns.content.models import MessageVersion
+from campaigns.delivery import plates
 from campaigns.delivery.headers import ascii_domain, date, mailbox, words
-from campaigns.delivery.models import Send
-from campaigns.delivery.quoted import quoted
+from campaigns.delivery.patterns import ENGAGEMENT, UNSUBSCRIBE, token
+from campaigns.delivery.plates import Plate
+from campaigns.delivery.quoted import quoted, without_blank_runs
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, mint_send
@@ -36,17 +39,30 @@ class Mail:
     """Known to have no line that begins with a dot; looking for one costs as much as sending it."""
 
 
+class Addressed(Protocol):
+    """A send, as far as its mail and its outcome need it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """Everything about a send that its mail is made of."""
 
-    send: Send
+    send: Addressed
     activity: Activity
     organisation: Organisation
     version: MessageVersion | None = None
-    contact: Contact | None = None
+    contact: Recipient | None = None
     outbox: OutboxMail | None = None
     trackable: bool = False
+    plate: Plate | None = None
+    """What it shares with the other letters of its slice; made anew without one."""
 
 
 def compose(letter: Letter, at: datetime) -> Mail:
@@ -54,90 +70,83 @@ def compose(letter: Letter, at: datetime) -> Mail:
 
     Raises ValueError or a KampaniaError when this recipient's mail can't be made.
     """
-    merged = _merged(letter)
-    sender = _sender(letter)
-    domain = sender[1].rpartition("@")[2]
-    send_id = letter.send.id
-    recipient = ascii_domain(letter.send.address)
-    head = _head(letter, merged, sender, domain, at)
-    boundary = f"=_{hashlib.blake2b(send_id.to_bytes(8), digest_size=12).hexdigest()}"  # "=_" is never quoted-printable
-    lines = [f"{name}: {value}" for name, value in head.items()]
-    lines += ["MIME-Version: 1.0", f'Content-Type: multipart/alternative; boundary="{boundary}"']
-    head_lines = "\r\n".join(lines).encode("utf-8")
-    parts = (*_part(boundary, "plain", merged.text), *_part(boundary, "html", merged.html))
-    content = b"\r\n".join((head_lines, b"", *parts, f"--{boundary}--\r\n".encode()))
-    return Mail(
-        f"b+{mint_send(Purpose.BOUNCE, send_id)}@{domain}", recipient, content, not recipient.isascii(), dotless=True
-    )
-
-
-def _part(boundary: str, subtype: str, body: str) -> tuple[bytes, ...]:
-    return (
-        f"--{boundary}".encode(),
-        f"Content-Type: text/{subtype}; charset=utf-8".encode(),
-        b"Content-Transfer-Encoding: quoted-printable",
-        b"",
-        quoted(body),
-    )
-
-
-def _merged(letter: Letter) -> Merged:
     if letter.outbox is not None:
-        mail = letter.outbox
-        return system_mail.render(mail.kind, mail.language, mail.context, letter.organisation)
-    version = letter.version
-    if version is None:
+        return _system(letter, letter.outbox, at)
+    if letter.version is None:
         raise ValueError("a send without content")
-    somebody = letter.contact or Contact(email=letter.send.address)  # a test mail to somebody we don't know
-    fields = merge.fields_of(somebody, letter.activity.campaign.name, letter.organisation)
-    return merge.render(version, fields, urls(letter, version))
+    plate = letter.plate or plates.plate(letter.version, letter.activity, letter.organisation, letter.trackable)
+    return _printed(letter, plate, at)
 
 
-def urls(letter: Letter, version: MessageVersion) -> MergeUrls:
+def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
     """Personal links and a pixel only for whom we may measure; else links that count the mailing
     as a whole (sequence number 0), and no pixel."""
-    send_id = letter.send.id
-    counted = send_id if letter.trackable else letter.activity.id << 32
-    return MergeUrls(
-        links={link.number: tracked_url(counted, link.number) for link in version.links},
-        pixel=pixel_url(send_id) if letter.trackable else None,
-        unsubscribe=unsubscribe_url(send_id),
+    send_id, address = letter.send.id, letter.send.address
+    somebody = letter.contact or Contact(email=address)  # a test mail to somebody we don't know
+    unsubscribe = mint_send(Purpose.UNSUBSCRIBE, send_id)
+    names = {
+        **plate.names,
+        "contact": merge.contact_fields(somebody),
+        "unsubscribe_url": f"{plate.unsubscribe}{unsubscribe}",
+        ENGAGEMENT: token(mint_send(Purpose.ENGAGEMENT, send_id if letter.trackable else letter.activity.id << 32)),
+        UNSUBSCRIBE: token(unsubscribe),
+    }
+    subject = merge.one_line(plate.subject(names))
+    head = _head(
+        plate.sender,
+        mailbox(_name(letter.contact), address, column=4),
+        words(TEST_PREFIX + subject if letter.activity.built_in == "test" else subject, column=9),
+        at,
+        send_id,
+        plate.domain,
+    )
+    before, between, after = plate.frame
+    content = "".join(
+        (
+            head, plate.bulk, f"List-Unsubscribe: <{plate.unsubscribe}{unsubscribe}>\r\n",
+            before, without_blank_runs(plate.text(names)), between, plate.html(names), after,
+        )
+    )  # fmt: skip
+    return _mail(send_id, plate.domain, address, content.encode())
+
+
+def _system(letter: Letter, outbox: OutboxMail, at: datetime) -> Mail:
+    merged = system_mail.render(outbox.kind, outbox.language, outbox.context, letter.organisation)
+    name, email = plates.sender(letter.version, letter.organisation)
+    domain = email.rpartition("@")[2]
+    send_id, address = letter.send.id, letter.send.address
+    head = _head(
+        mailbox(name, email, column=6),
+        mailbox(_name(letter.contact), address, column=4),
+        words(merged.subject, column=9),
+        at,
+        send_id,
+        domain,
+    )
+    before, between, after = (part.encode() for part in plates.frame(_boundary(send_id)))
+    bodies = (before, quoted(merged.text), between, quoted(merged.html), after)
+    return _mail(send_id, domain, address, b"".join((f"{head}Auto-Submitted: auto-generated\r\n".encode(), *bodies)))
+
+
+def _boundary(send_id: int) -> str:
+    return hashlib.blake2b(send_id.to_bytes(8), digest_size=12).hexdigest()
+
+
+def _head(sender: str, recipient: str, subject: str, at: datetime, send_id: int, domain: str) -> str:
+    return (
+        f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\nDate: {_date(at.replace(microsecond=0))}\r\n"
+        f"Message-ID: <{mint_send(Purpose.MESSAGE_ID, send_id)}@{domain}>\r\n"
     )
 
 
-def _sender(letter: Letter) -> tuple[str, str]:
-    version, organisation = letter.version, letter.organisation
-    name = (version.from_name if version else "") or organisation.sender_name
-    return name, ascii_domain((version.from_email if version else "") or organisation.sender_email)
+_date = lru_cache(4)(date)
 
 
-def _head(letter: Letter, merged: Merged, sender: tuple[str, str], domain: str, at: datetime) -> dict[str, str]:
-    send, version = letter.send, letter.version
-    test = letter.activity.built_in == "test"
-    head = {
-        "From": mailbox(*sender, column=6),
-        "To": mailbox(_name(letter.contact), send.address, column=4),
-        "Subject": words((TEST_PREFIX if test else "") + merged.subject, column=9),
-        "Date": date(at),
-        "Message-ID": f"<{mint_send(Purpose.MESSAGE_ID, send.id)}@{domain}>",
-    }
-    if version is not None and version.reply_to:
-        head["Reply-To"] = mailbox("", version.reply_to, column=10)
-    return head | (_bulk(letter, domain) if version is not None else {"Auto-Submitted": "auto-generated"})
+def _mail(send_id: int, domain: str, address: str, content: bytes) -> Mail:
+    recipient = ascii_domain(address)
+    verp = f"b+{mint_send(Purpose.BOUNCE, send_id)}@{domain}"
+    return Mail(verp, recipient, content, not recipient.isascii(), dotless=True)
 
 
-def _name(contact: Contact | None) -> str:
+def _name(contact: Recipient | None) -> str:
     return f"{contact.first_name} {contact.last_name}".strip() if contact is not None else ""
-
-
-def _bulk(letter: Letter, domain: str) -> dict[str, str]:
-    """What a marketing mail says about itself: RFC 2919, RFC 8058, Gmail's feedback loop."""
-    activity = letter.activity
-    audience = f"list-{activity.list_id}" if activity.list_id is not None else activity.built_in or "everybody"
-    brand = hashlib.blake2b(domain.encode(), digest_size=5).hexdigest()
-    return {
-        "List-Id": f"<{audience}.{domain}>",
-        "List-Unsubscribe": f"<{unsubscribe_url(letter.send.id)}>",
-        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-        "Feedback-ID": f"c{activity.campaign_id}:{audience}:a{activity.id}:{brand}",
-    }

@@ -13,6 +13,7 @@ from campaigns.audience.models import SuppressionReason
 from campaigns.audience.suppression import suppress
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.backoff import next_try
+from campaigns.delivery.compose import Addressed
 from campaigns.delivery.models import Send, SendState
 from campaigns.errors import Invalid
 
@@ -21,7 +22,7 @@ from campaigns.errors import Invalid
 class Result:
     """One send's outcome and when it was known."""
 
-    send: Send
+    send: Addressed
     outcome: Outcome
     at: datetime
 

@@ -88,7 +88,7 @@ def test_nothing_is_injected(session: Session, name: str) -> None:
 @pytest.mark.parametrize("address", ["x@y.example\r\nRCPT TO:<z@y.example>", "x y@z.example", "nobody"])
 def test_bad_addresses_are_no_mail(session: Session, address: str) -> None:
     made = letter(session)
-    made.send.address = address
+    made = dataclasses.replace(made, send=Send(id=made.send.id, address=address))
     with pytest.raises(ValueError, match="not an address"):
         compose(made, AT)
 

@@ -1,0 +1,110 @@
+"""Plates: a message version made ready for printing many mails, as a printer's plate is.
+
+Everything that is the same for a whole activity (headers, MIME frame, encoded words) is in the
+plate; printing joins it with one recipient's values.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from campaigns import config
+from campaigns.accounts.models import Organisation
+from campaigns.content import merge
+from campaigns.content.models import MessageVersion
+from campaigns.delivery import patterns
+from campaigns.delivery.headers import ascii_domain, mailbox
+from campaigns.delivery.patterns import Pattern
+from campaigns.planning.models import Activity
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """What all mails of one version in one activity share."""
+
+    domain: str
+    """The sending domain: of From, Message-ID and the bounce address."""
+    sender: str
+    """The From header."""
+    unsubscribe: str
+    """The address of the unsubscribe page up to its token."""
+    bulk: str
+    """The headers that are the same for everybody, each with its line's end."""
+    frame: tuple[str, str, str]
+    """What stands before, between and after the two bodies."""
+    subject: Pattern
+    text: Pattern
+    html: Pattern
+    names: Mapping[str, Any]
+    """The merge fields that are the same for everybody."""
+
+
+def plate(version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool) -> Plate:
+    """Make a plate; its patterns are kept, so that the next one of the same content costs little."""
+    name, email = sender(version, organisation)
+    domain = email.rpartition("@")[2]
+    settings = config.settings()
+    subject, text, html = _patterns(
+        version.subject, version.text, version.html, settings.tracking_url, settings.base_url, trackable
+    )
+    return Plate(
+        domain=domain,
+        sender=mailbox(name, email, column=6),
+        unsubscribe=f"{settings.base_url}/u/",
+        bulk=_bulk(version, activity, domain),
+        frame=frame(hashlib.blake2b(version.content_hash.encode(), digest_size=12).hexdigest()),
+        subject=subject,
+        text=text,
+        html=html,
+        names=merge.house_fields(activity.campaign.name, organisation),
+    )
+
+
+@lru_cache(32)
+def _patterns(
+    subject: str, text: str, html: str, tracking: str, base: str, trackable: bool
+) -> tuple[Pattern, Pattern, Pattern]:
+    addresses = patterns.Addresses(tracking, base, pixel=trackable)
+    ends = text.rstrip("\n") + "\n", html.rstrip("\n") + "\n"
+    return (
+        patterns.line(subject, addresses),
+        patterns.text(ends[0], addresses),
+        patterns.html(ends[1], addresses),
+    )
+
+
+def sender(version: MessageVersion | None, organisation: Organisation) -> tuple[str, str]:
+    """Name and address that a mail comes from."""
+    name = (version.from_name if version else "") or organisation.sender_name
+    return name, ascii_domain((version.from_email if version else "") or organisation.sender_email)
+
+
+def _bulk(version: MessageVersion, activity: Activity, domain: str) -> str:
+    """What a marketing mail says about itself: RFC 2919, RFC 8058, Gmail's feedback loop."""
+    audience = f"list-{activity.list_id}" if activity.list_id is not None else activity.built_in or "everybody"
+    brand = hashlib.blake2b(domain.encode(), digest_size=5).hexdigest()
+    head = {
+        "List-Id": f"<{audience}.{domain}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        "Feedback-ID": f"c{activity.campaign_id}:{audience}:a{activity.id}:{brand}",
+    }
+    if version.reply_to:
+        head = {"Reply-To": mailbox("", version.reply_to, column=10), **head}
+    return "".join(f"{name}: {value}\r\n" for name, value in head.items())
+
+
+def frame(name: str) -> tuple[str, str, str]:
+    """A multipart/alternative around two quoted-printable bodies that end with CRLF.
+
+    A boundary with "=_" in it is in no such body.
+    """
+    boundary = f"=_{name}"
+    head = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'
+    plain, html = (
+        f"--{boundary}\r\nContent-Type: text/{kind}; charset=utf-8\r\n"
+        "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+        for kind in ("plain", "html")
+    )
+    return head + plain, "\r\n" + html, f"\r\n--{boundary}--\r\n"

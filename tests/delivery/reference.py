@@ -1,0 +1,34 @@
+"""The straightforward way to compose a mail, kept to compare with: merge plain text, then encode it."""
+
+from datetime import datetime
+from email.message import EmailMessage
+
+from campaigns.content import merge
+from campaigns.content.links import pixel_url, tracked_url, unsubscribe_url
+from campaigns.content.merge import MergeUrls
+from campaigns.delivery.compose import Letter
+
+
+def composed(letter: Letter, at: datetime) -> EmailMessage:
+    """The same words by Python's own means; only what a merge can change is in it."""
+    version, contact, send_id = letter.version, letter.contact, letter.send.id
+    assert version is not None
+    assert contact is not None
+    counted = send_id if letter.trackable else letter.activity.id << 32
+    urls = MergeUrls(
+        links={link.number: tracked_url(counted, link.number) for link in version.links},
+        pixel=pixel_url(send_id) if letter.trackable else None,
+        unsubscribe=unsubscribe_url(send_id),
+    )
+    fields = merge.fields_of(contact, letter.activity.campaign.name, letter.organisation)
+    merged = merge.render(version, fields, urls)
+    message = EmailMessage()
+    message["Subject"] = merged.subject
+    message.set_content(_ended(merged.text), cte="quoted-printable")
+    message.add_alternative(_ended(merged.html), subtype="html", cte="quoted-printable")
+    return message
+
+
+def _ended(text: str) -> str:
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    return plain if plain.endswith("\n") else plain + "\n"

@@ -1,0 +1,66 @@
+"""A second reader of mails, written from RFC 5322, 2045 and 2046, sharing no code with Python's own."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str:
+        (value,) = [value for key, value in self.headers if key.lower() == name.lower()]
+        return value
+
+    @property
+    def text(self) -> str:
+        assert self.header("Content-Transfer-Encoding") == "quoted-printable"
+        return decoded(self.body).decode("utf-8").replace("\r\n", "\n")
+
+    @property
+    def parts(self) -> list["Part"]:
+        boundary = re.fullmatch(r'multipart/alternative; boundary="([^"]+)"', self.header("Content-Type"))
+        assert boundary
+        delimiter = b"\r\n--" + boundary[1].encode()
+        first, *inside, last = (b"\r\n" + self.body).split(delimiter)
+        assert (first, last) == (b"", b"--\r\n")
+        for each in inside:
+            assert each.startswith(b"\r\n")
+        return [parsed(each[2:]) for each in inside]
+
+
+def parsed(raw: bytes) -> Part:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    headers: list[tuple[str, str]] = []
+    for line in head.decode().split("\r\n"):
+        assert "\r" not in line
+        assert "\n" not in line
+        if line[0] in " \t":
+            name, value = headers.pop()
+            headers.append((name, value + line))
+        else:
+            found = re.fullmatch(r"([!-9;-~]+): ?(.*)", line)
+            assert found, line
+            headers.append((found[1], found[2]))
+    return Part(headers, body)
+
+
+def decoded(body: bytes) -> bytes:
+    """RFC 2045, 6.7, strictly."""
+    out = bytearray()
+    position = 0
+    while position < len(body):
+        sign = body[position : position + 1]
+        if sign != b"=":
+            assert sign in b"\t\r\n" or b" " <= sign <= b"~", sign
+            out += sign
+            position += 1
+        elif body[position + 1 : position + 3] == b"\r\n":
+            position += 3
+        else:
+            digits = body[position + 1 : position + 3]
+            assert re.fullmatch(rb"[0-9A-F]{2}", digits), digits
+            out.append(int(digits, 16))
+            position += 3
+    return bytes(out)

@@ -1,0 +1,109 @@
+"""A mail printed from a plate reads back, by two parsers, as the mail composed the straightforward way."""
+
+import re
+from datetime import UTC, datetime
+from email.message import EmailMessage
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campaigns.accounts.models import Organisation
+from campaigns.audience.models import Contact
+from campaigns.content.models import Link, MessageVersion
+from campaigns.delivery import plates
+from campaigns.delivery.compose import Letter, compose
+from campaigns.delivery.models import Send
+from campaigns.delivery.patterns import _Flat
+from campaigns.planning.models import Activity, Campaign
+from tests.delivery import reference, rfc
+from tests.delivery.mailing import read
+
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+WORDS = [
+    "Hello", " ", "\n", "\n\n\n", ".", "From ", "=", "=3D", " \n", "\t", "x" * 80, "é", "გამარჯობა", "سلام دنیا\u200c",
+    "Привет",
+    "👩‍👩‍👧‍👦", "<b>&amp;</b>", "\r\n",
+    "a" * 74, "a" * 75, "a" * 76, "é" * 30, "." * 80, "--=_x", '"',
+]  # fmt: skip
+FIELDS = [
+    "{{ contact.first_name }}", "{{ contact.city }}", "{{ links[1] }}", "{{ links[2] }}", "{{ unsubscribe_url }}",
+    "{{ organisation.name }}", "{{ contact.first_name|default('friend') }}",
+    "{{ contact.city|upper|truncate(9) }}", '{{ "{" }}',
+]  # fmt: skip
+BLOCKS = [
+    "{% if contact.city %}\n", "{% if contact.city == 'x' %}",
+    "{% if not contact.first_name and contact.city %}", "{% if pixel %}",
+    "{% for n in range(2) %}", "{% for word in contact.city|split(',') %}{{ word }}{{ loop.index }}",
+]  # fmt: skip
+LOOPS = ("{% for",)
+
+plain = st.lists(st.sampled_from(WORDS + FIELDS), max_size=12).map("".join)
+
+
+def _block(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    def written(opening: str, body: str, other: str, behind: str) -> str:
+        if opening.startswith(LOOPS):
+            return f"{opening}{body}{{% endfor %}}{behind}"
+        return f"{opening}{body}{{% else %}}{other}{{% endif %}}{behind}"
+
+    return st.builds(written, st.sampled_from(BLOCKS), inner, plain, plain)
+
+
+templates = st.recursive(plain, _block, max_leaves=4)
+values = st.lists(st.sampled_from([*WORDS, "<", "x,y"]), max_size=6).map("".join) | st.text(max_size=40)
+
+
+def letter(html: str, text: str, first: str, city: str, *, subject: str = "News", trackable: bool = True) -> Letter:
+    campaign = Campaign(id=41, name="Spring & Co")
+    activity = Activity(id=42, campaign_id=41, campaign=campaign, list_id=7)
+    house = Organisation(name="Us", sender_name="Us", sender_email="us@example.org", postal_address="Street 1")
+    links = [Link(number=n, url=f"https://example.org/{n}", label="") for n in (1, 2)]
+    version = MessageVersion(
+        content_hash="x", subject=subject, preheader="", html=html, text=text, from_name="Us",
+        from_email="us@example.org", reply_to="", language="en", links=links,
+    )  # fmt: skip
+    contact = Contact(email="ana@example.net", first_name=first, last_name="", attributes={"city": city})
+    return Letter(Send(id=(42 << 32) + 1, address=contact.email), activity, house, version, contact, None, trackable)
+
+
+def bodies(message: EmailMessage) -> list[str]:
+    return [part.get_content().replace("\r\n", "\n") for part in message.iter_parts()]
+
+
+@given(templates, templates, values, values, st.booleans())
+def test_same_as_the_reference(html: str, text: str, first: str, city: str, trackable: bool) -> None:
+    made = letter(html, text, first, city, trackable=trackable)
+    mail = compose(made, AT)
+    wanted = reference.composed(made, AT)
+    found = [body.rstrip("\n") for body in bodies(read(mail.content))]
+    assert found == [body.rstrip("\n") for body in bodies(wanted)]
+    independent = rfc.parsed(mail.content)
+    assert [part.text.rstrip("\n") for part in independent.parts] == found
+    for line in mail.content.removesuffix(b"\r\n").split(b"\r\n"):
+        assert not re.search(rb"[\r\n]|^\.|^From |[ \t]$", line)
+        assert len(line) <= 76 or line.startswith((b"List-Unsubscribe", b"Content-Type: multipart"))
+
+
+@given(values, values)
+def test_headers_stay_headers(first: str, city: str) -> None:
+    made = letter("x", "x", first, city, subject="{{ contact.first_name }} – {{ contact.city }}")
+    mail = compose(made, AT)
+    message, independent = read(mail.content), rfc.parsed(mail.content)
+    assert len(message.keys()) == len(independent.headers) == 11
+    assert message["Subject"] == reference.composed(made, AT)["Subject"]
+
+
+@pytest.mark.parametrize(
+    ("source", "flat"),
+    [
+        ("{{ contact.first_name|default('you') }} {{ links[1] }}", True),
+        ("{% for n in range(2) %}{{ n }}{% endfor %}", False),
+    ],
+)
+def test_only_loops_need_jinja(source: str, flat: bool) -> None:
+    made = letter(source, source, "Ana", "")
+    assert made.version is not None
+    plate = plates.plate(made.version, made.activity, made.organisation, True)
+    assert isinstance(plate.html, _Flat) is isinstance(plate.text, _Flat) is flat
