@@ -75,9 +75,9 @@ def _person(chance: random.Random, mail: Mail, address: str | None = None) -> _H
     return _Hand(agent, address or _home(chance), person=True, tells=tells)
 
 
-def _looks(chance: random.Random, median: float = 2400.0) -> float:
-    """When somebody gets to a mail: half within ``median``, few at once, some after days."""
-    return max(12.0, chance.lognormvariate(log(median), 1.5))
+def _looks(chance: random.Random, mail: Mail) -> float:
+    """When somebody gets to a mail: few at once, some after days."""
+    return max(12.0, chance.lognormvariate(log(mail.half_read_within), 1.5))
 
 
 def _chosen(chance: random.Random, mail: Mail) -> int:
@@ -113,7 +113,7 @@ def _follows(chance: random.Random, mail: Mail, who: _Hand, at: float, link: int
 
 
 def _reader(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    who, read = _person(chance, mail), _looks(chance)
+    who, read = _person(chance, mail), _looks(chance, mail)
     yield who.asks(read, What.OPEN)
     yield from _reads_on(chance, mail, who, read, 0.28)
     if chance.random() < 0.2:
@@ -121,7 +121,7 @@ def _reader(chance: random.Random, mail: Mail, _place: random.Random) -> Iterato
 
 
 def _hidden(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    yield from _reads_on(chance, mail, _person(chance, mail), _looks(chance), 0.25)
+    yield from _reads_on(chance, mail, _person(chance, mail), _looks(chance, mail), 0.25)
 
 
 def _quick(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
@@ -136,7 +136,7 @@ def _office(chance: random.Random, mail: Mail, place: random.Random) -> Iterator
     address = f"{place.randint(193, 195)}.{place.randint(1, 254)}.{place.randint(1, 254)}.{place.randint(1, 254)}"
     called_out = place.uniform(300, 5_000)
     who = _person(chance, mail, address)
-    read = called_out + chance.uniform(0, 50) if chance.random() < 0.5 else _looks(chance)
+    read = called_out + chance.uniform(0, 50) if chance.random() < 0.5 else _looks(chance, mail)
     if chance.random() < 0.75:
         yield who.asks(read, What.OPEN)
     yield from _reads_on(chance, mail, who, read, 0.35)
@@ -147,11 +147,11 @@ def _apple(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator
     prefetch = _Hand(APPLE, address, person=False)
     yield prefetch.asks(chance.choice((chance.uniform(1, 20), chance.uniform(60, 7_200))), What.OPEN)
     reader = _Hand(chance.choice(BROWSERS[:2]), _home(chance), person=True)
-    yield from _reads_on(chance, mail, reader, _looks(chance), 0.15)
+    yield from _reads_on(chance, mail, reader, _looks(chance, mail), 0.15)
 
 
 def _gmail(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    read, address = _looks(chance), f"66.249.{chance.randint(80, 95)}.{chance.randint(1, 254)}"
+    read, address = _looks(chance, mail), f"66.249.{chance.randint(80, 95)}.{chance.randint(1, 254)}"
     if chance.random() < 0.15:
         yield _Hand(GMAIL_PREFETCH, address, person=False).asks(chance.uniform(1, 60), What.OPEN)
     yield _Hand(GMAIL, address, person=True).asks(read, What.OPEN)
@@ -160,7 +160,7 @@ def _gmail(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator
 
 def _checked(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     """The gateway rewrote the links: it looks at one just before it lets the person through."""
-    who, read = _person(chance, mail), _looks(chance)
+    who, read = _person(chance, mail), _looks(chance, mail)
     yield who.asks(read, What.OPEN)
     for one in list(_reads_on(chance, mail, who, read, 0.5)):
         if one.what is What.CLICK:
@@ -238,7 +238,7 @@ def _nobody(_chance: random.Random, _mail: Mail, _place: random.Random) -> Itera
 
 def _chat(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     """A reader sends the link on: the chat fetches a preview, friends follow it."""
-    who, read = _person(chance, mail), _looks(chance)
+    who, read = _person(chance, mail), _looks(chance, mail)
     yield who.asks(read, What.OPEN)
     link, at = _chosen(chance, mail), read + chance.uniform(15, 90)
     yield from _follows(chance, mail, who, at, link)
@@ -254,7 +254,7 @@ def _chat(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[
 def _proxy(chance: random.Random, mail: Mail, place: random.Random) -> Iterator[Request]:
     """An office's proxy fetches the first link when the mail is shown; its reader may follow later."""
     address = f"{place.randint(193, 195)}.{place.randint(1, 254)}.{place.randint(1, 254)}.{place.randint(1, 254)}"
-    who, read = _person(chance, mail, address), _looks(chance)
+    who, read = _person(chance, mail, address), _looks(chance, mail)
     yield who.asks(read, What.OPEN)
     ahead = _Hand(BROWSERS[3], address, person=False)
     yield ahead.asks(read + chance.uniform(0.1, 1.5), What.CLICK, 1)
@@ -262,7 +262,7 @@ def _proxy(chance: random.Random, mail: Mail, place: random.Random) -> Iterator[
 
 
 def _forwarded(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    who, read = _person(chance, mail), _looks(chance)
+    who, read = _person(chance, mail), _looks(chance, mail)
     yield who.asks(read, What.OPEN)
     yield from _reads_on(chance, mail, who, read, 0.2)
     for _ in range(chance.randint(1, 3)):
@@ -274,7 +274,7 @@ def _forwarded(chance: random.Random, mail: Mail, _place: random.Random) -> Iter
 def _antivirus(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     """Protection on the reader's own machine looks at some links while the mail is being read."""
     address = _home(chance)
-    who, read = _person(chance, mail, address), _looks(chance)
+    who, read = _person(chance, mail, address), _looks(chance, mail)
     yield who.asks(read, What.OPEN)
     check = _Hand(GATEWAY, address, person=False)
     for n, link in enumerate(chance.sample(range(1, mail.links + 1), chance.randint(1, 2))):
@@ -288,7 +288,7 @@ def _helpdesk(chance: random.Random, mail: Mail, _place: random.Random) -> Itera
     yield _Hand("Mozilla/5.0 (compatible; DeskImages 1.0)", _cloud(chance), person=False).asks(taken_in, What.OPEN)
     office = _home(chance)
     for _ in range(chance.randint(1, 3)):
-        yield from _reads_on(chance, mail, _person(chance, mail, office), taken_in + _looks(chance), 0.4)
+        yield from _reads_on(chance, mail, _person(chance, mail, office), taken_in + _looks(chance, mail), 0.4)
 
 
 _FAMILIES: dict[Family, Callable[[random.Random, Mail, random.Random], Iterator[Request]]] = {

@@ -21,10 +21,11 @@ from campaigns.content.models import Message
 from campaigns.delivery import preflight, progress
 from campaigns.delivery.models import SendState
 from campaigns.demo import company, visitors
-from campaigns.demo.audience import Audience, Family
+from campaigns.demo.audience import Audience
 from campaigns.demo.catcher import Box
 from campaigns.demo.letters import Postman
 from campaigns.demo.terminal import Stage
+from campaigns.demo.traffic import SHARES
 from campaigns.leads.leads import enter_lead
 from campaigns.planning.activities import update_activity
 from campaigns.planning.launching import launch
@@ -237,7 +238,7 @@ def _conclude(
     print(f"\nThe campaign brought, {took:.0f} s after the start:\n")
     for label, value in told.items():
         print(f"  {label:<24} {value}")
-    print("\nWho read it: " + ", ".join(f"{audience.tally[family]:,} {family.value}" for family in Family))
+    print("\nWho read it: " + ", ".join(f"{audience.tally[family]:,} {family.value}" for family in SHARES))
     if audience.problems:
         print(f"{len(audience.problems)} requests of the audience failed, the first: {audience.problems[0]}")
     print(f"\n  Performance   {base}/campaigns/{campaign_id}/performance")

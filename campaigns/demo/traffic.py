@@ -60,6 +60,8 @@ class Mail:
     small_print: frozenset[int] = frozenset({6})
     https: bool = True
     """Browsers tell who navigates over HTTPS only."""
+    half_read_within: float = 2_400.0
+    """Seconds within which half of those who read it get to it."""
 
 
 @dataclass(frozen=True, slots=True)

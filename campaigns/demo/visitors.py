@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from urllib.parse import urljoin
 
 from campaigns.demo import company
-from campaigns.demo.audience import BROWSERS, Audience
+from campaigns.demo.audience import Audience
 from campaigns.demo.browser import links_and_images
+from campaigns.demo.habits import BROWSERS
 from campaigns.planning.models import Channel
 
 _VISITORS: dict[Channel, tuple[int, float, str]] = {
