@@ -92,11 +92,21 @@ def select_by_ids(connection: Connection, sql: str, ids: Collection[int], *more:
     chosen = "(SELECT unnest(%s::bigint[]))" if postgres else "(SELECT value FROM json_each(?))"
     statement = sql.format(ids=chosen, p="%s" if postgres else "?", at=_MICROS if postgres else "at")
     parameter = list(ids) if postgres else json.dumps(list(ids))
-    # The driver's own cursor: rows as tuples, and none of them an object of SQLAlchemy's.
+    return _fetched(connection, statement, parameter, *more)
+
+
+def rows(connection: Connection, sql: str, *values: Any) -> list[Any]:
+    """Rows of a statement that says ``{p}`` for each value, and ``{at}`` as above."""
+    postgres = is_postgres(connection)
+    return _fetched(connection, sql.format(p="%s" if postgres else "?", at=_MICROS if postgres else "at"), *values)
+
+
+def _fetched(connection: Connection, statement: str, *values: Any) -> list[Any]:
+    """By the driver's own cursor: rows as tuples, and none of them an object of SQLAlchemy's."""
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(statement, (parameter, *more))
-        return cursor.fetchall()  # type: ignore[return-value]
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
     finally:
         cursor.close()
 

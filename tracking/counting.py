@@ -6,7 +6,7 @@ before, and moves the rollups by the difference: for settlement and relabelling.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -110,28 +110,42 @@ class Change(NamedTuple):
     reasons: int
 
 
-def move(connection: Connection, changes: Collection[Change], rules: int) -> None:
+def move(
+    connection: Connection,
+    changes: Collection[Change],
+    rules: int,
+    log: Sequence[Counted] | None = None,
+    ids: Sequence[int] = (),
+) -> None:
     """Relabel events, and move rollups, marks and milestones with them. Events, read under
-    ``lock_counting``, must still have the label that their change says."""
+    ``lock_counting``, must still have the label that their change says. ``log`` and ``ids``, when
+    they are known, are all events of the sends concerned, as they stood."""  # fmt: skip
     batches.relabel_events(connection, [(c.id, c.label, c.reasons, rules) for c in changes])
     tally = Tally()
     for change in changes:
-        tally.count(change.event, -1)
-        tally.count(change.event._replace(label=change.label))
+        if change.label != change.event.label:
+            tally.count(change.event, -1)
+            tally.count(change.event._replace(label=change.label))
     sends = {change.event.send_id for change in changes if change.event.send_id is not None}
-    reconcile(connection, sends, tally)
+    if log is not None:
+        labels = {change.id: change.label for change in changes}
+        log = [event._replace(label=labels[id]) if id in labels else event for id, event in zip(ids, log, strict=True)]
+    reconcile(connection, sends, tally, log)
     tally.write(connection)
 
 
-def reconcile(connection: Connection, send_ids: Collection[int], tally: Tally) -> None:
+def reconcile(
+    connection: Connection, send_ids: Collection[int], tally: Tally, log: Sequence[Counted] | None = None
+) -> None:
     """Bring marks and milestones of sends to what their events say; uniques go to ``tally``."""
     if not send_ids:
         return
-    events = events_of(connection, send_ids)
+    events = events_of(connection, send_ids) if log is None else log
     wanted: dict[tuple[int, ...], int] = {}
     for event in events:
-        for mark in marks_from(event):
-            wanted[mark] = min(event.at, wanted.get(mark, event.at))
+        if event.label:
+            for mark in marks_from(event):
+                wanted[mark] = min(event.at, wanted.get(mark, event.at))
     known = batches.marks_of(connection, send_ids)
     gone = known.keys() - wanted.keys()
     for key in gone:
@@ -164,10 +178,10 @@ def milestones(events: Iterable[Counted], last_date: int | None) -> Milestones:
     return Milestones(min(opens, default=None), max(lasts, default=None), min(clicks, default=None))
 
 
-def _write_milestones(connection: Connection, send_ids: Collection[int], events: list[Counted]) -> None:
+def _write_milestones(connection: Connection, send_ids: Collection[int], events: Iterable[Counted]) -> None:
     by_send: defaultdict[int, list[Counted]] = defaultdict(list)
     for event in events:
-        if event.send_id is not None:
+        if event.send_id is not None and event.label == Label.HUMAN:
             by_send[event.send_id].append(event)
     rows = batches.select_by_ids(
         connection, "SELECT id, first_opened_at, last_opened_at, clicked_at FROM sends WHERE id IN {ids}", send_ids

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from campaigns import clock, config, db
@@ -79,4 +79,4 @@ def _lag(spools: Iterable[list[tail.SpoolFile]], offsets: dict[str, int]) -> tim
 
 def _overdue(session: Session) -> int:
     before = clock.now() - clock.scaled(SETTLE_SECONDS) - timedelta(minutes=1)
-    return session.scalar(select(func.count()).where(Event.label == Label.SETTLING, Event.at < before)) or 0
+    return session.scalar(select(func.count()).where(text(f"label = {Label.SETTLING:d}"), Event.at < before)) or 0

@@ -44,6 +44,7 @@ def name(network: int) -> str:
     return str(IPv6Network((IPv6Address((network - _V6) << 80), 48)))
 
 
+@lru_cache(maxsize=65_536)
 def is_shared(network: int) -> bool:
     """Whether this says nothing about who asks: unknown, private, or the inside of a proxy."""
     return network == UNKNOWN or not ip_network(name(network)).is_global

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection, select
 
 from campaigns import clock, config, db, setbacks
+from campaigns.planning.models import Activity
 from campaigns.setbacks import Chore
 from tracking import batches, counting, networks
 from tracking.batches import micros
@@ -24,11 +25,6 @@ from tracking.screening import (
     is_small_print,
 )
 from tracking.signals import Seen, Surroundings, crowds, last_before, signals
-
-_EVENT = (
-    Event.id, Event.at, Event.kind, Event.label, Event.activity_id, Event.send_id, Event.link,
-    Event.reasons, Event.user_agent_id, Event.network,
-)  # fmt: skip
 
 
 class Logged(NamedTuple):
@@ -49,15 +45,28 @@ class Logged(NamedTuple):
     def seen(self) -> Seen:
         return Seen(self.at, self.kind, self.link, self.reasons, self.user_agent_id, self.network)
 
+    @property
+    def counted(self) -> Counted:
+        return Counted(self.at, self.kind, self.label, self.activity_id, self.send_id, self.link)
+
     def labelled(self, label: Label, reasons: int) -> Change:
-        counted = Counted(self.at, self.kind, self.label, self.activity_id, self.send_id, self.link)
-        return Change(self.id, counted, int(label), int(reasons))
+        return Change(self.id, self.counted, int(label), int(reasons))
 
 
-def logged(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Logged]:
-    """Events from the log, oldest first."""
-    query = select(*_EVENT).where(*where).order_by(Event.at, Event.id).limit(limit)
-    return [Logged._make((row[0], db.to_micros(row[1]), *row[2:])) for row in connection.execute(query)]
+_COLUMNS = ", ".join(("id", "{at}", *Logged._fields[2:]))
+
+
+def logged(connection: Connection, where: str, *values: Any, limit: int | None = None) -> list[Logged]:
+    """Events from the log, oldest first; ``where`` says ``{p}`` for each value."""
+    end = "" if limit is None else f" LIMIT {limit:d}"
+    sql = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY at, id{end}"  # noqa: S608
+    return [Logged._make(row) for row in batches.rows(connection, sql, *values)]
+
+
+def of_sends(connection: Connection, send_ids: Collection[int]) -> list[Logged]:
+    """All events of these sends, in no order."""
+    sql = f"SELECT {_COLUMNS} FROM events WHERE send_id IN {{ids}}"  # noqa: S608
+    return [Logged._make(row) for row in batches.select_by_ids(connection, sql, send_ids)]
 
 
 def settle_due(limit: int = 2_000) -> int:
@@ -66,27 +75,45 @@ def settle_due(limit: int = 2_000) -> int:
     At most ``limit`` of them, oldest first; call again while it returns ``limit``. Harmless when
     run twice or by two processes at once.
     """
-    before = clock.now() - clock.scaled(SETTLE_SECONDS)
+    before = db.to_micros(clock.now() - clock.scaled(SETTLE_SECONDS))
     with db.reading() as session:
-        later = [int(subject) for subject in setbacks.put_off(session, Chore.SETTLE)]
-        waiting = (Event.label == Label.SETTLING, Event.at <= before, *([Event.id.not_in(later)] if later else ()))
-        if not logged(session.connection(), *waiting, limit=1):
+        later = {int(subject) for subject in setbacks.put_off(session, Chore.SETTLE)}
+        if not _due(session.connection(), before, 1, later):
             return 0  # Nobody waits, so nobody's writing is held up.
-    with db.transaction() as session:
+    with db.transaction() as session, batches.no_garbage_search():
         connection = session.connection()
         batches.lock_counting(connection)
-        due = {event.id: event for event in logged(connection, *waiting, limit=limit)}
+        due = {event.id: event for event in _due(connection, before, limit, later)}
 
         def settle(ids: Sequence[int]) -> None:
-            counting.move(connection, judged(connection, [due[one] for one in ids]), RULES)
+            relabel(connection, [due[one] for one in ids])
 
         setbacks.carry(session, Chore.SETTLE, list(due), settle)
     return len(due)
 
 
-def judged(connection: Connection, events: Sequence[Logged]) -> list[Change]:
-    """The labels that events get by all that is known now."""
-    around = _surroundings(connection, {event.send_id for event in events if event.send_id is not None})
+def _due(connection: Connection, before: int, limit: int, later: Collection[int]) -> list[Logged]:
+    # The label is written out: a parameter would hide from the planner that the index of settling events will do.
+    where = f"label = {Label.SETTLING:d} AND at <= {{p}}"
+    found = logged(connection, where, batches.instant(connection, before), limit=limit + len(later))
+    return [event for event in found if event.id not in later][:limit]
+
+
+def relabel(connection: Connection, events: Sequence[Logged]) -> list[Change]:
+    """Give events, read under ``lock_counting``, the label that the present rules give them, and move everything
+    that counts them; what changed, in label or reasons."""
+    around = of_sends(connection, {event.send_id for event in events if event.send_id is not None})
+    changes = judged(connection, events, around)
+    counting.move(connection, changes, RULES, [event.counted for event in around], [event.id for event in around])
+    return changes
+
+
+def judged(
+    connection: Connection, events: Sequence[Logged], of_their_sends: Iterable[Logged] | None = None
+) -> list[Change]:
+    """The labels that events get by all that is known now; all events of their sends are read unless given."""
+    send_ids = {event.send_id for event in events if event.send_id is not None}
+    around = _surroundings(connection, send_ids, of_their_sends or of_sends(connection, send_ids))
     nobody = Surroundings(None, 0, (), (), config.settings().time_scale)
     crowded = _crowded(connection, events)
     changes = []
@@ -97,11 +124,13 @@ def judged(connection: Connection, events: Sequence[Logged]) -> list[Change]:
     return changes
 
 
-def _surroundings(connection: Connection, send_ids: Collection[int]) -> dict[int, Surroundings]:
+def _surroundings(connection: Connection, send_ids: Collection[int], log: Iterable[Logged]) -> dict[int, Surroundings]:
     """What is known about each send; one that is gone has its events only."""
     if not send_ids:
         return {}
-    events = _events_of(connection, send_ids)
+    events = defaultdict[int | None, list[Seen]](list)
+    for event in log:
+        events[event.send_id].append(event.seen)
     submitted = _submitted(connection, send_ids)
     rows = batches.select_by_ids(connection, "SELECT id, sent_at, version_id FROM sends WHERE id IN {ids}", send_ids)
     sends = {row[0]: (None if row[1] is None else micros(row[1]), row[2]) for row in rows}
@@ -126,17 +155,6 @@ def _links_of(connection: Connection, version_ids: Collection[int]) -> dict[int 
     return found
 
 
-def _events_of(connection: Connection, send_ids: Collection[int]) -> dict[int, list[Seen]]:
-    found: defaultdict[int, list[Seen]] = defaultdict(list)
-    for send_id, at, *rest in batches.select_by_ids(
-        connection,
-        "SELECT send_id, {at}, kind, link, reasons, user_agent_id, network FROM events WHERE send_id IN {ids}",
-        send_ids,
-    ):
-        found[send_id].append(Seen(at, *rest))
-    return found
-
-
 def _submitted(connection: Connection, send_ids: Collection[int]) -> dict[int, list[int]]:
     found: defaultdict[int, list[int]] = defaultdict(list)
     for send_id, at in batches.select_by_ids(
@@ -154,13 +172,17 @@ def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[
     span, at_all = clock.scaled(CROWD_SECONDS), [click.at for click in clicks]
     nearby = (
         select(Event.network, Event.at, Event.send_id)
-        .where(Event.label.in_(list(Label)))  # All of them; it lets the index on (label, at) be used.
+        # Every activity's; it lets the index on (activity_id, at) be used.
+        .where(Event.activity_id.in_(select(Activity.id)))
         .where(Event.at >= db.from_micros(min(at_all)) - span, Event.at <= db.from_micros(max(at_all)) + span)
         .where(Event.kind == Kind.CLICK, Event.send_id.is_not(None))
-        .where(Event.network.in_({click.network for click in clicks}))
-        .order_by(Event.network, Event.at)
     )
-    rows = ((row.network, db.to_micros(row.at), row.send_id) for row in connection.execute(nearby))
+    networks_of_clicks = {click.network for click in clicks}
+    rows = sorted(
+        (row.network, db.to_micros(row.at), row.send_id)
+        for row in connection.execute(nearby)
+        if row.network in networks_of_clicks
+    )
     return crowds(rows, span // timedelta(microseconds=1))
 
 
@@ -173,12 +195,7 @@ def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, da
     if not sent:
         return 0
     batches.lock_counting(connection)
-    ids = list(sent)
-    events = [
-        event
-        for start in range(0, len(ids), 500)
-        for event in logged(connection, Event.send_id.in_(ids[start : start + 500]))
-    ]
+    events = of_sends(connection, sent)
     of_send: defaultdict[int | None, list[Seen]] = defaultdict(list)
     for event in events:
         of_send[event.send_id].append(event.seen)

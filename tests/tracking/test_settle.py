@@ -116,7 +116,7 @@ def test_a_relabelled_click_takes_its_milestones_back(database: Engine, frozen: 
     for label, expected in ((Label.SCANNER, False), (Label.HUMAN, True), (Label.UNKNOWN, False)):
         for _ in range(2):
             with db.engine().begin() as connection:
-                log = settle.logged(connection)
+                log = settle.logged(connection, "1 = 1")
                 counting.move(connection, [event.labelled(label, Reason.BURST) for event in log], RULES)
             check_counts()
         row = send_row(mailing.sends[0])
