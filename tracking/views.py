@@ -83,6 +83,12 @@ def performance_csv(campaign_id: int) -> Response:
     )
 
 
+@blueprint.get("/activities/<int:activity_id>/clicks")
+def link_clicks(activity_id: int) -> str:
+    found = performance.link_clicks(db_session(), actor(), activity_id)
+    return render_template("pages/tracking/_link_clicks.html", links=found, reading=reading)
+
+
 @blueprint.get("/contacts/<int:contact_id>/timeline")
 def contact_timeline(contact_id: int) -> str:
     found = timeline.story(db_session(), actor(), contact_id, before=_instant(request.args.get("before", "")))

@@ -164,6 +164,13 @@ def campaign_values(campaign: Campaign) -> dict[str, Any]:
     }
 
 
+class LinkForm(FlaskForm):  # type: ignore[misc]
+    """A short link."""
+
+    label = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
+    url = URLField(_l("Leads to"), [DataRequired()], render_kw={"maxlength": 2000, "placeholder": "https://"})
+
+
 class LaunchForm(FlaskForm):  # type: ignore[misc]
     """At once, or from an instant on in the reader's time zone."""
 

@@ -19,7 +19,7 @@ from campaigns.capture.models import Submission
 from campaigns.content.models import Link, MessageVersion
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead
-from campaigns.planning.models import ActivityStatus, CampaignStatus, Preflight
+from campaigns.planning.models import ActivityStatus, CampaignStatus, Preflight, ShortLink
 from tests import factories
 
 FIRST, LAST, EMAIL = "Zarathustra", "Quirinius", "zarathustra.quirinius@person.example"
@@ -76,6 +76,10 @@ def furnish(session: Session) -> None:
             ContactImport(
                 filename="people.csv", content_key="k", state=ImportState.UPLOADED, columns=["email"],
                 mapping=["email"], encoding="utf-8-sig", created_at=clock.now(), problems=[],
+            ),
+            ShortLink(
+                activity_id=activity.id, number=1, code="abcdefgh", label="Poster", url="https://example.org/",
+                utm="utm_source=event", created_at=clock.now(), changed_at=clock.now(),
             ),
             Preflight(
                 activity_id=activity.id, subject_hash="x", passed=True, findings=[],

@@ -19,8 +19,8 @@ from tests.house import scene
 VIEWERS_MAY_SEE = {
     "home", "accounts.me", "tracking.campaigns", "planning.campaign", "planning.activity", "capture.preview",
     "delivery.preflight", "delivery.progress_page", "delivery.progress_counts", "tracking.performance_page",
-    "tracking.performance_csv", "tracking.figures", "tracking.summary", "content.index", "content.preview",
-    "content.starter_preview",
+    "tracking.performance_csv", "tracking.figures", "tracking.summary", "tracking.link_clicks", "content.index",
+    "content.preview", "content.starter_preview",
 }  # fmt: skip
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {

@@ -1,5 +1,6 @@
 """Pixels and links: what strangers get, whatever they ask."""
 
+import dataclasses
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from campaigns import config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.planning import links as planned
+from campaigns.planning.models import Activity, Channel, ShortLink
 from campaigns.tokens import Purpose, keyring, mint_send
 from tests.conftest import FrozenClock
-from tests.factories import make_form
+from tests.factories import make_activity, make_form, make_organisation
 from tests.tracking.scene import Answer, ask, asked, environ, events, make_mailing
-from tracking import collect, destinations
+from tracking import collect, destinations, performance
 from tracking.hits import GIF
 from tracking.models import Kind
 from tracking.spool import spool
@@ -82,7 +86,7 @@ def test_everything_else_is_for_flask() -> None:
 
 @examples(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    door=st.sampled_from(["/o/", "/c/", "/v/"]),
+    door=st.sampled_from(["/o/", "/c/", "/v/", "/l/"]),
     rest=st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{28}(/[0-9]{1,6})?", fullmatch=True),
     junk=st.text(max_size=40), method=st.sampled_from(["GET", "HEAD", "POST", "X"]),
 )  # fmt: skip
@@ -189,3 +193,109 @@ def make_link_token(send_id: int) -> str:
     from tracking.hits import _with_visit
 
     return _with_visit("http://localhost/f/x", send_id)
+
+
+def make_short_link(url: str = "https://example.org/tea?a=1") -> ShortLink:
+    with db.transaction() as session:
+        make_organisation(session)
+        activity = make_activity(session, channel=Channel.SOCIAL, everybody=False)
+        return planned.create_link(session, CLOCK, activity, label="Bio", url=url)
+
+
+def test_a_short_link_leads_on_and_counts_for_its_activity(database: Engine) -> None:
+    link = make_short_link()
+    for code in (link.code, link.code.upper()):
+        answer = ask(f"/l/{code}")
+        assert answer.status == 302
+        assert answer.headers["Location"].startswith("https://example.org/tea?a=1&utm_source=social&utm_medium=social")
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert ask(f"/l/{link.code}x").status == 404
+    assert ask("/l/").status == 404
+    collect.collect_once()
+    assert [(e.kind, e.activity_id, e.send_id, e.link) for e in events()] == [
+        (Kind.CLICK, link.activity_id, None, 1)
+    ] * 2
+    with db.reading() as session:
+        (line,) = performance.link_clicks(session, CLOCK, link.activity_id)
+        campaign_id = session.get_one(Activity, link.activity_id).campaign_id
+        found = performance.performance(session, CLOCK, campaign_id)
+    assert line.counts.clicks is not None
+    assert line.counts.clicks.total == 2
+    assert found.counts.mails is None, "nobody's mails are clicked by this"
+    assert found.counts.clicks == line.counts.clicks
+
+
+def test_a_short_link_that_is_switched_off_says_so(database: Engine, settings: config.Settings) -> None:
+    link = make_short_link()
+    assert ask(f"/l/{link.code}").status == 302
+    with db.transaction() as session:
+        planned.switch(session, CLOCK, session.get_one(ShortLink, link.id), active=False)
+    destinations.sync()
+    answer = ask(f"/l/{link.code}")
+    assert answer.status == 410
+    assert "Location" not in answer.headers
+    assert b"switched it off" in answer.body
+    with db.transaction() as session:
+        planned.switch(session, CLOCK, session.get_one(ShortLink, link.id), active=True)
+    destinations.sync()
+    restart_without_database(settings)
+    assert ask(f"/l/{link.code}").status == 302
+    assert ask("/l/unknown2").status == 404
+
+
+def test_a_link_of_a_live_mail_can_be_led_elsewhere_or_nowhere(database: Engine, settings: config.Settings) -> None:
+    mailing = make_mailing()
+    assert mailing.click(2).headers["Location"] == "https://example.org/two"
+
+    def change(url: str | None) -> None:
+        with db.transaction() as session:
+            activity = session.get_one(Activity, mailing.activity_id)
+            planned.change_mail_link(session, CLOCK, activity, 2, url)
+        destinations.sync()
+
+    change("https://example.org/mended")
+    assert mailing.click(2).headers["Location"] == "https://example.org/mended"
+    change(planned.OFF)
+    assert mailing.click(2).status == 410
+    assert mailing.click(1).status == 302
+    restart_without_database(settings)
+    assert mailing.click(2).status == 410, "a restart without the database remembers it"
+    db.install(database)
+    change(None)
+    assert mailing.click(2).headers["Location"] == "https://example.org/two"
+    assert destinations.SYNC_SECONDS <= 10
+
+
+def test_junk_costs_no_questions(database: Engine, count_queries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destinations, "_LOOK_AGAIN", 60.0)
+    mailing = make_mailing()
+    ask("/l/first2look")
+    nobody = mint_send(Purpose.ENGAGEMENT, 77 << 32 | 5)
+    assert ask(f"/c/{nobody}/1").status == 404
+    with count_queries(database) as asked_for:
+        for number in range(300):
+            assert ask(f"/l/{number:08}").status == 404
+            ask(f"/v/{number}")
+            ask(f"/c/{mailing.token()[:-4]}{number:04}/1")
+            assert ask(f"/c/{nobody}/{number + 1}").status == 404
+    assert asked_for == []
+
+
+def test_without_files_and_database_a_link_asks_for_patience(database: Engine, settings: config.Settings) -> None:
+    link = make_short_link()
+    restart_without_database(settings)
+    answer = ask(f"/l/{link.code}")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+
+
+def test_old_keys_verify_for_as_long_as_they_are_kept(database: Engine, settings: config.Settings) -> None:
+    mailing = make_mailing()
+    old = mailing.token()
+    first = settings.secret_keys[0]
+    config.install(dataclasses.replace(settings, secret_keys=(first, (2, b"n" * 32))))
+    assert mailing.token() != old
+    assert ask(f"/c/{old}/1").status == mailing.click(1).status == 302
+    new = mailing.token()
+    config.install(dataclasses.replace(settings, secret_keys=((2, b"n" * 32),)))
+    assert ask(f"/c/{new}/1").status == 302
+    assert ask(f"/c/{old}/1").status == 404

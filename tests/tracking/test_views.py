@@ -105,7 +105,7 @@ def test_the_performance_page_asks_few_questions(
     text(viewer_client, f"/campaigns/{campaign_id}/performance")
     with count_queries(database) as queries:
         text(viewer_client, f"/campaigns/{campaign_id}/performance")
-    assert len([query for query in queries if query != "BEGIN"]) <= 12, queries
+    assert len([query for query in queries if query != "BEGIN"]) <= 13, queries
 
 
 def test_every_rate_stands_with_its_denominator(viewer_client: FlaskClient) -> None:

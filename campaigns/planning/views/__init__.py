@@ -28,12 +28,14 @@ from campaigns.planning.forms import (
 )
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
 from campaigns.planning.states import LAUNCHED, AlreadyLaunched, Verb, possible
+from campaigns.planning.views import links
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems, say
 from campaigns.web.guards import actor
 from campaigns.web.locale import translated
 
 blueprint = Blueprint("planning", __name__)
+blueprint.register_blueprint(links.blueprint)
 
 CAMPAIGN_VERBS: dict[str, tuple[Callable[[Session, Actor, Campaign], None], str]] = {
     "launch": (campaigns.launch_campaign, N_("The campaign is active.")),

@@ -1,0 +1,127 @@
+"""Pages of an activity's links: short ones with their QR codes, and those of a mail that is out."""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import segno
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask_babel import gettext as _
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Permission
+from campaigns.errors import Conflict, Invalid
+from campaigns.planning import links, utm
+from campaigns.planning.activities import activity_of
+from campaigns.planning.forms import LinkForm
+from campaigns.planning.models import Channel, ShortLink
+from campaigns.web.database import db_session
+from campaigns.web.errors import problem_text, put_problems, say
+from campaigns.web.guards import actor
+
+blueprint = Blueprint("links", __name__)
+
+
+@blueprint.route("/activities/<int:activity_id>/links", methods=["GET", "POST"])
+def index(activity_id: int) -> Any:
+    who = actor()
+    who.require(Permission.PLAN)
+    session = db_session()
+    activity = activity_of(session, activity_id)
+    form = LinkForm(data={"label": activity.title})
+    if form.validate_on_submit():
+        try:
+            links.create_link(session, who, activity, label=form.label.data or "", url=form.url.data or "")
+        except Invalid as error:
+            put_problems(form, error)
+        except Conflict as error:
+            flash(say(error), "warning")
+            return redirect(url_for(".index", activity_id=activity_id), 303)
+        else:
+            session.commit()
+            flash(_("The link is made. It works within seconds."), "success")
+            return redirect(url_for(".index", activity_id=activity_id), 303)
+    is_mail = activity.channel is Channel.EMAIL
+    page = render_template(
+        "pages/planning/links.html",
+        activity=activity,
+        form=form,
+        is_mail=is_mail,
+        mail_links=links.mail_links(session, activity) if is_mail else [],
+        links=links.links_of(session, activity),
+        short_url=links.short_url,
+        qr=_drawn,
+        preview=utm.joined(activity.url or "https://example.org/", utm.query(utm.rule(activity, activity.title))),
+    )
+    return page, 422 if form.errors else 200
+
+
+@blueprint.get("/activities/<int:activity_id>/links/preview")
+def preview(activity_id: int) -> str:
+    """The address with its UTM, while somebody types."""
+    actor().require(Permission.PLAN)
+    activity = activity_of(db_session(), activity_id)
+    url, label = request.args.get("url", "").strip(), request.args.get("label", "")
+    fault = links.fault(db_session(), url) if url else None
+    shown = "" if fault or not url else utm.joined(url, utm.query(utm.rule(activity, label)))
+    return render_template("pages/planning/_link_preview.html", preview=shown, fault=fault)
+
+
+@blueprint.get("/activities/<int:activity_id>/links/<int:number>/qr.svg")
+def qr(activity_id: int, number: int) -> Response:
+    """The QR code as a file for print."""
+    actor().require(Permission.PLAN)
+    link = links.link_of(db_session(), activity_of(db_session(), activity_id), number)
+    picture = BytesIO()
+    _code(link).save(picture, kind="svg", scale=10, border=4)
+    headers = {"Content-Disposition": f'attachment; filename="{link.code}.svg"'}
+    return Response(picture.getvalue(), mimetype="image/svg+xml", headers=headers)
+
+
+def _code(link: ShortLink) -> segno.QRCode:
+    # A quarter may be scratched or covered by a logo; the code is short enough for it.
+    return segno.make_qr(links.short_url(link), error="q")
+
+
+def _drawn(link: ShortLink) -> dict[str, Any]:
+    """The code for the page: the side of its square in modules, quiet zone included, and the dark ones' path."""
+    rows = [
+        f"M{x} {y}h1v1h-1z"
+        for y, row in enumerate(_code(link).matrix_iter(border=2))
+        for x, dark in enumerate(row)
+        if dark
+    ]
+    return {"side": _code(link).symbol_size(border=2)[0], "path": "".join(rows)}
+
+
+@blueprint.post("/activities/<int:activity_id>/links/<int:number>/<any(off,on,redirect):verb>")
+def change(activity_id: int, number: int, verb: str) -> Any:
+    who, session = actor(), db_session()
+    who.require(Permission.PLAN)
+    link = links.link_of(session, activity_of(session, activity_id), number)
+    if verb == "redirect":
+        _tried(session, lambda: links.lead(session, who, link, request.form.get("url", "")))
+    else:
+        _tried(session, lambda: links.switch(session, who, link, active=verb == "on"))
+    return redirect(url_for(".index", activity_id=activity_id), 303)
+
+
+@blueprint.post("/activities/<int:activity_id>/mail-links/<int:number>/<any(off,on,redirect):verb>")
+def change_in_mail(activity_id: int, number: int, verb: str) -> Any:
+    who, session = actor(), db_session()
+    who.require(Permission.LAUNCH)
+    activity = activity_of(session, activity_id)
+    url = {"off": links.OFF, "on": None}.get(verb, request.form.get("url", "").strip() or None)
+    _tried(session, lambda: links.change_mail_link(session, who, activity, number, url))
+    return redirect(url_for(".index", activity_id=activity_id), 303)
+
+
+def _tried(session: Session, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except Invalid as error:
+        session.rollback()
+        flash(" ".join(map(problem_text, error.problems)), "danger")
+    else:
+        session.commit()
+        flash(_("Changed. It takes effect within ten seconds."), "success")

@@ -1,0 +1,118 @@
+"""Links that an activity spreads: made by rule, led elsewhere, switched off."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import db
+from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.models import AuditEntry
+from campaigns.errors import Conflict, Forbidden, Invalid, NotFound
+from campaigns.planning import links, utm
+from campaigns.planning.models import Activity, Channel, LinkChange, ShortLink
+from tests.factories import make_activity, make_campaign, make_organisation
+from tests.tracking.scene import make_version
+
+
+def social(session: Session, **values: object) -> Activity:
+    make_organisation(session)
+    campaign = make_campaign(session, name="Spring Tea 2026!")
+    return make_activity(
+        session,
+        campaign,
+        **{"channel": Channel.SOCIAL, "everybody": False, "url": "https://www.instagram.com/acme", **values},
+    )
+
+
+def test_a_link_is_short_and_carries_the_utm_of_its_activity(session: Session) -> None:
+    activity = social(session)
+    one = links.create_link(session, CLOCK, activity, label="Bio link", url="https://example.org/?a=1#top")
+    two = links.create_link(session, CLOCK, activity, label="Чай", url="https://example.org/?utm_source=mine")
+    assert (one.number, two.number) == (1, 2)
+    assert one.code != two.code
+    assert len(links.short_url(one)) == len("http://localhost/l/") + 8
+    led = urlsplit(utm.joined(one.url, one.utm))
+    assert led.fragment == "top"
+    assert parse_qs(led.query) == {
+        "a": ["1"], "utm_source": ["instagram"], "utm_medium": ["social"], "utm_campaign": ["spring-tea-2026"],
+        "utm_id": [str(activity.campaign_id)], "utm_content": ["bio-link"],
+    }  # fmt: skip
+    assert parse_qs(urlsplit(utm.joined(two.url, two.utm)).query)["utm_source"] == ["mine"]
+    assert parse_qs(two.utm)["utm_content"] == ["чай"]
+
+
+def test_what_the_rule_says_never_breaks_it(session: Session) -> None:
+    for channel in Channel:
+        activity = make_activity(session, channel=channel, url="" if channel is Channel.SMS else "https://x.example/A")
+        assert utm.breaches(utm.rule(activity, "Some LABEL, long " * 20)) == []
+    assert utm.breaches({"utm_source": "News Letter ", "utm_medium": "Mail"}) == ["utm_medium", "utm_source"]
+
+
+@pytest.mark.parametrize("url", [
+    "", "example.org", "javascript:alert(1)", "ftp://example.org/", "http://127.0.0.1/", "https://u@example.org/",
+    "https://example.org/{{ contact.email }}", "https://exa mple.org/", "http://[::1", "https://" + "a" * 2100 + ".org",
+])  # fmt: skip
+def test_a_link_leads_to_web_addresses_only(session: Session, url: str) -> None:
+    activity = social(session)
+    with pytest.raises(Invalid):
+        links.create_link(session, CLOCK, activity, label="x", url=url)
+    link = links.create_link(session, CLOCK, activity, label="x", url="http://localhost/f/our-own")
+    with pytest.raises(Invalid):
+        links.lead(session, CLOCK, link, url)
+
+
+def test_mails_and_strangers_make_none(session: Session) -> None:
+    with pytest.raises(Conflict):
+        links.create_link(session, CLOCK, make_activity(session), label="x", url="https://example.org/")
+    with pytest.raises(Forbidden):
+        links.create_link(session, PUBLIC, social(session), label="x", url="https://example.org/")
+
+
+def test_every_change_is_on_record(session: Session) -> None:
+    link = links.create_link(session, CLOCK, social(session), label="Bio", url="https://example.org/")
+    links.switch(session, CLOCK, link, active=False)
+    links.switch(session, CLOCK, link, active=False)
+    links.lead(session, CLOCK, link, "https://example.org/new")
+    mail = make_activity(session, version_id=make_version(session).id)
+    links.change_mail_link(session, CLOCK, mail, 2, links.OFF)
+    links.change_mail_link(session, CLOCK, mail, 2, "https://example.org/else")
+    assert session.scalars(select(LinkChange.url)).all() == ["https://example.org/else"]
+    links.change_mail_link(session, CLOCK, mail, 2, None)
+    assert session.scalars(select(LinkChange)).all() == []
+    with pytest.raises(NotFound):
+        links.change_mail_link(session, CLOCK, mail, 9, links.OFF)
+    verbs = session.scalars(select(AuditEntry.verb).order_by(AuditEntry.id)).all()
+    assert verbs == ["create", "switch off", "redirect", "switch off", "redirect", "restore"]
+
+
+def test_the_pages(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        activity = social(session)
+        mail = make_activity(session, version_id=make_version(session).id)
+    page = f"/activities/{activity.id}/links"
+    made = coordinator_client.post(page, data={"label": "Bio", "url": "https://example.org/"})
+    assert made.status_code == 303
+    with db.reading() as session:
+        link = session.scalars(select(ShortLink)).one()
+    shown = coordinator_client.get(page).get_data(as_text=True)
+    assert links.short_url(link) in shown
+    assert "utm_source=instagram" in shown
+    assert coordinator_client.post(page, data={"label": "Bio", "url": "nowhere"}).status_code == 422
+    picture = coordinator_client.get(f"{page}/1/qr.svg")
+    assert picture.mimetype == "image/svg+xml"
+    assert b"<svg" in picture.data
+    typed = coordinator_client.get(f"{page}/preview", query_string={"label": "Poster", "url": "https://a.example/"})
+    assert "utm_content=poster" in typed.text
+    assert coordinator_client.post(f"{page}/1/off").status_code == 303
+    assert "switched off" in coordinator_client.get(page).text
+    assert viewer_client.post(f"{page}/1/on").status_code == 403
+    of_mail = f"/activities/{mail.id}"
+    assert coordinator_client.post(f"{of_mail}/mail-links/1/off").status_code == 303
+    assert "switched off" in coordinator_client.get(f"{of_mail}/links").text
+    coordinator_client.post(f"{of_mail}/mail-links/1/redirect", data={"url": "https://b.example/"})
+    assert "https://b.example/" in coordinator_client.get(f"{of_mail}/links").text
+    assert "Links of the mail" in coordinator_client.get(of_mail).text
+    assert "Link 1" in coordinator_client.get(f"{of_mail}/clicks").text
