@@ -1,25 +1,51 @@
 """A claimed slice with everything its mails are made of, loaded before any byte leaves."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from jinja2 import TemplateError
 from sqlalchemy import select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from campaigns import clock
+from campaigns.accounts.models import Organisation
 from campaigns.accounts.organisation import organisation
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
 from campaigns.content.models import MessageVersion
 from campaigns.db import Base
+from campaigns.delivery import plates
 from campaigns.delivery.compose import Letter
 from campaigns.delivery.models import Send
+from campaigns.delivery.plates import Plate
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
 
 Row = TypeVar("Row", bound=Base)
 _AT_ONCE = 500
+
+
+class Claimed(NamedTuple):
+    """A send's row, as much of it as its mail and its outcome need: a third of the cost of the whole."""
+
+    id: int
+    address: str
+    attempts: int
+    contact_id: int | None
+    version_id: int | None
+    outbox_id: int | None
+    trackable: bool
+
+
+class Person(NamedTuple):
+    """A contact's row, as much of it as can be merged."""
+
+    email: str
+    first_name: str
+    last_name: str
+    language: str | None
+    attributes: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +65,54 @@ def load(session: Session, activity_id: int, ids: Sequence[int]) -> Slice:
 
     Afterwards nothing in it needs the session any more.
     """
-    sends = _by_id(session, Send, Send.id, ids)
-    contacts = _by_id(session, Contact, Contact.id, _distinct(send.contact_id for send in sends.values()))
-    versions = _by_id(session, MessageVersion, MessageVersion.id, _distinct(s.version_id for s in sends.values()))
-    mails = _by_id(session, OutboxMail, OutboxMail.id, _distinct(send.outbox_id for send in sends.values()))
+    rows = _rows(session, ids)
+    sends = [send for send, _, _ in rows]
+    versions = _by_id(session, MessageVersion, MessageVersion.id, _distinct(send.version_id for send in sends))
+    mails = _by_id(session, OutboxMail, OutboxMail.id, _distinct(send.outbox_id for send in sends))
     activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
-    measured = _measured(session, contacts)
     house = organisation(session)
     for trackable in (True, False):  # A retry may come after consent was given or withdrawn.
-        changed = [
-            s.id for s in sends.values() if s.trackable is not trackable and (s.contact_id in measured) is trackable
-        ]
+        changed = [s.id for s, _, measured in rows if s.trackable is not trackable and measured is trackable]
         _write_trackable(session, changed, trackable)
-    letters = [
-        Letter(
-            send=send,
-            activity=activity,
-            organisation=house,
-            version=versions.get(send.version_id or 0),
-            contact=contacts.get(send.contact_id or 0),
-            outbox=mails.get(send.outbox_id or 0),
-            trackable=activity.built_in == "test" or send.contact_id in measured,
-        )
-        for send in (sends[send_id] for send_id in sorted(sends))
-    ]
+    made: dict[tuple[int, bool], Plate] = {}
+    letters = []
+    for send, person, measured in rows:
+        trackable = measured or activity.built_in == "test"
+        version = versions.get(send.version_id or 0)
+        plate = made.get((send.version_id or 0, trackable))
+        if plate is None and version is not None:
+            plate = _plate(version, activity, house, trackable)
+            if plate is not None:
+                made[version.id, trackable] = plate
+        letters.append(Letter(send, activity, house, version, person, mails.get(send.outbox_id or 0), trackable, plate))
     session.expunge_all()
     return Slice(activity_id, letters)
 
 
-def _measured(session: Session, contacts: Collection[int]) -> set[int]:
-    levels = consent.as_of(session, contacts, ConsentPurpose.TRACKING, clock.now())
-    return {contact_id for contact_id, level in levels.items() if level is ConsentLevel.FULL}
+def _plate(version: MessageVersion, activity: Activity, house: Organisation, trackable: bool) -> Plate | None:
+    """None when none can be made: each letter says why when it is composed, and gets its outcome."""
+    try:
+        return plates.plate(version, activity, house, trackable)
+    except (ValueError, TemplateError):
+        return None
+
+
+def _rows(session: Session, ids: Sequence[int]) -> list[tuple[Claimed, Person | None, bool]]:
+    """Sends in order of their ids, each with its contact and whether that one may be measured."""
+    level = consent.level_sql(ConsentPurpose.TRACKING, clock.now())
+    asked = select(*(getattr(Send, name) for name in Claimed._fields), level, Contact.id, *_PERSON).outerjoin(
+        Contact, Contact.id == Send.contact_id
+    )
+    found = []
+    own = len(Claimed._fields)
+    for chunk in _chunks(sorted(ids)):
+        for row in session.execute(asked.where(Send.id.in_(chunk)).order_by(Send.id)):
+            person = Person._make(row[own + 2 :]) if row[own + 1] is not None else None
+            found.append((Claimed._make(row[:own]), person, row[own] is ConsentLevel.FULL))
+    return found
+
+
+_PERSON = tuple(getattr(Contact, name) for name in Person._fields)
 
 
 def _write_trackable(session: Session, ids: Sequence[int], trackable: bool) -> None:
