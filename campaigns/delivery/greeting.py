@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,10 +109,21 @@ class _Greeting:
         implicit = context if relay.tls is Tls.IMPLICIT else None
         named = relay.host if implicit else None
         async with asyncio.timeout(CONNECT):
+            host = await self._public() if relay.public else relay.host
             await loop.create_connection(
-                lambda: self._wire, relay.host, relay.port, ssl=implicit, server_hostname=named,
+                lambda: self._wire, host, relay.port, ssl=implicit, server_hostname=named,
                 happy_eyeballs_delay=0.25,
             )  # fmt: skip
+
+    async def _public(self) -> str:
+        """An address of the host, looked up once, so that what was looked at is what is connected to."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self._relay.host, self._relay.port, type=socket.SOCK_STREAM
+        )
+        addresses = [str(each[4][0]) for each in found]
+        if not addresses or not all(ip_address(each).is_global for each in addresses):
+            raise Lost("the host has a private address; PRIVATE_RELAYS=yes allows that")
+        return addresses[0]
 
     async def _ask(self, command: str, shown: str = "") -> Reply:
         self._told("C", shown or command)

@@ -5,7 +5,8 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Address, Base, BigId, Instant, choice
+from campaigns.db import Address, Base, BigId, Id, Instant, Name, choice
+from campaigns.delivery.relay import Tls
 from campaigns.language import N_
 from campaigns.outbox import OutboxMail
 
@@ -93,6 +94,29 @@ class Send(Base):
     last_opened_at: Mapped[Instant | None]
     clicked_at: Mapped[Instant | None]
     unsubscribed_at: Mapped[Instant | None]
+
+
+class ConfiguredRelay(Base):
+    """A relay that an owner entered. Without an active one, the settings' ``SMTP_URL`` is used."""
+
+    __tablename__ = "configured_relays"
+
+    id: Mapped[Id]
+    name: Mapped[Name]
+    """For people."""
+    host: Mapped[str] = mapped_column(String(253))
+    port: Mapped[int]
+    tls: Mapped[Tls] = mapped_column(choice(Tls))
+    user: Mapped[str] = mapped_column(String(200), default="")
+    secret: Mapped[str] = mapped_column(String(1000), default="")
+    """The password, sealed."""
+    connections: Mapped[int] = mapped_column(default=4)
+    per_connection: Mapped[int] = mapped_column(default=0)
+    per_second: Mapped[float] = mapped_column(default=0.0)
+    priority: Mapped[int] = mapped_column(default=1)
+    """Of those that work, the ones with the lowest are used, evenly."""
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[Instant]
 
 
 class Relay(Base):

@@ -39,6 +39,9 @@ class RelayAddress:
     priority: int = 0
     """The lowest that works is used; the others wait for its failure."""
 
+    public: bool = False
+    """Whether only addresses of the public internet will do."""
+
     @property
     def name(self) -> str:
         return f"{self.host}:{self.port}"

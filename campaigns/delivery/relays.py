@@ -1,28 +1,60 @@
 """Whether the relay can be used. Its outage burns nobody's attempts: their sends just stay due."""
 
+import structlog
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from campaigns import clock, db
+from campaigns import clock, config, db
 from campaigns.delivery.backoff import relay_pause
-from campaigns.delivery.models import Relay
+from campaigns.delivery.models import ConfiguredRelay, Relay
 from campaigns.delivery.relay import RelayAddress, relay_address
+from campaigns.delivery.sealing import unseal
+
+log = structlog.get_logger()
+SEALED = "relay"
+"""Purpose of the sealed passwords."""
 
 
 def usable(session: Session) -> list[RelayAddress]:
-    """The relays that may be asked now."""
-    return [relay_address()] if may_ask(session) else []
+    """The relays that may be asked now, preferred ones first."""
+    return [address for address in addresses(session) if _rested(session, address)]
 
 
 def may_ask(session: Session) -> bool:
-    """Whether the relay's pause, if any, is over."""
-    relay = session.get(Relay, relay_address().name, populate_existing=True)
+    """Whether some relay's pause, if any, is over."""
+    return bool(usable(session))
+
+
+def addresses(session: Session) -> list[RelayAddress]:
+    """Those that an owner entered and left active; without any, the one of the settings."""
+    active = select(ConfiguredRelay).where(ConfiguredRelay.active.is_(True))
+    ordered = active.order_by(ConfiguredRelay.priority, ConfiguredRelay.id).execution_options(populate_existing=True)
+    found = [address_of(row) for row in session.scalars(ordered)]
+    return [address for address in found if address is not None] if found else [relay_address()]
+
+
+def address_of(row: ConfiguredRelay) -> RelayAddress | None:
+    """How to reach it; None when its secret can't be read any more."""
+    try:
+        password = unseal(row.secret, SEALED)
+    except ValueError:
+        log.warning("a relay's secret cannot be read", relay=row.name)
+        return None
+    return RelayAddress(
+        row.host, row.port, row.user, password, row.tls, row.connections, row.per_connection, row.per_second,
+        row.priority, public=not config.settings().private_relays,
+    )  # fmt: skip
+
+
+def _rested(session: Session, address: RelayAddress) -> bool:
+    relay = session.get(Relay, address.name, populate_existing=True)
     return relay is None or relay.retry_at is None or relay.retry_at <= clock.now()
 
 
 def trouble(session: Session) -> Relay | None:
-    """The relay with what is wrong with it, or None when nothing is."""
-    relay = session.get(Relay, relay_address().name)
-    return relay if relay is not None and relay.error else None
+    """The first relay with what is wrong with it, or None when nothing is."""
+    rows = (session.get(Relay, address.name) for address in addresses(session))
+    return next((row for row in rows if row is not None and row.error), None)
 
 
 def note_failure(address: RelayAddress, error: str) -> None:

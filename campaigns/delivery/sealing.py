@@ -1,0 +1,41 @@
+"""Secrets that we must be able to read again, encrypted at rest with the house's own keys."""
+
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from campaigns import config
+
+_NONCE = 12
+
+
+def seal(text: str, purpose: str) -> str:
+    """``text`` as AES-256-GCM with the newest of the settings' keys; opens only for ``purpose``
+    (at most 16 characters). The empty text stays empty."""
+    if not text:
+        return ""
+    kid, key = config.settings().secret_keys[-1]
+    nonce = secrets.token_bytes(_NONCE)
+    sealed = _cipher(key, purpose).encrypt(nonce, text.encode(), None)
+    return urlsafe_b64encode(bytes((kid,)) + nonce + sealed).decode()
+
+
+def unseal(sealed: str, purpose: str) -> str:
+    """The text again. Raises ValueError when its key is gone from the settings or it was changed."""
+    if not sealed:
+        return ""
+    raw = urlsafe_b64decode(sealed)
+    keys = dict(config.settings().secret_keys)
+    if not raw or raw[0] not in keys:
+        raise ValueError("sealed with a key that the settings no longer have")
+    try:
+        return _cipher(keys[raw[0]], purpose).decrypt(raw[1 : 1 + _NONCE], raw[1 + _NONCE :], None).decode()
+    except InvalidTag as error:
+        raise ValueError("a sealed secret was changed") from error
+
+
+def _cipher(key: bytes, purpose: str) -> AESGCM:
+    return AESGCM(blake2b(digest_size=32, key=key[:64], person=purpose.encode()).digest())
