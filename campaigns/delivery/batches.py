@@ -33,6 +33,8 @@ class Batch:
     waiting: deque[int] = field(default_factory=deque)
     out: int = 0
     """How many are on the way."""
+    returns: dict[int, int] = field(default_factory=dict)
+    """How often a connection ended under whom before the mail was touched."""
     touchable: set[int] = field(default_factory=set)
     """Ids of sends whose mail can still be held back."""
     results: list[Result] = field(default_factory=list)

@@ -92,7 +92,6 @@ class Lane:
                 self._changed()
 
     def give_back(self, job: Job) -> None:
-        job.returns += 1
         self._supply.give_back(job)
 
 

@@ -57,6 +57,11 @@ def trouble(session: Session) -> Relay | None:
     return next((row for row in rows if row is not None and row.error), None)
 
 
+def standing(session: Session, name: str) -> Relay | None:
+    """What is known of a ``host:port``; None when it never failed."""
+    return session.get(Relay, name)
+
+
 def note_failure(address: RelayAddress, error: str) -> None:
     """Leave the relay alone for a while."""
     with db.transaction() as session:

@@ -23,6 +23,8 @@ DATA = 120.0  # two for DATA,
 BLOCK = 180.0  # three for each part of the content,
 FINAL_DOT = 600.0  # ten for the last dot
 _LOOK = 1.0
+_RETURNS = 2
+"""How often a mail may be under a connection's end and still count as untouched: it could be the cause."""
 _NO_PATH = re.compile(r"[\x00-\x20<>\x7f]")
 
 
@@ -297,7 +299,7 @@ class Connection:
         proposed, self._proposed = self._proposed, None
         if dotted is not None:
             self._supply.settle(dotted, Outcome(Fate.UNKNOWN, why))
-        if proposed is not None and not self._heard and not proposed.returns:
+        if proposed is not None and not self._heard and proposed.returns < _RETURNS:
             self._supply.give_back(proposed)
         elif proposed is not None:
             self._supply.settle(proposed, Outcome(Fate.LOST, why))

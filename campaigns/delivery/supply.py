@@ -62,7 +62,7 @@ class Supply:
             batch.out += 1
             if len(batch.waiting) == self.low:
                 self._changed()
-            return Job(mail, batch, position, taken=time.monotonic())
+            return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
         return None
 
     def _next_batch(self) -> Batch | None:
@@ -104,6 +104,7 @@ class Supply:
     def give_back(self, job: Job) -> None:
         batch = _batch(job)
         batch.out -= 1
+        batch.returns[job.position] = job.returns + 1
         if self.stopped:
             self._ended(batch)
         else:

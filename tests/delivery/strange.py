@@ -33,6 +33,7 @@ class Strange:
     data: Answer = b"354 go"
     dot: Answer = b"250 2.0.0 taken"
     rset: bytes = b"250 ok"
+    auth: bytes = b"502 what?"
     bytewise: bool = False
     """Whether each octet of an answer travels alone."""
     taken: list[bytes] = field(default_factory=list)

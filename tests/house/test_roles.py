@@ -26,7 +26,8 @@ EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_
 OWNERS_ONLY = {
     "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
     "accounts.settings", "accounts.audit_trail", "accounts_api.keys", "accounts_api.create", "accounts_api.revoke",
-    "tracking.house",
+    "tracking.house", "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
+    "delivery.relays.trial", "delivery.relays.removal",
 }  # fmt: skip
 VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x"}
 

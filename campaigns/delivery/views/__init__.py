@@ -1,0 +1,6 @@
+"""Pages of mailings on their way, and of the relays that carry them."""
+
+from campaigns.delivery.views import relays
+from campaigns.delivery.views.mailings import blueprint
+
+blueprint.register_blueprint(relays.blueprint)
