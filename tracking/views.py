@@ -20,7 +20,7 @@ from campaigns.web.entrance import current_organisation
 from campaigns.web.guards import actor
 from campaigns.web.locale import zone
 from campaigns.web.pagination import page_of
-from tracking import exports, log_views, overview, performance, timeline
+from tracking import agenda, exports, log_views, overview, performance, timeline
 from tracking.health import Health, health
 from tracking.metrics import METRICS, reading
 from tracking.series import Series, series
@@ -30,6 +30,20 @@ blueprint.register_blueprint(log_views.blueprint)
 
 PAGE_SIZE = 25
 QUICK, SLOW = 2, 30  # seconds between two looks at the figures
+
+
+@blueprint.get("/today")
+def today() -> str:
+    running = overview.campaigns_like(actor(), CampaignStatus.ACTIVE).order_by(Campaign.id.desc()).limit(5)
+    return render_template(
+        "pages/tracking/today.html",
+        agenda=agenda.agenda(db_session(), actor(), _zone()),
+        lines=overview.campaign_lines(db_session(), db_session().scalars(running).all(), _zone()),
+        now=clock.now(),
+        reading=reading,
+        spark_points=spark_points,
+        days=overview.SPARK_DAYS,
+    )
 
 
 @blueprint.get("/campaigns")

@@ -80,7 +80,7 @@ def build(app: Flask) -> None:
 
 def finish(app: Flask) -> None:
     """After the rooms' blueprints: the home address, and the exemptions from CSRF."""
-    app.add_url_rule("/", "home", lambda: redirect("/campaigns", 303))
+    app.add_url_rule("/", "home", lambda: redirect("/today", 303))
     for endpoint, view in app.view_functions.items():
         if endpoint in EXEMPT or hasattr(view, "scope"):
             app.extensions["csrf"].exempt(view)

@@ -27,7 +27,7 @@ def sign_in(page: Page, house: RunningHouse) -> None:
     page.fill("[name=email]", company.OWNER)
     page.fill("[name=password]", company.PASSWORD)
     page.click("main button[type=submit]")
-    page.wait_for_url("**/campaigns")
+    page.wait_for_url("**/today")
 
 
 _FORM = """action => [...document.forms].findIndex(
@@ -198,6 +198,7 @@ def plan(embedded: RunningHouse) -> company.Plan:
 
 def addresses(plan: company.Plan, house: RunningHouse) -> Iterator[str]:
     yield from (
+        "/today",
         "/campaigns",
         "/campaigns/new",
         "/messages",
