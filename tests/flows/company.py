@@ -33,7 +33,7 @@ def found(house: RunningHouse) -> Visitor:
         )  # fmt: skip
     else:
         page = visitor.submit(page.form("/sign-in"), email=OWNER, password=PASSWORD)
-    assert page.url == f"{house.base}/campaigns", page.text
+    assert page.url == f"{house.base}/today", page.text
     return visitor
 
 
