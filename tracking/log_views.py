@@ -17,7 +17,7 @@ from campaigns.web.database import db_session
 from campaigns.web.entrance import current_organisation
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
-from tracking import events, exports, networks, performance
+from tracking import events, exports, performance
 from tracking.agents import client
 from tracking.models import Kind, Label
 from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, Reason
@@ -47,7 +47,6 @@ def log(campaign_id: int) -> str:
         kinds=list(Kind),
         reasons=sorted(Reason, key=lambda reason: _(reason.words)),
         client=client,
-        name=networks.name,
     )
 
 

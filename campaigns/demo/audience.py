@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -123,6 +123,22 @@ class Audience:
         self.note("forms sent")
 
 
+def _together(requests: Iterable[Request]) -> list[list[Request]]:
+    """A page's pictures are loaded by whoever followed the link there, as soon as it is there: waiting
+    times are so short here that the page could come later than its turn."""
+    acts: list[list[Request]] = []
+    for request in requests:
+        if request.what is What.VIEW:
+            led = next(
+                (one for one in reversed(acts) if (one[0].agent, one[0].what) == (request.agent, What.CLICK)), None
+            )
+            if led is not None:
+                led.append(request)
+        else:
+            acts.append([request])
+    return acts
+
+
 class _Recipient:
     """One mailbox and what comes of its mail, as its family's habits say."""
 
@@ -139,11 +155,15 @@ class _Recipient:
             return
         mail = Mail(len(self._tracked), landing=1, small_print=frozenset(), half_read_within=_HALF_READ_WITHIN)
         office = f"{self._audience.seed}:{self._letter.address.rpartition('@')[2]}"
-        for request in habits.requests_of(self.family, self._chance, mail, office):
-            if request.after < _LATEST:
-                self._audience.later(request.after, partial(self._act, request))
+        for acts in _together(habits.requests_of(self.family, self._chance, mail, office)):
+            if acts[0].after < _LATEST:
+                self._audience.later(acts[0].after, partial(self._act_out, acts))
         if self._chance.random() < 0.003 and self._letter.one_click:
             self._audience.later(self._chance.uniform(60, _LATEST), self._unsubscribe)
+
+    def _act_out(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._act(request)
 
     def _act(self, request: Request) -> None:
         headers = {"User-Agent": request.agent, "X-Forwarded-For": request.address}
