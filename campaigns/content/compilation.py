@@ -115,6 +115,14 @@ def compile_message(session: Session, message: Message) -> Compiled:
     return compiled(draft, the_organisation(session), known_fields(session, wanted_fields(draft)))
 
 
+def compile_ahead(session: Session, message_id: int | None) -> None:
+    """Compile before a writing transaction begins, which then finds the answer kept: compiling may
+    take a second, and SQLite has one writer."""
+    message = session.get(Message, message_id) if message_id is not None else None
+    if message is not None:
+        compile_message(session, message)
+
+
 def problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Finding]:
     """Everything wrong or doubtful with a message, errors first, each naming field and line."""
     found = [*compiled(draft_of(message), organisation, fields).findings, *_sender_findings(message, organisation)]

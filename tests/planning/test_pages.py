@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from flask import g
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
@@ -13,6 +14,7 @@ from campaigns import db
 from campaigns.accounts.actor import PUBLIC
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose
+from campaigns.content import chamber, compilation
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel
 from tests.factories import make_activity, make_campaign, make_contact, make_form, make_list, make_message
 
@@ -336,6 +338,27 @@ def test_a_mailing_is_checked_and_launched(coordinator_client: FlaskClient) -> N
     assert status_of(activity_id) is ActivityStatus.LIVE
     with db.reading() as session:
         assert session.get_one(Activity, activity_id).version_id is not None
+
+
+def test_a_launch_compiles_outside_of_its_transaction(
+    coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with db.transaction() as session:
+        message, contact = make_message(session, mjml=MJML_WITH_WORDS), make_contact(session)
+        consent.grant(session, PUBLIC, contact.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="test")
+    _, activity_id = planned(Channel.EMAIL, message_id=message.id)
+    assert coordinator_client.post(f"/activities/{activity_id}/preflight").status_code == 303
+    asked, real = [], chamber.ask
+
+    def ask(question: dict[str, Any]) -> dict[str, Any]:
+        asked.append("db_session" in g and g.db_session.in_transaction())
+        return real(question)
+
+    compilation._compiled.cache_clear()  # Another process, or much else since the preflight.
+    monkeypatch.setattr(chamber, "ask", ask)
+    page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
+    assert "Launched." in page.text
+    assert asked == [False]
 
 
 MJML_WITH_WORDS = """<mjml><mj-body><mj-section><mj-column>

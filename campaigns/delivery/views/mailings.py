@@ -62,7 +62,7 @@ def _words(finding: dict[str, Any]) -> str:
 def run_preflight(activity_id: int) -> Any:
     actor().require(Permission.PLAN)
     with db.reading() as looking:
-        _compile_ahead(looking, _mailing(looking, activity_id).message_id)
+        compilation.compile_ahead(looking, _mailing(looking, activity_id).message_id)
     session = db_session()
     preflighting.check(session, actor(), _mailing(session, activity_id))
     session.commit()
@@ -142,7 +142,7 @@ def _one_send() -> int | None:
 def send_test_mail(message_id: int) -> Any:
     actor().require(Permission.LAUNCH)
     with db.reading() as looking:
-        _compile_ahead(looking, message_id)
+        compilation.compile_ahead(looking, message_id)
     session = db_session()
     message = session.get(Message, message_id)
     if message is None:
@@ -156,14 +156,6 @@ def send_test_mail(message_id: int) -> Any:
         session.rollback()
         flash("; ".join(map(problem_text, error.problems)), "danger")
     return redirect(_next(f"/messages/{message_id}"), 303)
-
-
-def _compile_ahead(session: Session, message_id: int | None) -> None:
-    """Compile before the writing transaction begins, which then finds the answer kept: compiling
-    may take a second, and SQLite has one writer."""
-    message = session.get(Message, message_id) if message_id is not None else None
-    if message is not None:
-        compilation.compile_message(session, message)
 
 
 def _next(default: str) -> str:

@@ -9,11 +9,12 @@ from flask_babel import gettext as _
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from campaigns import clock
+from campaigns import clock, db
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Person
 from campaigns.audience.models import ContactList
 from campaigns.capture import landing
+from campaigns.content import compilation
 from campaigns.content.models import Message
 from campaigns.errors import Conflict, Invalid
 from campaigns.language import N_
@@ -235,6 +236,8 @@ def activity(activity_id: int) -> Any:
 @blueprint.post("/activities/<int:activity_id>/launch")
 def launch_activity(activity_id: int) -> Any:
     actor().require(Permission.LAUNCH)
+    with db.reading() as looking:
+        compilation.compile_ahead(looking, activities.activity_of(looking, activity_id).message_id)
     session = db_session()
     found = activities.activity_of(session, activity_id)
     form = LaunchForm()
