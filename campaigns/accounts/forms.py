@@ -10,6 +10,7 @@ from wtforms.validators import InputRequired
 from campaigns.accounts.models import Role, Scope
 from campaigns.web.choices import CheckboxesField, choices
 from campaigns.web.locale import LANGUAGES, translated
+from campaigns.web.revisions import RevisedForm
 
 _CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
 _ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
@@ -78,7 +79,7 @@ class PersonForm(FlaskForm):  # type: ignore[misc]
         return self
 
 
-class OrganisationForm(FlaskForm):  # type: ignore[misc]
+class OrganisationForm(RevisedForm):
     name = StringField(_l("Organisation"), [InputRequired()])
     sender_name = StringField(_l("Sender name"), [InputRequired()])
     sender_email = EmailField(_l("Sender address"), [InputRequired()])

@@ -36,6 +36,8 @@ class Organisation(Base):
     postal_address: Mapped[str] = mapped_column(String(500), default="")
     own_hosts: Mapped[list[str]] = mapped_column(JSON, default=list)
     """Hosts that are ours beside BASE_URL's: clicks to them carry a visit token."""
+    revision: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
 
 
 class Person(Base):
@@ -100,6 +102,17 @@ class SignInAttempts(Base):
     key: Mapped[str] = mapped_column(String(300), primary_key=True)
     window_start: Mapped[Instant]
     failures: Mapped[int] = mapped_column(default=0)
+
+
+class Made(Base):
+    """What a form has made, so that sending the same form twice makes one."""
+
+    __tablename__ = "made"
+
+    key: Mapped[str] = mapped_column(String(80), primary_key=True)
+    """The person and the key of the form that was shown to them."""
+    url: Mapped[str] = mapped_column(String(300))
+    at: Mapped[Instant] = mapped_column(index=True)
 
 
 class AuditEntry(Base):

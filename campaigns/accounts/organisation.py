@@ -12,6 +12,7 @@ from campaigns.accounts.checks import Checks
 from campaigns.accounts.models import Organisation, Person, Role
 from campaigns.errors import Conflict, NotFound
 from campaigns.language import N_
+from campaigns.revisions import count_change
 
 _THE_ONE = 1
 
@@ -86,8 +87,12 @@ def update_organisation(
     sender_email: str,
     postal_address: str,
     own_hosts: Sequence[str],
+    revision: int | None = None,
 ) -> Organisation:
-    """Change the organisation's settings; the audit trail keeps which ones changed."""
+    """Change the organisation's settings; the audit trail keeps which ones changed.
+
+    Raises ChangedMeanwhile when somebody changed them since ``revision`` was read.
+    """
     actor.require(Permission.SETTINGS)
     ours = organisation(session)
     checks = Checks()
@@ -106,5 +111,7 @@ def update_organisation(
     for field, value in changed.items():
         setattr(ours, field, value)
     if changed:
+        count_change(session, ours, revision)
+        session.flush()
         audit.record(session, actor, "change", "organisation", ours.id, changed=sorted(changed))
     return ours

@@ -15,7 +15,7 @@ from campaigns import clock, config, outbox
 from campaigns.accounts import audit, passwords, people
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.checks import normal_email
-from campaigns.accounts.models import Person, SignInAttempts
+from campaigns.accounts.models import Made, Person, SignInAttempts
 from campaigns.accounts.organisation import organisation
 from campaigns.errors import BadToken, TooMany
 from campaigns.language import N_
@@ -96,7 +96,8 @@ def welcome(session: Session, person: Person, door: Door, password: str) -> None
 
 
 def forget_old(session: Session) -> int:
-    """Delete attempts whose window is over; for upkeep."""
+    """Delete attempts whose window is over, and keys of forms that nobody sends again; for upkeep."""
+    session.execute(delete(Made).where(Made.at < clock.now() - timedelta(days=7)))
     old = delete(SignInAttempts).where(SignInAttempts.window_start < clock.now() - WINDOW)
     return len(session.execute(old.returning(SignInAttempts.key)).all())
 

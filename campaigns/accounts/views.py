@@ -14,11 +14,13 @@ from campaigns.accounts.models import AuditEntry, Person, Role
 from campaigns.accounts.organisation import organisation, update_organisation
 from campaigns.errors import Conflict, Invalid, Problem
 from campaigns.language import N_
+from campaigns.revisions import ChangedMeanwhile
 from campaigns.web.database import db_session
 from campaigns.web.entrance import SignedIn, safe_next
 from campaigns.web.errors import put_problems, say
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
+from campaigns.web.revisions import clash
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -146,17 +148,26 @@ def settings() -> Any:
     if request.method == "GET":
         form.own_hosts.data = "\n".join(ours.own_hosts)
     if form.validate_on_submit():
-        values = {name: field.data or "" for name, field in form._fields.items() if name != "csrf_token"}
+        values = {
+            name: field.data or "" for name, field in form._fields.items() if name not in ("csrf_token", "revision")
+        }
         values["own_hosts"] = values["own_hosts"].replace(",", " ").split()
         try:
-            update_organisation(db_session(), actor(), **values)
+            update_organisation(db_session(), actor(), revision=form.seen(ours), **values)
             db_session().commit()
         except Invalid as error:
             put_problems(form, error)
+        except ChangedMeanwhile:
+            db_session().rollback()
+            db_session().refresh(ours)
+            saved = OrganisationForm(formdata=None, obj=ours)
+            saved.own_hosts.data = "\n".join(ours.own_hosts)
+            page = render_template("pages/accounts/settings.html", form=form, clash=clash(form, saved, ours))
+            return page, 409
         else:
             flash(_("The settings are saved."), "success")
             return redirect("/settings", 303)
-    return render_template("pages/accounts/settings.html", form=form), 400 if form.errors else 200
+    return render_template("pages/accounts/settings.html", form=form, clash=None), 400 if form.errors else 200
 
 
 @blueprint.get("/audit")

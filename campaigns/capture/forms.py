@@ -5,7 +5,6 @@ import unicodedata
 from typing import Any
 
 from flask_babel import lazy_gettext as _l
-from flask_wtf import FlaskForm
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from wtforms import (
@@ -26,6 +25,7 @@ from campaigns.capture.models import DoubleOptIn, Form
 from campaigns.language import N_
 from campaigns.web.choices import choices, choices_of
 from campaigns.web.locale import translated
+from campaigns.web.revisions import RevisedForm
 
 ROWS = 6
 
@@ -51,7 +51,7 @@ def _key_from(label: str) -> str:
     return re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9]+", "_", plain)).strip("_")[:50]
 
 
-class LandingForm(FlaskForm):  # type: ignore[misc]
+class LandingForm(RevisedForm):
     title = StringField(_l("Title"), [DataRequired()], render_kw={"maxlength": 200})
     intro = TextAreaField(_l("Introduction"), render_kw={"rows": 4})
     questions = FieldList(FormField(QuestionForm))
@@ -105,7 +105,7 @@ class LandingForm(FlaskForm):  # type: ignore[misc]
 def values_of(form: Form) -> dict[str, Any]:
     """The form as it is now, for the fields."""
     names = (
-        "title", "intro", "button", "thanks", "consent_wording", "tracking_wording", "slug", "language",
+        "revision", "title", "intro", "button", "thanks", "consent_wording", "tracking_wording", "slug", "language",
         "notify_owner", "open",
     )  # fmt: skip
     questions = [

@@ -20,6 +20,7 @@ from campaigns.capture.languages import LANGUAGES
 from campaigns.capture.models import DoubleOptIn, Form
 from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
+from campaigns.revisions import count_change
 
 MOST_FIELDS = 20
 LONGEST = {
@@ -120,13 +121,17 @@ def create_form(
     return form
 
 
-def update_form(session: Session, actor: Actor, form: Form, **fields: Unpack[FormFields]) -> None:
-    """Change what ``fields`` name. Raises Invalid, and then nothing is changed."""
+def update_form(
+    session: Session, actor: Actor, form: Form, *, revision: int | None = None, **fields: Unpack[FormFields]
+) -> None:
+    """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
+    somebody changed it since ``revision`` was read."""
     actor.require(Permission.PLAN)
     before = {key: getattr(form, key) for key in FormFields.__annotations__}
     _fill(session, form, fields)
     changed = sorted(key for key, value in before.items() if getattr(form, key) != value)
     if changed:
+        count_change(session, form, revision)
         _kept(session, form)
         audit.record(session, actor, "update", "form", form.id, changed=changed)
 

@@ -52,6 +52,8 @@ class Form(Base):
     notify_owner: Mapped[bool] = mapped_column(default=False)
     """Whether the activity's owner gets a mail for each new lead."""
     open: Mapped[bool] = mapped_column(default=True)
+    revision: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
     created_at: Mapped[Instant]
 
 

@@ -2,23 +2,28 @@
 
 from typing import Any
 
-from flask import Blueprint, flash, g, make_response, redirect, render_template, url_for
+from flask import Blueprint, flash, g, make_response, render_template, url_for
 from flask_babel import gettext as _
+from sqlalchemy.orm import Session
 
 from campaigns import config
 from campaigns.accounts.actor import Permission
 from campaigns.capture import landing
 from campaigns.capture.forms import LandingForm, values_of
 from campaigns.capture.languages import text_direction
+from campaigns.capture.models import Form
 from campaigns.errors import Invalid, NotFound
 from campaigns.language import N_
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity
+from campaigns.revisions import ChangedMeanwhile
+from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.entrance import current_organisation
 from campaigns.web.errors import put_problems
 from campaigns.web.guards import actor
 from campaigns.web.headers import policy
+from campaigns.web.revisions import Clash, clash
 
 blueprint = Blueprint("capture", __name__)
 
@@ -32,29 +37,44 @@ def edit(activity_id: int) -> Any:
     existing = landing.form_of(session, activity_id)
     form = LandingForm(data=values_of(existing) if existing else _suggested(activity))
     form.offer(session)
+    clashing = None
     if form.validate_on_submit():
+        if there := once.already():
+            return there
         try:
             if existing is None:
                 landing.create_form(
                     session, who, campaign_id=activity.campaign_id, activity_id=activity_id, **form.filled()
                 )
             else:
-                landing.update_form(session, who, existing, **form.filled())
+                landing.update_form(session, who, existing, revision=form.seen(existing), **form.filled())
         except Invalid as error:
             put_problems(form, error)
+        except ChangedMeanwhile:
+            session.rollback()
+            session.refresh(existing)
+            clashing = _clash(session, form, existing)
         else:
-            session.commit()
             flash(_("The landing page is saved."), "success")
-            return redirect(url_for("capture.edit", activity_id=activity_id), 303)
+            return once.made(url_for("capture.edit", activity_id=activity_id))
     wrong = bool(form.errors) or bool(form.form_errors)
     page = render_template(
         "pages/capture/edit.html",
         form=form,
         activity=activity,
         landing_page=existing,
+        clash=clashing,
         url=f"{config.settings().base_url}/f/{existing.slug}" if existing else "",
     )
-    return page, 422 if wrong else 200
+    return page, 409 if clashing else 422 if wrong else 200
+
+
+def _clash(session: Session, form: LandingForm, existing: Form | None) -> Clash | None:
+    if existing is None:
+        return None
+    saved = LandingForm(formdata=None, data=values_of(existing))
+    saved.offer(session)
+    return clash(form, saved, existing)
 
 
 def _suggested(activity: Activity) -> dict[str, Any]:

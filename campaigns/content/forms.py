@@ -9,12 +9,12 @@ from campaigns.content.messages import LANGUAGES, LONGEST
 from campaigns.language import N_
 from campaigns.web.choices import choices
 from campaigns.web.locale import translated
+from campaigns.web.revisions import RevisedForm
 
 
-class MessageForm(FlaskForm):  # type: ignore[misc]
+class MessageForm(RevisedForm):
     """The editor. What may be kept is the verb's business; its problems come back onto the fields."""
 
-    revision = HiddenField()
     name = StringField(N_("Name"), render_kw={"maxlength": LONGEST["name"], "required": True})
     subject = StringField(N_("Subject"), render_kw={"maxlength": LONGEST["subject"], "dir": "auto"})
     preheader = StringField(
@@ -38,11 +38,6 @@ class MessageForm(FlaskForm):  # type: ignore[misc]
     def values(self) -> dict[str, str]:
         """What was typed, for the verbs."""
         return {field.name: field.data or "" for field in self if field.name not in ("csrf_token", "revision")}
-
-    def seen(self) -> int:
-        """The revision that the editor was opened with; 0, which is none, when it makes no sense."""
-        text = str(self.revision.data or "").strip()
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 class NewMessageForm(FlaskForm):  # type: ignore[misc]

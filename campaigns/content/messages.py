@@ -1,6 +1,5 @@
 """Creating and changing messages."""
 
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from campaigns import clock
@@ -10,8 +9,9 @@ from campaigns.audience.addresses import normalise
 from campaigns.content.mjml import LARGEST_SOURCE
 from campaigns.content.models import Message
 from campaigns.content.starters import starter as starter_of
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
+from campaigns.revisions import count_change
 
 LANGUAGES = {
     "en": N_("English"), "fr": N_("French"), "ka": N_("Georgian"), "az": N_("Azerbaijani"), "ru": N_("Russian"),
@@ -69,24 +69,18 @@ def update_message(
 ) -> Message:  # fmt: skip
     """Change a message. A draft may be unfinished or wrong: only what cannot be kept is refused.
 
-    Raises Conflict when somebody changed it since ``revision`` was read.
+    Raises ChangedMeanwhile when somebody changed it since ``revision`` was read.
     """
     actor.require(Permission.PLAN)
     values = _cleaned(
         name=name, subject=subject, preheader=preheader, mjml=mjml, language=language, from_name=from_name,
         from_email=from_email, reply_to=reply_to,
     )  # fmt: skip
-    seen = message.revision if revision is None else revision
-    changed = session.scalar(
-        update(Message)
-        .where(Message.id == message.id, Message.revision == seen)
-        .values(**values, revision=seen + 1, updated_at=clock.now())
-        .returning(Message.id)
-        .execution_options(synchronize_session=False)
-    )
-    if changed is None:
-        raise Conflict(N_("Somebody else changed this message in the meantime. Copy your text, then load it again."))
-    session.refresh(message)
+    for field, value in values.items():
+        setattr(message, field, value)
+    message.updated_at = clock.now()
+    count_change(session, message, revision)
+    session.flush()
     audit.record(session, actor, "update", "message", message.id, revision=message.revision)
     return message
 

@@ -19,12 +19,15 @@ from campaigns.content.findings import Finding, errors
 from campaigns.content.forms import MessageForm
 from campaigns.content.models import Message
 from campaigns.content.starters import STARTERS, Starter, starter
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Invalid
+from campaigns.revisions import ChangedMeanwhile
+from campaigns.web import once
 from campaigns.web.database import db_session, let_others_write, only_reads
 from campaigns.web.errors import problem_text, put_problems, say
 from campaigns.web.guards import actor
 from campaigns.web.locale import translated
 from campaigns.web.pagination import page_of
+from campaigns.web.revisions import clash
 
 blueprint = Blueprint("content", __name__)
 
@@ -59,13 +62,14 @@ def new_message() -> Any:
 @blueprint.post("/messages/new")
 def create() -> Any:
     who, session = _planner(), db_session()
+    if there := once.already():
+        return there
     key = request.form.get("starter", "")
     begun: Starter | None = starter(key) if key else None
     label = translated(begun.name) if begun else _("Blank message")
     name = request.form.get("name", "").strip() or label
     message = messages.create_message(session, who, name=name, starter=key or None)
-    session.commit()
-    return redirect(url_for("content.editor", message_id=message.id), 303)
+    return once.made(url_for("content.editor", message_id=message.id))
 
 
 @blueprint.get("/messages/starters/<key>/preview")
@@ -80,21 +84,18 @@ def editor(message_id: int) -> Any:
     who, session = _planner(), db_session()
     message = messages.message_of(session, message_id)
     form = MessageForm(obj=message)
-    seen = form.seen()
-    if request.form.get("overwrite", "") == str(message.revision):  # They saw the conflict and decided.
-        seen = message.revision
-    status = 200
+    status, clashing = 200, None
     if form.validate_on_submit():
         try:
-            messages.update_message(session, who, message, revision=seen, **form.values())
+            messages.update_message(session, who, message, revision=form.seen(message), **form.values())
         except Invalid as error:
             session.rollback()
             put_problems(form, error)
             status = 400
-        except Conflict as error:
+        except ChangedMeanwhile:
             session.rollback()
-            flash(say(error), "danger")
-            status = 409
+            session.refresh(message)
+            status, clashing = 409, clash(form, MessageForm(formdata=None, obj=message), message)
         else:
             session.commit()
             flash(_("Saved."), "success")
@@ -103,7 +104,7 @@ def editor(message_id: int) -> Any:
         "pages/content/editor.html",
         message=message,
         form=form,
-        conflict=status == 409,
+        clash=clashing,
         contacts=fields.sample_contacts(session) if who.may(Permission.PERSONAL) else [],
         organisation=organisation(session),
         address=current_user.person.email,
@@ -135,11 +136,12 @@ def preview(message_id: int) -> Any:
 @blueprint.post("/messages/<int:message_id>/duplicate")
 def duplicate(message_id: int) -> Any:
     who, session = _planner(), db_session()
+    if there := once.already():
+        return there
     message = messages.message_of(session, message_id)
     copy = messages.duplicate_message(session, who, message, _("Copy of %(name)s", name=message.name))
-    session.commit()
     flash(_("This is the copy."), "success")
-    return redirect(url_for("content.editor", message_id=copy.id), 303)
+    return once.made(url_for("content.editor", message_id=copy.id))
 
 
 def _draft(form: MessageForm) -> Draft:

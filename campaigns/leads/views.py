@@ -19,6 +19,7 @@ from campaigns.leads.forms import LeadForm, NotesForm, OwnerForm, StageForm
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity, Campaign
+from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems, say
 from campaigns.web.guards import actor
@@ -98,6 +99,8 @@ def new() -> Any:
     form = LeadForm(data={"owner_id": str(who.id), "activity_id": str(asked or "")})
     form.offer(session, asked)
     if form.validate_on_submit():
+        if there := once.already():
+            return there
         try:
             activity = activity_of(session, int(form.activity_id.data))
             lead, fresh = leads.enter_lead(
@@ -116,10 +119,9 @@ def new() -> Any:
             session.rollback()
             put_problems(form, error)
         else:
-            session.commit()
             known = _("This person has an open lead in the campaign already: your notes were added to it.")
             flash(_("The lead is written down.") if fresh else known, "success" if fresh else "info")
-            return redirect(url_for("leads.lead", lead_id=lead.id), 303)
+            return once.made(url_for("leads.lead", lead_id=lead.id))
     page = render_template("pages/leads/new.html", form=form)
     return page, 422 if form.errors or form.form_errors else 200
 

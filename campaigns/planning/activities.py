@@ -16,6 +16,7 @@ from campaigns.language import N_
 from campaigns.planning import checks
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
 from campaigns.planning.states import CLOSED_CAMPAIGN, LAUNCHED, Verb, hold, move
+from campaigns.revisions import count_change
 
 
 class ActivityFields(TypedDict, total=False):
@@ -67,8 +68,11 @@ def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields
     return activity
 
 
-def update_activity(session: Session, actor: Actor, activity: Activity, **fields: Unpack[ActivityFields]) -> None:
-    """Change what ``fields`` name. Raises Invalid, and then nothing is changed.
+def update_activity(
+    session: Session, actor: Actor, activity: Activity, *, revision: int | None = None, **fields: Unpack[ActivityFields]
+) -> None:
+    """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
+    somebody changed it since ``revision`` was read.
 
     After the launch, channel, message and audience are settled. Changing them after an approval
     takes the approval back: what was approved is what is launched.
@@ -78,9 +82,10 @@ def update_activity(session: Session, actor: Actor, activity: Activity, **fields
     before = {key: getattr(activity, key) for key in ActivityFields.__annotations__}
     _fill(session, activity, fields)
     changed = sorted(key for key, value in before.items() if getattr(activity, key) != value)
-    session.flush()
     if not changed:
         return
+    count_change(session, activity, revision)
+    session.flush()
     if activity.status is ActivityStatus.APPROVED and set(changed) & set(SETTLED_BY_LAUNCH):
         move(session, activity, Verb.REOPEN, ActivityStatus.DRAFT)
     audit.record(session, actor, "update", "activity", activity.id, changed=changed)

@@ -15,6 +15,7 @@ from campaigns.language import N_
 from campaigns.planning import checks
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Objective
 from campaigns.planning.states import Verb, move
+from campaigns.revisions import count_change
 
 
 class CampaignFields(TypedDict, total=False):
@@ -51,14 +52,18 @@ def create_campaign(session: Session, actor: Actor, **fields: Unpack[CampaignFie
     return campaign
 
 
-def update_campaign(session: Session, actor: Actor, campaign: Campaign, **fields: Unpack[CampaignFields]) -> None:
-    """Change what ``fields`` name. Raises Invalid, and then nothing is changed."""
+def update_campaign(
+    session: Session, actor: Actor, campaign: Campaign, *, revision: int | None = None, **fields: Unpack[CampaignFields]
+) -> None:
+    """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
+    somebody changed it since ``revision`` was read."""
     actor.require(Permission.PLAN)
     before = {key: getattr(campaign, key) for key in fields}
     _fill(session, campaign, fields)
     changed = sorted(key for key, value in before.items() if getattr(campaign, key) != value)
-    session.flush()
     if changed:
+        count_change(session, campaign, revision)
+        session.flush()
         audit.record(session, actor, "update", "campaign", campaign.id, changed=changed)
 
 

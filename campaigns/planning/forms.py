@@ -29,6 +29,7 @@ from campaigns.planning.campaigns import CampaignFields
 from campaigns.planning.models import Activity, Campaign, Channel, Objective
 from campaigns.web.choices import choices, choices_of, choices_of_people
 from campaigns.web.locale import timezone, translated
+from campaigns.web.revisions import RevisedForm
 
 COLOURS = ("#206bc4", "#ae3ec9", "#d63939", "#f76707", "#f59f00", "#2fb344", "#0ca678", "#17a2b8")
 """Offered in turn to new campaigns, so that neighbours in a list differ."""
@@ -48,7 +49,7 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text else None
 
 
-class CampaignForm(FlaskForm):  # type: ignore[misc]
+class CampaignForm(RevisedForm):
     name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
     objective = SelectField(_l("Objective"))
     owner_id = SelectField(_l("Owner"), coerce=str)
@@ -78,7 +79,7 @@ class CampaignForm(FlaskForm):  # type: ignore[misc]
         }
 
 
-class ActivityForm(FlaskForm):  # type: ignore[misc]
+class ActivityForm(RevisedForm):
     title = StringField(_l("Title"), [DataRequired()], render_kw={"maxlength": 200})
     owner_id = SelectField(_l("Owner"), coerce=str)
     starts_on = DateField(_l("From"), [Optional()])
@@ -139,16 +140,19 @@ def _named(session: Session, model: type[Message] | type[ContactList]) -> Sequen
     return session.execute(select(model.id, model.name).order_by(model.name, model.id)).all()
 
 
-def activity_form(session: Session, channel: Channel, activity: Activity | None = None) -> ActivityForm:
-    """The form with the fields of ``channel``, filled from ``activity``."""
+def activity_form(
+    session: Session, channel: Channel, activity: Activity | None = None, *, typed: bool = True
+) -> ActivityForm:
+    """The form with the fields of ``channel``, filled from ``activity``, and with what was ``typed`` over it."""
     kind = EmailActivityForm if channel is Channel.EMAIL else ActivityForm
-    form = kind(data=activity_values(activity) if activity else None)
+    values = activity_values(activity) if activity else None
+    form = kind(data=values) if typed else kind(formdata=None, data=values)
     form.offer(session, channel, activity)
     return form
 
 
 def activity_values(activity: Activity) -> dict[str, Any]:
-    names = ("title", "starts_on", "ends_on", "cost", "url", "notes")
+    names = ("revision", "title", "starts_on", "ends_on", "cost", "url", "notes")
     return {name: getattr(activity, name) for name in names} | {
         "owner_id": str(activity.owner_id or ""),
         "message_id": str(activity.message_id or ""),
@@ -157,7 +161,7 @@ def activity_values(activity: Activity) -> dict[str, Any]:
 
 
 def campaign_values(campaign: Campaign) -> dict[str, Any]:
-    names = ("name", "starts_on", "ends_on", "budget", "colour", "description")
+    names = ("revision", "name", "starts_on", "ends_on", "budget", "colour", "description")
     return {name: getattr(campaign, name) for name in names} | {
         "objective": campaign.objective.value,
         "owner_id": str(campaign.owner_id or ""),

@@ -119,6 +119,8 @@ class Campaign(Base):
     description: Mapped[Words]
     built_in: Mapped[bool] = mapped_column(default=False)
     """The house's own campaign for system and test mail; reports and lists leave it out."""
+    revision: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
     created_at: Mapped[Instant]
 
     activities: Mapped[list["Activity"]] = relationship(back_populates="campaign", order_by="Activity.id")
@@ -144,6 +146,8 @@ class Activity(Base):
     notes: Mapped[Words]
     built_in: Mapped[str | None] = mapped_column(String(20), unique=True)
     """'test' or 'system' for the house's own activities."""
+    revision: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
     created_at: Mapped[Instant]
 
     # E-mail only

@@ -352,7 +352,7 @@ def test_a_launch_compiles_outside_of_its_transaction(
 
     def ask(question: dict[str, Any]) -> dict[str, Any]:
         asked.append("db_session" in g and g.db_session.in_transaction())
-        return real(question)
+        return dict(real(question))
 
     compilation._compiled.cache_clear()  # Another process, or much else since the preflight.
     monkeypatch.setattr(chamber, "ask", ask)

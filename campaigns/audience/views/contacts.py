@@ -11,6 +11,7 @@ from campaigns.audience.forms import ConsentForm, ContactForm
 from campaigns.audience.models import ConsentLevel, Contact
 from campaigns.errors import Conflict, Invalid
 from campaigns.language import N_
+from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems, say
 from campaigns.web.guards import actor
@@ -59,14 +60,15 @@ def new() -> Any:
     actor().require(Permission.AUDIENCE)
     form = ContactForm().offer()
     if form.validate_on_submit():
+        if there := once.already():
+            return there
         try:
             contact = contacts.add_contact(db_session(), actor(), **form.values(), source="hand")
-            db_session().commit()
         except Invalid as error:
             put_problems(form, error)
         else:
             flash(_("The contact is added."), "success")
-            return redirect(f"/contacts/{contact.id}", 303)
+            return once.made(f"/contacts/{contact.id}")
     return _form_page(form, None)
 
 

@@ -13,6 +13,7 @@ from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS
 from campaigns.audience.forms import MappingForm, ReadingForm, UploadForm
 from campaigns.audience.models import ConsentLevel, ContactImport, ImportRejection, ImportState
 from campaigns.errors import Conflict, Invalid, Problem
+from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems, say
 from campaigns.web.guards import actor
@@ -35,14 +36,15 @@ def new() -> Any:
     actor().require(Permission.AUDIENCE)
     form = UploadForm()
     if form.validate_on_submit():
+        if there := once.already():
+            return there
         file = form.file.data
         try:
             made = imports.upload(db_session(), actor(), filename=file.filename or "", stream=file.stream)
-            db_session().commit()
         except Invalid as error:
             put_problems(form, error)
         else:
-            return redirect(f"/imports/{made.id}/mapping", 303)
+            return once.made(f"/imports/{made.id}/mapping")
     page = render_template("pages/audience/import_new.html", form=form, most=import_files.LARGEST >> 20)
     return page, 400 if form.is_submitted() else 200
 

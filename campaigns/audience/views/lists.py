@@ -11,6 +11,7 @@ from campaigns.audience.addresses import is_address, normalise
 from campaigns.audience.forms import ListForm
 from campaigns.audience.models import Contact
 from campaigns.errors import Invalid
+from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems
 from campaigns.web.guards import actor
@@ -26,14 +27,15 @@ def index() -> Any:
     actor().require(Permission.PERSONAL)
     form = ListForm()
     if form.validate_on_submit():
+        if there := once.already():
+            return there
         try:
             made = lists.create_list(db_session(), actor(), form.name.data or "")
-            db_session().commit()
         except Invalid as error:
             put_problems(form, error)
         else:
             flash(_("The list is there; now add people."), "success")
-            return redirect(f"/lists/{made.id}", 303)
+            return once.made(f"/lists/{made.id}")
     page = render_template("pages/audience/lists.html", lists=lists.lists_with_sizes(db_session()), form=form)
     return page, 400 if form.is_submitted() else 200
 

@@ -30,10 +30,13 @@ from campaigns.planning.forms import (
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
 from campaigns.planning.states import LAUNCHED, AlreadyLaunched, Verb, possible
 from campaigns.planning.views import links
+from campaigns.revisions import ChangedMeanwhile
+from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems, say
 from campaigns.web.guards import actor
 from campaigns.web.locale import translated
+from campaigns.web.revisions import clash
 
 blueprint = Blueprint("planning", __name__)
 blueprint.register_blueprint(links.blueprint)
@@ -64,14 +67,15 @@ def new_campaign() -> Any:
     form = CampaignForm(data={"owner_id": str(who.id), "colour": _next_colour(session), "objective": "leads"})
     form.offer(session, None)
     if form.validate_on_submit():
+        if there := once.already():
+            return there
         try:
             campaign = campaigns.create_campaign(session, who, **form.filled())
         except Invalid as error:
             put_problems(form, error)
         else:
-            session.commit()
             flash(_("“%(name)s” is planned. Now add its activities.", name=campaign.name), "success")
-            return redirect(url_for("planning.campaign", campaign_id=campaign.id), 303)
+            return once.made(url_for("planning.campaign", campaign_id=campaign.id))
     return _shown("campaign_form", form, campaign=None)
 
 
@@ -82,7 +86,8 @@ def _next_colour(session: Session) -> str:
 def _shown(page: str, form: Any, **context: Any) -> Any:
     """A page with a form; 422 when something in it is wrong, as htmx and tests like to know."""
     wrong = bool(form.errors) or bool(form.form_errors)
-    return render_template(f"pages/planning/{page}.html", form=form, **context), 422 if wrong else 200
+    status = 409 if context.setdefault("clash", None) else 422 if wrong else 200
+    return render_template(f"pages/planning/{page}.html", form=form, **context), status
 
 
 @blueprint.route("/campaigns/<int:campaign_id>/edit", methods=["GET", "POST"])
@@ -95,9 +100,15 @@ def edit_campaign(campaign_id: int) -> Any:
     form.offer(session, campaign)
     if form.validate_on_submit():
         try:
-            campaigns.update_campaign(session, who, campaign, **form.filled())
+            campaigns.update_campaign(session, who, campaign, revision=form.seen(campaign), **form.filled())
         except Invalid as error:
             put_problems(form, error)
+        except ChangedMeanwhile:
+            session.rollback()
+            session.refresh(campaign)
+            saved = CampaignForm(formdata=None, data=campaign_values(campaign))
+            saved.offer(session, campaign)
+            return _shown("campaign_form", form, campaign=campaign, clash=clash(form, saved, campaign))
         else:
             session.commit()
             flash(_("Saved."), "success")
@@ -178,14 +189,15 @@ def new_activity(campaign_id: int) -> Any:
         form.owner_id.data = str(who.id)
         form.starts_on.data, form.ends_on.data = found.starts_on, found.ends_on
     if form.validate_on_submit():
+        if there := once.already():
+            return there
         try:
             made = activities.create_activity(session, who, found, **form.filled(channel))
         except Invalid as error:
             put_problems(form, error)
         else:
-            session.commit()
             flash(_("“%(title)s” is planned.", title=made.title), "success")
-            return redirect(url_for("planning.activity", activity_id=made.id), 303)
+            return once.made(url_for("planning.activity", activity_id=made.id))
     return _shown("activity_form", form, campaign=found, channel=channel, activity=None)
 
 
@@ -198,9 +210,15 @@ def edit_activity(activity_id: int) -> Any:
     form = activity_form(session, found.channel, found)
     if form.validate_on_submit():
         try:
-            activities.update_activity(session, who, found, **form.filled(found.channel))
+            activities.update_activity(session, who, found, revision=form.seen(found), **form.filled(found.channel))
         except Invalid as error:
             put_problems(form, error)
+        except ChangedMeanwhile:
+            session.rollback()
+            session.refresh(found)
+            here = {"campaign": found.campaign, "channel": found.channel, "activity": found}
+            saved = activity_form(session, found.channel, found, typed=False)
+            return _shown("activity_form", form, **here, clash=clash(form, saved, found))
         else:
             session.commit()
             flash(_("Saved."), "success")

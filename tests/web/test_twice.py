@@ -1,0 +1,146 @@
+"""Sent twice, made once; saved by two, overwritten by nobody unseen."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import func, select
+
+from campaigns import db
+from campaigns.accounts.models import Organisation
+from campaigns.audience.models import Contact, ContactImport, ContactList
+from campaigns.capture.models import Form
+from campaigns.content.models import Message
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity, Campaign, Channel
+from tests.factories import make_activity, make_form, make_message
+
+
+def typed(text: str, **values: str) -> dict[str, str]:
+    """What the page's form would send, with some values typed over it."""
+    forms = re.findall(r"<form[^>]*method=\"post\".*?</form>", text, re.DOTALL)
+    ours = sorted((one for one in forms if "once" in one or "revision" in one), key=len)
+    form = ours[-1]
+    found = {}
+    for tag in re.findall(r"<input[^>]*>", form):
+        name, value = re.search(r'name="([^"]+)"', tag), re.search(r'value="([^"]*)"', tag)
+        if name and ("checkbox" not in tag or "checked" in tag):
+            found[name[1]] = value[1] if value else ""
+    for name, options in re.findall(r'<select[^>]*name="([^"]+)"[^>]*>(.*?)</select>', form, re.DOTALL):
+        chosen = re.search(r'<option selected value="([^"]*)"', options)
+        found[name] = chosen[1] if chosen else ""
+    for name, words in re.findall(r'<textarea[^>]*name="([^"]+)"[^>]*>(.*?)</textarea>', form, re.DOTALL):
+        found[name] = words.lstrip()
+    return found | values
+
+
+def number_of(model: type[Any]) -> int:
+    with db.reading() as session:
+        return session.scalar(select(func.count()).select_from(model)) or 0
+
+
+def activity_id() -> int:
+    with db.transaction() as session:
+        return make_activity(session, channel=Channel.WEB, everybody=False).id
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "values"),
+    [
+        (Campaign, "/campaigns/new", {"name": "Spring"}),
+        (Activity, "/campaigns/1/activities/new?channel=social", {"title": "A post"}),
+        (Message, "/messages/new", {"name": "News"}),
+        (ContactList, "/lists", {"name": "Press"}),
+        (Contact, "/contacts/new", {"email": "ana@example.org"}),
+        (Form, "/activities/1/form", {"title": "Ask us"}),
+        (Lead, "/leads/new", {"email": "ana@example.org", "activity_id": "1"}),
+    ],
+)
+def test_a_form_sent_twice_makes_one(
+    coordinator_client: FlaskClient, model: type[Any], path: str, values: dict[str, str]
+) -> None:
+    activity_id()
+    before = number_of(model)
+    page = coordinator_client.get(path)
+    sent = typed(page.text, **values)
+    assert sent["once"]
+    answers = [coordinator_client.post(path, data=sent) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert answers[0].location == answers[1].location
+    assert number_of(model) == before + 1
+
+
+def test_a_new_page_makes_another(coordinator_client: FlaskClient) -> None:
+    for _ in range(2):
+        sent = typed(coordinator_client.get("/campaigns/new").text, name="Spring")
+        coordinator_client.post("/campaigns/new", data=sent)
+    assert number_of(Campaign) == 2
+
+
+def test_what_was_refused_may_be_sent_again(coordinator_client: FlaskClient) -> None:
+    sent = typed(coordinator_client.get("/campaigns/new").text, name="")
+    assert coordinator_client.post("/campaigns/new", data=sent).status_code == 422
+    assert coordinator_client.post("/campaigns/new", data=sent | {"name": "Spring"}).status_code == 303
+    assert number_of(Campaign) == 1
+
+
+def test_nobody_else_is_led_to_it(coordinator_client: FlaskClient, owner_client: FlaskClient) -> None:
+    sent = typed(coordinator_client.get("/campaigns/new").text, name="Spring")
+    first = coordinator_client.post("/campaigns/new", data=sent)
+    assert owner_client.post("/campaigns/new", data=sent).location != first.location
+
+
+def test_an_upload_sent_twice_is_one_import(coordinator_client: FlaskClient) -> None:
+    key = typed(coordinator_client.get("/imports/new").text)["once"]
+    answers = [
+        coordinator_client.post("/imports/new", data={"once": key, "file": (io.BytesIO(b"email\na@b.c\n"), "a.csv")})
+        for _ in range(2)
+    ]
+    assert answers[0].location == answers[1].location
+    assert number_of(ContactImport) == 1
+
+
+EDITED: list[tuple[type[Any], str, str]] = [
+    (Campaign, "/campaigns/{campaign}/edit", "name"),
+    (Activity, "/activities/{activity}/edit", "title"),
+    (Form, "/activities/{activity}/form", "title"),
+    (Organisation, "/settings", "name"),
+    (Message, "/messages/{message}", "name"),
+]
+
+
+@pytest.mark.parametrize(("model", "path", "field"), EDITED, ids=[row[0].__name__ for row in EDITED])
+def test_the_second_of_two_tabs_is_told(owner_client: FlaskClient, model: type[Any], path: str, field: str) -> None:
+    with db.transaction() as session:
+        form = make_form(session)
+        places = {"campaign": form.campaign_id, "activity": form.activity_id, "message": make_message(session).id}
+    path = path.format(**places)
+    page = owner_client.get(path).text
+    first, second = typed(page, **{field: "Theirs"}), typed(page, **{field: "Mine & only"})
+
+    def kept() -> Any:
+        with db.reading() as session:
+            return getattr(session.scalars(select(model).order_by(model.id.desc())).first(), field)
+
+    assert owner_client.post(path, data=first).status_code == 303
+    clash = owner_client.post(path, data=second)
+    assert clash.status_code == 409
+    assert kept() == "Theirs"
+    told = clash.text[clash.text.index("Somebody else saved") :]
+    assert ">Theirs</td>" in told
+    assert ">Mine &amp; only</td>" in told
+    assert told.count("<tr><th") == 1 + 1  # The heading, and the one difference.
+    again = typed(clash.text)
+    assert again[field] == "Mine &amp; only"
+    over = re.search(r'name="overwrite" value="(\d+)"', clash.text)
+    assert over is not None
+    assert owner_client.post(path, data=second | {"overwrite": over[1]}).status_code == 303
+    assert kept() == "Mine & only"
+
+
+def test_saving_the_same_again_is_no_conflict(owner_client: FlaskClient) -> None:
+    page = owner_client.get("/settings").text
+    assert owner_client.post("/settings", data=typed(page, name="New")).status_code == 303
+    assert owner_client.post("/settings", data=typed(page, name="New")).status_code == 303
