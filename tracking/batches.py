@@ -8,11 +8,12 @@ import gc
 import json
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from campaigns.db import from_micros, to_micros
 
@@ -103,12 +104,28 @@ def rows(connection: Connection, sql: str, *values: Any) -> list[Any]:
 
 def _fetched(connection: Connection, statement: str, *values: Any) -> list[Any]:
     """By the driver's own cursor: rows as tuples, and none of them an object of SQLAlchemy's."""
-    cursor = connection.connection.cursor()
-    try:
+    with _driver(connection, statement) as cursor:
         cursor.execute(statement, values)
         return list(cursor.fetchall())
+
+
+@contextmanager
+def _driver(connection: Connection, statement: str) -> Iterator[Any]:
+    """The driver's cursor, with its errors told as SQLAlchemy tells them."""
+    dialect, fairy = connection.dialect, connection.connection
+    driver = dialect.loaded_dbapi
+    cursor = fairy.cursor()
+    try:
+        yield cursor
+    except driver.Error as error:
+        away = dialect.is_disconnect(error, fairy, cursor)
+        if away:
+            connection.invalidate(error)
+        told = DBAPIError.instance(statement, None, error, driver.Error, connection_invalidated=away, dialect=dialect)
+        raise told from error
     finally:
-        cursor.close()
+        with suppress(driver.Error):
+            cursor.close()
 
 
 def instant(connection: Connection, micros: int) -> Any:
@@ -131,10 +148,10 @@ _IN_2000 = 946_684_800_000_000
 def insert_events(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Append events (:class:`EventRow`). An id that is there already fails the whole."""
     if is_postgres(connection):
-        cursor = connection.connection.cursor()
-        with cursor.copy(f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.write(b"".join((_COPY_HEAD, *map(_copied, rows), b"\xff\xff")))
-        cursor.close()
+        rows_copied = b"".join((_COPY_HEAD, *map(_copied, rows), b"\xff\xff"))
+        statement = f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+        with _driver(connection, statement) as cursor, cursor.copy(statement) as copy:
+            copy.write(rows_copied)
     else:
         places = ", ".join("?" * len(EventRow._fields))
         connection.exec_driver_sql(f"INSERT INTO events ({_EVENT_COLUMNS}) VALUES ({places})", rows)  # noqa: S608

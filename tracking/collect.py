@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,12 +19,10 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from campaigns import clock, config, db
 from campaigns.audience.models import ConsentLevel
-from campaigns.errors import KampaniaError
-from tracking import batches, counting, destinations, people, screening, tail
+from tracking import aside, batches, counting, destinations, people, screening, tail
 from tracking.agents import Agents
 from tracking.models import Checkpoint, Kind, Label
 from tracking.records import Hit
@@ -37,10 +35,8 @@ _LONGEST_PAUSE = 5.0
 LOCK_NAME = "collector.lock"
 _FULL, _DATE = ConsentLevel.FULL, ConsentLevel.DELIVERABILITY
 _VIEW = int(Kind.VIEW)
+_MOST_ACTIVITIES, _MOST_LINKS = 1 << 31, 1 << 15
 _END = db.to_micros(datetime(9999, 1, 1, tzinfo=UTC))
-
-Hits = Sequence[tuple[int, Hit]]
-"""With their offsets."""
 
 
 class Collector:
@@ -62,7 +58,7 @@ class Collector:
             try:
                 with batches.no_garbage_search():
                     total += self._collect(spool, of_spool)
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -85,30 +81,47 @@ class Collector:
         if read.offset == offset:
             return 0
         try:
-            with db.engine().begin() as connection:
-                batches.lock_counting(connection)
-                spool_id = _advance(connection, spool, offset, read)
-                self._count(connection, spool_id, read.hits)
-        except BaseException:
+            self._count_read(spool, offset, read, self.count)
+        except Exception as error:
             del self._offsets[spool]  # Somebody else may have moved it.
             self._agents.rolled_back()
-            raise
+            if aside.is_passing(error):
+                raise
+            self._count_read(spool, offset, read, self._all_but)
         self._offsets[spool] = read.offset
         self._agents.committed()
         if read.skipped or read.lost:
             log.error("collect.loss", spool=spool, skipped_bytes=read.skipped, lost_hits=read.lost)
         return len(read.hits)
 
-    def _count(self, connection: Connection, spool_id: int, hits: Hits) -> None:
-        if not hits:
-            return
+    def _count_read(self, spool: str, offset: int, read: tail.Read, count: Callable[..., object]) -> None:
+        with db.engine().begin() as connection:
+            batches.lock_counting(connection)
+            spool_id = _advance(connection, spool, offset, read)
+            if read.hits:
+                count(connection, spool_id, read.hits)
+
+    def _all_but(self, connection: Connection, spool_id: int, hits: aside.Hits) -> None:
+        """Count what can be counted. Numbers of user agents may be rolled back with a half, so none is remembered."""
+
+        def count(connection: Connection, spool_id: int, hits: aside.Hits) -> None:
+            self._agents.rolled_back()
+            self.count(connection, spool_id, hits)
+
+        aside.count_all_but(connection, spool_id, hits, count)
+        self._agents.rolled_back()
+
+    def count(self, connection: Connection, spool_id: int, hits: aside.Hits) -> None:
+        """Write the events of hits and everything that counts them. Raises when a single one of them won't do."""
         agents = self._agents.numbers(connection, {hit.user_agent for _, hit in hits})
         allowed = people.allowed(connection, [hit for _, hit in hits])
         rows, opened = [], dict[int, int]()
         for offset, hit in hits:
             level = allowed(hit.target, hit.at)
             label, reasons = _first_look(hit.kind, hit.flags, hit.user_agent)
-            rows.append(_event(spool_id << 40 | offset, hit, label, reasons, agents[hit.user_agent], level is _FULL))
+            rows.append(
+                _event(aside.place(spool_id, offset), hit, label, reasons, agents[hit.user_agent], level is _FULL)
+            )
             if level is _DATE and hit.kind == Kind.OPEN and label == Label.SETTLING:
                 opened[hit.target] = max(hit.at, opened.get(hit.target, 0))
         batches.insert_events(connection, rows)
@@ -128,11 +141,11 @@ _NOBODY = int(screening.Reason.NOBODY)
 
 
 def _event(id: int, hit: Hit, label: int, reasons: int, agent: int, with_person: bool) -> tuple[Any, ...]:
-    """The row (:class:`batches.EventRow`) of a hit. Raises ValueError for an instant beyond the calendar."""
+    """The row (:class:`batches.EventRow`) of a hit. Raises ValueError for one that no column takes."""
     at, kind, _flags, target, number, network, _user_agent = hit
-    if not 0 <= at < _END:
-        raise ValueError(f"{at} is no instant")
     activity_id, link = (number, 0) if kind == _VIEW else (target >> 32, number)
+    if not (0 <= at < _END and 0 <= activity_id < _MOST_ACTIVITIES and 0 <= link < _MOST_LINKS):
+        raise ValueError(f"no such instant, activity or link: {at}, {activity_id}, {link}")
     if with_person:
         return id, at, target, network, activity_id, agent, reasons, kind, label, screening.RULES, link
     return id, at, None, network, activity_id, agent, reasons | _NOBODY, kind, label, screening.RULES, link
@@ -198,6 +211,13 @@ def collect_once() -> int:
         return _drain(Collector()) if alone else 0
 
 
+def count_again() -> int:
+    """Count what was set aside and can be counted by now; how many records that were."""
+    with db.engine().begin() as connection:
+        batches.lock_counting(connection)
+        return aside.count_again(connection, Collector().count)
+
+
 def _drain(collector: Collector) -> int:
     total = 0
     while count := collector.collect_once():
@@ -226,7 +246,7 @@ def _run(collector: Collector, stop: threading.Event) -> None:
                 tidy_at = time.monotonic() + TIDY_SECONDS
                 collector.tidy()
             pause = IDLE_SECONDS
-        except (SQLAlchemyError, KampaniaError, OSError) as error:
+        except Exception as error:
             log.error("collect.failed", error=str(error)[:500])
             count, pause = 0, min(pause * 2, _LONGEST_PAUSE)
         if not count:

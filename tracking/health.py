@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from campaigns import clock, config, db
 from tracking import tail
 from tracking.collect import LOCK_NAME
-from tracking.models import Checkpoint, Event, Label
+from tracking.models import Checkpoint, Event, Label, SetAside
 from tracking.screening import SETTLE_SECONDS
 from tracking.spool import spool
 
@@ -28,6 +28,8 @@ class Health(NamedTuple):
     lost_hits: int
     """Hits answered while a disk refused to keep them; those of this process count at once."""
     unreadable_bytes: int
+    set_aside: int
+    """Records that could not be counted, and are kept for a version that can."""
     overdue: int
     """Events whose settle window is over since more than a minute."""
 
@@ -55,6 +57,7 @@ def health(session: Session) -> Health:
         collected_at=collected_at,
         lost_hits=int(lost) + spool().untold,
         unreadable_bytes=int(unreadable),
+        set_aside=session.scalar(select(func.count()).select_from(SetAside)) or 0,
         overdue=_overdue(session),
     )
 

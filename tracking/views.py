@@ -119,6 +119,7 @@ def _tracking_facts(session: Session) -> dict[str, Any]:
         "collecting": found.collecting,
         "lag_seconds": round(found.lag.total_seconds(), 1),
         "lost_hits": found.lost_hits,
+        "set_aside": found.set_aside,
         "overdue": found.overdue,
         "setbacks": len(setbacks.present(session)),
     }
@@ -143,7 +144,7 @@ def house() -> str:
 
 
 def _all_well(found: Health) -> bool:
-    return found.well and not found.lost_hits and not found.unreadable_bytes
+    return found.well and not found.lost_hits and not found.unreadable_bytes and not found.set_aside
 
 
 def spark_points(values: Sequence[int], width: int = 120, height: int = 32) -> str:

@@ -14,8 +14,8 @@ from tests.conftest import FrozenClock
 from tests.tracking.scene import BROWSER, allow, ask, events, make_mailing, send_row
 from tracking import collect, health, rollups, spool, tail
 from tracking.collect import Collector
-from tracking.models import Checkpoint, Event, FirstSeen, Kind, Label, Rollup, UserAgent
-from tracking.records import Hit
+from tracking.models import Checkpoint, Event, FirstSeen, Kind, Label, Rollup, SetAside, UserAgent
+from tracking.records import Hit, scan
 from tracking.spool import Spool
 
 
@@ -234,4 +234,46 @@ def test_a_spool_of_many_files_is_counted_portion_by_portion(
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(Event)) == 500
         assert session.scalars(select(Checkpoint.lost)).all() == [0]
+    check_counts()
+
+
+def test_a_record_that_cannot_be_counted_stops_no_other(database: Engine, settings: config.Settings) -> None:
+    mailing, writer = make_mailing(2), Spool(settings.spool)
+    at = db.to_micros(clock.now())
+    poison = [(at, 77, 1), (1 << 62, 2, 1), (at, 2, 1 << 40), (at, 2, -1)]
+    for number in range(40):
+        instant, kind, link = poison[number // 10] if number % 10 == 3 else (at + number, 2, 1)
+        writer.append(Hit(instant, kind, 0, mailing.sends[number % 2], link, number, f"agent {number}".encode()))
+    assert collect.collect_once() == 40
+    assert {event.network for event in events()} == set(range(40)) - {3, 13, 23, 33}
+    check_counts()
+    with db.reading() as session:
+        assert health.health(session).set_aside == 4
+        kept = session.scalars(select(SetAside)).all()
+        assert {scan(row.record).hits[0][1].network for row in kept} == {3, 13, 23, 33}
+        assert all("Error: " in row.error for row in kept)
+    assert collect.collect_once() == 0
+
+
+def test_what_was_set_aside_is_counted_once_it_can_be(
+    database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailing = make_mailing(3)
+    real = collect._event
+
+    def fails(id: int, hit: Hit, *more: object) -> object:
+        if hit.target == mailing.sends[1]:
+            raise KeyError("a fault of ours")
+        return real(id, hit, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collect, "_event", fails)
+        for index in range(3):
+            mailing.click(index=index)
+        assert collect.collect_once() == 3
+        assert collect.count_again() == 0
+    assert len(events()) == 2
+    assert collect.count_again() == 1
+    assert collect.count_again() == 0
+    assert {event.send_id for event in events()} == set(mailing.sends)
     check_counts()
