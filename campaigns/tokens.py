@@ -89,6 +89,7 @@ class Keyring:
         if (
             len(raw) != _SEND_RAW
             or raw[0] not in self._keys
+            or raw[1] > 127  # No database's numbers go further than 63 bits.
             or not compare_digest(raw[-MAC_BYTES:], self._mac(raw[0], purpose, raw[1:-MAC_BYTES]))
         ):
             raise BadToken(N_("This link is incomplete or was changed."))
