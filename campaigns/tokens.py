@@ -35,6 +35,7 @@ class Purpose(StrEnum):
     VISIT = "visit"  # `k` on a landing page: this visit came from that send's link
     BOUNCE = "bounce"  # VERP envelope sender
     MESSAGE_ID = "message-id"
+    DEVICE = "device"  # a browser in which somebody signed in before
     CONFIRM = "confirm"  # a form's double opt-in
     PASSWORD = "password"  # setting a new password
     ERASED = "erased"  # not a token: keyed hash of an address that must not come back

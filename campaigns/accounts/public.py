@@ -7,6 +7,7 @@ from flask_babel import gettext as _
 from flask_login import current_user, login_user, logout_user
 from sqlalchemy.exc import SQLAlchemyError
 
+from campaigns import config
 from campaigns.accounts import passwords, signing_in
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.forms import ForgotForm, ResetForm, SetupForm, SignInForm
@@ -23,6 +24,8 @@ from campaigns.web.guards import public
 from campaigns.web.network import client_ip, network_of
 
 blueprint = Blueprint("accounts_public", __name__)
+_DEVICE = "kampania_device"
+_YEAR = 365 * 24 * 3600
 
 
 def enter(person: Person) -> None:
@@ -68,7 +71,12 @@ def sign_in() -> Any:
             return _sign_in_page(form, target, 429, {"Retry-After": str(error.wait)})
         if person is not None:
             enter(person)
-            return redirect(target, 303)
+            answer = redirect(target, 303)
+            answer.set_cookie(
+                _DEVICE, signing_in.device_token(person), max_age=_YEAR, httponly=True, samesite="Lax",
+                secure=config.settings().secure,
+            )  # fmt: skip
+            return answer
         form.form_errors.append(_("This address and password do not belong together."))
     return _sign_in_page(form, target, 400 if form.errors else 200)
 
@@ -83,7 +91,7 @@ def _recognised(email: str, password: str) -> Person | None:
     Three short transactions: hashing takes a tenth of a second, in which nobody else shall wait
     for the database.
     """
-    door = signing_in.Door.of(email, network_of(client_ip(request.environ)))
+    door = signing_in.Door.of(email, network_of(client_ip(request.environ)), request.cookies.get(_DEVICE, ""))
     rows = db_session()
     try:
         signing_in.knock(rows, door)

@@ -4,6 +4,7 @@ Attempts are counted *before* the password is looked at, in a transaction of the
 thousand guesses at once don't slip through together. Networks are counted as well as addresses.
 """
 
+import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,7 +23,8 @@ from campaigns.language import N_
 from campaigns.tokens import Purpose, keyring
 
 WINDOW = timedelta(minutes=15)
-FOR_ADDRESS = 8
+FOR_ADDRESS = 8  # from one network, or in one known browser
+FOR_ADDRESS_ANYWHERE = 60  # slow enough for guessing, and a stranger elsewhere locks nobody out soon
 FOR_NETWORK = 40  # an office signs in from one address
 RESETS = 3
 RESET_LIFE = timedelta(hours=2)
@@ -34,17 +36,37 @@ class Door:
 
     address: str
     network: str
+    anywhere: str | None
+    """None for a browser that has signed in with this address before: strangers cannot lock it out."""
 
     @classmethod
-    def of(cls, email: str, network: str) -> "Door":
+    def of(cls, email: str, network: str, device: str = "") -> "Door":
         # Whatever was typed is counted by its hash: the table keeps no list of addresses.
         typed = normal_email(email) or email.strip().lower()[:300]
-        return cls("address:" + keyring().keyed_hash(Purpose.PASSWORD, typed), "network:" + network)
+        whose = keyring().keyed_hash(Purpose.PASSWORD, typed)
+        if _is_device_of(device, whose):
+            return cls("device:" + keyring().keyed_hash(Purpose.DEVICE, device), "network:" + network, None)
+        return cls(f"address:{whose}:{network}", "network:" + network, f"anywhere:{whose}")
+
+
+def device_token(person: Person) -> str:
+    """For the cookie of a browser in which ``person`` has just signed in; it opens nothing by itself."""
+    whose = keyring().keyed_hash(Purpose.PASSWORD, person.email)
+    return keyring().mint(Purpose.DEVICE, bytes.fromhex(whose) + secrets.token_bytes(8))
+
+
+def _is_device_of(token: str, whose: str) -> bool:
+    try:
+        return keyring().open(Purpose.DEVICE, token)[:-8].hex() == whose
+    except (BadToken, ValueError):
+        return False
 
 
 def knock(session: Session, door: Door) -> None:
     """Count an attempt. Raises TooMany, with the time to wait; the caller commits at once."""
     _count(session, door.address, FOR_ADDRESS)
+    if door.anywhere is not None:
+        _count(session, door.anywhere, FOR_ADDRESS_ANYWHERE)
     _count(session, door.network, FOR_NETWORK)
 
 
@@ -89,7 +111,7 @@ def who(session: Session, email: str) -> tuple[Person | None, str | None]:
 
 def welcome(session: Session, person: Person, door: Door, password: str) -> None:
     """After the right password: forget the address's attempts, renew an old hash, note it down."""
-    session.execute(delete(SignInAttempts).where(SignInAttempts.key == door.address))
+    session.execute(delete(SignInAttempts).where(SignInAttempts.key.in_([door.address, door.anywhere])))
     if passwords.outdated(person.password_hash):
         person.password_hash = passwords.hashed(password)
     audit.record(session, Actor.of(person), "sign in", "person", person.id)
