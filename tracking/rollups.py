@@ -1,24 +1,26 @@
 """Proof that the counters equal the rows behind them, and the way back when they don't."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, union
 from sqlalchemy.orm import Session
 
+from campaigns.planning.models import Activity
 from tracking import batches, counting
 from tracking.batches import CountKey, MarkKey, micros
-from tracking.models import Kind, Label
+from tracking.models import Kind, Label, Rollup
 
 # Every event counts for its link and for all links together; a human click counts as an open.
 _MARKED = """
-    SELECT activity_id, send_id, kind, link, label, at FROM events
-    UNION ALL SELECT activity_id, send_id, kind, 0, label, at FROM events WHERE link <> 0
+    SELECT activity_id, send_id, kind, link, label, at FROM events WHERE {only}
+    UNION ALL SELECT activity_id, send_id, kind, 0, label, at FROM events WHERE link <> 0 AND {only}
 """
 _FIRST = f"""
     SELECT send_id, activity_id, kind, link, label, min(at) AS at FROM (
         {_MARKED}
         UNION ALL SELECT activity_id, send_id, {Kind.OPEN:d}, 0, label, at FROM events
-            WHERE kind = {Kind.CLICK:d} AND label = {Label.HUMAN:d}
+            WHERE kind = {Kind.CLICK:d} AND label = {Label.HUMAN:d} AND {{only}}
     ) AS marked WHERE send_id IS NOT NULL AND label <> {Label.SETTLING:d}
     GROUP BY send_id, activity_id, kind, link, label
 """  # noqa: S608
@@ -36,42 +38,49 @@ class Difference(NamedTuple):
     counted: tuple[int, int] | int | None
 
 
-def recount(connection: Connection) -> dict[CountKey, tuple[int, int]]:
-    """The rollups as the raw events say they should be. Reads every event."""
+def recount(connection: Connection, activity_id: int | None = None) -> dict[CountKey, tuple[int, int]]:
+    """The rollups as the raw events say they should be. Reads every event, or those of one activity."""
     bucket = _BUCKET[connection.dialect.name]
     columns = f"activity_id, {bucket} AS bucket, kind, link, label"
     found: dict[CountKey, tuple[int, int]] = {}
     for source, is_unique in ((_MARKED, False), (_FIRST, True)):
         rows = connection.exec_driver_sql(
-            f"SELECT {columns}, count(*) FROM ({source}) AS counted GROUP BY 1, 2, 3, 4, 5"  # noqa: S608
+            f"SELECT {columns}, count(*) FROM ({source.format(only=_only(activity_id))}) AS counted"  # noqa: S608
+            " GROUP BY 1, 2, 3, 4, 5"
         )
-        for activity_id, start, kind, link, label, number in rows:
-            key = CountKey(activity_id, micros(start), kind, link, label)
+        for of_activity, start, kind, link, label, number in rows:
+            key = CountKey(of_activity, micros(start), kind, link, label)
             events, uniques = found.get(key, (0, 0))
             found[key] = (events, uniques + number) if is_unique else (events + number, uniques)
     return found
 
 
-def kept(connection: Connection) -> dict[CountKey, tuple[int, int]]:
+def _only(activity_id: int | None) -> str:
+    return "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
+
+
+def kept(connection: Connection, activity_id: int | None = None) -> dict[CountKey, tuple[int, int]]:
     """The rollups as they stand; those that came down to nothing are left out."""
-    rows = connection.exec_driver_sql("SELECT activity_id, bucket, kind, link, label, events, uniques FROM rollups")
+    rows = connection.exec_driver_sql(
+        f"SELECT activity_id, bucket, kind, link, label, events, uniques FROM rollups WHERE {_only(activity_id)}"  # noqa: S608
+    )
     return {CountKey(row[0], micros(row[1]), *row[2:5]): (row[5], row[6]) for row in rows if (row[5], row[6]) != (0, 0)}
 
 
-def compare(session: Session) -> list[Difference]:
-    """Every rollup and every first-seen mark that differs from a raw recount; empty when all is well."""
-    connection = session.connection()
-    marks_kept = _marks(connection, "SELECT send_id, activity_id, kind, link, label, at FROM first_seen")
-    marks_counted = _marks(connection, _FIRST)
-    counts_kept, counts_counted = kept(connection), recount(connection)
+def compare(session: Session, activity_id: int | None = None) -> list[Difference]:
+    """Every rollup and first-seen mark (of an activity) that differs from a raw recount; empty when all is well."""
+    connection, only = session.connection(), _only(activity_id)
+    marks = f"SELECT send_id, activity_id, kind, link, label, at FROM first_seen WHERE {only}"  # noqa: S608
+    return _differences(kept(connection, activity_id), recount(connection, activity_id)) + _differences(
+        _marks(connection, marks), _marks(connection, _FIRST.format(only=only))
+    )
+
+
+def _differences(stand: Mapping[Any, Any], counted: Mapping[Any, Any]) -> list[Difference]:
     return [
-        Difference(key, counts_kept.get(key), counts_counted.get(key))
-        for key in sorted(counts_kept.keys() | counts_counted.keys())
-        if counts_kept.get(key) != counts_counted.get(key)
-    ] + [
-        Difference(key, marks_kept.get(key), marks_counted.get(key))
-        for key in sorted(marks_kept.keys() | marks_counted.keys())
-        if marks_kept.get(key) != marks_counted.get(key)
+        Difference(key, stand.get(key), counted.get(key))
+        for key in sorted(stand.keys() | counted.keys())
+        if stand.get(key) != counted.get(key)
     ]
 
 
@@ -79,16 +88,21 @@ def _marks(connection: Connection, sql: str) -> dict[MarkKey, int]:
     return {MarkKey(*row[:5]): micros(row[5]) for row in connection.exec_driver_sql(sql)}
 
 
-def rebuild(session: Session) -> list[Difference]:
-    """Write rollups and first-seen marks anew from the raw events; what was wrong before."""
-    connection = session.connection()
+def activities(session: Session) -> list[int]:
+    """Whatever has counters or may have events, so that none is left out when they are checked one by one."""
+    return list(session.scalars(union(select(Activity.id), select(Rollup.activity_id)).order_by("id")))
+
+
+def rebuild(session: Session, activity_id: int | None = None) -> list[Difference]:
+    """Write rollups and first-seen marks (of an activity) anew from the raw events; what was wrong before."""
+    connection, only = session.connection(), _only(activity_id)
     batches.lock_counting(connection)
-    wrong = compare(session)
+    wrong = compare(session, activity_id)
     if wrong:
-        marks = _marks(connection, _FIRST)
-        counts = recount(connection)
-        connection.exec_driver_sql("DELETE FROM first_seen")
-        connection.exec_driver_sql("DELETE FROM rollups")
+        marks = _marks(connection, _FIRST.format(only=only))
+        counts = recount(connection, activity_id)
+        connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {only}")  # noqa: S608
+        connection.exec_driver_sql(f"DELETE FROM rollups WHERE {only}")  # noqa: S608
         batches.put_marks(connection, marks.items())
         batches.add_counts(connection, ((key, *numbers) for key, numbers in counts.items()))
     return wrong
