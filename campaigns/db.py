@@ -91,6 +91,22 @@ class Cents(TypeDecorator[Decimal]):
         return Decimal(value) / 100 if dialect.name == "sqlite" else Decimal(value)
 
 
+class Rate(TypeDecorator[Decimal]):
+    """A positive factor with eight decimals; text on SQLite, which has no exact decimals."""
+
+    impl = Numeric(20, 8)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(String(30) if dialect.name == "sqlite" else Numeric(20, 8))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return str(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
 # SQLite gives an alias of its rowid, and with it automatic numbers, to INTEGER PRIMARY KEY only.
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 

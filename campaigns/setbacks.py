@@ -40,6 +40,8 @@ class Chore(StrEnum):
     CONVERT = "convert"
     CONVERT_LEAD = "convert lead"
     CREDIT = "credit"
+    REACH = "reach"
+    REACH_STAGE = "reach stage"
 
     @property
     def label(self) -> str:
@@ -56,6 +58,8 @@ class Chore(StrEnum):
             self.CONVERT: N_("Count submission %(subject)s as a conversion"),
             self.CONVERT_LEAD: N_("Count lead %(subject)s as a conversion"),
             self.CREDIT: N_("Credit conversion %(subject)s anew"),
+            self.REACH: N_("Find the goals that event %(subject)s reaches"),
+            self.REACH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
         }[self]
 
 

@@ -1,24 +1,19 @@
-"""New leads → conversions, each credited to its first and its last touch.
-
-A touch is a click: it brought somebody. The page where they arrived earns credit only when nothing
-is known to have brought them. What the page brought is counted apart, as its leads.
-"""
+"""New leads → conversions of the goal that is always there, each credited to its touches."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, setbacks
 from campaigns.capture.models import Submission
-from campaigns.delivery.models import Send
 from campaigns.leads.models import Lead
 from campaigns.setbacks import Chore
 from tracking import settle
-from tracking.models import Conversion, Credit, CreditModel, Event, Kind, Label
+from tracking.models import Conversion, ConversionTouch, Event, Kind, Label
+from tracking.touches import credit, touches_of
 
-LOOK_BACK = timedelta(days=90)
 _PATIENCE = timedelta(seconds=10)
 """How long a submission waits for the click that led to it: the collector may be a moment behind."""
 _REPEATS_WITHIN = timedelta(minutes=1)
@@ -84,12 +79,7 @@ def _enter(session: Session, leads: Sequence[Lead]) -> None:
         )
         session.add(conversion)
         session.flush()
-        touch = {"kind": "entered", "at": lead.created_at.isoformat(), "event_id": None}
-        session.add_all(
-            Credit(conversion_id=conversion.id, model=model, activity_id=lead.activity_id, share=1.0, touch=touch)
-            for model in CreditModel
-        )
-    session.flush()
+        credit(session, conversion, [], otherwise={"kind": "entered"})
 
 
 def _due(session: Session, limit: int) -> Sequence[Submission]:
@@ -141,55 +131,9 @@ def _record(session: Session, submission: Submission) -> Conversion:
     )
     session.add(conversion)
     session.flush()
-    _credit(session, conversion.id, submission)
+    touches = touches_of(session, submission.contact_id, submission.at, send_id=submission.send_id)
+    credit(session, conversion, touches, otherwise={"kind": "submission"})
     return conversion
-
-
-def _credit(session: Session, conversion_id: int, submission: Submission) -> None:
-    touches = touches_of(session, submission)
-    for model, touch in (
-        (CreditModel.FIRST_TOUCH, touches[0] if touches else None),
-        (CreditModel.LAST_TOUCH, touches[-1] if touches else None),
-    ):
-        session.add(
-            Credit(
-                conversion_id=conversion_id,
-                model=model,
-                activity_id=submission.activity_id if touch is None else touch.activity_id,
-                share=1.0,
-                touch=_words(submission, touch),
-                settling_event_id=touch.id if touch is not None and touch.label == Label.SETTLING else None,
-            )
-        )
-
-
-def _words(submission: Submission, touch: Event | None) -> dict[str, object]:
-    if touch is None:
-        return {"kind": "submission", "at": submission.at.isoformat(), "event_id": None}
-    return {"kind": Kind(touch.kind).name.lower(), "at": touch.at.isoformat(), "event_id": str(touch.id)}
-
-
-def touches_of(session: Session, submission: Submission) -> Sequence[Event]:
-    """Clicks, human or not settled yet, that may earn credit, oldest first; none for who came directly.
-
-    They are the contact's own, and those of the send whose link was followed: a mail passed on to a
-    friend brought the friend. The landing page's view is where somebody arrived, and no touch.
-    """
-    own = select(Send.id).where(Send.contact_id == submission.contact_id)
-    theirs: ColumnElement[bool] = Event.send_id.in_(own)
-    if submission.send_id is not None:
-        theirs = or_(theirs, Event.send_id == submission.send_id)
-    return session.scalars(
-        select(Event)
-        .where(
-            theirs,
-            Event.kind == Kind.CLICK,
-            Event.label.in_((Label.HUMAN, Label.SETTLING)),
-            Event.at <= submission.at,
-            Event.at > submission.at - LOOK_BACK,
-        )
-        .order_by(Event.at, Event.id)
-    ).all()
 
 
 def recredit_due(session: Session, limit: int = 500) -> int:
@@ -199,17 +143,17 @@ def recredit_due(session: Session, limit: int = 500) -> int:
     to the touches that remain otherwise. Harmless when run twice.
     """
     settled = session.execute(
-        select(Credit.conversion_id, Credit.settling_event_id, Event.label)
-        .outerjoin(Event, Event.id == Credit.settling_event_id)
-        .where(Credit.settling_event_id.is_not(None), func.coalesce(Event.label, Label.HUMAN) != Label.SETTLING)
+        select(ConversionTouch.conversion_id, ConversionTouch.source_id, Event.label)
+        .outerjoin(Event, Event.id == ConversionTouch.source_id)
+        .where(ConversionTouch.settling, func.coalesce(Event.label, Label.HUMAN) != Label.SETTLING)
         .limit(limit)
     ).all()
     gone = {row.conversion_id for row in settled if row.label not in (Label.HUMAN, None)}
-    kept = {row.settling_event_id for row in settled if row.label in (Label.HUMAN, None)}
+    kept = {row.source_id for row in settled if row.label in (Label.HUMAN, None)}
     session.execute(
-        update(Credit)
-        .where(Credit.settling_event_id.in_(kept))
-        .values(settling_event_id=None)
+        update(ConversionTouch)
+        .where(ConversionTouch.settling, ConversionTouch.source_id.in_(kept))
+        .values(settling=False)
         .execution_options(synchronize_session=False)
     )
     setbacks.carry(session, Chore.CREDIT, sorted(gone), lambda ids: _credit_all_anew(session, ids))
@@ -219,18 +163,13 @@ def recredit_due(session: Session, limit: int = 500) -> int:
 
 def _credit_all_anew(session: Session, conversion_ids: Sequence[int]) -> None:
     for conversion_id in conversion_ids:
-        _credit_anew(session, conversion_id)
+        credit_anew(session, session.get_one(Conversion, conversion_id))
 
 
-def _credit_anew(session: Session, conversion_id: int) -> None:
-    submission = session.scalar(
-        select(Submission)
-        .join(Conversion, Conversion.submission_id == Submission.id)
-        .where(Conversion.id == conversion_id)
+def credit_anew(session: Session, conversion: Conversion) -> None:
+    """Look at the touches again, and share the credit by what they say now."""
+    submission = session.get(Submission, conversion.submission_id) if conversion.submission_id else None
+    touches = touches_of(
+        session, conversion.contact_id, conversion.at, send_id=submission.send_id if submission else None
     )
-    if submission is None:
-        return
-    session.execute(
-        delete(Credit).where(Credit.conversion_id == conversion_id).execution_options(synchronize_session=False)
-    )
-    _credit(session, conversion_id, submission)
+    credit(session, conversion, touches, otherwise={"kind": "submission" if submission else "reported"})

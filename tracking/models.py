@@ -1,5 +1,7 @@
 """The event log, first-seen marks, rollups, checkpoints, conversions and their credit."""
 
+from datetime import date
+from decimal import Decimal
 from enum import IntEnum, StrEnum
 
 from sqlalchemy import (
@@ -16,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, BigId, Id, Instant, Money, Name, choice
+from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Rate, choice
 from campaigns.language import N_
 
 
@@ -158,24 +160,136 @@ class SetAside(Base):
     at: Mapped[Instant]
 
 
+class GoalKind(StrEnum):
+    """What reaches a goal."""
+
+    FORM = "form"
+    PAGE = "page"
+    EVENT = "event"
+    STAGE = "stage"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.FORM: N_("A form is sent"),
+            self.PAGE: N_("A page is visited"),
+            self.EVENT: N_("An event is reported (a purchase, a sign-up …)"),
+            self.STAGE: N_("A lead reaches a stage"),
+        }[self]
+
+
+LEAD_GOAL = "lead"
+"""The goal that is always there: every new lead reaches it."""
+
+
+class Goal(Base):
+    """What counts beside new leads, from its creation on."""
+
+    __tablename__ = "goals"
+
+    id: Mapped[Id]
+    key: Mapped[str] = mapped_column(String(40), unique=True)
+    """What programs and files call it; never changes."""
+    name: Mapped[Name]
+    kind: Mapped[GoalKind] = mapped_column(choice(GoalKind))
+    match: Mapped[str] = mapped_column(String(300))
+    """Of FORM the activity's id, of PAGE a path with ``*``, of EVENT its name, of STAGE a lead's stage."""
+    campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    """Whose conversions count; NULL: every campaign's."""
+    once: Mapped[bool] = mapped_column(default=True)
+    """Whether each contact (or visitor) reaches it at most once."""
+    value: Mapped[Money | None]
+    """What one conversion is worth when nothing else says so, in the organisation's currency."""
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[Instant]
+
+
+class ExchangeRate(Base):
+    """What one unit of a foreign currency is worth in the organisation's, from a day on."""
+
+    __tablename__ = "exchange_rates"
+
+    currency: Mapped[str] = mapped_column(String(3), primary_key=True)
+    valid_from: Mapped[date] = mapped_column(primary_key=True)
+    rate: Mapped[Decimal] = mapped_column(Rate)
+
+
+class CustomEvent(Base):
+    """Something that a page or a program reported by name; a goal may wait for it."""
+
+    __tablename__ = "custom_events"
+    __table_args__ = (
+        Index("ix_custom_events_due", "id", sqlite_where=text("noticed = 0"), postgresql_where=text("NOT noticed")),
+        Index(None, "contact_id", "at"),
+    )
+
+    id: Mapped[Id]
+    external_id: Mapped[str] = mapped_column(String(80), unique=True)
+    """The reporter's own, so that a repeated report is the same event."""
+    name: Mapped[str] = mapped_column(String(80))
+    at: Mapped[Instant]
+    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
+    visit_id: Mapped[int | None] = mapped_column(BigId, index=True)
+    activity_id: Mapped[int | None] = mapped_column(ForeignKey("activities.id"))
+    """The activity that the reporter names; usually unknown, and found from the touches."""
+    amount: Mapped[Money | None]
+    currency: Mapped[str] = mapped_column(String(3), default="")
+    detail: Mapped[Document]
+    noticed: Mapped[bool] = mapped_column(default=False)
+    """Whether the tick has looked which goals it reaches."""
+
+
 class Conversion(Base):
     """A goal reached."""
 
     __tablename__ = "conversions"
-    __table_args__ = (Index(None, "campaign_id", "at"),)
+    __table_args__ = (
+        Index(None, "campaign_id", "at"),
+        Index(None, "goal", "contact_id"),
+        Index("ix_conversions_unconverted", "currency", postgresql_where=text("value IS NULL AND amount IS NOT NULL"),
+              sqlite_where=text("value IS NULL AND amount IS NOT NULL")),
+    )  # fmt: skip
 
     id: Mapped[Id]
-    external_id: Mapped[str] = mapped_column(String(80), unique=True)
-    """``submission:<id>`` for forms, ``lead:<id>`` for leads entered by hand."""
+    external_id: Mapped[str] = mapped_column(String(140), unique=True)
+    """``submission:<id>`` for forms, ``lead:<id>`` for leads entered by hand, ``<goal>:<what reached it>`` else."""
     submission_id: Mapped[int | None] = mapped_column(BigId, unique=True)
     """The submission of a form that reached it: how the tick finds where it had got to."""
-    goal: Mapped[str] = mapped_column(String(40), default="lead")
-    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
-    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
-    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
+    goal: Mapped[str] = mapped_column(String(40), default=LEAD_GOAL)
+    campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"))
+    """The activity's; NULL where nothing is known to have brought it: it counts for the company alone."""
+    activity_id: Mapped[int | None] = mapped_column(ForeignKey("activities.id"), index=True)
+    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
+    visit_id: Mapped[int | None] = mapped_column(BigId, index=True)
     lead_id: Mapped[int | None] = mapped_column(ForeignKey("leads.id", ondelete="SET NULL"), index=True)
+    amount: Mapped[Money | None]
+    """As reported, in ``currency``."""
+    currency: Mapped[str] = mapped_column(String(3), default="", server_default="")
     value: Mapped[Money | None]
+    """In the organisation's currency; NULL without amount, or for as long as no exchange rate is known."""
     at: Mapped[Instant]
+
+
+class ConversionTouch(Base):
+    """One touch before a conversion, in order: what every way of giving credit looks at."""
+
+    __tablename__ = "conversion_touches"
+    __table_args__ = (
+        Index("ix_conversion_touches_settling", "source_id", sqlite_where=text("settling = 1"),
+              postgresql_where=text("settling")),
+    )  # fmt: skip
+
+    conversion_id: Mapped[int] = mapped_column(ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """From 0, the first touch."""
+    activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    """``click`` or ``visit``"""
+    source_id: Mapped[int] = mapped_column(BigInteger)
+    """The event's or the visit's id."""
+    at: Mapped[Instant]
+    settling: Mapped[bool] = mapped_column(default=False)
+    """Whether the click's label wasn't final when it was written down."""
 
 
 class CreditModel(StrEnum):
@@ -198,5 +312,3 @@ class Credit(Base):
     share: Mapped[float] = mapped_column(Numeric(9, 8, asdecimal=False))
     touch: Mapped[dict[str, object]] = mapped_column(JSON, default=dict)
     """What earned it: ``{"kind", "at", "event_id"}``."""
-    settling_event_id: Mapped[int | None] = mapped_column(index=True)
-    """The click that earned it, for as long as its label isn't final; then NULL, or another touch's credit."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from campaigns import db, setbacks
 from campaigns.accounts import signing_in
 from campaigns.delivery import journal
-from tracking import conversions
+from tracking import conversions, reaching
 from tracking import settle as settling
 from workers.celery import app
 
@@ -27,7 +27,11 @@ def convert() -> None:
 
 def _converted(limit: int) -> int:
     with db.transaction() as session:
-        return max(conversions.record_due(session, limit), conversions.recredit_due(session, limit))
+        return max(
+            conversions.record_due(session, limit),
+            reaching.notice_due(session, limit),
+            conversions.recredit_due(session, limit),
+        )
 
 
 def _portions(portion: Callable[[], int], full: int) -> None:

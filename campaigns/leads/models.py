@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import ForeignKey, Index, String, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, Id, Instant, Words, choice
@@ -45,6 +45,12 @@ class Lead(Base):
             postgresql_where=text("closed_at IS NULL"),
         ),
         Index(None, "campaign_id", "created_at"),
+        Index(
+            "ix_leads_stage_due",
+            "id",
+            sqlite_where=text("stage_noticed = 0"),
+            postgresql_where=text("NOT stage_noticed"),
+        ),
     )
 
     id: Mapped[Id]
@@ -58,3 +64,7 @@ class Lead(Base):
     notes: Mapped[Words]
     created_at: Mapped[Instant]
     closed_at: Mapped[Instant | None]
+    stage_at: Mapped[Instant | None]
+    """When the stage last changed."""
+    stage_noticed: Mapped[bool] = mapped_column(default=True, server_default=true())
+    """False from a change of stage until tracking has looked which goals it reaches."""

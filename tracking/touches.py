@@ -1,0 +1,110 @@
+"""Touches: what may have brought a contact to a conversion, and the credit that they earn.
+
+A touch is a click that a person made or may have made; web visits that an activity brought join them.
+The page where somebody arrived is no touch: it earns credit only when nothing is known to have
+brought them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy.orm import Session
+
+from campaigns.delivery.models import Send
+from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label
+
+LOOK_BACK = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """One touch; ``settling`` for as long as a click's label isn't final."""
+
+    activity_id: int
+    kind: str
+    source_id: int
+    at: datetime
+    settling: bool = False
+
+    @property
+    def words(self) -> dict[str, object]:
+        return {"kind": self.kind, "at": self.at.isoformat(), "event_id": str(self.source_id)}
+
+
+def touches_of(
+    session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None, visit_id: int | None = None
+) -> Sequence[Touch]:
+    """The touches that may earn credit for what a contact did at an instant, oldest first.
+
+    They are the contact's own, and those of the send whose link was followed: a mail passed on to a
+    friend brought the friend.
+    """
+    theirs: list[ColumnElement[bool]] = []
+    if contact_id is not None:
+        theirs.append(Event.send_id.in_(select(Send.id).where(Send.contact_id == contact_id)))
+    if send_id is not None:
+        theirs.append(Event.send_id == send_id)
+    if not theirs:
+        return []
+    clicks = session.scalars(
+        select(Event)
+        .where(
+            or_(*theirs),
+            Event.kind == Kind.CLICK,
+            Event.label.in_((Label.HUMAN, Label.SETTLING)),
+            Event.at <= at,
+            Event.at > at - LOOK_BACK,
+        )
+        .order_by(Event.at, Event.id)
+    )
+    return [
+        Touch(click.activity_id, "click", click.id, click.at, settling=click.label == Label.SETTLING)
+        for click in clicks
+    ]
+
+
+def credit(
+    session: Session, conversion: Conversion, touches: Sequence[Touch], otherwise: dict[str, object] | None = None
+) -> None:
+    """Write down the touches of a conversion, and who earns it under each model.
+
+    Without a touch its own activity earns it, for the reason ``otherwise``; without an activity
+    nobody does. What was written before is replaced.
+    """
+    for table in (ConversionTouch, Credit):
+        session.execute(
+            delete(table)
+            .where(table.conversion_id == conversion.id)
+            .execution_options(synchronize_session=False)
+        )
+    session.add_all(
+        ConversionTouch(
+            conversion_id=conversion.id,
+            position=position,
+            activity_id=touch.activity_id,
+            kind=touch.kind,
+            source_id=touch.source_id,
+            at=touch.at,
+            settling=touch.settling,
+        )
+        for position, touch in enumerate(touches)
+    )
+    for model, touch in (
+        (CreditModel.FIRST_TOUCH, touches[0] if touches else None),
+        (CreditModel.LAST_TOUCH, touches[-1] if touches else None),
+    ):
+        activity_id = conversion.activity_id if touch is None else touch.activity_id
+        if activity_id is None:
+            continue
+        session.add(
+            Credit(
+                conversion_id=conversion.id,
+                model=model,
+                activity_id=activity_id,
+                share=1.0,
+                touch=touch.words if touch else {"at": conversion.at.isoformat(), "event_id": None, **(otherwise or {})},
+            )
+        )
+    session.flush()
