@@ -42,6 +42,7 @@ class Chore(StrEnum):
     CREDIT = "credit"
     REACH = "reach"
     REACH_STAGE = "reach stage"
+    REACH_FORM = "reach form"
 
     @property
     def label(self) -> str:
@@ -60,6 +61,7 @@ class Chore(StrEnum):
             self.CREDIT: N_("Credit conversion %(subject)s anew"),
             self.REACH: N_("Find the goals that event %(subject)s reaches"),
             self.REACH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
+            self.REACH_FORM: N_("Find the goals that submission %(subject)s reaches"),
         }[self]
 
 

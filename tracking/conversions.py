@@ -11,7 +11,7 @@ from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
 from campaigns.setbacks import Chore
 from tracking import settle
-from tracking.models import Conversion, ConversionTouch, Event, Kind, Label
+from tracking.models import LEAD_GOAL, Conversion, ConversionTouch, Event, Kind, Label
 from tracking.touches import credit, touches_of
 
 _PATIENCE = timedelta(seconds=10)
@@ -49,9 +49,11 @@ def _record_submitted(session: Session, limit: int) -> int:
 
 def _record_entered(session: Session, limit: int) -> int:
     """Leads that somebody entered by hand: their activity is what the coordinator says brought them."""
-    reached = select(func.coalesce(func.max(Conversion.lead_id), 0)).scalar_subquery()
+    reached = (
+        select(func.coalesce(func.max(Conversion.lead_id), 0)).where(Conversion.goal == LEAD_GOAL).scalar_subquery()
+    )
     submitted = select(Submission.id).where(Submission.lead_id == Lead.id).exists()
-    recorded = select(Conversion.id).where(Conversion.lead_id == Lead.id).exists()
+    recorded = select(Conversion.id).where(Conversion.lead_id == Lead.id, Conversion.goal == LEAD_GOAL).exists()
     failed, later = _put_off(session, Chore.CONVERT_LEAD)
     new = or_(Lead.id > reached - _LATE_COMMITS, Lead.id.in_(failed))
     entered = session.scalars(

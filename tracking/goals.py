@@ -57,9 +57,7 @@ def create_goal(
     return goal
 
 
-def change_goal(
-    session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool
-) -> None:
+def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool) -> None:
     """Rename, revalue, stop or go on. What counts stays as it was: figures of before must keep their meaning."""
     actor.require(Permission.PLAN)
     checks = Checks()

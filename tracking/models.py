@@ -264,7 +264,7 @@ class Conversion(Base):
     lead_id: Mapped[int | None] = mapped_column(ForeignKey("leads.id", ondelete="SET NULL"), index=True)
     amount: Mapped[Money | None]
     """As reported, in ``currency``."""
-    currency: Mapped[str] = mapped_column(String(3), default="", server_default="")
+    currency: Mapped[str] = mapped_column(String(3), default="", server_default=text("''"))
     value: Mapped[Money | None]
     """In the organisation's currency; NULL without amount, or for as long as no exchange rate is known."""
     at: Mapped[Instant]

@@ -90,9 +90,7 @@ def set_rate(session: Session, actor: Actor, *, currency: str, valid_from: date,
 
 def rates(session: Session) -> Sequence[ExchangeRate]:
     """All rates, by currency, the newest first."""
-    return session.scalars(
-        select(ExchangeRate).order_by(ExchangeRate.currency, ExchangeRate.valid_from.desc())
-    ).all()
+    return session.scalars(select(ExchangeRate).order_by(ExchangeRate.currency, ExchangeRate.valid_from.desc())).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def unvalued(session: Session) -> list[Unvalued]:
         .group_by(Conversion.currency)
         .order_by(Conversion.currency)
     )
-    return [Unvalued(*row) for row in session.execute(query).tuples()]
+    return [Unvalued(code, number, amount or Decimal(0), at) for code, number, amount, at in session.execute(query)]
 
 
 def _value_anew(session: Session, currency: str) -> int:
@@ -130,9 +128,7 @@ def _value_anew(session: Session, currency: str) -> int:
 
 def _rate(session: Session, currency: str, day: date) -> Decimal | None:
     known = select(ExchangeRate.rate).where(ExchangeRate.currency == currency)
-    return session.scalar(
-        known.where(ExchangeRate.valid_from <= day).order_by(ExchangeRate.valid_from.desc()).limit(1)
-    )
+    return session.scalar(known.where(ExchangeRate.valid_from <= day).order_by(ExchangeRate.valid_from.desc()).limit(1))
 
 
 def _day(ours: Organisation, at: datetime) -> date:

@@ -27,7 +27,7 @@ def notice_due(session: Session, limit: int = 500) -> int:
 
     Harmless when run twice: a conversion's external id is made of its goal and of what reached it.
     """
-    return _events(session, limit) + _stages(session, limit)
+    return _events(session, limit) + _stages(session, limit) + _forms(session, limit)
 
 
 def _events(session: Session, limit: int) -> int:
@@ -83,14 +83,27 @@ def _stages(session: Session, limit: int) -> int:
     return len(due)
 
 
-def by_submission(session: Session, submission: Submission) -> None:
-    """The goals that wait for this form, beside the lead; every submission counts where the goal says so."""
-    for goal in goals.waiting_for(session, GoalKind.FORM, str(submission.activity_id)):
-        if submission.at >= goal.created_at:
-            reach(
-                session, goal, f"submission:{submission.id}", submission.at, contact_id=submission.contact_id,
-                activity_id=submission.activity_id, send_id=submission.send_id,
-            )  # fmt: skip
+def _forms(session: Session, limit: int) -> int:
+    waiting = select(Submission).where(~Submission.noticed).order_by(Submission.id).limit(limit)
+    due = {submission.id: submission for submission in session.scalars(waiting)}
+    if not due:
+        return 0
+    found = goals.waiting_for(session, GoalKind.FORM, *{str(one.activity_id) for one in due.values()})
+
+    def notice(ids: Sequence[int]) -> None:
+        for submission in (due[one] for one in ids):
+            for goal in found:
+                if goal.match == str(submission.activity_id) and submission.at >= goal.created_at:
+                    reach(
+                        session, goal, f"submission:{submission.id}", submission.at,
+                        contact_id=submission.contact_id, activity_id=submission.activity_id,
+                        send_id=submission.send_id,
+                    )  # fmt: skip
+            submission.noticed = True
+        session.flush()
+
+    setbacks.carry(session, Chore.REACH_FORM, list(due), notice)
+    return len(due)
 
 
 def by_page(
@@ -114,7 +127,7 @@ def reach(
     """
     if goal.once and _reached(session, goal, contact_id, visit_id):
         return None
-    touches = touches_of(session, contact_id, at, send_id=send_id, visit_id=visit_id)
+    touches = touches_of(session, contact_id, at, send_id=send_id)
     activity = _activity(session, activity_id, touches)
     if goal.campaign_id is not None and (activity is None or activity.campaign_id != goal.campaign_id):
         return None

@@ -34,7 +34,7 @@ class Touch:
 
 
 def touches_of(
-    session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None, visit_id: int | None = None
+    session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None
 ) -> Sequence[Touch]:
     """The touches that may earn credit for what a contact did at an instant, oldest first.
 
@@ -75,9 +75,7 @@ def credit(
     """
     for table in (ConversionTouch, Credit):
         session.execute(
-            delete(table)
-            .where(table.conversion_id == conversion.id)
-            .execution_options(synchronize_session=False)
+            delete(table).where(table.conversion_id == conversion.id).execution_options(synchronize_session=False)
         )
     session.add_all(
         ConversionTouch(
@@ -104,7 +102,9 @@ def credit(
                 model=model,
                 activity_id=activity_id,
                 share=1.0,
-                touch=touch.words if touch else {"at": conversion.at.isoformat(), "event_id": None, **(otherwise or {})},
+                touch=touch.words
+                if touch
+                else {"at": conversion.at.isoformat(), "event_id": None, **(otherwise or {})},
             )
         )
     session.flush()

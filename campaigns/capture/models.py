@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, BigId, Document, Id, Instant, Name, Words, choice
@@ -61,7 +61,10 @@ class Submission(Base):
     """One form sent. Tracking's tick turns it into a conversion."""
 
     __tablename__ = "submissions"
-    __table_args__ = (Index(None, "activity_id", "at"),)
+    __table_args__ = (
+        Index(None, "activity_id", "at"),
+        Index("ix_submissions_due", "id", sqlite_where=text("noticed = 0"), postgresql_where=text("NOT noticed")),
+    )
 
     id: Mapped[Id]
     external_id: Mapped[str] = mapped_column(String(64), unique=True)
@@ -76,6 +79,8 @@ class Submission(Base):
     answers: Mapped[Document]
     send_id: Mapped[int | None] = mapped_column(BigId, index=True)
     """The send whose link brought the visitor here, from the visit token."""
+    noticed: Mapped[bool] = mapped_column(default=False, server_default=true())
+    """Whether tracking has looked which goals it reaches, beside the lead."""
 
 
 class Confirmation(Base):

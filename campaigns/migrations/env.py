@@ -1,5 +1,7 @@
 """How Alembic reaches our databases; run by it, imported by nobody."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -41,9 +43,33 @@ def _migrate(connection: sa.Connection) -> None:
     )
     if not sqlite:
         connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
-    with context.begin_transaction():
+    with _unenforced(connection), context.begin_transaction():
         context.run_migrations()
     connection.commit()
+
+
+@contextmanager
+def _unenforced(connection: sa.Connection) -> Iterator[None]:
+    """On SQLite, let batch mode drop the old copy of a table without dropping whatever refers to it.
+
+    The pragma does nothing within a transaction, so it is set on the driver's own connection.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    connection.commit()
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    dangling = len(driver.execute("PRAGMA foreign_key_check").fetchall())
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+        if len(driver.execute("PRAGMA foreign_key_check").fetchall()) > dangling:
+            raise RuntimeError("The migration would leave rows that refer to nothing.")
+    finally:
+        if connection.in_transaction():
+            connection.rollback()
+        driver.execute("PRAGMA foreign_keys=ON")
 
 
 given: sa.Connection | None = context.config.attributes.get("connection")

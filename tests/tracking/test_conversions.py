@@ -19,7 +19,7 @@ from tests.tracking.scene import add_send, ask, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
 from tests.tracking.test_settle import settled
 from tracking import collect, conversions
-from tracking.models import Conversion, Credit, CreditModel, Kind, Label
+from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Kind, Label
 
 
 def submit(contact_id: int, form_activity: int, send_id: int | None = None, new: bool = True) -> int:
@@ -208,7 +208,7 @@ def test_credit_of_a_click_that_was_a_persons_stays(database: Engine, frozen: Fr
     assert recredit() == 0
     assert set(credited().values()) == {mailing.activity_id}
     with db.reading() as session:
-        assert session.scalars(select(Credit.settling_event_id)).all() == [None, None]
+        assert session.scalars(select(ConversionTouch.settling)).all() == [False]
 
 
 def test_credit_without_any_touch_left_is_the_pages(database: Engine, frozen: FrozenClock) -> None:
