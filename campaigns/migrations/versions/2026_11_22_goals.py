@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "5f68db6c1af5"
-down_revision = "d0007a9faa7f"
+down_revision = "03677a2d9620"
 
 
 def upgrade() -> None:
