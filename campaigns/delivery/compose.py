@@ -5,7 +5,8 @@ transaction.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Protocol
@@ -15,7 +16,8 @@ from campaigns.audience.models import Contact
 from campaigns.content import merge, system_mail
 from campaigns.content.merge import Recipient
 from campaigns.content.models import MessageVersion
-from campaigns.delivery import plates
+from campaigns.delivery import dkim, plates
+from campaigns.delivery.dkim import Signer
 from campaigns.delivery.headers import ascii_domain, date, mailbox, words
 from campaigns.delivery.patterns import ENGAGEMENT, UNSUBSCRIBE, token
 from campaigns.delivery.plates import Plate
@@ -63,6 +65,7 @@ class Letter:
     trackable: bool = False
     plate: Plate | None = None
     """What it shares with the other letters of its slice; made anew without one."""
+    signers: Sequence[Signer] = ()
 
 
 def compose(letter: Letter, at: datetime) -> Mail:
@@ -70,6 +73,11 @@ def compose(letter: Letter, at: datetime) -> Mail:
 
     Raises ValueError or a KampaniaError when this recipient's mail can't be made.
     """
+    mail = _composed(letter, at)
+    return replace(mail, content=dkim.signed(mail.content, letter.signers, at)) if letter.signers else mail
+
+
+def _composed(letter: Letter, at: datetime) -> Mail:
     if letter.outbox is not None:
         return _system(letter, letter.outbox, at)
     if letter.version is None:

@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Address, Base, BigId, Id, Instant, Name, choice
+from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
+from campaigns.delivery.dkim import Algorithm
 from campaigns.delivery.relay import Tls
 from campaigns.language import N_
 from campaigns.outbox import OutboxMail
@@ -133,3 +134,34 @@ class Relay(Base):
     failed_at: Mapped[Instant | None]
     retry_at: Mapped[Instant | None]
     """Nobody asks the relay before."""
+
+
+class DkimKey(Base):
+    """A key that mail from a domain is signed with: made, then published, then active, then retired."""
+
+    __tablename__ = "dkim_keys"
+    __table_args__ = (UniqueConstraint("domain", "selector"),)
+
+    id: Mapped[Id]
+    domain: Mapped[Name]
+    selector: Mapped[str] = mapped_column(String(63))
+    algorithm: Mapped[Algorithm] = mapped_column(choice(Algorithm))
+    private: Mapped[str] = mapped_column(Text)
+    """Sealed."""
+    public: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[Instant]
+    published_at: Mapped[Instant | None]
+    """When a check first found its record."""
+    active_at: Mapped[Instant | None]
+    retired_at: Mapped[Instant | None]
+
+
+class DomainCheck(Base):
+    """What the last look at a sending domain's DNS found."""
+
+    __tablename__ = "domain_checks"
+
+    domain: Mapped[Name] = mapped_column(primary_key=True)
+    checked_at: Mapped[Instant]
+    results: Mapped[Document]
+    """By subject (``spf``, ``dkim``, ``dmarc``, ``mx``, ``tracking``): ``{"state", "message", "params"}``."""

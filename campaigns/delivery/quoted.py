@@ -13,7 +13,7 @@ SOFT = "=\r\n"
 _LINE = 76
 _RISKY = re.compile(rb"(?m)^(?:\.|From ).*$|^.{77,}$")
 _CUT = 70
-_EASY = re.compile(r"(?!\.|From )[!-<>-~ ]{1,75}\Z").match
+_EASY = re.compile(r"(?!\.|From |.*  )[!-<>-~ ]{1,75}\Z").match
 _THREE, _FOUR = "\r\n" * 3, "\r\n" * 4
 _SOFT_THREE = "=" + _THREE
 _BLANK_LINES = re.compile(r"(?<!=)(?:\r\n){3,}")
@@ -59,7 +59,16 @@ def without_blank_runs(encoded: str) -> str:
 
 def _lines(plain: str) -> str:
     encoded = binascii.b2a_qp(plain.encode("utf-8", "replace"), istext=True)
+    encoded = _RUNS.sub(_hexed, encoded)
     return _RISKY.sub(lambda line: _safe(line.group()), encoded).replace(b"\n", b"\r\n").decode()
+
+
+# One blank at a stretch and no tab: DKIM's relaxed form of the body is then the body itself.
+_RUNS = re.compile(rb"(?<= ) +|\t")
+
+
+def _hexed(blanks: re.Match[bytes]) -> bytes:
+    return b"".join(b"=%02X" % sign for sign in blanks.group())
 
 
 def _margin(line: str) -> str:
@@ -70,9 +79,13 @@ def _margin(line: str) -> str:
 
 
 def _safe(line: bytes) -> bytes:
-    if len(line) > _LINE:  # b2a_qp doesn't count the =20 of a trailing blank.
-        return _RISKY.sub(lambda found: _safe(found.group()), line[:-3] + b"=") + b"\n" + line[-3:]
-    head, rest = (b"=2E", line[1:]) if line.startswith(b".") else (b"=46rom ", line[5:])
-    if len(head) + len(rest) <= _LINE:
-        return head + rest
-    return head + b"=\n" + _RISKY.sub(lambda found: _safe(found.group()), rest)
+    """``line`` without what is risky in it, in as many lines as that takes."""
+    lines: list[bytes] = []
+    while True:
+        line = b"=2E" + line[1:] if line.startswith(b".") else line
+        line = b"=46rom " + line[5:] if line.startswith(b"From ") else line
+        if len(line) <= _LINE:
+            return b"\n".join([*lines, line])
+        at = next(at for at in range(_LINE - 1, 0, -1) if b"=" not in line[at - 2 : at])
+        lines.append(line[:at] + b"=")
+        line = line[at:]

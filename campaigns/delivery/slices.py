@@ -15,8 +15,9 @@ from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
 from campaigns.content.models import MessageVersion
 from campaigns.db import Base
-from campaigns.delivery import plates
+from campaigns.delivery import dkim_keys, plates
 from campaigns.delivery.compose import Letter
+from campaigns.delivery.dkim import Signer
 from campaigns.delivery.models import Send
 from campaigns.delivery.plates import Plate
 from campaigns.outbox import OutboxMail
@@ -75,6 +76,7 @@ def load(session: Session, activity_id: int, ids: Sequence[int]) -> Slice:
         changed = [s.id for s, _, measured in rows if s.trackable is not trackable and measured is trackable]
         _write_trackable(session, changed, trackable)
     made: dict[tuple[int, bool], Plate] = {}
+    signers: dict[int | None, Sequence[Signer]] = {}
     letters = []
     for send, person, measured in rows:
         trackable = measured or activity.built_in == "test"
@@ -84,7 +86,10 @@ def load(session: Session, activity_id: int, ids: Sequence[int]) -> Slice:
             plate = _plate(version, activity, house, trackable)
             if plate is not None:
                 made[version.id, trackable] = plate
-        letters.append(Letter(send, activity, house, version, person, mails.get(send.outbox_id or 0), trackable, plate))
+        if send.version_id not in signers:
+            signers[send.version_id] = _signers(session, version, house)
+        mail = mails.get(send.outbox_id or 0)
+        letters.append(Letter(send, activity, house, version, person, mail, trackable, plate, signers[send.version_id]))
     session.expunge_all()
     return Slice(activity_id, letters)
 
@@ -95,6 +100,14 @@ def _plate(version: MessageVersion, activity: Activity, house: Organisation, tra
         return plates.plate(version, activity, house, trackable)
     except (ValueError, TemplateError):
         return None
+
+
+def _signers(session: Session, version: MessageVersion | None, house: Organisation) -> Sequence[Signer]:
+    try:
+        _, address = plates.sender(version, house)
+    except ValueError:
+        return ()
+    return dkim_keys.signers(session, address.rpartition("@")[2])
 
 
 def _rows(session: Session, ids: Sequence[int]) -> list[tuple[Claimed, Person | None, bool]]:

@@ -1,6 +1,7 @@
 """Pages of mailings on their way, and of the relays that carry them."""
 
-from campaigns.delivery.views import relays
+from campaigns.delivery.views import domains, relays
 from campaigns.delivery.views.mailings import blueprint
 
 blueprint.register_blueprint(relays.blueprint)
+blueprint.register_blueprint(domains.blueprint)

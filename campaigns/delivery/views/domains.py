@@ -1,0 +1,77 @@
+"""Pages of the sending domains: their keys, the records to publish, and what the DNS says."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import gettext as _
+
+from campaigns import db
+from campaigns.accounts.actor import Permission
+from campaigns.accounts.organisation import organisation
+from campaigns.delivery import dkim_keys, domain_check
+from campaigns.delivery.domain_check import State
+from campaigns.delivery.models import DomainCheck
+from campaigns.errors import Conflict, Invalid
+from campaigns.web.database import db_session
+from campaigns.web.errors import say
+from campaigns.web.guards import actor
+
+blueprint = Blueprint("domains", __name__, url_prefix="/domains")
+
+
+@blueprint.get("")
+def index() -> Any:
+    actor().require(Permission.SETTINGS)
+    session = db_session()
+    keys = dkim_keys.all_keys(session)
+    ours = organisation(session).sender_email.rpartition("@")[2]
+    names = sorted({key.domain for key in keys} | ({ours} if ours else set()))
+    return render_template(
+        "pages/delivery/domains.html",
+        domains=[(name, [key for key in keys if key.domain == name], session.get(DomainCheck, name)) for name in names],
+        record_of=domain_check.record_of,
+        State=State,
+        ours=ours,
+    )
+
+
+@blueprint.post("/keys")
+def make() -> Any:
+    return _tried(
+        lambda: dkim_keys.make(db_session(), actor(), request.form.get("domain", "")),
+        _("The keys are made: publish their records, then check the domain."),
+    )
+
+
+@blueprint.post("/<domain>/check")
+def check(domain: str) -> Any:
+    with db.reading() as session:
+        question = domain_check.question(session, actor(), domain)
+    answer = domain_check.look(question)  # No transaction waits for the DNS.
+    return _tried(lambda: domain_check.keep(db_session(), actor(), answer), _("The domain is checked."))
+
+
+@blueprint.post("/keys/<int:key_id>/activate")
+def activate(key_id: int) -> Any:
+    actor().require(Permission.SETTINGS)
+    found = dkim_keys.key_of(db_session(), key_id)
+    return _tried(lambda: dkim_keys.activate(db_session(), actor(), found), _("Mail is signed with this key now."))
+
+
+@blueprint.post("/keys/<int:key_id>/retire")
+def retire(key_id: int) -> Any:
+    actor().require(Permission.SETTINGS)
+    found = dkim_keys.key_of(db_session(), key_id)
+    return _tried(lambda: dkim_keys.retire(db_session(), actor(), found), _("The key is retired."))
+
+
+def _tried(verb: Callable[[], object], done: str) -> Any:
+    try:
+        verb()
+        db_session().commit()
+        flash(done, "success")
+    except (Conflict, Invalid) as error:
+        db_session().rollback()
+        flash(say(error), "danger")
+    return redirect("/domains", 303)

@@ -1,0 +1,76 @@
+"""Keys from making to signing, and what the DNS says, told by a resolver of our own."""
+
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.delivery import dkim_keys, domain_check
+from campaigns.delivery.domain_check import State, Unanswered
+from campaigns.errors import Conflict, Forbidden, Invalid
+from tests.factories import make_organisation
+
+DOMAIN = "example.org"
+
+
+def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None:
+    made = dkim_keys.make(session, CLOCK, DOMAIN)
+    assert all("BEGIN" not in key.private and key.public not in key.private for key in made)
+    with pytest.raises(Conflict):
+        dkim_keys.activate(session, CLOCK, made[0])
+    zone = dict(map(domain_check.record_of, made))
+    answer = domain_check.look(
+        domain_check.question(session, CLOCK, DOMAIN), lambda n, k: [zone[n]] if n in zone else []
+    )
+    domain_check.keep(session, CLOCK, answer)
+    assert answer.results["dkim"].state is State.GOOD
+    assert dkim_keys.signers(session, DOMAIN) == ()
+    for key in made:
+        dkim_keys.activate(session, CLOCK, key)
+    session.flush()
+    assert [signer.selector for signer in dkim_keys.signers(session, f"news.{DOMAIN}")] == [k.selector for k in made]
+    assert dkim_keys.signers(session, "example.net") == ()
+    newer = dkim_keys.make(session, CLOCK, DOMAIN)
+    assert not {key.selector for key in newer} & {key.selector for key in made}
+    newer[0].published_at = newer[0].created_at
+    dkim_keys.activate(session, CLOCK, newer[0])
+    session.flush()
+    assert made[0].retired_at is not None
+    assert made[1].retired_at is None
+
+
+@pytest.mark.parametrize("domain", ["", "x", "a b.org", "example.org\r\nx"])
+def test_no_domain_no_key(session: Session, domain: str) -> None:
+    with pytest.raises(Invalid):
+        dkim_keys.make(session, CLOCK, domain)
+    with pytest.raises(Forbidden):
+        dkim_keys.make(session, PUBLIC, DOMAIN)
+
+
+RECORDS = {
+    ("example.org", "TXT"): ["v=spf1 include:_spf.example.net -all"],
+    ("_dmarc.example.org", "TXT"): ["v=DMARC1; p=none"],
+    ("example.org", "MX"): ["mx.example.org"],
+}
+
+
+def test_what_the_dns_says(session: Session) -> None:
+    make_organisation(session)
+    question = domain_check.question(session, CLOCK, DOMAIN)
+
+    def known(name: str, kind: str) -> Sequence[str]:
+        return RECORDS.get((name, kind), [])
+
+    def states(resolver: domain_check.Resolver) -> dict[str, str]:
+        return {name: found.state.value for name, found in domain_check.look(question, resolver).results.items()}
+
+    def silent(name: str, kind: str) -> Sequence[str]:
+        raise Unanswered(name)
+
+    assert states(known) | {"tracking": ""} == {
+        "spf": "good", "dkim": "missing", "dmarc": "good", "mx": "good", "ptr": "good", "tracking": "",
+    }  # fmt: skip
+    nothing = states(lambda _name, _kind: [])
+    assert (nothing["spf"], nothing["dmarc"], nothing["mx"]) == ("missing", "missing", "doubtful")
+    assert states(silent)["spf"] == "unanswered"
