@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "2a70a7efe552"
-down_revision = "03677a2d9620"
+down_revision = "5f68db6c1af5"
 
 
 def upgrade() -> None:
