@@ -6,12 +6,14 @@ refuses to run as root, so under root it runs as ``nobody`` from a directory tha
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,95 +42,107 @@ def _postgres_bin(home: Path) -> Path:
     return wheel / "bin"
 
 
+@dataclass
+class Server:
+    """A server that a test may stop and start again on what it kept."""
+
+    url: str
+    command: Sequence[str | Path]
+    answers: Callable[[], object]
+    passing: tuple[type[Exception], ...]
+    """What it raises as long as it doesn't answer."""
+    account: dict[str, int] = field(default_factory=dict)
+    _running: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        self._running = subprocess.Popen(
+            list(self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **self.account
+        )  # type: ignore[call-overload]
+        _until(self.answers, self.passing)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """PostgreSQL's *fast* stop by default: open transactions are rolled back."""
+        if self._running is not None:
+            self._running.send_signal(how)
+            self._running.wait(20)
+            self._running = None
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+
 @contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of a fresh PostgreSQL on a unix socket, gone with the block."""
+def postgres_server() -> Iterator[Server]:
+    """A fresh PostgreSQL on a unix socket, gone with the block."""
     home = Path(tempfile.mkdtemp(prefix="kampania-pg-"))
     account: dict[str, int] = {"user": _NOBODY, "group": _NOBODY} if os.getuid() == 0 else {}
     try:
         binaries = _postgres_bin(home)
         if account:
             os.chown(home, _NOBODY, _NOBODY)
+        options = ["-U", "kampania", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         subprocess.run(
-            [
-                binaries / "initdb",
-                "-D",
-                home / "data",
-                "-U",
-                "kampania",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "--no-sync",
-            ],
+            [binaries / "initdb", "-D", home / "data", *options],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd="/",
             **account,
         )  # type: ignore[call-overload]
-        server = subprocess.Popen(
-            [
-                binaries / "postgres",
-                "-D",
-                home / "data",
-                "-k",
-                home,
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "fsync=off",
-                "-c",
-                "synchronous_commit=off",
-                "-c",
-                "full_page_writes=off",
-                "-c",
-                "max_connections=60",
+        settings = (
+            "listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60",
+        )  # fmt: skip
+        url = f"host={home} user=kampania dbname=postgres"
+        server = Server(
+            url=f"postgresql+psycopg://kampania@/postgres?host={home}",
+            command=[
+                *(binaries / "postgres", "-D", home / "data", "-k", home),
+                *(word for setting in settings for word in ("-c", setting)),
             ],
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            **account,
-        )  # type: ignore[call-overload]
+            answers=lambda: psycopg.connect(url, connect_timeout=1).close(),
+            passing=(psycopg.OperationalError,),
+            account=account,
+        )
         try:
-            url = f"host={home} user=kampania dbname=postgres"
-            _until(lambda: psycopg.connect(url, connect_timeout=1).close(), psycopg.OperationalError)
-            yield f"postgresql+psycopg://kampania@/postgres?host={home}"
+            server.start()
+            yield server
         finally:
-            server.terminate()
-            server.wait(20)
+            server.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
-def valkey(*, tcp: bool = False) -> Iterator[str]:
-    """The URL of a fresh Valkey, gone with the block: on a unix socket, or as a server elsewhere would be."""
+def postgres() -> Iterator[str]:
+    """The URL of a fresh PostgreSQL, gone with the block."""
+    with postgres_server() as server:
+        yield server.url
+
+
+@contextmanager
+def valkey_server(*, tcp: bool = False) -> Iterator[Server]:
+    """A fresh Valkey, gone with the block: on a unix socket, or as a server elsewhere would be."""
     with tempfile.TemporaryDirectory(prefix="kampania-vk-") as home:
         path = f"{home}/broker.sock"
         port = _free_port() if tcp else 0
-        server = subprocess.Popen(
-            [
-                valkey_binary(),
-                "--port",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--unixsocket",
-                path,
-                "--save",
-                "",
-                "--dir",
-                home,
-            ],
-            stdout=subprocess.DEVNULL,
+        options = {"port": str(port), "bind": "127.0.0.1", "unixsocket": path, "save": "", "dir": home}
+        server = Server(
+            url=f"redis://127.0.0.1:{port}/0" if tcp else f"redis+socket://{path}",
+            command=[valkey_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))],
+            answers=lambda: Redis(unix_socket_path=path).ping(),
+            passing=(RedisError, OSError),
         )
         try:
-            _until(lambda: Redis(unix_socket_path=path).ping(), (RedisError, OSError))
-            yield f"redis://127.0.0.1:{port}/0" if tcp else f"redis+socket://{path}"
+            server.start()
+            yield server
         finally:
-            server.terminate()
-            server.wait(20)
+            server.stop(signal.SIGTERM)
+
+
+@contextmanager
+def valkey(*, tcp: bool = False) -> Iterator[str]:
+    """The URL of a fresh Valkey, gone with the block."""
+    with valkey_server(tcp=tcp) as server:
+        yield server.url
 
 
 def _free_port() -> int:
