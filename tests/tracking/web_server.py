@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 @contextmanager
 def web_server(var: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """As the house starts it, until the end of the block or until somebody kills it."""
-    from campaigns.cli import _web_command
+    from campaigns.cli.programs import web_command
 
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     told = {**clean, "KAMPANIA_VAR": str(var), "PYTHONPATH": str(ROOT), **environment}
     with (var / "web.log").open("ab") as log:
         server = subprocess.Popen(
-            _web_command("127.0.0.1", port), cwd=ROOT, env=told, stdout=log, stderr=log, start_new_session=True
+            web_command("127.0.0.1", port), cwd=ROOT, env=told, stdout=log, stderr=log, start_new_session=True
         )
     try:
         deadline = time.monotonic() + 60

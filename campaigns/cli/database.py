@@ -1,0 +1,57 @@
+"""The schema: bringing it up to date, and refusing to start on an older one."""
+
+import click
+
+
+def know_every_room() -> None:
+    import wsgi  # noqa: F401
+
+
+def prepare_schema() -> None:
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    if not schema.is_current(db.engine()):
+        schema.upgrade(db.engine())
+    db.engine().dispose()
+    db.install(None)
+
+
+def check_schema() -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    try:
+        found, wanted = schema.current(db.engine()), schema.newest()
+    except OperationalError as error:
+        raise click.ClickException(f"The database does not answer: {error.orig}") from error
+    if found != wanted:
+        state = "has no tables yet" if found is None else f"stands at {found}, this program expects {wanted}"
+        raise click.ClickException(f"The database {state}. Run `kampania migrate` first.")
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    from alembic.util import CommandError
+
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    try:
+        schema.upgrade(db.engine())
+    except CommandError as error:
+        raise click.ClickException(f"{error}. A newer Kampania made this database.") from error
+    click.echo(f"The database stands at {schema.newest()}.")
+
+
+@click.command("draft-migration", hidden=True)
+@click.argument("message")
+def draft_migration(message: str) -> None:
+    """Write a migration from what the database has to what the models say."""
+    from campaigns import db
+    from campaigns.migrations import schema
+
+    schema.draft(db.engine(), message)
