@@ -81,10 +81,7 @@ def measure(url: str, count: int, sends: int) -> int:
 
 def people(engine: Engine, mailing: Mailing, sends: int) -> None:
     """Contacts with a ledger of two lines, and the mail that each got."""
-    series = "generate_series(2, {n}) AS g(n)" if engine.dialect.name == "postgresql" else (
-        "(WITH RECURSIVE g(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM g WHERE n < {n}) SELECT n FROM g) AS g"
-    )  # fmt: skip
-    source = series.format(n=sends)
+    source = series(engine).format(n=sends)
     with engine.begin() as connection:
         columns = "email, first_name, last_name, attributes, source, created_at, updated_at"
         copied = "first_name, last_name, attributes, source, created_at, updated_at"
@@ -103,6 +100,17 @@ def people(engine: Engine, mailing: Mailing, sends: int) -> None:
             f" SELECT s.id - 1 + g.n, s.activity_id, s.contact_id + g.n, 'c:' || (s.contact_id + g.n), {moved}"
             f" FROM sends s, {source}"
         )
+    analyse(engine)
+
+
+def series(engine: Engine) -> str:
+    """A table ``g`` of the numbers from 2 to ``{n}``."""
+    if engine.dialect.name == "postgresql":
+        return "generate_series(2, {n}) AS g(n)"
+    return "(WITH RECURSIVE g(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM g WHERE n < {n}) SELECT n FROM g) AS g"
+
+
+def analyse(engine: Engine) -> None:
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
