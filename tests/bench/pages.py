@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import clock, config, db
 from campaigns.accounts.actor import CLOCK
+from campaigns.planning.models import Activity
 from tests.bench import collector
 from tests.factories import make_activity, make_campaign
 from tests.tracking.scene import make_mailing
@@ -49,7 +50,7 @@ def fill(engine: Engine, sends: int) -> dict[str, int]:
     mailing = make_mailing(1)
     series = collector.series(engine)
     with db.transaction() as session:
-        large = session.get_one(performance.Activity, mailing.activity_id).campaign_id
+        large = session.get_one(Activity, mailing.activity_id).campaign_id
         others = []
         for _ in range(CAMPAIGNS - 1):
             campaign = make_campaign(session)
