@@ -19,8 +19,9 @@ ROOMS = (
     "campaigns.planning", "campaigns.delivery", "tracking",
 )  # fmt: skip
 TASKS = ("workers.sending", "workers.imports", "workers.upkeep")
-QUEUES = ("clock", "sending", "imports")
-"""A worker started without ``-Q`` serves all of them."""
+QUEUES = ("clock", "urgent", "sending", "imports")
+"""A worker started without ``-Q`` serves all of them. Test and system mail is urgent; the house has a
+worker for it and for the clock, so that no launch stands in its way."""
 
 # Longer than any task, so that no task is handed out twice while it still runs.
 _VISIBILITY = 900
@@ -53,7 +54,11 @@ def _conf() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
         "task_default_queue": "clock",
-        "task_routes": {"workers.sending.deliver": "sending", "workers.imports.*": "imports"},
+        "task_routes": {
+            "workers.sending.deliver": "sending",
+            "workers.sending.expand": "sending",
+            "workers.imports.*": "imports",
+        },
         "enable_utc": True,
         "timezone": "UTC",
         "beat_schedule": SCHEDULE,

@@ -16,7 +16,8 @@ def tick() -> None:
     for activity_id in work.expand:
         expand.apply_async((activity_id,), expires=_SOON)
     for activity_id in work.deliver:
-        deliver.apply_async((activity_id,), expires=_SOON)
+        queue = "urgent" if activity_id in work.urgent else "sending"
+        deliver.apply_async((activity_id,), expires=_SOON, queue=queue)
 
 
 @app.task  # type: ignore[untyped-decorator]

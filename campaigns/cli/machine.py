@@ -140,7 +140,8 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
         services.append(house.Service("catcher", lambda: catching, lambda: house.listens(LISTEN, ports.catcher)))
     services += [
         house.Service("collector", lambda: python("tracking.collect")),
-        house.Service("worker", worker_command),
+        house.Service("worker", lambda: worker_command(2, "clock,sending,imports", "bulk")),
+        house.Service("urgent", lambda: worker_command(1, "urgent,clock", "urgent")),
         house.Service("beat", beat_command),
         house.Service(
             "web",

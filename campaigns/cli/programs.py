@@ -20,8 +20,9 @@ def web_command(host: str, port: int, threads: int = 4) -> list[str]:
     return python("granian", *options, "wsgi:application")
 
 
-def worker_command(concurrency: int = 2, queues: str | None = None) -> list[str]:
-    options = ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+def worker_command(concurrency: int = 2, queues: str | None = None, name: str = "worker") -> list[str]:
+    options = ["--hostname", f"{name}@%h", "--concurrency", str(concurrency)]
+    options += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     return python("celery", "-A", "workers.celery", "worker", *options, *(["-Q", queues] if queues else []))
 
 

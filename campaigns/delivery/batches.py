@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from campaigns import clock, db
 from campaigns.delivery import claiming, slices
@@ -35,6 +36,8 @@ class Batch:
     """How many are on the way."""
     returns: dict[int, int] = field(default_factory=dict)
     """How often a connection ended under whom before the mail was touched."""
+    parked: dict[datetime, list[int]] = field(default_factory=dict)
+    """Ids of sends whose domain is to be left alone, by when they are due again."""
     touchable: set[int] = field(default_factory=set)
     """Ids of sends whose mail can still be held back."""
     results: list[Result] = field(default_factory=list)
@@ -56,6 +59,8 @@ class Batch:
         left = [send_id for send_id in self.claimed.ids if send_id not in known]
         with db.transaction() as session:
             record(session, self.journal.batch, self.results)
+            for due_at, ids in self.parked.items():
+                claiming.release(session, self.journal.batch, ids, due_at)
             if left:
                 claiming.release(session, self.journal.batch, left)
         self.journal.delete()

@@ -5,7 +5,7 @@ wait for a relay's last answer, so whoever takes over never races a mail that ma
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Select, or_, select, update
@@ -118,12 +118,13 @@ class Lease:
         return bool(held)
 
 
-def release(session: Session, batch: str, ids: Iterable[int]) -> None:
-    """Give untouched sends back; they are as due as they were and have used no attempt."""
+def release(session: Session, batch: str, ids: Iterable[int], due_at: datetime | None = None) -> None:
+    """Give untouched sends back; they are as due as they were, or due at ``due_at``, and have used no attempt."""
+    later = {} if due_at is None else {"due_at": due_at}
     session.execute(
         update(Send)
         .where(Send.id.in_(list(ids)), Send.claimed_by == batch, Send.state == SendState.SENDING)
-        .values(state=SendState.QUEUED, claimed_by=None, lease_until=None)
+        .values(state=SendState.QUEUED, claimed_by=None, lease_until=None, **later)
         .execution_options(synchronize_session=False)
     )
 

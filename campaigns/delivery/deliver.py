@@ -10,7 +10,8 @@ import time
 from collections.abc import Coroutine
 
 from campaigns import db
-from campaigns.delivery import batches, claiming, relays
+from campaigns.delivery import batches, claiming, relays, tripping
+from campaigns.delivery.answers import Fate
 from campaigns.delivery.batches import Batch
 from campaigns.delivery.lanes import Lanes
 from campaigns.delivery.relay import RelayAddress
@@ -22,6 +23,7 @@ a second, so an activity keeps at most three workers busy."""
 _SLICE = 1.0  # seconds of work to claim at once
 _FIRST = 100
 _SMALLEST = 20
+_BOUNCES = (Fate.DEAD, Fate.REFUSED)
 _WAKE = 0.2  # seconds; a net under the wake-ups
 
 
@@ -51,6 +53,7 @@ class _Shift:
         self._claiming: asyncio.Task[None] | None = None
         self._recording: set[asyncio.Task[None]] = set()
         self._unrecorded: list[Batch] = []
+        self._harmful = False
         self._error: BaseException | None = None
 
     async def work(self) -> int:
@@ -70,7 +73,7 @@ class _Shift:
     async def _turn(self) -> None:
         while True:
             self._changed.clear()
-            if self._error is not None or not self._lanes.open:
+            if self._error is not None or self._harmful or not self._lanes.open:
                 self._supply.stop()
             self._record_finished()
             self._claim_ahead()
@@ -123,6 +126,14 @@ class _Shift:
     async def _record(self, batch: Batch) -> None:
         await asyncio.to_thread(batch.record)
         self._unrecorded.remove(batch)
+        bounced = sum(result.outcome.fate in _BOUNCES for result in batch.results)
+        if bounced > len(batch.results) * tripping.BOUNCES:
+            await asyncio.to_thread(self._trip)
+
+    def _trip(self) -> None:
+        with db.transaction() as session:
+            if tripping.pause_if_harmful(session, self._activity_id):
+                self._harmful = True
 
     def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -29,6 +29,8 @@ class Work:
 
     expand: Sequence[int]
     deliver: Sequence[int]
+    urgent: frozenset[int] = frozenset()
+    """Those of ``deliver`` that no launch may hold up: test and system mail."""
 
 
 def find() -> Work:
@@ -41,7 +43,8 @@ def find() -> Work:
         with db.transaction() as session:
             settle(session)
     with db.reading() as session:
-        return Work(unexpanded(session), sendable(session) if relays.may_ask(session) else [])
+        waiting = sendable(session) if relays.may_ask(session) else []
+        return Work(unexpanded(session), waiting, built_in(session, waiting))
 
 
 def settle(session: Session) -> None:
@@ -83,6 +86,11 @@ def sendable(session: Session) -> list[int]:
         exists().where(Send.activity_id == Activity.id, Send.state == s, Send.due_at <= clock.now()) for s in WAITING
     )
     return sorted({activity_id for state in due for activity_id in _ids(session, *_LIVE, state)})
+
+
+def built_in(session: Session, ids: Sequence[int]) -> frozenset[int]:
+    """Those of ``ids`` that are the house's own activities."""
+    return frozenset(_ids(session, Activity.id.in_(ids), Activity.built_in.is_not(None)) if ids else ())
 
 
 def left_over(session: Session) -> list[int]:

@@ -9,6 +9,7 @@ from campaigns.delivery.greeting import RelayDown, greet
 from campaigns.delivery.relay import RelayAddress
 from campaigns.delivery.smtp import Connection, Job
 from campaigns.delivery.supply import Supply
+from campaigns.delivery.throttle import Bucket
 
 PATIENCE = 5
 """Broken connections, or refusals about us, in a row before a relay is left alone."""
@@ -23,6 +24,7 @@ class Lane:
         self.connections: set[Connection] = set()
         self.opening: set[asyncio.Task[None]] = set()
         self._supply, self._changed = supply, changed
+        self._bucket = Bucket(relay.name, relay.per_second)
         self._troubles = 0
         self._width = 1  # One connection until it has proved worth more.
         self.proved = False
@@ -73,7 +75,12 @@ class Lane:
             self.give_up(why)
 
     def take(self) -> Job | None:
-        return None if self.down else self._supply.take()
+        if self.down or not self._supply.waiting:
+            return None
+        if pause := self._bucket.wait():
+            asyncio.get_running_loop().call_later(pause, self._changed)
+            return None
+        return self._supply.take()
 
     def may_go(self, job: Job) -> bool:
         return self._supply.may_go(job)

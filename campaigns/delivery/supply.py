@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 from jinja2 import TemplateError
@@ -13,6 +14,7 @@ from campaigns.delivery.batches import Batch
 from campaigns.delivery.compose import Letter, Mail, compose
 from campaigns.delivery.journal import Mark
 from campaigns.delivery.smtp import Job
+from campaigns.delivery.throttle import brakes
 from campaigns.errors import KampaniaError
 
 log = structlog.get_logger()
@@ -54,6 +56,8 @@ class Supply:
             if letter.send.id in self._refused:
                 self._ended(batch)  # It has become a skipped one.
                 continue
+            if self._parked(batch, letter):
+                continue
             mail = _composed(letter)
             if isinstance(mail, Outcome):
                 batch.note(position, mail)
@@ -64,6 +68,17 @@ class Supply:
                 self._changed()
             return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
         return None
+
+    def _parked(self, batch: Batch, letter: Letter) -> bool:
+        """Whether its domain is to be left alone just now."""
+        pause = brakes.left_alone(_domain(letter))
+        if pause is None:
+            return False
+        # Whole seconds, so that few different instants come back.
+        due_at = (clock.now() + pause).replace(microsecond=0) + timedelta(seconds=1)
+        batch.parked.setdefault(due_at, []).append(letter.send.id)
+        self._ended(batch)
+        return True
 
     def _next_batch(self) -> Batch | None:
         return next((batch for batch in self.batches if batch.waiting), None)
@@ -98,6 +113,11 @@ class Supply:
     def settle(self, job: Job, outcome: Outcome) -> None:
         batch = _batch(job)
         batch.note(job.position, outcome)
+        domain = _domain(batch.claimed.letters[job.position])
+        if outcome.fate is Fate.LATER:
+            brakes.later(domain)
+        elif outcome.fate is Fate.SENT:
+            brakes.well(domain)
         batch.out -= 1
         self._ended(batch)
 
@@ -123,6 +143,10 @@ class Supply:
     def _ended(self, batch: Batch) -> None:
         if batch.over:
             self._changed()
+
+
+def _domain(letter: Letter) -> str:
+    return letter.send.address.rpartition("@")[2]
 
 
 def _batch(job: Job) -> Batch:

@@ -11,14 +11,14 @@ from campaigns import db
 from campaigns.accounts.actor import Permission
 from campaigns.content import compilation
 from campaigns.content.models import Message
-from campaigns.delivery import deciding, progress, relays, test_mail
+from campaigns.delivery import deciding, progress, relays, test_mail, tripping
 from campaigns.delivery import preflight as preflighting
 from campaigns.delivery.deciding import Decision
 from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.errors import Invalid, KampaniaError, NotFound, Problem
 from campaigns.language import N_
 from campaigns.planning.activities import activity_of
-from campaigns.planning.models import Activity, Channel
+from campaigns.planning.models import Activity, ActivityStatus, Channel
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, say
 from campaigns.web.guards import actor
@@ -88,6 +88,7 @@ def _standing(session: Session, found: Activity) -> dict[str, Any]:
         "skipped": progress.skipped(session, found.id),
         "replies": progress.replies(session, found.id),
         "trouble": relays.trouble(session),
+        "harm": tripping.told(session, found.id) if found.status is ActivityStatus.PAUSED else None,
         "may_launch": actor().may(Permission.LAUNCH),
         "SendState": SendState,
     }

@@ -1,0 +1,94 @@
+"""A launch that does harm pauses itself: too many addresses bounce, or too many people complain."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts import audit
+from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.models import AuditEntry
+from campaigns.audience.models import Suppression, SuppressionReason
+from campaigns.delivery.models import Send, SendState
+from campaigns.errors import Conflict
+from campaigns.planning import launching
+from campaigns.planning.models import Activity, ActivityStatus
+
+BOUNCES = 0.05
+COMPLAINTS = 0.003
+_ENOUGH = 200
+"""Mails with an answer before a share of them means something."""
+VERB = "trip"
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """Shares of the mails that were answered."""
+
+    answered: int
+    bounced: int
+    complained: int
+
+    @property
+    def why(self) -> str:
+        """``bounces`` or ``complaints``; empty when all is well."""
+        if self.answered < _ENOUGH:
+            return ""
+        if self.bounced > self.answered * BOUNCES:
+            return "bounces"
+        return "complaints" if self.complained > self.answered * COMPLAINTS else ""
+
+
+def harm(session: Session, activity: Activity) -> Harm:
+    """What the activity's mails have led to so far."""
+    mine = Send.activity_id == activity.id
+    answered = session.scalar(
+        select(func.count(Send.id)).where(mine, Send.state.in_((SendState.SENT, SendState.BOUNCED)))
+    )
+    bounced = session.scalar(select(func.count(Send.id)).where(mine, Send.state == SendState.BOUNCED))
+    complained = session.scalar(
+        select(func.count(Send.id))
+        .select_from(Suppression)
+        .join(Send, (Send.address == Suppression.address) & mine & (Send.sent_at <= Suppression.at))
+        .where(Suppression.reason == SuppressionReason.COMPLAINED)
+    )
+    return Harm(answered or 0, bounced or 0, complained or 0)
+
+
+def pause_if_harmful(session: Session, activity_id: int) -> Harm | None:
+    """Pause a live launch whose bounces or complaints are too many; what it was, or None.
+
+    Once resumed by somebody it goes on: that person has decided.
+    """
+    activity = session.get_one(Activity, activity_id, populate_existing=True)
+    if activity.built_in is not None or activity.status is not ActivityStatus.LIVE:
+        return None
+    if told(session, activity_id) is not None:
+        return None
+    found = harm(session, activity)
+    if not found.why:
+        return None
+    try:
+        launching.pause(session, CLOCK, activity)
+    except Conflict:  # Somebody was faster.
+        return None
+    audit.record(
+        session, CLOCK, VERB, "activity", activity_id, why=found.why, answered=found.answered,
+        bounced=found.bounced, complained=found.complained,
+    )  # fmt: skip
+    return found
+
+
+def told(session: Session, activity_id: int) -> Harm | None:
+    """Why the launch paused itself, if it ever did."""
+    entry = session.scalars(
+        select(AuditEntry)
+        .where(
+            AuditEntry.subject_kind == "activity", AuditEntry.subject_id == str(activity_id), AuditEntry.verb == VERB
+        )
+        .order_by(AuditEntry.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if entry is None:
+        return None
+    return Harm(*(int(entry.detail[name]) for name in ("answered", "bounced", "complained")))

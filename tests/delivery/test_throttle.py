@@ -1,0 +1,146 @@
+"""Rates, domains left alone, launches that pause themselves, and mail that waits for no launch."""
+
+import dataclasses
+import time
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine
+
+from campaigns import config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.delivery import due, throttle, tripping
+from campaigns.delivery.deliver import deliver
+from campaigns.delivery.throttle import Brakes, Bucket
+from campaigns.demo import broker
+from campaigns.planning import launching
+from campaigns.planning.models import Activity, ActivityStatus
+from tests.delivery.mailing import sends, states
+from tests.delivery.strange import answering
+from tests.delivery.test_deliver import launched
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_full", {})
+    monkeypatch.setattr(throttle, "_known", None)
+    monkeypatch.setattr(throttle.brakes, "_domains", {})
+
+
+def gone(bucket: Bucket, seconds: float) -> int:
+    """How many mails the bucket lets go within ``seconds``."""
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        pause = bucket.wait()
+        count += not pause
+        time.sleep(min(pause, 0.02))
+    return count
+
+
+def test_no_limit_costs_no_wait() -> None:
+    assert all(Bucket("x", 0.0).wait() == 0.0 for _ in range(1000))
+
+
+def test_a_rate_is_kept_by_one_process(settings: config.Settings) -> None:
+    buckets = [Bucket("x", 100.0), Bucket("x", 100.0)]
+    total = gone(buckets[0], 0.3) + gone(buckets[1], 0.3)
+    assert 50 <= total <= 60 + 2 * 25 + 2  # the rate, and what may lie in the bucket and in the pockets
+
+
+def test_workers_share_a_rate_through_the_broker(settings: config.Settings) -> None:
+    import subprocess
+
+    running = subprocess.Popen(list(broker.command(settings)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            if broker.answers(settings):
+                break
+            time.sleep(0.05)
+        pause_before = Bucket("y", 40.0)
+        first, second = gone(pause_before, 0.4), gone(Bucket("y", 40.0), 0.4)
+        assert 22 <= first + second <= 32 + 20 + 2
+        with Redis.from_url(f"unix://{settings.broker_socket}") as shared:
+            assert shared.exists("kampania:rate:y")
+            shared.close()
+        assert throttle._known is not None
+        assert throttle._known[1] is not None
+        throttle._known[1].close()
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def test_a_slow_rate_holds_a_delivery(database: Engine, settings: config.Settings) -> None:
+    activity_id = launched(30)
+    with answering(settings) as relay:
+        allowed = dataclasses.replace(settings, private_relays=True)
+        config.install(allowed)
+        from tests.delivery.test_relays import enter
+
+        enter(relay, per_second=20.0)
+        began = time.monotonic()
+        assert deliver(activity_id, 5.0) == 30
+        assert time.monotonic() - began > 1.0
+
+
+def test_a_domain_that_says_later_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    instant = [1000.0]
+    monkeypatch.setattr("campaigns.delivery.throttle.time.monotonic", lambda: instant[0])
+    brakes = Brakes()
+    for _ in range(Brakes.BURST - 1):
+        brakes.later("x.example")
+    brakes.well("x.example")
+    for _ in range(Brakes.BURST - 1):
+        brakes.later("x.example")
+    assert brakes.left_alone("x.example") is None
+    brakes.later("x.example")
+    first = brakes.left_alone("x.example")
+    assert first is not None
+    instant[0] += first.total_seconds()
+    assert brakes.left_alone("x.example") is None
+    brakes.later("x.example")  # one asked, and was told to wait
+    second = brakes.left_alone("x.example")
+    assert second is not None
+    assert second > first
+    assert brakes.left_alone("y.example") is None
+
+
+def test_who_waits_for_a_domain_uses_no_attempt(database: Engine, settings: config.Settings) -> None:
+    activity_id = launched(30)
+    with answering(settings, rcpt=b"451 4.7.0 slow down"):
+        deliver(activity_id)
+    found = sends(activity_id)
+    assert states(activity_id) == {"deferred": Brakes.BURST, "queued": 30 - Brakes.BURST}
+    assert sum(send.attempts for send in found) == Brakes.BURST
+    assert due.find().deliver == []  # all of them wait for an instant
+
+
+def test_a_launch_with_too_many_bounces_pauses_itself(database: Engine, settings: config.Settings) -> None:
+    activity_id = launched(400)
+    with answering(settings, rcpt=lambda number: b"550 5.2.2 full" if number % 10 == 0 else b"250 ok"):
+        deliver(activity_id, 10.0)
+        counts = states(activity_id)
+        assert counts["queued"] > 0
+        with db.transaction() as session:
+            activity = session.get_one(Activity, activity_id)
+            assert activity.status is ActivityStatus.PAUSED
+            told = tripping.told(session, activity_id)
+            assert told is not None
+            assert (told.why, told.answered >= 200) == ("bounces", True)
+            launching.resume(session, CLOCK, activity)
+        deliver(activity_id, 10.0)  # Somebody has decided: it goes on.
+    counts = states(activity_id)
+    assert sum(counts.values()) == 400
+    assert set(counts) == {"sent", "bounced"}
+    assert 40 <= counts["bounced"] <= 42  # Whoever was held back at the pause came to the relay twice.
+
+
+def test_test_mail_is_urgent(database: Engine, catcher: int) -> None:
+    from campaigns.delivery import single
+
+    activity_id = launched(3)
+    with db.transaction() as session:
+        urgent = single.add(session, "test", "me@example.net", "once").activity_id
+    work = due.find()
+    assert set(work.deliver) == {activity_id, urgent}
+    assert work.urgent == {urgent}
