@@ -36,8 +36,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        # Above 0 bytes of our own buffer we are told to pause: so `flushed` is exact.
-        transport.set_write_buffer_limits(high=0)
+        _tell_when_flushed(transport)
         opened = transport.get_extra_info("socket")
         if opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -117,4 +116,12 @@ class Wire(asyncio.Protocol):
         secured = await loop.start_tls(self.transport, self, context, server_hostname=host)  # type: ignore[arg-type]
         assert isinstance(secured, asyncio.Transport)
         self.transport = secured
-        secured.set_write_buffer_limits(high=0)
+        _tell_when_flushed(secured)
+
+
+def _tell_when_flushed(transport: asyncio.Transport) -> None:
+    """Let any byte of our own buffer make asyncio say "pause", so that `flushed` is exact.
+
+    A plain transport pauses above the limit, one with TLS at it.
+    """
+    transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)

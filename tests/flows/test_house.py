@@ -53,7 +53,7 @@ def test_killed_processes_come_back_and_ctrl_c_leaves_nobody(tmp_path: Path) -> 
     with running_house(var, {}) as house:
         supervisor = house.supervisor.pid
         killed = children(supervisor, var)
-        assert len(killed) == 6, killed  # broker, catcher, collector, worker, beat, web
+        assert len(killed) == 7, killed  # broker, catcher, collector, two workers, beat, web
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: len(children(supervisor, var).keys() - killed.keys()) == 6, 60)
