@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import CLOCK, PUBLIC
@@ -74,3 +75,16 @@ def test_what_the_dns_says(session: Session) -> None:
     nothing = states(lambda _name, _kind: [])
     assert (nothing["spf"], nothing["dmarc"], nothing["mx"]) == ("missing", "missing", "doubtful")
     assert states(silent)["spf"] == "unanswered"
+
+
+def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domain_check.look, "__defaults__", (lambda _name, _kind: [],))
+    assert coordinator_client.get("/domains").status_code == 403
+    assert owner_client.post("/domains/keys", data={"domain": "example.com"}).status_code == 303
+    assert "_domainkey.example.com" in owner_client.get("/domains").text
+    assert owner_client.post("/domains/example.com/check").status_code == 303
+    page = owner_client.get("/domains").text
+    assert "No SPF record" in page
+    assert "v=DKIM1; k=rsa; p=" in page
+    assert owner_client.post("/domains/keys/1/activate").status_code == 303
+    assert "not in the DNS yet" in owner_client.get("/domains").text

@@ -1,0 +1,123 @@
+"""CPU time of composing, signing, expanding and recording: ``python -m tests.bench.composing [recipients]``.
+
+The wire is measured apart, in ``client``; a whole launch against ``smtp-source`` is not measured yet.
+"""
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import text
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import clock, config, db
+from campaigns.delivery import claiming, dkim, expansion, plates, slices
+from campaigns.delivery.answers import Fate, Outcome
+from campaigns.delivery.compose import compose
+from campaigns.delivery.dkim import Algorithm, Signer
+from campaigns.delivery.record import Result, record
+from tests.bench.bench_import import databases
+from tests.delivery.mailing import make_mailing, make_version
+from tests.delivery.test_plates import letter
+
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+ROW = '<tr><td style="padding:10px 25px;font-size:13px;color:#000000">Lorem ipsum dolor sit amet</td></tr>\n'
+LINKS = "".join(f'{ROW * 19}<a href="{{{{ links[{n}] }}}}">Offer {n}</a>\n' for n in range(1, 14))
+KINDS = {
+    "plain fields": "Dear {{ contact.first_name }} of {{ contact.city }}",
+    "conditions": "{% if contact.city == 'X' %}a{% else %}{{ contact.city|default('b') }}{% endif %}",
+    "a loop": "{% for n in range(3) %}<b>{{ contact.city|upper }}</b>{% endfor %}",
+}
+
+
+def said(what: str, value: str) -> None:
+    sys.stdout.write(f"{what:46} {value}\n")
+    sys.stdout.flush()
+
+
+def each(work: Callable[[], object], times: int) -> float:
+    """CPU milliseconds of one call, the best of three rounds."""
+    work()
+    rounds = []
+    for _ in range(3):
+        began = time.process_time()
+        for _ in range(times):
+            work()
+        rounds.append((time.process_time() - began) / times * 1000)
+    return min(rounds)
+
+
+def composing() -> None:
+    for kind, source in KINDS.items():
+        made = letter(source + LINKS, f"{source}\n{'{{ links[1] }} and words. ' * 13}", "Zoé", "Tbilisi")
+        sized = len(compose(made, AT).content) // 1024
+        assert made.version is not None
+        made = dataclasses.replace(made, plate=plates.plate(made.version, made.activity, made.organisation, True))
+        said(f"compose, {kind}, {sized} KB", f"{each(lambda made=made: compose(made, AT), 2000):.4f} ms")  # type: ignore[misc]
+    for algorithm in Algorithm:
+        signers = (Signer("example.org", "k", dkim.opened(dkim.make(algorithm)[0])),)
+        signing = dataclasses.replace(made, signers=signers)
+        took = each(lambda: compose(signing, AT), 300)  # noqa: B023
+        said(f"compose and sign, {algorithm.label}", f"{took:.3f} ms, {1000 / took:,.0f} a second and core")
+
+
+def rows(people: int) -> None:
+    with db.transaction() as session:
+        activity = make_mailing(session, 0, everybody=True, list_id=None)
+        activity.version_id = make_version(session).id
+        activity_id, now = activity.id, clock.now()
+        series = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :people) "
+            "INSERT INTO contacts (email, first_name, last_name, attributes, source, created_at, updated_at) "
+            "SELECT 'p' || i || '@example.org', 'Ana', 'B', '{}', '', :now, :now FROM n"
+        )
+        at = db.to_micros(now) if session.get_bind().dialect.name == "sqlite" else now
+        session.execute(text(series), {"people": people, "now": at})
+        entries = (
+            "INSERT INTO consent (contact_id, purpose, level, at, source, wording, evidence, recorded_by) "
+            "SELECT id, p, 'full', :now, '', '', '{}', '' "
+            "FROM contacts, (SELECT 'email' AS p UNION SELECT 'tracking') AS q"
+        )
+        session.execute(text(entries), {"now": at})
+    began = time.perf_counter()
+    expansion.expand(activity_id)
+    said(f"  expand {people:,}", f"{people / (time.perf_counter() - began):,.0f} rows a second")
+    spent = {"claim": 0.0, "load": 0.0, "record": 0.0}
+    for batch in map(str, range(10)):
+        with db.transaction() as session:
+            began = time.process_time()
+            ids = claiming.claim(session, activity_id, batch, 1000)
+            spent["claim"] += time.process_time() - began
+            began = time.process_time()
+            claimed = slices.load(session, activity_id, ids)
+            spent["load"] += time.process_time() - began
+        results = [Result(one.send, Outcome(Fate.SENT, "250 2.0.0 Ok"), now) for one in claimed.letters]
+        began = time.process_time()
+        with db.transaction() as session:
+            record(session, batch, results)
+        spent["record"] += time.process_time() - began
+    for what, seconds in spent.items():
+        said(f"  {what}, our CPU", f"{seconds / 10:.4f} ms a mail")
+
+
+def main() -> None:
+    people = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    with tempfile.TemporaryDirectory() as home, databases(Path(home)) as chosen:
+        config.install(config.read({"KAMPANIA_VAR": home}))
+        composing()
+        for name, url in chosen:
+            said(name, "")
+            engine = db.make_engine(url)
+            db.Base.metadata.create_all(engine)
+            db.install(engine)
+            rows(people)
+            db.install(None)
+            engine.dispose()
+
+
+if __name__ == "__main__":
+    main()
