@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Rate, choice
+from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Rate, Words, choice
 from campaigns.language import N_
 
 
@@ -312,3 +312,46 @@ class Credit(Base):
     share: Mapped[float] = mapped_column(Numeric(9, 8, asdecimal=False))
     touch: Mapped[dict[str, object]] = mapped_column(JSON, default=dict)
     """What earned it: ``{"kind", "at", "event_id"}``."""
+
+
+class OfflineImport(Base):
+    """A CSV of events that happened elsewhere, on its way into :class:`CustomEvent`. The worker's tick finds it."""
+
+    __tablename__ = "offline_imports"
+    __table_args__ = (
+        Index("ix_offline_imports_due", "id", sqlite_where=text("finished_at IS NULL"),
+              postgresql_where=text("finished_at IS NULL")),
+    )  # fmt: skip
+
+    id: Mapped[Id]
+    filename: Mapped[Name]
+    content_key: Mapped[str] = mapped_column(String(64))
+    """Name of the uploaded file among the imports."""
+    encoding: Mapped[str] = mapped_column(String(20))
+    delimiter: Mapped[str] = mapped_column(String(1))
+    columns: Mapped[list[str]] = mapped_column(JSON, default=list)
+    rows_total: Mapped[int] = mapped_column(default=0)
+    rows_read: Mapped[int] = mapped_column(default=0)
+    """How far it got: written in the transaction of each chunk."""
+    new: Mapped[int] = mapped_column(default=0)
+    known: Mapped[int] = mapped_column(default=0)
+    """Rows whose id was reported before."""
+    refused: Mapped[int] = mapped_column(default=0)
+    error: Mapped[Words]
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    created_at: Mapped[Instant]
+    finished_at: Mapped[Instant | None]
+
+
+class OfflineRefusal(Base):
+    """A row of an offline import that was not taken over, and why."""
+
+    __tablename__ = "offline_refusals"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("offline_imports.id", ondelete="CASCADE"), primary_key=True)
+    row_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    field: Mapped[str] = mapped_column(String(80))
+    message: Mapped[Words]
+    """A msgid, its places to be filled from ``params``."""
+    params: Mapped[Document]
+    cells: Mapped[list[str]] = mapped_column(JSON)

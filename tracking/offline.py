@@ -1,0 +1,197 @@
+"""Conversions that happened where no script looks (a shop, a telephone, a till), from a CSV file.
+
+The header names the columns: ``id`` and ``event`` are needed, ``email``, ``at``, ``value``,
+``currency`` and ``activity`` may be there. A bad row costs that row only. An id counts once,
+however often its file is uploaded, so a run that was interrupted simply goes on.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import PurePath
+from typing import IO
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Person
+from campaigns.audience import import_files
+from campaigns.audience.csv_reading import Row, look, rows
+from campaigns.errors import Invalid, KampaniaError, NotFound, Problem
+from campaigns.language import N_
+from tracking import goals
+from tracking.models import GoalKind, OfflineImport, OfflineRefusal
+from tracking.reporting import Report, report_event
+
+COLUMNS = {
+    "id": "external_id", "external_id": "external_id", "order": "external_id",
+    "event": "name", "goal": "name", "name": "name",
+    "email": "email", "e-mail": "email",
+    "at": "at", "date": "at", "time": "at",
+    "value": "value", "amount": "value",
+    "currency": "currency",
+    "activity": "activity_id", "activity_id": "activity_id",
+}  # fmt: skip
+"""What a column may be called, and which field of a report it is."""
+_CHUNK = 200
+_LONGEST_CELL = 200
+
+
+def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) -> OfflineImport:
+    """Keep a file for the worker. Raises Invalid when it is no table, or lacks a column."""
+    actor.require(Permission.LEADS)
+    actor.require(Permission.AUDIENCE)
+    key = import_files.keep(stream)
+    try:
+        shape = look(import_files.path_of(key), has_header=True)
+        fields = _fields(shape.columns)
+        for needed in ("external_id", "name"):
+            if needed not in fields:
+                raise Invalid(
+                    Problem(N_("The first row names the columns; “id” and “event” must be among them."), "file")
+                )
+        total = sum(1 for _ in rows(import_files.path_of(key), shape.encoding, shape.delimiter)) - 1
+    except BaseException:
+        import_files.forget(key)
+        raise
+    found = OfflineImport(
+        filename=_plain(filename),
+        content_key=key,
+        encoding=shape.encoding,
+        delimiter=shape.delimiter,
+        columns=[name[:_LONGEST_CELL] for name in shape.columns],
+        rows_total=max(0, total),
+        error="",
+        created_by=actor.id,
+        created_at=clock.now(),
+    )
+    session.add(found)
+    session.flush()
+    audit.record(session, actor, "upload", "offline import", found.id, filename=found.filename)
+    return found
+
+
+def offline_import(session: Session, import_id: int) -> OfflineImport:
+    """The import. Raises NotFound."""
+    found = session.get(OfflineImport, import_id)
+    if found is None:
+        raise NotFound(N_("There is no such import."))
+    return found
+
+
+def refusals(session: Session, found: OfflineImport, most: int) -> Sequence[OfflineRefusal]:
+    """The first refused rows, in the order of the file."""
+    mine = select(OfflineRefusal).where(OfflineRefusal.import_id == found.id)
+    return session.scalars(mine.order_by(OfflineRefusal.row_number).limit(most)).all()
+
+
+def due(session: Session) -> Sequence[int]:
+    """The imports that are not finished, oldest first."""
+    waiting = select(OfflineImport.id).where(OfflineImport.finished_at.is_(None))
+    return session.scalars(waiting.order_by(OfflineImport.id).limit(20)).all()
+
+
+def run(import_id: int) -> None:
+    """Carry an import to its end, a chunk in each transaction. Safe to run twice, also at once."""
+    with db.reading() as session:
+        found = offline_import(session, import_id)
+    try:
+        file = rows(import_files.path_of(found.content_key), found.encoding, found.delimiter)
+        records = islice(file, 1 + found.rows_read, None)
+        while chunk := list(islice(records, _CHUNK)):
+            with db.transaction() as session:
+                if not _take(session, found, chunk):
+                    return  # Another worker is at it.
+    except FileNotFoundError:
+        _finish(import_id, N_("The uploaded file is no longer there. Upload it again."))
+    except NotFound as error:
+        _finish(import_id, error.message)
+    else:
+        _finish(import_id)
+        import_files.forget(found.content_key)
+
+
+def _take(session: Session, seen: OfflineImport, chunk: list[Row]) -> bool:
+    held = session.scalars(
+        select(OfflineImport)
+        .where(OfflineImport.id == seen.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+    if held.finished_at is not None or held.rows_read != seen.rows_read:
+        return False
+    actor = _uploader(session, held)
+    names = {name for goal in goals.waiting_for(session, GoalKind.EVENT) for name in (goal.match, goal.key)}
+    fields = _fields(held.columns)
+    for row in chunk:
+        _row(session, held, actor, names, fields, row)
+    held.rows_read += len(chunk)
+    session.flush()
+    seen.rows_read = held.rows_read
+    return True
+
+
+def _row(
+    session: Session, held: OfflineImport, actor: Actor, names: set[str], fields: dict[str, int], row: Row
+) -> None:
+    try:
+        if row.message:
+            raise Invalid(Problem(row.message))
+        given = {field: row.cells[at].strip() for field, at in fields.items() if at < len(row.cells)}
+        if given.get("name") and given["name"] not in names:
+            raise Invalid(Problem(N_("No goal waits for an event of this name."), "name"))
+        with session.begin_nested():
+            report = Report(**{"external_id": "", "name": "", **given})  # type: ignore[arg-type]
+            _, is_new = report_event(session, actor, report)
+    except Invalid as error:
+        _refuse(session, held, row, error.problems[0])
+    except KampaniaError as error:
+        _refuse(session, held, row, Problem(error.message, params=error.params))
+    else:
+        held.new, held.known = held.new + is_new, held.known + (not is_new)
+
+
+def _refuse(session: Session, held: OfflineImport, row: Row, problem: Problem) -> None:
+    held.refused += 1
+    session.add(
+        OfflineRefusal(
+            import_id=held.id,
+            row_number=row.number,
+            field=problem.field or "",
+            message=problem.message,
+            params={name: str(value) for name, value in problem.params.items()},
+            cells=[cell[:_LONGEST_CELL] for cell in row.cells[:50]],
+        )
+    )
+
+
+def _uploader(session: Session, held: OfflineImport) -> Actor:
+    """Whoever uploaded it, with what they may do now. Raises NotFound when they are gone."""
+    person = session.get(Person, held.created_by) if held.created_by else None
+    if person is None or person.locked_at is not None:
+        raise NotFound(N_("Whoever uploaded this file may not do so any more."))
+    return Actor.of(person)
+
+
+def _finish(import_id: int, error: str = "") -> None:
+    with db.transaction() as session:
+        found = offline_import(session, import_id)
+        if found.finished_at is None:
+            found.finished_at, found.error = clock.now(), error
+
+
+def _fields(columns: Sequence[str]) -> dict[str, int]:
+    """Where each field stands; of two columns for one, the first."""
+    found: dict[str, int] = {}
+    for at, name in enumerate(columns):
+        field = COLUMNS.get(name.strip().lower())
+        if field is not None:
+            found.setdefault(field, at)
+    return found
+
+
+def _plain(filename: str) -> str:
+    name = PurePath(filename.replace("\\", "/")).name
+    return "".join(sign for sign in name if sign.isprintable())[:200] or "conversions.csv"
