@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "84ef742b1484"
-down_revision = "5f68db6c1af5"
+down_revision = "2a70a7efe552"
 
 
 def upgrade() -> None:
