@@ -27,9 +27,10 @@ OWNERS_ONLY = {
     "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
     "accounts.settings", "accounts.audit_trail", "accounts_api.keys", "accounts_api.create", "accounts_api.revoke",
     "tracking.house", "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
-    "delivery.relays.trial", "delivery.relays.removal",
+    "delivery.relays.trial", "delivery.relays.removal", "delivery.domains.index", "delivery.domains.make",
+    "delivery.domains.check", "delivery.domains.activate", "delivery.domains.retire",
 }  # fmt: skip
-VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x"}
+VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x", "domain": "example.org"}
 
 
 def addresses(app: Flask, method: str) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ def index() -> Any:
 
 @blueprint.post("/keys")
 def make() -> Any:
+    actor().require(Permission.SETTINGS)
     return _tried(
         lambda: dkim_keys.make(db_session(), actor(), request.form.get("domain", "")),
         _("The keys are made: publish their records, then check the domain."),
@@ -46,6 +47,7 @@ def make() -> Any:
 
 @blueprint.post("/<domain>/check")
 def check(domain: str) -> Any:
+    actor().require(Permission.SETTINGS)
     with db.reading() as session:
         question = domain_check.question(session, actor(), domain)
     answer = domain_check.look(question)  # No transaction waits for the DNS.
