@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "cba26f77727b"
-down_revision = "5f68db6c1af5"
+down_revision = "84ef742b1484"
 
 
 def upgrade() -> None:
