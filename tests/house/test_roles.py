@@ -17,16 +17,16 @@ from campaigns.demo.catcher import Box
 from tests.house import scene
 
 VIEWERS_MAY_SEE = {
-    "home", "accounts.me", "tracking.campaigns", "planning.campaign", "planning.activity", "capture.preview",
-    "delivery.preflight", "delivery.progress_page", "delivery.progress_counts", "tracking.performance_page",
-    "tracking.performance_csv", "tracking.figures", "tracking.summary", "tracking.link_clicks", "content.index",
-    "content.preview", "content.starter_preview",
+    "home", "accounts.me", "tracking.campaigns.index", "planning.campaign", "planning.activity", "capture.preview",
+    "delivery.preflight", "delivery.progress_page", "delivery.progress_counts", "tracking.performance.page",
+    "tracking.performance.csv", "tracking.performance.figures", "tracking.performance.summary",
+    "tracking.performance.link_clicks", "content.index", "content.preview", "content.starter_preview",
 }  # fmt: skip
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {
     "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
     "accounts.settings", "accounts.audit_trail", "accounts_api.keys", "accounts_api.create", "accounts_api.revoke",
-    "tracking.house", "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
+    "tracking.health.house", "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
     "delivery.relays.trial", "delivery.relays.removal", "delivery.domains.index", "delivery.domains.make",
     "delivery.domains.check", "delivery.domains.activate", "delivery.domains.retire",
 }  # fmt: skip

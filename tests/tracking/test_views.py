@@ -20,7 +20,7 @@ from tests.tracking.company import Company, at
 from tracking.counts import Mails
 from tracking.metrics import METRICS
 from tracking.performance import performance
-from tracking.views import spark_points
+from tracking.views.sparks import spark_points
 
 CountQueries = Callable[[Engine], AbstractContextManager[list[str]]]
 

@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 import babel.dates
 from flask import Blueprint, Response, render_template, request, stream_with_context
@@ -14,15 +13,15 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Permission
 from campaigns.web import locale
 from campaigns.web.database import db_session
-from campaigns.web.entrance import current_organisation
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import events, exports, performance
 from tracking.agents import client
 from tracking.models import Kind, Label
 from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, Reason
+from tracking.views.days import our_zone
 
-blueprint = Blueprint("log", __name__)
+blueprint = Blueprint("events", __name__)
 
 PAGE_SIZE = 50
 
@@ -117,6 +116,4 @@ def _instant(name: str) -> datetime | None:
         return None
     if not 1970 <= at.year < 9000:
         return None
-    organisation = current_organisation()
-    zone = (locale.zone(organisation.timezone) if organisation else None) or ZoneInfo("UTC")
-    return at if at.tzinfo else at.replace(tzinfo=zone)
+    return at if at.tzinfo else at.replace(tzinfo=our_zone())

@@ -1,0 +1,54 @@
+"""Whether what counts is counting: for machines and for people."""
+
+from typing import Any
+
+from flask import Blueprint, render_template, request
+from sqlalchemy.orm import Session
+
+from campaigns import clock, setbacks
+from campaigns.accounts.actor import Permission
+from campaigns.delivery import relays
+from campaigns.web import health as house_health
+from campaigns.web.database import db_session
+from campaigns.web.guards import actor
+from tracking.health import Health, health
+
+blueprint = Blueprint("health", __name__)
+
+
+@house_health.check("tracking")
+def _tracking_facts(session: Session) -> dict[str, Any]:
+    """For machines. A late collector is told, but leaves this process healthy: a balancer that took
+    the pages away for it would make an outage of a delay."""
+    found = health(session)
+    return {
+        "well": found.well,
+        "collecting": found.collecting,
+        "lag_seconds": round(found.lag.total_seconds(), 1),
+        "lost_hits": found.lost_hits,
+        "set_aside": found.set_aside,
+        "overdue": found.overdue,
+        "setbacks": len(setbacks.present(session)),
+    }
+
+
+@blueprint.get("/health/house")
+def house() -> str:
+    """The same for people, with what it means."""
+    actor().require(Permission.SETTINGS)
+    found, trouble, broker = health(db_session()), relays.trouble(db_session()), house_health.broker_answers()
+    failing = setbacks.present(db_session())
+    page = "_health" if request.headers.get("HX-Request") else "health"
+    return render_template(
+        f"pages/tracking/{page}.html",
+        found=found,
+        trouble=trouble,
+        broker=broker,
+        setbacks=failing,
+        well=_all_well(found) and broker and trouble is None and not failing,
+        now=clock.now(),
+    )
+
+
+def _all_well(found: Health) -> bool:
+    return found.well and not found.lost_hits and not found.unreadable_bytes and not found.set_aside

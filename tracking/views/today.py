@@ -1,0 +1,28 @@
+"""The first page after signing in: what waits for somebody, and what is running."""
+
+from flask import Blueprint, render_template
+
+from campaigns import clock
+from campaigns.planning.models import Campaign, CampaignStatus
+from campaigns.web.database import db_session
+from campaigns.web.guards import actor
+from tracking import agenda, overview
+from tracking.metrics import reading
+from tracking.views.days import our_zone
+from tracking.views.sparks import spark_points
+
+blueprint = Blueprint("today", __name__)
+
+
+@blueprint.get("/today")
+def page() -> str:
+    running = overview.campaigns_like(actor(), CampaignStatus.ACTIVE).order_by(Campaign.id.desc()).limit(5)
+    return render_template(
+        "pages/tracking/today.html",
+        agenda=agenda.agenda(db_session(), actor(), our_zone()),
+        lines=overview.campaign_lines(db_session(), db_session().scalars(running).all(), our_zone()),
+        now=clock.now(),
+        reading=reading,
+        spark_points=spark_points,
+        days=overview.SPARK_DAYS,
+    )
