@@ -1,5 +1,13 @@
 """The audit trail in its reader's words: rooms write verbs and subjects in short English."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import AuditEntry
 from campaigns.language import N_
 
 VERBS = {
@@ -12,14 +20,18 @@ VERBS = {
     "reopen": N_("took back to draft"), "resume": N_("resumed"), "send test": N_("sent a test of"),
     "set password": N_("set the password of"), "sign in": N_("signed in"), "start": N_("started"),
     "submit": N_("asked for a review of"), "suppress": N_("suppressed"), "unlock": N_("unlocked"),
-    "update": N_("changed"), "upload": N_("uploaded"),
+    "update": N_("changed"), "upload": N_("uploaded"), "activate": N_("put in use"), "make": N_("made"),
+    "redirect": N_("changed where it leads:"), "retire": N_("retired"), "revoke": N_("revoked"), "set": N_("set"),
+    "take out": N_("took out"), "withdraw": N_("took back"), "archive": N_("archived"), "share": N_("shared"),
 }  # fmt: skip
 """A verb that is not here is shown as it was written."""
 
 SUBJECTS = {
     "activity": N_("activity"), "campaign": N_("campaign"), "contact": N_("contact"), "form": N_("landing page"),
     "import": N_("import"), "lead": N_("lead"), "list": N_("list"), "message": N_("message"),
-    "organisation": N_("organisation"), "person": N_("person"), "send": N_("send"),
+    "organisation": N_("organisation"), "person": N_("person"), "send": N_("send"), "api key": N_("API key"),
+    "dkim key": N_("DKIM key"), "goal": N_("goal"), "relay": N_("relay"), "short link": N_("short link"),
+    "exchange rate": N_("exchange rate"), "event": N_("event"), "offline import": N_("file of conversions"),
     "suppression": N_("suppression"),
 }  # fmt: skip
 
@@ -30,3 +42,38 @@ PLACES = {
 """Where a subject's page is, before its number."""
 
 ACTORS = {"public": N_("a visitor"), "clock": N_("the clock")}
+
+DETAILS = {
+    "activities": N_("activities"), "activity": N_("activity"), "after": N_("after"), "amount": N_("amount"),
+    "at": N_("at"), "before": N_("before"), "bounced": N_("bounced"), "cancelled": N_("cancelled"),
+    "changed": N_("changed"), "channel": N_("channel"), "complained": N_("complained"),
+    "conversions": N_("conversions"), "currency": N_("currency"), "decision": N_("decision"),
+    "domain": N_("domain"), "email": N_("e-mail"), "filename": N_("file"), "finished": N_("finished"),
+    "key": N_("key"), "name": N_("name"), "new": N_("new"), "rate": N_("rate"), "reason": N_("reason"),
+    "role": N_("role"), "sends": N_("sends"), "source": N_("source"), "title": N_("title"), "url": N_("address"),
+    "valid_from": N_("valid from"), "version": N_("version"), "why": N_("why"),
+}  # fmt: skip
+"""What a detail is called; one that is not here is shown as it was written."""
+
+
+def moment(value: object) -> datetime | None:
+    """The instant that a detail stands for, if it does: it is shown in the reader's time zone."""
+    if not isinstance(value, str) or len(value) < len("2026-11-22T00:00"):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
+
+
+def history(
+    session: Session, actor: Actor, *subjects: tuple[str, Sequence[int]], most: int = 20
+) -> Sequence[AuditEntry]:
+    """What was done to these subjects, the newest first."""
+    actor.require(Permission.PLAN)
+    these = [
+        and_(AuditEntry.subject_kind == kind, AuditEntry.subject_id.in_([str(number) for number in numbers]))
+        for kind, numbers in subjects
+    ]
+    return session.scalars(select(AuditEntry).where(or_(*these)).order_by(AuditEntry.id.desc()).limit(most)).all()

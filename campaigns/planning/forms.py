@@ -184,6 +184,22 @@ class LaunchForm(FlaskForm):  # type: ignore[misc]
     def validate_at(self, field: DateTimeLocalField) -> None:
         if field.data and not 2000 <= field.data.year <= 9000:
             raise ValidationError  # No time zone can be applied at the ends of the calendar.
+        if field.data and self._skipped(field.data):
+            raise ValidationError(translated(N_("Clocks are put forward over this time. Choose one before or after.")))
+
+    @staticmethod
+    def _skipped(local: datetime) -> bool:
+        there = local.replace(tzinfo=timezone())
+        return there.astimezone(UTC).astimezone(timezone()).replace(tzinfo=None) != local
 
     def instant(self) -> datetime | None:
-        return self.at.data.replace(tzinfo=timezone()).astimezone(UTC) if self.at.data else None
+        """When; of an hour that clocks show twice, the first."""
+        return self.at.data.replace(tzinfo=timezone(), fold=0).astimezone(UTC) if self.at.data else None
+
+    @property
+    def twice(self) -> bool:
+        """Whether clocks show the time twice, when they are put back."""
+        if not self.at.data:
+            return False
+        there = self.at.data.replace(tzinfo=timezone())
+        return bool(there.replace(fold=0).utcoffset() != there.replace(fold=1).utcoffset())

@@ -11,12 +11,21 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import db
-from campaigns.accounts.actor import PUBLIC
+from campaigns.accounts import audit
+from campaigns.accounts.actor import CLOCK, PUBLIC
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from campaigns.content import chamber, compilation
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel
-from tests.factories import make_activity, make_campaign, make_contact, make_form, make_list, make_message
+from tests.factories import (
+    make_activity,
+    make_campaign,
+    make_contact,
+    make_form,
+    make_list,
+    make_message,
+    make_organisation,
+)
 
 CAMPAIGN = {
     "name": "Spring",
@@ -364,3 +373,34 @@ def test_a_launch_compiles_outside_of_its_transaction(
 MJML_WITH_WORDS = """<mjml><mj-body><mj-section><mj-column>
 <mj-text>Good day. See <a href="https://example.org/">our offer</a>.</mj-text>
 </mj-column></mj-section></mj-body></mjml>"""
+
+
+def test_history_tells_who_did_what(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        activity = make_activity(session)
+        audit.record(session, CLOCK, "pause", "activity", activity.id, before="live", at="2026-01-02T03:04:05+00:00")
+        paths = [f"/activities/{activity.id}", f"/campaigns/{activity.campaign_id}"]
+    for path in paths:
+        page = coordinator_client.get(path).get_data(as_text=True)
+        assert "the clock" in page
+        assert "paused" in page
+        assert "2026-01-02T03" not in page
+        assert "the clock" not in viewer_client.get(path).get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("local", "said"),
+    [
+        ("2027-03-28T02:30", "Clocks are put forward"),
+        ("2027-10-31T02:30", "for the first of the two times"),
+        ("2027-10-31T12:30", "Scheduled."),
+    ],
+)
+def test_hours_that_clocks_skip_or_show_twice(coordinator_client: FlaskClient, local: str, said: str) -> None:
+    with db.transaction() as session:
+        make_organisation(session).timezone = "Europe/Paris"
+    _, activity_id = planned()
+    answer = coordinator_client.post(
+        f"/activities/{activity_id}/launch", data={"later": "y", "at": local}, follow_redirects=True
+    )
+    assert said in answer.get_data(as_text=True)

@@ -1,6 +1,6 @@
 """Pages of campaigns and activities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
+from campaigns.accounts import trail
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import AuditEntry, Person
 from campaigns.audience.models import ContactList
 from campaigns.capture import landing
 from campaigns.content import compilation
@@ -139,7 +140,13 @@ def campaign(campaign_id: int) -> Any:
         planned_cost=sum((one.cost for one in counted if one.cost is not None), Decimal(0)),
         activities=len(rows),
         verbs=_buttons(who, found),
+        trail=trail,
+        history=_history(who, ("campaign", [found.id]), ("activity", [row.Activity.id for row in rows])),
     )
+
+
+def _history(who: Actor, *subjects: tuple[str, Sequence[int]]) -> Sequence[AuditEntry]:
+    return trail.history(db_session(), who, *subjects) if who.may(Permission.PLAN) else []
 
 
 def _buttons(who: Actor, thing: Campaign | Activity) -> list[Verb]:
@@ -245,6 +252,8 @@ def activity(activity_id: int) -> Any:
         launched=found.status in LAUNCHED,
         landing_page=landing.form_of(session, activity_id),
         verbs=_buttons(who, found),
+        trail=trail,
+        history=_history(who, ("activity", [found.id])),
         launch_form=LaunchForm(),
         soonest=clock.now(),
         url_label=URL_LABELS.get(found.channel, N_("Address")),
@@ -261,11 +270,16 @@ def launch_activity(activity_id: int) -> Any:
     form = LaunchForm()
     at = form.instant() if form.validate() else None
     if form.errors or (form.later.data and at is None):
-        flash(_("Please say when to launch."), "danger")
+        told = next((error for error in form.at.errors if error), "") if form.at.data else ""
+        flash(told or _("Please say when to launch."), "danger")
     elif at is not None and at <= clock.now():
         flash(_("That time has passed already. Choose a later one, or launch now."), "danger")
     else:
-        said = N_("Scheduled.") if at else N_("Launched.")
+        said = N_("Launched.")
+        if at is not None:
+            said = (
+                N_("Scheduled, for the first of the two times that clocks show it.") if form.twice else N_("Scheduled.")
+            )
         _tried(session, lambda: launching.launch(session, actor(), found, at=at), said)
     return redirect(url_for("planning.activity", activity_id=activity_id), 303)
 
