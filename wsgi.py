@@ -1,7 +1,7 @@
 """The front door; the one file that knows every room.
 
-``application`` is what a WSGI server runs: pixels and links are answered by ``tracking.hits``
-before Flask sees them.
+``application`` is what a WSGI server runs: pixels and links are answered by ``tracking.hits``, reports
+of the page script by ``tracking.beacons``, before Flask sees them.
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ import campaigns.setbacks  # noqa: F401  (a table of no room)
 from campaigns import config
 from campaigns.web import frame
 from campaigns.web.network import WsgiApplication, behind_proxies
-from tracking import destinations, hits
+from tracking import beacons, destinations, hits
 
 ROOMS = (
     "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
@@ -50,7 +50,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
 def create_application() -> WsgiApplication:
     """What a server runs: Flask, and before it whatever answers without Flask."""
     application: WsgiApplication = create_app().wsgi_app
-    return hits.application(behind_proxies(application))
+    return hits.application(beacons.application(behind_proxies(application)))
 
 
 _application: WsgiApplication | None = None

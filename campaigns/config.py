@@ -36,6 +36,8 @@ class Settings:
     """(key id 0–255, secret); the last one signs, all of them verify."""
     time_scale: float = 1.0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    engaged_seconds: float = 10.0
+    """How long a web visit is active before it counts as engaged by that alone."""
     private_relays: bool = False
     """Whether relays entered in a page may have addresses of private networks. The one of ``SMTP_URL`` always may."""
 
@@ -76,6 +78,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         catcher=not smtp_url,
         secret_keys=_secret_keys(environ.get("SECRET_KEYS", ""), var),
         time_scale=_positive("TIME_SCALE", environ.get("TIME_SCALE", "1")),
+        engaged_seconds=_positive("ENGAGED_SECONDS", environ.get("ENGAGED_SECONDS", "10")),
         private_relays=environ.get("PRIVATE_RELAYS", "").lower() in ("1", "yes", "true", "on"),
         trusted_proxies=tuple(
             ip_network(part.strip()) for part in environ.get("TRUSTED_PROXIES", "").split(",") if part.strip()

@@ -38,6 +38,7 @@ class Purpose(StrEnum):
     DEVICE = "device"  # a browser in which somebody signed in before
     CONFIRM = "confirm"  # a form's double opt-in
     PASSWORD = "password"  # setting a new password
+    VISITOR = "visitor"  # not a token: keyed hash of the id that a visitor allowed us to keep
     ERASED = "erased"  # not a token: keyed hash of an address that must not come back
 
 

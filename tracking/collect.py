@@ -22,10 +22,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from campaigns import clock, config, db
 from campaigns.audience.models import ConsentLevel
-from tracking import aside, batches, counting, destinations, people, screening, tail
+from tracking import aside, batches, counting, destinations, people, screening, tail, visiting
 from tracking.agents import Agents
 from tracking.models import Checkpoint, Kind, Label
-from tracking.records import Hit
+from tracking.records import REPORT, Hit
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +113,14 @@ class Collector:
 
     def count(self, connection: Connection, spool_id: int, hits: aside.Hits) -> None:
         """Write the events of hits and everything that counts them. Raises when a single one of them won't do."""
+        reports = [one for one in hits if one[1].kind == REPORT]
+        if reports:
+            visiting.count(connection, spool_id, reports)
+            hits = [one for one in hits if one[1].kind != REPORT]
+        if hits:
+            self._count_hits(connection, spool_id, hits)
+
+    def _count_hits(self, connection: Connection, spool_id: int, hits: aside.Hits) -> None:
         agents = self._agents.numbers(connection, {hit.user_agent for _, hit in hits})
         allowed = people.allowed(connection, [hit for _, hit in hits])
         rows, opened = [], dict[int, int]()

@@ -91,8 +91,13 @@ def waiting_for(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goa
 
 def page_reaches(goal: Goal, address: str) -> bool:
     """Whether a page's ``host/path`` is one that the goal waits for; ``*`` stands for anything."""
+    return page_matches(goal.match, address)
+
+
+def page_matches(match: str, address: str) -> bool:
+    """Whether a page's ``host/path`` is one that ``match`` means."""
     path = "/" + address.partition("/")[2]
-    return bool(_pattern(goal.match).fullmatch(path if goal.match.startswith("/") else address))
+    return bool(_pattern(match).fullmatch(path if match.startswith("/") else address))
 
 
 @lru_cache(maxsize=500)

@@ -8,10 +8,14 @@ from zlib import crc32
 
 MAGIC = 0xA7
 LONGEST_USER_AGENT = 500
+LONGEST_REPORT = 8 * 1024
+"""Bytes of what the page script says at once."""
+REPORT = 10
+"""In place of a kind: behind the user agent stand the page's origin and the script's words, a line each."""
 _FRAME = struct.Struct("<BHI")
 _BODY = struct.Struct("<BBHqqqq")
 _WHOLE = struct.Struct("<BHIBBHqqqq")  # Frame and body at once.
-LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT
+LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT + 300 + LONGEST_REPORT
 _LOSS = 255  # In place of a kind: ``target`` hits were answered but not kept.
 
 
@@ -21,6 +25,7 @@ class Flag(IntFlag):
     HEAD = 1
     PREFETCH = 2  # Purpose, X-Moz or Sec-Purpose: prefetch
     NAVIGATED = 4  # Sec-Fetch-User: ?1
+    UNTRACKED = 8  # DNT or Sec-GPC, or the page script says so
 
 
 class Hit(NamedTuple):

@@ -15,7 +15,7 @@ from campaigns.language import N_
 from tracking.models import Kind, Label
 from tracking.records import Flag
 
-RULES = 2
+RULES = 3
 """Version of the rules, written beside every label they give."""
 
 BURST_SECONDS = 10.0
@@ -63,6 +63,7 @@ class Reason(IntFlag):
     CHECKED = 1 << 23
     SEVERAL = 1 << 24
     UNREAD = 1 << 25
+    STAYED = 1 << 26
 
     @property
     def words(self) -> str:
@@ -76,7 +77,7 @@ class Reason(IntFlag):
 
     @property
     def decides(self) -> bool:
-        return bool(self & (_NO_PERSON | Reason.SUBMITTED))
+        return bool(self & (_NO_PERSON | Reason.SUBMITTED | Reason.STAYED))
 
 
 _WORDS = {
@@ -105,6 +106,7 @@ _WORDS = {
     Reason.READ_BEFORE: N_("The mail had been opened some seconds before."),
     Reason.VIEWED: N_("The landing page was shown after it."),
     Reason.SUBMITTED: N_("A form was sent after it, which decides."),
+    Reason.STAYED: N_("A visit of our website followed in which somebody stayed, which decides."),
     Reason.SHOWN: N_("Pictures were loaded, as when a person looks."),
 }
 
@@ -214,7 +216,7 @@ def final_label(found: int) -> Label:
     """The label by the sum of the signals' weights."""
     if found & _NO_PERSON:
         return first_label(Reason(found))
-    if found & Reason.SUBMITTED:
+    if found & (Reason.SUBMITTED | Reason.STAYED):
         return Label.HUMAN
     total = score(found)
     if total >= SCANNER_FROM:

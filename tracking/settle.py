@@ -131,7 +131,7 @@ def _surroundings(connection: Connection, send_ids: Collection[int], log: Iterab
     events = defaultdict[int | None, list[Seen]](list)
     for event in log:
         events[event.send_id].append(event.seen)
-    submitted = _submitted(connection, send_ids)
+    submitted, stayed = _submitted(connection, send_ids), _stayed(connection, send_ids)
     rows = batches.select_by_ids(connection, "SELECT id, sent_at, version_id FROM sends WHERE id IN {ids}", send_ids)
     sends = {row[0]: (None if row[1] is None else micros(row[1]), row[2]) for row in rows}
     links = _links_of(connection, {version_id for _, version_id in sends.values() if version_id is not None})
@@ -140,7 +140,9 @@ def _surroundings(connection: Connection, send_ids: Collection[int], log: Iterab
     for send_id in send_ids:
         sent_at, version_id = sends.get(send_id, (None, None))
         many, small_print = links.get(version_id, (0, set()))
-        found[send_id] = Surroundings(sent_at, many, events[send_id], submitted[send_id], scale, small_print)
+        found[send_id] = Surroundings(
+            sent_at, many, events[send_id], submitted[send_id], scale, small_print, stayed[send_id]
+        )
     return found
 
 
@@ -159,6 +161,16 @@ def _submitted(connection: Connection, send_ids: Collection[int]) -> dict[int, l
     found: defaultdict[int, list[int]] = defaultdict(list)
     for send_id, at in batches.select_by_ids(
         connection, "SELECT send_id, at FROM submissions WHERE send_id IN {ids}", send_ids
+    ):
+        found[send_id].append(micros(at))
+    return found
+
+
+def _stayed(connection: Connection, send_ids: Collection[int]) -> dict[int, list[int]]:
+    """When engaged visits began that these sends' links brought."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for send_id, at in batches.select_by_ids(
+        connection, "SELECT send_id, started_at FROM visits WHERE send_id IN {ids} AND engaged", send_ids
     ):
         found[send_id].append(micros(at))
     return found
@@ -189,8 +201,19 @@ def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[
 def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, datetime]]) -> int:
     """A form sent shows that a person had clicked: (send, instant) settles the last click before it,
     and the views between, as human at once, whatever they were called before. How many moved."""
+    return _settle_led(connection, submissions, (Kind.CLICK, Kind.VIEW), Reason.SUBMITTED)
+
+
+def settle_engaged(connection: Connection, visits: Iterable[tuple[int, datetime]]) -> int:
+    """So does a visit in which somebody stayed: (send, its beginning) settles the last click before it."""
+    return _settle_led(connection, visits, (Kind.CLICK,), Reason.STAYED)
+
+
+def _settle_led(
+    connection: Connection, led_to: Iterable[tuple[int, datetime]], kinds: Iterable[Kind], why: Reason
+) -> int:
     sent = defaultdict[int, list[int]](list)
-    for send_id, at in submissions:
+    for send_id, at in led_to:
         sent[send_id].append(db.to_micros(at))
     if not sent:
         return 0
@@ -202,10 +225,10 @@ def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, da
     led = {
         (send_id, kind): last_before(instants, of_send[send_id], kind)
         for send_id, instants in sent.items()
-        for kind in (Kind.CLICK, Kind.VIEW)
+        for kind in kinds
     }
     changes = [
-        event.labelled(Label.HUMAN, (Reason(event.reasons) & FACTS) | Reason.SUBMITTED)
+        event.labelled(Label.HUMAN, (Reason(event.reasons) & FACTS) | why)
         for event in events
         if event.label != Label.HUMAN
         and not is_no_person(event.reasons)

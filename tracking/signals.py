@@ -36,6 +36,7 @@ _CROWD, _GATEWAY, _DISGUISE, _CHECKED = (
 _READ_BEFORE, _VIEWED, _SUBMITTED, _SHOWN = (
     int(Reason.READ_BEFORE), int(Reason.VIEWED), int(Reason.SUBMITTED), int(Reason.SHOWN),
 )  # fmt: skip
+_STAYED = int(Reason.STAYED)
 _CLICK = int(Kind.CLICK)
 
 
@@ -65,9 +66,11 @@ class Surroundings:
         submitted_at: Sequence[int],
         scale: float = 1.0,
         small_print: Collection[int] = (),
+        stayed_at: Sequence[int] = (),
     ) -> None:
         """``links``: how many tracked links the mail holds, 0 for unknown; ``small_print``: the numbers
-        of those that few people look for. Every threshold is divided by ``scale`` (``TIME_SCALE``)."""
+        of those that few people look for; ``stayed_at``: when engaged visits
+        began. Every threshold is divided by ``scale`` (``TIME_SCALE``)."""
         self.sent_at, self._scale = sent_at, scale
         people = [e for e in events if not is_no_person(e.reasons)]
         clicks = sorted(e for e in events if e.kind == _CLICK)
@@ -77,6 +80,7 @@ class Surroundings:
         self.submitted = {
             kind: last_before(submitted_at, events, kind) if submitted_at else set() for kind in (Kind.CLICK, Kind.VIEW)
         }
+        self.stayed = last_before(stayed_at, events, Kind.CLICK) if stayed_at else set[int]()
         self.bursts: list[_Burst] = []
         self.burst_small_print = False
         self.disguised: set[tuple[int, int, int]] = set()
@@ -224,6 +228,8 @@ def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
         found |= _SHOWN
     if event.at in around.submitted.get(Kind(event.kind), ()):
         found |= _SUBMITTED
+    if is_click and event.at in around.stayed:
+        found |= _STAYED
     return found
 
 

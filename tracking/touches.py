@@ -1,6 +1,6 @@
 """Touches: what may have brought a contact to a conversion, and the credit that they earn.
 
-A touch is a click that a person made or may have made; web visits that an activity brought join them.
+A touch is a click that a person made or may have made, or a web visit that an activity brought.
 The page where somebody arrived is no touch: it earns credit only when nothing is known to have
 brought them.
 """

@@ -40,13 +40,23 @@ def word(text: str) -> str:
 def rule(activity: Activity, label: str) -> dict[str, str]:
     """The UTM of a link of ``activity`` that is called ``label``."""
     values = {
-        "utm_source": _site(activity.url) or activity.channel.value,
+        "utm_source": source(activity.channel, activity.url),
         "utm_medium": MEDIUM[activity.channel],
         "utm_campaign": word(activity.campaign.name),
         "utm_id": str(activity.campaign_id),
         "utm_content": word(label),
     }
     return {name: value for name, value in values.items() if value}
+
+
+def source(channel: Channel, url: str) -> str:
+    """The ``utm_source`` of an activity of this channel that can be seen at ``url``."""
+    return _site(url) or channel.value
+
+
+def values(query: str) -> dict[str, str]:
+    """The fields of a query, as :func:`query` wrote them."""
+    return dict(parse_qsl(query))
 
 
 def _site(url: str) -> str:

@@ -17,7 +17,7 @@ from campaigns.delivery.models import Send, SendState
 from campaigns.planning.models import ActivityStatus
 from campaigns.tokens import Purpose, mint_send
 from tests.factories import make_activity, make_contact, make_message, make_organisation
-from tracking import hits
+from tracking import beacons, hits
 from tracking.models import Event
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"
@@ -57,7 +57,7 @@ def asked(environ: dict[str, Any]) -> Answer:
         start_response("418 I'm a teapot", [])
         return (b"flask",)
 
-    parts = hits.application(flask)(environ, start)
+    parts = beacons.application(hits.application(flask))(environ, start)
     assert isinstance(parts, list) or got[0] == 418, "granian hangs on an empty tuple"
     return Answer(got[0], got[1], b"".join(parts))
 

@@ -1,0 +1,226 @@
+"""The page script and what it reports, answered by plain WSGI before Flask sees them.
+
+``/k.js``  the script
+``/e``     its reports: a few hundred bytes of JSON by POST
+
+A report is kept when it comes from a page of a host that the organisation declares its own. Whatever
+else arrives gets the same answer, 204, and leaves nothing. No cookie is set or read, nothing redirects,
+and the visitor's address is cut to its network before anything is written.
+"""
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+import campaigns.web
+from campaigns import clock
+from campaigns.errors import BadToken
+from campaigns.tokens import Purpose, keyring
+from campaigns.web.network import WsgiApplication
+from tracking import destinations, networks
+from tracking.hits import Environ, Header, StartResponse
+from tracking.records import LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, Flag, Hit
+from tracking.spool import spool
+
+log = structlog.get_logger(__name__)
+
+SCRIPT = Path(campaigns.web.__file__).parent / "static" / "k.js"
+PER_WINDOW = 1_000
+"""Reports of one network in a window: an office of some hundred people behind one address stays below."""
+WINDOW_SECONDS = 10.0
+_MOST_NETWORKS = 50_000
+_KINDS = frozenset("vheo")
+_UNTRACKED = int(Flag.UNTRACKED)
+_LONGEST_TOKEN = 100
+_SCRIPT_SECONDS = 3_600
+
+_Response = tuple[str, list[Header], bytes]
+_QUIET: list[Header] = [("Cache-Control", "no-store"), ("Vary", "Origin")]
+_NOTHING: _Response = ("204 No Content", _QUIET, b"")
+_TOO_LARGE: _Response = (
+    "413 Content Too Large", [*_QUIET, ("Content-Length", "0"), ("Connection", "close")], b""
+)  # fmt: skip
+_TOO_MANY: _Response = (
+    "429 Too Many Requests", [*_QUIET, ("Content-Length", "0"), ("Retry-After", f"{WINDOW_SECONDS:.0f}")], b""
+)  # fmt: skip
+
+
+def application(wrapped: WsgiApplication) -> WsgiApplication:
+    """``wrapped`` with the script and its reports answered in front of it."""
+
+    def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/e":
+            try:
+                status, headers, body = _report(environ)
+            except Exception as error:  # Whatever breaks in here, a visited page never sees an error of ours.
+                log.exception("beacons.failed", error=str(error))
+                status, headers, body = _NOTHING
+        elif path == "/k.js":
+            status, headers, body = _script(environ)
+        else:
+            return wrapped(environ, start_response)
+        start_response(status, headers)
+        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+
+    return answer
+
+
+def _report(environ: Environ) -> _Response:
+    method = environ.get("REQUEST_METHOD", "GET")
+    if method == "OPTIONS":
+        return "204 No Content", [*_allowed(environ), *_PREFLIGHT], b""
+    if method != "POST":
+        return "405 Method Not Allowed", [*_QUIET, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
+    body = _body(environ)
+    if body is None:
+        return _TOO_LARGE
+    if not _is_ours(environ.get("HTTP_ORIGIN", "")):
+        return _NOTHING
+    network = networks.network_of(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""))
+    if not _counter.admits(network):
+        return _TOO_MANY
+    said = _read(body)
+    if said is not None:
+        _keep(said, body, network, environ)
+    return "204 No Content", _allowed(environ), b""
+
+
+_PREFLIGHT: list[Header] = [
+    ("Access-Control-Allow-Methods", "POST"),
+    ("Access-Control-Allow-Headers", "Content-Type"),
+    ("Access-Control-Max-Age", "86400"),
+]
+
+
+def _body(environ: Environ) -> bytes | None:
+    """The body; None for one that is too large, which is not read."""
+    given = environ.get("CONTENT_LENGTH") or ""
+    if given.isdecimal():
+        if len(given) > 9 or int(given) > LONGEST_REPORT:
+            return None
+        return bytes(environ["wsgi.input"].read(int(given)))
+    body = bytes(environ["wsgi.input"].read(LONGEST_REPORT + 1))
+    return None if len(body) > LONGEST_REPORT else body
+
+
+def _read(body: bytes) -> dict[str, Any] | None:
+    """What the script says; None for anything that it would never say."""
+    if body[:1] != b"{":
+        return None
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or said.get("t") not in _KINDS:
+        return None
+    page, address = said.get("p"), said.get("u")
+    if type(page) is not int or not 0 < page < 1 << 31 or not isinstance(address, str):
+        return None
+    return said if address.startswith(("https://", "http://")) else None
+
+
+def _keep(said: dict[str, Any], body: bytes, network: int, environ: Environ) -> None:
+    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
+    flags, send_id = 0, 0
+    if environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1" or said.get("d"):
+        flags, network = _UNTRACKED, networks.UNKNOWN
+    elif said.get("k"):
+        send_id = sent_by(said["k"])
+    origin = environ["HTTP_ORIGIN"].encode("latin-1", "replace")
+    words = b"\n".join((agent.replace(b"\n", b" "), origin, body))
+    spool().append(Hit(clock.micros(), REPORT, flags, send_id, 0, network, words))
+
+
+def sent_by(token: object) -> int:
+    """The send by whose link the visitor came; 0 when the token says nothing, is forged or too old."""
+    if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
+        return 0
+    try:
+        payload = keyring().open_expiring(Purpose.VISIT, token)
+    except (BadToken, ValueError):
+        return 0
+    send_id = int.from_bytes(payload) if len(payload) == 8 else 0
+    return send_id if send_id < 1 << 63 else 0
+
+
+def _allowed(environ: Environ) -> list[Header]:
+    """Our own hosts may read the empty answer. Browsers send their beacons with credentials, and complain
+    in their console unless that is allowed, too; nobody here looks at them."""
+    origin = environ.get("HTTP_ORIGIN", "")
+    if not _is_ours(origin):
+        return _QUIET
+    return [*_QUIET, ("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+
+
+def _is_ours(origin: str) -> bool:
+    return _of_hosts(origin, destinations.destinations().site().hosts)
+
+
+@lru_cache(maxsize=4_096)
+def _of_hosts(origin: str, hosts: frozenset[str]) -> bool:
+    """Whether an Origin is one of these hosts, which may be declared with or without their port."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and (parts.hostname in hosts or parts.netloc.lower() in hosts)
+
+
+class _Counter:
+    """How many reports each network sent in this window, in this process. It slows floods down; it is no accounting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._seen: dict[int, int] = {}
+
+    def admits(self, network: int) -> bool:
+        # Many may ask from an address that says nothing; refusing them all would be somebody else's doing.
+        if networks.is_shared(network):
+            return True
+        now = time.monotonic()
+        with self._lock:
+            if now >= self._until or len(self._seen) > _MOST_NETWORKS:
+                self._until, self._seen = now + WINDOW_SECONDS, {}
+            self._seen[network] = count = self._seen.get(network, 0) + 1
+        return count <= PER_WINDOW
+
+
+_counter = _Counter()
+
+
+def _script(environ: Environ) -> _Response:
+    if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
+        return "405 Method Not Allowed", [("Content-Length", "0"), ("Allow", "GET, HEAD")], b""
+    plain, zipped, tag = _served()
+    headers = [
+        ("Content-Type", "text/javascript; charset=utf-8"),
+        ("Cache-Control", f"public, max-age={_SCRIPT_SECONDS}"),
+        ("Cross-Origin-Resource-Policy", "cross-origin"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("ETag", tag),
+        ("Vary", "Accept-Encoding"),
+    ]
+    if tag in environ.get("HTTP_IF_NONE_MATCH", ""):
+        return "304 Not Modified", headers, b""
+    body = plain
+    if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+        headers, body = [*headers, ("Content-Encoding", "gzip")], zipped
+    return "200 OK", [*headers, ("Content-Length", str(len(body)))], body
+
+
+@lru_cache(maxsize=1)
+def _served() -> tuple[bytes, bytes, str]:
+    plain = SCRIPT.read_bytes()
+    tag = blake2b(plain, digest_size=8).hexdigest()
+    return plain, gzip.compress(plain, 9, mtime=0), f'"{tag}"'
