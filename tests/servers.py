@@ -55,10 +55,25 @@ class Server:
     _running: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
+        self._run()
+        _until(self._answers, self.passing)
+
+    def _run(self) -> None:
         self._running = subprocess.Popen(
             list(self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **self.account
         )  # type: ignore[call-overload]
-        _until(self.answers, self.passing)
+
+    def _answers(self) -> None:
+        """One that ended at once is started again: after kill -9, what its children hold is not free at once."""
+        if self._running is not None and self._running.poll() is not None:
+            self._run()
+        self.answers()
+
+    @property
+    def pid(self) -> int:
+        """Of the running server; its children are its own."""
+        assert self._running is not None
+        return self._running.pid
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """PostgreSQL's *fast* stop by default: open transactions are rolled back."""

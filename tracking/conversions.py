@@ -1,6 +1,6 @@
 """New leads → conversions of the goal that is always there, each credited to its touches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from sqlalchemy import func, or_, select, update
@@ -10,15 +10,24 @@ from campaigns import clock, setbacks
 from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
 from campaigns.setbacks import Chore
-from tracking import settle
+from tracking import batches, settle
 from tracking.models import LEAD_GOAL, Conversion, ConversionTouch, Event, Kind, Label
-from tracking.touches import credit, touches_of
+from tracking.touches import LOOK_BACK, credit, touches_of
 
 _PATIENCE = timedelta(seconds=10)
 """How long a submission waits for the click that led to it: the collector may be a moment behind."""
 _REPEATS_WITHIN = timedelta(minutes=1)
 _LATE_COMMITS = 1_000
 """Rows may become visible out of the order of their ids, but not by as many as this."""
+
+
+_BROUGHT = """
+    WITH asked (id) AS {ids}
+    SELECT v.id, s.id, v.at FROM sends s JOIN conversions v ON v.contact_id = s.contact_id
+    WHERE s.id IN (SELECT id FROM asked)
+    UNION SELECT v.id, b.send_id, v.at FROM submissions b JOIN conversions v ON v.submission_id = b.id
+    WHERE b.send_id IN (SELECT id FROM asked)
+"""
 
 
 def record_due(session: Session, limit: int = 500) -> int:
@@ -166,6 +175,25 @@ def recredit_due(session: Session, limit: int = 500) -> int:
 def _credit_all_anew(session: Session, conversion_ids: Sequence[int]) -> None:
     for conversion_id in conversion_ids:
         credit_anew(session, session.get_one(Conversion, conversion_id))
+
+
+def credit_moved(session: Session, clicks: Iterable[tuple[int | None, int]]) -> int:
+    """Credit anew whatever these clicks (send, instant in microseconds) may have brought, after their labels moved:
+    conversions of their contact, and of the send itself, that came within the look-back; how many."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for send_id, at in clicks:
+        if send_id is not None:
+            first[send_id], last[send_id] = min(at, first.get(send_id, at)), max(at, last.get(send_id, at))
+    connection, window = session.connection(), LOOK_BACK // timedelta(microseconds=1)
+    due = {
+        conversion_id
+        for conversion_id, send_id, at in batches.select_by_ids(connection, _BROUGHT, list(first))
+        if first[send_id] <= batches.micros(at) < last[send_id] + window
+    }
+    setbacks.carry(session, Chore.CREDIT, sorted(due), lambda ids: _credit_all_anew(session, ids))
+    session.flush()
+    return len(due)
 
 
 def credit_anew(session: Session, conversion: Conversion) -> None:

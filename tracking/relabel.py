@@ -1,18 +1,19 @@
-"""Labels anew: what the present rules say of events whose labels older rules gave."""
+"""Labels anew: what the present rules say of events whose labels older rules gave; figures and credit follow."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, String, cast, select, update
+from sqlalchemy import select
 
 from campaigns import db
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.planning.models import Activity
-from tracking import batches, settle
-from tracking.models import Credit, Kind, Label
+from tracking import batches, conversions, settle
+from tracking.counting import Change
+from tracking.models import Kind, Label
 from tracking.settle import Logged
 
 PORTION = 2_000
@@ -70,26 +71,14 @@ def _portion(activity_id: int, after: tuple[int, int], end: int, moved: Counter[
             first, last, first, after[1], limit=PORTION,
         )  # fmt: skip
         changes = [change for change in settle.relabel(connection, events) if change.label != change.event.label]
-        _credit_anew(connection, {c.id for c in changes if c.event.label == Label.HUMAN and c.event.kind == Kind.CLICK})
         if dry_run:
             session.rollback()
+        else:
+            conversions.credit_moved(session, [(c.event.send_id, c.event.at) for c in changes if _moves_credit(c)])
     moved.update(Moved(activity_id, change.event.kind, change.event.label, change.label) for change in changes)
     return events
 
 
-def _credit_anew(connection: Connection, events: Collection[int]) -> None:
-    """Clicks that are nobody's any more: the tick of conversions gives their credit to the touches that remain."""
-    ids = {str(id): id for id in events}
-    if not ids:
-        return
-    named = Credit.touch["event_id"].as_string()
-    found = connection.execute(
-        select(Credit.conversion_id, Credit.model, cast(named, String)).where(named.is_not(None))
-    )
-    for conversion_id, model, name in found.all():
-        if name in ids:
-            connection.execute(
-                update(Credit)
-                .where(Credit.conversion_id == conversion_id, Credit.model == model)
-                .values(settling_event_id=ids[name])
-            )
+def _moves_credit(change: Change) -> bool:
+    """A click became a person's, and may have brought somebody, or stopped being one's."""
+    return change.event.kind == Kind.CLICK and Label.HUMAN in (change.event.label, change.label)

@@ -4,15 +4,17 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
 from campaigns import clock, db
 from campaigns.accounts.actor import CLOCK
+from campaigns.audience.models import Contact
 from tests.conftest import FrozenClock
-from tests.tracking.scene import events, make_mailing, send_row
+from tests.tracking.scene import add_send, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
+from tests.tracking.test_conversions import credited, record, submit
 from tracking import collect, relabel, rollups, settle
-from tracking.models import Event, Kind, Label
+from tracking.models import ConversionTouch, Event, Kind, Label
 from tracking.relabel import Moved
 
 
@@ -40,3 +42,73 @@ def test_labels_and_all_that_counts_them_move(
     assert {event.label for event in events()} == {Label.HUMAN}
     assert all(send_row(send).clicked_at for send in mailing.sends)
     check_counts()
+
+
+def called(label: Label, *sends: int) -> None:
+    """As rules of another day would have said, counted so."""
+    with db.transaction() as session:
+        session.execute(update(Event).where(Event.send_id.in_(sends)).values(label=label, rules=0))
+        rollups.rebuild(session)
+
+
+def touches() -> list[int]:
+    with db.reading() as session:
+        return list(session.scalars(select(ConversionTouch.activity_id).order_by(ConversionTouch.position)))
+
+
+def test_a_click_gains_and_loses_its_credit(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first click is a person's by the present rules, the second (of a library) nobody's."""
+    first, last, elsewhere, began = make_mailing(), make_mailing(0), make_mailing(), clock.now()
+    with db.transaction() as session:
+        contact = session.get_one(Contact, first.contacts[0])
+        last.sends.append(add_send(session, last, contact, 1, frozen.at - timedelta(hours=1)).id)
+    first.click()
+    frozen.at += timedelta(days=2)
+    last.click(user_agent="curl/8.5"), elsewhere.click()
+    collect.collect_once()
+    frozen.at += timedelta(minutes=20)
+    settle.settle_due()
+    called(Label.SCANNER, first.sends[0])
+    called(Label.HUMAN, last.sends[0])
+    submit(first.contacts[0], last.activity_id)
+    frozen.at += timedelta(minutes=1)
+    assert record() == 1
+    assert touches() == [last.activity_id]
+    assert credited() == {"first_touch": last.activity_id, "last_touch": last.activity_id}
+    relabel.relabel(CLOCK, began, frozen.at, dry_run=True)
+    assert touches() == [last.activity_id]
+    credited_anew: list[int] = []
+    monkeypatch.setattr("tracking.conversions.credit_anew", _noting(credited_anew))
+    assert relabel.relabel(CLOCK, began, frozen.at).total() == 2
+    assert touches() == [first.activity_id]
+    assert credited() == {"first_touch": first.activity_id, "last_touch": first.activity_id}
+    assert len(credited_anew) == 2, "once for each activity's portion, and for no conversion besides"
+    check_counts()
+
+
+def _noting(seen: list[int]) -> object:
+    from tracking.conversions import credit_anew
+
+    def noted(session: object, conversion: object) -> None:
+        seen.append(conversion.id)  # type: ignore[attr-defined]
+        credit_anew(session, conversion)  # type: ignore[arg-type]
+
+    return noted
+
+
+def test_a_conversion_long_after_the_click_keeps_its_credit(database: Engine, frozen: FrozenClock) -> None:
+    mailing, began = make_mailing(), clock.now()
+    mailing.click()
+    collect.collect_once()
+    frozen.at += timedelta(minutes=20)
+    settle.settle_due()
+    called(Label.SCANNER, mailing.sends[0])
+    frozen.at += timedelta(days=91)
+    submit(mailing.contacts[0], mailing.activity_id)
+    frozen.at += timedelta(minutes=1)
+    record()
+    assert relabel.relabel(CLOCK, began, began + timedelta(days=1)).total() == 1
+    assert touches() == []
+    assert credited() == {"first_touch": mailing.activity_id, "last_touch": mailing.activity_id}
