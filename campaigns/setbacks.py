@@ -43,6 +43,7 @@ class Chore(StrEnum):
     REACH = "reach"
     REACH_STAGE = "reach stage"
     REACH_FORM = "reach form"
+    REACH_PAGE = "reach page"
     OFFLINE = "offline"
 
     @property
@@ -62,6 +63,7 @@ class Chore(StrEnum):
             self.CREDIT: N_("Credit conversion %(subject)s anew"),
             self.REACH: N_("Find the goals that event %(subject)s reaches"),
             self.REACH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
+            self.REACH_PAGE: N_("Find the goals that visit %(subject)s reaches"),
             self.OFFLINE: N_("Read the file of conversions %(subject)s"),
             self.REACH_FORM: N_("Find the goals that submission %(subject)s reaches"),
         }[self]

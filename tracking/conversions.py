@@ -200,6 +200,10 @@ def credit_anew(session: Session, conversion: Conversion) -> None:
     """Look at the touches again, and share the credit by what they say now."""
     submission = session.get(Submission, conversion.submission_id) if conversion.submission_id else None
     touches = touches_of(
-        session, conversion.contact_id, conversion.at, send_id=submission.send_id if submission else None
+        session,
+        conversion.contact_id,
+        conversion.at,
+        send_id=submission.send_id if submission else None,
+        visit_id=conversion.visit_id,
     )
     credit(session, conversion, touches, otherwise={"kind": "submission" if submission else "reported"})

@@ -127,7 +127,7 @@ def reach(
     """
     if goal.once and _reached(session, goal, contact_id, visit_id):
         return None
-    touches = touches_of(session, contact_id, at, send_id=send_id)
+    touches = touches_of(session, contact_id, at, send_id=send_id, visit_id=visit_id)
     activity = _activity(session, activity_id, touches)
     if goal.campaign_id is not None and (activity is None or activity.campaign_id != goal.campaign_id):
         return None

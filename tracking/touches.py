@@ -14,8 +14,11 @@ from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import Send
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label
+from tracking.visit_models import Known, Visit
 
 LOOK_BACK = timedelta(days=90)
+_LEADS = timedelta(minutes=30)
+"""How long after a click a visit of the same activity is the one that it led to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,18 @@ class Touch:
 
 
 def touches_of(
-    session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None
+    session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None, visit_id: int | None = None
 ) -> Sequence[Touch]:
     """The touches that may earn credit for what a contact did at an instant, oldest first.
 
     They are the contact's own, and those of the send whose link was followed: a mail passed on to a
-    friend brought the friend.
+    friend brought the friend. What was done in a visit was brought by its visitor's visits, too.
     """
+    clicks = _clicks(session, contact_id, at, send_id)
+    return sorted([*clicks, *_visits(session, contact_id, at, visit_id, clicks)], key=lambda touch: touch.at)
+
+
+def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touch]:
     theirs: list[ColumnElement[bool]] = []
     if contact_id is not None:
         theirs.append(Event.send_id.in_(select(Send.id).where(Send.contact_id == contact_id)))
@@ -62,6 +70,38 @@ def touches_of(
     return [
         Touch(click.activity_id, "click", click.id, click.at, settling=click.label == Label.SETTLING)
         for click in clicks
+    ]
+
+
+def _visits(
+    session: Session, contact_id: int | None, at: datetime, visit_id: int | None, clicks: Sequence[Touch]
+) -> list[Touch]:
+    """Visits that an activity brought. One that began with a click is that click's; where somebody arrived by
+    themselves is no touch."""
+    theirs: list[ColumnElement[bool]] = []
+    if contact_id is not None:
+        theirs.append(Visit.contact_id == contact_id)
+    if visit_id is not None:
+        theirs.append(Visit.visitor == select(Visit.visitor).where(Visit.id == visit_id).scalar_subquery())
+    if not theirs:
+        return []
+    found = session.execute(
+        select(Visit.activity_id, Visit.id, Visit.started_at)
+        .where(
+            or_(*theirs),
+            Visit.known.in_((Known.SEND, Known.UTM)),
+            Visit.label == Label.HUMAN,
+            Visit.started_at <= at,
+            Visit.started_at > at - LOOK_BACK,
+        )
+        .order_by(Visit.started_at, Visit.id)
+    ).all()
+    led = [(click.activity_id, click.at) for click in clicks]
+    return [
+        Touch(activity_id, "visit", id, started)
+        for activity_id, id, started in found
+        if activity_id is not None
+        and not any(activity_id == of and timedelta(0) <= started - clicked < _LEADS for of, clicked in led)
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from campaigns import db, setbacks
 from campaigns.accounts import signing_in
 from campaigns.delivery import journal
-from tracking import conversions, reaching
+from tracking import conversions, joining, reaching
 from tracking import settle as settling
 from workers.celery import app
 
@@ -28,6 +28,7 @@ def convert() -> None:
 def _converted(limit: int) -> int:
     with db.transaction() as session:
         return max(
+            joining.join_due(session, limit),  # First, so that conversions find whose visits they came by.
             conversions.record_due(session, limit),
             reaching.notice_due(session, limit),
             conversions.recredit_due(session, limit),
@@ -51,3 +52,4 @@ def forget() -> None:
     with db.transaction() as session:
         signing_in.forget_old(session)
         setbacks.forget_old(session)
+        joining.forget_old(session)

@@ -1,0 +1,115 @@
+"""What the tick makes of visits: whose they are once a form is sent, and the goals that their pages reach."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import clock, setbacks
+from campaigns.audience import consent
+from campaigns.audience.models import ConsentLevel, ConsentPurpose
+from campaigns.capture.models import Submission
+from campaigns.db import from_micros, to_micros
+from campaigns.setbacks import Chore
+from tracking import batches, reaching, settle
+from tracking.counting import bucket
+from tracking.models import Conversion, Goal
+from tracking.visit_models import FormSeen, PageReached, Visit, VisitRollup, WebArrival, WebPage
+from tracking.visiting import join_story
+
+_NEWEST = 500
+"""Submissions that are looked at: the report of the page stood in the spool before its form was sent."""
+_FORM_PAGE = 32  # Characters of an external id that name the page.
+_REMEMBERED = timedelta(days=1)
+
+
+def join_due(session: Session, limit: int = 500) -> int:
+    """Give visits in which a form was sent their contact, and make conversions of pages that goals wait for; how
+    many. Harmless when run twice."""
+    return _forms(session, limit) + _pages(session, limit)
+
+
+def forget_old(session: Session) -> None:
+    """Forms that were looked at and not sent."""
+    session.execute(delete(FormSeen).where(FormSeen.at < clock.now() - _REMEMBERED))
+
+
+def _forms(session: Session, limit: int) -> int:
+    newest = select(func.coalesce(func.max(Submission.id), 0)).scalar_subquery()
+    query = select(Submission).where(Submission.id > newest - _NEWEST, Submission.at > clock.now() - _REMEMBERED)
+    sent = {submission.external_id[:_FORM_PAGE]: submission for submission in session.scalars(query)}
+    if not sent:
+        return 0
+    seen = session.scalars(select(FormSeen).where(FormSeen.page.in_(sent)).limit(limit)).all()
+    if not seen:
+        return 0
+    batches.lock_counting(session.connection())
+    for form in seen:
+        visit = session.get(Visit, form.visit_id, populate_existing=True)
+        if visit is not None:
+            _sent(session, visit, sent[form.page])
+        session.delete(form)
+    session.flush()
+    return len(seen)
+
+
+def _sent(session: Session, visit: Visit, submission: Submission) -> None:
+    """A form was sent in this visit: whose it is, if they allow to be measured, and that somebody was there."""
+    level = consent.as_of(session, [submission.contact_id], ConsentPurpose.TRACKING, clock.now())
+    if level.get(submission.contact_id) is ConsentLevel.FULL and visit.contact_id in (None, submission.contact_id):
+        visit.contact_id = submission.contact_id
+        session.flush()
+        join_story(session.connection(), visit.visitor, submission.contact_id, to_micros(visit.started_at))
+        session.execute(
+            update(Conversion)
+            .where(Conversion.visit_id == visit.id, Conversion.contact_id.is_(None))
+            .values(contact_id=submission.contact_id)
+            .execution_options(synchronize_session=False)
+        )
+    engage(session, visit)
+
+
+def engage(session: Session, visit: Visit) -> None:
+    """A conversion makes a visit an engaged one."""
+    if visit.engaged:
+        return
+    visit.engaged = True
+    group = session.scalar(select(WebArrival.channel_group).where(WebArrival.id == visit.arrival_id))
+    session.execute(
+        update(VisitRollup)
+        .where(
+            VisitRollup.activity_id == (visit.activity_id or 0), VisitRollup.channel_group == group,
+            VisitRollup.label == visit.label, VisitRollup.bucket == _bucket(visit),
+        )
+        .values(engaged=VisitRollup.engaged + 1)
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
+    session.flush()
+    if visit.send_id is not None:
+        settle.settle_engaged(session.connection(), [(visit.send_id, visit.started_at)])
+
+
+def _bucket(visit: Visit) -> datetime:
+    return from_micros(bucket(to_micros(visit.started_at)))
+
+
+def _pages(session: Session, limit: int) -> int:
+    query = select(PageReached, Goal, WebPage, Visit.contact_id)
+    query = query.join(Goal, Goal.id == PageReached.goal_id).join(WebPage, WebPage.id == PageReached.page_id)
+    query = query.outerjoin(Visit, Visit.id == PageReached.visit_id).order_by(PageReached.visit_id).limit(limit)
+    found = session.execute(query).all()
+    if not found:
+        return 0
+
+    def reach(visit_ids: Sequence[int]) -> None:
+        for reached, goal, page, contact_id in found:
+            if reached.visit_id in visit_ids:
+                reaching.by_page(
+                    session, [goal], page.address, reached.at, visit_id=reached.visit_id, contact_id=contact_id
+                )
+                session.delete(reached)
+        session.flush()
+
+    setbacks.carry(session, Chore.REACH_PAGE, sorted({row[0].visit_id for row in found}), reach)
+    return len(found)
