@@ -165,3 +165,6 @@ class DomainCheck(Base):
     checked_at: Mapped[Instant]
     results: Mapped[Document]
     """By subject (``spf``, ``dkim``, ``dmarc``, ``mx``, ``tracking``): ``{"state", "message", "params"}``."""
+
+
+from campaigns.delivery import send_counts  # noqa: E402, F401  (a table of this room; it stands on Send)

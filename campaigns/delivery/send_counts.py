@@ -1,0 +1,120 @@
+"""Sends counted as they change, by the database itself, in the transaction that changes them.
+
+Twelve verbs give sends their states; triggers count for all of them, so that none can forget, and a page
+about a million sends reads a few hundred rows. Only launches count, no test mails.
+"""
+
+from enum import IntFlag
+
+from sqlalchemy import DDL, BigInteger, SmallInteger, event
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Base, BigId, Instant, choice
+from campaigns.delivery.models import Send, SendState
+
+
+class Mark(IntFlag):
+    """What else is known of a send."""
+
+    TRACKABLE = 1
+    OPENED = 2  # by a human open, or a human click that implies it
+    CLICKED = 4
+    UNSUBSCRIBED = 8
+
+
+class SendCount(Base):
+    """How many sends of an activity stand alike."""
+
+    __tablename__ = "send_counts"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    bucket: Mapped[Instant] = mapped_column(primary_key=True)
+    """The 15 minutes (UTC) in which the relay took or the other side refused them; 1970 where neither did."""
+    state: Mapped[SendState] = mapped_column(choice(SendState), primary_key=True)
+    marks: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Bit set of :class:`Mark`."""
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's
+    transaction. Only the sum over all parts says something; one part alone may be negative."""
+    number: Mapped[int] = mapped_column(BigInteger)
+
+
+Send.__table__.add_is_dependent_on(SendCount.__table__)  # type: ignore[attr-defined]  # The triggers write into it.
+
+
+def _marks(row: str) -> str:
+    bits = (
+        (f"{row}trackable", Mark.TRACKABLE),
+        (f"{row}first_opened_at IS NOT NULL OR {row}clicked_at IS NOT NULL", Mark.OPENED),
+        (f"{row}clicked_at IS NOT NULL", Mark.CLICKED),
+        (f"{row}unsubscribed_at IS NOT NULL", Mark.UNSUBSCRIBED),
+    )
+    return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in bits)
+
+
+_FLOOR = "{at} - {at} % 900000000"
+
+
+def _one(row: str, number: int) -> str:
+    """SQLite: a row's place in the counters."""
+    bucket = _FLOOR.format(at=f"ifnull(ifnull({row}.sent_at, {row}.bounced_at), 0)")
+    return (
+        "INSERT INTO send_counts (activity_id, bucket, state, marks, part, number)"
+        f" SELECT {row}.activity_id, {bucket}, {row}.state, {_marks(row + '.')}, 0, {number} WHERE {row}.occasion = ''"
+        " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = number + excluded.number;"
+    )
+
+
+_COUNTED = (
+    "state",
+    "sent_at",
+    "bounced_at",
+    "trackable",
+    "first_opened_at",
+    "clicked_at",
+    "unsubscribed_at",
+    "occasion",
+)
+_CHANGED = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in _COUNTED)
+SQLITE = (
+    f"CREATE TRIGGER IF NOT EXISTS sends_inserted AFTER INSERT ON sends BEGIN {_one('NEW', 1)} END",
+    f"CREATE TRIGGER IF NOT EXISTS sends_updated AFTER UPDATE OF {', '.join(_COUNTED)} ON sends WHEN {_CHANGED}"
+    f" BEGIN {_one('OLD', -1)} {_one('NEW', 1)} END",
+    f"CREATE TRIGGER IF NOT EXISTS sends_deleted AFTER DELETE ON sends BEGIN {_one('OLD', -1)} END",
+)
+
+_BUCKET = "date_bin('15 minutes', coalesce(sent_at, bounced_at, timestamptz 'epoch'), timestamptz 'epoch')"
+
+
+def _all(source: str) -> str:
+    """PostgreSQL: the rows of a statement, summed first."""
+    return (
+        "INSERT INTO send_counts AS kept (activity_id, bucket, state, marks, part, number)"  # noqa: S608
+        f" SELECT activity_id, {_BUCKET}, state, {_marks('')}, pg_backend_pid() & 255, sum(change)"
+        f" FROM ({source}) AS changed WHERE occasion = '' GROUP BY 1, 2, 3, 4 HAVING sum(change) <> 0"
+        " ORDER BY 1, 2, 3, 4"
+        " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = kept.number + excluded.number;"
+    )
+
+
+_AFTER, _BEFORE = "SELECT *, 1 AS change FROM after", "SELECT *, -1 AS change FROM before"
+POSTGRES = (
+    f"CREATE OR REPLACE FUNCTION count_sends() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    f" IF TG_OP = 'INSERT' THEN {_all(_AFTER)}"
+    f" ELSIF TG_OP = 'UPDATE' THEN {_all(_BEFORE + ' UNION ALL ' + _AFTER)}"
+    f" ELSE {_all(_BEFORE)} END IF; RETURN NULL; END $$",
+    *(
+        f"CREATE OR REPLACE TRIGGER sends_{name} AFTER {what} ON sends REFERENCING {tables}"
+        " FOR EACH STATEMENT EXECUTE FUNCTION count_sends()"
+        for name, what, tables in (
+            ("inserted", "INSERT", "NEW TABLE AS after"),
+            ("updated", "UPDATE", "OLD TABLE AS before NEW TABLE AS after"),
+            ("deleted", "DELETE", "OLD TABLE AS before"),
+        )
+    ),
+)
+
+for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
+    for _statement in _statements:
+        event.listen(Base.metadata, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect))

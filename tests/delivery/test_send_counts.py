@@ -1,0 +1,89 @@
+"""Counters of sends equal the sends, whoever writes them."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import Session
+
+from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.send_counts import Mark, SendCount
+from tests import factories
+
+START = datetime(2026, 11, 22, 10, 7, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def row(activity_id: int, number: int, **values: Any) -> dict[str, Any]:
+    return {
+        "id": activity_id << 32 | number, "activity_id": activity_id, "address": f"a{number}@example.org",
+        "recipient_key": f"a:{number}", "occasion": "", "state": SendState.QUEUED, "trackable": False, **values,
+    }  # fmt: skip
+
+
+def kept(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
+    key = SendCount.activity_id, SendCount.bucket, SendCount.state, SendCount.marks
+    rows = session.execute(select(*key, sa.func.sum(SendCount.number)).group_by(*key))
+    return Counter({tuple(one[:4]): int(one[4]) for one in rows if one[4]})
+
+
+def recounted(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
+    counts: Counter[tuple[int, datetime, SendState, int]] = Counter()
+    session.expire_all()
+    for send in session.scalars(select(Send).where(Send.occasion == "")):
+        marks = Mark.TRACKABLE if send.trackable else Mark(0)
+        marks |= Mark.OPENED if send.first_opened_at or send.clicked_at else Mark(0)
+        marks |= Mark.CLICKED if send.clicked_at else Mark(0)
+        marks |= Mark.UNSUBSCRIBED if send.unsubscribed_at else Mark(0)
+        sent = send.sent_at or send.bounced_at
+        bucket = EPOCH if sent is None else sent.replace(minute=sent.minute // 15 * 15, second=0, microsecond=0)
+        counts[send.activity_id, bucket, send.state, int(marks)] += 1
+    return counts
+
+
+def test_counters_follow_every_change(session: Session) -> None:
+    activity, other = (factories.make_activity(session).id for _ in range(2))
+    session.execute(insert(Send), [row(activity, n) for n in range(1, 81)] + [row(other, 1)])
+    session.execute(insert(Send), [row(activity, 99, occasion="a test", state=SendState.SENT)])
+    assert kept(session) == {(activity, EPOCH, SendState.QUEUED, 0): 80, (other, EPOCH, SendState.QUEUED, 0): 1}
+    dice = random.Random(7)
+    for _ in range(40):
+        chosen = Send.id.in_([activity << 32 | dice.randint(1, 99) for _ in range(12)] + [other << 32 | 1])
+        moment = START + timedelta(minutes=dice.randint(0, 90))
+        values: dict[str, Any] = dice.choice([
+            {"state": SendState.SENT, "sent_at": moment}, {"state": SendState.BOUNCED, "bounced_at": moment},
+            {"trackable": dice.random() < 0.7}, {"first_opened_at": moment, "last_opened_at": moment},
+            {"clicked_at": dice.choice([moment, None])}, {"first_opened_at": None}, {"unsubscribed_at": moment},
+            {"state": SendState.SKIPPED, "reason": "suppressed"}, {"attempts": 3}, {"sent_at": None},
+        ])  # fmt: skip
+        session.execute(update(Send).where(chosen).values(values))
+        assert kept(session) == recounted(session)
+    assert len(kept(session)) > 10
+    session.execute(delete(Send).where(Send.id > activity << 32 | 40))
+    assert kept(session) == recounted(session)
+
+
+def test_a_row_that_was_there_already_counts_once(session: Session) -> None:
+    activity = factories.make_activity(session).id
+    for _ in range(2):
+        rows = [row(activity, n) for n in range(1, 6)]
+        session.execute(sa.dialects.postgresql.insert(Send).on_conflict_do_nothing(), rows) if (
+            session.get_bind().dialect.name == "postgresql"
+        ) else session.execute(sqlite.insert(Send).on_conflict_do_nothing(), rows)
+    assert kept(session) == {(activity, EPOCH, SendState.QUEUED, 0): 5}
+
+
+def test_a_milestone_set_through_the_object_counts(session: Session) -> None:
+    activity = factories.make_activity(session).id
+    send = Send(**row(activity, 1, state=SendState.SENT, sent_at=START, trackable=True))
+    session.add(send)
+    session.flush()
+    send.clicked_at = START
+    session.flush()
+    bucket = START.replace(minute=0)
+    marks = int(Mark.TRACKABLE | Mark.OPENED | Mark.CLICKED)
+    assert kept(session) == {(activity, bucket, SendState.SENT, marks): 1}
