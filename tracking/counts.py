@@ -71,6 +71,22 @@ class Mails:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Visits:
+    """Human web visits that an activity brought. Every sum of these is a sum of rows, visitors too: each
+    counts once in a campaign, for the activity that brought their first visit."""
+
+    visits: int = 0
+    visitors: int = 0
+    engaged: int = 0
+    active_seconds: int = 0
+    pages: int = 0
+    new: int = 0
+
+    def __add__(self, other: "Visits") -> "Visits":
+        return Visits(*(mine + theirs for mine, theirs in zip(_values(self), _values(other), strict=True)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Counts:
     """Everything that a metric can be made of."""
 
@@ -78,12 +94,17 @@ class Counts:
     opens: Hits | None = None
     clicks: Hits | None = None
     views: Hits | None = None
+    visits: Visits | None = None
     leads: int = 0
     conversions: int = 0
     first_touch: float = 0.0
     last_touch: float = 0.0
+    influenced: int | None = None
+    """Conversions with a touch of it. One may have touches of several, so no sum is known: it is asked anew."""
     cost: Decimal | None = None
     revenue: Decimal | None = None
+    first_touch_revenue: Decimal | None = None
+    last_touch_revenue: Decimal | None = None
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
@@ -91,12 +112,15 @@ class Counts:
             opens=plus(self.opens, other.opens),
             clicks=plus(self.clicks, other.clicks),
             views=plus(self.views, other.views),
+            visits=plus(self.visits, other.visits),
             leads=self.leads + other.leads,
             conversions=self.conversions + other.conversions,
             first_touch=self.first_touch + other.first_touch,
             last_touch=self.last_touch + other.last_touch,
             cost=plus(self.cost, other.cost),
             revenue=plus(self.revenue, other.revenue),
+            first_touch_revenue=plus(self.first_touch_revenue, other.first_touch_revenue),
+            last_touch_revenue=plus(self.last_touch_revenue, other.last_touch_revenue),
         )
 
 
@@ -105,5 +129,5 @@ def total(parts: Iterable[Counts]) -> Counts:
     return sum(parts, Counts())
 
 
-def _values(record: Hits | Mails) -> tuple[int, ...]:
+def _values(record: Hits | Mails | Visits) -> tuple[int, ...]:
     return tuple(getattr(record, field.name) for field in dataclasses.fields(record))

@@ -7,27 +7,25 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import Float, Select, String, and_, cast, func, literal, null, or_, select, union_all
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.capture.models import Form
 from campaigns.content.models import Link
-from campaigns.delivery.models import Send, SendState
 from campaigns.errors import NotFound
 from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, ShortLink
 from tracking.counts import Counts, Hits, Mails, total
-from tracking.models import Checkpoint, Conversion, Credit, CreditModel, Kind, Label, Rollup
+from tracking.facts import WHOLE_LIFE, Asked, CountedHits, Facts, facts
+from tracking.models import Checkpoint, Kind
 
 _RECENT = timedelta(minutes=30)
-_WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HELD)
+_QUARTER = timedelta(minutes=15)
 _OVER = (CampaignStatus.FINISHED, CampaignStatus.CANCELLED)
 
 
@@ -77,10 +75,8 @@ class Performance:
     as_of: datetime | None
     last_lead_at: datetime | None = None
     counts: Counts = field(default_factory=Counts)
-
-    @property
-    def channels(self) -> list[ChannelLine]:
-        return by_channel(self.activities)
+    channels: Sequence[ChannelLine] = ()
+    asked: Asked = WHOLE_LIFE
 
     @property
     def launched(self) -> bool:
@@ -109,20 +105,33 @@ class Performance:
         return self.campaign.status in _OVER and not self.moving
 
 
-def performance(session: Session, actor: Actor, campaign_id: int) -> Performance:
-    """Everything the campaign's performance page says, in nine queries. Raises NotFound."""
+def performance(session: Session, actor: Actor, campaign_id: int, asked: Asked = WHOLE_LIFE) -> Performance:
+    """Everything the campaign's performance page says of a time, in twelve queries. Raises NotFound."""
     actor.require(Permission.VIEW)
     campaign = find_campaign(session, campaign_id)
-    clicks = _Hits(session, [campaign_id], links=True)
-    activities = _lines(session, [campaign_id], clicks)
+    found = facts(session, [campaign_id], asked, links=True)
+    activities = _lines(session, [campaign_id], found)
     return Performance(
         campaign,
         activities,
-        _links(session, activities, clicks),
+        _links(session, activities, found.hits),
         as_of(session),
         session.scalar(select(func.max(Lead.created_at)).where(Lead.campaign_id == campaign_id)),
-        total(line.counts for line in activities),
+        replace(total(line.counts for line in activities), influenced=found.influenced.get(None, 0)),
+        [
+            replace(line, counts=replace(line.counts, influenced=found.influenced.get(line.channel, 0)))
+            for line in by_channel(activities)
+        ],
+        asked,
     )
+
+
+def totals(session: Session, actor: Actor, campaign_id: int, asked: Asked) -> Counts:
+    """The campaign's counts alone: of the period before, or of another campaign beside this one. Raises NotFound."""
+    actor.require(Permission.VIEW)
+    find_campaign(session, campaign_id)
+    found = facts(session, [campaign_id], asked)
+    return replace(total(found.counts.values()), influenced=found.influenced.get(None, 0))
 
 
 def find_campaign(session: Session, campaign_id: int) -> Campaign:
@@ -135,7 +144,7 @@ def find_campaign(session: Session, campaign_id: int) -> Campaign:
 
 def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityLine]:
     """The activities of these campaigns with their counts, in four queries for all of them."""
-    return _lines(session, campaign_ids, _Hits(session, campaign_ids, links=False))
+    return _lines(session, campaign_ids, facts(session, campaign_ids))
 
 
 def by_channel(lines: Iterable[ActivityLine]) -> list[ChannelLine]:
@@ -156,183 +165,39 @@ def as_of(session: Session) -> datetime | None:
     return at
 
 
-def _lines(session: Session, campaign_ids: Collection[int], hits: "_Hits") -> list[ActivityLine]:
-    mails = _Sends(session, campaign_ids)
-    outcomes = _outcomes(session, campaign_ids)
+def _lines(session: Session, campaign_ids: Collection[int], found: Facts) -> list[ActivityLine]:
     query = (
-        select(
-            Activity.id,
-            Activity.campaign_id,
-            Activity.title,
-            Activity.channel,
-            Activity.status,
-            Activity.launched_at,
-            Activity.version_id,
-            Activity.cost,
-            Form.id.label("form_id"),
-        )
+        select(Activity, Form.id)
         .outerjoin(Form, Form.activity_id == Activity.id)
         .where(Activity.campaign_id.in_(campaign_ids))
         .order_by(Activity.id)
     )
-    return [_line(row, mails, hits, outcomes[row.id]) for row in session.execute(query)]
+    return [_line(activity, form_id, found) for activity, form_id in session.execute(query)]
 
 
-def _line(row: Any, sends: "_Sends", hits: "_Hits", outcome: Counts) -> ActivityLine:
-    """Zero is said only of what is measured: opens of a launched mail, views of a landing page."""
-    mails = sends.mails.get(row.id)
-    mailed = row.channel is Channel.EMAIL and (mails is not None or row.launched_at is not None)
-    nothing = Hits() if mailed else None
-    counts = replace(
-        outcome,
-        mails=mails if mails is not None else Mails() if mailed else None,
-        opens=hits.of(row.id, Kind.OPEN) or nothing,
-        clicks=hits.of(row.id, Kind.CLICK) or nothing,
-        views=hits.of(row.id, Kind.VIEW) or (Hits() if row.form_id is not None else None),
-        cost=row.cost,
-    )
-    first, last = hits.span.get(row.id, (None, None))
-    sent_at = sends.last.get(row.id)
+def _line(activity: Activity, form_id: int | None, found: Facts) -> ActivityLine:
+    first, last = found.hits.span.get(activity.id, (None, None))
+    sent = found.sent.get(activity.id)
+    if sent is not None:
+        # A counter knows the 15 minutes: it may have been at their end.
+        sent_at = min(sent[1] + _QUARTER, clock.now())
+        last = sent_at if last is None else max(last, sent_at)
     return ActivityLine(
-        row.id,
-        row.campaign_id,
-        row.title,
-        row.channel,
-        row.status,
-        row.launched_at,
-        row.version_id,
-        row.form_id is not None,
-        counts,
+        activity.id,
+        activity.campaign_id,
+        activity.title,
+        activity.channel,
+        activity.status,
+        activity.launched_at,
+        activity.version_id,
+        form_id is not None,
+        found.counts[activity.id],
         first,
-        max((at for at in (last, sent_at) if at is not None), default=None),
+        last,
     )
 
 
-class _Sends:
-    """Sends counted by activity and state, and when the relay took the last one."""
-
-    def __init__(self, session: Session, campaign_ids: Collection[int]) -> None:
-        self.mails: dict[int, Mails] = {}
-        self.last: dict[int, datetime] = {}
-        for row in session.execute(_sends_by_state(campaign_ids)):
-            self.mails[row.activity_id] = self.mails.get(row.activity_id, Mails()) + _in_state(row)
-            if row.last_sent_at is not None:
-                self.last[row.activity_id] = max(row.last_sent_at, self.last.get(row.activity_id, row.last_sent_at))
-
-
-def _sends_by_state(campaign_ids: Collection[int]) -> Select[*tuple[Any, ...]]:
-    arrived = Send.state == SendState.SENT
-    tracked = and_(arrived, Send.trackable)
-    opened = or_(Send.first_opened_at.is_not(None), Send.clicked_at.is_not(None))
-    return (
-        select(
-            Send.activity_id,
-            Send.state,
-            func.count().label("number"),
-            func.count(Send.sent_at).label("accepted"),
-            func.count().filter(tracked).label("trackable"),
-            func.count().filter(tracked, opened).label("openers"),
-            func.count().filter(tracked, Send.clicked_at.is_not(None)).label("clickers"),
-            func.count().filter(arrived, Send.unsubscribed_at.is_not(None)).label("unsubscribers"),
-            func.max(Send.sent_at).label("last_sent_at"),
-        )
-        .where(Send.activity_id.in_(_ids(campaign_ids)), Send.occasion == "")
-        .group_by(Send.activity_id, Send.state)
-    )
-
-
-def _in_state(row: Any) -> Mails:
-    state, number = row.state, row.number
-    bounced = state is SendState.BOUNCED
-    return Mails(
-        audience=number,
-        waiting=number if state in _WAITING else 0,
-        delivered=number if state is SendState.SENT else 0,
-        returned=row.accepted if bounced else 0,
-        refused=number - row.accepted if bounced else 0,
-        unknown=number if state is SendState.UNKNOWN else 0,
-        skipped=number if state is SendState.SKIPPED else 0,
-        failed=number if state is SendState.FAILED else 0,
-        cancelled=number if state is SendState.CANCELLED else 0,
-        trackable=row.trackable,
-        openers=row.openers,
-        clickers=row.clickers,
-        unsubscribers=row.unsubscribers,
-    )
-
-
-class _Hits:
-    """Rollups summed by activity, kind and label; with ``links``, those of single links too."""
-
-    def __init__(self, session: Session, campaign_ids: Collection[int], *, links: bool) -> None:
-        self._hits: dict[tuple[int, int, int], Hits] = defaultdict(Hits)
-        self._people: dict[tuple[int, int], int] = defaultdict(int)
-        self.span: dict[int, tuple[datetime | None, datetime | None]] = {}
-        query = (
-            select(
-                Rollup.activity_id,
-                Rollup.kind,
-                Rollup.link,
-                Rollup.label,
-                cast(func.sum(Rollup.events), Float),
-                cast(func.sum(Rollup.uniques), Float),
-                func.min(Rollup.bucket),
-                func.max(Rollup.bucket),
-            )
-            .where(Rollup.activity_id.in_(_ids(campaign_ids)))
-            .group_by(Rollup.activity_id, Rollup.kind, Rollup.link, Rollup.label)
-        )
-        if not links:
-            query = query.where(Rollup.link == 0)
-        for activity_id, kind, link, label, events, uniques, first, last in session.execute(query):
-            key = (activity_id, kind, link)
-            self._hits[key] = self._hits[key].more(Label(label), int(events))
-            if kind == Kind.CLICK and label == Label.HUMAN:
-                self._people[activity_id, link] = int(uniques)
-            before = self.span.get(activity_id, (first, last))
-            self.span[activity_id] = (min(before[0], first), max(before[1], last))
-
-    def of(self, activity_id: int, kind: Kind, link: int = 0) -> Hits | None:
-        return self._hits.get((activity_id, kind, link))
-
-    def clickers(self, activity_id: int, link: int) -> int:
-        return self._people.get((activity_id, link), 0)
-
-
-def _outcomes(session: Session, campaign_ids: Collection[int]) -> dict[int, Counts]:
-    """Leads, conversions and credit by activity, in one query."""
-    conversions = (
-        select(literal("conversions"), Conversion.activity_id, cast(func.count(), Float), func.sum(Conversion.value))
-        .where(Conversion.campaign_id.in_(campaign_ids))
-        .group_by(Conversion.activity_id)
-    )
-    leads = (
-        select(literal("leads"), Lead.activity_id, cast(func.count(), Float), null())
-        .where(Lead.campaign_id.in_(campaign_ids))
-        .group_by(Lead.activity_id)
-    )
-    credit = (
-        select(cast(Credit.model, String), Credit.activity_id, cast(func.sum(Credit.share), Float), null())
-        .where(Credit.activity_id.in_(_ids(campaign_ids)))
-        .group_by(Credit.model, Credit.activity_id)
-    )
-    outcomes: dict[int, Counts] = defaultdict(Counts)
-    for what, activity_id, number, value in session.execute(union_all(conversions, leads, credit)):
-        outcomes[activity_id] += _outcome(what, number, value)
-    return outcomes
-
-
-def _outcome(what: str, number: float, value: Decimal | None) -> Counts:
-    if what == "leads":
-        return Counts(leads=int(number))
-    if what == "conversions":
-        return Counts(conversions=int(number), revenue=value)
-    if what == CreditModel.FIRST_TOUCH:
-        return Counts(first_touch=number)
-    return Counts(last_touch=number)
-
-
-def _links(session: Session, activities: Sequence[ActivityLine], hits: _Hits) -> list[LinkLine]:
+def _links(session: Session, activities: Sequence[ActivityLine], hits: CountedHits) -> list[LinkLine]:
     """Every link of every launched version and every short link, unclicked ones too, most clicked first."""
     versions = {line.version_id: line for line in activities if line.version_id is not None}
     lines = _short_links(session, activities, hits)
@@ -341,7 +206,7 @@ def _links(session: Session, activities: Sequence[ActivityLine], hits: _Hits) ->
     for link in session.scalars(select(Link).where(Link.version_id.in_(versions)).order_by(Link.number)):
         for activity in (line for line in activities if line.version_id == link.version_id):
             trackable = activity.counts.mails.trackable if activity.counts.mails else 0
-            clickers = hits.clickers(activity.id, link.number)
+            clickers = hits.people(activity.id, Kind.CLICK, link.number)
             counts = Counts(
                 mails=Mails(trackable=trackable, clickers=clickers),
                 clicks=hits.of(activity.id, Kind.CLICK, link.number) or Hits(),
@@ -350,7 +215,7 @@ def _links(session: Session, activities: Sequence[ActivityLine], hits: _Hits) ->
     return sorted(lines, key=_most_clicked)
 
 
-def _short_links(session: Session, activities: Sequence[ActivityLine], hits: _Hits) -> list[LinkLine]:
+def _short_links(session: Session, activities: Sequence[ActivityLine], hits: CountedHits) -> list[LinkLine]:
     """Links of activities that others send; nobody is known there, so clicks are counted, not clickers."""
     lines = {line.id: line for line in activities}
     return [
@@ -376,10 +241,6 @@ def link_clicks(session: Session, actor: Actor, activity_id: int) -> list[LinkLi
     """The links of one activity with their clicks. Raises NotFound."""
     actor.require(Permission.VIEW)
     activity = activity_of(session, activity_id)
-    hits = _Hits(session, [activity.campaign_id], links=True)
-    lines = [line for line in _lines(session, [activity.campaign_id], hits) if line.id == activity_id]
-    return _links(session, lines, hits)
-
-
-def _ids(campaign_ids: Collection[int]) -> Select[int]:
-    return select(Activity.id).where(Activity.campaign_id.in_(campaign_ids))
+    found = facts(session, [activity.campaign_id], links=True)
+    lines = [line for line in _lines(session, [activity.campaign_id], found) if line.id == activity_id]
+    return _links(session, lines, found.hits)

@@ -20,6 +20,7 @@ class Mark(IntFlag):
     OPENED = 2  # by a human open, or a human click that implies it
     CLICKED = 4
     UNSUBSCRIBED = 8
+    TAKEN = 16  # by the relay, whatever came after
 
 
 class SendCount(Base):
@@ -49,6 +50,7 @@ def _marks(row: str) -> str:
         (f"{row}first_opened_at IS NOT NULL OR {row}clicked_at IS NOT NULL", Mark.OPENED),
         (f"{row}clicked_at IS NOT NULL", Mark.CLICKED),
         (f"{row}unsubscribed_at IS NOT NULL", Mark.UNSUBSCRIBED),
+        (f"{row}sent_at IS NOT NULL", Mark.TAKEN),
     )
     return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in bits)
 
@@ -117,4 +119,5 @@ POSTGRES = (
 
 for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
     for _statement in _statements:
-        event.listen(Base.metadata, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect))
+        _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+        event.listen(Base.metadata, "after_create", _ddl.execute_if(dialect=_dialect))

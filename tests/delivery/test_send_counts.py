@@ -39,6 +39,7 @@ def recounted(session: Session) -> Counter[tuple[int, datetime, SendState, int]]
         marks |= Mark.OPENED if send.first_opened_at or send.clicked_at else Mark(0)
         marks |= Mark.CLICKED if send.clicked_at else Mark(0)
         marks |= Mark.UNSUBSCRIBED if send.unsubscribed_at else Mark(0)
+        marks |= Mark.TAKEN if send.sent_at else Mark(0)
         sent = send.sent_at or send.bounced_at
         bucket = EPOCH if sent is None else sent.replace(minute=sent.minute // 15 * 15, second=0, microsecond=0)
         counts[send.activity_id, bucket, send.state, int(marks)] += 1
@@ -85,5 +86,5 @@ def test_a_milestone_set_through_the_object_counts(session: Session) -> None:
     send.clicked_at = START
     session.flush()
     bucket = START.replace(minute=0)
-    marks = int(Mark.TRACKABLE | Mark.OPENED | Mark.CLICKED)
+    marks = int(Mark.TRACKABLE | Mark.OPENED | Mark.CLICKED | Mark.TAKEN)
     assert kept(session) == {(activity, bucket, SendState.SENT, marks): 1}
