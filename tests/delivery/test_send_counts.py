@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import Send, SendState
@@ -28,7 +28,7 @@ def row(activity_id: int, number: int, **values: Any) -> dict[str, Any]:
 def kept(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
     key = SendCount.activity_id, SendCount.bucket, SendCount.state, SendCount.marks
     rows = session.execute(select(*key, sa.func.sum(SendCount.number)).group_by(*key))
-    return Counter({tuple(one[:4]): int(one[4]) for one in rows if one[4]})
+    return Counter({(id, bucket, state, marks): int(number) for id, bucket, state, marks, number in rows if number})
 
 
 def recounted(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
@@ -72,9 +72,8 @@ def test_a_row_that_was_there_already_counts_once(session: Session) -> None:
     activity = factories.make_activity(session).id
     for _ in range(2):
         rows = [row(activity, n) for n in range(1, 6)]
-        session.execute(sa.dialects.postgresql.insert(Send).on_conflict_do_nothing(), rows) if (
-            session.get_bind().dialect.name == "postgresql"
-        ) else session.execute(sqlite.insert(Send).on_conflict_do_nothing(), rows)
+        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+        session.execute(dialect.insert(Send).on_conflict_do_nothing(), rows)
     assert kept(session) == {(activity, EPOCH, SendState.QUEUED, 0): 5}
 
 
