@@ -6,7 +6,7 @@ before, and moves the rollups by the difference: for settlement and relabelling.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -110,37 +110,45 @@ class Change(NamedTuple):
     reasons: int
 
 
-def move(
-    connection: Connection,
-    changes: Collection[Change],
-    rules: int,
-    log: Sequence[Counted] | None = None,
-    ids: Sequence[int] = (),
-) -> None:
+def settle(connection: Connection, changes: Sequence[Change], rules: int) -> None:
+    """Give settling events, read under ``lock_counting``, their final labels. While they settled they marked
+    nothing, so that none of the send's other events need be looked at again."""
+    tally = _relabelled(connection, changes, rules)
+    final = [change.event._replace(label=change.label) for change in changes if change.label]
+    first: dict[tuple[int, ...], int] = {}
+    for event in final:
+        for mark in marks_from(event):
+            first[mark] = min(event.at, first.get(mark, event.at))
+    known = batches.marks_of(connection, {key[0] for key in first}) if first else {}
+    _write_marks(connection, tally, known, {key: at for key, at in first.items() if at < known.get(key, at + 1)})
+    human = _human(final)
+    _write_milestones(connection, human.keys(), lambda send_id, was: milestones(human[send_id], was))
+    tally.write(connection)
+
+
+def move(connection: Connection, changes: Collection[Change], rules: int) -> None:
     """Relabel events, and move rollups, marks and milestones with them. Events, read under
-    ``lock_counting``, must still have the label that their change says. ``log`` and ``ids``, when
-    they are known, are all events of the sends concerned, as they stood."""  # fmt: skip
+    ``lock_counting``, must still have the label that their change says."""
+    tally = _relabelled(connection, changes, rules)
+    reconcile(connection, {change.event.send_id for change in changes if change.event.send_id is not None}, tally)
+    tally.write(connection)
+
+
+def _relabelled(connection: Connection, changes: Collection[Change], rules: int) -> Tally:
     batches.relabel_events(connection, [(c.id, c.label, c.reasons, rules) for c in changes])
     tally = Tally()
     for change in changes:
         if change.label != change.event.label:
             tally.count(change.event, -1)
             tally.count(change.event._replace(label=change.label))
-    sends = {change.event.send_id for change in changes if change.event.send_id is not None}
-    if log is not None:
-        labels = {change.id: change.label for change in changes}
-        log = [event._replace(label=labels[id]) if id in labels else event for id, event in zip(ids, log, strict=True)]
-    reconcile(connection, sends, tally, log)
-    tally.write(connection)
+    return tally
 
 
-def reconcile(
-    connection: Connection, send_ids: Collection[int], tally: Tally, log: Sequence[Counted] | None = None
-) -> None:
+def reconcile(connection: Connection, send_ids: Collection[int], tally: Tally) -> None:
     """Bring marks and milestones of sends to what their events say; uniques go to ``tally``."""
     if not send_ids:
         return
-    events = events_of(connection, send_ids) if log is None else log
+    events = events_of(connection, send_ids)
     wanted: dict[tuple[int, ...], int] = {}
     for event in events:
         if event.label:
@@ -152,14 +160,23 @@ def reconcile(
         tally.mark(key, known[key], -1)
     batches.drop_marks(connection, gone)
     _write_marks(connection, tally, known, {key: at for key, at in wanted.items() if known.get(key) != at})
-    _write_milestones(connection, send_ids, events)
+    human = _human(events)
+    _write_milestones(connection, send_ids, lambda send_id, was: milestones(human[send_id], _only_date(was)))
+
+
+_SPANS = """
+    SELECT {pick}(at) AS at, kind, label, activity_id, send_id, link FROM events WHERE send_id IN {{ids}}
+    GROUP BY kind, label, activity_id, send_id, link
+"""
 
 
 def events_of(connection: Connection, send_ids: Collection[int]) -> list[Counted]:
-    rows = batches.select_by_ids(
-        connection, "SELECT {at}, kind, label, activity_id, send_id, link FROM events WHERE send_id IN {ids}", send_ids
-    )
-    return [Counted._make(row) for row in rows]
+    """The first and the last of each kind of event of these sends: what marks and milestones look at."""
+    return [
+        Counted(batches.micros(row[0]), *row[1:])
+        for pick in ("min", "max")
+        for row in batches.select_by_ids(connection, _SPANS.format(pick=pick), send_ids)
+    ]
 
 
 class Milestones(NamedTuple):
@@ -168,29 +185,46 @@ class Milestones(NamedTuple):
     clicked_at: int | None
 
 
-def milestones(events: Iterable[Counted], last_date: int | None) -> Milestones:
-    """The milestones of one send: human only. ``last_date`` is the last open as a bare date, which
-    is all that a contact who allows no more leaves behind."""
+_NOTHING = Milestones(None, None, None)
+
+
+def milestones(events: Iterable[Counted], was: Milestones = _NOTHING) -> Milestones:
+    """The milestones of one send, of human events only, beside what is known already."""
     human = [e for e in events if e.label == Label.HUMAN]
     clicks = [e.at for e in human if e.kind == Kind.CLICK]
     opens = [e.at for e in human if e.kind == Kind.OPEN] + clicks
-    lasts = opens if last_date is None else [*opens, last_date]
-    return Milestones(min(opens, default=None), max(lasts, default=None), min(clicks, default=None))
+    first, last, clicked = ([] if at is None else [at] for at in was)
+    return Milestones(
+        min(opens + first, default=None), max(opens + last, default=None), min(clicks + clicked, default=None)
+    )
 
 
-def _write_milestones(connection: Connection, send_ids: Collection[int], events: Iterable[Counted]) -> None:
-    by_send: defaultdict[int, list[Counted]] = defaultdict(list)
+def _only_date(was: Milestones) -> Milestones:
+    """The last open as a bare date, which is all that a contact who allows no more leaves behind."""
+    last = was.last_opened_at
+    return Milestones(None, last if last is not None and last % _DAY == 0 else None, None)
+
+
+def _human(events: Iterable[Counted]) -> defaultdict[int, list[Counted]]:
+    found: defaultdict[int, list[Counted]] = defaultdict(list)
     for event in events:
         if event.send_id is not None and event.label == Label.HUMAN:
-            by_send[event.send_id].append(event)
+            found[event.send_id].append(event)
+    return found
+
+
+def _write_milestones(
+    connection: Connection, send_ids: Collection[int], anew: Callable[[int, Milestones], Milestones]
+) -> None:
+    if not send_ids:
+        return
     rows = batches.select_by_ids(
         connection, "SELECT id, first_opened_at, last_opened_at, clicked_at FROM sends WHERE id IN {ids}", send_ids
     )
     changed = []
     for send_id, *kept in rows:
         was = Milestones(*(None if at is None else batches.micros(at) for at in kept))
-        is_date = was.last_opened_at is not None and was.last_opened_at % _DAY == 0
-        now = milestones(by_send[send_id], was.last_opened_at if is_date else None)
+        now = anew(send_id, was)
         if now != was:
             changed.append((send_id, *now))
     batches.set_milestones(connection, changed)

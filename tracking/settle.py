@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from campaigns import clock, config, db, setbacks
 from campaigns.planning.models import Activity
@@ -15,6 +15,8 @@ from tracking.batches import micros
 from tracking.counting import Change, Counted
 from tracking.models import Event, Kind, Label
 from tracking.screening import (
+    BURST_SECONDS,
+    CROWD,
     CROWD_SECONDS,
     FACTS,
     RULES,
@@ -102,18 +104,17 @@ def _due(connection: Connection, before: int, limit: int, later: Collection[int]
 def relabel(connection: Connection, events: Sequence[Logged]) -> list[Change]:
     """Give events, read under ``lock_counting``, the label that the present rules give them, and move everything
     that counts them; what changed, in label or reasons."""
-    around = of_sends(connection, {event.send_id for event in events if event.send_id is not None})
-    changes = judged(connection, events, around)
-    counting.move(connection, changes, RULES, [event.counted for event in around], [event.id for event in around])
+    changes = judged(connection, events)
+    if any(event.label != Label.SETTLING for event in events):
+        counting.move(connection, changes, RULES)
+    else:
+        counting.settle(connection, changes, RULES)
     return changes
 
 
-def judged(
-    connection: Connection, events: Sequence[Logged], of_their_sends: Iterable[Logged] | None = None
-) -> list[Change]:
-    """The labels that events get by all that is known now; all events of their sends are read unless given."""
-    send_ids = {event.send_id for event in events if event.send_id is not None}
-    around = _surroundings(connection, send_ids, of_their_sends or of_sends(connection, send_ids))
+def judged(connection: Connection, events: Sequence[Logged]) -> list[Change]:
+    """The labels that events get by all that is known now."""
+    around = _surroundings(connection, events)
     nobody = Surroundings(None, 0, (), (), config.settings().time_scale)
     crowded = _crowded(connection, events)
     changes = []
@@ -124,12 +125,38 @@ def judged(
     return changes
 
 
-def _surroundings(connection: Connection, send_ids: Collection[int], log: Iterable[Logged]) -> dict[int, Surroundings]:
+_MANY = 2_000
+"""More events than this of one send are somebody hammering on it: only those nearby are looked at."""
+_HAMMERED = f"""
+    WITH asked (id) AS {{ids}} SELECT id FROM asked
+    WHERE (SELECT count(*) FROM (SELECT 1 FROM events WHERE send_id = asked.id LIMIT {_MANY + 1}) AS counted) > {_MANY}
+"""  # noqa: S608
+
+
+def _context(connection: Connection, events: Sequence[Logged]) -> list[Logged]:
+    """The other events of the sends of these, in no order; of a send that is hammered on only those of its own
+    activity that came about when these did, and not more than ``_MANY`` times five."""
+    send_ids = {event.send_id for event in events if event.send_id is not None}
+    hammered = {row[0] for row in batches.select_by_ids(connection, _HAMMERED, send_ids)}
+    found = of_sends(connection, send_ids - hammered)
+    span = clock.scaled(BURST_SECONDS) // timedelta(microseconds=1)
+    for send_id in hammered:
+        instants = [event.at for event in events if event.send_id == send_id]
+        first, last = (batches.instant(connection, at) for at in (min(instants) - span, max(instants) + span))
+        # Without the plus PostgreSQL and SQLite might take the index of sends, and read them all.
+        near = f"activity_id = {send_id >> 32:d} AND at BETWEEN {{p}} AND {{p}} AND send_id + 0 = {{p}}"
+        found += logged(connection, near, first, last, send_id, limit=5 * _MANY)
+        found += [event for event in events if event.send_id == send_id]
+    return list({event.id: event for event in found}.values()) if hammered else found
+
+
+def _surroundings(connection: Connection, judged: Sequence[Logged]) -> dict[int, Surroundings]:
     """What is known about each send; one that is gone has its events only."""
+    send_ids = {event.send_id for event in judged if event.send_id is not None}
     if not send_ids:
         return {}
     events = defaultdict[int | None, list[Seen]](list)
-    for event in log:
+    for event in _context(connection, judged):
         events[event.send_id].append(event.seen)
     submitted, stayed = _submitted(connection, send_ids), _stayed(connection, send_ids)
     rows = batches.select_by_ids(connection, "SELECT id, sent_at, version_id FROM sends WHERE id IN {ids}", send_ids)
@@ -188,11 +215,16 @@ def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[
         .where(Event.activity_id.in_(select(Activity.id)))
         .where(Event.at >= db.from_micros(min(at_all)) - span, Event.at <= db.from_micros(max(at_all)) + span)
         .where(Event.kind == Kind.CLICK, Event.send_id.is_not(None))
+        .cte("nearby")
+    )
+    # Whoever hammers on a few sends is no crowd, and may have thousands of clicks that nobody needs to look at.
+    crowding = (
+        select(nearby.c.network).group_by(nearby.c.network).having(func.count(nearby.c.send_id.distinct()) >= CROWD)
     )
     networks_of_clicks = {click.network for click in clicks}
     rows = sorted(
         (row.network, db.to_micros(row.at), row.send_id)
-        for row in connection.execute(nearby)
+        for row in connection.execute(select(nearby).where(nearby.c.network.in_(crowding)))
         if row.network in networks_of_clicks
     )
     return crowds(rows, span // timedelta(microseconds=1))

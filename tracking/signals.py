@@ -1,9 +1,10 @@
 """What is known when the settle window is over: the other events of the send, its delivery, its network."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from math import ceil
+from operator import attrgetter
 from typing import NamedTuple
 
 from tracking.gateways import gateway_of
@@ -93,11 +94,18 @@ class Surroundings:
             self.in_company = _in_company(clicks, span)
             self.everything = _Everything.of(clicks, links, small_print)
             self.burst_small_print = bool(small_print) and any(
-                c.link in small_print and start <= c.at <= end for start, end, _ in self.bursts for c in clicks
+                c.link in small_print and self.bursts_about(c.at, 0) for c in clicks
             )
 
     def span(self, seconds: float) -> float:
         return seconds * 1_000_000 / self._scale
+
+    def bursts_about(self, at: int, margin: float) -> "list[_Burst]":
+        """The bursts within ``margin`` of an instant; there may be thousands beyond."""
+        first = last = bisect_left(self.bursts, at - margin, key=_END)
+        while last < len(self.bursts) and self.bursts[last].start <= at + margin:
+            last += 1
+        return self.bursts[first:last]
 
 
 class _Everything(NamedTuple):
@@ -140,6 +148,9 @@ class _Burst(NamedTuple):
     end: int
     reason: int
     """BURST when those were most links of the mail, else SEVERAL."""
+
+
+_END = attrgetter("end")  # Bursts follow one another, so that their ends are in order.
 
 
 def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[_Burst]:
@@ -215,9 +226,9 @@ def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
     is_click = event.kind == _CLICK
     found = (event.reasons & _FACTS) | _timing(event, around)
     margin = 0.0 if is_click else around.span(BURST_SECONDS)
-    for start, end, reason in around.bursts:
-        if start - margin <= event.at <= end + margin:
-            found |= reason | (_SMALL_PRINT if around.burst_small_print else 0)
+    if around.bursts:
+        for burst in around.bursts_about(event.at, margin):
+            found |= burst.reason | (_SMALL_PRINT if around.burst_small_print else 0)
     if event.network and gateway_of(event.network):
         found |= _GATEWAY
     if is_click:

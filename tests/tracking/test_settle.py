@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import Engine
 
 from campaigns import clock, config, db
@@ -10,8 +11,9 @@ from tests.factories import make_form
 from tests.tracking.scene import Mailing, ask, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts, counted
 from tests.tracking.test_hits import make_link_token
-from tracking import collect, counting, settle
+from tracking import batches, collect, counting, settle
 from tracking.models import Kind, Label
+from tracking.records import Hit
 from tracking.screening import RULES, Reason
 
 WINDOW = timedelta(minutes=15)
@@ -164,3 +166,48 @@ def test_a_hit_stamped_in_the_future_waits(database: Engine, frozen: FrozenClock
     frozen.at += timedelta(hours=1)
     assert settle.settle_due() == 1
     check_counts()
+
+
+def hammered(mailing: Mailing, at: int, hits: int) -> list[Hit]:
+    """One program follows the second recipient's first link a thousand times a second."""
+    return [
+        Hit(at + number * 1_000, int(Kind.CLICK), 0, mailing.sends[1], 1, 0x0A0000, b"bot") for number in range(hits)
+    ]
+
+
+def test_whoever_hammers_on_a_link_makes_no_portion_read_it_all(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_MANY", 50)
+    monkeypatch.setattr(settle, "_HAMMERED", settle._HAMMERED.replace("2001", "51").replace("2000", "50"))
+    mailing = make_mailing(3, sent_at=frozen.at)
+    frozen.at += timedelta(minutes=30)
+    begun = db.to_micros(frozen.at)
+    with db.engine().begin() as connection:
+        collect.Collector().count(connection, 7, list(enumerate(hammered(mailing, begun, 600))))
+        collect.Collector().count(connection, 8, list(enumerate(hammered(mailing, begun + 60_000_000, 600))))
+    frozen.at += timedelta(seconds=30)
+    mailing.click(1, 0), mailing.click(2, 2)
+    collect.collect_once()
+    check_counts()
+    frozen.at += WINDOW + timedelta(hours=1)
+    read: list[int] = []
+    fetched = batches._fetched
+
+    def counting_rows(*arguments: object) -> list[object]:
+        rows = fetched(*arguments)  # type: ignore[arg-type]
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(batches, "_fetched", counting_rows)
+    portions = 0
+    while settle.settle_due(limit=100):
+        portions += 1
+    assert portions == 13
+    assert max(read) <= 600, "those of one moment"
+    assert sum(read) / portions < 1_200
+    check_counts()
+    whose = {event.send_id: Label(event.label) for event in events()}
+    assert whose[mailing.sends[0]] is whose[mailing.sends[2]] is Label.HUMAN
+    assert send_row(mailing.sends[1]).clicked_at is None or whose[mailing.sends[1]] is Label.HUMAN
+    assert counted(Kind.CLICK, Label(whose[mailing.sends[1]]))[0] >= 1_200
