@@ -12,11 +12,10 @@ from campaigns.language import N_
 from campaigns.web.database import db_session
 from campaigns.web.errors import say
 from campaigns.web.programs import json_body, with_key
-from tracking.reporting import Report, report_event, withdraw_event
+from tracking.reporting import MOST_AT_ONCE, Report, report_event, withdraw_event
 
 blueprint = Blueprint("tracking_api", __name__)
 
-MOST_AT_ONCE = 500
 _FIELDS = ("external_id", "name", "email", "at", "value", "currency", "activity_id", "detail")
 
 

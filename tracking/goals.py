@@ -78,7 +78,16 @@ def goal_of(session: Session, goal_id: int) -> Goal:
 
 def goal_names(session: Session) -> dict[str, str]:
     """What every goal is called, by its key. The name of the goal "lead" is a msgid."""
-    return {LEAD_GOAL: N_("Lead"), **dict(session.execute(select(Goal.key, Goal.name)).tuples())}
+    return {LEAD_GOAL: N_("Lead")} | {row.key: row.name for row in session.execute(select(Goal.key, Goal.name))}
+
+
+def form_titles(session: Session, goals: Sequence[Goal]) -> dict[str, str]:
+    """The titles of the activities whose forms these goals wait for, by what the goals name."""
+    numbers = [int(goal.match) for goal in goals if goal.kind is GoalKind.FORM and goal.match.isdecimal()]
+    if not numbers:
+        return {}
+    titles = session.execute(select(Activity.id, Activity.title).where(Activity.id.in_(numbers)))
+    return {str(number): title for number, title in titles}
 
 
 def waiting_for(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goal]:

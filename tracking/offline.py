@@ -5,7 +5,9 @@ The header names the columns: ``id`` and ``event`` are needed, ``email``, ``at``
 however often its file is uploaded, so a run that was interrupted simply goes on.
 """
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from io import StringIO
 from itertools import islice
 from pathlib import PurePath
 from typing import IO
@@ -19,6 +21,7 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Person
 from campaigns.audience import import_files
 from campaigns.audience.csv_reading import Row, look, rows
+from campaigns.audience.rejected import harmless
 from campaigns.errors import Invalid, KampaniaError, NotFound, Problem
 from campaigns.language import N_
 from tracking import goals
@@ -85,6 +88,39 @@ def refusals(session: Session, found: OfflineImport, most: int) -> Sequence[Offl
     """The first refused rows, in the order of the file."""
     mine = select(OfflineRefusal).where(OfflineRefusal.import_id == found.id)
     return session.scalars(mine.order_by(OfflineRefusal.row_number).limit(most)).all()
+
+
+def refused_csv(
+    actor: Actor, found: OfflineImport, say: Callable[[OfflineRefusal], str], words: tuple[str, str, str]
+) -> Iterator[str]:
+    """Every refused row as it came, with its number, field and reason; ``words`` head those columns.
+
+    The pieces are read in a session of their own: they are still being read when the request is over.
+    """
+    actor.require(Permission.EXPORT)
+    return _refused_lines(found, say, words)
+
+
+def _refused_lines(
+    found: OfflineImport, say: Callable[[OfflineRefusal], str], words: tuple[str, str, str]
+) -> Iterator[str]:
+    yield "\ufeff" + _line((*words, *found.columns), found.delimiter)
+    last = -1
+    mine = select(OfflineRefusal).where(OfflineRefusal.import_id == found.id).order_by(OfflineRefusal.row_number)
+    while True:
+        with db.reading() as session:
+            page = session.scalars(mine.where(OfflineRefusal.row_number > last).limit(_CHUNK)).all()
+        for one in page:
+            yield _line((str(one.row_number), one.field, say(one), *one.cells), found.delimiter)
+            last = one.row_number
+        if len(page) < _CHUNK:
+            return
+
+
+def _line(cells: Sequence[str], delimiter: str) -> str:
+    out = StringIO()
+    csv.writer(out, delimiter=delimiter).writerow([harmless(cell) for cell in cells])
+    return out.getvalue()
 
 
 def due(session: Session) -> Sequence[int]:

@@ -1,59 +1,25 @@
-"""All campaigns beside each other, a page at a time."""
+"""The whole company: where its leads come from, and what its goals brought."""
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
-from sqlalchemy import Select, select
+from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.accounts.actor import Actor, Permission
-from campaigns.planning.models import Campaign, CampaignStatus, Channel
-from tracking.counts import Counts, total
-from tracking.performance import ActivityLine, activity_lines, by_channel
-from tracking.series import days, sparks
+from tracking.counts import Counts
+from tracking.models import Conversion
 
-SPARK_DAYS = 14
+QUARTER = timedelta(days=90)
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignLine:
-    """One campaign with its figures, its channels, and its human opens and clicks of the last days."""
-
-    campaign: Campaign
-    counts: Counts
-    channels: Sequence[Channel]
-    spark: Sequence[int]
-
-
-def campaigns_like(actor: Actor, status: CampaignStatus | None = None, words: str = "") -> Select[Campaign]:
-    """The campaigns that a reader asks for, without order."""
-    actor.require(Permission.VIEW)
-    query = select(Campaign).where(Campaign.built_in.is_(False))
-    if status is not None:
-        query = query.where(Campaign.status == status)
-    if words:
-        query = query.where(Campaign.name.icontains(words, autoescape=True))
-    return query
-
-
-def campaign_lines(session: Session, campaigns: Sequence[Campaign], zone: ZoneInfo) -> list[CampaignLine]:
-    """Figures for these campaigns, in five queries for all of them."""
-    ids = [campaign.id for campaign in campaigns]
-    if not ids:
-        return []
-    groups: dict[int, list[ActivityLine]] = defaultdict(list)
-    for line in activity_lines(session, ids):
-        groups[line.campaign_id].append(line)
-    recent = sparks(session, ids, days(clock.now(), zone, SPARK_DAYS))
-    return [
-        CampaignLine(
-            campaign,
-            total(line.counts for line in groups[campaign.id]),
-            [line.channel for line in by_channel(groups[campaign.id])],
-            recent[campaign.id],
-        )
-        for campaign in campaigns
-    ]
+def reached(session: Session, since: datetime | None = None, until: datetime | None = None) -> dict[str, Counts]:
+    """Conversions and revenue by goal's key; without bounds, of the last 90 days."""
+    since = since or clock.now() - QUARTER
+    query = (
+        select(Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
+        .where(Conversion.at >= since)
+        .group_by(Conversion.goal)
+    )
+    if until is not None:
+        query = query.where(Conversion.at < until)
+    return {goal: Counts(conversions=int(number), revenue=value) for goal, number, value in session.execute(query)}

@@ -24,6 +24,7 @@ from tracking.models import Conversion, CustomEvent
 _SKEW = timedelta(minutes=5)
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 LONGEST_ID = 64
+MOST_AT_ONCE = 500
 _MOST_DETAIL = 20
 
 

@@ -2,8 +2,8 @@
 
 from flask import Blueprint
 
-from tracking.views import campaigns, events, health, performance, timeline, today
+from tracking.views import campaigns, events, goals, health, offline, performance, programs, timeline, today
 
 blueprint = Blueprint("tracking", __name__)
-for page in (today, campaigns, performance, timeline, events, health):
+for page in (today, campaigns, performance, timeline, events, goals, offline, programs, health):
     blueprint.register_blueprint(page.blueprint)

@@ -6,7 +6,7 @@ from campaigns.planning.models import Campaign, CampaignStatus
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
-from tracking import overview
+from tracking import listing
 from tracking.metrics import reading
 from tracking.views.days import our_zone
 from tracking.views.sparks import spark_points
@@ -20,9 +20,9 @@ PAGE_SIZE = 25
 def index() -> str:
     status = _status(request.args.get("status", ""))
     words = request.args.get("q", "").replace("\x00", "").strip()[:100]
-    query = overview.campaigns_like(actor(), status, words)
+    query = listing.campaigns_like(actor(), status, words)
     page = page_of(db_session(), query, [Campaign.id.desc()], size=PAGE_SIZE)
-    lines = overview.campaign_lines(db_session(), page.items, our_zone())
+    lines = listing.campaign_lines(db_session(), page.items, our_zone())
     return render_template(
         "pages/tracking/campaigns.html",
         page=page,
@@ -32,7 +32,7 @@ def index() -> str:
         statuses=list(CampaignStatus),
         reading=reading,
         spark_points=spark_points,
-        days=overview.SPARK_DAYS,
+        days=listing.SPARK_DAYS,
     )
 
 

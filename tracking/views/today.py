@@ -6,7 +6,7 @@ from campaigns import clock
 from campaigns.planning.models import Campaign, CampaignStatus
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
-from tracking import agenda, overview
+from tracking import agenda, listing
 from tracking.metrics import reading
 from tracking.views.days import our_zone
 from tracking.views.sparks import spark_points
@@ -16,13 +16,13 @@ blueprint = Blueprint("today", __name__)
 
 @blueprint.get("/today")
 def page() -> str:
-    running = overview.campaigns_like(actor(), CampaignStatus.ACTIVE).order_by(Campaign.id.desc()).limit(5)
+    running = listing.campaigns_like(actor(), CampaignStatus.ACTIVE).order_by(Campaign.id.desc()).limit(5)
     return render_template(
         "pages/tracking/today.html",
         agenda=agenda.agenda(db_session(), actor(), our_zone()),
-        lines=overview.campaign_lines(db_session(), db_session().scalars(running).all(), our_zone()),
+        lines=listing.campaign_lines(db_session(), db_session().scalars(running).all(), our_zone()),
         now=clock.now(),
         reading=reading,
         spark_points=spark_points,
-        days=overview.SPARK_DAYS,
+        days=listing.SPARK_DAYS,
     )

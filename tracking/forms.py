@@ -1,0 +1,111 @@
+"""What people fill in for goals, exchange rates and files of conversions. The verbs check; forms only carry."""
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from flask_wtf.file import FileField, FileRequired
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from wtforms import BooleanField, DateField, DecimalField, RadioField, SelectField, StringField
+from wtforms.validators import DataRequired, InputRequired, Optional
+
+from campaigns.capture.models import Form
+from campaigns.language import N_
+from campaigns.leads.models import LeadStage
+from campaigns.planning.models import Activity, Campaign
+from campaigns.web.choices import choices, choices_of
+from campaigns.web.locale import translated
+from tracking.models import GoalKind
+
+_MOST_OFFERED = 500
+
+
+def _number(text: object) -> int | None:
+    return int(str(text)) if str(text).isdecimal() and len(str(text)) < 18 else None
+
+
+class GoalChange(FlaskForm):  # type: ignore[misc]
+    """What may change once conversions count."""
+
+    name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
+    value = DecimalField(
+        _l("Value of one conversion"),
+        [Optional()],
+        places=2,
+        description=_l("When the report names none, in your own currency. Leave it empty to count without a value."),
+        render_kw={"min": "0", "step": "0.01"},
+    )
+    active = BooleanField(_l("Count from now on"), default=True)
+
+
+class GoalForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
+    key = StringField(
+        _l("Key"),
+        [DataRequired()],
+        description=_l("What programs and files call it: small letters, digits, - and _. It never changes."),
+        render_kw={"maxlength": 40, "dir": "ltr", "autocapitalize": "off", "spellcheck": "false"},
+    )
+    kind = RadioField(_l("What reaches it?"), default=GoalKind.EVENT.value)
+    event = StringField(
+        _l("Name of the event"),
+        description=_l("As the page, the program or the file reports it, for example purchase."),
+        render_kw={"maxlength": 80, "dir": "ltr"},
+    )
+    page = StringField(
+        _l("Path of the page"),
+        description=_l("Like /thanks or /shop/*, where * stands for anything."),
+        render_kw={"maxlength": 300, "dir": "ltr", "placeholder": "/thanks"},
+    )
+    form = SelectField(_l("Form"), validate_choice=False)
+    stage = SelectField(_l("Stage of the lead"), validate_choice=False)
+    campaign_id = SelectField(_l("Whose conversions count?"), coerce=_number, validate_choice=False)
+    once = BooleanField(_l("Each contact reaches it at most once"))
+    value = DecimalField(
+        _l("Value of one conversion"),
+        [Optional()],
+        places=2,
+        description=_l("When the report names none, in your own currency. Leave it empty to count without a value."),
+        render_kw={"min": "0", "step": "0.01"},
+    )
+
+    def offer(self, session: Session) -> "GoalForm":
+        """Fill the choices: the newest campaigns and forms, some hundreds of each."""
+        campaigns = select(Campaign.id, Campaign.name).where(Campaign.built_in.is_(False))
+        forms = select(Activity.id, Activity.title).join(Form, Form.activity_id == Activity.id)
+        self.kind.choices = choices_of(GoalKind)
+        self.stage.choices = choices(
+            (one.value, translated(one.label)) for one in LeadStage if one is not LeadStage.NEW
+        )
+        self.form.choices = choices(
+            [
+                ("", translated(N_("Choose a form"))),
+                *session.execute(forms.order_by(Activity.id.desc()).limit(_MOST_OFFERED)),
+            ]
+        )
+        self.campaign_id.choices = choices(
+            [
+                ("", translated(N_("Every campaign's"))),
+                *session.execute(campaigns.order_by(Campaign.id.desc()).limit(_MOST_OFFERED)),
+            ]
+        )
+        return self
+
+    @property
+    def match(self) -> str:
+        """What the chosen kind waits for."""
+        return str(self[GoalKind(self.kind.data).value].data or "")
+
+
+class RateForm(FlaskForm):  # type: ignore[misc]
+    currency = SelectField(_l("Currency"), validate_choice=False)
+    valid_from = DateField(_l("From this day on"), [InputRequired()])
+    rate = StringField(
+        _l("Worth in your own currency"),
+        [DataRequired()],
+        description=_l("Of one unit, for example 0.34."),
+        render_kw={"inputmode": "decimal", "maxlength": 30, "dir": "ltr"},
+    )
+
+
+class ConversionFile(FlaskForm):  # type: ignore[misc]
+    file = FileField(_l("CSV file"), [FileRequired(_l("Choose a file."))], render_kw={"accept": ".csv,text/csv"})

@@ -1,0 +1,144 @@
+"""Pages of goals and of what foreign money is worth."""
+
+from dataclasses import replace
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template
+from flask_babel import gettext as _
+from sqlalchemy import select
+
+from campaigns import clock
+from campaigns.accounts.actor import Permission
+from campaigns.accounts.organisation import organisation
+from campaigns.errors import Invalid
+from campaigns.leads.models import LeadStage
+from campaigns.planning.models import Campaign
+from campaigns.web import once
+from campaigns.web.choices import choices
+from campaigns.web.database import db_session
+from campaigns.web.errors import put_problems
+from campaigns.web.guards import actor
+from campaigns.web.locale import ngettext
+from campaigns.web.pagination import page_of
+from tracking import goals, money, overview
+from tracking.forms import GoalChange, GoalForm, RateForm
+from tracking.metrics import reading
+from tracking.models import LEAD_GOAL, Goal, GoalKind
+
+blueprint = Blueprint("goals", __name__, url_prefix="/goals")
+
+
+@blueprint.get("")
+def index() -> Any:
+    actor().require(Permission.VIEW)
+    wanted = select(Goal, Campaign.name).outerjoin(Campaign, Campaign.id == Goal.campaign_id)
+    page = page_of(db_session(), wanted, [Goal.id.desc()])
+    return render_template(
+        "pages/tracking/goals.html",
+        page=page,
+        reached=overview.reached(db_session()),
+        lead=LEAD_GOAL,
+        reading=reading,
+        waiting=money.unvalued(db_session()),
+        titles=goals.form_titles(db_session(), [goal for goal, _name in page.items]),
+        stages=LeadStage,
+    )
+
+
+@blueprint.route("/new", methods=["GET", "POST"])
+def new() -> Any:
+    actor().require(Permission.PLAN)
+    form = GoalForm().offer(db_session())
+    if form.validate_on_submit():
+        if there := once.already():
+            return there
+        try:
+            goals.create_goal(
+                db_session(),
+                actor(),
+                key=form.key.data or "",
+                name=form.name.data or "",
+                kind=GoalKind(form.kind.data),
+                match=form.match,
+                campaign_id=form.campaign_id.data,
+                once=bool(form.once.data),
+                value=form.value.data,
+            )
+        except Invalid as error:
+            put_problems(form, _at_their_fields(error, str(form.kind.data)))
+        else:
+            flash(_("The goal counts from now on."), "success")
+            return once.made("/goals")
+    return render_template("pages/tracking/goal_new.html", form=form), 400 if form.is_submitted() else 200
+
+
+@blueprint.route("/<int:goal_id>", methods=["GET", "POST"])
+def change(goal_id: int) -> Any:
+    actor().require(Permission.PLAN)
+    goal = goals.goal_of(db_session(), goal_id)
+    form = GoalChange(obj=goal)
+    if form.validate_on_submit():
+        try:
+            goals.change_goal(
+                db_session(),
+                actor(),
+                goal,
+                name=form.name.data or "",
+                value=form.value.data,
+                active=bool(form.active.data),
+            )
+            db_session().commit()
+        except Invalid as error:
+            db_session().rollback()
+            put_problems(form, error)
+        else:
+            flash(_("Saved."), "success")
+            return redirect("/goals", 303)
+    page = render_template(
+        "pages/tracking/goal.html",
+        form=form,
+        goal=goal,
+        titles=goals.form_titles(db_session(), [goal]),
+        stages=LeadStage,
+    )
+    return page, 400 if form.is_submitted() else 200
+
+
+def _at_their_fields(error: Invalid, kind: str) -> Invalid:
+    """What a goal waits for is typed into the field of its kind."""
+    return Invalid([replace(one, field=kind) if one.field == "match" else one for one in error.problems])
+
+
+@blueprint.route("/rates", methods=["GET", "POST"])
+def rates() -> Any:
+    actor().require(Permission.VIEW)
+    ours, waiting = organisation(db_session()), money.unvalued(db_session())
+    form = RateForm()
+    codes = sorted(money.currencies() - {ours.currency})
+    form.currency.choices = choices((code, code) for code in [one.currency for one in waiting] + codes)
+    if form.validate_on_submit():
+        try:
+            changed = money.set_rate(
+                db_session(),
+                actor(),
+                currency=form.currency.data or "",
+                valid_from=form.valid_from.data or clock.now().date(),
+                rate=form.rate.data,
+            )
+            db_session().commit()
+        except Invalid as error:
+            db_session().rollback()
+            put_problems(form, error)
+        else:
+            said = ngettext("%(num)s conversion has a new value.", "%(num)s conversions have a new value.", changed)
+            flash(f"{_('Saved.')} {said}", "success")
+            return redirect("/goals/rates", 303)
+    page = render_template(
+        "pages/tracking/rates.html",
+        form=form,
+        waiting=waiting,
+        rates=money.rates(db_session()),
+        ours=ours.currency,
+        today=clock.now().date(),
+    )
+    return page, 400 if form.is_submitted() else 200
