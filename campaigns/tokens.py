@@ -37,6 +37,7 @@ class Purpose(StrEnum):
     MESSAGE_ID = "message-id"
     DEVICE = "device"  # a browser in which somebody signed in before
     CONFIRM = "confirm"  # a form's double opt-in
+    SHARE = "share"  # a snapshot of figures for people without an account
     PASSWORD = "password"  # setting a new password
     VISITOR = "visitor"  # not a token: keyed hash of the id that a visitor allowed us to keep
     ERASED = "erased"  # not a token: keyed hash of an address that must not come back

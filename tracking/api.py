@@ -12,7 +12,9 @@ from campaigns.language import N_
 from campaigns.web.database import db_session
 from campaigns.web.errors import say
 from campaigns.web.programs import json_body, with_key
+from tracking.performance import performance
 from tracking.reporting import MOST_AT_ONCE, Report, report_event, withdraw_event
+from tracking.sharing import figures_of
 
 blueprint = Blueprint("tracking_api", __name__)
 
@@ -67,3 +69,15 @@ def _read(body: object) -> Report:
         raise Invalid(Problem(N_("No event has a field of this name."), strange[0][:80]))
     given: dict[str, Any] = {name: body[name] for name in _FIELDS if body.get(name) is not None}
     return Report(**{"external_id": None, "name": None, **given})
+
+
+@blueprint.get("/api/v1/campaigns/<int:campaign_id>/figures")
+@with_key(Scope.FIGURES)
+def figures(actor: Actor, campaign_id: int) -> Any:
+    """What the campaign's performance page says: value, numerator and denominator by metric."""
+    found = performance(db_session(), actor, campaign_id)
+    return jsonify(
+        campaign={"id": str(found.campaign.id), "name": found.campaign.name, "status": found.campaign.status.value},
+        as_of=found.as_of.isoformat() if found.as_of else None,
+        figures=figures_of(found.counts),
+    )

@@ -246,6 +246,7 @@ class Conversion(Base):
     __tablename__ = "conversions"
     __table_args__ = (
         Index(None, "campaign_id", "at"),
+        Index(None, "at"),
         Index(None, "goal", "contact_id"),
         Index("ix_conversions_unconverted", "currency", postgresql_where=text("value IS NULL AND amount IS NOT NULL"),
               sqlite_where=text("value IS NULL AND amount IS NOT NULL")),
@@ -356,3 +357,21 @@ class OfflineRefusal(Base):
     """A msgid, its places to be filled from ``params``."""
     params: Mapped[Document]
     cells: Mapped[list[str]] = mapped_column(JSON)
+
+
+class SharedFigures(Base):
+    """A snapshot of a campaign's figures behind a link for people without an account. It names nobody."""
+
+    __tablename__ = "shared_figures"
+
+    id: Mapped[Id]
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    snapshot: Mapped[Document]
+    """See :mod:`tracking.sharing`; it never changes."""
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    created_at: Mapped[Instant]
+    expires_at: Mapped[Instant]
+    revoked_at: Mapped[Instant | None]
+    views: Mapped[int] = mapped_column(default=0)
+    viewed_at: Mapped[Instant | None]
+    """The last time that somebody looked."""

@@ -45,6 +45,7 @@ class Lead(Base):
             postgresql_where=text("closed_at IS NULL"),
         ),
         Index(None, "campaign_id", "created_at"),
+        Index(None, "created_at"),
         Index(
             "ix_leads_stage_due",
             "id",

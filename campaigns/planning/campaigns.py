@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.errors import Invalid, NotFound
+from campaigns.errors import Conflict, Invalid, NotFound
 from campaigns.language import N_
 from campaigns.planning import checks
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Objective
@@ -135,6 +135,24 @@ def cancel_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
     move(session, campaign, Verb.CANCEL, CampaignStatus.CANCELLED)
     cancelled = _move_activities(session, campaign, _OPEN, ActivityStatus.CANCELLED)
     audit.record(session, actor, "cancel", "campaign", campaign.id, cancelled=cancelled)
+
+
+def archive_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
+    """Put it out of the way of lists. Raises Conflict while it still works."""
+    actor.require(Permission.PLAN)
+    if campaign.status in (CampaignStatus.ACTIVE, CampaignStatus.PAUSED):
+        raise Conflict(N_("Finish or cancel the campaign first: what still works belongs in sight."))
+    if campaign.archived_at is None:
+        campaign.archived_at = clock.now()
+        audit.record(session, actor, "archive", "campaign", campaign.id)
+
+
+def unarchive_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
+    """Bring it back into lists."""
+    actor.require(Permission.PLAN)
+    if campaign.archived_at is not None:
+        campaign.archived_at = None
+        audit.record(session, actor, "unarchive", "campaign", campaign.id)
 
 
 def _in(*statuses: ActivityStatus) -> ColumnElement[bool]:

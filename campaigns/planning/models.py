@@ -119,6 +119,8 @@ class Campaign(Base):
     description: Mapped[Words]
     built_in: Mapped[bool] = mapped_column(default=False)
     """The house's own campaign for system and test mail; reports and lists leave it out."""
+    archived_at: Mapped[Instant | None]
+    """Since when lists leave it out unless they are asked; it changes nothing else."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
     """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
     created_at: Mapped[Instant]

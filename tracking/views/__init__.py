@@ -2,8 +2,8 @@
 
 from flask import Blueprint
 
-from tracking.views import campaigns, events, goals, health, offline, performance, programs, timeline, today
+from tracking.views import campaigns, events, goals, health, offline, performance, programs, shares, timeline, today
 
 blueprint = Blueprint("tracking", __name__)
-for page in (today, campaigns, performance, timeline, events, goals, offline, programs, health):
+for page in (today, campaigns, performance, timeline, events, goals, offline, programs, shares, health):
     blueprint.register_blueprint(page.blueprint)

@@ -1,0 +1,45 @@
+"""Figures for people without an account: one page behind a link, and no way further in."""
+
+from typing import Any
+
+from flask import Blueprint, g, make_response, render_template, request
+
+from campaigns.planning.models import Channel, Objective
+from campaigns.web.database import db_session
+from campaigns.web.guards import public
+from campaigns.web.limits import Limit
+from campaigns.web.locale import LANGUAGES
+from campaigns.web.network import client_ip
+from tracking import sharing
+from tracking.lines import lines_of
+
+blueprint = Blueprint("tracking_public", __name__)
+
+PER_MINUTE = 60
+"""Looks of one network: an office may well open a link together."""
+_looks = Limit(PER_MINUTE, 60)
+
+
+@blueprint.get("/s/<token>")
+@public
+def shared(token: str) -> Any:
+    _looks.check(client_ip(request.environ))
+    g.language = request.accept_languages.best_match(list(LANGUAGES))  # The reader's own, where we speak it.
+    g.referrer_policy = "no-referrer"  # The address is the key.
+    kept = sharing.opened(db_session(), token)
+    shown = sharing.read_back(kept)
+    page = render_template(
+        "public/shared.html",
+        shown=shown,
+        kept=kept,
+        channel=lambda value: Channel(value).label,
+        objective=Objective(shown.campaign["objective"]),
+        lines=lines_of(shown.chart["lines"]) if shown.chart else None,
+    )
+    if request.method == "GET":
+        sharing.count_view(db_session(), kept)
+        db_session().commit()
+    answer = make_response(page)
+    answer.headers["X-Robots-Tag"] = "noindex, nofollow"
+    answer.headers["Cache-Control"] = "private, no-store"
+    return answer

@@ -1,0 +1,61 @@
+"""Links to a campaign's figures: made, listed, taken back."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import gettext as _
+
+from campaigns import clock, config
+from campaigns.errors import Invalid
+from campaigns.planning.campaigns import campaign_of
+from campaigns.web import once
+from campaigns.web.database import db_session
+from campaigns.web.errors import say
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+from tracking import sharing
+from tracking.models import SharedFigures
+from tracking.views.days import our_zone
+
+blueprint = Blueprint("shares", __name__)
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/shares")
+def index(campaign_id: int) -> Any:
+    wanted = sharing.links_of(actor(), campaign_id)
+    campaign = campaign_of(db_session(), campaign_id)
+    return render_template(
+        "pages/tracking/shares.html",
+        campaign=campaign,
+        page=page_of(db_session(), wanted, [SharedFigures.id.desc()]),
+        address=_address,
+        now=clock.now(),
+        days=sharing.DAYS,
+    )
+
+
+@blueprint.post("/campaigns/<int:campaign_id>/shares")
+def share(campaign_id: int) -> Any:
+    if there := once.already():
+        return there
+    text = request.form.get("days", "")
+    days = int(text) if text.isdecimal() and len(text) < 4 else 0
+    try:
+        sharing.share(db_session(), actor(), campaign_id, days=days, zone=our_zone())
+    except Invalid as error:
+        flash(say(error.problems[0]), "danger")
+        return redirect(f"/campaigns/{campaign_id}/shares", 303)
+    flash(_("The link is ready. Whoever has it sees these figures, without an account."), "success")
+    return once.made(f"/campaigns/{campaign_id}/shares")
+
+
+@blueprint.post("/shares/<int:share_id>/withdraw")
+def withdraw(share_id: int) -> Any:
+    kept = sharing.withdraw(db_session(), actor(), share_id)
+    db_session().commit()
+    flash(_("The link opens nothing any more."), "success")
+    return redirect(f"/campaigns/{kept.campaign_id}/shares", 303)
+
+
+def _address(kept: SharedFigures) -> str:
+    return f"{config.settings().base_url}/s/{sharing.token_of(kept)}"
