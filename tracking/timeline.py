@@ -104,7 +104,8 @@ def _mails(session: Session, contact_id: int, _before: datetime, _size: int) -> 
         .join(Activity, Activity.id == Send.activity_id)
         .join(Campaign, Campaign.id == Activity.campaign_id)
         .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
-        .where(Send.contact_id == contact_id)
+        # A test mail carries somebody's values to somebody else.
+        .where(Send.contact_id == contact_id, Activity.built_in.is_distinct_from("test"))
         .order_by(Send.id.desc())
         .limit(_MOST_MAILS)
     )
@@ -128,7 +129,7 @@ def _hits(session: Session, contact_id: int, before: datetime, size: int) -> lis
         .join(Send, Send.id == Event.send_id)
         .join(Activity, Activity.id == Event.activity_id)
         .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
-        .where(Send.contact_id == contact_id, Event.at < before)
+        .where(Send.contact_id == contact_id, Activity.built_in.is_distinct_from("test"), Event.at < before)
         .order_by(Event.at.desc(), Event.id.desc())
         .limit(size)
     )

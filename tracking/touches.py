@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import Send
+from campaigns.planning.models import Activity
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label
 from tracking.visit_models import Known, Visit
 
@@ -51,7 +52,9 @@ def touches_of(
 def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touch]:
     theirs: list[ColumnElement[bool]] = []
     if contact_id is not None:
-        theirs.append(Event.send_id.in_(select(Send.id).where(Send.contact_id == contact_id)))
+        tests = select(Activity.id).where(Activity.built_in == "test")  # others' clicks, with this contact's values
+        mine = select(Send.id).where(Send.contact_id == contact_id, Send.activity_id.not_in(tests))
+        theirs.append(Event.send_id.in_(mine))
     if send_id is not None:
         theirs.append(Event.send_id == send_id)
     if not theirs:

@@ -1,6 +1,7 @@
 """The keys that our mail is signed with: made, published by the owner, in use, retired."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,6 +18,8 @@ from campaigns.errors import Conflict, Invalid, NotFound, Problem
 from campaigns.language import N_
 
 _PURPOSE = "dkim"
+KEPT_PUBLISHED = timedelta(days=7)
+"""How long a retired key's record stays in the DNS: mail is on its way, and waits in queues."""
 
 
 def make(session: Session, actor: Actor, domain: str) -> list[DkimKey]:
@@ -87,8 +90,8 @@ def retire(session: Session, actor: Actor, key: DkimKey) -> None:
     audit.record(session, actor, "retire", "dkim key", key.id, domain=key.domain, selector=key.selector)
 
 
-def signers(session: Session, domain: str) -> Sequence[Signer]:
-    """What signs mail from ``domain``: active keys of the domain itself, else of one above it."""
+def signing(session: Session, domain: str) -> list[DkimKey]:
+    """The keys that sign mail from ``domain``: active ones of the domain itself, else of one above it."""
     parts = domain.split(".")
     above = [".".join(parts[start:]) for start in range(len(parts) - 1)]
     asked = select(DkimKey).where(
@@ -96,8 +99,11 @@ def signers(session: Session, domain: str) -> Sequence[Signer]:
     )
     found = list(session.scalars(asked.order_by(DkimKey.algorithm.desc())))
     nearest = max((key.domain for key in found), key=len, default="")
+    return [key for key in found if key.domain == nearest]
+
+
+def signers(session: Session, domain: str) -> Sequence[Signer]:
+    """The same keys, opened."""
     return tuple(
-        Signer(key.domain, key.selector, dkim.opened(unseal(key.private, _PURPOSE)))
-        for key in found
-        if key.domain == nearest
+        Signer(key.domain, key.selector, dkim.opened(unseal(key.private, _PURPOSE))) for key in signing(session, domain)
     )

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, config
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.delivery import dkim
+from campaigns.delivery import dkim, relays
 from campaigns.delivery.models import DkimKey, DomainCheck
 from campaigns.language import N_
 
@@ -82,6 +82,7 @@ class Question:
     keys: Sequence[tuple[int, str, str, str]]
     """(id, domain, selector, public half) of the keys that are not retired."""
     relays: Sequence[str]
+    """Hosts that carry our mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,9 @@ def _mx(domain: str, resolver: Resolver) -> Found:
     return Found(State.GOOD, "%(hosts)s", {"hosts": ", ".join(hosts)[:300]})
 
 
-def _ptr(relays: Sequence[str], resolver: Resolver) -> Found:
+def _ptr(hosts: Sequence[str], resolver: Resolver) -> Found:
     outside = []
-    for host in relays:
+    for host in hosts:
         for address in _addresses(host, resolver):
             if not ip_address(address).is_global:
                 continue
@@ -189,8 +190,8 @@ def question(session: Session, actor: Actor, domain: str) -> Question:
     """What :func:`look` needs to know beforehand."""
     actor.require(Permission.SETTINGS)
     keys = session.scalars(select(DkimKey).where(DkimKey.domain == domain, DkimKey.retired_at.is_(None)))
-    host = urlsplit(config.settings().smtp_url).hostname or ""
-    return Question(domain, [(key.id, key.domain, key.selector, key.public) for key in keys], [host] if host else [])
+    hosts = dict.fromkeys(address.host for address in relays.addresses(session))
+    return Question(domain, [(key.id, key.domain, key.selector, key.public) for key in keys], list(hosts))
 
 
 def keep(session: Session, actor: Actor, answer: Answer) -> DomainCheck:

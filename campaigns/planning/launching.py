@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
@@ -23,12 +23,22 @@ from campaigns.setbacks import Chore
 _CONTENT = ("subject", "preheader", "mjml", "language", "from_name", "from_email", "reply_to")
 
 
-def subject_hash(session: Session, activity: Activity) -> str:
-    """What a preflight of an e-mail activity is bound to: its message's content and who gets it."""
+def subject_parts(session: Session, activity: Activity) -> dict[str, str]:
+    """What a preflight of an e-mail activity is bound to, hash by name: its message's content and who gets it."""
     message = session.get(Message, activity.message_id) if activity.message_id is not None else None
-    content = [getattr(message, column) for column in _CONTENT] if message else None
-    subject = json.dumps([activity.message_id, content, audience.fingerprint(session, activity)])
-    return hashlib.sha256(subject.encode()).hexdigest()
+    content = {column: getattr(message, column) if message else None for column in _CONTENT}
+    subject = {"message": activity.message_id, **content, "audience": audience.fingerprint(session, activity)}
+    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for name, value in subject.items()}
+
+
+def hash_of(parts: Mapping[str, str]) -> str:
+    """One hash of all that a preflight is bound to."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def subject_hash(session: Session, activity: Activity) -> str:
+    """The hash of :func:`subject_parts`."""
+    return hash_of(subject_parts(session, activity))
 
 
 def latest_preflight(session: Session, activity: Activity) -> Preflight | None:

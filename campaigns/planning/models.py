@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from campaigns.db import Base, BigId, Id, Instant, Money, Name, Words, choice
+from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Words, choice
 from campaigns.language import N_
 
 
@@ -218,5 +218,7 @@ class Preflight(Base):
     findings: Mapped[list[dict[str, object]]] = mapped_column(JSON)
     """``{"level": "error"|"warning", "message", "params", "field", "line"}``, messages as msgids."""
     audience: Mapped[dict[str, int]] = mapped_column(JSON)
-    """``{"total", "mailable", "<skip reason>": n, …}``; the reasons and mailable add up to total."""
+    """``{"total", "mailable", "<reason>": n, …}``; the reasons and mailable add up to total."""
+    seen: Mapped[Document] = mapped_column(server_default="{}")
+    """``parts``: what it is bound to, hash by name; and the facts that its page shows."""
     created_at: Mapped[Instant]

@@ -1,14 +1,19 @@
 """Keys from making to signing, and what the DNS says, told by a resolver of our own."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from campaigns import db
 from campaigns.accounts.actor import CLOCK, PUBLIC
-from campaigns.delivery import dkim_keys, domain_check
+from campaigns.delivery import dkim_keys, domain_check, entering
 from campaigns.delivery.domain_check import State, Unanswered
+from campaigns.delivery.models import DkimKey
+from campaigns.delivery.relay import Tls
 from campaigns.errors import Conflict, Forbidden, Invalid
 from tests.factories import make_organisation
 
@@ -86,5 +91,28 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monke
     page = owner_client.get("/domains").text
     assert "No SPF record" in page
     assert "v=DKIM1; k=rsa; p=" in page
-    assert owner_client.post("/domains/keys/1/activate").status_code == 303
+    with db.reading() as session:
+        key = dkim_keys.all_keys(session)[0]
+    assert owner_client.post(f"/domains/keys/{key.id}/activate").status_code == 303
     assert "not in the DNS yet" in owner_client.get("/domains").text
+    owner_client.post(f"/domains/keys/{key.id}/retire")
+    assert "Leave its record in the DNS until" in owner_client.get("/domains").text
+    with db.transaction() as session:
+        session.execute(update(DkimKey).values(retired_at=key.created_at - timedelta(days=8)))
+    page = owner_client.get("/domains").text
+    assert domain_check.record_of(key)[0] in page
+    assert "can be taken out of the DNS" in page
+
+
+def test_every_relay_in_use_is_looked_up(session: Session) -> None:
+    make_organisation(session)
+    for host in ("relay.example.net", "other.example.net"):
+        entering.enter(session, CLOCK, entering.RelayWords(host, host, 25, Tls.VERIFY))
+    question = domain_check.question(session, CLOCK, DOMAIN)
+    assert question.relays == ["relay.example.net", "other.example.net"]
+    zone = {
+        ("relay.example.net", "A"): ["8.8.8.8"], ("8.8.8.8.in-addr.arpa", "PTR"): ["relay.example.net"],
+        ("other.example.net", "A"): ["9.9.9.9"],
+    }  # fmt: skip
+    found = domain_check.look(question, lambda name, kind: zone.get((name, kind), [])).results["ptr"]
+    assert (found.state, found.params) == (State.DOUBTFUL, {"address": "9.9.9.9"})

@@ -164,7 +164,7 @@ def test_the_audit_trail_of_a_test_mail_names_the_send(database: Engine) -> None
     with db.transaction() as session:
         activity = make_mailing(session, 1)
         message = session.get_one(Message, activity.message_id)
-        test_mail.send_test(session, CLOCK, message, "somebody@example.org")
+        test_mail.send_tests(session, CLOCK, message, "somebody@example.org")
         session.flush()
         audited = session.execute(select(db.Base.metadata.tables["audit"])).all()
     assert "somebody@example.org" not in repr(audited)

@@ -43,7 +43,7 @@ def test_whoever_unsubscribed_is_left_out_of_the_next_mailing(house: RunningHous
     assert provider.post(one_click, {"List-Unsubscribe": "One-Click"}, follow=False).status == 200
     assert plan.people[0] in owner.get("/suppressions").text
     again = company.mailing(owner, plan, "A second letter")
-    assert "Suppressed 1" in company.preflight(owner, again).text
+    assert "Suppressed: Unsubscribed 1" in company.preflight(owner, again).text
     company.launch(owner, again)
     eventually(lambda: len(house.mails_to(plan.people[1])) == 2)
     eventually(lambda: "Skipped 1" in owner.get(f"{again.email}/progress").text)

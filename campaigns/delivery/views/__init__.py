@@ -1,7 +1,8 @@
 """Pages of mailings on their way, and of the relays that carry them."""
 
-from campaigns.delivery.views import domains, relays
+from campaigns.delivery.views import domains, preflights, relays
 from campaigns.delivery.views.mailings import blueprint
 
 blueprint.register_blueprint(relays.blueprint)
 blueprint.register_blueprint(domains.blueprint)
+blueprint.register_blueprint(preflights.blueprint)

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
-from campaigns import db
+from campaigns import clock, db
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import organisation
 from campaigns.delivery import dkim_keys, domain_check
@@ -32,6 +32,8 @@ def index() -> Any:
         domains=[(name, [key for key in keys if key.domain == name], session.get(DomainCheck, name)) for name in names],
         record_of=domain_check.record_of,
         State=State,
+        kept_published=dkim_keys.KEPT_PUBLISHED,
+        now=clock.now(),
         ours=ours,
     )
 

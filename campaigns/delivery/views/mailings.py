@@ -1,4 +1,4 @@
-"""Preflight, progress, the list of sends, and test mails."""
+"""Progress, the list of sends, and test mails."""
 
 from typing import Any
 
@@ -12,13 +12,12 @@ from campaigns.accounts.actor import Permission
 from campaigns.content import compilation
 from campaigns.content.models import Message
 from campaigns.delivery import deciding, progress, relays, test_mail, tripping
-from campaigns.delivery import preflight as preflighting
 from campaigns.delivery.deciding import Decision
 from campaigns.delivery.models import Send, SendState, SkipReason
-from campaigns.errors import Invalid, KampaniaError, NotFound, Problem
+from campaigns.delivery.views.mailing import mailing
+from campaigns.errors import Invalid, KampaniaError, NotFound
 from campaigns.language import N_
-from campaigns.planning.activities import activity_of
-from campaigns.planning.models import Activity, ActivityStatus, Channel
+from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, say
 from campaigns.web.guards import actor
@@ -28,57 +27,16 @@ from campaigns.web.pagination import page_of
 blueprint = Blueprint("delivery", __name__)
 
 
-def _mailing(session: Session, activity_id: int, permission: Permission = Permission.VIEW) -> Activity:
-    actor().require(permission)
-    found = activity_of(session, activity_id)
-    if found.channel is not Channel.EMAIL:
-        raise NotFound(N_("Only e-mail activities are sent."))
-    return found
-
-
-@blueprint.get("/activities/<int:activity_id>/preflight")
-def preflight(activity_id: int) -> Any:
-    session = db_session()
-    found = _mailing(session, activity_id)
-    standing = preflighting.standing(session, found)
-    page = "_preflight" if request.headers.get("HX-Request") else "preflight"
-    return render_template(
-        f"pages/delivery/{page}.html",
-        activity=found,
-        standing=standing,
-        findings=[
-            (each["level"], _words(each)) for each in (standing.preflight.findings if standing.preflight else ())
-        ],
-        skip_label={reason.value: reason.label for reason in SkipReason},
-    )
-
-
-def _words(finding: dict[str, Any]) -> str:
-    where = {name: finding[name] for name in ("message", "field", "line", "params")}
-    return problem_text(Problem(**where))
-
-
-@blueprint.post("/activities/<int:activity_id>/preflight")
-def run_preflight(activity_id: int) -> Any:
-    actor().require(Permission.PLAN)
-    with db.reading() as looking:
-        compilation.compile_ahead(looking, _mailing(looking, activity_id).message_id)
-    session = db_session()
-    preflighting.check(session, actor(), _mailing(session, activity_id))
-    session.commit()
-    return redirect(f"/activities/{activity_id}#launch", 303)
-
-
 @blueprint.get("/activities/<int:activity_id>/progress")
 def progress_page(activity_id: int) -> Any:
     session = db_session()
-    return render_template("pages/delivery/progress.html", **_standing(session, _mailing(session, activity_id)))
+    return render_template("pages/delivery/progress.html", **_standing(session, mailing(session, activity_id)))
 
 
 @blueprint.get("/activities/<int:activity_id>/progress/counts")
 def progress_counts(activity_id: int) -> Any:
     session = db_session()
-    return render_template("pages/delivery/_counts.html", **_standing(session, _mailing(session, activity_id)))
+    return render_template("pages/delivery/_counts.html", **_standing(session, mailing(session, activity_id)))
 
 
 def _standing(session: Session, found: Activity) -> dict[str, Any]:
@@ -97,7 +55,7 @@ def _standing(session: Session, found: Activity) -> dict[str, Any]:
 @blueprint.get("/activities/<int:activity_id>/sends")
 def sends(activity_id: int) -> Any:
     session = db_session()
-    found = _mailing(session, activity_id, Permission.PERSONAL)
+    found = mailing(session, activity_id, Permission.PERSONAL)
     asked = select(Send).where(Send.activity_id == found.id)
     wanted = request.args.get("state", "")
     state = SendState(wanted) if wanted in set(SendState) else None
@@ -118,7 +76,7 @@ def sends(activity_id: int) -> Any:
 @blueprint.post("/activities/<int:activity_id>/sends/<any(unknown,held):state>/<any(sent,failed,again):decision>")
 def decide(activity_id: int, state: str, decision: str) -> Any:
     session = db_session()
-    found = _mailing(session, activity_id, Permission.LAUNCH)
+    found = mailing(session, activity_id, Permission.LAUNCH)
     try:
         settled = deciding.decide(session, actor(), found, SendState(state), Decision(decision), _one_send())
         session.commit()
@@ -150,13 +108,21 @@ def send_test_mail(message_id: int) -> Any:
         raise NotFound(N_("There is no such message."))
     address = request.form.get("address", "").strip()
     try:
-        test_mail.send_test(session, actor(), message, address, request.form.get("key", ""))
+        sent = test_mail.send_tests(session, actor(), message, address, request.form.get("key", ""), _contact())
         session.commit()
-        flash(_("A test mail is on its way to %(address)s.", address=address), "success")
+        flash(
+            _("A test mail is on its way to %(address)s.", address=", ".join(each.address for each in sent)), "success"
+        )
     except Invalid as error:
         session.rollback()
         flash("; ".join(map(problem_text, error.problems)), "danger")
     return redirect(_next(f"/messages/{message_id}"), 303)
+
+
+def _contact() -> int | None:
+    """Whose values the test mail carries."""
+    text = request.form.get("contact", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _next(default: str) -> str:

@@ -1,0 +1,26 @@
+"""What a recipient reads where a merge field is empty."""
+
+import re
+from collections import defaultdict
+
+from campaigns.content.building import Draft
+from campaigns.content.expressions import scan
+
+_FIELD = re.compile(r"contact\.([a-z][a-z0-9_]{0,60})")
+_DEFAULT = re.compile(r"""contact\.([a-z][a-z0-9_]{0,60})\s*\|\s*d(?:efault)?\(\s*(?:"([^"]*)"|'([^']*)')""")
+
+
+def fallbacks(draft: Draft) -> dict[str, list[str]]:
+    """For each contact field that a draft prints, what stands there without a value: '' where nothing does.
+
+    A field that is only asked about, in a condition, has no entry.
+    """
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for text in (draft.subject, draft.preheader, draft.mjml):
+        for expression in scan(text, "")[0]:
+            if not expression.is_output:
+                continue
+            said = {key: double or single for key, double, single in _DEFAULT.findall(expression.source)}
+            for key in _FIELD.findall(expression.source):
+                found[f"contact.{key}"].setdefault(said.get(key, ""))
+    return {field: list(texts) for field, texts in found.items()}

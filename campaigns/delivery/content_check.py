@@ -1,0 +1,123 @@
+"""What speaks against a message as it would be sent."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.organisation import organisation
+from campaigns.content import compilation
+from campaigns.content.building import LARGEST_MAIL
+from campaigns.content.compilation import Compiled
+from campaigns.content.fallbacks import fallbacks
+from campaigns.content.fields import known_fields
+from campaigns.content.findings import Finding, Level
+from campaigns.content.models import Message
+from campaigns.delivery import sender_check
+from campaigns.delivery.exclusions import LACKS
+from campaigns.delivery.headers import ascii_domain
+from campaigns.language import N_
+
+SHOWN_SUBJECT = 70
+"""Characters of a subject that a wide inbox shows; a phone shows half of them."""
+SHOWN_PREHEADER = 130
+_PLAIN_IMAGE = re.compile(r"""<(?:img|v:image|v:fill)\b[^>]*?\ssrc="http://""", re.I)
+
+
+@dataclass(slots=True)
+class Looked:
+    """What was found, and the plain facts beside it."""
+
+    findings: list[Finding] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+def check(session: Session, message: Message) -> Looked:
+    """Look at the draft as it stands."""
+    house = organisation(session)
+    fields = known_fields(session, compilation.wanted_fields(compilation.draft_of(message)))
+    looked = Looked(compilation.problems(message, house, fields))
+    address = message.from_email or house.sender_email
+    if address:
+        sender = sender_check.check(session, address)
+        looked.findings += sender.findings
+        looked.facts |= {"sender": address, "signed": sender.signed, **sender.states}
+    if any(finding.level is Level.ERROR and finding.field != "from_email" for finding in looked.findings):
+        return looked  # What it compiles to would only repeat them.
+    compiled = compilation.compile_message(session, message)
+    looked.findings += _of_compiled(compiled)
+    looked.facts |= _facts(compiled)
+    for name in ("from_email", "reply_to"):
+        looked.findings += _of_address(name, getattr(message, name))
+    return looked
+
+
+def _of_compiled(compiled: Compiled) -> list[Finding]:
+    findings = []
+    if "unsubscribe_url" not in compiled.html:
+        findings.append(Finding(N_("The mail has no link to unsubscribe."), "mjml"))
+    if not compiled.text.strip():
+        findings.append(Finding(N_("The mail has no text for programs that don't show HTML."), "mjml"))
+    if not compiled.built.links:
+        findings.append(_warning(N_("The mail has no link, so no click can be counted."), "mjml"))
+    if plain := len(_PLAIN_IMAGE.findall(compiled.html)):
+        message = N_("%(count)s pictures are not fetched by https://, and many mail programs don't show them.")
+        findings.append(_warning(message, "mjml", count=plain))
+    if SHOWN_SUBJECT < len(compiled.subject) <= 120:
+        message = N_("The subject has %(length)s characters; most inboxes show about %(shown)s.")
+        findings.append(_warning(message, "subject", length=len(compiled.subject), shown=SHOWN_SUBJECT))
+    if not compiled.preheader:
+        findings.append(_warning(N_("There is no preheader: inboxes show the mail's first words."), "preheader"))
+    elif len(compiled.preheader) > SHOWN_PREHEADER:
+        message = N_("The preheader has %(length)s characters; most inboxes show about %(shown)s.")
+        findings.append(_warning(message, "preheader", length=len(compiled.preheader), shown=SHOWN_PREHEADER))
+    return findings
+
+
+def _facts(compiled: Compiled) -> dict[str, object]:
+    return {
+        "size": round(compiled.size / 1024),
+        "limit": LARGEST_MAIL // 1024,
+        "links": len(compiled.built.links),
+        "subject": len(compiled.subject),
+        "preheader": len(compiled.preheader),
+        "text": bool(compiled.text.strip()),
+        "unsubscribe": "unsubscribe_url" in compiled.html,
+    }
+
+
+def _of_address(name: str, address: str) -> list[Finding]:
+    try:
+        if address:
+            ascii_domain(address)
+    except ValueError:
+        return [Finding(N_("This is not an e-mail address: %(address)s"), name, params={"address": address})]
+    return []
+
+
+def _warning(message: str, where: str, **params: object) -> Finding:
+    return Finding(message, where, level=Level.WARNING, params=params)
+
+
+def of_missing(message: Message, lacking: Mapping[str, int], mailable: int) -> list[Finding]:
+    """For each merge field that some lack: how many, and what they read instead.
+
+    The finding's ``people`` parameter names the list of them.
+    """
+    said = fallbacks(compilation.draft_of(message))
+    findings = []
+    for name, count in lacking.items():
+        texts = said.get(name)
+        if texts is None:
+            words = N_("%(count)s of %(total)s recipients have no value for %(field)s; a condition decides for them.")
+        elif "" in texts:
+            words = N_("%(count)s of %(total)s recipients have no value for %(field)s: it stays empty.")
+        else:
+            words = N_("%(count)s of %(total)s recipients have no value for %(field)s: they read “%(fallback)s”.")
+        params = {
+            "count": count, "total": mailable, "field": name, "fallback": "”, “".join(texts or ()),
+            "people": f"{LACKS}{name}",
+        }  # fmt: skip
+        findings.append(Finding(words, "mjml", level=Level.WARNING, params=params))
+    return findings

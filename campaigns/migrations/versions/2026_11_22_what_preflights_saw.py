@@ -1,0 +1,12 @@
+"""What a preflight looked at, part by part, so that it can say what has changed since."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "aa380f9d478d"
+down_revision = "cba26f77727b"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("preflights", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("seen", sa.JSON(), server_default="{}", nullable=False))
