@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "aa380f9d478d"
-down_revision = "cba26f77727b"
+down_revision = "6db5ca9fe924"
 
 
 def upgrade() -> None:
