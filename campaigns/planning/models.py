@@ -219,6 +219,6 @@ class Preflight(Base):
     """``{"level": "error"|"warning", "message", "params", "field", "line"}``, messages as msgids."""
     audience: Mapped[dict[str, int]] = mapped_column(JSON)
     """``{"total", "mailable", "<reason>": n, …}``; the reasons and mailable add up to total."""
-    seen: Mapped[Document] = mapped_column(server_default="{}")
+    seen: Mapped[Document]
     """``parts``: what it is bound to, hash by name; and the facts that its page shows."""
     created_at: Mapped[Instant]

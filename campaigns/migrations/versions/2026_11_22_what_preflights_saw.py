@@ -9,4 +9,7 @@ down_revision = "6db5ca9fe924"
 
 def upgrade() -> None:
     with op.batch_alter_table("preflights", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("seen", sa.JSON(), server_default="{}", nullable=False))
+        batch_op.add_column(sa.Column("seen", sa.JSON(), nullable=True))
+    op.execute("UPDATE preflights SET seen = '{}'")
+    with op.batch_alter_table("preflights", schema=None) as batch_op:
+        batch_op.alter_column("seen", existing_type=sa.JSON(), nullable=False)
