@@ -39,6 +39,8 @@ PER_WINDOW = 1_000
 WINDOW_SECONDS = 10.0
 _MOST_NETWORKS = 50_000
 _KINDS = frozenset("vheo")
+_ANYBODYS = frozenset("turpnvcexh")
+"""What is kept of a report when its browser asks not to be tracked."""
 _UNTRACKED = int(Flag.UNTRACKED)
 _LONGEST_TOKEN = 100
 _SCRIPT_SECONDS = 3_600
@@ -134,6 +136,7 @@ def _keep(said: dict[str, Any], body: bytes, network: int, environ: Environ) -> 
     flags, send_id = 0, 0
     if environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1" or said.get("d"):
         flags, network = _UNTRACKED, networks.UNKNOWN
+        body = json.dumps({name: value for name, value in said.items() if name in _ANYBODYS}).encode()
     elif said.get("k"):
         send_id = sent_by(said["k"])
     origin = environ["HTTP_ORIGIN"].encode("latin-1", "replace")

@@ -1,15 +1,21 @@
 """Questions about visits: how many a campaign brought, from where, to which pages."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import BigInteger, Select, case, cast, func, select
 from sqlalchemy.orm import Session
 
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.models import Contact
+from campaigns.language import N_
+from campaigns.planning.campaigns import campaign_of
 from campaigns.planning.models import Activity
+from tracking.grouping import Group
 from tracking.models import Label
-from tracking.visit_models import VisitRollup
+from tracking.visit_models import Device, SiteSeen, Visit, VisitRollup, WebArrival, WebPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +61,107 @@ def visit_counts(
     if until is not None:
         query = query.where(VisitRollup.bucket < until)
     return {activity_id: Visits(*counts) for activity_id, *counts in session.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Visits that have something in common."""
+
+    name: str
+    """What it is called: an address, a host, a country's code, or a msgid."""
+    visits: int
+    engaged: int
+    active_seconds: int
+    of: str = ""
+    """Of a landing page: where the visits to it came from."""
+
+    @property
+    def bounce_rate(self) -> float:
+        return 1 - self.engaged / self.visits
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """A campaign's visits by people, looked at from several sides, the most visits first. Those that left only a count
+    stand in ``total`` and ``by_activity`` alone."""
+
+    total: Visits
+    by_activity: Sequence[tuple[str, Visits]]
+    by_group: Sequence[Line]
+    pages: Sequence[Line]
+    """Landing pages by the network or the site that led there."""
+    by_device: Sequence[Line]
+    by_country: Sequence[Line]
+
+
+MOST_LINES = 20
+
+
+def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
+    """Raises NotFound."""
+    actor.require(Permission.VIEW)
+    campaign_of(session, campaign_id)
+    titles = dict(session.execute(select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id)).all())
+    counts = visit_counts(session, [campaign_id])
+    sides: dict[str, dict[tuple[str, str], list[int]]] = {"group": {}, "page": {}, "device": {}, "country": {}}
+    for row in session.execute(_grouped(list(titles))):
+        came_from = row.network or row.referrer or row.source or N_("No referrer")
+        for side, key in (
+            ("group", (Group(row.channel_group).label, "")), ("page", (row.host + row.path, came_from)),
+            ("device", (Device(row.device).label, "")), ("country", (row.country, "")),
+        ):  # fmt: skip
+            sums = sides[side].setdefault(key, [0, 0, 0])
+            sums[:] = [was + more for was, more in zip(sums, row[-3:], strict=True)]
+    return Breakdown(
+        total=sum(counts.values(), Visits()),
+        by_activity=[(titles[id], one) for id, one in sorted(counts.items(), key=lambda entry: -entry[1].visits)],
+        by_group=_lines(sides["group"]),
+        pages=_lines(sides["page"]),
+        by_device=_lines(sides["device"]),
+        by_country=_lines(sides["country"]),
+    )
+
+
+def _grouped(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
+    """One pass over the campaign's visits; the last three columns are sums."""
+    what = (
+        WebPage.host, WebPage.path, WebArrival.channel_group, WebArrival.network, WebArrival.referrer,
+        WebArrival.source, Visit.device, Visit.country,
+    )  # fmt: skip
+    return (
+        select(
+            *what,
+            func.count(),
+            cast(func.sum(case((Visit.engaged, 1), else_=0)), BigInteger),
+            cast(func.sum(Visit.active_seconds), BigInteger),
+        )
+        .join(WebPage, WebPage.id == Visit.entry_id)
+        .join(WebArrival, WebArrival.id == Visit.arrival_id)
+        .where(Visit.activity_id.in_(activity_ids), Visit.label == Label.HUMAN)
+        .group_by(*what)
+    )
+
+
+def _lines(side: Mapping[tuple[str, str], Sequence[int]]) -> list[Line]:
+    found = [Line(name, sums[0], sums[1], sums[2], of) for (name, of), sums in side.items()]
+    return sorted(found, key=lambda line: (-line.visits, line.name))[:MOST_LINES]
+
+
+NEWEST_FIRST = (Visit.started_at.desc(), Visit.id.desc())
+
+
+def visits_like(actor: Actor, activity_ids: Collection[int]) -> Select[*tuple[Any, ...]]:
+    """Single visits as (Visit, entry, WebArrival, address), without an order: for those only who may see people."""
+    actor.require(Permission.PERSONAL)
+    return (
+        select(Visit, WebPage, WebArrival, Contact.email.label("email"))
+        .join(WebPage, WebPage.id == Visit.entry_id)
+        .join(WebArrival, WebArrival.id == Visit.arrival_id)
+        .outerjoin(Contact, Contact.id == Visit.contact_id)
+        .where(Visit.activity_id.in_(activity_ids))
+    )
+
+
+def sites(session: Session) -> Mapping[str, SiteSeen]:
+    """The sites whose pages were heard of, by host."""
+    return {site.host: site for site in session.scalars(select(SiteSeen))}

@@ -21,7 +21,7 @@ VIEWERS_MAY_SEE = {
     "delivery.preflights.page", "delivery.progress_page", "delivery.progress_counts", "tracking.performance.page",
     "tracking.performance.csv", "tracking.performance.figures", "tracking.performance.summary",
     "tracking.performance.link_clicks", "content.index", "content.preview", "content.starter_preview",
-    "tracking.today.page",
+    "tracking.today.page", "tracking.visits.page",
 }  # fmt: skip
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {

@@ -2,8 +2,20 @@
 
 from flask import Blueprint
 
-from tracking.views import campaigns, events, goals, health, offline, performance, programs, shares, timeline, today
+from tracking.views import (
+    campaigns,
+    events,
+    goals,
+    health,
+    offline,
+    performance,
+    programs,
+    shares,
+    timeline,
+    today,
+    visits,
+)
 
 blueprint = Blueprint("tracking", __name__)
-for page in (today, campaigns, performance, timeline, events, goals, offline, programs, shares, health):
+for page in (today, campaigns, performance, visits, timeline, events, goals, offline, programs, shares, health):
     blueprint.register_blueprint(page.blueprint)

@@ -1,0 +1,80 @@
+"""A campaign's web visits, and the page that says how to measure them."""
+
+from babel import Locale
+from flask import Blueprint, render_template, request
+
+from campaigns import clock, config
+from campaigns.accounts.actor import Permission
+from campaigns.content.links import own_hosts
+from campaigns.planning.campaigns import campaign_of
+from campaigns.web.database import db_session
+from campaigns.web.entrance import current_organisation
+from campaigns.web.guards import actor
+from campaigns.web.locale import language
+from campaigns.web.pagination import page_of
+from tracking import visits
+from tracking.events import activities_of
+from tracking.grouping import Group
+from tracking.models import Label
+from tracking.visit_models import Device
+
+blueprint = Blueprint("visits", __name__)
+
+PAGE_SIZE = 25
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/visits")
+def page(campaign_id: int) -> str:
+    """As a section of another page, or as a page of its own, which lists single visits, too."""
+    session = db_session()
+    found = visits.breakdown(session, actor(), campaign_id)
+    if request.headers.get("HX-Request"):
+        return render_template(
+            "pages/tracking/_visits.html", found=found, campaign_id=campaign_id, country=_country, whole=False
+        )
+    each = None
+    if actor().may(Permission.PERSONAL):
+        query = visits.visits_like(actor(), list(activities_of(session, campaign_id)))
+        each = page_of(session, query, visits.NEWEST_FIRST, size=PAGE_SIZE)
+    return render_template(
+        "pages/tracking/visits.html",
+        found=found,
+        campaign=campaign_of(session, campaign_id),
+        campaign_id=campaign_id,
+        page=each,
+        country=_country,
+        group=Group,
+        device=Device,
+        label=Label,
+        whole=True,
+    )
+
+
+@blueprint.get("/site")
+def site() -> str:
+    """The code to put into one's pages, and whether it is heard of."""
+    actor().require(Permission.PLAN)
+    return render_template("pages/tracking/site.html", source=config.settings().tracking_url, **_seen())
+
+
+@blueprint.get("/site/seen")
+def seen() -> str:
+    actor().require(Permission.PLAN)
+    return render_template("pages/tracking/_site_seen.html", **_seen())
+
+
+def _seen() -> dict[str, object]:
+    ours = current_organisation()
+    heard = visits.sites(db_session())
+    declared = list(ours.own_hosts) if ours else []
+    hosts = [*declared, *sorted(own_hosts(()) - set(declared))]
+    return {
+        "hosts": [(host, heard.get(host.partition(":")[0])) for host in hosts],
+        "declared": declared,
+        "now": clock.now(),
+    }
+
+
+def _country(code: str) -> str:
+    """A country's name in the reader's language; '' for none."""
+    return str(Locale.parse(language()).territories.get(code, code)) if code else ""
