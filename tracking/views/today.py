@@ -16,13 +16,18 @@ blueprint = Blueprint("today", __name__)
 
 @blueprint.get("/today")
 def page() -> str:
-    running = listing.campaigns_like(actor(), CampaignStatus.ACTIVE).order_by(Campaign.id.desc()).limit(5)
+    running = (
+        listing.campaigns_like(actor(), listing.Wanted(status=CampaignStatus.ACTIVE))
+        .order_by(Campaign.id.desc())
+        .limit(5)
+    )
     return render_template(
         "pages/tracking/today.html",
         agenda=agenda.agenda(db_session(), actor(), our_zone()),
         lines=listing.campaign_lines(db_session(), db_session().scalars(running).all(), our_zone()),
         now=clock.now(),
         reading=reading,
+        keys=listing.FIGURES,
         spark_points=spark_points,
         days=listing.SPARK_DAYS,
     )
