@@ -7,6 +7,7 @@ verify for as long as they stay in the settings.
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
@@ -66,6 +67,18 @@ class Keyring:
         kid = self._current
         raw = bytes((kid,)) + payload + self._mac(kid, purpose, payload)
         return b2a_base64(raw, newline=False).translate(_URLSAFE, b"=").decode()
+
+    def mint_sends(self, wanted: Iterable[tuple[Purpose, int]]) -> list[str]:
+        """Tokens of sends, each as :meth:`mint` would make it, in a third of the time for four."""
+        kid = self._current
+        head = bytes((kid,))
+        raw: list[bytes] = []
+        for purpose, send_id in wanted:
+            payload = send_id.to_bytes(_SEND_BYTES)
+            raw += (head, payload, self._mac(kid, purpose, payload))
+        # A send's token fills its characters to the last bit, so that many can be written as one.
+        text = b2a_base64(b"".join(raw), newline=False).translate(_URLSAFE).decode()
+        return [text[start : start + _SEND_LENGTH] for start in range(0, len(text), _SEND_LENGTH)]
 
     def open(self, purpose: Purpose, token: str) -> bytes:
         """The payload of a token made for ``purpose``. Raises BadToken for anything else."""
@@ -131,6 +144,11 @@ def keyring() -> Keyring:
 def mint_send(purpose: Purpose, send_id: int) -> str:
     """The token of one send, 28 characters."""
     return keyring().mint(purpose, send_id.to_bytes(_SEND_BYTES))
+
+
+def mint_sends(*wanted: tuple[Purpose, int]) -> list[str]:
+    """The tokens of several sends or purposes at once, each as :func:`mint_send` makes it."""
+    return keyring().mint_sends(wanted)
 
 
 def open_send(purpose: Purpose, token: str) -> int:

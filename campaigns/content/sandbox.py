@@ -97,12 +97,16 @@ ADDRESS = _environment(autoescape=False, finalize=_urlencode)
 ADDRESS.filters["urlencode"] = _words  # finalize encodes; twice would be once too often
 
 
+def too_large() -> Invalid:
+    return Invalid(Problem(N_("The merged message grows beyond every measure.")))
+
+
 def fill(template: Template, names: Mapping[str, object]) -> str:
     """The template's output. Raises Invalid when it grows beyond the cap."""
     parts, size = [], 0
     for part in template.generate(names):
         size += len(part)
         if size > LARGEST_OUTPUT:
-            raise Invalid(Problem(N_("The merged message grows beyond every measure.")))
+            raise too_large()
         parts.append(part)
     return "".join(parts)

@@ -18,13 +18,13 @@ from campaigns.content.merge import Recipient
 from campaigns.content.models import MessageVersion
 from campaigns.delivery import dkim, plates
 from campaigns.delivery.dkim import Signer
-from campaigns.delivery.headers import ascii_domain, date, mailbox, words
+from campaigns.delivery.headers import ascii_domain, date, mailbox, shown, words
 from campaigns.delivery.patterns import ENGAGEMENT, UNSUBSCRIBE, token
 from campaigns.delivery.plates import Plate
 from campaigns.delivery.quoted import quoted, without_blank_runs
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
-from campaigns.tokens import Purpose, mint_send
+from campaigns.tokens import Purpose, mint_sends
 
 TEST_PREFIX = "[Test] "
 
@@ -74,7 +74,9 @@ def compose(letter: Letter, at: datetime) -> Mail:
     Raises ValueError or a KampaniaError when this recipient's mail can't be made.
     """
     mail = _composed(letter, at)
-    return replace(mail, content=dkim.signed(mail.content, letter.signers, at)) if letter.signers else mail
+    return (
+        replace(mail, content=dkim.signed(mail.content, letter.signers, at, canonical=True)) if letter.signers else mail
+    )
 
 
 def _composed(letter: Letter, at: datetime) -> Mail:
@@ -91,21 +93,27 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
     as a whole (sequence number 0), and no pixel."""
     send_id, address = letter.send.id, letter.send.address
     somebody = letter.contact or Contact(email=address)  # a test mail to somebody we don't know
-    unsubscribe = mint_send(Purpose.UNSUBSCRIBE, send_id)
+    engagement, unsubscribe, message_id, bounce = mint_sends(
+        (Purpose.ENGAGEMENT, send_id if letter.trackable else letter.activity.id << 32),
+        (Purpose.UNSUBSCRIBE, send_id),
+        (Purpose.MESSAGE_ID, send_id),
+        (Purpose.BOUNCE, send_id),
+    )
+    recipient = ascii_domain(address)
     names = {
         **plate.names,
         "contact": merge.contact_fields(somebody),
         "unsubscribe_url": f"{plate.unsubscribe}{unsubscribe}",
-        ENGAGEMENT: token(mint_send(Purpose.ENGAGEMENT, send_id if letter.trackable else letter.activity.id << 32)),
+        ENGAGEMENT: token(engagement),
         UNSUBSCRIBE: token(unsubscribe),
     }
     subject = merge.one_line(plate.subject(names))
     head = _head(
         plate.sender,
-        mailbox(_name(letter.contact), address, column=4),
+        shown(_name(letter.contact), recipient, column=4),
         words(TEST_PREFIX + subject if letter.activity.built_in == "test" else subject, column=9),
         at,
-        send_id,
+        message_id,
         plate.domain,
     )
     before, between, after = plate.frame
@@ -115,45 +123,44 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
             before, without_blank_runs(plate.text(names)), between, plate.html(names), after,
         )
     )  # fmt: skip
-    return _mail(send_id, plate.domain, address, content.encode())
+    return _mail(bounce, plate.domain, recipient, content.encode())
 
 
 def _system(letter: Letter, outbox: OutboxMail, at: datetime) -> Mail:
     merged = system_mail.render(outbox.kind, outbox.language, outbox.context, letter.organisation)
     name, email = plates.sender(letter.version, letter.organisation)
     domain = email.rpartition("@")[2]
-    send_id, address = letter.send.id, letter.send.address
+    send_id, recipient = letter.send.id, ascii_domain(letter.send.address)
+    message_id, bounce = mint_sends((Purpose.MESSAGE_ID, send_id), (Purpose.BOUNCE, send_id))
     head = _head(
         mailbox(name, email, column=6),
-        mailbox(_name(letter.contact), address, column=4),
+        shown(_name(letter.contact), recipient, column=4),
         words(merged.subject, column=9),
         at,
-        send_id,
+        message_id,
         domain,
     )
     before, between, after = (part.encode() for part in plates.frame(_boundary(send_id)))
     bodies = (before, quoted(merged.text), between, quoted(merged.html), after)
-    return _mail(send_id, domain, address, b"".join((f"{head}Auto-Submitted: auto-generated\r\n".encode(), *bodies)))
+    return _mail(bounce, domain, recipient, b"".join((f"{head}Auto-Submitted: auto-generated\r\n".encode(), *bodies)))
 
 
 def _boundary(send_id: int) -> str:
     return hashlib.blake2b(send_id.to_bytes(8), digest_size=12).hexdigest()
 
 
-def _head(sender: str, recipient: str, subject: str, at: datetime, send_id: int, domain: str) -> str:
+def _head(sender: str, recipient: str, subject: str, at: datetime, message_id: str, domain: str) -> str:
     return (
         f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\nDate: {_date(at.replace(microsecond=0))}\r\n"
-        f"Message-ID: <{mint_send(Purpose.MESSAGE_ID, send_id)}@{domain}>\r\n"
+        f"Message-ID: <{message_id}@{domain}>\r\n"
     )
 
 
 _date = lru_cache(4)(date)
 
 
-def _mail(send_id: int, domain: str, address: str, content: bytes) -> Mail:
-    recipient = ascii_domain(address)
-    verp = f"b+{mint_send(Purpose.BOUNCE, send_id)}@{domain}"
-    return Mail(verp, recipient, content, not recipient.isascii(), dotless=True)
+def _mail(bounce: str, domain: str, recipient: str, content: bytes) -> Mail:
+    return Mail(f"b+{bounce}@{domain}", recipient, content, not recipient.isascii(), dotless=True)
 
 
 def _name(contact: Recipient | None) -> str:

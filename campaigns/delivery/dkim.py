@@ -22,6 +22,7 @@ _SIGNED = (
     "Content-Transfer-Encoding", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post", "Feedback-ID",
 )  # fmt: skip
 _NAMES = {name.lower(): name for name in _SIGNED}
+_FIELD_END = re.compile(r"\r\n(?![ \t])")
 _FOLD = re.compile(r"[ \t\r\n]+")
 _RUNS = re.compile(rb"[ \t]+")
 _TRAILING = re.compile(rb"[ \t]+(?=\r\n)")
@@ -46,6 +47,9 @@ class Signer:
     domain: str
     selector: str
     key: PrivateKey
+
+
+_PADDING, _HASH = padding.PKCS1v15(), hashes.SHA256()
 
 
 def make(algorithm: Algorithm) -> tuple[str, str]:
@@ -78,13 +82,14 @@ def record(algorithm: Algorithm, public: str) -> str:
     return f"v=DKIM1; k={algorithm.value}; p={public}"
 
 
-def signed(content: bytes, signers: Sequence[Signer], at: datetime) -> bytes:
-    """``content`` with a signature for each signer before it."""
+def signed(content: bytes, signers: Sequence[Signer], at: datetime, *, canonical: bool = False) -> bytes:
+    """``content`` with a signature for each signer before it; ``canonical`` when its body is known to be so."""
     if not signers:
         return content
-    head, _, body = content.partition(b"\r\n\r\n")
-    names, lines = _headers(head.decode())
-    body_hash = b64encode(sha256(_canonical(body)).digest()).decode()
+    start = content.index(b"\r\n\r\n")
+    names, lines = _headers(content[:start].decode())
+    body = memoryview(content)[start + 4 :] if canonical else _canonical(content[start + 4 :])
+    body_hash = b64encode(sha256(body).digest()).decode()
     made = [_signature(signer, names, lines, body_hash, int(at.timestamp())) for signer in signers]
     return b"".join((*made, content))
 
@@ -98,16 +103,23 @@ def _canonical(body: bytes) -> bytes:
 def _headers(head: str) -> tuple[str, str]:
     """The names for ``h=``, each once more than it occurs, so that none can be added; and their
     canonical lines."""
-    names, lines = list(_SIGNED), []
-    for field in re.split(r"\r\n(?![ \t])", head):
+    found: dict[str, list[str]] = {}
+    for field in _FIELD_END.split(head):
         name, _, value = field.partition(":")
-        if (known := _NAMES.get(name.lower())) is not None:
-            names.append(known)
-            lines.append((known.lower(), f"{known.lower()}:{_FOLD.sub(' ', value).strip()}\r\n"))
-    ordered = sorted(range(len(names)), key=lambda place: _SIGNED.index(names[place]))
+        name = name.lower()
+        if name in _NAMES:
+            relaxed = _FOLD.sub(" ", value) if "\r" in value or "  " in value or "\t" in value else value
+            found.setdefault(name, []).append(f"{name}:{relaxed.strip()}\r\n")
     # Of headers with one name the last is signed first (RFC 6376, 5.4.2).
-    written = "".join(line for name in _SIGNED for key, line in reversed(lines) if key == name.lower())
-    return ":\r\n ".join(names[place] for place in ordered), written
+    written = "".join(line for name in _NAMES for line in reversed(found.get(name, ())))
+    return _named(tuple(len(found.get(name, ())) for name in _NAMES)), written
+
+
+@lru_cache(64)
+def _named(counts: tuple[int, ...]) -> str:
+    """Each signed name once more often than it occurs."""
+    repeated = (name for name, count in zip(_SIGNED, counts, strict=True) for _ in range(count + 1))
+    return ":\r\n ".join(repeated)
 
 
 def _signature(signer: Signer, names: str, lines: str, body_hash: str, at: int) -> bytes:
@@ -118,7 +130,7 @@ def _signature(signer: Signer, names: str, lines: str, body_hash: str, at: int) 
     )
     signing = f"{lines}dkim-signature:{_FOLD.sub(' ', value).strip()}".encode()
     if isinstance(signer.key, rsa.RSAPrivateKey):
-        raw = signer.key.sign(signing, padding.PKCS1v15(), hashes.SHA256())
+        raw = signer.key.sign(signing, _PADDING, _HASH)
     else:
         raw = signer.key.sign(sha256(signing).digest())
     text = b64encode(raw).decode()

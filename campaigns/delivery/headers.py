@@ -59,16 +59,22 @@ def _bytes_after(column: int) -> int:
 def mailbox(name: str, address: str, column: int) -> str:
     """``name <address>`` for a header whose value begins at ``column``; the address is always in
     angle brackets. Raises ValueError for an address that can't be one."""
-    plain = ascii_domain(address)
+    return shown(name, ascii_domain(address), column)
+
+
+def shown(name: str, plain: str, column: int) -> str:
+    """:func:`mailbox` of an address whose domain is ASCII already."""
+    if column + len(name) + len(plain) + 3 <= _LINE and _ATOMS(name) and "=?" not in name:
+        return f"{name} <{plain}>"
     name = _BREAKS.sub(" ", name).strip()
     if not name:
         return f"<{plain}>"
     if name.isascii() and "=?" not in name and len(name) < _LINE - column:
-        shown = name if _ATOMS(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        phrase = name if _ATOMS(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     else:
-        shown = "\r\n ".join(_encoded(name, column))
-    last = len(shown) - shown.rfind("\n") if "\n" in shown else column + len(shown)
-    return f"{shown} <{plain}>" if last + len(plain) + 3 <= _LINE else f"{shown}\r\n <{plain}>"
+        phrase = "\r\n ".join(_encoded(name, column))
+    last = len(phrase) - phrase.rfind("\n") if "\n" in phrase else column + len(phrase)
+    return f"{phrase} <{plain}>" if last + len(plain) + 3 <= _LINE else f"{phrase}\r\n <{plain}>"
 
 
 def ascii_domain(address: str) -> str:

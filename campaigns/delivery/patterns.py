@@ -1,13 +1,12 @@
 """Merge templates made ready for many recipients: what is the same for everybody is encoded once.
 
-A template of fields, filters and conditions becomes a flat list of encoded chunks with holes; one
-with loops stays a Jinja template whose words are encoded already. Either writes in quoted-printable
+A template of fields, filters, conditions and loops becomes a flat list of encoded chunks with holes;
+one that asks for more stays a Jinja template whose words are encoded already. Either writes in quoted-printable
 segments what :func:`campaigns.content.merge.render` writes in plain words.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import eq, ne
 from typing import Any
 
 from jinja2 import Environment, Template, nodes
@@ -16,15 +15,15 @@ from markupsafe import Markup, escape
 
 from campaigns.content import sandbox
 from campaigns.content.merge import BLANK_LINES
-from campaigns.delivery.quoted import SOFT, cell, segment
+from campaigns.delivery import expressions
+from campaigns.delivery.expressions import Names, NotFlatError
+from campaigns.delivery.quoted import SOFT, cell, plain_cell, segment
 
 ENGAGEMENT = "_engagement"
 UNSUBSCRIBE = "_unsubscribe"
 """Where a recipient's tokens stand in the names, made by :func:`token`."""
 
-Names = Mapping[str, Any]
 Pattern = Callable[[Names], str]
-_Value = Callable[[Names], Any]
 
 
 class Encoded(Markup):
@@ -56,7 +55,7 @@ def text(source: str, addresses: Addresses) -> Pattern:
 
 def line(source: str, addresses: Addresses) -> Pattern:
     """A subject, which is not encoded here."""
-    return _pattern(_Part(sandbox.LINE, str, str, _words), source, addresses)
+    return _pattern(_LinePart(sandbox.LINE, str, str, _words), source, addresses)
 
 
 def _unrun_segment(words: str) -> str:
@@ -80,52 +79,28 @@ class _Part:
     cell: Callable[[str], str]
     plain: Callable[[Any], str]
 
+    def write(self, value: Any) -> str:
+        """A value as it stands in the mail; most need neither escaping nor encoding."""
+        return plain_cell(value) or self.cell(self.plain(value))
+
     def value(self, value: Any) -> str:
+        """The same among what Jinja writes."""
         return value if type(value) is Encoded else Encoded(self.cell(self.plain(value)))
+
+
+class _LinePart(_Part):
+    """A line of a header is encoded as a whole, later."""
+
+    def write(self, value: Any) -> str:
+        return self.plain(value)
 
 
 def _pattern(part: _Part, source: str, addresses: Addresses) -> Pattern:
     tree = part.environment.parse(source)
     try:
-        return _flat(part, tree.body, addresses)
-    except _NotFlatError:
+        return _Flattening(part, addresses).flat(tree.body)
+    except NotFlatError:
         return _general(part, tree, addresses)
-
-
-class _NotFlatError(Exception):
-    """Only Jinja itself can write this."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Flat:
-    chunks: Sequence[str]
-    """With '' in the holes' places."""
-    tokens: Sequence[tuple[int, str]]
-    holes: Sequence[tuple[int, Pattern]]
-
-    def __call__(self, names: Names) -> str:
-        parts = list(self.chunks)
-        for place, name in self.tokens:
-            parts[place] = names[name]
-        for place, hole in self.holes:
-            parts[place] = hole(names)
-        return "".join(parts)
-
-
-def _flat(part: _Part, body: Sequence[nodes.Node], addresses: Addresses) -> Pattern:
-    chunks: list[str] = []
-    tokens: list[tuple[int, str]] = []
-    holes: list[tuple[int, Pattern]] = []
-    for piece in _joined(_pieces(part, body, addresses)):
-        if isinstance(piece, _Token):
-            tokens.append((len(chunks), piece.name))
-            chunks.append("")
-        elif isinstance(piece, str):
-            chunks.append(part.segment(piece))
-        else:
-            holes.append((len(chunks), _hole(part, piece, addresses)))
-            chunks.append("")
-    return _Flat(tuple(chunks), tuple(tokens), tuple(holes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,57 +160,96 @@ def _joined(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         yield words
 
 
-def _hole(part: _Part, node: nodes.Node, addresses: Addresses) -> Pattern:
-    if isinstance(node, nodes.If):
-        return _either(part, node, addresses)
-    value, plain, write = _value(node), part.plain, part.cell
-    return lambda names: write(plain(value(names)))
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    pieces: Sequence[str | Pattern]
+
+    def __call__(self, names: Names) -> str:
+        return "".join([piece if type(piece) is str else piece(names) for piece in self.pieces])  # type: ignore[operator]
 
 
-def _either(part: _Part, node: nodes.If, addresses: Addresses) -> Pattern:
-    branches = [(_value(each.test), _flat(part, each.body, addresses)) for each in (node, *node.elif_)]
-    otherwise = _flat(part, node.else_, addresses)
+class _Run:
+    """Chunks with the same token between each two: one join writes all links of a mail."""
 
-    def chosen(names: Names) -> str:
-        for test, branch in branches:
-            if test(names):
-                return branch(names)
-        return otherwise(names)
+    __slots__ = ("chunks", "name")
 
-    return chosen
+    def __init__(self, name: str, chunks: list[str]) -> None:
+        self.name, self.chunks = name, chunks
 
-
-_ROOTS = ("contact", "campaign", "organisation")
+    def __call__(self, names: Names) -> str:
+        return str.join(names[self.name], self.chunks)  # A Markup's own join would escape.
 
 
-def _value(node: nodes.Node) -> _Value:
-    """What an expression of fields, filters and comparisons yields. Raises _NotFlatError for others."""
-    match node:
-        case nodes.Getattr(node=nodes.Name(name=root), attr=key) if root in _ROOTS:
-            return lambda names: names[root].get(key, "")
-        case nodes.Const(value=constant):
-            return lambda _names: constant
-        case nodes.Filter(node=nodes.Expr() as inner, name=name, kwargs=[], dyn_args=None, dyn_kwargs=None):
-            return _filtered(sandbox.FILTERS[name], _value(inner), [_value(each) for each in node.args])
-        case nodes.Not(node=inner):
-            negated = _value(inner)
-            return lambda names: not negated(names)
-        case nodes.And(left=first, right=second):
-            left, right = _value(first), _value(second)
-            return lambda names: left(names) and right(names)
-        case nodes.Or(left=first, right=second):
-            left, right = _value(first), _value(second)
-            return lambda names: left(names) or right(names)
-        case nodes.Compare(expr=first, ops=[nodes.Operand(op="eq" | "ne" as sign, expr=second)]):
-            left, right, compared = _value(first), _value(second), eq if sign == "eq" else ne
-            return lambda names: compared(left(names), right(names))
-    raise _NotFlatError
+@dataclass(frozen=True, slots=True)
+class _Flattening:
+    """From a template's tree to chunks with holes. Raises _NotFlatError where that can't be."""
 
+    part: "_Part"
+    addresses: Addresses
+    bound: frozenset[str] = frozenset()
+    """The variables of the loops around."""
 
-def _filtered(written: Callable[..., Any], value: _Value, others: Sequence[_Value]) -> _Value:
-    if not others:
-        return lambda names: written(value(names))
-    return lambda names: written(value(names), *(other(names) for other in others))
+    def flat(self, body: Sequence[nodes.Node]) -> Pattern:
+        pieces: list[str | Pattern] = []
+        for piece in _joined(_pieces(self.part, body, self.addresses)):
+            last = pieces[-1] if pieces else None
+            if isinstance(piece, _Token):
+                if not isinstance(last, _Run) or last.name != piece.name:
+                    before = [pieces.pop()] if isinstance(last, str) else [""]
+                    pieces.append(last := _Run(piece.name, before))  # type: ignore[arg-type]
+                last.chunks.append("")
+            elif not isinstance(piece, str):
+                pieces.append(self._hole(piece))
+            elif isinstance(last, _Run):
+                last.chunks[-1] = self.part.segment(piece)
+            else:
+                pieces.append(self.part.segment(piece))
+        return _Flat(tuple(pieces))
+
+    def _hole(self, node: nodes.Node) -> Pattern:
+        if isinstance(node, nodes.If):
+            return self._either(node)
+        if isinstance(node, nodes.For):
+            return self._loop(node)
+        value, write = expressions.value(node, self.bound), self.part.write
+        return lambda names: write(value(names))
+
+    def _either(self, node: nodes.If) -> Pattern:
+        branches = [(expressions.value(each.test, self.bound), self.flat(each.body)) for each in (node, *node.elif_)]
+        otherwise = self.flat(node.else_)
+
+        def chosen(names: Names) -> str:
+            for test, branch in branches:
+                if test(names):
+                    return branch(names)
+            return otherwise(names)
+
+        return chosen
+
+    def _loop(self, node: nodes.For) -> Pattern:
+        if not isinstance(node.target, nodes.Name) or node.test is not None or node.recursive:
+            raise NotFlatError
+        name = node.target.name
+        if name in expressions.RESERVED:
+            raise NotFlatError
+        values = expressions.series(node.iter, self.bound)
+        inner = _Flattening(self.part, self.addresses, self.bound | {name, "loop"})
+        body, otherwise = inner.flat(node.body), self.flat(node.else_)
+
+        def written(names: Names) -> str:
+            given = list(values(names))
+            if not given:
+                return otherwise(names)
+            own, parts, room = dict(names), [], sandbox.LARGEST_OUTPUT
+            for place, each in enumerate(given):
+                own[name], own["loop"] = each, (place, len(given))
+                parts.append(body(own))
+                room -= len(parts[-1])
+                if room < 0:
+                    raise sandbox.too_large()
+            return "".join(parts)
+
+        return written
 
 
 def _general(part: _Part, tree: nodes.Template, addresses: Addresses) -> Pattern:

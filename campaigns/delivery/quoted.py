@@ -42,6 +42,13 @@ def segment(text: str) -> str:
 _kept = lru_cache(4_096)(segment)
 
 
+def plain_cell(value: object) -> str:
+    """The segment of a value that is nothing but a few Latin letters and digits; '' for any other."""
+    if type(value) is str and value.isascii() and value.isalnum() and len(value) < _LINE:
+        return value + SOFT
+    return ""
+
+
 def cell(value: str) -> str:
     """The segment of one recipient's value; most need no encoding at all."""
     return value + SOFT if _EASY(value) else _kept(value)

@@ -17,7 +17,8 @@ _CONTACTS = text(
     """
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :people)
     INSERT INTO contacts (email, first_name, last_name, attributes, source, created_at, updated_at)
-    SELECT 'p' || i || '@example.org', 'Ana' || i, 'Bel', '{"city": "Tbilisi", "likes": "tea, chess, snow"}', '', :now, :now
+    SELECT 'p' || i || '@example.org', 'Ana' || i, 'Bel', '{"city": "Tbilisi", "likes": "tea, chess, snow"}',
+      '', :now, :now
     FROM n
     """
 )

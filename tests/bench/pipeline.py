@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
@@ -23,7 +23,7 @@ from campaigns.delivery import dkim_keys, expansion
 from campaigns.delivery.dkim import Algorithm
 from tests.bench import _sinks
 from tests.bench._people import make_people
-from tests.bench._worker import Run, Worker, working
+from tests.bench._worker import Run, working
 from tests.bench.bench_import import databases
 from tests.delivery.mailing import make_mailing, make_version
 
@@ -38,7 +38,8 @@ LINKS = "".join(f'{ROW * 21}<a href="{{{{ links[{n}] }}}}">Offer {n}</a>\n' for 
 UNSUBSCRIBE = '<a href="{{ unsubscribe_url }}">No more of this</a>'
 PLAIN = "<p>Dear {{ contact.first_name }} of {{ contact.city|default('somewhere') }}</p>\n"
 LOGIC = (
-    "<p>Dear {{ contact.first_name|upper }}{% if contact.city == 'Tbilisi' %}, here in town{% else %}, far away{% endif %}"
+    "<p>Dear {{ contact.first_name|upper }}"
+    "{% if contact.city == 'Tbilisi' %}, here in town{% else %}, far away{% endif %}"
     "</p>\n<ul>{% for like in contact.likes|split(',') %}<li>{{ loop.index }}. {{ like }}</li>{% endfor %}</ul>\n"
 )
 TEXT = "{{ contact.first_name }}\n" + "{{ links[1] }} and words.\n" * 13 + "{{ unsubscribe_url }}\n"
@@ -127,7 +128,7 @@ def against_source(url: str, html: str, cpu: float, name: str) -> None:
         said(f"{name}: smtp-source, ours", f"{statistics.median(theirs):,.0f}/s, {found.rate:,.0f}/s")
         held(f"{name}: × smtp-source", ratio, 1.0)
         held(f"{name}: CPU per 1,000", found.cpu, cpu, at_most=True, unit=" s")
-        resident, most = worker.memory()
+        resident, _ = worker.memory()
         held(f"{name}: memory", resident, 80, at_most=True, unit=" MB")
 
 
@@ -181,7 +182,7 @@ def large() -> None:
                 held(f"expand {people:,}, by CPU", people / cpu, 100_000, unit=" rows/s")
             with working(environ) as worker:
                 found = worker.launch(activity_id, people)
-                resident, most = worker.memory()
+                _, most = worker.memory()
                 said(f"send {people:,}", f"{found.rate:,.0f}/s, {found.cpu:.3f} s CPU per 1,000, at most {most:.0f} MB")
                 held(f"memory at {people:,}", most, 80, at_most=True, unit=" MB")
 
