@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campaigns.accounts.models import Organisation
@@ -76,6 +76,7 @@ def bodies(message: EmailMessage) -> list[str]:
     return [part.get_content().replace("\r\n", "\n") for part in message.iter_parts()]
 
 
+@settings(deadline=None)
 @given(templates, templates, values, values, st.booleans())
 def test_same_as_the_reference(html: str, text: str, first: str, city: str, trackable: bool) -> None:
     made = letter(html, text, first, city, trackable=trackable)
