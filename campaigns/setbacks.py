@@ -31,6 +31,7 @@ class Chore(StrEnum):
     BEGIN = "begin"
     POST = "post"
     CANCEL_LEFT_OVER = "cancel left over"
+    EXPIRE = "expire"
     FINISH = "finish"
     TAKE_OVER = "take over"
     EXPAND = "expand"
@@ -52,6 +53,7 @@ class Chore(StrEnum):
             self.BEGIN: N_("Begin the scheduled launch of activity %(subject)s"),
             self.POST: N_("Queue system mail %(subject)s"),
             self.CANCEL_LEFT_OVER: N_("Cancel what activity %(subject)s left over"),
+            self.EXPIRE: N_("Stop sending activity %(subject)s, whose time is over"),
             self.FINISH: N_("Finish activity %(subject)s"),
             self.TAKE_OVER: N_("Take over batch %(subject)s of a worker that died"),
             self.EXPAND: N_("List the recipients of activity %(subject)s"),

@@ -4,6 +4,7 @@ They collect their problems, so that a form shows all of them at once.
 """
 
 import re
+from datetime import time
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from email_validator import EmailNotValidError, validate_email
@@ -74,6 +75,18 @@ class Checks:
         if not re.fullmatch(r"[A-Z]{3}", clean):
             self.wrong(field, N_("A currency is three letters, like EUR."))
         return clean
+
+    def hours(self, start_field: str, start: time | None, end_field: str, end: time | None) -> None:
+        """Both or neither, and not the same."""
+        if (start is None) != (end is None):
+            self.wrong(end_field if end is None else start_field, N_("Please give both hours, or neither."))
+        elif start is not None and start == end:
+            self.wrong(end_field, N_("The end lies at the start."))
+
+    def whole(self, field: str, value: int | None, low: int, high: int) -> int:
+        if value is None or not low <= value <= high:
+            self.wrong(field, N_("From %(low)s to %(high)s."), low=low, high=high)
+        return value or 0
 
     def hosts(self, field: str, values: list[str]) -> list[str]:
         """Host names, each once, in A-labels."""

@@ -4,8 +4,8 @@ from zoneinfo import available_timezones
 
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
-from wtforms import EmailField, PasswordField, SelectField, StringField, TextAreaField
-from wtforms.validators import InputRequired
+from wtforms import EmailField, IntegerField, PasswordField, SelectField, StringField, TextAreaField, TimeField
+from wtforms.validators import InputRequired, Optional
 
 from campaigns.accounts.models import Role, Scope
 from campaigns.web.choices import CheckboxesField, choices
@@ -88,6 +88,10 @@ class OrganisationForm(RevisedForm):
     language = SelectField(_l("Language"), choices=choices(_language_choices()))
     timezone = SelectField(_l("Time zone"), choices=choices(_ZONE_CHOICES))
     currency = SelectField(_l("Currency"), choices=choices((code, code) for code in _CURRENCIES))
+    quiet_from = TimeField(_l("Quiet from"), [Optional()])
+    quiet_until = TimeField(_l("Quiet until"), [Optional()])
+    cap_mails = IntegerField(_l("Campaign mails at most"), [Optional()], default=0)
+    cap_days = IntegerField(_l("within so many days"), [Optional()], default=7)
 
 
 class ApiKeyForm(FlaskForm):  # type: ignore[misc]

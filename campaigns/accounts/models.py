@@ -1,5 +1,6 @@
 """The organisation, its people, their roles, and the audit trail."""
 
+from datetime import time
 from enum import StrEnum
 
 from sqlalchemy import JSON, Index, LargeBinary, String
@@ -36,6 +37,12 @@ class Organisation(Base):
     postal_address: Mapped[str] = mapped_column(String(500), default="")
     own_hosts: Mapped[list[str]] = mapped_column(JSON, default=list)
     """Hosts that are ours beside BASE_URL's: clicks to them carry a visit token."""
+    quiet_from: Mapped[time | None]
+    quiet_until: Mapped[time | None]
+    """No campaign mail is sent between these hours of the recipient's time zone; None for none."""
+    cap_mails: Mapped[int] = mapped_column(default=0, server_default="0")
+    cap_days: Mapped[int] = mapped_column(default=7, server_default="7")
+    """At most ``cap_mails`` campaign mails to a contact in ``cap_days`` days; 0 for no limit."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
     """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
 

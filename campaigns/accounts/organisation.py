@@ -1,6 +1,7 @@
 """The one organisation: founding it, finding it, changing it."""
 
 from collections.abc import Sequence
+from datetime import time
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -87,6 +88,10 @@ def update_organisation(
     sender_email: str,
     postal_address: str,
     own_hosts: Sequence[str],
+    quiet_from: time | None = None,
+    quiet_until: time | None = None,
+    cap_mails: int | None = 0,
+    cap_days: int | None = 7,
     revision: int | None = None,
 ) -> Organisation:
     """Change the organisation's settings; the audit trail keeps which ones changed.
@@ -105,7 +110,12 @@ def update_organisation(
         "sender_email": checks.email("sender_email", sender_email),
         "postal_address": checks.text("postal_address", postal_address, longest=500, needed=False),
         "own_hosts": checks.hosts("own_hosts", list(own_hosts)),
+        "quiet_from": quiet_from,
+        "quiet_until": quiet_until,
+        "cap_mails": checks.whole("cap_mails", cap_mails, 0, 1000),
+        "cap_days": checks.whole("cap_days", cap_days, 1, 365),
     }
+    checks.hours("quiet_from", quiet_from, "quiet_until", quiet_until)
     checks.settle()
     changed = {field: value for field, value in wanted.items() if getattr(ours, field) != value}
     for field, value in changed.items():

@@ -148,8 +148,10 @@ def settings() -> Any:
     if request.method == "GET":
         form.own_hosts.data = "\n".join(ours.own_hosts)
     if form.validate_on_submit():
-        values = {
-            name: field.data or "" for name, field in form._fields.items() if name not in ("csrf_token", "revision")
+        values: dict[str, Any] = {
+            name: field.data if name.startswith(("quiet_", "cap_")) else field.data or ""
+            for name, field in form._fields.items()
+            if name not in ("csrf_token", "revision")
         }
         values["own_hosts"] = values["own_hosts"].replace(",", " ").split()
         try:

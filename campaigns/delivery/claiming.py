@@ -4,7 +4,7 @@ A claim is a compare-and-swap in one transaction. It holds for a lease that outl
 wait for a relay's last answer, so whoever takes over never races a mail that may still go out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,16 +13,18 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db, setbacks
 from campaigns.audience.models import Contact
-from campaigns.delivery import journal
+from campaigns.delivery import capping, journal, waiting
 from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.journal import Mark
-from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.delivery.smtp import FINAL_DOT
 from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.setbacks import Chore
 
 LARGEST = 1_000
 LEASE = timedelta(seconds=FINAL_DOT + 300)
+_LOOKS = 10
+"""Slices of sends outside of their window that one claim passes over."""
 _RENEW_BELOW = timedelta(seconds=FINAL_DOT + 60)
 
 
@@ -32,18 +34,39 @@ def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[in
     Whoever may not be mailed any more (suppressed, consent withdrawn since the audience was
     frozen) becomes skipped here, in the same transaction, and is not among the ids.
     """
-    if not may_send(session, activity_id):
+    activity = session.get(Activity, activity_id, populate_existing=True)
+    if activity is None or not _may_send(activity):
         return []
-    taken: list[int] = []
+    taken: set[int] = set()
     for state in (SendState.QUEUED, SendState.DEFERRED):
-        taken += _swap(session, _due(activity_id, state, min(limit, LARGEST) - len(taken)), state, batch)
-    return sorted(set(taken) - skip_refused(session, taken))
+        taken |= _take(session, activity, state, batch, min(limit, LARGEST) - len(taken))
+    taken -= skip_refused(session, taken)
+    enough = capping.over(session, batch, taken) if activity.built_in is None else set()
+    _skip(session, enough, SkipReason.CAPPED)
+    return sorted(taken - enough)
 
 
 def may_send(session: Session, activity_id: int) -> bool:
-    """Whether the activity is live (the built-in ones always are)."""
+    """Whether the activity is live and its time isn't over (the built-in ones always are)."""
     activity = session.get(Activity, activity_id, populate_existing=True)
-    return activity is not None and (activity.built_in is not None or activity.status is ActivityStatus.LIVE)
+    return activity is not None and _may_send(activity)
+
+
+def _may_send(activity: Activity) -> bool:
+    in_time = activity.stop_after is None or clock.now() < activity.stop_after
+    return activity.built_in is not None or (activity.status is ActivityStatus.LIVE and in_time)
+
+
+def _take(session: Session, activity: Activity, state: SendState, batch: str, limit: int) -> set[int]:
+    """Due sends whose window is open; those whose is closed wait for it from now on."""
+    taken: set[int] = set()
+    for _ in range(_LOOKS):
+        ids = set(session.scalars(_due(activity.id, state, limit - len(taken)))) if limit > len(taken) else set()
+        late = waiting.put_off(session, activity, ids)
+        taken |= _swap(session, ids - late, state, batch)
+        if not late:
+            break
+    return taken
 
 
 def _due(activity_id: int, state: SendState, limit: int) -> Select[int]:
@@ -58,16 +81,15 @@ def _due(activity_id: int, state: SendState, limit: int) -> Select[int]:
     )
 
 
-def _swap(session: Session, due: Select[int], state: SendState, batch: str) -> list[int]:
-    ids = list(session.scalars(due))
+def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[int]:
     claimed = (
         update(Send)
         .where(Send.id.in_(ids), Send.state == state)
-        .values(state=SendState.SENDING, claimed_by=batch, lease_until=clock.now() + LEASE)
+        .values(state=SendState.SENDING, claimed_by=batch, lease_until=clock.now() + LEASE, reason="")
         .returning(Send.id)
         .execution_options(synchronize_session=False)
     )
-    return list(session.scalars(claimed)) if ids else []
+    return set(session.scalars(claimed)) if ids else set()
 
 
 def skip_refused(session: Session, ids: Iterable[int]) -> set[int]:
@@ -81,14 +103,18 @@ def skip_refused(session: Session, ids: Iterable[int]) -> set[int]:
     )
     refused = {send_id: reason for send_id, reason in session.execute(asked) if reason}
     for reason in set(refused.values()):
-        mine = [send_id for send_id, given in refused.items() if given == reason]
+        _skip(session, [send_id for send_id, given in refused.items() if given == reason], reason)
+    return set(refused)
+
+
+def _skip(session: Session, ids: Collection[int], reason: str) -> None:
+    if ids:
         session.execute(
             update(Send)
-            .where(Send.id.in_(mine), Send.state == SendState.SENDING)
-            .values(state=SendState.SKIPPED, reason=reason, claimed_by=None, lease_until=None)
+            .where(Send.id.in_(ids), Send.state == SendState.SENDING)
+            .values(state=SendState.SKIPPED, reason=reason, claimed_by=None, lease_until=None, due_at=None)
             .execution_options(synchronize_session=False)
         )
-    return set(refused)
 
 
 class Lease:

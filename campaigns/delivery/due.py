@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db, setbacks
 from campaigns.accounts.actor import CLOCK
 from campaigns.delivery import claiming, posting, relays
-from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.models import EXPIRED, Send, SendState
 from campaigns.errors import Conflict
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus, Channel
@@ -38,7 +38,8 @@ def find() -> Work:
     claiming.take_over()
     with db.reading() as session:
         # Most ticks find nothing, and then don't ask for SQLite's only writer.
-        changes = launching.due_launches(session) or posting.waiting(session) or left_over(session) or done(session)
+        changes = launching.due_launches(session) or posting.waiting(session) or left_over(session)
+        changes = changes or expired(session) or done(session)
     if changes:
         with db.transaction() as session:
             settle(session)
@@ -49,10 +50,12 @@ def find() -> Work:
 
 def settle(session: Session) -> None:
     """Begin scheduled launches, take in system mail, cancel what a finished or cancelled activity
-    left over, and finish activities that are done. Harmless when repeated; a row that fails is put off."""
+    left over, fail what came too late, and finish activities that are done. Harmless when repeated; a row
+    that fails is put off."""
     launching.begin_due(session)
     posting.post_outbox(session)
     setbacks.carry(session, Chore.CANCEL_LEFT_OVER, left_over(session), lambda ids: _cancel(session, ids))
+    setbacks.carry(session, Chore.EXPIRE, expired(session), lambda ids: _expire(session, ids))
     setbacks.carry(session, Chore.FINISH, done(session), lambda ids: _finish(session, ids))
 
 
@@ -60,7 +63,16 @@ def _cancel(session: Session, activity_ids: Sequence[int]) -> None:
     session.execute(
         update(Send)
         .where(Send.activity_id.in_(activity_ids), Send.state.in_((*WAITING, SendState.HELD)))
-        .values(state=SendState.CANCELLED, due_at=None)
+        .values(state=SendState.CANCELLED, due_at=None, reason="")
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _expire(session: Session, activity_ids: Sequence[int]) -> None:
+    session.execute(
+        update(Send)
+        .where(Send.activity_id.in_(activity_ids), Send.state.in_(WAITING))
+        .values(state=SendState.FAILED, due_at=None, reason=EXPIRED)
         .execution_options(synchronize_session=False)
     )
 
@@ -96,6 +108,12 @@ def built_in(session: Session, ids: Sequence[int]) -> frozenset[int]:
 def left_over(session: Session) -> list[int]:
     """Activities that are over and still have somebody waiting."""
     return _ids(session, Activity.status.in_(_OVER), Activity.channel == Channel.EMAIL, _has(*WAITING, SendState.HELD))
+
+
+def expired(session: Session) -> list[int]:
+    """Activities whose time to send is over while somebody waits. Claimed ones still get their outcome."""
+    over = Activity.stop_after <= clock.now(), Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED))
+    return _ids(session, *over, Activity.channel == Channel.EMAIL, Activity.built_in.is_(None), _has(*WAITING))
 
 
 def done(session: Session) -> list[int]:

@@ -7,8 +7,10 @@ from typing import Any
 from sqlalchemy import Select, String, case, cast, exists, func, literal, null, or_, select
 from sqlalchemy.orm import Session
 
+from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import ConsentEntry, ConsentPurpose, Contact, Suppression, SuppressionReason
 from campaigns.db import UtcDateTime
+from campaigns.delivery import capping
 from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.errors import NotFound
@@ -43,7 +45,9 @@ def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> C
     lacks = [case((_lacks(field), 1), else_=0).label(f"lacks_{n}") for n, field in enumerate(fields)]
     people = (
         contacts_of(activity)
-        .with_only_columns(Contact.id.label("id"), Contact.email.label("email"), skip_reason().label("reason"), *lacks)
+        .with_only_columns(
+            Contact.id.label("id"), Contact.email.label("email"), _reason(session).label("reason"), *lacks
+        )
         .cte("people")
         # Otherwise SQLite works the reason out anew wherever it is named below.
         .prefix_with("MATERIALIZED")
@@ -58,6 +62,13 @@ def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> C
         {"total": sum(counts.values()), MAILABLE: counts.pop(MAILABLE, 0), **counts},
         {field: int(number) for field, number in zip(fields, empty, strict=True) if number},
     )
+
+
+def _reason(session: Session) -> Any:
+    """Why a Contact would not be mailed now, '' when it would; the cap last, as when sending."""
+    capped = capping.capped_sql(organisation(session))
+    reason = skip_reason()
+    return reason if capped is None else case((reason != "", reason), (capped, SkipReason.CAPPED.value), else_="")
 
 
 def _in_detail(people: Any) -> Any:
@@ -84,12 +95,12 @@ def _lacks(field: str) -> Any:
     return or_(value.is_(None), func.trim(value) == "")
 
 
-def people(activity: Activity, why: str) -> Select[*tuple[Any, ...]]:
+def people(session: Session, activity: Activity, why: str) -> Select[*tuple[Any, ...]]:
     """The contacts that :func:`count` counts under ``why``: (Contact, since, detail), to be ordered by Contact.id.
 
     Also those who lack a field (``lacks.<field>``) or bounced before. Raises NotFound for a reason that is none.
     """
-    mine, reason = contacts_of(activity), skip_reason()
+    mine, reason = contacts_of(activity), _reason(session)
     nothing = null().cast(UtcDateTime()).label("since"), literal("").label("detail")
     if why.startswith(_SUPPRESSED) and why.removeprefix(_SUPPRESSED) in set(SuppressionReason):
         return (
@@ -131,7 +142,7 @@ def _bounced() -> Select[*tuple[Any, ...]]:
 
 def bounced_before(session: Session, activity: Activity) -> int:
     """How many would be mailed although an earlier mail to them bounced."""
-    found = people(activity, BOUNCED_BEFORE).with_only_columns(func.count())
+    found = people(session, activity, BOUNCED_BEFORE).with_only_columns(func.count())
     return session.scalar(found) or 0
 
 

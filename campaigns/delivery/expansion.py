@@ -24,7 +24,8 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
-from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.delivery import waiting
+from campaigns.delivery.models import WINDOW, Send, SendState, SkipReason
 from campaigns.planning.audience import contacts_of
 from campaigns.planning.models import Activity, ActivityStatus
 
@@ -74,8 +75,17 @@ def skip_reason() -> Any:
 
 def _rows(session: Session, activity: Activity, contacts: Select[Any]) -> Select[Any]:
     """The new rows of ``contacts``, numbered on from the activity's highest send."""
+    waits = waiting.openings(session, activity, contacts.with_only_columns(Contact.timezone).distinct())
     base = session.scalar(select(func.max(Send.id)).where(Send.activity_id == activity.id)) or activity.id << 32
-    people = contacts.with_only_columns(Contact.id, Contact.email, skip_reason().label("reason")).subquery()
+    people = contacts.with_only_columns(
+        Contact.id, Contact.email, Contact.timezone, skip_reason().label("reason")
+    ).subquery()
+    now = literal(clock.now(), Send.due_at.type)
+    closed = [(waiting.in_zones(people.c.timezone, zones), literal(at, now.type)) for at, zones in waits.items()]
+    due_at = case(*closed, else_=now) if closed else now
+    reason = case(
+        (people.c.reason == "", case(*((where, WINDOW) for where, _ in closed), else_="")), else_=people.c.reason
+    )
     return select(
         base + func.row_number().over(order_by=people.c.id),
         literal(activity.id, BigInteger),
@@ -85,8 +95,8 @@ def _rows(session: Session, activity: Activity, contacts: Select[Any]) -> Select
         literal(""),
         literal(activity.version_id, BigInteger),
         case((people.c.reason == "", literal(SendState.QUEUED.value)), else_=literal(SendState.SKIPPED.value)),
-        people.c.reason,
-        literal(clock.now(), Send.due_at.type),
+        reason if closed else people.c.reason,
+        due_at,
         literal(False),
         literal(0),
         literal(""),

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
@@ -50,10 +50,26 @@ class SkipReason(StrEnum):
 
     SUPPRESSED = "suppressed"
     NO_CONSENT = "no_consent"
+    CAPPED = "capped"
 
     @property
     def label(self) -> str:
-        return {self.SUPPRESSED: N_("Suppressed"), self.NO_CONSENT: N_("No consent to mail")}[self]
+        return {
+            self.SUPPRESSED: N_("Suppressed"),
+            self.NO_CONSENT: N_("No consent to mail"),
+            self.CAPPED: N_("Has had enough mails lately"),
+        }[self]
+
+
+EXPIRED = "expired"
+"""Reason of a failed send: the time to send it was over."""
+WINDOW = "window"
+"""Reason of a waiting send that is due when its send window opens."""
+REASON_LABELS = {
+    **{reason.value: reason.label for reason in SkipReason},
+    EXPIRED: N_("The time to send was over"),
+    WINDOW: N_("Waits for its send window"),
+}
 
 
 class Send(Base):
@@ -79,7 +95,7 @@ class Send(Base):
     """Set instead of ``version_id`` for system mail."""
     state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
     reason: Mapped[str] = mapped_column(String(20), default="")
-    """SkipReason of a skipped send."""
+    """SkipReason of a skipped send, EXPIRED of a failed one, WINDOW of one that waits for its hour."""
     trackable: Mapped[bool] = mapped_column(default=False)
     """Whether tracking consent was full when composed, so that the mail carried personal links."""
     due_at: Mapped[Instant | None]
@@ -116,6 +132,22 @@ class ConfiguredRelay(Base):
     per_second: Mapped[float] = mapped_column(default=0.0)
     priority: Mapped[int] = mapped_column(default=1)
     """Of those that work, the ones with the lowest are used, evenly."""
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[Instant]
+
+
+class DomainLimit(Base):
+    """How fast a provider's domains may be mailed, over all relays and workers."""
+
+    __tablename__ = "domain_limits"
+
+    id: Mapped[Id]
+    name: Mapped[Name]
+    domains: Mapped[list[str]] = mapped_column(JSON)
+    """Of recipients, as A-labels; together they share the limit."""
+    per_second: Mapped[float] = mapped_column(default=0.0)
+    at_once: Mapped[int] = mapped_column(default=0)
+    """Mails under way at the same time. 0 means no limit, here and above."""
     active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[Instant]
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.organisation import organisation
 from campaigns.content import compilation
 from campaigns.content.findings import Finding, Level
 from campaigns.content.models import Message
@@ -20,6 +21,7 @@ from campaigns.errors import Conflict
 from campaigns.language import N_
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, Channel, Preflight
+from campaigns.planning.windows import window_of
 
 
 def check(session: Session, actor: Actor, activity: Activity) -> Preflight:
@@ -43,7 +45,11 @@ def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
     if message is not None:
         looked = content_check.check(session, message)
         looked.findings += content_check.of_missing(message, counted.lacking, counted.audience[exclusions.MAILABLE])
-    findings = [*_audience_findings(session, activity, counted.audience), *looked.findings]
+    findings = [
+        *_audience_findings(session, activity, counted.audience),
+        *_hours_findings(session, activity),
+        *looked.findings,
+    ]
     return Preflight(
         activity_id=activity.id,
         subject_hash=launching.hash_of(parts),
@@ -78,6 +84,15 @@ def _audience_findings(session: Session, activity: Activity, audience: Mapping[s
         words = N_("An earlier mail to %(count)s of the recipients bounced.")
         params = {"count": bounced, "people": exclusions.BOUNCED_BEFORE}
         return [Finding(words, "list_id", level=Level.WARNING, params=params)]
+    return []
+
+
+def _hours_findings(session: Session, activity: Activity) -> list[Finding]:
+    window, now = window_of(activity, organisation(session)), clock.now()
+    if window.never_opens:
+        return [Finding(N_("The quiet hours leave nothing of its send window: nothing would be sent."), "window_from")]
+    if activity.stop_after is not None and activity.stop_after <= max(activity.due_at or now, now):
+        return [Finding(N_("The time to send is over before it begins."), "stop_after")]
     return []
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
+from campaigns.delivery import waiting
 from campaigns.delivery.due import OPEN, WAITING
-from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.delivery.models import EXPIRED, Send, SendState, SkipReason
 from campaigns.planning.models import Activity, ActivityStatus
 
 _TOLD = (SendState.DEFERRED, SendState.BOUNCED, SendState.FAILED, SendState.HELD, SendState.UNKNOWN)
@@ -30,6 +31,10 @@ class Progress:
     """Whether the whole audience has been expanded."""
     per_second: float | None
     left: timedelta | None
+    waiting: int = 0
+    """How many of the queued and deferred wait for their send window."""
+    late: int = 0
+    """How many of the failed came too late: the time to send was over."""
 
 
 def counts(session: Session, activity_id: int) -> dict[SendState, int]:
@@ -42,12 +47,19 @@ def progress(session: Session, activity: Activity) -> Progress:
     """The counts, the speed, and how long it will take at that speed."""
     found = counts(session, activity.id)
     total = sum(found.values())
-    waiting = sum(found.get(state, 0) for state in OPEN)
-    mailed = total - waiting - found.get(SendState.SKIPPED, 0) - found.get(SendState.CANCELLED, 0)
+    unsettled = sum(found.get(state, 0) for state in OPEN)
+    windowed = waiting.count(session, activity.id) if any(map(found.get, WAITING)) else 0
+    late = _late(session, activity.id) if found.get(SendState.FAILED) else 0
+    mailed = total - unsettled - found.get(SendState.SKIPPED, 0) - found.get(SendState.CANCELLED, 0) - late
     rate = _rate(activity, mailed)
-    queue = sum(found.get(state, 0) for state in (*WAITING, SendState.SENDING))
+    queue = sum(found.get(state, 0) for state in (*WAITING, SendState.SENDING)) - windowed
     left = timedelta(seconds=round(queue / rate)) if rate and queue else None
-    return Progress(found, total, total - waiting, activity.expanded_at is not None, rate, left)
+    return Progress(found, total, total - unsettled, activity.expanded_at is not None, rate, left, windowed, late)
+
+
+def _late(session: Session, activity_id: int) -> int:
+    failed = Send.activity_id == activity_id, Send.state == SendState.FAILED, Send.reason == EXPIRED
+    return session.scalar(select(func.count(Send.id)).where(*failed)) or 0
 
 
 def _rate(activity: Activity, mailed: int) -> float | None:

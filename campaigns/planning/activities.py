@@ -1,6 +1,6 @@
 """The verbs of an activity, beside its launch."""
 
-from datetime import date
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, TypedDict, Unpack
 
@@ -20,7 +20,7 @@ from campaigns.revisions import count_change
 
 
 class ActivityFields(TypedDict, total=False):
-    """What people fill in; a verb changes only what it is given. The last three are for e-mail."""
+    """What people fill in; a verb changes only what it is given. From ``message_id`` on it is for e-mail."""
 
     channel: Channel
     title: str
@@ -33,9 +33,18 @@ class ActivityFields(TypedDict, total=False):
     message_id: int | None
     list_id: int | None
     everybody: bool
+    stop_after: datetime | None
+    window_days: str
+    window_from: time | None
+    window_until: time | None
 
 
-SETTLED_BY_LAUNCH = ("channel", "message_id", "list_id", "everybody")
+_HOURS = ("window_days", "window_from", "window_until")
+SETTLED_BY_LAUNCH = ("channel", "message_id", "list_id", "everybody", *_HOURS)
+_NO_MAIL: ActivityFields = {
+    "message_id": None, "list_id": None, "everybody": False, "stop_after": None, "window_days": "",
+    "window_from": None, "window_until": None,
+}  # fmt: skip
 
 
 def activity_of(session: Session, activity_id: int) -> Activity:
@@ -58,6 +67,7 @@ def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields
         status=ActivityStatus.DRAFT,
         url="",
         everybody=False,
+        window_days="",
         created_at=clock.now(),
     )
     _fill(session, activity, fields)
@@ -97,7 +107,7 @@ def _fill(session: Session, activity: Activity, fields: ActivityFields) -> None:
         for key, value in fields.items()
     }
     if wanted.get("channel", activity.channel) is not Channel.EMAIL:
-        wanted |= {"message_id": None, "list_id": None, "everybody": False}
+        wanted |= _NO_MAIL
 
     def value(key: str) -> Any:
         return wanted.get(key, getattr(activity, key))
@@ -109,6 +119,8 @@ def _fill(session: Session, activity: Activity, fields: ActivityFields) -> None:
         *checks.money("cost", value("cost")),
         *checks.url(value("url")),
         *(checks.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
+        *checks.window(value("window_days"), value("window_from"), value("window_until")),
+        *(checks.later("stop_after", wanted["stop_after"]) if wanted.get("stop_after") != activity.stop_after else ()),
         *checks.exists(session, Message, wanted.get("message_id"), "message_id"),
         *checks.exists(session, ContactList, wanted.get("list_id"), "list_id"),
     ]

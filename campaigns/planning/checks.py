@@ -1,13 +1,14 @@
 """What campaigns and activities have in common when somebody fills them in."""
 
 import re
-from datetime import date
+from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
+from campaigns import clock
 from campaigns.accounts.models import Person
 from campaigns.errors import Problem
 from campaigns.language import N_
@@ -79,3 +80,21 @@ def exists(session: Session, model: type[Any], key: int | None, field: str) -> l
 
 def owner(session: Session, owner_id: int | None) -> list[Problem]:
     return exists(session, Person, owner_id, "owner_id")
+
+
+def later(field: str, at: datetime | None) -> list[Problem]:
+    if at is None or at > clock.now():
+        return []
+    return [Problem(N_("This moment is over already."), field)]
+
+
+def window(days: str, start: time | None, end: time | None) -> list[Problem]:
+    """Of a send window: days as sorted digits 1 to 7, both hours or neither."""
+    found = []
+    if days != "".join(sorted(set(days) & set("1234567"))):
+        found.append(Problem(N_("This choice does not exist any more."), "window_days"))
+    if (start is None) != (end is None):
+        found.append(Problem(N_("Please give both hours, or neither."), "window_until" if start else "window_from"))
+    elif start is not None and start == end:
+        found.append(Problem(N_("The end lies at the start."), "window_until"))
+    return found

@@ -17,6 +17,7 @@ from wtforms import (
     SelectField,
     StringField,
     TextAreaField,
+    TimeField,
     URLField,
 )
 from wtforms.validators import DataRequired, Optional, ValidationError
@@ -27,8 +28,8 @@ from campaigns.language import N_
 from campaigns.planning.activities import ActivityFields
 from campaigns.planning.campaigns import CampaignFields
 from campaigns.planning.models import Activity, Campaign, Channel, Objective
-from campaigns.web.choices import choices, choices_of, choices_of_people
-from campaigns.web.locale import timezone, translated
+from campaigns.web.choices import CheckboxesField, choices, choices_of, choices_of_people
+from campaigns.web.locale import timezone, translated, weekdays
 from campaigns.web.revisions import RevisedForm
 
 COLOURS = ("#206bc4", "#ae3ec9", "#d63939", "#f76707", "#f59f00", "#2fb344", "#0ca678", "#17a2b8")
@@ -109,16 +110,21 @@ class ActivityForm(RevisedForm):
 
 
 class EmailActivityForm(ActivityForm):
-    """Also message and audience."""
+    """Also message and audience, and when it may be sent."""
 
     message_id = SelectField(_l("Message"), coerce=str)
     list_id = SelectField(_l("Audience"), coerce=str)
+    window_days = CheckboxesField(_l("Only on"), [Optional()])
+    window_from = TimeField(_l("Not before"), [Optional()])
+    window_until = TimeField(_l("Not after"), [Optional()])
+    stop_after = DateTimeLocalField(_l("Stop sending at"), [Optional()])
 
     EVERYBODY = "everybody"
 
     def offer(self, session: Session, channel: Channel, activity: Activity | None) -> None:
         super().offer(session, channel, activity)
         self.message_id.choices = choices([("", translated(N_("None yet"))), *_named(session, Message)])
+        self.window_days.choices = choices(zip("1234567", weekdays(), strict=True))
         self.list_id.choices = choices(
             [
                 ("", translated(N_("None yet"))),
@@ -133,7 +139,30 @@ class EmailActivityForm(ActivityForm):
         fields["message_id"] = _whole(self.message_id.data)
         fields["everybody"] = everybody
         fields["list_id"] = None if everybody else _whole(self.list_id.data)
+        fields["window_days"] = "".join(sorted(self.window_days.data or []))
+        fields["window_from"], fields["window_until"] = self.window_from.data, self.window_until.data
+        fields["stop_after"] = _instant(self.stop_after.data)
         return fields
+
+    def validate_stop_after(self, field: DateTimeLocalField) -> None:
+        _within_reason(field)
+
+
+def _within_reason(field: DateTimeLocalField) -> None:
+    if field.data and not 2000 <= field.data.year <= 9000:
+        raise ValidationError  # No time zone can be applied at the ends of the calendar.
+    if field.data and _skipped(field.data):
+        raise ValidationError(translated(N_("Clocks are put forward over this time. Choose one before or after.")))
+
+
+def _skipped(local: datetime) -> bool:
+    there = local.replace(tzinfo=timezone())
+    return there.astimezone(UTC).astimezone(timezone()).replace(tzinfo=None) != local
+
+
+def _instant(wall: datetime | None) -> datetime | None:
+    """When the reader's clock shows ``wall``; of two such instants the first."""
+    return wall.replace(tzinfo=timezone(), fold=0).astimezone(UTC) if wall else None
 
 
 def _named(session: Session, model: type[Message] | type[ContactList]) -> Sequence[Any]:
@@ -155,6 +184,10 @@ def activity_values(activity: Activity) -> dict[str, Any]:
     names = ("revision", "title", "starts_on", "ends_on", "cost", "url", "notes")
     return {name: getattr(activity, name) for name in names} | {
         "owner_id": str(activity.owner_id or ""),
+        "window_days": list(activity.window_days),
+        "window_from": activity.window_from,
+        "window_until": activity.window_until,
+        "stop_after": activity.stop_after and activity.stop_after.astimezone(timezone()).replace(tzinfo=None),
         "message_id": str(activity.message_id or ""),
         "list_id": EmailActivityForm.EVERYBODY if activity.everybody else str(activity.list_id or ""),
     }
@@ -182,19 +215,11 @@ class LaunchForm(FlaskForm):  # type: ignore[misc]
     later = BooleanField()
 
     def validate_at(self, field: DateTimeLocalField) -> None:
-        if field.data and not 2000 <= field.data.year <= 9000:
-            raise ValidationError  # No time zone can be applied at the ends of the calendar.
-        if field.data and self._skipped(field.data):
-            raise ValidationError(translated(N_("Clocks are put forward over this time. Choose one before or after.")))
-
-    @staticmethod
-    def _skipped(local: datetime) -> bool:
-        there = local.replace(tzinfo=timezone())
-        return there.astimezone(UTC).astimezone(timezone()).replace(tzinfo=None) != local
+        _within_reason(field)
 
     def instant(self) -> datetime | None:
         """When; of an hour that clocks show twice, the first."""
-        return self.at.data.replace(tzinfo=timezone(), fold=0).astimezone(UTC) if self.at.data else None
+        return _instant(self.at.data)
 
     @property
     def twice(self) -> bool:

@@ -65,6 +65,8 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     if at is not None and at.tzinfo is None:
         raise ValueError(f"naive datetime {at!r}: instants are aware")
     later = at if at is not None and at > now else None
+    if activity.stop_after is not None and activity.stop_after <= (later or now):
+        raise Conflict(N_("The time to send is over before it begins: change it first."))
     version_id = _frozen(session, actor, activity) if activity.channel is Channel.EMAIL else None
     if later is not None:
         move(session, activity, Verb.LAUNCH, ActivityStatus.SCHEDULED, due_at=later, version_id=version_id)

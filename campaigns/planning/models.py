@@ -1,6 +1,6 @@
 """Campaigns, the activities that they group, and the preflight that a launch asks for."""
 
-from datetime import date
+from datetime import date, time
 from enum import StrEnum
 
 from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
@@ -161,6 +161,13 @@ class Activity(Base):
     """Whether the audience is every contact rather than one list."""
     due_at: Mapped[Instant | None]
     """When a scheduled launch begins; the tick finds it."""
+    stop_after: Mapped[Instant | None]
+    """Nothing is sent from then on: who still waits has failed, as expired."""
+    window_days: Mapped[str] = mapped_column(String(7), default="", server_default="")
+    """The days of the week on which it is sent, 1 (Monday) to 7, in the recipient's time zone; '' for all."""
+    window_from: Mapped[time | None]
+    window_until: Mapped[time | None]
+    """Between which hours it is sent, in the recipient's time zone; None for all day, midnight ends the day."""
     paused_with_campaign: Mapped[bool] = mapped_column(default=False)
     """Whether the campaign's pause paused it, so that the campaign's resume brings it back."""
     launched_at: Mapped[Instant | None]

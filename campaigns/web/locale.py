@@ -160,6 +160,18 @@ def datetime_text(value: datetime | None) -> str:
     return f"{date_text(value)}{comma} {time_text(value)}"
 
 
+def weekdays() -> list[str]:
+    """The days of the week in the reader's language, Monday first."""
+    names = babel.dates.get_day_names("abbreviated", locale=language())
+    return [names[day] for day in range(7)]
+
+
+def weekdays_text(numbers: str) -> str:
+    """Days of the week given by their numbers, 1 for Monday."""
+    comma = "، " if language() == "fa" else ", "
+    return comma.join(weekdays()[int(number) - 1] for number in numbers)
+
+
 def ago(value: datetime | None) -> str:
     """ "3 minutes ago", "in 2 days"; None is a dash."""
     if value is None:
@@ -200,6 +212,7 @@ def init(app: Flask) -> None:
         date=date_text,
         time=time_text,
         datetime=datetime_text,
+        weekdays=weekdays_text,
         ago=ago,
         digits=digits,
         chart_label=chart_label,

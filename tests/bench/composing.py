@@ -4,26 +4,32 @@ The wire is measured apart, in ``client``; a whole launch against ``smtp-source`
 """
 
 import dataclasses
+import datetime as dt
 import sys
 import tempfile
 import time
+import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import delete, text, update
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import clock, config, db
+from campaigns.accounts.models import Organisation
 from campaigns.delivery import claiming, dkim, expansion, plates, slices
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.compose import compose
 from campaigns.delivery.dkim import Algorithm, Signer
+from campaigns.delivery.models import Send
 from campaigns.delivery.record import Result, record
+from campaigns.planning.models import Activity
 from tests.bench.bench_import import databases
 from tests.delivery.mailing import make_mailing, make_version
 from tests.delivery.test_plates import letter
 
+ZONES = sorted(zone for zone in zoneinfo.available_timezones() if zone.startswith(("Europe/", "America/", "Asia/")))
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ROW = '<tr><td style="padding:10px 25px;font-size:13px;color:#000000">Lorem ipsum dolor sit amet</td></tr>\n'
 LINKS = "".join(f'{ROW * 19}<a href="{{{{ links[{n}] }}}}">Offer {n}</a>\n' for n in range(1, 14))
@@ -70,10 +76,12 @@ def rows(people: int) -> None:
         activity = make_mailing(session, 0, everybody=True, list_id=None)
         activity.version_id = make_version(session).id
         activity_id, now = activity.id, clock.now()
+        whens = " ".join(f"WHEN {number} THEN '{zone}'" for number, zone in enumerate(ZONES))
         series = (
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :people) "
-            "INSERT INTO contacts (email, first_name, last_name, attributes, source, created_at, updated_at) "
-            "SELECT 'p' || i || '@example.org', 'Ana', 'B', '{}', '', :now, :now FROM n"
+            "INSERT INTO contacts (email, first_name, last_name, attributes, source, created_at, updated_at, timezone) "
+            "SELECT 'p' || i || '@example.org', 'Ana', 'B', '{}', '', :now, :now, "
+            f"CASE i % {len(ZONES)} {whens} END FROM n"
         )
         at = db.to_micros(now) if session.get_bind().dialect.name == "sqlite" else now
         session.execute(text(series), {"people": people, "now": at})
@@ -83,9 +91,17 @@ def rows(people: int) -> None:
             "FROM contacts, (SELECT 'email' AS p UNION SELECT 'tracking') AS q"
         )
         session.execute(text(entries), {"now": at})
-    began = time.perf_counter()
-    expansion.expand(activity_id)
-    said(f"  expand {people:,}", f"{people / (time.perf_counter() - began):,.0f} rows a second")
+    for what, quiet in (("", None), (f", quiet hours in {len(ZONES)} time zones", dt.time(8))):
+        with db.transaction() as session:
+            session.execute(delete(Send))
+            session.execute(update(Activity).values(expanded_to=0, expanded_at=None))
+            session.execute(update(Organisation).values(quiet_from=quiet and dt.time(21), quiet_until=quiet))
+        began = time.perf_counter()
+        expansion.expand(activity_id)
+        said(f"  expand {people:,}{what}", f"{people / (time.perf_counter() - began):,.0f} rows a second")
+    with db.transaction() as session:
+        session.execute(update(Send).values(due_at=clock.now()))
+        session.execute(update(Organisation).values(quiet_from=None, quiet_until=None))
     spent = {"claim": 0.0, "load": 0.0, "record": 0.0}
     for batch in map(str, range(10)):
         with db.transaction() as session:

@@ -45,14 +45,14 @@ def test_counts_add_up_and_are_the_lists(session: Session) -> None:
     audience = exclusions.count(session, activity).audience
     assert audience == {"total": sum(map(len, people.values())), **{why: len(found) for why, found in people.items()}}
     for why, expected in people.items():
-        rows = session.execute(exclusions.people(activity, why)).all()
+        rows = session.execute(exclusions.people(session, activity, why)).all()
         assert {row.Contact.id for row in rows} == {contact.id for contact in expected}, why
         assert exclusions.label(why)[0]
         if why != "mailable":
             assert all(row.since is not None for row in rows), why
-    detail = session.execute(exclusions.people(activity, "suppressed.bounced")).one().detail
+    detail = session.execute(exclusions.people(session, activity, "suppressed.bounced")).one().detail
     assert detail == "because bounced"
-    assert session.execute(exclusions.people(activity, "withdrawn")).one().detail == "letter"
+    assert session.execute(exclusions.people(session, activity, "withdrawn")).one().detail == "letter"
 
 
 def test_missing_values_are_of_those_who_would_be_mailed(session: Session) -> None:
@@ -64,7 +64,7 @@ def test_missing_values_are_of_those_who_would_be_mailed(session: Session) -> No
     counted = exclusions.count(session, activity, ["contact.first_name", "contact.city", "contact.last_name"])
     assert counted.lacking["contact.first_name"] == 1
     assert counted.lacking["contact.city"] == 2
-    (row,) = session.execute(exclusions.people(activity, "lacks.contact.first_name")).all()
+    (row,) = session.execute(exclusions.people(session, activity, "lacks.contact.first_name")).all()
     assert row.Contact.id == people["mailable"][0].id
 
 
@@ -81,7 +81,7 @@ def test_who_bounced_before_is_named_while_mailable(session: Session) -> None:
         )  # fmt: skip
     session.flush()
     assert exclusions.bounced_before(session, activity) == 1
-    (row,) = session.execute(exclusions.people(activity, exclusions.BOUNCED_BEFORE)).all()
+    (row,) = session.execute(exclusions.people(session, activity, exclusions.BOUNCED_BEFORE)).all()
     assert row.Contact.id == both[0].id
 
 
@@ -90,4 +90,4 @@ def test_nobody_and_no_such_list(session: Session) -> None:
     assert exclusions.count(session, nobody, ["contact.city"]).audience == {"total": 0, "mailable": 0}
     for why in ("suppressed.nonsense", "", "nonsense"):
         with pytest.raises(NotFound):
-            exclusions.people(nobody, why)
+            exclusions.people(session, nobody, why)

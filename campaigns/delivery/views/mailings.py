@@ -13,7 +13,7 @@ from campaigns.content import compilation
 from campaigns.content.models import Message
 from campaigns.delivery import deciding, progress, relays, test_mail, tripping
 from campaigns.delivery.deciding import Decision
-from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.delivery.models import REASON_LABELS, Send, SendState
 from campaigns.delivery.views.mailing import mailing
 from campaigns.errors import Invalid, KampaniaError, NotFound
 from campaigns.language import N_
@@ -68,7 +68,7 @@ def sends(activity_id: int) -> Any:
         state=state,
         counts=progress.counts(session, found.id),
         states=list(SendState),
-        skip_label={reason.value: reason.label for reason in SkipReason},
+        skip_label=REASON_LABELS,
         may_launch=actor().may(Permission.LAUNCH),
     )
 

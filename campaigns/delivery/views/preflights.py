@@ -87,7 +87,7 @@ def people(activity_id: int) -> Any:
         activity=found,
         why=why,
         title=named(why),
-        page=page_of(session, exclusions.people(found, why), [Contact.id]),
+        page=page_of(session, exclusions.people(session, found, why), [Contact.id]),
         standing=preflight.standing(session, found),
     )
 

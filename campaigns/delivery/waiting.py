@@ -1,0 +1,83 @@
+"""Who waits for an hour: sends outside of their window are due when it opens in their recipient's time zone.
+
+Worked out for each zone, never for each row.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.organisation import organisation
+from campaigns.audience.models import Contact
+from campaigns.delivery.models import WINDOW, Send, SendState
+from campaigns.planning.models import Activity
+from campaigns.planning.windows import Window, known_zone, opening, window_of
+
+_WAITING = (SendState.QUEUED, SendState.DEFERRED)
+_NEVER = timedelta(days=1)
+"""When to look again at a window that the quiet hours have closed for good."""
+Zones = Mapping[datetime, Collection[str | None]]
+
+
+def openings(session: Session, activity: Activity, zones: Select[Any]) -> Zones:
+    """By the instant of the next opening the zones of ``zones`` (a question) that are closed now."""
+    house = organisation(session)
+    window = window_of(activity, house)
+    if not window:
+        return {}
+    return _closed(((zone, known_zone(zone, house)) for zone in session.scalars(zones)), window)
+
+
+def _closed(zones: Iterable[tuple[str | None, str]], window: Window) -> Zones:
+    now = clock.now()
+    found: dict[datetime, list[str | None]] = defaultdict(list)
+    for zone, known in zones:
+        at = opening(window, known, now) or now + _NEVER
+        if at > now:
+            found[at].append(zone)
+    return found
+
+
+def in_zones(column: ColumnElement[Any], zones: Collection[str | None]) -> ColumnElement[bool]:
+    """Whether a time zone is one of ``zones``, NULL among them."""
+    named = column.in_([zone for zone in zones if zone is not None])
+    return or_(column.is_(None), named) if None in zones else named
+
+
+def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[int]:
+    """Let those of the due sends ``ids`` whose window is closed by now wait for its opening; their ids."""
+    house = organisation(session)
+    window = window_of(activity, house)
+    if not window or not ids:
+        return set()
+    asked = (
+        select(Send.id, Contact.timezone)
+        .select_from(Send)
+        .outerjoin(Contact, Contact.id == Send.contact_id)
+        .where(Send.id.in_(ids))
+    )
+    by_zone: dict[str | None, list[int]] = defaultdict(list)
+    for send_id, zone in session.execute(asked):
+        by_zone[zone].append(send_id)
+    late: set[int] = set()
+    for at, zones in _closed(((zone, known_zone(zone, house)) for zone in by_zone), window).items():
+        mine = [send_id for zone in zones for send_id in by_zone[zone]]
+        session.execute(
+            update(Send)
+            .where(Send.id.in_(mine), Send.state.in_(_WAITING))
+            .values(due_at=at, reason=WINDOW)
+            .execution_options(synchronize_session=False)
+        )
+        late.update(mine)
+    return late
+
+
+def count(session: Session, activity_id: int) -> int:
+    """How many wait for their window."""
+    waits = Send.activity_id == activity_id, Send.state.in_(_WAITING), Send.reason == WINDOW
+    return session.scalar(select(func.count(Send.id)).where(*waits, Send.due_at > clock.now())) or 0
