@@ -3,7 +3,7 @@
 from datetime import date, time
 from enum import StrEnum
 
-from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Words, choice
@@ -163,7 +163,7 @@ class Activity(Base):
     """When a scheduled launch begins; the tick finds it."""
     stop_after: Mapped[Instant | None]
     """Nothing is sent from then on: who still waits has failed, as expired."""
-    window_days: Mapped[str] = mapped_column(String(7), default="", server_default="")
+    window_days: Mapped[str] = mapped_column(String(7), default="", server_default=text("''"))
     """The days of the week on which it is sent, 1 (Monday) to 7, in the recipient's time zone; '' for all."""
     window_from: Mapped[time | None]
     window_until: Mapped[time | None]

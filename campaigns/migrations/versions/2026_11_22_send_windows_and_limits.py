@@ -24,7 +24,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("activities", schema=None) as batch_op:
         batch_op.add_column(sa.Column("stop_after", db.UtcDateTime(), nullable=True))
-        batch_op.add_column(sa.Column("window_days", sa.String(length=7), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("window_days", sa.String(length=7), server_default=sa.text("''"), nullable=False))
         batch_op.add_column(sa.Column("window_from", sa.Time(), nullable=True))
         batch_op.add_column(sa.Column("window_until", sa.Time(), nullable=True))
 
