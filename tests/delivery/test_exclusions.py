@@ -86,6 +86,7 @@ def test_who_bounced_before_is_named_while_mailable(session: Session) -> None:
 
 
 def test_nobody_and_no_such_list(session: Session) -> None:
+    make_organisation(session)
     nobody = make_activity(session, everybody=False)
     assert exclusions.count(session, nobody, ["contact.city"]).audience == {"total": 0, "mailable": 0}
     for why in ("suppressed.nonsense", "", "nonsense"):
