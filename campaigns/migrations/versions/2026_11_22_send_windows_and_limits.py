@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "3e31f94cc1f7"
-down_revision = "3f0e852261e4"
+down_revision = "aa380f9d478d"
 
 
 def upgrade() -> None:
