@@ -18,7 +18,7 @@ from tracking import beacons, destinations, hits
 
 ROOMS = (
     "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
-    "campaigns.planning", "campaigns.delivery", "campaigns.demo", "tracking",
+    "campaigns.planning", "campaigns.delivery", "campaigns.delivery.bounces", "campaigns.demo", "tracking",
 )  # fmt: skip
 FACES = ("views", "public", "api")
 

@@ -38,6 +38,8 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     engaged_seconds: float = 10.0
     """How long a web visit is active before it counts as engaged by that alone."""
+    bounce_port: int = 0
+    """Where the mail server hands over what came back, by SMTP or LMTP on 127.0.0.1; 0: nowhere."""
     private_relays: bool = False
     """Whether relays entered in a page may have addresses of private networks. The one of ``SMTP_URL`` always may."""
 
@@ -79,6 +81,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         secret_keys=_secret_keys(environ.get("SECRET_KEYS", ""), var),
         time_scale=_positive("TIME_SCALE", environ.get("TIME_SCALE", "1")),
         engaged_seconds=_positive("ENGAGED_SECONDS", environ.get("ENGAGED_SECONDS", "10")),
+        bounce_port=_port("BOUNCE_PORT", environ["BOUNCE_PORT"]) if environ.get("BOUNCE_PORT") else 0,
         private_relays=environ.get("PRIVATE_RELAYS", "").lower() in ("1", "yes", "true", "on"),
         trusted_proxies=tuple(
             ip_network(part.strip()) for part in environ.get("TRUSTED_PROXIES", "").split(",") if part.strip()

@@ -46,6 +46,7 @@ class Chore(StrEnum):
     REACH_FORM = "reach form"
     REACH_PAGE = "reach page"
     OFFLINE = "offline"
+    BOUNCE = "bounce"
 
     @property
     def label(self) -> str:
@@ -66,6 +67,7 @@ class Chore(StrEnum):
             self.REACH: N_("Find the goals that event %(subject)s reaches"),
             self.REACH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
             self.REACH_PAGE: N_("Find the goals that visit %(subject)s reaches"),
+            self.BOUNCE: N_("Read what came back as %(subject)s"),
             self.OFFLINE: N_("Read the file of conversions %(subject)s"),
             self.REACH_FORM: N_("Find the goals that submission %(subject)s reaches"),
         }[self]

@@ -50,7 +50,7 @@ class Hits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mails:
-    """Sends by what became of them. ``openers`` to ``unsubscribers`` are among the delivered."""
+    """Sends by what became of them. ``openers`` to ``complainers`` are among the delivered."""
 
     audience: int = 0
     waiting: int = 0
@@ -65,6 +65,10 @@ class Mails:
     openers: int = 0
     clickers: int = 0
     unsubscribers: int = 0
+    complainers: int = 0
+    hard: int = 0  # of the bounced, returned or refused: the address does not exist
+    soft: int = 0
+    blocked: int = 0
 
     def __add__(self, other: "Mails") -> "Mails":
         return Mails(*(mine + theirs for mine, theirs in zip(_values(self), _values(other), strict=True)))

@@ -176,6 +176,10 @@ def _alike(state: SendState, marks: Mark, number: int) -> Mails:
         openers=number if tracked and Mark.OPENED in marks else 0,
         clickers=number if tracked and Mark.CLICKED in marks else 0,
         unsubscribers=number if arrived and Mark.UNSUBSCRIBED in marks else 0,
+        complainers=number if arrived and Mark.COMPLAINED in marks else 0,
+        hard=number if bounced and Mark.HARD in marks else 0,
+        soft=number if bounced and not marks & (Mark.HARD | Mark.BLOCKED) else 0,
+        blocked=number if bounced and Mark.BLOCKED in marks else 0,
     )
 
 

@@ -139,6 +139,30 @@ _mail(
 )
 _mail("refused", N_("Refused at once"), lambda m: m.refused, N_("Bounced before the relay accepted the mail."))
 _mail(
+    "hard_bounces",
+    N_("Hard bounces"),
+    lambda m: m.hard,
+    N_("Bounced because the address or its domain does not exist."),
+)
+_mail(
+    "soft_bounces",
+    N_("Soft bounces"),
+    lambda m: m.soft,
+    N_("Bounced for a reason that may pass: full, switched off, unreachable, or not said."),
+)
+_mail(
+    "blocked",
+    N_("Blocked by policy"),
+    lambda m: m.blocked,
+    N_("Bounced because of us or the content (5.7.x), never because of the recipient."),
+)
+_mail(
+    "complainers",
+    N_("Complained"),
+    lambda m: m.complainers,
+    N_("Delivered mails whose recipient reported them as junk, as far as mailbox providers tell."),
+)
+_mail(
     "answered",
     N_("Delivered or bounced"),
     lambda m: m.delivered + m.returned + m.refused,
@@ -249,6 +273,18 @@ _divided(
 _divided(
     "bounce_rate", N_("Bounce rate"), "bounced", "answered",
     N_("Bounced ÷ (delivered + bounced)."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+_divided(
+    "hard_bounce_rate", N_("Hard-bounce rate"), "hard_bounces", "answered",
+    N_("Hard bounces ÷ (delivered + bounced)."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+_divided(
+    "soft_bounce_rate", N_("Soft-bounce rate"), "soft_bounces", "answered",
+    N_("Soft bounces ÷ (delivered + bounced)."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
+_divided(
+    "complaint_rate", N_("Complaint rate"), "complainers", "delivered",
+    N_("Complained ÷ delivered."), dedupe=EACH_RECIPIENT,
 )  # fmt: skip
 _divided(
     "unsubscribe_rate", N_("Unsubscribe rate"), "unsubscribers", "delivered",

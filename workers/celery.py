@@ -16,9 +16,9 @@ from workers.schedule import SCHEDULE
 
 ROOMS = (
     "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
-    "campaigns.planning", "campaigns.delivery", "tracking",
+    "campaigns.planning", "campaigns.delivery", "campaigns.delivery.bounces", "tracking",
 )  # fmt: skip
-TASKS = ("workers.sending", "workers.imports", "workers.upkeep")
+TASKS = ("workers.sending", "workers.imports", "workers.mailbox", "workers.upkeep")
 QUEUES = ("clock", "urgent", "sending", "imports")
 """A worker started without ``-Q`` serves all of them. Test and system mail is urgent; the house has a
 worker for it and for the clock, so that no launch stands in its way."""

@@ -13,6 +13,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "imports that wait": _every(1, "workers.imports.tick"),
     "hits to settle": _every(1, "workers.upkeep.settle"),
     "submissions to convert": _every(1, "workers.upkeep.convert"),
+    "bounces to read": _every(1, "workers.mailbox.read"),
+    "bounces to forget": _every(3600, "workers.mailbox.forget"),
     "journals to sweep": _every(3600, "workers.upkeep.sweep"),
     "sign-ins to forget": _every(900, "workers.upkeep.forget"),
     "uploads to sweep": _every(3600, "workers.imports.sweep"),

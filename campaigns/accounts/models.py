@@ -43,6 +43,8 @@ class Organisation(Base):
     cap_mails: Mapped[int] = mapped_column(default=0, server_default="0")
     cap_days: Mapped[int] = mapped_column(default=7, server_default="7")
     """At most ``cap_mails`` campaign mails to a contact in ``cap_days`` days; 0 for no limit."""
+    bounce_domain: Mapped[str | None] = mapped_column(String(253))
+    """Where bounces come back to; None: the domain of each mail's sender."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
     """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
 

@@ -8,7 +8,7 @@ an older schema and say how to bring it up to date.
 import click
 
 from campaigns import config
-from campaigns.cli import counting, database, machine, people, processes, story
+from campaigns.cli import counting, database, machine, people, processes, returning, story
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,7 +25,9 @@ def main(context: click.Context) -> None:
 
 for command in (
     *(machine.up, machine.demo, story.demo_story),
-    *(processes.web, processes.worker, processes.beat, processes.collect, processes.catcher),
+    *(processes.web, processes.worker, processes.beat, processes.collect, processes.bounces),
+    processes.catcher,
     *(database.migrate, database.draft_migration, counting.tracking, people.user),
+    returning.bounce,
 ):
     main.add_command(command)

@@ -139,6 +139,7 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
         catching = python("campaigns.demo.catcher", "--port", str(ports.catcher))
         services.append(house.Service("catcher", lambda: catching, lambda: house.listens(LISTEN, ports.catcher)))
     services += [
+        *_bounces(settings),
         house.Service("collector", lambda: python("tracking.collect")),
         house.Service("worker", lambda: worker_command(2, "clock,sending,imports", "bulk")),
         house.Service("urgent", lambda: worker_command(1, "urgent,clock", "urgent")),
@@ -150,6 +151,15 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
         ),
     ]
     return services
+
+
+def _bounces(settings: config.Settings) -> "list[Service]":
+    from campaigns import house
+
+    if not settings.bounce_port:
+        return []
+    command = python("campaigns.delivery.bounces.listener", "--port", str(settings.bounce_port))
+    return [house.Service("bounces", lambda: command, lambda: house.listens(LISTEN, settings.bounce_port))]
 
 
 def _greet(settings: config.Settings) -> None:

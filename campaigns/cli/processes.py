@@ -43,6 +43,15 @@ def collect() -> None:
 
 
 @click.command()
+def bounces() -> None:
+    """Take what came back from the mail server, on BOUNCE_PORT."""
+    port = config.settings().bounce_port
+    if not port:
+        raise click.ClickException("BOUNCE_PORT says on which port of 127.0.0.1 to listen.")
+    become(python("campaigns.delivery.bounces.listener", "--port", str(port)))
+
+
+@click.command()
 def catcher() -> None:
     """Catch mail instead of sending it on."""
     settings = config.settings()

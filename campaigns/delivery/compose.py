@@ -17,6 +17,7 @@ from campaigns.content import merge, system_mail
 from campaigns.content.merge import Recipient
 from campaigns.content.models import MessageVersion
 from campaigns.delivery import dkim, plates
+from campaigns.delivery.bounces import verp
 from campaigns.delivery.dkim import Signer
 from campaigns.delivery.headers import ascii_domain, date, mailbox, shown, words
 from campaigns.delivery.patterns import ENGAGEMENT, UNSUBSCRIBE, token
@@ -123,7 +124,7 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
             before, without_blank_runs(plate.text(names)), between, plate.html(names), after,
         )
     )  # fmt: skip
-    return _mail(bounce, plate.domain, recipient, content.encode())
+    return _mail(bounce, plate.bounces, recipient, content.encode())
 
 
 def _system(letter: Letter, outbox: OutboxMail, at: datetime) -> Mail:
@@ -142,7 +143,8 @@ def _system(letter: Letter, outbox: OutboxMail, at: datetime) -> Mail:
     )
     before, between, after = (part.encode() for part in plates.frame(_boundary(send_id)))
     bodies = (before, quoted(merged.text), between, quoted(merged.html), after)
-    return _mail(bounce, domain, recipient, b"".join((f"{head}Auto-Submitted: auto-generated\r\n".encode(), *bodies)))
+    bounces = letter.organisation.bounce_domain or domain
+    return _mail(bounce, bounces, recipient, b"".join((f"{head}Auto-Submitted: auto-generated\r\n".encode(), *bodies)))
 
 
 def _boundary(send_id: int) -> str:
@@ -160,7 +162,7 @@ _date = lru_cache(4)(date)
 
 
 def _mail(bounce: str, domain: str, recipient: str, content: bytes) -> Mail:
-    return Mail(f"b+{bounce}@{domain}", recipient, content, not recipient.isascii(), dotless=True)
+    return Mail(verp.address(bounce, domain), recipient, content, not recipient.isascii(), dotless=True)
 
 
 def _name(contact: Recipient | None) -> str:

@@ -95,7 +95,8 @@ class Send(Base):
     """Set instead of ``version_id`` for system mail."""
     state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
     reason: Mapped[str] = mapped_column(String(20), default="")
-    """SkipReason of a skipped send, EXPIRED of a failed one, WINDOW of one that waits for its hour."""
+    """SkipReason of a skipped send, EXPIRED of a failed one, WINDOW of one that waits for its hour; of a bounced one
+    ``hard``, ``soft`` or ``policy``."""
     trackable: Mapped[bool] = mapped_column(default=False)
     """Whether tracking consent was full when composed, so that the mail carried personal links."""
     due_at: Mapped[Instant | None]
@@ -111,6 +112,7 @@ class Send(Base):
     last_opened_at: Mapped[Instant | None]
     clicked_at: Mapped[Instant | None]
     unsubscribed_at: Mapped[Instant | None]
+    complained_at: Mapped[Instant | None]
 
 
 class ConfiguredRelay(Base):

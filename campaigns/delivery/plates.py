@@ -25,7 +25,9 @@ class Plate:
     """What all mails of one version in one activity share."""
 
     domain: str
-    """The sending domain: of From, Message-ID and the bounce address."""
+    """The sending domain: of From and Message-ID."""
+    bounces: str
+    """The domain of the envelope sender."""
     sender: str
     """The From header."""
     unsubscribe: str
@@ -51,6 +53,7 @@ def plate(version: MessageVersion, activity: Activity, organisation: Organisatio
     )
     return Plate(
         domain=domain,
+        bounces=organisation.bounce_domain or domain,
         sender=mailbox(name, email, column=6),
         unsubscribe=f"{settings.base_url}/u/",
         bulk=_bulk(version, activity, domain),

@@ -15,6 +15,7 @@ from campaigns.audience.models import SuppressionReason
 from campaigns.audience.suppression import suppress
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.backoff import next_try
+from campaigns.delivery.bounces import refusals
 from campaigns.delivery.compose import Addressed
 from campaigns.delivery.models import SendState
 from campaigns.errors import Invalid
@@ -54,6 +55,7 @@ def record(session: Session, batch: str, results: list[Result]) -> None:
     for result in results:
         if result.outcome.fate is Fate.DEAD:
             _suppress(session, result)
+    refusals.note(session, [(each.send, each.outcome, each.at) for each in results])
 
 
 def _suppress(session: Session, result: Result) -> None:
@@ -67,6 +69,7 @@ _SQLITE = text(
     """
     UPDATE sends SET
       state = json_extract(r.value, '$.state'), attempts = json_extract(r.value, '$.attempts'),
+      reason = COALESCE(json_extract(r.value, '$.reason'), sends.reason),
       reply = json_extract(r.value, '$.reply'), due_at = json_extract(r.value, '$.due_at'),
       sent_at = json_extract(r.value, '$.sent_at'), bounced_at = json_extract(r.value, '$.bounced_at'),
       lease_until = NULL
@@ -78,10 +81,11 @@ _SQLITE = text(
 _POSTGRES = text(
     """
     UPDATE sends SET
-      state = r.state, attempts = r.attempts, reply = r.reply, due_at = r.due_at, sent_at = r.sent_at,
+      state = r.state, reason = COALESCE(r.reason, sends.reason),
+      attempts = r.attempts, reply = r.reply, due_at = r.due_at, sent_at = r.sent_at,
       bounced_at = r.bounced_at, lease_until = NULL
     FROM json_to_recordset(CAST(:rows AS json)) AS r (
-      id bigint, state text, attempts bigint, reply text, due_at timestamptz, sent_at timestamptz,
+      id bigint, state text, reason text, attempts bigint, reply text, due_at timestamptz, sent_at timestamptz,
       bounced_at timestamptz)
     WHERE sends.id = r.id AND sends.claimed_by = :batch AND sends.state IN ('sending', 'unknown')
     """
@@ -100,6 +104,7 @@ def _values(result: Result, sqlite: bool) -> dict[str, Any]:
     return {
         "id": send.id,
         "state": state.value,
+        "reason": refusals.finding(result.outcome).value if state is SendState.BOUNCED else None,
         "attempts": attempts,
         "reply": result.outcome.reply[:500],
         "due_at": (db.to_micros(due_at) if sqlite else due_at.isoformat()) if due_at else None,

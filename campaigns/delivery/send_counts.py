@@ -21,6 +21,9 @@ class Mark(IntFlag):
     CLICKED = 4
     UNSUBSCRIBED = 8
     TAKEN = 16  # by the relay, whatever came after
+    HARD = 32  # bounced since the address does not exist
+    BLOCKED = 64  # bounced by policy
+    COMPLAINED = 128
 
 
 class SendCount(Base):
@@ -51,6 +54,9 @@ def _marks(row: str) -> str:
         (f"{row}clicked_at IS NOT NULL", Mark.CLICKED),
         (f"{row}unsubscribed_at IS NOT NULL", Mark.UNSUBSCRIBED),
         (f"{row}sent_at IS NOT NULL", Mark.TAKEN),
+        (f"{row}state = 'bounced' AND {row}reason = 'hard'", Mark.HARD),
+        (f"{row}state = 'bounced' AND {row}reason = 'policy'", Mark.BLOCKED),
+        (f"{row}complained_at IS NOT NULL", Mark.COMPLAINED),
     )
     return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in bits)
 
@@ -76,6 +82,8 @@ _COUNTED = (
     "first_opened_at",
     "clicked_at",
     "unsubscribed_at",
+    "complained_at",
+    "reason",
     "occasion",
 )
 _CHANGED = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in _COUNTED)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from campaigns.accounts import audit
 from campaigns.accounts.actor import CLOCK
 from campaigns.accounts.models import AuditEntry
-from campaigns.audience.models import Suppression, SuppressionReason
+from campaigns.delivery.bounces.recording import complaints_of
 from campaigns.delivery.models import Send, SendState
 from campaigns.errors import Conflict
 from campaigns.planning import launching
@@ -46,13 +46,7 @@ def harm(session: Session, activity: Activity) -> Harm:
         select(func.count(Send.id)).where(mine, Send.state.in_((SendState.SENT, SendState.BOUNCED)))
     )
     bounced = session.scalar(select(func.count(Send.id)).where(mine, Send.state == SendState.BOUNCED))
-    complained = session.scalar(
-        select(func.count(Send.id))
-        .select_from(Suppression)
-        .join(Send, (Send.address == Suppression.address) & mine & (Send.sent_at <= Suppression.at))
-        .where(Suppression.reason == SuppressionReason.COMPLAINED)
-    )
-    return Harm(answered or 0, bounced or 0, complained or 0)
+    return Harm(answered or 0, bounced or 0, complaints_of(session, activity.id))
 
 
 def pause_if_harmful(session: Session, activity_id: int) -> Harm | None:

@@ -197,4 +197,6 @@ def test_every_process_knows_all_parts(door: str) -> None:
         capture_output=True,
         text=True,
     )
-    assert told.stdout.split() == ["campaigns.capture.erasing", "campaigns.delivery.erasing"]
+    assert told.stdout.split() == [
+        "campaigns.capture.erasing", "campaigns.delivery.bounces.erasing", "campaigns.delivery.erasing",
+    ]  # fmt: skip

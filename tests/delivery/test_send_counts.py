@@ -40,6 +40,9 @@ def recounted(session: Session) -> Counter[tuple[int, datetime, SendState, int]]
         marks |= Mark.CLICKED if send.clicked_at else Mark(0)
         marks |= Mark.UNSUBSCRIBED if send.unsubscribed_at else Mark(0)
         marks |= Mark.TAKEN if send.sent_at else Mark(0)
+        bounced = send.reason if send.state is SendState.BOUNCED else ""
+        marks |= {"hard": Mark.HARD, "policy": Mark.BLOCKED}.get(bounced, Mark(0))
+        marks |= Mark.COMPLAINED if send.complained_at else Mark(0)
         sent = send.sent_at or send.bounced_at
         bucket = EPOCH if sent is None else sent.replace(minute=sent.minute // 15 * 15, second=0, microsecond=0)
         counts[send.activity_id, bucket, send.state, int(marks)] += 1
@@ -59,7 +62,8 @@ def test_counters_follow_every_change(session: Session) -> None:
             {"state": SendState.SENT, "sent_at": moment}, {"state": SendState.BOUNCED, "bounced_at": moment},
             {"trackable": dice.random() < 0.7}, {"first_opened_at": moment, "last_opened_at": moment},
             {"clicked_at": dice.choice([moment, None])}, {"first_opened_at": None}, {"unsubscribed_at": moment},
-            {"state": SendState.SKIPPED, "reason": "suppressed"}, {"attempts": 3}, {"sent_at": None},
+            {"state": SendState.SKIPPED, "reason": "suppressed"}, {"complained_at": moment},
+            {"state": SendState.BOUNCED, "reason": dice.choice(["hard", "soft", "policy"])}, {"attempts": 3}, {"sent_at": None},
         ])  # fmt: skip
         session.execute(update(Send).where(chosen).values(values))
         assert kept(session) == recounted(session)

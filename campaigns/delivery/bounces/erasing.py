@@ -1,0 +1,24 @@
+"""An erased person's bounces stay as counts; what they say of the address goes."""
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from campaigns.audience.erasing import also_remove
+from campaigns.delivery.bounces.models import Arrival, Feedback
+from campaigns.delivery.models import ERASED, Send
+
+
+@also_remove
+def forget_feedback(session: Session, contact_id: int, address: str) -> None:
+    """Take the address off what came back about the contact's mails, and off what waits for a look."""
+    theirs = select(Send.id).where(Send.contact_id == contact_id)
+    session.execute(
+        update(Feedback)
+        .where(or_(Feedback.send_id.in_(theirs), Feedback.address == address))
+        .values(address=ERASED, said="")
+        .execution_options(synchronize_session="fetch")
+    )
+    named = address.lower().encode()
+    for kept in session.scalars(select(Arrival).where(Arrival.raw.is_not(None), Arrival.finding.is_not(None))):
+        if named in (kept.raw or b"").lower() or kept.recipient == address:
+            kept.raw, kept.said, kept.recipient = None, "", ""

@@ -1,0 +1,130 @@
+"""A mail taken apart within limits: whatever it is, it costs little and raises nothing.
+
+The standard parser builds the whole tree of a mail and recurses into it. Here each level is cut by
+its own boundary, so many levels deep and so many parts wide, and no more.
+"""
+
+import binascii
+import quopri
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.errors import MessageError
+from email.header import decode_header, make_header
+from email.message import Message
+from email.parser import BytesHeaderParser
+
+LARGEST = 2_000_000
+"""Octets that are looked at. A notice begins with what matters; the returned mail stands last."""
+_DEEPEST = 6
+_MOST_PARTS = 60
+_HEAD = 64_000
+_GAP = re.compile(rb"\r?\n[ \t]*\r?\n")
+_HEADERS = BytesHeaderParser()
+_TEXT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A leaf of the tree: its header fields, its content type, and its decoded body."""
+
+    head: Message
+    kind: str
+    body: bytes
+    depth: int
+
+    @property
+    def text(self) -> str:
+        """The body as text, at most 100,000 characters."""
+        try:
+            charset = str(self.head.get_content_charset() or "utf-8")
+            text = self.body[:_TEXT].decode(charset, "replace")
+        except (LookupError, ValueError, UnicodeError, TypeError, AttributeError):
+            text = self.body[:_TEXT].decode("utf-8", "replace")
+        return text.replace("\x00", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A mail with its leaves, in order."""
+
+    head: Message
+    parts: tuple[Part, ...]
+
+
+def opened(raw: bytes) -> Opened:
+    """Never raises."""
+    head, body = _cut(raw[:LARGEST])
+    return Opened(head, tuple(part for part, _ in zip(_leaves(head, body, 0), range(_MOST_PARTS), strict=False)))
+
+
+def field(head: Message, name: str) -> str:
+    """A header field as one line of words, decoded; empty when it isn't there."""
+    return " ".join(fields(head, name)[:1])
+
+
+def fields(head: Message, name: str) -> list[str]:
+    """All fields of that name; at most ten, each at most 2,000 characters."""
+    return [_decoded(value) for value in (head.get_all(name) or [])[:10]]
+
+
+def head_of(raw: bytes) -> Message:
+    """The header of a mail that is given back, in whole or its header alone."""
+    return _cut(raw)[0]
+
+
+def _decoded(value: object) -> str:
+    text = str(value)[:2000]
+    if "=?" in text:
+        try:
+            text = str(make_header(decode_header(text)))
+        except (ValueError, LookupError, MessageError, AssertionError):
+            pass
+    return " ".join(text.replace("\x00", "").split())
+
+
+def _cut(raw: bytes) -> tuple[Message, bytes]:
+    raw = raw.lstrip(b"\r\n")
+    if raw.startswith(b"From "):  # mbox
+        raw = raw.partition(b"\n")[2]
+    gap = _GAP.search(raw)
+    head, body = (raw[: gap.start()], raw[gap.end() :]) if gap else (raw, b"")
+    return _HEADERS.parsebytes(head[:_HEAD] + b"\n\n"), body
+
+
+def _leaves(head: Message, body: bytes, depth: int) -> Iterator[Part]:
+    kind = head.get_content_type()
+    boundary = _boundary(head) if kind.startswith("multipart/") and depth < _DEEPEST else b""
+    pieces = _pieces(body, boundary) if boundary else []
+    if not pieces:
+        yield Part(head, kind, _plain(head, body), depth)
+        return
+    for piece in pieces:
+        # A part may begin with the blank line that ends its (empty) header.
+        inner = (_HEADERS.parsebytes(b"\n"), piece) if piece.startswith((b"\n", b"\r\n")) else _cut(piece)
+        yield from _leaves(*inner, depth + 1)
+
+
+def _boundary(head: Message) -> bytes:
+    try:
+        return (head.get_boundary() or "").encode("utf-8", "surrogateescape")[:200]
+    except (ValueError, LookupError, UnicodeError, TypeError):
+        return b""
+
+
+def _pieces(body: bytes, boundary: bytes) -> list[bytes]:
+    closing = re.search(rb"(?:^|\n)--" + re.escape(boundary) + rb"--", body)
+    whole = body[: closing.start()] if closing else body
+    return re.split(
+        rb"(?:^|\r?\n)--" + re.escape(boundary) + rb"[ \t]*(?:\r?\n|$)", whole, maxsplit=_MOST_PARTS
+    )[1:]  # fmt: skip
+
+
+def _plain(head: Message, body: bytes) -> bytes:
+    coding = str(head.get("Content-Transfer-Encoding", "")).strip().lower()
+    if coding == "base64":
+        try:
+            return binascii.a2b_base64(body)
+        except binascii.Error:
+            return body
+    return quopri.decodestring(body) if coding == "quoted-printable" else body

@@ -1,0 +1,123 @@
+"""A mail that came back → what it says, and about which send of ours."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from campaigns.delivery.answers import printable
+from campaigns.delivery.bounces import arf, dsn, mime, proof, verp, words
+from campaigns.delivery.bounces.dsn import Group
+from campaigns.delivery.bounces.mime import Opened
+from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.verdicts import judge
+from campaigns.tokens import Purpose
+
+_RETURNED = frozenset({"message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers"})
+_ENVELOPE = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X-Forwarded-To", "To", "Cc")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What came back says: ``finding`` about ``send_id``, None when no token of ours proves one."""
+
+    finding: Finding
+    send_id: int | None = None
+    key: str = ""
+    """The same for the same notice."""
+    status: str = ""
+    said: str = ""
+    recipient: str = ""
+    """The address that it speaks of; not to be believed."""
+    forwarded_if_not: str = ""
+    """The address that was mailed, if this is a bounce of that very address and not of one behind it."""
+
+
+def read(raw: bytes) -> Notice:
+    """Never raises, whatever came."""
+    mail = mime.opened(raw)
+    send_id, forged = proof.send_of(_tokens(mail))
+    told = _told(mail)
+    if send_id is None and told.finding in (Finding.HARD, Finding.SOFT, Finding.POLICY, Finding.COMPLAINT):
+        finding = Finding.FORGED if forged else Finding.FOREIGN
+    else:
+        finding = told.finding
+    return Notice(
+        finding, send_id, _key(mail, raw), told.status, printable(told.said[:2000]), told.recipient[:254],
+        told.forwarded_if_not,
+    )  # fmt: skip
+
+
+def _told(mail: Opened) -> Notice:
+    complaint = arf.kind(mail)
+    if complaint:
+        finding = Finding.COMPLAINT if arf.is_complaint(complaint) else Finding.DELIVERED
+        return Notice(finding, said=complaint)
+    groups = dsn.groups(mail)
+    if groups:
+        return _reported(groups, words.prose(mail))
+    if words.is_notice(mail):
+        return _written(mail)
+    if words.is_auto_reply(mail):
+        return Notice(Finding.AUTO_REPLY, said=mime.field(mail.head, "Subject"))
+    return Notice(Finding.UNREADABLE, said=mime.field(mail.head, "Subject"))
+
+
+_PASSING = {
+    "delivered": Finding.DELIVERED, "relayed": Finding.DELIVERED, "expanded": Finding.DELIVERED,
+    "delayed": Finding.DELAYED,
+}  # fmt: skip
+
+
+def _reported(groups: Sequence[Group], prose: str) -> Notice:
+    """The worst of what is said of the recipients: ours go out to one each."""
+    failed = [group for group in groups if group.action not in _PASSING]
+    if not failed:
+        return Notice(_PASSING[groups[0].action], said=groups[0].diagnostic, recipient=groups[0].final)
+    group = next((each for each in failed if each.action == "failed"), failed[0])
+    if not (group.action or group.status or group.diagnostic):
+        return Notice(Finding.UNREADABLE, recipient=group.final or group.original)
+    diagnostic = group.diagnostic or words.diagnostic(prose)
+    verdict = judge(group.status, diagnostic)
+    return Notice(
+        verdict.finding, status=verdict.status, said=diagnostic, recipient=group.final or group.original,
+        forwarded_if_not=group.original or group.final,
+    )  # fmt: skip
+
+
+def _written(mail: Opened) -> Notice:
+    told = words.prose(mail)
+    address = words.address(mail, told)
+    if words.is_delay(mail):
+        return Notice(Finding.DELAYED, recipient=address)
+    said = words.diagnostic(told)
+    verdict = judge("", said if verdict_in(said) else told[:4000])
+    return Notice(verdict.finding, status=verdict.status, said=said, recipient=address)
+
+
+def verdict_in(said: str) -> bool:
+    """Whether a line has a code to judge by."""
+    return bool(re.match(r"#?[45]\d?\d?[ .\-]", said))
+
+
+def _tokens(mail: Opened) -> Iterator[proof.Token]:
+    """The envelope first; then what is given back; then prose, with the mail below it."""
+    for name in _ENVELOPE:
+        for value in mime.fields(mail.head, name):
+            yield from ((token, Purpose.BOUNCE) for token in verp.tokens_in(value))
+    for part in mail.parts:
+        if part.kind in _RETURNED:
+            head = mime.head_of(part.body)
+            for name in ("Return-Path", "Message-ID", "List-Unsubscribe"):
+                yield from proof.tokens_in(mime.field(head, name))
+        elif part.kind in dsn.STATUS or part.kind == arf.FEEDBACK:
+            yield from proof.tokens_in(part.text)
+    for part in mail.parts[:3]:
+        if part.kind.startswith("text/"):
+            yield from proof.tokens_in(part.text)
+
+
+def _key(mail: Opened, raw: bytes) -> str:
+    """By its own Message-ID, since servers add a Received each time; else by all of it."""
+    own = mime.field(mail.head, "Message-ID").encode("utf-8", "replace")
+    return blake2b(own or raw, digest_size=16).hexdigest()

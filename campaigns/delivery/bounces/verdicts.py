@@ -1,0 +1,86 @@
+"""What a refusal means for the address: dead, not this time, or nothing to do with it.
+
+Enhanced code first (RFC 3463), then the three digits, then the words. In doubt it is soft: an address
+that is really dead bounces again, and one that isn't stays.
+"""
+
+import re
+from dataclasses import dataclass
+
+from campaigns.delivery.bounces.models import Finding
+
+DEAD = frozenset({"5.1.1", "5.1.2", "5.1.6", "5.1.10"})
+"""The address or its domain does not exist: suppress."""
+_ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d)")
+_REPLY = re.compile(r"(?<![\d.])([45]\d\d)(?=[ \-#;:]|$)(?![\-.]\d{1,3}\.)")
+_VAGUE = re.compile(r"5\.(\d{1,3}\.0|0\.\d{1,3})\Z")
+_NO_SUCH = re.compile(
+    r"""(user|mailbox|recipient|address|account|alias|inbox)s?\b.{0,40}\b
+            (unknown|not\ (be\ )?found|does\ ?n[o']t\ exist|not\ exist|invalid|unavailable\ or\ does
+            |no\ longer\ (valid|exists)|doesn['’]t\ have|not\ listed|not\ known|rejected:\ (user|unknown))
+      | no\ such\ (user|mailbox|recipient|address|person|account|local)
+      | (unknown|invalid|unrouteable|nonexistent|non-existent)\ (local[- ]part|user|recipient|mailbox|address|account)
+      | no\ mailbox\ (here|by)|recipientnotfound|unknown\ or\ illegal\ alias|doesn['’]t\ have\ an?\ \S+\ account
+      | not\ our\ customer|is\ not\ a\ known\ user|user\ doesn['’]t\ exist
+      | (empfänger|benutzer|adresse|postfach)\b.{0,40}(unbekannt|nicht\ (gefunden|vorhanden)|existiert\ nicht)
+      | (utilisateur|destinataire|adresse|boîte)\b.{0,40}(inconnue?|introuvable|n['’]existe\ pas)
+      | (usuario|destinatario|buz[oó]n|direcci[oó]n|cuenta)\b.{0,40}(desconocid[oa]|no\ existe|inexistente)
+      | (utente|casella|indirizzo)\b.{0,40}(sconosciut[oa]|inesistente|non\ esiste)
+      | (пользовател\w*|адрес\w*|получател\w*|ящик\w*)\b.{0,40}(не\ найден|не\ существует|неизвест\w*)
+      | (такого|нет\ такого)\ (пользователя|адреса|ящика)
+      | (ユーザー?|宛先|メールアドレス).{0,20}(存在しません|見つかりません|不明) | 用户不存在|收件人不存在|地址不存在
+      | (کاربر|نشانی|صندوق).{0,30}(وجود\ ندارد|یافت\ نشد)""",
+    re.I | re.X | re.S,
+)
+_FULL = re.compile(
+    r"(mailbox|quota|storage|account|inbox).{0,40}(full|exceeded|exceeds|over)|over ?quota|insufficient (disk|storage)"
+    r"|out of storage|postfach.{0,30}voll|boîte.{0,30}pleine|переполнен|満杯|邮箱.{0,6}满|بیش از ظرفیت",
+    re.I | re.S,
+)
+_POLICY = re.compile(
+    r"spamhaus|barracuda|spamcop|sorbs|senderscore|proofpoint|black ?list|block ?list|deny ?list|dnsbl|\brbl\b"
+    r"|(looks|detected|identified|considered|classified|rejected|likely).{0,25}\b(spam|unsolicited|bulk)\b"
+    r"|spam (message|content)"
+    r"|\bdmarc\b|\bspf\b.{0,20}(fail|check|error)|\bdkim\b|reputation|unsolicited"
+    r"|policy (reason|violation)|against.{0,12}polic"
+    r"|relay(ing)? (access )?denied|banned (sending|ip)|not authori[sz]ed to send|message.{0,20}content rejected|virus",
+    re.I | re.S,
+)
+DISABLED = "5.2.1"
+"""Switched off: for good when it is said again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    finding: Finding
+    status: str = ""
+
+
+def judge(status: str, diagnostic: str) -> Verdict:
+    """``status`` as a report's own field says it, ``diagnostic`` as the other server did."""
+    code = _code(status, diagnostic)
+    words = diagnostic[:4000]
+    if code.startswith("5.7."):
+        return Verdict(Finding.POLICY, code)
+    if _POLICY.search(words):  # Some say 5.1.1 and mean the sender.
+        return Verdict(Finding.POLICY, code)
+    if code in DEAD:
+        return Verdict(Finding.HARD, code)
+    if code.startswith("4.") or _FULL.search(words):
+        return Verdict(Finding.SOFT, code)
+    if code and not _VAGUE.match(code):
+        return Verdict(Finding.SOFT, code)
+    reply = _REPLY.search(words)
+    if reply is not None and reply[1].startswith("4"):
+        return Verdict(Finding.SOFT, code)
+    return Verdict(Finding.HARD if _NO_SUCH.search(words) else Finding.SOFT, code)
+
+
+def _code(status: str, diagnostic: str) -> str:
+    """The code nearest to where the mail was refused; a vague one only when there is no other."""
+    found = [".".join(match.groups()) for match in _ENHANCED.finditer(diagnostic[:2000]) if match[1] != "2"][:3]
+    told = _ENHANCED.search(status[:40])
+    if told is not None and told[1] != "2":
+        found.append(".".join(told.groups()))
+    exact = [code for code in found if not _VAGUE.match(code)]
+    return (exact or found or [""])[0]

@@ -1,0 +1,48 @@
+"""Postmark: no signature, so a name and a password in the address that it calls."""
+
+import base64
+import hmac
+import json
+
+from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.verdicts import judge
+from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, loaded, notice, words
+
+_HARD = frozenset({"HardBounce", "BadEmailAddress"})
+_POLICY = frozenset({"SpamNotification", "Blocked", "DMARCPolicy", "VirusNotification", "SMTPApiError"})
+_SILENT = frozenset(
+    {"AutoResponder", "AddressChange", "ChallengeVerification", "Subscribe", "Unsubscribe", "OpenRelayTest"}
+)
+
+
+def check(call: Call, keys: Keys) -> str:
+    """Raises Refused."""
+    kind, _, told = call.header("authorization").partition(" ")
+    try:
+        given = base64.b64decode(told.strip(), validate=True)
+    except ValueError as error:
+        raise Refused("no name and password") from error
+    if kind.lower() != "basic" or not keys.secret or not hmac.compare_digest(given, keys.secret.encode()):
+        raise Refused("another name or password")
+    loaded(call.body)
+    return digest("postmark", call.body)
+
+
+def read(raw: bytes) -> list[Notice]:
+    event = json.loads(raw)
+    kind, said = words(event.get("Type")), words(event.get("Details")) or words(event.get("Description"))
+    verdict = judge("", said)
+    if event.get("RecordType") == "SpamComplaint" or kind == "SpamComplaint":
+        finding = Finding.COMPLAINT
+    elif event.get("RecordType") != "Bounce" or kind in _SILENT:
+        finding = Finding.DELIVERED
+    elif kind in _POLICY:
+        finding = Finding.POLICY
+    elif kind in _HARD:
+        finding = Finding.POLICY if verdict.finding is Finding.POLICY else Finding.HARD
+    else:
+        finding = Finding.SOFT
+    proving = words(event.get("Content")) + json.dumps(event.get("Metadata", {}))
+    to = words(event.get("Email"))
+    return [notice(finding, words(event.get("ID")), proving, status=verdict.status, said=said, to=to)]

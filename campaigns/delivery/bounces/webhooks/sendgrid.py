@@ -1,0 +1,64 @@
+"""SendGrid's event webhook: ECDSA over the timestamp and the body as it came."""
+
+import base64
+import json
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from campaigns import clock
+from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.verdicts import judge
+from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, notice, words
+
+_SIGNATURE = "x-twilio-email-event-webhook-signature"
+_TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
+_OLDEST = 36 * 3600
+"""Seconds: SendGrid tries for a day."""
+_AHEAD = 600
+
+
+def key_of(text: str) -> ec.EllipticCurvePublicKey:
+    """The verification key as SendGrid shows it. Raises ValueError."""
+    key = load_der_public_key(base64.b64decode(text, validate=True))
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("not an elliptic curve's key")
+    return key
+
+
+def check(call: Call, keys: Keys) -> str:
+    """Raises Refused."""
+    told = call.header(_TIMESTAMP)
+    try:
+        signature = base64.b64decode(call.header(_SIGNATURE), validate=True)
+        key_of(keys.secret).verify(signature, told.encode() + call.body, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError) as error:
+        raise Refused("the signature does not hold") from error
+    age = clock.now().timestamp() - int(told) if told.isascii() and told.isdigit() and len(told) < 12 else _OLDEST + 1
+    if not -_AHEAD <= age <= _OLDEST:
+        raise Refused("too old")
+    return digest("sendgrid", call.body)
+
+
+def read(raw: bytes) -> list[Notice]:
+    return [_notice(event) for event in json.loads(raw)[:5000]]
+
+
+def _notice(event: dict[str, Any]) -> Notice:
+    kind = event.get("event")
+    said, status = words(event.get("reason")) or words(event.get("response")), words(event.get("status"))
+    verdict = judge(status, said)
+    finding = {
+        "bounce": Finding.SOFT if event.get("type") == "blocked" and verdict.finding is Finding.HARD
+        else verdict.finding,
+        "dropped": Finding.HARD if said == "Invalid" else Finding.SOFT if said == "Bounced Address" else Finding.POLICY,
+        "spamreport": Finding.COMPLAINT,
+        "deferred": Finding.DELAYED,
+    }.get(words(kind), Finding.DELIVERED)  # fmt: skip
+    key = words(event.get("sg_event_id"))
+    proving = words(event.get("smtp-id"))
+    return notice(finding, key, proving, status=verdict.status, said=said, to=words(event.get("email")))

@@ -1,0 +1,163 @@
+"""Amazon SES by way of SNS: messages signed with a certificate of Amazon's (signature version 2)."""
+
+import base64
+import json
+import re
+import urllib.request
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from campaigns import clock
+from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.verdicts import judge
+from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, loaded, notice, words
+from campaigns.errors import Passing
+from campaigns.language import N_
+
+ARN = re.compile(r"arn:aws(?:-[a-z]+)*:sns:[a-z0-9-]{1,30}:\d{12}:[A-Za-z0-9_.-]{1,256}")
+_HOST = re.compile(r"sns\.[a-z]{2}(?:-[a-z]+)+-\d\.amazonaws\.com(?:\.cn)?")
+_SIGNED = {
+    "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
+    "SubscriptionConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
+    "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
+}
+_SECONDS = 5.0
+_LARGEST_CERTIFICATE = 20_000
+_EVENTS = {
+    "Bounce": Finding.SOFT, "Complaint": Finding.COMPLAINT, "DeliveryDelay": Finding.DELAYED,
+}  # fmt: skip
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def fetch(url: str) -> bytes:
+    """What Amazon answers at ``url``. Raises OSError."""
+    with urllib.request.build_opener(_Stay).open(url, timeout=_SECONDS) as answer:
+        found: bytes = answer.read(_LARGEST_CERTIFICATE)
+    return found
+
+
+Fetch = Callable[[str], bytes]
+fetcher: Fetch = fetch
+"""Replaced by tests: nothing there asks the network."""
+
+
+def check(call: Call, keys: Keys) -> str:
+    """Raises Refused, or Passing when Amazon's certificate cannot be had just now."""
+    message = loaded(call.body)
+    kind = message.get("Type") if isinstance(message, dict) else None
+    if kind not in _SIGNED:
+        raise Refused("not a message of SNS")
+    if message.get("TopicArn") not in keys.topics:
+        raise Refused("a topic that nobody allowed")
+    if message.get("SignatureVersion") != "2":
+        raise Refused("signature version 1 rests on SHA-1; choose version 2 for the topic")
+    _verify(message, _SIGNED[kind])
+    return digest("sns", words(message["MessageId"]))
+
+
+def _verify(message: dict[str, Any], names: tuple[str, ...]) -> None:
+    url = words(message.get("SigningCertURL"))
+    if not is_amazons(url) or not urlsplit(url).path.endswith(".pem"):
+        raise Refused("a certificate from elsewhere")
+    text = "".join(f"{name}\n{words(message[name])}\n" for name in names if message.get(name) is not None)
+    try:
+        signature = base64.b64decode(words(message.get("Signature")), validate=True)
+        _key(url).verify(signature, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    except (InvalidSignature, ValueError) as error:
+        raise Refused("the signature does not hold") from error
+
+
+def is_amazons(url: str) -> bool:
+    """Whether an address is one of SNS's own, by HTTPS."""
+    try:
+        parts = urlsplit(url)
+        plain = parts.scheme == "https" and parts.port in (None, 443) and parts.username is None
+    except ValueError:
+        return False
+    return plain and _HOST.fullmatch(parts.hostname or "") is not None
+
+
+def _key(url: str) -> rsa.RSAPublicKey:
+    try:
+        certificate = x509.load_pem_x509_certificate(_certificate(url, fetcher))
+    except OSError as error:
+        raise Passing(N_("Amazon's certificate cannot be fetched just now.")) from error
+    key, now = certificate.public_key(), clock.now()
+    if not certificate.not_valid_before_utc - timedelta(hours=1) <= now <= certificate.not_valid_after_utc:
+        raise Refused("a certificate whose time is over")
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise Refused("not an RSA key")
+    return key
+
+
+@lru_cache(8)
+def _certificate(url: str, through: Fetch) -> bytes:
+    return through(url)
+
+
+def subscription(body: bytes) -> tuple[str, str] | None:
+    """The topic and the address that a subscription waits for; None for other messages."""
+    message = json.loads(body)
+    if message.get("Type") != "SubscriptionConfirmation":
+        return None
+    return words(message.get("TopicArn")), words(message.get("SubscribeURL"))
+
+
+def confirm(arn: str, url: str) -> None:
+    """Say yes to Amazon. Raises Refused for any other address than its own, OSError."""
+    asked = parse_qs(urlsplit(url).query)
+    if not is_amazons(url) or asked.get("Action") != ["ConfirmSubscription"] or asked.get("TopicArn") != [arn]:
+        raise Refused("not an address that confirms this topic")
+    fetcher(url)
+
+
+def read(raw: bytes) -> list[Notice]:
+    outer = json.loads(raw)
+    if outer["Type"] != "Notification":
+        return [Notice(Finding.DELIVERED)]
+    event = json.loads(outer["Message"])
+    kind = event.get("notificationType") or event.get("eventType")
+    if kind not in _EVENTS:
+        return [Notice(Finding.DELIVERED)]
+    mail = event.get("mail", {})
+    told = [f"{each['name']}: {each['value']}" for each in mail.get("headers", ())]
+    proving = "\n".join([words(mail.get("source")), *told])
+    if kind == "Bounce":
+        return _bounces(event["bounce"], proving)
+    if kind == "DeliveryDelay":
+        return [Notice(Finding.DELAYED)]
+    about = event["complaint"]
+    key, to = words(about.get("feedbackId")), words(about["complainedRecipients"][0]["emailAddress"])
+    feedback = words(about.get("complaintFeedbackType")) or "abuse"
+    finding = Finding.DELIVERED if feedback == "not-spam" else Finding.COMPLAINT
+    return [notice(finding, key, proving, said=feedback, to=to)]
+
+
+def _bounces(bounce: dict[str, Any], proving: str) -> list[Notice]:
+    found = []
+    for each in bounce["bouncedRecipients"][:5]:
+        said = words(each.get("diagnosticCode")).removeprefix("smtp; ")
+        verdict = judge(words(each.get("status")), said)
+        finding = verdict.finding
+        if bounce.get("bounceType") != "Permanent" and finding is Finding.HARD:
+            finding = Finding.SOFT
+        elif bounce.get("bounceSubType") == "NoEmail" or (
+            bounce.get("bounceType") == "Permanent" and not said and not verdict.status
+        ):
+            finding = Finding.HARD
+        to = words(each.get("emailAddress"))
+        found.append(notice(finding, words(bounce.get("feedbackId")), proving, status=verdict.status, said=said, to=to))
+    return found

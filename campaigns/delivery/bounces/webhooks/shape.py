@@ -1,0 +1,64 @@
+"""What calls of all providers have in common."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from campaigns.delivery.answers import printable
+from campaigns.delivery.bounces import proof
+from campaigns.delivery.bounces.models import RECORDED, Finding
+from campaigns.delivery.bounces.reading import Notice
+
+
+class Refused(Exception):
+    """The call is not the provider's, or comes from a source that nobody allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One POST: header names in lower case, and the body as it came."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+    def header(self, name: str) -> str:
+        return self.headers.get(name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a provider's calls are checked with."""
+
+    secret: str = ""
+    topics: frozenset[str] = field(default_factory=frozenset)
+
+
+def loaded(body: bytes) -> Any:
+    """The JSON of a call. Raises Refused."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused("not JSON") from error
+
+
+def digest(*parts: str | bytes) -> str:
+    hashed = blake2b(digest_size=24)
+    for part in parts:
+        hashed.update(part if isinstance(part, bytes) else part.encode("utf-8", "replace"))
+        hashed.update(b"\0")
+    return hashed.hexdigest()
+
+
+def notice(finding: Finding, key: str, proving: str, *, status: str = "", said: str = "", to: str = "") -> Notice:
+    """An event; whose it is stands in ``proving``, words of the provider that hold a token of ours."""
+    send_id, forged = proof.send_of(proof.tokens_in(proving))
+    if send_id is None and finding in RECORDED:
+        finding = Finding.FORGED if forged else Finding.FOREIGN
+    return Notice(finding, send_id, digest(key), status[:20], printable(said[:2000]), to.lower()[:254])
+
+
+def words(value: Any) -> str:
+    """A JSON value as text; nothing for what isn't there."""
+    return value if isinstance(value, str) else "" if value is None else str(value)
