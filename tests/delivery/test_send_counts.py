@@ -63,7 +63,8 @@ def test_counters_follow_every_change(session: Session) -> None:
             {"trackable": dice.random() < 0.7}, {"first_opened_at": moment, "last_opened_at": moment},
             {"clicked_at": dice.choice([moment, None])}, {"first_opened_at": None}, {"unsubscribed_at": moment},
             {"state": SendState.SKIPPED, "reason": "suppressed"}, {"complained_at": moment},
-            {"state": SendState.BOUNCED, "reason": dice.choice(["hard", "soft", "policy"])}, {"attempts": 3}, {"sent_at": None},
+            {"state": SendState.BOUNCED, "reason": dice.choice(["hard", "soft", "policy"])},
+            {"attempts": 3}, {"sent_at": None},
         ])  # fmt: skip
         session.execute(update(Send).where(chosen).values(values))
         assert kept(session) == recounted(session)
