@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "b44f2eb498d6"
-down_revision = "6db5ca9fe924"
+down_revision = "3e31f94cc1f7"
 
 _NEVER = "timestamptz 'epoch'"
 
