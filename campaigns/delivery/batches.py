@@ -34,6 +34,8 @@ class Batch:
     waiting: deque[int] = field(default_factory=deque)
     out: int = 0
     """How many are on the way."""
+    aside: int = 0
+    """How many stand aside for their provider's sake."""
     returns: dict[int, int] = field(default_factory=dict)
     """How often a connection ended under whom before the mail was touched."""
     parked: dict[datetime, list[int]] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class Batch:
 
     @property
     def over(self) -> bool:
-        return not self.waiting and not self.out
+        return not self.waiting and not self.out and not self.aside
 
     def note(self, position: int, outcome: Outcome) -> None:
         """Keep what became of one of them, first where a killed process can't lose it."""

@@ -7,12 +7,13 @@ while mails are on the wire.
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 
 from campaigns import db
-from campaigns.delivery import batches, claiming, relays, tripping
+from campaigns.delivery import batches, claiming, domain_limits, due, relays, tripping
 from campaigns.delivery.answers import Fate
 from campaigns.delivery.batches import Batch
+from campaigns.delivery.domain_limits import HOLD, Limited
 from campaigns.delivery.lanes import Lanes
 from campaigns.delivery.relay import RelayAddress
 from campaigns.delivery.supply import Supply
@@ -34,18 +35,21 @@ def deliver(activity_id: int, seconds: float = SHIFT) -> int:
     """
     with db.reading() as session:
         addresses = relays.usable(session)
-    return asyncio.run(_Shift(activity_id, seconds, addresses).work()) if addresses else 0
+        limits = {} if due.built_in(session, [activity_id]) else domain_limits.limited(session)
+    return asyncio.run(_Shift(activity_id, seconds, addresses, limits).work()) if addresses else 0
 
 
 class _Shift:
     """One call of :func:`deliver`."""
 
-    def __init__(self, activity_id: int, seconds: float, addresses: list[RelayAddress]) -> None:
+    def __init__(
+        self, activity_id: int, seconds: float, addresses: list[RelayAddress], limits: Mapping[str, Limited]
+    ) -> None:
         self._activity_id = activity_id
         self._began = time.monotonic()
         self._deadline = self._began + seconds
         self._changed = asyncio.Event()
-        self._supply = Supply(activity_id, self._changed.set)
+        self._supply = Supply(activity_id, self._changed.set, limits)
         self._lanes = Lanes(addresses, self._supply, self._changed.set)
         self._size = _FIRST
         self._done = 0
@@ -75,6 +79,8 @@ class _Shift:
             self._changed.clear()
             if self._error is not None or self._harmful or not self._lanes.open:
                 self._supply.stop()
+            if time.monotonic() > self._deadline + 2 * HOLD:
+                self._supply.set_down()
             self._record_finished()
             self._claim_ahead()
             self._lanes.tend()

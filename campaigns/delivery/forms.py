@@ -1,10 +1,11 @@
-"""Form of a relay. The verbs check; forms only carry."""
+"""Forms of relays and of limits. The verbs check; forms only carry."""
 
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, FloatField, IntegerField, PasswordField, SelectField, StringField
+from wtforms import BooleanField, FloatField, IntegerField, PasswordField, SelectField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Optional
 
+from campaigns.delivery.domain_limits import LimitWords
 from campaigns.delivery.entering import RelayWords
 from campaigns.delivery.relay import Tls
 from campaigns.web.choices import choices
@@ -53,5 +54,29 @@ class RelayForm(FlaskForm):  # type: ignore[misc]
             per_connection=self.per_connection.data or 0,
             per_second=self.per_second.data or 0.0,
             priority=self.priority.data or 0,
+            active=bool(self.active.data),
+        )
+
+
+class DomainLimitForm(FlaskForm):  # type: ignore[misc]
+    name = StringField(_l("Provider"), [InputRequired()], render_kw={"autocomplete": "off"})
+    domains = TextAreaField(
+        _l("Domains"), [InputRequired()], render_kw={"rows": "5", "dir": "ltr", "spellcheck": "false"}
+    )
+    per_second = FloatField(_l("Mails per second"), [Optional()], default=0, description=_l("0 means no limit."))
+    at_once = IntegerField(
+        _l("Mails at the same time"), [Optional()], default=0,
+        description=_l("So many may be under way to them at once; 0 means no limit."),
+    )  # fmt: skip
+    active = BooleanField(_l("In use"), default=True)
+
+    @property
+    def words(self) -> LimitWords:
+        """What was entered."""
+        return LimitWords(
+            name=(self.name.data or "").strip(),
+            domains=(self.domains.data or "").replace(",", " ").split(),
+            per_second=self.per_second.data or 0.0,
+            at_once=self.at_once.data or 0,
             active=bool(self.active.data),
         )

@@ -75,12 +75,15 @@ class Lane:
             self.give_up(why)
 
     def take(self) -> Job | None:
-        if self.down or not self._supply.waiting:
+        if self.down or self._supply.exhausted:
             return None
         if pause := self._bucket.wait():
             asyncio.get_running_loop().call_later(pause, self._changed)
             return None
-        return self._supply.take()
+        job = self._supply.take()
+        if job is None:
+            self._bucket.put_back()
+        return job
 
     def may_go(self, job: Job) -> bool:
         return self._supply.may_go(job)

@@ -1,7 +1,8 @@
 """Which mail goes next: composed just ahead of the wire, and only if it still may go."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import structlog
@@ -12,6 +13,7 @@ from campaigns.delivery import claiming
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.batches import Batch
 from campaigns.delivery.compose import Letter, Mail, compose
+from campaigns.delivery.domain_limits import Limited
 from campaigns.delivery.journal import Mark
 from campaigns.delivery.smtp import Job
 from campaigns.delivery.throttle import brakes
@@ -26,12 +28,17 @@ _LOOK = 1.0
 class Supply:
     """The letters of an activity's claimed batches, for several connections at once."""
 
-    def __init__(self, activity_id: int, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, activity_id: int, changed: Callable[[], None], limits: Mapping[str, Limited] | None = None
+    ) -> None:
         self.batches: list[Batch] = []
         self.stopped = False
         """Whether nothing more may leave: paused, without a lease, or told so."""
         self._activity_id = activity_id
         self._changed = changed
+        self._limits = limits or {}
+        self._several = list({limit.name: limit for limit in self._limits.values()}.values())
+        self._wakes = 0.0
         self._refused: set[int] = set()
         self._looked = time.monotonic()
         self.low = 0
@@ -40,6 +47,11 @@ class Supply:
     @property
     def waiting(self) -> int:
         return sum(len(batch.waiting) for batch in self.batches)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nobody waits, not even aside for their provider's sake."""
+        return not self.waiting and not any(limit.aside for limit in self._several)
 
     def add(self, batch: Batch) -> None:
         if not self.batches:
@@ -50,35 +62,101 @@ class Supply:
 
     def take(self) -> Job | None:
         """The next mail, composed; None when nobody waits or nothing may leave."""
+        for limit in self._several:
+            if limit.aside and (job := self._from_aside(limit)) is not None:
+                return job
         while (batch := self._next_batch()) is not None and self._may_leave(batch):
             position = batch.waiting.popleft()
-            letter = batch.claimed.letters[position]
-            if letter.send.id in self._refused:
-                self._ended(batch)  # It has become a skipped one.
+            limited = self._limits.get(_domain(batch.claimed.letters[position]))
+            if self._falls_out(batch, position) or (limited and not self._admitted(limited, batch, position)):
                 continue
-            if self._parked(batch, letter):
-                continue
-            mail = _composed(letter)
-            if isinstance(mail, Outcome):
-                batch.note(position, mail)
-                self._ended(batch)
-                continue
-            batch.out += 1
-            if len(batch.waiting) == self.low:
-                self._changed()
-            return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
+            if (job := self._job(batch, position)) is not None:
+                if len(batch.waiting) == self.low:
+                    self._changed()
+                return job
         return None
 
-    def _parked(self, batch: Batch, letter: Letter) -> bool:
-        """Whether its domain is to be left alone just now."""
-        pause = brakes.left_alone(_domain(letter))
-        if pause is None:
-            return False
-        # Whole seconds, so that few different instants come back.
-        due_at = (clock.now() + pause).replace(microsecond=0) + timedelta(seconds=1)
-        batch.parked.setdefault(due_at, []).append(letter.send.id)
+    def _from_aside(self, limit: Limited) -> Job | None:
+        """The next of those that stand aside for their provider's sake, if it may go now."""
+        while limit.aside:
+            batch, position = limit.aside[0]
+            if not self._may_leave(batch):
+                return None
+            if not self._falls_out(batch, position, aside=True):
+                if pause := limit.pause():
+                    self._wake(pause)
+                    return None
+                batch.aside -= 1
+                if (job := self._job(batch, position)) is not None:
+                    limit.aside.popleft()
+                    return job
+            limit.aside.popleft()
+        return None
+
+    def _falls_out(self, batch: Batch, position: int, *, aside: bool = False) -> bool:
+        """Whether it has become a skipped one, or its domain is to be left alone just now."""
+        letter = batch.claimed.letters[position]
+        pause = None
+        if letter.send.id not in self._refused:
+            pause = brakes.left_alone(_domain(letter))
+            if pause is None:
+                return False
+        batch.aside -= aside
+        if pause is not None:
+            self._put_off(batch, position, pause)
         self._ended(batch)
         return True
+
+    def _put_off(self, batch: Batch, position: int, pause: timedelta) -> None:
+        # Whole seconds, so that few different instants come back.
+        due_at = (clock.now() + pause).replace(microsecond=0) + timedelta(seconds=1)
+        batch.parked.setdefault(due_at, []).append(batch.claimed.letters[position].send.id)
+
+    def _admitted(self, limit: Limited, batch: Batch, position: int) -> bool:
+        """Whether its provider takes it now; else it stands aside, or gets a later hour when many do."""
+        if not limit.aside:
+            pause = limit.pause()
+            if not pause:
+                return True
+            self._wake(pause)
+        if limit.full:
+            self._put_off(batch, position, timedelta(seconds=limit.turn()))
+            self._ended(batch)
+        else:
+            limit.aside.append((batch, position))
+            batch.aside += 1
+        return False
+
+    def _job(self, batch: Batch, position: int) -> Job | None:
+        letter = batch.claimed.letters[position]
+        mail = _composed(letter)
+        if isinstance(mail, Outcome):
+            self._leave(letter)
+            batch.note(position, mail)
+            self._ended(batch)
+            return None
+        batch.out += 1
+        return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
+
+    def _leave(self, letter: Letter) -> None:
+        limit = self._limits.get(_domain(letter))
+        if limit is not None:
+            limit.places.leave()
+
+    def _wake(self, pause: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._wakes <= loop.time():
+            self._wakes = loop.time() + pause
+            loop.call_later(pause, self._changed)
+
+    def set_down(self) -> None:
+        """Whoever still stands aside is due again in a second."""
+        for limit in self._several:
+            while limit.aside:
+                batch, position = limit.aside.popleft()
+                batch.aside -= 1
+                self._put_off(batch, position, timedelta())
+                self._ended(batch)
 
     def _next_batch(self) -> Batch | None:
         return next((batch for batch in self.batches if batch.waiting), None)
@@ -114,6 +192,7 @@ class Supply:
         batch = _batch(job)
         batch.note(job.position, outcome)
         domain = _domain(batch.claimed.letters[job.position])
+        self._leave(batch.claimed.letters[job.position])
         if outcome.fate is Fate.LATER:
             brakes.later(domain)
         elif outcome.fate is Fate.SENT:
@@ -125,6 +204,7 @@ class Supply:
         batch = _batch(job)
         batch.out -= 1
         batch.returns[job.position] = job.returns + 1
+        self._leave(batch.claimed.letters[job.position])
         if self.stopped:
             self._ended(batch)
         else:
@@ -136,8 +216,11 @@ class Supply:
         if self.stopped:
             return
         self.stopped = True
+        for limit in self._several:
+            limit.aside.clear()
         for batch in self.batches:
             batch.waiting.clear()
+            batch.aside = 0
         self._changed()
 
     def _ended(self, batch: Batch) -> None:

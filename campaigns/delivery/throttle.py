@@ -1,17 +1,16 @@
 """How fast a relay may be fed, and which domains are to be left alone for a while."""
 
+import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from redis import Redis, RedisError
-
-from campaigns import config
+from campaigns.delivery import sharing
 
 _LOT = 0.25
 """Seconds' worth of mails that a worker takes from the shared bucket at once: few questions, fair shares."""
-_AWAY = 10.0  # seconds to count alone when the bucket can't be reached
 
 # KEYS[1]: when the bucket is next full, in seconds; ARGV: mails a second, how many are wanted.
 # Answers how many may go now, and after how many seconds to ask again when none may.
@@ -47,15 +46,17 @@ class Bucket:
         self._pocket -= 1
         return 0.0
 
+    def put_back(self) -> None:
+        """One that counted as gone stays here."""
+        if self._rate:
+            self._pocket += 1
+
     def _shared(self, wanted: int) -> tuple[int, float]:
-        broker = _broker()
-        if broker is not None:
-            try:
-                given, pause = broker.eval(_TAKE, 1, f"kampania:rate:{self._name}", str(self._rate), str(wanted))
-                return int(given), float(pause)
-            except RedisError:
-                _lose_broker()
-        return _alone(self._name, self._rate, wanted)
+        answer = sharing.asked(_TAKE, f"kampania:rate:{self._name}", self._rate, wanted)
+        if answer is None:
+            return _alone(self._name, self._rate, wanted)
+        given, pause = map(_words, answer)
+        return int(given), float(pause)
 
 
 _full: dict[str, float] = {}
@@ -73,25 +74,65 @@ def _alone(name: str, rate: float, wanted: int) -> tuple[int, float]:
     return given, 0.0
 
 
-_known: tuple[str, "Redis | None", float] | None = None
+# KEYS[1]: who is under way, by when they are forgotten at the latest. ARGV: how many may be, who, for how long.
+_ENTER = """
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[2])
+redis.call('EXPIRE', KEYS[1], math.ceil(tonumber(ARGV[3])) + 60)
+return 1
+"""
+_LEAVE = "return redis.call('ZREM', KEYS[1], ARGV[2])"
+_FORGOTTEN = 900.0
+"""Seconds after which a place is free again whose worker died: longer than the wait for a last answer."""
 
 
-def _broker() -> "Redis | None":
-    global _known
-    settings = config.settings()
-    if _known is not None and _known[0] == settings.redis_url and (_known[1] or time.monotonic() < _known[2]):
-        return _known[1]
-    if settings.embedded_broker and not settings.broker_socket.exists():
-        _lose_broker()
-        return None
-    url = f"unix://{settings.broker_socket}" if settings.embedded_broker else settings.redis_url
-    _known = (settings.redis_url, Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), 0.0)
-    return _known[1]
+class Places:
+    """At most so many under way at the same time, of all workers that share a broker."""
+
+    _here: Counter[str] = Counter()
+
+    def __init__(self, name: str, at_once: int) -> None:
+        self._name, self._at_once = name, at_once
+        self._mine: list[str] = []
+
+    def enter(self) -> bool:
+        """Take a place, if there is one."""
+        if not self._at_once:
+            return True
+        who = secrets.token_hex(8)
+        answer = sharing.asked(_ENTER, f"kampania:places:{self._name}", self._at_once, who, _FORGOTTEN)
+        if answer is not None and answer != [1]:
+            return False
+        if answer is None and self._here[self._name] >= self._at_once:
+            return False
+        self._here[self._name] += 1
+        self._mine.append(who)
+        return True
+
+    def leave(self) -> None:
+        """Free a place that was taken here."""
+        if self._mine:
+            self._here[self._name] -= 1
+            sharing.asked(_LEAVE, f"kampania:places:{self._name}", 0, self._mine.pop())
 
 
-def _lose_broker() -> None:
-    global _known
-    _known = (config.settings().redis_url, None, time.monotonic() + _AWAY)
+# KEYS[1]: domains by when they are asked again. ARGV: one more of them, and for how long; none when empty.
+_BRAKES = """
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if ARGV[1] ~= '' then
+  redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+  redis.call('EXPIRE', KEYS[1], 3600)
+end
+local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 2, #found, 2 do found[i] = tostring(tonumber(found[i]) - now) end
+return found
+"""
+_ASK_BRAKES = 1.0  # seconds
 
 
 @dataclass(slots=True)
@@ -103,7 +144,7 @@ class _Brake:
 
 class Brakes:
     """Recipient domains that answer "later" too often are left alone, longer each time; nobody's
-    attempts are used up by that. Each worker process learns by itself."""
+    attempts are used up by that. What one worker learns the others know within a second."""
 
     BURST = 10
     """So many in a row, none taken between them."""
@@ -111,9 +152,12 @@ class Brakes:
 
     def __init__(self) -> None:
         self._domains: dict[str, _Brake] = {}
+        self._asked = 0.0
 
     def left_alone(self, domain: str) -> timedelta | None:
         """How much longer the domain is to be left alone, or None."""
+        if time.monotonic() - self._asked >= _ASK_BRAKES:
+            self._share()
         brake = self._domains.get(domain)
         if brake is None or brake.until <= (now := time.monotonic()):
             return None
@@ -124,14 +168,28 @@ class Brakes:
         brake = self._domains.setdefault(domain, _Brake())
         brake.troubles += 1
         if brake.troubles >= self.BURST and self.left_alone(domain) is None:
-            brake.until = time.monotonic() + self._PAUSES[min(brake.openings, len(self._PAUSES) - 1)]
+            pause = self._PAUSES[min(brake.openings, len(self._PAUSES) - 1)]
+            brake.until = time.monotonic() + pause
             brake.openings += 1
             brake.troubles = self.BURST - 1  # Afterwards one mail asks; one more "later" closes it again.
+            self._share(domain, pause)
+
+    def _share(self, domain: str = "", pause: float = 0.0) -> None:
+        """Tell of a domain, and hear of the others'."""
+        self._asked = time.monotonic()
+        told = iter(sharing.asked(_BRAKES, "kampania:brakes", domain, pause) or ())
+        for name, left in zip(told, told, strict=False):
+            brake = self._domains.setdefault(_words(name), _Brake(self.BURST - 1, 1))
+            brake.until = max(brake.until, time.monotonic() + float(_words(left)))
 
     def well(self, domain: str) -> None:
         """It took a mail."""
         if self._domains:
             self._domains.pop(domain, None)
+
+
+def _words(told: object) -> str:
+    return told.decode() if isinstance(told, bytes) else str(told)
 
 
 brakes = Brakes()

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from campaigns import config, db
 from campaigns.accounts.actor import CLOCK
-from campaigns.delivery import due, throttle, tripping
+from campaigns.delivery import due, sharing, throttle, tripping
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.throttle import Brakes, Bucket
 from campaigns.demo import broker
@@ -23,7 +23,7 @@ from tests.delivery.test_deliver import launched
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "_full", {})
-    monkeypatch.setattr(throttle, "_known", None)
+    monkeypatch.setattr(sharing, "_known", None)
     monkeypatch.setattr(throttle.brakes, "_domains", {})
 
 
@@ -62,9 +62,9 @@ def test_workers_share_a_rate_through_the_broker(settings: config.Settings) -> N
         with Redis.from_url(f"unix://{settings.broker_socket}") as shared:
             assert shared.exists("kampania:rate:y")
             shared.close()
-        assert throttle._known is not None
-        assert throttle._known[1] is not None
-        throttle._known[1].close()
+        assert sharing._known is not None
+        assert sharing._known[1] is not None
+        sharing._known[1].close()
     finally:
         running.terminate()
         running.wait()

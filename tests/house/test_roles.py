@@ -29,7 +29,8 @@ OWNERS_ONLY = {
     "accounts.settings", "accounts.audit_trail", "accounts_api.keys", "accounts_api.create", "accounts_api.revoke",
     "tracking.health.house", "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
     "delivery.relays.trial", "delivery.relays.removal", "delivery.domains.index", "delivery.domains.make",
-    "delivery.domains.check", "delivery.domains.activate", "delivery.domains.retire",
+    "delivery.domain_limits.index", "delivery.domain_limits.enter", "delivery.domain_limits.limit",
+    "delivery.domain_limits.removal", "delivery.domains.check", "delivery.domains.activate", "delivery.domains.retire",
 }  # fmt: skip
 VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x", "domain": "example.org"}
 

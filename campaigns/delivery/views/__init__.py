@@ -1,8 +1,9 @@
 """Pages of mailings on their way, and of the relays that carry them."""
 
-from campaigns.delivery.views import domains, preflights, relays
+from campaigns.delivery.views import domain_limits, domains, preflights, relays
 from campaigns.delivery.views.mailings import blueprint
 
 blueprint.register_blueprint(relays.blueprint)
+blueprint.register_blueprint(domain_limits.blueprint)
 blueprint.register_blueprint(domains.blueprint)
 blueprint.register_blueprint(preflights.blueprint)

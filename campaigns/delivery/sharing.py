@@ -1,0 +1,41 @@
+"""What the workers' processes share while they send: the broker, asked directly; nothing when it is away."""
+
+import time
+
+from redis import Redis, RedisError
+
+from campaigns import config
+
+_AWAY = 10.0  # seconds to do without it when it can't be reached
+_known: tuple[str, "Redis | None", float] | None = None
+
+
+def asked(script: str, key: str, *arguments: object) -> list[object] | None:
+    """What ``script`` (Lua) answers about ``key``; None when the broker can't be reached."""
+    broker = _broker()
+    if broker is None:
+        return None
+    try:
+        answer = broker.eval(script, 1, key, *map(str, arguments))
+    except RedisError:
+        _lose()
+        return None
+    return answer if isinstance(answer, list) else [answer]
+
+
+def _broker() -> "Redis | None":
+    global _known
+    settings = config.settings()
+    if _known is not None and _known[0] == settings.redis_url and (_known[1] or time.monotonic() < _known[2]):
+        return _known[1]
+    if settings.embedded_broker and not settings.broker_socket.exists():
+        _lose()
+        return None
+    url = f"unix://{settings.broker_socket}" if settings.embedded_broker else settings.redis_url
+    _known = (settings.redis_url, Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), 0.0)
+    return _known[1]
+
+
+def _lose() -> None:
+    global _known
+    _known = (config.settings().redis_url, None, time.monotonic() + _AWAY)

@@ -1,0 +1,74 @@
+"""Pages of what providers bear: how fast their domains may be mailed."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import gettext as _
+
+from campaigns.accounts.actor import Permission
+from campaigns.delivery import domain_limits
+from campaigns.delivery.domain_limits import PROVIDERS
+from campaigns.delivery.forms import DomainLimitForm
+from campaigns.delivery.models import DomainLimit
+from campaigns.errors import Invalid
+from campaigns.web.database import db_session
+from campaigns.web.errors import put_problems
+from campaigns.web.guards import actor
+
+blueprint = Blueprint("domain_limits", __name__, url_prefix="/relays/domains")
+
+
+@blueprint.get("")
+def index() -> Any:
+    rows = domain_limits.listed(db_session(), actor())
+    known = {domain for row in rows for domain in row.domains}
+    offered = {name: domains for name, domains in PROVIDERS.items() if not known & set(domains)}
+    return render_template("pages/delivery/domain_limits.html", limits=rows, offered=offered)
+
+
+@blueprint.route("/new", methods=["GET", "POST"])
+def enter() -> Any:
+    actor().require(Permission.SETTINGS)
+    form = DomainLimitForm()
+    provider = request.args.get("provider", "")
+    if request.method == "GET" and provider in PROVIDERS:
+        form.name.data, form.domains.data = provider, "\n".join(PROVIDERS[provider])
+    return _saved(form, None)
+
+
+@blueprint.route("/<int:limit_id>", methods=["GET", "POST"])
+def limit(limit_id: int) -> Any:
+    actor().require(Permission.SETTINGS)
+    found = domain_limits.limit_of(db_session(), limit_id)
+    form = DomainLimitForm(obj=found)
+    if request.method == "GET":
+        form.domains.data = "\n".join(found.domains)
+    return _saved(form, found)
+
+
+def _saved(form: DomainLimitForm, found: DomainLimit | None) -> Any:
+    session = db_session()
+    if form.validate_on_submit():
+        try:
+            if found is None:
+                domain_limits.enter(session, actor(), form.words)
+            else:
+                domain_limits.change(session, actor(), found, form.words)
+            session.commit()
+        except Invalid as error:
+            session.rollback()
+            put_problems(form, error)
+        else:
+            flash(_("%(name)s is saved.", name=form.words.name), "success")
+            return redirect("/relays/domains", 303)
+    return render_template("pages/delivery/domain_limit.html", form=form, limit=found), 400 if form.errors else 200
+
+
+@blueprint.post("/<int:limit_id>/removal")
+def removal(limit_id: int) -> Any:
+    actor().require(Permission.SETTINGS)
+    found = domain_limits.limit_of(db_session(), limit_id)
+    domain_limits.take_out(db_session(), actor(), found)
+    db_session().commit()
+    flash(_("%(name)s is taken out.", name=found.name), "success")
+    return redirect("/relays/domains", 303)
