@@ -17,10 +17,11 @@ from campaigns.delivery.send_counts import Mark, SendCount
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, Objective
 from tracking.counts import Counts, total
-from tracking.metrics import METRICS
-from tracking.models import Conversion
+from tracking.metrics import METRICS, Metric
+from tracking.models import Conversion, Label
 from tracking.performance import ActivityLine, activity_lines, by_channel
 from tracking.series import days, sparks
+from tracking.visit_models import VisitRollup
 
 SPARK_DAYS = 14
 FIGURES = ("leads", "conversions", "lead_conversion_rate", "cost_per_lead", "open_rate", "click_through_rate")
@@ -124,14 +125,23 @@ def campaign_lines(session: Session, campaigns: Sequence[Campaign], zone: ZoneIn
 
 def _atoms(key: str) -> set[str]:
     metric = METRICS[key]
-    return {key} if metric.count is not None else _atoms(metric.numerator) | _atoms(metric.denominator)
+    if metric.count is not None:
+        return {key}
+    return {atom for part in (metric.numerator, *_divisors(metric)) for atom in _atoms(part)}
+
+
+def _divisors(metric: Metric) -> list[str]:
+    """What it is divided by: the first of them that is measured."""
+    return [key for key in (metric.denominator, getattr(metric, "otherwise", "")) if key]
 
 
 def _figure(key: str, columns: dict[str, ColumnElement[Any]]) -> ColumnElement[Any]:
     if key in columns:
         return columns[key]
     metric = METRICS[key]
-    return _figure(metric.numerator, columns) / func.nullif(_figure(metric.denominator, columns), 0.0)
+    divisors = [_figure(one, columns) for one in _divisors(metric)]
+    divisor = divisors[0] if len(divisors) == 1 else func.coalesce(*divisors)
+    return _figure(metric.numerator, columns) / func.nullif(divisor, 0.0)
 
 
 def _rows(of: InstrumentedAttribute[Any]) -> Select[Any]:
@@ -158,6 +168,16 @@ def _marked(mark: Mark) -> Callable[[], Select[Any]]:
     return counted
 
 
+def _visitors() -> Select[Any]:
+    number = cast(func.sum(VisitRollup.campaign_visitors), Float).label("number")
+    return (
+        select(Activity.campaign_id, number)
+        .join(Activity, Activity.id == VisitRollup.activity_id)
+        .where(VisitRollup.label == Label.HUMAN)
+        .group_by(Activity.campaign_id)
+    )
+
+
 _COUNTED: dict[str, Callable[[], Select[Any]]] = {
     "leads": lambda: _rows(Lead.campaign_id),
     "conversions": lambda: _rows(Conversion.campaign_id),
@@ -165,6 +185,7 @@ _COUNTED: dict[str, Callable[[], Select[Any]]] = {
     "trackable": _marked(Mark.TRACKABLE),
     "openers": _marked(Mark.OPENED),
     "clickers": _marked(Mark.CLICKED),
+    "visitors": _visitors,
 }
 """The metrics that the database can count for every campaign at once."""
 _ZERO_IS_COUNTED = {"leads", "conversions"}

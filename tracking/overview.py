@@ -1,25 +1,230 @@
-"""The whole company: where its leads come from, and what its goals brought."""
+"""The whole company: where its leads come from, this period against the one before, and what its goals brought."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Float, cast, func, select
+from sqlalchemy import ColumnElement, Float, and_, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from tracking.counts import Counts
-from tracking.models import Conversion
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity, Campaign, Channel
+from tracking.counts import Counts, Visits, total
+from tracking.facts import Asked, facts, within
+from tracking.goals import goal_names
+from tracking.grouping import Group
+from tracking.models import Conversion, Label
+from tracking.periods import Period, Window
+from tracking.series import of_company
+from tracking.visit_models import VisitRollup
 
 QUARTER = timedelta(days=90)
+MOST_CAMPAIGNS = 15
+MOST_LAUNCHES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A channel, a campaign or a goal: what it brought, and what it brought in the period before."""
+
+    key: int | str
+    title: str
+    now: Counts
+    before: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Brand:
+    """Who came without being sent; None where no page of ours tells us."""
+
+    direct: Counts | None
+    direct_before: Counts | None
+    all_visits: Counts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    whole_days: bool
+    starts: Sequence[datetime]
+    leads: Sequence[int]
+    conversions: Sequence[int]
+    launches: Sequence[tuple[int, str]]
+    """In which step, and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    now: Counts
+    before: Counts
+    channels: Sequence[Line]
+    campaigns: Sequence[Line]
+    further: int
+    """Campaigns with fewer leads, not listed."""
+    goals: Sequence[Line]
+    brand: Brand
+    trend: Trend
+
+
+def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> Overview:
+    """What the company's campaigns brought in a period that has a beginning."""
+    actor.require(Permission.VIEW)
+    window, earlier = period.window(zone), (period.before or period).window(zone)
+    plan = _Plan(session)
+    now, before = plan.counts(session, window), plan.counts(session, earlier)
+    campaigns = plan.lines(now, before, plan.campaign_of, plan.names)
+    goals_now, goals_before = (reached(session, one.since, one.until) for one in (window, earlier))
+    return Overview(
+        _whole(now, goals_now),
+        _whole(before, goals_before),
+        plan.lines(now, before, plan.channel_of, {channel: channel.label for channel in Channel}),
+        campaigns[:MOST_CAMPAIGNS],
+        max(0, len(campaigns) - MOST_CAMPAIGNS),
+        _goal_lines(session, goals_now, goals_before),
+        _brand(session, window, earlier),
+        _trend(session, window, zone),
+    )
 
 
 def reached(session: Session, since: datetime | None = None, until: datetime | None = None) -> dict[str, Counts]:
-    """Conversions and revenue by goal's key; without bounds, of the last 90 days."""
-    since = since or clock.now() - QUARTER
+    """Conversions and revenue by goal's key, of every campaign and of none; without bounds, of the last 90 days."""
     query = (
         select(Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
-        .where(Conversion.at >= since)
+        .where(*within(Conversion.at, Window(since or clock.now() - QUARTER, until)))
         .group_by(Conversion.goal)
     )
-    if until is not None:
-        query = query.where(Conversion.at < until)
     return {goal: Counts(conversions=int(number), revenue=value) for goal, number, value in session.execute(query)}
+
+
+class _Plan:
+    """Which activity belongs to which channel and campaign, and what it cost when."""
+
+    def __init__(self, session: Session) -> None:
+        self.names: dict[int, str] = {}
+        self.channel_of: dict[int, Channel] = {}
+        self.campaign_of: dict[int, int] = {}
+        query = (
+            select(Activity.id, Activity.channel, Campaign.id, Campaign.name)
+            .join(Campaign, Campaign.id == Activity.campaign_id)
+            .where(Campaign.built_in.is_(False))
+        )
+        for id, channel, campaign_id, name in session.execute(query):
+            self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
+
+    def counts(self, session: Session, window: Window) -> dict[int, Counts]:
+        """By activity; the cost is that of activities that began in the window, since nobody enters it by the day."""
+        found = facts(session, list(self.names), Asked(window, cohort=False)).counts
+        costs = _costs(session, window)
+        return {id: replace(counts, cost=costs.get(id)) for id, counts in found.items() if id in self.channel_of}
+
+    def lines(
+        self,
+        now: Mapping[int, Counts],
+        before: Mapping[int, Counts],
+        group: Mapping[int, Any],
+        titles: Mapping[Any, str],
+    ) -> list[Line]:
+        """The counts summed by what ``group`` says of each activity, most leads first."""
+        sums, earlier = _summed(now, group), _summed(before, group)
+        lines = [
+            Line(key, titles[key], sums.get(key, Counts()), earlier.get(key, Counts()))
+            for key in {*sums, *earlier}
+            if _says(sums.get(key)) or _says(earlier.get(key))
+        ]
+        return sorted(lines, key=lambda line: (-line.now.leads, -line.now.conversions, -line.before.leads, line.title))
+
+
+def _summed(counts: Mapping[int, Counts], group: Mapping[int, Any]) -> dict[Any, Counts]:
+    groups: dict[Any, list[Counts]] = {}
+    for id, one in counts.items():
+        groups.setdefault(group[id], []).append(one)
+    return {key: total(parts) for key, parts in groups.items()}
+
+
+def _says(counts: Counts | None) -> bool:
+    """Whether anything was counted."""
+    if counts is None:
+        return False
+    visits = counts.visits.visits if counts.visits else 0
+    audience = counts.mails.audience if counts.mails else 0
+    return bool(counts.leads or counts.conversions or counts.cost or visits or audience)
+
+
+def _whole(counts: Mapping[int, Counts], goals: Mapping[str, Counts]) -> Counts:
+    """All of it; conversions that no campaign is known to have brought count for the company, too."""
+    every = total(goals.values())
+    return replace(total(counts.values()), conversions=every.conversions, revenue=every.revenue)
+
+
+def _costs(session: Session, window: Window) -> dict[int, Decimal]:
+    launched = and_(*within(Activity.launched_at, window))
+    planned: list[ColumnElement[bool]] = [Activity.launched_at.is_(None)]
+    if window.since is not None:
+        planned.append(Activity.starts_on >= window.since.date())
+    if window.until is not None:
+        planned.append(Activity.starts_on < window.until.date())
+    query = select(Activity.id, Activity.cost).where(Activity.cost.is_not(None), or_(launched, and_(*planned)))
+    return {id: cost for id, cost in session.execute(query) if cost is not None}
+
+
+def _goal_lines(session: Session, now: Mapping[str, Counts], before: Mapping[str, Counts]) -> list[Line]:
+    names = goal_names(session)
+    lines = [
+        Line(key, names.get(key, key), now.get(key, Counts()), before.get(key, Counts())) for key in {*now, *before}
+    ]
+    return sorted(lines, key=lambda line: (-line.now.conversions, line.title))
+
+
+def _brand(session: Session, window: Window, earlier: Window) -> Brand:
+    if session.scalar(select(VisitRollup.bucket).limit(1)) is None:
+        return Brand(None, None, None)
+    now, before = _visits(session, window), _visits(session, earlier)
+    return Brand(
+        Counts(visits=now.get(Group.DIRECT, Visits())),
+        Counts(visits=before.get(Group.DIRECT, Visits())),
+        total(Counts(visits=visits) for visits in (*now.values(), Visits())),
+    )
+
+
+def _visits(session: Session, window: Window) -> dict[int, Visits]:
+    """Human visits by channel group, whatever brought them."""
+    columns = (
+        VisitRollup.visits, VisitRollup.visitors, VisitRollup.engaged, VisitRollup.active_seconds, VisitRollup.pages,
+        VisitRollup.new,
+    )  # fmt: skip
+    query = (
+        select(VisitRollup.channel_group, *(cast(func.sum(column), Float) for column in columns))
+        .where(VisitRollup.label == Label.HUMAN, *within(VisitRollup.bucket, window))
+        .group_by(VisitRollup.channel_group)
+    )
+    return {group: Visits(*map(int, sums)) for group, *sums in session.execute(query)}
+
+
+def _trend(session: Session, window: Window, zone: ZoneInfo) -> Trend:
+    first, last = window.since or clock.now() - QUARTER, min(window.until or clock.now(), clock.now())
+    last = max(last, first + timedelta(days=1))
+    bounds = Window(first, last)
+    step, starts, columns = of_company(
+        session, zone, first, last,
+        {
+            "leads": select(Lead.created_at.label("at")).where(*within(Lead.created_at, bounds)),
+            "conversions": select(Conversion.at.label("at")).where(*within(Conversion.at, bounds)),
+        },
+    )  # fmt: skip
+    launches = (
+        select(Activity.title, Activity.launched_at)
+        .join(Campaign, Campaign.id == Activity.campaign_id)
+        .where(Campaign.built_in.is_(False), *within(Activity.launched_at, bounds))
+        .order_by(Activity.launched_at.desc())
+        .limit(MOST_LAUNCHES)
+    )
+    marked = [
+        (max(n for n, start in enumerate(starts) if n == 0 or start <= at), title)
+        for title, at in session.execute(launches)
+        if at is not None
+    ]
+    return Trend(step.value in ("day", "week"), starts, columns["leads"], columns["conversions"], marked[::-1])

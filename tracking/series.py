@@ -4,7 +4,7 @@ Steps are cut at local hours and midnights, so a day of 23 or 25 hours is one st
 half an hour off UTC loses nothing: every offset in use is a multiple of 15 minutes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -82,6 +82,20 @@ def series(session: Session, campaign_id: int, zone: ZoneInfo, first: datetime, 
         columns[Kind.VIEW],
         _column(session, select(leads.c.step, func.count()).group_by(leads.c.step), len(starts)),
     )
+
+
+def of_company(
+    session: Session, zone: ZoneInfo, first: datetime, last: datetime, moments: Mapping[str, Select[Any]]
+) -> tuple[Step, list[datetime], dict[str, list[int]]]:
+    """Steps from ``first`` to before ``last``, and in each how many of the selected instants lie, a query for each."""
+    step = fitting(last - first)
+    starts = [start for start in cut(first, last - timedelta(microseconds=1), zone, step) if start >= first] or [first]
+    columns = {}
+    for name, instants in moments.items():
+        at = instants.subquery()
+        steps = select(_position(at.c.at, starts).label("step")).subquery()
+        columns[name] = _column(session, select(steps.c.step, func.count()).group_by(steps.c.step), len(starts))
+    return step, starts, columns
 
 
 def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datetime]) -> dict[int, list[int]]:

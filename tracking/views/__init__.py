@@ -4,6 +4,7 @@ from flask import Blueprint
 
 from tracking.views import (
     campaigns,
+    company,
     events,
     goals,
     health,
@@ -17,5 +18,18 @@ from tracking.views import (
 )
 
 blueprint = Blueprint("tracking", __name__)
-for page in (today, campaigns, performance, visits, timeline, events, goals, offline, programs, shares, health):
+for page in (
+    today,
+    company,
+    campaigns,
+    performance,
+    visits,
+    timeline,
+    events,
+    goals,
+    offline,
+    programs,
+    shares,
+    health,
+):
     blueprint.register_blueprint(page.blueprint)
