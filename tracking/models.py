@@ -5,6 +5,7 @@ from decimal import Decimal
 from enum import IntEnum, StrEnum
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     ForeignKey,
@@ -12,10 +13,12 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Numeric,
+    PrimaryKeyConstraint,
     SmallInteger,
     String,
     text,
 )
+from sqlalchemy.event import listen
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Rate, Words, choice
@@ -67,13 +70,19 @@ class UserAgent(Base):
 
 class Event(Base):
     """A labelled, logged fact: one answered hit. ``id = checkpoint's id << 40 | offset in its spool``,
-    so the primary key makes it exactly once; a string in JSON."""
+    so the primary key makes it exactly once; a string in JSON.
+
+    PostgreSQL writes a row anew, and all of its index entries, when its label changes. So what settles lies in a
+    small part of its own, and moves once to the large one, which nothing is ever taken from: half the size.
+    There ids are unique in each part."""
 
     __tablename__ = "events"
     __table_args__ = (
         Index(None, "send_id"),
         Index(None, "activity_id", "at"),
         Index("ix_events_settling", "at", sqlite_where=text("label = 0"), postgresql_where=text("label = 0")),
+        PrimaryKeyConstraint("id").ddl_if(dialect="sqlite"),  # PostgreSQL wants the label in it.
+        {"postgresql_partition_by": "LIST (label)"},
     )
 
     # The wide ones first: PostgreSQL pads a narrow column in front of a wide one.
@@ -93,6 +102,17 @@ class Event(Base):
     rules: Mapped[int] = mapped_column(SmallInteger)
     """Version of the screening rules that gave the label."""
     link: Mapped[int] = mapped_column(SmallInteger, default=0)
+
+
+PARTS_OF_EVENTS = (
+    "CREATE TABLE events_settling PARTITION OF events FOR VALUES IN (0)"
+    " WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)",
+    "CREATE TABLE events_settled PARTITION OF events DEFAULT",
+    "CREATE UNIQUE INDEX ix_events_settling_id ON events_settling (id)",
+    "CREATE UNIQUE INDEX ix_events_settled_id ON events_settled (id)",
+)
+for statement in PARTS_OF_EVENTS:
+    listen(Event.__table__, "after_create", DDL(statement).execute_if(dialect="postgresql"))
 
 
 class FirstSeen(Base):

@@ -34,10 +34,16 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]
         connection.exec_driver_sql("DROP DATABASE migrated")
 
 
+def _is_no_part(name: str | None, kind: str, _parents: object) -> bool:
+    """PostgreSQL's tables of parts are their whole's affair: tracking.models makes them beside it."""
+    return kind != "table" or name not in ("events_settling", "events_settled")
+
+
 def test_upgrading_from_nothing_gives_what_the_models_say(empty: sa.Engine) -> None:
     schema.upgrade(empty)
     with empty.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        opts = {"compare_type": True, "compare_server_default": True, "include_name": _is_no_part}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, db.Base.metadata) == []
 
 

@@ -74,3 +74,37 @@ def test_events_marks_rollups_and_credits_are_carried_over(empty: Engine) -> Non
         assert last == ({"kind": "submission", "event_id": None}, None)
     with Session(empty) as session:
         assert rollups.compare(session) == []
+
+
+PARTED = "b51e07c3a9d4"
+
+
+def test_events_move_into_their_parts(empty: Engine) -> None:  # noqa: F811
+    before = ScriptDirectory.from_config(schema.alembic_config()).get_revision(PARTED).down_revision
+    assert isinstance(before, str)
+    to(empty, before)
+    old = sa.MetaData()
+    old.reflect(empty, only=["events"])
+    at = 1_800_000_000_000_000 if empty.dialect.name == "sqlite" else db.from_micros(1_800_000_000_000_000)
+    same = {
+        "activity_id": 7,
+        "kind": 2,
+        "link": 1,
+        "at": at,
+        "reasons": 1,
+        "rules": 1,
+        "network": 5,
+        "user_agent_id": 3,
+    }
+    rows = [same | {"id": number, "label": number % 3, "send_id": None if number % 2 else 9} for number in range(1, 30)]
+    with empty.begin() as connection:
+        connection.execute(old.tables["events"].insert(), rows)
+        kept = connection.exec_driver_sql("SELECT * FROM events ORDER BY id").all()
+    to(empty, "head")
+    with empty.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM events ORDER BY id").all() == kept
+        if empty.dialect.name == "postgresql":
+            parts = "SELECT tableoid::regclass::text, label = 0 FROM events GROUP BY 1, 2"
+            assert {tuple(row) for row in connection.exec_driver_sql(parts)} == {
+                ("events_settling", True), ("events_settled", False),
+            }  # fmt: skip
