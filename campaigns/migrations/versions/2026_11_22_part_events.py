@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "b51e07c3a9d4"
-down_revision = "aa380f9d478d"
+down_revision = "b44f2eb498d6"
 
 _COLUMNS = "id, at, send_id, network, activity_id, user_agent_id, reasons, kind, label, rules, link"
 
