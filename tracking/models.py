@@ -112,7 +112,7 @@ PARTS_OF_EVENTS = (
     "CREATE UNIQUE INDEX ix_events_settled_id ON events_settled (id)",
 )
 for statement in PARTS_OF_EVENTS:
-    listen(Event.__table__, "after_create", DDL(statement).execute_if(dialect="postgresql"))
+    listen(Event.__table__, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 
 class FirstSeen(Base):

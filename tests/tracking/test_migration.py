@@ -86,7 +86,7 @@ def test_events_move_into_their_parts(empty: Engine) -> None:  # noqa: F811
     old = sa.MetaData()
     old.reflect(empty, only=["events"])
     at = 1_800_000_000_000_000 if empty.dialect.name == "sqlite" else db.from_micros(1_800_000_000_000_000)
-    same = {
+    same: dict[str, object] = {
         "activity_id": 7,
         "kind": 2,
         "link": 1,
@@ -96,7 +96,9 @@ def test_events_move_into_their_parts(empty: Engine) -> None:  # noqa: F811
         "network": 5,
         "user_agent_id": 3,
     }
-    rows = [same | {"id": number, "label": number % 3, "send_id": None if number % 2 else 9} for number in range(1, 30)]
+    rows = [
+        {**same, "id": number, "label": number % 3, "send_id": None if number % 2 else 9} for number in range(1, 30)
+    ]
     with empty.begin() as connection:
         connection.execute(old.tables["events"].insert(), rows)
         kept = connection.exec_driver_sql("SELECT * FROM events ORDER BY id").all()
