@@ -34,7 +34,7 @@ ROUNDS, RECIPIENTS = 5, 2_000
 MOST_CPU = 3.0  # times nginx's, per answer
 LONGEST = 5.0  # ms, 99th percentile at half the rate of saturation
 _TICKS = os.sysconf("SC_CLK_TCK")
-_NGINX = """daemon off; master_process off; worker_processes 1; error_log stderr crit; pid %(var)s/nginx.pid;
+NGINX = """daemon off; master_process off; worker_processes 1; error_log stderr crit; pid %(var)s/nginx.pid;
 events { worker_connections 1024; }
 http { access_log off; keepalive_requests 100000000; server { listen 127.0.0.1:%(port)d; location / { empty_gif; } } }
 """
@@ -154,7 +154,7 @@ def main(seconds: float) -> int:
         sys.stdout.write(f"SKIPPED: needs two cores, nginx, wrk and taskset; missing: {', '.join(missing)}\n")
         return 0
     asking, port, own = scripts(), free_port(), free_port()
-    (VAR / "nginx.conf").write_text(_NGINX % {"var": VAR, "port": port})
+    (VAR / "nginx.conf").write_text(NGINX % {"var": VAR, "port": port})
     db.engine().dispose()
     nginx = ["nginx", "-c", str(VAR / "nginx.conf"), "-p", str(VAR)]
     house = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own)]
