@@ -5,6 +5,7 @@ figures. Waiting times are those of real life divided by a factor, as TIME_SCALE
 """
 
 import heapq
+import json
 import random
 import threading
 import time
@@ -14,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from urllib.parse import urljoin
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from campaigns.demo import habits
 from campaigns.demo.browser import Browser, Page, first_form, links_and_images
@@ -22,6 +23,7 @@ from campaigns.demo.traffic import SHARES, Mail, Request, What
 
 _THREADS = 6
 _HALF_READ_WITHIN = 150.0
+_ZONES = (("ka-GE", "Asia/Tbilisi"), ("en-GB", "Europe/London"), ("fr-FR", "Europe/Paris"), ("fa-IR", "Asia/Tehran"))
 _LATEST = 600.0  # The demo ends before the last have got to it.
 
 
@@ -106,6 +108,30 @@ class Audience:
             self.problems.append(f"{page.status} for {url}")
         return page
 
+    def browse(self, page: Page, headers: dict[str, str], chance: random.Random, referrer: str = "") -> None:
+        """What the page script would tell of somebody who looks at a page for a while."""
+        if "/k.js" not in page.body:
+            return
+        address = urlsplit(urljoin(self.origin, page.url))
+        query = dict(parse_qsl(address.query))
+        form = first_form(page)
+        zone = chance.choice(_ZONES)
+        said = {
+            "t": "v", "u": address._replace(query="").geturl(), "r": referrer, "p": chance.randint(1, 1 << 30), "a": 0,
+            "s": chance.randint(20, 60), "k": query.get("k"), "f": form and form.fields.get("external_id"),
+            "l": zone[0], "z": zone[1],
+        }  # fmt: skip
+
+        def tell(**more: object) -> None:
+            body = json.dumps({**said, **more}).encode()
+            sent = {**headers, "Origin": self.origin, "Content-Type": "text/plain;charset=UTF-8"}
+            self.fetch("/e", sent, method="POST", body=body)
+
+        tell()
+        stays = int(chance.lognormvariate(2.6, 1.0))
+        if stays >= 2:
+            self.later(stays, lambda: tell(t="h", a=stays, s=chance.randint(60, 100)))
+
     def fill_in(self, page: Page, browsing: dict[str, str], address: str, first_name: str) -> None:
         """Send the page's form with every box ticked."""
         form = first_form(page)
@@ -181,6 +207,8 @@ class _Recipient:
                 self._audience.note("links followed" if request.by_person else "links scanned")
                 if self._audience.landing in page.url:
                     self._page = page
+                    if request.by_person:
+                        self._audience.browse(page, headers, self._chance)
             case What.VIEW if self._page is not None:
                 for image in links_and_images(self._page.body)[1]:
                     self._audience.fetch(urljoin(self._page.url, image), headers)

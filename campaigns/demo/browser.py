@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AT_MOST = 5
+_FORM = "application/x-www-form-urlencoded"
 # Our mails are regular, and 2,000 of them are looked through while they come: a parser would take seconds.
 _LINK = re.compile(r"<a\b[^>]*?\bhref=\"([^\"]+)\"", re.IGNORECASE)
 _IMAGE = re.compile(r"<img\b[^>]*?\bsrc=\"([^\"]+)\"", re.IGNORECASE)
@@ -32,10 +33,12 @@ class Browser:
         self._connections = threading.local()
 
     def fetch(
-        self, url: str, headers: dict[str, str], method: str = "GET", fields: dict[str, str] | None = None
-    ) -> Page:
-        """Fetch and follow redirects for as long as they stay with us."""
-        body = urlencode(fields).encode() if fields is not None else None
+        self, url: str, headers: dict[str, str], method: str = "GET", fields: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Page:  # fmt: skip
+        """Fetch and follow redirects for as long as they stay with us; a ``body`` goes as it is."""
+        if fields is not None:
+            body, headers = urlencode(fields).encode(), {"Content-Type": _FORM, **headers}
         for _ in range(_AT_MOST):
             status, location, text = self._exchange(method, url, headers, body)
             if status not in _REDIRECTS or not location:
@@ -55,8 +58,6 @@ class Browser:
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": self._origin.netloc, **headers}
-        if body is not None:
-            sent["Content-Type"] = "application/x-www-form-urlencoded"
         for attempt in (1, 2):
             connection: http.client.HTTPConnection | None = getattr(self._connections, "open", None)
             if connection is None:

@@ -57,6 +57,7 @@ class _Visitor:
         self._audience.note("visits")
         for image in links_and_images(page.body)[1]:
             self._audience.fetch(urljoin(page.url, image), {**self._browsing, "Accept": "image/*", "Referer": page.url})
+        self._audience.browse(page, self._browsing, self._chance, self._browsing["Referer"])
         if self._interested:
             self._audience.later(
                 self._chance.uniform(30, 150),

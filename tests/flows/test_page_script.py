@@ -36,7 +36,7 @@ class Site:
         else:
             route.abort()
 
-    def told(self, kind: str, many: int = 1) -> list[dict[str, Any]]:
+    def told(self, kind: str, many: int = 1) -> Any:
         return self.wait(lambda: found if len(found := [r for r in self.reports if r["t"] == kind]) >= many else None)
 
     def wait(self, ask: Callable[[], Any]) -> Any:
