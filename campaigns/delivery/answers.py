@@ -31,6 +31,8 @@ class Fate(StrEnum):
 class Outcome:
     fate: Fate
     reply: str
+    relay: str = ""
+    """Who answered; empty when nobody was asked."""
 
 
 class Reply(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from campaigns import clock, db
-from campaigns.delivery import claiming, slices
+from campaigns.delivery import claiming, relay_answers, slices
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.claiming import Lease
 from campaigns.delivery.journal import Journal, Mark
@@ -61,6 +61,7 @@ class Batch:
         left = [send_id for send_id in self.claimed.ids if send_id not in known]
         with db.transaction() as session:
             record(session, self.journal.batch, self.results)
+            relay_answers.note(session, self.claimed.activity_id, self.results)
             for due_at, ids in self.parked.items():
                 claiming.release(session, self.journal.batch, ids, due_at)
             if left:

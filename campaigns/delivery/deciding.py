@@ -6,16 +6,19 @@ audited.
 
 from enum import StrEnum
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.models import EXPIRED, Send, SendState
 from campaigns.errors import Conflict, NotFound
 from campaigns.language import N_
+from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus
+
+_GOES_ON = (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED)
 
 
 class Decision(StrEnum):
@@ -27,7 +30,11 @@ class Decision(StrEnum):
 _OPEN = {
     SendState.UNKNOWN: frozenset(Decision),
     SendState.HELD: frozenset({Decision.FAILED, Decision.AGAIN}),
+    SendState.FAILED: frozenset({Decision.AGAIN}),
 }
+GIVEN_UP = "given up"
+"""Reason of an unknown send that somebody counted as failed: it may have arrived, and is not sent again."""
+_FOR_GOOD = (GIVEN_UP, EXPIRED)
 
 
 def decide(
@@ -40,21 +47,24 @@ def decide(
     actor.require(Permission.LAUNCH)
     if decision not in _OPEN.get(state, ()):
         raise Conflict(N_("This cannot be decided about these sends."))
-    over = activity.built_in is None and activity.status not in (ActivityStatus.LIVE, ActivityStatus.PAUSED)
-    if decision is Decision.AGAIN and over:
+    if decision is Decision.AGAIN and activity.built_in is None and activity.status not in _GOES_ON:
         raise Conflict(N_("This activity is over: nothing is sent in it any more."))
     which = [Send.activity_id == activity.id, Send.state == state]
     if send_id is not None:
         which.append(Send.id == send_id)
+    if state is SendState.FAILED:
+        which.append(Send.reason.not_in(_FOR_GOOD))
     settled = session.scalars(
         update(Send)
         .where(*which)
-        .values(_outcome(decision))
+        .values(_outcome(state, decision))
         .returning(Send.id)
         .execution_options(synchronize_session=False)
     ).all()
     if send_id is not None and not settled:
         raise NotFound(N_("There is no such send any more."))
+    if settled and decision is Decision.AGAIN and activity.status is ActivityStatus.FINISHED:
+        launching.take_up(session, actor, activity)
     audit.record(
         session, actor, f"decide {state.value}", "activity", activity.id,
         decision=decision.value, sends=len(settled), send=str(send_id or ""),
@@ -62,10 +72,18 @@ def decide(
     return len(settled)
 
 
-def _outcome(decision: Decision) -> dict[str, object]:
+def again_possible(session: Session, activity_id: int) -> int:
+    """How many failed sends may be tried again."""
+    mine = Send.activity_id == activity_id, Send.state == SendState.FAILED, Send.reason.not_in(_FOR_GOOD)
+    return session.scalar(select(func.count(Send.id)).where(*mine)) or 0
+
+
+def _outcome(state: SendState, decision: Decision) -> dict[str, object]:
     now = clock.now()
     if decision is Decision.SENT:
         return {"state": SendState.SENT, "sent_at": now, "due_at": None, "claimed_by": None}
     if decision is Decision.FAILED:
-        return {"state": SendState.FAILED, "due_at": None, "claimed_by": None}
-    return {"state": SendState.QUEUED, "due_at": now, "claimed_by": None, "reply": ""}
+        reason = GIVEN_UP if state is SendState.UNKNOWN else ""
+        return {"state": SendState.FAILED, "due_at": None, "claimed_by": None, "reason": reason}
+    # With all its attempts: one that was tried for two days would fail again at the first "later".
+    return {"state": SendState.QUEUED, "due_at": now, "claimed_by": None, "reply": "", "attempts": 0}

@@ -92,7 +92,7 @@ class Lane:
         self._supply.before_dot(job)
 
     def settle(self, job: Job, outcome: Outcome) -> None:
-        self._supply.settle(job, outcome)
+        self._supply.settle(job, Outcome(outcome.fate, outcome.reply, self.relay.name))
         if outcome.fate is Fate.OURS:
             self._trouble(outcome.reply)
         elif outcome.fate not in (Fate.LOST, Fate.UNKNOWN, Fate.BROKEN):

@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, SmallInteger, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
+from campaigns.delivery.answers import Fate
 from campaigns.delivery.dkim import Algorithm
 from campaigns.delivery.relay import Tls
 from campaigns.language import N_
@@ -168,6 +169,26 @@ class Relay(Base):
     failed_at: Mapped[Instant | None]
     retry_at: Mapped[Instant | None]
     """Nobody asks the relay before."""
+
+
+class RelayAnswer(Base):
+    """How often a relay answered alike to an activity's mails: answers, of which one mail may get several."""
+
+    __tablename__ = "relay_answers"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    relay: Mapped[str] = mapped_column(String(300), primary_key=True)
+    """``host:port``; empty when the mail never came so far."""
+    fate: Mapped[Fate] = mapped_column(choice(Fate), primary_key=True)
+    words: Mapped[str] = mapped_column(String(200), primary_key=True)
+    """The answer without what differs from mail to mail; empty when the mail was taken."""
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's."""
+    number: Mapped[int]
+    example: Mapped[str] = mapped_column(String(500))
+    first_at: Mapped[Instant]
+    last_at: Mapped[Instant]
 
 
 class DkimKey(Base):

@@ -134,6 +134,15 @@ def finish(session: Session, actor: Actor, activity: Activity) -> None:
     audit.record(session, actor, "finish", "activity", activity.id)
 
 
+def take_up(session: Session, actor: Actor, activity: Activity) -> None:
+    """Finished → live, for mails that are to be sent again. Raises Conflict when its campaign is over or paused."""
+    actor.require(Permission.LAUNCH)
+    if _locked_campaign(session, activity).status is not CampaignStatus.ACTIVE:
+        raise Conflict(N_("The campaign is paused or over: nothing can be launched in it."))
+    move(session, activity, Verb.TAKE_UP, ActivityStatus.LIVE, finished_at=None)
+    audit.record(session, actor, "take up", "activity", activity.id)
+
+
 def cancel(session: Session, actor: Actor, activity: Activity) -> None:
     """Anything that is not over → cancelled."""
     actor.require(Permission.LAUNCH)

@@ -29,6 +29,7 @@ class Verb(StrEnum):
     RESUME = "resume"
     FINISH = "finish"
     CANCEL = "cancel"
+    TAKE_UP = "take up"  # delivery's: failed mails of a finished mailing are sent again
 
     @property
     def label(self) -> str:
@@ -42,6 +43,7 @@ class Verb(StrEnum):
             self.RESUME: N_("Resume"),
             self.FINISH: N_("Finish"),
             self.CANCEL: N_("Cancel"),
+            self.TAKE_UP: N_("Take up again"),
         }[self]
 
 
@@ -84,8 +86,10 @@ ACTIVITY: Mapping[Verb, Move] = _moves(
         Verb.RESUME: ("paused", "scheduled live"),
         Verb.FINISH: ("live paused", "finished"),
         Verb.CANCEL: ("draft review approved scheduled live paused", "cancelled"),
+        Verb.TAKE_UP: ("finished", "live"),
     },
 )
+_NOT_BY_HAND = (Verb.BEGIN, Verb.TAKE_UP)
 
 LAUNCHED = frozenset(
     {ActivityStatus.SCHEDULED, ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED}
@@ -98,7 +102,7 @@ CLOSED_CAMPAIGN = frozenset({CampaignStatus.FINISHED, CampaignStatus.CANCELLED})
 def possible(thing: Campaign | Activity) -> tuple[Verb, ...]:
     """The verbs that people may use on ``thing`` in its present status, in the table's order."""
     table = CAMPAIGN if isinstance(thing, Campaign) else ACTIVITY
-    return tuple(verb for verb, move in table.items() if thing.status in move.sources and verb is not Verb.BEGIN)
+    return tuple(verb for verb, move in table.items() if thing.status in move.sources and verb not in _NOT_BY_HAND)
 
 
 def move(

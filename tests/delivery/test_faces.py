@@ -96,15 +96,11 @@ def test_viewer_sees_progress_but_neither_people_nor_buttons(viewer_client: Flas
     assert states(activity_id)["unknown"] == 2
 
 
-def test_progress_adds_up_and_groups_answers(coordinator_client: FlaskClient) -> None:
+def test_progress_adds_up_and_tells_of_the_relay(coordinator_client: FlaskClient) -> None:
     activity_id = launched()
-    with db.transaction() as session:
-        last = sends(activity_id)[1]
-        session.execute(update(Send).where(Send.id == last.id).values(reply="451 4.3.0 id FF00AA11 c@d.example"))
     relays.note_failure(relay_address(), "Connection refused")
     shown = coordinator_client.get(f"/activities/{activity_id}/progress").text
     assert "2 / 4" in shown
-    assert shown.count("451 4.3.0 id … …") == 1
     assert "Connection refused" in shown
     fragment = coordinator_client.get(f"/activities/{activity_id}/progress/counts").text
     assert "<html" not in fragment

@@ -18,7 +18,8 @@ from tests.house import scene
 
 VIEWERS_MAY_SEE = {
     "home", "accounts.me", "tracking.campaigns.index", "planning.campaign", "planning.activity", "capture.preview",
-    "delivery.preflights.page", "delivery.progress_page", "delivery.progress_counts", "tracking.performance.page",
+    "delivery.preflights.page", "delivery.progress_page", "delivery.progress_counts",
+    "delivery.progress_controls", "tracking.performance.page",
     "tracking.performance.csv", "tracking.performance.figures", "tracking.performance.summary",
     "tracking.performance.link_clicks", "content.index", "content.preview", "content.starter_preview",
     "tracking.today.page", "tracking.visits.page",

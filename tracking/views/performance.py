@@ -5,12 +5,12 @@ from markupsafe import Markup
 
 from campaigns import clock
 from campaigns.web.database import db_session
+from campaigns.web.freshness import seal, unless_seen
 from campaigns.web.guards import actor
 from tracking import exports, performance
 from tracking.metrics import METRICS, reading
 from tracking.series import Series, series
 from tracking.views.days import our_zone
-from tracking.views.freshness import seal, unless_seen
 
 blueprint = Blueprint("performance", __name__)
 

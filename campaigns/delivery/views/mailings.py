@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, request, stream_with_context, url_for
 from flask_babel import gettext as _
+from markupsafe import Markup
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -11,7 +12,7 @@ from campaigns import db
 from campaigns.accounts.actor import Permission
 from campaigns.content import compilation
 from campaigns.content.models import Message
-from campaigns.delivery import deciding, progress, relays, test_mail, tripping
+from campaigns.delivery import deciding, progress, relay_answers, relays, send_rows, test_mail, tripping
 from campaigns.delivery.deciding import Decision
 from campaigns.delivery.models import REASON_LABELS, Send, SendState
 from campaigns.delivery.views.mailing import mailing
@@ -20,6 +21,7 @@ from campaigns.language import N_
 from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, say
+from campaigns.web.freshness import seal, unless_seen
 from campaigns.web.guards import actor
 from campaigns.web.locale import ngettext
 from campaigns.web.pagination import page_of
@@ -30,25 +32,80 @@ blueprint = Blueprint("delivery", __name__)
 @blueprint.get("/activities/<int:activity_id>/progress")
 def progress_page(activity_id: int) -> Any:
     session = db_session()
-    return render_template("pages/delivery/progress.html", **_standing(session, mailing(session, activity_id)))
+    found = mailing(session, activity_id)
+    standing = _standing(session, found)
+    return render_template(
+        "pages/delivery/progress.html",
+        counted=Markup(seal(render_template("pages/delivery/_counts.html", **standing))),  # noqa: S704  # ours
+        **standing,
+        **_controls(session, found),
+    )
 
 
 @blueprint.get("/activities/<int:activity_id>/progress/counts")
 def progress_counts(activity_id: int) -> Any:
     session = db_session()
-    return render_template("pages/delivery/_counts.html", **_standing(session, mailing(session, activity_id)))
+    return unless_seen(
+        render_template("pages/delivery/_counts.html", **_standing(session, mailing(session, activity_id)))
+    )
+
+
+@blueprint.get("/activities/<int:activity_id>/progress/controls")
+def progress_controls(activity_id: int) -> Any:
+    """Buttons, and what waits for a decision; sent only when there is something else to press."""
+    session = db_session()
+    found = mailing(session, activity_id)
+    controls = _controls(session, found)
+    if request.args.get("seen") == controls["pressable"]:
+        return "", 204
+    return render_template("pages/delivery/_controls.html", activity=found, SendState=SendState, **controls)
+
+
+@blueprint.get("/activities/<int:activity_id>/progress/domains")
+def progress_domains(activity_id: int) -> Any:
+    """By recipient domain: reads every send, so only when somebody asks."""
+    session = db_session()
+    found = mailing(session, activity_id, Permission.PERSONAL)
+    page = "_domains" if request.headers.get("HX-Request") else "progress_domains"
+    return render_template(
+        f"pages/delivery/{page}.html",
+        activity=found,
+        domains=progress.by_domain(session, found.id),
+        SendState=SendState,
+    )
 
 
 def _standing(session: Session, found: Activity) -> dict[str, Any]:
+    now = progress.progress(session, found, request.args.get("was", ""))
     return {
         "activity": found,
-        "now": progress.progress(session, found),
-        "skipped": progress.skipped(session, found.id),
-        "replies": progress.replies(session, found.id),
+        "now": now,
+        "skipped": progress.skipped(session, found.id) if now.counts.get(SendState.SKIPPED) else [],
+        "answers": relay_answers.answers(session, found.id),
+        "carried": relay_answers.by_relay(session, found.id),
         "trouble": relays.trouble(session),
         "harm": tripping.told(session, found.id) if found.status is ActivityStatus.PAUSED else None,
-        "may_launch": actor().may(Permission.LAUNCH),
         "SendState": SendState,
+        "pace": _pace(found, now),
+    }
+
+
+def _pace(found: Activity, now: progress.Progress) -> int:
+    """Seconds until the page asks again; 0 when nothing moves any more."""
+    if found.status is ActivityStatus.LIVE or now.done < now.total:
+        return 2
+    return 10 if found.status in (ActivityStatus.PAUSED, ActivityStatus.SCHEDULED) else 0
+
+
+def _controls(session: Session, found: Activity) -> dict[str, Any]:
+    counts = progress.counts(session, found.id)
+    failed = deciding.again_possible(session, found.id) if counts.get(SendState.FAILED) else 0
+    open_ = {state: counts.get(state, 0) for state in (SendState.UNKNOWN, SendState.HELD)}
+    numbers = {**open_, SendState.FAILED: failed}
+    return {
+        "to_decide": numbers,
+        "may_launch": actor().may(Permission.LAUNCH),
+        "pressable": ".".join([found.status.value, *map(str, numbers.values())]),
     }
 
 
@@ -61,6 +118,9 @@ def sends(activity_id: int) -> Any:
     state = SendState(wanted) if wanted in set(SendState) else None
     if state is not None:
         asked = asked.where(Send.state == state)
+    reason = request.args.get("reason", "")
+    if reason in set(SkipReason):
+        asked = asked.where(Send.state == SendState.SKIPPED, Send.reason == reason)
     return render_template(
         "pages/delivery/sends.html",
         activity=found,
@@ -73,7 +133,25 @@ def sends(activity_id: int) -> Any:
     )
 
 
-@blueprint.post("/activities/<int:activity_id>/sends/<any(unknown,held):state>/<any(sent,failed,again):decision>")
+@blueprint.get("/activities/<int:activity_id>/sends.csv")
+def sends_csv(activity_id: int) -> Any:
+    """What was not simply sent, line by line; or the sends of one state."""
+    found = mailing(db_session(), activity_id, Permission.EXPORT)
+    wanted = request.args.get("state", "")
+    chosen = (SendState(wanted),) if wanted in set(SendState) else send_rows.NOT_REACHED
+    answer = Response(
+        stream_with_context(piece.encode() for piece in send_rows.csv_of(actor(), found.id, chosen)),
+        mimetype="text/csv",
+    )
+    name = f"sends-{found.id}{f'-{wanted}' if wanted in set(SendState) else ''}.csv"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@blueprint.post(
+    "/activities/<int:activity_id>/sends/<any(unknown,held,failed):state>/<any(sent,failed,again):decision>"
+)
 def decide(activity_id: int, state: str, decision: str) -> Any:
     session = db_session()
     found = mailing(session, activity_id, Permission.LAUNCH)

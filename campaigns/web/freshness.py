@@ -1,6 +1,7 @@
 """Fragments that ask for themselves again, and are sent only when something in them changed."""
 
 import hashlib
+import re
 
 from flask import Response, request
 
@@ -17,5 +18,9 @@ def unless_seen(body: str) -> Response:
     return Response(seal(body), content_type="text/html; charset=utf-8")
 
 
+_MARK = re.compile(r"&(?:amp;)?was=[^\"&]*")
+"""What a fragment tells its next asking of the time in between; it differs each time and shows nothing."""
+
+
 def _version(body: str) -> str:
-    return hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(_MARK.sub("", body).encode(), digest_size=8).hexdigest()
