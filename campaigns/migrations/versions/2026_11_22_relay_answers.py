@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "9662980b5796"
-down_revision = "aa380f9d478d"
+down_revision = "b44f2eb498d6"
 
 
 def upgrade() -> None:
