@@ -14,7 +14,7 @@ from campaigns.content import compilation
 from campaigns.content.models import Message
 from campaigns.delivery import deciding, progress, relay_answers, relays, send_rows, test_mail, tripping
 from campaigns.delivery.deciding import Decision
-from campaigns.delivery.models import REASON_LABELS, Send, SendState
+from campaigns.delivery.models import REASON_LABELS, Send, SendState, SkipReason
 from campaigns.delivery.views.mailing import mailing
 from campaigns.errors import Invalid, KampaniaError, NotFound
 from campaigns.language import N_
