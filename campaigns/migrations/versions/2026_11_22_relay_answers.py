@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "9662980b5796"
-down_revision = "b44f2eb498d6"
+down_revision = "b51e07c3a9d4"
 
 
 def upgrade() -> None:
