@@ -1,16 +1,17 @@
 """One contact's story: what they were sent, what they did, and what happened by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import chain
 
-from sqlalchemy import and_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Organisation
-from campaigns.audience.models import ConsentEntry, Contact
+from campaigns.audience.models import ConsentEntry, Contact, Suppression
 from campaigns.capture.models import Form, Submission
 from campaigns.content.merge import fields_of, subject_for
 from campaigns.content.models import Link, MessageVersion
@@ -20,7 +21,9 @@ from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign
 from tracking import screening
-from tracking.models import Event, Kind, Label
+from tracking.goals import goal_names
+from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, CustomEvent, Event, Kind, Label
+from tracking.visit_models import Visit, WebPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 1, 1, tzinfo=UTC)
@@ -35,8 +38,55 @@ class Step(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     HIT = "hit"
     FORM = "form"
+    VISIT = "visit"
+    EVENT = "event"
     LEAD = "lead"
+    STAGE = "stage"
+    CONVERSION = "conversion"
     CONSENT = "consent"
+    SUPPRESSION = "suppression"
+
+
+class Topic(StrEnum):
+    """What a reader may narrow the story to."""
+
+    MAILS = "mails"
+    HITS = "hits"
+    VISITS = "visits"
+    FORMS = "forms"
+    LEADS = "leads"
+    CONVERSIONS = "conversions"
+    CONSENT = "consent"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.MAILS: N_("Mails"),
+            self.HITS: N_("Opens and clicks"),
+            self.VISITS: N_("Visits and events"),
+            self.FORMS: N_("Forms"),
+            self.LEADS: N_("Leads"),
+            self.CONVERSIONS: N_("Conversions"),
+            self.CONSENT: N_("Consent and suppression"),
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one activity earned of a conversion, by one way of giving credit."""
+
+    model: CreditModel
+    activity: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """One touch before a conversion; ``event_id`` where a click can be looked at."""
+
+    at: datetime
+    activity: str
+    event_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +107,12 @@ class Entry:
     answers: dict[str, object] | None = None
     lead: Lead | None = None
     consent: ConsentEntry | None = None
+    visit: Visit | None = None
+    event: CustomEvent | None = None
+    conversion: Conversion | None = None
+    shares: Sequence[Share] = ()
+    touches: Sequence[Touch] = ()
+    suppression: Suppression | None = None
 
     @property
     def skip_reason(self) -> SkipReason | None:
@@ -77,27 +133,55 @@ class Story:
     """Ask again for what lies before this instant; None at the beginning of the story."""
 
 
-def story(session: Session, actor: Actor, contact_id: int, *, before: datetime | None = None, size: int = 50) -> Story:
-    """What happened to and by this contact before an instant, in six queries. Raises NotFound."""
+def story(
+    session: Session, actor: Actor, contact_id: int, *, before: datetime | None = None, size: int = 50,
+    topic: Topic | None = None, people_only: bool = False,
+) -> Story:  # fmt: skip
+    """What happened to and by this contact before an instant, in a dozen queries that each have an end.
+
+    With ``people_only`` without what machines did. Raises NotFound.
+    """
     actor.require(Permission.PERSONAL)
     contact = session.get(Contact, contact_id)
     if contact is None:
         raise NotFound(N_("There is no such contact."))
-    limit = before or _END
+    asked = _Asked(contact, before or _END, size + 1, people_only)
     found = [
         entry
-        for part in (_mails, _hits, _forms, _leads, _consent)
-        for entry in part(session, contact_id, limit, size + 1)
-        if entry.at < limit
+        for part in (_PARTS[topic] if topic else chain.from_iterable(_PARTS.values()))
+        for entry in part(session, asked)
+        if entry.at < asked.before
     ]
     found.sort(key=lambda entry: entry.at, reverse=True)
     shown = found[:size]
     # Things of one instant stay together, or the next page would begin after half of them.
     shown += [entry for entry in found[size:] if entry.at == shown[-1].at]
-    return Story(contact, shown, shown[-1].at if len(found) > len(shown) else None)
+    told = _with_subjects(session, contact, shown)
+    return Story(contact, told, shown[-1].at if len(found) > len(shown) else None)
 
 
-def _mails(session: Session, contact_id: int, _before: datetime, _size: int) -> list[Entry]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    contact: Contact
+    before: datetime
+    size: int
+    people_only: bool
+
+
+def _with_subjects(session: Session, contact: Contact, entries: Sequence[Entry]) -> list[Entry]:
+    """Subjects as they were read: merged for the entries that are shown, and for no others."""
+    ours = session.get(Organisation, 1)
+    if ours is None:
+        return list(entries)
+    return [
+        replace(one, subject=subject_for(one.subject, fields_of(contact, one.detail, ours)), detail="")
+        if one.subject
+        else one
+        for one in entries
+    ]
+
+
+def _mails(session: Session, asked: _Asked) -> list[Entry]:
     """Each mail when the relay took it, and what came back: a bounce, an unsubscription."""
     query = (
         select(Send, Activity, Campaign.name, MessageVersion.subject)
@@ -105,15 +189,17 @@ def _mails(session: Session, contact_id: int, _before: datetime, _size: int) -> 
         .join(Campaign, Campaign.id == Activity.campaign_id)
         .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
         # A test mail carries somebody's values to somebody else.
-        .where(Send.contact_id == contact_id, Activity.built_in.is_distinct_from("test"))
+        .where(Send.contact_id == asked.contact.id, Activity.built_in.is_distinct_from("test"))
         .order_by(Send.id.desc())
         .limit(_MOST_MAILS)
     )
     entries = []
-    contact, ours = session.get_one(Contact, contact_id), session.get(Organisation, 1)
     for send, activity, campaign, subject in session.execute(query):
-        read = subject_for(subject or "", fields_of(contact, campaign, ours)) if ours else subject or ""
-        mail = Entry(_EPOCH, Step.MAIL, activity.title, activity.campaign_id, subject=read, send=send)
+        # The campaign's name is what a subject may name; it stands aside until the subject is merged.
+        detail = campaign if subject else ""
+        mail = Entry(
+            _EPOCH, Step.MAIL, activity.title, activity.campaign_id, subject=subject or "", send=send, detail=detail
+        )
         moments = (
             (send.sent_at or (activity.launched_at if send.state is not SendState.BOUNCED else None), Step.MAIL),
             (send.bounced_at, Step.BOUNCE),
@@ -123,15 +209,15 @@ def _mails(session: Session, contact_id: int, _before: datetime, _size: int) -> 
     return entries
 
 
-def _hits(session: Session, contact_id: int, before: datetime, size: int) -> list[Entry]:
+def _hits(session: Session, asked: _Asked) -> list[Entry]:
     query = (
         select(Event, Activity.title, Activity.campaign_id, Link.label)
         .join(Send, Send.id == Event.send_id)
         .join(Activity, Activity.id == Event.activity_id)
         .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
-        .where(Send.contact_id == contact_id, Activity.built_in.is_distinct_from("test"), Event.at < before)
+        .where(Send.contact_id == asked.contact.id, Activity.built_in.is_distinct_from("test"), Event.at < asked.before)
         .order_by(Event.at.desc(), Event.id.desc())
-        .limit(size)
+        .limit(asked.size)
     )
     return [
         Entry(
@@ -143,14 +229,14 @@ def _hits(session: Session, contact_id: int, before: datetime, size: int) -> lis
     ]  # fmt: skip
 
 
-def _forms(session: Session, contact_id: int, before: datetime, size: int) -> list[Entry]:
+def _forms(session: Session, asked: _Asked) -> list[Entry]:
     query = (
         select(Submission, Form.title, Activity.title, Activity.campaign_id)
         .join(Form, Form.id == Submission.form_id)
         .join(Activity, Activity.id == Submission.activity_id)
-        .where(Submission.contact_id == contact_id, Submission.at < before)
+        .where(Submission.contact_id == asked.contact.id, Submission.at < asked.before)
         .order_by(Submission.at.desc(), Submission.id.desc())
-        .limit(size)
+        .limit(asked.size)
     )
     return [
         Entry(submission.at, Step.FORM, title, campaign_id, detail=form, answers=submission.answers)
@@ -158,24 +244,126 @@ def _forms(session: Session, contact_id: int, before: datetime, size: int) -> li
     ]
 
 
-def _leads(session: Session, contact_id: int, before: datetime, size: int) -> list[Entry]:
+def _leads(session: Session, asked: _Asked) -> list[Entry]:
     query = (
         select(Lead, Activity.title)
         .join(Activity, Activity.id == Lead.activity_id)
-        .where(Lead.contact_id == contact_id, Lead.created_at < before)
+        .where(Lead.contact_id == asked.contact.id, Lead.created_at < asked.before)
         .order_by(Lead.created_at.desc(), Lead.id.desc())
-        .limit(size)
+        .limit(asked.size)
     )
-    return [
-        Entry(lead.created_at, Step.LEAD, title, lead.campaign_id, lead=lead) for lead, title in session.execute(query)
-    ]
+    entries = []
+    for lead, title in session.execute(query):
+        entry = Entry(lead.created_at, Step.LEAD, title, lead.campaign_id, lead=lead)
+        entries.append(entry)
+        if lead.stage_at is not None:
+            entries.append(replace(entry, at=lead.stage_at, step=Step.STAGE))
+    return entries
 
 
-def _consent(session: Session, contact_id: int, before: datetime, size: int) -> list[Entry]:
+def _consent(session: Session, asked: _Asked) -> list[Entry]:
     query = (
         select(ConsentEntry)
-        .where(ConsentEntry.contact_id == contact_id, ConsentEntry.at < before)
+        .where(ConsentEntry.contact_id == asked.contact.id, ConsentEntry.at < asked.before)
         .order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
-        .limit(size)
+        .limit(asked.size)
     )
     return [Entry(entry.at, Step.CONSENT, consent=entry) for entry in session.scalars(query)]
+
+
+def _human(asked: _Asked, label: InstrumentedAttribute[int]) -> list[ColumnElement[bool]]:
+    return [label == Label.HUMAN] if asked.people_only else []
+
+
+def _visits(session: Session, asked: _Asked) -> list[Entry]:
+    query = (
+        select(Visit, WebPage, Activity.title, Activity.campaign_id)
+        .join(WebPage, WebPage.id == Visit.entry_id)
+        .outerjoin(Activity, Activity.id == Visit.activity_id)
+        .where(Visit.contact_id == asked.contact.id, Visit.started_at < asked.before, *_human(asked, Visit.label))
+        .order_by(Visit.started_at.desc(), Visit.id.desc())
+        .limit(asked.size)
+    )
+    return [
+        Entry(
+            visit.started_at, Step.VISIT, title or "", campaign_id, label=Label(visit.label), visit=visit,
+            detail=page.address,
+        )
+        for visit, page, title, campaign_id in session.execute(query)
+    ]  # fmt: skip
+
+
+def _events(session: Session, asked: _Asked) -> list[Entry]:
+    query = (
+        select(CustomEvent)
+        .where(CustomEvent.contact_id == asked.contact.id, CustomEvent.at < asked.before)
+        .order_by(CustomEvent.at.desc(), CustomEvent.id.desc())
+        .limit(asked.size)
+    )
+    return [Entry(event.at, Step.EVENT, detail=event.name, event=event) for event in session.scalars(query)]
+
+
+def _conversions(session: Session, asked: _Asked) -> list[Entry]:
+    """Each with what earned it: its touches in order, and the shares of credit that they gave."""
+    query = (
+        select(Conversion, Activity.title)
+        .outerjoin(Activity, Activity.id == Conversion.activity_id)
+        .where(Conversion.contact_id == asked.contact.id, Conversion.at < asked.before)
+        .order_by(Conversion.at.desc(), Conversion.id.desc())
+        .limit(asked.size)
+    )
+    rows = session.execute(query).all()
+    if not rows:
+        return []
+    names, ids = goal_names(session), [conversion.id for conversion, _ in rows]
+    shares, touches = _shares(session, ids), _touches(session, ids)
+    return [
+        Entry(
+            one.at, Step.CONVERSION, title or "", one.campaign_id, detail=names.get(one.goal, one.goal),
+            conversion=one, shares=shares.get(one.id, ()), touches=touches.get(one.id, ()),
+        )
+        for one, title in rows
+    ]  # fmt: skip
+
+
+def _shares(session: Session, ids: Sequence[int]) -> dict[int, list[Share]]:
+    query = (
+        select(Credit, Activity.title)
+        .join(Activity, Activity.id == Credit.activity_id)
+        .where(Credit.conversion_id.in_(ids))
+        .order_by(Credit.conversion_id, Credit.model, Credit.share.desc())
+    )
+    shares: dict[int, list[Share]] = {}
+    for credit, title in session.execute(query):
+        shares.setdefault(credit.conversion_id, []).append(Share(credit.model, title, credit.share))
+    return shares
+
+
+def _touches(session: Session, ids: Sequence[int]) -> dict[int, list[Touch]]:
+    query = (
+        select(ConversionTouch, Activity.title)
+        .join(Activity, Activity.id == ConversionTouch.activity_id)
+        .where(ConversionTouch.conversion_id.in_(ids))
+        .order_by(ConversionTouch.conversion_id, ConversionTouch.position)
+    )
+    touches: dict[int, list[Touch]] = {}
+    for touch, title in session.execute(query):
+        clicked = touch.source_id if touch.kind == "click" else None
+        touches.setdefault(touch.conversion_id, []).append(Touch(touch.at, title, clicked))
+    return touches
+
+
+def _suppression(session: Session, asked: _Asked) -> list[Entry]:
+    query = select(Suppression).where(Suppression.address == asked.contact.email, Suppression.at < asked.before)
+    return [Entry(one.at, Step.SUPPRESSION, suppression=one) for one in session.scalars(query)]
+
+
+_PARTS: dict[Topic, tuple[Callable[[Session, _Asked], list[Entry]], ...]] = {
+    Topic.MAILS: (_mails,),
+    Topic.HITS: (_hits,),
+    Topic.VISITS: (_visits, _events),
+    Topic.FORMS: (_forms,),
+    Topic.LEADS: (_leads,),
+    Topic.CONVERSIONS: (_conversions,),
+    Topic.CONSENT: (_consent, _suppression),
+}

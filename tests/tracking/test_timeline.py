@@ -5,20 +5,25 @@ from html import unescape
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import insert
+from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
 from campaigns.accounts.models import Role
-from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose
+from campaigns.audience import suppression
+from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.errors import Forbidden, NotFound
 from tests import factories
+from tests.conftest import FrozenClock
 from tests.tracking.company import Company, at
-from tracking.models import Event, Kind, Label
+from tests.tracking.scene import make_mailing
+from tests.tracking.test_goals import make_goal, notice, report
+from tracking import collect
+from tracking.models import CreditModel, Event, Kind, Label
 from tracking.screening import Reason
-from tracking.timeline import Step, story
+from tracking.timeline import Step, Topic, story
 
 VIEWER = Actor(ActorKind.PERSON, 1, "viewer", PERMISSIONS[Role.VIEWER])
 
@@ -133,5 +138,55 @@ def test_the_whole_story_of_a_busy_contact_is_paged(coordinator_client: FlaskCli
         )
     first = coordinator_client.get("/contacts/1000/timeline").text
     assert first.count("story-entry") == 50
-    older = unescape(first.split('hx-get="')[1].split('"')[0])
+    older = unescape(first.split('hx-get="')[-1].split('"')[0])
     assert coordinator_client.get(older).text.count("story-entry") == 21
+
+
+def test_a_conversion_says_who_earned_it(
+    database: Engine, frozen: FrozenClock, coordinator_client: FlaskClient
+) -> None:
+    mailing = make_mailing()
+    mailing.click()
+    collect.collect_once()
+    with db.transaction() as session:
+        make_goal(session)
+        email = session.get_one(Contact, mailing.contacts[0]).email
+        frozen.at += timedelta(minutes=30)
+        report(session, email=email, value="19.90")
+        suppression.suppress(session, CLOCK, email, SuppressionReason.MANUAL)
+    notice()
+    with db.reading() as session:
+        found = story(session, CLOCK, mailing.contacts[0])
+        steps = [entry.step for entry in found.entries]
+        assert {Step.CONVERSION, Step.EVENT, Step.SUPPRESSION, Step.HIT, Step.MAIL} <= set(steps)
+        conversion = next(entry for entry in found.entries if entry.step is Step.CONVERSION)
+        assert sum(share.share for share in conversion.shares if share.model is CreditModel.LAST_TOUCH) == 1
+        assert [touch.event_id is not None for touch in conversion.touches] == [True]
+    page = coordinator_client.get(f"/contacts/{mailing.contacts[0]}/timeline").text
+    assert "€19.90" in page
+    assert "Who earned it?" in page
+    assert "Put here by hand" in page
+
+
+@pytest.mark.parametrize("topic", list(Topic))
+def test_one_topic_is_a_part_of_everything(session: Session, topic: Topic) -> None:
+    contact = contact_with_a_past(session)
+    every = [(entry.at, entry.step) for entry in story(session, CLOCK, contact).entries]
+    some = [(entry.at, entry.step) for entry in story(session, CLOCK, contact, topic=topic).entries]
+    assert set(some) <= set(every)
+    assert len(some) == {Topic.MAILS: 3, Topic.HITS: 3, Topic.CONSENT: 1}.get(topic, 0)
+
+
+def test_machines_can_be_left_out(session: Session) -> None:
+    found = story(session, CLOCK, contact_with_a_past(session), people_only=True)
+    assert not any(entry.by_machine for entry in found.entries)
+    assert sum(entry.step is Step.HIT for entry in found.entries) == 2
+
+
+def test_filters_of_the_address_are_kept_by_the_pager(coordinator_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        contact = contact_with_a_past(session)
+    url = f"/contacts/{contact}/timeline"
+    assert "Nothing of this kind." in coordinator_client.get(f"{url}?topic=visits").text
+    assert "checked" in coordinator_client.get(f"{url}?who=people").text
+    assert coordinator_client.get(f"{url}?topic=nonsense&who=x").status_code == 200

@@ -7,14 +7,25 @@ from flask import Blueprint, render_template, request
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
 from tracking import timeline
+from tracking.timeline import Topic
 
 blueprint = Blueprint("timeline", __name__)
 
 
 @blueprint.get("/contacts/<int:contact_id>/timeline")
 def contact(contact_id: int) -> str:
-    found = timeline.story(db_session(), actor(), contact_id, before=_instant(request.args.get("before", "")))
-    return render_template("pages/tracking/_timeline.html", story=found, step=timeline.Step)
+    wanted, people_only = request.args.get("topic", ""), request.args.get("who") == "people"
+    topic = Topic(wanted) if wanted in set(Topic) else None
+    before = _instant(request.args.get("before", ""))
+    found = timeline.story(db_session(), actor(), contact_id, before=before, topic=topic, people_only=people_only)
+    return render_template(
+        "pages/tracking/_timeline.html",
+        story=found,
+        first=before is None,
+        topic=topic,
+        topics=list(Topic),
+        people_only=people_only,
+    )
 
 
 def _instant(text: str) -> datetime | None:
