@@ -1,6 +1,8 @@
-"""What programs report: events that goals wait for."""
+"""What programs report: events that goals wait for; and what they may read: figures."""
 
 from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from flask import Blueprint, jsonify
@@ -12,9 +14,13 @@ from campaigns.language import N_
 from campaigns.web.database import db_session
 from campaigns.web.errors import say
 from campaigns.web.programs import json_body, with_key
-from tracking.performance import performance
+from tracking import asking
+from tracking.days import our_zone
+from tracking.figures import Figure, figures_of
+from tracking.metrics import CENT, Number
+from tracking.performance import find_campaign
 from tracking.reporting import MOST_AT_ONCE, Report, report_event, withdraw_event
-from tracking.sharing import figures_of
+from tracking.screening import RULES
 
 blueprint = Blueprint("tracking_api", __name__)
 
@@ -45,6 +51,51 @@ def withdraw(actor: Actor, external_id: str) -> Any:
     return jsonify(id=str(event.id), withdrawn=True)
 
 
+@blueprint.get("/api/v1/campaigns/<int:campaign_id>/figures")
+@with_key(Scope.FIGURES)
+def figures_of_campaign(actor: Actor, campaign_id: int) -> Any:
+    """Every figure of a campaign, as its page says them: ``period`` is ``whole`` (default), ``7``, ``28``, ``90`` or
+    ``2026-11-01..2026-11-07``; ``dated`` is ``cohort`` (default) or ``event``."""
+    question = asking.question()
+    found, as_of = figures_of(db_session(), actor, campaign_id, question, our_zone())
+    campaign = find_campaign(db_session(), campaign_id)
+    first, last = question.period.first, question.period.last
+    return jsonify(
+        campaign={"id": str(campaign.id), "name": campaign.name, "status": campaign.status.value},
+        period={"key": question.period.key, "first": _iso(first), "last": _iso(last), "timezone": str(our_zone())},
+        dated="cohort" if question.cohort else "event",
+        as_of=_iso(as_of),
+        screening_rules=RULES,
+        figures={key: _told(figure) for key, figure in found.items()},
+    )
+
+
+def _told(figure: Figure) -> dict[str, Any]:
+    reading = figure.reading
+    told: dict[str, Any] = {
+        "label": reading.metric.label,
+        "unit": reading.metric.unit.value,
+        "value": _plain(reading.value),
+        "before": _plain(figure.before),
+        "change": figure.change,
+        "formula": reading.metric.formula,
+        "dedupe": reading.metric.dedupe,
+    }
+    for side, part in (("numerator", reading.numerator), ("denominator", reading.denominator)):
+        if part is not None:
+            told[side] = {"key": part.metric.key, "value": _plain(part.value)}
+    return told
+
+
+def _plain(value: Number | None) -> Any:
+    """Money as a text, since a JSON number is no exact decimal."""
+    return format(value.quantize(CENT), "f") if isinstance(value, Decimal) else value
+
+
+def _iso(moment: date | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
 def _several(actor: Actor, reports: object) -> Any:
     if not isinstance(reports, list) or not 1 <= len(reports) <= MOST_AT_ONCE:
         raise Invalid(Problem(N_("A list of 1 to %(most)s events."), "events", params={"most": MOST_AT_ONCE}))
@@ -69,15 +120,3 @@ def _read(body: object) -> Report:
         raise Invalid(Problem(N_("No event has a field of this name."), strange[0][:80]))
     given: dict[str, Any] = {name: body[name] for name in _FIELDS if body.get(name) is not None}
     return Report(**{"external_id": None, "name": None, **given})
-
-
-@blueprint.get("/api/v1/campaigns/<int:campaign_id>/figures")
-@with_key(Scope.FIGURES)
-def figures(actor: Actor, campaign_id: int) -> Any:
-    """What the campaign's performance page says: value, numerator and denominator by metric."""
-    found = performance(db_session(), actor, campaign_id)
-    return jsonify(
-        campaign={"id": str(found.campaign.id), "name": found.campaign.name, "status": found.campaign.status.value},
-        as_of=found.as_of.isoformat() if found.as_of else None,
-        figures=figures_of(found.counts),
-    )

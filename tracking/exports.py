@@ -8,7 +8,7 @@ from typing import Any
 
 from tracking import networks, screening
 from tracking.counts import Counts
-from tracking.metrics import METRICS, Metric, Unit
+from tracking.metrics import CENT, METRICS, Metric, Unit
 from tracking.models import Kind, Label
 from tracking.performance import Performance
 
@@ -49,6 +49,19 @@ def events_csv(rows: Iterable[Any], activities: Mapping[int, str], words: Callab
         ))  # fmt: skip
 
 
+_EVIDENCE = ("id", "at", "contact", "address", "activity", "what", "amount")
+
+
+def evidence_csv(rows: Iterable[Any], activities: Mapping[int, str]) -> Iterator[str]:
+    """The rows behind a figure, as :mod:`tracking.evidence` finds them."""
+    yield "\ufeff" + _line(_EVIDENCE)
+    for row in rows:
+        yield _line((
+            str(row.id), row.at.isoformat() if row.at else "", str(row.contact_id or ""), _plain(row.address or ""),
+            _plain(activities.get(row.activity_id, "")), str(row.what), "" if row.amount is None else str(row.amount),
+        ))  # fmt: skip
+
+
 def _line(cells: Iterable[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(cells)
@@ -71,8 +84,8 @@ def _cell(metric: Metric, counts: Counts) -> str:
     if value is None:
         return ""
     if metric.unit is Unit.MONEY:
-        return str(Decimal(value).quantize(Decimal("0.01")))
-    return f"{value:.6f}" if metric.unit in (Unit.RATE, Unit.SHARE) else str(value)
+        return str(Decimal(value).quantize(CENT))
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
 def _plain(text: str) -> str:

@@ -132,7 +132,7 @@ def _atoms(key: str) -> set[str]:
 
 def _divisors(metric: Metric) -> list[str]:
     """What it is divided by: the first of them that is measured."""
-    return [key for key in (metric.denominator, getattr(metric, "otherwise", "")) if key]
+    return [key for key in (metric.denominator, metric.otherwise) if key]
 
 
 def _figure(key: str, columns: dict[str, ColumnElement[Any]]) -> ColumnElement[Any]:

@@ -11,9 +11,10 @@ from decimal import Decimal
 from enum import StrEnum
 
 from campaigns.language import N_
-from tracking.counts import Counts, Hits, Mails
+from tracking.counts import Counts, Hits, Mails, Visits
 
 Number = int | float | Decimal
+CENT = Decimal("0.01")
 
 
 class Unit(StrEnum):
@@ -21,6 +22,17 @@ class Unit(StrEnum):
     SHARE = "share"  # may have a fraction: credit is split
     RATE = "rate"
     MONEY = "money"
+    SECONDS = "seconds"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.COUNT: N_("A number"),
+            self.SHARE: N_("A number; shares are possible"),
+            self.RATE: N_("A share of a whole, in per cent"),
+            self.MONEY: N_("Money, in the organisation's currency"),
+            self.SECONDS: N_("Seconds"),
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +49,22 @@ class Metric:
     count: Callable[[Counts], Number | None] | None = None
     numerator: str = ""
     denominator: str = ""
+    otherwise: str = ""
+    """The denominator for as long as the first isn't measured."""
+    dated: bool = True
+    """Whether it can be said for a period."""
+
+    def divisor(self, counts: Counts) -> str:
+        """The key of what it is divided by here."""
+        if self.otherwise and METRICS[self.denominator].value(counts) is None:
+            return self.otherwise
+        return self.denominator
 
     def value(self, counts: Counts) -> Number | None:
         """The number, or None where it was not measured or would divide by nothing."""
         if self.count is not None:
             return self.count(counts)
-        part, whole = METRICS[self.numerator].value(counts), METRICS[self.denominator].value(counts)
+        part, whole = METRICS[self.numerator].value(counts), METRICS[self.divisor(counts)].value(counts)
         if part is None or not whole:
             return None
         if self.unit is Unit.MONEY:
@@ -62,12 +84,15 @@ class Reading:
 
 METRICS: dict[str, Metric] = {}
 
-ALWAYS = N_("The whole life of the campaign, up to now.")
+ALWAYS = N_("The period that was chosen; without one the whole life of the campaign, up to now.")
 EACH_HIT = N_("None: every hit counts.")
 EACH_RECIPIENT = N_("Each recipient of a mail counts once, however often.")
 SENDS = N_("One row per recipient, with its state (sends).")
 MILESTONES = N_("First human open and first human click kept with each send; a click implies an open.")
 COUNTERS = N_("Counters of 15 minutes over the event log (rollups).")
+VISITS = N_("Counters of 15 minutes over web visits that the page script reported.")
+EACH_VISIT = N_("Each visit counts once; 30 minutes without a sign begin a new one.")
+EACH_VISITOR = N_("Each visitor counts once, for the activity that brought their first visit of the campaign.")
 LEADS = N_("The campaign's leads.")
 COSTS = N_("The costs entered for the activities.")
 
@@ -79,7 +104,7 @@ def reading(key: str, counts: Counts) -> Reading:
         metric,
         metric.value(counts),
         reading(metric.numerator, counts) if metric.numerator else None,
-        reading(metric.denominator, counts) if metric.denominator else None,
+        reading(metric.divisor(counts), counts) if metric.denominator else None,
     )
 
 
@@ -93,17 +118,27 @@ def _counted(
     source: str,
     unit: Unit = Unit.COUNT,
     window: str = ALWAYS,
+    dated: bool = True,
 ) -> None:
-    METRICS[key] = Metric(key, label, unit, formula, dedupe, source, window, count=count)
+    METRICS[key] = Metric(key, label, unit, formula, dedupe, source, window, count=count, dated=dated)
 
 
 def _divided(
-    key: str, label: str, numerator: str, denominator: str, formula: str, *, dedupe: str, unit: Unit = Unit.RATE
+    key: str,
+    label: str,
+    numerator: str,
+    denominator: str,
+    formula: str,
+    *,
+    dedupe: str,
+    unit: Unit = Unit.RATE,
+    otherwise: str = "",
 ) -> None:
-    source = METRICS[numerator].source
+    above, below = METRICS[numerator], METRICS[denominator]
     METRICS[key] = Metric(
-        key, label, unit, formula, dedupe, source, ALWAYS, numerator=numerator, denominator=denominator
-    )
+        key, label, unit, formula, dedupe, above.source, above.window, numerator=numerator, denominator=denominator,
+        otherwise=otherwise, dated=above.dated and below.dated,
+    )  # fmt: skip
 
 
 def _mail(key: str, label: str, count: Callable[[Mails], int], formula: str, *, source: str = SENDS) -> None:
@@ -258,6 +293,45 @@ _hits(
     N_("Landing pages fetched by programs."),
 )
 
+
+def _visits(key: str, label: str, of: Callable[[Visits], int], formula: str, dedupe: str = EACH_VISIT, *,
+            unit: Unit = Unit.COUNT) -> None:  # fmt: skip
+    _counted(
+        key, label, lambda counts: None if counts.visits is None else of(counts.visits), formula, dedupe=dedupe,
+        source=VISITS, unit=unit,
+    )  # fmt: skip
+
+
+_visits("visits", N_("Visits"), lambda v: v.visits, N_("Human web visits that the campaign's activities brought."))
+_visits(
+    "visitors", N_("Visitors"), lambda v: v.visitors, N_("People who came to the web by the campaign."), EACH_VISITOR
+)
+_visits(
+    "engaged_visits", N_("Engaged visits"), lambda v: v.engaged,
+    N_("Visits of more than 10 active seconds, of two pages or more, or with a conversion."),
+)  # fmt: skip
+_visits(
+    "unengaged_visits", N_("Visits that bounced"), lambda v: v.visits - v.engaged, N_("Visits − engaged visits."),
+)  # fmt: skip
+_visits(
+    "active_seconds", N_("Active time"), lambda v: v.active_seconds,
+    N_("Seconds in which the tab was seen and in use, of all visits together."), unit=Unit.SECONDS,
+)  # fmt: skip
+_visits("pages_seen", N_("Pages seen"), lambda v: v.pages, N_("Pages shown in these visits."))
+_visits("new_visitors", N_("New visitors"), lambda v: v.new, N_("Visits of people never seen before."))
+
+_divided(
+    "web_bounce_rate", N_("Bounce rate (web)"), "unengaged_visits", "visits",
+    N_("(Visits − engaged visits) ÷ visits."), dedupe=EACH_VISIT,
+)  # fmt: skip
+_divided(
+    "time_on_page", N_("Time per visitor"), "active_seconds", "visitors",
+    N_("Active seconds ÷ visitors, visits that bounced included."), dedupe=EACH_VISITOR, unit=Unit.SECONDS,
+)  # fmt: skip
+
+_divided(
+    "delivery_rate", N_("Delivery rate"), "delivered", "sent", N_("Delivered ÷ sent."), dedupe=EACH_RECIPIENT,
+)  # fmt: skip
 _divided(
     "open_rate", N_("Open rate"), "openers", "trackable",
     N_("Openers ÷ trackable recipients. Machine opens are shown apart and never counted."), dedupe=EACH_RECIPIENT,
@@ -301,34 +375,66 @@ _counted(
     N_("Goals reached; every new lead is one conversion of the goal “lead”."),
     dedupe=N_("One per submission, however often it was posted."), source=N_("The campaign's conversions."),
 )  # fmt: skip
+TOUCHES = N_("Touches within 90 days before the conversion; without one, the activity whose form was sent.")
+CREDIT = N_("Credit of each conversion.")
+ADD_UP = N_("The shares of one conversion add up to 1.")
 _counted(
     "leads_first_touch", N_("Credit, first touch"), lambda c: c.first_touch,
     N_("Conversions credited to the activity of the contact's first touch: a click that may have brought them."),
-    dedupe=N_("The shares of one conversion add up to 1."), source=N_("Credit of each conversion."), unit=Unit.SHARE,
-    window=N_("Clicks within 90 days before the conversion; without one, the activity whose form was sent."),
+    dedupe=ADD_UP, source=CREDIT, unit=Unit.SHARE, window=TOUCHES,
 )  # fmt: skip
 _counted(
     "leads_last_touch", N_("Credit, last touch"), lambda c: c.last_touch,
     N_("Conversions credited to the activity of the contact's last touch: a click that may have brought them."),
-    dedupe=N_("The shares of one conversion add up to 1."), source=N_("Credit of each conversion."), unit=Unit.SHARE,
-    window=N_("Clicks within 90 days before the conversion; without one, the activity whose form was sent."),
+    dedupe=ADD_UP, source=CREDIT, unit=Unit.SHARE, window=TOUCHES,
+)  # fmt: skip
+_counted(
+    "influenced", N_("Influenced conversions"), lambda c: c.influenced,
+    N_("Conversions with at least one human touch of the campaign, whoever earned them."),
+    dedupe=N_("Each conversion counts once; activities don't add up, since one may have touches of several."),
+    source=N_("Touches before each conversion."), window=N_("Touches within 90 days before the conversion."),
 )  # fmt: skip
 _counted(
     "cost", N_("Cost"), lambda c: c.cost, N_("Sum of the activities' costs, where given."),
     dedupe=N_("None: each activity's cost counts once."), source=COSTS, unit=Unit.MONEY,
+    window=N_("The whole life only: a cost is entered for an activity, not for its days."), dated=False,
 )  # fmt: skip
 _counted(
-    "revenue", N_("Revenue"), lambda c: c.revenue, N_("Sum of the values of conversions, where given."),
+    "revenue", N_("Revenue"), lambda c: c.revenue,
+    N_("Sum of the values of conversions, where given. Foreign currencies without an exchange rate wait outside."),
     dedupe=N_("One per conversion."), source=N_("The campaign's conversions."), unit=Unit.MONEY,
+)  # fmt: skip
+_counted(
+    "revenue_first_touch", N_("Revenue, first touch"), lambda c: c.first_touch_revenue,
+    N_("Values of conversions by their share of credit for the first touch."), dedupe=ADD_UP, source=CREDIT,
+    unit=Unit.MONEY, window=TOUCHES,
+)  # fmt: skip
+_counted(
+    "revenue_last_touch", N_("Revenue, last touch"), lambda c: c.last_touch_revenue,
+    N_("Values of conversions by their share of credit for the last touch."), dedupe=ADD_UP, source=CREDIT,
+    unit=Unit.MONEY, window=TOUCHES,
 )  # fmt: skip
 _counted(
     "return", N_("Return"), lambda c: None if c.revenue is None or c.cost is None else c.revenue - c.cost,
     N_("Revenue − cost."), dedupe=N_("One per conversion."), source=N_("The campaign's conversions."), unit=Unit.MONEY,
+    dated=False,
 )  # fmt: skip
 _divided(
-    "lead_conversion_rate", N_("Lead-conversion rate"), "leads", "clickers",
-    N_("New leads ÷ recipients with a human click. Once visits are measured, the denominator becomes visitors."),
+    "lead_conversion_rate", N_("Lead-conversion rate"), "leads", "visitors",
+    N_("New leads ÷ visitors of the campaign; for as long as no visits are measured, ÷ recipients with a human click."),
+    dedupe=N_("Each lead counts once, and each visitor or recipient."), otherwise="clickers",
+)  # fmt: skip
+_divided(
+    "lead_generation_rate", N_("Leads per delivered mail"), "leads", "delivered", N_("New leads ÷ delivered."),
     dedupe=N_("Each lead and each recipient counts once."),
+)  # fmt: skip
+_divided(
+    "visit_rate", N_("Visitors per clicker"), "visitors", "clickers",
+    N_("Visitors ÷ clickers. More than all of them where other channels bring visitors, too."), dedupe=EACH_VISITOR,
+)  # fmt: skip
+_divided(
+    "conversions_per_lead", N_("Conversions per lead"), "conversions", "leads", N_("Conversions ÷ new leads."),
+    dedupe=N_("Each lead counts once."),
 )  # fmt: skip
 _divided(
     "cost_per_lead", N_("Cost per lead"), "cost", "leads", N_("Cost ÷ new leads."),
@@ -338,3 +444,20 @@ _divided(
     "roi", N_("Return on investment"), "return", "cost", N_("(Revenue − cost) ÷ cost. Needs conversions with a value."),
     dedupe=N_("One per conversion."),
 )  # fmt: skip
+
+
+def change(now: Number | None, before: Number | None, unit: Unit) -> float | None:
+    """How much more than before, as a share of before; of rates the difference itself, in points of a hundred.
+
+    None where either side isn't known, or grew from nothing.
+    """
+    if now is None or before is None:
+        return None
+    if unit is Unit.RATE:
+        return float(now) - float(before)
+    return float(now) / float(before) - 1 if before else None
+
+
+def share(part: Number | None, whole: Number | None) -> float | None:
+    """A part of a whole, for tables of shares; None where nothing would be divided."""
+    return float(part) / float(whole) if part is not None and whole else None

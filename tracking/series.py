@@ -17,7 +17,10 @@ from sqlalchemy.orm import Session
 from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
+from tracking.facts import within
 from tracking.models import Kind, Label, Rollup
+from tracking.periods import WHOLE, Window
+from tracking.visit_models import VisitRollup
 
 _LEAST_STEPS = 12
 
@@ -48,14 +51,18 @@ class Series:
     clicks: Sequence[int]
     views: Sequence[int]
     leads: Sequence[int]
+    visits: Sequence[int] = ()
 
     @property
     def empty(self) -> bool:
-        return not any((*self.opens, *self.clicks, *self.views, *self.leads))
+        return not any((*self.opens, *self.clicks, *self.views, *self.leads, *self.visits))
 
 
-def series(session: Session, campaign_id: int, zone: ZoneInfo, first: datetime, last: datetime) -> Series:
-    """Human opens, clicks, views and leads between two instants, in two queries.
+def series(
+    session: Session, campaign_id: int, zone: ZoneInfo, first: datetime, last: datetime, *,
+    window: Window = WHOLE, labels: Sequence[Label] = (Label.HUMAN,),
+) -> Series:  # fmt: skip
+    """Opens, clicks, views, leads and visits of a window between two instants, in three queries.
 
     What lies before the first step or after the last one is counted in that step, so that the
     columns always add up to the campaign's totals.
@@ -65,10 +72,21 @@ def series(session: Session, campaign_id: int, zone: ZoneInfo, first: datetime, 
     activities = select(Activity.id).where(Activity.campaign_id == campaign_id)
     hits = (
         select(Rollup.kind, _position(Rollup.bucket, starts).label("step"), Rollup.events)
-        .where(Rollup.activity_id.in_(activities), Rollup.link == 0, Rollup.label == Label.HUMAN)
+        .where(Rollup.activity_id.in_(activities), Rollup.link == 0, Rollup.label.in_(labels))
+        .where(*within(Rollup.bucket, window))
         .subquery()
     )
-    leads = select(_position(Lead.created_at, starts).label("step")).where(Lead.campaign_id == campaign_id).subquery()
+    leads = (
+        select(_position(Lead.created_at, starts).label("step"))
+        .where(Lead.campaign_id == campaign_id, *within(Lead.created_at, window))
+        .subquery()
+    )
+    visits = (
+        select(_position(VisitRollup.bucket, starts).label("step"), VisitRollup.visits)
+        .where(VisitRollup.activity_id.in_(activities), VisitRollup.label.in_(labels))
+        .where(*within(VisitRollup.bucket, window))
+        .subquery()
+    )
     columns = {kind: [0] * len(starts) for kind in Kind}
     for kind, position, events in session.execute(
         select(hits.c.kind, hits.c.step, cast(func.sum(hits.c.events), Float)).group_by(hits.c.kind, hits.c.step)
@@ -81,6 +99,9 @@ def series(session: Session, campaign_id: int, zone: ZoneInfo, first: datetime, 
         columns[Kind.CLICK],
         columns[Kind.VIEW],
         _column(session, select(leads.c.step, func.count()).group_by(leads.c.step), len(starts)),
+        _column(
+            session, select(visits.c.step, cast(func.sum(visits.c.visits), Float)).group_by(visits.c.step), len(starts)
+        ),
     )
 
 
@@ -173,5 +194,5 @@ def _position(instant: ColumnElement[datetime] | Any, starts: Sequence[datetime]
 def _column(session: Session, query: Select[Any, int], length: int) -> list[int]:
     column = [0] * length
     for position, number in session.execute(query):
-        column[position] = number
+        column[position] = int(number)
     return column

@@ -20,7 +20,8 @@ VIEWERS_MAY_SEE = {
     "home", "accounts.me", "tracking.campaigns.index", "planning.campaign", "planning.activity", "capture.preview",
     "delivery.preflights.page", "delivery.progress_page", "delivery.progress_counts",
     "delivery.progress_controls", "tracking.performance.page",
-    "tracking.performance.csv", "tracking.performance.figures", "tracking.performance.summary",
+    "tracking.performance.csv", "tracking.performance.live", "tracking.performance.summary",
+    "tracking.performance.comparison", "tracking.performance.profile", "tracking.heat.page", "tracking.heat.mail",
     "tracking.performance.link_clicks", "content.index", "content.preview", "content.starter_preview",
     "tracking.today.page", "tracking.visits.page",
 }  # fmt: skip

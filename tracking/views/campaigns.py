@@ -17,10 +17,10 @@ from campaigns.web.errors import say
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import listing
+from tracking.days import our_zone
 from tracking.listing import Wanted
 from tracking.metrics import METRICS, reading
 from tracking.periods import LAST_DAYS, period_of
-from tracking.views.days import our_zone
 from tracking.views.sparks import spark_points
 
 blueprint = Blueprint("campaigns", __name__)

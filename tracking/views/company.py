@@ -6,9 +6,9 @@ from campaigns import clock
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
 from tracking import overview
+from tracking.days import our_zone
 from tracking.metrics import METRICS, reading
 from tracking.periods import LAST_DAYS, Period, period_of
-from tracking.views.days import our_zone
 
 blueprint = Blueprint("company", __name__)
 

@@ -17,9 +17,9 @@ from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import events, exports, performance
 from tracking.agents import client
+from tracking.days import our_zone
 from tracking.models import Kind, Label
 from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, Reason
-from tracking.views.days import our_zone
 
 blueprint = Blueprint("events", __name__)
 

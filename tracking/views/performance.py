@@ -1,32 +1,60 @@
 """What one campaign brought."""
 
-from flask import Blueprint, Response, render_template
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
 
 from campaigns import clock
+from campaigns.planning.models import Campaign
 from campaigns.web.database import db_session
 from campaigns.web.freshness import seal, unless_seen
 from campaigns.web.guards import actor
-from tracking import exports, performance
+from tracking import asking, audience_profile, evidence, exports, figures, goal_counts, listing, performance
+from tracking.counts import Counts
+from tracking.days import our_zone
+from tracking.figures import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, Question
 from tracking.metrics import METRICS, reading
+from tracking.models import Label
+from tracking.performance import ActivityLine, ChannelLine, Performance
+from tracking.periods import LAST_DAYS
+from tracking.screening import RULES
 from tracking.series import Series, series
-from tracking.views.days import our_zone
 
 blueprint = Blueprint("performance", __name__)
 
 QUICK, SLOW = 2, 30  # seconds between two looks at the figures
+_LABELS = {
+    asking.Who.HUMAN: (Label.HUMAN,),
+    asking.Who.MACHINE: (Label.MACHINE, Label.SCANNER),
+    asking.Who.SETTLING: (Label.SETTLING,),
+}
+COMPARED = (
+    "leads", "lead_conversion_rate", "conversions", "revenue", "cost", "cost_per_lead", "roi", "audience", "delivered",
+    "open_rate", "click_through_rate", "click_to_open_rate", "bounce_rate", "unsubscribe_rate", "visits", "visitors",
+    "web_bounce_rate", "influenced",
+)  # fmt: skip
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance")
 def page(campaign_id: int) -> str:
-    found = performance.performance(db_session(), actor(), campaign_id)
-    body = seal(_figures(found))
-    return render_template("pages/tracking/performance.html", found=found, figures=Markup(body), metrics=METRICS)  # noqa: S704
+    found, question = _found(campaign_id)
+    body = seal(_figures(found, question))
+    return render_template(
+        "pages/tracking/performance.html",
+        found=found,
+        figures=Markup(body),  # noqa: S704
+        metrics=METRICS,
+        **_asked(question),
+    )
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance/figures")
-def figures(campaign_id: int) -> Response:
-    return unless_seen(_figures(performance.performance(db_session(), actor(), campaign_id)))
+def live(campaign_id: int) -> Response:
+    return unless_seen(_figures(*_found(campaign_id)))
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/summary")
@@ -37,13 +65,46 @@ def summary(campaign_id: int) -> Response:
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance.csv")
 def csv(campaign_id: int) -> Response:
-    found = performance.performance(db_session(), actor(), campaign_id)
-    name = f"campaign-{campaign_id}-{clock.now().astimezone(our_zone()):%Y-%m-%d}.csv"
+    found, question = _found(campaign_id)
+    name = f"campaign-{campaign_id}-{question.period.key}-{clock.now().astimezone(our_zone()):%Y-%m-%d}.csv"
     return Response(
         exports.figures_csv(found),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/comparison")
+def comparison(campaign_id: int) -> str:
+    """Beside another campaign, or beside another period of the same."""
+    session, question, zone = db_session(), asking.question(), our_zone()
+    campaign = performance.find_campaign(session, campaign_id)
+    other_id, other_period = request.args.get("with", ""), request.args.get("against", "")
+    one = performance.totals(session, actor(), campaign_id, question.asked(zone))
+    other = performance.find_campaign(session, int(other_id)) if _is_id(other_id) else None
+    against = Question(asking.period_named(other_period), question.cohort) if other_period else question
+    two: Counts | None = None
+    if other is not None or other_period:
+        two = performance.totals(session, actor(), (other or campaign).id, against.asked(zone))
+    choices = session.scalars(
+        listing.campaigns_like(actor(), listing.Wanted()).order_by(Campaign.id.desc()).limit(200)
+    ).all()
+    return render_template(
+        "pages/tracking/comparison.html",
+        campaign=campaign,
+        other=other,
+        against=against if other_period else None,
+        rows=figures.beside([one] if two is None else [one, two], COMPARED),
+        choices=choices,
+        **_asked(question),
+    )
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/profile")
+def profile(campaign_id: int) -> str:
+    performance.find_campaign(db_session(), campaign_id)
+    found = audience_profile.profile(db_session(), actor(), campaign_id)
+    return render_template("pages/tracking/_profile.html", profile=found)
 
 
 @blueprint.get("/activities/<int:activity_id>/clicks")
@@ -52,26 +113,107 @@ def link_clicks(activity_id: int) -> str:
     return render_template("pages/tracking/_link_clicks.html", links=found, reading=reading)
 
 
-def _figures(found: performance.Performance) -> str:
+def _found(campaign_id: int) -> tuple[Performance, Question]:
+    question = asking.question()
+    return performance.performance(db_session(), actor(), campaign_id, question.asked(our_zone())), question
+
+
+def _figures(found: Performance, question: Question) -> str:
+    before = question.before(our_zone())
+    earlier = None if before is None else performance.totals(db_session(), actor(), found.campaign.id, before)
+    asked = _asked(question)
+    chart = _chart(found, asked["who"])
     return render_template(
-        "pages/tracking/_figures.html", found=found, chart=_chart(found), reading=reading, pace=_pace(found)
+        "pages/tracking/_figures.html",
+        found=found,
+        figures=figures.figures(found.counts, earlier),
+        first_screen=FIRST_SCREEN,
+        mail_screen=MAIL_SCREEN,
+        web_screen=WEB_SCREEN,
+        goals=goal_counts.by_goal(db_session(), found.campaign.id, found.asked.window),
+        chart=chart,
+        launches=_launches(found, chart),
+        lines=_sorted(found.activities),
+        channels=_sorted(found.channels),
+        reading=reading,
+        pace=_pace(found),
+        **asked,
     )
 
 
-def _chart(found: performance.Performance) -> Series | None:
+def _asked(question: Question) -> dict[str, Any]:
+    """What templates need to write addresses that ask the same, but for one thing."""
+    chosen = {
+        "period": "" if question.period.whole else question.period.key,
+        "dated": "" if question.cohort else "event",
+        "who": "" if asking.who() is asking.Who.HUMAN else asking.who().value,
+        "earns": "" if asking.earns() is asking.Earns.FORM else asking.earns().value,
+        "sort": request.args.get("sort", "") if request.args.get("sort", "").lstrip("-") in METRICS else "",
+    }
+
+    def query(**changes: str) -> str:
+        return urlencode({name: value for name, value in {**chosen, **changes}.items() if value})
+
+    return {
+        "question": question,
+        "chosen": chosen,
+        "query": query,
+        "periods": LAST_DAYS,
+        "who": asking.who(),
+        "everybody": list(asking.Who),
+        "earns": asking.earns(),
+        "ways_to_earn": list(asking.Earns),
+        "rules": RULES,
+        "parts": evidence.parts,
+        "metric_of": METRICS.__getitem__,
+        "before": question.period.before,
+    }
+
+
+def _sorted(lines: Sequence[ActivityLine] | Sequence[ChannelLine]) -> list[Any]:
+    """As the address asks; what isn't measured comes last either way."""
+    key = request.args.get("sort", "")
+    metric = METRICS.get(key.lstrip("-"))
+    if metric is None:
+        return list(lines)
+    known = [line for line in lines if metric.value(line.counts) is not None]
+    unknown = [line for line in lines if metric.value(line.counts) is None]
+    return sorted(known, key=lambda line: metric.value(line.counts) or 0, reverse=key.startswith("-")) + unknown
+
+
+def _chart(found: Performance, who: asking.Who) -> Series | None:
     """The time series, once there is something on it."""
-    first, last = found.first_at, found.last_at
+    window = found.asked.window
+    first, last = window.since or found.first_at, found.last_at
     if first is None:
         return None
     last = max(at for at in (first, last, found.last_lead_at) if at is not None)
     if found.moving:
         last = clock.now()
-    drawn = series(db_session(), found.campaign.id, our_zone(), first, last)
+    if window.until is not None:
+        last = min(last, window.until)
+    drawn = series(db_session(), found.campaign.id, our_zone(), first, last, window=window, labels=_LABELS[who])
     return None if drawn.empty else drawn
 
 
-def _pace(found: performance.Performance) -> int | None:
+def _launches(found: Performance, chart: Series | None) -> list[dict[str, Any]]:
+    """Which step of the chart each launch lies in."""
+    if chart is None:
+        return []
+    launched = [(line.launched_at, line.title) for line in found.activities if line.launched_at is not None]
+    return [
+        {"at": bisect_right(chart.starts, at) - 1, "name": title}
+        for at, title in sorted(launched)
+        if at >= chart.starts[0] and (found.asked.window.until is None or at < found.asked.window.until)
+    ]
+
+
+def _pace(found: Performance) -> int | None:
     """Seconds until the page looks again; None when nothing will change any more."""
     if found.over:
         return None
     return QUICK if found.moving else SLOW
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 18

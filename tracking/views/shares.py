@@ -14,8 +14,8 @@ from campaigns.web.errors import say
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import sharing
+from tracking.days import our_zone
 from tracking.models import SharedFigures
-from tracking.views.days import our_zone
 
 blueprint = Blueprint("shares", __name__)
 

@@ -7,8 +7,8 @@ from campaigns.planning.models import Campaign, CampaignStatus
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
 from tracking import agenda, listing
+from tracking.days import our_zone
 from tracking.metrics import reading
-from tracking.views.days import our_zone
 from tracking.views.sparks import spark_points
 
 blueprint = Blueprint("today", __name__)

@@ -1,0 +1,76 @@
+"""A campaign's figures for a period, each with what it was before: what page, export and programs are given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Actor
+from tracking import performance
+from tracking.counts import Counts
+from tracking.facts import Asked
+from tracking.metrics import METRICS, Metric, Number, Reading, change, reading
+from tracking.periods import Period
+
+WHOLE_LIFE = Period()
+
+FIRST_SCREEN = ("leads", "lead_conversion_rate", "conversions", "cost", "cost_per_lead", "roi")
+MAIL_SCREEN = ("open_rate", "click_through_rate", "click_to_open_rate", "bounce_rate", "unsubscribe_rate")
+WEB_SCREEN = ("visits", "visitors", "time_on_page", "web_bounce_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One reading beside the same of the period before."""
+
+    reading: Reading
+    before: Number | None
+    change: float | None
+    """Of counts a share of before; of rates the difference in points."""
+
+    @property
+    def metric(self) -> Metric:
+        return self.reading.metric
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a page of figures was asked for."""
+
+    period: Period = WHOLE_LIFE
+    cohort: bool = True
+
+    def asked(self, zone: ZoneInfo) -> Asked:
+        return Asked(self.period.window(zone), self.cohort)
+
+    def before(self, zone: ZoneInfo) -> Asked | None:
+        before = self.period.before
+        return None if before is None else Asked(before.window(zone), self.cohort)
+
+
+def figures(counts: Counts, before: Counts | None) -> dict[str, Figure]:
+    """Every metric of the registry, by its key."""
+    return {key: _figure(key, counts, before) for key in METRICS}
+
+
+def figures_of(
+    session: Session, actor: Actor, campaign_id: int, question: Question, zone: ZoneInfo
+) -> tuple[dict[str, Figure], datetime | None]:
+    """A campaign's figures and as of when they are. Raises NotFound."""
+    counts = performance.totals(session, actor, campaign_id, question.asked(zone))
+    asked = question.before(zone)
+    before = None if asked is None else performance.totals(session, actor, campaign_id, asked)
+    return figures(counts, before), performance.as_of(session)
+
+
+def beside(counts: Sequence[Counts], keys: Sequence[str]) -> list[tuple[Metric, list[Reading]]]:
+    """The same metrics of several campaigns or periods, row by row."""
+    return [(METRICS[key], [reading(key, one) for one in counts]) for key in keys]
+
+
+def _figure(key: str, counts: Counts, before: Counts | None) -> Figure:
+    now = reading(key, counts)
+    earlier = None if before is None else METRICS[key].value(before)
+    return Figure(now, earlier, change(now.value, earlier, now.metric.unit))
