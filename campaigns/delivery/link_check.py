@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from threading import Timer
 from urllib.parse import urljoin, urlsplit
 
@@ -25,6 +25,7 @@ MOST = 60
 """Links looked at in one go."""
 _AT_ONCE = 8
 _AGENT = "Mozilla/5.0 (compatible; Kampania link check)"
+_NAT64 = ip_network("64:ff9b::/96")
 _NO_HEAD = (403, 404, 405, 501)
 """What servers that know no HEAD answer to it."""
 
@@ -60,6 +61,8 @@ def lookup(host: str, port: int) -> Sequence[str]:
 def is_public(address: str) -> bool:
     """Whether an address is anybody's to reach; one inside IPv6 counts as itself."""
     found = ip_address(address)
+    if found in _NAT64:
+        return False  # Leads to whatever IPv4 address stands in it.
     inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
     return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
 
