@@ -8,16 +8,17 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, case, or_, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db, setbacks
 from campaigns.audience.models import Contact
-from campaigns.delivery import capping, journal, waiting
+from campaigns.delivery import capping, journal, requested, waiting
 from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.journal import Mark
 from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.delivery.smtp import FINAL_DOT
+from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.setbacks import Chore
 
@@ -95,11 +96,12 @@ def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[
 def skip_refused(session: Session, ids: Iterable[int]) -> set[int]:
     """Turn those of ``ids`` whose contact refuses mail by now into skipped rows; their ids."""
     asked = (
-        select(Send.id, skip_reason())
+        select(Send.id, case((Activity.built_in.is_(None), skip_reason()), else_=requested.refusal()))
         .select_from(Send)
         .outerjoin(Contact, Contact.id == Send.contact_id)  # an erased one allows nothing
+        .outerjoin(OutboxMail, OutboxMail.id == Send.outbox_id)
         .join(Activity, Activity.id == Send.activity_id)
-        .where(Send.id.in_(list(ids)), Activity.built_in.is_(None))
+        .where(Send.id.in_(list(ids)), or_(Activity.built_in.is_(None), Activity.built_in == "api"))
     )
     refused = {send_id: reason for send_id, reason in session.execute(asked) if reason}
     for reason in set(refused.values()):

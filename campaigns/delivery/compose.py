@@ -16,7 +16,7 @@ from campaigns.audience.models import Contact
 from campaigns.content import merge, system_mail
 from campaigns.content.merge import Recipient
 from campaigns.content.models import MessageVersion
-from campaigns.delivery import dkim, plates
+from campaigns.delivery import dkim, plates, requested
 from campaigns.delivery.bounces import verp
 from campaigns.delivery.dkim import Signer
 from campaigns.delivery.headers import ascii_domain, date, mailbox, shown, words
@@ -81,7 +81,7 @@ def compose(letter: Letter, at: datetime) -> Mail:
 
 
 def _composed(letter: Letter, at: datetime) -> Mail:
-    if letter.outbox is not None:
+    if letter.version is None and letter.outbox is not None:
         return _system(letter, letter.outbox, at)
     if letter.version is None:
         raise ValueError("a send without content")
@@ -103,7 +103,7 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
     recipient = ascii_domain(address)
     names = {
         **plate.names,
-        "contact": merge.contact_fields(somebody),
+        "contact": {**merge.contact_fields(somebody), **requested.fields_of(letter.outbox)},
         "unsubscribe_url": f"{plate.unsubscribe}{unsubscribe}",
         ENGAGEMENT: token(engagement),
         UNSUBSCRIBE: token(unsubscribe),
@@ -117,11 +117,13 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
         message_id,
         plate.domain,
     )
+    # RFC 3834: what a program's event led to; who asks for a receipt has no list to leave.
+    kind = f"List-Unsubscribe: <{plate.unsubscribe}{unsubscribe}>\r\n"
+    kind = plate.single if requested.is_transactional(letter.outbox) else plate.bulk + kind
     before, between, after = plate.frame
     content = "".join(
         (
-            head, plate.bulk, f"List-Unsubscribe: <{plate.unsubscribe}{unsubscribe}>\r\n",
-            before, without_blank_runs(plate.text(names)), between, plate.html(names), after,
+            head, kind, before, without_blank_runs(plate.text(names)), between, plate.html(names), after,
         )
     )  # fmt: skip
     return _mail(bounce, plate.bounces, recipient, content.encode())

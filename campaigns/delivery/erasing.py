@@ -9,6 +9,7 @@ from campaigns.audience.contacts import by_address
 from campaigns.audience.erasing import also_remove
 from campaigns.audience.models import Suppression, SuppressionReason
 from campaigns.delivery.models import ERASED, Send, SendState, SkipReason
+from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
 
 _NOT_SENT_YET = (SendState.QUEUED, SendState.DEFERRED, SendState.HELD)
@@ -21,7 +22,9 @@ def forget_recipient(session: Session, contact_id: int, address: str) -> None:
 
     The house's mail to one of its own people at the same address stays as it is.
     """
-    theirs = or_(Send.contact_id == contact_id, _test_mails_to(address))
+    theirs = or_(Send.contact_id == contact_id, _test_mails_to(address), _asked_for(address))
+    fields = select(Send.outbox_id).where(theirs, Send.version_id.is_not(None), Send.outbox_id.is_not(None))
+    session.execute(update(OutboxMail).where(OutboxMail.id.in_(fields)).values(address=ERASED, context={}))
     earlier = set(session.scalars(select(Send.address).where(theirs).distinct())) - {address, ERASED}
     not_sent_yet = update(Send).where(theirs, Send.state.in_(_NOT_SENT_YET))
     session.execute(
@@ -43,6 +46,11 @@ def _test_mails_to(address: str) -> ColumnElement[bool]:
     """By the key that is indexed: only the house's own activities address somebody who is no contact."""
     built_in = select(Activity.id).where(Activity.built_in.is_not(None))
     return and_(Send.activity_id.in_(built_in), Send.recipient_key == f"a:{address}", Send.outbox_id.is_(None))
+
+
+def _asked_for(address: str) -> ColumnElement[bool]:
+    """What programs had sent to them."""
+    return and_(Send.activity_id.in_(select(Activity.id).where(Activity.built_in == "api")), Send.address == address)
 
 
 def _forget_suppressed(session: Session, address: str) -> None:

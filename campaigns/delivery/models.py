@@ -88,12 +88,13 @@ class Send(Base):
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"))
     address: Mapped[Address]
     recipient_key: Mapped[str] = mapped_column(String(260))
-    """``c:<contact id>`` or ``a:<address>``; of an erased address ``a:erased <send id>``."""
+    """``c:<contact id>`` or ``a:<address>``; of an erased address ``a:erased <send id>``; ``e:`` and its
+    idempotency key for a mail that a program asked for."""
     occasion: Mapped[str] = mapped_column(String(80), default="")
     """'' for a launch; an idempotency key for a test mail or a system mail."""
     version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
     outbox_id: Mapped[int | None] = mapped_column(ForeignKey(OutboxMail.id))
-    """Set instead of ``version_id`` for system mail."""
+    """Set instead of ``version_id`` for system mail, beside it for the fields of a program's mail."""
     state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
     reason: Mapped[str] = mapped_column(String(20), default="")
     """SkipReason of a skipped send, EXPIRED of a failed one, WINDOW of one that waits for its hour; of a bounced one

@@ -34,6 +34,8 @@ class Plate:
     """The address of the unsubscribe page up to its token."""
     bulk: str
     """The headers that are the same for everybody, each with its line's end."""
+    single: str
+    """The same of a transactional mail."""
     frame: tuple[str, str, str]
     """What stands before, between and after the two bodies."""
     subject: Pattern
@@ -57,6 +59,7 @@ def plate(version: MessageVersion, activity: Activity, organisation: Organisatio
         sender=mailbox(name, email, column=6),
         unsubscribe=f"{settings.base_url}/u/",
         bulk=_bulk(version, activity, domain),
+        single=_lines({**_reply_to(version), "Auto-Submitted": "auto-generated"}),
         frame=frame(hashlib.blake2b(version.content_hash.encode(), digest_size=12).hexdigest()),
         subject=subject,
         text=text,
@@ -93,8 +96,14 @@ def _bulk(version: MessageVersion, activity: Activity, domain: str) -> str:
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
         "Feedback-ID": f"c{activity.campaign_id}:{audience}:a{activity.id}:{brand}",
     }
-    if version.reply_to:
-        head = {"Reply-To": mailbox("", version.reply_to, column=10), **head}
+    return _lines({**_reply_to(version), **head})
+
+
+def _reply_to(version: MessageVersion) -> dict[str, str]:
+    return {"Reply-To": mailbox("", version.reply_to, column=10)} if version.reply_to else {}
+
+
+def _lines(head: Mapping[str, str]) -> str:
     return "".join(f"{name}: {value}\r\n" for name, value in head.items())
 
 

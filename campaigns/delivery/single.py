@@ -1,4 +1,4 @@
-"""Single sends of the house's own activities: test mails and system mails."""
+"""Single sends of the house's own activities: test mails, system mails, what programs ask for."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,11 +18,15 @@ def add(
     contact_id: int | None = None,
     version_id: int | None = None,
     outbox_id: int | None = None,
+    key: str = "",
 ) -> Send:
-    """A queued send of a built-in activity; the existing one when the occasion is known already."""
+    """A queued send of a built-in activity; the existing one when the occasion is known already.
+
+    ``key`` stands for the recipient where the occasion alone makes it one send.
+    """
     activity = built_in.activity(session, kind)
     session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())  # guards the numbering
-    key = f"a:{address}"
+    key = key or f"a:{address}"
     known = session.scalars(
         select(Send).where(Send.activity_id == activity.id, Send.recipient_key == key, Send.occasion == occasion)
     ).one_or_none()

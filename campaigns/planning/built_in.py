@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Objective
 
-Kind = Literal["test", "system"]
-TITLES: dict[Kind, str] = {"test": "Test mails", "system": "System mails"}
+Kind = Literal["test", "system", "api"]
+TITLES: dict[Kind, str] = {"test": "Test mails", "system": "System mails", "api": "Mails that programs send"}
 
 
 def activity(session: Session, kind: Kind) -> Activity:
-    """The built-in activity for test mails or system mails, made at the first call.
+    """The built-in activity for single mails of a kind, made at the first call.
 
     Two sessions that call it at once get the same row: the unique column decides.
     """

@@ -147,7 +147,7 @@ class Activity(Base):
     """Where the post, ad, article or video can be seen."""
     notes: Mapped[Words]
     built_in: Mapped[str | None] = mapped_column(String(20), unique=True)
-    """'test' or 'system' for the house's own activities."""
+    """'test', 'system' or 'api' for the house's own activities."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
     """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
     created_at: Mapped[Instant]

@@ -26,7 +26,11 @@ class Limit:
 
     def check(self, ip: str) -> None:
         """Count one call. Raises TooMany, which becomes a page with status 429."""
-        key, now = network_of(ip), self._source()
+        self.count(network_of(ip))
+
+    def count(self, key: str) -> None:
+        """The same for whom ``key`` stands for."""
+        now = self._source()
         with self._lock:
             left, at = self._left.pop(key, (float(self._count), now))  # Popped: the newest stand last.
             left = min(float(self._count), left + (now - at) * self._rate)
