@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template
+from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 from sqlalchemy import select
 
@@ -111,7 +111,7 @@ def _at_their_fields(error: Invalid, kind: str) -> Invalid:
 
 @blueprint.route("/rates", methods=["GET", "POST"])
 def rates() -> Any:
-    actor().require(Permission.VIEW)
+    actor().require(Permission.PLAN if request.method == "POST" else Permission.VIEW)
     ours, waiting = organisation(db_session()), money.unvalued(db_session())
     form = RateForm()
     codes = sorted(money.currencies() - {ours.currency})

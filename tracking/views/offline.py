@@ -84,6 +84,7 @@ def _shown(import_id: int, page: str) -> str:
 
 @blueprint.get("/<int:import_id>/refused.csv")
 def refused(import_id: int) -> Response:
+    actor().require(Permission.EXPORT)
     found = offline.offline_import(db_session(), import_id)
     pieces = offline.refused_csv(actor(), found, _reason, (_("Row"), _("Field"), _("Reason")))
     response = Response(stream_with_context(piece.encode() for piece in pieces), mimetype="text/csv")
