@@ -272,6 +272,13 @@
           barMaxWidth: 34,
           itemStyle: bars ? { borderRadius: [4, 4, 0, 0] } : undefined,
           emphasis: { focus: "series" },
+          markLine: index || !ours.marks?.length ? undefined : {
+            silent: true,
+            symbol: "none",
+            lineStyle: { color: quiet, type: "dashed", width: 1 },
+            label: { color: quiet, fontFamily: font, fontSize: 11, width: 90, overflow: "truncate", position: "insideEndTop", formatter: (mark) => mark.name },
+            data: ours.marks.map((mark) => ({ xAxis: mark.at, name: mark.name })),
+          },
         };
       }),
     };
@@ -297,6 +304,17 @@
     boxes.set(box, chart);
     sizes.observe(box);
   };
+  // A chart as a picture, drawn by the browser: nothing is asked of the server.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-chart-save]");
+    const known = button && drawn.get(button.dataset.chartSave);
+    if (!known) return;
+    const address = known.chart.getDataURL({ type: "png", pixelRatio: 2, backgroundColor: variable("--tblr-bg-surface", "#fff") });
+    const link = document.createElement("a");
+    link.href = address;
+    link.download = `${button.dataset.chartSave}.png`;
+    link.click();
+  });
   const boxes = new WeakMap();
   const sizes = new ResizeObserver((entries) => {
     for (const { target } of entries) if (target.isConnected) boxes.get(target)?.resize();
