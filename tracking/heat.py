@@ -64,6 +64,8 @@ def painted(session: Session, found: Warmth) -> str:
     names = fields.sample_fields(version.language, house, None, fields.invented_attributes(session))
     places = {warm.line.number: _PLACE.format(warm.line.number) for warm in found.links}
     html = merge.render(version, names, merge.MergeUrls(places, None, "https://link.invalid/")).html
+    if not html.strip():  # A mail of text alone.
+        return ""
     tree = lxml.html.document_fromstring(html)
     by_place = {_PLACE.format(warm.line.number): warm for warm in found.links}
     for anchor in tree.iter("a"):
