@@ -215,7 +215,12 @@ def _hits(session: Session, asked: _Asked) -> list[Entry]:
         .join(Send, Send.id == Event.send_id)
         .join(Activity, Activity.id == Event.activity_id)
         .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
-        .where(Send.contact_id == asked.contact.id, Activity.built_in.is_distinct_from("test"), Event.at < asked.before)
+        .where(
+            Send.contact_id == asked.contact.id,
+            Activity.built_in.is_distinct_from("test"),
+            Event.at < asked.before,
+            *_human(asked, Event.label),
+        )
         .order_by(Event.at.desc(), Event.id.desc())
         .limit(asked.size)
     )
