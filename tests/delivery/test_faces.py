@@ -178,6 +178,20 @@ def test_test_mail(coordinator_client: FlaskClient) -> None:
         assert len(session.scalars(select(Send)).all()) == 1
 
 
+def test_a_test_mail_with_a_contacts_values_to_several(coordinator_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        message_id, contact_id = make_message(session, mjml=MJML).id, make_contact(session).id
+    where = f"/messages/{message_id}/test-mail"
+    form = {"address": "a@acme.example, b@acme.example;a@acme.example", "key": "k", "contact": str(contact_id)}
+    assert coordinator_client.post(where, data=form).status_code == 303
+    coordinator_client.post(where, data=form | {"key": "k2", "address": ",".join(f"x{n}@b.example" for n in range(11))})
+    with db.reading() as session:
+        found = session.scalars(select(Send).order_by(Send.id)).all()
+    assert [(send.address, send.contact_id) for send in found] == [
+        ("a@acme.example", contact_id), ("b@acme.example", contact_id),
+    ]  # fmt: skip
+
+
 def test_viewer_sends_no_test_mail(viewer_client: FlaskClient) -> None:
     with db.transaction() as session:
         message_id = make_message(session, mjml=MJML).id
