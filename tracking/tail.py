@@ -100,7 +100,8 @@ def _scan(file: SpoolFile, position: int, limit: int) -> Scan:
 def abandoned(file: SpoolFile) -> bool:
     """Whether its writer is gone, whatever became of it."""
     try:
-        if time.time() - file.path.stat().st_mtime < _AGE_BEFORE_DELETION:
+        # Its time may lie in the future, after a clock was set back.
+        if abs(time.time() - file.path.stat().st_mtime) < _AGE_BEFORE_DELETION:
             return False
         with file.path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)

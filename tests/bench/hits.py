@@ -1,6 +1,7 @@
 """Pixels and links through the real server, beside nginx's `empty_gif`: ``python -m tests.bench.hits [seconds]``.
 
-Both servers have one core and the asking program (wrk) the other; they take turns, so that a busy
+Beside them stands the server alone: granian with an application that only returns the picture.
+All servers have one core and the asking program (wrk) the other; they take turns, so that a busy
 machine slows both. What counts is the CPU time of the server's processes per answer, and its ratio.
 Then, at half the rate that saturates the server, how long the slowest answers take while the
 collector counts them. Without nginx, wrk and two cores there is nothing to measure.
@@ -25,6 +26,7 @@ os.environ["KAMPANIA_VAR"] = tempfile.mkdtemp(prefix="kampania-bench-")
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import db
+from campaigns.cli.programs import web_command
 from campaigns.migrations import schema
 from tests.tracking.scene import make_mailing
 from tracking import destinations
@@ -37,6 +39,11 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 NGINX = """daemon off; master_process off; worker_processes 1; error_log stderr crit; pid %(var)s/nginx.pid;
 events { worker_connections 1024; }
 http { access_log off; keepalive_requests 100000000; server { listen 127.0.0.1:%(port)d; location / { empty_gif; } } }
+"""
+_BARE = """from tracking.hits import _PIXEL_HEADERS, GIF
+def application(environ, start_response):
+    start_response("200 OK", _PIXEL_HEADERS)
+    return [GIF]
 """
 _ASKING = """local paths = {}
 for line in io.lines("%s") do paths[#paths + 1] = line end
@@ -129,11 +136,14 @@ def scripts() -> dict[str, Path]:
     return found
 
 
-def saturate(asking: dict[str, Path], seconds: float, nginx: tuple[int, int], ours: tuple[int, int]) -> dict[str, Run]:
-    """The median of each kind of request, nginx's among them, after turns of all of them."""
-    runs: dict[str, list[Run]] = {"nginx empty_gif": [], **{name: [] for name in asking}}
+def saturate(
+    asking: dict[str, Path], seconds: float, peers: dict[str, tuple[int, int]], ours: tuple[int, int]
+) -> dict[str, Run]:
+    """The median of each kind of request, the peers' among them, after turns of all of them."""
+    runs: dict[str, list[Run]] = {name: [] for name in (*peers, *asking)}
     for _ in range(ROUNDS):
-        runs["nginx empty_gif"].append(asked(*nginx, asking["pixel"], seconds))
+        for name, peer in peers.items():
+            runs[name].append(asked(*peer, asking["pixel"], seconds))
         for name, script in asking.items():
             runs[name].append(asked(*ours, script, seconds))
     return {name: sorted(some, key=lambda run: run.cpu)[len(some) // 2] for name, some in runs.items()}
@@ -158,13 +168,22 @@ def main(seconds: float) -> int:
     db.engine().dispose()
     nginx = ["nginx", "-c", str(VAR / "nginx.conf"), "-p", str(VAR)]
     house = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own)]
+    (VAR / "bare.py").write_text(_BARE)
+    alone = free_port()
+    server = [word.replace("wsgi:application", "bare:application") for word in web_command("127.0.0.1", alone)]
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(VAR), os.getcwd()))
     missed = 0
-    with started(nginx, port) as theirs, started(house, own) as ours:
-        found = saturate(asking, seconds, (theirs, port), (ours, own))
-        limit = found["nginx empty_gif"].cpu
+    with started(nginx, port) as theirs, started(server, alone) as bare, started(house, own) as ours:
+        peers = {"nginx empty_gif": (theirs, port), "granian alone": (bare, alone)}
+        found = saturate(asking, seconds, peers, (ours, own))
+        limit, least = (found[name].cpu for name in peers)
         for name, run in found.items():
-            say(name, run, f"{run.cpu / limit:.2f} × nginx (limit {MOST_CPU:.0f})")
-            missed += run.cpu > MOST_CPU * limit or run.errors > 0
+            say(
+                name,
+                run,
+                f"{run.cpu / limit:.2f} × nginx (limit {MOST_CPU:.0f}), {run.cpu / least:.2f} × granian alone",
+            )
+            missed += name in asking and (run.cpu > MOST_CPU * limit or run.errors > 0)
         for name in asking:
             runs = under_half((ours, own), asking[name], found[name].rate, seconds)
             slowest = sorted(runs, key=lambda run: run.p99)[len(runs) // 2]

@@ -2,12 +2,13 @@
 
 import os
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tracking import records, spool, tail
+from tracking import collect, records, spool, tail
 from tracking.records import Hit
 from tracking.spool import Spool
 
@@ -192,3 +193,25 @@ def test_a_dead_writers_torn_tail_goes_with_its_file(tmp_path: Path, monkeypatch
     (of_spool,) = tail.files(tmp_path).values()
     assert tail.delete_counted(of_spool, 0) == 0
     assert tail.delete_counted(of_spool, len(record)) == 1
+
+
+def test_collected_files_go_within_a_day_also_after_the_clock_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that lives on lets go of its file after an hour; nobody keeps what is counted any longer."""
+    writer = Spool(tmp_path)
+    writer.append(hit(1))
+    (busy,) = tail.files(tmp_path).values()
+    real, ticking, day = time.time, time.monotonic, 24 * 3600
+    for moved in (+day, -day):  # The wall's clock, after the file was written.
+        monkeypatch.setattr(time, "time", lambda moved=moved: real() + moved)
+        assert tail.delete_counted(busy, busy[0].end) == 0, "its writer lives"
+    with monkeypatch.context() as hours_later:
+        hours_later.setattr(time, "monotonic", lambda: ticking() + spool.ROTATE_SECONDS + 1)
+        writer.sync()
+    for moved, deleted in ((0, 0), (-day, 1)):
+        monkeypatch.setattr(time, "time", lambda moved=moved: real() + moved)
+        assert tail.delete_counted(busy, busy[0].end) == deleted
+    writer.append(hit(2))
+    assert [each.number for each in read_all(tmp_path)] == [2], "and it writes on"
+    assert day > spool.ROTATE_SECONDS + tail._AGE_BEFORE_DELETION + collect.TIDY_SECONDS
