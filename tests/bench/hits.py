@@ -171,7 +171,7 @@ def main(seconds: float) -> int:
     (VAR / "bare.py").write_text(_BARE)
     alone = free_port()
     server = [word.replace("wsgi:application", "bare:application") for word in web_command("127.0.0.1", alone)]
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(VAR), os.getcwd()))
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(VAR), str(Path.cwd())))
     missed = 0
     with started(nginx, port) as theirs, started(server, alone) as bare, started(house, own) as ours:
         peers = {"nginx empty_gif": (theirs, port), "granian alone": (bare, alone)}
