@@ -58,6 +58,7 @@ def _conf() -> dict[str, Any]:
             "workers.sending.deliver": "sending",
             "workers.sending.expand": "sending",
             "workers.imports.*": "imports",
+            "workers.mailbox.poll": "imports",  # Its server may be slow.
         },
         "enable_utc": True,
         "timezone": "UTC",

@@ -2,7 +2,7 @@
 
 import time
 
-from campaigns.delivery.bounces import arrivals, inbox
+from campaigns.delivery.bounces import arrivals, inbox, mailbox
 from workers.celery import app
 
 _AT_MOST = 3.0
@@ -14,6 +14,11 @@ def read() -> None:
     until = time.monotonic() + _AT_MOST
     while inbox.take_in() + arrivals.settle_due() and time.monotonic() < until:
         pass
+
+
+@app.task  # type: ignore[untyped-decorator]
+def poll() -> None:
+    mailbox.poll()
 
 
 @app.task  # type: ignore[untyped-decorator]

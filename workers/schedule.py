@@ -14,6 +14,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "hits to settle": _every(1, "workers.upkeep.settle"),
     "submissions to convert": _every(1, "workers.upkeep.convert"),
     "bounces to read": _every(1, "workers.mailbox.read"),
+    "mailbox to look into": _every(60, "workers.mailbox.poll"),
     "bounces to forget": _every(3600, "workers.mailbox.forget"),
     "journals to sweep": _every(3600, "workers.upkeep.sweep"),
     "sign-ins to forget": _every(900, "workers.upkeep.forget"),

@@ -100,9 +100,9 @@ def _problems(words: RelayWords) -> list[Problem]:
     found = []
     if not words.name.strip():
         found.append(Problem(N_("Give it a name."), "name"))
-    if not _is_host(words.host):
+    if not is_host(words.host):
         found.append(Problem(N_("This is no host name or address."), "host"))
-    elif not config.settings().private_relays and _private(words.host):
+    elif not config.settings().private_relays and is_private(words.host):
         found.append(Problem(N_("A private address: whoever runs the house must allow it (PRIVATE_RELAYS)."), "host"))
     for field, low, high in (("port", 1, 65535), ("connections", 1, 100), ("priority", 1, 100)):
         if not low <= getattr(words, field) <= high:
@@ -117,7 +117,7 @@ def _problems(words: RelayWords) -> list[Problem]:
     return found
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:
@@ -125,7 +125,7 @@ def _is_host(host: str) -> bool:
     return True
 
 
-def _private(host: str) -> bool:
+def is_private(host: str) -> bool:
     """What can be seen without asking anybody; each connection looks again at what the name means then."""
     try:
         return not ip_address(host).is_global

@@ -5,13 +5,21 @@ from typing import Any
 from flask import Blueprint, g, make_response, render_template, request
 
 from campaigns.delivery import unsubscribing
+from campaigns.delivery.bounces import receiving
+from campaigns.delivery.bounces.models import Way
+from campaigns.delivery.bounces.webhooks import LARGEST, PROVIDERS
+from campaigns.delivery.bounces.webhooks.shape import Call, Refused
 from campaigns.delivery.unsubscribing import Recipient
-from campaigns.errors import BadToken, Conflict
-from campaigns.web.database import db_session
+from campaigns.errors import BadToken, Conflict, NotFound, Passing
+from campaigns.web.database import db_session, let_others_write
 from campaigns.web.errors import say
 from campaigns.web.guards import public
+from campaigns.web.limits import Limit
+from campaigns.web.network import client_ip
 
 blueprint = Blueprint("delivery_public", __name__)
+_FORGED = Limit(count=60, seconds=60)
+"""Calls of one network whose check fails: each costs a signature and a count."""
 
 
 @blueprint.route("/u/<token>", methods=["GET", "POST"])
@@ -44,6 +52,28 @@ def undo(token: str) -> Any:
         return _shown(found, token, gone=True, status=409)  # The page says that it is too late.
     db_session().commit()
     return _shown(found, token, gone=False, back=mailable, still=not mailable)
+
+
+@blueprint.post(f"/hooks/<any({','.join(way.value for way in PROVIDERS)}):name>")
+@public
+def hook(name: str) -> Any:
+    """A provider's call; 200 once it is kept."""
+    if (request.content_length or 0) > LARGEST:
+        return "", 413
+    body = request.stream.read(LARGEST + 1)
+    if len(body) > LARGEST:
+        return "", 413
+    let_others_write()
+    try:
+        receiving.receive(Way(name), Call({key.lower(): value for key, value in request.headers}, body))
+    except Refused:
+        _FORGED.check(client_ip(request.environ))
+        return "", 403
+    except NotFound:
+        return "", 404
+    except Passing:
+        return "", 503
+    return "", 200
 
 
 def _shown(

@@ -34,6 +34,9 @@ OWNERS_ONLY = {
     "delivery.relays.trial", "delivery.relays.removal", "delivery.domains.index", "delivery.domains.make",
     "delivery.domain_limits.index", "delivery.domain_limits.enter", "delivery.domain_limits.limit",
     "delivery.domain_limits.removal", "delivery.domains.check", "delivery.domains.activate", "delivery.domains.retire",
+    *(f"delivery.bounces.{name}" for name in (
+        "index", "domain", "webhook", "subscription", "change_mailbox", "try_mailbox", "kept", "throw_away",
+    )),
 }  # fmt: skip
 VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x", "domain": "example.org"}
 

@@ -57,15 +57,15 @@ fetcher: Fetch = fetch
 def check(call: Call, keys: Keys) -> str:
     """Raises Refused, or Passing when Amazon's certificate cannot be had just now."""
     message = loaded(call.body)
-    kind = message.get("Type") if isinstance(message, dict) else None
+    kind = words(message.get("Type")) if isinstance(message, dict) else ""
     if kind not in _SIGNED:
         raise Refused("not a message of SNS")
-    if message.get("TopicArn") not in keys.topics:
+    if words(message.get("TopicArn")) not in keys.topics:
         raise Refused("a topic that nobody allowed")
     if message.get("SignatureVersion") != "2":
         raise Refused("signature version 1 rests on SHA-1; choose version 2 for the topic")
     _verify(message, _SIGNED[kind])
-    return digest("sns", words(message["MessageId"]))
+    return digest("sns", words(message.get("MessageId")))
 
 
 def _verify(message: dict[str, Any], names: tuple[str, ...]) -> None:
