@@ -229,7 +229,8 @@ def test_what_nobody_set_up_is_not_there(database: Engine, client: FlaskClient) 
 
 
 JUNK: list[Callable[[], Any]] = [
-    list, lambda: {"Type": []}, lambda: {"Type": "Notification", "TopicArn": ARN}, lambda: {"Type": "Notification", "TopicArn": [ARN]},
+    list, lambda: {"Type": []}, lambda: {"Type": "Notification", "TopicArn": ARN},
+    lambda: {"Type": "Notification", "TopicArn": [ARN]},
     lambda: "x", lambda: None,
     lambda: {"signature": {"timestamp": "1", "token": "t", "signature": "ü"}},
 ]  # fmt: skip
