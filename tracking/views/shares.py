@@ -39,6 +39,7 @@ def share(campaign_id: int) -> Any:
     if there := once.already():
         return there
     text = request.form.get("days", "")
+    campaign_of(db_session(), campaign_id)
     days = int(text) if text.isdecimal() and len(text) < 4 else 0
     try:
         sharing.share(db_session(), actor(), campaign_id, days=days, zone=our_zone())
