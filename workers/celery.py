@@ -4,6 +4,7 @@ Rows are the queue; a message only says "look now". Losing every message loses n
 are no results, and a tick that comes too late is dropped rather than piled up.
 """
 
+import gc
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -77,3 +78,6 @@ def _fresh_engine(**_: object) -> None:
     """A forked child must not talk through its parent's connections."""
     db.engine().dispose(close=False)
     db.install(None)
+    # What was imported lives for ever, and a slice makes thousands of objects without a cycle: look seldom.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -22,8 +22,7 @@ def web_command(host: str, port: int, threads: int = 4) -> list[str]:
 
 def worker_command(concurrency: int = 2, queues: str | None = None, name: str = "worker") -> list[str]:
     options = ["--hostname", f"{name}@%h", "--concurrency", str(concurrency)]
-    options += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-    return python("celery", "-A", "workers.celery", "worker", *options, *(["-Q", queues] if queues else []))
+    return python("workers", *options, *(["--queues", queues] if queues else []))
 
 
 def beat_command() -> list[str]:

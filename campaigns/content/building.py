@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from html import escape, unescape
 from pathlib import Path
 
-import css_inline
-
 from campaigns.content import expressions, links, mjml, sandbox
 from campaigns.content.findings import Finding, Level, errors
 from campaigns.content.mjml import Prepared
-from campaigns.content.plain_text import plain
 from campaigns.language import N_
 
 COMPILER = 1
@@ -171,6 +168,8 @@ def _compile(built: Built, prepared: Prepared, hosts: Collection[str]) -> None:
     built.findings += errors(prepared.findings)
     page = mjml.render(prepared)
     if prepared.inline_css:
+        import css_inline  # here, so that a worker that only sends never loads it
+
         page = css_inline.CSSInliner(
             inline_style_tags=False, keep_style_tags=True, keep_link_tags=True, load_remote_stylesheets=False,
             extra_css="\n".join(prepared.inline_css),
@@ -220,4 +219,6 @@ def _literal(text: str, prepared: Prepared) -> str:
 
 
 def _text(page: str, prepared: Prepared) -> str:
+    from campaigns.content.plain_text import plain  # its parser of HTML takes 6 MB; see above
+
     return prepared.restored(_literal(plain(page), prepared))

@@ -10,8 +10,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from html import unescape
 
-from mjml import mjml2html
-
 from campaigns.content import expressions, links, markup
 from campaigns.content.elements import (
     CONTAINERS,
@@ -100,6 +98,8 @@ def prepare(source: str, known: Collection[str], hosts: Collection[str], languag
 def render(prepared: Prepared) -> str:
     """MRML's HTML with tokens in it. Raises ValueError when MRML refuses the source."""
     try:
+        from mjml import mjml2html  # here, so that a worker that only sends never loads it
+
         return str(mjml2html(prepared.source, fonts={}, include_loader=None))
     except BaseException as error:  # MRML's panics come as BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Select, case, or_, select, update
+from sqlalchemy import Select, case, false, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db, setbacks
-from campaigns.audience.models import Contact
+from campaigns.audience import consent
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
 from campaigns.delivery import capping, journal, requested, waiting
 from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.journal import Mark
@@ -83,10 +84,14 @@ def _due(activity_id: int, state: SendState, limit: int) -> Select[int]:
 
 
 def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[int]:
+    now = clock.now()
+    # Written here and not when it is composed: the same rows change once instead of twice.
+    level = consent.level_sql(ConsentPurpose.TRACKING, now, Send.contact_id)
+    measured = case((level == ConsentLevel.FULL, true()), else_=false())
     claimed = (
         update(Send)
         .where(Send.id.in_(ids), Send.state == state)
-        .values(state=SendState.SENDING, claimed_by=batch, lease_until=clock.now() + LEASE, reason="")
+        .values(state=SendState.SENDING, claimed_by=batch, lease_until=now + LEASE, reason="", trackable=measured)
         .returning(Send.id)
         .execution_options(synchronize_session=False)
     )

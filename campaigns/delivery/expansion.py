@@ -76,7 +76,8 @@ def skip_reason() -> Any:
 def _rows(session: Session, activity: Activity, contacts: Select[Any]) -> Select[Any]:
     """The new rows of ``contacts``, numbered on from the activity's highest send."""
     waits = waiting.openings(session, activity, contacts.with_only_columns(Contact.timezone).distinct())
-    base = session.scalar(select(func.max(Send.id)).where(Send.activity_id == activity.id)) or activity.id << 32
+    first, behind = activity.id << 32, (activity.id + 1) << 32  # By the key itself: no row is read but the last.
+    base = session.scalar(select(func.max(Send.id)).where(Send.id > first, Send.id < behind)) or first
     people = contacts.with_only_columns(
         Contact.id, Contact.email, Contact.timezone, skip_reason().label("reason")
     ).subquery()

@@ -85,6 +85,13 @@ def _words(error: Exception) -> str:
     return printable(str(error)) or type(error).__name__
 
 
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
+
+
 class _Greeting:
     def __init__(self, relay: RelayAddress, wire: Wire, told: Told) -> None:
         self._relay, self._wire, self._told = relay, wire, told
@@ -101,6 +108,7 @@ class _Greeting:
                 await self._sign_in(offers)
         except BaseException:
             self._wire.transport.abort()
+            await asyncio.sleep(0)  # The socket is closed in the next round of the loop, which may be the last.
             raise
         return offers
 
@@ -112,7 +120,7 @@ class _Greeting:
             host = await self._public() if relay.public else relay.host
             await loop.create_connection(
                 lambda: self._wire, host, relay.port, ssl=implicit, server_hostname=named,
-                happy_eyeballs_delay=0.25,
+                happy_eyeballs_delay=None if _is_address(host) else 0.25,
             )  # fmt: skip
 
     async def _public(self) -> str:

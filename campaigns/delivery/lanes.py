@@ -1,7 +1,7 @@
 """Connections to relays: as many as each allows, on those that work, the preferred ones first."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from campaigns.delivery import relays
 from campaigns.delivery.answers import Fate, Outcome
@@ -13,6 +13,9 @@ from campaigns.delivery.throttle import Bucket
 
 PATIENCE = 5
 """Broken connections, or refusals about us, in a row before a relay is left alone."""
+
+
+_GOODBYE = 0.5  # seconds
 
 
 class Lane:
@@ -136,11 +139,15 @@ class Lanes:
         return any(not connection.idle for lane in self._lanes for connection in lane.connections)
 
     async def close(self) -> None:
+        open_ones = [connection for lane in self._lanes for connection in lane.connections]  # One cut leaves its lane.
         for lane in self._lanes:
             for task in lane.opening:
                 task.cancel()
-            for connection in lane.connections:
-                connection.close()
+        for connection in open_ones:
+            connection.close()
+        for lane in self._lanes:
             if lane.proved and not lane.down:
                 relays.note_success(lane.relay)
-        await asyncio.gather(*(task for lane in self._lanes for task in lane.opening), return_exceptions=True)
+        ends: list[Awaitable[None]] = [task for lane in self._lanes for task in lane.opening]
+        ends += [connection.gone(_GOODBYE) for connection in open_ones]
+        await asyncio.gather(*ends, return_exceptions=True)

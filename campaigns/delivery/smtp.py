@@ -114,6 +114,10 @@ class Connection:
                 self._wire.cut("closed")
         self._timer.cancel()
 
+    async def gone(self, seconds: float) -> None:
+        """After :meth:`close`: wait for the end of the socket too."""
+        await self._wire.gone(seconds)
+
     def _propose(self, before: bytes) -> None:
         """Write ``before``, and in the same breath the next mail's envelope."""
         job = self._take()

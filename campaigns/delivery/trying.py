@@ -45,6 +45,7 @@ async def _attempt(relay: RelayAddress) -> Trial:
     trial.dialogue.append(("C", "QUIT"))
     wire.write(b"QUIT\r\n")
     wire.transport.close()
+    await wire.gone(1.0)
     return trial
 
 

@@ -32,6 +32,7 @@ class Wire(asyncio.Protocol):
         self._earlier: list[bytes] = []
         self._heard: deque[Reply] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -75,6 +76,7 @@ class Wire(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._gone.set()
         self._over(str(error) if error else "the relay closed the connection")
 
     def cut(self, why: str) -> None:
@@ -82,6 +84,18 @@ class Wire(asyncio.Protocol):
         if self.lost is None:
             self.transport.abort()
             self._over(why)
+
+    async def gone(self, seconds: float) -> None:
+        """Wait until a connection that was told to close has done so; after ``seconds`` make it.
+
+        A relay that reads no goodbye, or owes one of TLS, would else keep the socket beyond its loop's end.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
+        except TimeoutError:
+            self.transport.abort()
+            await asyncio.sleep(0)  # What closes the socket runs in the next round of the loop.
 
     def _over(self, why: str) -> None:
         if self.lost is not None:

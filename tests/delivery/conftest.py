@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from campaigns import config
+from campaigns.delivery import throttle
 from campaigns.demo.catcher import Faults, catching
 
 
@@ -13,6 +14,12 @@ from campaigns.demo.catcher import Faults, catching
 def faults() -> Faults:
     """What goes wrong at the catcher, by address; filled by the test."""
     return {}
+
+
+@pytest.fixture(autouse=True)
+def no_brakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process learns which domains to leave alone; a test must not learn it from another."""
+    monkeypatch.setattr(throttle.brakes, "_domains", {})
 
 
 @pytest.fixture

@@ -165,3 +165,4 @@ async def _post(shelf: Shelf, relay: RelayAddress) -> None:
     while not connection.idle and not ended.is_set():
         await asyncio.sleep(0.001)
     connection.close()
+    await connection.gone(0.5)
