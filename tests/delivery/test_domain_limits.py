@@ -1,6 +1,8 @@
 """What providers bear: kept by all workers together, and never in another domain's way."""
 
+import dataclasses
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +32,15 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "_known", None)
     monkeypatch.setattr(throttle.brakes, "_domains", {})
     monkeypatch.setattr(domain_limits, "_line", {})
+
+
+@pytest.fixture
+def settings(settings: config.Settings) -> Iterator[config.Settings]:
+    """With a broker's socket of this test's own; a socket's path must be short."""
+    with tempfile.TemporaryDirectory(prefix="kmp-") as folder:
+        ours = dataclasses.replace(settings, redis_url=f"redis+socket://{folder}/broker")
+        config.install(ours)
+        yield ours
 
 
 @pytest.fixture

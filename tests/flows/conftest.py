@@ -66,7 +66,7 @@ _ARGS = (
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Its driver keeps an event loop running in this thread: no longer than needed.
 def chromium() -> Iterator[Browser]:
     """The machine's Chromium; without one a visible skip by hand, and a failure in CI."""
     found = next(filter(None, map(shutil.which, _CHROMIUM)), None)

@@ -21,6 +21,7 @@ from tests.flows.test_house import children, processes_of
 from tests.flows.visitor import Visitor, eventually
 
 pytestmark = [
+    pytest.mark.timeout(400),
     pytest.mark.xdist_group("houses that break"),
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
 ]
@@ -46,7 +47,7 @@ def test_the_database_and_the_broker_stop_for_a_while(tmp_path: Path) -> None:
             assert stranger.get(letter.links[0], follow=False).status == 302
             time.sleep(2)  # Long enough for every tick to have met the outage.
             start()
-            eventually(lambda plan=plan: "Sent 2" in owner.get(f"{plan.email}/progress").text, 60)  # type: ignore[misc]
+            eventually(lambda plan=plan: "Sent 2" in owner.get(f"{plan.email}/progress").text, 120)  # type: ignore[misc]
             assert [len(house.mails_to(address)) for address in plan.people] == [1, 1]
             again = company.mailing(owner, plan, "After the outage")
             company.preflight(owner, again)

@@ -26,7 +26,7 @@ def test_from_the_mail_to_a_lead_on_the_page(house: RunningHouse, owner: Visitor
         assert "1 new leads of this campaign" in text
         assert "1 goals reached" in text
         assert "1 clickers ÷ 2 trackable recipients" in text  # Whoever sends a form is human.
-        return "Landing-page views 1" in text
+        return "Page views by people, of all 1 / 1" in text
 
     eventually(counted)
     assert plan.people[0] in owner.get("/leads").text

@@ -45,6 +45,7 @@ def seed(session: Session) -> int:
     ids = [activity.id for activity in activities]
     sends = session.scalars(select(Send).where(Send.activity_id.in_(ids), Send.state == SendState.SENT)).all()
     _late_bounces([send for send in sends if send.first_opened_at][:3])
+    next(send for send in sends if send.state is SendState.SENT).complained_at = at(91)
     sends[-1].trackable = False  # Without consent to be measured: nothing stands beside it.
     sends[-1].first_opened_at = sends[-1].last_opened_at = sends[-1].clicked_at = None
     session.execute(update(Event).where(Event.send_id == sends[-1].id).values(send_id=None))
@@ -58,6 +59,8 @@ def seed(session: Session) -> int:
 def _late_bounces(sends: list[Send]) -> None:
     for send in sends:
         send.state, send.bounced_at = SendState.BOUNCED, at(90)
+    for send, reason in zip(sends, ("hard", "policy", "soft"), strict=True):
+        send.reason = reason
 
 
 def _purchases(session: Session, campaign_id: int, activity_id: int, mails: list[int], contacts: list[int]) -> None:
@@ -179,6 +182,10 @@ class Recount:
         told: dict[str, Any] = {
             "audience": len(self.sends), "sent": len(sent) + len(returned), "delivered": len(sent),
             "bounced": len(bounced), "refused": len(bounced) - len(returned), "answered": len(sent) + len(bounced),
+            "hard_bounces": sum(send.reason == "hard" for send in bounced),
+            "blocked": sum(send.reason == "policy" for send in bounced),
+            "soft_bounces": sum(send.reason not in ("hard", "policy") for send in bounced),
+            "complainers": sum(send.complained_at is not None for send in sent),
             "trackable": len(tracked), "openers": len(openers), "clickers": len(clickers),
             "unsubscribers": sum(send.unsubscribed_at is not None for send in sent), "leads": len(self.leads),
             "conversions": len(self.conversions), "revenue": revenue, "cost": cost,
@@ -219,7 +226,9 @@ class Recount:
 RATES = {
     "open_rate": ("openers", "trackable"), "click_through_rate": ("clickers", "trackable"),
     "click_to_open_rate": ("clickers", "openers"), "bounce_rate": ("bounced", "answered"),
-    "unsubscribe_rate": ("unsubscribers", "delivered"), "delivery_rate": ("delivered", "sent"),
+    "hard_bounce_rate": ("hard_bounces", "answered"), "soft_bounce_rate": ("soft_bounces", "answered"),
+    "complaint_rate": ("complainers", "delivered"), "unsubscribe_rate": ("unsubscribers", "delivered"),
+    "delivery_rate": ("delivered", "sent"),
     "lead_conversion_rate": ("leads", "visitors"), "lead_generation_rate": ("leads", "delivered"),
     "visit_rate": ("visitors", "clickers"), "conversions_per_lead": ("conversions", "leads"),
     "cost_per_lead": ("cost", "leads"), "roi": ("return", "cost"), "web_bounce_rate": ("unengaged_visits", "visits"),
