@@ -80,7 +80,7 @@ def _paint(anchor: lxml.html.HtmlElement, warm: Warm) -> None:
     colour = "#868e96" if warm.step is None else STEPS[warm.step]
     anchor.set("style", f"{anchor.get('style', '')};outline:3px solid {colour};outline-offset:2px")
     badge = anchor.makeelement("span", {
-        "style": f"background:{colour};color:{'#fff' if warm.step in (None, 4) else '#000'};border-radius:3px;"
+        "style": f"background:{colour};color:{'#fff' if warm.step == len(STEPS) - 1 else '#000'};border-radius:3px;"
         "font:bold 12px/1.4 sans-serif;margin:0 4px;padding:1px 5px;text-decoration:none;white-space:nowrap",
     })  # fmt: skip
     badge.text = f"{warm.line.number}: {round((warm.share or 0) * 100)} %"

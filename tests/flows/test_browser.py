@@ -218,6 +218,14 @@ def addresses(plan: company.Plan, house: RunningHouse) -> Iterator[str]:
     )
     yield from (f"{plan.campaign}/activities/new?channel=email", plan.email, f"{plan.email}/edit", f"{plan.email}/form")
     yield from (f"{plan.email}/preflight", f"{plan.email}/progress", f"{plan.email}/sends", plan.message, plan.landing)
+    yield from (
+        f"{plan.campaign}/comparison",
+        f"{plan.campaign}/visits",
+        f"{plan.campaign}/shares",
+        f"{plan.email}/heat",
+    )
+    yield from ("/overview", "/site", "/goals", "/goals/rates", "/conversions/import", "/api", "/api-keys")
+    yield from ("/bounces", "/relays", "/relays/domains", "/domains", "/health/house")
     yield f"/catcher/{house.mails_to(plan.people[0])[0].id}"
     yield company.opened(house.mails_to(plan.people[0])[0]).unsubscribe
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from decimal import Decimal
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK
+from campaigns.content.models import MessageVersion
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel
 from tests import factories
 from tests.conftest import NOON, FrozenClock
@@ -217,3 +219,23 @@ def test_health_tells_machines_of_the_collector(client: FlaskClient) -> None:
     assert facts["well"] is False
     assert facts["collecting"] is False
     assert facts["lost_hits"] == 0
+
+
+@pytest.mark.parametrize("who", ["human", "machine", "settling"])
+def test_the_heat_is_painted_over_the_mail_itself(viewer_client: FlaskClient, who: str) -> None:
+    campaign_id = seeded()
+    with db.transaction() as session:
+        chosen = Activity.campaign_id == campaign_id, Activity.version_id.is_not(None)
+        activity = session.scalars(select(Activity).where(*chosen).order_by(Activity.id)).first()
+        assert activity
+        version = session.get_one(MessageVersion, activity.version_id)
+        version.html = (
+            "<html><body><a href='{{ links[1] }}'>Come in</a><a href='https://a.example'>Away</a></body></html>"
+        )
+        address = f"/activities/{activity.id}/heat"
+    assert f"{address}/mail" in text(viewer_client, address + f"?who={who}")
+    answer = viewer_client.get(f"{address}/mail?who={who}")
+    assert answer.status_code == 200
+    assert re.search(r"outline:3px solid #\w{6}.*>Come in<span[^>]*>1: \d+ %</span>", answer.text)
+    assert "href" not in answer.text  # Nothing in it leads anywhere, nor counts as a click.
+    assert "sandbox" in answer.headers["Content-Security-Policy"]

@@ -211,6 +211,12 @@
   const compact = new Intl.NumberFormat(locale, { notation: "compact" });
   const figure = (value) => (value == null || Number.isNaN(value) ? "–" : numbers.format(value));
 
+  // Names at one place would be printed over each other: several share a line, which bears their number.
+  const lines = (marks) => [...Map.groupBy(marks, (mark) => mark.at)].map(([at, held]) => ({
+    xAxis: at,
+    name: held.length > 1 ? `${held[0].name.slice(0, 6)}… +${compact.format(held.length - 1)}` : held[0].name,
+  }));
+
   const optionOf = (ours) => {
     const ink = variable("--tblr-body-color", "#222");
     const quiet = variable("--tblr-secondary", "#777");
@@ -277,7 +283,7 @@
             symbol: "none",
             lineStyle: { color: quiet, type: "dashed", width: 1 },
             label: { color: quiet, fontFamily: font, fontSize: 11, width: 90, overflow: "truncate", position: "insideEndTop", formatter: (mark) => mark.name },
-            data: ours.marks.map((mark) => ({ xAxis: mark.at, name: mark.name })),
+            data: lines(ours.marks),
           },
         };
       }),
