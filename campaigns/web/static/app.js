@@ -212,10 +212,10 @@
   const figure = (value) => (value == null || Number.isNaN(value) ? "–" : numbers.format(value));
 
   // Names at one place would be printed over each other: several share a line, which bears their number.
-  const lines = (marks) => [...Map.groupBy(marks, (mark) => mark.at)].map(([at, held]) => ({
-    xAxis: at,
-    name: held.length > 1 ? `${held[0].name.slice(0, 6)}… +${compact.format(held.length - 1)}` : held[0].name,
-  }));
+  const lines = (marks) => [...new Set(marks.map((mark) => mark.at))].map((at) => {
+    const [first, ...others] = marks.filter((mark) => mark.at === at).map((mark) => mark.name);
+    return { xAxis: at, name: others.length ? `${first.slice(0, 6)}… +${compact.format(others.length)}` : first };
+  });
 
   const optionOf = (ours) => {
     const ink = variable("--tblr-body-color", "#222");
