@@ -13,7 +13,7 @@ from tests.flows import company
 from tests.flows.running import RunningHouse
 from tests.flows.visitor import Visited, eventually
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("embedded house")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.browser, pytest.mark.xdist_group("embedded house")]
 
 HERE = Path(__file__).parent
 CHANNELS = ("email", "social", "search", "ads", "content", "video", "web", "event")
