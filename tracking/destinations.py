@@ -1,8 +1,9 @@
 """Where links lead, known on this host even while the database is away.
 
 Memory first, then files under ``var/links`` that survive a restart and are shared by the processes
-of a host, then the database. Web processes and the collector look every few seconds for what was
-launched, shortened, switched off or led elsewhere.
+of a host, then the database. A worker puts them there before a mail leaves (``delivery.signposts``);
+web processes and the collector look every second for what was launched elsewhere, shortened, switched
+off or led elsewhere.
 
 What strangers invent costs no more than memory: what is unknown is asked for once, and the answer
 "no" is remembered for a while, in a bounded number of cases.
@@ -14,7 +15,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -27,23 +27,27 @@ from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact
 from campaigns.capture.models import Form
 from campaigns.content import links, merge
-from campaigns.content.models import Link
+from campaigns.delivery import signposts
 from campaigns.delivery.models import Send
+from campaigns.delivery.signposts import Urls
 from campaigns.errors import Passing
 from campaigns.language import N_
 from campaigns.planning import utm
-from campaigns.planning.models import Activity, Campaign, LinkChange, ShortLink
+from campaigns.planning.models import Activity, Campaign, ShortLink
 
 log = structlog.get_logger(__name__)
 
-SYNC_SECONDS = 5.0
+SYNC_SECONDS = 1.0
 OFF = ""
 """In place of a destination: the link was switched off."""
 _REMEMBERED = 10_000
 _UNKNOWN_FOR = 5.0  # A send that isn't there is asked for again after this many seconds.
 _LOOK_AGAIN = 1.0  # Seconds between two looks for codes and pages that nobody has heard of.
 
-Urls = Mapping[int, str]
+# What is only scheduled may still change, and no mail of it is out there.
+_LAUNCHED = select(Activity.id, func.coalesce(Activity.version_id, 0).label("version_id")).where(
+    Activity.version_id.is_not(None), Activity.launched_at.is_not(None), Activity.built_in.is_(None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,7 @@ class Short(NamedTuple):
 class Destinations:
     """What one process knows of links, landing pages and our own hosts."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self) -> None:
         self._of_activity: dict[int, Urls] = {}
         self._of_send: dict[int, Urls] = {}
         self._confirmed: dict[int, tuple[int, Urls]] = {}
@@ -89,7 +92,7 @@ class Destinations:
         if urls is None:
             urls = self._of_send.get(send_id)
         if urls is None:
-            urls = self._from_disk(send_id >> 32)
+            urls = self._from_disk(send_id)
         if urls is None:
             urls = self._from_database(send_id)
         return urls.get(number)
@@ -130,7 +133,7 @@ class Destinations:
         """Our own hosts and landing pages as last seen; none at all before the first sight."""
         if self._site is None:
             try:
-                kept = json.loads((self._directory / "site.json").read_bytes())
+                kept = json.loads((signposts.directory() / "site.json").read_bytes())
                 self._site = Site(links.own_hosts(kept["own_hosts"]), dict(kept["forms"]))
             except (OSError, ValueError, KeyError, TypeError):
                 self._site = Site(links.own_hosts(()), {})
@@ -146,22 +149,17 @@ class Destinations:
         with db.reading() as session:
             self._sync_site(session)
             self._sync_shorts(session)
-            changes = _changes(session)
-            launched = session.execute(
-                select(Activity.id, Activity.version_id).where(
-                    Activity.version_id.is_not(None), Activity.built_in.is_(None)
-                )
-            )
-            for activity_id, version_id in launched:
-                seen = (int(version_id or 0), changes.get(activity_id, {}))
+            changes = signposts.changes(session)
+            for activity_id, version_id in session.execute(_LAUNCHED):
+                seen = (version_id, changes.get(activity_id, {}))
                 if self._confirmed.get(activity_id) != seen:
-                    self._learn(activity_id, {**_links(session, version_id), **seen[1]})
+                    self._learn(activity_id, {**signposts.links_of(session, version_id), **seen[1]})
                     self._confirmed[activity_id] = seen
 
     def _learn(self, activity_id: int, urls: Urls) -> None:
         self._of_activity[activity_id] = urls
-        if urls != self._from_disk(activity_id):
-            self._keep(f"{activity_id}.json", {str(number): url for number, url in urls.items()})
+        if urls != signposts.of_activity(activity_id):
+            _keep(f"{activity_id}.json", urls)
 
     def _sync_site(self, session: Session) -> None:
         hosts = session.scalar(select(Organisation.own_hosts).limit(1)) or []
@@ -169,7 +167,7 @@ class Destinations:
         site = Site(links.own_hosts(hosts), forms)
         if site != self._site:
             self._site = site
-            self._keep("site.json", {"own_hosts": hosts, "forms": forms})
+            _keep("site.json", {"own_hosts": hosts, "forms": forms})
 
     def _sync_shorts(self, session: Session) -> None:
         as_of = session.execute(select(func.count(), func.max(ShortLink.changed_at))).one()
@@ -178,23 +176,23 @@ class Destinations:
         shorts = {link.code: _short(link) for link in session.scalars(select(ShortLink))}
         if shorts != self._shorts:
             self._shorts = shorts
-            self._keep("short.json", shorts)
+            _keep("short.json", shorts)
         self._shorts_as_of = as_of
 
     def _shorts_from_disk(self) -> dict[str, Short] | None:
         try:
-            kept = json.loads((self._directory / "short.json").read_bytes())
+            kept = json.loads((signposts.directory() / "short.json").read_bytes())
             return {code: Short(*link) for code, link in kept.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return None
 
-    def _from_disk(self, activity_id: int) -> Urls | None:
-        try:
-            kept = json.loads((self._directory / f"{activity_id}.json").read_bytes())
-            urls = {int(number): str(url) for number, url in kept.items()}
-        except (OSError, ValueError, AttributeError):
-            return None
-        self._of_activity.setdefault(activity_id, urls)
+    def _from_disk(self, send_id: int) -> Urls | None:
+        urls = signposts.of_activity(send_id >> 32)
+        if urls is not None:
+            return self._of_activity.setdefault(send_id >> 32, urls)
+        urls = signposts.of_single(send_id)
+        if urls is not None:
+            _remember(self._of_send, send_id, urls)
         return urls
 
     def _from_database(self, send_id: int) -> Urls:
@@ -205,13 +203,13 @@ class Destinations:
             raise Passing(_LATER)
         try:
             with db.reading() as session:
-                activity = session.get(Activity, activity_id)
-                if activity is not None and activity.version_id is not None and activity.built_in is None:
-                    urls: Urls = {**_links(session, activity.version_id), **_changes(session).get(activity_id, {})}
+                launched = session.execute(_LAUNCHED.where(Activity.id == activity_id)).one_or_none()
+                if launched is not None:
+                    changes = signposts.changes(session, activity_id).get(activity_id, {})
+                    urls: Urls = {**signposts.links_of(session, launched.version_id), **changes}
                     self._learn(activity_id, urls)
                     return urls
-                send = session.get(Send, send_id)
-                urls = {} if send is None or send.version_id is None else _links(session, send.version_id)
+                urls = _of_single(session, send_id)
         except SQLAlchemyError as error:
             self._away_until = now + _LOOK_AGAIN
             raise Passing(_LATER) from error
@@ -221,15 +219,24 @@ class Destinations:
             _remember(self._missing, send_id, now + _UNKNOWN_FOR)
         return urls
 
-    def _keep(self, name: str, content: object) -> None:
-        """Put a file in place, whole or not at all; a disk that refuses costs only the next restart."""
-        draft = self._directory / f"{name}.{os.getpid()}.{threading.get_ident()}"
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft.write_text(json.dumps(content))
-            draft.replace(self._directory / name)
-        except OSError as error:
-            log.error("destinations.not_kept", file=name, error=str(error))
+
+def _of_single(session: Session, send_id: int) -> Urls:
+    version_id = session.scalar(select(Send.version_id).where(Send.id == send_id))
+    if version_id is None:
+        return {}
+    try:
+        signposts.put_up_single(session, {send_id: version_id})
+    except OSError as error:
+        log.error("destinations.not_kept", send=send_id, error=str(error))
+    return signposts.links_of(session, version_id)
+
+
+def _keep(name: str, content: Mapping[Any, object]) -> None:
+    """Keep a file; a disk that refuses costs only the next restart."""
+    try:
+        signposts.keep(name, content)
+    except OSError as error:
+        log.error("destinations.not_kept", file=name, error=str(error))
 
 
 _LATER = N_("This link cannot be followed just now. Please try again in a minute.")
@@ -243,18 +250,6 @@ def _remember(memory: dict[int, Any], key: int, value: object) -> None:
 
 def _short(link: ShortLink) -> Short:
     return Short(link.activity_id, link.number, utm.joined(link.url, link.utm) if link.active else OFF)
-
-
-def _changes(session: Session) -> dict[int, dict[int, str]]:
-    """What coordinators changed of live mails' links, by activity and number."""
-    found: dict[int, dict[int, str]] = {}
-    for activity_id, number, url in session.execute(select(LinkChange.activity_id, LinkChange.number, LinkChange.url)):
-        found.setdefault(activity_id, {})[number] = url
-    return found
-
-
-def _links(session: Session, version_id: int | None) -> Urls:
-    return dict(session.execute(select(Link.number, Link.url).where(Link.version_id == version_id)).all())
 
 
 def personalised(url: str, send_id: int) -> str:
@@ -296,7 +291,7 @@ def destinations() -> Destinations:
     global _made
     settings = config.settings()
     if _made is None or _made[0] is not settings:
-        _made = (settings, Destinations(settings.var / "links"))
+        _made = (settings, Destinations())
     return _made[1]
 
 

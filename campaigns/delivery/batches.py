@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from campaigns import clock, db
-from campaigns.delivery import claiming, relay_answers, slices
+from campaigns.delivery import claiming, relay_answers, signposts, slices
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.claiming import Lease
 from campaigns.delivery.journal import Journal, Mark
@@ -77,6 +77,8 @@ def claim(activity_id: int, size: int) -> Batch | None:
         with db.transaction() as session:
             ids = claiming.claim(session, activity_id, journal.batch, size)
             claimed = slices.load(session, activity_id, ids) if ids else None
+            if claimed is not None:
+                signposts.put_up(session, claimed)
         if claimed is None:
             journal.delete()
             return None

@@ -24,8 +24,8 @@ def web_server(var: Path, port: int, **environment: str) -> Iterator[subprocess.
             web_command("127.0.0.1", port), cwd=ROOT, env=told, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 60
-        while answered(port, b"GET /o/x HTTP/1.0\r\n\r\n")[0] != 200:
+        deadline = time.monotonic() + 100
+        while answered(port, b"GET /o/x HTTP/1.0\r\n\r\n", 100)[0] != 200:
             assert time.monotonic() < deadline, (var / "web.log").read_text()
             assert server.poll() is None, (var / "web.log").read_text()
             time.sleep(0.1)
@@ -43,11 +43,11 @@ def kill(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def answered(port: int, request: bytes) -> tuple[int, bytes]:
+def answered(port: int, request: bytes, patience: float = 60) -> tuple[int, bytes]:
     """Status and head of the answer to some bytes; 0 when there was none."""
     received = b""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=15) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
             connection.sendall(request)
             while b"\r\n\r\n" not in received and (part := connection.recv(65_536)):
                 received += part
