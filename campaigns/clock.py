@@ -27,6 +27,11 @@ def micros() -> int:
     return time.time_ns() // 1000 if _source is _system else (_source() - _EPOCH) // _MICROSECOND
 
 
+def steady() -> float:
+    """Seconds that only ever grow, for limits and waits within this process: the system's time may be set back."""
+    return time.monotonic() if _source is _system else (_source() - _EPOCH).total_seconds()
+
+
 def scaled(seconds: float) -> timedelta:
     """A waiting time of ``seconds`` divided by ``TIME_SCALE`` (1 in real life, 60 in the demo)."""
     return timedelta(seconds=seconds / config.settings().time_scale)

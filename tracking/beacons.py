@@ -11,7 +11,6 @@ and the visitor's address is cut to its network before anything is written.
 import gzip
 import json
 import threading
-import time
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
@@ -191,7 +190,7 @@ class _Counter:
         # Many may ask from an address that says nothing; refusing them all would be somebody else's doing.
         if networks.is_shared(network):
             return True
-        now = time.monotonic()
+        now = clock.steady()
         with self._lock:
             if now >= self._until or len(self._seen) > _MOST_NETWORKS:
                 self._until, self._seen = now + WINDOW_SECONDS, {}

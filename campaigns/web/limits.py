@@ -4,9 +4,9 @@ It slows robots down; it is no accounting. Several web processes each allow the 
 """
 
 import threading
-import time
 from collections.abc import Callable
 
+from campaigns import clock
 from campaigns.errors import TooMany
 from campaigns.language import N_
 from campaigns.web.network import network_of
@@ -17,7 +17,7 @@ _MOST_KEPT = 50_000
 class Limit:
     """``count`` calls in ``seconds`` for each network, refilled steadily (a token bucket)."""
 
-    def __init__(self, count: int, seconds: float, source: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, count: int, seconds: float, source: Callable[[], float] = clock.steady) -> None:
         self._count = count
         self._rate = count / seconds
         self._source = source
@@ -33,7 +33,7 @@ class Limit:
         now = self._source()
         with self._lock:
             left, at = self._left.pop(key, (float(self._count), now))  # Popped: the newest stand last.
-            left = min(float(self._count), left + (now - at) * self._rate)
+            left = min(float(self._count), left + max(0.0, now - at) * self._rate)
             self._left[key] = (max(0.0, left - 1), now) if left >= 1 else (left, now)
             if len(self._left) > _MOST_KEPT:
                 self._left.pop(next(iter(self._left)))

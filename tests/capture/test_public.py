@@ -17,6 +17,7 @@ from campaigns.leads.models import Lead
 from campaigns.outbox import OutboxMail
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.limits import Limit
+from tests.conftest import FrozenClock
 from tests.factories import make_activity, make_form, make_person
 
 
@@ -199,7 +200,9 @@ def test_own_websites_may_embed_it(client: FlaskClient) -> None:
     assert "www.acme.example" in client.get(answer.location).headers["Content-Security-Policy"]
 
 
-def test_robots_are_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_robots_are_slowed_down(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock
+) -> None:
     form = made()
     monkeypatch.setattr(public, "_submissions", Limit(2, 60))
     data = {"external_id": "a" * 32, "email": "ana@example.org"}

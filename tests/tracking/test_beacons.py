@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -99,13 +100,15 @@ def test_a_megabyte_is_refused_unread(settings: config.Settings) -> None:
 
 
 def test_a_flood_from_one_network_is_held_and_others_are_not(
-    settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+    settings: config.Settings, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock
 ) -> None:
     monkeypatch.setattr(beacons, "PER_WINDOW", 20)
     statuses = [post(VIEW, ip=f"93.184.216.{number}").status for number in range(30)]
     assert statuses == [204] * 20 + [429] * 10
     assert post(VIEW, ip="93.184.217.1").status == 204
     assert {post(VIEW, ip="10.0.0.1").status for _ in range(30)} == {204}, "says nothing about who asks"
+    frozen.at += timedelta(seconds=beacons.WINDOW_SECONDS)
+    assert post(VIEW, ip="93.184.216.1").status == 204
 
 
 def test_no_address_is_ever_on_disk(settings: config.Settings, database: Engine, frozen: FrozenClock) -> None:
