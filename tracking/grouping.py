@@ -89,6 +89,7 @@ _CLICK_IDS: tuple[tuple[str, str, str], ...] = (
     ("igshid", "instagram", "social"),
 )
 CLICK_IDS = frozenset(name for name, _, _ in _CLICK_IDS)
+CLICK_SOURCES = frozenset((source, medium) for _, source, medium in _CLICK_IDS)
 
 
 def arrival_of(query: Mapping[str, str], referrer: str, own_hosts: frozenset[str] = frozenset()) -> Arrival:

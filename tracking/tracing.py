@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, select
 
@@ -77,9 +78,11 @@ class Tracer:
         for id, campaign_id, channel, url in self._connection.execute(query.order_by(Activity.id)):
             self._campaign_ids[id] = campaign_id
             self._activities[campaign_id].append(_Candidate(id, channel, utm.source(channel, url), utm.MEDIUM[channel]))
-        links = select(ShortLink.activity_id, ShortLink.utm).where(ShortLink.activity_id.in_(self._campaign_ids))
-        for activity_id, query_text in self._connection.execute(links.order_by(ShortLink.id)):
-            values = utm.values(query_text)
+        links = select(ShortLink.activity_id, ShortLink.url, ShortLink.utm)
+        links = links.where(ShortLink.activity_id.in_(self._campaign_ids)).order_by(ShortLink.id)
+        for activity_id, url, added in self._connection.execute(links):
+            # As its visitors bring it: words that the address has of its own stay, right or wrong.
+            values = utm.values(urlsplit(utm.joined(url, added).lower()).query)
             source, medium, content = (values.get(f"utm_{name}", "") for name in ("source", "medium", "content"))
             self._links[self._campaign_ids[activity_id] or 0, source, medium, content] = activity_id
 

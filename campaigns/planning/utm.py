@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from campaigns.planning.models import Activity, Channel
 
 FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_id", "utm_content")
+SPLITTING = (" ", "_")
+"""Signs between words that a hyphen should join: one spells it so, the next otherwise, and the visits split."""
 LONGEST = 60
 """Characters of one value."""
 
@@ -78,9 +80,15 @@ def joined(url: str, added: str) -> str:
 
 
 def breaches(values: Mapping[str, str]) -> list[str]:
-    """Names of the UTM fields that break the rule, a missing source or medium included."""
-    wrong = [name for name, value in values.items() if name in FIELDS and value != value.strip().casefold()]
+    """Names of the UTM fields that break the rule, a missing source or medium included, or no word of a campaign."""
+    wrong = [name for name, value in values.items() if name in FIELDS and not _is_written_by_rule(value)]
     wrong += [name for name in ("utm_source", "utm_medium") if not values.get(name)]
     if values.get("utm_medium", "") not in ("", *MEDIUM.values()):
         wrong.append("utm_medium")
+    if not values.get("utm_campaign") and not values.get("utm_id"):
+        wrong.append("utm_campaign")
     return sorted(set(wrong))
+
+
+def _is_written_by_rule(value: str) -> bool:
+    return value == value.casefold() and not any(sign in value for sign in SPLITTING)

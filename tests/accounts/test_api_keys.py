@@ -83,9 +83,7 @@ def test_bad_form_names_the_field(owner_client: FlaskClient) -> None:
     assert answer.status_code == 400
 
 
-def test_guessing_is_slowed_down(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock
-) -> None:
+def test_guessing_is_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock) -> None:
     monkeypatch.setattr(programs, "_WRONG", Limit(count=20, seconds=60))
     answers = [
         client.get(

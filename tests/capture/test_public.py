@@ -200,9 +200,7 @@ def test_own_websites_may_embed_it(client: FlaskClient) -> None:
     assert "www.acme.example" in client.get(answer.location).headers["Content-Security-Policy"]
 
 
-def test_robots_are_slowed_down(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock
-) -> None:
+def test_robots_are_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock) -> None:
     form = made()
     monkeypatch.setattr(public, "_submissions", Limit(2, 60))
     data = {"external_id": "a" * 32, "email": "ana@example.org"}

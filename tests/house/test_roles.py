@@ -24,7 +24,7 @@ VIEWERS_MAY_SEE = {
     "tracking.performance.comparison", "tracking.performance.profile", "tracking.heat.page", "tracking.heat.mail",
     "tracking.performance.link_clicks", "content.index", "content.preview", "content.starter_preview",
     "tracking.today.page", "tracking.visits.page", "tracking.company.page", "tracking.goals.index",
-    "tracking.goals.rates", "tracking.programs.page",
+    "tracking.goals.rates", "tracking.programs.page", "tracking.link_check.page",
 }  # fmt: skip
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {

@@ -48,7 +48,10 @@ def test_what_the_rule_says_never_breaks_it(session: Session) -> None:
     for channel in Channel:
         activity = make_activity(session, channel=channel, url="" if channel is Channel.SMS else "https://x.example/A")
         assert utm.breaches(utm.rule(activity, "Some LABEL, long " * 20)) == []
-    assert utm.breaches({"utm_source": "News Letter ", "utm_medium": "Mail"}) == ["utm_medium", "utm_source"]
+    assert utm.breaches({"utm_source": "News Letter ", "utm_medium": "Mail", "utm_id": "1"}) == [
+        "utm_medium", "utm_source",
+    ]  # fmt: skip
+    assert utm.breaches({"utm_source": "letter", "utm_medium": "email"}) == ["utm_campaign"]
 
 
 @pytest.mark.parametrize("url", [
