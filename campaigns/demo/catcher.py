@@ -14,15 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email import policy
-from email.parser import BytesHeaderParser
 from pathlib import Path
 from threading import Thread
-from typing import Any
-
-from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from campaigns import config
+from campaigns.demo.reception import Faults, Reception, subject
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mails (
@@ -35,8 +31,6 @@ CREATE TABLE IF NOT EXISTS mails (
 );
 CREATE INDEX IF NOT EXISTS mails_recipient ON mails (recipient, id);
 """
-_HEADERS = BytesHeaderParser(policy=policy.default)
-_LARGEST = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,93 +95,31 @@ class Box:
             return int(connection.execute("SELECT count(*) FROM mails").fetchone()[0])
 
 
-Faults = dict[str, list[str]]
-"""For tests: what goes wrong for an address, one entry used up per attempt: ``"550 5.1.1 …"`` answers
-RCPT, ``"data 451 …"`` answers the last dot, ``"drop before"`` and ``"drop after"`` break the connection
-before or after the mail was taken, ``""`` lets one pass."""
-
-
-class Catcher:
-    """Takes every mail, apart from ``faults``."""
-
-    def __init__(self, connection: sqlite3.Connection, faults: Faults | None = None) -> None:
-        self._connection = connection
-        self._faults = {} if faults is None else faults
-
-    async def handle_EHLO(
-        self, _server: SMTP, session: Session, _envelope: Envelope, hostname: str, answers: list[str]
-    ) -> list[str]:
-        session.host_name = hostname
-        return [*answers[:-1], "250-PIPELINING", *answers[-1:]]  # Commands are read one by one: it holds.
-
-    async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _o: Any) -> str:
-        fault = self._next(address)
-        if re.match(r"\d", fault):
-            return fault
-        envelope.rcpt_tos.append(address)
-        envelope.fault = fault  # type: ignore[attr-defined]
-        return "250 2.1.5 Ok"
-
-    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:
-        fault = getattr(envelope, "fault", "")
-        if fault.startswith("data "):
-            return fault.removeprefix("data ")
-        number = self._keep(envelope.mail_from or "", envelope.rcpt_tos, envelope.content or b"")
-        if fault == "drop after":
-            _break(server)
-        return f"250 2.0.0 Ok: caught as {number}"
-
-    def _next(self, address: str) -> str:
-        faults = self._faults.get(address)
-        return faults.pop(0) if faults else ""
-
-    def _keep(self, sender: str, recipients: Sequence[str], content: bytes | str) -> int | None:
-        raw = content if isinstance(content, bytes) else content.encode()
-        subject = str(_HEADERS.parsebytes(raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n").get("Subject", ""))
-        row = (time.time(), sender, ", ".join(recipients), subject[:500], raw)
-        query = "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (?, ?, ?, ?, ?)"
-        return self._connection.execute(query, row).lastrowid
-
-
-def _break(server: SMTP) -> None:
-    assert isinstance(server.transport, asyncio.WriteTransport)
-    server.transport.abort()
-
-
-class _Server(SMTP):
-    """Breaks the connection in the middle of a mail when a fault says so."""
-
-    async def smtp_DATA(self, arg: str) -> None:
-        if getattr(self.envelope, "fault", "") == "drop before":
-            _break(self)
-            return
-        await super().smtp_DATA(arg)
-
-
-def server_for(catcher: Catcher) -> SMTP:
-    """The SMTP side of one connection."""
-    return _Server(
-        catcher, data_size_limit=_LARGEST, enable_SMTPUTF8=True, hostname="catcher.localhost", ident="catcher"
-    )
-
-
 def run(port: int) -> None:
     """Catch mail on 127.0.0.1 until SIGINT or SIGTERM."""
     with Box().open() as connection:
-        asyncio.run(_until_signal(Catcher(connection), port))
+        asyncio.run(_until_signal(_reception(connection, {}), port))
 
 
-async def _until_signal(catcher: Catcher, port: int) -> None:
+def _reception(connection: sqlite3.Connection, faults: Faults) -> Callable[[], Reception]:
+    def keep(sender: str, recipients: Sequence[str], raw: bytes) -> int | None:
+        row = (time.time(), sender, ", ".join(recipients), subject(raw)[:500], raw)
+        query = "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (?, ?, ?, ?, ?)"
+        return connection.execute(query, row).lastrowid
+
+    return lambda: Reception(keep, faults)
+
+
+async def _until_signal(reception: Callable[[], Reception], port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with await _listening(catcher, port):
+    async with await _listening(reception, port):
         await stop.wait()
 
 
-async def _listening(catcher: Catcher, port: int) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: server_for(catcher), "127.0.0.1", port, backlog=128)
+async def _listening(reception: Callable[[], Reception], port: int) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(reception, "127.0.0.1", port, backlog=128)
 
 
 @contextmanager
@@ -195,15 +127,17 @@ def catching(port: int = 0, box: Box | None = None, faults: Faults | None = None
     """A catcher in a thread of this process, for tests; yields its port."""
     running: Future[tuple[int, Callable[[], object]]] = Future()
 
-    async def serve(catcher: Catcher) -> None:
+    async def serve(reception: Callable[[], Reception]) -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        async with await _listening(catcher, port) as server:
+        async with await _listening(reception, port) as server:
             chosen = server.sockets[0].getsockname()[1]
             running.set_result((chosen, lambda: loop.call_soon_threadsafe(stop.set)))
             await stop.wait()
 
     with (box or Box()).open() as connection:
-        thread = Thread(target=asyncio.run, args=(serve(Catcher(connection, faults)),), daemon=True)
+        thread = Thread(
+            target=asyncio.run, args=(serve(_reception(connection, {} if faults is None else faults)),), daemon=True
+        )
         thread.start()
         chosen, stop = running.result(10)
         try:

@@ -7,7 +7,8 @@ import pytest
 
 from campaigns import config
 from campaigns.delivery import throttle
-from campaigns.demo.catcher import Faults, catching
+from campaigns.demo.catcher import catching
+from campaigns.demo.reception import Faults
 
 
 @pytest.fixture

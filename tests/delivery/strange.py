@@ -40,6 +40,7 @@ class Strange:
     """Contents, as they came."""
     words: list[bytes] = field(default_factory=list)
     """Commands, as they came."""
+    talks: list[threading.Thread] = field(default_factory=list)
     mails: int = -1
     port: int = 0
 
@@ -49,7 +50,8 @@ class Strange:
                 peer, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._talk, args=(peer,), daemon=True).start()
+            self.talks.append(threading.Thread(target=self._talk, args=(peer,), daemon=True))
+            self.talks[-1].start()
 
     def _talk(self, peer: socket.socket) -> None:
         with peer, peer.makefile("rb") as lines:

@@ -19,7 +19,8 @@ from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import Relay, Send, SendState
 from campaigns.delivery.throttle import Brakes
-from campaigns.demo.catcher import Faults, catching
+from campaigns.demo.catcher import catching
+from campaigns.demo.reception import Faults
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.delivery.mailing import mailed, make_mailing, sends, states
 

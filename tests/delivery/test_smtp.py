@@ -8,7 +8,8 @@ from campaigns import config
 from campaigns.delivery.answers import Fate, classify
 from campaigns.delivery.greeting import RelayDown
 from campaigns.delivery.relay import RelayAddress, Tls, relay_address
-from campaigns.demo.catcher import Box, Faults
+from campaigns.demo.catcher import Box
+from campaigns.demo.reception import Faults
 from tests.delivery.strange import answering, mail, mails, posted
 
 ANSWERS = [
@@ -73,6 +74,7 @@ def test_content_leaves_with_the_next_envelope(settings: config.Settings) -> Non
     with answering(settings) as relay:
         shelf = posted(mails(3))
     assert shelf.fates == ["sent"] * 3
+    relay.talks[0].join(10)
     assert [word[:4] for word in relay.words] == [b"EHLO", *[b"MAIL", b"RCPT", b"DATA"] * 3, b"QUIT"]
     assert relay.words[1] == b"MAIL FROM:<b+x@example.org> SIZE=20"
 

@@ -7,7 +7,8 @@ from email import message_from_bytes, policy
 
 import pytest
 
-from campaigns.demo.catcher import Box, Faults, catching
+from campaigns.demo.catcher import Box, catching
+from campaigns.demo.reception import Faults
 
 MAIL = "From: a@example.org\r\nTo: b@example.net\r\nSubject: =?utf-8?B?U2Fsw7x0?=\r\n\r\nHello\r\n.dot\r\n"
 FAULTS: Faults = {}
