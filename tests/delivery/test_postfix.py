@@ -1,15 +1,19 @@
-"""Against a real Postfix: its smtpd and greylisting; skipped where there is none or we aren't root."""
+"""Against a real Postfix: its smtpd, sign-in, greylisting; skipped where it is missing or we aren't root."""
 
+import base64
 import dataclasses
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedRWPair
 from pathlib import Path
 
 import pytest
@@ -17,19 +21,24 @@ from sqlalchemy import Engine, update
 
 from campaigns import clock, config, db
 from campaigns.delivery.deliver import deliver
+from campaigns.delivery.greeting import RelayDown
 from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.relay import RelayAddress, Tls
 from campaigns.delivery.throttle import Brakes
+from campaigns.delivery.trying import attempt
+from tests.delivery import certificates
 from tests.delivery.mailing import sends, states
+from tests.delivery.strange import mails, posted
 from tests.delivery.test_deliver import launched
-from tests.delivery.test_tls import certificate, free_port
+from tests.delivery.test_tls import free_port
 
-__all__ = ["certificate"]
 DAEMONS = Path("/usr/lib/postfix/sbin")
 pytestmark = pytest.mark.skipif(
     not (DAEMONS / "master").exists() or os.getuid() != 0, reason="Postfix is not installed, or this is not root"
 )
 SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
+{services}
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 proxymap unix - - n - - proxymap
@@ -61,18 +70,27 @@ local_transport = discard:
 local_recipient_maps =
 alias_maps =
 smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_recipient_restrictions = {restrictions}
 smtpd_tls_security_level = {tls}
 smtpd_tls_chain_files = {certificate}
 smtpd_tls_auth_only = yes
+smtpd_sasl_type = dovecot
 """
+SIGNING_IN = (
+    "127.0.0.1:{port} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_sasl_path=inet:127.0.0.1:{asked}"
+    " -o smtpd_relay_restrictions=permit_sasl_authenticated,reject"
+)
+GREYLISTING = (
+    "127.0.0.1:{port} inet n - n - - smtpd -o smtpd_relay_restrictions=check_policy_service,inet:127.0.0.1:{asked},"
+    "permit_mynetworks,reject"
+)
+USER, PASSWORD = "mailer@example.org", "pässword, with = and \\"
 
 
 @dataclass
-class Greylisting:
-    """A policy server (SMTPD_POLICY_README): whoever comes for the first time is asked to come again."""
+class Passwords:
+    """What Dovecot would answer (its authentication protocol, version 1.1): one user, one way to sign in."""
 
-    known: set[str] = field(default_factory=set)
+    mechanism: str
     port: int = 0
 
     def serve(self, listener: socket.socket) -> None:
@@ -85,26 +103,38 @@ class Greylisting:
 
     def _talk(self, peer: socket.socket) -> None:
         with peer, peer.makefile("rwb") as lines:
-            asked: dict[str, str] = {}
+            hello = f"VERSION\t1\t1\nMECH\t{self.mechanism}\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n"
+            self._say(lines, hello)
+            said: list[str] = []
             for line in lines:
-                name, _, value = line.decode().rstrip("\n").partition("=")
-                if name:
-                    asked[name] = value
+                word, _, rest = line.decode().rstrip("\n").partition("\t")
+                if word not in ("AUTH", "CONT"):
                     continue
-                recipient = asked.get("recipient", "")
-                action = "DUNNO" if recipient in self.known else "DEFER_IF_PERMIT 4.2.0 Greylisted, come again"
-                self.known.add(recipient)
-                lines.write(f"action={action}\n\n".encode())
-                lines.flush()
+                number, *words = rest.split("\t")
+                said = said if word == "CONT" else []
+                said += [each.removeprefix("resp=") for each in words if each.startswith("resp=") or word == "CONT"]
+                self._say(lines, self._answer(number, [base64.b64decode(each).decode() for each in said]))
+
+    def _answer(self, number: str, said: list[str]) -> str:
+        if self.mechanism == "LOGIN" and len(said) < 2:
+            return f"CONT\t{number}\t{base64.b64encode([b'Username:', b'Password:'][len(said)]).decode()}\n"
+        right = said == ([USER, PASSWORD] if self.mechanism == "LOGIN" else [f"\0{USER}\0{PASSWORD}"])
+        return f"OK\t{number}\tuser={USER}\n" if right else f"FAIL\t{number}\tuser={USER}\n"
+
+    @staticmethod
+    def _say(lines: BufferedRWPair, text: str) -> None:
+        lines.write(text.encode())
+        lines.flush()
 
 
 @dataclass
 class Postfix:
     home: Path
     certificate: Path
-    restrictions: str = "permit_mynetworks, reject"
     tls: str = "may"
     port: int = field(default_factory=free_port)
+    services: str = ""
+    """More lines of services."""
 
     def start(self) -> subprocess.Popen[bytes]:
         (self.home / "etc").mkdir(parents=True)
@@ -116,7 +146,7 @@ class Postfix:
         kept.chmod(0o600)
         values = {**dataclasses.asdict(self), "certificate": kept}
         (self.home / "etc" / "main.cf").write_text(OPTIONS.format(**values))
-        (self.home / "etc" / "master.cf").write_text(SERVICES.format(port=self.port))
+        (self.home / "etc" / "master.cf").write_text(SERVICES.format(**values))
         subprocess.run(
             ["postfix", "-c", self.home / "etc", "check"], check=False, capture_output=True
         )  # makes the queue
@@ -144,56 +174,118 @@ class Postfix:
         return found
 
 
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that Postfix's own account may enter."""
-    import tempfile
-
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A folder that Postfix's own account may enter, with a certificate."""
     with tempfile.TemporaryDirectory(prefix="kampania-px-") as made:
         Path(made).chmod(0o755)
+        certificates.make(Path(made) / "relay.pem")
         yield Path(made)
 
 
-@pytest.fixture
-def postfix(home: Path, certificate: Path, request: pytest.FixtureRequest) -> Iterator[Postfix]:
-    options = getattr(request, "param", {})
-    relay = Postfix(home / "one", certificate, **options)
-    running = relay.start()
-    yield relay
-    os.killpg(running.pid, signal.SIGTERM)
-    running.wait(10)
+@contextmanager
+def running(relay: Postfix) -> Iterator[Postfix]:
+    master = relay.start()
+    try:
+        yield relay
+    finally:
+        os.killpg(master.pid, signal.SIGTERM)
+        master.wait(10)
 
 
-def test_mails_arrive(database: Engine, settings: config.Settings, postfix: Postfix) -> None:
-    config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{postfix.port}?tls=off"))
-    activity_id = launched(30)
+@contextmanager
+def passwords(mechanism: str) -> Iterator[int]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=Passwords(mechanism).serve, args=(listener,), daemon=True).start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.close()
+
+
+@contextmanager
+def postgrey(home: Path) -> Iterator[int]:
+    """Debian's postgrey, asking everybody to come again after a second; its port, of nobody when there is none."""
+    port = free_port()
+    if shutil.which("postgrey") is None:
+        yield port
+        return
+    (home / "postgrey").mkdir()
+    command = ["postgrey", f"--inet=127.0.0.1:{port}", "--delay=1", f"--dbdir={home / 'postgrey'}", "--user=root",
+               "--group=root", "--whitelist-clients=/dev/null", "--whitelist-recipients=/dev/null"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield port
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def postfix(home: Path) -> Iterator[tuple[Postfix, dict[str, int]]]:
+    """Postfix, and the ports where one has to sign in, by mechanism, or to come twice: one start serves all tests."""
+    ports = {name: free_port() for name in ("PLAIN", "LOGIN", "grey")}
+    with passwords("PLAIN") as plain, passwords("LOGIN") as login, postgrey(home) as grey:
+        services = (
+            SIGNING_IN.format(port=ports["PLAIN"], asked=plain),
+            SIGNING_IN.format(port=ports["LOGIN"], asked=login),
+            GREYLISTING.format(port=ports["grey"], asked=grey),
+        )
+        with running(Postfix(home / "one", home / "relay.pem", services="\n".join(services))) as relay:
+            yield relay, ports
+
+
+def test_mails_arrive(database: Engine, settings: config.Settings, postfix: tuple[Postfix, dict[str, int]]) -> None:
+    relay, _ = postfix
+    config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{relay.port}?tls=off"))
+    before, activity_id = relay.delivered(0), launched(30)
     assert deliver(activity_id, 10.0) == 30
     assert states(activity_id) == {"sent": 30}
-    assert postfix.delivered(30) == 30
+    assert relay.delivered(before + 30) == before + 30
     assert all("queued as" in send.reply for send in sends(activity_id))
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_signing_in(
+    settings: config.Settings, home: Path, postfix: tuple[Postfix, dict[str, int]], mechanism: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(home / "relay.pem"))
+    me = RelayAddress("127.0.0.1", postfix[1][mechanism], USER, PASSWORD, Tls.VERIFY)
+    trial = attempt(me)
+    assert trial.error == ""
+    assert dict(trial.extensions)["AUTH"] == mechanism
+    assert [what for who, what in trial.dialogue if who == "S" and what.startswith("235")]
+    told = " ".join(what for _, what in trial.dialogue)
+    assert PASSWORD not in told
+    assert base64.b64encode(PASSWORD.encode()).decode() not in told
+    assert posted(mails(3), me).fates == ["sent"] * 3
+    with pytest.raises(RelayDown, match="535"):
+        posted(mails(1), dataclasses.replace(me, password="wrong"))
+    # Whoever has not signed in is refused, and it is our fault, never the recipients'.
+    assert posted(mails(2), dataclasses.replace(me, user="", password="")).fates == ["ours"] * 2
+    with pytest.raises(RelayDown, match=r"50[0-9]|AUTH"):  # Offered only behind TLS.
+        posted(mails(1), dataclasses.replace(me, tls=Tls.OFF))
+
+
+@pytest.mark.skipif(shutil.which("postgrey") is None, reason="postgrey is not installed")
 def test_greylisted_ones_come_again(
-    database: Engine, settings: config.Settings, home: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    database: Engine,
+    settings: config.Settings,
+    postfix: tuple[Postfix, dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Brakes, "BURST", 1000)
-    policy, listener = Greylisting(), socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=policy.serve, args=(listener,), daemon=True).start()
-    check = f"check_policy_service inet:127.0.0.1:{listener.getsockname()[1]}, permit_mynetworks, reject"
-    relay = Postfix(home / "grey", certificate, check)
-    running = relay.start()
-    try:
-        config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{relay.port}?tls=off"))
-        activity_id = launched(12)
-        deliver(activity_id, 10.0)
-        assert states(activity_id) == {"deferred": 12}
-        with db.transaction() as session:
-            session.execute(update(Send).where(Send.state == SendState.DEFERRED).values(due_at=clock.now()))
-        deliver(activity_id, 10.0)
-        assert states(activity_id) == {"sent": 12}
-        assert {send.attempts for send in sends(activity_id)} == {2}
-        assert relay.delivered(12) == 12
-    finally:
-        os.killpg(running.pid, signal.SIGTERM)
-        running.wait(10)
-        listener.close()
+    relay, ports = postfix
+    config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{ports['grey']}?tls=off"))
+    before, activity_id = relay.delivered(0), launched(12)
+    deliver(activity_id, 10.0)
+    assert states(activity_id) == {"deferred": 12}
+    assert all("reylisted" in send.reply for send in sends(activity_id))
+    time.sleep(1.5)  # Whoever comes before the second is over is asked again.
+    with db.transaction() as session:
+        session.execute(update(Send).where(Send.state == SendState.DEFERRED).values(due_at=clock.now()))
+    deliver(activity_id, 10.0)
+    # It knows sender and recipient together: the same envelope sender has come again.
+    assert states(activity_id) == {"sent": 12}
+    assert {send.attempts for send in sends(activity_id)} == {2}
+    assert relay.delivered(before + 12) == before + 12

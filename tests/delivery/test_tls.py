@@ -2,29 +2,32 @@
 
 import dataclasses
 import datetime
-import ipaddress
 import shutil
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from sqlalchemy import Engine
 
-from campaigns import config
+from campaigns import config, db
+from campaigns.delivery import relays
+from campaigns.delivery.deliver import deliver
 from campaigns.delivery.greeting import RelayDown
 from campaigns.delivery.relay import RelayAddress, Tls
 from campaigns.delivery.trying import attempt
-from tests.delivery.strange import mails, posted
+from tests.delivery import certificates
+from tests.delivery.certificates import DAY
+from tests.delivery.mailing import sends, states
+from tests.delivery.strange import answering, mails, posted
+from tests.delivery.test_deliver import launched
 
 
 def free_port() -> int:
@@ -36,27 +39,7 @@ def free_port() -> int:
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate for 127.0.0.1, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "relay.pem"
-    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    path.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(encoding)
-    )
-    return path
+    return certificates.make(tmp_path / "relay.pem")
 
 
 class Hears:
@@ -105,10 +88,69 @@ def test_mail_goes_through_tls_after_sign_in(
         posted(mails(1), dataclasses.replace(address, password="wrong"))
 
 
-def test_a_certificate_that_does_not_hold(settings: config.Settings, relay: tuple[RelayAddress, Hears]) -> None:
-    with pytest.raises(RelayDown, match="certificate"):
-        posted(mails(1), relay[0])
-    assert relay[1].mails == []
+@contextmanager
+def listening(certificate: Path, tls: Tls) -> Iterator[tuple[RelayAddress, Hears]]:
+    """A relay with TLS as the policy wants it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    hears = Hears()
+    protected: dict[str, Any] = {"ssl_context" if tls is Tls.IMPLICIT else "tls_context": context}
+    controller = Controller(hears, "127.0.0.1", free_port(), **protected)
+    controller.start()
+    yield RelayAddress("127.0.0.1", controller.port, tls=tls), hears
+    controller.stop()
+
+
+CERTIFICATES: dict[str, tuple[str, datetime.timedelta, bool, str]] = {
+    "good": ("127.0.0.1", -DAY, True, ""),
+    "of an unknown issuer": ("127.0.0.1", -DAY, False, "signed certificate"),
+    "of another name": ("127.0.0.2", -DAY, True, "not valid for '127.0.0.1'"),
+    "expired": ("127.0.0.1", -3 * DAY, True, "certificate has expired"),
+    "of tomorrow": ("127.0.0.1", DAY, True, "certificate is not yet valid"),
+}
+"""Address, begin, whether its issuer is known here, and the words that a person reads."""
+
+
+@pytest.mark.parametrize("kind", CERTIFICATES)
+@pytest.mark.parametrize("tls", [Tls.VERIFY, Tls.IMPLICIT])
+def test_only_a_certificate_that_holds_gets_mail(
+    settings: config.Settings, tmp_path: Path, tls: Tls, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, begins, known, words = CERTIFICATES[kind]
+    made = certificates.make(tmp_path / "relay.pem", address, begins=begins)
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    with listening(made, tls) as (relay, hears):
+        if not words:
+            assert posted(mails(2), relay).fates == ["sent", "sent"]
+            return
+        with pytest.raises(RelayDown, match=words):
+            posted(mails(2), relay)
+        assert words in attempt(relay).error
+        assert hears.mails == []
+        if tls is Tls.VERIFY:  # "None" asks for no certificate, and so reads none.
+            assert posted(mails(1), dataclasses.replace(relay, tls=Tls.OFF)).fates == ["sent"]
+
+
+@pytest.mark.parametrize("kind", ["expired", "nothing offered"])
+def test_nothing_is_touched_while_tls_does_not_hold(
+    database: Engine, settings: config.Settings, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activity_id = launched(3)
+    made = certificates.make(tmp_path / "relay.pem", begins=-3 * DAY)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    with listening(made, Tls.VERIFY) as (relay, hears), answering(settings) as plain:
+        port = relay.port if kind == "expired" else plain.port
+        config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}?tls=verify"))
+        assert deliver(activity_id) == 0
+    assert not hears.mails
+    assert not plain.taken
+    assert states(activity_id) == {"queued": 3}
+    assert {send.attempts for send in sends(activity_id)} == {0}
+    with db.reading() as session:
+        trouble = relays.trouble(session)
+        assert trouble is not None
+        assert ("expired" if kind == "expired" else "STARTTLS") in trouble.error
 
 
 @pytest.mark.skipif(shutil.which("smtp-sink") is None, reason="smtp-sink (Postfix) is not installed")
