@@ -33,6 +33,11 @@
     }
   }
 
+  /* Where a menu or a row of tabs scrolls, the place we are at is in sight */
+  if (!location.hash) {
+    for (const at of document.querySelectorAll(".nav-entry-link[aria-current], .page-tabs [aria-current]")) at.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
   /* Toasts */
   const shelf = document.querySelector(".toasts");
   const dismissLater = (note) => {
