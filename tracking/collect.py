@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection, insert, select, update
@@ -24,8 +23,8 @@ from campaigns import clock, config, db
 from campaigns.audience.models import ConsentLevel
 from tracking import aside, batches, counting, destinations, people, screening, tail, visiting
 from tracking.agents import Agents
-from tracking.models import Checkpoint, Kind, Label
-from tracking.records import REPORT, Hit
+from tracking.models import Checkpoint, Kind
+from tracking.records import REPORT
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +33,7 @@ TIDY_SECONDS = 60.0
 _LONGEST_PAUSE = 5.0
 LOCK_NAME = "collector.lock"
 _FULL, _DATE = ConsentLevel.FULL, ConsentLevel.DELIVERABILITY
-_VIEW = int(Kind.VIEW)
+_OPEN, _VIEW, _NOBODY = int(Kind.OPEN), int(Kind.VIEW), int(screening.Reason.NOBODY)
 _MOST_ACTIVITIES, _MOST_LINKS = 1 << 31, 1 << 15
 _END = db.to_micros(datetime(9999, 1, 1, tzinfo=UTC))
 
@@ -113,29 +112,50 @@ class Collector:
 
     def count(self, connection: Connection, spool_id: int, hits: aside.Hits) -> None:
         """Write the events of hits and everything that counts them. Raises when a single one of them won't do."""
-        reports = [one for one in hits if one[1].kind == REPORT]
+        reports = [one for one in hits if one[1][1] == REPORT]
         if reports:
             visiting.count(connection, spool_id, reports)
-            hits = [one for one in hits if one[1].kind != REPORT]
+            hits = [one for one in hits if one[1][1] != REPORT]
         if hits:
             self._count_hits(connection, spool_id, hits)
 
     def _count_hits(self, connection: Connection, spool_id: int, hits: aside.Hits) -> None:
-        agents = self._agents.numbers(connection, {hit.user_agent for _, hit in hits})
-        allowed = people.allowed(connection, [hit for _, hit in hits])
-        rows, opened = [], dict[int, int]()
-        for offset, hit in hits:
-            level = allowed(hit.target, hit.at)
-            label, reasons = _first_look(hit.kind, hit.flags, hit.user_agent)
-            rows.append(
-                _event(aside.place(spool_id, offset), hit, label, reasons, agents[hit.user_agent], level is _FULL)
-            )
-            if level is _DATE and hit.kind == Kind.OPEN and label == Label.SETTLING:
-                opened[hit.target] = max(hit.at, opened.get(hit.target, 0))
+        rows, opened = self._rows(connection, spool_id, hits)
         batches.insert_events(connection, rows)
         counting.add(connection, rows)
         if opened:
             counting.note_last_date(connection, opened)
+
+    def _rows(
+        self, connection: Connection, spool_id: int, hits: aside.Hits
+    ) -> tuple[list[batches.EventTuple], dict[int, int]]:
+        """The rows of hits, and the last open of sends that may leave no more than its date.
+
+        Every hit passes through this loop: what it asks is worked out before it, once for all that are alike.
+        Raises ValueError for a hit that no column takes."""
+        looks = self._looks(connection, hits)
+        levels, as_of = people.allowed(connection, [hit for _, hit in hits])
+        first, rules = aside.place(spool_id, 0), screening.RULES
+        rows, opened = list[batches.EventTuple](), dict[int, int]()
+        for offset, (at, kind, flags, target, number, network, user_agent) in hits:
+            agent, label, reasons = looks[kind, flags, user_agent]
+            activity_id, link = (number, 0) if kind == _VIEW else (target >> 32, number)
+            if not (0 <= at < _END and 0 <= activity_id < _MOST_ACTIVITIES and 0 <= link < _MOST_LINKS):
+                raise ValueError(f"no such instant, activity or link: {at}, {activity_id}, {link}")
+            level = levels.get(target) or as_of(target, at)
+            person: int | None = target
+            if level is not _FULL:
+                person, reasons = None, reasons | _NOBODY
+                if level is _DATE and kind == _OPEN and not label:
+                    opened[target] = max(at, opened.get(target, 0))
+            rows.append((first | offset, at, person, network, activity_id, agent, reasons, kind, label, rules, link))
+        return rows, opened
+
+    def _looks(self, connection: Connection, hits: aside.Hits) -> dict[tuple[int, int, bytes], tuple[int, int, int]]:
+        """By kind, flags and user agent: the agent's number, the first label and its reasons."""
+        alike = {(hit[1], hit[2], hit[6]) for _, hit in hits}
+        agents = self._agents.numbers(connection, {user_agent for _, _, user_agent in alike})
+        return {one: (agents[one[2]], *_first_look(*one)) for one in alike}
 
 
 @lru_cache(maxsize=50_000)
@@ -143,20 +163,6 @@ def _first_look(kind: int, flags: int, user_agent: bytes) -> tuple[int, int]:
     """The first label and its reasons. Raises ValueError for a kind that we don't know."""
     found = screening.facts(Kind(kind), flags, user_agent)
     return int(screening.first_label(found)), int(found)
-
-
-_NOBODY = int(screening.Reason.NOBODY)
-
-
-def _event(id: int, hit: Hit, label: int, reasons: int, agent: int, with_person: bool) -> tuple[Any, ...]:
-    """The row (:class:`batches.EventRow`) of a hit. Raises ValueError for one that no column takes."""
-    at, kind, _flags, target, number, network, _user_agent = hit
-    activity_id, link = (number, 0) if kind == _VIEW else (target >> 32, number)
-    if not (0 <= at < _END and 0 <= activity_id < _MOST_ACTIVITIES and 0 <= link < _MOST_LINKS):
-        raise ValueError(f"no such instant, activity or link: {at}, {activity_id}, {link}")
-    if with_person:
-        return id, at, target, network, activity_id, agent, reasons, kind, label, screening.RULES, link
-    return id, at, None, network, activity_id, agent, reasons | _NOBODY, kind, label, screening.RULES, link
 
 
 def _offset(spool: str) -> int:

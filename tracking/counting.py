@@ -5,9 +5,9 @@ computes the marks and milestones of some sends anew from all their events, what
 before, and moves the rollups by the difference: for settlement and relabelling.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -72,16 +72,16 @@ class Tally:
         batches.add_counts(connection, ((key, events.get(key, 0), uniques.get(key, 0)) for key in keys))
 
 
-def add(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+def add(connection: Connection, rows: Sequence[batches.EventTuple]) -> None:
     """Count new events (:class:`EventRow`), which must already hold their labels. Milestones move by ``reconcile``."""
     tally = Tally()
-    first: dict[tuple[int, ...], int] = {}
-    count = tally.events
-    for _id, at, send_id, _network, activity_id, _agent, _reasons, kind, label, _rules, link in rows:
-        start = at - at % BUCKET
-        count[activity_id, start, kind, 0, label] += 1
+    alike = Counter((row[4], row[1] - row[1] % BUCKET, row[7], row[10], row[8]) for row in rows)
+    for (activity_id, start, kind, link, label), number in alike.items():
+        tally.events[activity_id, start, kind, 0, label] += number
         if link:
-            count[activity_id, start, kind, link, label] += 1
+            tally.events[activity_id, start, kind, link, label] += number
+    first: dict[tuple[int, ...], int] = {}
+    for _id, at, send_id, _network, activity_id, _agent, _reasons, kind, label, _rules, link in rows:
         if label and send_id is not None:
             for mark in marks_from(Counted(at, kind, label, activity_id, send_id, link)):
                 first[mark] = min(at, first.get(mark, at))

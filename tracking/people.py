@@ -29,20 +29,21 @@ _LEDGER = f"""
     WHERE contact_id IN {{ids}} AND purpose = '{ConsentPurpose.TRACKING.value}' ORDER BY at, id
 """  # noqa: S608
 
-Allowed = Callable[[int, int], ConsentLevel]
+Allowed = tuple[dict[int, ConsentLevel], Callable[[int, int], ConsentLevel]]
 
 
 def allowed(connection: Connection, hits: Sequence[Hit]) -> Allowed:
-    """What may be kept of a person with a hit, by its send and its instant.
+    """What may be kept of a person with a hit: by send, where it was the same all the time, and for all others
+    by send and instant.
 
     A send without a contact (a test mail to an address) carries what it was composed with; one
     whose contact has gone, or that is gone itself, carries nobody.
     """
-    instants = [hit.at for hit in hits]
+    instants = [hit[0] for hit in hits]
     oldest, newest = min(instants), max(instants)
     levels: dict[int, ConsentLevel] = {}
     changing: dict[int, int] = {}
-    send_ids = {hit.target for hit in hits if hit.target & _SEQUENCE}
+    send_ids = sorted({hit[3] for hit in hits if hit[3] & _SEQUENCE})  # In the order of the table.
     span = (batches.instant(connection, at) for at in (oldest, newest))
     for send_id, contact_id, as_composed, level, is_new in batches.select_by_ids(connection, _LAST, send_ids, *span):
         if contact_id is None:
@@ -51,9 +52,7 @@ def allowed(connection: Connection, hits: Sequence[Hit]) -> Allowed:
             levels[send_id] = _LEVELS[level]
         else:
             changing[send_id] = contact_id
-    if not changing:
-        return lambda send_id, _at: levels.get(send_id, _NONE)
-    ledgers = _ledgers(connection, set(changing.values()))
+    ledgers = _ledgers(connection, set(changing.values())) if changing else {}
 
     def as_of(send_id: int, at: int) -> ConsentLevel:
         if send_id not in changing:
@@ -62,7 +61,7 @@ def allowed(connection: Connection, hits: Sequence[Hit]) -> Allowed:
         place = bisect_right(entries, at, key=lambda entry: entry[0])
         return entries[place - 1][1] if place else _NONE
 
-    return as_of
+    return levels, as_of
 
 
 def _ledgers(connection: Connection, people: Collection[int]) -> dict[int, list[tuple[int, ConsentLevel]]]:

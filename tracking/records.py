@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import partial
 from typing import NamedTuple
 from zlib import crc32
 
@@ -41,6 +42,9 @@ class Hit(NamedTuple):
     user_agent: bytes
 
 
+_make = partial(tuple.__new__, Hit)  # ``Hit._make`` without its Python: this is asked for every hit.
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What was found in a stretch of a spool: hits with their positions, and how far it was read."""
@@ -64,28 +68,28 @@ def pack_loss(hits: int, at: int) -> bytes:
     return pack(Hit(at, _LOSS, 0, hits, 0, 0, b""))
 
 
-def scan(data: bytes) -> Scan:
-    """Read all whole records; ``end`` is behind the last one, an incomplete tail is left for later.
+def scan(data: bytes, origin: int = 0) -> Scan:
+    """Read all whole records; ``end`` is behind the last one, an incomplete tail is left for later. Positions of
+    hits count from ``origin`` at the first byte.
 
     Bytes that are no record, wherever they come from, are passed over up to the next whole record.
     """
     hits: list[tuple[int, Hit]] = []
     at = end = skipped = lost = 0
-    view, last = memoryview(data), len(data) - _WHOLE.size
-    unpack, make, keep = _WHOLE.unpack_from, Hit._make, hits.append
+    whole, last, frame, head = len(data), len(data) - _WHOLE.size, _FRAME.size, _BODY.size
+    unpack, make, keep = _WHOLE.unpack_from, _make, hits.append
     while at <= last:
         magic, length, checksum, kind, flags, agent, instant, target, number, network = unpack(data, at)
-        body = at + _FRAME.size
-        if magic == MAGIC and length >= _BODY.size and crc32(view[body : body + length]) == checksum and (
-            body + length <= len(data)
-        ):  # fmt: skip
-            skipped += at - end
+        start = at + frame
+        stop = start + length
+        if magic == MAGIC and length >= head and stop <= whole and crc32(body := data[start:stop]) == checksum:
+            if at != end:
+                skipped += at - end
             if kind == _LOSS:
                 lost += target
             else:
-                text = body + _BODY.size
-                keep((at, make((instant, kind, flags, target, number, network, data[text : text + agent]))))
-            at = end = body + length
+                keep((origin + at, make((instant, kind, flags, target, number, network, body[head : head + agent]))))
+            at = end = stop
             continue
         at = data.find(MAGIC, at + 1)
         if at < 0:

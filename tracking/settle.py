@@ -205,7 +205,7 @@ def _stayed(connection: Connection, send_ids: Collection[int]) -> dict[int, list
 
 def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[int]]:
     """By network, the instants at which it followed links of many recipients within a minute."""
-    clicks = [event for event in events if event.kind == Kind.CLICK and not networks.is_shared(event.network)]
+    clicks = [event for event in events if event.kind == Kind.CLICK]
     if not clicks:
         return {}
     span, at_all = clock.scaled(CROWD_SECONDS), [click.at for click in clicks]
@@ -225,7 +225,7 @@ def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[
     rows = sorted(
         (row.network, db.to_micros(row.at), row.send_id)
         for row in connection.execute(select(nearby).where(nearby.c.network.in_(crowding)))
-        if row.network in networks_of_clicks
+        if row.network in networks_of_clicks and not networks.is_shared(row.network)
     )
     return crowds(rows, span // timedelta(microseconds=1))
 

@@ -73,9 +73,8 @@ def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Re
             continue
         before = max(0, file.start - offset)  # Bytes of files that are gone.
         begin = max(offset, file.start)
-        found = _scan(file, begin - file.start, limit)
-        end = begin + found.end
-        hits = [(begin + position, hit) for position, hit in found.hits]
+        found = _scan(file, begin, limit)
+        end, hits = begin + found.end, found.hits
         skipped = before + found.skipped
         if following is not None and begin + min(limit, file.end - begin) >= file.end:
             skipped += following.start - end
@@ -91,10 +90,10 @@ def _with_following(of_spool: list[SpoolFile]) -> Iterator[tuple[SpoolFile, Spoo
     return zip(of_spool, [*of_spool[1:], None], strict=True)
 
 
-def _scan(file: SpoolFile, position: int, limit: int) -> Scan:
+def _scan(file: SpoolFile, begin: int, limit: int) -> Scan:
     with file.path.open("rb") as stream:
-        stream.seek(position)
-        return scan(stream.read(min(limit, max(0, file.size - position))))
+        stream.seek(begin - file.start)
+        return scan(stream.read(min(limit, max(0, file.end - begin))), begin)
 
 
 def abandoned(file: SpoolFile) -> bool:

@@ -5,14 +5,14 @@ import time
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from campaigns import clock, config, db
 from campaigns.audience.models import ConsentLevel
 from campaigns.delivery.models import Send
 from tests.conftest import FrozenClock
 from tests.tracking.scene import BROWSER, allow, ask, events, make_mailing, send_row
-from tracking import collect, health, rollups, spool, tail
+from tracking import batches, collect, counting, health, rollups, spool, tail
 from tracking.collect import Collector
 from tracking.models import Checkpoint, Event, FirstSeen, Kind, Label, Rollup, SetAside, UserAgent
 from tracking.records import Hit, scan
@@ -259,15 +259,15 @@ def test_what_was_set_aside_is_counted_once_it_can_be(
     database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mailing = make_mailing(3)
-    real = collect._event
+    real = counting.add
 
-    def fails(id: int, hit: Hit, *more: object) -> object:
-        if hit.target == mailing.sends[1]:
+    def fails(connection: Connection, rows: list[batches.EventTuple]) -> None:
+        if any(row[2] == mailing.sends[1] for row in rows):
             raise KeyError("a fault of ours")
-        return real(id, hit, *more)  # type: ignore[arg-type]
+        real(connection, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(collect, "_event", fails)
+        patch.setattr(counting, "add", fails)
         for index in range(3):
             mailing.click(index=index)
         assert collect.collect_once() == 3
