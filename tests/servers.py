@@ -87,22 +87,27 @@ class Server:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server]:
-    """A fresh PostgreSQL on a unix socket, gone with the block."""
+def postgres_server(kept: Path | None = None) -> Iterator[Server]:
+    """A fresh PostgreSQL on a unix socket, gone with the block; rows in ``kept`` stay, and are found again."""
     home = Path(tempfile.mkdtemp(prefix="kampania-pg-"))
+    rows = kept or home / "data"
     account: dict[str, int] = {"user": _NOBODY, "group": _NOBODY} if os.getuid() == 0 else {}
     try:
         binaries = _postgres_bin(home)
         if account:
             os.chown(home, _NOBODY, _NOBODY)
+            if kept is not None:
+                kept.mkdir(parents=True, exist_ok=True)
+                os.chown(kept, _NOBODY, _NOBODY)
         options = ["-U", "kampania", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-        subprocess.run(
-            [binaries / "initdb", "-D", home / "data", *options],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd="/",
-            **account,
-        )  # type: ignore[call-overload]
+        if not (rows / "PG_VERSION").exists():
+            subprocess.run(
+                [binaries / "initdb", "-D", rows, *options],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                **account,
+            )  # type: ignore[call-overload]
         settings = (
             "listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60",
         )  # fmt: skip
@@ -110,7 +115,7 @@ def postgres_server() -> Iterator[Server]:
         server = Server(
             url=f"postgresql+psycopg://kampania@/postgres?host={home}",
             command=[
-                *(binaries / "postgres", "-D", home / "data", "-k", home),
+                *(binaries / "postgres", "-D", rows, "-k", home),
                 *(word for setting in settings for word in ("-c", setting)),
             ],
             answers=lambda: psycopg.connect(url, connect_timeout=1).close(),

@@ -99,10 +99,23 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[Difference
     batches.lock_counting(connection)
     wrong = compare(session, activity_id)
     if wrong:
-        marks = _marks(connection, _FIRST.format(only=only))
-        counts = recount(connection, activity_id)
         connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {only}")  # noqa: S608
         connection.exec_driver_sql(f"DELETE FROM rollups WHERE {only}")  # noqa: S608
-        batches.put_marks(connection, marks.items())
-        batches.add_counts(connection, ((key, *numbers) for key, numbers in counts.items()))
+        fill(connection, activity_id)
     return wrong
+
+
+def fill(connection: Connection, activity_id: int | None = None) -> None:
+    """Write first-seen marks and rollups (of an activity), of which there are none, from the raw events."""
+    only, bucket = _only(activity_id), _BUCKET[connection.dialect.name]
+    key = ", ".join(MarkKey._fields)
+    connection.exec_driver_sql(f"INSERT INTO first_seen ({key}, at) {_FIRST.format(only=only)}")
+    columns = f"activity_id, {bucket} AS bucket, kind, link, label"
+    # Not from the marks just written: they are found by send, not by activity.
+    connection.exec_driver_sql(
+        f"INSERT INTO rollups ({', '.join(CountKey._fields)}, events, uniques)"  # noqa: S608
+        " SELECT activity_id, bucket, kind, link, label, sum(events), sum(uniques) FROM ("
+        f" SELECT {columns}, 1 AS events, 0 AS uniques FROM ({_MARKED.format(only=only)}) AS counted"
+        f" UNION ALL SELECT {columns}, 0, 1 FROM ({_FIRST.format(only=only)}) AS first"
+        ") AS both_counts GROUP BY 1, 2, 3, 4, 5"
+    )

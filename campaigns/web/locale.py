@@ -6,6 +6,7 @@ Persian digits, so dates go through persiantools and every digit through :func:`
 
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -66,8 +67,12 @@ def select_timezone() -> str:
 
 def language() -> str:
     """The language of this page: "en", "fa"."""
-    found = get_locale()
-    return found.language if found else "en"
+    try:
+        # Asked a thousand times for a page: where flask-babel keeps it, without its way there.
+        return str(g._flask_babel.babel_locale.language)
+    except (AttributeError, RuntimeError):
+        found = get_locale()
+        return found.language if found else "en"
 
 
 def timezone() -> ZoneInfo:
@@ -81,25 +86,53 @@ def direction() -> str:
 
 def digits(text: str) -> str:
     """``text`` with the digits of the page's language."""
-    return text.translate(_PERSIAN) if language() == "fa" else text
+    return _in(language(), text)
 
 
 def number(value: int | float | Decimal | None, places: int | None = None) -> str:
     """1,234 or 1,234.5 in the page's digits; None is a dash. ``places`` fixes the decimals."""
     if value is None:
         return NOTHING
+    return _decimal(value or 0, places, language())  # Not -0.0, which is equal and would be written otherwise.
+
+
+@lru_cache(maxsize=8_192)
+def _decimal(value: int | float | Decimal, places: int | None, language: str) -> str:
     pattern = "#,##0.##" if places is None else "#,##0." + "0" * places if places else "#,##0"
-    return digits(babel.numbers.format_decimal(value, pattern, language(), numbering_system=_system()))
+    return _in(language, babel.numbers.format_decimal(value, pattern, language, numbering_system=_system(language)))
 
 
-def _system() -> str:
+def _in(language: str, text: str) -> str:
+    return text.translate(_PERSIAN) if language == "fa" else text
+
+
+def _system(language: str) -> str:
     """Babel's signs between Persian digits; the digits themselves it leaves Latin."""
-    return "arabext" if language() == "fa" else "latn"
+    return "arabext" if language == "fa" else "latn"
 
 
 def ngettext(singular: str, plural: str, num: int, **variables: Any) -> str:
     """Counted words whose ``%(num)s`` stands in the page's digits."""
     return str(get_translations().ungettext(singular, plural, num)) % {"num": number(num), **variables}
+
+
+_known: dict[tuple[str, str], Markup] = {}
+"""Words of our templates in a language; no more than the templates hold."""
+_MOST_KNOWN = 20_000
+
+
+@pass_context
+def _said(context: Context, text: str, /, **variables: Any) -> str:
+    """A template's ``_("…")``; what is filled in is escaped. A page says a thousand words: each is looked up once."""
+    key = (language(), text)
+    words = _known.get(key)
+    if words is None:
+        words = Markup(str(get_translations().ugettext(text)))  # noqa: S704
+        if len(_known) < _MOST_KNOWN:
+            _known[key] = words
+    if not context.eval_ctx.autoescape:
+        return str(words) % variables
+    return words % variables if variables or "%" in words else words
 
 
 @pass_context
@@ -114,9 +147,14 @@ def percent(value: float | Decimal | None, places: int = 1) -> str:
     """A ratio as a percentage: 0.123 is 12.3 %; None (no denominator) is a dash."""
     if value is None:
         return NOTHING
+    return _percent(value or 0, places, language())
+
+
+@lru_cache(maxsize=2_048)
+def _percent(value: float | Decimal, places: int, language: str) -> str:
     pattern = "#,##0." + "0" * places + "%" if places else "#,##0%"
-    text = digits(babel.numbers.format_percent(value, pattern, language(), numbering_system=_system()))
-    return text.replace("%", "٪") if language() == "fa" else text
+    text = babel.numbers.format_percent(value, pattern, language, numbering_system=_system(language))
+    return _in(language, text.replace("%", "٪") if language == "fa" else text)
 
 
 def money(value: Decimal | int | float | None, currency: str | None = None) -> str:
@@ -126,7 +164,13 @@ def money(value: Decimal | int | float | None, currency: str | None = None) -> s
     if currency is None:
         organisation = current_organisation()
         currency = organisation.currency if organisation is not None else "EUR"
-    return digits(babel.numbers.format_currency(value, currency, locale=language(), numbering_system=_system()))
+    return _money(value or 0, currency, language())
+
+
+@lru_cache(maxsize=2_048)
+def _money(value: Decimal | int | float, currency: str, language: str) -> str:
+    text = babel.numbers.format_currency(value, currency, locale=language, numbering_system=_system(language))
+    return _in(language, text)
 
 
 def _local(value: datetime) -> datetime:
@@ -204,7 +248,7 @@ def translated(text: Any) -> str:
 def init(app: Flask) -> None:
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(TRANSLATIONS)
     Babel(app, locale_selector=select_language, timezone_selector=select_timezone)
-    app.jinja_env.globals["ngettext"] = _counted
+    app.jinja_env.globals.update(ngettext=_counted, gettext=_said, _=_said)
     app.jinja_env.filters.update(
         number=number,
         percent=percent,
