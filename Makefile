@@ -2,6 +2,8 @@
 # Wanted on the machine: make, and Python 3.11 or newer with venv and pip. `make PYTHON=python3.12 demo` takes another one.
 
 PYTHON ?= python3
+# Images of containers like to set it; nine processes that compile every module anew start four times as slowly.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 # Apart from the environment, since a sync takes out whatever the lock doesn't name.

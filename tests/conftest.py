@@ -90,17 +90,26 @@ def _nobody_else(connection: Connection) -> None:
         connection.execute(text("SELECT pg_stat_clear_snapshot()"))
 
 
+_TABLES = db.Base.metadata.sorted_tables
+_FILLED = text(" UNION ALL ".join(f"SELECT '{table}' WHERE EXISTS (SELECT 1 FROM {table})" for table in _TABLES))
+_COUNTED = text("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL")
+
+
 @pytest.fixture
 def database(engine: Engine) -> Iterator[Engine]:
     yield engine
     with engine.begin() as connection:
-        tables = db.Base.metadata.sorted_tables
         if engine.dialect.name == "postgresql":
             _nobody_else(connection)
-            connection.execute(text(f"TRUNCATE {', '.join(t.name for t in tables)} RESTART IDENTITY CASCADE"))
-        else:
-            for table in reversed(tables):
+            # Truncating makes every table a new file: a quarter of the time of a test that writes three rows.
+            connection.execute(text("SET LOCAL session_replication_role = replica"))  # No triggers, no keys.
+            for sequence in connection.scalars(_COUNTED).all():
+                connection.execute(text(f"SELECT setval('{sequence}', 1, false)"))
+        filled = set(connection.scalars(_FILLED))
+        for table in reversed(_TABLES):
+            if table.name in filled:
                 connection.execute(table.delete())
+        if engine.dialect.name == "sqlite":
             connection.execute(text("DELETE FROM sqlite_sequence"))  # Numbers begin at 1 for each test.
 
 

@@ -4,9 +4,6 @@ import sys
 
 import click
 
-from campaigns.delivery.bounces import inbox
-from campaigns.delivery.bounces.models import Way
-
 _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: the mail server keeps the message and comes again.
 _NOTHING = 65  # EX_DATAERR
 
@@ -15,6 +12,9 @@ _NOTHING = 65  # EX_DATAERR
 @click.option("--recipient", default="", help="The envelope's recipient, where the message does not name it.")
 def bounce(recipient: str) -> None:
     """Take one returned message from standard input, e.g. from an alias "|kampania bounce"."""
+    from campaigns.delivery.bounces import inbox
+    from campaigns.delivery.bounces.models import Way
+
     raw = sys.stdin.buffer.read(inbox.LARGEST + 1)[: inbox.LARGEST]
     if not raw.strip():
         sys.exit(_NOTHING)
