@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,24 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]
         yield house
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the grown house."""
+
+    database: servers.Server
+    broker: servers.Server
+
+
 @pytest.fixture(scope="session")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
-    with (
-        servers.postgres() as database,
-        servers.valkey(tcp=True) as broker,
-        running_house(
-            tmp_path_factory.mktemp("grown") / "var", {"DATABASE_URL": database, "REDIS_URL": broker}
-        ) as house,
-    ):
+def beside() -> Iterator[Beside]:
+    with servers.postgres_server() as database, servers.valkey_server(tcp=True) as broker:
+        yield Beside(database, broker)
+
+
+@pytest.fixture(scope="session")
+def grown(beside: Beside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
+    urls = {"DATABASE_URL": beside.database.url, "REDIS_URL": beside.broker.url}
+    with running_house(tmp_path_factory.mktemp("grown") / "var", urls) as house:
         yield house
 
 
@@ -56,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Real processes on a busy machine take their time."""
     for item in items:
         if item.path.parent == HERE:
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(600))
 
 
 _ARGS = (
@@ -89,8 +99,8 @@ def _complains(message: ConsoleMessage) -> bool:
 def page(chromium: Browser, embedded: RunningHouse) -> Iterator[Page]:
     """A fresh profile at the embedded house; whatever its pages complain of in the console is an error."""
     context = chromium.new_context(base_url=embedded.base, viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
+    context.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if _complains(message) else None)

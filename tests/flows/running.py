@@ -16,7 +16,7 @@ from pathlib import Path
 from campaigns.demo.catcher import Box, Caught
 
 ROOT = Path(__file__).parents[2]
-_START = 60
+_START = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def processes_of(var: Path) -> dict[int, str]:
+    """Every process that was told of this folder, by number; none where there is no /proc to look at."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            # Valkey writes its title over its environment; the title names the socket.
+            if str(var).encode() in command + (entry / "environ").read_bytes():
+                found[int(entry.name)] = command.replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # It ended meanwhile, or is somebody else's.
+    return found
+
+
+def children(house: RunningHouse) -> dict[int, str]:
+    """The processes that the supervisor looks after."""
+
+    def parent_of(pid: int) -> int:
+        try:
+            return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            return 0
+
+    return {pid: command for pid, command in processes_of(house.var).items() if parent_of(pid) == house.supervisor.pid}
+
+
 @contextmanager
 def running_house(
     var: Path, environment: Mapping[str, str], command: str = "up", *words: str
 ) -> Iterator[RunningHouse]:
-    """Start it, wait for its front door, and stop it with Ctrl-C's signal at the end."""
+    """Start it, wait for its front door, and stop it with Ctrl-C's signal at the end, which leaves nobody behind."""
     port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     var.mkdir(parents=True, exist_ok=True)
@@ -94,6 +120,8 @@ def running_house(
         except subprocess.TimeoutExpired:
             supervisor.kill()
             raise
+    assert supervisor.returncode == 0, house.logs()
+    assert processes_of(var) == {}
 
 
 def _wait_for_door(house: RunningHouse) -> None:

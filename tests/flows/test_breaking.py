@@ -1,62 +1,55 @@
-"""What stands beside the house breaks while it runs: the database, the broker, the relay, the start itself.
+"""What a house stands on breaks while it runs: database, broker, relay, its processes, the start itself.
 
 Each breaks for a while under every live process; afterwards a launch goes through, once for each recipient.
 """
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests import servers
+from campaigns.house import listens
 from tests.flows import company
-from tests.flows.running import ROOT, free_port, running_house
-from tests.flows.test_house import children, processes_of
+from tests.flows.conftest import Beside
+from tests.flows.running import ROOT, RunningHouse, children, free_port, processes_of, running_house
 from tests.flows.visitor import Visitor, eventually
 
-pytestmark = [
-    pytest.mark.timeout(400),
-    pytest.mark.xdist_group("houses that break"),
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 TORTURE = int(os.environ.get("TORTURE", "1"))
 
 
-def test_the_database_and_the_broker_stop_for_a_while(tmp_path: Path) -> None:
-    with (
-        servers.postgres_server() as database,
-        servers.valkey_server(tcp=True) as broker,
-        running_house(tmp_path / "var", {"DATABASE_URL": database.url, "REDIS_URL": broker.url}) as house,
-    ):
-        supervised = set(children(house.supervisor.pid, house.var))
-        owner = company.found(house)
-        for stop, start in ((database.stop, database.start), (broker.kill, broker.start)) * min(TORTURE, 5):
-            plan = company.plan(owner, people=2)
-            company.preflight(owner, plan)
-            company.launch(owner, plan)
-            letter = company.opened(eventually(partial(house.mails_to, plan.people[0]))[0])
-            stop()
-            stranger = Visitor(house.base)
-            assert stranger.get(letter.pixel).headers["Content-Type"] == "image/gif"
-            assert stranger.get(letter.links[0], follow=False).status == 302
-            time.sleep(2)  # Long enough for every tick to have met the outage.
-            start()
-            eventually(lambda plan=plan: "Sent 2" in owner.get(f"{plan.email}/progress").text, 120)  # type: ignore[misc]
-            assert [len(house.mails_to(address)) for address in plan.people] == [1, 1]
-            again = company.mailing(owner, plan, "After the outage")
-            company.preflight(owner, again)
-            company.launch(owner, again)
-            eventually(lambda plan=plan: len(house.mails_to(plan.people[1])) == 2, 60)  # type: ignore[misc]
-            eventually(lambda plan=plan: _counted(owner, plan), 60)  # type: ignore[misc]
-        assert set(children(house.supervisor.pid, house.var)) == supervised  # Nobody had to be started again.
-    assert house.supervisor.returncode == 0
-    assert processes_of(house.var) == {}
+@pytest.mark.xdist_group("grown house")
+def test_the_database_and_the_broker_stop_for_a_while(grown: RunningHouse, beside: Beside) -> None:
+    supervised = set(children(grown))
+    owner = company.found(grown)
+    database, broker = beside.database, beside.broker
+    for stop, start in ((database.stop, database.start), (broker.kill, broker.start)) * min(TORTURE, 5):
+        plan = company.plan(owner, people=2)
+        company.preflight(owner, plan)
+        company.launch(owner, plan)
+        letter = company.opened(eventually(partial(grown.mails_to, plan.people[0]))[0])
+        stop()
+        stranger = Visitor(grown.base)
+        assert stranger.get(letter.pixel).headers["Content-Type"] == "image/gif"
+        assert stranger.get(letter.links[0], follow=False).status == 302
+        time.sleep(2)  # Long enough for every tick to have met the outage.
+        start()
+        eventually(lambda plan=plan: "Sent 2" in owner.get(f"{plan.email}/progress").text)  # type: ignore[misc]
+        assert [len(grown.mails_to(address)) for address in plan.people] == [1, 1]
+        again = company.mailing(owner, plan, "After the outage")
+        company.preflight(owner, again)
+        company.launch(owner, again)
+        eventually(lambda plan=plan: len(grown.mails_to(plan.people[1])) == 2)  # type: ignore[misc]
+        eventually(lambda plan=plan: _counted(owner, plan))  # type: ignore[misc]
+    assert set(children(grown)) == supervised  # Nobody had to be started again.
 
 
 def _counted(owner: Visitor, plan: company.Plan) -> bool:
@@ -65,57 +58,81 @@ def _counted(owner: Visitor, plan: company.Plan) -> bool:
     return "Clicks" in text and any(f"{label} 1" in text for label in ("Settling", "Human", "Machine", "Unknown"))
 
 
-@pytest.mark.parametrize("seed", range(TORTURE))
-def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, seed: int) -> None:
-    """Whatever was half made, nobody stays behind, and the next start finds its way."""
-    chance, var = random.Random(seed), tmp_path / "var"
-    starting = _start(var)
-    time.sleep(chance.uniform(0.2, 10))
+def interrupted_start(var: Path, seed: int) -> None:
+    """Whatever was half made, nobody stays behind."""
+    chance = random.Random(seed)
+    starting = _kampania(var, "up", "--port", str(free_port()), "--catcher-port", str(free_port()))
+    time.sleep(chance.uniform(0.2, 10 if seed else 2))
     starting.send_signal(signal.SIGINT if seed % 2 else signal.SIGTERM)
     out, _ = starting.communicate(timeout=40)
     assert "Traceback" not in out
     assert processes_of(var) == {}
-    with running_house(var, {}) as house:
-        assert Visitor(house.base).get("/setup").status == 200
 
 
-def _start(var: Path) -> subprocess.Popen[str]:
+def _kampania(var: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
-    ports = ("--port", str(free_port()), "--catcher-port", str(free_port()))
     return subprocess.Popen(
-        [sys.executable, "-m", "campaigns.cli", "up", *ports],
+        [sys.executable, "-m", "campaigns.cli", *words],
         cwd=ROOT,
-        env={**clean, "KAMPANIA_VAR": str(var)},
+        env={**clean, "KAMPANIA_VAR": str(var), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def test_two_beats_two_collectors_and_a_relay_that_goes_away(tmp_path: Path) -> None:
-    """Whoever is started twice by mistake sends and counts nothing twice."""
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
+    """A house that others don't use, on a folder whose first start was stopped half-way."""
+    var = tmp_path_factory.mktemp("own") / "var"
+    interrupted_start(var, 0)
+    with running_house(var, {}) as house:
+        yield house
+
+
+@pytest.mark.xdist_group("houses of their own")
+@pytest.mark.parametrize("seed", range(1, TORTURE))
+def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, seed: int) -> None:
+    """The next start finds its way."""
+    interrupted_start(tmp_path / "var", seed)
     with running_house(tmp_path / "var", {}) as house:
-        ours = children(house.supervisor.pid, house.var)
-        clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
-        environment = {**clean, "KAMPANIA_VAR": str(house.var), "TIME_SCALE": "60", "BASE_URL": house.base}
-        doubles = [
-            subprocess.Popen([sys.executable, "-m", "campaigns.cli", word], cwd=ROOT, env=environment,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for word in ("beat", "collect")
-        ]  # fmt: skip
-        try:
-            owner = company.found(house)
-            plan = company.plan(owner, people=3)
-            company.preflight(owner, plan)
-            catcher = next(pid for pid, command in ours.items() if "catcher" in command)
-            os.kill(catcher, signal.SIGKILL)
-            company.launch(owner, plan)
-            eventually(lambda: "Sent 3" in owner.get(f"{plan.email}/progress").text, 90)
-            letter = company.opened(house.mails_to(plan.people[0])[0])
-            Visitor(house.base).get(letter.pixel)
-            eventually(lambda: "Settling 1" in company.figures(owner, plan))
-            assert [len(house.mails_to(address)) for address in plan.people] == [1, 1, 1]
-        finally:
-            for double in doubles:
-                double.terminate()
-                double.wait(20)
+        assert Visitor(house.base).get("/setup").status == 200
+
+
+@pytest.mark.xdist_group("houses of their own")
+def test_two_beats_two_collectors_and_a_relay_that_goes_away(own: RunningHouse) -> None:
+    """Whoever is started twice by mistake sends and counts nothing twice."""
+    doubles = [_kampania(own.var, word, TIME_SCALE="60", BASE_URL=own.base) for word in ("beat", "collect")]
+    try:
+        owner = company.found(own)
+        plan = company.plan(owner, people=3)
+        company.preflight(owner, plan)
+        catcher = next(pid for pid, command in children(own).items() if "catcher" in command)
+        os.kill(catcher, signal.SIGKILL)
+        company.launch(owner, plan)
+        eventually(lambda: "Sent 3" in owner.get(f"{plan.email}/progress").text)
+        letter = company.opened(own.mails_to(plan.people[0])[0])
+        Visitor(own.base).get(letter.pixel)
+        eventually(lambda: "Settling 1" in company.figures(owner, plan))
+        assert [len(own.mails_to(address)) for address in plan.people] == [1, 1, 1]
+    finally:
+        for double in doubles:
+            double.terminate()
+            double.communicate(timeout=40)
+
+
+@pytest.mark.xdist_group("houses of their own")
+def test_killed_processes_come_back(own: RunningHouse) -> None:
+    killed = children(own)
+    assert len(killed) == 7, killed  # broker, catcher, collector, two workers, beat, web
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: len(children(own).keys() - killed.keys()) == len(killed))
+    eventually(lambda: listens("127.0.0.1", own.port))
+    owner = company.found(own)
+    plan = company.plan(owner, people=1)
+    company.preflight(owner, plan)
+    company.launch(owner, plan)
+    letter = company.opened(eventually(lambda: own.mails_to(plan.people[0]), 60)[0])
+    assert Visitor(own.base).get(letter.pixel).status == 200
+    eventually(lambda: "1" in re.findall(r"Settling (\d)", company.figures(owner, plan)))

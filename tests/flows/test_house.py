@@ -1,8 +1,7 @@
-"""The whole house: killed processes come back, Ctrl-C leaves nobody, the demo tells its story."""
+"""The whole house by its commands: one on a folder, and the demo tells its story."""
 
 import os
 import re
-import signal
 import stat
 import subprocess
 import sys
@@ -11,62 +10,13 @@ from pathlib import Path
 import pytest
 
 from campaigns.demo.catcher import Box
-from campaigns.house import listens, only_one
-from tests.flows import company
-from tests.flows.running import ROOT, free_port, running_house
-from tests.flows.visitor import Visitor, eventually
+from campaigns.house import only_one
+from tests.flows.running import ROOT, free_port, processes_of
 
 pytestmark = [
     pytest.mark.xdist_group("houses of their own"),
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
 ]
-
-
-def processes_of(var: Path) -> dict[int, str]:
-    """Every process that was told of this folder, by number."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            if not entry.name.isdigit():
-                continue
-            command = (entry / "cmdline").read_bytes()
-            # Valkey writes its title over its environment; the title names the socket.
-            if str(var).encode() in command + (entry / "environ").read_bytes():
-                found[int(entry.name)] = command.replace(b"\0", b" ").decode()
-        except OSError:
-            continue  # It ended meanwhile, or is somebody else's.
-    return found
-
-
-def children(parent: int, var: Path) -> dict[int, str]:
-    def parent_of(pid: int) -> int:
-        try:
-            return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            return 0
-
-    return {pid: command for pid, command in processes_of(var).items() if parent_of(pid) == parent}
-
-
-def test_killed_processes_come_back_and_ctrl_c_leaves_nobody(tmp_path: Path) -> None:
-    var = tmp_path / "var"
-    with running_house(var, {}) as house:
-        supervisor = house.supervisor.pid
-        killed = children(supervisor, var)
-        assert len(killed) == 7, killed  # broker, catcher, collector, two workers, beat, web
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        eventually(lambda: len(children(supervisor, var).keys() - killed.keys()) == 6, 60)
-        eventually(lambda: listens("127.0.0.1", house.port), 60)
-        owner = company.found(house)
-        plan = company.plan(owner, people=1)
-        company.preflight(owner, plan)
-        company.launch(owner, plan)
-        letter = company.opened(eventually(lambda: house.mails_to(plan.people[0]))[0])
-        assert Visitor(house.base).get(letter.pixel).status == 200
-        eventually(lambda: "1" in re.findall(r"Settling (\d)", company.figures(owner, plan)))
-    assert house.supervisor.returncode == 0
-    assert processes_of(var) == {}
 
 
 def test_a_second_house_on_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ class Visitor:
         return Visited(answer.url, answer.status, body.decode("utf-8", "replace"), answer.headers)
 
 
-def eventually(ask: Callable[[], Any], seconds: float = 30) -> Any:
+def eventually(ask: Callable[[], Any], seconds: float = 120) -> Any:
     """What ``ask`` says once it is truthy; an AssertionError of its is tolerated until the time is over."""
     deadline = time.monotonic() + seconds
     while True:
