@@ -52,12 +52,16 @@ class Keyring:
         self._keys = dict(keys)
         self._states: dict[tuple[int, str], Any] = {}
 
-    def _mac(self, kid: int, purpose: str, payload: bytes) -> bytes:
+    def _state(self, kid: int, purpose: str) -> Any:
+        """A keyed state, to be copied: that costs half of keying a new one."""
         state = self._states.get((kid, purpose))
         if state is None:
             state = blake2b(digest_size=MAC_BYTES, key=self._keys[kid], person=purpose.encode())
             self._states[kid, purpose] = state
-        state = state.copy()  # Copying a keyed state costs half of keying a new one.
+        return state
+
+    def _mac(self, kid: int, purpose: str, payload: bytes) -> bytes:
+        state = self._state(kid, purpose).copy()
         state.update(payload)
         digest: bytes = state.digest()
         return digest
@@ -71,11 +75,13 @@ class Keyring:
     def mint_sends(self, wanted: Iterable[tuple[Purpose, int]]) -> list[str]:
         """Tokens of sends, each as :meth:`mint` would make it, in a third of the time for four."""
         kid = self._current
-        head = bytes((kid,))
+        head, states = bytes((kid,)), self._states
         raw: list[bytes] = []
         for purpose, send_id in wanted:
             payload = send_id.to_bytes(_SEND_BYTES)
-            raw += (head, payload, self._mac(kid, purpose, payload))
+            state = (states.get((kid, purpose)) or self._state(kid, purpose)).copy()
+            state.update(payload)
+            raw += (head, payload, state.digest())
         # A send's token fills its characters to the last bit, so that many can be written as one.
         text = b2a_base64(b"".join(raw), newline=False).translate(_URLSAFE).decode()
         return [text[start : start + _SEND_LENGTH] for start in range(0, len(text), _SEND_LENGTH)]

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from campaigns import clock
+from campaigns import clock, db
 from campaigns.accounts.models import Organisation
 from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import Contact
@@ -24,7 +24,7 @@ def over(session: Session, batch: str, ids: Collection[int]) -> set[int]:
     house = organisation(session)
     if not house.cap_mails or not ids:
         return set()
-    contacts = select(Send.contact_id).where(Send.id.in_(ids))
+    contacts = select(Send.contact_id).where(db.among(session, Send.id, ids))
     session.execute(
         select(Contact.id).where(Contact.id.in_(contacts)).order_by(Contact.id).with_for_update(key_share=True)
     )
@@ -39,7 +39,11 @@ def over(session: Session, batch: str, ids: Collection[int]) -> set[int]:
         .scalar_subquery()
     )
     asked = select(Send.id).join(Activity, Activity.id == Send.activity_id)
-    return set(session.scalars(asked.where(Send.id.in_(ids), Activity.built_in.is_(None), had >= house.cap_mails)))
+    return set(
+        session.scalars(
+            asked.where(db.among(session, Send.id, ids), Activity.built_in.is_(None), had >= house.cap_mails)
+        )
+    )
 
 
 def capped_sql(house: Organisation) -> ColumnElement[bool] | None:

@@ -4,7 +4,7 @@ A claim is a compare-and-swap in one transaction. It holds for a lease that outl
 wait for a relay's last answer, so whoever takes over never races a mail that may still go out.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -90,7 +90,7 @@ def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[
     measured = case((level == ConsentLevel.FULL, true()), else_=false())
     claimed = (
         update(Send)
-        .where(Send.id.in_(ids), Send.state == state)
+        .where(db.among(session, Send.id, ids), Send.state == state)
         .values(state=SendState.SENDING, claimed_by=batch, lease_until=now + LEASE, reason="", trackable=measured)
         .returning(Send.id)
         .execution_options(synchronize_session=False)
@@ -98,27 +98,33 @@ def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[
     return set(session.scalars(claimed)) if ids else set()
 
 
-def skip_refused(session: Session, ids: Iterable[int]) -> set[int]:
+def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
     """Turn those of ``ids`` whose contact refuses mail by now into skipped rows; their ids."""
+    found = refused(session, ids)
+    for reason in set(found.values()):
+        _skip(session, [send_id for send_id, given in found.items() if given == reason], reason)
+    return set(found)
+
+
+def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
+    """Those of ``ids`` whose contact refuses mail by now, and why."""
     asked = (
         select(Send.id, case((Activity.built_in.is_(None), skip_reason()), else_=requested.refusal()))
         .select_from(Send)
         .outerjoin(Contact, Contact.id == Send.contact_id)  # an erased one allows nothing
         .outerjoin(OutboxMail, OutboxMail.id == Send.outbox_id)
         .join(Activity, Activity.id == Send.activity_id)
-        .where(Send.id.in_(list(ids)), or_(Activity.built_in.is_(None), Activity.built_in == "api"))
+        .where(db.among(session, Send.id, ids), or_(Activity.built_in.is_(None), Activity.built_in == "api"))
     )
-    refused = {send_id: reason for send_id, reason in session.execute(asked) if reason}
-    for reason in set(refused.values()):
-        _skip(session, [send_id for send_id, given in refused.items() if given == reason], reason)
-    return set(refused)
+    # By the connection: the session would make an object of each row.
+    return {send_id: reason for send_id, reason in session.connection().execute(asked) if reason} if ids else {}
 
 
 def _skip(session: Session, ids: Collection[int], reason: str) -> None:
     if ids:
         session.execute(
             update(Send)
-            .where(Send.id.in_(ids), Send.state == SendState.SENDING)
+            .where(db.among(session, Send.id, ids), Send.state == SendState.SENDING)
             .values(state=SendState.SKIPPED, reason=reason, claimed_by=None, lease_until=None, due_at=None)
             .execution_options(synchronize_session=False)
         )
@@ -151,12 +157,12 @@ class Lease:
         return bool(held)
 
 
-def release(session: Session, batch: str, ids: Iterable[int], due_at: datetime | None = None) -> None:
+def release(session: Session, batch: str, ids: Collection[int], due_at: datetime | None = None) -> None:
     """Give untouched sends back; they are as due as they were, or due at ``due_at``, and have used no attempt."""
     later = {} if due_at is None else {"due_at": due_at}
     session.execute(
         update(Send)
-        .where(Send.id.in_(list(ids)), Send.claimed_by == batch, Send.state == SendState.SENDING)
+        .where(db.among(session, Send.id, ids), Send.claimed_by == batch, Send.state == SendState.SENDING)
         .values(state=SendState.QUEUED, claimed_by=None, lease_until=None, **later)
         .execution_options(synchronize_session=False)
     )
@@ -204,7 +210,7 @@ def _left(session: Session, batch: str, ids: list[int]) -> list[int]:
     """The batch's sends without an outcome: those under lease (few, by its index), and those of the
     journal whose lease ran out while nobody could read it."""
     leased = Send.lease_until.is_not(None), Send.state == SendState.SENDING
-    expired = Send.id.in_(ids), Send.state == SendState.UNKNOWN
+    expired = db.among(session, Send.id, ids), Send.state == SendState.UNKNOWN
     return [
         send_id
         for which in (leased, expired)
@@ -223,7 +229,7 @@ def _assign(session: Session, batch: str, ids: list[int], state: SendState) -> N
     if ids:
         session.execute(
             update(Send)
-            .where(Send.id.in_(ids), Send.claimed_by == batch)
+            .where(db.among(session, Send.id, ids), Send.claimed_by == batch)
             .values(values)
             .execution_options(synchronize_session=False)
         )

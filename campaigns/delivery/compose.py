@@ -40,6 +40,8 @@ class Mail:
     smtputf8: bool
     dotless: bool = False
     """Known to have no line that begins with a dot; looking for one costs as much as sending it."""
+    ascii: bool = False
+    """Known to have no other octets."""
 
 
 class Addressed(Protocol):
@@ -126,7 +128,7 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
             head, kind, before, without_blank_runs(plate.text(names)), between, plate.html(names), after,
         )
     )  # fmt: skip
-    return _mail(bounce, plate.bounces, recipient, content.encode())
+    return _mail(bounce, plate.bounces, recipient, content.encode(), ascii=content.isascii())
 
 
 def _system(letter: Letter, outbox: OutboxMail, at: datetime) -> Mail:
@@ -163,8 +165,8 @@ def _head(sender: str, recipient: str, subject: str, at: datetime, message_id: s
 _date = lru_cache(4)(date)
 
 
-def _mail(bounce: str, domain: str, recipient: str, content: bytes) -> Mail:
-    return Mail(verp.address(bounce, domain), recipient, content, not recipient.isascii(), dotless=True)
+def _mail(bounce: str, domain: str, recipient: str, content: bytes, *, ascii: bool = False) -> Mail:
+    return Mail(verp.address(bounce, domain), recipient, content, not recipient.isascii(), dotless=True, ascii=ascii)
 
 
 def _name(contact: Recipient | None) -> str:

@@ -21,7 +21,7 @@ from campaigns.delivery.supply import Supply
 SHIFT = 3.0
 """Seconds that one call works, so that other tasks get their turn. The tick sends for more, one call
 a second, so an activity keeps at most three workers busy."""
-_SLICE = 1.0  # seconds of work to claim at once
+_SLICE = 2.0  # seconds of work to claim at once
 _FIRST = 100
 _SMALLEST = 20
 _BOUNCES = (Fate.DEAD, Fate.REFUSED)

@@ -78,7 +78,7 @@ class Lane:
             self.give_up(why)
 
     def take(self) -> Job | None:
-        if self.down or self._supply.exhausted:
+        if self.down or (self.relay.per_second and self._supply.exhausted):  # The bucket is asked for somebody only.
             return None
         if pause := self._bucket.wait():
             asyncio.get_running_loop().call_later(pause, self._changed)

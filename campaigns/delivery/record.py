@@ -49,12 +49,9 @@ def record(session: Session, batch: str, results: list[Result]) -> None:
     """
     if not results:
         return
-    if session.get_bind().dialect.name == "sqlite":
-        rows = [{**_values(result, sqlite=True), "batch": batch} for result in results]
-        session.connection().exec_driver_sql(_SQLITE, rows)
-    else:
-        told = json.dumps([_values(result, sqlite=False) for result in results])
-        session.execute(_POSTGRES, {"rows": told, "batch": batch})
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    told = json.dumps([_values(result, sqlite) for result in results])
+    session.connection().execute(_SQLITE if sqlite else _POSTGRES, {"rows": told, "batch": batch})
     for result in results:
         if result.outcome.fate is Fate.DEAD:
             _suppress(session, result)
@@ -68,43 +65,37 @@ def _suppress(session: Session, result: Result) -> None:
         pass
 
 
-_SQLITE = """
+_SQLITE = text(
+    """
     UPDATE sends SET
-      state = :state, attempts = :attempts, reason = COALESCE(:reason, reason), reply = :reply, due_at = :due_at,
-      sent_at = :sent_at, bounced_at = :bounced_at, lease_until = NULL
-    WHERE id = :id AND claimed_by = :batch AND state IN ('sending', 'unknown')
-"""
+      state = r.value ->> 1, reason = COALESCE(r.value ->> 2, reason), attempts = r.value ->> 3, reply = r.value ->> 4,
+      due_at = r.value ->> 5, sent_at = r.value ->> 6, bounced_at = r.value ->> 7, lease_until = NULL
+    FROM json_each(:rows) AS r
+    WHERE sends.id = r.value ->> 0 AND claimed_by = :batch AND state IN ('sending', 'unknown')
+    """
+)
 _POSTGRES = text(
     """
     UPDATE sends SET
-      state = r.state, reason = COALESCE(r.reason, sends.reason),
-      attempts = r.attempts, reply = r.reply, due_at = r.due_at, sent_at = r.sent_at,
-      bounced_at = r.bounced_at, lease_until = NULL
-    FROM json_to_recordset(CAST(:rows AS json)) AS r (
-      id bigint, state text, reason text, attempts bigint, reply text, due_at timestamptz, sent_at timestamptz,
-      bounced_at timestamptz)
-    WHERE sends.id = r.id AND sends.claimed_by = :batch AND sends.state IN ('sending', 'unknown')
+      state = r.row ->> 1, reason = COALESCE(r.row ->> 2, reason), attempts = (r.row ->> 3)::bigint,
+      reply = r.row ->> 4, due_at = (r.row ->> 5)::timestamptz, sent_at = (r.row ->> 6)::timestamptz,
+      bounced_at = (r.row ->> 7)::timestamptz, lease_until = NULL
+    FROM json_array_elements(CAST(:rows AS json)) AS r (row)
+    WHERE sends.id = (r.row ->> 0)::bigint AND claimed_by = :batch AND state IN ('sending', 'unknown')
     """
 )
-"""One statement a batch, a fiftieth of what one for each row costs; SQLite's is prepared once and run
-for each row, which has no way to go."""
+"""One statement a batch: on PostgreSQL a fiftieth of what one for each row costs, on SQLite two thirds."""
 
 
-def _values(result: Result, sqlite: bool) -> dict[str, Any]:
+def _values(result: Result, sqlite: bool) -> tuple[Any, ...]:
     send, at = result.send, result.at
     state = _STATES[result.outcome.fate]
     attempts = send.attempts + 1
     due_at = next_try(attempts, at) if state is SendState.DEFERRED else None
     if state is SendState.DEFERRED and due_at is None:
         state = SendState.FAILED  # tried for two days
+    reason = refusals.finding(result.outcome).value if state is SendState.BOUNCED else None
     known = db.to_micros(at) if sqlite else at.isoformat()
-    return {
-        "id": send.id,
-        "state": state.value,
-        "reason": refusals.finding(result.outcome).value if state is SendState.BOUNCED else None,
-        "attempts": attempts,
-        "reply": result.outcome.reply[:500],
-        "due_at": (db.to_micros(due_at) if sqlite else due_at.isoformat()) if due_at else None,
-        "sent_at": known if state is SendState.SENT else None,
-        "bounced_at": known if state is SendState.BOUNCED else None,
-    }
+    again = None if due_at is None else db.to_micros(due_at) if sqlite else due_at.isoformat()
+    sent, bounced = (known if state is each else None for each in (SendState.SENT, SendState.BOUNCED))
+    return send.id, state.value, reason, attempts, result.outcome.reply[:500], again, sent, bounced

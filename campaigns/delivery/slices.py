@@ -1,18 +1,17 @@
 """A claimed slice with everything its mails are made of, loaded before any byte leaves."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import TemplateError
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
-from campaigns import clock
+from campaigns import db
 from campaigns.accounts.models import Organisation
 from campaigns.accounts.organisation import organisation
-from campaigns.audience import consent
-from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
+from campaigns.audience.models import Contact
 from campaigns.content.models import MessageVersion
 from campaigns.db import Base
 from campaigns.delivery import dkim_keys, plates
@@ -24,7 +23,6 @@ from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
 
 Row = TypeVar("Row", bound=Base)
-_AT_ONCE = 500
 
 
 class Claimed(NamedTuple):
@@ -37,6 +35,7 @@ class Claimed(NamedTuple):
     version_id: int | None
     outbox_id: int | None
     trackable: bool
+    """Whether the contact may be measured, as of the claim."""
 
 
 class Person(NamedTuple):
@@ -62,24 +61,18 @@ class Slice:
 
 
 def load(session: Session, activity_id: int, ids: Sequence[int]) -> Slice:
-    """The letters of claimed sends. Writes down who of them may be measured as of now.
-
-    Afterwards nothing in it needs the session any more.
-    """
+    """The letters of claimed sends. Afterwards nothing in it needs the session any more."""
     rows = _rows(session, ids)
-    sends = [send for send, _, _ in rows]
+    sends = [send for send, _ in rows]
     versions = _by_id(session, MessageVersion, MessageVersion.id, _distinct(send.version_id for send in sends))
     mails = _by_id(session, OutboxMail, OutboxMail.id, _distinct(send.outbox_id for send in sends))
     activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
     house = organisation(session)
-    for trackable in (True, False):  # A retry may come after consent was given or withdrawn.
-        changed = [s.id for s, _, measured in rows if s.trackable is not trackable and measured is trackable]
-        _write_trackable(session, changed, trackable)
     made: dict[tuple[int, bool], Plate] = {}
     signers: dict[int | None, Sequence[Signer]] = {}
     letters = []
-    for send, person, measured in rows:
-        trackable = measured or activity.built_in == "test"
+    for send, person in rows:
+        trackable = send.trackable or activity.built_in == "test"
         version = versions.get(send.version_id or 0)
         plate = made.get((send.version_id or 0, trackable))
         if plate is None and version is not None:
@@ -110,41 +103,26 @@ def _signers(session: Session, version: MessageVersion | None, house: Organisati
     return dkim_keys.signers(session, address.rpartition("@")[2])
 
 
-def _rows(session: Session, ids: Sequence[int]) -> list[tuple[Claimed, Person | None, bool]]:
-    """Sends in order of their ids, each with its contact and whether that one may be measured."""
-    level = consent.level_sql(ConsentPurpose.TRACKING, clock.now())
-    asked = select(*(getattr(Send, name) for name in Claimed._fields), level, Contact.id, *_PERSON).outerjoin(
-        Contact, Contact.id == Send.contact_id
+def _rows(session: Session, ids: Collection[int]) -> list[tuple[Claimed, Person | None]]:
+    """Sends in order of their ids, each with its contact."""
+    asked = (
+        select(*(getattr(Send, name) for name in Claimed._fields), Contact.id, *_PERSON)
+        .outerjoin(Contact, Contact.id == Send.contact_id)
+        .where(db.among(session, Send.id, ids))
+        .order_by(Send.id)
     )
-    found = []
     own = len(Claimed._fields)
-    for chunk in _chunks(sorted(ids)):
-        for row in session.execute(asked.where(Send.id.in_(chunk)).order_by(Send.id)):
-            person = Person._make(row[own + 2 :]) if row[own + 1] is not None else None
-            found.append((Claimed._make(row[:own]), person, row[own] is ConsentLevel.FULL))
-    return found
+    found = session.connection().execute(asked)  # The session would make an object of each row.
+    return [(Claimed._make(row[:own]), Person._make(row[own + 1 :]) if row[own] else None) for row in found]
 
 
 _PERSON = tuple(getattr(Contact, name) for name in Person._fields)
 
 
-def _write_trackable(session: Session, ids: Sequence[int], trackable: bool) -> None:
-    for chunk in _chunks(ids):
-        change = update(Send).where(Send.id.in_(chunk)).values(trackable=trackable)
-        session.execute(change.execution_options(synchronize_session=False))
-
-
 def _by_id(session: Session, entity: type[Row], key: InstrumentedAttribute[int], ids: Sequence[int]) -> dict[int, Row]:
-    found: dict[int, Row] = {}
-    for chunk in _chunks(ids):
-        rows = session.scalars(select(entity).where(key.in_(chunk)).execution_options(populate_existing=True))
-        found |= {getattr(row, key.key): row for row in rows}
-    return found
+    asked = select(entity).where(db.among(session, key, ids)).execution_options(populate_existing=True)
+    return {getattr(row, key.key): row for row in session.scalars(asked)} if ids else {}
 
 
 def _distinct(ids: Iterator[int | None]) -> list[int]:
     return sorted({number for number in ids if number is not None})
-
-
-def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))

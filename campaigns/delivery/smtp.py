@@ -149,7 +149,7 @@ class Connection:
             return Outcome(Fate.BROKEN, "an address that can't stand in an envelope")
         if mail.smtputf8 and not self.offers.smtputf8:
             return Outcome(Fate.REFUSED, "553 5.6.7 the relay takes no addresses beyond ASCII")
-        if not mail.content.isascii() and not self.offers.eight_bit:
+        if not (self.offers.eight_bit or _is_ascii(mail)):
             return Outcome(Fate.BROKEN, "554 5.6.3 the relay takes no 8-bit content")
         if self.offers.size and len(mail.content) > self.offers.size:
             return Outcome(Fate.OURS, f"552 5.3.4 the relay takes at most {self.offers.size} octets")
@@ -158,7 +158,7 @@ class Connection:
     def _mail(self, mail: Mail) -> bytes:
         size = b"" if self.offers.size is None else b" SIZE=%d" % len(mail.content)
         utf8 = b" SMTPUTF8" if mail.smtputf8 else b""
-        body = b"" if mail.content.isascii() else b" BODY=8BITMIME"
+        body = b"" if _is_ascii(mail) else b" BODY=8BITMIME"
         return b"MAIL FROM:<%b>%b%b%b\r\n" % (mail.sender.encode(), size, body, utf8)
 
     def _patience(self) -> float:
@@ -309,6 +309,10 @@ class Connection:
             self._supply.settle(proposed, Outcome(Fate.LOST, why))
         self._sending = False
         self._on_end(self, why)
+
+
+def _is_ascii(mail: Mail) -> bool:
+    return mail.ascii or mail.content.isascii()
 
 
 def _stuffed(mail: Mail) -> bytes:

@@ -67,7 +67,7 @@ class Supply:
                 return job
         while (batch := self._next_batch()) is not None and self._may_leave(batch):
             position = batch.waiting.popleft()
-            limited = self._limits.get(_domain(batch.claimed.letters[position]))
+            limited = self._limits.get(_domain(batch.claimed.letters[position])) if self._limits else None
             if self._falls_out(batch, position) or (limited and not self._admitted(limited, batch, position)):
                 continue
             if (job := self._job(batch, position)) is not None:
@@ -139,8 +139,7 @@ class Supply:
         return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
 
     def _leave(self, letter: Letter) -> None:
-        limit = self._limits.get(_domain(letter))
-        if limit is not None:
+        if self._limits and (limit := self._limits.get(_domain(letter))) is not None:
             limit.places.leave()
 
     def _wake(self, pause: float) -> None:
@@ -159,7 +158,10 @@ class Supply:
                 self._ended(batch)
 
     def _next_batch(self) -> Batch | None:
-        return next((batch for batch in self.batches if batch.waiting), None)
+        for batch in self.batches:
+            if batch.waiting:
+                return batch
+        return None
 
     def _may_leave(self, batch: Batch) -> bool:
         if not self.stopped and time.monotonic() - self._looked >= _LOOK:
@@ -170,10 +172,14 @@ class Supply:
 
     def _look(self) -> None:
         rest = [send_id for batch in self.batches for send_id in batch.touchable]
-        with db.transaction() as session:
+        # Only a question as a rule: the connections wait for it, and SQLite's writer may be busy for long.
+        with db.reading() as session:
             if not claiming.may_send(session, self._activity_id):
                 self.stop()
-            self._refused |= claiming.skip_refused(session, rest)
+            refused = claiming.refused(session, rest)
+        if refused:
+            with db.transaction() as session:
+                self._refused |= claiming.skip_refused(session, refused)
         self._looked = time.monotonic()
 
     def may_go(self, job: Job) -> bool:
@@ -191,12 +197,12 @@ class Supply:
     def settle(self, job: Job, outcome: Outcome) -> None:
         batch = _batch(job)
         batch.note(job.position, outcome)
-        domain = _domain(batch.claimed.letters[job.position])
-        self._leave(batch.claimed.letters[job.position])
+        letter = batch.claimed.letters[job.position]
+        self._leave(letter)
         if outcome.fate is Fate.LATER:
-            brakes.later(domain)
+            brakes.later(_domain(letter))
         elif outcome.fate is Fate.SENT:
-            brakes.well(domain)
+            brakes.well(_domain(letter))
         batch.out -= 1
         self._ended(batch)
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from campaigns import clock
+from campaigns import clock, db
 from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import Contact
 from campaigns.delivery.models import WINDOW, Send, SendState
@@ -59,7 +59,7 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
         select(Send.id, Contact.timezone)
         .select_from(Send)
         .outerjoin(Contact, Contact.id == Send.contact_id)
-        .where(Send.id.in_(ids))
+        .where(db.among(session, Send.id, ids))
     )
     by_zone: dict[str | None, list[int]] = defaultdict(list)
     for send_id, zone in session.execute(asked):
@@ -69,7 +69,7 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
         mine = [send_id for zone in zones for send_id in by_zone[zone]]
         session.execute(
             update(Send)
-            .where(Send.id.in_(mine), Send.state.in_(_WAITING))
+            .where(db.among(session, Send.id, mine), Send.state.in_(_WAITING))
             .values(due_at=at, reason=WINDOW)
             .execution_options(synchronize_session=False)
         )

@@ -9,6 +9,7 @@ from campaigns.delivery.answers import Reply
 
 _SEND_BUFFER = 512 * 1024  # A mail leaves in one go, and nobody waits for the relay to read it.
 _LONGEST_LINE = 8192
+_ROOM = 16384
 _MOST_LINES = 256
 
 
@@ -16,7 +17,7 @@ class Lost(OSError):
     """The connection is gone or can't be trusted any more."""
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """Cuts what comes into answers, and knows whether what was written has left."""
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class Wire(asyncio.Protocol):
         self.on_reply: Callable[[Reply], None] = self._keep
         self.on_flushed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[str], None] = lambda _: None
+        self._room = memoryview(bytearray(_ROOM))
         self._partial = b""
         self._earlier: list[bytes] = []
         self._heard: deque[Reply] = deque()
@@ -53,7 +55,14 @@ class Wire(asyncio.Protocol):
     def write(self, octets: bytes) -> None:
         self.transport.write(octets)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _wanted: int) -> memoryview:
+        """Answers are short: a room of our own spares a quarter of a megabyte for each of them."""
+        return self._room
+
+    def buffer_updated(self, count: int) -> None:
+        self._hear(bytes(self._room[:count]))
+
+    def _hear(self, data: bytes) -> None:
         lines = (self._partial + data if self._partial else data).split(b"\n")
         self._partial = lines.pop()
         for line in lines:

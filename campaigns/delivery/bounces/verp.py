@@ -1,11 +1,13 @@
 """The envelope sender names the send: ``b+<token>@<bounce domain>``, whatever a mail server does to its case."""
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64
 
 from campaigns.errors import BadToken
 from campaigns.tokens import Purpose, mint_send, open_send
 
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 _HEX = 42  # 21 bytes: as base64 they would not survive a server that lowers the case
 _ADDRESS = re.compile(r"\bb(?:\+|=2b|%2b)([0-9a-f]{42}|[\w-]{28})@", re.I)
 """The second form is that of mails from before."""
@@ -18,7 +20,7 @@ def sender(send_id: int, domain: str) -> str:
 
 def address(token: str, domain: str) -> str:
     """The envelope sender with a token of purpose *bounce*."""
-    return f"b+{urlsafe_b64decode(token).hex()}@{domain}"
+    return f"b+{a2b_base64(token.encode().translate(_FROM_URL)).hex()}@{domain}"
 
 
 def tokens_in(text: str) -> list[str]:
