@@ -6,13 +6,14 @@ audited.
 
 from enum import StrEnum
 
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.delivery.models import EXPIRED, Send, SendState
+from campaigns.delivery import progress
+from campaigns.delivery.models import EXPIRED, GIVEN_UP, Send, SendState
 from campaigns.errors import Conflict, NotFound
 from campaigns.language import N_
 from campaigns.planning import launching
@@ -32,8 +33,6 @@ _OPEN = {
     SendState.HELD: frozenset({Decision.FAILED, Decision.AGAIN}),
     SendState.FAILED: frozenset({Decision.AGAIN}),
 }
-GIVEN_UP = "given up"
-"""Reason of an unknown send that somebody counted as failed: it may have arrived, and is not sent again."""
 _FOR_GOOD = (GIVEN_UP, EXPIRED)
 
 
@@ -74,8 +73,10 @@ def decide(
 
 def again_possible(session: Session, activity_id: int) -> int:
     """How many failed sends may be tried again."""
-    mine = Send.activity_id == activity_id, Send.state == SendState.FAILED, Send.reason.not_in(_FOR_GOOD)
-    return session.scalar(select(func.count(Send.id)).where(*mine)) or 0
+    standing = progress.standing(session, activity_id)
+    return sum(
+        number for (state, reason), number in standing.items() if state is SendState.FAILED and reason not in _FOR_GOOD
+    )
 
 
 def _outcome(state: SendState, decision: Decision) -> dict[str, object]:

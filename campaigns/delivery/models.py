@@ -64,6 +64,8 @@ class SkipReason(StrEnum):
 
 EXPIRED = "expired"
 """Reason of a failed send: the time to send it was over."""
+GIVEN_UP = "given up"
+"""Reason of an unknown send that somebody counted as failed: it may have arrived, and is not sent again."""
 WINDOW = "window"
 """Reason of a waiting send that is due when its send window opens."""
 REASON_LABELS = {
@@ -97,8 +99,8 @@ class Send(Base):
     """Set instead of ``version_id`` for system mail, beside it for the fields of a program's mail."""
     state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
     reason: Mapped[str] = mapped_column(String(20), default="")
-    """SkipReason of a skipped send, EXPIRED of a failed one, WINDOW of one that waits for its hour; of a bounced one
-    ``hard``, ``soft`` or ``policy``."""
+    """SkipReason of a skipped send, EXPIRED or GIVEN_UP of a failed one, WINDOW of one that waits for its hour; of a
+    bounced one ``hard``, ``soft`` or ``policy``."""
     trackable: Mapped[bool] = mapped_column(default=False)
     """Whether tracking consent was full when composed, so that the mail carried personal links."""
     due_at: Mapped[Instant | None]

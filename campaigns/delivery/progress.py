@@ -1,21 +1,22 @@
 """How far a mailing is, in counts that add up to its audience."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.delivery import waiting
 from campaigns.delivery.due import OPEN, WAITING
-from campaigns.delivery.models import EXPIRED, Send, SendState, SkipReason
-from campaigns.delivery.send_counts import SendCount
+from campaigns.delivery.models import EXPIRED, WINDOW, Send, SendState, SkipReason
+from campaigns.delivery.send_counts import REASONS, SendCount
 from campaigns.planning.models import Activity, ActivityStatus
 
 _MARK = re.compile(r"(\d{1,12})\.(\d{1,12}\.\d)", re.ASCII)
+_REASON_OF = {int(mark): reason for reason, mark in REASONS.items()}
 _LATELY = 60.0
 """Seconds over which the present rate may be measured."""
 
@@ -39,41 +40,62 @@ class Progress:
     """How many of the queued and deferred wait for their send window."""
     late: int = 0
     """How many of the failed came too late: the time to send was over."""
+    skipped: Sequence[tuple[SkipReason, int]] = ()
+    """Why people were left out, the most frequent reason first."""
 
 
 def counts(session: Session, activity_id: int) -> dict[SendState, int]:
     """Sends by state; states that nobody is in are left out. A launch's are counted as they change."""
+    found: dict[SendState, int] = {}
+    for (state, _reason), number in standing(session, activity_id).items():
+        found[state] = found.get(state, 0) + number
+    return found
+
+
+def standing(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
+    """Sends by state and reason (one of send_counts.REASONS, or ''), without reading a single one of a launch."""
+    reason = SendCount.marks.bitwise_and(sum(REASONS.values()))
     asked = (
-        select(SendCount.state, func.sum(SendCount.number))
+        select(SendCount.state, reason, func.sum(SendCount.number))
         .where(SendCount.activity_id == activity_id)
-        .group_by(SendCount.state)
+        .group_by(SendCount.state, reason)
     )
-    found = {state: int(count) for state, count in session.execute(asked) if count}
-    if found:
-        return found
-    single = select(Send.state, func.count()).where(Send.activity_id == activity_id).group_by(Send.state)
-    return {state: int(count) for state, count in session.execute(single)}  # test and system mail
+    found = {(state, _REASON_OF.get(mark, "")): int(number) for state, mark, number in session.execute(asked) if number}
+    return found or _of_single(session, activity_id)
+
+
+def _of_single(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
+    """Test and system mail, which no counter counts."""
+    reason = case((Send.reason.in_(REASONS), Send.reason), else_="")
+    asked = select(Send.state, reason, func.count()).where(Send.activity_id == activity_id).group_by(Send.state, reason)
+    return {(state, told): int(number) for state, told, number in session.execute(asked)}
 
 
 def progress(session: Session, activity: Activity, before: str = "") -> Progress:
     """The counts, the speed, and how long it will take at that speed. ``before``: the mark of an earlier look."""
-    found = counts(session, activity.id)
+    stand = standing(session, activity.id)
+    found: dict[SendState, int] = {}
+    for (state, _reason), number in stand.items():
+        found[state] = found.get(state, 0) + number
     total = sum(found.values())
     unsettled = sum(found.get(state, 0) for state in OPEN)
-    windowed = waiting.count(session, activity.id) if any(map(found.get, WAITING)) else 0
-    late = _late(session, activity.id) if found.get(SendState.FAILED) else 0
+    windowed = waiting.still(session, activity.id, {state: stand.get((state, WINDOW), 0) for state in WAITING})
+    late = stand.get((SendState.FAILED, EXPIRED), 0)
     mailed = total - unsettled - found.get(SendState.SKIPPED, 0) - found.get(SendState.CANCELLED, 0) - late
     rate = _rate(activity, mailed)
     queue = sum(found.get(state, 0) for state in (*WAITING, SendState.SENDING)) - windowed
     lately = _lately(before, mailed) if rate else None
     left = timedelta(seconds=round(queue / (lately or rate))) if rate and queue else None
     complete, mark = activity.expanded_at is not None, f"{mailed}.{clock.now().timestamp():.1f}"
-    return Progress(found, total, total - unsettled, complete, rate, lately, left, mark, windowed, late)
+    return Progress(
+        found, total, total - unsettled, complete, rate, lately, left, mark, windowed, late, _skipped(stand)
+    )
 
 
-def _late(session: Session, activity_id: int) -> int:
-    failed = Send.activity_id == activity_id, Send.state == SendState.FAILED, Send.reason == EXPIRED
-    return session.scalar(select(func.count(Send.id)).where(*failed)) or 0
+def _skipped(stand: Mapping[tuple[SendState, str], int]) -> list[tuple[SkipReason, int]]:
+    left_out = ((reason, number) for (state, reason), number in stand.items() if state is SendState.SKIPPED)
+    found = [(SkipReason(reason), number) for reason, number in left_out if reason in set(SkipReason)]
+    return sorted(found, key=lambda pair: -pair[1])
 
 
 def _lately(before: str, mailed: int) -> float | None:
@@ -89,17 +111,6 @@ def _rate(activity: Activity, mailed: int) -> float | None:
     if activity.status is not ActivityStatus.LIVE or activity.launched_at is None or not mailed:
         return None
     return mailed / max((clock.now() - activity.launched_at).total_seconds(), 1.0)
-
-
-def skipped(session: Session, activity_id: int) -> list[tuple[SkipReason, int]]:
-    """Why people were left out, the most frequent reason first."""
-    asked = (
-        select(Send.reason, func.count())
-        .where(Send.activity_id == activity_id, Send.state == SendState.SKIPPED)
-        .group_by(Send.reason)
-    )
-    found = [(SkipReason(reason), int(count)) for reason, count in session.execute(asked)]
-    return sorted(found, key=lambda pair: -pair[1])
 
 
 def by_domain(session: Session, activity_id: int, most: int = 25) -> list[tuple[str, dict[SendState, int]]]:

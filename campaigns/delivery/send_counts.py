@@ -4,13 +4,14 @@ Twelve verbs give sends their states; triggers count for all of them, so that no
 about a million sends reads a few hundred rows. Only launches count, no test mails.
 """
 
+from collections.abc import Mapping
 from enum import IntFlag
 
 from sqlalchemy import DDL, BigInteger, SmallInteger, event
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, BigId, Instant, choice
-from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.models import EXPIRED, GIVEN_UP, WINDOW, Send, SendState, SkipReason
 
 
 class Mark(IntFlag):
@@ -24,6 +25,22 @@ class Mark(IntFlag):
     HARD = 32  # bounced since the address does not exist
     BLOCKED = 64  # bounced by policy
     COMPLAINED = 128
+    SUPPRESSED = 256  # the reasons of SkipReason, EXPIRED, GIVEN_UP and WINDOW: one of them, or none
+    NO_CONSENT = 512
+    CAPPED = 1024
+    EXPIRED = 2048
+    GIVEN_UP = 4096
+    WINDOW = 8192
+
+
+REASONS: Mapping[str, Mark] = {
+    SkipReason.SUPPRESSED.value: Mark.SUPPRESSED,
+    SkipReason.NO_CONSENT.value: Mark.NO_CONSENT,
+    SkipReason.CAPPED.value: Mark.CAPPED,
+    EXPIRED: Mark.EXPIRED,
+    GIVEN_UP: Mark.GIVEN_UP,
+    WINDOW: Mark.WINDOW,
+}
 
 
 class SendCount(Base):
@@ -58,7 +75,9 @@ def _marks(row: str) -> str:
         (f"{row}state = 'bounced' AND {row}reason = 'policy'", Mark.BLOCKED),
         (f"{row}complained_at IS NOT NULL", Mark.COMPLAINED),
     )
-    return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in bits)
+    reasons = " ".join(f"WHEN '{reason}' THEN {bit:d}" for reason, bit in REASONS.items())
+    told = f"CASE {row}reason WHEN '' THEN 0 {reasons} ELSE 0 END"  # Most have none: answered first.
+    return " + ".join([*(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in bits), told])
 
 
 _FLOOR = "{at} - {at} % 900000000"

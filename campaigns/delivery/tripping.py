@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns.accounts import audit
 from campaigns.accounts.actor import CLOCK
 from campaigns.accounts.models import AuditEntry
+from campaigns.delivery import progress
 from campaigns.delivery.bounces.recording import complaints_of
-from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.models import SendState
 from campaigns.errors import Conflict
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus
@@ -41,12 +42,9 @@ class Harm:
 
 def harm(session: Session, activity: Activity) -> Harm:
     """What the activity's mails have led to so far."""
-    mine = Send.activity_id == activity.id
-    answered = session.scalar(
-        select(func.count(Send.id)).where(mine, Send.state.in_((SendState.SENT, SendState.BOUNCED)))
-    )
-    bounced = session.scalar(select(func.count(Send.id)).where(mine, Send.state == SendState.BOUNCED))
-    return Harm(answered or 0, bounced or 0, complaints_of(session, activity.id))
+    found = progress.counts(session, activity.id)
+    bounced = found.get(SendState.BOUNCED, 0)
+    return Harm(found.get(SendState.SENT, 0) + bounced, bounced, complaints_of(session, activity.id))
 
 
 def pause_if_harmful(session: Session, activity_id: int) -> Harm | None:

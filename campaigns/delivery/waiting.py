@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
@@ -77,7 +77,17 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
     return late
 
 
-def count(session: Session, activity_id: int) -> int:
-    """How many wait for their window."""
-    waits = Send.activity_id == activity_id, Send.state.in_(_WAITING), Send.reason == WINDOW
-    return session.scalar(select(func.count(Send.id)).where(*waits, Send.due_at > clock.now())) or 0
+def still(session: Session, activity_id: int, marked: Mapping[SendState, int]) -> int:
+    """How many of those ``marked`` as waiting for their window (by state) still do; the others are due by now.
+
+    Reads the index only, and even that only while some window has opened and another has not.
+    """
+    return sum(_still(session, activity_id, state, number) for state, number in marked.items() if number)
+
+
+def _still(session: Session, activity_id: int, state: SendState, marked: int) -> int:
+    mine = Send.activity_id == activity_id, Send.state == state
+    due = session.scalar(select(exists().where(*mine, Send.due_at <= clock.now())))
+    if not due:
+        return marked
+    return min(marked, session.scalar(select(func.count()).where(*mine, Send.due_at > clock.now())) or 0)

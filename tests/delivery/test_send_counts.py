@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import Send, SendState
-from campaigns.delivery.send_counts import Mark, SendCount
+from campaigns.delivery.send_counts import REASONS, Mark, SendCount
 from tests import factories
 
 START = datetime(2026, 11, 22, 10, 7, tzinfo=UTC)
@@ -43,6 +43,7 @@ def recounted(session: Session) -> Counter[tuple[int, datetime, SendState, int]]
         bounced = send.reason if send.state is SendState.BOUNCED else ""
         marks |= {"hard": Mark.HARD, "policy": Mark.BLOCKED}.get(bounced, Mark(0))
         marks |= Mark.COMPLAINED if send.complained_at else Mark(0)
+        marks |= REASONS.get(send.reason, Mark(0))
         sent = send.sent_at or send.bounced_at
         bucket = EPOCH if sent is None else sent.replace(minute=sent.minute // 15 * 15, second=0, microsecond=0)
         counts[send.activity_id, bucket, send.state, int(marks)] += 1
@@ -62,7 +63,8 @@ def test_counters_follow_every_change(session: Session) -> None:
             {"state": SendState.SENT, "sent_at": moment}, {"state": SendState.BOUNCED, "bounced_at": moment},
             {"trackable": dice.random() < 0.7}, {"first_opened_at": moment, "last_opened_at": moment},
             {"clicked_at": dice.choice([moment, None])}, {"first_opened_at": None}, {"unsubscribed_at": moment},
-            {"state": SendState.SKIPPED, "reason": "suppressed"}, {"complained_at": moment},
+            {"state": SendState.SKIPPED, "reason": dice.choice(["suppressed", "no_consent", "capped"])},
+            {"reason": dice.choice(["", "expired", "given up", "window"])}, {"complained_at": moment},
             {"state": SendState.BOUNCED, "reason": dice.choice(["hard", "soft", "policy"])},
             {"attempts": 3}, {"sent_at": None},
         ])  # fmt: skip

@@ -80,7 +80,6 @@ def _standing(session: Session, found: Activity) -> dict[str, Any]:
     return {
         "activity": found,
         "now": now,
-        "skipped": progress.skipped(session, found.id) if now.counts.get(SendState.SKIPPED) else [],
         "answers": relay_answers.answers(session, found.id),
         "carried": relay_answers.by_relay(session, found.id),
         "trouble": relays.trouble(session),
@@ -99,7 +98,7 @@ def _pace(found: Activity, now: progress.Progress) -> int:
 
 def _controls(session: Session, found: Activity) -> dict[str, Any]:
     counts = progress.counts(session, found.id)
-    failed = deciding.again_possible(session, found.id) if counts.get(SendState.FAILED) else 0
+    failed = deciding.again_possible(session, found.id)
     open_ = {state: counts.get(state, 0) for state in (SendState.UNKNOWN, SendState.HELD)}
     numbers = {**open_, SendState.FAILED: failed}
     return {
