@@ -47,6 +47,7 @@ bench: $(DEVELOPMENT)
 
 torture: $(DEVELOPMENT)
 	@TORTURE=50 $(BIN)/python -m pytest -n $(PROCESSORS) --timeout 3600 tests/delivery/test_torture.py \
+	  tests/delivery/test_torture_house.py tests/delivery/test_storms.py \
 	  tests/tracking/test_torture.py tests/tracking/test_torture_house.py tests/tracking/test_fuzz.py tests/house/test_any_value.py tests/flows/test_breaking.py $(ARGS)
 
 migration: $(DEVELOPMENT)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from campaigns.demo import habits
 from campaigns.demo.browser import Browser, Page, first_form, links_and_images
-from campaigns.demo.traffic import SHARES, Mail, Request, What
+from campaigns.demo.traffic import Mail, Request, What
 
 _THREADS = 6
 _HALF_READ_WITHIN = 150.0
@@ -170,7 +170,7 @@ class _Recipient:
 
     def __init__(self, audience: Audience, letter: Letter, chance: random.Random) -> None:
         self._audience, self._letter, self._chance = audience, letter, chance
-        self.family = chance.choices(list(SHARES), list(SHARES.values()))[0]
+        self.family = habits.drawn(chance)
         links, images = links_and_images(letter.html)
         self._tracked = [url for url in links if "/c/" in url]
         self._pixels = [url for url in images if "/o/" in url]

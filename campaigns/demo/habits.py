@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from math import log
 
-from campaigns.demo.traffic import Family, Mail, Request, What
+from campaigns.demo.traffic import SHARES, Family, Mail, Request, What
 
 BROWSERS = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
@@ -45,6 +45,16 @@ class _Hand:
             after, what, self._agent, self._address, self._person, link, head,
             navigated=self._tells and what is What.CLICK,
         )  # fmt: skip
+
+
+def family_of(seed: int, address: str) -> Family:
+    """How this mailbox is read, in every run with this seed."""
+    return drawn(random.Random(f"{seed}:{address}"))
+
+
+def drawn(chance: random.Random) -> Family:
+    """A family by the shares of the mixed audience."""
+    return chance.choices(list(SHARES), list(SHARES.values()))[0]
 
 
 def requests_of(family: Family, chance: random.Random, mail: Mail, place: str) -> tuple[Request, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from email import message_from_bytes
 
 from campaigns.demo.audience import Letter
-from campaigns.demo.catcher import Box
+from campaigns.demo.catcher import Box, Caught
 
 
 class Postman:
@@ -14,8 +14,12 @@ class Postman:
     def __init__(self, box: Box) -> None:
         self._box = box
         newest = box.mails(limit=1)
-        self._last = newest[0].id if newest else 0
+        self._last = self._first = newest[0].id if newest else 0
         self.brought = 0
+
+    def caught(self) -> list[Caught]:
+        """All mails that have come, oldest first, without what is in them."""
+        return self._box.mails(after=self._first, limit=1_000_000)[::-1]
 
     def bring(self) -> Iterator[Letter]:
         """The mails that have come since the last call."""

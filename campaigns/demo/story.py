@@ -20,7 +20,7 @@ from campaigns.content.messages import create_message
 from campaigns.content.models import Message
 from campaigns.delivery import preflight, progress
 from campaigns.delivery.models import SendState
-from campaigns.demo import company, visitors
+from campaigns.demo import company, returns, visitors
 from campaigns.demo.audience import Audience
 from campaigns.demo.catcher import Box
 from campaigns.demo.letters import Postman
@@ -165,6 +165,7 @@ def _send_and_read(plan: _Plan, postman: Postman, seed: int) -> Audience:
     reading.start()
     with Stage("Mails sent", 1) as stage:
         sent = _watch_sends(plan.email_id, stage)
+    returns.send_back(postman.caught(), plan.email_id, seed)
     with Stage("Audience reads", 1) as stage:
         for _ in _patiently("the audience"):
             if postman.brought >= sent:
@@ -217,7 +218,7 @@ def _wait_for(figures: Ask, campaign_id: int) -> Figures:
         for _ in _patiently("settlement"):
             told, settling = figures(campaign_id)
             stage.show(0, f"{settling:,} left" if settling else "")
-            if not settling:
+            if not settling and returns.all_read():
                 break
     return told
 

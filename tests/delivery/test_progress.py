@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import pytest
@@ -14,7 +16,7 @@ from campaigns.delivery import deciding, due, progress, relay_answers
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.deciding import Decision
 from campaigns.delivery.expansion import expand
-from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.delivery.models import EXPIRED, WINDOW, Send, SendState, SkipReason
 from campaigns.delivery.record import Result
 from campaigns.errors import Conflict
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus
@@ -174,3 +176,29 @@ def test_csv_is_harmless_and_only_for_those_who_may(
     assert viewer_client.get(f"/activities/{activity_id}/sends.csv").status_code == 403
     domains = coordinator_client.get(f"/activities/{activity_id}/progress/domains").text
     assert "example.net" in domains
+
+
+def test_reasons_are_counted_without_reading_sends(
+    database: Engine, frozen: FrozenClock, count_queries: Callable[[Engine], AbstractContextManager[list[str]]]
+) -> None:
+    activity_id = launched(9)
+    of = [send.id for send in sends(activity_id)]
+    put(activity_id, SendState.QUEUED, reason=WINDOW)
+    for send_id, reason in zip(of[:4], ["suppressed", "suppressed", "no_consent", "capped"], strict=True):
+        put(activity_id, SendState.SKIPPED, reason=reason, only=send_id)
+    put(activity_id, SendState.FAILED, reason=EXPIRED, only=of[4])
+    put(activity_id, SendState.FAILED, only=of[5])
+    opens = frozen.at + timedelta(hours=1)
+    with db.transaction() as session:
+        session.execute(update(Send).values(due_at=opens))
+    with db.reading() as session, count_queries(database) as asked:
+        activity = session.get_one(Activity, activity_id)
+        now = progress.progress(session, activity)
+        assert deciding.again_possible(session, activity_id) == 1
+    assert not [statement for statement in asked if "count(" in statement.lower() and "FROM sends" in statement]
+    assert dict(now.skipped) == {SkipReason.SUPPRESSED: 2, SkipReason.NO_CONSENT: 1, SkipReason.CAPPED: 1}
+    assert (now.late, now.waiting, now.left) == (1, 3, None)
+    with db.transaction() as session:
+        session.execute(update(Send).where(Send.id == of[6]).values(due_at=frozen.at))
+    with db.reading() as session:  # Its window has opened: it waits for a worker.
+        assert progress.progress(session, session.get_one(Activity, activity_id)).waiting == 2

@@ -1,0 +1,39 @@
+"""What comes back of the demo's mailing says what it should, of the same people in every run."""
+
+import random
+from collections import Counter
+
+from campaigns import config
+from campaigns.delivery.bounces import inbox, reading, verp
+from campaigns.delivery.bounces.models import Finding
+from campaigns.demo import returns
+from campaigns.demo.catcher import Caught
+from campaigns.demo.habits import family_of
+from campaigns.demo.traffic import Family
+
+
+def mails(activity_id: int, count: int) -> list[Caught]:
+    made = [(activity_id << 32 | n, f"p{n}@d{n % 7}.example") for n in range(1, count + 1)]
+    return [Caught(n, 0.0, verp.sender(send, "b.example"), to, "Čaj für Sie") for n, (send, to) in enumerate(made)]
+
+
+def came_back() -> dict[int, Finding]:
+    notices = [reading.read(path.read_bytes()) for path in (inbox.folder() / "new").iterdir()]
+    assert all(notice.send_id is not None for notice in notices)
+    return {notice.send_id or 0: notice.finding for notice in notices}
+
+
+def test_the_same_people_in_every_run(settings: config.Settings) -> None:
+    of_mailing, another = mails(7, 1000), mails(8, 50)
+    addresses = {7 << 32 | n: mail.recipient for n, mail in enumerate(of_mailing, 1)}
+    assert returns.send_back([*of_mailing, *another], 7, 1) == 12
+    found = came_back()
+    assert Counter(found.values()) == {Finding.HARD: 4, Finding.SOFT: 6, Finding.POLICY: 1, Finding.COMPLAINT: 1}
+    for send_id, finding in found.items():
+        wanted = Family.READER if finding is Finding.COMPLAINT else Family.NOBODY
+        assert family_of(1, addresses[send_id]) is wanted
+    for path in (inbox.folder() / "new").iterdir():
+        path.unlink()
+    random.shuffle(of_mailing)
+    returns.send_back(of_mailing, 7, 1)
+    assert came_back() == found
