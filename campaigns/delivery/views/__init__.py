@@ -1,6 +1,6 @@
 """Pages of mailings on their way, and of the relays that carry them."""
 
-from campaigns.delivery.views import bounces, domain_limits, domains, preflights, relays
+from campaigns.delivery.views import bounces, domain_limits, domains, preflights, relays, returns
 from campaigns.delivery.views.mailings import blueprint
 
 blueprint.register_blueprint(relays.blueprint)
@@ -8,3 +8,4 @@ blueprint.register_blueprint(domain_limits.blueprint)
 blueprint.register_blueprint(domains.blueprint)
 blueprint.register_blueprint(preflights.blueprint)
 blueprint.register_blueprint(bounces.blueprint)
+blueprint.register_blueprint(returns.blueprint)

@@ -1,0 +1,75 @@
+"""What came back, for those who plan: the whole list, and its parts on the pages of contacts and campaigns."""
+
+from typing import Any
+
+from flask import Blueprint, render_template, request
+from sqlalchemy import select
+
+from campaigns import clock
+from campaigns.accounts.actor import Permission
+from campaigns.audience.contacts import contact_of
+from campaigns.delivery.bounces import listing, soft
+from campaigns.delivery.bounces.models import Feedback, Finding
+from campaigns.delivery.views.mailing import mailing
+from campaigns.planning.campaigns import campaign_of
+from campaigns.planning.models import Activity, Channel
+from campaigns.web.database import db_session
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+
+blueprint = Blueprint("returns", __name__)
+
+
+@blueprint.get("/returns")
+def index() -> Any:
+    actor().require(Permission.PERSONAL)
+    session, told = db_session(), request.args
+    finding = Finding(told["finding"]) if told.get("finding") in set(listing.GRAVEST) else None
+    number = told.get("activity", "")
+    activity = (
+        session.get(Activity, int(number)) if number.isascii() and number.isdigit() and len(number) < 18 else None
+    )
+    words = told.get("q", "")[:254]
+    page = page_of(session, listing.asked(finding, activity and activity.id, words), [Feedback.id.desc()])
+    ids = {each.activity_id for each in page.items}
+    titles = select(Activity.id, Activity.title).where(Activity.id.in_(ids))
+    return render_template(
+        "pages/delivery/returns.html",
+        page=page, finding=finding, findings=listing.GRAVEST, activity=activity, words=words,
+        titles={row.id: row.title for row in session.execute(titles)} if ids else {},
+    )  # fmt: skip
+
+
+@blueprint.get("/contacts/<int:contact_id>/returns")
+def of_contact(contact_id: int) -> Any:
+    actor().require(Permission.PERSONAL)
+    contact = contact_of(db_session(), contact_id)
+    return render_template(
+        "pages/delivery/_contact_returns.html",
+        contact=contact,
+        found=listing.of_address(db_session(), contact.email),
+        soft=soft.row(db_session(), contact.email, clock.now()),
+        enough=soft.ENOUGH,
+        weeks=soft.WITHIN.days // 7,
+    )
+
+
+@blueprint.get("/activities/<int:activity_id>/returns")
+def of_activity(activity_id: int) -> Any:
+    found = mailing(db_session(), activity_id)
+    return _reasons([found.id], f"/returns?activity={found.id}")
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/returns")
+def of_campaign(campaign_id: int) -> Any:
+    actor().require(Permission.VIEW)
+    found = campaign_of(db_session(), campaign_id)
+    mailings = select(Activity.id).where(Activity.campaign_id == found.id, Activity.channel == Channel.EMAIL)
+    ids = list(db_session().scalars(mailings))
+    return _reasons(ids, f"/returns?activity={ids[0]}" if len(ids) == 1 else "/returns")
+
+
+def _reasons(activity_ids: list[int], list_url: str) -> str:
+    return render_template(
+        "pages/delivery/_returns.html", reasons=listing.reasons(db_session(), activity_ids), list_url=list_url
+    )
