@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,7 @@ def torture(house: House, victims: Sequence[str], kill: Callable[[str, random.Ra
         before = len(caught(seed))
         time.sleep(chance.uniform(0.0, 1.2))
         if number:  # Mostly while mails are under way; each start of a worker takes its time.
-            wait_until(lambda before=before: _some(seed, before) or _over(activity_id), ENOUGH, house)
+            wait_until(partial(_moved, seed, activity_id, before), ENOUGH, house)
         victim = chance.choice(victims)
         deaths[victim] += 1
         kill(victim, chance)
@@ -170,8 +171,8 @@ def torture(house: House, victims: Sequence[str], kill: Callable[[str, random.Ra
     return said
 
 
-def _some(seed: int, before: int) -> bool:
-    return len(caught(seed)) > before
+def _moved(seed: int, activity_id: int, before: int) -> bool:
+    return len(caught(seed)) > before or _over(activity_id)
 
 
 def _over(activity_id: int) -> bool:
@@ -180,14 +181,14 @@ def _over(activity_id: int) -> bool:
     return finished and not _UNDER_WAY & set(states(activity_id))
 
 
-def wait_until(true: Callable[[], bool], seconds: float, house: House, *, needed: bool = True) -> None:
+def wait_until(true: Callable[[], bool], seconds: float, house: House) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(SQLAlchemyError):
             if true():
                 return
         time.sleep(0.05)
-    assert not needed, house.logs()
+    raise AssertionError(house.logs())
 
 
 VICTIMS = ("worker", "worker", "beat", "broker", "sink")

@@ -27,7 +27,7 @@ class Reason:
     last_at: datetime
 
 
-def asked(finding: Finding | None = None, activity_id: int | None = None, words: str = "") -> Select[tuple[Feedback]]:
+def asked(finding: Finding | None = None, activity_id: int | None = None, words: str = "") -> Select[Feedback]:
     """Bounces and complaints, narrowed; ``words`` begin the address. To be ordered by id."""
     found = select(Feedback)
     if finding is not None:

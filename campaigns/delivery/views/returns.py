@@ -30,7 +30,7 @@ def index() -> Any:
         session.get(Activity, int(number)) if number.isascii() and number.isdigit() and len(number) < 18 else None
     )
     words = told.get("q", "")[:254]
-    page = page_of(session, listing.asked(finding, activity and activity.id, words), [Feedback.id.desc()])
+    page = page_of(session, listing.asked(finding, activity.id if activity else None, words), [Feedback.id.desc()])
     ids = {each.activity_id for each in page.items}
     titles = select(Activity.id, Activity.title).where(Activity.id.in_(ids))
     return render_template(
