@@ -22,8 +22,8 @@ ROOMS = (
 )  # fmt: skip
 FACES = ("views", "public", "api")
 
-KNOWN = ("models", "erasing")
-"""What every process must know of a room: its tables, and its part in erasing a person."""
+KNOWN = ("models", "erasing", "uniting")
+"""What every process must know of a room: its tables, and its part in erasing a person and in uniting two."""
 
 for room in ROOMS:
     for name in KNOWN:

@@ -23,6 +23,7 @@ VERBS = {
     "update": N_("changed"), "upload": N_("uploaded"), "activate": N_("put in use"), "make": N_("made"),
     "redirect": N_("changed where it leads:"), "retire": N_("retired"), "revoke": N_("revoked"), "set": N_("set"),
     "take out": N_("took out"), "withdraw": N_("took back"), "archive": N_("archived"), "share": N_("shared"),
+    "merge": N_("merged"),
 }  # fmt: skip
 """A verb that is not here is shown as it was written."""
 
@@ -49,7 +50,8 @@ DETAILS = {
     "changed": N_("changed"), "channel": N_("channel"), "complained": N_("complained"),
     "conversions": N_("conversions"), "currency": N_("currency"), "decision": N_("decision"),
     "domain": N_("domain"), "email": N_("e-mail"), "filename": N_("file"), "finished": N_("finished"),
-    "key": N_("key"), "name": N_("name"), "new": N_("new"), "rate": N_("rate"), "reason": N_("reason"),
+    "key": N_("key"), "name": N_("name"), "new": N_("new"), "other": N_("with number"),
+    "rate": N_("rate"), "reason": N_("reason"),
     "role": N_("role"), "sends": N_("sends"), "source": N_("source"), "title": N_("title"), "url": N_("address"),
     "valid_from": N_("valid from"), "version": N_("version"), "why": N_("why"),
 }  # fmt: skip

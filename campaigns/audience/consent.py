@@ -122,12 +122,31 @@ def _contact(session: Session, contact_id: int) -> Contact:
 
 def withdrawn(session: Session, contact_id: int, purpose: ConsentPurpose) -> bool:
     """Whether their last word was no: a withdrawal stands until they answer again."""
-    return _last_level(session, contact_id, purpose) is ConsentLevel.NONE
+    return last_level(session, contact_id, purpose) is ConsentLevel.NONE
 
 
-def _last_level(session: Session, contact_id: int, purpose: ConsentPurpose) -> ConsentLevel | None:
+def last_level(session: Session, contact_id: int, purpose: ConsentPurpose) -> ConsentLevel | None:
+    """Their last word; None when they never answered."""
     newest = _newest(session, contact_id, purpose, 1)
     return newest[0].level if newest else None
+
+
+_STRICTEST_FIRST = (ConsentLevel.NONE, ConsentLevel.DELIVERABILITY, ConsentLevel.FULL)
+
+
+def stricter(one: ConsentLevel | None, other: ConsentLevel | None) -> ConsentLevel | None:
+    """What somebody allows who answered so under two addresses; not having been asked is no answer."""
+    return min((level for level in (one, other) if level is not None), key=_STRICTEST_FIRST.index, default=None)
+
+
+def settle_union(
+    session: Session, actor: Actor, contact_id: int, was_id: int, levels: Mapping[ConsentPurpose, ConsentLevel | None]
+) -> None:
+    """After two ledgers became one: write down what holds where the newest line says something else."""
+    require_audience(actor)
+    for purpose, level in levels.items():
+        if level is not None and last_level(session, contact_id, purpose) is not level:
+            _append(session, actor, contact_id, purpose, level, f"merged {was_id}", "", {"merged": was_id}, None)
 
 
 def _newest(session: Session, contact_id: int, purpose: ConsentPurpose, count: int) -> Sequence[ConsentEntry]:

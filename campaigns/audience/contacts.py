@@ -1,12 +1,12 @@
 """Adding, changing and finding contacts."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience import suppression
 from campaigns.audience.addresses import normalise
-from campaigns.audience.models import Contact, SuppressionReason
+from campaigns.audience.models import Contact, ContactAlias, SuppressionReason
 from campaigns.audience.own_act import is_own_act, require_audience
 from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
@@ -53,7 +53,7 @@ def upsert_contact(
     values = _cleaned(email, first_name, last_name, language, timezone, attributes)
     contact, is_new = _found_or_new(session, actor, values, source)
     if not is_new:
-        given = {name: value for name, value in values.items() if value}
+        given = {name: value for name, value in values.items() if value and name != "email"}
         given["attributes"] = {**contact.attributes, **values["attributes"]}
         _set(session, contact, given)
     return contact, is_new
@@ -70,8 +70,10 @@ def change_contact(
     old, new = contact.email, values["email"]
     if new != old:
         _refuse_erased(session, actor, new)
-        if by_address(session, new) is not None:
+        known = by_address(session, new)
+        if known is not None and known is not contact:
             raise Invalid(Problem(THERE_ALREADY, field="email"))
+        session.execute(delete(ContactAlias).where(ContactAlias.address == new))
         reason = suppression.reason_for(session, old)
         if reason is not None and reason not in suppression.LIFTABLE:
             suppression.suppress(session, actor, new, reason)
@@ -89,8 +91,24 @@ def contact_of(session: Session, contact_id: int) -> Contact:
 
 
 def by_address(session: Session, address: str) -> Contact | None:
-    """The contact of a normalised address."""
-    return session.scalars(select(Contact).where(Contact.email == address)).one_or_none()
+    """The contact of a normalised address, also of one that they had before two contacts were merged."""
+    found = session.scalars(select(Contact).where(Contact.email == address)).one_or_none()
+    return (
+        found
+        or session.scalars(select(Contact).join(ContactAlias).where(ContactAlias.address == address)).one_or_none()
+    )
+
+
+def aliases_of(session: Session, contact_id: int) -> Sequence[str]:
+    """Addresses that they had before two contacts were merged."""
+    return session.scalars(
+        select(ContactAlias.address).where(ContactAlias.contact_id == contact_id).order_by(ContactAlias.was_id)
+    ).all()
+
+
+def now_called(session: Session, contact_id: int) -> int | None:
+    """The number of the contact that this one was merged into."""
+    return session.scalar(select(ContactAlias.contact_id).where(ContactAlias.was_id == contact_id))
 
 
 def _found_or_new(session: Session, actor: Actor, values: dict[str, Any], source: str) -> tuple[Contact, bool]:

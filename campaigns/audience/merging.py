@@ -35,6 +35,7 @@ from campaigns.audience.models import (
     ConsentLevel,
     ConsentPurpose,
     Contact,
+    ContactAlias,
     ImportRejection,
     ListMember,
     Suppression,
@@ -89,6 +90,8 @@ class Rejected:
     params: dict[str, Any]
     field: str = ""
 
+
+MERGED = N_("This address belongs to a contact with another address, since the two were merged.")
 
 Prepared = tuple[list[tuple[Any, ...]], list[Rejected]]
 
@@ -157,9 +160,14 @@ def _stage(connection: Connection, prepared: Prepared) -> tuple[list[Rejected], 
         )
     ).all()
     erased = [row for row, reason in found if reason is SuppressionReason.ERASED]
-    for row in erased:
+    merged_away = connection.scalars(
+        select(staged.c.row_number).join_from(staged, ContactAlias, ContactAlias.address == staged.c.email)
+    ).all()
+    refused = {**dict.fromkeys(merged_away, MERGED), **dict.fromkeys(erased, ERASED)}
+    for row in refused:
         connection.execute(delete(staged).where(staged.c.row_number == row))
-    return [*rejected, *(Rejected(row, ERASED, {}, "email") for row in erased)], len(found) - len(erased)
+    suppressed = sum(row not in refused for row, _reason in found)
+    return [*rejected, *(Rejected(row, message, {}, "email") for row, message in refused.items())], suppressed
 
 
 def _count(connection: Connection, condition: ColumnElement[bool]) -> int:

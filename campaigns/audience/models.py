@@ -30,6 +30,17 @@ class Contact(Base):
     updated_at: Mapped[Instant]
 
 
+class ContactAlias(Base):
+    """An address, and the number of a contact that was merged into another: whoever comes by them is that one."""
+
+    __tablename__ = "contact_aliases"
+
+    was_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
+    address: Mapped[Address] = mapped_column(unique=True)
+    at: Mapped[Instant]
+
+
 class ContactList(Base):
     """A hand-picked list."""
 

@@ -27,6 +27,7 @@ _GRAVITY = {
     SuppressionReason.COMPLAINED: 3,
     SuppressionReason.ERASED: 4,
 }
+gravity = _GRAVITY.__getitem__
 LIFTABLE = frozenset({SuppressionReason.MANUAL, SuppressionReason.BOUNCED})
 """What a coordinator may lift. The others were the person's own decision."""
 

@@ -52,6 +52,7 @@ class SkipReason(StrEnum):
     SUPPRESSED = "suppressed"
     NO_CONSENT = "no_consent"
     CAPPED = "capped"
+    MERGED = "merged"
 
     @property
     def label(self) -> str:
@@ -59,6 +60,7 @@ class SkipReason(StrEnum):
             self.SUPPRESSED: N_("Suppressed"),
             self.NO_CONSENT: N_("No consent to mail"),
             self.CAPPED: N_("Has had enough mails lately"),
+            self.MERGED: N_("Gets it under another address"),
         }[self]
 
 

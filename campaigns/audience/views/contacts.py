@@ -6,7 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
 from campaigns.accounts.actor import Permission
-from campaigns.audience import browsing, consent, contacts, erasing, lists, suppression
+from campaigns.audience import browsing, consent, contacts, erasing, lists, suppression, uniting
 from campaigns.audience.forms import ConsentForm, ContactForm
 from campaigns.audience.models import ConsentLevel, Contact
 from campaigns.errors import Conflict, Invalid
@@ -19,6 +19,10 @@ from campaigns.web.locale import digits, translated
 from campaigns.web.pagination import page_of
 
 blueprint = Blueprint("contacts", __name__, url_prefix="/contacts")
+
+
+_OFFERED = 10
+"""Others that may be the same person, shown at once."""
 
 
 def _row_id(text: str) -> int:
@@ -40,6 +44,10 @@ def source_text(source: str) -> str:
     kind, _space, name = source.partition(" ")
     if kind == "form" and name:
         return str(_("form %(name)s", name=name))
+    if kind == "merged" and name.isdecimal():
+        return str(
+            _("the stricter of two answers, when contact %(number)s was merged into this one", number=digits(name))
+        )
     if kind == "send" and name.isdecimal():
         return str(_("send %(number)s", number=digits(name)))
     return translated(_SOURCES.get(source, "")) or source
@@ -97,6 +105,9 @@ def _form_page(form: ContactForm, contact: Contact | None) -> Any:
 @blueprint.get("/<int:contact_id>")
 def show(contact_id: int) -> Any:
     actor().require(Permission.PERSONAL)
+    merged_into = contacts.now_called(db_session(), contact_id)
+    if merged_into is not None:
+        return redirect(f"/contacts/{merged_into}", 303)
     return _contact_page(contact_id, ConsentForm().offer())
 
 
@@ -108,6 +119,7 @@ def _contact_page(contact_id: int, form: ConsentForm) -> str:
         contact=contact,
         form=form,
         ledger=consent.history(session, contact_id),
+        aliases=contacts.aliases_of(session, contact_id),
         on_lists=lists.lists_of_contact(session, contact_id),
         lists=lists.all_lists(session),
         suppressed=suppression.reason_for(session, contact.email),
@@ -154,6 +166,31 @@ def put_on_list(contact_id: int) -> Any:
 def take_off_list(contact_id: int, list_id: int) -> Any:
     lists.remove_members(db_session(), actor(), list_id, [contact_id])
     db_session().commit()
+    return redirect(f"/contacts/{contact_id}", 303)
+
+
+@blueprint.get("/<int:contact_id>/merge")
+def merging(contact_id: int) -> Any:
+    """Who else they are, and what would become of the two."""
+    actor().require(Permission.AUDIENCE)
+    session, words = db_session(), request.args.get("q", "")[:200].strip()
+    other_id = request.args.get("with", type=_row_id)
+    stays = contacts.contact_of(session, contact_id)
+    found = browsing.contacts_with_badges(words).where(Contact.id != contact_id).order_by(Contact.id.desc())
+    return render_template(
+        "pages/audience/contact_merge.html",
+        contact=stays,
+        words=words,
+        found=session.execute(found.limit(_OFFERED)).all() if words and other_id is None else [],
+        union=uniting.foretell(session, actor(), contact_id, other_id) if other_id is not None else None,
+    )
+
+
+@blueprint.post("/<int:contact_id>/merge")
+def merge(contact_id: int) -> Any:
+    uniting.unite(db_session(), actor(), contact_id, request.form.get("with", 0, type=_row_id))
+    db_session().commit()
+    flash(_("The two are one person now."), "success")
     return redirect(f"/contacts/{contact_id}", 303)
 
 

@@ -1,0 +1,39 @@
+"""Of two open leads in one campaign that turn out to be one person's, the older stays."""
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session, aliased
+
+from campaigns.audience.uniting import before_uniting
+from campaigns.db import Base
+from campaigns.leads.models import Lead, LeadStage
+
+_FURTHEST_LAST = tuple(LeadStage)
+
+
+@before_uniting
+def fold_leads(session: Session, stays_id: int, goes_id: int) -> None:
+    """A contact has one open lead in a campaign. The younger's forms, notes and stage join the older's."""
+    theirs = aliased(Lead)
+    both = (
+        select(Lead, theirs)
+        .join(theirs, theirs.campaign_id == Lead.campaign_id)
+        .where(Lead.contact_id == stays_id, theirs.contact_id == goes_id)
+        .where(Lead.closed_at.is_(None), theirs.closed_at.is_(None))
+    )
+    for pair in session.execute(both).all():
+        older, younger = sorted(pair, key=lambda lead: (lead.created_at, lead.id))
+        _fold(session, older, younger)
+
+
+def _fold(session: Session, older: Lead, younger: Lead) -> None:
+    older.notes = "\n\n".join(filter(None, (older.notes, younger.notes)))
+    older.owner_id = older.owner_id or younger.owner_id
+    if _FURTHEST_LAST.index(younger.stage) > _FURTHEST_LAST.index(older.stage):
+        older.stage, older.stage_at, older.stage_noticed = younger.stage, younger.stage_at, younger.stage_noticed
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            if any(key.column is Lead.__table__.c.id for key in column.foreign_keys):
+                session.execute(update(table).where(column == younger.id).values({column.name: older.id}))
+    session.expunge(younger)
+    session.execute(delete(Lead).where(Lead.id == younger.id).execution_options(synchronize_session=False))
+    session.flush()
