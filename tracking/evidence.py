@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, func, literal, null, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, case, cast, func, literal, null, or_, select
 from sqlalchemy.orm import Session
 
 from campaigns import db
@@ -16,12 +16,14 @@ from campaigns.errors import NotFound
 from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
+from tracking.costs import Cost
 from tracking.facts import WAITING, WHOLE_LIFE, Asked, ids_of, within
 from tracking.metrics import METRICS
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, FirstSeen, Kind, Label
 from tracking.visit_models import Visit
 
 _CHUNK = 2_000
+COST = "cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Evidence:
     sums: bool = False
 
 
-def evidence(actor: Actor, campaign_id: int, key: str, asked: Asked = WHOLE_LIFE) -> Evidence:
+def evidence(session: Session, actor: Actor, campaign_id: int, key: str, asked: Asked = WHOLE_LIFE) -> Evidence:
     """The rows behind the metric ``key``. Raises NotFound for a figure that is a quotient: its two sides have rows."""
     actor.require(Permission.PERSONAL)
     if key in _MAILS:
@@ -44,6 +46,8 @@ def evidence(actor: Actor, campaign_id: int, key: str, asked: Asked = WHOLE_LIFE
         return _events(campaign_id, *_HITS[key], asked)
     if key in _VISITS:
         return _visits(campaign_id, *_VISITS[key], asked)
+    if key == COST:
+        return _costs(session, campaign_id, asked)
     if key not in _OTHERS:
         raise NotFound(N_("No rows stand behind this figure; look at what it is made of."))
     return _OTHERS[key](campaign_id, asked)
@@ -51,7 +55,7 @@ def evidence(actor: Actor, campaign_id: int, key: str, asked: Asked = WHOLE_LIFE
 
 def has_rows(key: str) -> bool:
     """Whether the metric is counted from rows that can be shown."""
-    return key in _MAILS or key in _HITS or key in _VISITS or key in _OTHERS
+    return key in _MAILS or key in _HITS or key in _VISITS or key in _OTHERS or key == COST
 
 
 def parts(key: str) -> list[str]:
@@ -60,7 +64,7 @@ def parts(key: str) -> list[str]:
     if has_rows(key):
         return [key]
     if key == "return":
-        return ["revenue", "cost"]
+        return ["revenue", COST]
     found: list[str] = []
     for part in (metric.numerator, metric.denominator, metric.otherwise):
         found += [one for one in (parts(part) if part else []) if one not in found]
@@ -250,14 +254,18 @@ def _credit(model: CreditModel, *, value: bool) -> Callable[[int, Asked], Eviden
     return find
 
 
-def _costs(campaign_id: int, asked: Asked) -> Evidence:
+def _costs(session: Session, campaign_id: int, asked: Asked) -> Evidence:
+    """Each activity with what of its cost falls into the window."""
+    query = select(Activity.id, Activity.cost, Activity.starts_on, Activity.ends_on, Activity.launched_at)
+    activities = session.execute(query.where(Activity.campaign_id == campaign_id)).all()
+    parts = {id: Cost(*cost).within(asked.window) for id, *cost in activities}
+    known = {id: literal(part, Activity.cost.type) for id, part in parts.items() if part}
+    amount = case(known, value=Activity.id) if known else Activity.cost
     rows = select(
         Activity.id.label("id"), Activity.launched_at.label("at"), null().label("contact_id"),
         literal("").label("address"), Activity.id.label("activity_id"), cast(Activity.status, String).label("what"),
-        Activity.cost.label("amount"),
-    ).where(Activity.campaign_id == campaign_id, Activity.cost.is_not(None))  # fmt: skip
-    if not asked.window.whole:  # A cost has no day.
-        rows = rows.where(literal(False))
+        amount.label("amount"),
+    ).where(Activity.id.in_(known))  # fmt: skip
     return Evidence("activity", rows, [Activity.id], sums=True)
 
 
@@ -270,5 +278,4 @@ _OTHERS: dict[str, Callable[[int, Asked], Evidence]] = {
     "leads_last_touch": _credit(CreditModel.LAST_TOUCH, value=False),
     "revenue_first_touch": _credit(CreditModel.FIRST_TOUCH, value=True),
     "revenue_last_touch": _credit(CreditModel.LAST_TOUCH, value=True),
-    "cost": _costs,
 }

@@ -19,6 +19,7 @@ from campaigns.delivery.models import SendState
 from campaigns.delivery.send_counts import Mark, SendCount
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Channel
+from tracking.costs import Cost
 from tracking.counts import Counts, Hits, Mails, Visits
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Kind, Label, Rollup
 from tracking.periods import WHOLE, Window
@@ -65,13 +66,16 @@ def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_
     visits = _visits(session, campaign_ids, asked.window)
     outcomes, influenced = _outcomes(session, campaign_ids, asked.window)
     query = (
-        select(Activity.id, Activity.campaign_id, Activity.channel, Activity.launched_at, Activity.cost, Form.id)
+        select(
+            Activity.id, Activity.campaign_id, Activity.channel, Activity.launched_at, Activity.cost,
+            Activity.starts_on, Activity.ends_on, Form.id,
+        )
         .outerjoin(Form, Form.activity_id == Activity.id)
         .where(Activity.campaign_id.in_(campaign_ids))
         .order_by(Activity.id)
-    )
+    )  # fmt: skip
     counts = {}
-    for id, campaign_id, channel, launched_at, cost, form_id in session.execute(query):
+    for id, campaign_id, channel, launched_at, cost, starts_on, ends_on, form_id in session.execute(query):
         # Zero is said only of what is measured: opens of a launched mail, views of a landing page.
         mailed = channel is Channel.EMAIL and (id in mails or launched_at is not None)
         nothing = Hits() if mailed else None
@@ -83,7 +87,7 @@ def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_
             clicks=hits.of(id, Kind.CLICK) or nothing,
             views=hits.of(id, Kind.VIEW) or (Hits() if form_id is not None else None),
             visits=visited,
-            cost=cost if asked.window.whole else None,
+            cost=Cost(cost, starts_on, ends_on, launched_at).within(asked.window),
         )
     return Facts(counts, hits, sent, influenced)
 

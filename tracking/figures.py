@@ -18,7 +18,7 @@ WHOLE_LIFE = Period()
 
 FIRST_SCREEN = ("leads", "lead_conversion_rate", "conversions", "cost", "cost_per_lead", "roi")
 MAIL_SCREEN = ("open_rate", "click_through_rate", "click_to_open_rate", "bounce_rate", "unsubscribe_rate")
-WEB_SCREEN = ("visits", "visitors", "time_on_page", "web_bounce_rate")
+WEB_SCREEN = ("visits", "visitors", "new_visitor_share", "time_on_page", "web_bounce_rate")
 
 
 @dataclass(frozen=True, slots=True)

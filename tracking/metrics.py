@@ -51,8 +51,6 @@ class Metric:
     denominator: str = ""
     otherwise: str = ""
     """The denominator for as long as the first isn't measured."""
-    dated: bool = True
-    """Whether it can be said for a period."""
 
     def divisor(self, counts: Counts) -> str:
         """The key of what it is divided by here."""
@@ -118,9 +116,8 @@ def _counted(
     source: str,
     unit: Unit = Unit.COUNT,
     window: str = ALWAYS,
-    dated: bool = True,
 ) -> None:
-    METRICS[key] = Metric(key, label, unit, formula, dedupe, source, window, count=count, dated=dated)
+    METRICS[key] = Metric(key, label, unit, formula, dedupe, source, window, count=count)
 
 
 def _divided(
@@ -134,10 +131,10 @@ def _divided(
     unit: Unit = Unit.RATE,
     otherwise: str = "",
 ) -> None:
-    above, below = METRICS[numerator], METRICS[denominator]
+    above = METRICS[numerator]
     METRICS[key] = Metric(
         key, label, unit, formula, dedupe, above.source, above.window, numerator=numerator, denominator=denominator,
-        otherwise=otherwise, dated=above.dated and below.dated,
+        otherwise=otherwise,
     )  # fmt: skip
 
 
@@ -325,6 +322,14 @@ _divided(
     N_("(Visits − engaged visits) ÷ visits."), dedupe=EACH_VISIT,
 )  # fmt: skip
 _divided(
+    "new_visitor_share", N_("Share of new visitors"), "new_visitors", "visits",
+    N_("Visits of people never seen before ÷ visits."), dedupe=EACH_VISIT,
+)  # fmt: skip
+_divided(
+    "time_per_visit", N_("Time per visit"), "active_seconds", "visits",
+    N_("Active seconds ÷ visits, those that bounced included."), dedupe=EACH_VISIT, unit=Unit.SECONDS,
+)  # fmt: skip
+_divided(
     "time_on_page", N_("Time per visitor"), "active_seconds", "visitors",
     N_("Active seconds ÷ visitors, visits that bounced included."), dedupe=EACH_VISITOR, unit=Unit.SECONDS,
 )  # fmt: skip
@@ -397,7 +402,11 @@ _counted(
 _counted(
     "cost", N_("Cost"), lambda c: c.cost, N_("Sum of the activities' costs, where given."),
     dedupe=N_("None: each activity's cost counts once."), source=COSTS, unit=Unit.MONEY,
-    window=N_("The whole life only: a cost is entered for an activity, not for its days."), dated=False,
+    window=N_(
+        "The period that was chosen: each cost is spread evenly over its activity's days, from its start, or its "
+        "launch, to its end; all of it falls on the first when no end is known. Without any day it counts for the "
+        "whole life only."
+    ),
 )  # fmt: skip
 _counted(
     "revenue", N_("Revenue"), lambda c: c.revenue,
@@ -417,7 +426,6 @@ _counted(
 _counted(
     "return", N_("Return"), lambda c: None if c.revenue is None or c.cost is None else c.revenue - c.cost,
     N_("Revenue − cost."), dedupe=N_("One per conversion."), source=N_("The campaign's conversions."), unit=Unit.MONEY,
-    dated=False,
 )  # fmt: skip
 _divided(
     "lead_conversion_rate", N_("Lead-conversion rate"), "leads", "visitors",

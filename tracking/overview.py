@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Float, and_, cast, func, or_, select
+from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
@@ -101,7 +100,7 @@ def reached(session: Session, since: datetime | None = None, until: datetime | N
 
 
 class _Plan:
-    """Which activity belongs to which channel and campaign, and what it cost when."""
+    """Which activity belongs to which channel and campaign."""
 
     def __init__(self, session: Session) -> None:
         self.names: dict[int, str] = {}
@@ -116,10 +115,9 @@ class _Plan:
             self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
 
     def counts(self, session: Session, window: Window) -> dict[int, Counts]:
-        """By activity; the cost is that of activities that began in the window, since nobody enters it by the day."""
+        """By activity."""
         found = facts(session, list(self.names), Asked(window, cohort=False)).counts
-        costs = _costs(session, window)
-        return {id: replace(counts, cost=costs.get(id)) for id, counts in found.items() if id in self.channel_of}
+        return {id: counts for id, counts in found.items() if id in self.channel_of}
 
     def lines(
         self,
@@ -158,17 +156,6 @@ def _whole(counts: Mapping[int, Counts], goals: Mapping[str, Counts]) -> Counts:
     """All of it; conversions that no campaign is known to have brought count for the company, too."""
     every = total(goals.values())
     return replace(total(counts.values()), conversions=every.conversions, revenue=every.revenue)
-
-
-def _costs(session: Session, window: Window) -> dict[int, Decimal]:
-    launched = and_(*within(Activity.launched_at, window))
-    planned: list[ColumnElement[bool]] = [Activity.launched_at.is_(None)]
-    if window.since is not None:
-        planned.append(Activity.starts_on >= window.since.date())
-    if window.until is not None:
-        planned.append(Activity.starts_on < window.until.date())
-    query = select(Activity.id, Activity.cost).where(Activity.cost.is_not(None), or_(launched, and_(*planned)))
-    return {id: cost for id, cost in session.execute(query) if cost is not None}
 
 
 def _goal_lines(session: Session, now: Mapping[str, Counts], before: Mapping[str, Counts]) -> list[Line]:

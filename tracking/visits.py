@@ -13,6 +13,8 @@ from campaigns.audience.models import Contact
 from campaigns.language import N_
 from campaigns.planning.campaigns import campaign_of
 from campaigns.planning.models import Activity
+from tracking import counts
+from tracking.counts import Counts
 from tracking.grouping import Group
 from tracking.models import Label
 from tracking.visit_models import Device, SiteSeen, Visit, VisitRollup, WebArrival, WebPage
@@ -33,6 +35,14 @@ class Visits:
     """Whose first visit of the whole campaign this activity brought: these add up to the campaign's visitors."""
     aggregate: int = 0
     """How many of the visits are counted without a visitor."""
+
+    @property
+    def counts(self) -> Counts:
+        """What the registry's metrics of visits are made of: the campaign's."""
+        kept = counts.Visits(
+            self.visits, self.campaign_visitors, self.engaged, self.active_seconds, self.pages, self.new
+        )
+        return Counts(visits=kept)
 
     def __add__(self, other: "Visits") -> "Visits":
         """Of two activities of a campaign together; their visitors are those of the campaign."""
@@ -76,8 +86,10 @@ class Line:
     """Of a landing page: where the visits to it came from."""
 
     @property
-    def bounce_rate(self) -> float:
-        return 1 - self.engaged / self.visits
+    def counts(self) -> Counts:
+        """What the registry's metrics of visits are made of."""
+        kept = counts.Visits(visits=self.visits, engaged=self.engaged, active_seconds=self.active_seconds)
+        return Counts(visits=kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,7 @@ def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
     actor.require(Permission.VIEW)
     campaign_of(session, campaign_id)
     titles = dict(session.execute(select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id)).all())
-    counts = visit_counts(session, [campaign_id])
+    by_activity = visit_counts(session, [campaign_id])
     sides: dict[str, dict[tuple[str, str], list[int]]] = {"group": {}, "page": {}, "device": {}, "country": {}}
     for row in session.execute(_grouped(list(titles))):
         came_from = row.network or row.referrer or row.source or N_("No referrer")
@@ -113,8 +125,8 @@ def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
             sums = sides[side].setdefault(key, [0, 0, 0])
             sums[:] = [was + more for was, more in zip(sums, row[-3:], strict=True)]
     return Breakdown(
-        total=sum(counts.values(), Visits()),
-        by_activity=[(titles[id], one) for id, one in sorted(counts.items(), key=lambda entry: -entry[1].visits)],
+        total=sum(by_activity.values(), Visits()),
+        by_activity=[(titles[id], one) for id, one in sorted(by_activity.items(), key=lambda entry: -entry[1].visits)],
         by_group=_lines(sides["group"]),
         pages=_lines(sides["page"]),
         by_device=_lines(sides["device"]),

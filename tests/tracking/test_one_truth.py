@@ -262,7 +262,7 @@ def test_every_metric_is_one_truth(session: Session, name: str) -> None:
             assert (cell == "") == (value is None), where
             assert value is None or abs(float(cell) - float(value)) <= digits, where
             if evidence.has_rows(key):
-                rows = evidence.tally(session, evidence.evidence(CLOCK, campaign_id, key, asked))
+                rows = evidence.tally(session, evidence.evidence(session, CLOCK, campaign_id, key, asked))
                 assert same(rows, value or 0), (*where, rows)
             else:
                 assert evidence.parts(key), where
@@ -287,11 +287,11 @@ def test_by_day_of_the_event_too(session: Session, name: str) -> None:
         for key, instants in firsts.items():
             expected = sum(recount.sees(moment) for moment in instants.values())
             assert METRICS[key].value(counts) == expected
-            assert evidence.tally(session, evidence.evidence(CLOCK, campaign_id, key, asked)) == expected
+            assert evidence.tally(session, evidence.evidence(session, CLOCK, campaign_id, key, asked)) == expected
         for key in ("delivered", "trackable"):
-            assert evidence.tally(session, evidence.evidence(CLOCK, campaign_id, key, asked)) == METRICS[key].value(
-                counts
-            )
+            assert evidence.tally(session, evidence.evidence(session, CLOCK, campaign_id, key, asked)) == METRICS[
+                key
+            ].value(counts)
 
 
 def test_programs_and_pages_are_told_the_same(owner_client: Any, database: Engine) -> None:

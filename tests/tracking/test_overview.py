@@ -71,16 +71,19 @@ def test_a_conversion_of_no_campaign_counts_for_the_company(database: Engine, fr
     assert found.campaigns == []
 
 
-def test_costs_belong_to_the_period_in_which_an_activity_began(database: Engine, frozen: FrozenClock) -> None:
+def test_costs_fall_on_the_days_of_their_activity(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         campaign = factories.make_campaign(session)
         for days, cost in ((1, "10"), (8, "200"), (400, "3000")):
             began = frozen.at - timedelta(days=days)
             factories.make_activity(session, campaign, cost=Decimal(cost), launched_at=began)
         factories.make_activity(session, campaign, cost=Decimal("5"), starts_on=frozen.at.date())
+        first, last = (frozen.at.date() - timedelta(days=days) for days in (8, 6))
+        factories.make_activity(session, campaign, cost=Decimal("100"), starts_on=first, ends_on=last)
+        factories.make_activity(session, campaign, cost=Decimal("7000"))  # has no day
     with db.reading() as session:
         found = overview.overview(session, CLOCK, period_of("7", NOON.date()), UTC)
-    assert (found.now.cost, found.before.cost) == (Decimal(15), Decimal(200))
+    assert (found.now.cost, found.before.cost) == (Decimal("48.33"), Decimal("266.67"))
 
 
 def test_the_page_shows_periods_and_says_what_is_not_measured(viewer_client: FlaskClient, frozen: FrozenClock) -> None:

@@ -30,7 +30,7 @@ def page(campaign_id: int, key: str) -> str:
     told, as_of = figures_of(session, actor(), campaign_id, question, zone)
     rows = found = None
     if evidence.has_rows(key):
-        found = evidence.evidence(actor(), campaign_id, key, question.asked(zone))
+        found = evidence.evidence(session, actor(), campaign_id, key, question.asked(zone))
         rows = page_of(session, found.rows, found.keys, size=PAGE_SIZE)
     return render_template(
         "pages/tracking/figure.html",
@@ -54,7 +54,7 @@ def csv(campaign_id: int, key: str) -> Response:
     question = asking.question()
     with db.transaction() as session:
         performance.find_campaign(session, campaign_id)
-        found = evidence.evidence(actor(), campaign_id, _known(key), question.asked(our_zone()))
+        found = evidence.evidence(session, actor(), campaign_id, _known(key), question.asked(our_zone()))
         activities = events.activities_of(session, campaign_id)
         audit.record(session, actor(), "export rows", "campaign", campaign_id, figure=key, period=question.period.key)
     lines = exports.evidence_csv(evidence.all_rows(actor(), found), activities)

@@ -15,6 +15,7 @@ from campaigns.web.pagination import page_of
 from tracking import visits
 from tracking.events import activities_of
 from tracking.grouping import Group
+from tracking.metrics import reading
 from tracking.models import Label
 from tracking.visit_models import Device
 
@@ -30,7 +31,12 @@ def page(campaign_id: int) -> str:
     found = visits.breakdown(session, actor(), campaign_id)
     if request.headers.get("HX-Request"):
         return render_template(
-            "pages/tracking/_visits.html", found=found, campaign_id=campaign_id, country=_country, whole=False
+            "pages/tracking/_visits.html",
+            found=found,
+            campaign_id=campaign_id,
+            country=_country,
+            whole=False,
+            reading=reading,
         )
     each = None
     if actor().may(Permission.PERSONAL):
@@ -47,6 +53,7 @@ def page(campaign_id: int) -> str:
         device=Device,
         label=Label,
         whole=True,
+        reading=reading,
     )
 
 
