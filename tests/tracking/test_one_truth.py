@@ -1,11 +1,13 @@
-"""One truth: page, drawer, file and program say of every metric what a slow recount of raw rows says.
+"""One truth: page, drawer, file, program and share link say of every metric what a slow recount of raw rows says.
 
-Around the night in which Paris leaves summer time, with late bounces, relabelled events, a purchase in two
-currencies, a contact without tracking consent, and web visits. The recount shares no code with what it proves.
+Around the night in which Paris leaves summer time, with late bounces, relabelled events, purchases in several
+currencies, a contact without tracking consent, two contacts merged, and web visits. The recount shares no code with
+what it proves.
 """
 
 import csv
 import io
+import re
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,15 +21,16 @@ from campaigns import db
 from campaigns.accounts import api_keys
 from campaigns.accounts.actor import CLOCK, Actor
 from campaigns.accounts.models import Organisation, Person, Role
+from campaigns.audience.uniting import unite
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from tests.tracking.company import Company, at, bucket
-from tracking import evidence, exports, rollups
+from tracking import evidence, exports, rollups, sharing
 from tracking.facts import Asked
-from tracking.figures import Question, figures_of
-from tracking.metrics import METRICS
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label
+from tracking.figures import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, Question, figures_of
+from tracking.metrics import METRICS, Unit
+from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label, SharedFigures
 from tracking.performance import performance
 from tracking.periods import Period
 from tracking.visit_models import Visit, VisitRollup
@@ -53,6 +56,9 @@ def seed(session: Session) -> int:
     _visits(session, ids, company.contacts)
     session.flush()
     _relabelled(session, ids)
+    activities[2].starts_on, activities[2].ends_on = date(2026, 10, 25), date(2026, 11, 2)
+    session.flush()
+    unite(session, CLOCK, company.contacts[1], company.contacts[0])  # Both got the mails, bought, and visited.
     return campaign.id
 
 
@@ -175,8 +181,7 @@ class Recount:
         openers = [send for send in tracked if send.first_opened_at or send.clicked_at]
         clickers = [send for send in tracked if send.clicked_at]
         values = [one.value for one in self.conversions if one.value is not None]
-        costs = [activity.cost for activity in self.activities if activity.cost is not None]
-        cost = sum(costs, Decimal(0)) if self.period.first is None else None
+        cost = sum((self.cost(activity) for activity in self.activities), Decimal(0))
         revenue = sum(values, Decimal(0)) if values else None
         influenced = {touch.conversion_id for touch in self.touches if not touch.settling}
         told: dict[str, Any] = {
@@ -214,6 +219,17 @@ class Recount:
         told.pop("views_unknown")
         return told | {key: self.rate(told, *pair) for key, pair in RATES.items()}
 
+    def cost(self, activity: Activity) -> Decimal:
+        """Cent by cent: the nth of them falls on the day that the nth part of the activity's time is."""
+        if activity.cost is None or self.period.first is None or self.period.last is None:
+            return activity.cost or Decimal(0)
+        assert activity.launched_at is not None
+        first = activity.starts_on or activity.launched_at.astimezone(self.zone).date()
+        days = ((activity.ends_on or first) - first).days + 1
+        shares = [(activity.cost * day / days).quantize(Decimal("0.01")) for day in range(days + 1)]
+        parts = {first + timedelta(days=n): shares[n + 1] - shares[n] for n in range(days)}
+        return sum((part for day, part in parts.items() if self.period.first <= day <= self.period.last), Decimal(0))
+
     def state(self, *states: str) -> int:
         return sum(send.state.value in states for send in self.sends)
 
@@ -232,7 +248,8 @@ RATES = {
     "lead_conversion_rate": ("leads", "visitors"), "lead_generation_rate": ("leads", "delivered"),
     "visit_rate": ("visitors", "clickers"), "conversions_per_lead": ("conversions", "leads"),
     "cost_per_lead": ("cost", "leads"), "roi": ("return", "cost"), "web_bounce_rate": ("unengaged_visits", "visits"),
-    "time_on_page": ("active_seconds", "visitors"),
+    "time_on_page": ("active_seconds", "visitors"), "time_per_visit": ("active_seconds", "visits"),
+    "new_visitor_share": ("new_visitors", "visits"),
 }  # fmt: skip
 
 
@@ -316,3 +333,43 @@ def test_programs_and_pages_are_told_the_same(owner_client: Any, database: Engin
     assert page.count("<tr") - 1 == expected["leads"]
     lines = owner_client.get(f"/campaigns/{campaign_id}/figures/leads.csv?period={PERIODS[2].key}").text
     assert len(lines.splitlines()) - 1 == expected["leads"]
+    page = owner_client.get(f"/campaigns/{campaign_id}/performance?period={PERIODS[2].key}").text
+    for key in {*FIRST_SCREEN, *MAIL_SCREEN, *WEB_SCREEN}:
+        tile = re.search(rf'id="tile-{key}".*?tile-value[^>]*>(.*?)</dd>', page, re.DOTALL)
+        drawer = re.search(rf'id="why-{key}".*?why-value[^>]*>(.*?)</p>', page, re.DOTALL)
+        assert tile, key
+        assert drawer, key
+        assert shown(tile[1]) == shown(drawer[1]), key
+        assert reads(tile[1], expected[key], METRICS[key].unit), (key, tile[1], expected[key])
+
+
+def test_a_share_link_says_the_same(owner_client: Any, database: Engine) -> None:
+    with db.transaction() as session:
+        campaign_id = seed(session)
+        expected = Recount(session, campaign_id, ZoneInfo("UTC"), Period()).figures()
+    assert owner_client.post(f"/campaigns/{campaign_id}/shares", data={"days": "7"}).status_code == 303
+    link = re.search(r'value="http://localhost(/s/[^"]+)"', owner_client.get(f"/campaigns/{campaign_id}/shares").text)
+    assert link
+    page = owner_client.application.test_client().get(link[1]).text
+    with db.reading() as session:
+        kept = sharing.read_back(session.scalars(select(SharedFigures)).one())
+    assert {figure.metric.key for figure in kept.figures} == METRICS.keys()
+    for figure in kept.figures:
+        assert same(figure.value, expected[figure.metric.key]), figure.metric.key
+    for key in sharing.HEADLINE:
+        tile = re.search(rf'>{METRICS[key].label}</dt><dd class="tile-value numeric">(.*?)</dd>', page, re.DOTALL)
+        assert tile, key
+        assert reads(tile[1], expected[key], METRICS[key].unit), (key, tile[1], expected[key])
+
+
+def shown(html: str) -> str:
+    return re.sub(r"<[^>]+>", "", html).strip()
+
+
+def reads(html: str, value: Any, unit: Unit) -> bool:
+    """Whether a reader finds this number there, as far as it is rounded."""
+    if value is None:
+        return "not measured" in html
+    number = float(re.sub(r"[^0-9.-]", "", shown(html)))
+    digits = {Unit.RATE: 0.0006, Unit.MONEY: 0.006, Unit.SECONDS: 0.06}.get(unit, 0.006)
+    return abs(number / (100 if unit is Unit.RATE else 1) - float(value)) <= digits
