@@ -257,8 +257,12 @@ def _credit(model: CreditModel, *, value: bool) -> Callable[[int, Asked], Eviden
 def _costs(session: Session, campaign_id: int, asked: Asked) -> Evidence:
     """Each activity with what of its cost falls into the window."""
     query = select(Activity.id, Activity.cost, Activity.starts_on, Activity.ends_on, Activity.launched_at)
-    activities = session.execute(query.where(Activity.campaign_id == campaign_id)).all()
-    parts = {id: Cost(*cost).within(asked.window) for id, *cost in activities}
+    parts = {
+        id: Cost(cost, starts_on, ends_on, launched_at).within(asked.window)
+        for id, cost, starts_on, ends_on, launched_at in session.execute(
+            query.where(Activity.campaign_id == campaign_id)
+        )
+    }
     known = {id: literal(part, Activity.cost.type) for id, part in parts.items() if part}
     amount = case(known, value=Activity.id) if known else Activity.cost
     rows = select(
