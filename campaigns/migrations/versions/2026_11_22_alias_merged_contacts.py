@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "d2526595264a"
-down_revision = "9662980b5796"
+down_revision = "7d1c5e0a94b2"
 
 
 def upgrade() -> None:
