@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from tracking import batches
+from tracking import batches, day_counts
 from tracking.batches import MarkKey
 from tracking.models import Kind, Label
 
@@ -69,7 +69,10 @@ class Tally:
     def write(self, connection: Connection) -> None:
         events, uniques = self.events, self._uniques
         keys = events.keys() | uniques.keys()
-        batches.add_counts(connection, ((key, events.get(key, 0), uniques.get(key, 0)) for key in keys))
+        counts = [(key, events.get(key, 0), uniques.get(key, 0)) for key in keys]
+        if counts:
+            day_counts.add_hits(connection, counts)
+            batches.add_counts(connection, counts)
 
 
 def add(connection: Connection, rows: Sequence[batches.EventTuple]) -> None:

@@ -5,13 +5,13 @@ mails may also be asked for by the day on which they went out (cohort), with wha
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, String, cast, func, literal, null, select, union_all
+from sqlalchemy import ColumnElement, Float, Select, String, case, cast, func, literal, null, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.capture.models import Form
@@ -19,14 +19,15 @@ from campaigns.delivery.models import SendState
 from campaigns.delivery.send_counts import Mark, SendCount
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Channel
+from tracking import day_counts
 from tracking.costs import Cost
 from tracking.counts import Counts, Hits, Mails, Visits
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Kind, Label, Rollup
 from tracking.periods import WHOLE, Window
-from tracking.visit_models import VisitRollup
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _QUARTER = timedelta(minutes=15)
+_FEW = 500
 WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HELD)
 
 
@@ -60,11 +61,7 @@ class Facts:
 
 
 def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_LIFE, *, links: bool = False) -> Facts:
-    """All that is counted for the activities of these campaigns, in five queries for all of them."""
-    hits = CountedHits(session, campaign_ids, asked.window, links=links)
-    mails, sent = _mails(session, campaign_ids, asked, hits)
-    visits = _visits(session, campaign_ids, asked.window)
-    outcomes, influenced = _outcomes(session, campaign_ids, asked.window)
+    """All that is counted for the activities of these campaigns, in seven queries for all of them."""
     query = (
         select(
             Activity.id, Activity.campaign_id, Activity.channel, Activity.launched_at, Activity.cost,
@@ -74,12 +71,19 @@ def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_
         .where(Activity.campaign_id.in_(campaign_ids))
         .order_by(Activity.id)
     )  # fmt: skip
+    planned = session.execute(query).all()
+    these = _These(campaign_ids, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
+    hits = CountedHits(session, these, asked.window, links=links)
+    mails, sent = _mails(session, these, asked, hits)
+    visits = _visits(session, these, asked.window)
+    visited_campaigns = {these.campaigns[id] for id in visits}
+    outcomes, influenced = _outcomes(session, these, asked.window)
     counts = {}
-    for id, campaign_id, channel, launched_at, cost, starts_on, ends_on, form_id in session.execute(query):
+    for id, campaign_id, channel, launched_at, cost, starts_on, ends_on, form_id in planned:
         # Zero is said only of what is measured: opens of a launched mail, views of a landing page.
         mailed = channel is Channel.EMAIL and (id in mails or launched_at is not None)
         nothing = Hits() if mailed else None
-        visited = visits.get(id) or (Visits() if campaign_id in visits.campaigns and launched_at is not None else None)
+        visited = visits.get(id) or (Visits() if campaign_id in visited_campaigns and launched_at is not None else None)
         counts[id] = replace(
             outcomes.get(id, Counts(influenced=0)),
             mails=mails.get(id) or (Mails() if mailed else None),
@@ -92,36 +96,45 @@ def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_
     return Facts(counts, hits, sent, influenced)
 
 
+@dataclass(frozen=True, slots=True)
+class _These:
+    """The activities that facts are asked for: which campaign's each is, and of which channel."""
+
+    campaign_ids: Collection[int]
+    campaigns: Mapping[int, int]
+    channels: Mapping[int, Channel]
+
+    def has(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+        """That the column names one of them. By their numbers, so that the database knows how few they are."""
+        return column.in_(list(self.campaigns) if len(self.campaigns) <= _FEW else ids_of(self.campaign_ids))
+
+
 class CountedHits:
     """Rollups summed by activity, kind and label; with ``links``, those of single links too."""
 
-    def __init__(self, session: Session, campaign_ids: Collection[int], window: Window, *, links: bool) -> None:
+    def __init__(self, session: Session, these: _These, window: Window, *, links: bool) -> None:
         self._hits: dict[tuple[int, int, int], Hits] = defaultdict(Hits)
         self._people: dict[tuple[int, int, int], int] = defaultdict(int)
-        self.span: dict[int, tuple[datetime, datetime]] = {}
+        hits, at = day_counts.hits(session, window)
         query = (
             select(
-                Rollup.activity_id,
-                Rollup.kind,
-                Rollup.link,
-                Rollup.label,
-                cast(func.sum(Rollup.events), Float),
-                cast(func.sum(Rollup.uniques), Float),
-                func.min(Rollup.bucket),
-                func.max(Rollup.bucket),
+                hits.activity_id,
+                hits.kind,
+                hits.link,
+                hits.label,
+                cast(func.sum(hits.events), Float),
+                cast(func.sum(hits.uniques), Float),
             )
-            .where(Rollup.activity_id.in_(ids_of(campaign_ids)), *within(Rollup.bucket, window))
-            .group_by(Rollup.activity_id, Rollup.kind, Rollup.link, Rollup.label)
+            .where(these.has(hits.activity_id), *within(at, window))
+            .group_by(hits.activity_id, hits.kind, hits.link, hits.label)
         )
         if not links:
-            query = query.where(Rollup.link == 0)
-        for activity_id, kind, link, label, events, uniques, first, last in session.execute(query):
+            query = query.where(hits.link == 0)
+        for activity_id, kind, link, label, events, uniques in session.execute(query):
             key = (activity_id, kind, link)
             self._hits[key] = self._hits[key].more(Label(label), int(events))
             if label == Label.HUMAN:
                 self._people[key] = int(uniques)
-            before = self.span.get(activity_id, (first, last))
-            self.span[activity_id] = (min(before[0], first), max(before[1], last))
 
     def of(self, activity_id: int, kind: Kind, link: int = 0) -> Hits | None:
         return self._hits.get((activity_id, kind, link))
@@ -131,8 +144,16 @@ class CountedHits:
         return self._people.get((activity_id, kind, link), 0)
 
 
+def ends(window: Window) -> tuple[ColumnElement[datetime], ColumnElement[datetime]]:
+    """Columns beside an activity's: its first and its last 15 minutes with hits. Ends of an index, found without
+    reading the counters between them."""
+    counted = [Rollup.activity_id == Activity.id, *within(Rollup.bucket, window)]
+    first, last = (select(end(Rollup.bucket)).where(*counted).scalar_subquery() for end in (func.min, func.max))
+    return first, last
+
+
 def _mails(
-    session: Session, campaign_ids: Collection[int], asked: Asked, hits: CountedHits
+    session: Session, these: _These, asked: Asked, hits: CountedHits
 ) -> tuple[dict[int, Mails], dict[int, tuple[datetime, datetime]]]:
     """Mails by activity, and between which instants the relay took them.
 
@@ -143,7 +164,7 @@ def _mails(
     known = [SendCount.bucket != _NEVER] if not asked.window.whole else []
     query = (
         select(*key, cast(func.sum(SendCount.number), Float), func.min(SendCount.bucket), func.max(SendCount.bucket))
-        .where(SendCount.activity_id.in_(ids_of(campaign_ids)), *within(SendCount.bucket, window), *known)
+        .where(these.has(SendCount.activity_id), *within(SendCount.bucket, window), *known)
         .group_by(*key)
     )
     mails: dict[int, Mails] = {}
@@ -187,98 +208,72 @@ def _alike(state: SendState, marks: Mark, number: int) -> Mails:
     )
 
 
-class _Visited(dict[int, Visits]):
-    """Visits by activity; ``campaigns`` are those whose visits are measured at all."""
-
-    campaigns: frozenset[int] = frozenset()
-
-
-def _visits(session: Session, campaign_ids: Collection[int], window: Window) -> _Visited:
+def _visits(session: Session, these: _These, window: Window) -> dict[int, Visits]:
+    of, at = day_counts.visits(session, window)
     sums = [
         cast(func.sum(column), Float)
-        for column in (
-            VisitRollup.visits, VisitRollup.campaign_visitors, VisitRollup.engaged, VisitRollup.active_seconds,
-            VisitRollup.pages, VisitRollup.new,
-        )
-    ]  # fmt: skip
+        for column in (of.visits, of.campaign_visitors, of.engaged, of.active_seconds, of.pages, of.new)
+    ]
     query = (
-        select(VisitRollup.activity_id, Activity.campaign_id, *sums)
-        .join(Activity, Activity.id == VisitRollup.activity_id)
-        .where(Activity.campaign_id.in_(campaign_ids), VisitRollup.label == Label.HUMAN)
-        .where(*within(VisitRollup.bucket, window))
-        .group_by(VisitRollup.activity_id, Activity.campaign_id)
+        select(of.activity_id, *sums)
+        .where(these.has(of.activity_id), of.label == Label.HUMAN, *within(at, window))
+        .group_by(of.activity_id)
     )
-    rows = session.execute(query).all()
-    found = _Visited({row[0]: Visits(*map(int, row[2:])) for row in rows})
-    found.campaigns = frozenset(row[1] for row in rows)
-    return found
+    return {id: Visits(*map(int, counts)) for id, *counts in session.execute(query)}
 
 
-def _outcomes(
-    session: Session, campaign_ids: Collection[int], window: Window
-) -> tuple[dict[int, Counts], dict[Channel | None, int]]:
-    """Leads, conversions and credit by activity, and influenced conversions, in one query."""
-    during = within(Conversion.at, window)
-    word, one = cast(null(), String), literal(1.0)
+def _outcomes(session: Session, these: _These, window: Window) -> tuple[dict[int, Counts], dict[Channel | None, int]]:
+    """Leads, conversions and credit by activity, and influenced conversions."""
+    during, one = within(Conversion.at, window), literal(1.0)
     conversions = (
-        select(literal("conversions"), Conversion.activity_id, word, one, _number(), func.sum(Conversion.value))
-        .where(Conversion.campaign_id.in_(campaign_ids), *during)
+        select(literal("conversions"), Conversion.activity_id, one, _number(), func.sum(Conversion.value))
+        .where(Conversion.campaign_id.in_(these.campaign_ids), *during)
         .group_by(Conversion.activity_id)
     )
     leads = (
-        select(literal("leads"), Lead.activity_id, word, one, _number(), null())
-        .where(Lead.campaign_id.in_(campaign_ids), *within(Lead.created_at, window))
+        select(literal("leads"), Lead.activity_id, one, _number(), null())
+        .where(Lead.campaign_id.in_(these.campaign_ids), *within(Lead.created_at, window))
         .group_by(Lead.activity_id)
     )
     share = cast(Credit.share, Float)
     credit = (
-        select(cast(Credit.model, String), Credit.activity_id, word, share, _number(), func.sum(Conversion.value))
+        select(cast(Credit.model, String), Credit.activity_id, share, _number(), func.sum(Conversion.value))
         .join(Conversion, Conversion.id == Credit.conversion_id)
-        .where(Credit.activity_id.in_(ids_of(campaign_ids)), *during)
+        .where(these.has(Credit.activity_id), *during)
         .group_by(Credit.model, Credit.activity_id, Credit.share)
     )
-    parts = [conversions, leads, credit, *_influenced(campaign_ids, window)]
     outcomes: dict[int | None, Counts] = defaultdict(Counts)
-    touched: dict[int, int] = {}
-    influenced: dict[Channel | None, int] = {}
-    for what, activity_id, channel, part, number, value in session.execute(union_all(*parts)):
-        if what != "influenced":
-            outcomes[activity_id] += _outcome(what, part, number, value)
-        elif activity_id is not None:
-            touched[activity_id] = int(number)
-        else:
-            influenced[Channel(channel) if channel else None] = int(number)
+    for what, activity_id, part, number, value in session.execute(union_all(conversions, leads, credit)):
+        outcomes[activity_id] += _outcome(what, part, number, value)
+    touched, influenced = _influenced(session, these, window)
     by_activity = {
         id: replace(outcomes[id], influenced=touched.get(id, 0)) for id in {*outcomes, *touched} if id is not None
     }
     return by_activity, influenced
 
 
-def _influenced(campaign_ids: Collection[int], window: Window) -> Iterable[Select[Any]]:
+def _influenced(session: Session, these: _These, window: Window) -> tuple[dict[int, int], dict[Channel | None, int]]:
     """Conversions with a human touch, by activity, by channel and of all together: no sum of the one is the other."""
-    number = cast(func.count(ConversionTouch.conversion_id.distinct()), Float)
-    for activity_id, channel in (
-        (ConversionTouch.activity_id, None),
-        (None, cast(Activity.channel, String)),
-        (None, None),
-    ):
-        query = (
-            select(
-                literal("influenced"),
-                null() if activity_id is None else activity_id,
-                cast(null(), String) if channel is None else channel,
-                literal(1.0),
-                number,
-                null(),
-            )
-            .join(Activity, Activity.id == ConversionTouch.activity_id)
-            .where(Activity.campaign_id.in_(campaign_ids), ConversionTouch.settling.is_(False))
-        )
-        if not window.whole:
-            query = query.join(Conversion, Conversion.id == ConversionTouch.conversion_id)
-            query = query.where(*within(Conversion.at, window))
-        by = activity_id if activity_id is not None else channel
-        yield query if by is None else query.group_by(by)
+    touches = select(ConversionTouch.activity_id, ConversionTouch.conversion_id).where(
+        these.has(ConversionTouch.activity_id), ConversionTouch.settling.is_(False)
+    )
+    if not window.whole:
+        touches = touches.join(Conversion, Conversion.id == ConversionTouch.conversion_id)
+        touches = touches.where(*within(Conversion.at, window))
+    known = touches.subquery()
+    number = cast(func.count(known.c.conversion_id.distinct()), Float)
+    touched = {
+        id: int(many) for id, many in session.execute(select(known.c.activity_id, number).group_by(known.c.activity_id))
+    }
+    of_channel: dict[Channel, list[int]] = defaultdict(list)
+    for id, channel in these.channels.items():
+        if id in touched:
+            of_channel[channel].append(id)
+    # Each conversion once, with the channels that touched it.
+    by = [func.max(case((known.c.activity_id.in_(ids), 1), else_=0)) for ids in of_channel.values()]
+    each = select(*(mark.label(f"of_{n}") for n, mark in enumerate(by))).group_by(known.c.conversion_id).subquery()
+    total, *sums = session.execute(select(func.count(), *(cast(func.sum(mark), Float) for mark in each.c))).one()
+    return touched, {None: int(total), **{channel: int(many) for channel, many in zip(of_channel, sums, strict=True)}}
 
 
 def _number() -> ColumnElement[float]:

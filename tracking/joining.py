@@ -12,7 +12,7 @@ from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from campaigns.capture.models import Submission
 from campaigns.db import from_micros, to_micros
 from campaigns.setbacks import Chore
-from tracking import batches, reaching, settle
+from tracking import batches, day_counts, reaching, settle
 from tracking.counting import bucket
 from tracking.models import Conversion, Goal
 from tracking.visit_models import FormSeen, PageReached, Visit, VisitRollup, WebArrival, WebPage
@@ -76,7 +76,8 @@ def engage(session: Session, visit: Visit) -> None:
         return
     visit.engaged = True
     group = session.scalar(select(WebArrival.channel_group).where(WebArrival.id == visit.arrival_id))
-    session.execute(
+    day_counts.ready(session.connection())
+    counted = session.execute(
         update(VisitRollup)
         .where(
             VisitRollup.activity_id == (visit.activity_id or 0), VisitRollup.channel_group == group,
@@ -85,6 +86,10 @@ def engage(session: Session, visit: Visit) -> None:
         .values(engaged=VisitRollup.engaged + 1)
         .execution_options(synchronize_session=False)
     )  # fmt: skip
+    if counted.rowcount:  # type: ignore[attr-defined]
+        engaged = [int(name == "engaged") for name in day_counts.VISITS]
+        key = (visit.activity_id or 0, bucket(to_micros(visit.started_at)), group or 0, visit.label)
+        day_counts.add_visits(session.connection(), [(key, engaged)])
     session.flush()
     if visit.send_id is not None:
         settle.settle_engaged(session.connection(), [(visit.send_id, visit.started_at)])

@@ -16,12 +16,13 @@ from campaigns.delivery.models import SendState
 from campaigns.delivery.send_counts import Mark, SendCount
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, Objective
+from tracking import day_counts
 from tracking.counts import Counts, total
 from tracking.metrics import METRICS, Metric
 from tracking.models import Conversion, Label
 from tracking.performance import ActivityLine, activity_lines, by_channel
+from tracking.periods import WHOLE
 from tracking.series import days, sparks
-from tracking.visit_models import VisitRollup
 
 SPARK_DAYS = 14
 FIGURES = ("leads", "conversions", "lead_conversion_rate", "cost_per_lead", "open_rate", "click_through_rate")
@@ -85,14 +86,16 @@ def sortable() -> list[str]:
     return [key for key in FIGURES if _atoms(key) <= _COUNTED.keys()]
 
 
-def by_figure(query: Select[Campaign], key: str, *, ascending: bool) -> tuple[Select[Campaign], list[Any]]:
+def by_figure(
+    session: Session, query: Select[Campaign], key: str, *, ascending: bool
+) -> tuple[Select[Campaign], list[Any]]:
     """The same campaigns, with the keys of their order by a figure; what is not measured comes last.
 
     The figure is counted in SQL from the same counters as the registry's, for every campaign in one pass.
     """
     columns: dict[str, ColumnElement[Any]] = {}
     for atom in sorted(_atoms(key)):
-        found = _COUNTED[atom]().subquery(atom)
+        found = _COUNTED[atom](session).subquery(atom)
         query = query.outerjoin(found, found.c.campaign_id == Campaign.id)
         columns[atom] = found.c.number
         if atom in _ZERO_IS_COUNTED:
@@ -148,13 +151,13 @@ def _rows(of: InstrumentedAttribute[Any]) -> Select[Any]:
     return select(of.label("campaign_id"), cast(func.count(), Float).label("number")).group_by(of)
 
 
-def _costs() -> Select[Any]:
+def _costs(_session: Session) -> Select[Any]:
     number = cast(func.sum(Activity.cost), Float).label("number")
     return select(Activity.campaign_id, number).where(Activity.cost.is_not(None)).group_by(Activity.campaign_id)
 
 
-def _marked(mark: Mark) -> Callable[[], Select[Any]]:
-    def counted() -> Select[Any]:
+def _marked(mark: Mark) -> Callable[[Session], Select[Any]]:
+    def counted(_session: Session) -> Select[Any]:
         both = Mark.TRACKABLE | mark
         fits = and_(SendCount.state == SendState.SENT, SendCount.marks.bitwise_and(int(both)) == int(both))
         number = cast(func.sum(case((fits, SendCount.number), else_=0)), Float).label("number")
@@ -168,19 +171,20 @@ def _marked(mark: Mark) -> Callable[[], Select[Any]]:
     return counted
 
 
-def _visitors() -> Select[Any]:
-    number = cast(func.sum(VisitRollup.campaign_visitors), Float).label("number")
+def _visitors(session: Session) -> Select[Any]:
+    of, _at = day_counts.visits(session, WHOLE)
+    number = cast(func.sum(of.campaign_visitors), Float).label("number")
     return (
         select(Activity.campaign_id, number)
-        .join(Activity, Activity.id == VisitRollup.activity_id)
-        .where(VisitRollup.label == Label.HUMAN)
+        .join(Activity, Activity.id == of.activity_id)
+        .where(of.label == Label.HUMAN)
         .group_by(Activity.campaign_id)
     )
 
 
-_COUNTED: dict[str, Callable[[], Select[Any]]] = {
-    "leads": lambda: _rows(Lead.campaign_id),
-    "conversions": lambda: _rows(Conversion.campaign_id),
+_COUNTED: dict[str, Callable[[Session], Select[Any]]] = {
+    "leads": lambda _session: _rows(Lead.campaign_id),
+    "conversions": lambda _session: _rows(Conversion.campaign_id),
     "cost": _costs,
     "trackable": _marked(Mark.TRACKABLE),
     "openers": _marked(Mark.OPENED),

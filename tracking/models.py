@@ -152,6 +152,32 @@ class Rollup(Base):
     """Sends whose first event of this activity, kind, link and label lies in this bucket (:class:`FirstSeen`)."""
 
 
+class DayRollup(Base):
+    """The same summed by the days of the time zone that :class:`DayZone` names. By link first: most questions are
+    about all links together."""
+
+    __tablename__ = "day_rollups"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    link: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    day: Mapped[Instant] = mapped_column(primary_key=True)
+    """When it began."""
+    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    events: Mapped[int] = mapped_column(default=0)
+    uniques: Mapped[int] = mapped_column(default=0)
+
+
+class DayZone(Base):
+    """In whose days the counters of days are summed: one row, and none before anything was counted."""
+
+    __tablename__ = "day_zones"
+
+    id: Mapped[Id]
+    zone: Mapped[str] = mapped_column(String(64))
+
+
 class Checkpoint(Base):
     """How far a spool has been counted, moved in the transaction that counts."""
 

@@ -13,6 +13,7 @@ from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, Channel
+from tracking import day_counts
 from tracking.counts import Counts, Visits, total
 from tracking.facts import Asked, facts, within
 from tracking.goals import goal_names
@@ -179,14 +180,12 @@ def _brand(session: Session, window: Window, earlier: Window) -> Brand:
 
 def _visits(session: Session, window: Window) -> dict[int, Visits]:
     """Human visits by channel group, whatever brought them."""
-    columns = (
-        VisitRollup.visits, VisitRollup.visitors, VisitRollup.engaged, VisitRollup.active_seconds, VisitRollup.pages,
-        VisitRollup.new,
-    )  # fmt: skip
+    of, at = day_counts.visits(session, window)
+    columns = (of.visits, of.visitors, of.engaged, of.active_seconds, of.pages, of.new)
     query = (
-        select(VisitRollup.channel_group, *(cast(func.sum(column), Float) for column in columns))
-        .where(VisitRollup.label == Label.HUMAN, *within(VisitRollup.bucket, window))
-        .group_by(VisitRollup.channel_group)
+        select(of.channel_group, *(cast(func.sum(column), Float) for column in columns))
+        .where(of.label == Label.HUMAN, *within(at, window))
+        .group_by(of.channel_group)
     )
     return {group: Visits(*map(int, sums)) for group, *sums in session.execute(query)}
 

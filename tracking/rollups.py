@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, union
 from sqlalchemy.orm import Session
 
 from campaigns.planning.models import Activity
-from tracking import batches, counting
+from tracking import batches, counting, day_counts
 from tracking.batches import CountKey, MarkKey, micros
 from tracking.models import Kind, Label, Rollup
 
@@ -31,11 +31,11 @@ _BUCKET = {
 
 
 class Difference(NamedTuple):
-    """A counter that isn't what its rows add up to: (events, uniques), or a mark's instant."""
+    """A counter that isn't what its rows add up to: (events, uniques), a mark's instant, or a day's sums."""
 
-    key: CountKey | MarkKey
-    kept: tuple[int, int] | int | None
-    counted: tuple[int, int] | int | None
+    key: CountKey | MarkKey | tuple[Any, ...]
+    kept: Any
+    counted: Any
 
 
 def recount(connection: Connection, activity_id: int | None = None) -> dict[CountKey, tuple[int, int]]:
@@ -68,12 +68,15 @@ def kept(connection: Connection, activity_id: int | None = None) -> dict[CountKe
 
 
 def compare(session: Session, activity_id: int | None = None) -> list[Difference]:
-    """Every rollup and first-seen mark (of an activity) that differs from a raw recount; empty when all is well."""
+    """Every rollup and first-seen mark (of an activity) that differs from a raw recount, and every day that differs
+    from its rollups; empty when all is well."""
     connection, only = session.connection(), _only(activity_id)
     marks = f"SELECT send_id, activity_id, kind, link, label, at FROM first_seen WHERE {only}"  # noqa: S608
-    return _differences(kept(connection, activity_id), recount(connection, activity_id)) + _differences(
-        _marks(connection, marks), _marks(connection, _FIRST.format(only=only))
-    )
+    return [
+        *_differences(kept(connection, activity_id), recount(connection, activity_id)),
+        *_differences(_marks(connection, marks), _marks(connection, _FIRST.format(only=only))),
+        *(Difference(*wrong) for wrong in day_counts.compare(connection, activity_id)),
+    ]
 
 
 def _differences(stand: Mapping[Any, Any], counted: Mapping[Any, Any]) -> list[Difference]:
@@ -102,11 +105,12 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[Difference
         connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {only}")  # noqa: S608
         connection.exec_driver_sql(f"DELETE FROM rollups WHERE {only}")  # noqa: S608
         fill(connection, activity_id)
+        day_counts.mend(connection, activity_id)
     return wrong
 
 
 def fill(connection: Connection, activity_id: int | None = None) -> None:
-    """Write first-seen marks and rollups (of an activity), of which there are none, from the raw events."""
+    """Write first-seen marks and rollups (of an activity), of which there are none, from the raw events; no days."""
     only, bucket = _only(activity_id), _BUCKET[connection.dialect.name]
     key = ", ".join(MarkKey._fields)
     connection.exec_driver_sql(f"INSERT INTO first_seen ({key}, at) {_FIRST.format(only=only)}")

@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
+from tracking import day_counts
 from tracking.facts import within
-from tracking.models import Kind, Label, Rollup
+from tracking.models import Kind, Label
 from tracking.periods import WHOLE, Window
-from tracking.visit_models import VisitRollup
 
 _LEAST_STEPS = 12
 
@@ -70,10 +70,11 @@ def series(
     step = fitting(last - first)
     starts = cut(first, last, zone, step)
     activities = select(Activity.id).where(Activity.campaign_id == campaign_id)
+    counted, at = day_counts.hits(session, window, *starts)
     hits = (
-        select(Rollup.kind, _position(Rollup.bucket, starts).label("step"), Rollup.events)
-        .where(Rollup.activity_id.in_(activities), Rollup.link == 0, Rollup.label.in_(labels))
-        .where(*within(Rollup.bucket, window))
+        select(counted.kind, _position(at, starts).label("step"), counted.events)
+        .where(counted.activity_id.in_(activities), counted.link == 0, counted.label.in_(labels))
+        .where(*within(at, window))
         .subquery()
     )
     leads = (
@@ -81,10 +82,11 @@ def series(
         .where(Lead.campaign_id == campaign_id, *within(Lead.created_at, window))
         .subquery()
     )
+    visited, began = day_counts.visits(session, window, *starts)
     visits = (
-        select(_position(VisitRollup.bucket, starts).label("step"), VisitRollup.visits)
-        .where(VisitRollup.activity_id.in_(activities), VisitRollup.label.in_(labels))
-        .where(*within(VisitRollup.bucket, window))
+        select(_position(began, starts).label("step"), visited.visits)
+        .where(visited.activity_id.in_(activities), visited.label.in_(labels))
+        .where(*within(began, window))
         .subquery()
     )
     columns = {kind: [0] * len(starts) for kind in Kind}
@@ -121,15 +123,16 @@ def of_company(
 
 def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datetime]) -> dict[int, list[int]]:
     """Human opens and clicks of each campaign by step, in one query; what is older is left out."""
+    counted, at = day_counts.hits(session, WHOLE, *starts)
     hits = (
-        select(Activity.campaign_id, _position(Rollup.bucket, starts).label("step"), Rollup.events)
-        .join(Activity, Activity.id == Rollup.activity_id)
+        select(Activity.campaign_id, _position(at, starts).label("step"), counted.events)
+        .join(Activity, Activity.id == counted.activity_id)
         .where(
             Activity.campaign_id.in_(campaign_ids),
-            Rollup.link == 0,
-            Rollup.label == Label.HUMAN,
-            Rollup.kind.in_((Kind.OPEN, Kind.CLICK)),
-            Rollup.bucket >= starts[0],
+            counted.link == 0,
+            counted.label == Label.HUMAN,
+            counted.kind.in_((Kind.OPEN, Kind.CLICK)),
+            at >= starts[0],
         )
         .subquery()
     )

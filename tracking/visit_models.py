@@ -163,6 +163,27 @@ class VisitRollup(Base):
     """How many of the visits left nothing but this count: their browser asks not to be tracked."""
 
 
+class DayVisits(Base):
+    """The same summed by the days of the time zone that ``DayZone`` names."""
+
+    __tablename__ = "day_visits"
+    __table_args__ = (Index(None, "day"), {"sqlite_with_rowid": False})
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    day: Mapped[Instant] = mapped_column(primary_key=True)
+    """When it began."""
+    channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    visits: Mapped[int] = mapped_column(default=0)
+    visitors: Mapped[int] = mapped_column(default=0)
+    campaign_visitors: Mapped[int] = mapped_column(default=0)
+    engaged: Mapped[int] = mapped_column(default=0)
+    active_seconds: Mapped[int] = mapped_column(default=0)
+    pages: Mapped[int] = mapped_column(default=0)
+    new: Mapped[int] = mapped_column(default=0)
+    aggregate: Mapped[int] = mapped_column(default=0)
+
+
 class DaySalt(Base):
     """What a day's visitors are hashed with. Without it nobody can say any more who they were."""
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from campaigns.db import Base, from_micros, to_micros
 from campaigns.errors import Invalid
 from campaigns.planning.models import Activity
-from tracking import money
+from tracking import day_counts, money
 from tracking.grouping import RULES, Arrival, network_of
 from tracking.models import CustomEvent
 from tracking.page_reports import Report, digest_of, printable
@@ -26,7 +26,7 @@ from tracking.visit_models import (
     WebPage,
 )
 
-ROLLUP = ("visits", "visitors", "campaign_visitors", "engaged", "active_seconds", "pages", "new", "aggregate")
+ROLLUP = day_counts.VISITS
 _ROLLUP_KEY = ("activity_id", "bucket", "channel_group", "label")
 _LONGEST_ADDRESS = 2_000
 
@@ -169,6 +169,8 @@ class Rows:
             | dict(zip(ROLLUP, counts, strict=True))
             for key, counts in sorted(self._rollups.items())
         ]  # fmt: skip
+        if rollups:
+            day_counts.add_visits(self._connection, self._rollups.items())
         self._put(VisitRollup, list(_ROLLUP_KEY), rollups, [], adds=ROLLUP)
 
     def _put(

@@ -13,11 +13,12 @@ from campaigns.audience.models import Contact
 from campaigns.language import N_
 from campaigns.planning.campaigns import campaign_of
 from campaigns.planning.models import Activity
-from tracking import counts
+from tracking import counts, day_counts
 from tracking.counts import Counts
 from tracking.grouping import Group
 from tracking.models import Label
-from tracking.visit_models import Device, SiteSeen, Visit, VisitRollup, WebArrival, WebPage
+from tracking.periods import Window
+from tracking.visit_models import Device, SiteSeen, Visit, WebArrival, WebPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,18 @@ def visit_counts(
 ) -> Mapping[int, Visits]:
     """Visits by activity of these campaigns, those that began from ``since`` on and before ``until``, in
     one query of the rollups. A campaign's unique visitors are the sum of ``campaign_visitors``."""
-    sums = (cast(func.sum(getattr(VisitRollup, name)), BigInteger) for name in COUNTS)
+    of, at = day_counts.visits(session, Window(since, until))
+    sums = (cast(func.sum(getattr(of, name)), BigInteger) for name in COUNTS)
     query = (
-        select(VisitRollup.activity_id, *sums)
-        .join(Activity, Activity.id == VisitRollup.activity_id)
-        .where(Activity.campaign_id.in_(campaign_ids), VisitRollup.label == Label.HUMAN)
-        .group_by(VisitRollup.activity_id)
+        select(of.activity_id, *sums)
+        .join(Activity, Activity.id == of.activity_id)
+        .where(Activity.campaign_id.in_(campaign_ids), of.label == Label.HUMAN)
+        .group_by(of.activity_id)
     )
     if since is not None:
-        query = query.where(VisitRollup.bucket >= since)
+        query = query.where(at >= since)
     if until is not None:
-        query = query.where(VisitRollup.bucket < until)
+        query = query.where(at < until)
     return {activity_id: Visits(*counts) for activity_id, *counts in session.execute(query)}
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from flask import Flask, before_render_template, template_rendered
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event, inspect
+from sqlalchemy import Engine, event, inspect, select
 
 import wsgi
 from campaigns import clock, config, db
@@ -35,8 +35,8 @@ from tests import servers
 from tests.bench import collector
 from tests.bench._company import Builder, Size, counts, heaviest
 from tests.conftest import signed_in
-from tracking import performance
-from tracking.models import Checkpoint
+from tracking import day_counts, performance
+from tracking.models import Checkpoint, DayZone
 
 QUERIES, PAGE, TIMELINE, MOST_QUERIES = 20.0, 100.0, 50.0, 30
 ROUNDS = 7
@@ -93,6 +93,8 @@ def measure(url: str, size: Size, *, plans: bool) -> int:
         collector.say("  made anew:")
         Builder(engine, size, collector.say).build()
         db.install(engine)
+    else:
+        _bring_up(engine)
     with db.reading() as session:
         there = heaviest(session)
         collector.say("  " + ", ".join(f"{name} {number:,}" for name, number in counts(session).items()))
@@ -102,6 +104,23 @@ def measure(url: str, size: Size, *, plans: bool) -> int:
     db.install(None)
     engine.dispose()
     return found
+
+
+def _bring_up(engine: Engine) -> None:
+    """Tables and indexes that have been added since it was made."""
+    db.Base.metadata.create_all(engine)
+    for table in db.Base.metadata.sorted_tables:
+        there = {index["name"]: index["column_names"] for index in inspect(engine).get_indexes(table.name)}
+        for index in table.indexes:
+            if there.get(str(index.name)) != [column.name for column in index.columns]:
+                collector.say(f"  index {index.name}")
+                if index.name in there:
+                    index.drop(engine)
+                index.create(engine)
+    with engine.begin() as connection:
+        if connection.scalar(select(DayZone.zone)) is None:
+            day_counts.fill(connection)
+    collector.analyse(engine)
 
 
 def _pages(engine: Engine, there: dict[str, int], *, plans: bool) -> int:

@@ -38,7 +38,9 @@ def test_the_order_is_that_of_the_registrys_figures(company: None, key: str) -> 
     assert key in listing.sortable()
     ascending = key in listing.LEAST_FIRST
     with db.reading() as session:
-        query, keys = listing.by_figure(listing.campaigns_like(CLOCK, listing.Wanted()), key, ascending=ascending)
+        query, keys = listing.by_figure(
+            session, listing.campaigns_like(CLOCK, listing.Wanted()), key, ascending=ascending
+        )
         campaigns = list(session.scalars(query.order_by(*keys)))
         lines = listing.campaign_lines(session, campaigns, ZoneInfo("UTC"))
         values = [reading(key, line.counts).value for line in lines]

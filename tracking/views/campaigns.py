@@ -34,7 +34,7 @@ def index() -> str:
     wanted, sort = _wanted(), request.args.get("sort", "")
     query, keys = listing.campaigns_like(actor(), wanted), _plain_keys(sort)
     if sort in listing.sortable():
-        query, keys = listing.by_figure(query, sort, ascending=sort in listing.LEAST_FIRST)
+        query, keys = listing.by_figure(db_session(), query, sort, ascending=sort in listing.LEAST_FIRST)
     page = page_of(db_session(), query, keys, size=PAGE_SIZE)
     return render_template(
         "pages/tracking/campaigns.html",

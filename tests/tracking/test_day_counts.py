@@ -1,0 +1,148 @@
+"""Totals of days are what the counters of 15 minutes add up to, in whatever zone the organisation keeps its days."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import db
+from campaigns.accounts.models import Organisation
+from tests import factories
+from tests.tracking.company import Company, at
+from tracking import counting, day_counts, rollups
+from tracking.facts import Asked, facts
+from tracking.models import DayRollup, DayZone, Kind, Label, Rollup
+from tracking.periods import WHOLE, Period, Window
+from tracking.series import Step, cut, series
+from tracking.visit_models import DayVisits, VisitRollup
+
+ZONES = ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")
+AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris turns its clocks back on the 25th.
+
+
+def count(session: Session, activity_id: int, seed: int, number: int = 60, by: int = 1) -> None:
+    """Hits and visits of two weeks, by the ways that the collector counts them."""
+    dice, tally = Random(seed), counting.Tally()
+    connection = session.connection()
+    visits = {}
+    for _ in range(number):
+        instant = db.to_micros(AUTUMN + timedelta(minutes=dice.randrange(14 * 24 * 60)))
+        kind, link = dice.choice(((Kind.OPEN, 0), (Kind.CLICK, dice.randint(1, 3))))
+        event = counting.Counted(instant, kind, dice.choice((Label.HUMAN, Label.MACHINE)), activity_id, 7, link)
+        tally.count(event, by)
+        tally.mark((7, activity_id, kind, 0, Label.HUMAN), instant, by)
+        visits[activity_id, counting.bucket(instant), dice.randint(1, 3), int(Label.HUMAN)] = [by] * 8
+    tally.write(connection)
+    day_counts.add_visits(connection, visits.items())
+    for (id, bucket, group, label), counts in visits.items():
+        row = session.get(VisitRollup, (id, db.from_micros(bucket), group, label))
+        if row is None:
+            row = VisitRollup(activity_id=id, bucket=db.from_micros(bucket), channel_group=group, label=label)
+            session.add(row)
+        for name, more in zip(day_counts.VISITS, counts, strict=True):
+            setattr(row, name, (getattr(row, name) or 0) + more)
+    session.flush()
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_days_add_up(session: Session, zone: str) -> None:
+    factories.make_organisation(session, timezone=zone)
+    one, other = (factories.make_activity(session, launched_at=AUTUMN) for _ in range(2))
+    count(session, one.id, 1)
+    count(session, other.id, 2)
+    count(session, one.id, 3, number=20, by=-1)  # As a relabelling takes away.
+    assert day_counts.compare(session.connection()) == []
+    days = session.scalars(select(DayRollup.day)).all()
+    assert {day.astimezone(ZoneInfo(zone)).hour for day in days} == {0}
+    assert session.scalar(select(DayZone.zone)) == zone
+
+    known = ZoneInfo(zone)
+    whole = (WHOLE, Period(AUTUMN.date(), AUTUMN.date() + timedelta(days=6)).window(known))
+    asked = [Asked(window, cohort=False) for window in whole]
+    by_day = [facts(session, [one.campaign_id], each, links=True) for each in asked]
+    drawn = series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14))
+    assert drawn.step is Step.DAY
+    assert day_counts.hits(session, whole[1], *drawn.starts).table is DayRollup
+    session.execute(delete(DayZone))
+    session.info.clear()
+    assert day_counts.hits(session, whole[1], *drawn.starts).table is Rollup
+    by_quarter = [facts(session, [one.campaign_id], each, links=True) for each in asked]
+    for early, late in zip(by_day, by_quarter, strict=True):
+        assert early.counts == late.counts
+        assert early.hits._hits == late.hits._hits
+        assert early.hits._people == late.hits._people
+    assert series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14)) == drawn
+
+
+def test_hours_and_other_zones_are_asked_of_the_quarters(session: Session) -> None:
+    factories.make_organisation(session, timezone="Asia/Tehran")
+    day_counts.fill(session.connection())
+    tehran, paris = ZoneInfo("Asia/Tehran"), ZoneInfo("Europe/Paris")
+    first, last = AUTUMN, AUTUMN + timedelta(days=20)
+    assert day_counts.visits(session, WHOLE).table is DayVisits
+    assert day_counts.visits(session, WHOLE, *cut(first, last, tehran, Step.WEEK)).table is DayVisits
+    assert day_counts.visits(session, WHOLE, *cut(first, last, paris, Step.DAY)).table is VisitRollup
+    assert day_counts.visits(session, WHOLE, *cut(first, first, tehran, Step.HOUR)).table is VisitRollup
+    assert day_counts.visits(session, Window(AUTUMN, None)).table is VisitRollup
+
+
+def test_after_a_move_the_next_count_sums_days_anew(session: Session) -> None:
+    ours = factories.make_organisation(session, timezone="Asia/Tbilisi")
+    activity = factories.make_activity(session, launched_at=AUTUMN)
+    count(session, activity.id, 4)
+    ours.timezone = "Europe/Paris"
+    session.flush()
+    assert session.scalar(select(DayZone.zone)) == "Asia/Tbilisi"  # Until then its days are told by the quarters.
+    count(session, activity.id, 5)
+    assert session.scalar(select(DayZone.zone)) == "Europe/Paris"
+    assert day_counts.compare(session.connection()) == []
+
+
+def test_what_was_counted_before_there_were_days_is_in_them(session: Session) -> None:
+    company = Company(session, contacts=40)
+    company.campaign("Harvest", at(3))
+    assert session.scalar(select(DayZone.zone)) is None
+    before = session.scalars(select(Rollup.events)).all()
+    activity = factories.make_activity(session, launched_at=AUTUMN)
+    count(session, activity.id, 6, number=5)
+    assert sum(session.scalars(select(DayRollup.events))) >= sum(before) + 5
+    assert day_counts.compare(session.connection()) == []
+
+
+def test_a_wrong_day_is_found_and_mended(database: Engine) -> None:
+    with db.transaction() as session:
+        company = Company(session, contacts=30)
+        mail = company.campaign("Harvest", at(3)).activities[0].id
+        day_counts.fill(session.connection())
+        session.execute(update(DayRollup).where(DayRollup.activity_id == mail).values(events=DayRollup.events + 1))
+    with db.transaction() as session:
+        assert rollups.compare(session, mail + 1) == []
+        wrong = rollups.rebuild(session, mail)
+        assert {difference.key[0] for difference in wrong} == {"day_rollups"}
+    with db.reading() as session:
+        assert rollups.compare(session) == []
+
+
+def test_days_begin_where_charts_cut_them(session: Session) -> None:
+    """Also where midnight doesn't exist, or comes twice."""
+    for name in ("Africa/Cairo", "America/Havana", "Asia/Beirut", "Atlantic/Azores", "Europe/Paris", "Asia/Kathmandu"):
+        zone, day_of = ZoneInfo(name), day_counts.day_of(name)
+        instant = datetime(2026, 3, 1, tzinfo=UTC)
+        starts = cut(instant, instant + timedelta(days=260), zone, Step.DAY)
+        for start, following in pairwise(starts):
+            began = db.to_micros(start)
+            assert day_of(began) == began, (name, start)
+            assert day_of(db.to_micros(following) - 900_000_000) == began, (name, start)
+
+
+def test_an_organisation_without_a_zone_we_know_keeps_days_of_utc(session: Session) -> None:
+    session.add(
+        Organisation(id=1, name="Acme", sender_name="", sender_email="", postal_address="", timezone="No/Where")
+    )
+    session.flush()
+    day_counts.fill(session.connection())
+    assert session.scalar(select(DayZone.zone)) == "UTC"
