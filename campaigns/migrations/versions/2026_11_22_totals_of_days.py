@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "5d1c0f2a97be"
-down_revision = "9662980b5796"
+down_revision = "d2526595264a"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _SUMS = ("visits", "visitors", "campaign_visitors", "engaged", "active_seconds", "pages", "new", "aggregate")
