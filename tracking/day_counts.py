@@ -199,7 +199,7 @@ def compare(connection: Connection, activity_id: int | None = None) -> list[tupl
         return []
     wrong: list[tuple[tuple[Any, ...], Any, Any]] = []
     for quarters, days, adds in ((Rollup, DayRollup, HITS), (VisitRollup, DayVisits, VISITS)):
-        key = [column.name for column in days.__table__.primary_key]  # type: ignore[attr-defined]
+        key = [column.name for column in days.__table__.primary_key]
         wanted = _summed(connection, quarters, [name.replace("day", "bucket") for name in key], adds, kept, activity_id)
         found = _summed(connection, days, key, adds, kept, activity_id)
         wrong += [
