@@ -12,6 +12,7 @@ from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact, ContactImport, ImportState
+from campaigns.delivery import tripping
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus
@@ -40,6 +41,8 @@ class Agenda:
     reviews: Sequence[Activity]
     beginning: Sequence[Activity]
     """Not launched, though their first day is past or within a week."""
+    halted: Sequence[tuple[Activity, tripping.Harm]]
+    """Launches that paused themselves and stand still."""
     troubles: Sequence[Trouble]
     new_leads: int
     """New, and the reader's own or nobody's; counted up to a hundred."""
@@ -48,11 +51,12 @@ class Agenda:
     @property
     def empty(self) -> bool:
         first = self.address_missing or self.contacts_missing or self.campaigns_missing
-        return not (first or self.reviews or self.beginning or self.troubles or self.new_leads or self.imports)
+        waiting = self.halted or self.reviews or self.beginning or self.troubles or self.new_leads or self.imports
+        return not (first or waiting)
 
 
 def agenda(session: Session, actor: Actor, zone: ZoneInfo) -> Agenda:
-    """What waits for this reader, in eight queries at most, each with an end."""
+    """What waits for this reader, in ten queries at most, each with an end."""
     actor.require(Permission.VIEW)
     personal, plans = actor.may(Permission.PERSONAL), actor.may(Permission.PLAN)
     ours = session.get(Organisation, 1)
@@ -62,6 +66,7 @@ def agenda(session: Session, actor: Actor, zone: ZoneInfo) -> Agenda:
         campaigns_missing=plans and session.scalar(_campaigns().limit(1)) is None,
         reviews=_activities(session, Activity.status == ActivityStatus.REVIEW) if actor.may(Permission.LAUNCH) else [],
         beginning=_beginning(session, zone) if plans else [],
+        halted=_halted(session) if actor.may(Permission.LAUNCH) else [],
         troubles=_troubles(session),
         new_leads=_new_leads(session, actor) if personal else 0,
         imports=_imports(session) if personal else [],
@@ -88,6 +93,12 @@ def _beginning(session: Session, zone: ZoneInfo) -> Sequence[Activity]:
     until = clock.now().astimezone(zone).date() + SOON
     ready = Activity.status.in_((ActivityStatus.DRAFT, ActivityStatus.APPROVED))
     return _activities(session, ready & (Activity.starts_on <= until))
+
+
+def _halted(session: Session) -> Sequence[tuple[Activity, tripping.Harm]]:
+    paused = _activities(session, (Activity.status == ActivityStatus.PAUSED) & Activity.launched_at.is_not(None))
+    found = tripping.all_told(session, [one.id for one in paused]) if paused else {}
+    return [(one, found[one.id]) for one in paused if one.id in found]
 
 
 def _troubles(session: Session) -> Sequence[Trouble]:

@@ -8,11 +8,11 @@ from wtforms import EmailField, IntegerField, PasswordField, SelectField, String
 from wtforms.validators import InputRequired, Optional
 
 from campaigns.accounts.models import Role, Scope
+from campaigns.accounts.organisation import USUAL_CURRENCIES
 from campaigns.web.choices import CheckboxesField, choices
 from campaigns.web.locale import LANGUAGES, translated
 from campaigns.web.revisions import RevisedForm
 
-_CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
 _ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
 _NEW = {"autocomplete": "new-password", "minlength": "10", "maxlength": "200"}
 _ZONE_CHOICES = [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in _ZONES)]
@@ -27,7 +27,7 @@ class SetupForm(FlaskForm):  # type: ignore[misc]
     sender_email = EmailField(_l("Sender address"), [InputRequired()])
     language = SelectField(_l("Language"), choices=choices(_language_choices()))
     timezone = SelectField(_l("Time zone"), choices=choices(_ZONE_CHOICES))
-    currency = SelectField(_l("Currency"), choices=choices((code, code) for code in _CURRENCIES))
+    currency = SelectField(_l("Currency"), choices=choices((code, code) for code in USUAL_CURRENCIES))
     owner_name = StringField(_l("Your name"), [InputRequired()], render_kw={"autocomplete": "name"})
     owner_email = EmailField(_l("Your e-mail address"), [InputRequired()], render_kw={"autocomplete": "username"})
     owner_password = PasswordField(_l("Password"), [InputRequired()], render_kw=_NEW)
@@ -87,7 +87,7 @@ class OrganisationForm(RevisedForm):
     own_hosts = TextAreaField(_l("Own hosts"), render_kw={"rows": "3", "dir": "ltr", "spellcheck": "false"})
     language = SelectField(_l("Language"), choices=choices(_language_choices()))
     timezone = SelectField(_l("Time zone"), choices=choices(_ZONE_CHOICES))
-    currency = SelectField(_l("Currency"), choices=choices((code, code) for code in _CURRENCIES))
+    currency = SelectField(_l("Currency"), choices=choices((code, code) for code in USUAL_CURRENCIES))
     quiet_from = TimeField(_l("Quiet from"), [Optional()])
     quiet_until = TimeField(_l("Quiet until"), [Optional()])
     cap_mails = IntegerField(_l("Campaign mails at most"), [Optional()], default=0)

@@ -15,6 +15,8 @@ from campaigns.errors import Conflict, NotFound
 from campaigns.language import N_
 from campaigns.revisions import count_change
 
+USUAL_CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
+"""Those that we offer first."""
 _THE_ONE = 1
 
 

@@ -1,5 +1,6 @@
 """A launch that does harm pauses itself: too many addresses bounce, or too many people complain."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -73,14 +74,20 @@ def pause_if_harmful(session: Session, activity_id: int) -> Harm | None:
 
 def told(session: Session, activity_id: int) -> Harm | None:
     """Why the launch paused itself, if it ever did."""
-    entry = session.scalars(
+    return all_told(session, [activity_id]).get(activity_id)
+
+
+def all_told(session: Session, activity_ids: Collection[int]) -> dict[int, Harm]:
+    """Those of the activities whose launch paused itself, with the newest reason."""
+    entries = session.scalars(
         select(AuditEntry)
         .where(
-            AuditEntry.subject_kind == "activity", AuditEntry.subject_id == str(activity_id), AuditEntry.verb == VERB
+            AuditEntry.subject_kind == "activity", AuditEntry.subject_id.in_([str(one) for one in activity_ids]),
+            AuditEntry.verb == VERB,
         )
-        .order_by(AuditEntry.id.desc())
-        .limit(1)
-    ).one_or_none()
-    if entry is None:
-        return None
-    return Harm(*(int(entry.detail[name]) for name in ("answered", "bounced", "complained")))
+        .order_by(AuditEntry.id)
+    )  # fmt: skip
+    return {
+        int(entry.subject_id): Harm(*(int(entry.detail[name]) for name in ("answered", "bounced", "complained")))
+        for entry in entries
+    }

@@ -7,7 +7,8 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
-from campaigns.accounts.actor import Actor
+from campaigns.accounts import audit
+from campaigns.accounts.actor import CLOCK, Actor
 from campaigns.accounts.models import Role
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead
@@ -28,6 +29,9 @@ def test_what_waits(session: Session, frozen: FrozenClock) -> None:
     factories.make_activity(session, campaign, starts_on=today + timedelta(days=8))
     review = factories.make_activity(session, campaign, status=ActivityStatus.REVIEW)
     sent = factories.make_activity(session, campaign, status=ActivityStatus.FINISHED, launched_at=clock.now())
+    halted = factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())
+    factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())  # by hand
+    audit.record(session, CLOCK, "trip", "activity", halted.id, why="bounces", answered=200, bounced=11, complained=0)
     contact = factories.make_contact(session)
     session.add(
         Send(id=sent.id << 32 | 1, activity_id=sent.id, contact_id=contact.id, address=contact.email,
@@ -40,6 +44,7 @@ def test_what_waits(session: Session, frozen: FrozenClock) -> None:
     assert [one.id for one in found.beginning] == [late.id]
     assert [one.id for one in found.reviews] == [review.id]
     assert [(one.activity_id, one.count) for one in found.troubles] == [(sent.id, 1)]
+    assert [(one.id, harm.why) for one, harm in found.halted] == [(halted.id, "bounces")]
     assert found.new_leads == 1
     assert not found.empty
     viewer = agenda(session, Actor.of(factories.make_person(session, Role.VIEWER)), UTC)

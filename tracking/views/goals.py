@@ -1,15 +1,17 @@
 """Pages of goals and of what foreign money is worth."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request
+from flask_babel import get_locale
 from flask_babel import gettext as _
 from sqlalchemy import select
 
 from campaigns import clock
 from campaigns.accounts.actor import Permission
-from campaigns.accounts.organisation import organisation
+from campaigns.accounts.organisation import USUAL_CURRENCIES, organisation
 from campaigns.errors import Invalid
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Campaign
@@ -109,13 +111,21 @@ def _at_their_fields(error: Invalid, kind: str) -> Invalid:
     return Invalid([replace(one, field=kind) if one.field == "match" else one for one in error.problems])
 
 
+def _currencies(ours: str, waiting: Sequence[str]) -> Sequence[tuple[str, str]]:
+    """Those that conversions wait for, the usual ones, then all others by name."""
+    locale = get_locale()
+    names: Mapping[str, str] = {} if locale is None else locale.currencies
+    others = sorted(money.currencies(), key=lambda code: (code not in names, names.get(code, code).casefold()))
+    codes = dict.fromkeys([*waiting, *USUAL_CURRENCIES, *others])
+    return choices((code, f"{code} – {names.get(code, code)}") for code in codes if code != ours)
+
+
 @blueprint.route("/rates", methods=["GET", "POST"])
 def rates() -> Any:
     actor().require(Permission.PLAN if request.method == "POST" else Permission.VIEW)
     ours, waiting = organisation(db_session()), money.unvalued(db_session())
     form = RateForm()
-    codes = sorted(money.currencies() - {ours.currency})
-    form.currency.choices = choices((code, code) for code in [one.currency for one in waiting] + codes)
+    form.currency.choices = _currencies(ours.currency, [one.currency for one in waiting])
     if form.validate_on_submit():
         try:
             changed = money.set_rate(

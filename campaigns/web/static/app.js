@@ -219,8 +219,11 @@
   // Names at one place would be printed over each other: several share a line, which bears their number.
   const lines = (marks) => [...new Set(marks.map((mark) => mark.at))].map((at) => {
     const [first, ...others] = marks.filter((mark) => mark.at === at).map((mark) => mark.name);
-    return { xAxis: at, name: others.length ? `${first.slice(0, 6)}… +${compact.format(others.length)}` : first };
+    return { xAxis: at, name: others.length ? `(${compact.format(others.length + 1)}) ${first}` : first };
   });
+
+  // A name near an edge runs inwards.
+  const aside = (along) => (along > 0.8 ? (rtl ? "left" : "right") : along < 0.2 ? (rtl ? "right" : "left") : "center");
 
   const optionOf = (ours) => {
     const ink = variable("--tblr-body-color", "#222");
@@ -238,7 +241,7 @@
       animationDurationUpdate: 300,
       textStyle: { fontFamily: font, color: ink },
       aria: { enabled: false }, // The element has its own label, and a table stands behind.
-      grid: { top: ours.series.length > 1 ? 40 : 14, bottom: 8, left: 8, right: 8, containLabel: true },
+      grid: { top: (ours.series.length > 1 ? 40 : 14) + (ours.marks?.length ? 14 : 0), bottom: 8, left: 8, right: 8, containLabel: true },
       legend: ours.series.length > 1
         ? { top: 0, [rtl ? "right" : "left"]: 0, icon: "roundRect", itemWidth: 14, itemHeight: 8, textStyle: { color: ink, fontFamily: font } }
         : { show: false },
@@ -287,8 +290,8 @@
             silent: true,
             symbol: "none",
             lineStyle: { color: quiet, type: "dashed", width: 1 },
-            label: { color: quiet, fontFamily: font, fontSize: 11, width: 90, overflow: "truncate", position: "insideEndTop", formatter: (mark) => mark.name },
-            data: lines(ours.marks),
+            label: { color: quiet, fontFamily: font, fontSize: 11, width: 110, overflow: "truncate", position: "end", distance: 4, formatter: (mark) => mark.name },
+            data: lines(ours.marks).map((mark) => ({ ...mark, label: { align: aside(mark.xAxis / Math.max(1, ours.x.length - 1)) } })),
           },
         };
       }),
