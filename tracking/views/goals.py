@@ -111,7 +111,7 @@ def _at_their_fields(error: Invalid, kind: str) -> Invalid:
     return Invalid([replace(one, field=kind) if one.field == "match" else one for one in error.problems])
 
 
-def _currencies(ours: str, waiting: Sequence[str]) -> Sequence[tuple[str, str]]:
+def _currencies(ours: str, waiting: Sequence[str]) -> Any:
     """Those that conversions wait for, the usual ones, then all others by name."""
     locale = get_locale()
     names: Mapping[str, str] = {} if locale is None else locale.currencies
