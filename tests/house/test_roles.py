@@ -26,6 +26,7 @@ VIEWERS_MAY_SEE = {
     "tracking.performance.link_clicks", "content.index", "content.preview", "content.starter_preview",
     "tracking.today.page", "tracking.visits.page", "tracking.company.page", "tracking.goals.index",
     "tracking.goals.rates", "tracking.programs.page", "tracking.link_check.page",
+    "delivery.returns.of_activity", "delivery.returns.of_campaign",
 }  # fmt: skip
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {
@@ -76,7 +77,7 @@ def furnished(app: Flask, settings: config.Settings) -> Flask:
 
 
 def test_viewers_see_what_is_theirs_and_no_single_person(furnished: Flask, viewer_client: FlaskClient) -> None:
-    wrong = []
+    wrong: list[tuple[str, object]] = []
     for endpoint, path in addresses(furnished, "GET"):
         answer = viewer_client.get(path)
         if answer.status_code not in ((200, 303) if endpoint in VIEWERS_MAY_SEE | EVERYBODY_MAY_DO else (403,)):
