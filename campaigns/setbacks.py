@@ -47,6 +47,7 @@ class Chore(StrEnum):
     REACH_PAGE = "reach page"
     OFFLINE = "offline"
     BOUNCE = "bounce"
+    INSPECT = "inspect"
 
     @property
     def label(self) -> str:
@@ -68,6 +69,7 @@ class Chore(StrEnum):
             self.REACH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
             self.REACH_PAGE: N_("Find the goals that visit %(subject)s reaches"),
             self.BOUNCE: N_("Read what came back as %(subject)s"),
+            self.INSPECT: N_("Look over the log: %(subject)s"),
             self.OFFLINE: N_("Read the file of conversions %(subject)s"),
             self.REACH_FORM: N_("Find the goals that submission %(subject)s reaches"),
         }[self]

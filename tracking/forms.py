@@ -109,3 +109,10 @@ class RateForm(FlaskForm):  # type: ignore[misc]
 
 class ConversionFile(FlaskForm):  # type: ignore[misc]
     file = FileField(_l("CSV file"), [FileRequired(_l("Choose a file."))], render_kw={"accept": ".csv,text/csv"})
+
+
+class TrialForm(FlaskForm):  # type: ignore[misc]
+    """Days in the organisation's zone, both included."""
+
+    since = DateField(_l("From"), [InputRequired()])
+    until = DateField(_l("To"), [InputRequired()])

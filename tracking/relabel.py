@@ -1,11 +1,12 @@
 """Labels anew: what the present rules say of events whose labels older rules gave; figures and credit follow."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.accounts import audit
@@ -48,7 +49,12 @@ def relabel(
         activities = list(session.scalars(select(Activity.id).order_by(Activity.id)))
     for activity_id in activities:
         after = (db.to_micros(since), -1)
-        while events := _portion(activity_id, after, db.to_micros(until), moved, dry_run):
+        while True:
+            with db.reading() if dry_run else db.transaction() as session, batches.no_garbage_search():
+                events, changes = portion(session, activity_id, after, db.to_micros(until), dry_run=dry_run)
+            if not events:
+                break
+            moved.update(Moved(activity_id, *one) for one in _labels_of(changes))
             after, done = (events[-1].at, events[-1].id), done + len(events)
             if progress:
                 progress(done)
@@ -59,26 +65,34 @@ def relabel(
     return moved
 
 
-def _portion(activity_id: int, after: tuple[int, int], end: int, moved: Counter[Moved], dry_run: bool) -> list[Logged]:
-    with db.transaction() as session, batches.no_garbage_search():
-        connection = session.connection()
+def portion(
+    session: Session, activity_id: int, after: tuple[int, int], end: int, *, dry_run: bool
+) -> tuple[list[Logged], list[Change]]:
+    """The next events of an activity behind an instant and an id, with the labels that the present rules give
+    them; unless it is a dry run, they have them from now on. Empty when there are no more."""
+    connection = session.connection()
+    if not dry_run:
         batches.lock_counting(connection)
-        first, last = (batches.instant(connection, at) for at in (after[0], end))
-        events = settle.logged(
-            connection,
-            f"activity_id = {activity_id:d} AND at >= {{p}} AND at < {{p}} AND (at > {{p}} OR id > {{p}})"
-            f" AND label <> {Label.SETTLING:d}",
-            first, last, first, after[1], limit=PORTION,
-        )  # fmt: skip
-        changes = [change for change in settle.relabel(connection, events) if change.label != change.event.label]
-        if dry_run:
-            session.rollback()
-        else:
-            conversions.credit_moved(session, [(c.event.send_id, c.event.at) for c in changes if _moves_credit(c)])
-    moved.update(Moved(activity_id, change.event.kind, change.event.label, change.label) for change in changes)
-    return events
+    first, last = (batches.instant(connection, at) for at in (after[0], end))
+    events = settle.logged(
+        connection,
+        f"activity_id = {activity_id:d} AND at >= {{p}} AND at < {{p}} AND (at > {{p}} OR id > {{p}})"
+        f" AND label <> {Label.SETTLING:d}",
+        first, last, first, after[1], limit=PORTION,
+    )  # fmt: skip
+    if dry_run:
+        return events, settle.judged(connection, events)
+    changes = settle.relabel(connection, events)
+    conversions.credit_moved(session, [(c.event.send_id, c.event.at) for c in changes if _moves_credit(c)])
+    return events, changes
+
+
+def _labels_of(changes: list[Change]) -> Iterator[tuple[int, int, int]]:
+    """(kind, before, after) of those whose label changed."""
+    return ((c.event.kind, c.event.label, c.label) for c in changes if c.label != c.event.label)
 
 
 def _moves_credit(change: Change) -> bool:
     """A click became a person's, and may have brought somebody, or stopped being one's."""
-    return change.event.kind == Kind.CLICK and Label.HUMAN in (change.event.label, change.label)
+    human = (change.event.label == Label.HUMAN, change.label == Label.HUMAN)
+    return change.event.kind == Kind.CLICK and human[0] != human[1]

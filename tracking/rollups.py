@@ -67,6 +67,12 @@ def kept(connection: Connection, activity_id: int | None = None) -> dict[CountKe
     return {CountKey(row[0], micros(row[1]), *row[2:5]): (row[5], row[6]) for row in rows if (row[5], row[6]) != (0, 0)}
 
 
+def freeze(session: Session) -> None:
+    """Let all that this transaction reads be of one instant, however much is counted meanwhile. Must come first."""
+    if batches.is_postgres(connection := session.connection()):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+
 def compare(session: Session, activity_id: int | None = None) -> list[Difference]:
     """Every rollup and first-seen mark (of an activity) that differs from a raw recount, and every day that differs
     from its rollups; empty when all is well."""

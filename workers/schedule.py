@@ -16,6 +16,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "bounces to read": _every(1, "workers.mailbox.read"),
     "mailbox to look into": _every(60, "workers.mailbox.poll"),
     "bounces to forget": _every(3600, "workers.mailbox.forget"),
+    "log to look over": _every(2, "workers.upkeep.look"),
     "journals to sweep": _every(3600, "workers.upkeep.sweep"),
     "sign-ins to forget": _every(900, "workers.upkeep.forget"),
     "uploads to sweep": _every(3600, "workers.imports.sweep"),

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from campaigns import db, setbacks
 from campaigns.accounts import signing_in
 from campaigns.delivery import journal
-from tracking import conversions, joining, reaching
+from campaigns.setbacks import Chore
+from tracking import conversions, inspections, joining, reaching
 from tracking import settle as settling
 from workers.celery import app
 
@@ -40,6 +41,20 @@ def _portions(portion: Callable[[], int], full: int) -> None:
     until = time.monotonic() + _AT_MOST
     while portion() >= full and time.monotonic() < until:
         pass
+
+
+@app.task  # type: ignore[untyped-decorator]
+def look() -> None:
+    """Wake a worker for the look over the log that an owner ordered."""
+    with db.reading() as session:
+        due = inspections.due(session)
+    for inspection_id in due:
+        inspect.apply_async((inspection_id,), expires=60)
+
+
+@app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+def inspect(inspection_id: int) -> None:
+    setbacks.alone(Chore.INSPECT, inspection_id, lambda: inspections.run(inspection_id))
 
 
 @app.task  # type: ignore[untyped-decorator]

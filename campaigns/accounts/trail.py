@@ -24,6 +24,8 @@ VERBS = {
     "redirect": N_("changed where it leads:"), "retire": N_("retired"), "revoke": N_("revoked"), "set": N_("set"),
     "take out": N_("took out"), "withdraw": N_("took back"), "archive": N_("archived"), "share": N_("shared"),
     "merge": N_("merged"),
+    "order trial": N_("ordered a trial of the rules:"), "order relabel": N_("ordered labels anew:"),
+    "order check": N_("ordered a check of the counters:"), "order mend": N_("had counters mended:"),
 }  # fmt: skip
 """A verb that is not here is shown as it was written."""
 
@@ -33,12 +35,12 @@ SUBJECTS = {
     "organisation": N_("organisation"), "person": N_("person"), "send": N_("send"), "api key": N_("API key"),
     "dkim key": N_("DKIM key"), "goal": N_("goal"), "relay": N_("relay"), "short link": N_("short link"),
     "exchange rate": N_("exchange rate"), "event": N_("event"), "offline import": N_("file of conversions"),
-    "suppression": N_("suppression"),
+    "suppression": N_("suppression"), "inspection": N_("look over the log"),
 }  # fmt: skip
 
 PLACES = {
     "activity": "/activities/", "campaign": "/campaigns/", "contact": "/contacts/", "import": "/imports/",
-    "lead": "/leads/", "list": "/lists/", "message": "/messages/",
+    "lead": "/leads/", "list": "/lists/", "message": "/messages/", "inspection": "/health/log/",
 }  # fmt: skip
 """Where a subject's page is, before its number."""
 
@@ -53,7 +55,8 @@ DETAILS = {
     "key": N_("key"), "name": N_("name"), "new": N_("new"), "other": N_("with number"),
     "rate": N_("rate"), "reason": N_("reason"),
     "role": N_("role"), "sends": N_("sends"), "source": N_("source"), "title": N_("title"), "url": N_("address"),
-    "valid_from": N_("valid from"), "version": N_("version"), "why": N_("why"),
+    "since": N_("from"), "until": N_("until"), "valid_from": N_("valid from"), "version": N_("version"),
+    "why": N_("why"),
 }  # fmt: skip
 """What a detail is called; one that is not here is shown as it was written."""
 

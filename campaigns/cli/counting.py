@@ -61,6 +61,8 @@ def _recount(mend: bool) -> int:
     wrong = 0
     for activity_id in activities:
         with db.transaction() if mend else db.reading() as session:
+            if not mend:
+                rollups.freeze(session)
             found = (rollups.rebuild if mend else rollups.compare)(session, activity_id)
         for difference in found[:20]:
             click.echo(f"{difference.key}: {difference.kept} is kept, {difference.counted} is counted")

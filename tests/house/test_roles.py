@@ -32,7 +32,9 @@ EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_
 OWNERS_ONLY = {
     "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
     "accounts.settings", "accounts.audit_trail", "accounts_api.keys", "accounts_api.create", "accounts_api.revoke",
-    "tracking.health.house", "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
+    "tracking.health.house",
+    *(f"tracking.inspections.{name}" for name in ("index", "check", "show", "progress", "carry_out")),
+    "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
     "delivery.relays.trial", "delivery.relays.removal", "delivery.domains.index", "delivery.domains.make",
     "delivery.domain_limits.index", "delivery.domain_limits.enter", "delivery.domain_limits.limit",
     "delivery.domain_limits.removal", "delivery.domains.check", "delivery.domains.activate", "delivery.domains.retire",

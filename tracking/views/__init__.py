@@ -10,6 +10,7 @@ from tracking.views import (
     goals,
     health,
     heat,
+    inspections,
     link_check,
     offline,
     performance,
@@ -37,5 +38,6 @@ for page in (
     programs,
     shares,
     health,
+    inspections,
 ):
     blueprint.register_blueprint(page.blueprint)

@@ -1,0 +1,95 @@
+"""The owner's pages over the log: a trial of the rules, labels anew, a check of the counters."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, redirect, render_template
+from sqlalchemy import select
+
+from campaigns import clock
+from campaigns.accounts.actor import Permission
+from campaigns.accounts.models import Person
+from campaigns.errors import Invalid
+from campaigns.web import once
+from campaigns.web.database import db_session
+from campaigns.web.errors import put_problems
+from campaigns.web.guards import actor
+from campaigns.web.pagination import page_of
+from tracking import inspections
+from tracking.days import our_zone
+from tracking.forms import TrialForm
+from tracking.inspection_models import Inspection, InspectionKind
+from tracking.periods import Period
+from tracking.screening import RULES
+
+blueprint = Blueprint("inspections", __name__, url_prefix="/health/log")
+
+
+@blueprint.route("", methods=["GET", "POST"])
+def index() -> Any:
+    """Order a trial, and see what was ordered before."""
+    actor().require(Permission.SETTINGS)
+    today = clock.now().astimezone(our_zone()).date()
+    form = TrialForm(since=today - timedelta(days=27), until=today)
+    if form.validate_on_submit():
+        if there := once.already():
+            return there
+        chosen = Period(form.since.data, form.until.data).window(our_zone())
+        try:
+            made = inspections.order(db_session(), actor(), InspectionKind.TRIAL, chosen.since, chosen.until)
+        except Invalid as error:
+            put_problems(form, error)
+        else:
+            return once.made(f"/health/log/{made.id}")
+    stmt = select(Inspection, Person.name.label("who")).outerjoin(Person, Person.id == Inspection.created_by)
+    page = render_template(
+        "pages/tracking/inspections.html",
+        form=form,
+        rules=RULES,
+        second=timedelta(seconds=1),
+        running=inspections.running(db_session()),
+        page=page_of(db_session(), stmt, [Inspection.id.desc()]),
+    )
+    return page, 400 if form.is_submitted() else 200
+
+
+@blueprint.post("/checks")
+def check() -> Any:
+    actor().require(Permission.SETTINGS)
+    if there := once.already():
+        return there
+    return once.made(f"/health/log/{inspections.order(db_session(), actor(), InspectionKind.CHECK).id}")
+
+
+@blueprint.get("/<int:inspection_id>")
+def show(inspection_id: int) -> str:
+    return _shown(inspection_id, "inspection")
+
+
+@blueprint.get("/<int:inspection_id>/progress")
+def progress(inspection_id: int) -> str:
+    return _shown(inspection_id, "_inspection")
+
+
+def _shown(inspection_id: int, page: str) -> str:
+    actor().require(Permission.SETTINGS)
+    found = inspections.inspection(db_session(), inspection_id)
+    who = db_session().get(Person, found.created_by) if found.created_by else None
+    return render_template(
+        f"pages/tracking/{page}.html",
+        found=found,
+        told=inspections.told(db_session(), found),
+        labels=inspections.LABELS,
+        who=who.name if who else "",
+        last=found.until - timedelta(seconds=1) if found.until else None,
+        rules=RULES,
+    )
+
+
+@blueprint.post("/<int:inspection_id>/change")
+def carry_out(inspection_id: int) -> Any:
+    """Do what a trial or a check found."""
+    actor().require(Permission.SETTINGS)
+    made = inspections.again(db_session(), actor(), inspection_id)
+    db_session().commit()
+    return redirect(f"/health/log/{made.id}", 303)
