@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "c61a7d04e2b8"
-down_revision = "9662980b5796"
+down_revision = "7d1c5e0a94b2"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
