@@ -37,6 +37,8 @@ def order(
     actor.require(Permission.SETTINGS)
     if kind.is_of_labels and (since is None or until is None or until <= since):
         raise Invalid(Problem(N_("The last day must not lie before the first."), "until"))
+    if not kind.is_of_labels:
+        since = until = None
     if running(session) is not None:
         raise Conflict(N_("Another look over the log is still running."))
     made = Inspection(

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Rate, Words, choice
 from campaigns.language import N_
-from tracking import visit_models  # noqa: F401  (the tables of visits belong to this room, too)
+from tracking import inspection_models, visit_models  # noqa: F401  (their tables belong to this room, too)
 
 
 class Kind(IntEnum):
