@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "c61a7d04e2b8"
-down_revision = "7d1c5e0a94b2"
+down_revision = "5d1c0f2a97be"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
