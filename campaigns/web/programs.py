@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from flask import g, request
+from flask import abort, g, request
 
 from campaigns.accounts import api_keys
 from campaigns.accounts.actor import SCOPES, Actor
@@ -20,6 +20,8 @@ from campaigns.web.database import db_session
 from campaigns.web.limits import Limit
 from campaigns.web.network import client_ip
 
+LARGEST_BODY = 1024 * 1024
+"""Bytes: a thousand events with all their details are half of it."""
 View = TypeVar("View", bound=Callable[..., Any])
 _WRONG = Limit(count=20, seconds=60)
 """Wrong keys of one network: enough for a mistake in a program's settings, useless for guessing."""
@@ -37,7 +39,10 @@ def with_any_key(view: View) -> View:
 
 
 def json_body() -> dict[str, Any]:
-    """The request's JSON object. Raises Invalid for anything else, and for NUL, which PostgreSQL can't keep."""
+    """The request's JSON object. Raises Invalid for anything else, and for NUL, which PostgreSQL can't keep; more
+    than ``LARGEST_BODY`` is answered with 413."""
+    if (request.content_length or 0) > LARGEST_BODY or len(request.get_data()) > LARGEST_BODY:
+        abort(413)
     try:
         body = json.loads(request.get_data())
     except (ValueError, RecursionError):

@@ -17,6 +17,7 @@ from campaigns.errors import Forbidden, Invalid, NotFound
 from campaigns.leads import leads
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity
+from campaigns.web.programs import LARGEST_BODY
 from tests.conftest import FrozenClock
 from tests.factories import make_activity, make_campaign, make_contact, make_organisation
 from tests.tracking.scene import make_mailing
@@ -302,3 +303,11 @@ def test_junk_is_refused(database: Engine, client: FlaskClient, body: bytes) -> 
     answer = client.post("/api/v1/events", data=body, headers={"Authorization": f"Bearer {text}"})
     assert answer.status_code == 400
     assert answer.get_json()["error"]["message"]
+
+
+def test_a_megabyte_is_refused(database: Engine, client: FlaskClient) -> None:
+    with db.transaction() as session:
+        _, text = api_keys.create_key(session, CLOCK, name="Shop", scopes=["events"])
+    body = b'{"external_id": "1", "name": "' + b"x" * LARGEST_BODY + b'"}'
+    answer = client.post("/api/v1/events", data=body, headers={"Authorization": f"Bearer {text}"})
+    assert (answer.status_code, answer.get_json()["error"]["status"]) == (413, 413)

@@ -158,6 +158,11 @@
   let offline = null;
   document.addEventListener("htmx:config:request", (event) => {
     if (token) event.detail.ctx.request.headers["X-CSRFToken"] = token;
+    // A tab that nobody sees asks for nothing; once it is seen again, its figures are asked for at once.
+    if (document.hidden && event.detail.ctx.sourceElement?.matches('[hx-trigger*="every "]')) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) document.dispatchEvent(new Event("seen-again"));
   });
   const noAnswer = () => { if (!offline?.isConnected) offline = toast(body.dataset.textOffline, "warning", true); };
   document.addEventListener("htmx:error", (event) => { if (event.detail.error instanceof TypeError) noAnswer(); });
