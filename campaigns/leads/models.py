@@ -44,6 +44,7 @@ class Lead(Base):
             sqlite_where=text("closed_at IS NULL"),
             postgresql_where=text("closed_at IS NULL"),
         ),
+        Index(None, "contact_id", "created_at"),
         Index(None, "campaign_id", "created_at"),
         Index(None, "created_at"),
         Index(
