@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "8f3e61c07d2a"
-down_revision = "5d1c0f2a97be"
+down_revision = "c61a7d04e2b8"
 
 
 def upgrade() -> None:
