@@ -67,9 +67,11 @@ class _Shift:
                 self._began = time.monotonic()
                 await self._turn()
         finally:
-            await self._lanes.close()
-            for batch in (*self._supply.batches, *self._unrecorded):
-                batch.journal.close()  # What is not recorded now, the journal tells later.
+            try:
+                await self._lanes.close()
+            finally:  # Whoever kept a journal's lock while the database is away would keep it for as long as it lives.
+                for batch in (*self._supply.batches, *self._unrecorded):
+                    batch.journal.close()  # What is not recorded now, the journal tells later.
         if self._error is not None:
             raise self._error
         return self._done

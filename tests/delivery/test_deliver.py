@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, select, update
+from sqlalchemy.exc import OperationalError
 
 from campaigns import clock, config, db
 from campaigns.accounts.actor import CLOCK, PUBLIC
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentPurpose, Contact, Suppression, SuppressionReason
-from campaigns.delivery import claiming, due, journal, relays
+from campaigns.delivery import batches, claiming, due, journal, relays
 from campaigns.delivery import deliver as delivering
 from campaigns.delivery import supply as supplying
 from campaigns.delivery.compose import compose
@@ -216,3 +217,22 @@ def test_a_worker_without_its_lease_stops(database: Engine, catcher: int, monkey
     deliver(activity_id)
     assert len(mailed()) == 3
     assert states(activity_id) == {"sent": 3, "unknown": 7}
+
+
+def test_a_database_that_goes_away_leaves_the_batch_to_others(
+    database: Engine, catcher: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the process that had it lives on: its journal is let go."""
+    activity_id = launched(3)
+
+    def away(*_: object) -> None:
+        raise OperationalError("", {}, Exception("the database is away"))
+
+    monkeypatch.setattr(batches, "record", away)
+    monkeypatch.setattr(relays, "note_success", away)
+    with pytest.raises(OperationalError) as raised:
+        deliver(activity_id)
+    assert states(activity_id) == {"sending": 3}
+    assert claiming.take_over() == 3
+    assert states(activity_id) == {"sent": 3}
+    assert raised  # Who keeps the error keeps what was alive when it happened.
