@@ -4,6 +4,7 @@
 of the page script by ``tracking.beacons``, before Flask sees them.
 """
 
+import gc
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -62,4 +63,6 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     if _application is None:
         _application = create_application()
         destinations.keep_synced()
+        gc.collect()
+        gc.freeze()  # The house itself is no garbage: searching all of it would keep every request waiting.
     return _application(environ, start_response)

@@ -25,10 +25,10 @@ from campaigns import clock
 from campaigns.errors import BadToken
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.network import WsgiApplication
-from tracking import destinations, networks
+from tracking import networks
+from tracking.desk import Desk, desk
 from tracking.hits import Environ, Header, StartResponse
-from tracking.records import LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, Flag, Hit
-from tracking.spool import spool
+from tracking.records import LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, Flag, packed
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,6 @@ PER_WINDOW = 1_000
 """Reports of one network in a window: an office of some hundred people behind one address stays below."""
 WINDOW_SECONDS = 10.0
 _MOST_NETWORKS = 50_000
-_KINDS = frozenset("vheo")
 _ANYBODYS = frozenset("turpnvcexh")
 """What is kept of a report when its browser asks not to be tracked."""
 _UNTRACKED = int(Flag.UNTRACKED)
@@ -79,21 +78,24 @@ def application(wrapped: WsgiApplication) -> WsgiApplication:
 def _report(environ: Environ) -> _Response:
     method = environ.get("REQUEST_METHOD", "GET")
     if method == "OPTIONS":
-        return "204 No Content", [*_allowed(environ), *_PREFLIGHT], b""
+        allowed = _allowed(environ.get("HTTP_ORIGIN", ""), desk().known.site().hosts)
+        return "204 No Content", [*(allowed or _QUIET), *_PREFLIGHT], b""
     if method != "POST":
         return "405 Method Not Allowed", [*_QUIET, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
     body = _body(environ)
     if body is None:
         return _TOO_LARGE
-    if not _is_ours(environ.get("HTTP_ORIGIN", "")):
+    at = desk()
+    headers = _allowed(environ.get("HTTP_ORIGIN", ""), at.known.site().hosts)
+    if headers is None:
         return _NOTHING
-    network = networks.network_of(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""))
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "") if at.proxied else ""
+    network = at.network(environ.get("REMOTE_ADDR", ""), forwarded)
     if not _counter.admits(network):
         return _TOO_MANY
-    said = _read(body)
-    if said is not None:
-        _keep(said, body, network, environ)
-    return "204 No Content", _allowed(environ), b""
+    if body[:1] == b"{":
+        _keep(at, body, network, environ)
+    return "204 No Content", headers, b""
 
 
 _PREFLIGHT: list[Header] = [
@@ -114,33 +116,32 @@ def _body(environ: Environ) -> bytes | None:
     return None if len(body) > LONGEST_REPORT else body
 
 
+def _keep(at: Desk, body: bytes, network: int, environ: Environ) -> None:
+    """Most reports are kept as they came, and read by the collector: only who came by a mail or asks not to be
+    tracked is looked at here."""
+    flags, send_id = 0, 0
+    asks = environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1"
+    if asks or b'"k"' in body or b'"d"' in body or b"\\u00" in body:  # The last: a name in another spelling.
+        said = _read(body)
+        if said is None:
+            return
+        if asks or said.get("d"):
+            flags, network = _UNTRACKED, networks.UNKNOWN
+            body = json.dumps({name: value for name, value in said.items() if name in _ANYBODYS}).encode()
+        elif said.get("k"):
+            send_id = sent_by(said["k"])
+    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
+    origin = environ["HTTP_ORIGIN"].encode("latin-1", "replace")
+    words = b"\n".join((agent.replace(b"\n", b" "), origin, body))
+    at.keep(packed(clock.micros(), REPORT, flags, send_id, 0, network, words))
+
+
 def _read(body: bytes) -> dict[str, Any] | None:
-    """What the script says; None for anything that it would never say."""
-    if body[:1] != b"{":
-        return None
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or said.get("t") not in _KINDS:
-        return None
-    page, address = said.get("p"), said.get("u")
-    if type(page) is not int or not 0 < page < 1 << 31 or not isinstance(address, str):
-        return None
-    return said if address.startswith(("https://", "http://")) else None
-
-
-def _keep(said: dict[str, Any], body: bytes, network: int, environ: Environ) -> None:
-    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
-    flags, send_id = 0, 0
-    if environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1" or said.get("d"):
-        flags, network = _UNTRACKED, networks.UNKNOWN
-        body = json.dumps({name: value for name, value in said.items() if name in _ANYBODYS}).encode()
-    elif said.get("k"):
-        send_id = sent_by(said["k"])
-    origin = environ["HTTP_ORIGIN"].encode("latin-1", "replace")
-    words = b"\n".join((agent.replace(b"\n", b" "), origin, body))
-    spool().append(Hit(clock.micros(), REPORT, flags, send_id, 0, network, words))
+    return said if isinstance(said, dict) else None
 
 
 def sent_by(token: object) -> int:
@@ -155,27 +156,20 @@ def sent_by(token: object) -> int:
     return send_id if send_id < 1 << 63 else 0
 
 
-def _allowed(environ: Environ) -> list[Header]:
-    """Our own hosts may read the empty answer. Browsers send their beacons with credentials, and complain
-    in their console unless that is allowed, too; nobody here looks at them."""
-    origin = environ.get("HTTP_ORIGIN", "")
-    if not _is_ours(origin):
-        return _QUIET
-    return [*_QUIET, ("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
-
-
-def _is_ours(origin: str) -> bool:
-    return _of_hosts(origin, destinations.destinations().site().hosts)
-
-
 @lru_cache(maxsize=4_096)
-def _of_hosts(origin: str, hosts: frozenset[str]) -> bool:
-    """Whether an Origin is one of these hosts, which may be declared with or without their port."""
+def _allowed(origin: str, hosts: frozenset[str]) -> list[Header] | None:
+    """What a page of one of our own hosts is told; None for others. Hosts may be declared with or without their port.
+
+    Our pages may read the empty answer. Browsers send their beacons with credentials, and complain in their console
+    unless that is allowed, too; nobody here looks at them.
+    """
     try:
         parts = urlsplit(origin)
     except ValueError:
-        return False
-    return parts.scheme in ("https", "http") and (parts.hostname in hosts or parts.netloc.lower() in hosts)
+        return None
+    if parts.scheme not in ("https", "http") or not (parts.hostname in hosts or parts.netloc.lower() in hosts):
+        return None
+    return [*_QUIET, ("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
 
 
 class _Counter:

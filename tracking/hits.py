@@ -21,13 +21,12 @@ import structlog
 from campaigns import clock
 from campaigns.content import links
 from campaigns.errors import BadToken, Invalid, Passing, Problem
-from campaigns.tokens import Purpose, keyring, open_send
+from campaigns.tokens import Purpose, keyring
 from campaigns.web.network import WsgiApplication
 from tracking import destinations
+from tracking.desk import Desk, desk
 from tracking.models import Kind
-from tracking.networks import network_of
-from tracking.records import LONGEST_USER_AGENT, Flag, Hit
-from tracking.spool import spool
+from tracking.records import LONGEST_USER_AGENT, Flag, packed
 
 log = structlog.get_logger(__name__)
 
@@ -38,12 +37,9 @@ StartResponse = Callable[[str, list[Header]], Any]
 GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b")
 _PIXEL_HEADERS = [
     ("Content-Type", "image/gif"),
-    ("Content-Length", str(len(GIF))),
     ("Cache-Control", "no-cache, no-store, must-revalidate, max-age=0, private"),
-    ("X-Content-Type-Options", "nosniff"),
 ]
 _REDIRECT_HEADERS = [
-    ("Content-Length", "0"),
     ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
     ("X-Robots-Tag", "noindex"),
@@ -68,19 +64,22 @@ def application(wrapped: WsgiApplication) -> WsgiApplication:
     """``wrapped`` with our paths answered in front of it."""
 
     def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
+        path: str = environ["PATH_INFO"]
         respond = _PATHS.get(path[:3])
         if respond is None:
             return wrapped(environ, start_response)
-        method = environ.get("REQUEST_METHOD", "GET")
+        method = environ["REQUEST_METHOD"]
         try:
-            status, headers, body = respond(path[3:], environ) if method in _METHODS else _NOT_ALLOWED
+            status, headers, body = respond(path[3:], environ, desk()) if method in _METHODS else _NOT_ALLOWED
         except Exception as error:  # Whatever breaks in here, strangers never see an error of ours.
             log.exception("hits.failed", error=str(error))
             status, headers, body = _page(HTTPStatus.NOT_FOUND) if respond in (_click, _short) else _PIXEL
-        start_response(status, headers)
         # A list, no tuple: granian sends it in one piece, and never answers with an empty tuple.
-        return [] if method == "HEAD" else [body]
+        if method == "HEAD":
+            start_response(status, [*headers, ("Content-Length", str(len(body)))])
+            return []
+        start_response(status, headers)  # The server knows the length of a single piece.
+        return [body]
 
     return answer
 
@@ -93,7 +92,7 @@ _PIXEL: _Response = ("200 OK", _PIXEL_HEADERS, GIF)
 
 def _page(status: HTTPStatus, *more: Header) -> _Response:
     body = _SENTENCES[status].join(_PAGE).encode()
-    return f"{status.value} {status.phrase}", [*_PAGE_HEADERS, ("Content-Length", str(len(body))), *more], body
+    return f"{status.value} {status.phrase}", [*_PAGE_HEADERS, *more], body
 
 
 _PAGE = (
@@ -113,47 +112,46 @@ _METHODS = ("GET", "HEAD")
 _NOT_ALLOWED = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
 
 
-def _open(token: str, environ: Environ) -> _Response:
+def _open(token: str, environ: Environ, at: Desk) -> _Response:
     try:
-        send_id = open_send(Purpose.ENGAGEMENT, token)
+        send_id = at.opened(token)
     except BadToken:
         return _PIXEL
-    _keep(_OPEN, send_id, 0, environ)
+    _keep(at, _OPEN, send_id, 0, environ)
     return _PIXEL
 
 
-def _click(rest: str, environ: Environ) -> _Response:
+def _click(rest: str, environ: Environ, at: Desk) -> _Response:
     token, _, digits = rest.partition("/")
-    known = destinations.destinations()
+    known = at.known
     try:
-        send_id = open_send(Purpose.ENGAGEMENT, token)
+        send_id = at.opened(token)
         number = _number(digits)
         url = known.url(send_id, number) if number else None
     except BadToken:
         return _page(HTTPStatus.NOT_FOUND)
     except Passing:
         return _later()
-    if url == destinations.OFF:
-        _keep(_CLICK, send_id, number, environ)
-        return _page(HTTPStatus.GONE)
-    location = _location(url, send_id, known.site().hosts) if url else None
-    if location is None:
+    if url is None:
         return _page(HTTPStatus.NOT_FOUND)
-    _keep(_CLICK, send_id, number, environ)
-    return _redirect(location)
+    answer = _page(HTTPStatus.GONE) if url == destinations.OFF else _leading(url, send_id, known.site().hosts)
+    if answer is None:
+        return _page(HTTPStatus.NOT_FOUND)
+    _keep(at, _CLICK, send_id, number, environ)
+    return answer
 
 
-def _short(code: str, environ: Environ) -> _Response:
-    known = destinations.destinations()
+def _short(code: str, environ: Environ, at: Desk) -> _Response:
+    known = at.known
     try:
         link = known.short(code)
     except Passing:
         return _later()
     if link is None:
         return _page(HTTPStatus.NOT_FOUND)
-    url = link.url and _checked(link.url, known.site().hosts).url
-    _keep(_CLICK, link.activity_id << 32, link.number, environ)
-    return _redirect(url) if url else _page(HTTPStatus.GONE)
+    answer = _checked(link.url, known.site().hosts).answer if link.url else _page(HTTPStatus.GONE)
+    _keep(at, _CLICK, link.activity_id << 32, link.number, environ)
+    return answer
 
 
 def _redirect(location: str) -> _Response:
@@ -164,16 +162,22 @@ def _later() -> _Response:
     return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
 
 
-def _view(slug: str, environ: Environ) -> _Response:
-    activity_id = destinations.destinations().landing_page(slug)
+def _view(slug: str, environ: Environ, at: Desk) -> _Response:
+    activity_id = at.known.landing_page(slug)
     if activity_id is not None:
-        _keep(_VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
+        _keep(at, _VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
     return _PIXEL
 
 
-_PATHS: dict[str, Callable[[str, Environ], _Response]] = {"/o/": _open, "/c/": _click, "/l/": _short, "/v/": _view}
+_PATHS: dict[str, Callable[[str, Environ, Desk], _Response]] = {
+    "/o/": _open,
+    "/c/": _click,
+    "/l/": _short,
+    "/v/": _view,
+}
 
 
+@lru_cache(maxsize=1_000)
 def _number(digits: str) -> int:
     """A link's number in its only spelling; 0 for anything else."""
     if 0 < len(digits) <= 5 and digits.isascii() and digits.isdigit() and digits[0] != "0":
@@ -191,19 +195,23 @@ def _visitor(query: str) -> int:
     return int.from_bytes(payload) if len(payload) == 8 else 0
 
 
-def _location(url: str, send_id: int, hosts: frozenset[str]) -> str | None:
-    """Where a click leads, in ASCII; None when the merged destination isn't one."""
+def _leading(url: str, send_id: int, hosts: frozenset[str]) -> _Response | None:
+    """The redirect of a click; None when the merged destination isn't one."""
     try:
         checked = _checked(destinations.personalised(url, send_id) if "{{" in url else url, hosts)
     except (Invalid, ValueError) as error:
         log.warning("hits.no_destination", send=send_id, error=str(error))
         return None
-    return _with_visit(checked.url, send_id) if checked.ours and send_id & _PERSON else checked.url
+    if checked.ours and send_id & _PERSON:
+        return _redirect(_with_visit(checked.url, send_id))
+    return checked.answer
 
 
 class _Checked(NamedTuple):
     url: str
     ours: bool
+    answer: _Response
+    """The redirect to just this address."""
 
 
 @lru_cache(maxsize=10_000)
@@ -213,7 +221,7 @@ def _checked(url: str, hosts: frozenset[str]) -> _Checked:
     fault = links.fault(ascii_url, hosts)
     if fault is not None:
         raise Invalid(Problem(fault))
-    return _Checked(ascii_url, urlsplit(ascii_url).hostname in hosts)
+    return _Checked(ascii_url, urlsplit(ascii_url).hostname in hosts, _redirect(ascii_url))
 
 
 def _with_visit(url: str, send_id: int) -> str:
@@ -225,13 +233,14 @@ def _with_visit(url: str, send_id: int) -> str:
     return parts._replace(query="&".join([*kept, f"k={token}"])).geturl()
 
 
-def _keep(kind: int, target: int, number: int, environ: Environ) -> None:
-    flags = _HEAD if environ.get("REQUEST_METHOD") == "HEAD" else 0
-    if environ.get("HTTP_SEC_FETCH_USER") == "?1":
+def _keep(at: Desk, kind: int, target: int, number: int, environ: Environ) -> None:
+    flags = _HEAD if environ["REQUEST_METHOD"] == "HEAD" else 0
+    if "HTTP_SEC_FETCH_USER" in environ and environ["HTTP_SEC_FETCH_USER"] == "?1":
         flags |= _NAVIGATED
     for header in _PREFETCH_HEADERS:
         if header in environ and "prefetch" in environ[header].lower():
             flags |= _PREFETCH
-    network = network_of(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""))
-    user_agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
-    spool().append(Hit(clock.micros(), kind, flags, target, number, network, user_agent))
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "") if at.proxied else ""
+    network = at.network(environ.get("REMOTE_ADDR", ""), forwarded)
+    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
+    at.keep(packed(clock.micros(), kind, flags, target, number, network, agent))

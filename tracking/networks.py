@@ -3,6 +3,7 @@
 Nothing finer ever leaves memory.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -11,21 +12,21 @@ from campaigns.web.network import client_ip
 
 _V6 = 1 << 48
 UNKNOWN = 0
-_trusted: tuple[object, ...] = ()
 
 
 def network_of(remote: str, forwarded: str) -> int:
     """The network of whoever asked; ``forwarded`` counts only behind a trusted proxy."""
-    global _trusted
     trusted = config.settings().trusted_proxies
-    if trusted != _trusted:
-        _network_of.cache_clear()
-        _trusted = trusted
-    return _network_of(remote, forwarded if trusted else "")
+    return reader(trusted)(remote, forwarded if trusted else "")
 
 
-@lru_cache(maxsize=65_536)
-def _network_of(remote: str, forwarded: str) -> int:
+@lru_cache(maxsize=1)
+def reader(_trusted: tuple[object, ...]) -> Callable[[str, str], int]:
+    """What reads networks behind these proxies, which are the settings'; it knows old acquaintances."""
+    return lru_cache(maxsize=65_536)(_read)
+
+
+def _read(remote: str, forwarded: str) -> int:
     text = client_ip({"REMOTE_ADDR": remote, "HTTP_X_FORWARDED_FOR": forwarded})
     if not text:
         return UNKNOWN

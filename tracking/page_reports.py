@@ -28,6 +28,7 @@ LONGEST_HOST, LONGEST_PATH = 100, 300
 _FORM = re.compile(r"[0-9a-f]{32}")
 _KEPT = re.compile(r"[\w.:/-]{1,60}")
 _MOST_PARAMETERS = 50
+_KINDS = ("v", "h", "e", "o")
 _EMAIL = Arrival(source="email", medium="email")
 
 
@@ -102,6 +103,8 @@ def read(spool_id: int, offset: int, hit: Hit) -> Report | None:
     origin, _, body = rest.partition(b"\n")
     try:
         said = json.loads(body)
+        if not _plausible(said):
+            return None
         parts = urlsplit(_text(said, "u", 2_000))
         referrer = _text(said, "r", 2_000)
         bare = bool(said.get("b"))
@@ -135,6 +138,16 @@ def read(spool_id: int, offset: int, hit: Hit) -> Report | None:
         label=_label(hit.flags & ~Flag.UNTRACKED, agent, hit.network), name=_name(kind, said),
         event=said if kind in ("e", "o") else {},
     )  # fmt: skip
+
+
+def _plausible(said: Any) -> bool:
+    """Whether the script could have said this."""
+    if not isinstance(said, dict) or said.get("t") not in _KINDS:
+        return False
+    page, address = said.get("p"), said.get("u")
+    if type(page) is not int or not 0 < page < 1 << 31 or not isinstance(address, str):
+        return False
+    return address.startswith(("https://", "http://"))
 
 
 def _page(parts: Any) -> bytes:

@@ -58,7 +58,11 @@ class Scan:
 
 
 def pack(hit: Hit) -> bytes:
-    at, kind, flags, target, number, network, user_agent = hit
+    return packed(*hit)
+
+
+def packed(at: int, kind: int, flags: int, target: int, number: int, network: int, user_agent: bytes) -> bytes:
+    """The record of a :class:`Hit` with these fields, which need not be made first."""
     body = _BODY.pack(kind, flags, len(user_agent), at, target, number, network) + user_agent
     return _FRAME.pack(MAGIC, len(body), crc32(body)) + body
 

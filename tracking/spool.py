@@ -47,6 +47,7 @@ class Spool:
         self._fd = -1
         self._end = 0  # Offset behind the last record, over all files.
         self._start = 0  # Offset at which the open file begins.
+        self._rotate_at = 0
         self._opened = 0.0
         self._retry_at = 0.0
         self.untold = 0
@@ -56,7 +57,10 @@ class Spool:
 
     def append(self, hit: Hit) -> bool:
         """Keep a hit. Never raises; False when the disk refused it."""
-        record = pack(hit)
+        return self.keep(pack(hit))
+
+    def keep(self, record: bytes) -> bool:
+        """Keep a packed hit, as :meth:`append` does."""
         with self._lock:
             try:
                 if self._fd < 0:
@@ -67,7 +71,7 @@ class Spool:
             except OSError as error:
                 self._refused(error)
                 return False
-            if self._end - self._start >= self._rotate_bytes:
+            if self._end >= self._rotate_at:
                 self._close()
         if not self._syncing:
             self._start_syncing()
@@ -100,6 +104,7 @@ class Spool:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._fd, self._start, self._opened = fd, self._end, time.monotonic()
+        self._rotate_at = self._start + self._rotate_bytes
 
     def _tell(self) -> None:
         """Write down how many hits were lost."""

@@ -10,7 +10,7 @@ import time
 
 from campaigns import db
 from campaigns.accounts.models import Organisation
-from tests.bench.hits import NGINX, ROUNDS, VAR, Run, asked, free_port, say, scripts, started
+from tests.bench.hits import NGINX, ROUNDS, VAR, Run, asked, free_port, middles, say, scripts, started
 from tracking import collect, destinations
 
 MOST_CPU = 3.5  # times nginx's, per report
@@ -51,12 +51,12 @@ def main(seconds: float) -> int:
         for _ in range(ROUNDS):
             theirs_runs.append(asked(theirs, port, pixel, seconds))
             our_runs.append(asked(ours, own, report, seconds))
-    limit, run = (sorted(runs, key=lambda one: one.cpu)[ROUNDS // 2] for runs in (theirs_runs, our_runs))
+    limit, run = middles({"theirs": theirs_runs, "ours": our_runs}).values()
     say("nginx empty_gif", limit)
-    say("report", run, f"{run.cpu / limit.cpu:.2f} × nginx (limit {MOST_CPU})")
+    say("report", run, f"{run.ratio:.2f} × nginx (limit {MOST_CPU})")
     pace = _count()
     shutil.rmtree(VAR, ignore_errors=True)
-    return int(run.cpu > MOST_CPU * limit.cpu or run.errors > 0 or pace < LEAST_COUNTED)
+    return int(run.ratio > MOST_CPU or run.errors > 0 or pace < LEAST_COUNTED)
 
 
 def _count() -> float:

@@ -123,6 +123,17 @@ def test_no_address_is_ever_on_disk(settings: config.Settings, database: Engine,
     assert b"93.184.216.34" not in on_disk
 
 
+def test_no_spelling_hides_who_asks_not_to_be_tracked(settings: config.Settings) -> None:
+    post(b'{"t":"v","u":"https://%s/","p":1,"i":"secret","\\u0064":1}' % HOST.encode())
+    assert b"secret" not in spooled(settings)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"t":"v"}', b'{"t":"z","u":"http://x","p":1}', b'{"k":' + b"[" * 99])
+def test_what_the_script_never_says_is_no_visit(body: bytes) -> None:
+    assert post(body).status == 204
+    assert visits() == []
+
+
 def test_a_disk_that_is_full_never_shows(settings: config.Settings) -> None:
     settings.spool.write_text("in the way")
     assert post(VIEW).status == 204

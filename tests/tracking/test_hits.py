@@ -27,7 +27,6 @@ from tracking.spool import spool
 
 PIXEL = {
     "Content-Type": "image/gif",
-    "Content-Length": "42",
     "Cache-Control": "no-cache, no-store, must-revalidate, max-age=0, private",
 }
 
@@ -49,7 +48,7 @@ def test_a_link_leads_on_and_is_never_kept(database: Engine) -> None:
     assert answer.status == 302
     assert answer.body == b""
     assert answer.headers == {
-        "Location": "https://example.org/two", "Content-Length": "0", "Cache-Control": "no-store",
+        "Location": "https://example.org/two", "Cache-Control": "no-store",
         "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex",
     }  # fmt: skip
 

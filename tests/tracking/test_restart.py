@@ -47,7 +47,12 @@ def test_a_restarted_server_knows_its_links_without_the_database(settings: confi
         assert location(port, asked[2]) == before[2]
         assert location(port, f"/o/{mailing.token()}")[0] == 200
         assert location(port, "/l/unknown9")[0] == 404
+        for method in ("GET", "HEAD"):  # The server says how long an answer is.
+            for address, length in ((f"/o/{mailing.token()}", b"42"), (asked[0], b"0")):
+                asking = f"{method} {address} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+                head = answered(port, asking.encode())[1]
+                assert b"\r\ncontent-length: " + length in head.lower()
     kept = [hit for of_spool in tail.files(tmp_path / "spool").values() for _, hit in tail.read(of_spool, 0).hits]
-    assert len(kept) == 7, "each of them survives the kill"
+    assert len(kept) == 11, "each of them survives the kill"
     assert {hit.network for hit in kept} == {127 << 16}, "nobody is trusted to say who asks"
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "spool").glob("*.spool")} == {0o600}

@@ -1,0 +1,49 @@
+"""What answering a hit needs of its process, looked up once and not for every hit."""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from campaigns.config import Settings, settings
+from campaigns.tokens import Purpose, keyring
+from tracking import networks
+from tracking.destinations import Destinations, destinations
+from tracking.spool import spool
+
+
+class Desk(NamedTuple):
+    """It serves for as long as the process keeps its settings."""
+
+    settings: Settings
+    opened: Callable[[str], int]
+    """The send of an engagement token. Raises BadToken."""
+    keep: Callable[[bytes], bool]
+    """Puts a packed hit into the spool."""
+    network: Callable[[str, str], int]
+    """The network of an address, and of who is behind it by ``X-Forwarded-For`` ("" without a trusted proxy)."""
+    proxied: bool
+    known: Destinations
+
+
+_desk: Desk | None = None
+
+
+def desk() -> Desk:
+    found = _desk
+    return found if found is not None and found.settings is settings() else _sit_down()
+
+
+def _sit_down() -> Desk:
+    global _desk
+    proxies = settings().trusted_proxies
+    opened = keyring().opener(Purpose.ENGAGEMENT)
+    _desk = Desk(settings(), opened, spool().keep, networks.reader(proxies), bool(proxies), destinations())
+    return _desk
+
+
+def _get_up() -> None:
+    global _desk
+    _desk = None
+
+
+os.register_at_fork(after_in_child=_get_up)  # The spool stays with the parent.
