@@ -1,7 +1,6 @@
 """The child process: whatever a template does, the house answers, and answers again afterwards."""
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -19,9 +18,7 @@ def merge(template: str, patience: float = chamber.PATIENCE, **names: object) ->
 def test_it_answers_and_is_kept() -> None:
     assert merge("{{ a }}<", a="<b>") == "&lt;b&gt;<"
     before = {each.process.pid for each in chamber._chambers._idle}
-    started = time.perf_counter()
     merge("{{ a }}")
-    assert time.perf_counter() - started < 1
     assert {each.process.pid for each in chamber._chambers._idle} == before
 
 
@@ -39,10 +36,8 @@ def test_it_answers_and_is_kept() -> None:
     ],
 )
 def test_limits(template: str) -> None:
-    started = time.perf_counter()
     with pytest.raises(Invalid):
-        merge(template)
-    assert time.perf_counter() - started < chamber.PATIENCE + 3
+        merge(template, patience=1)
     assert merge("{{ a }}", a="still here") == "still here"
 
 

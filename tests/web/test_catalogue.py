@@ -1,10 +1,20 @@
 """The catalogues: complete, compiled from their source, and keeping the places in sentences."""
 
 import re
+from functools import cache
+
+import pytest
 
 from campaigns.web import catalogue
 
 _PLACES = re.compile(r"%\(\w+\)[sd]")
+_extracted = cache(catalogue.extracted)
+
+
+@pytest.fixture(autouse=True)
+def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading every file for its sentences takes seconds."""
+    monkeypatch.setattr(catalogue, "extracted", _extracted)
 
 
 def test_every_sentence_is_translated() -> None:
