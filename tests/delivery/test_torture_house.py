@@ -1,7 +1,7 @@
 """A launch whose whole house dies around it: worker, beat, broker, database and sink are killed at random instants.
 
-Too long for the usual run, where test_breaking and test_storms stand for it. ``TORTURE=50`` brings as many seeds on both
-databases, with 2,000 recipients each (``TORTURE_SIZE``).
+Too long for the usual run, where test_breaking and test_storms stand for it. ``TORTURE=50`` brings as many seeds on
+both databases, with 2,000 recipients each (``TORTURE_SIZE``).
 """
 
 import base64
