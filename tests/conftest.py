@@ -99,20 +99,27 @@ _COUNTED = text("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT N
 
 @pytest.fixture
 def database(engine: Engine) -> Iterator[Engine]:
+    with engine.begin() as connection:
+        _number_from_one(connection)
     yield engine
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             _nobody_else(connection)
             # Truncating makes every table a new file: a quarter of the time of a test that writes three rows.
             connection.execute(text("SET LOCAL session_replication_role = replica"))  # No triggers, no keys.
-            for sequence in connection.scalars(_COUNTED).all():
-                connection.execute(text(f"SELECT setval('{sequence}', 1, false)"))
         filled = set(connection.scalars(_FILLED))
         for table in reversed(_TABLES):
             if table.name in filled:
                 connection.execute(table.delete())
-        if engine.dialect.name == "sqlite":
-            connection.execute(text("DELETE FROM sqlite_sequence"))  # Numbers begin at 1 for each test.
+
+
+def _number_from_one(connection: Connection) -> None:
+    """What tests rolled back has counted PostgreSQL's numbers on."""
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("DELETE FROM sqlite_sequence"))
+        return
+    for sequence in connection.scalars(_COUNTED).all():
+        connection.execute(text(f"SELECT setval('{sequence}', 1, false)"))
 
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
