@@ -15,6 +15,9 @@ DEVELOPMENT := $(call stamp,development,tests/requirements.lock)
 RUNTIME := $(or $(wildcard $(DEVELOPMENT)),$(call stamp,runtime,requirements.lock))
 PROCESSORS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
+# One more than processors, since whoever walks a flow waits for other processes most of the time.
+TESTERS := $(shell expr $(PROCESSORS) + 1)
+
 .PHONY: help demo up test check bench torture migration lock clean
 
 help:
@@ -34,7 +37,7 @@ up: $(RUNTIME)
 	@exec $(BIN)/kampania up $(ARGS)
 
 test: $(DEVELOPMENT)
-	@$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup $(ARGS)
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff format --check --quiet .

@@ -3,6 +3,8 @@
 import time
 
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from campaigns import config
 
@@ -32,7 +34,9 @@ def _broker() -> "Redis | None":
         _lose()
         return None
     url = f"unix://{settings.broker_socket}" if settings.embedded_broker else settings.redis_url
-    _known = (settings.redis_url, Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), 0.0)
+    once = Retry(NoBackoff(), 0)  # Its own tries would hold the mails up for seconds.
+    client = Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=once)
+    _known = (settings.redis_url, client, 0.0)
     return _known[1]
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -34,7 +36,8 @@ def database(session: Session) -> dict[str, Any]:
 def broker_answers(patience: float = 1.0) -> bool:
     """Whether the workers' broker can be reached from here; without it pages work, and mails wait."""
     settings = config.settings()
-    where: dict[str, Any] = {"socket_timeout": patience, "socket_connect_timeout": patience}
+    once = Retry(NoBackoff(), 0)  # The client's own tries take seconds, and the page asks again anyway.
+    where: dict[str, Any] = {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": once}
     if settings.embedded_broker:
         broker = Redis(unix_socket_path=str(settings.broker_socket), **where)
     else:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +96,12 @@ def _complains(message: ConsoleMessage) -> bool:
     return message.type == "error" and not message.location["url"].endswith("/nowhere")
 
 
-@pytest.fixture
-def page(chromium: Browser, embedded: RunningHouse) -> Iterator[Page]:
-    """A fresh profile at the embedded house; whatever its pages complain of in the console is an error."""
-    context = chromium.new_context(base_url=embedded.base, viewport={"width": 1280, "height": 900})
+@contextmanager
+def browsing(chromium: Browser, house: RunningHouse) -> Iterator[Page]:
+    """A fresh profile at the house; whatever its pages complain of in the console is an error."""
+    context = chromium.new_context(
+        base_url=house.base, viewport={"width": 1280, "height": 900}, reduced_motion="reduce"
+    )
     context.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
     page = context.new_page()
@@ -108,3 +111,9 @@ def page(chromium: Browser, embedded: RunningHouse) -> Iterator[Page]:
     yield page
     context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def page(chromium: Browser, embedded: RunningHouse) -> Iterator[Page]:
+    with browsing(chromium, embedded) as page:
+        yield page

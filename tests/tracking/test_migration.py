@@ -72,6 +72,7 @@ def test_events_marks_rollups_and_credits_are_carried_over(empty: Engine) -> Non
         first, last = found.all()
         assert first == ({"kind": "click", "event_id": str(2 << 40 | 1 << 33)}, 2 << 40)
         assert last == ({"kind": "submission", "event_id": None}, None)
+    to(empty, "head")
     with Session(empty) as session:
         assert rollups.compare(session) == []
 
