@@ -49,9 +49,9 @@ def wait_until(true: Callable[[], object], seconds: float = 20) -> None:
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if sys.platform == "linux" else True
+    except (ProcessLookupError, FileNotFoundError):  # The latter when it ended between the two.
         return False
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if sys.platform == "linux" else True
 
 
 def pid_of(var: Path, name: str) -> int:
@@ -108,7 +108,7 @@ def test_stopping_goes_backwards_and_leaves_nobody(start: Start, tmp_path: Path,
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux only")
 def test_a_killed_supervisor_takes_its_processes_along(start: Start, tmp_path: Path) -> None:
     supervisor = start()
-    wait_until(lambda: pid_of(tmp_path, "second"))
+    wait_until(lambda: pid_of(tmp_path, "first") and pid_of(tmp_path, "second"))
     pids = [pid_of(tmp_path, name) for name in ("first", "second")]
     supervisor.kill()
     wait_until(lambda: not any(map(alive, pids)))
