@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Iterator[config.Settings]:
     installed = config.Settings(
         var=tmp_path,
         database_url="",
-        redis_url="redis+socket:///nowhere",
+        redis_url="redis+socket:///dev/null/nowhere",  # A path that nobody can make.
         base_url="http://localhost",
         tracking_url="http://localhost",
         smtp_url="smtp://127.0.0.1:9",

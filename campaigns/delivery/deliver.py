@@ -46,8 +46,8 @@ class _Shift:
         self, activity_id: int, seconds: float, addresses: list[RelayAddress], limits: Mapping[str, Limited]
     ) -> None:
         self._activity_id = activity_id
-        self._began = time.monotonic()
-        self._deadline = self._began + seconds
+        self._seconds = seconds
+        self._began = self._deadline = 0.0
         self._changed = asyncio.Event()
         self._supply = Supply(activity_id, self._changed.set, limits)
         self._lanes = Lanes(addresses, self._supply, self._changed.set)
@@ -63,8 +63,9 @@ class _Shift:
     async def work(self) -> int:
         asyncio.get_running_loop().set_exception_handler(self._fault)
         try:
-            if await self._lanes.begin():
+            if await self._lanes.begin():  # Slow relays cost a shift no mails: its time begins here.
                 self._began = time.monotonic()
+                self._deadline = self._began + self._seconds
                 await self._turn()
         finally:
             try:

@@ -1,14 +1,16 @@
-"""A catcher, and settings that know it."""
+"""A catcher and a broker, and settings that know them."""
 
 import dataclasses
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
 from campaigns import config
-from campaigns.delivery import throttle
+from campaigns.delivery import domain_limits, sharing, throttle
 from campaigns.demo.catcher import catching
 from campaigns.demo.reception import Faults
+from tests import servers
 
 
 @pytest.fixture
@@ -18,9 +20,24 @@ def faults() -> Faults:
 
 
 @pytest.fixture(autouse=True)
-def no_brakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process learns which domains to leave alone; a test must not learn it from another."""
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process learns rates, brokers, and which domains to leave alone; a test must not learn it from another."""
+    monkeypatch.setattr(throttle, "_full", {})
+    monkeypatch.setattr(sharing, "_known", None)
     monkeypatch.setattr(throttle.brakes, "_domains", {})
+    monkeypatch.setattr(domain_limits, "_line", {})
+
+
+@pytest.fixture
+def broker(settings: config.Settings) -> Iterator[Redis]:
+    """A running broker of this test's own that the settings know."""
+    with servers.valkey() as url:
+        config.install(dataclasses.replace(settings, redis_url=url))
+        with Redis.from_url(f"unix://{config.settings().broker_socket}") as client:
+            yield client
+            client.close()
+        if sharing._known is not None and sharing._known[1] is not None:
+            sharing._known[1].close()
 
 
 @pytest.fixture

@@ -1,11 +1,7 @@
 """What providers bear: kept by all workers together, and never in another domain's way."""
 
-import dataclasses
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
@@ -14,48 +10,15 @@ from sqlalchemy import Engine, select, update
 
 from campaigns import config, db
 from campaigns.accounts.actor import CLOCK
-from campaigns.delivery import domain_limits, sharing, throttle
+from campaigns.delivery import domain_limits
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.domain_limits import LimitWords
 from campaigns.delivery.models import DomainLimit, Send
 from campaigns.delivery.throttle import Brakes, Places
-from campaigns.demo import broker
 from campaigns.errors import Invalid
 from tests.delivery.mailing import sends, states
 from tests.delivery.strange import answering
 from tests.delivery.test_deliver import launched
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "_full", {})
-    monkeypatch.setattr(sharing, "_known", None)
-    monkeypatch.setattr(throttle.brakes, "_domains", {})
-    monkeypatch.setattr(domain_limits, "_line", {})
-
-
-@pytest.fixture
-def settings(settings: config.Settings) -> Iterator[config.Settings]:
-    """With a broker's socket of this test's own; a socket's path must be short."""
-    with tempfile.TemporaryDirectory(prefix="kmp-") as folder:
-        ours = dataclasses.replace(settings, redis_url=f"redis+socket://{folder}/broker")
-        config.install(ours)
-        yield ours
-
-
-@pytest.fixture
-def shared(settings: config.Settings) -> Iterator[Redis]:
-    """A running broker."""
-    running = subprocess.Popen(list(broker.command(settings)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not broker.answers(settings):
-        time.sleep(0.02)
-    with Redis.from_url(f"unix://{settings.broker_socket}") as client:
-        yield client
-        client.close()
-    if sharing._known is not None and sharing._known[1] is not None:
-        sharing._known[1].close()
-    running.terminate()
-    running.wait()
 
 
 def to_domains(size: int, *domains: str) -> int:
@@ -101,7 +64,7 @@ def test_at_once_is_kept_and_given_back(database: Engine, settings: config.Setti
     activity_id = to_domains(12, "slow.example", "also.example")
     enter(at_once=1)
     with answering(settings):
-        deliver(activity_id, 5.0)
+        deliver(activity_id, 60.0)
     assert states(activity_id) == {"sent": 12}
     assert Places._here["domains:1"] == 0
 
@@ -110,14 +73,14 @@ def test_a_limit_that_is_off_limits_nothing(database: Engine, settings: config.S
     activity_id = to_domains(20, "slow.example")
     enter(per_second=0.1, active=False)
     with answering(settings):
-        deliver(activity_id, 5.0)
+        deliver(activity_id, 60.0)
     assert states(activity_id) == {"sent": 20}
 
 
-def test_two_workers_share_a_limit(database: Engine, settings: config.Settings, shared: Redis) -> None:
+def test_two_workers_share_a_limit(database: Engine, broker: Redis) -> None:
     activity_id = to_domains(80, "slow.example")
     enter(per_second=8.0, at_once=2)
-    with answering(settings):
+    with answering(config.settings()):
         began = time.monotonic()
         workers = [threading.Thread(target=deliver, args=(activity_id, 2.0)) for _ in range(2)]
         for worker in workers:
@@ -128,11 +91,11 @@ def test_two_workers_share_a_limit(database: Engine, settings: config.Settings, 
     sent = states(activity_id)["sent"]
     assert 4 <= sent <= 8 * took + 4
     assert sum(states(activity_id).values()) == 80
-    assert shared.exists("kampania:rate:domains:1")
-    assert shared.zcard("kampania:places:domains:1") == 0
+    assert broker.exists("kampania:rate:domains:1")
+    assert broker.zcard("kampania:places:domains:1") == 0
 
 
-def test_places_and_brakes_are_shared(settings: config.Settings, shared: Redis) -> None:
+def test_places_and_brakes_are_shared(broker: Redis) -> None:
     one, two = Places("x", 2), Places("x", 2)
     assert [one.enter(), two.enter(), one.enter()] == [True, True, False]
     two.leave()

@@ -1,7 +1,6 @@
 """The catcher keeps what it answered for, and fails on demand."""
 
 import smtplib
-import time
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 
@@ -66,8 +65,6 @@ def test_breaks_the_connection(port: int, fault: str, kept: int) -> None:
     assert Box().count() == kept + 1
 
 
-def test_is_fast_enough_for_a_demo(port: int) -> None:
-    began = time.monotonic()
+def test_takes_many_over_one_connection(port: int) -> None:
     post(port, *(f"p{n}@example.net" for n in range(200)))
     assert Box().count() == 200
-    assert time.monotonic() - began < 5
