@@ -116,7 +116,7 @@ def running_house(
     finally:
         supervisor.send_signal(signal.SIGINT)
         try:
-            supervisor.wait(40)
+            supervisor.wait(120)
         except subprocess.TimeoutExpired:
             supervisor.kill()
             raise

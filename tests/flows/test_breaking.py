@@ -5,7 +5,6 @@ Each breaks for a while under every live process; afterwards a launch goes throu
 
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -53,9 +52,9 @@ def test_the_database_and_the_broker_stop_for_a_while(grown: RunningHouse, besid
 
 
 def _counted(owner: Visitor, plan: company.Plan) -> bool:
-    """Both hits of the outage came to the page, by whatever label."""
+    """Hits came to the page, once each, by whatever label they have by now."""
     text = company.figures(owner, plan)
-    return "Clicks" in text and any(f"{label} 1" in text for label in ("Settling", "Human", "Machine", "Unknown"))
+    return any(f"{label} 1" in text for label in ("Settling", "Human", "Machine", "Unknown"))
 
 
 def interrupted_start(var: Path, seed: int) -> None:
@@ -64,7 +63,7 @@ def interrupted_start(var: Path, seed: int) -> None:
     starting = _kampania(var, "up", "--port", str(free_port()), "--catcher-port", str(free_port()))
     time.sleep(chance.uniform(0.2, 10 if seed else 2))
     starting.send_signal(signal.SIGINT if seed % 2 else signal.SIGTERM)
-    out, _ = starting.communicate(timeout=40)
+    out, _ = starting.communicate(timeout=120)
     assert "Traceback" not in out
     assert processes_of(var) == {}
 
@@ -113,12 +112,12 @@ def test_two_beats_two_collectors_and_a_relay_that_goes_away(own: RunningHouse) 
         eventually(lambda: "Sent 3" in owner.get(f"{plan.email}/progress").text)
         letter = company.opened(own.mails_to(plan.people[0])[0])
         Visitor(own.base).get(letter.pixel)
-        eventually(lambda: "Settling 1" in company.figures(owner, plan))
+        eventually(lambda: _counted(owner, plan))
         assert [len(own.mails_to(address)) for address in plan.people] == [1, 1, 1]
     finally:
         for double in doubles:
             double.terminate()
-            double.communicate(timeout=40)
+            double.communicate(timeout=120)
 
 
 @pytest.mark.xdist_group("houses of their own")
@@ -133,6 +132,6 @@ def test_killed_processes_come_back(own: RunningHouse) -> None:
     plan = company.plan(owner, people=1)
     company.preflight(owner, plan)
     company.launch(owner, plan)
-    letter = company.opened(eventually(lambda: own.mails_to(plan.people[0]), 60)[0])
+    letter = company.opened(eventually(partial(own.mails_to, plan.people[0]))[0])
     assert Visitor(own.base).get(letter.pixel).status == 200
-    eventually(lambda: "1" in re.findall(r"Settling (\d)", company.figures(owner, plan)))
+    eventually(lambda: _counted(owner, plan))

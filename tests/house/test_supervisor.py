@@ -27,7 +27,7 @@ CHILD = "import os, signal, sys, time; from pathlib import Path; var = Path(sys.
     "def stop(*_): open(var / 'stopped', 'a').write(name + chr(10)); sys.exit(0)\\n" \\
     "signal.signal(signal.SIGTERM, stop)\\n" \\
     "(var / f'{name}.child').write_text(str(os.fork() or os.getpid()))\\n" \\
-    "time.sleep(40)"
+    "time.sleep(100)"
 
 def service(name):
     return Service(name, lambda: [sys.executable, "-c", CHILD, str(var), name], (var / f"{name}.pid").exists)
@@ -39,7 +39,7 @@ sys.exit(supervisor.run())
 """
 
 
-def wait_until(true: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "waited too long"
@@ -99,7 +99,7 @@ def test_stopping_goes_backwards_and_leaves_nobody(start: Start, tmp_path: Path,
     wait_until(lambda: (tmp_path / "second.child").exists() and pid_of(tmp_path, "second"))
     everybody = [int(path.read_text() or 0) for path in tmp_path.iterdir() if path.suffix in (".pid", ".child")]
     supervisor.send_signal(how)
-    assert supervisor.wait(20) == 0
+    assert supervisor.wait(60) == 0
     stopped = (tmp_path / "stopped").read_text().split()
     assert [stopped[0], stopped[-1]] == ["second", "first"]
     wait_until(lambda: not any(alive(pid) for pid in everybody if pid))
@@ -117,7 +117,7 @@ def test_a_killed_supervisor_takes_its_processes_along(start: Start, tmp_path: P
 @pytest.mark.parametrize(("story", "code"), [("print('told')", 0), ("raise SystemExit(3)", 3)])
 def test_the_house_ends_with_its_story(start: Start, story: str, code: int) -> None:
     supervisor = start(story)
-    out, _ = supervisor.communicate(timeout=20)
+    out, _ = supervisor.communicate(timeout=60)
     assert supervisor.returncode == code
     assert ("told" in out) is (code == 0)
 
