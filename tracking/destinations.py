@@ -27,11 +27,12 @@ from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact
 from campaigns.capture.models import Form
 from campaigns.content import links, merge
-from campaigns.delivery import signposts
+from campaigns.delivery import requested, signposts
 from campaigns.delivery.models import Send
 from campaigns.delivery.signposts import Urls
 from campaigns.errors import Passing
 from campaigns.language import N_
+from campaigns.outbox import OutboxMail
 from campaigns.planning import utm
 from campaigns.planning.models import Activity, Campaign, ShortLink
 
@@ -270,17 +271,19 @@ def personalised(url: str, send_id: int) -> str:
 
 def _fields(session: Session, send_id: int) -> Mapping[str, object]:
     row = session.execute(
-        select(Contact, Campaign.name)
+        select(Contact, Campaign.name, OutboxMail)
         .select_from(Send)
         .join(Activity, Activity.id == Send.activity_id)
         .join(Campaign, Campaign.id == Activity.campaign_id)
         .join(Contact, Contact.id == Send.contact_id)
+        .outerjoin(OutboxMail, OutboxMail.id == Send.outbox_id)
         .where(Send.id == send_id)
     ).one_or_none()
     organisation = session.get(Organisation, 1)
     if row is None or organisation is None:
         return {}
-    return merge.fields_of(row[0], row[1], organisation)
+    fields = merge.fields_of(row[0], row[1], organisation)
+    return {**fields, "contact": {**fields["contact"], **requested.fields_of(row[2])}}
 
 
 _made: tuple[config.Settings, Destinations] | None = None

@@ -14,6 +14,7 @@ from typing import Protocol
 from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact
 from campaigns.content import merge, system_mail
+from campaigns.content.links import personalise
 from campaigns.content.merge import Recipient
 from campaigns.content.models import MessageVersion
 from campaigns.delivery import dkim, plates, requested
@@ -92,8 +93,8 @@ def _composed(letter: Letter, at: datetime) -> Mail:
 
 
 def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
-    """Personal links and a pixel only for whom we may measure; else links that count the mailing
-    as a whole (sequence number 0), and no pixel."""
+    """Personal links and a pixel only for whom we may measure; else no pixel, and links that count the
+    mailing as a whole (sequence number 0), or in a single mail lead straight to their destinations."""
     send_id, address = letter.send.id, letter.send.address
     somebody = letter.contact or Contact(email=address)  # a test mail to somebody we don't know
     engagement, unsubscribe, message_id, bounce = mint_sends(
@@ -110,6 +111,8 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
         ENGAGEMENT: token(engagement),
         UNSUBSCRIBE: token(unsubscribe),
     }
+    if plate.destinations is not None:
+        names["links"] = {number: personalise(url, names) for number, url in plate.destinations.items()}
     subject = merge.one_line(plate.subject(names))
     head = _head(
         plate.sender,

@@ -39,6 +39,8 @@ def value(node: nodes.Node, bound: frozenset[str] = frozenset()) -> Value:
     match node:
         case nodes.Getattr(node=nodes.Name(name=root), attr=key) if root in ROOTS:
             return lambda names: names[root].get(key, "")
+        case nodes.Getitem(node=nodes.Name(name="links"), arg=nodes.Const(value=number)):
+            return lambda names: names["links"].get(number, "")
         case nodes.Getattr(node=nodes.Name(name="loop"), attr=key) if "loop" in bound and key in _COUNTERS:
             counted = _COUNTERS[key]
             return lambda names: counted(*names["loop"])

@@ -46,6 +46,10 @@ class SendState(StrEnum):
         }[self]
 
 
+NEVER_SENT = (SendState.SKIPPED, SendState.CANCELLED, SendState.FAILED)
+"""Whoever is in one of these has not got the mail, and won't."""
+
+
 class SkipReason(StrEnum):
     """Why somebody of the audience is not mailed."""
 

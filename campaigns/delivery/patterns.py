@@ -43,6 +43,8 @@ class Addresses:
     base: str
     pixel: bool
     """Whether this variant of the message carries a pixel."""
+    counted: bool = True
+    """Whether links lead over us; else straight to where the names' ``links`` say."""
 
 
 def html(source: str, addresses: Addresses) -> Pattern:
@@ -129,7 +131,7 @@ def _output(part: _Part, node: nodes.Node, addresses: Addresses) -> Iterator[_Pi
             yield words
         case nodes.Const(value=str() as words):
             yield part.plain(words)
-        case nodes.Getitem(node=nodes.Name(name="links"), arg=nodes.Const(value=number)):
+        case nodes.Getitem(node=nodes.Name(name="links"), arg=nodes.Const(value=number)) if addresses.counted:
             yield from (part.plain(f"{addresses.tracking}/c/"), _Token(ENGAGEMENT), f"/{number}")
         case nodes.Name(name="pixel"):
             yield from (part.plain(f"{addresses.tracking}/o/"), _Token(ENGAGEMENT))

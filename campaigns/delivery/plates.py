@@ -43,6 +43,8 @@ class Plate:
     html: Pattern
     names: Mapping[str, Any]
     """The merge fields that are the same for everybody."""
+    destinations: Mapping[int, str] | None = None
+    """Where links lead straight, merge fields inside; None when they lead over us and are counted."""
 
 
 def plate(version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool) -> Plate:
@@ -50,8 +52,10 @@ def plate(version: MessageVersion, activity: Activity, organisation: Organisatio
     name, email = sender(version, organisation)
     domain = email.rpartition("@")[2]
     settings = config.settings()
+    # A click that is nobody's counts for its mailing; a single mail has none.
+    straight = not trackable and activity.built_in is not None
     subject, text, html = _patterns(
-        version.subject, version.text, version.html, settings.tracking_url, settings.base_url, trackable
+        version.subject, version.text, version.html, settings.tracking_url, settings.base_url, trackable, not straight
     )
     return Plate(
         domain=domain,
@@ -65,14 +69,15 @@ def plate(version: MessageVersion, activity: Activity, organisation: Organisatio
         text=text,
         html=html,
         names=merge.house_fields(activity.campaign.name, organisation),
+        destinations={link.number: link.url for link in version.links} if straight else None,
     )
 
 
 @lru_cache(32)
 def _patterns(
-    subject: str, text: str, html: str, tracking: str, base: str, trackable: bool
+    subject: str, text: str, html: str, tracking: str, base: str, trackable: bool, counted: bool
 ) -> tuple[Pattern, Pattern, Pattern]:
-    addresses = patterns.Addresses(tracking, base, pixel=trackable)
+    addresses = patterns.Addresses(tracking, base, pixel=trackable, counted=counted)
     ends = text.rstrip("\n") + "\n", html.rstrip("\n") + "\n"
     return (
         patterns.line(subject, addresses),

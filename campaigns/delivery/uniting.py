@@ -4,10 +4,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session, aliased
 
 from campaigns.audience.uniting import before_uniting
-from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.delivery.models import NEVER_SENT, Send, SendState, SkipReason
 
 _NOT_SENT_YET = (SendState.QUEUED, SendState.DEFERRED, SendState.HELD)
-_NEVER_SENT = (SendState.SKIPPED, SendState.CANCELLED, SendState.FAILED)
 
 
 @before_uniting
@@ -18,7 +17,7 @@ def skip_doubles(session: Session, stays_id: int, goes_id: int) -> None:
         has_it = (
             select(beside.id)
             .where(beside.activity_id == Send.activity_id, beside.occasion == "", beside.contact_id == other)
-            .where(beside.state.not_in(_NEVER_SENT))
+            .where(beside.state.not_in(NEVER_SENT))
             .exists()
         )
         session.execute(

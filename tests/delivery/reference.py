@@ -4,7 +4,7 @@ from datetime import datetime
 from email.message import EmailMessage
 
 from campaigns.content import merge
-from campaigns.content.links import pixel_url, tracked_url, unsubscribe_url
+from campaigns.content.links import personalise, pixel_url, tracked_url, unsubscribe_url
 from campaigns.content.merge import MergeUrls
 from campaigns.delivery.compose import Letter
 
@@ -15,12 +15,16 @@ def composed(letter: Letter, at: datetime) -> EmailMessage:
     assert version is not None
     assert contact is not None
     counted = send_id if letter.trackable else letter.activity.id << 32
+    fields = merge.fields_of(contact, letter.activity.campaign.name, letter.organisation)
+    straight = not letter.trackable and letter.activity.built_in
     urls = MergeUrls(
-        links={link.number: tracked_url(counted, link.number) for link in version.links},
+        links={
+            link.number: personalise(link.url, fields) if straight else tracked_url(counted, link.number)
+            for link in version.links
+        },
         pixel=pixel_url(send_id) if letter.trackable else None,
         unsubscribe=unsubscribe_url(send_id),
     )
-    fields = merge.fields_of(contact, letter.activity.campaign.name, letter.organisation)
     merged = merge.render(version, fields, urls)
     message = EmailMessage()
     message["Subject"] = merged.subject

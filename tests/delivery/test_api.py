@@ -1,5 +1,6 @@
 """Mails that programs ask for: once for each key, through the same pipeline, to nobody who refused."""
 
+import re
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from campaigns.outbox import OutboxMail
 from campaigns.web.limits import Limit
 from tests.delivery.mailing import allow, read
 from tests.factories import make_contact, make_message
+from tests.tracking.scene import ask
 
 ORDER = {
     "external_id": "order-1", "message": "Receipt", "to": "Ann@Example.net", "fields": {"first_name": "Ann"},
@@ -65,6 +67,34 @@ def test_a_mail_is_sent_once_for_its_key(client: FlaskClient, key: dict[str, str
     assert mail["Auto-Submitted"] == "auto-generated"
     assert mail["List-Unsubscribe"] is None
     assert mail["Subject"] == "News for Ann"
+
+
+LINKED = (
+    "<mjml><mj-body><mj-section><mj-column><mj-text>Hello "
+    '<a href="https://shop.example.org/o?a=1&amp;code={{ contact.last_name }}">see it</a>'
+    "</mj-text></mj-column></mj-section></mj-body></mjml>"
+)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_its_links_lead_on(client: FlaskClient, key: dict[str, str], catcher: int, measured: bool) -> None:
+    """Straight for whom we may not measure: a single mail has no mailing that a click could count for."""
+    with db.transaction() as session:
+        if measured:
+            allow(session, make_contact(session, email="ann@example.net"))
+        make_message(session, name="Linked", mjml=LINKED)
+    asked(client, key, message="Linked", fields={"last_name": "ä 7&x"})
+    carried()
+    (caught,) = Box().mails()
+    mail = read(Box().mail(caught.id).raw)  # type: ignore[union-attr]
+    goal = "https://shop.example.org/o?a=1&code=%C3%A4%207%26x"
+    plain, html = (part.get_content() for part in mail.iter_parts())
+    assert (goal in plain, goal.replace("&", "&amp;") in html) == (not measured, not measured)
+    if measured:
+        (path,) = set(re.findall(r"/c/[^\s\"]+/1\b", plain + html))
+        assert ask(path).headers["Location"] == goal
+    else:
+        assert "/c/" not in plain + html
 
 
 def test_consent_is_asked_unless_transactional(client: FlaskClient, key: dict[str, str], catcher: int) -> None:

@@ -3,12 +3,13 @@
 import threading
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, text, update
 
 from campaigns import clock, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience import suppression
 from campaigns.audience.models import ConsentPurpose, ListMember, SuppressionReason
+from campaigns.audience.uniting import unite
 from campaigns.delivery.expansion import expand, expand_chunk
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.delivery.mailing import allow, make_mailing, sends, states
@@ -80,3 +81,43 @@ def test_pause_stops_it(database: Engine) -> None:
         session.execute(update(Activity).values(status=ActivityStatus.PAUSED))
     expand(activity_id)
     assert sends(activity_id) == []
+
+
+@pytest.mark.parametrize("goes_first", [True, False])
+def test_who_is_merged_half_way_gets_it_once(database: Engine, goes_first: bool) -> None:
+    with db.transaction() as session:
+        activity = make_mailing(session, 3)
+        ids = sorted(session.scalars(select(ListMember.contact_id).where(ListMember.list_id == activity.list_id)))
+        activity_id = activity.id
+    assert expand_chunk(activity_id, 1)
+    stays, goes = (ids[2], ids[0]) if goes_first else (ids[0], ids[2])
+    with db.transaction() as session:
+        unite(session, CLOCK, stays, goes)
+    expand(activity_id, 1)
+    found = [(send.contact_id, send.state.value, send.reason) for send in sends(activity_id)]
+    doubles = [(stays, "skipped", "merged")] if goes_first else []
+    assert found == [(ids[2] if goes_first else ids[0], "queued", ""), (ids[1], "queued", ""), *doubles]
+
+
+def test_a_merge_in_the_same_moment_costs_nobody_the_mail(database: Engine) -> None:
+    """On PostgreSQL the chunk waits for the merge, and then one of whom it has read is not there any more."""
+    with db.transaction() as session:
+        activity = make_mailing(session, 4)
+        ids = sorted(session.scalars(select(ListMember.contact_id).where(ListMember.list_id == activity.list_id)))
+        activity_id = activity.id
+    worker = threading.Thread(target=expand, args=(activity_id,))
+    with db.transaction() as session:
+        unite(session, CLOCK, ids[0], ids[3])
+        worker.start()
+        if database.dialect.name == "postgresql":
+            while not _somebody_waits():
+                worker.join(0.01)
+    worker.join()
+    assert {send.contact_id for send in sends(activity_id)} == set(ids[:3])
+    assert states(activity_id) == {"queued": 3}
+
+
+def _somebody_waits() -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with db.reading() as session:
+        return bool(session.scalar(text(waiting)))

@@ -59,11 +59,14 @@ templates = st.recursive(plain, _block, max_leaves=4)
 values = st.lists(st.sampled_from([*WORDS, "<", "x,y"]), max_size=6).map("".join) | st.text(max_size=40)
 
 
-def letter(html: str, text: str, first: str, city: str, *, subject: str = "News", trackable: bool = True) -> Letter:
+def letter(
+    html: str, text: str, first: str, city: str, *, subject: str = "News", trackable: bool = True, single: bool = False
+) -> Letter:
     campaign = Campaign(id=41, name="Spring & Co")
-    activity = Activity(id=42, campaign_id=41, campaign=campaign, list_id=7)
+    activity = Activity(id=42, campaign_id=41, campaign=campaign, list_id=7, built_in="api" if single else None)
     house = Organisation(name="Us", sender_name="Us", sender_email="us@example.org", postal_address="Street 1")
-    links = [Link(number=n, url=f"https://example.org/{n}", label="") for n in (1, 2)]
+    goals = "https://example.org/1", "https://example.org/2?a=1&city={{ contact.city }}"
+    links = [Link(number=n, url=url, label="") for n, url in enumerate(goals, 1)]
     version = MessageVersion(
         content_hash="x", subject=subject, preheader="", html=html, text=text, from_name="Us",
         from_email="us@example.org", reply_to="", language="en", links=links,
@@ -77,9 +80,9 @@ def bodies(message: EmailMessage) -> list[str]:
 
 
 @settings(deadline=None)
-@given(templates, templates, values, values, st.booleans())
-def test_same_as_the_reference(html: str, text: str, first: str, city: str, trackable: bool) -> None:
-    made = letter(html, text, first, city, trackable=trackable)
+@given(templates, templates, values, values, st.booleans(), st.booleans())
+def test_same_as_the_reference(html: str, text: str, first: str, city: str, trackable: bool, single: bool) -> None:
+    made = letter(html, text, first, city, trackable=trackable, single=single)
     mail = compose(made, AT)
     wanted = reference.composed(made, AT)
     found = [body.rstrip("\n") for body in bodies(read(mail.content))]
