@@ -162,14 +162,14 @@ def make_engine(url: str) -> Engine:
     SQLite: WAL, foreign keys, 10 s of patience, and transactions that we begin ourselves,
     since the driver's own let a savepoint's row outlive the outer rollback. A transaction begins
     IMMEDIATE (it takes the writer's place at once, and never fails half-way with "database is
-    locked") unless the connection's execution option ``read_only`` is set.
+    locked") unless the connection's execution option ``read_only`` is set. PostgreSQL: no compiler.
     """
     if make_url(url).get_backend_name() == "sqlite":
         engine = create_engine(url, json_serializer=_compact, connect_args={"timeout": 10, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(
+    engine = create_engine(
         url,
         json_serializer=_compact,
         pool_pre_ping=True,
@@ -177,6 +177,14 @@ def make_engine(url: str) -> Engine:
         max_overflow=10,
         connect_args={"application_name": "kampania", "connect_timeout": 5},
     )
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
+
+
+def _prepare_postgres(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    # Compiling a statement takes longer than most of ours run, and estimates that are too high ask for it.
+    connection.execute("SET jit = off")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:

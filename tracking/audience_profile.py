@@ -16,7 +16,7 @@ from campaigns.delivery.models import Send, SendState
 from campaigns.planning.models import Activity, Channel
 from tracking.agents import client
 from tracking.metrics import share
-from tracking.models import Event, Label, UserAgent
+from tracking.models import NEWEST_FIRST, Event, Label, UserAgent
 
 MAILINGS, OF_EACH = 5, 1_000
 _ROWS = 8
@@ -83,7 +83,7 @@ def _agents(session: Session, activity_id: int) -> Iterable[tuple[str | None, in
     newest = (
         select(Event.user_agent_id, Event.label)
         .where(Event.activity_id == activity_id)
-        .order_by(Event.at.desc())
+        .order_by(*NEWEST_FIRST)
         .limit(OF_EACH)
         .subquery()
     )

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from campaigns.db import from_micros, to_micros
+from tracking.models import MINUTE
 
 _COUNTING = 0x6B616D70  # "kamp": the advisory lock under which events are counted
 
@@ -57,7 +58,6 @@ class MarkKey(NamedTuple):
     activity_id: int
     kind: int
     link: int
-    label: int
 
 
 _EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
@@ -101,9 +101,10 @@ def select_by_ids(connection: Connection, sql: str, ids: Collection[int], *more:
 
 
 def rows(connection: Connection, sql: str, *values: Any) -> list[Any]:
-    """Rows of a statement that says ``{p}`` for each value, and ``{at}`` as above."""
-    postgres = is_postgres(connection)
-    return _fetched(connection, sql.format(p="%s" if postgres else "?", at=_MICROS if postgres else "at"), *values)
+    """Rows of a statement that says ``{p}`` for each value, ``{at}`` as above, and ``{minute}`` for
+    :class:`tracking.models.minute` of it."""
+    words = ("%s", _MICROS, MINUTE.format(at="at")) if is_postgres(connection) else ("?", "at", "at")
+    return _fetched(connection, sql.format(**dict(zip(("p", "at", "minute"), words, strict=True))), *values)
 
 
 def _fetched(connection: Connection, statement: str, *values: Any) -> list[Any]:
@@ -174,7 +175,7 @@ def marks_of(connection: Connection, send_ids: Collection[int]) -> dict[tuple[in
     rows = select_by_ids(
         connection, f"SELECT {_MARK_COLUMNS}, {{at}} FROM first_seen WHERE send_id IN {{ids}}", send_ids  # noqa: S608
     )  # fmt: skip
-    return {(send_id, activity, kind, link, label): at for send_id, activity, kind, link, label, at in rows}
+    return {(send_id, activity, kind, link): at for send_id, activity, kind, link, at in rows}
 
 
 def put_marks(connection: Connection, marks: Iterable[tuple[tuple[int, ...], int]]) -> None:
@@ -185,14 +186,13 @@ def put_marks(connection: Connection, marks: Iterable[tuple[tuple[int, ...], int
     conflict = f"ON CONFLICT ({_MARK_COLUMNS}) DO UPDATE SET at = excluded.at"
     if is_postgres(connection):
         connection.exec_driver_sql(
-            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) SELECT s, a, k, l, b, {_INSTANT} FROM unnest(%s::bigint[],"  # noqa: S608
-            f" %s::int[], %s::smallint[], %s::smallint[], %s::smallint[], %s::bigint[]) AS u(s, a, k, l, b, at)"
-            f" {conflict}",
+            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) SELECT s, a, k, l, {_INSTANT} FROM unnest(%s::bigint[],"  # noqa: S608
+            f" %s::int[], %s::smallint[], %s::smallint[], %s::bigint[]) AS u(s, a, k, l, at) {conflict}",
             _columns(rows),
         )
     else:
         connection.exec_driver_sql(
-            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) VALUES (?, ?, ?, ?, ?, ?) {conflict}", rows  # noqa: S608
+            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) VALUES (?, ?, ?, ?, ?) {conflict}", rows  # noqa: S608
         )  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def drop_marks(connection: Connection, keys: Iterable[tuple[int, ...]]) -> None:
     if is_postgres(connection):
         connection.exec_driver_sql(
             f"DELETE FROM first_seen WHERE ({_MARK_COLUMNS}) IN (SELECT * FROM unnest(%s::bigint[], %s::int[],"  # noqa: S608
-            " %s::smallint[], %s::smallint[], %s::smallint[]))",
+            " %s::smallint[], %s::smallint[]))",
             _columns(rows),
         )
     else:
@@ -245,22 +245,47 @@ def add_counts(connection: Connection, counts: Iterable[tuple[tuple[int, ...], i
         connection.exec_driver_sql(f"{into} VALUES (?, ?, ?, ?, ?, ?, ?) {conflict}", rows)
 
 
-def relabel_events(connection: Connection, changes: Iterable[tuple[int, int, int, int]]) -> None:
-    """Give events (id, label, reasons, rules) their new label."""
-    rows = sorted(changes)
-    if not rows:
+class Relabelled(NamedTuple):
+    """An event's new label; what else is known of it says where it is."""
+
+    id: int
+    send_id: int | None
+    at: int
+    label: int
+    reasons: int
+    rules: int
+
+
+_RELABEL = (
+    "UPDATE events SET label = n.label, reasons = n.reasons, rules = n.rules FROM unnest(%s::bigint[], %s::bigint[],"
+    " %s::bigint[], %s::smallint[], %s::int[], %s::smallint[]) AS n(id, send_id, at, label, reasons, rules)"
+    " WHERE events.id = n.id AND "
+)
+
+
+def relabel_events(connection: Connection, changes: Collection[Relabelled], *, settling: bool) -> None:
+    """Give events their new label; ``settling``: all of them are settling until now."""
+    if not is_postgres(connection):
+        rows = sorted((id, label, reasons, rules) for id, _send_id, _at, label, reasons, rules in changes)
+        if rows:
+            connection.exec_driver_sql(
+                "UPDATE events SET label = ?, reasons = ?, rules = ? WHERE id = ?",
+                [(label, reasons, rules, id) for id, label, reasons, rules in rows],
+            )
         return
-    if is_postgres(connection):
-        connection.exec_driver_sql(
-            "UPDATE events SET label = n.label, reasons = n.reasons, rules = n.rules FROM unnest(%s::bigint[],"
-            " %s::smallint[], %s::int[], %s::smallint[]) AS n(id, label, reasons, rules) WHERE events.id = n.id",
-            _columns(rows),
-        )
-    else:
-        connection.exec_driver_sql(
-            "UPDATE events SET label = ?, reasons = ?, rules = ? WHERE id = ?",
-            [(label, reasons, rules, id) for id, label, reasons, rules in rows],
-        )
+    if settling:
+        _relabel(connection, changes, "events.label = 0")
+        return
+    _relabel(connection, [one for one in changes if one.send_id is not None], "events.send_id = n.send_id")
+    nobody = [one for one in changes if one.send_id is None]
+    if nobody:
+        first, last = (from_micros(pick(one.at for one in nobody)) for pick in (min, max))
+        _relabel(connection, nobody, "events.send_id IS NULL AND events.at BETWEEN %s AND %s", first, last)
+
+
+def _relabel(connection: Connection, changes: Collection[Relabelled], where: str, *more: Any) -> None:
+    if changes:
+        connection.exec_driver_sql(_RELABEL + where, (*_columns(sorted(changes)), *more))
 
 
 def set_milestones(connection: Connection, rows: Iterable[tuple[int, int | None, int | None, int | None]]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, setbacks
@@ -11,7 +11,7 @@ from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
 from campaigns.setbacks import Chore
 from tracking import batches, settle
-from tracking.models import LEAD_GOAL, Conversion, ConversionTouch, Event, Kind, Label
+from tracking.models import LEAD_GOAL, Conversion, ConversionTouch, Event, Kind, Label, minute
 from tracking.touches import LOOK_BACK, credit, touches_of
 
 _PATIENCE = timedelta(seconds=10)
@@ -155,7 +155,15 @@ def recredit_due(session: Session, limit: int = 500) -> int:
     """
     settled = session.execute(
         select(ConversionTouch.conversion_id, ConversionTouch.source_id, Event.label)
-        .outerjoin(Event, Event.id == ConversionTouch.source_id)
+        .outerjoin(
+            Event,
+            and_(
+                Event.id == ConversionTouch.source_id,
+                # What an index needs that knows no ids.
+                Event.activity_id == ConversionTouch.activity_id,
+                minute(Event.at) == minute(ConversionTouch.at),
+            ),
+        )
         .where(ConversionTouch.settling, func.coalesce(Event.label, Label.HUMAN) != Label.SETTLING)
         .limit(limit)
     ).all()

@@ -6,17 +6,17 @@ before, and moves the rollups by the difference: for settlement and relabelling.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from tracking import batches, day_counts
-from tracking.batches import MarkKey
 from tracking.models import Kind, Label
 
 BUCKET = 15 * 60 * 1_000_000
 _DAY = 24 * 3600 * 1_000_000
+_OPEN, _CLICK, _HUMAN = int(Kind.OPEN), int(Kind.CLICK), int(Label.HUMAN)
 
 
 def bucket(at: int) -> int:
@@ -34,17 +34,25 @@ class Counted(NamedTuple):
     link: int
 
 
-def _links(link: int) -> tuple[int, ...]:
-    return (0, link) if link else (0,)
+def marks(events: Iterable[Counted]) -> dict[tuple[int, ...], int]:
+    """The first-seen marks that events make, by :class:`batches.MarkKey`. Only a person's event marks anything."""
+    first: dict[tuple[int, ...], int] = {}
+    for at, kind, label, activity_id, send_id, link in events:
+        if label == _HUMAN and send_id is not None:
+            key = (send_id, activity_id, kind, link)
+            first[key] = min(at, first.get(key, at))
+    return first
 
 
-def marks_from(event: Counted) -> Iterator[MarkKey]:
-    """The first-seen marks that an event can move; a human click is an open, too. What still settles marks nothing."""
-    if event.send_id is not None and event.label != Label.SETTLING:
-        for link in _links(event.link):
-            yield MarkKey(event.send_id, event.activity_id, event.kind, link, event.label)
-        if event.kind == Kind.CLICK and event.label == Label.HUMAN:
-            yield MarkKey(event.send_id, event.activity_id, Kind.OPEN, 0, Label.HUMAN)
+def uniques(known: Mapping[tuple[int, ...], int]) -> dict[tuple[int, ...], int]:
+    """When sends were first counted for each kind and link (0: any) of an activity, by :class:`batches.MarkKey`, as
+    all of their marks say; a click is an open, too."""
+    first = dict(known)
+    for (send_id, activity_id, kind, _link), at in known.items():
+        for counted in (kind, _OPEN) if kind == _CLICK else (kind,):
+            key = (send_id, activity_id, counted, 0)
+            first[key] = min(at, first.get(key, at))
+    return first
 
 
 class Tally:
@@ -62,9 +70,9 @@ class Tally:
             self.events[activity_id, start, kind, link, label] += by
 
     def mark(self, key: tuple[int, ...], at: int, by: int = 1) -> None:
-        """By :class:`MarkKey`."""
-        _send_id, activity_id, kind, link, label = key
-        self._uniques[activity_id, at - at % BUCKET, kind, link, label] += by
+        """Of :func:`uniques`."""
+        _send_id, activity_id, kind, link = key
+        self._uniques[activity_id, at - at % BUCKET, kind, link, _HUMAN] += by
 
     def write(self, connection: Connection) -> None:
         events, uniques = self.events, self._uniques
@@ -83,24 +91,30 @@ def add(connection: Connection, rows: Sequence[batches.EventTuple]) -> None:
         tally.events[activity_id, start, kind, 0, label] += number
         if link:
             tally.events[activity_id, start, kind, link, label] += number
-    first: dict[tuple[int, ...], int] = {}
-    for _id, at, send_id, _network, activity_id, _agent, _reasons, kind, label, _rules, link in rows:
-        if label and send_id is not None:
-            for mark in marks_from(Counted(at, kind, label, activity_id, send_id, link)):
-                first[mark] = min(at, first.get(mark, at))
-    known = batches.marks_of(connection, {key[0] for key in first}) if first else {}
-    _write_marks(connection, tally, known, {key: at for key, at in first.items() if at < known.get(key, at + 1)})
+    if any(key[4] == _HUMAN for key in alike):
+        _mark(connection, tally, (Counted(row[1], row[7], row[8], row[4], row[2], row[10]) for row in rows))
     tally.write(connection)
 
 
+def _mark(connection: Connection, tally: Tally, events: Iterable[Counted]) -> None:
+    """Mark sends by more of their events."""
+    new = marks(events)
+    if new:
+        known = batches.marks_of(connection, {key[0] for key in new})
+        _write_marks(connection, tally, known, known | {k: at for k, at in new.items() if at < known.get(k, at + 1)})
+
+
 def _write_marks(
-    connection: Connection, tally: Tally, known: dict[tuple[int, ...], int], new: dict[tuple[int, ...], int]
+    connection: Connection, tally: Tally, known: dict[tuple[int, ...], int], wanted: dict[tuple[int, ...], int]
 ) -> None:
-    for key, at in new.items():
-        if key in known:
-            tally.mark(key, known[key], -1)
-        tally.mark(key, at)
-    batches.put_marks(connection, new.items())
+    """Bring all marks of some sends from what is known to what is wanted, and the uniques with them."""
+    before, after = uniques(known), uniques(wanted)
+    for counted, other, by in ((before, after, -1), (after, before, 1)):
+        for key, at in counted.items():
+            if other.get(key) != at:
+                tally.mark(key, at, by)
+    batches.drop_marks(connection, known.keys() - wanted.keys())
+    batches.put_marks(connection, [(key, at) for key, at in wanted.items() if known.get(key) != at])
 
 
 class Change(NamedTuple):
@@ -116,14 +130,9 @@ class Change(NamedTuple):
 def settle(connection: Connection, changes: Sequence[Change], rules: int) -> None:
     """Give settling events, read under ``lock_counting``, their final labels. While they settled they marked
     nothing, so that none of the send's other events need be looked at again."""
-    tally = _relabelled(connection, changes, rules)
+    tally = _relabelled(connection, changes, rules, settling=True)
     final = [change.event._replace(label=change.label) for change in changes if change.label]
-    first: dict[tuple[int, ...], int] = {}
-    for event in final:
-        for mark in marks_from(event):
-            first[mark] = min(event.at, first.get(mark, event.at))
-    known = batches.marks_of(connection, {key[0] for key in first}) if first else {}
-    _write_marks(connection, tally, known, {key: at for key, at in first.items() if at < known.get(key, at + 1)})
+    _mark(connection, tally, final)
     human = _human(final)
     _write_milestones(connection, human.keys(), lambda send_id, was: milestones(human[send_id], was))
     tally.write(connection)
@@ -132,13 +141,14 @@ def settle(connection: Connection, changes: Sequence[Change], rules: int) -> Non
 def move(connection: Connection, changes: Collection[Change], rules: int) -> None:
     """Relabel events, and move rollups, marks and milestones with them. Events, read under
     ``lock_counting``, must still have the label that their change says."""
-    tally = _relabelled(connection, changes, rules)
+    tally = _relabelled(connection, changes, rules, settling=False)
     reconcile(connection, {change.event.send_id for change in changes if change.event.send_id is not None}, tally)
     tally.write(connection)
 
 
-def _relabelled(connection: Connection, changes: Collection[Change], rules: int) -> Tally:
-    batches.relabel_events(connection, [(c.id, c.label, c.reasons, rules) for c in changes])
+def _relabelled(connection: Connection, changes: Collection[Change], rules: int, *, settling: bool) -> Tally:
+    rows = [batches.Relabelled(c.id, c.event.send_id, c.event.at, c.label, c.reasons, rules) for c in changes]
+    batches.relabel_events(connection, rows, settling=settling)
     tally = Tally()
     for change in changes:
         if change.label != change.event.label:
@@ -152,17 +162,7 @@ def reconcile(connection: Connection, send_ids: Collection[int], tally: Tally) -
     if not send_ids:
         return
     events = events_of(connection, send_ids)
-    wanted: dict[tuple[int, ...], int] = {}
-    for event in events:
-        if event.label:
-            for mark in marks_from(event):
-                wanted[mark] = min(event.at, wanted.get(mark, event.at))
-    known = batches.marks_of(connection, send_ids)
-    gone = known.keys() - wanted.keys()
-    for key in gone:
-        tally.mark(key, known[key], -1)
-    batches.drop_marks(connection, gone)
-    _write_marks(connection, tally, known, {key: at for key, at in wanted.items() if known.get(key) != at})
+    _write_marks(connection, tally, batches.marks_of(connection, send_ids), marks(events))
     human = _human(events)
     _write_milestones(connection, send_ids, lambda send_id, was: milestones(human[send_id], _only_date(was)))
 

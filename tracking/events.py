@@ -5,22 +5,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy import ColumnElement, Select, and_, literal, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.content.models import Link, MessageVersion
+from campaigns.db import UtcDateTime
 from campaigns.delivery.models import Send
 from campaigns.errors import NotFound
 from campaigns.language import N_
 from campaigns.planning.models import Activity, Campaign
 from tracking import networks, screening
 from tracking.gateways import gateway_of
-from tracking.models import Event, Kind, Label, UserAgent
+from tracking.models import NEWEST_FIRST, Event, Kind, Label, UserAgent, minute
 from tracking.screening import Reason
 
-NEWEST_FIRST = (Event.at.desc(), Event.id.desc())
 _MOST_OF_A_SEND = 500
 _CHUNK = 2_000
 
@@ -45,9 +45,9 @@ class Wanted:
         if self.reason is not None:
             yield Event.reasons.bitwise_and(int(self.reason)) != 0
         if self.since is not None:
-            yield Event.at >= self.since
+            yield from (minute(Event.at) >= minute(literal(self.since, UtcDateTime)), Event.at >= self.since)
         if self.until is not None:
-            yield Event.at < self.until
+            yield from (minute(Event.at) <= minute(literal(self.until, UtcDateTime)), Event.at < self.until)
 
 
 def activities_of(session: Session, campaign_id: int) -> Mapping[int, str]:
@@ -90,7 +90,10 @@ def _chunks(query: Select[*tuple[Any, ...]]) -> Iterator[Any]:
         if len(rows) < _CHUNK:
             return
         last = rows[-1][0]
-        beyond = [(Event.at < last.at) | ((Event.at == last.at) & (Event.id < last.id))]
+        beyond = [
+            minute(Event.at) <= minute(literal(last.at, UtcDateTime)),  # For the index.
+            (Event.at < last.at) | ((Event.at == last.at) & (Event.id < last.id)),
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, case, cast, func, literal, null, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, case, cast, func, literal, null, or_, select, true
 from sqlalchemy.orm import Session
 
 from campaigns import db
@@ -154,17 +154,21 @@ def _sends(campaign_id: int, key: str, asked: Asked) -> Evidence:
 
 
 def _first_seen(campaign_id: int, kind: Kind, asked: Asked) -> Evidence:
-    rows = (
-        select(
-            FirstSeen.send_id.label("id"), FirstSeen.at.label("at"), Send.contact_id.label("contact_id"),
-            Send.address.label("address"), FirstSeen.activity_id.label("activity_id"),
-            cast(Send.state, String).label("what"), null().label("amount"),
-        )
-        .outerjoin(Send, Send.id == FirstSeen.send_id)
-        .where(FirstSeen.activity_id.in_(ids_of([campaign_id])), FirstSeen.kind == kind, FirstSeen.link == 0)
-        .where(FirstSeen.label == Label.HUMAN, *within(FirstSeen.at, asked.window))
-    )  # fmt: skip
-    return Evidence("send", rows, [FirstSeen.send_id])
+    counting = (Kind.OPEN, Kind.CLICK) if kind is Kind.OPEN else (kind,)  # A click is an open, too.
+    at = func.min(FirstSeen.at)
+    first = (
+        select(FirstSeen.send_id, FirstSeen.activity_id, at.label("at"))
+        .where(FirstSeen.activity_id.in_(ids_of([campaign_id])), FirstSeen.kind.in_(counting))
+        .group_by(FirstSeen.send_id, FirstSeen.activity_id)
+        .having(true(), *within(at, asked.window))
+        .subquery()
+    )
+    rows = select(
+        first.c.send_id.label("id"), first.c.at.label("at"), Send.contact_id.label("contact_id"),
+        Send.address.label("address"), first.c.activity_id.label("activity_id"),
+        cast(Send.state, String).label("what"), null().label("amount"),
+    ).outerjoin(Send, Send.id == first.c.send_id)  # fmt: skip
+    return Evidence("send", rows, [first.c.send_id])
 
 
 def _events(campaign_id: int, kind: Kind, labels: Sequence[Label], asked: Asked) -> Evidence:

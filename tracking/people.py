@@ -15,15 +15,19 @@ _FULL, _NONE = ConsentLevel.FULL, ConsentLevel.NONE
 _LEVELS = {None: _NONE} | {level.value: level for level in ConsentLevel}
 
 # One question for all sends of a portion: whom each was for, and what stood last in that person's ledger.
-_LAST = f"""
+_SENDS = """
     WITH asked (id) AS {{ids}}
     SELECT s.id, s.contact_id, s.trackable AND substr(s.recipient_key, 1, 2) = 'a:', c.level, c.at > {{p}}
-    FROM sends s LEFT JOIN consent c ON c.id = (
-        SELECT l.id FROM consent l
-        WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
-        ORDER BY l.at DESC, l.id DESC LIMIT 1)
-    WHERE s.id IN (SELECT id FROM asked)
-"""  # noqa: S608
+    FROM sends s LEFT JOIN {theirs} WHERE s.id IN (SELECT id FROM asked)
+"""
+_NEWEST = f"""
+    FROM consent l WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
+    ORDER BY l.at DESC, l.id DESC LIMIT 1
+"""
+_LAST = {
+    "sqlite": _SENDS.format(theirs=f"consent c ON c.id = (SELECT l.id {_NEWEST})"),
+    "postgresql": _SENDS.format(theirs=f"LATERAL (SELECT l.level, l.at {_NEWEST}) c ON true"),
+}
 _LEDGER = f"""
     SELECT contact_id, {{at}}, level FROM consent
     WHERE contact_id IN {{ids}} AND purpose = '{ConsentPurpose.TRACKING.value}' ORDER BY at, id
@@ -45,7 +49,8 @@ def allowed(connection: Connection, hits: Sequence[Hit]) -> Allowed:
     changing: dict[int, int] = {}
     send_ids = sorted({hit[3] for hit in hits if hit[3] & _SEQUENCE})  # In the order of the table.
     span = (batches.instant(connection, at) for at in (oldest, newest))
-    for send_id, contact_id, as_composed, level, is_new in batches.select_by_ids(connection, _LAST, send_ids, *span):
+    last = _LAST[connection.dialect.name]
+    for send_id, contact_id, as_composed, level, is_new in batches.select_by_ids(connection, last, send_ids, *span):
         if contact_id is None:
             levels[send_id] = _FULL if as_composed else _NONE
         elif not is_new:

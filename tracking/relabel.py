@@ -18,6 +18,7 @@ from tracking.models import Kind, Label
 from tracking.settle import Logged
 
 PORTION = 2_000
+_MINUTE = 60_000_000
 
 
 class Moved(NamedTuple):
@@ -73,12 +74,12 @@ def portion(
     connection = session.connection()
     if not dry_run:
         batches.lock_counting(connection)
-    first, last = (batches.instant(connection, at) for at in (after[0], end))
+    minute, first, last = (batches.instant(connection, at) for at in (after[0] - after[0] % _MINUTE, after[0], end))
     events = settle.logged(
         connection,
-        f"activity_id = {activity_id:d} AND at >= {{p}} AND at < {{p}} AND (at > {{p}} OR id > {{p}})"
-        f" AND label <> {Label.SETTLING:d}",
-        first, last, first, after[1], limit=PORTION,
+        f"activity_id = {activity_id:d} AND {{minute}} >= {{p}} AND at >= {{p}} AND at < {{p}}"
+        f" AND (at > {{p}} OR id > {{p}}) AND label <> {Label.SETTLING:d}",
+        minute, first, last, first, after[1], limit=PORTION, order="{minute}, at, id",
     )  # fmt: skip
     if dry_run:
         return events, settle.judged(connection, events)

@@ -16,14 +16,19 @@ _MARKED = """
     SELECT activity_id, send_id, kind, link, label, at FROM events WHERE {only}
     UNION ALL SELECT activity_id, send_id, kind, 0, label, at FROM events WHERE link <> 0 AND {only}
 """
+_HUMAN = f"label = {Label.HUMAN:d} AND send_id IS NOT NULL AND {{only}}"
 _FIRST = f"""
     SELECT send_id, activity_id, kind, link, label, min(at) AS at FROM (
-        {_MARKED}
+        {_MARKED.format(only=_HUMAN)}
         UNION ALL SELECT activity_id, send_id, {Kind.OPEN:d}, 0, label, at FROM events
-            WHERE kind = {Kind.CLICK:d} AND label = {Label.HUMAN:d} AND {{only}}
-    ) AS marked WHERE send_id IS NOT NULL AND label <> {Label.SETTLING:d}
-    GROUP BY send_id, activity_id, kind, link, label
+            WHERE kind = {Kind.CLICK:d} AND {_HUMAN}
+    ) AS marked GROUP BY send_id, activity_id, kind, link, label
 """  # noqa: S608
+_MARKS = f"""
+    SELECT send_id, activity_id, kind, link, min(at) AS at FROM events WHERE {_HUMAN}
+    GROUP BY send_id, activity_id, kind, link
+"""  # noqa: S608
+_KEY = ", ".join(MarkKey._fields)
 _BUCKET = {
     "sqlite": f"at - at % {counting.BUCKET}",
     "postgresql": "date_bin('15 minutes', at, timestamptz '1970-01-01 00:00+00')",
@@ -77,10 +82,10 @@ def compare(session: Session, activity_id: int | None = None) -> list[Difference
     """Every rollup and first-seen mark (of an activity) that differs from a raw recount, and every day that differs
     from its rollups; empty when all is well."""
     connection, only = session.connection(), _only(activity_id)
-    marks = f"SELECT send_id, activity_id, kind, link, label, at FROM first_seen WHERE {only}"  # noqa: S608
+    marks = f"SELECT {_KEY}, at FROM first_seen WHERE {only}"  # noqa: S608
     return [
         *_differences(kept(connection, activity_id), recount(connection, activity_id)),
-        *_differences(_marks(connection, marks), _marks(connection, _FIRST.format(only=only))),
+        *_differences(_marks(connection, marks), _marks(connection, _MARKS.format(only=only))),
         *(Difference(*wrong) for wrong in day_counts.compare(connection, activity_id)),
     ]
 
@@ -94,7 +99,7 @@ def _differences(stand: Mapping[Any, Any], counted: Mapping[Any, Any]) -> list[D
 
 
 def _marks(connection: Connection, sql: str) -> dict[MarkKey, int]:
-    return {MarkKey(*row[:5]): micros(row[5]) for row in connection.exec_driver_sql(sql)}
+    return {MarkKey(*row[:4]): micros(row[4]) for row in connection.exec_driver_sql(sql)}
 
 
 def activities(session: Session) -> list[int]:
@@ -118,8 +123,7 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[Difference
 def fill(connection: Connection, activity_id: int | None = None) -> None:
     """Write first-seen marks and rollups (of an activity), of which there are none, from the raw events; no days."""
     only, bucket = _only(activity_id), _BUCKET[connection.dialect.name]
-    key = ", ".join(MarkKey._fields)
-    connection.exec_driver_sql(f"INSERT INTO first_seen ({key}, at) {_FIRST.format(only=only)}")
+    connection.exec_driver_sql(f"INSERT INTO first_seen ({_KEY}, at) {_MARKS.format(only=only)}")
     columns = f"activity_id, {bucket} AS bucket, kind, link, label"
     # Not from the marks just written: they are found by send, not by activity.
     connection.exec_driver_sql(

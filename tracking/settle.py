@@ -58,10 +58,12 @@ class Logged(NamedTuple):
 _COLUMNS = ", ".join(("id", "{at}", *Logged._fields[2:]))
 
 
-def logged(connection: Connection, where: str, *values: Any, limit: int | None = None) -> list[Logged]:
+def logged(
+    connection: Connection, where: str, *values: Any, limit: int | None = None, order: str = "at, id"
+) -> list[Logged]:
     """Events from the log, oldest first; ``where`` says ``{p}`` for each value."""
     end = "" if limit is None else f" LIMIT {limit:d}"
-    sql = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY at, id{end}"  # noqa: S608
+    sql = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY {order}{end}"  # noqa: S608
     return [Logged._make(row) for row in batches.rows(connection, sql, *values)]
 
 
@@ -209,24 +211,26 @@ def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[
     if not clicks:
         return {}
     span, at_all = clock.scaled(CROWD_SECONDS), [click.at for click in clicks]
-    nearby = (
-        select(Event.network, Event.at, Event.send_id)
-        # Every activity's; it lets the index on (activity_id, at) be used.
-        .where(Event.activity_id.in_(select(Activity.id)))
-        .where(Event.at >= db.from_micros(min(at_all)) - span, Event.at <= db.from_micros(max(at_all)) + span)
-        .where(Event.kind == Kind.CLICK, Event.send_id.is_not(None))
-        .cte("nearby")
-    )
+    nearby = [
+        # Every activity's; it lets SQLite's index on (activity_id, at) be used.
+        Event.activity_id.in_(select(Activity.id)),
+        Event.at >= db.from_micros(min(at_all)) - span,
+        Event.at <= db.from_micros(max(at_all)) + span,
+        Event.kind == Kind.CLICK,
+        Event.send_id.is_not(None),
+    ]
     # Whoever hammers on a few sends is no crowd, and may have thousands of clicks that nobody needs to look at.
-    crowding = (
-        select(nearby.c.network).group_by(nearby.c.network).having(func.count(nearby.c.send_id.distinct()) >= CROWD)
-    )
-    networks_of_clicks = {click.network for click in clicks}
-    rows = sorted(
-        (row.network, db.to_micros(row.at), row.send_id)
-        for row in connection.execute(select(nearby).where(nearby.c.network.in_(crowding)))
-        if row.network in networks_of_clicks and not networks.is_shared(row.network)
-    )
+    several = func.count(Event.send_id.distinct()) >= CROWD
+    asked = {click.network for click in clicks}
+    crowding = [
+        network
+        for network in connection.scalars(select(Event.network).where(*nearby).group_by(Event.network).having(several))
+        if network in asked and not networks.is_shared(network)
+    ]
+    if not crowding:
+        return {}
+    found = select(Event.network, Event.at, Event.send_id).where(*nearby, Event.network.in_(crowding))
+    rows = sorted((row.network, db.to_micros(row.at), row.send_id) for row in connection.execute(found))
     return crowds(rows, span // timedelta(microseconds=1))
 
 

@@ -9,6 +9,7 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
 from campaigns import db
+from campaigns.migrations import schema
 
 # Waiting for a lock queues every later query behind the migration, so it rather gives up.
 _LOCK_TIMEOUT = "5s"
@@ -39,6 +40,7 @@ def _migrate(connection: sa.Connection) -> None:
         target_metadata=_metadata(),
         render_as_batch=sqlite,  # SQLite can't alter a table: batch mode copies it.
         render_item=_render,
+        include_object=schema.belongs(connection.dialect.name),
         compare_type=True,
     )
     if not sqlite:

@@ -1,5 +1,6 @@
 """Whether a database stands where this program expects it, and the way there."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -54,3 +55,13 @@ def draft(engine: sa.Engine, message: str) -> None:
     with engine.connect() as connection:
         config.attributes.update(connection=connection, drafting=True)
         command.revision(config, message=message, autogenerate=True)
+
+
+def belongs(engine_name: str) -> Callable[..., bool]:
+    """What alembic's ``include_object`` asks: whether this database has an index, or it is another's alone."""
+
+    def included(item: object, _name: str | None, _kind: str, _reflected: bool, _other: object) -> bool:
+        only = getattr(item, "_ddl_if", None)
+        return only is None or only.dialect == engine_name
+
+    return included

@@ -21,6 +21,7 @@ from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel
 from tests import factories
+from tracking.batches import MarkKey
 from tracking.models import Checkpoint, Conversion, Credit, CreditModel, Event, FirstSeen, Kind, Label, Rollup
 
 LINKS = ("See the collection", "Book a tasting", "Read the story", "Our address")
@@ -212,7 +213,8 @@ class Company:
         session.flush()
         ids = [activity.id for activity in activities]
         events = session.query(Event).filter(Event.activity_id.in_(ids)).order_by(Event.at, Event.id).all()
-        seen: dict[tuple[int, int, int, int, int], datetime] = {}
+        stored: dict[tuple[int, int, int, int], datetime] = {}
+        seen: dict[tuple[int, int, int, int], datetime] = {}
         hits: Counter[tuple[int, datetime, int, int, int]] = Counter()
         for event in events:
             marks = {(event.kind, 0), (event.kind, event.link)}
@@ -220,13 +222,14 @@ class Company:
                 hits[event.activity_id, bucket(event.at), kind, link, event.label] += 1
             if event.kind == Kind.CLICK and event.label == Label.HUMAN:
                 marks.add((Kind.OPEN, 0))
-            if event.send_id is None:
+            if event.send_id is None or event.label != Label.HUMAN:
                 continue
+            stored.setdefault((event.send_id, event.activity_id, event.kind, event.link), event.at)
             for kind, link in marks:
-                seen.setdefault((event.send_id, event.activity_id, kind, link, event.label), event.at)
-        firsts = Counter((key[1], bucket(when), *key[2:]) for key, when in seen.items())
-        names = ("send_id", "activity_id", "kind", "link", "label")
-        session.execute(insert(FirstSeen), [dict(zip(names, key, strict=True), at=when) for key, when in seen.items()])
+                seen.setdefault((event.send_id, event.activity_id, kind, link), event.at)
+        firsts = Counter((key[1], bucket(when), *key[2:], int(Label.HUMAN)) for key, when in seen.items())
+        rows = [dict(zip(MarkKey._fields, key, strict=True), at=when) for key, when in stored.items()]
+        session.execute(insert(FirstSeen), rows)
         names = ("activity_id", "bucket", "kind", "link", "label")
         session.execute(
             insert(Rollup),

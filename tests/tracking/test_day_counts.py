@@ -34,7 +34,7 @@ def count(session: Session, activity_id: int, seed: int, number: int = 60, by: i
         kind, link = dice.choice(((Kind.OPEN, 0), (Kind.CLICK, dice.randint(1, 3))))
         event = counting.Counted(instant, kind, dice.choice((Label.HUMAN, Label.MACHINE)), activity_id, 7, link)
         tally.count(event, by)
-        tally.mark((7, activity_id, kind, 0, Label.HUMAN), instant, by)
+        tally.mark((7, activity_id, kind, 0), instant, by)
         visits[activity_id, counting.bucket(instant), dice.randint(1, 3), int(Label.HUMAN)] = [by] * 8
     tally.write(connection)
     day_counts.add_visits(connection, visits.items())

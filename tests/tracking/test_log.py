@@ -34,9 +34,13 @@ def told(times: int = 3) -> tuple[int, int]:
     with db.transaction() as session:
         company = Company(session, contacts=30)
         campaign = company.campaign("Harvest", at(3))
-        activity = session.scalars(select(Activity).where(Activity.campaign_id == campaign.id)).first()
+        activity = session.scalars(
+            select(Activity).where(Activity.campaign_id == campaign.id).order_by(Activity.id)
+        ).first()
         assert activity is not None
-        send = session.scalars(select(Send).where(Send.activity_id == activity.id, Send.sent_at.is_not(None))).first()
+        send = session.scalars(
+            select(Send).where(Send.activity_id == activity.id, Send.sent_at.is_not(None)).order_by(Send.id)
+        ).first()
         assert send is not None
         session.add(UserAgent(id=77, digest=b"7" * 16, text='=HYPERLINK("x")'))
         rows = [

@@ -18,7 +18,7 @@ from campaigns.web.pagination import page_of
 from tracking import events, exports, performance
 from tracking.agents import client
 from tracking.days import our_zone
-from tracking.models import Kind, Label
+from tracking.models import NEWEST_FIRST, Kind, Label
 from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, Reason
 
 blueprint = Blueprint("events", __name__)
@@ -32,7 +32,7 @@ def log(campaign_id: int) -> str:
     session = db_session()
     campaign = performance.find_campaign(session, campaign_id)
     activities, wanted = events.activities_of(session, campaign_id), _wanted()
-    page = page_of(session, events.log(actor(), list(activities), wanted), events.NEWEST_FIRST, size=PAGE_SIZE)
+    page = page_of(session, events.log(actor(), list(activities), wanted), NEWEST_FIRST, size=PAGE_SIZE)
     return render_template(
         "pages/tracking/events.html",
         campaign=campaign,
