@@ -37,7 +37,7 @@ up: $(RUNTIME)
 	@exec $(BIN)/kampania up $(ARGS)
 
 test: $(DEVELOPMENT)
-	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) $(ARGS)
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff format --check --quiet .

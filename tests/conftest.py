@@ -18,14 +18,21 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import Session
+from xdist.remote import Producer
 
 import wsgi  # knows every room, so that every table is known
 from campaigns import clock, config, db
 from campaigns.accounts.models import Organisation, Person, Role
 from campaigns.web.limits import Limit
 from tests import servers
+from tests.grouping import ByHouse
 
 SECRET = b"k" * 32
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByHouse:
+    return ByHouse(config, log)
 
 
 @pytest.fixture(autouse=True)

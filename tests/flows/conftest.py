@@ -1,4 +1,7 @@
-"""Two whole houses, started once each: the embedded one, and the grown one on PostgreSQL and Valkey over TCP."""
+"""Whole houses, started once each: embedded, grown (PostgreSQL, and Valkey over TCP), and one to break.
+
+Which process of the test run walks through which house: ``tests/grouping.py``.
+"""
 
 import os
 import shutil
@@ -12,7 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from tests import servers
 from tests.flows import company
-from tests.flows.running import RunningHouse, running_house
+from tests.flows.running import RunningHouse, interrupted_start, running_house
 from tests.flows.visitor import Visitor
 
 HERE = Path(__file__).parent
@@ -45,13 +48,16 @@ def grown(beside: Beside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield house
 
 
-# One worker process of the test run serves one house: starting it costs more than the flows.
-@pytest.fixture(
-    params=[
-        pytest.param("embedded", marks=pytest.mark.xdist_group("embedded house")),
-        pytest.param("grown", marks=pytest.mark.xdist_group("grown house")),
-    ]
-)
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
+    """A house whose processes may be killed, on a folder whose first start was stopped half-way."""
+    var = tmp_path_factory.mktemp("own") / "var"
+    interrupted_start(var, 0)
+    with running_house(var, {}) as house:
+        yield house
+
+
+@pytest.fixture(params=["embedded", "grown"])
 def house(request: pytest.FixtureRequest) -> RunningHouse:
     chosen: RunningHouse = request.getfixturevalue(request.param)
     return chosen

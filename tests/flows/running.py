@@ -1,6 +1,7 @@
 """A whole house of real processes for the flows, on ports and a folder of its own."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -137,3 +138,27 @@ def _wait_for_door(house: RunningHouse) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"the house did not open:\n{(house.var / 'up.log').read_text()}\n{house.logs()}")
+
+
+def kampania(var: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    """A command on the folder, under way; what it prints is to be read."""
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "campaigns.cli", *words],
+        cwd=ROOT,
+        env={**clean, "KAMPANIA_VAR": str(var), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def interrupted_start(var: Path, seed: int) -> None:
+    """Whatever was half made, nobody stays behind."""
+    chance = random.Random(seed)
+    starting = kampania(var, "up", "--port", str(free_port()), "--catcher-port", str(free_port()))
+    time.sleep(chance.uniform(0.2, 10 if seed else 2))
+    starting.send_signal(signal.SIGINT if seed % 2 else signal.SIGTERM)
+    out, _ = starting.communicate(timeout=120)
+    assert "Traceback" not in out
+    assert processes_of(var) == {}

@@ -1,7 +1,7 @@
-"""Every page before axe: in the light, in the dark, from right to left."""
+"""Every page before axe: from left to right in the light, and from right to left in the dark."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,15 +14,9 @@ from tests.flows.running import RunningHouse
 from tests.flows.test_browser import sign_in
 from tests.flows.visitor import Visited, eventually
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("grown house")]
+pytestmark = pytest.mark.browser
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def page(chromium: Browser, grown: RunningHouse) -> Iterator[Page]:
-    with browsing(chromium, grown) as page:
-        yield page
 
 
 @cache
@@ -30,11 +24,10 @@ def axe() -> str:
     return (HERE / "axe" / "axe.min.js").read_text()
 
 
-def findings(page: Page, *, only: Sequence[str] = (), but: Sequence[str] = ()) -> list[str]:
-    """What axe says of the page: WCAG 2.2 A and AA and its own best practices; ``only`` or ``but`` some rules."""
+def findings(page: Page) -> list[str]:
+    """What axe says of the page: WCAG 2.2 A and AA and its own best practices."""
     page.evaluate(axe())
-    chosen = {"runOnly": list(only)} if only else {"rules": {rule: {"enabled": False} for rule in but}}
-    report = page.evaluate("options => axe.run(document, options)", {"resultTypes": ["violations"], **chosen})
+    report = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{violation['id']}: {json.dumps(node['target'])} {node['failureSummary']}"
         for violation in report["violations"]
@@ -42,14 +35,13 @@ def findings(page: Page, *, only: Sequence[str] = (), but: Sequence[str] = ()) -
     ]
 
 
-@pytest.fixture(scope="module")
-def plan(grown: RunningHouse) -> company.Plan:
-    """A launched campaign, so that pages have something to show."""
-    owner = company.found(grown)
+def launched(house: RunningHouse) -> company.Plan:
+    """A campaign that is out, so that pages have something to show."""
+    owner = company.found(house)
     plan = company.plan(owner)
     company.preflight(owner, plan)
     company.launch(owner, plan)
-    eventually(lambda: grown.mails_to(plan.people[0]))
+    eventually(lambda: house.mails_to(plan.people[0]))
     return plan
 
 
@@ -87,47 +79,35 @@ def addresses(plan: company.Plan, house: RunningHouse) -> Iterator[str]:
     yield company.opened(house.mails_to(plan.people[0])[0]).unsubscribe
 
 
-_COLOURS = ("color-contrast",)
-"""The costliest of axe's rules."""
-
-
-def settle(page: Page) -> None:
-    """Until every part that is fetched apart is there."""
-    page.wait_for_function("() => !document.querySelector('.htmx-request')")
-
-
-def look_at_all(page: Page, addresses: Iterable[str], look: Callable[[], list[str]]) -> dict[str, list[str]]:
+def look_at_all(page: Page, house: RunningHouse, plan: company.Plan) -> dict[str, list[str]]:
+    """Every finding by its address, once every part that is fetched apart is there."""
     found = {}
-    for address in addresses:
+    for address in addresses(plan, house):
         page.goto(address)
-        settle(page)
-        if says := look():
+        page.wait_for_function("() => !document.querySelector('.htmx-request')")
+        if says := findings(page):
             found[address] = says
     return found
 
 
-def test_axe_finds_nothing_in_the_light_or_in_the_dark(page: Page, plan: company.Plan, grown: RunningHouse) -> None:
-    def look() -> list[str]:
-        light = findings(page)
-        page.emulate_media(color_scheme="dark")  # The same elements in other colours.
-        page.reload()
-        settle(page)
-        dark = findings(page, only=_COLOURS)
-        page.emulate_media(color_scheme="light")
-        return light + dark
-
-    sign_in(page, grown)
-    assert look_at_all(page, addresses(plan, grown), look) == {}
+def test_axe_finds_nothing_in_the_light(chromium: Browser, grown: RunningHouse) -> None:
+    plan = launched(grown)
+    with browsing(chromium, grown) as page:
+        sign_in(page, grown)
+        assert look_at_all(page, grown, plan) == {}
 
 
-def test_axe_finds_nothing_from_right_to_left(page: Page, plan: company.Plan, grown: RunningHouse) -> None:
-    sign_in(page, grown)
-    owner = company.found(grown)
+def test_axe_finds_nothing_from_right_to_left_in_the_dark(chromium: Browser, own: RunningHouse) -> None:
+    plan = launched(own)
+    owner = company.found(own)
     owner.post("/me/language", _language(owner.get("/me"), "fa"))
     try:
-        page.goto("/campaigns")
-        assert page.locator("html").get_attribute("dir") == "rtl"
-        assert look_at_all(page, addresses(plan, grown), lambda: findings(page, but=_COLOURS)) == {}
+        with browsing(chromium, own) as page:
+            page.emulate_media(color_scheme="dark")
+            sign_in(page, own)
+            assert page.locator("html").get_attribute("dir") == "rtl"
+            assert page.locator("html").get_attribute("data-bs-theme") == "dark"
+            assert look_at_all(page, own, plan) == {}
     finally:
         owner.post("/me/language", _language(owner.get("/me"), "en"))
 
@@ -136,8 +116,9 @@ def _language(page: Visited, code: str) -> dict[str, str]:
     return {**{name: kept[0] for name, kept in page.form("/me/language").values.items()}, "language": code}
 
 
-def test_strangers_pages(page: Page, grown: RunningHouse) -> None:
-    company.found(grown)
-    for address in ("/sign-in", "/password/forgot", "/nowhere"):
-        page.goto(address)
-        assert findings(page) == []
+def test_strangers_pages(chromium: Browser, embedded: RunningHouse) -> None:
+    company.found(embedded)
+    with browsing(chromium, embedded) as page:
+        for address in ("/sign-in", "/password/forgot", "/nowhere"):
+            page.goto(address)
+            assert findings(page) == []

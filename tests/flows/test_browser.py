@@ -9,7 +9,7 @@ from tests.flows import company
 from tests.flows.running import RunningHouse
 from tests.flows.visitor import eventually
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("embedded house")]
+pytestmark = pytest.mark.browser
 
 CHANNELS = ("email", "social", "search", "ads", "content", "video", "web", "event")
 READER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36"

@@ -13,10 +13,7 @@ from campaigns.demo.catcher import Box
 from campaigns.house import only_one
 from tests.flows.running import ROOT, free_port, processes_of
 
-pytestmark = [
-    pytest.mark.xdist_group("houses of their own"),
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
 
 def test_a_second_house_on_the_same_folder_is_refused(tmp_path: Path) -> None:

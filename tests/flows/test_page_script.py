@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, Route
 
 from tracking import beacons
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("embedded house")]
+pytestmark = pytest.mark.browser
 
 SITE = "https://shop.example"
 HTML = """<!doctype html><html lang="en"><title>Tea</title><script async src="https://go.example/k.js"></script>
