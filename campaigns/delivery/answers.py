@@ -27,8 +27,10 @@ class Fate(StrEnum):
     BROKEN = "broken"  # no mail could be made for this recipient
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
+    """What became of a mail. Not frozen: that costs three times as much, and its lane says by which relay."""
+
     fate: Fate
     reply: str
     relay: str = ""

@@ -63,7 +63,8 @@ def _take(session: Session, activity: Activity, state: SendState, batch: str, li
     """Due sends whose window is open; those whose is closed wait for it from now on."""
     taken: set[int] = set()
     for _ in range(_LOOKS):
-        ids = set(session.scalars(_due(activity.id, state, limit - len(taken)))) if limit > len(taken) else set()
+        due = session.scalars(_due(activity.id, state, limit - len(taken))).all() if limit > len(taken) else ()
+        ids = set(due)
         late = waiting.put_off(session, activity, ids)
         taken |= _swap(session, ids - late, state, batch)
         if not late:
@@ -95,7 +96,7 @@ def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[
         .returning(Send.id)
         .execution_options(synchronize_session=False)
     )
-    return set(session.scalars(claimed)) if ids else set()
+    return {row[0] for row in session.connection().execute(claimed).all()} if ids else set()
 
 
 def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
@@ -117,7 +118,8 @@ def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
         .where(db.among(session, Send.id, ids), or_(Activity.built_in.is_(None), Activity.built_in == "api"))
     )
     # By the connection: the session would make an object of each row.
-    return {send_id: reason for send_id, reason in session.connection().execute(asked) if reason} if ids else {}
+    found = session.connection().execute(asked).all() if ids else ()
+    return {send_id: reason for send_id, reason in found if reason}
 
 
 def _skip(session: Session, ids: Collection[int], reason: str) -> None:

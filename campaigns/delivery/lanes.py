@@ -27,6 +27,7 @@ class Lane:
         self.connections: set[Connection] = set()
         self.opening: set[asyncio.Task[None]] = set()
         self._supply, self._changed = supply, changed
+        self._name = relay.name
         self._bucket = Bucket(relay.name, relay.per_second)
         self._troubles = 0
         self._width = 1  # One connection until it has proved worth more.
@@ -95,7 +96,8 @@ class Lane:
         self._supply.before_dot(job)
 
     def settle(self, job: Job, outcome: Outcome) -> None:
-        self._supply.settle(job, Outcome(outcome.fate, outcome.reply, self.relay.name))
+        outcome.relay = self._name
+        self._supply.settle(job, outcome)
         if outcome.fate is Fate.OURS:
             self._trouble(outcome.reply)
         elif outcome.fate not in (Fate.LOST, Fate.UNKNOWN, Fate.BROKEN):

@@ -21,7 +21,7 @@ from campaigns.delivery.models import SendState
 from campaigns.errors import Invalid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """One send's outcome and when it was known."""
 

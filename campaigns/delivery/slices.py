@@ -112,7 +112,7 @@ def _rows(session: Session, ids: Collection[int]) -> list[tuple[Claimed, Person 
         .order_by(Send.id)
     )
     own = len(Claimed._fields)
-    found = session.connection().execute(asked)  # The session would make an object of each row.
+    found = session.connection().execute(asked).all()  # The session would make an object of each row.
     return [(Claimed._make(row[:own]), Person._make(row[own + 1 :]) if row[own] else None) for row in found]
 
 
