@@ -10,7 +10,7 @@ from campaigns import clock, setbacks
 from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
 from campaigns.setbacks import Chore
-from tracking import batches, settle
+from tracking import batches, earnings, settle
 from tracking.models import LEAD_GOAL, Conversion, ConversionTouch, Event, Kind, Label, minute
 from tracking.touches import LOOK_BACK, credit, touches_of
 
@@ -169,12 +169,14 @@ def recredit_due(session: Session, limit: int = 500) -> int:
     ).all()
     gone = {row.conversion_id for row in settled if row.label not in (Label.HUMAN, None)}
     kept = {row.source_id for row in settled if row.label in (Label.HUMAN, None)}
-    session.execute(
+    certain = session.scalars(
         update(ConversionTouch)
         .where(ConversionTouch.settling, ConversionTouch.source_id.in_(kept))
         .values(settling=False)
+        .returning(ConversionTouch.conversion_id)
         .execution_options(synchronize_session=False)
-    )
+    ).all()
+    earnings.write(session, set(certain) - gone)
     setbacks.carry(session, Chore.CREDIT, sorted(gone), lambda ids: _credit_all_anew(session, ids))
     session.flush()
     return len(gone)

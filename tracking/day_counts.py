@@ -1,6 +1,7 @@
-"""Totals of the organisation's days beside the counters of 15 minutes: a page about a year reads days, not quarters.
+"""Totals of the organisation's days beside the counters of 15 minutes, and of whole lives beside those: a page about
+a year reads days, not quarters, and one about all of it reads neither.
 
-Written in the transaction that writes the quarters, from the same numbers. They are kept in one time
+Written in the transaction that writes the quarters, from the same numbers. Days are kept in one time
 zone, and say in which: who asks for days of another zone, or for hours, is sent to the quarters, and
 gets the same answer later. Whoever counts first after the organisation moved sums them anew.
 """
@@ -12,42 +13,47 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, null, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from campaigns.accounts.models import Organisation
 from campaigns.db import from_micros, to_micros
 from tracking import batches
-from tracking.models import DayRollup, DayZone, Rollup
+from tracking.models import DayRollup, DayZone, LifeRollup, Rollup
 from tracking.periods import Window
-from tracking.visit_models import DayVisits, VisitRollup
+from tracking.visit_models import DayVisits, LifeVisits, VisitRollup
 
 HITS = ("events", "uniques")
 VISITS = ("visits", "visitors", "campaign_visitors", "engaged", "active_seconds", "pages", "new", "aggregate")
 
 
 class Hits(NamedTuple):
-    """Where counted hits are read: the table, and the column of its time."""
+    """Where counted hits are read: the table, and the column of its time (of a whole life there is none)."""
 
-    table: type[Rollup] | type[DayRollup]
-    at: InstrumentedAttribute[datetime]
+    table: type[Rollup] | type[DayRollup] | type[LifeRollup]
+    at: Any
 
 
 class Visits(NamedTuple):
-    table: type[VisitRollup] | type[DayVisits]
-    at: InstrumentedAttribute[datetime]
+    table: type[VisitRollup] | type[DayVisits] | type[LifeVisits]
+    at: Any
+
+
+NO_TIME: ColumnElement[Any] = null()
 
 
 def hits(session: Session, window: Window, *starts: datetime) -> Hits:
-    """The counters that answer for a window, cut at ``starts``: by days where that is as exact."""
-    return Hits(DayRollup, DayRollup.day) if _fits(session, window, starts) else Hits(Rollup, Rollup.bucket)
+    """The counters that answer for a window, cut at ``starts``: the coarsest that are as exact."""
+    if not _fits(session, window, starts):
+        return Hits(Rollup, Rollup.bucket)
+    return Hits(LifeRollup, NO_TIME) if window.whole and not starts else Hits(DayRollup, DayRollup.day)
 
 
 def visits(session: Session, window: Window, *starts: datetime) -> Visits:
-    return (
-        Visits(DayVisits, DayVisits.day) if _fits(session, window, starts) else Visits(VisitRollup, VisitRollup.bucket)
-    )
+    if not _fits(session, window, starts):
+        return Visits(VisitRollup, VisitRollup.bucket)
+    return Visits(LifeVisits, NO_TIME) if window.whole and not starts else Visits(DayVisits, DayVisits.day)
 
 
 def _fits(session: Session, window: Window, starts: Sequence[datetime]) -> bool:
@@ -74,19 +80,25 @@ def day_of(zone: str) -> Callable[[int], int]:
 def add_hits(connection: Connection, rows: Iterable[tuple[tuple[int, ...], int, int]]) -> None:
     """Add to days what is about to be added to quarters: (activity, bucket, kind, link, label), events and uniques."""
     day = ready(connection)
-    sums: dict[tuple[int, ...], list[int]] = {}
+    days: dict[tuple[int, ...], list[int]] = {}
+    lives: dict[tuple[int, ...], list[int]] = {}
     for (activity_id, bucket, kind, link, label), *counts in rows:
-        _add(sums, (activity_id, link, day(bucket), kind, label), counts)
-    _put(connection, DayRollup, HITS, sums)
+        _add(days, (activity_id, link, day(bucket), kind, label), counts)
+        _add(lives, (activity_id, link, kind, label), counts)
+    _put(connection, DayRollup, HITS, days)
+    _put(connection, LifeRollup, HITS, lives)
 
 
 def add_visits(connection: Connection, rows: Iterable[tuple[tuple[int, int, int, int], Sequence[int]]]) -> None:
     """The same of visits: (activity, bucket, group, label) and its counts, as ``VISITS``."""
     day = ready(connection)
-    sums: dict[tuple[int, ...], list[int]] = {}
+    days: dict[tuple[int, ...], list[int]] = {}
+    lives: dict[tuple[int, ...], list[int]] = {}
     for (activity_id, bucket, group, label), counts in rows:
-        _add(sums, (activity_id, day(bucket), group, label), counts)
-    _put(connection, DayVisits, VISITS, sums)
+        _add(days, (activity_id, day(bucket), group, label), counts)
+        _add(lives, (activity_id, group, label), counts)
+    _put(connection, DayVisits, VISITS, days)
+    _put(connection, LifeVisits, VISITS, lives)
 
 
 def _add(sums: dict[tuple[int, ...], list[int]], key: tuple[int, ...], counts: Sequence[int]) -> None:
@@ -94,14 +106,14 @@ def _add(sums: dict[tuple[int, ...], list[int]], key: tuple[int, ...], counts: S
 
 
 def _put(
-    connection: Connection, model: type[DayRollup | DayVisits], adds: Sequence[str],
+    connection: Connection, model: type[DayRollup | DayVisits | LifeRollup | LifeVisits], adds: Sequence[str],
     sums: Mapping[tuple[int, ...], Sequence[int]],
 ) -> None:  # fmt: skip
     table = model.__table__
     assert isinstance(table, Table)
     key = [column.name for column in table.primary_key]
     rows = [
-        {**dict(zip(key, values, strict=True)), "day": from_micros(values[key.index("day")])}
+        {name: from_micros(value) if name == "day" else value for name, value in zip(key, values, strict=True)}
         | dict(zip(adds, counts, strict=True))
         for values, counts in sorted(sums.items())
         if any(counts)
@@ -136,16 +148,22 @@ def fill(connection: Connection) -> None:
 
 
 def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) -> None:
-    """The days (of an activity) as its quarters add up."""
-    for quarters, days, key, adds in (
-        ("rollups", "day_rollups", ("kind", "link", "label"), HITS),
-        ("visit_rollups", "day_visits", ("channel_group", "label"), VISITS),
+    """The days and the lives (of an activity) as its quarters add up."""
+    for quarters, days, lives, key, adds in (
+        ("rollups", "day_rollups", "life_rollups", ("kind", "link", "label"), HITS),
+        ("visit_rollups", "day_visits", "life_visits", ("channel_group", "label"), VISITS),
     ):
         only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
-        connection.exec_driver_sql(f"DELETE FROM {days} WHERE {only}")  # noqa: S608
+        for table in (days, lives):
+            connection.exec_driver_sql(f"DELETE FROM {table} WHERE {only}")  # noqa: S608
         starts = _starts(connection, zone, quarters, only)
         if starts:
             _sum(connection, starts, f"(SELECT * FROM {quarters} WHERE {only})", days, key, adds)  # noqa: S608
+            same, sums = ", ".join(("activity_id", *key)), ", ".join(f"sum({name})" for name in adds)
+            connection.exec_driver_sql(
+                f"INSERT INTO {lives} ({same}, {', '.join(adds)})"  # noqa: S608
+                f" SELECT {same}, {sums} FROM {days} WHERE {only} GROUP BY {same}"
+            )
 
 
 def _sum(
@@ -193,17 +211,21 @@ def mend(connection: Connection, activity_id: int | None = None) -> None:
 
 
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
-    """Days (of an activity) that aren't what their quarters add up to: key, what is kept, what is counted."""
+    """Days and lives (of an activity) that aren't what their quarters add up to: key, what is kept, what is counted."""
     kept = connection.scalar(select(DayZone.zone))
     if kept is None:
         return []
     wrong: list[tuple[tuple[Any, ...], Any, Any]] = []
-    for quarters, days, adds in ((Rollup, DayRollup, HITS), (VisitRollup, DayVisits, VISITS)):
-        key = [column.name for column in days.__table__.primary_key]
+    sums: Sequence[tuple[Any, Any, Sequence[str]]] = (
+        (Rollup, DayRollup, HITS), (Rollup, LifeRollup, HITS), (VisitRollup, DayVisits, VISITS),
+        (VisitRollup, LifeVisits, VISITS),
+    )  # fmt: skip
+    for quarters, summed, adds in sums:
+        key = [column.name for column in summed.__table__.primary_key]
         wanted = _summed(connection, quarters, [name.replace("day", "bucket") for name in key], adds, kept, activity_id)
-        found = _summed(connection, days, key, adds, kept, activity_id)
+        found = _summed(connection, summed, key, adds, kept, activity_id)
         wrong += [
-            ((days.__tablename__, *one), found.get(one), wanted.get(one))
+            ((summed.__tablename__, *one), found.get(one), wanted.get(one))
             for one in sorted(wanted.keys() | found.keys())
             if found.get(one) != wanted.get(one)
         ]

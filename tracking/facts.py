@@ -5,13 +5,12 @@ mails may also be asked for by the day on which they went out (cohort), with wha
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, String, case, cast, func, literal, null, select, union_all
+from sqlalchemy import ColumnElement, Float, Select, cast, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.capture.models import Form
@@ -22,12 +21,14 @@ from campaigns.planning.models import Activity, Channel
 from tracking import day_counts
 from tracking.costs import Cost
 from tracking.counts import Counts, Hits, Mails, Visits
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Kind, Label, Rollup
+from tracking.earnings import Earning
+from tracking.models import Conversion, Kind, Label, Rollup
 from tracking.periods import WHOLE, Window
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _QUARTER = timedelta(minutes=15)
 _FEW = 500
+_NOTHING = Counts(influenced=0)
 WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HELD)
 
 
@@ -60,28 +61,15 @@ class Facts:
     """By channel, and of all together under None."""
 
 
-def facts(
-    session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_LIFE, *, links: bool = False,
-    earned: bool = True,
-) -> Facts:  # fmt: skip
-    """All that is counted for the activities of these campaigns, in eight queries for all of them; without what they
-    ``earned`` by touches, which is the dearest of it, in six."""
-    query = (
-        select(
-            Activity.id, Activity.campaign_id, Activity.channel, Activity.launched_at, Activity.cost,
-            Activity.starts_on, Activity.ends_on, Form.id,
-        )
-        .outerjoin(Form, Form.activity_id == Activity.id)
-        .where(Activity.campaign_id.in_(campaign_ids))
-        .order_by(Activity.id)
-    )  # fmt: skip
-    planned = session.execute(query).all()
+def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_LIFE, *, links: bool = False) -> Facts:
+    """All that is counted for the activities of these campaigns, in six queries for all of them."""
+    planned = session.execute(_PLANNED.where(Activity.campaign_id.in_(campaign_ids))).all()
     these = _These(campaign_ids, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
     hits = CountedHits(session, these, asked.window, links=links)
     mails, sent = _mails(session, these, asked, hits)
     visits = _visits(session, these, asked.window)
     visited_campaigns = {these.campaigns[id] for id in visits}
-    outcomes, influenced = _outcomes(session, these, asked.window, earned=earned)
+    outcomes, influenced = _outcomes(session, these, asked.window)
     counts = {}
     for id, campaign_id, channel, launched_at, cost, starts_on, ends_on, form_id in planned:
         # Zero is said only of what is measured: opens of a launched mail, views of a landing page.
@@ -89,7 +77,7 @@ def facts(
         nothing = Hits() if mailed else None
         visited = visits.get(id) or (Visits() if campaign_id in visited_campaigns and launched_at is not None else None)
         counts[id] = replace(
-            outcomes.get(id, Counts(influenced=0 if earned else None)),
+            outcomes.get(id, _NOTHING),
             mails=mails.get(id) or (Mails() if mailed else None),
             opens=hits.of(id, Kind.OPEN) or nothing,
             clicks=hits.of(id, Kind.CLICK) or nothing,
@@ -100,16 +88,66 @@ def facts(
     return Facts(counts, hits, sent, influenced)
 
 
+def brought(session: Session, window: Window) -> tuple[dict[int, Counts], dict[str, Counts]]:
+    """What every activity brought in a window, in five queries: leads, conversions, visits, costs, and of mails the
+    audience alone; nothing else is known of them here. And what each goal did, whatever brought it."""
+    planned = session.execute(_PLANNED).all()
+    these = _These(None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
+    audience = (
+        select(SendCount.activity_id, cast(func.sum(SendCount.number), Float))
+        .where(*within(SendCount.bucket, Window(None, window.until)))
+        .group_by(SendCount.activity_id)
+    )
+    mailed = {id: Mails(audience=int(number)) for id, number in session.execute(audience)}
+    visits = _visits(session, these, window)
+    by_activity, by_goal = defaultdict[int | None, Counts](Counts), defaultdict[str, Counts](Counts)
+    for id, goal, number, value in session.execute(_reached(window)):
+        one = Counts(conversions=int(number), revenue=value)
+        by_activity[id] += one
+        by_goal[goal] += one
+    for id, number in _leads(session, these, window):
+        by_activity[id] += Counts(leads=number)
+    counts = {
+        id: replace(
+            by_activity[id], mails=mailed.get(id), visits=visits.get(id),
+            cost=Cost(cost, starts_on, ends_on, launched_at).within(window),
+        )
+        for id, _campaign, _channel, launched_at, cost, starts_on, ends_on, _form in planned
+    }  # fmt: skip
+    return counts, dict(by_goal)
+
+
+def _reached(window: Window) -> Select[Any]:
+    return (
+        select(Conversion.activity_id, Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
+        .where(*within(Conversion.at, window))
+        .group_by(Conversion.activity_id, Conversion.goal)
+    )
+
+
+_PLANNED = (
+    select(
+        Activity.id, Activity.campaign_id, Activity.channel, Activity.launched_at, Activity.cost, Activity.starts_on,
+        Activity.ends_on, Form.id,
+    )
+    .outerjoin(Form, Form.activity_id == Activity.id)
+    .order_by(Activity.id)
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class _These:
     """The activities that facts are asked for: which campaign's each is, and of which channel."""
 
-    campaign_ids: Collection[int]
+    campaign_ids: Collection[int] | None
+    """None: every campaign's."""
     campaigns: Mapping[int, int]
     channels: Mapping[int, Channel]
 
     def has(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
         """That the column names one of them. By their numbers, so that the database knows how few they are."""
+        if self.campaign_ids is None:
+            return true()
         return column.in_(list(self.campaigns) if len(self.campaigns) <= _FEW else ids_of(self.campaign_ids))
 
 
@@ -226,79 +264,42 @@ def _visits(session: Session, these: _These, window: Window) -> dict[int, Visits
     return {id: Visits(*map(int, counts)) for id, *counts in session.execute(query)}
 
 
-def _outcomes(
-    session: Session, these: _These, window: Window, *, earned: bool
-) -> tuple[dict[int, Counts], dict[Channel | None, int]]:
-    """Leads, conversions and credit by activity, and influenced conversions."""
-    during, one = within(Conversion.at, window), literal(1.0)
-    conversions = (
-        select(literal("conversions"), Conversion.activity_id, one, _number(), func.sum(Conversion.value))
-        .where(Conversion.campaign_id.in_(these.campaign_ids), *during)
-        .group_by(Conversion.activity_id)
+def _outcomes(session: Session, these: _These, window: Window) -> tuple[dict[int, Counts], dict[Channel | None, int]]:
+    """Leads, conversions and credit by activity, and influenced conversions: by channel, and of all together."""
+    of = Earning
+    numbers = (of.own, of.first, of.last, of.touched, of.of_channel, of.of_campaign)
+    sums: list[Any] = [
+        *(func.sum(money) for money in (of.value, of.first_value, of.last_value)),
+        *(cast(func.sum(number), Float) for number in numbers),
+    ]
+    earned = (
+        select(of.activity_id, *sums).where(these.has(of.activity_id), *within(of.at, window)).group_by(of.activity_id)
     )
-    leads = (
-        select(literal("leads"), Lead.activity_id, one, _number(), null())
-        .where(Lead.campaign_id.in_(these.campaign_ids), *within(Lead.created_at, window))
-        .group_by(Lead.activity_id)
-    )
-    share = cast(Credit.share, Float)
-    credit = (
-        select(cast(Credit.model, String), Credit.activity_id, share, _number(), func.sum(Conversion.value))
-        .join(Conversion, Conversion.id == Credit.conversion_id)
-        .where(these.has(Credit.activity_id), *during)
-        .group_by(Credit.model, Credit.activity_id, Credit.share)
-    )
-    outcomes: dict[int | None, Counts] = defaultdict(Counts)
-    for what, activity_id, part, number, value in session.execute(
-        union_all(conversions, leads, *([credit] if earned else []))
+    outcomes: dict[int, Counts] = {}
+    influenced: dict[Channel | None, int] = defaultdict(int)
+    for id, value, first_value, last_value, own, first, last, touched, of_channel, of_campaign in session.execute(
+        earned
     ):
-        outcomes[activity_id] += _outcome(what, part, number, value)
-    if not earned:
-        return {id: counts for id, counts in outcomes.items() if id is not None}, {}
-    touched, influenced = _influenced(session, these, window)
-    by_activity = {
-        id: replace(outcomes[id], influenced=touched.get(id, 0)) for id in {*outcomes, *touched} if id is not None
-    }
-    return by_activity, influenced
+        outcomes[id] = Counts(
+            conversions=int(own), revenue=value, first_touch=first, last_touch=last, influenced=int(touched),
+            first_touch_revenue=first_value, last_touch_revenue=last_value,
+        )  # fmt: skip
+        influenced[these.channels[id]] += int(of_channel)
+        influenced[None] += int(of_campaign)
+    for id, number in _leads(session, these, window):
+        outcomes[id] = replace(outcomes.get(id, _NOTHING), leads=number)
+    return outcomes, influenced
 
 
-def _influenced(session: Session, these: _These, window: Window) -> tuple[dict[int, int], dict[Channel | None, int]]:
-    """Conversions with a human touch, by activity, by channel and of all together: no sum of the one is the other."""
-    touches = select(ConversionTouch.activity_id, ConversionTouch.conversion_id).where(
-        these.has(ConversionTouch.activity_id), ConversionTouch.settling.is_(False)
+def _leads(session: Session, these: _These, window: Window) -> Iterable[tuple[int, int]]:
+    query = (
+        select(Lead.activity_id, func.count())
+        .where(*within(Lead.created_at, window))
+        .group_by(Lead.campaign_id, Lead.activity_id)  # In the order of an index.
     )
-    if not window.whole:
-        touches = touches.join(Conversion, Conversion.id == ConversionTouch.conversion_id)
-        touches = touches.where(*within(Conversion.at, window))
-    known = touches.subquery()
-    number = cast(func.count(known.c.conversion_id.distinct()), Float)
-    touched = {
-        id: int(many) for id, many in session.execute(select(known.c.activity_id, number).group_by(known.c.activity_id))
-    }
-    of_channel: dict[Channel, list[int]] = defaultdict(list)
-    for id, channel in these.channels.items():
-        if id in touched:
-            of_channel[channel].append(id)
-    # Each conversion once, with the channels that touched it.
-    by = [func.max(case((known.c.activity_id.in_(ids), 1), else_=0)) for ids in of_channel.values()]
-    each = select(*(mark.label(f"of_{n}") for n, mark in enumerate(by))).group_by(known.c.conversion_id).subquery()
-    total, *sums = session.execute(select(func.count(), *(cast(func.sum(mark), Float) for mark in each.c))).one()
-    return touched, {None: int(total), **{channel: int(many) for channel, many in zip(of_channel, sums, strict=True)}}
-
-
-def _number() -> ColumnElement[float]:
-    return cast(func.count(), Float)
-
-
-def _outcome(what: str, share: float, number: float, value: Decimal | None) -> Counts:
-    if what == "leads":
-        return Counts(leads=int(number))
-    if what == "conversions":
-        return Counts(conversions=int(number), revenue=value)
-    part = None if value is None else value * Decimal(str(share))
-    if what == CreditModel.FIRST_TOUCH:
-        return Counts(first_touch=share * number, first_touch_revenue=part)
-    return Counts(last_touch=share * number, last_touch_revenue=part)
+    if these.campaign_ids is not None:
+        query = query.where(Lead.campaign_id.in_(these.campaign_ids))
+    return [(id, number) for id, number in session.execute(query)]
 
 
 def ids_of(campaign_ids: Collection[int]) -> Select[int]:

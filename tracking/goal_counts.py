@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from tracking.facts import within
-from tracking.models import LEAD_GOAL, Conversion, Goal
+from tracking.goals import goal_names
+from tracking.models import LEAD_GOAL, Conversion
 from tracking.periods import Window
 
 
@@ -28,21 +29,21 @@ class GoalLine:
 
 
 def by_goal(session: Session, campaign_id: int, window: Window) -> list[GoalLine]:
-    """Goals with conversions in the window, the most reached first, in one query."""
-    unvalued = Conversion.value.is_(None) & Conversion.amount.is_not(None)
+    """Goals with conversions in the window, the most reached first, in two queries."""
+    waits = Conversion.value.is_(None) & Conversion.amount.is_not(None)
     rows = session.execute(
         select(
-            Conversion.goal, func.max(Goal.name), Conversion.currency, unvalued, func.count(),
-            func.sum(Conversion.value), func.sum(Conversion.amount),
+            Conversion.goal, Conversion.currency, func.count(), func.sum(Conversion.value),
+            func.sum(case((waits, 1), else_=0)), func.sum(case((waits, Conversion.amount), else_=None)),
         )
-        .outerjoin(Goal, Goal.key == Conversion.goal)
         .where(Conversion.campaign_id == campaign_id, *within(Conversion.at, window))
-        .group_by(Conversion.goal, Conversion.currency, unvalued)
-    )  # fmt: skip
+        .group_by(Conversion.goal, Conversion.currency)
+    ).all()  # fmt: skip
+    names = goal_names(session) if rows else {}
     lines: dict[str, GoalLine] = {}
-    for key, name, currency, waits, number, value, amount in rows:
-        known = lines.get(key, GoalLine(key, name or key, 0, None, ()))
+    for key, currency, number, value, unvalued, amount in rows:
+        known = lines.get(key, GoalLine(key, names.get(key, key), 0, None, ()))
         worth = known.value if value is None else (known.value or Decimal(0)) + value
-        waiting = [*known.waiting, (currency, number, amount or Decimal(0))] if waits else known.waiting
+        waiting = [*known.waiting, (currency, int(unvalued), amount or Decimal(0))] if unvalued else known.waiting
         lines[key] = GoalLine(key, known.name, known.conversions + number, worth, waiting)
     return sorted(lines.values(), key=lambda line: (-line.conversions, line.key))

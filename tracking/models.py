@@ -200,8 +200,23 @@ class DayRollup(Base):
     uniques: Mapped[int] = mapped_column(default=0)
 
 
+class LifeRollup(Base):
+    """The same summed over all days, whatever the time zone: most pages ask for a whole life."""
+
+    __tablename__ = "life_rollups"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    link: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    events: Mapped[int] = mapped_column(default=0)
+    uniques: Mapped[int] = mapped_column(default=0)
+
+
 class DayZone(Base):
-    """In whose days the counters of days are summed: one row, and none before anything was counted."""
+    """In whose days the counters of days are summed: one row, and none before anything was counted. Without it there
+    are no totals of lives, either."""
 
     __tablename__ = "day_zones"
 
@@ -323,7 +338,9 @@ class Conversion(Base):
     __tablename__ = "conversions"
     __table_args__ = (
         Index(None, "campaign_id", "at"),
-        Index(None, "at"),
+        # A campaign's goals are summed in the order of this index, and from nothing else.
+        Index("ix_conversions_by_goal", "campaign_id", "goal", "currency", "at", "value", "amount"),
+        Index("ix_conversions_by_time", "at", "goal", "activity_id", "value"),
         Index(None, "goal", "contact_id"),
         Index("ix_conversions_unconverted", "currency", postgresql_where=text("value IS NULL AND amount IS NOT NULL"),
               sqlite_where=text("value IS NULL AND amount IS NOT NULL")),

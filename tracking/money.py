@@ -21,6 +21,7 @@ from campaigns.accounts.models import Organisation
 from campaigns.accounts.organisation import organisation
 from campaigns.errors import Invalid, Problem
 from campaigns.language import N_
+from tracking import earnings
 from tracking.models import Conversion, ExchangeRate
 
 GREATEST = Decimal("999999999999.99")
@@ -115,15 +116,15 @@ def unvalued(session: Session) -> list[Unvalued]:
 
 
 def _value_anew(session: Session, currency: str) -> int:
-    changed = 0
+    changed = []
     held = select(Conversion).where(Conversion.currency == currency, Conversion.amount.is_not(None))
     for conversion in session.scalars(held.execution_options(yield_per=1_000)):
         value = value_of(session, conversion.amount, currency, conversion.at)
         if value != conversion.value:
             conversion.value = value
-            changed += 1
-    session.flush()
-    return changed
+            changed.append(conversion.id)
+    earnings.write(session, changed)
+    return len(changed)
 
 
 def _rate(session: Session, currency: str, day: date) -> Decimal | None:

@@ -15,7 +15,7 @@ from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, Channel
 from tracking import day_counts
 from tracking.counts import Counts, Visits, total
-from tracking.facts import Asked, facts, within
+from tracking.facts import brought, within
 from tracking.goals import goal_names
 from tracking.grouping import Group
 from tracking.models import Conversion, Label
@@ -75,9 +75,8 @@ def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> 
     actor.require(Permission.VIEW)
     window, earlier = period.window(zone), (period.before or period).window(zone)
     plan = _Plan(session)
-    now, before = plan.counts(session, window), plan.counts(session, earlier)
+    (now, goals_now), (before, goals_before) = (plan.counts(session, one) for one in (window, earlier))
     campaigns = plan.lines(now, before, plan.campaign_of, plan.names)
-    goals_now, goals_before = (reached(session, one.since, one.until) for one in (window, earlier))
     return Overview(
         _whole(now, goals_now),
         _whole(before, goals_before),
@@ -115,10 +114,10 @@ class _Plan:
         for id, channel, campaign_id, name in session.execute(query):
             self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
 
-    def counts(self, session: Session, window: Window) -> dict[int, Counts]:
-        """By activity."""
-        found = facts(session, list(self.names), Asked(window, cohort=False)).counts
-        return {id: counts for id, counts in found.items() if id in self.channel_of}
+    def counts(self, session: Session, window: Window) -> tuple[dict[int, Counts], dict[str, Counts]]:
+        """By activity, and by goal."""
+        by_activity, by_goal = brought(session, window)
+        return {id: counts for id, counts in by_activity.items() if id in self.channel_of}, by_goal
 
     def lines(
         self,
@@ -193,18 +192,13 @@ def _visits(session: Session, window: Window) -> dict[int, Visits]:
 def _trend(session: Session, window: Window, zone: ZoneInfo) -> Trend:
     first, last = window.since or clock.now() - QUARTER, min(window.until or clock.now(), clock.now())
     last = max(last, first + timedelta(days=1))
-    bounds = Window(first, last)
     step, starts, columns = of_company(
-        session, zone, first, last,
-        {
-            "leads": select(Lead.created_at.label("at")).where(*within(Lead.created_at, bounds)),
-            "conversions": select(Conversion.at.label("at")).where(*within(Conversion.at, bounds)),
-        },
-    )  # fmt: skip
+        session, zone, first, last, {"leads": Lead.created_at, "conversions": Conversion.at}
+    )
     launches = (
         select(Activity.title, Activity.launched_at)
         .join(Campaign, Campaign.id == Activity.campaign_id)
-        .where(Campaign.built_in.is_(False), *within(Activity.launched_at, bounds))
+        .where(Campaign.built_in.is_(False), *within(Activity.launched_at, Window(first, last)))
         .order_by(Activity.launched_at.desc())
         .limit(MOST_LAUNCHES)
     )

@@ -144,9 +144,9 @@ def find_campaign(session: Session, campaign_id: int) -> Campaign:
 
 
 def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityLine]:
-    """The activities of these campaigns with their counts over their whole life, but not when their hits came, nor
-    what touches earned them: lists of campaigns say neither."""
-    return _lines(session, campaign_ids, facts(session, campaign_ids, earned=False))
+    """The activities of these campaigns with their counts over their whole life, but not when their hits came: lists
+    of campaigns don't say it."""
+    return _lines(session, campaign_ids, facts(session, campaign_ids))
 
 
 def by_channel(lines: Iterable[ActivityLine]) -> list[ChannelLine]:

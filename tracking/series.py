@@ -4,6 +4,8 @@ Steps are cut at local hours and midnights, so a day of 23 or 25 hours is one st
 half an hour off UTC loses nothing: every offset in use is a multiple of 15 minutes.
 """
 
+import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,18 +13,33 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Float, Select, case, cast, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    Float,
+    Select,
+    Subquery,
+    TableValuedAlias,
+    cast,
+    func,
+    literal,
+    select,
+    type_coerce,
+)  # fmt: skip
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from campaigns.db import UtcDateTime, to_micros
 from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
-from tracking import day_counts
+from tracking import batches, day_counts
 from tracking.facts import within
 from tracking.models import Kind, Label
 from tracking.periods import WHOLE, Window
 
 _LEAST_STEPS = 12
+_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Step(StrEnum):
@@ -73,60 +90,47 @@ def series(
     activities = session.scalars(select(Activity.id).where(Activity.campaign_id == campaign_id)).all()
     counted, at = day_counts.hits(session, window, *starts)
     hits = (
-        select(counted.kind, _position(at, starts).label("step"), counted.events)
+        select(counted.kind, at, cast(func.sum(counted.events), Float))
         .where(counted.activity_id.in_(activities), counted.link == 0, counted.label.in_(labels))
         .where(*within(at, window))
-        .subquery()
-    )
-    leads = (
-        select(_position(Lead.created_at, starts).label("step"))
-        .where(Lead.campaign_id == campaign_id, *within(Lead.created_at, window))
-        .subquery()
+        .group_by(counted.kind, at)
     )
     visited, began = day_counts.visits(session, window, *starts)
     visits = (
-        select(_position(began, starts).label("step"), visited.visits)
+        select(literal(0), began, cast(func.sum(visited.visits), Float))
         .where(visited.activity_id.in_(activities), visited.label.in_(labels))
         .where(*within(began, window))
-        .subquery()
+        .group_by(began)
     )
-    columns = {kind: [0] * len(starts) for kind in Kind}
-    for kind, position, events in session.execute(
-        select(hits.c.kind, hits.c.step, cast(func.sum(hits.c.events), Float)).group_by(hits.c.kind, hits.c.step)
-    ):
-        columns[Kind(kind)][position] = int(events)
+    columns = _summed(session, hits, starts)
+    nothing = [0] * len(starts)
     return Series(
         step,
         starts,
-        columns[Kind.OPEN],
-        columns[Kind.CLICK],
-        columns[Kind.VIEW],
-        _column(session, select(leads.c.step, func.count()).group_by(leads.c.step), len(starts)),
-        _column(
-            session, select(visits.c.step, cast(func.sum(visits.c.visits), Float)).group_by(visits.c.step), len(starts)
-        ),
+        columns.get(Kind.OPEN, nothing),
+        columns.get(Kind.CLICK, nothing),
+        columns.get(Kind.VIEW, nothing),
+        _counted(session, Lead.created_at, window, starts, Lead.campaign_id == campaign_id),
+        _summed(session, visits, starts).get(0, nothing),
     )
 
 
 def of_company(
-    session: Session, zone: ZoneInfo, first: datetime, last: datetime, moments: Mapping[str, Select[Any]]
-) -> tuple[Step, list[datetime], dict[str, list[int]]]:
-    """Steps from ``first`` to before ``last``, and in each how many of the selected instants lie, a query for each."""
+    session: Session, zone: ZoneInfo, first: datetime, last: datetime,
+    moments: Mapping[str, InstrumentedAttribute[datetime]],
+) -> tuple[Step, list[datetime], dict[str, list[int]]]:  # fmt: skip
+    """Steps from ``first`` to before ``last``, and in each how many instants of a column lie, a query for each."""
     step = fitting(last - first)
     starts = [start for start in cut(first, last - timedelta(microseconds=1), zone, step) if start >= first] or [first]
-    columns = {}
-    for name, instants in moments.items():
-        at = instants.subquery()
-        steps = select(_position(at.c.at, starts).label("step")).subquery()
-        columns[name] = _column(session, select(steps.c.step, func.count()).group_by(steps.c.step), len(starts))
-    return step, starts, columns
+    window = Window(first, last)
+    return step, starts, {name: _counted(session, at, window, starts) for name, at in moments.items()}
 
 
 def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datetime]) -> dict[int, list[int]]:
     """Human opens and clicks of each campaign by step, in one query; what is older is left out."""
     counted, at = day_counts.hits(session, WHOLE, *starts)
-    hits = (
-        select(Activity.campaign_id, _position(at, starts).label("step"), counted.events)
+    query = (
+        select(Activity.campaign_id, at, cast(func.sum(counted.events), Float))
         .join(Activity, Activity.id == counted.activity_id)
         .where(
             Activity.campaign_id.in_(campaign_ids),
@@ -135,13 +139,9 @@ def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datet
             counted.kind.in_((Kind.OPEN, Kind.CLICK)),
             at >= starts[0],
         )
-        .subquery()
+        .group_by(Activity.campaign_id, at)
     )
-    query = select(hits.c.campaign_id, hits.c.step, cast(func.sum(hits.c.events), Float))
-    lines = {campaign_id: [0] * len(starts) for campaign_id in campaign_ids}
-    for campaign_id, position, events in session.execute(query.group_by(hits.c.campaign_id, hits.c.step)):
-        lines[campaign_id][position] = int(events)
-    return lines
+    return {campaign_id: [0] * len(starts) for campaign_id in campaign_ids} | _summed(session, query, starts)
 
 
 def fitting(span: timedelta) -> Step:
@@ -187,16 +187,37 @@ def _after(start: datetime, step: Step) -> datetime:
     return (start.astimezone(UTC) + length).astimezone(start.tzinfo)
 
 
-def _position(instant: ColumnElement[datetime] | Any, starts: Sequence[datetime]) -> ColumnElement[int]:
-    """The index of the step that an instant lies in, found by the database."""
-    if len(starts) == 1:
-        return case((instant.is_(None), 0), else_=0)
-    later = [(instant >= starts[index], index) for index in range(len(starts) - 1, 0, -1)]
-    return case(*later, else_=0)
+def _summed(session: Session, query: Select[Any], starts: Sequence[datetime]) -> dict[int, list[int]]:
+    """Rows of (what, instant, number) summed by the step that their instant lies in: a column for each."""
+    bounds = [start.astimezone(UTC) for start in starts]  # One time zone for all, or every comparison asks for two.
+    columns: dict[int, list[int]] = {}
+    for what, at, number in session.execute(query):
+        column = columns.setdefault(what, [0] * len(starts))
+        column[max(bisect_right(bounds, at) - 1, 0)] += int(number)
+    return columns
 
 
-def _column(session: Session, query: Select[Any, int], length: int) -> list[int]:
-    column = [0] * length
-    for position, number in session.execute(query):
-        column[position] = int(number)
-    return column
+def _counted(
+    session: Session, at: InstrumentedAttribute[datetime], window: Window, starts: Sequence[datetime],
+    *meant: ColumnElement[bool],
+) -> list[int]:  # fmt: skip
+    """How many of the window's instants lie in each step, counted by the database along an index."""
+    first, last = window.since or _EARLIEST, window.until or _LATEST
+    # The window is cut into the steps, not asked beside them: SQLite would walk all of it for every step.
+    steps = _steps(session, [first, *(min(max(start, first), last) for start in starts[1:]), last])
+    since, until = (type_coerce(steps.c[name], UtcDateTime) for name in ("since", "until"))
+    number = select(func.count()).where(*meant, at >= since, at < until).scalar_subquery()
+    query = select(steps.c.n, number).where(steps.c.until.is_not(None)).order_by(steps.c.n)
+    return [number for _, number in session.execute(query)]
+
+
+def _steps(session: Session, bounds: Sequence[datetime]) -> Subquery:
+    """Each bound with the one that follows, in one value however many they are."""
+    each: TableValuedAlias
+    if batches.is_postgres(session.connection()):
+        array = cast(list(bounds), ARRAY(DateTime(timezone=True)))
+        each = func.unnest(array).table_valued("value", with_ordinality="key").render_derived()
+    else:
+        each = func.json_each(json.dumps([to_micros(at) for at in bounds])).table_valued("key", "value")
+    following = func.lead(each.c.value).over(order_by=each.c.key)
+    return select(each.c.key.label("n"), each.c.value.label("since"), following.label("until")).subquery()

@@ -1,12 +1,12 @@
 """One contact's story: what they were sent, what they did, and what happened by itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.accounts.actor import Actor, Permission
@@ -181,32 +181,51 @@ def _with_subjects(session: Session, contact: Contact, entries: Sequence[Entry])
     ]
 
 
-def _mails(session: Session, asked: _Asked) -> list[Entry]:
-    """Each mail when the relay took it, and what came back: a bounce, an unsubscription."""
-    query = (
-        select(Send, Activity, Campaign.name, MessageVersion.subject)
-        .join(Activity, Activity.id == Send.activity_id)
-        .join(Campaign, Campaign.id == Activity.campaign_id)
-        .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
-        # A test mail carries somebody's values to somebody else.
-        .where(Send.contact_id == asked.contact.id, Activity.built_in.is_distinct_from("test"))
+def _newest_sends(asked: _Asked) -> Select[int]:
+    """The contact's last mails before the instant, as many as a story looks at: whoever pages back meets earlier ones.
+
+    An open or a click that comes after so many further mails is not told.
+    """
+    return (
+        select(Send.id)
+        .where(Send.contact_id == asked.contact.id, or_(Send.sent_at.is_(None), Send.sent_at < asked.before))
         .order_by(Send.id.desc())
         .limit(_MOST_MAILS)
     )
-    entries = []
-    for send, activity, campaign, subject in session.execute(query):
-        # The campaign's name is what a subject may name; it stands aside until the subject is merged.
-        detail = campaign if subject else ""
-        mail = Entry(
-            _EPOCH, Step.MAIL, activity.title, activity.campaign_id, subject=subject or "", send=send, detail=detail
+
+
+def _mails(session: Session, asked: _Asked) -> list[Entry]:
+    """Each mail when the relay took it, and what came back: a bounce, an unsubscription."""
+    moments = sorted(_moments_of_mails(session, asked), key=lambda moment: moment[0], reverse=True)[: asked.size]
+    query = (
+        select(Send, Activity.title, Activity.campaign_id, Campaign.name, MessageVersion.subject)
+        .join(Activity, Activity.id == Send.activity_id)
+        .join(Campaign, Campaign.id == Activity.campaign_id)
+        .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
+        .where(Send.id.in_({id for _, id, _ in moments}))
+    )
+    # The campaign's name is what a subject may name; it stands aside until the subject is merged.
+    mails = {
+        send.id: Entry(
+            _EPOCH, Step.MAIL, title, campaign_id, subject=subject or "", send=send, detail=name if subject else ""
         )
-        moments = (
-            (send.sent_at or (activity.launched_at if send.state is not SendState.BOUNCED else None), Step.MAIL),
-            (send.bounced_at, Step.BOUNCE),
-            (send.unsubscribed_at, Step.UNSUBSCRIBE),
-        )
-        entries += [replace(mail, at=at, step=step) for at, step in moments if at is not None]
-    return entries
+        for send, title, campaign_id, name, subject in session.execute(query)
+    }
+    return [replace(mails[id], at=at, step=step) for at, id, step in moments]
+
+
+def _moments_of_mails(session: Session, asked: _Asked) -> Iterator[tuple[datetime, int, Step]]:
+    query = (
+        select(Send.id, Send.state, Activity.launched_at, Send.sent_at, Send.bounced_at, Send.unsubscribed_at)
+        .join(Activity, Activity.id == Send.activity_id)
+        # A test mail carries somebody's values to somebody else.
+        .where(Send.id.in_(_newest_sends(asked)), Activity.built_in.is_distinct_from("test"))
+    )
+    for id, state, launched, sent, bounced, unsubscribed in session.execute(query):
+        taken = sent or (launched if state is not SendState.BOUNCED else None)
+        for at, step in ((taken, Step.MAIL), (bounced, Step.BOUNCE), (unsubscribed, Step.UNSUBSCRIBE)):
+            if at is not None and at < asked.before:
+                yield at, id, step
 
 
 def _hits(session: Session, asked: _Asked) -> list[Entry]:
@@ -216,7 +235,7 @@ def _hits(session: Session, asked: _Asked) -> list[Entry]:
         .join(Activity, Activity.id == Event.activity_id)
         .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
         .where(
-            Send.contact_id == asked.contact.id,
+            Event.send_id.in_(_newest_sends(asked)),
             Activity.built_in.is_distinct_from("test"),
             Event.at < asked.before,
             *_human(asked, Event.label),

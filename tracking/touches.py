@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import Send
 from campaigns.planning.models import Activity
+from tracking import earnings
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label
 from tracking.visit_models import Known, Visit
 
@@ -150,4 +151,4 @@ def credit(
                 else {"at": conversion.at.isoformat(), "event_id": None, **(otherwise or {})},
             )
         )
-    session.flush()
+    earnings.write(session, [conversion.id])

@@ -139,17 +139,9 @@ class PageView(Base):
     scroll: Mapped[int] = mapped_column(SmallInteger)
 
 
-class VisitRollup(Base):
-    """Counted visits of the 15 minutes (UTC) in which they began."""
+class VisitSums:
+    """What is counted of visits that have something in common."""
 
-    __tablename__ = "visit_rollups"
-    __table_args__ = (Index(None, "bucket"), {"sqlite_with_rowid": False})
-
-    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    """0: no activity is known to have brought them."""
-    bucket: Mapped[Instant] = mapped_column(primary_key=True)
-    channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     visits: Mapped[int] = mapped_column(default=0)
     visitors: Mapped[int] = mapped_column(default=0)
     """Whose first visit of this activity it was."""
@@ -163,7 +155,20 @@ class VisitRollup(Base):
     """How many of the visits left nothing but this count: their browser asks not to be tracked."""
 
 
-class DayVisits(Base):
+class VisitRollup(VisitSums, Base):
+    """Counted visits of the 15 minutes (UTC) in which they began."""
+
+    __tablename__ = "visit_rollups"
+    __table_args__ = (Index(None, "bucket"), {"sqlite_with_rowid": False})
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    """0: no activity is known to have brought them."""
+    bucket: Mapped[Instant] = mapped_column(primary_key=True)
+    channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+
+
+class DayVisits(VisitSums, Base):
     """The same summed by the days of the time zone that ``DayZone`` names."""
 
     __tablename__ = "day_visits"
@@ -174,14 +179,17 @@ class DayVisits(Base):
     """When it began."""
     channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    visits: Mapped[int] = mapped_column(default=0)
-    visitors: Mapped[int] = mapped_column(default=0)
-    campaign_visitors: Mapped[int] = mapped_column(default=0)
-    engaged: Mapped[int] = mapped_column(default=0)
-    active_seconds: Mapped[int] = mapped_column(default=0)
-    pages: Mapped[int] = mapped_column(default=0)
-    new: Mapped[int] = mapped_column(default=0)
-    aggregate: Mapped[int] = mapped_column(default=0)
+
+
+class LifeVisits(VisitSums, Base):
+    """The same summed over all days, whatever the time zone."""
+
+    __tablename__ = "life_visits"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 
 class DaySalt(Base):

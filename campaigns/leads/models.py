@@ -46,7 +46,8 @@ class Lead(Base):
         ),
         Index(None, "contact_id", "created_at"),
         Index(None, "campaign_id", "created_at"),
-        Index(None, "created_at"),
+        Index(None, "campaign_id", "activity_id", "created_at"),
+        Index(None, "created_at", "campaign_id", "activity_id"),
         Index(
             "ix_leads_stage_due",
             "id",

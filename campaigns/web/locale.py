@@ -121,15 +121,22 @@ _known: dict[tuple[str, str], Markup] = {}
 _MOST_KNOWN = 20_000
 
 
-@pass_context
-def _said(context: Context, text: str, /, **variables: Any) -> str:
-    """A template's ``_("…")``; what is filled in is escaped. A page says a thousand words: each is looked up once."""
+def said(text: str) -> Markup:
+    """A msgid of ours in the page's language, without filling places in. A page says a thousand: each is looked up
+    once."""
     key = (language(), text)
     words = _known.get(key)
     if words is None:
         words = Markup(str(get_translations().ugettext(text)))  # noqa: S704
         if len(_known) < _MOST_KNOWN:
             _known[key] = words
+    return words
+
+
+@pass_context
+def _said(context: Context, text: str, /, **variables: Any) -> str:
+    """A template's ``_("…")``; what is filled in is escaped."""
+    words = said(text)
     if not context.eval_ctx.autoescape:
         return str(words) % variables
     return words % variables if variables or "%" in words else words
@@ -181,11 +188,15 @@ def date_text(value: date | datetime | None) -> str:
     """A day as its reader writes it, in their time zone; Jalali for Persian."""
     if value is None:
         return NOTHING
-    day = _local(value).date() if isinstance(value, datetime) else value
-    if language() == "fa" and day.year >= 622:
+    return _date(_local(value).date() if isinstance(value, datetime) else value, language())
+
+
+@lru_cache(maxsize=2_048)
+def _date(day: date, language: str) -> str:
+    if language == "fa" and day.year >= 622:
         jalali = JalaliDate(day)  # type: ignore[no-untyped-call]
-        return digits(f"{jalali.day} {_MONTHS[jalali.month - 1]} {jalali.year}")
-    return babel.dates.format_date(day, "medium", locale=language())
+        return _in(language, f"{jalali.day} {_MONTHS[jalali.month - 1]} {jalali.year}")
+    return babel.dates.format_date(day, "medium", locale=language)
 
 
 def time_text(value: datetime | time | None) -> str:

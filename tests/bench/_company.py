@@ -20,7 +20,7 @@ from campaigns.delivery import send_counts
 from campaigns.delivery.models import Send
 from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus, Channel
 from tests import factories
-from tracking import day_counts, rollups
+from tracking import day_counts, earnings, rollups
 from tracking.grouping import Group
 from tracking.models import Checkpoint, Conversion, ConversionTouch, Credit, Event, FirstSeen, Rollup, UserAgent
 from tracking.visit_models import Visit, VisitRollup, WebArrival, WebPage
@@ -97,6 +97,7 @@ class Builder:
                     connection.exec_driver_sql(statement)
             self._do("counters", lambda: self._counters(planned))
             self._do("days", lambda: day_counts.fill(connection))
+            self._do("earnings", lambda: earnings.fill(connection))
             connection.exec_driver_sql("DROP TABLE bench_numbers")
             connection.commit()
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -35,8 +35,9 @@ from tests import servers
 from tests.bench import collector
 from tests.bench._company import Builder, Size, counts, heaviest
 from tests.conftest import signed_in
-from tracking import day_counts, performance
-from tracking.models import Checkpoint, DayZone
+from tracking import day_counts, earnings, performance
+from tracking.earnings import Earning
+from tracking.models import Checkpoint, DayZone, LifeRollup
 
 QUERIES, PAGE, TIMELINE, MOST_QUERIES = 20.0, 100.0, 50.0, 30
 ROUNDS = 7
@@ -118,8 +119,13 @@ def _bring_up(engine: Engine) -> None:
                     index.drop(engine)
                 index.create(engine)
     with engine.begin() as connection:
-        if connection.scalar(select(DayZone.zone)) is None:
+        if (
+            connection.scalar(select(DayZone.zone)) is None
+            or connection.scalar(select(LifeRollup.link).limit(1)) is None
+        ):
             day_counts.fill(connection)
+        if connection.scalar(select(Earning.own).limit(1)) is None:
+            earnings.fill(connection)
     collector.analyse(engine)
 
 

@@ -1,6 +1,7 @@
 """Pages of figures and of what they are counted from, one noun per file."""
 
 from flask import Blueprint
+from flask.blueprints import BlueprintSetupState
 
 from tracking.views import (
     campaigns,
@@ -19,6 +20,7 @@ from tracking.views import (
     timeline,
     today,
     visits,
+    writing,
 )
 
 blueprint = Blueprint("tracking", __name__)
@@ -41,3 +43,8 @@ for page in (
     inspections,
 ):
     blueprint.register_blueprint(page.blueprint)
+
+
+@blueprint.record_once
+def _write(state: BlueprintSetupState) -> None:
+    state.app.jinja_env.globals["writing"] = writing

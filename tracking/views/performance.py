@@ -47,7 +47,6 @@ def page(campaign_id: int) -> str:
         "pages/tracking/performance.html",
         found=found,
         figures=Markup(body),  # noqa: S704
-        metrics=METRICS,
         **_asked(question),
     )
 

@@ -1,0 +1,184 @@
+"""What an activity had to do with each conversion: one short row where pages would join conversions, touches and
+credits.
+
+Derived: written anew wherever one of those three is, in the same transaction, and gone with its
+conversion. ``compare`` proves it, ``mend`` is the way back.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Float,
+    ForeignKey,
+    Insert,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    union_all,
+)  # fmt: skip
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from campaigns.db import Base, BigId, Cents, Instant, Money
+from campaigns.planning.models import Activity
+from tracking.models import Conversion, ConversionTouch, Credit, CreditModel
+
+_MOST_AT_ONCE = 500
+
+
+class Earning(Base):
+    """One conversion, seen from one activity that it happened at, that has a credit for it, or that touched it."""
+
+    __tablename__ = "earnings"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    at: Mapped[Instant] = mapped_column(primary_key=True)
+    """The conversion's."""
+    conversion_id: Mapped[int] = mapped_column(
+        ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
+    )
+    own: Mapped[int] = mapped_column(Integer)
+    """1 where the conversion is counted for this activity itself; the ones below are 0 or 1, too."""
+    value: Mapped[Money | None]
+    """What it is worth, where it is the activity's own."""
+    first: Mapped[float] = mapped_column(Float)
+    """The activity's share of it by first touch."""
+    first_value: Mapped[Money | None]
+    last: Mapped[float] = mapped_column(Float)
+    last_value: Mapped[Money | None]
+    touched: Mapped[int] = mapped_column(Integer)
+    """Whether a touch of the activity came before it, by a person for certain."""
+    of_channel: Mapped[int] = mapped_column(Integer)
+    """Whether that was the first touch of its channel in the campaign: these add up to what a channel touched."""
+    of_campaign: Mapped[int] = mapped_column(Integer)
+
+
+def write(session: Session, conversion_ids: Collection[int]) -> None:
+    """Bring the rows of these conversions to what touches and credits now say."""
+    ids = sorted(conversion_ids)
+    if ids:
+        session.flush()
+    for start in range(0, len(ids), _MOST_AT_ONCE):
+        _write(session.connection(), ids[start : start + _MOST_AT_ONCE])
+
+
+def _write(connection: Connection, ids: Collection[int]) -> None:
+    connection.execute(delete(Earning).where(Earning.conversion_id.in_(ids)))
+    connection.execute(_of_some(), {"ids": list(ids)})
+
+
+def fill(connection: Connection) -> None:
+    """Write all of them anew."""
+    connection.execute(delete(Earning))
+    connection.execute(_into(_earned(None)))
+
+
+def mend(connection: Connection, wrong: Collection[tuple[Any, ...]]) -> None:
+    """Write anew what ``compare`` found wrong, by its keys."""
+    if wrong:
+        _write(connection, sorted({key[-1] for key in wrong}))
+
+
+@cache
+def _of_some() -> Insert:
+    return _into(_earned(bindparam("ids", expanding=True)))
+
+
+def _into(rows: Select[Any]) -> Insert:
+    table = Earning.__table__
+    return insert(table).from_select([column.name for column in table.columns], rows)  # type: ignore[arg-type]
+
+
+def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
+    """Rows (of an activity) that aren't what conversions, touches and credits say: key, what is kept, what is
+    counted."""
+    kept: Select[Any] = select(*Earning.__table__.columns)
+    counted = _earned(None)
+    if activity_id is not None:
+        kept = kept.where(Earning.activity_id == activity_id)
+        counted = _earned(
+            select(Conversion.id).where(Conversion.activity_id == activity_id)
+            .union(
+                select(Credit.conversion_id).where(Credit.activity_id == activity_id),
+                select(ConversionTouch.conversion_id).where(ConversionTouch.activity_id == activity_id),
+            )
+        )  # fmt: skip
+    stand = {tuple(row[:3]): tuple(row[3:]) for row in connection.execute(kept)}
+    wanted = {
+        tuple(row[:3]): tuple(row[3:])
+        for row in connection.execute(counted)
+        if activity_id is None or row[0] == activity_id
+    }
+    return [
+        (("earnings", *key), stand.get(key), wanted.get(key))
+        for key in sorted(stand.keys() | wanted.keys())
+        if stand.get(key) != wanted.get(key)
+    ]
+
+
+def _earned(ids: Any) -> Select[Any]:
+    """The rows as they should be: of all conversions, or of some."""
+
+    def of(column: Any) -> list[Any]:
+        return [] if ids is None else [column.in_(ids)]
+
+    nothing, none = literal(0, Integer), cast(literal(0.0, Float), Float)
+    own = select(
+        Conversion.id.label("conversion_id"), Conversion.activity_id.label("activity_id"),
+        literal(1, Integer).label("own"), none.label("first"), none.label("last"),
+        nothing.label("touched"), nothing.label("of_channel"), nothing.label("of_campaign"),
+    ).where(Conversion.activity_id.is_not(None), *of(Conversion.id))  # fmt: skip
+    shares = (
+        case((Credit.model == model, cast(Credit.share, Float)), else_=none)
+        for model in (CreditModel.FIRST_TOUCH, CreditModel.LAST_TOUCH)
+    )
+    credited = select(
+        Credit.conversion_id, Credit.activity_id, nothing, *shares, nothing, nothing, nothing
+    ).where(*of(Credit.conversion_id))  # fmt: skip
+    touch = (ConversionTouch.conversion_id, ConversionTouch.activity_id, Activity.campaign_id, Activity.channel)
+    touched = (
+        select(*touch, func.min(ConversionTouch.position).label("place"))
+        .join(Activity, Activity.id == ConversionTouch.activity_id)
+        .where(ConversionTouch.settling.is_(False), *of(ConversionTouch.conversion_id))
+        .group_by(*touch)
+        .subquery()
+    )
+    together = (touched.c.conversion_id, touched.c.campaign_id)
+    firsts = (
+        case((func.row_number().over(partition_by=of_them, order_by=touched.c.place) == 1, 1), else_=0)
+        for of_them in ((*together, touched.c.channel), together)
+    )
+    touches = select(
+        touched.c.conversion_id, touched.c.activity_id, nothing, none, none, literal(1, Integer), *firsts
+    )  # fmt: skip
+    parts = union_all(own, credited, touches).subquery()
+    p, value = parts.c, Conversion.value
+    sums = {name: func.max(p[name]) for name in ("own", "touched", "of_channel", "of_campaign")}
+    first, last = func.sum(p.first), func.sum(p.last)
+    return (
+        select(
+            p.activity_id, Conversion.at, p.conversion_id, sums["own"],
+            case((sums["own"] == 1, value), else_=cast(null(), Cents)).label("value"),
+            first.label("first"), _part(first, value).label("first_value"),
+            last.label("last"), _part(last, value).label("last_value"),
+            sums["touched"], sums["of_channel"], sums["of_campaign"],
+        )
+        .join(Conversion, Conversion.id == p.conversion_id)
+        .group_by(p.activity_id, Conversion.at, p.conversion_id, value)
+    )  # fmt: skip
+
+
+def _part(share: Any, value: Any) -> Any:
+    """The share's part of a value; none without a share."""
+    return case((share > 0, cast(cast(value, Float) * share, Cents)), else_=cast(null(), Cents))

@@ -1,0 +1,96 @@
+"""How a metric's reading is written: functions, not macros, since a page writes five hundred of them."""
+
+from functools import lru_cache
+
+from markupsafe import Markup, escape
+
+from campaigns.language import N_
+from campaigns.web import locale
+from campaigns.web.locale import language, said
+from tracking.metrics import METRICS, Metric, Number, Reading, Unit
+
+
+def amount(unit: str, number: Number | None) -> str:
+    """A number as its unit is written."""
+    if unit == Unit.RATE:
+        return locale.percent(number)
+    if unit == Unit.MONEY:
+        return locale.money(number)
+    if unit == Unit.SECONDS and number is not None:
+        return said(N_("%(number)s s")) % {"number": locale.number(round(float(number), 1))}
+    return locale.number(number)
+
+
+def value(reading: Reading) -> Markup:
+    """The number, or a dash that says that nothing was measured."""
+    if reading.value is None:
+        return _unmeasured(language())
+    return escape(amount(reading.metric.unit, reading.value))
+
+
+@lru_cache(maxsize=8)
+def _unmeasured(_language: str) -> Markup:
+    return Markup(
+        '<span class="unmeasured" title="{}"><span aria-hidden="true">–</span>'
+        '<span class="visually-hidden">{}</span></span>'
+    ).format(said(N_("Not measured")), said(N_("not measured")))
+
+
+def base(reading: Reading) -> Markup:
+    """214 openers ÷ 1,893 trackable recipients"""
+    part, whole = reading.numerator, reading.denominator
+    if part is None or whole is None:
+        return Markup()
+    return Markup("{} {} ÷ {} {}").format(value(part), _lower(part.metric), value(whole), _lower(whole.metric))
+
+
+def _lower(metric: Metric) -> str:
+    return said(metric.label).lower()
+
+
+def divides(reading: Reading) -> bool:
+    """Whether both sides of the division were measured, also when it divides by 0."""
+    part, whole = reading.numerator, reading.denominator
+    return part is not None and whole is not None and part.value is not None and whole.value is not None
+
+
+def cell(reading: Reading) -> Markup:
+    """A table cell: the value, and under a rate what it was divided from."""
+    under = Markup()
+    if reading.numerator is not None and reading.denominator is not None and reading.value is not None:
+        under = Markup('<span class="cell-base">{} ÷ {}</span>').format(
+            value(reading.numerator), value(reading.denominator)
+        )
+    return Markup('<td class="text-end numeric">{}{}</td>').format(value(reading), under)
+
+
+def defined(metric: Metric) -> tuple[Markup, Markup]:
+    """What stands in a metric's drawer whatever its number is: before the numbers, and after them."""
+    return _defined(metric.key, language())
+
+
+@lru_cache(maxsize=512)
+def _defined(key: str, _language: str) -> tuple[Markup, Markup]:
+    metric = METRICS[key]
+    after = (
+        (N_("Unit"), metric.unit.label), (N_("Counted once"), metric.dedupe), (N_("Window"), metric.window),
+        (N_("Source"), metric.source),
+    )  # fmt: skip
+    return _line(N_("Formula"), metric.formula), Markup().join(_line(*one) for one in after)
+
+
+def _line(name: str, words: str) -> Markup:
+    return Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(said(name), said(words))
+
+
+def glossary() -> Markup:
+    """Every metric with what it means."""
+    return _glossary(language())
+
+
+@lru_cache(maxsize=8)
+def _glossary(_language: str) -> Markup:
+    line = Markup('<div><dt>{}</dt><dd>{} <span class="text-secondary">{} {}</span></dd></div>')
+    return Markup().join(
+        line.format(said(one.label), said(one.formula), said(one.dedupe), said(one.source)) for one in METRICS.values()
+    )
