@@ -1,21 +1,19 @@
-"""What an activity had to do with each conversion: one short row where pages would join conversions, touches and
-credits.
-
-Derived: written anew wherever one of those three is, in the same transaction, and gone with its
-conversion. ``compare`` proves it, ``mend`` is the way back.
+"""Earnings are derived: written anew wherever conversions, touches or credits are, in the same transaction, and gone
+with their conversion. ``compare`` proves them and their sums, ``mend`` is the way back.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Float,
-    ForeignKey,
     Insert,
     Integer,
     Select,
+    SmallInteger,
     bindparam,
     case,
     cast,
@@ -23,45 +21,19 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     null,
     select,
     union_all,
 )  # fmt: skip
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
-from campaigns.db import Base, BigId, Cents, Instant, Money
+from campaigns.db import Cents
 from campaigns.planning.models import Activity
+from tracking.earning_models import SUMS, Earning, LifeEarning
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel
 
 _MOST_AT_ONCE = 500
-
-
-class Earning(Base):
-    """One conversion, seen from one activity that it happened at, that has a credit for it, or that touched it."""
-
-    __tablename__ = "earnings"
-    __table_args__ = {"sqlite_with_rowid": False}
-
-    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    at: Mapped[Instant] = mapped_column(primary_key=True)
-    """The conversion's."""
-    conversion_id: Mapped[int] = mapped_column(
-        ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
-    )
-    own: Mapped[int] = mapped_column(Integer)
-    """1 where the conversion is counted for this activity itself; the ones below are 0 or 1, too."""
-    value: Mapped[Money | None]
-    """What it is worth, where it is the activity's own."""
-    first: Mapped[float] = mapped_column(Float)
-    """The activity's share of it by first touch."""
-    first_value: Mapped[Money | None]
-    last: Mapped[float] = mapped_column(Float)
-    last_value: Mapped[Money | None]
-    touched: Mapped[int] = mapped_column(Integer)
-    """Whether a touch of the activity came before it, by a person for certain."""
-    of_channel: Mapped[int] = mapped_column(Integer)
-    """Whether that was the first touch of its channel in the campaign: these add up to what a channel touched."""
-    of_campaign: Mapped[int] = mapped_column(Integer)
 
 
 def write(session: Session, conversion_ids: Collection[int]) -> None:
@@ -81,13 +53,29 @@ def _write(connection: Connection, ids: Collection[int]) -> None:
 def fill(connection: Connection) -> None:
     """Write all of them anew."""
     connection.execute(delete(Earning))
+    connection.execute(delete(LifeEarning))
     connection.execute(_into(_earned(None)))
 
 
 def mend(connection: Connection, wrong: Collection[tuple[Any, ...]]) -> None:
     """Write anew what ``compare`` found wrong, by its keys."""
-    if wrong:
-        _write(connection, sorted({key[-1] for key in wrong}))
+    rows = sorted({key[-1] for key in wrong if key[0] == Earning.__tablename__})
+    if rows:
+        _write(connection, rows)
+    for activity_id in sorted({key[1] for key in wrong}):
+        connection.execute(delete(LifeEarning).where(LifeEarning.activity_id == activity_id))
+        sums = select(*_life_of_rows(activity_id)).where(Earning.activity_id == activity_id)
+        connection.execute(
+            insert(LifeEarning.__table__).from_select(  # type: ignore[arg-type]
+                [column.name for column in LifeEarning.__table__.columns], sums.having(func.count() > 0)
+            )
+        )
+
+
+def _life_of_rows(activity_id: int) -> list[Any]:
+    """An activity's sums as its rows add up, in the order of the table's columns."""
+    summed: list[Any] = [func.sum(literal_column(sql.format(row=""))).label(name) for name, sql in SUMS.items()]
+    return [literal(activity_id, BigInteger), literal(0, SmallInteger), *summed]
 
 
 @cache
@@ -121,10 +109,34 @@ def compare(connection: Connection, activity_id: int | None = None) -> list[tupl
         if activity_id is None or row[0] == activity_id
     }
     return [
-        (("earnings", *key), stand.get(key), wanted.get(key))
-        for key in sorted(stand.keys() | wanted.keys())
-        if stand.get(key) != wanted.get(key)
+        *(
+            (("earnings", *key), stand.get(key), wanted.get(key))
+            for key in sorted(stand.keys() | wanted.keys())
+            if stand.get(key) != wanted.get(key)
+        ),
+        *_compare_lives(connection, activity_id),
     ]
+
+
+def _compare_lives(connection: Connection, activity_id: int | None) -> list[tuple[tuple[Any, ...], Any, Any]]:
+    stand = _sums(connection, "life_earnings", SUMS, activity_id)
+    wanted = _sums(connection, "earnings", [sql.format(row="") for sql in SUMS.values()], activity_id)
+    return [
+        (("life_earnings", id), stand.get(id), wanted.get(id))
+        for id in sorted(stand.keys() | wanted.keys())
+        if stand.get(id) != wanted.get(id)
+    ]
+
+
+def _sums(
+    connection: Connection, table: str, columns: Iterable[str], activity_id: int | None
+) -> dict[int, tuple[Any, ...]]:
+    only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
+    rows = connection.exec_driver_sql(
+        f"SELECT activity_id, {', '.join(f'sum({column})' for column in columns)} FROM {table}"  # noqa: S608
+        f" WHERE {only} GROUP BY activity_id"
+    )
+    return {row[0]: tuple(row[1:]) for row in rows if any(row[1:])}
 
 
 def _earned(ids: Any) -> Select[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, cast, func, select, true
+from sqlalchemy import ColumnElement, Float, Select, case, cast, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.capture.models import Form
@@ -21,7 +21,7 @@ from campaigns.planning.models import Activity, Channel
 from tracking import day_counts
 from tracking.costs import Cost
 from tracking.counts import Counts, Hits, Mails, Visits
-from tracking.earnings import Earning
+from tracking.earning_models import Earning, LifeEarning
 from tracking.models import Conversion, Kind, Label, Rollup
 from tracking.periods import WHOLE, Window
 
@@ -266,29 +266,36 @@ def _visits(session: Session, these: _These, window: Window) -> dict[int, Visits
 
 def _outcomes(session: Session, these: _These, window: Window) -> tuple[dict[int, Counts], dict[Channel | None, int]]:
     """Leads, conversions and credit by activity, and influenced conversions: by channel, and of all together."""
-    of = Earning
-    numbers = (of.own, of.first, of.last, of.touched, of.of_channel, of.of_campaign)
-    sums: list[Any] = [
-        *(func.sum(money) for money in (of.value, of.first_value, of.last_value)),
-        *(cast(func.sum(number), Float) for number in numbers),
-    ]
-    earned = (
-        select(of.activity_id, *sums).where(these.has(of.activity_id), *within(of.at, window)).group_by(of.activity_id)
-    )
     outcomes: dict[int, Counts] = {}
     influenced: dict[Channel | None, int] = defaultdict(int)
-    for id, value, first_value, last_value, own, first, last, touched, of_channel, of_campaign in session.execute(
-        earned
-    ):
+    for id, earned in _earned(session, these, window):
         outcomes[id] = Counts(
-            conversions=int(own), revenue=value, first_touch=first, last_touch=last, influenced=int(touched),
-            first_touch_revenue=first_value, last_touch_revenue=last_value,
+            conversions=int(earned.own), revenue=earned.value, first_touch=earned.first, last_touch=earned.last,
+            influenced=int(earned.touched), first_touch_revenue=earned.first_value,
+            last_touch_revenue=earned.last_value,
         )  # fmt: skip
-        influenced[these.channels[id]] += int(of_channel)
-        influenced[None] += int(of_campaign)
+        influenced[these.channels[id]] += int(earned.of_channel)
+        influenced[None] += int(earned.of_campaign)
     for id, number in _leads(session, these, window):
         outcomes[id] = replace(outcomes.get(id, _NOTHING), leads=number)
     return outcomes, influenced
+
+
+def _earned(session: Session, these: _These, window: Window) -> Iterable[tuple[int, Any]]:
+    """Sums of earnings by activity: a whole life's stand ready."""
+    of: Any = LifeEarning if window.whole else Earning
+    sums: list[Any] = []
+    for name in ("value", "first_value", "last_value"):
+        money: Any = func.sum(getattr(of, name))
+        if window.whole:
+            money = case((func.sum(getattr(of, f"{name}d")) > 0, money))
+        sums.append(money.label(name))
+    for name in ("own", "first", "last", "touched", "of_channel", "of_campaign"):
+        sums.append(cast(func.sum(getattr(of, name)), Float).label(name))
+    query = select(of.activity_id, *sums).where(these.has(of.activity_id)).group_by(of.activity_id)
+    if not window.whole:
+        query = query.where(*within(of.at, window))
+    return [(row[0], row) for row in session.execute(query)]
 
 
 def _leads(session: Session, these: _These, window: Window) -> Iterable[tuple[int, int]]:

@@ -118,7 +118,7 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[Difference
         connection.exec_driver_sql(f"DELETE FROM rollups WHERE {only}")  # noqa: S608
         fill(connection, activity_id)
         day_counts.mend(connection, activity_id)
-        earnings.mend(connection, [one.key for one in wrong if one.key[0] == "earnings"])
+        earnings.mend(connection, [one.key for one in wrong if one.key[0] in ("earnings", "life_earnings")])
     return wrong
 
 

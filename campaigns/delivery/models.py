@@ -88,7 +88,7 @@ class Send(Base):
     __table_args__ = (
         UniqueConstraint("activity_id", "recipient_key", "occasion"),
         Index(None, "activity_id", "state", "due_at"),
-        Index(None, "contact_id"),
+        Index(None, "contact_id", "id"),  # The last mails of somebody, without looking at all of them.
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)

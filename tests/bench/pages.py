@@ -36,7 +36,7 @@ from tests.bench import collector
 from tests.bench._company import Builder, Size, counts, heaviest
 from tests.conftest import signed_in
 from tracking import day_counts, earnings, performance
-from tracking.earnings import Earning
+from tracking.earning_models import Earning
 from tracking.models import Checkpoint, DayZone, LifeRollup
 
 QUERIES, PAGE, TIMELINE, MOST_QUERIES = 20.0, 100.0, 50.0, 30

@@ -21,6 +21,7 @@ from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel
 from tests import factories
+from tracking import earnings
 from tracking.batches import MarkKey
 from tracking.models import Checkpoint, Conversion, Credit, CreditModel, Event, FirstSeen, Kind, Label, Rollup
 
@@ -238,6 +239,7 @@ class Company:
                 for key in sorted(hits.keys() | firsts.keys())
             ],
         )
+        earnings.fill(session.connection())
 
 
 def bucket(when: datetime) -> datetime:

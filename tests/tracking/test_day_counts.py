@@ -15,10 +15,10 @@ from tests import factories
 from tests.tracking.company import Company, at
 from tracking import counting, day_counts, rollups
 from tracking.facts import Asked, facts
-from tracking.models import DayRollup, DayZone, Kind, Label, Rollup
+from tracking.models import DayRollup, DayZone, Kind, Label, LifeRollup, Rollup
 from tracking.periods import WHOLE, Period, Window
 from tracking.series import Step, cut, series
-from tracking.visit_models import DayVisits, VisitRollup
+from tracking.visit_models import DayVisits, LifeVisits, VisitRollup
 
 ZONES = ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")
 AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris turns its clocks back on the 25th.
@@ -67,6 +67,7 @@ def test_days_add_up(session: Session, zone: str) -> None:
     drawn = series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14))
     assert drawn.step is Step.DAY
     assert day_counts.hits(session, whole[1], *drawn.starts).table is DayRollup
+    assert day_counts.hits(session, WHOLE).table is LifeRollup
     session.execute(delete(DayZone))
     session.info.clear()
     assert day_counts.hits(session, whole[1], *drawn.starts).table is Rollup
@@ -83,7 +84,7 @@ def test_hours_and_other_zones_are_asked_of_the_quarters(session: Session) -> No
     day_counts.fill(session.connection())
     tehran, paris = ZoneInfo("Asia/Tehran"), ZoneInfo("Europe/Paris")
     first, last = AUTUMN, AUTUMN + timedelta(days=20)
-    assert day_counts.visits(session, WHOLE).table is DayVisits
+    assert day_counts.visits(session, WHOLE).table is LifeVisits
     assert day_counts.visits(session, WHOLE, *cut(first, last, tehran, Step.WEEK)).table is DayVisits
     assert day_counts.visits(session, WHOLE, *cut(first, last, paris, Step.DAY)).table is VisitRollup
     assert day_counts.visits(session, WHOLE, *cut(first, first, tehran, Step.HOUR)).table is VisitRollup
@@ -118,11 +119,12 @@ def test_a_wrong_day_is_found_and_mended(database: Engine) -> None:
         company = Company(session, contacts=30)
         mail = company.campaign("Harvest", at(3)).activities[0].id
         day_counts.fill(session.connection())
-        session.execute(update(DayRollup).where(DayRollup.activity_id == mail).values(events=DayRollup.events + 1))
+        for table in (DayRollup, LifeRollup):
+            session.execute(update(table).where(table.activity_id == mail).values(events=table.events + 1))
     with db.transaction() as session:
         assert rollups.compare(session, mail + 1) == []
         wrong = rollups.rebuild(session, mail)
-        assert {difference.key[0] for difference in wrong} == {"day_rollups"}
+        assert {difference.key[0] for difference in wrong} == {"day_rollups", "life_rollups"}
     with db.reading() as session:
         assert rollups.compare(session) == []
 

@@ -21,6 +21,7 @@ from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus, 
 from tests import factories
 from tests.conftest import NOON, FrozenClock
 from tests.tracking.company import Company, at
+from tracking import earnings
 from tracking import performance as asked
 from tracking.counts import Counts, Hits, Mails, total
 from tracking.metrics import METRICS
@@ -223,7 +224,7 @@ def test_credit_from_elsewhere_counts_for_the_activity_that_earned_it(session: S
     ).all()[0]
     session.add(Credit(conversion_id=moved.conversion_id, model=moved.model, activity_id=stranger, share=0.25))
     moved.share = 0.75
-    session.flush()
+    earnings.write(session, [moved.conversion_id])
     assert performance(session, CLOCK, two.id).counts.first_touch == before + 0.25
     everything = sum(performance(session, CLOCK, campaign.id).counts.first_touch for campaign in (one, two))
     assert everything == session.scalar(select(func.count()).select_from(Conversion))
@@ -244,15 +245,12 @@ def test_a_campaign_moves_while_something_happens(session: Session, frozen: Froz
     assert performance(session, CLOCK, campaign.id).over
 
 
-def test_activity_lines_of_many_campaigns_take_seven_queries(session: Session) -> None:
+def test_activity_lines_of_many_campaigns_take_eight_queries(session: Session) -> None:
     company = Company(session, contacts=30)
     campaigns = [company.campaign(f"Campaign {n}", at(n)) for n in range(4)]
     with counted(session) as statements:
         lines = asked.activity_lines(session, [campaign.id for campaign in campaigns])
-    assert len(statements) == 7
+    assert len(statements) == 8
     for campaign in campaigns:
         mine = total(line.counts for line in lines if line.campaign_id == campaign.id)
-        assert mine == replace(
-            performance(session, CLOCK, campaign.id).counts, influenced=None, first_touch=0.0, last_touch=0.0,
-            first_touch_revenue=None, last_touch_revenue=None,
-        )  # fmt: skip
+        assert mine == replace(performance(session, CLOCK, campaign.id).counts, influenced=None)

@@ -13,7 +13,7 @@ from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, Channel
 from tests.factories import make_activity, make_campaign, make_contact, make_form
-from tracking import conversions
+from tracking import conversions, earnings
 from tracking.models import Conversion, ConversionTouch, Credit, Goal, GoalKind
 from tracking.performance import performance
 from tracking.visit_models import Known, Visit
@@ -71,6 +71,7 @@ def test_a_story_becomes_one(session: Session) -> None:
         )
     visit(session, 1, post.id, ana, 5)
     session.flush()
+    earnings.fill(session.connection())
     conversions.record_due(session)
     before = performance(session, CLOCK, campaign.id).counts
     assert (before.leads, before.conversions, before.first_touch) == (2, 4, 2)

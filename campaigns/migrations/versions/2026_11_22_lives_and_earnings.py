@@ -1,4 +1,4 @@
-"""Totals of whole lives beside those of days, and what each activity had to do with each conversion."""
+"""Totals of whole lives beside those of days; what each activity had to do with each conversion, and its sums."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -39,6 +39,51 @@ _EARNED = """
     FROM parts p JOIN conversions c ON c.id = p.conversion_id
     GROUP BY p.activity_id, c.at, p.conversion_id, c.value
 """
+
+_SUMS = {
+    name: f"coalesce({{row}}{name}, 0)"
+    if name.endswith("value")
+    else f"CASE WHEN {{row}}{name.removesuffix('d')} IS NULL THEN 0 ELSE 1 END"
+    if name.endswith("valued")
+    else f"{{row}}{name}"
+    for name in (
+        "own", "valued", "value", "first", "first_valued", "first_value", "last", "last_valued", "last_value",
+        "touched", "of_channel", "of_campaign",
+    )
+}  # fmt: skip
+_MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in _SUMS)
+
+
+def _one(row: str, sign: str) -> str:
+    sums = ", ".join(f"{sign}({sql.format(row=row)})" for sql in _SUMS.values())
+    return (
+        f"INSERT INTO life_earnings (activity_id, part, {', '.join(_SUMS)}) SELECT {row}activity_id, 0, {sums}"
+        f" WHERE true ON CONFLICT (activity_id, part) DO UPDATE SET {_MORE.format(kept='')};"
+    )
+
+
+def _all(source: str, sign: str) -> str:
+    sums = ", ".join(f"{sign}sum({sql.format(row='')})" for sql in _SUMS.values())
+    return (
+        f"INSERT INTO life_earnings AS kept (activity_id, part, {', '.join(_SUMS)})"  # noqa: S608
+        f" SELECT activity_id, pg_backend_pid() & 255, {sums} FROM {source} GROUP BY 1, 2 ORDER BY 1, 2"
+        f" ON CONFLICT (activity_id, part) DO UPDATE SET {_MORE.format(kept='kept.')};"
+    )
+
+
+_SQLITE = (
+    f"CREATE TRIGGER earnings_inserted AFTER INSERT ON earnings BEGIN {_one('NEW.', '')} END",
+    f"CREATE TRIGGER earnings_deleted AFTER DELETE ON earnings BEGIN {_one('OLD.', '-')} END",
+)
+_POSTGRES = (
+    "CREATE OR REPLACE FUNCTION sum_earnings() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    f" IF TG_OP = 'INSERT' THEN {_all('changed', '')} ELSE {_all('changed', '-')} END IF; RETURN NULL; END $$",
+    *(
+        f"CREATE TRIGGER earnings_{name} AFTER {what} ON earnings REFERENCING {which} TABLE AS changed"
+        " FOR EACH STATEMENT EXECUTE FUNCTION sum_earnings()"
+        for name, what, which in (("inserted", "INSERT", "NEW"), ("deleted", "DELETE", "OLD"))
+    ),
+)
 
 
 def _small(name: str) -> sa.Column[int]:
@@ -89,6 +134,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("activity_id", "at", "conversion_id", name=op.f("pk_earnings")),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "life_earnings",
+        sa.Column("activity_id", _BIG, autoincrement=False, nullable=False),
+        _small("part"),
+        *(
+            sa.Column(
+                name,
+                db.Cents() if name.endswith("value") else sa.Float() if name in ("first", "last") else sa.BigInteger(),
+                nullable=False,
+            )
+            for name in _SUMS
+        ),
+        sa.PrimaryKeyConstraint("activity_id", "part", name=op.f("pk_life_earnings")),
+        sqlite_with_rowid=False,
+    )
     op.create_index("ix_earnings_conversion_id", "earnings", ["conversion_id"])
     op.create_index(
         "ix_conversions_by_goal", "conversions", ["campaign_id", "goal", "currency", "at", "value", "amount"]
@@ -98,6 +158,8 @@ def upgrade() -> None:
     )
     op.drop_index("ix_conversions_at", table_name="conversions")
     op.create_index("ix_conversions_by_time", "conversions", ["at", "goal", "activity_id", "value"])
+    op.create_index("ix_sends_contact_id_id", "sends", ["contact_id", "id"])
+    op.drop_index("ix_sends_contact_id", table_name="sends")
     op.drop_index("ix_leads_created_at", table_name="leads")
     op.create_index(
         "ix_leads_created_at_campaign_id_activity_id", "leads", ["created_at", "campaign_id", "activity_id"]
@@ -113,4 +175,6 @@ def upgrade() -> None:
         f" SELECT activity_id, channel_group, label, {sums} FROM day_visits GROUP BY activity_id, channel_group, label"
     )
     sqlite = op.get_bind().dialect.name == "sqlite"
+    for statement in _SQLITE if sqlite else _POSTGRES:
+        op.get_bind().exec_driver_sql(statement.replace("%", "%%"))
     op.execute(_EARNED.format(no="0" if sqlite else "FALSE", money="BIGINT" if sqlite else "NUMERIC(14, 2)"))

@@ -1,0 +1,124 @@
+"""What each activity had to do with each conversion equals conversions, credits and touches, whatever changed them."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import CLOCK
+from campaigns.audience.models import Contact
+from campaigns.planning.models import Activity, Channel
+from tests import factories
+from tests.conftest import NOON
+from tracking import conversions, earnings, money, rollups
+from tracking.earning_models import Earning, LifeEarning
+from tracking.facts import Asked, facts
+from tracking.models import Conversion, ConversionTouch
+from tracking.periods import Window
+from tracking.touches import Touch, credit
+
+
+@pytest.fixture
+def plan(session: Session) -> Iterator[tuple[Activity, Activity, Activity]]:
+    """Two mails and a page of one campaign; afterwards all must be what a recount says."""
+    factories.make_organisation(session)
+    campaign = factories.make_campaign(session)
+    mails = [factories.make_activity(session, campaign) for _ in range(2)]
+    page = factories.make_activity(session, campaign, channel=Channel.WEB, everybody=False)
+    yield mails[0], mails[1], page
+    assert earnings.compare(session.connection()) == []
+
+
+def buy(
+    session: Session, page: Activity, *touches: tuple[Activity, bool], hours: int = 0, amount: str = ""
+) -> Conversion:
+    conversion = Conversion(
+        external_id=f"order:{hours}", goal="order", campaign_id=page.campaign_id, activity_id=page.id,
+        contact_id=factories.make_contact(session).id, at=NOON + timedelta(hours=hours),
+        amount=Decimal(amount) if amount else None, currency="USD" if amount else "",
+    )  # fmt: skip
+    session.add(conversion)
+    session.flush()
+    clicks = [
+        Touch(one.id, "click", number, conversion.at - timedelta(hours=9 - number), settling)
+        for number, (one, settling) in enumerate(touches)
+    ]
+    credit(session, conversion, clicks)
+    return conversion
+
+
+def test_touches_count_once_for_activity_channel_and_campaign(
+    session: Session, plan: tuple[Activity, Activity, Activity]
+) -> None:
+    one, two, page = plan
+    buy(session, page, (one, False), (two, False), (one, False))
+    buy(session, page, (two, False), (page, False), hours=1)
+    buy(session, page, (two, True), hours=2)
+    buy(session, page, hours=3)
+    found = facts(session, [page.campaign_id])
+    assert {id: counts.influenced for id, counts in found.counts.items()} == {one.id: 1, two.id: 2, page.id: 1}
+    assert found.influenced == {Channel.EMAIL: 2, Channel.WEB: 1, None: 2}
+    assert [found.counts[id].first_touch for id in (one.id, two.id, page.id)] == [1, 2, 1]
+    assert [found.counts[id].last_touch for id in (one.id, two.id, page.id)] == [1, 1, 2]
+    assert [found.counts[id].conversions for id in (one.id, two.id, page.id)] == [0, 0, 4]
+    # What happened later is outside of a window, and a whole life is the sum of its windows.
+    early = facts(session, [page.campaign_id], Asked(Window(None, NOON + timedelta(hours=1)))).counts
+    late = facts(session, [page.campaign_id], Asked(Window(NOON + timedelta(hours=1), None))).counts
+    assert early[page.id].conversions == 1
+    assert {id: early[id] + late[id] for id in early} == {id: sum_of(found.counts[id]) for id in early}
+
+
+def sum_of(counts: object) -> object:
+    """As adding leaves it: without what does not add up."""
+    from tracking.counts import Counts
+
+    assert isinstance(counts, Counts)
+    return counts + Counts()
+
+
+def test_a_click_that_settles_as_human_touches_from_then_on(
+    session: Session, plan: tuple[Activity, Activity, Activity]
+) -> None:
+    one, _two, page = plan
+    buy(session, page, (one, True))
+    assert facts(session, [page.campaign_id]).influenced[None] == 0
+    conversions.recredit_due(session)  # The log holds no such click any more: it counts as a person's.
+    assert not session.scalar(select(ConversionTouch.settling))
+    assert facts(session, [page.campaign_id]).influenced == {Channel.EMAIL: 1, Channel.WEB: 0, None: 1}
+
+
+def test_a_rate_that_comes_late_gives_earnings_their_value(
+    session: Session, plan: tuple[Activity, Activity, Activity]
+) -> None:
+    one, two, page = plan
+    buy(session, page, (one, False), (two, False), amount="12.34")
+    assert facts(session, [page.campaign_id]).counts[page.id].revenue is None
+    money.set_rate(session, CLOCK, currency="USD", valid_from=NOON.date() - timedelta(days=9), rate="0.5")
+    found = facts(session, [page.campaign_id]).counts
+    assert found[page.id].revenue == found[one.id].first_touch_revenue == Decimal("6.17")
+    assert found[two.id].last_touch_revenue == Decimal("6.17")
+    assert found[one.id].last_touch_revenue is found[one.id].revenue is None
+
+
+def test_whoever_goes_takes_their_earnings_along(session: Session, plan: tuple[Activity, Activity, Activity]) -> None:
+    one, _two, page = plan
+    gone, stays = buy(session, page, (one, False)), buy(session, page, hours=1)
+    session.execute(delete(Contact).where(Contact.id == gone.contact_id))
+    assert set(session.scalars(select(Earning.conversion_id))) == {stays.id}
+    found = facts(session, [page.campaign_id])
+    assert found.counts[page.id].conversions == 1
+    assert found.influenced[None] == 0
+
+
+def test_what_is_wrong_is_found_and_mended(session: Session, plan: tuple[Activity, Activity, Activity]) -> None:
+    one, _two, page = plan
+    conversion = buy(session, page, (one, False))
+    session.execute(delete(Earning).where(Earning.activity_id == one.id))
+    session.execute(update(LifeEarning).where(LifeEarning.activity_id == page.id).values(own=7))
+    session.execute(update(Conversion).where(Conversion.id == conversion.id).values(value=Decimal(5)))
+    wrong = [difference.key[0] for difference in rollups.rebuild(session)]
+    assert {"earnings", "life_earnings"} <= set(wrong)
+    assert facts(session, [page.campaign_id]).counts[page.id].revenue == Decimal(5)

@@ -1,0 +1,118 @@
+"""What an activity had to do with each conversion: one short row where pages would join conversions, touches and
+credits; and beside these rows their sums over an activity's whole life, kept by the database itself as those of
+sends are (``delivery.send_counts``), so that no way of losing a conversion passes them by.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import DDL, BigInteger, Float, ForeignKey, Integer, SmallInteger, event
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Base, BigId, Instant, Money
+
+
+class Earning(Base):
+    """One conversion, seen from one activity that it happened at, that has a credit for it, or that touched it."""
+
+    __tablename__ = "earnings"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    at: Mapped[Instant] = mapped_column(primary_key=True)
+    """The conversion's."""
+    conversion_id: Mapped[int] = mapped_column(
+        ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
+    )
+    own: Mapped[int] = mapped_column(Integer)
+    """1 where the conversion is counted for this activity itself; the ones below are 0 or 1, too."""
+    value: Mapped[Money | None]
+    """What it is worth, where it is the activity's own."""
+    first: Mapped[float] = mapped_column(Float)
+    """The activity's share of it by first touch."""
+    first_value: Mapped[Money | None]
+    last: Mapped[float] = mapped_column(Float)
+    last_value: Mapped[Money | None]
+    touched: Mapped[int] = mapped_column(Integer)
+    """Whether a touch of the activity came before it, by a person for certain."""
+    of_channel: Mapped[int] = mapped_column(Integer)
+    """Whether that was the first touch of its channel in the campaign: these add up to what a channel touched."""
+    of_campaign: Mapped[int] = mapped_column(Integer)
+
+
+class LifeEarning(Base):
+    """The sums of an activity's earnings, in the same words; money is 0 where nothing had a value."""
+
+    __tablename__ = "life_earnings"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Who summed: on PostgreSQL each connection has rows of its own. Only all parts together say something."""
+    own: Mapped[int] = mapped_column(BigInteger)
+    valued: Mapped[int] = mapped_column(BigInteger)
+    """How many of its own conversions have a value."""
+    value: Mapped[Money]
+    first: Mapped[float] = mapped_column(Float)
+    first_valued: Mapped[int] = mapped_column(BigInteger)
+    first_value: Mapped[Money]
+    last: Mapped[float] = mapped_column(Float)
+    last_valued: Mapped[int] = mapped_column(BigInteger)
+    last_value: Mapped[Money]
+    touched: Mapped[int] = mapped_column(BigInteger)
+    of_channel: Mapped[int] = mapped_column(BigInteger)
+    of_campaign: Mapped[int] = mapped_column(BigInteger)
+
+
+SUMS: Mapping[str, str] = {
+    name: f"coalesce({{row}}{name}, 0)"
+    if name.endswith("value")
+    else f"CASE WHEN {{row}}{name.removesuffix('d')} IS NULL THEN 0 ELSE 1 END"
+    if name.endswith("valued")
+    else f"{{row}}{name}"
+    for name in (
+        "own", "valued", "value", "first", "first_valued", "first_value", "last", "last_valued", "last_value",
+        "touched", "of_channel", "of_campaign",
+    )
+}  # fmt: skip
+"""What a row of earnings adds to each sum; ``{row}`` stands for it."""
+_MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUMS)
+
+
+def _one(row: str, sign: str) -> str:
+    """SQLite: a row's part in the sums."""
+    sums = ", ".join(f"{sign}({sql.format(row=row)})" for sql in SUMS.values())
+    return (
+        f"INSERT INTO life_earnings (activity_id, part, {', '.join(SUMS)}) SELECT {row}activity_id, 0, {sums}"
+        f" WHERE true ON CONFLICT (activity_id, part) DO UPDATE SET {_MORE.format(kept='')};"
+    )
+
+
+def _all(source: str, sign: str) -> str:
+    """PostgreSQL: the rows of a statement, summed first."""
+    sums = ", ".join(f"{sign}sum({sql.format(row='')})" for sql in SUMS.values())
+    return (
+        f"INSERT INTO life_earnings AS kept (activity_id, part, {', '.join(SUMS)})"  # noqa: S608
+        f" SELECT activity_id, pg_backend_pid() & 255, {sums} FROM {source} GROUP BY 1, 2 ORDER BY 1, 2"
+        f" ON CONFLICT (activity_id, part) DO UPDATE SET {_MORE.format(kept='kept.')};"
+    )
+
+
+# Rows are taken away and written anew; none is ever changed.
+SQLITE = (
+    f"CREATE TRIGGER IF NOT EXISTS earnings_inserted AFTER INSERT ON earnings BEGIN {_one('NEW.', '')} END",
+    f"CREATE TRIGGER IF NOT EXISTS earnings_deleted AFTER DELETE ON earnings BEGIN {_one('OLD.', '-')} END",
+)
+POSTGRES = (
+    "CREATE OR REPLACE FUNCTION sum_earnings() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    f" IF TG_OP = 'INSERT' THEN {_all('changed', '')} ELSE {_all('changed', '-')} END IF; RETURN NULL; END $$",
+    *(
+        f"CREATE OR REPLACE TRIGGER earnings_{name} AFTER {what} ON earnings REFERENCING {which} TABLE AS changed"
+        " FOR EACH STATEMENT EXECUTE FUNCTION sum_earnings()"
+        for name, what, which in (("inserted", "INSERT", "NEW"), ("deleted", "DELETE", "OLD"))
+    ),
+)
+Earning.__table__.add_is_dependent_on(LifeEarning.__table__)  # type: ignore[attr-defined]
+for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
+    for _statement in _statements:
+        _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+        event.listen(Base.metadata, "after_create", _ddl.execute_if(dialect=_dialect))
