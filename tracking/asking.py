@@ -29,11 +29,12 @@ class Who(StrEnum):
 
 
 class Earns(StrEnum):
-    """Who conversions are counted for."""
+    """Who conversions are counted for; the last touch unless the address asks otherwise, so that a channel which
+    brings people to another one's form shows what it brought."""
 
-    FORM = "form"
-    FIRST = "first"
     LAST = "last"
+    FIRST = "first"
+    FORM = "form"
     INFLUENCED = "influenced"
 
     @property
@@ -75,4 +76,4 @@ def who() -> Who:
 
 def earns() -> Earns:
     word = request.args.get("earns", "")
-    return Earns(word) if word in set(Earns) else Earns.FORM
+    return Earns(word) if word in set(Earns) else Earns.LAST

@@ -96,7 +96,7 @@ def add_visits(connection: Connection, rows: Iterable[tuple[tuple[int, int, int,
     lives: dict[tuple[int, ...], list[int]] = {}
     for (activity_id, bucket, group, label), counts in rows:
         _add(days, (activity_id, day(bucket), group, label), counts)
-        _add(lives, (activity_id, group, label), counts)
+        _add(lives, (activity_id, label), counts)
     _put(connection, DayVisits, VISITS, days)
     _put(connection, LifeVisits, VISITS, lives)
 
@@ -149,9 +149,9 @@ def fill(connection: Connection) -> None:
 
 def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) -> None:
     """The days and the lives (of an activity) as its quarters add up."""
-    for quarters, days, lives, key, adds in (
-        ("rollups", "day_rollups", "life_rollups", ("kind", "link", "label"), HITS),
-        ("visit_rollups", "day_visits", "life_visits", ("channel_group", "label"), VISITS),
+    for quarters, days, lives, key, of_life, adds in (
+        ("rollups", "day_rollups", "life_rollups", ("kind", "link", "label"), ("kind", "link", "label"), HITS),
+        ("visit_rollups", "day_visits", "life_visits", ("channel_group", "label"), ("label",), VISITS),
     ):
         only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
         for table in (days, lives):
@@ -159,7 +159,7 @@ def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) 
         starts = _starts(connection, zone, quarters, only)
         if starts:
             _sum(connection, starts, f"(SELECT * FROM {quarters} WHERE {only})", days, key, adds)  # noqa: S608
-            same, sums = ", ".join(("activity_id", *key)), ", ".join(f"sum({name})" for name in adds)
+            same, sums = ", ".join(("activity_id", *of_life)), ", ".join(f"sum({name})" for name in adds)
             connection.exec_driver_sql(
                 f"INSERT INTO {lives} ({same}, {', '.join(adds)})"  # noqa: S608
                 f" SELECT {same}, {sums} FROM {days} WHERE {only} GROUP BY {same}"

@@ -179,6 +179,7 @@ def _brand(session: Session, window: Window, earlier: Window) -> Brand:
 
 def _visits(session: Session, window: Window) -> dict[int, Visits]:
     """Human visits by channel group, whatever brought them."""
+    of: Any
     of, at = day_counts.visits(session, window)
     columns = (of.visits, of.visitors, of.engaged, of.active_seconds, of.pages, of.new)
     query = (

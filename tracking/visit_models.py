@@ -182,13 +182,12 @@ class DayVisits(VisitSums, Base):
 
 
 class LifeVisits(VisitSums, Base):
-    """The same summed over all days, whatever the time zone."""
+    """The same summed over all days and groups."""
 
     __tablename__ = "life_visits"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 

@@ -61,6 +61,7 @@ def _listed(stage: str, campaign: int | None, owner: int | None) -> Any:
             Campaign.name.label("campaign"),
             Campaign.colour,
             Activity.title.label("activity"),
+            Activity.channel,
             Person.name.label("owner"),
         )
         .join(Contact, Contact.id == Lead.contact_id)

@@ -14,6 +14,7 @@ from campaigns.planning.models import Activity, Channel
 from tests import factories
 from tests.conftest import NOON
 from tracking import conversions, earnings, money, rollups
+from tracking.counts import Counts
 from tracking.earning_models import Earning, LifeEarning
 from tracking.facts import Asked, facts
 from tracking.models import Conversion, ConversionTouch
@@ -71,11 +72,8 @@ def test_touches_count_once_for_activity_channel_and_campaign(
     assert {id: early[id] + late[id] for id in early} == {id: sum_of(found.counts[id]) for id in early}
 
 
-def sum_of(counts: object) -> object:
+def sum_of(counts: Counts) -> Counts:
     """As adding leaves it: without what does not add up."""
-    from tracking.counts import Counts
-
-    assert isinstance(counts, Counts)
     return counts + Counts()
 
 

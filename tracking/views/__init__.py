@@ -12,6 +12,7 @@ from tracking.views import (
     health,
     heat,
     inspections,
+    lead_channels,
     link_check,
     offline,
     performance,
@@ -41,6 +42,7 @@ for page in (
     shares,
     health,
     inspections,
+    lead_channels,
 ):
     blueprint.register_blueprint(page.blueprint)
 

@@ -146,7 +146,7 @@ def _asked(question: Question) -> dict[str, Any]:
         "period": "" if question.period.whole else question.period.key,
         "dated": "" if question.cohort else "event",
         "who": "" if asking.who() is asking.Who.HUMAN else asking.who().value,
-        "earns": "" if asking.earns() is asking.Earns.FORM else asking.earns().value,
+        "earns": "" if asking.earns() is asking.Earns.LAST else asking.earns().value,
         "sort": request.args.get("sort", "") if request.args.get("sort", "").lstrip("-") in METRICS else "",
     }
 

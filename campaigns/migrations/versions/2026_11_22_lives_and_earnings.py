@@ -105,10 +105,9 @@ def upgrade() -> None:
     op.create_table(
         "life_visits",
         sa.Column("activity_id", _BIG, autoincrement=False, nullable=False),
-        _small("channel_group"),
         _small("label"),
         *(sa.Column(name, _BIG, nullable=False) for name in _VISITS),
-        sa.PrimaryKeyConstraint("activity_id", "channel_group", "label", name=op.f("pk_life_visits")),
+        sa.PrimaryKeyConstraint("activity_id", "label", name=op.f("pk_life_visits")),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -171,8 +170,8 @@ def upgrade() -> None:
     )
     sums = ", ".join(f"sum({name})" for name in _VISITS)
     op.execute(
-        f"INSERT INTO life_visits (activity_id, channel_group, label, {', '.join(_VISITS)})"  # noqa: S608
-        f" SELECT activity_id, channel_group, label, {sums} FROM day_visits GROUP BY activity_id, channel_group, label"
+        f"INSERT INTO life_visits (activity_id, label, {', '.join(_VISITS)})"  # noqa: S608
+        f" SELECT activity_id, label, {sums} FROM day_visits GROUP BY activity_id, label"
     )
     sqlite = op.get_bind().dialect.name == "sqlite"
     for statement in _SQLITE if sqlite else _POSTGRES:
