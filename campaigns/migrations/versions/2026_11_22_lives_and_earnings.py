@@ -6,7 +6,7 @@ from alembic import op
 from campaigns import db
 
 revision = "b7e15c94d203"
-down_revision = "8f3e61c07d2a"
+down_revision = "e7a40c19b2d8"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _VISITS = ("visits", "visitors", "campaign_visitors", "engaged", "active_seconds", "pages", "new", "aggregate")
