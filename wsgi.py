@@ -5,6 +5,7 @@ of the page script by ``tracking.beacons``, before Flask sees them.
 """
 
 import gc
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -55,6 +56,8 @@ def create_application() -> WsgiApplication:
 
 
 _application: WsgiApplication | None = None
+_TURN = 0.0005
+"""Seconds after which a thread that computes makes way: hits take some microseconds, and should not wait for a page."""
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Any:
@@ -65,4 +68,5 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
         destinations.keep_synced()
         gc.collect()
         gc.freeze()  # The house itself is no garbage: searching all of it would keep every request waiting.
+        sys.setswitchinterval(_TURN)
     return _application(environ, start_response)

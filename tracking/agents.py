@@ -1,6 +1,5 @@
 """The dictionary of user-agent strings, so that an event carries a number."""
 
-from collections.abc import Collection
 from hashlib import blake2b
 
 from sqlalchemy import Connection
@@ -48,19 +47,17 @@ class Agents:
         self._known: dict[bytes, int] = {}
         self._fresh: dict[bytes, int] = {}
 
-    def numbers(self, connection: Connection, user_agents: Collection[bytes]) -> dict[bytes, int]:
-        """The number of each of the user agents; writes those that are new."""
-        found = {agent: self._known[agent] for agent in user_agents if agent in self._known}
-        missing = {_digest(agent): agent for agent in user_agents if agent not in found}
-        if missing:
-            p = "%s" if batches.is_postgres(connection) else "?"
+    def number(self, connection: Connection, user_agent: bytes) -> int:
+        """The number of a user agent, which is written if it is new."""
+        found = self._known.get(user_agent) or self._fresh.get(user_agent)
+        if found is None:
+            p, digest = "%s" if batches.is_postgres(connection) else "?", _digest(user_agent)
             connection.exec_driver_sql(
                 f"INSERT INTO user_agents (digest, text) VALUES ({p}, {p}) ON CONFLICT (digest) DO NOTHING",  # noqa: S608
-                sorted((digest, _text(agent)) for digest, agent in missing.items()),
+                (digest, _text(user_agent)),
             )
-            for digest, agent in missing.items():
-                statement = f"SELECT id FROM user_agents WHERE digest = {p}"  # noqa: S608
-                self._fresh[agent] = found[agent] = connection.exec_driver_sql(statement, (digest,)).scalar_one()
+            statement = f"SELECT id FROM user_agents WHERE digest = {p}"  # noqa: S608
+            found = self._fresh[user_agent] = int(connection.exec_driver_sql(statement, (digest,)).scalar_one())
         return found
 
     def committed(self) -> None:

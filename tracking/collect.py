@@ -6,6 +6,7 @@ Consent is asked as of the hit's time: without it an event carries no person.
 """
 
 import fcntl
+import os
 import signal
 import socket
 import threading
@@ -32,6 +33,7 @@ IDLE_SECONDS = 0.1
 TIDY_SECONDS = 60.0
 _LONGEST_PAUSE = 5.0
 LOCK_NAME = "collector.lock"
+_BEHIND = 5  # What it counts can wait for whoever is answering.
 _FULL, _DATE = ConsentLevel.FULL, ConsentLevel.DELIVERABILITY
 _OPEN, _VIEW, _NOBODY = int(Kind.OPEN), int(Kind.VIEW), int(screening.Reason.NOBODY)
 _MOST_ACTIVITIES, _MOST_LINKS = 1 << 31, 1 << 15
@@ -133,12 +135,16 @@ class Collector:
 
         Every hit passes through this loop: what it asks is worked out before it, once for all that are alike.
         Raises ValueError for a hit that no column takes."""
-        looks = self._looks(connection, hits)
-        levels, as_of = people.allowed(connection, [hit for _, hit in hits])
+        levels, as_of = people.allowed(connection, hits)
+        looks = dict[tuple[int, int, bytes], tuple[int, int, int]]()
         first, rules = aside.place(spool_id, 0), screening.RULES
         rows, opened = list[batches.EventTuple](), dict[int, int]()
         for offset, (at, kind, flags, target, number, network, user_agent) in hits:
-            agent, label, reasons = looks[kind, flags, user_agent]
+            alike = kind, flags, user_agent
+            look = looks.get(alike)
+            if look is None:
+                look = looks[alike] = self._agents.number(connection, user_agent), *_first_look(*alike)
+            agent, label, reasons = look
             activity_id, link = (number, 0) if kind == _VIEW else (target >> 32, number)
             if not (0 <= at < _END and 0 <= activity_id < _MOST_ACTIVITIES and 0 <= link < _MOST_LINKS):
                 raise ValueError(f"no such instant, activity or link: {at}, {activity_id}, {link}")
@@ -150,12 +156,6 @@ class Collector:
                     opened[target] = max(at, opened.get(target, 0))
             rows.append((first | offset, at, person, network, activity_id, agent, reasons, kind, label, rules, link))
         return rows, opened
-
-    def _looks(self, connection: Connection, hits: aside.Hits) -> dict[tuple[int, int, bytes], tuple[int, int, int]]:
-        """By kind, flags and user agent: the agent's number, the first label and its reasons."""
-        alike = {(hit[1], hit[2], hit[6]) for _, hit in hits}
-        agents = self._agents.numbers(connection, {user_agent for _, _, user_agent in alike})
-        return {one: (agents[one[2]], *_first_look(*one)) for one in alike}
 
 
 @lru_cache(maxsize=50_000)
@@ -269,6 +269,7 @@ def _run(collector: Collector, stop: threading.Event) -> None:
 
 def main() -> None:
     """Collect until told to stop by SIGTERM or SIGINT."""
+    os.nice(_BEHIND)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

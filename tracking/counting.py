@@ -7,6 +7,7 @@ before, and moves the rollups by the difference: for settlement and relabelling.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -86,7 +87,7 @@ class Tally:
 def add(connection: Connection, rows: Sequence[batches.EventTuple]) -> None:
     """Count new events (:class:`EventRow`), which must already hold their labels. Milestones move by ``reconcile``."""
     tally = Tally()
-    alike = Counter((row[4], row[1] - row[1] % BUCKET, row[7], row[10], row[8]) for row in rows)
+    alike = _alike(rows)
     for (activity_id, start, kind, link, label), number in alike.items():
         tally.events[activity_id, start, kind, 0, label] += number
         if link:
@@ -94,6 +95,19 @@ def add(connection: Connection, rows: Sequence[batches.EventTuple]) -> None:
     if any(key[4] == _HUMAN for key in alike):
         _mark(connection, tally, (Counted(row[1], row[7], row[8], row[4], row[2], row[10]) for row in rows))
     tally.write(connection)
+
+
+def _alike(rows: Sequence[batches.EventTuple]) -> dict[tuple[int, int, int, int, int], int]:
+    """How many rows there are by activity, bucket, kind, link and label. A portion lies in one bucket, or in two."""
+    starts = {bucket(at) for at in (min(row[1] for row in rows), max(row[1] for row in rows))}
+    if len(starts) > 1:
+        return Counter([(row[4], row[1] - row[1] % BUCKET, row[7], row[10], row[8]) for row in rows])
+    (start,) = starts
+    some = Counter(map(_ALIKE, rows))
+    return {(activity_id, start, kind, link, label): n for (activity_id, kind, link, label), n in some.items()}
+
+
+_ALIKE = itemgetter(4, 7, 10, 8)
 
 
 def _mark(connection: Connection, tally: Tally, events: Iterable[Counted]) -> None:

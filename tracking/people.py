@@ -36,18 +36,17 @@ _LEDGER = f"""
 Allowed = tuple[dict[int, ConsentLevel], Callable[[int, int], ConsentLevel]]
 
 
-def allowed(connection: Connection, hits: Sequence[Hit]) -> Allowed:
+def allowed(connection: Connection, hits: Sequence[tuple[int, Hit]]) -> Allowed:
     """What may be kept of a person with a hit: by send, where it was the same all the time, and for all others
     by send and instant.
 
     A send without a contact (a test mail to an address) carries what it was composed with; one
     whose contact has gone, or that is gone itself, carries nobody.
     """
-    instants = [hit[0] for hit in hits]
-    oldest, newest = min(instants), max(instants)
+    oldest, newest = min(hit[0] for _, hit in hits), max(hit[0] for _, hit in hits)
     levels: dict[int, ConsentLevel] = {}
     changing: dict[int, int] = {}
-    send_ids = sorted({hit[3] for hit in hits if hit[3] & _SEQUENCE})  # In the order of the table.
+    send_ids = sorted({hit[3] for _, hit in hits if hit[3] & _SEQUENCE})  # In the order of the table.
     span = (batches.instant(connection, at) for at in (oldest, newest))
     last = _LAST[connection.dialect.name]
     for send_id, contact_id, as_composed, level, is_new in batches.select_by_ids(connection, last, send_ids, *span):

@@ -108,7 +108,7 @@ class _Counting:
 
     def count(self, hits: Sequence[tuple[int, Hit]]) -> None:
         tracked = [report for report in self._reports if not report.untracked]
-        _, self._allowed = people.allowed(self._connection, [hit for _, hit in hits])
+        _, self._allowed = people.allowed(self._connection, hits)
         self._contacts = self._contacts_of({report.send_id for report in tracked if report.send_id})
         self._tracer = tracing.Tracer(self._connection, self._reports)
         self._goals = _Awaited(self._connection)
