@@ -2,6 +2,8 @@
 
 Plates are encoded so that their bodies are canonical as they stand: no run of blanks, no tab, no
 blank at a line's end. So hashing a body costs nothing but the hash.
+
+The ciphers take 9 MB of a worker: only who signs loads them.
 """
 
 import re
@@ -12,9 +14,12 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 BITS = 2048
 _SIGNED = (
@@ -37,23 +42,20 @@ class Algorithm(StrEnum):
         return {self.RSA: "RSA-2048", self.ED25519: "Ed25519"}[self]
 
 
-PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-
-
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A key that signs for a domain."""
 
     domain: str
     selector: str
-    key: PrivateKey
-
-
-_PADDING, _HASH = padding.PKCS1v15(), hashes.SHA256()
+    key: "PrivateKey"
 
 
 def make(algorithm: Algorithm) -> tuple[str, str]:
     """A new key: the private half as base64 of PKCS 8, the public half as its DNS record has it."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
     key: PrivateKey
     if algorithm is Algorithm.RSA:
         key = rsa.generate_private_key(65537, BITS)
@@ -69,8 +71,11 @@ def make(algorithm: Algorithm) -> tuple[str, str]:
 
 
 @lru_cache(32)
-def opened(private: str) -> PrivateKey:
+def opened(private: str) -> "PrivateKey":
     """The key of :func:`make`'s private half."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
     key = serialization.load_der_private_key(b64decode(private), None)
     if not isinstance(key, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
         raise ValueError("neither an RSA nor an Ed25519 key")
@@ -123,6 +128,9 @@ def _named(counts: tuple[int, ...]) -> str:
 
 
 def _signature(signer: Signer, names: str, lines: str, body_hash: str, at: int) -> bytes:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
     algorithm = "rsa-sha256" if isinstance(signer.key, rsa.RSAPrivateKey) else "ed25519-sha256"
     value = (
         f"v=1; a={algorithm}; c=relaxed/relaxed; d={signer.domain};\r\n s={signer.selector}; t={at};\r\n"
@@ -130,7 +138,7 @@ def _signature(signer: Signer, names: str, lines: str, body_hash: str, at: int) 
     )
     signing = f"{lines}dkim-signature:{_FOLD.sub(' ', value).strip()}".encode()
     if isinstance(signer.key, rsa.RSAPrivateKey):
-        raw = signer.key.sign(signing, _PADDING, _HASH)
+        raw = signer.key.sign(signing, padding.PKCS1v15(), hashes.SHA256())
     else:
         raw = signer.key.sign(sha256(signing).digest())
     text = b64encode(raw).decode()

@@ -3,11 +3,12 @@
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from campaigns import config
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NONCE = 12
 
@@ -27,6 +28,8 @@ def unseal(sealed: str, purpose: str) -> str:
     """The text again. Raises ValueError when its key is gone from the settings or it was changed."""
     if not sealed:
         return ""
+    from cryptography.exceptions import InvalidTag  # here, so that a worker without secrets never loads it
+
     raw = urlsafe_b64decode(sealed)
     keys = dict(config.settings().secret_keys)
     if not raw or raw[0] not in keys:
@@ -37,5 +40,7 @@ def unseal(sealed: str, purpose: str) -> str:
         raise ValueError("a sealed secret was changed") from error
 
 
-def _cipher(key: bytes, purpose: str) -> AESGCM:
+def _cipher(key: bytes, purpose: str) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     return AESGCM(blake2b(digest_size=32, key=key[:64], person=purpose.encode()).digest())

@@ -2,18 +2,16 @@
 
 import base64
 import json
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from typing import TYPE_CHECKING, Any
 
 from campaigns import clock
 from campaigns.delivery.bounces.models import Finding
 from campaigns.delivery.bounces.reading import Notice
 from campaigns.delivery.bounces.verdicts import judge
 from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, notice, words
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 _SIGNATURE = "x-twilio-email-event-webhook-signature"
 _TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
@@ -22,8 +20,11 @@ _OLDEST = 36 * 3600
 _AHEAD = 600
 
 
-def key_of(text: str) -> ec.EllipticCurvePublicKey:
+def key_of(text: str) -> "ec.EllipticCurvePublicKey":
     """The verification key as SendGrid shows it. Raises ValueError."""
+    from cryptography.hazmat.primitives.asymmetric import ec  # here, so that a worker never loads it
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
     key = load_der_public_key(base64.b64decode(text, validate=True))
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ValueError("not an elliptic curve's key")
@@ -32,6 +33,10 @@ def key_of(text: str) -> ec.EllipticCurvePublicKey:
 
 def check(call: Call, keys: Keys) -> str:
     """Raises Refused."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     told = call.header(_TIMESTAMP)
     try:
         signature = base64.b64decode(call.header(_SIGNATURE), validate=True)

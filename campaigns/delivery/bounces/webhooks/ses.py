@@ -7,13 +7,8 @@ import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from campaigns import clock
 from campaigns.delivery.bounces.models import Finding
@@ -22,6 +17,9 @@ from campaigns.delivery.bounces.verdicts import judge
 from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, loaded, notice, words
 from campaigns.errors import Passing
 from campaigns.language import N_
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
 ARN = re.compile(r"arn:aws(?:-[a-z]+)*:sns:[a-z0-9-]{1,30}:\d{12}:[A-Za-z0-9_.-]{1,256}")
 _HOST = re.compile(r"sns\.[a-z]{2}(?:-[a-z]+)+-\d\.amazonaws\.com(?:\.cn)?")
@@ -69,6 +67,10 @@ def check(call: Call, keys: Keys) -> str:
 
 
 def _verify(message: dict[str, Any], names: tuple[str, ...]) -> None:
+    from cryptography.exceptions import InvalidSignature  # here, so that a worker never loads it
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+
     url = words(message.get("SigningCertURL"))
     if not is_amazons(url) or not urlsplit(url).path.endswith(".pem"):
         raise Refused("a certificate from elsewhere")
@@ -90,7 +92,10 @@ def is_amazons(url: str) -> bool:
     return plain and _HOST.fullmatch(parts.hostname or "") is not None
 
 
-def _key(url: str) -> rsa.RSAPublicKey:
+def _key(url: str) -> "rsa.RSAPublicKey":
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     try:
         certificate = x509.load_pem_x509_certificate(_certificate(url, fetcher))
     except OSError as error:
