@@ -31,6 +31,7 @@ DEEPEST = 40
 MOST_ELEMENTS = 5_000
 MOST_FINDINGS = 50
 RTL = frozenset({"fa", "ar", "he", "ur"})
+NO_ALT = N_('This image has no alt text; write alt="" when it only decorates.')
 _MERGED_ATTRIBUTES = frozenset({"href", "src", "alt", "title"})
 _VERBATIM = re.compile(r"<mj-style\b[^>]*>.*?(?:</mj-style|\Z)|<!--.*?(?:-->|\Z)", re.DOTALL)
 _SCRIPTED = re.compile(r"javascript:|vbscript:|expression\s*\(|-moz-binding|behavior\s*:", re.IGNORECASE)
@@ -223,9 +224,7 @@ class _Walk:
 
     def doubts(self, tag: markup.Opening, names: set[str]) -> None:
         if tag.name in _PICTURES and "alt" not in names:
-            self.report(
-                tag.start, N_('This image has no alt text; write alt="" when it only decorates.'), Level.WARNING
-            )
+            self.report(tag.start, NO_ALT, Level.WARNING)
         wanted = REMOTE_DEFAULTS.get(tag.name, frozenset())
         if wanted and not wanted & names:
             message = N_("<%(name)s> shows pictures from a stranger's server unless you give %(attribute)s.")

@@ -13,6 +13,7 @@ from campaigns.content.compilation import Compiled
 from campaigns.content.fallbacks import fallbacks
 from campaigns.content.fields import known_fields
 from campaigns.content.findings import Finding, Level
+from campaigns.content.mjml import NO_ALT
 from campaigns.content.models import Message
 from campaigns.delivery import sender_check
 from campaigns.delivery.exclusions import LACKS
@@ -22,6 +23,7 @@ from campaigns.language import N_
 SHOWN_SUBJECT = 70
 """Characters of a subject that a wide inbox shows; a phone shows half of them."""
 SHOWN_PREHEADER = 130
+_IMAGE = re.compile(r"<img\b", re.I)
 _PLAIN_IMAGE = re.compile(r"""<(?:img|v:image|v:fill)\b[^>]*?\ssrc="http://""", re.I)
 
 
@@ -84,6 +86,8 @@ def _facts(compiled: Compiled) -> dict[str, object]:
         "preheader": len(compiled.preheader),
         "text": bool(compiled.text.strip()),
         "unsubscribe": "unsubscribe_url" in compiled.html,
+        "pictures": len(_IMAGE.findall(compiled.html)) - 1,  # without the pixel
+        "undescribed": sum(finding.message == NO_ALT for finding in compiled.findings),
     }
 
 

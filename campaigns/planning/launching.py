@@ -12,7 +12,7 @@ from campaigns import clock, setbacks
 from campaigns.accounts import audit
 from campaigns.accounts.actor import CLOCK, Actor, Permission
 from campaigns.content import compilation
-from campaigns.content.models import Message
+from campaigns.content.models import Message, MessageVersion
 from campaigns.errors import Conflict, Invalid, Problem
 from campaigns.language import N_
 from campaigns.planning import audience
@@ -29,6 +29,13 @@ def subject_parts(session: Session, activity: Activity) -> dict[str, str]:
     content = {column: getattr(message, column) if message else None for column in _CONTENT}
     subject = {"message": activity.message_id, **content, "audience": audience.fingerprint(session, activity)}
     return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for name, value in subject.items()}
+
+
+def differs(message: Message, version: MessageVersion) -> bool:
+    """Whether what was frozen is not what the draft says any more."""
+    return any(
+        getattr(message, name) != getattr(version, name) for name in ("subject", "preheader", "mjml", "language")
+    )
 
 
 def hash_of(parts: Mapping[str, str]) -> str:

@@ -45,6 +45,7 @@ def test_content_is_doubted_and_lets_launch(session: Session) -> None:
     assert "no value for contact.language; a condition decides" in words
     assert "Nobody has looked at the DNS of example.net" in words
     assert found.seen["links"] == 1
+    assert (found.seen["pictures"], found.seen["undescribed"]) == (1, 1)
     assert found.seen["text"]
 
 

@@ -16,7 +16,7 @@ from campaigns.accounts.models import AuditEntry, Person
 from campaigns.audience.models import ContactList
 from campaigns.capture import landing
 from campaigns.content import compilation
-from campaigns.content.models import Message
+from campaigns.content.models import Message, MessageVersion
 from campaigns.errors import Conflict, Invalid
 from campaigns.language import N_
 from campaigns.planning import activities, audience, campaigns, launching
@@ -241,11 +241,15 @@ def activity(activity_id: int) -> Any:
     found = activities.activity_of(session, activity_id)
     is_mail = found.channel is Channel.EMAIL
     checked = launching.latest_preflight(session, found) if is_mail else None
+    message = session.get(Message, found.message_id) if found.message_id is not None else None
+    version = session.get(MessageVersion, found.version_id) if found.version_id is not None else None
     return render_template(
         "pages/planning/activity.html",
         activity=found,
         owner=session.get(Person, found.owner_id) if found.owner_id is not None else None,
-        message=session.get(Message, found.message_id) if found.message_id is not None else None,
+        message=message,
+        version=version,
+        edited=version is not None and message is not None and launching.differs(message, version),
         contact_list=session.get(ContactList, found.list_id) if found.list_id is not None else None,
         audience_size=audience.size_of(session, found) if is_mail and found.status not in LAUNCHED else None,
         preflight=checked,
