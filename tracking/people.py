@@ -18,7 +18,7 @@ _LEVELS = {None: _NONE} | {level.value: level for level in ConsentLevel}
 _SENDS = """
     WITH asked (id) AS {{ids}}
     SELECT s.id, s.contact_id, s.trackable AND substr(s.recipient_key, 1, 2) = 'a:', c.level, c.at > {{p}}
-    FROM sends s LEFT JOIN {theirs} WHERE s.id IN (SELECT id FROM asked)
+    FROM asked JOIN sends s ON s.id = asked.id LEFT JOIN {theirs}
 """
 _NEWEST = f"""
     FROM consent l WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
