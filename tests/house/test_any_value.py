@@ -1,6 +1,6 @@
 """Whatever stands in a field of any form is kept or refused, and never an error of ours.
 
-Each field meets one strange value, in turn; with ``TORTURE`` set all of them.
+Each field meets one strange value, in turn, on one of the databases; with ``TORTURE`` set all of them on both.
 """
 
 import os
@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import Engine
 
 from tests.house.test_roles import addresses
 from tests.house.test_roles import furnished as furnished
@@ -74,7 +75,10 @@ def posts(client: FlaskClient, app: Flask) -> Iterator[tuple[str, dict[str, str]
     seen = set()
     for _, page in addresses(app, "GET"):
         reader = Forms()
-        reader.feed(client.get(page).get_data(as_text=True))
+        answer = client.get(page)
+        assert answer.status_code < 500, page
+        assert answer.status_code != 403, page
+        reader.feed(answer.get_data(as_text=True))
         for action, values, kinds in reader.found:
             path = action or page
             if (path, *sorted(kinds)) not in seen and any(kind not in ("hidden", "submit") for kind in kinds.values()):
@@ -82,8 +86,8 @@ def posts(client: FlaskClient, app: Flask) -> Iterator[tuple[str, dict[str, str]
                 yield path, values, kinds
 
 
-def test_every_field_of_every_form(furnished: Flask, owner_client: FlaskClient) -> None:
-    wrong, asked = [], 0
+def test_every_field_of_every_form(furnished: Flask, owner_client: FlaskClient, database: Engine) -> None:
+    wrong, asked, second = [], 0, database.dialect.name == "postgresql"
     for path, present, kinds in list(posts(owner_client, furnished)):
         if path == "/me/password":
             continue  # It would end the session; tests of sign-in look at passwords.
@@ -98,6 +102,8 @@ def test_every_field_of_every_form(furnished: Flask, owner_client: FlaskClient) 
             values = STRANGE.get(kind, TEXTS)
             for value in values if ALL else (values[asked % len(values)],):
                 asked += 1
+                if not ALL and asked % 2 == second:
+                    continue
                 status = owner_client.post(path, data={**filled, name: value}).status_code
                 if status >= 500:
                     wrong.append((path, name, value[:20], status))

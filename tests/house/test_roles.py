@@ -117,11 +117,11 @@ def test_coordinators_leave_people_and_settings_alone(furnished: Flask, coordina
 
 
 def test_owners_meet_no_error_of_ours(furnished: Flask, owner_client: FlaskClient) -> None:
-    for method in ("GET", "POST"):
-        for _, path in addresses(furnished, method):
-            status = owner_client.open(path, method=method).status_code
-            assert status < 500, (method, path)
-            assert status != 403, (method, path)
+    """Their pages are asked by ``test_any_value``."""
+    for _, path in addresses(furnished, "POST"):
+        status = owner_client.post(path).status_code
+        assert status < 500, path
+        assert status != 403, path
 
 
 def test_impossible_numbers_lead_nowhere(furnished: Flask, owner_client: FlaskClient) -> None:

@@ -38,7 +38,7 @@ class Company:
 
     contacts: list[int]
 
-    def __init__(self, session: Session, seed: int = 1, contacts: int = 300) -> None:
+    def __init__(self, session: Session, seed: int = 1, contacts: int = 120) -> None:
         self.session, self.dice = session, random.Random(seed)
         self.offset = 0
         factories.make_organisation(session)

@@ -104,7 +104,7 @@ def test_after_a_move_the_next_count_sums_days_anew(session: Session) -> None:
 
 
 def test_what_was_counted_before_there_were_days_is_in_them(session: Session) -> None:
-    company = Company(session, contacts=40)
+    company = Company(session, contacts=24)
     company.campaign("Harvest", at(3))
     assert session.scalar(select(DayZone.zone)) is None
     before = session.scalars(select(Rollup.events)).all()

@@ -24,7 +24,7 @@ from tracking.metrics import reading
 @pytest.fixture
 def company(database: Engine) -> None:
     with db.transaction() as session:
-        company = Company(session, contacts=40)
+        company = Company(session, contacts=24)
         for n in range(4):
             company.campaign(f"Campaign {n}", at(n))
             company.dice.random()

@@ -26,7 +26,7 @@ UTC = ZoneInfo("UTC")
 
 def seeded(number: int = 2) -> list[int]:
     with db.transaction() as session:
-        company = Company(session, contacts=60)
+        company = Company(session, contacts=30)
         return [company.campaign(f"Campaign {n}", at(n)).id for n in range(number)]
 
 

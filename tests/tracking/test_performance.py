@@ -127,7 +127,7 @@ def test_links_equal_a_recount(session: Session) -> None:
 @pytest.mark.parametrize("hours", [4.0, 60.0, 200.0, 3000.0])
 def test_the_chart_equals_a_recount_in_local_time(session: Session, zone: ZoneInfo, hours: float) -> None:
     """24 October 2026 and after: Paris leaves summer time in the night to the 25th."""
-    campaign = Company(session, contacts=120).campaign("Harvest", at(3), hours)
+    campaign = Company(session, contacts=30).campaign("Harvest", at(3), hours)
     found = performance(session, CLOCK, campaign.id)
     chart = series(session, campaign.id, zone, *span(found))
     ids = [line.id for line in found.activities]
@@ -172,7 +172,7 @@ def test_the_last_days_are_local_midnights() -> None:
 
 
 def test_questions_are_few(session: Session) -> None:
-    campaign = Company(session, contacts=40).campaign("Harvest", at(3))
+    campaign = Company(session, contacts=24).campaign("Harvest", at(3))
     session.flush()
     with counted(session) as statements:
         found = performance(session, CLOCK, campaign.id)
@@ -215,7 +215,7 @@ def test_unknown_and_built_in_campaigns_do_not_exist(session: Session) -> None:
 
 
 def test_credit_from_elsewhere_counts_for_the_activity_that_earned_it(session: Session) -> None:
-    company = Company(session, contacts=80)
+    company = Company(session, contacts=41)
     one, two = company.campaign("One", at(3)), company.campaign("Two", at(30))
     stranger = session.scalars(select(Activity.id).where(Activity.campaign_id == two.id)).first()
     before = performance(session, CLOCK, two.id).counts.first_touch

@@ -96,7 +96,7 @@ def test_things_of_one_instant_stay_together(session: Session) -> None:
 
 
 def test_a_seeded_contact_has_a_lead(session: Session) -> None:
-    company = Company(session, contacts=60)
+    company = Company(session, contacts=30)
     company.campaign("Harvest", at(3))
     stories = [story(session, CLOCK, contact) for contact in company.contacts]
     steps = {entry.step for found in stories for entry in found.entries}

@@ -29,7 +29,7 @@ CountQueries = Callable[[Engine], AbstractContextManager[list[str]]]
 
 def seeded(name: str = "Harvest", **values: Any) -> int:
     with db.transaction() as session:
-        return Company(session, contacts=60).campaign(name, at(3), **values).id
+        return Company(session, contacts=30).campaign(name, at(3), **values).id
 
 
 def planned(**values: object) -> int:
