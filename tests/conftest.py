@@ -5,6 +5,7 @@
 Each runs once on SQLite and once on PostgreSQL.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -28,6 +30,13 @@ from tests import servers
 from tests.grouping import ByHouse
 
 SECRET = b"k" * 32
+
+# The same examples every time, however slow the machine; with ``TORTURE`` set others, and more of them.
+hypothesis.settings.register_profile(
+    "steady", derandomize=True, database=None, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("torture", deadline=None, max_examples=1_000)
+hypothesis.settings.load_profile("torture" if os.environ.get("TORTURE") else "steady")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -33,7 +33,7 @@ files = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=files)
 def test_any_bytes(database: Engine, content: bytes) -> None:
     try:

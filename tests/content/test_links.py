@@ -119,7 +119,7 @@ def test_the_addresses_of_a_send() -> None:
     assert open_send(Purpose.UNSUBSCRIBE, links.unsubscribe_url(5).rpartition("/")[2]) == 5
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60))
 def test_a_value_never_leaves_its_place_in_an_address(value: str) -> None:
     value = value.encode("utf-8", "ignore").decode()
@@ -147,7 +147,7 @@ def test_a_destination_that_changed_is_refused() -> None:
         links.personalise("https://x.org{{ a.b }}", {"a": {"b": "evil"}})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=80) | st.text("htps:/.@[]{}%\\#?x0 1\t", max_size=30).map("https://".__add__))
 def test_any_text_is_judged_and_what_passes_is_whole(url: str) -> None:
     if links.fault(url, set()) is None:

@@ -43,7 +43,7 @@ def test_key_sizes() -> None:
     assert len(b64decode(KEYS[Algorithm.ED25519][1])) == 32
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(templates, values)
 def test_another_implementation_verifies(source: str, first: str) -> None:
     made = dataclasses.replace(letter(source, source, first, "", subject="{{ contact.first_name }}"), signers=SIGNERS)
@@ -62,7 +62,7 @@ def test_no_header_can_be_added(added: bytes) -> None:
     assert verified(head + b"\r\n\r\n" + body.replace(b"Hello", b"Hallo")) == [False, False]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from([b"a", b" ", b"\t", b"\r\n", b"="])).map(b"".join))
 def test_any_body_is_canonical(body: bytes) -> None:
     content = b"From: <us@example.org>\r\n\r\n" + body + b".\r\n"

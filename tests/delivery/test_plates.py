@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campaigns.accounts.models import Organisation
@@ -15,6 +15,7 @@ from campaigns.delivery import dkim, plates
 from campaigns.delivery.compose import Letter, compose
 from campaigns.delivery.models import Send
 from campaigns.delivery.patterns import _Flat
+from campaigns.errors import Invalid
 from campaigns.planning.models import Activity, Campaign
 from tests.delivery import reference, rfc
 from tests.delivery.mailing import read
@@ -79,11 +80,14 @@ def bodies(message: EmailMessage) -> list[str]:
     return [part.get_content().replace("\r\n", "\n") for part in message.iter_parts()]
 
 
-@settings(deadline=None)
 @given(templates, templates, values, values, st.booleans(), st.booleans())
 def test_same_as_the_reference(html: str, text: str, first: str, city: str, trackable: bool, single: bool) -> None:
     made = letter(html, text, first, city, trackable=trackable, single=single)
-    mail = compose(made, AT)
+    try:
+        mail = compose(made, AT)
+    except Invalid as refused:  # Loops within loops may well grow beyond it.
+        assert "beyond every measure" in str(refused)  # noqa: PT017
+        return
     wanted = reference.composed(made, AT)
     found = [body.rstrip("\n") for body in bodies(read(mail.content))]
     assert found == [body.rstrip("\n") for body in bodies(wanted)]

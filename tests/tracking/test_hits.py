@@ -83,7 +83,7 @@ def test_everything_else_is_for_flask() -> None:
     assert [ask(path).status for path in ("/", "/campaigns", "/o", "/c", "/offers", "/f/x")] == [418] * 6
 
 
-@examples(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     door=st.sampled_from(["/o/", "/c/", "/v/", "/l/"]),
     rest=st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{28}(/[0-9]{1,6})?", fullmatch=True),

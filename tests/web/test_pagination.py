@@ -81,7 +81,7 @@ def test_a_cursor_without_sense_shows_the_first_page(session: Session, cursor: s
     assert len(look(session, f"/x?after={cursor}", [AuditEntry.at, AuditEntry.id])) == 10
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=60))
 def test_no_cursor_breaks_anything(text: str) -> None:
     keys = [AuditEntry.at, AuditEntry.id]
