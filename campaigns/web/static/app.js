@@ -338,13 +338,19 @@
   const sizes = new ResizeObserver((entries) => {
     for (const { target } of entries) if (target.isConnected) boxes.get(target)?.resize();
   });
-  const drawAll = async () => {
-    if (!document.querySelector("[data-chart]")) return;
+  const charts = () => document.querySelectorAll("[data-chart]");
+  // The library is the page's heaviest part: it comes when a chart is seen, and holds up nothing above it.
+  const seen = new IntersectionObserver(async (entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    seen.disconnect();
     await loaded();
-    document.querySelectorAll("[data-chart]").forEach(draw);
-  };
+    charts().forEach(draw);
+  });
+  const drawAll = () => charts().forEach((element) => seen.observe(element));
   // Synchronous when the library is here already: between swap and drawing nothing may be painted.
-  const redraw = () => { if (window.echarts) document.querySelectorAll("[data-chart]").forEach(draw); else drawAll(); };
+  const redraw = () => { if (window.echarts) charts().forEach(draw); else drawAll(); };
+  // Paper shows the table of a chart that nobody has come near yet.
+  addEventListener("beforeprint", () => document.querySelectorAll(".chart:empty ~ .chart-table").forEach((table) => { table.open = true; }));
   document.addEventListener("htmx:after:swap", redraw);
   root.addEventListener("kampania:theme", () => {
     for (const { chart, text } of drawn.values()) chart.setOption(optionOf(JSON.parse(text)));
