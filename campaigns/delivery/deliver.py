@@ -54,6 +54,8 @@ class _Shift:
         self._size = _FIRST
         self._done = 0
         self._dry = False
+        self._fresh = True
+        """Whether it has claimed nothing yet: a process that was stopped for so long still sends something."""
         self._claiming: asyncio.Task[None] | None = None
         self._recording: set[asyncio.Task[None]] = set()
         self._unrecorded: list[Batch] = []
@@ -109,8 +111,9 @@ class _Shift:
             and not self._dry
             and not supply.stopped
             and supply.waiting <= supply.low
-            and (time.monotonic() < self._deadline)
+            and (self._fresh or time.monotonic() < self._deadline)
         ):
+            self._fresh = False
             self._claiming = self._begin(self._claim())
 
     async def _claim(self) -> None:

@@ -82,7 +82,7 @@ class Connection:
         self._dotted: Job | None = None  # its last dot has left
         self._loop = asyncio.get_running_loop()
         self._moved = self._seen = 0
-        self._still_since = self._loop.time()
+        self._looked, self._still = self._loop.time(), 0.0
         self._timer = self._loop.call_later(_LOOK, self._check)
         wire.on_reply, wire.on_flushed, wire.on_lost = self._answered, self._flushed, self._lost
         if wire.lost is not None:
@@ -286,12 +286,17 @@ class Connection:
             self.go()
 
     def _check(self) -> None:
-        """End a connection that has stood still for too long; hot paths only count their steps."""
+        """End a connection that has stood still for too long; hot paths only count their steps.
+
+        What a process doesn't live through, stopped or asleep, is no time that the relay has had.
+        """
         now = self._loop.time()
+        self._still += min(now - self._looked, 2 * _LOOK)
         if self.idle or self._moved != self._seen:
-            self._seen, self._still_since = self._moved, now
-        elif now - self._still_since > self._patience():
+            self._seen, self._still = self._moved, 0.0
+        elif self._still > self._patience():
             self._wire.cut("no answer in time")
+        self._looked = now
         if self._wire.lost is None:
             self._timer = self._loop.call_later(_LOOK, self._check)
 

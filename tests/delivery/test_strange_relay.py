@@ -1,5 +1,8 @@
 """A relay that answers what no relay should: each mail under way gets exactly what is known of it."""
 
+import asyncio
+import time
+
 import pytest
 from sqlalchemy import Engine
 
@@ -7,7 +10,7 @@ from campaigns import config
 from campaigns.delivery import smtp
 from campaigns.delivery.deliver import deliver
 from tests.delivery.mailing import sends, states
-from tests.delivery.strange import DROP, EHLO, HANG, Answer, answering, mails, posted
+from tests.delivery.strange import DROP, EHLO, HANG, Answer, Shelf, answering, mails, posted
 from tests.delivery.test_deliver import launched
 
 PIPELINED = pytest.mark.parametrize("ehlo", [EHLO, b"250 plain"], ids=["grouped", "lock-step"])
@@ -117,6 +120,23 @@ def test_silence(settings: config.Settings, word: str, fates: list[str], monkeyp
     monkeypatch.setattr(smtp, "_LOOK", 0.02)
     with answering(settings, **{word: HANG}):
         assert posted(mails(1)).fates == fates
+
+
+def test_a_process_that_was_stopped_has_not_waited(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped, or asleep with its machine, for longer than the patience: the relay gets its time all the same."""
+    monkeypatch.setattr(smtp, "FINAL_DOT", 0.5)
+    monkeypatch.setattr(smtp, "_LOOK", 0.05)
+
+    def answer(_number: int) -> bytes:
+        time.sleep(1.05)
+        return b"250 ok"
+
+    def stopped(_shelf: Shelf, _job: object) -> None:
+        asyncio.get_running_loop().call_later(0.2, time.sleep, 0.8)
+
+    monkeypatch.setattr(Shelf, "before_dot", stopped)
+    with answering(settings, dot=answer):
+        assert posted(mails(1)).fates == ["sent"]
 
 
 def test_an_answer_without_end(settings: config.Settings) -> None:

@@ -174,7 +174,7 @@ def test_against_smtp_sink(settings: config.Settings, flags: list[str], fate: st
     command = ["smtp-sink", *(["-u", "nobody"] if Path("/root").owner() == "root" else []), *flags]
     with subprocess.Popen([*command, f"127.0.0.1:{port}", "64"], stderr=subprocess.PIPE) as sink:
         try:
-            for _ in range(100):
+            for _ in range(3000):
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
