@@ -21,6 +21,7 @@ class Way(StrEnum):
     SENDGRID = "sendgrid"
     MAILGUN = "mailgun"
     POSTMARK = "postmark"
+    BREVO = "brevo"
 
     @property
     def label(self) -> str:
@@ -33,6 +34,7 @@ class Way(StrEnum):
             self.SENDGRID: "SendGrid",
             self.MAILGUN: "Mailgun",
             self.POSTMARK: "Postmark",
+            self.BREVO: "Brevo",
         }[self]
 
 

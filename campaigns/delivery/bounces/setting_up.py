@@ -97,7 +97,7 @@ def _check_secret(way: Way, secret: str) -> None:
             sendgrid.key_of(secret)
         except ValueError as error:
             raise Invalid(Problem(N_("This is not a verification key of SendGrid's."), "secret")) from error
-    if way is Way.POSTMARK and not re.fullmatch(r"[^:\s]+:\S{12,}", secret):
+    if way in (Way.POSTMARK, Way.BREVO) and not re.fullmatch(r"[^:\s]+:\S{12,}", secret):
         raise Invalid(Problem(N_("A name and a password of twelve signs or more, with a colon between."), "secret"))
 
 

@@ -223,8 +223,30 @@ def test_postmark_needs_name_and_password(database: Engine, client: FlaskClient,
     assert send_of(one).state is SendState.BOUNCED
 
 
+def test_brevo_tells_one_event_or_several(database: Engine, client: FlaskClient, frozen: FrozenClock) -> None:
+    _, sent = mailed(3)
+    one, two, three = sent
+    set_up(Way.BREVO, "brevo:a-long-password")
+
+    def event(send_id: int, kind: str, reason: str = "") -> dict[str, Any]:
+        token = mint_send(Purpose.MESSAGE_ID, send_id)
+        told = {"event": kind, "email": "a@b.example", "id": 7, "message-id": f"<{token}@example.org>"}
+        return told | {"reason": reason, "ts_event": 1795354523}
+
+    several = [event(two, "hard_bounce", "550 5.7.1 not you"), event(three, "opened"), "junk"]
+    for body in (event(one, "hard_bounce", "550 5.1.1 unknown"), several[:2], event(three, "spam")):
+        assert client.post("/hooks/brevo", json=body).status_code == 403
+        assert client.post("/hooks/brevo", json=body, auth=("brevo", "a-long-password")).status_code == 200
+    assert client.post("/hooks/brevo", json=several, auth=("brevo", "a-long-password")).status_code == 200
+    settle()
+    assert send_of(one).state is SendState.BOUNCED
+    assert (send_of(two).state, send_of(two).reason) == (SendState.BOUNCED, "policy")
+    assert send_of(three).state is SendState.SENT
+    assert send_of(three).complained_at is not None
+
+
 def test_what_nobody_set_up_is_not_there(database: Engine, client: FlaskClient) -> None:
-    for name in ("ses", "sendgrid", "mailgun", "postmark", "other"):
+    for name in ("ses", "sendgrid", "mailgun", "postmark", "brevo", "other"):
         assert client.post(f"/hooks/{name}", json={}).status_code == 404
 
 

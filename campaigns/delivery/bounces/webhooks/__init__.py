@@ -9,13 +9,14 @@ from types import ModuleType
 
 from campaigns.delivery.bounces.models import Finding, Way
 from campaigns.delivery.bounces.reading import Notice
-from campaigns.delivery.bounces.webhooks import mailgun, postmark, sendgrid, ses
+from campaigns.delivery.bounces.webhooks import brevo, mailgun, postmark, sendgrid, ses
 
 PROVIDERS: Mapping[Way, ModuleType] = {
     Way.SES: ses,
     Way.SENDGRID: sendgrid,
     Way.MAILGUN: mailgun,
     Way.POSTMARK: postmark,
+    Way.BREVO: brevo,
 }
 LARGEST = 2 * 1024 * 1024
 """Octets of one call: SendGrid's largest is 768 KB, SNS's 256 KB."""

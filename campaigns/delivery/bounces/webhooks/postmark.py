@@ -1,13 +1,11 @@
 """Postmark: no signature, so a name and a password in the address that it calls."""
 
-import base64
-import hmac
 import json
 
 from campaigns.delivery.bounces.models import Finding
 from campaigns.delivery.bounces.reading import Notice
 from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, loaded, notice, words
+from campaigns.delivery.bounces.webhooks.shape import Call, Keys, check_password, digest, loaded, notice, words
 
 _HARD = frozenset({"HardBounce", "BadEmailAddress"})
 _POLICY = frozenset({"SpamNotification", "Blocked", "DMARCPolicy", "VirusNotification", "SMTPApiError"})
@@ -18,13 +16,7 @@ _SILENT = frozenset(
 
 def check(call: Call, keys: Keys) -> str:
     """Raises Refused."""
-    kind, _, told = call.header("authorization").partition(" ")
-    try:
-        given = base64.b64decode(told.strip(), validate=True)
-    except ValueError as error:
-        raise Refused("no name and password") from error
-    if kind.lower() != "basic" or not keys.secret or not hmac.compare_digest(given, keys.secret.encode()):
-        raise Refused("another name or password")
+    check_password(call, keys)
     loaded(call.body)
     return digest("postmark", call.body)
 

@@ -1,5 +1,7 @@
 """What calls of all providers have in common."""
 
+import base64
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +35,17 @@ class Keys:
 
     secret: str = ""
     topics: frozenset[str] = field(default_factory=frozenset)
+
+
+def check_password(call: Call, keys: Keys) -> None:
+    """For a provider that signs nothing: HTTP's own name and password. Raises Refused."""
+    kind, _, told = call.header("authorization").partition(" ")
+    try:
+        given = base64.b64decode(told.strip(), validate=True)
+    except ValueError as error:
+        raise Refused("no name and password") from error
+    if kind.lower() != "basic" or not keys.secret or not hmac.compare_digest(given, keys.secret.encode()):
+        raise Refused("another name or password")
 
 
 def loaded(body: bytes) -> Any:

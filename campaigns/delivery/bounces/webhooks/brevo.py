@@ -1,0 +1,39 @@
+"""Brevo: no signature, so a name and a password in the address that it calls; one event or a list of them."""
+
+import json
+from typing import Any
+
+from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.verdicts import judge
+from campaigns.delivery.bounces.webhooks.shape import Call, Keys, check_password, digest, loaded, notice, words
+
+_MOST = 5_000
+_FINDINGS = {
+    "hard_bounce": Finding.HARD, "invalid_email": Finding.HARD, "soft_bounce": Finding.SOFT,
+    "blocked": Finding.POLICY, "error": Finding.POLICY, "spam": Finding.COMPLAINT, "complaint": Finding.COMPLAINT,
+    "deferred": Finding.DELAYED,
+}  # fmt: skip
+
+
+def check(call: Call, keys: Keys) -> str:
+    """Raises Refused."""
+    check_password(call, keys)
+    loaded(call.body)
+    return digest("brevo", call.body)
+
+
+def read(raw: bytes) -> list[Notice]:
+    told = json.loads(raw)
+    return [_notice(event) for event in (told if isinstance(told, list) else [told])[:_MOST]]
+
+
+def _notice(event: dict[str, Any]) -> Notice:
+    kind, said, message = words(event.get("event")), words(event.get("reason")), words(event.get("message-id"))
+    verdict, finding = judge("", said), _FINDINGS.get(kind, Finding.DELIVERED)
+    if finding is Finding.HARD and verdict.finding is Finding.POLICY:
+        finding = Finding.POLICY
+    # Its "id" is that of the webhook, not of the event.
+    key = f"{message} {kind} {words(event.get('ts_event'))} {words(event.get('email'))}"
+    proving = f"<{message.strip('<>')}>\n{words(event.get('X-Mailin-custom'))}"
+    return notice(finding, key, proving, status=verdict.status, said=said, to=words(event.get("email")))
