@@ -105,4 +105,4 @@ def init(app: Flask) -> None:
     login.user_loader(load)
     login.init_app(app)
     app.before_request(lambda: guard(app))
-    app.jinja_env.globals.update(may=may, current_user=current_user)
+    app.jinja_env.globals.update(may=may, current_user=current_user, current_organisation=current_organisation)

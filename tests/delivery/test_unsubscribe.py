@@ -61,6 +61,13 @@ def test_one_click(app: Flask, content_type: str) -> None:
         assert len(session.scalars(select(ConsentEntry).where(ConsentEntry.level == ConsentLevel.NONE)).all()) == 1
 
 
+def test_the_page_is_the_sender_s(client: FlaskClient) -> None:
+    page = client.get(f"/u/{mint_send(Purpose.UNSUBSCRIBE, mailed_once().id)}").text
+    assert "Acme" in page
+    assert "1 Main Street" in page
+    assert "Kampania" not in page.partition("<body")[2]
+
+
 def test_undo(client: FlaskClient) -> None:
     send = mailed_once()
     where = f"/u/{mint_send(Purpose.UNSUBSCRIBE, send.id)}"
