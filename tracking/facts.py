@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from operator import add
 from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Select, case, cast, func, select, true
@@ -88,9 +89,18 @@ def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_
     return Facts(counts, hits, sent, influenced)
 
 
-def brought(session: Session, window: Window) -> tuple[dict[int, Counts], dict[str, Counts]]:
-    """What every activity brought in a window, in five queries: leads, conversions, visits, costs, and of mails the
-    audience alone; nothing else is known of them here. And what each goal did, whatever brought it."""
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What the whole company's plan brought in a window: by activity leads, conversions, visits, costs, and of mails
+    the audience alone; what each goal did and each channel group's visits, whatever brought them."""
+
+    by_activity: Mapping[int, Counts]
+    by_goal: Mapping[str, Counts]
+    by_group: Mapping[int, Visits]
+
+
+def brought(session: Session, window: Window) -> Brought:
+    """The company's, for a window that has a beginning, in five queries."""
     planned = session.execute(_PLANNED).all()
     these = _These(None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
     audience = (
@@ -99,7 +109,7 @@ def brought(session: Session, window: Window) -> tuple[dict[int, Counts], dict[s
         .group_by(SendCount.activity_id)
     )
     mailed = {id: Mails(audience=int(number)) for id, number in session.execute(audience)}
-    visits = _visits(session, these, window)
+    visits, by_group = _visits_of_all(session, [0, *these.campaigns], window)
     by_activity, by_goal = defaultdict[int | None, Counts](Counts), defaultdict[str, Counts](Counts)
     for id, goal, number, value in session.execute(_reached(window)):
         one = Counts(conversions=int(number), revenue=value)
@@ -114,7 +124,31 @@ def brought(session: Session, window: Window) -> tuple[dict[int, Counts], dict[s
         )
         for id, _campaign, _channel, launched_at, cost, starts_on, ends_on, _form in planned
     }  # fmt: skip
-    return counts, dict(by_goal)
+    return Brought(counts, by_goal, by_group)
+
+
+def _visits_of_all(
+    session: Session, activity_ids: Collection[int], window: Window
+) -> tuple[dict[int, Visits], dict[int, Visits]]:
+    """Human visits by activity and by channel group (whose visitors are those of the activities), read once."""
+    of: Any
+    of, at = day_counts.visits(session, window)
+    columns = (of.visits, of.campaign_visitors, of.visitors, of.engaged, of.active_seconds, of.pages, of.new)
+    query = (
+        select(of.activity_id, of.channel_group, *(cast(func.sum(column), Float) for column in columns))
+        # By activity, though it is all of them: in the order of the key, not by way of an index to each row.
+        .where(of.activity_id.in_(activity_ids), of.label == Label.HUMAN, *within(at, window))
+        .group_by(of.activity_id, of.channel_group)
+    )
+    by_activity, by_group = dict[int, list[float]](), dict[int, list[float]]()
+    for id, group, visits, campaign_visitors, visitors, *rest in session.execute(query):
+        for sums, key, who in ((by_activity, id, campaign_visitors), (by_group, group, visitors)):
+            known, more = sums.get(key), (visits, who, *rest)
+            sums[key] = list(map(add, known, more)) if known else list(more)
+    of_each, of_groups = (
+        {key: Visits(*map(int, counts)) for key, counts in sums.items()} for sums in (by_activity, by_group)
+    )
+    return of_each, of_groups
 
 
 def _reached(window: Window) -> Select[Any]:

@@ -13,12 +13,11 @@ from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, Channel
-from tracking import day_counts
 from tracking.counts import Counts, Visits, total
 from tracking.facts import brought, within
 from tracking.goals import goal_names
 from tracking.grouping import Group
-from tracking.models import Conversion, Label
+from tracking.models import Conversion
 from tracking.periods import Period, Window
 from tracking.series import of_company
 from tracking.visit_models import VisitRollup
@@ -75,16 +74,17 @@ def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> 
     actor.require(Permission.VIEW)
     window, earlier = period.window(zone), (period.before or period).window(zone)
     plan = _Plan(session)
-    (now, goals_now), (before, goals_before) = (plan.counts(session, one) for one in (window, earlier))
+    late, early = brought(session, window), brought(session, earlier)
+    now, before = plan.known(late.by_activity), plan.known(early.by_activity)
     campaigns = plan.lines(now, before, plan.campaign_of, plan.names)
     return Overview(
-        _whole(now, goals_now),
-        _whole(before, goals_before),
+        _whole(now, late.by_goal),
+        _whole(before, early.by_goal),
         plan.lines(now, before, plan.channel_of, {channel: channel.label for channel in Channel}),
         campaigns[:MOST_CAMPAIGNS],
         max(0, len(campaigns) - MOST_CAMPAIGNS),
-        _goal_lines(session, goals_now, goals_before),
-        _brand(session, window, earlier),
+        _goal_lines(session, late.by_goal, early.by_goal),
+        _brand(session, late.by_group, early.by_group),
         _trend(session, window, zone),
     )
 
@@ -114,10 +114,9 @@ class _Plan:
         for id, channel, campaign_id, name in session.execute(query):
             self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
 
-    def counts(self, session: Session, window: Window) -> tuple[dict[int, Counts], dict[str, Counts]]:
-        """By activity, and by goal."""
-        by_activity, by_goal = brought(session, window)
-        return {id: counts for id, counts in by_activity.items() if id in self.channel_of}, by_goal
+    def known(self, counts: Mapping[int, Counts]) -> dict[int, Counts]:
+        """Those of the plan's activities; the house's own brought nobody."""
+        return {id: one for id, one in counts.items() if id in self.channel_of}
 
     def lines(
         self,
@@ -166,28 +165,14 @@ def _goal_lines(session: Session, now: Mapping[str, Counts], before: Mapping[str
     return sorted(lines, key=lambda line: (-line.now.conversions, line.title))
 
 
-def _brand(session: Session, window: Window, earlier: Window) -> Brand:
+def _brand(session: Session, now: Mapping[int, Visits], before: Mapping[int, Visits]) -> Brand:
     if session.scalar(select(VisitRollup.bucket).limit(1)) is None:
         return Brand(None, None, None)
-    now, before = _visits(session, window), _visits(session, earlier)
     return Brand(
         Counts(visits=now.get(Group.DIRECT, Visits())),
         Counts(visits=before.get(Group.DIRECT, Visits())),
         total(Counts(visits=visits) for visits in (*now.values(), Visits())),
     )
-
-
-def _visits(session: Session, window: Window) -> dict[int, Visits]:
-    """Human visits by channel group, whatever brought them."""
-    of: Any
-    of, at = day_counts.visits(session, window)
-    columns = (of.visits, of.visitors, of.engaged, of.active_seconds, of.pages, of.new)
-    query = (
-        select(of.channel_group, *(cast(func.sum(column), Float) for column in columns))
-        .where(of.label == Label.HUMAN, *within(at, window))
-        .group_by(of.channel_group)
-    )
-    return {group: Visits(*map(int, sums)) for group, *sums in session.execute(query)}
 
 
 def _trend(session: Session, window: Window, zone: ZoneInfo) -> Trend:
