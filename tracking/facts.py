@@ -6,8 +6,9 @@ mails may also be asked for by the day on which they went out (cohort), with wha
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import add
 from typing import Any
 
@@ -243,15 +244,18 @@ def _mails(
         .where(these.has(SendCount.activity_id), *within(SendCount.bucket, window), *known)
         .group_by(*key)
     )
-    mails: dict[int, Mails] = {}
+    sums: dict[int, list[int]] = {}
     sent: dict[int, tuple[datetime, datetime]] = {}
     for id, state, marks, _, number, first, last in session.execute(query):
         if not number:
             continue
-        mails[id] = mails.get(id, Mails()) + _alike(state, Mark(marks), int(number))
+        of_activity = sums.setdefault(id, [0] * len(_MAILS))
+        for place in _places(state, marks):
+            of_activity[place] += int(number)
         if state is SendState.SENT:
             one = sent.get(id, (first, last))
             sent[id] = (min(one[0], first), max(one[1], last))
+    mails = {id: Mails(*numbers) for id, numbers in sums.items()}
     if not asked.cohort:
         for id, found in mails.items():
             openers, clickers = hits.people(id, Kind.OPEN), hits.people(id, Kind.CLICK)
@@ -259,29 +263,36 @@ def _mails(
     return mails, sent
 
 
-def _alike(state: SendState, marks: Mark, number: int) -> Mails:
+_MAILS = tuple(one.name for one in fields(Mails))
+
+
+@lru_cache(maxsize=4_096)
+def _places(state: SendState, known: int) -> tuple[int, ...]:
+    """Which of the numbers of :class:`Mails` a send in this state, with these marks, is one of."""
+    marks = Mark(known)
     arrived, bounced = state is SendState.SENT, state is SendState.BOUNCED
     tracked = arrived and Mark.TRACKABLE in marks
     returned = bounced and Mark.TAKEN in marks
-    return Mails(
-        audience=number,
-        waiting=number if state in WAITING else 0,
-        delivered=number if arrived else 0,
-        returned=number if returned else 0,
-        refused=number if bounced and not returned else 0,
-        unknown=number if state is SendState.UNKNOWN else 0,
-        skipped=number if state is SendState.SKIPPED else 0,
-        failed=number if state is SendState.FAILED else 0,
-        cancelled=number if state is SendState.CANCELLED else 0,
-        trackable=number if tracked else 0,
-        openers=number if tracked and Mark.OPENED in marks else 0,
-        clickers=number if tracked and Mark.CLICKED in marks else 0,
-        unsubscribers=number if arrived and Mark.UNSUBSCRIBED in marks else 0,
-        complainers=number if arrived and Mark.COMPLAINED in marks else 0,
-        hard=number if bounced and Mark.HARD in marks else 0,
-        soft=number if bounced and not marks & (Mark.HARD | Mark.BLOCKED) else 0,
-        blocked=number if bounced and Mark.BLOCKED in marks else 0,
-    )
+    counted = {
+        "audience": True,
+        "waiting": state in WAITING,
+        "delivered": arrived,
+        "returned": returned,
+        "refused": bounced and not returned,
+        "unknown": state is SendState.UNKNOWN,
+        "skipped": state is SendState.SKIPPED,
+        "failed": state is SendState.FAILED,
+        "cancelled": state is SendState.CANCELLED,
+        "trackable": tracked,
+        "openers": tracked and Mark.OPENED in marks,
+        "clickers": tracked and Mark.CLICKED in marks,
+        "unsubscribers": arrived and Mark.UNSUBSCRIBED in marks,
+        "complainers": arrived and Mark.COMPLAINED in marks,
+        "hard": bounced and Mark.HARD in marks,
+        "soft": bounced and not marks & (Mark.HARD | Mark.BLOCKED),
+        "blocked": bounced and Mark.BLOCKED in marks,
+    }
+    return tuple(place for place, name in enumerate(_MAILS) if counted[name])
 
 
 def _visits(session: Session, these: _These, window: Window) -> dict[int, Visits]:

@@ -137,23 +137,30 @@ def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
 
 
 def _grouped(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
-    """One pass over the campaign's visits; the last three columns are sums."""
-    what = (
-        WebPage.host, WebPage.path, WebArrival.channel_group, WebArrival.network, WebArrival.referrer,
-        WebArrival.source, Visit.device, Visit.country,
-    )  # fmt: skip
+    """One pass over the campaign's visits, by numbers, which get their words when they are few; the last three columns
+    are sums."""
+    key = (Visit.entry_id, Visit.arrival_id, Visit.device, Visit.country)
+    alike = (
+        select(
+            *key,
+            func.count().label("visits"),
+            cast(func.sum(case((Visit.engaged, 1), else_=0)), BigInteger).label("engaged"),
+            cast(func.sum(Visit.active_seconds), BigInteger).label("active_seconds"),
+        )
+        .where(Visit.activity_id.in_(activity_ids), Visit.label == Label.HUMAN)
+        .group_by(*key)
+        .subquery()
+    )
+    counted = alike.c
     return (
         select(
-            *what,
-            func.count(),
-            cast(func.sum(case((Visit.engaged, 1), else_=0)), BigInteger),
-            cast(func.sum(Visit.active_seconds), BigInteger),
+            WebPage.host, WebPage.path, WebArrival.channel_group, WebArrival.network, WebArrival.referrer,
+            WebArrival.source, counted.device, counted.country, counted.visits, counted.engaged,
+            counted.active_seconds,
         )
-        .join(WebPage, WebPage.id == Visit.entry_id)
-        .join(WebArrival, WebArrival.id == Visit.arrival_id)
-        .where(Visit.activity_id.in_(activity_ids), Visit.label == Label.HUMAN)
-        .group_by(*what)
-    )
+        .join(WebPage, WebPage.id == counted.entry_id)
+        .join(WebArrival, WebArrival.id == counted.arrival_id)
+    )  # fmt: skip
 
 
 def _lines(side: Mapping[tuple[str, str], Sequence[int]]) -> list[Line]:

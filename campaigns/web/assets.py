@@ -10,7 +10,7 @@ import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, g, has_app_context, request
 
 from campaigns.web.guards import public
 
@@ -60,11 +60,17 @@ def _read(name: str) -> Asset | None:
 
 
 def asset(name: str) -> str:
-    """The address of one of our static files. Raises LookupError for one that isn't there."""
-    found = _read(name)
-    if found is None:
-        raise LookupError(f"no static file {name}")
-    return f"/static/{name}?v={found.version}"
+    """The address of one of our static files. Raises LookupError for one that isn't there.
+
+    A page names its icons a hundred times: the file is looked at once for it.
+    """
+    known: dict[str, str] = g.setdefault("assets", {}) if has_app_context() else {}
+    if name not in known:
+        found = _read(name)
+        if found is None:
+            raise LookupError(f"no static file {name}")
+        known[name] = f"/static/{name}?v={found.version}"
+    return known[name]
 
 
 @public
