@@ -79,7 +79,7 @@ class Server:
         """PostgreSQL's *fast* stop by default: open transactions are rolled back."""
         if self._running is not None:
             self._running.send_signal(how)
-            self._running.wait(20)
+            self._running.wait(180)  # A kept one may have much to write.
             self._running = None
 
     def kill(self) -> None:
@@ -126,7 +126,8 @@ def postgres_server(kept: Path | None = None) -> Iterator[Server]:
             server.start()
             yield server
         finally:
-            server.stop(signal.SIGQUIT)  # At once: nobody reads its files again.
+            # At once where nobody reads its files again; kept ones are left in order, or the next start replays a log.
+            server.stop(signal.SIGINT if kept else signal.SIGQUIT)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
