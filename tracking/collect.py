@@ -33,7 +33,6 @@ IDLE_SECONDS = 0.1
 TIDY_SECONDS = 60.0
 _LONGEST_PAUSE = 5.0
 LOCK_NAME = "collector.lock"
-_BEHIND = 5  # What it counts can wait for whoever is answering.
 _FULL, _DATE = ConsentLevel.FULL, ConsentLevel.DELIVERABILITY
 _OPEN, _VIEW, _NOBODY = int(Kind.OPEN), int(Kind.VIEW), int(screening.Reason.NOBODY)
 _MOST_ACTIVITIES, _MOST_LINKS = 1 << 31, 1 << 15
@@ -269,7 +268,8 @@ def _run(collector: Collector, stop: threading.Event) -> None:
 
 def main() -> None:
     """Collect until told to stop by SIGTERM or SIGINT."""
-    os.nice(_BEHIND)
+    if hasattr(os, "SCHED_BATCH"):  # Linux: whoever has just been asked goes first, and the shares stay the same.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
