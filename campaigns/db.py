@@ -119,7 +119,6 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 Id = Annotated[int, mapped_column(BigId, primary_key=True)]
 Name = Annotated[str, mapped_column(String(200))]
 Address = Annotated[str, mapped_column(String(254))]  # RFC 5321, 4.5.3.1.3, as erratum 1690 counts
-Url = Annotated[str, mapped_column(String(2000))]
 Words = Annotated[str, mapped_column(Text, default="")]
 Instant = Annotated[datetime, mapped_column(UtcDateTime)]
 Money = Annotated[Decimal, mapped_column(Cents)]
