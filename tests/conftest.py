@@ -101,7 +101,7 @@ def _nobody_else(connection: Connection) -> None:
         "SELECT state, query FROM pg_stat_activity WHERE datname = current_database()"
         " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left_open := connection.execute(others).all():
         assert time.monotonic() < deadline, f"transactions left open: {left_open}"
         time.sleep(0.01)

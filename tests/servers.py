@@ -173,7 +173,7 @@ def _free_port() -> int:
 
 
 def _until(attempt: object, passing: type[Exception] | tuple[type[Exception], ...]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while True:
         try:
             attempt()  # type: ignore[operator]

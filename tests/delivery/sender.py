@@ -1,26 +1,26 @@
-"""Workers to be killed: for each activity's id on standard input one forked process that delivers it.
+"""Workers to be killed: for each line ``ACTIVITY SECONDS`` a forked process delivers it and is killed after that time.
 
-Answers with its process id, and with ``gone`` when it has ended. Forking spares each the imports.
+Answers with ``gone`` when it has ended. Forking spares each the imports, and whoever forked it may kill it: one that
+was quicker than its killer is still there to be killed.
 """
 
 import os
+import signal
 import sys
+import time
 
 import workers.celery  # noqa: F401  (every table)
 from campaigns.delivery.deliver import deliver
 
-
-def say(text: object) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
     for line in sys.stdin:
+        activity_id, seconds = line.split()
         child = os.fork()
         if not child:
-            deliver(int(line), 60.0)
+            deliver(int(activity_id), 60.0)
             os._exit(0)
-        say(child)
+        time.sleep(float(seconds))
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        say("gone")
+        sys.stdout.write("gone\n")
+        sys.stdout.flush()

@@ -154,11 +154,8 @@ class Postfix:
             [DAEMONS / "master", "-c", self.home / "etc", "-d"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, env={**os.environ, "MAIL_CONFIG": str(self.home / "etc")},
         )  # fmt: skip
-        for _ in range(1200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return running
-            time.sleep(0.05)
+        if wait_for_door(self.port):
+            return running
         running.kill()
         log = self.home / "mail.log"
         raise AssertionError(f"Postfix did not start: {log.read_text()[-2000:] if log.exists() else ''}")
@@ -172,6 +169,16 @@ class Postfix:
                 break
             time.sleep(0.05)
         return found
+
+
+def wait_for_door(port: int) -> bool:
+    """Whether somebody listens there within a minute."""
+    for _ in range(1200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.05)
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +197,11 @@ def running(relay: Postfix) -> Iterator[Postfix]:
         yield relay
     finally:
         os.killpg(master.pid, signal.SIGTERM)
-        master.wait(10)
+        try:
+            master.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(master.pid, signal.SIGKILL)
+            master.wait()
 
 
 @contextmanager
@@ -215,9 +226,10 @@ def postgrey(home: Path) -> Iterator[int]:
                "--group=root", "--whitelist-clients=/dev/null", "--whitelist-recipients=/dev/null"]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
+            wait_for_door(port)
             yield port
         finally:
-            server.terminate()
+            server.kill()  # It would wait for a visitor before it looks at a gentler word.
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_a_relay_with_every_fault(
     database: Engine, settings: config.Settings, ehlo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Brakes, "BURST", 1000)
-    monkeypatch.setattr(smtp, "FINAL_DOT", 0.2)
+    monkeypatch.setattr(smtp, "FINAL_DOT", 0.5)
     monkeypatch.setattr(smtp, "_LOOK", 0.05)
     for seed in range(SEEDS):
         activity_id, whims = launched(SIZE), Whims(seed)

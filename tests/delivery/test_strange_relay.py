@@ -116,7 +116,7 @@ def test_an_answer_just_before_the_end_counts(settings: config.Settings) -> None
 @pytest.mark.parametrize(("word", "fates"), [("mail", []), ("rcpt", ["lost"]), ("dot", ["unknown"])])
 def test_silence(settings: config.Settings, word: str, fates: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COMMAND", "DATA", "BLOCK", "FINAL_DOT"):
-        monkeypatch.setattr(smtp, name, 0.1)
+        monkeypatch.setattr(smtp, name, 0.5)
     monkeypatch.setattr(smtp, "_LOOK", 0.02)
     with answering(settings, **{word: HANG}):
         assert posted(mails(1)).fates == fates
@@ -124,15 +124,15 @@ def test_silence(settings: config.Settings, word: str, fates: list[str], monkeyp
 
 def test_a_process_that_was_stopped_has_not_waited(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped, or asleep with its machine, for longer than the patience: the relay gets its time all the same."""
-    monkeypatch.setattr(smtp, "FINAL_DOT", 0.5)
+    monkeypatch.setattr(smtp, "FINAL_DOT", 1.5)
     monkeypatch.setattr(smtp, "_LOOK", 0.05)
 
     def answer(_number: int) -> bytes:
-        time.sleep(1.05)
+        time.sleep(2.3)
         return b"250 ok"
 
     def stopped(_shelf: Shelf, _job: object) -> None:
-        asyncio.get_running_loop().call_later(0.2, time.sleep, 0.8)
+        asyncio.get_running_loop().call_later(0.2, time.sleep, 2.0)
 
     monkeypatch.setattr(Shelf, "before_dot", stopped)
     with answering(settings, dot=answer):

@@ -2,10 +2,8 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,11 +49,8 @@ def nursery(engine: Engine, settings: config.Settings) -> Iterator[Callable[[int
         talk, heard = started.stdin, started.stdout
 
         def kill_one(activity_id: int, seconds: float) -> None:
-            talk.write(f"{activity_id}\n")
+            talk.write(f"{activity_id} {seconds}\n")
             talk.flush()
-            worker = int(heard.readline())
-            time.sleep(seconds)
-            os.kill(worker, signal.SIGKILL)
             assert heard.readline() == "gone\n"
 
         yield kill_one

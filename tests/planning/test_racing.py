@@ -27,7 +27,7 @@ def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monk
             seen = session.get_one(Activity, activity.id)
             session.rollback() if database.dialect.name == "sqlite" else None
             read.set()
-            launched.wait(20)
+            launched.wait(100)
             session.bind = db.engine()
             try:
                 update_activity(session, CLOCK, seen, list_id=second.id)
@@ -37,7 +37,7 @@ def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monk
 
     editor = threading.Thread(target=edit)
     editor.start()
-    read.wait(20)
+    read.wait(100)
     with db.transaction() as session:
         launching.launch(session, CLOCK, session.get_one(Activity, activity.id))
     launched.set()

@@ -245,8 +245,10 @@ def withdraw_between_mail_and_hit(house: House, mailing: Mailing) -> None:
         assert web.getresponse().status == 302
         web.close()
 
-    for one in house.collectors:
-        one.send_signal(signal.SIGSTOP)
+    with db.transaction() as session:  # Nobody is stopped who holds the writer's place, which is wanted below.
+        session.connection()
+        for one in house.collectors:
+            one.send_signal(signal.SIGSTOP)
     click()
     with db.transaction() as session:
         allow(session, mailing.contacts[1], ConsentLevel.NONE, clock.now())
