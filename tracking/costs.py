@@ -11,6 +11,7 @@ from campaigns.clock import now
 from tracking.periods import Window
 
 CENT = Decimal("0.01")
+NOTHING = Decimal("0.00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Cost:
         days = ((max(self.ends_on, first) if self.ends_on else first) - first).days + 1
         begins = 0 if window.since is None else (window.since.date() - first).days
         ends = days if window.until is None else (_after_last_day(window.until) - first).days
+        if ends <= 0 or begins >= days:
+            return NOTHING
         return self._until(ends, days) - self._until(begins, days)
 
     def _until(self, day: int, days: int) -> Decimal:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from operator import add, attrgetter
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from tracking.models import Label
 
@@ -130,8 +130,22 @@ class Counts:
 
 
 def total(parts: Iterable[Counts]) -> Counts:
-    """Sum first, divide later: rates are made of this, never of other rates."""
-    return sum(parts, Counts())
+    """Sum first, divide later: rates are made of this, never of other rates.
+
+    The same as adding them one after the other, but column by column: a company has thousands.
+    """
+    parts = list(parts)
+    return Counts(*(_column_sum(list(map(attrgetter(name), parts)), name) for name in _COUNTS))
+
+
+def _column_sum(values: list[Any], name: str) -> Any:
+    if name == "influenced":
+        return None
+    known = [value for value in values if value is not None]
+    if name in _PARTS:
+        kind, numbers = _PARTS[name]
+        return kind(*map(sum, zip(*map(numbers, known), strict=True))) if known else None
+    return sum(known[1:], known[0]) if known else _EMPTY[name]
 
 
 def _fields(record: type[Hits | Mails | Visits]) -> Callable[[object], tuple[int, ...]]:
@@ -140,3 +154,9 @@ def _fields(record: type[Hits | Mails | Visits]) -> Callable[[object], tuple[int
 
 
 _hits, _mails, _visits = _fields(Hits), _fields(Mails), _fields(Visits)
+_COUNTS = tuple(field.name for field in dataclasses.fields(Counts))
+_EMPTY = {field.name: field.default for field in dataclasses.fields(Counts)}
+_PARTS: dict[str, tuple[type[Any], Callable[[object], tuple[int, ...]]]] = {
+    "mails": (Mails, _mails), "visits": (Visits, _visits),
+    "opens": (Hits, _hits), "clicks": (Hits, _hits), "views": (Hits, _hits),
+}  # fmt: skip

@@ -22,7 +22,7 @@ from campaigns.db import from_micros, to_micros
 from tracking import batches
 from tracking.models import DayRollup, DayZone, LifeRollup, Rollup
 from tracking.periods import Window
-from tracking.visit_models import DayVisits, LifeVisits, VisitRollup
+from tracking.visit_models import DayGroups, DayVisits, LifeVisits, VisitRollup
 
 HITS = ("events", "uniques")
 VISITS = ("visits", "visitors", "campaign_visitors", "engaged", "active_seconds", "pages", "new", "aggregate")
@@ -36,6 +36,8 @@ class Hits(NamedTuple):
 
 
 class Visits(NamedTuple):
+    """The same of visits. Of them, days and lives don't know the channel group: ``DayGroups`` does."""
+
     table: type[VisitRollup] | type[DayVisits] | type[LifeVisits]
     at: Any
 
@@ -93,11 +95,14 @@ def add_visits(connection: Connection, rows: Iterable[tuple[tuple[int, int, int,
     """The same of visits: (activity, bucket, group, label) and its counts, as ``VISITS``."""
     day = ready(connection)
     days: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
     lives: dict[tuple[int, ...], list[int]] = {}
     for (activity_id, bucket, group, label), counts in rows:
-        _add(days, (activity_id, day(bucket), group, label), counts)
+        _add(days, (activity_id, day(bucket), label), counts)
+        _add(groups, (day(bucket), group, label), counts)
         _add(lives, (activity_id, label), counts)
     _put(connection, DayVisits, VISITS, days)
+    _put(connection, DayGroups, VISITS, groups)
     _put(connection, LifeVisits, VISITS, lives)
 
 
@@ -106,8 +111,8 @@ def _add(sums: dict[tuple[int, ...], list[int]], key: tuple[int, ...], counts: S
 
 
 def _put(
-    connection: Connection, model: type[DayRollup | DayVisits | LifeRollup | LifeVisits], adds: Sequence[str],
-    sums: Mapping[tuple[int, ...], Sequence[int]],
+    connection: Connection, model: type[DayRollup | DayVisits | DayGroups | LifeRollup | LifeVisits],
+    adds: Sequence[str], sums: Mapping[tuple[int, ...], Sequence[int]],
 ) -> None:  # fmt: skip
     table = model.__table__
     assert isinstance(table, Table)
@@ -148,30 +153,35 @@ def fill(connection: Connection) -> None:
 
 
 def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) -> None:
-    """The days and the lives (of an activity) as its quarters add up."""
-    for quarters, days, lives, key, of_life, adds in (
-        ("rollups", "day_rollups", "life_rollups", ("kind", "link", "label"), ("kind", "link", "label"), HITS),
-        ("visit_rollups", "day_visits", "life_visits", ("channel_group", "label"), ("label",), VISITS),
+    """The days and the lives (of an activity) as its quarters add up; those of channel groups with all or none."""
+    only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
+    for quarters, days, lives, key, adds in (
+        ("rollups", "day_rollups", "life_rollups", ("activity_id", "kind", "link", "label"), HITS),
+        ("visit_rollups", "day_visits", "life_visits", ("activity_id", "label"), VISITS),
     ):
-        only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
         for table in (days, lives):
             connection.exec_driver_sql(f"DELETE FROM {table} WHERE {only}")  # noqa: S608
         starts = _starts(connection, zone, quarters, only)
         if starts:
             _sum(connection, starts, f"(SELECT * FROM {quarters} WHERE {only})", days, key, adds)  # noqa: S608
-            same, sums = ", ".join(("activity_id", *of_life)), ", ".join(f"sum({name})" for name in adds)
+            same, sums = ", ".join(key), ", ".join(f"sum({name})" for name in adds)
             connection.exec_driver_sql(
                 f"INSERT INTO {lives} ({same}, {', '.join(adds)})"  # noqa: S608
                 f" SELECT {same}, {sums} FROM {days} WHERE {only} GROUP BY {same}"
             )
+    if not activity_id:
+        connection.exec_driver_sql("DELETE FROM day_groups")
+        starts = _starts(connection, zone, "visit_rollups", "1 = 1")
+        if starts:
+            _sum(connection, starts, "visit_rollups", "day_groups", ("channel_group", "label"), VISITS)
 
 
 def _sum(
     connection: Connection, starts: Sequence[int], quarters: str, days: str, key: Sequence[str], adds: Sequence[str]
 ) -> None:
-    same = ", ".join(f"q.{name}" for name in ("activity_id", *key))
+    same = ", ".join(f"q.{name}" for name in key)
     sums = ", ".join(f"sum(q.{name})" for name in adds)
-    into = f"INSERT INTO {days} (activity_id, {', '.join(key)}, {', '.join(adds)}, day) SELECT {same}, {sums},"
+    into = f"INSERT INTO {days} ({', '.join(key)}, {', '.join(adds)}, day) SELECT {same}, {sums},"
     if batches.is_postgres(connection):
         found = "(%s::timestamptz[])[width_bucket(q.bucket, %s::timestamptz[])]"
         instants = [from_micros(start) for start in starts]
@@ -211,7 +221,8 @@ def mend(connection: Connection, activity_id: int | None = None) -> None:
 
 
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
-    """Days and lives (of an activity) that aren't what their quarters add up to: key, what is kept, what is counted."""
+    """Days and lives (of an activity) that aren't what their quarters add up to: key, what is kept, what is counted.
+    Those of channel groups are compared with all activities, or with 0, which is none."""
     kept = connection.scalar(select(DayZone.zone))
     if kept is None:
         return []
@@ -220,10 +231,13 @@ def compare(connection: Connection, activity_id: int | None = None) -> list[tupl
         (Rollup, DayRollup, HITS), (Rollup, LifeRollup, HITS), (VisitRollup, DayVisits, VISITS),
         (VisitRollup, LifeVisits, VISITS),
     )  # fmt: skip
+    if not activity_id:
+        sums = *sums, (VisitRollup, DayGroups, VISITS)
     for quarters, summed, adds in sums:
         key = [column.name for column in summed.__table__.primary_key]
-        wanted = _summed(connection, quarters, [name.replace("day", "bucket") for name in key], adds, kept, activity_id)
-        found = _summed(connection, summed, key, adds, kept, activity_id)
+        only = None if summed is DayGroups else activity_id
+        wanted = _summed(connection, quarters, [name.replace("day", "bucket") for name in key], adds, kept, only)
+        found = _summed(connection, summed, key, adds, kept, only)
         wrong += [
             ((summed.__tablename__, *one), found.get(one), wanted.get(one))
             for one in sorted(wanted.keys() | found.keys())

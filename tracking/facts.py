@@ -4,12 +4,11 @@ Read from counters and from rows that are few, never from raw events. Times are 
 mails may also be asked for by the day on which they went out (cohort), with whatever became of them since.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import add
 from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Select, case, cast, func, select, true
@@ -26,6 +25,7 @@ from tracking.counts import Counts, Hits, Mails, Visits
 from tracking.earning_models import Earning, LifeEarning
 from tracking.models import Conversion, Kind, Label, Rollup
 from tracking.periods import WHOLE, Window
+from tracking.visit_models import DayGroups, DayVisits, VisitRollup
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _QUARTER = timedelta(minutes=15)
@@ -101,7 +101,7 @@ class Brought:
 
 
 def brought(session: Session, window: Window) -> Brought:
-    """The company's, for a window that has a beginning, in five queries."""
+    """The company's, for a window that has a beginning, in six queries."""
     planned = session.execute(_PLANNED).all()
     these = _These(None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
     audience = (
@@ -111,17 +111,18 @@ def brought(session: Session, window: Window) -> Brought:
     )
     mailed = {id: Mails(audience=int(number)) for id, number in session.execute(audience)}
     visits, by_group = _visits_of_all(session, [0, *these.campaigns], window)
-    by_activity, by_goal = defaultdict[int | None, Counts](Counts), defaultdict[str, Counts](Counts)
+    reached, by_goal = defaultdict[int | None, Counts](Counts), defaultdict[str, Counts](Counts)
     for id, goal, number, value in session.execute(_reached(window)):
         one = Counts(conversions=int(number), revenue=value)
-        by_activity[id] += one
+        reached[id] += one
         by_goal[goal] += one
+    leads = Counter[int]()
     for id, number in _leads(session, these, window):
-        by_activity[id] += Counts(leads=number)
+        leads[id] += number
     counts = {
-        id: replace(
-            by_activity[id], mails=mailed.get(id), visits=visits.get(id),
-            cost=Cost(cost, starts_on, ends_on, launched_at).within(window),
+        id: Counts(
+            mails=mailed.get(id), visits=visits.get(id), leads=leads[id], conversions=reached[id].conversions,
+            revenue=reached[id].revenue, cost=Cost(cost, starts_on, ends_on, launched_at).within(window),
         )
         for id, _campaign, _channel, launched_at, cost, starts_on, ends_on, _form in planned
     }  # fmt: skip
@@ -131,25 +132,27 @@ def brought(session: Session, window: Window) -> Brought:
 def _visits_of_all(
     session: Session, activity_ids: Collection[int], window: Window
 ) -> tuple[dict[int, Visits], dict[int, Visits]]:
-    """Human visits by activity and by channel group (whose visitors are those of the activities), read once."""
-    of: Any
+    """Human visits by activity, and by channel group, whose visitors are those of the activities."""
     of, at = day_counts.visits(session, window)
-    columns = (of.visits, of.campaign_visitors, of.visitors, of.engaged, of.active_seconds, of.pages, of.new)
-    query = (
-        select(of.activity_id, of.channel_group, *(cast(func.sum(column), Float) for column in columns))
-        # By activity, though it is all of them: in the order of the key, not by way of an index to each row.
-        .where(of.activity_id.in_(activity_ids), of.label == Label.HUMAN, *within(at, window))
-        .group_by(of.activity_id, of.channel_group)
-    )
-    by_activity, by_group = dict[int, list[float]](), dict[int, list[float]]()
-    for id, group, visits, campaign_visitors, visitors, *rest in session.execute(query):
-        for sums, key, who in ((by_activity, id, campaign_visitors), (by_group, group, visitors)):
-            known, more = sums.get(key), (visits, who, *rest)
-            sums[key] = list(map(add, known, more)) if known else list(more)
+    groups: Any = DayGroups if of is DayVisits else VisitRollup
+    began = groups.day if groups is DayGroups else groups.bucket
+    # By activity, though it is all of them: in the order of the key, not by way of an index to each row.
+    by_activity = _visit_sums(of, of.activity_id, of.campaign_visitors, at, window, of.activity_id.in_(activity_ids))
+    by_group = _visit_sums(groups, groups.channel_group, groups.visitors, began, window)
     of_each, of_groups = (
-        {key: Visits(*map(int, counts)) for key, counts in sums.items()} for sums in (by_activity, by_group)
+        {key: Visits(*map(int, counts)) for key, *counts in session.execute(query)} for query in (by_activity, by_group)
     )
     return of_each, of_groups
+
+
+def _visit_sums(of: Any, by: Any, visitors: Any, at: Any, window: Window, *meant: ColumnElement[bool]) -> Select[Any]:
+    """Sums of human visits in the order of :class:`Visits`."""
+    columns = (of.visits, visitors, of.engaged, of.active_seconds, of.pages, of.new)
+    return (
+        select(by, *(cast(func.sum(column), Float) for column in columns))
+        .where(*meant, of.label == Label.HUMAN, *within(at, window))
+        .group_by(by)
+    )
 
 
 def _reached(window: Window) -> Select[Any]:
@@ -297,15 +300,7 @@ def _places(state: SendState, known: int) -> tuple[int, ...]:
 
 def _visits(session: Session, these: _These, window: Window) -> dict[int, Visits]:
     of, at = day_counts.visits(session, window)
-    sums = [
-        cast(func.sum(column), Float)
-        for column in (of.visits, of.campaign_visitors, of.engaged, of.active_seconds, of.pages, of.new)
-    ]
-    query = (
-        select(of.activity_id, *sums)
-        .where(these.has(of.activity_id), of.label == Label.HUMAN, *within(at, window))
-        .group_by(of.activity_id)
-    )
+    query = _visit_sums(of, of.activity_id, of.campaign_visitors, at, window, these.has(of.activity_id))
     return {id: Visits(*map(int, counts)) for id, *counts in session.execute(query)}
 
 

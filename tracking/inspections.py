@@ -47,7 +47,7 @@ def order(
         until=until,
         rules=RULES,
         total=_events(session, since, until) if since and until else len(rollups.activities(session)),
-        place=[0, db.to_micros(since) if since else 0, -1],
+        place=[0 if kind.is_of_labels else -1, db.to_micros(since) if since else 0, -1],
         found={},
         error="",
         created_by=actor.id,

@@ -12,9 +12,9 @@ from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from campaigns.capture.models import Submission
 from campaigns.db import from_micros, to_micros
 from campaigns.setbacks import Chore
-from tracking import batches, day_counts, reaching, settle
+from tracking import batches, day_counts, reaching, settle, visit_sides
 from tracking.counting import bucket
-from tracking.models import Conversion, Goal
+from tracking.models import Conversion, Goal, Label
 from tracking.visit_models import FormSeen, PageReached, Visit, VisitRollup, WebArrival, WebPage
 from tracking.visiting import join_story
 
@@ -90,6 +90,9 @@ def engage(session: Session, visit: Visit) -> None:
         engaged = [int(name == "engaged") for name in day_counts.VISITS]
         key = (visit.activity_id or 0, bucket(to_micros(visit.started_at)), group or 0, visit.label)
         day_counts.add_visits(session.connection(), [(key, engaged)])
+    if visit.activity_id and visit.label == Label.HUMAN:
+        place = (visit.activity_id, visit.entry_id, visit.arrival_id, visit.device, visit.country)
+        visit_sides.add(session.connection(), [(place, (0, 1, 0))])
     session.flush()
     if visit.send_id is not None:
         settle.settle_engaged(session.connection(), [(visit.send_id, visit.started_at)])

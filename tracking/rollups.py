@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, union
 from sqlalchemy.orm import Session
 
 from campaigns.planning.models import Activity
-from tracking import batches, counting, day_counts, earnings
+from tracking import batches, counting, day_counts, earnings, visit_sides
 from tracking.batches import CountKey, MarkKey, micros
 from tracking.models import Kind, Label, Rollup
 
@@ -80,13 +80,15 @@ def freeze(session: Session) -> None:
 
 def compare(session: Session, activity_id: int | None = None) -> list[Difference]:
     """Every rollup and first-seen mark (of an activity) that differs from a raw recount, every day that differs
-    from its rollups, and every earning from its conversion; empty when all is well."""
+    from its rollups, every side of visits from the visits, and every earning from its conversion; empty when all is
+    well."""
     connection, only = session.connection(), _only(activity_id)
     marks = f"SELECT {_KEY}, at FROM first_seen WHERE {only}"  # noqa: S608
     return [
         *_differences(kept(connection, activity_id), recount(connection, activity_id)),
         *_differences(_marks(connection, marks), _marks(connection, _MARKS.format(only=only))),
         *(Difference(*wrong) for wrong in day_counts.compare(connection, activity_id)),
+        *(Difference(*wrong) for wrong in visit_sides.compare(connection, activity_id)),
         *(Difference(*wrong) for wrong in earnings.compare(connection, activity_id)),
     ]
 
@@ -104,8 +106,9 @@ def _marks(connection: Connection, sql: str) -> dict[MarkKey, int]:
 
 
 def activities(session: Session) -> list[int]:
-    """Whatever has counters or may have events, so that none is left out when they are checked one by one."""
-    return list(session.scalars(union(select(Activity.id), select(Rollup.activity_id)).order_by("id")))
+    """Whatever has counters or may have events, so that none is left out when they are checked one by one; 0 stands for
+    what no activity brought."""
+    return [0, *session.scalars(union(select(Activity.id), select(Rollup.activity_id)).order_by("id"))]
 
 
 def rebuild(session: Session, activity_id: int | None = None) -> list[Difference]:
@@ -118,6 +121,7 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[Difference
         connection.exec_driver_sql(f"DELETE FROM rollups WHERE {only}")  # noqa: S608
         fill(connection, activity_id)
         day_counts.mend(connection, activity_id)
+        visit_sides.mend(connection, activity_id)
         earnings.mend(connection, [one.key for one in wrong if one.key[0] in ("earnings", "life_earnings")])
     return wrong
 

@@ -169,14 +169,24 @@ class VisitRollup(VisitSums, Base):
 
 
 class DayVisits(VisitSums, Base):
-    """The same summed by the days of the time zone that ``DayZone`` names."""
+    """The same summed over all groups by the days of the time zone that ``DayZone`` names."""
 
     __tablename__ = "day_visits"
-    __table_args__ = (Index(None, "day"), {"sqlite_with_rowid": False})
+    __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     day: Mapped[Instant] = mapped_column(primary_key=True)
     """When it began."""
+    label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+
+
+class DayGroups(VisitSums, Base):
+    """The same by day and group, over all activities and those visits that none is known to have brought."""
+
+    __tablename__ = "day_groups"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    day: Mapped[Instant] = mapped_column(primary_key=True)
     channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
@@ -189,6 +199,37 @@ class LifeVisits(VisitSums, Base):
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+
+
+class SideSums:
+    """What is counted of people's visits that have something in common over the whole life of an activity. Visits that
+    left nothing but a count are in none of these."""
+
+    visits: Mapped[int] = mapped_column(default=0)
+    engaged: Mapped[int] = mapped_column(default=0)
+    active_seconds: Mapped[int] = mapped_column(default=0)
+
+
+class Landings(SideSums, Base):
+    """By the page that they began on, and by how they came."""
+
+    __tablename__ = "landings"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    entry_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    arrival_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+
+
+class Whereabouts(SideSums, Base):
+    """By device and country."""
+
+    __tablename__ = "whereabouts"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    device: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    country: Mapped[str] = mapped_column(String(2), primary_key=True)
 
 
 class DaySalt(Base):

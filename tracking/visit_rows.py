@@ -11,9 +11,9 @@ from sqlalchemy.orm import aliased
 from campaigns.db import Base, from_micros, to_micros
 from campaigns.errors import Invalid
 from campaigns.planning.models import Activity
-from tracking import day_counts, money
+from tracking import day_counts, money, visit_sides
 from tracking.grouping import RULES, Arrival, network_of
-from tracking.models import CustomEvent
+from tracking.models import CustomEvent, Label
 from tracking.page_reports import Report, digest_of, printable
 from tracking.visit_models import (
     FormSeen,
@@ -43,6 +43,7 @@ class Rows:
         self._sites: dict[str, list[int]] = {}
         self._events: dict[str, tuple[dict[str, Any], Callable[[], int | None]]] = {}
         self._rollups: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(lambda: [0] * len(ROLLUP))
+        self._sides: list[tuple[Any, Sequence[int]]] = []
 
     def open_visits(self, visitors: Collection[int], since: int, until: int) -> Iterator[dict[str, Any]]:
         """Visits of these visitors that may still go on, oldest first."""
@@ -113,6 +114,12 @@ class Rows:
         if any(change):
             self._rollups[key] = [was + more for was, more in zip(self._rollups[key], change, strict=True)]
 
+    def sides(self, session: Any, change: Sequence[int]) -> None:
+        """Add what a visit of a person brought to the counts of its activity's sides, in the order of ``ROLLUP``."""
+        more = [change[ROLLUP.index(name)] for name in visit_sides.SUMS]
+        if session.activity_id and session.label == Label.HUMAN and any(more):
+            self._sides.append((session, more))
+
     def event(
         self, report: Report, visit_id: int | None, contact: Callable[[], int | None], activity_id: int | None
     ) -> None:
@@ -146,6 +153,13 @@ class Rows:
         sessions = sorted(sessions, key=lambda session: session.id)
         pages, arrivals = self._page_numbers(sessions), self._arrival_numbers(sessions)
         self._put(Visit, ["id"], [_visit(one, pages, arrivals) for one in sessions], _CHANGING)
+        visit_sides.add(
+            self._connection,
+            (
+                ((one.activity_id, pages[one.entry], arrivals[one.arrival], one.device, one.country), more)
+                for one, more in self._sides
+            ),
+        )
         views = [
             {
                 "visit_id": one.id, "page": page, "at": from_micros(one.views[page].at),

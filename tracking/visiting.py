@@ -253,6 +253,7 @@ class _Counting:
         for session in touched:
             change = tuple(now - was for now, was in zip(session.counts, session.counted, strict=True))
             self._rows.rollup(session.bucket, change)
+            self._rows.sides(session, change)
         self._rows.write(touched)
         _join_story(self._connection, touched)
         led = [(s.send_id, from_micros(s.started)) for s in touched if s.engaged and not s.counted[3] and s.send_id]

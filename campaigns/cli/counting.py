@@ -68,7 +68,7 @@ def _recount(mend: bool) -> int:
             click.echo(f"{difference.key}: {difference.kept} is kept, {difference.counted} is counted")
         wrong += len(found)
     ending = "were mended" if mend else "differ from the log"
-    click.echo(f"{len(activities):,} activities: {wrong:,} counters {ending}.")
+    click.echo(f"{len(activities) - 1:,} activities: {wrong:,} counters {ending}.")
     return wrong
 
 

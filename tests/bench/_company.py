@@ -20,7 +20,7 @@ from campaigns.delivery import send_counts
 from campaigns.delivery.models import Send
 from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus, Channel
 from tests import factories
-from tracking import day_counts, earnings, rollups
+from tracking import day_counts, earnings, rollups, visit_sides
 from tracking.grouping import Group
 from tracking.models import Checkpoint, Conversion, ConversionTouch, Credit, Event, FirstSeen, Rollup, UserAgent
 from tracking.visit_models import Visit, VisitRollup, WebArrival, WebPage
@@ -98,6 +98,7 @@ class Builder:
             self._do("counters", lambda: self._counters(planned))
             self._do("days", lambda: day_counts.fill(connection))
             self._do("earnings", lambda: earnings.fill(connection))
+            self._do("sides", lambda: visit_sides.fill(connection))
             connection.exec_driver_sql("DROP TABLE bench_numbers")
             connection.commit()
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -36,9 +36,10 @@ from tests import servers
 from tests.bench import collector
 from tests.bench._company import Builder, Size, counts, heaviest
 from tests.conftest import signed_in
-from tracking import day_counts, earnings, performance
+from tracking import day_counts, earnings, performance, visit_sides
 from tracking.earning_models import Earning
 from tracking.models import Checkpoint, DayZone, LifeRollup
+from tracking.visit_models import Landings
 
 QUERIES, PAGE, TIMELINE, MOST_QUERIES = 20.0, 100.0, 50.0, 30
 ROUNDS = 7
@@ -130,6 +131,8 @@ def _bring_up(engine: Engine) -> None:
             day_counts.fill(connection)
         if connection.scalar(select(Earning.own).limit(1)) is None:
             earnings.fill(connection)
+        if connection.scalar(select(Landings.visits).limit(1)) is None:
+            visit_sides.fill(connection)
     collector.analyse(engine)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from campaigns import db
 from tests.factories import make_organisation
 from tests.tracking.scene import BROWSER, Answer, asked, environ
-from tracking import collect, destinations
+from tracking import collect, day_counts, destinations, visit_sides
 from tracking.visit_models import PageView, Visit, VisitRollup
 from tracking.visits import COUNTS
 
@@ -79,6 +79,8 @@ def visits() -> list[Visit]:
 def check_rollups(found: list[Visit], aggregate: int = 0) -> None:
     with db.reading() as session:
         rollups = session.scalars(select(VisitRollup)).all()
+        assert day_counts.compare(session.connection()) == []
+        assert visit_sides.compare(session.connection()) == []
     counted = {name: sum(getattr(rollup, name) for rollup in rollups) for name in COUNTS}
     counted = {name: value - counted["aggregate"] if name == "visits" else value for name, value in counted.items()}
     recount = {

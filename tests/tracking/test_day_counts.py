@@ -13,12 +13,12 @@ from campaigns import db
 from campaigns.accounts.models import Organisation
 from tests import factories
 from tests.tracking.company import Company, at
-from tracking import counting, day_counts, rollups
+from tracking import counting, day_counts, rollups, visit_sides
 from tracking.facts import Asked, facts
 from tracking.models import DayRollup, DayZone, Kind, Label, LifeRollup, Rollup
 from tracking.periods import WHOLE, Period, Window
 from tracking.series import Step, cut, series
-from tracking.visit_models import DayVisits, LifeVisits, VisitRollup
+from tracking.visit_models import DayGroups, DayVisits, LifeVisits, VisitRollup
 
 ZONES = ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")
 AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris turns its clocks back on the 25th.
@@ -125,6 +125,21 @@ def test_a_wrong_day_is_found_and_mended(database: Engine) -> None:
         assert rollups.compare(session, mail + 1) == []
         wrong = rollups.rebuild(session, mail)
         assert {difference.key[0] for difference in wrong} == {"day_rollups", "life_rollups"}
+    with db.reading() as session:
+        assert rollups.compare(session) == []
+
+
+def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -> None:
+    with db.transaction() as session:
+        activity = factories.make_activity(session, launched_at=AUTUMN)
+        count(session, activity.id, 8, number=6)
+        visit_sides.add(session.connection(), [((activity.id, 1, 1, 1, "GE"), (1, 0, 3))])  # Of a visit that isn't.
+        session.execute(update(DayGroups).values(visits=DayGroups.visits + 1))
+        one = activity.id
+    with db.transaction() as session:
+        wrong = [difference for each in rollups.activities(session) for difference in rollups.rebuild(session, each)]
+        assert {difference.key[0] for difference in wrong} >= {"day_groups", "landings", "whereabouts"}
+        assert ("landings", one, 1, 1) in [difference.key for difference in wrong]
     with db.reading() as session:
         assert rollups.compare(session) == []
 

@@ -36,7 +36,7 @@ def test_a_campaigns_visits(
 ) -> None:
     with count_queries(database) as queries:
         section = visited.get("/campaigns/1/visits", headers={"HX-Request": "true"}).get_data(as_text=True)
-    assert len(queries) <= 8
+    assert len(queries) <= 9
     assert "<html" not in section
     for said in (f"{HOST}/tea1", "facebook", "Georgia", "Computer", "Organic social", "50", "A post"):
         assert said in section, said

@@ -1,5 +1,7 @@
 """A campaign's web visits, and the page that says how to measure them."""
 
+from dataclasses import replace
+
 from babel import Locale
 from flask import Blueprint, render_template, request
 
@@ -42,6 +44,7 @@ def page(campaign_id: int) -> str:
     if actor().may(Permission.PERSONAL):
         query = visits.visits_like(actor(), list(activities_of(session, campaign_id)))
         each = page_of(session, query, visits.NEWEST_FIRST, size=PAGE_SIZE)
+        each = replace(each, items=list(visits.visits_of(session, actor(), each.items)))
     return render_template(
         "pages/tracking/visits.html",
         found=found,
