@@ -60,6 +60,7 @@ def test_adding_keeps_what_is_known() -> None:
     assert both.leads == 12
     assert total([social, social]).mails is None
     assert total([]) == Counts()
+    assert total([FULL, social, FULL]) == FULL + social + FULL
     assert plus(None, Decimal(2)) == 2
     assert (FULL + FULL).cost == Decimal(1000)
     assert METRICS["open_rate"].value(FULL + FULL) == 0.25
