@@ -142,8 +142,8 @@ def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
         by_activity=[(titles[id], one) for id, one in sorted(by_activity.items(), key=lambda entry: -entry[1].visits)],
         by_group=_lines(groups),
         pages=[
-            Line(host + path, *sums, of=came_from or N_("No referrer"))
-            for host, path, came_from, *sums in session.execute(_landing_pages(list(titles)))
+            Line(host + path, visits, engaged, active_seconds, came_from or N_("No referrer"))
+            for host, path, came_from, visits, engaged, active_seconds in session.execute(_landing_pages(list(titles)))
         ],
         by_device=_lines(devices),
         by_country=_lines(countries),
@@ -198,7 +198,7 @@ def _landing_pages(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
 
 
 def _lines(side: Mapping[str, Sequence[int]]) -> list[Line]:
-    found = [Line(name, *counts) for name, counts in side.items()]
+    found = [Line(name, counts[0], counts[1], counts[2]) for name, counts in side.items()]
     return sorted(found, key=lambda line: (-line.visits, line.name))[:MOST_LINES]
 
 
