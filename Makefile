@@ -51,7 +51,7 @@ bench: $(DEVELOPMENT)
 torture: $(DEVELOPMENT)
 	@TORTURE=50 $(BIN)/python -m pytest -n $(PROCESSORS) --timeout 3600 tests/delivery/test_torture.py \
 	  tests/delivery/test_torture_house.py tests/delivery/test_storms.py \
-	  tests/tracking/test_torture.py tests/tracking/test_torture_house.py tests/tracking/test_fuzz.py tests/house/test_any_value.py tests/flows/test_breaking.py $(ARGS)
+	  tests/tracking/test_spool.py tests/tracking/test_torture.py tests/tracking/test_torture_house.py tests/tracking/test_fuzz.py tests/house/test_any_value.py tests/flows/test_breaking.py $(ARGS)
 
 migration: $(DEVELOPMENT)
 	@var=$$(mktemp -d) && trap 'rm -rf "$$var"' EXIT && export KAMPANIA_VAR="$$var" DATABASE_URL= && \

@@ -55,6 +55,8 @@ class Scan:
     """Bytes between records that are no record."""
     lost: int
     """Hits that the writer says the disk refused."""
+    waits: bool
+    """Whether the next record isn't written yet: where it should begin stands a zero."""
 
 
 def pack(hit: Hit) -> bytes:
@@ -72,9 +74,10 @@ def pack_loss(hits: int, at: int) -> bytes:
     return pack(Hit(at, _LOSS, 0, hits, 0, 0, b""))
 
 
-def scan(data: bytes, origin: int = 0) -> Scan:
+def scan(data: bytes, origin: int = 0, through: bool = True) -> Scan:
     """Read all whole records; ``end`` is behind the last one, an incomplete tail is left for later. Positions of
-    hits count from ``origin`` at the first byte.
+    hits count from ``origin`` at the first byte. Of a spool that is still written it ends where nothing is
+    written yet; ``through`` goes on behind that place.
 
     Bytes that are no record, wherever they come from, are passed over up to the next whole record.
     """
@@ -95,7 +98,9 @@ def scan(data: bytes, origin: int = 0) -> Scan:
                 keep((origin + at, make((instant, kind, flags, target, number, network, body[head : head + agent]))))
             at = end = stop
             continue
+        if not magic and not through:
+            return Scan(hits, end, skipped, lost, True)
         at = data.find(MAGIC, at + 1)
         if at < 0:
             break
-    return Scan(hits, end, skipped, lost)
+    return Scan(hits, end, skipped, lost, False)

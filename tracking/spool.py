@@ -1,24 +1,29 @@
 """Append-only files: an answered hit survives kill -9.
 
-Every process writes its own file set, named by a random id, with one ``write()`` per hit: the page
-cache outlives the process, and a thread calls fdatasync a few times a second. A file's name carries
-the offset at which it begins, so (spool, offset) names a hit for ever.
+Every process writes its own file set, named by a random id. A hit is copied into room that was reserved
+before, and its first byte last: where a record should begin and a zero stands, nothing is written yet.
+Without such room it is one ``write()`` per hit. Either way the page cache outlives the process, and a thread
+calls fdatasync a few times a second. A file's name carries the offset at which it begins, so (spool, offset)
+names a hit for ever.
 
 A disk that is full or read-only never stops an answer: what is lost is counted, logged, and written
 down as a record of its own as soon as the disk takes it.
 """
 
 import fcntl
+import mmap
 import os
 import secrets
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from campaigns import clock, config
-from tracking.records import Hit, pack, pack_loss
+from tracking.records import MAGIC, Hit, pack, pack_loss
+from tracking.reserved import reserved
 
 log = structlog.get_logger(__name__)
 
@@ -45,14 +50,16 @@ class Spool:
         self._rotate_bytes, self._rotate_seconds = rotate_bytes, rotate_seconds
         self._lock = threading.Lock()
         self._fd = -1
-        self._end = 0  # Offset behind the last record, over all files.
-        self._start = 0  # Offset at which the open file begins.
-        self._rotate_at = 0
+        self._start = 0  # Offset, over all files, at which the open file begins.
+        self._base = 0  # Offset at which its room begins; without room, behind the last record.
+        self._room: mmap.mmap | None = None
+        self._free = 0  # Where in the room nothing is written yet.
+        self._full = 0  # Where in it a record must end to go there without further thought.
+        self._synced = 0
         self._opened = 0.0
         self._retry_at = 0.0
         self.untold = 0
         """Those of them which no record in the spool tells of yet."""
-        self._dirty = False
         self._syncing = False
 
     def append(self, hit: Hit) -> bool:
@@ -62,28 +69,22 @@ class Spool:
     def keep(self, record: bytes) -> bool:
         """Keep a packed hit, as :meth:`append` does."""
         with self._lock:
-            try:
-                if self._fd < 0:
-                    self._open()
-                if self.untold:
-                    self._tell()
-                self._put(record)
-            except OSError as error:
-                self._refused(error)
-                return False
-            if self._end >= self._rotate_at:
-                self._close()
-        if not self._syncing:
-            self._start_syncing()
+            begin = self._free
+            stop = begin + len(record)
+            if stop > self._full or self._room is None:
+                return self._keep_thoughtfully(record)
+            self._room[begin + 1 : stop] = record[1:]
+            self._room[begin] = MAGIC
+            self._free = stop
         return True
 
     def sync(self) -> None:
         """Bring what was written to the disk, and let go of a file that has become old."""
         with self._lock:
-            if self._fd < 0 or not self._dirty:
+            if self._fd < 0 or self._synced == self._end:
                 fd = -1
             else:
-                fd, self._dirty = os.dup(self._fd), False
+                fd, self._synced = os.dup(self._fd), self._end
             if self._fd >= 0 and time.monotonic() - self._opened > self._rotate_seconds and self._end > self._start:
                 self._close()
         if fd >= 0:
@@ -96,15 +97,37 @@ class Spool:
         with self._lock:
             self._close()
 
+    @property
+    def _end(self) -> int:
+        """Offset behind the last record, over all files."""
+        return self._base + self._free
+
+    def _keep_thoughtfully(self, record: bytes) -> bool:
+        try:
+            if self._fd >= 0 and self._end - self._start >= self._rotate_bytes:
+                self._close()
+            if self._fd < 0:
+                self._open()
+            if self.untold:
+                self._tell()
+            self._put(record)
+        except OSError as error:
+            self._refused(error)
+            return False
+        if not self._syncing:
+            self._syncing = True
+            threading.Thread(target=self._sync_forever, name="spool-sync", daemon=True).start()
+        return True
+
     def _open(self) -> None:
         if time.monotonic() < self._retry_at:
             raise OSError("waiting before the next attempt")
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._directory / file_name(self.name, self._end)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._fd, self._start, self._opened = fd, self._end, time.monotonic()
-        self._rotate_at = self._start + self._rotate_bytes
+        self._reserve()
 
     def _tell(self) -> None:
         """Write down how many hits were lost."""
@@ -116,18 +139,42 @@ class Spool:
             raise
 
     def _put(self, record: bytes) -> None:
-        written = os.write(self._fd, record)
+        if self._room is not None and self._free + len(record) > len(self._room):
+            self._leave_room()
+            self._reserve()
+        if self._room is None:
+            self._write(record)
+            return
+        stop = self._free + len(record)
+        self._room[self._free + 1 : stop] = record[1:]
+        self._room[self._free] = MAGIC
+        self._free = stop
+
+    def _write(self, record: bytes) -> None:
+        written = os.pwrite(self._fd, record, self._end - self._start)
         if written == len(record):
-            self._end += written
-            self._dirty = True
+            self._base += written
             return
         # A full disk takes a part. Taken back, it is as if never written; else the next file
         # begins behind it, and the collector skips it as a torn tail.
         try:
             os.ftruncate(self._fd, self._end - self._start)
         except OSError:
-            self._end += written
+            self._base += written
         raise OSError("the disk is full")
+
+    def _reserve(self) -> None:
+        """Take room in the open file. Without any, records are written as long as the disk takes them."""
+        with suppress(OSError):
+            self._room, self._free = reserved(self._fd, self._end - self._start)
+            self._base -= self._free
+            self._full = min(len(self._room), self._start + self._rotate_bytes - self._base)
+
+    def _leave_room(self) -> None:
+        self._base, self._free, self._full = self._end, 0, 0
+        if self._room is not None:
+            self._room.close()
+            self._room = None
 
     def _refused(self, error: OSError) -> None:
         if not self.untold:
@@ -139,27 +186,24 @@ class Spool:
             self._retry_at = time.monotonic() + RETRY_SECONDS
 
     def _close(self) -> None:
-        """Give the file up; an empty one goes, so that its name is free for the next attempt."""
-        fd, self._fd = self._fd, -1
+        """Give the file up, as long as what is written; an empty one goes, so that its name is free for the next
+        attempt."""
+        fd, self._fd, reserved = self._fd, -1, self._room is not None
         if fd < 0:
             return
+        self._leave_room()
         try:
             if self._end == self._start:
                 (self._directory / file_name(self.name, self._start)).unlink(missing_ok=True)
             else:
+                if reserved:
+                    os.ftruncate(fd, self._end - self._start)
                 os.fdatasync(fd)
         except OSError as error:
             if self._end == self._start:
-                self._end += 1  # The name stays taken.
+                self._base += 1  # The name stays taken.
             log.error("spool.sync_failed", spool=self.name, error=str(error))
         os.close(fd)
-
-    def _start_syncing(self) -> None:
-        with self._lock:
-            if self._syncing:
-                return
-            self._syncing = True
-        threading.Thread(target=self._sync_forever, name="spool-sync", daemon=True).start()
 
     def _sync_forever(self) -> None:
         while True:

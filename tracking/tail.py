@@ -5,12 +5,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from tracking.records import LONGEST_RECORD, Hit, Scan, scan
 from tracking.spool import SUFFIX
 
 CHUNK_BYTES = 2 << 20  # Of hits some 15,000: the database is held for a quarter of a second.
+_PIECE_BYTES = 64 << 10
 _AGE_BEFORE_DELETION = 60.0  # A file just made may not be locked by its writer yet.
 
 
@@ -22,6 +24,7 @@ class SpoolFile:
     spool: str
     start: int
     size: int
+    """Bytes, among them the zeros of room that its writer has reserved."""
 
     @property
     def end(self) -> int:
@@ -57,8 +60,13 @@ def files(directory: Path) -> dict[str, list[SpoolFile]]:
 
 
 def _final(of_spool: list[SpoolFile]) -> list[SpoolFile]:
-    """A file may have grown until its successor, which we saw, was opened; from then on it never does."""
-    return [replace(file, size=file.path.stat().st_size) for file in of_spool[:-1]] + of_spool[-1:]
+    """A file may have grown until its successor, which we saw, was opened; from then on it never does. What it has
+    behind that is room which its writer could not give back."""
+    final = [
+        replace(file, size=min(file.path.stat().st_size, following.start - file.start))
+        for file, following in pairwise(of_spool)
+    ]
+    return final + of_spool[-1:]
 
 
 def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Read:
@@ -73,13 +81,13 @@ def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Re
             continue
         before = max(0, file.start - offset)  # Bytes of files that are gone.
         begin = max(offset, file.start)
-        found = _scan(file, begin, limit)
+        found = _scan(file, begin, limit, through=following is not None)
         end, hits = begin + found.end, found.hits
         skipped = before + found.skipped
         if following is not None and begin + min(limit, file.end - begin) >= file.end:
             skipped += following.start - end
             end = following.start
-        elif not hits and not found.end and file.end - begin >= limit:
+        elif not found.end and not found.waits and file.end - begin >= limit:
             end = begin + limit - LONGEST_RECORD  # A whole chunk without a record: damaged.
             skipped += end - begin
         return Read(hits, end, skipped, found.lost)
@@ -90,10 +98,26 @@ def _with_following(of_spool: list[SpoolFile]) -> Iterator[tuple[SpoolFile, Spoo
     return zip(of_spool, [*of_spool[1:], None], strict=True)
 
 
-def _scan(file: SpoolFile, begin: int, limit: int) -> Scan:
-    with file.path.open("rb") as stream:
-        stream.seek(begin - file.start)
-        return scan(stream.read(min(limit, max(0, file.end - begin))), begin)
+def _scan(file: SpoolFile, begin: int, limit: int, through: bool) -> Scan:
+    found = scan(_bytes(file, begin, limit, through), begin, through)
+    if found.skipped:  # Processors may show what a writer does in another order: damage is what stays.
+        found = scan(_bytes(file, begin, limit, through), begin, through)
+    if found.waits and not found.end and abandoned(file):
+        behind = scan(_bytes(file, begin, limit, True), begin)  # Of what was written, zeros are left by a power cut.
+        found = behind if behind.end else found
+    return found
+
+
+def _bytes(file: SpoolFile, begin: int, limit: int, through: bool) -> bytes:
+    """What stands there; of a file that is still written to, hardly more than what is written."""
+    pieces, at, stop = list[bytes](), begin - file.start, min(begin + limit, file.end) - file.start
+    with file.path.open("rb", buffering=0) as stream:
+        while at < stop and (piece := os.pread(stream.fileno(), min(_PIECE_BYTES, stop - at), at)):
+            pieces.append(piece)
+            at += len(piece)
+            if not through and not piece[-LONGEST_RECORD:].strip(b"\0"):
+                break
+    return b"".join(pieces)
 
 
 def abandoned(file: SpoolFile) -> bool:
@@ -125,5 +149,15 @@ def delete_counted(of_spool: list[SpoolFile], offset: int) -> int:
 def backlog(found: Iterable[list[SpoolFile]], offsets: dict[str, int]) -> int:
     """Bytes on this host that are not counted yet."""
     return sum(
-        max(0, file.end - max(file.start, offsets.get(file.spool, 0))) for of_spool in found for file in of_spool
+        max(0, _written(file) - max(file.start, offsets.get(file.spool, 0))) for of_spool in found for file in of_spool
     )
+
+
+def _written(file: SpoolFile) -> int:
+    """Where a file's records end: before the zeros of its room."""
+    with file.path.open("rb", buffering=0) as stream:
+        for stop in range(file.size, 0, -_PIECE_BYTES):
+            begin = max(0, stop - _PIECE_BYTES)
+            if piece := os.pread(stream.fileno(), stop - begin, begin).rstrip(b"\0"):
+                return file.start + begin + len(piece)
+    return file.start
