@@ -18,8 +18,10 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    event,
     func,
     insert,
+    inspect,
     literal,
     literal_column,
     null,
@@ -48,6 +50,17 @@ def write(session: Session, conversion_ids: Collection[int]) -> None:
 def _write(connection: Connection, ids: Collection[int]) -> None:
     connection.execute(delete(Earning).where(Earning.conversion_id.in_(ids)))
     connection.execute(_of_some(), {"ids": list(ids)})
+
+
+@event.listens_for(Activity, "after_update")
+def _follow_channel(_mapper: object, connection: Connection, activity: Activity) -> None:
+    """An activity that gets another channel takes its touches along: planning, which lies below, knows of none."""
+    if not inspect(activity).attrs.channel.history.has_changes():
+        return
+    touched = select(ConversionTouch.conversion_id).where(ConversionTouch.activity_id == activity.id).distinct()
+    ids = sorted(connection.scalars(touched))
+    for start in range(0, len(ids), _MOST_AT_ONCE):
+        _write(connection, ids[start : start + _MOST_AT_ONCE])
 
 
 def fill(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience.models import Contact
+from campaigns.planning import activities
 from campaigns.planning.models import Activity, Channel
 from tests import factories
 from tests.conftest import NOON
@@ -99,6 +100,20 @@ def test_a_rate_that_comes_late_gives_earnings_their_value(
     assert found[page.id].revenue == found[one.id].first_touch_revenue == Decimal("6.17")
     assert found[two.id].last_touch_revenue == Decimal("6.17")
     assert found[one.id].last_touch_revenue is found[one.id].revenue is None
+
+
+def test_touches_follow_their_activity_into_another_channel(
+    session: Session, plan: tuple[Activity, Activity, Activity]
+) -> None:
+    one, two, page = plan
+    buy(session, page, (one, False), (two, False))
+    assert facts(session, [page.campaign_id]).influenced == {Channel.EMAIL: 1, Channel.WEB: 0, None: 1}
+    activities.update_activity(session, CLOCK, two, channel=Channel.SOCIAL)
+    told = facts(session, [page.campaign_id]).influenced
+    assert told == {Channel.EMAIL: 1, Channel.SOCIAL: 1, Channel.WEB: 0, None: 1}
+    activities.update_activity(session, CLOCK, one, channel=Channel.SOCIAL)
+    assert facts(session, [page.campaign_id]).influenced == {Channel.SOCIAL: 1, Channel.WEB: 0, None: 1}
+    assert earnings.compare(session.connection()) == []
 
 
 def test_whoever_goes_takes_their_earnings_along(session: Session, plan: tuple[Activity, Activity, Activity]) -> None:
