@@ -11,7 +11,7 @@ from jinja2 import StrictUndefined
 from werkzeug.routing import IntegerConverter, Map
 
 from campaigns import config
-from campaigns.web import assets, database, entrance, errors, headers, locale, tables, texts
+from campaigns.web import assets, compression, database, entrance, errors, headers, locale, tables, texts
 from campaigns.web.exemptions import EXEMPT
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -69,6 +69,7 @@ def build(app: Flask) -> None:
     texts.init(app)
     locale.init(app)
     tables.init(app)
+    compression.init(app)
     headers.init(app)
     errors.init(app)
     app.jinja_env.globals.update(

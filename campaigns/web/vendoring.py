@@ -35,7 +35,6 @@ PACKAGES = (
     Package("@tabler/core", "1.6.1", "MIT", {
         "dist/css/tabler.min.css": "tabler.min.css",
         "dist/css/tabler.rtl.min.css": "tabler.rtl.min.css",
-        "dist/js/tabler.min.js": "tabler.min.js",
     }, ""),
     Package("htmx.org", "4.0.1", "0BSD", {"dist/htmx.min.js": "htmx.min.js"}, "LICENSE"),
     Package("echarts", "6.1.0", "Apache-2.0", {"dist/echarts.common.min.js": "echarts.min.js"}, "LICENSE"),

@@ -33,10 +33,11 @@
     }
   }
 
-  /* Where a menu or a row of tabs scrolls, the place we are at is in sight */
-  if (!location.hash) {
+  /* Where a menu or a row of tabs scrolls, the place we are at is in sight: told before the page is laid out anyway */
+  requestAnimationFrame(() => {
+    if (location.hash) return;
     for (const at of document.querySelectorAll(".nav-entry-link[aria-current], .page-tabs [aria-current]")) at.scrollIntoView({ block: "nearest", inline: "nearest" });
-  }
+  });
 
   /* Toasts */
   const shelf = document.querySelector(".toasts");
@@ -140,6 +141,20 @@
     delete event.detail.ctx.sourceElement?.closest("form")?.dataset.sent;
   });
 
+  /* Buttons that open a menu beside them: a click elsewhere, or Escape, closes those that lie over the page */
+  const openOrClose = (button, open) => {
+    button.setAttribute("aria-expanded", String(open));
+    document.getElementById(button.dataset.opens).classList.toggle("show", open);
+  };
+  const openOver = () => [...document.querySelectorAll('[data-opens][aria-expanded="true"]')].filter((button) => document.getElementById(button.dataset.opens).matches(".dropdown-menu"));
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-opens]");
+    for (const other of openOver()) {
+      if (other !== button && !document.getElementById(other.dataset.opens).contains(event.target)) openOrClose(other, false);
+    }
+    if (button) openOrClose(button, button.getAttribute("aria-expanded") !== "true");
+  });
+
   /* The menu behind three dots closes like any menu */
   const openMenu = () => document.querySelector("details.more[open]");
   document.addEventListener("click", (event) => {
@@ -147,8 +162,10 @@
     if (menu && !menu.contains(event.target)) menu.open = false;
   });
   document.addEventListener("keydown", (event) => {
-    const menu = event.key === "Escape" ? openMenu() : null;
-    if (!menu || dialog.open) return;
+    if (event.key !== "Escape" || dialog.open) return;
+    for (const button of openOver()) { openOrClose(button, false); button.focus(); }
+    const menu = openMenu();
+    if (!menu) return;
     menu.open = false;
     menu.querySelector("summary").focus();
   });
@@ -356,4 +373,15 @@
     for (const { chart, text } of drawn.values()) chart.setOption(optionOf(JSON.parse(text)));
   });
   drawAll();
+
+  /* Far sections are asked for when a reader comes near them, or has time: paper shows them, too */
+  const far = document.querySelectorAll('[hx-trigger="near once"]');
+  const fetchFar = (section) => { near.unobserve(section); section.dispatchEvent(new Event("near")); };
+  const near = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) fetchFar(entry.target);
+  }, { rootMargin: "900px 0px" });
+  addEventListener("load", () => {
+    for (const section of far) near.observe(section);
+    if (far.length) setTimeout(() => far.forEach(fetchFar), 12_000);
+  });
 })();
