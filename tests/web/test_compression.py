@@ -1,6 +1,8 @@
 """Pages are sent compressed to who understands it, at a length that tells nothing."""
 
 import gzip
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask import Flask, Response, stream_with_context
@@ -15,7 +17,7 @@ WORDS = "What did this campaign bring? " * 200
 def client() -> FlaskClient:
     app = Flask("page")
     compression.init(app)
-    made = {
+    made: dict[str, Callable[[], Any]] = {
         "page": lambda: WORDS,
         "little": lambda: "Nothing yet",
         "stream": lambda: Response(stream_with_context(iter([WORDS])), mimetype="text/html"),

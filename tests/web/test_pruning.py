@@ -18,7 +18,7 @@ def test_the_librarys_stylesheet_is_a_third_and_keeps_what_pages_use(name: str) 
     for kept in (".btn-danger", ".bg-azure-lt", ".dropdown-menu.show", ".visually-hidden", "body{"):
         assert kept in whole, kept
         assert kept in css, kept
-    for gone in (".carousel", ".offcanvas-backdrop", ".bg-azure-500"):
+    for gone in (".carousel", ".offcanvas-backdrop", ".ribbon"):
         assert gone in whole, gone
         assert gone not in css, gone
 
