@@ -23,7 +23,7 @@ MAC_BYTES = 12
 _EXPIRY_BYTES = 5
 _LONGEST = 512
 _SEND_BYTES = 8
-_SEND = struct.Struct(f"B{_SEND_BYTES}s{MAC_BYTES}s")
+_SEND = struct.Struct(f">Bq{MAC_BYTES}s")
 _SEND_LENGTH = _SEND.size * 4 // 3  # 21 bytes fill 28 characters to the last bit: one spelling only.
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/\0\0")  # + and / would be second spellings of - and _.
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
@@ -130,20 +130,22 @@ class Keyring:
 
 
 def _opener(states: Mapping[int, Any]) -> Callable[[str], int]:
-    unpack = _SEND.unpack
+    unpack, payload = _SEND.unpack, slice(1, 1 + _SEND_BYTES)
 
     def opened(token: str) -> int:
         if len(token) != _SEND_LENGTH:  # What isn't base64 is passed over when decoding.
             raise BadToken(N_("This link is incomplete or was changed."))
         try:
-            kid, payload, mac = unpack(a2b_base64(token.encode("ascii").translate(_FROM_URL)))
+            raw = a2b_base64(token.encode("ascii").translate(_FROM_URL))
+            kid, send_id, mac = unpack(raw)
             state = states[kid].copy()
         except (ValueError, LookupError, struct.error):
             raise BadToken(N_("This link is incomplete or was changed.")) from None
-        state.update(payload)
-        if not compare_digest(mac, state.digest()) or payload[0] > 127:  # Databases' numbers have 63 bits.
+        state.update(raw[payload])
+        if not compare_digest(mac, state.digest()) or send_id < 0:  # Databases' numbers have 63 bits.
             raise BadToken(N_("This link is incomplete or was changed."))
-        return int.from_bytes(payload)
+        found: int = send_id
+        return found
 
     return opened
 

@@ -19,8 +19,9 @@ class Desk(NamedTuple):
     """The send of an engagement token. Raises BadToken."""
     keep: Callable[[bytes], bool]
     """Puts a packed hit into the spool."""
-    network: Callable[[str, str], int]
-    """The network of an address, and of who is behind it by ``X-Forwarded-For`` ("" without a trusted proxy)."""
+    network: Callable[..., int]
+    """The network of an address, or of who is behind it by ``X-Forwarded-For``, given second when a proxy is
+    trusted."""
     proxied: bool
     known: Destinations
 

@@ -235,12 +235,19 @@ def _with_visit(url: str, send_id: int) -> str:
 
 def _keep(at: Desk, kind: int, target: int, number: int, environ: Environ) -> None:
     flags = _HEAD if environ["REQUEST_METHOD"] == "HEAD" else 0
-    if "HTTP_SEC_FETCH_USER" in environ and environ["HTTP_SEC_FETCH_USER"] == "?1":
+    if environ.get("HTTP_SEC_FETCH_USER") == "?1":
         flags |= _NAVIGATED
-    for header in _PREFETCH_HEADERS:
-        if header in environ and "prefetch" in environ[header].lower():
-            flags |= _PREFETCH
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "") if at.proxied else ""
-    network = at.network(environ.get("REMOTE_ADDR", ""), forwarded)
-    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
+    # One by one: a loop over four names costs twice as much, and hardly anybody sends one.
+    if (
+        "HTTP_SEC_PURPOSE" in environ
+        or "HTTP_PURPOSE" in environ
+        or "HTTP_X_PURPOSE" in environ
+        or "HTTP_X_MOZ" in environ
+    ) and any("prefetch" in environ.get(header, "").lower() for header in _PREFETCH_HEADERS):
+        flags |= _PREFETCH
+    remote = environ.get("REMOTE_ADDR", "")
+    network = at.network(remote, environ.get("HTTP_X_FORWARDED_FOR", "")) if at.proxied else at.network(remote)
+    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")
+    if len(agent) > LONGEST_USER_AGENT:
+        agent = agent[:LONGEST_USER_AGENT]
     at.keep(packed(clock.micros(), kind, flags, target, number, network, agent))

@@ -21,12 +21,12 @@ def network_of(remote: str, forwarded: str) -> int:
 
 
 @lru_cache(maxsize=1)
-def reader(_trusted: tuple[object, ...]) -> Callable[[str, str], int]:
+def reader(_trusted: tuple[object, ...]) -> Callable[..., int]:
     """What reads networks behind these proxies, which are the settings'; it knows old acquaintances."""
     return lru_cache(maxsize=65_536)(_read)
 
 
-def _read(remote: str, forwarded: str) -> int:
+def _read(remote: str, forwarded: str = "") -> int:
     text = client_ip({"REMOTE_ADDR": remote, "HTTP_X_FORWARDED_FOR": forwarded})
     if not text:
         return UNKNOWN
