@@ -70,3 +70,9 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
         gc.freeze()  # The house itself is no garbage: searching all of it would keep every request waiting.
         sys.setswitchinterval(_TURN)
     return _application(environ, start_response)
+
+
+def quickly(request: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:
+    """Status, headers and body for what is answered without Flask, from a request's own variables alone; None for
+    everything else. See :mod:`campaigns.web.server`."""
+    return None if _application is None else hits.answered(request) or beacons.answered(request)

@@ -58,21 +58,29 @@ def application(wrapped: WsgiApplication) -> WsgiApplication:
     """``wrapped`` with the script and its reports answered in front of it."""
 
     def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if path == "/e":
-            try:
-                status, headers, body = _report(environ)
-            except Exception as error:  # Whatever breaks in here, a visited page never sees an error of ours.
-                log.exception("beacons.failed", error=str(error))
-                status, headers, body = _NOTHING
-        elif path == "/k.js":
-            status, headers, body = _script(environ)
-        else:
+        found = answered(environ)
+        if found is None:
             return wrapped(environ, start_response)
-        start_response(status, headers)
-        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+        start_response(found[0], found[1])
+        return [found[2]]
 
     return answer
+
+
+def answered(environ: Environ) -> _Response | None:
+    """Status, headers and body for one of our paths; None for any other."""
+    path = environ.get("PATH_INFO", "")
+    if path == "/e":
+        try:
+            answer = _report(environ)
+        except Exception as error:  # Whatever breaks in here, a visited page never sees an error of ours.
+            log.exception("beacons.failed", error=str(error))
+            answer = _NOTHING
+    elif path == "/k.js":
+        answer = _script(environ)
+    else:
+        return None
+    return (*answer[:2], b"") if environ.get("REQUEST_METHOD") == "HEAD" else answer
 
 
 def _report(environ: Environ) -> _Response:

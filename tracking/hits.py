@@ -64,24 +64,32 @@ def application(wrapped: WsgiApplication) -> WsgiApplication:
     """``wrapped`` with our paths answered in front of it."""
 
     def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        path: str = environ["PATH_INFO"]
-        respond = _PATHS.get(path[:3])
-        if respond is None:
+        found = answered(environ)
+        if found is None:
             return wrapped(environ, start_response)
-        method = environ["REQUEST_METHOD"]
-        try:
-            status, headers, body = respond(path[3:], environ, desk()) if method in _METHODS else _NOT_ALLOWED
-        except Exception as error:  # Whatever breaks in here, strangers never see an error of ours.
-            log.exception("hits.failed", error=str(error))
-            status, headers, body = _page(HTTPStatus.NOT_FOUND) if respond in (_click, _short) else _PIXEL
+        start_response(found[0], found[1])
         # A list, no tuple: granian sends it in one piece, and never answers with an empty tuple.
-        if method == "HEAD":
-            start_response(status, [*headers, ("Content-Length", str(len(body)))])
-            return []
-        start_response(status, headers)  # The server knows the length of a single piece.
-        return [body]
+        return [found[2]]
 
     return answer
+
+
+def answered(environ: Environ) -> "_Response | None":
+    """Status, headers and body for one of our paths; None for any other."""
+    path: str = environ["PATH_INFO"]
+    respond = _PATHS.get(path[:3])
+    if respond is None:
+        return None
+    method = environ["REQUEST_METHOD"]
+    try:
+        answer = respond(path[3:], environ, desk()) if method in _METHODS else _NOT_ALLOWED
+    except Exception as error:  # Whatever breaks in here, strangers never see an error of ours.
+        log.exception("hits.failed", error=str(error))
+        answer = _page(HTTPStatus.NOT_FOUND) if respond in (_click, _short) else _PIXEL
+    if method == "HEAD":
+        status, headers, body = answer
+        return status, [*headers, ("Content-Length", str(len(body)))], b""
+    return answer  # The server knows the length of a single piece.
 
 
 _Response = tuple[str, list[Header], bytes]

@@ -17,7 +17,7 @@ def python(module: str, *words: str) -> list[str]:
 def web_command(host: str, port: int, threads: int = 4) -> list[str]:
     options = ["--interface", "wsgi", "--host", host, "--port", str(port), "--workers", "1", "--no-ws", "--http", "1"]
     options += ["--blocking-threads", str(threads), "--respawn-failed-workers", "--workers-kill-timeout", "5"]
-    return python("granian", *options, "wsgi:application")
+    return python("campaigns.web.server", *options, "wsgi:application")
 
 
 def worker_command(concurrency: int = 2, queues: str | None = None, name: str = "worker") -> list[str]:
