@@ -376,6 +376,16 @@
 
   /* Far sections are asked for when a reader comes near them, or has time: paper shows them, too */
   const far = document.querySelectorAll('[hx-trigger="near once"]');
+  let jumpedAt = location.hash ? performance.now() : -Infinity;
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.('a[href^="#"]')) return;
+    root.classList.add("jumped");
+    jumpedAt = performance.now();
+  }, true);
+  // What comes above the place that somebody has just jumped to must not push it away.
+  document.addEventListener("htmx:after:swap", () => {
+    if (far.length && performance.now() - jumpedAt < 4_000) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  });
   const fetchFar = (section) => { near.unobserve(section); section.dispatchEvent(new Event("near")); };
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) fetchFar(entry.target);

@@ -13,6 +13,7 @@
     root.dispatchEvent(new CustomEvent("kampania:theme"));
   };
   root.classList.add("js");
+  if (location.hash) root.classList.add("jumped");
   show();
   dark.addEventListener("change", show);
   addEventListener("storage", show);
