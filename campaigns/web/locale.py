@@ -211,8 +211,12 @@ def datetime_text(value: datetime | None) -> str:
     """A day and its time to the minute, in the reader's time zone."""
     if value is None:
         return NOTHING
-    comma = "،" if language() == "fa" else ","
-    return f"{date_text(value)}{comma} {time_text(value)}"
+    return f"{date_text(value)}{comma()}{time_text(value)}"
+
+
+def comma() -> str:
+    """What stands between the parts of a list in the reader's language."""
+    return "، " if language() == "fa" else ", "
 
 
 def weekdays() -> list[str]:
@@ -223,8 +227,7 @@ def weekdays() -> list[str]:
 
 def weekdays_text(numbers: str) -> str:
     """Days of the week given by their numbers, 1 for Monday."""
-    comma = "، " if language() == "fa" else ", "
-    return comma.join(weekdays()[int(number) - 1] for number in numbers)
+    return comma().join(weekdays()[int(number) - 1] for number in numbers)
 
 
 def ago(value: datetime | None) -> str:
@@ -273,6 +276,7 @@ def init(app: Flask) -> None:
         chart_label=chart_label,
     )
     app.jinja_env.globals.update(
+        comma=comma,
         language=language,
         direction=direction,
         timezone=timezone,
