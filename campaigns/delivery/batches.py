@@ -41,7 +41,7 @@ class Batch:
     parked: dict[datetime, list[int]] = field(default_factory=dict)
     """Ids of sends whose domain is to be left alone, by when they are due again."""
     touchable: set[int] = field(default_factory=set)
-    """Ids of sends whose mail can still be held back."""
+    """Positions of those whose mail can still be held back."""
     results: list[Result] = field(default_factory=list)
 
     @property
@@ -50,10 +50,10 @@ class Batch:
 
     def note(self, position: int, outcome: Outcome) -> None:
         """Keep what became of one of them, first where a killed process can't lose it."""
-        self.journal.mark(position, _MARKS[outcome.fate])
-        send = self.claimed.letters[position].send
-        self.touchable.discard(send.id)
-        self.results.append(Result(send, outcome, clock.now()))
+        # A member of an Enum is slow to look up by.
+        self.journal.mark(position, Mark.OK if outcome.fate is Fate.SENT else _MARKS[outcome.fate])
+        self.touchable.discard(position)
+        self.results.append(Result(self.claimed.letters[position].send, outcome, clock.now()))
 
     def record(self) -> None:
         """Write the results down; whoever has none was not touched and is as due as before."""
@@ -86,4 +86,4 @@ def claim(activity_id: int, size: int) -> Batch | None:
     except BaseException:
         journal.close()
         raise
-    return Batch(claimed, journal, lease, deque(range(len(claimed.letters))), touchable=set(claimed.ids))
+    return Batch(claimed, journal, lease, deque(range(len(claimed.letters))), touchable=set(range(len(claimed.letters))))

@@ -27,7 +27,8 @@ LARGEST = 1_000
 LEASE = timedelta(seconds=FINAL_DOT + 300)
 _LOOKS = 10
 """Slices of sends outside of their window that one claim passes over."""
-_RENEW_BELOW = timedelta(seconds=FINAL_DOT + 60)
+_MICROS = LEASE // timedelta(microseconds=1)
+_RENEW_BELOW = _MICROS - 240_000_000
 
 
 def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[int]:
@@ -137,11 +138,11 @@ class Lease:
 
     def __init__(self, batch: str) -> None:
         self.batch = batch
-        self._until = clock.now() + LEASE
+        self._until = clock.micros() + _MICROS
 
     def hold(self) -> bool:
         """Whether the next mail may go out under this lease."""
-        return self._until - clock.now() > _RENEW_BELOW or self._renew()
+        return self._until - clock.micros() > _RENEW_BELOW or self._renew()
 
     def _renew(self) -> bool:
         until = clock.now() + LEASE
@@ -155,7 +156,7 @@ class Lease:
                 .execution_options(synchronize_session=False)
             ).all()
         if held:
-            self._until = until
+            self._until = db.to_micros(until)
         return bool(held)
 
 

@@ -69,7 +69,8 @@ class Journal:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._ids: list[int] = []
+        self._first = 0
+        """Where the marks begin."""
         self._map: mmap.mmap | None = None
 
     @classmethod
@@ -89,16 +90,16 @@ class Journal:
 
     def begin(self, ids: Sequence[int]) -> None:
         """Write down whom the batch is for, everybody TODO. An empty one needs no map."""
-        self._ids = list(ids)
         head = _COUNT.pack(len(ids)) + struct.pack(f"<{len(ids)}q", *ids)
         os.pwrite(self._descriptor, bytes(len(ids)), len(head))
         os.pwrite(self._descriptor, head, 0)  # last, so that a file with a head is whole
+        self._first = len(head)
         self._map = mmap.mmap(self._descriptor, len(head) + len(ids))
 
     def mark(self, position: int, mark: Mark) -> None:
         """Set the mark of the batch's ``position``-th recipient."""
         assert self._map is not None
-        self._map[len(self._map) - len(self._ids) + position] = mark
+        self._map[self._first + position] = mark
 
     def marks(self) -> dict[int, Mark]:
         """Every id of the file with its mark."""

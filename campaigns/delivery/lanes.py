@@ -29,6 +29,8 @@ class Lane:
         self._supply, self._changed = supply, changed
         self._name = relay.name
         self._bucket = Bucket(relay.name, relay.per_second)
+        # Asked for each mail, and these know all by themselves.
+        self.may_go, self.before_dot = supply.may_go, supply.before_dot
         self._troubles = 0
         self._width = 1  # One connection until it has proved worth more.
         self.proved = False
@@ -79,7 +81,11 @@ class Lane:
             self.give_up(why)
 
     def take(self) -> Job | None:
-        if self.down or (self.relay.per_second and self._supply.exhausted):  # The bucket is asked for somebody only.
+        if self.down:
+            return None
+        if not self.relay.per_second:
+            return self._supply.take()
+        if self._supply.exhausted:  # The bucket is asked for somebody only.
             return None
         if pause := self._bucket.wait():
             asyncio.get_running_loop().call_later(pause, self._changed)
@@ -89,18 +95,12 @@ class Lane:
             self._bucket.put_back()
         return job
 
-    def may_go(self, job: Job) -> bool:
-        return self._supply.may_go(job)
-
-    def before_dot(self, job: Job) -> None:
-        self._supply.before_dot(job)
-
     def settle(self, job: Job, outcome: Outcome) -> None:
         outcome.relay = self._name
         self._supply.settle(job, outcome)
         if outcome.fate is Fate.OURS:
             self._trouble(outcome.reply)
-        elif outcome.fate not in (Fate.LOST, Fate.UNKNOWN, Fate.BROKEN):
+        elif outcome.fate is Fate.SENT or outcome.fate not in (Fate.LOST, Fate.UNKNOWN, Fate.BROKEN):
             self._troubles = 0
             if not self.proved:
                 self.proved, self._width = True, self.relay.connections

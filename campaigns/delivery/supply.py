@@ -67,9 +67,12 @@ class Supply:
                 return job
         while (batch := self._next_batch()) is not None and self._may_leave(batch):
             position = batch.waiting.popleft()
-            limited = self._limits.get(_domain(batch.claimed.letters[position])) if self._limits else None
-            if self._falls_out(batch, position) or (limited and not self._admitted(limited, batch, position)):
+            if (self._refused or brakes.any) and self._falls_out(batch, position):
                 continue
+            if self._limits:
+                limited = self._limits.get(_domain(batch.claimed.letters[position]))
+                if limited is not None and not self._admitted(limited, batch, position):
+                    continue
             if (job := self._job(batch, position)) is not None:
                 if len(batch.waiting) == self.low:
                     self._changed()
@@ -130,7 +133,7 @@ class Supply:
     def _job(self, batch: Batch, position: int) -> Job | None:
         letter = batch.claimed.letters[position]
         mail = _composed(letter)
-        if isinstance(mail, Outcome):
+        if type(mail) is Outcome:
             self._leave(letter)
             batch.note(position, mail)
             self._ended(batch)
@@ -171,7 +174,7 @@ class Supply:
         return not self.stopped
 
     def _look(self) -> None:
-        rest = [send_id for batch in self.batches for send_id in batch.touchable]
+        rest = [batch.claimed.letters[position].send.id for batch in self.batches for position in batch.touchable]
         # Only a question as a rule: the connections wait for it, and SQLite's writer may be busy for long.
         with db.reading() as session:
             if not claiming.may_send(session, self._activity_id):
@@ -187,22 +190,24 @@ class Supply:
         batch = _batch(job)
         if time.monotonic() - job.taken >= _LOOK:
             self._may_leave(batch)
-        return not self.stopped and batch.claimed.letters[job.position].send.id not in self._refused
+        return not self.stopped and not (
+            self._refused and batch.claimed.letters[job.position].send.id in self._refused
+        )
 
     def before_dot(self, job: Job) -> None:
         batch = _batch(job)
         batch.journal.mark(job.position, Mark.INTENT)
-        batch.touchable.discard(batch.claimed.letters[job.position].send.id)
+        batch.touchable.discard(job.position)
 
     def settle(self, job: Job, outcome: Outcome) -> None:
         batch = _batch(job)
         batch.note(job.position, outcome)
-        letter = batch.claimed.letters[job.position]
-        self._leave(letter)
+        if self._limits:
+            self._leave(batch.claimed.letters[job.position])
         if outcome.fate is Fate.LATER:
-            brakes.later(_domain(letter))
-        elif outcome.fate is Fate.SENT:
-            brakes.well(_domain(letter))
+            brakes.later(_domain(batch.claimed.letters[job.position]))
+        elif outcome.fate is Fate.SENT and brakes.any:
+            brakes.well(_domain(batch.claimed.letters[job.position]))
         batch.out -= 1
         self._ended(batch)
 

@@ -154,6 +154,13 @@ class Brakes:
         self._domains: dict[str, _Brake] = {}
         self._asked = 0.0
 
+    @property
+    def any(self) -> bool:
+        """Whether any domain is known to make trouble; most of the time there is none."""
+        if time.monotonic() - self._asked >= _ASK_BRAKES:
+            self._share()
+        return bool(self._domains)
+
     def left_alone(self, domain: str) -> timedelta | None:
         """How much longer the domain is to be left alone, or None."""
         if time.monotonic() - self._asked >= _ASK_BRAKES:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from campaigns.delivery.answers import Reply
 
@@ -27,6 +27,8 @@ class Wire(asyncio.BufferedProtocol):
         self.lost: str | None = None
         """Why there is no connection any more."""
         self.on_reply: Callable[[Reply], None] = self._keep
+        self.on_lines: Callable[[Sequence[bytes]], bool] = lambda _: False
+        """Sees first what came together; true when nothing of it is left to be heard."""
         self.on_flushed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[str], None] = lambda _: None
         self._room = memoryview(bytearray(_ROOM))
@@ -65,6 +67,8 @@ class Wire(asyncio.BufferedProtocol):
     def _hear(self, data: bytes) -> None:
         lines = (self._partial + data if self._partial else data).split(b"\n")
         self._partial = lines.pop()
+        if not self._earlier and self.on_lines(lines):
+            return
         for line in lines:
             if self.lost is not None:
                 return
