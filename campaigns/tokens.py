@@ -44,6 +44,8 @@ class Purpose(StrEnum):
     VISITOR = "visitor"  # not a token: keyed hash of the id that a visitor allowed us to keep
     ERASED = "erased"  # not a token: keyed hash of an address that must not come back
 
+    __hash__ = str.__hash__  # An Enum's own costs as much as a hash of BLAKE2b.
+
 
 class Keyring:
     """Mints and opens tokens with the settings' keys."""

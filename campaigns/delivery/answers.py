@@ -26,6 +26,8 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"  # the last dot left and no answer came
     BROKEN = "broken"  # no mail could be made for this recipient
 
+    __hash__ = str.__hash__  # An Enum's own is slow, and each mail's fate is looked up by.
+
 
 @dataclass(slots=True)
 class Outcome:

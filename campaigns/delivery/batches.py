@@ -50,8 +50,7 @@ class Batch:
 
     def note(self, position: int, outcome: Outcome) -> None:
         """Keep what became of one of them, first where a killed process can't lose it."""
-        # A member of an Enum is slow to look up by.
-        self.journal.mark(position, Mark.OK if outcome.fate is Fate.SENT else _MARKS[outcome.fate])
+        self.journal.mark(position, _MARKS[outcome.fate])
         self.touchable.discard(position)
         self.results.append(Result(self.claimed.letters[position].send, outcome, clock.now()))
 
@@ -86,4 +85,5 @@ def claim(activity_id: int, size: int) -> Batch | None:
     except BaseException:
         journal.close()
         raise
-    return Batch(claimed, journal, lease, deque(range(len(claimed.letters))), touchable=set(range(len(claimed.letters))))
+    everybody = range(len(claimed.letters))
+    return Batch(claimed, journal, lease, deque(everybody), touchable=set(everybody))

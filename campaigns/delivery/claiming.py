@@ -86,6 +86,8 @@ def _due(activity_id: int, state: SendState, limit: int) -> Select[int]:
 
 
 def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[int]:
+    if not ids:
+        return set()
     now = clock.now()
     # Written here and not when it is composed: the same rows change once instead of twice.
     level = consent.level_sql(ConsentPurpose.TRACKING, now, Send.contact_id)
@@ -94,10 +96,11 @@ def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[
         update(Send)
         .where(db.among(session, Send.id, ids), Send.state == state)
         .values(state=SendState.SENDING, claimed_by=batch, lease_until=now + LEASE, reason="", trackable=measured)
-        .returning(Send.id)
         .execution_options(synchronize_session=False)
     )
-    return {row[0] for row in session.connection().execute(claimed).all()} if ids else set()
+    if session.connection().execute(claimed).rowcount == len(ids):  # Nearly always: they were locked.
+        return ids
+    return set(session.scalars(select(Send.id).where(db.among(session, Send.id, ids), Send.claimed_by == batch)))
 
 
 def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
@@ -110,17 +113,17 @@ def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
 
 def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
     """Those of ``ids`` whose contact refuses mail by now, and why."""
+    why = case((Activity.built_in.is_(None), skip_reason()), else_=requested.refusal()).label("why")
     asked = (
-        select(Send.id, case((Activity.built_in.is_(None), skip_reason()), else_=requested.refusal()))
+        select(Send.id, why)
         .select_from(Send)
         .outerjoin(Contact, Contact.id == Send.contact_id)  # an erased one allows nothing
         .outerjoin(OutboxMail, OutboxMail.id == Send.outbox_id)
         .join(Activity, Activity.id == Send.activity_id)
         .where(db.among(session, Send.id, ids), or_(Activity.built_in.is_(None), Activity.built_in == "api"))
+        .subquery()
     )
-    # By the connection: the session would make an object of each row.
-    found = session.connection().execute(asked).all() if ids else ()
-    return {send_id: reason for send_id, reason in found if reason}
+    return dict(session.execute(select(asked).where(asked.c.why != "")).all()) if ids else {}
 
 
 def _skip(session: Session, ids: Collection[int], reason: str) -> None:

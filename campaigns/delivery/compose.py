@@ -21,7 +21,7 @@ from campaigns.delivery import dkim, plates, requested
 from campaigns.delivery.bounces import verp
 from campaigns.delivery.dkim import Signer
 from campaigns.delivery.headers import ascii_domain, date, mailbox, shown, words
-from campaigns.delivery.patterns import ENGAGEMENT, UNSUBSCRIBE, token
+from campaigns.delivery.patterns import ENGAGEMENT, UNSUBSCRIBE, parts, token
 from campaigns.delivery.plates import Plate
 from campaigns.delivery.quoted import quoted, without_blank_runs
 from campaigns.outbox import OutboxMail
@@ -104,9 +104,12 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
         (Purpose.BOUNCE, send_id),
     )
     recipient = ascii_domain(address)
+    fields = merge.contact_fields(somebody)
+    if letter.outbox is not None:
+        fields.update(requested.fields_of(letter.outbox))
     names = {
         **plate.names,
-        "contact": {**merge.contact_fields(somebody), **requested.fields_of(letter.outbox)},
+        "contact": fields,
         "unsubscribe_url": f"{plate.unsubscribe}{unsubscribe}",
         ENGAGEMENT: token(engagement),
         UNSUBSCRIBE: token(unsubscribe),
@@ -126,11 +129,8 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
     kind = f"List-Unsubscribe: <{plate.unsubscribe}{unsubscribe}>\r\n"
     kind = plate.single if requested.is_transactional(letter.outbox) else plate.bulk + kind
     before, between, after = plate.frame
-    content = "".join(
-        (
-            head, kind, before, without_blank_runs(plate.text(names)), between, plate.html(names), after,
-        )
-    )  # fmt: skip
+    text, html = without_blank_runs(plate.text(names)), parts(plate.html, names)
+    content = "".join((head, kind, before, text, between, *html, after))
     return _mail(bounce, plate.bounces, recipient, content.encode(), ascii=content.isascii())
 
 

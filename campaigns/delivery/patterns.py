@@ -169,6 +169,17 @@ class _Flat:
     def __call__(self, names: Names) -> str:
         return "".join([piece if type(piece) is str else piece(names) for piece in self.pieces])  # type: ignore[operator]
 
+    def parts(self, names: Names) -> list[str]:
+        found: list[str] = []
+        for piece in self.pieces:
+            if type(piece) is str:
+                found.append(piece)
+            elif type(piece) is _Run:
+                found += piece.parts(names)
+            else:
+                found.append(piece(names))  # type: ignore[operator]
+        return found
+
 
 class _Run:
     """Chunks with the same token between each two: one join writes all links of a mail."""
@@ -180,6 +191,16 @@ class _Run:
 
     def __call__(self, names: Names) -> str:
         return str.join(names[self.name], self.chunks)  # A Markup's own join would escape.
+
+    def parts(self, names: Names) -> list[str]:
+        found = [names[self.name]] * (2 * len(self.chunks) - 1)
+        found[::2] = self.chunks
+        return found
+
+
+def parts(pattern: Pattern, names: Names) -> list[str]:
+    """What a pattern writes, in pieces to be joined with others: so a large body is copied once."""
+    return pattern.parts(names) if type(pattern) is _Flat else [pattern(names)]
 
 
 @dataclass(frozen=True, slots=True)

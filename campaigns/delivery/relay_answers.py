@@ -45,7 +45,8 @@ def note(session: Session, activity_id: int, results: Iterable[Result]) -> None:
             tallies[key] = _Tally(1, result.outcome.reply if key[2] else "", result.at, result.at)
         else:
             tally.number += 1
-            tally.last_at = max(tally.last_at, result.at)
+            if result.at > tally.last_at:
+                tally.last_at = result.at
     if tallies:
         session.execute(_added(session, activity_id, tallies))
 

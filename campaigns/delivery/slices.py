@@ -1,11 +1,12 @@
 """A claimed slice with everything its mails are made of, loaded before any byte leaves."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import TemplateError
-from sqlalchemy import select
+from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from campaigns import db
@@ -113,10 +114,17 @@ def _rows(session: Session, ids: Collection[int]) -> list[tuple[Claimed, Person 
     )
     own = len(Claimed._fields)
     found = session.connection().execute(asked).all()  # The session would make an object of each row.
-    return [(Claimed._make(row[:own]), Person._make(row[own + 1 :]) if row[own] else None) for row in found]
+    return [(Claimed._make(row[:own]), _person(row[own + 1 :]) if row[own] else None) for row in found]
 
 
-_PERSON = tuple(getattr(Contact, name) for name in Person._fields)
+def _person(columns: Sequence[Any]) -> Person:
+    attributes = columns[-1]
+    return Person._make((*columns[:-1], _decode(attributes)[0] if attributes and attributes != "{}" else {}))
+
+
+# Attributes come as text: read here they cost a third of what the column's own type takes.
+_PERSON = (*(getattr(Contact, name) for name in Person._fields[:-1]), cast(Contact.attributes, Text))
+_decode = json.JSONDecoder().raw_decode
 
 
 def _by_id(session: Session, entity: type[Row], key: InstrumentedAttribute[int], ids: Sequence[int]) -> dict[int, Row]:

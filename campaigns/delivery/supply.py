@@ -133,7 +133,7 @@ class Supply:
     def _job(self, batch: Batch, position: int) -> Job | None:
         letter = batch.claimed.letters[position]
         mail = _composed(letter)
-        if type(mail) is Outcome:
+        if isinstance(mail, Outcome):
             self._leave(letter)
             batch.note(position, mail)
             self._ended(batch)
@@ -190,9 +190,7 @@ class Supply:
         batch = _batch(job)
         if time.monotonic() - job.taken >= _LOOK:
             self._may_leave(batch)
-        return not self.stopped and not (
-            self._refused and batch.claimed.letters[job.position].send.id in self._refused
-        )
+        return not self.stopped and not (self._refused and batch.claimed.letters[job.position].send.id in self._refused)
 
     def before_dot(self, job: Job) -> None:
         batch = _batch(job)

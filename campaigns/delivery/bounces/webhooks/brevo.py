@@ -1,4 +1,8 @@
-"""Brevo: no signature, so a name and a password in the address that it calls; one event or a list of them."""
+"""Brevo: no signature, so a name and a password in the address that it calls; one event or a list of them.
+
+The shape is that of developers.brevo.com/docs/transactional-webhooks: of the instants in it only ``ts_epoch``
+(milliseconds) is surely UTC, and none is needed here but to tell two events of one mail apart.
+"""
 
 import json
 from typing import Any
@@ -11,7 +15,7 @@ from campaigns.delivery.bounces.webhooks.shape import Call, Keys, check_password
 _MOST = 5_000
 _FINDINGS = {
     "hard_bounce": Finding.HARD, "invalid_email": Finding.HARD, "soft_bounce": Finding.SOFT,
-    "blocked": Finding.POLICY, "error": Finding.POLICY, "spam": Finding.COMPLAINT, "complaint": Finding.COMPLAINT,
+    "blocked": Finding.POLICY, "error": Finding.POLICY, "spam": Finding.COMPLAINT,
     "deferred": Finding.DELAYED,
 }  # fmt: skip
 
@@ -34,6 +38,6 @@ def _notice(event: dict[str, Any]) -> Notice:
     if finding is Finding.HARD and verdict.finding is Finding.POLICY:
         finding = Finding.POLICY
     # Its "id" is that of the webhook, not of the event.
-    key = f"{message} {kind} {words(event.get('ts_event'))} {words(event.get('email'))}"
+    key = f"{message} {kind} {words(event.get('ts_epoch') or event.get('ts_event'))} {words(event.get('email'))}"
     proving = f"<{message.strip('<>')}>\n{words(event.get('X-Mailin-custom'))}"
     return notice(finding, key, proving, status=verdict.status, said=said, to=words(event.get("email")))
