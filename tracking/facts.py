@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Float, Select, case, cast, func, select, t
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.capture.models import Form
+from campaigns.db import among
 from campaigns.delivery.models import SendState
 from campaigns.delivery.send_counts import Mark, SendCount
 from campaigns.leads.models import Lead
@@ -65,8 +66,8 @@ class Facts:
 
 def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_LIFE, *, links: bool = False) -> Facts:
     """All that is counted for the activities of these campaigns, in six queries for all of them."""
-    planned = session.execute(_PLANNED.where(Activity.campaign_id.in_(campaign_ids))).all()
-    these = _These(campaign_ids, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
+    planned = session.execute(_PLANNED.where(one_of(session, Activity.campaign_id, campaign_ids))).all()
+    these = _These(session, campaign_ids, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
     hits = CountedHits(session, these, asked.window, links=links)
     mails, sent = _mails(session, these, asked, hits)
     visits = _visits(session, these, asked.window)
@@ -103,7 +104,7 @@ class Brought:
 def brought(session: Session, window: Window) -> Brought:
     """The company's, for a window that has a beginning, in six queries."""
     planned = session.execute(_PLANNED).all()
-    these = _These(None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
+    these = _These(session, None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
     audience = (
         select(SendCount.activity_id, cast(func.sum(SendCount.number), Float))
         .where(*within(SendCount.bucket, Window(None, window.until)))
@@ -177,6 +178,7 @@ _PLANNED = (
 class _These:
     """The activities that facts are asked for: which campaign's each is, and of which channel."""
 
+    session: Session
     campaign_ids: Collection[int] | None
     """None: every campaign's."""
     campaigns: Mapping[int, int]
@@ -186,7 +188,15 @@ class _These:
         """That the column names one of them. By their numbers, so that the database knows how few they are."""
         if self.campaign_ids is None:
             return true()
-        return column.in_(list(self.campaigns) if len(self.campaigns) <= _FEW else ids_of(self.campaign_ids))
+        return one_of(self.session, column, self.campaigns)
+
+
+def one_of(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
+    """That the column is one of few ids: on PostgreSQL in one value, so that whatever their number the statement is
+    the same, and prepared. SQLite tells by their number how to look for them."""
+    if session.get_bind().dialect.name == "postgresql" or len(ids) > _FEW:
+        return among(session, column, ids)
+    return column.in_(list(ids))  # type: ignore[no-any-return]
 
 
 class CountedHits:
@@ -339,13 +349,12 @@ def _earned(session: Session, these: _These, window: Window) -> Iterable[tuple[i
 
 
 def _leads(session: Session, these: _These, window: Window) -> Iterable[tuple[int, int]]:
-    query = (
-        select(Lead.activity_id, func.count())
-        .where(*within(Lead.created_at, window))
-        .group_by(Lead.campaign_id, Lead.activity_id)  # In the order of an index.
-    )
-    if these.campaign_ids is not None:
-        query = query.where(Lead.campaign_id.in_(these.campaign_ids))
+    query = select(Lead.activity_id, func.count()).where(*within(Lead.created_at, window))
+    if these.campaign_ids is None:
+        query = query.group_by(Lead.activity_id)
+    else:  # In the order of an index that holds all of it.
+        campaigns = one_of(session, Lead.campaign_id, these.campaign_ids)
+        query = query.where(campaigns, these.has(Lead.activity_id)).group_by(Lead.campaign_id, Lead.activity_id)
     return [(id, number) for id, number in session.execute(query)]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from tracking.facts import within
-from tracking.goals import goal_names
+from tracking.goals import LEAD_NAME, goal_names
 from tracking.models import LEAD_GOAL, Conversion
 from tracking.periods import Window
 
@@ -39,7 +39,7 @@ def by_goal(session: Session, campaign_id: int, window: Window) -> list[GoalLine
         .where(Conversion.campaign_id == campaign_id, *within(Conversion.at, window))
         .group_by(Conversion.goal, Conversion.currency)
     ).all()  # fmt: skip
-    names = goal_names(session) if rows else {}
+    names = goal_names(session) if any(row[0] != LEAD_GOAL for row in rows) else {LEAD_GOAL: LEAD_NAME}
     lines: dict[str, GoalLine] = {}
     for key, currency, number, value, unvalued, amount in rows:
         known = lines.get(key, GoalLine(key, names.get(key, key), 0, None, ()))

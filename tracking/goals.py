@@ -76,9 +76,12 @@ def goal_of(session: Session, goal_id: int) -> Goal:
     return goal
 
 
+LEAD_NAME = N_("Lead")
+
+
 def goal_names(session: Session) -> dict[str, str]:
     """What every goal is called, by its key. The name of the goal "lead" is a msgid."""
-    return {LEAD_GOAL: N_("Lead")} | {row.key: row.name for row in session.execute(select(Goal.key, Goal.name))}
+    return {LEAD_GOAL: LEAD_NAME} | {row.key: row.name for row in session.execute(select(Goal.key, Goal.name))}
 
 
 def form_titles(session: Session, goals: Sequence[Goal]) -> dict[str, str]:

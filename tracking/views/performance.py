@@ -191,7 +191,10 @@ def _chart(found: Performance, who: asking.Who) -> Series | None:
         last = clock.now()
     if window.until is not None:
         last = min(last, window.until)
-    drawn = series(db_session(), found.campaign.id, our_zone(), first, last, window=window, labels=_LABELS[who])
+    drawn = series(
+        db_session(), found.campaign.id, our_zone(), first, last, window=window, labels=_LABELS[who],
+        activities=[line.id for line in found.activities],
+    )  # fmt: skip
     return None if drawn.empty else drawn
 
 
