@@ -21,7 +21,7 @@ ROOMS = (
     "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
     "campaigns.planning", "campaigns.delivery", "campaigns.delivery.bounces", "tracking",
 )  # fmt: skip
-TASKS = ("workers.sending", "workers.imports", "workers.mailbox", "workers.upkeep")
+TASKS = ("workers.sending", "workers.imports", "workers.mailbox", "workers.upkeep", "workers.turns")
 QUEUES = ("clock", "urgent", "sending", "imports")
 """A worker started without ``-Q`` serves all of them. Test and system mail is urgent; the house has a
 worker for it and for the clock, so that no launch stands in its way."""

@@ -1,4 +1,4 @@
-"""Uploaded files: the tick finds those that wait, a task carries one of them."""
+"""Uploaded files: each that waits is carried by a task."""
 
 from campaigns import db, setbacks
 from campaigns.audience import import_files, import_run
@@ -7,8 +7,7 @@ from tracking import offline
 from workers.celery import app
 
 
-@app.task(ignore_result=True)  # type: ignore[untyped-decorator]
-def tick() -> None:
+def wake() -> None:
     """Wake a worker for each import that waits."""
     with db.reading() as session:
         due = import_run.due_imports(session)

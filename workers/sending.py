@@ -7,11 +7,11 @@ from campaigns.setbacks import Chore
 from workers.celery import app
 
 _SOON = 2
-"""Seconds after which an unheard wake-up is dropped: by then the next tick has spoken."""
+"""Seconds after which an unheard wake-up is dropped: by then the next one has come."""
 
 
-@app.task  # type: ignore[untyped-decorator]
-def tick() -> None:
+def wake() -> None:
+    """Hand out what is due."""
     work = due.find()
     for activity_id in work.expand:
         expand.apply_async((activity_id,), expires=_SOON)

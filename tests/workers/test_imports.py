@@ -21,13 +21,13 @@ def test_the_tick_wakes_a_worker_for_what_waits(database: Engine, monkeypatch: p
         found = uploaded(session, "email\nann@example.org\n")
         uploaded(session, "email\nbob@example.org\n")
         imports.check(session, CLOCK, found)
-    tasks.tick()
+    tasks.wake()
     assert woken == [found.id]
     tasks.run(found.id)
     tasks.run(found.id)
     assert again(found).state is ImportState.CHECKED
     woken.clear()
-    tasks.tick()
+    tasks.wake()
     assert woken == []
 
 

@@ -14,7 +14,7 @@ from campaigns.planning import built_in
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.delivery.conftest import catcher, faults  # noqa: F401  (fixtures)
 from tests.delivery.mailing import mailed, make_mailing, states
-from workers import sending, upkeep
+from workers import sending, turns, upkeep
 from workers.celery import QUEUES, app
 from workers.schedule import SCHEDULE
 
@@ -38,12 +38,12 @@ def test_a_mailing_walks_from_schedule_to_finish(database: Engine, catcher: int)
     with db.transaction() as session:
         activity = make_mailing(session, 12, status=ActivityStatus.SCHEDULED, launched_at=None)
         activity_id, activity.due_at = activity.id, clock.now() + timedelta(hours=1)
-    sending.tick()
+    sending.wake()
     assert (status(activity_id), states(activity_id)) == (ActivityStatus.SCHEDULED, {})
     with db.transaction() as session:
         session.execute(update(Activity).values(due_at=clock.now() - timedelta(seconds=1)))
     for _ in range(4):
-        sending.tick()
+        sending.wake()
     assert status(activity_id) is ActivityStatus.FINISHED
     assert states(activity_id) == {"sent": 12}
     assert set(mailed().values()) == {1}
@@ -56,7 +56,7 @@ def test_every_task_may_run_twice(database: Engine, catcher: int) -> None:  # no
         sending.expand(activity_id)
     for _ in range(2):
         sending.deliver(activity_id)
-    for task in (sending.tick, upkeep.settle, upkeep.convert, upkeep.sweep) * 2:
+    for task in (turns.wake, turns.count, upkeep.sweep) * 2:
         task()
     assert states(activity_id) == {"sent": 5}
     assert set(mailed().values()) == {1}
@@ -93,7 +93,7 @@ def test_the_outbox_is_sent_once(database: Engine, catcher: int) -> None:  # noq
         make_mailing(session, 0)
         activity_id = ask(session)
     for _ in range(3):
-        sending.tick()
+        sending.wake()
     with db.reading() as session:
         send = session.scalars(select(Send).where(Send.activity_id == activity_id)).one()
         assert send.recipient_key == "a:me@example.org"

@@ -1,6 +1,7 @@
 """A backlog is worked off portion by portion, within bounds."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine, func, select
@@ -13,7 +14,7 @@ from tests.tracking.scene import events, make_mailing
 from tests.tracking.test_conversions import submit
 from tracking import collect
 from tracking.models import Conversion, Label
-from workers import upkeep
+from workers import turns, upkeep
 
 
 def test_one_tick_settles_many_portions(database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +25,7 @@ def test_one_tick_settles_many_portions(database: Engine, frozen: FrozenClock, m
     collect.collect_once()
     frozen.at += timedelta(minutes=16)
     monkeypatch.setattr(upkeep, "_HITS", 2)
-    upkeep.settle()
+    turns.take([upkeep.settle])
     assert [Label(event.label) for event in events()] == [Label.HUMAN] * 7
 
 
@@ -35,24 +36,27 @@ def test_one_tick_converts_many_portions(
     for contact_id in mailing.contacts:
         submit(contact_id, mailing.activity_id)
     monkeypatch.setattr(upkeep, "_SUBMISSIONS", 2)
-    upkeep.convert()
+    turns.take([upkeep.convert])
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(Conversion)) == 5
 
 
-@pytest.mark.parametrize(("brought", "ends_at_once"), [(5, False), (4, True)])
-def test_a_tick_ends_though_the_backlog_does_not(
-    monkeypatch: pytest.MonkeyPatch, brought: int, ends_at_once: bool
-) -> None:
-    portions = []
+def test_a_turn_ends_though_the_backlog_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
 
-    def portion() -> int:
-        portions.append(brought)
-        return brought
+    def portion(name: str, more: bool) -> bool:
+        taken.append(name)
+        return more
 
-    monkeypatch.setattr(upkeep, "_AT_MOST", 0.05)
-    upkeep._portions(portion, 5)
-    assert (len(portions) == 1) == ends_at_once
+    def broken() -> bool:
+        taken.append("broken")
+        raise ValueError("broken")
+
+    monkeypatch.setattr(turns, "_AT_MOST", 0.05)
+    with pytest.raises(ExceptionGroup):
+        turns.take([broken, partial(portion, "endless", True), partial(portion, "done", False)])
+    assert taken[:4] == ["broken", "endless", "done", "endless"]
+    assert set(taken[4:]) <= {"endless"}
 
 
 def test_attempts_to_sign_in_are_forgotten(database: Engine, frozen: FrozenClock) -> None:
