@@ -1,5 +1,6 @@
 """How a metric's reading is written: functions, not macros, since a page writes five hundred of them."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from markupsafe import Markup, escape
@@ -7,7 +8,8 @@ from markupsafe import Markup, escape
 from campaigns.language import N_
 from campaigns.web import locale
 from campaigns.web.locale import language, said
-from tracking.metrics import METRICS, Metric, Number, Reading, Unit
+from tracking.counts import Counts
+from tracking.metrics import METRICS, Metric, Number, Reading, Unit, reading
 
 
 def amount(unit: str, number: Number | None) -> str:
@@ -41,7 +43,13 @@ def base(reading: Reading) -> Markup:
     part, whole = reading.numerator, reading.denominator
     if part is None or whole is None:
         return Markup()
-    return Markup("{} {} ÷ {} {}").format(value(part), _lower(part.metric), value(whole), _lower(whole.metric))
+    return _base(part, whole)
+
+
+def _base(part: Reading, whole: Reading) -> Markup:
+    # Put together from pieces that are escaped: a page writes hundreds, and filling a pattern costs ten times as much.
+    words = f"{value(part)} {escape(_lower(part.metric))} ÷ {value(whole)} {escape(_lower(whole.metric))}"
+    return Markup(words)  # noqa: S704
 
 
 def _lower(metric: Metric) -> str:
@@ -56,12 +64,24 @@ def divides(reading: Reading) -> bool:
 
 def cell(reading: Reading) -> Markup:
     """A table cell: the value, and under a rate what it was divided from."""
-    under = Markup()
+    under = ""
     if reading.numerator is not None and reading.denominator is not None and reading.value is not None:
-        under = Markup('<span class="cell-base">{} ÷ {}</span>').format(
-            value(reading.numerator), value(reading.denominator)
-        )
-    return Markup('<td class="text-end numeric">{}{}</td>').format(value(reading), under)
+        under = f'<span class="cell-base">{value(reading.numerator)} ÷ {value(reading.denominator)}</span>'
+    return Markup(f'<td class="text-end numeric">{value(reading)}{under}</td>')  # noqa: S704
+
+
+def figures(keys: Iterable[str], counts: Counts) -> Markup:
+    """Metrics of a campaign beside each other, in a list of definitions; under a rate what it was divided from."""
+    return Markup("").join(_figure(reading(key, counts)) for key in keys)
+
+
+def _figure(read: Reading) -> Markup:
+    under = ""
+    part, whole = read.numerator, read.denominator
+    if part is not None and whole is not None and read.value is not None:
+        under = f'<dd class="tile-base numeric" title="{_base(part, whole)}">{value(part)} ÷ {value(whole)}</dd>'
+    head = f'<div class="figure-{read.metric.key}"><dt>{escape(said(read.metric.label))}</dt>'
+    return Markup(f'{head}<dd class="numeric">{value(read)}</dd>{under}</div>')  # noqa: S704
 
 
 def defined(metric: Metric) -> tuple[Markup, Markup]:
