@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from campaigns import clock, db
+from campaigns.accounts.organisation import organisation
 from campaigns.delivery import claiming, relay_answers, signposts, slices
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.claiming import Lease
@@ -74,6 +75,7 @@ def claim(activity_id: int, size: int) -> Batch | None:
     try:
         lease = Lease(journal.batch)
         with db.transaction() as session:
+            _house = organisation(session)  # Held, since a session forgets what nobody holds and asks again.
             ids = claiming.claim(session, activity_id, journal.batch, size)
             claimed = slices.load(session, activity_id, ids) if ids else None
             if claimed is not None:

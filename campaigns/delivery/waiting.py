@@ -51,9 +51,11 @@ def in_zones(column: ColumnElement[Any], zones: Collection[str | None]) -> Colum
 
 def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[int]:
     """Let those of the due sends ``ids`` whose window is closed by now wait for its opening; their ids."""
+    if not ids:
+        return set()
     house = organisation(session)
     window = window_of(activity, house)
-    if not window or not ids:
+    if not window:
         return set()
     asked = (
         select(Send.id, Contact.timezone)
