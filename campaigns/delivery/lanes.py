@@ -41,7 +41,8 @@ class Lane:
             wire, offers = await greet(self.relay)
         except RelayDown as error:
             if self.connections:
-                self._width = len(self.connections)  # It takes no more of us than these.
+                # It takes no more of us than these, and those that it has not answered yet.
+                self._width = min(self._width, len(self.connections) + len(self.opening) - 1)
             else:
                 self.give_up(str(error))
         else:
@@ -58,7 +59,8 @@ class Lane:
                 connection.close()
             else:
                 connection.go()
-        if self._supply.waiting and len(self.connections) + len(self.opening) < self._width:
+        missing = self._width - len(self.connections) - len(self.opening)
+        for _ in range(min(missing, self._supply.waiting)):
             task = asyncio.get_running_loop().create_task(self.open())
             self.opening.add(task)
             task.add_done_callback(self.opening.discard)
