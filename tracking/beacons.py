@@ -85,11 +85,8 @@ def answered(environ: Environ) -> _Response | None:
 
 def _report(environ: Environ) -> _Response:
     method = environ.get("REQUEST_METHOD", "GET")
-    if method == "OPTIONS":
-        allowed = _allowed(environ.get("HTTP_ORIGIN", ""), desk().known.site().hosts)
-        return "204 No Content", [*(allowed or _QUIET), *_PREFLIGHT], b""
     if method != "POST":
-        return "405 Method Not Allowed", [*_QUIET, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
+        return _unsent(method, environ)
     body = _body(environ)
     if body is None:
         return _TOO_LARGE
@@ -97,13 +94,20 @@ def _report(environ: Environ) -> _Response:
     headers = _allowed(environ.get("HTTP_ORIGIN", ""), at.known.site().hosts)
     if headers is None:
         return _NOTHING
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "") if at.proxied else ""
-    network = at.network(environ.get("REMOTE_ADDR", ""), forwarded)
+    remote = environ.get("REMOTE_ADDR", "")
+    network = at.network(remote, environ.get("HTTP_X_FORWARDED_FOR", "")) if at.proxied else at.network(remote)
     if not _counter.admits(network):
         return _TOO_MANY
     if body[:1] == b"{":
         _keep(at, body, network, environ)
     return "204 No Content", headers, b""
+
+
+def _unsent(method: str, environ: Environ) -> _Response:
+    if method == "OPTIONS":
+        allowed = _allowed(environ.get("HTTP_ORIGIN", ""), desk().known.site().hosts)
+        return "204 No Content", [*(allowed or _QUIET), *_PREFLIGHT], b""
+    return "405 Method Not Allowed", [*_QUIET, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
 
 
 _PREFLIGHT: list[Header] = [
@@ -117,9 +121,8 @@ def _body(environ: Environ) -> bytes | None:
     """The body; None for one that is too large, which is not read."""
     given = environ.get("CONTENT_LENGTH") or ""
     if given.isdecimal():
-        if len(given) > 9 or int(given) > LONGEST_REPORT:
-            return None
-        return bytes(environ["wsgi.input"].read(int(given)))
+        length = int(given) if len(given) < 10 else LONGEST_REPORT + 1
+        return None if length > LONGEST_REPORT else bytes(environ["wsgi.input"].read(length))
     body = bytes(environ["wsgi.input"].read(LONGEST_REPORT + 1))
     return None if len(body) > LONGEST_REPORT else body
 
