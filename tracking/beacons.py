@@ -28,7 +28,7 @@ from campaigns.web.network import WsgiApplication
 from tracking import networks
 from tracking.desk import Desk, desk
 from tracking.hits import Environ, Header, StartResponse
-from tracking.records import LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, Flag, packed
+from tracking.records import LONGEST_ORIGIN, LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, Flag, packed
 
 log = structlog.get_logger(__name__)
 
@@ -174,6 +174,8 @@ def _allowed(origin: str, hosts: frozenset[str]) -> list[Header] | None:
     Our pages may read the empty answer. Browsers send their beacons with credentials, and complain in their console
     unless that is allowed, too; nobody here looks at them.
     """
+    if len(origin) > LONGEST_ORIGIN:
+        return None
     try:
         parts = urlsplit(origin)
     except ValueError:

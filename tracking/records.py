@@ -11,12 +11,14 @@ MAGIC = 0xA7
 LONGEST_USER_AGENT = 500
 LONGEST_REPORT = 8 * 1024
 """Bytes of what the page script says at once."""
+LONGEST_ORIGIN = 300
+"""Bytes of the origin of its page: a scheme, a host's 253 and a port are fewer."""
 REPORT = 10
 """In place of a kind: behind the user agent stand the page's origin and the script's words, a line each."""
 _FRAME = struct.Struct("<BHI")
 _BODY = struct.Struct("<BBHqqqq")
 _WHOLE = struct.Struct("<BHIBBHqqqq")  # Frame and body at once.
-LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT + 300 + LONGEST_REPORT
+LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT + LONGEST_ORIGIN + LONGEST_REPORT
 _LOSS = 255  # In place of a kind: ``target`` hits were answered but not kept.
 
 

@@ -62,7 +62,8 @@ def test_a_browser_may_ask_first() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["", "null", "https://evil.example", f"https://{HOST}.evil.example", f"ftp://{HOST}", "https://[", f"https://a@{HOST}x"],
+    ["", "null", "https://evil.example", f"https://{HOST}.evil.example", f"ftp://{HOST}", "https://[", f"https://a@{HOST}x",
+     f"https://{'a' * 300}@{HOST}"],
 )  # fmt: skip
 def test_foreign_origins_leave_nothing(settings: config.Settings, origin: str) -> None:
     answer = post(VIEW, origin)
