@@ -79,11 +79,18 @@ def addresses(plan: company.Plan, house: RunningHouse) -> Iterator[str]:
     yield company.opened(house.mails_to(plan.people[0])[0]).unsubscribe
 
 
+_COME_NEAR = """() => {
+    for (const far of document.querySelectorAll("main section")) far.style.contentVisibility = "visible";
+    for (const far of document.querySelectorAll("[hx-trigger='near once']")) far.dispatchEvent(new Event("near"));
+}"""
+
+
 def look_at_all(page: Page, house: RunningHouse, plan: company.Plan) -> dict[str, list[str]]:
-    """Every finding by its address, once every part that is fetched apart is there."""
+    """Every finding by its address, once every part that is fetched or laid out late is there."""
     found = {}
     for address in addresses(plan, house):
         page.goto(address)
+        page.evaluate(_COME_NEAR)
         page.wait_for_function("() => !document.querySelector('.htmx-request')")
         if says := findings(page):
             found[address] = says
