@@ -119,7 +119,7 @@ def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
         .select_from(Send)
         .outerjoin(Contact, Contact.id == Send.contact_id)  # an erased one allows nothing
         .outerjoin(OutboxMail, OutboxMail.id == Send.outbox_id)
-        .join(Activity, Activity.id == Send.activity_id)
+        .outerjoin(Activity, Activity.id == Send.activity_id)  # It exists; joined so, SQLite begins with the ids.
         .where(db.among(session, Send.id, ids), or_(Activity.built_in.is_(None), Activity.built_in == "api"))
         .subquery()
     )

@@ -3,9 +3,10 @@
 import dataclasses
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, event, select, update
 from sqlalchemy.exc import OperationalError
 
 from campaigns import clock, config, db
@@ -245,3 +246,20 @@ def test_a_database_that_goes_away_leaves_the_batch_to_others(
 def test_a_shift_that_slept_through_its_time_still_sends(database: Engine, catcher: int) -> None:
     activity_id = launched(5)
     assert deliver(activity_id, 0.0) == 5
+
+
+def test_who_refuses_is_asked_of_a_slice_and_not_of_the_audience(sqlite_engine: Engine) -> None:
+    """Before its first ANALYZE, SQLite thinks that an activity has ten sends: a million were read for each slice."""
+    db.install(sqlite_engine)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    with db.reading() as session:
+        event.listen(sqlite_engine, "before_cursor_execute", note)
+        claiming.refused(session, [1, 2])
+        event.remove(sqlite_engine, "before_cursor_execute", note)
+        statement, parameters = asked[-1]
+        plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert [row[3] for row in plan if "sends" in row[3]] == ["SEARCH sends USING INTEGER PRIMARY KEY (rowid=?)"]
