@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 from sqlalchemy import (
@@ -155,17 +156,18 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(url: str, cache: int = 16_000) -> Engine:
     """An engine for SQLite or PostgreSQL with the manners that both need.
 
     SQLite: WAL, foreign keys, 10 s of patience, and transactions that we begin ourselves,
     since the driver's own let a savepoint's row outlive the outer rollback. A transaction begins
     IMMEDIATE (it takes the writer's place at once, and never fails half-way with "database is
-    locked") unless the connection's execution option ``read_only`` is set. PostgreSQL: no compiler.
+    locked") unless the connection's execution option ``read_only`` is set. Each connection keeps ``cache`` KiB of
+    the file in memory. PostgreSQL: no compiler.
     """
     if make_url(url).get_backend_name() == "sqlite":
         engine = create_engine(url, json_serializer=_compact, connect_args={"timeout": 10, "check_same_thread": False})
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, cache))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
@@ -186,7 +188,7 @@ def _prepare_postgres(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.commit()
 
 
-def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(cache: int, connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
@@ -194,7 +196,7 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
         "foreign_keys=ON",
         "busy_timeout=10000",
         "temp_store=MEMORY",
-        "cache_size=-16000",
+        f"cache_size=-{cache}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
