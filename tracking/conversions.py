@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, and_, func, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns import clock, setbacks
 from campaigns.capture.models import Submission
@@ -64,7 +64,7 @@ def _record_entered(session: Session, limit: int) -> int:
     submitted = select(Submission.id).where(Submission.lead_id == Lead.id).exists()
     recorded = select(Conversion.id).where(Conversion.lead_id == Lead.id, Conversion.goal == LEAD_GOAL).exists()
     failed, later = _put_off(session, Chore.CONVERT_LEAD)
-    new = or_(Lead.id > reached - _LATE_COMMITS, Lead.id.in_(failed))
+    new = _beyond(Lead.id, reached, failed)
     entered = session.scalars(
         select(Lead).where(new, Lead.id.not_in(later), ~submitted, ~recorded).order_by(Lead.id).limit(limit)
     ).all()
@@ -76,6 +76,12 @@ def _record_entered(session: Session, limit: int) -> int:
 def _put_off(session: Session, chore: Chore) -> tuple[list[int], list[int]]:
     """What a chore failed at, to be found however long ago it was; and those of it that wait for later."""
     return [int(one) for one in setbacks.failed(session, chore)], [int(one) for one in setbacks.put_off(session, chore)]
+
+
+def _beyond(column: InstrumentedAttribute[int], reached: ScalarSelect[int], failed: list[int]) -> ColumnElement[bool]:
+    """Whether an id is newer than those recorded, or failed. Mostly nothing has, and an OR reads the whole table."""
+    new = column > reached - _LATE_COMMITS
+    return or_(new, column.in_(failed)) if failed else new
 
 
 def _enter(session: Session, leads: Sequence[Lead]) -> None:
@@ -97,7 +103,7 @@ def _due(session: Session, limit: int) -> Sequence[Submission]:
     reached = select(func.coalesce(func.max(Conversion.submission_id), 0)).scalar_subquery()
     recorded = select(Conversion.id).where(Conversion.submission_id == Submission.id).exists()
     failed, later = _put_off(session, Chore.CONVERT)
-    new = or_(Submission.id > reached - _LATE_COMMITS, Submission.id.in_(failed))
+    new = _beyond(Submission.id, reached, failed)
     return session.scalars(
         select(Submission)
         .where(Submission.new_lead, new, Submission.id.not_in(later), ~recorded)
