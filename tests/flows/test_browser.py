@@ -48,7 +48,9 @@ def test_from_a_web_form_to_a_lead_on_the_page(page: Page, embedded: RunningHous
     _launch(page, activities["email"])
 
     letter = company.opened(eventually(lambda: embedded.mails_to("ana.walk@inbox.example.net"))[0])
-    page.goto(f"{campaign}/performance")
+    with page.expect_response("**/changes") as stream:
+        page.goto(f"{campaign}/performance")
+    assert stream.value.headers["content-type"].startswith("text/event-stream")
     # Not as HeadlessChrome, which is rightly taken for a program.
     reader = page.context.browser.new_page(user_agent=READER)  # type: ignore[union-attr]
     reader.set_content(f"<img src='{letter.pixel}'>")

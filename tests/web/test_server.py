@@ -1,13 +1,16 @@
 """The server asks for quick answers first, and everything else takes its usual way."""
 
 import sys
+from collections.abc import Iterator
+from threading import Event, current_thread
 from types import ModuleType
 from typing import Any
 
 import pytest
+from granian import _signals
 from granian.server import mp
 
-from campaigns.web import server
+from campaigns.web import changes, server
 
 REQUEST = {"PATH_INFO": "/o/x", "REQUEST_METHOD": "GET"}
 
@@ -57,6 +60,35 @@ def test_a_quick_answer_sees_the_request_alone(monkeypatch: pytest.MonkeyPatch) 
     assert seen == [REQUEST]
     monkeypatch.setitem(REQUEST, "PATH_INFO", "/prefix/o/x")
     assert asked({"url_path_prefix": "/prefix"})[2] == b"by wsgi"
+
+
+def test_a_stream_gets_a_thread_of_its_own() -> None:
+    ended, threads = Event(), []
+
+    class Streaming(Protocol):
+        def response_iter(self, status: int, headers: list[tuple[str, str]], body: Any) -> None:
+            threads.append(current_thread())
+            self.sent.append((status, headers, next(body)))
+            ended.set()
+
+    def streaming(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        kind = "text/event-stream; charset=utf-8" if environ.get(changes.ASIDE) else "text/plain"
+        start_response("200 OK", [("Content-Type", kind)])
+        return iter([b"first"])
+
+    for accept in ("text/event-stream", "*/*"):
+        ended.clear()
+        server.wrapped(streaming, {})(Streaming(), REQUEST | {"HTTP_ACCEPT": accept})
+        assert ended.wait(60)
+    assert [thread is current_thread() for thread in threads] == [False, True]
+
+
+def test_who_stops_the_server_ends_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(changes, "watch", changes.Watch())
+    monkeypatch.setattr(server, "_listen", lambda stop, *others: stop(15, None))
+    vars(_signals)["set_main_signals"](lambda *said: heard.append((said, changes.watch.ended.is_set())))
+    assert heard == [((15, None), True)]
 
 
 def test_an_application_without_a_module_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, Response, redirect, render_template
 from sqlalchemy import select
 
 from campaigns import clock
@@ -13,6 +13,7 @@ from campaigns.errors import Invalid
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems
+from campaigns.web.freshness import unless_seen
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import inspections
@@ -67,8 +68,8 @@ def show(inspection_id: int) -> str:
 
 
 @blueprint.get("/<int:inspection_id>/progress")
-def progress(inspection_id: int) -> str:
-    return _shown(inspection_id, "_inspection")
+def progress(inspection_id: int) -> Response:
+    return unless_seen(_shown(inspection_id, "_inspection"))
 
 
 def _shown(inspection_id: int, page: str) -> str:

@@ -14,6 +14,7 @@ from campaigns.errors import Invalid, Problem
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems, say
+from campaigns.web.freshness import unless_seen
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import goals, offline
@@ -67,8 +68,8 @@ def show(import_id: int) -> str:
 
 
 @blueprint.get("/<int:import_id>/progress")
-def progress(import_id: int) -> str:
-    return _shown(import_id, "_offline_import")
+def progress(import_id: int) -> Response:
+    return unless_seen(_shown(import_id, "_offline_import"))
 
 
 def _shown(import_id: int, page: str) -> str:

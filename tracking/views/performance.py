@@ -9,7 +9,9 @@ from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
 
 from campaigns import clock
+from campaigns.accounts.actor import Permission
 from campaigns.planning.models import Campaign
+from campaigns.web import changes
 from campaigns.web.database import db_session
 from campaigns.web.freshness import seal, unless_seen
 from campaigns.web.guards import actor
@@ -23,6 +25,7 @@ from tracking.performance import ActivityLine, ChannelLine, Performance
 from tracking.periods import LAST_DAYS
 from tracking.screening import RULES
 from tracking.series import Series, series
+from tracking.versions import campaign_versions
 
 blueprint = Blueprint("performance", __name__)
 
@@ -54,6 +57,14 @@ def page(campaign_id: int) -> str:
 @blueprint.get("/campaigns/<int:campaign_id>/performance/figures")
 def live(campaign_id: int) -> Response:
     return unless_seen(_figures(*_found(campaign_id)))
+
+
+@blueprint.get("/campaigns/<int:campaign_id>/changes")
+def stream(campaign_id: int) -> Response:
+    """Tells pages about a campaign, its activities among them, when to ask for their figures again."""
+    actor().require(Permission.VIEW)
+    performance.find_campaign(db_session(), campaign_id)
+    return changes.stream(campaign_versions, campaign_id)
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/summary")

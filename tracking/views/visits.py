@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from babel import Locale
-from flask import Blueprint, render_template, request
+from flask import Blueprint, Response, render_template, request
 
 from campaigns import clock, config
 from campaigns.accounts.actor import Permission
@@ -11,6 +11,7 @@ from campaigns.content.links import own_hosts
 from campaigns.planning.campaigns import campaign_of
 from campaigns.web.database import db_session
 from campaigns.web.entrance import current_organisation
+from campaigns.web.freshness import unless_seen
 from campaigns.web.guards import actor
 from campaigns.web.locale import language
 from campaigns.web.pagination import page_of
@@ -68,9 +69,9 @@ def site() -> str:
 
 
 @blueprint.get("/site/seen")
-def seen() -> str:
+def seen() -> Response:
     actor().require(Permission.PLAN)
-    return render_template("pages/tracking/_site_seen.html", **_seen())
+    return unless_seen(render_template("pages/tracking/_site_seen.html", **_seen()))
 
 
 def _seen() -> dict[str, object]:

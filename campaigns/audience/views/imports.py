@@ -16,6 +16,7 @@ from campaigns.errors import Conflict, Invalid, Problem
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems, say
+from campaigns.web.freshness import unless_seen
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 
@@ -61,7 +62,8 @@ def show(import_id: int) -> Any:
 @blueprint.get("/<int:import_id>/progress")
 def progress(import_id: int) -> Any:
     actor().require(Permission.PERSONAL)
-    return render_template("pages/audience/_import.html", **_state_of(imports.import_of(db_session(), import_id)))
+    state = _state_of(imports.import_of(db_session(), import_id))
+    return unless_seen(render_template("pages/audience/_import.html", **state))
 
 
 def _state_of(found: ContactImport) -> dict[str, Any]:

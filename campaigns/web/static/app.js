@@ -175,12 +175,51 @@
   let offline = null;
   document.addEventListener("htmx:config:request", (event) => {
     if (token) event.detail.ctx.request.headers["X-CSRFToken"] = token;
+    const look = event.detail.ctx.sourceElement;
+    if (!look?.matches('[hx-trigger*="every "]')) return;
     // A tab that nobody sees asks for nothing; once it is seen again, its figures are asked for at once.
-    if (document.hidden && event.detail.ctx.sourceElement?.matches('[hx-trigger*="every "]')) event.preventDefault();
+    if (document.hidden || (event.detail.ctx.sourceEvent?.type === "every" && isTold(look))) event.preventDefault();
+    else if (look.id) asked.set(look.id, performance.now());
   });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) document.dispatchEvent(new Event("seen-again"));
+    listen();
   });
+
+  /* What moves is told by a stream of events. The clock asks where there is none, where something holds it up, and
+     every half minute all the same */
+  const OFTEN = 2_000, SELDOM = 30_000, REFUSED = 60_000, SILENCE = 40_000; // A stream is never silent for more than 15 s.
+  const asked = new Map(); // id → when a look last asked
+  const since = (at) => performance.now() - (at ?? -Infinity);
+  let stream = null;
+  let heard = -Infinity;
+  const isTold = (look) => look.dataset.changes && stream?.readyState === 1 && since(heard) < SILENCE && asked.has(look.id) && since(asked.get(look.id)) < SELDOM;
+  const listen = () => {
+    const address = document.hidden ? undefined : document.querySelector("[data-changes]")?.dataset.changes;
+    if (stream?.address === address && (stream?.readyState !== 2 || since(stream.began) < REFUSED)) return;
+    stream?.close();
+    stream = null;
+    if (!address) return;
+    stream = Object.assign(new EventSource(address), { address, began: performance.now() });
+    stream.addEventListener("here", () => { heard = performance.now(); });
+    stream.addEventListener("changed", () => {
+      heard = performance.now();
+      document.querySelectorAll("[data-changes]").forEach((look) => outdated.add(look.id));
+      askOutdated();
+    });
+  };
+  const outdated = new Set();
+  const askOutdated = () => { // At once, but not more often than the clock would.
+    for (const id of outdated) {
+      const look = document.getElementById(id);
+      const left = OFTEN - since(asked.get(id));
+      if (look && left > 0) setTimeout(askOutdated, left);
+      else if (outdated.delete(id)) look?.dispatchEvent(new Event("changed"));
+    }
+  };
+  addEventListener("pagehide", () => { stream?.close(); stream = null; });
+  addEventListener("pageshow", listen);
+  document.addEventListener("htmx:after:swap", listen);
   const noAnswer = () => { if (!offline?.isConnected) offline = toast(body.dataset.textOffline, "warning", true); };
   document.addEventListener("htmx:error", (event) => { if (event.detail.error instanceof TypeError) noAnswer(); });
   document.addEventListener("htmx:response:error", (event) => { if (event.detail.ctx.response.status >= 500) noAnswer(); });
