@@ -16,6 +16,7 @@ import campaigns.setbacks  # noqa: F401  (a table of no room)
 from campaigns import config
 from campaigns.web import frame
 from campaigns.web.network import WsgiApplication, behind_proxies
+from campaigns.web.quick import Answer, Environ, in_front
 from tracking import beacons, destinations, hits
 
 ROOMS = (
@@ -52,7 +53,11 @@ def create_app(settings: config.Settings | None = None) -> Flask:
 def create_application() -> WsgiApplication:
     """What a server runs: Flask, and before it whatever answers without Flask."""
     application: WsgiApplication = create_app().wsgi_app
-    return hits.application(beacons.application(behind_proxies(application)))
+    return in_front(_answered, behind_proxies(application))
+
+
+def _answered(environ: Environ) -> Answer | None:
+    return hits.answered(environ) or beacons.answered(environ)
 
 
 _application: WsgiApplication | None = None
@@ -72,7 +77,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     return _application(environ, start_response)
 
 
-def quickly(request: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:
-    """Status, headers and body for what is answered without Flask, from a request's own variables alone; None for
-    everything else. See :mod:`campaigns.web.server`."""
+def quickly(request: Environ) -> Answer | None:
+    """What is answered without Flask, from a request's own variables alone; None for everything else.
+    See :mod:`campaigns.web.server`."""
     return None if _application is None else hits.answered(request) or beacons.answered(request)

@@ -145,18 +145,19 @@ def _kept(var: Path) -> str:
     return path.read_text()
 
 
-_installed: Settings | None = None
+installed: Settings | None = None
+"""The settings of this process, unless nobody has asked for them yet: see :func:`settings`."""
 
 
 def settings() -> Settings:
     """The settings of this process, read at the first call."""
-    global _installed
-    if _installed is None:
-        _installed = read()
-    return _installed
+    global installed
+    if installed is None:
+        installed = read()
+    return installed
 
 
 def install(replacement: Settings | None) -> None:
     """Put other settings in place (doors and tests); None reads the environment again."""
-    global _installed
-    _installed = replacement
+    global installed
+    installed = replacement

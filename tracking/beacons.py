@@ -10,8 +10,6 @@ and the visitor's address is cut to its network before anything is written.
 
 import gzip
 import json
-import threading
-from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -24,10 +22,9 @@ import campaigns.web
 from campaigns import clock
 from campaigns.errors import BadToken
 from campaigns.tokens import Purpose, keyring
-from campaigns.web.network import WsgiApplication
+from campaigns.web.quick import Answer, Environ, Header
 from tracking import networks
 from tracking.desk import Desk, desk
-from tracking.hits import Environ, Header, StartResponse
 from tracking.records import LONGEST_ORIGIN, LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, Flag, packed
 
 log = structlog.get_logger(__name__)
@@ -41,33 +38,20 @@ _ANYBODYS = frozenset("turpnvcexh")
 """What is kept of a report when its browser asks not to be tracked."""
 _UNTRACKED = int(Flag.UNTRACKED)
 _LONGEST_TOKEN = 100
+_BACKSLASH = ord("\\")  # Names in another spelling have one.
 _SCRIPT_SECONDS = 3_600
 
-_Response = tuple[str, list[Header], bytes]
 _QUIET: list[Header] = [("Cache-Control", "no-store"), ("Vary", "Origin")]
-_NOTHING: _Response = ("204 No Content", _QUIET, b"")
-_TOO_LARGE: _Response = (
-    "413 Content Too Large", [*_QUIET, ("Content-Length", "0"), ("Connection", "close")], b""
+_NOTHING: Answer = (204, _QUIET, b"")
+_TOO_LARGE: Answer = (
+    413, [*_QUIET, ("Content-Length", "0"), ("Connection", "close")], b""
 )  # fmt: skip
-_TOO_MANY: _Response = (
-    "429 Too Many Requests", [*_QUIET, ("Content-Length", "0"), ("Retry-After", f"{WINDOW_SECONDS:.0f}")], b""
+_TOO_MANY: Answer = (
+    429, [*_QUIET, ("Content-Length", "0"), ("Retry-After", f"{WINDOW_SECONDS:.0f}")], b""
 )  # fmt: skip
 
 
-def application(wrapped: WsgiApplication) -> WsgiApplication:
-    """``wrapped`` with the script and its reports answered in front of it."""
-
-    def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        found = answered(environ)
-        if found is None:
-            return wrapped(environ, start_response)
-        start_response(found[0], found[1])
-        return [found[2]]
-
-    return answer
-
-
-def answered(environ: Environ) -> _Response | None:
+def answered(environ: Environ) -> Answer | None:
     """Status, headers and body for one of our paths; None for any other."""
     path = environ.get("PATH_INFO", "")
     if path == "/e":
@@ -83,7 +67,7 @@ def answered(environ: Environ) -> _Response | None:
     return (*answer[:2], b"") if environ.get("REQUEST_METHOD") == "HEAD" else answer
 
 
-def _report(environ: Environ) -> _Response:
+def _report(environ: Environ) -> Answer:
     method = environ.get("REQUEST_METHOD", "GET")
     if method != "POST":
         return _unsent(method, environ)
@@ -91,23 +75,25 @@ def _report(environ: Environ) -> _Response:
     if body is None:
         return _TOO_LARGE
     at = desk()
-    headers = _allowed(environ.get("HTTP_ORIGIN", ""), at.known.site().hosts)
-    if headers is None:
+    allowed = _allowed(environ.get("HTTP_ORIGIN", ""), at.known.site().hosts)
+    if allowed is None:
         return _NOTHING
     remote = environ.get("REMOTE_ADDR", "")
     network = at.network(remote, environ.get("HTTP_X_FORWARDED_FOR", "")) if at.proxied else at.network(remote)
-    if not _counter.admits(network):
+    # Many may ask from an address that says nothing; refusing them all would be somebody else's doing.
+    if not networks.is_shared(network) and not _counter.admits(network):
         return _TOO_MANY
+    answer, origin = allowed
     if body[:1] == b"{":
-        _keep(at, body, network, environ)
-    return "204 No Content", headers, b""
+        _keep(at, body, network, origin, environ)
+    return answer
 
 
-def _unsent(method: str, environ: Environ) -> _Response:
+def _unsent(method: str, environ: Environ) -> Answer:
     if method == "OPTIONS":
         allowed = _allowed(environ.get("HTTP_ORIGIN", ""), desk().known.site().hosts)
-        return "204 No Content", [*(allowed or _QUIET), *_PREFLIGHT], b""
-    return "405 Method Not Allowed", [*_QUIET, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
+        return 204, [*(allowed[0][1] if allowed else _QUIET), *_PREFLIGHT], b""
+    return 405, [*_QUIET, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
 
 
 _PREFLIGHT: list[Header] = [
@@ -119,20 +105,27 @@ _PREFLIGHT: list[Header] = [
 
 def _body(environ: Environ) -> bytes | None:
     """The body; None for one that is too large, which is not read."""
-    given = environ.get("CONTENT_LENGTH") or ""
-    if given.isdecimal():
-        length = int(given) if len(given) < 10 else LONGEST_REPORT + 1
-        return None if length > LONGEST_REPORT else bytes(environ["wsgi.input"].read(length))
-    body = bytes(environ["wsgi.input"].read(LONGEST_REPORT + 1))
+    length = _length(environ.get("CONTENT_LENGTH", ""))
+    if length is None:
+        return None
+    body: bytes = environ["wsgi.input"].read(length)
     return None if len(body) > LONGEST_REPORT else body
 
 
-def _keep(at: Desk, body: bytes, network: int, environ: Environ) -> None:
+@lru_cache(maxsize=4_096)
+def _length(given: str) -> int | None:
+    """How much to read of a body whose header gives this length; None when that is too much."""
+    if not given.isdecimal():
+        return LONGEST_REPORT + 1
+    return int(given) if len(given) < 10 and int(given) <= LONGEST_REPORT else None
+
+
+def _keep(at: Desk, body: bytes, network: int, origin: bytes, environ: Environ) -> None:
     """Most reports are kept as they came, and read by the collector: only who came by a mail or asks not to be
     tracked is looked at here."""
     flags, send_id = 0, 0
     asks = environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1"
-    if asks or b'"k"' in body or b'"d"' in body or b"\\u00" in body:  # The last: a name in another spelling.
+    if asks or _BACKSLASH in body or body.find(b'"k"') >= 0 or body.find(b'"d"') >= 0:
         said = _read(body)
         if said is None:
             return
@@ -141,10 +134,14 @@ def _keep(at: Desk, body: bytes, network: int, environ: Environ) -> None:
             body = json.dumps({name: value for name, value in said.items() if name in _ANYBODYS}).encode()
         elif said.get("k"):
             send_id = sent_by(said["k"])
-    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")[:LONGEST_USER_AGENT]
-    origin = environ["HTTP_ORIGIN"].encode("latin-1", "replace")
-    words = b"\n".join((agent.replace(b"\n", b" "), origin, body))
+    words = b"\n".join((_agent(environ.get("HTTP_USER_AGENT", "")), origin, body))
     at.keep(packed(clock.micros(), REPORT, flags, send_id, 0, network, words))
+
+
+@lru_cache(maxsize=4_096)
+def _agent(said: str) -> bytes:
+    """In one line."""
+    return said.encode("latin-1", "replace")[:LONGEST_USER_AGENT].replace(b"\n", b" ")
 
 
 def _read(body: bytes) -> dict[str, Any] | None:
@@ -168,8 +165,9 @@ def sent_by(token: object) -> int:
 
 
 @lru_cache(maxsize=4_096)
-def _allowed(origin: str, hosts: frozenset[str]) -> list[Header] | None:
-    """What a page of one of our own hosts is told; None for others. Hosts may be declared with or without their port.
+def _allowed(origin: str, hosts: frozenset[str]) -> tuple[Answer, bytes] | None:
+    """What a page of one of our own hosts is told, and the origin as it is kept; None for others. Hosts may be declared
+    with or without their port.
 
     Our pages may read the empty answer. Browsers send their beacons with credentials, and complain in their console
     unless that is allowed, too; nobody here looks at them.
@@ -182,35 +180,32 @@ def _allowed(origin: str, hosts: frozenset[str]) -> list[Header] | None:
         return None
     if parts.scheme not in ("https", "http") or not (parts.hostname in hosts or parts.netloc.lower() in hosts):
         return None
-    return [*_QUIET, ("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+    may_read = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+    return (204, [*_QUIET, *may_read], b""), origin.encode("latin-1", "replace")
 
 
 class _Counter:
-    """How many reports each network sent in this window, in this process. It slows floods down; it is no accounting."""
+    """How many reports each network sent in this window, in this process. It slows floods down; it is no accounting,
+    so threads that count at once may miss one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._until = 0.0
         self._seen: dict[int, int] = {}
 
     def admits(self, network: int) -> bool:
-        # Many may ask from an address that says nothing; refusing them all would be somebody else's doing.
-        if networks.is_shared(network):
-            return True
         now = clock.steady()
-        with self._lock:
-            if now >= self._until or len(self._seen) > _MOST_NETWORKS:
-                self._until, self._seen = now + WINDOW_SECONDS, {}
-            self._seen[network] = count = self._seen.get(network, 0) + 1
+        if now >= self._until or len(self._seen) > _MOST_NETWORKS:
+            self._until, self._seen = now + WINDOW_SECONDS, {}
+        self._seen[network] = count = self._seen.get(network, 0) + 1
         return count <= PER_WINDOW
 
 
 _counter = _Counter()
 
 
-def _script(environ: Environ) -> _Response:
+def _script(environ: Environ) -> Answer:
     if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
-        return "405 Method Not Allowed", [("Content-Length", "0"), ("Allow", "GET, HEAD")], b""
+        return 405, [("Content-Length", "0"), ("Allow", "GET, HEAD")], b""
     plain, zipped, tag = _served()
     headers = [
         ("Content-Type", "text/javascript; charset=utf-8"),
@@ -221,11 +216,11 @@ def _script(environ: Environ) -> _Response:
         ("Vary", "Accept-Encoding"),
     ]
     if tag in environ.get("HTTP_IF_NONE_MATCH", ""):
-        return "304 Not Modified", headers, b""
+        return 304, headers, b""
     body = plain
     if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
         headers, body = [*headers, ("Content-Encoding", "gzip")], zipped
-    return "200 OK", [*headers, ("Content-Length", str(len(body)))], body
+    return 200, [*headers, ("Content-Length", str(len(body)))], body
 
 
 @lru_cache(maxsize=1)

@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from campaigns.config import Settings, settings
+from campaigns import config
+from campaigns.config import Settings
 from campaigns.tokens import Purpose, keyring
 from tracking import networks
 from tracking.destinations import Destinations, destinations
 from tracking.spool import spool
 
 
-class Desk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Desk:
     """It serves for as long as the process keeps its settings."""
 
     settings: Settings
@@ -31,14 +33,15 @@ _desk: Desk | None = None
 
 def desk() -> Desk:
     found = _desk
-    return found if found is not None and found.settings is settings() else _sit_down()
+    return found if found is not None and found.settings is config.installed else _sit_down()
 
 
 def _sit_down() -> Desk:
     global _desk
-    proxies = settings().trusted_proxies
+    settings = config.settings()
+    proxies = settings.trusted_proxies
     opened = keyring().opener(Purpose.ENGAGEMENT)
-    _desk = Desk(settings(), opened, spool().keep, networks.reader(proxies), bool(proxies), destinations())
+    _desk = Desk(settings, opened, spool().keep, networks.reader(proxies), bool(proxies), destinations())
     return _desk
 
 

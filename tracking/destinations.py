@@ -35,6 +35,7 @@ from campaigns.language import N_
 from campaigns.outbox import OutboxMail
 from campaigns.planning import utm
 from campaigns.planning.models import Activity, Campaign, ShortLink
+from campaigns.web.quick import Answer
 
 log = structlog.get_logger(__name__)
 
@@ -69,10 +70,21 @@ class Short(NamedTuple):
     url: str
 
 
+class Way(NamedTuple):
+    """How a click on a link is answered: made ready by who answers, remembered by who learns of changes."""
+
+    number: int
+    answer: Answer
+    visit: tuple[str, str] | None
+    """Our own page: its address before and behind the token that tells by which send its visitor came."""
+
+
 class Destinations:
     """What one process knows of links, landing pages and our own hosts."""
 
     def __init__(self) -> None:
+        self.ways: dict[tuple[int, str], Way] = {}
+        """By activity and the link's number as it is written; another dictionary after each change."""
         self._of_activity: dict[int, Urls] = {}
         self._of_send: dict[int, Urls] = {}
         self._confirmed: dict[int, tuple[int, Urls]] = {}
@@ -97,6 +109,10 @@ class Destinations:
         if urls is None:
             urls = self._from_database(send_id)
         return urls.get(number)
+
+    def is_common(self, send_id: int) -> bool:
+        """Whether the links of a send are those of all mails of its activity."""
+        return send_id >> 32 in self._of_activity
 
     def short(self, code: str) -> Short | None:
         """Where a short link leads; None when there is no such link. Raises Passing like :meth:`url`."""
@@ -159,6 +175,7 @@ class Destinations:
 
     def _learn(self, activity_id: int, urls: Urls) -> None:
         self._of_activity[activity_id] = urls
+        self.ways = {}
         if urls != signposts.of_activity(activity_id):
             _keep(f"{activity_id}.json", urls)
 
@@ -168,6 +185,7 @@ class Destinations:
         site = Site(links.own_hosts(hosts), forms)
         if site != self._site:
             self._site = site
+            self.ways = {}
             _keep("site.json", {"own_hosts": hosts, "forms": forms})
 
     def _sync_shorts(self, session: Session) -> None:

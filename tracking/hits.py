@@ -9,11 +9,10 @@ An answer never waits for the log and never fails with it; a token that opens no
 picture, or a page that says so, never a redirect and never an error of ours.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
@@ -22,17 +21,14 @@ from campaigns import clock
 from campaigns.content import links
 from campaigns.errors import BadToken, Invalid, Passing, Problem
 from campaigns.tokens import Purpose, keyring
-from campaigns.web.network import WsgiApplication
+from campaigns.web.quick import Answer, Environ, Header
 from tracking import destinations
 from tracking.desk import Desk, desk
+from tracking.destinations import Destinations, Way
 from tracking.models import Kind
 from tracking.records import LONGEST_USER_AGENT, Flag, packed
 
 log = structlog.get_logger(__name__)
-
-Environ = dict[str, Any]
-Header = tuple[str, str]
-StartResponse = Callable[[str, list[Header]], Any]
 
 GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b")
 _PIXEL_HEADERS = [
@@ -60,21 +56,7 @@ _HEAD, _PREFETCH, _NAVIGATED = int(Flag.HEAD), int(Flag.PREFETCH), int(Flag.NAVI
 _PERSON = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
 
 
-def application(wrapped: WsgiApplication) -> WsgiApplication:
-    """``wrapped`` with our paths answered in front of it."""
-
-    def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        found = answered(environ)
-        if found is None:
-            return wrapped(environ, start_response)
-        start_response(found[0], found[1])
-        # A list, no tuple: granian sends it in one piece, and never answers with an empty tuple.
-        return [found[2]]
-
-    return answer
-
-
-def answered(environ: Environ) -> "_Response | None":
+def answered(environ: Environ) -> Answer | None:
     """Status, headers and body for one of our paths; None for any other."""
     path: str = environ["PATH_INFO"]
     respond = _PATHS.get(path[:3])
@@ -92,15 +74,12 @@ def answered(environ: Environ) -> "_Response | None":
     return answer  # The server knows the length of a single piece.
 
 
-_Response = tuple[str, list[Header], bytes]
+_PIXEL: Answer = (200, _PIXEL_HEADERS, GIF)
 
 
-_PIXEL: _Response = ("200 OK", _PIXEL_HEADERS, GIF)
-
-
-def _page(status: HTTPStatus, *more: Header) -> _Response:
+def _page(status: HTTPStatus, *more: Header) -> Answer:
     body = _SENTENCES[status].join(_PAGE).encode()
-    return f"{status.value} {status.phrase}", [*_PAGE_HEADERS, *more], body
+    return status.value, [*_PAGE_HEADERS, *more], body
 
 
 _PAGE = (
@@ -120,7 +99,7 @@ _METHODS = ("GET", "HEAD")
 _NOT_ALLOWED = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
 
 
-def _open(token: str, environ: Environ, at: Desk) -> _Response:
+def _open(token: str, environ: Environ, at: Desk) -> Answer:
     try:
         send_id = at.opened(token)
     except BadToken:
@@ -129,27 +108,25 @@ def _open(token: str, environ: Environ, at: Desk) -> _Response:
     return _PIXEL
 
 
-def _click(rest: str, environ: Environ, at: Desk) -> _Response:
+def _click(rest: str, environ: Environ, at: Desk) -> Answer:
     token, _, digits = rest.partition("/")
-    known = at.known
     try:
         send_id = at.opened(token)
-        number = _number(digits)
-        url = known.url(send_id, number) if number else None
+        way = at.known.ways.get((send_id >> 32, digits)) or _way(at.known, send_id, digits)
     except BadToken:
         return _page(HTTPStatus.NOT_FOUND)
     except Passing:
         return _later()
-    if url is None:
+    if way is None:
         return _page(HTTPStatus.NOT_FOUND)
-    answer = _page(HTTPStatus.GONE) if url == destinations.OFF else _leading(url, send_id, known.site().hosts)
-    if answer is None:
-        return _page(HTTPStatus.NOT_FOUND)
+    number, answer, visit = way
+    if visit is not None and send_id & _PERSON:
+        answer = _redirect(_visit_token(send_id).join(visit))
     _keep(at, _CLICK, send_id, number, environ)
     return answer
 
 
-def _short(code: str, environ: Environ, at: Desk) -> _Response:
+def _short(code: str, environ: Environ, at: Desk) -> Answer:
     known = at.known
     try:
         link = known.short(code)
@@ -157,27 +134,27 @@ def _short(code: str, environ: Environ, at: Desk) -> _Response:
         return _later()
     if link is None:
         return _page(HTTPStatus.NOT_FOUND)
-    answer = _checked(link.url, known.site().hosts).answer if link.url else _page(HTTPStatus.GONE)
+    answer = _leading(link.url, known.site().hosts)[0] if link.url else _page(HTTPStatus.GONE)
     _keep(at, _CLICK, link.activity_id << 32, link.number, environ)
     return answer
 
 
-def _redirect(location: str) -> _Response:
-    return "302 Found", [("Location", location), *_REDIRECT_HEADERS], b""
+def _redirect(location: str) -> Answer:
+    return 302, [("Location", location), *_REDIRECT_HEADERS], b""
 
 
-def _later() -> _Response:
+def _later() -> Answer:
     return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
 
 
-def _view(slug: str, environ: Environ, at: Desk) -> _Response:
+def _view(slug: str, environ: Environ, at: Desk) -> Answer:
     activity_id = at.known.landing_page(slug)
     if activity_id is not None:
         _keep(at, _VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
     return _PIXEL
 
 
-_PATHS: dict[str, Callable[[str, Environ, Desk], _Response]] = {
+_PATHS: dict[str, Callable[[str, Environ, Desk], Answer]] = {
     "/o/": _open,
     "/c/": _click,
     "/l/": _short,
@@ -203,42 +180,53 @@ def _visitor(query: str) -> int:
     return int.from_bytes(payload) if len(payload) == 8 else 0
 
 
-def _leading(url: str, send_id: int, hosts: frozenset[str]) -> _Response | None:
-    """The redirect of a click; None when the merged destination isn't one."""
+def _way(known: Destinations, send_id: int, digits: str) -> Way | None:
+    """The way of a link, remembered when all recipients go the same; None when there is none.
+
+    Raises Passing when nobody can tell.
+    """
+    ways = known.ways  # Before anything is read: with the next change a new one stands here.
+    number = _number(digits)
+    url = known.url(send_id, number) if number else None
+    if url is None:
+        return None
     try:
-        checked = _checked(destinations.personalised(url, send_id) if "{{" in url else url, hosts)
+        merged = destinations.personalised(url, send_id)
+        found = _leading(merged, known.site().hosts) if url != destinations.OFF else (_page(HTTPStatus.GONE), None)
     except (Invalid, ValueError) as error:
         log.warning("hits.no_destination", send=send_id, error=str(error))
         return None
-    if checked.ours and send_id & _PERSON:
-        return _redirect(_with_visit(checked.url, send_id))
-    return checked.answer
-
-
-class _Checked(NamedTuple):
-    url: str
-    ours: bool
-    answer: _Response
-    """The redirect to just this address."""
+    way = Way(number, *found)
+    if merged == url and known.is_common(send_id):
+        ways[send_id >> 32, digits] = way
+    return way
 
 
 @lru_cache(maxsize=10_000)
-def _checked(url: str, hosts: frozenset[str]) -> _Checked:
-    """A merged destination in ASCII. Raises Invalid, ValueError when it isn't one."""
+def _leading(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[str, str] | None]:
+    """The redirect to a merged destination, and what stands around the visit's token when it is our own page.
+
+    Raises Invalid, ValueError when it is no destination.
+    """
     ascii_url = links.whole(url)
     fault = links.fault(ascii_url, hosts)
     if fault is not None:
         raise Invalid(Problem(fault))
-    return _Checked(ascii_url, urlsplit(ascii_url).hostname in hosts, _redirect(ascii_url))
+    ours = urlsplit(ascii_url).hostname in hosts
+    return _redirect(ascii_url), _around_visit(ascii_url) if ours else None
 
 
-def _with_visit(url: str, send_id: int) -> str:
-    """``url`` with ``k``, which tells our own page by which send its visitor came."""
-    expires = clock.now() + timedelta(minutes=_VISIT_MINUTES)
-    token = keyring().mint_expiring(Purpose.VISIT, send_id.to_bytes(8), expires)
+def _around_visit(url: str) -> tuple[str, str]:
+    """What stands before and behind the value of ``k``, which no longer has another one."""
     parts = urlsplit(url)
     kept = [part for part in parts.query.split("&") if part and part.partition("=")[0] != "k"]
-    return parts._replace(query="&".join([*kept, f"k={token}"])).geturl()
+    before = parts._replace(query="&".join([*kept, "k="]), fragment="").geturl()
+    return before, f"#{parts.fragment}" if parts.fragment else ""
+
+
+def _visit_token(send_id: int) -> str:
+    expires = clock.now() + timedelta(minutes=_VISIT_MINUTES)
+    return keyring().mint_expiring(Purpose.VISIT, send_id.to_bytes(8), expires)
 
 
 def _keep(at: Desk, kind: int, target: int, number: int, environ: Environ) -> None:

@@ -68,15 +68,18 @@ class Spool:
 
     def keep(self, record: bytes) -> bool:
         """Keep a packed hit, as :meth:`append` does."""
-        with self._lock:
-            begin = self._free
+        self._lock.acquire()  # Not ``with``: that takes twice as long.
+        try:
+            room, begin = self._room, self._free
             stop = begin + len(record)
-            if stop > self._full or self._room is None:
+            if stop > self._full or room is None:
                 return self._keep_thoughtfully(record)
-            self._room[begin + 1 : stop] = record[1:]
-            self._room[begin] = MAGIC
+            room[begin + 1 : stop] = record[1:]
+            room[begin] = MAGIC
             self._free = stop
-        return True
+            return True
+        finally:
+            self._lock.release()
 
     def sync(self) -> None:
         """Bring what was written to the disk, and let go of a file that has become old."""

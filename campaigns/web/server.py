@@ -39,8 +39,9 @@ def wrapped(
                 request[changes.ASIDE] = True
                 protocol = _Aside(protocol)
             return by_wsgi(protocol, request)
-        status = int(found[0][:3])
-        protocol.response_bytes(status, found[1], found[2])
+        status: int
+        status, headers, body = found
+        protocol.response_bytes(status, headers, body)
         return status
 
     return answer

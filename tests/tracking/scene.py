@@ -16,6 +16,7 @@ from campaigns.content.models import Link, Message, MessageVersion
 from campaigns.delivery.models import Send, SendState
 from campaigns.planning.models import ActivityStatus
 from campaigns.tokens import Purpose, mint_send
+from campaigns.web.quick import in_front
 from tests.factories import make_activity, make_contact, make_message, make_organisation
 from tracking import beacons, hits
 from tracking.models import Event
@@ -57,7 +58,7 @@ def asked(environ: dict[str, Any]) -> Answer:
         start_response("418 I'm a teapot", [])
         return (b"flask",)
 
-    parts = beacons.application(hits.application(flask))(environ, start)
+    parts = in_front(hits.answered, in_front(beacons.answered, flask))(environ, start)
     assert isinstance(parts, list) or got[0] == 418, "granian hangs on an empty tuple"
     return Answer(got[0], got[1], b"".join(parts))
 

@@ -11,6 +11,7 @@ from granian import _signals
 from granian.server import mp
 
 from campaigns.web import changes, server
+from campaigns.web.quick import Answer
 
 REQUEST = {"PATH_INFO": "/o/x", "REQUEST_METHOD": "GET"}
 
@@ -51,9 +52,9 @@ def test_without_a_quick_answer_wsgi_answers(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_quick_answer_sees_the_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def quickly(request: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    def quickly(request: dict[str, Any]) -> Answer:
         seen.append(request)
-        return "302 Found", [("Location", "https://example.org/")], b""
+        return 302, [("Location", "https://example.org/")], b""
 
     monkeypatch.setattr(sys.modules[__name__], "quickly", quickly, raising=False)
     assert asked({}) == (302, [("Location", "https://example.org/")], b"")
