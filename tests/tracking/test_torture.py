@@ -70,7 +70,7 @@ def write_hits(mailing: Mailing, first: int, acknowledge: int, seed: int) -> Non
 
 
 def collect_for_ever() -> None:
-    collect.IDLE_SECONDS = 0.005
+    collect.ROUND_SECONDS = 0.005
     collect.run(threading.Event())
 
 
