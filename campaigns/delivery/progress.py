@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
@@ -34,6 +34,7 @@ class Progress:
     lately: float | None
     """Mails a second since the look before this one; None when that is too long ago, or nothing is sent."""
     left: timedelta | None
+    """Until everybody was asked once; whoever said “later” decides when to be asked again."""
     mark: str
     """Of this look, to be given to the next one."""
     waiting: int = 0
@@ -42,6 +43,10 @@ class Progress:
     """How many of the failed came too late: the time to send was over."""
     skipped: Sequence[tuple[SkipReason, int]] = ()
     """Why people were left out, the most frequent reason first."""
+    again: int = 0
+    """How many were told “later” by the relay, and are tried again."""
+    retry_at: datetime | None = None
+    """When the first of them is, once nobody else is left to be mailed."""
 
 
 def counts(session: Session, activity_id: int) -> dict[SendState, int]:
@@ -79,16 +84,20 @@ def progress(session: Session, activity: Activity, before: str = "") -> Progress
         found[state] = found.get(state, 0) + number
     total = sum(found.values())
     unsettled = sum(found.get(state, 0) for state in OPEN)
-    windowed = waiting.still(session, activity.id, {state: stand.get((state, WINDOW), 0) for state in WAITING})
+    windowed = {s: waiting.still(session, activity.id, s, stand.get((s, WINDOW), 0)) for s in WAITING}
     late = stand.get((SendState.FAILED, EXPIRED), 0)
     mailed = total - unsettled - found.get(SendState.SKIPPED, 0) - found.get(SendState.CANCELLED, 0) - late
     rate = _rate(activity, mailed)
-    queue = sum(found.get(state, 0) for state in (*WAITING, SendState.SENDING)) - windowed
+    queue = found.get(SendState.QUEUED, 0) + found.get(SendState.SENDING, 0) - windowed[SendState.QUEUED]
+    again = found.get(SendState.DEFERRED, 0) - windowed[SendState.DEFERRED]
+    only_again = again and not queue and activity.status is ActivityStatus.LIVE
+    retry_at = waiting.next_due(session, activity.id, SendState.DEFERRED) if only_again else None
     lately = _lately(before, mailed) if rate else None
     left = timedelta(seconds=round(queue / (lately or rate))) if rate and queue else None
     complete, mark = activity.expanded_at is not None, f"{mailed}.{clock.now().timestamp():.1f}"
+    done, waits = total - unsettled, sum(windowed.values())
     return Progress(
-        found, total, total - unsettled, complete, rate, lately, left, mark, windowed, late, _skipped(stand)
+        found, total, done, complete, rate, lately, left, mark, waits, late, _skipped(stand), again, retry_at
     )
 
 

@@ -79,17 +79,17 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
     return late
 
 
-def still(session: Session, activity_id: int, marked: Mapping[SendState, int]) -> int:
-    """How many of those ``marked`` as waiting for their window (by state) still do; the others are due by now.
+def still(session: Session, activity_id: int, state: SendState, marked: int) -> int:
+    """How many of those ``marked`` as waiting for their window (in this state) still do; the others are due by now.
 
     Reads the index only, and even that only while some window has opened and another has not.
     """
-    return sum(_still(session, activity_id, state, number) for state, number in marked.items() if number)
-
-
-def _still(session: Session, activity_id: int, state: SendState, marked: int) -> int:
     mine = Send.activity_id == activity_id, Send.state == state
-    due = session.scalar(select(exists().where(*mine, Send.due_at <= clock.now())))
-    if not due:
+    if not marked or not session.scalar(select(exists().where(*mine, Send.due_at <= clock.now()))):
         return marked
     return min(marked, session.scalar(select(func.count()).where(*mine, Send.due_at > clock.now())) or 0)
+
+
+def next_due(session: Session, activity_id: int, state: SendState) -> datetime | None:
+    """When the first send in this state is due; None when there is none."""
+    return session.scalar(select(func.min(Send.due_at)).where(Send.activity_id == activity_id, Send.state == state))

@@ -13,8 +13,11 @@ _ROLES = {"td": "cell", "th": "rowheader"}
 
 
 def labelled(rows: str, columns: Sequence[str | Mapping[str, object]]) -> Markup:
-    """``rows`` of a table's body, each cell with its column's text in ``data-label``; no tables within cells."""
-    names = [column if isinstance(column, str) else str(column["text"]) for column in columns]
+    """``rows`` of a table's body, each cell with its column's text in ``data-label``; no tables within cells.
+
+    A column whose text is hidden has cells that say themselves what they are.
+    """
+    names = [_name(column) for column in columns]
     place = 0
 
     def opened(found: re.Match[str]) -> str:
@@ -29,6 +32,12 @@ def labelled(rows: str, columns: Sequence[str | Mapping[str, object]]) -> Markup
         return f'<{tag} role="{_ROLES[tag]}" data-label="{escape(name)}"{attributes}>'
 
     return Markup(_OPENING.sub(opened, rows))  # noqa: S704  # What came in was escaped, and labels are escaped here.
+
+
+def _name(column: str | Mapping[str, object]) -> str:
+    if isinstance(column, str):
+        return column
+    return "" if column.get("hidden") else str(column["text"])
 
 
 def init(app: Flask) -> None:

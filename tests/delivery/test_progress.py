@@ -202,3 +202,22 @@ def test_reasons_are_counted_without_reading_sends(
         session.execute(update(Send).where(Send.id == of[6]).values(due_at=frozen.at))
     with db.reading() as session:  # Its window has opened: it waits for a worker.
         assert progress.progress(session, session.get_one(Activity, activity_id)).waiting == 2
+
+
+def test_says_when_the_late_are_tried_again(database: Engine, frozen: FrozenClock) -> None:
+    activity_id = launched(3)
+    first, second, third = sends(activity_id)
+    later = frozen.at + timedelta(minutes=5)
+    put(activity_id, SendState.DEFERRED)
+    with db.transaction() as session:
+        session.execute(update(Send).where(Send.id != second.id).values(due_at=later + timedelta(minutes=5)))
+        session.execute(update(Send).where(Send.id == second.id).values(due_at=later))
+    put(activity_id, SendState.QUEUED, only=first.id)
+    put(activity_id, SendState.SENT, only=third.id)
+    with db.reading() as session:  # Somebody is still to be asked for the first time.
+        now = progress.progress(session, session.get_one(Activity, activity_id))
+    assert (now.again, now.retry_at, now.left) == (1, None, timedelta(seconds=1))
+    put(activity_id, SendState.SENT, only=first.id)
+    with db.reading() as session:
+        now = progress.progress(session, session.get_one(Activity, activity_id))
+    assert (now.again, now.retry_at, now.left) == (1, later, None)

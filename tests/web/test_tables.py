@@ -15,6 +15,10 @@ def test_each_cell_carries_the_name_of_its_column() -> None:
     )
 
 
+def test_a_hidden_name_stays_hidden_on_cards() -> None:
+    assert 'data-label=""' in labelled(Markup("<td>Why?</td>"), [{"text": "Why?", "hidden": True}])
+
+
 def test_what_is_no_cell_stays_as_it_is() -> None:
     rows = Markup("<tr><td><time>now</time><thread>a</thread></td></tr>")
     assert (
