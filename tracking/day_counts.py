@@ -185,9 +185,10 @@ def _sum(
     if batches.is_postgres(connection):
         found = "(%s::timestamptz[])[width_bucket(q.bucket, %s::timestamptz[])]"
         instants = [from_micros(start) for start in starts]
-        connection.exec_driver_sql(
-            f"{into} {found} AS began FROM {quarters} AS q GROUP BY began, {same}", (instants, instants)
-        )
+        # As they would have come: a page's days lie side by side in the table.
+        order = "began, " + same
+        summed = f"{into} {found} AS began FROM {quarters} AS q GROUP BY {order} ORDER BY {order}"
+        connection.exec_driver_sql(summed, (instants, instants))
     else:
         # By way of the days, so that each finds its quarters in the order of their key.
         connection.exec_driver_sql(

@@ -1,9 +1,9 @@
 """What an activity had to do with each conversion: one short row where pages would join conversions, touches and
-credits; and beside these rows their sums over an activity's whole life, kept by the database itself as those of
-sends are (``delivery.send_counts``), so that no way of losing a conversion passes them by.
+credits; and beside these rows their sums over days and an activity's whole life, kept by the database itself as those
+of sends are (``delivery.send_counts``), so that no way of losing a conversion passes them by.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import DDL, BigInteger, Float, ForeignKey, Integer, SmallInteger, event
 from sqlalchemy.orm import Mapped, mapped_column
@@ -39,15 +39,9 @@ class Earning(Base):
     of_campaign: Mapped[int] = mapped_column(Integer)
 
 
-class LifeEarning(Base):
+class EarningSums:
     """The sums of an activity's earnings, in the same words; money is 0 where nothing had a value."""
 
-    __tablename__ = "life_earnings"
-    __table_args__ = {"sqlite_with_rowid": False}
-
-    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Who summed: on PostgreSQL each connection has rows of its own. Only all parts together say something."""
     own: Mapped[int] = mapped_column(BigInteger)
     valued: Mapped[int] = mapped_column(BigInteger)
     """How many of its own conversions have a value."""
@@ -63,6 +57,30 @@ class LifeEarning(Base):
     of_campaign: Mapped[int] = mapped_column(BigInteger)
 
 
+class DayEarning(EarningSums, Base):
+    """Those of one day, UTC: a period is summed from the days inside it, and from the rows at its ends."""
+
+    __tablename__ = "day_earnings"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    day: Mapped[Instant] = mapped_column(primary_key=True)
+    """When it began."""
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Who summed: on PostgreSQL each connection has rows of its own. Only all parts together say something."""
+
+
+class LifeEarning(EarningSums, Base):
+    """Those of a whole life."""
+
+    __tablename__ = "life_earnings"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """As above."""
+
+
 SUMS: Mapping[str, str] = {
     name: f"coalesce({{row}}{name}, 0)"
     if name.endswith("value")
@@ -76,42 +94,59 @@ SUMS: Mapping[str, str] = {
 }  # fmt: skip
 """What a row of earnings adds to each sum; ``{row}`` stands for it."""
 _MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUMS)
+SUMMED: Mapping[str, tuple[str, ...]] = {"life_earnings": ("activity_id",), "day_earnings": ("activity_id", "day")}
+"""Where they are summed, and by what."""
+_DAY = {"sqlite": "{row}at / 86400000000 * 86400000000", "postgresql": "date_trunc('day', {row}at, 'UTC')"}
 
 
-def _one(row: str, sign: str) -> str:
+def key_of(table: str, dialect: str, row: str = "") -> list[str]:
+    """What a row of earnings is summed by there; ``row`` stands before its columns."""
+    return [_DAY[dialect].format(row=row) if name == "day" else row + name for name in SUMMED[table]]
+
+
+def _one(table: str, row: str, sign: str) -> str:
     """SQLite: a row's part in the sums."""
+    key, names = ", ".join(key_of(table, "sqlite", row)), ", ".join(SUMMED[table])
     sums = ", ".join(f"{sign}({sql.format(row=row)})" for sql in SUMS.values())
     return (
-        f"INSERT INTO life_earnings (activity_id, part, {', '.join(SUMS)}) SELECT {row}activity_id, 0, {sums}"
-        f" WHERE true ON CONFLICT (activity_id, part) DO UPDATE SET {_MORE.format(kept='')};"
+        f"INSERT INTO {table} ({names}, part, {', '.join(SUMS)}) SELECT {key}, 0, {sums}"
+        f" WHERE true ON CONFLICT ({names}, part) DO UPDATE SET {_MORE.format(kept='')};"
     )
 
 
-def _all(source: str, sign: str) -> str:
+def _all(table: str, source: str, sign: str) -> str:
     """PostgreSQL: the rows of a statement, summed first."""
+    key, names = ", ".join(key_of(table, "postgresql")), ", ".join(SUMMED[table])
+    places = ", ".join(str(place) for place in range(1, len(SUMMED[table]) + 2))
     sums = ", ".join(f"{sign}sum({sql.format(row='')})" for sql in SUMS.values())
     return (
-        f"INSERT INTO life_earnings AS kept (activity_id, part, {', '.join(SUMS)})"  # noqa: S608
-        f" SELECT activity_id, pg_backend_pid() & 255, {sums} FROM {source} GROUP BY 1, 2 ORDER BY 1, 2"
-        f" ON CONFLICT (activity_id, part) DO UPDATE SET {_MORE.format(kept='kept.')};"
+        f"INSERT INTO {table} AS kept ({names}, part, {', '.join(SUMS)})"  # noqa: S608
+        f" SELECT {key}, pg_backend_pid() & 255, {sums} FROM {source} GROUP BY {places} ORDER BY {places}"
+        f" ON CONFLICT ({names}, part) DO UPDATE SET {_MORE.format(kept='kept.')};"
     )
+
+
+def _each(sql: Callable[..., str], *of: str) -> str:
+    return " ".join(sql(table, *of) for table in SUMMED)
 
 
 # Rows are taken away and written anew; none is ever changed.
 SQLITE = (
-    f"CREATE TRIGGER IF NOT EXISTS earnings_inserted AFTER INSERT ON earnings BEGIN {_one('NEW.', '')} END",
-    f"CREATE TRIGGER IF NOT EXISTS earnings_deleted AFTER DELETE ON earnings BEGIN {_one('OLD.', '-')} END",
+    f"CREATE TRIGGER IF NOT EXISTS earnings_inserted AFTER INSERT ON earnings BEGIN {_each(_one, 'NEW.', '')} END",
+    f"CREATE TRIGGER IF NOT EXISTS earnings_deleted AFTER DELETE ON earnings BEGIN {_each(_one, 'OLD.', '-')} END",
 )
 POSTGRES = (
     "CREATE OR REPLACE FUNCTION sum_earnings() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-    f" IF TG_OP = 'INSERT' THEN {_all('changed', '')} ELSE {_all('changed', '-')} END IF; RETURN NULL; END $$",
+    f" IF TG_OP = 'INSERT' THEN {_each(_all, 'changed', '')} ELSE {_each(_all, 'changed', '-')} END IF;"
+    " RETURN NULL; END $$",
     *(
         f"CREATE OR REPLACE TRIGGER earnings_{name} AFTER {what} ON earnings REFERENCING {which} TABLE AS changed"
         " FOR EACH STATEMENT EXECUTE FUNCTION sum_earnings()"
         for name, what, which in (("inserted", "INSERT", "NEW"), ("deleted", "DELETE", "OLD"))
     ),
 )
-Earning.__table__.add_is_dependent_on(LifeEarning.__table__)  # type: ignore[attr-defined]
+for _sums in (LifeEarning, DayEarning):
+    Earning.__table__.add_is_dependent_on(_sums.__table__)  # type: ignore[attr-defined]
 for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
     for _statement in _statements:
         _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]

@@ -2,18 +2,16 @@
 with their conversion. ``compare`` proves them and their sums, ``mend`` is the way back.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Connection,
     Float,
     Insert,
     Integer,
     Select,
-    SmallInteger,
     bindparam,
     case,
     cast,
@@ -23,7 +21,6 @@ from sqlalchemy import (
     insert,
     inspect,
     literal,
-    literal_column,
     null,
     select,
     union_all,
@@ -32,7 +29,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.db import Cents
 from campaigns.planning.models import Activity
-from tracking.earning_models import SUMS, Earning, LifeEarning
+from tracking.earning_models import SUMMED, SUMS, DayEarning, Earning, LifeEarning, key_of
 from tracking.models import Conversion, ConversionTouch, Credit, CreditModel
 
 _MOST_AT_ONCE = 500
@@ -66,7 +63,8 @@ def _follow_channel(_mapper: object, connection: Connection, activity: Activity)
 def fill(connection: Connection) -> None:
     """Write all of them anew."""
     connection.execute(delete(Earning))
-    connection.execute(delete(LifeEarning))
+    for sums in (LifeEarning, DayEarning):
+        connection.execute(delete(sums))
     connection.execute(_into(_earned(None)))
 
 
@@ -76,19 +74,20 @@ def mend(connection: Connection, wrong: Collection[tuple[Any, ...]]) -> None:
     if rows:
         _write(connection, rows)
     for activity_id in sorted({key[1] for key in wrong}):
-        connection.execute(delete(LifeEarning).where(LifeEarning.activity_id == activity_id))
-        sums = select(*_life_of_rows(activity_id)).where(Earning.activity_id == activity_id)
-        connection.execute(
-            insert(LifeEarning.__table__).from_select(  # type: ignore[arg-type]
-                [column.name for column in LifeEarning.__table__.columns], sums.having(func.count() > 0)
-            )
+        sum_anew(connection, activity_id)
+
+
+def sum_anew(connection: Connection, activity_id: int | None = None) -> None:
+    """The days and the life (of an activity) as its rows add up."""
+    only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
+    sums = ", ".join(f"sum({sql.format(row='')})" for sql in SUMS.values())
+    for table, names in SUMMED.items():
+        connection.exec_driver_sql(f"DELETE FROM {table} WHERE {only}")  # noqa: S608
+        key = ", ".join(key_of(table, connection.dialect.name))
+        connection.exec_driver_sql(
+            f"INSERT INTO {table} ({', '.join(names)}, part, {', '.join(SUMS)})"  # noqa: S608
+            f" SELECT {key}, 0, {sums} FROM earnings WHERE {only} GROUP BY {key} ORDER BY {key}"
         )
-
-
-def _life_of_rows(activity_id: int) -> list[Any]:
-    """An activity's sums as its rows add up, in the order of the table's columns."""
-    summed: list[Any] = [func.sum(literal_column(sql.format(row=""))).label(name) for name, sql in SUMS.items()]
-    return [literal(activity_id, BigInteger), literal(0, SmallInteger), *summed]
 
 
 @cache
@@ -127,29 +126,30 @@ def compare(connection: Connection, activity_id: int | None = None) -> list[tupl
             for key in sorted(stand.keys() | wanted.keys())
             if stand.get(key) != wanted.get(key)
         ),
-        *_compare_lives(connection, activity_id),
+        *_compare_sums(connection, activity_id),
     ]
 
 
-def _compare_lives(connection: Connection, activity_id: int | None) -> list[tuple[tuple[Any, ...], Any, Any]]:
-    stand = _sums(connection, "life_earnings", SUMS, activity_id)
-    wanted = _sums(connection, "earnings", [sql.format(row="") for sql in SUMS.values()], activity_id)
-    return [
-        (("life_earnings", id), stand.get(id), wanted.get(id))
-        for id in sorted(stand.keys() | wanted.keys())
-        if stand.get(id) != wanted.get(id)
-    ]
+def _compare_sums(connection: Connection, activity_id: int | None) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    for table, names in SUMMED.items():
+        stand = _sums(connection, table, names, SUMS, activity_id)
+        of_rows = [sql.format(row="") for sql in SUMS.values()]
+        wanted = _sums(connection, "earnings", key_of(table, connection.dialect.name), of_rows, activity_id)
+        for key in sorted(stand.keys() | wanted.keys()):
+            if stand.get(key) != wanted.get(key):
+                yield (table, *key), stand.get(key), wanted.get(key)
 
 
 def _sums(
-    connection: Connection, table: str, columns: Iterable[str], activity_id: int | None
-) -> dict[int, tuple[Any, ...]]:
+    connection: Connection, table: str, key: Sequence[str], columns: Iterable[str], activity_id: int | None
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
+    by = ", ".join(key)
     rows = connection.exec_driver_sql(
-        f"SELECT activity_id, {', '.join(f'sum({column})' for column in columns)} FROM {table}"  # noqa: S608
-        f" WHERE {only} GROUP BY activity_id"
+        f"SELECT {by}, {', '.join(f'sum({column})' for column in columns)} FROM {table}"  # noqa: S608
+        f" WHERE {only} GROUP BY {by}"
     )
-    return {row[0]: tuple(row[1:]) for row in rows if any(row[1:])}
+    return {tuple(row[: len(key)]): tuple(row[len(key) :]) for row in rows if any(row[len(key) :])}
 
 
 def _earned(ids: Any) -> Select[Any]:

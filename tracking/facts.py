@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, case, cast, func, select, true
+from sqlalchemy import ColumnElement, Float, Select, case, cast, func, literal_column, select, true, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.capture.models import Form
@@ -23,7 +23,7 @@ from campaigns.planning.models import Activity, Channel
 from tracking import day_counts
 from tracking.costs import Cost
 from tracking.counts import Counts, Hits, Mails, Visits
-from tracking.earning_models import Earning, LifeEarning
+from tracking.earning_models import SUMS, DayEarning, Earning, LifeEarning
 from tracking.models import Conversion, Kind, Label, Rollup
 from tracking.periods import WHOLE, Window
 from tracking.visit_models import DayGroups, DayVisits, VisitRollup
@@ -332,20 +332,41 @@ def _outcomes(session: Session, these: _These, window: Window) -> tuple[dict[int
 
 
 def _earned(session: Session, these: _These, window: Window) -> Iterable[tuple[int, Any]]:
-    """Sums of earnings by activity: a whole life's stand ready."""
-    of: Any = LifeEarning if window.whole else Earning
+    """Sums of earnings by activity: of a whole life and of whole days they stand ready."""
+    of: Any = LifeEarning if window.whole else _of_window(these, window)
     sums: list[Any] = []
     for name in ("value", "first_value", "last_value"):
-        money: Any = func.sum(getattr(of, name))
-        if window.whole:
-            money = case((func.sum(getattr(of, f"{name}d")) > 0, money))
-        sums.append(money.label(name))
+        sums.append(case((func.sum(getattr(of, f"{name}d")) > 0, func.sum(getattr(of, name)))).label(name))
     for name in ("own", "first", "last", "touched", "of_channel", "of_campaign"):
         sums.append(cast(func.sum(getattr(of, name)), Float).label(name))
-    query = select(of.activity_id, *sums).where(these.has(of.activity_id)).group_by(of.activity_id)
-    if not window.whole:
-        query = query.where(*within(of.at, window))
+    query = select(of.activity_id, *sums).group_by(of.activity_id)
+    if window.whole:
+        query = query.where(these.has(of.activity_id))
     return [(row[0], row) for row in session.execute(query)]
+
+
+def _of_window(these: _These, window: Window) -> Any:
+    """The days (UTC) that lie inside a window, and the rows at its ends."""
+    first = None if window.since is None else _midnight(window.since + timedelta(days=1, microseconds=-1))
+    last = None if window.until is None else _midnight(window.until)
+    ends, days = [Window(window.since, first), Window(last, window.until)], True
+    if first is not None and last is not None and first >= last:
+        ends, days = [window], False
+    kept = [getattr(DayEarning, name) for name in SUMS]
+    row = [literal_column(SUMS[one.key].format(row=""), one.type).label(one.key) for one in kept]
+    parts = [
+        select(Earning.activity_id, *row).where(these.has(Earning.activity_id), *within(Earning.at, end))
+        for end in ends
+        if not end.whole and not (days and end.since == end.until)
+    ]
+    if days:
+        inside = within(DayEarning.day, Window(first, last))
+        parts.insert(0, select(DayEarning.activity_id, *kept).where(these.has(DayEarning.activity_id), *inside))
+    return union_all(*parts).subquery().c
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _leads(session: Session, these: _These, window: Window) -> Iterable[tuple[int, int]]:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from campaigns.planning.models import Activity
 from tracking import batches, counting, day_counts, earnings, visit_sides
 from tracking.batches import CountKey, MarkKey, micros
+from tracking.earning_models import SUMMED
 from tracking.models import Kind, Label, Rollup
 
 # Every event counts for its link and for all links together; a human click counts as an open.
@@ -122,7 +123,7 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[Difference
         fill(connection, activity_id)
         day_counts.mend(connection, activity_id)
         visit_sides.mend(connection, activity_id)
-        earnings.mend(connection, [one.key for one in wrong if one.key[0] in ("earnings", "life_earnings")])
+        earnings.mend(connection, [one.key for one in wrong if one.key[0] in ("earnings", *SUMMED)])
     return wrong
 
 

@@ -37,7 +37,7 @@ from tests.bench import collector
 from tests.bench._company import Builder, Size, counts, heaviest
 from tests.conftest import signed_in
 from tracking import day_counts, earnings, performance, visit_sides
-from tracking.earning_models import Earning
+from tracking.earning_models import DayEarning, Earning
 from tracking.models import Checkpoint, DayZone, LifeRollup
 from tracking.visit_models import Landings
 
@@ -131,6 +131,8 @@ def _bring_up(engine: Engine) -> None:
             day_counts.fill(connection)
         if connection.scalar(select(Earning.own).limit(1)) is None:
             earnings.fill(connection)
+        elif connection.scalar(select(DayEarning.own).limit(1)) is None:
+            earnings.sum_anew(connection)
         if connection.scalar(select(Landings.visits).limit(1)) is None:
             visit_sides.fill(connection)
     collector.analyse(engine)

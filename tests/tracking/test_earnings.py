@@ -16,7 +16,7 @@ from tests import factories
 from tests.conftest import NOON
 from tracking import conversions, earnings, money, rollups
 from tracking.counts import Counts
-from tracking.earning_models import Earning, LifeEarning
+from tracking.earning_models import DayEarning, Earning, LifeEarning
 from tracking.facts import Asked, facts
 from tracking.models import Conversion, ConversionTouch
 from tracking.periods import Window
@@ -71,6 +71,25 @@ def test_touches_count_once_for_activity_channel_and_campaign(
     late = facts(session, [page.campaign_id], Asked(Window(NOON + timedelta(hours=1), None))).counts
     assert early[page.id].conversions == 1
     assert {id: early[id] + late[id] for id in early} == {id: sum_of(found.counts[id]) for id in early}
+
+
+def test_a_period_is_summed_from_days_and_its_ends(session: Session, plan: tuple[Activity, Activity, Activity]) -> None:
+    one, _two, page = plan
+    hours = (0, 11, 12, 13, 30, 36, 40, 59, 60, 61)
+    for number, hour in enumerate(hours):
+        buy(session, page, (one, False), hours=hour, amount=f"{number}.50" if number % 3 else "")
+    money.set_rate(session, CLOCK, currency="USD", valid_from=NOON.date() - timedelta(days=9), rate="0.5")
+    cuts = [None, *(NOON + timedelta(hours=hour) for hour in (5, 12, 13, 36.5, 60, 80))]
+    for since in cuts:
+        for until in cuts:
+            if (since is None and until is None) or (since and until and since > until):
+                continue
+            inside = [at for at in hours if (not since or NOON + timedelta(hours=at) >= since)
+                      and (not until or NOON + timedelta(hours=at) < until)]  # fmt: skip
+            worth = [Decimal(hours.index(at)) / 2 + Decimal("0.25") for at in inside if hours.index(at) % 3]
+            counts = facts(session, [page.campaign_id], Asked(Window(since, until))).counts
+            assert counts[page.id].conversions == counts[one.id].influenced == len(inside), (since, until)
+            assert counts[one.id].first_touch_revenue == (sum(worth) if worth else None)
 
 
 def sum_of(counts: Counts) -> Counts:
@@ -130,8 +149,9 @@ def test_what_is_wrong_is_found_and_mended(session: Session, plan: tuple[Activit
     one, _two, page = plan
     conversion = buy(session, page, (one, False))
     session.execute(delete(Earning).where(Earning.activity_id == one.id))
-    session.execute(update(LifeEarning).where(LifeEarning.activity_id == page.id).values(own=7))
+    for sums in (LifeEarning, DayEarning):
+        session.execute(update(sums).where(sums.activity_id == page.id).values(own=7))
     session.execute(update(Conversion).where(Conversion.id == conversion.id).values(value=Decimal(5)))
     wrong = [difference.key[0] for difference in rollups.rebuild(session)]
-    assert {"earnings", "life_earnings"} <= set(wrong)
+    assert {"earnings", "life_earnings", "day_earnings"} <= set(wrong)
     assert facts(session, [page.campaign_id]).counts[page.id].revenue == Decimal(5)
