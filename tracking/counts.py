@@ -10,8 +10,6 @@ from decimal import Decimal
 from operator import add, attrgetter
 from typing import Any, Protocol, Self, TypeVar
 
-from tracking.models import Label
-
 
 class _Addable(Protocol):
     def __add__(self, other: Self, /) -> Self: ...
@@ -43,10 +41,6 @@ class Hits:
 
     def __add__(self, other: "Hits") -> "Hits":
         return Hits(*map(add, _hits(self), _hits(other)))
-
-    def more(self, label: Label, events: int) -> "Hits":
-        """With ``events`` further hits of that label."""
-        return self + Hits(**{label.name.lower(): events})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

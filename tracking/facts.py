@@ -199,11 +199,15 @@ def one_of(session: Session, column: Any, ids: Collection[int]) -> ColumnElement
     return column.in_(list(ids))  # type: ignore[no-any-return]
 
 
+_PLACES = {Label[one.name.upper()].value: place for place, one in enumerate(fields(Hits))}
+"""Which of the numbers of :class:`Hits` a label's are."""
+
+
 class CountedHits:
     """Rollups summed by activity, kind and label; with ``links``, those of single links too."""
 
     def __init__(self, session: Session, these: _These, window: Window, *, links: bool) -> None:
-        self._hits: dict[tuple[int, int, int], Hits] = defaultdict(Hits)
+        self._hits: dict[tuple[int, int, int], list[int]] = {}
         self._people: dict[tuple[int, int, int], int] = defaultdict(int)
         hits, at = day_counts.hits(session, window)
         query = (
@@ -222,12 +226,13 @@ class CountedHits:
             query = query.where(hits.link == 0)
         for activity_id, kind, link, label, events, uniques in session.execute(query):
             key = (activity_id, kind, link)
-            self._hits[key] = self._hits[key].more(Label(label), int(events))
+            self._hits.setdefault(key, [0] * len(_PLACES))[_PLACES[label]] += int(events)
             if label == Label.HUMAN:
                 self._people[key] = int(uniques)
 
     def of(self, activity_id: int, kind: Kind, link: int = 0) -> Hits | None:
-        return self._hits.get((activity_id, kind, link))
+        found = self._hits.get((activity_id, kind, link))
+        return None if found is None else Hits(*found)
 
     def people(self, activity_id: int, kind: Kind, link: int = 0) -> int:
         """Sends whose first human hit of this kind and link lies in the window."""

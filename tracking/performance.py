@@ -212,19 +212,22 @@ def _line(
 
 def _links(session: Session, activities: Sequence[ActivityLine], hits: CountedHits) -> list[LinkLine]:
     """Every link of every launched version and every short link, unclicked ones too, most clicked first."""
-    versions = {line.version_id: line for line in activities if line.version_id is not None}
+    mailed: dict[int, list[ActivityLine]] = defaultdict(list)
+    for line in activities:
+        if line.version_id is not None:
+            mailed[line.version_id].append(line)
     lines = _short_links(session, activities, hits)
-    if not versions:
+    if not mailed:
         return sorted(lines, key=_most_clicked)
-    for link in session.scalars(select(Link).where(one_of(session, Link.version_id, versions)).order_by(Link.number)):
-        for activity in (line for line in activities if line.version_id == link.version_id):
+    asked = select(Link.version_id, Link.number, Link.label, Link.url)  # As rows: an entity costs as much as its line.
+    for version_id, number, label, url in session.execute(asked.where(one_of(session, Link.version_id, mailed))):
+        for activity in mailed[version_id]:
             trackable = activity.counts.mails.trackable if activity.counts.mails else 0
-            clickers = hits.people(activity.id, Kind.CLICK, link.number)
             counts = Counts(
-                mails=Mails(trackable=trackable, clickers=clickers),
-                clicks=hits.of(activity.id, Kind.CLICK, link.number) or Hits(),
+                mails=Mails(trackable=trackable, clickers=hits.people(activity.id, Kind.CLICK, number)),
+                clicks=hits.of(activity.id, Kind.CLICK, number) or Hits(),
             )
-            lines.append(LinkLine(activity, link.number, link.label, link.url, counts))
+            lines.append(LinkLine(activity, number, label, url, counts))
     return sorted(lines, key=_most_clicked)
 
 

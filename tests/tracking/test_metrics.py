@@ -6,7 +6,6 @@ import pytest
 
 from tracking.counts import Counts, Hits, Mails, plus, total
 from tracking.metrics import METRICS, Unit, reading
-from tracking.models import Label
 
 MAILS = Mails(
     audience=1000, waiting=5, delivered=900, returned=20, refused=10, unknown=3, skipped=50, failed=8, cancelled=4,
@@ -72,11 +71,3 @@ def test_a_reading_shows_what_it_was_divided_from() -> None:
     assert found.denominator is not None
     assert (found.numerator.value, found.denominator.value) == (200, 800)
     assert reading("leads", FULL).denominator is None
-
-
-def test_hits_take_events_by_label() -> None:
-    hits = Hits()
-    for label in Label:
-        hits = hits.more(label, label + 1)
-    assert (hits.settling, hits.human, hits.machine, hits.scanner, hits.unknown) == (1, 2, 3, 4, 5)
-    assert hits.total == 15
