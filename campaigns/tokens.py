@@ -8,7 +8,7 @@ verify for as long as they stay in the settings.
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
@@ -54,6 +54,7 @@ class Keyring:
         self._current = keys[-1][0]
         self._keys = dict(keys)
         self._states: dict[tuple[int, str], Any] = {}
+        self._copies: dict[tuple[Purpose, ...], list[Callable[[], Any]]] = {}
         self._openers: dict[str, Callable[[str], int]] = {}
 
     def _state(self, kid: int, purpose: str) -> Any:
@@ -76,18 +77,19 @@ class Keyring:
         raw = bytes((kid,)) + payload + self._mac(kid, purpose, payload)
         return b2a_base64(raw, newline=False).translate(_URLSAFE, b"=").decode()
 
-    def mint_sends(self, wanted: Iterable[tuple[Purpose, int]]) -> list[str]:
-        """Tokens of sends, each as :meth:`mint` would make it, in a third of the time for four."""
-        kid = self._current
-        head, states = bytes((kid,)), self._states
-        raw: list[bytes] = []
-        for purpose, send_id in wanted:
-            payload = send_id.to_bytes(_SEND_BYTES)
-            state = (states.get((kid, purpose)) or self._state(kid, purpose)).copy()
+    def mint_sends(self, send_id: int, *purposes: Purpose) -> list[str]:
+        """A token of the send for each purpose, as :meth:`mint` would make it, in a quarter of the time for four."""
+        copies = self._copies.get(purposes)
+        if copies is None:
+            copies = self._copies[purposes] = [self._state(self._current, purpose).copy for purpose in purposes]
+        payload = send_id.to_bytes(_SEND_BYTES)
+        head, raw = bytes((self._current,)) + payload, b""
+        for copy in copies:
+            state = copy()
             state.update(payload)
-            raw += (head, payload, state.digest())
+            raw += head + state.digest()
         # A send's token fills its characters to the last bit, so that many can be written as one.
-        text = b2a_base64(b"".join(raw), newline=False).translate(_URLSAFE).decode()
+        text = b2a_base64(raw, newline=False).translate(_URLSAFE).decode()
         return [text[start : start + _SEND_LENGTH] for start in range(0, len(text), _SEND_LENGTH)]
 
     def open(self, purpose: Purpose, token: str) -> bytes:
@@ -169,9 +171,9 @@ def mint_send(purpose: Purpose, send_id: int) -> str:
     return keyring().mint(purpose, send_id.to_bytes(_SEND_BYTES))
 
 
-def mint_sends(*wanted: tuple[Purpose, int]) -> list[str]:
-    """The tokens of several sends or purposes at once, each as :func:`mint_send` makes it."""
-    return keyring().mint_sends(wanted)
+def mint_sends(send_id: int, *purposes: Purpose) -> list[str]:
+    """The send's tokens for several purposes at once, each as :func:`mint_send` makes it."""
+    return keyring().mint_sends(send_id, *purposes)
 
 
 def open_send(purpose: Purpose, token: str) -> int:

@@ -64,8 +64,8 @@ def _take(session: Session, activity: Activity, state: SendState, batch: str, li
     """Due sends whose window is open; those whose is closed wait for it from now on."""
     taken: set[int] = set()
     for _ in range(_LOOKS):
-        due = session.scalars(_due(activity.id, state, limit - len(taken))).all() if limit > len(taken) else ()
-        ids = set(due)
+        due = db.gathered(session, _due(activity.id, state, limit - len(taken))) if limit > len(taken) else ()
+        ids = {send_id for (send_id,) in due}
         late = waiting.put_off(session, activity, ids)
         taken |= _swap(session, ids - late, state, batch)
         if not late:

@@ -7,7 +7,7 @@ transaction.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, mint_sends
 
 TEST_PREFIX = "[Test] "
+_PURPOSES = (Purpose.UNSUBSCRIBE, Purpose.MESSAGE_ID, Purpose.BOUNCE, Purpose.ENGAGEMENT)
 
 
 @dataclass(slots=True)  # Frozen ones cost three times as much to make.
@@ -97,23 +98,15 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
     mailing as a whole (sequence number 0), or in a single mail lead straight to their destinations."""
     send_id, address = letter.send.id, letter.send.address
     somebody = letter.contact or Contact(email=address)  # a test mail to somebody we don't know
-    engagement, unsubscribe, message_id, bounce = mint_sends(
-        (Purpose.ENGAGEMENT, send_id if letter.trackable else letter.activity.id << 32),
-        (Purpose.UNSUBSCRIBE, send_id),
-        (Purpose.MESSAGE_ID, send_id),
-        (Purpose.BOUNCE, send_id),
-    )
+    unsubscribe, message_id, bounce, engagement = mint_sends(send_id, *_PURPOSES)
     recipient = ascii_domain(address)
     fields = merge.contact_fields(somebody)
     if letter.outbox is not None:
         fields.update(requested.fields_of(letter.outbox))
-    names = {
-        **plate.names,
-        "contact": fields,
-        "unsubscribe_url": f"{plate.unsubscribe}{unsubscribe}",
-        ENGAGEMENT: token(engagement),
-        UNSUBSCRIBE: token(unsubscribe),
-    }
+    leave = plate.unsubscribe + unsubscribe
+    names = {**plate.names, "contact": fields, "unsubscribe_url": leave, UNSUBSCRIBE: token(unsubscribe)}
+    if letter.trackable:
+        names[ENGAGEMENT] = token(engagement)
     if plate.destinations is not None:
         names["links"] = {number: personalise(url, names) for number, url in plate.destinations.items()}
     subject = merge.one_line(plate.subject(names))
@@ -126,11 +119,11 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
         plate.domain,
     )
     # RFC 3834: what a program's event led to; who asks for a receipt has no list to leave.
-    kind = f"List-Unsubscribe: <{plate.unsubscribe}{unsubscribe}>\r\n"
-    kind = plate.single if requested.is_transactional(letter.outbox) else plate.bulk + kind
+    single = requested.is_transactional(letter.outbox)
+    kind = plate.single if single else f"{plate.bulk}List-Unsubscribe: <{leave}>\r\n"
     before, between, after = plate.frame
-    text, html = without_blank_runs(plate.text(names)), parts(plate.html, names)
-    content = "".join((head, kind, before, text, between, *html, after))
+    text = without_blank_runs(plate.text(names))
+    content = "".join((head, kind, before, text, between, *parts(plate.html, names), after))
     return _mail(bounce, plate.bounces, recipient, content.encode(), ascii=content.isascii())
 
 
@@ -139,7 +132,7 @@ def _system(letter: Letter, outbox: OutboxMail, at: datetime) -> Mail:
     name, email = plates.sender(letter.version, letter.organisation)
     domain = email.rpartition("@")[2]
     send_id, recipient = letter.send.id, ascii_domain(letter.send.address)
-    message_id, bounce = mint_sends((Purpose.MESSAGE_ID, send_id), (Purpose.BOUNCE, send_id))
+    message_id, bounce = mint_sends(send_id, Purpose.MESSAGE_ID, Purpose.BOUNCE)
     head = _head(
         mailbox(name, email, column=6),
         shown(_name(letter.contact), recipient, column=4),
@@ -160,12 +153,14 @@ def _boundary(send_id: int) -> str:
 
 def _head(sender: str, recipient: str, subject: str, at: datetime, message_id: str, domain: str) -> str:
     return (
-        f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\nDate: {_date(at.replace(microsecond=0))}\r\n"
+        f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\nDate: {_date(int(at.timestamp()))}\r\n"
         f"Message-ID: <{message_id}@{domain}>\r\n"
     )
 
 
-_date = lru_cache(4)(date)
+@lru_cache(4)
+def _date(seconds: int) -> str:
+    return date(datetime.fromtimestamp(seconds, UTC))
 
 
 def _mail(bounce: str, domain: str, recipient: str, content: bytes, *, ascii: bool = False) -> Mail:

@@ -30,9 +30,9 @@ class Encoded(Markup):
     """Escaped and quoted-printable already."""
 
 
-def token(words: str) -> Encoded:
+def token(words: str) -> str:
     """A token, which has no character that would need encoding."""
-    return Encoded(words + SOFT)
+    return words + SOFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,8 @@ class _Run:
         self.name, self.chunks = name, chunks
 
     def __call__(self, names: Names) -> str:
-        return str.join(names[self.name], self.chunks)  # A Markup's own join would escape.
+        joined: str = names[self.name].join(self.chunks)
+        return joined
 
     def parts(self, names: Names) -> list[str]:
         found = [names[self.name]] * (2 * len(self.chunks) - 1)

@@ -18,6 +18,7 @@ from campaigns.delivery import patterns
 from campaigns.delivery.headers import ascii_domain, mailbox
 from campaigns.delivery.patterns import Pattern
 from campaigns.planning.models import Activity
+from campaigns.tokens import Purpose, mint_send
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Plate:
     text: Pattern
     html: Pattern
     names: Mapping[str, Any]
-    """The merge fields that are the same for everybody."""
+    """The merge fields that are the same for everybody; among them the token of whom we may not measure, which names
+    the mailing alone (sequence number 0)."""
     destinations: Mapping[int, str] | None = None
     """Where links lead straight, merge fields inside; None when they lead over us and are counted."""
 
@@ -68,9 +70,13 @@ def plate(version: MessageVersion, activity: Activity, organisation: Organisatio
         subject=subject,
         text=text,
         html=html,
-        names=merge.house_fields(activity.campaign.name, organisation),
+        names={**merge.house_fields(activity.campaign.name, organisation), **_nobody(activity, trackable)},
         destinations={link.number: link.url for link in version.links} if straight else None,
     )
+
+
+def _nobody(activity: Activity, trackable: bool) -> Mapping[str, str]:
+    return {} if trackable else {patterns.ENGAGEMENT: patterns.token(mint_send(Purpose.ENGAGEMENT, activity.id << 32))}
 
 
 @lru_cache(32)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import TemplateError
@@ -110,10 +111,9 @@ def _rows(session: Session, ids: Collection[int]) -> list[tuple[Claimed, Person 
         select(*(getattr(Send, name) for name in Claimed._fields), Contact.id, *_PERSON)
         .outerjoin(Contact, Contact.id == Send.contact_id)
         .where(db.among(session, Send.id, ids))
-        .order_by(Send.id)
     )
     own = len(Claimed._fields)
-    found = session.connection().execute(asked).all()  # The session would make an object of each row.
+    found = sorted(db.gathered(session, asked), key=itemgetter(0))
     return [(Claimed._make(row[:own]), _person(row[own + 1 :]) if row[own] else None) for row in found]
 
 
