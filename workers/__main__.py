@@ -6,7 +6,7 @@ Celery's own command line would load a shell and its completions first: 9 MB in 
 import argparse
 import sys
 
-from workers.celery import app
+from workers.celery import QUEUES, app, load
 
 
 def main(words: list[str]) -> int:
@@ -15,6 +15,7 @@ def main(words: list[str]) -> int:
     told.add_argument("--concurrency", type=int, default=2)
     told.add_argument("--queues")
     given = told.parse_args(words)
+    load(given.queues.split(",") if given.queues else QUEUES)
     worker = app.Worker(
         hostname=given.hostname, concurrency=given.concurrency, queues=given.queues, loglevel="WARNING",
         without_gossip=True, without_mingle=True, quiet=True,

@@ -7,8 +7,6 @@ import re
 from datetime import time
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from email_validator import EmailNotValidError, validate_email
-
 from campaigns.errors import Invalid, Problem
 from campaigns.language import N_
 
@@ -110,6 +108,8 @@ class Checks:
 
 def normal_email(value: str) -> str | None:
     """The one spelling of an address, or None when it isn't one. Nothing here asks the network."""
+    from email_validator import EmailNotValidError, validate_email  # 3 MB that most processes never need
+
     try:
         # The test environment admits the top-level domain "test", which nobody owns.
         found = validate_email(value.strip(), check_deliverability=False, test_environment=True)

@@ -2,6 +2,7 @@
 
 import email_validator
 import pytest
+from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,3 +90,7 @@ def test_the_short_way_agrees_with_the_library(text: str) -> None:
         assert not is_address(text)
     else:
         assert normalise(text) == text
+
+
+def test_names_that_lead_nowhere_are_those_that_the_library_knows() -> None:
+    assert {*addresses._NOWHERE, "test"} == set(SPECIAL_USE_DOMAIN_NAMES)

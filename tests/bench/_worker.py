@@ -91,11 +91,11 @@ def _child_of(parent: int) -> int:
 
 @contextmanager
 def working(environ: Mapping[str, str]) -> Iterator[Worker]:
-    """A worker and its broker, gone with the block."""
+    """A worker that only sends, as a grown house has them, and its broker; gone with the block."""
     with servers.valkey() as broker_url:
         environment = {**os.environ, **environ, "REDIS_URL": broker_url, "PYTHONPATH": str(ROOT)}
         broker = Celery(broker=broker_url, set_as_current=False)
-        with subprocess.Popen(worker_command(1), env=environment, start_new_session=True) as running:
+        with subprocess.Popen(worker_command(1, "sending"), env=environment, start_new_session=True) as running:
             try:
                 yield Worker(running.pid, broker)
             finally:

@@ -9,10 +9,11 @@ import signal
 import sys
 import time
 
-import workers.celery  # noqa: F401  (every table)
 from campaigns.delivery.deliver import deliver
+from workers.celery import load
 
 if __name__ == "__main__":
+    load(["sending"])
     for line in sys.stdin:
         activity_id, seconds = line.split()
         child = os.fork()

@@ -15,7 +15,7 @@ from campaigns.planning.models import Activity, ActivityStatus
 from tests.delivery.conftest import catcher, faults  # noqa: F401  (fixtures)
 from tests.delivery.mailing import mailed, make_mailing, states
 from workers import sending, turns, upkeep
-from workers.celery import QUEUES, app
+from workers.celery import QUEUES, app, load
 from workers.schedule import SCHEDULE
 
 CONTEXT = {"name": "Me", "hours": 2, "link": "https://kampania.example/password/reset/x"}
@@ -102,7 +102,7 @@ def test_the_outbox_is_sent_once(database: Engine, catcher: int) -> None:  # noq
 
 
 def test_the_schedule_names_tasks_that_exist() -> None:
-    app.loader.import_default_modules()
+    load()
     for entry in SCHEDULE.values():
         assert entry["task"] in app.tasks
         assert entry["options"]["expires"] >= entry["schedule"]
