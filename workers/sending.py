@@ -4,7 +4,7 @@ from campaigns import setbacks
 from campaigns.delivery import deliver as delivering
 from campaigns.delivery import due, expansion
 from campaigns.setbacks import Chore
-from workers.celery import app
+from workers.celery import app, give_back
 
 _SOON = 2
 """Seconds after which an unheard wake-up is dropped: by then the next one has come."""
@@ -28,3 +28,4 @@ def expand(activity_id: int) -> None:
 @app.task  # type: ignore[untyped-decorator]
 def deliver(activity_id: int) -> None:
     setbacks.alone(Chore.DELIVER, activity_id, lambda: delivering.deliver(activity_id))
+    give_back()

@@ -9,7 +9,8 @@ from campaigns.accounts import passwords
 @pytest.fixture(autouse=True)
 def _quick_hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """argon2 with the least it accepts: the real parameters take a tenth of a second each time."""
-    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "hasher", lambda: quick)
     passwords._somebody.cache_clear()
     yield
     passwords._somebody.cache_clear()

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from tests import servers
 _TICKS = os.sysconf("SC_CLK_TCK")
 _UNDER_WAY = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
 _PATIENCE = 600.0
+_DEVELOPMENT = ("rich", "pygments", "attr", "greenlet", "psutil")
+"""What libraries load when it is there, and only development installs: hidden from the worker that is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,10 @@ def _child_of(parent: int) -> int:
 @contextmanager
 def working(environ: Mapping[str, str]) -> Iterator[Worker]:
     """A worker that only sends, as a grown house has them, and its broker; gone with the block."""
-    with servers.valkey() as broker_url:
-        environment = {**os.environ, **environ, "REDIS_URL": broker_url, "PYTHONPATH": str(ROOT)}
+    with servers.valkey() as broker_url, tempfile.TemporaryDirectory() as hidden:
+        for name in _DEVELOPMENT:
+            Path(hidden, f"{name}.py").write_text("raise ImportError")
+        environment = {**os.environ, **environ, "REDIS_URL": broker_url, "PYTHONPATH": f"{hidden}:{ROOT}"}
         broker = Celery(broker=broker_url, set_as_current=False)
         with subprocess.Popen(worker_command(1, "sending"), env=environment, start_new_session=True) as running:
             try:
