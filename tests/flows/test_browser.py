@@ -25,6 +25,12 @@ def sign_in(page: Page, house: RunningHouse) -> None:
     page.wait_for_url("**/today")
 
 
+_PRINTED = """far => {
+    const section = document.querySelector(far);
+    section.replaceChildren();  // As if it had not come yet.
+    dispatchEvent(new Event("beforeprint"));
+    return section.childElementCount;
+}"""
 _FORM = """action => [...document.forms].findIndex(
     form => form.method === "post" && new URL(form.action).pathname.endsWith(action))"""
 
@@ -65,6 +71,7 @@ def test_from_a_web_form_to_a_lead_on_the_page(page: Page, embedded: RunningHous
     # The open page follows by itself.
     expect(page.locator("body")).to_contain_text("1 new leads of this campaign")
     expect(page.locator("body")).to_contain_text("1 clickers ÷ 1 trackable recipients")
+    assert page.evaluate(_PRINTED, "#profile") > 0
 
 
 def _create_campaign(page: Page) -> str:

@@ -26,6 +26,7 @@ from tracking.periods import LAST_DAYS
 from tracking.screening import RULES
 from tracking.series import Series, series
 from tracking.versions import campaign_versions
+from tracking.views import visits
 
 blueprint = Blueprint("performance", __name__)
 
@@ -44,12 +45,16 @@ COMPARED = (
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance")
 def page(campaign_id: int) -> str:
+    """``?all=1``: with what else comes when a reader is near, for paper and for browsers without scripts."""
     found, question = _found(campaign_id)
-    body = seal(_figures(found, question))
+    body, far = seal(_figures(found, question)), dict.fromkeys(("visits", "profile"), "")
+    if request.args.get("all") == "1":
+        far = {"visits": Markup(visits.section(campaign_id)), "profile": Markup(profile(campaign_id))}  # noqa: S704
     return render_template(
         "pages/tracking/performance.html",
         found=found,
         figures=Markup(body),  # noqa: S704
+        far=far,
         **_asked(question),
     )
 

@@ -30,18 +30,10 @@ PAGE_SIZE = 25
 @blueprint.get("/campaigns/<int:campaign_id>/visits")
 def page(campaign_id: int) -> str:
     """As a section of another page, or as a page of its own, which lists single visits, too."""
-    session = db_session()
-    found = visits.breakdown(session, actor(), campaign_id)
     if request.headers.get("HX-Request"):
-        return render_template(
-            "pages/tracking/_visits.html",
-            found=found,
-            campaign_id=campaign_id,
-            country=_country,
-            whole=False,
-            reading=reading,
-        )
-    each = None
+        return section(campaign_id)
+    session, each = db_session(), None
+    found = visits.breakdown(session, actor(), campaign_id)
     if actor().may(Permission.PERSONAL):
         query = visits.visits_like(actor(), list(activities_of(session, campaign_id)))
         each = page_of(session, query, visits.NEWEST_FIRST, size=PAGE_SIZE)
@@ -57,6 +49,18 @@ def page(campaign_id: int) -> str:
         device=Device,
         label=Label,
         whole=True,
+        reading=reading,
+    )
+
+
+def section(campaign_id: int) -> str:
+    """What the performance page says of them."""
+    return render_template(
+        "pages/tracking/_visits.html",
+        found=visits.breakdown(db_session(), actor(), campaign_id),
+        campaign_id=campaign_id,
+        country=_country,
+        whole=False,
         reading=reading,
     )
 

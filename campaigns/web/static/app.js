@@ -429,6 +429,22 @@
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) fetchFar(entry.target);
   }, { rootMargin: "900px 0px" });
+  // Paper waits for nobody: what has not come yet is fetched before the browser lays out its pages.
+  addEventListener("beforeprint", () => {
+    for (const section of far) {
+      if (section.firstElementChild) continue;
+      const asking = new XMLHttpRequest();
+      asking.open("GET", section.getAttribute("hx-get"), false);
+      asking.setRequestHeader("HX-Request", "true");
+      try { asking.send(); } catch { continue; }
+      if (asking.status === 200) section.innerHTML = asking.responseText;
+    }
+  });
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.("[data-print]") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault(); // Its address leads to the same with all inside, for browsers without scripts.
+    print();
+  });
   addEventListener("load", () => {
     for (const section of far) near.observe(section);
     if (far.length) setTimeout(() => far.forEach(fetchFar), 12_000);
