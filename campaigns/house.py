@@ -1,8 +1,8 @@
 """The supervisor: starts the processes of one machine, watches, restarts and stops them.
 
 One loop, one thread. Each process leads a process group of its own, so that Ctrl-C reaches the
-supervisor alone, which then stops the others in an order that loses nothing: first whoever takes
-work in, last the broker. On Linux the kernel stops them should the supervisor itself be killed.
+supervisor alone, which then stops the others in an order that loses nothing: last those whom the
+others need until they have ended, as the broker. On Linux the kernel stops them should the supervisor itself be killed.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +43,8 @@ class Service:
     ready: Callable[[], bool] = lambda: True
     patience: float = 10.0
     """Seconds between asking it to stop and killing it."""
+    lasting: bool = False
+    """Whether others need it until they have ended."""
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     pause: float = 0.0
@@ -180,22 +182,23 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         if self._story_process is not None:
-            _end(self._story_process, 3, lambda: self._stopping > 1)
-        for service in reversed(self.services):
-            if service.process is not None:
-                _end(service.process, service.patience, lambda: self._stopping > 1)
+            self._end({self._story_process: 3})
+        for lasting in (False, True):
+            ending = [each for each in self.services if each.lasting is lasting]
+            self._end({each.process: each.patience for each in ending if each.process is not None})
+            for service in ending:
                 service.process = None
 
-
-def _end(process: subprocess.Popen[bytes], patience: float, hurry: Callable[[], bool]) -> None:
-    """Ask a process to end, insist after ``patience``, and leave nothing of its group."""
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    deadline = time.monotonic() + patience
-    while process.poll() is None and time.monotonic() < deadline and not hurry():
-        time.sleep(_TICK / 2)
-    _signal_group(process.pid, signal.SIGKILL)
-    process.wait()
+    def _end(self, processes: Mapping[subprocess.Popen[bytes], float]) -> None:
+        """Ask processes to end, together; insist after their patience, and leave nothing of their groups."""
+        began = time.monotonic()
+        for process in processes:
+            process.terminate()
+        for process, patience in processes.items():
+            while process.poll() is None and time.monotonic() < began + patience and self._stopping < 2:
+                time.sleep(_TICK / 2)
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:

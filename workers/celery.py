@@ -6,6 +6,7 @@ are no results, and a tick that comes too late is dropped rather than piled up.
 
 import ctypes
 import gc
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -13,7 +14,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_shutting_down
+from kombu.asynchronous import get_event_loop
 
 from campaigns import config, db
 from workers.schedule import SCHEDULE
@@ -104,6 +106,15 @@ def give_back() -> None:
     """Let the system have what was freed: glibc keeps it by itself, 3 MB after a shift of mails."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+def _end_at_once(**_: object) -> None:
+    """A worker notices that it was asked to end when its loop next wakes, which may be in ten seconds. It is woken by
+    a thread: here, in the midst of a signal, the loop's lock may be held by the very code that was interrupted."""
+    loop = get_event_loop()
+    if loop is not None:
+        threading.Thread(target=loop.call_soon, args=(bool,), daemon=True).start()
 
 
 @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]

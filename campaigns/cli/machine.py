@@ -1,5 +1,6 @@
 """Everything on one machine: ``up``, and ``demo`` with its sample company."""
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -134,10 +135,12 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
 
     services = []
     if settings.embedded_broker:
-        services.append(house.Service("broker", lambda: broker.command(settings), lambda: broker.answers(settings)))
+        ready = functools.partial(broker.answers, settings)
+        services.append(house.Service("broker", lambda: broker.command(settings), ready, lasting=True))
     if settings.catcher:
         catching = python("campaigns.demo.catcher", "--port", str(ports.catcher))
-        services.append(house.Service("catcher", lambda: catching, lambda: house.listens(LISTEN, ports.catcher)))
+        listens = functools.partial(house.listens, LISTEN, ports.catcher)
+        services.append(house.Service("catcher", lambda: catching, listens, lasting=True))
     services += [
         *_bounces(settings),
         house.Service("collector", lambda: python("tracking.collect")),

@@ -30,7 +30,8 @@ CHILD = "import os, signal, sys, time; from pathlib import Path; var = Path(sys.
     "time.sleep(100)"
 
 def service(name):
-    return Service(name, lambda: [sys.executable, "-c", CHILD, str(var), name], (var / f"{name}.pid").exists)
+    command = [sys.executable, "-c", CHILD, str(var), name]
+    return Service(name, lambda: command, (var / f"{name}.pid").exists, lasting=name == "first")
 
 story = [sys.executable, "-c", sys.argv[2]] if len(sys.argv) > 2 else None
 supervisor = Supervisor([service("first"), service("second")], var / "log", {"PATH": "/usr/bin:/bin"},
@@ -94,7 +95,7 @@ def _is_another(var: Path, name: str, killed: int) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_goes_backwards_and_leaves_nobody(start: Start, tmp_path: Path, how: signal.Signals) -> None:
+def test_who_is_needed_ends_last_and_nobody_is_left(start: Start, tmp_path: Path, how: signal.Signals) -> None:
     supervisor = start()
     wait_until(lambda: (tmp_path / "second.child").exists() and pid_of(tmp_path, "second"))
     everybody = [int(path.read_text() or 0) for path in tmp_path.iterdir() if path.suffix in (".pid", ".child")]
