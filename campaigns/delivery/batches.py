@@ -53,15 +53,15 @@ class Batch:
         """Keep what became of one of them, first where a killed process can't lose it."""
         self.journal.mark(position, _MARKS[outcome.fate])
         self.touchable.discard(position)
-        self.results.append(Result(self.claimed.letters[position].send, outcome, clock.now()))
+        self.results.append(Result(self.claimed.sends[position], outcome, clock.now()))
 
     def record(self) -> None:
         """Write the results down; whoever has none was not touched and is as due as before."""
         known = {result.send.id for result in self.results}
-        left = [send_id for send_id in self.claimed.ids if send_id not in known]
+        left = [send.id for send in self.claimed.sends if send.id not in known]
         with db.transaction() as session:
             record(session, self.journal.batch, self.results)
-            relay_answers.note(session, self.claimed.activity_id, self.results)
+            relay_answers.note(session, self.claimed.activity.id, self.results)
             for due_at, ids in self.parked.items():
                 claiming.release(session, self.journal.batch, ids, due_at)
             if left:
@@ -83,9 +83,9 @@ def claim(activity_id: int, size: int) -> Batch | None:
         if claimed is None:
             journal.delete()
             return None
-        journal.begin(claimed.ids)
+        journal.begin(ids)
     except BaseException:
         journal.close()
         raise
-    everybody = range(len(claimed.letters))
+    everybody = range(len(ids))
     return Batch(claimed, journal, lease, deque(everybody), touchable=set(everybody))

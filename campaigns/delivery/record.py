@@ -1,7 +1,7 @@
 """What became of a batch, written in one transaction."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,13 +49,11 @@ def record(session: Session, batch: str, results: list[Result]) -> None:
     """
     if not results:
         return
-    sqlite = session.get_bind().dialect.name == "sqlite"
-    rows = [_values(result, sqlite) for result in results]
-    if sqlite:
-        session.connection().execute(_SQLITE, {"rows": json.dumps(rows), "batch": batch})
-    else:
-        columns = map(list, zip(*rows, strict=True))
-        session.connection().execute(_POSTGRES, {"batch": batch, **dict(zip(_COLUMNS, columns, strict=True))})
+    taken = [result for result in results if result.outcome.fate is Fate.SENT]
+    _write(session, batch, _TAKEN, [_taken(result) for result in taken])
+    if len(taken) == len(results):
+        return
+    _write(session, batch, _OTHERS, [_values(result) for result in results if result.outcome.fate is not Fate.SENT])
     refused = [result for result in results if result.outcome.fate in (Fate.DEAD, Fate.REFUSED)]
     for result in refused:
         if result.outcome.fate is Fate.DEAD:
@@ -70,46 +68,70 @@ def _suppress(session: Session, result: Result) -> None:
         pass
 
 
-_SQLITE = text(
-    """
-    UPDATE sends SET
-      state = r.value ->> 1, reason = COALESCE(r.value ->> 2, reason), attempts = r.value ->> 3, reply = r.value ->> 4,
-      due_at = r.value ->> 5, sent_at = r.value ->> 6, bounced_at = r.value ->> 7, lease_until = NULL
+# One statement a batch: on PostgreSQL a fiftieth of what one for each row costs, on SQLite two thirds.
+_SQLITE = """
+    UPDATE sends SET {sets}, lease_until = NULL
     FROM json_each(:rows) AS r
     WHERE sends.id = r.value ->> 0 AND claimed_by = :batch AND state IN ('sending', 'unknown')
     """
-)
 # In a CASE, since of a batch's name the planner thinks that nobody has it, and would then compare each row of the
 # batch with each of the given ones: that took seconds.
-_POSTGRES = text(
-    """
-    UPDATE sends SET
-      state = r.state, reason = COALESCE(r.reason, sends.reason), attempts = r.attempts, reply = r.reply,
-      due_at = r.due_at, sent_at = r.sent_at, bounced_at = r.bounced_at, lease_until = NULL
-    FROM unnest(
-      CAST(:id AS bigint[]), CAST(:state AS varchar[]), CAST(:reason AS varchar[]), CAST(:attempts AS bigint[]),
-      CAST(:reply AS varchar[]), CAST(:due_at AS timestamptz[]), CAST(:sent_at AS timestamptz[]),
-      CAST(:bounced_at AS timestamptz[])
-    ) AS r (id, state, reason, attempts, reply, due_at, sent_at, bounced_at)
+_POSTGRES = """
+    UPDATE sends SET {sets}, lease_until = NULL
+    FROM unnest({arrays}) AS r ({columns})
     WHERE sends.id = r.id
       AND CASE WHEN claimed_by = :batch AND sends.state IN ('sending', 'unknown') THEN true ELSE false END
     """
+
+
+class _Writing:
+    """Rows written by their ids: the columns that differ from row to row, and what they are made into."""
+
+    def __init__(self, columns: Mapping[str, str], sets: str) -> None:
+        self.columns = columns
+        each = {name: f"r.value ->> {place}" for place, name in enumerate(columns)}
+        self.sqlite = text(_SQLITE.format(sets=sets.format(**each)))
+        arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns.items())
+        each = {name: f"r.{name}" for name in columns}
+        self.postgres = text(_POSTGRES.format(sets=sets.format(**each), arrays=arrays, columns=", ".join(columns)))
+
+
+_TAKEN = _Writing(
+    {"id": "bigint", "reply": "varchar", "at": "timestamptz"},
+    "state = 'sent', attempts = attempts + 1, reply = {reply}, due_at = NULL, sent_at = {at}, bounced_at = NULL",
 )
-"""One statement a batch: on PostgreSQL a fiftieth of what one for each row costs, on SQLite two thirds."""
-_COLUMNS = ("id", "state", "reason", "attempts", "reply", "due_at", "sent_at", "bounced_at")
+"""Of nearly all there is no more to tell."""
+_OTHERS = _Writing(
+    {
+        "id": "bigint", "state": "varchar", "reason": "varchar", "attempts": "bigint", "reply": "varchar",
+        "due_at": "timestamptz", "bounced_at": "timestamptz",
+    },
+    "state = {state}, reason = COALESCE({reason}, sends.reason), attempts = {attempts}, reply = {reply},"
+    " due_at = {due_at}, sent_at = NULL, bounced_at = {bounced_at}",
+)  # fmt: skip
 
 
-def _values(result: Result, sqlite: bool) -> tuple[Any, ...]:
+def _write(session: Session, batch: str, what: _Writing, rows: Sequence[Sequence[Any]]) -> None:
+    if not rows:
+        return
+    if session.get_bind().dialect.name == "sqlite":
+        session.connection().execute(what.sqlite, {"rows": json.dumps(rows, default=db.to_micros), "batch": batch})
+    else:
+        columns = map(list, zip(*rows, strict=True))
+        session.connection().execute(what.postgres, {"batch": batch, **dict(zip(what.columns, columns, strict=True))})
+
+
+def _taken(result: Result) -> tuple[int, str, datetime]:
+    return result.send.id, result.outcome.reply[:500], result.at
+
+
+def _values(result: Result) -> tuple[Any, ...]:
     send, at = result.send, result.at
-    known = db.to_micros(at) if sqlite else at
-    if result.outcome.fate is Fate.SENT:  # Nearly all: nothing to work out.
-        return send.id, "sent", None, send.attempts + 1, result.outcome.reply[:500], None, known, None
     state = _STATES[result.outcome.fate]
     attempts = send.attempts + 1
     due_at = next_try(attempts, at) if state is SendState.DEFERRED else None
     if state is SendState.DEFERRED and due_at is None:
         state = SendState.FAILED  # tried for two days
     reason = refusals.finding(result.outcome).value if state is SendState.BOUNCED else None
-    again = None if due_at is None else db.to_micros(due_at) if sqlite else due_at
-    bounced = known if state is SendState.BOUNCED else None
-    return send.id, state.value, reason, attempts, result.outcome.reply[:500], again, None, bounced
+    bounced = at if state is SendState.BOUNCED else None
+    return send.id, state.value, reason, attempts, result.outcome.reply[:500], due_at, bounced

@@ -33,10 +33,10 @@ _SEQUENCE = 0xFFFFFFFF
 
 def put_up(session: Session, claimed: Slice) -> None:
     """Before these letters leave. A disk that refuses is logged: the database still knows the way."""
-    activity = claimed.letters[0].activity
+    activity = claimed.activity
     try:
         if activity.built_in is not None:
-            put_up_single(session, {letter.send.id: letter.version.id for letter in claimed.letters if letter.version})
+            put_up_single(session, {send.id: send.version_id for send in claimed.sends if send.version_id is not None})
         elif activity.version_id is not None and not _of_activity(activity.id).exists():
             urls = {**links_of(session, activity.version_id), **changes(session, activity.id).get(activity.id, {})}
             keep(_of_activity(activity.id).name, urls, new=True)

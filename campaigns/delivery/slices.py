@@ -52,41 +52,60 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one batch sends, in order."""
+    """What one batch sends, in order.
 
-    activity_id: int
-    letters: Sequence[Letter]
+    A letter is made when its turn has come: a thread that made a thousand at once would keep the connections waiting.
+    """
 
-    @property
-    def ids(self) -> list[int]:
-        return [letter.send.id for letter in self.letters]
+    activity: Activity
+    sends: Sequence[Claimed]
+    _people: Sequence[Sequence[Any]]
+    _house: Organisation
+    _versions: Mapping[int, MessageVersion]
+    _mails: Mapping[int, OutboxMail]
+    _plates: Mapping[tuple[int | None, bool], Plate]
+    _signers: Mapping[int | None, Sequence[Signer]]
+
+    def letter(self, position: int) -> Letter:
+        """The letter to the recipient at a position; asks nothing of the database."""
+        send = self.sends[position]
+        version_id, trackable = send.version_id, _trackable(send, self.activity)
+        return Letter(
+            send,
+            self.activity,
+            self._house,
+            self._versions.get(version_id or 0),
+            _person(self._people[position]),
+            self._mails.get(send.outbox_id or 0),
+            trackable,
+            self._plates.get((version_id, trackable)),
+            self._signers[version_id],
+        )
 
 
 def load(session: Session, activity_id: int, ids: Sequence[int]) -> Slice:
     """The letters of claimed sends. Afterwards nothing in it needs the session any more."""
     rows = _rows(session, ids)
-    sends = [send for send, _ in rows]
+    sends = [Claimed._make(row[:_OWN]) for row in rows]
     versions = _by_id(session, MessageVersion, MessageVersion.id, _distinct(send.version_id for send in sends))
     mails = _by_id(session, OutboxMail, OutboxMail.id, _distinct(send.outbox_id for send in sends))
     activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
     house = organisation(session)
-    made: dict[tuple[int, bool], Plate] = {}
-    signers: dict[int | None, Sequence[Signer]] = {}
-    letters = []
-    for send, person in rows:
-        trackable = send.trackable or activity.built_in == "test"
-        version = versions.get(send.version_id or 0)
-        plate = made.get((send.version_id or 0, trackable))
-        if plate is None and version is not None:
-            plate = _plate(version, activity, house, trackable)
-            if plate is not None:
-                made[version.id, trackable] = plate
-        if send.version_id not in signers:
-            signers[send.version_id] = _signers(session, version, house)
-        mail = mails.get(send.outbox_id or 0)
-        letters.append(Letter(send, activity, house, version, person, mail, trackable, plate, signers[send.version_id]))
+    made = {}
+    for version_id, trackable in {(send.version_id, _trackable(send, activity)) for send in sends}:
+        version = versions.get(version_id or 0)
+        if version is not None and (plate := _plate(version, activity, house, trackable)) is not None:
+            made[version_id, trackable] = plate
+    signers = {
+        version_id: _signers(session, versions.get(version_id or 0), house)
+        for version_id in {send.version_id for send in sends}
+    }
     session.expunge_all()
-    return Slice(activity_id, letters)
+    return Slice(activity, sends, [row[_OWN:] for row in rows], house, versions, mails, made, signers)
+
+
+def _trackable(send: Claimed, activity: Activity) -> bool:
+    return bool(send.trackable) or activity.built_in == "test"
 
 
 def _plate(version: MessageVersion, activity: Activity, house: Organisation, trackable: bool) -> Plate | None:
@@ -105,21 +124,25 @@ def _signers(session: Session, version: MessageVersion | None, house: Organisati
     return dkim_keys.signers(session, address.rpartition("@")[2])
 
 
-def _rows(session: Session, ids: Collection[int]) -> list[tuple[Claimed, Person | None]]:
-    """Sends in order of their ids, each with its contact."""
+_OWN = len(Claimed._fields)
+
+
+def _rows(session: Session, ids: Collection[int]) -> list[Sequence[Any]]:
+    """Sends in order of their ids, each with its contact's id and columns."""
     asked = (
         select(*(getattr(Send, name) for name in Claimed._fields), Contact.id, *_PERSON)
         .outerjoin(Contact, Contact.id == Send.contact_id)
         .where(db.among(session, Send.id, ids))
     )
-    own = len(Claimed._fields)
-    found = sorted(db.gathered(session, asked), key=itemgetter(0))
-    return [(Claimed._make(row[:own]), _person(row[own + 1 :]) if row[own] else None) for row in found]
+    return sorted(db.gathered(session, asked), key=itemgetter(0))
 
 
-def _person(columns: Sequence[Any]) -> Person:
-    attributes = columns[-1]
-    return Person._make((*columns[:-1], _decode(attributes)[0] if attributes and attributes != "{}" else {}))
+def _person(columns: Sequence[Any]) -> Person | None:
+    contact_id, email, first_name, last_name, language, attributes = columns
+    if contact_id is None:
+        return None
+    known = _decode(attributes)[0] if attributes and attributes != "{}" else {}
+    return Person(email, first_name, last_name, language, known)
 
 
 # Attributes come as text: read here they cost a third of what the column's own type takes.

@@ -12,7 +12,7 @@ from campaigns import clock, db
 from campaigns.delivery import claiming
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.batches import Batch
-from campaigns.delivery.compose import Letter, Mail, compose
+from campaigns.delivery.compose import Addressed, Letter, Mail, compose
 from campaigns.delivery.domain_limits import Limited
 from campaigns.delivery.journal import Mark
 from campaigns.delivery.smtp import Job
@@ -70,7 +70,7 @@ class Supply:
             if (self._refused or brakes.any) and self._falls_out(batch, position):
                 continue
             if self._limits:
-                limited = self._limits.get(_domain(batch.claimed.letters[position]))
+                limited = self._limits.get(_domain(batch.claimed.sends[position]))
                 if limited is not None and not self._admitted(limited, batch, position):
                     continue
             if (job := self._job(batch, position)) is not None:
@@ -98,10 +98,10 @@ class Supply:
 
     def _falls_out(self, batch: Batch, position: int, *, aside: bool = False) -> bool:
         """Whether it has become a skipped one, or its domain is to be left alone just now."""
-        letter = batch.claimed.letters[position]
+        send = batch.claimed.sends[position]
         pause = None
-        if letter.send.id not in self._refused:
-            pause = brakes.left_alone(_domain(letter))
+        if send.id not in self._refused:
+            pause = brakes.left_alone(_domain(send))
             if pause is None:
                 return False
         batch.aside -= aside
@@ -113,7 +113,7 @@ class Supply:
     def _put_off(self, batch: Batch, position: int, pause: timedelta) -> None:
         # Whole seconds, so that few different instants come back.
         due_at = (clock.now() + pause).replace(microsecond=0) + timedelta(seconds=1)
-        batch.parked.setdefault(due_at, []).append(batch.claimed.letters[position].send.id)
+        batch.parked.setdefault(due_at, []).append(batch.claimed.sends[position].id)
 
     def _admitted(self, limit: Limited, batch: Batch, position: int) -> bool:
         """Whether its provider takes it now; else it stands aside, or gets a later hour when many do."""
@@ -131,18 +131,17 @@ class Supply:
         return False
 
     def _job(self, batch: Batch, position: int) -> Job | None:
-        letter = batch.claimed.letters[position]
-        mail = _composed(letter)
+        mail = _composed(batch.claimed.letter(position))
         if isinstance(mail, Outcome):
-            self._leave(letter)
+            self._leave(batch.claimed.sends[position])
             batch.note(position, mail)
             self._ended(batch)
             return None
         batch.out += 1
         return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
 
-    def _leave(self, letter: Letter) -> None:
-        if self._limits and (limit := self._limits.get(_domain(letter))) is not None:
+    def _leave(self, send: Addressed) -> None:
+        if self._limits and (limit := self._limits.get(_domain(send))) is not None:
             limit.places.leave()
 
     def _wake(self, pause: float) -> None:
@@ -174,7 +173,7 @@ class Supply:
         return not self.stopped
 
     def _look(self) -> None:
-        rest = [batch.claimed.letters[position].send.id for batch in self.batches for position in batch.touchable]
+        rest = [batch.claimed.sends[position].id for batch in self.batches for position in batch.touchable]
         # Only a question as a rule: the connections wait for it, and SQLite's writer may be busy for long.
         with db.reading() as session:
             if not claiming.may_send(session, self._activity_id):
@@ -190,7 +189,7 @@ class Supply:
         batch = _batch(job)
         if time.monotonic() - job.taken >= _LOOK:
             self._may_leave(batch)
-        return not self.stopped and not (self._refused and batch.claimed.letters[job.position].send.id in self._refused)
+        return not self.stopped and not (self._refused and batch.claimed.sends[job.position].id in self._refused)
 
     def before_dot(self, job: Job) -> None:
         batch = _batch(job)
@@ -201,11 +200,11 @@ class Supply:
         batch = _batch(job)
         batch.note(job.position, outcome)
         if self._limits:
-            self._leave(batch.claimed.letters[job.position])
+            self._leave(batch.claimed.sends[job.position])
         if outcome.fate is Fate.LATER:
-            brakes.later(_domain(batch.claimed.letters[job.position]))
+            brakes.later(_domain(batch.claimed.sends[job.position]))
         elif outcome.fate is Fate.SENT and brakes.any:
-            brakes.well(_domain(batch.claimed.letters[job.position]))
+            brakes.well(_domain(batch.claimed.sends[job.position]))
         batch.out -= 1
         self._ended(batch)
 
@@ -213,7 +212,7 @@ class Supply:
         batch = _batch(job)
         batch.out -= 1
         batch.returns[job.position] = job.returns + 1
-        self._leave(batch.claimed.letters[job.position])
+        self._leave(batch.claimed.sends[job.position])
         if self.stopped:
             self._ended(batch)
         else:
@@ -237,8 +236,8 @@ class Supply:
             self._changed()
 
 
-def _domain(letter: Letter) -> str:
-    return letter.send.address.rpartition("@")[2]
+def _domain(send: Addressed) -> str:
+    return send.address.rpartition("@")[2]
 
 
 def _batch(job: Job) -> Batch:

@@ -111,7 +111,7 @@ def rows(people: int) -> None:
             began = time.process_time()
             claimed = slices.load(session, activity_id, ids)
             spent["load"] += time.process_time() - began
-        results = [Result(one.send, Outcome(Fate.SENT, "250 2.0.0 Ok"), now) for one in claimed.letters]
+        results = [Result(send, Outcome(Fate.SENT, "250 2.0.0 Ok"), now) for send in claimed.sends]
         began = time.process_time()
         with db.transaction() as session:
             record(session, batch, results)
