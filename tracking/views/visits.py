@@ -91,5 +91,5 @@ def _seen() -> dict[str, object]:
 
 
 def _country(code: str) -> str:
-    """A country's name in the reader's language; '' for none."""
-    return str(Locale.parse(language()).territories.get(code, code)) if code else ""
+    """A country's name in the reader's language; '' for none, which browsers may call ZZ."""
+    return str(Locale.parse(language()).territories.get(code, code)) if code not in ("", "ZZ") else ""
