@@ -306,3 +306,30 @@ def set_milestones(connection: Connection, rows: Iterable[tuple[int, int | None,
             "UPDATE sends SET first_opened_at = ?, last_opened_at = ?, clicked_at = ? WHERE id = ?",
             [(first, last, clicked, id) for id, first, last, clicked in values],
         )
+
+
+def widen_milestones(connection: Connection, rows: Iterable[tuple[int, int, int, int | None]]) -> None:
+    """Let the milestones of sends (id, first open, last open, first click) reach as far as these, too."""
+    values = sorted(rows)
+    if not values:
+        return
+    if is_postgres(connection):
+        first, last, clicked = (_INSTANT.replace(" at ", f" n.{name} ") for name in ("first", "last", "clicked"))
+        connection.exec_driver_sql(
+            f"UPDATE sends SET first_opened_at = least(first_opened_at, {first}),"  # noqa: S608
+            f" last_opened_at = greatest(last_opened_at, {last}), clicked_at = least(clicked_at, {clicked})"
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS n(id, first, last, clicked)"
+            f" WHERE sends.id = n.id AND (first_opened_at IS NULL OR {first} < first_opened_at"
+            f" OR last_opened_at IS NULL OR {last} > last_opened_at"
+            f" OR {clicked} < coalesce(clicked_at, 'infinity'))",
+            _columns(values),
+        )
+    else:
+        connection.exec_driver_sql(
+            "UPDATE sends SET first_opened_at = min(coalesce(first_opened_at, ?2), ?2),"
+            " last_opened_at = max(coalesce(last_opened_at, ?3), ?3),"
+            " clicked_at = coalesce(min(clicked_at, ?4), clicked_at, ?4) WHERE id = ?1 AND (first_opened_at IS NULL"
+            " OR ?2 < first_opened_at OR last_opened_at IS NULL OR ?3 > last_opened_at"
+            " OR ?4 < coalesce(clicked_at, ?4 + 1))",
+            values,
+        )

@@ -7,6 +7,7 @@ before, and moves the rollups by the difference: for settlement and relabelling.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -50,10 +51,15 @@ def uniques(known: Mapping[tuple[int, ...], int]) -> dict[tuple[int, ...], int]:
     all of their marks say; a click is an open, too."""
     first = dict(known)
     for (send_id, activity_id, kind, _link), at in known.items():
-        for counted in (kind, _OPEN) if kind == _CLICK else (kind,):
+        for counted in _COUNTED_AS.get(kind, (kind,)):
             key = (send_id, activity_id, counted, 0)
-            first[key] = min(at, first.get(key, at))
+            was = first.get(key)
+            if was is None or at < was:
+                first[key] = at
     return first
+
+
+_COUNTED_AS = {_CLICK: (_CLICK, _OPEN)}
 
 
 class Tally:
@@ -145,11 +151,25 @@ def settle(connection: Connection, changes: Sequence[Change], rules: int) -> Non
     """Give settling events, read under ``lock_counting``, their final labels. While they settled they marked
     nothing, so that none of the send's other events need be looked at again."""
     tally = _relabelled(connection, changes, rules, settling=True)
-    final = [change.event._replace(label=change.label) for change in changes if change.label]
-    _mark(connection, tally, final)
-    human = _human(final)
-    _write_milestones(connection, human.keys(), lambda send_id, was: milestones(human[send_id], was))
+    human = [change.event for change in changes if change.label == _HUMAN]
+    _mark(connection, tally, (event._replace(label=_HUMAN) for event in human))
+    batches.widen_milestones(connection, _milestones_of(human))
     tally.write(connection)
+
+
+def _milestones_of(human: Iterable[Counted]) -> list[tuple[int, int, int, int | None]]:
+    """By send, the first and the last of some events, and the first click."""
+    found = dict[int, tuple[int, int, int | None]]()
+    for at, kind, _label, _activity_id, send_id, _link in human:
+        if send_id is not None and kind in _SHOWN:
+            first, last, clicked = found.get(send_id, (at, at, None))
+            if kind == _CLICK:
+                clicked = at if clicked is None else min(at, clicked)
+            found[send_id] = (min(at, first), max(at, last), clicked)
+    return [(send_id, *milestones) for send_id, milestones in found.items()]
+
+
+_SHOWN = (_OPEN, _CLICK)  # A click is an open, too; a view is neither.
 
 
 def move(connection: Connection, changes: Collection[Change], rules: int) -> None:
@@ -160,14 +180,21 @@ def move(connection: Connection, changes: Collection[Change], rules: int) -> Non
     tally.write(connection)
 
 
+_row = partial(tuple.__new__, batches.Relabelled)
+
+
 def _relabelled(connection: Connection, changes: Collection[Change], rules: int, *, settling: bool) -> Tally:
-    rows = [batches.Relabelled(c.id, c.event.send_id, c.event.at, c.label, c.reasons, rules) for c in changes]
+    rows = [_row((id, event.send_id, event.at, label, reasons, rules)) for id, event, label, reasons in changes]
     batches.relabel_events(connection, rows, settling=settling)
+    moved = Counter(
+        (at - at % BUCKET, kind, activity_id, link, was, label)
+        for _id, (at, kind, was, activity_id, _send_id, link), label, _reasons in changes
+        if label != was
+    )
     tally = Tally()
-    for change in changes:
-        if change.label != change.event.label:
-            tally.count(change.event, -1)
-            tally.count(change.event._replace(label=change.label))
+    for (start, kind, activity_id, link, was, label), number in moved.items():
+        tally.count(Counted(start, kind, was, activity_id, None, link), -number)
+        tally.count(Counted(start, kind, label, activity_id, None, link), number)
     return tally
 
 

@@ -21,6 +21,7 @@ from campaigns.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from campaigns.language import N_
 from campaigns.planning.models import Activity
 from tracking import counting, relabel, rollups
+from tracking.crowding import Crowds
 from tracking.inspection_models import Inspection, InspectionKind
 from tracking.models import Kind, Label, Rollup
 from tracking.screening import RULES
@@ -104,12 +105,12 @@ class Portion:
 
 def run(inspection_id: int) -> None:
     """Carry an inspection on for a while. Safe to run twice, also at once."""
-    until = time.monotonic() + AT_MOST
-    while _step(inspection_id) and time.monotonic() < until:
+    until, crowds = time.monotonic() + AT_MOST, Crowds()
+    while _step(inspection_id, crowds) and time.monotonic() < until:
         pass
 
 
-def _step(inspection_id: int) -> bool:
+def _step(inspection_id: int, crowds: Crowds) -> bool:
     """One portion; whether there is another one, for us to take."""
     with db.reading() as session:
         seen = inspection(session, inspection_id)
@@ -119,7 +120,7 @@ def _step(inspection_id: int) -> bool:
     if not seen.kind.changes:  # Nobody's writing needs to wait while we only look.
         with db.reading() as session:
             rollups.freeze(session)
-            portion = _look(session, seen)
+            portion = _look(session, seen, crowds)
     with db.transaction() as session:
         held = session.scalars(select(Inspection).where(Inspection.id == inspection_id).with_for_update()).one()
         if held.finished_at is not None or held.place != seen.place:
@@ -129,7 +130,7 @@ def _step(inspection_id: int) -> bool:
         except (Forbidden, NotFound):
             held.error, held.finished_at = N_("Whoever ordered this may not do so any more."), clock.now()
             return False
-        _take(held, portion or _look(session, held))
+        _take(held, portion or _look(session, held, crowds))
         return held.finished_at is None
 
 
@@ -149,16 +150,16 @@ def _take(held: Inspection, portion: Portion) -> None:
         held.place = portion.place
 
 
-def _look(session: Session, one: Inspection) -> Portion:
-    return _labels(session, one) if one.kind.is_of_labels else _counters(session, one)
+def _look(session: Session, one: Inspection, crowds: Crowds) -> Portion:
+    return _labels(session, one, crowds) if one.kind.is_of_labels else _counters(session, one)
 
 
-def _labels(session: Session, one: Inspection) -> Portion:
+def _labels(session: Session, one: Inspection, crowds: Crowds) -> Portion:
     activity_id, at, event_id = one.place
     since, until = (db.to_micros(at) for at in (one.since, one.until) if at is not None)
     while True:
         events, changes = relabel.portion(
-            session, activity_id, (at, event_id), until, dry_run=one.kind is InspectionKind.TRIAL
+            session, activity_id, (at, event_id), until, crowds, dry_run=one.kind is InspectionKind.TRIAL
         )
         if events:
             found = Counter(f"{activity_id}:{c.event.kind}:{c.event.label}:{c.label}" for c in changes)

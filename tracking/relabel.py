@@ -14,6 +14,7 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.planning.models import Activity
 from tracking import batches, conversions, settle
 from tracking.counting import Change
+from tracking.crowding import Crowds
 from tracking.models import Kind, Label
 from tracking.settle import Logged
 
@@ -49,10 +50,10 @@ def relabel(
     with db.reading() as session:
         activities = list(session.scalars(select(Activity.id).order_by(Activity.id)))
     for activity_id in activities:
-        after = (db.to_micros(since), -1)
+        after, crowds = (db.to_micros(since), -1), Crowds()
         while True:
             with db.reading() if dry_run else db.transaction() as session, batches.no_garbage_search():
-                events, changes = portion(session, activity_id, after, db.to_micros(until), dry_run=dry_run)
+                events, changes = portion(session, activity_id, after, db.to_micros(until), crowds, dry_run=dry_run)
             if not events:
                 break
             moved.update(Moved(activity_id, *one) for one in _labels_of(changes))
@@ -67,7 +68,7 @@ def relabel(
 
 
 def portion(
-    session: Session, activity_id: int, after: tuple[int, int], end: int, *, dry_run: bool
+    session: Session, activity_id: int, after: tuple[int, int], end: int, crowds: Crowds, *, dry_run: bool
 ) -> tuple[list[Logged], list[Change]]:
     """The next events of an activity behind an instant and an id, with the labels that the present rules give
     them; unless it is a dry run, they have them from now on. Empty when there are no more."""
@@ -82,8 +83,8 @@ def portion(
         minute, first, last, first, after[1], limit=PORTION, order="{minute}, at, id",
     )  # fmt: skip
     if dry_run:
-        return events, settle.judged(connection, events)
-    changes = settle.relabel(connection, events)
+        return events, settle.judged(connection, events, crowds)
+    changes = settle.relabel(connection, events, crowds)
     conversions.credit_moved(session, [(c.event.send_id, c.event.at) for c in changes if _moves_credit(c)])
     return events, changes
 

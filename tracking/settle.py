@@ -1,23 +1,22 @@
 """The settle window is over: final labels, and everything that counts them, in one transaction."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from campaigns import clock, config, db, setbacks
-from campaigns.planning.models import Activity
 from campaigns.setbacks import Chore
-from tracking import batches, counting, networks
+from tracking import batches, counting
 from tracking.batches import micros
 from tracking.counting import Change, Counted
-from tracking.models import Event, Kind, Label
+from tracking.crowding import Crowds
+from tracking.models import Kind, Label
 from tracking.screening import (
     BURST_SECONDS,
-    CROWD,
-    CROWD_SECONDS,
     FACTS,
     RULES,
     SETTLE_SECONDS,
@@ -26,7 +25,7 @@ from tracking.screening import (
     is_no_person,
     is_small_print,
 )
-from tracking.signals import Seen, Surroundings, crowds, last_before, signals
+from tracking.signals import Seen, Surroundings, last_before, signals
 
 
 class Logged(NamedTuple):
@@ -45,15 +44,17 @@ class Logged(NamedTuple):
 
     @property
     def seen(self) -> Seen:
-        return Seen(self.at, self.kind, self.link, self.reasons, self.user_agent_id, self.network)
-
-    @property
-    def counted(self) -> Counted:
-        return Counted(self.at, self.kind, self.label, self.activity_id, self.send_id, self.link)
+        _id, at, kind, _label, _activity_id, _send_id, link, reasons, user_agent_id, network = self
+        return _seen((at, kind, link, reasons, user_agent_id, network))
 
     def labelled(self, label: Label, reasons: int) -> Change:
-        return Change(self.id, self.counted, int(label), int(reasons))
+        id, at, kind, before, activity_id, send_id, link, _reasons, _user_agent_id, _network = self
+        return _change((id, _counted((at, kind, before, activity_id, send_id, link)), int(label), int(reasons)))
 
+
+# Each ``_make`` without its Python: a portion asks for some thousands of them.
+_logged, _seen = partial(tuple.__new__, Logged), partial(tuple.__new__, Seen)
+_counted, _change = partial(tuple.__new__, Counted), partial(tuple.__new__, Change)
 
 _COLUMNS = ", ".join(("id", "{at}", *Logged._fields[2:]))
 
@@ -64,33 +65,37 @@ def logged(
     """Events from the log, oldest first; ``where`` says ``{p}`` for each value."""
     end = "" if limit is None else f" LIMIT {limit:d}"
     sql = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY {order}{end}"  # noqa: S608
-    return [Logged._make(row) for row in batches.rows(connection, sql, *values)]
+    return list(map(_logged, batches.rows(connection, sql, *values)))
 
 
-def of_sends(connection: Connection, send_ids: Collection[int]) -> list[Logged]:
+def of_sends(connection: Connection, send_ids: Collection[int], limit: int | None = None) -> list[Logged]:
     """All events of these sends, in no order."""
-    sql = f"SELECT {_COLUMNS} FROM events WHERE send_id IN {{ids}}"  # noqa: S608
-    return [Logged._make(row) for row in batches.select_by_ids(connection, sql, send_ids)]
+    end = "" if limit is None else f" LIMIT {limit:d}"
+    sql = f"SELECT {_COLUMNS} FROM events WHERE send_id IN {{ids}}{end}"  # noqa: S608
+    return list(map(_logged, batches.select_by_ids(connection, sql, send_ids)))
 
 
-def settle_due(limit: int = 2_000) -> int:
+def settle_due(limit: int = 2_000, crowds: Crowds | None = None) -> int:
     """Give their final label to events whose settle window is over; how many those were.
 
-    At most ``limit`` of them, oldest first; call again while it returns ``limit``. Harmless when
-    run twice or by two processes at once.
+    At most ``limit`` of them, oldest first; call again while it returns ``limit``, with the same ``crowds``. Harmless
+    when run twice or by two processes at once.
     """
+    crowds = crowds or Crowds()
     before = db.to_micros(clock.now() - clock.scaled(SETTLE_SECONDS))
     with db.reading() as session:
         later = {int(subject) for subject in setbacks.put_off(session, Chore.SETTLE)}
-        if not _due(session.connection(), before, 1, later):
+        first = _due(session.connection(), before, 1, later)
+        if not first:
             return 0  # Nobody waits, so nobody's writing is held up.
+        crowds.about(session.connection(), [event.at for event in first])  # Nor while a busy log is looked through.
     with db.transaction() as session, batches.no_garbage_search():
         connection = session.connection()
         batches.lock_counting(connection)
         due = {event.id: event for event in _due(connection, before, limit, later)}
 
         def settle(ids: Sequence[int]) -> None:
-            relabel(connection, [due[one] for one in ids])
+            relabel(connection, [due[one] for one in ids], crowds)
 
         setbacks.carry(session, Chore.SETTLE, list(due), settle)
     return len(due)
@@ -103,10 +108,10 @@ def _due(connection: Connection, before: int, limit: int, later: Collection[int]
     return [event for event in found if event.id not in later][:limit]
 
 
-def relabel(connection: Connection, events: Sequence[Logged]) -> list[Change]:
+def relabel(connection: Connection, events: Sequence[Logged], crowds: Crowds) -> list[Change]:
     """Give events, read under ``lock_counting``, the label that the present rules give them, and move everything
     that counts them; what changed, in label or reasons."""
-    changes = judged(connection, events)
+    changes = judged(connection, events, crowds)
     if any(event.label != Label.SETTLING for event in events):
         counting.move(connection, changes, RULES)
     else:
@@ -114,21 +119,21 @@ def relabel(connection: Connection, events: Sequence[Logged]) -> list[Change]:
     return changes
 
 
-def judged(connection: Connection, events: Sequence[Logged]) -> list[Change]:
+def judged(connection: Connection, events: Sequence[Logged], crowds: Crowds) -> list[Change]:
     """The labels that events get by all that is known now."""
     around = _surroundings(connection, events)
     nobody = Surroundings(None, 0, (), (), config.settings().time_scale)
-    crowded = _crowded(connection, events)
+    crowded = crowds.about(connection, [event.at for event in events if event.kind == Kind.CLICK])
     changes = []
     for event in events:
-        known = around.get(event.send_id, nobody) if event.send_id is not None else nobody
+        known = around.get(event.send_id, nobody)
         found = signals(event.seen, known, event.at in crowded.get(event.network, ()))
         changes.append(event.labelled(final_label(found), found))
     return changes
 
 
 _MANY = 2_000
-"""More events than this of one send are somebody hammering on it: only those nearby are looked at."""
+"""More events than this of one send are somebody hammering on it: when many are, only those nearby are looked at."""
 _HAMMERED = f"""
     WITH asked (id) AS {{ids}} SELECT id FROM asked
     WHERE (SELECT count(*) FROM (SELECT 1 FROM events WHERE send_id = asked.id LIMIT {_MANY + 1}) AS counted) > {_MANY}
@@ -139,6 +144,9 @@ def _context(connection: Connection, events: Sequence[Logged]) -> list[Logged]:
     """The other events of the sends of these, in no order; of a send that is hammered on only those of its own
     activity that came about when these did, and not more than ``_MANY`` times five."""
     send_ids = {event.send_id for event in events if event.send_id is not None}
+    found = of_sends(connection, send_ids, limit=5 * _MANY + 1)
+    if len(found) <= 5 * _MANY:
+        return found
     hammered = {row[0] for row in batches.select_by_ids(connection, _HAMMERED, send_ids)}
     found = of_sends(connection, send_ids - hammered)
     span = clock.scaled(BURST_SECONDS) // timedelta(microseconds=1)
@@ -152,7 +160,7 @@ def _context(connection: Connection, events: Sequence[Logged]) -> list[Logged]:
     return list({event.id: event for event in found}.values()) if hammered else found
 
 
-def _surroundings(connection: Connection, judged: Sequence[Logged]) -> dict[int, Surroundings]:
+def _surroundings(connection: Connection, judged: Sequence[Logged]) -> Mapping[int | None, Surroundings]:
     """What is known about each send; one that is gone has its events only."""
     send_ids = {event.send_id for event in judged if event.send_id is not None}
     if not send_ids:
@@ -165,12 +173,12 @@ def _surroundings(connection: Connection, judged: Sequence[Logged]) -> dict[int,
     sends = {row[0]: (None if row[1] is None else micros(row[1]), row[2]) for row in rows}
     links = _links_of(connection, {version_id for _, version_id in sends.values() if version_id is not None})
     scale = config.settings().time_scale
-    found = {}
+    found = dict[int | None, Surroundings]()
     for send_id in send_ids:
         sent_at, version_id = sends.get(send_id, (None, None))
         many, small_print = links.get(version_id, (0, set()))
         found[send_id] = Surroundings(
-            sent_at, many, events[send_id], submitted[send_id], scale, small_print, stayed[send_id]
+            sent_at, many, events[send_id], submitted.get(send_id, ()), scale, small_print, stayed.get(send_id, ())
         )
     return found
 
@@ -203,35 +211,6 @@ def _stayed(connection: Connection, send_ids: Collection[int]) -> dict[int, list
     ):
         found[send_id].append(micros(at))
     return found
-
-
-def _crowded(connection: Connection, events: Sequence[Logged]) -> dict[int, set[int]]:
-    """By network, the instants at which it followed links of many recipients within a minute."""
-    clicks = [event for event in events if event.kind == Kind.CLICK]
-    if not clicks:
-        return {}
-    span, at_all = clock.scaled(CROWD_SECONDS), [click.at for click in clicks]
-    nearby = [
-        # Every activity's; it lets SQLite's index on (activity_id, at) be used.
-        Event.activity_id.in_(select(Activity.id)),
-        Event.at >= db.from_micros(min(at_all)) - span,
-        Event.at <= db.from_micros(max(at_all)) + span,
-        Event.kind == Kind.CLICK,
-        Event.send_id.is_not(None),
-    ]
-    # Whoever hammers on a few sends is no crowd, and may have thousands of clicks that nobody needs to look at.
-    several = func.count(Event.send_id.distinct()) >= CROWD
-    asked = {click.network for click in clicks}
-    crowding = [
-        network
-        for network in connection.scalars(select(Event.network).where(*nearby).group_by(Event.network).having(several))
-        if network in asked and not networks.is_shared(network)
-    ]
-    if not crowding:
-        return {}
-    found = select(Event.network, Event.at, Event.send_id).where(*nearby, Event.network.in_(crowding))
-    rows = sorted((row.network, db.to_micros(row.at), row.send_id) for row in connection.execute(found))
-    return crowds(rows, span // timedelta(microseconds=1))
 
 
 def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, datetime]]) -> int:

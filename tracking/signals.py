@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from math import ceil
 from operator import attrgetter
 from typing import NamedTuple
@@ -38,7 +38,9 @@ _READ_BEFORE, _VIEWED, _SUBMITTED, _SHOWN = (
     int(Reason.READ_BEFORE), int(Reason.VIEWED), int(Reason.SUBMITTED), int(Reason.SHOWN),
 )  # fmt: skip
 _STAYED = int(Reason.STAYED)
-_CLICK = int(Kind.CLICK)
+_OPEN, _CLICK, _VIEW = int(Kind.OPEN), int(Kind.CLICK), int(Kind.VIEW)
+_LED = (_CLICK, _VIEW)
+"""What a form that was sent shows to have been a person's."""
 
 
 class Seen(NamedTuple):
@@ -73,29 +75,36 @@ class Surroundings:
         of those that few people look for; ``stayed_at``: when engaged visits
         began. Every threshold is divided by ``scale`` (``TIME_SCALE``)."""
         self.sent_at, self._scale = sent_at, scale
-        people = [e for e in events if not is_no_person(e.reasons)]
-        clicks = sorted(e for e in events if e.kind == _CLICK)
-        span = self.span(BURST_SECONDS)
-        self.opens = sorted(e.at for e in people if e.kind == Kind.OPEN)
-        self.viewed = last_before([e.at for e in people if e.kind == Kind.VIEW], events, Kind.CLICK)
-        self.submitted = {
-            kind: last_before(submitted_at, events, kind) if submitted_at else set() for kind in (Kind.CLICK, Kind.VIEW)
-        }
-        self.stayed = last_before(stayed_at, events, Kind.CLICK) if stayed_at else set[int]()
+        opens, views, clicks = list[int](), list[int](), list[Seen]()
+        for event in events:
+            kind = event[1]
+            if kind == _CLICK:
+                clicks.append(event)
+            elif not is_no_person(event[3]):
+                (opens if kind == _OPEN else views).append(event[0])
+        opens.sort()
+        self.opens = opens
+        self.viewed = last_before(views, clicks, _CLICK)
+        self.submitted = {kind: last_before(submitted_at, events, kind) for kind in _LED} if submitted_at else {}
+        self.stayed = last_before(stayed_at, clicks, _CLICK)
         self.bursts: list[_Burst] = []
         self.burst_small_print = False
-        self.disguised: set[tuple[int, int, int]] = set()
-        self.checked: set[tuple[int, int, int]] = set()
-        self.in_company: set[tuple[int, int]] = set()
+        self.disguised: _Pair = _NO_PAIR
+        self.checked: _Pair = _NO_PAIR
+        self.in_company: Collection[tuple[int, int]] = ()
         self.everything: _Everything | None = None
         if len(clicks) > 1:
-            self.bursts = _bursts(clicks, links, span)
-            self.disguised, self.checked = _pairs(clicks, span)
-            self.in_company = _in_company(clicks, span)
-            self.everything = _Everything.of(clicks, links, small_print)
-            self.burst_small_print = bool(small_print) and any(
-                c.link in small_print and self.bursts_about(c.at, 0) for c in clicks
-            )
+            self._compare(sorted(clicks), links, small_print)
+
+    def _compare(self, clicks: Sequence[Seen], links: int, small_print: Collection[int]) -> None:
+        span = self.span(BURST_SECONDS)
+        self.bursts = _bursts(clicks, links, span)
+        self.disguised, self.checked = _pairs(clicks, span)
+        self.in_company = _in_company(clicks, span)
+        self.everything = _Everything.of(clicks, links, small_print)
+        self.burst_small_print = bool(small_print) and any(
+            c.link in small_print and self.bursts_about(c.at, 0) for c in clicks
+        )
 
     def span(self, seconds: float) -> float:
         return seconds * 1_000_000 / self._scale
@@ -176,14 +185,14 @@ def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[_Burst]:
     return found
 
 
-_Pair = set[tuple[int, int, int]]
+_Pair = Set[tuple[int, int, int]]
+_NO_PAIR: _Pair = frozenset()
 
 
 def _pairs(clicks: Sequence[Seen], span: float) -> tuple[_Pair, _Pair]:
     """Clicks (instant, link, user agent) on a link that another program had followed seconds before,
     and those that another program from another network followed seconds after."""
-    disguised: _Pair = set()
-    checked: _Pair = set()
+    disguised, checked = set[tuple[int, int, int]](), set[tuple[int, int, int]]()
     latest: dict[int, list[Seen]] = {}  # By link, the last click of each of two user agents.
     for click in clicks:
         seen = latest.setdefault(click.link, [])
@@ -212,13 +221,16 @@ def _in_company(clicks: Sequence[Seen], span: float) -> set[tuple[int, int]]:
     return found
 
 
-def last_before(instants: Sequence[int], events: Sequence[Seen], kind: int) -> set[int]:
+def last_before(instants: Sequence[int], events: Sequence[Seen], kind: int) -> Set[int]:
     """The instants of the events of a kind, by somebody who may be a person, that come last before each instant."""
     if not instants:
-        return set()
+        return _NEVER
     may_be = sorted(e.at for e in events if e.kind == kind and not is_no_person(e.reasons))
     places = (bisect_right(may_be, instant) for instant in instants)
     return {may_be[place - 1] for place in places if place}
+
+
+_NEVER: Set[int] = frozenset()
 
 
 def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
@@ -237,7 +249,7 @@ def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
             found |= _CROWD
     else:
         found |= _SHOWN
-    if event.at in around.submitted.get(Kind(event.kind), ()):
+    if around.submitted and event.at in around.submitted.get(event.kind, ()):
         found |= _SUBMITTED
     if is_click and event.at in around.stayed:
         found |= _STAYED

@@ -6,6 +6,7 @@ from campaigns.delivery import journal
 from campaigns.setbacks import Chore
 from tracking import conversions, inspections, joining, reaching
 from tracking import settle as settling
+from tracking.crowding import Crowds
 from workers.celery import app
 
 _HITS, _SUBMISSIONS = 2_000, 500
@@ -14,7 +15,15 @@ _HITS, _SUBMISSIONS = 2_000, 500
 
 def settle() -> bool:
     """Label hits whose time has come. Whether there may be more."""
-    return settling.settle_due(_HITS) >= _HITS
+    global _crowds
+    more = settling.settle_due(_HITS, _crowds) >= _HITS
+    if not more:
+        _crowds = Crowds()
+    return more
+
+
+_crowds = Crowds()
+"""Found while there are portions that follow one another; what comes later is looked for anew."""
 
 
 def convert() -> bool:

@@ -25,6 +25,7 @@ from campaigns import clock, config, db
 from tests import servers
 from tests.tracking.scene import Mailing, make_mailing
 from tracking import batches, collect, rollups, settle, tail
+from tracking.crowding import Crowds
 from tracking.models import Kind
 from tracking.records import Flag, Hit, pack
 from tracking.spool import file_name
@@ -178,8 +179,8 @@ def decode(written: Path) -> int:
 
 
 def settle_all() -> int:
-    total = 0
-    while portion := settle.settle_due():
+    total, crowds = 0, Crowds()
+    while portion := settle.settle_due(crowds=crowds):
         total += portion
     return total
 

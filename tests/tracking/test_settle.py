@@ -12,6 +12,7 @@ from tests.tracking.scene import Mailing, ask, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts, counted
 from tests.tracking.test_hits import make_link_token
 from tracking import batches, collect, counting, settle
+from tracking.crowding import Crowds
 from tracking.models import Kind, Label
 from tracking.records import Hit
 from tracking.screening import RULES, Reason
@@ -93,6 +94,22 @@ def test_one_network_following_links_of_many_within_a_minute_is_suspicious(
     settled(frozen)
     crowded = [bool(event.reasons & Reason.CROWD) for event in events()]
     assert crowded == [True] * 5 + [False] * 6
+
+
+def test_a_crowd_is_found_however_small_the_portions(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(7)
+    for index in range(7):
+        frozen.at += timedelta(seconds=10)
+        mailing.click(1, index, ip="9.9.9.1")
+    frozen.at += timedelta(minutes=5)  # Beyond what is read ahead.
+    for index in range(4):
+        mailing.click(2, index, ip="9.9.9.1")
+    collect.collect_once()
+    frozen.at += WINDOW
+    crowds = Crowds()
+    while settle.settle_due(1, crowds):
+        pass
+    assert [bool(event.reasons & Reason.CROWD) for event in events()] == [True] * 7 + [False] * 4
 
 
 def test_settling_twice_and_in_small_portions_changes_nothing(database: Engine, frozen: FrozenClock) -> None:

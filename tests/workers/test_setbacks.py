@@ -153,10 +153,10 @@ def test_a_hit_that_fails_stops_no_other(
     frozen.at += timedelta(minutes=16)
     poison = scene.events()[1].id
 
-    def judged(connection: Any, events: Any) -> Any:
+    def judged(connection: Any, events: Any, crowds: Any) -> Any:
         if any(event.id == poison for event in events):
             raise ValueError("poison")
-        return real_judged(connection, events)
+        return real_judged(connection, events, crowds)
 
     real_judged = settle.judged
     monkeypatch.setattr(settle, "judged", judged)
