@@ -1,0 +1,26 @@
+"""How a spool gets its records onto a disk."""
+
+import mmap
+
+import pytest
+
+from tracking import reserved
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that reserves nothing: records go by ``write()``."""
+    monkeypatch.setattr(reserved, "_IN_PLACE", ())
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that reserves room, in small pieces, whatever the tests lie on."""
+    monkeypatch.setattr(reserved, "_writes_in_place", lambda fd: True)
+    monkeypatch.setattr(reserved, "ROOM_BYTES", 4 * mmap.ALLOCATIONGRANULARITY)
+
+
+@pytest.fixture(params=["roomy", "written"])
+def way(request: pytest.FixtureRequest) -> None:
+    """Both ways of writing."""
+    request.getfixturevalue(request.param)
