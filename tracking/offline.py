@@ -6,7 +6,8 @@ however often its file is uploaded, so a run that was interrupted simply goes on
 """
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from io import StringIO
 from itertools import islice
 from pathlib import PurePath
@@ -40,6 +41,7 @@ COLUMNS = {
 """What a column may be called, and which field of a report it is."""
 _CHUNK = 200
 _LONGEST_CELL = 200
+_LONGEST_FIELD = 80
 
 
 def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) -> OfflineImport:
@@ -159,10 +161,13 @@ def _take(session: Session, seen: OfflineImport, chunk: list[Row]) -> bool:
     if held.finished_at is not None or held.rows_read != seen.rows_read:
         return False
     actor = _uploader(session, held)
-    names = {name for goal in goals.waiting_for(session, GoalKind.EVENT) for name in (goal.match, goal.key)}
+    since: dict[str, datetime] = {}
+    for goal in goals.waiting_for(session, GoalKind.EVENT):
+        for name in (goal.match, goal.key):
+            since[name] = min(goal.created_at, since.get(name, goal.created_at))
     fields = _fields(held.columns)
     for row in chunk:
-        _row(session, held, actor, names, fields, row)
+        _row(session, held, actor, since, fields, row)
     held.rows_read += len(chunk)
     session.flush()
     seen.rows_read = held.rows_read
@@ -170,17 +175,20 @@ def _take(session: Session, seen: OfflineImport, chunk: list[Row]) -> bool:
 
 
 def _row(
-    session: Session, held: OfflineImport, actor: Actor, names: set[str], fields: dict[str, int], row: Row
+    session: Session, held: OfflineImport, actor: Actor, since: Mapping[str, datetime], fields: dict[str, int], row: Row
 ) -> None:
+    """``since``: from when on an event of a name counts."""
     try:
         if row.message:
             raise Invalid(Problem(row.message))
         given = {field: row.cells[at].strip() for field, at in fields.items() if at < len(row.cells)}
-        if given.get("name") and given["name"] not in names:
+        if given.get("name") and given["name"] not in since:
             raise Invalid(Problem(N_("No goal waits for an event of this name."), "name"))
         with session.begin_nested():
             report = Report(**{"external_id": "", "name": "", **given})  # type: ignore[arg-type]
-            _, is_new = report_event(session, actor, report)
+            event, is_new = report_event(session, actor, report)
+            if event.at < since[event.name]:
+                raise Invalid(_too_early(since[event.name]))
     except Invalid as error:
         _refuse(session, held, row, error.problems[0])
     except KampaniaError as error:
@@ -189,13 +197,19 @@ def _row(
         held.new, held.known = held.new + is_new, held.known + (not is_new)
 
 
+def _too_early(since: datetime) -> Problem:
+    said = f"{since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return Problem(N_("Its goal counts what happened from %(since)s on."), "at", params={"since": said})
+
+
 def _refuse(session: Session, held: OfflineImport, row: Row, problem: Problem) -> None:
+    at = _fields(held.columns).get(problem.field or "")
     held.refused += 1
     session.add(
         OfflineRefusal(
             import_id=held.id,
             row_number=row.number,
-            field=problem.field or "",
+            field=(problem.field or "") if at is None else held.columns[at].strip()[:_LONGEST_FIELD],
             message=problem.message,
             params={name: str(value) for name, value in problem.params.items()},
             cells=[cell[:_LONGEST_CELL] for cell in row.cells[:50]],

@@ -1,4 +1,4 @@
-"""One contact's story."""
+"""One contact's story: a part of their page, or a page of its own for browsers without scripts."""
 
 from datetime import UTC, datetime
 
@@ -18,8 +18,9 @@ def contact(contact_id: int) -> str:
     topic = Topic(wanted) if wanted in set(Topic) else None
     before = _instant(request.args.get("before", ""))
     found = timeline.story(db_session(), actor(), contact_id, before=before, topic=topic, people_only=people_only)
+    page = "_timeline" if request.headers.get("HX-Request") else "timeline"
     return render_template(
-        "pages/tracking/_timeline.html",
+        f"pages/tracking/{page}.html",
         story=found,
         first=before is None,
         topic=topic,
