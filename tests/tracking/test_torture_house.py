@@ -259,7 +259,7 @@ def withdraw_between_mail_and_hit(house: House, mailing: Mailing) -> None:
     assert [event.send_id for event in events() if event.activity_id] == [mailing.sends[1], None]
 
 
-STEPS = ("insert_events", "add_counts", "relabel_events", "put_marks", "set_milestones", "commit")
+STEPS = ("insert_events", "add_counts", "relabel_events", "put_marks", "widen_milestones", "commit")
 
 
 @posix
@@ -290,7 +290,7 @@ def test_a_process_killed_within_its_transaction_leaves_none_of_it(
 
     pid = forked(database, work)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "it came to that step"
-    settled = step in ("put_marks", "relabel_events", "set_milestones")
+    settled = step in ("put_marks", "relabel_events", "widen_milestones")
     assert len(events()) == (15 if settled else 0)
     check_counts()
     assert collect.collect_once() == (0 if settled else 15)
