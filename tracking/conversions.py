@@ -11,7 +11,8 @@ from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
 from campaigns.setbacks import Chore
 from tracking import batches, earnings, settle
-from tracking.models import LEAD_GOAL, Conversion, ConversionTouch, Event, Kind, Label, minute
+from tracking.conversion_models import LEAD_GOAL, Conversion, ConversionTouch
+from tracking.models import Event, Kind, Label, minute
 from tracking.touches import LOOK_BACK, credit, touches_of
 
 _PATIENCE = timedelta(seconds=10)

@@ -29,8 +29,8 @@ from sqlalchemy.orm import Session
 
 from campaigns.db import Cents
 from campaigns.planning.models import Activity
+from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
 from tracking.earning_models import SUMMED, SUMS, DayEarning, Earning, LifeEarning, key_of
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel
 
 _MOST_AT_ONCE = 500
 

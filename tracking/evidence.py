@@ -16,10 +16,11 @@ from campaigns.errors import NotFound
 from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
+from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
 from tracking.costs import Cost
 from tracking.facts import WAITING, WHOLE_LIFE, Asked, ids_of, within
 from tracking.metrics import METRICS
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, FirstSeen, Kind, Label
+from tracking.models import Event, FirstSeen, Kind, Label
 from tracking.visit_models import Visit
 
 _CHUNK = 2_000

@@ -21,10 +21,11 @@ from campaigns.delivery.send_counts import Mark, SendCount
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Channel
 from tracking import day_counts
+from tracking.conversion_models import Conversion
 from tracking.costs import Cost
 from tracking.counts import Counts, Hits, Mails, Visits
 from tracking.earning_models import SUMS, DayEarning, Earning, LifeEarning
-from tracking.models import Conversion, Kind, Label, Rollup
+from tracking.models import Kind, Label, Rollup
 from tracking.periods import WHOLE, Window
 from tracking.visit_models import DayGroups, DayVisits, VisitRollup
 

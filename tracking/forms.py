@@ -14,7 +14,7 @@ from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity, Campaign
 from campaigns.web.choices import choices, choices_of
 from campaigns.web.locale import translated
-from tracking.models import GoalKind
+from tracking.conversion_models import GoalKind
 
 _MOST_OFFERED = 500
 

@@ -7,9 +7,9 @@ from decimal import Decimal
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
+from tracking.conversion_models import LEAD_GOAL, Conversion
 from tracking.facts import within
 from tracking.goals import LEAD_NAME, goal_names
-from tracking.models import LEAD_GOAL, Conversion
 from tracking.periods import Window
 
 

@@ -18,7 +18,7 @@ from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity, Campaign
-from tracking.models import LEAD_GOAL, Goal, GoalKind
+from tracking.conversion_models import LEAD_GOAL, Goal, GoalKind
 
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 EVENT_NAME = re.compile(r"[\w.: -]{1,80}")

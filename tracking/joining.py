@@ -13,8 +13,9 @@ from campaigns.capture.models import Submission
 from campaigns.db import from_micros, to_micros
 from campaigns.setbacks import Chore
 from tracking import batches, day_counts, reaching, settle, visit_sides
+from tracking.conversion_models import Conversion, Goal
 from tracking.counting import bucket
-from tracking.models import Conversion, Goal, Label
+from tracking.models import Label
 from tracking.visit_models import FormSeen, PageReached, Visit, VisitRollup, WebArrival, WebPage
 from tracking.visiting import join_story
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.planning.models import Activity
-from tracking.models import LEAD_GOAL, Conversion, Credit, CreditModel
+from tracking.conversion_models import LEAD_GOAL, Conversion, Credit, CreditModel
 
 
 def brought_by(session: Session, actor: Actor, lead_ids: Collection[int]) -> dict[int, Activity]:

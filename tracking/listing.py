@@ -17,9 +17,10 @@ from campaigns.delivery.send_counts import Mark, SendCount
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, Objective
 from tracking import day_counts
+from tracking.conversion_models import Conversion
 from tracking.counts import Counts, total
 from tracking.metrics import METRICS, Metric
-from tracking.models import Conversion, Label
+from tracking.models import Label
 from tracking.performance import ActivityLine, activity_lines, by_channel
 from tracking.periods import WHOLE
 from tracking.series import days, sparks

@@ -22,7 +22,7 @@ from campaigns.accounts.organisation import organisation
 from campaigns.errors import Invalid, Problem
 from campaigns.language import N_
 from tracking import earnings
-from tracking.models import Conversion, ExchangeRate
+from tracking.conversion_models import Conversion, ExchangeRate
 
 GREATEST = Decimal("999999999999.99")
 """What the columns of money hold."""

@@ -26,7 +26,7 @@ from campaigns.audience.rejected import harmless
 from campaigns.errors import Invalid, KampaniaError, NotFound, Problem
 from campaigns.language import N_
 from tracking import goals
-from tracking.models import GoalKind, OfflineImport, OfflineRefusal
+from tracking.conversion_models import GoalKind, OfflineImport, OfflineRefusal
 from tracking.reporting import Report, report_event
 
 COLUMNS = {

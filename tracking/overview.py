@@ -13,11 +13,11 @@ from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, Channel
+from tracking.conversion_models import Conversion
 from tracking.counts import Counts, Visits, total
 from tracking.facts import brought, within
 from tracking.goals import goal_names
 from tracking.grouping import Group
-from tracking.models import Conversion
 from tracking.periods import Period, Window
 from tracking.series import of_company
 from tracking.visit_models import VisitRollup

@@ -18,7 +18,7 @@ from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from campaigns.setbacks import Chore
 from tracking import goals, money
-from tracking.models import Conversion, CustomEvent, Goal, GoalKind
+from tracking.conversion_models import Conversion, CustomEvent, Goal, GoalKind
 from tracking.touches import Touch, credit, touches_of
 
 

@@ -18,8 +18,8 @@ from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
 from campaigns.planning.models import Activity
 from tracking import money
+from tracking.conversion_models import Conversion, CustomEvent
 from tracking.goals import EVENT_NAME
-from tracking.models import Conversion, CustomEvent
 
 _SKEW = timedelta(minutes=5)
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)

@@ -21,8 +21,9 @@ from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign
 from tracking import screening
+from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel, CustomEvent
 from tracking.goals import goal_names
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, CustomEvent, Event, Kind, Label
+from tracking.models import Event, Kind, Label
 from tracking.visit_models import Visit, WebPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from campaigns.delivery.models import Send
 from campaigns.planning.models import Activity
 from tracking import earnings
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label
+from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
+from tracking.models import Event, Kind, Label
 from tracking.visit_models import Known, Visit
 
 LOOK_BACK = timedelta(days=90)

@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 from campaigns.audience.uniting import after_uniting, before_uniting
 from campaigns.capture.models import Submission
 from tracking import batches
+from tracking.conversion_models import LEAD_GOAL, Conversion, Goal
 from tracking.conversions import credit_anew
-from tracking.models import LEAD_GOAL, Conversion, Goal
 
 
 @before_uniting

@@ -12,8 +12,9 @@ from campaigns.db import Base, from_micros, to_micros
 from campaigns.errors import Invalid
 from campaigns.planning.models import Activity
 from tracking import day_counts, money, visit_sides
+from tracking.conversion_models import CustomEvent
 from tracking.grouping import RULES, Arrival, network_of
-from tracking.models import CustomEvent, Label
+from tracking.models import Label
 from tracking.page_reports import Report, digest_of, printable
 from tracking.visit_models import (
     FormSeen,

@@ -17,8 +17,8 @@ from campaigns.audience.models import ConsentLevel
 from campaigns.db import from_micros, to_micros
 from campaigns.delivery.models import Send
 from tracking import goals, people, settle, tracing, visit_rows
+from tracking.conversion_models import Goal, GoalKind
 from tracking.counting import bucket
-from tracking.models import Goal, GoalKind
 from tracking.page_reports import Report, read
 from tracking.records import Hit
 from tracking.visit_models import Visit

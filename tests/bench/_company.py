@@ -21,8 +21,9 @@ from campaigns.delivery.models import Send
 from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus, Channel
 from tests import factories
 from tracking import day_counts, earnings, rollups, visit_sides
+from tracking.conversion_models import Conversion, ConversionTouch, Credit
 from tracking.grouping import Group
-from tracking.models import Checkpoint, Conversion, ConversionTouch, Credit, Event, FirstSeen, Rollup, UserAgent
+from tracking.models import Checkpoint, Event, FirstSeen, Rollup, UserAgent
 from tracking.visit_models import Visit, VisitRollup, WebArrival, WebPage
 
 CAMPAIGNS, MAILS_OF_LARGE, LINKS, AGENTS, PAGES = 200, 10, 8, 200, 300

@@ -23,7 +23,8 @@ from campaigns.planning.models import Activity, ActivityStatus, Campaign, Campai
 from tests import factories
 from tracking import earnings
 from tracking.batches import MarkKey
-from tracking.models import Checkpoint, Conversion, Credit, CreditModel, Event, FirstSeen, Kind, Label, Rollup
+from tracking.conversion_models import Conversion, Credit, CreditModel
+from tracking.models import Checkpoint, Event, FirstSeen, Kind, Label, Rollup
 
 LINKS = ("See the collection", "Book a tasting", "Read the story", "Our address")
 STATES = (

@@ -19,7 +19,8 @@ from tests.tracking.scene import add_send, ask, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
 from tests.tracking.test_settle import settled
 from tracking import collect, conversions
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Kind, Label
+from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
+from tracking.models import Kind, Label
 
 
 def submit(contact_id: int, form_activity: int, send_id: int | None = None, new: bool = True) -> int:

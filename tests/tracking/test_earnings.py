@@ -15,10 +15,10 @@ from campaigns.planning.models import Activity, Channel
 from tests import factories
 from tests.conftest import NOON
 from tracking import conversions, earnings, money, rollups
+from tracking.conversion_models import Conversion, ConversionTouch
 from tracking.counts import Counts
 from tracking.earning_models import DayEarning, Earning, LifeEarning
 from tracking.facts import Asked, facts
-from tracking.models import Conversion, ConversionTouch
 from tracking.periods import Window
 from tracking.touches import Touch, credit
 

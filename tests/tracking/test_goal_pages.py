@@ -14,7 +14,7 @@ from tests.factories import make_activity, make_campaign, make_form
 from tests.tracking.test_goals import make_goal, report
 from tests.tracking.test_offline import CSV
 from tracking import offline, reaching
-from tracking.models import ExchangeRate, Goal, GoalKind, OfflineImport
+from tracking.conversion_models import ExchangeRate, Goal, GoalKind, OfflineImport
 
 
 def goals() -> list[Goal]:

@@ -23,7 +23,7 @@ from tests.factories import make_activity, make_campaign, make_contact, make_org
 from tests.tracking.scene import make_mailing
 from tests.tracking.test_conversions import submit
 from tracking import collect, conversions, goals, money, reaching, reporting
-from tracking.models import Conversion, Credit, CustomEvent, Goal, GoalKind
+from tracking.conversion_models import Conversion, Credit, CustomEvent, Goal, GoalKind
 from tracking.reporting import Report, report_event
 
 

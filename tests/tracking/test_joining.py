@@ -17,8 +17,8 @@ from tests.factories import make_activity, make_campaign, make_contact, make_for
 from tests.tracking.scene import allow
 from tests.tracking.site import HOST, Tab, open_site, visits
 from tracking import conversions, joining, reaching
+from tracking.conversion_models import Conversion, ConversionTouch, GoalKind
 from tracking.goals import create_goal
-from tracking.models import Conversion, ConversionTouch, GoalKind
 from tracking.visit_models import FormSeen
 
 FORM = "0123456789abcdef" * 2

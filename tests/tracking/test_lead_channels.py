@@ -10,8 +10,8 @@ from campaigns.leads.leads import open_lead
 from campaigns.planning.models import Channel
 from tests import factories
 from tests.conftest import NOON
+from tracking.conversion_models import Conversion
 from tracking.lead_channels import brought_by
-from tracking.models import Conversion
 from tracking.touches import Touch, credit
 
 

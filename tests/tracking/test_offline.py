@@ -12,7 +12,7 @@ from campaigns.errors import Forbidden, Invalid
 from tests.factories import make_person
 from tests.tracking.test_goals import make_goal, notice, reached
 from tracking import offline
-from tracking.models import OfflineImport
+from tracking.conversion_models import OfflineImport
 
 CSV = """id;event;email;at;value;currency
 A-1;purchase;ann@example.com;2026-01-05T10:00:00+04:00;10;EUR

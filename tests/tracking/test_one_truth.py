@@ -27,10 +27,11 @@ from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from tests.tracking.company import Company, at, bucket
 from tracking import evidence, exports, rollups, sharing
+from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
 from tracking.facts import Asked
 from tracking.figures import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, Question, figures_of
 from tracking.metrics import METRICS, Unit
-from tracking.models import Conversion, ConversionTouch, Credit, CreditModel, Event, Kind, Label, SharedFigures
+from tracking.models import Event, Kind, Label, SharedFigures
 from tracking.performance import performance
 from tracking.periods import Period
 from tracking.visit_models import Visit, VisitRollup

@@ -23,9 +23,10 @@ from tests.conftest import NOON, FrozenClock
 from tests.tracking.company import Company, at
 from tracking import earnings
 from tracking import performance as asked
+from tracking.conversion_models import Conversion, Credit, CreditModel
 from tracking.counts import Counts, Hits, Mails, total
 from tracking.metrics import METRICS
-from tracking.models import Conversion, Credit, CreditModel, Event, Kind, Label, Rollup
+from tracking.models import Event, Kind, Label, Rollup
 from tracking.performance import Performance, performance
 from tracking.series import Step, cut, days, series
 

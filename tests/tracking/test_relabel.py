@@ -14,7 +14,8 @@ from tests.tracking.scene import add_send, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
 from tests.tracking.test_conversions import credited, record, submit
 from tracking import collect, relabel, rollups, settle
-from tracking.models import ConversionTouch, Event, Kind, Label
+from tracking.conversion_models import ConversionTouch
+from tracking.models import Event, Kind, Label
 from tracking.relabel import Moved
 
 

@@ -21,7 +21,8 @@ from tests.tracking.company import Company, at
 from tests.tracking.scene import make_mailing
 from tests.tracking.test_goals import make_goal, notice, report
 from tracking import collect
-from tracking.models import CreditModel, Event, Kind, Label
+from tracking.conversion_models import CreditModel
+from tracking.models import Event, Kind, Label
 from tracking.screening import Reason
 from tracking.timeline import Step, Topic, story
 

@@ -14,7 +14,7 @@ from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, Channel
 from tests.factories import make_activity, make_campaign, make_contact, make_form
 from tracking import conversions, earnings
-from tracking.models import Conversion, ConversionTouch, Credit, Goal, GoalKind
+from tracking.conversion_models import Conversion, ConversionTouch, Credit, Goal, GoalKind
 from tracking.performance import performance
 from tracking.visit_models import Known, Visit
 

@@ -18,8 +18,9 @@ from tests.factories import make_activity, make_campaign, make_form
 from tests.tracking.scene import Mailing, allow, events, make_mailing
 from tests.tracking.site import HOST, Tab, open_site, post, visits
 from tracking import collect, destinations, visiting
+from tracking.conversion_models import CustomEvent
 from tracking.grouping import Group
-from tracking.models import CustomEvent, Label, SetAside
+from tracking.models import Label, SetAside
 from tracking.visit_models import DaySalt, Device, Known, SiteSeen, VisitRollup, WebArrival, WebPage
 from tracking.visits import Visits, visit_counts
 

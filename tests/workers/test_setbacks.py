@@ -20,7 +20,8 @@ from tests.factories import make_activity
 from tests.tracking import scene
 from tests.tracking.test_conversions import submit
 from tracking import collect, conversions, settle
-from tracking.models import Conversion, Label
+from tracking.conversion_models import Conversion
+from tracking.models import Label
 from workers import sending, upkeep
 
 

@@ -13,7 +13,8 @@ from tests.conftest import FrozenClock
 from tests.tracking.scene import events, make_mailing
 from tests.tracking.test_conversions import submit
 from tracking import collect
-from tracking.models import Conversion, Label
+from tracking.conversion_models import Conversion
+from tracking.models import Label
 from workers import turns, upkeep
 
 

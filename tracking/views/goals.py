@@ -23,9 +23,9 @@ from campaigns.web.guards import actor
 from campaigns.web.locale import ngettext
 from campaigns.web.pagination import page_of
 from tracking import goals, money, overview
+from tracking.conversion_models import LEAD_GOAL, Goal, GoalKind
 from tracking.forms import GoalChange, GoalForm, RateForm
 from tracking.metrics import reading
-from tracking.models import LEAD_GOAL, Goal, GoalKind
 
 blueprint = Blueprint("goals", __name__, url_prefix="/goals")
 

@@ -18,8 +18,8 @@ from campaigns.web.freshness import unless_seen
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import goals, offline
+from tracking.conversion_models import LEAD_GOAL, GoalKind, OfflineImport, OfflineRefusal
 from tracking.forms import ConversionFile
-from tracking.models import LEAD_GOAL, GoalKind, OfflineImport, OfflineRefusal
 
 blueprint = Blueprint("offline", __name__, url_prefix="/conversions/import")
 
