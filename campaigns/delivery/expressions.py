@@ -49,7 +49,11 @@ def value(node: nodes.Node, bound: frozenset[str] = frozenset()) -> Value:
         case nodes.Const(value=constant):
             return lambda _names: constant
         case nodes.Filter(node=nodes.Expr() as inner, name=name, kwargs=[], dyn_args=None, dyn_kwargs=None):
-            return _filtered(sandbox.FILTERS[name], value(inner, bound), [value(each, bound) for each in node.args])
+            written, filtered = sandbox.FILTERS[name], value(inner, bound)
+            constants = [each.value for each in node.args if isinstance(each, nodes.Const)]
+            if len(constants) == len(node.args):  # Nearly always: a third of the cost.
+                return lambda names: written(filtered(names), *constants)
+            return _filtered(written, filtered, [value(each, bound) for each in node.args])
         case nodes.Not(node=inner):
             negated = value(inner, bound)
             return lambda names: not negated(names)
@@ -76,6 +80,4 @@ def series(node: nodes.Node, bound: frozenset[str]) -> Callable[[Names], Iterabl
 
 
 def _filtered(written: Callable[..., Any], inner: Value, others: Sequence[Value]) -> Value:
-    if not others:
-        return lambda names: written(inner(names))
     return lambda names: written(inner(names), *(other(names) for other in others))

@@ -17,7 +17,7 @@ from campaigns.content import sandbox
 from campaigns.content.merge import BLANK_LINES
 from campaigns.delivery import expressions
 from campaigns.delivery.expressions import Names, NotFlatError
-from campaigns.delivery.quoted import SOFT, cell, plain_cell, segment
+from campaigns.delivery.quoted import LINE, SOFT, cell, segment
 
 ENGAGEMENT = "_engagement"
 UNSUBSCRIBE = "_unsubscribe"
@@ -82,8 +82,10 @@ class _Part:
     plain: Callable[[Any], str]
 
     def write(self, value: Any) -> str:
-        """A value as it stands in the mail; most need neither escaping nor encoding."""
-        return plain_cell(value) or self.cell(self.plain(value))
+        """A value as it stands in the mail; most are a few Latin letters and need neither escaping nor encoding."""
+        if type(value) is str and value.isalnum() and value.isascii() and len(value) < LINE:
+            return value + SOFT
+        return self.cell(self.plain(value))
 
     def value(self, value: Any) -> str:
         """The same among what Jinja writes."""

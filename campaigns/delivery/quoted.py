@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 SOFT = "=\r\n"
-_LINE = 76
+LINE = 76
 _RISKY = re.compile(rb"(?m)^(?:\.|From ).*$|^.{77,}$")
 _CUT = 70
 _EASY = re.compile(r"(?!\.|From |.*  )[!-<>-~ ]{1,75}\Z").match
@@ -33,20 +33,13 @@ def segment(text: str) -> str:
     if plain.endswith("\n"):
         return _lines(plain)
     whole, end, last = _lines(plain + "\n")[:-2].rpartition("\r\n")
-    if len(last) == _LINE:  # No column is left for the soft break's sign.
+    if len(last) == LINE:  # No column is left for the soft break's sign.
         at = next(at for at in range(_CUT, 0, -1) if "=" not in last[at - 2 : at])
         last = last[:at] + SOFT + _margin(last[at:])
     return f"{whole}{end}{last}{SOFT}"
 
 
 _kept = lru_cache(4_096)(segment)
-
-
-def plain_cell(value: object) -> str:
-    """The segment of a value that is nothing but a few Latin letters and digits; '' for any other."""
-    if type(value) is str and value.isascii() and value.isalnum() and len(value) < _LINE:
-        return value + SOFT
-    return ""
 
 
 def cell(value: str) -> str:
@@ -91,8 +84,8 @@ def _safe(line: bytes) -> bytes:
     while True:
         line = b"=2E" + line[1:] if line.startswith(b".") else line
         line = b"=46rom " + line[5:] if line.startswith(b"From ") else line
-        if len(line) <= _LINE:
+        if len(line) <= LINE:
             return b"\n".join([*lines, line])
-        at = next(at for at in range(_LINE - 1, 0, -1) if b"=" not in line[at - 2 : at])
+        at = next(at for at in range(LINE - 1, 0, -1) if b"=" not in line[at - 2 : at])
         lines.append(line[:at] + b"=")
         line = line[at:]

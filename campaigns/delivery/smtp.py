@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from campaigns.delivery.answers import CLOSING, Fate, Outcome, Reply, judged, printable
 from campaigns.delivery.compose import Mail
@@ -36,7 +36,8 @@ class Job:
     """One mail on its way, and its place in its batch."""
 
     mail: Mail
-    batch: object = None
+    batch: Any = None
+    """Only who supplies it knows more of that."""
     position: int = 0
     returns: int = 0
     """How often a connection ended under it before it was touched."""

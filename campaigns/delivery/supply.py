@@ -40,6 +40,8 @@ class Supply:
         self._several = list({limit.name: limit for limit in self._limits.values()}.values())
         self._wakes = 0.0
         self._refused: set[int] = set()
+        self._braked = False
+        """Whether some domain was known to make trouble when last looked."""
         self._looked = time.monotonic()
         self.low = 0
         """Below so many waiting the owner is told, so that it claims more in time."""
@@ -67,7 +69,8 @@ class Supply:
                 return job
         while (batch := self._next_batch()) is not None and self._may_leave(batch):
             position = batch.waiting.popleft()
-            if (self._refused or brakes.any) and self._falls_out(batch, position):
+            self._braked = brakes.any
+            if (self._refused or self._braked) and self._falls_out(batch, position):
                 continue
             if self._limits:
                 limited = self._limits.get(_domain(batch.claimed.sends[position]))
@@ -186,30 +189,30 @@ class Supply:
 
     def may_go(self, job: Job) -> bool:
         """Whether a mail whose envelope the relay has taken may still go: it may have waited for long."""
-        batch = _batch(job)
+        batch: Batch = job.batch
         if time.monotonic() - job.taken >= _LOOK:
             self._may_leave(batch)
         return not self.stopped and not (self._refused and batch.claimed.sends[job.position].id in self._refused)
 
     def before_dot(self, job: Job) -> None:
-        batch = _batch(job)
+        batch: Batch = job.batch
         batch.journal.mark(job.position, Mark.INTENT)
         batch.touchable.discard(job.position)
 
     def settle(self, job: Job, outcome: Outcome) -> None:
-        batch = _batch(job)
+        batch: Batch = job.batch
         batch.note(job.position, outcome)
         if self._limits:
             self._leave(batch.claimed.sends[job.position])
         if outcome.fate is Fate.LATER:
             brakes.later(_domain(batch.claimed.sends[job.position]))
-        elif outcome.fate is Fate.SENT and brakes.any:
+        elif self._braked and outcome.fate is Fate.SENT:
             brakes.well(_domain(batch.claimed.sends[job.position]))
         batch.out -= 1
         self._ended(batch)
 
     def give_back(self, job: Job) -> None:
-        batch = _batch(job)
+        batch: Batch = job.batch
         batch.out -= 1
         batch.returns[job.position] = job.returns + 1
         self._leave(batch.claimed.sends[job.position])
@@ -238,11 +241,6 @@ class Supply:
 
 def _domain(send: Addressed) -> str:
     return send.address.rpartition("@")[2]
-
-
-def _batch(job: Job) -> Batch:
-    assert isinstance(job.batch, Batch)
-    return job.batch
 
 
 def _composed(letter: Letter) -> Mail | Outcome:

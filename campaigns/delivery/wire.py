@@ -62,10 +62,7 @@ class Wire(asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, count: int) -> None:
-        self._hear(bytes(self._room[:count]))
-
-    def _hear(self, data: bytes) -> None:
-        lines = (self._partial + data if self._partial else data).split(b"\n")
+        lines = (self._partial + self._room[:count]).split(b"\n")
         self._partial = lines.pop()
         if not self._earlier and self.on_lines(lines):
             return
