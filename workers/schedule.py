@@ -15,5 +15,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "bounces to forget": _every(3600, "workers.mailbox.forget"),
     "journals to sweep": _every(3600, "workers.upkeep.sweep"),
     "sign-ins to forget": _every(900, "workers.upkeep.forget"),
+    "large tables to learn about": _every(6 * 3600, "workers.upkeep.learn"),
     "uploads to sweep": _every(3600, "workers.imports.sweep"),
 }

@@ -62,3 +62,8 @@ def forget() -> None:
         signing_in.forget_old(session)
         setbacks.forget_old(session)
         joining.forget_old(session)
+
+
+@app.task  # type: ignore[untyped-decorator]
+def learn() -> None:
+    db.learn()

@@ -18,10 +18,11 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from campaigns import clock, db
 from campaigns.audience import consent, suppression
@@ -70,6 +71,7 @@ def expand_chunk(activity_id: int, chunk: int = CHUNK) -> bool:
             activity.expanded_at = clock.now()
             return False
         session.execute(_ignoring_known_recipients(session, _rows(session, activity, rest.where(Contact.id <= last))))
+        _skip_known_by_another_name(session, activity, last)
         activity.expanded_to = last
     return True
 
@@ -87,15 +89,34 @@ def skip_reason() -> Any:
     )
 
 
-def _known_by_another_name(activity: Activity) -> Any:
-    """Whether the Contact gets this mail already as one whom they were merged with while the audience was written."""
-    return exists().where(
-        ContactAlias.contact_id == Contact.id,
-        Send.activity_id == activity.id,
-        Send.recipient_key == literal("c:") + cast(ContactAlias.was_id, String),
-        Send.occasion == "",
-        Send.state.not_in(NEVER_SENT),
-    )
+def _skip_known_by_another_name(session: Session, activity: Activity, last: int) -> None:
+    """Leave out those of the chunk up to ``last`` who get this mail already as one whom they were merged with while
+    the audience was written.
+
+    Few have ever been, and to ask for each would take as long as writing the rows. Asked when they are written:
+    from then on whoever would merge one of them waits for us.
+    """
+    other = aliased(Send)
+    known = session.scalars(
+        select(ContactAlias.contact_id).where(
+            ContactAlias.contact_id > activity.expanded_to,
+            ContactAlias.contact_id <= last,
+            exists().where(
+                other.activity_id == activity.id,
+                other.recipient_key == literal("c:") + cast(ContactAlias.was_id, String),
+                other.occasion == "",
+                other.state.not_in(NEVER_SENT),
+            ),
+        )
+    ).all()
+    if known:
+        session.execute(
+            update(Send)
+            .where(db.among(session, Send.contact_id, known), Send.activity_id == activity.id, Send.occasion == "")
+            .where(Send.recipient_key == literal("c:") + cast(Send.contact_id, String), Send.state == SendState.QUEUED)
+            .values(state=SendState.SKIPPED, reason=SkipReason.MERGED, due_at=None)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _rows(session: Session, activity: Activity, contacts: Select[Any]) -> Select[Any]:
@@ -103,9 +124,9 @@ def _rows(session: Session, activity: Activity, contacts: Select[Any]) -> Select
     waits = waiting.openings(session, activity, contacts.with_only_columns(Contact.timezone).distinct())
     first, behind = activity.id << 32, (activity.id + 1) << 32  # By the key itself: no row is read but the last.
     base = session.scalar(select(func.max(Send.id)).where(Send.id > first, Send.id < behind)) or first
-    refused = skip_reason()
-    reason = case((refused != "", refused), (_known_by_another_name(activity), SkipReason.MERGED.value), else_="")
-    people = contacts.with_only_columns(Contact.id, Contact.email, Contact.timezone, reason.label("reason")).subquery()
+    people = contacts.with_only_columns(
+        Contact.id, Contact.email, Contact.timezone, skip_reason().label("reason")
+    ).subquery()
     now = literal(clock.now(), Send.due_at.type)
     closed = [(waiting.in_zones(people.c.timezone, zones), literal(at, now.type)) for at, zones in waits.items()]
     due_at = case(*closed, else_=now) if closed else now

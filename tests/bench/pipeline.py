@@ -103,7 +103,7 @@ def house(url: str, people: int, port: int, connections: int = CONNECTIONS) -> I
 
 
 def _analyse() -> None:
-    with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with db.engine().begin() as connection:
         connection.exec_driver_sql("ANALYZE")
 
 

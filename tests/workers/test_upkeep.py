@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 
 from campaigns import db
 from campaigns.accounts import signing_in
@@ -67,3 +67,15 @@ def test_attempts_to_sign_in_are_forgotten(database: Engine, frozen: FrozenClock
     upkeep.forget()
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(SignInAttempts)) == 0
+
+
+def test_sqlite_learns_of_large_tables_only(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "_LARGE", 3)
+    make_mailing(4)
+    upkeep.learn()
+    assert ("contacts" in db.learn()) is (database.dialect.name == "sqlite")
+    assert "campaigns" not in db.learn()
+    if database.dialect.name == "sqlite":
+        with db.reading() as session:
+            known = session.scalars(text("SELECT DISTINCT tbl FROM sqlite_stat1")).all()
+        assert set(known) <= set(db.learn())
