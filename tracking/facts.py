@@ -94,18 +94,23 @@ def facts(session: Session, campaign_ids: Collection[int], asked: Asked = WHOLE_
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What the whole company's plan brought in a window: by activity leads, conversions, visits, costs, and of mails
-    the audience alone; what each goal did and each channel group's visits, whatever brought them."""
+    """What the whole company's plan brought in a window: leads, conversions, visits, costs, and of mails the audience
+    alone, by activity where there was any; what each goal did and each group's visits, whatever brought them."""
 
     by_activity: Mapping[int, Counts]
     by_goal: Mapping[str, Counts]
     by_group: Mapping[int, Visits]
 
 
-def brought(session: Session, window: Window) -> Brought:
-    """The company's, for a window that has a beginning, in six queries."""
+def brought(session: Session, *windows: Window) -> list[Brought]:
+    """The company's, for windows that have a beginning, in five queries for each and one for all."""
     planned = session.execute(_PLANNED).all()
     these = _These(session, None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
+    costs = [(id, Cost(cost, starts_on, ends_on, at)) for id, _, _, at, cost, starts_on, ends_on, _ in planned]
+    return [_brought(session, these, costs, window) for window in windows]
+
+
+def _brought(session: Session, these: "_These", costs: Iterable[tuple[int, Cost]], window: Window) -> Brought:
     audience = (
         select(SendCount.activity_id, cast(func.sum(SendCount.number), Float))
         .where(*within(SendCount.bucket, Window(None, window.until)))
@@ -113,21 +118,23 @@ def brought(session: Session, window: Window) -> Brought:
     )
     mailed = {id: Mails(audience=int(number)) for id, number in session.execute(audience)}
     visits, by_group = _visits_of_all(session, [0, *these.campaigns], window)
-    reached, by_goal = defaultdict[int | None, Counts](Counts), defaultdict[str, Counts](Counts)
+    reached, by_goal = dict[int | None, Counts](), defaultdict[str, Counts](Counts)
     for id, goal, number, value in session.execute(_reached(window)):
         one = Counts(conversions=int(number), revenue=value)
-        reached[id] += one
+        reached[id] = reached[id] + one if id in reached else one
         by_goal[goal] += one
     leads = Counter[int]()
     for id, number in _leads(session, these, window):
         leads[id] += number
-    counts = {
-        id: Counts(
-            mails=mailed.get(id), visits=visits.get(id), leads=leads[id], conversions=reached[id].conversions,
-            revenue=reached[id].revenue, cost=Cost(cost, starts_on, ends_on, launched_at).within(window),
-        )
-        for id, _campaign, _channel, launched_at, cost, starts_on, ends_on, _form in planned
-    }  # fmt: skip
+    counts, nothing = {}, Counts()
+    for id, cost in costs:
+        spent = cost.within(window)
+        if spent is not None or id in mailed or id in visits or id in leads or id in reached:
+            known = reached.get(id, nothing)
+            counts[id] = Counts(
+                mails=mailed.get(id), visits=visits.get(id), leads=leads[id], conversions=known.conversions,
+                revenue=known.revenue, cost=spent,
+            )  # fmt: skip
     return Brought(counts, by_goal, by_group)
 
 
@@ -139,7 +146,9 @@ def _visits_of_all(
     groups: Any = DayGroups if of is DayVisits else VisitRollup
     began = groups.day if groups is DayGroups else groups.bucket
     # By activity, though it is all of them: in the order of the key, not by way of an index to each row.
-    by_activity = _visit_sums(of, of.activity_id, of.campaign_visitors, at, window, of.activity_id.in_(activity_ids))
+    by_activity = _visit_sums(
+        of, of.activity_id, of.campaign_visitors, at, window, one_of(session, of.activity_id, activity_ids)
+    )
     by_group = _visit_sums(groups, groups.channel_group, groups.visitors, began, window)
     of_each, of_groups = (
         {key: Visits(*map(int, counts)) for key, *counts in session.execute(query)} for query in (by_activity, by_group)

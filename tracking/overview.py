@@ -74,7 +74,7 @@ def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> 
     actor.require(Permission.VIEW)
     window, earlier = period.window(zone), (period.before or period).window(zone)
     plan = _Plan(session)
-    late, early = brought(session, window), brought(session, earlier)
+    late, early = brought(session, window, earlier)
     now, before = plan.known(late.by_activity), plan.known(early.by_activity)
     campaigns = plan.lines(now, before, plan.campaign_of, plan.names)
     return Overview(
