@@ -126,4 +126,4 @@ def _fresh_engine(**_: object) -> None:
     _share_arenas()
     # What was imported lives for ever, and a slice makes thousands of objects without a cycle: look seldom.
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(50_000, 20, 20)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from sqlalchemy import JSON, ForeignKey, Index, SmallInteger, String, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, SmallInteger, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
@@ -81,6 +81,9 @@ REASON_LABELS = {
 }
 
 
+_LEASED = text("lease_until IS NOT NULL")
+
+
 class Send(Base):
     """One message to one recipient. ``id = activity_id << 32 | seq``, a string in JSON."""
 
@@ -89,6 +92,8 @@ class Send(Base):
         UniqueConstraint("activity_id", "recipient_key", "occasion"),
         Index(None, "activity_id", "state", "due_at"),
         Index(None, "contact_id", "id"),  # The last mails of somebody, without looking at all of them.
+        # Nearly all are under no lease: an index that held them too would be written with each row.
+        Index("ix_sends_leased", "lease_until", sqlite_where=_LEASED, postgresql_where=_LEASED),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -112,7 +117,7 @@ class Send(Base):
     due_at: Mapped[Instant | None]
     attempts: Mapped[int] = mapped_column(default=0)
     claimed_by: Mapped[str | None] = mapped_column(String(80))
-    lease_until: Mapped[Instant | None] = mapped_column(index=True)
+    lease_until: Mapped[Instant | None]
     reply: Mapped[str] = mapped_column(String(500), default="")
     """The relay's last answer, code first."""
     # Milestones; engagement ones are human only
