@@ -124,6 +124,7 @@ def _fresh_engine(**_: object) -> None:
     # A worker has several connections, and with a large house in all of them it would grow by half.
     db.install(db.make_engine(config.settings().database_url, _CACHE))
     _share_arenas()
+    give_back()  # What importing left behind.
     # What was imported lives for ever, and a slice makes thousands of objects without a cycle: look seldom.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(20_000, 20, 20)
