@@ -43,7 +43,7 @@ LEAD_GOAL = "lead"
 
 
 class Goal(Base):
-    """What counts beside new leads, from its creation on."""
+    """What counts beside new leads."""
 
     __tablename__ = "goals"
 
@@ -61,6 +61,8 @@ class Goal(Base):
     value: Mapped[Money | None]
     """What one conversion is worth when nothing else says so, in the organisation's currency."""
     active: Mapped[bool] = mapped_column(default=True)
+    since: Mapped[Instant]
+    """What happened before does not count."""
     created_at: Mapped[Instant]
 
 

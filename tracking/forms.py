@@ -59,6 +59,11 @@ class GoalForm(FlaskForm):  # type: ignore[misc]
     form = SelectField(_l("Form"), validate_choice=False)
     stage = SelectField(_l("Stage of the lead"), validate_choice=False)
     campaign_id = SelectField(_l("Whose conversions count?"), coerce=_number, validate_choice=False)
+    since = DateField(
+        _l("Counts from"),
+        [Optional()],
+        description=_l("Empty: from now on. An earlier day takes in what programs and files report of the past."),
+    )
     once = BooleanField(_l("Each contact reaches it at most once"))
     value = DecimalField(
         _l("Value of one conversion"),
@@ -89,6 +94,10 @@ class GoalForm(FlaskForm):  # type: ignore[misc]
             ]
         )
         return self
+
+    @property
+    def of_events(self) -> bool:
+        return bool(self.kind.data == GoalKind.EVENT.value)
 
     @property
     def match(self) -> str:

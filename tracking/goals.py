@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from fnmatch import translate
 from functools import lru_cache
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,7 +19,7 @@ from campaigns.errors import Invalid, NotFound, Problem
 from campaigns.language import N_
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity, Campaign
-from tracking.conversion_models import LEAD_GOAL, Goal, GoalKind
+from tracking.conversion_models import LEAD_GOAL, CustomEvent, Goal, GoalKind
 
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 EVENT_NAME = re.compile(r"[\w.: -]{1,80}")
@@ -28,11 +29,14 @@ GREATEST = Decimal("999999999999.99")
 
 def create_goal(
     session: Session, actor: Actor, *, key: str, name: str, kind: GoalKind, match: str,
-    campaign_id: int | None = None, once: bool = True, value: Decimal | None = None,
+    campaign_id: int | None = None, once: bool = True, value: Decimal | None = None, since: datetime | None = None,
 ) -> Goal:  # fmt: skip
-    """A goal that counts from now on. Raises Invalid, naming the field."""
+    """A goal that counts from now on; one of events also from an earlier instant, what was reported meanwhile too.
+
+    Raises Invalid, naming the field.
+    """
     actor.require(Permission.PLAN)
-    checks = Checks()
+    checks, now = Checks(), clock.now()
     goal = Goal(
         key=key.strip().lower(),
         name=checks.name("name", name),
@@ -42,8 +46,13 @@ def create_goal(
         once=once,
         value=value,
         active=True,
-        created_at=clock.now(),
+        since=since or now,
+        created_at=now,
     )
+    if goal.since > now:
+        checks.wrong("since", N_("This day is still to come."))
+    if goal.since < now and goal.kind is not GoalKind.EVENT:
+        checks.wrong("since", N_("Only what is reported by name can count from an earlier day."))
     if not _KEY.fullmatch(goal.key) or goal.key == LEAD_GOAL:
         checks.wrong("key", N_("A short name of small letters, digits, - and _, beginning with a letter."))
     _check(session, checks, goal)
@@ -53,8 +62,16 @@ def create_goal(
             session.add(goal)
     except IntegrityError as error:
         raise Invalid(Problem(N_("Another goal has this key already."), field="key")) from error
+    if goal.since < now:
+        _notice_again(session, goal)
     audit.record(session, actor, "create", "goal", goal.id, key=goal.key)
     return goal
+
+
+def _notice_again(session: Session, goal: Goal) -> None:
+    """What was reported before the goal was made is looked at once more; no goal counts anything twice."""
+    named = CustomEvent.name.in_((goal.match, goal.key)), CustomEvent.at >= goal.since
+    session.execute(update(CustomEvent).where(*named, CustomEvent.noticed).values(noticed=False))
 
 
 def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool) -> None:

@@ -164,7 +164,7 @@ def _take(session: Session, seen: OfflineImport, chunk: list[Row]) -> bool:
     since: dict[str, datetime] = {}
     for goal in goals.waiting_for(session, GoalKind.EVENT):
         for name in (goal.match, goal.key):
-            since[name] = min(goal.created_at, since.get(name, goal.created_at))
+            since[name] = min(goal.since, since.get(name, goal.since))
     fields = _fields(held.columns)
     for row in chunk:
         _row(session, held, actor, since, fields, row)

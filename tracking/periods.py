@@ -47,7 +47,7 @@ class Period:
         """The instants at which its first day begins and its last one is over: 23 or 25 hours are a day, too."""
         if self.first is None or self.last is None:
             return WHOLE
-        return Window(_midnight(self.first, zone), _midnight(self.last + timedelta(days=1), zone))
+        return Window(midnight(self.first, zone), midnight(self.last + timedelta(days=1), zone))
 
     @property
     def before(self) -> "Period | None":
@@ -79,5 +79,6 @@ def _sensible(first: date, last: date) -> bool:
     return date(1990, 1, 1) <= first <= last <= date(2200, 1, 1) and last - first <= _LONGEST
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """When a day begins there."""
     return datetime(day.year, day.month, day.day, tzinfo=zone)

@@ -1,7 +1,7 @@
 """What people did → the goals it reaches → conversions.
 
 Forms sent, stages of leads and reported events leave rows; the tick finds those that it hasn't looked
-at. A goal counts from its creation on.
+at. A goal counts from its day on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,7 +40,7 @@ def _events(session: Session, limit: int) -> int:
     def notice(ids: Sequence[int]) -> None:
         for event in (due[one] for one in ids):
             for goal in found:
-                if event.name in (goal.match, goal.key) and event.at >= goal.created_at:
+                if event.name in (goal.match, goal.key) and event.at >= goal.since:
                     _by_event(session, goal, event)
             event.noticed = True
         session.flush()
@@ -67,7 +67,7 @@ def _stages(session: Session, limit: int) -> int:
         for lead in (due[one] for one in ids):
             for goal in found:
                 at = lead.stage_at or lead.created_at
-                if goal.match == lead.stage and at >= goal.created_at:
+                if goal.match == lead.stage and at >= goal.since:
                     reach(
                         session, goal, f"lead:{lead.id}", at, contact_id=lead.contact_id,
                         activity_id=lead.activity_id, lead_id=lead.id,
@@ -93,7 +93,7 @@ def _forms(session: Session, limit: int) -> int:
     def notice(ids: Sequence[int]) -> None:
         for submission in (due[one] for one in ids):
             for goal in found:
-                if goal.match == str(submission.activity_id) and submission.at >= goal.created_at:
+                if goal.match == str(submission.activity_id) and submission.at >= goal.since:
                     reach(
                         session, goal, f"submission:{submission.id}", submission.at,
                         contact_id=submission.contact_id, activity_id=submission.activity_id,
@@ -111,7 +111,7 @@ def by_page(
 ) -> None:
     """The goals of ``found`` that a page seen in a visit reaches, each at most once in the visit."""
     for goal in found:
-        if at >= goal.created_at and goals.page_reaches(goal, address):
+        if at >= goal.since and goals.page_reaches(goal, address):
             reach(session, goal, f"visit:{visit_id}", at, contact_id=contact_id, visit_id=visit_id)
 
 

@@ -280,11 +280,11 @@ class _Awaited:
     """What active goals wait for."""
 
     def __init__(self, connection: Connection) -> None:
-        query = select(Goal.id, Goal.kind, Goal.match, Goal.key, Goal.created_at).where(
+        query = select(Goal.id, Goal.kind, Goal.match, Goal.key, Goal.since).where(
             Goal.active, Goal.kind.in_((GoalKind.PAGE, GoalKind.EVENT))
         )
         rows = connection.execute(query).all()
-        self._pages = [(row.id, row.match, to_micros(row.created_at)) for row in rows if row.kind is GoalKind.PAGE]
+        self._pages = [(row.id, row.match, to_micros(row.since)) for row in rows if row.kind is GoalKind.PAGE]
         self._names = {name for row in rows if row.kind is GoalKind.EVENT for name in (row.match, row.key)}
 
     def event(self, name: str) -> bool:

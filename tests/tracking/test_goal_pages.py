@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK
-from tests.factories import make_activity, make_campaign, make_form
+from tests.factories import make_activity, make_campaign, make_form, make_organisation
 from tests.tracking.test_goals import make_goal, report
 from tests.tracking.test_offline import CSV
 from tracking import offline, reaching
@@ -51,6 +51,19 @@ def test_a_goal_says_at_its_field_what_is_wrong(
     assert answer.status_code == 400
     assert f'id="{field}-errors"' in answer.text
     assert goals() == []
+
+
+def test_a_goal_counts_from_a_day_of_ours(coordinator_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        make_organisation(session).timezone = "Asia/Tbilisi"
+    form = {"name": "Order", "key": "order", "kind": "event", "event": "order", "since": "2026-01-15"}
+    assert coordinator_client.post("/goals/new", data=form).status_code == 303
+    [goal] = goals()
+    assert goal.since == datetime(2026, 1, 14, 20, tzinfo=UTC)  # midnight in Tbilisi
+    assert "counts from Jan 15, 2026" in coordinator_client.get(f"/goals/{goal.id}").text
+    answer = coordinator_client.post("/goals/new", data={**form, "key": "later", "since": "2200-01-01"})
+    assert answer.status_code == 400
+    assert 'id="since-errors"' in answer.text
 
 
 def test_a_goal_of_a_form_names_the_activity(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
@@ -127,7 +140,7 @@ def test_a_file_that_is_none_is_refused_with_its_reason(coordinator_client: Flas
 
 def test_the_file_to_fill_in_is_one_that_is_taken(coordinator_client: FlaskClient, database: Engine) -> None:
     with db.transaction() as session:
-        make_goal(session).created_at = datetime(2026, 1, 1, tzinfo=UTC)
+        make_goal(session).since = datetime(2026, 1, 1, tzinfo=UTC)
     template = coordinator_client.get("/conversions/import/template.csv")
     coordinator_client.post("/conversions/import", data={"file": (io.BytesIO(template.data), "t.csv")})
     with db.reading() as session:

@@ -104,6 +104,34 @@ def test_goals_count_from_their_creation_on(database: Engine, frozen: FrozenCloc
     assert reached() == []
 
 
+def test_a_goal_of_the_past_takes_in_what_was_reported(database: Engine, frozen: FrozenClock) -> None:
+    long_ago, lately = frozen.at - timedelta(days=40), frozen.at - timedelta(days=2)
+    with db.transaction() as session:
+        make_goal(session, key="other")
+        for number, at in enumerate((long_ago, lately, frozen.at)):
+            report(session, external_id=f"order-{number}", at=at.isoformat())
+    notice()
+    assert [one.goal for one in reached()] == ["other"]
+    with db.transaction() as session:
+        make_goal(session, since=frozen.at - timedelta(days=30))
+    notice()
+    with db.transaction() as session:
+        report(session, external_id="from a file", at=(lately - timedelta(days=1)).isoformat())
+    notice()
+    assert sorted((one.goal, one.at) for one in reached()) == [
+        ("other", frozen.at), ("purchase", lately - timedelta(days=1)), ("purchase", lately), ("purchase", frozen.at),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "days"), [(GoalKind.EVENT, 1), (GoalKind.PAGE, -1)])
+def test_only_reports_count_from_the_past_and_nothing_from_the_future(
+    session: Session, frozen: FrozenClock, kind: GoalKind, days: int
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        make_goal(session, kind, "/thanks" if kind is GoalKind.PAGE else "purchase", since=frozen.at + timedelta(days))
+    assert [one.field for one in refused.value.problems] == ["since"]
+
+
 def test_once_means_once_for_each_contact(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         make_goal(session, once=True)

@@ -44,7 +44,9 @@ def test_a_story_becomes_one(session: Session) -> None:
     post, page = (make_activity(session, campaign, channel=channel) for channel in (Channel.SOCIAL, Channel.WEB))
     form = make_form(session, page)
     ann, ana = (make_contact(session).id for _ in range(2))
-    session.add(Goal(key="sale", name="Sale", kind=GoalKind.EVENT, match="sale", created_at=clock.now()))
+    session.add(
+        Goal(key="sale", name="Sale", kind=GoalKind.EVENT, match="sale", since=clock.now(), created_at=clock.now())
+    )
     for number, contact_id in enumerate((ann, ana)):
         lead = Lead(
             contact_id=contact_id, campaign_id=campaign.id, activity_id=page.id, source="web", notes=f"note {number}",

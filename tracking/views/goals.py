@@ -24,8 +24,10 @@ from campaigns.web.locale import ngettext
 from campaigns.web.pagination import page_of
 from tracking import goals, money, overview
 from tracking.conversion_models import LEAD_GOAL, Goal, GoalKind
+from tracking.days import our_zone
 from tracking.forms import GoalChange, GoalForm, RateForm
 from tracking.metrics import reading
+from tracking.periods import midnight
 
 blueprint = Blueprint("goals", __name__, url_prefix="/goals")
 
@@ -65,11 +67,12 @@ def new() -> Any:
                 campaign_id=form.campaign_id.data,
                 once=bool(form.once.data),
                 value=form.value.data,
+                since=midnight(form.since.data, our_zone()) if form.since.data and form.of_events else None,
             )
         except Invalid as error:
             put_problems(form, _at_their_fields(error, str(form.kind.data)))
         else:
-            flash(_("The goal counts from now on."), "success")
+            flash(_("The goal is made."), "success")
             return once.made("/goals")
     return render_template("pages/tracking/goal_new.html", form=form), 400 if form.is_submitted() else 200
 
