@@ -81,7 +81,7 @@ def addresses(plan: company.Plan, house: RunningHouse) -> Iterator[str]:
 
 _COME_NEAR = """() => {
     for (const far of document.querySelectorAll("main section")) far.style.contentVisibility = "visible";
-    for (const far of document.querySelectorAll("[hx-trigger='near once']")) far.dispatchEvent(new Event("near"));
+    for (const far of document.querySelectorAll("[hx-trigger='near']")) far.dispatchEvent(new Event("near"));
 }"""
 
 

@@ -414,7 +414,7 @@
   drawAll();
 
   /* Far sections are asked for when a reader comes near them, or has time: paper shows them, too */
-  const far = document.querySelectorAll('[hx-trigger="near once"]');
+  const far = document.querySelectorAll('[hx-trigger="near"]');
   let jumpedAt = location.hash ? performance.now() : -Infinity;
   document.addEventListener("click", (event) => {
     if (!event.target.closest?.('a[href^="#"]')) return;
@@ -425,7 +425,19 @@
   document.addEventListener("htmx:after:swap", () => {
     if (far.length && performance.now() - jumpedAt < 4_000) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   });
-  const fetchFar = (section) => { near.unobserve(section); section.dispatchEvent(new Event("near")); };
+  const fetchFar = (section) => {
+    near.unobserve(section);
+    if (section.firstElementChild || coming.has(section)) return;
+    coming.add(section);
+    section.dispatchEvent(new Event("near"));
+  };
+  const coming = new Set();
+  const fetchLater = (event) => { // The server was away: nobody should have to load the page again for a part of it.
+    const section = event.detail.ctx?.sourceElement;
+    if (coming.delete(section)) setTimeout(fetchFar, 10_000, section);
+  };
+  document.addEventListener("htmx:error", fetchLater);
+  document.addEventListener("htmx:response:error", fetchLater);
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) fetchFar(entry.target);
   }, { rootMargin: "900px 0px" });
