@@ -6,7 +6,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from campaigns import config
@@ -100,17 +100,29 @@ class Strange:
 
 
 @contextmanager
+def serving(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port where a thread accepts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    door = threading.Thread(target=serve, args=(listener,), daemon=True)
+    door.start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        # Left waiting on a closed one, and interrupted by a signal, it would go on to accept for whoever has got the
+        # number of the descriptor meanwhile.
+        with suppress(OSError):  # Elsewhere than on Linux closing wakes it.
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        door.join()
+
+
+@contextmanager
 def answering(settings: config.Settings, **answers: object) -> Iterator[Strange]:
     """A running relay that the settings point to."""
     relay = Strange(**answers)  # type: ignore[arg-type]
-    listener = socket.create_server(("127.0.0.1", 0))
-    relay.port = listener.getsockname()[1]
-    threading.Thread(target=relay.serve, args=(listener,), daemon=True).start()
-    config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{relay.port}?connections=1"))
-    try:
+    with serving(relay.serve) as relay.port:
+        config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{relay.port}?connections=1"))
         yield relay
-    finally:
-        listener.close()
 
 
 @dataclass

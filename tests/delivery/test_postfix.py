@@ -28,7 +28,7 @@ from campaigns.delivery.throttle import Brakes
 from campaigns.delivery.trying import attempt
 from tests.delivery import certificates
 from tests.delivery.mailing import sends, states
-from tests.delivery.strange import mails, posted
+from tests.delivery.strange import mails, posted, serving
 from tests.delivery.test_deliver import launched
 from tests.delivery.test_tls import free_port
 
@@ -205,16 +205,6 @@ def running(relay: Postfix) -> Iterator[Postfix]:
 
 
 @contextmanager
-def passwords(mechanism: str) -> Iterator[int]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=Passwords(mechanism).serve, args=(listener,), daemon=True).start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        listener.close()
-
-
-@contextmanager
 def postgrey(home: Path) -> Iterator[int]:
     """Debian's postgrey, asking everybody to come again after a second; its port, of nobody when there is none."""
     port = free_port()
@@ -236,7 +226,7 @@ def postgrey(home: Path) -> Iterator[int]:
 def postfix(home: Path) -> Iterator[tuple[Postfix, dict[str, int]]]:
     """Postfix, and the ports where one has to sign in, by mechanism, or to come twice: one start serves all tests."""
     ports = {name: free_port() for name in ("PLAIN", "LOGIN", "grey")}
-    with passwords("PLAIN") as plain, passwords("LOGIN") as login, postgrey(home) as grey:
+    with serving(Passwords("PLAIN").serve) as plain, serving(Passwords("LOGIN").serve) as login, postgrey(home) as grey:
         services = (
             SIGNING_IN.format(port=ports["PLAIN"], asked=plain),
             SIGNING_IN.format(port=ports["LOGIN"], asked=login),
