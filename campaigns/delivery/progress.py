@@ -58,15 +58,22 @@ def counts(session: Session, activity_id: int) -> dict[SendState, int]:
 
 
 def standing(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
-    """Sends by state and reason (one of send_counts.REASONS, or ''), without reading a single one of a launch."""
+    """Sends by state and reason (one of send_counts.REASONS, or ''). Of a launch only those under way are read."""
     reason = SendCount.marks.bitwise_and(sum(REASONS.values()))
-    asked = (
-        select(SendCount.state, reason, func.sum(SendCount.number))
+    under_way = select(func.count()).where(Send.activity_id == activity_id, Send.state == SendState.SENDING)
+    asked = (  # In one statement, so that both are of the same instant on PostgreSQL too.
+        select(SendCount.state, reason, func.sum(SendCount.number), under_way.scalar_subquery())
         .where(SendCount.activity_id == activity_id)
         .group_by(SendCount.state, reason)
     )
-    found = {(state, _REASON_OF.get(mark, "")): int(number) for state, mark, number in session.execute(asked) if number}
-    return found or _of_single(session, activity_id)
+    found: dict[tuple[SendState, str], int] = {}
+    for state, mark, number, sending in session.execute(asked):
+        told = _REASON_OF.get(mark, "")
+        if state is SendState.QUEUED and not told:  # Who is claimed waits for nothing any more.
+            found[SendState.SENDING, ""] = sending
+            number -= sending
+        found[state, told] = int(number)
+    return {key: number for key, number in found.items() if number} or _of_single(session, activity_id)
 
 
 def _of_single(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:

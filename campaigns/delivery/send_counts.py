@@ -2,6 +2,9 @@
 
 Twelve verbs give sends their states; triggers count for all of them, so that none can forget, and a page
 about a million sends reads a few hundred rows. Only launches count, no test mails.
+
+Those under way count as queued: every mail is claimed on its way, and two counters written for each would be half of
+what a claim costs. How many are under way is asked of the sends (:mod:`campaigns.delivery.progress`): they are few.
 """
 
 from collections.abc import Mapping
@@ -53,8 +56,9 @@ class SendCount(Base):
     bucket: Mapped[Instant] = mapped_column(primary_key=True)
     """The 15 minutes (UTC) in which the relay took or the other side refused them; 1970 where neither did."""
     state: Mapped[SendState] = mapped_column(choice(SendState), primary_key=True)
+    """QUEUED of those under way too; never SENDING."""
     marks: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Bit set of :class:`Mark`."""
+    """Bit set of :class:`Mark`; of those queued or under way only why they wait."""
     part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's
     transaction. Only the sum over all parts says something; one part alone may be negative."""
@@ -64,31 +68,54 @@ class SendCount(Base):
 Send.__table__.add_is_dependent_on(SendCount.__table__)  # type: ignore[attr-defined]  # The triggers write into it.
 
 
+_UNDER_WAY = "('queued', 'sending')"
+
+
+def _state(row: str) -> str:
+    return f"CASE {row}state WHEN 'sending' THEN 'queued' ELSE {row}state END"
+
+
 def _marks(row: str) -> str:
-    bits = (
+    """Of a claim nothing is counted: whatever it changes is no mark before the mail is sent. The usual is told by
+    the first tests."""
+    opened = f"{row}first_opened_at", f"{row}clicked_at", f"{row}unsubscribed_at", f"{row}complained_at"
+    seldom = _bits(
+        (f"{opened[0]} IS NOT NULL OR {opened[1]} IS NOT NULL", Mark.OPENED),
+        (f"{opened[1]} IS NOT NULL", Mark.CLICKED),
+        (f"{opened[2]} IS NOT NULL", Mark.UNSUBSCRIBED),
+        (f"{opened[3]} IS NOT NULL", Mark.COMPLAINED),
+    )
+    sent = _bits(
         (f"{row}trackable", Mark.TRACKABLE),
-        (f"{row}first_opened_at IS NOT NULL OR {row}clicked_at IS NOT NULL", Mark.OPENED),
-        (f"{row}clicked_at IS NOT NULL", Mark.CLICKED),
-        (f"{row}unsubscribed_at IS NOT NULL", Mark.UNSUBSCRIBED),
         (f"{row}sent_at IS NOT NULL", Mark.TAKEN),
         (f"{row}state = 'bounced' AND {row}reason = 'hard'", Mark.HARD),
         (f"{row}state = 'bounced' AND {row}reason = 'policy'", Mark.BLOCKED),
-        (f"{row}complained_at IS NOT NULL", Mark.COMPLAINED),
     )
+    sent += f" + CASE WHEN coalesce({', '.join(opened)}) IS NULL THEN 0 ELSE {seldom} END"
     reasons = " ".join(f"WHEN '{reason}' THEN {bit:d}" for reason, bit in REASONS.items())
-    told = f"CASE {row}reason WHEN '' THEN 0 {reasons} ELSE 0 END"  # Most have none: answered first.
-    return " + ".join([*(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in bits), told])
+    return (
+        f"CASE WHEN {row}state IN {_UNDER_WAY} THEN 0 ELSE {sent} END"
+        f" + CASE {row}reason WHEN '' THEN 0 {reasons} ELSE 0 END"
+    )
 
 
-_FLOOR = "{at} - {at} % 900000000"
+def _bits(*tests: tuple[str, Mark]) -> str:
+    return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in tests)
+
+
+def _bucket(row: str, floor: str, never: str) -> str:
+    """``floor`` cuts an instant ``{at}`` to its 15 minutes."""
+    known = floor.format(at=f"coalesce({row}sent_at, {row}bounced_at, {never})")
+    return f"CASE WHEN {row}state IN {_UNDER_WAY} THEN {never} ELSE {known} END"
 
 
 def _one(row: str, number: int) -> str:
     """SQLite: a row's place in the counters."""
-    bucket = _FLOOR.format(at=f"ifnull(ifnull({row}.sent_at, {row}.bounced_at), 0)")
+    bucket = _bucket(f"{row}.", "{at} - {at} % 900000000", "0")
     return (
         "INSERT INTO send_counts (activity_id, bucket, state, marks, part, number)"
-        f" SELECT {row}.activity_id, {bucket}, {row}.state, {_marks(row + '.')}, 0, {number} WHERE {row}.occasion = ''"
+        f" SELECT {row}.activity_id, {bucket}, {_state(row + '.')}, {_marks(row + '.')}, 0, {number}"
+        f" WHERE {row}.occasion = ''"
         " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = number + excluded.number;"
     )
 
@@ -105,22 +132,33 @@ _COUNTED = (
     "reason",
     "occasion",
 )
-_CHANGED = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in _COUNTED)
+
+
+def _changed(*columns: str) -> str:
+    return " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in columns)
+
+
+_MOVED = (
+    f"CASE WHEN OLD.state IN {_UNDER_WAY} AND NEW.state IN {_UNDER_WAY} THEN {_changed('reason', 'occasion')}"
+    f" ELSE {_changed(*_COUNTED)} END"
+)
 SQLITE = (
     f"CREATE TRIGGER IF NOT EXISTS sends_inserted AFTER INSERT ON sends BEGIN {_one('NEW', 1)} END",
-    f"CREATE TRIGGER IF NOT EXISTS sends_updated AFTER UPDATE OF {', '.join(_COUNTED)} ON sends WHEN {_CHANGED}"
+    f"CREATE TRIGGER IF NOT EXISTS sends_updated AFTER UPDATE OF {', '.join(_COUNTED)} ON sends WHEN {_MOVED}"
     f" BEGIN {_one('OLD', -1)} {_one('NEW', 1)} END",
     f"CREATE TRIGGER IF NOT EXISTS sends_deleted AFTER DELETE ON sends BEGIN {_one('OLD', -1)} END",
 )
 
-_BUCKET = "date_bin('15 minutes', coalesce(sent_at, bounced_at, timestamptz 'epoch'), timestamptz 'epoch')"
+_NEVER = "timestamptz 'epoch'"
+_QUARTER = f"date_bin('15 minutes', {{at}}, {_NEVER})"
 
 
 def _all(source: str) -> str:
     """PostgreSQL: the rows of a statement, summed first."""
+    bucket = _bucket("", _QUARTER, _NEVER)
     return (
         "INSERT INTO send_counts AS kept (activity_id, bucket, state, marks, part, number)"  # noqa: S608
-        f" SELECT activity_id, {_BUCKET}, state, {_marks('')}, pg_backend_pid() & 255, sum(change)"
+        f" SELECT activity_id, {bucket}, {_state('')}, {_marks('')}, pg_backend_pid() & 255, sum(change)"
         f" FROM ({source}) AS changed WHERE occasion = '' GROUP BY 1, 2, 3, 4 HAVING sum(change) <> 0"
         " ORDER BY 1, 2, 3, 4"
         " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = kept.number + excluded.number;"
@@ -128,8 +166,13 @@ def _all(source: str) -> str:
 
 
 _AFTER, _BEFORE = "SELECT *, 1 AS change FROM after", "SELECT *, -1 AS change FROM before"
+_MOVED_ROWS = " OR ".join(
+    f"EXISTS (SELECT FROM {rows} WHERE state NOT IN {_UNDER_WAY} OR reason <> '' OR occasion <> '')"
+    for rows in ("after", "before")
+)
 POSTGRES = (
     f"CREATE OR REPLACE FUNCTION count_sends() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    f" IF TG_OP = 'UPDATE' THEN IF NOT ({_MOVED_ROWS}) THEN RETURN NULL; END IF; END IF;"
     f" IF TG_OP = 'INSERT' THEN {_all(_AFTER)}"
     f" ELSIF TG_OP = 'UPDATE' THEN {_all(_BEFORE + ' UNION ALL ' + _AFTER)}"
     f" ELSE {_all(_BEFORE)} END IF; RETURN NULL; END $$",

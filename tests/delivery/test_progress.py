@@ -195,13 +195,31 @@ def test_reasons_are_counted_without_reading_sends(
         activity = session.get_one(Activity, activity_id)
         now = progress.progress(session, activity)
         assert deciding.again_possible(session, activity_id) == 1
-    assert not [statement for statement in asked if "count(" in statement.lower() and "FROM sends" in statement]
+    counting = {statement for statement in asked if "count(" in statement.lower() and "FROM sends" in statement}
+    assert [("send_counts" in each, each.count("FROM sends")) for each in counting] == [(True, 1)], "those under way"
     assert dict(now.skipped) == {SkipReason.SUPPRESSED: 2, SkipReason.NO_CONSENT: 1, SkipReason.CAPPED: 1}
     assert (now.late, now.waiting, now.left) == (1, 3, None)
     with db.transaction() as session:
         session.execute(update(Send).where(Send.id == of[6]).values(due_at=frozen.at))
     with db.reading() as session:  # Its window has opened: it waits for a worker.
         assert progress.progress(session, session.get_one(Activity, activity_id)).waiting == 2
+
+
+def test_who_is_under_way_is_told_apart_from_who_waits(database: Engine, frozen: FrozenClock) -> None:
+    activity_id = launched(7)
+    put(activity_id, SendState.QUEUED, reason=WINDOW)
+    one, other, third, *_ = sends(activity_id)
+    put(activity_id, SendState.QUEUED, only=third.id)
+    for each in (one, other):
+        put(activity_id, SendState.SENDING, only=each.id)
+    with db.reading() as session:
+        standing = progress.standing(session, activity_id)
+        asked = "SELECT count(*) FROM sends WHERE activity_id = 1 AND state = 'sending'"
+        explain = "EXPLAIN" if database.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+        plan = str(session.connection().exec_driver_sql(f"{explain} {asked}").all())
+    assert standing == {(SendState.SENDING, ""): 2, (SendState.QUEUED, ""): 1, (SendState.QUEUED, WINDOW): 4}
+    assert "ix_sends_activity_id_state_due_at" in plan
+    assert database.dialect.name == "postgresql" or "COVERING" in plan
 
 
 def test_says_when_the_late_are_tried_again(database: Engine, frozen: FrozenClock) -> None:
