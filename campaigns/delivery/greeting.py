@@ -19,6 +19,8 @@ HELLO = 60.0
 """Seconds for each answer until the first mail. RFC 5321 would wait five minutes for a greeting; a worker
 that has another relay, or another activity, should not."""
 
+_NAMELESS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
 Told = Callable[[str, str], None]
 """Hears the dialogue: who speaks (``C`` or ``S``) and what, without secrets."""
 
@@ -82,6 +84,8 @@ def _words(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
+    if isinstance(error, socket.gaierror):
+        return "host not found" if error.errno in _NAMELESS else "the name service does not answer"
     return printable(str(error)) or type(error).__name__
 
 

@@ -1,6 +1,8 @@
 """Relays that owners enter: sealed, ordered, failing over; and their pages."""
 
 import dataclasses
+import socket
+import ssl
 from typing import Any
 
 import pytest
@@ -10,11 +12,11 @@ from sqlalchemy import Engine, select, update
 from campaigns import clock, config, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.accounts.models import AuditEntry
-from campaigns.delivery import entering, relays
+from campaigns.delivery import entering, greeting, relays, trying
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.entering import RelayWords
 from campaigns.delivery.models import ConfiguredRelay, Relay
-from campaigns.delivery.relay import Tls
+from campaigns.delivery.relay import RelayAddress, Tls
 from campaigns.delivery.sealing import seal, unseal
 from campaigns.errors import Invalid
 from tests.delivery.mailing import states
@@ -171,7 +173,12 @@ def test_a_trial_shows_the_dialogue_without_the_secret(owner_client: FlaskClient
     with answering(settings, ehlo=b"250-strange <b>\r\n250-AUTH PLAIN\r\n250 SIZE 1000", auth=b"235 come in") as relay:
         config.install(dataclasses.replace(settings, private_relays=True))
         enter(relay, user="me", password="top secret")
+        with db.reading() as session:
+            address = relays.addresses(session)[0]
+        relays.note_failure(address, "connection refused")
         page = owner_client.post("/relays/1/trial")
+        with db.reading() as session:
+            assert relays.usable(session) == [address], "whoever mended it does not wait until the pause is over"
         assert page.status_code == 200
         assert "AUTH PLAIN ***" in page.text
         assert "SIZE" in page.text
@@ -179,3 +186,38 @@ def test_a_trial_shows_the_dialogue_without_the_secret(owner_client: FlaskClient
         assert "<b>" not in page.text
     config.install(settings)
     assert "private address" in owner_client.post("/relays/1/trial").text
+
+
+def test_a_relay_that_refuses_the_sign_in_is_told_with_advice(
+    owner_client: FlaskClient, private: config.Settings
+) -> None:
+    with answering(private, ehlo=b"250-strange\r\n250 AUTH PLAIN", auth=b"535 5.7.8 no") as relay:
+        enter(relay, user="me", password="wrong")
+        page = owner_client.post("/relays/1/trial").text
+    assert "535 5.7.8 no" in page
+    assert "look at user and password" in page
+    page = owner_client.post("/relays/1/trial").text
+    assert "Nothing listens on that port" in page
+    assert "What was said" not in page, "nothing was said"
+
+
+@pytest.mark.parametrize(
+    ("error", "port", "words"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 587, "how the host is spelt"),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), 587, "does not prove this host"),
+        (ssl.SSLError(1, "wrong version number"), 465, "does not begin with TLS"),
+        (TimeoutError(), 465, "choose “TLS, verified”"),
+        (TimeoutError(), 25, "A firewall may stand between"),
+    ],
+)
+def test_a_failed_trial_says_what_to_change(
+    error: OSError, port: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(greeting._Greeting, "_connect", connect)
+    tried = trying.attempt(RelayAddress("mail.example.org", port))
+    assert words in tried.advice
+    assert "Errno" not in tried.error

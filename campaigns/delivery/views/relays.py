@@ -79,6 +79,8 @@ def trial(relay_id: int) -> Any:
     if address is None:
         raise Conflict(N_("Its password cannot be read any more: enter it again."))
     result = trying.attempt(address)
+    if not result.error:
+        relays.note_success(address)  # Whoever mended it need not wait until the pause is over.
     found = entering.relay_of(db_session(), relay_id)
     return _page(found, RelayForm(formdata=None, obj=found).offer(), result)
 
