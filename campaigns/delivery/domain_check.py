@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, config
 from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.organisation import organisation
 from campaigns.delivery import dkim, relays
 from campaigns.delivery.models import DkimKey, DomainCheck
 from campaigns.language import N_
@@ -83,6 +84,8 @@ class Question:
     """(id, domain, selector, public half) of the keys that are not retired."""
     relays: Sequence[str]
     """Hosts that carry our mail."""
+    returns: str
+    """The domain that bounces go to: receivers ask for the SPF record of this one, not of the From address's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,10 @@ def look(question: Question, resolver: Resolver = ask) -> Answer:
     """Ask the DNS everything about a domain; no transaction may be open."""
     published: set[int] = set()
     looks: dict[str, Callable[[], Found]] = {
-        "spf": lambda: _spf(question.domain, resolver),
+        "spf": lambda: _spf(question.returns, resolver),
         "dkim": lambda: _dkim(question, resolver, published),
         "dmarc": lambda: _dmarc(question.domain, resolver),
-        "mx": lambda: _mx(question.domain, resolver),
+        "mx": lambda: _mx(question.returns, resolver),
         "ptr": lambda: _ptr(question.relays, resolver),
         "tracking": lambda: _tracking(resolver),
     }
@@ -191,7 +194,8 @@ def question(session: Session, actor: Actor, domain: str) -> Question:
     actor.require(Permission.SETTINGS)
     keys = session.scalars(select(DkimKey).where(DkimKey.domain == domain, DkimKey.retired_at.is_(None)))
     hosts = dict.fromkeys(address.host for address in relays.addresses(session))
-    return Question(domain, [(key.id, key.domain, key.selector, key.public) for key in keys], list(hosts))
+    mine = [(key.id, key.domain, key.selector, key.public) for key in keys]
+    return Question(domain, mine, list(hosts), organisation(session).bounce_domain or domain)
 
 
 def keep(session: Session, actor: Actor, answer: Answer) -> DomainCheck:

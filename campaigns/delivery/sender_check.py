@@ -60,7 +60,7 @@ def check(session: Session, address: str) -> Sender:
     for name, state in states.items():
         message = (_MISSING if state == State.MISSING else _DOUBTFUL if state == State.DOUBTFUL else {}).get(name, "")
         if message and not (name == "dkim" and not signed):
-            findings.append(_warning(message, domain))
+            findings.append(_warning(message, str(results[name]["params"].get("domain", domain))))
     if not signed:
         findings.append(_unsigned(domain, states, results))
     return Sender(domain, signed, states, findings)

@@ -1,5 +1,6 @@
 """Keys from making to signing, and what the DNS says, told by a resolver of our own."""
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -8,9 +9,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from campaigns import db
+from campaigns import config, db
 from campaigns.accounts.actor import CLOCK, PUBLIC
-from campaigns.delivery import dkim_keys, domain_check, entering
+from campaigns.delivery import dkim_keys, dns_records, domain_check, entering, sender_check
 from campaigns.delivery.domain_check import State, Unanswered
 from campaigns.delivery.models import DkimKey
 from campaigns.delivery.relay import Tls
@@ -21,6 +22,7 @@ DOMAIN = "example.org"
 
 
 def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None:
+    make_organisation(session)
     made = dkim_keys.make(session, CLOCK, DOMAIN)
     assert all("BEGIN" not in key.private and key.public not in key.private for key in made)
     with pytest.raises(Conflict):
@@ -82,6 +84,37 @@ def test_what_the_dns_says(session: Session) -> None:
     assert states(silent)["spf"] == "unanswered"
 
 
+def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
+    make_organisation(session).bounce_domain = "returns.example.org"
+    asked = domain_check.look(domain_check.question(session, CLOCK, DOMAIN), lambda n, k: RECORDS.get((n, k), []))
+    assert asked.results["spf"].params == asked.results["mx"].params == {"domain": "returns.example.org"}
+    assert asked.results["dmarc"].state is State.GOOD
+    kept = domain_check.keep(session, CLOCK, asked)
+    assert dns_records.wanted(DOMAIN, kept.results, ["192.0.2.1"]) == []  # Nobody outside could ask that address.
+    assert [(each.subject, each.name) for each in dns_records.wanted(DOMAIN, kept.results, ["9.9.9.9"])] == [
+        ("spf", "returns.example.org")
+    ]
+    found = sender_check.check(session, f"news@{DOMAIN}").findings
+    assert {"domain": "returns.example.org"} in [each.params for each in found]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "value"),
+    [
+        (["email-smtp.eu-west-1.amazonaws.com", "smtp.sendgrid.net"], "include:amazonses.com include:sendgrid.net"),
+        (["mail.example.net", "9.9.9.9", "2620:fe::9"], "a:mail.example.net ip4:9.9.9.9 ip6:2620:fe::9"),
+        (["127.0.0.1", "localhost"], "a:news.example.org"),
+    ],
+)
+def test_the_record_names_the_relays(settings: config.Settings, hosts: list[str], value: str) -> None:
+    config.install(dataclasses.replace(settings, base_url="https://news.example.org"))
+    nothing = domain_check.look(domain_check.Question(DOMAIN, [], hosts, DOMAIN), lambda _name, _kind: [])
+    results = {name: {"state": each.state, "params": each.params} for name, each in nothing.results.items()}
+    assert [(each.name, each.value) for each in dns_records.wanted(DOMAIN, results, hosts)] == [
+        (DOMAIN, f"v=spf1 {value} ~all"), (f"_dmarc.{DOMAIN}", "v=DMARC1; p=none"),
+    ]  # fmt: skip
+
+
 def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(domain_check.look, "__defaults__", (lambda _name, _kind: [],))
     assert coordinator_client.get("/domains").status_code == 403
@@ -91,6 +124,7 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monke
     page = owner_client.get("/domains").text
     assert "No SPF record" in page
     assert "v=DKIM1; k=rsa; p=" in page
+    assert "_dmarc.example.com" in page
     with db.reading() as session:
         key = dkim_keys.all_keys(session)[0]
     assert owner_client.post(f"/domains/keys/{key.id}/activate").status_code == 303

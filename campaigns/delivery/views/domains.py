@@ -9,7 +9,7 @@ from flask_babel import gettext as _
 from campaigns import clock, db
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import organisation
-from campaigns.delivery import dkim_keys, domain_check
+from campaigns.delivery import dkim_keys, dns_records, domain_check, relays
 from campaigns.delivery.domain_check import State
 from campaigns.delivery.models import DomainCheck
 from campaigns.errors import Conflict, Invalid
@@ -31,6 +31,8 @@ def index() -> Any:
         "pages/delivery/domains.html",
         domains=[(name, [key for key in keys if key.domain == name], session.get(DomainCheck, name)) for name in names],
         record_of=domain_check.record_of,
+        wanted=dns_records.wanted,
+        hosts=[address.host for address in relays.addresses(session)],
         State=State,
         kept_published=dkim_keys.KEPT_PUBLISHED,
         now=clock.now(),
