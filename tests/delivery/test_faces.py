@@ -70,6 +70,7 @@ def test_preflight_warns_of_missing_values_and_lets_launch(coordinator_client: F
     coordinator_client.post(f"/activities/{activity_id}/preflight")
     shown = coordinator_client.get(f"/activities/{activity_id}/preflight").text
     assert "Preflight passed" in shown
+    assert "Go on to the launch" in shown
     assert "1 of 2 recipients have no value for contact.first_name" in shown
     launched = coordinator_client.post(f"/activities/{activity_id}/launch")
     assert launched.status_code == 303

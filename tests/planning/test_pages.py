@@ -229,8 +229,10 @@ def test_an_activity_walks_through_its_verbs(coordinator_client: FlaskClient) ->
         ("submit", "review"), ("reopen", "draft"), ("submit", "review"), ("approve", "approved"), ("launch", "live"),
         ("pause", "paused"), ("resume", "live"), ("finish", "finished"),
     ]:  # fmt: skip
-        answer = coordinator_client.post(f"/activities/{activity_id}/{verb}")
+        watched = f"/activities/{activity_id}" + ("/progress" if verb in ("pause", "resume") else "")
+        answer = coordinator_client.post(f"/activities/{activity_id}/{verb}", headers={"Referer": f"http://x{watched}"})
         assert (answer.status_code, status_of(activity_id).value) == (303, status), verb
+        assert answer.location == watched, "whoever watches the progress stays there"
     with db.reading() as session:
         assert session.get_one(Campaign, campaign_id).status is CampaignStatus.ACTIVE
     answer = coordinator_client.post(f"/activities/{activity_id}/pause", follow_redirects=True)

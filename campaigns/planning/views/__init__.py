@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_babel import gettext as _
@@ -294,4 +295,6 @@ def move_activity(activity_id: int, verb: str) -> Any:
     found = activities.activity_of(session, activity_id)
     act, said = ACTIVITY_VERBS[verb]
     _tried(session, lambda: act(session, actor(), found), said)
-    return redirect(url_for("planning.activity", activity_id=activity_id), 303)
+    own = url_for("planning.activity", activity_id=activity_id)
+    watched = urlsplit(request.referrer or "").path == f"{own}/progress"
+    return redirect(f"{own}/progress" if watched else own, 303)
