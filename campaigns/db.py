@@ -217,18 +217,25 @@ def among(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[
     return column == any_(bindparam(None, list(ids), ARRAY(BigInteger), unique=True))  # type: ignore[no-any-return]
 
 
-def gathered(session: Session, asked: Select[Any]) -> list[Sequence[Any]]:
-    """All rows at once and in no order, as the database has them: numbers and texts; truths are 0 and 1 on SQLite.
+class Gathering:
+    """A question that is asked often, made once. Its rows come all at once and in no order, as the database has them:
+    numbers and texts; truths are 0 and 1 on SQLite.
 
     SQLite's driver lets go of Python's lock for each row, and beside a busy thread each time costs a change of
     threads; asked so, a thousand rows are one.
     """
-    if session.get_bind().dialect.name != "sqlite":
-        return session.connection().execute(asked).all()  # type: ignore[return-value]
-    rows = asked.subquery()
-    one = select(func.json_group_array(func.json_array(*rows.c)))
-    found: list[Sequence[Any]] = json.loads(session.connection().execute(one).scalar_one())
-    return found
+
+    def __init__(self, asked: Select[Any]) -> None:
+        self._asked = asked
+        self._one = select(func.json_group_array(func.json_array(*asked.subquery().c)))
+
+    def rows(self, session: Session, **values: Any) -> list[Sequence[Any]]:
+        """With values for the question's parameters."""
+        connection = session.connection()
+        if session.get_bind().dialect.name != "sqlite":
+            return connection.execute(self._asked, values).all()  # type: ignore[return-value]
+        found: list[Sequence[Any]] = json.loads(connection.execute(self._one, values).scalar_one())
+        return found
 
 
 _LARGE = 10_000

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ScalarSelect, select
+from sqlalchemy import BindParameter, ScalarSelect, select
 from sqlalchemy.orm import QueryableAttribute, Session
 
 from campaigns import clock
@@ -190,7 +190,9 @@ def current_level_sql(purpose: ConsentPurpose) -> ScalarSelect[ConsentLevel]:
 
 
 def level_sql(
-    purpose: ConsentPurpose, at: datetime | None, whose: QueryableAttribute[Any] = Contact.id
+    purpose: ConsentPurpose,
+    at: datetime | BindParameter[datetime] | None,
+    whose: QueryableAttribute[Any] = Contact.id,
 ) -> ScalarSelect[ConsentLevel]:
     """Like :func:`current_level_sql`, as of ``at``: one look-up in an index for each contact, or for each row
     of another table that names one."""

@@ -53,7 +53,7 @@ class Batch:
         """Keep what became of one of them, first where a killed process can't lose it."""
         self.journal.mark(position, _MARKS[outcome.fate])
         self.touchable.discard(position)
-        self.results.append(Result(self.claimed.sends[position], outcome, clock.now()))
+        self.results.append(Result(self.claimed.sends[position], outcome, clock.micros()))
 
     def record(self) -> None:
         """Write the results down; whoever has none was not touched and is as due as before."""
@@ -76,16 +76,16 @@ def claim(activity_id: int, size: int) -> Batch | None:
         lease = Lease(journal.batch)
         with db.transaction() as session:
             _house = organisation(session)  # Held, since a session forgets what nobody holds and asks again.
-            ids = claiming.claim(session, activity_id, journal.batch, size)
-            claimed = slices.load(session, activity_id, ids) if ids else None
+            rows = claiming.claim(session, activity_id, journal.batch, size)
+            claimed = slices.load(session, activity_id, rows) if rows else None
             if claimed is not None:
                 signposts.put_up(session, claimed)
         if claimed is None:
             journal.delete()
             return None
-        journal.begin(ids)
+        journal.begin([send.id for send in claimed.sends])
     except BaseException:
         journal.close()
         raise
-    everybody = range(len(ids))
+    everybody = range(len(rows))
     return Batch(claimed, journal, lease, deque(everybody), touchable=set(everybody))

@@ -4,20 +4,22 @@ A claim is a compare-and-swap in one transaction. It holds for a lease that outl
 wait for a relay's last answer, so whoever takes over never races a mail that may still go out.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
+from operator import itemgetter
 
-from sqlalchemy import Select, case, false, or_, select, true, update
+from sqlalchemy import Integer, bindparam, case, false, literal, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db, setbacks
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
-from campaigns.delivery import capping, journal, requested, waiting
+from campaigns.delivery import capping, journal, requested, slices, waiting
 from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.journal import Mark
 from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.delivery.slices import Row
 from campaigns.delivery.smtp import FINAL_DOT
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity, ActivityStatus
@@ -31,22 +33,22 @@ _MICROS = LEASE // timedelta(microseconds=1)
 _RENEW_BELOW = _MICROS - 240_000_000
 
 
-def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[int]:
-    """Take up to ``limit`` due sends of a live activity for ``batch``; their ids in order.
+def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[Row]:
+    """Take up to ``limit`` due sends of a live activity for ``batch``; of each, in order of their ids, the columns
+    that :func:`campaigns.delivery.slices.load` makes its letter of.
 
     Whoever may not be mailed any more (suppressed, consent withdrawn since the audience was
-    frozen) becomes skipped here, in the same transaction, and is not among the ids.
+    frozen) becomes skipped here, in the same transaction, and is not among them.
     """
     activity = session.get(Activity, activity_id, populate_existing=True)
     if activity is None or not _may_send(activity):
         return []
-    taken: set[int] = set()
+    taken: list[Row] = []
     for state in (SendState.QUEUED, SendState.DEFERRED):
-        taken |= _take(session, activity, state, batch, min(limit, LARGEST) - len(taken))
-    taken -= skip_refused(session, taken)
-    enough = capping.over(session, batch, taken) if activity.built_in is None else set()
+        taken += _take(session, activity, state, batch, min(limit, LARGEST) - len(taken))
+    enough = capping.over(session, batch, [row[_ID] for row in taken]) if activity.built_in is None else set()
     _skip(session, enough, SkipReason.CAPPED)
-    return sorted(taken - enough)
+    return sorted((row for row in taken if row[_ID] not in enough), key=itemgetter(_ID))
 
 
 def may_send(session: Session, activity_id: int) -> bool:
@@ -60,47 +62,77 @@ def _may_send(activity: Activity) -> bool:
     return activity.built_in is not None or (activity.status is ActivityStatus.LIVE and in_time)
 
 
-def _take(session: Session, activity: Activity, state: SendState, batch: str, limit: int) -> set[int]:
+def _take(session: Session, activity: Activity, state: SendState, batch: str, limit: int) -> list[Row]:
     """Due sends whose window is open; those whose is closed wait for it from now on."""
-    taken: set[int] = set()
+    taken: list[Row] = []
     for _ in range(_LOOKS):
-        due = db.gathered(session, _due(activity.id, state, limit - len(taken))) if limit > len(taken) else ()
-        ids = {send_id for (send_id,) in due}
-        late = waiting.put_off(session, activity, ids)
-        taken |= _swap(session, ids - late, state, batch)
+        rows = _next(session, activity, state, limit - len(taken)) if limit > len(taken) else []
+        late = waiting.put_off(session, activity, [row[_ID] for row in rows])
+        rows = [row for row in rows if row[_ID] not in late]
+        for reason in {row[_WHY] for row in rows if row[_WHY]}:
+            _skip(session, [row[_ID] for row in rows if row[_WHY] == reason], reason, state)
+        taken += _swap(session, [row for row in rows if not row[_WHY]], state, batch)
         if not late:
             break
     return taken
 
 
-def _due(activity_id: int, state: SendState, limit: int) -> Select[int]:
-    """One state at a time, in the order of the index: nothing is sorted. On SQLite the writing
-    transaction has the database alone and FOR UPDATE is left out."""
-    return (
-        select(Send.id)
-        .where(Send.activity_id == activity_id, Send.state == state, Send.due_at <= clock.now())
+_ID, _MEASURED, _WHY = 0, slices.OWN.index("trackable"), -1
+
+
+def _next(session: Session, activity: Activity, state: SendState, limit: int) -> list[Row]:
+    asked = _due(activity.built_in if activity.built_in in (None, "api") else "test")
+    return asked.rows(session, activity=activity.id, state=state, now=clock.now(), most=limit)
+
+
+@lru_cache
+def _due(built_in: str | None) -> db.Gathering:
+    """Everything about the next ones in one question: their columns, their contacts', whether they may be measured
+    and why they may not be mailed.
+
+    One state at a time, in the order of the index: nothing is sorted. On SQLite the writing transaction has the
+    database alone and FOR UPDATE is left out.
+    """
+    now = bindparam("now", type_=Send.due_at.type)
+    due = (
+        select(*(getattr(Send, name) for name in slices.OWN))
+        .where(Send.activity_id == bindparam("activity"), Send.state == bindparam("state"), Send.due_at <= now)
         .order_by(Send.due_at)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
         .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    level = consent.level_sql(ConsentPurpose.TRACKING, now)
+    given = {"trackable": case((level == ConsentLevel.FULL, true()), else_=false())}
+    # Nobody withholds a test mail or a system mail from whom it was asked for.
+    why = {None: skip_reason(), "api": requested.refusal(due.c.address)}.get(built_in, literal(""))
+    return db.Gathering(
+        select(*(given.get(name, due.c[name]) for name in slices.OWN), *slices.PERSON, why)
+        .select_from(due)
+        .outerjoin(Contact, Contact.id == due.c.contact_id)  # an erased one allows nothing
+        .outerjoin(OutboxMail, OutboxMail.id == due.c.outbox_id)
     )
 
 
-def _swap(session: Session, ids: set[int], state: SendState, batch: str) -> set[int]:
-    if not ids:
-        return set()
-    now = clock.now()
-    # Written here and not when it is composed: the same rows change once instead of twice.
-    level = consent.level_sql(ConsentPurpose.TRACKING, now, Send.contact_id)
-    measured = case((level == ConsentLevel.FULL, true()), else_=false())
-    claimed = (
-        update(Send)
-        .where(db.among(session, Send.id, ids), Send.state == state)
-        .values(state=SendState.SENDING, claimed_by=batch, lease_until=now + LEASE, reason="", trackable=measured)
-        .execution_options(synchronize_session=False)
-    )
-    if session.connection().execute(claimed).rowcount == len(ids):  # Nearly always: they were locked.
-        return ids
-    return set(session.scalars(select(Send.id).where(db.among(session, Send.id, ids), Send.claimed_by == batch)))
+def _swap(session: Session, rows: Sequence[Row], state: SendState, batch: str) -> Sequence[Row]:
+    """Those of the rows that are ours from now on: nearly always all, since they were locked."""
+    swapped = 0
+    for measured in {row[_MEASURED] for row in rows}:
+        ids = [row[_ID] for row in rows if row[_MEASURED] == measured]
+        claimed = (
+            update(Send)
+            .where(db.among(session, Send.id, ids), Send.state == state)
+            # Whether it may be measured is written here and not when it is composed: each row changes once.
+            .values(state=SendState.SENDING, claimed_by=batch, lease_until=clock.now() + LEASE, reason="")
+            .values(trackable=bool(measured))
+            .execution_options(synchronize_session=False)
+        )
+        swapped += session.connection().execute(claimed).rowcount
+    if swapped == len(rows):
+        return rows
+    mine = db.among(session, Send.id, [row[_ID] for row in rows]), Send.claimed_by == batch
+    ours = set(session.scalars(select(Send.id).where(*mine)))
+    return [row for row in rows if row[_ID] in ours]
 
 
 def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
@@ -126,11 +158,11 @@ def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
     return dict(session.execute(select(asked).where(asked.c.why != "")).all()) if ids else {}
 
 
-def _skip(session: Session, ids: Collection[int], reason: str) -> None:
+def _skip(session: Session, ids: Collection[int], reason: str, state: SendState = SendState.SENDING) -> None:
     if ids:
         session.execute(
             update(Send)
-            .where(db.among(session, Send.id, ids), Send.state == SendState.SENDING)
+            .where(db.among(session, Send.id, ids), Send.state == state)
             .values(state=SendState.SKIPPED, reason=reason, claimed_by=None, lease_until=None, due_at=None)
             .execution_options(synchronize_session=False)
         )

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -23,11 +22,12 @@ from campaigns.errors import Invalid
 
 @dataclass(slots=True)
 class Result:
-    """One send's outcome and when it was known."""
+    """One send's outcome."""
 
     send: Addressed
     outcome: Outcome
-    at: datetime
+    at: int
+    """When it was known: microseconds since 1970, since each mail pays for a datetime and few are asked for theirs."""
 
 
 _STATES: Mapping[Fate, SendState] = {
@@ -58,7 +58,7 @@ def record(session: Session, batch: str, results: list[Result]) -> None:
     for result in refused:
         if result.outcome.fate is Fate.DEAD:
             _suppress(session, result)
-    refusals.note(session, [(each.send, each.outcome, each.at) for each in refused])
+    refusals.note(session, [(each.send, each.outcome, db.from_micros(each.at)) for each in refused])
 
 
 def _suppress(session: Session, result: Result) -> None:
@@ -115,23 +115,28 @@ def _write(session: Session, batch: str, what: _Writing, rows: Sequence[Sequence
     if not rows:
         return
     if session.get_bind().dialect.name == "sqlite":
-        session.connection().execute(what.sqlite, {"rows": json.dumps(rows, default=db.to_micros), "batch": batch})
-    else:
-        columns = map(list, zip(*rows, strict=True))
-        session.connection().execute(what.postgres, {"batch": batch, **dict(zip(what.columns, columns, strict=True))})
+        session.connection().execute(what.sqlite, {"rows": json.dumps(rows), "batch": batch})
+        return
+    columns = dict(zip(what.columns, map(list, zip(*rows, strict=True)), strict=True))
+    for name, kind in what.columns.items():
+        if kind == "timestamptz":
+            columns[name] = [None if at is None else db.from_micros(at) for at in columns[name]]
+    session.connection().execute(what.postgres, {"batch": batch, **columns})
 
 
-def _taken(result: Result) -> tuple[int, str, datetime]:
+def _taken(result: Result) -> tuple[int, str, int]:
     return result.send.id, result.outcome.reply[:500], result.at
 
 
 def _values(result: Result) -> tuple[Any, ...]:
+    """The columns of _OTHERS, instants in microseconds."""
     send, at = result.send, result.at
     state = _STATES[result.outcome.fate]
     attempts = send.attempts + 1
-    due_at = next_try(attempts, at) if state is SendState.DEFERRED else None
+    due_at = next_try(attempts, db.from_micros(at)) if state is SendState.DEFERRED else None
     if state is SendState.DEFERRED and due_at is None:
         state = SendState.FAILED  # tried for two days
+    due = None if due_at is None else db.to_micros(due_at)
     reason = refusals.finding(result.outcome).value if state is SendState.BOUNCED else None
     bounced = at if state is SendState.BOUNCED else None
-    return send.id, state.value, reason, attempts, result.outcome.reply[:500], due_at, bounced
+    return send.id, state.value, reason, attempts, result.outcome.reply[:500], due, bounced

@@ -1,15 +1,18 @@
 """What relays answered, counted as it is written down: a page about a million mails reads some dozen rows."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Protocol
 
-from sqlalchemy import case, func, literal, select
+from sqlalchemy import Insert, case, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from campaigns import db
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.models import RelayAnswer
 
@@ -24,53 +27,48 @@ class Result(Protocol):
     @property
     def outcome(self) -> Outcome: ...
     @property
-    def at(self) -> datetime: ...
+    def at(self) -> int: ...
 
 
 @dataclass(slots=True)
 class _Tally:
-    number: int
     example: str
-    first_at: datetime
-    last_at: datetime
+    ats: list[int] = field(default_factory=list)
 
 
 def note(session: Session, activity_id: int, results: Iterable[Result]) -> None:
     """Add a batch's answers to the counts, in the transaction that records it."""
-    tallies: dict[tuple[str, str, str], _Tally] = {}
+    taken: dict[str, list[int]] = defaultdict(list)
+    others: dict[tuple[str, str, str], _Tally] = {}
     for result in results:
-        key = _key(result.outcome, len(tallies))
-        tally = tallies.get(key)
-        if tally is None:
-            tallies[key] = _Tally(1, result.outcome.reply if key[2] else "", result.at, result.at)
-        else:
-            tally.number += 1
-            if result.at > tally.last_at:
-                tally.last_at = result.at
+        outcome = result.outcome
+        if outcome.fate is Fate.SENT:
+            taken[outcome.relay].append(result.at)
+            continue
+        words = alike(outcome.reply)[:200] if len(others) < _KINDS else "…"
+        key = outcome.relay, outcome.fate, words
+        others.setdefault(key, _Tally(outcome.reply)).ats.append(result.at)
+    tallies = {(relay, Fate.SENT, ""): _Tally("", ats) for relay, ats in taken.items()} | others
     if tallies:
-        session.execute(_added(session, activity_id, tallies))
+        rows = [
+            {
+                "activity_id": activity_id, "relay": relay, "fate": fate, "words": words, "number": len(tally.ats),
+                "example": tally.example[:500], "first_at": db.from_micros(min(tally.ats)),
+                "last_at": db.from_micros(max(tally.ats)),
+            }
+            # In one order, so that two transactions never wait for each other.
+            for (relay, fate, words), tally in sorted(tallies.items(), key=lambda item: item[0])
+        ]  # fmt: skip
+        session.connection().execute(_added(session.get_bind().dialect.name), rows)
 
 
-def _key(outcome: Outcome, kinds: int) -> tuple[str, str, str]:
-    if outcome.fate is Fate.SENT:
-        return outcome.relay, outcome.fate, ""
-    return outcome.relay, outcome.fate, alike(outcome.reply)[:200] if kinds < _KINDS else "…"
-
-
-def _added(session: Session, activity_id: int, tallies: dict[tuple[str, str, str], _Tally]) -> Any:
-    on_postgres = session.get_bind().dialect.name == "postgresql"
+@lru_cache
+def _added(dialect: str) -> Insert:
+    """One row, added to the counts: made once, since to make it takes longer than to do it."""
+    on_postgres = dialect == "postgresql"
     part = func.pg_backend_pid().op("&")(255) if on_postgres else literal(0)
-    rows = [
-        {
-            "activity_id": activity_id, "relay": relay, "fate": Fate(fate), "words": words, "part": part,
-            "number": tally.number, "example": tally.example[:500], "first_at": tally.first_at,
-            "last_at": tally.last_at,
-        }
-        # In one order, so that two transactions never wait for each other.
-        for (relay, fate, words), tally in sorted(tallies.items(), key=lambda item: item[0])
-    ]  # fmt: skip
     was = RelayAnswer
-    added = (postgresql.insert if on_postgres else sqlite.insert)(RelayAnswer).values(rows)
+    added = (postgresql.insert if on_postgres else sqlite.insert)(RelayAnswer).values(part=part)
     return added.on_conflict_do_update(
         index_elements=["activity_id", "relay", "fate", "words", "part"],
         set_={

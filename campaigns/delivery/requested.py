@@ -118,11 +118,11 @@ def _check(order: Order) -> None:
         raise Invalid(found)
 
 
-def refusal() -> Any:
-    """Why a Send that a program asked for may not be sent any more, '' when it may."""
+def refusal(address: Any = Send.address) -> Any:
+    """Why a Send to ``address`` that a program asked for may not be sent any more, '' when it may."""
     allowed = func.coalesce(cast(consent.current_level_sql(ConsentPurpose.EMAIL), String), ConsentLevel.NONE.value)
     return case(
-        (exists().where(Suppression.address == Send.address), literal(SkipReason.SUPPRESSED.value)),
+        (exists().where(Suppression.address == address), literal(SkipReason.SUPPRESSED.value)),
         (
             and_(OutboxMail.kind != TRANSACTIONAL, allowed != ConsentLevel.FULL.value),
             literal(SkipReason.NO_CONSENT.value),

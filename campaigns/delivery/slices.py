@@ -1,9 +1,8 @@
 """A claimed slice with everything its mails are made of, loaded before any byte leaves."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import TemplateError
@@ -19,12 +18,13 @@ from campaigns.db import Base
 from campaigns.delivery import dkim_keys, plates
 from campaigns.delivery.compose import Letter
 from campaigns.delivery.dkim import Signer
-from campaigns.delivery.models import Send
 from campaigns.delivery.plates import Plate
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
 
-Row = TypeVar("Row", bound=Base)
+Known = TypeVar("Known", bound=Base)
+Row = Sequence[Any]
+"""What the database says of one claimed send: the columns OWN, then PERSON."""
 
 
 class Claimed(NamedTuple):
@@ -59,7 +59,7 @@ class Slice:
 
     activity: Activity
     sends: Sequence[Claimed]
-    _people: Sequence[Sequence[Any]]
+    _rows: Sequence[Row]
     _house: Organisation
     _versions: Mapping[int, MessageVersion]
     _mails: Mapping[int, OutboxMail]
@@ -75,7 +75,7 @@ class Slice:
             self.activity,
             self._house,
             self._versions.get(version_id or 0),
-            _person(self._people[position]),
+            _person(self._rows[position]),
             self._mails.get(send.outbox_id or 0),
             trackable,
             self._plates.get((version_id, trackable)),
@@ -83,10 +83,9 @@ class Slice:
         )
 
 
-def load(session: Session, activity_id: int, ids: Sequence[int]) -> Slice:
+def load(session: Session, activity_id: int, rows: Sequence[Row]) -> Slice:
     """The letters of claimed sends. Afterwards nothing in it needs the session any more."""
-    rows = _rows(session, ids)
-    sends = [Claimed._make(row[:_OWN]) for row in rows]
+    sends = [Claimed._make(row[:_PERSON]) for row in rows]
     versions = _by_id(session, MessageVersion, MessageVersion.id, _distinct(send.version_id for send in sends))
     mails = _by_id(session, OutboxMail, OutboxMail.id, _distinct(send.outbox_id for send in sends))
     activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
@@ -101,7 +100,7 @@ def load(session: Session, activity_id: int, ids: Sequence[int]) -> Slice:
         for version_id in {send.version_id for send in sends}
     }
     session.expunge_all()
-    return Slice(activity, sends, [row[_OWN:] for row in rows], house, versions, mails, made, signers)
+    return Slice(activity, sends, rows, house, versions, mails, made, signers)
 
 
 def _trackable(send: Claimed, activity: Activity) -> bool:
@@ -124,34 +123,25 @@ def _signers(session: Session, version: MessageVersion | None, house: Organisati
     return dkim_keys.signers(session, address.rpartition("@")[2])
 
 
-_OWN = len(Claimed._fields)
-
-
-def _rows(session: Session, ids: Collection[int]) -> list[Sequence[Any]]:
-    """Sends in order of their ids, each with its contact's id and columns."""
-    asked = (
-        select(*(getattr(Send, name) for name in Claimed._fields), Contact.id, *_PERSON)
-        .outerjoin(Contact, Contact.id == Send.contact_id)
-        .where(db.among(session, Send.id, ids))
-    )
-    return sorted(db.gathered(session, asked), key=itemgetter(0))
-
-
-def _person(columns: Sequence[Any]) -> Person | None:
-    contact_id, email, first_name, last_name, language, attributes = columns
+def _person(row: Row) -> Person | None:
+    contact_id, email, first_name, last_name, language, attributes = row[_PERSON:_END]
     if contact_id is None:
         return None
     known = _scan(attributes, 0)[0] if attributes and attributes != "{}" else {}
     return Person(email, first_name, last_name, language, known)
 
 
+OWN = Claimed._fields
 # Attributes come as text: read here they cost a third of what the column's own type takes.
-_PERSON = (*(getattr(Contact, name) for name in Person._fields[:-1]), cast(Contact.attributes, Text))
+PERSON = (Contact.id, *(getattr(Contact, name) for name in Person._fields[:-1]), cast(Contact.attributes, Text))
+_PERSON, _END = len(OWN), len(OWN) + len(PERSON)
 # What loads() calls in the end, less its looks at blanks around.
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
-def _by_id(session: Session, entity: type[Row], key: InstrumentedAttribute[int], ids: Sequence[int]) -> dict[int, Row]:
+def _by_id(
+    session: Session, entity: type[Known], key: InstrumentedAttribute[int], ids: Sequence[int]
+) -> dict[int, Known]:
     asked = select(entity).where(db.among(session, key, ids)).execution_options(populate_existing=True)
     return {getattr(row, key.key): row for row in session.scalars(asked)} if ids else {}
 

@@ -106,12 +106,12 @@ def rows(people: int) -> None:
     for batch in map(str, range(10)):
         with db.transaction() as session:
             began = time.process_time()
-            ids = claiming.claim(session, activity_id, batch, 1000)
+            rows = claiming.claim(session, activity_id, batch, 1000)
             spent["claim"] += time.process_time() - began
             began = time.process_time()
-            claimed = slices.load(session, activity_id, ids)
+            claimed = slices.load(session, activity_id, rows)
             spent["load"] += time.process_time() - began
-        results = [Result(send, Outcome(Fate.SENT, "250 2.0.0 Ok"), now) for send in claimed.sends]
+        results = [Result(send, Outcome(Fate.SENT, "250 2.0.0 Ok"), clock.micros()) for send in claimed.sends]
         began = time.process_time()
         with db.transaction() as session:
             record(session, batch, results)

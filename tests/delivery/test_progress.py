@@ -59,7 +59,7 @@ def test_every_state_is_counted_and_they_add_up(database: Engine, coordinator_cl
 def results(*outcomes: Outcome) -> list[Result]:
     made = []
     for number, outcome in enumerate(outcomes):
-        made.append(Result(Send(id=number), outcome, clock.now() + timedelta(seconds=number)))
+        made.append(Result(Send(id=number), outcome, clock.micros() + number * 1_000_000))
     return made
 
 

@@ -71,7 +71,7 @@ def test_whoever_is_due_too_late_in_the_day_waits(database: Engine, frozen: Froz
     set_house(quiet_from=time(13), quiet_until=time(14))
     with db.transaction() as session:
         claimed = claiming.claim(session, activity_id, "one", 3)  # In whatever order: they are due at one instant.
-    assert [send.id for send in sends(activity_id) if send.contact_id][3:] == claimed
+    assert [send.id for send in sends(activity_id) if send.contact_id][3:] == [row[0] for row in claimed]
     with db.reading() as session:
         assert due.sendable(session) == []
     assert standing(activity_id).waiting == 3
