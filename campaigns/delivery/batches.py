@@ -6,10 +6,10 @@ from datetime import datetime
 
 from campaigns import clock, db
 from campaigns.accounts.organisation import organisation
-from campaigns.delivery import claiming, relay_answers, signposts, slices
+from campaigns.delivery import claiming, leases, relay_answers, signposts, slices
 from campaigns.delivery.answers import Fate, Outcome
-from campaigns.delivery.claiming import Lease
 from campaigns.delivery.journal import Journal, Mark
+from campaigns.delivery.leases import Lease
 from campaigns.delivery.record import Result, record
 from campaigns.delivery.slices import Slice
 
@@ -63,9 +63,9 @@ class Batch:
             record(session, self.journal.batch, self.results)
             relay_answers.note(session, self.claimed.activity.id, self.results)
             for due_at, ids in self.parked.items():
-                claiming.release(session, self.journal.batch, ids, due_at)
+                leases.release(session, self.journal.batch, ids, due_at)
             if left:
-                claiming.release(session, self.journal.batch, left)
+                leases.release(session, self.journal.batch, left)
         self.journal.delete()
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db, setbacks
 from campaigns.accounts.actor import CLOCK
-from campaigns.delivery import claiming, posting, relays
+from campaigns.delivery import leases, posting, relays
 from campaigns.delivery.models import EXPIRED, Send, SendState
 from campaigns.errors import Conflict
 from campaigns.planning import launching
@@ -35,7 +35,7 @@ class Work:
 
 def find() -> Work:
     """Settle what the clock decides by itself, and say which activities need a worker now."""
-    claiming.take_over()
+    leases.take_over()
     with db.reading() as session:
         # Most ticks find nothing, and then don't ask for SQLite's only writer.
         changes = launching.due_launches(session) or posting.waiting(session) or left_over(session)

@@ -9,7 +9,7 @@ import structlog
 from jinja2 import TemplateError
 
 from campaigns import clock, db
-from campaigns.delivery import claiming
+from campaigns.delivery import claiming, skipping
 from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.batches import Batch
 from campaigns.delivery.compose import Addressed, Letter, Mail, compose
@@ -181,10 +181,10 @@ class Supply:
         with db.reading() as session:
             if not claiming.may_send(session, self._activity_id):
                 self.stop()
-            refused = claiming.refused(session, rest)
+            refused = skipping.refused(session, rest)
         if refused:
             with db.transaction() as session:
-                self._refused |= claiming.skip_refused(session, refused)
+                self._refused |= skipping.skip_refused(session, refused)
         self._looked = time.monotonic()
 
     def may_go(self, job: Job) -> bool:

@@ -13,7 +13,7 @@ from campaigns import clock, config, db
 from campaigns.accounts.actor import CLOCK, PUBLIC
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentPurpose, Contact, Suppression, SuppressionReason
-from campaigns.delivery import batches, claiming, due, journal, relays
+from campaigns.delivery import batches, due, journal, leases, relays, skipping
 from campaigns.delivery import deliver as delivering
 from campaigns.delivery import supply as supplying
 from campaigns.delivery.compose import compose
@@ -217,7 +217,7 @@ def test_one_bad_recipient_fails_alone(database: Engine, catcher: int) -> None:
 
 def test_a_worker_without_its_lease_stops(database: Engine, catcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
     activity_id = launched(10)
-    monkeypatch.setattr(claiming, "_RENEW_BELOW", claiming._MICROS * 2)  # so that each mail renews
+    monkeypatch.setattr(leases, "_RENEW_BELOW", leases._MICROS * 2)  # so that each mail renews
     change_after(monkeypatch, 4, lambda s: s.execute(update(Send).values(state=SendState.UNKNOWN, lease_until=None)))
     deliver(activity_id)
     assert len(mailed()) == 2
@@ -238,7 +238,7 @@ def test_a_database_that_goes_away_leaves_the_batch_to_others(
     with pytest.raises(OperationalError) as raised:
         deliver(activity_id)
     assert states(activity_id) == {"sending": 3}
-    assert claiming.take_over() == 3
+    assert leases.take_over() == 3
     assert states(activity_id) == {"sent": 3}
     assert raised  # Who keeps the error keeps what was alive when it happened.
 
@@ -258,7 +258,7 @@ def test_who_refuses_is_asked_of_a_slice_and_not_of_the_audience(sqlite_engine: 
 
     with db.reading() as session:
         event.listen(sqlite_engine, "before_cursor_execute", note)
-        claiming.refused(session, [1, 2])
+        skipping.refused(session, [1, 2])
         event.remove(sqlite_engine, "before_cursor_execute", note)
         statement, parameters = asked[-1]
         plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()

@@ -18,8 +18,8 @@ from sqlalchemy import Engine, update
 
 from campaigns import clock, config, db
 from campaigns.accounts.actor import CLOCK
-from campaigns.delivery import claiming, due, journal, smtp
 from campaigns.delivery import deliver as delivering
+from campaigns.delivery import due, journal, leases, smtp
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import Relay, Send, SendState
@@ -90,7 +90,7 @@ def test_a_relay_with_every_fault(
             for _ in range(200):
                 hurry()
                 deliver(activity_id, 0.5)
-                claiming.take_over()
+                leases.take_over()
                 if not {"queued", "deferred", "sending"} & set(states(activity_id)):
                     break
         found, times = states(activity_id), taken(relay)
@@ -115,7 +115,7 @@ def test_every_task_handed_out_several_times_at_once(
         *[lambda: expand(activity_id)] * 3,
         *[lambda: deliver(activity_id, 1.0)] * 3,
         *[due.find] * 2,
-        *[claiming.take_over] * 2,
+        *[leases.take_over] * 2,
     )
     while deliver(activity_id):
         pass
@@ -186,7 +186,7 @@ def test_a_clock_that_jumps_in_the_middle_of_a_slice(
 
     change_after(monkeypatch, 5, move)
     deliver(activity_id)
-    claiming.take_over()
+    leases.take_over()
     found = states(activity_id)
     assert set(found) <= {"sent", "queued"}, "the journal tells what was begun"
     assert sum(found.values()) == 12

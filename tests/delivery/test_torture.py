@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from campaigns import config, db
-from campaigns.delivery import batches, claiming
+from campaigns.delivery import batches, leases
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.journal import Journal
@@ -66,7 +66,7 @@ def test_killed_at_any_instant(database: Engine, catcher: int, settings: config.
     with nursery(database, settings) as kill_one:
         for _ in range(KILLS):
             kill_one(activity_id, dice.uniform(0.0, 0.4))
-            claiming.take_over()
+            leases.take_over()
             assert "sending" not in states(activity_id)
     while deliver(activity_id):
         pass
@@ -103,9 +103,9 @@ def test_killed_at_each_instant(database: Engine, catcher: int, instant: str, af
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert states(activity_id) == {"sending": 3}
-    assert claiming.take_over() == 3
+    assert leases.take_over() == 3
     assert states(activity_id) == after
-    assert claiming.take_over() == 0
+    assert leases.take_over() == 0
 
 
 def _die_at(instant: str) -> None:
