@@ -81,7 +81,8 @@ class ConsentEntry(Base):
     """One line of the ledger, append-only: what somebody allowed from ``at`` on, and how we know."""
 
     __tablename__ = "consent"
-    __table_args__ = (Index(None, "contact_id", "purpose", "at", "id"),)
+    # With the level, so that what somebody allows is answered by the index alone.
+    __table_args__ = (Index(None, "contact_id", "purpose", "at", "id", "level"),)
 
     id: Mapped[Id]
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))

@@ -70,7 +70,8 @@ def expand_chunk(activity_id: int, chunk: int = CHUNK) -> bool:
         if last is None:
             activity.expanded_at = clock.now()
             return False
-        session.execute(_ignoring_known_recipients(session, _rows(session, activity, rest.where(Contact.id <= last))))
+        rows = _rows(session, activity, rest.where(Contact.id <= last), chunk)
+        session.execute(_ignoring_known_recipients(session, rows))
         _skip_known_by_another_name(session, activity, last)
         activity.expanded_to = last
     return True
@@ -119,14 +120,18 @@ def _skip_known_by_another_name(session: Session, activity: Activity, last: int)
         )
 
 
-def _rows(session: Session, activity: Activity, contacts: Select[Any]) -> Select[Any]:
-    """The new rows of ``contacts``, numbered on from the activity's highest send."""
+def _rows(session: Session, activity: Activity, contacts: Select[Any], chunk: int) -> Select[Any]:
+    """The new rows of ``contacts``, at most ``chunk``, numbered on from the activity's highest send."""
     waits = waiting.openings(session, activity, contacts.with_only_columns(Contact.timezone).distinct())
     first, behind = activity.id << 32, (activity.id + 1) << 32  # By the key itself: no row is read but the last.
     base = session.scalar(select(func.max(Send.id)).where(Send.id > first, Send.id < behind)) or first
-    people = contacts.with_only_columns(
-        Contact.id, Contact.email, Contact.timezone, skip_reason().label("reason")
-    ).subquery()
+    chosen = contacts.with_only_columns(Contact.id, Contact.email, Contact.timezone, skip_reason().label("reason"))
+    if session.get_bind().dialect.name == "postgresql":
+        people = chosen.subquery()
+        number = func.row_number().over(order_by=people.c.id)
+    else:  # A window costs a copy of each row. The limit leaves nobody out, but has SQLite ask for each reason once.
+        people = chosen.limit(chunk).subquery()
+        number = people.c.id - activity.expanded_to
     now = literal(clock.now(), Send.due_at.type)
     closed = [(waiting.in_zones(people.c.timezone, zones), literal(at, now.type)) for at, zones in waits.items()]
     due_at = case(*closed, else_=now) if closed else now
@@ -134,7 +139,7 @@ def _rows(session: Session, activity: Activity, contacts: Select[Any]) -> Select
         (people.c.reason == "", case(*((where, WINDOW) for where, _ in closed), else_="")), else_=people.c.reason
     )
     return select(
-        base + func.row_number().over(order_by=people.c.id),
+        base + number,
         literal(activity.id, BigInteger),
         people.c.id,
         people.c.email,

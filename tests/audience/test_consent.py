@@ -87,7 +87,7 @@ def test_asking_for_a_set_uses_the_index(session: Session) -> None:
     sql = str(stmt.compile(session.connection(), compile_kwargs={"literal_binds": True}))
     if session.connection().dialect.name == "sqlite":
         plan = "\n".join(str(row) for row in session.execute(text(f"EXPLAIN QUERY PLAN {sql}")))
-        assert "INDEX ix_consent" in plan
+        assert "COVERING INDEX ix_consent" in plan
         assert "SCAN consent" not in plan
     else:
         session.execute(text("SET LOCAL enable_seqscan = off"))
