@@ -49,8 +49,8 @@ def upgrade() -> None:
     place = _place("NEW.", "{at} - {at} % 900000000", "0")
     op.get_bind().exec_driver_sql("DROP TRIGGER sends_inserted")
     op.get_bind().exec_driver_sql(
-        "CREATE TRIGGER sends_inserted AFTER INSERT ON sends WHEN NEW.occasion = '' BEGIN"
-        " INSERT INTO send_counts (activity_id, bucket, state, marks, part, number)"  # noqa: S608
+        "CREATE TRIGGER sends_inserted AFTER INSERT ON sends WHEN NEW.occasion = '' BEGIN"  # noqa: S608
+        " INSERT INTO send_counts (activity_id, bucket, state, marks, part, number)"
         f" VALUES (NEW.activity_id, {place}, 0, 1)"
         " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = number + excluded.number; END"
     )
