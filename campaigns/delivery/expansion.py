@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Insert,
     Select,
     String,
@@ -128,7 +129,7 @@ def _rows(session: Session, activity: Activity, contacts: Select[Any], chunk: in
     chosen = contacts.with_only_columns(Contact.id, Contact.email, Contact.timezone, skip_reason().label("reason"))
     if session.get_bind().dialect.name == "postgresql":
         people = chosen.subquery()
-        number = func.row_number().over(order_by=people.c.id)
+        number: ColumnElement[Any] = func.row_number().over(order_by=people.c.id)
     else:  # A window costs a copy of each row. The limit leaves nobody out, but has SQLite ask for each reason once.
         people = chosen.limit(chunk).subquery()
         number = people.c.id - activity.expanded_to
