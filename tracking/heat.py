@@ -83,7 +83,7 @@ def _paint(anchor: lxml.html.HtmlElement, warm: Warm) -> None:
         "style": f"background:{colour};color:{'#fff' if warm.step == len(STEPS) - 1 else '#000'};border-radius:3px;"
         "font:bold 12px/1.4 sans-serif;margin:0 4px;padding:1px 5px;text-decoration:none;white-space:nowrap",
     })  # fmt: skip
-    badge.text = f"{warm.line.number}: {round((warm.share or 0) * 100)} %"
+    badge.text = f"{warm.line.number}: {warm.share or 0:.1%}"
     anchor.append(badge)
 
 

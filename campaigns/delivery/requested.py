@@ -5,7 +5,7 @@ context holds the fields.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import String, and_, case, cast, exists, func, literal, select
@@ -51,7 +51,7 @@ def ask(session: Session, actor: Actor, order: Order) -> tuple[Send, bool]:
     """
     actor.require(Permission.LAUNCH)
     _check(order)
-    message, address = message_of(session, order.message), normalise(order.to)
+    message, address = message_of(session, order.message), _recipient(order.to)
     known = _known(session, order.external_id)
     if known is not None:
         version = session.get(MessageVersion, known.version_id)
@@ -102,6 +102,13 @@ def _known(session: Session, external_id: str) -> Send | None:
             Send.activity_id == activity.id, Send.recipient_key == f"e:{external_id}", Send.occasion == external_id
         )
     ).one_or_none()
+
+
+def _recipient(text: str) -> str:
+    try:
+        return normalise(text)
+    except Invalid as error:
+        raise Invalid([replace(each, field="to") for each in error.problems]) from error
 
 
 def _check(order: Order) -> None:

@@ -65,11 +65,20 @@ def say(error: KampaniaError | Problem) -> str:
         return str(error)
 
 
+_OF_ONE_LINE = {"subject": N_("Subject"), "preheader": N_("Preheader")}
+
+
 def problem_text(problem: Problem) -> str:
-    """A problem's sentence, with its line when it has one."""
+    """A problem's sentence, with its line when it has one; a field of one line is named instead."""
     if problem.line is None:
         return say(problem)
+    if problem.field in _OF_ONE_LINE:
+        return f"{translated(_OF_ONE_LINE[problem.field])}: {say(problem)}"
     return str(_("Line %(line)s: %(text)s", line=problem.line, text=say(problem)))
+
+
+def _beside_its_field(problem: Problem) -> str:
+    return say(problem) if problem.field in _OF_ONE_LINE else problem_text(problem)
 
 
 def put_problems(form: Form, error: Invalid) -> None:
@@ -79,11 +88,13 @@ def put_problems(form: Form, error: Invalid) -> None:
         if field is None:
             form.form_errors.append(problem_text(problem))
         else:
-            field.errors = [*field.errors, problem_text(problem)]
+            field.errors = [*field.errors, _beside_its_field(problem)]
 
 
 def _json(status: int, message: str, problems: Sequence[Problem], headers: dict[str, str] | None) -> Response:
-    """The error for a program, with each problem's place."""
+    """The error for a program, with each problem's place; the message says it all to whoever reads no further."""
+    if problems:
+        message = "; ".join((f"{each.field}: " if each.field else "") + _beside_its_field(each) for each in problems)
     places = [{"field": problem.field, "row": problem.line, "message": say(problem)} for problem in problems]
     answer = jsonify(error={"status": status, "message": message, "problems": places})
     answer.status_code = status

@@ -53,6 +53,14 @@ def carried() -> None:
         deliver(activity_id)
 
 
+def test_a_refusal_names_the_fields_as_they_were_sent(client: FlaskClient, key: dict[str, str]) -> None:
+    error = asked(client, key, to="nobody").get_json()["error"]
+    assert [each["field"] for each in error["problems"]] == ["to"]
+    error = asked(client, key, to=None, message=None).get_json()["error"]
+    assert error["message"].startswith("message: This is missing")
+    assert "; to: This is missing" in error["message"]
+
+
 def test_a_mail_is_sent_once_for_its_key(client: FlaskClient, key: dict[str, str], catcher: int) -> None:
     first, again = asked(client, key), asked(client, key)
     assert (first.status_code, again.status_code) == (202, 200)

@@ -55,7 +55,7 @@ def test_the_mail_is_painted_in_the_colours_of_the_steps(session: Session, mail:
     for number, step, share in ((1, heat.STEPS[4], 60), (2, heat.STEPS[2], 30), (4, heat.STEPS[0], 1)):
         of_link = painted.split(f">Link {number}<")[0].rsplit("<a", 1)[1]
         assert f"outline:3px solid {step}" in of_link
-        assert f"{number}: {share} %" in painted.split(f">Link {number}<")[1].split("</a>")[0]
+        assert f"{number}: {share}.0%" in painted.split(f">Link {number}<")[1].split("</a>")[0]
     assert "outline:3px solid #868e96" in painted.split(">Link 5<")[0].rsplit("<a", 1)[1]
     assert "href" not in painted
 
