@@ -11,7 +11,7 @@ from campaigns.delivery.answers import Fate, Outcome
 from campaigns.delivery.journal import Journal, Mark
 from campaigns.delivery.leases import Lease
 from campaigns.delivery.record import Result, record
-from campaigns.delivery.slices import Slice
+from campaigns.delivery.slices import Press, Slice
 
 _MARKS = {
     Fate.SENT: Mark.OK,
@@ -61,7 +61,7 @@ class Batch:
         left = [send.id for send in self.claimed.sends if send.id not in known]
         with db.transaction() as session:
             record(session, self.journal.batch, self.results)
-            relay_answers.note(session, self.claimed.activity.id, self.results)
+            relay_answers.note(session, self.claimed.press.activity.id, self.results)
             for due_at, ids in self.parked.items():
                 leases.release(session, self.journal.batch, ids, due_at)
             if left:
@@ -69,15 +69,16 @@ class Batch:
         self.journal.delete()
 
 
-def claim(activity_id: int, size: int) -> Batch | None:
-    """Up to ``size`` due sends of the activity; None when nothing is due. The claim is committed."""
+def claim(activity_id: int, size: int, press: Press | None = None) -> Batch | None:
+    """Up to ``size`` due sends of the activity, printed on ``press`` when the shift has one already; None when nothing
+    is due. The claim is committed."""
     journal = Journal.create()
     try:
         lease = Lease(journal.batch)
         with db.transaction() as session:
             _house = organisation(session)  # Held, since a session forgets what nobody holds and asks again.
             rows = claiming.claim(session, activity_id, journal.batch, size)
-            claimed = slices.load(session, activity_id, rows) if rows else None
+            claimed = slices.load(session, activity_id, rows, press) if rows else None
             if claimed is not None:
                 signposts.put_up(session, claimed)
         if claimed is None:

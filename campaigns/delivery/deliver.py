@@ -16,6 +16,7 @@ from campaigns.delivery.batches import Batch
 from campaigns.delivery.domain_limits import HOLD, Limited
 from campaigns.delivery.lanes import Lanes
 from campaigns.delivery.relay import RelayAddress
+from campaigns.delivery.slices import Press
 from campaigns.delivery.supply import Supply
 
 SHIFT = 3.0
@@ -52,6 +53,7 @@ class _Shift:
         self._supply = Supply(activity_id, self._changed.set, limits)
         self._lanes = Lanes(addresses, self._supply, self._changed.set)
         self._size = _FIRST
+        self._press: Press | None = None
         self._done = 0
         self._dry = False
         self._fresh = True
@@ -118,9 +120,10 @@ class _Shift:
 
     async def _claim(self) -> None:
         try:
-            batch = await asyncio.to_thread(batches.claim, self._activity_id, self._size)
+            batch = await asyncio.to_thread(batches.claim, self._activity_id, self._size, self._press)
             self._dry = batch is None
             if batch is not None:
+                self._press = batch.claimed.press
                 self._supply.low = len(batch.waiting) // 2
                 self._supply.add(batch)
         finally:

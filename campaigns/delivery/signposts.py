@@ -33,7 +33,7 @@ _SEQUENCE = 0xFFFFFFFF
 
 def put_up(session: Session, claimed: Slice) -> None:
     """Before these letters leave. A disk that refuses is logged: the database still knows the way."""
-    activity = claimed.activity
+    activity = claimed.press.activity
     try:
         if activity.built_in is not None:
             put_up_single(session, {send.id: send.version_id for send in claimed.sends if send.version_id is not None})

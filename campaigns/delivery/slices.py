@@ -1,7 +1,7 @@
 """A claimed slice with everything its mails are made of, loaded before any byte leaves."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -51,56 +51,68 @@ class Person(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Press:
+    """What the letters of an activity share, read once for all slices of a shift."""
+
+    activity: Activity
+    house: Organisation
+    versions: dict[int, MessageVersion]
+    plates: dict[tuple[int | None, bool], Plate]
+    signers: dict[int | None, Sequence[Signer]]
+
+    def prepare(self, session: Session, sends: Sequence[Claimed]) -> None:
+        """Read what these are printed with, as far as it isn't there yet."""
+        wanted = {(send.version_id, _trackable(send, self.activity)) for send in sends} - self.plates.keys()
+        ids = {version_id for version_id, _ in wanted} - self.signers.keys()
+        self.versions.update(_by_id(session, MessageVersion, MessageVersion.id, ids))
+        for version_id in ids:
+            self.signers[version_id] = _signers(session, self.versions.get(version_id or 0), self.house)
+        for version_id, trackable in wanted:
+            version = self.versions.get(version_id or 0)
+            if version is not None and (plate := _plate(version, self.activity, self.house, trackable)) is not None:
+                self.plates[version_id, trackable] = plate
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """What one batch sends, in order.
 
     A letter is made when its turn has come: a thread that made a thousand at once would keep the connections waiting.
     """
 
-    activity: Activity
+    press: Press
     sends: Sequence[Claimed]
     _rows: Sequence[Row]
-    _house: Organisation
-    _versions: Mapping[int, MessageVersion]
     _mails: Mapping[int, OutboxMail]
-    _plates: Mapping[tuple[int | None, bool], Plate]
-    _signers: Mapping[int | None, Sequence[Signer]]
 
     def letter(self, position: int) -> Letter:
         """The letter to the recipient at a position; asks nothing of the database."""
-        send = self.sends[position]
-        version_id, trackable = send.version_id, _trackable(send, self.activity)
+        send, press = self.sends[position], self.press
+        version_id, trackable = send.version_id, _trackable(send, press.activity)
         return Letter(
             send,
-            self.activity,
-            self._house,
-            self._versions.get(version_id or 0),
+            press.activity,
+            press.house,
+            press.versions.get(version_id or 0),
             _person(self._rows[position]),
             self._mails.get(send.outbox_id or 0),
             trackable,
-            self._plates.get((version_id, trackable)),
-            self._signers[version_id],
+            press.plates.get((version_id, trackable)),
+            press.signers[version_id],
         )
 
 
-def load(session: Session, activity_id: int, rows: Sequence[Row]) -> Slice:
-    """The letters of claimed sends. Afterwards nothing in it needs the session any more."""
+def load(session: Session, activity_id: int, rows: Sequence[Row], press: Press | None = None) -> Slice:
+    """The letters of claimed sends, made on ``press`` when the shift has one already. Afterwards nothing in it needs
+    the session any more."""
     sends = [Claimed._make(row[:_PERSON]) for row in rows]
-    versions = _by_id(session, MessageVersion, MessageVersion.id, _distinct(send.version_id for send in sends))
-    mails = _by_id(session, OutboxMail, OutboxMail.id, _distinct(send.outbox_id for send in sends))
-    activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
-    house = organisation(session)
-    made = {}
-    for version_id, trackable in {(send.version_id, _trackable(send, activity)) for send in sends}:
-        version = versions.get(version_id or 0)
-        if version is not None and (plate := _plate(version, activity, house, trackable)) is not None:
-            made[version_id, trackable] = plate
-    signers = {
-        version_id: _signers(session, versions.get(version_id or 0), house)
-        for version_id in {send.version_id for send in sends}
-    }
+    mails = _by_id(session, OutboxMail, OutboxMail.id, {send.outbox_id for send in sends})
+    if press is None:
+        activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
+        press = Press(activity, organisation(session), {}, {}, {})
+    press.prepare(session, sends)
     session.expunge_all()
-    return Slice(activity, sends, rows, house, versions, mails, made, signers)
+    return Slice(press, sends, rows, mails)
 
 
 def _trackable(send: Claimed, activity: Activity) -> bool:
@@ -140,11 +152,8 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def _by_id(
-    session: Session, entity: type[Known], key: InstrumentedAttribute[int], ids: Sequence[int]
+    session: Session, entity: type[Known], key: InstrumentedAttribute[int], ids: Collection[int | None]
 ) -> dict[int, Known]:
-    asked = select(entity).where(db.among(session, key, ids)).execution_options(populate_existing=True)
-    return {getattr(row, key.key): row for row in session.scalars(asked)} if ids else {}
-
-
-def _distinct(ids: Iterator[int | None]) -> list[int]:
-    return sorted({number for number in ids if number is not None})
+    known = sorted(number for number in ids if number is not None)
+    asked = select(entity).where(db.among(session, key, known)).execution_options(populate_existing=True)
+    return {getattr(row, key.key): row for row in session.scalars(asked)} if known else {}
