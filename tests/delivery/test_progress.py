@@ -214,12 +214,15 @@ def test_who_is_under_way_is_told_apart_from_who_waits(database: Engine, frozen:
         put(activity_id, SendState.SENDING, only=each.id)
     with db.reading() as session:
         standing = progress.standing(session, activity_id)
-        asked = "SELECT count(*) FROM sends WHERE activity_id = 1 AND state = 'sending'"
-        explain = "EXPLAIN" if database.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
-        plan = str(session.connection().exec_driver_sql(f"{explain} {asked}").all())
     assert standing == {(SendState.SENDING, ""): 2, (SendState.QUEUED, ""): 1, (SendState.QUEUED, WINDOW): 4}
-    assert "ix_sends_activity_id_state_due_at" in plan
-    assert database.dialect.name == "postgresql" or "COVERING" in plan
+
+
+def test_who_is_under_way_is_counted_in_an_index(sqlite_engine: Engine) -> None:
+    """PostgreSQL reads so small a table as it likes."""
+    asked = "SELECT count(*) FROM sends WHERE activity_id = 1 AND state = 'sending'"
+    with sqlite_engine.connect() as connection:
+        plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}").all())
+    assert "COVERING INDEX ix_sends_activity_id_state_due_at" in plan
 
 
 def test_says_when_the_late_are_tried_again(database: Engine, frozen: FrozenClock) -> None:
