@@ -10,7 +10,7 @@ from wtforms import BooleanField, EmailField, RadioField, SelectField, StringFie
 from wtforms.validators import InputRequired, Length
 
 from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS
-from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.errors import Invalid, Problem
 from campaigns.language import N_
 from campaigns.web.choices import choices
@@ -97,8 +97,22 @@ class ListForm(FlaskForm):  # type: ignore[misc]
 
 
 class SuppressionForm(FlaskForm):  # type: ignore[misc]
-    email = EmailField(_l("E-mail address"), [InputRequired()])
+    email = TextAreaField(
+        _l("E-mail addresses"), [InputRequired()],
+        description=_l("One or many, each on its line; at most 1,000 at a time."),
+        render_kw={"rows": "4", "dir": "ltr", "spellcheck": "false", "autocomplete": "off"},
+    )  # fmt: skip
+    reason = SelectField(
+        _l("Reason"), default=SuppressionReason.MANUAL.value,
+        description=_l("Whoever unsubscribed or complained elsewhere stays out here, too: only they can take it back."),
+    )  # fmt: skip
     detail = StringField(_l("Why"), [Length(max=500)])
+
+    def offer(self) -> "SuppressionForm":
+        """Fill the choices; *erased* is nobody's to enter."""
+        reasons = [reason for reason in SuppressionReason if reason is not SuppressionReason.ERASED]
+        self.reason.choices = choices((reason.value, translated(reason.label)) for reason in reasons)
+        return self
 
 
 class UploadForm(FlaskForm):  # type: ignore[misc]

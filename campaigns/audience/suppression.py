@@ -4,6 +4,9 @@ Every row carries the keyed hash of its address, so "is it suppressed" is one lo
 erased person of whom the hash is all that is left.
 """
 
+import re
+from dataclasses import replace
+
 from sqlalchemy import Exists, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -67,6 +70,34 @@ def suppress(session: Session, actor: Actor, address: str, reason: SuppressionRe
     if added is not None or changed is not None:
         audit.record(session, actor, "suppress", "suppression", found.id, reason=reason.value)
     return found
+
+
+MOST_AT_ONCE = 1_000
+"""Addresses in one turn; each is a row and an entry of the audit trail, while other writers wait."""
+
+
+def suppress_all(session: Session, actor: Actor, text: str, reason: SuppressionReason, detail: str = "") -> int:
+    """Suppress the addresses in ``text``, parted by lines, blanks, commas or semicolons; says how many they are.
+
+    Raises Invalid, with the lines, when one of them is none: then none is suppressed.
+    """
+    found: dict[str, None] = {}
+    problems = []
+    for line, words in enumerate(text.splitlines(), 1):
+        for word in filter(None, re.split(r"[\s,;\"<>]+", words)):
+            try:
+                found[normalise(word)] = None
+            except Invalid as error:
+                problems += [replace(each, field="email", line=line) for each in error.problems]
+    if not found and not problems:
+        problems = [Problem(N_("Enter an address."), "email")]
+    if len(found) > MOST_AT_ONCE:
+        problems = [Problem(N_("At most %(most)s at a time."), "email", params={"most": MOST_AT_ONCE})]
+    if problems:
+        raise Invalid(problems[:20])
+    for address in found:
+        suppress(session, actor, address, reason, detail)
+    return len(found)
 
 
 def _insert_unless_there(session: Session) -> postgresql.Insert | sqlite.Insert:

@@ -193,6 +193,25 @@ def test_a_list_from_its_making_to_its_end(coordinator_client: FlaskClient) -> N
     assert coordinator_client.get(url).status_code == 404
 
 
+def test_the_list_of_an_earlier_product_is_blocked_at_once(coordinator_client: FlaskClient) -> None:
+    sent = {"email": "ann@example.org\nBob <bob@example.org>,\nnobody", "reason": "unsubscribed"}
+    wrong = coordinator_client.post("/suppressions", data=sent)
+    assert wrong.status_code == 400
+    assert "Line 2" in wrong.text
+    assert "Line 3" in wrong.text
+    sent["email"] = '"ann@example.org";bob@example.org\n\nANN@example.org '
+    page = coordinator_client.post("/suppressions", data=sent, follow_redirects=True).text
+    assert "2 addresses are not mailed any more" in page
+    with db.reading() as session:
+        found = {(row.address, row.reason.value) for row in session.scalars(select(Suppression))}
+    assert found == {("ann@example.org", "unsubscribed"), ("bob@example.org", "unsubscribed")}
+    many = "\n".join(f"p{number}@example.org" for number in range(suppression.MOST_AT_ONCE + 1))
+    assert "At most 1000" in coordinator_client.post("/suppressions", data={"email": many}).text
+    assert (
+        coordinator_client.post("/suppressions", data={"email": "a@example.org", "reason": "erased"}).status_code == 400
+    )
+
+
 def test_suppressions_are_added_found_and_lifted_with_a_reason(coordinator_client: FlaskClient) -> None:
     coordinator_client.post("/suppressions", data={"email": "Ann@Example.org", "detail": "asked by phone"})
     assert "asked by phone" in coordinator_client.get("/suppressions?q=ann").text

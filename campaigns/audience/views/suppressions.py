@@ -13,6 +13,7 @@ from campaigns.errors import Invalid
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems
 from campaigns.web.guards import actor
+from campaigns.web.locale import ngettext
 from campaigns.web.pagination import page_of
 
 blueprint = Blueprint("suppressions", __name__, url_prefix="/suppressions")
@@ -21,17 +22,24 @@ blueprint = Blueprint("suppressions", __name__, url_prefix="/suppressions")
 @blueprint.route("", methods=["GET", "POST"])
 def index() -> Any:
     actor().require(Permission.PERSONAL)
-    form = SuppressionForm()
+    form = SuppressionForm().offer()
     if form.validate_on_submit():
         try:
-            suppression.suppress(
-                db_session(), actor(), form.email.data or "", SuppressionReason.MANUAL, detail=form.detail.data or ""
+            reason = SuppressionReason(form.reason.data)
+            number = suppression.suppress_all(
+                db_session(), actor(), form.email.data or "", reason, form.detail.data or ""
             )
             db_session().commit()
         except Invalid as error:
+            db_session().rollback()
             put_problems(form, error)
         else:
-            flash(_("This address is not mailed any more."), "success")
+            flash(
+                ngettext(
+                    "%(num)s address is not mailed any more.", "%(num)s addresses are not mailed any more.", number
+                ),
+                "success",
+            )
             return redirect("/suppressions", 303)
     words = request.args.get("q", "")[:254]
     page = page_of(db_session(), browsing.suppressions(words), [Suppression.id.desc()])
