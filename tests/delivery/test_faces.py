@@ -84,6 +84,13 @@ def test_preflight_names_the_line_of_an_error(coordinator_client: FlaskClient) -
     shown = coordinator_client.get(f"/activities/{activity_id}/preflight").text
     assert "Line 2" in shown
     assert "frist_name" in shown
+    assert "Open the message" in shown
+    with db.transaction() as session:
+        (looked,) = session.scalars(select(Preflight))
+        looked.findings = [{**each, "params": {**each["params"], "count": 1234}} for each in looked.findings] + [
+            {"level": "error", "message": "%(n)s of them", "field": "subject", "line": 1, "params": {"n": 1234}}
+        ]
+    assert "Subject: 1,234 of them" in coordinator_client.get(f"/activities/{activity_id}/preflight").text
 
 
 def test_viewer_sees_progress_but_neither_people_nor_buttons(viewer_client: FlaskClient) -> None:

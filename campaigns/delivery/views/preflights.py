@@ -22,7 +22,7 @@ from campaigns.planning.models import Activity
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text
 from campaigns.web.guards import actor
-from campaigns.web.locale import translated
+from campaigns.web.locale import number, translated
 from campaigns.web.pagination import page_of
 
 blueprint = Blueprint("preflights", __name__, url_prefix="/activities/<int:activity_id>/preflight")
@@ -55,8 +55,9 @@ def page(activity_id: int) -> Any:
 
 def _words(finding: dict[str, Any]) -> tuple[str, str, str]:
     """Level, sentence, and the list of people that it is about."""
-    where = {name: finding[name] for name in ("message", "field", "line", "params")}
-    return finding["level"], problem_text(Problem(**where)), finding["params"].get("people", "")
+    params = {name: number(each) if type(each) is int else each for name, each in finding["params"].items()}
+    where = Problem(finding["message"], finding["field"], finding["line"], params=params)
+    return finding["level"], problem_text(where), params.get("people", "")
 
 
 def named(why: str) -> str:
