@@ -24,7 +24,7 @@ from campaigns.errors import (
     Unauthorized,
 )
 from campaigns.language import N_
-from campaigns.web.locale import translated
+from campaigns.web.locale import number, translated
 
 STATUS: dict[type[KampaniaError], int] = {
     Invalid: 400, BadToken: 400, Unauthorized: 401, Forbidden: 403, NotFound: 404, Conflict: 409, TooMany: 429,
@@ -74,7 +74,7 @@ def problem_text(problem: Problem) -> str:
         return say(problem)
     if problem.field in _OF_ONE_LINE:
         return f"{translated(_OF_ONE_LINE[problem.field])}: {say(problem)}"
-    return str(_("Line %(line)s: %(text)s", line=problem.line, text=say(problem)))
+    return str(_("Line %(line)s: %(text)s", line=number(problem.line), text=say(problem)))
 
 
 def _beside_its_field(problem: Problem) -> str:

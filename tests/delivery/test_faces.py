@@ -87,9 +87,8 @@ def test_preflight_names_the_line_of_an_error(coordinator_client: FlaskClient) -
     assert "Open the message" in shown
     with db.transaction() as session:
         (looked,) = session.scalars(select(Preflight))
-        looked.findings = [{**each, "params": {**each["params"], "count": 1234}} for each in looked.findings] + [
-            {"level": "error", "message": "%(n)s of them", "field": "subject", "line": 1, "params": {"n": 1234}}
-        ]
+        told: Any = {"level": "error", "message": "%(n)s of them", "field": "subject", "line": 1, "params": {"n": 1234}}
+        looked.findings = [*looked.findings, told]
     assert "Subject: 1,234 of them" in coordinator_client.get(f"/activities/{activity_id}/preflight").text
 
 
