@@ -12,6 +12,7 @@ from campaigns.accounts.actor import Permission
 from campaigns.accounts.forms import MeForm, OrganisationForm, PasswordForm, PersonForm
 from campaigns.accounts.models import AuditEntry, Person, Role
 from campaigns.accounts.organisation import organisation, update_organisation
+from campaigns.delivery import waiting
 from campaigns.errors import Conflict, Invalid, Problem
 from campaigns.language import N_
 from campaigns.revisions import ChangedMeanwhile
@@ -154,8 +155,11 @@ def settings() -> Any:
             if name not in ("csrf_token", "revision")
         }
         values["own_hosts"] = values["own_hosts"].replace(",", " ").split()
+        hours = ours.quiet_from, ours.quiet_until, ours.timezone
         try:
             update_organisation(db_session(), actor(), revision=form.seen(ours), **values)
+            if (ours.quiet_from, ours.quiet_until, ours.timezone) != hours:
+                waiting.ask_anew(db_session())
             db_session().commit()
         except Invalid as error:
             put_problems(form, error)

@@ -15,7 +15,7 @@ from campaigns import clock, db
 from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import Contact
 from campaigns.delivery.models import WINDOW, Send, SendState
-from campaigns.planning.models import Activity
+from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.planning.windows import Window, known_zone, opening, window_of
 
 _WAITING = (SendState.QUEUED, SendState.DEFERRED)
@@ -77,6 +77,22 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
         )
         late.update(mine)
     return late
+
+
+def ask_anew(session: Session) -> None:
+    """The hours have changed: everybody who waits for an opening is due, and who still has to wait is put off again."""
+    open_ = (ActivityStatus.LIVE, ActivityStatus.PAUSED)
+    session.execute(
+        update(Send)
+        .where(
+            Send.activity_id.in_(select(Activity.id).where(Activity.status.in_(open_))),
+            Send.state.in_(_WAITING),
+            Send.due_at > clock.now(),
+            Send.reason == WINDOW,
+        )
+        .values(due_at=clock.now())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def still(session: Session, activity_id: int, state: SendState, marked: int) -> int:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from sqlalchemy import Engine, update
 
 from campaigns import clock, db
@@ -63,6 +64,29 @@ def test_each_is_due_when_their_window_opens(database: Engine, frozen: FrozenClo
     with db.transaction() as session:
         assert len(claiming.claim(session, activity_id, "two", 10)) == 1
     assert {send.reason for send in sends(activity_id, SendState.SENDING)} == {""}
+
+
+def test_nobody_waits_for_quiet_hours_that_are_over(
+    database: Engine, owner_client: FlaskClient, frozen: FrozenClock
+) -> None:
+    set_house(quiet_from=time(8), quiet_until=time(20))
+    activity_id = to_zones("Europe/Berlin", "Asia/Tokyo")
+    expand(activity_id)  # Sunday 12:00 UTC: 13:00 in Berlin, 21:00 in Tokyo
+    assert [send.reason for send in sends(activity_id)] == ["window", ""]
+    form = {
+        "name": "House", "currency": "EUR", "language": "en", "timezone": "UTC", "sender_name": "House",
+        "sender_email": "news@example.org", "postal_address": "Here 1", "cap_mails": "0", "cap_days": "7",
+        "quiet_from": "", "quiet_until": "",
+    }  # fmt: skip
+    saved = owner_client.post("/settings", data=form | {"quiet_from": "10:00", "quiet_until": "15:00"})
+    assert saved.status_code == 303, saved.text
+    assert [send.due_at for send in sends(activity_id)] == [frozen.at, frozen.at]
+    with db.transaction() as session:
+        assert len(claiming.claim(session, activity_id, "one", 10)) == 1
+    assert sends(activity_id)[0].due_at == datetime(2026, 11, 22, 14, 0, tzinfo=UTC)  # The new hours' end there.
+    assert owner_client.post("/settings", data=form).status_code == 303
+    with db.transaction() as session:
+        assert len(claiming.claim(session, activity_id, "one", 10)) == 1
 
 
 def test_whoever_is_due_too_late_in_the_day_waits(database: Engine, frozen: FrozenClock) -> None:
