@@ -90,7 +90,7 @@ def ask_anew(session: Session) -> None:
             Send.due_at > clock.now(),
             Send.reason == WINDOW,
         )
-        .values(due_at=clock.now())
+        .values(due_at=clock.now(), reason="")
         .execution_options(synchronize_session=False)
     )
 

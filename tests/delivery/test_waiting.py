@@ -80,7 +80,8 @@ def test_nobody_waits_for_quiet_hours_that_are_over(
     }  # fmt: skip
     saved = owner_client.post("/settings", data=form | {"quiet_from": "10:00", "quiet_until": "15:00"})
     assert saved.status_code == 303, saved.text
-    assert [send.due_at for send in sends(activity_id)] == [frozen.at, frozen.at]
+    assert [(send.due_at, send.reason) for send in sends(activity_id)] == [(frozen.at, "")] * 2
+    assert standing(activity_id).waiting == 0
     with db.transaction() as session:
         assert len(claiming.claim(session, activity_id, "one", 10)) == 1
     assert sends(activity_id)[0].due_at == datetime(2026, 11, 22, 14, 0, tzinfo=UTC)  # The new hours' end there.
