@@ -103,7 +103,9 @@ def _share_arenas() -> None:
 
 
 def give_back() -> None:
-    """Let the system have what was freed: glibc keeps it by itself, 3 MB after a shift of mails."""
+    """Let the system have what is of no use any more: cycles first, since Python looks for them seldom (below), which
+    made 4 MB in a launch of 200,000; then what glibc keeps by itself, 3 MB after a shift of mails."""
+    gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
