@@ -47,6 +47,11 @@ class Progress:
     """How many were told “later” by the relay, and are tried again."""
     retry_at: datetime | None = None
     """When the first of them is, once nobody else is left to be mailed."""
+    paced_until: datetime | None = None
+    """When the last is due of those that were put off for their provider's sake (a limit of ours, or trouble there).
+    None while others wait for a window: then nobody knows without reading them all."""
+    opens_at: datetime | None = None
+    """When the first window opens, once nobody else is left to be mailed."""
 
 
 def counts(session: Session, activity_id: int) -> dict[SendState, int]:
@@ -101,11 +106,23 @@ def progress(session: Session, activity: Activity, before: str = "") -> Progress
     retry_at = waiting.next_due(session, activity.id, SendState.DEFERRED) if only_again else None
     lately = _lately(before, mailed) if rate else None
     left = timedelta(seconds=round(queue / (lately or rate))) if rate and queue else None
+    paced_until = _paced_until(session, activity.id) if left and not windowed[SendState.QUEUED] else None
+    if left and paced_until:
+        left = max(left, paced_until - clock.now())
+    only_windows = windowed[SendState.QUEUED] and not queue
+    opens_at = waiting.next_due(session, activity.id, SendState.QUEUED) if only_windows else None
     complete, mark = activity.expanded_at is not None, f"{mailed}.{clock.now().timestamp():.1f}"
     done, waits = total - unsettled, sum(windowed.values())
     return Progress(
-        found, total, done, complete, rate, lately, left, mark, waits, late, _skipped(stand), again, retry_at
-    )
+        found, total, done, complete, rate, lately, left, mark, waits, late, _skipped(stand), again, retry_at,
+        paced_until, opens_at,
+    )  # fmt: skip
+
+
+def _paced_until(session: Session, activity_id: int) -> datetime | None:
+    queued = Send.activity_id == activity_id, Send.state == SendState.QUEUED
+    last = session.scalar(select(func.max(Send.due_at)).where(*queued))
+    return last if last is not None and last > clock.now() else None
 
 
 def _skipped(stand: Mapping[tuple[SendState, str], int]) -> list[tuple[SkipReason, int]]:

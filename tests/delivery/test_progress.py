@@ -233,6 +233,7 @@ def test_says_when_the_late_are_tried_again(database: Engine, frozen: FrozenCloc
     with db.transaction() as session:
         session.execute(update(Send).where(Send.id != second.id).values(due_at=later + timedelta(minutes=5)))
         session.execute(update(Send).where(Send.id == second.id).values(due_at=later))
+        session.execute(update(Send).where(Send.id == first.id).values(due_at=frozen.at))
     put(activity_id, SendState.QUEUED, only=first.id)
     put(activity_id, SendState.SENT, only=third.id)
     with db.reading() as session:  # Somebody is still to be asked for the first time.
@@ -242,3 +243,21 @@ def test_says_when_the_late_are_tried_again(database: Engine, frozen: FrozenCloc
     with db.reading() as session:
         now = progress.progress(session, session.get_one(Activity, activity_id))
     assert (now.again, now.retry_at, now.left) == (1, later, None)
+
+
+def test_who_was_put_off_for_the_providers_sake_is_in_the_time_left(database: Engine, frozen: FrozenClock) -> None:
+    activity_id = launched(3)
+    first, _second, third = sends(activity_id)
+    put(activity_id, SendState.SENT, only=first.id)
+    later = frozen.at + timedelta(minutes=15)
+    with db.transaction() as session:
+        session.execute(update(Send).where(Send.id == third.id).values(due_at=later))
+    with db.reading() as session:
+        now = progress.progress(session, session.get_one(Activity, activity_id))
+    assert (now.waiting, now.paced_until, now.left) == (0, later, timedelta(minutes=15))
+    with db.transaction() as session:  # They wait for their hour instead.
+        waits = update(Send).where(Send.state == SendState.QUEUED).values(due_at=later, reason=WINDOW)
+        session.execute(waits)
+    with db.reading() as session:
+        now = progress.progress(session, session.get_one(Activity, activity_id))
+    assert (now.waiting, now.opens_at, now.paced_until, now.left) == (2, later, None, None)
