@@ -158,9 +158,11 @@ def settings() -> Any:
         hours = ours.quiet_from, ours.quiet_until, ours.timezone
         try:
             update_organisation(db_session(), actor(), revision=form.seen(ours), **values)
-            if (ours.quiet_from, ours.quiet_until, ours.timezone) != hours:
-                waiting.ask_anew(db_session())
             db_session().commit()
+            changed = (ours.quiet_from, ours.quiet_until, ours.timezone) != hours
+            while changed:
+                changed = waiting.ask_anew(db_session())
+                db_session().commit()
         except Invalid as error:
             put_problems(form, error)
         except ChangedMeanwhile:

@@ -79,20 +79,21 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
     return late
 
 
-def ask_anew(session: Session) -> None:
-    """The hours have changed: everybody who waits for an opening is due, and who still has to wait is put off again."""
-    open_ = (ActivityStatus.LIVE, ActivityStatus.PAUSED)
+def ask_anew(session: Session, most: int = 10_000) -> bool:
+    """The hours have changed: up to ``most`` who wait for an opening are due, and who still has to wait is put off
+    again when claimed. Whether there may be more of them: a million at once would keep every other writer waiting."""
+    live = select(Activity.id).where(Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED)))
+    later = Send.due_at > clock.now(), Send.reason == WINDOW
+    found = session.scalars(
+        select(Send.id).where(Send.activity_id.in_(live), Send.state.in_(_WAITING), *later).limit(most)
+    ).all()
     session.execute(
         update(Send)
-        .where(
-            Send.activity_id.in_(select(Activity.id).where(Activity.status.in_(open_))),
-            Send.state.in_(_WAITING),
-            Send.due_at > clock.now(),
-            Send.reason == WINDOW,
-        )
+        .where(db.among(session, Send.id, found), Send.state.in_(_WAITING), *later)
         .values(due_at=clock.now(), reason="")
         .execution_options(synchronize_session=False)
     )
+    return len(found) == most
 
 
 def still(session: Session, activity_id: int, state: SendState, marked: int) -> int:

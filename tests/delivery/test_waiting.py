@@ -12,7 +12,7 @@ from sqlalchemy import Engine, update
 from campaigns import clock, db
 from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact
-from campaigns.delivery import batches, claiming, due, exclusions, progress
+from campaigns.delivery import batches, claiming, due, exclusions, progress, waiting
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import Send, SendState
@@ -213,3 +213,15 @@ def test_the_house_s_own_mail_is_never_capped(database: Engine, catcher: int) ->
         own = single.add(session, "test", "me@example.net", "x", contact_id=contact_id, version_id=version).activity_id
     deliver(own)
     assert states(own) == {"sent": 1}
+
+
+def test_a_large_house_is_asked_in_portions(database: Engine, frozen: FrozenClock) -> None:
+    activity_id = to_zones(*["Europe/Berlin"] * 3)
+    set_house(quiet_from=time(8), quiet_until=time(20))
+    expand(activity_id)
+    told = []
+    for _ in range(2):
+        with db.transaction() as session:
+            told.append(waiting.ask_anew(session, 2))
+    assert told == [True, False]
+    assert {(send.due_at, send.reason) for send in sends(activity_id)} == {(frozen.at, "")}
