@@ -6,7 +6,7 @@ from flask_wtf.file import FileField, FileRequired
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from wtforms import BooleanField, DateField, DecimalField, RadioField, SelectField, StringField
-from wtforms.validators import DataRequired, InputRequired, Optional
+from wtforms.validators import DataRequired, InputRequired, Optional, ValidationError
 
 from campaigns.capture.models import Form
 from campaigns.language import N_
@@ -15,6 +15,7 @@ from campaigns.planning.models import Activity, Campaign
 from campaigns.web.choices import choices, choices_of
 from campaigns.web.locale import translated
 from tracking.conversion_models import GoalKind
+from tracking.periods import sensible
 
 _MOST_OFFERED = 500
 
@@ -125,3 +126,8 @@ class TrialForm(FlaskForm):  # type: ignore[misc]
 
     since = DateField(_l("From"), [InputRequired()])
     until = DateField(_l("To"), [InputRequired()])
+
+    def validate_until(self, field: DateField) -> None:
+        first, last = self.since.data, field.data
+        if first and last and first <= last and not sensible(first, last):
+            raise ValidationError(_l("At most ten years, and none before 1990 or after 2200."))

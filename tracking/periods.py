@@ -70,12 +70,13 @@ def period_of(key: str, today: date) -> Period:
         chosen = Period(date.fromisoformat(first), date.fromisoformat(last))
     except ValueError:
         return Period()
-    if chosen.first is None or chosen.last is None or not _sensible(chosen.first, chosen.last):
+    if chosen.first is None or chosen.last is None or not sensible(chosen.first, chosen.last):
         return Period()
     return chosen
 
 
-def _sensible(first: date, last: date) -> bool:
+def sensible(first: date, last: date) -> bool:
+    """Whether somebody can mean these days: in order, at most ten years, and none that no clock will ever show."""
     return date(1990, 1, 1) <= first <= last <= date(2200, 1, 1) and last - first <= _LONGEST
 
 

@@ -131,6 +131,7 @@ def test_who_may_and_when(mailing: Mailing) -> None:
 def test_the_pages(owner_client: FlaskClient, mailing: Mailing) -> None:
     day = clock.now().date().isoformat()
     assert "must not lie" in owner_client.post("/health/log", data={"since": day, "until": "2001-01-01"}).text
+    assert "At most ten years" in owner_client.post("/health/log", data={"since": day, "until": "9999-12-31"}).text
     made = owner_client.post("/health/log", data={"since": day, "until": day, "once": "k" * 12})
     assert made.status_code == 303
     assert 'hx-get="/health/log/' in owner_client.get(made.location).text

@@ -236,6 +236,6 @@ def test_the_heat_is_painted_over_the_mail_itself(viewer_client: FlaskClient, wh
     assert f"{address}/mail" in text(viewer_client, address + f"?who={who}")
     answer = viewer_client.get(f"{address}/mail?who={who}")
     assert answer.status_code == 200
-    assert re.search(r"outline:3px solid #\w{6}.*>Come in<span[^>]*>1: \d+ %</span>", answer.text)
+    assert re.search(r"outline:3px solid #\w{6}.*>Come in<span[^>]*>1: [\d.]+%</span>", answer.text)
     assert "href" not in answer.text  # Nothing in it leads anywhere, nor counts as a click.
     assert "sandbox" in answer.headers["Content-Security-Policy"]
