@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BindParameter, ScalarSelect, select
-from sqlalchemy.orm import QueryableAttribute, Session
+from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts.actor import Actor
@@ -189,19 +189,10 @@ def current_level_sql(purpose: ConsentPurpose) -> ScalarSelect[ConsentLevel]:
     return level_sql(purpose, None)
 
 
-def level_sql(
-    purpose: ConsentPurpose,
-    at: datetime | BindParameter[datetime] | None,
-    whose: QueryableAttribute[Any] = Contact.id,
-) -> ScalarSelect[ConsentLevel]:
-    """Like :func:`current_level_sql`, as of ``at``: one look-up in an index for each contact, or for each row
-    of another table that names one."""
-    latest = select(ConsentEntry.level).where(ConsentEntry.contact_id == whose, ConsentEntry.purpose == purpose)
+def level_sql(purpose: ConsentPurpose, at: datetime | BindParameter[datetime] | None) -> ScalarSelect[ConsentLevel]:
+    """Like :func:`current_level_sql`, as of ``at``: one look-up in an index for each contact."""
+    latest = select(ConsentEntry.level).where(ConsentEntry.contact_id == Contact.id, ConsentEntry.purpose == purpose)
     if at is not None:
         latest = latest.where(ConsentEntry.at <= at)
-    return (
-        latest.order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
-        .limit(1)
-        .correlate(whose.class_)
-        .scalar_subquery()
-    )
+    newest = latest.order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc()).limit(1)
+    return newest.correlate(Contact).scalar_subquery()

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from operator import itemgetter
 
-from sqlalchemy import Integer, bindparam, case, false, literal, select, true, update
+from sqlalchemy import Integer, bindparam, case, false, select, true, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
-from campaigns.delivery import capping, requested, slices, waiting
-from campaigns.delivery.expansion import skip_reason
+from campaigns.delivery import capping, slices, waiting
 from campaigns.delivery.leases import LEASE
 from campaigns.delivery.models import Send, SendState, SkipReason
-from campaigns.delivery.skipping import skip
+from campaigns.delivery.skipping import refusal, skip
 from campaigns.delivery.slices import Row
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity, ActivityStatus
@@ -75,8 +74,7 @@ _ID, _MEASURED, _WHY = 0, slices.OWN.index("trackable"), -1
 
 
 def _next(session: Session, activity: Activity, state: SendState, limit: int) -> list[Row]:
-    asked = _due(activity.built_in if activity.built_in in (None, "api") else "test")
-    return asked.rows(session, activity=activity.id, state=state, now=clock.now(), most=limit)
+    return _due(activity.built_in).rows(session, activity=activity.id, state=state, now=clock.now(), most=limit)
 
 
 @lru_cache
@@ -98,10 +96,8 @@ def _due(built_in: str | None) -> db.Gathering:
     )
     level = consent.level_sql(ConsentPurpose.TRACKING, now)
     given = {"trackable": case((level == ConsentLevel.FULL, true()), else_=false())}
-    # Nobody withholds a test mail or a system mail from whom it was asked for.
-    why = {None: skip_reason(), "api": requested.refusal(due.c.address)}.get(built_in, literal(""))
     return db.Gathering(
-        select(*(given.get(name, due.c[name]) for name in slices.OWN), *slices.PERSON, why)
+        select(*(given.get(name, due.c[name]) for name in slices.OWN), *slices.PERSON, refusal(built_in, due.c.address))
         .select_from(due)
         .outerjoin(Contact, Contact.id == due.c.contact_id)  # an erased one allows nothing
         .outerjoin(OutboxMail, OutboxMail.id == due.c.outbox_id)

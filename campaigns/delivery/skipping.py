@@ -1,8 +1,9 @@
 """Who is not mailed after all: waiting or claimed, and refused by now."""
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import case, or_, select, update
+from sqlalchemy import case, literal, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import db
@@ -12,6 +13,12 @@ from campaigns.delivery.expansion import skip_reason
 from campaigns.delivery.models import Send, SendState
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
+
+
+def refusal(built_in: str | None, address: Any = Send.address) -> Any:
+    """Why a Contact's mail of such an activity, to ``address``, is refused; '' when it isn't. Nobody withholds a test
+    mail or a system mail from whom it was asked for."""
+    return {None: skip_reason(), "api": requested.refusal(address)}.get(built_in, literal(""))
 
 
 def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
@@ -24,14 +31,14 @@ def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
 
 def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
     """Those of ``ids`` whose contact refuses mail by now, and why."""
-    why = case((Activity.built_in.is_(None), skip_reason()), else_=requested.refusal()).label("why")
+    why = case((Activity.built_in.is_(None), refusal(None)), (Activity.built_in == "api", refusal("api")), else_="")
     asked = (
-        select(Send.id, why)
+        select(Send.id, why.label("why"))
         .select_from(Send)
         .outerjoin(Contact, Contact.id == Send.contact_id)  # an erased one allows nothing
         .outerjoin(OutboxMail, OutboxMail.id == Send.outbox_id)
         .outerjoin(Activity, Activity.id == Send.activity_id)  # It exists; joined so, SQLite begins with the ids.
-        .where(db.among(session, Send.id, ids), or_(Activity.built_in.is_(None), Activity.built_in == "api"))
+        .where(db.among(session, Send.id, ids))
         .subquery()
     )
     return dict(session.execute(select(asked).where(asked.c.why != "")).all()) if ids else {}
