@@ -1,37 +1,58 @@
-"""The front door; the one file that knows every room.
+"""WSGI entry point: the Flask application, and the endpoints that answer before Flask.
 
-``application`` is what a WSGI server runs: pixels and links are answered by ``tracking.hits``, reports
-of the page script by ``tracking.beacons``, before Flask sees them.
+``application`` is what a WSGI server runs: pixels and links are answered by ``tracking.hits``, reports of the page
+script by ``tracking.beacons``, before Flask sees them.
 """
 
 import gc
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from flask import Flask
 
-import campaigns.setbacks  # noqa: F401  (a table of no room)
 from campaigns import config
+from campaigns.accounts import api as accounts_api
+from campaigns.accounts import public as accounts_public
+from campaigns.accounts import views as accounts_views
+from campaigns.audience import views as audience_views
+from campaigns.capture import public as capture_public
+from campaigns.capture import views as capture_views
+from campaigns.content import views as content_views
+from campaigns.delivery import api as delivery_api
+from campaigns.delivery import public as delivery_public
+from campaigns.delivery import views as delivery_views
+from campaigns.demo import views as demo_views
+from campaigns.leads import views as leads_views
+from campaigns.planning import views as planning_views
 from campaigns.web import frame
 from campaigns.web.network import WsgiApplication, behind_proxies
 from campaigns.web.quick import Answer, Environ, in_front
-from tracking import beacons, destinations, hits
+from tracking import api as tracking_api
+from tracking import beacons, destinations, hits, registration
+from tracking import public as tracking_public
+from tracking import views as tracking_views
 
-ROOMS = (
-    "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
-    "campaigns.planning", "campaigns.delivery", "campaigns.delivery.bounces", "campaigns.demo", "tracking",
-)  # fmt: skip
-FACES = ("views", "public", "api")
+registration.register_packages()
 
-KNOWN = ("models", "erasing", "uniting")
-"""What every process must know of a room: its tables, and its part in erasing a person and in uniting two."""
-
-for room in ROOMS:
-    for name in KNOWN:
-        if find_spec(f"{room}.{name}"):
-            import_module(f"{room}.{name}")
+PACKAGES_WITH_PAGES = (
+    accounts_views,
+    accounts_public,
+    accounts_api,
+    audience_views,
+    content_views,
+    leads_views,
+    capture_views,
+    capture_public,
+    planning_views,
+    delivery_views,
+    delivery_public,
+    delivery_api,
+    demo_views,
+    tracking_views,
+    tracking_public,
+    tracking_api,
+)
+"""Modules with a ``blueprint``, in the order of registration."""
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -40,12 +61,8 @@ def create_app(settings: config.Settings | None = None) -> Flask:
         config.install(settings)
     app = Flask("kampania", static_folder=None, template_folder=None)
     frame.build(app)
-    for room in ROOMS:
-        for face in FACES:
-            if find_spec(f"{room}.{face}"):
-                blueprint = getattr(import_module(f"{room}.{face}"), "blueprint", None)
-                if blueprint is not None:  # None: a folder without faces yet.
-                    app.register_blueprint(blueprint)
+    for module in PACKAGES_WITH_PAGES:
+        app.register_blueprint(module.blueprint)
     frame.finish(app)
     return app
 

@@ -3,20 +3,17 @@
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from campaigns.audience.uniting import after_uniting, before_uniting
 from campaigns.capture.models import Submission
 from tracking import batches
 from tracking.conversion_models import LEAD_GOAL, Conversion, Goal
 from tracking.conversions import credit_anew
 
 
-@before_uniting
 def wait_for_the_collector(session: Session, _stays_id: int, _goes_id: int) -> None:
     """It may be writing visits of the contact that goes."""
     batches.lock_counting(session.connection())
 
 
-@after_uniting
 def count_once(session: Session, stays_id: int, _goes_id: int) -> None:
     """A lead, and a goal that counts once, keep their earliest conversion; the credit of all is shared anew."""
     once = set(session.scalars(select(Goal.key).where(Goal.once)))

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from celery import Celery
@@ -20,10 +19,17 @@ from kombu.asynchronous import get_event_loop
 from campaigns import config, db
 from workers.schedule import SCHEDULE
 
-ROOMS = (
-    "campaigns.accounts", "campaigns.audience", "campaigns.content", "campaigns.leads", "campaigns.capture",
-    "campaigns.planning", "campaigns.delivery", "campaigns.delivery.bounces", "tracking",
-)  # fmt: skip
+_TABLES_OF_SENDING = (
+    "campaigns.accounts.models",
+    "campaigns.audience.models",
+    "campaigns.content.models",
+    "campaigns.leads.models",
+    "campaigns.capture.models",
+    "campaigns.planning.models",
+    "campaigns.delivery.models",
+    "campaigns.delivery.bounces.models",
+)
+"""Every table that a send refers to, directly or through other tables."""
 _SENDING = ("workers.sending",)
 _IMPORTS = ("workers.imports", "workers.mailbox")
 QUEUES = {
@@ -46,11 +52,11 @@ _CACHE = 1_000
 def load(queues: Iterable[str] = QUEUES) -> None:
     """Import what the tasks of these queues stand on: a worker that only sends is smaller by 8 MB."""
     tasks = {name for queue in queues for name in QUEUES[queue]}
-    sends_only = tasks <= {*_SENDING}
-    for room in ROOMS:  # Every table, so that foreign keys between rooms resolve, and every part in erasing.
-        for name in ("models",) if sends_only else ("models", "erasing"):
-            if not (sends_only and room == "tracking") and find_spec(f"{room}.{name}"):
-                import_module(f"{room}.{name}")
+    if tasks <= {*_SENDING}:
+        for name in _TABLES_OF_SENDING:
+            import_module(name)
+    else:
+        import_module("tracking.registration").register_packages()
     for name in sorted(tasks):
         import_module(name)
 

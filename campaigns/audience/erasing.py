@@ -1,6 +1,6 @@
 """Erasing a person: everything goes but the keyed hash that keeps them from coming back unasked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -11,19 +11,18 @@ from campaigns.audience.contacts import contact_of
 from campaigns.audience.models import Contact, ContactAlias, SuppressionReason
 from campaigns.audience.suppression import suppress
 
-Remover = Callable[[Session, int, str], None]
+ErasureStep = Callable[[Session, int, str], None]
 
-_removers: list[Remover] = []
+_steps: list[ErasureStep] = []
 
 
-def also_remove(remover: Remover) -> Remover:
-    """Register what a higher room removes when a contact (id, address) is erased.
+def register_steps(steps: Iterable[ErasureStep]) -> None:
+    """Register what higher packages remove when a contact (id, address) is erased; a known step is ignored.
 
-    Rows that hang on the contact by a cascading foreign key go by themselves; this is for
-    copies, such as the address on a send.
+    Rows with a cascading foreign key to the contact go by themselves; steps are for copies, such as the address
+    on a send.
     """
-    _removers.append(remover)
-    return remover
+    _steps.extend(step for step in steps if step not in _steps)
 
 
 def erase_contact(session: Session, actor: Actor, contact_id: int) -> None:
@@ -33,8 +32,8 @@ def erase_contact(session: Session, actor: Actor, contact_id: int) -> None:
     aliases = select(ContactAlias.address).where(ContactAlias.contact_id == contact_id)
     for address in (contact.email, *session.scalars(aliases)):
         suppress(session, actor, address, SuppressionReason.ERASED)
-        for remover in _removers:
-            remover(session, contact_id, address)
+        for step in _steps:
+            step(session, contact_id, address)
     session.flush()
     session.expunge(contact)
     session.execute(delete(Contact).where(Contact.id == contact_id).execution_options(synchronize_session=False))

@@ -5,7 +5,7 @@ and the other's address becomes an alias, under which nobody can be added again.
 either address stays refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,25 +30,20 @@ from campaigns.db import Base
 from campaigns.errors import Conflict
 from campaigns.language import N_
 
-Step = Callable[[Session, int, int], None]
+MergeStep = Callable[[Session, int, int], None]
 
-_before: list[Step] = []
-_after: list[Step] = []
+_before: list[MergeStep] = []
+_after: list[MergeStep] = []
 
 
-def before_uniting(step: Step) -> Step:
-    """Register what a higher room does before rows move from (session, stays, goes): what only one may have.
+def register_steps(before: Iterable[MergeStep] = (), after: Iterable[MergeStep] = ()) -> None:
+    """Register what higher packages do in a merge of (session, stays, goes), in order; a known step is ignored.
 
-    The highest room comes first: it may have to wait for those who count.
+    ``before`` runs while both contacts still have their rows: for what only one contact may have.
+    ``after`` runs once every row belongs to the contact that stays.
     """
-    _before.append(step)
-    return step
-
-
-def after_uniting(step: Step) -> Step:
-    """Register what a higher room draws anew once everything is one person's."""
-    _after.append(step)
-    return step
+    _before.extend(step for step in before if step not in _before)
+    _after.extend(step for step in after if step not in _after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ def unite(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Contac
         select(Contact.id).where(Contact.id.in_((stays_id, goes_id))).order_by(Contact.id).with_for_update()
     )
     told = foretell(session, actor, stays_id, goes_id)
-    for step in reversed(_before):
+    for step in _before:
         step(session, stays_id, goes_id)
     session.flush()
     _lists(session, stays_id, goes_id)

@@ -3,13 +3,11 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from campaigns.audience.erasing import also_remove
 from campaigns.outbox import OutboxMail
 
 _NAMING = ("name", "email")
 
 
-@also_remove
 def forget_lead(session: Session, _contact_id: int, address: str) -> None:
     """Take name and address out of the mails to leads' owners; one that nobody has taken yet is not sent."""
     told = select(OutboxMail).where(OutboxMail.kind == "new_lead", OutboxMail.context["email"].as_string() == address)

@@ -4,7 +4,9 @@ import click
 
 
 def know_every_room() -> None:
-    import wsgi  # noqa: F401
+    from tracking.registration import register_packages
+
+    register_packages()
 
 
 def prepare_schema() -> None:

@@ -6,7 +6,6 @@ from sqlalchemy.orm import Session
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience import suppression
 from campaigns.audience.contacts import by_address
-from campaigns.audience.erasing import also_remove
 from campaigns.audience.models import Suppression, SuppressionReason
 from campaigns.delivery.models import ERASED, Send, SendState, SkipReason
 from campaigns.outbox import OutboxMail
@@ -16,7 +15,6 @@ _NOT_SENT_YET = (SendState.QUEUED, SendState.DEFERRED, SendState.HELD)
 _FETCH = {"synchronize_session": "fetch"}
 
 
-@also_remove
 def forget_recipient(session: Session, contact_id: int, address: str) -> None:
     """Take the address off the contact's sends, also an earlier one; what is not sent yet is skipped.
 

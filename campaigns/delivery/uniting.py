@@ -3,13 +3,11 @@
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, aliased
 
-from campaigns.audience.uniting import before_uniting
 from campaigns.delivery.models import NEVER_SENT, Send, SendState, SkipReason
 
 _NOT_SENT_YET = (SendState.QUEUED, SendState.DEFERRED, SendState.HELD)
 
 
-@before_uniting
 def skip_doubles(session: Session, stays_id: int, goes_id: int) -> None:
     """Sends stay with the address they were made for; of two that wait or went out, the waiting one is left out."""
     for one, other in ((goes_id, stays_id), (stays_id, goes_id)):

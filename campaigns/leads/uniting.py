@@ -3,14 +3,12 @@
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, aliased
 
-from campaigns.audience.uniting import before_uniting
 from campaigns.db import Base
 from campaigns.leads.models import Lead, LeadStage
 
 _FURTHEST_LAST = tuple(LeadStage)
 
 
-@before_uniting
 def fold_leads(session: Session, stays_id: int, goes_id: int) -> None:
     """A contact has one open lead in a campaign. The younger's forms, notes and stage join the older's."""
     theirs = aliased(Lead)

@@ -28,7 +28,7 @@ def _metadata() -> sa.MetaData | None:
     """Every table, for drafting only: a start should not wait for all rooms to be imported."""
     if not context.config.attributes.get("drafting"):
         return None
-    import wsgi  # noqa: F401  (knows every room)
+    import tracking.registration  # noqa: F401  (every table)
 
     return db.Base.metadata
 

@@ -90,12 +90,16 @@ def test_an_erased_person_leaves_a_hash(session: Session) -> None:
 
 def test_higher_rooms_remove_their_copies(session: Session) -> None:
     removed: list[tuple[int, str]] = []
-    remover = erasing.also_remove(lambda _session, contact_id, address: removed.append((contact_id, address)))
+
+    def step(_session: Session, contact_id: int, address: str) -> None:
+        removed.append((contact_id, address))
+
+    erasing.register_steps([step])
     try:
         ann = make_contact(session)
         erasing.erase_contact(session, CLOCK, ann.id)
     finally:
-        erasing._removers.remove(remover)
+        erasing._steps.remove(step)
     assert removed == [(ann.id, ann.email)]
 
 

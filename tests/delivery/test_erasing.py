@@ -1,10 +1,7 @@
 """Erasing a person: counts stay, and nothing but the keyed hash knows the address."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
@@ -180,26 +177,3 @@ def test_an_old_mails_way_out_still_answers(client: FlaskClient) -> None:
         assert "was erased" in answer.text
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(Suppression)) == 1
-
-
-@pytest.mark.parametrize("door", ["wsgi", "workers.celery", "campaigns.cli"])
-def test_every_process_knows_all_parts(door: str) -> None:
-    load = {
-        "campaigns.cli": "campaigns.cli.database; campaigns.cli.database.know_every_room()",
-        "workers.celery": "workers.celery; workers.celery.load()",
-    }.get(door, door)
-    told = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import {load}\nfrom campaigns.audience import erasing\n"
-            "print(*sorted(each.__module__ for each in erasing._removers))",
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert told.stdout.split() == [
-        "campaigns.capture.erasing", "campaigns.delivery.bounces.erasing", "campaigns.delivery.erasing",
-    ]  # fmt: skip

@@ -3,12 +3,10 @@
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from campaigns.audience.erasing import also_remove
 from campaigns.delivery.bounces.models import Arrival, Feedback
 from campaigns.delivery.models import ERASED, Send
 
 
-@also_remove
 def forget_feedback(session: Session, contact_id: int, address: str) -> None:
     """Take the address off what came back about the contact's mails, and off what waits for a look."""
     theirs = select(Send.id).where(Send.contact_id == contact_id)
