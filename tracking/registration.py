@@ -3,18 +3,43 @@
 A package that adds a table, a copy of an address or a row per contact is named here; nothing is found by file name.
 """
 
-import tracking.conversion_models
-import tracking.earning_models
-import tracking.inspection_models
-import tracking.models
-import tracking.visit_models  # noqa: F401
+from campaigns import outbox, setbacks
+from campaigns.accounts import models as accounts_models
 from campaigns.audience import erasing, uniting
+from campaigns.audience import models as audience_models
+from campaigns.capture import models as capture_models
 from campaigns.capture.erasing import forget_lead
+from campaigns.content import models as content_models
+from campaigns.delivery import models as delivery_models
+from campaigns.delivery.bounces import models as bounces_models
 from campaigns.delivery.bounces.erasing import forget_feedback
 from campaigns.delivery.erasing import forget_recipient
 from campaigns.delivery.uniting import skip_doubles
+from campaigns.leads import models as leads_models
 from campaigns.leads.uniting import fold_leads
+from campaigns.planning import models as planning_models
+from tracking import conversion_models, earning_models, inspection_models, visit_models
+from tracking import models as event_models
 from tracking.uniting import count_once, wait_for_the_collector
+
+MODULES_WITH_TABLES = (
+    outbox,
+    setbacks,
+    accounts_models,
+    audience_models,
+    content_models,
+    leads_models,
+    capture_models,
+    planning_models,
+    delivery_models,
+    bounces_models,
+    event_models,
+    visit_models,
+    conversion_models,
+    earning_models,
+    inspection_models,
+)
+"""Importing them has put their tables into ``Base.metadata``."""
 
 ERASURE_STEPS = (forget_lead, forget_recipient, forget_feedback)
 

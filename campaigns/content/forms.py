@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from flask_wtf import FlaskForm
-from wtforms import HiddenField, SelectField, StringField, TextAreaField
+from wtforms import SelectField, StringField, TextAreaField
 
 from campaigns.content.messages import LANGUAGES, LONGEST
 from campaigns.language import N_
@@ -38,8 +37,3 @@ class MessageForm(RevisedForm):
     def values(self) -> dict[str, str]:
         """What was typed, for the verbs."""
         return {field.name: field.data or "" for field in self if field.name not in ("csrf_token", "revision")}
-
-
-class NewMessageForm(FlaskForm):  # type: ignore[misc]
-    name = StringField(N_("Name"), render_kw={"maxlength": LONGEST["name"]})
-    starter = HiddenField()

@@ -19,10 +19,6 @@ LARGEST_OUTPUT = 1_000_000
 _SPLIT_LIMIT = 50
 
 
-class TooLarge(Exception):
-    """A template wrote more than :data:`LARGEST_OUTPUT` characters."""
-
-
 class MergeEnvironment(ImmutableSandboxedEnvironment):
     """A dot reads a mapping's entry, never a Python attribute, but for the loop's counters."""
 
