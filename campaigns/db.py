@@ -80,7 +80,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return from_micros(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
-class Cents(TypeDecorator[Decimal]):
+class MoneyType(TypeDecorator[Decimal]):
     """An amount of money with two decimals; integer cents on SQLite, which has no exact decimals."""
 
     impl = Numeric(14, 2)
@@ -100,7 +100,7 @@ class Cents(TypeDecorator[Decimal]):
         return Decimal(value) / 100 if dialect.name == "sqlite" else Decimal(value)
 
 
-class Rate(TypeDecorator[Decimal]):
+class DecimalRate(TypeDecorator[Decimal]):
     """A positive factor with eight decimals; text on SQLite, which has no exact decimals."""
 
     impl = Numeric(20, 8)
@@ -124,7 +124,7 @@ Name = Annotated[str, mapped_column(String(200))]
 Address = Annotated[str, mapped_column(String(254))]  # RFC 5321, 4.5.3.1.3, as erratum 1690 counts
 Words = Annotated[str, mapped_column(Text, default="")]
 Instant = Annotated[datetime, mapped_column(UtcDateTime)]
-Money = Annotated[Decimal, mapped_column(Cents)]
+Money = Annotated[Decimal, mapped_column(MoneyType)]
 Document = Annotated[dict[str, Any], mapped_column(JSON, default=dict)]
 
 
@@ -217,7 +217,7 @@ def among(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[
     return column == any_(bindparam(None, list(ids), ARRAY(BigInteger), unique=True))  # type: ignore[no-any-return]
 
 
-class Gathering:
+class PreparedQuery:
     """A question that is asked often, made once. Its rows come all at once and in no order, as the database has them:
     numbers and texts; truths are 0 and 1 on SQLite.
 

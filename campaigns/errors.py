@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Problem:
+class ValidationProblem:
     """One thing wrong with what somebody gave us, and where: the field, the line or the row."""
 
     message: str
@@ -33,11 +33,11 @@ class KampaniaError(Exception):
         self.params = params
 
 
-class Invalid(KampaniaError):
+class ValidationFailed(KampaniaError):
     """Input that cannot be accepted; nothing was changed."""
 
-    def __init__(self, problems: Sequence[Problem] | Problem) -> None:
-        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+    def __init__(self, problems: Sequence[ValidationProblem] | ValidationProblem) -> None:
+        self.problems = (problems,) if isinstance(problems, ValidationProblem) else tuple(problems)
         super().__init__("; ".join(map(str, self.problems)).replace("%", "%%"))
 
 
@@ -61,13 +61,13 @@ class BadToken(KampaniaError):
     """A token that is malformed, altered, expired, or made for another purpose."""
 
 
-class Passing(KampaniaError):
+class TemporaryError(KampaniaError):
     """The world is in the way just now (a relay, a database): try again later."""
 
     passing = True
 
 
-class TooMany(Passing):
+class RateLimited(TemporaryError):
     """Asked too often; ``wait`` says after how many seconds it may go well."""
 
     def __init__(self, message: str, wait: float) -> None:

@@ -29,7 +29,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """Where to knock when somebody listens on every address."""
 
 
-class CannotStart(Exception):
+class StartupError(Exception):
     """The house can't be started; the message says why and what to do."""
 
 
@@ -117,7 +117,7 @@ class Supervisor:
         while not self._stopping and not (self._alive(service) and service.ready()):
             self._look_after(service)
             if time.monotonic() > deadline:
-                raise CannotStart(f"{service.name} did not become ready; its log is {self._log(service.name)}")
+                raise StartupError(f"{service.name} did not become ready; its log is {self._log(service.name)}")
             time.sleep(_TICK / 2)
 
     def _log(self, name: str) -> Path:
@@ -214,7 +214,7 @@ def only_one(var: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise CannotStart(
+            raise StartupError(
                 f"Kampania runs already on {var} (process {lock.read().strip() or '?'}). "
                 "Stop it first, or set KAMPANIA_VAR to another folder."
             ) from None
@@ -254,4 +254,4 @@ def free_port(host: str, wanted: int, *, look_further: bool, option: str) -> int
         for port in range(wanted + 1, min(wanted + 100, 65536)):
             if is_free(host, port):
                 return port
-    raise CannotStart(f"port {wanted} on {host} is taken by another program; choose another with {option}")
+    raise StartupError(f"port {wanted} on {host} is taken by another program; choose another with {option}")

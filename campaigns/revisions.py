@@ -10,7 +10,7 @@ from campaigns.errors import Conflict
 from campaigns.language import N_
 
 
-class Revised(Protocol):
+class Versioned(Protocol):
     """A row that counts its changes by people's forms."""
 
     @property
@@ -20,11 +20,11 @@ class Revised(Protocol):
     def revision(self) -> int: ...
 
 
-class ChangedMeanwhile(Conflict):
+class EditConflict(Conflict):
     """Somebody else saved the thing since the form was opened."""
 
 
-def count_change(session: Session, thing: Revised, seen: int | None) -> None:
+def count_change(session: Session, thing: Versioned, seen: int | None) -> None:
     """Write down one more change of ``thing``, whose form was opened at revision ``seen``.
 
     By compare-and-swap, so of two saves at once one succeeds; None means the row as it was read.
@@ -42,5 +42,5 @@ def count_change(session: Session, thing: Revised, seen: int | None) -> None:
         )
     if counted is None:
         session.refresh(thing)
-        raise ChangedMeanwhile(N_("Somebody else saved this in the meantime. Nothing of theirs was overwritten."))
+        raise EditConflict(N_("Somebody else saved this in the meantime. Nothing of theirs was overwritten."))
     set_committed_value(thing, "revision", counted)

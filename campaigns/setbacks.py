@@ -25,7 +25,7 @@ _TOLD_FOR = 2 * _LONGEST_PAUSE
 """What still fails is tried again within the longest pause, so an older setback is over."""
 
 
-class Chore(StrEnum):
+class JobType(StrEnum):
     """What the clock does by itself, one row after the other."""
 
     BEGIN = "begin"
@@ -75,12 +75,12 @@ class Chore(StrEnum):
         }[self]
 
 
-class Setback(Base):
+class JobFailure(Base):
     """One row that a chore failed at, and when it is tried again."""
 
     __tablename__ = "setbacks"
 
-    chore: Mapped[Chore] = mapped_column(choice(Chore), primary_key=True)
+    chore: Mapped[JobType] = mapped_column(choice(JobType), primary_key=True)
     subject: Mapped[str] = mapped_column(String(80), primary_key=True)
     error: Mapped[str] = mapped_column(String(300))
     failures: Mapped[int] = mapped_column(default=0)
@@ -89,26 +89,26 @@ class Setback(Base):
     retry_at: Mapped[Instant]
 
 
-def put_off(session: Session, chore: Chore) -> list[str]:
+def put_off(session: Session, chore: JobType) -> list[str]:
     """The subjects that are not to be tried just now."""
-    waiting = select(Setback.subject).where(Setback.chore == chore, Setback.retry_at > clock.now())
+    waiting = select(JobFailure.subject).where(JobFailure.chore == chore, JobFailure.retry_at > clock.now())
     return list(session.scalars(waiting))
 
 
-def failed(session: Session, chore: Chore) -> list[str]:
+def failed(session: Session, chore: JobType) -> list[str]:
     """Every subject that the chore failed at, also those that may be tried again now."""
-    return list(session.scalars(select(Setback.subject).where(Setback.chore == chore)))
+    return list(session.scalars(select(JobFailure.subject).where(JobFailure.chore == chore)))
 
 
 def carry(
-    session: Session, chore: Chore, ids: Sequence[int], act: Callable[[Sequence[int]], Iterable[T] | None]
+    session: Session, chore: JobType, ids: Sequence[int], act: Callable[[Sequence[int]], Iterable[T] | None]
 ) -> list[T]:
     """Let ``act`` do a chore for all of ``ids`` but those put off; what it returned, in their order.
 
     It runs in a savepoint. When it raises, each half is tried by itself, until the row that it fails at
     stands alone and is put off. A database that goes away raises.
     """
-    known = {row.subject: row for row in session.scalars(select(Setback).where(Setback.chore == chore))}
+    known = {row.subject: row for row in session.scalars(select(JobFailure).where(JobFailure.chore == chore))}
     now = clock.now()
     due = [one for one in ids if (row := known.get(str(one))) is None or row.retry_at <= now]
     return _carried(session, chore, due, act, known) if due else []
@@ -116,10 +116,10 @@ def carry(
 
 def _carried(
     session: Session,
-    chore: Chore,
+    chore: JobType,
     ids: Sequence[int],
     act: Callable[[Sequence[int]], Iterable[T] | None],
-    known: dict[str, Setback],
+    known: dict[str, JobFailure],
 ) -> list[T]:
     try:
         with session.begin_nested():
@@ -137,10 +137,10 @@ def _carried(
     return done
 
 
-def alone(chore: Chore, subject: object, act: Callable[[], object]) -> None:
+def alone(chore: JobType, subject: object, act: Callable[[], object]) -> None:
     """Let ``act``, which owns its transactions, do a chore for one subject, unless it is put off."""
     with db.reading() as session:
-        known = session.get(Setback, (chore, str(subject)))
+        known = session.get(JobFailure, (chore, str(subject)))
     if known is not None and known.retry_at > clock.now():
         return
     try:
@@ -153,7 +153,7 @@ def alone(chore: Chore, subject: object, act: Callable[[], object]) -> None:
     else:
         if known is not None:
             with db.transaction() as session:
-                session.execute(delete(Setback).where(Setback.chore == chore, Setback.subject == str(subject)))
+                session.execute(delete(JobFailure).where(JobFailure.chore == chore, JobFailure.subject == str(subject)))
 
 
 def _away(error: Exception) -> bool:
@@ -161,10 +161,10 @@ def _away(error: Exception) -> bool:
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
-def _note(session: Session, chore: Chore, subject: str, error: Exception) -> None:
+def _note(session: Session, chore: JobType, subject: str, error: Exception) -> None:
     _log.error("%s %s failed and is put off", chore, subject, exc_info=error)
     now = clock.now()
-    row = session.get(Setback, (chore, subject[:80])) or Setback(chore=chore, subject=subject[:80], failures=0)
+    row = session.get(JobFailure, (chore, subject[:80])) or JobFailure(chore=chore, subject=subject[:80], failures=0)
     row.failures += 1
     row.error = f"{type(error).__name__}: {error}".partition("\n")[0].replace("\x00", "")[:300]
     row.failed_at = now
@@ -173,12 +173,14 @@ def _note(session: Session, chore: Chore, subject: str, error: Exception) -> Non
     session.flush()
 
 
-def present(session: Session) -> list[Setback]:
+def present(session: Session) -> list[JobFailure]:
     """What fails at the moment, the newest first; a hundred at most."""
-    told = select(Setback).where(Setback.failed_at > clock.now() - _TOLD_FOR)
-    return list(session.scalars(told.order_by(Setback.failed_at.desc(), Setback.chore, Setback.subject).limit(100)))
+    told = select(JobFailure).where(JobFailure.failed_at > clock.now() - _TOLD_FOR)
+    return list(
+        session.scalars(told.order_by(JobFailure.failed_at.desc(), JobFailure.chore, JobFailure.subject).limit(100))
+    )
 
 
 def forget_old(session: Session) -> None:
     """Delete what is over; for upkeep."""
-    session.execute(delete(Setback).where(Setback.failed_at <= clock.now() - _TOLD_FOR))
+    session.execute(delete(JobFailure).where(JobFailure.failed_at <= clock.now() - _TOLD_FOR))

@@ -24,8 +24,8 @@ from xdist.remote import Producer
 
 import wsgi  # knows every room, so that every table is known
 from campaigns import clock, config, db
-from campaigns.accounts.models import Organisation, Person, Role
-from campaigns.web.limits import Limit
+from campaigns.accounts.models import Organisation, Role, User
+from campaigns.web.limits import RateLimit
 from tests import servers
 from tests.grouping import ByHouse
 
@@ -167,10 +167,15 @@ def _application() -> Flask:
 
 
 @cache
-def _limits() -> list[Limit]:
+def _limits() -> list[RateLimit]:
     """Every limit of the house's doors; what one test asked of them is not the next one's."""
-    return [found for name in list(sys.modules) if name.startswith(("campaigns", "tracking"))
-            for found in vars(sys.modules[name]).values() if isinstance(found, Limit)]  # fmt: skip
+    return [
+        found
+        for name in list(sys.modules)
+        if name.startswith(("campaigns", "tracking"))
+        for found in vars(sys.modules[name]).values()
+        if isinstance(found, RateLimit)
+    ]
 
 
 @pytest.fixture
@@ -206,7 +211,7 @@ def app(empty_app: Flask) -> Flask:
         )
         for role in Role:
             session.add(
-                Person(
+                User(
                     email=f"{role.value}@acme.example",
                     name=role.value.capitalize(),
                     password_hash="!",
@@ -221,7 +226,7 @@ def signed_in(app: Flask, role: Role) -> FlaskClient:
     """A client whose session is already that of the person with ``role``."""
     client = app.test_client()
     with db.reading() as session:
-        person = session.query(Person).filter_by(role=role).first()
+        person = session.query(User).filter_by(role=role).first()
         assert person is not None
         key = f"{person.id}.{person.session_epoch}"
     with client.session_transaction() as cookies:

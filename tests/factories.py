@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.accounts.models import Organisation, Person, Role
+from campaigns.accounts.models import Organisation, Role, User
 from campaigns.audience.models import Contact, ContactList, ListMember
 from campaigns.capture.models import Form
 from campaigns.content.models import Message
@@ -59,12 +59,12 @@ def make_organisation(session: Session, **values: Any) -> Organisation:
     )
 
 
-def make_person(session: Session, role: Role | str = Role.COORDINATOR, **values: Any) -> Person:
+def make_person(session: Session, role: Role | str = Role.COORDINATOR, **values: Any) -> User:
     """A person who cannot sign in by password (its hash opens nothing)."""
     number = next(_numbers)
     return _kept(
         session,
-        Person(
+        User(
             **{
                 "email": f"person{number}@example.org",
                 "name": f"Person {number}",

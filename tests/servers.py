@@ -109,8 +109,12 @@ def postgres_server(kept: Path | None = None) -> Iterator[Server]:
                 **account,
             )  # type: ignore[call-overload]
         settings = (
-            "listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60",
-        )  # fmt: skip
+            "listen_addresses=",
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "max_connections=60",
+        )
         url = f"host={home} user=kampania dbname=postgres"
         server = Server(
             url=f"postgresql+psycopg://kampania@/postgres?host={home}",

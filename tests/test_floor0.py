@@ -22,10 +22,20 @@ def test_a_token_opens_only_what_it_was_made_for() -> None:
                 open_send(purpose, token)
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda t: "", lambda t: t[:-1], lambda t: t + "A", lambda t: t + "=", lambda t: "B" + t[1:], lambda t: "é" + t[1:],
-    lambda t: t[:10] + ("A" if t[10] != "A" else "B") + t[11:], lambda t: "A" * 5000, lambda t: t + "\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: "",
+        lambda t: t[:-1],
+        lambda t: t + "A",
+        lambda t: t + "=",
+        lambda t: "B" + t[1:],
+        lambda t: "é" + t[1:],
+        lambda t: t[:10] + ("A" if t[10] != "A" else "B") + t[11:],
+        lambda t: "A" * 5000,
+        lambda t: t + "\n",
+    ],
+)
 def test_a_spoilt_token_is_refused(spoil: object) -> None:
     token = mint_send(Purpose.ENGAGEMENT, 1)
     with pytest.raises(BadToken):

@@ -24,7 +24,7 @@ _OPEN = (CampaignStatus.PLANNED, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class UnresolvedSends:
     """Sends of one activity that only a person can resolve."""
 
     activity_id: int
@@ -34,16 +34,16 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Agenda:
+class TodoList:
     address_missing: bool
     contacts_missing: bool
     campaigns_missing: bool
     reviews: Sequence[Activity]
     beginning: Sequence[Activity]
     """Not launched, though their first day is past or within a week."""
-    halted: Sequence[tuple[Activity, tripping.Harm]]
+    halted: Sequence[tuple[Activity, tripping.BounceRates]]
     """Launches that paused themselves and stand still."""
-    troubles: Sequence[Trouble]
+    troubles: Sequence[UnresolvedSends]
     new_leads: int
     """New, and the reader's own or nobody's; counted up to a hundred."""
     imports: Sequence[ContactImport]
@@ -55,12 +55,12 @@ class Agenda:
         return not (first or waiting)
 
 
-def agenda(session: Session, actor: Actor, zone: ZoneInfo) -> Agenda:
+def agenda(session: Session, actor: Actor, zone: ZoneInfo) -> TodoList:
     """What waits for this reader, in ten queries at most, each with an end."""
     actor.require(Permission.VIEW)
     personal, plans = actor.may(Permission.PERSONAL), actor.may(Permission.PLAN)
     ours = session.get(Organisation, 1)
-    return Agenda(
+    return TodoList(
         address_missing=actor.may(Permission.SETTINGS) and ours is not None and not ours.postal_address.strip(),
         contacts_missing=plans and session.scalar(select(Contact.id).limit(1)) is None,
         campaigns_missing=plans and session.scalar(_campaigns().limit(1)) is None,
@@ -95,13 +95,13 @@ def _beginning(session: Session, zone: ZoneInfo) -> Sequence[Activity]:
     return _activities(session, ready & (Activity.starts_on <= until))
 
 
-def _halted(session: Session) -> Sequence[tuple[Activity, tripping.Harm]]:
+def _halted(session: Session) -> Sequence[tuple[Activity, tripping.BounceRates]]:
     paused = _activities(session, (Activity.status == ActivityStatus.PAUSED) & Activity.launched_at.is_not(None))
     found = tripping.all_told(session, [one.id for one in paused]) if paused else {}
     return [(one, found[one.id]) for one in paused if one.id in found]
 
 
-def _troubles(session: Session) -> Sequence[Trouble]:
+def _troubles(session: Session) -> Sequence[UnresolvedSends]:
     """Only of the last launches: each is one reach into the index of sends."""
     launched = session.execute(
         select(Activity.id, Activity.title)
@@ -118,7 +118,7 @@ def _troubles(session: Session) -> Sequence[Trouble]:
         .order_by(Send.activity_id, Send.state)
         .limit(_MOST)
     )
-    return [Trouble(id, titles[id], state, count) for id, state, count in session.execute(query)]
+    return [UnresolvedSends(id, titles[id], state, count) for id, state, count in session.execute(query)]
 
 
 def _new_leads(session: Session, actor: Actor) -> int:

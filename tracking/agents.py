@@ -11,15 +11,26 @@ _REMEMBERED = 50_000
 
 
 _CLIENTS = (
-    ("GoogleImageProxy", N_("Gmail's image proxy")), ("Edge/12.246", N_("Gmail's prefetch")),
-    ("Thunderbird", "Thunderbird"), ("Outlook", "Outlook"), ("Edg/", "Edge"), ("OPR/", "Opera"),
-    ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("CriOS", "Chrome"), ("Safari/", "Safari"),
+    ("GoogleImageProxy", N_("Gmail's image proxy")),
+    ("Edge/12.246", N_("Gmail's prefetch")),
+    ("Thunderbird", "Thunderbird"),
+    ("Outlook", "Outlook"),
+    ("Edg/", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("CriOS", "Chrome"),
+    ("Safari/", "Safari"),
     ("AppleWebKit", "Apple Mail"),
-)  # fmt: skip
+)
 _SYSTEMS = (
-    ("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows"), ("Mac OS X", "macOS"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
     ("Linux", "Linux"),
-)  # fmt: skip
+)
 
 
 def client(text: str) -> tuple[str, str]:
@@ -40,7 +51,7 @@ def _text(user_agent: bytes) -> str:
     return user_agent.decode("utf-8", "replace").replace("\0", "�")[:500]
 
 
-class Agents:
+class UserAgentCache:
     """Numbers of user agents, remembered between batches once their transaction has committed."""
 
     def __init__(self) -> None:

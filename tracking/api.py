@@ -9,17 +9,17 @@ from flask import Blueprint, jsonify
 
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import Scope
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.web.database import db_session
 from campaigns.web.errors import say
 from campaigns.web.programs import json_body, with_key
 from tracking import asking
 from tracking.days import our_zone
-from tracking.figures import Figure, figures_of
+from tracking.figures import MetricComparison, figures_of
 from tracking.metrics import CENT, Number
 from tracking.performance import find_campaign
-from tracking.reporting import MOST_AT_ONCE, Report, report_event, withdraw_event
+from tracking.reporting import MOST_AT_ONCE, EventReport, report_event, withdraw_event
 from tracking.screening import RULES
 
 blueprint = Blueprint("tracking_api", __name__)
@@ -70,7 +70,7 @@ def figures_of_campaign(actor: Actor, campaign_id: int) -> Any:
     )
 
 
-def _told(figure: Figure) -> dict[str, Any]:
+def _told(figure: MetricComparison) -> dict[str, Any]:
     reading = figure.reading
     told: dict[str, Any] = {
         "label": reading.metric.label,
@@ -98,13 +98,15 @@ def _iso(moment: date | None) -> str | None:
 
 def _several(actor: Actor, reports: object) -> Any:
     if not isinstance(reports, list) or not 1 <= len(reports) <= MOST_AT_ONCE:
-        raise Invalid(Problem(N_("A list of 1 to %(most)s events."), "events", params={"most": MOST_AT_ONCE}))
+        raise ValidationFailed(
+            ValidationProblem(N_("A list of 1 to %(most)s events."), "events", params={"most": MOST_AT_ONCE})
+        )
     new, known, refused = 0, 0, []
     for row, one in enumerate(reports):
         try:
             with db_session().begin_nested():
                 _, is_new = report_event(db_session(), actor, _read(one))
-        except Invalid as error:
+        except ValidationFailed as error:
             refused += [{"row": row, "field": problem.field, "message": say(problem)} for problem in error.problems]
         else:
             new, known = new + is_new, known + (not is_new)
@@ -112,11 +114,11 @@ def _several(actor: Actor, reports: object) -> Any:
     return jsonify(new=new, known=known, refused=refused)
 
 
-def _read(body: object) -> Report:
+def _read(body: object) -> EventReport:
     if not isinstance(body, Mapping):
-        raise Invalid(Problem(N_("Each event is an object."), "events"))
+        raise ValidationFailed(ValidationProblem(N_("Each event is an object."), "events"))
     strange = sorted(str(name) for name in body if name not in _FIELDS)
     if strange:
-        raise Invalid(Problem(N_("No event has a field of this name."), strange[0][:80]))
+        raise ValidationFailed(ValidationProblem(N_("No event has a field of this name."), strange[0][:80]))
     given: dict[str, Any] = {name: body[name] for name in _FIELDS if body.get(name) is not None}
-    return Report(**{"external_id": None, "name": None, **given})
+    return EventReport(**{"external_id": None, "name": None, **given})

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from campaigns import clock
-from tracking.models import SetAside
+from tracking.models import DeadLetter
 from tracking.records import Hit, pack, scan
 
 log = structlog.get_logger(__name__)
@@ -53,17 +53,19 @@ def _set_aside(connection: Connection, spool_id: int, where: tuple[int, Hit], er
     id = place(spool_id, offset)
     log.error("collect.set_aside", id=id, error=repr(error)[:500])
     words = f"{type(error).__name__}: {error}".replace("\0", "�")[:500]
-    connection.execute(insert(SetAside).values(id=id, record=pack(hit), error=words, at=clock.now()))
+    connection.execute(insert(DeadLetter).values(id=id, record=pack(hit), error=words, at=clock.now()))
 
 
 def count_again(connection: Connection, count: Count, limit: int = 1_000) -> int:
     """Count what was set aside and can be counted by now, after a newer version came; how many those were."""
     counted = 0
-    for id, record in connection.execute(select(SetAside.id, SetAside.record).order_by(SetAside.id).limit(limit)).all():
+    for id, record in connection.execute(
+        select(DeadLetter.id, DeadLetter.record).order_by(DeadLetter.id).limit(limit)
+    ).all():
         try:
             with connection.begin_nested():
                 count(connection, id >> 40, [(id & OFFSET, hit) for _, hit in scan(bytes(record)).hits])
-                connection.execute(delete(SetAside).where(SetAside.id == id))
+                connection.execute(delete(DeadLetter).where(DeadLetter.id == id))
         except Exception as error:
             if is_passing(error):
                 raise

@@ -7,11 +7,11 @@ from flask import request
 from campaigns import clock
 from campaigns.language import N_
 from tracking.days import our_zone
-from tracking.figures import Question
+from tracking.figures import PeriodQuery
 from tracking.periods import Period, period_of
 
 
-class Who(StrEnum):
+class TrafficFilter(StrEnum):
     """Whose hits the tables of hits show. Rates are human ones, whoever is looked at."""
 
     HUMAN = "human"
@@ -25,10 +25,10 @@ class Who(StrEnum):
     @property
     def metric(self) -> str:
         """The key of its clicks."""
-        return "clicks" if self is Who.HUMAN else f"clicks_{self.value}"
+        return "clicks" if self is TrafficFilter.HUMAN else f"clicks_{self.value}"
 
 
-class Earns(StrEnum):
+class AttributionChoice(StrEnum):
     """Who conversions are counted for; the last touch unless the address asks otherwise, so that a channel which
     brings people to another one's form shows what it brought."""
 
@@ -57,23 +57,23 @@ class Earns(StrEnum):
         }[self]
 
 
-def question() -> Question:
+def question() -> PeriodQuery:
     """The period and how mails are dated, as the address says."""
     key = request.args.get("period", "")
     if key == "custom":
         key = f"{request.args.get('from', '')}..{request.args.get('to', '')}"
-    return Question(period_of(key, clock.now().astimezone(our_zone()).date()), request.args.get("dated") != "event")
+    return PeriodQuery(period_of(key, clock.now().astimezone(our_zone()).date()), request.args.get("dated") != "event")
 
 
 def period_named(key: str) -> Period:
     return period_of(key, clock.now().astimezone(our_zone()).date())
 
 
-def who() -> Who:
+def who() -> TrafficFilter:
     word = request.args.get("who", "")
-    return Who(word) if word in set(Who) else Who.HUMAN
+    return TrafficFilter(word) if word in set(TrafficFilter) else TrafficFilter.HUMAN
 
 
-def earns() -> Earns:
+def earns() -> AttributionChoice:
     word = request.args.get("earns", "")
-    return Earns(word) if word in set(Earns) else Earns.LAST
+    return AttributionChoice(word) if word in set(AttributionChoice) else AttributionChoice.LAST

@@ -16,14 +16,14 @@ from campaigns.delivery.models import Send, SendState
 from campaigns.planning.models import Activity, Channel
 from tracking.agents import client
 from tracking.metrics import share
-from tracking.models import NEWEST_FIRST, Event, Label, UserAgent
+from tracking.models import NEWEST_FIRST, Event, TrafficLabel, UserAgent
 
 MAILINGS, OF_EACH = 5, 1_000
 _ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ProfileShare:
     """One answer, how many gave it, and which share of all who said anything."""
 
     name: str
@@ -32,16 +32,16 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class AudienceProfile:
     recipients: int
-    languages: Sequence[Slice]
-    zones: Sequence[Slice]
+    languages: Sequence[ProfileShare]
+    zones: Sequence[ProfileShare]
     hits: int
-    programs: Sequence[Slice]
-    systems: Sequence[Slice]
+    programs: Sequence[ProfileShare]
+    systems: Sequence[ProfileShare]
 
 
-def profile(session: Session, actor: Actor, campaign_id: int) -> Profile:
+def profile(session: Session, actor: Actor, campaign_id: int) -> AudienceProfile:
     """The audience in shares, never a person: at most 5,000 recipients and as many human hits are looked at."""
     actor.require(Permission.VIEW)
     newest = session.scalars(
@@ -63,7 +63,7 @@ def profile(session: Session, actor: Actor, campaign_id: int) -> Profile:
             program, system = client(text or "")
             programs[program] += number
             systems[system] += number
-    return Profile(recipients, _slices(languages), _slices(zones), hits, _slices(programs), _slices(systems))
+    return AudienceProfile(recipients, _slices(languages), _slices(zones), hits, _slices(programs), _slices(systems))
 
 
 def _contacts(session: Session, activity_id: int) -> Iterable[tuple[str | None, str | None, int]]:
@@ -90,13 +90,13 @@ def _agents(session: Session, activity_id: int) -> Iterable[tuple[str | None, in
     query = (
         select(UserAgent.text, func.count())
         .join(newest, newest.c.user_agent_id == UserAgent.id)
-        .where(newest.c.label == Label.HUMAN)
+        .where(newest.c.label == TrafficLabel.HUMAN)
         .group_by(UserAgent.text)
     )
     return [(row[0], row[1]) for row in session.execute(query)]
 
 
-def _slices(counted: Counter[str]) -> list[Slice]:
+def _slices(counted: Counter[str]) -> list[ProfileShare]:
     """The greatest first; what nobody said is left out of the shares."""
     known = sum(number for name, number in counted.items() if name)
-    return [Slice(name, number, share(number, known)) for name, number in counted.most_common() if name][:_ROWS]
+    return [ProfileShare(name, number, share(number, known)) for name, number in counted.most_common() if name][:_ROWS]

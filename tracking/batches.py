@@ -41,7 +41,7 @@ EventTuple = tuple[int, int, int | None, int, int, int, int, int, int, int, int]
 """The same without names: the collector makes seven thousand at a time."""
 
 
-class CountKey(NamedTuple):
+class RollupKey(NamedTuple):
     """A row of the rollups; ``bucket`` in microseconds."""
 
     activity_id: int
@@ -51,7 +51,7 @@ class CountKey(NamedTuple):
     label: int
 
 
-class MarkKey(NamedTuple):
+class FirstSeenKey(NamedTuple):
     """A row of the first-seen marks."""
 
     send_id: int
@@ -61,8 +61,8 @@ class MarkKey(NamedTuple):
 
 
 _EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
-_MARK_COLUMNS = ", ".join(MarkKey._fields)
-_COUNT_COLUMNS = ", ".join(CountKey._fields)
+_MARK_COLUMNS = ", ".join(FirstSeenKey._fields)
+_COUNT_COLUMNS = ", ".join(RollupKey._fields)
 
 
 def is_postgres(connection: Connection) -> bool:
@@ -173,8 +173,10 @@ def _copied(row: EventTuple) -> bytes:
 def marks_of(connection: Connection, send_ids: Collection[int]) -> dict[tuple[int, ...], int]:
     """The first-seen marks of these sends, by :class:`MarkKey`."""
     rows = select_by_ids(
-        connection, f"SELECT {_MARK_COLUMNS}, {{at}} FROM first_seen WHERE send_id IN {{ids}}", send_ids  # noqa: S608
-    )  # fmt: skip
+        connection,
+        f"SELECT {_MARK_COLUMNS}, {{at}} FROM first_seen WHERE send_id IN {{ids}}",  # noqa: S608
+        send_ids,
+    )
     return {(send_id, activity, kind, link): at for send_id, activity, kind, link, at in rows}
 
 
@@ -192,8 +194,9 @@ def put_marks(connection: Connection, marks: Iterable[tuple[tuple[int, ...], int
         )
     else:
         connection.exec_driver_sql(
-            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) VALUES (?, ?, ?, ?, ?) {conflict}", rows  # noqa: S608
-        )  # fmt: skip
+            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) VALUES (?, ?, ?, ?, ?) {conflict}",  # noqa: S608
+            rows,
+        )
 
 
 # Microseconds to an instant and back; exact, since they are fewer than 2^53, and the cast rounds.
@@ -221,7 +224,7 @@ def drop_marks(connection: Connection, keys: Iterable[tuple[int, ...]]) -> None:
             _columns(rows),
         )
     else:
-        where = " AND ".join(f"{name} = ?" for name in MarkKey._fields)
+        where = " AND ".join(f"{name} = ?" for name in FirstSeenKey._fields)
         connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {where}", rows)  # noqa: S608
 
 

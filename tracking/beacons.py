@@ -24,8 +24,8 @@ from campaigns.errors import BadToken
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.quick import Answer, Environ, Header
 from tracking import networks
-from tracking.desk import Desk, desk
-from tracking.records import LONGEST_ORIGIN, LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, Flag, packed
+from tracking.desk import EndpointContext, desk
+from tracking.records import LONGEST_ORIGIN, LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, RequestFlag, packed
 
 log = structlog.get_logger(__name__)
 
@@ -36,19 +36,15 @@ WINDOW_SECONDS = 10.0
 _MOST_NETWORKS = 50_000
 _ANYBODYS = frozenset("turpnvcexh")
 """What is kept of a report when its browser asks not to be tracked."""
-_UNTRACKED = int(Flag.UNTRACKED)
+_UNTRACKED = int(RequestFlag.UNTRACKED)
 _LONGEST_TOKEN = 100
 _BACKSLASH = ord("\\")  # Names in another spelling have one.
 _SCRIPT_SECONDS = 3_600
 
 _QUIET: list[Header] = [("Cache-Control", "no-store"), ("Vary", "Origin")]
 _NOTHING: Answer = (204, _QUIET, b"")
-_TOO_LARGE: Answer = (
-    413, [*_QUIET, ("Content-Length", "0"), ("Connection", "close")], b""
-)  # fmt: skip
-_TOO_MANY: Answer = (
-    429, [*_QUIET, ("Content-Length", "0"), ("Retry-After", f"{WINDOW_SECONDS:.0f}")], b""
-)  # fmt: skip
+_TOO_LARGE: Answer = (413, [*_QUIET, ("Content-Length", "0"), ("Connection", "close")], b"")
+_TOO_MANY: Answer = (429, [*_QUIET, ("Content-Length", "0"), ("Retry-After", f"{WINDOW_SECONDS:.0f}")], b"")
 
 
 def answered(environ: Environ) -> Answer | None:
@@ -120,7 +116,7 @@ def _length(given: str) -> int | None:
     return int(given) if len(given) < 10 and int(given) <= LONGEST_REPORT else None
 
 
-def _keep(at: Desk, body: bytes, network: int, origin: bytes, environ: Environ) -> None:
+def _keep(at: EndpointContext, body: bytes, network: int, origin: bytes, environ: Environ) -> None:
     """Most reports are kept as they came, and read by the collector: only who came by a mail or asks not to be
     tracked is looked at here."""
     flags, send_id = 0, 0
@@ -184,7 +180,7 @@ def _allowed(origin: str, hosts: frozenset[str]) -> tuple[Answer, bytes] | None:
     return (204, [*_QUIET, *may_read], b""), origin.encode("latin-1", "replace")
 
 
-class _Counter:
+class _FloodLimit:
     """How many reports each network sent in this window, in this process. It slows floods down; it is no accounting,
     so threads that count at once may miss one."""
 
@@ -200,7 +196,7 @@ class _Counter:
         return count <= PER_WINDOW
 
 
-_counter = _Counter()
+_counter = _FloodLimit()
 
 
 def _script(environ: Environ) -> Answer:

@@ -23,8 +23,8 @@ from sqlalchemy import Connection, insert, select, update
 from campaigns import clock, config, db
 from campaigns.audience.models import ConsentLevel
 from tracking import aside, batches, counting, destinations, people, screening, tail, visiting
-from tracking.agents import Agents
-from tracking.models import Checkpoint, Kind
+from tracking.agents import UserAgentCache
+from tracking.models import HitKind, SpoolCheckpoint
 from tracking.records import REPORT
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ TIDY_SECONDS = 60.0
 _LONGEST_PAUSE = 5.0
 LOCK_NAME = "collector.lock"
 _FULL, _DATE = ConsentLevel.FULL, ConsentLevel.DELIVERABILITY
-_OPEN, _VIEW, _NOBODY = int(Kind.OPEN), int(Kind.VIEW), int(screening.Reason.NOBODY)
+_OPEN, _VIEW, _NOBODY = int(HitKind.OPEN), int(HitKind.VIEW), int(screening.LabelReason.NOBODY)
 _MOST_ACTIVITIES, _MOST_LINKS = 1 << 31, 1 << 15
 _END = db.to_micros(datetime(9999, 1, 1, tzinfo=UTC))
 
@@ -46,7 +46,7 @@ class Collector:
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory or config.settings().spool
-        self._agents = Agents()
+        self._agents = UserAgentCache()
         self._offsets: dict[str, int] = {}
 
     def collect_once(self) -> int:
@@ -69,7 +69,7 @@ class Collector:
     def tidy(self) -> int:
         """Delete the files that are counted and that nobody writes to any more."""
         with db.reading() as session:
-            offsets = dict(session.execute(select(Checkpoint.spool, Checkpoint.offset)).all())
+            offsets = dict(session.execute(select(SpoolCheckpoint.spool, SpoolCheckpoint.offset)).all())
         return sum(
             tail.delete_counted(of_spool, offsets.get(spool, 0))
             for spool, of_spool in tail.files(self._directory).items()
@@ -96,7 +96,7 @@ class Collector:
             log.error("collect.loss", spool=spool, skipped_bytes=read.skipped, lost_hits=read.lost)
         return len(read.hits)
 
-    def _count_read(self, spool: str, offset: int, read: tail.Read, count: Callable[..., object]) -> None:
+    def _count_read(self, spool: str, offset: int, read: tail.ReadResult, count: Callable[..., object]) -> None:
         with db.engine().begin() as connection:
             batches.lock_counting(connection)
             spool_id = _advance(connection, spool, offset, read)
@@ -162,27 +162,27 @@ class Collector:
 @lru_cache(maxsize=50_000)
 def _first_look(kind: int, flags: int, user_agent: bytes) -> tuple[int, int]:
     """The first label and its reasons. Raises ValueError for a kind that we don't know."""
-    found = screening.facts(Kind(kind), flags, user_agent)
+    found = screening.facts(HitKind(kind), flags, user_agent)
     return int(screening.first_label(found)), int(found)
 
 
 def _offset(spool: str) -> int:
     with db.reading() as session:
-        return session.scalar(select(Checkpoint.offset).where(Checkpoint.spool == spool)) or 0
+        return session.scalar(select(SpoolCheckpoint.offset).where(SpoolCheckpoint.spool == spool)) or 0
 
 
-def _advance(connection: Connection, spool: str, offset: int, read: tail.Read) -> int:
+def _advance(connection: Connection, spool: str, offset: int, read: tail.ReadResult) -> int:
     """Move the checkpoint, which must stand at ``offset``; its id."""
     moved = connection.execute(
-        update(Checkpoint)
-        .where(Checkpoint.spool == spool, Checkpoint.offset == offset)
+        update(SpoolCheckpoint)
+        .where(SpoolCheckpoint.spool == spool, SpoolCheckpoint.offset == offset)
         .values(
             offset=read.offset,
-            lost=Checkpoint.lost + read.skipped,
-            lost_hits=Checkpoint.lost_hits + read.lost,
+            lost=SpoolCheckpoint.lost + read.skipped,
+            lost_hits=SpoolCheckpoint.lost_hits + read.lost,
             updated_at=clock.now(),
         )
-        .returning(Checkpoint.id)
+        .returning(SpoolCheckpoint.id)
     ).scalar_one_or_none()
     if moved is not None:
         return int(moved)
@@ -190,7 +190,7 @@ def _advance(connection: Connection, spool: str, offset: int, read: tail.Read) -
         raise OSError(f"spool {spool} was counted by somebody else")
     return int(
         connection.execute(
-            insert(Checkpoint)
+            insert(SpoolCheckpoint)
             .values(
                 spool=spool,
                 host=socket.gethostname()[:200],
@@ -199,7 +199,7 @@ def _advance(connection: Connection, spool: str, offset: int, read: tail.Read) -
                 lost_hits=read.lost,
                 updated_at=clock.now(),
             )
-            .returning(Checkpoint.id)
+            .returning(SpoolCheckpoint.id)
         ).scalar_one()
     )
 

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Rate, Words, choice
+from campaigns.db import Base, BigId, DecimalRate, Document, Id, Instant, Money, Name, Words, choice
 from campaigns.language import N_
 
 
@@ -73,7 +73,7 @@ class ExchangeRate(Base):
 
     currency: Mapped[str] = mapped_column(String(3), primary_key=True)
     valid_from: Mapped[date] = mapped_column(primary_key=True)
-    rate: Mapped[Decimal] = mapped_column(Rate)
+    rate: Mapped[Decimal] = mapped_column(DecimalRate)
 
 
 class CustomEvent(Base):
@@ -111,9 +111,13 @@ class Conversion(Base):
         Index("ix_conversions_by_goal", "campaign_id", "goal", "currency", "at", "value", "amount"),
         Index("ix_conversions_by_time", "at", "goal", "activity_id", "value"),
         Index(None, "goal", "contact_id"),
-        Index("ix_conversions_unconverted", "currency", postgresql_where=text("value IS NULL AND amount IS NOT NULL"),
-              sqlite_where=text("value IS NULL AND amount IS NOT NULL")),
-    )  # fmt: skip
+        Index(
+            "ix_conversions_unconverted",
+            "currency",
+            postgresql_where=text("value IS NULL AND amount IS NOT NULL"),
+            sqlite_where=text("value IS NULL AND amount IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[Id]
     external_id: Mapped[str] = mapped_column(String(140), unique=True)
@@ -135,14 +139,18 @@ class Conversion(Base):
     at: Mapped[Instant]
 
 
-class ConversionTouch(Base):
+class ConversionTouchpoint(Base):
     """One touch before a conversion, in order: what every way of giving credit looks at."""
 
     __tablename__ = "conversion_touches"
     __table_args__ = (
-        Index("ix_conversion_touches_settling", "source_id", sqlite_where=text("settling = 1"),
-              postgresql_where=text("settling")),
-    )  # fmt: skip
+        Index(
+            "ix_conversion_touches_settling",
+            "source_id",
+            sqlite_where=text("settling = 1"),
+            postgresql_where=text("settling"),
+        ),
+    )
 
     conversion_id: Mapped[int] = mapped_column(ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
@@ -157,7 +165,7 @@ class ConversionTouch(Base):
     """Whether the click's label wasn't final when it was written down."""
 
 
-class CreditModel(StrEnum):
+class AttributionModel(StrEnum):
     FIRST_TOUCH = "first_touch"
     LAST_TOUCH = "last_touch"
 
@@ -166,13 +174,13 @@ class CreditModel(StrEnum):
         return {self.FIRST_TOUCH: N_("First touch"), self.LAST_TOUCH: N_("Last touch")}[self]
 
 
-class Credit(Base):
+class AttributionCredit(Base):
     """One share of a conversion under one model; the shares of a conversion and model add up to 1."""
 
     __tablename__ = "credits"
 
     conversion_id: Mapped[int] = mapped_column(ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True)
-    model: Mapped[CreditModel] = mapped_column(choice(CreditModel), primary_key=True)
+    model: Mapped[AttributionModel] = mapped_column(choice(AttributionModel), primary_key=True)
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), primary_key=True, index=True)
     share: Mapped[float] = mapped_column(Numeric(9, 8, asdecimal=False))
     touch: Mapped[dict[str, object]] = mapped_column(JSON, default=dict)
@@ -184,9 +192,13 @@ class OfflineImport(Base):
 
     __tablename__ = "offline_imports"
     __table_args__ = (
-        Index("ix_offline_imports_due", "id", sqlite_where=text("finished_at IS NULL"),
-              postgresql_where=text("finished_at IS NULL")),
-    )  # fmt: skip
+        Index(
+            "ix_offline_imports_due",
+            "id",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )
 
     id: Mapped[Id]
     filename: Mapped[Name]
@@ -208,7 +220,7 @@ class OfflineImport(Base):
     finished_at: Mapped[Instant | None]
 
 
-class OfflineRefusal(Base):
+class OfflineImportError(Base):
     """A row of an offline import that was not taken over, and why."""
 
     __tablename__ = "offline_refusals"

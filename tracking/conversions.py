@@ -9,10 +9,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from campaigns import clock, setbacks
 from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 from tracking import batches, earnings, settle
-from tracking.conversion_models import LEAD_GOAL, Conversion, ConversionTouch
-from tracking.models import Event, Kind, Label, minute
+from tracking.conversion_models import LEAD_GOAL, Conversion, ConversionTouchpoint
+from tracking.models import Event, HitKind, MinuteBucket, TrafficLabel
 from tracking.touches import LOOK_BACK, credit, touches_of
 
 _PATIENCE = timedelta(seconds=10)
@@ -49,10 +49,10 @@ def _record_submitted(session: Session, limit: int) -> int:
     def settle_some(ids: Sequence[int]) -> None:
         settle.settle_submitted(session.connection(), [came_by[one] for one in ids])
 
-    setbacks.carry(session, Chore.SETTLE_SUBMITTED, list(came_by), settle_some)
+    setbacks.carry(session, JobType.SETTLE_SUBMITTED, list(came_by), settle_some)
     waiting = _waiting(session, new)
     due = {submission.id: submission for submission in new if submission.id not in waiting}
-    setbacks.carry(session, Chore.CONVERT, list(due), lambda ids: [_record(session, due[one]) for one in ids])
+    setbacks.carry(session, JobType.CONVERT, list(due), lambda ids: [_record(session, due[one]) for one in ids])
     session.flush()
     return len(due)
 
@@ -64,17 +64,17 @@ def _record_entered(session: Session, limit: int) -> int:
     )
     submitted = select(Submission.id).where(Submission.lead_id == Lead.id).exists()
     recorded = select(Conversion.id).where(Conversion.lead_id == Lead.id, Conversion.goal == LEAD_GOAL).exists()
-    failed, later = _put_off(session, Chore.CONVERT_LEAD)
+    failed, later = _put_off(session, JobType.CONVERT_LEAD)
     new = _beyond(Lead.id, reached, failed)
     entered = session.scalars(
         select(Lead).where(new, Lead.id.not_in(later), ~submitted, ~recorded).order_by(Lead.id).limit(limit)
     ).all()
     due = {lead.id: lead for lead in entered}
-    setbacks.carry(session, Chore.CONVERT_LEAD, list(due), lambda ids: _enter(session, [due[one] for one in ids]))
+    setbacks.carry(session, JobType.CONVERT_LEAD, list(due), lambda ids: _enter(session, [due[one] for one in ids]))
     return len(entered)
 
 
-def _put_off(session: Session, chore: Chore) -> tuple[list[int], list[int]]:
+def _put_off(session: Session, chore: JobType) -> tuple[list[int], list[int]]:
     """What a chore failed at, to be found however long ago it was; and those of it that wait for later."""
     return [int(one) for one in setbacks.failed(session, chore)], [int(one) for one in setbacks.put_off(session, chore)]
 
@@ -103,7 +103,7 @@ def _enter(session: Session, leads: Sequence[Lead]) -> None:
 def _due(session: Session, limit: int) -> Sequence[Submission]:
     reached = select(func.coalesce(func.max(Conversion.submission_id), 0)).scalar_subquery()
     recorded = select(Conversion.id).where(Conversion.submission_id == Submission.id).exists()
-    failed, later = _put_off(session, Chore.CONVERT)
+    failed, later = _put_off(session, JobType.CONVERT)
     new = _beyond(Submission.id, reached, failed)
     return session.scalars(
         select(Submission)
@@ -132,7 +132,9 @@ def _waiting(session: Session, submissions: Sequence[Submission]) -> set[int]:
     if not fresh:
         return set()
     clicked = set(
-        session.scalars(select(Event.send_id).where(Event.send_id.in_(set(fresh.values())), Event.kind == Kind.CLICK))
+        session.scalars(
+            select(Event.send_id).where(Event.send_id.in_(set(fresh.values())), Event.kind == HitKind.CLICK)
+        )
     )
     return {submission_id for submission_id, send_id in fresh.items() if send_id not in clicked}
 
@@ -161,30 +163,30 @@ def recredit_due(session: Session, limit: int = 500) -> int:
     to the touches that remain otherwise. Harmless when run twice.
     """
     settled = session.execute(
-        select(ConversionTouch.conversion_id, ConversionTouch.source_id, Event.label)
+        select(ConversionTouchpoint.conversion_id, ConversionTouchpoint.source_id, Event.label)
         .outerjoin(
             Event,
             and_(
-                Event.id == ConversionTouch.source_id,
+                Event.id == ConversionTouchpoint.source_id,
                 # What an index needs that knows no ids.
-                Event.activity_id == ConversionTouch.activity_id,
-                minute(Event.at) == minute(ConversionTouch.at),
+                Event.activity_id == ConversionTouchpoint.activity_id,
+                MinuteBucket(Event.at) == MinuteBucket(ConversionTouchpoint.at),
             ),
         )
-        .where(ConversionTouch.settling, func.coalesce(Event.label, Label.HUMAN) != Label.SETTLING)
+        .where(ConversionTouchpoint.settling, func.coalesce(Event.label, TrafficLabel.HUMAN) != TrafficLabel.SETTLING)
         .limit(limit)
     ).all()
-    gone = {row.conversion_id for row in settled if row.label not in (Label.HUMAN, None)}
-    kept = {row.source_id for row in settled if row.label in (Label.HUMAN, None)}
+    gone = {row.conversion_id for row in settled if row.label not in (TrafficLabel.HUMAN, None)}
+    kept = {row.source_id for row in settled if row.label in (TrafficLabel.HUMAN, None)}
     certain = session.scalars(
-        update(ConversionTouch)
-        .where(ConversionTouch.settling, ConversionTouch.source_id.in_(kept))
+        update(ConversionTouchpoint)
+        .where(ConversionTouchpoint.settling, ConversionTouchpoint.source_id.in_(kept))
         .values(settling=False)
-        .returning(ConversionTouch.conversion_id)
+        .returning(ConversionTouchpoint.conversion_id)
         .execution_options(synchronize_session=False)
     ).all()
     earnings.write(session, set(certain) - gone)
-    setbacks.carry(session, Chore.CREDIT, sorted(gone), lambda ids: _credit_all_anew(session, ids))
+    setbacks.carry(session, JobType.CREDIT, sorted(gone), lambda ids: _credit_all_anew(session, ids))
     session.flush()
     return len(gone)
 
@@ -208,7 +210,7 @@ def credit_moved(session: Session, clicks: Iterable[tuple[int | None, int]]) -> 
         for conversion_id, send_id, at in batches.select_by_ids(connection, _BROUGHT, list(first))
         if first[send_id] <= batches.micros(at) < last[send_id] + window
     }
-    setbacks.carry(session, Chore.CREDIT, sorted(due), lambda ids: _credit_all_anew(session, ids))
+    setbacks.carry(session, JobType.CREDIT, sorted(due), lambda ids: _credit_all_anew(session, ids))
     session.flush()
     return len(due)
 

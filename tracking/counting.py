@@ -14,18 +14,18 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from tracking import batches, day_counts
-from tracking.models import Kind, Label
+from tracking.models import HitKind, TrafficLabel
 
 BUCKET = 15 * 60 * 1_000_000
 _DAY = 24 * 3600 * 1_000_000
-_OPEN, _CLICK, _HUMAN = int(Kind.OPEN), int(Kind.CLICK), int(Label.HUMAN)
+_OPEN, _CLICK, _HUMAN = int(HitKind.OPEN), int(HitKind.CLICK), int(TrafficLabel.HUMAN)
 
 
 def bucket(at: int) -> int:
     return at - at % BUCKET
 
 
-class Counted(NamedTuple):
+class CountedEvent(NamedTuple):
     """What of an event is counted."""
 
     at: int
@@ -36,7 +36,7 @@ class Counted(NamedTuple):
     link: int
 
 
-def marks(events: Iterable[Counted]) -> dict[tuple[int, ...], int]:
+def marks(events: Iterable[CountedEvent]) -> dict[tuple[int, ...], int]:
     """The first-seen marks that events make, by :class:`batches.MarkKey`. Only a person's event marks anything."""
     first: dict[tuple[int, ...], int] = {}
     for at, kind, label, activity_id, send_id, link in events:
@@ -62,14 +62,14 @@ def uniques(known: Mapping[tuple[int, ...], int]) -> dict[tuple[int, ...], int]:
 _COUNTED_AS = {_CLICK: (_CLICK, _OPEN)}
 
 
-class Tally:
+class RollupDelta:
     """Changes to the rollups, gathered and then written at once."""
 
     def __init__(self) -> None:
         self.events: defaultdict[tuple[int, ...], int] = defaultdict(int)
         self._uniques: defaultdict[tuple[int, ...], int] = defaultdict(int)
 
-    def count(self, event: Counted, by: int = 1) -> None:
+    def count(self, event: CountedEvent, by: int = 1) -> None:
         at, kind, label, activity_id, _send_id, link = event
         start = at - at % BUCKET
         self.events[activity_id, start, kind, 0, label] += by
@@ -92,14 +92,14 @@ class Tally:
 
 def add(connection: Connection, rows: Sequence[batches.EventTuple]) -> None:
     """Count new events (:class:`EventRow`), which must already hold their labels. Milestones move by ``reconcile``."""
-    tally = Tally()
+    tally = RollupDelta()
     alike = _alike(rows)
     for (activity_id, start, kind, link, label), number in alike.items():
         tally.events[activity_id, start, kind, 0, label] += number
         if link:
             tally.events[activity_id, start, kind, link, label] += number
     if any(key[4] == _HUMAN for key in alike):
-        _mark(connection, tally, (Counted(row[1], row[7], row[8], row[4], row[2], row[10]) for row in rows))
+        _mark(connection, tally, (CountedEvent(row[1], row[7], row[8], row[4], row[2], row[10]) for row in rows))
     tally.write(connection)
 
 
@@ -116,7 +116,7 @@ def _alike(rows: Sequence[batches.EventTuple]) -> dict[tuple[int, int, int, int,
 _ALIKE = itemgetter(4, 7, 10, 8)
 
 
-def _mark(connection: Connection, tally: Tally, events: Iterable[Counted]) -> None:
+def _mark(connection: Connection, tally: RollupDelta, events: Iterable[CountedEvent]) -> None:
     """Mark sends by more of their events."""
     new = marks(events)
     if new:
@@ -125,7 +125,7 @@ def _mark(connection: Connection, tally: Tally, events: Iterable[Counted]) -> No
 
 
 def _write_marks(
-    connection: Connection, tally: Tally, known: dict[tuple[int, ...], int], wanted: dict[tuple[int, ...], int]
+    connection: Connection, tally: RollupDelta, known: dict[tuple[int, ...], int], wanted: dict[tuple[int, ...], int]
 ) -> None:
     """Bring all marks of some sends from what is known to what is wanted, and the uniques with them."""
     before, after = uniques(known), uniques(wanted)
@@ -137,17 +137,17 @@ def _write_marks(
     batches.put_marks(connection, [(key, at) for key, at in wanted.items() if known.get(key) != at])
 
 
-class Change(NamedTuple):
+class LabelChange(NamedTuple):
     """One event's way from one label to another."""
 
     id: int
-    event: Counted
+    event: CountedEvent
     """As it was counted: with its old label."""
     label: int
     reasons: int
 
 
-def settle(connection: Connection, changes: Sequence[Change], rules: int) -> None:
+def settle(connection: Connection, changes: Sequence[LabelChange], rules: int) -> None:
     """Give settling events, read under ``lock_counting``, their final labels. While they settled they marked
     nothing, so that none of the send's other events need be looked at again."""
     tally = _relabelled(connection, changes, rules, settling=True)
@@ -157,7 +157,7 @@ def settle(connection: Connection, changes: Sequence[Change], rules: int) -> Non
     tally.write(connection)
 
 
-def _milestones_of(human: Iterable[Counted]) -> list[tuple[int, int, int, int | None]]:
+def _milestones_of(human: Iterable[CountedEvent]) -> list[tuple[int, int, int, int | None]]:
     """By send, the first and the last of some events, and the first click."""
     found = dict[int, tuple[int, int, int | None]]()
     for at, kind, _label, _activity_id, send_id, _link in human:
@@ -172,7 +172,7 @@ def _milestones_of(human: Iterable[Counted]) -> list[tuple[int, int, int, int | 
 _SHOWN = (_OPEN, _CLICK)  # A click is an open, too; a view is neither.
 
 
-def move(connection: Connection, changes: Collection[Change], rules: int) -> None:
+def move(connection: Connection, changes: Collection[LabelChange], rules: int) -> None:
     """Relabel events, and move rollups, marks and milestones with them. Events, read under
     ``lock_counting``, must still have the label that their change says."""
     tally = _relabelled(connection, changes, rules, settling=False)
@@ -183,7 +183,7 @@ def move(connection: Connection, changes: Collection[Change], rules: int) -> Non
 _row = partial(tuple.__new__, batches.Relabelled)
 
 
-def _relabelled(connection: Connection, changes: Collection[Change], rules: int, *, settling: bool) -> Tally:
+def _relabelled(connection: Connection, changes: Collection[LabelChange], rules: int, *, settling: bool) -> RollupDelta:
     rows = [_row((id, event.send_id, event.at, label, reasons, rules)) for id, event, label, reasons in changes]
     batches.relabel_events(connection, rows, settling=settling)
     moved = Counter(
@@ -191,14 +191,14 @@ def _relabelled(connection: Connection, changes: Collection[Change], rules: int,
         for _id, (at, kind, was, activity_id, _send_id, link), label, _reasons in changes
         if label != was
     )
-    tally = Tally()
+    tally = RollupDelta()
     for (start, kind, activity_id, link, was, label), number in moved.items():
-        tally.count(Counted(start, kind, was, activity_id, None, link), -number)
-        tally.count(Counted(start, kind, label, activity_id, None, link), number)
+        tally.count(CountedEvent(start, kind, was, activity_id, None, link), -number)
+        tally.count(CountedEvent(start, kind, label, activity_id, None, link), number)
     return tally
 
 
-def reconcile(connection: Connection, send_ids: Collection[int], tally: Tally) -> None:
+def reconcile(connection: Connection, send_ids: Collection[int], tally: RollupDelta) -> None:
     """Bring marks and milestones of sends to what their events say; uniques go to ``tally``."""
     if not send_ids:
         return
@@ -214,51 +214,51 @@ _SPANS = """
 """
 
 
-def events_of(connection: Connection, send_ids: Collection[int]) -> list[Counted]:
+def events_of(connection: Connection, send_ids: Collection[int]) -> list[CountedEvent]:
     """The first and the last of each kind of event of these sends: what marks and milestones look at."""
     return [
-        Counted(batches.micros(row[0]), *row[1:])
+        CountedEvent(batches.micros(row[0]), *row[1:])
         for pick in ("min", "max")
         for row in batches.select_by_ids(connection, _SPANS.format(pick=pick), send_ids)
     ]
 
 
-class Milestones(NamedTuple):
+class SendMilestones(NamedTuple):
     first_opened_at: int | None
     last_opened_at: int | None
     clicked_at: int | None
 
 
-_NOTHING = Milestones(None, None, None)
+_NOTHING = SendMilestones(None, None, None)
 
 
-def milestones(events: Iterable[Counted], was: Milestones = _NOTHING) -> Milestones:
+def milestones(events: Iterable[CountedEvent], was: SendMilestones = _NOTHING) -> SendMilestones:
     """The milestones of one send, of human events only, beside what is known already."""
-    human = [e for e in events if e.label == Label.HUMAN]
-    clicks = [e.at for e in human if e.kind == Kind.CLICK]
-    opens = [e.at for e in human if e.kind == Kind.OPEN] + clicks
+    human = [e for e in events if e.label == TrafficLabel.HUMAN]
+    clicks = [e.at for e in human if e.kind == HitKind.CLICK]
+    opens = [e.at for e in human if e.kind == HitKind.OPEN] + clicks
     first, last, clicked = ([] if at is None else [at] for at in was)
-    return Milestones(
+    return SendMilestones(
         min(opens + first, default=None), max(opens + last, default=None), min(clicks + clicked, default=None)
     )
 
 
-def _only_date(was: Milestones) -> Milestones:
+def _only_date(was: SendMilestones) -> SendMilestones:
     """The last open as a bare date, which is all that a contact who allows no more leaves behind."""
     last = was.last_opened_at
-    return Milestones(None, last if last is not None and last % _DAY == 0 else None, None)
+    return SendMilestones(None, last if last is not None and last % _DAY == 0 else None, None)
 
 
-def _human(events: Iterable[Counted]) -> defaultdict[int, list[Counted]]:
-    found: defaultdict[int, list[Counted]] = defaultdict(list)
+def _human(events: Iterable[CountedEvent]) -> defaultdict[int, list[CountedEvent]]:
+    found: defaultdict[int, list[CountedEvent]] = defaultdict(list)
     for event in events:
-        if event.send_id is not None and event.label == Label.HUMAN:
+        if event.send_id is not None and event.label == TrafficLabel.HUMAN:
             found[event.send_id].append(event)
     return found
 
 
 def _write_milestones(
-    connection: Connection, send_ids: Collection[int], anew: Callable[[int, Milestones], Milestones]
+    connection: Connection, send_ids: Collection[int], anew: Callable[[int, SendMilestones], SendMilestones]
 ) -> None:
     if not send_ids:
         return
@@ -267,7 +267,7 @@ def _write_milestones(
     )
     changed = []
     for send_id, *kept in rows:
-        was = Milestones(*(None if at is None else batches.micros(at) for at in kept))
+        was = SendMilestones(*(None if at is None else batches.micros(at) for at in kept))
         now = anew(send_id, was)
         if now != was:
             changed.append((send_id, *now))

@@ -26,7 +26,7 @@ def plus(one: Part | None, other: Part | None) -> Part | None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Hits:
+class HitCounts:
     """Hits of one kind, apart by who it was."""
 
     human: int = 0
@@ -39,12 +39,12 @@ class Hits:
     def total(self) -> int:
         return self.human + self.settling + self.machine + self.scanner + self.unknown
 
-    def __add__(self, other: "Hits") -> "Hits":
-        return Hits(*map(add, _hits(self), _hits(other)))
+    def __add__(self, other: "HitCounts") -> "HitCounts":
+        return HitCounts(*map(add, _hits(self), _hits(other)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Mails:
+class MailCounts:
     """Sends by what became of them. ``openers`` to ``complainers`` are among the delivered."""
 
     audience: int = 0
@@ -65,12 +65,12 @@ class Mails:
     soft: int = 0
     blocked: int = 0
 
-    def __add__(self, other: "Mails") -> "Mails":
-        return Mails(*map(add, _mails(self), _mails(other)))
+    def __add__(self, other: "MailCounts") -> "MailCounts":
+        return MailCounts(*map(add, _mails(self), _mails(other)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Visits:
+class VisitCounts:
     """Human web visits that an activity brought. Every sum of these is a sum of rows, visitors too: each
     counts once in a campaign, for the activity that brought their first visit."""
 
@@ -81,19 +81,19 @@ class Visits:
     pages: int = 0
     new: int = 0
 
-    def __add__(self, other: "Visits") -> "Visits":
-        return Visits(*map(add, _visits(self), _visits(other)))
+    def __add__(self, other: "VisitCounts") -> "VisitCounts":
+        return VisitCounts(*map(add, _visits(self), _visits(other)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Counts:
+class ActivityCounts:
     """Everything that a metric can be made of."""
 
-    mails: Mails | None = None
-    opens: Hits | None = None
-    clicks: Hits | None = None
-    views: Hits | None = None
-    visits: Visits | None = None
+    mails: MailCounts | None = None
+    opens: HitCounts | None = None
+    clicks: HitCounts | None = None
+    views: HitCounts | None = None
+    visits: VisitCounts | None = None
     leads: int = 0
     conversions: int = 0
     first_touch: float = 0.0
@@ -105,8 +105,8 @@ class Counts:
     first_touch_revenue: Decimal | None = None
     last_touch_revenue: Decimal | None = None
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
+    def __add__(self, other: "ActivityCounts") -> "ActivityCounts":
+        return ActivityCounts(
             mails=plus(self.mails, other.mails),
             opens=plus(self.opens, other.opens),
             clicks=plus(self.clicks, other.clicks),
@@ -123,13 +123,13 @@ class Counts:
         )
 
 
-def total(parts: Iterable[Counts]) -> Counts:
+def total(parts: Iterable[ActivityCounts]) -> ActivityCounts:
     """Sum first, divide later: rates are made of this, never of other rates.
 
     The same as adding them one after the other, but column by column: a company has thousands.
     """
     parts = list(parts)
-    return Counts(*(_column_sum(list(map(attrgetter(name), parts)), name) for name in _COUNTS))
+    return ActivityCounts(*(_column_sum(list(map(attrgetter(name), parts)), name) for name in _COUNTS))
 
 
 def _column_sum(values: list[Any], name: str) -> Any:
@@ -142,15 +142,18 @@ def _column_sum(values: list[Any], name: str) -> Any:
     return sum(known[1:], known[0]) if known else _EMPTY[name]
 
 
-def _fields(record: type[Hits | Mails | Visits]) -> Callable[[object], tuple[int, ...]]:
+def _fields(record: type[HitCounts | MailCounts | VisitCounts]) -> Callable[[object], tuple[int, ...]]:
     """How to read all of its numbers at once: a page adds thousands."""
     return attrgetter(*(field.name for field in dataclasses.fields(record)))
 
 
-_hits, _mails, _visits = _fields(Hits), _fields(Mails), _fields(Visits)
-_COUNTS = tuple(field.name for field in dataclasses.fields(Counts))
-_EMPTY = {field.name: field.default for field in dataclasses.fields(Counts)}
+_hits, _mails, _visits = _fields(HitCounts), _fields(MailCounts), _fields(VisitCounts)
+_COUNTS = tuple(field.name for field in dataclasses.fields(ActivityCounts))
+_EMPTY = {field.name: field.default for field in dataclasses.fields(ActivityCounts)}
 _PARTS: dict[str, tuple[type[Any], Callable[[object], tuple[int, ...]]]] = {
-    "mails": (Mails, _mails), "visits": (Visits, _visits),
-    "opens": (Hits, _hits), "clicks": (Hits, _hits), "views": (Hits, _hits),
-}  # fmt: skip
+    "mails": (MailCounts, _mails),
+    "visits": (VisitCounts, _visits),
+    "opens": (HitCounts, _hits),
+    "clicks": (HitCounts, _hits),
+    "views": (HitCounts, _hits),
+}

@@ -8,14 +8,14 @@ from sqlalchemy import Connection, func, select
 from campaigns import clock, db
 from campaigns.planning.models import Activity
 from tracking import networks
-from tracking.models import Event, Kind
+from tracking.models import Event, HitKind
 from tracking.screening import CROWD, CROWD_SECONDS
 from tracking.signals import crowds
 
 _AHEAD_SECONDS = 120.0
 
 
-class Crowds:
+class BurstCache:
     """What is known of one stretch, for whoever looks at portions of the log that follow one another: each needs the
     minute before it and the minute behind it, which in a busy log are many times as much as the portion."""
 
@@ -43,7 +43,7 @@ def _crowded(connection: Connection, first: int, last: int) -> dict[int, set[int
         Event.activity_id.in_(select(Activity.id)),
         Event.at >= db.from_micros(first) - span,
         Event.at <= db.from_micros(last) + span,
-        Event.kind == Kind.CLICK,
+        Event.kind == HitKind.CLICK,
         Event.send_id.is_not(None),
     ]
     # Whoever hammers on a few sends is no crowd, and may have thousands of clicks that nobody needs to look at.

@@ -20,48 +20,56 @@ from sqlalchemy.orm import Session
 from campaigns.accounts.models import Organisation
 from campaigns.db import from_micros, to_micros
 from tracking import batches
-from tracking.models import DayRollup, DayZone, LifeRollup, Rollup
+from tracking.models import DailyHitRollup, HitRollup, RollupTimeZone, TotalHitRollup
 from tracking.periods import Window
-from tracking.visit_models import DayGroups, DayVisits, LifeVisits, VisitRollup
+from tracking.visit_models import DailyChannelRollup, DailyVisitRollup, TotalVisitRollup, VisitRollup
 
 HITS = ("events", "uniques")
 VISITS = ("visits", "visitors", "campaign_visitors", "engaged", "active_seconds", "pages", "new", "aggregate")
 
 
-class Hits(NamedTuple):
+class HitSource(NamedTuple):
     """Where counted hits are read: the table, and the column of its time (of a whole life there is none)."""
 
-    table: type[Rollup] | type[DayRollup] | type[LifeRollup]
+    table: type[HitRollup] | type[DailyHitRollup] | type[TotalHitRollup]
     at: Any
 
 
-class Visits(NamedTuple):
+class VisitSource(NamedTuple):
     """The same of visits. Of them, days and lives don't know the channel group: ``DayGroups`` does."""
 
-    table: type[VisitRollup] | type[DayVisits] | type[LifeVisits]
+    table: type[VisitRollup] | type[DailyVisitRollup] | type[TotalVisitRollup]
     at: Any
 
 
 NO_TIME: ColumnElement[Any] = null()
 
 
-def hits(session: Session, window: Window, *starts: datetime) -> Hits:
+def hits(session: Session, window: Window, *starts: datetime) -> HitSource:
     """The counters that answer for a window, cut at ``starts``: the coarsest that are as exact."""
     if not _fits(session, window, starts):
-        return Hits(Rollup, Rollup.bucket)
-    return Hits(LifeRollup, NO_TIME) if window.whole and not starts else Hits(DayRollup, DayRollup.day)
+        return HitSource(HitRollup, HitRollup.bucket)
+    return (
+        HitSource(TotalHitRollup, NO_TIME)
+        if window.whole and not starts
+        else HitSource(DailyHitRollup, DailyHitRollup.day)
+    )
 
 
-def visits(session: Session, window: Window, *starts: datetime) -> Visits:
+def visits(session: Session, window: Window, *starts: datetime) -> VisitSource:
     if not _fits(session, window, starts):
-        return Visits(VisitRollup, VisitRollup.bucket)
-    return Visits(LifeVisits, NO_TIME) if window.whole and not starts else Visits(DayVisits, DayVisits.day)
+        return VisitSource(VisitRollup, VisitRollup.bucket)
+    return (
+        VisitSource(TotalVisitRollup, NO_TIME)
+        if window.whole and not starts
+        else VisitSource(DailyVisitRollup, DailyVisitRollup.day)
+    )
 
 
 def _fits(session: Session, window: Window, starts: Sequence[datetime]) -> bool:
     kept = session.info.get("day zone")
     if kept is None:
-        kept = session.info["day zone"] = session.scalar(select(DayZone.zone)) or ""
+        kept = session.info["day zone"] = session.scalar(select(RollupTimeZone.zone)) or ""
     instants = [at for at in (window.since, window.until, *starts) if at is not None]
     return bool(kept) and all(to_micros(at) == day_of(kept)(to_micros(at)) for at in instants)
 
@@ -87,8 +95,8 @@ def add_hits(connection: Connection, rows: Iterable[tuple[tuple[int, ...], int, 
     for (activity_id, bucket, kind, link, label), *counts in rows:
         _add(days, (activity_id, link, day(bucket), kind, label), counts)
         _add(lives, (activity_id, link, kind, label), counts)
-    _put(connection, DayRollup, HITS, days)
-    _put(connection, LifeRollup, HITS, lives)
+    _put(connection, DailyHitRollup, HITS, days)
+    _put(connection, TotalHitRollup, HITS, lives)
 
 
 def add_visits(connection: Connection, rows: Iterable[tuple[tuple[int, int, int, int], Sequence[int]]]) -> None:
@@ -101,9 +109,9 @@ def add_visits(connection: Connection, rows: Iterable[tuple[tuple[int, int, int,
         _add(days, (activity_id, day(bucket), label), counts)
         _add(groups, (day(bucket), group, label), counts)
         _add(lives, (activity_id, label), counts)
-    _put(connection, DayVisits, VISITS, days)
-    _put(connection, DayGroups, VISITS, groups)
-    _put(connection, LifeVisits, VISITS, lives)
+    _put(connection, DailyVisitRollup, VISITS, days)
+    _put(connection, DailyChannelRollup, VISITS, groups)
+    _put(connection, TotalVisitRollup, VISITS, lives)
 
 
 def _add(sums: dict[tuple[int, ...], list[int]], key: tuple[int, ...], counts: Sequence[int]) -> None:
@@ -111,9 +119,11 @@ def _add(sums: dict[tuple[int, ...], list[int]], key: tuple[int, ...], counts: S
 
 
 def _put(
-    connection: Connection, model: type[DayRollup | DayVisits | DayGroups | LifeRollup | LifeVisits],
-    adds: Sequence[str], sums: Mapping[tuple[int, ...], Sequence[int]],
-) -> None:  # fmt: skip
+    connection: Connection,
+    model: type[DailyHitRollup | DailyVisitRollup | DailyChannelRollup | TotalHitRollup | TotalVisitRollup],
+    adds: Sequence[str],
+    sums: Mapping[tuple[int, ...], Sequence[int]],
+) -> None:
     table = model.__table__
     assert isinstance(table, Table)
     key = [column.name for column in table.primary_key]
@@ -132,7 +142,7 @@ def _put(
 def ready(connection: Connection) -> Callable[[int], int]:
     """How days are told now, after summing them anew if they were told otherwise: asked before quarters change."""
     wanted = _our_zone(connection)
-    if connection.scalar(select(DayZone.zone)) != wanted:
+    if connection.scalar(select(RollupTimeZone.zone)) != wanted:
         fill(connection)
     return day_of(wanted)
 
@@ -148,8 +158,8 @@ def fill(connection: Connection) -> None:
     """Sum all days anew from the quarters, in the organisation's time zone, under ``lock_counting``."""
     zone = _our_zone(connection)
     sum_anew(connection, zone)
-    connection.execute(DayZone.__table__.delete())  # type: ignore[attr-defined]
-    connection.execute(DayZone.__table__.insert().values(id=1, zone=zone))  # type: ignore[attr-defined]
+    connection.execute(RollupTimeZone.__table__.delete())  # type: ignore[attr-defined]
+    connection.execute(RollupTimeZone.__table__.insert().values(id=1, zone=zone))  # type: ignore[attr-defined]
 
 
 def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) -> None:
@@ -216,7 +226,7 @@ def _starts(connection: Connection, zone: str, quarters: str, only: str) -> list
 
 def mend(connection: Connection, activity_id: int | None = None) -> None:
     """Sum the days of an activity anew, if any are kept."""
-    kept = connection.scalar(select(DayZone.zone))
+    kept = connection.scalar(select(RollupTimeZone.zone))
     if kept is not None:
         sum_anew(connection, kept, activity_id)
 
@@ -224,19 +234,21 @@ def mend(connection: Connection, activity_id: int | None = None) -> None:
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
     """Days and lives (of an activity) that aren't what their quarters add up to: key, what is kept, what is counted.
     Those of channel groups are compared with all activities, or with 0, which is none."""
-    kept = connection.scalar(select(DayZone.zone))
+    kept = connection.scalar(select(RollupTimeZone.zone))
     if kept is None:
         return []
     wrong: list[tuple[tuple[Any, ...], Any, Any]] = []
     sums: Sequence[tuple[Any, Any, Sequence[str]]] = (
-        (Rollup, DayRollup, HITS), (Rollup, LifeRollup, HITS), (VisitRollup, DayVisits, VISITS),
-        (VisitRollup, LifeVisits, VISITS),
-    )  # fmt: skip
+        (HitRollup, DailyHitRollup, HITS),
+        (HitRollup, TotalHitRollup, HITS),
+        (VisitRollup, DailyVisitRollup, VISITS),
+        (VisitRollup, TotalVisitRollup, VISITS),
+    )
     if not activity_id:
-        sums = *sums, (VisitRollup, DayGroups, VISITS)
+        sums = *sums, (VisitRollup, DailyChannelRollup, VISITS)
     for quarters, summed, adds in sums:
         key = [column.name for column in summed.__table__.primary_key]
-        only = None if summed is DayGroups else activity_id
+        only = None if summed is DailyChannelRollup else activity_id
         wanted = _summed(connection, quarters, [name.replace("day", "bucket") for name in key], adds, kept, only)
         found = _summed(connection, summed, key, adds, kept, only)
         wrong += [

@@ -8,12 +8,12 @@ from campaigns import config
 from campaigns.config import Settings
 from campaigns.tokens import Purpose, keyring
 from tracking import networks
-from tracking.destinations import Destinations, destinations
+from tracking.destinations import LinkTargetCache, destinations
 from tracking.spool import spool
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class EndpointContext:
     """It serves for as long as the process keeps its settings."""
 
     settings: Settings
@@ -25,23 +25,23 @@ class Desk:
     """The network of an address, or of who is behind it by ``X-Forwarded-For``, given second when a proxy is
     trusted."""
     proxied: bool
-    known: Destinations
+    known: LinkTargetCache
 
 
-_desk: Desk | None = None
+_desk: EndpointContext | None = None
 
 
-def desk() -> Desk:
+def desk() -> EndpointContext:
     found = _desk
     return found if found is not None and found.settings is config.installed else _sit_down()
 
 
-def _sit_down() -> Desk:
+def _sit_down() -> EndpointContext:
     global _desk
     settings = config.settings()
     proxies = settings.trusted_proxies
     opened = keyring().opener(Purpose.ENGAGEMENT)
-    _desk = Desk(settings, opened, spool().keep, networks.reader(proxies), bool(proxies), destinations())
+    _desk = EndpointContext(settings, opened, spool().keep, networks.reader(proxies), bool(proxies), destinations())
     return _desk
 
 

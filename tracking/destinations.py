@@ -30,7 +30,7 @@ from campaigns.content import links, merge
 from campaigns.delivery import requested, signposts
 from campaigns.delivery.models import Send
 from campaigns.delivery.signposts import Urls
-from campaigns.errors import Passing
+from campaigns.errors import TemporaryError
 from campaigns.language import N_
 from campaigns.outbox import OutboxMail
 from campaigns.planning import utm
@@ -53,7 +53,7 @@ _LAUNCHED = select(Activity.id, func.coalesce(Activity.version_id, 0).label("ver
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class SiteConfig:
     """What the whole house has in common."""
 
     hosts: frozenset[str]
@@ -62,7 +62,7 @@ class Site:
     """Activity by the slug of its landing page."""
 
 
-class Short(NamedTuple):
+class ShortLinkTarget(NamedTuple):
     """Where a short link leads, UTM included, or OFF; and what a click on it is counted for."""
 
     activity_id: int
@@ -70,7 +70,7 @@ class Short(NamedTuple):
     url: str
 
 
-class Way(NamedTuple):
+class LinkTarget(NamedTuple):
     """How a click on a link is answered: made ready by who answers, remembered by who learns of changes."""
 
     number: int
@@ -79,17 +79,17 @@ class Way(NamedTuple):
     """Our own page: its address before and behind the token that tells by which send its visitor came."""
 
 
-class Destinations:
+class LinkTargetCache:
     """What one process knows of links, landing pages and our own hosts."""
 
     def __init__(self) -> None:
-        self.ways: dict[tuple[int, str], Way] = {}
+        self.ways: dict[tuple[int, str], LinkTarget] = {}
         """By activity and the link's number as it is written; another dictionary after each change."""
         self._of_activity: dict[int, Urls] = {}
         self._of_send: dict[int, Urls] = {}
         self._confirmed: dict[int, tuple[int, Urls]] = {}
-        self._site: Site | None = None
-        self._shorts: dict[str, Short] | None = None
+        self._site: SiteConfig | None = None
+        self._shorts: dict[str, ShortLinkTarget] | None = None
         self._shorts_as_of: object = None
         self._missing: dict[int, float] = {}
         self._look_at = 0.0
@@ -114,7 +114,7 @@ class Destinations:
         """Whether the links of a send are those of all mails of its activity."""
         return send_id >> 32 in self._of_activity
 
-    def short(self, code: str) -> Short | None:
+    def short(self, code: str) -> ShortLinkTarget | None:
         """Where a short link leads; None when there is no such link. Raises Passing like :meth:`url`."""
         code = code.lower()  # Somebody may type what stands in print.
         if self._shorts is None:
@@ -123,7 +123,7 @@ class Destinations:
         if link is None and self._look_again():
             link = (self._shorts or {}).get(code)
         if link is None and self._shorts is None:
-            raise Passing(_LATER)
+            raise TemporaryError(_LATER)
         return link
 
     def landing_page(self, slug: str) -> int | None:
@@ -146,14 +146,14 @@ class Destinations:
             return False
         return True
 
-    def site(self) -> Site:
+    def site(self) -> SiteConfig:
         """Our own hosts and landing pages as last seen; none at all before the first sight."""
         if self._site is None:
             try:
                 kept = json.loads((signposts.directory() / "site.json").read_bytes())
-                self._site = Site(links.own_hosts(kept["own_hosts"]), dict(kept["forms"]))
+                self._site = SiteConfig(links.own_hosts(kept["own_hosts"]), dict(kept["forms"]))
             except (OSError, ValueError, KeyError, TypeError):
-                self._site = Site(links.own_hosts(()), {})
+                self._site = SiteConfig(links.own_hosts(()), {})
                 try:
                     with db.reading() as session:
                         self._sync_site(session)
@@ -182,7 +182,7 @@ class Destinations:
     def _sync_site(self, session: Session) -> None:
         hosts = session.scalar(select(Organisation.own_hosts).limit(1)) or []
         forms = dict(session.execute(select(Form.slug, Form.activity_id)).all())
-        site = Site(links.own_hosts(hosts), forms)
+        site = SiteConfig(links.own_hosts(hosts), forms)
         if site != self._site:
             self._site = site
             self.ways = {}
@@ -198,10 +198,10 @@ class Destinations:
             _keep("short.json", shorts)
         self._shorts_as_of = as_of
 
-    def _shorts_from_disk(self) -> dict[str, Short] | None:
+    def _shorts_from_disk(self) -> dict[str, ShortLinkTarget] | None:
         try:
             kept = json.loads((signposts.directory() / "short.json").read_bytes())
-            return {code: Short(*link) for code, link in kept.items()}
+            return {code: ShortLinkTarget(*link) for code, link in kept.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return None
 
@@ -219,7 +219,7 @@ class Destinations:
         if self._missing.get(send_id, 0) > now:
             return {}
         if now < self._away_until:
-            raise Passing(_LATER)
+            raise TemporaryError(_LATER)
         try:
             with db.reading() as session:
                 launched = session.execute(_LAUNCHED.where(Activity.id == activity_id)).one_or_none()
@@ -231,7 +231,7 @@ class Destinations:
                 urls = _of_single(session, send_id)
         except SQLAlchemyError as error:
             self._away_until = now + _LOOK_AGAIN
-            raise Passing(_LATER) from error
+            raise TemporaryError(_LATER) from error
         if urls:
             _remember(self._of_send, send_id, urls)
         else:
@@ -267,8 +267,8 @@ def _remember(memory: dict[int, Any], key: int, value: object) -> None:
     memory[key] = value
 
 
-def _short(link: ShortLink) -> Short:
-    return Short(link.activity_id, link.number, utm.joined(link.url, link.utm) if link.active else OFF)
+def _short(link: ShortLink) -> ShortLinkTarget:
+    return ShortLinkTarget(link.activity_id, link.number, utm.joined(link.url, link.utm) if link.active else OFF)
 
 
 def personalised(url: str, send_id: int) -> str:
@@ -304,15 +304,15 @@ def _fields(session: Session, send_id: int) -> Mapping[str, object]:
     return {**fields, "contact": {**fields["contact"], **requested.fields_of(row[2])}}
 
 
-_made: tuple[config.Settings, Destinations] | None = None
+_made: tuple[config.Settings, LinkTargetCache] | None = None
 
 
-def destinations() -> Destinations:
+def destinations() -> LinkTargetCache:
     """What this process knows, for its settings."""
     global _made
     settings = config.settings()
     if _made is None or _made[0] is not settings:
-        _made = (settings, Destinations())
+        _made = (settings, LinkTargetCache())
     return _made[1]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from campaigns.db import Base, BigId, Instant, Money
 
 
-class Earning(Base):
+class ConversionAttribution(Base):
     """One conversion, seen from one activity that it happened at, that has a credit for it, or that touched it."""
 
     __tablename__ = "earnings"
@@ -39,7 +39,7 @@ class Earning(Base):
     of_campaign: Mapped[int] = mapped_column(Integer)
 
 
-class EarningSums:
+class AttributionSums:
     """The sums of an activity's earnings, in the same words; money is 0 where nothing had a value."""
 
     own: Mapped[int] = mapped_column(BigInteger)
@@ -57,7 +57,7 @@ class EarningSums:
     of_campaign: Mapped[int] = mapped_column(BigInteger)
 
 
-class DayEarning(EarningSums, Base):
+class DailyAttribution(AttributionSums, Base):
     """Those of one day, UTC: a period is summed from the days inside it, and from the rows at its ends."""
 
     __tablename__ = "day_earnings"
@@ -70,7 +70,7 @@ class DayEarning(EarningSums, Base):
     """Who summed: on PostgreSQL each connection has rows of its own. Only all parts together say something."""
 
 
-class LifeEarning(EarningSums, Base):
+class TotalAttribution(AttributionSums, Base):
     """Those of a whole life."""
 
     __tablename__ = "life_earnings"
@@ -88,10 +88,20 @@ SUMS: Mapping[str, str] = {
     if name.endswith("valued")
     else f"{{row}}{name}"
     for name in (
-        "own", "valued", "value", "first", "first_valued", "first_value", "last", "last_valued", "last_value",
-        "touched", "of_channel", "of_campaign",
+        "own",
+        "valued",
+        "value",
+        "first",
+        "first_valued",
+        "first_value",
+        "last",
+        "last_valued",
+        "last_value",
+        "touched",
+        "of_channel",
+        "of_campaign",
     )
-}  # fmt: skip
+}
 """What a row of earnings adds to each sum; ``{row}`` stands for it."""
 _MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUMS)
 SUMMED: Mapping[str, tuple[str, ...]] = {"life_earnings": ("activity_id",), "day_earnings": ("activity_id", "day")}
@@ -145,8 +155,8 @@ POSTGRES = (
         for name, what, which in (("inserted", "INSERT", "NEW"), ("deleted", "DELETE", "OLD"))
     ),
 )
-for _sums in (LifeEarning, DayEarning):
-    Earning.__table__.add_is_dependent_on(_sums.__table__)  # type: ignore[attr-defined]
+for _sums in (TotalAttribution, DailyAttribution):
+    ConversionAttribution.__table__.add_is_dependent_on(_sums.__table__)  # type: ignore[attr-defined]
 for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
     for _statement in _statements:
         _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]

@@ -24,13 +24,13 @@ from sqlalchemy import (
     null,
     select,
     union_all,
-)  # fmt: skip
+)
 from sqlalchemy.orm import Session
 
-from campaigns.db import Cents
+from campaigns.db import MoneyType
 from campaigns.planning.models import Activity
-from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
-from tracking.earning_models import SUMMED, SUMS, DayEarning, Earning, LifeEarning, key_of
+from tracking.conversion_models import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
+from tracking.earning_models import SUMMED, SUMS, ConversionAttribution, DailyAttribution, TotalAttribution, key_of
 
 _MOST_AT_ONCE = 500
 
@@ -45,7 +45,7 @@ def write(session: Session, conversion_ids: Collection[int]) -> None:
 
 
 def _write(connection: Connection, ids: Collection[int]) -> None:
-    connection.execute(delete(Earning).where(Earning.conversion_id.in_(ids)))
+    connection.execute(delete(ConversionAttribution).where(ConversionAttribution.conversion_id.in_(ids)))
     connection.execute(_of_some(), {"ids": list(ids)})
 
 
@@ -54,7 +54,9 @@ def _follow_channel(_mapper: object, connection: Connection, activity: Activity)
     """An activity that gets another channel takes its touches along: planning, which lies below, knows of none."""
     if not inspect(activity).attrs.channel.history.has_changes():
         return
-    touched = select(ConversionTouch.conversion_id).where(ConversionTouch.activity_id == activity.id).distinct()
+    touched = (
+        select(ConversionTouchpoint.conversion_id).where(ConversionTouchpoint.activity_id == activity.id).distinct()
+    )
     ids = sorted(connection.scalars(touched))
     for start in range(0, len(ids), _MOST_AT_ONCE):
         _write(connection, ids[start : start + _MOST_AT_ONCE])
@@ -62,15 +64,15 @@ def _follow_channel(_mapper: object, connection: Connection, activity: Activity)
 
 def fill(connection: Connection) -> None:
     """Write all of them anew."""
-    connection.execute(delete(Earning))
-    for sums in (LifeEarning, DayEarning):
+    connection.execute(delete(ConversionAttribution))
+    for sums in (TotalAttribution, DailyAttribution):
         connection.execute(delete(sums))
     connection.execute(_into(_earned(None)))
 
 
 def mend(connection: Connection, wrong: Collection[tuple[Any, ...]]) -> None:
     """Write anew what ``compare`` found wrong, by its keys."""
-    rows = sorted({key[-1] for key in wrong if key[0] == Earning.__tablename__})
+    rows = sorted({key[-1] for key in wrong if key[0] == ConversionAttribution.__tablename__})
     if rows:
         _write(connection, rows)
     for activity_id in sorted({key[1] for key in wrong}):
@@ -96,24 +98,25 @@ def _of_some() -> Insert:
 
 
 def _into(rows: Select[Any]) -> Insert:
-    table = Earning.__table__
+    table = ConversionAttribution.__table__
     return insert(table).from_select([column.name for column in table.columns], rows)  # type: ignore[arg-type]
 
 
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
     """Rows (of an activity) that aren't what conversions, touches and credits say: key, what is kept, what is
     counted."""
-    kept: Select[Any] = select(*Earning.__table__.columns)
+    kept: Select[Any] = select(*ConversionAttribution.__table__.columns)
     counted = _earned(None)
     if activity_id is not None:
-        kept = kept.where(Earning.activity_id == activity_id)
+        kept = kept.where(ConversionAttribution.activity_id == activity_id)
         counted = _earned(
-            select(Conversion.id).where(Conversion.activity_id == activity_id)
+            select(Conversion.id)
+            .where(Conversion.activity_id == activity_id)
             .union(
-                select(Credit.conversion_id).where(Credit.activity_id == activity_id),
-                select(ConversionTouch.conversion_id).where(ConversionTouch.activity_id == activity_id),
+                select(AttributionCredit.conversion_id).where(AttributionCredit.activity_id == activity_id),
+                select(ConversionTouchpoint.conversion_id).where(ConversionTouchpoint.activity_id == activity_id),
             )
-        )  # fmt: skip
+        )
     stand = {tuple(row[:3]): tuple(row[3:]) for row in connection.execute(kept)}
     wanted = {
         tuple(row[:3]): tuple(row[3:])
@@ -160,22 +163,32 @@ def _earned(ids: Any) -> Select[Any]:
 
     nothing, none = literal(0, Integer), cast(literal(0.0, Float), Float)
     own = select(
-        Conversion.id.label("conversion_id"), Conversion.activity_id.label("activity_id"),
-        literal(1, Integer).label("own"), none.label("first"), none.label("last"),
-        nothing.label("touched"), nothing.label("of_channel"), nothing.label("of_campaign"),
-    ).where(Conversion.activity_id.is_not(None), *of(Conversion.id))  # fmt: skip
+        Conversion.id.label("conversion_id"),
+        Conversion.activity_id.label("activity_id"),
+        literal(1, Integer).label("own"),
+        none.label("first"),
+        none.label("last"),
+        nothing.label("touched"),
+        nothing.label("of_channel"),
+        nothing.label("of_campaign"),
+    ).where(Conversion.activity_id.is_not(None), *of(Conversion.id))
     shares = (
-        case((Credit.model == model, cast(Credit.share, Float)), else_=none)
-        for model in (CreditModel.FIRST_TOUCH, CreditModel.LAST_TOUCH)
+        case((AttributionCredit.model == model, cast(AttributionCredit.share, Float)), else_=none)
+        for model in (AttributionModel.FIRST_TOUCH, AttributionModel.LAST_TOUCH)
     )
     credited = select(
-        Credit.conversion_id, Credit.activity_id, nothing, *shares, nothing, nothing, nothing
-    ).where(*of(Credit.conversion_id))  # fmt: skip
-    touch = (ConversionTouch.conversion_id, ConversionTouch.activity_id, Activity.campaign_id, Activity.channel)
+        AttributionCredit.conversion_id, AttributionCredit.activity_id, nothing, *shares, nothing, nothing, nothing
+    ).where(*of(AttributionCredit.conversion_id))
+    touch = (
+        ConversionTouchpoint.conversion_id,
+        ConversionTouchpoint.activity_id,
+        Activity.campaign_id,
+        Activity.channel,
+    )
     touched = (
-        select(*touch, func.min(ConversionTouch.position).label("place"))
-        .join(Activity, Activity.id == ConversionTouch.activity_id)
-        .where(ConversionTouch.settling.is_(False), *of(ConversionTouch.conversion_id))
+        select(*touch, func.min(ConversionTouchpoint.position).label("place"))
+        .join(Activity, Activity.id == ConversionTouchpoint.activity_id)
+        .where(ConversionTouchpoint.settling.is_(False), *of(ConversionTouchpoint.conversion_id))
         .group_by(*touch)
         .subquery()
     )
@@ -184,26 +197,31 @@ def _earned(ids: Any) -> Select[Any]:
         case((func.row_number().over(partition_by=of_them, order_by=touched.c.place) == 1, 1), else_=0)
         for of_them in ((*together, touched.c.channel), together)
     )
-    touches = select(
-        touched.c.conversion_id, touched.c.activity_id, nothing, none, none, literal(1, Integer), *firsts
-    )  # fmt: skip
+    touches = select(touched.c.conversion_id, touched.c.activity_id, nothing, none, none, literal(1, Integer), *firsts)
     parts = union_all(own, credited, touches).subquery()
     p, value = parts.c, Conversion.value
     sums = {name: func.max(p[name]) for name in ("own", "touched", "of_channel", "of_campaign")}
     first, last = func.sum(p.first), func.sum(p.last)
     return (
         select(
-            p.activity_id, Conversion.at, p.conversion_id, sums["own"],
-            case((sums["own"] == 1, value), else_=cast(null(), Cents)).label("value"),
-            first.label("first"), _part(first, value).label("first_value"),
-            last.label("last"), _part(last, value).label("last_value"),
-            sums["touched"], sums["of_channel"], sums["of_campaign"],
+            p.activity_id,
+            Conversion.at,
+            p.conversion_id,
+            sums["own"],
+            case((sums["own"] == 1, value), else_=cast(null(), MoneyType)).label("value"),
+            first.label("first"),
+            _part(first, value).label("first_value"),
+            last.label("last"),
+            _part(last, value).label("last_value"),
+            sums["touched"],
+            sums["of_channel"],
+            sums["of_campaign"],
         )
         .join(Conversion, Conversion.id == p.conversion_id)
         .group_by(p.activity_id, Conversion.at, p.conversion_id, value)
-    )  # fmt: skip
+    )
 
 
 def _part(share: Any, value: Any) -> Any:
     """The share's part of a value; none without a share."""
-    return case((share > 0, cast(cast(value, Float) * share, Cents)), else_=cast(null(), Cents))
+    return case((share > 0, cast(cast(value, Float) * share, MoneyType)), else_=cast(null(), MoneyType))

@@ -18,21 +18,21 @@ from campaigns.language import N_
 from campaigns.planning.models import Activity, Campaign
 from tracking import networks, screening
 from tracking.gateways import gateway_of
-from tracking.models import NEWEST_FIRST, Event, Kind, Label, UserAgent, minute
-from tracking.screening import Reason
+from tracking.models import NEWEST_FIRST, Event, HitKind, MinuteBucket, TrafficLabel, UserAgent
+from tracking.screening import LabelReason
 
 _MOST_OF_A_SEND = 500
 _CHUNK = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventFilter:
     """Which events of a campaign; None leaves a question open."""
 
     activity_id: int | None = None
-    label: Label | None = None
-    reason: Reason | None = None
-    kind: Kind | None = None
+    label: TrafficLabel | None = None
+    reason: LabelReason | None = None
+    kind: HitKind | None = None
     link: int | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -45,9 +45,12 @@ class Wanted:
         if self.reason is not None:
             yield Event.reasons.bitwise_and(int(self.reason)) != 0
         if self.since is not None:
-            yield from (minute(Event.at) >= minute(literal(self.since, UtcDateTime)), Event.at >= self.since)
+            yield from (
+                MinuteBucket(Event.at) >= MinuteBucket(literal(self.since, UtcDateTime)),
+                Event.at >= self.since,
+            )
         if self.until is not None:
-            yield from (minute(Event.at) <= minute(literal(self.until, UtcDateTime)), Event.at < self.until)
+            yield from (MinuteBucket(Event.at) <= MinuteBucket(literal(self.until, UtcDateTime)), Event.at < self.until)
 
 
 def activities_of(session: Session, campaign_id: int) -> Mapping[int, str]:
@@ -56,7 +59,7 @@ def activities_of(session: Session, campaign_id: int) -> Mapping[int, str]:
     return {row.id: row.title for row in session.execute(query)}
 
 
-def log(actor: Actor, activity_ids: Sequence[int], wanted: Wanted) -> Select[*tuple[Any, ...]]:
+def log(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Select[*tuple[Any, ...]]:
     """Events of these activities as (Event, address, contact_id, link_label, program), without an order.
 
     What single people did: for those only who may see it. ``address`` is None where nobody stands beside the event.
@@ -64,17 +67,15 @@ def log(actor: Actor, activity_ids: Sequence[int], wanted: Wanted) -> Select[*tu
     actor.require(Permission.PERSONAL)
     chosen = [one for one in activity_ids if wanted.activity_id in (None, one)]
     return (
-        select(
-            Event, Send.address, Send.contact_id, Link.label.label("link_label"), UserAgent.text.label("program")
-        )
+        select(Event, Send.address, Send.contact_id, Link.label.label("link_label"), UserAgent.text.label("program"))
         .outerjoin(Send, Send.id == Event.send_id)
         .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
         .outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
         .where(Event.activity_id.in_(chosen), *wanted.where())
-    )  # fmt: skip
+    )
 
 
-def all_of(actor: Actor, activity_ids: Sequence[int], wanted: Wanted) -> Iterator[Any]:
+def all_of(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Iterator[Any]:
     """The whole log as asked, newest first, by chunks, each in a session of its own: whoever downloads
     them slowly holds no transaction open, and the request that asked is over by then."""
     actor.require(Permission.EXPORT)
@@ -91,13 +92,13 @@ def _chunks(query: Select[*tuple[Any, ...]]) -> Iterator[Any]:
             return
         last = rows[-1][0]
         beyond = [
-            minute(Event.at) <= minute(literal(last.at, UtcDateTime)),  # For the index.
+            MinuteBucket(Event.at) <= MinuteBucket(literal(last.at, UtcDateTime)),  # For the index.
             (Event.at < last.at) | ((Event.at == last.at) & (Event.id < last.id)),
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EventDetail:
     """One event with what was seen and why it has its label."""
 
     event: Event
@@ -107,21 +108,21 @@ class Told:
     """Since the relay took the mail."""
 
     @property
-    def kind(self) -> Kind:
-        return Kind(self.event.kind)
+    def kind(self) -> HitKind:
+        return HitKind(self.event.kind)
 
     @property
-    def label(self) -> Label:
-        return Label(self.event.label)
+    def label(self) -> TrafficLabel:
+        return TrafficLabel(self.event.label)
 
     @property
-    def reasons(self) -> list[screening.Spoken]:
+    def reasons(self) -> list[screening.ReasonDetail]:
         return screening.why(self.event.reasons)
 
     @property
     def total(self) -> int | None:
         """The sum of the weights, where the sum decided."""
-        is_sum = self.label is not Label.SETTLING and not any(said.decides for said in self.reasons)
+        is_sum = self.label is not TrafficLabel.SETTLING and not any(said.decides for said in self.reasons)
         return screening.score(self.event.reasons) if is_sum else None
 
     @property
@@ -141,17 +142,17 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class SendTold:
+class SendDetail:
     """One send with everything that happened with it, oldest first."""
 
     send: Send
     activity: Activity
     campaign: Campaign
     subject: str
-    events: Sequence[Told]
+    events: Sequence[EventDetail]
 
 
-def send_told(session: Session, actor: Actor, send_id: int) -> SendTold:
+def send_told(session: Session, actor: Actor, send_id: int) -> SendDetail:
     """A send and what was seen of it, in two queries. Raises NotFound."""
     actor.require(Permission.PERSONAL)
     row = session.execute(
@@ -164,10 +165,10 @@ def send_told(session: Session, actor: Actor, send_id: int) -> SendTold:
     if row is None:
         raise NotFound(N_("There is no such send."))
     query = _told().where(Event.send_id == send_id).order_by(Event.at, Event.id).limit(_MOST_OF_A_SEND)
-    return SendTold(row[0], row[1], row[2], row[3] or "", [_tell(*one) for one in session.execute(query)])
+    return SendDetail(row[0], row[1], row[2], row[3] or "", [_tell(*one) for one in session.execute(query)])
 
 
-def event_told(session: Session, actor: Actor, event_id: int) -> tuple[Told, Activity, Send | None]:
+def event_told(session: Session, actor: Actor, event_id: int) -> tuple[EventDetail, Activity, Send | None]:
     """One event, explained. Raises NotFound."""
     actor.require(Permission.PERSONAL)
     row = session.execute(_told().where(Event.id == event_id)).one_or_none()
@@ -185,6 +186,6 @@ def _told() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _tell(event: Event, send: Send | None, link: str | None, program: str | None) -> Told:
+def _tell(event: Event, send: Send | None, link: str | None, program: str | None) -> EventDetail:
     after = event.at - send.sent_at if send is not None and send.sent_at is not None else None
-    return Told(event, link or "", program or "", after)
+    return EventDetail(event, link or "", program or "", after)

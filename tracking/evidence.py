@@ -16,11 +16,11 @@ from campaigns.errors import NotFound
 from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
-from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
+from tracking.conversion_models import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
 from tracking.costs import Cost
-from tracking.facts import WAITING, WHOLE_LIFE, Asked, ids_of, within
+from tracking.facts import WAITING, WHOLE_LIFE, ReportQuery, ids_of, within
 from tracking.metrics import METRICS
-from tracking.models import Event, FirstSeen, Kind, Label
+from tracking.models import Event, FirstSeen, HitKind, TrafficLabel
 from tracking.visit_models import Visit
 
 _CHUNK = 2_000
@@ -28,7 +28,7 @@ COST = "cost"
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Drilldown:
     """Rows (id, at, contact_id, address, activity_id, what, amount) without an order; ``sums``: the figure is the
     sum of their amounts, not their number."""
 
@@ -38,7 +38,7 @@ class Evidence:
     sums: bool = False
 
 
-def evidence(session: Session, actor: Actor, campaign_id: int, key: str, asked: Asked = WHOLE_LIFE) -> Evidence:
+def evidence(session: Session, actor: Actor, campaign_id: int, key: str, asked: ReportQuery = WHOLE_LIFE) -> Drilldown:
     """The rows behind the metric ``key``. Raises NotFound for a figure that is a quotient: its two sides have rows."""
     actor.require(Permission.PERSONAL)
     if key in _MAILS:
@@ -72,7 +72,7 @@ def parts(key: str) -> list[str]:
     return found
 
 
-def tally(session: Session, found: Evidence) -> int | float | Decimal:
+def tally(session: Session, found: Drilldown) -> int | float | Decimal:
     """The rows counted, or their amounts summed, one by one."""
     if not found.sums:
         return session.scalar(select(func.count()).select_from(found.rows.subquery())) or 0
@@ -80,7 +80,7 @@ def tally(session: Session, found: Evidence) -> int | float | Decimal:
     return sum(amounts, start=type(amounts[0])(0)) if amounts else 0
 
 
-def all_rows(actor: Actor, found: Evidence) -> Iterator[Any]:
+def all_rows(actor: Actor, found: Drilldown) -> Iterator[Any]:
     """Every row, by chunks, each in a session of its own."""
     actor.require(Permission.EXPORT)
     after: Any = None
@@ -119,15 +119,18 @@ _MAILS: dict[str, ColumnElement[bool]] = {
     "clickers": and_(_TRACKED, Send.clicked_at.is_not(None)),
     "unsubscribers": and_(_ARRIVED, Send.unsubscribed_at.is_not(None)),
 }
-_MACHINES = (Label.MACHINE, Label.SCANNER)
+_MACHINES = (TrafficLabel.MACHINE, TrafficLabel.SCANNER)
 _HITS = {
     f"{name}{suffix}": (kind, labels)
-    for name, kind in (("opens", Kind.OPEN), ("clicks", Kind.CLICK), ("views", Kind.VIEW))
+    for name, kind in (("opens", HitKind.OPEN), ("clicks", HitKind.CLICK), ("views", HitKind.VIEW))
     for suffix, labels in (
-        ("", (Label.HUMAN,)), ("_settling", (Label.SETTLING,)), ("_machine", _MACHINES), ("_unknown", (Label.UNKNOWN,)),
+        ("", (TrafficLabel.HUMAN,)),
+        ("_settling", (TrafficLabel.SETTLING,)),
+        ("_machine", _MACHINES),
+        ("_unknown", (TrafficLabel.UNKNOWN,)),
     )
     if f"{name}{suffix}" in METRICS
-}  # fmt: skip
+}
 _VISITS: dict[str, tuple[Any, Any]] = {
     "visits": (None, None),
     "visitors": (Visit.first_in_campaign, None),
@@ -139,23 +142,28 @@ _VISITS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def _sends(campaign_id: int, key: str, asked: Asked) -> Evidence:
+def _sends(campaign_id: int, key: str, asked: ReportQuery) -> Drilldown:
     if not asked.cohort and key in ("openers", "clickers"):
-        return _first_seen(campaign_id, Kind.OPEN if key == "openers" else Kind.CLICK, asked)
+        return _first_seen(campaign_id, HitKind.OPEN if key == "openers" else HitKind.CLICK, asked)
     at = func.coalesce(Send.sent_at, Send.bounced_at)
     window = asked.window
     known = [] if window.whole else [at.is_not(None)]
     until = [at < window.until] if window.until is not None else []
     during = within(at, window) if asked.cohort else until
     rows = select(
-        Send.id.label("id"), at.label("at"), Send.contact_id.label("contact_id"), Send.address.label("address"),
-        Send.activity_id.label("activity_id"), cast(Send.state, String).label("what"), null().label("amount"),
-    ).where(Send.activity_id.in_(ids_of([campaign_id])), Send.occasion == "", _MAILS[key], *known, *during)  # fmt: skip
-    return Evidence("send", rows, [Send.id])
+        Send.id.label("id"),
+        at.label("at"),
+        Send.contact_id.label("contact_id"),
+        Send.address.label("address"),
+        Send.activity_id.label("activity_id"),
+        cast(Send.state, String).label("what"),
+        null().label("amount"),
+    ).where(Send.activity_id.in_(ids_of([campaign_id])), Send.occasion == "", _MAILS[key], *known, *during)
+    return Drilldown("send", rows, [Send.id])
 
 
-def _first_seen(campaign_id: int, kind: Kind, asked: Asked) -> Evidence:
-    counting = (Kind.OPEN, Kind.CLICK) if kind is Kind.OPEN else (kind,)  # A click is an open, too.
+def _first_seen(campaign_id: int, kind: HitKind, asked: ReportQuery) -> Drilldown:
+    counting = (HitKind.OPEN, HitKind.CLICK) if kind is HitKind.OPEN else (kind,)  # A click is an open, too.
     at = func.min(FirstSeen.at)
     first = (
         select(FirstSeen.send_id, FirstSeen.activity_id, at.label("at"))
@@ -165,101 +173,121 @@ def _first_seen(campaign_id: int, kind: Kind, asked: Asked) -> Evidence:
         .subquery()
     )
     rows = select(
-        first.c.send_id.label("id"), first.c.at.label("at"), Send.contact_id.label("contact_id"),
-        Send.address.label("address"), first.c.activity_id.label("activity_id"),
-        cast(Send.state, String).label("what"), null().label("amount"),
-    ).outerjoin(Send, Send.id == first.c.send_id)  # fmt: skip
-    return Evidence("send", rows, [first.c.send_id])
+        first.c.send_id.label("id"),
+        first.c.at.label("at"),
+        Send.contact_id.label("contact_id"),
+        Send.address.label("address"),
+        first.c.activity_id.label("activity_id"),
+        cast(Send.state, String).label("what"),
+        null().label("amount"),
+    ).outerjoin(Send, Send.id == first.c.send_id)
+    return Drilldown("send", rows, [first.c.send_id])
 
 
-def _events(campaign_id: int, kind: Kind, labels: Sequence[Label], asked: Asked) -> Evidence:
+def _events(campaign_id: int, kind: HitKind, labels: Sequence[TrafficLabel], asked: ReportQuery) -> Drilldown:
     rows = (
         select(
-            Event.id.label("id"), Event.at.label("at"), Send.contact_id.label("contact_id"),
-            Send.address.label("address"), Event.activity_id.label("activity_id"),
-            cast(Event.label, String).label("what"), null().label("amount"),
+            Event.id.label("id"),
+            Event.at.label("at"),
+            Send.contact_id.label("contact_id"),
+            Send.address.label("address"),
+            Event.activity_id.label("activity_id"),
+            cast(Event.label, String).label("what"),
+            null().label("amount"),
         )
         .outerjoin(Send, Send.id == Event.send_id)
         .where(Event.activity_id.in_(ids_of([campaign_id])), Event.kind == kind, Event.label.in_(labels))
         .where(*within(Event.at, asked.window))
-    )  # fmt: skip
-    return Evidence("event", rows, [Event.id])
+    )
+    return Drilldown("event", rows, [Event.id])
 
 
-def _visits(campaign_id: int, test: Any, amount: Any, asked: Asked) -> Evidence:
+def _visits(campaign_id: int, test: Any, amount: Any, asked: ReportQuery) -> Drilldown:
     rows = (
         select(
-            Visit.id.label("id"), Visit.started_at.label("at"), Visit.contact_id.label("contact_id"),
-            Contact.email.label("address"), Visit.activity_id.label("activity_id"),
-            cast(Visit.pages, String).label("what"), (null() if amount is None else amount).label("amount"),
+            Visit.id.label("id"),
+            Visit.started_at.label("at"),
+            Visit.contact_id.label("contact_id"),
+            Contact.email.label("address"),
+            Visit.activity_id.label("activity_id"),
+            cast(Visit.pages, String).label("what"),
+            (null() if amount is None else amount).label("amount"),
         )
         .outerjoin(Contact, Contact.id == Visit.contact_id)
-        .where(Visit.activity_id.in_(ids_of([campaign_id])), Visit.label == Label.HUMAN)
+        .where(Visit.activity_id.in_(ids_of([campaign_id])), Visit.label == TrafficLabel.HUMAN)
         .where(*within(Visit.started_at, asked.window), *([] if test is None else [test]))
-    )  # fmt: skip
-    return Evidence("visit", rows, [Visit.id], sums=amount is not None)
+    )
+    return Drilldown("visit", rows, [Visit.id], sums=amount is not None)
 
 
-def _leads(campaign_id: int, asked: Asked) -> Evidence:
+def _leads(campaign_id: int, asked: ReportQuery) -> Drilldown:
     rows = (
         select(
-            Lead.id.label("id"), Lead.created_at.label("at"), Lead.contact_id.label("contact_id"),
-            Contact.email.label("address"), Lead.activity_id.label("activity_id"),
-            cast(Lead.stage, String).label("what"), null().label("amount"),
+            Lead.id.label("id"),
+            Lead.created_at.label("at"),
+            Lead.contact_id.label("contact_id"),
+            Contact.email.label("address"),
+            Lead.activity_id.label("activity_id"),
+            cast(Lead.stage, String).label("what"),
+            null().label("amount"),
         )
         .outerjoin(Contact, Contact.id == Lead.contact_id)
         .where(Lead.campaign_id == campaign_id, *within(Lead.created_at, asked.window))
-    )  # fmt: skip
-    return Evidence("lead", rows, [Lead.id])
-
-
-def _conversions(campaign_id: int, asked: Asked) -> Evidence:
-    return Evidence("conversion", _converted(asked).where(Conversion.campaign_id == campaign_id), [Conversion.id])
-
-
-def _revenue(campaign_id: int, asked: Asked) -> Evidence:
-    rows = _converted(asked).where(Conversion.campaign_id == campaign_id, Conversion.value.is_not(None))
-    return Evidence("conversion", rows, [Conversion.id], sums=True)
-
-
-def _influenced(campaign_id: int, asked: Asked) -> Evidence:
-    touched = select(ConversionTouch.conversion_id).where(
-        ConversionTouch.activity_id.in_(ids_of([campaign_id])), ConversionTouch.settling.is_(False)
     )
-    return Evidence("conversion", _converted(asked).where(Conversion.id.in_(touched)), [Conversion.id])
+    return Drilldown("lead", rows, [Lead.id])
 
 
-def _converted(asked: Asked, amount: ColumnElement[Any] | None = None) -> Select[*tuple[Any, ...]]:
+def _conversions(campaign_id: int, asked: ReportQuery) -> Drilldown:
+    return Drilldown("conversion", _converted(asked).where(Conversion.campaign_id == campaign_id), [Conversion.id])
+
+
+def _revenue(campaign_id: int, asked: ReportQuery) -> Drilldown:
+    rows = _converted(asked).where(Conversion.campaign_id == campaign_id, Conversion.value.is_not(None))
+    return Drilldown("conversion", rows, [Conversion.id], sums=True)
+
+
+def _influenced(campaign_id: int, asked: ReportQuery) -> Drilldown:
+    touched = select(ConversionTouchpoint.conversion_id).where(
+        ConversionTouchpoint.activity_id.in_(ids_of([campaign_id])), ConversionTouchpoint.settling.is_(False)
+    )
+    return Drilldown("conversion", _converted(asked).where(Conversion.id.in_(touched)), [Conversion.id])
+
+
+def _converted(asked: ReportQuery, amount: ColumnElement[Any] | None = None) -> Select[*tuple[Any, ...]]:
     return (
         select(
-            Conversion.id.label("id"), Conversion.at.label("at"), Conversion.contact_id.label("contact_id"),
-            Contact.email.label("address"), Conversion.activity_id.label("activity_id"),
-            Conversion.goal.label("what"), (Conversion.value if amount is None else amount).label("amount"),
+            Conversion.id.label("id"),
+            Conversion.at.label("at"),
+            Conversion.contact_id.label("contact_id"),
+            Contact.email.label("address"),
+            Conversion.activity_id.label("activity_id"),
+            Conversion.goal.label("what"),
+            (Conversion.value if amount is None else amount).label("amount"),
         )
         .outerjoin(Contact, Contact.id == Conversion.contact_id)
         .where(*within(Conversion.at, asked.window))
-    )  # fmt: skip
+    )
 
 
-def _credit(model: CreditModel, *, value: bool) -> Callable[[int, Asked], Evidence]:
-    def find(campaign_id: int, asked: Asked) -> Evidence:
+def _credit(model: AttributionModel, *, value: bool) -> Callable[[int, ReportQuery], Drilldown]:
+    def find(campaign_id: int, asked: ReportQuery) -> Drilldown:
         # One row for each conversion, with what this campaign's activities have of it together.
-        share = func.sum(Credit.share)
+        share = func.sum(AttributionCredit.share)
         mine = (
-            select(Credit.conversion_id, share.label("share"))
-            .where(Credit.activity_id.in_(ids_of([campaign_id])), Credit.model == model)
-            .group_by(Credit.conversion_id)
+            select(AttributionCredit.conversion_id, share.label("share"))
+            .where(AttributionCredit.activity_id.in_(ids_of([campaign_id])), AttributionCredit.model == model)
+            .group_by(AttributionCredit.conversion_id)
             .subquery()
         )
         rows = _converted(asked, None if value else mine.c.share).join(mine, mine.c.conversion_id == Conversion.id)
         if value:
             rows = rows.where(Conversion.value.is_not(None))
-        return Evidence("credit", rows, [Conversion.id], sums=True)
+        return Drilldown("credit", rows, [Conversion.id], sums=True)
 
     return find
 
 
-def _costs(session: Session, campaign_id: int, asked: Asked) -> Evidence:
+def _costs(session: Session, campaign_id: int, asked: ReportQuery) -> Drilldown:
     """Each activity with what of its cost falls into the window."""
     query = select(Activity.id, Activity.cost, Activity.starts_on, Activity.ends_on, Activity.launched_at)
     parts = {
@@ -271,20 +299,24 @@ def _costs(session: Session, campaign_id: int, asked: Asked) -> Evidence:
     known = {id: literal(part, Activity.cost.type) for id, part in parts.items() if part}
     amount = case(known, value=Activity.id) if known else Activity.cost
     rows = select(
-        Activity.id.label("id"), Activity.launched_at.label("at"), null().label("contact_id"),
-        literal("").label("address"), Activity.id.label("activity_id"), cast(Activity.status, String).label("what"),
+        Activity.id.label("id"),
+        Activity.launched_at.label("at"),
+        null().label("contact_id"),
+        literal("").label("address"),
+        Activity.id.label("activity_id"),
+        cast(Activity.status, String).label("what"),
         amount.label("amount"),
-    ).where(Activity.id.in_(known))  # fmt: skip
-    return Evidence("activity", rows, [Activity.id], sums=True)
+    ).where(Activity.id.in_(known))
+    return Drilldown("activity", rows, [Activity.id], sums=True)
 
 
-_OTHERS: dict[str, Callable[[int, Asked], Evidence]] = {
+_OTHERS: dict[str, Callable[[int, ReportQuery], Drilldown]] = {
     "leads": _leads,
     "conversions": _conversions,
     "revenue": _revenue,
     "influenced": _influenced,
-    "leads_first_touch": _credit(CreditModel.FIRST_TOUCH, value=False),
-    "leads_last_touch": _credit(CreditModel.LAST_TOUCH, value=False),
-    "revenue_first_touch": _credit(CreditModel.FIRST_TOUCH, value=True),
-    "revenue_last_touch": _credit(CreditModel.LAST_TOUCH, value=True),
+    "leads_first_touch": _credit(AttributionModel.FIRST_TOUCH, value=False),
+    "leads_last_touch": _credit(AttributionModel.LAST_TOUCH, value=False),
+    "revenue_first_touch": _credit(AttributionModel.FIRST_TOUCH, value=True),
+    "revenue_last_touch": _credit(AttributionModel.LAST_TOUCH, value=True),
 }

@@ -7,16 +7,16 @@ from decimal import Decimal
 from typing import Any
 
 from tracking import networks, screening
-from tracking.counts import Counts
+from tracking.counts import ActivityCounts
 from tracking.metrics import CENT, METRICS, Metric, Unit
-from tracking.models import Kind, Label
-from tracking.performance import Performance
+from tracking.models import HitKind, TrafficLabel
+from tracking.performance import CampaignPerformance
 
 _ROW = ("row", "channel", "activity", "link", "address")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def figures_csv(found: Performance) -> str:
+def figures_csv(found: CampaignPerformance) -> str:
     """One line for the campaign, each channel, each activity and each link, with every metric.
 
     A cell is empty where nothing was measured. Begins with a byte-order mark, without which Excel
@@ -31,22 +31,45 @@ def figures_csv(found: Performance) -> str:
 
 
 _EVENT = (
-    "at", "event", "kind", "label", "rules", "reasons", "score", "activity", "link", "link label", "address", "send",
-    "network", "program",
-)  # fmt: skip
+    "at",
+    "event",
+    "kind",
+    "label",
+    "rules",
+    "reasons",
+    "score",
+    "activity",
+    "link",
+    "link label",
+    "address",
+    "send",
+    "network",
+    "program",
+)
 
 
 def events_csv(rows: Iterable[Any], activities: Mapping[int, str], words: Callable[[str], str]) -> Iterator[str]:
     """The log line by line, as :func:`tracking.events.log` selects it; ``words`` translates."""
     yield "\ufeff" + _line(_EVENT)
     for event, address, _, link, program in rows:
-        yield _line((
-            event.at.isoformat(), str(event.id), Kind(event.kind).name.lower(), Label(event.label).name.lower(),
-            str(event.rules), " ".join(words(said.words) for said in screening.why(event.reasons)),
-            str(screening.score(event.reasons)), _plain(activities[event.activity_id]), str(event.link or ""),
-            _plain(link or ""), _plain(address or ""), str(event.send_id or ""), networks.name(event.network),
-            _plain(program or ""),
-        ))  # fmt: skip
+        yield _line(
+            (
+                event.at.isoformat(),
+                str(event.id),
+                HitKind(event.kind).name.lower(),
+                TrafficLabel(event.label).name.lower(),
+                str(event.rules),
+                " ".join(words(said.words) for said in screening.why(event.reasons)),
+                str(screening.score(event.reasons)),
+                _plain(activities[event.activity_id]),
+                str(event.link or ""),
+                _plain(link or ""),
+                _plain(address or ""),
+                str(event.send_id or ""),
+                networks.name(event.network),
+                _plain(program or ""),
+            )
+        )
 
 
 _EVIDENCE = ("id", "at", "contact", "address", "activity", "what", "amount")
@@ -56,10 +79,17 @@ def evidence_csv(rows: Iterable[Any], activities: Mapping[int, str]) -> Iterator
     """The rows behind a figure, as :mod:`tracking.evidence` finds them."""
     yield "\ufeff" + _line(_EVIDENCE)
     for row in rows:
-        yield _line((
-            str(row.id), row.at.isoformat() if row.at else "", str(row.contact_id or ""), _plain(row.address or ""),
-            _plain(activities.get(row.activity_id, "")), str(row.what), "" if row.amount is None else str(row.amount),
-        ))  # fmt: skip
+        yield _line(
+            (
+                str(row.id),
+                row.at.isoformat() if row.at else "",
+                str(row.contact_id or ""),
+                _plain(row.address or ""),
+                _plain(activities.get(row.activity_id, "")),
+                str(row.what),
+                "" if row.amount is None else str(row.amount),
+            )
+        )
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -68,7 +98,7 @@ def _line(cells: Iterable[str]) -> str:
     return line.getvalue()
 
 
-def _rows(found: Performance) -> Iterator[tuple[tuple[str, ...], Counts]]:
+def _rows(found: CampaignPerformance) -> Iterator[tuple[tuple[str, ...], ActivityCounts]]:
     yield ("campaign", "", found.campaign.name, "", ""), found.counts
     for channel in found.channels:
         yield ("channel", channel.channel.value, "", "", ""), channel.counts
@@ -79,7 +109,7 @@ def _rows(found: Performance) -> Iterator[tuple[tuple[str, ...], Counts]]:
         yield ("link", activity.channel.value, activity.title, f"{link.number} {link.label}", link.url), link.counts
 
 
-def _cell(metric: Metric, counts: Counts) -> str:
+def _cell(metric: Metric, counts: ActivityCounts) -> str:
     value = metric.value(counts)
     if value is None:
         return ""

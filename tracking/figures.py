@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import Actor
 from tracking import performance
-from tracking.counts import Counts
-from tracking.facts import Asked
-from tracking.metrics import METRICS, Metric, Number, Reading, change, reading
+from tracking.counts import ActivityCounts
+from tracking.facts import ReportQuery
+from tracking.metrics import METRICS, Metric, MetricValue, Number, change, reading
 from tracking.periods import Period
 
 WHOLE_LIFE = Period()
@@ -22,10 +22,10 @@ WEB_SCREEN = ("visits", "visitors", "new_visitor_share", "time_on_page", "web_bo
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MetricComparison:
     """One reading beside the same of the period before."""
 
-    reading: Reading
+    reading: MetricValue
     before: Number | None
     change: float | None
     """Of counts a share of before; of rates the difference in points."""
@@ -36,28 +36,28 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PeriodQuery:
     """What a page of figures was asked for."""
 
     period: Period = WHOLE_LIFE
     cohort: bool = True
 
-    def asked(self, zone: ZoneInfo) -> Asked:
-        return Asked(self.period.window(zone), self.cohort)
+    def asked(self, zone: ZoneInfo) -> ReportQuery:
+        return ReportQuery(self.period.window(zone), self.cohort)
 
-    def before(self, zone: ZoneInfo) -> Asked | None:
+    def before(self, zone: ZoneInfo) -> ReportQuery | None:
         before = self.period.before
-        return None if before is None else Asked(before.window(zone), self.cohort)
+        return None if before is None else ReportQuery(before.window(zone), self.cohort)
 
 
-def figures(counts: Counts, before: Counts | None) -> dict[str, Figure]:
+def figures(counts: ActivityCounts, before: ActivityCounts | None) -> dict[str, MetricComparison]:
     """Every metric of the registry, by its key."""
     return {key: _figure(key, counts, before) for key in METRICS}
 
 
 def figures_of(
-    session: Session, actor: Actor, campaign_id: int, question: Question, zone: ZoneInfo
-) -> tuple[dict[str, Figure], datetime | None]:
+    session: Session, actor: Actor, campaign_id: int, question: PeriodQuery, zone: ZoneInfo
+) -> tuple[dict[str, MetricComparison], datetime | None]:
     """A campaign's figures and as of when they are. Raises NotFound."""
     counts = performance.totals(session, actor, campaign_id, question.asked(zone))
     asked = question.before(zone)
@@ -65,12 +65,12 @@ def figures_of(
     return figures(counts, before), performance.as_of(session)
 
 
-def beside(counts: Sequence[Counts], keys: Sequence[str]) -> list[tuple[Metric, list[Reading]]]:
+def beside(counts: Sequence[ActivityCounts], keys: Sequence[str]) -> list[tuple[Metric, list[MetricValue]]]:
     """The same metrics of several campaigns or periods, row by row."""
     return [(METRICS[key], [reading(key, one) for one in counts]) for key in keys]
 
 
-def _figure(key: str, counts: Counts, before: Counts | None) -> Figure:
+def _figure(key: str, counts: ActivityCounts, before: ActivityCounts | None) -> MetricComparison:
     now = reading(key, counts)
     earlier = None if before is None else METRICS[key].value(before)
-    return Figure(now, earlier, change(now.value, earlier, now.metric.unit))
+    return MetricComparison(now, earlier, change(now.value, earlier, now.metric.unit))

@@ -14,7 +14,7 @@ from tracking.periods import Window
 
 
 @dataclass(frozen=True, slots=True)
-class GoalLine:
+class GoalRow:
     """One goal; ``waiting`` says for each currency without a rate how many conversions and how much."""
 
     key: str
@@ -28,22 +28,26 @@ class GoalLine:
         return self.key == LEAD_GOAL
 
 
-def by_goal(session: Session, campaign_id: int, window: Window) -> list[GoalLine]:
+def by_goal(session: Session, campaign_id: int, window: Window) -> list[GoalRow]:
     """Goals with conversions in the window, the most reached first, in two queries."""
     waits = Conversion.value.is_(None) & Conversion.amount.is_not(None)
     rows = session.execute(
         select(
-            Conversion.goal, Conversion.currency, func.count(), func.sum(Conversion.value),
-            func.sum(case((waits, 1), else_=0)), func.sum(case((waits, Conversion.amount), else_=None)),
+            Conversion.goal,
+            Conversion.currency,
+            func.count(),
+            func.sum(Conversion.value),
+            func.sum(case((waits, 1), else_=0)),
+            func.sum(case((waits, Conversion.amount), else_=None)),
         )
         .where(Conversion.campaign_id == campaign_id, *within(Conversion.at, window))
         .group_by(Conversion.goal, Conversion.currency)
-    ).all()  # fmt: skip
+    ).all()
     names = goal_names(session) if any(row[0] != LEAD_GOAL for row in rows) else {LEAD_GOAL: LEAD_NAME}
-    lines: dict[str, GoalLine] = {}
+    lines: dict[str, GoalRow] = {}
     for key, currency, number, value, unvalued, amount in rows:
-        known = lines.get(key, GoalLine(key, names.get(key, key), 0, None, ()))
+        known = lines.get(key, GoalRow(key, names.get(key, key), 0, None, ()))
         worth = known.value if value is None else (known.value or Decimal(0)) + value
         waiting = [*known.waiting, (currency, int(unvalued), amount or Decimal(0))] if unvalued else known.waiting
-        lines[key] = GoalLine(key, known.name, known.conversions + number, worth, waiting)
+        lines[key] = GoalRow(key, known.name, known.conversions + number, worth, waiting)
     return sorted(lines.values(), key=lambda line: (-line.conversions, line.key))

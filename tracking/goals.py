@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.checks import Checks
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.accounts.checks import FieldValidator
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity, Campaign
@@ -28,15 +28,24 @@ GREATEST = Decimal("999999999999.99")
 
 
 def create_goal(
-    session: Session, actor: Actor, *, key: str, name: str, kind: GoalKind, match: str,
-    campaign_id: int | None = None, once: bool = True, value: Decimal | None = None, since: datetime | None = None,
-) -> Goal:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    *,
+    key: str,
+    name: str,
+    kind: GoalKind,
+    match: str,
+    campaign_id: int | None = None,
+    once: bool = True,
+    value: Decimal | None = None,
+    since: datetime | None = None,
+) -> Goal:
     """A goal that counts from now on; one of events also from an earlier instant, what was reported meanwhile too.
 
     Raises Invalid, naming the field.
     """
     actor.require(Permission.PLAN)
-    checks, now = Checks(), clock.now()
+    checks, now = FieldValidator(), clock.now()
     goal = Goal(
         key=key.strip().lower(),
         name=checks.name("name", name),
@@ -61,7 +70,7 @@ def create_goal(
         with session.begin_nested():
             session.add(goal)
     except IntegrityError as error:
-        raise Invalid(Problem(N_("Another goal has this key already."), field="key")) from error
+        raise ValidationFailed(ValidationProblem(N_("Another goal has this key already."), field="key")) from error
     if goal.since < now:
         _notice_again(session, goal)
     audit.record(session, actor, "create", "goal", goal.id, key=goal.key)
@@ -77,7 +86,7 @@ def _notice_again(session: Session, goal: Goal) -> None:
 def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool) -> None:
     """Rename, revalue, stop or go on. What counts stays as it was: figures of before must keep their meaning."""
     actor.require(Permission.PLAN)
-    checks = Checks()
+    checks = FieldValidator()
     goal.name, goal.value, goal.active = checks.name("name", name), value, active
     _check_value(checks, value)
     checks.settle()
@@ -135,7 +144,7 @@ def _pattern(match: str) -> re.Pattern[str]:
     return re.compile(translate(re.sub(r"([\[?])", r"[\1]", match.rstrip("/") or "/")).replace(r"\Z", "") + r"/?")
 
 
-def _check(session: Session, checks: Checks, goal: Goal) -> None:
+def _check(session: Session, checks: FieldValidator, goal: Goal) -> None:
     _check_value(checks, goal.value)
     if goal.campaign_id is not None:
         campaign = session.get(Campaign, goal.campaign_id)
@@ -160,6 +169,6 @@ def _match_problem(session: Session, goal: Goal) -> str:
     return ""
 
 
-def _check_value(checks: Checks, value: Decimal | None) -> None:
+def _check_value(checks: FieldValidator, value: Decimal | None) -> None:
     if value is not None and not 0 <= value <= GREATEST:
         checks.wrong("value", N_("An amount from 0 to %(most)s."), most=GREATEST)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from campaigns.language import N_
 from campaigns.planning.models import Channel
-from tracking.sources import Site, kind_of, registered_name
+from tracking.sources import SourceKind, kind_of, registered_name
 
 RULES = 1
 """Version of the rule set and of the lists of sources, kept with what they decided."""
@@ -22,7 +22,7 @@ LONGEST = 100
 """Characters kept of each UTM value."""
 
 
-class Group(IntEnum):
+class ChannelGroup(IntEnum):
     """Groups in the order of GA4's list; the number is stored and never reused."""
 
     DIRECT = 1
@@ -57,7 +57,7 @@ class Group(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class TrafficParameters:
     """How a visit came, in the words of UTM; all lower case. Empty where nothing is known."""
 
     source: str = ""
@@ -68,7 +68,7 @@ class Arrival:
     utm_id: str = ""
 
     @property
-    def group(self) -> Group:
+    def group(self) -> ChannelGroup:
         return group_of(self)
 
 
@@ -92,25 +92,25 @@ CLICK_IDS = frozenset(name for name, _, _ in _CLICK_IDS)
 CLICK_SOURCES = frozenset((source, medium) for _, source, medium in _CLICK_IDS)
 
 
-def arrival_of(query: Mapping[str, str], referrer: str, own_hosts: frozenset[str] = frozenset()) -> Arrival:
+def arrival_of(query: Mapping[str, str], referrer: str, own_hosts: frozenset[str] = frozenset()) -> TrafficParameters:
     """How the visit came whose first page had these query parameters and this referrer.
 
     UTM decides, then a click id, then the referrer's host. A referrer of our own hosts says nothing.
     """
     if any(query.get(f"utm_{part}") for part in ("source", "medium", "campaign", "id")):
         utm = {part: _clean(query.get(f"utm_{part}", "")) for part in _UTM}
-        return Arrival(utm["source"], utm["medium"], utm["campaign"], utm["term"], utm["content"], utm["id"])
+        return TrafficParameters(utm["source"], utm["medium"], utm["campaign"], utm["term"], utm["content"], utm["id"])
     for name, source, medium in _CLICK_IDS:
         if query.get(name):
-            return Arrival(source, medium)
+            return TrafficParameters(source, medium)
     host = host_of(referrer)
     if not host or host in own_hosts:
-        return Arrival()
-    return Arrival(_clean(host), _MEDIA.get(kind_of(host), "referral"))
+        return TrafficParameters()
+    return TrafficParameters(_clean(host), _MEDIA.get(kind_of(host), "referral"))
 
 
 _UTM = ("source", "medium", "campaign", "term", "content", "id")
-_MEDIA: dict[Site | None, str] = {Site.SEARCH: "organic", Site.SOCIAL: "social"}
+_MEDIA: dict[SourceKind | None, str] = {SourceKind.SEARCH: "organic", SourceKind.SOCIAL: "social"}
 
 
 def host_of(address: str) -> str:
@@ -135,9 +135,9 @@ _NOTHING = {"", "(none)", "(not set)"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    arrival: Arrival
-    site: Site | None
+class _RuleInput:
+    arrival: TrafficParameters
+    site: SourceKind | None
 
     @property
     def paid(self) -> bool:
@@ -145,35 +145,35 @@ class _Facts:
 
     @property
     def shop(self) -> bool:
-        return self.site is Site.SHOP or bool(_SHOP.fullmatch(self.arrival.campaign))
+        return self.site is SourceKind.SHOP or bool(_SHOP.fullmatch(self.arrival.campaign))
 
 
-def _direct(seen: Arrival) -> bool:
+def _direct(seen: TrafficParameters) -> bool:
     return seen.source in {"", "(direct)"} and seen.medium in _NOTHING and not (seen.campaign or seen.utm_id)
 
 
-_RULES: tuple[tuple[Group, Callable[[_Facts], bool]], ...] = (
-    (Group.DIRECT, lambda f: _direct(f.arrival)),
-    (Group.CROSS_NETWORK, lambda f: "cross-network" in f.arrival.campaign),
-    (Group.PAID_SHOPPING, lambda f: f.paid and f.shop),
-    (Group.PAID_SEARCH, lambda f: f.paid and f.site is Site.SEARCH),
-    (Group.PAID_SOCIAL, lambda f: f.paid and f.site is Site.SOCIAL),
-    (Group.PAID_VIDEO, lambda f: f.paid and f.site is Site.VIDEO),
-    (Group.DISPLAY, lambda f: f.arrival.medium in _DISPLAY),
-    (Group.PAID_OTHER, lambda f: f.paid),
+_RULES: tuple[tuple[ChannelGroup, Callable[[_RuleInput], bool]], ...] = (
+    (ChannelGroup.DIRECT, lambda f: _direct(f.arrival)),
+    (ChannelGroup.CROSS_NETWORK, lambda f: "cross-network" in f.arrival.campaign),
+    (ChannelGroup.PAID_SHOPPING, lambda f: f.paid and f.shop),
+    (ChannelGroup.PAID_SEARCH, lambda f: f.paid and f.site is SourceKind.SEARCH),
+    (ChannelGroup.PAID_SOCIAL, lambda f: f.paid and f.site is SourceKind.SOCIAL),
+    (ChannelGroup.PAID_VIDEO, lambda f: f.paid and f.site is SourceKind.VIDEO),
+    (ChannelGroup.DISPLAY, lambda f: f.arrival.medium in _DISPLAY),
+    (ChannelGroup.PAID_OTHER, lambda f: f.paid),
     # Later than GA4's page: a dated addition of our own, before the rules that an assistant's link would meet.
-    (Group.ASSISTANTS, lambda f: f.site is Site.ASSISTANT),
-    (Group.ORGANIC_SHOPPING, lambda f: f.shop),
-    (Group.ORGANIC_SOCIAL, lambda f: f.site is Site.SOCIAL or f.arrival.medium in _SOCIAL),
-    (Group.ORGANIC_VIDEO, lambda f: f.site is Site.VIDEO or bool(_VIDEO.fullmatch(f.arrival.medium))),
-    (Group.ORGANIC_SEARCH, lambda f: f.site is Site.SEARCH or f.arrival.medium == "organic"),
-    (Group.REFERRAL, lambda f: f.arrival.medium in {"referral", "app", "link"}),
-    (Group.EMAIL, lambda f: f.arrival.source in _EMAIL or f.arrival.medium in _EMAIL),
-    (Group.AFFILIATES, lambda f: f.arrival.medium == "affiliate"),
-    (Group.AUDIO, lambda f: f.arrival.medium == "audio"),
-    (Group.SMS, lambda f: "sms" in (f.arrival.source, f.arrival.medium)),
+    (ChannelGroup.ASSISTANTS, lambda f: f.site is SourceKind.ASSISTANT),
+    (ChannelGroup.ORGANIC_SHOPPING, lambda f: f.shop),
+    (ChannelGroup.ORGANIC_SOCIAL, lambda f: f.site is SourceKind.SOCIAL or f.arrival.medium in _SOCIAL),
+    (ChannelGroup.ORGANIC_VIDEO, lambda f: f.site is SourceKind.VIDEO or bool(_VIDEO.fullmatch(f.arrival.medium))),
+    (ChannelGroup.ORGANIC_SEARCH, lambda f: f.site is SourceKind.SEARCH or f.arrival.medium == "organic"),
+    (ChannelGroup.REFERRAL, lambda f: f.arrival.medium in {"referral", "app", "link"}),
+    (ChannelGroup.EMAIL, lambda f: f.arrival.source in _EMAIL or f.arrival.medium in _EMAIL),
+    (ChannelGroup.AFFILIATES, lambda f: f.arrival.medium == "affiliate"),
+    (ChannelGroup.AUDIO, lambda f: f.arrival.medium == "audio"),
+    (ChannelGroup.SMS, lambda f: "sms" in (f.arrival.source, f.arrival.medium)),
     (
-        Group.MOBILE_PUSH,
+        ChannelGroup.MOBILE_PUSH,
         lambda f: (
             f.arrival.medium.endswith("push")
             or "mobile" in f.arrival.medium
@@ -184,15 +184,15 @@ _RULES: tuple[tuple[Group, Callable[[_Facts], bool]], ...] = (
 )
 
 
-def group_of(arrival: Arrival) -> Group:
+def group_of(arrival: TrafficParameters) -> ChannelGroup:
     """The first group whose rule fits."""
-    facts = _Facts(arrival, kind_of(arrival.source))
-    return next((group for group, fits in _RULES if fits(facts)), Group.UNASSIGNED)
+    facts = _RuleInput(arrival, kind_of(arrival.source))
+    return next((group for group, fits in _RULES if fits(facts)), ChannelGroup.UNASSIGNED)
 
 
-def network_of(arrival: Arrival) -> str:
+def network_of(arrival: TrafficParameters) -> str:
     """The network's plain name for "which network sends visitors to which page": ``facebook``."""
-    if kind_of(arrival.source) not in (Site.SOCIAL, Site.VIDEO):
+    if kind_of(arrival.source) not in (SourceKind.SOCIAL, SourceKind.VIDEO):
         return ""
     name = registered_name(arrival.source)
     return _ALIASES.get(arrival.source, _ALIASES.get(name, name))
@@ -214,39 +214,39 @@ _ALIASES = {
 }
 
 _LABELS = {
-    Group.DIRECT: N_("Direct"),
-    Group.CROSS_NETWORK: N_("Cross-network"),
-    Group.PAID_SHOPPING: N_("Paid shopping"),
-    Group.PAID_SEARCH: N_("Paid search"),
-    Group.PAID_SOCIAL: N_("Paid social"),
-    Group.PAID_VIDEO: N_("Paid video"),
-    Group.DISPLAY: N_("Display"),
-    Group.PAID_OTHER: N_("Other paid"),
-    Group.ORGANIC_SHOPPING: N_("Organic shopping"),
-    Group.ORGANIC_SOCIAL: N_("Organic social"),
-    Group.ORGANIC_VIDEO: N_("Organic video"),
-    Group.ORGANIC_SEARCH: N_("Organic search"),
-    Group.REFERRAL: N_("Referral"),
-    Group.EMAIL: N_("E-mail"),
-    Group.AFFILIATES: N_("Affiliates"),
-    Group.AUDIO: N_("Audio"),
-    Group.SMS: N_("SMS"),
-    Group.MOBILE_PUSH: N_("Mobile push"),
-    Group.ASSISTANTS: N_("AI assistants"),
-    Group.UNASSIGNED: N_("Unassigned"),
+    ChannelGroup.DIRECT: N_("Direct"),
+    ChannelGroup.CROSS_NETWORK: N_("Cross-network"),
+    ChannelGroup.PAID_SHOPPING: N_("Paid shopping"),
+    ChannelGroup.PAID_SEARCH: N_("Paid search"),
+    ChannelGroup.PAID_SOCIAL: N_("Paid social"),
+    ChannelGroup.PAID_VIDEO: N_("Paid video"),
+    ChannelGroup.DISPLAY: N_("Display"),
+    ChannelGroup.PAID_OTHER: N_("Other paid"),
+    ChannelGroup.ORGANIC_SHOPPING: N_("Organic shopping"),
+    ChannelGroup.ORGANIC_SOCIAL: N_("Organic social"),
+    ChannelGroup.ORGANIC_VIDEO: N_("Organic video"),
+    ChannelGroup.ORGANIC_SEARCH: N_("Organic search"),
+    ChannelGroup.REFERRAL: N_("Referral"),
+    ChannelGroup.EMAIL: N_("E-mail"),
+    ChannelGroup.AFFILIATES: N_("Affiliates"),
+    ChannelGroup.AUDIO: N_("Audio"),
+    ChannelGroup.SMS: N_("SMS"),
+    ChannelGroup.MOBILE_PUSH: N_("Mobile push"),
+    ChannelGroup.ASSISTANTS: N_("AI assistants"),
+    ChannelGroup.UNASSIGNED: N_("Unassigned"),
 }
 _CHANNELS = {
-    Group.PAID_SHOPPING: Channel.ADS,
-    Group.PAID_SEARCH: Channel.ADS,
-    Group.PAID_SOCIAL: Channel.ADS,
-    Group.PAID_VIDEO: Channel.ADS,
-    Group.DISPLAY: Channel.ADS,
-    Group.PAID_OTHER: Channel.ADS,
-    Group.CROSS_NETWORK: Channel.ADS,
-    Group.ORGANIC_SOCIAL: Channel.SOCIAL,
-    Group.ORGANIC_VIDEO: Channel.VIDEO,
-    Group.ORGANIC_SEARCH: Channel.SEARCH,
-    Group.EMAIL: Channel.EMAIL,
-    Group.SMS: Channel.SMS,
-    Group.MOBILE_PUSH: Channel.PUSH,
+    ChannelGroup.PAID_SHOPPING: Channel.ADS,
+    ChannelGroup.PAID_SEARCH: Channel.ADS,
+    ChannelGroup.PAID_SOCIAL: Channel.ADS,
+    ChannelGroup.PAID_VIDEO: Channel.ADS,
+    ChannelGroup.DISPLAY: Channel.ADS,
+    ChannelGroup.PAID_OTHER: Channel.ADS,
+    ChannelGroup.CROSS_NETWORK: Channel.ADS,
+    ChannelGroup.ORGANIC_SOCIAL: Channel.SOCIAL,
+    ChannelGroup.ORGANIC_VIDEO: Channel.VIDEO,
+    ChannelGroup.ORGANIC_SEARCH: Channel.SEARCH,
+    ChannelGroup.EMAIL: Channel.EMAIL,
+    ChannelGroup.SMS: Channel.SMS,
+    ChannelGroup.MOBILE_PUSH: Channel.PUSH,
 }

@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from campaigns import clock, config, db
 from tracking import tail
 from tracking.collect import LOCK_NAME
-from tracking.models import Checkpoint, Event, Label, SetAside
+from tracking.models import DeadLetter, Event, SpoolCheckpoint, TrafficLabel
 from tracking.screening import SETTLE_SECONDS
 from tracking.spool import spool
 
 
-class Health(NamedTuple):
+class CollectorHealth(NamedTuple):
     """Of this host's spools, and of the log as a whole."""
 
     collecting: bool
@@ -39,25 +39,25 @@ class Health(NamedTuple):
         return self.collecting and not late
 
 
-def health(session: Session) -> Health:
+def health(session: Session) -> CollectorHealth:
     """What the health page shows."""
     files = tail.files(config.settings().spool)
-    offsets = dict(session.execute(select(Checkpoint.spool, Checkpoint.offset)).all())
+    offsets = dict(session.execute(select(SpoolCheckpoint.spool, SpoolCheckpoint.offset)).all())
     collected_at, lost, unreadable = session.execute(
         select(
-            func.max(Checkpoint.updated_at),
-            func.coalesce(func.sum(Checkpoint.lost_hits), 0),
-            func.coalesce(func.sum(Checkpoint.lost), 0),
+            func.max(SpoolCheckpoint.updated_at),
+            func.coalesce(func.sum(SpoolCheckpoint.lost_hits), 0),
+            func.coalesce(func.sum(SpoolCheckpoint.lost), 0),
         )
     ).one()
-    return Health(
+    return CollectorHealth(
         collecting=_collecting(),
         backlog_bytes=tail.backlog(files.values(), offsets),
         lag=_lag(files.values(), offsets),
         collected_at=collected_at,
         lost_hits=int(lost) + spool().untold,
         unreadable_bytes=int(unreadable),
-        set_aside=session.scalar(select(func.count()).select_from(SetAside)) or 0,
+        set_aside=session.scalar(select(func.count()).select_from(DeadLetter)) or 0,
         overdue=_overdue(session),
     )
 
@@ -82,4 +82,6 @@ def _lag(spools: Iterable[list[tail.SpoolFile]], offsets: dict[str, int]) -> tim
 
 def _overdue(session: Session) -> int:
     before = clock.now() - clock.scaled(SETTLE_SECONDS) - timedelta(minutes=1)
-    return session.scalar(select(func.count()).where(text(f"label = {Label.SETTLING:d}"), Event.at < before)) or 0
+    return (
+        session.scalar(select(func.count()).where(text(f"label = {TrafficLabel.SETTLING:d}"), Event.at < before)) or 0
+    )

@@ -15,7 +15,7 @@ from campaigns.language import N_
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity
 from tracking.metrics import METRICS, Number, share
-from tracking.performance import LinkLine, link_clicks
+from tracking.performance import LinkRow, link_clicks
 
 STEPS = ("#fff3bf", "#ffd43b", "#ff922b", "#f76707", "#e03131")
 """From few clicks to many; every one bears dark or white text by its side, so colour says nothing alone."""
@@ -23,24 +23,24 @@ _PLACE = "https://link.invalid/{}"
 
 
 @dataclass(frozen=True, slots=True)
-class Warm:
+class LinkHeat:
     """One link, its clicks, its share of all clicks of the mail, and its step of colour (None: no click)."""
 
-    line: LinkLine
+    line: LinkRow
     clicks: Number
     share: float | None
     step: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Warmth:
+class ClickMap:
     activity: Activity
     key: str
-    links: Sequence[Warm]
+    links: Sequence[LinkHeat]
     clicks: Number
 
 
-def warmth(session: Session, actor: Actor, activity_id: int, key: str = "clicks") -> Warmth:
+def warmth(session: Session, actor: Actor, activity_id: int, key: str = "clicks") -> ClickMap:
     """The clicks of a launched mail by link, counted by the metric ``key``. Raises NotFound."""
     lines = link_clicks(session, actor, activity_id)
     activity = activity_of(session, activity_id)
@@ -49,15 +49,15 @@ def warmth(session: Session, actor: Actor, activity_id: int, key: str = "clicks"
     counted = [(line, METRICS[key].value(line.counts) or 0) for line in lines]
     most = max((clicks for _, clicks in counted), default=0)
     total = sum(int(clicks) for _, clicks in counted)
-    return Warmth(
+    return ClickMap(
         activity,
         key,
-        [Warm(line, clicks, share(clicks, total), _step(clicks, most)) for line, clicks in counted],
+        [LinkHeat(line, clicks, share(clicks, total), _step(clicks, most)) for line, clicks in counted],
         total,
     )
 
 
-def painted(session: Session, found: Warmth) -> str:
+def painted(session: Session, found: ClickMap) -> str:
     """The mail as an invented reader sees it, each link with its share of the clicks; nothing in it leads anywhere."""
     version = session.get_one(MessageVersion, found.activity.version_id)
     house = organisation(session)
@@ -76,13 +76,16 @@ def painted(session: Session, found: Warmth) -> str:
     return str(lxml.html.tostring(tree, encoding="unicode", doctype="<!doctype html>"))
 
 
-def _paint(anchor: lxml.html.HtmlElement, warm: Warm) -> None:
+def _paint(anchor: lxml.html.HtmlElement, warm: LinkHeat) -> None:
     colour = "#868e96" if warm.step is None else STEPS[warm.step]
     anchor.set("style", f"{anchor.get('style', '')};outline:3px solid {colour};outline-offset:2px")
-    badge = anchor.makeelement("span", {
-        "style": f"background:{colour};color:{'#fff' if warm.step == len(STEPS) - 1 else '#000'};border-radius:3px;"
-        "font:bold 12px/1.4 sans-serif;margin:0 4px;padding:1px 5px;text-decoration:none;white-space:nowrap",
-    })  # fmt: skip
+    badge = anchor.makeelement(
+        "span",
+        {
+            "style": f"background:{colour};color:{'#fff' if warm.step == len(STEPS) - 1 else '#000'};border-radius:3px;"
+            "font:bold 12px/1.4 sans-serif;margin:0 4px;padding:1px 5px;text-decoration:none;white-space:nowrap",
+        },
+    )
     badge.text = f"{warm.line.number}: {warm.share or 0:.1%}"
     anchor.append(badge)
 

@@ -19,14 +19,14 @@ import structlog
 
 from campaigns import clock
 from campaigns.content import links
-from campaigns.errors import BadToken, Invalid, Passing, Problem
+from campaigns.errors import BadToken, TemporaryError, ValidationFailed, ValidationProblem
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.quick import Answer, Environ, Header
 from tracking import destinations
-from tracking.desk import Desk, desk
-from tracking.destinations import Destinations, Way
-from tracking.models import Kind
-from tracking.records import LONGEST_USER_AGENT, Flag, packed
+from tracking.desk import EndpointContext, desk
+from tracking.destinations import LinkTarget, LinkTargetCache
+from tracking.models import HitKind
+from tracking.records import LONGEST_USER_AGENT, RequestFlag, packed
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +51,8 @@ _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP
 _VISIT_MINUTES = 30
 _RETRY_AFTER_SECONDS = 30
 # Plain numbers: an enumeration's own arithmetic costs more than all the rest of a record.
-_OPEN, _CLICK, _VIEW = int(Kind.OPEN), int(Kind.CLICK), int(Kind.VIEW)
-_HEAD, _PREFETCH, _NAVIGATED = int(Flag.HEAD), int(Flag.PREFETCH), int(Flag.NAVIGATED)
+_OPEN, _CLICK, _VIEW = int(HitKind.OPEN), int(HitKind.CLICK), int(HitKind.VIEW)
+_HEAD, _PREFETCH, _NAVIGATED = int(RequestFlag.HEAD), int(RequestFlag.PREFETCH), int(RequestFlag.NAVIGATED)
 _PERSON = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
 
 
@@ -99,7 +99,7 @@ _METHODS = ("GET", "HEAD")
 _NOT_ALLOWED = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
 
 
-def _open(token: str, environ: Environ, at: Desk) -> Answer:
+def _open(token: str, environ: Environ, at: EndpointContext) -> Answer:
     try:
         send_id = at.opened(token)
     except BadToken:
@@ -108,14 +108,14 @@ def _open(token: str, environ: Environ, at: Desk) -> Answer:
     return _PIXEL
 
 
-def _click(rest: str, environ: Environ, at: Desk) -> Answer:
+def _click(rest: str, environ: Environ, at: EndpointContext) -> Answer:
     token, _, digits = rest.partition("/")
     try:
         send_id = at.opened(token)
         way = at.known.ways.get((send_id >> 32, digits)) or _way(at.known, send_id, digits)
     except BadToken:
         return _page(HTTPStatus.NOT_FOUND)
-    except Passing:
+    except TemporaryError:
         return _later()
     if way is None:
         return _page(HTTPStatus.NOT_FOUND)
@@ -126,11 +126,11 @@ def _click(rest: str, environ: Environ, at: Desk) -> Answer:
     return answer
 
 
-def _short(code: str, environ: Environ, at: Desk) -> Answer:
+def _short(code: str, environ: Environ, at: EndpointContext) -> Answer:
     known = at.known
     try:
         link = known.short(code)
-    except Passing:
+    except TemporaryError:
         return _later()
     if link is None:
         return _page(HTTPStatus.NOT_FOUND)
@@ -147,14 +147,14 @@ def _later() -> Answer:
     return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
 
 
-def _view(slug: str, environ: Environ, at: Desk) -> Answer:
+def _view(slug: str, environ: Environ, at: EndpointContext) -> Answer:
     activity_id = at.known.landing_page(slug)
     if activity_id is not None:
         _keep(at, _VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
     return _PIXEL
 
 
-_PATHS: dict[str, Callable[[str, Environ, Desk], Answer]] = {
+_PATHS: dict[str, Callable[[str, Environ, EndpointContext], Answer]] = {
     "/o/": _open,
     "/c/": _click,
     "/l/": _short,
@@ -180,7 +180,7 @@ def _visitor(query: str) -> int:
     return int.from_bytes(payload) if len(payload) == 8 else 0
 
 
-def _way(known: Destinations, send_id: int, digits: str) -> Way | None:
+def _way(known: LinkTargetCache, send_id: int, digits: str) -> LinkTarget | None:
     """The way of a link, remembered when all recipients go the same; None when there is none.
 
     Raises Passing when nobody can tell.
@@ -193,10 +193,10 @@ def _way(known: Destinations, send_id: int, digits: str) -> Way | None:
     try:
         merged = destinations.personalised(url, send_id)
         found = _leading(merged, known.site().hosts) if url != destinations.OFF else (_page(HTTPStatus.GONE), None)
-    except (Invalid, ValueError) as error:
+    except (ValidationFailed, ValueError) as error:
         log.warning("hits.no_destination", send=send_id, error=str(error))
         return None
-    way = Way(number, *found)
+    way = LinkTarget(number, *found)
     if merged == url and known.is_common(send_id):
         ways[send_id >> 32, digits] = way
     return way
@@ -211,7 +211,7 @@ def _leading(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[str, str] |
     ascii_url = links.whole(url)
     fault = links.fault(ascii_url, hosts)
     if fault is not None:
-        raise Invalid(Problem(fault))
+        raise ValidationFailed(ValidationProblem(fault))
     ours = urlsplit(ascii_url).hostname in hosts
     return _redirect(ascii_url), _around_visit(ascii_url) if ours else None
 
@@ -229,7 +229,7 @@ def _visit_token(send_id: int) -> str:
     return keyring().mint_expiring(Purpose.VISIT, send_id.to_bytes(8), expires)
 
 
-def _keep(at: Desk, kind: int, target: int, number: int, environ: Environ) -> None:
+def _keep(at: EndpointContext, kind: int, target: int, number: int, environ: Environ) -> None:
     flags = _HEAD if environ["REQUEST_METHOD"] == "HEAD" else 0
     if environ.get("HTTP_SEC_FETCH_USER") == "?1":
         flags |= _NAVIGATED

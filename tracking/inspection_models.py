@@ -9,7 +9,7 @@ from campaigns.db import Base, Document, Id, Instant, Words, choice
 from campaigns.language import N_
 
 
-class InspectionKind(StrEnum):
+class MaintenanceKind(StrEnum):
     TRIAL = "trial"
     RELABEL = "relabel"
     CHECK = "check"
@@ -34,17 +34,21 @@ class InspectionKind(StrEnum):
         return self in (self.RELABEL, self.MEND)
 
 
-class Inspection(Base):
+class MaintenanceRun(Base):
     """One look over the log, in portions, each in the transaction that says how far it got."""
 
     __tablename__ = "inspections"
     __table_args__ = (
-        Index("ix_inspections_due", "id", sqlite_where=text("finished_at IS NULL"),
-              postgresql_where=text("finished_at IS NULL")),
-    )  # fmt: skip
+        Index(
+            "ix_inspections_due",
+            "id",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )
 
     id: Mapped[Id]
-    kind: Mapped[InspectionKind] = mapped_column(choice(InspectionKind))
+    kind: Mapped[MaintenanceKind] = mapped_column(choice(MaintenanceKind))
     since: Mapped[Instant | None]
     """Of labels: events from this instant …"""
     until: Mapped[Instant | None]

@@ -11,12 +11,12 @@ from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from campaigns.capture.models import Submission
 from campaigns.db import from_micros, to_micros
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 from tracking import batches, day_counts, reaching, settle, visit_sides
 from tracking.conversion_models import Conversion, Goal
 from tracking.counting import bucket
-from tracking.models import Label
-from tracking.visit_models import FormSeen, PageReached, Visit, VisitRollup, WebArrival, WebPage
+from tracking.models import TrafficLabel
+from tracking.visit_models import PendingFormView, PendingPageGoal, TrafficSource, Visit, VisitRollup, WebPage
 from tracking.visiting import join_story
 
 _NEWEST = 500
@@ -33,7 +33,7 @@ def join_due(session: Session, limit: int = 500) -> int:
 
 def forget_old(session: Session) -> None:
     """Forms that were looked at and not sent."""
-    session.execute(delete(FormSeen).where(FormSeen.at < clock.now() - _REMEMBERED))
+    session.execute(delete(PendingFormView).where(PendingFormView.at < clock.now() - _REMEMBERED))
 
 
 def _forms(session: Session, limit: int) -> int:
@@ -42,7 +42,7 @@ def _forms(session: Session, limit: int) -> int:
     sent = {submission.external_id[:_FORM_PAGE]: submission for submission in session.scalars(query)}
     if not sent:
         return 0
-    seen = session.scalars(select(FormSeen).where(FormSeen.page.in_(sent)).limit(limit)).all()
+    seen = session.scalars(select(PendingFormView).where(PendingFormView.page.in_(sent)).limit(limit)).all()
     if not seen:
         return 0
     batches.lock_counting(session.connection())
@@ -76,22 +76,24 @@ def engage(session: Session, visit: Visit) -> None:
     if visit.engaged:
         return
     visit.engaged = True
-    group = session.scalar(select(WebArrival.channel_group).where(WebArrival.id == visit.arrival_id))
+    group = session.scalar(select(TrafficSource.channel_group).where(TrafficSource.id == visit.arrival_id))
     day_counts.ready(session.connection())
     counted = session.execute(
         update(VisitRollup)
         .where(
-            VisitRollup.activity_id == (visit.activity_id or 0), VisitRollup.channel_group == group,
-            VisitRollup.label == visit.label, VisitRollup.bucket == _bucket(visit),
+            VisitRollup.activity_id == (visit.activity_id or 0),
+            VisitRollup.channel_group == group,
+            VisitRollup.label == visit.label,
+            VisitRollup.bucket == _bucket(visit),
         )
         .values(engaged=VisitRollup.engaged + 1)
         .execution_options(synchronize_session=False)
-    )  # fmt: skip
+    )
     if counted.rowcount:  # type: ignore[attr-defined]
         engaged = [int(name == "engaged") for name in day_counts.VISITS]
         key = (visit.activity_id or 0, bucket(to_micros(visit.started_at)), group or 0, visit.label)
         day_counts.add_visits(session.connection(), [(key, engaged)])
-    if visit.activity_id and visit.label == Label.HUMAN:
+    if visit.activity_id and visit.label == TrafficLabel.HUMAN:
         place = (visit.activity_id, visit.entry_id, visit.arrival_id, visit.device, visit.country)
         visit_sides.add(session.connection(), [(place, (0, 1, 0))])
     session.flush()
@@ -104,9 +106,9 @@ def _bucket(visit: Visit) -> datetime:
 
 
 def _pages(session: Session, limit: int) -> int:
-    query = select(PageReached, Goal, WebPage, Visit.contact_id)
-    query = query.join(Goal, Goal.id == PageReached.goal_id).join(WebPage, WebPage.id == PageReached.page_id)
-    query = query.outerjoin(Visit, Visit.id == PageReached.visit_id).order_by(PageReached.visit_id).limit(limit)
+    query = select(PendingPageGoal, Goal, WebPage, Visit.contact_id)
+    query = query.join(Goal, Goal.id == PendingPageGoal.goal_id).join(WebPage, WebPage.id == PendingPageGoal.page_id)
+    query = query.outerjoin(Visit, Visit.id == PendingPageGoal.visit_id).order_by(PendingPageGoal.visit_id).limit(limit)
     found = session.execute(query).all()
     if not found:
         return 0
@@ -120,5 +122,5 @@ def _pages(session: Session, limit: int) -> int:
                 session.delete(reached)
         session.flush()
 
-    setbacks.carry(session, Chore.REACH_PAGE, sorted({row[0].visit_id for row in found}), reach)
+    setbacks.carry(session, JobType.REACH_PAGE, sorted({row[0].visit_id for row in found}), reach)
     return len(found)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.planning.models import Activity
-from tracking.conversion_models import LEAD_GOAL, Conversion, Credit, CreditModel
+from tracking.conversion_models import LEAD_GOAL, AttributionCredit, AttributionModel, Conversion
 
 
 def brought_by(session: Session, actor: Actor, lead_ids: Collection[int]) -> dict[int, Activity]:
@@ -16,11 +16,13 @@ def brought_by(session: Session, actor: Actor, lead_ids: Collection[int]) -> dic
     actor.require(Permission.PERSONAL)
     query = (
         select(Conversion.lead_id, Activity)
-        .join(Credit, Credit.conversion_id == Conversion.id)
-        .join(Activity, Activity.id == Credit.activity_id)
+        .join(AttributionCredit, AttributionCredit.conversion_id == Conversion.id)
+        .join(Activity, Activity.id == AttributionCredit.activity_id)
         .where(
-            Conversion.lead_id.in_(lead_ids), Conversion.goal == LEAD_GOAL, Credit.model == CreditModel.LAST_TOUCH
+            Conversion.lead_id.in_(lead_ids),
+            Conversion.goal == LEAD_GOAL,
+            AttributionCredit.model == AttributionModel.LAST_TOUCH,
         )
-        .order_by(Credit.share, Credit.activity_id.desc())
-    )  # fmt: skip
+        .order_by(AttributionCredit.share, AttributionCredit.activity_id.desc())
+    )
     return {lead_id: activity for lead_id, activity in session.execute(query) if lead_id is not None}

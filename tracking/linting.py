@@ -18,15 +18,15 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.content.models import Link
 from campaigns.language import N_
 from campaigns.planning import utm
-from campaigns.planning.models import Activity, Campaign, LinkChange, ShortLink
-from tracking.grouping import CLICK_SOURCES, Arrival, arrival_of
-from tracking.models import Label
-from tracking.visit_models import Visit, WebArrival
+from campaigns.planning.models import Activity, Campaign, LinkOverride, ShortLink
+from tracking.grouping import CLICK_SOURCES, TrafficParameters, arrival_of
+from tracking.models import TrafficLabel
+from tracking.visit_models import TrafficSource, Visit
 
 _MOST_LINKS = 2_000
 
 
-class Culprit(StrEnum):
+class LinkKind(StrEnum):
     """What kind of link brought the visits."""
 
     SHORT = "short"
@@ -45,16 +45,16 @@ class Culprit(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mend:
+class LinkFix:
     """The link to mend: ``name`` is its own; ``activity`` is where links are made anew, None for nobody's."""
 
-    culprit: Culprit
+    culprit: LinkKind
     name: str
     activity: Activity | None
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class UtmViolation:
     """Visits of one arrival and activity. ``faults`` are names of UTM fields; ``rule`` is what they should say."""
 
     visits: int
@@ -63,11 +63,11 @@ class Breach:
     faults: Sequence[str]
     lost: bool
     """Whether the words fit no activity of ours, so that no campaign's figures count the visits."""
-    mend: Mend
+    mend: LinkFix
     rule: Mapping[str, str]
 
 
-_Way = tuple[Arrival, int]
+_Way = tuple[TrafficParameters, int]
 """What an address says, and the number of an activity; 0 for none."""
 
 
@@ -78,13 +78,13 @@ def breaches(actor: Actor, since: datetime, campaign: Campaign | None = None) ->
     activity_id = func.coalesce(Visit.activity_id, 0).label("activity_id")
     query = (
         select(Visit.arrival_id, activity_id, func.count().label("visits"), func.max(Visit.started_at).label("last_at"))
-        .join(WebArrival, WebArrival.id == Visit.arrival_id)
-        .where(Visit.started_at >= since, Visit.label == Label.HUMAN, broken())
+        .join(TrafficSource, TrafficSource.id == Visit.arrival_id)
+        .where(Visit.started_at >= since, Visit.label == TrafficLabel.HUMAN, broken())
         .group_by(Visit.arrival_id, activity_id)
     )
     if campaign is not None:
         ours = select(Activity.id).where(Activity.campaign_id == campaign.id)
-        names_it = or_(WebArrival.utm_id == str(campaign.id), WebArrival.campaign == utm.word(campaign.name))
+        names_it = or_(TrafficSource.utm_id == str(campaign.id), TrafficSource.campaign == utm.word(campaign.name))
         query = query.where(or_(Visit.activity_id.in_(ours), and_(Visit.activity_id.is_(None), names_it)))
     found = query.subquery()
     return select(found), [found.c.visits.desc(), found.c.arrival_id, found.c.activity_id]
@@ -92,7 +92,7 @@ def breaches(actor: Actor, since: datetime, campaign: Campaign | None = None) ->
 
 def broken() -> ColumnElement[bool]:
     """The arrivals whose own words break the rule, or name a campaign while no activity fits them."""
-    kept = WebArrival
+    kept = TrafficSource
     words = (kept.source, kept.medium, kept.campaign, kept.content)
     against_rule = or_(
         kept.source == "",
@@ -106,7 +106,7 @@ def broken() -> ColumnElement[bool]:
 
 def _has_words_of_its_own() -> ColumnElement[bool]:
     """Whether the address said it: neither a referrer, nor a click id, nor a mail's token, nor nothing at all."""
-    kept = WebArrival
+    kept = TrafficSource
     named = or_(kept.campaign != "", kept.utm_id != "", kept.content != "", kept.term != "")
     told = or_(kept.source != "", kept.medium != "")
     derived = or_(
@@ -117,9 +117,9 @@ def _has_words_of_its_own() -> ColumnElement[bool]:
     return or_(named, and_(told, ~derived))
 
 
-def explained(session: Session, rows: Sequence[Any]) -> list[Breach]:
+def explained(session: Session, rows: Sequence[Any]) -> list[UtmViolation]:
     """What is wrong with these rows of :func:`breaches`, in four queries for all of them."""
-    arrivals = {one.id: one for one in session.scalars(_rows(WebArrival, {row.arrival_id for row in rows}))}
+    arrivals = {one.id: one for one in session.scalars(_rows(TrafficSource, {row.arrival_id for row in rows}))}
     activities = {one.id: one for one in session.scalars(_rows(Activity, {row.activity_id for row in rows}))}
     made = _made_links(session, activities) if rows else {}
     return [
@@ -133,22 +133,22 @@ def _rows(model: Any, ids: set[int]) -> Select[Any]:
 
 
 def _breach(
-    visits: int, last_at: datetime, kept: WebArrival, activity: Activity | None, made: Mapping["_Way", Mend]
-) -> Breach:
-    arrival = Arrival(kept.source, kept.medium, kept.campaign, kept.term, kept.content, kept.utm_id)
+    visits: int, last_at: datetime, kept: TrafficSource, activity: Activity | None, made: Mapping["_Way", LinkFix]
+) -> UtmViolation:
+    arrival = TrafficParameters(kept.source, kept.medium, kept.campaign, kept.term, kept.content, kept.utm_id)
     values = {f"utm_{name}": getattr(kept, name) for name in ("source", "medium", "campaign", "content")}
     values["utm_id"] = kept.utm_id
     values = {name: value for name, value in values.items() if value}
     mend = made.get((arrival, activity.id if activity else 0)) or made.get((arrival, 0))
     if mend is None:
-        culprit = Culprit.ACTIVITY if activity else Culprit.FOREIGN
-        mend = Mend(culprit, kept.referrer or kept.source, activity)
+        culprit = LinkKind.ACTIVITY if activity else LinkKind.FOREIGN
+        mend = LinkFix(culprit, kept.referrer or kept.source, activity)
     lost = activity is None and bool(kept.campaign or kept.utm_id)
     rule = utm.rule(mend.activity, kept.content) if mend.activity else {}
-    return Breach(visits, last_at, values, utm.breaches(values), lost, mend, rule)
+    return UtmViolation(visits, last_at, values, utm.breaches(values), lost, mend, rule)
 
 
-def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_Way", Mend]:
+def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_Way", LinkFix]:
     """Links that were made here, by what a visit that comes by them says: all of these activities, and any other
     whose address brings UTM words of its own, which may have led its visits astray."""
     short = (
@@ -157,31 +157,31 @@ def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_
         .where(or_(ShortLink.activity_id.in_(activities), ShortLink.url.contains("utm_", autoescape=True)))
         .order_by(ShortLink.id.desc())
     )
-    leads_to = func.coalesce(LinkChange.url, Link.url)
+    leads_to = func.coalesce(LinkOverride.url, Link.url)
     mailed = (
         select(leads_to, Link.label, Activity)
         .join(Activity, Activity.version_id == Link.version_id)
-        .outerjoin(LinkChange, and_(LinkChange.activity_id == Activity.id, LinkChange.number == Link.number))
+        .outerjoin(LinkOverride, and_(LinkOverride.activity_id == Activity.id, LinkOverride.number == Link.number))
         .where(leads_to.contains("utm_", autoescape=True))
         .order_by(Activity.id.desc(), Link.number)
     )
-    found: dict[_Way, Mend] = {}
+    found: dict[_Way, LinkFix] = {}
     for url, added, label, activity in session.execute(short.limit(_MOST_LINKS)):
-        _put(found, utm.joined(url, added), Mend(Culprit.SHORT, label, activity))
+        _put(found, utm.joined(url, added), LinkFix(LinkKind.SHORT, label, activity))
     for url, label, activity in session.execute(mailed.limit(_MOST_LINKS)):
-        _put(found, url, Mend(Culprit.MAIL, label or url, activity))
+        _put(found, url, LinkFix(LinkKind.MAIL, label or url, activity))
     return found
 
 
-def _put(found: dict["_Way", Mend], url: str, mend: Mend) -> None:
+def _put(found: dict["_Way", LinkFix], url: str, mend: LinkFix) -> None:
     """Under its own activity, and for visits of which no activity is known."""
     says = _says(url)
     for activity_id in (mend.activity.id if mend.activity else 0, 0):
         found.setdefault((says, activity_id), mend)
 
 
-def _says(url: str) -> Arrival:
+def _says(url: str) -> TrafficParameters:
     try:
         return arrival_of(dict(parse_qsl(urlsplit(url).query)), "")
     except ValueError:
-        return Arrival()
+        return TrafficParameters()

@@ -13,15 +13,15 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.delivery.models import SendState
-from campaigns.delivery.send_counts import Mark, SendCount
+from campaigns.delivery.send_counts import SendCount, SendFlag
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, Objective
 from tracking import day_counts
 from tracking.conversion_models import Conversion
-from tracking.counts import Counts, total
+from tracking.counts import ActivityCounts, total
 from tracking.metrics import METRICS, Metric
-from tracking.models import Label
-from tracking.performance import ActivityLine, activity_lines, by_channel
+from tracking.models import TrafficLabel
+from tracking.performance import ActivityRow, activity_lines, by_channel
 from tracking.periods import WHOLE
 from tracking.series import days, sparks
 
@@ -34,7 +34,7 @@ _NOT_MEASURED = -1.0e18
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CampaignFilter:
     """Which campaigns a reader asks for."""
 
     words: str = ""
@@ -49,16 +49,16 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class CampaignLine:
+class CampaignRow:
     """One campaign with its figures, its channels, and its human opens and clicks of the last days."""
 
     campaign: Campaign
-    counts: Counts
+    counts: ActivityCounts
     channels: Sequence[Channel]
     spark: Sequence[int]
 
 
-def campaigns_like(actor: Actor, wanted: Wanted) -> Select[Campaign]:
+def campaigns_like(actor: Actor, wanted: CampaignFilter) -> Select[Campaign]:
     """The campaigns that a reader asks for, without order."""
     actor.require(Permission.VIEW)
     query = select(Campaign).where(Campaign.built_in.is_(False))
@@ -107,17 +107,17 @@ def by_figure(
     return query, [value.desc(), Campaign.id.desc()]
 
 
-def campaign_lines(session: Session, campaigns: Sequence[Campaign], zone: ZoneInfo) -> list[CampaignLine]:
+def campaign_lines(session: Session, campaigns: Sequence[Campaign], zone: ZoneInfo) -> list[CampaignRow]:
     """Figures for these campaigns, in the same few queries for all of them."""
     ids = [campaign.id for campaign in campaigns]
     if not ids:
         return []
-    groups: dict[int, list[ActivityLine]] = defaultdict(list)
+    groups: dict[int, list[ActivityRow]] = defaultdict(list)
     for line in activity_lines(session, ids):
         groups[line.campaign_id].append(line)
     recent = sparks(session, ids, days(clock.now(), zone, SPARK_DAYS))
     return [
-        CampaignLine(
+        CampaignRow(
             campaign,
             total(line.counts for line in groups[campaign.id]),
             [line.channel for line in by_channel(groups[campaign.id])],
@@ -157,9 +157,9 @@ def _costs(_session: Session) -> Select[Any]:
     return select(Activity.campaign_id, number).where(Activity.cost.is_not(None)).group_by(Activity.campaign_id)
 
 
-def _marked(mark: Mark) -> Callable[[Session], Select[Any]]:
+def _marked(mark: SendFlag) -> Callable[[Session], Select[Any]]:
     def counted(_session: Session) -> Select[Any]:
-        both = Mark.TRACKABLE | mark
+        both = SendFlag.TRACKABLE | mark
         fits = and_(SendCount.state == SendState.SENT, SendCount.marks.bitwise_and(int(both)) == int(both))
         number = cast(func.sum(case((fits, SendCount.number), else_=0)), Float).label("number")
         return (
@@ -178,7 +178,7 @@ def _visitors(session: Session) -> Select[Any]:
     return (
         select(Activity.campaign_id, number)
         .join(Activity, Activity.id == of.activity_id)
-        .where(of.label == Label.HUMAN)
+        .where(of.label == TrafficLabel.HUMAN)
         .group_by(Activity.campaign_id)
     )
 
@@ -187,9 +187,9 @@ _COUNTED: dict[str, Callable[[Session], Select[Any]]] = {
     "leads": lambda _session: _rows(Lead.campaign_id),
     "conversions": lambda _session: _rows(Conversion.campaign_id),
     "cost": _costs,
-    "trackable": _marked(Mark.TRACKABLE),
-    "openers": _marked(Mark.OPENED),
-    "clickers": _marked(Mark.CLICKED),
+    "trackable": _marked(SendFlag.TRACKABLE),
+    "openers": _marked(SendFlag.OPENED),
+    "clickers": _marked(SendFlag.CLICKED),
     "visitors": _visitors,
 }
 """The metrics that the database can count for every campaign at once."""

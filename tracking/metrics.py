@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from campaigns.language import N_
-from tracking.counts import Counts, Hits, Mails, Visits
+from tracking.counts import ActivityCounts, HitCounts, MailCounts, VisitCounts
 
 Number = int | float | Decimal
 CENT = Decimal("0.01")
@@ -46,19 +46,19 @@ class Metric:
     dedupe: str
     source: str
     window: str
-    count: Callable[[Counts], Number | None] | None = None
+    count: Callable[[ActivityCounts], Number | None] | None = None
     numerator: str = ""
     denominator: str = ""
     otherwise: str = ""
     """The denominator for as long as the first isn't measured."""
 
-    def divisor(self, counts: Counts) -> str:
+    def divisor(self, counts: ActivityCounts) -> str:
         """The key of what it is divided by here."""
         if self.otherwise and METRICS[self.denominator].value(counts) is None:
             return self.otherwise
         return self.denominator
 
-    def value(self, counts: Counts) -> Number | None:
+    def value(self, counts: ActivityCounts) -> Number | None:
         """The number, or None where it was not measured or would divide by nothing."""
         if self.count is not None:
             return self.count(counts)
@@ -71,13 +71,13 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MetricValue:
     """A metric's value for given counts, with what it was divided from."""
 
     metric: Metric
     value: Number | None
-    numerator: "Reading | None" = None
-    denominator: "Reading | None" = None
+    numerator: "MetricValue | None" = None
+    denominator: "MetricValue | None" = None
 
 
 METRICS: dict[str, Metric] = {}
@@ -95,10 +95,10 @@ LEADS = N_("The campaign's leads.")
 COSTS = N_("The costs entered for the activities.")
 
 
-def reading(key: str, counts: Counts) -> Reading:
+def reading(key: str, counts: ActivityCounts) -> MetricValue:
     """The metric named ``key``, read from ``counts``."""
     metric = METRICS[key]
-    return Reading(
+    return MetricValue(
         metric,
         metric.value(counts),
         reading(metric.numerator, counts) if metric.numerator else None,
@@ -109,7 +109,7 @@ def reading(key: str, counts: Counts) -> Reading:
 def _counted(
     key: str,
     label: str,
-    count: Callable[[Counts], Number | None],
+    count: Callable[[ActivityCounts], Number | None],
     formula: str,
     *,
     dedupe: str,
@@ -133,12 +133,20 @@ def _divided(
 ) -> None:
     above = METRICS[numerator]
     METRICS[key] = Metric(
-        key, label, unit, formula, dedupe, above.source, above.window, numerator=numerator, denominator=denominator,
+        key,
+        label,
+        unit,
+        formula,
+        dedupe,
+        above.source,
+        above.window,
+        numerator=numerator,
+        denominator=denominator,
         otherwise=otherwise,
-    )  # fmt: skip
+    )
 
 
-def _mail(key: str, label: str, count: Callable[[Mails], int], formula: str, *, source: str = SENDS) -> None:
+def _mail(key: str, label: str, count: Callable[[MailCounts], int], formula: str, *, source: str = SENDS) -> None:
     _counted(
         key,
         label,
@@ -149,8 +157,14 @@ def _mail(key: str, label: str, count: Callable[[Mails], int], formula: str, *, 
     )
 
 
-def _hits(key: str, label: str, of: Callable[[Counts], Hits | None], who: Callable[[Hits], int], formula: str) -> None:
-    def count(counts: Counts) -> int | None:
+def _hits(
+    key: str,
+    label: str,
+    of: Callable[[ActivityCounts], HitCounts | None],
+    who: Callable[[HitCounts], int],
+    formula: str,
+) -> None:
+    def count(counts: ActivityCounts) -> int | None:
         hits = of(counts)
         return None if hits is None else who(hits)
 
@@ -291,12 +305,24 @@ _hits(
 )
 
 
-def _visits(key: str, label: str, of: Callable[[Visits], int], formula: str, dedupe: str = EACH_VISIT, *,
-            unit: Unit = Unit.COUNT) -> None:  # fmt: skip
+def _visits(
+    key: str,
+    label: str,
+    of: Callable[[VisitCounts], int],
+    formula: str,
+    dedupe: str = EACH_VISIT,
+    *,
+    unit: Unit = Unit.COUNT,
+) -> None:
     _counted(
-        key, label, lambda counts: None if counts.visits is None else of(counts.visits), formula, dedupe=dedupe,
-        source=VISITS, unit=unit,
-    )  # fmt: skip
+        key,
+        label,
+        lambda counts: None if counts.visits is None else of(counts.visits),
+        formula,
+        dedupe=dedupe,
+        source=VISITS,
+        unit=unit,
+    )
 
 
 _visits("visits", N_("Visits"), lambda v: v.visits, N_("Human web visits that the campaign's activities brought."))
@@ -304,154 +330,285 @@ _visits(
     "visitors", N_("Visitors"), lambda v: v.visitors, N_("People who came to the web by the campaign."), EACH_VISITOR
 )
 _visits(
-    "engaged_visits", N_("Engaged visits"), lambda v: v.engaged,
+    "engaged_visits",
+    N_("Engaged visits"),
+    lambda v: v.engaged,
     N_("Visits of more than 10 active seconds, of two pages or more, or with a conversion."),
-)  # fmt: skip
+)
 _visits(
-    "unengaged_visits", N_("Visits that bounced"), lambda v: v.visits - v.engaged, N_("Visits − engaged visits."),
-)  # fmt: skip
+    "unengaged_visits",
+    N_("Visits that bounced"),
+    lambda v: v.visits - v.engaged,
+    N_("Visits − engaged visits."),
+)
 _visits(
-    "active_seconds", N_("Active time"), lambda v: v.active_seconds,
-    N_("Seconds in which the tab was seen and in use, of all visits together."), unit=Unit.SECONDS,
-)  # fmt: skip
+    "active_seconds",
+    N_("Active time"),
+    lambda v: v.active_seconds,
+    N_("Seconds in which the tab was seen and in use, of all visits together."),
+    unit=Unit.SECONDS,
+)
 _visits("pages_seen", N_("Pages seen"), lambda v: v.pages, N_("Pages shown in these visits."))
 _visits("new_visitors", N_("New visitors"), lambda v: v.new, N_("Visits of people never seen before."))
 
 _divided(
-    "web_bounce_rate", N_("Bounce rate (web)"), "unengaged_visits", "visits",
-    N_("(Visits − engaged visits) ÷ visits."), dedupe=EACH_VISIT,
-)  # fmt: skip
+    "web_bounce_rate",
+    N_("Bounce rate (web)"),
+    "unengaged_visits",
+    "visits",
+    N_("(Visits − engaged visits) ÷ visits."),
+    dedupe=EACH_VISIT,
+)
 _divided(
-    "new_visitor_share", N_("Share of new visitors"), "new_visitors", "visits",
-    N_("Visits of people never seen before ÷ visits."), dedupe=EACH_VISIT,
-)  # fmt: skip
+    "new_visitor_share",
+    N_("Share of new visitors"),
+    "new_visitors",
+    "visits",
+    N_("Visits of people never seen before ÷ visits."),
+    dedupe=EACH_VISIT,
+)
 _divided(
-    "time_per_visit", N_("Time per visit"), "active_seconds", "visits",
-    N_("Active seconds ÷ visits, those that bounced included."), dedupe=EACH_VISIT, unit=Unit.SECONDS,
-)  # fmt: skip
+    "time_per_visit",
+    N_("Time per visit"),
+    "active_seconds",
+    "visits",
+    N_("Active seconds ÷ visits, those that bounced included."),
+    dedupe=EACH_VISIT,
+    unit=Unit.SECONDS,
+)
 _divided(
-    "time_on_page", N_("Time per visitor"), "active_seconds", "visitors",
-    N_("Active seconds ÷ visitors, visits that bounced included."), dedupe=EACH_VISITOR, unit=Unit.SECONDS,
-)  # fmt: skip
+    "time_on_page",
+    N_("Time per visitor"),
+    "active_seconds",
+    "visitors",
+    N_("Active seconds ÷ visitors, visits that bounced included."),
+    dedupe=EACH_VISITOR,
+    unit=Unit.SECONDS,
+)
 
 _divided(
-    "delivery_rate", N_("Delivery rate"), "delivered", "sent", N_("Delivered ÷ sent."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "delivery_rate",
+    N_("Delivery rate"),
+    "delivered",
+    "sent",
+    N_("Delivered ÷ sent."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "open_rate", N_("Open rate"), "openers", "trackable",
-    N_("Openers ÷ trackable recipients. Machine opens are shown apart and never counted."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "open_rate",
+    N_("Open rate"),
+    "openers",
+    "trackable",
+    N_("Openers ÷ trackable recipients. Machine opens are shown apart and never counted."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "click_through_rate", N_("Click-through rate"), "clickers", "trackable",
-    N_("Clickers ÷ trackable recipients. Unsubscribe links are not clicks."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "click_through_rate",
+    N_("Click-through rate"),
+    "clickers",
+    "trackable",
+    N_("Clickers ÷ trackable recipients. Unsubscribe links are not clicks."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "click_to_open_rate", N_("Click-to-open rate"), "clickers", "openers",
-    N_("Clickers ÷ openers: of those who looked, how many went on."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "click_to_open_rate",
+    N_("Click-to-open rate"),
+    "clickers",
+    "openers",
+    N_("Clickers ÷ openers: of those who looked, how many went on."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "bounce_rate", N_("Bounce rate"), "bounced", "answered",
-    N_("Bounced ÷ (delivered + bounced)."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "bounce_rate",
+    N_("Bounce rate"),
+    "bounced",
+    "answered",
+    N_("Bounced ÷ (delivered + bounced)."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "hard_bounce_rate", N_("Hard-bounce rate"), "hard_bounces", "answered",
-    N_("Hard bounces ÷ (delivered + bounced)."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "hard_bounce_rate",
+    N_("Hard-bounce rate"),
+    "hard_bounces",
+    "answered",
+    N_("Hard bounces ÷ (delivered + bounced)."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "soft_bounce_rate", N_("Soft-bounce rate"), "soft_bounces", "answered",
-    N_("Soft bounces ÷ (delivered + bounced)."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "soft_bounce_rate",
+    N_("Soft-bounce rate"),
+    "soft_bounces",
+    "answered",
+    N_("Soft bounces ÷ (delivered + bounced)."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "complaint_rate", N_("Complaint rate"), "complainers", "delivered",
-    N_("Complained ÷ delivered."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "complaint_rate",
+    N_("Complaint rate"),
+    "complainers",
+    "delivered",
+    N_("Complained ÷ delivered."),
+    dedupe=EACH_RECIPIENT,
+)
 _divided(
-    "unsubscribe_rate", N_("Unsubscribe rate"), "unsubscribers", "delivered",
-    N_("Unsubscribed ÷ delivered."), dedupe=EACH_RECIPIENT,
-)  # fmt: skip
+    "unsubscribe_rate",
+    N_("Unsubscribe rate"),
+    "unsubscribers",
+    "delivered",
+    N_("Unsubscribed ÷ delivered."),
+    dedupe=EACH_RECIPIENT,
+)
 
 _counted(
-    "leads", N_("Leads"), lambda c: c.leads,
+    "leads",
+    N_("Leads"),
+    lambda c: c.leads,
     N_("New leads, counted for the activity whose form or enquiry brought them."),
-    dedupe=N_("One open lead per contact and campaign; sending the form again adds no lead."), source=LEADS,
-)  # fmt: skip
+    dedupe=N_("One open lead per contact and campaign; sending the form again adds no lead."),
+    source=LEADS,
+)
 _counted(
-    "conversions", N_("Conversions"), lambda c: c.conversions,
+    "conversions",
+    N_("Conversions"),
+    lambda c: c.conversions,
     N_("Goals reached; every new lead is one conversion of the goal “lead”."),
-    dedupe=N_("One per submission, however often it was posted."), source=N_("The campaign's conversions."),
-)  # fmt: skip
+    dedupe=N_("One per submission, however often it was posted."),
+    source=N_("The campaign's conversions."),
+)
 TOUCHES = N_("Touches within 90 days before the conversion; without one, the activity whose form was sent.")
 CREDIT = N_("Credit of each conversion.")
 ADD_UP = N_("The shares of one conversion add up to 1.")
 _counted(
-    "leads_first_touch", N_("Credit, first touch"), lambda c: c.first_touch,
+    "leads_first_touch",
+    N_("Credit, first touch"),
+    lambda c: c.first_touch,
     N_("Conversions credited to the activity of the contact's first touch: a click that may have brought them."),
-    dedupe=ADD_UP, source=CREDIT, unit=Unit.SHARE, window=TOUCHES,
-)  # fmt: skip
+    dedupe=ADD_UP,
+    source=CREDIT,
+    unit=Unit.SHARE,
+    window=TOUCHES,
+)
 _counted(
-    "leads_last_touch", N_("Credit, last touch"), lambda c: c.last_touch,
+    "leads_last_touch",
+    N_("Credit, last touch"),
+    lambda c: c.last_touch,
     N_("Conversions credited to the activity of the contact's last touch: a click that may have brought them."),
-    dedupe=ADD_UP, source=CREDIT, unit=Unit.SHARE, window=TOUCHES,
-)  # fmt: skip
+    dedupe=ADD_UP,
+    source=CREDIT,
+    unit=Unit.SHARE,
+    window=TOUCHES,
+)
 _counted(
-    "influenced", N_("Influenced conversions"), lambda c: c.influenced,
+    "influenced",
+    N_("Influenced conversions"),
+    lambda c: c.influenced,
     N_("Conversions with at least one human touch of the campaign, whoever earned them."),
     dedupe=N_("Each conversion counts once; activities don't add up, since one may have touches of several."),
-    source=N_("Touches before each conversion."), window=N_("Touches within 90 days before the conversion."),
-)  # fmt: skip
+    source=N_("Touches before each conversion."),
+    window=N_("Touches within 90 days before the conversion."),
+)
 _counted(
-    "cost", N_("Cost"), lambda c: c.cost, N_("Sum of the activities' costs, where given."),
-    dedupe=N_("None: each activity's cost counts once."), source=COSTS, unit=Unit.MONEY,
+    "cost",
+    N_("Cost"),
+    lambda c: c.cost,
+    N_("Sum of the activities' costs, where given."),
+    dedupe=N_("None: each activity's cost counts once."),
+    source=COSTS,
+    unit=Unit.MONEY,
     window=N_(
         "The period that was chosen: each cost is spread evenly over its activity's days, from its start, or its "
         "launch, to its end; all of it falls on the first when no end is known. Without any day it counts for the "
         "whole life only."
     ),
-)  # fmt: skip
+)
 _counted(
-    "revenue", N_("Revenue"), lambda c: c.revenue,
+    "revenue",
+    N_("Revenue"),
+    lambda c: c.revenue,
     N_("Sum of the values of conversions, where given. Foreign currencies without an exchange rate wait outside."),
-    dedupe=N_("One per conversion."), source=N_("The campaign's conversions."), unit=Unit.MONEY,
-)  # fmt: skip
-_counted(
-    "revenue_first_touch", N_("Revenue, first touch"), lambda c: c.first_touch_revenue,
-    N_("Values of conversions by their share of credit for the first touch."), dedupe=ADD_UP, source=CREDIT,
-    unit=Unit.MONEY, window=TOUCHES,
-)  # fmt: skip
-_counted(
-    "revenue_last_touch", N_("Revenue, last touch"), lambda c: c.last_touch_revenue,
-    N_("Values of conversions by their share of credit for the last touch."), dedupe=ADD_UP, source=CREDIT,
-    unit=Unit.MONEY, window=TOUCHES,
-)  # fmt: skip
-_counted(
-    "return", N_("Return"), lambda c: None if c.revenue is None or c.cost is None else c.revenue - c.cost,
-    N_("Revenue − cost."), dedupe=N_("One per conversion."), source=N_("The campaign's conversions."), unit=Unit.MONEY,
-)  # fmt: skip
-_divided(
-    "lead_conversion_rate", N_("Lead-conversion rate"), "leads", "visitors",
-    N_("New leads ÷ visitors of the campaign; for as long as no visits are measured, ÷ recipients with a human click."),
-    dedupe=N_("Each lead counts once, and each visitor or recipient."), otherwise="clickers",
-)  # fmt: skip
-_divided(
-    "lead_generation_rate", N_("Leads per delivered mail"), "leads", "delivered", N_("New leads ÷ delivered."),
-    dedupe=N_("Each lead and each recipient counts once."),
-)  # fmt: skip
-_divided(
-    "visit_rate", N_("Visitors per clicker"), "visitors", "clickers",
-    N_("Visitors ÷ clickers. More than all of them where other channels bring visitors, too."), dedupe=EACH_VISITOR,
-)  # fmt: skip
-_divided(
-    "conversions_per_lead", N_("Conversions per lead"), "conversions", "leads", N_("Conversions ÷ new leads."),
-    dedupe=N_("Each lead counts once."),
-)  # fmt: skip
-_divided(
-    "cost_per_lead", N_("Cost per lead"), "cost", "leads", N_("Cost ÷ new leads."),
-    dedupe=N_("Each lead counts once."), unit=Unit.MONEY,
-)  # fmt: skip
-_divided(
-    "roi", N_("Return on investment"), "return", "cost", N_("(Revenue − cost) ÷ cost. Needs conversions with a value."),
     dedupe=N_("One per conversion."),
-)  # fmt: skip
+    source=N_("The campaign's conversions."),
+    unit=Unit.MONEY,
+)
+_counted(
+    "revenue_first_touch",
+    N_("Revenue, first touch"),
+    lambda c: c.first_touch_revenue,
+    N_("Values of conversions by their share of credit for the first touch."),
+    dedupe=ADD_UP,
+    source=CREDIT,
+    unit=Unit.MONEY,
+    window=TOUCHES,
+)
+_counted(
+    "revenue_last_touch",
+    N_("Revenue, last touch"),
+    lambda c: c.last_touch_revenue,
+    N_("Values of conversions by their share of credit for the last touch."),
+    dedupe=ADD_UP,
+    source=CREDIT,
+    unit=Unit.MONEY,
+    window=TOUCHES,
+)
+_counted(
+    "return",
+    N_("Return"),
+    lambda c: None if c.revenue is None or c.cost is None else c.revenue - c.cost,
+    N_("Revenue − cost."),
+    dedupe=N_("One per conversion."),
+    source=N_("The campaign's conversions."),
+    unit=Unit.MONEY,
+)
+_divided(
+    "lead_conversion_rate",
+    N_("Lead-conversion rate"),
+    "leads",
+    "visitors",
+    N_("New leads ÷ visitors of the campaign; for as long as no visits are measured, ÷ recipients with a human click."),
+    dedupe=N_("Each lead counts once, and each visitor or recipient."),
+    otherwise="clickers",
+)
+_divided(
+    "lead_generation_rate",
+    N_("Leads per delivered mail"),
+    "leads",
+    "delivered",
+    N_("New leads ÷ delivered."),
+    dedupe=N_("Each lead and each recipient counts once."),
+)
+_divided(
+    "visit_rate",
+    N_("Visitors per clicker"),
+    "visitors",
+    "clickers",
+    N_("Visitors ÷ clickers. More than all of them where other channels bring visitors, too."),
+    dedupe=EACH_VISITOR,
+)
+_divided(
+    "conversions_per_lead",
+    N_("Conversions per lead"),
+    "conversions",
+    "leads",
+    N_("Conversions ÷ new leads."),
+    dedupe=N_("Each lead counts once."),
+)
+_divided(
+    "cost_per_lead",
+    N_("Cost per lead"),
+    "cost",
+    "leads",
+    N_("Cost ÷ new leads."),
+    dedupe=N_("Each lead counts once."),
+    unit=Unit.MONEY,
+)
+_divided(
+    "roi",
+    N_("Return on investment"),
+    "return",
+    "cost",
+    N_("(Revenue − cost) ÷ cost. Needs conversions with a value."),
+    dedupe=N_("One per conversion."),
+)
 
 
 def change(now: Number | None, before: Number | None, unit: Unit) -> float | None:

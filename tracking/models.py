@@ -26,7 +26,7 @@ from campaigns.language import N_
 from tracking import conversion_models, inspection_models, visit_models  # noqa: F401  (their tables belong to this room, too)
 
 
-class Kind(IntEnum):
+class HitKind(IntEnum):
     """What a hit asked for."""
 
     OPEN = 1  # pixel loaded
@@ -38,7 +38,7 @@ class Kind(IntEnum):
         return {self.OPEN: N_("Open"), self.CLICK: N_("Click"), self.VIEW: N_("Page view")}[self]
 
 
-class Label(IntEnum):
+class TrafficLabel(IntEnum):
     """Who it was. Everything is kept; only HUMAN counts in rates."""
 
     SETTLING = 0  # not known yet; final after the settle window
@@ -68,7 +68,7 @@ class UserAgent(Base):
     text: Mapped[str] = mapped_column(String(500))
 
 
-class minute(FunctionElement[datetime]):
+class MinuteBucket(FunctionElement[datetime]):
     """The minute of an instant, UTC, by which PostgreSQL's index of an activity's events is kept: a number that many
     rows share stands in it once, so that a row takes a quarter of what its very instant would. SQLite's index
     gains nothing by it and holds the instant, which is what this is there: in order by it, and then by the
@@ -79,13 +79,13 @@ class minute(FunctionElement[datetime]):
     type = UtcDateTime()
 
 
-@compiles(minute)
-def _its_instant(element: minute, compiler: Any, **more: Any) -> str:
+@compiles(MinuteBucket)
+def _its_instant(element: MinuteBucket, compiler: Any, **more: Any) -> str:
     return str(compiler.process(element.clauses, **more))
 
 
-@compiles(minute, "postgresql")
-def _its_minute(element: minute, compiler: Any, **more: Any) -> str:
+@compiles(MinuteBucket, "postgresql")
+def _its_minute(element: MinuteBucket, compiler: Any, **more: Any) -> str:
     return MINUTE.format(at=compiler.process(element.clauses, **more))
 
 
@@ -142,7 +142,7 @@ PARTS_OF_EVENTS = (
 for statement in PARTS_OF_EVENTS:
     listen(Event.__table__, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
-NEWEST_FIRST = (minute(Event.at).desc(), Event.at.desc(), Event.id.desc())
+NEWEST_FIRST = (MinuteBucket(Event.at).desc(), Event.at.desc(), Event.id.desc())
 """By the index of an activity's events."""
 
 
@@ -163,7 +163,7 @@ class FirstSeen(Base):
     link: Mapped[int] = mapped_column(SmallInteger, autoincrement=False)
 
 
-class Rollup(Base):
+class HitRollup(Base):
     """Counted events of 15 minutes UTC. ``link`` 0 counts all links of the kind together."""
 
     __tablename__ = "rollups"
@@ -180,7 +180,7 @@ class Rollup(Base):
     other labels, by which nobody is counted."""
 
 
-class DayRollup(Base):
+class DailyHitRollup(Base):
     """The same summed by the days of the time zone that :class:`DayZone` names. By link first: most questions are
     about all links together."""
 
@@ -197,7 +197,7 @@ class DayRollup(Base):
     uniques: Mapped[int] = mapped_column(default=0)
 
 
-class LifeRollup(Base):
+class TotalHitRollup(Base):
     """The same summed over all days, whatever the time zone: most pages ask for a whole life."""
 
     __tablename__ = "life_rollups"
@@ -211,7 +211,7 @@ class LifeRollup(Base):
     uniques: Mapped[int] = mapped_column(default=0)
 
 
-class DayZone(Base):
+class RollupTimeZone(Base):
     """In whose days the counters of days are summed: one row, and none before anything was counted. Without it there
     are no totals of lives, either."""
 
@@ -221,7 +221,7 @@ class DayZone(Base):
     zone: Mapped[str] = mapped_column(String(64))
 
 
-class Checkpoint(Base):
+class SpoolCheckpoint(Base):
     """How far a spool has been counted, moved in the transaction that counts."""
 
     __tablename__ = "checkpoints"
@@ -238,7 +238,7 @@ class Checkpoint(Base):
     updated_at: Mapped[Instant]
 
 
-class SetAside(Base):
+class DeadLetter(Base):
     """A record of a spool that could not be counted: kept as it was, so that nothing is lost, and passed over."""
 
     __tablename__ = "set_aside"
@@ -250,7 +250,7 @@ class SetAside(Base):
     at: Mapped[Instant]
 
 
-class SharedFigures(Base):
+class SharedReport(Base):
     """A snapshot of a campaign's figures behind a link for people without an account. It names nobody."""
 
     __tablename__ = "shared_figures"

@@ -19,7 +19,7 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Organisation
 from campaigns.accounts.organisation import organisation
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from tracking import earnings
 from tracking.conversion_models import Conversion, ExchangeRate
@@ -46,7 +46,9 @@ def amount_of(value: object, field: str = "value") -> Decimal | None:
     except InvalidOperation:
         amount = Decimal("NaN")
     if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount <= GREATEST:
-        raise Invalid(Problem(N_("An amount from 0 to %(most)s."), field=field, params={"most": GREATEST}))
+        raise ValidationFailed(
+            ValidationProblem(N_("An amount from 0 to %(most)s."), field=field, params={"most": GREATEST})
+        )
     return amount.quantize(_CENT, ROUND_HALF_EVEN)
 
 
@@ -54,7 +56,9 @@ def currency_of(value: object, field: str = "currency") -> str:
     """A currency's code; '' for nothing. Raises Invalid for one that doesn't exist."""
     code = str(value or "").strip().upper()
     if code and code not in currencies():
-        raise Invalid(Problem(N_("There is no currency of this code (three letters, like EUR)."), field=field))
+        raise ValidationFailed(
+            ValidationProblem(N_("There is no currency of this code (three letters, like EUR)."), field=field)
+        )
     return code
 
 
@@ -75,13 +79,13 @@ def set_rate(session: Session, actor: Actor, *, currency: str, valid_from: date,
     actor.require(Permission.PLAN)
     code = currency_of(currency)
     if not code or code == organisation(session).currency:
-        raise Invalid(Problem(N_("Choose a currency other than your own."), field="currency"))
+        raise ValidationFailed(ValidationProblem(N_("Choose a currency other than your own."), field="currency"))
     try:
         factor = Decimal(str(rate).strip())
     except InvalidOperation:
         factor = Decimal(0)
     if not factor.is_finite() or not _LEAST <= factor <= _MOST:
-        raise Invalid(Problem(N_("A rate is a number above 0."), field="rate"))
+        raise ValidationFailed(ValidationProblem(N_("A rate is a number above 0."), field="rate"))
     factor = factor.quantize(_LEAST, ROUND_HALF_EVEN)
     session.merge(ExchangeRate(currency=code, valid_from=valid_from, rate=factor))
     session.flush()
@@ -95,7 +99,7 @@ def rates(session: Session) -> Sequence[ExchangeRate]:
 
 
 @dataclass(frozen=True, slots=True)
-class Unvalued:
+class UnconvertedAmount:
     """Conversions that wait for a rate of their currency."""
 
     currency: str
@@ -104,7 +108,7 @@ class Unvalued:
     since: datetime
 
 
-def unvalued(session: Session) -> list[Unvalued]:
+def unvalued(session: Session) -> list[UnconvertedAmount]:
     """What is in no figure of money yet, by currency."""
     query = (
         select(Conversion.currency, func.count(), func.sum(Conversion.amount), func.min(Conversion.at))
@@ -112,7 +116,9 @@ def unvalued(session: Session) -> list[Unvalued]:
         .group_by(Conversion.currency)
         .order_by(Conversion.currency)
     )
-    return [Unvalued(code, number, amount or Decimal(0), at) for code, number, amount, at in session.execute(query)]
+    return [
+        UnconvertedAmount(code, number, amount or Decimal(0), at) for code, number, amount, at in session.execute(query)
+    ]
 
 
 def _value_anew(session: Session, currency: str) -> int:

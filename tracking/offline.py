@@ -19,25 +19,34 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import User
 from campaigns.audience import import_files
-from campaigns.audience.csv_reading import Row, look, rows
+from campaigns.audience.csv_reading import CsvRow, look, rows
 from campaigns.audience.rejected import harmless
-from campaigns.errors import Invalid, KampaniaError, NotFound, Problem
+from campaigns.errors import KampaniaError, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from tracking import goals
-from tracking.conversion_models import GoalKind, OfflineImport, OfflineRefusal
-from tracking.reporting import Report, report_event
+from tracking.conversion_models import GoalKind, OfflineImport, OfflineImportError
+from tracking.reporting import EventReport, report_event
 
 COLUMNS = {
-    "id": "external_id", "external_id": "external_id", "order": "external_id",
-    "event": "name", "goal": "name", "name": "name",
-    "email": "email", "e-mail": "email",
-    "at": "at", "date": "at", "time": "at",
-    "value": "value", "amount": "value",
+    "id": "external_id",
+    "external_id": "external_id",
+    "order": "external_id",
+    "event": "name",
+    "goal": "name",
+    "name": "name",
+    "email": "email",
+    "e-mail": "email",
+    "at": "at",
+    "date": "at",
+    "time": "at",
+    "value": "value",
+    "amount": "value",
     "currency": "currency",
-    "activity": "activity_id", "activity_id": "activity_id",
-}  # fmt: skip
+    "activity": "activity_id",
+    "activity_id": "activity_id",
+}
 """What a column may be called, and which field of a report it is."""
 _CHUNK = 200
 _LONGEST_CELL = 200
@@ -54,8 +63,10 @@ def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) 
         fields = _fields(shape.columns)
         for needed in ("external_id", "name"):
             if needed not in fields:
-                raise Invalid(
-                    Problem(N_("The first row names the columns; “id” and “event” must be among them."), "file")
+                raise ValidationFailed(
+                    ValidationProblem(
+                        N_("The first row names the columns; “id” and “event” must be among them."), "file"
+                    )
                 )
         total = sum(1 for _ in rows(import_files.path_of(key), shape.encoding, shape.delimiter)) - 1
     except BaseException:
@@ -86,14 +97,14 @@ def offline_import(session: Session, import_id: int) -> OfflineImport:
     return found
 
 
-def refusals(session: Session, found: OfflineImport, most: int) -> Sequence[OfflineRefusal]:
+def refusals(session: Session, found: OfflineImport, most: int) -> Sequence[OfflineImportError]:
     """The first refused rows, in the order of the file."""
-    mine = select(OfflineRefusal).where(OfflineRefusal.import_id == found.id)
-    return session.scalars(mine.order_by(OfflineRefusal.row_number).limit(most)).all()
+    mine = select(OfflineImportError).where(OfflineImportError.import_id == found.id)
+    return session.scalars(mine.order_by(OfflineImportError.row_number).limit(most)).all()
 
 
 def refused_csv(
-    actor: Actor, found: OfflineImport, say: Callable[[OfflineRefusal], str], words: tuple[str, str, str]
+    actor: Actor, found: OfflineImport, say: Callable[[OfflineImportError], str], words: tuple[str, str, str]
 ) -> Iterator[str]:
     """Every refused row as it came, with its number, field and reason; ``words`` head those columns.
 
@@ -104,14 +115,18 @@ def refused_csv(
 
 
 def _refused_lines(
-    found: OfflineImport, say: Callable[[OfflineRefusal], str], words: tuple[str, str, str]
+    found: OfflineImport, say: Callable[[OfflineImportError], str], words: tuple[str, str, str]
 ) -> Iterator[str]:
     yield "\ufeff" + _line((*words, *found.columns), found.delimiter)
     last = -1
-    mine = select(OfflineRefusal).where(OfflineRefusal.import_id == found.id).order_by(OfflineRefusal.row_number)
+    mine = (
+        select(OfflineImportError)
+        .where(OfflineImportError.import_id == found.id)
+        .order_by(OfflineImportError.row_number)
+    )
     while True:
         with db.reading() as session:
-            page = session.scalars(mine.where(OfflineRefusal.row_number > last).limit(_CHUNK)).all()
+            page = session.scalars(mine.where(OfflineImportError.row_number > last).limit(_CHUNK)).all()
         for one in page:
             yield _line((str(one.row_number), one.field, say(one), *one.cells), found.delimiter)
             last = one.row_number
@@ -151,7 +166,7 @@ def run(import_id: int) -> None:
         import_files.forget(found.content_key)
 
 
-def _take(session: Session, seen: OfflineImport, chunk: list[Row]) -> bool:
+def _take(session: Session, seen: OfflineImport, chunk: list[CsvRow]) -> bool:
     held = session.scalars(
         select(OfflineImport)
         .where(OfflineImport.id == seen.id)
@@ -175,38 +190,43 @@ def _take(session: Session, seen: OfflineImport, chunk: list[Row]) -> bool:
 
 
 def _row(
-    session: Session, held: OfflineImport, actor: Actor, since: Mapping[str, datetime], fields: dict[str, int], row: Row
+    session: Session,
+    held: OfflineImport,
+    actor: Actor,
+    since: Mapping[str, datetime],
+    fields: dict[str, int],
+    row: CsvRow,
 ) -> None:
     """``since``: from when on an event of a name counts."""
     try:
         if row.message:
-            raise Invalid(Problem(row.message))
+            raise ValidationFailed(ValidationProblem(row.message))
         given = {field: row.cells[at].strip() for field, at in fields.items() if at < len(row.cells)}
         if given.get("name") and given["name"] not in since:
-            raise Invalid(Problem(N_("No goal waits for an event of this name."), "name"))
+            raise ValidationFailed(ValidationProblem(N_("No goal waits for an event of this name."), "name"))
         with session.begin_nested():
-            report = Report(**{"external_id": "", "name": "", **given})  # type: ignore[arg-type]
+            report = EventReport(**{"external_id": "", "name": "", **given})  # type: ignore[arg-type]
             event, is_new = report_event(session, actor, report)
             if event.at < since[event.name]:
-                raise Invalid(_too_early(since[event.name]))
-    except Invalid as error:
+                raise ValidationFailed(_too_early(since[event.name]))
+    except ValidationFailed as error:
         _refuse(session, held, row, error.problems[0])
     except KampaniaError as error:
-        _refuse(session, held, row, Problem(error.message, params=error.params))
+        _refuse(session, held, row, ValidationProblem(error.message, params=error.params))
     else:
         held.new, held.known = held.new + is_new, held.known + (not is_new)
 
 
-def _too_early(since: datetime) -> Problem:
+def _too_early(since: datetime) -> ValidationProblem:
     said = f"{since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    return Problem(N_("Its goal counts what happened from %(since)s on."), "at", params={"since": said})
+    return ValidationProblem(N_("Its goal counts what happened from %(since)s on."), "at", params={"since": said})
 
 
-def _refuse(session: Session, held: OfflineImport, row: Row, problem: Problem) -> None:
+def _refuse(session: Session, held: OfflineImport, row: CsvRow, problem: ValidationProblem) -> None:
     at = _fields(held.columns).get(problem.field or "")
     held.refused += 1
     session.add(
-        OfflineRefusal(
+        OfflineImportError(
             import_id=held.id,
             row_number=row.number,
             field=(problem.field or "") if at is None else held.columns[at].strip()[:_LONGEST_FIELD],
@@ -219,7 +239,7 @@ def _refuse(session: Session, held: OfflineImport, row: Row, problem: Problem) -
 
 def _uploader(session: Session, held: OfflineImport) -> Actor:
     """Whoever uploaded it, with what they may do now. Raises NotFound when they are gone."""
-    person = session.get(Person, held.created_by) if held.created_by else None
+    person = session.get(User, held.created_by) if held.created_by else None
     if person is None or person.locked_at is not None:
         raise NotFound(N_("Whoever uploaded this file may not do so any more."))
     return Actor.of(person)

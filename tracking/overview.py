@@ -14,10 +14,10 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, Channel
 from tracking.conversion_models import Conversion
-from tracking.counts import Counts, Visits, total
+from tracking.counts import ActivityCounts, VisitCounts, total
 from tracking.facts import brought, within
 from tracking.goals import goal_names
-from tracking.grouping import Group
+from tracking.grouping import ChannelGroup
 from tracking.periods import Period, Window
 from tracking.series import of_company
 from tracking.visit_models import VisitRollup
@@ -28,22 +28,22 @@ MOST_LAUNCHES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OverviewRow:
     """A channel, a campaign or a goal: what it brought, and what it brought in the period before."""
 
     key: int | str
     title: str
-    now: Counts
-    before: Counts
+    now: ActivityCounts
+    before: ActivityCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Brand:
+class DirectTraffic:
     """Who came without being sent; None where no page of ours tells us."""
 
-    direct: Counts | None
-    direct_before: Counts | None
-    all_visits: Counts | None
+    direct: ActivityCounts | None
+    direct_before: ActivityCounts | None
+    all_visits: ActivityCounts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    now: Counts
-    before: Counts
-    channels: Sequence[Line]
-    campaigns: Sequence[Line]
+    now: ActivityCounts
+    before: ActivityCounts
+    channels: Sequence[OverviewRow]
+    campaigns: Sequence[OverviewRow]
     further: int
     """Campaigns with fewer leads, not listed."""
-    goals: Sequence[Line]
-    brand: Brand
+    goals: Sequence[OverviewRow]
+    brand: DirectTraffic
     trend: Trend
 
 
@@ -73,7 +73,7 @@ def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> 
     """What the company's campaigns brought in a period that has a beginning."""
     actor.require(Permission.VIEW)
     window, earlier = period.window(zone), (period.before or period).window(zone)
-    plan = _Plan(session)
+    plan = _CampaignIndex(session)
     late, early = brought(session, window, earlier)
     now, before = plan.known(late.by_activity), plan.known(early.by_activity)
     campaigns = plan.lines(now, before, plan.campaign_of, plan.names)
@@ -89,17 +89,21 @@ def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> 
     )
 
 
-def reached(session: Session, since: datetime | None = None, until: datetime | None = None) -> dict[str, Counts]:
+def reached(
+    session: Session, since: datetime | None = None, until: datetime | None = None
+) -> dict[str, ActivityCounts]:
     """Conversions and revenue by goal's key, of every campaign and of none; without bounds, of the last 90 days."""
     query = (
         select(Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
         .where(*within(Conversion.at, Window(since or clock.now() - QUARTER, until)))
         .group_by(Conversion.goal)
     )
-    return {goal: Counts(conversions=int(number), revenue=value) for goal, number, value in session.execute(query)}
+    return {
+        goal: ActivityCounts(conversions=int(number), revenue=value) for goal, number, value in session.execute(query)
+    }
 
 
-class _Plan:
+class _CampaignIndex:
     """Which activity belongs to which channel and campaign."""
 
     def __init__(self, session: Session) -> None:
@@ -114,35 +118,35 @@ class _Plan:
         for id, channel, campaign_id, name in session.execute(query):
             self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
 
-    def known(self, counts: Mapping[int, Counts]) -> dict[int, Counts]:
+    def known(self, counts: Mapping[int, ActivityCounts]) -> dict[int, ActivityCounts]:
         """Those of the plan's activities; the house's own brought nobody."""
         return {id: one for id, one in counts.items() if id in self.channel_of}
 
     def lines(
         self,
-        now: Mapping[int, Counts],
-        before: Mapping[int, Counts],
+        now: Mapping[int, ActivityCounts],
+        before: Mapping[int, ActivityCounts],
         group: Mapping[int, Any],
         titles: Mapping[Any, str],
-    ) -> list[Line]:
+    ) -> list[OverviewRow]:
         """The counts summed by what ``group`` says of each activity, most leads first."""
         sums, earlier = _summed(now, group), _summed(before, group)
         lines = [
-            Line(key, titles[key], sums.get(key, Counts()), earlier.get(key, Counts()))
+            OverviewRow(key, titles[key], sums.get(key, ActivityCounts()), earlier.get(key, ActivityCounts()))
             for key in {*sums, *earlier}
             if _says(sums.get(key)) or _says(earlier.get(key))
         ]
         return sorted(lines, key=lambda line: (-line.now.leads, -line.now.conversions, -line.before.leads, line.title))
 
 
-def _summed(counts: Mapping[int, Counts], group: Mapping[int, Any]) -> dict[Any, Counts]:
-    groups: dict[Any, list[Counts]] = {}
+def _summed(counts: Mapping[int, ActivityCounts], group: Mapping[int, Any]) -> dict[Any, ActivityCounts]:
+    groups: dict[Any, list[ActivityCounts]] = {}
     for id, one in counts.items():
         groups.setdefault(group[id], []).append(one)
     return {key: total(parts) for key, parts in groups.items()}
 
 
-def _says(counts: Counts | None) -> bool:
+def _says(counts: ActivityCounts | None) -> bool:
     """Whether anything was counted."""
     if counts is None:
         return False
@@ -151,27 +155,30 @@ def _says(counts: Counts | None) -> bool:
     return bool(counts.leads or counts.conversions or counts.cost or visits or audience)
 
 
-def _whole(counts: Mapping[int, Counts], goals: Mapping[str, Counts]) -> Counts:
+def _whole(counts: Mapping[int, ActivityCounts], goals: Mapping[str, ActivityCounts]) -> ActivityCounts:
     """All of it; conversions that no campaign is known to have brought count for the company, too."""
     every = total(goals.values())
     return replace(total(counts.values()), conversions=every.conversions, revenue=every.revenue)
 
 
-def _goal_lines(session: Session, now: Mapping[str, Counts], before: Mapping[str, Counts]) -> list[Line]:
+def _goal_lines(
+    session: Session, now: Mapping[str, ActivityCounts], before: Mapping[str, ActivityCounts]
+) -> list[OverviewRow]:
     names = goal_names(session)
     lines = [
-        Line(key, names.get(key, key), now.get(key, Counts()), before.get(key, Counts())) for key in {*now, *before}
+        OverviewRow(key, names.get(key, key), now.get(key, ActivityCounts()), before.get(key, ActivityCounts()))
+        for key in {*now, *before}
     ]
     return sorted(lines, key=lambda line: (-line.now.conversions, line.title))
 
 
-def _brand(session: Session, now: Mapping[int, Visits], before: Mapping[int, Visits]) -> Brand:
+def _brand(session: Session, now: Mapping[int, VisitCounts], before: Mapping[int, VisitCounts]) -> DirectTraffic:
     if session.scalar(select(VisitRollup.bucket).limit(1)) is None:
-        return Brand(None, None, None)
-    return Brand(
-        Counts(visits=now.get(Group.DIRECT, Visits())),
-        Counts(visits=before.get(Group.DIRECT, Visits())),
-        total(Counts(visits=visits) for visits in (*now.values(), Visits())),
+        return DirectTraffic(None, None, None)
+    return DirectTraffic(
+        ActivityCounts(visits=now.get(ChannelGroup.DIRECT, VisitCounts())),
+        ActivityCounts(visits=before.get(ChannelGroup.DIRECT, VisitCounts())),
+        total(ActivityCounts(visits=visits) for visits in (*now.values(), VisitCounts())),
     )
 
 

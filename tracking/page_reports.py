@@ -16,9 +16,9 @@ from babel.core import get_global
 from tracking import destinations, screening
 from tracking.aside import place
 from tracking.gateways import gateway_of
-from tracking.grouping import CLICK_IDS, Arrival, arrival_of, host_of
-from tracking.models import Kind, Label
-from tracking.records import Flag, Hit
+from tracking.grouping import CLICK_IDS, TrafficParameters, arrival_of, host_of
+from tracking.models import HitKind, TrafficLabel
+from tracking.records import Hit, RequestFlag
 from tracking.visit_models import Device
 
 EVENT_NAME = re.compile(r"[\w.: -]{1,80}")
@@ -29,11 +29,11 @@ _FORM = re.compile(r"[0-9a-f]{32}")
 _KEPT = re.compile(r"[\w.:/-]{1,60}")
 _MOST_PARAMETERS = 50
 _KINDS = ("v", "h", "e", "o")
-_EMAIL = Arrival(source="email", medium="email")
+_EMAIL = TrafficParameters(source="email", medium="email")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PageReport:
     """What one report says."""
 
     id: int
@@ -52,7 +52,7 @@ class Report:
     page: int
     active: int
     scroll: int
-    arrival: Arrival
+    arrival: TrafficParameters
     says_arrival: bool
     """Whether the address itself says what led here."""
     referrer_host: str
@@ -97,7 +97,7 @@ def digest_of(*words: str) -> bytes:
     return blake2b("\0".join(words).encode("utf-8", "replace"), digest_size=16).digest()
 
 
-def read(spool_id: int, offset: int, hit: Hit) -> Report | None:
+def read(spool_id: int, offset: int, hit: Hit) -> PageReport | None:
     """The report of a record; None for one that makes no sense."""
     agent, _, rest = hit.user_agent.partition(b"\n")
     origin, _, body = rest.partition(b"\n")
@@ -117,7 +117,7 @@ def read(spool_id: int, offset: int, hit: Hit) -> Report | None:
         not bare and parts.netloc.lower() != _host(origin)
     ):
         return None
-    untracked = bool(hit.flags & Flag.UNTRACKED)
+    untracked = bool(hit.flags & RequestFlag.UNTRACKED)
     query = {name: value for name, value in _query(parts.query) if value}
     referrer_host = "" if bare else host_of(referrer)
     own = referrer_host in hosts
@@ -126,18 +126,32 @@ def read(spool_id: int, offset: int, hit: Hit) -> Report | None:
     if hit.target and not says_arrival:
         arrival, says_arrival = _EMAIL, True
     kind = str(said.get("t"))
-    return Report(
-        id=place(spool_id, offset), at=hit.at, kind=kind, untracked=untracked, bare=bare,
-        send_id=0 if untracked else hit.target, network=hit.network, agent=agent, site=host,
-        path=printable(parts.path or "/", LONGEST_PATH), page=_number(said.get("p"), (1 << 31) - 1),
-        active=_number(said.get("a"), 86_400), scroll=_number(said.get("s"), 100), arrival=arrival,
-        says_arrival=says_arrival, referrer_host="" if own else printable(referrer_host, LONGEST_HOST),
-        from_own_page=own, led_from=_page(came_from) if own else b"",
+    return PageReport(
+        id=place(spool_id, offset),
+        at=hit.at,
+        kind=kind,
+        untracked=untracked,
+        bare=bare,
+        send_id=0 if untracked else hit.target,
+        network=hit.network,
+        agent=agent,
+        site=host,
+        path=printable(parts.path or "/", LONGEST_PATH),
+        page=_number(said.get("p"), (1 << 31) - 1),
+        active=_number(said.get("a"), 86_400),
+        scroll=_number(said.get("s"), 100),
+        arrival=arrival,
+        says_arrival=says_arrival,
+        referrer_host="" if own else printable(referrer_host, LONGEST_HOST),
+        from_own_page=own,
+        led_from=_page(came_from) if own else b"",
         stable="" if untracked else _matching(_KEPT, said.get("i")),
-        form="" if untracked else _matching(_FORM, said.get("f")), country=_country(said),
-        label=_label(hit.flags & ~Flag.UNTRACKED, agent, hit.network), name=_name(kind, said),
+        form="" if untracked else _matching(_FORM, said.get("f")),
+        country=_country(said),
+        label=_label(hit.flags & ~RequestFlag.UNTRACKED, agent, hit.network),
+        name=_name(kind, said),
         event=said if kind in ("e", "o") else {},
-    )  # fmt: skip
+    )
 
 
 def _plausible(said: Any) -> bool:
@@ -200,9 +214,9 @@ def _name(kind: str, said: dict[str, Any]) -> str:
 @lru_cache(maxsize=8_192)
 def _label(flags: int, agent: bytes, network: int) -> int:
     """Who runs a script that reports: people, unless the program says otherwise or stands where nobody browses."""
-    first = screening.first_label(screening.facts(Kind.CLICK, flags, agent))
-    if first is Label.SETTLING:
-        first = Label.SCANNER if network and gateway_of(network) else Label.HUMAN
+    first = screening.first_label(screening.facts(HitKind.CLICK, flags, agent))
+    if first is TrafficLabel.SETTLING:
+        first = TrafficLabel.SCANNER if network and gateway_of(network) else TrafficLabel.HUMAN
     return int(first)
 
 
@@ -221,10 +235,17 @@ def _country_of(zone: str, language: str) -> str:
 
 
 _BROWSERS = (
-    (b"Edg", "Edge"), (b"OPR/", "Opera"), (b"SamsungBrowser", "Samsung Internet"), (b"YaBrowser", "Yandex"),
-    (b"Firefox/", "Firefox"), (b"FxiOS", "Firefox"), (b"CriOS", "Chrome"), (b"Chrome/", "Chrome"),
-    (b"Safari/", "Safari"), (b"AppleWebKit", "WebKit"),
-)  # fmt: skip
+    (b"Edg", "Edge"),
+    (b"OPR/", "Opera"),
+    (b"SamsungBrowser", "Samsung Internet"),
+    (b"YaBrowser", "Yandex"),
+    (b"Firefox/", "Firefox"),
+    (b"FxiOS", "Firefox"),
+    (b"CriOS", "Chrome"),
+    (b"Chrome/", "Chrome"),
+    (b"Safari/", "Safari"),
+    (b"AppleWebKit", "WebKit"),
+)
 
 
 @lru_cache(maxsize=8_192)

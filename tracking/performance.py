@@ -20,9 +20,9 @@ from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, ShortLink
-from tracking.counts import Counts, Hits, Mails, total
-from tracking.facts import WHOLE_LIFE, Asked, CountedHits, Facts, ends, facts, one_of
-from tracking.models import Checkpoint, Kind
+from tracking.counts import ActivityCounts, HitCounts, MailCounts, total
+from tracking.facts import WHOLE_LIFE, HitTotals, ReportData, ReportQuery, ends, facts, one_of
+from tracking.models import HitKind, SpoolCheckpoint
 from tracking.periods import Window
 
 _RECENT = timedelta(minutes=30)
@@ -31,7 +31,7 @@ _OVER = (CampaignStatus.FINISHED, CampaignStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
-class ActivityLine:
+class ActivityRow:
     """One activity and what it brought."""
 
     id: int
@@ -42,42 +42,42 @@ class ActivityLine:
     launched_at: datetime | None
     version_id: int | None
     landing_page: bool
-    counts: Counts
+    counts: ActivityCounts
     first_hit: datetime | None = None
     last_at: datetime | None = None
     """The last hit or the last mail that the relay took."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelLine:
+class ChannelRow:
     channel: Channel
     activities: int
-    counts: Counts
+    counts: ActivityCounts
 
 
 @dataclass(frozen=True, slots=True)
-class LinkLine:
+class LinkRow:
     """One tracked link of a launched mail; its clickers stand over the mail's trackable recipients."""
 
-    activity: ActivityLine
+    activity: ActivityRow
     number: int
     label: str
     url: str
-    counts: Counts
+    counts: ActivityCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Performance:
+class CampaignPerformance:
     """What one campaign brought, as of the last counted hit."""
 
     campaign: Campaign
-    activities: Sequence[ActivityLine]
-    links: Sequence[LinkLine]
+    activities: Sequence[ActivityRow]
+    links: Sequence[LinkRow]
     as_of: datetime | None
     last_lead_at: datetime | None = None
-    counts: Counts = field(default_factory=Counts)
-    channels: Sequence[ChannelLine] = ()
-    asked: Asked = WHOLE_LIFE
+    counts: ActivityCounts = field(default_factory=ActivityCounts)
+    channels: Sequence[ChannelRow] = ()
+    asked: ReportQuery = WHOLE_LIFE
 
     @property
     def launched(self) -> bool:
@@ -106,13 +106,15 @@ class Performance:
         return self.campaign.status in _OVER and not self.moving
 
 
-def performance(session: Session, actor: Actor, campaign_id: int, asked: Asked = WHOLE_LIFE) -> Performance:
+def performance(
+    session: Session, actor: Actor, campaign_id: int, asked: ReportQuery = WHOLE_LIFE
+) -> CampaignPerformance:
     """Everything the campaign's performance page says of a time, in fourteen queries. Raises NotFound."""
     actor.require(Permission.VIEW)
     campaign = find_campaign(session, campaign_id)
     found = facts(session, [campaign_id], asked, links=True)
     activities = _lines(session, [campaign_id], found, asked.window)
-    return Performance(
+    return CampaignPerformance(
         campaign,
         activities,
         _links(session, activities, found.hits),
@@ -126,7 +128,7 @@ def performance(session: Session, actor: Actor, campaign_id: int, asked: Asked =
     )
 
 
-def totals(session: Session, actor: Actor, campaign_id: int, asked: Asked) -> Counts:
+def totals(session: Session, actor: Actor, campaign_id: int, asked: ReportQuery) -> ActivityCounts:
     """The campaign's counts alone: of the period before, or of another campaign beside this one. Raises NotFound."""
     actor.require(Permission.VIEW)
     find_campaign(session, campaign_id)
@@ -142,19 +144,19 @@ def find_campaign(session: Session, campaign_id: int) -> Campaign:
     return campaign
 
 
-def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityLine]:
+def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityRow]:
     """The activities of these campaigns with their counts over their whole life, but not when their hits came: lists
     of campaigns don't say it."""
     return _lines(session, campaign_ids, facts(session, campaign_ids))
 
 
-def by_channel(lines: Iterable[ActivityLine]) -> list[ChannelLine]:
+def by_channel(lines: Iterable[ActivityRow]) -> list[ChannelRow]:
     """The same lines summed by channel, in the order of the enumeration."""
-    groups: dict[Channel, list[ActivityLine]] = defaultdict(list)
+    groups: dict[Channel, list[ActivityRow]] = defaultdict(list)
     for line in lines:
         groups[line.channel].append(line)
     return [
-        ChannelLine(channel, len(groups[channel]), total(line.counts for line in groups[channel]))
+        ChannelRow(channel, len(groups[channel]), total(line.counts for line in groups[channel]))
         for channel in Channel
         if channel in groups
     ]
@@ -162,20 +164,20 @@ def by_channel(lines: Iterable[ActivityLine]) -> list[ChannelLine]:
 
 def as_of(session: Session) -> datetime | None:
     """When hits were counted last; None before the first."""
-    at: datetime | None = session.scalar(select(func.max(Checkpoint.updated_at)))
+    at: datetime | None = session.scalar(select(func.max(SpoolCheckpoint.updated_at)))
     return at
 
 
 def _latest(session: Session, campaign_id: int) -> tuple[datetime | None, datetime | None]:
     """When hits were counted last, and when the campaign's last lead came."""
     lead = select(func.max(Lead.created_at)).where(Lead.campaign_id == campaign_id).scalar_subquery()
-    counted, came = session.execute(select(func.max(Checkpoint.updated_at), lead)).one()
+    counted, came = session.execute(select(func.max(SpoolCheckpoint.updated_at), lead)).one()
     return counted, came
 
 
 def _lines(
-    session: Session, campaign_ids: Collection[int], found: Facts, window: Window | None = None
-) -> list[ActivityLine]:
+    session: Session, campaign_ids: Collection[int], found: ReportData, window: Window | None = None
+) -> list[ActivityRow]:
     """With a window also when the first and the last hit in it came."""
     span = (null(), null()) if window is None else ends(window)
     query = (
@@ -188,14 +190,14 @@ def _lines(
 
 
 def _line(
-    activity: Activity, form_id: int | None, found: Facts, first: datetime | None, last: datetime | None
-) -> ActivityLine:
+    activity: Activity, form_id: int | None, found: ReportData, first: datetime | None, last: datetime | None
+) -> ActivityRow:
     sent = found.sent.get(activity.id)
     if sent is not None:
         # A counter knows the 15 minutes: it may have been at their end.
         sent_at = min(sent[1] + _QUARTER, clock.now())
         last = sent_at if last is None else max(last, sent_at)
-    return ActivityLine(
+    return ActivityRow(
         activity.id,
         activity.campaign_id,
         activity.title,
@@ -210,9 +212,9 @@ def _line(
     )
 
 
-def _links(session: Session, activities: Sequence[ActivityLine], hits: CountedHits) -> list[LinkLine]:
+def _links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
     """Every link of every launched version and every short link, unclicked ones too, most clicked first."""
-    mailed: dict[int, list[ActivityLine]] = defaultdict(list)
+    mailed: dict[int, list[ActivityRow]] = defaultdict(list)
     for line in activities:
         if line.version_id is not None:
             mailed[line.version_id].append(line)
@@ -223,24 +225,24 @@ def _links(session: Session, activities: Sequence[ActivityLine], hits: CountedHi
     for version_id, number, label, url in session.execute(asked.where(one_of(session, Link.version_id, mailed))):
         for activity in mailed[version_id]:
             trackable = activity.counts.mails.trackable if activity.counts.mails else 0
-            counts = Counts(
-                mails=Mails(trackable=trackable, clickers=hits.people(activity.id, Kind.CLICK, number)),
-                clicks=hits.of(activity.id, Kind.CLICK, number) or Hits(),
+            counts = ActivityCounts(
+                mails=MailCounts(trackable=trackable, clickers=hits.people(activity.id, HitKind.CLICK, number)),
+                clicks=hits.of(activity.id, HitKind.CLICK, number) or HitCounts(),
             )
-            lines.append(LinkLine(activity, number, label, url, counts))
+            lines.append(LinkRow(activity, number, label, url, counts))
     return sorted(lines, key=_most_clicked)
 
 
-def _short_links(session: Session, activities: Sequence[ActivityLine], hits: CountedHits) -> list[LinkLine]:
+def _short_links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
     """Links of activities that others send; nobody is known there, so clicks are counted, not clickers."""
     lines = {line.id: line for line in activities}
     return [
-        LinkLine(
+        LinkRow(
             lines[link.activity_id],
             link.number,
             link.label,
             link.url,
-            Counts(clicks=hits.of(link.activity_id, Kind.CLICK, link.number) or Hits()),
+            ActivityCounts(clicks=hits.of(link.activity_id, HitKind.CLICK, link.number) or HitCounts()),
         )
         for link in session.scalars(
             select(ShortLink)
@@ -250,12 +252,12 @@ def _short_links(session: Session, activities: Sequence[ActivityLine], hits: Cou
     ]
 
 
-def _most_clicked(line: LinkLine) -> tuple[int, int, int, int]:
-    clicks = (line.counts.clicks or Hits()).human
-    return -(line.counts.mails or Mails()).clickers, -clicks, line.activity.id, line.number
+def _most_clicked(line: LinkRow) -> tuple[int, int, int, int]:
+    clicks = (line.counts.clicks or HitCounts()).human
+    return -(line.counts.mails or MailCounts()).clickers, -clicks, line.activity.id, line.number
 
 
-def link_clicks(session: Session, actor: Actor, activity_id: int) -> list[LinkLine]:
+def link_clicks(session: Session, actor: Actor, activity_id: int) -> list[LinkRow]:
     """The links of one activity with their clicks. Raises NotFound."""
     actor.require(Permission.VIEW)
     activity = activity_of(session, activity_id)

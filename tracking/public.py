@@ -7,7 +7,7 @@ from flask import Blueprint, g, make_response, render_template, request
 from campaigns.planning.models import Channel, Objective
 from campaigns.web.database import db_session
 from campaigns.web.guards import public
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from campaigns.web.locale import LANGUAGES
 from campaigns.web.network import client_ip
 from tracking import sharing
@@ -17,7 +17,7 @@ blueprint = Blueprint("tracking_public", __name__)
 
 PER_MINUTE = 60
 """Looks of one network: an office may well open a link together."""
-_looks = Limit(PER_MINUTE, 60)
+_looks = RateLimit(PER_MINUTE, 60)
 
 
 @blueprint.get("/s/<token>")

@@ -16,10 +16,10 @@ from campaigns import setbacks
 from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 from tracking import goals, money
 from tracking.conversion_models import Conversion, CustomEvent, Goal, GoalKind
-from tracking.touches import Touch, credit, touches_of
+from tracking.touches import Touchpoint, credit, touches_of
 
 
 def notice_due(session: Session, limit: int = 500) -> int:
@@ -45,15 +45,22 @@ def _events(session: Session, limit: int) -> int:
             event.noticed = True
         session.flush()
 
-    setbacks.carry(session, Chore.REACH, list(due), notice)
+    setbacks.carry(session, JobType.REACH, list(due), notice)
     return len(due)
 
 
 def _by_event(session: Session, goal: Goal, event: CustomEvent) -> None:
     reach(
-        session, goal, f"event:{event.id}", event.at, contact_id=event.contact_id, visit_id=event.visit_id,
-        activity_id=event.activity_id, amount=event.amount, currency=event.currency,
-    )  # fmt: skip
+        session,
+        goal,
+        f"event:{event.id}",
+        event.at,
+        contact_id=event.contact_id,
+        visit_id=event.visit_id,
+        activity_id=event.activity_id,
+        amount=event.amount,
+        currency=event.currency,
+    )
 
 
 def _stages(session: Session, limit: int) -> int:
@@ -69,9 +76,14 @@ def _stages(session: Session, limit: int) -> int:
                 at = lead.stage_at or lead.created_at
                 if goal.match == lead.stage and at >= goal.since:
                     reach(
-                        session, goal, f"lead:{lead.id}", at, contact_id=lead.contact_id,
-                        activity_id=lead.activity_id, lead_id=lead.id,
-                    )  # fmt: skip
+                        session,
+                        goal,
+                        f"lead:{lead.id}",
+                        at,
+                        contact_id=lead.contact_id,
+                        activity_id=lead.activity_id,
+                        lead_id=lead.id,
+                    )
         # Not through the rows: a stage changed meanwhile must stay unnoticed.
         session.execute(
             update(Lead)
@@ -79,7 +91,7 @@ def _stages(session: Session, limit: int) -> int:
             .values(stage_noticed=True)
         )
 
-    setbacks.carry(session, Chore.REACH_STAGE, list(due), notice)
+    setbacks.carry(session, JobType.REACH_STAGE, list(due), notice)
     return len(due)
 
 
@@ -95,14 +107,18 @@ def _forms(session: Session, limit: int) -> int:
             for goal in found:
                 if goal.match == str(submission.activity_id) and submission.at >= goal.since:
                     reach(
-                        session, goal, f"submission:{submission.id}", submission.at,
-                        contact_id=submission.contact_id, activity_id=submission.activity_id,
+                        session,
+                        goal,
+                        f"submission:{submission.id}",
+                        submission.at,
+                        contact_id=submission.contact_id,
+                        activity_id=submission.activity_id,
                         send_id=submission.send_id,
-                    )  # fmt: skip
+                    )
             submission.noticed = True
         session.flush()
 
-    setbacks.carry(session, Chore.REACH_FORM, list(due), notice)
+    setbacks.carry(session, JobType.REACH_FORM, list(due), notice)
     return len(due)
 
 
@@ -116,10 +132,19 @@ def by_page(
 
 
 def reach(
-    session: Session, goal: Goal, by: str, at: datetime, *, contact_id: int | None = None,
-    visit_id: int | None = None, activity_id: int | None = None, lead_id: int | None = None,
-    send_id: int | None = None, amount: Decimal | None = None, currency: str = "",
-) -> Conversion | None:  # fmt: skip
+    session: Session,
+    goal: Goal,
+    by: str,
+    at: datetime,
+    *,
+    contact_id: int | None = None,
+    visit_id: int | None = None,
+    activity_id: int | None = None,
+    lead_id: int | None = None,
+    send_id: int | None = None,
+    amount: Decimal | None = None,
+    currency: str = "",
+) -> Conversion | None:
     """The conversion of ``goal`` by something; None where it is there already or doesn't count.
 
     Its activity is the one named, else that of the last touch; so is its campaign. A goal of one
@@ -165,7 +190,7 @@ def _reached(session: Session, goal: Goal, contact_id: int | None, visit_id: int
     return bool(session.scalar(select(func.count()).where(Conversion.goal == goal.key, same).limit(1)))
 
 
-def _activity(session: Session, named: int | None, touches: Sequence[Touch]) -> Activity | None:
+def _activity(session: Session, named: int | None, touches: Sequence[Touchpoint]) -> Activity | None:
     number = named if named is not None else touches[-1].activity_id if touches else None
     activity = session.get(Activity, number) if number is not None else None
     return None if activity is None or activity.built_in else activity

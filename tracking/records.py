@@ -22,7 +22,7 @@ LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT + LONGEST_ORIGIN 
 _LOSS = 255  # In place of a kind: ``target`` hits were answered but not kept.
 
 
-class Flag(IntFlag):
+class RequestFlag(IntFlag):
     """What a request said about itself."""
 
     HEAD = 1
@@ -48,7 +48,7 @@ _make = partial(tuple.__new__, Hit)  # ``Hit._make`` without its Python: this is
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class ScanResult:
     """What was found in a stretch of a spool: hits with their positions, and how far it was read."""
 
     hits: list[tuple[int, Hit]]
@@ -76,7 +76,7 @@ def pack_loss(hits: int, at: int) -> bytes:
     return pack(Hit(at, _LOSS, 0, hits, 0, 0, b""))
 
 
-def scan(data: bytes, origin: int = 0, through: bool = True) -> Scan:
+def scan(data: bytes, origin: int = 0, through: bool = True) -> ScanResult:
     """Read all whole records; ``end`` is behind the last one, an incomplete tail is left for later. Positions of
     hits count from ``origin`` at the first byte. Of a spool that is still written it ends where nothing is
     written yet; ``through`` goes on behind that place.
@@ -101,8 +101,8 @@ def scan(data: bytes, origin: int = 0, through: bool = True) -> Scan:
             at = end = stop
             continue
         if not magic and not through:
-            return Scan(hits, end, skipped, lost, True)
+            return ScanResult(hits, end, skipped, lost, True)
         at = data.find(MAGIC, at + 1)
         if at < 0:
             break
-    return Scan(hits, end, skipped, lost, False)
+    return ScanResult(hits, end, skipped, lost, False)

@@ -13,16 +13,16 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.planning.models import Activity
 from tracking import batches, conversions, settle
-from tracking.counting import Change
-from tracking.crowding import Crowds
-from tracking.models import Kind, Label
-from tracking.settle import Logged
+from tracking.counting import LabelChange
+from tracking.crowding import BurstCache
+from tracking.models import HitKind, TrafficLabel
+from tracking.settle import StoredEvent
 
 PORTION = 2_000
 _MINUTE = 60_000_000
 
 
-class Moved(NamedTuple):
+class RelabelCount(NamedTuple):
     """Events that went from one label to another."""
 
     activity_id: int
@@ -38,7 +38,7 @@ def relabel(
     *,
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> Counter[Moved]:
+) -> Counter[RelabelCount]:
     """Compute the labels of events between two instants anew, and move rollups, marks and milestones with
     them; how many went from which label to which.
 
@@ -46,17 +46,17 @@ def relabel(
     again. Settling events wait for their own time. A dry run computes the same and keeps nothing.
     """
     actor.require(Permission.SETTINGS)
-    moved, done = Counter[Moved](), 0
+    moved, done = Counter[RelabelCount](), 0
     with db.reading() as session:
         activities = list(session.scalars(select(Activity.id).order_by(Activity.id)))
     for activity_id in activities:
-        after, crowds = (db.to_micros(since), -1), Crowds()
+        after, crowds = (db.to_micros(since), -1), BurstCache()
         while True:
             with db.reading() if dry_run else db.transaction() as session, batches.no_garbage_search():
                 events, changes = portion(session, activity_id, after, db.to_micros(until), crowds, dry_run=dry_run)
             if not events:
                 break
-            moved.update(Moved(activity_id, *one) for one in _labels_of(changes))
+            moved.update(RelabelCount(activity_id, *one) for one in _labels_of(changes))
             after, done = (events[-1].at, events[-1].id), done + len(events)
             if progress:
                 progress(done)
@@ -68,8 +68,8 @@ def relabel(
 
 
 def portion(
-    session: Session, activity_id: int, after: tuple[int, int], end: int, crowds: Crowds, *, dry_run: bool
-) -> tuple[list[Logged], list[Change]]:
+    session: Session, activity_id: int, after: tuple[int, int], end: int, crowds: BurstCache, *, dry_run: bool
+) -> tuple[list[StoredEvent], list[LabelChange]]:
     """The next events of an activity behind an instant and an id, with the labels that the present rules give
     them; unless it is a dry run, they have them from now on. Empty when there are no more."""
     connection = session.connection()
@@ -79,9 +79,15 @@ def portion(
     events = settle.logged(
         connection,
         f"activity_id = {activity_id:d} AND {{minute}} >= {{p}} AND at >= {{p}} AND at < {{p}}"
-        f" AND (at > {{p}} OR id > {{p}}) AND label <> {Label.SETTLING:d}",
-        minute, first, last, first, after[1], limit=PORTION, order="{minute}, at, id",
-    )  # fmt: skip
+        f" AND (at > {{p}} OR id > {{p}}) AND label <> {TrafficLabel.SETTLING:d}",
+        minute,
+        first,
+        last,
+        first,
+        after[1],
+        limit=PORTION,
+        order="{minute}, at, id",
+    )
     if dry_run:
         return events, settle.judged(connection, events, crowds)
     changes = settle.relabel(connection, events, crowds)
@@ -89,12 +95,12 @@ def portion(
     return events, changes
 
 
-def _labels_of(changes: list[Change]) -> Iterator[tuple[int, int, int]]:
+def _labels_of(changes: list[LabelChange]) -> Iterator[tuple[int, int, int]]:
     """(kind, before, after) of those whose label changed."""
     return ((c.event.kind, c.event.label, c.label) for c in changes if c.label != c.event.label)
 
 
-def _moves_credit(change: Change) -> bool:
+def _moves_credit(change: LabelChange) -> bool:
     """A click became a person's, and may have brought somebody, or stopped being one's."""
-    human = (change.event.label == Label.HUMAN, change.label == Label.HUMAN)
-    return change.event.kind == Kind.CLICK and human[0] != human[1]
+    human = (change.event.label == TrafficLabel.HUMAN, change.label == TrafficLabel.HUMAN)
+    return change.event.kind == HitKind.CLICK and human[0] != human[1]

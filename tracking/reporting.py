@@ -14,7 +14,7 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience import contacts, suppression
 from campaigns.audience.addresses import normalise
 from campaigns.audience.models import SuppressionReason
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.planning.models import Activity
 from tracking import money
@@ -29,7 +29,7 @@ _MOST_DETAIL = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EventReport:
     """What a program says happened, as it came: nothing is checked yet."""
 
     external_id: object
@@ -42,7 +42,7 @@ class Report:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
-def report_event(session: Session, actor: Actor, report: Report) -> tuple[CustomEvent, bool]:
+def report_event(session: Session, actor: Actor, report: EventReport) -> tuple[CustomEvent, bool]:
     """Keep an event; whether it is a new one. The tick finds the goals that it reaches.
 
     The second report of an ``external_id`` changes nothing, whatever it says. Raises Invalid, naming
@@ -75,9 +75,17 @@ def withdraw_event(session: Session, actor: Actor, external_id: str) -> CustomEv
     for conversion in reached:
         session.delete(conversion)
     audit.record(
-        session, actor, "withdraw", "event", event.id, name=event.name, external_id=external_id,
-        amount=str(event.amount or ""), currency=event.currency, conversions=len(reached),
-    )  # fmt: skip
+        session,
+        actor,
+        "withdraw",
+        "event",
+        event.id,
+        name=event.name,
+        external_id=external_id,
+        amount=str(event.amount or ""),
+        currency=event.currency,
+        conversions=len(reached),
+    )
     session.delete(event)
     session.flush()
     return event
@@ -88,13 +96,13 @@ def _own(external_id: str) -> str:
     return f"reported:{external_id}"
 
 
-def _checked(session: Session, report: Report) -> CustomEvent:
-    problems: list[Problem] = []
+def _checked(session: Session, report: EventReport) -> CustomEvent:
+    problems: list[ValidationProblem] = []
 
     def taken(read: object, name: str) -> object:
         try:
             return read(getattr(report, name), name)  # type: ignore[operator]
-        except Invalid as error:
+        except ValidationFailed as error:
             problems.extend(error.problems)
             return None
 
@@ -110,23 +118,25 @@ def _checked(session: Session, report: Report) -> CustomEvent:
     )
     taken(_address, "email")
     if event.currency and event.amount is None and not problems:
-        problems.append(Problem(N_("A currency says nothing without a value."), field="currency"))
+        problems.append(ValidationProblem(N_("A currency says nothing without a value."), field="currency"))
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     return event
 
 
 def _id(value: object, field: str) -> str:
     text = str(value if value is not None else "").strip()
     if not text or len(text) > LONGEST_ID or not text.isprintable():
-        raise Invalid(Problem(N_("An id of yours, of 1 to %(most)s characters."), field, params={"most": LONGEST_ID}))
+        raise ValidationFailed(
+            ValidationProblem(N_("An id of yours, of 1 to %(most)s characters."), field, params={"most": LONGEST_ID})
+        )
     return text
 
 
 def _name(value: object, field: str) -> str:
     text = str(value or "").strip()
     if not EVENT_NAME.fullmatch(text):
-        raise Invalid(Problem(N_("An event's name has letters, digits and . : _ - only."), field))
+        raise ValidationFailed(ValidationProblem(N_("An event's name has letters, digits and . : _ - only."), field))
     return text
 
 
@@ -137,13 +147,13 @@ def _at(value: object, field: str) -> datetime:
     try:
         at = datetime.fromisoformat(str(value).strip())
     except ValueError:
-        raise Invalid(Problem(N_("A moment like 2026-11-22T14:30:00+04:00."), field)) from None
+        raise ValidationFailed(ValidationProblem(N_("A moment like 2026-11-22T14:30:00+04:00."), field)) from None
     try:
         at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
         at = _OLDEST - _SKEW
     if not _OLDEST <= at <= now + _SKEW:
-        raise Invalid(Problem(N_("This moment is in the future, or too long ago."), field))
+        raise ValidationFailed(ValidationProblem(N_("This moment is in the future, or too long ago."), field))
     return min(at, now)
 
 
@@ -153,21 +163,25 @@ def _activity(session: Session, value: object, field: str) -> int | None:
     text = str(value)
     activity = session.get(Activity, int(text)) if text.isdecimal() and text.isascii() and len(text) < 18 else None
     if activity is None or activity.built_in:
-        raise Invalid(Problem(N_("There is no such activity."), field))
+        raise ValidationFailed(ValidationProblem(N_("There is no such activity."), field))
     return activity.id
 
 
 def _detail(value: object, field: str) -> dict[str, str]:
     if not isinstance(value, Mapping) or len(value) > _MOST_DETAIL:
-        raise Invalid(Problem(N_("At most %(most)s names with values."), field, params={"most": _MOST_DETAIL}))
+        raise ValidationFailed(
+            ValidationProblem(N_("At most %(most)s names with values."), field, params={"most": _MOST_DETAIL})
+        )
     return {str(name)[:40]: str(worth)[:200] for name, worth in value.items()}
 
 
 def _address(value: object, field: str) -> str:
     try:
         return normalise(str(value)) if value else ""
-    except Invalid as error:
-        raise Invalid([Problem(one.message, field, params=one.params) for one in error.problems]) from None
+    except ValidationFailed as error:
+        raise ValidationFailed(
+            [ValidationProblem(one.message, field, params=one.params) for one in error.problems]
+        ) from None
 
 
 def _contact(session: Session, actor: Actor, email: str) -> int | None:

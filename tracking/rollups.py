@@ -8,54 +8,54 @@ from sqlalchemy.orm import Session
 
 from campaigns.planning.models import Activity
 from tracking import batches, counting, day_counts, earnings, visit_sides
-from tracking.batches import CountKey, MarkKey, micros
+from tracking.batches import FirstSeenKey, RollupKey, micros
 from tracking.earning_models import SUMMED
-from tracking.models import Kind, Label, Rollup
+from tracking.models import HitKind, HitRollup, TrafficLabel
 
 # Every event counts for its link and for all links together; a human click counts as an open.
 _MARKED = """
     SELECT activity_id, send_id, kind, link, label, at FROM events WHERE {only}
     UNION ALL SELECT activity_id, send_id, kind, 0, label, at FROM events WHERE link <> 0 AND {only}
 """
-_HUMAN = f"label = {Label.HUMAN:d} AND send_id IS NOT NULL AND {{only}}"
+_HUMAN = f"label = {TrafficLabel.HUMAN:d} AND send_id IS NOT NULL AND {{only}}"
 _FIRST = f"""
     SELECT send_id, activity_id, kind, link, label, min(at) AS at FROM (
         {_MARKED.format(only=_HUMAN)}
-        UNION ALL SELECT activity_id, send_id, {Kind.OPEN:d}, 0, label, at FROM events
-            WHERE kind = {Kind.CLICK:d} AND {_HUMAN}
+        UNION ALL SELECT activity_id, send_id, {HitKind.OPEN:d}, 0, label, at FROM events
+            WHERE kind = {HitKind.CLICK:d} AND {_HUMAN}
     ) AS marked GROUP BY send_id, activity_id, kind, link, label
 """  # noqa: S608
 _MARKS = f"""
     SELECT send_id, activity_id, kind, link, min(at) AS at FROM events WHERE {_HUMAN}
     GROUP BY send_id, activity_id, kind, link
 """  # noqa: S608
-_KEY = ", ".join(MarkKey._fields)
+_KEY = ", ".join(FirstSeenKey._fields)
 _BUCKET = {
     "sqlite": f"at - at % {counting.BUCKET}",
     "postgresql": "date_bin('15 minutes', at, timestamptz '1970-01-01 00:00+00')",
 }
 
 
-class Difference(NamedTuple):
+class CounterMismatch(NamedTuple):
     """A counter that isn't what its rows add up to: (events, uniques), a mark's instant, or a day's sums."""
 
-    key: CountKey | MarkKey | tuple[Any, ...]
+    key: RollupKey | FirstSeenKey | tuple[Any, ...]
     kept: Any
     counted: Any
 
 
-def recount(connection: Connection, activity_id: int | None = None) -> dict[CountKey, tuple[int, int]]:
+def recount(connection: Connection, activity_id: int | None = None) -> dict[RollupKey, tuple[int, int]]:
     """The rollups as the raw events say they should be. Reads every event, or those of one activity."""
     bucket = _BUCKET[connection.dialect.name]
     columns = f"activity_id, {bucket} AS bucket, kind, link, label"
-    found: dict[CountKey, tuple[int, int]] = {}
+    found: dict[RollupKey, tuple[int, int]] = {}
     for source, is_unique in ((_MARKED, False), (_FIRST, True)):
         rows = connection.exec_driver_sql(
             f"SELECT {columns}, count(*) FROM ({source.format(only=_only(activity_id))}) AS counted"  # noqa: S608
             " GROUP BY 1, 2, 3, 4, 5"
         )
         for of_activity, start, kind, link, label, number in rows:
-            key = CountKey(of_activity, micros(start), kind, link, label)
+            key = RollupKey(of_activity, micros(start), kind, link, label)
             events, uniques = found.get(key, (0, 0))
             found[key] = (events, uniques + number) if is_unique else (events + number, uniques)
     return found
@@ -65,12 +65,14 @@ def _only(activity_id: int | None) -> str:
     return "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
 
 
-def kept(connection: Connection, activity_id: int | None = None) -> dict[CountKey, tuple[int, int]]:
+def kept(connection: Connection, activity_id: int | None = None) -> dict[RollupKey, tuple[int, int]]:
     """The rollups as they stand; those that came down to nothing are left out."""
     rows = connection.exec_driver_sql(
         f"SELECT activity_id, bucket, kind, link, label, events, uniques FROM rollups WHERE {_only(activity_id)}"  # noqa: S608
     )
-    return {CountKey(row[0], micros(row[1]), *row[2:5]): (row[5], row[6]) for row in rows if (row[5], row[6]) != (0, 0)}
+    return {
+        RollupKey(row[0], micros(row[1]), *row[2:5]): (row[5], row[6]) for row in rows if (row[5], row[6]) != (0, 0)
+    }
 
 
 def freeze(session: Session) -> None:
@@ -79,7 +81,7 @@ def freeze(session: Session) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
-def compare(session: Session, activity_id: int | None = None) -> list[Difference]:
+def compare(session: Session, activity_id: int | None = None) -> list[CounterMismatch]:
     """Every rollup and first-seen mark (of an activity) that differs from a raw recount, every day that differs
     from its rollups, every side of visits from the visits, and every earning from its conversion; empty when all is
     well."""
@@ -88,31 +90,31 @@ def compare(session: Session, activity_id: int | None = None) -> list[Difference
     return [
         *_differences(kept(connection, activity_id), recount(connection, activity_id)),
         *_differences(_marks(connection, marks), _marks(connection, _MARKS.format(only=only))),
-        *(Difference(*wrong) for wrong in day_counts.compare(connection, activity_id)),
-        *(Difference(*wrong) for wrong in visit_sides.compare(connection, activity_id)),
-        *(Difference(*wrong) for wrong in earnings.compare(connection, activity_id)),
+        *(CounterMismatch(*wrong) for wrong in day_counts.compare(connection, activity_id)),
+        *(CounterMismatch(*wrong) for wrong in visit_sides.compare(connection, activity_id)),
+        *(CounterMismatch(*wrong) for wrong in earnings.compare(connection, activity_id)),
     ]
 
 
-def _differences(stand: Mapping[Any, Any], counted: Mapping[Any, Any]) -> list[Difference]:
+def _differences(stand: Mapping[Any, Any], counted: Mapping[Any, Any]) -> list[CounterMismatch]:
     return [
-        Difference(key, stand.get(key), counted.get(key))
+        CounterMismatch(key, stand.get(key), counted.get(key))
         for key in sorted(stand.keys() | counted.keys())
         if stand.get(key) != counted.get(key)
     ]
 
 
-def _marks(connection: Connection, sql: str) -> dict[MarkKey, int]:
-    return {MarkKey(*row[:4]): micros(row[4]) for row in connection.exec_driver_sql(sql)}
+def _marks(connection: Connection, sql: str) -> dict[FirstSeenKey, int]:
+    return {FirstSeenKey(*row[:4]): micros(row[4]) for row in connection.exec_driver_sql(sql)}
 
 
 def activities(session: Session) -> list[int]:
     """Whatever has counters or may have events, so that none is left out when they are checked one by one; 0 stands for
     what no activity brought."""
-    return [0, *session.scalars(union(select(Activity.id), select(Rollup.activity_id)).order_by("id"))]
+    return [0, *session.scalars(union(select(Activity.id), select(HitRollup.activity_id)).order_by("id"))]
 
 
-def rebuild(session: Session, activity_id: int | None = None) -> list[Difference]:
+def rebuild(session: Session, activity_id: int | None = None) -> list[CounterMismatch]:
     """Write rollups and first-seen marks (of an activity) anew from the raw events; what was wrong before."""
     connection, only = session.connection(), _only(activity_id)
     batches.lock_counting(connection)
@@ -134,7 +136,7 @@ def fill(connection: Connection, activity_id: int | None = None) -> None:
     columns = f"activity_id, {bucket} AS bucket, kind, link, label"
     # Not from the marks just written: they are found by send, not by activity.
     connection.exec_driver_sql(
-        f"INSERT INTO rollups ({', '.join(CountKey._fields)}, events, uniques)"  # noqa: S608
+        f"INSERT INTO rollups ({', '.join(RollupKey._fields)}, events, uniques)"  # noqa: S608
         " SELECT activity_id, bucket, kind, link, label, sum(events), sum(uniques) FROM ("
         f" SELECT {columns}, 1 AS events, 0 AS uniques FROM ({_MARKED.format(only=only)}) AS counted"
         f" UNION ALL SELECT {columns}, 0, 1 FROM ({_FIRST.format(only=only)}) AS first"

@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from campaigns.language import N_
-from tracking.models import Kind, Label
-from tracking.records import Flag
+from tracking.models import HitKind, TrafficLabel
+from tracking.records import RequestFlag
 
 RULES = 3
 """Version of the rules, written beside every label they give."""
@@ -33,7 +33,7 @@ CROWD = 5
 SETTLE_SECONDS = 900.0
 
 
-class Reason(IntFlag):
+class LabelReason(IntFlag):
     """Why an event has its label. FACTS are those of the hit itself. Bits never change their meaning:
     labels that older rules gave are explained by them, too."""
 
@@ -77,57 +77,57 @@ class Reason(IntFlag):
 
     @property
     def decides(self) -> bool:
-        return bool(self & (_NO_PERSON | Reason.SUBMITTED | Reason.STAYED))
+        return bool(self & (_NO_PERSON | LabelReason.SUBMITTED | LabelReason.STAYED))
 
 
 _WORDS = {
-    Reason.HEAD: N_("It asked for headers only (HEAD)."),
-    Reason.PREFETCH: N_("The request called itself a prefetch."),
-    Reason.MAIL_PRIVACY: N_("It has the shape of Apple Mail Privacy Protection."),
-    Reason.GMAIL_PREFETCH: N_("It has the shape of Gmail's prefetch."),
-    Reason.LIBRARY: N_("The user agent is a program library, not a browser."),
-    Reason.ROBOT: N_("The program calls itself a robot."),
-    Reason.IMAGE_PROXY: N_("Gmail's image proxy fetched it, which it does when a person looks."),
-    Reason.NAVIGATED: N_("The browser says that a person followed the link."),
-    Reason.NOBODY: N_("It carries no person, so only the hit itself could be looked at."),
-    Reason.BURST: N_("Many links of the same mail were followed within seconds."),
-    Reason.SEVERAL: N_("Three links or more of the same mail were followed within seconds."),
-    Reason.EVERYTHING: N_("The same program or network followed nearly every link of the mail."),
-    Reason.SMALL_PRINT: N_("A legal or unsubscribe link was among those that were followed."),
-    Reason.SOON: N_("It came within seconds of the delivery."),
-    Reason.EARLY: N_("It came within a minute of the delivery."),
-    Reason.CROWD: N_("The same network followed links of many recipients within a minute."),
-    Reason.GATEWAY: N_("It came from a network of mail gateways, where nobody browses."),
-    Reason.DISGUISE: N_("Another program had followed the same link seconds before."),
-    Reason.CHECKED: N_("Another program from another network followed the same link seconds later."),
-    Reason.LATE_ALONE: N_("A single click long after the delivery."),
-    Reason.ALONE: N_("A single click, more than a minute after the delivery."),
-    Reason.UNREAD: N_("The link was followed as soon as the mail was shown, without time to read."),
-    Reason.READ_BEFORE: N_("The mail had been opened some seconds before."),
-    Reason.VIEWED: N_("The landing page was shown after it."),
-    Reason.SUBMITTED: N_("A form was sent after it, which decides."),
-    Reason.STAYED: N_("A visit of our website followed in which somebody stayed, which decides."),
-    Reason.SHOWN: N_("Pictures were loaded, as when a person looks."),
+    LabelReason.HEAD: N_("It asked for headers only (HEAD)."),
+    LabelReason.PREFETCH: N_("The request called itself a prefetch."),
+    LabelReason.MAIL_PRIVACY: N_("It has the shape of Apple Mail Privacy Protection."),
+    LabelReason.GMAIL_PREFETCH: N_("It has the shape of Gmail's prefetch."),
+    LabelReason.LIBRARY: N_("The user agent is a program library, not a browser."),
+    LabelReason.ROBOT: N_("The program calls itself a robot."),
+    LabelReason.IMAGE_PROXY: N_("Gmail's image proxy fetched it, which it does when a person looks."),
+    LabelReason.NAVIGATED: N_("The browser says that a person followed the link."),
+    LabelReason.NOBODY: N_("It carries no person, so only the hit itself could be looked at."),
+    LabelReason.BURST: N_("Many links of the same mail were followed within seconds."),
+    LabelReason.SEVERAL: N_("Three links or more of the same mail were followed within seconds."),
+    LabelReason.EVERYTHING: N_("The same program or network followed nearly every link of the mail."),
+    LabelReason.SMALL_PRINT: N_("A legal or unsubscribe link was among those that were followed."),
+    LabelReason.SOON: N_("It came within seconds of the delivery."),
+    LabelReason.EARLY: N_("It came within a minute of the delivery."),
+    LabelReason.CROWD: N_("The same network followed links of many recipients within a minute."),
+    LabelReason.GATEWAY: N_("It came from a network of mail gateways, where nobody browses."),
+    LabelReason.DISGUISE: N_("Another program had followed the same link seconds before."),
+    LabelReason.CHECKED: N_("Another program from another network followed the same link seconds later."),
+    LabelReason.LATE_ALONE: N_("A single click long after the delivery."),
+    LabelReason.ALONE: N_("A single click, more than a minute after the delivery."),
+    LabelReason.UNREAD: N_("The link was followed as soon as the mail was shown, without time to read."),
+    LabelReason.READ_BEFORE: N_("The mail had been opened some seconds before."),
+    LabelReason.VIEWED: N_("The landing page was shown after it."),
+    LabelReason.SUBMITTED: N_("A form was sent after it, which decides."),
+    LabelReason.STAYED: N_("A visit of our website followed in which somebody stayed, which decides."),
+    LabelReason.SHOWN: N_("Pictures were loaded, as when a person looks."),
 }
 
 WEIGHTS = {
-    Reason.BURST: 4,
-    Reason.EVERYTHING: 3,
-    Reason.GATEWAY: 3,
-    Reason.CHECKED: 3,
-    Reason.SMALL_PRINT: 2,
-    Reason.SEVERAL: 2,
-    Reason.SOON: 2,
-    Reason.UNREAD: 2,
-    Reason.CROWD: 2,
-    Reason.DISGUISE: 2,
-    Reason.EARLY: 1,
-    Reason.ALONE: -1,
-    Reason.NAVIGATED: -2,
-    Reason.LATE_ALONE: -2,
-    Reason.READ_BEFORE: -2,
-    Reason.SHOWN: -2,
-    Reason.VIEWED: -3,
+    LabelReason.BURST: 4,
+    LabelReason.EVERYTHING: 3,
+    LabelReason.GATEWAY: 3,
+    LabelReason.CHECKED: 3,
+    LabelReason.SMALL_PRINT: 2,
+    LabelReason.SEVERAL: 2,
+    LabelReason.SOON: 2,
+    LabelReason.UNREAD: 2,
+    LabelReason.CROWD: 2,
+    LabelReason.DISGUISE: 2,
+    LabelReason.EARLY: 1,
+    LabelReason.ALONE: -1,
+    LabelReason.NAVIGATED: -2,
+    LabelReason.LATE_ALONE: -2,
+    LabelReason.READ_BEFORE: -2,
+    LabelReason.SHOWN: -2,
+    LabelReason.VIEWED: -3,
 }
 """Signals by weight. One point stands for about three times the odds, so that -2 is nine to one for a
 person, and 3 more than twenty to one against. Why each is what it is:
@@ -156,9 +156,9 @@ VIEWED -3: our landing page's picture was loaded by whoever followed the link. R
 """
 SCANNER_FROM, HUMAN_TO = 3, -2
 
-FACTS = Reason(0xFF) | Reason.ROBOT
-_MACHINE = Reason.HEAD | Reason.PREFETCH | Reason.MAIL_PRIVACY | Reason.GMAIL_PREFETCH
-_PROGRAM = Reason.LIBRARY | Reason.ROBOT
+FACTS = LabelReason(0xFF) | LabelReason.ROBOT
+_MACHINE = LabelReason.HEAD | LabelReason.PREFETCH | LabelReason.MAIL_PRIVACY | LabelReason.GMAIL_PREFETCH
+_PROGRAM = LabelReason.LIBRARY | LabelReason.ROBOT
 _NO_PERSON = _MACHINE | _PROGRAM
 _IS_NO_PERSON = int(_NO_PERSON)
 
@@ -174,28 +174,28 @@ _ROBOTS = re.compile(
 
 
 @lru_cache(maxsize=4096)
-def _of_user_agent(user_agent: bytes, kind: int) -> Reason:
+def _of_user_agent(user_agent: bytes, kind: int) -> LabelReason:
     if not user_agent or _LIBRARIES.search(user_agent):
-        return Reason.LIBRARY
-    if kind != Kind.OPEN:
-        return Reason.ROBOT if _ROBOTS.search(user_agent) else Reason(0)
+        return LabelReason.LIBRARY
+    if kind != HitKind.OPEN:
+        return LabelReason.ROBOT if _ROBOTS.search(user_agent) else LabelReason(0)
     if user_agent == b"Mozilla/5.0":
-        return Reason.MAIL_PRIVACY
+        return LabelReason.MAIL_PRIVACY
     if b"Chrome/42.0.2311.135" in user_agent and b"Edge/12.246" in user_agent:
-        return Reason.GMAIL_PREFETCH
-    return Reason.IMAGE_PROXY if b"GoogleImageProxy" in user_agent else Reason(0)
+        return LabelReason.GMAIL_PREFETCH
+    return LabelReason.IMAGE_PROXY if b"GoogleImageProxy" in user_agent else LabelReason(0)
 
 
 @lru_cache(maxsize=8192)
-def facts(kind: int, flags: int, user_agent: bytes) -> Reason:
+def facts(kind: int, flags: int, user_agent: bytes) -> LabelReason:
     """What the hit itself tells."""
     found = _of_user_agent(user_agent, kind)
-    if flags & Flag.HEAD:
-        found |= Reason.HEAD
-    if flags & Flag.PREFETCH:
-        found |= Reason.PREFETCH
-    if flags & Flag.NAVIGATED:
-        found |= Reason.NAVIGATED
+    if flags & RequestFlag.HEAD:
+        found |= LabelReason.HEAD
+    if flags & RequestFlag.PREFETCH:
+        found |= LabelReason.PREFETCH
+    if flags & RequestFlag.NAVIGATED:
+        found |= LabelReason.NAVIGATED
     return found
 
 
@@ -204,24 +204,24 @@ def is_no_person(reasons: int) -> bool:
     return bool(reasons & _IS_NO_PERSON)
 
 
-def first_label(found: Reason) -> Label:
+def first_label(found: LabelReason) -> TrafficLabel:
     """The label that the facts alone allow; SETTLING when time must tell."""
     if found & _MACHINE:
-        return Label.MACHINE
-    return Label.SCANNER if found & _PROGRAM else Label.SETTLING
+        return TrafficLabel.MACHINE
+    return TrafficLabel.SCANNER if found & _PROGRAM else TrafficLabel.SETTLING
 
 
 @lru_cache(maxsize=65_536)
-def final_label(found: int) -> Label:
+def final_label(found: int) -> TrafficLabel:
     """The label by the sum of the signals' weights."""
     if found & _NO_PERSON:
-        return first_label(Reason(found))
-    if found & (Reason.SUBMITTED | Reason.STAYED):
-        return Label.HUMAN
+        return first_label(LabelReason(found))
+    if found & (LabelReason.SUBMITTED | LabelReason.STAYED):
+        return TrafficLabel.HUMAN
     total = score(found)
     if total >= SCANNER_FROM:
-        return Label.SCANNER
-    return Label.HUMAN if total <= HUMAN_TO else Label.UNKNOWN
+        return TrafficLabel.SCANNER
+    return TrafficLabel.HUMAN if total <= HUMAN_TO else TrafficLabel.UNKNOWN
 
 
 def score(reasons: int) -> int:
@@ -229,7 +229,7 @@ def score(reasons: int) -> int:
     return sum(weight for reason, weight in WEIGHTS.items() if reasons & reason)
 
 
-class Spoken(NamedTuple):
+class ReasonDetail(NamedTuple):
     """One rule that spoke: its sentence and its weight in the sum (None: no weight, or it decides)."""
 
     words: str
@@ -237,9 +237,9 @@ class Spoken(NamedTuple):
     decides: bool = False
 
 
-def why(reasons: int) -> list[Spoken]:
+def why(reasons: int) -> list[ReasonDetail]:
     """The reasons of an event's label, strongest first."""
-    spoken = [Spoken(reason.words, reason.weight, reason.decides) for reason in Reason if reason & reasons]
+    spoken = [ReasonDetail(reason.words, reason.weight, reason.decides) for reason in LabelReason if reason & reasons]
     return sorted(spoken, key=lambda said: (not said.decides, -abs(said.weight or 0)))
 
 

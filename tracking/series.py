@@ -26,7 +26,7 @@ from sqlalchemy import (
     literal,
     select,
     type_coerce,
-)  # fmt: skip
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.db import UtcDateTime, to_micros
@@ -35,14 +35,14 @@ from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from tracking import batches, day_counts
 from tracking.facts import one_of, within
-from tracking.models import Kind, Label
+from tracking.models import HitKind, TrafficLabel
 from tracking.periods import WHOLE, Window
 
 _LEAST_STEPS = 12
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
-class Step(StrEnum):
+class Interval(StrEnum):
     QUARTER = "quarter"
     HOUR = "hour"
     DAY = "day"
@@ -59,10 +59,10 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class TimeSeries:
     """Human hits and new leads by step; ``starts`` are the steps' first instants, in the zone."""
 
-    step: Step
+    step: Interval
     starts: Sequence[datetime]
     opens: Sequence[int]
     clicks: Sequence[int]
@@ -76,9 +76,16 @@ class Series:
 
 
 def series(
-    session: Session, campaign_id: int, zone: ZoneInfo, first: datetime, last: datetime, *,
-    window: Window = WHOLE, labels: Sequence[Label] = (Label.HUMAN,), activities: Sequence[int] | None = None,
-) -> Series:  # fmt: skip
+    session: Session,
+    campaign_id: int,
+    zone: ZoneInfo,
+    first: datetime,
+    last: datetime,
+    *,
+    window: Window = WHOLE,
+    labels: Sequence[TrafficLabel] = (TrafficLabel.HUMAN,),
+    activities: Sequence[int] | None = None,
+) -> TimeSeries:
     """Opens, clicks, views, leads and visits of a window between two instants, in three queries, and one more unless
     ``activities`` names the campaign's.
 
@@ -106,21 +113,24 @@ def series(
     )
     columns = _summed(session, hits, starts)
     nothing = [0] * len(starts)
-    return Series(
+    return TimeSeries(
         step,
         starts,
-        columns.get(Kind.OPEN, nothing),
-        columns.get(Kind.CLICK, nothing),
-        columns.get(Kind.VIEW, nothing),
+        columns.get(HitKind.OPEN, nothing),
+        columns.get(HitKind.CLICK, nothing),
+        columns.get(HitKind.VIEW, nothing),
         _counted(session, Lead.created_at, window, starts, Lead.campaign_id == campaign_id),
         _summed(session, visits, starts).get(0, nothing),
     )
 
 
 def of_company(
-    session: Session, zone: ZoneInfo, first: datetime, last: datetime,
+    session: Session,
+    zone: ZoneInfo,
+    first: datetime,
+    last: datetime,
     moments: Mapping[str, InstrumentedAttribute[datetime]],
-) -> tuple[Step, list[datetime], dict[str, list[int]]]:  # fmt: skip
+) -> tuple[Interval, list[datetime], dict[str, list[int]]]:
     """Steps from ``first`` to before ``last``, and in each how many instants of a column lie, a query for each."""
     step = fitting(last - first)
     starts = [start for start in cut(first, last - timedelta(microseconds=1), zone, step) if start >= first] or [first]
@@ -137,8 +147,8 @@ def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datet
         .where(
             one_of(session, Activity.campaign_id, campaign_ids),
             counted.link == 0,
-            counted.label == Label.HUMAN,
-            counted.kind.in_((Kind.OPEN, Kind.CLICK)),
+            counted.label == TrafficLabel.HUMAN,
+            counted.kind.in_((HitKind.OPEN, HitKind.CLICK)),
             at >= starts[0],
         )
         .group_by(Activity.campaign_id, at)
@@ -146,16 +156,16 @@ def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datet
     return {campaign_id: [0] * len(starts) for campaign_id in campaign_ids} | _summed(session, query, starts)
 
 
-def fitting(span: timedelta) -> Step:
+def fitting(span: timedelta) -> Interval:
     """The finest step that a chart of this span can still show."""
     if span <= timedelta(hours=6):
-        return Step.QUARTER
+        return Interval.QUARTER
     if span <= timedelta(hours=72):
-        return Step.HOUR
-    return Step.DAY if span <= timedelta(days=92) else Step.WEEK
+        return Interval.HOUR
+    return Interval.DAY if span <= timedelta(days=92) else Interval.WEEK
 
 
-def cut(first: datetime, last: datetime, zone: ZoneInfo, step: Step) -> list[datetime]:
+def cut(first: datetime, last: datetime, zone: ZoneInfo, step: Interval) -> list[datetime]:
     """The starts of all steps from ``first`` to ``last``, at least twelve, in local time."""
     starts = [_floor(first, zone, step)]
     while (following := _after(starts[-1], step)) <= last:
@@ -171,21 +181,21 @@ def days(last: datetime, zone: ZoneInfo, number: int) -> list[datetime]:
     return [today - timedelta(days=back) for back in reversed(range(number))]
 
 
-def _floor(at: datetime, zone: ZoneInfo, step: Step) -> datetime:
+def _floor(at: datetime, zone: ZoneInfo, step: Interval) -> datetime:
     local = at.astimezone(zone)
-    if step is Step.QUARTER:
+    if step is Interval.QUARTER:
         return local.replace(minute=local.minute // 15 * 15, second=0, microsecond=0)
-    if step is Step.HOUR:
+    if step is Interval.HOUR:
         return local.replace(minute=0, second=0, microsecond=0)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    return midnight - timedelta(days=midnight.weekday()) if step is Step.WEEK else midnight
+    return midnight - timedelta(days=midnight.weekday()) if step is Interval.WEEK else midnight
 
 
-def _after(start: datetime, step: Step) -> datetime:
+def _after(start: datetime, step: Interval) -> datetime:
     """The next step. Clock time moves days; elapsed time moves hours, or a repeated hour would be lost."""
-    if step in (Step.DAY, Step.WEEK):
-        return start + timedelta(days=7 if step is Step.WEEK else 1)
-    length = timedelta(minutes=15) if step is Step.QUARTER else timedelta(hours=1)
+    if step in (Interval.DAY, Interval.WEEK):
+        return start + timedelta(days=7 if step is Interval.WEEK else 1)
+    length = timedelta(minutes=15) if step is Interval.QUARTER else timedelta(hours=1)
     return (start.astimezone(UTC) + length).astimezone(start.tzinfo)
 
 
@@ -200,9 +210,12 @@ def _summed(session: Session, query: Select[Any], starts: Sequence[datetime]) ->
 
 
 def _counted(
-    session: Session, at: InstrumentedAttribute[datetime], window: Window, starts: Sequence[datetime],
+    session: Session,
+    at: InstrumentedAttribute[datetime],
+    window: Window,
+    starts: Sequence[datetime],
     *meant: ColumnElement[bool],
-) -> list[int]:  # fmt: skip
+) -> list[int]:
     """How many of the window's instants lie in each step, counted by the database along an index."""
     first, last = window.since or _EARLIEST, window.until or _LATEST
     # The window is cut into the steps, not asked beside them: SQLite would walk all of it for every step.

@@ -9,26 +9,26 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from campaigns import clock, config, db, setbacks
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 from tracking import batches, counting
 from tracking.batches import micros
-from tracking.counting import Change, Counted
-from tracking.crowding import Crowds
-from tracking.models import Kind, Label
+from tracking.counting import CountedEvent, LabelChange
+from tracking.crowding import BurstCache
+from tracking.models import HitKind, TrafficLabel
 from tracking.screening import (
     BURST_SECONDS,
     FACTS,
     RULES,
     SETTLE_SECONDS,
-    Reason,
+    LabelReason,
     final_label,
     is_no_person,
     is_small_print,
 )
-from tracking.signals import Seen, Surroundings, last_before, signals
+from tracking.signals import HitSignal, SendContext, last_before, signals
 
 
-class Logged(NamedTuple):
+class StoredEvent(NamedTuple):
     """An event as it stands in the log, its instant in microseconds."""
 
     id: int
@@ -43,48 +43,48 @@ class Logged(NamedTuple):
     network: int
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> HitSignal:
         _id, at, kind, _label, _activity_id, _send_id, link, reasons, user_agent_id, network = self
         return _seen((at, kind, link, reasons, user_agent_id, network))
 
-    def labelled(self, label: Label, reasons: int) -> Change:
+    def labelled(self, label: TrafficLabel, reasons: int) -> LabelChange:
         id, at, kind, before, activity_id, send_id, link, _reasons, _user_agent_id, _network = self
         return _change((id, _counted((at, kind, before, activity_id, send_id, link)), int(label), int(reasons)))
 
 
 # Each ``_make`` without its Python: a portion asks for some thousands of them.
-_logged, _seen = partial(tuple.__new__, Logged), partial(tuple.__new__, Seen)
-_counted, _change = partial(tuple.__new__, Counted), partial(tuple.__new__, Change)
+_logged, _seen = partial(tuple.__new__, StoredEvent), partial(tuple.__new__, HitSignal)
+_counted, _change = partial(tuple.__new__, CountedEvent), partial(tuple.__new__, LabelChange)
 
-_COLUMNS = ", ".join(("id", "{at}", *Logged._fields[2:]))
+_COLUMNS = ", ".join(("id", "{at}", *StoredEvent._fields[2:]))
 
 
 def logged(
     connection: Connection, where: str, *values: Any, limit: int | None = None, order: str = "at, id"
-) -> list[Logged]:
+) -> list[StoredEvent]:
     """Events from the log, oldest first; ``where`` says ``{p}`` for each value."""
     end = "" if limit is None else f" LIMIT {limit:d}"
     sql = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY {order}{end}"  # noqa: S608
     return list(map(_logged, batches.rows(connection, sql, *values)))
 
 
-def of_sends(connection: Connection, send_ids: Collection[int], limit: int | None = None) -> list[Logged]:
+def of_sends(connection: Connection, send_ids: Collection[int], limit: int | None = None) -> list[StoredEvent]:
     """All events of these sends, in no order."""
     end = "" if limit is None else f" LIMIT {limit:d}"
     sql = f"SELECT {_COLUMNS} FROM events WHERE send_id IN {{ids}}{end}"  # noqa: S608
     return list(map(_logged, batches.select_by_ids(connection, sql, send_ids)))
 
 
-def settle_due(limit: int = 2_000, crowds: Crowds | None = None) -> int:
+def settle_due(limit: int = 2_000, crowds: BurstCache | None = None) -> int:
     """Give their final label to events whose settle window is over; how many those were.
 
     At most ``limit`` of them, oldest first; call again while it returns ``limit``, with the same ``crowds``. Harmless
     when run twice or by two processes at once.
     """
-    crowds = crowds or Crowds()
+    crowds = crowds or BurstCache()
     before = db.to_micros(clock.now() - clock.scaled(SETTLE_SECONDS))
     with db.reading() as session:
-        later = {int(subject) for subject in setbacks.put_off(session, Chore.SETTLE)}
+        later = {int(subject) for subject in setbacks.put_off(session, JobType.SETTLE)}
         first = _due(session.connection(), before, 1, later)
         if not first:
             return 0  # Nobody waits, so nobody's writing is held up.
@@ -97,33 +97,33 @@ def settle_due(limit: int = 2_000, crowds: Crowds | None = None) -> int:
         def settle(ids: Sequence[int]) -> None:
             relabel(connection, [due[one] for one in ids], crowds)
 
-        setbacks.carry(session, Chore.SETTLE, list(due), settle)
+        setbacks.carry(session, JobType.SETTLE, list(due), settle)
     return len(due)
 
 
-def _due(connection: Connection, before: int, limit: int, later: Collection[int]) -> list[Logged]:
+def _due(connection: Connection, before: int, limit: int, later: Collection[int]) -> list[StoredEvent]:
     # The label is written out: a parameter would hide from the planner that the index of settling events will do.
-    where = f"label = {Label.SETTLING:d} AND at <= {{p}}"
+    where = f"label = {TrafficLabel.SETTLING:d} AND at <= {{p}}"
     found = logged(connection, where, batches.instant(connection, before), limit=limit + len(later))
     return [event for event in found if event.id not in later][:limit]
 
 
-def relabel(connection: Connection, events: Sequence[Logged], crowds: Crowds) -> list[Change]:
+def relabel(connection: Connection, events: Sequence[StoredEvent], crowds: BurstCache) -> list[LabelChange]:
     """Give events, read under ``lock_counting``, the label that the present rules give them, and move everything
     that counts them; what changed, in label or reasons."""
     changes = judged(connection, events, crowds)
-    if any(event.label != Label.SETTLING for event in events):
+    if any(event.label != TrafficLabel.SETTLING for event in events):
         counting.move(connection, changes, RULES)
     else:
         counting.settle(connection, changes, RULES)
     return changes
 
 
-def judged(connection: Connection, events: Sequence[Logged], crowds: Crowds) -> list[Change]:
+def judged(connection: Connection, events: Sequence[StoredEvent], crowds: BurstCache) -> list[LabelChange]:
     """The labels that events get by all that is known now."""
     around = _surroundings(connection, events)
-    nobody = Surroundings(None, 0, (), (), config.settings().time_scale)
-    crowded = crowds.about(connection, [event.at for event in events if event.kind == Kind.CLICK])
+    nobody = SendContext(None, 0, (), (), config.settings().time_scale)
+    crowded = crowds.about(connection, [event.at for event in events if event.kind == HitKind.CLICK])
     changes = []
     for event in events:
         known = around.get(event.send_id, nobody)
@@ -140,7 +140,7 @@ _HAMMERED = f"""
 """  # noqa: S608
 
 
-def _context(connection: Connection, events: Sequence[Logged]) -> list[Logged]:
+def _context(connection: Connection, events: Sequence[StoredEvent]) -> list[StoredEvent]:
     """The other events of the sends of these, in no order; of a send that is hammered on only those of its own
     activity that came about when these did, and not more than ``_MANY`` times five."""
     send_ids = {event.send_id for event in events if event.send_id is not None}
@@ -160,12 +160,12 @@ def _context(connection: Connection, events: Sequence[Logged]) -> list[Logged]:
     return list({event.id: event for event in found}.values()) if hammered else found
 
 
-def _surroundings(connection: Connection, judged: Sequence[Logged]) -> Mapping[int | None, Surroundings]:
+def _surroundings(connection: Connection, judged: Sequence[StoredEvent]) -> Mapping[int | None, SendContext]:
     """What is known about each send; one that is gone has its events only."""
     send_ids = {event.send_id for event in judged if event.send_id is not None}
     if not send_ids:
         return {}
-    events = defaultdict[int | None, list[Seen]](list)
+    events = defaultdict[int | None, list[HitSignal]](list)
     for event in _context(connection, judged):
         events[event.send_id].append(event.seen)
     submitted, stayed = _submitted(connection, send_ids), _stayed(connection, send_ids)
@@ -173,11 +173,11 @@ def _surroundings(connection: Connection, judged: Sequence[Logged]) -> Mapping[i
     sends = {row[0]: (None if row[1] is None else micros(row[1]), row[2]) for row in rows}
     links = _links_of(connection, {version_id for _, version_id in sends.values() if version_id is not None})
     scale = config.settings().time_scale
-    found = dict[int | None, Surroundings]()
+    found = dict[int | None, SendContext]()
     for send_id in send_ids:
         sent_at, version_id = sends.get(send_id, (None, None))
         many, small_print = links.get(version_id, (0, set()))
-        found[send_id] = Surroundings(
+        found[send_id] = SendContext(
             sent_at, many, events[send_id], submitted.get(send_id, ()), scale, small_print, stayed.get(send_id, ())
         )
     return found
@@ -216,16 +216,16 @@ def _stayed(connection: Connection, send_ids: Collection[int]) -> dict[int, list
 def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, datetime]]) -> int:
     """A form sent shows that a person had clicked: (send, instant) settles the last click before it,
     and the views between, as human at once, whatever they were called before. How many moved."""
-    return _settle_led(connection, submissions, (Kind.CLICK, Kind.VIEW), Reason.SUBMITTED)
+    return _settle_led(connection, submissions, (HitKind.CLICK, HitKind.VIEW), LabelReason.SUBMITTED)
 
 
 def settle_engaged(connection: Connection, visits: Iterable[tuple[int, datetime]]) -> int:
     """So does a visit in which somebody stayed: (send, its beginning) settles the last click before it."""
-    return _settle_led(connection, visits, (Kind.CLICK,), Reason.STAYED)
+    return _settle_led(connection, visits, (HitKind.CLICK,), LabelReason.STAYED)
 
 
 def _settle_led(
-    connection: Connection, led_to: Iterable[tuple[int, datetime]], kinds: Iterable[Kind], why: Reason
+    connection: Connection, led_to: Iterable[tuple[int, datetime]], kinds: Iterable[HitKind], why: LabelReason
 ) -> int:
     sent = defaultdict[int, list[int]](list)
     for send_id, at in led_to:
@@ -234,7 +234,7 @@ def _settle_led(
         return 0
     batches.lock_counting(connection)
     events = of_sends(connection, sent)
-    of_send: defaultdict[int | None, list[Seen]] = defaultdict(list)
+    of_send: defaultdict[int | None, list[HitSignal]] = defaultdict(list)
     for event in events:
         of_send[event.send_id].append(event.seen)
     led = {
@@ -243,11 +243,11 @@ def _settle_led(
         for kind in kinds
     }
     changes = [
-        event.labelled(Label.HUMAN, (Reason(event.reasons) & FACTS) | why)
+        event.labelled(TrafficLabel.HUMAN, (LabelReason(event.reasons) & FACTS) | why)
         for event in events
-        if event.label != Label.HUMAN
+        if event.label != TrafficLabel.HUMAN
         and not is_no_person(event.reasons)
-        and event.at in led.get((event.send_id or 0, Kind(event.kind)), ())
+        and event.at in led.get((event.send_id or 0, HitKind(event.kind)), ())
     ]
     counting.move(connection, changes, RULES)
     return len(changes)

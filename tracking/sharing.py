@@ -18,22 +18,30 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.organisation import organisation
-from campaigns.errors import BadToken, Invalid, NotFound, Problem
+from campaigns.errors import BadToken, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.tokens import Purpose, keyring
 from tracking import grouping, screening
-from tracking.counts import Counts
-from tracking.metrics import METRICS, Reading, reading
-from tracking.models import SharedFigures
-from tracking.performance import Performance, performance
+from tracking.counts import ActivityCounts
+from tracking.metrics import METRICS, MetricValue, reading
+from tracking.models import SharedReport
+from tracking.performance import CampaignPerformance, performance
 from tracking.series import series
 
 DAYS = (7, 30, 90)
 """How long a link may last."""
 HEADLINE = (
-    "leads", "conversions", "lead_conversion_rate", "cost_per_lead", "open_rate", "click_through_rate",
-    "click_to_open_rate", "cost", "revenue", "roi",
-)  # fmt: skip
+    "leads",
+    "conversions",
+    "lead_conversion_rate",
+    "cost_per_lead",
+    "open_rate",
+    "click_through_rate",
+    "click_to_open_rate",
+    "cost",
+    "revenue",
+    "roi",
+)
 BESIDE = ("leads", "conversions", "cost", "cost_per_lead", "open_rate", "click_through_rate")
 """What stands in the tables of channels and activities."""
 _FORM = 1
@@ -41,7 +49,7 @@ _ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class MetricDefinition:
     """What a figure meant when the snapshot was taken; texts are msgids."""
 
     key: str
@@ -54,26 +62,26 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class SharedFigure:
     """A figure as it was kept; None was not measured."""
 
-    metric: Definition
+    metric: MetricDefinition
     value: int | float | Decimal | None
-    numerator: "Figure | None" = None
-    denominator: "Figure | None" = None
+    numerator: "SharedFigure | None" = None
+    denominator: "SharedFigure | None" = None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SharedRow:
     """A channel or an activity with its figures, in the order of :data:`BESIDE`."""
 
     channel: str
     title: str
-    figures: Sequence[Figure]
+    figures: Sequence[SharedFigure]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SharedReportView:
     """A snapshot, read back."""
 
     campaign: Mapping[str, Any]
@@ -84,21 +92,21 @@ class Shown:
     taken_at: datetime
     as_of: datetime | None
     rules: Mapping[str, int]
-    figures: Sequence[Figure]
-    headline: Sequence[Figure]
-    channels: Sequence[Row]
-    activities: Sequence[Row]
+    figures: Sequence[SharedFigure]
+    headline: Sequence[SharedFigure]
+    channels: Sequence[SharedRow]
+    activities: Sequence[SharedRow]
     chart: Mapping[str, Any] | None
 
 
-def share(session: Session, actor: Actor, campaign_id: int, *, days: int, zone: ZoneInfo) -> SharedFigures:
+def share(session: Session, actor: Actor, campaign_id: int, *, days: int, zone: ZoneInfo) -> SharedReport:
     """Take a snapshot of the campaign's figures, behind a link that lasts some days. Raises Invalid, NotFound."""
     actor.require(Permission.PLAN)
     if days not in DAYS:
-        raise Invalid(Problem(N_("Choose how long the link lasts."), field="days"))
+        raise ValidationFailed(ValidationProblem(N_("Choose how long the link lasts."), field="days"))
     found = performance(session, actor, campaign_id)
     now = clock.now()
-    kept = SharedFigures(
+    kept = SharedReport(
         campaign_id=campaign_id,
         snapshot=_snapshot(session, found, zone),
         created_by=actor.id,
@@ -111,10 +119,10 @@ def share(session: Session, actor: Actor, campaign_id: int, *, days: int, zone: 
     return kept
 
 
-def withdraw(session: Session, actor: Actor, share_id: int) -> SharedFigures:
+def withdraw(session: Session, actor: Actor, share_id: int) -> SharedReport:
     """Let the link open nothing any more, from now on. Safe to say twice. Raises NotFound."""
     actor.require(Permission.PLAN)
-    kept = session.get(SharedFigures, share_id)
+    kept = session.get(SharedReport, share_id)
     if kept is None:
         raise NotFound(N_("There is no such link."))
     if kept.revoked_at is None:
@@ -123,56 +131,56 @@ def withdraw(session: Session, actor: Actor, share_id: int) -> SharedFigures:
     return kept
 
 
-def links_of(actor: Actor, campaign_id: int) -> Select[SharedFigures]:
+def links_of(actor: Actor, campaign_id: int) -> Select[SharedReport]:
     """The links to figures of a campaign, without order."""
     actor.require(Permission.PLAN)
-    return select(SharedFigures).where(SharedFigures.campaign_id == campaign_id)
+    return select(SharedReport).where(SharedReport.campaign_id == campaign_id)
 
 
-def token_of(kept: SharedFigures) -> str:
+def token_of(kept: SharedReport) -> str:
     """What stands in the link: nobody can make one without the house's key."""
     return keyring().mint(Purpose.SHARE, kept.id.to_bytes(_ID_BYTES))
 
 
-def opened(session: Session, token: str) -> SharedFigures:
+def opened(session: Session, token: str) -> SharedReport:
     """The snapshot behind a link. Raises NotFound, with the same words for whatever is the matter."""
     try:
         payload = keyring().open(Purpose.SHARE, token)
     except BadToken:
         payload = b""
     number = int.from_bytes(payload, signed=True) if len(payload) == _ID_BYTES else 0
-    kept = session.get(SharedFigures, number)
+    kept = session.get(SharedReport, number)
     if kept is None or kept.revoked_at is not None or kept.expires_at <= clock.now():
         raise NotFound(N_("This link opens nothing: it has ended, was taken back, or was never complete."))
     return kept
 
 
-def count_view(session: Session, kept: SharedFigures) -> None:
+def count_view(session: Session, kept: SharedReport) -> None:
     """One more look at it."""
     session.execute(
-        update(SharedFigures)
-        .where(SharedFigures.id == kept.id)
-        .values(views=SharedFigures.views + 1, viewed_at=clock.now())
+        update(SharedReport)
+        .where(SharedReport.id == kept.id)
+        .values(views=SharedReport.views + 1, viewed_at=clock.now())
         .execution_options(synchronize_session=False)
     )
 
 
-def figures_of(counts: Counts, keys: Sequence[str] | None = None) -> dict[str, Any]:
+def figures_of(counts: ActivityCounts, keys: Sequence[str] | None = None) -> dict[str, Any]:
     """Readings as JSON: value, numerator and denominator by key; None was not measured."""
     return {key: _kept(reading(key, counts)) for key in keys or METRICS if key in METRICS}
 
 
-def read_back(kept: SharedFigures) -> Shown:
+def read_back(kept: SharedReport) -> SharedReportView:
     """What the snapshot says, with the definitions of its day."""
     told: dict[str, Any] = kept.snapshot
-    definitions = {key: Definition(key, **texts) for key, texts in told["definitions"].items()}
+    definitions = {key: MetricDefinition(key, **texts) for key, texts in told["definitions"].items()}
 
-    def figures(of: Mapping[str, Any]) -> Iterator[Figure]:
+    def figures(of: Mapping[str, Any]) -> Iterator[SharedFigure]:
         return (_figure(definitions, key, value) for key, value in of.items())
 
     every = list(figures(told["figures"]))
     by_key = {figure.metric.key: figure for figure in every}
-    return Shown(
+    return SharedReportView(
         campaign=told["campaign"],
         organisation=told["organisation"],
         currency=told["currency"],
@@ -183,13 +191,15 @@ def read_back(kept: SharedFigures) -> Shown:
         rules=told["rules"],
         figures=every,
         headline=[by_key[key] for key in HEADLINE if key in by_key],
-        channels=[Row(one["channel"], "", list(figures(one["figures"]))) for one in told["channels"]],
-        activities=[Row(one["channel"], one["title"], list(figures(one["figures"]))) for one in told["activities"]],
+        channels=[SharedRow(one["channel"], "", list(figures(one["figures"]))) for one in told["channels"]],
+        activities=[
+            SharedRow(one["channel"], one["title"], list(figures(one["figures"]))) for one in told["activities"]
+        ],
         chart=told["chart"],
     )
 
 
-def _snapshot(session: Session, found: Performance, zone: ZoneInfo) -> dict[str, Any]:
+def _snapshot(session: Session, found: CampaignPerformance, zone: ZoneInfo) -> dict[str, Any]:
     campaign, ours = found.campaign, organisation(session)
     return {
         "form": _FORM,
@@ -229,7 +239,7 @@ def _definition(key: str) -> dict[str, str]:
     }
 
 
-def _chart(session: Session, found: Performance, zone: ZoneInfo) -> dict[str, Any] | None:
+def _chart(session: Session, found: CampaignPerformance, zone: ZoneInfo) -> dict[str, Any] | None:
     if found.first_at is None:
         return None
     known = [found.last_at, found.last_lead_at, found.first_at]
@@ -249,7 +259,7 @@ def _chart(session: Session, found: Performance, zone: ZoneInfo) -> dict[str, An
     }
 
 
-def _kept(one: Reading) -> dict[str, Any]:
+def _kept(one: MetricValue) -> dict[str, Any]:
     kept: dict[str, Any] = {"value": _plain(one.value)}
     if one.numerator is not None and one.denominator is not None:
         kept["numerator"] = {"key": one.numerator.metric.key, **_kept(one.numerator)}
@@ -265,9 +275,9 @@ def _plain(value: int | float | Decimal | None) -> int | float | str | None:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def _figure(definitions: Mapping[str, Definition], key: str, told: Mapping[str, Any]) -> Figure:
+def _figure(definitions: Mapping[str, MetricDefinition], key: str, told: Mapping[str, Any]) -> SharedFigure:
     value = told["value"]
-    return Figure(
+    return SharedFigure(
         definitions[key],
         Decimal(value) if isinstance(value, str) else value,
         *(

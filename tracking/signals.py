@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from tracking.gateways import gateway_of
-from tracking.models import Kind
+from tracking.models import HitKind
 from tracking.screening import (
     ALL_LINKS,
     ALL_SHARE,
@@ -22,28 +22,39 @@ from tracking.screening import (
     READING_SECONDS,
     SEVERAL_LINKS,
     SOON_SECONDS,
-    Reason,
+    LabelReason,
     is_no_person,
 )
 
 # Plain numbers: an IntFlag's arithmetic would take most of a settlement's time.
 _FACTS = int(FACTS)
-_BURST, _EVERYTHING, _SMALL_PRINT = int(Reason.BURST), int(Reason.EVERYTHING), int(Reason.SMALL_PRINT)
-_SEVERAL, _UNREAD = int(Reason.SEVERAL), int(Reason.UNREAD)
-_SOON, _EARLY, _ALONE, _LATE_ALONE = int(Reason.SOON), int(Reason.EARLY), int(Reason.ALONE), int(Reason.LATE_ALONE)
+_BURST, _EVERYTHING, _SMALL_PRINT = int(LabelReason.BURST), int(LabelReason.EVERYTHING), int(LabelReason.SMALL_PRINT)
+_SEVERAL, _UNREAD = int(LabelReason.SEVERAL), int(LabelReason.UNREAD)
+_SOON, _EARLY, _ALONE, _LATE_ALONE = (
+    int(LabelReason.SOON),
+    int(LabelReason.EARLY),
+    int(LabelReason.ALONE),
+    int(LabelReason.LATE_ALONE),
+)
 _CROWD, _GATEWAY, _DISGUISE, _CHECKED = (
-    int(Reason.CROWD), int(Reason.GATEWAY), int(Reason.DISGUISE), int(Reason.CHECKED),
-)  # fmt: skip
+    int(LabelReason.CROWD),
+    int(LabelReason.GATEWAY),
+    int(LabelReason.DISGUISE),
+    int(LabelReason.CHECKED),
+)
 _READ_BEFORE, _VIEWED, _SUBMITTED, _SHOWN = (
-    int(Reason.READ_BEFORE), int(Reason.VIEWED), int(Reason.SUBMITTED), int(Reason.SHOWN),
-)  # fmt: skip
-_STAYED = int(Reason.STAYED)
-_OPEN, _CLICK, _VIEW = int(Kind.OPEN), int(Kind.CLICK), int(Kind.VIEW)
+    int(LabelReason.READ_BEFORE),
+    int(LabelReason.VIEWED),
+    int(LabelReason.SUBMITTED),
+    int(LabelReason.SHOWN),
+)
+_STAYED = int(LabelReason.STAYED)
+_OPEN, _CLICK, _VIEW = int(HitKind.OPEN), int(HitKind.CLICK), int(HitKind.VIEW)
 _LED = (_CLICK, _VIEW)
 """What a form that was sent shows to have been a person's."""
 
 
-class Seen(NamedTuple):
+class HitSignal(NamedTuple):
     """One event of a send, as the signals look at it; instants in microseconds."""
 
     at: int
@@ -54,7 +65,7 @@ class Seen(NamedTuple):
     network: int = 0
 
 
-class Surroundings:
+class SendContext:
     """What else is known about a send when its events settle.
 
     Whatever takes a look at other events is worked out once for all of them: somebody may follow
@@ -65,7 +76,7 @@ class Surroundings:
         self,
         sent_at: int | None,
         links: int,
-        events: Sequence[Seen],
+        events: Sequence[HitSignal],
         submitted_at: Sequence[int],
         scale: float = 1.0,
         small_print: Collection[int] = (),
@@ -75,7 +86,7 @@ class Surroundings:
         of those that few people look for; ``stayed_at``: when engaged visits
         began. Every threshold is divided by ``scale`` (``TIME_SCALE``)."""
         self.sent_at, self._scale = sent_at, scale
-        opens, views, clicks = list[int](), list[int](), list[Seen]()
+        opens, views, clicks = list[int](), list[int](), list[HitSignal]()
         for event in events:
             kind = event[1]
             if kind == _CLICK:
@@ -92,16 +103,16 @@ class Surroundings:
         self.disguised: _Pair = _NO_PAIR
         self.checked: _Pair = _NO_PAIR
         self.in_company: Collection[tuple[int, int]] = ()
-        self.everything: _Everything | None = None
+        self.everything: _LinkSweeps | None = None
         if len(clicks) > 1:
             self._compare(sorted(clicks), links, small_print)
 
-    def _compare(self, clicks: Sequence[Seen], links: int, small_print: Collection[int]) -> None:
+    def _compare(self, clicks: Sequence[HitSignal], links: int, small_print: Collection[int]) -> None:
         span = self.span(BURST_SECONDS)
         self.bursts = _bursts(clicks, links, span)
         self.disguised, self.checked = _pairs(clicks, span)
         self.in_company = _in_company(clicks, span)
-        self.everything = _Everything.of(clicks, links, small_print)
+        self.everything = _LinkSweeps.of(clicks, links, small_print)
         self.burst_small_print = bool(small_print) and any(
             c.link in small_print and self.bursts_about(c.at, 0) for c in clicks
         )
@@ -117,18 +128,18 @@ class Surroundings:
         return self.bursts[first:last]
 
 
-class _Everything(NamedTuple):
+class _LinkSweeps(NamedTuple):
     """Programs and networks that followed nearly every link, and those of them that took small print, too."""
 
     programs: dict[int, bool]
     networks: dict[int, bool]
 
     @classmethod
-    def of(cls, clicks: Sequence[Seen], links: int, small_print: Collection[int]) -> "_Everything | None":
+    def of(cls, clicks: Sequence[HitSignal], links: int, small_print: Collection[int]) -> "_LinkSweeps | None":
         if links < ALL_LINKS or len({c.link for c in clicks}) < links * ALL_SHARE:
             return None
 
-        def followers(name: Callable[[Seen], int]) -> dict[int, bool]:
+        def followers(name: Callable[[HitSignal], int]) -> dict[int, bool]:
             by_name = defaultdict[int, set[int]](set)
             for click in clicks:
                 by_name[name(click)].add(click.link)
@@ -142,7 +153,7 @@ class _Everything(NamedTuple):
         networks.pop(0, None)
         return cls(followers(lambda click: click.user_agent), networks)
 
-    def reasons(self, click: Seen) -> int:
+    def reasons(self, click: HitSignal) -> int:
         found = 0
         for kept, name in ((self.programs, click.user_agent), (self.networks, click.network)):
             if name in kept:
@@ -162,11 +173,11 @@ class _Burst(NamedTuple):
 _END = attrgetter("end")  # Bursts follow one another, so that their ends are in order.
 
 
-def _bursts(clicks: Sequence[Seen], links: int, span: float) -> list[_Burst]:
+def _bursts(clicks: Sequence[HitSignal], links: int, span: float) -> list[_Burst]:
     """Two links are the least: with a single link in a mail, every click would be "all links"."""
     most = min(BURST_LINKS, max(2, ceil(links * BURST_SHARE))) if links else BURST_LINKS
     found: list[_Burst] = []
-    window: deque[Seen] = deque()
+    window: deque[HitSignal] = deque()
     within: Counter[int] = Counter()
     for click in clicks:
         window.append(click)
@@ -189,11 +200,11 @@ _Pair = Set[tuple[int, int, int]]
 _NO_PAIR: _Pair = frozenset()
 
 
-def _pairs(clicks: Sequence[Seen], span: float) -> tuple[_Pair, _Pair]:
+def _pairs(clicks: Sequence[HitSignal], span: float) -> tuple[_Pair, _Pair]:
     """Clicks (instant, link, user agent) on a link that another program had followed seconds before,
     and those that another program from another network followed seconds after."""
     disguised, checked = set[tuple[int, int, int]](), set[tuple[int, int, int]]()
-    latest: dict[int, list[Seen]] = {}  # By link, the last click of each of two user agents.
+    latest: dict[int, list[HitSignal]] = {}  # By link, the last click of each of two user agents.
     for click in clicks:
         seen = latest.setdefault(click.link, [])
         for earlier in seen:
@@ -206,12 +217,12 @@ def _pairs(clicks: Sequence[Seen], span: float) -> tuple[_Pair, _Pair]:
     return disguised, checked
 
 
-def _in_company(clicks: Sequence[Seen], span: float) -> set[tuple[int, int]]:
+def _in_company(clicks: Sequence[HitSignal], span: float) -> set[tuple[int, int]]:
     """Clicks (instant, link) that have one on another link within ten seconds before or after."""
     found = set()
     for ordered in (clicks, clicks[::-1]):
-        other: Seen | None = None  # The nearest click on another link than the last one's.
-        last: Seen | None = None
+        other: HitSignal | None = None  # The nearest click on another link than the last one's.
+        last: HitSignal | None = None
         for click in ordered:
             if last is not None and last.link != click.link:
                 other = last
@@ -221,7 +232,7 @@ def _in_company(clicks: Sequence[Seen], span: float) -> set[tuple[int, int]]:
     return found
 
 
-def last_before(instants: Sequence[int], events: Sequence[Seen], kind: int) -> Set[int]:
+def last_before(instants: Sequence[int], events: Sequence[HitSignal], kind: int) -> Set[int]:
     """The instants of the events of a kind, by somebody who may be a person, that come last before each instant."""
     if not instants:
         return _NEVER
@@ -233,7 +244,7 @@ def last_before(instants: Sequence[int], events: Sequence[Seen], kind: int) -> S
 _NEVER: Set[int] = frozenset()
 
 
-def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
+def signals(event: HitSignal, around: SendContext, crowded: bool) -> int:
     """What the events of the same send, the delivery's time and the network's traffic say: bits of Reason."""
     is_click = event.kind == _CLICK
     found = (event.reasons & _FACTS) | _timing(event, around)
@@ -256,7 +267,7 @@ def signals(event: Seen, around: Surroundings, crowded: bool) -> int:
     return found
 
 
-def _timing(event: Seen, around: Surroundings) -> int:
+def _timing(event: HitSignal, around: SendContext) -> int:
     if around.sent_at is None:
         return 0
     after = event.at - around.sent_at
@@ -271,7 +282,7 @@ def _timing(event: Seen, around: Surroundings) -> int:
     return _LATE_ALONE if after > around.span(LATE_SECONDS) else _ALONE
 
 
-def _of_click(event: Seen, around: Surroundings) -> int:
+def _of_click(event: HitSignal, around: SendContext) -> int:
     found = around.everything.reasons(event) if around.everything else 0
     if around.disguised and (event.at, event.link, event.user_agent) in around.disguised:
         found |= _DISGUISE
@@ -310,7 +321,7 @@ def crowds(clicks: Iterable[tuple[int, int, int]], span: int) -> dict[int, set[i
     return found
 
 
-def _reading(at: int, around: Surroundings) -> int:
+def _reading(at: int, around: SendContext) -> int:
     """Whether the mail had been shown for long enough to be read, or only just."""
     reading = around.span(READING_SECONDS)
     if at - around.opens[0] >= reading:

@@ -10,7 +10,7 @@ from enum import StrEnum
 AS_OF = date(2026, 11, 22)
 
 
-class Site(StrEnum):
+class SourceKind(StrEnum):
     """What kind of site a source is."""
 
     SEARCH = "search"
@@ -21,33 +21,34 @@ class Site(StrEnum):
 
 
 _NAMES = {
-    Site.SEARCH: "google bing yahoo duckduckgo yandex ya baidu ecosia qwant startpage brave sogou naver seznam "
+    SourceKind.SEARCH: "google bing yahoo duckduckgo yandex ya baidu ecosia qwant startpage brave sogou naver seznam "
     "ask aol mojeek kagi petal presearch swisscows gibiru rambler mail.ru zarebin parsijoo so.com daum lycos "
     "dogpile metager searx search.ge",
-    Site.SOCIAL: "facebook fb instagram ig linkedin lnkd twitter x.com t.co x pinterest reddit tiktok threads "
+    SourceKind.SOCIAL: "facebook fb instagram ig linkedin lnkd twitter x.com t.co x pinterest reddit tiktok threads "
     "mastodon bsky bluesky vk vkontakte ok.ru odnoklassniki whatsapp wa.me telegram t.me snapchat discord quora "
     "tumblr weibo wechat line.me viber xing medium disqus ycombinator meetup eitaa rubika soroush "
     "lemmy messenger",
-    Site.VIDEO: "youtube youtu.be vimeo dailymotion twitch aparat rutube wistia netflix hulu bilibili youku "
+    SourceKind.VIDEO: "youtube youtu.be vimeo dailymotion twitch aparat rutube wistia netflix hulu bilibili youku "
     "ted iqiyi kick",
-    Site.SHOP: "amazon ebay etsy alibaba aliexpress walmart shopify mercadolibre rakuten wildberries ozon digikala "
-    "zalando allegro cdiscount fnac temu shein mymarket.ge",
-    Site.ASSISTANT: "chatgpt openai perplexity claude.ai gemini copilot deepseek mistral you.com phind meta.ai grok",
+    SourceKind.SHOP: "amazon ebay etsy alibaba aliexpress walmart shopify mercadolibre rakuten wildberries ozon "
+    "digikala zalando allegro cdiscount fnac temu shein mymarket.ge",
+    SourceKind.ASSISTANT: "chatgpt openai perplexity claude.ai gemini copilot deepseek mistral you.com phind meta.ai "
+    "grok",
 }
 _HOSTS = {
     # The names alone would say something else: a product of a search engine or of a network.
-    "shopping.google.com": Site.SHOP,
-    "gemini.google.com": Site.ASSISTANT,
-    "copilot.microsoft.com": Site.ASSISTANT,
-    "chat.openai.com": Site.ASSISTANT,
-    "marketplace.facebook.com": Site.SHOP,
+    "shopping.google.com": SourceKind.SHOP,
+    "gemini.google.com": SourceKind.ASSISTANT,
+    "copilot.microsoft.com": SourceKind.ASSISTANT,
+    "chat.openai.com": SourceKind.ASSISTANT,
+    "marketplace.facebook.com": SourceKind.SHOP,
 }
 _KINDS = {name: site for site, names in _NAMES.items() for name in names.split()}
 _PREFIXES = ("www.", "m.", "l.", "lm.", "old.", "web.", "out.", "mobile.", "amp.", "com.")
 _SECOND_LEVEL = {"co", "com", "net", "org", "ac", "gov", "edu"}
 
 
-def kind_of(source: str) -> Site | None:
+def kind_of(source: str) -> SourceKind | None:
     """What kind of site ``source`` is, a ``utm_source`` or a host; None when it isn't in the list."""
     source = source.lower().strip(".")
     if source in _HOSTS:

@@ -38,7 +38,7 @@ def file_name(name: str, start: int) -> str:
     return f"{name}-{start:016x}{SUFFIX}"
 
 
-class Spool:
+class SpoolWriter:
     """The file set of one process; threads share it. The open file is flocked, so that a collector
     can tell a living writer from a dead one."""
 
@@ -217,11 +217,11 @@ class Spool:
                 log.error("spool.sync_failed", spool=self.name, error=str(error))
 
 
-_made: tuple[config.Settings, Spool] | None = None
+_made: tuple[config.Settings, SpoolWriter] | None = None
 _making = threading.Lock()
 
 
-def spool() -> Spool:
+def spool() -> SpoolWriter:
     """The spool of this process and its settings; a forked child gets one of its own."""
     global _made
     settings, made = config.settings(), _made
@@ -229,7 +229,7 @@ def spool() -> Spool:
         with _making:
             made = _made
             if made is None or made[0] is not settings:
-                made = _made = (settings, Spool(settings.spool))
+                made = _made = (settings, SpoolWriter(settings.spool))
     return made[1]
 
 

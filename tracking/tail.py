@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tracking.records import LONGEST_RECORD, Hit, Scan, scan
+from tracking.records import LONGEST_RECORD, Hit, ScanResult, scan
 from tracking.spool import SUFFIX
 
 CHUNK_BYTES = 2 << 20  # Of hits some 15,000: the database is held for a quarter of a second.
@@ -32,7 +32,7 @@ class SpoolFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadResult:
     """Hits of one spool with their offsets, and the offset from which to go on."""
 
     hits: list[tuple[int, Hit]]
@@ -69,7 +69,7 @@ def _final(of_spool: list[SpoolFile]) -> list[SpoolFile]:
     return final + of_spool[-1:]
 
 
-def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Read:
+def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> ReadResult:
     """What a spool holds from ``offset`` on, at most about ``limit`` bytes of it.
 
     Where a file ends in a torn record and a later file shows that nobody will mend it, the tail is
@@ -90,15 +90,15 @@ def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Re
         elif not found.end and not found.waits and file.end - begin >= limit:
             end = begin + limit - LONGEST_RECORD  # A whole chunk without a record: damaged.
             skipped += end - begin
-        return Read(hits, end, skipped, found.lost)
-    return Read([], offset)
+        return ReadResult(hits, end, skipped, found.lost)
+    return ReadResult([], offset)
 
 
 def _with_following(of_spool: list[SpoolFile]) -> Iterator[tuple[SpoolFile, SpoolFile | None]]:
     return zip(of_spool, [*of_spool[1:], None], strict=True)
 
 
-def _scan(file: SpoolFile, begin: int, limit: int, through: bool) -> Scan:
+def _scan(file: SpoolFile, begin: int, limit: int, through: bool) -> ScanResult:
     found = scan(_bytes(file, begin, limit, through), begin, through)
     if found.skipped:  # Processors may show what a writer does in another order: damage is what stays.
         found = scan(_bytes(file, begin, limit, through), begin, through)

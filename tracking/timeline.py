@@ -21,9 +21,15 @@ from campaigns.language import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign
 from tracking import screening
-from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel, CustomEvent
+from tracking.conversion_models import (
+    AttributionCredit,
+    AttributionModel,
+    Conversion,
+    ConversionTouchpoint,
+    CustomEvent,
+)
 from tracking.goals import goal_names
-from tracking.models import Event, Kind, Label
+from tracking.models import Event, HitKind, TrafficLabel
 from tracking.visit_models import Visit, WebPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,7 +37,7 @@ _END = datetime(9999, 1, 1, tzinfo=UTC)
 _MOST_MAILS = 500
 
 
-class Step(StrEnum):
+class EntryKind(StrEnum):
     """What an entry of the story tells."""
 
     MAIL = "mail"
@@ -48,7 +54,7 @@ class Step(StrEnum):
     SUPPRESSION = "suppression"
 
 
-class Topic(StrEnum):
+class EntryFilter(StrEnum):
     """What a reader may narrow the story to."""
 
     MAILS = "mails"
@@ -73,16 +79,16 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class CreditShare:
     """What one activity earned of a conversion, by one way of giving credit."""
 
-    model: CreditModel
+    model: AttributionModel
     activity: str
     share: float
 
 
 @dataclass(frozen=True, slots=True)
-class Touch:
+class TouchpointView:
     """One touch before a conversion; ``event_id`` where a click can be looked at."""
 
     at: datetime
@@ -95,15 +101,15 @@ class Entry:
     """One thing that happened, newest first in a story. What does not apply is None or empty."""
 
     at: datetime
-    step: Step
+    step: EntryKind
     activity: str = ""
     campaign_id: int | None = None
     subject: str = ""
     send: Send | None = None
-    kind: Kind | None = None
-    label: Label | None = None
+    kind: HitKind | None = None
+    label: TrafficLabel | None = None
     event_id: int | None = None
-    reasons: Sequence[screening.Spoken] = ()
+    reasons: Sequence[screening.ReasonDetail] = ()
     detail: str = ""
     answers: dict[str, object] | None = None
     lead: Lead | None = None
@@ -111,8 +117,8 @@ class Entry:
     visit: Visit | None = None
     event: CustomEvent | None = None
     conversion: Conversion | None = None
-    shares: Sequence[Share] = ()
-    touches: Sequence[Touch] = ()
+    shares: Sequence[CreditShare] = ()
+    touches: Sequence[TouchpointView] = ()
     suppression: Suppression | None = None
 
     @property
@@ -123,11 +129,11 @@ class Entry:
     @property
     def by_machine(self) -> bool:
         """Whether this is a hit that no person is known to have made."""
-        return self.label is not None and self.label is not Label.HUMAN
+        return self.label is not None and self.label is not TrafficLabel.HUMAN
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ContactTimeline:
     contact: Contact
     entries: Sequence[Entry]
     earlier: datetime | None
@@ -135,9 +141,15 @@ class Story:
 
 
 def story(
-    session: Session, actor: Actor, contact_id: int, *, before: datetime | None = None, size: int = 50,
-    topic: Topic | None = None, people_only: bool = False,
-) -> Story:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    *,
+    before: datetime | None = None,
+    size: int = 50,
+    topic: EntryFilter | None = None,
+    people_only: bool = False,
+) -> ContactTimeline:
     """What happened to and by this contact before an instant, in a dozen queries that each have an end.
 
     With ``people_only`` without what machines did. Raises NotFound.
@@ -146,7 +158,7 @@ def story(
     contact = session.get(Contact, contact_id)
     if contact is None:
         raise NotFound(N_("There is no such contact."))
-    asked = _Asked(contact, before or _END, size + 1, people_only)
+    asked = _TimelineQuery(contact, before or _END, size + 1, people_only)
     found = [
         entry
         for part in (_PARTS[topic] if topic else chain.from_iterable(_PARTS.values()))
@@ -158,11 +170,11 @@ def story(
     # Things of one instant stay together, or the next page would begin after half of them.
     shown += [entry for entry in found[size:] if entry.at == shown[-1].at]
     told = _with_subjects(session, contact, shown)
-    return Story(contact, told, shown[-1].at if len(found) > len(shown) else None)
+    return ContactTimeline(contact, told, shown[-1].at if len(found) > len(shown) else None)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _TimelineQuery:
     contact: Contact
     before: datetime
     size: int
@@ -182,7 +194,7 @@ def _with_subjects(session: Session, contact: Contact, entries: Sequence[Entry])
     ]
 
 
-def _newest_sends(asked: _Asked) -> Select[int]:
+def _newest_sends(asked: _TimelineQuery) -> Select[int]:
     """The contact's last mails before the instant, as many as a story looks at: whoever pages back meets earlier ones.
 
     An open or a click that comes after so many further mails is not told.
@@ -195,7 +207,7 @@ def _newest_sends(asked: _Asked) -> Select[int]:
     )
 
 
-def _mails(session: Session, asked: _Asked) -> list[Entry]:
+def _mails(session: Session, asked: _TimelineQuery) -> list[Entry]:
     """Each mail when the relay took it, and what came back: a bounce, an unsubscription."""
     moments = sorted(_moments_of_mails(session, asked), key=lambda moment: moment[0], reverse=True)[: asked.size]
     query = (
@@ -208,14 +220,14 @@ def _mails(session: Session, asked: _Asked) -> list[Entry]:
     # The campaign's name is what a subject may name; it stands aside until the subject is merged.
     mails = {
         send.id: Entry(
-            _EPOCH, Step.MAIL, title, campaign_id, subject=subject or "", send=send, detail=name if subject else ""
+            _EPOCH, EntryKind.MAIL, title, campaign_id, subject=subject or "", send=send, detail=name if subject else ""
         )
         for send, title, campaign_id, name, subject in session.execute(query)
     }
     return [replace(mails[id], at=at, step=step) for at, id, step in moments]
 
 
-def _moments_of_mails(session: Session, asked: _Asked) -> Iterator[tuple[datetime, int, Step]]:
+def _moments_of_mails(session: Session, asked: _TimelineQuery) -> Iterator[tuple[datetime, int, EntryKind]]:
     query = (
         select(Send.id, Send.state, Activity.launched_at, Send.sent_at, Send.bounced_at, Send.unsubscribed_at)
         .join(Activity, Activity.id == Send.activity_id)
@@ -224,12 +236,12 @@ def _moments_of_mails(session: Session, asked: _Asked) -> Iterator[tuple[datetim
     )
     for id, state, launched, sent, bounced, unsubscribed in session.execute(query):
         taken = sent or (launched if state is not SendState.BOUNCED else None)
-        for at, step in ((taken, Step.MAIL), (bounced, Step.BOUNCE), (unsubscribed, Step.UNSUBSCRIBE)):
+        for at, step in ((taken, EntryKind.MAIL), (bounced, EntryKind.BOUNCE), (unsubscribed, EntryKind.UNSUBSCRIBE)):
             if at is not None and at < asked.before:
                 yield at, id, step
 
 
-def _hits(session: Session, asked: _Asked) -> list[Entry]:
+def _hits(session: Session, asked: _TimelineQuery) -> list[Entry]:
     query = (
         select(Event, Activity.title, Activity.campaign_id, Link.label)
         .join(Send, Send.id == Event.send_id)
@@ -246,15 +258,21 @@ def _hits(session: Session, asked: _Asked) -> list[Entry]:
     )
     return [
         Entry(
-            event.at, Step.HIT, title, campaign_id, kind=Kind(event.kind), label=Label(event.label),
+            event.at,
+            EntryKind.HIT,
+            title,
+            campaign_id,
+            kind=HitKind(event.kind),
+            label=TrafficLabel(event.label),
             event_id=event.id,
-            reasons=screening.why(event.reasons), detail=link or "",
+            reasons=screening.why(event.reasons),
+            detail=link or "",
         )
         for event, title, campaign_id, link in session.execute(query)
-    ]  # fmt: skip
+    ]
 
 
-def _forms(session: Session, asked: _Asked) -> list[Entry]:
+def _forms(session: Session, asked: _TimelineQuery) -> list[Entry]:
     query = (
         select(Submission, Form.title, Activity.title, Activity.campaign_id)
         .join(Form, Form.id == Submission.form_id)
@@ -264,12 +282,12 @@ def _forms(session: Session, asked: _Asked) -> list[Entry]:
         .limit(asked.size)
     )
     return [
-        Entry(submission.at, Step.FORM, title, campaign_id, detail=form, answers=submission.answers)
+        Entry(submission.at, EntryKind.FORM, title, campaign_id, detail=form, answers=submission.answers)
         for submission, form, title, campaign_id in session.execute(query)
     ]
 
 
-def _leads(session: Session, asked: _Asked) -> list[Entry]:
+def _leads(session: Session, asked: _TimelineQuery) -> list[Entry]:
     query = (
         select(Lead, Activity.title)
         .join(Activity, Activity.id == Lead.activity_id)
@@ -279,28 +297,28 @@ def _leads(session: Session, asked: _Asked) -> list[Entry]:
     )
     entries = []
     for lead, title in session.execute(query):
-        entry = Entry(lead.created_at, Step.LEAD, title, lead.campaign_id, lead=lead)
+        entry = Entry(lead.created_at, EntryKind.LEAD, title, lead.campaign_id, lead=lead)
         entries.append(entry)
         if lead.stage_at is not None:
-            entries.append(replace(entry, at=lead.stage_at, step=Step.STAGE))
+            entries.append(replace(entry, at=lead.stage_at, step=EntryKind.STAGE))
     return entries
 
 
-def _consent(session: Session, asked: _Asked) -> list[Entry]:
+def _consent(session: Session, asked: _TimelineQuery) -> list[Entry]:
     query = (
         select(ConsentEntry)
         .where(ConsentEntry.contact_id == asked.contact.id, ConsentEntry.at < asked.before)
         .order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
         .limit(asked.size)
     )
-    return [Entry(entry.at, Step.CONSENT, consent=entry) for entry in session.scalars(query)]
+    return [Entry(entry.at, EntryKind.CONSENT, consent=entry) for entry in session.scalars(query)]
 
 
-def _human(asked: _Asked, label: InstrumentedAttribute[int]) -> list[ColumnElement[bool]]:
-    return [label == Label.HUMAN] if asked.people_only else []
+def _human(asked: _TimelineQuery, label: InstrumentedAttribute[int]) -> list[ColumnElement[bool]]:
+    return [label == TrafficLabel.HUMAN] if asked.people_only else []
 
 
-def _visits(session: Session, asked: _Asked) -> list[Entry]:
+def _visits(session: Session, asked: _TimelineQuery) -> list[Entry]:
     query = (
         select(Visit, WebPage, Activity.title, Activity.campaign_id)
         .join(WebPage, WebPage.id == Visit.entry_id)
@@ -311,24 +329,29 @@ def _visits(session: Session, asked: _Asked) -> list[Entry]:
     )
     return [
         Entry(
-            visit.started_at, Step.VISIT, title or "", campaign_id, label=Label(visit.label), visit=visit,
+            visit.started_at,
+            EntryKind.VISIT,
+            title or "",
+            campaign_id,
+            label=TrafficLabel(visit.label),
+            visit=visit,
             detail=page.address,
         )
         for visit, page, title, campaign_id in session.execute(query)
-    ]  # fmt: skip
+    ]
 
 
-def _events(session: Session, asked: _Asked) -> list[Entry]:
+def _events(session: Session, asked: _TimelineQuery) -> list[Entry]:
     query = (
         select(CustomEvent)
         .where(CustomEvent.contact_id == asked.contact.id, CustomEvent.at < asked.before)
         .order_by(CustomEvent.at.desc(), CustomEvent.id.desc())
         .limit(asked.size)
     )
-    return [Entry(event.at, Step.EVENT, detail=event.name, event=event) for event in session.scalars(query)]
+    return [Entry(event.at, EntryKind.EVENT, detail=event.name, event=event) for event in session.scalars(query)]
 
 
-def _conversions(session: Session, asked: _Asked) -> list[Entry]:
+def _conversions(session: Session, asked: _TimelineQuery) -> list[Entry]:
     """Each with what earned it: its touches in order, and the shares of credit that they gave."""
     query = (
         select(Conversion, Activity.title)
@@ -344,51 +367,57 @@ def _conversions(session: Session, asked: _Asked) -> list[Entry]:
     shares, touches = _shares(session, ids), _touches(session, ids)
     return [
         Entry(
-            one.at, Step.CONVERSION, title or "", one.campaign_id, detail=names.get(one.goal, one.goal),
-            conversion=one, shares=shares.get(one.id, ()), touches=touches.get(one.id, ()),
+            one.at,
+            EntryKind.CONVERSION,
+            title or "",
+            one.campaign_id,
+            detail=names.get(one.goal, one.goal),
+            conversion=one,
+            shares=shares.get(one.id, ()),
+            touches=touches.get(one.id, ()),
         )
         for one, title in rows
-    ]  # fmt: skip
+    ]
 
 
-def _shares(session: Session, ids: Sequence[int]) -> dict[int, list[Share]]:
+def _shares(session: Session, ids: Sequence[int]) -> dict[int, list[CreditShare]]:
     query = (
-        select(Credit, Activity.title)
-        .join(Activity, Activity.id == Credit.activity_id)
-        .where(Credit.conversion_id.in_(ids))
-        .order_by(Credit.conversion_id, Credit.model, Credit.share.desc())
+        select(AttributionCredit, Activity.title)
+        .join(Activity, Activity.id == AttributionCredit.activity_id)
+        .where(AttributionCredit.conversion_id.in_(ids))
+        .order_by(AttributionCredit.conversion_id, AttributionCredit.model, AttributionCredit.share.desc())
     )
-    shares: dict[int, list[Share]] = {}
+    shares: dict[int, list[CreditShare]] = {}
     for credit, title in session.execute(query):
-        shares.setdefault(credit.conversion_id, []).append(Share(credit.model, title, credit.share))
+        shares.setdefault(credit.conversion_id, []).append(CreditShare(credit.model, title, credit.share))
     return shares
 
 
-def _touches(session: Session, ids: Sequence[int]) -> dict[int, list[Touch]]:
+def _touches(session: Session, ids: Sequence[int]) -> dict[int, list[TouchpointView]]:
     query = (
-        select(ConversionTouch, Activity.title)
-        .join(Activity, Activity.id == ConversionTouch.activity_id)
-        .where(ConversionTouch.conversion_id.in_(ids))
-        .order_by(ConversionTouch.conversion_id, ConversionTouch.position)
+        select(ConversionTouchpoint, Activity.title)
+        .join(Activity, Activity.id == ConversionTouchpoint.activity_id)
+        .where(ConversionTouchpoint.conversion_id.in_(ids))
+        .order_by(ConversionTouchpoint.conversion_id, ConversionTouchpoint.position)
     )
-    touches: dict[int, list[Touch]] = {}
+    touches: dict[int, list[TouchpointView]] = {}
     for touch, title in session.execute(query):
         clicked = touch.source_id if touch.kind == "click" else None
-        touches.setdefault(touch.conversion_id, []).append(Touch(touch.at, title, clicked))
+        touches.setdefault(touch.conversion_id, []).append(TouchpointView(touch.at, title, clicked))
     return touches
 
 
-def _suppression(session: Session, asked: _Asked) -> list[Entry]:
+def _suppression(session: Session, asked: _TimelineQuery) -> list[Entry]:
     query = select(Suppression).where(Suppression.address == asked.contact.email, Suppression.at < asked.before)
-    return [Entry(one.at, Step.SUPPRESSION, suppression=one) for one in session.scalars(query)]
+    return [Entry(one.at, EntryKind.SUPPRESSION, suppression=one) for one in session.scalars(query)]
 
 
-_PARTS: dict[Topic, tuple[Callable[[Session, _Asked], list[Entry]], ...]] = {
-    Topic.MAILS: (_mails,),
-    Topic.HITS: (_hits,),
-    Topic.VISITS: (_visits, _events),
-    Topic.FORMS: (_forms,),
-    Topic.LEADS: (_leads,),
-    Topic.CONVERSIONS: (_conversions,),
-    Topic.CONSENT: (_consent, _suppression),
+_PARTS: dict[EntryFilter, tuple[Callable[[Session, _TimelineQuery], list[Entry]], ...]] = {
+    EntryFilter.MAILS: (_mails,),
+    EntryFilter.HITS: (_hits,),
+    EntryFilter.VISITS: (_visits, _events),
+    EntryFilter.FORMS: (_forms,),
+    EntryFilter.LEADS: (_leads,),
+    EntryFilter.CONVERSIONS: (_conversions,),
+    EntryFilter.CONSENT: (_consent, _suppression),
 }

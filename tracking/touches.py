@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from campaigns.delivery.models import Send
 from campaigns.planning.models import Activity
 from tracking import earnings
-from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
-from tracking.models import Event, Kind, Label
-from tracking.visit_models import Known, Visit
+from tracking.conversion_models import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
+from tracking.models import Event, HitKind, TrafficLabel
+from tracking.visit_models import AttributionEvidence, Visit
 
 LOOK_BACK = timedelta(days=90)
 _LEADS = timedelta(minutes=30)
@@ -25,7 +25,7 @@ _LEADS = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Touch:
+class Touchpoint:
     """One touch; ``settling`` for as long as a click's label isn't final."""
 
     activity_id: int
@@ -41,7 +41,7 @@ class Touch:
 
 def touches_of(
     session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None, visit_id: int | None = None
-) -> Sequence[Touch]:
+) -> Sequence[Touchpoint]:
     """The touches that may earn credit for what a contact did at an instant, oldest first.
 
     They are the contact's own, and those of the send whose link was followed: a mail passed on to a
@@ -51,7 +51,7 @@ def touches_of(
     return sorted([*clicks, *_visits(session, contact_id, at, visit_id, clicks)], key=lambda touch: touch.at)
 
 
-def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touch]:
+def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touchpoint]:
     theirs: list[ColumnElement[bool]] = []
     if contact_id is not None:
         tests = select(Activity.id).where(Activity.built_in == "test")  # others' clicks, with this contact's values
@@ -65,22 +65,22 @@ def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int
         select(Event)
         .where(
             or_(*theirs),
-            Event.kind == Kind.CLICK,
-            Event.label.in_((Label.HUMAN, Label.SETTLING)),
+            Event.kind == HitKind.CLICK,
+            Event.label.in_((TrafficLabel.HUMAN, TrafficLabel.SETTLING)),
             Event.at <= at,
             Event.at > at - LOOK_BACK,
         )
         .order_by(Event.at, Event.id)
     )
     return [
-        Touch(click.activity_id, "click", click.id, click.at, settling=click.label == Label.SETTLING)
+        Touchpoint(click.activity_id, "click", click.id, click.at, settling=click.label == TrafficLabel.SETTLING)
         for click in clicks
     ]
 
 
 def _visits(
-    session: Session, contact_id: int | None, at: datetime, visit_id: int | None, clicks: Sequence[Touch]
-) -> list[Touch]:
+    session: Session, contact_id: int | None, at: datetime, visit_id: int | None, clicks: Sequence[Touchpoint]
+) -> list[Touchpoint]:
     """Visits that an activity brought. One that began with a click is that click's; where somebody arrived by
     themselves is no touch."""
     theirs: list[ColumnElement[bool]] = []
@@ -94,8 +94,8 @@ def _visits(
         select(Visit.activity_id, Visit.id, Visit.started_at)
         .where(
             or_(*theirs),
-            Visit.known.in_((Known.SEND, Known.UTM)),
-            Visit.label == Label.HUMAN,
+            Visit.known.in_((AttributionEvidence.SEND, AttributionEvidence.UTM)),
+            Visit.label == TrafficLabel.HUMAN,
             Visit.started_at <= at,
             Visit.started_at > at - LOOK_BACK,
         )
@@ -103,7 +103,7 @@ def _visits(
     ).all()
     led = [(click.activity_id, click.at) for click in clicks]
     return [
-        Touch(activity_id, "visit", id, started)
+        Touchpoint(activity_id, "visit", id, started)
         for activity_id, id, started in found
         if activity_id is not None
         and not any(activity_id == of and timedelta(0) <= started - clicked < _LEADS for of, clicked in led)
@@ -111,19 +111,19 @@ def _visits(
 
 
 def credit(
-    session: Session, conversion: Conversion, touches: Sequence[Touch], otherwise: dict[str, object] | None = None
+    session: Session, conversion: Conversion, touches: Sequence[Touchpoint], otherwise: dict[str, object] | None = None
 ) -> None:
     """Write down the touches of a conversion, and who earns it under each model.
 
     Without a touch its own activity earns it, for the reason ``otherwise``; without an activity
     nobody does. What was written before is replaced.
     """
-    for table in (ConversionTouch, Credit):
+    for table in (ConversionTouchpoint, AttributionCredit):
         session.execute(
             delete(table).where(table.conversion_id == conversion.id).execution_options(synchronize_session=False)
         )
     session.add_all(
-        ConversionTouch(
+        ConversionTouchpoint(
             conversion_id=conversion.id,
             position=position,
             activity_id=touch.activity_id,
@@ -135,14 +135,14 @@ def credit(
         for position, touch in enumerate(touches)
     )
     for model, touch in (
-        (CreditModel.FIRST_TOUCH, touches[0] if touches else None),
-        (CreditModel.LAST_TOUCH, touches[-1] if touches else None),
+        (AttributionModel.FIRST_TOUCH, touches[0] if touches else None),
+        (AttributionModel.LAST_TOUCH, touches[-1] if touches else None),
     ):
         activity_id = conversion.activity_id if touch is None else touch.activity_id
         if activity_id is None:
             continue
         session.add(
-            Credit(
+            AttributionCredit(
                 conversion_id=conversion.id,
                 model=model,
                 activity_id=activity_id,

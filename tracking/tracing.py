@@ -10,9 +10,9 @@ from sqlalchemy import Connection, select
 from campaigns.planning import utm
 from campaigns.planning.models import Activity, Campaign, Channel, ShortLink
 from tracking import destinations
-from tracking.grouping import Arrival
-from tracking.page_reports import Report
-from tracking.visit_models import Known
+from tracking.grouping import TrafficParameters
+from tracking.page_reports import PageReport
+from tracking.visit_models import AttributionEvidence
 
 _LANDING = "/f/"
 
@@ -24,10 +24,10 @@ class _Candidate(NamedTuple):
     medium: str
 
 
-class Tracer:
+class VisitAttributor:
     """What is known of the campaigns and activities that a portion of reports may have come by."""
 
-    def __init__(self, connection: Connection, reports: Sequence[Report]) -> None:
+    def __init__(self, connection: Connection, reports: Sequence[PageReport]) -> None:
         self._connection = connection
         self._campaigns = self._named({report.arrival for report in reports if report.says_arrival})
         self._activities: defaultdict[int, list[_Candidate]] = defaultdict(list)
@@ -37,21 +37,21 @@ class Tracer:
         if wanted:
             self._load(wanted)
 
-    def activity(self, report: Report) -> tuple[int | None, Known]:
+    def activity(self, report: PageReport) -> tuple[int | None, AttributionEvidence]:
         """The activity that brought it, and how that is known."""
         if report.send_id:
             activity_id = report.send_id >> 32
             if self.campaign_of(activity_id) is not None:
-                return activity_id, Known.SEND
+                return activity_id, AttributionEvidence.SEND
         campaign_id = self._campaigns.get(report.arrival)
         if campaign_id is not None and (found := self._by_rule(campaign_id, report.arrival)) is not None:
-            return found, Known.UTM
+            return found, AttributionEvidence.UTM
         if not report.says_arrival and report.path.startswith(_LANDING) and not report.from_own_page:
             slug = report.path.removeprefix(_LANDING).partition("/")[0]
             landing = destinations.destinations().site().forms.get(slug)
             if landing is not None:
-                return landing, Known.PAGE
-        return None, Known.NOT
+                return landing, AttributionEvidence.PAGE
+        return None, AttributionEvidence.NOT
 
     def campaign_of(self, activity_id: int | None) -> int | None:
         """The campaign of an activity that people planned; None for another one."""
@@ -60,7 +60,7 @@ class Tracer:
             self._campaign_ids[activity_id] = self._connection.execute(query).scalar()
         return self._campaign_ids[activity_id]
 
-    def _named(self, arrivals: Iterable[Arrival]) -> dict[Arrival, int | None]:
+    def _named(self, arrivals: Iterable[TrafficParameters]) -> dict[TrafficParameters, int | None]:
         """The campaign that each arrival names: by its number, else by its name as the rule writes it."""
         wanted = [arrival for arrival in arrivals if arrival.utm_id or arrival.campaign]
         if not wanted:
@@ -86,7 +86,7 @@ class Tracer:
             source, medium, content = (values.get(f"utm_{name}", "") for name in ("source", "medium", "content"))
             self._links[self._campaign_ids[activity_id] or 0, source, medium, content] = activity_id
 
-    def _by_rule(self, campaign_id: int, arrival: Arrival) -> int | None:
+    def _by_rule(self, campaign_id: int, arrival: TrafficParameters) -> int | None:
         """The activity whose short link says the same; else the first that the rule names so, by source and medium,
         by medium, by channel."""
         by_link = self._links.get((campaign_id, arrival.source, arrival.medium, arrival.content))

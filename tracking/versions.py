@@ -12,9 +12,9 @@ from campaigns.delivery.models import SendState
 from campaigns.delivery.send_counts import SendCount
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, ActivityStatus, Campaign
-from tracking.earning_models import LifeEarning
-from tracking.models import LifeRollup
-from tracking.visit_models import LifeVisits
+from tracking.earning_models import TotalAttribution
+from tracking.models import TotalHitRollup
+from tracking.visit_models import TotalVisitRollup
 
 _UNSENT = (ActivityStatus.LIVE, ActivityStatus.PAUSED)
 _STATUS = case({status: place for place, status in enumerate(ActivityStatus, 1)}, value=Activity.status)
@@ -42,7 +42,7 @@ def _joined(table: Any, *sums: Any) -> Select[Any]:
 
 
 def _all_sums() -> Any:
-    hit, visit, earned = LifeRollup, LifeVisits, LifeEarning
+    hit, visit, earned = TotalHitRollup, TotalVisitRollup, TotalAttribution
     asked = [
         select(Activity.campaign_id, func.count(), func.sum(Activity.revision), func.sum(Activity.id * _STATUS))
         .where(Activity.campaign_id.in_(_IDS))

@@ -10,7 +10,7 @@ from campaigns.db import Base, BigId, Id, Instant
 from campaigns.language import N_
 
 
-class Known(IntEnum):
+class AttributionEvidence(IntEnum):
     """How it is known which activity brought a visit; the number is stored and never reused."""
 
     NOT = 0
@@ -45,11 +45,20 @@ class Visit(Base):
     __table_args__ = (
         Index(None, "visitor", "last_at"),
         Index(None, "activity_id", "started_at"),
-        Index("ix_visits_contact", "contact_id", "started_at", sqlite_where=text("contact_id IS NOT NULL"),
-              postgresql_where=text("contact_id IS NOT NULL")),
-        Index("ix_visits_send", "send_id", sqlite_where=text("send_id IS NOT NULL"),
-              postgresql_where=text("send_id IS NOT NULL")),
-    )  # fmt: skip
+        Index(
+            "ix_visits_contact",
+            "contact_id",
+            "started_at",
+            sqlite_where=text("contact_id IS NOT NULL"),
+            postgresql_where=text("contact_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_visits_send",
+            "send_id",
+            sqlite_where=text("send_id IS NOT NULL"),
+            postgresql_where=text("send_id IS NOT NULL"),
+        ),
+    )
 
     # The wide ones first: PostgreSQL pads a narrow column in front of a wide one.
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -101,7 +110,7 @@ class WebPage(Base):
         return self.host + self.path
 
 
-class WebArrival(Base):
+class TrafficSource(Base):
     """Dictionary of the ways by which visits come, with the channel group that the rules gave them."""
 
     __tablename__ = "web_arrivals"
@@ -139,7 +148,7 @@ class PageView(Base):
     scroll: Mapped[int] = mapped_column(SmallInteger)
 
 
-class VisitSums:
+class VisitTotals:
     """What is counted of visits that have something in common."""
 
     visits: Mapped[int] = mapped_column(default=0)
@@ -155,7 +164,7 @@ class VisitSums:
     """How many of the visits left nothing but this count: their browser asks not to be tracked."""
 
 
-class VisitRollup(VisitSums, Base):
+class VisitRollup(VisitTotals, Base):
     """Counted visits of the 15 minutes (UTC) in which they began."""
 
     __tablename__ = "visit_rollups"
@@ -168,7 +177,7 @@ class VisitRollup(VisitSums, Base):
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 
-class DayVisits(VisitSums, Base):
+class DailyVisitRollup(VisitTotals, Base):
     """The same summed over all groups by the days of the time zone that ``DayZone`` names."""
 
     __tablename__ = "day_visits"
@@ -180,7 +189,7 @@ class DayVisits(VisitSums, Base):
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 
-class DayGroups(VisitSums, Base):
+class DailyChannelRollup(VisitTotals, Base):
     """The same by day and group, over all activities and those visits that none is known to have brought."""
 
     __tablename__ = "day_groups"
@@ -191,7 +200,7 @@ class DayGroups(VisitSums, Base):
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 
-class LifeVisits(VisitSums, Base):
+class TotalVisitRollup(VisitTotals, Base):
     """The same summed over all days and groups."""
 
     __tablename__ = "life_visits"
@@ -201,7 +210,7 @@ class LifeVisits(VisitSums, Base):
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 
-class SideSums:
+class BreakdownSums:
     """What is counted of people's visits that have something in common over the whole life of an activity. Visits that
     left nothing but a count are in none of these."""
 
@@ -210,7 +219,7 @@ class SideSums:
     active_seconds: Mapped[int] = mapped_column(default=0)
 
 
-class Landings(SideSums, Base):
+class LandingPageCounts(BreakdownSums, Base):
     """By the page that they began on, and by how they came."""
 
     __tablename__ = "landings"
@@ -221,7 +230,7 @@ class Landings(SideSums, Base):
     arrival_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
 
 
-class Whereabouts(SideSums, Base):
+class DeviceCountryCounts(BreakdownSums, Base):
     """By device and country."""
 
     __tablename__ = "whereabouts"
@@ -241,7 +250,7 @@ class DaySalt(Base):
     salt: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 
-class FormSeen(Base):
+class PendingFormView(Base):
     """Which visit a form was shown in, until it is sent or a day is over."""
 
     __tablename__ = "forms_seen"
@@ -252,7 +261,7 @@ class FormSeen(Base):
     at: Mapped[Instant] = mapped_column(index=True)
 
 
-class PageReached(Base):
+class PendingPageGoal(Base):
     """A page that a goal waits for was seen in a visit; the tick makes a conversion of it, and takes it away."""
 
     __tablename__ = "pages_reached"
@@ -263,7 +272,7 @@ class PageReached(Base):
     at: Mapped[Instant]
 
 
-class SiteSeen(Base):
+class SiteLastSeen(Base):
     """When a site's pages were last heard of."""
 
     __tablename__ = "sites_seen"

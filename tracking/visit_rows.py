@@ -9,21 +9,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
 from campaigns.db import Base, from_micros, to_micros
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.planning.models import Activity
 from tracking import day_counts, money, visit_sides
 from tracking.conversion_models import CustomEvent
-from tracking.grouping import RULES, Arrival, network_of
-from tracking.models import Label
-from tracking.page_reports import Report, digest_of, printable
+from tracking.grouping import RULES, TrafficParameters, network_of
+from tracking.models import TrafficLabel
+from tracking.page_reports import PageReport, digest_of, printable
 from tracking.visit_models import (
-    FormSeen,
-    PageReached,
     PageView,
-    SiteSeen,
+    PendingFormView,
+    PendingPageGoal,
+    SiteLastSeen,
+    TrafficSource,
     Visit,
     VisitRollup,
-    WebArrival,
     WebPage,
 )
 
@@ -32,13 +32,13 @@ _ROLLUP_KEY = ("activity_id", "bucket", "channel_group", "label")
 _LONGEST_ADDRESS = 2_000
 
 
-class Rows:
+class VisitWriter:
     """What a portion adds, gathered and then written."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._pages: dict[bytes, tuple[str, str]] = {}
-        self._arrivals: dict[bytes, tuple[Arrival, str]] = {}
+        self._arrivals: dict[bytes, tuple[TrafficParameters, str]] = {}
         self._forms: dict[str, dict[str, Any]] = {}
         self._reached: dict[tuple[int, int], dict[str, Any]] = {}
         self._sites: dict[str, list[int]] = {}
@@ -50,8 +50,8 @@ class Rows:
         """Visits of these visitors that may still go on, oldest first."""
         entry, leaving = aliased(WebPage), aliased(WebPage)
         query = (
-            select(Visit, WebArrival.digest, WebArrival.channel_group, entry.digest, leaving.digest)
-            .join(WebArrival, WebArrival.id == Visit.arrival_id)
+            select(Visit, TrafficSource.digest, TrafficSource.channel_group, entry.digest, leaving.digest)
+            .join(TrafficSource, TrafficSource.id == Visit.arrival_id)
             .join(entry, entry.id == Visit.entry_id)
             .join(leaving, leaving.id == Visit.exit_id)
             .where(Visit.visitor.in_(visitors), Visit.last_at > from_micros(since))
@@ -60,14 +60,30 @@ class Rows:
         )
         for row in self._connection.execute(query):
             yield {
-                "id": row.id, "visitor": row.visitor, "started": to_micros(row.started_at),
-                "last": to_micros(row.last_at), "arrival": row[-4], "group": row[-3], "entry": row[-2], "exit": row[-1],
-                "send_id": row.send_id, "contact_id": row.contact_id, "activity_id": row.activity_id,
-                "known": row.known, "label": row.label, "device": row.device, "browser": row.browser,
-                "country": row.country, "new": row.new, "first": row.first,
-                "first_in_campaign": row.first_in_campaign, "pages": row.pages, "active": row.active_seconds,
-                "scroll": row.scroll, "engaged": row.engaged,
-            }  # fmt: skip
+                "id": row.id,
+                "visitor": row.visitor,
+                "started": to_micros(row.started_at),
+                "last": to_micros(row.last_at),
+                "arrival": row[-4],
+                "group": row[-3],
+                "entry": row[-2],
+                "exit": row[-1],
+                "send_id": row.send_id,
+                "contact_id": row.contact_id,
+                "activity_id": row.activity_id,
+                "known": row.known,
+                "label": row.label,
+                "device": row.device,
+                "browser": row.browser,
+                "country": row.country,
+                "new": row.new,
+                "first": row.first,
+                "first_in_campaign": row.first_in_campaign,
+                "pages": row.pages,
+                "active": row.active_seconds,
+                "scroll": row.scroll,
+                "engaged": row.engaged,
+            }
 
     def views(self, visit_ids: Collection[int], pages: Collection[int]) -> Iterator[tuple[Any, ...]]:
         """(visit, page, instant, which page, active, scroll) of these visits' page views that are talked of."""
@@ -92,10 +108,10 @@ class Rows:
             found[visitor] |= {("a", activity_id), ("c", campaign_id)}
         return found
 
-    def page(self, digest: bytes, report: Report) -> None:
+    def page(self, digest: bytes, report: PageReport) -> None:
         self._pages[digest] = (report.site, report.path)
 
-    def arrival(self, digest: bytes, arrival: Arrival, referrer: str) -> None:
+    def arrival(self, digest: bytes, arrival: TrafficParameters, referrer: str) -> None:
         self._arrivals[digest] = (arrival, referrer)
 
     def site(self, host: str, at: int) -> None:
@@ -105,10 +121,13 @@ class Rows:
     def form(self, page: str, visit_id: int, at: int) -> None:
         self._forms[page] = {"page": page, "visit_id": visit_id, "at": from_micros(at)}
 
-    def reached(self, visit_id: int, goal_id: int, report: Report) -> None:
+    def reached(self, visit_id: int, goal_id: int, report: PageReport) -> None:
         self._reached[visit_id, goal_id] = {
-            "visit_id": visit_id, "goal_id": goal_id, "page_id": report.web_page, "at": from_micros(report.at)
-        }  # fmt: skip
+            "visit_id": visit_id,
+            "goal_id": goal_id,
+            "page_id": report.web_page,
+            "at": from_micros(report.at),
+        }
 
     def rollup(self, key: tuple[int, int, int, int], change: Sequence[int]) -> None:
         """Add to the counts of (activity, bucket, group, label), in the order of ``ROLLUP``."""
@@ -118,11 +137,11 @@ class Rows:
     def sides(self, session: Any, change: Sequence[int]) -> None:
         """Add what a visit of a person brought to the counts of its activity's sides, in the order of ``ROLLUP``."""
         more = [change[ROLLUP.index(name)] for name in visit_sides.SUMS]
-        if session.activity_id and session.label == Label.HUMAN and any(more):
+        if session.activity_id and session.label == TrafficLabel.HUMAN and any(more):
             self._sides.append((session, more))
 
     def event(
-        self, report: Report, visit_id: int | None, contact: Callable[[], int | None], activity_id: int | None
+        self, report: PageReport, visit_id: int | None, contact: Callable[[], int | None], activity_id: int | None
     ) -> None:
         """Something the page reports by name; with an id of the site's own it is one event wherever repeated."""
         said = report.event
@@ -137,17 +156,26 @@ class Rows:
             detail["url"] = printable(said["h"], _LONGEST_ADDRESS)
         try:
             amount, currency = money.amount_of(said.get("v")), money.currency_of(said.get("c"))
-        except Invalid:
+        except ValidationFailed:
             amount, currency = None, ""
             detail["refused"] = printable(f"{said.get('v')!r:.40} {said.get('c')!r:.10}", 60)
-        self._events.setdefault(external_id, (
-            {
-                "external_id": external_id, "name": report.name, "at": from_micros(report.at), "visit_id": visit_id,
-                "activity_id": activity_id, "amount": amount, "currency": currency if amount is not None else "",
-                "detail": detail, "noticed": False,
-            },
-            contact,
-        ))  # fmt: skip
+        self._events.setdefault(
+            external_id,
+            (
+                {
+                    "external_id": external_id,
+                    "name": report.name,
+                    "at": from_micros(report.at),
+                    "visit_id": visit_id,
+                    "activity_id": activity_id,
+                    "amount": amount,
+                    "currency": currency if amount is not None else "",
+                    "detail": detail,
+                    "noticed": False,
+                },
+                contact,
+            ),
+        )
 
     def write(self, sessions: Iterable[Any]) -> None:
         """Everything, and the visits of ``sessions`` with the page views that changed."""
@@ -163,35 +191,44 @@ class Rows:
         )
         views = [
             {
-                "visit_id": one.id, "page": page, "at": from_micros(one.views[page].at),
-                "page_id": pages[one.views[page].page_id], "active_seconds": one.views[page].active,
+                "visit_id": one.id,
+                "page": page,
+                "at": from_micros(one.views[page].at),
+                "page_id": pages[one.views[page].page_id],
+                "active_seconds": one.views[page].active,
                 "scroll": one.views[page].scroll,
             }
-            for one in sessions for page in sorted(one.changed)
-        ]  # fmt: skip
+            for one in sessions
+            for page in sorted(one.changed)
+        ]
         self._put(PageView, ["visit_id", "page"], views, ["active_seconds", "scroll"])
-        self._put(FormSeen, ["page"], list(self._forms.values()), ["visit_id", "at"])
+        self._put(PendingFormView, ["page"], list(self._forms.values()), ["visit_id", "at"])
         reached = [row | {"page_id": pages[row["page_id"]]} for _, row in sorted(self._reached.items())]
-        self._put(PageReached, ["visit_id", "goal_id"], reached, [])
+        self._put(PendingPageGoal, ["visit_id", "goal_id"], reached, [])
         events = [row | {"contact_id": contact()} for _, (row, contact) in sorted(self._events.items())]
         self._put(CustomEvent, ["external_id"], events, [])
         sites = [
             {"host": host, "last_at": from_micros(at), "records": many} for host, (at, many) in self._sites.items()
         ]
-        self._put(SiteSeen, ["host"], sites, ["last_at"], adds=["records"])
+        self._put(SiteLastSeen, ["host"], sites, ["last_at"], adds=["records"])
         rollups = [
-            dict(zip(_ROLLUP_KEY, key, strict=True)) | {"bucket": from_micros(key[1])}
+            dict(zip(_ROLLUP_KEY, key, strict=True))
+            | {"bucket": from_micros(key[1])}
             | dict(zip(ROLLUP, counts, strict=True))
             for key, counts in sorted(self._rollups.items())
-        ]  # fmt: skip
+        ]
         if rollups:
             day_counts.add_visits(self._connection, self._rollups.items())
         self._put(VisitRollup, list(_ROLLUP_KEY), rollups, [], adds=ROLLUP)
 
     def _put(
-        self, model: type[Base], key: list[str], rows: list[dict[str, Any]], sets: Sequence[str],
+        self,
+        model: type[Base],
+        key: list[str],
+        rows: list[dict[str, Any]],
+        sets: Sequence[str],
         adds: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Insert rows; of those that are there, ``sets`` are replaced and ``adds`` added to."""
         if not rows:
             return
@@ -216,16 +253,23 @@ class Rows:
     def _arrival_numbers(self, sessions: Sequence[Any]) -> dict[bytes, int]:
         new = {
             digest: {
-                "source": came.source, "medium": came.medium, "campaign": came.campaign, "term": came.term,
-                "content": came.content, "utm_id": came.utm_id, "referrer": referrer, "network": network_of(came),
-                "channel_group": int(came.group), "rules": RULES,
+                "source": came.source,
+                "medium": came.medium,
+                "campaign": came.campaign,
+                "term": came.term,
+                "content": came.content,
+                "utm_id": came.utm_id,
+                "referrer": referrer,
+                "network": network_of(came),
+                "channel_group": int(came.group),
+                "rules": RULES,
             }
             for digest, (came, referrer) in self._arrivals.items()
-        }  # fmt: skip
-        return self._numbers(WebArrival, {one.arrival for one in sessions}, new)
+        }
+        return self._numbers(TrafficSource, {one.arrival for one in sessions}, new)
 
     def _numbers(
-        self, model: type[WebPage | WebArrival], wanted: Collection[bytes], new: dict[bytes, dict[str, Any]]
+        self, model: type[WebPage | TrafficSource], wanted: Collection[bytes], new: dict[bytes, dict[str, Any]]
     ) -> dict[bytes, int]:
         """The numbers of a dictionary's entries; writes those that are new."""
         if not wanted:
@@ -239,18 +283,31 @@ class Rows:
         return found
 
 
-_CHANGING = (
-    "last_at", "visitor", "send_id", "contact_id", "exit_id", "pages", "active_seconds", "scroll", "engaged"
-)  # fmt: skip
+_CHANGING = ("last_at", "visitor", "send_id", "contact_id", "exit_id", "pages", "active_seconds", "scroll", "engaged")
 
 
 def _visit(one: Any, pages: dict[bytes, int], arrivals: dict[bytes, int]) -> dict[str, Any]:
     return {
-        "id": one.id, "started_at": from_micros(one.started), "last_at": from_micros(one.last),
-        "visitor": one.visitor, "send_id": one.send_id, "contact_id": one.contact_id,
-        "activity_id": one.activity_id, "arrival_id": arrivals[one.arrival], "entry_id": pages[one.entry],
-        "exit_id": pages[one.exit], "pages": one.pages, "active_seconds": one.active, "scroll": one.scroll,
-        "known": int(one.known), "label": one.label, "device": int(one.device), "engaged": one.engaged,
-        "new": one.new, "first": one.first, "first_in_campaign": one.first_in_campaign, "browser": one.browser,
+        "id": one.id,
+        "started_at": from_micros(one.started),
+        "last_at": from_micros(one.last),
+        "visitor": one.visitor,
+        "send_id": one.send_id,
+        "contact_id": one.contact_id,
+        "activity_id": one.activity_id,
+        "arrival_id": arrivals[one.arrival],
+        "entry_id": pages[one.entry],
+        "exit_id": pages[one.exit],
+        "pages": one.pages,
+        "active_seconds": one.active,
+        "scroll": one.scroll,
+        "known": int(one.known),
+        "label": one.label,
+        "device": int(one.device),
+        "engaged": one.engaged,
+        "new": one.new,
+        "first": one.first,
+        "first_in_campaign": one.first_in_campaign,
+        "browser": one.browser,
         "country": one.country,
-    }  # fmt: skip
+    }

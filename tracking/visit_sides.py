@@ -10,12 +10,12 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tracking import batches
-from tracking.models import Label
-from tracking.visit_models import Landings, Whereabouts
+from tracking.models import TrafficLabel
+from tracking.visit_models import DeviceCountryCounts, LandingPageCounts
 
 SUMS = ("visits", "engaged", "active_seconds")
-_SIDES: tuple[Any, ...] = (Landings, Whereabouts)
-_WHERE = f"activity_id IS NOT NULL AND label = {Label.HUMAN:d}"
+_SIDES: tuple[Any, ...] = (LandingPageCounts, DeviceCountryCounts)
+_WHERE = f"activity_id IS NOT NULL AND label = {TrafficLabel.HUMAN:d}"
 _COUNTED = "count(*), sum(CASE WHEN engaged THEN 1 ELSE 0 END), sum(active_seconds)"
 
 Place = tuple[int, int, int, int, str]
@@ -27,12 +27,13 @@ def add(connection: Connection, changes: Iterable[tuple[Place, Sequence[int]]]) 
     landings, whereabouts = dict[tuple[Any, ...], list[int]](), dict[tuple[Any, ...], list[int]]()
     for (activity_id, entry_id, arrival_id, device, country), counts in changes:
         for sums, key in (
-            (landings, (activity_id, entry_id, arrival_id)), (whereabouts, (activity_id, device, country)),
-        ):  # fmt: skip
+            (landings, (activity_id, entry_id, arrival_id)),
+            (whereabouts, (activity_id, device, country)),
+        ):
             known = sums.setdefault(key, [0] * len(SUMS))
             known[:] = [was + more for was, more in zip(known, counts, strict=True)]
-    _put(connection, Landings, landings)
-    _put(connection, Whereabouts, whereabouts)
+    _put(connection, LandingPageCounts, landings)
+    _put(connection, DeviceCountryCounts, whereabouts)
 
 
 def _put(connection: Connection, model: Any, sums: Mapping[tuple[Any, ...], Sequence[int]]) -> None:

@@ -19,10 +19,10 @@ from campaigns.delivery.models import Send
 from tracking import goals, people, settle, tracing, visit_rows
 from tracking.conversion_models import Goal, GoalKind
 from tracking.counting import bucket
-from tracking.page_reports import Report, read
+from tracking.page_reports import PageReport, read
 from tracking.records import Hit
 from tracking.visit_models import Visit
-from tracking.visitors import Salts
+from tracking.visitors import DailySalts
 
 GAP = timedelta(minutes=30)
 """A visit is over when nothing was heard of it for this long."""
@@ -35,7 +35,7 @@ _JOINS_BACK = timedelta(days=90)
 
 
 @dataclass(slots=True)
-class _Page:
+class _PageState:
     at: int
     page_id: bytes
     active: int = 0
@@ -43,7 +43,7 @@ class _Page:
 
 
 @dataclass(slots=True)
-class _Session:
+class _VisitState:
     """A visit while reports are read into it; instants in microseconds, dictionaries by their digests."""
 
     id: int
@@ -72,7 +72,7 @@ class _Session:
     fresh: bool = True
     recognised: bool = False
     """Whether it became known who it is just now."""
-    views: dict[int, _Page] = field(default_factory=dict)
+    views: dict[int, _PageState] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
     counted: tuple[int, ...] = (0,) * 8
 
@@ -91,28 +91,28 @@ def count(connection: Connection, spool_id: int, hits: Sequence[tuple[int, Hit]]
     """Count reports, by their offsets in the spool. What makes no sense is passed over."""
     reports = [report for report in (read(spool_id, offset, hit) for offset, hit in hits) if report is not None]
     if reports:
-        _Counting(connection, reports).count(hits)
+        _Sessionizer(connection, reports).count(hits)
 
 
-class _Counting:
+class _Sessionizer:
     """One portion of reports."""
 
-    def __init__(self, connection: Connection, reports: Sequence[Report]) -> None:
+    def __init__(self, connection: Connection, reports: Sequence[PageReport]) -> None:
         self._connection, self._reports = connection, reports
         self._gap = clock.scaled(GAP.total_seconds()) // timedelta(microseconds=1)
         self._scale = config.settings().time_scale
         self._enough = config.settings().engaged_seconds
-        self._sessions: defaultdict[int, list[_Session]] = defaultdict(list)
-        self._rows = visit_rows.Rows(connection)
-        self._engaged: list[_Session] = []
+        self._sessions: defaultdict[int, list[_VisitState]] = defaultdict(list)
+        self._rows = visit_rows.VisitWriter(connection)
+        self._engaged: list[_VisitState] = []
 
     def count(self, hits: Sequence[tuple[int, Hit]]) -> None:
         tracked = [report for report in self._reports if not report.untracked]
         _, self._allowed = people.allowed(self._connection, hits)
         self._contacts = self._contacts_of({report.send_id for report in tracked if report.send_id})
-        self._tracer = tracing.Tracer(self._connection, self._reports)
-        self._goals = _Awaited(self._connection)
-        salts = Salts(self._connection, {report.at for report in tracked})
+        self._tracer = tracing.VisitAttributor(self._connection, self._reports)
+        self._goals = _ActiveGoals(self._connection)
+        salts = DailySalts(self._connection, {report.at for report in tracked})
         keyed = [(report, salts.keys(report)) for report in tracked]
         self._load({key for _, keys in keyed for key in keys})
         for report, keys in keyed:
@@ -133,16 +133,16 @@ class _Counting:
         """The visits that may still go on, and what these visitors were seen at before."""
         at = [report.at for report in self._reports]
         for row in self._rows.open_visits(keys, min(at) - self._gap, max(at) + self._gap):
-            session = _Session(**row, fresh=False)
+            session = _VisitState(**row, fresh=False)
             session.counted = session.counts
             self._sessions[session.visitor].append(session)
         everybody = [session for several in self._sessions.values() for session in several]
         by_id = {session.id: session for session in everybody}
         for visit_id, page, *view in self._rows.views(by_id, {report.page for report in self._reports}):
-            by_id[visit_id].views[page] = _Page(*view)
+            by_id[visit_id].views[page] = _PageState(*view)
         self._before = self._rows.seen_before(keys)
 
-    def _follow(self, report: Report, keys: Sequence[int]) -> None:
+    def _follow(self, report: PageReport, keys: Sequence[int]) -> None:
         """Find or begin the report's visit, and read the report into it."""
         session = self._session(report, keys)
         if session is None:
@@ -163,11 +163,13 @@ class _Counting:
             session.engaged = session.engaged or engages
         self._engage(session)
 
-    def _session(self, report: Report, keys: Sequence[int]) -> _Session | None:
+    def _session(self, report: PageReport, keys: Sequence[int]) -> _VisitState | None:
         going_on = [
-            session for key in keys for session in self._sessions[key]
+            session
+            for key in keys
+            for session in self._sessions[key]
             if session.started - self._gap < report.at < session.last + self._gap
-        ]  # fmt: skip
+        ]
         for session in going_on:
             if report.page in session.views:
                 return session
@@ -183,21 +185,35 @@ class _Counting:
         return self._begin(report, keys)
 
     @staticmethod
-    def _same_person(session: _Session, report: Report) -> bool:
+    def _same_person(session: _VisitState, report: PageReport) -> bool:
         return not report.send_id or session.send_id in (None, report.send_id)
 
-    def _begin(self, report: Report, keys: Sequence[int]) -> _Session:
+    def _begin(self, report: PageReport, keys: Sequence[int]) -> _VisitState:
         visitor = keys[0]
         activity_id, known = self._tracer.activity(report)
         campaign_id = self._tracer.campaign_of(activity_id)
         before = self._before[visitor]
-        session = _Session(
-            id=report.id, visitor=visitor, started=report.at, last=report.at, arrival=report.arrival_digest,
-            send_id=None, contact_id=None, activity_id=activity_id, known=known, group=int(report.arrival.group),
-            label=report.label, entry=report.web_page, exit=report.web_page, device=report.device,
-            browser=report.browser, country=report.country, new=not before, first=("a", activity_id) not in before,
+        session = _VisitState(
+            id=report.id,
+            visitor=visitor,
+            started=report.at,
+            last=report.at,
+            arrival=report.arrival_digest,
+            send_id=None,
+            contact_id=None,
+            activity_id=activity_id,
+            known=known,
+            group=int(report.arrival.group),
+            label=report.label,
+            entry=report.web_page,
+            exit=report.web_page,
+            device=report.device,
+            browser=report.browser,
+            country=report.country,
+            new=not before,
+            first=("a", activity_id) not in before,
             first_in_campaign=("c", campaign_id) not in before,
-        )  # fmt: skip
+        )
         if activity_id is None:
             session.first = not before
             session.first_in_campaign = False
@@ -207,19 +223,19 @@ class _Counting:
         self._sessions[visitor].append(session)
         return session
 
-    def _recognise(self, session: _Session, report: Report) -> None:
+    def _recognise(self, session: _VisitState, report: PageReport) -> None:
         """The visitor came by a mail's link: whose, if consent at this instant allows to know."""
         if self._allowed(report.send_id, report.at) is ConsentLevel.FULL:
             session.send_id = report.send_id
             session.contact_id = session.contact_id or self._contacts.get(report.send_id)
             session.recognised = session.contact_id is not None
 
-    def _see(self, session: _Session, report: Report) -> None:
+    def _see(self, session: _VisitState, report: PageReport) -> None:
         view = session.views.get(report.page)
         if view is None:
             if session.pages >= MOST_PAGES:
                 return
-            view = session.views[report.page] = _Page(report.at, report.web_page)
+            view = session.views[report.page] = _PageState(report.at, report.web_page)
             session.pages += 1
             if report.at >= session.last:
                 session.exit = report.web_page
@@ -234,10 +250,10 @@ class _Counting:
         session.scroll = max(session.scroll, view.scroll)
         session.changed.add(report.page)
 
-    def _engage(self, session: _Session) -> None:
+    def _engage(self, session: _VisitState) -> None:
         session.engaged = session.engaged or session.active > self._enough or session.pages > 1
 
-    def _aggregate(self, report: Report) -> None:
+    def _aggregate(self, report: PageReport) -> None:
         """Counts, and nothing else: no visitor, no visit, no person."""
         activity_id, _ = self._tracer.activity(report)
         if report.name:
@@ -261,7 +277,7 @@ class _Counting:
             settle.settle_engaged(self._connection, led)
 
 
-def _join_story(connection: Connection, sessions: Iterable[_Session]) -> None:
+def _join_story(connection: Connection, sessions: Iterable[_VisitState]) -> None:
     """What a visitor did before we knew who it is belongs to the contact's story, too."""
     for session in sessions:
         if session.recognised and session.contact_id is not None:
@@ -276,7 +292,7 @@ def join_story(connection: Connection, visitor: int, contact_id: int, at: int) -
     )
 
 
-class _Awaited:
+class _ActiveGoals:
     """What active goals wait for."""
 
     def __init__(self, connection: Connection) -> None:
@@ -290,8 +306,9 @@ class _Awaited:
     def event(self, name: str) -> bool:
         return name in self._names
 
-    def page(self, report: Report) -> list[int]:
+    def page(self, report: PageReport) -> list[int]:
         return [
-            goal_id for goal_id, match, since in self._pages
+            goal_id
+            for goal_id, match, since in self._pages
             if report.at >= since and goals.page_matches(match, report.address)
-        ]  # fmt: skip
+        ]

@@ -9,14 +9,14 @@ from sqlalchemy import Connection, delete, insert, select
 
 from campaigns.db import from_micros
 from campaigns.tokens import Purpose, keyring
-from tracking.page_reports import Report
+from tracking.page_reports import PageReport
 from tracking.visit_models import DaySalt
 
 _DAY = timedelta(days=1)
 _SALT_BYTES = 32
 
 
-class Salts:
+class DailySalts:
     """The salts of the days (UTC) on which reports came, and of the days before them, so that a visit may go on over
     midnight. Older ones are gone: then nobody, we included, can tell whose hash it was."""
 
@@ -32,7 +32,7 @@ class Salts:
             self._salts[day] = secrets.token_bytes(_SALT_BYTES)
             connection.execute(insert(DaySalt).values(day=day, salt=self._salts[day]))
 
-    def keys(self, report: Report) -> list[int]:
+    def keys(self, report: PageReport) -> list[int]:
         """What the visitor may be known by, the best first: an id that they allowed, this day's hash, yesterday's."""
         today = from_micros(report.at).date()
         found = [_stable(report.stable)] if report.stable else []
@@ -42,7 +42,7 @@ class Salts:
         return found
 
 
-def _hash(salt: bytes, report: Report) -> int:
+def _hash(salt: bytes, report: PageReport) -> int:
     words = b"\0".join((report.site.encode(), str(report.network).encode(), report.agent))
     return _number(blake2b(words, key=salt, digest_size=8).digest())
 

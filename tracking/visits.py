@@ -27,15 +27,23 @@ from campaigns.language import N_
 from campaigns.planning.campaigns import campaign_of
 from campaigns.planning.models import Activity
 from tracking import counts, day_counts
-from tracking.counts import Counts
-from tracking.grouping import Group
-from tracking.models import Label
+from tracking.counts import ActivityCounts
+from tracking.grouping import ChannelGroup
+from tracking.models import TrafficLabel
 from tracking.periods import Window
-from tracking.visit_models import Device, Landings, SiteSeen, Visit, WebArrival, WebPage, Whereabouts
+from tracking.visit_models import (
+    Device,
+    DeviceCountryCounts,
+    LandingPageCounts,
+    SiteLastSeen,
+    TrafficSource,
+    Visit,
+    WebPage,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Visits:
+class VisitSummary:
     """Visits of people; those of programs are left out."""
 
     visits: int = 0
@@ -51,26 +59,24 @@ class Visits:
     """How many of the visits are counted without a visitor."""
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> ActivityCounts:
         """What the registry's metrics of visits are made of: the campaign's."""
-        kept = counts.Visits(
+        kept = counts.VisitCounts(
             self.visits, self.campaign_visitors, self.engaged, self.active_seconds, self.pages, self.new
         )
-        return Counts(visits=kept)
+        return ActivityCounts(visits=kept)
 
-    def __add__(self, other: "Visits") -> "Visits":
+    def __add__(self, other: "VisitSummary") -> "VisitSummary":
         """Of two activities of a campaign together; their visitors are those of the campaign."""
-        return Visits(*(getattr(self, name) + getattr(other, name) for name in COUNTS))
+        return VisitSummary(*(getattr(self, name) + getattr(other, name) for name in COUNTS))
 
 
-COUNTS = (
-    "visits", "visitors", "engaged", "active_seconds", "pages", "new", "campaign_visitors", "aggregate"
-)  # fmt: skip
+COUNTS = ("visits", "visitors", "engaged", "active_seconds", "pages", "new", "campaign_visitors", "aggregate")
 
 
 def visit_counts(
     session: Session, campaign_ids: Collection[int], *, since: datetime | None = None, until: datetime | None = None
-) -> Mapping[int, Visits]:
+) -> Mapping[int, VisitSummary]:
     """Visits by activity of these campaigns, those that began from ``since`` on and before ``until``, in
     one query of the rollups. A campaign's unique visitors are the sum of ``campaign_visitors``."""
     of, at = day_counts.visits(session, Window(since, until))
@@ -78,18 +84,18 @@ def visit_counts(
     query = (
         select(of.activity_id, *sums)
         .join(Activity, Activity.id == of.activity_id)
-        .where(Activity.campaign_id.in_(campaign_ids), of.label == Label.HUMAN)
+        .where(Activity.campaign_id.in_(campaign_ids), of.label == TrafficLabel.HUMAN)
         .group_by(of.activity_id)
     )
     if since is not None:
         query = query.where(at >= since)
     if until is not None:
         query = query.where(at < until)
-    return {activity_id: Visits(*counts) for activity_id, *counts in session.execute(query)}
+    return {activity_id: VisitSummary(*counts) for activity_id, *counts in session.execute(query)}
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BreakdownRow:
     """Visits that have something in common."""
 
     name: str
@@ -101,30 +107,30 @@ class Line:
     """Of a landing page: where the visits to it came from."""
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> ActivityCounts:
         """What the registry's metrics of visits are made of."""
-        kept = counts.Visits(visits=self.visits, engaged=self.engaged, active_seconds=self.active_seconds)
-        return Counts(visits=kept)
+        kept = counts.VisitCounts(visits=self.visits, engaged=self.engaged, active_seconds=self.active_seconds)
+        return ActivityCounts(visits=kept)
 
 
 @dataclass(frozen=True, slots=True)
-class Breakdown:
+class VisitBreakdown:
     """A campaign's visits by people, looked at from several sides, the most visits first. Those that left only a count
     stand in ``total`` and ``by_activity`` alone."""
 
-    total: Visits
-    by_activity: Sequence[tuple[str, Visits]]
-    by_group: Sequence[Line]
-    pages: Sequence[Line]
+    total: VisitSummary
+    by_activity: Sequence[tuple[str, VisitSummary]]
+    by_group: Sequence[BreakdownRow]
+    pages: Sequence[BreakdownRow]
     """Landing pages by the network or the site that led there."""
-    by_device: Sequence[Line]
-    by_country: Sequence[Line]
+    by_device: Sequence[BreakdownRow]
+    by_country: Sequence[BreakdownRow]
 
 
 MOST_LINES = 20
 
 
-def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
+def breakdown(session: Session, actor: Actor, campaign_id: int) -> VisitBreakdown:
     """Raises NotFound."""
     actor.require(Permission.VIEW)
     campaign_of(session, campaign_id)
@@ -133,16 +139,17 @@ def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
     groups, devices, countries = dict[str, list[int]](), dict[str, list[int]](), dict[str, list[int]]()
     for group, device, country, *more in session.execute(_sides(list(titles))):
         for sums, name in (
-            ((groups, Group(group).label),) if group is not None
+            ((groups, ChannelGroup(group).label),)
+            if group is not None
             else ((devices, Device(device).label), (countries, country))
-        ):  # fmt: skip
+        ):
             sums[name] = list(map(add, sums.get(name, (0, 0, 0)), more))
-    return Breakdown(
-        total=sum(by_activity.values(), Visits()),
+    return VisitBreakdown(
+        total=sum(by_activity.values(), VisitSummary()),
         by_activity=[(titles[id], one) for id, one in sorted(by_activity.items(), key=lambda entry: -entry[1].visits)],
         by_group=_lines(groups),
         pages=[
-            Line(host + path, visits, engaged, active_seconds, came_from or N_("No referrer"))
+            BreakdownRow(host + path, visits, engaged, active_seconds, came_from or N_("No referrer"))
             for host, path, came_from, visits, engaged, active_seconds in session.execute(_landing_pages(list(titles)))
         ],
         by_device=_lines(devices),
@@ -150,24 +157,27 @@ def breakdown(session: Session, actor: Actor, campaign_id: int) -> Breakdown:
     )
 
 
-def _sums(of: type[Landings] | type[Whereabouts]) -> list[Any]:
+def _sums(of: type[LandingPageCounts] | type[DeviceCountryCounts]) -> list[Any]:
     return [cast(func.sum(column), BigInteger) for column in (of.visits, of.engaged, of.active_seconds)]
 
 
 def _sides(activity_ids: Sequence[int]) -> CompoundSelect[Any]:
     """By channel group, and by device and country: what isn't asked of a row is None."""
     by_group = (
-        select(
-            WebArrival.channel_group, cast(null(), SmallInteger), cast(null(), String), *_sums(Landings)
-        )
-        .join(WebArrival, WebArrival.id == Landings.arrival_id)
-        .where(Landings.activity_id.in_(activity_ids))
-        .group_by(WebArrival.channel_group)
-    )  # fmt: skip
+        select(TrafficSource.channel_group, cast(null(), SmallInteger), cast(null(), String), *_sums(LandingPageCounts))
+        .join(TrafficSource, TrafficSource.id == LandingPageCounts.arrival_id)
+        .where(LandingPageCounts.activity_id.in_(activity_ids))
+        .group_by(TrafficSource.channel_group)
+    )
     by_place = (
-        select(cast(null(), SmallInteger), Whereabouts.device, Whereabouts.country, *_sums(Whereabouts))
-        .where(Whereabouts.activity_id.in_(activity_ids))
-        .group_by(Whereabouts.device, Whereabouts.country)
+        select(
+            cast(null(), SmallInteger),
+            DeviceCountryCounts.device,
+            DeviceCountryCounts.country,
+            *_sums(DeviceCountryCounts),
+        )
+        .where(DeviceCountryCounts.activity_id.in_(activity_ids))
+        .group_by(DeviceCountryCounts.device, DeviceCountryCounts.country)
     )
     return union_all(by_group, by_place)
 
@@ -175,17 +185,18 @@ def _sides(activity_ids: Sequence[int]) -> CompoundSelect[Any]:
 def _landing_pages(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
     """The most visited, by where visits to them came from; they get their words when they are few."""
     came_from = func.coalesce(
-        *(func.nullif(name, "") for name in (WebArrival.network, WebArrival.referrer)), WebArrival.source
+        *(func.nullif(name, "") for name in (TrafficSource.network, TrafficSource.referrer)), TrafficSource.source
     )
     counts = [
-        one.label(name) for one, name in zip(_sums(Landings), ("visits", "engaged", "active_seconds"), strict=True)
+        one.label(name)
+        for one, name in zip(_sums(LandingPageCounts), ("visits", "engaged", "active_seconds"), strict=True)
     ]
     most = (
-        select(Landings.entry_id, came_from.label("came_from"), *counts)
-        .join(WebArrival, WebArrival.id == Landings.arrival_id)
-        .where(Landings.activity_id.in_(activity_ids))
-        .group_by(Landings.entry_id, came_from)
-        .order_by(counts[0].desc(), Landings.entry_id, came_from)
+        select(LandingPageCounts.entry_id, came_from.label("came_from"), *counts)
+        .join(TrafficSource, TrafficSource.id == LandingPageCounts.arrival_id)
+        .where(LandingPageCounts.activity_id.in_(activity_ids))
+        .group_by(LandingPageCounts.entry_id, came_from)
+        .order_by(counts[0].desc(), LandingPageCounts.entry_id, came_from)
         .limit(MOST_LINES)
         .subquery()
     )
@@ -197,8 +208,8 @@ def _landing_pages(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _lines(side: Mapping[str, Sequence[int]]) -> list[Line]:
-    found = [Line(name, counts[0], counts[1], counts[2]) for name, counts in side.items()]
+def _lines(side: Mapping[str, Sequence[int]]) -> list[BreakdownRow]:
+    found = [BreakdownRow(name, counts[0], counts[1], counts[2]) for name, counts in side.items()]
     return sorted(found, key=lambda line: (-line.visits, line.name))[:MOST_LINES]
 
 
@@ -216,15 +227,15 @@ def visits_of(session: Session, actor: Actor, ids: Sequence[int]) -> Sequence[Ro
     """Visits as (Visit, WebPage, WebArrival, email), in the order of their numbers given."""
     actor.require(Permission.PERSONAL)
     query = (
-        select(Visit, WebPage, WebArrival, Contact.email.label("email"))
+        select(Visit, WebPage, TrafficSource, Contact.email.label("email"))
         .join(WebPage, WebPage.id == Visit.entry_id)
-        .join(WebArrival, WebArrival.id == Visit.arrival_id)
+        .join(TrafficSource, TrafficSource.id == Visit.arrival_id)
         .outerjoin(Contact, Contact.id == Visit.contact_id)
         .where(Visit.id.in_(ids))
     )
     return sorted(session.execute(query), key=lambda row: ids.index(row.Visit.id))
 
 
-def sites(session: Session) -> Mapping[str, SiteSeen]:
+def sites(session: Session) -> Mapping[str, SiteLastSeen]:
     """The sites whose pages were heard of, by host."""
-    return {site.host: site for site in session.scalars(select(SiteSeen))}
+    return {site.host: site for site in session.scalars(select(SiteLastSeen))}

@@ -17,9 +17,14 @@ def main(words: list[str]) -> int:
     given = told.parse_args(words)
     load(given.queues.split(",") if given.queues else QUEUES)
     worker = app.Worker(
-        hostname=given.hostname, concurrency=given.concurrency, queues=given.queues, loglevel="WARNING",
-        without_gossip=True, without_mingle=True, quiet=True,
-    )  # fmt: skip
+        hostname=given.hostname,
+        concurrency=given.concurrency,
+        queues=given.queues,
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -2,7 +2,7 @@
 
 from campaigns import db, setbacks
 from campaigns.audience import import_files, import_run
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 from tracking import offline
 from workers.celery import app
 
@@ -25,7 +25,7 @@ def run(import_id: int) -> None:
 
 @app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def run_offline(import_id: int) -> None:
-    setbacks.alone(Chore.OFFLINE, import_id, lambda: offline.run(import_id))
+    setbacks.alone(JobType.OFFLINE, import_id, lambda: offline.run(import_id))
 
 
 @app.task(ignore_result=True)  # type: ignore[untyped-decorator]

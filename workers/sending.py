@@ -3,7 +3,7 @@
 from campaigns import setbacks
 from campaigns.delivery import deliver as delivering
 from campaigns.delivery import due, expansion
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 from workers.celery import app, give_back
 
 _SOON = 2
@@ -22,10 +22,10 @@ def wake() -> None:
 
 @app.task  # type: ignore[untyped-decorator]
 def expand(activity_id: int) -> None:
-    setbacks.alone(Chore.EXPAND, activity_id, lambda: expansion.expand(activity_id))
+    setbacks.alone(JobType.EXPAND, activity_id, lambda: expansion.expand(activity_id))
 
 
 @app.task  # type: ignore[untyped-decorator]
 def deliver(activity_id: int) -> None:
-    setbacks.alone(Chore.DELIVER, activity_id, lambda: delivering.deliver(activity_id))
+    setbacks.alone(JobType.DELIVER, activity_id, lambda: delivering.deliver(activity_id))
     give_back()

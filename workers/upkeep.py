@@ -3,10 +3,10 @@
 from campaigns import db, setbacks
 from campaigns.accounts import signing_in
 from campaigns.delivery import journal
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 from tracking import conversions, inspections, joining, reaching
 from tracking import settle as settling
-from tracking.crowding import Crowds
+from tracking.crowding import BurstCache
 from workers.celery import app
 
 _HITS, _SUBMISSIONS = 2_000, 500
@@ -18,11 +18,11 @@ def settle() -> bool:
     global _crowds
     more = settling.settle_due(_HITS, _crowds) >= _HITS
     if not more:
-        _crowds = Crowds()
+        _crowds = BurstCache()
     return more
 
 
-_crowds = Crowds()
+_crowds = BurstCache()
 """Found while there are portions that follow one another; what comes later is looked for anew."""
 
 
@@ -48,7 +48,7 @@ def wake() -> None:
 
 @app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def inspect(inspection_id: int) -> None:
-    setbacks.alone(Chore.INSPECT, inspection_id, lambda: inspections.run(inspection_id))
+    setbacks.alone(JobType.INSPECT, inspection_id, lambda: inspections.run(inspection_id))
 
 
 @app.task  # type: ignore[untyped-decorator]

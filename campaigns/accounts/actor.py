@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from campaigns.accounts.models import ApiKey, Person, Role, Scope
+from campaigns.accounts.models import ApiKey, Role, Scope, User
 from campaigns.errors import Forbidden
 from campaigns.language import N_
 
@@ -51,7 +51,7 @@ class Actor:
     permissions: frozenset[Permission]
 
     @classmethod
-    def of(cls, person: Person) -> "Actor":
+    def of(cls, person: User) -> "Actor":
         return cls(ActorKind.PERSON, person.id, person.name, PERMISSIONS[person.role])
 
     @classmethod

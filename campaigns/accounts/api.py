@@ -12,7 +12,7 @@ from campaigns.accounts import api_keys
 from campaigns.accounts.actor import SCOPES, Actor, Permission
 from campaigns.accounts.forms import ApiKeyForm
 from campaigns.accounts.models import ApiKey, Scope
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems
 from campaigns.web.guards import actor
@@ -43,7 +43,7 @@ def create() -> Any:
                 expires_at=clock.now() + timedelta(days=days) if days else None,
             )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             # No redirect: the secret exists in this one answer and nowhere else.

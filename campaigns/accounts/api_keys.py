@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.checks import Checks
+from campaigns.accounts.checks import FieldValidator
 from campaigns.accounts.models import ApiKey, Scope
-from campaigns.errors import Forbidden, Invalid, NotFound, Problem
+from campaigns.errors import Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 _MARK = "kmp_"  # Lets secret scanners and people see what they have found.
@@ -25,14 +25,14 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Make a key; its text is returned this once. Raises Invalid, naming the field."""
     actor.require(Permission.SETTINGS)
-    checks = Checks()
+    checks = FieldValidator()
     clean = checks.name("name", name)
     checks.settle()
     known = sorted({scope.value for scope in Scope} & set(scopes))
     if not known or len(known) != len(set(scopes)):
-        raise Invalid(Problem(N_("Choose what the key may do."), field="scopes"))
+        raise ValidationFailed(ValidationProblem(N_("Choose what the key may do."), field="scopes"))
     if expires_at is not None and expires_at <= clock.now():
-        raise Invalid(Problem(N_("This moment is over already."), field="expires_at"))
+        raise ValidationFailed(ValidationProblem(N_("This moment is over already."), field="expires_at"))
     prefix = secrets.token_hex(5)
     text = f"{_MARK}{prefix}_{secrets.token_urlsafe(32)}"
     key = ApiKey(

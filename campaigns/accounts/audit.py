@@ -6,13 +6,13 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts.actor import Actor
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 
 
 def record(session: Session, actor: Actor, verb: str, subject_kind: str, subject_id: object, **detail: Any) -> None:
     """Write down that ``actor`` did ``verb`` to a subject, in the caller's transaction."""
     session.add(
-        AuditEntry(
+        AuditLogEntry(
             at=clock.now(),
             actor_kind=actor.kind.value,
             actor_id=actor.id,

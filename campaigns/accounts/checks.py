@@ -7,7 +7,7 @@ import re
 from datetime import time
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 LANGUAGES = ("en", "fa")
@@ -16,18 +16,18 @@ LONGEST_PASSWORD = 200  # characters; argon2 would take more, but an attacker ma
 _HOST = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 
-class Checks:
+class FieldValidator:
     """Collects problems field by field; :meth:`settle` raises Invalid when there are any."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[ValidationProblem] = []
 
     def wrong(self, field: str, message: str, **params: object) -> None:
-        self.problems.append(Problem(message, field=field, params=params))
+        self.problems.append(ValidationProblem(message, field=field, params=params))
 
     def settle(self) -> None:
         if self.problems:
-            raise Invalid(self.problems)
+            raise ValidationFailed(self.problems)
 
     def text(self, field: str, value: str, *, longest: int = 200, needed: bool = True) -> str:
         clean = re.sub(r"[\x00-\x09\x0b-\x1f\x7f]+", " ", value or "").strip()

@@ -11,7 +11,7 @@ from campaigns.accounts.models import Role, Scope
 from campaigns.accounts.organisation import USUAL_CURRENCIES
 from campaigns.web.choices import CheckboxesField, choices
 from campaigns.web.locale import LANGUAGES, translated
-from campaigns.web.revisions import RevisedForm
+from campaigns.web.revisions import VersionedForm
 
 _ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
 _NEW = {"autocomplete": "new-password", "minlength": "10", "maxlength": "200"}
@@ -33,29 +33,29 @@ class SetupForm(FlaskForm):  # type: ignore[misc]
     owner_password = PasswordField(_l("Password"), [InputRequired()], render_kw=_NEW)
 
 
-class SignInForm(FlaskForm):  # type: ignore[misc]
+class LoginForm(FlaskForm):  # type: ignore[misc]
     email = EmailField(
         _l("E-mail address"), [InputRequired()], render_kw={"autocomplete": "username", "autofocus": True}
     )
     password = PasswordField(_l("Password"), [InputRequired()], render_kw={"autocomplete": "current-password"})
 
 
-class ForgotForm(FlaskForm):  # type: ignore[misc]
+class ForgotPasswordForm(FlaskForm):  # type: ignore[misc]
     email = EmailField(
         _l("E-mail address"), [InputRequired()], render_kw={"autocomplete": "username", "autofocus": True}
     )
 
 
-class ResetForm(FlaskForm):  # type: ignore[misc]
+class ResetPasswordForm(FlaskForm):  # type: ignore[misc]
     password = PasswordField(_l("New password"), [InputRequired()], render_kw=_NEW | {"autofocus": True})
 
 
-class MeForm(FlaskForm):  # type: ignore[misc]
+class ProfileForm(FlaskForm):  # type: ignore[misc]
     name = StringField(_l("Name"), [InputRequired()], render_kw={"autocomplete": "name"})
     language = SelectField(_l("Language"))
     timezone = SelectField(_l("Time zone"))
 
-    def offer(self) -> "MeForm":
+    def offer(self) -> "ProfileForm":
         """Fill the choices, whose first means: as the organisation."""
         ours = ("", translated("As the organisation"))
         self.language.choices = choices([ours, *_language_choices()])
@@ -68,18 +68,18 @@ class PasswordForm(FlaskForm):  # type: ignore[misc]
     password = PasswordField(_l("New password"), [InputRequired()], render_kw=_NEW)
 
 
-class PersonForm(FlaskForm):  # type: ignore[misc]
+class UserForm(FlaskForm):  # type: ignore[misc]
     name = StringField(_l("Name"), [InputRequired()], render_kw={"autocomplete": "off"})
     email = EmailField(_l("E-mail address"), [InputRequired()], render_kw={"autocomplete": "off"})
     role = SelectField(_l("Role"), default=Role.COORDINATOR.value)
     password = PasswordField(_l("First password"), [InputRequired()], render_kw=_NEW)
 
-    def offer(self) -> "PersonForm":
+    def offer(self) -> "UserForm":
         self.role.choices = choices((role.value, translated(role.label)) for role in Role)
         return self
 
 
-class OrganisationForm(RevisedForm):
+class OrganisationForm(VersionedForm):
     name = StringField(_l("Organisation"), [InputRequired()])
     sender_name = StringField(_l("Sender name"), [InputRequired()])
     sender_email = EmailField(_l("Sender address"), [InputRequired()])

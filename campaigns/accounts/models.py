@@ -49,7 +49,7 @@ class Organisation(Base):
     """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
 
 
-class Person(Base):
+class User(Base):
     """Somebody who signs in."""
 
     __tablename__ = "people"
@@ -103,7 +103,7 @@ class ApiKey(Base):
     revoked_at: Mapped[Instant | None]
 
 
-class SignInAttempts(Base):
+class LoginAttempt(Base):
     """Failed sign-ins counted per address and per network within a window."""
 
     __tablename__ = "sign_in_attempts"
@@ -113,7 +113,7 @@ class SignInAttempts(Base):
     failures: Mapped[int] = mapped_column(default=0)
 
 
-class Made(Base):
+class IdempotencyKey(Base):
     """What a form has made, so that sending the same form twice makes one."""
 
     __tablename__ = "made"
@@ -124,7 +124,7 @@ class Made(Base):
     at: Mapped[Instant] = mapped_column(index=True)
 
 
-class AuditEntry(Base):
+class AuditLogEntry(Base):
     """Who did what that matters, append-only."""
 
     __tablename__ = "audit"

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit, passwords
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.checks import Checks
-from campaigns.accounts.models import Organisation, Person, Role
+from campaigns.accounts.checks import FieldValidator
+from campaigns.accounts.models import Organisation, Role, User
 from campaigns.errors import Conflict, NotFound
 from campaigns.language import N_
 from campaigns.revisions import count_change
@@ -39,12 +39,12 @@ def found(
     owner_name: str,
     owner_email: str,
     owner_password: str,
-) -> Person:
+) -> User:
     """The first run: write the organisation and its owner. Raises Conflict when somebody was faster.
 
     The organisation's fixed id decides a race: of two people founding at once, one gets the row.
     """
-    checks = Checks()
+    checks = FieldValidator()
     first = Organisation(
         id=_THE_ONE,
         name=checks.name("name", name),
@@ -55,7 +55,7 @@ def found(
         own_hosts=[],
     )
     first.sender_name = first.name
-    owner = Person(
+    owner = User(
         name=checks.name("owner_name", owner_name),
         email=checks.email("owner_email", owner_email),
         role=Role.OWNER,
@@ -102,7 +102,7 @@ def update_organisation(
     """
     actor.require(Permission.SETTINGS)
     ours = organisation(session)
-    checks = Checks()
+    checks = FieldValidator()
     wanted = {
         "name": checks.name("name", name),
         "language": checks.language("language", language),

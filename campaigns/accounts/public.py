@@ -10,15 +10,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from campaigns import config
 from campaigns.accounts import passwords, signing_in
 from campaigns.accounts.actor import Actor
-from campaigns.accounts.forms import ForgotForm, ResetForm, SetupForm, SignInForm
-from campaigns.accounts.models import Person
+from campaigns.accounts.forms import ForgotPasswordForm, LoginForm, ResetPasswordForm, SetupForm
+from campaigns.accounts.models import User
 from campaigns.accounts.organisation import found
 from campaigns.accounts.people import set_password
-from campaigns.errors import BadToken, Invalid, NotFound, TooMany
+from campaigns.errors import BadToken, NotFound, RateLimited, ValidationFailed
 from campaigns.language import N_
 from campaigns.web import health as health_checks
 from campaigns.web.database import db_session
-from campaigns.web.entrance import SignedIn, current_organisation, safe_next
+from campaigns.web.entrance import SessionUser, current_organisation, safe_next
 from campaigns.web.errors import put_problems, say
 from campaigns.web.guards import public
 from campaigns.web.network import client_ip, network_of
@@ -28,10 +28,10 @@ _DEVICE = "kampania_device"
 _YEAR = 365 * 24 * 3600
 
 
-def enter(person: Person) -> None:
+def enter(person: User) -> None:
     """Begin a fresh session for the person: nothing of a stranger's session goes on."""
     session.clear()
-    login_user(SignedIn(person))
+    login_user(SessionUser(person))
 
 
 @blueprint.route("/setup", methods=["GET", "POST"])
@@ -46,7 +46,7 @@ def setup() -> Any:
         try:
             owner = found(db_session(), **values)
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             g.pop("organisation", None)
@@ -62,36 +62,42 @@ def sign_in() -> Any:
     target = safe_next(request.values.get("next"))
     if current_user.is_authenticated:
         return redirect(target, 303)
-    form = SignInForm()
+    form = LoginForm()
     if form.validate_on_submit():
         try:
             person = _recognised(form.email.data or "", form.password.data or "")
-        except TooMany as error:
+        except RateLimited as error:
             form.form_errors.append(say(error))
             return _sign_in_page(form, target, 429, {"Retry-After": str(error.wait)})
         if person is not None:
             enter(person)
             answer = redirect(target, 303)
             answer.set_cookie(
-                _DEVICE, signing_in.device_token(person), max_age=_YEAR, httponly=True, samesite="Lax",
+                _DEVICE,
+                signing_in.device_token(person),
+                max_age=_YEAR,
+                httponly=True,
+                samesite="Lax",
                 secure=config.settings().secure,
-            )  # fmt: skip
+            )
             return answer
         form.form_errors.append(_("This address and password do not belong together."))
     return _sign_in_page(form, target, 400 if form.errors else 200)
 
 
-def _sign_in_page(form: SignInForm, target: str, status: int, more: dict[str, str] | None = None) -> Any:
+def _sign_in_page(form: LoginForm, target: str, status: int, more: dict[str, str] | None = None) -> Any:
     return render_template("pages/accounts/sign_in.html", form=form, target=target), status, more or {}
 
 
-def _recognised(email: str, password: str) -> Person | None:
+def _recognised(email: str, password: str) -> User | None:
     """The person whose address and password these are. Raises TooMany.
 
     Three short transactions: hashing takes a tenth of a second, in which nobody else shall wait
     for the database.
     """
-    door = signing_in.Door.of(email, network_of(client_ip(request.environ)), request.cookies.get(_DEVICE, ""))
+    door = signing_in.LoginRateLimitKeys.of(
+        email, network_of(client_ip(request.environ)), request.cookies.get(_DEVICE, "")
+    )
     rows = db_session()
     try:
         signing_in.knock(rows, door)
@@ -118,7 +124,7 @@ def sign_out() -> Any:
 @blueprint.route("/password/forgot", methods=["GET", "POST"])
 @public
 def forgot() -> Any:
-    form = ForgotForm()
+    form = ForgotPasswordForm()
     if form.validate_on_submit():
         signing_in.ask_reset(db_session(), form.email.data or "", network_of(client_ip(request.environ)))
         db_session().commit()
@@ -134,12 +140,12 @@ def reset(token: str) -> Any:
         person = signing_in.whose_reset(db_session(), token)
     except BadToken as error:
         return render_template("pages/accounts/reset_refused.html", words=say(error)), 400
-    form = ResetForm()
+    form = ResetPasswordForm()
     if form.validate_on_submit():
         try:
             set_password(db_session(), Actor.of(person), person, form.password.data or "")
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             enter(person)

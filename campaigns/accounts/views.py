@@ -9,15 +9,15 @@ from sqlalchemy import select
 
 from campaigns.accounts import people, trail
 from campaigns.accounts.actor import Permission
-from campaigns.accounts.forms import MeForm, OrganisationForm, PasswordForm, PersonForm
-from campaigns.accounts.models import AuditEntry, Person, Role
+from campaigns.accounts.forms import OrganisationForm, PasswordForm, ProfileForm, UserForm
+from campaigns.accounts.models import AuditLogEntry, Role, User
 from campaigns.accounts.organisation import organisation, update_organisation
 from campaigns.delivery import waiting
-from campaigns.errors import Conflict, Invalid, Problem
+from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
 from campaigns.language import N_
-from campaigns.revisions import ChangedMeanwhile
+from campaigns.revisions import EditConflict
 from campaigns.web.database import db_session
-from campaigns.web.entrance import SignedIn, safe_next
+from campaigns.web.entrance import SessionUser, safe_next
 from campaigns.web.errors import put_problems, say
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
@@ -29,7 +29,7 @@ blueprint = Blueprint("accounts", __name__)
 @blueprint.route("/me", methods=["GET", "POST"])
 def me() -> Any:
     person = current_user.person
-    form = MeForm(obj=person).offer()
+    form = ProfileForm(obj=person).offer()
     if form.validate_on_submit():
         try:
             people.update_me(
@@ -40,7 +40,7 @@ def me() -> Any:
                 timezone=form.timezone.data,
             )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("Your account is saved."), "success")
@@ -48,7 +48,7 @@ def me() -> Any:
     return _me_page(form, PasswordForm())
 
 
-def _me_page(form: MeForm, password_form: PasswordForm) -> Any:
+def _me_page(form: ProfileForm, password_form: PasswordForm) -> Any:
     wrong = form.errors or password_form.errors
     page = render_template("pages/accounts/me.html", form=form, password_form=password_form)
     return page, 400 if wrong else 200
@@ -63,13 +63,13 @@ def change_password() -> Any:
                 db_session(), actor(), current=form.current.data or "", password=form.password.data or ""
             )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
-            login_user(SignedIn(person))  # This session goes on; the epoch ended the others.
+            login_user(SessionUser(person))  # This session goes on; the epoch ended the others.
             flash(_("Your new password is set. Other sessions were ended."), "success")
             return redirect("/me", 303)
-    return _me_page(MeForm(formdata=None, obj=current_user.person).offer(), form)
+    return _me_page(ProfileForm(formdata=None, obj=current_user.person).offer(), form)
 
 
 @blueprint.post("/me/language")
@@ -82,14 +82,14 @@ def choose_language() -> Any:
 @blueprint.get("/people")
 def everybody() -> Any:
     actor().require(Permission.PEOPLE)
-    page = page_of(db_session(), select(Person), [Person.name, Person.id])
+    page = page_of(db_session(), select(User), [User.name, User.id])
     return render_template("pages/accounts/people.html", page=page, roles=list(Role))
 
 
 @blueprint.route("/people/new", methods=["GET", "POST"])
 def add_person() -> Any:
     actor().require(Permission.PEOPLE)
-    form = PersonForm().offer()
+    form = UserForm().offer()
     if form.validate_on_submit():
         try:
             person = people.add_person(
@@ -101,7 +101,7 @@ def add_person() -> Any:
                 password=form.password.data or "",
             )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("%(name)s can sign in now.", name=person.name), "success")
@@ -115,7 +115,7 @@ def change_role(person_id: int) -> Any:
     try:
         role = Role(request.form.get("role", ""))
     except ValueError:
-        raise Invalid(Problem(N_("This role does not exist."), field="role")) from None
+        raise ValidationFailed(ValidationProblem(N_("This role does not exist."), field="role")) from None
     return _changed(lambda: people.change_role(db_session(), actor(), person_id, role))
 
 
@@ -163,9 +163,9 @@ def settings() -> Any:
             while changed:
                 changed = waiting.ask_anew(db_session())
                 db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
-        except ChangedMeanwhile:
+        except EditConflict:
             db_session().rollback()
             db_session().refresh(ours)
             saved = OrganisationForm(formdata=None, obj=ours)
@@ -181,5 +181,5 @@ def settings() -> Any:
 @blueprint.get("/audit")
 def audit_trail() -> Any:
     actor().require(Permission.SETTINGS)
-    page = page_of(db_session(), select(AuditEntry), [AuditEntry.id.desc()])
+    page = page_of(db_session(), select(AuditLogEntry), [AuditLogEntry.id.desc()])
     return render_template("pages/accounts/audit.html", page=page, trail=trail)

@@ -9,7 +9,7 @@ make another mailbox. Nothing here asks the network.
 import re
 import unicodedata
 
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 LONGEST = 254  # octets; RFC 5321, 4.5.3.1.3, as erratum 1690 counts
@@ -41,7 +41,7 @@ def is_address(text: str) -> bool:
     """Whether :func:`normalise` accepts it."""
     try:
         normalise(text)
-    except Invalid:
+    except ValidationFailed:
         return False
     return True
 
@@ -50,17 +50,17 @@ def _by_the_book(text: str) -> str:
     from email_validator import EmailNotValidError, validate_email  # 3 MB that most processes never need
 
     if message := _plainly_wrong(text):
-        raise Invalid(Problem(message, field="email", params={"address": _shown(text)}))
+        raise ValidationFailed(ValidationProblem(message, field="email", params={"address": _shown(text)}))
     try:
         # The test environment admits the top-level domain "test", which nobody owns.
         found = validate_email(text, check_deliverability=False, test_environment=True, allow_smtputf8=True)
     except (EmailNotValidError, ValueError) as error:
         message = N_("“%(address)s” is not an e-mail address.")
-        raise Invalid(Problem(message, field="email", params={"address": _shown(text)})) from error
+        raise ValidationFailed(ValidationProblem(message, field="email", params={"address": _shown(text)})) from error
     local = unicodedata.normalize("NFC", found.local_part.lower())
     address = f"{local}@{(found.ascii_domain or found.domain).lower()}"
     if len(address.encode()) > LONGEST or len(local.encode()) > _LONGEST_LOCAL:
-        raise Invalid(Problem(_TOO_LONG, field="email", params={"address": _shown(text)}))
+        raise ValidationFailed(ValidationProblem(_TOO_LONG, field="email", params={"address": _shown(text)}))
     return address
 
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from campaigns.audience import contacts
 from campaigns.audience.addresses import normalise
 from campaigns.audience.columns import ATTRIBUTES
-from campaigns.audience.csv_reading import Row
-from campaigns.errors import Invalid, Problem
+from campaigns.audience.csv_reading import CsvRow
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 
-class Cleaned(NamedTuple):
+class ParsedRow(NamedTuple):
     """What a row says of a person; ``message`` instead when it can't be taken over."""
 
     row: int
@@ -37,7 +37,7 @@ _CLEAN: dict[str, Callable[[str], Any]] = {
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class Cleaner:
+class RowParser:
     """Cleans the rows of one file by its mapping."""
 
     def __init__(self, mapping: Sequence[str]) -> None:
@@ -47,30 +47,30 @@ class Cleaner:
             (n, target.removeprefix(ATTRIBUTES)) for n, target in enumerate(mapping) if target.startswith(ATTRIBUTES)
         ]
 
-    def clean(self, row: Row) -> Cleaned:
+    def clean(self, row: CsvRow) -> ParsedRow:
         if row.message:
-            return Cleaned(row.number, message=row.message)
+            return ParsedRow(row.number, message=row.message)
         cells = row.cells
         if len(cells) > self._width and any(cell.strip() for cell in cells[self._width :]):
             params = {"cells": len(cells), "columns": self._width}
             message = N_("The row has %(cells)s cells for %(columns)s columns.")
-            return Cleaned(row.number, message=message, params=_json(params))
+            return ParsedRow(row.number, message=message, params=_json(params))
         cells = cells + [""] * (self._width - len(cells))
         values: dict[str, Any] = {}
         for n, target, clean in self._columns:
             try:
                 values[target] = clean(cells[n])
-            except Invalid as error:
+            except ValidationFailed as error:
                 return _rejected(row.number, error.problems[0], target)
         given = {}
         for n, key in self._attributes:
             try:
                 if value := contacts.attribute_value(cells[n]):
                     given[key] = value
-            except Invalid as error:
+            except ValidationFailed as error:
                 return _rejected(row.number, error.problems[0], ATTRIBUTES + key)
-        return Cleaned(row.number, attributes=_json(given) if given else "{}", **values)
+        return ParsedRow(row.number, attributes=_json(given) if given else "{}", **values)
 
 
-def _rejected(row: int, problem: Problem, target: str) -> Cleaned:
-    return Cleaned(row, message=problem.message, params=_json(dict(problem.params)), field=target)
+def _rejected(row: int, problem: ValidationProblem, target: str) -> ParsedRow:
+    return ParsedRow(row, message=problem.message, params=_json(dict(problem.params)), field=target)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from campaigns.audience.addresses import is_address
 from campaigns.audience.contacts import KEY, MOST_ATTRIBUTES
-from campaigns.audience.csv_reading import Shape
-from campaigns.errors import Invalid, Problem
+from campaigns.audience.csv_reading import CsvDialect
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 ATTRIBUTES = "attributes."
@@ -62,7 +62,7 @@ _KNOWN = {
 _TARGET_OF = {word: target for target, words in _KNOWN.items() for word in words}
 
 
-def guess(shape: Shape) -> list[str]:
+def guess(shape: CsvDialect) -> list[str]:
     """One target per column, each used once; '' leaves the column out."""
     targets: list[str] = []
     for number, header in enumerate(shape.columns, 1):
@@ -75,7 +75,7 @@ def guess(shape: Shape) -> list[str]:
     return targets
 
 
-def _column_of_addresses(shape: Shape) -> int | None:
+def _column_of_addresses(shape: CsvDialect) -> int | None:
     counts = [sum(is_address(cells[n]) for cells in shape.samples) for n in range(len(shape.columns))]
     most = max(counts, default=0)
     return counts.index(most) if most else None
@@ -92,29 +92,29 @@ def checked_mapping(mapping: Sequence[str], width: int) -> list[str]:
     """The mapping when it makes sense for a file of ``width`` columns; raises Invalid."""
     problems = [*_unknown(mapping), *_doubled(mapping)]
     if len(mapping) != width:
-        problems.append(Problem(N_("The file's columns have changed: choose again."), field="mapping"))
+        problems.append(ValidationProblem(N_("The file's columns have changed: choose again."), field="mapping"))
     if "email" not in mapping:
-        problems.append(Problem(N_("Choose the column that holds the e-mail address."), field="mapping"))
+        problems.append(ValidationProblem(N_("Choose the column that holds the e-mail address."), field="mapping"))
     if sum(target.startswith(ATTRIBUTES) for target in mapping) > MOST_ATTRIBUTES:
         message = N_("A contact has at most %(most)s further fields.")
-        problems.append(Problem(message, field="mapping", params={"most": MOST_ATTRIBUTES}))
+        problems.append(ValidationProblem(message, field="mapping", params={"most": MOST_ATTRIBUTES}))
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     return list(mapping)
 
 
-def _unknown(mapping: Iterable[str]) -> Iterable[Problem]:
+def _unknown(mapping: Iterable[str]) -> Iterable[ValidationProblem]:
     for number, target in enumerate(mapping, 1):
         key = target.removeprefix(ATTRIBUTES)
         if target and target not in TARGETS and (key == target or not KEY.fullmatch(key)):
             message = N_("Column %(number)s: name the field in small letters a–z, digits and _, a letter first.")
-            yield Problem(message, field="mapping", params={"number": number})
+            yield ValidationProblem(message, field="mapping", params={"number": number})
 
 
-def _doubled(mapping: Iterable[str]) -> Iterable[Problem]:
+def _doubled(mapping: Iterable[str]) -> Iterable[ValidationProblem]:
     seen: dict[str, int] = {}
     for number, target in enumerate(mapping, 1):
         if target and target in seen:
             message = N_("Columns %(first)s and %(number)s both go to the same field.")
-            yield Problem(message, field="mapping", params={"first": seen[target], "number": number})
+            yield ValidationProblem(message, field="mapping", params={"first": seen[target], "number": number})
         seen.setdefault(target, number)

@@ -16,7 +16,7 @@ from campaigns.accounts.actor import Actor
 from campaigns.audience import suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact
 from campaigns.audience.own_act import is_own_act, require_audience
-from campaigns.errors import Conflict, Forbidden, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 _AT_ONCE = 500  # ids in one question, well below both databases' limits
@@ -38,12 +38,12 @@ def grant(
 
     By their own act it also ends an earlier unsubscription. Raises Conflict when anybody else
     would turn a withdrawal into a yes.
-    """  # fmt: skip
+    """
     require_audience(actor)
     if level is ConsentLevel.NONE:
         raise ValueError("to allow nothing is to withdraw")
     if purpose is ConsentPurpose.EMAIL and level is ConsentLevel.DELIVERABILITY:
-        raise Invalid(Problem(N_("Consent to e-mail is yes or no."), field="level"))
+        raise ValidationFailed(ValidationProblem(N_("Consent to e-mail is yes or no."), field="level"))
     contact = _contact(session, contact_id)
     if is_own_act(actor):
         if purpose is ConsentPurpose.EMAIL:
@@ -63,7 +63,7 @@ def withdraw(
     evidence: Mapping[str, Any] | None = None,
     at: datetime | None = None,
 ) -> ConsentEntry:
-    """Write down that somebody no longer allows it."""  # fmt: skip
+    """Write down that somebody no longer allows it."""
     require_audience(actor)
     _contact(session, contact_id)
     return _append(session, actor, contact_id, purpose, ConsentLevel.NONE, source, "", evidence, at)
@@ -95,9 +95,16 @@ def take_back(
 
 
 def _append(
-    session: Session, actor: Actor, contact_id: int, purpose: ConsentPurpose, level: ConsentLevel,
-    source: str, wording: str, evidence: Mapping[str, Any] | None, at: datetime | None,
-) -> ConsentEntry:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    purpose: ConsentPurpose,
+    level: ConsentLevel,
+    source: str,
+    wording: str,
+    evidence: Mapping[str, Any] | None,
+    at: datetime | None,
+) -> ConsentEntry:
     entry = ConsentEntry(
         contact_id=contact_id,
         purpose=purpose,

@@ -17,7 +17,7 @@ from campaigns.audience import suppression
 from campaigns.audience.addresses import normalise
 from campaigns.audience.models import Contact, ContactAlias, SuppressionReason
 from campaigns.audience.own_act import is_own_act, require_audience
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 LONGEST_NAME = 100
@@ -30,24 +30,38 @@ THERE_ALREADY = N_("This address is among the contacts already.")
 
 
 def add_contact(
-    session: Session, actor: Actor, *, email: str, first_name: str = "", last_name: str = "",
-    language: str | None = None, timezone: str | None = None, attributes: Mapping[str, str] | None = None,
+    session: Session,
+    actor: Actor,
+    *,
+    email: str,
+    first_name: str = "",
+    last_name: str = "",
+    language: str | None = None,
+    timezone: str | None = None,
+    attributes: Mapping[str, str] | None = None,
     source: str = "",
-) -> Contact:  # fmt: skip
+) -> Contact:
     """A new contact. Raises Invalid, also for an address that is there already or was erased."""
     require_audience(actor)
     values = _cleaned(email, first_name, last_name, language, timezone, attributes)
     contact, is_new = _found_or_new(session, actor, values, source)
     if not is_new:
-        raise Invalid(Problem(THERE_ALREADY, field="email"))
+        raise ValidationFailed(ValidationProblem(THERE_ALREADY, field="email"))
     return contact
 
 
 def upsert_contact(
-    session: Session, actor: Actor, *, email: str, first_name: str = "", last_name: str = "",
-    language: str | None = None, timezone: str | None = None, attributes: Mapping[str, str] | None = None,
+    session: Session,
+    actor: Actor,
+    *,
+    email: str,
+    first_name: str = "",
+    last_name: str = "",
+    language: str | None = None,
+    timezone: str | None = None,
+    attributes: Mapping[str, str] | None = None,
     source: str = "",
-) -> tuple[Contact, bool]:  # fmt: skip
+) -> tuple[Contact, bool]:
     """The contact of that address, made when there is none (then True). Empty values overwrite nothing."""
     require_audience(actor)
     values = _cleaned(email, first_name, last_name, language, timezone, attributes)
@@ -60,9 +74,17 @@ def upsert_contact(
 
 
 def change_contact(
-    session: Session, actor: Actor, contact_id: int, *, email: str, first_name: str = "", last_name: str = "",
-    language: str | None = None, timezone: str | None = None, attributes: Mapping[str, str] | None = None,
-) -> Contact:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    *,
+    email: str,
+    first_name: str = "",
+    last_name: str = "",
+    language: str | None = None,
+    timezone: str | None = None,
+    attributes: Mapping[str, str] | None = None,
+) -> Contact:
     """Replace what we know of a contact. Whoever unsubscribed stays so under a new address."""
     actor.require(Permission.AUDIENCE)
     contact = contact_of(session, contact_id)
@@ -72,7 +94,7 @@ def change_contact(
         _refuse_erased(session, actor, new)
         known = by_address(session, new)
         if known is not None and known is not contact:
-            raise Invalid(Problem(THERE_ALREADY, field="email"))
+            raise ValidationFailed(ValidationProblem(THERE_ALREADY, field="email"))
         session.execute(delete(ContactAlias).where(ContactAlias.address == new))
         reason = suppression.reason_for(session, old)
         if reason is not None and reason not in suppression.LIFTABLE:
@@ -131,7 +153,7 @@ def _refuse_erased(session: Session, actor: Actor, address: str) -> None:
     if is_own_act(actor):
         suppression.come_back_from_erasure(session, actor, address)
     elif suppression.reason_for(session, address) is SuppressionReason.ERASED:
-        raise Invalid(Problem(ERASED, field="email"))
+        raise ValidationFailed(ValidationProblem(ERASED, field="email"))
 
 
 def _set(session: Session, contact: Contact, values: Mapping[str, Any]) -> None:
@@ -144,12 +166,16 @@ def _set(session: Session, contact: Contact, values: Mapping[str, Any]) -> None:
 
 
 def _cleaned(
-    email: str, first_name: str, last_name: str, language: str | None, timezone: str | None,
+    email: str,
+    first_name: str,
+    last_name: str,
+    language: str | None,
+    timezone: str | None,
     attributes: Mapping[str, str] | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Values as the columns take them. Raises Invalid with all that is wrong."""
     values: dict[str, Any] = {}
-    problems: list[Problem] = []
+    problems: list[ValidationProblem] = []
     given: list[tuple[str, Any, Any]] = [
         ("email", normalise, email),
         ("first_name", name, first_name),
@@ -161,10 +187,10 @@ def _cleaned(
     for field, clean, value in given:
         try:
             values[field] = clean(value)
-        except Invalid as error:
-            problems += [Problem(p.message, field=p.field or field, params=p.params) for p in error.problems]
+        except ValidationFailed as error:
+            problems += [ValidationProblem(p.message, field=p.field or field, params=p.params) for p in error.problems]
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     return values
 
 
@@ -180,7 +206,9 @@ def language_code(text: str) -> str | None:
     if not code:
         return None
     if not _LANGUAGE.fullmatch(code):
-        raise Invalid(Problem(N_("“%(value)s” is not a language code such as en or fa."), params={"value": text[:40]}))
+        raise ValidationFailed(
+            ValidationProblem(N_("“%(value)s” is not a language code such as en or fa."), params={"value": text[:40]})
+        )
     return code
 
 
@@ -191,7 +219,7 @@ def timezone_name(text: str) -> str | None:
         return None
     if zone not in _zones():
         message = N_("“%(value)s” is not a time zone such as Europe/Paris.")
-        raise Invalid(Problem(message, params={"value": text[:40]}))
+        raise ValidationFailed(ValidationProblem(message, params={"value": text[:40]}))
     return zone
 
 
@@ -204,11 +232,11 @@ def attribute_values(attributes: Mapping[str, str]) -> dict[str, str]:
     """Flat strings under keys that a merge field can name, without the empty ones; raises Invalid."""
     if len(attributes) > MOST_ATTRIBUTES:
         message = N_("A contact has at most %(most)s further fields.")
-        raise Invalid(Problem(message, field="attributes", params={"most": MOST_ATTRIBUTES}))
+        raise ValidationFailed(ValidationProblem(message, field="attributes", params={"most": MOST_ATTRIBUTES}))
     for key in attributes:
         if not KEY.fullmatch(key):
             message = N_("“%(key)s” cannot name a field: small letters a–z, digits and _ only, a letter first.")
-            raise Invalid(Problem(message, field="attributes", params={"key": key[:60]}))
+            raise ValidationFailed(ValidationProblem(message, field="attributes", params={"key": key[:60]}))
     cleaned = {key: attribute_value(value) for key, value in attributes.items()}
     return {key: value for key, value in cleaned.items() if value}
 
@@ -221,7 +249,9 @@ def attribute_value(text: str) -> str:
 def _text(text: str, longest: int) -> str:
     text = text.strip()
     if len(text) > longest:
-        raise Invalid(Problem(N_("Longer than %(longest)s characters."), params={"longest": longest}))
+        raise ValidationFailed(
+            ValidationProblem(N_("Longer than %(longest)s characters."), params={"longest": longest})
+        )
     if "\x00" in text:  # PostgreSQL cannot keep one, and no name has one.
-        raise Invalid(Problem(N_("Contains a NUL byte.")))
+        raise ValidationFailed(ValidationProblem(N_("Contains a NUL byte.")))
     return text

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from campaigns.audience.addresses import is_address
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 ENCODINGS = {
@@ -45,7 +45,7 @@ _NO_TABLES = (
 )
 
 
-class Row(NamedTuple):
+class CsvRow(NamedTuple):
     """One record. ``number`` counts as a spreadsheet does; with a ``message``, which says what is wrong,
     the one cell is the row as it stands."""
 
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CsvDialect:
     """How a file is read, and its first rows."""
 
     encoding: str
@@ -66,14 +66,14 @@ class Shape:
     samples: list[list[str]]
 
 
-def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool | None = None) -> Shape:
+def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool | None = None) -> CsvDialect:
     """Find out how to read the file; what the caller knows already is taken as given. Raises Invalid."""
     encoding = encoding or detect_encoding(path)
     _refuse_noise(path, encoding)
     delimiter = delimiter or _delimiter(path, encoding)
     first = [row.cells for row in islice(rows(path, encoding, delimiter), _SAMPLE) if row.cells]
     if not first:
-        raise Invalid(Problem(N_("The file has no rows."), field="file"))
+        raise ValidationFailed(ValidationProblem(N_("The file has no rows."), field="file"))
     if has_header is None:
         has_header = not any(is_address(cell) for cell in first[0])
     header = [cell.strip() for cell in first[0]] if has_header else []
@@ -82,8 +82,8 @@ def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool |
     width = max(len(header), usual)
     if width > MOST_COLUMNS:
         message = N_("The file has %(width)s columns; at most %(most)s can be read.")
-        raise Invalid(Problem(message, field="file", params={"width": width, "most": MOST_COLUMNS}))
-    return Shape(
+        raise ValidationFailed(ValidationProblem(message, field="file", params={"width": width, "most": MOST_COLUMNS}))
+    return CsvDialect(
         encoding=encoding,
         delimiter=delimiter,
         has_header=has_header,
@@ -92,7 +92,7 @@ def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool |
     )
 
 
-def rows(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
+def rows(path: Path, encoding: str, delimiter: str) -> Iterator[CsvRow]:
     """Every record that isn't blank, the header among them. Never raises for what the file holds."""
     with path.open(encoding=encoding, errors="replace", newline=None) as file:
         number = 0
@@ -101,19 +101,19 @@ def rows(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
                 continue  # Excel's own first line, which it does not show.
             number += 1
             if message:
-                yield Row(number, [text], message)
+                yield CsvRow(number, [text], message)
             elif not text.strip():
                 continue
             elif "\x00" in text:
-                yield Row(number, [text.replace("\x00", "\ufffd")], N_("The row contains NUL bytes."))
+                yield CsvRow(number, [text.replace("\x00", "\ufffd")], N_("The row contains NUL bytes."))
             elif "\ufffd" in text:
-                yield Row(
+                yield CsvRow(
                     number, [text], N_("The row contains characters that the encoding of this file does not have.")
                 )
             else:
                 cells = _cells(text, delimiter)
                 if any(cell and not cell.isspace() for cell in cells):
-                    yield Row(number, cells)
+                    yield CsvRow(number, cells)
 
 
 def _cells(text: str, delimiter: str) -> list[str]:
@@ -175,10 +175,10 @@ def detect_encoding(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(65536)
     if not head.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00"):
-        raise Invalid(Problem(N_("The file is empty."), field="file"))
+        raise ValidationFailed(ValidationProblem(N_("The file is empty."), field="file"))
     for magic, message in _NO_TABLES:
         if head.startswith(magic):
-            raise Invalid(Problem(message, field="file"))
+            raise ValidationFailed(ValidationProblem(message, field="file"))
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     even, odd = head[0::2].count(0), head[1::2].count(0)
@@ -217,7 +217,7 @@ def _refuse_noise(path: Path, encoding: str) -> None:
         text = file.read(20_000)
     noise = sum(1 for sign in text if (sign < " " and sign not in "\t\n\x00") or sign in "\x7f\ufffd")
     if noise * 50 > len(text):
-        raise Invalid(Problem(N_("This is not a text file, so it is not CSV either."), field="file"))
+        raise ValidationFailed(ValidationProblem(N_("This is not a text file, so it is not CSV either."), field="file"))
 
 
 def _delimiter(path: Path, encoding: str) -> str:

@@ -11,7 +11,7 @@ from wtforms.validators import InputRequired, Length
 
 from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.web.choices import choices
 from campaigns.web.locale import translated
@@ -28,7 +28,7 @@ def attributes_from(text: str) -> dict[str, str]:
             continue
         if not equals:
             message = N_("Line %(number)s: write name = value.")
-            raise Invalid(Problem(message, field="attributes", params={"number": number}))
+            raise ValidationFailed(ValidationProblem(message, field="attributes", params={"number": number}))
         found[key.strip()] = value.strip()
     return found
 
@@ -98,14 +98,16 @@ class ListForm(FlaskForm):  # type: ignore[misc]
 
 class SuppressionForm(FlaskForm):  # type: ignore[misc]
     email = TextAreaField(
-        _l("E-mail addresses"), [InputRequired()],
+        _l("E-mail addresses"),
+        [InputRequired()],
         description=_l("One or many, each on its line; at most 1,000 at a time."),
         render_kw={"rows": "4", "dir": "ltr", "spellcheck": "false", "autocomplete": "off"},
-    )  # fmt: skip
+    )
     reason = SelectField(
-        _l("Reason"), default=SuppressionReason.MANUAL.value,
+        _l("Reason"),
+        default=SuppressionReason.MANUAL.value,
         description=_l("Whoever unsubscribed or complained elsewhere stays out here, too: only they can take it back."),
-    )  # fmt: skip
+    )
     detail = StringField(_l("Why"), [Length(max=500)])
 
     def offer(self) -> "SuppressionForm":
@@ -121,12 +123,12 @@ class UploadForm(FlaskForm):  # type: ignore[misc]
     )
 
 
-class ReadingForm(FlaskForm):  # type: ignore[misc]
+class CsvOptionsForm(FlaskForm):  # type: ignore[misc]
     encoding = SelectField(_l("Encoding"))
     delimiter = SelectField(_l("Columns are separated by"))
     has_header = BooleanField(_l("The first row names the columns"))
 
-    def offer(self) -> "ReadingForm":
+    def offer(self) -> "CsvOptionsForm":
         self.encoding.choices = choices(ENCODINGS.items())
         # By name: a tab would be lost among blanks on its way through the browser.
         self.delimiter.choices = choices((str(ord(sign)), translated(name)) for sign, name in DELIMITERS.items())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from campaigns import clock, config
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 LARGEST = 60 * 1024 * 1024
@@ -45,7 +45,7 @@ def keep(stream: IO[bytes]) -> str:
     if size > LARGEST:
         path.unlink()
         message = N_("The file is larger than %(most)s MB. Split it and import the parts one after another.")
-        raise Invalid(Problem(message, field="file", params={"most": LARGEST >> 20}))
+        raise ValidationFailed(ValidationProblem(message, field="file", params={"most": LARGEST >> 20}))
     return content_key
 
 

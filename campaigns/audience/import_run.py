@@ -20,15 +20,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import User
 from campaigns.audience import import_files
-from campaigns.audience.cleaning import Cleaned, Cleaner
+from campaigns.audience.cleaning import ParsedRow, RowParser
 from campaigns.audience.csv_reading import rows
 from campaigns.audience.import_sql import staged
 from campaigns.audience.imports import FILE_GONE
-from campaigns.audience.merging import Prepared, Rejected, Tally, Terms, foretell, merge, prepare
+from campaigns.audience.merging import ImportCounts, ImportOptions, Prepared, RejectedRow, foretell, merge, prepare
 from campaigns.audience.models import ContactImport, ImportState
-from campaigns.audience.staging import Stage, opened, stage
+from campaigns.audience.staging import StagingFile, opened, stage
 from campaigns.errors import Conflict, KampaniaError
 from campaigns.language import N_
 
@@ -43,7 +43,7 @@ _WAITING = (ImportState.CHECKING, ImportState.RUNNING)
 _log = logging.getLogger(__name__)
 
 
-class _LostClaimError(Exception):
+class _ClaimLost(Exception):
     """Another worker has taken over."""
 
 
@@ -56,12 +56,12 @@ def due_imports(session: Session) -> list[int]:
 
 def run(import_id: int) -> None:
     """Check or import the file, from where it stopped. Harmless when somebody else is at it."""
-    work = _Work.claimed(import_id)
+    work = _ImportJob.claimed(import_id)
     if work is None:
         return
     try:
         work.go()
-    except _LostClaimError:
+    except _ClaimLost:
         _log.warning("import %s was taken over by another worker", import_id)
     except KampaniaError as error:
         work.fail(error.message)
@@ -72,7 +72,7 @@ def run(import_id: int) -> None:
         work.fail(N_("Something unexpected stopped the import. The log has more; what was imported stays."))
 
 
-class _Work:
+class _ImportJob:
     def __init__(self, found: ContactImport, recorded_by: str, mine: datetime) -> None:
         self.found = found
         self.recorded_by = recorded_by
@@ -80,7 +80,7 @@ class _Work:
         self.noted = time.monotonic()
 
     @classmethod
-    def claimed(cls, import_id: int) -> "_Work | None":
+    def claimed(cls, import_id: int) -> "_ImportJob | None":
         with db.transaction() as session:
             now = clock.now()
             taken = session.scalar(
@@ -97,7 +97,7 @@ class _Work:
             if taken is None:
                 return None
             found = session.get_one(ContactImport, import_id)
-            person = session.get(Person, found.created_by) if found.created_by else None
+            person = session.get(User, found.created_by) if found.created_by else None
             return cls(found, person.name if person else "import", now)
 
     @property
@@ -118,9 +118,9 @@ class _Work:
         if not self.dry:
             import_files.forget_stage(self.found.content_key)
 
-    def check(self, stage: Stage, connection: Connection) -> None:
-        problems: list[Rejected] = []
-        counts = Tally()
+    def check(self, stage: StagingFile, connection: Connection) -> None:
+        problems: list[RejectedRow] = []
+        counts = ImportCounts()
         for place, prepared in self.chunks(stage, 0):
             with connection.begin():
                 tally, rejected = foretell(connection, self.terms(), prepared)
@@ -132,7 +132,7 @@ class _Work:
             shown = [asdict(one) for one in problems]
             self.end(beside, ImportState.CHECKED, problems=shown, **counts.counts())
 
-    def merge(self, stage: Stage, connection: Connection) -> None:
+    def merge(self, stage: StagingFile, connection: Connection) -> None:
         for place, prepared in self.chunks(stage, self.found.rows_read):
             with connection.begin():
                 self.hold(connection)
@@ -142,15 +142,15 @@ class _Work:
         with connection.begin():
             self.end(connection, ImportState.DONE)
 
-    def chunks(self, stage: Stage, place: int) -> Iterator[tuple[int, Prepared]]:
+    def chunks(self, stage: StagingFile, place: int) -> Iterator[tuple[int, Prepared]]:
         """(place reached, chunk), made ready outside of any transaction."""
         while chunk := stage.rows(place, CHUNK):
             place += len(chunk)
             yield place, prepare(self.found.id, chunk)
 
-    def terms(self) -> Terms:
+    def terms(self) -> ImportOptions:
         found = self.found
-        return Terms(
+        return ImportOptions(
             import_id=found.id,
             list_id=found.list_id,
             email_consent=found.email_consent,
@@ -162,7 +162,7 @@ class _Work:
         )
 
     @contextmanager
-    def staged_rows(self) -> Iterator[Stage]:
+    def staged_rows(self) -> Iterator[StagingFile]:
         path = import_files.stage_of(self.found.content_key)
         if self.dry or not path.exists():
             stage(path, self.cleaned(), self.read_so_far)
@@ -171,11 +171,11 @@ class _Work:
                 raise Conflict(N_("The file is not the one that this import began with."))
             yield found
 
-    def cleaned(self) -> Iterator[Cleaned]:
+    def cleaned(self) -> Iterator[ParsedRow]:
         path = import_files.path_of(self.found.content_key)
         if not path.exists():
             raise Conflict(FILE_GONE)
-        clean = Cleaner(self.found.mapping).clean
+        clean = RowParser(self.found.mapping).clean
         records = rows(path, self.found.encoding, self.found.delimiter)
         yield from map(clean, islice(records, 1 if self.found.has_header else 0, None))
 
@@ -188,7 +188,7 @@ class _Work:
         """Keep others from the row until the chunk is committed; on SQLite the writer's place does that."""
         held = select(ContactImport.id).where(self.still_mine()).with_for_update()
         if connection.scalar(held) is None:
-            raise _LostClaimError
+            raise _ClaimLost
 
     def still_mine(self) -> ColumnElement[bool]:
         found = self.found
@@ -214,4 +214,4 @@ class _Work:
     def write(self, connection: Connection, **values: Any) -> None:
         written = connection.execute(update(ContactImport).where(self.still_mine()).values(values))
         if written.rowcount != 1:
-            raise _LostClaimError
+            raise _ClaimLost

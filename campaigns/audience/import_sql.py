@@ -51,38 +51,38 @@ def insert_ignoring(connection: Connection, table: type[Base]) -> Any:
     return made(table)
 
 
-class merged(FunctionElement[Any]):
+class json_merge(FunctionElement[Any]):
     """The keys of two JSON objects; the second's values win."""
 
     type = JSON()
     inherit_cache = True
 
 
-class differs(FunctionElement[bool]):
+class json_differs(FunctionElement[bool]):
     """Whether two JSON values differ."""
 
     type = Boolean()
     inherit_cache = True
 
 
-@compiles(merged, "sqlite")
-def _merged_sqlite(element: merged, compiler: Any, **kw: Any) -> str:
+@compiles(json_merge, "sqlite")
+def _merged_sqlite(element: json_merge, compiler: Any, **kw: Any) -> str:
     return f"json_patch({compiler.process(element.clauses, **kw)})"
 
 
-@compiles(merged, "postgresql")
-def _merged_postgresql(element: merged, compiler: Any, **kw: Any) -> str:
+@compiles(json_merge, "postgresql")
+def _merged_postgresql(element: json_merge, compiler: Any, **kw: Any) -> str:
     first, second = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"CAST(CAST({first} AS jsonb) || CAST({second} AS jsonb) AS json)"
 
 
-@compiles(differs, "sqlite")
-def _differs_sqlite(element: differs, compiler: Any, **kw: Any) -> str:
+@compiles(json_differs, "sqlite")
+def _differs_sqlite(element: json_differs, compiler: Any, **kw: Any) -> str:
     first, second = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"json({first}) <> json({second})"
 
 
-@compiles(differs, "postgresql")
-def _differs_postgresql(element: differs, compiler: Any, **kw: Any) -> str:
+@compiles(json_differs, "postgresql")
+def _differs_postgresql(element: json_differs, compiler: Any, **kw: Any) -> str:
     first, second = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"CAST({first} AS jsonb) <> CAST({second} AS jsonb)"

@@ -12,16 +12,22 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience import import_files
 from campaigns.audience.columns import checked_mapping, guess
-from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS, Shape, look
+from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS, CsvDialect, look
 from campaigns.audience.lists import create_list, list_of
 from campaigns.audience.models import ConsentLevel, ContactImport, ImportState
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 _COUNTS = {
-    "rows_total": 0, "rows_read": 0, "created": 0, "updated": 0, "unchanged": 0, "rejected": 0, "suppressed": 0,
+    "rows_total": 0,
+    "rows_read": 0,
+    "created": 0,
+    "updated": 0,
+    "unchanged": 0,
+    "rejected": 0,
+    "suppressed": 0,
     "consent_kept": 0,
-}  # fmt: skip
+}
 FILE_GONE = N_("The uploaded file is no longer there. Upload it again.")
 
 
@@ -55,7 +61,7 @@ def _plain_name(filename: str) -> str:
     return "".join(sign for sign in name if sign.isprintable())[:200] or "contacts.csv"
 
 
-def _read_as(found: ContactImport, shape: Shape) -> None:
+def _read_as(found: ContactImport, shape: CsvDialect) -> None:
     found.encoding, found.delimiter, found.has_header = shape.encoding, shape.delimiter, shape.has_header
     found.columns = [name[:200] for name in shape.columns]
     found.mapping = guess(shape)
@@ -72,7 +78,7 @@ def all_imports() -> Select[tuple[ContactImport]]:
     return select(ContactImport)
 
 
-def shape_of(found: ContactImport) -> Shape:
+def shape_of(found: ContactImport) -> CsvDialect:
     """The file's first rows as it is read now. Raises Conflict when the file is gone."""
     path = import_files.path_of(found.content_key)
     if not path.exists():
@@ -87,7 +93,9 @@ def reread(
     actor.require(Permission.AUDIENCE)
     _require(found, ImportState.UPLOADED, ImportState.CHECKED)
     if encoding not in ENCODINGS or delimiter not in DELIMITERS:
-        raise Invalid(Problem(N_("Choose one of the offered ways to read the file."), field="encoding"))
+        raise ValidationFailed(
+            ValidationProblem(N_("Choose one of the offered ways to read the file."), field="encoding")
+        )
     path = import_files.path_of(found.content_key)
     if not path.exists():
         raise Conflict(FILE_GONE)
@@ -97,10 +105,18 @@ def reread(
 
 
 def configure(
-    session: Session, actor: Actor, found: ContactImport, *, mapping: Sequence[str], list_id: int | None = None,
-    new_list: str = "", email_consent: ConsentLevel = ConsentLevel.NONE,
-    tracking_consent: ConsentLevel = ConsentLevel.NONE, consent_wording: str = "", consent_source: str = "",
-) -> None:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    found: ContactImport,
+    *,
+    mapping: Sequence[str],
+    list_id: int | None = None,
+    new_list: str = "",
+    email_consent: ConsentLevel = ConsentLevel.NONE,
+    tracking_consent: ConsentLevel = ConsentLevel.NONE,
+    consent_wording: str = "",
+    consent_source: str = "",
+) -> None:
     """Say which column goes where, to which list, and what these people have allowed."""
     actor.require(Permission.AUDIENCE)
     _require(found, ImportState.UPLOADED, ImportState.CHECKED)
@@ -121,20 +137,22 @@ def configure(
 def _check_statement(email: ConsentLevel, tracking: ConsentLevel, wording: str, source: str) -> None:
     problems = []
     if email is ConsentLevel.DELIVERABILITY:
-        problems.append(Problem(N_("Consent to e-mail is yes or no."), field="email_consent"))
+        problems.append(ValidationProblem(N_("Consent to e-mail is yes or no."), field="email_consent"))
     if email is not ConsentLevel.NONE or tracking is not ConsentLevel.NONE:
         if not source.strip():
             message = N_("Say where these people were asked, for example: paper form at the spring fair 2026.")
-            problems.append(Problem(message, field="consent_source"))
+            problems.append(ValidationProblem(message, field="consent_source"))
         if not wording.strip():
-            problems.append(Problem(N_("Give the words that these people agreed to."), field="consent_wording"))
+            problems.append(
+                ValidationProblem(N_("Give the words that these people agreed to."), field="consent_wording")
+            )
     if len(source) > 200:
         message = N_("Longer than %(longest)s characters.")
-        problems.append(Problem(message, field="consent_source", params={"longest": 200}))
+        problems.append(ValidationProblem(message, field="consent_source", params={"longest": 200}))
     if "\x00" in wording + source:
-        problems.append(Problem(N_("Contains a NUL byte."), field="consent_wording"))
+        problems.append(ValidationProblem(N_("Contains a NUL byte."), field="consent_wording"))
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
 
 
 def check(session: Session, actor: Actor, found: ContactImport) -> None:
@@ -154,14 +172,27 @@ def start(session: Session, actor: Actor, found: ContactImport) -> None:
         _change(session, found, (ImportState.FAILED,), ImportState.RUNNING, keep_counts=True)
     else:
         _change(session, found, (ImportState.CHECKED,), ImportState.RUNNING)
-    audit.record(session, actor, "start", "import", found.id, filename=found.filename, list_id=found.list_id,
-                 email_consent=found.email_consent.value, tracking_consent=found.tracking_consent.value)  # fmt: skip
+    audit.record(
+        session,
+        actor,
+        "start",
+        "import",
+        found.id,
+        filename=found.filename,
+        list_id=found.list_id,
+        email_consent=found.email_consent.value,
+        tracking_consent=found.tracking_consent.value,
+    )
 
 
 def _change(
-    session: Session, found: ContactImport, before: tuple[ImportState, ...], after: ImportState,
-    *, keep_counts: bool = False,
-) -> None:  # fmt: skip
+    session: Session,
+    found: ContactImport,
+    before: tuple[ImportState, ...],
+    after: ImportState,
+    *,
+    keep_counts: bool = False,
+) -> None:
     """Compare and swap: of two clicks at once one wins."""
     session.flush()
     values = {"state": after, "claimed_at": None, "finished_at": None, "error": ""}

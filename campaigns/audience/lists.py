@@ -11,7 +11,7 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.models import Contact, ContactList, ListMember
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 _LONGEST_NAME = 200
@@ -106,11 +106,11 @@ def lists_of_contact(session: Session, contact_id: int) -> list[ContactList]:
 def _free_name(session: Session, name: str, besides: int | None = None) -> str:
     name = name.strip()
     if not name or "\x00" in name:
-        raise Invalid(Problem(N_("Give the list a name."), field="name"))
+        raise ValidationFailed(ValidationProblem(N_("Give the list a name."), field="name"))
     if len(name) > _LONGEST_NAME:
         message = N_("Longer than %(longest)s characters.")
-        raise Invalid(Problem(message, field="name", params={"longest": _LONGEST_NAME}))
+        raise ValidationFailed(ValidationProblem(message, field="name", params={"longest": _LONGEST_NAME}))
     taken = session.scalar(select(ContactList.id).where(ContactList.name == name))
     if taken is not None and taken != besides:
-        raise Invalid(Problem(N_("There is a list of this name already."), field="name"))
+        raise ValidationFailed(ValidationProblem(N_("There is a list of this name already."), field="name"))
     return name

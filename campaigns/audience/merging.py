@@ -25,11 +25,11 @@ from sqlalchemy import (
     or_,
     select,
     update,
-)  # fmt: skip
+)
 
 from campaigns.audience.consent import current_level_sql
 from campaigns.audience.contacts import ERASED
-from campaigns.audience.import_sql import differs, fill, insert_ignoring, merged, staged
+from campaigns.audience.import_sql import fill, insert_ignoring, json_differs, json_merge, staged
 from campaigns.audience.models import (
     ConsentEntry,
     ConsentLevel,
@@ -40,14 +40,14 @@ from campaigns.audience.models import (
     ListMember,
     Suppression,
     SuppressionReason,
-)  # fmt: skip
-from campaigns.audience.staging import Staged
+)
+from campaigns.audience.staging import StagedRow
 from campaigns.audience.suppression import address_hash
 from campaigns.language import N_
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ImportOptions:
     """What an import says of all its rows."""
 
     import_id: int
@@ -66,7 +66,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ImportCounts:
     """What became of a chunk's rows: created + updated + unchanged + rejected are all of them."""
 
     created: int = 0
@@ -76,15 +76,15 @@ class Tally:
     suppressed: int = 0
     consent_kept: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(**{name: count + getattr(other, name) for name, count in self.counts().items()})
+    def __add__(self, other: "ImportCounts") -> "ImportCounts":
+        return ImportCounts(**{name: count + getattr(other, name) for name, count in self.counts().items()})
 
     def counts(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedRow:
     row: int
     message: str
     params: dict[str, Any]
@@ -93,36 +93,38 @@ class Rejected:
 
 MERGED = N_("This address belongs to a contact with another address, since the two were merged.")
 
-Prepared = tuple[list[tuple[Any, ...]], list[Rejected]]
+Prepared = tuple[list[tuple[Any, ...]], list[RejectedRow]]
 
 
-def prepare(import_id: int, rows: Sequence[Staged]) -> Prepared:
+def prepare(import_id: int, rows: Sequence[StagedRow]) -> Prepared:
     """Rows as ``staged`` takes them, and those rejected already. Needs no database."""
     good: list[tuple[Any, ...]] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     for row in rows:
         if row.email is None:
-            rejected.append(Rejected(row.row, row.message, json.loads(row.params), row.field))
+            rejected.append(RejectedRow(row.row, row.message, json.loads(row.params), row.field))
         elif row.first_row != row.row:
             message = N_("The same address stands in row %(row)s already.")
-            rejected.append(Rejected(row.row, message, {"row": row.first_row}, "email"))
+            rejected.append(RejectedRow(row.row, message, {"row": row.first_row}, "email"))
         else:
             evidence = f'{{"import":{import_id},"row":{row.row}}}'
             good.append((row.row, row.email, address_hash(row.email), *row[2:7], evidence))
     return good, rejected
 
 
-def foretell(connection: Connection, terms: Terms, prepared: Prepared) -> tuple[Tally, list[Rejected]]:
+def foretell(
+    connection: Connection, terms: ImportOptions, prepared: Prepared
+) -> tuple[ImportCounts, list[RejectedRow]]:
     """What :func:`merge` would do now; changes nothing but the staged rows."""
     rejected, suppressed = _stage(connection, prepared)
     known = _count(connection, Contact.email == staged.c.email)
     updated = _count(connection, _changes())
     valid = len(prepared[0]) - (len(rejected) - len(prepared[1]))
     kept = _consent_kept(connection, terms)
-    return Tally(valid - known, updated, known - updated, len(rejected), suppressed, kept), rejected
+    return ImportCounts(valid - known, updated, known - updated, len(rejected), suppressed, kept), rejected
 
 
-def merge(connection: Connection, terms: Terms, prepared: Prepared) -> Tally:
+def merge(connection: Connection, terms: ImportOptions, prepared: Prepared) -> ImportCounts:
     """Merge a chunk, within the caller's transaction."""
     rejected, suppressed = _stage(connection, prepared)
     kept = _consent_kept(connection, terms)
@@ -147,10 +149,10 @@ def merge(connection: Connection, terms: Terms, prepared: Prepared) -> Tally:
             ],
         )
     unchanged = len(prepared[0]) + len(prepared[1]) - len(rejected) - updated - created
-    return Tally(created, updated, unchanged, len(rejected), suppressed, kept)
+    return ImportCounts(created, updated, unchanged, len(rejected), suppressed, kept)
 
 
-def _stage(connection: Connection, prepared: Prepared) -> tuple[list[Rejected], int]:
+def _stage(connection: Connection, prepared: Prepared) -> tuple[list[RejectedRow], int]:
     """Fill the temporary table without the erased; all rejections, and how many are suppressed otherwise."""
     good, rejected = prepared
     fill(connection, good)
@@ -167,7 +169,7 @@ def _stage(connection: Connection, prepared: Prepared) -> tuple[list[Rejected], 
     for row in refused:
         connection.execute(delete(staged).where(staged.c.row_number == row))
     suppressed = sum(row not in refused for row, _reason in found)
-    return [*rejected, *(Rejected(row, message, {}, "email") for row, message in refused.items())], suppressed
+    return [*rejected, *(RejectedRow(row, message, {}, "email") for row, message in refused.items())], suppressed
 
 
 def _count(connection: Connection, condition: ColumnElement[bool]) -> int:
@@ -187,16 +189,16 @@ def _changes() -> ColumnElement[bool]:
             and_(staged.c[name].is_not(None), staged.c[name].is_distinct_from(getattr(Contact, name)))
             for name in _CODES
         ),
-        differs(merged(Contact.attributes, staged.c.attributes), Contact.attributes),
+        json_differs(json_merge(Contact.attributes, staged.c.attributes), Contact.attributes),
     )
 
 
-def _updating(terms: Terms) -> Any:
+def _updating(terms: ImportOptions) -> Any:
     values: dict[str, Any] = {
         name: case((staged.c[name] == "", getattr(Contact, name)), else_=staged.c[name]) for name in _TEXTS
     }
     values |= {name: func.coalesce(staged.c[name], getattr(Contact, name)) for name in _CODES}
-    values["attributes"] = merged(Contact.attributes, staged.c.attributes)
+    values["attributes"] = json_merge(Contact.attributes, staged.c.attributes)
     values["updated_at"] = terms.at
     return (
         update(Contact)
@@ -206,7 +208,7 @@ def _updating(terms: Terms) -> Any:
     )
 
 
-def _creating(connection: Connection, terms: Terms) -> Any:
+def _creating(connection: Connection, terms: ImportOptions) -> Any:
     copied = ["email", *_TEXTS, *_CODES, "attributes"]
     new = (
         select(
@@ -230,7 +232,7 @@ def _suppressed() -> ColumnElement[bool]:
     return exists().where(Suppression.address_hash == staged.c.address_hash)
 
 
-def _granting(terms: Terms, purpose: ConsentPurpose, level: ConsentLevel) -> Any:
+def _granting(terms: ImportOptions, purpose: ConsentPurpose, level: ConsentLevel) -> Any:
     answered = exists().where(ConsentEntry.contact_id == Contact.id, ConsentEntry.purpose == purpose)
     said = (
         select(
@@ -251,7 +253,7 @@ def _granting(terms: Terms, purpose: ConsentPurpose, level: ConsentLevel) -> Any
     return insert(ConsentEntry).from_select(names, said)
 
 
-def _consent_kept(connection: Connection, terms: Terms) -> int:
+def _consent_kept(connection: Connection, terms: ImportOptions) -> int:
     """Known people whose own answer, or suppression, stands against what the file states."""
     ways = [
         or_(_suppressed().correlate(staged), func.coalesce(current_level_sql(purpose), level) != level)
@@ -260,7 +262,7 @@ def _consent_kept(connection: Connection, terms: Terms) -> int:
     return _count(connection, or_(*ways)) if ways else 0
 
 
-def _listing(connection: Connection, terms: Terms, list_id: int) -> Any:
+def _listing(connection: Connection, terms: ImportOptions, list_id: int) -> Any:
     members = (
         select(literal(list_id), Contact.id, literal(terms.at, ListMember.added_at.type))
         .join_from(staged, Contact, Contact.email == staged.c.email)

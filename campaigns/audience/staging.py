@@ -12,12 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from campaigns.audience.cleaning import Cleaned
+from campaigns.audience.cleaning import ParsedRow
 
 _AT_ONCE = 10_000
 
 
-class Staged(NamedTuple):
+class StagedRow(NamedTuple):
     """A cleaned row in its place. ``first_row`` is the first row of the file with this address."""
 
     row: int
@@ -33,7 +33,7 @@ class Staged(NamedTuple):
     first_row: int
 
 
-def stage(path: Path, rows: Iterable[Cleaned], on_way: Callable[[int], None]) -> None:
+def stage(path: Path, rows: Iterable[ParsedRow], on_way: Callable[[int], None]) -> None:
     """Write the scratch file; ``on_way`` is told now and then how many rows were read."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
@@ -41,11 +41,11 @@ def stage(path: Path, rows: Iterable[Cleaned], on_way: Callable[[int], None]) ->
     with closing(sqlite3.connect(draft, isolation_level=None)) as scratch:
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-64000"):
             scratch.execute(f"PRAGMA {pragma}")
-        columns = ", ".join(Cleaned._fields)
+        columns = ", ".join(ParsedRow._fields)
         scratch.execute(f"CREATE TABLE rows ({columns})")
         scratch.execute("BEGIN")
         count, iterator = 0, iter(rows)
-        marks = ", ".join("?" * len(Cleaned._fields))
+        marks = ", ".join("?" * len(ParsedRow._fields))
         while chunk := list(islice(iterator, _AT_ONCE)):
             scratch.executemany(f"INSERT INTO rows VALUES ({marks})", chunk)  # noqa: S608 (question marks)
             count += len(chunk)
@@ -59,20 +59,20 @@ def stage(path: Path, rows: Iterable[Cleaned], on_way: Callable[[int], None]) ->
     draft.replace(path)
 
 
-class Stage:
+class StagingFile:
     """Reads a scratch file."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
         self.total: int = scratch.execute("SELECT count(*) FROM sorted").fetchone()[0]
 
-    def rows(self, after: int, limit: int) -> list[Staged]:
+    def rows(self, after: int, limit: int) -> list[StagedRow]:
         """The rows at the places after ``after``, in their order."""
         found = self._scratch.execute("SELECT * FROM sorted WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, limit))
-        return [Staged(*row) for row in found]
+        return [StagedRow(*row) for row in found]
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Stage]:
+def opened(path: Path) -> Iterator[StagingFile]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as scratch:
-        yield Stage(scratch)
+        yield StagingFile(scratch)

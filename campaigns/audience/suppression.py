@@ -17,7 +17,7 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.addresses import normalise
 from campaigns.audience.models import Contact, Suppression, SuppressionReason
 from campaigns.audience.own_act import is_own_act, require_audience
-from campaigns.errors import Conflict, Forbidden, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.tokens import Purpose, keyring
 
@@ -87,14 +87,14 @@ def suppress_all(session: Session, actor: Actor, text: str, reason: SuppressionR
         for word in filter(None, re.split(r"[\s,;\"<>]+", words)):
             try:
                 found[normalise(word)] = None
-            except Invalid as error:
+            except ValidationFailed as error:
                 problems += [replace(each, field="email", line=line) for each in error.problems]
     if not found and not problems:
-        problems = [Problem(N_("Enter an address."), "email")]
+        problems = [ValidationProblem(N_("Enter an address."), "email")]
     if len(found) > MOST_AT_ONCE:
-        problems = [Problem(N_("At most %(most)s at a time."), "email", params={"most": MOST_AT_ONCE})]
+        problems = [ValidationProblem(N_("At most %(most)s at a time."), "email", params={"most": MOST_AT_ONCE})]
     if problems:
-        raise Invalid(problems[:20])
+        raise ValidationFailed(problems[:20])
     for address in found:
         suppress(session, actor, address, reason, detail)
     return len(found)
@@ -117,7 +117,7 @@ def lift(session: Session, actor: Actor, suppression_id: int, why: str) -> None:
     if found.reason not in LIFTABLE:
         raise Conflict(N_("Only the person can take this back, by signing up again."))
     if not why.strip():
-        raise Invalid(Problem(N_("Say why the address may receive e-mail again."), field="why"))
+        raise ValidationFailed(ValidationProblem(N_("Say why the address may receive e-mail again."), field="why"))
     session.delete(found)
     audit.record(session, actor, "lift", "suppression", found.id, reason=found.reason.value, why=why.strip()[:500])
 

@@ -47,7 +47,7 @@ def register_steps(before: Iterable[MergeStep] = (), after: Iterable[MergeStep] 
 
 
 @dataclass(frozen=True, slots=True)
-class Union:
+class MergePreview:
     """What would become of two contacts."""
 
     stays: Contact
@@ -63,7 +63,7 @@ class Union:
     """How many rows of each table move."""
 
 
-def foretell(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Union:
+def foretell(session: Session, actor: Actor, stays_id: int, goes_id: int) -> MergePreview:
     """What :func:`unite` would do; changes nothing. Raises NotFound, Conflict."""
     actor.require(Permission.AUDIENCE)
     stays, goes = _both(session, stays_id, goes_id)
@@ -79,10 +79,15 @@ def foretell(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Uni
         .order_by(ContactList.name)
     )
     rows = {table.name: _count(session, column, goes_id) for table, column in _references()}
-    return Union(
-        stays, goes, _values(stays, goes), list(session.scalars(joins)), levels, _gravest(session, stays, goes),
+    return MergePreview(
+        stays,
+        goes,
+        _values(stays, goes),
+        list(session.scalars(joins)),
+        levels,
+        _gravest(session, stays, goes),
         {name: number for name, number in rows.items() if number},
-    )  # fmt: skip
+    )
 
 
 def unite(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Contact:

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, config, outbox
 from campaigns.accounts.actor import PUBLIC
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import User
 from campaigns.audience import addresses, consent, contacts
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, ListMember
 from campaigns.capture import confirming
 from campaigns.capture.landing import fields_of
 from campaigns.capture.models import Form, Submission
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.leads.leads import open_lead
 from campaigns.leads.models import Lead
@@ -24,7 +24,7 @@ LONGEST_ANSWER = {"first_name": contacts.LONGEST_NAME, "last_name": contacts.LON
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class LeadSource:
     """What a lead takes over from the form's activity."""
 
     channel: str
@@ -34,14 +34,14 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class SubmittedForm:
+class SubmissionInput:
     """What a visitor sent. ``answers`` are by field name: ``first_name``, ``attributes.company``."""
 
     form_id: int
     external_id: str
     """Unique for one submission, at most 64 characters; the same again is the same submission."""
     email: str
-    origin: Origin
+    origin: LeadSource
     answers: Mapping[str, str] = field(default_factory=dict)
     consents: bool = False
     """Whether the box beside the form's consent wording was ticked."""
@@ -53,7 +53,7 @@ class SubmittedForm:
     """Where it came from, truncated, as evidence beside a consent."""
 
 
-def accept(session: Session, submitted: SubmittedForm) -> Submission:
+def accept(session: Session, submitted: SubmissionInput) -> Submission:
     """Accept it once: a repeated or simultaneous second call returns the first one's Submission.
 
     Raises NotFound, Conflict for a closed form, and Invalid naming the fields, and then nothing
@@ -82,34 +82,36 @@ def _known(session: Session, external_id: str) -> Submission | None:
     return session.scalars(select(Submission).where(Submission.external_id == external_id)).one_or_none()
 
 
-def checked(form: Form, submitted: SubmittedForm) -> tuple[str, dict[str, str]]:
+def checked(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]]:
     """The normalised address and the answers to the form's own questions. Raises Invalid."""
-    problems: list[Problem] = []
+    problems: list[ValidationProblem] = []
     email = ""
     try:
         email = addresses.normalise(submitted.email)
-    except Invalid as error:
+    except ValidationFailed as error:
         problems += error.problems
     if not 8 <= len(submitted.external_id) <= 64:
-        problems.append(Problem(N_("The page was incomplete. Please send it once more.")))
+        problems.append(ValidationProblem(N_("The page was incomplete. Please send it once more.")))
     answers = {}
     for question in fields_of(form):
         # PostgreSQL keeps no NUL in texts.
         answer = submitted.answers.get(question.name, "").replace("\x00", "").strip()
         most = LONGEST_ANSWER.get(question.name, contacts.LONGEST_VALUE)
         if len(answer) > most:
-            problems.append(Problem(N_("At most %(most)s characters, please."), question.key, params={"most": most}))
+            problems.append(
+                ValidationProblem(N_("At most %(most)s characters, please."), question.key, params={"most": most})
+            )
         elif question.required and not answer:
-            problems.append(Problem(N_("Please fill this in."), question.key))
+            problems.append(ValidationProblem(N_("Please fill this in."), question.key))
         elif answer:
             answers[question.name] = answer
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     return email, answers
 
 
 def _accepted(
-    session: Session, form: Form, submitted: SubmittedForm, email: str, answers: dict[str, str]
+    session: Session, form: Form, submitted: SubmissionInput, email: str, answers: dict[str, str]
 ) -> Submission:
     ticked = (
         form.consent_wording if submitted.consents else "",
@@ -170,7 +172,7 @@ def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str
     )[0]
 
 
-def _grant(session: Session, form: Form, submitted: SubmittedForm, contact: Contact, ticked: tuple[str, str]) -> None:
+def _grant(session: Session, form: Form, submitted: SubmissionInput, contact: Contact, ticked: tuple[str, str]) -> None:
     """By the person's own act, so that consent to mail also ends their earlier unsubscription."""
     for purpose, wording in zip((ConsentPurpose.EMAIL, ConsentPurpose.TRACKING), ticked, strict=True):
         if wording:
@@ -197,8 +199,8 @@ def _join(session: Session, list_id: int, contact_id: int) -> None:
             raise
 
 
-def _tell_owner(session: Session, origin: Origin, lead: Lead, contact: Contact) -> None:
-    owner = session.get(Person, origin.owner_id) if origin.owner_id is not None else None
+def _tell_owner(session: Session, origin: LeadSource, lead: Lead, contact: Contact) -> None:
+    owner = session.get(User, origin.owner_id) if origin.owner_id is not None else None
     if owner is None or owner.locked_at is not None:
         return
     # No answers in the mail: it leaves the house, and the page behind the link shows them to those who may see.

@@ -13,7 +13,7 @@ from campaigns import clock, config, outbox
 from campaigns.accounts.actor import PUBLIC
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
-from campaigns.capture.models import Confirmation, DoubleOptIn, Form, Submission
+from campaigns.capture.models import DoubleOptIn, Form, PendingConsent, Submission
 from campaigns.errors import BadToken
 from campaigns.language import N_
 from campaigns.tokens import Purpose, keyring
@@ -38,10 +38,12 @@ def must_confirm(session: Session, form: Form, address: str) -> bool:
     return contact_id is not None and any(consent.withdrawn(session, contact_id, purpose) for purpose in _PURPOSES)
 
 
-def ask(session: Session, form: Form, submission: Submission, wordings: tuple[str, str], network: str) -> Confirmation:
+def ask(
+    session: Session, form: Form, submission: Submission, wordings: tuple[str, str], network: str
+) -> PendingConsent:
     """Keep what was ticked (``wordings``: to be mailed, to be measured), and ask by mail for the rest."""
     contact = session.scalars(select(Contact).where(Contact.id == submission.contact_id).with_for_update()).one()
-    asked = Confirmation(
+    asked = PendingConsent(
         submission_id=submission.id,
         contact_id=contact.id,
         wording=wordings[0],
@@ -63,37 +65,37 @@ def _may_be_asked(session: Session, contact: Contact) -> bool:
         return False
     now = clock.now()
     unanswered = (
-        Confirmation.contact_id == contact.id,
-        Confirmation.mailed,
-        Confirmation.confirmed_at.is_(None),
+        PendingConsent.contact_id == contact.id,
+        PendingConsent.mailed,
+        PendingConsent.confirmed_at.is_(None),
     )
     return all(
-        (session.scalar(select(func.count()).where(*unanswered, Confirmation.asked_at > now - within)) or 0) < most
+        (session.scalar(select(func.count()).where(*unanswered, PendingConsent.asked_at > now - within)) or 0) < most
         for within, most in MOST
     )
 
 
-def link_of(asked: Confirmation) -> str:
+def link_of(asked: PendingConsent) -> str:
     """The address that confirms it, for a week."""
     token = keyring().mint_expiring(Purpose.CONFIRM, asked.id.to_bytes(8), asked.asked_at + LIFE)
     return f"{config.settings().base_url}/confirm/{token}"
 
 
-def confirmation_of(session: Session, token: str) -> Confirmation:
+def confirmation_of(session: Session, token: str) -> PendingConsent:
     """What ``token`` was made for. Raises BadToken, also when the address is somebody else's by now."""
     payload = keyring().open_expiring(Purpose.CONFIRM, token)
-    asked = session.get(Confirmation, int.from_bytes(payload)) if len(payload) == 8 else None
+    asked = session.get(PendingConsent, int.from_bytes(payload)) if len(payload) == 8 else None
     if asked is None or address_of(session, asked) != session.get_one(Submission, asked.submission_id).answers["email"]:
         raise BadToken(N_("This link is incomplete or was changed."))
     return asked
 
 
-def address_of(session: Session, asked: Confirmation) -> str:
+def address_of(session: Session, asked: PendingConsent) -> str:
     """The contact's present address."""
     return session.get_one(Contact, asked.contact_id).email
 
 
-def confirm(session: Session, asked: Confirmation, network: str) -> None:
+def confirm(session: Session, asked: PendingConsent, network: str) -> None:
     """Write the consent into the ledger, and what proves it. Harmless when repeated, also after a later withdrawal."""
     session.refresh(asked, with_for_update=True)
     if asked.confirmed_at is not None:

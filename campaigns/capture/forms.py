@@ -19,13 +19,13 @@ from wtforms import Form as PlainForm
 from wtforms.validators import DataRequired
 
 from campaigns.audience.models import ContactList
-from campaigns.capture.landing import OWN_COLUMNS, Field, FormFields, fields_of
+from campaigns.capture.landing import OWN_COLUMNS, FormInput, FormQuestion, fields_of
 from campaigns.capture.languages import LANGUAGES
 from campaigns.capture.models import DoubleOptIn, Form
 from campaigns.language import N_
 from campaigns.web.choices import choices, choices_of
 from campaigns.web.locale import translated
-from campaigns.web.revisions import RevisedForm
+from campaigns.web.revisions import VersionedForm
 
 ROWS = 6
 
@@ -38,12 +38,12 @@ class QuestionForm(PlainForm):
     label = StringField(_l("Question"), render_kw={"maxlength": 200})
     required = BooleanField(_l("Required"))
 
-    def filled(self, row: int) -> Field:
+    def filled(self, row: int) -> FormQuestion:
         label = (self.label.data or "").strip()
         if self.kind.data in OWN_COLUMNS:
-            return Field(str(self.kind.data), label, bool(self.required.data))
+            return FormQuestion(str(self.kind.data), label, bool(self.required.data))
         key = (self.key.data or "").strip() or _key_from(label) or f"answer_{row}"
-        return Field(f"attributes.{key}", label, bool(self.required.data))
+        return FormQuestion(f"attributes.{key}", label, bool(self.required.data))
 
 
 def _key_from(label: str) -> str:
@@ -51,7 +51,7 @@ def _key_from(label: str) -> str:
     return re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9]+", "_", plain)).strip("_")[:50]
 
 
-class LandingForm(RevisedForm):
+class LandingPageForm(VersionedForm):
     title = StringField(_l("Title"), [DataRequired()], render_kw={"maxlength": 200})
     intro = TextAreaField(_l("Introduction"), render_kw={"rows": 4})
     questions = FieldList(FormField(QuestionForm))
@@ -83,7 +83,7 @@ class LandingForm(RevisedForm):
                 ]
             )
 
-    def filled(self) -> FormFields:
+    def filled(self) -> FormInput:
         rows = [row.form for row in self.questions if (row.form.label.data or "").strip()]
         return {
             "title": self.title.data or "",
@@ -105,9 +105,18 @@ class LandingForm(RevisedForm):
 def values_of(form: Form) -> dict[str, Any]:
     """The form as it is now, for the fields."""
     names = (
-        "revision", "title", "intro", "button", "thanks", "consent_wording", "tracking_wording", "slug", "language",
-        "notify_owner", "open",
-    )  # fmt: skip
+        "revision",
+        "title",
+        "intro",
+        "button",
+        "thanks",
+        "consent_wording",
+        "tracking_wording",
+        "slug",
+        "language",
+        "notify_owner",
+        "open",
+    )
     questions = [
         {
             "kind": one.name if one.name in OWN_COLUMNS else "",

@@ -18,7 +18,7 @@ from campaigns.audience.contacts import KEY
 from campaigns.audience.models import ContactList
 from campaigns.capture.languages import LANGUAGES
 from campaigns.capture.models import DoubleOptIn, Form
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.revisions import count_change
 
@@ -37,7 +37,7 @@ _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FormQuestion:
     """One question beside the e-mail address."""
 
     name: str
@@ -51,7 +51,7 @@ class Field:
         return self.name.replace(".", "-")
 
 
-class FormFields(TypedDict, total=False):
+class FormInput(TypedDict, total=False):
     """What people fill in; a verb changes only what it is given."""
 
     slug: str
@@ -60,7 +60,7 @@ class FormFields(TypedDict, total=False):
     intro: str
     button: str
     thanks: str
-    fields: Sequence[Field]
+    fields: Sequence[FormQuestion]
     consent_wording: str
     tracking_wording: str
     double_opt_in: DoubleOptIn
@@ -82,13 +82,13 @@ def by_slug(session: Session, slug: str) -> Form:
     return form
 
 
-def fields_of(form: Form) -> list[Field]:
+def fields_of(form: Form) -> list[FormQuestion]:
     """The form's questions."""
-    return [Field(str(row["name"]), str(row["label"]), bool(row.get("required"))) for row in form.fields]
+    return [FormQuestion(str(row["name"]), str(row["label"]), bool(row.get("required"))) for row in form.fields]
 
 
 def create_form(
-    session: Session, actor: Actor, *, campaign_id: int, activity_id: int, **fields: Unpack[FormFields]
+    session: Session, actor: Actor, *, campaign_id: int, activity_id: int, **fields: Unpack[FormInput]
 ) -> Form:
     """The activity's landing page. ``title`` is needed; a slug is made from it when none is given.
 
@@ -122,12 +122,12 @@ def create_form(
 
 
 def update_form(
-    session: Session, actor: Actor, form: Form, *, revision: int | None = None, **fields: Unpack[FormFields]
+    session: Session, actor: Actor, form: Form, *, revision: int | None = None, **fields: Unpack[FormInput]
 ) -> None:
     """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
     somebody changed it since ``revision`` was read."""
     actor.require(Permission.PLAN)
-    before = {key: getattr(form, key) for key in FormFields.__annotations__}
+    before = {key: getattr(form, key) for key in FormInput.__annotations__}
     _fill(session, form, fields)
     changed = sorted(key for key, value in before.items() if getattr(form, key) != value)
     if changed:
@@ -150,30 +150,32 @@ def _kept(session: Session, form: Form) -> None:
     except IntegrityError as error:
         text = str(error.orig)
         if "slug" in text:
-            raise Invalid(Problem(N_("Another form has this address already."), "slug")) from error
+            raise ValidationFailed(ValidationProblem(N_("Another form has this address already."), "slug")) from error
         if "activity_id" in text:
-            raise Invalid(Problem(N_("This activity has a landing page already."), "title")) from error
+            raise ValidationFailed(
+                ValidationProblem(N_("This activity has a landing page already."), "title")
+            ) from error
         raise
 
 
-def _fill(session: Session, form: Form, fields: FormFields) -> None:
+def _fill(session: Session, form: Form, fields: FormInput) -> None:
     wanted: dict[str, Any] = {key: _stripped(value) for key, value in fields.items()}
     if "slug" in wanted:
         wanted["slug"] = wanted["slug"].lower()
-    questions: Sequence[Field] = wanted.pop("fields", None) or ()
+    questions: Sequence[FormQuestion] = wanted.pop("fields", None) or ()
     problems = _texts(wanted) + _questions(questions)
     if "slug" in wanted and not _SLUG.match(wanted["slug"]):
-        problems.append(Problem(N_("Small letters a–z, digits and hyphens only, please."), "slug"))
+        problems.append(ValidationProblem(N_("Small letters a–z, digits and hyphens only, please."), "slug"))
     if wanted.get("language", form.language) not in LANGUAGES:
-        problems.append(Problem(N_("This choice does not exist any more."), "language"))
+        problems.append(ValidationProblem(N_("This choice does not exist any more."), "language"))
     if wanted.get("list_id") is not None and session.get(ContactList, wanted["list_id"]) is None:
-        problems.append(Problem(N_("This choice does not exist any more."), "list_id"))
+        problems.append(ValidationProblem(N_("This choice does not exist any more."), "list_id"))
     if not wanted.get("title", form.title):
-        problems.append(Problem(N_("Please give it a name."), "title"))
+        problems.append(ValidationProblem(N_("Please give it a name."), "title"))
     if not wanted.get("button", form.button):
-        problems.append(Problem(N_("The button needs a word."), "button"))
+        problems.append(ValidationProblem(N_("The button needs a word."), "button"))
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     if "fields" in fields:
         wanted["fields"] = [
             {"name": one.name, "label": one.label.strip(), "required": one.required} for one in questions
@@ -186,30 +188,32 @@ def _stripped(value: object) -> object:
     return value.strip() if isinstance(value, str) and not isinstance(value, DoubleOptIn) else value
 
 
-def _texts(wanted: dict[str, Any]) -> list[Problem]:
+def _texts(wanted: dict[str, Any]) -> list[ValidationProblem]:
     return [
-        Problem(N_("At most %(most)s characters, please."), key, params={"most": most})
+        ValidationProblem(N_("At most %(most)s characters, please."), key, params={"most": most})
         for key, most in LONGEST.items()
         if len(wanted.get(key, "")) > most
     ]
 
 
-def _questions(questions: Sequence[Field]) -> list[Problem]:
+def _questions(questions: Sequence[FormQuestion]) -> list[ValidationProblem]:
     problems = []
     if len(questions) > MOST_FIELDS:
-        problems.append(Problem(N_("At most %(most)s questions, please."), "fields", params={"most": MOST_FIELDS}))
+        problems.append(
+            ValidationProblem(N_("At most %(most)s questions, please."), "fields", params={"most": MOST_FIELDS})
+        )
     seen: set[str] = set()
     for row, one in enumerate(questions, 1):
         column, _, key = one.name.partition(".")
         if not (one.name in OWN_COLUMNS or (column == "attributes" and KEY.fullmatch(key))):
             problems.append(
-                Problem(
+                ValidationProblem(
                     N_("Question %(row)s: its short name must be like “company_size”."), "fields", params={"row": row}
                 )
             )
         if one.name in seen:
-            problems.append(Problem(N_("Question %(row)s is asked twice."), "fields", params={"row": row}))
+            problems.append(ValidationProblem(N_("Question %(row)s is asked twice."), "fields", params={"row": row}))
         seen.add(one.name)
         if not one.label.strip() or len(one.label) > LONGEST_LABEL:
-            problems.append(Problem(N_("Question %(row)s needs its words."), "fields", params={"row": row}))
+            problems.append(ValidationProblem(N_("Question %(row)s needs its words."), "fields", params={"row": row}))
     return problems

@@ -3,8 +3,13 @@
 from babel import Locale
 
 LANGUAGES = {
-    "en": "English", "fr": "Français", "ka": "ქართული", "az": "Azərbaycanca", "ru": "Русский", "fa": "فارسی",
-}  # fmt: skip
+    "en": "English",
+    "fr": "Français",
+    "ka": "ქართული",
+    "az": "Azərbaycanca",
+    "ru": "Русский",
+    "fa": "فارسی",
+}
 
 
 def text_direction(language: str) -> str:

@@ -83,7 +83,7 @@ class Submission(Base):
     """Whether tracking has looked which goals it reaches, beside the lead."""
 
 
-class Confirmation(Base):
+class PendingConsent(Base):
     """A consent that was asked for by a form, and counts once the owner of the address confirms it."""
 
     __tablename__ = "confirmations"

@@ -9,10 +9,10 @@ from flask import Blueprint, g, make_response, redirect, render_template, reques
 from sqlalchemy.orm import Session
 
 from campaigns.capture import confirming, landing
-from campaigns.capture.acceptance import Origin, SubmittedForm, accept
+from campaigns.capture.acceptance import LeadSource, SubmissionInput, accept
 from campaigns.capture.languages import text_direction
 from campaigns.capture.models import Form, Submission
-from campaigns.errors import BadToken, Conflict, Invalid, Problem
+from campaigns.errors import BadToken, Conflict, ValidationFailed, ValidationProblem
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.database import db_session
@@ -20,7 +20,7 @@ from campaigns.web.entrance import current_organisation
 from campaigns.web.errors import say
 from campaigns.web.guards import public
 from campaigns.web.headers import policy
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from campaigns.web.network import client_ip, network_of
 
 blueprint = Blueprint("capture_public", __name__)
@@ -29,7 +29,7 @@ LARGEST = 64 * 1024
 """Bytes of one submission; the form's own limits say more exactly what is too much."""
 PER_MINUTE = 30
 """Submissions of one network: an office behind one address may well fill in a form together."""
-_submissions = Limit(PER_MINUTE, 60)
+_submissions = RateLimit(PER_MINUTE, 60)
 _PAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
 _HOST = re.compile(r"[a-z0-9.-]+(?::[0-9]{1,5})?\Z")
 _LONGEST_TOKEN = 100
@@ -59,7 +59,7 @@ def submit(slug: str) -> Any:
     embedded = request.path.endswith("/embed")
     try:
         accept(session, _submitted(session, form))
-    except Invalid as error:
+    except ValidationFailed as error:
         return _form_page(form, embedded=embedded, typed=typed, problems=error.problems)
     except Conflict:  # Closed since the page was loaded: the page says so.
         return _form_page(form, embedded=embedded, typed=typed)
@@ -106,13 +106,13 @@ def _confirmation_page(name: str, status: int, **values: Any) -> Any:
     return answer
 
 
-def _submitted(session: Session, form: Form) -> SubmittedForm:
+def _submitted(session: Session, form: Form) -> SubmissionInput:
     email = request.form.get("email", "")
     page_id = request.form.get("external_id", "")
     # One page may be sent twice (a double click: the same submission) or filled in anew for
     # somebody else after going back: another address is another submission.
     person = hashlib.blake2b(email.strip().lower().encode(errors="replace"), digest_size=8).hexdigest()
-    return SubmittedForm(
+    return SubmissionInput(
         form_id=form.id,
         external_id=f"{page_id}-{person}" if _PAGE_ID.match(page_id) else "",
         email=email,
@@ -125,9 +125,9 @@ def _submitted(session: Session, form: Form) -> SubmittedForm:
     )
 
 
-def _origin(session: Session, form: Form) -> Origin:
+def _origin(session: Session, form: Form) -> LeadSource:
     activity = session.get_one(Activity, form.activity_id)
-    return Origin(
+    return LeadSource(
         channel=activity.channel.value,
         owner_id=activity.owner_id,
         campaign=activity.campaign.name,
@@ -147,7 +147,7 @@ def _visiting_send(token: str) -> int | None:
     return send_id if len(payload) == 8 and 0 < send_id < 2**63 else None
 
 
-def _form_page(form: Form, *, embedded: bool, typed: Any = None, problems: tuple[Problem, ...] = ()) -> Any:
+def _form_page(form: Form, *, embedded: bool, typed: Any = None, problems: tuple[ValidationProblem, ...] = ()) -> Any:
     token = (typed or {}).get("k") or request.args.get("k", "")
     kept = (typed or {}).get("external_id", "")
     g.language = form.language  # Before problems are put into words.

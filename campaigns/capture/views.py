@@ -9,21 +9,21 @@ from sqlalchemy.orm import Session
 from campaigns import config
 from campaigns.accounts.actor import Permission
 from campaigns.capture import landing
-from campaigns.capture.forms import LandingForm, values_of
+from campaigns.capture.forms import LandingPageForm, values_of
 from campaigns.capture.languages import text_direction
 from campaigns.capture.models import Form
-from campaigns.errors import Invalid, NotFound
+from campaigns.errors import NotFound, ValidationFailed
 from campaigns.language import N_
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity
-from campaigns.revisions import ChangedMeanwhile
+from campaigns.revisions import EditConflict
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.entrance import current_organisation
 from campaigns.web.errors import put_problems
 from campaigns.web.guards import actor
 from campaigns.web.headers import policy
-from campaigns.web.revisions import Clash, clash
+from campaigns.web.revisions import EditConflictView, clash
 
 blueprint = Blueprint("capture", __name__)
 
@@ -35,7 +35,7 @@ def edit(activity_id: int) -> Any:
     session = db_session()
     activity = activity_of(session, activity_id)
     existing = landing.form_of(session, activity_id)
-    form = LandingForm(data=values_of(existing) if existing else _suggested(activity))
+    form = LandingPageForm(data=values_of(existing) if existing else _suggested(activity))
     form.offer(session)
     clashing = None
     if form.validate_on_submit():
@@ -48,9 +48,9 @@ def edit(activity_id: int) -> Any:
                 )
             else:
                 landing.update_form(session, who, existing, revision=form.seen(existing), **form.filled())
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
-        except ChangedMeanwhile:
+        except EditConflict:
             session.rollback()
             session.refresh(existing)
             clashing = _clash(session, form, existing)
@@ -69,10 +69,10 @@ def edit(activity_id: int) -> Any:
     return page, 409 if clashing else 422 if wrong else 200
 
 
-def _clash(session: Session, form: LandingForm, existing: Form | None) -> Clash | None:
+def _clash(session: Session, form: LandingPageForm, existing: Form | None) -> EditConflictView | None:
     if existing is None:
         return None
-    saved = LandingForm(formdata=None, data=values_of(existing))
+    saved = LandingPageForm(formdata=None, data=values_of(existing))
     saved.offer(session)
     return clash(form, saved, existing)
 

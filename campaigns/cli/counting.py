@@ -26,15 +26,15 @@ def relabel_events(since: datetime, until: datetime, dry_run: bool) -> None:
     check_schema()
     know_every_room()
     from campaigns.accounts.actor import CLOCK
-    from tracking.models import Kind, Label
+    from tracking.models import HitKind, TrafficLabel
     from tracking.relabel import relabel
 
     moved = relabel(
         CLOCK, since, until, dry_run=dry_run, progress=lambda done: click.echo(f"{done:,} events", err=True)
     )
     for move, number in sorted(moved.items()):
-        before, after = Label(move.before).name.lower(), Label(move.after).name.lower()
-        click.echo(f"activity {move.activity_id}  {Kind(move.kind).name.lower():5}  {before} → {after}  {number:,}")
+        before, after = TrafficLabel(move.before).name.lower(), TrafficLabel(move.after).name.lower()
+        click.echo(f"activity {move.activity_id}  {HitKind(move.kind).name.lower():5}  {before} → {after}  {number:,}")
     click.echo(f"{moved.total():,} events {'would change' if dry_run else 'changed'} their label.")
 
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 @click.option("--catcher-port", type=click.IntRange(1, 65535), help="Port of the mail catcher.  [default: 2525]")
 def up(host: str, port: int | None, expose: bool, catcher_port: int | None) -> None:
     """Start everything on this machine."""
-    from campaigns.house import CannotStart
+    from campaigns.house import StartupError
 
     check_host(host, expose)
     try:
         sys.exit(_run_house(host, port, catcher_port, look_further=False))
-    except CannotStart as error:
+    except StartupError as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -44,7 +44,7 @@ def demo(
     host: str, port: int | None, expose: bool, catcher_port: int | None, contacts: int, seed: int, leave: bool
 ) -> None:
     """Start everything with a sample company whose campaign goes out to a simulated audience."""
-    from campaigns.house import CannotStart
+    from campaigns.house import StartupError
 
     check_host(host, expose)
     os.environ.setdefault("TIME_SCALE", "60")
@@ -54,7 +54,7 @@ def demo(
         story.append("--stays")
     try:
         sys.exit(_run_house(host, port, catcher_port, look_further=True, story=story, stay=not leave))
-    except CannotStart as error:
+    except StartupError as error:
         raise click.ClickException(str(error)) from error
 
 

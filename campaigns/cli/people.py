@@ -32,9 +32,16 @@ def add_user(email: str, name: str, role: str, password: str, company: str | Non
                 people.add_person(session, CLOCK, email=email, name=name, role=Role(role), password=password)
             elif company:
                 organisation.found(
-                    session, name=company, sender_email=email, language="en", timezone="UTC", currency="EUR",
-                    owner_name=name, owner_email=email, owner_password=password,
-                )  # fmt: skip
+                    session,
+                    name=company,
+                    sender_email=email,
+                    language="en",
+                    timezone="UTC",
+                    currency="EUR",
+                    owner_name=name,
+                    owner_email=email,
+                    owner_password=password,
+                )
             else:
                 raise click.UsageError("Nothing is set up yet: name the organisation with --organisation.")
     except KampaniaError as error:

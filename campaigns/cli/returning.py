@@ -13,14 +13,14 @@ _NOTHING = 65  # EX_DATAERR
 def bounce(recipient: str) -> None:
     """Take one returned message from standard input, e.g. from an alias "|kampania bounce"."""
     from campaigns.delivery.bounces import inbox
-    from campaigns.delivery.bounces.models import Way
+    from campaigns.delivery.bounces.models import FeedbackSource
 
     raw = sys.stdin.buffer.read(inbox.LARGEST + 1)[: inbox.LARGEST]
     if not raw.strip():
         sys.exit(_NOTHING)
     head = f"Delivered-To: {recipient}\n".encode() if recipient.isprintable() and recipient else b""
     try:
-        inbox.keep(head + raw, Way.COMMAND)
+        inbox.keep(head + raw, FeedbackSource.COMMAND)
     except OSError as error:
         click.echo(str(error), err=True)
         sys.exit(_TRY_LATER)

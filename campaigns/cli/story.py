@@ -7,7 +7,7 @@ import click
 from campaigns.cli.database import know_every_room
 
 if TYPE_CHECKING:
-    from tracking.counts import Counts
+    from tracking.counts import ActivityCounts
 
 
 @click.command("demo-story", hidden=True)
@@ -21,7 +21,7 @@ def demo_story(contacts: int, seed: int, stays: bool) -> None:
     know_every_room()
     try:
         story.tell(people=contacts, seed=seed, figures=_figures, stays=stays)
-    except (story.StoryFailed, company.NotOurs) as error:
+    except (story.DemoFailed, company.NotADemoDatabase) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -52,7 +52,7 @@ def _figures(campaign_id: int) -> tuple[dict[str, str], int]:
     return told, opens.settling + clicks.settling + (counts.views.settling if counts.views else 0)
 
 
-def _of_channel(counts: "Counts") -> str:
+def _of_channel(counts: "ActivityCounts") -> str:
     views = f"{counts.views.human:>5,} page views" if counts.views else f"{'–':>5} page views"
     return f"{views} {counts.leads:>5,} leads   credit: first {counts.first_touch:,.0f}, last {counts.last_touch:,.0f}"
 

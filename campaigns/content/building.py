@@ -11,8 +11,8 @@ from html import escape, unescape
 from pathlib import Path
 
 from campaigns.content import expressions, links, mjml, sandbox
-from campaigns.content.findings import Finding, Level, errors
-from campaigns.content.mjml import Prepared
+from campaigns.content.findings import Diagnostic, Severity, errors
+from campaigns.content.mjml import PreparedMjml
 from campaigns.language import N_
 
 COMPILER = 1
@@ -39,7 +39,7 @@ _RTL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class MessageDraft:
     """The content of a message, apart from its row."""
 
     subject: str
@@ -56,10 +56,10 @@ class TrackedLink:
 
 
 @dataclass(slots=True)
-class Built:
+class CompiledMessage:
     """What a draft became. With errors among ``findings``, ``html`` and ``text`` are empty."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Diagnostic] = field(default_factory=list)
     subject: str = ""
     preheader: str = ""
     html: str = ""
@@ -67,9 +67,9 @@ class Built:
     links: list[TrackedLink] = field(default_factory=list)
 
 
-def build(draft: Draft, known: Collection[str], hosts: Collection[str]) -> Built:
+def build(draft: MessageDraft, known: Collection[str], hosts: Collection[str]) -> CompiledMessage:
     """Check, complete and compile a draft."""
-    built = Built(subject=draft.subject.strip(), preheader=draft.preheader.strip())
+    built = CompiledMessage(subject=draft.subject.strip(), preheader=draft.preheader.strip())
     checked = mjml.prepare(draft.mjml, known, hosts, draft.language)
     built.findings = [*_line(built.subject, "subject", known), *_line(built.preheader, "preheader", known)]
     built.findings += checked.findings
@@ -81,13 +81,13 @@ def build(draft: Draft, known: Collection[str], hosts: Collection[str]) -> Built
         _compile(built, prepared, hosts)
     except ValueError as error:
         params = {"reason": str(error)[:200]}
-        built.findings.append(Finding(N_("The MJML cannot be rendered: %(reason)s"), "mjml", params=params))
+        built.findings.append(Diagnostic(N_("The MJML cannot be rendered: %(reason)s"), "mjml", params=params))
     if errors(built.findings):
         built.html = built.text = ""
     return built
 
 
-def merge_once(built: Built, names: Mapping[str, object]) -> int:
+def merge_once(built: CompiledMessage, names: Mapping[str, object]) -> int:
     """Merge a built draft for the first time and return the mail's size in bytes, judged in ``findings``.
 
     ``names["link"]`` stands for every tracked address, so that the size is that of a mail as it is sent.
@@ -101,36 +101,36 @@ def merge_once(built: Built, names: Mapping[str, object]) -> int:
     params = {"size": round(size / 1024), "limit": LARGEST_MAIL // 1024}
     if size > LARGEST_MAIL:
         message = N_("The mail has %(size)s KB of HTML; Gmail cuts it off at %(limit)s KB.")
-        built.findings.append(Finding(message, "mjml", params=params))
+        built.findings.append(Diagnostic(message, "mjml", params=params))
     elif size > LARGE_MAIL:
         message = N_("The mail has %(size)s KB of HTML; at %(limit)s KB it cannot be sent any more.")
-        built.findings.append(Finding(message, "mjml", params=params, level=Level.WARNING))
+        built.findings.append(Diagnostic(message, "mjml", params=params, level=Severity.WARNING))
     return size
 
 
-def _line(text: str, where: str, known: Collection[str]) -> list[Finding]:
+def _line(text: str, where: str, known: Collection[str]) -> list[Diagnostic]:
     """Errors of a text that must fit into one line, and of its expressions."""
     if not text:
-        return [Finding(N_("The subject is missing."), where)] if where == "subject" else []
+        return [Diagnostic(N_("The subject is missing."), where)] if where == "subject" else []
     if re.search(r"[\x00-\x1f\x7f\u2028\u2029]", text):
-        return [Finding(N_("Line breaks and control characters are not possible here."), where)]
+        return [Diagnostic(N_("Line breaks and control characters are not possible here."), where)]
     found, findings = expressions.scan(text, where)
     return findings + expressions.check(text, found, where, known)
 
 
-def _doubts(built: Built, checked: Prepared) -> None:
+def _doubts(built: CompiledMessage, checked: PreparedMjml) -> None:
     if len(built.subject) > LONG_SUBJECT:
         built.findings.append(
-            Finding(N_("Most mail programs cut a subject this long."), "subject", level=Level.WARNING)
+            Diagnostic(N_("Most mail programs cut a subject this long."), "subject", level=Severity.WARNING)
         )
     if "mj-preview" in checked.has:
         if built.preheader:
             message = N_("The MJML has an <mj-preview> of its own; this text is not used.")
-            built.findings.append(Finding(message, "preheader", level=Level.WARNING))
+            built.findings.append(Diagnostic(message, "preheader", level=Severity.WARNING))
         built.preheader = " ".join(checked.preview.split())
 
 
-def _completed(draft: Draft, checked: Prepared) -> str:
+def _completed(draft: MessageDraft, checked: PreparedMjml) -> str:
     """The source with what it lacks: title, preheader, colour scheme, direction, unsubscribe footer."""
     source = draft.mjml.replace("\r\n", "\n").replace("\r", "\n")
     head = _RTL if draft.language in mjml.RTL else ""
@@ -164,16 +164,19 @@ def _escaped(text: str) -> str:
     return "".join([*parts, escape(text[position:], quote=False)])
 
 
-def _compile(built: Built, prepared: Prepared, hosts: Collection[str]) -> None:
+def _compile(built: CompiledMessage, prepared: PreparedMjml, hosts: Collection[str]) -> None:
     built.findings += errors(prepared.findings)
     page = mjml.render(prepared)
     if prepared.inline_css:
         import css_inline  # here, so that a worker that only sends never loads it
 
         page = css_inline.CSSInliner(
-            inline_style_tags=False, keep_style_tags=True, keep_link_tags=True, load_remote_stylesheets=False,
+            inline_style_tags=False,
+            keep_style_tags=True,
+            keep_link_tags=True,
+            load_remote_stylesheets=False,
             extra_css="\n".join(prepared.inline_css),
-        ).inline(page)  # fmt: skip
+        ).inline(page)
     page = _number(page, built, prepared, hosts)
     words = re.sub(rf"<!--({prepared.prefix}\d+q)-->", r"\1", page)
     before, end, after = _literal(page, prepared).rpartition("</body>")
@@ -181,7 +184,7 @@ def _compile(built: Built, prepared: Prepared, hosts: Collection[str]) -> None:
     built.text = _text(words, prepared)
 
 
-def _number(page: str, built: Built, prepared: Prepared, hosts: Collection[str]) -> str:
+def _number(page: str, built: CompiledMessage, prepared: PreparedMjml, hosts: Collection[str]) -> str:
     """Give every web link its number, and put ``{{ links[n] }}`` in its place."""
     parts, position = [], 0
     for anchor in _ANCHOR.finditer(page):
@@ -192,7 +195,7 @@ def _number(page: str, built: Built, prepared: Prepared, hosts: Collection[str])
         if url.startswith("#") or url.lower().startswith(("mailto:", "tel:", "sms:")) or url == "{{ unsubscribe_url }}":
             continue
         if message := links.fault(url, hosts):
-            built.findings.append(Finding(message, "mjml"))
+            built.findings.append(Diagnostic(message, "mjml"))
             continue
         number = len(built.links) + 1
         built.links.append(TrackedLink(number, links.whole(url), _label(page, anchor, prepared) or url[:200]))
@@ -202,7 +205,7 @@ def _number(page: str, built: Built, prepared: Prepared, hosts: Collection[str])
     return "".join([*parts, page[position:]])
 
 
-def _label(page: str, anchor: re.Match[str], prepared: Prepared) -> str:
+def _label(page: str, anchor: re.Match[str], prepared: PreparedMjml) -> str:
     if anchor[1].lower() == "area":
         return ""
     inside = page[anchor.end() : page.find("</a>", anchor.end())]
@@ -213,12 +216,12 @@ def _label(page: str, anchor: re.Match[str], prepared: Prepared) -> str:
     return " ".join(prepared.original(unescape(words)).split())[:200]
 
 
-def _literal(text: str, prepared: Prepared) -> str:
+def _literal(text: str, prepared: PreparedMjml) -> str:
     """Braces that Jinja would take for its own, from style sheets or entities, made plain words."""
     return re.sub(rf"\{{(?=[{{%#]|{prepared.prefix}\d)", '{{ "{" }}', text)
 
 
-def _text(page: str, prepared: Prepared) -> str:
+def _text(page: str, prepared: PreparedMjml) -> str:
     from campaigns.content.plain_text import plain  # its parser of HTML takes 6 MB; see above
 
     return prepared.restored(_literal(plain(page), prepared))

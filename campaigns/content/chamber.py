@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 PATIENCE = 10.0
@@ -33,7 +33,7 @@ _MOST_CHILDREN = 2
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-class Chamber:
+class SandboxProcess:
     """One child process and the pipes to it."""
 
     def __init__(self) -> None:
@@ -84,13 +84,13 @@ class Chamber:
         self.process.wait()
 
 
-class Chambers:
+class SandboxPool:
     """At most a few children, lent to one thread each."""
 
     def __init__(self) -> None:
         self._turns = threading.BoundedSemaphore(_MOST_CHILDREN)
         self._lock = threading.Lock()
-        self._idle: list[Chamber] = []
+        self._idle: list[SandboxProcess] = []
 
     def ask(self, question: Mapping[str, Any], patience: float = PATIENCE) -> Any:
         """The child's answer. Raises Invalid when the template outlasts or breaks the child."""
@@ -105,16 +105,18 @@ class Chambers:
                 chamber.close()
                 chamber = None
             if chamber is None:
-                chamber = Chamber()
+                chamber = SandboxProcess()
                 answer = chamber.ask(body, patience)
             if answer is None:
                 chamber.close()
-                raise Invalid(Problem(N_("This message takes too much time or memory to render."), "mjml"))
+                raise ValidationFailed(
+                    ValidationProblem(N_("This message takes too much time or memory to render."), "mjml")
+                )
             with self._lock:
                 self._idle.append(chamber)
         found = json.loads(answer)
         if "refused" in found:
-            raise Invalid(Problem(found["refused"], "mjml"))
+            raise ValidationFailed(ValidationProblem(found["refused"], "mjml"))
         return found["answer"]
 
     def close(self) -> None:
@@ -124,7 +126,7 @@ class Chambers:
             chamber.close()
 
 
-_chambers = Chambers()
+_chambers = SandboxPool()
 
 
 def _after_fork() -> None:
@@ -136,7 +138,7 @@ def _after_fork() -> None:
                 with contextlib.suppress(OSError):
                     pipe.close()
         chamber.process.returncode = 0  # Not our child: nothing to wait for.
-    _chambers = Chambers()
+    _chambers = SandboxPool()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -157,7 +159,7 @@ def answer(question: Mapping[str, Any]) -> Any:
 
     if question["question"] == "merge":
         return sandbox.fill(sandbox.HTML.from_string(question["template"]), question["names"])
-    built = building.build(building.Draft(**question["draft"]), question["known"], question["hosts"])
+    built = building.build(building.MessageDraft(**question["draft"]), question["known"], question["hosts"])
     first = building.merge_once(built, question["names"])
     return {"built": dataclasses.asdict(built), "size": first}
 
@@ -185,7 +187,7 @@ def main() -> None:
         body = stdin.read(int.from_bytes(head))
         try:
             found = {"answer": answer(json.loads(body))}
-        except Invalid as error:
+        except ValidationFailed as error:
             found = {"refused": error.problems[0].message}
         except MemoryError:
             found = {"refused": N_("This message takes too much time or memory to render.")}

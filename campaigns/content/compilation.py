@@ -19,13 +19,13 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Organisation
 from campaigns.accounts.organisation import organisation as the_organisation
 from campaigns.content import chamber, merge
-from campaigns.content.building import COMPILER, Built, Draft, TrackedLink
+from campaigns.content.building import COMPILER, CompiledMessage, MessageDraft, TrackedLink
 from campaigns.content.fields import known_fields, sample_fields
-from campaigns.content.findings import Finding, Level, errors
+from campaigns.content.findings import Diagnostic, Severity, errors
 from campaigns.content.links import own_hosts, personalise
-from campaigns.content.merge import Merged, MergeUrls
+from campaigns.content.merge import MergeUrls, RenderedMessage
 from campaigns.content.models import Link, Message, MessageVersion
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.language import N_
 
 _FIELD = re.compile(r"contact\.([a-z][a-z0-9_]{0,60})")
@@ -34,10 +34,10 @@ _UNSUBSCRIBE_EXAMPLE = "https://unsubscribe.example/"
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompileResult:
     """A draft compiled; it can be merged as if it were a version."""
 
-    built: Built
+    built: CompiledMessage
     size: int
     content_hash: str
 
@@ -58,11 +58,11 @@ class Compiled:
         return self.built.text
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[Diagnostic]:
         return self.built.findings
 
 
-def compiled(draft: Draft, organisation: Organisation, fields: Collection[str]) -> Compiled:
+def compiled(draft: MessageDraft, organisation: Organisation, fields: Collection[str]) -> CompileResult:
     """Compile ``draft`` in the chamber. Its findings are the content's, not yet the sender's."""
     names = {**sample_fields(draft.language, organisation), **_example_addresses()}
     question = {
@@ -87,29 +87,31 @@ def _example_addresses() -> dict[str, str]:
 
 # The editor asks for the same draft's findings, preview and links one after the other.
 @lru_cache(32)
-def _compiled(question: str) -> Compiled:
+def _compiled(question: str) -> CompileResult:
     try:
         answer: dict[str, Any] = chamber.ask(json.loads(question))
-    except Invalid as error:
-        findings = [Finding(problem.message, problem.field) for problem in error.problems]
-        return Compiled(Built(findings=findings), 0, "")
+    except ValidationFailed as error:
+        findings = [Diagnostic(problem.message, problem.field) for problem in error.problems]
+        return CompileResult(CompiledMessage(findings=findings), 0, "")
     built = answer["built"]
-    findings = [Finding(**{**each, "level": Level(each["level"])}) for each in built["findings"]]
-    found = Built(**{**built, "findings": findings, "links": [TrackedLink(**each) for each in built["links"]]})
-    return Compiled(found, answer["size"], hashlib.sha256(question.encode()).hexdigest())
+    findings = [Diagnostic(**{**each, "level": Severity(each["level"])}) for each in built["findings"]]
+    found = CompiledMessage(
+        **{**built, "findings": findings, "links": [TrackedLink(**each) for each in built["links"]]}
+    )
+    return CompileResult(found, answer["size"], hashlib.sha256(question.encode()).hexdigest())
 
 
-def draft_of(message: Message) -> Draft:
-    return Draft(message.subject, message.preheader, message.mjml, message.language)
+def draft_of(message: Message) -> MessageDraft:
+    return MessageDraft(message.subject, message.preheader, message.mjml, message.language)
 
 
-def wanted_fields(draft: Draft) -> set[str]:
+def wanted_fields(draft: MessageDraft) -> set[str]:
     """Contact fields that a draft seems to use, to look for where they are rare."""
     found = _FIELD.findall(f"{draft.subject} {draft.preheader} {draft.mjml}")
     return {f"contact.{key}" for key in found[:50]}
 
 
-def compile_message(session: Session, message: Message) -> Compiled:
+def compile_message(session: Session, message: Message) -> CompileResult:
     """The message's draft compiled with this organisation's fields and hosts."""
     draft = draft_of(message)
     return compiled(draft, the_organisation(session), known_fields(session, wanted_fields(draft)))
@@ -123,27 +125,32 @@ def compile_ahead(session: Session, message_id: int | None) -> None:
         compile_message(session, message)
 
 
-def problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Finding]:
+def problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Diagnostic]:
     """Everything wrong or doubtful with a message, errors first, each naming field and line."""
     found = [*compiled(draft_of(message), organisation, fields).findings, *_sender_findings(message, organisation)]
-    return sorted(found, key=lambda finding: (finding.level is not Level.ERROR, finding.line or 0))
+    return sorted(found, key=lambda finding: (finding.level is not Severity.ERROR, finding.line or 0))
 
 
-def _sender_findings(message: Message, organisation: Organisation) -> list[Finding]:
+def _sender_findings(message: Message, organisation: Organisation) -> list[Diagnostic]:
     found = []
     if not (message.from_email or organisation.sender_email):
-        found.append(Finding(N_("The sender's address is missing."), "from_email"))
+        found.append(Diagnostic(N_("The sender's address is missing."), "from_email"))
     if not (organisation.postal_address or "").strip():
         message_text = N_("The organisation has no postal address; commercial mail has to carry one.")
-        found.append(Finding(message_text, "organisation", level=Level.WARNING))
+        found.append(Diagnostic(message_text, "organisation", level=Severity.WARNING))
     return found
 
 
 def content_hash(message: Message, organisation: Organisation) -> str:
     """A hash over everything that makes the mail what it is, the sender included."""
     parts = [
-        COMPILER, message.subject, message.preheader, message.mjml, message.language, *_sender(message, organisation),
-    ]  # fmt: skip
+        COMPILER,
+        message.subject,
+        message.preheader,
+        message.mjml,
+        message.language,
+        *_sender(message, organisation),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -168,7 +175,7 @@ def freeze(session: Session, actor: Actor, message: Message) -> MessageVersion:
         return existing
     fields = known_fields(session, wanted_fields(draft_of(message)))
     if wrong := errors(problems(message, organisation, fields)):
-        raise Invalid(wrong)
+        raise ValidationFailed(wrong)
     built = compiled(draft_of(message), organisation, fields).built
     version = _version(message, organisation, fingerprint, built)
     try:
@@ -190,7 +197,7 @@ def _existing(session: Session, message: Message, fingerprint: str) -> MessageVe
     )
 
 
-def _version(message: Message, organisation: Organisation, fingerprint: str, built: Built) -> MessageVersion:
+def _version(message: Message, organisation: Organisation, fingerprint: str, built: CompiledMessage) -> MessageVersion:
     name, email, reply_to = _sender(message, organisation)
     return MessageVersion(
         message_id=message.id,
@@ -209,7 +216,7 @@ def _version(message: Message, organisation: Organisation, fingerprint: str, bui
     )
 
 
-def preview(found: Compiled, fields: dict[str, dict[str, str]]) -> Merged:
+def preview(found: CompileResult, fields: dict[str, dict[str, str]]) -> RenderedMessage:
     """What a recipient with ``fields`` would see; links lead straight to their destinations."""
     urls = {link.number: personalise(link.url, fields) for link in found.built.links}
     return merge.render(found, fields, MergeUrls(urls, None, _UNSUBSCRIBE_EXAMPLE))

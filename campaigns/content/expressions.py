@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from campaigns.content.findings import Finding, Position
+from campaigns.content.findings import Diagnostic, SourcePosition
 from campaigns.content.sandbox import FILTERS, TEXT
 from campaigns.language import N_
 
@@ -28,7 +28,7 @@ _TESTS = frozenset({"defined", "undefined", "none", "in", "eq", "ne", "equalto"}
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class MergeExpression:
     """``source[start:end]``, delimiters included."""
 
     start: int
@@ -54,11 +54,13 @@ class Expression:
         return self.source[2:-2].strip().strip("-+").strip()
 
 
-def scan(source: str, where: str, skip: list[tuple[int, int]] | None = None) -> tuple[list[Expression], list[Finding]]:
+def scan(
+    source: str, where: str, skip: list[tuple[int, int]] | None = None
+) -> tuple[list[MergeExpression], list[Diagnostic]]:
     """The expressions of ``source`` in order, but for those inside the regions ``skip``."""
-    found: list[Expression] = []
-    findings: list[Finding] = []
-    place = Position(source)
+    found: list[MergeExpression] = []
+    findings: list[Diagnostic] = []
+    place = SourcePosition(source)
     regions = list(skip or ())
     position = 0
     while (start := source.find("{", position)) >= 0:
@@ -75,16 +77,19 @@ def scan(source: str, where: str, skip: list[tuple[int, int]] | None = None) -> 
         if end is None:
             line, column = place.of(start)
             findings.append(
-                Finding(
+                Diagnostic(
                     N_("The merge expression that begins with %(opening)s is not closed with %(closer)s."),
-                    where, line, column, {"opening": opening, "closer": _CLOSERS[opening]},
+                    where,
+                    line,
+                    column,
+                    {"opening": opening, "closer": _CLOSERS[opening]},
                 )
-            )  # fmt: skip
+            )
             position = start + 2
             if len(findings) >= MOST_UNCLOSED:
                 break  # Each looks a thousand characters ahead; a whole source of them would take minutes.
             continue
-        found.append(Expression(start, end, source[start:end]))
+        found.append(MergeExpression(start, end, source[start:end]))
         position = end
     return found, findings
 
@@ -108,25 +113,25 @@ def _end(source: str, start: int, closer: str) -> int | None:
     return None
 
 
-def check(source: str, found: list[Expression], where: str, known: Collection[str]) -> list[Finding]:
+def check(source: str, found: list[MergeExpression], where: str, known: Collection[str]) -> list[Diagnostic]:
     """Errors of the expressions, each naming its field and line."""
-    place = Position(source)
+    place = SourcePosition(source)
     strange = [each for each in found if each.source.startswith("{%") and each.keyword not in _KEYWORDS]
     if strange:  # {% raw %} among them, of which the syntax tree would not tell.
-        return [Finding(_NOT_POSSIBLE, where, *place.of(each.start)) for each in strange]
+        return [Diagnostic(_NOT_POSSIBLE, where, *place.of(each.start)) for each in strange]
     try:
         tree = TEXT.parse(_skeleton(source, found))
     except TemplateSyntaxError as error:
         message = N_("This merge expression cannot be read: %(reason)s")
-        return [Finding(message, where, error.lineno, None, {"reason": error.message or ""})]
+        return [Diagnostic(message, where, error.lineno, None, {"reason": error.message or ""})]
     except RecursionError:
-        return [Finding(N_("Merge expressions are nested too deeply."), where)]
-    reader = _Reader(where, frozenset(known))
+        return [Diagnostic(N_("Merge expressions are nested too deeply."), where)]
+    reader = _ExpressionValidator(where, frozenset(known))
     reader.body(tree.body, frozenset())
     return [_located(each, found, place) for each in reader.findings]
 
 
-def _skeleton(source: str, found: list[Expression]) -> str:
+def _skeleton(source: str, found: list[MergeExpression]) -> str:
     """The expressions alone, each still in its line."""
     parts, position = [], 0
     for expression in found:
@@ -135,7 +140,7 @@ def _skeleton(source: str, found: list[Expression]) -> str:
     return "".join(parts)
 
 
-def _located(finding: Finding, found: list[Expression], place: Position) -> Finding:
+def _located(finding: Diagnostic, found: list[MergeExpression], place: SourcePosition) -> Diagnostic:
     """The finding with the place of the name that it tells of, which Jinja knows by line only."""
     name = str(finding.params.get("name", ""))
     for expression in found:
@@ -147,17 +152,17 @@ def _located(finding: Finding, found: list[Expression], place: Position) -> Find
 
 
 @dataclass
-class _Reader:
+class _ExpressionValidator:
     """Walks the syntax tree; ``scope`` holds the names that loops around a node define."""
 
     where: str
     known: frozenset[str]
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Diagnostic] = field(default_factory=list)
     loops: int = 0
     conditions: int = 0
 
     def refuse(self, node: nodes.Node, message: str, **params: object) -> None:
-        self.findings.append(Finding(message, self.where, node.lineno, None, params))
+        self.findings.append(Diagnostic(message, self.where, node.lineno, None, params))
 
     def body(self, body: list[nodes.Node], scope: frozenset[str]) -> None:
         for node in body:
@@ -210,9 +215,9 @@ class _Reader:
         elif not _short_range(node):
             self.refuse(
                 loop,
-                N_("A loop can go over a list, a field|split(\",\"), or range(…), of at most %(most)s items."),
+                N_('A loop can go over a list, a field|split(","), or range(…), of at most %(most)s items.'),
                 most=LONGEST_LOOP,
-            )  # fmt: skip
+            )
 
     def value(self, node: nodes.Node | None, scope: frozenset[str]) -> None:
         if isinstance(node, nodes.Getattr):
@@ -264,9 +269,18 @@ def _nearest(name: str, known: frozenset[str]) -> str | None:
 
 
 _HARMLESS = (
-    nodes.TemplateData, nodes.Const, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr,
-    nodes.Concat, nodes.List, nodes.Tuple,
-)  # fmt: skip
+    nodes.TemplateData,
+    nodes.Const,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.CondExpr,
+    nodes.Concat,
+    nodes.List,
+    nodes.Tuple,
+)
 
 
 def _short_range(node: nodes.Node) -> bool:

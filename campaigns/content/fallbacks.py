@@ -3,14 +3,14 @@
 import re
 from collections import defaultdict
 
-from campaigns.content.building import Draft
+from campaigns.content.building import MessageDraft
 from campaigns.content.expressions import scan
 
 _FIELD = re.compile(r"contact\.([a-z][a-z0-9_]{0,60})")
 _DEFAULT = re.compile(r"""contact\.([a-z][a-z0-9_]{0,60})\s*\|\s*d(?:efault)?\(\s*(?:"([^"]*)"|'([^']*)')""")
 
 
-def fallbacks(draft: Draft) -> dict[str, list[str]]:
+def fallbacks(draft: MessageDraft) -> dict[str, list[str]]:
     """For each contact field that a draft prints, what stands there without a value: '' where nothing does.
 
     A field that is only asked about, in a condition, has no entry.

@@ -11,10 +11,16 @@ from campaigns.audience.models import Contact, ContactImport
 from campaigns.content.merge import fields_of
 
 HOUSE_FIELDS = (
-    "contact.first_name", "contact.last_name", "contact.email", "contact.language",
+    "contact.first_name",
+    "contact.last_name",
+    "contact.email",
+    "contact.language",
     "campaign.name",
-    "organisation.name", "organisation.postal_address", "organisation.sender_name", "organisation.sender_email",
-)  # fmt: skip
+    "organisation.name",
+    "organisation.postal_address",
+    "organisation.sender_name",
+    "organisation.sender_email",
+)
 _LOOKED_AT = 500
 _SHARED_BY = 5
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from campaigns.errors import Problem
+from campaigns.errors import ValidationProblem
 from campaigns.language import N_
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     ERROR = "error"  # the message cannot be sent
     WARNING = "warning"  # it can, and somebody should look
 
@@ -17,17 +17,17 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding(Problem):
+class Diagnostic(ValidationProblem):
     """A problem with its level; ``field`` is ``mjml``, ``subject`` or another field of the message."""
 
-    level: Level = Level.ERROR
+    level: Severity = Severity.ERROR
 
 
-def errors(findings: list[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.level is Level.ERROR]
+def errors(findings: list[Diagnostic]) -> list[Diagnostic]:
+    return [finding for finding in findings if finding.level is Severity.ERROR]
 
 
-class Position:
+class SourcePosition:
     """Line and column (both from 1) of an offset in a text."""
 
     def __init__(self, text: str) -> None:

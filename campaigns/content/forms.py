@@ -8,10 +8,10 @@ from campaigns.content.messages import LANGUAGES, LONGEST
 from campaigns.language import N_
 from campaigns.web.choices import choices
 from campaigns.web.locale import translated
-from campaigns.web.revisions import RevisedForm
+from campaigns.web.revisions import VersionedForm
 
 
-class MessageForm(RevisedForm):
+class MessageForm(VersionedForm):
     """The editor. What may be kept is the verb's business; its problems come back onto the fields."""
 
     name = StringField(N_("Name"), render_kw={"maxlength": LONGEST["name"], "required": True})

@@ -12,7 +12,7 @@ from jinja2 import Template
 
 from campaigns import config
 from campaigns.content.sandbox import ADDRESS, fill
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.tokens import Purpose, mint_send
 
@@ -49,7 +49,7 @@ def personalise(url: str, fields: Mapping[str, object]) -> str:
         return url
     merged = fill(_address(url), fields)
     if _ORIGIN.match(merged) is None or origin(merged) != origin(url):
-        raise Invalid(Problem(N_("A merge field must not change where a link leads.")))
+        raise ValidationFailed(ValidationProblem(N_("A merge field must not change where a link leads.")))
     return merged
 
 

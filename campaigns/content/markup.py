@@ -26,7 +26,7 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class StartTag:
     name: str
     attributes: tuple[Attribute, ...]
     closed: bool
@@ -35,14 +35,14 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class EndTag:
     name: str
     start: int
     end: int
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Text:
     start: int
     end: int
 
@@ -54,7 +54,7 @@ class Comment:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class ParseError:
     """Something that is no MJML; reading goes on after it."""
 
     message: str
@@ -62,7 +62,7 @@ class Unreadable:
     end: int
 
 
-Piece = Opening | Closing | Words | Comment | Unreadable
+Piece = StartTag | EndTag | Text | Comment | ParseError
 
 _FORBIDDEN = {
     "<![CDATA[": N_("CDATA sections are not possible; write the text itself, with &lt; for <."),
@@ -82,17 +82,17 @@ def pieces(source: str, raw: frozenset[str] = frozenset()) -> Iterator[Piece]:
         if source[position] != "<":
             end = source.find("<", position)
             end = length if end < 0 else end
-            yield Words(position, end)
+            yield Text(position, end)
             position = end
             continue
         piece = _at(source, position)
         yield piece
         position = piece.end
-        if isinstance(piece, Opening) and piece.name in raw and not piece.closed:
+        if isinstance(piece, StartTag) and piece.name in raw and not piece.closed:
             end = source.find(f"</{piece.name}", position)
             end = length if end < 0 else end
             if end > position:
-                yield Words(position, end)
+                yield Text(position, end)
             position = end
 
 
@@ -100,12 +100,12 @@ def _at(source: str, start: int) -> Piece:
     if source.startswith("<!--", start):
         end = source.find("-->", start + 4)
         if end < 0:
-            return Unreadable(N_("This comment is never closed with -->."), start, len(source))
+            return ParseError(N_("This comment is never closed with -->."), start, len(source))
         return Comment(start, end + 3)
     for opening, message in _FORBIDDEN.items():
         if source.startswith(opening, start):
             end = source.find(_ENDS[opening], start)
-            return Unreadable(message, start, len(source) if end < 0 else end + len(_ENDS[opening]))
+            return ParseError(message, start, len(source) if end < 0 else end + len(_ENDS[opening]))
     if source.startswith("</", start):
         return _closing(source, start)
     return _opening(source, start)
@@ -115,14 +115,14 @@ def _closing(source: str, start: int) -> Piece:
     name = _NAME.match(source, start + 2)
     end = _TAG_END.match(source, name.end()) if name else None
     if name is None or end is None or end[1]:
-        return Unreadable(N_("This closing tag cannot be read."), start, _resume(source, start))
-    return Closing(_plain(name[0]), start, end.end())
+        return ParseError(N_("This closing tag cannot be read."), start, _resume(source, start))
+    return EndTag(_plain(name[0]), start, end.end())
 
 
 def _opening(source: str, start: int) -> Piece:
     name = _NAME.match(source, start + 1)
     if name is None:
-        return Unreadable(N_("A single < begins a tag; write &lt; for the sign itself."), start, start + 1)
+        return ParseError(N_("A single < begins a tag; write &lt; for the sign itself."), start, start + 1)
     attributes = []
     position = name.end()
     while found := _ATTRIBUTE.match(source, position):
@@ -138,8 +138,8 @@ def _opening(source: str, start: int) -> Piece:
         position = found.end()
     end = _TAG_END.match(source, position)
     if end is None:
-        return Unreadable(N_("This tag cannot be read; is a quote or a > missing?"), start, _resume(source, start))
-    return Opening(_plain(name[0]), tuple(attributes), bool(end[1]), start, end.end())
+        return ParseError(N_("This tag cannot be read; is a quote or a > missing?"), start, _resume(source, start))
+    return StartTag(_plain(name[0]), tuple(attributes), bool(end[1]), start, end.end())
 
 
 def _resume(source: str, start: int) -> int:

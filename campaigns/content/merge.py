@@ -10,7 +10,7 @@ from jinja2 import Template, TemplateError
 
 from campaigns.accounts.models import Organisation
 from campaigns.content.sandbox import HTML, LINE, TEXT, fill
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class MergeUrls:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class RenderedMessage:
     """What one recipient gets."""
 
     subject: str
@@ -34,7 +34,7 @@ class Merged:
     text: str
 
 
-class Mergeable(Protocol):
+class TemplateSource(Protocol):
     """A message version, or anything else with its four templates and a hash that names them."""
 
     @property
@@ -65,11 +65,11 @@ def _compiled(_content_hash: str, subject: str, preheader: str, html: str, text:
     )
 
 
-def render(version: Mergeable, fields: Mapping[str, object], urls: MergeUrls) -> Merged:
+def render(version: TemplateSource, fields: Mapping[str, object], urls: MergeUrls) -> RenderedMessage:
     """The mail of one recipient. Known but empty fields are ''; subject and preheader are one line."""
     templates = _compiled(version.content_hash, version.subject, version.preheader, version.html, version.text)
     names = {**fields, **names_of(urls)}
-    return Merged(
+    return RenderedMessage(
         one_line(fill(templates.subject, names)),
         one_line(fill(templates.preheader, names)),
         fill(templates.html, names),
@@ -94,7 +94,7 @@ def subject_for(subject: str, fields: Mapping[str, object]) -> str:
     """A frozen subject as its recipient reads it, for pages; as it was written when it can't be filled in."""
     try:
         return one_line(fill(_line(subject), fields))
-    except (Invalid, TemplateError):
+    except (ValidationFailed, TemplateError):
         return subject
 
 
@@ -112,7 +112,7 @@ def one_line(text: str) -> str:
 _JOINERS = "\u200c\u200d\u200e\u200f"  # Persian words and emoji are made with them; isprintable() is false.
 
 
-class Recipient(Protocol):
+class MergeContact(Protocol):
     """A contact, as far as it can be merged."""
 
     @property
@@ -127,12 +127,12 @@ class Recipient(Protocol):
     def attributes(self) -> Mapping[str, Any]: ...
 
 
-def fields_of(contact: Recipient, campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
+def fields_of(contact: MergeContact, campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
     """The merge fields of one recipient."""
     return {"contact": contact_fields(contact), **house_fields(campaign_name, organisation)}
 
 
-def contact_fields(contact: Recipient) -> dict[str, str]:
+def contact_fields(contact: MergeContact) -> dict[str, str]:
     """A contact's own columns win over attributes of their name."""
     return {
         **{key: str(value) for key, value in (contact.attributes or {}).items() if value is not None},

@@ -9,14 +9,18 @@ from campaigns.audience.addresses import normalise
 from campaigns.content.mjml import LARGEST_SOURCE
 from campaigns.content.models import Message
 from campaigns.content.starters import starter as starter_of
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.revisions import count_change
 
 LANGUAGES = {
-    "en": N_("English"), "fr": N_("French"), "ka": N_("Georgian"), "az": N_("Azerbaijani"), "ru": N_("Russian"),
+    "en": N_("English"),
+    "fr": N_("French"),
+    "ka": N_("Georgian"),
+    "az": N_("Azerbaijani"),
+    "ru": N_("Russian"),
     "fa": N_("Persian"),
-}  # fmt: skip
+}
 LONGEST = {"name": 200, "subject": 500, "preheader": 500, "from_name": 200}
 BLANK = """<mjml>
   <mj-body>
@@ -39,9 +43,19 @@ def message_of(session: Session, message_id: int) -> Message:
 
 
 def create_message(
-    session: Session, actor: Actor, *, name: str, starter: str | None = None, subject: str = "", preheader: str = "",
-    mjml: str | None = None, language: str = "", from_name: str = "", from_email: str = "", reply_to: str = "",
-) -> Message:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    *,
+    name: str,
+    starter: str | None = None,
+    subject: str = "",
+    preheader: str = "",
+    mjml: str | None = None,
+    language: str = "",
+    from_name: str = "",
+    from_email: str = "",
+    reply_to: str = "",
+) -> Message:
     """A new message, from a starter when one is named; what is given wins over the starter's."""
     actor.require(Permission.PLAN)
     begun = starter_of(starter) if starter else None
@@ -64,18 +78,35 @@ def create_message(
 
 
 def update_message(
-    session: Session, actor: Actor, message: Message, *, revision: int | None = None, name: str, subject: str,
-    preheader: str, mjml: str, language: str, from_name: str = "", from_email: str = "", reply_to: str = "",
-) -> Message:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    message: Message,
+    *,
+    revision: int | None = None,
+    name: str,
+    subject: str,
+    preheader: str,
+    mjml: str,
+    language: str,
+    from_name: str = "",
+    from_email: str = "",
+    reply_to: str = "",
+) -> Message:
     """Change a message. A draft may be unfinished or wrong: only what cannot be kept is refused.
 
     Raises ChangedMeanwhile when somebody changed it since ``revision`` was read.
     """
     actor.require(Permission.PLAN)
     values = _cleaned(
-        name=name, subject=subject, preheader=preheader, mjml=mjml, language=language, from_name=from_name,
-        from_email=from_email, reply_to=reply_to,
-    )  # fmt: skip
+        name=name,
+        subject=subject,
+        preheader=preheader,
+        mjml=mjml,
+        language=language,
+        from_name=from_name,
+        from_email=from_email,
+        reply_to=reply_to,
+    )
     for field, value in values.items():
         setattr(message, field, value)
     message.updated_at = clock.now()
@@ -88,10 +119,17 @@ def update_message(
 def duplicate_message(session: Session, actor: Actor, message: Message, name: str) -> Message:
     """A copy under another name."""
     return create_message(
-        session, actor, name=name[: LONGEST["name"]], subject=message.subject, preheader=message.preheader,
-        mjml=message.mjml, language=message.language, from_name=message.from_name, from_email=message.from_email,
+        session,
+        actor,
+        name=name[: LONGEST["name"]],
+        subject=message.subject,
+        preheader=message.preheader,
+        mjml=message.mjml,
+        language=message.language,
+        from_name=message.from_name,
+        from_email=message.from_email,
         reply_to=message.reply_to,
-    )  # fmt: skip
+    )
 
 
 def _cleaned(**given: str) -> dict[str, str]:
@@ -100,24 +138,26 @@ def _cleaned(**given: str) -> dict[str, str]:
     values["mjml"] = values["mjml"].replace("\r\n", "\n").replace("\r", "\n")
     problems = []
     if not values["name"]:
-        problems.append(Problem(N_("Give the message a name."), "name"))
+        problems.append(ValidationProblem(N_("Give the message a name."), "name"))
     for field, longest in LONGEST.items():
         if len(values[field]) > longest:
-            problems.append(Problem(N_("At most %(longest)s characters."), field, params={"longest": longest}))
+            problems.append(
+                ValidationProblem(N_("At most %(longest)s characters."), field, params={"longest": longest})
+            )
     for field, value in values.items():
         lines = field != "mjml" and ("\n" in value or "\r" in value)
         if "\x00" in value or lines or any("\ud800" <= character <= "\udfff" for character in value):
-            problems.append(Problem(N_("Line breaks and control characters are not possible here."), field))
+            problems.append(ValidationProblem(N_("Line breaks and control characters are not possible here."), field))
     if len(values["mjml"].encode("utf-8", "replace")) > LARGEST_SOURCE:
         size = LARGEST_SOURCE // 1024
-        problems.append(Problem(N_("The MJML is larger than %(size)s KB."), "mjml", params={"size": size}))
+        problems.append(ValidationProblem(N_("The MJML is larger than %(size)s KB."), "mjml", params={"size": size}))
     if values["language"] not in LANGUAGES:
-        problems.append(Problem(N_("Choose one of the languages."), "language"))
+        problems.append(ValidationProblem(N_("Choose one of the languages."), "language"))
     for field in ("from_email", "reply_to"):
         try:
             values[field] = normalise(values[field]) if values[field] else ""
-        except Invalid as error:
-            problems += [Problem(problem.message, field, params=problem.params) for problem in error.problems]
+        except ValidationFailed as error:
+            problems += [ValidationProblem(problem.message, field, params=problem.params) for problem in error.problems]
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     return values

@@ -21,9 +21,9 @@ from campaigns.content.elements import (
     TABLE_PARTS,
     VERBATIM,
     refusal,
-)  # fmt: skip
-from campaigns.content.expressions import Expression
-from campaigns.content.findings import Finding, Level, Position
+)
+from campaigns.content.expressions import MergeExpression
+from campaigns.content.findings import Diagnostic, Severity, SourcePosition
 from campaigns.language import N_
 
 LARGEST_SOURCE = 256 * 1024
@@ -41,11 +41,11 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]
 
 
 @dataclass
-class Prepared:
+class PreparedMjml:
     """A source that MRML can take, and what it was found to have."""
 
     source: str = ""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Diagnostic] = field(default_factory=list)
     prefix: str = "kpm"
     tokens: list[tuple[str, str]] = field(default_factory=list)
     """For each token the expression as written, and as it has to stand in the page."""
@@ -74,29 +74,29 @@ class Prepared:
         return f"{self.prefix}{len(self.tokens) - 1}q"
 
 
-def prepare(source: str, known: Collection[str], hosts: Collection[str], language: str = "en") -> Prepared:
+def prepare(source: str, known: Collection[str], hosts: Collection[str], language: str = "en") -> PreparedMjml:
     """Check ``source`` and make it ready. With an error among the findings it must not be rendered."""
-    prepared = Prepared()
+    prepared = PreparedMjml()
     if len(source.encode("utf-8", "replace")) > LARGEST_SOURCE:
         size = LARGEST_SOURCE // 1024
-        prepared.findings.append(Finding(N_("The MJML is larger than %(size)s KB."), "mjml", params={"size": size}))
+        prepared.findings.append(Diagnostic(N_("The MJML is larger than %(size)s KB."), "mjml", params={"size": size}))
         return prepared
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     if bad := _CONTROL.search(source):
         message = N_("This place holds an invisible control character; remove it.")
-        prepared.findings.append(Finding(message, "mjml", *Position(source).of(bad.start())))
+        prepared.findings.append(Diagnostic(message, "mjml", *SourcePosition(source).of(bad.start())))
         return prepared
     while prepared.prefix in source.lower():
         prepared.prefix += "z"
     verbatim = [found.span() for found in _VERBATIM.finditer(source)]
     found, prepared.findings = expressions.scan(source, "mjml", verbatim)
     prepared.findings += expressions.check(source, found, "mjml", known)
-    _Walk(source, found, prepared, hosts, language).walk()
+    _Validator(source, found, prepared, hosts, language).walk()
     del prepared.findings[MOST_FINDINGS:]
     return prepared
 
 
-def render(prepared: Prepared) -> str:
+def render(prepared: PreparedMjml) -> str:
     """MRML's HTML with tokens in it. Raises ValueError when MRML refuses the source."""
     try:
         from mjml import mjml2html  # here, so that a worker that only sends never loads it
@@ -109,17 +109,17 @@ def render(prepared: Prepared) -> str:
 
 
 @dataclass
-class _Open:
+class _OpenElement:
     name: str
     start: int
     serial: int
 
 
-class _Walk:
+class _Validator:
     """One pass over the pieces: reports what is wrong and writes the prepared source."""
 
     def __init__(
-        self, source: str, found: list[Expression], prepared: Prepared, hosts: Collection[str], language: str
+        self, source: str, found: list[MergeExpression], prepared: PreparedMjml, hosts: Collection[str], language: str
     ) -> None:
         self.source, self.found, self.prepared, self.hosts, self.language = source, found, prepared, hosts, language
         masked = list(source)
@@ -128,28 +128,28 @@ class _Walk:
                 if masked[offset] != "\n":
                     masked[offset] = _MASK
         self.masked = "".join(masked)
-        self.place = Position(source)
-        self.stack: list[_Open] = []
+        self.place = SourcePosition(source)
+        self.stack: list[_OpenElement] = []
         self.blocks: list[tuple[str, int]] = []
         self.out: list[str] = []
         self.next = 0
         self.elements = 0
 
-    def report(self, offset: int, message: str, level: Level = Level.ERROR, **params: object) -> None:
+    def report(self, offset: int, message: str, level: Severity = Severity.ERROR, **params: object) -> None:
         if len(self.prepared.findings) < MOST_FINDINGS:
             line, column = self.place.of(offset)
-            self.prepared.findings.append(Finding(message, "mjml", line, column, params, level))
+            self.prepared.findings.append(Diagnostic(message, "mjml", line, column, params, level))
 
     def walk(self) -> None:
         for piece in markup.pieces(self.masked, frozenset({"mj-style"})):
             if len(self.prepared.findings) >= MOST_FINDINGS:
                 return
-            if isinstance(piece, markup.Opening):
+            if isinstance(piece, markup.StartTag):
                 if not self.opening(piece):
                     return
-            elif isinstance(piece, markup.Closing):
+            elif isinstance(piece, markup.EndTag):
                 self.closing(piece)
-            elif isinstance(piece, markup.Words):
+            elif isinstance(piece, markup.Text):
                 self.words(piece)
             elif isinstance(piece, markup.Comment):
                 self.comment(piece)
@@ -169,7 +169,7 @@ class _Walk:
 
     # Elements
 
-    def opening(self, tag: markup.Opening) -> bool:
+    def opening(self, tag: markup.StartTag) -> bool:
         """False when reading on makes no sense or could do harm."""
         self.elements += 1
         if len(self.stack) >= DEEPEST or self.elements > MOST_ELEMENTS:
@@ -183,10 +183,10 @@ class _Walk:
             self.out.append(" />")
         else:
             self.out.append(">")
-            self.stack.append(_Open(tag.name, tag.start, self.elements))
+            self.stack.append(_OpenElement(tag.name, tag.start, self.elements))
         return True
 
-    def standing(self, tag: markup.Opening) -> None:
+    def standing(self, tag: markup.StartTag) -> None:
         name, parent = tag.name, self.parent
         if message := refusal(name):
             self.report(tag.start, message, name=name)
@@ -200,13 +200,15 @@ class _Walk:
         elif name in HTML or ":" in name:
             if parent in CONTAINERS or parent in VERBATIM or not self.stack:
                 self.report(
-                    tag.start, N_("<%(name)s> cannot stand directly in <%(parent)s>; put it into an <mj-text>."),
-                    name=name, parent=parent,
-                )  # fmt: skip
+                    tag.start,
+                    N_("<%(name)s> cannot stand directly in <%(parent)s>; put it into an <mj-text>."),
+                    name=name,
+                    parent=parent,
+                )
         elif parent != "mj-attributes" or name not in ("mj-all", "mj-class"):
             self.report(tag.start, N_("There is no element <%(name)s>."), name=name)
 
-    def facts(self, tag: markup.Opening) -> None:
+    def facts(self, tag: markup.StartTag) -> None:
         has = self.prepared.has
         if self.parent != "mj-attributes":
             has.add(tag.name)
@@ -222,18 +224,18 @@ class _Walk:
         if self.parent != "mj-attributes":
             self.doubts(tag, set(names))
 
-    def doubts(self, tag: markup.Opening, names: set[str]) -> None:
+    def doubts(self, tag: markup.StartTag, names: set[str]) -> None:
         if tag.name in _PICTURES and "alt" not in names:
-            self.report(tag.start, NO_ALT, Level.WARNING)
+            self.report(tag.start, NO_ALT, Severity.WARNING)
         wanted = REMOTE_DEFAULTS.get(tag.name, frozenset())
         if wanted and not wanted & names:
             message = N_("<%(name)s> shows pictures from a stranger's server unless you give %(attribute)s.")
-            self.report(tag.start, message, Level.WARNING, name=tag.name, attribute=", ".join(sorted(wanted)))
+            self.report(tag.start, message, Severity.WARNING, name=tag.name, attribute=", ".join(sorted(wanted)))
         if tag.name == "mj-font":
             message = N_("Most mail programs do not load this font; name others behind it.")
-            self.report(tag.start, message, Level.WARNING)
+            self.report(tag.start, message, Severity.WARNING)
 
-    def closing(self, tag: markup.Closing) -> None:
+    def closing(self, tag: markup.EndTag) -> None:
         self.skip(tag.end)
         if tag.name in markup.VOID:
             return
@@ -244,9 +246,12 @@ class _Walk:
             element = self.stack.pop()
             line, _ = self.place.of(element.start)
             self.report(
-                tag.start, N_("</%(name)s> stands here, but <%(open)s> of line %(line)s is still open."),
-                name=tag.name, open=element.name, line=line,
-            )  # fmt: skip
+                tag.start,
+                N_("</%(name)s> stands here, but <%(open)s> of line %(line)s is still open."),
+                name=tag.name,
+                open=element.name,
+                line=line,
+            )
         self.stack.pop()
         if tag.name == "mj-body":
             self.prepared.body_end = tag.start
@@ -254,7 +259,7 @@ class _Walk:
 
     # Attributes
 
-    def attributes(self, tag: markup.Opening) -> str:
+    def attributes(self, tag: markup.StartTag) -> str:
         written, seen = [], set()
         for attribute in tag.attributes:
             name = attribute.name
@@ -284,7 +289,7 @@ class _Walk:
             written += [f' dir="{direction}"'] if "dir" not in seen else []
         return "".join(written)
 
-    def value(self, tag: markup.Opening, attribute: markup.Attribute, masked: str) -> str:
+    def value(self, tag: markup.StartTag, attribute: markup.Attribute, masked: str) -> str:
         name, start, end = attribute.name, attribute.start, attribute.start + len(masked)
         inside = self.advance(end)
         original = unescape(self.source[start:end])
@@ -300,7 +305,7 @@ class _Walk:
             return self.address(name, start, end, inside, original)
         return self.encoded(start, end, {each: self.prepared.add(each.source) for each in inside})
 
-    def address(self, name: str, start: int, end: int, inside: list[Expression], original: str) -> str:
+    def address(self, name: str, start: int, end: int, inside: list[MergeExpression], original: str) -> str:
         stripped = original.strip()
         if inside and stripped == inside[0].source and inside[0].inner == "unsubscribe_url" and name == "href":
             self.prepared.has.add("unsubscribe")
@@ -308,20 +313,20 @@ class _Walk:
         lowered = stripped.lower()
         aside = name == "href" and lowered.startswith(("#", "mailto:", "tel:", "sms:"))
         if stripped == "#":
-            self.report(start, N_("This link leads nowhere yet."), Level.WARNING)
+            self.report(start, N_("This link leads nowhere yet."), Severity.WARNING)
         if not aside and (message := links.fault(stripped, self.hosts)):
             if name != "href":
                 message = N_("A picture needs a public http:// or https:// address.")
             self.report(start, message)
         if re.match(r"https?://(www\.)?example\.(com|org|net)\b", lowered):
-            self.report(start, N_("This still leads to the example's address."), Level.WARNING)
+            self.report(start, N_("This still leads to the example's address."), Severity.WARNING)
         # In an address a value is percent-encoded, so that it cannot add parameters of its own.
         standing = "{{ (%s) }}" if aside else "{{ (%s)|urlencode }}"
         return self.encoded(
             start, end, {each: self.prepared.add(each.source, standing % each.inner) for each in inside}, strip=True
         )
 
-    def encoded(self, start: int, end: int, tokens: dict[Expression, str], *, strip: bool = False) -> str:
+    def encoded(self, start: int, end: int, tokens: dict[MergeExpression, str], *, strip: bool = False) -> str:
         parts, position = [], start
         for expression, token in tokens.items():
             parts += [encode(self.source[position : expression.start]), token]
@@ -331,7 +336,7 @@ class _Walk:
 
     # Words
 
-    def words(self, piece: markup.Words) -> None:
+    def words(self, piece: markup.Text) -> None:
         inside = self.advance(piece.end)
         text, parent = self.source[piece.start : piece.end], self.parent
         if parent == "mj-style":
@@ -351,7 +356,7 @@ class _Walk:
             position = expression.end
         self.out.append(self.source[position : piece.end])
 
-    def expression(self, expression: Expression) -> str:
+    def expression(self, expression: MergeExpression) -> str:
         if expression.is_comment:
             return ""
         parent = self.parent
@@ -361,9 +366,10 @@ class _Walk:
             self.report(expression.start, N_("A merge expression cannot stand here."))
         elif only_elements and expression.is_output:
             self.report(
-                expression.start, N_("A merge field cannot stand directly in <%(parent)s>; put it into an <mj-text>."),
+                expression.start,
+                N_("A merge field cannot stand directly in <%(parent)s>; put it into an <mj-text>."),
                 parent=parent,
-            )  # fmt: skip
+            )
         if not expression.is_output:
             self.pair(expression)
         if expression.inner == "unsubscribe_url":
@@ -371,7 +377,7 @@ class _Walk:
         token = self.prepared.add(expression.source)
         return f"<!--{token}-->" if only_elements else token
 
-    def pair(self, expression: Expression) -> None:
+    def pair(self, expression: MergeExpression) -> None:
         """A condition that begins in one element and ends in another would break the mail for some."""
         keyword, serial = expression.keyword, self.stack[-1].serial if self.stack else 0
         if keyword in ("if", "for"):
@@ -382,12 +388,12 @@ class _Walk:
                 message = N_("%(keyword)s must stand in the same element as its %(opened)s.")
                 self.report(expression.start, message, keyword=keyword, opened=opened)
 
-    def style(self, piece: markup.Words, text: str) -> None:
+    def style(self, piece: markup.Text, text: str) -> None:
         if _SCRIPTED.search(text) or "@import" in text.lower():
             self.report(piece.start, N_("Scripts and imports are not possible in a style sheet."))
         if "{{" in text:
             self.report(
-                piece.start + text.index("{{"), N_("Merge fields are not possible in a style sheet."), Level.WARNING
+                piece.start + text.index("{{"), N_("Merge fields are not possible in a style sheet."), Severity.WARNING
             )
         if "prefers-color-scheme" in text:
             self.prepared.has.add("dark")
@@ -409,7 +415,7 @@ class _Walk:
 
     # Expressions are met in the order of the source
 
-    def advance(self, end: int) -> list[Expression]:
+    def advance(self, end: int) -> list[MergeExpression]:
         first = self.next
         while self.next < len(self.found) and self.found[self.next].end <= end:
             self.next += 1

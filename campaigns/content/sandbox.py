@@ -12,7 +12,7 @@ from jinja2 import Template, Undefined
 from jinja2.filters import do_truncate
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 LARGEST_OUTPUT = 1_000_000
@@ -93,8 +93,8 @@ ADDRESS = _environment(autoescape=False, finalize=_urlencode)
 ADDRESS.filters["urlencode"] = _words  # finalize encodes; twice would be once too often
 
 
-def too_large() -> Invalid:
-    return Invalid(Problem(N_("The merged message grows beyond every measure.")))
+def too_large() -> ValidationFailed:
+    return ValidationFailed(ValidationProblem(N_("The merged message grows beyond every measure.")))
 
 
 def fill(template: Template, names: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from campaigns import config
 from campaigns.accounts.models import Organisation
 from campaigns.content import mjml
 from campaigns.content.building import EMAILS
-from campaigns.content.merge import Merged, one_line
+from campaigns.content.merge import RenderedMessage, one_line
 from campaigns.errors import NotFound
 from campaigns.language import N_
 
@@ -31,7 +31,7 @@ def _house() -> Environment:
     )
 
 
-def render(kind: str, language: str, context: Mapping[str, object], organisation: Organisation) -> Merged:
+def render(kind: str, language: str, context: Mapping[str, object], organisation: Organisation) -> RenderedMessage:
     """The mail of ``kind`` in ``language``, else in English. Its subject is the MJML's title.
 
     Raises NotFound for an unknown kind, and Jinja's UndefinedError when the context lacks something.
@@ -45,10 +45,10 @@ def render(kind: str, language: str, context: Mapping[str, object], organisation
         "direction": "rtl" if folder in mjml.RTL else "ltr",
     }
     source = _house().get_template(f"{folder}/{kind}.mjml").render(names)
-    html = mjml.render(mjml.Prepared(source=mjml.encode_attributes(source)))
+    html = mjml.render(mjml.PreparedMjml(source=mjml.encode_attributes(source)))
     text = _house().get_template(f"{folder}/{kind}.txt").render(names)
     subject, preview = _TITLE.search(html), _PREVIEW.search(html)
-    return Merged(
+    return RenderedMessage(
         subject=one_line(unescape(subject[1])) if subject else organisation.name,
         preheader=one_line(unescape(preview[1])) if preview else "",
         html=html,

@@ -13,14 +13,14 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import Contact
 from campaigns.content import compilation, fields, messages
-from campaigns.content.building import LARGE_MAIL, LARGEST_MAIL, Draft
-from campaigns.content.compilation import Compiled
-from campaigns.content.findings import Finding, errors
+from campaigns.content.building import LARGE_MAIL, LARGEST_MAIL, MessageDraft
+from campaigns.content.compilation import CompileResult
+from campaigns.content.findings import Diagnostic, errors
 from campaigns.content.forms import MessageForm
 from campaigns.content.models import Message
-from campaigns.content.starters import STARTERS, Starter, starter
-from campaigns.errors import Invalid
-from campaigns.revisions import ChangedMeanwhile
+from campaigns.content.starters import STARTERS, StarterTemplate, starter
+from campaigns.errors import ValidationFailed
+from campaigns.revisions import EditConflict
 from campaigns.web import once
 from campaigns.web.database import db_session, let_others_write, only_reads
 from campaigns.web.errors import problem_text, put_problems, say
@@ -65,7 +65,7 @@ def create() -> Any:
     if there := once.already():
         return there
     key = request.form.get("starter", "")
-    begun: Starter | None = starter(key) if key else None
+    begun: StarterTemplate | None = starter(key) if key else None
     label = translated(begun.name) if begun else _("Blank message")
     name = request.form.get("name", "").strip() or label
     message = messages.create_message(session, who, name=name, starter=key or None)
@@ -88,11 +88,11 @@ def editor(message_id: int) -> Any:
     if form.validate_on_submit():
         try:
             messages.update_message(session, who, message, revision=form.seen(message), **form.values())
-        except Invalid as error:
+        except ValidationFailed as error:
             session.rollback()
             put_problems(form, error)
             status = 400
-        except ChangedMeanwhile:
+        except EditConflict:
             session.rollback()
             session.refresh(message)
             status, clashing = 409, clash(form, MessageForm(formdata=None, obj=message), message)
@@ -144,14 +144,14 @@ def duplicate(message_id: int) -> Any:
     return once.made(url_for("content.editor", message_id=copy.id))
 
 
-def _draft(form: MessageForm) -> Draft:
+def _draft(form: MessageForm) -> MessageDraft:
     values = form.values()
     language = values["language"] if values["language"] in messages.LANGUAGES else "en"
     mjml = values["mjml"].replace("\r\n", "\n").replace("\r", "\n")
-    return Draft(values["subject"], values["preheader"], mjml, language)
+    return MessageDraft(values["subject"], values["preheader"], mjml, language)
 
 
-def _compiled(draft: Draft) -> Compiled:
+def _compiled(draft: MessageDraft) -> CompileResult:
     session = db_session()
     known = fields.known_fields(session, compilation.wanted_fields(draft))
     house = organisation(session)
@@ -159,7 +159,7 @@ def _compiled(draft: Draft) -> Compiled:
     return compilation.compiled(draft, house, known)
 
 
-def _examined(draft: Draft) -> dict[str, Any]:
+def _examined(draft: MessageDraft) -> dict[str, Any]:
     session = db_session()
     found = _compiled(draft)
     return {
@@ -174,7 +174,7 @@ def _examined(draft: Draft) -> dict[str, Any]:
     }
 
 
-def _order(finding: Finding) -> tuple[bool, int, int]:
+def _order(finding: Diagnostic) -> tuple[bool, int, int]:
     return finding.level.value != "error", finding.line or 0, finding.column or 0
 
 
@@ -187,7 +187,7 @@ def _sample(text: str) -> Contact | None:
     return db_session().get(Contact, int(text))
 
 
-def _shown(found: Compiled, language: str, contact: Contact | None, session: Any) -> Response:
+def _shown(found: CompileResult, language: str, contact: Contact | None, session: Any) -> Response:
     if errors(found.findings):
         page = render_template(
             "pages/content/unrenderable.html", findings=sorted(found.findings, key=_order), problem_text=problem_text

@@ -14,7 +14,7 @@ CLOSING = 421
 """The relay says goodbye, whatever it was asked."""
 
 
-class Fate(StrEnum):
+class DeliveryStatus(StrEnum):
     """What became of one mail."""
 
     SENT = "sent"
@@ -30,16 +30,16 @@ class Fate(StrEnum):
 
 
 @dataclass(slots=True)
-class Outcome:
+class DeliveryResult:
     """What became of a mail. Not frozen: that costs three times as much, and its lane says by which relay."""
 
-    fate: Fate
+    fate: DeliveryStatus
     reply: str
     relay: str = ""
     """Who answered; empty when nobody was asked."""
 
 
-class Reply(NamedTuple):
+class SmtpReply(NamedTuple):
     """One whole answer; ``code`` is 0 for what is no answer at all."""
 
     code: int
@@ -64,22 +64,22 @@ class Reply(NamedTuple):
         return 400 <= self.code < 600 and self.code != CLOSING
 
 
-def classify(code: int, text: str) -> Fate:
+def classify(code: int, text: str) -> DeliveryStatus:
     """What a negative answer means: by its enhanced code, then by its three digits."""
     match = _ENHANCED.match(text)
     enhanced = ".".join(match.groups()) if match else ""
     if code < 500:
-        return Fate.LATER
+        return DeliveryStatus.LATER
     if enhanced in _DEAD or (not enhanced and code in (550, 551, 553) and _NO_SUCH.search(text)):
-        return Fate.DEAD
+        return DeliveryStatus.DEAD
     if enhanced.startswith(("5.7.", "5.5.", "5.3.")) or (not enhanced and code in (500, 501, 502, 503, 504, 530, 535)):
-        return Fate.OURS
-    return Fate.REFUSED
+        return DeliveryStatus.OURS
+    return DeliveryStatus.REFUSED
 
 
-def judged(reply: Reply) -> Outcome:
+def judged(reply: SmtpReply) -> DeliveryResult:
     """The outcome of a mail whose relay refused it with ``reply``."""
-    return Outcome(classify(reply.code, reply.text), reply.line)
+    return DeliveryResult(classify(reply.code, reply.text), reply.line)
 
 
 def printable(text: str) -> str:

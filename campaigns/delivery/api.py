@@ -16,18 +16,22 @@ from campaigns.accounts.models import Scope
 from campaigns.content import compilation
 from campaigns.delivery import requested
 from campaigns.delivery.models import Send
-from campaigns.delivery.requested import Order
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.delivery.requested import TransactionalMailRequest
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.web.database import db_session
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from campaigns.web.programs import json_body, with_key
 
 blueprint = Blueprint("delivery_api", __name__)
-_OFTEN = Limit(count=600, seconds=60)
+_OFTEN = RateLimit(count=600, seconds=60)
 _KINDS: dict[str, tuple[type, ...]] = {
-    "external_id": (str,), "message": (str, int), "to": (str,), "fields": (dict,), "transactional": (bool,),
-}  # fmt: skip
+    "external_id": (str,),
+    "message": (str, int),
+    "to": (str,),
+    "fields": (dict,),
+    "transactional": (bool,),
+}
 
 
 @blueprint.post("/api/v1/mails")
@@ -55,18 +59,22 @@ def state(_actor: Actor, send_id: str) -> Any:
     return jsonify(answer)
 
 
-def _read(body: dict[str, Any]) -> Order:
-    found = [Problem(N_("No mail has a field of this name."), str(name)[:80]) for name in body if name not in _KINDS]
+def _read(body: dict[str, Any]) -> TransactionalMailRequest:
+    found = [
+        ValidationProblem(N_("No mail has a field of this name."), str(name)[:80])
+        for name in body
+        if name not in _KINDS
+    ]
     for name, kinds in _KINDS.items():
         value = body.get(name)
         if value is None and name in ("fields", "transactional"):
             continue
         wrong = type(value) not in kinds or (isinstance(value, int) and not abs(value) < 2**63)
         if wrong or (name == "fields" and not all(isinstance(each, str) for each in (value or {}).values())):
-            found.append(Problem(N_("This is missing, or of another kind than expected."), name))
+            found.append(ValidationProblem(N_("This is missing, or of another kind than expected."), name))
     if found:
-        raise Invalid(found)
-    return Order(**{name: value for name, value in body.items() if value is not None})
+        raise ValidationFailed(found)
+    return TransactionalMailRequest(**{name: value for name, value in body.items() if value is not None})
 
 
 def _shown(send: Send) -> dict[str, object]:

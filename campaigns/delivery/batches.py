@@ -7,21 +7,21 @@ from datetime import datetime
 from campaigns import clock, db
 from campaigns.accounts.organisation import organisation
 from campaigns.delivery import claiming, leases, relay_answers, signposts, slices
-from campaigns.delivery.answers import Fate, Outcome
-from campaigns.delivery.journal import Journal, Mark
+from campaigns.delivery.answers import DeliveryResult, DeliveryStatus
+from campaigns.delivery.journal import BatchJournal, JournalStatus
 from campaigns.delivery.leases import Lease
-from campaigns.delivery.record import Result, record
-from campaigns.delivery.slices import Press, Slice
+from campaigns.delivery.record import SendResult, record
+from campaigns.delivery.slices import BatchContext, BatchPayload
 
 _MARKS = {
-    Fate.SENT: Mark.OK,
-    Fate.DEAD: Mark.REJECTED,
-    Fate.REFUSED: Mark.REJECTED,
-    Fate.OURS: Mark.REJECTED,
-    Fate.LATER: Mark.DEFERRED,
-    Fate.LOST: Mark.DEFERRED,
-    Fate.BROKEN: Mark.REJECTED,
-    Fate.UNKNOWN: Mark.INTENT,
+    DeliveryStatus.SENT: JournalStatus.OK,
+    DeliveryStatus.DEAD: JournalStatus.REJECTED,
+    DeliveryStatus.REFUSED: JournalStatus.REJECTED,
+    DeliveryStatus.OURS: JournalStatus.REJECTED,
+    DeliveryStatus.LATER: JournalStatus.DEFERRED,
+    DeliveryStatus.LOST: JournalStatus.DEFERRED,
+    DeliveryStatus.BROKEN: JournalStatus.REJECTED,
+    DeliveryStatus.UNKNOWN: JournalStatus.INTENT,
 }
 
 
@@ -29,8 +29,8 @@ _MARKS = {
 class Batch:
     """A claimed slice with its journal. Positions count its letters."""
 
-    claimed: Slice
-    journal: Journal
+    claimed: BatchPayload
+    journal: BatchJournal
     lease: Lease
     waiting: deque[int] = field(default_factory=deque)
     out: int = 0
@@ -43,17 +43,17 @@ class Batch:
     """Ids of sends whose domain is to be left alone, by when they are due again."""
     touchable: set[int] = field(default_factory=set)
     """Positions of those whose mail can still be held back."""
-    results: list[Result] = field(default_factory=list)
+    results: list[SendResult] = field(default_factory=list)
 
     @property
     def over(self) -> bool:
         return not self.waiting and not self.out and not self.aside
 
-    def note(self, position: int, outcome: Outcome) -> None:
+    def note(self, position: int, outcome: DeliveryResult) -> None:
         """Keep what became of one of them, first where a killed process can't lose it."""
         self.journal.mark(position, _MARKS[outcome.fate])
         self.touchable.discard(position)
-        self.results.append(Result(self.claimed.sends[position], outcome, clock.micros()))
+        self.results.append(SendResult(self.claimed.sends[position], outcome, clock.micros()))
 
     def record(self) -> None:
         """Write the results down; whoever has none was not touched and is as due as before."""
@@ -69,10 +69,10 @@ class Batch:
         self.journal.delete()
 
 
-def claim(activity_id: int, size: int, press: Press | None = None) -> Batch | None:
+def claim(activity_id: int, size: int, press: BatchContext | None = None) -> Batch | None:
     """Up to ``size`` due sends of the activity, printed on ``press`` when the shift has one already; None when nothing
     is due. The claim is committed."""
-    journal = Journal.create()
+    journal = BatchJournal.create()
     try:
         lease = Lease(journal.batch)
         with db.transaction() as session:

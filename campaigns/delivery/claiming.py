@@ -78,7 +78,7 @@ def _next(session: Session, activity: Activity, state: SendState, limit: int) ->
 
 
 @lru_cache
-def _due(built_in: str | None) -> db.Gathering:
+def _due(built_in: str | None) -> db.PreparedQuery:
     """Everything about the next ones in one question: their columns, their contacts', whether they may be measured
     and why they may not be mailed.
 
@@ -96,7 +96,7 @@ def _due(built_in: str | None) -> db.Gathering:
     )
     level = consent.level_sql(ConsentPurpose.TRACKING, now)
     given = {"trackable": case((level == ConsentLevel.FULL, true()), else_=false())}
-    return db.Gathering(
+    return db.PreparedQuery(
         select(*(given.get(name, due.c[name]) for name in slices.OWN), *slices.PERSON, refusal(built_in, due.c.address))
         .select_from(due)
         .outerjoin(Contact, Contact.id == due.c.contact_id)  # an erased one allows nothing

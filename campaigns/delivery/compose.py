@@ -15,14 +15,14 @@ from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact
 from campaigns.content import merge, system_mail
 from campaigns.content.links import personalise
-from campaigns.content.merge import Recipient
+from campaigns.content.merge import MergeContact
 from campaigns.content.models import MessageVersion
 from campaigns.delivery import dkim, plates, requested
 from campaigns.delivery.bounces import verp
 from campaigns.delivery.dkim import Signer
 from campaigns.delivery.headers import ascii_domain, date, mailbox, shown, words
 from campaigns.delivery.patterns import ENGAGEMENT, UNSUBSCRIBE, parts, token
-from campaigns.delivery.plates import Plate
+from campaigns.delivery.plates import MailTemplate
 from campaigns.delivery.quoted import quoted, without_blank_runs
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
@@ -33,7 +33,7 @@ _PURPOSES = (Purpose.UNSUBSCRIBE, Purpose.MESSAGE_ID, Purpose.BOUNCE, Purpose.EN
 
 
 @dataclass(slots=True)  # Frozen ones cost three times as much to make.
-class Mail:
+class OutgoingMail:
     """What SMTP needs: the envelope, and a content that ends with CRLF."""
 
     sender: str
@@ -46,7 +46,7 @@ class Mail:
     """Known to have no other octets."""
 
 
-class Addressed(Protocol):
+class SendRef(Protocol):
     """A send, as far as its mail and its outcome need it."""
 
     @property
@@ -58,22 +58,22 @@ class Addressed(Protocol):
 
 
 @dataclass(slots=True)
-class Letter:
+class MailContext:
     """Everything about a send that its mail is made of."""
 
-    send: Addressed
+    send: SendRef
     activity: Activity
     organisation: Organisation
     version: MessageVersion | None = None
-    contact: Recipient | None = None
+    contact: MergeContact | None = None
     outbox: OutboxMail | None = None
     trackable: bool = False
-    plate: Plate | None = None
+    plate: MailTemplate | None = None
     """What it shares with the other letters of its slice; made anew without one."""
     signers: Sequence[Signer] = ()
 
 
-def compose(letter: Letter, at: datetime) -> Mail:
+def compose(letter: MailContext, at: datetime) -> OutgoingMail:
     """The mail, the same for each try but for its date.
 
     Raises ValueError or a KampaniaError when this recipient's mail can't be made.
@@ -84,7 +84,7 @@ def compose(letter: Letter, at: datetime) -> Mail:
     )
 
 
-def _composed(letter: Letter, at: datetime) -> Mail:
+def _composed(letter: MailContext, at: datetime) -> OutgoingMail:
     if letter.version is None and letter.outbox is not None:
         return _system(letter, letter.outbox, at)
     if letter.version is None:
@@ -93,7 +93,7 @@ def _composed(letter: Letter, at: datetime) -> Mail:
     return _printed(letter, plate, at)
 
 
-def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
+def _printed(letter: MailContext, plate: MailTemplate, at: datetime) -> OutgoingMail:
     """Personal links and a pixel only for whom we may measure; else no pixel, and links that count the
     mailing as a whole (sequence number 0), or in a single mail lead straight to their destinations."""
     send_id, address = letter.send.id, letter.send.address
@@ -127,7 +127,7 @@ def _printed(letter: Letter, plate: Plate, at: datetime) -> Mail:
     return _mail(bounce, plate.bounces, recipient, content.encode(), ascii=content.isascii())
 
 
-def _system(letter: Letter, outbox: OutboxMail, at: datetime) -> Mail:
+def _system(letter: MailContext, outbox: OutboxMail, at: datetime) -> OutgoingMail:
     merged = system_mail.render(outbox.kind, outbox.language, outbox.context, letter.organisation)
     name, email = plates.sender(letter.version, letter.organisation)
     domain = email.rpartition("@")[2]
@@ -163,9 +163,11 @@ def _date(seconds: int) -> str:
     return date(datetime.fromtimestamp(seconds, UTC))
 
 
-def _mail(bounce: str, domain: str, recipient: str, content: bytes, *, ascii: bool = False) -> Mail:
-    return Mail(verp.address(bounce, domain), recipient, content, not recipient.isascii(), dotless=True, ascii=ascii)
+def _mail(bounce: str, domain: str, recipient: str, content: bytes, *, ascii: bool = False) -> OutgoingMail:
+    return OutgoingMail(
+        verp.address(bounce, domain), recipient, content, not recipient.isascii(), dotless=True, ascii=ascii
+    )
 
 
-def _name(contact: Recipient | None) -> str:
+def _name(contact: MergeContact | None) -> str:
     return f"{contact.first_name} {contact.last_name}".strip() if contact is not None else ""

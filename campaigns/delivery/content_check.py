@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from campaigns.accounts.organisation import organisation
 from campaigns.content import compilation
 from campaigns.content.building import LARGEST_MAIL
-from campaigns.content.compilation import Compiled
+from campaigns.content.compilation import CompileResult
 from campaigns.content.fallbacks import fallbacks
 from campaigns.content.fields import known_fields
-from campaigns.content.findings import Finding, Level
+from campaigns.content.findings import Diagnostic, Severity
 from campaigns.content.mjml import NO_ALT
 from campaigns.content.models import Message
 from campaigns.delivery import sender_check
@@ -28,24 +28,24 @@ _PLAIN_IMAGE = re.compile(r"""<(?:img|v:image|v:fill)\b[^>]*?\ssrc="http://""", 
 
 
 @dataclass(slots=True)
-class Looked:
+class ContentReport:
     """What was found, and the plain facts beside it."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Diagnostic] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
 
 
-def check(session: Session, message: Message) -> Looked:
+def check(session: Session, message: Message) -> ContentReport:
     """Look at the draft as it stands."""
     house = organisation(session)
     fields = known_fields(session, compilation.wanted_fields(compilation.draft_of(message)))
-    looked = Looked(compilation.problems(message, house, fields))
+    looked = ContentReport(compilation.problems(message, house, fields))
     address = message.from_email or house.sender_email
     if address:
         sender = sender_check.check(session, address)
         looked.findings += sender.findings
         looked.facts |= {"sender": address, "signed": sender.signed, **sender.states}
-    if any(finding.level is Level.ERROR and finding.field != "from_email" for finding in looked.findings):
+    if any(finding.level is Severity.ERROR and finding.field != "from_email" for finding in looked.findings):
         return looked  # What it compiles to would only repeat them.
     compiled = compilation.compile_message(session, message)
     looked.findings += _of_compiled(compiled)
@@ -55,12 +55,12 @@ def check(session: Session, message: Message) -> Looked:
     return looked
 
 
-def _of_compiled(compiled: Compiled) -> list[Finding]:
+def _of_compiled(compiled: CompileResult) -> list[Diagnostic]:
     findings = []
     if "unsubscribe_url" not in compiled.html:
-        findings.append(Finding(N_("The mail has no link to unsubscribe."), "mjml"))
+        findings.append(Diagnostic(N_("The mail has no link to unsubscribe."), "mjml"))
     if not compiled.text.strip():
-        findings.append(Finding(N_("The mail has no text for programs that don't show HTML."), "mjml"))
+        findings.append(Diagnostic(N_("The mail has no text for programs that don't show HTML."), "mjml"))
     if not compiled.built.links:
         findings.append(_warning(N_("The mail has no link, so no click can be counted."), "mjml"))
     if plain := len(_PLAIN_IMAGE.findall(compiled.html)):
@@ -77,7 +77,7 @@ def _of_compiled(compiled: Compiled) -> list[Finding]:
     return findings
 
 
-def _facts(compiled: Compiled) -> dict[str, object]:
+def _facts(compiled: CompileResult) -> dict[str, object]:
     return {
         "size": round(compiled.size / 1024),
         "limit": LARGEST_MAIL // 1024,
@@ -91,20 +91,20 @@ def _facts(compiled: Compiled) -> dict[str, object]:
     }
 
 
-def _of_address(name: str, address: str) -> list[Finding]:
+def _of_address(name: str, address: str) -> list[Diagnostic]:
     try:
         if address:
             ascii_domain(address)
     except ValueError:
-        return [Finding(N_("This is not an e-mail address: %(address)s"), name, params={"address": address})]
+        return [Diagnostic(N_("This is not an e-mail address: %(address)s"), name, params={"address": address})]
     return []
 
 
-def _warning(message: str, where: str, **params: object) -> Finding:
-    return Finding(message, where, level=Level.WARNING, params=params)
+def _warning(message: str, where: str, **params: object) -> Diagnostic:
+    return Diagnostic(message, where, level=Severity.WARNING, params=params)
 
 
-def of_missing(message: Message, lacking: Mapping[str, int], mailable: int) -> list[Finding]:
+def of_missing(message: Message, lacking: Mapping[str, int], mailable: int) -> list[Diagnostic]:
     """For each merge field that some lack: how many, and what they read instead.
 
     The finding's ``people`` parameter names the list of them.
@@ -120,8 +120,11 @@ def of_missing(message: Message, lacking: Mapping[str, int], mailable: int) -> l
         else:
             words = N_("%(count)s of %(total)s recipients have no value for %(field)s: they read “%(fallback)s”.")
         params = {
-            "count": count, "total": mailable, "field": name, "fallback": "”, “".join(texts or ()),
+            "count": count,
+            "total": mailable,
+            "field": name,
+            "fallback": "”, “".join(texts or ()),
             "people": f"{LACKS}{name}",
-        }  # fmt: skip
-        findings.append(Finding(words, "mjml", level=Level.WARNING, params=params))
+        }
+        findings.append(Diagnostic(words, "mjml", level=Severity.WARNING, params=params))
     return findings

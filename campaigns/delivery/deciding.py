@@ -22,22 +22,27 @@ from campaigns.planning.models import Activity, ActivityStatus
 _GOES_ON = (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED)
 
 
-class Decision(StrEnum):
+class Resolution(StrEnum):
     SENT = "sent"
     FAILED = "failed"
     AGAIN = "again"
 
 
 _OPEN = {
-    SendState.UNKNOWN: frozenset(Decision),
-    SendState.HELD: frozenset({Decision.FAILED, Decision.AGAIN}),
-    SendState.FAILED: frozenset({Decision.AGAIN}),
+    SendState.UNKNOWN: frozenset(Resolution),
+    SendState.HELD: frozenset({Resolution.FAILED, Resolution.AGAIN}),
+    SendState.FAILED: frozenset({Resolution.AGAIN}),
 }
 _FOR_GOOD = (GIVEN_UP, EXPIRED)
 
 
 def decide(
-    session: Session, actor: Actor, activity: Activity, state: SendState, decision: Decision, send_id: int | None = None
+    session: Session,
+    actor: Actor,
+    activity: Activity,
+    state: SendState,
+    decision: Resolution,
+    send_id: int | None = None,
 ) -> int:
     """Settle the activity's sends in ``state`` (or the one named); how many that were.
 
@@ -46,7 +51,7 @@ def decide(
     actor.require(Permission.LAUNCH)
     if decision not in _OPEN.get(state, ()):
         raise Conflict(N_("This cannot be decided about these sends."))
-    if decision is Decision.AGAIN and activity.built_in is None and activity.status not in _GOES_ON:
+    if decision is Resolution.AGAIN and activity.built_in is None and activity.status not in _GOES_ON:
         raise Conflict(N_("This activity is over: nothing is sent in it any more."))
     which = [Send.activity_id == activity.id, Send.state == state]
     if send_id is not None:
@@ -62,12 +67,18 @@ def decide(
     ).all()
     if send_id is not None and not settled:
         raise NotFound(N_("There is no such send any more."))
-    if settled and decision is Decision.AGAIN and activity.status is ActivityStatus.FINISHED:
+    if settled and decision is Resolution.AGAIN and activity.status is ActivityStatus.FINISHED:
         launching.take_up(session, actor, activity)
     audit.record(
-        session, actor, f"decide {state.value}", "activity", activity.id,
-        decision=decision.value, sends=len(settled), send=str(send_id or ""),
-    )  # fmt: skip
+        session,
+        actor,
+        f"decide {state.value}",
+        "activity",
+        activity.id,
+        decision=decision.value,
+        sends=len(settled),
+        send=str(send_id or ""),
+    )
     return len(settled)
 
 
@@ -79,11 +90,11 @@ def again_possible(session: Session, activity_id: int) -> int:
     )
 
 
-def _outcome(state: SendState, decision: Decision) -> dict[str, object]:
+def _outcome(state: SendState, decision: Resolution) -> dict[str, object]:
     now = clock.now()
-    if decision is Decision.SENT:
+    if decision is Resolution.SENT:
         return {"state": SendState.SENT, "sent_at": now, "due_at": None, "claimed_by": None}
-    if decision is Decision.FAILED:
+    if decision is Resolution.FAILED:
         reason = GIVEN_UP if state is SendState.UNKNOWN else ""
         return {"state": SendState.FAILED, "due_at": None, "claimed_by": None, "reason": reason}
     # With all its attempts: one that was tried for two days would fail again at the first "later".

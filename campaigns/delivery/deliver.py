@@ -11,13 +11,13 @@ from collections.abc import Coroutine, Mapping
 
 from campaigns import db
 from campaigns.delivery import batches, claiming, domain_limits, due, relays, tripping
-from campaigns.delivery.answers import Fate
+from campaigns.delivery.answers import DeliveryStatus
 from campaigns.delivery.batches import Batch
-from campaigns.delivery.domain_limits import HOLD, Limited
-from campaigns.delivery.lanes import Lanes
+from campaigns.delivery.domain_limits import HOLD, ProviderPacer
+from campaigns.delivery.lanes import RelayPools
 from campaigns.delivery.relay import RelayAddress
-from campaigns.delivery.slices import Press
-from campaigns.delivery.supply import Supply
+from campaigns.delivery.slices import BatchContext
+from campaigns.delivery.supply import MailFeed
 
 SHIFT = 3.0
 """Seconds that one call works, so that other tasks get their turn. The tick sends for more, one call
@@ -25,7 +25,7 @@ a second, so an activity keeps at most three workers busy."""
 _SLICE = 2.0  # seconds of work to claim at once
 _FIRST = 100
 _SMALLEST = 20
-_BOUNCES = (Fate.DEAD, Fate.REFUSED)
+_BOUNCES = (DeliveryStatus.DEAD, DeliveryStatus.REFUSED)
 _WAKE = 0.2  # seconds; a net under the wake-ups
 
 
@@ -37,23 +37,23 @@ def deliver(activity_id: int, seconds: float = SHIFT) -> int:
     with db.reading() as session:
         addresses = relays.usable(session)
         limits = {} if due.built_in(session, [activity_id]) else domain_limits.limited(session)
-    return asyncio.run(_Shift(activity_id, seconds, addresses, limits).work()) if addresses else 0
+    return asyncio.run(_SendRun(activity_id, seconds, addresses, limits).work()) if addresses else 0
 
 
-class _Shift:
+class _SendRun:
     """One call of :func:`deliver`."""
 
     def __init__(
-        self, activity_id: int, seconds: float, addresses: list[RelayAddress], limits: Mapping[str, Limited]
+        self, activity_id: int, seconds: float, addresses: list[RelayAddress], limits: Mapping[str, ProviderPacer]
     ) -> None:
         self._activity_id = activity_id
         self._seconds = seconds
         self._began = self._deadline = 0.0
         self._changed = asyncio.Event()
-        self._supply = Supply(activity_id, self._changed.set, limits)
-        self._lanes = Lanes(addresses, self._supply, self._changed.set)
+        self._supply = MailFeed(activity_id, self._changed.set, limits)
+        self._lanes = RelayPools(addresses, self._supply, self._changed.set)
         self._size = _FIRST
-        self._press: Press | None = None
+        self._press: BatchContext | None = None
         self._done = 0
         self._dry = False
         self._fresh = True

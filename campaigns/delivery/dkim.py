@@ -23,9 +23,20 @@ if TYPE_CHECKING:
 
 BITS = 2048
 _SIGNED = (
-    "From", "To", "Subject", "Date", "Message-ID", "Reply-To", "MIME-Version", "Content-Type",
-    "Content-Transfer-Encoding", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post", "Feedback-ID",
-)  # fmt: skip
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Reply-To",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "List-Id",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+    "Feedback-ID",
+)
 _NAMES = {name.lower(): name for name in _SIGNED}
 _FIELD_END = re.compile(r"\r\n(?![ \t])")
 _FOLD = re.compile(r"[ \t\r\n]+")

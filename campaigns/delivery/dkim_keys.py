@@ -14,7 +14,7 @@ from campaigns.delivery.dkim import Algorithm, Signer
 from campaigns.delivery.headers import ascii_domain
 from campaigns.delivery.models import DkimKey
 from campaigns.delivery.sealing import seal, unseal
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 _PURPOSE = "dkim"
@@ -28,16 +28,20 @@ def make(session: Session, actor: Actor, domain: str) -> list[DkimKey]:
     try:
         domain = ascii_domain(f"x@{domain.strip().lower().rstrip('.')}").removeprefix("x@")
     except ValueError as error:
-        raise Invalid(Problem(N_("This is not a domain."), "domain")) from error
+        raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "domain")) from error
     if "." not in domain:
-        raise Invalid(Problem(N_("This is not a domain."), "domain"))
+        raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "domain"))
     made = []
     for algorithm in Algorithm:
         private, public = dkim.make(algorithm)
         key = DkimKey(
-            domain=domain, selector=_selector(session, domain, algorithm), algorithm=algorithm,
-            private=seal(private, _PURPOSE), public=public, created_at=clock.now(),
-        )  # fmt: skip
+            domain=domain,
+            selector=_selector(session, domain, algorithm),
+            algorithm=algorithm,
+            private=seal(private, _PURPOSE),
+            public=public,
+            created_at=clock.now(),
+        )
         session.add(key)
         session.flush()
         made.append(key)
@@ -74,9 +78,12 @@ def activate(session: Session, actor: Actor, key: DkimKey) -> None:
     if key.retired_at is not None:
         raise Conflict(N_("This key is retired: make a new one."))
     others = select(DkimKey).where(
-        DkimKey.domain == key.domain, DkimKey.algorithm == key.algorithm, DkimKey.id != key.id,
-        DkimKey.active_at.is_not(None), DkimKey.retired_at.is_(None),
-    )  # fmt: skip
+        DkimKey.domain == key.domain,
+        DkimKey.algorithm == key.algorithm,
+        DkimKey.id != key.id,
+        DkimKey.active_at.is_not(None),
+        DkimKey.retired_at.is_(None),
+    )
     for other in session.scalars(others):
         other.retired_at = clock.now()
     key.active_at = clock.now()

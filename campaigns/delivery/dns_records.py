@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from campaigns import config
-from campaigns.delivery.domain_check import State
+from campaigns.delivery.domain_check import CheckStatus
 from campaigns.delivery.entering import is_private
 
 _INCLUDED = {
@@ -24,7 +24,7 @@ _INCLUDED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DnsRecord:
     """A TXT record; ``subject`` is ``spf`` or ``dmarc``."""
 
     subject: str
@@ -32,15 +32,15 @@ class Wanted:
     value: str
 
 
-def wanted(domain: str, results: Mapping[str, Any], hosts: Sequence[str]) -> list[Wanted]:
+def wanted(domain: str, results: Mapping[str, Any], hosts: Sequence[str]) -> list[DnsRecord]:
     """What to publish for ``domain`` when ``hosts`` carry our mail. Nothing where a record only wants a change:
     whoever looks after the DNS knows what else is in it."""
     found = []
     spf, senders = results.get("spf", {}), _senders(hosts)
-    if spf.get("state") == State.MISSING and spf["params"].get("domain") and senders:
-        found.append(Wanted("spf", spf["params"]["domain"], f"v=spf1 {' '.join(senders)} ~all"))
-    if results.get("dmarc", {}).get("state") == State.MISSING:
-        found.append(Wanted("dmarc", f"_dmarc.{domain}", "v=DMARC1; p=none"))
+    if spf.get("state") == CheckStatus.MISSING and spf["params"].get("domain") and senders:
+        found.append(DnsRecord("spf", spf["params"]["domain"], f"v=spf1 {' '.join(senders)} ~all"))
+    if results.get("dmarc", {}).get("state") == CheckStatus.MISSING:
+        found.append(DnsRecord("dmarc", f"_dmarc.{domain}", "v=DMARC1; p=none"))
     return found
 
 

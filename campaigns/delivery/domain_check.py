@@ -26,7 +26,7 @@ from campaigns.language import N_
 _PATIENCE = 3.0  # seconds a question
 
 
-class Unanswered(Exception):
+class DnsUnavailable(Exception):
     """The DNS could not be asked; it says nothing about the domain."""
 
 
@@ -46,13 +46,13 @@ def ask(name: str, kind: str) -> Sequence[str]:
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
         return []
     except (dns.exception.DNSException, OSError) as error:
-        raise Unanswered(name) from error
+        raise DnsUnavailable(name) from error
     if kind == "TXT":
         return [b"".join(each.strings).decode("utf-8", "replace") for each in found]
     return [each.to_text().split()[-1].rstrip(".").lower() for each in found]
 
 
-class State(StrEnum):
+class CheckStatus(StrEnum):
     GOOD = "good"
     DOUBTFUL = "doubtful"
     MISSING = "missing"
@@ -69,14 +69,14 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    state: State
+class CheckResult:
+    state: CheckStatus
     message: str
     params: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DnsCheckInput:
     """What is looked for, read from the database before the DNS is asked."""
 
     domain: str
@@ -89,17 +89,17 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DnsCheckReport:
     domain: str
-    results: Mapping[str, Found]
+    results: Mapping[str, CheckResult]
     published: frozenset[int]
     """Ids of the keys whose record is there."""
 
 
-def look(question: Question, resolver: Resolver = ask) -> Answer:
+def look(question: DnsCheckInput, resolver: Resolver = ask) -> DnsCheckReport:
     """Ask the DNS everything about a domain; no transaction may be open."""
     published: set[int] = set()
-    looks: dict[str, Callable[[], Found]] = {
+    looks: dict[str, Callable[[], CheckResult]] = {
         "spf": lambda: _spf(question.returns, resolver),
         "dkim": lambda: _dkim(question, resolver, published),
         "dmarc": lambda: _dmarc(question.domain, resolver),
@@ -107,59 +107,71 @@ def look(question: Question, resolver: Resolver = ask) -> Answer:
         "ptr": lambda: _ptr(question.relays, resolver),
         "tracking": lambda: _tracking(resolver),
     }
-    return Answer(question.domain, {name: _answered(each) for name, each in looks.items()}, frozenset(published))
+    return DnsCheckReport(
+        question.domain, {name: _answered(each) for name, each in looks.items()}, frozenset(published)
+    )
 
 
-def _answered(asked: Callable[[], Found]) -> Found:
+def _answered(asked: Callable[[], CheckResult]) -> CheckResult:
     try:
         return asked()
-    except Unanswered as error:
-        return Found(State.UNANSWERED, N_("The DNS did not answer about %(name)s."), {"name": str(error)})
+    except DnsUnavailable as error:
+        return CheckResult(CheckStatus.UNANSWERED, N_("The DNS did not answer about %(name)s."), {"name": str(error)})
 
 
-def _spf(domain: str, resolver: Resolver) -> Found:
+def _spf(domain: str, resolver: Resolver) -> CheckResult:
     found = [text for text in resolver(domain, "TXT") if text.lower().split(" ")[0] == "v=spf1"]
     if not found:
-        return Found(State.MISSING, N_("No SPF record: publish who may send for %(domain)s."), {"domain": domain})
+        return CheckResult(
+            CheckStatus.MISSING, N_("No SPF record: publish who may send for %(domain)s."), {"domain": domain}
+        )
     if len(found) > 1:
-        return Found(State.MISSING, N_("Several SPF records count as none: join them into one."), {})
+        return CheckResult(CheckStatus.MISSING, N_("Several SPF records count as none: join them into one."), {})
     if found[0].lower().split()[-1] in ("+all", "all", "?all"):
-        return Found(State.DOUBTFUL, N_("The SPF record lets everybody send: end it with -all or ~all."), {})
-    return Found(State.GOOD, "%(record)s", {"record": found[0][:300]})
+        return CheckResult(
+            CheckStatus.DOUBTFUL, N_("The SPF record lets everybody send: end it with -all or ~all."), {}
+        )
+    return CheckResult(CheckStatus.GOOD, "%(record)s", {"record": found[0][:300]})
 
 
-def _dkim(question: Question, resolver: Resolver, published: set[int]) -> Found:
+def _dkim(question: DnsCheckInput, resolver: Resolver, published: set[int]) -> CheckResult:
     for key_id, domain, selector, public in question.keys:
         texts = resolver(f"{selector}._domainkey.{domain}", "TXT")
         if any(f"p={public}" in "".join(text.split()) for text in texts):
             published.add(key_id)
     if not question.keys:
-        return Found(State.MISSING, N_("There is no key: make one."), {})
+        return CheckResult(CheckStatus.MISSING, N_("There is no key: make one."), {})
     if len(published) < len(question.keys):
         params = {"found": str(len(published)), "all": str(len(question.keys))}
-        return Found(
-            State.DOUBTFUL if published else State.MISSING, N_("%(found)s of %(all)s keys are published."), params
+        return CheckResult(
+            CheckStatus.DOUBTFUL if published else CheckStatus.MISSING,
+            N_("%(found)s of %(all)s keys are published."),
+            params,
         )
-    return Found(State.GOOD, N_("All keys are published."), {})
+    return CheckResult(CheckStatus.GOOD, N_("All keys are published."), {})
 
 
-def _dmarc(domain: str, resolver: Resolver) -> Found:
+def _dmarc(domain: str, resolver: Resolver) -> CheckResult:
     parts = domain.split(".")
     for name in (".".join(parts[start:]) for start in range(len(parts) - 1)):
         for text in resolver(f"_dmarc.{name}", "TXT"):
             if text.lower().replace(" ", "").startswith("v=dmarc1"):
-                return Found(State.GOOD, "%(record)s", {"record": text[:300]})
-    return Found(State.MISSING, N_("No DMARC record; large mailbox providers ask bulk senders for one."), {})
+                return CheckResult(CheckStatus.GOOD, "%(record)s", {"record": text[:300]})
+    return CheckResult(
+        CheckStatus.MISSING, N_("No DMARC record; large mailbox providers ask bulk senders for one."), {}
+    )
 
 
-def _mx(domain: str, resolver: Resolver) -> Found:
+def _mx(domain: str, resolver: Resolver) -> CheckResult:
     hosts = resolver(domain, "MX")
     if not hosts:
-        return Found(State.DOUBTFUL, N_("Nobody takes mail for %(domain)s, so bounces are lost."), {"domain": domain})
-    return Found(State.GOOD, "%(hosts)s", {"hosts": ", ".join(hosts)[:300]})
+        return CheckResult(
+            CheckStatus.DOUBTFUL, N_("Nobody takes mail for %(domain)s, so bounces are lost."), {"domain": domain}
+        )
+    return CheckResult(CheckStatus.GOOD, "%(hosts)s", {"hosts": ", ".join(hosts)[:300]})
 
 
-def _ptr(hosts: Sequence[str], resolver: Resolver) -> Found:
+def _ptr(hosts: Sequence[str], resolver: Resolver) -> CheckResult:
     outside = []
     for host in hosts:
         for address in _addresses(host, resolver):
@@ -168,11 +180,11 @@ def _ptr(hosts: Sequence[str], resolver: Resolver) -> Found:
             names = resolver(dns.reversename.from_address(address).to_text(omit_final_dot=True), "PTR")
             if not any(address in _addresses(name, resolver) for name in names):
                 params = {"address": address}
-                return Found(State.DOUBTFUL, N_("%(address)s has no name that leads back to it."), params)
+                return CheckResult(CheckStatus.DOUBTFUL, N_("%(address)s has no name that leads back to it."), params)
             outside.append(address)
     if not outside:
-        return Found(State.GOOD, N_("The relay is in our own network; look at its way out there."), {})
-    return Found(State.GOOD, "%(addresses)s", {"addresses": ", ".join(outside)[:300]})
+        return CheckResult(CheckStatus.GOOD, N_("The relay is in our own network; look at its way out there."), {})
+    return CheckResult(CheckStatus.GOOD, "%(addresses)s", {"addresses": ", ".join(outside)[:300]})
 
 
 def _addresses(host: str, resolver: Resolver) -> Sequence[str]:
@@ -182,23 +194,23 @@ def _addresses(host: str, resolver: Resolver) -> Sequence[str]:
         return [*resolver(host, "A"), *resolver(host, "AAAA")]
 
 
-def _tracking(resolver: Resolver) -> Found:
+def _tracking(resolver: Resolver) -> CheckResult:
     host = urlsplit(config.settings().tracking_url).hostname or ""
     if resolver(host, "CNAME") or _addresses(host, resolver):
-        return Found(State.GOOD, "%(host)s", {"host": host})
-    return Found(State.MISSING, N_("Links lead to %(host)s, which the DNS does not know."), {"host": host})
+        return CheckResult(CheckStatus.GOOD, "%(host)s", {"host": host})
+    return CheckResult(CheckStatus.MISSING, N_("Links lead to %(host)s, which the DNS does not know."), {"host": host})
 
 
-def question(session: Session, actor: Actor, domain: str) -> Question:
+def question(session: Session, actor: Actor, domain: str) -> DnsCheckInput:
     """What :func:`look` needs to know beforehand."""
     actor.require(Permission.SETTINGS)
     keys = session.scalars(select(DkimKey).where(DkimKey.domain == domain, DkimKey.retired_at.is_(None)))
     hosts = dict.fromkeys(address.host for address in relays.addresses(session))
     mine = [(key.id, key.domain, key.selector, key.public) for key in keys]
-    return Question(domain, mine, list(hosts), organisation(session).bounce_domain or domain)
+    return DnsCheckInput(domain, mine, list(hosts), organisation(session).bounce_domain or domain)
 
 
-def keep(session: Session, actor: Actor, answer: Answer) -> DomainCheck:
+def keep(session: Session, actor: Actor, answer: DnsCheckReport) -> DomainCheck:
     """Write down what was found, and which keys are published by now."""
     actor.require(Permission.SETTINGS)
     for key_id in answer.published:

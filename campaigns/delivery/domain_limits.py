@@ -15,8 +15,8 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.delivery.models import DomainLimit
-from campaigns.delivery.throttle import Bucket, Places
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.delivery.throttle import ConcurrencyLimit, TokenBucket
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ _line: dict[str, float] = {}
 
 
 @dataclass(slots=True)
-class Limited:
+class ProviderPacer:
     """One provider's limit while a worker sends, and who of it stands aside."""
 
     name: str
     per_second: float
-    bucket: Bucket
-    places: Places
+    bucket: TokenBucket
+    places: ConcurrencyLimit
     aside: "deque[tuple[Batch, int]]" = field(default_factory=deque)
     """(batch, position), first come first."""
 
@@ -78,19 +78,21 @@ class Limited:
         return min(_line[self.name] - now, _LONGEST)
 
 
-def limited(session: Session) -> dict[str, Limited]:
+def limited(session: Session) -> dict[str, ProviderPacer]:
     """By domain what holds for it; nothing for domains without a limit."""
-    found: dict[str, Limited] = {}
+    found: dict[str, ProviderPacer] = {}
     for row in session.scalars(select(DomainLimit).where(DomainLimit.active.is_(True)).order_by(DomainLimit.id)):
         if row.per_second or row.at_once:
             name = f"domains:{row.id}"
-            one = Limited(name, row.per_second, Bucket(name, row.per_second), Places(name, row.at_once))
+            one = ProviderPacer(
+                name, row.per_second, TokenBucket(name, row.per_second), ConcurrencyLimit(name, row.at_once)
+            )
             found |= {domain: one for domain in row.domains if domain not in found}
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class LimitWords:
+class DomainLimitInput:
     """What a person enters."""
 
     name: str
@@ -113,7 +115,7 @@ def listed(session: Session, actor: Actor) -> list[DomainLimit]:
     return list(session.scalars(select(DomainLimit).order_by(DomainLimit.name, DomainLimit.id)))
 
 
-def enter(session: Session, actor: Actor, words: LimitWords) -> DomainLimit:
+def enter(session: Session, actor: Actor, words: DomainLimitInput) -> DomainLimit:
     """A new limit, kept from the next slice on. Raises Invalid."""
     actor.require(Permission.SETTINGS)
     limit = DomainLimit(created_at=clock.now())
@@ -124,7 +126,7 @@ def enter(session: Session, actor: Actor, words: LimitWords) -> DomainLimit:
     return limit
 
 
-def change(session: Session, actor: Actor, limit: DomainLimit, words: LimitWords) -> None:
+def change(session: Session, actor: Actor, limit: DomainLimit, words: DomainLimitInput) -> None:
     """Raises Invalid."""
     actor.require(Permission.SETTINGS)
     _write(session, limit, words)
@@ -141,16 +143,16 @@ def _said(limit: DomainLimit) -> dict[str, object]:
     return {"name": limit.name, "per_second": limit.per_second, "at_once": limit.at_once, "active": limit.active}
 
 
-def _write(session: Session, limit: DomainLimit, words: LimitWords) -> None:
+def _write(session: Session, limit: DomainLimit, words: DomainLimitInput) -> None:
     domains = sorted({_ascii(domain) for domain in words.domains})
     problems = _problems(words, domains)
     others = select(DomainLimit).where(DomainLimit.id != (limit.id or 0))
     taken = {domain for other in session.scalars(others) for domain in other.domains} & set(domains)
     if taken:
         found = N_("%(domain)s has a limit already.")
-        problems.append(Problem(found, "domains", params={"domain": min(taken)}))
+        problems.append(ValidationProblem(found, "domains", params={"domain": min(taken)}))
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     limit.name, limit.domains = words.name, domains
     limit.per_second, limit.at_once, limit.active = words.per_second, words.at_once, words.active
 
@@ -162,14 +164,14 @@ def _ascii(domain: str) -> str:
         return domain
 
 
-def _problems(words: LimitWords, domains: Sequence[str]) -> list[Problem]:
+def _problems(words: DomainLimitInput, domains: Sequence[str]) -> list[ValidationProblem]:
     found = []
     if not 0 < len(words.name) <= 200:
-        found.append(Problem(N_("Give it a name."), "name"))
+        found.append(ValidationProblem(N_("Give it a name."), "name"))
     strange = [domain for domain in domains if not _DOMAIN.fullmatch(domain)]
     if strange or not 0 < len(domains) <= _MOST:
-        found.append(Problem(N_("One domain name on each line, like example.org."), "domains"))
+        found.append(ValidationProblem(N_("One domain name on each line, like example.org."), "domains"))
     for field_, most in (("per_second", 100_000), ("at_once", 1_000)):
         if not 0 <= getattr(words, field_) <= most:
-            found.append(Problem(N_("From %(low)s to %(high)s."), field_, params={"low": 0, "high": most}))
+            found.append(ValidationProblem(N_("From %(low)s to %(high)s."), field_, params={"low": 0, "high": most}))
     return found

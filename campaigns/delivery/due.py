@@ -14,7 +14,7 @@ from campaigns.delivery.models import EXPIRED, Send, SendState
 from campaigns.errors import Conflict
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus, Channel
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 
 WAITING = (SendState.QUEUED, SendState.DEFERRED)
 OPEN = (*WAITING, SendState.SENDING, SendState.HELD)
@@ -24,7 +24,7 @@ _LIVE = Activity.status == ActivityStatus.LIVE, Activity.channel == Channel.EMAI
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DueWork:
     """Ids of activities that need a worker."""
 
     expand: Sequence[int]
@@ -33,7 +33,7 @@ class Work:
     """Those of ``deliver`` that no launch may hold up: test and system mail."""
 
 
-def find() -> Work:
+def find() -> DueWork:
     """Settle what the clock decides by itself, and say which activities need a worker now."""
     leases.take_over()
     with db.reading() as session:
@@ -45,7 +45,7 @@ def find() -> Work:
             settle(session)
     with db.reading() as session:
         waiting = sendable(session) if relays.may_ask(session) else []
-        return Work(unexpanded(session), waiting, built_in(session, waiting))
+        return DueWork(unexpanded(session), waiting, built_in(session, waiting))
 
 
 def settle(session: Session) -> None:
@@ -54,9 +54,9 @@ def settle(session: Session) -> None:
     that fails is put off."""
     launching.begin_due(session)
     posting.post_outbox(session)
-    setbacks.carry(session, Chore.CANCEL_LEFT_OVER, left_over(session), lambda ids: _cancel(session, ids))
-    setbacks.carry(session, Chore.EXPIRE, expired(session), lambda ids: _expire(session, ids))
-    setbacks.carry(session, Chore.FINISH, done(session), lambda ids: _finish(session, ids))
+    setbacks.carry(session, JobType.CANCEL_LEFT_OVER, left_over(session), lambda ids: _cancel(session, ids))
+    setbacks.carry(session, JobType.EXPIRE, expired(session), lambda ids: _expire(session, ids))
+    setbacks.carry(session, JobType.FINISH, done(session), lambda ids: _finish(session, ids))
 
 
 def _cancel(session: Session, activity_ids: Sequence[int]) -> None:

@@ -10,24 +10,24 @@ from sqlalchemy.orm import Session
 from campaigns import clock, config
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.delivery.models import ConfiguredRelay
-from campaigns.delivery.relay import Tls, is_loopback
+from campaigns.delivery.models import Relay
+from campaigns.delivery.relay import TlsMode, is_loopback
 from campaigns.delivery.relays import SEALED
 from campaigns.delivery.sealing import seal
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9][a-z0-9-]{0,62})*", re.I)
 
 
 @dataclass(frozen=True, slots=True)
-class RelayWords:
+class RelayInput:
     """What a person enters. An empty password leaves the earlier one as it is."""
 
     name: str
     host: str
     port: int
-    tls: Tls
+    tls: TlsMode
     user: str = ""
     password: str = ""
     connections: int = 4
@@ -37,24 +37,24 @@ class RelayWords:
     active: bool = True
 
 
-def relay_of(session: Session, relay_id: int) -> ConfiguredRelay:
+def relay_of(session: Session, relay_id: int) -> Relay:
     """Raises NotFound."""
-    found = session.get(ConfiguredRelay, relay_id)
+    found = session.get(Relay, relay_id)
     if found is None:
         raise NotFound(N_("There is no such relay."))
     return found
 
 
-def listed(session: Session, actor: Actor) -> list[ConfiguredRelay]:
+def listed(session: Session, actor: Actor) -> list[Relay]:
     """All of them, in the order in which they are used."""
     actor.require(Permission.SETTINGS)
-    return list(session.scalars(select(ConfiguredRelay).order_by(ConfiguredRelay.priority, ConfiguredRelay.id)))
+    return list(session.scalars(select(Relay).order_by(Relay.priority, Relay.id)))
 
 
-def enter(session: Session, actor: Actor, words: RelayWords) -> ConfiguredRelay:
+def enter(session: Session, actor: Actor, words: RelayInput) -> Relay:
     """A new relay, used from the next slice on. Raises Invalid."""
     actor.require(Permission.SETTINGS)
-    relay = ConfiguredRelay(created_at=clock.now(), secret="")
+    relay = Relay(created_at=clock.now(), secret="")
     _write(relay, words)
     session.add(relay)
     session.flush()
@@ -62,28 +62,28 @@ def enter(session: Session, actor: Actor, words: RelayWords) -> ConfiguredRelay:
     return relay
 
 
-def change(session: Session, actor: Actor, relay: ConfiguredRelay, words: RelayWords) -> None:
+def change(session: Session, actor: Actor, relay: Relay, words: RelayInput) -> None:
     """Raises Invalid."""
     actor.require(Permission.SETTINGS)
     _write(relay, words)
     audit.record(session, actor, "change", "relay", relay.id, **_said(relay))
 
 
-def take_out(session: Session, actor: Actor, relay: ConfiguredRelay) -> None:
+def take_out(session: Session, actor: Actor, relay: Relay) -> None:
     """Forget it and its secret."""
     actor.require(Permission.SETTINGS)
     audit.record(session, actor, "take out", "relay", relay.id, **_said(relay))
     session.delete(relay)
 
 
-def _said(relay: ConfiguredRelay) -> dict[str, str]:
+def _said(relay: Relay) -> dict[str, str]:
     return {"name": relay.name, "host": f"{relay.host}:{relay.port}", "tls": relay.tls.value}
 
 
-def _write(relay: ConfiguredRelay, words: RelayWords) -> None:
+def _write(relay: Relay, words: RelayInput) -> None:
     problems = _problems(words)
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     moved = relay.host is not None and (relay.host, relay.port) != (words.host, words.port)
     if moved and not words.password:
         relay.secret = ""  # Who points a relay elsewhere must know its secret, or it would be handed to a stranger.
@@ -96,24 +96,28 @@ def _write(relay: ConfiguredRelay, words: RelayWords) -> None:
         relay.secret = ""
 
 
-def _problems(words: RelayWords) -> list[Problem]:
+def _problems(words: RelayInput) -> list[ValidationProblem]:
     found = []
     if not words.name.strip():
-        found.append(Problem(N_("Give it a name."), "name"))
+        found.append(ValidationProblem(N_("Give it a name."), "name"))
     if not is_host(words.host):
-        found.append(Problem(N_("This is no host name or address."), "host"))
+        found.append(ValidationProblem(N_("This is no host name or address."), "host"))
     elif not config.settings().private_relays and is_private(words.host):
-        found.append(Problem(N_("A private address: whoever runs the house must allow it (PRIVATE_RELAYS)."), "host"))
+        found.append(
+            ValidationProblem(N_("A private address: whoever runs the house must allow it (PRIVATE_RELAYS)."), "host")
+        )
     for field, low, high in (("port", 1, 65535), ("connections", 1, 100), ("priority", 1, 100)):
         if not low <= getattr(words, field) <= high:
-            found.append(Problem(N_("From %(low)s to %(high)s."), field, params={"low": low, "high": high}))
+            found.append(ValidationProblem(N_("From %(low)s to %(high)s."), field, params={"low": low, "high": high}))
     for field in ("per_connection", "per_second"):
         if not 0 <= getattr(words, field) <= 1_000_000:
-            found.append(Problem(N_("From %(low)s to %(high)s."), field, params={"low": 0, "high": 1_000_000}))
-    if words.user and words.tls is Tls.OFF and not is_loopback(words.host):
-        found.append(Problem(N_("Nobody signs in without TLS."), "tls"))
+            found.append(
+                ValidationProblem(N_("From %(low)s to %(high)s."), field, params={"low": 0, "high": 1_000_000})
+            )
+    if words.user and words.tls is TlsMode.OFF and not is_loopback(words.host):
+        found.append(ValidationProblem(N_("Nobody signs in without TLS."), "tls"))
     if len(words.password) > 500 or not words.password.isprintable() or not words.user.isprintable():
-        found.append(Problem(N_("This is too long, or has signs that can't be typed."), "password"))
+        found.append(ValidationProblem(N_("This is too long, or has signs that can't be typed."), "password"))
     return found
 
 

@@ -32,7 +32,7 @@ _COLUMNS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class ExclusionCounts:
     """An audience by what would become of it, and how many of the mailable lack which merge field."""
 
     audience: Mapping[str, int]
@@ -40,7 +40,7 @@ class Counted:
     lacking: Mapping[str, int]
 
 
-def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> Counted:
+def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> ExclusionCounts:
     """Everybody, in one scan: each contact's reason and each empty field is found out once."""
     lacks = [case((_lacks(field), 1), else_=0).label(f"lacks_{n}") for n, field in enumerate(fields)]
     people = (
@@ -58,7 +58,7 @@ def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> C
     found = {row[0] or MAILABLE: row for row in rows}
     counts = {name: int(row[1]) for name, row in sorted(found.items())}
     empty = found[MAILABLE][2:] if MAILABLE in found else [0] * len(fields)
-    return Counted(
+    return ExclusionCounts(
         {"total": sum(counts.values()), MAILABLE: counts.pop(MAILABLE, 0), **counts},
         {field: int(number) for field, number in zip(fields, empty, strict=True) if number},
     )

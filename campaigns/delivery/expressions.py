@@ -19,7 +19,7 @@ RESERVED = frozenset({*ROOTS, "links", "pixel", "unsubscribe_url", "loop", "rang
 """Names that no loop's variable may hide."""
 
 
-class NotFlatError(Exception):
+class NotCompilable(Exception):
     """Only Jinja itself can write this."""
 
 
@@ -66,7 +66,7 @@ def value(node: nodes.Node, bound: frozenset[str] = frozenset()) -> Value:
         case nodes.Compare(expr=first, ops=[nodes.Operand(op="eq" | "ne" as sign, expr=second)]):
             left, right, compared = value(first, bound), value(second, bound), eq if sign == "eq" else ne
             return lambda names: compared(left(names), right(names))
-    raise NotFlatError
+    raise NotCompilable
 
 
 def series(node: nodes.Node, bound: frozenset[str]) -> Callable[[Names], Iterable[Any]]:

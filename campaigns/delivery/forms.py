@@ -5,9 +5,9 @@ from flask_wtf import FlaskForm
 from wtforms import BooleanField, FloatField, IntegerField, PasswordField, SelectField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Optional
 
-from campaigns.delivery.domain_limits import LimitWords
-from campaigns.delivery.entering import RelayWords
-from campaigns.delivery.relay import Tls
+from campaigns.delivery.domain_limits import DomainLimitInput
+from campaigns.delivery.entering import RelayInput
+from campaigns.delivery.relay import TlsMode
 from campaigns.web.choices import choices
 from campaigns.web.locale import translated
 
@@ -26,28 +26,34 @@ class RelayForm(FlaskForm):  # type: ignore[misc]
         _l("Mails per connection"), [Optional()], default=0, description=_l("0 means no limit.")
     )
     per_second = FloatField(
-        _l("Mails per second"), [Optional()], default=0,
+        _l("Mails per second"),
+        [Optional()],
+        default=0,
         description=_l("Of all workers together; 0 means as fast as the relay takes them."),
-    )  # fmt: skip
+    )
     priority = IntegerField(
-        _l("Order"), [InputRequired()], default=1,
+        _l("Order"),
+        [InputRequired()],
+        default=1,
         description=_l("The lowest that works is used; the others wait for its failure. Equal ones share the work."),
-    )  # fmt: skip
+    )
     active = BooleanField(_l("In use"), default=True)
 
     def offer(self) -> "RelayForm":
         """Fill the choices."""
-        self.tls.choices = choices((kind.value, translated(kind.label)) for kind in (Tls.VERIFY, Tls.IMPLICIT, Tls.OFF))
+        self.tls.choices = choices(
+            (kind.value, translated(kind.label)) for kind in (TlsMode.VERIFY, TlsMode.IMPLICIT, TlsMode.OFF)
+        )
         return self
 
     @property
-    def words(self) -> RelayWords:
+    def words(self) -> RelayInput:
         """What was entered."""
-        return RelayWords(
+        return RelayInput(
             name=(self.name.data or "").strip(),
             host=(self.host.data or "").strip().rstrip(".").lower(),
             port=self.port.data or 0,
-            tls=Tls(self.tls.data),
+            tls=TlsMode(self.tls.data),
             user=self.user.data or "",
             password=self.password.data or "",
             connections=self.connections.data or 0,
@@ -65,15 +71,17 @@ class DomainLimitForm(FlaskForm):  # type: ignore[misc]
     )
     per_second = FloatField(_l("Mails per second"), [Optional()], default=0, description=_l("0 means no limit."))
     at_once = IntegerField(
-        _l("Mails at the same time"), [Optional()], default=0,
+        _l("Mails at the same time"),
+        [Optional()],
+        default=0,
         description=_l("So many may be under way to them at once; 0 means no limit."),
-    )  # fmt: skip
+    )
     active = BooleanField(_l("In use"), default=True)
 
     @property
-    def words(self) -> LimitWords:
+    def words(self) -> DomainLimitInput:
         """What was entered."""
-        return LimitWords(
+        return DomainLimitInput(
             name=(self.name.data or "").strip(),
             domains=(self.domains.data or "").replace(",", " ").split(),
             per_second=self.per_second.data or 0.0,

@@ -10,9 +10,9 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from campaigns import config
-from campaigns.delivery.answers import Reply, printable
-from campaigns.delivery.relay import RelayAddress, Tls, is_loopback
-from campaigns.delivery.wire import Lost, Wire
+from campaigns.delivery.answers import SmtpReply, printable
+from campaigns.delivery.relay import RelayAddress, TlsMode, is_loopback
+from campaigns.delivery.wire import ConnectionLost, SmtpProtocol
 
 CONNECT = 10.0
 HELLO = 60.0
@@ -25,12 +25,12 @@ Told = Callable[[str, str], None]
 """Hears the dialogue: who speaks (``C`` or ``S``) and what, without secrets."""
 
 
-class RelayDown(Exception):
+class RelayUnavailable(Exception):
     """The relay can't be used at all just now; no mail was touched."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offers:
+class SmtpCapabilities:
     """What a relay said it can, after TLS."""
 
     extensions: dict[str, str]
@@ -68,13 +68,13 @@ class Offers:
         return set(self.extensions.get("AUTH", "").upper().split())
 
 
-async def greet(relay: RelayAddress, told: Told = lambda _who, _what: None) -> tuple[Wire, Offers]:
+async def greet(relay: RelayAddress, told: Told = lambda _who, _what: None) -> tuple[SmtpProtocol, SmtpCapabilities]:
     """An open connection that takes mail. Raises RelayDown with words for a person."""
-    wire = Wire()
+    wire = SmtpProtocol()
     try:
-        return wire, await _Greeting(relay, wire, told).run()
+        return wire, await _Handshake(relay, wire, told).run()
     except (OSError, ssl.SSLError, UnicodeError) as error:
-        raise RelayDown(_words(error)) from error
+        raise RelayUnavailable(_words(error)) from error
     finally:
         wire.on_lost = lambda _: None
 
@@ -96,17 +96,17 @@ def _is_address(host: str) -> bool:
         return False
 
 
-class _Greeting:
-    def __init__(self, relay: RelayAddress, wire: Wire, told: Told) -> None:
+class _Handshake:
+    def __init__(self, relay: RelayAddress, wire: SmtpProtocol, told: Told) -> None:
         self._relay, self._wire, self._told = relay, wire, told
 
-    async def run(self) -> Offers:
-        context = ssl.create_default_context() if self._relay.tls is not Tls.OFF else None
+    async def run(self) -> SmtpCapabilities:
+        context = ssl.create_default_context() if self._relay.tls is not TlsMode.OFF else None
         await self._connect(context)
         try:
             await self._expect(2)
             offers = await self._hello()
-            if self._relay.tls is Tls.VERIFY and context is not None:
+            if self._relay.tls is TlsMode.VERIFY and context is not None:
                 offers = await self._start_tls(context, offers)
             if self._relay.user:
                 await self._sign_in(offers)
@@ -118,14 +118,18 @@ class _Greeting:
 
     async def _connect(self, context: ssl.SSLContext | None) -> None:
         relay, loop = self._relay, asyncio.get_running_loop()
-        implicit = context if relay.tls is Tls.IMPLICIT else None
+        implicit = context if relay.tls is TlsMode.IMPLICIT else None
         named = relay.host if implicit else None
         async with asyncio.timeout(CONNECT):
             host = await self._public() if relay.public else relay.host
             await loop.create_connection(
-                lambda: self._wire, host, relay.port, ssl=implicit, server_hostname=named,
+                lambda: self._wire,
+                host,
+                relay.port,
+                ssl=implicit,
+                server_hostname=named,
                 happy_eyeballs_delay=None if _is_address(host) else 0.25,
-            )  # fmt: skip
+            )
 
     async def _public(self) -> str:
         """An address of the host, looked up once, so that what was looked at is what is connected to."""
@@ -134,36 +138,36 @@ class _Greeting:
         )
         addresses = [str(each[4][0]) for each in found]
         if not addresses or not all(ip_address(each).is_global for each in addresses):
-            raise Lost("the host has a private address; PRIVATE_RELAYS=yes allows that")
+            raise ConnectionLost("the host has a private address; PRIVATE_RELAYS=yes allows that")
         return addresses[0]
 
-    async def _ask(self, command: str, shown: str = "") -> Reply:
+    async def _ask(self, command: str, shown: str = "") -> SmtpReply:
         self._told("C", shown or command)
         self._wire.write(command.encode() + b"\r\n")
         return await self._answer()
 
-    async def _answer(self) -> Reply:
+    async def _answer(self) -> SmtpReply:
         reply = await self._wire.answer(HELLO)
         for line in reply.lines:
             self._told("S", printable(line.decode("utf-8", "replace")))
         return reply
 
-    async def _expect(self, kind: int, reply: Reply | None = None) -> Reply:
+    async def _expect(self, kind: int, reply: SmtpReply | None = None) -> SmtpReply:
         reply = reply or await self._answer()
         if reply.code // 100 != kind:
-            raise Lost(reply.line)
+            raise ConnectionLost(reply.line)
         return reply
 
-    async def _hello(self) -> Offers:
+    async def _hello(self) -> SmtpCapabilities:
         reply = await self._ask(f"EHLO {self._name()}")
         if 500 <= reply.code < 600:
             await self._expect(2, await self._ask(f"HELO {self._name()}"))
-            return Offers({})
+            return SmtpCapabilities({})
         await self._expect(2, reply)
         words = (line[4:].decode("ascii", "replace").strip() for line in reply.lines[1:])
         # "AUTH=LOGIN" is how old relays wrote it.
         pairs = (word.replace("AUTH=", "AUTH ", 1).partition(" ") for word in words if word)
-        return Offers({keyword.upper(): rest.strip() for keyword, _, rest in pairs})
+        return SmtpCapabilities({keyword.upper(): rest.strip() for keyword, _, rest in pairs})
 
     def _name(self) -> str:
         """A full domain if we have one, else an address literal (RFC 5321, 4.1.3)."""
@@ -176,18 +180,18 @@ class _Greeting:
         except ValueError:
             return "[127.0.0.1]"
 
-    async def _start_tls(self, context: ssl.SSLContext, offers: Offers) -> Offers:
+    async def _start_tls(self, context: ssl.SSLContext, offers: SmtpCapabilities) -> SmtpCapabilities:
         if "STARTTLS" not in offers.extensions:
-            raise Lost("the relay does not offer STARTTLS, and without TLS nothing is sent to it")
+            raise ConnectionLost("the relay does not offer STARTTLS, and without TLS nothing is sent to it")
         await self._expect(2, await self._ask("STARTTLS"))
         async with asyncio.timeout(HELLO):
             await self._wire.secure(context, self._relay.host)
         return await self._hello()
 
-    async def _sign_in(self, offers: Offers) -> None:
+    async def _sign_in(self, offers: SmtpCapabilities) -> None:
         relay, ways = self._relay, offers.sign_in
-        if relay.tls is Tls.OFF and not is_loopback(relay.host):
-            raise Lost("sign-in without TLS is refused")
+        if relay.tls is TlsMode.OFF and not is_loopback(relay.host):
+            raise ConnectionLost("sign-in without TLS is refused")
         if "PLAIN" in ways or not ways & {"PLAIN", "LOGIN"}:
             secret = _base64(f"\0{relay.user}\0{relay.password}")
             await self._expect(2, await self._ask(f"AUTH PLAIN {secret}", "AUTH PLAIN ***"))

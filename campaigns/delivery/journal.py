@@ -21,7 +21,7 @@ from types import TracebackType
 from campaigns import config
 
 
-class Mark(IntEnum):
+class JournalStatus(IntEnum):
     """How far one recipient's mail got."""
 
     TODO = 0
@@ -32,7 +32,7 @@ class Mark(IntEnum):
 
 
 _COUNT = struct.Struct("<I")
-_MARKS = frozenset(Mark)
+_MARKS = frozenset(JournalStatus)
 
 
 def directory() -> Path:
@@ -58,12 +58,12 @@ def host() -> str:
     return path.read_text()
 
 
-def _mark(byte: int) -> Mark:
+def _mark(byte: int) -> JournalStatus:
     """A byte that we never write is damage: the mail may be out, and the other batches must go on."""
-    return Mark(byte) if byte in _MARKS else Mark.INTENT
+    return JournalStatus(byte) if byte in _MARKS else JournalStatus.INTENT
 
 
-class Journal:
+class BatchJournal:
     """One batch's file, locked for as long as it is open."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -74,7 +74,7 @@ class Journal:
         self._map: mmap.mmap | None = None
 
     @classmethod
-    def create(cls) -> "Journal":
+    def create(cls) -> "BatchJournal":
         """A new batch's file. It gets its final name under lock, so nobody takes it for an orphan."""
         path = directory() / f"{secrets.token_hex(8)}.batch"
         draft = path.with_suffix(".new")
@@ -96,12 +96,12 @@ class Journal:
         self._first = len(head)
         self._map = mmap.mmap(self._descriptor, len(head) + len(ids))
 
-    def mark(self, position: int, mark: Mark) -> None:
+    def mark(self, position: int, mark: JournalStatus) -> None:
         """Set the mark of the batch's ``position``-th recipient."""
         assert self._map is not None
         self._map[self._first + position] = mark
 
-    def marks(self) -> dict[int, Mark]:
+    def marks(self) -> dict[int, JournalStatus]:
         """Every id of the file with its mark."""
         raw = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         if len(raw) < _COUNT.size:
@@ -126,7 +126,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
         self.close()
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "BatchJournal":
         return self
 
     def __exit__(
@@ -135,7 +135,7 @@ class Journal:
         self.close()
 
 
-def orphans() -> Iterator[Journal]:
+def orphans() -> Iterator[BatchJournal]:
     """The batches whose owner is dead, each locked while the caller looks at it."""
     for path in sorted(directory().glob("*.batch")):
         journal = _adopt(path)
@@ -144,7 +144,7 @@ def orphans() -> Iterator[Journal]:
                 yield journal
 
 
-def _adopt(path: Path) -> Journal | None:
+def _adopt(path: Path) -> BatchJournal | None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def _adopt(path: Path) -> Journal | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_nlink:  # else recorded and deleted while we waited
-            return Journal(path, descriptor)
+            return BatchJournal(path, descriptor)
     except BlockingIOError:
         pass
     os.close(descriptor)

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from campaigns.delivery import relays
-from campaigns.delivery.answers import Fate, Outcome
-from campaigns.delivery.greeting import RelayDown, greet
+from campaigns.delivery.answers import DeliveryResult, DeliveryStatus
+from campaigns.delivery.greeting import RelayUnavailable, greet
 from campaigns.delivery.relay import RelayAddress
 from campaigns.delivery.smtp import Connection, Job
-from campaigns.delivery.supply import Supply
-from campaigns.delivery.throttle import Bucket
+from campaigns.delivery.supply import MailFeed
+from campaigns.delivery.throttle import TokenBucket
 
 PATIENCE = 5
 """Broken connections, or refusals about us, in a row before a relay is left alone."""
@@ -18,17 +18,17 @@ PATIENCE = 5
 _GOODBYE = 0.5  # seconds
 
 
-class Lane:
+class RelayPool:
     """The connections to one relay. Stands between them and the supply, and watches what comes back."""
 
-    def __init__(self, relay: RelayAddress, supply: Supply, changed: Callable[[], None]) -> None:
+    def __init__(self, relay: RelayAddress, supply: MailFeed, changed: Callable[[], None]) -> None:
         self.relay = relay
         self.down = False
         self.connections: set[Connection] = set()
         self.opening: set[asyncio.Task[None]] = set()
         self._supply, self._changed = supply, changed
         self._name = relay.name
-        self._bucket = Bucket(relay.name, relay.per_second)
+        self._bucket = TokenBucket(relay.name, relay.per_second)
         # Asked for each mail, and these know all by themselves.
         self.may_go, self.before_dot = supply.may_go, supply.before_dot
         self._troubles = 0
@@ -39,7 +39,7 @@ class Lane:
         """Open one more connection, or learn that it can't be had."""
         try:
             wire, offers = await greet(self.relay)
-        except RelayDown as error:
+        except RelayUnavailable as error:
             if self.connections:
                 # It takes no more of us than these, and those that it has not answered yet.
                 self._width = min(self._width, len(self.connections) + len(self.opening) - 1)
@@ -97,12 +97,16 @@ class Lane:
             self._bucket.put_back()
         return job
 
-    def settle(self, job: Job, outcome: Outcome) -> None:
+    def settle(self, job: Job, outcome: DeliveryResult) -> None:
         outcome.relay = self._name
         self._supply.settle(job, outcome)
-        if outcome.fate is Fate.OURS:
+        if outcome.fate is DeliveryStatus.OURS:
             self._trouble(outcome.reply)
-        elif outcome.fate is Fate.SENT or outcome.fate not in (Fate.LOST, Fate.UNKNOWN, Fate.BROKEN):
+        elif outcome.fate is DeliveryStatus.SENT or outcome.fate not in (
+            DeliveryStatus.LOST,
+            DeliveryStatus.UNKNOWN,
+            DeliveryStatus.BROKEN,
+        ):
             self._troubles = 0
             if not self.proved:
                 self.proved, self._width = True, self.relay.connections
@@ -112,14 +116,14 @@ class Lane:
         self._supply.give_back(job)
 
 
-class Lanes:
+class RelayPools:
     """All relays that may be asked."""
 
-    def __init__(self, addresses: Sequence[RelayAddress], supply: Supply, changed: Callable[[], None]) -> None:
-        self._lanes = [Lane(address, supply, changed) for address in addresses]
+    def __init__(self, addresses: Sequence[RelayAddress], supply: MailFeed, changed: Callable[[], None]) -> None:
+        self._lanes = [RelayPool(address, supply, changed) for address in addresses]
 
     @property
-    def open(self) -> list[Lane]:
+    def open(self) -> list[RelayPool]:
         """The usable lanes of the best priority."""
         usable = [lane for lane in self._lanes if not lane.down]
         best = min((lane.relay.priority for lane in usable), default=0)

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db, setbacks
 from campaigns.delivery import journal
-from campaigns.delivery.journal import Mark
+from campaigns.delivery.journal import JournalStatus
 from campaigns.delivery.models import Send, SendState
 from campaigns.delivery.smtp import FINAL_DOT
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 
 LEASE = timedelta(seconds=FINAL_DOT + 300)
 _MICROS = LEASE // timedelta(microseconds=1)
@@ -70,30 +70,30 @@ def take_over() -> int:
     """
     settled: list[int] = []
     for orphan in journal.orphans():
-        setbacks.alone(Chore.TAKE_OVER, orphan.batch, partial(_settle_into, settled, orphan))
+        setbacks.alone(JobType.TAKE_OVER, orphan.batch, partial(_settle_into, settled, orphan))
     return sum(settled) + _expire()
 
 
-def _settle_into(settled: list[int], orphan: journal.Journal) -> None:
+def _settle_into(settled: list[int], orphan: journal.BatchJournal) -> None:
     settled.append(_settle(orphan))
 
 
-_AFTERWARDS: Mapping[Mark, SendState] = {
-    Mark.TODO: SendState.QUEUED,
-    Mark.INTENT: SendState.UNKNOWN,
-    Mark.OK: SendState.SENT,
+_AFTERWARDS: Mapping[JournalStatus, SendState] = {
+    JournalStatus.TODO: SendState.QUEUED,
+    JournalStatus.INTENT: SendState.UNKNOWN,
+    JournalStatus.OK: SendState.SENT,
     # Not mailed, and what the relay said is lost: ask it again.
-    Mark.REJECTED: SendState.QUEUED,
-    Mark.DEFERRED: SendState.QUEUED,
+    JournalStatus.REJECTED: SendState.QUEUED,
+    JournalStatus.DEFERRED: SendState.QUEUED,
 }
 
 
-def _settle(orphan: journal.Journal) -> int:
+def _settle(orphan: journal.BatchJournal) -> int:
     marks = orphan.marks()
     with db.transaction() as session:
         left = _left(session, orphan.batch, list(marks))
         for state in set(_AFTERWARDS.values()):
-            ids = [send_id for send_id in left if _AFTERWARDS[marks.get(send_id, Mark.TODO)] is state]
+            ids = [send_id for send_id in left if _AFTERWARDS[marks.get(send_id, JournalStatus.TODO)] is state]
             _assign(session, orphan.batch, ids, state)
     orphan.delete()
     return len(left)

@@ -31,7 +31,7 @@ _NO_HEAD = (403, 404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LinkStatus:
     """What a link led to. Without a ``status`` nothing answered, and ``message`` says why."""
 
     url: str
@@ -46,7 +46,7 @@ class Answer:
         return self.status is not None and self.status < 400
 
 
-class Refused(Exception):
+class LinkRefused(Exception):
     """The request was not made, or had no answer. Its argument is a msgid."""
 
 
@@ -68,14 +68,14 @@ def is_public(address: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class LinkChecker:
     """How links are asked; a test brings its own name server and its own idea of what is public."""
 
     lookup: Lookup = lookup
     public: Callable[[str], bool] = is_public
     patience: float = PATIENCE
 
-    def all(self, urls: Sequence[str]) -> list[Answer]:
+    def all(self, urls: Sequence[str]) -> list[LinkStatus]:
         """Ask each of them, several at once."""
         wanted = list(dict.fromkeys(urls))[:MOST]
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="links")
@@ -84,24 +84,24 @@ class Asking:
         wait(futures, timeout=rounds * self.patience * 2)
         pool.shutdown(wait=False, cancel_futures=True)
         return [
-            future.result() if future.done() and not future.cancelled() else Answer(url, message=_SILENT)
+            future.result() if future.done() and not future.cancelled() else LinkStatus(url, message=_SILENT)
             for url, future in zip(wanted, futures, strict=True)
         ]
 
-    def one(self, url: str) -> Answer:
+    def one(self, url: str) -> LinkStatus:
         """Follow one link to its end."""
         place = url
         try:
             for _ in range(REDIRECTS + 1):
                 status, further = self._asked(place)
                 if not further:
-                    return Answer(url, status, end=place if place != url else "")
+                    return LinkStatus(url, status, end=place if place != url else "")
                 place = urljoin(place, further)
-        except Refused as error:
-            return Answer(url, message=error.args[0], end=place if place != url else "")
+        except LinkRefused as error:
+            return LinkStatus(url, message=error.args[0], end=place if place != url else "")
         except (OSError, http.client.HTTPException, ValueError):
-            return Answer(url, message=_SILENT, end=place if place != url else "")
-        return Answer(url, message=N_("More than five redirects: a mail program may give up."), end=place)
+            return LinkStatus(url, message=_SILENT, end=place if place != url else "")
+        return LinkStatus(url, message=N_("More than five redirects: a mail program may give up."), end=place)
 
     def _asked(self, url: str) -> tuple[int, str]:
         status, further = self._request("HEAD", url)
@@ -112,7 +112,7 @@ class Asking:
         parts = urlsplit(whole(url))
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or not host or parts.username is not None:
-            raise Refused(N_("It leads to something that is no web address."))
+            raise LinkRefused(N_("It leads to something that is no web address."))
         port = parts.port or (443 if parts.scheme == "https" else 80)
         address = self._address(host, port)
         connection = http.client.HTTPConnection(host, port)
@@ -130,7 +130,7 @@ class Asking:
             further = answer.getheader("Location", "") if 300 <= answer.status < 400 else ""
             return answer.status, further or ""
         except ssl.SSLCertVerificationError as error:
-            raise Refused(N_("Its certificate does not hold.")) from error
+            raise LinkRefused(N_("Its certificate does not hold.")) from error
         finally:
             guard.cancel()
             connection.close()
@@ -140,11 +140,11 @@ class Asking:
         try:
             found = self.lookup(host, port)
         except OSError as error:
-            raise Refused(N_("The DNS does not know its host.")) from error
+            raise LinkRefused(N_("The DNS does not know its host.")) from error
         if not found:
-            raise Refused(N_("The DNS does not know its host."))
+            raise LinkRefused(N_("The DNS does not know its host."))
         if not all(map(self.public, found)):
-            raise Refused(N_("It leads into a private network: not asked."))
+            raise LinkRefused(N_("It leads into a private network: not asked."))
         return found[0]
 
 

@@ -6,9 +6,9 @@ from sqlalchemy import JSON, ForeignKey, Index, SmallInteger, String, Text, Uniq
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
-from campaigns.delivery.answers import Fate
+from campaigns.delivery.answers import DeliveryStatus
 from campaigns.delivery.dkim import Algorithm
-from campaigns.delivery.relay import Tls
+from campaigns.delivery.relay import TlsMode
 from campaigns.language import N_
 from campaigns.outbox import OutboxMail
 
@@ -130,7 +130,7 @@ class Send(Base):
     complained_at: Mapped[Instant | None]
 
 
-class ConfiguredRelay(Base):
+class Relay(Base):
     """A relay that an owner entered. Without an active one, the settings' ``SMTP_URL`` is used."""
 
     __tablename__ = "configured_relays"
@@ -140,7 +140,7 @@ class ConfiguredRelay(Base):
     """For people."""
     host: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
-    tls: Mapped[Tls] = mapped_column(choice(Tls))
+    tls: Mapped[TlsMode] = mapped_column(choice(TlsMode))
     user: Mapped[str] = mapped_column(String(200), default="")
     secret: Mapped[str] = mapped_column(String(1000), default="")
     """The password, sealed."""
@@ -169,7 +169,7 @@ class DomainLimit(Base):
     created_at: Mapped[Instant]
 
 
-class Relay(Base):
+class RelayHealth(Base):
     """What we last heard from a mail relay that we could not use; a row is made by its first failure."""
 
     __tablename__ = "relays"
@@ -185,7 +185,7 @@ class Relay(Base):
     """Nobody asks the relay before."""
 
 
-class RelayAnswer(Base):
+class RelayReplyCount(Base):
     """How often a relay answered alike to an activity's mails: answers, of which one mail may get several."""
 
     __tablename__ = "relay_answers"
@@ -194,7 +194,7 @@ class RelayAnswer(Base):
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     relay: Mapped[str] = mapped_column(String(300), primary_key=True)
     """``host:port``; empty when the mail never came so far."""
-    fate: Mapped[Fate] = mapped_column(choice(Fate), primary_key=True)
+    fate: Mapped[DeliveryStatus] = mapped_column(choice(DeliveryStatus), primary_key=True)
     words: Mapped[str] = mapped_column(String(200), primary_key=True)
     """The answer without what differs from mail to mail; empty when the mail was taken."""
     part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from campaigns.content import sandbox
 from campaigns.content.merge import BLANK_LINES
 from campaigns.delivery import expressions
-from campaigns.delivery.expressions import Names, NotFlatError
+from campaigns.delivery.expressions import Names, NotCompilable
 from campaigns.delivery.quoted import LINE, SOFT, cell, segment
 
 ENGAGEMENT = "_engagement"
@@ -26,7 +26,7 @@ UNSUBSCRIBE = "_unsubscribe"
 Pattern = Callable[[Names], str]
 
 
-class Encoded(Markup):
+class EncodedMarkup(Markup):
     """Escaped and quoted-printable already."""
 
 
@@ -36,7 +36,7 @@ def token(words: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class LinkTemplates:
     """Where links, pixel and unsubscription lead, up to the recipient's token."""
 
     tracking: str
@@ -47,17 +47,17 @@ class Addresses:
     """Whether links lead over us; else straight to where the names' ``links`` say."""
 
 
-def html(source: str, addresses: Addresses) -> Pattern:
-    return _pattern(_Part(sandbox.HTML, segment, cell, _escaped), source, addresses)
+def html(source: str, addresses: LinkTemplates) -> Pattern:
+    return _pattern(_PartEncoder(sandbox.HTML, segment, cell, _escaped), source, addresses)
 
 
-def text(source: str, addresses: Addresses) -> Pattern:
-    return _pattern(_Part(sandbox.TEXT, _unrun_segment, cell, _words), source, addresses)
+def text(source: str, addresses: LinkTemplates) -> Pattern:
+    return _pattern(_PartEncoder(sandbox.TEXT, _unrun_segment, cell, _words), source, addresses)
 
 
-def line(source: str, addresses: Addresses) -> Pattern:
+def line(source: str, addresses: LinkTemplates) -> Pattern:
     """A subject, which is not encoded here."""
-    return _pattern(_LinePart(sandbox.LINE, str, str, _words), source, addresses)
+    return _pattern(_HeaderEncoder(sandbox.LINE, str, str, _words), source, addresses)
 
 
 def _unrun_segment(words: str) -> str:
@@ -73,7 +73,7 @@ def _words(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _PartEncoder:
     """How the words and the values of one part of a mail are written."""
 
     environment: Environment
@@ -89,33 +89,33 @@ class _Part:
 
     def value(self, value: Any) -> str:
         """The same among what Jinja writes."""
-        return value if type(value) is Encoded else Encoded(self.cell(self.plain(value)))
+        return value if type(value) is EncodedMarkup else EncodedMarkup(self.cell(self.plain(value)))
 
 
-class _LinePart(_Part):
+class _HeaderEncoder(_PartEncoder):
     """A line of a header is encoded as a whole, later."""
 
     def write(self, value: Any) -> str:
         return self.plain(value)
 
 
-def _pattern(part: _Part, source: str, addresses: Addresses) -> Pattern:
+def _pattern(part: _PartEncoder, source: str, addresses: LinkTemplates) -> Pattern:
     tree = part.environment.parse(source)
     try:
-        return _Flattening(part, addresses).flat(tree.body)
-    except NotFlatError:
+        return _TemplateCompiler(part, addresses).flat(tree.body)
+    except NotCompilable:
         return _general(part, tree, addresses)
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class _TokenSlot:
     name: str
 
 
-_Piece = str | _Token | nodes.Node
+_Piece = str | _TokenSlot | nodes.Node
 
 
-def _pieces(part: _Part, body: Sequence[nodes.Node], addresses: Addresses) -> Iterator[_Piece]:
+def _pieces(part: _PartEncoder, body: Sequence[nodes.Node], addresses: LinkTemplates) -> Iterator[_Piece]:
     for node in body:
         if isinstance(node, nodes.Output):
             for inner in node.nodes:
@@ -126,7 +126,7 @@ def _pieces(part: _Part, body: Sequence[nodes.Node], addresses: Addresses) -> It
             yield node
 
 
-def _output(part: _Part, node: nodes.Node, addresses: Addresses) -> Iterator[_Piece]:
+def _output(part: _PartEncoder, node: nodes.Node, addresses: LinkTemplates) -> Iterator[_Piece]:
     """The addresses of a mail are words, but for the recipient's token in their midst."""
     match node:
         case nodes.TemplateData(data=words):
@@ -134,16 +134,16 @@ def _output(part: _Part, node: nodes.Node, addresses: Addresses) -> Iterator[_Pi
         case nodes.Const(value=str() as words):
             yield part.plain(words)
         case nodes.Getitem(node=nodes.Name(name="links"), arg=nodes.Const(value=number)) if addresses.counted:
-            yield from (part.plain(f"{addresses.tracking}/c/"), _Token(ENGAGEMENT), f"/{number}")
+            yield from (part.plain(f"{addresses.tracking}/c/"), _TokenSlot(ENGAGEMENT), f"/{number}")
         case nodes.Name(name="pixel"):
-            yield from (part.plain(f"{addresses.tracking}/o/"), _Token(ENGAGEMENT))
+            yield from (part.plain(f"{addresses.tracking}/o/"), _TokenSlot(ENGAGEMENT))
         case nodes.Name(name="unsubscribe_url"):
-            yield from (part.plain(f"{addresses.base}/u/"), _Token(UNSUBSCRIBE))
+            yield from (part.plain(f"{addresses.base}/u/"), _TokenSlot(UNSUBSCRIBE))
         case _:
             yield node
 
 
-def _settled(node: nodes.Node, addresses: Addresses) -> Sequence[nodes.Node] | None:
+def _settled(node: nodes.Node, addresses: LinkTemplates) -> Sequence[nodes.Node] | None:
     """The branch of a condition about the pixel, which is the same for the whole variant."""
     if isinstance(node, nodes.If) and isinstance(node.test, nodes.Name) and node.test.name == "pixel":
         return node.body if addresses.pixel else node.else_
@@ -165,7 +165,7 @@ def _joined(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Flat:
+class _CompiledTemplate:
     pieces: Sequence[str | Pattern]
 
     def __call__(self, names: Names) -> str:
@@ -176,14 +176,14 @@ class _Flat:
         for piece in self.pieces:
             if type(piece) is str:
                 found.append(piece)
-            elif type(piece) is _Run:
+            elif type(piece) is _TokenJoin:
                 found += piece.parts(names)
             else:
                 found.append(piece(names))  # type: ignore[operator]
         return found
 
 
-class _Run:
+class _TokenJoin:
     """Chunks with the same token between each two: one join writes all links of a mail."""
 
     __slots__ = ("chunks", "name")
@@ -203,15 +203,15 @@ class _Run:
 
 def parts(pattern: Pattern, names: Names) -> list[str]:
     """What a pattern writes, in pieces to be joined with others: so a large body is copied once."""
-    return pattern.parts(names) if type(pattern) is _Flat else [pattern(names)]
+    return pattern.parts(names) if type(pattern) is _CompiledTemplate else [pattern(names)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Flattening:
+class _TemplateCompiler:
     """From a template's tree to chunks with holes. Raises _NotFlatError where that can't be."""
 
-    part: "_Part"
-    addresses: Addresses
+    part: "_PartEncoder"
+    addresses: LinkTemplates
     bound: frozenset[str] = frozenset()
     """The variables of the loops around."""
 
@@ -219,18 +219,18 @@ class _Flattening:
         pieces: list[str | Pattern] = []
         for piece in _joined(_pieces(self.part, body, self.addresses)):
             last = pieces[-1] if pieces else None
-            if isinstance(piece, _Token):
-                if not isinstance(last, _Run) or last.name != piece.name:
+            if isinstance(piece, _TokenSlot):
+                if not isinstance(last, _TokenJoin) or last.name != piece.name:
                     before = [pieces.pop()] if isinstance(last, str) else [""]
-                    pieces.append(last := _Run(piece.name, before))  # type: ignore[arg-type]
+                    pieces.append(last := _TokenJoin(piece.name, before))  # type: ignore[arg-type]
                 last.chunks.append("")
             elif not isinstance(piece, str):
                 pieces.append(self._hole(piece))
-            elif isinstance(last, _Run):
+            elif isinstance(last, _TokenJoin):
                 last.chunks[-1] = self.part.segment(piece)
             else:
                 pieces.append(self.part.segment(piece))
-        return _Flat(tuple(pieces))
+        return _CompiledTemplate(tuple(pieces))
 
     def _hole(self, node: nodes.Node) -> Pattern:
         if isinstance(node, nodes.If):
@@ -254,12 +254,12 @@ class _Flattening:
 
     def _loop(self, node: nodes.For) -> Pattern:
         if not isinstance(node.target, nodes.Name) or node.test is not None or node.recursive:
-            raise NotFlatError
+            raise NotCompilable
         name = node.target.name
         if name in expressions.RESERVED:
-            raise NotFlatError
+            raise NotCompilable
         values = expressions.series(node.iter, self.bound)
-        inner = _Flattening(self.part, self.addresses, self.bound | {name, "loop"})
+        inner = _TemplateCompiler(self.part, self.addresses, self.bound | {name, "loop"})
         body, otherwise = inner.flat(node.body), self.flat(node.else_)
 
         def written(names: Names) -> str:
@@ -278,9 +278,9 @@ class _Flattening:
         return written
 
 
-def _general(part: _Part, tree: nodes.Template, addresses: Addresses) -> Pattern:
+def _general(part: _PartEncoder, tree: nodes.Template, addresses: LinkTemplates) -> Pattern:
     environment = part.environment.overlay(finalize=part.value)
-    ready = _Encoding(part, addresses).visit(tree)
+    ready = _TextEncoder(part, addresses).visit(tree)
     template = Template.from_code(environment, environment.compile(ready), dict(environment.globals))
 
     def written(names: Names) -> str:
@@ -297,10 +297,10 @@ _MARKS = {ENGAGEMENT: "=[e]", UNSUBSCRIBE: "=[u]"}
 thirty expressions."""
 
 
-class _Encoding(NodeTransformer):
+class _TextEncoder(NodeTransformer):
     """Encodes a template's words."""
 
-    def __init__(self, part: _Part, addresses: Addresses) -> None:
+    def __init__(self, part: _PartEncoder, addresses: LinkTemplates) -> None:
         self._part = part
         self._addresses = addresses
 
@@ -315,7 +315,7 @@ class _Encoding(NodeTransformer):
         return [self.visit(each) for each in settled]
 
     def _node(self, piece: _Piece, line: int) -> nodes.Expr:
-        if isinstance(piece, _Token):
+        if isinstance(piece, _TokenSlot):
             return nodes.TemplateData(_MARKS[piece.name], lineno=line)
         if isinstance(piece, str):
             return nodes.TemplateData(self._part.segment(piece), lineno=line)

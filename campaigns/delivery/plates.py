@@ -22,7 +22,7 @@ from campaigns.tokens import Purpose, mint_send
 
 
 @dataclass(frozen=True, slots=True)
-class Plate:
+class MailTemplate:
     """What all mails of one version in one activity share."""
 
     domain: str
@@ -49,7 +49,7 @@ class Plate:
     """Where links lead straight, merge fields inside; None when they lead over us and are counted."""
 
 
-def plate(version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool) -> Plate:
+def plate(version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool) -> MailTemplate:
     """Make a plate; its patterns are kept, so that the next one of the same content costs little."""
     name, email = sender(version, organisation)
     domain = email.rpartition("@")[2]
@@ -59,7 +59,7 @@ def plate(version: MessageVersion, activity: Activity, organisation: Organisatio
     subject, text, html = _patterns(
         version.subject, version.text, version.html, settings.tracking_url, settings.base_url, trackable, not straight
     )
-    return Plate(
+    return MailTemplate(
         domain=domain,
         bounces=organisation.bounce_domain or domain,
         sender=mailbox(name, email, column=6),
@@ -83,7 +83,7 @@ def _nobody(activity: Activity, trackable: bool) -> Mapping[str, str]:
 def _patterns(
     subject: str, text: str, html: str, tracking: str, base: str, trackable: bool, counted: bool
 ) -> tuple[Pattern, Pattern, Pattern]:
-    addresses = patterns.Addresses(tracking, base, pixel=trackable, counted=counted)
+    addresses = patterns.LinkTemplates(tracking, base, pixel=trackable, counted=counted)
     ends = text.rstrip("\n") + "\n", html.rstrip("\n") + "\n"
     return (
         patterns.line(subject, addresses),

@@ -7,7 +7,7 @@ from campaigns import clock, setbacks
 from campaigns.delivery import single
 from campaigns.delivery.models import Send
 from campaigns.outbox import OutboxMail
-from campaigns.setbacks import Chore
+from campaigns.setbacks import JobType
 
 _AT_ONCE = 500
 
@@ -19,12 +19,15 @@ def waiting(session: Session) -> bool:
 
 def post_outbox(session: Session) -> list[Send]:
     """Queue the outbox's mail, each piece once."""
-    later = [int(subject) for subject in setbacks.put_off(session, Chore.POST)]
+    later = [int(subject) for subject in setbacks.put_off(session, JobType.POST)]
     mails = session.scalars(
-        select(OutboxMail.id).where(OutboxMail.sent_at.is_(None), OutboxMail.id.not_in(later))
-        .order_by(OutboxMail.id).limit(_AT_ONCE).with_for_update(skip_locked=True)
-    ).all()  # fmt: skip
-    return setbacks.carry(session, Chore.POST, mails, lambda ids: [_posted(session, mail_id) for mail_id in ids])
+        select(OutboxMail.id)
+        .where(OutboxMail.sent_at.is_(None), OutboxMail.id.not_in(later))
+        .order_by(OutboxMail.id)
+        .limit(_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    ).all()
+    return setbacks.carry(session, JobType.POST, mails, lambda ids: [_posted(session, mail_id) for mail_id in ids])
 
 
 def _posted(session: Session, mail_id: int) -> Send:

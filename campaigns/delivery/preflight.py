@@ -13,10 +13,10 @@ from campaigns import clock
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.organisation import organisation
 from campaigns.content import compilation
-from campaigns.content.findings import Finding, Level
+from campaigns.content.findings import Diagnostic, Severity
 from campaigns.content.models import Message
 from campaigns.delivery import content_check, exclusions
-from campaigns.delivery.content_check import Looked
+from campaigns.delivery.content_check import ContentReport
 from campaigns.errors import Conflict
 from campaigns.language import N_
 from campaigns.planning import launching
@@ -41,7 +41,7 @@ def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
     message = session.get(Message, activity.message_id) if activity.message_id is not None else None
     fields = sorted(_fields(message)) if message is not None else []
     counted = exclusions.count(session, activity, fields)
-    looked = Looked([Finding(N_("Choose a message first."), "message_id")])
+    looked = ContentReport([Diagnostic(N_("Choose a message first."), "message_id")])
     if message is not None:
         looked = content_check.check(session, message)
         looked.findings += content_check.of_missing(message, counted.lacking, counted.audience[exclusions.MAILABLE])
@@ -53,8 +53,8 @@ def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
     return Preflight(
         activity_id=activity.id,
         subject_hash=launching.hash_of(parts),
-        passed=not any(finding.level is Level.ERROR for finding in findings),
-        findings=[_kept(finding) for finding in sorted(findings, key=lambda f: f.level is not Level.ERROR)],
+        passed=not any(finding.level is Severity.ERROR for finding in findings),
+        findings=[_kept(finding) for finding in sorted(findings, key=lambda f: f.level is not Severity.ERROR)],
         audience=dict(counted.audience),
         seen={"parts": parts, **looked.facts},
         created_at=clock.now(),
@@ -73,30 +73,32 @@ def _fields(message: Message) -> set[str]:
     return compilation.wanted_fields(compilation.draft_of(message)) - {"contact.email"}
 
 
-def _audience_findings(session: Session, activity: Activity, audience: Mapping[str, int]) -> list[Finding]:
+def _audience_findings(session: Session, activity: Activity, audience: Mapping[str, int]) -> list[Diagnostic]:
     if not activity.everybody and activity.list_id is None:
-        return [Finding(N_("Choose an audience first."), "list_id")]
+        return [Diagnostic(N_("Choose an audience first."), "list_id")]
     if not audience["total"]:
-        return [Finding(N_("There is nobody in the audience."), "list_id")]
+        return [Diagnostic(N_("There is nobody in the audience."), "list_id")]
     if not audience[exclusions.MAILABLE]:
-        return [Finding(N_("Nobody in the audience can be e-mailed."), "list_id")]
+        return [Diagnostic(N_("Nobody in the audience can be e-mailed."), "list_id")]
     if bounced := exclusions.bounced_before(session, activity):
         words = N_("An earlier mail to %(count)s of the recipients bounced.")
         params = {"count": bounced, "people": exclusions.BOUNCED_BEFORE}
-        return [Finding(words, "list_id", level=Level.WARNING, params=params)]
+        return [Diagnostic(words, "list_id", level=Severity.WARNING, params=params)]
     return []
 
 
-def _hours_findings(session: Session, activity: Activity) -> list[Finding]:
+def _hours_findings(session: Session, activity: Activity) -> list[Diagnostic]:
     window, now = window_of(activity, organisation(session)), clock.now()
     if window.never_opens:
-        return [Finding(N_("The quiet hours leave nothing of its send window: nothing would be sent."), "window_from")]
+        return [
+            Diagnostic(N_("The quiet hours leave nothing of its send window: nothing would be sent."), "window_from")
+        ]
     if activity.stop_after is not None and activity.stop_after <= max(activity.due_at or now, now):
-        return [Finding(N_("The time to send is over before it begins."), "stop_after")]
+        return [Diagnostic(N_("The time to send is over before it begins."), "stop_after")]
     return []
 
 
-def _kept(finding: Finding) -> dict[str, object]:
+def _kept(finding: Diagnostic) -> dict[str, object]:
     return {
         "level": finding.level.value,
         "message": finding.message,
@@ -107,7 +109,7 @@ def _kept(finding: Finding) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PreflightStatus:
     """The newest preflight of an activity and whether it still fits what would be sent."""
 
     preflight: Preflight | None
@@ -125,12 +127,12 @@ class Standing:
         return [(reason, count) for reason, count in audience.items() if reason not in ("total", exclusions.MAILABLE)]
 
 
-def standing(session: Session, activity: Activity) -> Standing:
+def standing(session: Session, activity: Activity) -> PreflightStatus:
     """What the preflight's fragment shows."""
     newest = launching.latest_preflight(session, activity)
     parts = launching.subject_parts(session, activity)
     if newest is None or newest.subject_hash == launching.hash_of(parts):
-        return Standing(newest, ())
+        return PreflightStatus(newest, ())
     then: dict[str, Any] = newest.seen.get("parts", {})
     changed = [name for name, value in parts.items() if then and then.get(name) != value]
-    return Standing(newest, changed or [""])
+    return PreflightStatus(newest, changed or [""])

@@ -22,7 +22,7 @@ _LATELY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SendProgress:
     """Where a mailing stands. ``per_second`` is the average since it began."""
 
     counts: Mapping[SendState, int]
@@ -88,7 +88,7 @@ def _of_single(session: Session, activity_id: int) -> dict[tuple[SendState, str]
     return {(state, told): int(number) for state, told, number in session.execute(asked)}
 
 
-def progress(session: Session, activity: Activity, before: str = "") -> Progress:
+def progress(session: Session, activity: Activity, before: str = "") -> SendProgress:
     """The counts, the speed, and how long it will take at that speed. ``before``: the mark of an earlier look."""
     stand = standing(session, activity.id)
     found: dict[SendState, int] = {}
@@ -113,10 +113,23 @@ def progress(session: Session, activity: Activity, before: str = "") -> Progress
     opens_at = waiting.next_due(session, activity.id, SendState.QUEUED) if only_windows else None
     complete, mark = activity.expanded_at is not None, f"{mailed}.{clock.now().timestamp():.1f}"
     done, waits = total - unsettled, sum(windowed.values())
-    return Progress(
-        found, total, done, complete, rate, lately, left, mark, waits, late, _skipped(stand), again, retry_at,
-        paced_until, opens_at,
-    )  # fmt: skip
+    return SendProgress(
+        found,
+        total,
+        done,
+        complete,
+        rate,
+        lately,
+        left,
+        mark,
+        waits,
+        late,
+        _skipped(stand),
+        again,
+        retry_at,
+        paced_until,
+        opens_at,
+    )
 
 
 def _paced_until(session: Session, activity_id: int) -> datetime | None:

@@ -6,19 +6,19 @@ from flask import Blueprint, g, make_response, render_template, request
 
 from campaigns.delivery import unsubscribing
 from campaigns.delivery.bounces import receiving
-from campaigns.delivery.bounces.models import Way
+from campaigns.delivery.bounces.models import FeedbackSource
 from campaigns.delivery.bounces.webhooks import LARGEST, PROVIDERS
-from campaigns.delivery.bounces.webhooks.shape import Call, Refused
+from campaigns.delivery.bounces.webhooks.shape import WebhookRejected, WebhookRequest
 from campaigns.delivery.unsubscribing import Recipient
-from campaigns.errors import BadToken, Conflict, NotFound, Passing
+from campaigns.errors import BadToken, Conflict, NotFound, TemporaryError
 from campaigns.web.database import db_session, let_others_write
 from campaigns.web.errors import say
 from campaigns.web.guards import public
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from campaigns.web.network import client_ip
 
 blueprint = Blueprint("delivery_public", __name__)
-_FORGED = Limit(count=60, seconds=60)
+_FORGED = RateLimit(count=60, seconds=60)
 """Calls of one network whose check fails: each costs a signature and a count."""
 
 
@@ -65,13 +65,15 @@ def hook(name: str) -> Any:
         return "", 413
     let_others_write()
     try:
-        receiving.receive(Way(name), Call({key.lower(): value for key, value in request.headers}, body))
-    except Refused:
+        receiving.receive(
+            FeedbackSource(name), WebhookRequest({key.lower(): value for key, value in request.headers}, body)
+        )
+    except WebhookRejected:
         _FORGED.check(client_ip(request.environ))
         return "", 403
     except NotFound:
         return "", 404
-    except Passing:
+    except TemporaryError:
         return "", 503
     return "", 200
 
@@ -83,9 +85,16 @@ def _shown(
     if found.erased:
         return _page("unsubscribe_erased", 200)
     return _page(
-        "unsubscribe", status, address=found.send.address, test=found.test, token=token, gone=gone, back=back,
-        still=still, may_undo=found.may_undo or found.test,
-    )  # fmt: skip
+        "unsubscribe",
+        status,
+        address=found.send.address,
+        test=found.test,
+        token=token,
+        gone=gone,
+        back=back,
+        still=still,
+        may_undo=found.may_undo or found.test,
+    )
 
 
 def _page(name: str, status: int, **values: Any) -> Any:

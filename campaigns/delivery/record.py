@@ -12,59 +12,64 @@ from campaigns import db
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience.models import SuppressionReason
 from campaigns.audience.suppression import suppress
-from campaigns.delivery.answers import Fate, Outcome
+from campaigns.delivery.answers import DeliveryResult, DeliveryStatus
 from campaigns.delivery.backoff import next_try
 from campaigns.delivery.bounces import refusals
-from campaigns.delivery.compose import Addressed
+from campaigns.delivery.compose import SendRef
 from campaigns.delivery.models import SendState
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 
 
 @dataclass(slots=True)
-class Result:
+class SendResult:
     """One send's outcome."""
 
-    send: Addressed
-    outcome: Outcome
+    send: SendRef
+    outcome: DeliveryResult
     at: int
     """When it was known: microseconds since 1970, since each mail pays for a datetime and few are asked for theirs."""
 
 
-_STATES: Mapping[Fate, SendState] = {
-    Fate.SENT: SendState.SENT,
-    Fate.DEAD: SendState.BOUNCED,
-    Fate.REFUSED: SendState.BOUNCED,
-    Fate.OURS: SendState.HELD,
-    Fate.LATER: SendState.DEFERRED,
-    Fate.LOST: SendState.DEFERRED,
-    Fate.UNKNOWN: SendState.UNKNOWN,
-    Fate.BROKEN: SendState.FAILED,
+_STATES: Mapping[DeliveryStatus, SendState] = {
+    DeliveryStatus.SENT: SendState.SENT,
+    DeliveryStatus.DEAD: SendState.BOUNCED,
+    DeliveryStatus.REFUSED: SendState.BOUNCED,
+    DeliveryStatus.OURS: SendState.HELD,
+    DeliveryStatus.LATER: SendState.DEFERRED,
+    DeliveryStatus.LOST: SendState.DEFERRED,
+    DeliveryStatus.UNKNOWN: SendState.UNKNOWN,
+    DeliveryStatus.BROKEN: SendState.FAILED,
 }
 
 
-def record(session: Session, batch: str, results: list[Result]) -> None:
+def record(session: Session, batch: str, results: list[SendResult]) -> None:
     """Give each send of ``batch`` its state, and suppress the addresses that don't exist.
 
     A send that was taken over meanwhile is corrected only while it is unknown: we were there.
     """
     if not results:
         return
-    taken = [result for result in results if result.outcome.fate is Fate.SENT]
+    taken = [result for result in results if result.outcome.fate is DeliveryStatus.SENT]
     _write(session, batch, _TAKEN, [_taken(result) for result in taken])
     if len(taken) == len(results):
         return
-    _write(session, batch, _OTHERS, [_values(result) for result in results if result.outcome.fate is not Fate.SENT])
-    refused = [result for result in results if result.outcome.fate in (Fate.DEAD, Fate.REFUSED)]
+    _write(
+        session,
+        batch,
+        _OTHERS,
+        [_values(result) for result in results if result.outcome.fate is not DeliveryStatus.SENT],
+    )
+    refused = [result for result in results if result.outcome.fate in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED)]
     for result in refused:
-        if result.outcome.fate is Fate.DEAD:
+        if result.outcome.fate is DeliveryStatus.DEAD:
             _suppress(session, result)
     refusals.note(session, [(each.send, each.outcome, db.from_micros(each.at)) for each in refused])
 
 
-def _suppress(session: Session, result: Result) -> None:
+def _suppress(session: Session, result: SendResult) -> None:
     try:
         suppress(session, CLOCK, result.send.address, SuppressionReason.BOUNCED, result.outcome.reply)
-    except Invalid:  # An address that our own rules refuse by now is in nobody's way.
+    except ValidationFailed:  # An address that our own rules refuse by now is in nobody's way.
         pass
 
 
@@ -84,7 +89,7 @@ _POSTGRES = """
     """
 
 
-class _Writing:
+class _BulkUpdate:
     """Rows written by their ids: the columns that differ from row to row, and what they are made into."""
 
     def __init__(self, columns: Mapping[str, str], sets: str) -> None:
@@ -96,22 +101,27 @@ class _Writing:
         self.postgres = text(_POSTGRES.format(sets=sets.format(**each), arrays=arrays, columns=", ".join(columns)))
 
 
-_TAKEN = _Writing(
+_TAKEN = _BulkUpdate(
     {"id": "bigint", "reply": "varchar", "at": "timestamptz"},
     "state = 'sent', attempts = attempts + 1, reply = {reply}, due_at = NULL, sent_at = {at}, bounced_at = NULL",
 )
 """Of nearly all there is no more to tell."""
-_OTHERS = _Writing(
+_OTHERS = _BulkUpdate(
     {
-        "id": "bigint", "state": "varchar", "reason": "varchar", "attempts": "bigint", "reply": "varchar",
-        "due_at": "timestamptz", "bounced_at": "timestamptz",
+        "id": "bigint",
+        "state": "varchar",
+        "reason": "varchar",
+        "attempts": "bigint",
+        "reply": "varchar",
+        "due_at": "timestamptz",
+        "bounced_at": "timestamptz",
     },
     "state = {state}, reason = COALESCE({reason}, sends.reason), attempts = {attempts}, reply = {reply},"
     " due_at = {due_at}, sent_at = NULL, bounced_at = {bounced_at}",
-)  # fmt: skip
+)
 
 
-def _write(session: Session, batch: str, what: _Writing, rows: Sequence[Sequence[Any]]) -> None:
+def _write(session: Session, batch: str, what: _BulkUpdate, rows: Sequence[Sequence[Any]]) -> None:
     if not rows:
         return
     if session.get_bind().dialect.name == "sqlite":
@@ -124,11 +134,11 @@ def _write(session: Session, batch: str, what: _Writing, rows: Sequence[Sequence
     session.connection().execute(what.postgres, {"batch": batch, **columns})
 
 
-def _taken(result: Result) -> tuple[int, str, int]:
+def _taken(result: SendResult) -> tuple[int, str, int]:
     return result.send.id, result.outcome.reply[:500], result.at
 
 
-def _values(result: Result) -> tuple[Any, ...]:
+def _values(result: SendResult) -> tuple[Any, ...]:
     """The columns of _OTHERS, instants in microseconds."""
     send, at = result.send, result.at
     state = _STATES[result.outcome.fate]

@@ -9,7 +9,7 @@ from campaigns import config
 from campaigns.language import N_
 
 
-class Tls(StrEnum):
+class TlsMode(StrEnum):
     """How a connection is protected. There is no "if offered": whoever strips the offer would read along."""
 
     OFF = "off"
@@ -29,7 +29,7 @@ class RelayAddress:
     port: int
     user: str = ""
     password: str = ""
-    tls: Tls = Tls.VERIFY
+    tls: TlsMode = TlsMode.VERIFY
     connections: int = 4
     """At most so many at once in each worker."""
     per_connection: int = 0
@@ -53,8 +53,8 @@ def relay_address() -> RelayAddress:
     host = parts.hostname or "127.0.0.1"
     asked = parse_qs(parts.query)
     told = asked.get("tls", ["off" if is_loopback(host) else "verify"])[0]
-    tls = Tls.IMPLICIT if parts.scheme == "smtps" else Tls.OFF if told == "off" else Tls.VERIFY
-    port = parts.port or (465 if tls is Tls.IMPLICIT else 25)
+    tls = TlsMode.IMPLICIT if parts.scheme == "smtps" else TlsMode.OFF if told == "off" else TlsMode.VERIFY
+    port = parts.port or (465 if tls is TlsMode.IMPLICIT else 25)
     connections = asked.get("connections", ["4"])[0]
     return RelayAddress(
         host,

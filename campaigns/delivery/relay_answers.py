@@ -13,52 +13,57 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.delivery.answers import Fate, Outcome
-from campaigns.delivery.models import RelayAnswer
+from campaigns.delivery.answers import DeliveryResult, DeliveryStatus
+from campaigns.delivery.models import RelayReplyCount
 
 _VARYING = re.compile(r"<?[^\s<>@]+@[^\s<>@]+>?|\b(?=\w*\d)\w{6,}\b|\b\d{2,3}(?:\.\d{1,3}){3}\b")
 _KINDS = 20
 """Different answers that one batch may bring; what goes beyond is counted together."""
 
 
-class Result(Protocol):
+class SendResultLike(Protocol):
     """One mail's outcome."""
 
     @property
-    def outcome(self) -> Outcome: ...
+    def outcome(self) -> DeliveryResult: ...
     @property
     def at(self) -> int: ...
 
 
 @dataclass(slots=True)
-class _Tally:
+class _ReplyDelta:
     example: str
     ats: list[int] = field(default_factory=list)
 
 
-def note(session: Session, activity_id: int, results: Iterable[Result]) -> None:
+def note(session: Session, activity_id: int, results: Iterable[SendResultLike]) -> None:
     """Add a batch's answers to the counts, in the transaction that records it."""
     taken: dict[str, list[int]] = defaultdict(list)
-    others: dict[tuple[str, str, str], _Tally] = {}
+    others: dict[tuple[str, str, str], _ReplyDelta] = {}
     for result in results:
         outcome = result.outcome
-        if outcome.fate is Fate.SENT:
+        if outcome.fate is DeliveryStatus.SENT:
             taken[outcome.relay].append(result.at)
             continue
         words = alike(outcome.reply)[:200] if len(others) < _KINDS else "…"
         key = outcome.relay, outcome.fate, words
-        others.setdefault(key, _Tally(outcome.reply)).ats.append(result.at)
-    tallies = {(relay, Fate.SENT, ""): _Tally("", ats) for relay, ats in taken.items()} | others
+        others.setdefault(key, _ReplyDelta(outcome.reply)).ats.append(result.at)
+    tallies = {(relay, DeliveryStatus.SENT, ""): _ReplyDelta("", ats) for relay, ats in taken.items()} | others
     if tallies:
         rows = [
             {
-                "activity_id": activity_id, "relay": relay, "fate": fate, "words": words, "number": len(tally.ats),
-                "example": tally.example[:500], "first_at": db.from_micros(min(tally.ats)),
+                "activity_id": activity_id,
+                "relay": relay,
+                "fate": fate,
+                "words": words,
+                "number": len(tally.ats),
+                "example": tally.example[:500],
+                "first_at": db.from_micros(min(tally.ats)),
                 "last_at": db.from_micros(max(tally.ats)),
             }
             # In one order, so that two transactions never wait for each other.
             for (relay, fate, words), tally in sorted(tallies.items(), key=lambda item: item[0])
-        ]  # fmt: skip
+        ]
         session.connection().execute(_added(session.get_bind().dialect.name), rows)
 
 
@@ -67,8 +72,8 @@ def _added(dialect: str) -> Insert:
     """One row, added to the counts: made once, since to make it takes longer than to do it."""
     on_postgres = dialect == "postgresql"
     part = func.pg_backend_pid().op("&")(255) if on_postgres else literal(0)
-    was = RelayAnswer
-    added = (postgresql.insert if on_postgres else sqlite.insert)(RelayAnswer).values(part=part)
+    was = RelayReplyCount
+    added = (postgresql.insert if on_postgres else sqlite.insert)(RelayReplyCount).values(part=part)
     return added.on_conflict_do_update(
         index_elements=["activity_id", "relay", "fate", "words", "part"],
         set_={
@@ -86,10 +91,10 @@ def alike(reply: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReplyGroup:
     """Answers that are alike, of all relays together."""
 
-    fate: Fate
+    fate: DeliveryStatus
     words: str
     example: str
     number: int
@@ -97,27 +102,31 @@ class Answer:
     last_at: datetime
 
 
-def answers(session: Session, activity_id: int, most: int = 20) -> Sequence[Answer]:
+def answers(session: Session, activity_id: int, most: int = 20) -> Sequence[ReplyGroup]:
     """What relays answered where a mail was not simply taken, the most frequent first."""
-    number = func.sum(RelayAnswer.number)
+    number = func.sum(RelayReplyCount.number)
     asked = (
         select(
-            RelayAnswer.fate, RelayAnswer.words, func.max(RelayAnswer.example), number,
-            func.min(RelayAnswer.first_at), func.max(RelayAnswer.last_at),
+            RelayReplyCount.fate,
+            RelayReplyCount.words,
+            func.max(RelayReplyCount.example),
+            number,
+            func.min(RelayReplyCount.first_at),
+            func.max(RelayReplyCount.last_at),
         )
-        .where(RelayAnswer.activity_id == activity_id, RelayAnswer.fate != Fate.SENT)
-        .group_by(RelayAnswer.fate, RelayAnswer.words)
-        .order_by(number.desc(), RelayAnswer.words)
+        .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.fate != DeliveryStatus.SENT)
+        .group_by(RelayReplyCount.fate, RelayReplyCount.words)
+        .order_by(number.desc(), RelayReplyCount.words)
         .limit(most)
-    )  # fmt: skip
+    )
     return [
-        Answer(fate, words, example, int(n), first, last)
+        ReplyGroup(fate, words, example, int(n), first, last)
         for fate, words, example, n, first, last in session.execute(asked)
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class RelayThroughput:
     """What one relay did for an activity. ``others`` are answers other than "taken" and "later"."""
 
     relay: str
@@ -126,21 +135,21 @@ class Carried:
     others: int
 
 
-def by_relay(session: Session, activity_id: int) -> Sequence[Carried]:
+def by_relay(session: Session, activity_id: int) -> Sequence[RelayThroughput]:
     """Each relay that was asked, the busiest first."""
     asked = (
-        select(RelayAnswer.relay, RelayAnswer.fate, func.sum(RelayAnswer.number))
-        .where(RelayAnswer.activity_id == activity_id, RelayAnswer.relay != "")
-        .group_by(RelayAnswer.relay, RelayAnswer.fate)
+        select(RelayReplyCount.relay, RelayReplyCount.fate, func.sum(RelayReplyCount.number))
+        .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.relay != "")
+        .group_by(RelayReplyCount.relay, RelayReplyCount.fate)
     )
-    found: dict[str, dict[Fate, int]] = {}
+    found: dict[str, dict[DeliveryStatus, int]] = {}
     for relay, fate, number in session.execute(asked):
         found.setdefault(relay, {})[fate] = int(number)
     told = [
-        Carried(
+        RelayThroughput(
             relay,
-            fates.pop(Fate.SENT, 0),
-            fates.pop(Fate.LATER, 0) + fates.pop(Fate.LOST, 0),
+            fates.pop(DeliveryStatus.SENT, 0),
+            fates.pop(DeliveryStatus.LATER, 0) + fates.pop(DeliveryStatus.LOST, 0),
             sum(fates.values()),
         )
         for relay, fates in found.items()

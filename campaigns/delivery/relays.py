@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, config, db
 from campaigns.delivery.backoff import relay_pause
-from campaigns.delivery.models import ConfiguredRelay, Relay
+from campaigns.delivery.models import Relay, RelayHealth
 from campaigns.delivery.relay import RelayAddress, relay_address
 from campaigns.delivery.sealing import unseal
 
@@ -27,13 +27,13 @@ def may_ask(session: Session) -> bool:
 
 def addresses(session: Session) -> list[RelayAddress]:
     """Those that an owner entered and left active; without any, the one of the settings."""
-    active = select(ConfiguredRelay).where(ConfiguredRelay.active.is_(True))
-    ordered = active.order_by(ConfiguredRelay.priority, ConfiguredRelay.id).execution_options(populate_existing=True)
+    active = select(Relay).where(Relay.active.is_(True))
+    ordered = active.order_by(Relay.priority, Relay.id).execution_options(populate_existing=True)
     found = [address_of(row) for row in session.scalars(ordered)]
     return [address for address in found if address is not None] if found else [relay_address()]
 
 
-def address_of(row: ConfiguredRelay) -> RelayAddress | None:
+def address_of(row: Relay) -> RelayAddress | None:
     """How to reach it; None when its secret can't be read any more."""
     try:
         password = unseal(row.secret, SEALED)
@@ -41,33 +41,41 @@ def address_of(row: ConfiguredRelay) -> RelayAddress | None:
         log.warning("a relay's secret cannot be read", relay=row.name)
         return None
     return RelayAddress(
-        row.host, row.port, row.user, password, row.tls, row.connections, row.per_connection, row.per_second,
-        row.priority, public=not config.settings().private_relays,
-    )  # fmt: skip
+        row.host,
+        row.port,
+        row.user,
+        password,
+        row.tls,
+        row.connections,
+        row.per_connection,
+        row.per_second,
+        row.priority,
+        public=not config.settings().private_relays,
+    )
 
 
 def _rested(session: Session, address: RelayAddress) -> bool:
-    relay = session.get(Relay, address.name, populate_existing=True)
+    relay = session.get(RelayHealth, address.name, populate_existing=True)
     return relay is None or relay.retry_at is None or relay.retry_at <= clock.now()
 
 
-def trouble(session: Session) -> Relay | None:
+def trouble(session: Session) -> RelayHealth | None:
     """The first relay with what is wrong with it, or None when nothing is."""
-    rows = (session.get(Relay, address.name) for address in addresses(session))
+    rows = (session.get(RelayHealth, address.name) for address in addresses(session))
     return next((row for row in rows if row is not None and row.error), None)
 
 
-def standing(session: Session, name: str) -> Relay | None:
+def standing(session: Session, name: str) -> RelayHealth | None:
     """What is known of a ``host:port``; None when it never failed."""
-    return session.get(Relay, name)
+    return session.get(RelayHealth, name)
 
 
 def note_failure(address: RelayAddress, error: str) -> None:
     """Leave the relay alone for a while."""
     with db.transaction() as session:
-        relay = session.get(Relay, address.name, with_for_update=True)
+        relay = session.get(RelayHealth, address.name, with_for_update=True)
         if relay is None:
-            relay = session.merge(Relay(name=address.name, failures=0))
+            relay = session.merge(RelayHealth(name=address.name, failures=0))
         relay.failures += 1
         relay.error, relay.failed_at = error[:500], clock.now()
         relay.retry_at = clock.now() + relay_pause(relay.failures)
@@ -76,10 +84,10 @@ def note_failure(address: RelayAddress, error: str) -> None:
 def note_success(address: RelayAddress) -> None:
     """Forget an earlier failure; costs nothing but a look when there was none."""
     with db.reading() as session:
-        relay = session.get(Relay, address.name)
+        relay = session.get(RelayHealth, address.name)
         if relay is None or not relay.error:
             return
     with db.transaction() as session:
-        relay = session.get(Relay, address.name, with_for_update=True)
+        relay = session.get(RelayHealth, address.name, with_for_update=True)
         if relay is not None:
             relay.error, relay.failures, relay.retry_at = "", 0, None

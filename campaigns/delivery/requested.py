@@ -22,7 +22,7 @@ from campaigns.content.compilation import freeze
 from campaigns.content.models import Message, MessageVersion
 from campaigns.delivery import single
 from campaigns.delivery.models import Send, SkipReason
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.outbox import OutboxMail
 from campaigns.planning import built_in
@@ -33,7 +33,7 @@ _LONGEST_KEY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TransactionalMailRequest:
     """``message``: its number, or its name. ``fields`` stand over what is known of the contact."""
 
     external_id: str
@@ -43,7 +43,7 @@ class Order:
     transactional: bool = False
 
 
-def ask(session: Session, actor: Actor, order: Order) -> tuple[Send, bool]:
+def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tuple[Send, bool]:
     """Queue the mail, and whether this is new: the same ``external_id`` again gives the first one.
 
     Raises Invalid; Conflict when the ``external_id`` stood for another message or recipient. Suppression, and
@@ -60,15 +60,25 @@ def ask(session: Session, actor: Actor, order: Order) -> tuple[Send, bool]:
         return known, False
     version = freeze(session, CLOCK, message)
     mail = OutboxMail(
-        kind=TRANSACTIONAL if order.transactional else _CAMPAIGN, address=address, language=message.language,
-        context={"fields": dict(order.fields)}, created_at=clock.now(), sent_at=clock.now(),
-    )  # fmt: skip
+        kind=TRANSACTIONAL if order.transactional else _CAMPAIGN,
+        address=address,
+        language=message.language,
+        context={"fields": dict(order.fields)},
+        created_at=clock.now(),
+        sent_at=clock.now(),
+    )
     session.add(mail)
     session.flush()
     send = single.add(
-        session, "api", address, order.external_id, version_id=version.id, outbox_id=mail.id,
-        contact_id=session.scalar(select(Contact.id).where(Contact.email == address)), key=f"e:{order.external_id}",
-    )  # fmt: skip
+        session,
+        "api",
+        address,
+        order.external_id,
+        version_id=version.id,
+        outbox_id=mail.id,
+        contact_id=session.scalar(select(Contact.id).where(Contact.email == address)),
+        key=f"e:{order.external_id}",
+    )
     if send.outbox_id != mail.id:  # Somebody asked for the same at the same moment.
         session.delete(mail)
         return send, False
@@ -81,9 +91,9 @@ def message_of(session: Session, wanted: int | str) -> Message:
     by = Message.id == wanted if isinstance(wanted, int) else Message.name == wanted
     found = session.scalars(select(Message).where(by).limit(2)).all()
     if not found:
-        raise Invalid(Problem(N_("There is no such message."), "message"))
+        raise ValidationFailed(ValidationProblem(N_("There is no such message."), "message"))
     if len(found) > 1:
-        raise Invalid(Problem(N_("Several messages have this name: give its number."), "message"))
+        raise ValidationFailed(ValidationProblem(N_("Several messages have this name: give its number."), "message"))
     return found[0]
 
 
@@ -107,22 +117,22 @@ def _known(session: Session, external_id: str) -> Send | None:
 def _recipient(text: str) -> str:
     try:
         return normalise(text)
-    except Invalid as error:
-        raise Invalid([replace(each, field="to") for each in error.problems]) from error
+    except ValidationFailed as error:
+        raise ValidationFailed([replace(each, field="to") for each in error.problems]) from error
 
 
-def _check(order: Order) -> None:
+def _check(order: TransactionalMailRequest) -> None:
     found = []
     if not 0 < len(order.external_id) <= _LONGEST_KEY or not order.external_id.isprintable():
-        found.append(Problem(N_("1 to %(most)s characters."), "external_id", params={"most": _LONGEST_KEY}))
+        found.append(ValidationProblem(N_("1 to %(most)s characters."), "external_id", params={"most": _LONGEST_KEY}))
     if len(order.fields) > MOST_ATTRIBUTES:
-        found.append(Problem(N_("At most %(most)s of them."), "fields", params={"most": MOST_ATTRIBUTES}))
+        found.append(ValidationProblem(N_("At most %(most)s of them."), "fields", params={"most": MOST_ATTRIBUTES}))
     for name, value in order.fields.items():
         if not KEY.fullmatch(name) or len(value) > LONGEST_VALUE:
             words = N_("Names are like first_name, values have at most %(most)s characters.")
-            found.append(Problem(words, f"fields.{name[:60]}", params={"most": LONGEST_VALUE}))
+            found.append(ValidationProblem(words, f"fields.{name[:60]}", params={"most": LONGEST_VALUE}))
     if found:
-        raise Invalid(found)
+        raise ValidationFailed(found)
 
 
 def refusal(address: Any = Send.address) -> Any:

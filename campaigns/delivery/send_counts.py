@@ -17,7 +17,7 @@ from campaigns.db import Base, BigId, Instant, choice
 from campaigns.delivery.models import EXPIRED, GIVEN_UP, WINDOW, Send, SendState, SkipReason
 
 
-class Mark(IntFlag):
+class SendFlag(IntFlag):
     """What else is known of a send."""
 
     TRACKABLE = 1
@@ -36,13 +36,13 @@ class Mark(IntFlag):
     WINDOW = 8192
 
 
-REASONS: Mapping[str, Mark] = {
-    SkipReason.SUPPRESSED.value: Mark.SUPPRESSED,
-    SkipReason.NO_CONSENT.value: Mark.NO_CONSENT,
-    SkipReason.CAPPED.value: Mark.CAPPED,
-    EXPIRED: Mark.EXPIRED,
-    GIVEN_UP: Mark.GIVEN_UP,
-    WINDOW: Mark.WINDOW,
+REASONS: Mapping[str, SendFlag] = {
+    SkipReason.SUPPRESSED.value: SendFlag.SUPPRESSED,
+    SkipReason.NO_CONSENT.value: SendFlag.NO_CONSENT,
+    SkipReason.CAPPED.value: SendFlag.CAPPED,
+    EXPIRED: SendFlag.EXPIRED,
+    GIVEN_UP: SendFlag.GIVEN_UP,
+    WINDOW: SendFlag.WINDOW,
 }
 
 
@@ -80,16 +80,16 @@ def _marks(row: str) -> str:
     the first tests."""
     opened = f"{row}first_opened_at", f"{row}clicked_at", f"{row}unsubscribed_at", f"{row}complained_at"
     seldom = _bits(
-        (f"{opened[0]} IS NOT NULL OR {opened[1]} IS NOT NULL", Mark.OPENED),
-        (f"{opened[1]} IS NOT NULL", Mark.CLICKED),
-        (f"{opened[2]} IS NOT NULL", Mark.UNSUBSCRIBED),
-        (f"{opened[3]} IS NOT NULL", Mark.COMPLAINED),
+        (f"{opened[0]} IS NOT NULL OR {opened[1]} IS NOT NULL", SendFlag.OPENED),
+        (f"{opened[1]} IS NOT NULL", SendFlag.CLICKED),
+        (f"{opened[2]} IS NOT NULL", SendFlag.UNSUBSCRIBED),
+        (f"{opened[3]} IS NOT NULL", SendFlag.COMPLAINED),
     )
     sent = _bits(
-        (f"{row}trackable", Mark.TRACKABLE),
-        (f"{row}sent_at IS NOT NULL", Mark.TAKEN),
-        (f"{row}state = 'bounced' AND {row}reason = 'hard'", Mark.HARD),
-        (f"{row}state = 'bounced' AND {row}reason = 'policy'", Mark.BLOCKED),
+        (f"{row}trackable", SendFlag.TRACKABLE),
+        (f"{row}sent_at IS NOT NULL", SendFlag.TAKEN),
+        (f"{row}state = 'bounced' AND {row}reason = 'hard'", SendFlag.HARD),
+        (f"{row}state = 'bounced' AND {row}reason = 'policy'", SendFlag.BLOCKED),
     )
     sent += f" + CASE WHEN coalesce({', '.join(opened)}) IS NULL THEN 0 ELSE {seldom} END"
     reasons = " ".join(f"WHEN '{reason}' THEN {bit:d}" for reason, bit in REASONS.items())
@@ -99,7 +99,7 @@ def _marks(row: str) -> str:
     )
 
 
-def _bits(*tests: tuple[str, Mark]) -> str:
+def _bits(*tests: tuple[str, SendFlag]) -> str:
     return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in tests)
 
 

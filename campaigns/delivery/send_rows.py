@@ -34,12 +34,17 @@ def _pieces(activity_id: int, states: tuple[SendState, ...]) -> Iterator[str]:
             last = rows[-1].id
             yield _lines(
                 (
-                    row.address, row.state.value, row.reason, row.reply, str(row.attempts),
+                    row.address,
+                    row.state.value,
+                    row.reason,
+                    row.reply,
+                    str(row.attempts),
                     row.sent_at.isoformat() if row.sent_at else "",
-                    row.bounced_at.isoformat() if row.bounced_at else "", str(row.id),
+                    row.bounced_at.isoformat() if row.bounced_at else "",
+                    str(row.id),
                 )
                 for row in rows
-            )  # fmt: skip
+            )
 
 
 def _lines(rows: Iterable[Iterable[str]]) -> str:

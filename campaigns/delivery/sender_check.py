@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.content.findings import Finding, Level
+from campaigns.content.findings import Diagnostic, Severity
 from campaigns.delivery import dkim_keys
-from campaigns.delivery.domain_check import State
+from campaigns.delivery.domain_check import CheckStatus
 from campaigns.delivery.models import DomainCheck
 from campaigns.language import N_
 
@@ -32,7 +32,7 @@ _DOUBTFUL = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class SenderAuthentication:
     """What is known of a sending domain."""
 
     domain: str
@@ -40,10 +40,10 @@ class Sender:
     """Whether a key of ours, of this domain or one above it (which DMARC calls aligned), signs."""
     states: Mapping[str, str]
     """State by ``spf``, ``dkim``, ``dmarc``; empty when nobody has looked."""
-    findings: list[Finding]
+    findings: list[Diagnostic]
 
 
-def check(session: Session, address: str) -> Sender:
+def check(session: Session, address: str) -> SenderAuthentication:
     """Look at the domain of a From address."""
     domain = address.rpartition("@")[2].lower()
     signed = bool(dkim_keys.signing(session, domain))
@@ -58,27 +58,29 @@ def check(session: Session, address: str) -> Sender:
     results = checked.results if checked is not None else {}
     states: dict[str, str] = {name: str(results[name]["state"]) for name in ("spf", "dkim", "dmarc") if name in results}
     for name, state in states.items():
-        message = (_MISSING if state == State.MISSING else _DOUBTFUL if state == State.DOUBTFUL else {}).get(name, "")
+        message = (
+            _MISSING if state == CheckStatus.MISSING else _DOUBTFUL if state == CheckStatus.DOUBTFUL else {}
+        ).get(name, "")
         if message and not (name == "dkim" and not signed):
             findings.append(_warning(message, str(results[name]["params"].get("domain", domain))))
     if not signed:
         findings.append(_unsigned(domain, states, results))
-    return Sender(domain, signed, states, findings)
+    return SenderAuthentication(domain, signed, states, findings)
 
 
-def _unsigned(domain: str, states: Mapping[str, str], results: Mapping[str, Any]) -> Finding:
+def _unsigned(domain: str, states: Mapping[str, str], results: Mapping[str, Any]) -> Diagnostic:
     """A warning, since the relay may sign; an error where receivers are asked to refuse what nothing vouches for."""
     policy = str(results.get("dmarc", {}).get("params", {}).get("record", ""))
-    if states.get("spf") == State.MISSING and _STRICT.search(policy):
+    if states.get("spf") == CheckStatus.MISSING and _STRICT.search(policy):
         message = N_(
             "%(domain)s asks receivers to refuse what neither SPF nor DKIM vouches for, and this mail has neither."
         )
-        return Finding(message, "from_email", params={"domain": domain})
+        return Diagnostic(message, "from_email", params={"domain": domain})
     return _warning(N_("Mail from %(domain)s is not signed with DKIM: make keys at “Sending domains”."), domain)
 
 
-def _warning(message: str, domain: str, **params: object) -> Finding:
-    return Finding(message, "from_email", level=Level.WARNING, params={"domain": domain, **params})
+def _warning(message: str, domain: str, **params: object) -> Diagnostic:
+    return Diagnostic(message, "from_email", level=Severity.WARNING, params={"domain": domain, **params})
 
 
 def _newest(session: Session, domain: str) -> DomainCheck | None:

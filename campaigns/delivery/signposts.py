@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session
 
 from campaigns import config
 from campaigns.content.models import Link
-from campaigns.delivery.slices import Slice
-from campaigns.planning.models import LinkChange
+from campaigns.delivery.slices import BatchPayload
+from campaigns.planning.models import LinkOverride
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ _WIDTH = 8
 _SEQUENCE = 0xFFFFFFFF
 
 
-def put_up(session: Session, claimed: Slice) -> None:
+def put_up(session: Session, claimed: BatchPayload) -> None:
     """Before these letters leave. A disk that refuses is logged: the database still knows the way."""
     activity = claimed.press.activity
     try:
@@ -81,10 +81,10 @@ def links_of(session: Session, version_id: int) -> Urls:
 
 def changes(session: Session, *activity_ids: int) -> dict[int, dict[int, str]]:
     """What coordinators changed of live mails' links, by activity and number; of all mails when none is named."""
-    asked = select(LinkChange.activity_id, LinkChange.number, LinkChange.url)
+    asked = select(LinkOverride.activity_id, LinkOverride.number, LinkOverride.url)
     found: dict[int, dict[int, str]] = {}
     for activity_id, number, url in session.execute(
-        asked.where(LinkChange.activity_id.in_(activity_ids)) if activity_ids else asked
+        asked.where(LinkOverride.activity_id.in_(activity_ids)) if activity_ids else asked
     ):
         found.setdefault(activity_id, {})[number] = url
     return found

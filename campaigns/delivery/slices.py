@@ -16,9 +16,9 @@ from campaigns.audience.models import Contact
 from campaigns.content.models import MessageVersion
 from campaigns.db import Base
 from campaigns.delivery import dkim_keys, plates
-from campaigns.delivery.compose import Letter
+from campaigns.delivery.compose import MailContext
 from campaigns.delivery.dkim import Signer
-from campaigns.delivery.plates import Plate
+from campaigns.delivery.plates import MailTemplate
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
 
@@ -27,7 +27,7 @@ Row = Sequence[Any]
 """What the database says of one claimed send: the columns OWN, then PERSON."""
 
 
-class Claimed(NamedTuple):
+class ClaimedSend(NamedTuple):
     """A send's row, as much of it as its mail and its outcome need: a third of the cost of the whole."""
 
     id: int
@@ -40,7 +40,7 @@ class Claimed(NamedTuple):
     """Whether the contact may be measured, as of the claim."""
 
 
-class Person(NamedTuple):
+class MergeRow(NamedTuple):
     """A contact's row, as much of it as can be merged."""
 
     email: str
@@ -51,16 +51,16 @@ class Person(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Press:
+class BatchContext:
     """What the letters of an activity share, read once for all slices of a shift."""
 
     activity: Activity
     house: Organisation
     versions: dict[int, MessageVersion]
-    plates: dict[tuple[int | None, bool], Plate]
+    plates: dict[tuple[int | None, bool], MailTemplate]
     signers: dict[int | None, Sequence[Signer]]
 
-    def prepare(self, session: Session, sends: Sequence[Claimed]) -> None:
+    def prepare(self, session: Session, sends: Sequence[ClaimedSend]) -> None:
         """Read what these are printed with, as far as it isn't there yet."""
         wanted = {(send.version_id, _trackable(send, self.activity)) for send in sends} - self.plates.keys()
         ids = {version_id for version_id, _ in wanted} - self.signers.keys()
@@ -74,22 +74,22 @@ class Press:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class BatchPayload:
     """What one batch sends, in order.
 
     A letter is made when its turn has come: a thread that made a thousand at once would keep the connections waiting.
     """
 
-    press: Press
-    sends: Sequence[Claimed]
+    press: BatchContext
+    sends: Sequence[ClaimedSend]
     _rows: Sequence[Row]
     _mails: Mapping[int, OutboxMail]
 
-    def letter(self, position: int) -> Letter:
+    def letter(self, position: int) -> MailContext:
         """The letter to the recipient at a position; asks nothing of the database."""
         send, press = self.sends[position], self.press
         version_id, trackable = send.version_id, _trackable(send, press.activity)
-        return Letter(
+        return MailContext(
             send,
             press.activity,
             press.house,
@@ -102,24 +102,24 @@ class Slice:
         )
 
 
-def load(session: Session, activity_id: int, rows: Sequence[Row], press: Press | None = None) -> Slice:
+def load(session: Session, activity_id: int, rows: Sequence[Row], press: BatchContext | None = None) -> BatchPayload:
     """The letters of claimed sends, made on ``press`` when the shift has one already. Afterwards nothing in it needs
     the session any more."""
-    sends = [Claimed._make(row[:_PERSON]) for row in rows]
+    sends = [ClaimedSend._make(row[:_PERSON]) for row in rows]
     mails = _by_id(session, OutboxMail, OutboxMail.id, {send.outbox_id for send in sends})
     if press is None:
         activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
-        press = Press(activity, organisation(session), {}, {}, {})
+        press = BatchContext(activity, organisation(session), {}, {}, {})
     press.prepare(session, sends)
     session.expunge_all()
-    return Slice(press, sends, rows, mails)
+    return BatchPayload(press, sends, rows, mails)
 
 
-def _trackable(send: Claimed, activity: Activity) -> bool:
+def _trackable(send: ClaimedSend, activity: Activity) -> bool:
     return bool(send.trackable) or activity.built_in == "test"
 
 
-def _plate(version: MessageVersion, activity: Activity, house: Organisation, trackable: bool) -> Plate | None:
+def _plate(version: MessageVersion, activity: Activity, house: Organisation, trackable: bool) -> MailTemplate | None:
     """None when none can be made: each letter says why when it is composed, and gets its outcome."""
     try:
         return plates.plate(version, activity, house, trackable)
@@ -135,17 +135,17 @@ def _signers(session: Session, version: MessageVersion | None, house: Organisati
     return dkim_keys.signers(session, address.rpartition("@")[2])
 
 
-def _person(row: Row) -> Person | None:
+def _person(row: Row) -> MergeRow | None:
     contact_id, email, first_name, last_name, language, attributes = row[_PERSON:_END]
     if contact_id is None:
         return None
     known = _scan(attributes, 0)[0] if attributes and attributes != "{}" else {}
-    return Person(email, first_name, last_name, language, known)
+    return MergeRow(email, first_name, last_name, language, known)
 
 
-OWN = Claimed._fields
+OWN = ClaimedSend._fields
 # Attributes come as text: read here they cost a third of what the column's own type takes.
-PERSON = (Contact.id, *(getattr(Contact, name) for name in Person._fields[:-1]), cast(Contact.attributes, Text))
+PERSON = (Contact.id, *(getattr(Contact, name) for name in MergeRow._fields[:-1]), cast(Contact.attributes, Text))
 _PERSON, _END = len(OWN), len(OWN) + len(PERSON)
 # What loads() calls in the end, less its looks at blanks around.
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]

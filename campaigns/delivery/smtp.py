@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from campaigns.delivery.answers import CLOSING, Fate, Outcome, Reply, judged, printable
-from campaigns.delivery.compose import Mail
-from campaigns.delivery.greeting import Offers
+from campaigns.delivery.answers import CLOSING, DeliveryResult, DeliveryStatus, SmtpReply, judged, printable
+from campaigns.delivery.compose import OutgoingMail
+from campaigns.delivery.greeting import SmtpCapabilities
 from campaigns.delivery.relay import RelayAddress
-from campaigns.delivery.wire import Wire
+from campaigns.delivery.wire import SmtpProtocol
 
 COMMAND = 300.0  # RFC 5321, 4.5.3.2: five minutes for MAIL and RCPT,
 DATA = 120.0  # two for DATA,
@@ -35,7 +35,7 @@ _NO_PATH = re.compile(r"[\x00-\x20<>\x7f]")
 class Job:
     """One mail on its way, and its place in its batch."""
 
-    mail: Mail
+    mail: OutgoingMail
     batch: Any = None
     """Only who supplies it knows more of that."""
     position: int = 0
@@ -44,7 +44,7 @@ class Job:
     taken: float = 0.0
 
 
-class Supply(Protocol):
+class MailSource(Protocol):
     """Where a connection gets its mails, and whom it tells."""
 
     def take(self) -> Job | None:
@@ -56,7 +56,7 @@ class Supply(Protocol):
     def before_dot(self, job: Job) -> None:
         """The next byte may make it a delivered one."""
 
-    def settle(self, job: Job, outcome: Outcome) -> None: ...
+    def settle(self, job: Job, outcome: DeliveryResult) -> None: ...
 
     def give_back(self, job: Job) -> None:
         """It was not touched."""
@@ -67,10 +67,10 @@ class Connection:
 
     def __init__(
         self,
-        wire: Wire,
-        offers: Offers,
+        wire: SmtpProtocol,
+        offers: SmtpCapabilities,
         relay: RelayAddress,
-        supply: Supply,
+        supply: MailSource,
         on_end: Callable[["Connection", str], None],
     ) -> None:
         self.relay, self.offers = relay, offers
@@ -78,10 +78,10 @@ class Connection:
         self._grouped = offers.pipelining
         limits = [limit for limit in (relay.per_connection, offers.mails) if limit]
         self._left = min(limits) if limits else -1  # -1: no limit
-        self._expected: deque[Callable[[Reply], None]] = deque()
+        self._expected: deque[Callable[[SmtpReply], None]] = deque()
         self._proposed: Job | None = None  # its envelope is on its way
         self._heard = False  # whether the relay has answered its envelope with more than goodbye
-        self._refusal: Outcome | None = None
+        self._refusal: DeliveryResult | None = None
         self._sending = False  # its content is on its way, the dot is not
         self._dotted: Job | None = None  # its last dot has left
         self._loop = asyncio.get_running_loop()
@@ -150,19 +150,19 @@ class Connection:
             self._supply.settle(job, refused)
         return None
 
-    def _unfit(self, mail: Mail) -> Outcome | None:
+    def _unfit(self, mail: OutgoingMail) -> DeliveryResult | None:
         """What the relay would say, as far as it has told us already."""
         if _NO_PATH.search(mail.recipient + mail.sender):
-            return Outcome(Fate.BROKEN, "an address that can't stand in an envelope")
+            return DeliveryResult(DeliveryStatus.BROKEN, "an address that can't stand in an envelope")
         if mail.smtputf8 and not self.offers.smtputf8:
-            return Outcome(Fate.REFUSED, "553 5.6.7 the relay takes no addresses beyond ASCII")
+            return DeliveryResult(DeliveryStatus.REFUSED, "553 5.6.7 the relay takes no addresses beyond ASCII")
         if not (self.offers.eight_bit or _is_ascii(mail)):
-            return Outcome(Fate.BROKEN, "554 5.6.3 the relay takes no 8-bit content")
+            return DeliveryResult(DeliveryStatus.BROKEN, "554 5.6.3 the relay takes no 8-bit content")
         if self.offers.size and len(mail.content) > self.offers.size:
-            return Outcome(Fate.OURS, f"552 5.3.4 the relay takes at most {self.offers.size} octets")
+            return DeliveryResult(DeliveryStatus.OURS, f"552 5.3.4 the relay takes at most {self.offers.size} octets")
         return None
 
-    def _mail(self, mail: Mail) -> bytes:
+    def _mail(self, mail: OutgoingMail) -> bytes:
         size = b"" if self.offers.size is None else b" SIZE=%d" % len(mail.content)
         utf8 = b" SMTPUTF8" if mail.smtputf8 else b""
         body = b"" if _is_ascii(mail) else b" BODY=8BITMIME"
@@ -189,18 +189,20 @@ class Connection:
         self._moved += 1
         self._expected.clear()
         job, self._dotted = self._dotted, None
-        self._supply.settle(job, Outcome(Fate.SENT, printable(taken.rstrip().decode("utf-8", "replace"))))
+        self._supply.settle(
+            job, DeliveryResult(DeliveryStatus.SENT, printable(taken.rstrip().decode("utf-8", "replace")))
+        )
         self._begin(self._proposed)
         return True
 
-    def _answered(self, reply: Reply) -> None:
+    def _answered(self, reply: SmtpReply) -> None:
         if not self._expected:
             self._wire.cut(reply.line)
             return
         self._moved += 1
         self._expected.popleft()(reply)
 
-    def _mail_answered(self, reply: Reply) -> None:
+    def _mail_answered(self, reply: SmtpReply) -> None:
         if reply.code // 100 != 2 and not reply.refuses:
             self._wire.cut(reply.line)
             return
@@ -208,10 +210,14 @@ class Connection:
         if reply.refuses:
             # A refused MAIL speaks of us, whatever its code: nobody has been named yet.
             said = judged(reply)
-            self._refusal = Outcome(Fate.OURS, said.reply) if said.fate in (Fate.DEAD, Fate.REFUSED) else said
+            self._refusal = (
+                DeliveryResult(DeliveryStatus.OURS, said.reply)
+                if said.fate in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED)
+                else said
+            )
         self._next_word(self._rcpt_answered, lambda mail: b"RCPT TO:<%b>\r\n" % mail.recipient.encode())
 
-    def _rcpt_answered(self, reply: Reply) -> None:
+    def _rcpt_answered(self, reply: SmtpReply) -> None:
         if reply.code // 100 != 2 and not reply.refuses:
             self._wire.cut(reply.line)
             return
@@ -219,7 +225,7 @@ class Connection:
             self._refusal = self._refusal or judged(reply)
         self._next_word(self._data_answered, lambda _: b"DATA\r\n")
 
-    def _next_word(self, then: Callable[[Reply], None], word: Callable[[Mail], bytes]) -> None:
+    def _next_word(self, then: Callable[[SmtpReply], None], word: Callable[[OutgoingMail], bytes]) -> None:
         """In lock-step the envelope goes on only now, if at all."""
         if self._grouped or self._proposed is None:
             return
@@ -229,7 +235,7 @@ class Connection:
         self._expected.append(then)
         self._wire.write(word(self._proposed.mail))
 
-    def _data_answered(self, reply: Reply) -> None:
+    def _data_answered(self, reply: SmtpReply) -> None:
         job = self._proposed
         assert job is not None
         if reply.code == 354 and self._refusal is None:
@@ -241,7 +247,7 @@ class Connection:
         else:
             self._wire.cut(reply.line)
 
-    def _empty(self, refusal: Outcome | None) -> None:
+    def _empty(self, refusal: DeliveryResult | None) -> None:
         """DATA was granted although nobody is left to get the mail: a lone dot (RFC 2920, 3.1)."""
         job, self._proposed = self._proposed, None
         assert job is not None
@@ -252,7 +258,7 @@ class Connection:
         if self._grouped:
             self._propose(b"")
 
-    def _refuse(self, outcome: Outcome) -> None:
+    def _refuse(self, outcome: DeliveryResult) -> None:
         """The mail is over and the transaction may still be open: RSET, then the next."""
         job, self._proposed = self._proposed, None
         assert job is not None
@@ -263,7 +269,7 @@ class Connection:
         else:
             self._wire.write(b"RSET\r\n")
 
-    def _ignored(self, reply: Reply) -> None:
+    def _ignored(self, reply: SmtpReply) -> None:
         if reply.code == CLOSING or not reply.code:
             self._wire.cut(reply.line)
         else:
@@ -317,15 +323,15 @@ class Connection:
         else:
             self._wire.write(b".\r\n")
 
-    def _dot_answered(self, reply: Reply) -> None:
+    def _dot_answered(self, reply: SmtpReply) -> None:
         job, self._dotted = self._dotted, None
         assert job is not None
         if 200 <= reply.code < 300:
-            self._supply.settle(job, Outcome(Fate.SENT, reply.line))
+            self._supply.settle(job, DeliveryResult(DeliveryStatus.SENT, reply.line))
         elif 400 <= reply.code < 600:
             self._supply.settle(job, judged(reply))
         else:  # It says nothing about the mail, which may be taken.
-            self._supply.settle(job, Outcome(Fate.UNKNOWN, reply.line))
+            self._supply.settle(job, DeliveryResult(DeliveryStatus.UNKNOWN, reply.line))
         if not 200 <= reply.code < 600 or reply.code // 100 == 3 or reply.code == CLOSING:
             self._wire.cut(reply.line)
         else:
@@ -353,20 +359,20 @@ class Connection:
         dotted, self._dotted = self._dotted, None
         proposed, self._proposed = self._proposed, None
         if dotted is not None:
-            self._supply.settle(dotted, Outcome(Fate.UNKNOWN, why))
+            self._supply.settle(dotted, DeliveryResult(DeliveryStatus.UNKNOWN, why))
         if proposed is not None and not self._heard and proposed.returns < _RETURNS:
             self._supply.give_back(proposed)
         elif proposed is not None:
-            self._supply.settle(proposed, Outcome(Fate.LOST, why))
+            self._supply.settle(proposed, DeliveryResult(DeliveryStatus.LOST, why))
         self._sending = False
         self._on_end(self, why)
 
 
-def _is_ascii(mail: Mail) -> bool:
+def _is_ascii(mail: OutgoingMail) -> bool:
     return mail.ascii or mail.content.isascii()
 
 
-def _stuffed(mail: Mail) -> bytes:
+def _stuffed(mail: OutgoingMail) -> bytes:
     """The content with each dot doubled that begins a line (RFC 5321, 4.5.2)."""
     content = mail.content
     if mail.dotless or not (b"\n." in content or content.startswith(b".")):

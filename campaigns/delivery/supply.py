@@ -10,11 +10,11 @@ from jinja2 import TemplateError
 
 from campaigns import clock, db
 from campaigns.delivery import claiming, skipping
-from campaigns.delivery.answers import Fate, Outcome
+from campaigns.delivery.answers import DeliveryResult, DeliveryStatus
 from campaigns.delivery.batches import Batch
-from campaigns.delivery.compose import Addressed, Letter, Mail, compose
-from campaigns.delivery.domain_limits import Limited
-from campaigns.delivery.journal import Mark
+from campaigns.delivery.compose import MailContext, OutgoingMail, SendRef, compose
+from campaigns.delivery.domain_limits import ProviderPacer
+from campaigns.delivery.journal import JournalStatus
 from campaigns.delivery.smtp import Job
 from campaigns.delivery.throttle import brakes
 from campaigns.errors import KampaniaError
@@ -25,11 +25,11 @@ _LOOK = 1.0
 """Seconds between looks at pause and suppression."""
 
 
-class Supply:
+class MailFeed:
     """The letters of an activity's claimed batches, for several connections at once."""
 
     def __init__(
-        self, activity_id: int, changed: Callable[[], None], limits: Mapping[str, Limited] | None = None
+        self, activity_id: int, changed: Callable[[], None], limits: Mapping[str, ProviderPacer] | None = None
     ) -> None:
         self.batches: list[Batch] = []
         self.stopped = False
@@ -82,7 +82,7 @@ class Supply:
                 return job
         return None
 
-    def _from_aside(self, limit: Limited) -> Job | None:
+    def _from_aside(self, limit: ProviderPacer) -> Job | None:
         """The next of those that stand aside for their provider's sake, if it may go now."""
         while limit.aside:
             batch, position = limit.aside[0]
@@ -118,7 +118,7 @@ class Supply:
         due_at = (clock.now() + pause).replace(microsecond=0) + timedelta(seconds=1)
         batch.parked.setdefault(due_at, []).append(batch.claimed.sends[position].id)
 
-    def _admitted(self, limit: Limited, batch: Batch, position: int) -> bool:
+    def _admitted(self, limit: ProviderPacer, batch: Batch, position: int) -> bool:
         """Whether its provider takes it now; else it stands aside, or gets a later hour when many do."""
         if not limit.aside:
             pause = limit.pause()
@@ -135,7 +135,7 @@ class Supply:
 
     def _job(self, batch: Batch, position: int) -> Job | None:
         mail = _composed(batch.claimed.letter(position))
-        if isinstance(mail, Outcome):
+        if isinstance(mail, DeliveryResult):
             self._leave(batch.claimed.sends[position])
             batch.note(position, mail)
             self._ended(batch)
@@ -143,7 +143,7 @@ class Supply:
         batch.out += 1
         return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
 
-    def _leave(self, send: Addressed) -> None:
+    def _leave(self, send: SendRef) -> None:
         if self._limits and (limit := self._limits.get(_domain(send))) is not None:
             limit.places.leave()
 
@@ -196,17 +196,17 @@ class Supply:
 
     def before_dot(self, job: Job) -> None:
         batch: Batch = job.batch
-        batch.journal.mark(job.position, Mark.INTENT)
+        batch.journal.mark(job.position, JournalStatus.INTENT)
         batch.touchable.discard(job.position)
 
-    def settle(self, job: Job, outcome: Outcome) -> None:
+    def settle(self, job: Job, outcome: DeliveryResult) -> None:
         batch: Batch = job.batch
         batch.note(job.position, outcome)
         if self._limits:
             self._leave(batch.claimed.sends[job.position])
-        if outcome.fate is Fate.LATER:
+        if outcome.fate is DeliveryStatus.LATER:
             brakes.later(_domain(batch.claimed.sends[job.position]))
-        elif self._braked and outcome.fate is Fate.SENT:
+        elif self._braked and outcome.fate is DeliveryStatus.SENT:
             brakes.well(_domain(batch.claimed.sends[job.position]))
         batch.out -= 1
         self._ended(batch)
@@ -239,15 +239,15 @@ class Supply:
             self._changed()
 
 
-def _domain(send: Addressed) -> str:
+def _domain(send: SendRef) -> str:
     return send.address.rpartition("@")[2]
 
 
-def _composed(letter: Letter) -> Mail | Outcome:
+def _composed(letter: MailContext) -> OutgoingMail | DeliveryResult:
     try:
         return compose(letter, clock.now())
     except (KampaniaError, ValueError, TemplateError) as error:
-        return Outcome(Fate.BROKEN, str(error)[:500])
+        return DeliveryResult(DeliveryStatus.BROKEN, str(error)[:500])
     except Exception as error:  # A fault of ours, maybe for everybody: held, to be tried again when it is mended.
         log.exception("cannot compose", send_id=letter.send.id)
-        return Outcome(Fate.OURS, f"cannot compose: {type(error).__name__}: {error}"[:500])
+        return DeliveryResult(DeliveryStatus.OURS, f"cannot compose: {type(error).__name__}: {error}"[:500])

@@ -15,7 +15,7 @@ from campaigns.content.compilation import freeze
 from campaigns.content.models import Message
 from campaigns.delivery import single
 from campaigns.delivery.models import Send
-from campaigns.errors import Invalid, NotFound, Problem
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 
 _BETWEEN = re.compile(r"[\s,;]+")
@@ -38,7 +38,9 @@ def send_tests(
             raise NotFound(N_("There is no such contact."))
     several = list(dict.fromkeys(normalise(each) for each in _BETWEEN.split(addresses.strip())))
     if len(several) > MOST:
-        raise Invalid(Problem(N_("At most %(most)s addresses at once."), "address", params={"most": MOST}))
+        raise ValidationFailed(
+            ValidationProblem(N_("At most %(most)s addresses at once."), "address", params={"most": MOST})
+        )
     key = key or secrets.token_urlsafe(12)
     return [_queued(session, actor, message, address, key, contact_id) for address in several]
 
@@ -46,8 +48,10 @@ def send_tests(
 def _queued(session: Session, actor: Actor, message: Message, address: str, key: str, contact_id: int | None) -> Send:
     if is_suppressed(session, address):
         params = {"address": address}
-        raise Invalid(
-            Problem(N_("%(address)s is suppressed, so no test mail can be sent to it."), "address", params=params)
+        raise ValidationFailed(
+            ValidationProblem(
+                N_("%(address)s is suppressed, so no test mail can be sent to it."), "address", params=params
+            )
         )
     version = freeze(session, actor, message)
     whose = contact_id or session.scalar(select(Contact.id).where(Contact.email == address))

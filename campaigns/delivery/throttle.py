@@ -27,7 +27,7 @@ return {given, '0'}
 """
 
 
-class Bucket:
+class TokenBucket:
     """Mails a second to one relay, of all workers that share a broker; of this process alone without one."""
 
     def __init__(self, name: str, per_second: float, ask: "Callable[[int], tuple[int, float]] | None" = None) -> None:
@@ -89,7 +89,7 @@ _FORGOTTEN = 900.0
 """Seconds after which a place is free again whose worker died: longer than the wait for a last answer."""
 
 
-class Places:
+class ConcurrencyLimit:
     """At most so many under way at the same time, of all workers that share a broker."""
 
     _here: Counter[str] = Counter()
@@ -136,13 +136,13 @@ _ASK_BRAKES = 1.0  # seconds
 
 
 @dataclass(slots=True)
-class _Brake:
+class _DomainState:
     troubles: int = 0
     openings: int = 0
     until: float = 0.0
 
 
-class Brakes:
+class DomainBackoff:
     """Recipient domains that answer "later" too often are left alone, longer each time; nobody's
     attempts are used up by that. What one worker learns the others know within a second."""
 
@@ -151,7 +151,7 @@ class Brakes:
     _PAUSES = (10, 30, 60, 300, 900)  # seconds
 
     def __init__(self) -> None:
-        self._domains: dict[str, _Brake] = {}
+        self._domains: dict[str, _DomainState] = {}
         self._asked = 0.0
 
     @property
@@ -172,7 +172,7 @@ class Brakes:
 
     def later(self, domain: str) -> None:
         """It asked for patience."""
-        brake = self._domains.setdefault(domain, _Brake())
+        brake = self._domains.setdefault(domain, _DomainState())
         brake.troubles += 1
         if brake.troubles >= self.BURST and self.left_alone(domain) is None:
             pause = self._PAUSES[min(brake.openings, len(self._PAUSES) - 1)]
@@ -186,7 +186,7 @@ class Brakes:
         self._asked = time.monotonic()
         told = iter(sharing.asked(_BRAKES, "kampania:brakes", domain, pause) or ())
         for name, left in zip(told, told, strict=False):
-            brake = self._domains.setdefault(_words(name), _Brake(self.BURST - 1, 1))
+            brake = self._domains.setdefault(_words(name), _DomainState(self.BURST - 1, 1))
             brake.until = max(brake.until, time.monotonic() + float(_words(left)))
 
     def well(self, domain: str) -> None:
@@ -199,4 +199,4 @@ def _words(told: object) -> str:
     return told.decode() if isinstance(told, bytes) else str(told)
 
 
-brakes = Brakes()
+brakes = DomainBackoff()

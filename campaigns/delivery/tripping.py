@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.accounts import audit
 from campaigns.accounts.actor import CLOCK
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.delivery import progress
 from campaigns.delivery.bounces.recording import complaints_of
 from campaigns.delivery.models import SendState
@@ -24,7 +24,7 @@ VERB = "trip"
 
 
 @dataclass(frozen=True, slots=True)
-class Harm:
+class BounceRates:
     """Shares of the mails that were answered."""
 
     answered: int
@@ -41,14 +41,14 @@ class Harm:
         return "complaints" if self.complained > self.answered * COMPLAINTS else ""
 
 
-def harm(session: Session, activity: Activity) -> Harm:
+def harm(session: Session, activity: Activity) -> BounceRates:
     """What the activity's mails have led to so far."""
     found = progress.counts(session, activity.id)
     bounced = found.get(SendState.BOUNCED, 0)
-    return Harm(found.get(SendState.SENT, 0) + bounced, bounced, complaints_of(session, activity.id))
+    return BounceRates(found.get(SendState.SENT, 0) + bounced, bounced, complaints_of(session, activity.id))
 
 
-def pause_if_harmful(session: Session, activity_id: int) -> Harm | None:
+def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
     """Pause a live launch whose bounces or complaints are too many; what it was, or None.
 
     Once resumed by somebody it goes on: that person has decided.
@@ -66,28 +66,36 @@ def pause_if_harmful(session: Session, activity_id: int) -> Harm | None:
     except Conflict:  # Somebody was faster.
         return None
     audit.record(
-        session, CLOCK, VERB, "activity", activity_id, why=found.why, answered=found.answered,
-        bounced=found.bounced, complained=found.complained,
-    )  # fmt: skip
+        session,
+        CLOCK,
+        VERB,
+        "activity",
+        activity_id,
+        why=found.why,
+        answered=found.answered,
+        bounced=found.bounced,
+        complained=found.complained,
+    )
     return found
 
 
-def told(session: Session, activity_id: int) -> Harm | None:
+def told(session: Session, activity_id: int) -> BounceRates | None:
     """Why the launch paused itself, if it ever did."""
     return all_told(session, [activity_id]).get(activity_id)
 
 
-def all_told(session: Session, activity_ids: Collection[int]) -> dict[int, Harm]:
+def all_told(session: Session, activity_ids: Collection[int]) -> dict[int, BounceRates]:
     """Those of the activities whose launch paused itself, with the newest reason."""
     entries = session.scalars(
-        select(AuditEntry)
+        select(AuditLogEntry)
         .where(
-            AuditEntry.subject_kind == "activity", AuditEntry.subject_id.in_([str(one) for one in activity_ids]),
-            AuditEntry.verb == VERB,
+            AuditLogEntry.subject_kind == "activity",
+            AuditLogEntry.subject_id.in_([str(one) for one in activity_ids]),
+            AuditLogEntry.verb == VERB,
         )
-        .order_by(AuditEntry.id)
-    )  # fmt: skip
+        .order_by(AuditLogEntry.id)
+    )
     return {
-        int(entry.subject_id): Harm(*(int(entry.detail[name]) for name in ("answered", "bounced", "complained")))
+        int(entry.subject_id): BounceRates(*(int(entry.detail[name]) for name in ("answered", "bounced", "complained")))
         for entry in entries
     }

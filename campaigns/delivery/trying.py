@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from campaigns.delivery.answers import printable
-from campaigns.delivery.greeting import RelayDown, greet
-from campaigns.delivery.relay import RelayAddress, Tls
+from campaigns.delivery.greeting import RelayUnavailable, greet
+from campaigns.delivery.relay import RelayAddress, TlsMode
 from campaigns.language import N_
 
 _PATIENCE = 20.0
 
 
 @dataclass(slots=True)
-class Trial:
+class ConnectionTest:
     """``dialogue``: who speaks (C or S) and what, secrets as ***. ``error`` is empty when mail would go,
     else what was said; ``advice`` is what to change then, to be translated, if we know."""
 
@@ -28,17 +28,17 @@ class Trial:
     certificate: Sequence[tuple[str, str]] = ()
 
 
-def attempt(relay: RelayAddress) -> Trial:
+def attempt(relay: RelayAddress) -> ConnectionTest:
     """Connect, greet, sign in, say goodbye; at most 20 seconds. Talks to the network: no transaction."""
     return asyncio.run(_attempt(relay))
 
 
-async def _attempt(relay: RelayAddress) -> Trial:
-    trial = Trial()
+async def _attempt(relay: RelayAddress) -> ConnectionTest:
+    trial = ConnectionTest()
     try:
         async with asyncio.timeout(_PATIENCE):
             wire, offers = await greet(relay, lambda who, what: trial.dialogue.append((who, what)))
-    except (RelayDown, TimeoutError) as error:
+    except (RelayUnavailable, TimeoutError) as error:
         trial.error = str(error) or "no answer in time"
         trial.advice = _advice(relay, error.__cause__ or error, trial.dialogue)
         return trial
@@ -58,9 +58,14 @@ async def _attempt(relay: RelayAddress) -> Trial:
 def _certificate(found: dict[str, Any]) -> list[tuple[str, str]]:
     names = ", ".join(value for kind, value in found.get("subjectAltName", ()) if kind == "DNS")
     issuer = ", ".join(value for part in found.get("issuer", ()) for _, value in part)
-    return [(key, printable(str(value))) for key, value in (
-        ("names", names), ("issuer", issuer), ("until", found.get("notAfter", "")),
-    )]  # fmt: skip
+    return [
+        (key, printable(str(value)))
+        for key, value in (
+            ("names", names),
+            ("issuer", issuer),
+            ("until", found.get("notAfter", "")),
+        )
+    ]
 
 
 def _advice(relay: RelayAddress, error: BaseException, dialogue: Sequence[tuple[str, str]]) -> str:
@@ -74,7 +79,7 @@ def _advice(relay: RelayAddress, error: BaseException, dialogue: Sequence[tuple[
             return N_("Its certificate does not prove this host: enter the very name for which it was issued.")
         case ssl.SSLError():
             return N_("That port does not begin with TLS: try STARTTLS, which most often is on 587.")
-        case TimeoutError() if relay.tls is not Tls.IMPLICIT and relay.port == 465:
+        case TimeoutError() if relay.tls is not TlsMode.IMPLICIT and relay.port == 465:
             return N_("Port 465 expects TLS from the first byte: choose “TLS, verified”.")
         case TimeoutError() if not dialogue:
             return N_("A firewall may stand between: many networks block port 25. Try 587 (STARTTLS) or 465 (TLS).")

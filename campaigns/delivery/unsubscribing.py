@@ -87,9 +87,13 @@ def come_back(session: Session, found: Recipient) -> bool:
         suppression.come_back(session, PUBLIC, address, detail=_detail(send))
     if send.contact_id is not None:
         consent.take_back(
-            session, PUBLIC, send.contact_id, ConsentPurpose.EMAIL,
-            source=f"{_SOURCE}, taken back", evidence=_evidence(send),
-        )  # fmt: skip
+            session,
+            PUBLIC,
+            send.contact_id,
+            ConsentPurpose.EMAIL,
+            source=f"{_SOURCE}, taken back",
+            evidence=_evidence(send),
+        )
     session.flush()
     reached = send.contact_id is None or _mailable(session, send.contact_id)
     return reached and not suppression.is_suppressed(session, _present_address(session, send))

@@ -16,7 +16,7 @@ from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import Contact
 from campaigns.delivery.models import WINDOW, Send, SendState
 from campaigns.planning.models import Activity, ActivityStatus
-from campaigns.planning.windows import Window, known_zone, opening, window_of
+from campaigns.planning.windows import SendWindow, known_zone, opening, window_of
 
 _WAITING = (SendState.QUEUED, SendState.DEFERRED)
 _NEVER = timedelta(days=1)
@@ -33,7 +33,7 @@ def openings(session: Session, activity: Activity, zones: Select[Any]) -> Zones:
     return _closed(((zone, known_zone(zone, house)) for zone in session.scalars(zones)), window)
 
 
-def _closed(zones: Iterable[tuple[str | None, str]], window: Window) -> Zones:
+def _closed(zones: Iterable[tuple[str | None, str]], window: SendWindow) -> Zones:
     now = clock.now()
     found: dict[datetime, list[str | None]] = defaultdict(list)
     for zone, known in zones:

@@ -5,7 +5,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from campaigns.delivery.answers import Reply
+from campaigns.delivery.answers import SmtpReply
 
 _SEND_BUFFER = 512 * 1024  # A mail leaves in one go, and nobody waits for the relay to read it.
 _LONGEST_LINE = 8192
@@ -13,11 +13,11 @@ _ROOM = 16384
 _MOST_LINES = 256
 
 
-class Lost(OSError):
+class ConnectionLost(OSError):
     """The connection is gone or can't be trusted any more."""
 
 
-class Wire(asyncio.BufferedProtocol):
+class SmtpProtocol(asyncio.BufferedProtocol):
     """Cuts what comes into answers, and knows whether what was written has left."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Wire(asyncio.BufferedProtocol):
         """Whether all that was written is in the kernel's hands."""
         self.lost: str | None = None
         """Why there is no connection any more."""
-        self.on_reply: Callable[[Reply], None] = self._keep
+        self.on_reply: Callable[[SmtpReply], None] = self._keep
         self.on_lines: Callable[[Sequence[bytes]], bool] = lambda _: False
         """Sees first what came together; true when nothing of it is left to be heard."""
         self.on_flushed: Callable[[], None] = lambda: None
@@ -34,7 +34,7 @@ class Wire(asyncio.BufferedProtocol):
         self._room = memoryview(bytearray(_ROOM))
         self._partial = b""
         self._earlier: list[bytes] = []
-        self._heard: deque[Reply] = deque()
+        self._heard: deque[SmtpReply] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._gone = asyncio.Event()
 
@@ -76,7 +76,7 @@ class Wire(asyncio.BufferedProtocol):
                 continue
             if line[3:4] not in (b" ", b"\r", b""):
                 code = 0
-            reply = Reply(code, [*self._earlier, line] if self._earlier else [line])
+            reply = SmtpReply(code, [*self._earlier, line] if self._earlier else [line])
             self._earlier = []
             self.on_reply(reply)
         if len(self._partial) > _LONGEST_LINE or len(self._earlier) > _MOST_LINES:
@@ -114,7 +114,7 @@ class Wire(asyncio.BufferedProtocol):
         self._wake()
         self.on_lost(why)
 
-    def _keep(self, reply: Reply) -> None:
+    def _keep(self, reply: SmtpReply) -> None:
         self._heard.append(reply)
         self._wake()
 
@@ -122,20 +122,20 @@ class Wire(asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def answer(self, seconds: float) -> Reply:
+    async def answer(self, seconds: float) -> SmtpReply:
         """The next answer, for as long as nobody else listens. Raises Lost, or TimeoutError."""
         if not self._heard and self.lost is None:
             self._waiter = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
                 await self._waiter
         if not self._heard:
-            raise Lost(self.lost or "")
+            raise ConnectionLost(self.lost or "")
         return self._heard.popleft()
 
     async def secure(self, context: object, host: str) -> None:
         """Begin TLS. Raises Lost when something was said in the clear that would count afterwards."""
         if self._heard or self._partial or self._earlier:
-            raise Lost("the relay said more than an answer before TLS")
+            raise ConnectionLost("the relay said more than an answer before TLS")
         loop = asyncio.get_running_loop()
         secured = await loop.start_tls(self.transport, self, context, server_hostname=host)  # type: ignore[arg-type]
         assert isinstance(secured, asyncio.Transport)

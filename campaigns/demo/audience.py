@@ -18,8 +18,8 @@ from itertools import count
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from campaigns.demo import habits
-from campaigns.demo.browser import Browser, Page, first_form, links_and_images
-from campaigns.demo.traffic import Mail, Request, What
+from campaigns.demo.browser import Browser, HttpPage, first_form, links_and_images
+from campaigns.demo.traffic import Action, Mail, Request
 
 _THREADS = 6
 _HALF_READ_WITHIN = 150.0
@@ -28,7 +28,7 @@ _LATEST = 600.0  # The demo ends before the last have got to it.
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class ReceivedMail:
     """A caught mail, as far as its reader cares."""
 
     address: str
@@ -38,7 +38,7 @@ class Letter:
 
 
 @dataclass
-class Audience:
+class SimulatedAudience:
     """Reads letters by ``read`` as they come; ``finish`` waits until everybody has done their part."""
 
     origin: str
@@ -58,7 +58,7 @@ class Audience:
         self._order = count()
         self._lock = threading.Lock()
 
-    def read(self, letters: Iterable[Letter]) -> None:
+    def read(self, letters: Iterable[ReceivedMail]) -> None:
         """Put what each recipient will do on the agenda."""
         for letter in letters:
             person = _Recipient(self, letter, random.Random(f"{self.seed}:{letter.address}"))
@@ -102,13 +102,13 @@ class Audience:
             with self._lock:
                 self.acted += 1
 
-    def fetch(self, url: str, headers: dict[str, str], **options: object) -> Page:
+    def fetch(self, url: str, headers: dict[str, str], **options: object) -> HttpPage:
         page = self._browser.fetch(url, headers, **options)  # type: ignore[arg-type]
         if page.status >= 400:
             self.problems.append(f"{page.status} for {url}")
         return page
 
-    def browse(self, page: Page, headers: dict[str, str], chance: random.Random, referrer: str = "") -> None:
+    def browse(self, page: HttpPage, headers: dict[str, str], chance: random.Random, referrer: str = "") -> None:
         """What the page script would tell of somebody who looks at a page for a while."""
         if "/k.js" not in page.body:
             return
@@ -117,10 +117,17 @@ class Audience:
         form = first_form(page)
         zone = chance.choice(_ZONES)
         said = {
-            "t": "v", "u": address._replace(query="").geturl(), "r": referrer, "p": chance.randint(1, 1 << 30), "a": 0,
-            "s": chance.randint(20, 60), "k": query.get("k"), "f": form and form.fields.get("external_id"),
-            "l": zone[0], "z": zone[1],
-        }  # fmt: skip
+            "t": "v",
+            "u": address._replace(query="").geturl(),
+            "r": referrer,
+            "p": chance.randint(1, 1 << 30),
+            "a": 0,
+            "s": chance.randint(20, 60),
+            "k": query.get("k"),
+            "f": form and form.fields.get("external_id"),
+            "l": zone[0],
+            "z": zone[1],
+        }
 
         def tell(**more: object) -> None:
             body = json.dumps({**said, **more}).encode()
@@ -132,7 +139,7 @@ class Audience:
         if stays >= 2:
             self.later(stays, lambda: tell(t="h", a=stays, s=chance.randint(60, 100)))
 
-    def fill_in(self, page: Page, browsing: dict[str, str], address: str, first_name: str) -> None:
+    def fill_in(self, page: HttpPage, browsing: dict[str, str], address: str, first_name: str) -> None:
         """Send the page's form with every box ticked."""
         form = first_form(page)
         if form is None:
@@ -154,9 +161,9 @@ def _together(requests: Iterable[Request]) -> list[list[Request]]:
     times are so short here that the page could come later than its turn."""
     acts: list[list[Request]] = []
     for request in requests:
-        if request.what is What.VIEW:
+        if request.what is Action.VIEW:
             led = next(
-                (one for one in reversed(acts) if (one[0].agent, one[0].what) == (request.agent, What.CLICK)), None
+                (one for one in reversed(acts) if (one[0].agent, one[0].what) == (request.agent, Action.CLICK)), None
             )
             if led is not None:
                 led.append(request)
@@ -168,13 +175,13 @@ def _together(requests: Iterable[Request]) -> list[list[Request]]:
 class _Recipient:
     """One mailbox and what comes of its mail, as its family's habits say."""
 
-    def __init__(self, audience: Audience, letter: Letter, chance: random.Random) -> None:
+    def __init__(self, audience: SimulatedAudience, letter: ReceivedMail, chance: random.Random) -> None:
         self._audience, self._letter, self._chance = audience, letter, chance
         self.family = habits.drawn(chance)
         links, images = links_and_images(letter.html)
         self._tracked = [url for url in links if "/c/" in url]
         self._pixels = [url for url in images if "/o/" in url]
-        self._page: Page | None = None
+        self._page: HttpPage | None = None
 
     def plan(self) -> None:
         if not self._tracked:
@@ -196,11 +203,11 @@ class _Recipient:
         if request.navigated:
             headers |= {"Sec-Fetch-User": "?1", "Sec-Fetch-Mode": "navigate"}
         match request.what:
-            case What.OPEN:
+            case Action.OPEN:
                 for pixel in self._pixels:
                     self._audience.fetch(pixel, {**headers, "Accept": "image/*"})
                     self._audience.note("pixels fetched")
-            case What.CLICK:
+            case Action.CLICK:
                 page = self._audience.fetch(
                     self._tracked[request.link - 1], headers, method="HEAD" if request.head else "GET"
                 )
@@ -209,10 +216,10 @@ class _Recipient:
                     self._page = page
                     if request.by_person:
                         self._audience.browse(page, headers, self._chance)
-            case What.VIEW if self._page is not None:
+            case Action.VIEW if self._page is not None:
                 for image in links_and_images(self._page.body)[1]:
                     self._audience.fetch(urljoin(self._page.url, image), headers)
-            case What.SUBMIT if self._page is not None:
+            case Action.SUBMIT if self._page is not None:
                 address = self._letter.address
                 self._audience.fill_in(self._page, headers, address, address.split(".")[0].title())
 

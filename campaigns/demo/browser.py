@@ -17,7 +17,7 @@ _IMAGE = re.compile(r"<img\b[^>]*?\bsrc=\"([^\"]+)\"", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HttpPage:
     """What came back."""
 
     url: str
@@ -33,21 +33,25 @@ class Browser:
         self._connections = threading.local()
 
     def fetch(
-        self, url: str, headers: dict[str, str], method: str = "GET", fields: dict[str, str] | None = None,
+        self,
+        url: str,
+        headers: dict[str, str],
+        method: str = "GET",
+        fields: dict[str, str] | None = None,
         body: bytes | None = None,
-    ) -> Page:  # fmt: skip
+    ) -> HttpPage:
         """Fetch and follow redirects for as long as they stay with us; a ``body`` goes as it is."""
         if fields is not None:
             body, headers = urlencode(fields).encode(), {"Content-Type": _FORM, **headers}
         for _ in range(_AT_MOST):
             status, location, text = self._exchange(method, url, headers, body)
             if status not in _REDIRECTS or not location:
-                return Page(url, status, text)
+                return HttpPage(url, status, text)
             target = urljoin(url, location)
             if not self.is_ours(target) or method == "HEAD":
-                return Page(target, status, "")
+                return HttpPage(target, status, "")
             url, method, body = target, "GET", None
-        return Page(url, status, text)
+        return HttpPage(url, status, text)
 
     def is_ours(self, url: str) -> bool:
         return urlsplit(url).netloc == self._origin.netloc
@@ -102,7 +106,7 @@ class _FormReader(HTMLParser):
                 self.forms[-1].fields[name] = given.get("value", "")
 
 
-def first_form(page: Page) -> FoundForm | None:
+def first_form(page: HttpPage) -> FoundForm | None:
     """The page's first form that is posted."""
     reader = _FormReader(page.url)
     reader.feed(page.body)

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 
 from campaigns import config
-from campaigns.demo.reception import Faults, Reception, subject
+from campaigns.demo.reception import Faults, SmtpServer, subject
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mails (
@@ -34,7 +34,7 @@ CREATE INDEX IF NOT EXISTS mails_recipient ON mails (recipient, id);
 
 
 @dataclass(frozen=True, slots=True)
-class Caught:
+class StoredMail:
     """One mail as it lies in the file; ``at`` in seconds since 1970."""
 
     id: int
@@ -45,7 +45,7 @@ class Caught:
     raw: bytes = b""
 
 
-class Box:
+class MailStore:
     """The file of caught mails."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -63,7 +63,7 @@ class Box:
 
     def mails(
         self, *, address: str = "", before: int | None = None, after: int | None = None, limit: int = 50
-    ) -> list[Caught]:
+    ) -> list[StoredMail]:
         """Newest first, without their raw bytes: those older than ``before``, or the oldest that are
         newer than ``after``; ``address`` is any part of a recipient's."""
         where, values = ["1"], []
@@ -80,15 +80,15 @@ class Box:
         columns = "id, at, sender, recipient, subject"
         query = f"SELECT {columns} FROM mails WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"  # noqa: S608
         with self.open() as connection:
-            rows = [Caught(*row) for row in connection.execute(query, [*values, limit])]
+            rows = [StoredMail(*row) for row in connection.execute(query, [*values, limit])]
         return rows[::-1] if after is not None else rows
 
-    def mail(self, number: int) -> Caught | None:
+    def mail(self, number: int) -> StoredMail | None:
         with self.open() as connection:
             row = connection.execute(
                 "SELECT id, at, sender, recipient, subject, raw FROM mails WHERE id = ?", (number,)
             ).fetchone()
-        return Caught(*row) if row else None
+        return StoredMail(*row) if row else None
 
     def count(self) -> int:
         with self.open() as connection:
@@ -97,20 +97,20 @@ class Box:
 
 def run(port: int) -> None:
     """Catch mail on 127.0.0.1 until SIGINT or SIGTERM."""
-    with Box().open() as connection:
+    with MailStore().open() as connection:
         asyncio.run(_until_signal(_reception(connection, {}), port))
 
 
-def _reception(connection: sqlite3.Connection, faults: Faults) -> Callable[[], Reception]:
+def _reception(connection: sqlite3.Connection, faults: Faults) -> Callable[[], SmtpServer]:
     def keep(sender: str, recipients: Sequence[str], raw: bytes) -> int | None:
         row = (time.time(), sender, ", ".join(recipients), subject(raw)[:500], raw)
         query = "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (?, ?, ?, ?, ?)"
         return connection.execute(query, row).lastrowid
 
-    return lambda: Reception(keep, faults)
+    return lambda: SmtpServer(keep, faults)
 
 
-async def _until_signal(reception: Callable[[], Reception], port: int) -> None:
+async def _until_signal(reception: Callable[[], SmtpServer], port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -118,23 +118,23 @@ async def _until_signal(reception: Callable[[], Reception], port: int) -> None:
         await stop.wait()
 
 
-async def _listening(reception: Callable[[], Reception], port: int) -> asyncio.Server:
+async def _listening(reception: Callable[[], SmtpServer], port: int) -> asyncio.Server:
     return await asyncio.get_running_loop().create_server(reception, "127.0.0.1", port, backlog=128)
 
 
 @contextmanager
-def catching(port: int = 0, box: Box | None = None, faults: Faults | None = None) -> Iterator[int]:
+def catching(port: int = 0, box: MailStore | None = None, faults: Faults | None = None) -> Iterator[int]:
     """A catcher in a thread of this process, for tests; yields its port."""
     running: Future[tuple[int, Callable[[], object]]] = Future()
 
-    async def serve(reception: Callable[[], Reception]) -> None:
+    async def serve(reception: Callable[[], SmtpServer]) -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         async with await _listening(reception, port) as server:
             chosen = server.sockets[0].getsockname()[1]
             running.set_result((chosen, lambda: loop.call_soon_threadsafe(stop.set)))
             await stop.wait()
 
-    with (box or Box()).open() as connection:
+    with (box or MailStore()).open() as connection:
         thread = Thread(
             target=asyncio.run, args=(serve(_reception(connection, {} if faults is None else faults)),), daemon=True
         )

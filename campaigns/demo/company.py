@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from campaigns import clock, config
 from campaigns.accounts import people
 from campaigns.accounts.actor import Actor
-from campaigns.accounts.models import Organisation, Person, Role
+from campaigns.accounts.models import Organisation, Role, User
 from campaigns.accounts.organisation import found, organisation
 from campaigns.audience.lists import create_list
 from campaigns.audience.models import ContactList
@@ -88,12 +88,12 @@ PAGES: dict[Channel, tuple[str, str]] = {
 """Title and introduction of the landing pages, by channel; the mail leads to the website's."""
 
 
-class NotOurs(Exception):
+class NotADemoDatabase(Exception):
     """The database holds somebody's own work, which the demo must not mix with."""
 
 
 @dataclass(frozen=True, slots=True)
-class SignIn:
+class DemoLogin:
     name: str
     email: str
     role: str
@@ -104,28 +104,37 @@ def _kept(settings: config.Settings) -> Path:
     return settings.var / "demo.json"
 
 
-def sign_ins(settings: config.Settings) -> list[SignIn]:
+def sign_ins(settings: config.Settings) -> list[DemoLogin]:
     """Who can sign in, with passwords; kept for the owner of ``var/`` alone. Empty before the first demo."""
     try:
-        return [SignIn(**each) for each in json.loads(_kept(settings).read_text())]
+        return [DemoLogin(**each) for each in json.loads(_kept(settings).read_text())]
     except FileNotFoundError:
         return []
 
 
-def found_company(session: Session) -> list[SignIn]:
+def found_company(session: Session) -> list[DemoLogin]:
     """The company and its people, made at the first demo with random passwords. Raises NotOurs."""
     settings = config.settings()
     existing = sign_ins(settings)
     if session.scalar(select(func.count()).select_from(Organisation)):
         if not existing:
-            raise NotOurs("this database holds an organisation of your own; set KAMPANIA_VAR to another folder")
+            raise NotADemoDatabase(
+                "this database holds an organisation of your own; set KAMPANIA_VAR to another folder"
+            )
         return existing
-    fresh = [SignIn(name, email, role.value, secrets.token_urlsafe(9)) for name, email, role in PEOPLE]
+    fresh = [DemoLogin(name, email, role.value, secrets.token_urlsafe(9)) for name, email, role in PEOPLE]
     owner, *others = fresh
     person = found(
-        session, name=COMPANY, sender_email="hello@kettleandpine.example", language="en", timezone="Europe/Paris",
-        currency="EUR", owner_name=owner.name, owner_email=owner.email, owner_password=owner.password,
-    )  # fmt: skip
+        session,
+        name=COMPANY,
+        sender_email="hello@kettleandpine.example",
+        language="en",
+        timezone="Europe/Paris",
+        currency="EUR",
+        owner_name=owner.name,
+        owner_email=owner.email,
+        owner_password=owner.password,
+    )
     session.flush()
     for each in others:
         people.add_person(
@@ -136,15 +145,15 @@ def found_company(session: Session) -> list[SignIn]:
     return fresh
 
 
-def _keep(settings: config.Settings, fresh: list[SignIn]) -> None:
+def _keep(settings: config.Settings, fresh: list[DemoLogin]) -> None:
     path = _kept(settings)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump([{name: getattr(each, name) for name in SignIn.__slots__} for each in fresh], file)
+        json.dump([{name: getattr(each, name) for name in DemoLogin.__slots__} for each in fresh], file)
 
 
 def coordinator(session: Session) -> Actor:
     """Who does the demo's work."""
-    return Actor.of(session.scalars(select(Person).where(Person.email == PEOPLE[1][1])).one())
+    return Actor.of(session.scalars(select(User).where(User.email == PEOPLE[1][1])).one())
 
 
 def contacts_csv(number: int, seed: int) -> bytes:
@@ -187,17 +196,29 @@ def plan_campaign(
     today = today or clock.now().date()
     earlier = session.scalar(select(func.count()).where(Campaign.built_in.is_(False))) or 0
     campaign = create_campaign(
-        session, actor,
+        session,
+        actor,
         name="Winter tasting" if not earlier else f"Winter tasting {earlier + 1}",
-        objective=Objective.LEADS, owner_id=actor.id,
-        starts_on=today - timedelta(days=14), ends_on=today + timedelta(days=30),
-        budget=Decimal("3500.00"), colour="#2fb344",
+        objective=Objective.LEADS,
+        owner_id=actor.id,
+        starts_on=today - timedelta(days=14),
+        ends_on=today + timedelta(days=30),
+        budget=Decimal("3500.00"),
+        colour="#2fb344",
         description="Bring friends of the roastery to order a tasting box before the holidays.",
-    )  # fmt: skip
+    )
     activities = {}
     for channel, title, start, end, cost, url in _PLAN:
         activities[channel] = create_activity(
-            session, actor, campaign, channel=channel, title=title, owner_id=actor.id, cost=Decimal(cost), url=url,
-            starts_on=today + timedelta(days=start), ends_on=today + timedelta(days=end),
-        )  # fmt: skip
+            session,
+            actor,
+            campaign,
+            channel=channel,
+            title=title,
+            owner_id=actor.id,
+            cost=Decimal(cost),
+            url=url,
+            starts_on=today + timedelta(days=start),
+            ends_on=today + timedelta(days=end),
+        )
     return campaign, activities

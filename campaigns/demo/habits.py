@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from math import log
 
-from campaigns.demo.traffic import SHARES, Family, Mail, Request, What
+from campaigns.demo.traffic import SHARES, Action, Mail, ReaderProfile, Request
 
 BROWSERS = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
@@ -25,39 +25,47 @@ GATEWAY = (
 CHECKER = "LinkCheck/2.1"
 _LIBRARIES = ("python-requests/2.32.3", "Go-http-client/2.0", "Apache-HttpClient/4.5.14 (Java/17.0.9)")
 _PREVIEWS = (
-    "WhatsApp/2.24.20.89 A", "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
-    "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)", "TelegramBot (like TwitterBot)",
+    "WhatsApp/2.24.20.89 A",
+    "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+    "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+    "TelegramBot (like TwitterBot)",
     "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)",
     "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5 skype-url-preview@microsoft.com",
-)  # fmt: skip
+)
 _CLOUDS = ((3, 80, 95), (13, 52, 59), (18, 130, 170), (20, 10, 60), (34, 120, 190), (54, 70, 200))
 _GATEWAYS = (("104.47", 1, 60), ("67.231", 144, 159), ("209.222", 80, 87), ("205.139", 110, 111), ("85.158", 136, 143))
 
 
-class _Hand:
+class _ClientProfile:
     """Somebody, or something, that asks: a name and an address, drawn once."""
 
     def __init__(self, agent: str, address: str, *, person: bool, tells: bool = False) -> None:
         self._agent, self._address, self._person, self._tells = agent, address, person, tells
 
-    def asks(self, after: float, what: What, link: int = 0, *, head: bool = False) -> Request:
+    def asks(self, after: float, what: Action, link: int = 0, *, head: bool = False) -> Request:
         return Request(
-            after, what, self._agent, self._address, self._person, link, head,
-            navigated=self._tells and what is What.CLICK,
-        )  # fmt: skip
+            after,
+            what,
+            self._agent,
+            self._address,
+            self._person,
+            link,
+            head,
+            navigated=self._tells and what is Action.CLICK,
+        )
 
 
-def family_of(seed: int, address: str) -> Family:
+def family_of(seed: int, address: str) -> ReaderProfile:
     """How this mailbox is read, in every run with this seed."""
     return drawn(random.Random(f"{seed}:{address}"))
 
 
-def drawn(chance: random.Random) -> Family:
+def drawn(chance: random.Random) -> ReaderProfile:
     """A family by the shares of the mixed audience."""
     return chance.choices(list(SHARES), list(SHARES.values()))[0]
 
 
-def requests_of(family: Family, chance: random.Random, mail: Mail, place: str) -> tuple[Request, ...]:
+def requests_of(family: ReaderProfile, chance: random.Random, mail: Mail, place: str) -> tuple[Request, ...]:
     """What one recipient's mail leads to, in order. ``place`` seeds what neighbours have in common."""
     found = sorted(_FAMILIES[family](chance, mail, random.Random(f"{place}:{family}")), key=lambda one: one.after)
     return tuple(found)
@@ -79,10 +87,10 @@ def _gateway(chance: random.Random) -> str:
     return f"{start}.{chance.randint(low, high)}.{chance.randint(1, 254)}"
 
 
-def _person(chance: random.Random, mail: Mail, address: str | None = None) -> _Hand:
+def _person(chance: random.Random, mail: Mail, address: str | None = None) -> _ClientProfile:
     agent = chance.choice(BROWSERS)
     tells = mail.https and ("Chrome" in agent or "Firefox" in agent)
-    return _Hand(agent, address or _home(chance), person=True, tells=tells)
+    return _ClientProfile(agent, address or _home(chance), person=True, tells=tells)
 
 
 def _looks(chance: random.Random, mail: Mail) -> float:
@@ -98,7 +106,7 @@ def _chosen(chance: random.Random, mail: Mail) -> int:
     return 1 if link in mail.small_print and chance.random() < 0.8 else link
 
 
-def _reads_on(chance: random.Random, mail: Mail, who: _Hand, read: float, share: float) -> Iterator[Request]:
+def _reads_on(chance: random.Random, mail: Mail, who: _ClientProfile, read: float, share: float) -> Iterator[Request]:
     """What a person does after looking: mostly nothing, else a click, sometimes more than one."""
     if chance.random() >= share:
         return
@@ -108,26 +116,26 @@ def _reads_on(chance: random.Random, mail: Mail, who: _Hand, read: float, share:
     if again < 0.015:  # Opens several in tabs, as fast as a machine.
         links = chance.sample(range(1, mail.links + 1), min(3, mail.links))
         for n, link in enumerate(links, 1):
-            yield who.asks(at + n * chance.uniform(0.8, 3), What.CLICK, link)
+            yield who.asks(at + n * chance.uniform(0.8, 3), Action.CLICK, link)
     elif again < 0.13:
         for n in range(chance.randint(1, 2)):
-            yield who.asks(at + (n + 1) * chance.uniform(12, 120), What.CLICK, _chosen(chance, mail))
+            yield who.asks(at + (n + 1) * chance.uniform(12, 120), Action.CLICK, _chosen(chance, mail))
 
 
-def _follows(chance: random.Random, mail: Mail, who: _Hand, at: float, link: int) -> Iterator[Request]:
-    yield who.asks(at, What.CLICK, link)
+def _follows(chance: random.Random, mail: Mail, who: _ClientProfile, at: float, link: int) -> Iterator[Request]:
+    yield who.asks(at, Action.CLICK, link)
     if link == mail.landing and chance.random() < 0.85:
-        yield who.asks(at + chance.uniform(0.4, 2.5), What.VIEW)
+        yield who.asks(at + chance.uniform(0.4, 2.5), Action.VIEW)
         if chance.random() < 0.25:
-            yield who.asks(at + chance.uniform(25, 200), What.SUBMIT)
+            yield who.asks(at + chance.uniform(25, 200), Action.SUBMIT)
 
 
 def _reader(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, What.OPEN)
+    yield who.asks(read, Action.OPEN)
     yield from _reads_on(chance, mail, who, read, 0.28)
     if chance.random() < 0.2:
-        yield who.asks(read + chance.uniform(600, 90_000), What.OPEN)
+        yield who.asks(read + chance.uniform(600, 90_000), Action.OPEN)
 
 
 def _hidden(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
@@ -136,7 +144,7 @@ def _hidden(chance: random.Random, mail: Mail, _place: random.Random) -> Iterato
 
 def _quick(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     who, read = _person(chance, mail), chance.uniform(4, 30)
-    yield who.asks(read, What.OPEN)
+    yield who.asks(read, Action.OPEN)
     if chance.random() < 0.5:
         yield from _follows(chance, mail, who, read + chance.uniform(3, 25), _chosen(chance, mail))
 
@@ -148,66 +156,71 @@ def _office(chance: random.Random, mail: Mail, place: random.Random) -> Iterator
     who = _person(chance, mail, address)
     read = called_out + chance.uniform(0, 50) if chance.random() < 0.5 else _looks(chance, mail)
     if chance.random() < 0.75:
-        yield who.asks(read, What.OPEN)
+        yield who.asks(read, Action.OPEN)
     yield from _reads_on(chance, mail, who, read, 0.35)
 
 
 def _apple(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     address = f"17.58.{chance.randint(1, 63)}.10" if chance.random() < 0.5 else f"172.224.{chance.randint(224, 255)}.9"
-    prefetch = _Hand(APPLE, address, person=False)
-    yield prefetch.asks(chance.choice((chance.uniform(1, 20), chance.uniform(60, 7_200))), What.OPEN)
-    reader = _Hand(chance.choice(BROWSERS[:2]), _home(chance), person=True)
+    prefetch = _ClientProfile(APPLE, address, person=False)
+    yield prefetch.asks(chance.choice((chance.uniform(1, 20), chance.uniform(60, 7_200))), Action.OPEN)
+    reader = _ClientProfile(chance.choice(BROWSERS[:2]), _home(chance), person=True)
     yield from _reads_on(chance, mail, reader, _looks(chance, mail), 0.15)
 
 
 def _gmail(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     read, address = _looks(chance, mail), f"66.249.{chance.randint(80, 95)}.{chance.randint(1, 254)}"
     if chance.random() < 0.15:
-        yield _Hand(GMAIL_PREFETCH, address, person=False).asks(chance.uniform(1, 60), What.OPEN)
-    yield _Hand(GMAIL, address, person=True).asks(read, What.OPEN)
+        yield _ClientProfile(GMAIL_PREFETCH, address, person=False).asks(chance.uniform(1, 60), Action.OPEN)
+    yield _ClientProfile(GMAIL, address, person=True).asks(read, Action.OPEN)
     yield from _reads_on(chance, mail, _person(chance, mail), read, 0.24)
 
 
 def _checked(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     """The gateway rewrote the links: it looks at one just before it lets the person through."""
     who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, What.OPEN)
+    yield who.asks(read, Action.OPEN)
     for one in list(_reads_on(chance, mail, who, read, 0.5)):
-        if one.what is What.CLICK:
+        if one.what is Action.CLICK:
             address = _cloud(chance) if chance.random() < 0.6 else _gateway(chance)
-            check = _Hand(GATEWAY, address, person=False)
-            yield check.asks(one.after - chance.uniform(0.3, 4), What.CLICK, one.link)
+            check = _ClientProfile(GATEWAY, address, person=False)
+            yield check.asks(one.after - chance.uniform(0.3, 4), Action.CLICK, one.link)
         yield one
 
 
 def _scans(
-    chance: random.Random, mail: Mail, start: float, gap: Callable[[], float], hands: list[_Hand], renders: float = 0.0
+    chance: random.Random,
+    mail: Mail,
+    start: float,
+    gap: Callable[[], float],
+    hands: list[_ClientProfile],
+    renders: float = 0.0,
 ) -> Iterator[Request]:
     """Every link once, in the order of the mail."""
     at = start
     for link in range(1, mail.links + 1):
-        yield chance.choice(hands).asks(at, What.CLICK, link)
+        yield chance.choice(hands).asks(at, Action.CLICK, link)
         if link == mail.landing and chance.random() < renders:
-            yield hands[0].asks(at + chance.uniform(0.3, 2), What.VIEW)
+            yield hands[0].asks(at + chance.uniform(0.3, 2), Action.VIEW)
         at += gap()
 
 
 def _gateway_family(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     agent = GATEWAY if chance.random() < 0.75 else chance.choice(_LIBRARIES)
     address = _gateway(chance) if chance.random() < 0.45 else _cloud(chance)
-    hand, start = _Hand(agent, address, person=False), chance.uniform(0.5, 40)
+    hand, start = _ClientProfile(agent, address, person=False), chance.uniform(0.5, 40)
     if chance.random() < 0.4:
-        yield hand.asks(start, What.OPEN)
+        yield hand.asks(start, Action.OPEN)
     yield from _scans(chance, mail, start + 0.2, lambda: chance.uniform(0.02, 1.2), [hand], renders=0.3)
     if chance.random() < 0.4:
         yield from _reader(chance, mail, _place)
 
 
 def _checker(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    hand = _Hand(CHECKER, f"40.94.{chance.randint(1, 60)}.{chance.randint(1, 254)}", person=False)
+    hand = _ClientProfile(CHECKER, f"40.94.{chance.randint(1, 60)}.{chance.randint(1, 254)}", person=False)
     start = chance.uniform(1, 10)
     for link in range(1, mail.links + 1):
-        yield hand.asks(start + link / 5, What.CLICK, link, head=True)
+        yield hand.asks(start + link / 5, Action.CLICK, link, head=True)
     if chance.random() < 0.3:
         yield from _reader(chance, mail, _place)
 
@@ -215,13 +228,13 @@ def _checker(chance: random.Random, mail: Mail, _place: random.Random) -> Iterat
 def _sandbox(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     """A real browser without a person, minutes later: mostly all links, sometimes only one."""
     tells = mail.https and chance.random() < 0.5
-    hand = _Hand(GATEWAY, _cloud(chance), person=False, tells=tells)
+    hand = _ClientProfile(GATEWAY, _cloud(chance), person=False, tells=tells)
     start = chance.uniform(60, 3_600)
     if chance.random() < 0.25:
         link = chance.randint(1, mail.links)
-        yield hand.asks(start, What.CLICK, link)
+        yield hand.asks(start, Action.CLICK, link)
         if link == mail.landing:
-            yield hand.asks(start + 1.5, What.VIEW)
+            yield hand.asks(start + 1.5, Action.VIEW)
         return
     yield from _scans(chance, mail, start, lambda: chance.uniform(0.5, 4), [hand], renders=0.7)
 
@@ -230,15 +243,15 @@ def _drip(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[
     """A link now and then, in any order, each from another address of the same cloud."""
     start, at = chance.uniform(30, 1_800), 0.0
     for link in chance.sample(range(1, mail.links + 1), mail.links):
-        yield _Hand(BROWSERS[3], _cloud(chance), person=False).asks(start + at, What.CLICK, link)
+        yield _ClientProfile(BROWSERS[3], _cloud(chance), person=False).asks(start + at, Action.CLICK, link)
         at += chance.uniform(20, 150)
 
 
 def _spoofed(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    hands = [_Hand(agent, _cloud(chance), person=False) for agent in chance.sample(BROWSERS, 3)]
+    hands = [_ClientProfile(agent, _cloud(chance), person=False) for agent in chance.sample(BROWSERS, 3)]
     start = chance.uniform(1, 900)
     if chance.random() < 0.5:
-        yield hands[0].asks(start - 0.5, What.OPEN)
+        yield hands[0].asks(start - 0.5, Action.OPEN)
     yield from _scans(chance, mail, start, lambda: chance.uniform(0.1, 2.5), hands)
 
 
@@ -249,13 +262,13 @@ def _nobody(_chance: random.Random, _mail: Mail, _place: random.Random) -> Itera
 def _chat(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     """A reader sends the link on: the chat fetches a preview, friends follow it."""
     who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, What.OPEN)
+    yield who.asks(read, Action.OPEN)
     link, at = _chosen(chance, mail), read + chance.uniform(15, 90)
     yield from _follows(chance, mail, who, at, link)
     sent_on = at + chance.uniform(20, 200)
     for n in range(chance.randint(1, 2)):
-        preview = _Hand(chance.choice(_PREVIEWS), _cloud(chance), person=False)
-        yield preview.asks(sent_on + n * 0.4, What.CLICK, link)
+        preview = _ClientProfile(chance.choice(_PREVIEWS), _cloud(chance), person=False)
+        yield preview.asks(sent_on + n * 0.4, Action.CLICK, link)
     for _ in range(chance.randint(0, 3)):
         later = sent_on + chance.uniform(10, 3_600)
         yield from _follows(chance, mail, _person(chance, mail), later, link)
@@ -265,19 +278,19 @@ def _proxy(chance: random.Random, mail: Mail, place: random.Random) -> Iterator[
     """An office's proxy fetches the first link when the mail is shown; its reader may follow later."""
     address = f"{place.randint(193, 195)}.{place.randint(1, 254)}.{place.randint(1, 254)}.{place.randint(1, 254)}"
     who, read = _person(chance, mail, address), _looks(chance, mail)
-    yield who.asks(read, What.OPEN)
-    ahead = _Hand(BROWSERS[3], address, person=False)
-    yield ahead.asks(read + chance.uniform(0.1, 1.5), What.CLICK, 1)
+    yield who.asks(read, Action.OPEN)
+    ahead = _ClientProfile(BROWSERS[3], address, person=False)
+    yield ahead.asks(read + chance.uniform(0.1, 1.5), Action.CLICK, 1)
     yield from _reads_on(chance, mail, who, read, 0.3)
 
 
 def _forwarded(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, What.OPEN)
+    yield who.asks(read, Action.OPEN)
     yield from _reads_on(chance, mail, who, read, 0.2)
     for _ in range(chance.randint(1, 3)):
         colleague, later = _person(chance, mail), read + chance.uniform(120, 20_000)
-        yield colleague.asks(later, What.OPEN)
+        yield colleague.asks(later, Action.OPEN)
         yield from _reads_on(chance, mail, colleague, later, 0.5)
 
 
@@ -285,27 +298,41 @@ def _antivirus(chance: random.Random, mail: Mail, _place: random.Random) -> Iter
     """Protection on the reader's own machine looks at some links while the mail is being read."""
     address = _home(chance)
     who, read = _person(chance, mail, address), _looks(chance, mail)
-    yield who.asks(read, What.OPEN)
-    check = _Hand(GATEWAY, address, person=False)
+    yield who.asks(read, Action.OPEN)
+    check = _ClientProfile(GATEWAY, address, person=False)
     for n, link in enumerate(chance.sample(range(1, mail.links + 1), chance.randint(1, 2))):
-        yield check.asks(read + chance.uniform(0.5, 6) + n, What.CLICK, link, head=chance.random() < 0.4)
+        yield check.asks(read + chance.uniform(0.5, 6) + n, Action.CLICK, link, head=chance.random() < 0.4)
     yield from _reads_on(chance, mail, who, read, 0.3)
 
 
 def _helpdesk(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
     """A program takes the mail in, pictures and all; several people of an office read it there."""
     taken_in = chance.uniform(5, 60)
-    yield _Hand("Mozilla/5.0 (compatible; DeskImages 1.0)", _cloud(chance), person=False).asks(taken_in, What.OPEN)
+    yield _ClientProfile("Mozilla/5.0 (compatible; DeskImages 1.0)", _cloud(chance), person=False).asks(
+        taken_in, Action.OPEN
+    )
     office = _home(chance)
     for _ in range(chance.randint(1, 3)):
         yield from _reads_on(chance, mail, _person(chance, mail, office), taken_in + _looks(chance, mail), 0.4)
 
 
-_FAMILIES: dict[Family, Callable[[random.Random, Mail, random.Random], Iterator[Request]]] = {
-    Family.READER: _reader, Family.HIDDEN: _hidden, Family.QUICK: _quick, Family.OFFICE: _office,
-    Family.APPLE: _apple, Family.GMAIL: _gmail, Family.CHECKED: _checked, Family.GATEWAY: _gateway_family,
-    Family.CHECKER: _checker, Family.SANDBOX: _sandbox, Family.DRIP: _drip, Family.SPOOFED: _spoofed,
-    Family.NOBODY: _nobody, Family.CHAT: _chat, Family.PROXY: _proxy,
-    Family.FORWARDED: _forwarded,
-    Family.ANTIVIRUS: _antivirus, Family.HELPDESK: _helpdesk,
-}  # fmt: skip
+_FAMILIES: dict[ReaderProfile, Callable[[random.Random, Mail, random.Random], Iterator[Request]]] = {
+    ReaderProfile.READER: _reader,
+    ReaderProfile.HIDDEN: _hidden,
+    ReaderProfile.QUICK: _quick,
+    ReaderProfile.OFFICE: _office,
+    ReaderProfile.APPLE: _apple,
+    ReaderProfile.GMAIL: _gmail,
+    ReaderProfile.CHECKED: _checked,
+    ReaderProfile.GATEWAY: _gateway_family,
+    ReaderProfile.CHECKER: _checker,
+    ReaderProfile.SANDBOX: _sandbox,
+    ReaderProfile.DRIP: _drip,
+    ReaderProfile.SPOOFED: _spoofed,
+    ReaderProfile.NOBODY: _nobody,
+    ReaderProfile.CHAT: _chat,
+    ReaderProfile.PROXY: _proxy,
+    ReaderProfile.FORWARDED: _forwarded,
+    ReaderProfile.ANTIVIRUS: _antivirus,
+    ReaderProfile.HELPDESK: _helpdesk,
+}

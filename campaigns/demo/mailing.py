@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from campaigns.demo import habits
-from campaigns.demo.traffic import SHARES, Family, Mail, Request
+from campaigns.demo.traffic import SHARES, Mail, ReaderProfile, Request
 
 
 @dataclass(frozen=True, slots=True)
-class Recipient:
+class MailingRecipient:
     number: int
-    family: Family
+    family: ReaderProfile
     delivered: float
     """Seconds since the mailing began."""
     requests: tuple[Request, ...]
@@ -24,14 +24,14 @@ class Mailing:
     recipients: int
     seed: int
     mail: Mail
-    shares: Mapping[Family, float] = field(default_factory=lambda: SHARES)
+    shares: Mapping[ReaderProfile, float] = field(default_factory=lambda: SHARES)
     per_second: float = 40.0
 
-    def __iter__(self) -> Iterator[Recipient]:
+    def __iter__(self) -> Iterator[MailingRecipient]:
         """Recipients in the order in which their mails go out."""
         families, weights = list(self.shares), list(self.shares.values())
         for number in range(self.recipients):
             chance = random.Random(f"{self.seed}:{number}")
             family = chance.choices(families, weights)[0]
             requests = habits.requests_of(family, chance, self.mail, place=f"{self.seed}:{number // 400}")
-            yield Recipient(number, family, number / self.per_second, requests)
+            yield MailingRecipient(number, family, number / self.per_second, requests)

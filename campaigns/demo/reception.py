@@ -28,7 +28,7 @@ RCPT, ``"data 451 …"`` answers the last dot, ``"drop before"`` and ``"drop aft
 before or after the mail was taken, ``""`` lets one pass."""
 
 
-class Reception(asyncio.Protocol):
+class SmtpServer(asyncio.Protocol):
     """Takes every mail, apart from ``faults``."""
 
     def __init__(self, keep: Keep, faults: Faults) -> None:
@@ -38,9 +38,14 @@ class Reception(asyncio.Protocol):
         self._content = False
         self._reset()
         self._words: dict[str, Callable[[str], str | None]] = {
-            "MAIL": self._mail, "RCPT": self._rcpt, "DATA": self._data, "RSET": self._rset,
-            "EHLO": lambda _: _OFFERS, "HELO": lambda _: "250 catcher.localhost", "NOOP": lambda _: "250 2.0.0 Ok",
-        }  # fmt: skip
+            "MAIL": self._mail,
+            "RCPT": self._rcpt,
+            "DATA": self._data,
+            "RSET": self._rset,
+            "EHLO": lambda _: _OFFERS,
+            "HELO": lambda _: "250 catcher.localhost",
+            "NOOP": lambda _: "250 2.0.0 Ok",
+        }
 
     def _reset(self) -> None:
         self._sender: str | None = None

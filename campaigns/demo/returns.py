@@ -12,10 +12,10 @@ from sqlalchemy import exists, select
 
 from campaigns import clock, db
 from campaigns.delivery.bounces import inbox, verp
-from campaigns.delivery.bounces.models import Arrival, Way
-from campaigns.demo.catcher import Caught
+from campaigns.delivery.bounces.models import FeedbackSource, InboundMessage
+from campaigns.demo.catcher import StoredMail
 from campaigns.demo.habits import family_of
-from campaigns.demo.traffic import Family
+from campaigns.demo.traffic import ReaderProfile
 
 _REFUSALS = (
     (0.004, "5.1.1", "550 5.1.1 No such user here"),
@@ -26,15 +26,15 @@ _REFUSALS = (
 """Share of all mails, status, and what the other side said."""
 
 
-def send_back(mails: Sequence[Caught], activity_id: int, seed: int) -> int:
+def send_back(mails: Sequence[StoredMail], activity_id: int, seed: int) -> int:
     """Let the bounces and the complaint of the activity's mails come in; how many they are."""
     reports = list(_reports([mail for mail in mails if _send(mail) >> 32 == activity_id], seed))
     for report in reports:
-        inbox.keep(report.encode(), Way.COMMAND)
+        inbox.keep(report.encode(), FeedbackSource.COMMAND)
     return len(reports)
 
 
-def _send(mail: Caught) -> int:
+def _send(mail: StoredMail) -> int:
     found = verp.tokens_in(mail.sender)
     return verp.send_of(found[0]) if found else 0
 
@@ -42,43 +42,49 @@ def _send(mail: Caught) -> int:
 def all_read() -> bool:
     """Whether the house has read whatever came back."""
     with db.reading() as session:
-        unread = session.scalar(select(exists().where(Arrival.finding.is_(None))))
+        unread = session.scalar(select(exists().where(InboundMessage.finding.is_(None))))
     return not unread and not inbox.waiting()
 
 
-def _reports(mails: Sequence[Caught], seed: int) -> Iterator[str]:
+def _reports(mails: Sequence[StoredMail], seed: int) -> Iterator[str]:
     chance = random.Random(f"{seed}:returns")
     ordered = sorted(mails, key=lambda mail: mail.recipient)
-    silent = [mail for mail in ordered if family_of(seed, mail.recipient) is Family.NOBODY]
+    silent = [mail for mail in ordered if family_of(seed, mail.recipient) is ReaderProfile.NOBODY]
     chance.shuffle(silent)
     for share, status, said in _REFUSALS:
         for _ in range(max(1, round(share * len(mails)))):
             if silent:
                 yield _bounce(silent.pop(), status, said)
-    readers = [mail for mail in ordered if family_of(seed, mail.recipient) is Family.READER]
+    readers = [mail for mail in ordered if family_of(seed, mail.recipient) is ReaderProfile.READER]
     if readers:
         yield _complaint(chance.choice(readers))
 
 
-def _bounce(mail: Caught, status: str, said: str) -> str:
+def _bounce(mail: StoredMail, status: str, said: str) -> str:
     """RFC 3464."""
     return _report(
-        mail, "Undelivered Mail Returned to Sender", "delivery-status", "Your mail could not be delivered.",
+        mail,
+        "Undelivered Mail Returned to Sender",
+        "delivery-status",
+        "Your mail could not be delivered.",
         f"Reporting-MTA: dns; mx.{_domain(mail)}\n\nFinal-Recipient: rfc822; {mail.recipient}\n"
         f"Action: failed\nStatus: {status}\nDiagnostic-Code: smtp; {said}\n",
-    )  # fmt: skip
+    )
 
 
-def _complaint(mail: Caught) -> str:
+def _complaint(mail: StoredMail) -> str:
     """RFC 5965."""
     return _report(
-        mail, "Complaint about a mail of yours", "feedback-report", "Somebody pressed “This is spam”.",
+        mail,
+        "Complaint about a mail of yours",
+        "feedback-report",
+        "Somebody pressed “This is spam”.",
         "Feedback-Type: abuse\nUser-Agent: Feedback/1.0\nVersion: 1\n"
         f"Original-Mail-From: <{mail.sender}>\nOriginal-Rcpt-To: <{mail.recipient}>\n",
-    )  # fmt: skip
+    )
 
 
-def _report(mail: Caught, subject: str, kind: str, prose: str, facts: str) -> str:
+def _report(mail: StoredMail, subject: str, kind: str, prose: str, facts: str) -> str:
     return (
         f"Delivered-To: {mail.sender}\nFrom: Mail Delivery System <MAILER-DAEMON@mx.{_domain(mail)}>\n"
         f"To: <{mail.sender}>\nSubject: {subject}\nDate: {format_datetime(clock.now())}\n"
@@ -91,5 +97,5 @@ def _report(mail: Caught, subject: str, kind: str, prose: str, facts: str) -> st
     )
 
 
-def _domain(mail: Caught) -> str:
+def _domain(mail: StoredMail) -> str:
     return mail.recipient.rpartition("@")[2]

@@ -14,17 +14,17 @@ from campaigns import config, db
 from campaigns.accounts.actor import Actor
 from campaigns.audience import imports
 from campaigns.audience.models import ConsentLevel, ImportState
-from campaigns.capture.landing import Field, create_form
+from campaigns.capture.landing import FormQuestion, create_form
 from campaigns.capture.models import Form
 from campaigns.content.messages import create_message
 from campaigns.content.models import Message
 from campaigns.delivery import preflight, progress
 from campaigns.delivery.models import SendState
 from campaigns.demo import company, returns, visitors
-from campaigns.demo.audience import Audience
-from campaigns.demo.catcher import Box
-from campaigns.demo.letters import Postman
-from campaigns.demo.terminal import Stage
+from campaigns.demo.audience import SimulatedAudience
+from campaigns.demo.catcher import MailStore
+from campaigns.demo.letters import MailReader
+from campaigns.demo.terminal import ProgressBar
 from campaigns.demo.traffic import SHARES
 from campaigns.leads.leads import enter_lead
 from campaigns.planning.activities import update_activity
@@ -42,7 +42,7 @@ _WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
 CONSENT = "Yes, write to me about new roasts and tastings, and measure whether I read it."
 
 
-class StoryFailed(Exception):
+class DemoFailed(Exception):
     """The demo could not be told to its end."""
 
 
@@ -50,13 +50,13 @@ def tell(*, people: int, seed: int, figures: Ask, stays: bool) -> None:
     """The whole story; ``figures`` comes from the floor above."""
     began = time.monotonic()
     print("\nKampania: a sample company and its campaign\n", flush=True)
-    with Stage("Sample company"), db.transaction() as session:
+    with ProgressBar("Sample company"), db.transaction() as session:
         sign_ins = company.found_company(session)
     list_id = _import_contacts(people, seed)
-    with Stage("Campaign, eight channels"):
+    with ProgressBar("Campaign, eight channels"):
         plan = _plan(list_id)
-    postman = Postman(Box())
-    with Stage("Preflight and launch"):
+    postman = MailReader(MailStore())
+    with ProgressBar("Preflight and launch"):
         _launch(plan)
     audience = _send_and_read(plan, postman, seed)
     _meet_at_the_roastery(plan)
@@ -71,22 +71,28 @@ def _import_contacts(people: int, seed: int) -> int:
         list_id = company.readers(session, actor).id
         upload = imports.upload(session, actor, filename="friends.csv", stream=io.BytesIO(sheet))
         imports.configure(
-            session, actor, upload, mapping=company.CONTACT_COLUMNS, list_id=list_id,
-            email_consent=ConsentLevel.FULL, tracking_consent=ConsentLevel.FULL,
-            consent_wording=CONSENT, consent_source="cards beside the till, autumn 2026",
-        )  # fmt: skip
+            session,
+            actor,
+            upload,
+            mapping=company.CONTACT_COLUMNS,
+            list_id=list_id,
+            email_consent=ConsentLevel.FULL,
+            tracking_consent=ConsentLevel.FULL,
+            consent_wording=CONSENT,
+            consent_source="cards beside the till, autumn 2026",
+        )
         imports.check(session, actor, upload)
         import_id = upload.id
-    with Stage("Contacts checked", people) as stage:
+    with ProgressBar("Contacts checked", people) as stage:
         _wait_for_import(import_id, ImportState.CHECKED, stage)
     with db.transaction() as session:
         imports.start(session, company.coordinator(session), imports.import_of(session, import_id))
-    with Stage("Contacts imported", people) as stage:
+    with ProgressBar("Contacts imported", people) as stage:
         _wait_for_import(import_id, ImportState.DONE, stage)
     return list_id
 
 
-def _wait_for_import(import_id: int, wanted: ImportState, stage: Stage) -> None:
+def _wait_for_import(import_id: int, wanted: ImportState, stage: ProgressBar) -> None:
     for _ in _patiently("the import"):
         with db.reading() as session:
             current = imports.import_of(session, import_id)
@@ -95,11 +101,11 @@ def _wait_for_import(import_id: int, wanted: ImportState, stage: Stage) -> None:
             stage.show(stage.total)
             return
         if current.state is ImportState.FAILED:
-            raise StoryFailed(f"the import failed: {current.error}")
+            raise DemoFailed(f"the import failed: {current.error}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _DemoPlan:
     """What was planned, by number; the landing pages by their path."""
 
     campaign_id: int
@@ -108,7 +114,7 @@ class _Plan:
     pages: dict[Channel, str]
 
 
-def _plan(list_id: int) -> _Plan:
+def _plan(list_id: int) -> _DemoPlan:
     with db.transaction() as session:
         actor = company.coordinator(session)
         campaign, activities = company.plan_campaign(session, actor)
@@ -119,54 +125,63 @@ def _plan(list_id: int) -> _Plan:
         message = _message(session, actor, campaign.name, f"{config.settings().base_url}{pages[Channel.WEB]}")
         email = activities[Channel.EMAIL]
         update_activity(session, actor, email, message_id=message.id, list_id=list_id)
-        return _Plan(campaign.id, email.id, activities[Channel.EVENT].id, pages)
+        return _DemoPlan(campaign.id, email.id, activities[Channel.EVENT].id, pages)
 
 
 def _landing_page(session: Session, actor: Actor, activity: Activity, list_id: int) -> Form:
     title, intro = company.PAGES[activity.channel]
     return create_form(
-        session, actor, campaign_id=activity.campaign_id, activity_id=activity.id, title=title, intro=intro,
-        button="Ask for my box", thanks="Thank you. We will write as soon as your box is packed.",
-        fields=[Field("first_name", "First name", required=True), Field("attributes.city", "City")],
+        session,
+        actor,
+        campaign_id=activity.campaign_id,
+        activity_id=activity.id,
+        title=title,
+        intro=intro,
+        button="Ask for my box",
+        thanks="Thank you. We will write as soon as your box is packed.",
+        fields=[FormQuestion("first_name", "First name", required=True), FormQuestion("attributes.city", "City")],
         consent_wording="Yes, write to me about new roasts and tastings.",
-        tracking_wording="You may also measure whether I open your mails and follow their links.", list_id=list_id,
-    )  # fmt: skip
+        tracking_wording="You may also measure whether I open your mails and follow their links.",
+        list_id=list_id,
+    )
 
 
 def _message(session: Session, actor: Actor, name: str, landing: str) -> Message:
     return create_message(
-        session, actor, name=name,
+        session,
+        actor,
+        name=name,
         subject="{{ contact.first_name }}, your winter tasting box",
         preheader="Plum, hazelnut, a little cedar. Two hundred boxes are kept back for you.",
         mjml=_MESSAGE.read_text().replace("LANDING", landing),
-    )  # fmt: skip
+    )
 
 
-def _launch(plan: _Plan) -> None:
+def _launch(plan: _DemoPlan) -> None:
     with db.transaction() as session:
         actor = company.coordinator(session)
         found = preflight.check(session, actor, session.get_one(Activity, plan.email_id))
         if not found.passed:
-            raise StoryFailed(f"the preflight found errors: {found.findings}")
+            raise DemoFailed(f"the preflight found errors: {found.findings}")
     with db.transaction() as session:
         actor = company.coordinator(session)
         for activity in session.scalars(select(Activity).where(Activity.campaign_id == plan.campaign_id)):
             launch(session, actor, activity)
 
 
-def _send_and_read(plan: _Plan, postman: Postman, seed: int) -> Audience:
+def _send_and_read(plan: _DemoPlan, postman: MailReader, seed: int) -> SimulatedAudience:
     """The mails go out, and people begin to read while they do; others come by other ways."""
     settings = config.settings()
     landing = plan.pages[Channel.WEB]
-    audience = Audience(settings.base_url, landing, seed, settings.time_scale)
+    audience = SimulatedAudience(settings.base_url, landing, seed, settings.time_scale)
     visitors.invite(audience, {c: path for c, path in plan.pages.items() if c is not Channel.WEB}, seed)
     everything_sent = threading.Event()
     reading = threading.Thread(target=_read, args=(audience, postman, everything_sent), daemon=True)
     reading.start()
-    with Stage("Mails sent", 1) as stage:
+    with ProgressBar("Mails sent", 1) as stage:
         sent = _watch_sends(plan.email_id, stage)
     returns.send_back(postman.caught(), plan.email_id, seed)
-    with Stage("Audience reads", 1) as stage:
+    with ProgressBar("Audience reads", 1) as stage:
         for _ in _patiently("the audience"):
             if postman.brought >= sent:
                 everything_sent.set()
@@ -177,17 +192,23 @@ def _send_and_read(plan: _Plan, postman: Postman, seed: int) -> Audience:
     return audience
 
 
-def _meet_at_the_roastery(plan: _Plan) -> None:
+def _meet_at_the_roastery(plan: _DemoPlan) -> None:
     """A lead that no form brought, noted down by hand."""
     with db.transaction() as session:
         enter_lead(
-            session, company.coordinator(session), campaign_id=plan.campaign_id, activity_id=plan.event_id,
-            source=Channel.EVENT.value, email="dato.kiknadze@restaurant.example", first_name="Dato",
-            last_name="Kiknadze", notes="Runs a small restaurant. Asked at the counter about beans for the winter.",
-        )  # fmt: skip
+            session,
+            company.coordinator(session),
+            campaign_id=plan.campaign_id,
+            activity_id=plan.event_id,
+            source=Channel.EVENT.value,
+            email="dato.kiknadze@restaurant.example",
+            first_name="Dato",
+            last_name="Kiknadze",
+            notes="Runs a small restaurant. Asked at the counter about beans for the winter.",
+        )
 
 
-def _watch_sends(email_id: int, stage: Stage) -> int:
+def _watch_sends(email_id: int, stage: ProgressBar) -> int:
     for _ in _patiently("sending"):
         with db.reading() as session:
             counts = progress.counts(session, email_id)
@@ -200,7 +221,7 @@ def _watch_sends(email_id: int, stage: Stage) -> int:
     return counts.get(SendState.SENT, 0)
 
 
-def _read(audience: Audience, postman: Postman, everything_sent: threading.Event) -> None:
+def _read(audience: SimulatedAudience, postman: MailReader, everything_sent: threading.Event) -> None:
     next_time = 0.0
 
     def bring() -> None:
@@ -214,7 +235,7 @@ def _read(audience: Audience, postman: Postman, everything_sent: threading.Event
 
 def _wait_for(figures: Ask, campaign_id: int) -> Figures:
     """The figures once nothing is settling any more."""
-    with Stage("Hits settle") as stage:
+    with ProgressBar("Hits settle") as stage:
         for _ in _patiently("settlement"):
             told, settling = figures(campaign_id)
             stage.show(0, f"{settling:,} left" if settling else "")
@@ -229,11 +250,17 @@ def _patiently(what: str) -> Iterator[None]:
     while time.monotonic() < deadline:
         yield
         time.sleep(0.2)
-    raise StoryFailed(f"{what} took longer than {_PATIENCE} seconds; the logs are in {config.settings().var / 'log'}")
+    raise DemoFailed(f"{what} took longer than {_PATIENCE} seconds; the logs are in {config.settings().var / 'log'}")
 
 
 def _conclude(
-    campaign_id: int, told: Figures, sign_ins: list[company.SignIn], audience: Audience, took: float, *, stays: bool
+    campaign_id: int,
+    told: Figures,
+    sign_ins: list[company.DemoLogin],
+    audience: SimulatedAudience,
+    took: float,
+    *,
+    stays: bool,
 ) -> None:
     base = config.settings().base_url
     print(f"\nThe campaign brought, {took:.0f} s after the start:\n")

@@ -7,7 +7,7 @@ from typing import TextIO
 _WIDTH = 24
 
 
-class Stage:
+class ProgressBar:
     """One line of the story: ``with Stage("Mails", 2000) as stage: stage.show(17)``."""
 
     def __init__(self, label: str, total: int = 0, stream: TextIO | None = None) -> None:
@@ -19,7 +19,7 @@ class Stage:
         self._done = 0
         self._note = ""
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> "ProgressBar":
         self.show(0)
         return self
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Family(StrEnum):
+class ReaderProfile(StrEnum):
     """How a mail is read. HELD_OUT families were written after the rules, which were not changed for them."""
 
     READER = "people with images on"
@@ -32,17 +32,29 @@ class Family(StrEnum):
     HELPDESK = "a shared mailbox behind a program"
 
 
-HELD_OUT = frozenset({Family.FORWARDED, Family.ANTIVIRUS, Family.HELPDESK})
+HELD_OUT = frozenset({ReaderProfile.FORWARDED, ReaderProfile.ANTIVIRUS, ReaderProfile.HELPDESK})
 
-SHARES: Mapping[Family, float] = {
-    Family.READER: 20, Family.HIDDEN: 6, Family.QUICK: 3, Family.OFFICE: 8, Family.APPLE: 20, Family.GMAIL: 18,
-    Family.CHECKED: 4, Family.GATEWAY: 6, Family.CHECKER: 2, Family.SANDBOX: 2, Family.DRIP: 1, Family.SPOOFED: 1,
-    Family.NOBODY: 7, Family.CHAT: 1, Family.PROXY: 1,
-}  # fmt: skip
+SHARES: Mapping[ReaderProfile, float] = {
+    ReaderProfile.READER: 20,
+    ReaderProfile.HIDDEN: 6,
+    ReaderProfile.QUICK: 3,
+    ReaderProfile.OFFICE: 8,
+    ReaderProfile.APPLE: 20,
+    ReaderProfile.GMAIL: 18,
+    ReaderProfile.CHECKED: 4,
+    ReaderProfile.GATEWAY: 6,
+    ReaderProfile.CHECKER: 2,
+    ReaderProfile.SANDBOX: 2,
+    ReaderProfile.DRIP: 1,
+    ReaderProfile.SPOOFED: 1,
+    ReaderProfile.NOBODY: 7,
+    ReaderProfile.CHAT: 1,
+    ReaderProfile.PROXY: 1,
+}
 """A mixed audience of businesses and private people."""
 
 
-class What(StrEnum):
+class Action(StrEnum):
     OPEN = "open"
     CLICK = "click"
     VIEW = "view"
@@ -70,7 +82,7 @@ class Request:
 
     after: float
     """Seconds since the relay took the mail."""
-    what: What
+    what: Action
     agent: str
     address: str
     by_person: bool

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, abort, render_template, request
 
 from campaigns import config
 from campaigns.accounts.actor import Permission
-from campaigns.demo.catcher import Box, Caught
+from campaigns.demo.catcher import MailStore, StoredMail
 from campaigns.web.guards import actor
 
 blueprint = Blueprint("demo", __name__)
@@ -31,7 +31,7 @@ def _only_when_catching() -> None:
 def catcher() -> str:
     address = request.args.get("address", "").strip()[:254]
     before, after = (request.args.get(name, type=int) for name in ("before", "after"))
-    found = Box().mails(address=address, before=before, after=after, limit=_PAGE + 1)
+    found = MailStore().mails(address=address, before=before, after=after, limit=_PAGE + 1)
     more = len(found) > _PAGE
     found = (found[1:] if after is not None else found[:_PAGE]) if more else found
     link = partial(_page, address)
@@ -76,8 +76,8 @@ def html(number: int) -> Response:
     return answer
 
 
-def _mail(number: int) -> tuple[Caught, EmailMessage]:
-    found = Box().mail(number)
+def _mail(number: int) -> tuple[StoredMail, EmailMessage]:
+    found = MailStore().mail(number)
     if found is None:
         abort(404)
     message = message_from_bytes(found.raw, policy=policy.default)
@@ -112,5 +112,5 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _at(mail: Caught) -> datetime:
+def _at(mail: StoredMail) -> datetime:
     return datetime.fromtimestamp(mail.at, UTC)

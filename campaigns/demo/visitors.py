@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urljoin
 
 from campaigns.demo import company
-from campaigns.demo.audience import Audience
+from campaigns.demo.audience import SimulatedAudience
 from campaigns.demo.browser import links_and_images
 from campaigns.demo.habits import BROWSERS
 from campaigns.planning.models import Channel
@@ -22,7 +22,7 @@ _WITHIN = (5.0, 330.0)  # Seconds of real life: while the mails are read.
 _AT_HOME = ((77, 95), (1, 254), (1, 254), (1, 254))
 
 
-def invite(audience: Audience, pages: Mapping[Channel, str], seed: int) -> None:
+def invite(audience: SimulatedAudience, pages: Mapping[Channel, str], seed: int) -> None:
     """Put everybody's visit on the agenda; ``pages`` are the paths of the landing pages."""
     number = 0
     for channel, path in pages.items():
@@ -37,7 +37,7 @@ class _Visitor:
     """Somebody at home with a browser, drawn from the seed."""
 
     def __init__(
-        self, audience: Audience, path: str, share: float, came_from: str, chance: random.Random, number: int
+        self, audience: SimulatedAudience, path: str, share: float, came_from: str, chance: random.Random, number: int
     ) -> None:
         self._audience, self._path, self._chance = audience, path, chance
         self.comes_after = chance.uniform(*_WITHIN)

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import User
 from campaigns.audience import addresses, contacts
 from campaigns.audience.models import Contact
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.leads.models import Lead, LeadStage
 
@@ -64,9 +64,18 @@ def _open(session: Session, contact_id: int, campaign_id: int) -> Lead | None:
 
 
 def enter_lead(
-    session: Session, actor: Actor, *, campaign_id: int, activity_id: int, source: str, email: str,
-    first_name: str = "", last_name: str = "", owner_id: int | None = None, notes: str = "",
-) -> tuple[Lead, bool]:  # fmt: skip
+    session: Session,
+    actor: Actor,
+    *,
+    campaign_id: int,
+    activity_id: int,
+    source: str,
+    email: str,
+    first_name: str = "",
+    last_name: str = "",
+    owner_id: int | None = None,
+    notes: str = "",
+) -> tuple[Lead, bool]:
     """A lead by hand: an enquiry by message, comment or call, credited to its activity.
 
     An open lead of the same contact and campaign is kept (then False) and gets the notes. Raises
@@ -76,10 +85,10 @@ def enter_lead(
     problems = _notes_problems(notes)
     try:
         contact = _contact(session, actor, email, first_name.strip(), last_name.strip())
-    except Invalid as error:
-        raise Invalid([*error.problems, *problems]) from error
+    except ValidationFailed as error:
+        raise ValidationFailed([*error.problems, *problems]) from error
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     _check_owner(session, owner_id)
     lead, new = open_lead(
         session,
@@ -145,7 +154,7 @@ def note(session: Session, actor: Actor, lead: Lead, text: str) -> None:
     actor.require(Permission.LEADS)
     problems = _notes_problems(text)
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     if lead.notes == text.strip():
         return
     lead.notes = text.strip()
@@ -153,12 +162,12 @@ def note(session: Session, actor: Actor, lead: Lead, text: str) -> None:
     audit.record(session, actor, "note", "lead", lead.id)
 
 
-def _notes_problems(text: str) -> list[Problem]:
+def _notes_problems(text: str) -> list[ValidationProblem]:
     if len(text) <= LONGEST_NOTES:
         return []
-    return [Problem(N_("At most %(most)s characters, please."), "notes", params={"most": LONGEST_NOTES})]
+    return [ValidationProblem(N_("At most %(most)s characters, please."), "notes", params={"most": LONGEST_NOTES})]
 
 
 def _check_owner(session: Session, owner_id: int | None) -> None:
-    if owner_id is not None and session.get(Person, owner_id) is None:
-        raise Invalid(Problem(N_("This choice does not exist any more."), "owner_id"))
+    if owner_id is not None and session.get(User, owner_id) is None:
+        raise ValidationFailed(ValidationProblem(N_("This choice does not exist any more."), "owner_id"))

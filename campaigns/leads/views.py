@@ -9,10 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import Permission
-from campaigns.accounts.models import AuditEntry, Person
+from campaigns.accounts.models import AuditLogEntry, User
 from campaigns.audience.models import Contact
 from campaigns.capture.models import Form, Submission
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Conflict, ValidationFailed
 from campaigns.language import N_
 from campaigns.leads import leads
 from campaigns.leads.forms import LeadForm, NotesForm, OwnerForm, StageForm
@@ -47,7 +47,7 @@ def index() -> Any:
         campaigns=session.execute(
             select(Campaign.id, Campaign.name).where(~Campaign.built_in).order_by(Campaign.id.desc()).limit(500)
         ).all(),
-        people=session.execute(select(Person.id, Person.name).order_by(Person.name)).all(),
+        people=session.execute(select(User.id, User.name).order_by(User.name)).all(),
     )
 
 
@@ -62,12 +62,12 @@ def _listed(stage: str, campaign: int | None, owner: int | None) -> Any:
             Campaign.colour,
             Activity.title.label("activity"),
             Activity.channel,
-            Person.name.label("owner"),
+            User.name.label("owner"),
         )
         .join(Contact, Contact.id == Lead.contact_id)
         .join(Campaign, Campaign.id == Lead.campaign_id)
         .join(Activity, Activity.id == Lead.activity_id)
-        .outerjoin(Person, Person.id == Lead.owner_id)
+        .outerjoin(User, User.id == Lead.owner_id)
     )
     if stage == "open":
         stmt = stmt.where(Lead.closed_at.is_(None))
@@ -116,7 +116,7 @@ def new() -> Any:
                 owner_id=int(form.owner_id.data) if form.owner_id.data else None,
                 notes=form.notes.data or "",
             )
-        except Invalid as error:
+        except ValidationFailed as error:
             session.rollback()
             put_problems(form, error)
         else:
@@ -139,9 +139,9 @@ def _page(session: Session, found: Lead, notes_form: NotesForm | None = None) ->
     owner_form = OwnerForm(formdata=None, data={"owner_id": str(found.owner_id or "")})
     owner_form.offer(session, found)
     changes = session.scalars(
-        select(AuditEntry)
-        .where(AuditEntry.subject_kind == "lead", AuditEntry.subject_id == str(found.id))
-        .order_by(AuditEntry.id.desc())
+        select(AuditLogEntry)
+        .where(AuditLogEntry.subject_kind == "lead", AuditLogEntry.subject_id == str(found.id))
+        .order_by(AuditLogEntry.id.desc())
         .limit(MOST_SHOWN)
     ).all()
     return render_template(
@@ -201,7 +201,7 @@ def note(lead_id: int) -> Any:
     form = NotesForm()
     try:
         leads.note(session, who, found, form.notes.data or "")
-    except Invalid as error:
+    except ValidationFailed as error:
         put_problems(form, error)
         return _page(session, found, form), 422
     session.commit()
@@ -216,7 +216,7 @@ def _tried(lead_id: int, act: Callable[[], None], said: str) -> Any:
     except Conflict as error:
         session.rollback()
         flash(say(error), "warning")
-    except Invalid as error:
+    except ValidationFailed as error:
         session.rollback()
         flash(" ".join(map(problem_text, error.problems)), "danger")
     else:

@@ -11,15 +11,15 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.models import ContactList
 from campaigns.content.models import Message
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.planning import checks
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
-from campaigns.planning.states import CLOSED_CAMPAIGN, LAUNCHED, Verb, hold, move
+from campaigns.planning.states import CLOSED_CAMPAIGN, LAUNCHED, Transition, hold, move
 from campaigns.revisions import count_change
 
 
-class ActivityFields(TypedDict, total=False):
+class ActivityInput(TypedDict, total=False):
     """What people fill in; a verb changes only what it is given. From ``message_id`` on it is for e-mail."""
 
     channel: Channel
@@ -41,10 +41,15 @@ class ActivityFields(TypedDict, total=False):
 
 _HOURS = ("window_days", "window_from", "window_until")
 SETTLED_BY_LAUNCH = ("channel", "message_id", "list_id", "everybody", *_HOURS)
-_NO_MAIL: ActivityFields = {
-    "message_id": None, "list_id": None, "everybody": False, "stop_after": None, "window_days": "",
-    "window_from": None, "window_until": None,
-}  # fmt: skip
+_NO_MAIL: ActivityInput = {
+    "message_id": None,
+    "list_id": None,
+    "everybody": False,
+    "stop_after": None,
+    "window_days": "",
+    "window_from": None,
+    "window_until": None,
+}
 
 
 def activity_of(session: Session, activity_id: int) -> Activity:
@@ -55,7 +60,7 @@ def activity_of(session: Session, activity_id: int) -> Activity:
     return activity
 
 
-def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields: Unpack[ActivityFields]) -> Activity:
+def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields: Unpack[ActivityInput]) -> Activity:
     """A draft in ``campaign``. ``channel`` and ``title`` are needed. Raises Invalid, Conflict."""
     actor.require(Permission.PLAN)
     if campaign.built_in or campaign.status in CLOSED_CAMPAIGN:
@@ -79,7 +84,7 @@ def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields
 
 
 def update_activity(
-    session: Session, actor: Actor, activity: Activity, *, revision: int | None = None, **fields: Unpack[ActivityFields]
+    session: Session, actor: Actor, activity: Activity, *, revision: int | None = None, **fields: Unpack[ActivityInput]
 ) -> None:
     """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
     somebody changed it since ``revision`` was read.
@@ -89,7 +94,7 @@ def update_activity(
     """
     actor.require(Permission.PLAN)
     hold(session, activity)
-    before = {key: getattr(activity, key) for key in ActivityFields.__annotations__}
+    before = {key: getattr(activity, key) for key in ActivityInput.__annotations__}
     _fill(session, activity, fields)
     changed = sorted(key for key, value in before.items() if getattr(activity, key) != value)
     if not changed:
@@ -97,11 +102,11 @@ def update_activity(
     count_change(session, activity, revision)
     session.flush()
     if activity.status is ActivityStatus.APPROVED and set(changed) & set(SETTLED_BY_LAUNCH):
-        move(session, activity, Verb.REOPEN, ActivityStatus.DRAFT)
+        move(session, activity, Transition.REOPEN, ActivityStatus.DRAFT)
     audit.record(session, actor, "update", "activity", activity.id, changed=changed)
 
 
-def _fill(session: Session, activity: Activity, fields: ActivityFields) -> None:
+def _fill(session: Session, activity: Activity, fields: ActivityInput) -> None:
     wanted: dict[str, Any] = {
         key: value.strip() if isinstance(value, str) and not isinstance(value, Channel) else value
         for key, value in fields.items()
@@ -125,15 +130,15 @@ def _fill(session: Session, activity: Activity, fields: ActivityFields) -> None:
         *checks.exists(session, ContactList, wanted.get("list_id"), "list_id"),
     ]
     if value("everybody") and value("list_id") is not None:
-        problems.append(Problem(N_("Choose either one list or everybody."), "list_id"))
+        problems.append(ValidationProblem(N_("Choose either one list or everybody."), "list_id"))
     if activity.status in LAUNCHED:
         problems += [
-            Problem(N_("This is settled since the launch."), key)
+            ValidationProblem(N_("This is settled since the launch."), key)
             for key in SETTLED_BY_LAUNCH
             if key in wanted and wanted[key] != getattr(activity, key)
         ]
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     for key, new in wanted.items():
         setattr(activity, key, new)
 
@@ -141,14 +146,14 @@ def _fill(session: Session, activity: Activity, fields: ActivityFields) -> None:
 def submit(session: Session, actor: Actor, activity: Activity) -> None:
     """Draft → review: somebody else is asked to look at it."""
     actor.require(Permission.PLAN)
-    move(session, activity, Verb.SUBMIT, ActivityStatus.REVIEW)
+    move(session, activity, Transition.SUBMIT, ActivityStatus.REVIEW)
     audit.record(session, actor, "submit", "activity", activity.id)
 
 
 def approve(session: Session, actor: Actor, activity: Activity) -> None:
     """Draft or review → approved."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Verb.APPROVE, ActivityStatus.APPROVED)
+    move(session, activity, Transition.APPROVE, ActivityStatus.APPROVED)
     audit.record(session, actor, "approve", "activity", activity.id)
 
 
@@ -157,5 +162,5 @@ def reopen(session: Session, actor: Actor, activity: Activity) -> None:
     actor.require(Permission.PLAN)
     if activity.status is ActivityStatus.SCHEDULED:
         actor.require(Permission.LAUNCH)  # It takes a launch back.
-    move(session, activity, Verb.REOPEN, ActivityStatus.DRAFT, due_at=None, version_id=None)
+    move(session, activity, Transition.REOPEN, ActivityStatus.DRAFT, due_at=None, version_id=None)
     audit.record(session, actor, "reopen", "activity", activity.id)

@@ -10,15 +10,15 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.errors import Conflict, Invalid, NotFound
+from campaigns.errors import Conflict, NotFound, ValidationFailed
 from campaigns.language import N_
 from campaigns.planning import checks
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Objective
-from campaigns.planning.states import Verb, move
+from campaigns.planning.states import Transition, move
 from campaigns.revisions import count_change
 
 
-class CampaignFields(TypedDict, total=False):
+class CampaignInput(TypedDict, total=False):
     """What people fill in; a verb changes only what it is given."""
 
     name: str
@@ -39,7 +39,7 @@ def campaign_of(session: Session, campaign_id: int) -> Campaign:
     return campaign
 
 
-def create_campaign(session: Session, actor: Actor, **fields: Unpack[CampaignFields]) -> Campaign:
+def create_campaign(session: Session, actor: Actor, **fields: Unpack[CampaignInput]) -> Campaign:
     """A planned campaign. ``name`` and ``objective`` are needed. Raises Invalid."""
     actor.require(Permission.PLAN)
     campaign = Campaign(
@@ -53,7 +53,7 @@ def create_campaign(session: Session, actor: Actor, **fields: Unpack[CampaignFie
 
 
 def update_campaign(
-    session: Session, actor: Actor, campaign: Campaign, *, revision: int | None = None, **fields: Unpack[CampaignFields]
+    session: Session, actor: Actor, campaign: Campaign, *, revision: int | None = None, **fields: Unpack[CampaignInput]
 ) -> None:
     """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
     somebody changed it since ``revision`` was read."""
@@ -67,7 +67,7 @@ def update_campaign(
         audit.record(session, actor, "update", "campaign", campaign.id, changed=changed)
 
 
-def _fill(session: Session, campaign: Campaign, fields: CampaignFields) -> None:
+def _fill(session: Session, campaign: Campaign, fields: CampaignInput) -> None:
     wanted: dict[str, Any] = {
         key: value.strip() if isinstance(value, str) and not isinstance(value, Objective) else value
         for key, value in fields.items()
@@ -87,7 +87,7 @@ def _fill(session: Session, campaign: Campaign, fields: CampaignFields) -> None:
         *(checks.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
     ]
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     for key, new in wanted.items():
         setattr(campaign, key, new)
 
@@ -95,14 +95,14 @@ def _fill(session: Session, campaign: Campaign, fields: CampaignFields) -> None:
 def launch_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
     """Planned → active. Its activities are launched one by one."""
     actor.require(Permission.LAUNCH)
-    move(session, campaign, Verb.LAUNCH, CampaignStatus.ACTIVE)
+    move(session, campaign, Transition.LAUNCH, CampaignStatus.ACTIVE)
     audit.record(session, actor, "launch", "campaign", campaign.id)
 
 
 def pause_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
     """Stop everything that runs or waits for its time; marked, so that resume knows what it was."""
     actor.require(Permission.LAUNCH)
-    move(session, campaign, Verb.PAUSE, CampaignStatus.PAUSED)
+    move(session, campaign, Transition.PAUSE, CampaignStatus.PAUSED)
     paused = _move_activities(
         session, campaign, _in(ActivityStatus.SCHEDULED, ActivityStatus.LIVE), ActivityStatus.PAUSED, marked=True
     )
@@ -112,7 +112,7 @@ def pause_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
 def resume_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
     """Bring back exactly the activities that the campaign's pause stopped."""
     actor.require(Permission.LAUNCH)
-    move(session, campaign, Verb.RESUME, CampaignStatus.ACTIVE)
+    move(session, campaign, Transition.RESUME, CampaignStatus.ACTIVE)
     ours = _in(ActivityStatus.PAUSED) & Activity.paused_with_campaign
     waits = Activity.launched_at.is_(None)
     resumed = _move_activities(session, campaign, ours & waits, ActivityStatus.SCHEDULED)
@@ -123,7 +123,7 @@ def resume_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
 def finish_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
     """What ran is finished; what never began is cancelled."""
     actor.require(Permission.LAUNCH)
-    move(session, campaign, Verb.FINISH, CampaignStatus.FINISHED)
+    move(session, campaign, Transition.FINISH, CampaignStatus.FINISHED)
     finished = _move_activities(session, campaign, _RAN, ActivityStatus.FINISHED)
     cancelled = _move_activities(session, campaign, _OPEN, ActivityStatus.CANCELLED)
     audit.record(session, actor, "finish", "campaign", campaign.id, finished=finished, cancelled=cancelled)
@@ -132,7 +132,7 @@ def finish_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
 def cancel_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
     """Stop everything that is not over."""
     actor.require(Permission.LAUNCH)
-    move(session, campaign, Verb.CANCEL, CampaignStatus.CANCELLED)
+    move(session, campaign, Transition.CANCEL, CampaignStatus.CANCELLED)
     cancelled = _move_activities(session, campaign, _OPEN, ActivityStatus.CANCELLED)
     audit.record(session, actor, "cancel", "campaign", campaign.id, cancelled=cancelled)
 

@@ -25,12 +25,12 @@ from wtforms.validators import DataRequired, Optional, ValidationError
 from campaigns.audience.models import ContactList
 from campaigns.content.models import Message
 from campaigns.language import N_
-from campaigns.planning.activities import ActivityFields
-from campaigns.planning.campaigns import CampaignFields
+from campaigns.planning.activities import ActivityInput
+from campaigns.planning.campaigns import CampaignInput
 from campaigns.planning.models import Activity, Campaign, Channel, Objective
 from campaigns.web.choices import CheckboxesField, choices, choices_of, choices_of_people
 from campaigns.web.locale import timezone, translated, weekdays
-from campaigns.web.revisions import RevisedForm
+from campaigns.web.revisions import VersionedForm
 
 COLOURS = ("#206bc4", "#ae3ec9", "#d63939", "#f76707", "#f59f00", "#2fb344", "#0ca678", "#17a2b8")
 """Offered in turn to new campaigns, so that neighbours in a list differ."""
@@ -50,7 +50,7 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text else None
 
 
-class CampaignForm(RevisedForm):
+class CampaignForm(VersionedForm):
     name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
     objective = SelectField(_l("Objective"))
     owner_id = SelectField(_l("Owner"), coerce=str)
@@ -67,7 +67,7 @@ class CampaignForm(RevisedForm):
             session, campaign.owner_id if campaign else None, translated(N_("Nobody yet"))
         )
 
-    def filled(self) -> CampaignFields:
+    def filled(self) -> CampaignInput:
         return {
             "name": self.name.data or "",
             "objective": Objective(self.objective.data),
@@ -80,7 +80,7 @@ class CampaignForm(RevisedForm):
         }
 
 
-class ActivityForm(RevisedForm):
+class ActivityForm(VersionedForm):
     title = StringField(_l("Title"), [DataRequired()], render_kw={"maxlength": 200})
     owner_id = SelectField(_l("Owner"), coerce=str)
     starts_on = DateField(_l("From"), [Optional()])
@@ -96,7 +96,7 @@ class ActivityForm(RevisedForm):
         )
         self.url.label.text = translated(URL_LABELS.get(channel, N_("Address")))
 
-    def filled(self, channel: Channel) -> ActivityFields:
+    def filled(self, channel: Channel) -> ActivityInput:
         return {
             "channel": channel,
             "title": self.title.data or "",
@@ -133,7 +133,7 @@ class EmailActivityForm(ActivityForm):
             ]
         )
 
-    def filled(self, channel: Channel) -> ActivityFields:
+    def filled(self, channel: Channel) -> ActivityInput:
         everybody = self.list_id.data == self.EVERYBODY
         fields = super().filled(channel)
         fields["message_id"] = _whole(self.message_id.data)

@@ -13,12 +13,12 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import CLOCK, Actor, Permission
 from campaigns.content import compilation
 from campaigns.content.models import Message, MessageVersion
-from campaigns.errors import Conflict, Invalid, Problem
+from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.planning import audience
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Preflight
-from campaigns.planning.states import ACTIVITY, Verb, hold, move, refusal
-from campaigns.setbacks import Chore
+from campaigns.planning.states import ACTIVITY, Transition, hold, move, refusal
+from campaigns.setbacks import JobType
 
 _CONTENT = ("subject", "preheader", "mjml", "language", "from_name", "from_email", "reply_to")
 
@@ -64,8 +64,10 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     actor.require(Permission.LAUNCH)
     campaign = _locked_campaign(session, activity)
     hold(session, activity)
-    if activity.status not in ACTIVITY[Verb.LAUNCH].sources:
-        raise refusal(activity, Verb.LAUNCH)  # Before any question about preflights, which the first click answered.
+    if activity.status not in ACTIVITY[Transition.LAUNCH].sources:
+        raise refusal(
+            activity, Transition.LAUNCH
+        )  # Before any question about preflights, which the first click answered.
     if campaign.status not in (CampaignStatus.PLANNED, CampaignStatus.ACTIVE):
         raise Conflict(N_("The campaign is paused or over: nothing can be launched in it."))
     now = clock.now()
@@ -76,11 +78,19 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
         raise Conflict(N_("The time to send is over before it begins: change it first."))
     version_id = _frozen(session, actor, activity) if activity.channel is Channel.EMAIL else None
     if later is not None:
-        move(session, activity, Verb.LAUNCH, ActivityStatus.SCHEDULED, due_at=later, version_id=version_id)
+        move(session, activity, Transition.LAUNCH, ActivityStatus.SCHEDULED, due_at=later, version_id=version_id)
     else:
-        move(session, activity, Verb.LAUNCH, ActivityStatus.LIVE, due_at=now, launched_at=now, version_id=version_id)
+        move(
+            session,
+            activity,
+            Transition.LAUNCH,
+            ActivityStatus.LIVE,
+            due_at=now,
+            launched_at=now,
+            version_id=version_id,
+        )
     if campaign.status is CampaignStatus.PLANNED:
-        move(session, campaign, Verb.LAUNCH, CampaignStatus.ACTIVE)
+        move(session, campaign, Transition.LAUNCH, CampaignStatus.ACTIVE)
         audit.record(session, actor, "launch", "campaign", campaign.id, by_activity=activity.id)
     audit.record(session, actor, "launch", "activity", activity.id, at=(later or now).isoformat(), version=version_id)
 
@@ -100,11 +110,11 @@ def _frozen(session: Session, actor: Actor, activity: Activity) -> int:
     message = session.get(Message, activity.message_id) if activity.message_id is not None else None
     problems = []
     if message is None:
-        problems.append(Problem(N_("Choose a message first."), "message_id"))
+        problems.append(ValidationProblem(N_("Choose a message first."), "message_id"))
     if not activity.everybody and activity.list_id is None:
-        problems.append(Problem(N_("Choose an audience first."), "list_id"))
+        problems.append(ValidationProblem(N_("Choose an audience first."), "list_id"))
     if problems or message is None:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     preflight = latest_preflight(session, activity)
     if preflight is None:
         raise Conflict(N_("Run the preflight first."))
@@ -118,7 +128,7 @@ def _frozen(session: Session, actor: Actor, activity: Activity) -> int:
 def pause(session: Session, actor: Actor, activity: Activity) -> None:
     """Scheduled or live → paused: a worker finishes at most the slice it has claimed."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Verb.PAUSE, ActivityStatus.PAUSED, paused_with_campaign=False)
+    move(session, activity, Transition.PAUSE, ActivityStatus.PAUSED, paused_with_campaign=False)
     audit.record(session, actor, "pause", "activity", activity.id)
 
 
@@ -130,14 +140,14 @@ def resume(session: Session, actor: Actor, activity: Activity) -> None:
         raise Conflict(N_("The whole campaign is paused: resume the campaign."))
     session.refresh(activity)
     to = ActivityStatus.LIVE if activity.launched_at is not None else ActivityStatus.SCHEDULED
-    move(session, activity, Verb.RESUME, to, paused_with_campaign=False)
+    move(session, activity, Transition.RESUME, to, paused_with_campaign=False)
     audit.record(session, actor, "resume", "activity", activity.id)
 
 
 def finish(session: Session, actor: Actor, activity: Activity) -> None:
     """Live or paused → finished."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Verb.FINISH, ActivityStatus.FINISHED, finished_at=clock.now())
+    move(session, activity, Transition.FINISH, ActivityStatus.FINISHED, finished_at=clock.now())
     audit.record(session, actor, "finish", "activity", activity.id)
 
 
@@ -146,14 +156,14 @@ def take_up(session: Session, actor: Actor, activity: Activity) -> None:
     actor.require(Permission.LAUNCH)
     if _locked_campaign(session, activity).status is not CampaignStatus.ACTIVE:
         raise Conflict(N_("The campaign is paused or over: nothing can be launched in it."))
-    move(session, activity, Verb.TAKE_UP, ActivityStatus.LIVE, finished_at=None)
+    move(session, activity, Transition.TAKE_UP, ActivityStatus.LIVE, finished_at=None)
     audit.record(session, actor, "take up", "activity", activity.id)
 
 
 def cancel(session: Session, actor: Actor, activity: Activity) -> None:
     """Anything that is not over → cancelled."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Verb.CANCEL, ActivityStatus.CANCELLED, finished_at=clock.now())
+    move(session, activity, Transition.CANCEL, ActivityStatus.CANCELLED, finished_at=clock.now())
     audit.record(session, actor, "cancel", "activity", activity.id)
 
 
@@ -165,7 +175,7 @@ def due_launches(session: Session) -> list[int]:
 
 def begin_due(session: Session) -> list[int]:
     """Scheduled → live for each activity whose time has come; the ids of those that this call began."""
-    return setbacks.carry(session, Chore.BEGIN, due_launches(session), lambda ids: _begun(session, ids))
+    return setbacks.carry(session, JobType.BEGIN, due_launches(session), lambda ids: _begun(session, ids))
 
 
 def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
@@ -173,7 +183,7 @@ def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
     for activity_id in activity_ids:
         activity = session.get_one(Activity, activity_id)
         try:
-            move(session, activity, Verb.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
+            move(session, activity, Transition.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
         except Conflict:
             continue  # Somebody was faster: another tick, or a pause.
         audit.record(session, CLOCK, "begin", "activity", activity_id)

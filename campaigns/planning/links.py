@@ -12,10 +12,10 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Organisation
 from campaigns.content import links as destinations
 from campaigns.content.models import Link
-from campaigns.errors import Conflict, Invalid, NotFound, Problem
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.planning import checks, utm
-from campaigns.planning.models import Activity, Channel, LinkChange, ShortLink
+from campaigns.planning.models import Activity, Channel, LinkOverride, ShortLink
 
 CODE_LENGTH = 8
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -56,9 +56,9 @@ def create_link(session: Session, actor: Actor, activity: Activity, *, label: st
     session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())
     number = session.scalar(select(func.max(ShortLink.number)).filter_by(activity_id=activity.id)) or 0
     if number >= MOST:
-        problems.append(Problem(N_("An activity has at most %(most)s links."), params={"most": MOST}))
+        problems.append(ValidationProblem(N_("An activity has at most %(most)s links."), params={"most": MOST}))
     if problems:
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     link = ShortLink(
         activity_id=activity.id,
         number=number + 1,
@@ -90,7 +90,7 @@ def lead(session: Session, actor: Actor, link: ShortLink, url: str) -> None:
     actor.require(Permission.PLAN)
     url = url.strip()
     if problems := _faults(session, url):
-        raise Invalid(problems)
+        raise ValidationFailed(problems)
     if url != link.url:
         audit.record(session, actor, "redirect", "short link", link.code, before=link.url, url=url)
         link.url, link.changed_at = url, clock.now()
@@ -108,16 +108,16 @@ def fault(session: Session, url: str) -> str | None:
         return N_("The host of this address cannot be read.")
 
 
-def _faults(session: Session, url: str) -> list[Problem]:
+def _faults(session: Session, url: str) -> list[ValidationProblem]:
     found = fault(session, url)
-    return [Problem(found, "url")] if found else []
+    return [ValidationProblem(found, "url")] if found else []
 
 
-def mail_links(session: Session, activity: Activity) -> list[tuple[Link, LinkChange | None]]:
+def mail_links(session: Session, activity: Activity) -> list[tuple[Link, LinkOverride | None]]:
     """The links of a launched mail, each with what was changed of it since."""
     rows = session.execute(
-        select(Link, LinkChange)
-        .outerjoin(LinkChange, (LinkChange.activity_id == activity.id) & (LinkChange.number == Link.number))
+        select(Link, LinkOverride)
+        .outerjoin(LinkOverride, (LinkOverride.activity_id == activity.id) & (LinkOverride.number == Link.number))
         .where(Link.version_id == activity.version_id)
         .order_by(Link.number)
     )
@@ -132,13 +132,13 @@ def change_mail_link(session: Session, actor: Actor, activity: Activity, number:
     if activity.version_id is None or link is None:
         raise NotFound(N_("There is no such link."))
     if url and (problems := _faults(session, url)):
-        raise Invalid(problems)
-    change = session.get(LinkChange, (activity.id, number))
+        raise ValidationFailed(problems)
+    change = session.get(LinkOverride, (activity.id, number))
     if url is None:
         if change is not None:
             session.delete(change)
     elif change is None:
-        session.add(LinkChange(activity_id=activity.id, number=number, url=url, changed_at=clock.now()))
+        session.add(LinkOverride(activity_id=activity.id, number=number, url=url, changed_at=clock.now()))
     else:
         change.url, change.changed_at = url, clock.now()
     session.flush()

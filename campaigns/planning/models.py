@@ -201,7 +201,7 @@ class ShortLink(Base):
     changed_at: Mapped[Instant]
 
 
-class LinkChange(Base):
+class LinkOverride(Base):
     """A link of a live mail that leads elsewhere now, or nowhere; without a row it leads where the mail says."""
 
     __tablename__ = "link_changes"

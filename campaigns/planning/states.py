@@ -17,7 +17,7 @@ from campaigns.language import N_
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus
 
 
-class Verb(StrEnum):
+class Transition(StrEnum):
     """What can be done to a campaign or an activity."""
 
     SUBMIT = "submit"
@@ -48,65 +48,63 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class TransitionRule:
     """A verb's step: allowed from ``sources``, ending in one of ``targets``."""
 
     sources: frozenset[Any]
     targets: frozenset[Any]
 
 
-def _moves(status: type[StrEnum], table: Mapping[Verb, tuple[str, str]]) -> dict[Verb, Move]:
+def _moves(status: type[StrEnum], table: Mapping[Transition, tuple[str, str]]) -> dict[Transition, TransitionRule]:
     def some(names: str) -> frozenset[StrEnum]:
         return frozenset(status(name) for name in names.split())
 
-    return {verb: Move(some(sources), some(targets)) for verb, (sources, targets) in table.items()}
+    return {verb: TransitionRule(some(sources), some(targets)) for verb, (sources, targets) in table.items()}
 
 
-CAMPAIGN: Mapping[Verb, Move] = _moves(
+CAMPAIGN: Mapping[Transition, TransitionRule] = _moves(
     CampaignStatus,
     {
-        Verb.LAUNCH: ("planned", "active"),
-        Verb.PAUSE: ("active", "paused"),
-        Verb.RESUME: ("paused", "active"),
-        Verb.FINISH: ("active paused", "finished"),
-        Verb.CANCEL: ("planned active paused", "cancelled"),
+        Transition.LAUNCH: ("planned", "active"),
+        Transition.PAUSE: ("active", "paused"),
+        Transition.RESUME: ("paused", "active"),
+        Transition.FINISH: ("active paused", "finished"),
+        Transition.CANCEL: ("planned active paused", "cancelled"),
     },
 )
 
 # One generalist launches a draft without asking anybody. Whoever asked for a review gets one first.
-ACTIVITY: Mapping[Verb, Move] = _moves(
+ACTIVITY: Mapping[Transition, TransitionRule] = _moves(
     ActivityStatus,
     {
-        Verb.SUBMIT: ("draft", "review"),
-        Verb.APPROVE: ("draft review", "approved"),
-        Verb.REOPEN: ("review approved scheduled", "draft"),
-        Verb.LAUNCH: ("draft approved", "scheduled live"),
-        Verb.BEGIN: ("scheduled", "live"),
-        Verb.PAUSE: ("scheduled live", "paused"),
-        Verb.RESUME: ("paused", "scheduled live"),
-        Verb.FINISH: ("live paused", "finished"),
-        Verb.CANCEL: ("draft review approved scheduled live paused", "cancelled"),
-        Verb.TAKE_UP: ("finished", "live"),
+        Transition.SUBMIT: ("draft", "review"),
+        Transition.APPROVE: ("draft review", "approved"),
+        Transition.REOPEN: ("review approved scheduled", "draft"),
+        Transition.LAUNCH: ("draft approved", "scheduled live"),
+        Transition.BEGIN: ("scheduled", "live"),
+        Transition.PAUSE: ("scheduled live", "paused"),
+        Transition.RESUME: ("paused", "scheduled live"),
+        Transition.FINISH: ("live paused", "finished"),
+        Transition.CANCEL: ("draft review approved scheduled live paused", "cancelled"),
+        Transition.TAKE_UP: ("finished", "live"),
     },
 )
-_NOT_BY_HAND = (Verb.BEGIN, Verb.TAKE_UP)
+_NOT_BY_HAND = (Transition.BEGIN, Transition.TAKE_UP)
 
-LAUNCHED = frozenset(
-    {ActivityStatus.SCHEDULED, ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED}
-)  # fmt: skip
+LAUNCHED = frozenset({ActivityStatus.SCHEDULED, ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED})
 """From here on message and audience are settled."""
 
 CLOSED_CAMPAIGN = frozenset({CampaignStatus.FINISHED, CampaignStatus.CANCELLED})
 
 
-def possible(thing: Campaign | Activity) -> tuple[Verb, ...]:
+def possible(thing: Campaign | Activity) -> tuple[Transition, ...]:
     """The verbs that people may use on ``thing`` in its present status, in the table's order."""
     table = CAMPAIGN if isinstance(thing, Campaign) else ACTIVITY
     return tuple(verb for verb, move in table.items() if thing.status in move.sources and verb not in _NOT_BY_HAND)
 
 
 def move(
-    session: Session, thing: Campaign | Activity, verb: Verb, to: CampaignStatus | ActivityStatus, **values: Any
+    session: Session, thing: Campaign | Activity, verb: Transition, to: CampaignStatus | ActivityStatus, **values: Any
 ) -> None:
     """Change ``thing``'s status by ``verb``, and ``values`` with it, if its row still allows that.
 
@@ -136,11 +134,11 @@ def hold(session: Session, activity: Activity) -> None:
     session.scalars(held.execution_options(populate_existing=True)).one()
 
 
-def refusal(thing: Campaign | Activity, verb: Verb) -> Conflict:
+def refusal(thing: Campaign | Activity, verb: Transition) -> Conflict:
     """The Conflict that says why ``verb`` is not possible now."""
-    if verb is Verb.LAUNCH and isinstance(thing, Activity) and thing.status in LAUNCHED:
+    if verb is Transition.LAUNCH and isinstance(thing, Activity) and thing.status in LAUNCHED:
         return AlreadyLaunched(N_("“%(title)s” is already launched."), title=thing.title)
-    if verb is Verb.LAUNCH and isinstance(thing, Activity) and thing.status is ActivityStatus.REVIEW:
+    if verb is Transition.LAUNCH and isinstance(thing, Activity) and thing.status is ActivityStatus.REVIEW:
         return Conflict(N_("“%(title)s” is in review: approve it first."), title=thing.title)
     title = thing.title if isinstance(thing, Activity) else thing.name
     return Conflict(_REFUSALS[verb], title=title)
@@ -151,13 +149,13 @@ class AlreadyLaunched(Conflict):
 
 
 _REFUSALS = {
-    Verb.SUBMIT: N_("“%(title)s” cannot be submitted now: only a draft can."),
-    Verb.APPROVE: N_("“%(title)s” cannot be approved now: only a draft or something in review can."),
-    Verb.REOPEN: N_("“%(title)s” cannot go back to draft now."),
-    Verb.LAUNCH: N_("“%(title)s” cannot be launched now."),
-    Verb.BEGIN: N_("“%(title)s” is not scheduled any more."),
-    Verb.PAUSE: N_("“%(title)s” cannot be paused: it is not running."),
-    Verb.RESUME: N_("“%(title)s” cannot be resumed: it is not paused."),
-    Verb.FINISH: N_("“%(title)s” cannot be finished: it is not running."),
-    Verb.CANCEL: N_("“%(title)s” cannot be cancelled: it is over already."),
+    Transition.SUBMIT: N_("“%(title)s” cannot be submitted now: only a draft can."),
+    Transition.APPROVE: N_("“%(title)s” cannot be approved now: only a draft or something in review can."),
+    Transition.REOPEN: N_("“%(title)s” cannot go back to draft now."),
+    Transition.LAUNCH: N_("“%(title)s” cannot be launched now."),
+    Transition.BEGIN: N_("“%(title)s” is not scheduled any more."),
+    Transition.PAUSE: N_("“%(title)s” cannot be paused: it is not running."),
+    Transition.RESUME: N_("“%(title)s” cannot be resumed: it is not paused."),
+    Transition.FINISH: N_("“%(title)s” cannot be finished: it is not running."),
+    Transition.CANCEL: N_("“%(title)s” cannot be cancelled: it is over already."),
 }

@@ -20,7 +20,7 @@ _MIDNIGHT = time(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class SendWindow:
     """``days``: 1 (Monday) to 7; empty means all. Equal hours, or None, mean all day (quiet: never)."""
 
     days: str = ""
@@ -67,16 +67,16 @@ def _within(wall: time, start: time | None, end: time | None, *, otherwise: bool
     return start <= wall < end if start < end else wall >= start or wall < end
 
 
-def window_of(activity: Activity, house: Organisation) -> Window:
+def window_of(activity: Activity, house: Organisation) -> SendWindow:
     """The house's own mail (tests, passwords, what programs ask for) knows no hours."""
     if activity.built_in is not None:
-        return Window()
-    return Window(
+        return SendWindow()
+    return SendWindow(
         activity.window_days, activity.window_from, activity.window_until, house.quiet_from, house.quiet_until
     )
 
 
-def opening(window: Window, zone: str, at: datetime) -> datetime | None:
+def opening(window: SendWindow, zone: str, at: datetime) -> datetime | None:
     """The first instant from ``at`` on at which mail may be sent in ``zone``; None if that is never."""
     if not window:
         return at
@@ -85,14 +85,14 @@ def opening(window: Window, zone: str, at: datetime) -> datetime | None:
 
 
 @lru_cache(4096)
-def _opening(window: Window, zone: str, minute: datetime) -> datetime | None:
+def _opening(window: SendWindow, zone: str, minute: datetime) -> datetime | None:
     """Of a whole minute: windows open and close, and clocks change, at whole ones."""
     there = ZoneInfo(zone)
     instants = sorted({minute, *_candidates(window, there, minute)})
     return next((each for each in instants if each >= minute and window.shows_open(each.astimezone(there))), None)
 
 
-def _candidates(window: Window, there: tzinfo, at: datetime) -> Iterator[datetime]:
+def _candidates(window: SendWindow, there: tzinfo, at: datetime) -> Iterator[datetime]:
     """Every instant at which it may begin to be open: edges of the local days, and changes of the clock."""
     today = at.astimezone(there).date()
     for ahead in range(_DAYS_AHEAD):

@@ -20,8 +20,14 @@ from campaigns.web.locale import LANGUAGES, TRANSLATIONS
 ROOT = Path(__file__).parents[2]
 SOURCES = ("campaigns", "tracking", "workers", "templates")
 KEYWORDS: dict[str, tuple[int, ...] | None] = {
-    "_": None, "_l": None, "N_": None, "gettext": None, "lazy_gettext": None, "ngettext": (1, 2), "translated": None,
-}  # fmt: skip
+    "_": None,
+    "_l": None,
+    "N_": None,
+    "gettext": None,
+    "lazy_gettext": None,
+    "ngettext": (1, 2),
+    "translated": None,
+}
 METHODS = [("**/migrations/**.py", "ignore"), ("**.py", "python"), ("**.html", "jinja2"), ("**.txt", "jinja2")]
 # Extraction without "silent" breaks on a template that it can't read, so that nothing is missed quietly.
 OPTIONS = {"**.html": {"trimmed": "true", "silent": "false"}, "**.txt": {"trimmed": "true", "silent": "false"}}

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import User
 
 ASIDE = "kampania.aside"
 """In a request's environment when its answer may stay open: its server gives it a thread of its own."""
@@ -44,12 +44,14 @@ def stream(versions: Versions, number: int) -> Response:
     """The answer that tells the signed-in person of every new version, or 204. Its page's permission was checked."""
     if ASIDE not in request.environ or watch.full:
         return Response(status=204)
-    told = Stream(watch, (versions, number), _standing(current_user.person), request.headers.get("Last-Event-ID", ""))
+    told = EventStream(
+        watch, (versions, number), _standing(current_user.person), request.headers.get("Last-Event-ID", "")
+    )
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would wait for a full buffer
     return Response(told, content_type="text/event-stream; charset=utf-8", headers=headers)
 
 
-class Watch:
+class ChangePoller:
     """The streams of one process, and what they look at."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -59,14 +61,14 @@ class Watch:
         self.standing: Mapping[int, Standing | None] = {}
         self.ended = threading.Event()
         self._news = threading.Condition()
-        self._streams: set[Stream] = set()
+        self._streams: set[EventStream] = set()
         self._thread: threading.Thread | None = None
 
     @property
     def full(self) -> bool:
         return len(self._streams) >= MOST or self.ended.is_set()
 
-    def join(self, one: "Stream") -> bool:
+    def join(self, one: "EventStream") -> bool:
         """Whether there was room."""
         with self._news:
             if self.full:
@@ -77,7 +79,7 @@ class Watch:
                 self._thread.start()
         return True
 
-    def leave(self, one: "Stream") -> None:
+    def leave(self, one: "EventStream") -> None:
         with self._news:
             self._streams.discard(one)
 
@@ -115,14 +117,14 @@ class Watch:
             self._news.notify_all()
 
 
-watch = Watch()
+watch = ChangePoller()
 
 
 @dataclass(eq=False)
-class Stream:
+class EventStream:
     """The events of one browser's stream, as a WSGI server asks for them."""
 
-    watch: Watch
+    watch: ChangePoller
     subject: Subject
     person: Standing
     version: str
@@ -182,10 +184,10 @@ def _versions(session: Session, subjects: Collection[Subject]) -> dict[Subject, 
 
 
 def _standings(session: Session, people: Collection[int]) -> dict[int, Standing | None]:
-    found = session.scalars(select(Person).where(Person.id.in_(people), Person.locked_at.is_(None)))
+    found = session.scalars(select(User).where(User.id.in_(people), User.locked_at.is_(None)))
     standing = {person.id: _standing(person) for person in found}
     return {number: standing.get(number) for number in people}
 
 
-def _standing(person: Person) -> Standing:
+def _standing(person: User) -> Standing:
     return person.id, person.session_epoch, person.role.value

@@ -14,7 +14,7 @@ from wtforms import SelectMultipleField
 from wtforms.fields import choices as wtforms_choices
 from wtforms.widgets import CheckboxInput, ListWidget
 
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import User
 from campaigns.web.locale import translated
 
 
@@ -37,5 +37,5 @@ def choices_of(kind: type[StrEnum]) -> Any:
 
 def choices_of_people(session: Session, chosen: int | None, nobody: str) -> Any:
     """Nobody, then everybody who may sign in, and ``chosen`` even when locked since."""
-    people = select(Person.id, Person.name).where(or_(Person.locked_at.is_(None), Person.id == chosen))
-    return choices([("", nobody), *session.execute(people.order_by(Person.name, Person.id))])
+    people = select(User.id, User.name).where(or_(User.locked_at.is_(None), User.id == chosen))
+    return choices([("", nobody), *session.execute(people.order_by(User.name, User.id))])

@@ -11,33 +11,33 @@ from flask import Flask, Response, g, redirect, request
 from flask_login import LoginManager, UserMixin, current_user
 
 from campaigns.accounts.actor import PERMISSIONS, Permission
-from campaigns.accounts.models import Organisation, Person
+from campaigns.accounts.models import Organisation, User
 from campaigns.web.database import db_session, let_others_write
 
 BEFORE_FOUNDING = frozenset({"static", "favicon", "accounts_public.setup", "accounts_public.health"})
 
 
-class SignedIn(UserMixin):  # type: ignore[misc]
+class SessionUser(UserMixin):  # type: ignore[misc]
     """The person of this session, as Flask-Login wants it."""
 
-    def __init__(self, person: Person) -> None:
+    def __init__(self, person: User) -> None:
         self.person = person
 
     def get_id(self) -> str:
         return f"{self.person.id}.{self.person.session_epoch}"
 
 
-def load(key: str) -> SignedIn | None:
+def load(key: str) -> SessionUser | None:
     """The person whom a session names, unless they were locked or have a new password."""
     if g.get("database_away"):
         return None
     number, _, epoch = key.partition(".")
     if not number.isdigit() or not epoch.isdigit():
         return None
-    person = db_session().get(Person, int(number))
+    person = db_session().get(User, int(number))
     if person is None or person.locked_at is not None or person.session_epoch != int(epoch):
         return None
-    return SignedIn(person)
+    return SessionUser(person)
 
 
 def current_organisation() -> Organisation | None:

@@ -15,21 +15,27 @@ from campaigns.errors import (
     BadToken,
     Conflict,
     Forbidden,
-    Invalid,
     KampaniaError,
     NotFound,
-    Passing,
-    Problem,
-    TooMany,
+    RateLimited,
+    TemporaryError,
     Unauthorized,
+    ValidationFailed,
+    ValidationProblem,
 )
 from campaigns.language import N_
 from campaigns.web.locale import number, translated
 
 STATUS: dict[type[KampaniaError], int] = {
-    Invalid: 400, BadToken: 400, Unauthorized: 401, Forbidden: 403, NotFound: 404, Conflict: 409, TooMany: 429,
-    Passing: 503,
-}  # fmt: skip
+    ValidationFailed: 400,
+    BadToken: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    RateLimited: 429,
+    TemporaryError: 503,
+}
 TITLES = {
     400: N_("That did not make sense"),
     401: N_("Please sign in"),
@@ -56,7 +62,7 @@ WORDS = {
 }
 
 
-def say(error: KampaniaError | Problem) -> str:
+def say(error: KampaniaError | ValidationProblem) -> str:
     """The error's sentence in the reader's language."""
     text = translated(error.message)
     try:
@@ -68,7 +74,7 @@ def say(error: KampaniaError | Problem) -> str:
 _OF_ONE_LINE = {"subject": N_("Subject"), "preheader": N_("Preheader")}
 
 
-def problem_text(problem: Problem) -> str:
+def problem_text(problem: ValidationProblem) -> str:
     """A problem's sentence, with its line when it has one; a field of one line is named instead."""
     if problem.line is None:
         return say(problem)
@@ -77,11 +83,11 @@ def problem_text(problem: Problem) -> str:
     return str(_("Line %(line)s: %(text)s", line=number(problem.line), text=say(problem)))
 
 
-def _beside_its_field(problem: Problem) -> str:
+def _beside_its_field(problem: ValidationProblem) -> str:
     return say(problem) if problem.field in _OF_ONE_LINE else problem_text(problem)
 
 
-def put_problems(form: Form, error: Invalid) -> None:
+def put_problems(form: Form, error: ValidationFailed) -> None:
     """Show each problem at its field; those without a field of this form go to ``form.form_errors``."""
     for problem in error.problems:
         field = form[problem.field] if problem.field and problem.field in form else None
@@ -91,7 +97,7 @@ def put_problems(form: Form, error: Invalid) -> None:
             field.errors = [*field.errors, _beside_its_field(problem)]
 
 
-def _json(status: int, message: str, problems: Sequence[Problem], headers: dict[str, str] | None) -> Response:
+def _json(status: int, message: str, problems: Sequence[ValidationProblem], headers: dict[str, str] | None) -> Response:
     """The error for a program, with each problem's place; the message says it all to whoever reads no further."""
     if problems:
         message = "; ".join((f"{each.field}: " if each.field else "") + _beside_its_field(each) for each in problems)
@@ -103,7 +109,7 @@ def _json(status: int, message: str, problems: Sequence[Problem], headers: dict[
 
 
 def _page(
-    status: int, message: str = "", headers: dict[str, str] | None = None, problems: Sequence[Problem] = ()
+    status: int, message: str = "", headers: dict[str, str] | None = None, problems: Sequence[ValidationProblem] = ()
 ) -> Response:
     """The error page: a sentence for htmx, else a page in the house's layout or, for strangers, outside."""
     words = message or translated(WORDS.get(status, WORDS[500 if status >= 500 else 400]))
@@ -123,11 +129,11 @@ def _page(
 
 def _ours(error: KampaniaError) -> Response:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-    message = "; ".join(map(problem_text, error.problems)) if isinstance(error, Invalid) else say(error)
+    message = "; ".join(map(problem_text, error.problems)) if isinstance(error, ValidationFailed) else say(error)
     _roll_back()
-    wait = error.wait if isinstance(error, TooMany) else 30
-    problems = error.problems if isinstance(error, Invalid) else ()
-    return _page(status, message, {"Retry-After": str(wait)} if isinstance(error, Passing) else None, problems)
+    wait = error.wait if isinstance(error, RateLimited) else 30
+    problems = error.problems if isinstance(error, ValidationFailed) else ()
+    return _page(status, message, {"Retry-After": str(wait)} if isinstance(error, TemporaryError) else None, problems)
 
 
 def _http(error: HTTPException) -> Any:

@@ -36,7 +36,7 @@ def _flask_secret(secret: bytes) -> str:
     return hashlib.blake2b(b"", key=secret[:64], person=b"flask-session", digest_size=32).hexdigest()
 
 
-class RowId(IntegerConverter):
+class RowIdConverter(IntegerConverter):
     """A number in an address: beyond what a database can keep, there is nothing at that address."""
 
     def __init__(self, url_map: Map, *args: int, **limits: int) -> None:
@@ -61,7 +61,7 @@ def build(app: Flask) -> None:
     )
     app.jinja_options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     app.template_folder = str(TEMPLATES)
-    app.url_map.converters["int"] = RowId
+    app.url_map.converters["int"] = RowIdConverter
     database.init(app)
     assets.init(app)
     entrance.init(app)

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 
 from campaigns import clock
-from campaigns.errors import TooMany
+from campaigns.errors import RateLimited
 from campaigns.language import N_
 from campaigns.web.network import network_of
 
 _MOST_KEPT = 50_000
 
 
-class Limit:
+class RateLimit:
     """``count`` calls in ``seconds`` for each network, refilled steadily (a token bucket)."""
 
     def __init__(self, count: int, seconds: float, source: Callable[[], float] = clock.steady) -> None:
@@ -38,4 +38,4 @@ class Limit:
             if len(self._left) > _MOST_KEPT:
                 self._left.pop(next(iter(self._left)))
         if left < 1:
-            raise TooMany(N_("That was too often. Please wait %(seconds)s seconds."), (1 - left) / self._rate)
+            raise RateLimited(N_("That was too often. Please wait %(seconds)s seconds."), (1 - left) / self._rate)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from campaigns import clock
-from campaigns.accounts.models import Made
+from campaigns.accounts.models import IdempotencyKey
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
 
@@ -26,11 +26,11 @@ def already() -> Any:
     session, mine = db_session(), f"{actor().id}:{key}"
     try:
         with session.begin_nested():
-            g.made = Made(key=mine, url="", at=clock.now())
+            g.made = IdempotencyKey(key=mine, url="", at=clock.now())
             session.add(g.made)
     except IntegrityError:
         g.pop("made")
-        url = session.scalar(select(Made.url).where(Made.key == mine))
+        url = session.scalar(select(IdempotencyKey.url).where(IdempotencyKey.key == mine))
         return redirect(url, 303) if url else None
     return None
 

@@ -14,16 +14,16 @@ from flask import abort, g, request
 from campaigns.accounts import api_keys
 from campaigns.accounts.actor import SCOPES, Actor
 from campaigns.accounts.models import Scope
-from campaigns.errors import Forbidden, Invalid, Problem, Unauthorized
+from campaigns.errors import Forbidden, Unauthorized, ValidationFailed, ValidationProblem
 from campaigns.language import N_
 from campaigns.web.database import db_session
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from campaigns.web.network import client_ip
 
 LARGEST_BODY = 1024 * 1024
 """Bytes: a thousand events with all their details are half of it."""
 View = TypeVar("View", bound=Callable[..., Any])
-_WRONG = Limit(count=20, seconds=60)
+_WRONG = RateLimit(count=20, seconds=60)
 """Wrong keys of one network: enough for a mistake in a program's settings, useless for guessing."""
 
 
@@ -46,11 +46,11 @@ def json_body() -> dict[str, Any]:
     try:
         body = json.loads(request.get_data())
     except (ValueError, RecursionError):
-        raise Invalid(Problem(N_("Send a JSON object in UTF-8."))) from None
+        raise ValidationFailed(ValidationProblem(N_("Send a JSON object in UTF-8."))) from None
     if not isinstance(body, dict):
-        raise Invalid(Problem(N_("Send a JSON object in UTF-8.")))
+        raise ValidationFailed(ValidationProblem(N_("Send a JSON object in UTF-8.")))
     if "\\u0000" in json.dumps(body):
-        raise Invalid(Problem(N_("Texts may not hold a NUL.")))
+        raise ValidationFailed(ValidationProblem(N_("Texts may not hold a NUL.")))
     return body
 
 

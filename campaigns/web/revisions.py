@@ -9,17 +9,17 @@ from flask_wtf import FlaskForm
 from wtforms import BooleanField, FormField, HiddenField, SelectField
 from wtforms.fields import FieldList
 
-from campaigns.revisions import Revised
+from campaigns.revisions import Versioned
 
 _LONGEST_SHOWN = 300
 
 
-class RevisedForm(FlaskForm):  # type: ignore[misc]
+class VersionedForm(FlaskForm):  # type: ignore[misc]
     """A form that remembers which revision of a thing it was opened with."""
 
     revision = HiddenField()
 
-    def seen(self, thing: Revised) -> int | None:
+    def seen(self, thing: Versioned) -> int | None:
         """That revision; None when the form says nothing, 0 when it makes no sense."""
         if request.form.get("overwrite", "") == str(thing.revision):  # They saw the conflict and decided.
             return thing.revision
@@ -30,7 +30,7 @@ class RevisedForm(FlaskForm):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Clash:
+class EditConflictView:
     """What stands now beside what was typed."""
 
     revision: int
@@ -39,11 +39,11 @@ class Clash:
     """Label, what is saved, what was typed; only where they differ."""
 
 
-def clash(typed: RevisedForm, saved: RevisedForm, thing: Revised) -> Clash:
+def clash(typed: VersionedForm, saved: VersionedForm, thing: Versioned) -> EditConflictView:
     """How a form differs from the same form filled from ``thing`` as it is now."""
     pairs = ((field, saved[field.name]) for field in typed if not isinstance(field, HiddenField))
     shown = [(str(field.label.text), _shown(theirs), _shown(field)) for field, theirs in pairs]
-    return Clash(thing.revision, [row for row in shown if row[1] != row[2]])
+    return EditConflictView(thing.revision, [row for row in shown if row[1] != row[2]])
 
 
 def _shown(field: Any) -> str:

@@ -37,7 +37,7 @@ def wrapped(
         if found is None:
             if request.get("HTTP_ACCEPT") == "text/event-stream":
                 request[changes.ASIDE] = True
-                protocol = _Aside(protocol)
+                protocol = _ThreadedStream(protocol)
             return by_wsgi(protocol, request)
         status: int
         status, headers, body = found
@@ -47,7 +47,7 @@ def wrapped(
     return answer
 
 
-class _Aside:
+class _ThreadedStream:
     """What granian gives to an application, that answers with a stream of events from another thread."""
 
     def __init__(self, protocol: Any) -> None:

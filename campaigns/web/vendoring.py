@@ -20,7 +20,7 @@ VENDOR = Path(__file__).parent / "static" / "vendor"
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class VendoredPackage:
     """One npm package: which of its files we keep, and under which names."""
 
     name: str
@@ -32,30 +32,122 @@ class Package:
 
 
 PACKAGES = (
-    Package("@tabler/core", "1.6.1", "MIT", {
-        "dist/css/tabler.min.css": "tabler.min.css",
-        "dist/css/tabler.rtl.min.css": "tabler.rtl.min.css",
-    }, ""),
-    Package("htmx.org", "4.0.1", "0BSD", {"dist/htmx.min.js": "htmx.min.js"}, "LICENSE"),
-    Package("echarts", "6.1.0", "Apache-2.0", {"dist/echarts.common.min.js": "echarts.min.js"}, "LICENSE"),
-    Package("vazirmatn", "33.0.3", "OFL-1.1", {
-        "misc/Non-Latin/fonts/webfonts/Vazirmatn-NL[wght].woff2": "vazirmatn-33.0.3.woff2",
-    }, "OFL.txt"),
-)  # fmt: skip
+    VendoredPackage(
+        "@tabler/core",
+        "1.6.1",
+        "MIT",
+        {
+            "dist/css/tabler.min.css": "tabler.min.css",
+            "dist/css/tabler.rtl.min.css": "tabler.rtl.min.css",
+        },
+        "",
+    ),
+    VendoredPackage("htmx.org", "4.0.1", "0BSD", {"dist/htmx.min.js": "htmx.min.js"}, "LICENSE"),
+    VendoredPackage("echarts", "6.1.0", "Apache-2.0", {"dist/echarts.common.min.js": "echarts.min.js"}, "LICENSE"),
+    VendoredPackage(
+        "vazirmatn",
+        "33.0.3",
+        "OFL-1.1",
+        {
+            "misc/Non-Latin/fonts/webfonts/Vazirmatn-NL[wght].woff2": "vazirmatn-33.0.3.woff2",
+        },
+        "OFL.txt",
+    ),
+)
 
-ICONS = Package("@tabler/icons", "3.51.0", "MIT", {}, "LICENSE")
+ICONS = VendoredPackage("@tabler/icons", "3.51.0", "MIT", {}, "LICENSE")
 ICON_NAMES = (
-    "ad", "alert-triangle", "archive", "arrow-left", "arrow-right", "article", "ban", "bell", "brush",
-    "calendar", "calendar-event", "chart-bar", "chart-line", "check", "checks", "chevron-down",
-    "chevron-right", "circle-check", "circle-x", "click", "clock", "code", "coin", "copy", "database",
-    "device-desktop", "device-floppy", "device-mobile", "dots", "download", "edit", "external-link",
-    "eye", "file-text", "filter", "flag", "forms", "history", "home", "id", "inbox", "info-circle", "key", "language",
-    "link", "list", "lock", "lock-open", "logout", "mail", "mail-opened", "mailbox", "menu-2", "message", "moon",
-    "phone", "photo", "player-pause", "player-play", "player-stop", "plus", "question-mark", "refresh",
-    "report-analytics", "rocket", "route", "search", "send", "settings", "share", "shield-check", "sparkles",
-    "speakerphone", "star", "sun", "tag", "target", "template", "test-pipe", "ticket", "trash", "trending-up",
-    "upload", "user", "user-plus", "users", "users-group", "video", "world", "x",
-)  # fmt: skip
+    "ad",
+    "alert-triangle",
+    "archive",
+    "arrow-left",
+    "arrow-right",
+    "article",
+    "ban",
+    "bell",
+    "brush",
+    "calendar",
+    "calendar-event",
+    "chart-bar",
+    "chart-line",
+    "check",
+    "checks",
+    "chevron-down",
+    "chevron-right",
+    "circle-check",
+    "circle-x",
+    "click",
+    "clock",
+    "code",
+    "coin",
+    "copy",
+    "database",
+    "device-desktop",
+    "device-floppy",
+    "device-mobile",
+    "dots",
+    "download",
+    "edit",
+    "external-link",
+    "eye",
+    "file-text",
+    "filter",
+    "flag",
+    "forms",
+    "history",
+    "home",
+    "id",
+    "inbox",
+    "info-circle",
+    "key",
+    "language",
+    "link",
+    "list",
+    "lock",
+    "lock-open",
+    "logout",
+    "mail",
+    "mail-opened",
+    "mailbox",
+    "menu-2",
+    "message",
+    "moon",
+    "phone",
+    "photo",
+    "player-pause",
+    "player-play",
+    "player-stop",
+    "plus",
+    "question-mark",
+    "refresh",
+    "report-analytics",
+    "rocket",
+    "route",
+    "search",
+    "send",
+    "settings",
+    "share",
+    "shield-check",
+    "sparkles",
+    "speakerphone",
+    "star",
+    "sun",
+    "tag",
+    "target",
+    "template",
+    "test-pipe",
+    "ticket",
+    "trash",
+    "trending-up",
+    "upload",
+    "user",
+    "user-plus",
+    "users",
+    "users-group",
+    "video",
+    "world",
+    "x",
+)
 
 
 def without_map(body: bytes) -> bytes:
@@ -63,7 +155,7 @@ def without_map(body: bytes) -> bytes:
     return re.sub(rb"\s*(?://[#@]\s*sourceMappingURL=\S+|/\*[#@]\s*sourceMappingURL=[^*]+\*/)\s*", b"\n", body)
 
 
-def pack(package: Package, into: Path) -> Callable[[str], bytes]:
+def pack(package: VendoredPackage, into: Path) -> Callable[[str], bytes]:
     """Fetch the package; answers the bytes of its files."""
     subprocess.run(
         ["npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", str(into)],
@@ -95,7 +187,7 @@ def sprite(read: Callable[[str], bytes]) -> bytes:
     return ('<svg xmlns="http://www.w3.org/2000/svg">\n' + "\n".join(symbols) + "\n</svg>\n").encode()
 
 
-def write(name: str, body: bytes, package: Package, source: str) -> dict[str, str]:
+def write(name: str, body: bytes, package: VendoredPackage, source: str) -> dict[str, str]:
     (VENDOR / name).write_bytes(body)
     return {
         "file": name,
@@ -126,7 +218,7 @@ def main() -> None:
     sys.stdout.write(f"{len(entries)} files in {VENDOR}\n")
 
 
-def _plain(package: Package) -> str:
+def _plain(package: VendoredPackage) -> str:
     return package.name.removeprefix("@").replace("/", "-")
 
 

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 from campaigns.accounts import api_keys
 from campaigns.accounts.actor import CLOCK, Permission
-from campaigns.accounts.models import ApiKey, AuditEntry
-from campaigns.errors import Forbidden, Invalid
+from campaigns.accounts.models import ApiKey, AuditLogEntry
+from campaigns.errors import Forbidden, ValidationFailed
 from campaigns.web import programs
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from tests.conftest import FrozenClock
 
 
@@ -53,7 +53,7 @@ def test_revoked_and_ended_keys_open_nothing(session: Session, frozen: FrozenClo
 
 @pytest.mark.parametrize("scopes", [[], ["king"], ["events", "king"]])
 def test_scopes_are_named(session: Session, scopes: list[str]) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         made(session, *scopes)
 
 
@@ -66,7 +66,7 @@ def test_page_and_endpoint(owner_client: FlaskClient, client: FlaskClient) -> No
     assert client.get("/api/v1/key", headers=bearer).get_json() == {"name": "Shop", "scopes": ["events", "figures"]}
     with db.reading() as session:
         key = session.scalars(select(ApiKey)).one()
-        verbs = session.scalars(select(AuditEntry.verb).where(AuditEntry.subject_kind == "api key")).all()
+        verbs = session.scalars(select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "api key")).all()
     assert key.last_used_at is not None
     assert verbs == ["create"]
     assert owner_client.post(f"/api-keys/{key.id}/revoke").status_code == 303
@@ -84,7 +84,7 @@ def test_bad_form_names_the_field(owner_client: FlaskClient) -> None:
 
 
 def test_guessing_is_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock) -> None:
-    monkeypatch.setattr(programs, "_WRONG", Limit(count=20, seconds=60))
+    monkeypatch.setattr(programs, "_WRONG", RateLimit(count=20, seconds=60))
     answers = [
         client.get(
             "/api/v1/key", headers={"Authorization": f"Bearer kmp_{n}_x"}, environ_base={"REMOTE_ADDR": "10.9.9.9"}

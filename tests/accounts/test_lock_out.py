@@ -4,28 +4,28 @@ import pytest
 from sqlalchemy.orm import Session
 
 from campaigns.accounts import signing_in
-from campaigns.accounts.signing_in import FOR_ADDRESS, FOR_ADDRESS_ANYWHERE, Door
-from campaigns.errors import TooMany
+from campaigns.accounts.signing_in import FOR_ADDRESS, FOR_ADDRESS_ANYWHERE, LoginRateLimitKeys
+from campaigns.errors import RateLimited
 from tests.factories import make_person
 
 
 def test_guessing_locks_only_its_own_network(session: Session) -> None:
     for _ in range(FOR_ADDRESS):
-        signing_in.knock(session, Door.of("ana@acme.example", "7f/8"))
-    with pytest.raises(TooMany):
-        signing_in.knock(session, Door.of("ana@acme.example", "7f/8"))
-    signing_in.knock(session, Door.of("ana@acme.example", "0a/8"))
+        signing_in.knock(session, LoginRateLimitKeys.of("ana@acme.example", "7f/8"))
+    with pytest.raises(RateLimited):
+        signing_in.knock(session, LoginRateLimitKeys.of("ana@acme.example", "7f/8"))
+    signing_in.knock(session, LoginRateLimitKeys.of("ana@acme.example", "0a/8"))
 
 
 def test_guessing_from_everywhere_leaves_a_known_browser(session: Session) -> None:
     ana, bob = make_person(session), make_person(session)
     known = signing_in.device_token(ana)
     for number in range(FOR_ADDRESS_ANYWHERE):
-        signing_in.knock(session, Door.of(ana.email, f"{number}/8"))
+        signing_in.knock(session, LoginRateLimitKeys.of(ana.email, f"{number}/8"))
     for stranger in ("", known[:-1], signing_in.device_token(bob)):
-        with pytest.raises(TooMany):
-            signing_in.knock(session, Door.of(ana.email, f"fresh{stranger[:4]}/8", stranger))
+        with pytest.raises(RateLimited):
+            signing_in.knock(session, LoginRateLimitKeys.of(ana.email, f"fresh{stranger[:4]}/8", stranger))
     for _ in range(FOR_ADDRESS):
-        signing_in.knock(session, Door.of(ana.email, "0a/8", known))
-    with pytest.raises(TooMany):  # A stolen cookie is no licence to guess.
-        signing_in.knock(session, Door.of(ana.email, "0b/8", known))
+        signing_in.knock(session, LoginRateLimitKeys.of(ana.email, "0a/8", known))
+    with pytest.raises(RateLimited):  # A stolen cookie is no licence to guess.
+        signing_in.knock(session, LoginRateLimitKeys.of(ana.email, "0b/8", known))

@@ -12,20 +12,25 @@ from sqlalchemy import Engine, select
 from campaigns import db
 from campaigns.accounts import audit, people
 from campaigns.accounts.actor import CLOCK
-from campaigns.accounts.models import AuditEntry, Organisation, Person, Role
+from campaigns.accounts.models import AuditLogEntry, Organisation, Role, User
 from campaigns.errors import Conflict
 
 PERSON = {"name": "Bob", "email": "bob@acme.example", "role": "viewer", "password": "a long secret"}
 SETTINGS = {
-    "name": "Acme 2", "sender_name": "Acme", "sender_email": "hi@acme.example", "postal_address": "1 Road\nTown",
-    "own_hosts": "www.acme.example\nshop.acme.example, WWW.acme.example", "language": "en", "timezone": "Asia/Tbilisi",
+    "name": "Acme 2",
+    "sender_name": "Acme",
+    "sender_email": "hi@acme.example",
+    "postal_address": "1 Road\nTown",
+    "own_hosts": "www.acme.example\nshop.acme.example, WWW.acme.example",
+    "language": "en",
+    "timezone": "Asia/Tbilisi",
     "currency": "GEL",
-}  # fmt: skip
+}
 
 
-def by_role(role: Role) -> Person:
+def by_role(role: Role) -> User:
     with db.reading() as session:
-        person = session.scalars(select(Person).where(Person.role == role)).first()
+        person = session.scalars(select(User).where(User.role == role)).first()
         assert person is not None
         return person
 
@@ -146,6 +151,6 @@ def test_what_happened_is_written_down(owner_client: FlaskClient) -> None:
     owner_client.post("/people/new", data=PERSON)
     owner_client.post("/settings", data=SETTINGS)
     with db.reading() as session:
-        entries = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+        entries = session.scalars(select(AuditLogEntry).order_by(AuditLogEntry.id)).all()
     assert [(entry.actor_name, entry.verb) for entry in entries] == [("Owner", "add"), ("Owner", "change")]
     assert "secret" not in str([entry.detail for entry in entries])

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from campaigns import db
 from campaigns.accounts import passwords, people, signing_in
 from campaigns.accounts.actor import CLOCK
-from campaigns.accounts.models import Person, Role
+from campaigns.accounts.models import Role, User
 from campaigns.outbox import OutboxMail
 from tests.conftest import FrozenClock
 
@@ -18,7 +18,7 @@ RIGHT = "correct horse"
 
 
 @pytest.fixture
-def person(app: Flask) -> Person:
+def person(app: Flask) -> User:
     with db.transaction() as session:
         return people.add_person(
             session, CLOCK, email="ann@acme.example", name="Ann", role=Role.COORDINATOR, password=RIGHT
@@ -29,7 +29,7 @@ def enter(client: FlaskClient, password: str, email: str = "ann@acme.example", *
     return client.post("/sign-in", data={"email": email, "password": password, **more}).status_code
 
 
-def test_in_and_out(client: FlaskClient, person: Person) -> None:
+def test_in_and_out(client: FlaskClient, person: User) -> None:
     assert client.get("/me").headers["Location"] == "/sign-in?next=/me"
     assert enter(client, RIGHT, "ANN@acme.example ") == 303
     assert client.get("/me").status_code == 200
@@ -37,22 +37,29 @@ def test_in_and_out(client: FlaskClient, person: Person) -> None:
     assert client.get("/me").status_code == 303
 
 
-@pytest.mark.parametrize(("email", "password"), [
-    ("ann@acme.example", "wrong"), ("nobody@acme.example", RIGHT), ("ann", RIGHT), ("owner@acme.example", "!"),
-    ("a" * 10_000, RIGHT), ("ann@acme.example", "x" * 100_000),
-])  # fmt: skip
-def test_the_wrong_are_all_told_the_same(client: FlaskClient, person: Person, email: str, password: str) -> None:
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [
+        ("ann@acme.example", "wrong"),
+        ("nobody@acme.example", RIGHT),
+        ("ann", RIGHT),
+        ("owner@acme.example", "!"),
+        ("a" * 10_000, RIGHT),
+        ("ann@acme.example", "x" * 100_000),
+    ],
+)
+def test_the_wrong_are_all_told_the_same(client: FlaskClient, person: User, email: str, password: str) -> None:
     answer = client.post("/sign-in", data={"email": email, "password": password})
     assert answer.status_code == 400
     assert "do not belong together" in answer.get_data(as_text=True)
 
 
-def test_an_unknown_address_costs_a_hash_too(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_address_costs_a_hash_too(person: User, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not passwords.matches(None, "x")
     assert not passwords.matches(passwords.NO_PASSWORD, "nobody knows this one")
 
 
-def test_guessing_is_slowed_for_the_address(client: FlaskClient, person: Person, frozen: FrozenClock) -> None:
+def test_guessing_is_slowed_for_the_address(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     for _ in range(signing_in.FOR_ADDRESS):
         assert enter(client, "wrong") == 400
     answer = client.post("/sign-in", data={"email": "ann@acme.example", "password": RIGHT})
@@ -64,13 +71,13 @@ def test_guessing_is_slowed_for_the_address(client: FlaskClient, person: Person,
     assert enter(client, RIGHT) == 303
 
 
-def test_guessing_is_slowed_for_the_network(client: FlaskClient, person: Person, frozen: FrozenClock) -> None:
+def test_guessing_is_slowed_for_the_network(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     for number in range(signing_in.FOR_NETWORK):
         assert enter(client, "wrong", f"p{number}@acme.example") == 400
     assert enter(client, RIGHT) == 429
 
 
-def test_the_right_password_forgets_the_wrong_ones(client: FlaskClient, person: Person) -> None:
+def test_the_right_password_forgets_the_wrong_ones(client: FlaskClient, person: User) -> None:
     for _ in range(3):
         for _ in range(signing_in.FOR_ADDRESS - 1):
             enter(client, "wrong")
@@ -78,21 +85,31 @@ def test_the_right_password_forgets_the_wrong_ones(client: FlaskClient, person: 
         client.post("/sign-out")
 
 
-@pytest.mark.parametrize("target", [
-    "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\t/evil.example", "\\/evil",
-    "evil", "http:evil.example", "/\n/evil.example",
-])  # fmt: skip
-def test_nobody_is_sent_elsewhere(client: FlaskClient, person: Person, target: str) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/\t/evil.example",
+        "\\/evil",
+        "evil",
+        "http:evil.example",
+        "/\n/evil.example",
+    ],
+)
+def test_nobody_is_sent_elsewhere(client: FlaskClient, person: User, target: str) -> None:
     answer = client.post("/sign-in", data={"email": "ann@acme.example", "password": RIGHT, "next": target})
     assert answer.headers["Location"] == "/"
 
 
-def test_one_goes_on_where_one_wanted_to(client: FlaskClient, person: Person) -> None:
+def test_one_goes_on_where_one_wanted_to(client: FlaskClient, person: User) -> None:
     data = {"email": "ann@acme.example", "password": RIGHT, "next": "/me?x=1"}
     assert client.post("/sign-in", data=data).headers["Location"] == "/me?x=1"
 
 
-def test_a_lock_ends_the_session_at_once(client: FlaskClient, person: Person) -> None:
+def test_a_lock_ends_the_session_at_once(client: FlaskClient, person: User) -> None:
     enter(client, RIGHT)
     with db.transaction() as session:
         people.lock(session, CLOCK, person.id)
@@ -104,7 +121,7 @@ def test_a_lock_ends_the_session_at_once(client: FlaskClient, person: Person) ->
     assert enter(client, RIGHT) == 303
 
 
-def test_a_new_password_ends_other_sessions(app: Flask, client: FlaskClient, person: Person) -> None:
+def test_a_new_password_ends_other_sessions(app: Flask, client: FlaskClient, person: User) -> None:
     other = app.test_client()
     enter(client, RIGHT)
     enter(other, RIGHT)
@@ -123,7 +140,7 @@ def reset_link(client: FlaskClient, email: str = "ann@acme.example") -> str | No
     return mail.context["link"].removeprefix("http://localhost") if mail else None
 
 
-def test_a_forgotten_password(client: FlaskClient, person: Person, frozen: FrozenClock) -> None:
+def test_a_forgotten_password(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     link = reset_link(client)
     assert link is not None
     page = client.get(link)
@@ -138,7 +155,7 @@ def test_a_forgotten_password(client: FlaskClient, person: Person, frozen: Froze
     assert enter(client, "a new password") == 303
 
 
-def test_a_reset_link_ends(client: FlaskClient, person: Person, frozen: FrozenClock) -> None:
+def test_a_reset_link_ends(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     link = reset_link(client)
     assert link is not None
     assert client.get(link[:-1]).status_code == 400
@@ -146,26 +163,26 @@ def test_a_reset_link_ends(client: FlaskClient, person: Person, frozen: FrozenCl
     assert client.get(link).status_code == 400
 
 
-def test_an_unknown_address_gets_no_mail_and_the_same_page(client: FlaskClient, person: Person) -> None:
+def test_an_unknown_address_gets_no_mail_and_the_same_page(client: FlaskClient, person: User) -> None:
     assert reset_link(client, "nobody@acme.example") is None
     assert reset_link(client, "not an address") is None
 
 
-def test_resets_are_few(client: FlaskClient, person: Person, frozen: FrozenClock) -> None:
+def test_resets_are_few(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     for _ in range(signing_in.RESETS + 3):
         reset_link(client)
     with db.reading() as session:
         assert len(session.scalars(select(OutboxMail)).all()) == signing_in.RESETS
 
 
-def test_old_attempts_are_forgotten(client: FlaskClient, person: Person, frozen: FrozenClock) -> None:
+def test_old_attempts_are_forgotten(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     enter(client, "wrong")
     frozen.at += timedelta(minutes=20)
     with db.transaction() as session:
         assert signing_in.forget_old(session) == 3
 
 
-def test_a_sign_that_no_database_keeps_is_refused(client: FlaskClient, person: Person) -> None:
+def test_a_sign_that_no_database_keeps_is_refused(client: FlaskClient, person: User) -> None:
     answer = client.post("/sign-in", data={"email": "\x00", "password": RIGHT})
     assert answer.status_code == 400
     assert client.get("/me").status_code == 303

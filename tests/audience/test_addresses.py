@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from campaigns.audience import addresses
 from campaigns.audience.addresses import is_address, normalise
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_one_spelling(text: str, address: str) -> None:
     ],
 )
 def test_what_is_no_address_says_why(text: str, words: str) -> None:
-    with pytest.raises(Invalid, match=words) as caught:
+    with pytest.raises(ValidationFailed, match=words) as caught:
         normalise(text)
     assert caught.value.problems[0].field == "email"
 
@@ -76,7 +76,7 @@ def test_what_is_no_address_says_why(text: str, words: str) -> None:
 def test_normalising_twice_is_normalising_once(text: str) -> None:
     try:
         once = normalise(text)
-    except Invalid:
+    except ValidationFailed:
         return
     assert normalise(once) == once
     assert len(once.encode()) <= addresses.LONGEST

@@ -10,7 +10,7 @@ from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKin
 from campaigns.accounts.models import Role
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
-from campaigns.errors import Conflict, Forbidden, Invalid, NotFound
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from tests.conftest import NOON, FrozenClock
 from tests.factories import make_contact
 
@@ -76,7 +76,7 @@ def test_what_is_refused(session: Session) -> None:
         consent.grant(session, VIEWER, ann.id, EMAIL, FULL, source="x")
     with pytest.raises(Forbidden):
         consent.withdraw(session, VIEWER, ann.id, EMAIL, source="x")
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         consent.grant(session, CLOCK, ann.id, EMAIL, PARTLY, source="x")
     with pytest.raises(NotFound):
         consent.grant(session, CLOCK, 10**9, EMAIL, FULL, source="x")

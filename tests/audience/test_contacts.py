@@ -5,7 +5,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKind
-from campaigns.accounts.models import AuditEntry, Role
+from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.audience import consent, contacts, erasing, lists, suppression
 from campaigns.audience.models import (
     ConsentEntry,
@@ -16,7 +16,7 @@ from campaigns.audience.models import (
     Suppression,
     SuppressionReason,
 )
-from campaigns.errors import Conflict, Forbidden, Invalid
+from campaigns.errors import Conflict, Forbidden, ValidationFailed
 from tests.factories import make_activity, make_contact, make_list
 
 VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
@@ -24,7 +24,7 @@ VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
 
 def test_an_address_is_there_once(session: Session) -> None:
     contacts.add_contact(session, CLOCK, email="Ann@Example.org")
-    with pytest.raises(Invalid, match="already"):
+    with pytest.raises(ValidationFailed, match="already"):
         contacts.add_contact(session, CLOCK, email="ann@example.ORG ")
 
 
@@ -55,7 +55,7 @@ def test_upsert_overwrites_with_values_only(session: Session) -> None:
     ],
 )
 def test_bad_values_name_their_field(session: Session, values: dict[str, object], field: str) -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(ValidationFailed) as caught:
         contacts.add_contact(session, CLOCK, **{"email": "ann@example.org", **values})  # type: ignore[arg-type]
     assert [one.field for one in caught.value.problems] == [field]
     assert session.scalars(select(Contact)).all() == []
@@ -77,9 +77,9 @@ def test_an_erased_person_leaves_a_hash(session: Session) -> None:
     left = session.scalars(select(Suppression)).one()
     assert (left.address, left.reason) == (None, SuppressionReason.ERASED)
     assert suppression.is_suppressed(session, "ann@example.org")
-    assert all("ann@" not in str(entry.detail) + entry.subject_id for entry in session.scalars(select(AuditEntry)))
+    assert all("ann@" not in str(entry.detail) + entry.subject_id for entry in session.scalars(select(AuditLogEntry)))
     assert lists.list_of(session, chosen.id)
-    with pytest.raises(Invalid, match="erased"):
+    with pytest.raises(ValidationFailed, match="erased"):
         contacts.add_contact(session, CLOCK, email="ann@example.org")
     with pytest.raises(Conflict):
         suppression.lift(session, CLOCK, left.id, "please")

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from campaigns.audience.columns import attribute_key, checked_mapping, guess
-from campaigns.audience.csv_reading import Shape, look, rows
-from campaigns.errors import Invalid
+from campaigns.audience.csv_reading import CsvDialect, look, rows
+from campaigns.errors import ValidationFailed
 
 TABLE = "email,имя,ville\nann@example.org,Анна,Orléans\nbob@example.org,Борис,Nîmes\n"
 CELLS = [["ann@example.org", "Анна", "Orléans"], ["bob@example.org", "Борис", "Nîmes"]]
@@ -20,7 +20,7 @@ def kept(tmp_path: Path, content: bytes) -> Path:
     return path
 
 
-def read(path: Path, shape: Shape) -> list[tuple[int, list[str], str]]:
+def read(path: Path, shape: CsvDialect) -> list[tuple[int, list[str], str]]:
     return [tuple(row) for row in rows(path, shape.encoding, shape.delimiter)]  # type: ignore[misc]
 
 
@@ -129,7 +129,7 @@ def test_no_bytes_break_the_reading(tmp_path: Path, content: bytes) -> None:
     path = kept(tmp_path, content)
     try:
         shape = look(path)
-    except Invalid:
+    except ValidationFailed:
         return
     found = read(path, shape)
     assert all(one[1] for one in found)
@@ -144,38 +144,53 @@ MAILCHIMP = (
 HUBSPOT = "Record ID,First Name,Last Name,Email,Phone Number,Contact owner,Lead Status,Create Date,Lifecycle Stage"
 
 
-def shaped(header: str) -> Shape:
-    return Shape("utf-8-sig", ",", True, header.split(","), [])
+def shaped(header: str) -> CsvDialect:
+    return CsvDialect("utf-8-sig", ",", True, header.split(","), [])
 
 
 def test_exports_of_other_tools_are_known() -> None:
     mailchimp = dict(zip(MAILCHIMP.split(","), guess(shaped(MAILCHIMP)), strict=True))
     assert {name: target for name, target in mailchimp.items() if target} == {
-        "Email Address": "email", "First Name": "first_name", "Last Name": "last_name", "TIMEZONE": "timezone",
-    }  # fmt: skip
+        "Email Address": "email",
+        "First Name": "first_name",
+        "Last Name": "last_name",
+        "TIMEZONE": "timezone",
+    }
     hubspot = dict(zip(HUBSPOT.split(","), guess(shaped(HUBSPOT)), strict=True))
     assert {name: target for name, target in hubspot.items() if target} == {
-        "First Name": "first_name", "Last Name": "last_name", "Email": "email",
+        "First Name": "first_name",
+        "Last Name": "last_name",
+        "Email": "email",
         "Phone Number": "attributes.phone_number",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        "E-mail,First name,Last name", "Adresse e-mail,Prénom,Nom", "ელფოსტა,სახელი,გვარი", "E-poçt,Ad,Soyad",
-        "Эл. почта,Имя,Фамилия", "ایمیل,نام,نام خانوادگی", "E-Mail-Adresse,Vorname,Nachname",
-        "Correo electrónico,Nombre,Apellidos", "email_address,FIRST-NAME,last.name",
+        "E-mail,First name,Last name",
+        "Adresse e-mail,Prénom,Nom",
+        "ელფოსტა,სახელი,გვარი",
+        "E-poçt,Ad,Soyad",
+        "Эл. почта,Имя,Фамилия",
+        "ایمیل,نام,نام خانوادگی",
+        "E-Mail-Adresse,Vorname,Nachname",
+        "Correo electrónico,Nombre,Apellidos",
+        "email_address,FIRST-NAME,last.name",
     ],
-)  # fmt: skip
+)
 def test_columns_are_known_in_many_languages(header: str) -> None:
     assert guess(shaped(header)) == ["email", "first_name", "last_name"]
 
 
 def test_keys_that_a_merge_field_can_name() -> None:
     assert [attribute_key(name, 7) for name in ("Favourite Colour!", "Prénom 2", "2nd", "Город", "")] == [
-        "favourite_colour", "prenom_2", "nd", "column_7", "column_7",
-    ]  # fmt: skip
+        "favourite_colour",
+        "prenom_2",
+        "nd",
+        "column_7",
+        "column_7",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -190,5 +205,5 @@ def test_keys_that_a_merge_field_can_name() -> None:
     ],
 )
 def test_a_mapping_that_makes_no_sense(mapping: list[str], words: str) -> None:
-    with pytest.raises(Invalid, match=words):
+    with pytest.raises(ValidationFailed, match=words):
         checked_mapping(mapping, 2)

@@ -43,11 +43,14 @@ def seed() -> int:
         session.add(chosen)
         session.add_all(
             Contact(
-                email=f"p{n}@example.org", first_name="Old", attributes={"city": "Old", "n": str(n)},
-                created_at=clock.now(), updated_at=clock.now(),
+                email=f"p{n}@example.org",
+                first_name="Old",
+                attributes={"city": "Old", "n": str(n)},
+                created_at=clock.now(),
+                updated_at=clock.now(),
             )
             for n in range(0, ROWS, 3)
-        )  # fmt: skip
+        )
     return chosen.id
 
 

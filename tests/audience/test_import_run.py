@@ -28,7 +28,7 @@ from campaigns.audience.models import (
     ImportState,
     ListMember,
     SuppressionReason,
-)  # fmt: skip
+)
 from campaigns.audience.rejected import rejections
 from campaigns.errors import Conflict
 from tests.audience.csvs import ASKED, again, begin, checked, counts, imported, uploaded
@@ -195,8 +195,8 @@ def test_a_worker_that_lost_its_claim_writes_nothing(
                 import_run.run(found.id)
             yield chunk
 
-    original = import_run._Work.chunks
-    monkeypatch.setattr(import_run._Work, "chunks", chunks)
+    original = import_run._ImportJob.chunks
+    monkeypatch.setattr(import_run._ImportJob, "chunks", chunks)
     monkeypatch.setattr(import_run, "merge", slow)
     import_run.run(found.id)
     done = again(found)
@@ -209,8 +209,8 @@ def test_one_import_is_claimed_once_and_due_again_after_its_lease(database: Engi
         imports.check(session, CLOCK, found)
     with db.reading() as session:
         assert import_run.due_imports(session) == [found.id]
-    assert import_run._Work.claimed(found.id) is not None
-    assert import_run._Work.claimed(found.id) is None
+    assert import_run._ImportJob.claimed(found.id) is not None
+    assert import_run._ImportJob.claimed(found.id) is None
     with db.reading() as session:
         assert import_run.due_imports(session) == []
     frozen.at += import_run.LEASE + timedelta(seconds=1)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience import consent, contacts, import_run, lists, suppression
 from campaigns.audience.models import (
     ConsentLevel,
@@ -38,15 +38,39 @@ def add(email: str, **values: Any) -> Contact:
 
 
 PAGES = [
-    "/contacts", "/contacts/new", "/contacts/1", "/contacts/1/edit", "/lists", "/lists/1", "/imports", "/imports/new",
-    "/imports/1", "/imports/1/mapping", "/imports/1/progress", "/imports/1/rejected.csv", "/suppressions",
-]  # fmt: skip
+    "/contacts",
+    "/contacts/new",
+    "/contacts/1",
+    "/contacts/1/edit",
+    "/lists",
+    "/lists/1",
+    "/imports",
+    "/imports/new",
+    "/imports/1",
+    "/imports/1/mapping",
+    "/imports/1/progress",
+    "/imports/1/rejected.csv",
+    "/suppressions",
+]
 POSTS = [
-    "/contacts/new", "/contacts/1/edit", "/contacts/1/erase", "/contacts/1/consent", "/contacts/1/lists",
-    "/contacts/1/lists/1/remove", "/lists", "/lists/1/name", "/lists/1/members", "/lists/1/members/1/remove",
-    "/lists/1/delete", "/imports/new", "/imports/1/reading", "/imports/1/mapping", "/imports/1/start",
-    "/suppressions", "/suppressions/1/lift",
-]  # fmt: skip
+    "/contacts/new",
+    "/contacts/1/edit",
+    "/contacts/1/erase",
+    "/contacts/1/consent",
+    "/contacts/1/lists",
+    "/contacts/1/lists/1/remove",
+    "/lists",
+    "/lists/1/name",
+    "/lists/1/members",
+    "/lists/1/members/1/remove",
+    "/lists/1/delete",
+    "/imports/new",
+    "/imports/1/reading",
+    "/imports/1/mapping",
+    "/imports/1/start",
+    "/suppressions",
+    "/suppressions/1/lift",
+]
 
 
 def something_of_each() -> None:
@@ -222,7 +246,7 @@ def test_suppressions_are_added_found_and_lifted_with_a_reason(coordinator_clien
     coordinator_client.post(f"/suppressions/{one.id}/lift", data={"why": "a mistake"})  # type: ignore[attr-defined]
     with db.reading() as session:
         assert session.scalars(select(Suppression)).all() == []
-        lifted = session.scalars(select(AuditEntry).where(AuditEntry.verb == "lift")).one()
+        lifted = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "lift")).one()
     assert lifted.detail == {"reason": "manual", "why": "a mistake"}
     assert "ann@" not in str(lifted.detail)
 
@@ -243,8 +267,11 @@ def upload(client: FlaskClient, content: bytes, name: str = "people.csv") -> str
 
 
 STATEMENT = {
-    "email_consent": "full", "tracking_consent": "none", "consent_source": "fair", "consent_wording": "Yes please",
-}  # fmt: skip
+    "email_consent": "full",
+    "tracking_consent": "none",
+    "consent_source": "fair",
+    "consent_wording": "Yes please",
+}
 
 
 def test_an_import_by_hand_from_upload_to_rejected_rows(coordinator_client: FlaskClient) -> None:
@@ -253,9 +280,14 @@ def test_an_import_by_hand_from_upload_to_rejected_rows(coordinator_client: Flas
     assert "Semicolon" in page
     assert "Lyon" in page
     filled = {
-        "target-1": "email", "target-2": "first_name", "target-3": "attribute", "key-3": "ville", "list_id": "",
-        "new_list": "Fair", **STATEMENT,
-    }  # fmt: skip
+        "target-1": "email",
+        "target-2": "first_name",
+        "target-3": "attribute",
+        "key-3": "ville",
+        "list_id": "",
+        "new_list": "Fair",
+        **STATEMENT,
+    }
     assert coordinator_client.post(f"{url}/mapping", data=filled).location == url
     assert "Waiting for a worker" in coordinator_client.get(url).text
     found = only(ContactImport)

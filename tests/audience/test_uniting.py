@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import clock, db
 from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKind
-from campaigns.accounts.models import AuditEntry, Role
+from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.audience import consent, contacts, erasing, lists, suppression, uniting
 from campaigns.audience.models import (
     ConsentLevel,
@@ -20,7 +20,7 @@ from campaigns.audience.models import (
     SuppressionReason,
 )
 from campaigns.audience.uniting import unite
-from campaigns.errors import Conflict, Forbidden, Invalid, NotFound
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from campaigns.leads.models import Lead
 from tests.factories import make_contact, make_list
 
@@ -30,9 +30,13 @@ VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
 def two(session: Session) -> tuple[Contact, Contact]:
     ann = make_contact(session, email="ann@example.org", first_name="Ann", last_name="", attributes={"city": "Lyon"})
     ana = make_contact(
-        session, email="ana@example.net", first_name="Ana", last_name="Lee", language="fr",
+        session,
+        email="ana@example.net",
+        first_name="Ana",
+        last_name="Lee",
+        language="fr",
         attributes={"city": "Paris", "size": "M"},
-    )  # fmt: skip
+    )
     return ann, ana
 
 
@@ -46,11 +50,11 @@ def test_one_stays_and_the_other_is_a_name_of_theirs(session: Session) -> None:
     assert session.scalars(select(Contact.id)).all() == [ann.id]
     assert contacts.by_address(session, "ana@example.net") is stays
     assert contacts.now_called(session, ana.id) == ann.id
-    with pytest.raises(Invalid, match="already"):
+    with pytest.raises(ValidationFailed, match="already"):
         contacts.add_contact(session, CLOCK, email="ana@example.net")
     again, is_new = contacts.upsert_contact(session, PUBLIC, email="ana@example.net", timezone="Asia/Tbilisi")
     assert (again.email, again.timezone, is_new) == ("ann@example.org", "Asia/Tbilisi", False)
-    entry = session.scalars(select(AuditEntry).where(AuditEntry.verb == "merge")).one()
+    entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "merge")).one()
     assert (entry.subject_id, entry.detail["other"]) == (str(ann.id), ana.id)
     assert "@" not in str(entry.detail)
     contacts.change_contact(session, CLOCK, ann.id, email="ana@example.net")
@@ -68,9 +72,15 @@ def test_a_chain_leads_to_the_last(session: Session) -> None:
 
 @pytest.mark.parametrize(
     ("mine", "theirs", "then"),
-    [("full", "none", "none"), ("none", "full", "none"), ("full", None, "full"), (None, "full", "full"),
-     ("deliverability", "full", "deliverability"), (None, None, None)],
-)  # fmt: skip
+    [
+        ("full", "none", "none"),
+        ("none", "full", "none"),
+        ("full", None, "full"),
+        (None, "full", "full"),
+        ("deliverability", "full", "deliverability"),
+        (None, None, None),
+    ],
+)
 def test_the_stricter_answer_holds(session: Session, mine: str | None, theirs: str | None, then: str | None) -> None:
     ann, ana = two(session)
     for contact, level in ((ann, mine), (ana, theirs)):

@@ -21,10 +21,10 @@ from campaigns.delivery.models import Send
 from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus, Channel
 from tests import factories
 from tracking import day_counts, earnings, rollups, visit_sides
-from tracking.conversion_models import Conversion, ConversionTouch, Credit
-from tracking.grouping import Group
-from tracking.models import Checkpoint, Event, FirstSeen, Rollup, UserAgent
-from tracking.visit_models import Visit, VisitRollup, WebArrival, WebPage
+from tracking.conversion_models import AttributionCredit, Conversion, ConversionTouchpoint
+from tracking.grouping import ChannelGroup
+from tracking.models import Event, FirstSeen, HitRollup, SpoolCheckpoint, UserAgent
+from tracking.visit_models import TrafficSource, Visit, VisitRollup, WebPage
 
 CAMPAIGNS, MAILS_OF_LARGE, LINKS, AGENTS, PAGES = 200, 10, 8, 200, 300
 HEAVY_SENDS, HEAVY_HITS = 20_000, 2
@@ -140,9 +140,15 @@ class Builder:
     def _strip(self) -> list[Index]:
         """Take the large tables' indexes and triggers away; the indexes to be made again."""
         tables: Sequence[Any] = [
-            Send.__table__, Event.__table__, Visit.__table__, Conversion.__table__,
-            ConversionTouch.__table__, Credit.__table__, VisitRollup.__table__, Rollup.__table__,
-        ]  # fmt: skip
+            Send.__table__,
+            Event.__table__,
+            Visit.__table__,
+            Conversion.__table__,
+            ConversionTouchpoint.__table__,
+            AttributionCredit.__table__,
+            VisitRollup.__table__,
+            HitRollup.__table__,
+        ]
         bare: list[Index] = []
         for table in tables:
             assert isinstance(table, Table)
@@ -161,7 +167,7 @@ class Builder:
         factories.make_organisation(session, timezone="Asia/Tbilisi")
         for role in Role:
             factories.make_person(session, role)
-        session.add(Checkpoint(spool="s" * 32, host="localhost", updated_at=clock.now()))
+        session.add(SpoolCheckpoint(spool="s" * 32, host="localhost", updated_at=clock.now()))
         session.execute(
             insert(UserAgent),
             [
@@ -173,18 +179,22 @@ class Builder:
             insert(WebPage),
             [{"digest": n.to_bytes(16, "big"), "host": "www.example.org", "path": f"/{n}"} for n in range(PAGES)],
         )
-        groups = list(Group)
+        groups = list(ChannelGroup)
         arrival = dict.fromkeys(("source", "medium", "campaign", "term", "content", "utm_id", "referrer"), "")
         session.execute(
-            insert(WebArrival),
+            insert(TrafficSource),
             [
                 {
-                    **arrival, "digest": n.to_bytes(16, "big"), "source": f"source{n}", "network": "",
-                    "channel_group": int(groups[n % len(groups)]), "rules": 1,
+                    **arrival,
+                    "digest": n.to_bytes(16, "big"),
+                    "source": f"source{n}",
+                    "network": "",
+                    "channel_group": int(groups[n % len(groups)]),
+                    "rules": 1,
                 }
                 for n in range(40)
             ],
-        )  # fmt: skip
+        )
         message = factories.make_message(session)
         everybody = factories.make_contact(session)
         session.delete(everybody)
@@ -195,20 +205,30 @@ class Builder:
         large = share >= 0.1
         start = clock.now() - timedelta(days=45 if large else 360 - number * 1.7)
         campaign = factories.make_campaign(
-            session, created_at=start, starts_on=start.date(), ends_on=(start + timedelta(days=60)).date(),
-            name=f"Campaign {number}", status=CampaignStatus.ACTIVE if number > 150 else CampaignStatus.FINISHED,
-        )  # fmt: skip
+            session,
+            created_at=start,
+            starts_on=start.date(),
+            ends_on=(start + timedelta(days=60)).date(),
+            name=f"Campaign {number}",
+            status=CampaignStatus.ACTIVE if number > 150 else CampaignStatus.FINISHED,
+        )
         mails = [
             self._mail(session, campaign, message_id, start + timedelta(days=4 * n))
             for n in range(MAILS_OF_LARGE if large else 2)
         ]
         others = [
             factories.make_activity(
-                session, campaign, channel=channel, title=f"{channel.value} of {number}", cost=Decimal(300),
-                everybody=False, status=ActivityStatus.LIVE, launched_at=start,
+                session,
+                campaign,
+                channel=channel,
+                title=f"{channel.value} of {number}",
+                cost=Decimal(300),
+                everybody=False,
+                status=ActivityStatus.LIVE,
+                launched_at=start,
             )
             for channel in (Channel.WEB, Channel.ADS, Channel.SOCIAL)
-        ]  # fmt: skip
+        ]
         form = factories.make_form(session, others[0])
         session.flush()
         return Planned(
@@ -220,10 +240,19 @@ class Builder:
             session, campaign, status=ActivityStatus.LIVE, launched_at=at, message_id=message_id, cost=Decimal(120)
         )
         version = MessageVersion(
-            message_id=message_id, content_hash=f"{activity.id:064}", subject="News for {{ contact.first_name }}",
-            preheader="", mjml="", html="", text="", language="en", from_name="", from_email="news@example.org",
-            reply_to="", created_at=at,
-        )  # fmt: skip
+            message_id=message_id,
+            content_hash=f"{activity.id:064}",
+            subject="News for {{ contact.first_name }}",
+            preheader="",
+            mjml="",
+            html="",
+            text="",
+            language="en",
+            from_name="",
+            from_email="news@example.org",
+            reply_to="",
+            created_at=at,
+        )
         version.links = [
             Link(number=n, url=f"https://www.example.org/{n}", label=f"Link {n}") for n in range(1, LINKS + 1)
         ]
@@ -295,9 +324,13 @@ class Builder:
         sends = int(self.size.sends * campaign.share) // len(campaign.mails)
         for n, activity_id in enumerate(campaign.mails):
             self._hits(
-                activity_id, campaign.start + 4 * n * _DAY, each, f"{activity_id << 32} + 1 + n % {sends}",
-                "CASE WHEN b % 5 < 3 THEN 1 ELSE 2 END", f"CASE WHEN b % 5 < 3 THEN 0 ELSE 1 + a % {LINKS} END",
-            )  # fmt: skip
+                activity_id,
+                campaign.start + 4 * n * _DAY,
+                each,
+                f"{activity_id << 32} + 1 + n % {sends}",
+                "CASE WHEN b % 5 < 3 THEN 1 ELSE 2 END",
+                f"CASE WHEN b % 5 < 3 THEN 0 ELSE 1 + a % {LINKS} END",
+            )
         self._hits(campaign.others[0], campaign.start, views, "NULL", "3", "0")
 
     def _hits(self, activity_id: int, start: int, number: int, send: str, kind: str, link: str) -> None:
@@ -427,7 +460,7 @@ def heaviest(session: Session) -> dict[str, int]:
 
 
 def counts(session: Session) -> dict[str, int]:
-    tables = (Event, FirstSeen, Rollup, Visit, VisitRollup, Conversion, send_counts.SendCount)
+    tables = (Event, FirstSeen, HitRollup, Visit, VisitRollup, Conversion, send_counts.SendCount)
     return {
         one.__tablename__: session.execute(text(f"SELECT count(*) FROM {one.__tablename__}")).scalar_one()
         for one in tables

@@ -17,9 +17,9 @@ from multiprocessing import Process, Queue
 
 os.environ["KAMPANIA_VAR"] = tempfile.mkdtemp(prefix="kampania-bench-")
 
-from campaigns.delivery.compose import Mail
-from campaigns.delivery.greeting import Offers, greet
-from campaigns.delivery.relay import RelayAddress, Tls
+from campaigns.delivery.compose import OutgoingMail
+from campaigns.delivery.greeting import SmtpCapabilities, greet
+from campaigns.delivery.relay import RelayAddress, TlsMode
 from campaigns.delivery.smtp import Connection
 from tests.delivery.strange import Shelf
 
@@ -82,19 +82,19 @@ def serve(delay: float, ports: "Queue[int]") -> None:
     asyncio.run(forever())
 
 
-def mails(count: int) -> deque[Mail]:
+def mails(count: int) -> deque[OutgoingMail]:
     return deque(
-        Mail("b@example.org", f"n{number}@example.net", CONTENT, False, dotless=True) for number in range(count)
+        OutgoingMail("b@example.org", f"n{number}@example.net", CONTENT, False, dotless=True) for number in range(count)
     )
 
 
 async def ours(port: int, count: int, connections: int, *, grouped: bool = True) -> None:
     shelf = Shelf(mails(count))
-    relay = RelayAddress("127.0.0.1", port, tls=Tls.OFF)
+    relay = RelayAddress("127.0.0.1", port, tls=TlsMode.OFF)
     opened = []
     for _ in range(connections):
         wire, offers = await greet(relay)
-        offered = offers if grouped else Offers({})
+        offered = offers if grouped else SmtpCapabilities({})
         opened.append(Connection(wire, offered, relay, shelf, lambda _connection, why: sys.exit(why)))
     for each in opened:
         each.go()

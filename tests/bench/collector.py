@@ -25,9 +25,9 @@ from campaigns import clock, config, db
 from tests import servers
 from tests.tracking.scene import Mailing, make_mailing
 from tracking import batches, collect, rollups, settle, tail
-from tracking.crowding import Crowds
-from tracking.models import Kind
-from tracking.records import Flag, Hit, pack
+from tracking.crowding import BurstCache
+from tracking.models import HitKind
+from tracking.records import Hit, RequestFlag, pack
 from tracking.spool import file_name
 
 NOW = clock.now()
@@ -160,11 +160,11 @@ def write_spool(directory: Path, mailing: Mailing, wave: int, count: int, sends:
     path = directory / file_name(f"{wave:032x}", 0)
     with path.open("wb") as stream:
         for number in range(count):
-            kind = Kind.OPEN if chance.random() < 0.55 else Kind.CLICK
-            who, link = chance.randint(1, sends), 0 if kind == Kind.OPEN else chance.randint(1, LINKS)
-            agent = AGENTS[0] if kind == Kind.OPEN and chance.random() < 1 / 3 else chance.choice(AGENTS[1:])
+            kind = HitKind.OPEN if chance.random() < 0.55 else HitKind.CLICK
+            who, link = chance.randint(1, sends), 0 if kind == HitKind.OPEN else chance.randint(1, LINKS)
+            agent = AGENTS[0] if kind == HitKind.OPEN and chance.random() < 1 / 3 else chance.choice(AGENTS[1:])
             instant = at + number * (WAVE // timedelta(microseconds=1)) // count
-            flags = int(Flag.NAVIGATED) if link else 0
+            flags = int(RequestFlag.NAVIGATED) if link else 0
             stream.write(pack(Hit(instant, int(kind), flags, start | who, link, 0x0A0000 + who % 60_000, agent)))
 
     return path
@@ -179,7 +179,7 @@ def decode(written: Path) -> int:
 
 
 def settle_all() -> int:
-    total, crowds = 0, Crowds()
+    total, crowds = 0, BurstCache()
     while portion := settle.settle_due(crowds=crowds):
         total += portion
     return total
@@ -232,8 +232,9 @@ def size(engine: Engine) -> dict[str, int]:
         if batches.is_postgres(connection):
             sql = (
                 "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') AND ("
-                + " OR ".join(f"relname LIKE '%%{table}%%'" for table in tables) + ")"
-            )  # fmt: skip
+                + " OR ".join(f"relname LIKE '%%{table}%%'" for table in tables)
+                + ")"
+            )
         else:
             sql = "SELECT name, sum(pgsize) FROM dbstat WHERE " + " OR ".join(
                 f"name LIKE '%{table}%'" for table in tables

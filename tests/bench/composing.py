@@ -19,11 +19,11 @@ import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import clock, config, db
 from campaigns.accounts.models import Organisation
 from campaigns.delivery import claiming, dkim, expansion, plates, slices
-from campaigns.delivery.answers import Fate, Outcome
+from campaigns.delivery.answers import DeliveryResult, DeliveryStatus
 from campaigns.delivery.compose import compose
 from campaigns.delivery.dkim import Algorithm, Signer
 from campaigns.delivery.models import Send
-from campaigns.delivery.record import Result, record
+from campaigns.delivery.record import SendResult, record
 from campaigns.planning.models import Activity
 from tests.bench.bench_import import databases
 from tests.delivery.mailing import make_mailing, make_version
@@ -111,7 +111,10 @@ def rows(people: int) -> None:
             began = time.process_time()
             claimed = slices.load(session, activity_id, rows)
             spent["load"] += time.process_time() - began
-        results = [Result(send, Outcome(Fate.SENT, "250 2.0.0 Ok"), clock.micros()) for send in claimed.sends]
+        results = [
+            SendResult(send, DeliveryResult(DeliveryStatus.SENT, "250 2.0.0 Ok"), clock.micros())
+            for send in claimed.sends
+        ]
         began = time.process_time()
         with db.transaction() as session:
             record(session, batch, results)

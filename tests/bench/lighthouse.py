@@ -46,10 +46,23 @@ def _demo() -> Iterator[tuple[str, str, str]]:
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
         ports = [str(_free()) for _ in range(2)]
         house = subprocess.Popen(
-            [sys.executable, "-m", "campaigns.cli", "demo", "--contacts", "400", "--port", ports[0], "--catcher-port",
-             ports[1]],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "KAMPANIA_VAR": home},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "campaigns.cli",
+                "demo",
+                "--contacts",
+                "400",
+                "--port",
+                ports[0],
+                "--catcher-port",
+                ports[1],
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "KAMPANIA_VAR": home},
+        )
         assert house.stdout is not None
         try:
             told = ""
@@ -90,11 +103,22 @@ def _measure(program: Path, chromium: str, base: str, email: str, password: str)
 
 def _run(program: Path, chromium: str, url: str, form: str, headers: Path) -> dict[str, dict[str, dict[str, float]]]:
     done = subprocess.run(
-        [str(program), url, "--quiet", "--output=json", f"--only-categories={','.join(KINDS)}",
-         f"--extra-headers={headers}", "--chrome-flags=--headless=new --no-sandbox",
-         *(["--preset=desktop"] if form == "desktop" else [])],
-        capture_output=True, text=True, env={**os.environ, "CHROME_PATH": chromium}, check=False, timeout=PATIENCE,
-    )  # fmt: skip
+        [
+            str(program),
+            url,
+            "--quiet",
+            "--output=json",
+            f"--only-categories={','.join(KINDS)}",
+            f"--extra-headers={headers}",
+            "--chrome-flags=--headless=new --no-sandbox",
+            *(["--preset=desktop"] if form == "desktop" else []),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CHROME_PATH": chromium},
+        check=False,
+        timeout=PATIENCE,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     found = json.loads(done.stdout)

@@ -37,9 +37,9 @@ from tests.bench import collector
 from tests.bench._company import Builder, Size, counts, heaviest
 from tests.conftest import signed_in
 from tracking import day_counts, earnings, performance, visit_sides
-from tracking.earning_models import DayEarning, Earning
-from tracking.models import Checkpoint, DayZone, LifeRollup
-from tracking.visit_models import Landings
+from tracking.earning_models import ConversionAttribution, DailyAttribution
+from tracking.models import RollupTimeZone, SpoolCheckpoint, TotalHitRollup
+from tracking.visit_models import LandingPageCounts
 
 QUERIES, PAGE, TIMELINE, MOST_QUERIES = 20.0, 100.0, 50.0, 30
 ROUNDS = 7
@@ -101,7 +101,7 @@ def measure(url: str, size: Size, *, plans: bool) -> int:
     with db.reading() as session:
         there = heaviest(session)
         collector.say("  " + ", ".join(f"{name} {number:,}" for name, number in counts(session).items()))
-        at = session.query(Checkpoint).one().updated_at
+        at = session.query(SpoolCheckpoint).one().updated_at
     with clock.use(lambda: at):  # Days as they were when it was made, however long it is kept.
         found = _pages(engine, there, plans=plans)
     db.install(None)
@@ -125,15 +125,15 @@ def _bring_up(engine: Engine) -> None:
                 index.create(engine)
     with engine.begin() as connection:
         if (
-            connection.scalar(select(DayZone.zone)) is None
-            or connection.scalar(select(LifeRollup.link).limit(1)) is None
+            connection.scalar(select(RollupTimeZone.zone)) is None
+            or connection.scalar(select(TotalHitRollup.link).limit(1)) is None
         ):
             day_counts.fill(connection)
-        if connection.scalar(select(Earning.own).limit(1)) is None:
+        if connection.scalar(select(ConversionAttribution.own).limit(1)) is None:
             earnings.fill(connection)
-        elif connection.scalar(select(DayEarning.own).limit(1)) is None:
+        elif connection.scalar(select(DailyAttribution.own).limit(1)) is None:
             earnings.sum_anew(connection)
-        if connection.scalar(select(Landings.visits).limit(1)) is None:
+        if connection.scalar(select(LandingPageCounts.visits).limit(1)) is None:
             visit_sides.fill(connection)
     collector.analyse(engine)
 
@@ -147,8 +147,12 @@ def _pages(engine: Engine, there: dict[str, int], *, plans: bool) -> int:
     for name in ("large", "middling"):
         campaign_id = there[name]
         missed += timed(
-            engine, app, f"questions of a {name} campaign", lambda id=campaign_id: questions(id), QUERIES  # type: ignore[misc]
-        )  # fmt: skip
+            engine,
+            app,
+            f"questions of a {name} campaign",
+            lambda id=campaign_id: questions(id),
+            QUERIES,  # type: ignore[misc]
+        )
     asked = [
         ("performance, large", f"/campaigns/{there['large']}/performance", PAGE, MOST_QUERIES),
         ("performance, large, 28 days", f"/campaigns/{there['large']}/performance?period=28", PAGE, MOST_QUERIES),
@@ -222,9 +226,15 @@ def watched(engine: Engine, app: Flask) -> Iterator[Watch]:
 
 
 def timed(
-    engine: Engine, app: Flask, name: str, work: Callable[[], None], limit: float | None, most: int | None = None,
-    *, plans: bool = False,
-) -> int:  # fmt: skip
+    engine: Engine,
+    app: Flask,
+    name: str,
+    work: Callable[[], None],
+    limit: float | None,
+    most: int | None = None,
+    *,
+    plans: bool = False,
+) -> int:
     """How many limits were missed."""
     work()
     best: tuple[float, float, Watch] | None = None

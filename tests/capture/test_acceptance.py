@@ -18,9 +18,9 @@ from campaigns.audience.models import (
     ListMember,
     SuppressionReason,
 )
-from campaigns.capture.acceptance import Origin, SubmittedForm, accept
+from campaigns.capture.acceptance import LeadSource, SubmissionInput, accept
 from campaigns.capture.models import DoubleOptIn, Form, Submission
-from campaigns.errors import Conflict, Invalid, NotFound
+from campaigns.errors import Conflict, NotFound, ValidationFailed
 from campaigns.leads.models import Lead
 from campaigns.outbox import OutboxMail
 from tests.factories import make_contact, make_form, make_list, make_person
@@ -31,13 +31,13 @@ QUESTIONS = [
 ]
 
 
-def sent(form: Form, **values: Any) -> SubmittedForm:
-    return SubmittedForm(
+def sent(form: Form, **values: Any) -> SubmissionInput:
+    return SubmissionInput(
         **{
             "form_id": form.id,
             "external_id": "0123456789abcdef",
             "email": "Ana@Example.org",
-            "origin": Origin("web"),
+            "origin": LeadSource("web"),
             "answers": {"first_name": "Ana", "attributes.company": "Acme"},
             **values,
         }
@@ -92,8 +92,10 @@ def test_consent_is_written_down_with_its_wording(session: Session, form: Form) 
     submission = accept(session, sent(form, consents=True, network="c00002/24"))
     entry = session.scalars(select(ConsentEntry)).one()
     assert (entry.purpose, entry.level, entry.wording) == (
-        ConsentPurpose.EMAIL, ConsentLevel.FULL, form.consent_wording,
-    )  # fmt: skip
+        ConsentPurpose.EMAIL,
+        ConsentLevel.FULL,
+        form.consent_wording,
+    )
     assert entry.evidence == {"form": form.id, "submission": submission.external_id, "network": "c00002/24"}
 
 
@@ -103,10 +105,13 @@ def test_measuring_is_a_consent_of_its_own(session: Session) -> None:
         contact_id = accept(
             session,
             sent(
-                form, consents=consents, may_measure=may_measure, external_id=f"submission-{number}",
+                form,
+                consents=consents,
+                may_measure=may_measure,
+                external_id=f"submission-{number}",
                 email=f"ana{number}@example.org",
             ),
-        ).contact_id  # fmt: skip
+        ).contact_id
         entries = session.scalars(select(ConsentEntry).where(ConsentEntry.contact_id == contact_id))
         expected = {ConsentPurpose.EMAIL: form.consent_wording} if consents else {}
         expected |= {ConsentPurpose.TRACKING: "You may count my clicks."} if may_measure else {}
@@ -142,7 +147,7 @@ def test_joins_the_form_s_list_once(session: Session) -> None:
 def test_the_owner_hears_of_a_new_lead_once(session: Session) -> None:
     owner = make_person(session, language="fa")
     form = make_form(session, fields=[], notify_owner=True)
-    origin = Origin("web", owner.id, "Spring", "Landing page")
+    origin = LeadSource("web", owner.id, "Spring", "Landing page")
     submission = accept(session, sent(form, origin=origin))
     accept(session, sent(form, origin=origin, external_id="another-submission"))
     mail = session.scalars(select(OutboxMail)).one()
@@ -152,10 +157,10 @@ def test_the_owner_hears_of_a_new_lead_once(session: Session) -> None:
 
 
 def test_bad_input_names_its_fields_and_changes_nothing(session: Session, form: Form) -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(ValidationFailed) as caught:
         accept(session, sent(form, email="nobody", answers={"first_name": "x" * 101, "attributes.company": " \x00 "}))
     assert {problem.field for problem in caught.value.problems} == {"email", "first_name", "attributes-company"}
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         accept(session, sent(form, external_id="short"))
     assert count(session, Contact) == 0
 
@@ -184,7 +189,7 @@ def test_two_sessions_accept_at_once(database: Engine, same: bool) -> None:
     """A double click (the same submission), and two submissions of one person: one lead each time."""
     with db.transaction() as session:
         form = make_form(session, fields=[], list_id=make_list(session).id, notify_owner=True)
-        origin = Origin("web", make_person(session).id)
+        origin = LeadSource("web", make_person(session).id)
     barrier, results = Barrier(4), []
 
     def race(number: int) -> None:

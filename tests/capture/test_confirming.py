@@ -13,8 +13,8 @@ from campaigns.accounts.actor import CLOCK, PUBLIC
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.capture import confirming
-from campaigns.capture.acceptance import Origin, SubmittedForm, accept
-from campaigns.capture.models import Confirmation, DoubleOptIn, Form
+from campaigns.capture.acceptance import LeadSource, SubmissionInput, accept
+from campaigns.capture.models import DoubleOptIn, Form, PendingConsent
 from campaigns.errors import BadToken
 from campaigns.leads.models import Lead
 from campaigns.outbox import OutboxMail
@@ -27,7 +27,9 @@ ANA = "ana@example.org"
 
 
 def send(session: Session, form: Form, number: int = 1, email: str = ANA) -> int:
-    submitted = SubmittedForm(form.id, f"submission-{number:04}", email, Origin("web"), consents=True, network="7f/24")
+    submitted = SubmissionInput(
+        form.id, f"submission-{number:04}", email, LeadSource("web"), consents=True, network="7f/24"
+    )
     return accept(session, submitted).contact_id
 
 
@@ -64,8 +66,12 @@ def test_a_stranger_cannot_end_an_unsubscription(session: Session) -> None:
     entry = consent.history(session, contact.id)[0]
     assert entry.wording == "Yes, write to me about news."
     assert entry.evidence | {"asked_at": ""} == {
-        "form": 1, "submission": "submission-0001", "asked_at": "", "network": "7f/24", "confirmed_from": "0a/8",
-    } | {"form": entry.evidence["form"]}  # fmt: skip
+        "form": 1,
+        "submission": "submission-0001",
+        "asked_at": "",
+        "network": "7f/24",
+        "confirmed_from": "0a/8",
+    } | {"form": entry.evidence["form"]}
 
 
 def test_a_repeated_confirmation_ends_no_later_withdrawal(session: Session) -> None:
@@ -106,7 +112,7 @@ def test_who_complained_is_not_mailed(session: Session) -> None:
     suppression.suppress(session, PUBLIC, ANA, SuppressionReason.COMPLAINED)
     send(session, make_form(session))
     assert mails(session) == []
-    assert session.scalars(select(Confirmation)).one().mailed is False
+    assert session.scalars(select(PendingConsent)).one().mailed is False
 
 
 def test_nobody_is_bombed(session: Session, frozen: FrozenClock) -> None:

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.accounts.actor import PUBLIC, Actor
-from campaigns.accounts.models import AuditEntry
-from campaigns.capture.landing import Field, create_form, slug_from, update_form
+from campaigns.accounts.models import AuditLogEntry
+from campaigns.capture.landing import FormQuestion, create_form, slug_from, update_form
 from campaigns.capture.models import Form
-from campaigns.errors import Forbidden, Invalid
+from campaigns.errors import Forbidden, ValidationFailed
 from campaigns.planning.models import Activity, Channel
 from tests.factories import make_activity, make_form, make_person
 
@@ -35,7 +35,7 @@ def create(session: Session, actor: Actor, activity: Activity, **fields: Any) ->
 
 
 def test_a_form_is_made_and_changed(session: Session, actor: Actor, activity: Activity) -> None:
-    form = create(session, actor, activity, fields=[Field("attributes.company", " Company ", True)])
+    form = create(session, actor, activity, fields=[FormQuestion("attributes.company", " Company ", True)])
     assert form.slug.startswith("ask-us-")
     assert (form.button, form.open) == ("Send", True)
     assert form.fields == [{"name": "attributes.company", "label": "Company", "required": True}]
@@ -43,7 +43,7 @@ def test_a_form_is_made_and_changed(session: Session, actor: Actor, activity: Ac
     update_form(session, actor, form, title="Ask again")
     assert (form.title, form.open, len(form.fields)) == ("Ask again", False, 1)
     session.flush()
-    assert list(session.scalars(select(AuditEntry.verb).order_by(AuditEntry.id))) == ["create", "update"]
+    assert list(session.scalars(select(AuditLogEntry.verb).order_by(AuditLogEntry.id))) == ["create", "update"]
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,22 @@ def test_a_form_is_made_and_changed(session: Session, actor: Actor, activity: Ac
         ({"slug": "x" * 81}, "slug"),
         ({"list_id": 987654}, "list_id"),
         ({"language": "tlh"}, "language"),
-        ({"fields": [Field("email", "E-mail")]}, "fields"),
-        ({"fields": [Field("attributes.Comp any", "Company")]}, "fields"),
-        ({"fields": [Field("first_name", "")]}, "fields"),
-        ({"fields": [Field("first_name", "A"), Field("first_name", "B")]}, "fields"),
-        ({"fields": [Field(f"attributes.a{n}", "A") for n in range(21)]}, "fields"),
+        ({"fields": [FormQuestion("email", "E-mail")]}, "fields"),
+        ({"fields": [FormQuestion("attributes.Comp any", "Company")]}, "fields"),
+        ({"fields": [FormQuestion("first_name", "")]}, "fields"),
+        ({"fields": [FormQuestion("first_name", "A"), FormQuestion("first_name", "B")]}, "fields"),
+        ({"fields": [FormQuestion(f"attributes.a{n}", "A") for n in range(21)]}, "fields"),
     ],
 )
 def test_bad_input_changes_nothing(
     session: Session, actor: Actor, activity: Activity, fields: dict[str, Any], at: str
 ) -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(ValidationFailed) as caught:
         create(session, actor, activity, **fields)
     assert {problem.field for problem in caught.value.problems} == {at}
     form = make_form(session, activity)
     title = form.title
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         update_form(session, actor, form, **fields)
     assert form.title == title
 
@@ -80,12 +80,12 @@ def test_bad_input_changes_nothing(
 def test_slug_and_activity_are_taken_once(session: Session, actor: Actor, activity: Activity) -> None:
     form = create(session, actor, activity)
     other = make_activity(session)
-    with pytest.raises(Invalid, match="this address already"):
+    with pytest.raises(ValidationFailed, match="this address already"):
         create(session, actor, other, slug=form.slug)
-    with pytest.raises(Invalid, match="landing page already"):
+    with pytest.raises(ValidationFailed, match="landing page already"):
         create(session, actor, activity)
     second = create(session, actor, other)
-    with pytest.raises(Invalid, match="this address already"):
+    with pytest.raises(ValidationFailed, match="this address already"):
         update_form(session, actor, second, slug=form.slug)
 
 

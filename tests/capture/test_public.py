@@ -16,14 +16,14 @@ from campaigns.capture.models import Form, Submission
 from campaigns.leads.models import Lead
 from campaigns.outbox import OutboxMail
 from campaigns.tokens import Purpose, keyring
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from tests.conftest import FrozenClock
 from tests.factories import make_activity, make_form, make_person
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(public, "_submissions", Limit(1000, 60))
+    monkeypatch.setattr(public, "_submissions", RateLimit(1000, 60))
 
 
 def made(**values: Any) -> Form:
@@ -83,10 +83,12 @@ def test_a_stranger_fills_it_in(client: FlaskClient) -> None:
 
 
 def test_bad_input_is_told_and_loses_nothing(client: FlaskClient) -> None:
-    form = made(fields=[
-        {"name": "first_name", "label": "First name", "required": False},
-        {"name": "attributes.company", "label": "Company", "required": True},
-    ])  # fmt: skip
+    form = made(
+        fields=[
+            {"name": "first_name", "label": "First name", "required": False},
+            {"name": "attributes.company", "label": "Company", "required": True},
+        ]
+    )
     page = fill_in(client, form, email="ana at example", first_name="<Ana>", consent="y")
     text = page.get_data(as_text=True)
     assert page.status_code == 422
@@ -187,9 +189,12 @@ def test_own_websites_may_embed_it(client: FlaskClient) -> None:
     policy = client.get(f"/f/{form.slug}/embed").headers["Content-Security-Policy"]
     ancestors = policy.split("frame-ancestors ")[1].split(";")[0].split()
     assert ancestors == [
-        "'self'", "https://www.acme.example", "http://www.acme.example",
-        "https://shop.acme.example:8443", "http://shop.acme.example:8443",
-    ]  # fmt: skip
+        "'self'",
+        "https://www.acme.example",
+        "http://www.acme.example",
+        "https://shop.acme.example:8443",
+        "http://shop.acme.example:8443",
+    ]
     page = client.get(f"/f/{form.slug}/embed")
     assert "X-Frame-Options" not in page.headers
     answer = client.post(
@@ -202,7 +207,7 @@ def test_own_websites_may_embed_it(client: FlaskClient) -> None:
 
 def test_robots_are_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock) -> None:
     form = made()
-    monkeypatch.setattr(public, "_submissions", Limit(2, 60))
+    monkeypatch.setattr(public, "_submissions", RateLimit(2, 60))
     data = {"external_id": "a" * 32, "email": "ana@example.org"}
     codes = [client.post(f"/f/{form.slug}", data=data).status_code for _ in range(3)]
     assert codes == [303, 303, 429]
@@ -218,9 +223,12 @@ def test_too_much_is_refused(client: FlaskClient) -> None:
 def test_it_needs_no_csrf_token_and_acts_as_nobody(owner_client: FlaskClient) -> None:
     form = made()
     owner_client.application.config["WTF_CSRF_ENABLED"] = True
-    assert owner_client.post(
-        f"/f/{form.slug}", data={"external_id": "a" * 32, "email": "ana@example.org", "consent": "y"}
-    ).status_code == 303  # fmt: skip
+    assert (
+        owner_client.post(
+            f"/f/{form.slug}", data={"external_id": "a" * 32, "email": "ana@example.org", "consent": "y"}
+        ).status_code
+        == 303
+    )
     with db.reading() as session:
         assert session.scalars(select(ConsentEntry.recorded_by)).one() == "public"
 

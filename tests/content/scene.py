@@ -2,12 +2,16 @@
 
 from campaigns.accounts.models import Organisation
 from campaigns.content import building, fields
-from campaigns.content.building import Built, Draft
+from campaigns.content.building import CompiledMessage, MessageDraft
 
 ORGANISATION = Organisation(
-    id=1, name="Acme", sender_name="Nino of Acme", sender_email="hello@acme.example",
-    postal_address="1 Main Street, Tbilisi", own_hosts=[],
-)  # fmt: skip
+    id=1,
+    name="Acme",
+    sender_name="Nino of Acme",
+    sender_email="hello@acme.example",
+    postal_address="1 Main Street, Tbilisi",
+    own_hosts=[],
+)
 
 
 def mail(words: str = "Hello", head: str = "") -> str:
@@ -18,9 +22,9 @@ def mail(words: str = "Hello", head: str = "") -> str:
     )
 
 
-def built(mjml: str, *, subject: str = "Hello", preheader: str = "", language: str = "en") -> Built:
+def built(mjml: str, *, subject: str = "Hello", preheader: str = "", language: str = "en") -> CompiledMessage:
     """Built in this process: for sources that do no harm."""
-    return building.build(Draft(subject, preheader, mjml, language), fields.HOUSE_FIELDS, {"ours.local"})
+    return building.build(MessageDraft(subject, preheader, mjml, language), fields.HOUSE_FIELDS, {"ours.local"})
 
 
 def findings(mjml: str, **others: str) -> list[str]:

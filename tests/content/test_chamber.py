@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import pytest
 
 from campaigns.content import chamber, fields
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from tests.content.scene import ORGANISATION, mail
 
 
@@ -36,13 +36,13 @@ def test_it_answers_and_is_kept() -> None:
     ],
 )
 def test_limits(template: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         merge(template, patience=1)
     assert merge("{{ a }}", a="still here") == "still here"
 
 
 def test_a_child_that_sleeps_is_not_waited_for() -> None:
-    with pytest.raises(Invalid, match="too much time"):
+    with pytest.raises(ValidationFailed, match="too much time"):
         merge("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", patience=0.3)
     assert merge("x") == "x"
 

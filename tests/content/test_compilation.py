@@ -5,13 +5,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
-from campaigns.accounts.models import AuditEntry, Role
+from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.content import compilation
 from campaigns.content.building import LARGE_MAIL, LARGEST_MAIL
 from campaigns.content.fields import HOUSE_FIELDS, known_fields
-from campaigns.content.findings import Level
+from campaigns.content.findings import Severity
 from campaigns.content.models import Message, MessageVersion
-from campaigns.errors import Forbidden, Invalid
+from campaigns.errors import Forbidden, ValidationFailed
 from tests.content.scene import ORGANISATION, mail
 from tests.factories import make_contact, make_message, make_organisation
 
@@ -37,7 +37,7 @@ def test_freezing(session: Session) -> None:
     assert "{{ unsubscribe_url }}" in version.html
     assert "{% if pixel %}" in version.html
     assert "{{ links[1] }}" in version.text
-    assert session.scalar(select(func.count()).select_from(AuditEntry).where(AuditEntry.verb == "freeze")) == 1
+    assert session.scalar(select(func.count()).select_from(AuditLogEntry).where(AuditLogEntry.verb == "freeze")) == 1
 
 
 def test_the_same_content_is_frozen_once(session: Session) -> None:
@@ -52,10 +52,15 @@ def test_the_same_content_is_frozen_once(session: Session) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"subject": "Other"}, {"preheader": "Other"}, {"mjml": mail("Other")}, {"language": "fa"},
-        {"from_name": "Other"}, {"from_email": "other@example.org"}, {"reply_to": "other@example.org"},
+        {"subject": "Other"},
+        {"preheader": "Other"},
+        {"mjml": mail("Other")},
+        {"language": "fa"},
+        {"from_name": "Other"},
+        {"from_email": "other@example.org"},
+        {"reply_to": "other@example.org"},
     ],
-)  # fmt: skip
+)
 def test_any_change_of_content_or_sender_is_another_version(session: Session, change: dict[str, str]) -> None:
     make_organisation(session)
     message = make_message(session)
@@ -76,7 +81,7 @@ def test_the_organisations_sender_is_content_too(session: Session) -> None:
 def test_a_message_with_errors_is_not_frozen(session: Session) -> None:
     make_organisation(session)
     message = make_message(session, mjml=mail("{{ contact.nobody }}"), subject="")
-    with pytest.raises(Invalid) as error:
+    with pytest.raises(ValidationFailed) as error:
         compilation.freeze(session, CLOCK, message)
     assert {(each.field, each.line) for each in error.value.problems} == {("mjml", 4), ("subject", None)}
     assert session.scalar(select(func.count()).select_from(MessageVersion)) == 0
@@ -90,9 +95,14 @@ def test_a_viewer_freezes_nothing(session: Session) -> None:
 
 def test_errors_come_before_warnings() -> None:
     message = Message(
-        subject="x", preheader="", language="en", from_email="", from_name="", reply_to="",
+        subject="x",
+        preheader="",
+        language="en",
+        from_email="",
+        from_name="",
+        reply_to="",
         mjml=mail('<img src="https://x.org/a.png" /><blink>x</blink>'),
-    )  # fmt: skip
+    )
     assert [each[0] for each in said(message)] == ["error", "warning"]
 
 
@@ -144,5 +154,5 @@ def test_a_missing_postal_address_is_doubtful(session: Session) -> None:
     organisation = make_organisation(session, postal_address="")
     found = compilation.problems(make_message(session), organisation, HOUSE_FIELDS)
     assert [(each.level, each.field) for each in found if each.field == "organisation"] == [
-        (Level.WARNING, "organisation")
+        (Severity.WARNING, "organisation")
     ]

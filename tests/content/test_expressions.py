@@ -86,7 +86,7 @@ def test_what_is_possible(words: str, expected: str) -> None:
         ("{% if contact.email %}<p>x{% endif %}</p>", "error 4: endif must stand in the same element as its if."),
         ("<table>{{ contact.email }}<tr><td>x</td></tr></table>", "error 4: A merge field cannot stand directly"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(words: str, said: str) -> None:
     assert any(each.startswith(said) for each in findings(mail(words))), findings(mail(words))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from campaigns.content import compilation, fields, system_mail
-from campaigns.content.findings import Level
-from campaigns.content.merge import Merged
-from campaigns.content.starters import STARTERS, Starter
+from campaigns.content.findings import Severity
+from campaigns.content.merge import RenderedMessage
+from campaigns.content.starters import STARTERS, StarterTemplate
 from campaigns.errors import NotFound
 from tests.content.scene import ORGANISATION
 
@@ -19,13 +19,17 @@ GOLDEN = Path(__file__).parent / "golden"
 CONTEXTS: dict[str, dict[str, object]] = {
     "password": {"name": "Ann & Ben", "link": "https://k.example/password/reset/abc?x=1&y=2", "hours": 2},
     "new_lead": {
-        "person": "Ann", "name": "Ben <b>", "email": "ben@x.org", "campaign": "Spring",
-        "activity": "Landing page {{ 1 }}", "url": "https://k.example/leads/7",
+        "person": "Ann",
+        "name": "Ben <b>",
+        "email": "ben@x.org",
+        "campaign": "Spring",
+        "activity": "Landing page {{ 1 }}",
+        "url": "https://k.example/leads/7",
     },
-}  # fmt: skip
+}
 
 
-def compare(name: str, merged: Merged) -> None:
+def compare(name: str, merged: RenderedMessage) -> None:
     found = {
         f"{name}.html": merged.html,
         f"{name}.txt": f"Subject: {merged.subject}\nPreheader: {merged.preheader}\n\n{merged.text}",
@@ -39,10 +43,10 @@ def compare(name: str, merged: Merged) -> None:
 
 
 @pytest.mark.parametrize("starter", STARTERS, ids=lambda starter: starter.key)
-def test_starters(starter: Starter) -> None:
+def test_starters(starter: StarterTemplate) -> None:
     found = compilation.compiled(starter.draft, ORGANISATION, fields.HOUSE_FIELDS)
     assert {str(each) for each in found.findings} == {"This still leads to the example's address."}
-    assert all(each.level is Level.WARNING for each in found.findings)
+    assert all(each.level is Severity.WARNING for each in found.findings)
     assert found.size < 20_000
     compare(starter.key, compilation.preview(found, fields.sample_fields(starter.language, ORGANISATION)))
 

@@ -19,9 +19,12 @@ def version(mjml: str, subject: str = "For {{ contact.first_name }}") -> SimpleN
     found = built(mjml, subject=subject, preheader="Pre {{ contact.first_name }}")
     assert not found.findings
     return SimpleNamespace(
-        content_hash=str(hash((mjml, subject))), subject=found.subject, preheader=found.preheader, html=found.html,
+        content_hash=str(hash((mjml, subject))),
+        subject=found.subject,
+        preheader=found.preheader,
+        html=found.html,
         text=found.text,
-    )  # fmt: skip
+    )
 
 
 def contact(**values: object) -> dict[str, dict[str, str]]:
@@ -78,7 +81,7 @@ def test_attributes_are_fields_and_cannot_hide_columns() -> None:
     fields = contact(first_name="Ann", attributes={"city": "Tbilisi", "first_name": "Eve", "items": "3"})
     assert fields["contact"]["city"] == "Tbilisi"
     assert fields["contact"]["first_name"] == "Ann"
-    draft = building.Draft("x", "", mail("«{{ contact.items }} {{ contact.keys }}»"), "en")
+    draft = building.MessageDraft("x", "", mail("«{{ contact.items }} {{ contact.keys }}»"), "en")
     found = building.build(draft, ["contact.items", "contact.keys"], ())
     made = SimpleNamespace(content_hash="attributes", subject="x", preheader="", html=found.html, text=found.text)
     assert "«3 »" in merge.render(made, fields, URLS).html

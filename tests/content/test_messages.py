@@ -8,15 +8,20 @@ from campaigns.accounts.models import Role
 from campaigns.content import messages
 from campaigns.content.models import Message
 from campaigns.content.starters import STARTERS
-from campaigns.errors import Conflict, Forbidden, Invalid, NotFound
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 
 VIEWER = Actor(ActorKind.PERSON, 1, "V", PERMISSIONS[Role.VIEWER])
 
 
 def change(session: Session, message: Message, **values: str | int) -> Message:
     whole = {
-        "name": "N", "subject": "S", "preheader": "", "mjml": "<mjml>", "language": "en", **values,
-    }  # fmt: skip
+        "name": "N",
+        "subject": "S",
+        "preheader": "",
+        "mjml": "<mjml>",
+        "language": "en",
+        **values,
+    }
     return messages.update_message(session, CLOCK, message, **whole)  # type: ignore[arg-type]
 
 
@@ -47,15 +52,25 @@ def test_the_slower_of_two_loses_nothing_and_overwrites_nothing(session: Session
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("name", " "), ("name", "x" * 201), ("subject", "x" * 501), ("subject", "a\r\nBcc: b@x.org"),
-        ("preheader", "a\nb"), ("from_name", "a\nb"), ("from_name", "a\x00"), ("mjml", "a\x00"), ("mjml", "\ud800"),
-        ("mjml", "x" * (256 * 1024 + 1)), ("language", "xx"), ("from_email", "nobody"), ("reply_to", "a@b@c.org"),
+        ("name", " "),
+        ("name", "x" * 201),
+        ("subject", "x" * 501),
+        ("subject", "a\r\nBcc: b@x.org"),
+        ("preheader", "a\nb"),
+        ("from_name", "a\nb"),
+        ("from_name", "a\x00"),
+        ("mjml", "a\x00"),
+        ("mjml", "\ud800"),
+        ("mjml", "x" * (256 * 1024 + 1)),
+        ("language", "xx"),
+        ("from_email", "nobody"),
+        ("reply_to", "a@b@c.org"),
         ("from_email", "a@x.org\r\nBcc: b@x.org"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_kept_names_its_field(session: Session, field: str, value: str) -> None:
     message = messages.create_message(session, CLOCK, name="A")
-    with pytest.raises(Invalid) as error:
+    with pytest.raises(ValidationFailed) as error:
         change(session, message, revision=1, **{field: value})
     assert {problem.field for problem in error.value.problems} == {field}
     assert message.revision == 1

@@ -49,7 +49,7 @@ def column(source: str) -> int | None:
         (mail("a\ud800b"), "error 4: This place holds an invisible control character"),
         (mail("<!--[if mso]><script>x</script><![endif]-->"), "error 4: Scripts are not possible in a mail."),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named_with_its_line(source: str, said: str) -> None:
     assert any(each.startswith(said) for each in findings(source)), findings(source)
 

@@ -32,9 +32,17 @@ def stored(message_id: int) -> Message:
 
 def form(**values: str) -> dict[str, str]:
     return {
-        "revision": "1", "name": "Spring", "subject": "Hello", "preheader": "", "language": "en", "from_name": "",
-        "from_email": "", "reply_to": "", "mjml": GOOD, **values,
-    }  # fmt: skip
+        "revision": "1",
+        "name": "Spring",
+        "subject": "Hello",
+        "preheader": "",
+        "language": "en",
+        "from_name": "",
+        "from_email": "",
+        "reply_to": "",
+        "mjml": GOOD,
+        **values,
+    }
 
 
 def test_the_list_says_when_it_is_empty(coordinator_client: FlaskClient) -> None:
@@ -199,7 +207,13 @@ def test_what_a_viewer_may(viewer_client: FlaskClient) -> None:
     assert viewer_client.get(f"/messages/{number}/preview").status_code == 200
     assert viewer_client.get(f"/messages/{number}").status_code == 403
     assert viewer_client.get("/messages/new").status_code == 403
-    for path in ("/messages/new", f"/messages/{number}", f"/messages/{number}/check", f"/messages/{number}/duplicate", f"/messages/{number}/preview"):  # fmt: skip  # noqa: E501
+    for path in (
+        "/messages/new",
+        f"/messages/{number}",
+        f"/messages/{number}/check",
+        f"/messages/{number}/duplicate",
+        f"/messages/{number}/preview",
+    ):
         assert viewer_client.post(path, data=form()).status_code == 403, path
     assert stored(number).revision == 1
 

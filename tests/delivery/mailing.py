@@ -12,7 +12,7 @@ from campaigns import clock, db
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact
 from campaigns.content.models import Link, MessageVersion
 from campaigns.delivery.models import Send, SendState
-from campaigns.demo.catcher import Box
+from campaigns.demo.catcher import MailStore
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.factories import make_activity, make_contact, make_list, make_message, make_organisation
 
@@ -102,7 +102,7 @@ def sends(activity_id: int, *wanted: SendState) -> list[Send]:
 
 def mailed() -> Counter[str]:
     """How often each address was mailed."""
-    return Counter(mail.recipient for mail in Box().mails(limit=1_000_000))
+    return Counter(mail.recipient for mail in MailStore().mails(limit=1_000_000))
 
 
 def read(raw: bytes) -> EmailMessage:

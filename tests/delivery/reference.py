@@ -6,10 +6,10 @@ from email.message import EmailMessage
 from campaigns.content import merge
 from campaigns.content.links import personalise, pixel_url, tracked_url, unsubscribe_url
 from campaigns.content.merge import MergeUrls
-from campaigns.delivery.compose import Letter
+from campaigns.delivery.compose import MailContext
 
 
-def composed(letter: Letter, at: datetime) -> EmailMessage:
+def composed(letter: MailContext, at: datetime) -> EmailMessage:
     """The same words by Python's own means; only what a merge can change is in it."""
     version, contact, send_id = letter.version, letter.contact, letter.send.id
     assert version is not None

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from campaigns import config
-from campaigns.delivery.answers import Outcome
-from campaigns.delivery.compose import Mail
+from campaigns.delivery.answers import DeliveryResult
+from campaigns.delivery.compose import OutgoingMail
 from campaigns.delivery.greeting import greet
 from campaigns.delivery.relay import RelayAddress, relay_address
 from campaigns.delivery.smtp import Connection, Job
@@ -129,9 +129,9 @@ def answering(settings: config.Settings, **answers: object) -> Iterator[Strange]
 class Shelf:
     """A supply of given mails that remembers what it was told."""
 
-    mails: deque[Mail]
+    mails: deque[OutgoingMail]
     going: bool = True
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, DeliveryResult] = field(default_factory=dict)
     dots: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
 
@@ -144,7 +144,7 @@ class Shelf:
     def before_dot(self, job: Job) -> None:
         self.dots.append(job.mail.recipient)
 
-    def settle(self, job: Job, outcome: Outcome) -> None:
+    def settle(self, job: Job, outcome: DeliveryResult) -> None:
         assert job.mail.recipient not in self.outcomes, "settled twice"
         self.outcomes[job.mail.recipient] = outcome
 
@@ -156,15 +156,15 @@ class Shelf:
         return [outcome.fate.value for outcome in self.outcomes.values()]
 
 
-def mail(recipient: str, content: bytes = b"Subject: x\r\n\r\nbody\r\n") -> Mail:
-    return Mail("b+x@example.org", recipient, content, not recipient.isascii())
+def mail(recipient: str, content: bytes = b"Subject: x\r\n\r\nbody\r\n") -> OutgoingMail:
+    return OutgoingMail("b+x@example.org", recipient, content, not recipient.isascii())
 
 
-def mails(count: int) -> list[Mail]:
+def mails(count: int) -> list[OutgoingMail]:
     return [mail(f"n{number}@example.net") for number in range(count)]
 
 
-def posted(mails: Sequence[Mail], relay: RelayAddress | None = None, *, going: bool = True) -> Shelf:
+def posted(mails: Sequence[OutgoingMail], relay: RelayAddress | None = None, *, going: bool = True) -> Shelf:
     """What became of ``mails`` on one connection. Raises RelayDown."""
     shelf = Shelf(deque(mails), going)
     asyncio.run(_post(shelf, relay or relay_address()))

@@ -16,17 +16,20 @@ from campaigns.audience.models import ConsentPurpose, SuppressionReason
 from campaigns.delivery import api, due
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.models import Send
-from campaigns.demo.catcher import Box
+from campaigns.demo.catcher import MailStore
 from campaigns.outbox import OutboxMail
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from tests.delivery.mailing import allow, read
 from tests.factories import make_contact, make_message
 from tests.tracking.scene import ask
 
 ORDER = {
-    "external_id": "order-1", "message": "Receipt", "to": "Ann@Example.net", "fields": {"first_name": "Ann"},
+    "external_id": "order-1",
+    "message": "Receipt",
+    "to": "Ann@Example.net",
+    "fields": {"first_name": "Ann"},
     "transactional": True,
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -70,8 +73,8 @@ def test_a_mail_is_sent_once_for_its_key(client: FlaskClient, key: dict[str, str
     carried()
     found = shown(client, key, body["id"])
     assert (found["state"], found["external_id"]) == ("sent", "order-1")
-    (caught,) = Box().mails()
-    mail = read(Box().mail(caught.id).raw)  # type: ignore[union-attr]
+    (caught,) = MailStore().mails()
+    mail = read(MailStore().mail(caught.id).raw)  # type: ignore[union-attr]
     assert mail["Auto-Submitted"] == "auto-generated"
     assert mail["List-Unsubscribe"] is None
     assert mail["Subject"] == "News for Ann"
@@ -93,8 +96,8 @@ def test_its_links_lead_on(client: FlaskClient, key: dict[str, str], catcher: in
         make_message(session, name="Linked", mjml=LINKED)
     asked(client, key, message="Linked", fields={"last_name": "ä 7&x"})
     carried()
-    (caught,) = Box().mails()
-    mail = read(Box().mail(caught.id).raw)  # type: ignore[union-attr]
+    (caught,) = MailStore().mails()
+    mail = read(MailStore().mail(caught.id).raw)  # type: ignore[union-attr]
     goal = "https://shop.example.org/o?a=1&code=%C3%A4%207%26x"
     plain, html = (part.get_content() for part in mail.iter_parts())
     assert (goal in plain, goal.replace("&", "&amp;") in html) == (not measured, not measured)
@@ -125,8 +128,8 @@ def test_consent_is_asked_unless_transactional(client: FlaskClient, key: dict[st
         "never": ("skipped", "suppressed"),
         "new": ("sent", ""),
     }
-    (caught,) = Box().mails(address="yes@example.net")
-    mail = read(Box().mail(caught.id).raw)  # type: ignore[union-attr]
+    (caught,) = MailStore().mails(address="yes@example.net")
+    mail = read(MailStore().mail(caught.id).raw)  # type: ignore[union-attr]
     assert mail["List-Unsubscribe"]
     assert mail["Auto-Submitted"] is None
 
@@ -166,7 +169,7 @@ def test_doors(client: FlaskClient, key: dict[str, str], monkeypatch: pytest.Mon
     with db.transaction() as session:
         _, text = api_keys.create_key(session, CLOCK, name="Other", scopes=["figures"], expires_at=None)
     assert asked(client, {"Authorization": f"Bearer {text}"}).status_code == 403
-    monkeypatch.setattr(api, "_OFTEN", Limit(count=1, seconds=3600))
+    monkeypatch.setattr(api, "_OFTEN", RateLimit(count=1, seconds=3600))
     assert [asked(client, key).status_code for _ in range(2)] == [200, 429]
 
 

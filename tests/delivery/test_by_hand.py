@@ -12,9 +12,9 @@ from campaigns.content.models import Message
 from campaigns.delivery import batches, due, entering, relays
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand, expand_chunk
-from campaigns.delivery.models import ConfiguredRelay
-from campaigns.delivery.relay import Tls
-from campaigns.demo.catcher import Box
+from campaigns.delivery.models import Relay
+from campaigns.delivery.relay import TlsMode
+from campaigns.demo.catcher import MailStore
 from campaigns.errors import Conflict
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus
@@ -117,7 +117,7 @@ def test_the_message_is_edited_after_the_launch(coordinator_client: FlaskClient,
     assert "Before" in page
     expand(activity_id)
     assert deliver(activity_id) == 1
-    (caught,) = Box().mails()
+    (caught,) = MailStore().mails()
     assert caught.subject == "Before"
 
 
@@ -126,11 +126,11 @@ def test_a_relay_is_taken_out_in_the_middle(database: Engine, catcher: int) -> N
     activity_id = mailing(5)
     expand(activity_id)
     with db.transaction() as session:
-        relay = ConfiguredRelay(name="Dead", host="127.0.0.1", port=1, tls=Tls.OFF, created_at=clock.now())
+        relay = Relay(name="Dead", host="127.0.0.1", port=1, tls=TlsMode.OFF, created_at=clock.now())
         session.add(relay)
     assert deliver(activity_id) == 0
     with db.transaction() as session:
         assert not relays.usable(session), "it is left alone for a while"
-        entering.take_out(session, CLOCK, session.get_one(ConfiguredRelay, relay.id))
+        entering.take_out(session, CLOCK, session.get_one(Relay, relay.id))
     assert deliver(activity_id) == 5
     assert states(activity_id) == {"sent": 5}

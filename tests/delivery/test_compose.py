@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from campaigns.delivery.compose import Letter, Mail, compose
+from campaigns.delivery.compose import MailContext, OutgoingMail, compose
 from campaigns.delivery.models import Send, SendState
 from campaigns.errors import KampaniaError
 from campaigns.outbox import OutboxMail
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).with_name("golden.eml")
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def letter(session: Session, *, trackable: bool = True, name: str = "Zoé", **version: object) -> Letter:
+def letter(session: Session, *, trackable: bool = True, name: str = "Zoé", **version: object) -> MailContext:
     """Fixed ids, so that tokens are the same in each run."""
     house = make_organisation(session)
     campaign = make_campaign(session, id=41, name="Spring")
@@ -29,7 +29,7 @@ def letter(session: Session, *, trackable: bool = True, name: str = "Zoé", **ve
     made = make_version(session, **version)
     session.expunge_all()
     activity.list_id = 7
-    return Letter(send, activity, house, made, contact, None, trackable)
+    return MailContext(send, activity, house, made, contact, None, trackable)
 
 
 def test_golden(session: Session, frozen: FrozenClock) -> None:
@@ -70,10 +70,11 @@ def test_untrackable_carries_nothing_personal(session: Session) -> None:
     mine = compose(made, AT)
     other = dataclasses.replace(made, send=Send(id=(42 << 32) + 2, address="zoe@example.net"))
     links = [
-        line for mail in (mine, compose(other, AT))
+        line
+        for mail in (mine, compose(other, AT))
         for line in read(mail.content).get_body().get_content().splitlines()  # type: ignore[union-attr]
         if "offer" in line.lower()
-    ]  # fmt: skip
+    ]
     assert links[0] == links[1]
     assert b"/o/" not in mine.content
 
@@ -105,7 +106,7 @@ def test_system_mail(session: Session) -> None:
 def test_test_mail_says_so(session: Session) -> None:
     made = letter(session)
     made.activity.built_in = "test"
-    mail: Mail = compose(dataclasses.replace(made, contact=None), AT)
+    mail: OutgoingMail = compose(dataclasses.replace(made, contact=None), AT)
     message = read(mail.content)
     assert message["Subject"] == "[Test] News for"
     assert message["To"] == "zoe@example.net"

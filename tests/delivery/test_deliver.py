@@ -19,8 +19,8 @@ from campaigns.delivery import supply as supplying
 from campaigns.delivery.compose import compose
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
-from campaigns.delivery.models import Relay, Send, SendState
-from campaigns.delivery.throttle import Brakes
+from campaigns.delivery.models import RelayHealth, Send, SendState
+from campaigns.delivery.throttle import DomainBackoff
 from campaigns.demo.catcher import catching
 from campaigns.demo.reception import Faults
 from campaigns.planning.models import Activity, ActivityStatus
@@ -91,7 +91,7 @@ def test_answers_become_states(database: Engine, catcher: int, faults: Faults) -
 def test_deferred_sends_come_again_and_expire(
     database: Engine, catcher: int, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Brakes, "BURST", 100)  # A domain is not left alone for one address's sake.
+    monkeypatch.setattr(DomainBackoff, "BURST", 100)  # A domain is not left alone for one address's sake.
     activity_id = launched(2)
     lucky, unlucky = (send.address for send in sends(activity_id))
     faults[lucky] = ["451 4.7.1 greylisted"]
@@ -120,7 +120,7 @@ def test_smtp_down_then_up(database: Engine, settings: config.Settings) -> None:
     with catching() as port:
         config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}"))
         with db.transaction() as session:
-            session.execute(update(Relay).values(name=f"127.0.0.1:{port}", retry_at=clock.now()))
+            session.execute(update(RelayHealth).values(name=f"127.0.0.1:{port}", retry_at=clock.now()))
         assert due.find().deliver == [activity_id]
         assert deliver(activity_id) == 5
         with db.reading() as session:

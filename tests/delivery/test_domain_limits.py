@@ -12,10 +12,10 @@ from campaigns import config, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.delivery import domain_limits
 from campaigns.delivery.deliver import deliver
-from campaigns.delivery.domain_limits import LimitWords
+from campaigns.delivery.domain_limits import DomainLimitInput
 from campaigns.delivery.models import DomainLimit, Send
-from campaigns.delivery.throttle import Brakes, Places
-from campaigns.errors import Invalid
+from campaigns.delivery.throttle import ConcurrencyLimit, DomainBackoff
+from campaigns.errors import ValidationFailed
 from tests.delivery.mailing import sends, states
 from tests.delivery.strange import answering
 from tests.delivery.test_deliver import launched
@@ -33,7 +33,7 @@ def to_domains(size: int, *domains: str) -> int:
 
 def enter(**values: object) -> None:
     with db.transaction() as session:
-        domain_limits.enter(session, CLOCK, LimitWords("Slow", ["slow.example", "also.example"], **values))  # type: ignore[arg-type]
+        domain_limits.enter(session, CLOCK, DomainLimitInput("Slow", ["slow.example", "also.example"], **values))  # type: ignore[arg-type]
 
 
 def by_domain(activity_id: int, state: str) -> dict[str, int]:
@@ -66,7 +66,7 @@ def test_at_once_is_kept_and_given_back(database: Engine, settings: config.Setti
     with answering(settings):
         deliver(activity_id, 60.0)
     assert states(activity_id) == {"sent": 12}
-    assert Places._here["domains:1"] == 0
+    assert ConcurrencyLimit._here["domains:1"] == 0
 
 
 def test_a_limit_that_is_off_limits_nothing(database: Engine, settings: config.Settings) -> None:
@@ -97,14 +97,14 @@ def test_two_workers_share_a_limit(database: Engine, broker: Redis) -> None:
 
 
 def test_places_and_brakes_are_shared(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Brakes, "_PAUSES", (900,))  # Longer than any machine stands still.
-    one, two = Places("x", 2), Places("x", 2)
+    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than any machine stands still.
+    one, two = ConcurrencyLimit("x", 2), ConcurrencyLimit("x", 2)
     assert [one.enter(), two.enter(), one.enter()] == [True, True, False]
     two.leave()
     assert one.enter()
-    here, there = Brakes(), Brakes()
+    here, there = DomainBackoff(), DomainBackoff()
     assert there.left_alone("x.example") is None
-    for _ in range(Brakes.BURST):
+    for _ in range(DomainBackoff.BURST):
         here.later("x.example")
     there._asked = 0.0  # A second is over.
     left = there.left_alone("x.example")
@@ -116,14 +116,14 @@ def test_places_and_brakes_are_shared(broker: Redis, monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_entered(database: Engine) -> None:
     enter(per_second=1.0)
     for words, field in (
-        (LimitWords("", ["a.example"]), "name"),
-        (LimitWords("A", []), "domains"),
-        (LimitWords("A", ["no domain"]), "domains"),
-        (LimitWords("A", ["slow.example"]), "domains"),
-        (LimitWords("A", ["a.example"], per_second=-1), "per_second"),
-        (LimitWords("A", ["a.example"], at_once=1001), "at_once"),
+        (DomainLimitInput("", ["a.example"]), "name"),
+        (DomainLimitInput("A", []), "domains"),
+        (DomainLimitInput("A", ["no domain"]), "domains"),
+        (DomainLimitInput("A", ["slow.example"]), "domains"),
+        (DomainLimitInput("A", ["a.example"], per_second=-1), "per_second"),
+        (DomainLimitInput("A", ["a.example"], at_once=1001), "at_once"),
     ):
-        with db.transaction() as session, pytest.raises(Invalid) as raised:
+        with db.transaction() as session, pytest.raises(ValidationFailed) as raised:
             domain_limits.enter(session, CLOCK, words)
         assert [problem.field for problem in raised.value.problems] == [field]
 

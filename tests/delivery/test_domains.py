@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from campaigns import config, db
 from campaigns.accounts.actor import CLOCK, PUBLIC
 from campaigns.delivery import dkim_keys, dns_records, domain_check, entering, sender_check
-from campaigns.delivery.domain_check import State, Unanswered
+from campaigns.delivery.domain_check import CheckStatus, DnsUnavailable
 from campaigns.delivery.models import DkimKey
-from campaigns.delivery.relay import Tls
-from campaigns.errors import Conflict, Forbidden, Invalid
+from campaigns.delivery.relay import TlsMode
+from campaigns.errors import Conflict, Forbidden, ValidationFailed
 from tests.factories import make_organisation
 
 DOMAIN = "example.org"
@@ -32,7 +32,7 @@ def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None
         domain_check.question(session, CLOCK, DOMAIN), lambda n, k: [zone[n]] if n in zone else []
     )
     domain_check.keep(session, CLOCK, answer)
-    assert answer.results["dkim"].state is State.GOOD
+    assert answer.results["dkim"].state is CheckStatus.GOOD
     assert dkim_keys.signers(session, DOMAIN) == ()
     for key in made:
         dkim_keys.activate(session, CLOCK, key)
@@ -50,7 +50,7 @@ def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None
 
 @pytest.mark.parametrize("domain", ["", "x", "a b.org", "example.org\r\nx"])
 def test_no_domain_no_key(session: Session, domain: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         dkim_keys.make(session, CLOCK, domain)
     with pytest.raises(Forbidden):
         dkim_keys.make(session, PUBLIC, DOMAIN)
@@ -74,11 +74,16 @@ def test_what_the_dns_says(session: Session) -> None:
         return {name: found.state.value for name, found in domain_check.look(question, resolver).results.items()}
 
     def silent(name: str, kind: str) -> Sequence[str]:
-        raise Unanswered(name)
+        raise DnsUnavailable(name)
 
     assert states(known) | {"tracking": ""} == {
-        "spf": "good", "dkim": "missing", "dmarc": "good", "mx": "good", "ptr": "good", "tracking": "",
-    }  # fmt: skip
+        "spf": "good",
+        "dkim": "missing",
+        "dmarc": "good",
+        "mx": "good",
+        "ptr": "good",
+        "tracking": "",
+    }
     nothing = states(lambda _name, _kind: [])
     assert (nothing["spf"], nothing["dmarc"], nothing["mx"]) == ("missing", "missing", "doubtful")
     assert states(silent)["spf"] == "unanswered"
@@ -88,7 +93,7 @@ def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
     make_organisation(session).bounce_domain = "returns.example.org"
     asked = domain_check.look(domain_check.question(session, CLOCK, DOMAIN), lambda n, k: RECORDS.get((n, k), []))
     assert asked.results["spf"].params == asked.results["mx"].params == {"domain": "returns.example.org"}
-    assert asked.results["dmarc"].state is State.GOOD
+    assert asked.results["dmarc"].state is CheckStatus.GOOD
     kept = domain_check.keep(session, CLOCK, asked)
     assert dns_records.wanted(DOMAIN, kept.results, ["192.0.2.1"]) == []  # Nobody outside could ask that address.
     assert [(each.subject, each.name) for each in dns_records.wanted(DOMAIN, kept.results, ["9.9.9.9"])] == [
@@ -108,11 +113,12 @@ def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
 )
 def test_the_record_names_the_relays(settings: config.Settings, hosts: list[str], value: str) -> None:
     config.install(dataclasses.replace(settings, base_url="https://news.example.org"))
-    nothing = domain_check.look(domain_check.Question(DOMAIN, [], hosts, DOMAIN), lambda _name, _kind: [])
+    nothing = domain_check.look(domain_check.DnsCheckInput(DOMAIN, [], hosts, DOMAIN), lambda _name, _kind: [])
     results = {name: {"state": each.state, "params": each.params} for name, each in nothing.results.items()}
     assert [(each.name, each.value) for each in dns_records.wanted(DOMAIN, results, hosts)] == [
-        (DOMAIN, f"v=spf1 {value} ~all"), (f"_dmarc.{DOMAIN}", "v=DMARC1; p=none"),
-    ]  # fmt: skip
+        (DOMAIN, f"v=spf1 {value} ~all"),
+        (f"_dmarc.{DOMAIN}", "v=DMARC1; p=none"),
+    ]
 
 
 def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,12 +147,13 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monke
 def test_every_relay_in_use_is_looked_up(session: Session) -> None:
     make_organisation(session)
     for host in ("relay.example.net", "other.example.net"):
-        entering.enter(session, CLOCK, entering.RelayWords(host, host, 25, Tls.VERIFY))
+        entering.enter(session, CLOCK, entering.RelayInput(host, host, 25, TlsMode.VERIFY))
     question = domain_check.question(session, CLOCK, DOMAIN)
     assert question.relays == ["relay.example.net", "other.example.net"]
     zone = {
-        ("relay.example.net", "A"): ["8.8.8.8"], ("8.8.8.8.in-addr.arpa", "PTR"): ["relay.example.net"],
+        ("relay.example.net", "A"): ["8.8.8.8"],
+        ("8.8.8.8.in-addr.arpa", "PTR"): ["relay.example.net"],
         ("other.example.net", "A"): ["9.9.9.9"],
-    }  # fmt: skip
+    }
     found = domain_check.look(question, lambda name, kind: zone.get((name, kind), [])).results["ptr"]
-    assert (found.state, found.params) == (State.DOUBTFUL, {"address": "9.9.9.9"})
+    assert (found.state, found.params) == (CheckStatus.DOUBTFUL, {"address": "9.9.9.9"})

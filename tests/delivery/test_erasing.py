@@ -11,7 +11,7 @@ from campaigns.accounts.actor import CLOCK
 from campaigns.audience import erasing, suppression
 from campaigns.audience.contacts import change_contact
 from campaigns.audience.models import Contact, Suppression, SuppressionReason
-from campaigns.capture.acceptance import Origin, SubmittedForm, accept
+from campaigns.capture.acceptance import LeadSource, SubmissionInput, accept
 from campaigns.content.models import Message, MessageVersion
 from campaigns.delivery import claiming, posting, progress, single, test_mail
 from campaigns.delivery.expansion import expand
@@ -58,8 +58,13 @@ def live_through(session: Session, activity_id: int) -> None:
     form = make_form(session, notify_owner=True)
     accept(
         session,
-        SubmittedForm(
-            form.id, "0123456789abcdef", "Ann.Bell@example.org", Origin("web", owner.id), {"first_name": "Ann"}, True
+        SubmissionInput(
+            form.id,
+            "0123456789abcdef",
+            "Ann.Bell@example.org",
+            LeadSource("web", owner.id),
+            {"first_name": "Ann"},
+            True,
         ),
     )
     session.flush()

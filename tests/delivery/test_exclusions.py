@@ -25,9 +25,13 @@ def furnished(session: Session) -> tuple[Activity, dict[str, list[Contact]]]:
     people["no_consent"] = [make_contact(session) for _ in range(2)]
     people["withdrawn"] = [allow(session, make_contact(session))]
     consent.withdraw(
-        session, CLOCK, people["withdrawn"][0].id, ConsentPurpose.EMAIL, source="letter",
+        session,
+        CLOCK,
+        people["withdrawn"][0].id,
+        ConsentPurpose.EMAIL,
+        source="letter",
         at=clock.now() + timedelta(seconds=1),
-    )  # fmt: skip
+    )
     for reason in set(SuppressionReason) - {SuppressionReason.ERASED}:
         contact = allow(session, make_contact(session))
         suppression.suppress(session, CLOCK, contact.email, reason, f"because {reason.value}")
@@ -75,10 +79,14 @@ def test_who_bounced_before_is_named_while_mailable(session: Session) -> None:
     for number, contact in enumerate(both, 1):
         session.add(
             Send(
-                id=(earlier.id << 32) + number, activity_id=earlier.id, contact_id=contact.id, address=contact.email,
-                recipient_key=f"c:{contact.id}", state=SendState.BOUNCED,
+                id=(earlier.id << 32) + number,
+                activity_id=earlier.id,
+                contact_id=contact.id,
+                address=contact.email,
+                recipient_key=f"c:{contact.id}",
+                state=SendState.BOUNCED,
             )
-        )  # fmt: skip
+        )
     session.flush()
     assert exclusions.bounced_before(session, activity) == 1
     (row,) = session.execute(exclusions.people(session, activity, exclusions.BOUNCED_BEFORE)).all()

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select, update
 
 from campaigns import db
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import Contact
 from campaigns.delivery import relays
 from campaigns.delivery.expansion import expand
@@ -122,7 +122,7 @@ def test_unknown_is_decided_by_people_and_audited(coordinator_client: FlaskClien
     assert states(activity_id).get("unknown", 0) == 0
     assert states(activity_id)[after] >= 2
     with db.reading() as session:
-        entry = session.scalars(select(AuditEntry).where(AuditEntry.verb == "decide unknown")).one()
+        entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "decide unknown")).one()
     assert entry.detail["sends"] == 2
 
 
@@ -195,8 +195,9 @@ def test_a_test_mail_with_a_contacts_values_to_several(coordinator_client: Flask
     with db.reading() as session:
         found = session.scalars(select(Send).order_by(Send.id)).all()
     assert [(send.address, send.contact_id) for send in found] == [
-        ("a@acme.example", contact_id), ("b@acme.example", contact_id),
-    ]  # fmt: skip
+        ("a@acme.example", contact_id),
+        ("b@acme.example", contact_id),
+    ]
 
 
 def test_viewer_sends_no_test_mail(viewer_client: FlaskClient) -> None:

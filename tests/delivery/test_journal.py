@@ -7,7 +7,7 @@ import sys
 
 from campaigns import config
 from campaigns.delivery import journal
-from campaigns.delivery.journal import Journal, Mark
+from campaigns.delivery.journal import BatchJournal, JournalStatus
 
 WRITER = """
 import sys, time
@@ -33,12 +33,12 @@ def test_marks_survive_kill_nine(settings: config.Settings) -> None:
     writer.wait()
     writer.stdout.close()
     (found,) = [(orphan.batch, orphan.marks()) for orphan in journal.orphans()]
-    assert found == (batch, {7: Mark.OK, 8: Mark.INTENT, 9: Mark.TODO})
+    assert found == (batch, {7: JournalStatus.OK, 8: JournalStatus.INTENT, 9: JournalStatus.TODO})
     assert journal.living() == set()
 
 
 def test_a_batch_without_recipients_yet_has_no_marks() -> None:
-    Journal.create().close()
+    BatchJournal.create().close()
     for orphan in journal.orphans():
         assert orphan.marks() == {}
         orphan.delete()
@@ -46,7 +46,7 @@ def test_a_batch_without_recipients_yet_has_no_marks() -> None:
 
 
 def test_a_half_written_file_has_no_marks() -> None:
-    with Journal.create() as made:
+    with BatchJournal.create() as made:
         made.begin([1, 2, 3])
         size = made.path.stat().st_size
         os.truncate(made.path, size - 1)
@@ -68,8 +68,8 @@ def test_host_is_the_same_each_time() -> None:
 
 
 def test_a_damaged_mark_may_be_a_mail_that_left() -> None:
-    with Journal.create() as made:
+    with BatchJournal.create() as made:
         made.begin([1, 2])
         os.pwrite(made._descriptor, b"\xee", made.path.stat().st_size - 1)
-        assert made.marks() == {1: Mark.TODO, 2: Mark.INTENT}
+        assert made.marks() == {1: JournalStatus.TODO, 2: JournalStatus.INTENT}
         made.delete()

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from campaigns.delivery.link_check import Asking, is_public
+from campaigns.delivery.link_check import LinkChecker, is_public
 
 ASKED: list[tuple[str, str]] = []
 
@@ -58,7 +58,7 @@ def lookup(host: str, _port: int) -> list[str]:
     return NAMES[host]
 
 
-ASKING = Asking(lookup=lookup, public=lambda address: address == "127.0.0.1")
+ASKING = LinkChecker(lookup=lookup, public=lambda address: address == "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -100,16 +100,29 @@ def test_redirects_are_looked_at_again(site: str) -> None:
 
 
 def test_patience_ends(site: str) -> None:
-    impatient = Asking(lookup=lookup, public=lambda _: True, patience=0.2)
+    impatient = LinkChecker(lookup=lookup, public=lambda _: True, patience=0.2)
     assert impatient.one(f"{site}/slow").status is None
     assert len(ASKING.all([f"{site}/", f"{site}/", f"{site}/gone"])) == 2
 
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "100.64.0.1", "0.0.0.0", "::1", "fe80::1", "fd00::1",
-     "::ffff:10.0.0.1", "2002:0a00:0001::", "224.0.0.1", "64:ff9b::a00:1"],
-)  # fmt: skip
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "192.168.0.1",
+        "100.64.0.1",
+        "0.0.0.0",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+        "2002:0a00:0001::",
+        "224.0.0.1",
+        "64:ff9b::a00:1",
+    ],
+)
 def test_private_addresses(address: str) -> None:
     assert not is_public(address)
 

@@ -21,10 +21,10 @@ from sqlalchemy import Engine, update
 
 from campaigns import clock, config, db
 from campaigns.delivery.deliver import deliver
-from campaigns.delivery.greeting import RelayDown
+from campaigns.delivery.greeting import RelayUnavailable
 from campaigns.delivery.models import Send, SendState
-from campaigns.delivery.relay import RelayAddress, Tls
-from campaigns.delivery.throttle import Brakes
+from campaigns.delivery.relay import RelayAddress, TlsMode
+from campaigns.delivery.throttle import DomainBackoff
 from campaigns.delivery.trying import attempt
 from tests.delivery import certificates
 from tests.delivery.mailing import sends, states
@@ -151,9 +151,12 @@ class Postfix:
             ["postfix", "-c", self.home / "etc", "check"], check=False, capture_output=True
         )  # makes the queue
         running = subprocess.Popen(
-            [DAEMONS / "master", "-c", self.home / "etc", "-d"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, env={**os.environ, "MAIL_CONFIG": str(self.home / "etc")},
-        )  # fmt: skip
+            [DAEMONS / "master", "-c", self.home / "etc", "-d"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "MAIL_CONFIG": str(self.home / "etc")},
+        )
         if wait_for_door(self.port):
             return running
         running.kill()
@@ -212,8 +215,16 @@ def postgrey(home: Path) -> Iterator[int]:
         yield port
         return
     (home / "postgrey").mkdir()
-    command = ["postgrey", f"--inet=127.0.0.1:{port}", "--delay=1", f"--dbdir={home / 'postgrey'}", "--user=root",
-               "--group=root", "--whitelist-clients=/dev/null", "--whitelist-recipients=/dev/null"]  # fmt: skip
+    command = [
+        "postgrey",
+        f"--inet=127.0.0.1:{port}",
+        "--delay=1",
+        f"--dbdir={home / 'postgrey'}",
+        "--user=root",
+        "--group=root",
+        "--whitelist-clients=/dev/null",
+        "--whitelist-recipients=/dev/null",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             wait_for_door(port)
@@ -248,11 +259,14 @@ def test_mails_arrive(database: Engine, settings: config.Settings, postfix: tupl
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 def test_signing_in(
-    settings: config.Settings, home: Path, postfix: tuple[Postfix, dict[str, int]], mechanism: str,
+    settings: config.Settings,
+    home: Path,
+    postfix: tuple[Postfix, dict[str, int]],
+    mechanism: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(home / "relay.pem"))
-    me = RelayAddress("127.0.0.1", postfix[1][mechanism], USER, PASSWORD, Tls.VERIFY)
+    me = RelayAddress("127.0.0.1", postfix[1][mechanism], USER, PASSWORD, TlsMode.VERIFY)
     trial = attempt(me)
     assert trial.error == ""
     assert dict(trial.extensions)["AUTH"] == mechanism
@@ -261,12 +275,12 @@ def test_signing_in(
     assert PASSWORD not in told
     assert base64.b64encode(PASSWORD.encode()).decode() not in told
     assert posted(mails(3), me).fates == ["sent"] * 3
-    with pytest.raises(RelayDown, match="535"):
+    with pytest.raises(RelayUnavailable, match="535"):
         posted(mails(1), dataclasses.replace(me, password="wrong"))
     # Whoever has not signed in is refused, and it is our fault, never the recipients'.
     assert posted(mails(2), dataclasses.replace(me, user="", password="")).fates == ["ours"] * 2
-    with pytest.raises(RelayDown, match=r"50[0-9]|AUTH"):  # Offered only behind TLS.
-        posted(mails(1), dataclasses.replace(me, tls=Tls.OFF))
+    with pytest.raises(RelayUnavailable, match=r"50[0-9]|AUTH"):  # Offered only behind TLS.
+        posted(mails(1), dataclasses.replace(me, tls=TlsMode.OFF))
 
 
 @pytest.mark.skipif(shutil.which("postgrey") is None, reason="postgrey is not installed")
@@ -276,7 +290,7 @@ def test_greylisted_ones_come_again(
     postfix: tuple[Postfix, dict[str, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Brakes, "BURST", 1000)
+    monkeypatch.setattr(DomainBackoff, "BURST", 1000)
     relay, ports = postfix
     config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{ports['grey']}?tls=off"))
     before, activity_id = relay.delivered(0), launched(12)

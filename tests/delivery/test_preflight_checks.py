@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts.actor import CLOCK
-from campaigns.content.building import Draft
+from campaigns.content.building import MessageDraft
 from campaigns.content.fallbacks import fallbacks
 from campaigns.delivery import dkim_keys, preflight, sender_check
 from campaigns.delivery.models import DomainCheck
@@ -94,12 +94,13 @@ def test_an_aligned_sender_is_well_until_the_look_is_old(session: Session) -> No
     words, wrong = findings(session)
     assert not wrong
     assert [each.split(":")[0] for each in words] == [
-        "The DNS of mail.example.net was looked at 9 days ago", "Not all DKIM keys of mail.example.net are published",
-    ]  # fmt: skip
+        "The DNS of mail.example.net was looked at 9 days ago",
+        "Not all DKIM keys of mail.example.net are published",
+    ]
 
 
 def test_fallbacks() -> None:
-    draft = Draft(
+    draft = MessageDraft(
         "Hi {{ contact.a | d('x') }}", "{{ contact.a }}", "{% if contact.b %}{{ contact.c }}{% endif %}", "en"
     )
     assert fallbacks(draft) == {"contact.a": ["x", ""], "contact.c": [""]}

@@ -13,11 +13,11 @@ from sqlalchemy import Engine, update
 from campaigns import clock, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.delivery import deciding, due, progress, relay_answers
-from campaigns.delivery.answers import Fate, Outcome
-from campaigns.delivery.deciding import Decision
+from campaigns.delivery.answers import DeliveryResult, DeliveryStatus
+from campaigns.delivery.deciding import Resolution
 from campaigns.delivery.expansion import expand
 from campaigns.delivery.models import EXPIRED, WINDOW, Send, SendState, SkipReason
-from campaigns.delivery.record import Result
+from campaigns.delivery.record import SendResult
 from campaigns.errors import Conflict
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus
 from tests.conftest import FrozenClock
@@ -56,17 +56,22 @@ def test_every_state_is_counted_and_they_add_up(database: Engine, coordinator_cl
     assert listed.count("@example.net") == 1
 
 
-def results(*outcomes: Outcome) -> list[Result]:
+def results(*outcomes: DeliveryResult) -> list[SendResult]:
     made = []
     for number, outcome in enumerate(outcomes):
-        made.append(Result(Send(id=number), outcome, clock.micros() + number * 1_000_000))
+        made.append(SendResult(Send(id=number), outcome, clock.micros() + number * 1_000_000))
     return made
 
 
 def test_answers_are_grouped_with_their_times(database: Engine, frozen: FrozenClock) -> None:
     activity_id = launched(0)
-    later = [Outcome(Fate.LATER, f"451 4.3.0 id A1B2C3D{n} a{n}@b.example", "one:25") for n in range(3)]
-    for outcomes in ([Outcome(Fate.SENT, "250 ok", "one:25"), *later], [later[0], Outcome(Fate.SENT, "", "two:25")]):
+    later = [
+        DeliveryResult(DeliveryStatus.LATER, f"451 4.3.0 id A1B2C3D{n} a{n}@b.example", "one:25") for n in range(3)
+    ]
+    for outcomes in (
+        [DeliveryResult(DeliveryStatus.SENT, "250 ok", "one:25"), *later],
+        [later[0], DeliveryResult(DeliveryStatus.SENT, "", "two:25")],
+    ):
         with db.transaction() as session:
             relay_answers.note(session, activity_id, results(*outcomes))
     with db.reading() as session:
@@ -80,7 +85,7 @@ def test_answers_are_grouped_with_their_times(database: Engine, frozen: FrozenCl
 
 def test_a_relay_of_many_words_fills_few_rows(database: Engine) -> None:
     activity_id = launched(0)
-    chatter = [Outcome(Fate.OURS, "550 " + "word " * n, "one:25") for n in range(50)]
+    chatter = [DeliveryResult(DeliveryStatus.OURS, "550 " + "word " * n, "one:25") for n in range(50)]
     with db.transaction() as session:
         relay_answers.note(session, activity_id, results(*chatter))
     with db.reading() as session:
@@ -111,13 +116,13 @@ def test_failed_ones_are_tried_again_even_when_it_is_over(database: Engine) -> N
     put(activity_id, SendState.UNKNOWN, only=sends(activity_id)[0].id)
     with db.transaction() as session:
         activity = session.get_one(Activity, activity_id)
-        deciding.decide(session, CLOCK, activity, SendState.UNKNOWN, Decision.FAILED)
+        deciding.decide(session, CLOCK, activity, SendState.UNKNOWN, Resolution.FAILED)
         session.execute(update(Send).values(attempts=40))
         activity.status, activity.finished_at = ActivityStatus.FINISHED, clock.now()
     with db.transaction() as session:
         assert deciding.again_possible(session, activity_id) == 3
         activity = session.get_one(Activity, activity_id)
-        assert deciding.decide(session, CLOCK, activity, SendState.FAILED, Decision.AGAIN) == 3
+        assert deciding.decide(session, CLOCK, activity, SendState.FAILED, Resolution.AGAIN) == 3
         assert activity.status is ActivityStatus.LIVE
         assert activity.finished_at is None
     # What may have arrived is never among them.
@@ -135,7 +140,7 @@ def test_nothing_goes_on_in_a_campaign_that_is_over(database: Engine) -> None:
         session.execute(update(Campaign).values(status=CampaignStatus.FINISHED))
         session.execute(update(Activity).values(status=ActivityStatus.FINISHED))
     with pytest.raises(Conflict), db.transaction() as session:
-        deciding.decide(session, CLOCK, session.get_one(Activity, activity_id), SendState.FAILED, Decision.AGAIN)
+        deciding.decide(session, CLOCK, session.get_one(Activity, activity_id), SendState.FAILED, Resolution.AGAIN)
     assert states(activity_id) == {"failed": 1}
 
 

@@ -11,23 +11,32 @@ from sqlalchemy import Engine, select, update
 
 from campaigns import clock, config, db
 from campaigns.accounts.actor import CLOCK
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.delivery import entering, greeting, relays, trying
 from campaigns.delivery.deliver import deliver
-from campaigns.delivery.entering import RelayWords
-from campaigns.delivery.models import ConfiguredRelay, Relay
-from campaigns.delivery.relay import RelayAddress, Tls
+from campaigns.delivery.entering import RelayInput
+from campaigns.delivery.models import Relay, RelayHealth
+from campaigns.delivery.relay import RelayAddress, TlsMode
 from campaigns.delivery.sealing import seal, unseal
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from tests.delivery.mailing import states
 from tests.delivery.strange import Strange, answering
 from tests.delivery.test_deliver import launched
 
-WORDS = RelayWords("Main", "mail.example.org", 587, Tls.VERIFY, "me", "top secret")
+WORDS = RelayInput("Main", "mail.example.org", 587, TlsMode.VERIFY, "me", "top secret")
 FORM = {
-    "name": "Main", "host": "mail.example.org", "port": "587", "tls": "verify", "user": "me", "password": "top secret",
-    "connections": "2", "per_connection": "100", "per_second": "0", "priority": "1", "active": "y",
-}  # fmt: skip
+    "name": "Main",
+    "host": "mail.example.org",
+    "port": "587",
+    "tls": "verify",
+    "user": "me",
+    "password": "top secret",
+    "connections": "2",
+    "per_connection": "100",
+    "per_second": "0",
+    "priority": "1",
+    "active": "y",
+}
 
 
 @pytest.fixture
@@ -41,7 +50,7 @@ def private(settings: config.Settings) -> config.Settings:
 def enter(*relays_: Strange, **values: Any) -> None:
     with db.transaction() as session:
         for number, relay in enumerate(relays_, 1):
-            words = RelayWords(f"n{number}", "127.0.0.1", relay.port, Tls.OFF, **{"priority": number, **values})
+            words = RelayInput(f"n{number}", "127.0.0.1", relay.port, TlsMode.OFF, **{"priority": number, **values})
             entering.enter(session, CLOCK, words)
 
 
@@ -69,7 +78,7 @@ def test_the_password_is_kept_sealed_and_forgotten_when_the_relay_moves(database
         entering.change(session, CLOCK, relay, dataclasses.replace(WORDS, password="", host="elsewhere.example"))
         assert relay.secret == ""
     with db.reading() as session:
-        assert "top secret" not in str([entry.__dict__ for entry in session.scalars(select(AuditEntry))])
+        assert "top secret" not in str([entry.__dict__ for entry in session.scalars(select(AuditLogEntry))])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,7 @@ def test_the_password_is_kept_sealed_and_forgotten_when_the_relay_moves(database
         ({"host": "169.254.169.254"}, "host"),
         ({"port": 0}, "port"),
         ({"port": 65536}, "port"),
-        ({"tls": Tls.OFF}, "tls"),
+        ({"tls": TlsMode.OFF}, "tls"),
         ({"connections": 0}, "connections"),
         ({"per_second": -1.0}, "per_second"),
         ({"priority": 0}, "priority"),
@@ -92,7 +101,7 @@ def test_the_password_is_kept_sealed_and_forgotten_when_the_relay_moves(database
     ],
 )
 def test_what_cannot_be_entered(session: Any, change: dict[str, Any], field: str) -> None:
-    with pytest.raises(Invalid) as raised:
+    with pytest.raises(ValidationFailed) as raised:
         entering.enter(session, CLOCK, dataclasses.replace(WORDS, **change))
     assert [problem.field for problem in raised.value.problems] == [field]
 
@@ -121,7 +130,7 @@ def test_equal_relays_share_and_an_idle_one_is_asked_again(database: Engine, pri
     assert states(activity_id) == {"sent": 60}
     assert min(len(one.taken), len(two.taken)) > 0
     with db.transaction() as session:
-        session.add(Relay(name=f"127.0.0.1:{one.port}", error="x", failures=1, retry_at=clock.now()))
+        session.add(RelayHealth(name=f"127.0.0.1:{one.port}", error="x", failures=1, retry_at=clock.now()))
     with db.reading() as session:
         assert len(relays.usable(session)) == 2
 
@@ -131,7 +140,7 @@ def test_a_relay_that_is_switched_off_is_not_used(database: Engine, private: con
     with answering(private) as unused, answering(private) as usual:
         enter(unused)
         with db.transaction() as session:
-            session.execute(update(ConfiguredRelay).values(active=False))
+            session.execute(update(Relay).values(active=False))
         assert deliver(activity_id) == 2
     assert (len(unused.taken), len(usual.taken)) == (0, 2)
 
@@ -162,7 +171,7 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient) -> No
     assert owner_client.post("/relays/1", data=FORM | {"priority": "x"}).status_code == 400
     assert owner_client.post("/relays/1", data=FORM | {"priority": "3", "password": ""}).status_code == 303
     with db.reading() as session:
-        relay = session.get_one(ConfiguredRelay, 1)
+        relay = session.get_one(Relay, 1)
         assert (relay.priority, relay.per_connection, relay.active) == (3, 100, True)
         assert relay.secret
     assert owner_client.post("/relays/1/removal").status_code == 303
@@ -217,7 +226,7 @@ def test_a_failed_trial_says_what_to_change(
     async def connect(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(greeting._Greeting, "_connect", connect)
+    monkeypatch.setattr(greeting._Handshake, "_connect", connect)
     tried = trying.attempt(RelayAddress("mail.example.org", port))
     assert words in tried.advice
     assert "Errno" not in tried.error

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import Send, SendState
-from campaigns.delivery.send_counts import REASONS, Mark, SendCount
+from campaigns.delivery.send_counts import REASONS, SendCount, SendFlag
 from tests import factories
 from tests.house.test_schema import empty  # noqa: F401  (a fixture)
 from tests.tracking.test_migration import to
@@ -22,9 +22,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def row(activity_id: int, number: int, **values: Any) -> dict[str, Any]:
     return {
-        "id": activity_id << 32 | number, "activity_id": activity_id, "address": f"a{number}@example.org",
-        "recipient_key": f"a:{number}", "occasion": "", "state": SendState.QUEUED, "trackable": False, **values,
-    }  # fmt: skip
+        "id": activity_id << 32 | number,
+        "activity_id": activity_id,
+        "address": f"a{number}@example.org",
+        "recipient_key": f"a:{number}",
+        "occasion": "",
+        "state": SendState.QUEUED,
+        "trackable": False,
+        **values,
+    }
 
 
 def kept(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
@@ -38,17 +44,17 @@ def recounted(session: Session) -> Counter[tuple[int, datetime, SendState, int]]
     session.expire_all()
     for send in session.scalars(select(Send).where(Send.occasion == "")):
         if send.state in (SendState.QUEUED, SendState.SENDING):
-            counts[send.activity_id, EPOCH, SendState.QUEUED, int(REASONS.get(send.reason, Mark(0)))] += 1
+            counts[send.activity_id, EPOCH, SendState.QUEUED, int(REASONS.get(send.reason, SendFlag(0)))] += 1
             continue
-        marks = Mark.TRACKABLE if send.trackable else Mark(0)
-        marks |= Mark.OPENED if send.first_opened_at or send.clicked_at else Mark(0)
-        marks |= Mark.CLICKED if send.clicked_at else Mark(0)
-        marks |= Mark.UNSUBSCRIBED if send.unsubscribed_at else Mark(0)
-        marks |= Mark.TAKEN if send.sent_at else Mark(0)
+        marks = SendFlag.TRACKABLE if send.trackable else SendFlag(0)
+        marks |= SendFlag.OPENED if send.first_opened_at or send.clicked_at else SendFlag(0)
+        marks |= SendFlag.CLICKED if send.clicked_at else SendFlag(0)
+        marks |= SendFlag.UNSUBSCRIBED if send.unsubscribed_at else SendFlag(0)
+        marks |= SendFlag.TAKEN if send.sent_at else SendFlag(0)
         bounced = send.reason if send.state is SendState.BOUNCED else ""
-        marks |= {"hard": Mark.HARD, "policy": Mark.BLOCKED}.get(bounced, Mark(0))
-        marks |= Mark.COMPLAINED if send.complained_at else Mark(0)
-        marks |= REASONS.get(send.reason, Mark(0))
+        marks |= {"hard": SendFlag.HARD, "policy": SendFlag.BLOCKED}.get(bounced, SendFlag(0))
+        marks |= SendFlag.COMPLAINED if send.complained_at else SendFlag(0)
+        marks |= REASONS.get(send.reason, SendFlag(0))
         sent = send.sent_at or send.bounced_at
         bucket = EPOCH if sent is None else sent.replace(minute=sent.minute // 15 * 15, second=0, microsecond=0)
         counts[send.activity_id, bucket, send.state, int(marks)] += 1
@@ -64,16 +70,27 @@ def test_counters_follow_every_change(session: Session) -> None:
     for _ in range(40):
         chosen = Send.id.in_([activity << 32 | dice.randint(1, 99) for _ in range(12)] + [other << 32 | 1])
         moment = START + timedelta(minutes=dice.randint(0, 90))
-        values: dict[str, Any] = dice.choice([
-            {"state": SendState.SENT, "sent_at": moment}, {"state": SendState.BOUNCED, "bounced_at": moment},
-            {"trackable": dice.random() < 0.7}, {"first_opened_at": moment, "last_opened_at": moment},
-            {"clicked_at": dice.choice([moment, None])}, {"first_opened_at": None}, {"unsubscribed_at": moment},
-            {"state": SendState.SKIPPED, "reason": dice.choice(["suppressed", "no_consent", "capped"])},
-            {"reason": dice.choice(["", "expired", "given up", "window"])}, {"complained_at": moment},
-            {"state": SendState.BOUNCED, "reason": dice.choice(["hard", "soft", "policy"])},
-            {"attempts": 3}, {"sent_at": None}, {"state": SendState.SENDING, "reason": "", "trackable": True},
-            {"state": SendState.QUEUED}, {"state": SendState.SENDING}, {"state": SendState.DEFERRED},
-        ])  # fmt: skip
+        values: dict[str, Any] = dice.choice(
+            [
+                {"state": SendState.SENT, "sent_at": moment},
+                {"state": SendState.BOUNCED, "bounced_at": moment},
+                {"trackable": dice.random() < 0.7},
+                {"first_opened_at": moment, "last_opened_at": moment},
+                {"clicked_at": dice.choice([moment, None])},
+                {"first_opened_at": None},
+                {"unsubscribed_at": moment},
+                {"state": SendState.SKIPPED, "reason": dice.choice(["suppressed", "no_consent", "capped"])},
+                {"reason": dice.choice(["", "expired", "given up", "window"])},
+                {"complained_at": moment},
+                {"state": SendState.BOUNCED, "reason": dice.choice(["hard", "soft", "policy"])},
+                {"attempts": 3},
+                {"sent_at": None},
+                {"state": SendState.SENDING, "reason": "", "trackable": True},
+                {"state": SendState.QUEUED},
+                {"state": SendState.SENDING},
+                {"state": SendState.DEFERRED},
+            ]
+        )
         session.execute(update(Send).where(chosen).values(values))
         assert kept(session) == recounted(session)
     assert len(kept(session)) > 10
@@ -98,7 +115,7 @@ def test_a_milestone_set_through_the_object_counts(session: Session) -> None:
     send.clicked_at = START
     session.flush()
     bucket = START.replace(minute=0)
-    marks = int(Mark.TRACKABLE | Mark.OPENED | Mark.CLICKED | Mark.TAKEN)
+    marks = int(SendFlag.TRACKABLE | SendFlag.OPENED | SendFlag.CLICKED | SendFlag.TAKEN)
     assert kept(session) == {(activity, bucket, SendState.SENT, marks): 1}
 
 
@@ -115,9 +132,11 @@ def test_claims_counted_by_an_earlier_version_are_folded(empty: Engine) -> None:
             ([1, 2, 3, 4, 5, 6, 99], {"state": SendState.SENDING, "trackable": True}),
             ([2, 3], {"state": SendState.SENT, "sent_at": START}),
             ([4, 7], {"state": SendState.BOUNCED, "bounced_at": START, "reason": "hard"}),
-            ([4], {"state": SendState.QUEUED}), ([5, 8], {"state": SendState.DEFERRED}),
-            ([6], {"state": SendState.QUEUED, "reason": "window"}), ([9, 10], {"reason": "window"}),
-        ]  # fmt: skip
+            ([4], {"state": SendState.QUEUED}),
+            ([5, 8], {"state": SendState.DEFERRED}),
+            ([6], {"state": SendState.QUEUED, "reason": "window"}),
+            ([9, 10], {"reason": "window"}),
+        ]
         for numbers, values in steps:
             of_both = Send.id.in_([id << 32 | n for id in (7, 8) for n in numbers])
             connection.execute(update(Send).where(of_both).values(values))
@@ -126,6 +145,6 @@ def test_claims_counted_by_an_earlier_version_are_folded(empty: Engine) -> None:
     with Session(empty) as session:
         assert kept(session) == recounted(session)
         assert kept(session)[7, EPOCH, SendState.QUEUED, 0] == 4
-        assert kept(session)[8, EPOCH, SendState.QUEUED, int(Mark.WINDOW)] == 3
+        assert kept(session)[8, EPOCH, SendState.QUEUED, int(SendFlag.WINDOW)] == 3
         session.execute(update(Send).where(Send.state == SendState.SENDING).values(state=SendState.SENT, sent_at=START))
         assert kept(session) == recounted(session)

@@ -5,45 +5,45 @@ import dataclasses
 import pytest
 
 from campaigns import config
-from campaigns.delivery.answers import Fate, classify
-from campaigns.delivery.greeting import RelayDown
-from campaigns.delivery.relay import RelayAddress, Tls, relay_address
-from campaigns.demo.catcher import Box
+from campaigns.delivery.answers import DeliveryStatus, classify
+from campaigns.delivery.greeting import RelayUnavailable
+from campaigns.delivery.relay import RelayAddress, TlsMode, relay_address
+from campaigns.demo.catcher import MailStore
 from campaigns.demo.reception import Faults
 from tests.delivery.strange import answering, mail, mails, posted
 
 ANSWERS = [
-    (550, "5.1.1 no such user", Fate.DEAD),
-    (550, "5.1.2 bad domain", Fate.DEAD),
-    (550, "5.1.10 null mx", Fate.DEAD),
-    (550, "No such user here", Fate.DEAD),
-    (550, "5.7.1 spam, user unknown to us", Fate.OURS),
-    (554, "5.7.26 unauthenticated", Fate.OURS),
-    (530, "authentication required", Fate.OURS),
-    (552, "5.2.2 mailbox full", Fate.REFUSED),
-    (550, "5.2.1 disabled", Fate.REFUSED),
-    (554, "transaction failed", Fate.REFUSED),
-    (451, "4.7.1 greylisted", Fate.LATER),
-    (421, "4.3.2 shutting down", Fate.LATER),
+    (550, "5.1.1 no such user", DeliveryStatus.DEAD),
+    (550, "5.1.2 bad domain", DeliveryStatus.DEAD),
+    (550, "5.1.10 null mx", DeliveryStatus.DEAD),
+    (550, "No such user here", DeliveryStatus.DEAD),
+    (550, "5.7.1 spam, user unknown to us", DeliveryStatus.OURS),
+    (554, "5.7.26 unauthenticated", DeliveryStatus.OURS),
+    (530, "authentication required", DeliveryStatus.OURS),
+    (552, "5.2.2 mailbox full", DeliveryStatus.REFUSED),
+    (550, "5.2.1 disabled", DeliveryStatus.REFUSED),
+    (554, "transaction failed", DeliveryStatus.REFUSED),
+    (451, "4.7.1 greylisted", DeliveryStatus.LATER),
+    (421, "4.3.2 shutting down", DeliveryStatus.LATER),
 ]
 
 
 @pytest.mark.parametrize(("code", "text", "fate"), ANSWERS)
-def test_classification(code: int, text: str, fate: Fate) -> None:
+def test_classification(code: int, text: str, fate: DeliveryStatus) -> None:
     assert classify(code, text) is fate
 
 
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("smtp://127.0.0.1:2525", ("127.0.0.1", 2525, Tls.OFF)),
-        ("smtp://localhost", ("localhost", 25, Tls.OFF)),
-        ("smtp://relay.example", ("relay.example", 25, Tls.VERIFY)),
-        ("smtp://relay.example?tls=off", ("relay.example", 25, Tls.OFF)),
-        ("smtps://u%40x:p%3A@relay.example", ("relay.example", 465, Tls.IMPLICIT)),
+        ("smtp://127.0.0.1:2525", ("127.0.0.1", 2525, TlsMode.OFF)),
+        ("smtp://localhost", ("localhost", 25, TlsMode.OFF)),
+        ("smtp://relay.example", ("relay.example", 25, TlsMode.VERIFY)),
+        ("smtp://relay.example?tls=off", ("relay.example", 25, TlsMode.OFF)),
+        ("smtps://u%40x:p%3A@relay.example", ("relay.example", 465, TlsMode.IMPLICIT)),
     ],
 )
-def test_addresses(settings: config.Settings, url: str, expected: tuple[str, int, Tls]) -> None:
+def test_addresses(settings: config.Settings, url: str, expected: tuple[str, int, TlsMode]) -> None:
     config.install(dataclasses.replace(settings, smtp_url=url))
     relay = relay_address()
     assert (relay.host, relay.port, relay.tls) == expected
@@ -60,13 +60,13 @@ def test_dots_arrive_and_marks_are_set_late(catcher: int, faults: Faults) -> Non
     assert shelf.fates == ["dead", "sent", "sent", "lost"]
     assert shelf.dots == ["yes@example.net", "é@example.net"]
     assert [job.recipient for job in shelf.mails] == ["left@example.net"]
-    kept = Box().mail(1)
+    kept = MailStore().mail(1)
     assert kept is not None
     assert kept.raw.endswith(b".dot\r\n..\r\nend\r\n")
 
 
 def test_nothing_listens(settings: config.Settings) -> None:
-    with pytest.raises(RelayDown, match="refused"):
+    with pytest.raises(RelayUnavailable, match="refused"):
         posted([])
 
 
@@ -118,7 +118,7 @@ def test_8bit_and_utf8_are_announced(settings: config.Settings) -> None:
 
 def test_only_so_many_mails_on_a_connection(settings: config.Settings) -> None:
     with answering(settings) as relay:
-        address = RelayAddress("127.0.0.1", relay.port, tls=Tls.OFF, per_connection=2)
+        address = RelayAddress("127.0.0.1", relay.port, tls=TlsMode.OFF, per_connection=2)
         shelf = posted(mails(5), address)
     assert shelf.fates == ["sent"] * 2
     assert len(shelf.mails) == 3
@@ -132,21 +132,21 @@ def test_a_mail_that_may_not_go_any_more_stays(settings: config.Settings) -> Non
 
 
 def test_tls_that_was_stripped(settings: config.Settings) -> None:
-    with answering(settings) as relay, pytest.raises(RelayDown, match="STARTTLS"):
-        posted(mails(1), RelayAddress("127.0.0.1", relay.port, tls=Tls.VERIFY))
+    with answering(settings) as relay, pytest.raises(RelayUnavailable, match="STARTTLS"):
+        posted(mails(1), RelayAddress("127.0.0.1", relay.port, tls=TlsMode.VERIFY))
     assert [word[:4] for word in relay.words] == [b"EHLO"]
 
 
 def test_no_sign_in_without_tls(settings: config.Settings) -> None:
-    relay = RelayAddress("192.0.2.1", 25, "me", "secret", Tls.OFF)
+    relay = RelayAddress("192.0.2.1", 25, "me", "secret", TlsMode.OFF)
     with answering(settings) as strange:
         near = dataclasses.replace(relay, host="127.0.0.1", port=strange.port)
-        with pytest.raises(RelayDown, match="502"):
+        with pytest.raises(RelayUnavailable, match="502"):
             posted(mails(1), near)
     assert strange.words[1] == b"AUTH PLAIN AG1lAHNlY3JldA=="
 
 
 @pytest.mark.parametrize("greeting", [b"554 not you", b"421 busy", b"what", b"<drop>"])
 def test_a_greeting_that_is_none(settings: config.Settings, greeting: bytes) -> None:
-    with answering(settings, greeting=greeting), pytest.raises(RelayDown):
+    with answering(settings, greeting=greeting), pytest.raises(RelayUnavailable):
         posted(mails(1))

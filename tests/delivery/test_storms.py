@@ -22,8 +22,8 @@ from campaigns.delivery import deliver as delivering
 from campaigns.delivery import due, journal, leases, smtp
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
-from campaigns.delivery.models import Relay, Send, SendState
-from campaigns.delivery.throttle import Brakes, brakes
+from campaigns.delivery.models import RelayHealth, Send, SendState
+from campaigns.delivery.throttle import DomainBackoff, brakes
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, CampaignStatus
 from tests.conftest import FrozenClock
@@ -72,7 +72,7 @@ def hurry() -> None:
     brakes._domains.clear()
     with db.transaction() as session:
         session.execute(update(Send).where(Send.state == SendState.DEFERRED).values(due_at=clock.now()))
-        session.execute(update(Relay).values(retry_at=clock.now()))
+        session.execute(update(RelayHealth).values(retry_at=clock.now()))
 
 
 @pytest.mark.timeout(60 + SEEDS * 10)
@@ -80,7 +80,7 @@ def hurry() -> None:
 def test_a_relay_with_every_fault(
     database: Engine, settings: config.Settings, ehlo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Brakes, "BURST", 1000)
+    monkeypatch.setattr(DomainBackoff, "BURST", 1000)
     monkeypatch.setattr(smtp, "FINAL_DOT", 0.5)
     monkeypatch.setattr(smtp, "_LOOK", 0.05)
     for seed in range(SEEDS):
@@ -206,7 +206,7 @@ def test_down_for_the_whole_run_then_back(database: Engine, settings: config.Set
         assert due.find().deliver == [activity_id]
         assert deliver(activity_id) == 0
         with db.reading() as session:
-            retry_at = session.get_one(Relay, "127.0.0.1:1").retry_at
+            retry_at = session.get_one(RelayHealth, "127.0.0.1:1").retry_at
         assert retry_at is not None
         pauses.append((retry_at - frozen.at).total_seconds())
         frozen.at = retry_at - timedelta(seconds=1)

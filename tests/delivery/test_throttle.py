@@ -11,7 +11,7 @@ from campaigns import config, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.delivery import due, tripping
 from campaigns.delivery.deliver import deliver
-from campaigns.delivery.throttle import Brakes, Bucket
+from campaigns.delivery.throttle import DomainBackoff, TokenBucket
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.delivery.mailing import sends, states
@@ -19,7 +19,7 @@ from tests.delivery.strange import answering
 from tests.delivery.test_deliver import launched
 
 
-def gone(bucket: Bucket, mails: int) -> None:
+def gone(bucket: TokenBucket, mails: int) -> None:
     """Wait until the bucket has let so many go."""
     while mails:
         pause = bucket.wait()
@@ -28,13 +28,13 @@ def gone(bucket: Bucket, mails: int) -> None:
 
 
 def test_no_limit_costs_no_wait() -> None:
-    assert all(Bucket("x", 0.0).wait() == 0.0 for _ in range(1000))
+    assert all(TokenBucket("x", 0.0).wait() == 0.0 for _ in range(1000))
 
 
 def test_a_rate_is_kept_by_one_process(settings: config.Settings) -> None:
     began = time.monotonic()
     for _ in range(2):
-        gone(Bucket("x", 200.0), 80)
+        gone(TokenBucket("x", 200.0), 80)
     # All but what may lie in the bucket and in the pockets.
     assert time.monotonic() - began >= (160 - 2 * 50 - 2) / 200
 
@@ -42,7 +42,7 @@ def test_a_rate_is_kept_by_one_process(settings: config.Settings) -> None:
 def test_workers_share_a_rate_through_the_broker(broker: Redis) -> None:
     began = time.monotonic()
     for _ in range(2):
-        gone(Bucket("y", 80.0), 35)
+        gone(TokenBucket("y", 80.0), 35)
     assert time.monotonic() - began >= (70 - 2 * 20 - 2) / 80
     assert broker.exists("kampania:rate:y")
 
@@ -63,11 +63,11 @@ def test_a_slow_rate_holds_a_delivery(database: Engine, settings: config.Setting
 def test_a_domain_that_says_later_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     instant = [1000.0]
     monkeypatch.setattr("campaigns.delivery.throttle.time.monotonic", lambda: instant[0])
-    brakes = Brakes()
-    for _ in range(Brakes.BURST - 1):
+    brakes = DomainBackoff()
+    for _ in range(DomainBackoff.BURST - 1):
         brakes.later("x.example")
     brakes.well("x.example")
-    for _ in range(Brakes.BURST - 1):
+    for _ in range(DomainBackoff.BURST - 1):
         brakes.later("x.example")
     assert brakes.left_alone("x.example") is None
     brakes.later("x.example")
@@ -85,13 +85,13 @@ def test_a_domain_that_says_later_is_left_alone(monkeypatch: pytest.MonkeyPatch)
 def test_who_waits_for_a_domain_uses_no_attempt(
     database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Brakes, "_PAUSES", (900,))  # Longer than any machine stands still.
+    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than any machine stands still.
     activity_id = launched(30)
     with answering(settings, rcpt=b"451 4.7.0 slow down"):
         deliver(activity_id)
     found = sends(activity_id)
-    assert states(activity_id) == {"deferred": Brakes.BURST, "queued": 30 - Brakes.BURST}
-    assert sum(send.attempts for send in found) == Brakes.BURST
+    assert states(activity_id) == {"deferred": DomainBackoff.BURST, "queued": 30 - DomainBackoff.BURST}
+    assert sum(send.attempts for send in found) == DomainBackoff.BURST
     assert due.find().deliver == []  # all of them wait for an instant
 
 

@@ -20,8 +20,8 @@ from sqlalchemy import Engine
 from campaigns import config, db
 from campaigns.delivery import relays
 from campaigns.delivery.deliver import deliver
-from campaigns.delivery.greeting import RelayDown
-from campaigns.delivery.relay import RelayAddress, Tls
+from campaigns.delivery.greeting import RelayUnavailable
+from campaigns.delivery.relay import RelayAddress, TlsMode
 from campaigns.delivery.trying import attempt
 from tests.delivery import certificates
 from tests.delivery.certificates import DAY
@@ -63,11 +63,16 @@ def relay(certificate: Path) -> Iterator[tuple[RelayAddress, Hears]]:
         return AuthResult(success=(given.login, given.password) == (b"me", b"secret"), handled=False)
 
     controller = Controller(
-        hears, "127.0.0.1", free_port(), tls_context=context, require_starttls=True, authenticator=check,
+        hears,
+        "127.0.0.1",
+        free_port(),
+        tls_context=context,
+        require_starttls=True,
+        authenticator=check,
         auth_required=True,
-    )  # fmt: skip
+    )
     controller.start()
-    yield RelayAddress("127.0.0.1", controller.port, "me", "secret", Tls.VERIFY), hears
+    yield RelayAddress("127.0.0.1", controller.port, "me", "secret", TlsMode.VERIFY), hears
     controller.stop()
 
 
@@ -84,17 +89,17 @@ def test_mail_goes_through_tls_after_sign_in(
     assert "AUTH" in dict(trial.extensions)  # offered only after TLS
     assert dict(trial.certificate)["issuer"] == "relay"
     assert [what for who, what in trial.dialogue if who == "C" and "AUTH" in what] == ["AUTH PLAIN ***"]
-    with pytest.raises(RelayDown, match="535"):
+    with pytest.raises(RelayUnavailable, match="535"):
         posted(mails(1), dataclasses.replace(address, password="wrong"))
 
 
 @contextmanager
-def listening(certificate: Path, tls: Tls) -> Iterator[tuple[RelayAddress, Hears]]:
+def listening(certificate: Path, tls: TlsMode) -> Iterator[tuple[RelayAddress, Hears]]:
     """A relay with TLS as the policy wants it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     hears = Hears()
-    protected: dict[str, Any] = {"ssl_context" if tls is Tls.IMPLICIT else "tls_context": context}
+    protected: dict[str, Any] = {"ssl_context" if tls is TlsMode.IMPLICIT else "tls_context": context}
     controller = Controller(hears, "127.0.0.1", free_port(), **protected)
     controller.start()
     yield RelayAddress("127.0.0.1", controller.port, tls=tls), hears
@@ -112,9 +117,9 @@ CERTIFICATES: dict[str, tuple[str, datetime.timedelta, bool, str]] = {
 
 
 @pytest.mark.parametrize("kind", CERTIFICATES)
-@pytest.mark.parametrize("tls", [Tls.VERIFY, Tls.IMPLICIT])
+@pytest.mark.parametrize("tls", [TlsMode.VERIFY, TlsMode.IMPLICIT])
 def test_only_a_certificate_that_holds_gets_mail(
-    settings: config.Settings, tmp_path: Path, tls: Tls, kind: str, monkeypatch: pytest.MonkeyPatch
+    settings: config.Settings, tmp_path: Path, tls: TlsMode, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, begins, known, words = CERTIFICATES[kind]
     made = certificates.make(tmp_path / "relay.pem", address, begins=begins)
@@ -124,12 +129,12 @@ def test_only_a_certificate_that_holds_gets_mail(
         if not words:
             assert posted(mails(2), relay).fates == ["sent", "sent"]
             return
-        with pytest.raises(RelayDown, match=words):
+        with pytest.raises(RelayUnavailable, match=words):
             posted(mails(2), relay)
         assert words in attempt(relay).error
         assert hears.mails == []
-        if tls is Tls.VERIFY:  # "None" asks for no certificate, and so reads none.
-            assert posted(mails(1), dataclasses.replace(relay, tls=Tls.OFF)).fates == ["sent"]
+        if tls is TlsMode.VERIFY:  # "None" asks for no certificate, and so reads none.
+            assert posted(mails(1), dataclasses.replace(relay, tls=TlsMode.OFF)).fates == ["sent"]
 
 
 @pytest.mark.parametrize("kind", ["expired", "nothing offered"])
@@ -139,7 +144,7 @@ def test_nothing_is_touched_while_tls_does_not_hold(
     activity_id = launched(3)
     made = certificates.make(tmp_path / "relay.pem", begins=-3 * DAY)
     monkeypatch.setenv("SSL_CERT_FILE", str(made))
-    with listening(made, Tls.VERIFY) as (relay, hears), answering(settings) as plain:
+    with listening(made, TlsMode.VERIFY) as (relay, hears), answering(settings) as plain:
         port = relay.port if kind == "expired" else plain.port
         config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}?tls=verify"))
         assert deliver(activity_id) == 0
@@ -179,7 +184,7 @@ def test_against_smtp_sink(settings: config.Settings, flags: list[str], fate: st
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 time.sleep(0.02)
-            shelf = posted(mails(3), RelayAddress("127.0.0.1", port, tls=Tls.OFF))
+            shelf = posted(mails(3), RelayAddress("127.0.0.1", port, tls=TlsMode.OFF))
             assert shelf.fates[0] == fate, shelf.outcomes
             assert len(shelf.outcomes) + len(shelf.returned) + len(shelf.mails) == 3
         finally:

@@ -15,9 +15,9 @@ from campaigns import config, db
 from campaigns.delivery import batches, leases
 from campaigns.delivery.deliver import deliver
 from campaigns.delivery.expansion import expand
-from campaigns.delivery.journal import Journal
+from campaigns.delivery.journal import BatchJournal
 from campaigns.delivery.models import SendState
-from campaigns.delivery.supply import Supply
+from campaigns.delivery.supply import MailFeed
 from tests.delivery.mailing import mailed, make_mailing, sends, states
 
 KILLS = int(os.environ.get("TORTURE", "4"))
@@ -124,11 +124,11 @@ def _die_at(instant: str) -> None:
         setattr(owner, name, patched)
 
     if instant == "claimed":
-        setattr(Journal, "begin", die)  # noqa: B010
+        setattr(BatchJournal, "begin", die)  # noqa: B010
     elif instant == "began":
-        die_after(Journal, "begin")
+        die_after(BatchJournal, "begin")
     elif instant == "intent":
-        die_after(Supply, "before_dot")
+        die_after(MailFeed, "before_dot")
     elif instant == "answered":
         setattr(batches, "Result", die)  # noqa: B010
     else:

@@ -25,7 +25,7 @@ from campaigns import config, db
 from campaigns.cli.programs import ROOT, beat_command, python, worker_command
 from campaigns.delivery.models import SendState
 from campaigns.demo import broker
-from campaigns.demo.catcher import Box
+from campaigns.demo.catcher import MailStore
 from campaigns.migrations import schema
 from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus
 from tests import servers
@@ -106,9 +106,13 @@ def living(url: str, var: Path) -> Iterator[House]:
     """Broker, sink, worker and beat on a database with enough contacts."""
     port = free_port()
     told = {
-        "KAMPANIA_VAR": str(var), "DATABASE_URL": url, "SMTP_URL": f"smtp://127.0.0.1:{port}", "TIME_SCALE": "600",
-        "SECRET_KEYS": f"1:{base64.b64encode(SECRET).decode()}", "BASE_URL": "http://127.0.0.1:1",
-    }  # fmt: skip
+        "KAMPANIA_VAR": str(var),
+        "DATABASE_URL": url,
+        "SMTP_URL": f"smtp://127.0.0.1:{port}",
+        "TIME_SCALE": "600",
+        "SECRET_KEYS": f"1:{base64.b64encode(SECRET).decode()}",
+        "BASE_URL": "http://127.0.0.1:1",
+    }
     engine = db.make_engine(url)
     schema.upgrade(engine)
     db.install(engine)
@@ -147,7 +151,7 @@ def launch(seed: int) -> int:
 
 def caught(seed: int) -> Counter[str]:
     """How often each recipient's mail of this seed lies in the sink."""
-    with Box().open() as connection:
+    with MailStore().open() as connection:
         rows = connection.execute(
             "SELECT recipient, count(*) FROM mails WHERE subject = ? GROUP BY 1", (f"Seed {seed}.",)
         )

@@ -38,7 +38,7 @@ def to_zones(*zones: str | None, **values: Any) -> int:
         return activity.id
 
 
-def standing(activity_id: int) -> progress.Progress:
+def standing(activity_id: int) -> progress.SendProgress:
     with db.reading() as session:
         return progress.progress(session, session.get_one(Activity, activity_id))
 
@@ -74,10 +74,18 @@ def test_nobody_waits_for_quiet_hours_that_are_over(
     expand(activity_id)  # Sunday 12:00 UTC: 13:00 in Berlin, 21:00 in Tokyo
     assert [send.reason for send in sends(activity_id)] == ["window", ""]
     form = {
-        "name": "House", "currency": "EUR", "language": "en", "timezone": "UTC", "sender_name": "House",
-        "sender_email": "news@example.org", "postal_address": "Here 1", "cap_mails": "0", "cap_days": "7",
-        "quiet_from": "", "quiet_until": "",
-    }  # fmt: skip
+        "name": "House",
+        "currency": "EUR",
+        "language": "en",
+        "timezone": "UTC",
+        "sender_name": "House",
+        "sender_email": "news@example.org",
+        "postal_address": "Here 1",
+        "cap_mails": "0",
+        "cap_days": "7",
+        "quiet_from": "",
+        "quiet_until": "",
+    }
     saved = owner_client.post("/settings", data=form | {"quiet_from": "10:00", "quiet_until": "15:00"})
     assert saved.status_code == 303, saved.text
     assert [(send.due_at, send.reason) for send in sends(activity_id)] == [(frozen.at, "")] * 2

@@ -6,7 +6,7 @@ from email import message_from_bytes, policy
 
 import pytest
 
-from campaigns.demo.catcher import Box, catching
+from campaigns.demo.catcher import MailStore, catching
 from campaigns.demo.reception import Faults
 
 MAIL = "From: a@example.org\r\nTo: b@example.net\r\nSubject: =?utf-8?B?U2Fsw7x0?=\r\n\r\nHello\r\n.dot\r\n"
@@ -28,22 +28,22 @@ def post(port: int, *recipients: str) -> None:
 
 def test_keeps_what_was_sent(port: int) -> None:
     post(port, "b@example.net")
-    (listed,) = Box().mails()
+    (listed,) = MailStore().mails()
     assert (listed.recipient, listed.subject, listed.sender) == ("b@example.net", "Salüt", "a@example.org")
-    kept = Box().mail(listed.id)
+    kept = MailStore().mail(listed.id)
     assert kept is not None
     assert message_from_bytes(kept.raw, policy=policy.default).get_content() == "Hello\r\n.dot\r\n"
-    assert Box().mail(99) is None
+    assert MailStore().mail(99) is None
 
 
 def test_lists_by_key_and_by_address(port: int) -> None:
     post(port, *(f"p{n}@example.net" for n in range(5)), "un_der@example.net")
-    newest = Box().mails(limit=2)
+    newest = MailStore().mails(limit=2)
     assert [mail.id for mail in newest] == [6, 5]
-    assert [mail.id for mail in Box().mails(before=5, limit=2)] == [4, 3]
-    assert [mail.id for mail in Box().mails(after=2, limit=2)] == [4, 3]
-    assert [mail.recipient for mail in Box().mails(address="un_d")] == ["un_der@example.net"]
-    assert Box().mails(address="p%") == []
+    assert [mail.id for mail in MailStore().mails(before=5, limit=2)] == [4, 3]
+    assert [mail.id for mail in MailStore().mails(after=2, limit=2)] == [4, 3]
+    assert [mail.recipient for mail in MailStore().mails(address="un_d")] == ["un_der@example.net"]
+    assert MailStore().mails(address="p%") == []
 
 
 def test_fails_on_demand_and_once(port: int) -> None:
@@ -53,7 +53,7 @@ def test_fails_on_demand_and_once(port: int) -> None:
     with pytest.raises(smtplib.SMTPDataError):
         post(port, "x@example.net")
     post(port, "x@example.net")
-    assert Box().count() == 1
+    assert MailStore().count() == 1
 
 
 @pytest.mark.parametrize(("fault", "kept"), [("drop before", 0), ("drop after", 1)])
@@ -62,9 +62,9 @@ def test_breaks_the_connection(port: int, fault: str, kept: int) -> None:
     with pytest.raises(smtplib.SMTPServerDisconnected):
         post(port, "x@example.net")
     post(port, "y@example.net")
-    assert Box().count() == kept + 1
+    assert MailStore().count() == kept + 1
 
 
 def test_takes_many_over_one_connection(port: int) -> None:
     post(port, *(f"p{n}@example.net" for n in range(200)))
-    assert Box().count() == 200
+    assert MailStore().count() == 200

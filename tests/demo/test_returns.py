@@ -5,19 +5,19 @@ from collections import Counter
 
 from campaigns import config
 from campaigns.delivery.bounces import inbox, reading, verp
-from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.models import FeedbackType
 from campaigns.demo import returns
-from campaigns.demo.catcher import Caught
+from campaigns.demo.catcher import StoredMail
 from campaigns.demo.habits import family_of
-from campaigns.demo.traffic import Family
+from campaigns.demo.traffic import ReaderProfile
 
 
-def mails(activity_id: int, count: int) -> list[Caught]:
+def mails(activity_id: int, count: int) -> list[StoredMail]:
     made = [(activity_id << 32 | n, f"p{n}@d{n % 7}.example") for n in range(1, count + 1)]
-    return [Caught(n, 0.0, verp.sender(send, "b.example"), to, "Čaj für Sie") for n, (send, to) in enumerate(made)]
+    return [StoredMail(n, 0.0, verp.sender(send, "b.example"), to, "Čaj für Sie") for n, (send, to) in enumerate(made)]
 
 
-def came_back() -> dict[int, Finding]:
+def came_back() -> dict[int, FeedbackType]:
     notices = [reading.read(path.read_bytes()) for path in (inbox.folder() / "new").iterdir()]
     assert all(notice.send_id is not None for notice in notices)
     return {notice.send_id or 0: notice.finding for notice in notices}
@@ -28,9 +28,14 @@ def test_the_same_people_in_every_run(settings: config.Settings) -> None:
     addresses = {7 << 32 | n: mail.recipient for n, mail in enumerate(of_mailing, 1)}
     assert returns.send_back([*of_mailing, *another], 7, 1) == 12
     found = came_back()
-    assert Counter(found.values()) == {Finding.HARD: 4, Finding.SOFT: 6, Finding.POLICY: 1, Finding.COMPLAINT: 1}
+    assert Counter(found.values()) == {
+        FeedbackType.HARD: 4,
+        FeedbackType.SOFT: 6,
+        FeedbackType.POLICY: 1,
+        FeedbackType.COMPLAINT: 1,
+    }
     for send_id, finding in found.items():
-        wanted = Family.READER if finding is Finding.COMPLAINT else Family.NOBODY
+        wanted = ReaderProfile.READER if finding is FeedbackType.COMPLAINT else ReaderProfile.NOBODY
         assert family_of(1, addresses[send_id]) is wanted
     for path in (inbox.folder() / "new").iterdir():
         path.unlink()

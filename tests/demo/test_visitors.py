@@ -3,8 +3,8 @@
 import pytest
 
 from campaigns.demo import visitors
-from campaigns.demo.audience import Audience
-from campaigns.demo.browser import Page
+from campaigns.demo.audience import SimulatedAudience
+from campaigns.demo.browser import HttpPage
 from campaigns.planning.models import Channel
 
 PAGE = '<img src="/v/box?x=1"><form method="post" action="/f/box"><input name="email"><input name="first_name"></form>'
@@ -12,15 +12,17 @@ PAGES = {Channel.SOCIAL: "/f/social", Channel.EVENT: "/f/event"}
 Call = tuple[str, str, dict[str, str], dict[str, str]]
 
 
-def visited(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[Audience, list[Call]]:
+def visited(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[SimulatedAudience, list[Call]]:
     calls: list[Call] = []
 
-    def fetch(self: Audience, url: str, headers: dict[str, str], method: str = "GET", **more: dict[str, str]) -> Page:
+    def fetch(
+        self: SimulatedAudience, url: str, headers: dict[str, str], method: str = "GET", **more: dict[str, str]
+    ) -> HttpPage:
         calls.append((method, url, headers, more.get("fields", {})))
-        return Page(f"http://localhost{url}", 200, PAGE)
+        return HttpPage(f"http://localhost{url}", 200, PAGE)
 
-    monkeypatch.setattr(Audience, "fetch", fetch)
-    audience = Audience("http://localhost", "/f/web", hurry=1e6)
+    monkeypatch.setattr(SimulatedAudience, "fetch", fetch)
+    audience = SimulatedAudience("http://localhost", "/f/web", hurry=1e6)
     visitors.invite(audience, PAGES, seed)
     audience.live(lambda: True)
     assert audience.problems == []

@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from html import unescape
 from itertools import count
 
-from campaigns.demo.catcher import Caught
+from campaigns.demo.catcher import StoredMail
 from tests.flows.running import RunningHouse
 from tests.flows.visitor import Visited, Visitor, eventually
 
@@ -28,9 +28,13 @@ def found(house: RunningHouse) -> Visitor:
     page = visitor.get("/")
     if page.url.endswith("/setup"):
         page = visitor.submit(
-            page.form("/setup"), name="Kettle & Pine", sender_email="hello@kettle.example", owner_name="Nino",
-            owner_email=OWNER, owner_password=PASSWORD,
-        )  # fmt: skip
+            page.form("/setup"),
+            name="Kettle & Pine",
+            sender_email="hello@kettle.example",
+            owner_name="Nino",
+            owner_email=OWNER,
+            owner_password=PASSWORD,
+        )
     else:
         page = visitor.submit(page.form("/sign-in"), email=OWNER, password=PASSWORD)
     assert page.url == f"{house.base}/today", page.text
@@ -57,9 +61,13 @@ def import_people(visitor: Visitor, number: int = 3) -> tuple[str, list[str], Vi
     sheet = f"E-mail,First name,City\n{rows}not an address,Nobody,Nowhere\n".encode()
     mapping = visitor.submit(visitor.get("/imports/new").form("/imports/new"), file=("file", "friends.csv", sheet))
     page = visitor.submit(
-        mapping.form("/mapping"), new_list=name, email_consent="full", tracking_consent="full",
-        consent_source="cards beside the till", consent_wording="Yes, write to me",
-    )  # fmt: skip
+        mapping.form("/mapping"),
+        new_list=name,
+        email_consent="full",
+        tracking_consent="full",
+        consent_source="cards beside the till",
+        consent_wording="Yes, write to me",
+    )
     address = page.url
 
     def checked() -> Visited | None:
@@ -80,9 +88,14 @@ def plan(visitor: Visitor, people: int = 3) -> Plan:
     list_name, addresses, _ = import_people(visitor, people)
     name = f"Winter tasting {next(_numbers)}"
     campaign = visitor.submit(
-        visitor.get("/campaigns/new").form("/new"), name=name, objective="leads", starts_on="2026-11-01",
-        ends_on="2026-12-24", budget="1500", colour="#2fb344",
-    ).url  # fmt: skip
+        visitor.get("/campaigns/new").form("/new"),
+        name=name,
+        objective="leads",
+        starts_on="2026-11-01",
+        ends_on="2026-12-24",
+        budget="1500",
+        colour="#2fb344",
+    ).url
     web = visitor.submit(
         visitor.get(f"{campaign}/activities/new?channel=web").form("/new"), title="Landing page", cost="120"
     ).url
@@ -92,13 +105,19 @@ def plan(visitor: Visitor, people: int = 3) -> Plan:
     landing = f"{visitor.base}/f/{slug}"
     message = visitor.submit(visitor.get("/messages/new").form("/messages/new", having="starter")).url
     visitor.submit(
-        visitor.get(message).form(message.removeprefix(visitor.base), having="mjml"), name=name,
-        subject="{{ contact.first_name }}, your box", preheader="Plum and cedar", mjml=MJML.format(landing=landing),
-    )  # fmt: skip
+        visitor.get(message).form(message.removeprefix(visitor.base), having="mjml"),
+        name=name,
+        subject="{{ contact.first_name }}, your box",
+        preheader="Plum and cedar",
+        mjml=MJML.format(landing=landing),
+    )
     email = visitor.submit(
-        visitor.get(f"{campaign}/activities/new?channel=email").form("/new"), title="Invitation", cost="180",
-        message_id=name, list_id=list_name,
-    ).url  # fmt: skip
+        visitor.get(f"{campaign}/activities/new?channel=email").form("/new"),
+        title="Invitation",
+        cost="180",
+        message_id=name,
+        list_id=list_name,
+    ).url
     return Plan(campaign, email, message, landing, list_name, addresses)
 
 
@@ -143,7 +162,7 @@ class Opened:
         return [unescape(url) for url in re.findall(pattern, self.html)]
 
 
-def opened(caught: Caught) -> Opened:
+def opened(caught: StoredMail) -> Opened:
     message = message_from_bytes(caught.raw, _class=EmailMessage, policy=policy.default)
     body = message.get_body(("html",))
     assert body is not None

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from campaigns.demo.catcher import Box, Caught
+from campaigns.demo.catcher import MailStore, StoredMail
 
 ROOT = Path(__file__).parents[2]
 _START = 120
@@ -33,10 +33,10 @@ class RunningHouse:
         return int(self.base.rsplit(":", 1)[1])
 
     @property
-    def box(self) -> Box:
-        return Box(self.var / "catcher.db")
+    def box(self) -> MailStore:
+        return MailStore(self.var / "catcher.db")
 
-    def mails_to(self, address: str) -> list[Caught]:
+    def mails_to(self, address: str) -> list[StoredMail]:
         """The caught mails of one recipient, oldest first, with their raw bytes."""
         found = [self.box.mail(caught.id) for caught in reversed(self.box.mails(address=address))]
         return [mail for mail in found if mail is not None and mail.recipient == address]

@@ -30,18 +30,37 @@ def full_of_hostile_words(house: RunningHouse) -> list[str]:
     web = written(owner, f"{campaign}/activities/new?channel=web", "/new", title=ENDLESS, notes=ENDLESS * 3).url
     form = f"{web}/form"
     written(
-        owner, form, "/form", title=ENDLESS, intro=ENDLESS, button=CODE, thanks=ENDLESS, slug="hostile",
-        consent_wording=ENDLESS, tracking_wording=ENDLESS, **{"questions-0-label": ENDLESS, "questions-1-label": CODE},
-    )  # fmt: skip
+        owner,
+        form,
+        "/form",
+        title=ENDLESS,
+        intro=ENDLESS,
+        button=CODE,
+        thanks=ENDLESS,
+        slug="hostile",
+        consent_wording=ENDLESS,
+        tracking_wording=ENDLESS,
+        **{"questions-0-label": ENDLESS, "questions-1-label": CODE},
+    )
     message = owner.submit(owner.get("/messages/new").form("/messages/new", having="starter")).url
     written(
-        owner, message, message.removeprefix(house.base), name=ENDLESS, subject=CODE, preheader=CODE,
+        owner,
+        message,
+        message.removeprefix(house.base),
+        name=ENDLESS,
+        subject=CODE,
+        preheader=CODE,
         mjml=MJML.format("Dear {{ contact.first_name }}"),
-    )  # fmt: skip
+    )
     contact = written(
-        owner, "/contacts/new", "/new", email="hostile@example.org", first_name=CODE, last_name="W" * 90,
+        owner,
+        "/contacts/new",
+        "/new",
+        email="hostile@example.org",
+        first_name=CODE,
+        last_name="W" * 90,
         attributes=f"city = {CODE}",
-    ).url  # fmt: skip
+    ).url
     people = written(owner, "/lists", "/lists", name=ENDLESS).url
     owner.submit(owner.get(people).form("/members"), addresses="hostile@example.org")
     written(owner, contact, "/consent", answer="email:full", source=CODE, wording=ENDLESS)
@@ -50,15 +69,43 @@ def full_of_hostile_words(house: RunningHouse) -> list[str]:
     written(owner, "/suppressions", "/suppressions", email="blocked@example.org", detail=ENDLESS)
     written(owner, "/people/new", "/new", name=ENDLESS, email="w@example.org", password="long enough for a start")
     mailing = written(
-        owner, f"{campaign}/activities/new?channel=email", "/new", title=ENDLESS, message_id=message.rsplit("/", 1)[1],
+        owner,
+        f"{campaign}/activities/new?channel=email",
+        "/new",
+        title=ENDLESS,
+        message_id=message.rsplit("/", 1)[1],
         list_id=people.rsplit("/", 1)[1],
-    ).url  # fmt: skip
+    ).url
     return [
-        "/today", "/campaigns", campaign, f"{campaign}/edit", f"{campaign}/performance", f"{campaign}/activities/new",
-        web, form, f"{form}/preview", "/f/hostile", "/f/hostile/thanks", "/messages", message, f"{message}/preview",
-        "/contacts", contact, f"{contact}/edit", "/lists", people, "/leads", lead, "/leads/new", "/suppressions",
-        "/people", "/audit", mailing, f"{mailing}/edit", f"{mailing}/preflight",
-    ]  # fmt: skip
+        "/today",
+        "/campaigns",
+        campaign,
+        f"{campaign}/edit",
+        f"{campaign}/performance",
+        f"{campaign}/activities/new",
+        web,
+        form,
+        f"{form}/preview",
+        "/f/hostile",
+        "/f/hostile/thanks",
+        "/messages",
+        message,
+        f"{message}/preview",
+        "/contacts",
+        contact,
+        f"{contact}/edit",
+        "/lists",
+        people,
+        "/leads",
+        lead,
+        "/leads/new",
+        "/suppressions",
+        "/people",
+        "/audit",
+        mailing,
+        f"{mailing}/edit",
+        f"{mailing}/preflight",
+    ]
 
 
 def test_hostile_words_are_only_words(page: Page, embedded: RunningHouse) -> None:

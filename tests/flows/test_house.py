@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from campaigns.demo.catcher import Box
+from campaigns.demo.catcher import MailStore
 from campaigns.house import only_one
 from tests.flows.running import free_port, kampania, processes_of
 
@@ -35,7 +35,7 @@ def test_the_demo_tells_its_story_twice(tmp_path: Path) -> None:
         mailed += int(sent[1])
         assert "requests of the audience failed" not in words
         assert "/performance" in words
-    assert Box(var / "catcher.db").count() >= mailed
+    assert MailStore(var / "catcher.db").count() >= mailed
     assert stat.S_IMODE((var / "demo.json").stat().st_mode) == 0o600
     assert processes_of(var) == {}
 

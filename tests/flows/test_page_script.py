@@ -76,8 +76,12 @@ def test_what_it_tells_and_what_it_leaves(site: Site) -> None:
     page.evaluate("kampania('event', 'purchase', {value: 49.9, currency: 'EUR', id: 'A-1'})")
     (bought,) = site.told("e")
     assert (bought["n"], bought["v"], bought["c"], bought["e"], bought["p"]) == (
-        "purchase", 49.9, "EUR", "A-1", second["p"],
-    )  # fmt: skip
+        "purchase",
+        49.9,
+        "EUR",
+        "A-1",
+        second["p"],
+    )
     page.evaluate("document.querySelector('#away').click()")
     assert site.told("o")[0]["h"] == "https://elsewhere.example/"
     assert page.context.cookies() == []

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from campaigns import cli, config, db
-from campaigns.accounts.models import Organisation, Person, Role
+from campaigns.accounts.models import Organisation, Role, User
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_first_person_founds_the_organisation(run: Run) -> None:
     assert add(run, "vera@example.org", "--role", "viewer").exit_code == 0
     with db.reading() as session:
         assert session.get_one(Organisation, 1).name == "Kettle"
-        people = {person.email: person.role for person in session.query(Person)}
+        people = {person.email: person.role for person in session.query(User)}
     assert people == {"nino@example.org": Role.OWNER, "vera@example.org": Role.VIEWER}
 
 

@@ -14,35 +14,85 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
 from campaigns import config, db
-from campaigns.demo.catcher import Box
+from campaigns.demo.catcher import MailStore
 from tests.house import scene
 
 VIEWERS_MAY_SEE = {
-    "home", "accounts.me", "tracking.campaigns.index", "planning.campaign", "planning.activity", "capture.preview",
-    "delivery.preflights.page", "delivery.progress_page", "delivery.progress_counts",
-    "delivery.progress_controls", "tracking.performance.page",
-    "tracking.performance.csv", "tracking.performance.live", "tracking.performance.stream",
+    "home",
+    "accounts.me",
+    "tracking.campaigns.index",
+    "planning.campaign",
+    "planning.activity",
+    "capture.preview",
+    "delivery.preflights.page",
+    "delivery.progress_page",
+    "delivery.progress_counts",
+    "delivery.progress_controls",
+    "tracking.performance.page",
+    "tracking.performance.csv",
+    "tracking.performance.live",
+    "tracking.performance.stream",
     "tracking.performance.summary",
-    "tracking.performance.comparison", "tracking.performance.profile", "tracking.heat.page", "tracking.heat.mail",
-    "tracking.performance.link_clicks", "content.index", "content.preview", "content.starter_preview",
-    "tracking.today.page", "tracking.visits.page", "tracking.company.page", "tracking.goals.index",
-    "tracking.goals.rates", "tracking.programs.page", "tracking.link_check.page",
-    "delivery.returns.of_activity", "delivery.returns.of_campaign",
-}  # fmt: skip
+    "tracking.performance.comparison",
+    "tracking.performance.profile",
+    "tracking.heat.page",
+    "tracking.heat.mail",
+    "tracking.performance.link_clicks",
+    "content.index",
+    "content.preview",
+    "content.starter_preview",
+    "tracking.today.page",
+    "tracking.visits.page",
+    "tracking.company.page",
+    "tracking.goals.index",
+    "tracking.goals.rates",
+    "tracking.programs.page",
+    "tracking.link_check.page",
+    "delivery.returns.of_activity",
+    "delivery.returns.of_campaign",
+}
 EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {
-    "accounts.everybody", "accounts.add_person", "accounts.change_role", "accounts.lock", "accounts.unlock",
-    "accounts.settings", "accounts.audit_trail", "accounts_api.keys", "accounts_api.create", "accounts_api.revoke",
+    "accounts.everybody",
+    "accounts.add_person",
+    "accounts.change_role",
+    "accounts.lock",
+    "accounts.unlock",
+    "accounts.settings",
+    "accounts.audit_trail",
+    "accounts_api.keys",
+    "accounts_api.create",
+    "accounts_api.revoke",
     "tracking.health.house",
     *(f"tracking.inspections.{name}" for name in ("index", "check", "show", "progress", "carry_out")),
-    "delivery.relays.index", "delivery.relays.enter", "delivery.relays.relay",
-    "delivery.relays.trial", "delivery.relays.removal", "delivery.domains.index", "delivery.domains.make",
-    "delivery.domain_limits.index", "delivery.domain_limits.enter", "delivery.domain_limits.limit",
-    "delivery.domain_limits.removal", "delivery.domains.check", "delivery.domains.activate", "delivery.domains.retire",
-    *(f"delivery.bounces.{name}" for name in (
-        "index", "domain", "webhook", "subscription", "change_mailbox", "try_mailbox", "kept", "throw_away",
-    )),
-}  # fmt: skip
+    "delivery.relays.index",
+    "delivery.relays.enter",
+    "delivery.relays.relay",
+    "delivery.relays.trial",
+    "delivery.relays.removal",
+    "delivery.domains.index",
+    "delivery.domains.make",
+    "delivery.domain_limits.index",
+    "delivery.domain_limits.enter",
+    "delivery.domain_limits.limit",
+    "delivery.domain_limits.removal",
+    "delivery.domains.check",
+    "delivery.domains.activate",
+    "delivery.domains.retire",
+    *(
+        f"delivery.bounces.{name}"
+        for name in (
+            "index",
+            "domain",
+            "webhook",
+            "subscription",
+            "change_mailbox",
+            "try_mailbox",
+            "kept",
+            "throw_away",
+        )
+    ),
+}
 VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x", "domain": "example.org"}
 
 
@@ -69,7 +119,7 @@ def paths(rule: Rule) -> list[str]:
 @pytest.fixture
 def furnished(app: Flask, settings: config.Settings) -> Flask:
     config.install(dataclasses.replace(settings, catcher=True))
-    with Box().open() as box:
+    with MailStore().open() as box:
         box.execute(
             "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (0, 'a', ?, ?, ?)",
             (scene.EMAIL, f"Hello {scene.FIRST}", f"Subject: Hello\r\n\r\nHello {scene.FIRST}\r\n".encode()),

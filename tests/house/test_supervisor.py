@@ -124,7 +124,7 @@ def test_the_house_ends_with_its_story(start: Start, story: str, code: int) -> N
 
 
 def test_one_supervisor_per_folder(tmp_path: Path) -> None:
-    with house.only_one(tmp_path), pytest.raises(house.CannotStart, match="KAMPANIA_VAR"), house.only_one(tmp_path):
+    with house.only_one(tmp_path), pytest.raises(house.StartupError, match="KAMPANIA_VAR"), house.only_one(tmp_path):
         pass
     with house.only_one(tmp_path):
         pass
@@ -137,7 +137,7 @@ def test_a_taken_port_is_told_or_stepped_over(unused_port: int) -> None:
         taken.bind(("127.0.0.1", unused_port))
         taken.listen()
         assert house.listens("127.0.0.1", unused_port)
-        with pytest.raises(house.CannotStart, match="--port"):
+        with pytest.raises(house.StartupError, match="--port"):
             house.free_port("127.0.0.1", unused_port, look_further=False, option="--port")
         assert house.free_port("127.0.0.1", unused_port, look_further=True, option="--port") > unused_port
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.accounts.actor import PUBLIC, Actor
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import Contact
-from campaigns.errors import Conflict, Forbidden, Invalid, NotFound
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from campaigns.leads.leads import assign, change_stage, enter_lead, lead_of, note, open_lead
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, Channel
@@ -86,16 +86,18 @@ def test_work_on_a_lead_is_audited(session: Session, actor: Actor, activity: Act
     note(session, actor, lead, " Called; wants a sample. ")
     note(session, actor, lead, "Called; wants a sample.")
     session.flush()
-    verbs = session.scalars(select(AuditEntry.verb).where(AuditEntry.subject_kind == "lead").order_by(AuditEntry.id))
+    verbs = session.scalars(
+        select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "lead").order_by(AuditLogEntry.id)
+    )
     assert list(verbs) == ["change stage", "assign", "note"]
     assert (lead.owner_id, lead.notes) == (owner.id, "Called; wants a sample.")
 
 
 def test_bad_input_is_refused(session: Session, actor: Actor, activity: Activity) -> None:
     lead, _ = opened(session, activity, make_contact(session))
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         assign(session, actor, lead, 987654)
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         note(session, actor, lead, "x" * 20_001)
     with pytest.raises(NotFound):
         lead_of(session, 987654)
@@ -131,11 +133,16 @@ def test_a_lead_by_hand(session: Session, actor: Actor, activity: Activity) -> N
 
 
 def test_a_lead_by_hand_says_all_that_is_wrong(session: Session, actor: Actor, activity: Activity) -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(ValidationFailed) as caught:
         enter_lead(
-            session, actor, campaign_id=activity.campaign_id, activity_id=activity.id, source="social",
-            email="nobody", notes="x" * 20_001,
-        )  # fmt: skip
+            session,
+            actor,
+            campaign_id=activity.campaign_id,
+            activity_id=activity.id,
+            source="social",
+            email="nobody",
+            notes="x" * 20_001,
+        )
     assert {problem.field for problem in caught.value.problems} == {"email", "notes"}
 
 

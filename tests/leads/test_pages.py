@@ -8,9 +8,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import clock, db
-from campaigns.accounts.models import Person, Role
+from campaigns.accounts.models import Role, User
 from campaigns.audience.models import ConsentEntry, Contact
-from campaigns.capture.acceptance import Origin, SubmittedForm, accept
+from campaigns.capture.acceptance import LeadSource, SubmissionInput, accept
 from campaigns.leads.leads import open_lead
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import CampaignStatus, Channel
@@ -66,7 +66,7 @@ def test_the_list_is_paged_and_costs_the_same(
 
 def test_the_list_is_filtered(coordinator_client: FlaskClient) -> None:
     with db.reading() as session:
-        owner_id = session.scalars(select(Person.id).where(Person.role == Role.OWNER)).one()
+        owner_id = session.scalars(select(User.id).where(User.role == Role.OWNER)).one()
     (mine,) = some_leads(1, owner_id=owner_id)
     (lost,) = some_leads(1, stage=LeadStage.LOST, closed_at=clock.now())
 
@@ -86,7 +86,8 @@ def test_the_page_tells_the_story(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         form = make_form(session)
         lead_id = accept(
-            session, SubmittedForm(form.id, "0123456789", "ana@example.org", Origin("web"), {"first_name": "<Ana>"})
+            session,
+            SubmissionInput(form.id, "0123456789", "ana@example.org", LeadSource("web"), {"first_name": "<Ana>"}),
         ).lead_id
     text = coordinator_client.get(f"/leads/{lead_id}").get_data(as_text=True)
     assert "&lt;Ana&gt;" in text
@@ -97,7 +98,7 @@ def test_the_page_tells_the_story(coordinator_client: FlaskClient) -> None:
 def test_work_on_a_lead(coordinator_client: FlaskClient) -> None:
     (lead_id,) = some_leads(1)
     with db.reading() as session:
-        owner_id = session.scalars(select(Person.id).where(Person.role == Role.OWNER)).one()
+        owner_id = session.scalars(select(User.id).where(User.role == Role.OWNER)).one()
     for noun, data in (
         ("stage", {"stage": "customer"}),
         ("owner", {"owner_id": owner_id}),

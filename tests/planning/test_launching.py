@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db
 from campaigns.accounts.actor import Actor
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import ListMember
 from campaigns.content.models import Message, MessageVersion
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Conflict, ValidationFailed
 from campaigns.planning import activities, built_in, campaigns, launching
 from campaigns.planning.audience import contacts_of, size_of
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Preflight
@@ -118,7 +118,7 @@ def test_no_preflight_or_a_failed_one(session: Session, actor: Actor, mailing: A
 
 def test_message_and_audience_are_asked_for(session: Session, actor: Actor) -> None:
     activity = make_activity(session, everybody=False)
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(ValidationFailed) as caught:
         launching.launch(session, actor, activity)
     assert {problem.field for problem in caught.value.problems} == {"message_id", "list_id"}
 
@@ -126,7 +126,7 @@ def test_message_and_audience_are_asked_for(session: Session, actor: Actor) -> N
 def test_what_was_launched_is_settled(session: Session, actor: Actor, mailing: Activity) -> None:
     pass_preflight(session, mailing)
     launching.launch(session, actor, mailing, at=clock.now() + timedelta(hours=1))
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(ValidationFailed) as caught:
         activities.update_activity(session, actor, mailing, list_id=None, everybody=True, message_id=None)
     assert {problem.field for problem in caught.value.problems} == {"list_id", "everybody", "message_id"}
     activities.update_activity(session, actor, mailing, notes="Costs are in.")
@@ -227,7 +227,7 @@ def test_two_clicks_at_once_launch_once(database: Engine) -> None:
     assert sorted(outcomes) == ["already", "already", "launched"]
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(MessageVersion)) == 1
-        launches = select(func.count()).where(AuditEntry.verb == "launch", AuditEntry.subject_kind == "activity")
+        launches = select(func.count()).where(AuditLogEntry.verb == "launch", AuditLogEntry.subject_kind == "activity")
         assert session.scalar(launches) == 1
 
 

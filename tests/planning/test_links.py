@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK, PUBLIC
-from campaigns.accounts.models import AuditEntry
-from campaigns.errors import Conflict, Forbidden, Invalid, NotFound
+from campaigns.accounts.models import AuditLogEntry
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from campaigns.planning import links, utm
-from campaigns.planning.models import Activity, Channel, LinkChange, ShortLink
+from campaigns.planning.models import Activity, Channel, LinkOverride, ShortLink
 from tests.factories import make_activity, make_campaign, make_organisation
 from tests.tracking.scene import make_version
 
@@ -37,9 +37,13 @@ def test_a_link_is_short_and_carries_the_utm_of_its_activity(session: Session) -
     led = urlsplit(utm.joined(one.url, one.utm))
     assert led.fragment == "top"
     assert parse_qs(led.query) == {
-        "a": ["1"], "utm_source": ["instagram"], "utm_medium": ["social"], "utm_campaign": ["spring-tea-2026"],
-        "utm_id": [str(activity.campaign_id)], "utm_content": ["bio-link"],
-    }  # fmt: skip
+        "a": ["1"],
+        "utm_source": ["instagram"],
+        "utm_medium": ["social"],
+        "utm_campaign": ["spring-tea-2026"],
+        "utm_id": [str(activity.campaign_id)],
+        "utm_content": ["bio-link"],
+    }
     assert parse_qs(urlsplit(utm.joined(two.url, two.utm)).query)["utm_source"] == ["mine"]
     assert parse_qs(two.utm)["utm_content"] == ["чай"]
 
@@ -49,21 +53,33 @@ def test_what_the_rule_says_never_breaks_it(session: Session) -> None:
         activity = make_activity(session, channel=channel, url="" if channel is Channel.SMS else "https://x.example/A")
         assert utm.breaches(utm.rule(activity, "Some LABEL, long " * 20)) == []
     assert utm.breaches({"utm_source": "News Letter ", "utm_medium": "Mail", "utm_id": "1"}) == [
-        "utm_medium", "utm_source",
-    ]  # fmt: skip
+        "utm_medium",
+        "utm_source",
+    ]
     assert utm.breaches({"utm_source": "letter", "utm_medium": "email"}) == ["utm_campaign"]
 
 
-@pytest.mark.parametrize("url", [
-    "", "example.org", "javascript:alert(1)", "ftp://example.org/", "http://127.0.0.1/", "https://u@example.org/",
-    "https://example.org/{{ contact.email }}", "https://exa mple.org/", "http://[::1", "https://" + "a" * 2100 + ".org",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.org",
+        "javascript:alert(1)",
+        "ftp://example.org/",
+        "http://127.0.0.1/",
+        "https://u@example.org/",
+        "https://example.org/{{ contact.email }}",
+        "https://exa mple.org/",
+        "http://[::1",
+        "https://" + "a" * 2100 + ".org",
+    ],
+)
 def test_a_link_leads_to_web_addresses_only(session: Session, url: str) -> None:
     activity = social(session)
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         links.create_link(session, CLOCK, activity, label="x", url=url)
     link = links.create_link(session, CLOCK, activity, label="x", url="http://localhost/f/our-own")
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         links.lead(session, CLOCK, link, url)
 
 
@@ -82,12 +98,12 @@ def test_every_change_is_on_record(session: Session) -> None:
     mail = make_activity(session, version_id=make_version(session).id)
     links.change_mail_link(session, CLOCK, mail, 2, links.OFF)
     links.change_mail_link(session, CLOCK, mail, 2, "https://example.org/else")
-    assert session.scalars(select(LinkChange.url)).all() == ["https://example.org/else"]
+    assert session.scalars(select(LinkOverride.url)).all() == ["https://example.org/else"]
     links.change_mail_link(session, CLOCK, mail, 2, None)
-    assert session.scalars(select(LinkChange)).all() == []
+    assert session.scalars(select(LinkOverride)).all() == []
     with pytest.raises(NotFound):
         links.change_mail_link(session, CLOCK, mail, 9, links.OFF)
-    verbs = session.scalars(select(AuditEntry.verb).order_by(AuditEntry.id)).all()
+    verbs = session.scalars(select(AuditLogEntry.verb).order_by(AuditLogEntry.id)).all()
     assert verbs == ["create", "switch off", "redirect", "switch off", "redirect", "restore"]
 
 

@@ -117,9 +117,14 @@ def test_the_campaign_page_compares_its_activities(
         campaign = make_campaign(session, budget=Decimal(100))
         for channel in Channel:
             make_activity(
-                session, campaign, channel=channel, title=f"In {channel}", cost=Decimal(30), everybody=False,
+                session,
+                campaign,
+                channel=channel,
+                title=f"In {channel}",
+                cost=Decimal(30),
+                everybody=False,
                 url="https://example.org/",
-            )  # fmt: skip
+            )
     with count_queries(database) as few:
         page = coordinator_client.get(f"/campaigns/{campaign.id}")
     text = page.get_data(as_text=True)
@@ -154,11 +159,17 @@ def test_an_activity_is_made_in_every_channel(coordinator_client: FlaskClient, c
     answer = coordinator_client.post(
         f"{url}?channel={channel.value}",
         data={
-            "title": "First", "owner_id": "", "starts_on": "2026-12-01", "ends_on": "", "cost": "10.50",
-            "url": "" if channel is Channel.EMAIL else "https://example.org/post", "notes": "",
-            "message_id": str(message.id), "list_id": str(some.id),
+            "title": "First",
+            "owner_id": "",
+            "starts_on": "2026-12-01",
+            "ends_on": "",
+            "cost": "10.50",
+            "url": "" if channel is Channel.EMAIL else "https://example.org/post",
+            "notes": "",
+            "message_id": str(message.id),
+            "list_id": str(some.id),
         },
-    )  # fmt: skip
+    )
     assert answer.status_code == 303, answer.get_data(as_text=True)
     page = coordinator_client.get(answer.location)
     assert page.status_code == 200
@@ -226,9 +237,15 @@ def test_the_page_names_its_landing_page(coordinator_client: FlaskClient) -> Non
 def test_an_activity_walks_through_its_verbs(coordinator_client: FlaskClient) -> None:
     campaign_id, activity_id = planned(status=ActivityStatus.DRAFT)
     for verb, status in [
-        ("submit", "review"), ("reopen", "draft"), ("submit", "review"), ("approve", "approved"), ("launch", "live"),
-        ("pause", "paused"), ("resume", "live"), ("finish", "finished"),
-    ]:  # fmt: skip
+        ("submit", "review"),
+        ("reopen", "draft"),
+        ("submit", "review"),
+        ("approve", "approved"),
+        ("launch", "live"),
+        ("pause", "paused"),
+        ("resume", "live"),
+        ("finish", "finished"),
+    ]:
         watched = f"/activities/{activity_id}" + ("/progress" if verb in ("pause", "resume") else "")
         answer = coordinator_client.post(f"/activities/{activity_id}/{verb}", headers={"Referer": f"http://x{watched}"})
         assert (answer.status_code, status_of(activity_id).value) == (303, status), verb
@@ -272,9 +289,11 @@ def test_a_launch_at_a_time(coordinator_client: FlaskClient, at: str, said: str)
 def test_a_campaign_walks_through_its_verbs(coordinator_client: FlaskClient) -> None:
     campaign_id, activity_id = planned(status=ActivityStatus.LIVE)
     for verb, status, of_activity in [
-        ("launch", "active", "live"), ("pause", "paused", "paused"), ("resume", "active", "live"),
+        ("launch", "active", "live"),
+        ("pause", "paused", "paused"),
+        ("resume", "active", "live"),
         ("finish", "finished", "finished"),
-    ]:  # fmt: skip
+    ]:
         assert coordinator_client.post(f"/campaigns/{campaign_id}/{verb}").status_code == 303
         with db.reading() as session:
             assert session.get_one(Campaign, campaign_id).status.value == status
@@ -290,9 +309,11 @@ def test_a_viewer_looks_and_touches_nothing(viewer_client: FlaskClient) -> None:
         assert page.status_code == 200
         assert "<form" not in page.get_data(as_text=True).split("<main")[1].split("</main>")[0]
     for url in (
-        "/campaigns/new", f"/campaigns/{campaign_id}/edit", f"/campaigns/{campaign_id}/activities/new",
+        "/campaigns/new",
+        f"/campaigns/{campaign_id}/edit",
+        f"/campaigns/{campaign_id}/activities/new",
         f"/activities/{activity_id}/edit",
-    ):  # fmt: skip
+    ):
         assert viewer_client.get(url).status_code == 403
         assert viewer_client.post(url, data=CAMPAIGN).status_code == 403
     for verb in ("launch", "pause", "resume", "finish", "cancel"):
@@ -322,11 +343,11 @@ def test_nothing_of_the_house_s_own_is_shown(coordinator_client: FlaskClient) ->
 
 
 def test_in_persian_from_right_to_left(coordinator_client: FlaskClient) -> None:
-    from campaigns.accounts.models import Person
+    from campaigns.accounts.models import User
 
     campaign_id, activity_id = planned(cost=Decimal(12))
     with db.transaction() as session:
-        for person in session.scalars(select(Person)):
+        for person in session.scalars(select(User)):
             person.language = "fa"
     for url in (f"/campaigns/{campaign_id}", f"/activities/{activity_id}", "/campaigns/new"):
         page = coordinator_client.get(url)

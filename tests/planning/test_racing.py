@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.planning import launching
 from campaigns.planning.activities import update_activity
 from campaigns.planning.models import Activity, Channel
@@ -32,7 +32,7 @@ def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monk
             try:
                 update_activity(session, CLOCK, seen, list_id=second.id)
                 session.commit()
-            except Invalid:
+            except ValidationFailed:
                 refused.append(True)
 
     editor = threading.Thread(target=edit)

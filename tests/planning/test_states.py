@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts.actor import PUBLIC, Actor
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.errors import Conflict, Forbidden, NotFound
 from campaigns.planning import activities, campaigns, launching
 from campaigns.planning.models import ActivityStatus, CampaignStatus, Channel
-from campaigns.planning.states import ACTIVITY, CAMPAIGN, Verb, move, possible
+from campaigns.planning.states import ACTIVITY, CAMPAIGN, Transition, move, possible
 from tests.factories import make_activity, make_campaign, make_person
 
 # Written out once more, by hand, so that a slip in the table is seen.
@@ -43,14 +43,22 @@ ALLOWED_CAMPAIGN = {
     ("cancel", "paused"): "cancelled",
 }
 ACTS = {
-    "submit": activities.submit, "approve": activities.approve, "reopen": activities.reopen,
-    "launch": launching.launch, "pause": launching.pause, "resume": launching.resume, "finish": launching.finish,
+    "submit": activities.submit,
+    "approve": activities.approve,
+    "reopen": activities.reopen,
+    "launch": launching.launch,
+    "pause": launching.pause,
+    "resume": launching.resume,
+    "finish": launching.finish,
     "cancel": launching.cancel,
-}  # fmt: skip
+}
 CAMPAIGN_ACTS = {
-    "launch": campaigns.launch_campaign, "pause": campaigns.pause_campaign, "resume": campaigns.resume_campaign,
-    "finish": campaigns.finish_campaign, "cancel": campaigns.cancel_campaign,
-}  # fmt: skip
+    "launch": campaigns.launch_campaign,
+    "pause": campaigns.pause_campaign,
+    "resume": campaigns.resume_campaign,
+    "finish": campaigns.finish_campaign,
+    "cancel": campaigns.cancel_campaign,
+}
 
 
 @pytest.fixture
@@ -63,7 +71,7 @@ def test_an_activity(session: Session, actor: Actor, verb: str) -> None:
     for status in ActivityStatus:
         activity = make_activity(session, channel=Channel.SOCIAL, everybody=False, status=status)
         expected = ALLOWED.get((verb, status.value))
-        assert (Verb(verb) in possible(activity)) == (expected is not None)
+        assert (Transition(verb) in possible(activity)) == (expected is not None)
         if expected is None:
             with pytest.raises(Conflict):
                 ACTS[verb](session, actor, activity)
@@ -72,10 +80,10 @@ def test_an_activity(session: Session, actor: Actor, verb: str) -> None:
             ACTS[verb](session, actor, activity)
             assert activity.status.value == expected
             session.flush()
-            done = select(AuditEntry.actor_id).where(
-                AuditEntry.subject_kind == "activity",
-                AuditEntry.subject_id == str(activity.id),
-                AuditEntry.verb == verb,
+            done = select(AuditLogEntry.actor_id).where(
+                AuditLogEntry.subject_kind == "activity",
+                AuditLogEntry.subject_id == str(activity.id),
+                AuditLogEntry.verb == verb,
             )
             assert session.scalars(done).all() == [actor.id]
 
@@ -85,7 +93,7 @@ def test_a_campaign(session: Session, actor: Actor, verb: str) -> None:
     for status in CampaignStatus:
         campaign = make_campaign(session, status=status)
         expected = ALLOWED_CAMPAIGN.get((verb, status.value))
-        assert (Verb(verb) in possible(campaign)) == (expected is not None)
+        assert (Transition(verb) in possible(campaign)) == (expected is not None)
         if expected is None:
             with pytest.raises(Conflict):
                 CAMPAIGN_ACTS[verb](session, actor, campaign)
@@ -97,20 +105,20 @@ def test_a_campaign(session: Session, actor: Actor, verb: str) -> None:
 
 def test_the_clock_s_verb_is_nobody_s_button(session: Session) -> None:
     activity = make_activity(session, status=ActivityStatus.SCHEDULED)
-    assert Verb.BEGIN not in possible(activity)
-    assert ACTIVITY[Verb.BEGIN].sources == {ActivityStatus.SCHEDULED}
+    assert Transition.BEGIN not in possible(activity)
+    assert ACTIVITY[Transition.BEGIN].sources == {ActivityStatus.SCHEDULED}
 
 
 def test_what_is_over_stays_over() -> None:
     """All but a finished mailing whose failed sends somebody tries again."""
     over = {"finished", "cancelled"}
     assert not any(over & step.sources for step in CAMPAIGN.values())
-    assert [verb for verb, step in ACTIVITY.items() if over & step.sources] == [Verb.TAKE_UP]
+    assert [verb for verb, step in ACTIVITY.items() if over & step.sources] == [Transition.TAKE_UP]
 
 
 def test_a_verb_leads_only_where_its_table_says(session: Session) -> None:
     with pytest.raises(ValueError):
-        move(session, make_activity(session), Verb.PAUSE, ActivityStatus.FINISHED)
+        move(session, make_activity(session), Transition.PAUSE, ActivityStatus.FINISHED)
 
 
 def test_nobody_moves_the_house_s_own(session: Session, actor: Actor) -> None:

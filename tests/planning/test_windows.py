@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from campaigns.planning.windows import Window, known_zone, opening
+from campaigns.planning.windows import SendWindow, known_zone, opening
 from tests.factories import make_organisation
 
 ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith("SystemV"))
@@ -22,7 +22,7 @@ def utc(text: str) -> datetime:
 START = utc("2024-01-01T00:00")
 
 
-def searched(window: Window, zone: ZoneInfo, at: datetime, most: timedelta) -> datetime | None:
+def searched(window: SendWindow, zone: ZoneInfo, at: datetime, most: timedelta) -> datetime | None:
     """The slow way: ask each minute."""
     minute = at.replace(second=0, microsecond=0)
     while minute <= at + most:
@@ -53,7 +53,7 @@ def test_it_opens_at_the_first_open_minute(
         hours = (None, None)
     if None in quiet:
         quiet = (None, None)
-    window, there = Window(days, *hours, *quiet), ZoneInfo(zone)
+    window, there = SendWindow(days, *hours, *quiet), ZoneInfo(zone)
     found = opening(window, zone, at)
     if window.never_opens:
         assert found is None
@@ -78,21 +78,21 @@ def test_it_opens_at_the_first_open_minute(
     ],
 )
 def test_quiet_hours_where_the_recipient_lives(zone: str, at: str, opens: str) -> None:
-    window = Window(quiet_start=time(21), quiet_end=time(8))
+    window = SendWindow(quiet_start=time(21), quiet_end=time(8))
     assert opening(window, zone, utc(at)) == utc(opens)
 
 
 def test_a_weekend_is_waited_out() -> None:
-    working = Window("12345", time(9), time(17))
+    working = SendWindow("12345", time(9), time(17))
     assert opening(working, "Europe/Berlin", utc("2026-11-20T16:00")) == utc("2026-11-23T08:00")
     assert opening(working, "Europe/Berlin", utc("2026-11-20T15:59:59")) == utc("2026-11-20T15:59:59")
 
 
 def test_no_window_never_waits() -> None:
-    assert not Window()
-    assert not Window(start=time(9), end=time(9))
-    assert Window("1", time(9), time(10), time(8), time(11)).never_opens
-    assert not Window("1", time(9), time(12), time(8), time(11)).never_opens
+    assert not SendWindow()
+    assert not SendWindow(start=time(9), end=time(9))
+    assert SendWindow("1", time(9), time(10), time(8), time(11)).never_opens
+    assert not SendWindow("1", time(9), time(12), time(8), time(11)).never_opens
 
 
 def test_whose_zone_counts(session) -> None:  # type: ignore[no-untyped-def]

@@ -89,10 +89,19 @@ class Mailing:
 def make_version(session: Session, message: Message | None = None, urls: Iterable[str] = URLS) -> MessageVersion:
     message = message or make_message(session)
     version = MessageVersion(
-        message_id=message.id, content_hash=f"hash-{message.id}", subject="News", preheader="", mjml="", html="",
-        text="", language="en", from_name="Example", from_email="news@example.org", reply_to="",
+        message_id=message.id,
+        content_hash=f"hash-{message.id}",
+        subject="News",
+        preheader="",
+        mjml="",
+        html="",
+        text="",
+        language="en",
+        from_name="Example",
+        from_email="news@example.org",
+        reply_to="",
         created_at=clock.now(),
-    )  # fmt: skip
+    )
     session.add(version)
     session.flush()
     session.add_all(
@@ -132,10 +141,16 @@ def make_mailing(
 
 def add_send(session: Session, mailing: Mailing, contact: Contact, number: int, sent_at: datetime | None) -> Send:
     send = Send(
-        id=mailing.activity_id << 32 | number, activity_id=mailing.activity_id, contact_id=contact.id,
-        address=contact.email, recipient_key=f"c:{contact.id}", version_id=mailing.version_id, state=SendState.SENT,
-        trackable=True, sent_at=sent_at,
-    )  # fmt: skip
+        id=mailing.activity_id << 32 | number,
+        activity_id=mailing.activity_id,
+        contact_id=contact.id,
+        address=contact.email,
+        recipient_key=f"c:{contact.id}",
+        version_id=mailing.version_id,
+        state=SendState.SENT,
+        trackable=True,
+        sent_at=sent_at,
+    )
     session.add(send)
     session.flush()
     return send

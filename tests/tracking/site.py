@@ -48,9 +48,15 @@ class Tab:
 
     def tell(self, kind: str = "v", active: int = 0, scroll: int = 0, **more: Any) -> "Tab":
         body = {
-            "t": kind, "u": f"https://{self.host}{self.path}", "r": self.referrer, "p": self.page, "a": active,
-            "s": scroll, **self.more, **more,
-        }  # fmt: skip
+            "t": kind,
+            "u": f"https://{self.host}{self.path}",
+            "r": self.referrer,
+            "p": self.page,
+            "a": active,
+            "s": scroll,
+            **self.more,
+            **more,
+        }
         answer = post(body, f"https://{self.host}", self.ip, user_agent=self.agent, **self.headers)
         assert answer.status == 204, answer
         return self
@@ -84,8 +90,11 @@ def check_rollups(found: list[Visit], aggregate: int = 0) -> None:
     counted = {name: sum(getattr(rollup, name) for rollup in rollups) for name in COUNTS}
     counted = {name: value - counted["aggregate"] if name == "visits" else value for name, value in counted.items()}
     recount = {
-        "visits": len(found), "visitors": sum(v.first for v in found), "engaged": sum(v.engaged for v in found),
-        "active_seconds": sum(v.active_seconds for v in found), "new": sum(v.new for v in found),
+        "visits": len(found),
+        "visitors": sum(v.first for v in found),
+        "engaged": sum(v.engaged for v in found),
+        "active_seconds": sum(v.active_seconds for v in found),
+        "new": sum(v.new for v in found),
         "campaign_visitors": sum(v.first_in_campaign for v in found),
-    }  # fmt: skip
+    }
     assert {name: counted[name] for name in recount} == recount

@@ -34,11 +34,21 @@ def test_what_waits(session: Session, frozen: FrozenClock) -> None:
     audit.record(session, CLOCK, "trip", "activity", halted.id, why="bounces", answered=200, bounced=11, complained=0)
     contact = factories.make_contact(session)
     session.add(
-        Send(id=sent.id << 32 | 1, activity_id=sent.id, contact_id=contact.id, address=contact.email,
-             recipient_key=str(contact.id), state=SendState.UNKNOWN, due_at=clock.now())
-    )  # fmt: skip
-    session.add(Lead(contact_id=contact.id, campaign_id=campaign.id, activity_id=sent.id, source="event",
-                     created_at=clock.now()))  # fmt: skip
+        Send(
+            id=sent.id << 32 | 1,
+            activity_id=sent.id,
+            contact_id=contact.id,
+            address=contact.email,
+            recipient_key=str(contact.id),
+            state=SendState.UNKNOWN,
+            due_at=clock.now(),
+        )
+    )
+    session.add(
+        Lead(
+            contact_id=contact.id, campaign_id=campaign.id, activity_id=sent.id, source="event", created_at=clock.now()
+        )
+    )
     session.flush()
     found = agenda(session, Actor.of(owner), UTC)
     assert [one.id for one in found.beginning] == [late.id]

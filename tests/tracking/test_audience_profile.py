@@ -11,7 +11,7 @@ from tests import factories
 from tests.conftest import NOON
 from tracking import audience_profile
 from tracking.audience_profile import profile
-from tracking.models import Event, Kind, Label, UserAgent
+from tracking.models import Event, HitKind, TrafficLabel, UserAgent
 
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"
@@ -27,13 +27,22 @@ def mail(session: Session) -> Activity:
         contact = factories.make_contact(session, language=language or "", timezone=zone or "")
         session.add(
             Send(
-                id=mail.id << 32 | number, activity_id=mail.id, contact_id=contact.id, address=contact.email,
-                recipient_key=f"c:{contact.id}", occasion="",
-                state=SendState.SENT if number <= len(READERS) else SendState.BOUNCED, sent_at=NOON,
+                id=mail.id << 32 | number,
+                activity_id=mail.id,
+                contact_id=contact.id,
+                address=contact.email,
+                recipient_key=f"c:{contact.id}",
+                occasion="",
+                state=SendState.SENT if number <= len(READERS) else SendState.BOUNCED,
+                sent_at=NOON,
             )
-        )  # fmt: skip
+        )
     events = 0
-    for agent, label, hits in ((PHONE, Label.HUMAN, 3), (FIREFOX, Label.HUMAN, 1), (SCANNER, Label.SCANNER, 9)):
+    for agent, label, hits in (
+        (PHONE, TrafficLabel.HUMAN, 3),
+        (FIREFOX, TrafficLabel.HUMAN, 1),
+        (SCANNER, TrafficLabel.SCANNER, 9),
+    ):
         row = UserAgent(digest=agent.encode()[-16:], text=agent)
         session.add(row)
         session.flush()
@@ -41,10 +50,16 @@ def mail(session: Session) -> Activity:
             events += 1
             session.add(
                 Event(
-                    id=1 << 40 | events, at=NOON, send_id=mail.id << 32 | 1, activity_id=mail.id, user_agent_id=row.id,
-                    kind=Kind.OPEN, label=label, rules=1,
+                    id=1 << 40 | events,
+                    at=NOON,
+                    send_id=mail.id << 32 | 1,
+                    activity_id=mail.id,
+                    user_agent_id=row.id,
+                    kind=HitKind.OPEN,
+                    label=label,
+                    rules=1,
                 )
-            )  # fmt: skip
+            )
     session.flush()
     return mail
 

@@ -22,7 +22,7 @@ VIEW = {"t": "v", "u": f"https://{HOST}/", "p": 1}
 
 @pytest.fixture(autouse=True)
 def site(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beacons, "_counter", beacons._Counter())
+    monkeypatch.setattr(beacons, "_counter", beacons._FloodLimit())
     open_site()
 
 
@@ -46,9 +46,11 @@ def test_an_answer_is_empty_and_sets_nothing() -> None:
     answer = post(VIEW)
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers == {
-        "Cache-Control": "no-store", "Vary": "Origin", "Access-Control-Allow-Origin": f"https://{HOST}",
+        "Cache-Control": "no-store",
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": f"https://{HOST}",
         "Access-Control-Allow-Credentials": "true",
-    }  # fmt: skip
+    }
     for method in ("GET", "HEAD", "PUT", "DELETE"):
         assert ask("/e", method).status == 405
 
@@ -62,9 +64,17 @@ def test_a_browser_may_ask_first() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["", "null", "https://evil.example", f"https://{HOST}.evil.example", f"ftp://{HOST}", "https://[", f"https://a@{HOST}x",
-     f"https://{'a' * 300}@{HOST}"],
-)  # fmt: skip
+    [
+        "",
+        "null",
+        "https://evil.example",
+        f"https://{HOST}.evil.example",
+        f"ftp://{HOST}",
+        "https://[",
+        f"https://a@{HOST}x",
+        f"https://{'a' * 300}@{HOST}",
+    ],
+)
 def test_foreign_origins_leave_nothing(settings: config.Settings, origin: str) -> None:
     answer = post(VIEW, origin)
     assert (answer.status, "Access-Control-Allow-Origin" in answer.headers) == (204, False)

@@ -14,9 +14,9 @@ from tests.conftest import FrozenClock
 from tests.tracking.scene import BROWSER, allow, ask, events, make_mailing, send_row
 from tracking import batches, collect, counting, health, rollups, settle, spool, tail
 from tracking.collect import Collector
-from tracking.models import Checkpoint, Event, FirstSeen, Kind, Label, Rollup, SetAside, UserAgent
+from tracking.models import DeadLetter, Event, FirstSeen, HitKind, HitRollup, SpoolCheckpoint, TrafficLabel, UserAgent
 from tracking.records import Hit, scan
-from tracking.spool import Spool
+from tracking.spool import SpoolWriter
 
 
 def check_counts() -> None:
@@ -24,11 +24,11 @@ def check_counts() -> None:
         assert rollups.compare(session) == []
 
 
-def counted(kind: Kind, label: Label, link: int = 0) -> tuple[int, int]:
+def counted(kind: HitKind, label: TrafficLabel, link: int = 0) -> tuple[int, int]:
     with db.reading() as session:
         found = session.execute(
-            select(func.sum(Rollup.events), func.sum(Rollup.uniques)).where(
-                Rollup.kind == kind, Rollup.label == label, Rollup.link == link
+            select(func.sum(HitRollup.events), func.sum(HitRollup.uniques)).where(
+                HitRollup.kind == kind, HitRollup.label == label, HitRollup.link == link
             )
         ).one()
         return found[0] or 0, found[1] or 0
@@ -41,11 +41,11 @@ def test_hits_become_events_marks_and_rollups(database: Engine, frozen: FrozenCl
     mailing.click(1, 1), mailing.click(1, 0), mailing.open(1, method="HEAD")
     assert collect.collect_once() == 7
     assert collect.collect_once() == 0
-    assert counted(Kind.OPEN, Label.SETTLING) == (2, 0)
-    assert counted(Kind.OPEN, Label.MACHINE) == (1, 0)
-    assert counted(Kind.CLICK, Label.SETTLING) == (4, 0)
-    assert counted(Kind.CLICK, Label.SETTLING, 1) == (3, 0)
-    assert counted(Kind.CLICK, Label.SETTLING, 2) == (1, 0)
+    assert counted(HitKind.OPEN, TrafficLabel.SETTLING) == (2, 0)
+    assert counted(HitKind.OPEN, TrafficLabel.MACHINE) == (1, 0)
+    assert counted(HitKind.CLICK, TrafficLabel.SETTLING) == (4, 0)
+    assert counted(HitKind.CLICK, TrafficLabel.SETTLING, 1) == (3, 0)
+    assert counted(HitKind.CLICK, TrafficLabel.SETTLING, 2) == (1, 0)
     check_counts()
 
 
@@ -59,8 +59,10 @@ def test_a_mark_moves_when_an_earlier_hit_comes_later(database: Engine, frozen: 
         assert settle.settle_due() == 1
         check_counts()
     with db.reading() as session:
-        assert session.execute(select(FirstSeen.at, FirstSeen.kind, FirstSeen.link)).all() == [(first, Kind.CLICK, 1)]
-    assert counted(Kind.OPEN, Label.HUMAN) == (0, 1)
+        assert session.execute(select(FirstSeen.at, FirstSeen.kind, FirstSeen.link)).all() == [
+            (first, HitKind.CLICK, 1)
+        ]
+    assert counted(HitKind.OPEN, TrafficLabel.HUMAN) == (0, 1)
 
 
 def test_user_agents_are_kept_once(database: Engine) -> None:
@@ -114,7 +116,7 @@ def test_what_carries_nobody_counts_without_a_person(database: Engine) -> None:
     assert ask(f"/c/{mailing.token_for_all}/1").status == 302
     collect.collect_once()
     assert [event.send_id for event in events()] == [None] * 3
-    assert counted(Kind.OPEN, Label.SETTLING) == (2, 0)
+    assert counted(HitKind.OPEN, TrafficLabel.SETTLING) == (2, 0)
     check_counts()
 
 
@@ -221,7 +223,7 @@ def test_rebuild_mends_what_was_wrong(database: Engine, frozen: FrozenClock) -> 
     frozen.at += timedelta(hours=1)
     settle.settle_due()
     with db.transaction() as session:
-        session.execute(update(Rollup).values(events=Rollup.events + 1))
+        session.execute(update(HitRollup).values(events=HitRollup.events + 1))
         session.execute(delete(FirstSeen).where(FirstSeen.send_id == mailing.sends[0]))
     with db.transaction() as session:
         assert len(rollups.rebuild(session)) > 3
@@ -232,19 +234,19 @@ def test_a_spool_of_many_files_is_counted_portion_by_portion(
     database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mailing = make_mailing(3)
-    writer = Spool(settings.spool, rotate_bytes=2_000)
+    writer = SpoolWriter(settings.spool, rotate_bytes=2_000)
     at = db.to_micros(clock.now())
     for number in range(500):
         writer.append(Hit(at + number, 2, 0, mailing.sends[number % 3], 1 + number % 4, number, b"agent"))
     assert collect.collect_once() == 500
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(Event)) == 500
-        assert session.scalars(select(Checkpoint.lost)).all() == [0]
+        assert session.scalars(select(SpoolCheckpoint.lost)).all() == [0]
     check_counts()
 
 
 def test_a_record_that_cannot_be_counted_stops_no_other(database: Engine, settings: config.Settings) -> None:
-    mailing, writer = make_mailing(2), Spool(settings.spool)
+    mailing, writer = make_mailing(2), SpoolWriter(settings.spool)
     at = db.to_micros(clock.now())
     poison = [(at, 77, 1), (1 << 62, 2, 1), (at, 2, 1 << 40), (at, 2, -1)]
     for number in range(40):
@@ -255,7 +257,7 @@ def test_a_record_that_cannot_be_counted_stops_no_other(database: Engine, settin
     check_counts()
     with db.reading() as session:
         assert health.health(session).set_aside == 4
-        kept = session.scalars(select(SetAside)).all()
+        kept = session.scalars(select(DeadLetter)).all()
         assert {scan(row.record).hits[0][1].network for row in kept} == {3, 13, 23, 33}
         assert all("Error: " in row.error for row in kept)
     assert collect.collect_once() == 0

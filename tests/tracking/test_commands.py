@@ -8,12 +8,12 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine, select, update
 
 from campaigns import cli, clock, config, db
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.migrations import schema
 from tests.tracking.scene import Mailing, events, make_mailing
 from tests.tracking.test_collect import check_counts
 from tracking import collect, settle
-from tracking.models import Event, Label, Rollup, SetAside
+from tracking.models import DeadLetter, Event, HitRollup, TrafficLabel
 
 
 def run(*words: str) -> Result:
@@ -38,26 +38,26 @@ def mailing(settings: config.Settings) -> Iterator[Mailing]:
 def test_relabelling_says_what_would_change_and_then_changes_it(mailing: Mailing) -> None:
     before = [event.label for event in events()]
     with db.transaction() as session:
-        session.execute(update(Event).values(label=Label.MACHINE))
+        session.execute(update(Event).values(label=TrafficLabel.MACHINE))
     assert run("rebuild").exit_code == 0
     day = clock.now() - timedelta(days=1)
     period = ("--from", f"{day:%Y-%m-%d}", "--to", f"{day + timedelta(days=2):%Y-%m-%d}")
     would = run("relabel", *period, "--dry-run")
     assert "2 events would change their label" in would.output
-    assert {event.label for event in events()} == {Label.MACHINE}
+    assert {event.label for event in events()} == {TrafficLabel.MACHINE}
     done = run("relabel", *period)
     assert (done.exit_code, "machine → " in done.output, "2 events changed" in done.output) == (0, True, True)
     assert [event.label for event in events()] == before
     check_counts()
     with db.reading() as session:
-        assert session.scalars(select(AuditEntry.verb)).all() == ["events.relabelled"]
+        assert session.scalars(select(AuditLogEntry.verb)).all() == ["events.relabelled"]
     assert run("relabel", "--from", "yesterday").exit_code == 2
 
 
 def test_counters_that_differ_are_told_and_mended(mailing: Mailing) -> None:
     assert run("check").exit_code == 0
     with db.transaction() as session:
-        session.execute(update(Rollup).values(events=Rollup.events + 1))
+        session.execute(update(HitRollup).values(events=HitRollup.events + 1))
     told = run("check")
     assert told.exit_code == 1
     assert f"activity_id={mailing.activity_id}" in told.output
@@ -71,7 +71,7 @@ def test_what_was_set_aside_is_counted_when_it_can_be(mailing: Mailing, monkeypa
         broken.setattr(collect, "_first_look", lambda *_: 1 / 0)
         collect.collect_once()
     with db.reading() as session:
-        assert len(session.scalars(select(SetAside)).all()) == 1
+        assert len(session.scalars(select(DeadLetter)).all()) == 1
     assert run("retry").output.startswith("1 hits")
     assert run("retry").output.startswith("0 hits")
     assert len(events()) == 3

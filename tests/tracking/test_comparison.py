@@ -22,14 +22,23 @@ def campaign_with(session: Session, name: str, cost: str, *days_ago: int) -> int
     """A campaign whose only activity brought one lead so many days ago, each."""
     campaign = factories.make_campaign(session, name=name)
     page = factories.make_activity(
-        session, campaign, channel=Channel.WEB, everybody=False, cost=Decimal(cost), launched_at=NOON,
+        session,
+        campaign,
+        channel=Channel.WEB,
+        everybody=False,
+        cost=Decimal(cost),
+        launched_at=NOON,
         starts_on=NOON.date(),
-    )  # fmt: skip
+    )
     for days in days_ago:
         lead, _new = open_lead(
-            session, contact_id=factories.make_contact(session).id, campaign_id=campaign.id, activity_id=page.id,
-            source="web", owner_id=None,
-        )  # fmt: skip
+            session,
+            contact_id=factories.make_contact(session).id,
+            campaign_id=campaign.id,
+            activity_id=page.id,
+            source="web",
+            owner_id=None,
+        )
         lead.created_at = NOON - timedelta(days=days)
     session.flush()
     return campaign.id
@@ -39,7 +48,7 @@ def test_rows_hold_the_readings_of_both(session: Session, frozen: FrozenClock) -
     factories.make_organisation(session)
     mine, theirs = campaign_with(session, "Harvest", "90", 0, 1, 9), campaign_with(session, "Winter", "10", 2)
     counts = [
-        performance.totals(session, CLOCK, id, figures.Question().asked(ZoneInfo("UTC"))) for id in (mine, theirs)
+        performance.totals(session, CLOCK, id, figures.PeriodQuery().asked(ZoneInfo("UTC"))) for id in (mine, theirs)
     ]
     rows = {
         metric.key: [one.value for one in two] for metric, two in figures.beside(counts, ("leads", "cost_per_lead"))

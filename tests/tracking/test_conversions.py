@@ -19,8 +19,8 @@ from tests.tracking.scene import add_send, ask, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
 from tests.tracking.test_settle import settled
 from tracking import collect, conversions
-from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
-from tracking.models import Kind, Label
+from tracking.conversion_models import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
+from tracking.models import HitKind, TrafficLabel
 
 
 def submit(contact_id: int, form_activity: int, send_id: int | None = None, new: bool = True) -> int:
@@ -29,16 +29,25 @@ def submit(contact_id: int, form_activity: int, send_id: int | None = None, new:
         activity = session.get_one(Activity, form_activity)
         form = _form(session, activity)
         lead = session.scalar(select(Lead).where(Lead.contact_id == contact_id)) or Lead(
-            contact_id=contact_id, campaign_id=activity.campaign_id, activity_id=activity.id, source="email",
+            contact_id=contact_id,
+            campaign_id=activity.campaign_id,
+            activity_id=activity.id,
+            source="email",
             created_at=clock.now(),
-        )  # fmt: skip
+        )
         session.add(lead)
         session.flush()
         submission = Submission(
-            external_id=f"x{clock.now().timestamp()}{contact_id}", form_id=form.id, campaign_id=activity.campaign_id,
-            activity_id=activity.id, contact_id=contact_id, lead_id=lead.id, new_lead=new, at=clock.now(),
+            external_id=f"x{clock.now().timestamp()}{contact_id}",
+            form_id=form.id,
+            campaign_id=activity.campaign_id,
+            activity_id=activity.id,
+            contact_id=contact_id,
+            lead_id=lead.id,
+            new_lead=new,
+            at=clock.now(),
             send_id=send_id,
-        )  # fmt: skip
+        )
         session.add(submission)
         session.flush()
         return submission.id
@@ -60,7 +69,7 @@ def recredit() -> int:
 
 def credited() -> dict[str, int]:
     with db.reading() as session:
-        return {credit.model.value: credit.activity_id for credit in session.scalars(select(Credit))}
+        return {credit.model.value: credit.activity_id for credit in session.scalars(select(AttributionCredit))}
 
 
 def test_a_lead_is_recorded_once_and_credited_to_its_touches(database: Engine, frozen: FrozenClock) -> None:
@@ -80,11 +89,11 @@ def test_a_lead_is_recorded_once_and_credited_to_its_touches(database: Engine, f
     with db.reading() as session:
         conversion = session.scalars(select(Conversion)).one()
         shares = session.execute(
-            select(Credit.model, func.sum(Credit.share))
-            .where(Credit.conversion_id == conversion.id)
-            .group_by(Credit.model)
+            select(AttributionCredit.model, func.sum(AttributionCredit.share))
+            .where(AttributionCredit.conversion_id == conversion.id)
+            .group_by(AttributionCredit.model)
         )
-        assert {tuple(row) for row in shares} == {(model, 1) for model in CreditModel}
+        assert {tuple(row) for row in shares} == {(model, 1) for model in AttributionModel}
     assert (conversion.external_id, conversion.goal) == (f"submission:{submission_id}", "lead")
 
 
@@ -100,10 +109,10 @@ def test_a_form_sent_settles_its_click_at_once(database: Engine, frozen: FrozenC
     submit(mailing.contacts[0], mailing.activity_id, mailing.sends[0])
     assert record() == 1
     check_counts()
-    assert [Label(event.label) for event in events()] == [Label.SETTLING] * 3 + [Label.HUMAN]
+    assert [TrafficLabel(event.label) for event in events()] == [TrafficLabel.SETTLING] * 3 + [TrafficLabel.HUMAN]
     assert send_row(mailing.sends[0]).clicked_at == clicked
     settled(frozen)
-    assert [Label(event.label) for event in events()] == [Label.SCANNER] * 3 + [Label.HUMAN]
+    assert [TrafficLabel(event.label) for event in events()] == [TrafficLabel.SCANNER] * 3 + [TrafficLabel.HUMAN]
 
 
 def test_a_repeated_submission_settles_but_is_no_conversion(database: Engine, frozen: FrozenClock) -> None:
@@ -116,7 +125,7 @@ def test_a_repeated_submission_settles_but_is_no_conversion(database: Engine, fr
     frozen.at += timedelta(seconds=5)
     submit(mailing.contacts[0], mailing.activity_id, mailing.sends[0], new=False)
     assert record() == 0
-    assert [Label(event.label) for event in events()] == [Label.HUMAN]
+    assert [TrafficLabel(event.label) for event in events()] == [TrafficLabel.HUMAN]
 
 
 def test_without_a_touch_the_forms_activity_is_credited(database: Engine, frozen: FrozenClock) -> None:
@@ -171,7 +180,7 @@ def test_the_page_where_somebody_arrives_is_no_touch(database: Engine, frozen: F
     frozen.at += timedelta(minutes=1)
     submit(mailing.contacts[0], page_id, mailing.sends[0])
     assert record() == 1
-    assert [Kind(event.kind) for event in events()] == [Kind.CLICK, Kind.VIEW]
+    assert [HitKind(event.kind) for event in events()] == [HitKind.CLICK, HitKind.VIEW]
     assert credited() == {"first_touch": mailing.activity_id, "last_touch": mailing.activity_id}
     with db.reading() as session:
         assert session.scalars(select(Conversion.activity_id)).all() == [page_id]
@@ -205,11 +214,11 @@ def test_credit_of_a_click_that_was_a_persons_stays(database: Engine, frozen: Fr
     submit(mailing.contacts[0], other.activity_id)  # They type the address, a minute after looking at the mail.
     assert record() == 1
     settled(frozen)
-    assert [Label(event.label) for event in events()] == [Label.HUMAN]
+    assert [TrafficLabel(event.label) for event in events()] == [TrafficLabel.HUMAN]
     assert recredit() == 0
     assert set(credited().values()) == {mailing.activity_id}
     with db.reading() as session:
-        assert session.scalars(select(ConversionTouch.settling)).all() == [False]
+        assert session.scalars(select(ConversionTouchpoint.settling)).all() == [False]
 
 
 def test_credit_without_any_touch_left_is_the_pages(database: Engine, frozen: FrozenClock) -> None:
@@ -234,13 +243,17 @@ def test_a_lead_entered_by_hand_is_one_conversion_of_its_activity(database: Engi
         activity = session.get_one(Activity, mailing.activity_id)
         contact = make_contact(session, email="caller@example.org")
         lead, _new = open_lead(
-            session, contact_id=contact.id, campaign_id=activity.campaign_id, activity_id=activity.id,
-            source="event", owner_id=None,
-        )  # fmt: skip
+            session,
+            contact_id=contact.id,
+            campaign_id=activity.campaign_id,
+            activity_id=activity.id,
+            source="event",
+            owner_id=None,
+        )
         lead_id, activity_id = lead.id, activity.id
     assert (record(), record()) == (1, 0)
     with db.reading() as session:
         conversion = session.scalars(select(Conversion)).one()
         assert (conversion.external_id, conversion.lead_id) == (f"lead:{lead_id}", lead_id)
-        credits = session.scalars(select(Credit).order_by(Credit.model)).all()
-        assert {credit.model: credit.activity_id for credit in credits} == dict.fromkeys(CreditModel, activity_id)
+        credits = session.scalars(select(AttributionCredit).order_by(AttributionCredit.model)).all()
+        assert {credit.model: credit.activity_id for credit in credits} == dict.fromkeys(AttributionModel, activity_id)

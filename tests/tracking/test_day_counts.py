@@ -14,11 +14,11 @@ from campaigns.accounts.models import Organisation
 from tests import factories
 from tests.tracking.company import Company, at
 from tracking import counting, day_counts, rollups, visit_sides
-from tracking.facts import Asked, facts
-from tracking.models import DayRollup, DayZone, Kind, Label, LifeRollup, Rollup
+from tracking.facts import ReportQuery, facts
+from tracking.models import DailyHitRollup, HitKind, HitRollup, RollupTimeZone, TotalHitRollup, TrafficLabel
 from tracking.periods import WHOLE, Period, Window
-from tracking.series import Step, cut, series
-from tracking.visit_models import DayGroups, DayVisits, LifeVisits, VisitRollup
+from tracking.series import Interval, cut, series
+from tracking.visit_models import DailyChannelRollup, DailyVisitRollup, TotalVisitRollup, VisitRollup
 
 ZONES = ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")
 AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris turns its clocks back on the 25th.
@@ -26,16 +26,18 @@ AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris turns its clocks bac
 
 def count(session: Session, activity_id: int, seed: int, number: int = 60, by: int = 1) -> None:
     """Hits and visits of two weeks, by the ways that the collector counts them."""
-    dice, tally = Random(seed), counting.Tally()
+    dice, tally = Random(seed), counting.RollupDelta()
     connection = session.connection()
     visits = {}
     for _ in range(number):
         instant = db.to_micros(AUTUMN + timedelta(minutes=dice.randrange(14 * 24 * 60)))
-        kind, link = dice.choice(((Kind.OPEN, 0), (Kind.CLICK, dice.randint(1, 3))))
-        event = counting.Counted(instant, kind, dice.choice((Label.HUMAN, Label.MACHINE)), activity_id, 7, link)
+        kind, link = dice.choice(((HitKind.OPEN, 0), (HitKind.CLICK, dice.randint(1, 3))))
+        event = counting.CountedEvent(
+            instant, kind, dice.choice((TrafficLabel.HUMAN, TrafficLabel.MACHINE)), activity_id, 7, link
+        )
         tally.count(event, by)
         tally.mark((7, activity_id, kind, 0), instant, by)
-        visits[activity_id, counting.bucket(instant), dice.randint(1, 3), int(Label.HUMAN)] = [by] * 8
+        visits[activity_id, counting.bucket(instant), dice.randint(1, 3), int(TrafficLabel.HUMAN)] = [by] * 8
     tally.write(connection)
     day_counts.add_visits(connection, visits.items())
     for (id, bucket, group, label), counts in visits.items():
@@ -56,21 +58,21 @@ def test_days_add_up(session: Session, zone: str) -> None:
     count(session, other.id, 2)
     count(session, one.id, 3, number=20, by=-1)  # As a relabelling takes away.
     assert day_counts.compare(session.connection()) == []
-    days = session.scalars(select(DayRollup.day)).all()
+    days = session.scalars(select(DailyHitRollup.day)).all()
     assert {day.astimezone(ZoneInfo(zone)).hour for day in days} == {0}
-    assert session.scalar(select(DayZone.zone)) == zone
+    assert session.scalar(select(RollupTimeZone.zone)) == zone
 
     known = ZoneInfo(zone)
     whole = (WHOLE, Period(AUTUMN.date(), AUTUMN.date() + timedelta(days=6)).window(known))
-    asked = [Asked(window, cohort=False) for window in whole]
+    asked = [ReportQuery(window, cohort=False) for window in whole]
     by_day = [facts(session, [one.campaign_id], each, links=True) for each in asked]
     drawn = series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14))
-    assert drawn.step is Step.DAY
-    assert day_counts.hits(session, whole[1], *drawn.starts).table is DayRollup
-    assert day_counts.hits(session, WHOLE).table is LifeRollup
-    session.execute(delete(DayZone))
+    assert drawn.step is Interval.DAY
+    assert day_counts.hits(session, whole[1], *drawn.starts).table is DailyHitRollup
+    assert day_counts.hits(session, WHOLE).table is TotalHitRollup
+    session.execute(delete(RollupTimeZone))
     session.info.clear()
-    assert day_counts.hits(session, whole[1], *drawn.starts).table is Rollup
+    assert day_counts.hits(session, whole[1], *drawn.starts).table is HitRollup
     by_quarter = [facts(session, [one.campaign_id], each, links=True) for each in asked]
     for early, late in zip(by_day, by_quarter, strict=True):
         assert early.counts == late.counts
@@ -84,10 +86,10 @@ def test_hours_and_other_zones_are_asked_of_the_quarters(session: Session) -> No
     day_counts.fill(session.connection())
     tehran, paris = ZoneInfo("Asia/Tehran"), ZoneInfo("Europe/Paris")
     first, last = AUTUMN, AUTUMN + timedelta(days=20)
-    assert day_counts.visits(session, WHOLE).table is LifeVisits
-    assert day_counts.visits(session, WHOLE, *cut(first, last, tehran, Step.WEEK)).table is DayVisits
-    assert day_counts.visits(session, WHOLE, *cut(first, last, paris, Step.DAY)).table is VisitRollup
-    assert day_counts.visits(session, WHOLE, *cut(first, first, tehran, Step.HOUR)).table is VisitRollup
+    assert day_counts.visits(session, WHOLE).table is TotalVisitRollup
+    assert day_counts.visits(session, WHOLE, *cut(first, last, tehran, Interval.WEEK)).table is DailyVisitRollup
+    assert day_counts.visits(session, WHOLE, *cut(first, last, paris, Interval.DAY)).table is VisitRollup
+    assert day_counts.visits(session, WHOLE, *cut(first, first, tehran, Interval.HOUR)).table is VisitRollup
     assert day_counts.visits(session, Window(AUTUMN, None)).table is VisitRollup
 
 
@@ -97,20 +99,22 @@ def test_after_a_move_the_next_count_sums_days_anew(session: Session) -> None:
     count(session, activity.id, 4)
     ours.timezone = "Europe/Paris"
     session.flush()
-    assert session.scalar(select(DayZone.zone)) == "Asia/Tbilisi"  # Until then its days are told by the quarters.
+    assert (
+        session.scalar(select(RollupTimeZone.zone)) == "Asia/Tbilisi"
+    )  # Until then its days are told by the quarters.
     count(session, activity.id, 5)
-    assert session.scalar(select(DayZone.zone)) == "Europe/Paris"
+    assert session.scalar(select(RollupTimeZone.zone)) == "Europe/Paris"
     assert day_counts.compare(session.connection()) == []
 
 
 def test_what_was_counted_before_there_were_days_is_in_them(session: Session) -> None:
     company = Company(session, contacts=24)
     company.campaign("Harvest", at(3))
-    assert session.scalar(select(DayZone.zone)) is None
-    before = session.scalars(select(Rollup.events)).all()
+    assert session.scalar(select(RollupTimeZone.zone)) is None
+    before = session.scalars(select(HitRollup.events)).all()
     activity = factories.make_activity(session, launched_at=AUTUMN)
     count(session, activity.id, 6, number=5)
-    assert sum(session.scalars(select(DayRollup.events))) >= sum(before) + 5
+    assert sum(session.scalars(select(DailyHitRollup.events))) >= sum(before) + 5
     assert day_counts.compare(session.connection()) == []
 
 
@@ -119,7 +123,7 @@ def test_a_wrong_day_is_found_and_mended(database: Engine) -> None:
         company = Company(session, contacts=30)
         mail = company.campaign("Harvest", at(3)).activities[0].id
         day_counts.fill(session.connection())
-        for table in (DayRollup, LifeRollup):
+        for table in (DailyHitRollup, TotalHitRollup):
             session.execute(update(table).where(table.activity_id == mail).values(events=table.events + 1))
     with db.transaction() as session:
         assert rollups.compare(session, mail + 1) == []
@@ -134,7 +138,7 @@ def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -
         activity = factories.make_activity(session, launched_at=AUTUMN)
         count(session, activity.id, 8, number=6)
         visit_sides.add(session.connection(), [((activity.id, 1, 1, 1, "GE"), (1, 0, 3))])  # Of a visit that isn't.
-        session.execute(update(DayGroups).values(visits=DayGroups.visits + 1))
+        session.execute(update(DailyChannelRollup).values(visits=DailyChannelRollup.visits + 1))
         one = activity.id
     with db.transaction() as session:
         wrong = [difference for each in rollups.activities(session) for difference in rollups.rebuild(session, each)]
@@ -149,7 +153,7 @@ def test_days_begin_where_charts_cut_them(session: Session) -> None:
     for name in ("Africa/Cairo", "America/Havana", "Asia/Beirut", "Atlantic/Azores", "Europe/Paris", "Asia/Kathmandu"):
         zone, day_of = ZoneInfo(name), day_counts.day_of(name)
         instant = datetime(2026, 3, 1, tzinfo=UTC)
-        starts = cut(instant, instant + timedelta(days=260), zone, Step.DAY)
+        starts = cut(instant, instant + timedelta(days=260), zone, Interval.DAY)
         for start, following in pairwise(starts):
             began = db.to_micros(start)
             assert day_of(began) == began, (name, start)
@@ -162,4 +166,4 @@ def test_an_organisation_without_a_zone_we_know_keeps_days_of_utc(session: Sessi
     )
     session.flush()
     day_counts.fill(session.connection())
-    assert session.scalar(select(DayZone.zone)) == "UTC"
+    assert session.scalar(select(RollupTimeZone.zone)) == "UTC"

@@ -15,12 +15,12 @@ from campaigns.planning.models import Activity, Channel
 from tests import factories
 from tests.conftest import NOON
 from tracking import conversions, earnings, money, rollups
-from tracking.conversion_models import Conversion, ConversionTouch
-from tracking.counts import Counts
-from tracking.earning_models import DayEarning, Earning, LifeEarning
-from tracking.facts import Asked, facts
+from tracking.conversion_models import Conversion, ConversionTouchpoint
+from tracking.counts import ActivityCounts
+from tracking.earning_models import ConversionAttribution, DailyAttribution, TotalAttribution
+from tracking.facts import ReportQuery, facts
 from tracking.periods import Window
-from tracking.touches import Touch, credit
+from tracking.touches import Touchpoint, credit
 
 
 @pytest.fixture
@@ -38,14 +38,19 @@ def buy(
     session: Session, page: Activity, *touches: tuple[Activity, bool], hours: int = 0, amount: str = ""
 ) -> Conversion:
     conversion = Conversion(
-        external_id=f"order:{hours}", goal="order", campaign_id=page.campaign_id, activity_id=page.id,
-        contact_id=factories.make_contact(session).id, at=NOON + timedelta(hours=hours),
-        amount=Decimal(amount) if amount else None, currency="USD" if amount else "",
-    )  # fmt: skip
+        external_id=f"order:{hours}",
+        goal="order",
+        campaign_id=page.campaign_id,
+        activity_id=page.id,
+        contact_id=factories.make_contact(session).id,
+        at=NOON + timedelta(hours=hours),
+        amount=Decimal(amount) if amount else None,
+        currency="USD" if amount else "",
+    )
     session.add(conversion)
     session.flush()
     clicks = [
-        Touch(one.id, "click", number, conversion.at - timedelta(hours=9 - number), settling)
+        Touchpoint(one.id, "click", number, conversion.at - timedelta(hours=9 - number), settling)
         for number, (one, settling) in enumerate(touches)
     ]
     credit(session, conversion, clicks)
@@ -67,8 +72,8 @@ def test_touches_count_once_for_activity_channel_and_campaign(
     assert [found.counts[id].last_touch for id in (one.id, two.id, page.id)] == [1, 1, 2]
     assert [found.counts[id].conversions for id in (one.id, two.id, page.id)] == [0, 0, 4]
     # What happened later is outside of a window, and a whole life is the sum of its windows.
-    early = facts(session, [page.campaign_id], Asked(Window(None, NOON + timedelta(hours=1)))).counts
-    late = facts(session, [page.campaign_id], Asked(Window(NOON + timedelta(hours=1), None))).counts
+    early = facts(session, [page.campaign_id], ReportQuery(Window(None, NOON + timedelta(hours=1)))).counts
+    late = facts(session, [page.campaign_id], ReportQuery(Window(NOON + timedelta(hours=1), None))).counts
     assert early[page.id].conversions == 1
     assert {id: early[id] + late[id] for id in early} == {id: sum_of(found.counts[id]) for id in early}
 
@@ -84,17 +89,21 @@ def test_a_period_is_summed_from_days_and_its_ends(session: Session, plan: tuple
         for until in cuts:
             if (since is None and until is None) or (since and until and since > until):
                 continue
-            inside = [at for at in hours if (not since or NOON + timedelta(hours=at) >= since)
-                      and (not until or NOON + timedelta(hours=at) < until)]  # fmt: skip
+            inside = [
+                at
+                for at in hours
+                if (not since or NOON + timedelta(hours=at) >= since)
+                and (not until or NOON + timedelta(hours=at) < until)
+            ]
             worth = [Decimal(hours.index(at)) / 2 + Decimal("0.25") for at in inside if hours.index(at) % 3]
-            counts = facts(session, [page.campaign_id], Asked(Window(since, until))).counts
+            counts = facts(session, [page.campaign_id], ReportQuery(Window(since, until))).counts
             assert counts[page.id].conversions == counts[one.id].influenced == len(inside), (since, until)
             assert counts[one.id].first_touch_revenue == (sum(worth) if worth else None)
 
 
-def sum_of(counts: Counts) -> Counts:
+def sum_of(counts: ActivityCounts) -> ActivityCounts:
     """As adding leaves it: without what does not add up."""
-    return counts + Counts()
+    return counts + ActivityCounts()
 
 
 def test_a_click_that_settles_as_human_touches_from_then_on(
@@ -104,7 +113,7 @@ def test_a_click_that_settles_as_human_touches_from_then_on(
     buy(session, page, (one, True))
     assert facts(session, [page.campaign_id]).influenced[None] == 0
     conversions.recredit_due(session)  # The log holds no such click any more: it counts as a person's.
-    assert not session.scalar(select(ConversionTouch.settling))
+    assert not session.scalar(select(ConversionTouchpoint.settling))
     assert facts(session, [page.campaign_id]).influenced == {Channel.EMAIL: 1, Channel.WEB: 0, None: 1}
 
 
@@ -139,7 +148,7 @@ def test_whoever_goes_takes_their_earnings_along(session: Session, plan: tuple[A
     one, _two, page = plan
     gone, stays = buy(session, page, (one, False)), buy(session, page, hours=1)
     session.execute(delete(Contact).where(Contact.id == gone.contact_id))
-    assert set(session.scalars(select(Earning.conversion_id))) == {stays.id}
+    assert set(session.scalars(select(ConversionAttribution.conversion_id))) == {stays.id}
     found = facts(session, [page.campaign_id])
     assert found.counts[page.id].conversions == 1
     assert found.influenced[None] == 0
@@ -148,8 +157,8 @@ def test_whoever_goes_takes_their_earnings_along(session: Session, plan: tuple[A
 def test_what_is_wrong_is_found_and_mended(session: Session, plan: tuple[Activity, Activity, Activity]) -> None:
     one, _two, page = plan
     conversion = buy(session, page, (one, False))
-    session.execute(delete(Earning).where(Earning.activity_id == one.id))
-    for sums in (LifeEarning, DayEarning):
+    session.execute(delete(ConversionAttribution).where(ConversionAttribution.activity_id == one.id))
+    for sums in (TotalAttribution, DailyAttribution):
         session.execute(update(sums).where(sums.activity_id == page.id).values(own=7))
     session.execute(update(Conversion).where(Conversion.id == conversion.id).values(value=Decimal(5)))
     wrong = [difference.key[0] for difference in rollups.rebuild(session)]

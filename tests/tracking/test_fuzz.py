@@ -82,9 +82,14 @@ def test_malformed_tokens_and_headers_inside(database: Engine, monkeypatch: pyte
     statuses: Counter[int] = Counter()
     for _ in range(INSIDE):
         asking = environ(
-            spoiled(chance, mailing), chance.choice(["GET", "GET", "HEAD", "POST", "", junk(chance)]), junk(chance),
-            junk(chance), user_agent=junk(chance), x_forwarded_for=junk(chance), sec_purpose=junk(chance),
-        )  # fmt: skip
+            spoiled(chance, mailing),
+            chance.choice(["GET", "GET", "HEAD", "POST", "", junk(chance)]),
+            junk(chance),
+            junk(chance),
+            user_agent=junk(chance),
+            x_forwarded_for=junk(chance),
+            sec_purpose=junk(chance),
+        )
         answer = asked(asking)
         statuses[answer.status] += 1
         assert "Location" not in answer.headers, asking

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from campaigns import db
 from campaigns.accounts import api_keys
 from campaigns.accounts.actor import CLOCK, PUBLIC
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import Contact
-from campaigns.errors import Forbidden, Invalid, NotFound
+from campaigns.errors import Forbidden, NotFound, ValidationFailed
 from campaigns.leads import leads
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity
@@ -23,8 +23,8 @@ from tests.factories import make_activity, make_campaign, make_contact, make_org
 from tests.tracking.scene import make_mailing
 from tests.tracking.test_conversions import submit
 from tracking import collect, conversions, goals, money, reaching, reporting
-from tracking.conversion_models import Conversion, Credit, CustomEvent, Goal, GoalKind
-from tracking.reporting import Report, report_event
+from tracking.conversion_models import AttributionCredit, Conversion, CustomEvent, Goal, GoalKind
+from tracking.reporting import EventReport, report_event
 
 
 def make_goal(session: Session, kind: GoalKind = GoalKind.EVENT, match: str = "purchase", **rest: object) -> Goal:
@@ -35,7 +35,7 @@ def make_goal(session: Session, kind: GoalKind = GoalKind.EVENT, match: str = "p
 
 def report(session: Session, **fields: object) -> CustomEvent:
     given: dict[str, object] = {"external_id": "order-1", "name": "purchase", **fields}
-    return report_event(session, CLOCK, Report(**given))[0]  # type: ignore[arg-type]
+    return report_event(session, CLOCK, EventReport(**given))[0]  # type: ignore[arg-type]
 
 
 def notice() -> int:
@@ -63,7 +63,7 @@ def test_a_purchase_is_credited_to_the_mail_that_brought_it(database: Engine, fr
     assert (conversion.value, conversion.contact_id) == (Decimal("19.90"), mailing.contacts[0])
     with db.reading() as session:
         campaign = session.get_one(Activity, mailing.activity_id).campaign_id
-        shares = session.scalars(select(Credit.share)).all()
+        shares = session.scalars(select(AttributionCredit.share)).all()
     assert conversion.campaign_id == campaign
     assert shares == [1.0, 1.0]
 
@@ -78,7 +78,7 @@ def test_nothing_brought_it(database: Engine, frozen: FrozenClock) -> None:
     assert [first.campaign_id, first.activity_id, first.value] == [None, None, 5]
     assert [second.contact_id, second.value] == [None, None]
     with db.reading() as session:
-        assert session.scalars(select(Credit)).all() == []
+        assert session.scalars(select(AttributionCredit)).all() == []
 
 
 def test_a_conversion_before_its_click_earns_the_click_nothing(database: Engine, frozen: FrozenClock) -> None:
@@ -119,15 +119,18 @@ def test_a_goal_of_the_past_takes_in_what_was_reported(database: Engine, frozen:
         report(session, external_id="from a file", at=(lately - timedelta(days=1)).isoformat())
     notice()
     assert sorted((one.goal, one.at) for one in reached()) == [
-        ("other", frozen.at), ("purchase", lately - timedelta(days=1)), ("purchase", lately), ("purchase", frozen.at),
-    ]  # fmt: skip
+        ("other", frozen.at),
+        ("purchase", lately - timedelta(days=1)),
+        ("purchase", lately),
+        ("purchase", frozen.at),
+    ]
 
 
 @pytest.mark.parametrize(("kind", "days"), [(GoalKind.EVENT, 1), (GoalKind.PAGE, -1)])
 def test_only_reports_count_from_the_past_and_nothing_from_the_future(
     session: Session, frozen: FrozenClock, kind: GoalKind, days: int
 ) -> None:
-    with pytest.raises(Invalid) as refused:
+    with pytest.raises(ValidationFailed) as refused:
         make_goal(session, kind, "/thanks" if kind is GoalKind.PAGE else "purchase", since=frozen.at + timedelta(days))
     assert [one.field for one in refused.value.problems] == ["since"]
 
@@ -167,9 +170,13 @@ def test_a_stage_reaches_its_goal_once(database: Engine, frozen: FrozenClock) ->
         make_goal(session, GoalKind.STAGE, "customer")
         activity = make_activity(session)
         lead, _ = leads.open_lead(
-            session, contact_id=make_contact(session).id, campaign_id=activity.campaign_id, activity_id=activity.id,
-            source="web", owner_id=None,
-        )  # fmt: skip
+            session,
+            contact_id=make_contact(session).id,
+            campaign_id=activity.campaign_id,
+            activity_id=activity.id,
+            source="web",
+            owner_id=None,
+        )
         leads.change_stage(session, CLOCK, lead, LeadStage.WORKING)
     assert notice() == 1
     for stage in (LeadStage.CUSTOMER, LeadStage.WORKING, LeadStage.CUSTOMER):
@@ -196,7 +203,7 @@ def test_a_form_reaches_its_goal_beside_the_lead(database: Engine, frozen: Froze
 
 def test_a_repeated_report_is_the_same_event(session: Session) -> None:
     first = report(session, value=1)
-    second, is_new = report_event(session, CLOCK, Report("order-1", "purchase", value=2))
+    second, is_new = report_event(session, CLOCK, EventReport("order-1", "purchase", value=2))
     assert [second.id, is_new, second.amount] == [first.id, False, 1]
 
 
@@ -209,7 +216,7 @@ def test_taking_back_takes_the_conversions_too(database: Engine, frozen: FrozenC
     with db.transaction() as session:
         reporting.withdraw_event(session, CLOCK, "order-1")
     with db.reading() as session:
-        [entry] = session.scalars(select(AuditEntry).where(AuditEntry.verb == "withdraw"))
+        [entry] = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "withdraw"))
         assert entry.detail["conversions"] == 1
     assert len(reached()) == 1
     with pytest.raises(NotFound), db.transaction() as session:
@@ -219,15 +226,32 @@ def test_taking_back_takes_the_conversions_too(database: Engine, frozen: FrozenC
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("external_id", ""), ("external_id", "x" * 65), ("external_id", "a\nb"), ("name", ""), ("name", "<b>"),
-        ("value", -1), ("value", "1e30"), ("value", "NaN"), ("value", "ten"), ("value", True), ("value", []),
-        ("currency", "EURO"), ("currency", "XXZ"), ("at", "yesterday"), ("at", "2999-01-01"), ("at", "1812-01-01"),
-        ("at", "0001-01-01T00:00:00+23:00"), ("activity_id", 999999), ("activity_id", "1; DROP"), ("email", "nobody"),
-        ("detail", ["a"]), ("detail", {str(n): n for n in range(30)}),
+        ("external_id", ""),
+        ("external_id", "x" * 65),
+        ("external_id", "a\nb"),
+        ("name", ""),
+        ("name", "<b>"),
+        ("value", -1),
+        ("value", "1e30"),
+        ("value", "NaN"),
+        ("value", "ten"),
+        ("value", True),
+        ("value", []),
+        ("currency", "EURO"),
+        ("currency", "XXZ"),
+        ("at", "yesterday"),
+        ("at", "2999-01-01"),
+        ("at", "1812-01-01"),
+        ("at", "0001-01-01T00:00:00+23:00"),
+        ("activity_id", 999999),
+        ("activity_id", "1; DROP"),
+        ("email", "nobody"),
+        ("detail", ["a"]),
+        ("detail", {str(n): n for n in range(30)}),
     ],
-)  # fmt: skip
+)
 def test_bad_reports_name_the_field(session: Session, field: str, value: object) -> None:
-    with pytest.raises(Invalid) as error:
+    with pytest.raises(ValidationFailed) as error:
         report(session, **{field: value})
     assert [problem.field for problem in error.value.problems] == [field]
     assert session.scalars(select(CustomEvent)).all() == []
@@ -235,21 +259,26 @@ def test_bad_reports_name_the_field(session: Session, field: str, value: object)
 
 def test_the_public_reports_nothing(session: Session) -> None:
     with pytest.raises(Forbidden):
-        report_event(session, PUBLIC, Report("1", "purchase"))
+        report_event(session, PUBLIC, EventReport("1", "purchase"))
 
 
 @pytest.mark.parametrize(
     ("field", "given"),
     [
-        ("key", {"key": "lead"}), ("key", {"key": "A B"}), ("name", {"name": " "}), ("match", {"match": ""}),
-        ("match", {"kind": GoalKind.STAGE, "match": "king"}), ("match", {"kind": GoalKind.FORM, "match": "0"}),
+        ("key", {"key": "lead"}),
+        ("key", {"key": "A B"}),
+        ("name", {"name": " "}),
+        ("match", {"match": ""}),
+        ("match", {"kind": GoalKind.STAGE, "match": "king"}),
+        ("match", {"kind": GoalKind.FORM, "match": "0"}),
         ("match", {"kind": GoalKind.PAGE, "match": "https://x/y"}),
         ("match", {"kind": GoalKind.PAGE, "match": "/*" * 9}),
-        ("campaign_id", {"campaign_id": 12345}), ("value", {"value": Decimal(-1)}),
+        ("campaign_id", {"campaign_id": 12345}),
+        ("value", {"value": Decimal(-1)}),
     ],
-)  # fmt: skip
+)
 def test_bad_goals_name_the_field(session: Session, field: str, given: dict[str, object]) -> None:
-    with pytest.raises(Invalid) as error:
+    with pytest.raises(ValidationFailed) as error:
         make_goal(session, **{"key": "g", **given})  # type: ignore[arg-type]
     assert [problem.field for problem in error.value.problems] == [field]
 
@@ -257,13 +286,19 @@ def test_bad_goals_name_the_field(session: Session, field: str, given: dict[str,
 @pytest.mark.parametrize(
     ("match", "address", "fits"),
     [
-        ("/thanks", "a.example/thanks", True), ("/thanks", "a.example/thanks/", True),
+        ("/thanks", "a.example/thanks", True),
+        ("/thanks", "a.example/thanks/", True),
         ("/thanks", "a.example/no", False),
-        ("/shop/*", "a.example/shop/1/2", True), ("/shop/*", "a.example/shopping", False), ("/", "a.example/", True),
-        ("b.example/x", "a.example/x", False), ("b.example/x", "b.example/x", True), ("/a[1]", "a.example/a[1]", True),
-        ("/a[1]", "a.example/a1", False), ("/a?", "a.example/ab", False),
+        ("/shop/*", "a.example/shop/1/2", True),
+        ("/shop/*", "a.example/shopping", False),
+        ("/", "a.example/", True),
+        ("b.example/x", "a.example/x", False),
+        ("b.example/x", "b.example/x", True),
+        ("/a[1]", "a.example/a[1]", True),
+        ("/a[1]", "a.example/a1", False),
+        ("/a?", "a.example/ab", False),
     ],
-)  # fmt: skip
+)
 def test_page_patterns(match: str, address: str, fits: bool) -> None:
     assert goals.page_reaches(Goal(match=match), address) is fits
 
@@ -290,10 +325,10 @@ def test_foreign_money_waits_for_its_rate(database: Engine, frozen: FrozenClock)
 @pytest.mark.parametrize(
     ("currency", "rate"),
     [("EUR", "1"), ("", "1"), ("QQQ", "1"), ("USD", "0"), ("USD", "-1"), ("USD", "x"), ("USD", "NaN")],
-)  # fmt: skip
+)
 def test_bad_rates(session: Session, currency: str, rate: str) -> None:
     make_organisation(session)
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         money.set_rate(session, CLOCK, currency=currency, valid_from=date(2026, 1, 1), rate=rate)
 
 
@@ -324,7 +359,7 @@ def test_programs_report_by_the_api(database: Engine, client: FlaskClient) -> No
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"external_id": "a\\u0000b"}', b"\xff", b"[" * 100_000, b'{"surprise": 1}']
-)  # fmt: skip
+)
 def test_junk_is_refused(database: Engine, client: FlaskClient, body: bytes) -> None:
     with db.transaction() as session:
         _, text = api_keys.create_key(session, CLOCK, name="Shop", scopes=["events"])

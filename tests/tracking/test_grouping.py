@@ -3,93 +3,97 @@
 import pytest
 
 from campaigns.planning.models import Channel
-from tracking.grouping import Arrival, Group, arrival_of, group_of, network_of
-from tracking.sources import Site, kind_of, registered_name
+from tracking.grouping import ChannelGroup, TrafficParameters, arrival_of, group_of, network_of
+from tracking.sources import SourceKind, kind_of, registered_name
 
 
 @pytest.mark.parametrize(
     ("source", "medium", "campaign", "group"),
     [
-        ("", "", "", Group.DIRECT),
-        ("(direct)", "(none)", "", Group.DIRECT),
-        ("newsletter", "", "", Group.UNASSIGNED),
-        ("google", "cpc", "cross-network spring", Group.CROSS_NETWORK),
-        ("amazon", "cpc", "", Group.PAID_SHOPPING),
-        ("partner", "ppc", "spring shopping", Group.PAID_SHOPPING),
-        ("partner", "ppc", "bishop", Group.PAID_OTHER),
-        ("google", "cpc", "", Group.PAID_SEARCH),
-        ("yandex.ru", "paidsearch", "", Group.PAID_SEARCH),
-        ("facebook", "paid-social", "", Group.PAID_SOCIAL),
-        ("youtube", "cpcv", "", Group.PAID_VIDEO),
-        ("blog", "banner", "", Group.DISPLAY),
-        ("somewhere", "cpm", "", Group.DISPLAY),
-        ("somewhere", "retargeting", "", Group.PAID_OTHER),
-        ("etsy.com", "referral", "", Group.ORGANIC_SHOPPING),
-        ("l.facebook.com", "referral", "", Group.ORGANIC_SOCIAL),
-        ("anything", "sm", "", Group.ORGANIC_SOCIAL),
-        ("aparat.com", "referral", "", Group.ORGANIC_VIDEO),
-        ("anything", "a-video-post", "", Group.ORGANIC_VIDEO),
-        ("duckduckgo.com", "", "", Group.ORGANIC_SEARCH),
-        ("anything", "organic", "", Group.ORGANIC_SEARCH),
-        ("partner.example", "referral", "", Group.REFERRAL),
-        ("newsletter", "e-mail", "", Group.EMAIL),
-        ("email", "", "", Group.EMAIL),
-        ("partner", "affiliate", "", Group.AFFILIATES),
-        ("spotify", "audio", "", Group.AUDIO),
-        ("sms", "", "", Group.SMS),
-        ("app", "web-push", "", Group.MOBILE_PUSH),
-        ("firebase", "", "", Group.MOBILE_PUSH),
-        ("perplexity.ai", "referral", "", Group.ASSISTANTS),
-        ("booth", "flyer", "", Group.UNASSIGNED),
+        ("", "", "", ChannelGroup.DIRECT),
+        ("(direct)", "(none)", "", ChannelGroup.DIRECT),
+        ("newsletter", "", "", ChannelGroup.UNASSIGNED),
+        ("google", "cpc", "cross-network spring", ChannelGroup.CROSS_NETWORK),
+        ("amazon", "cpc", "", ChannelGroup.PAID_SHOPPING),
+        ("partner", "ppc", "spring shopping", ChannelGroup.PAID_SHOPPING),
+        ("partner", "ppc", "bishop", ChannelGroup.PAID_OTHER),
+        ("google", "cpc", "", ChannelGroup.PAID_SEARCH),
+        ("yandex.ru", "paidsearch", "", ChannelGroup.PAID_SEARCH),
+        ("facebook", "paid-social", "", ChannelGroup.PAID_SOCIAL),
+        ("youtube", "cpcv", "", ChannelGroup.PAID_VIDEO),
+        ("blog", "banner", "", ChannelGroup.DISPLAY),
+        ("somewhere", "cpm", "", ChannelGroup.DISPLAY),
+        ("somewhere", "retargeting", "", ChannelGroup.PAID_OTHER),
+        ("etsy.com", "referral", "", ChannelGroup.ORGANIC_SHOPPING),
+        ("l.facebook.com", "referral", "", ChannelGroup.ORGANIC_SOCIAL),
+        ("anything", "sm", "", ChannelGroup.ORGANIC_SOCIAL),
+        ("aparat.com", "referral", "", ChannelGroup.ORGANIC_VIDEO),
+        ("anything", "a-video-post", "", ChannelGroup.ORGANIC_VIDEO),
+        ("duckduckgo.com", "", "", ChannelGroup.ORGANIC_SEARCH),
+        ("anything", "organic", "", ChannelGroup.ORGANIC_SEARCH),
+        ("partner.example", "referral", "", ChannelGroup.REFERRAL),
+        ("newsletter", "e-mail", "", ChannelGroup.EMAIL),
+        ("email", "", "", ChannelGroup.EMAIL),
+        ("partner", "affiliate", "", ChannelGroup.AFFILIATES),
+        ("spotify", "audio", "", ChannelGroup.AUDIO),
+        ("sms", "", "", ChannelGroup.SMS),
+        ("app", "web-push", "", ChannelGroup.MOBILE_PUSH),
+        ("firebase", "", "", ChannelGroup.MOBILE_PUSH),
+        ("perplexity.ai", "referral", "", ChannelGroup.ASSISTANTS),
+        ("booth", "flyer", "", ChannelGroup.UNASSIGNED),
     ],
 )
-def test_first_rule_that_fits(source: str, medium: str, campaign: str, group: Group) -> None:
-    assert group_of(Arrival(source, medium, campaign)) is group
+def test_first_rule_that_fits(source: str, medium: str, campaign: str, group: ChannelGroup) -> None:
+    assert group_of(TrafficParameters(source, medium, campaign)) is group
 
 
 @pytest.mark.parametrize(
     ("query", "referrer", "arrival"),
     [
-        ({}, "", Arrival()),
-        ({"utm_source": " News Letter\n", "utm_medium": "E-Mail", "gclid": "1"}, "", Arrival("news letter", "e-mail")),
-        ({"gclid": "Cj0"}, "https://www.google.com/", Arrival("google", "cpc")),
-        ({"fbclid": "Iw"}, "", Arrival("facebook", "social")),
-        ({"msclkid": "x"}, "", Arrival("bing", "cpc")),
-        ({}, "https://www.google.co.uk/search?q=x", Arrival("www.google.co.uk", "organic")),
-        ({}, "https://t.co/abc", Arrival("t.co", "social")),
-        ({}, "https://partner.example/page", Arrival("partner.example", "referral")),
-        ({}, "https://shop.ours.example/a", Arrival()),
-        ({}, "android-app://com.linkedin.android/", Arrival("com.linkedin.android", "social")),
-        ({}, "http://[broken", Arrival()),
-        ({"utm_id": "7"}, "", Arrival(utm_id="7")),
+        ({}, "", TrafficParameters()),
+        (
+            {"utm_source": " News Letter\n", "utm_medium": "E-Mail", "gclid": "1"},
+            "",
+            TrafficParameters("news letter", "e-mail"),
+        ),
+        ({"gclid": "Cj0"}, "https://www.google.com/", TrafficParameters("google", "cpc")),
+        ({"fbclid": "Iw"}, "", TrafficParameters("facebook", "social")),
+        ({"msclkid": "x"}, "", TrafficParameters("bing", "cpc")),
+        ({}, "https://www.google.co.uk/search?q=x", TrafficParameters("www.google.co.uk", "organic")),
+        ({}, "https://t.co/abc", TrafficParameters("t.co", "social")),
+        ({}, "https://partner.example/page", TrafficParameters("partner.example", "referral")),
+        ({}, "https://shop.ours.example/a", TrafficParameters()),
+        ({}, "android-app://com.linkedin.android/", TrafficParameters("com.linkedin.android", "social")),
+        ({}, "http://[broken", TrafficParameters()),
+        ({"utm_id": "7"}, "", TrafficParameters(utm_id="7")),
     ],
 )
-def test_utm_then_click_id_then_referrer(query: dict[str, str], referrer: str, arrival: Arrival) -> None:
+def test_utm_then_click_id_then_referrer(query: dict[str, str], referrer: str, arrival: TrafficParameters) -> None:
     assert arrival_of(query, referrer, frozenset({"shop.ours.example"})) == arrival
 
 
 def test_utm_id_alone_is_not_direct() -> None:
-    assert group_of(Arrival(utm_id="7")) is Group.UNASSIGNED
+    assert group_of(TrafficParameters(utm_id="7")) is ChannelGroup.UNASSIGNED
 
 
 @pytest.mark.parametrize(
     ("host", "kind"),
     [
-        ("www.google.com.tr", Site.SEARCH),
-        ("google.ge", Site.SEARCH),
-        ("shopping.google.com", Site.SHOP),
-        ("gemini.google.com", Site.ASSISTANT),
+        ("www.google.com.tr", SourceKind.SEARCH),
+        ("google.ge", SourceKind.SEARCH),
+        ("shopping.google.com", SourceKind.SHOP),
+        ("gemini.google.com", SourceKind.ASSISTANT),
         ("notgoogle.example", None),
         ("google.evil.example", None),
-        ("m.vk.com", Site.SOCIAL),
-        ("ok.ru", Site.SOCIAL),
+        ("m.vk.com", SourceKind.SOCIAL),
+        ("ok.ru", SourceKind.SOCIAL),
         ("ok.example", None),
-        ("digikala.com", Site.SHOP),
+        ("digikala.com", SourceKind.SHOP),
         ("", None),
         (".", None),
     ],
 )
-def test_kind_of_source(host: str, kind: Site | None) -> None:
+def test_kind_of_source(host: str, kind: SourceKind | None) -> None:
     assert kind_of(host) is kind
 
 
@@ -103,14 +107,16 @@ def test_registered_name() -> None:
 
 
 def test_networks_go_by_one_name() -> None:
-    names = [network_of(Arrival(source)) for source in ("l.facebook.com", "fb", "t.co", "youtu.be", "google", "")]
+    names = [
+        network_of(TrafficParameters(source)) for source in ("l.facebook.com", "fb", "t.co", "youtu.be", "google", "")
+    ]
     assert names == ["facebook", "facebook", "twitter", "youtube", "", ""]
 
 
 def test_every_group_has_a_name_and_a_channel() -> None:
-    assert len({group.label for group in Group}) == len(Group)
-    assert Group.PAID_SOCIAL.channel is Channel.ADS
-    assert Group.DIRECT.channel is Channel.OTHER
+    assert len({group.label for group in ChannelGroup}) == len(ChannelGroup)
+    assert ChannelGroup.PAID_SOCIAL.channel is Channel.ADS
+    assert ChannelGroup.DIRECT.channel is Channel.OTHER
 
 
 def test_long_values_are_cut() -> None:

@@ -10,7 +10,7 @@ from campaigns.planning.models import Activity, Channel
 from tests import factories
 from tests.conftest import NOON
 from tracking import heat
-from tracking.models import Kind, Label, Rollup
+from tracking.models import HitKind, HitRollup, TrafficLabel
 
 
 @pytest.fixture
@@ -20,18 +20,29 @@ def mail(session: Session) -> Activity:
     activity = factories.make_activity(session, launched_at=NOON)
     html = "".join(f"<a href='{{{{ links[{number}] }}}}'>Link {number}</a>" for number in range(1, 6))
     version = MessageVersion(
-        message_id=factories.make_message(session).id, content_hash="h" * 64, subject="News", preheader="", mjml="",
-        html=f"<html><body>{html}</body></html>", text="", language="en", from_name="", from_email="a@example.org",
-        reply_to="", created_at=NOON,
-    )  # fmt: skip
+        message_id=factories.make_message(session).id,
+        content_hash="h" * 64,
+        subject="News",
+        preheader="",
+        mjml="",
+        html=f"<html><body>{html}</body></html>",
+        text="",
+        language="en",
+        from_name="",
+        from_email="a@example.org",
+        reply_to="",
+        created_at=NOON,
+    )
     version.links = [Link(number=n, url=f"https://example.org/{n}", label=f"Link {n}") for n in range(1, 6)]
     session.add(version)
     session.flush()
     activity.version_id = version.id
     for link, people, scanners in ((1, 60, 0), (2, 30, 0), (3, 9, 50), (4, 1, 0)):
-        for label, events in ((Label.HUMAN, people), (Label.SCANNER, scanners)):
+        for label, events in ((TrafficLabel.HUMAN, people), (TrafficLabel.SCANNER, scanners)):
             session.add(
-                Rollup(activity_id=activity.id, bucket=NOON, kind=Kind.CLICK, link=link, label=label, events=events)
+                HitRollup(
+                    activity_id=activity.id, bucket=NOON, kind=HitKind.CLICK, link=link, label=label, events=events
+                )
             )
     session.flush()
     return activity
@@ -41,8 +52,12 @@ def test_each_link_bears_its_share(session: Session, mail: Activity) -> None:
     found = heat.warmth(session, CLOCK, mail.id)
     assert found.clicks == 100
     assert {one.line.number: (one.clicks, one.share, one.step) for one in found.links} == {
-        1: (60, 0.6, 4), 2: (30, 0.3, 2), 3: (9, 0.09, 0), 4: (1, 0.01, 0), 5: (0, 0.0, None),
-    }  # fmt: skip
+        1: (60, 0.6, 4),
+        2: (30, 0.3, 2),
+        3: (9, 0.09, 0),
+        4: (1, 0.01, 0),
+        5: (0, 0.0, None),
+    }
 
 
 def test_machines_have_a_heat_of_their_own(session: Session, mail: Activity) -> None:

@@ -23,7 +23,7 @@ from tests.factories import make_activity, make_form, make_organisation
 from tests.tracking.scene import Answer, ask, asked, environ, events, make_mailing
 from tracking import collect, destinations, performance
 from tracking.hits import GIF
-from tracking.models import Kind
+from tracking.models import HitKind
 from tracking.spool import spool
 
 PIXEL = {
@@ -49,15 +49,26 @@ def test_a_link_leads_on_and_is_never_kept(database: Engine) -> None:
     assert answer.status == 302
     assert answer.body == b""
     assert answer.headers == {
-        "Location": "https://example.org/two", "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex",
-    }  # fmt: skip
+        "Location": "https://example.org/two",
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Robots-Tag": "noindex",
+    }
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda t: "", lambda t: t[:-1], lambda t: t + "A", lambda t: t.swapcase(), lambda t: "é" + t,
-    lambda t: mint_send(Purpose.UNSUBSCRIBE, 1 << 32 | 1), lambda t: "A" * 5000, lambda t: t + "/../x",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: "",
+        lambda t: t[:-1],
+        lambda t: t + "A",
+        lambda t: t.swapcase(),
+        lambda t: "é" + t,
+        lambda t: mint_send(Purpose.UNSUBSCRIBE, 1 << 32 | 1),
+        lambda t: "A" * 5000,
+        lambda t: t + "/../x",
+    ],
+)
 def test_a_bad_token_gets_the_same_picture_but_no_way(database: Engine, spoil: Any) -> None:
     mailing = make_mailing()
     bad = spoil(mailing.token())
@@ -88,8 +99,9 @@ def test_everything_else_is_for_flask() -> None:
 @given(
     door=st.sampled_from(["/o/", "/c/", "/v/", "/l/"]),
     rest=st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{28}(/[0-9]{1,6})?", fullmatch=True),
-    junk=st.text(max_size=40), method=st.sampled_from(["GET", "HEAD", "POST", "X"]),
-)  # fmt: skip
+    junk=st.text(max_size=40),
+    method=st.sampled_from(["GET", "HEAD", "POST", "X"]),
+)
 def test_nothing_that_strangers_write_is_an_error_of_ours(
     sqlite_engine: Engine, door: str, rest: str, junk: str, method: str
 ) -> None:
@@ -188,8 +200,8 @@ def test_a_view_of_a_landing_page_belongs_to_the_page_and_to_the_visitor(databas
     assert is_pixel(ask("/v/no-such-page"))
     collect.collect_once()
     assert [(e.kind, e.activity_id, e.send_id) for e in events()] == [
-        (Kind.VIEW, form.activity_id, mailing.sends[0]),
-        (Kind.VIEW, form.activity_id, None),
+        (HitKind.VIEW, form.activity_id, mailing.sends[0]),
+        (HitKind.VIEW, form.activity_id, None),
     ]
 
 
@@ -217,7 +229,7 @@ def test_a_short_link_leads_on_and_counts_for_its_activity(database: Engine) -> 
     assert ask("/l/").status == 404
     collect.collect_once()
     assert [(e.kind, e.activity_id, e.send_id, e.link) for e in events()] == [
-        (Kind.CLICK, link.activity_id, None, 1)
+        (HitKind.CLICK, link.activity_id, None, 1)
     ] * 2
     with db.reading() as session:
         (line,) = performance.link_clicks(session, CLOCK, link.activity_id)

@@ -8,15 +8,15 @@ from sqlalchemy import Engine, select, update
 
 from campaigns import clock, db
 from campaigns.accounts.actor import Actor
-from campaigns.accounts.models import AuditEntry, Person, Role
-from campaigns.errors import Conflict, Forbidden, Invalid
+from campaigns.accounts.models import AuditLogEntry, Role, User
+from campaigns.errors import Conflict, Forbidden, ValidationFailed
 from tests.conftest import FrozenClock
 from tests.factories import make_person
 from tests.tracking.scene import Mailing, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
 from tracking import collect, inspections, relabel, rollups, settle
-from tracking.inspection_models import Inspection, InspectionKind
-from tracking.models import Event, Kind, Label, Rollup
+from tracking.inspection_models import MaintenanceKind, MaintenanceRun
+from tracking.models import Event, HitKind, HitRollup, TrafficLabel
 
 
 @pytest.fixture
@@ -30,19 +30,19 @@ def mailing(database: Engine, frozen: FrozenClock) -> Mailing:
     frozen.at += timedelta(minutes=20)
     settle.settle_due()
     with db.transaction() as session:
-        session.execute(update(Event).values(label=Label.SCANNER, rules=0))
+        session.execute(update(Event).values(label=TrafficLabel.SCANNER, rules=0))
         rollups.rebuild(session)
     return mailing
 
 
-def ordered(kind: InspectionKind, role: Role = Role.OWNER, days: int = 1) -> int:
+def ordered(kind: MaintenanceKind, role: Role = Role.OWNER, days: int = 1) -> int:
     with db.transaction() as session:
-        person = session.scalar(select(Person).where(Person.role == role)) or make_person(session, role=role)
+        person = session.scalar(select(User).where(User.role == role)) or make_person(session, role=role)
         now = clock.now()
         return inspections.order(session, Actor.of(person), kind, now - timedelta(days=days), now).id
 
 
-def seen(inspection_id: int) -> tuple[Inspection, inspections.Told]:
+def seen(inspection_id: int) -> tuple[MaintenanceRun, inspections.MaintenanceReport]:
     with db.reading() as session:
         one = inspections.inspection(session, inspection_id)
         return one, inspections.told(session, one)
@@ -50,38 +50,38 @@ def seen(inspection_id: int) -> tuple[Inspection, inspections.Told]:
 
 def test_a_trial_tells_and_what_follows_does(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relabel, "PORTION", 2)
-    trial = ordered(InspectionKind.TRIAL)
+    trial = ordered(MaintenanceKind.TRIAL)
     inspections.run(trial)
     one, told = seen(trial)
     assert one.finished_at is not None
     assert (one.done, one.total, told.seen, told.moved) == (3, 3, 3, 3)
     [row] = told.rows
-    assert (row.activity_id, row.kind) == (mailing.activity_id, Kind.CLICK)
-    assert (row.labels[Label.SCANNER], row.labels[Label.HUMAN]) == ((3, 0), (0, 3))
-    assert {event.label for event in events()} == {Label.SCANNER}
+    assert (row.activity_id, row.kind) == (mailing.activity_id, HitKind.CLICK)
+    assert (row.labels[TrafficLabel.SCANNER], row.labels[TrafficLabel.HUMAN]) == ((3, 0), (0, 3))
+    assert {event.label for event in events()} == {TrafficLabel.SCANNER}
     with db.transaction() as session:
-        owner = Actor.of(session.scalars(select(Person).where(Person.role == Role.OWNER)).one())
+        owner = Actor.of(session.scalars(select(User).where(User.role == Role.OWNER)).one())
         change = inspections.again(session, owner, trial).id
     inspections.run(change)
     inspections.run(change)
     assert seen(change)[1].moved == 3
-    assert {event.label for event in events()} == {Label.HUMAN}
+    assert {event.label for event in events()} == {TrafficLabel.HUMAN}
     assert all(send_row(send).clicked_at for send in mailing.sends)
     check_counts()
     with db.reading() as session:
-        verbs = list(session.scalars(select(AuditEntry.verb).where(AuditEntry.subject_kind == "inspection")))
+        verbs = list(session.scalars(select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "inspection")))
     assert verbs == ["order trial", "order relabel"]
 
 
 def test_a_run_that_is_broken_off_goes_on(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relabel, "PORTION", 1)
     monkeypatch.setattr(inspections, "AT_MOST", 0.0)
-    trial = ordered(InspectionKind.RELABEL)
+    trial = ordered(MaintenanceKind.RELABEL)
     inspections.run(trial)
     assert (seen(trial)[0].done, seen(trial)[0].finished_at) == (1, None)
     take = inspections._take
 
-    def overtaken(held: Inspection, portion: inspections.Portion) -> None:
+    def overtaken(held: MaintenanceRun, portion: inspections.Chunk) -> None:
         take(held, portion)
         raise SystemExit
 
@@ -89,7 +89,7 @@ def test_a_run_that_is_broken_off_goes_on(mailing: Mailing, monkeypatch: pytest.
         patch.setattr(inspections, "_take", overtaken)
         with pytest.raises(SystemExit):
             inspections.run(trial)
-    assert sorted(event.label for event in events()) == [Label.HUMAN, Label.SCANNER, Label.SCANNER]
+    assert sorted(event.label for event in events()) == [TrafficLabel.HUMAN, TrafficLabel.SCANNER, TrafficLabel.SCANNER]
     while seen(trial)[0].finished_at is None:
         inspections.run(trial)
     assert (seen(trial)[0].done, seen(trial)[1].moved) == (3, 3)
@@ -97,16 +97,16 @@ def test_a_run_that_is_broken_off_goes_on(mailing: Mailing, monkeypatch: pytest.
 
 
 def test_counters_are_checked_and_mended(mailing: Mailing) -> None:
-    first = ordered(InspectionKind.CHECK)
+    first = ordered(MaintenanceKind.CHECK)
     inspections.run(first)
     assert not seen(first)[1].differs
     with db.transaction() as session:
-        session.execute(update(Rollup).values(events=Rollup.events + 1))
-    second = ordered(InspectionKind.CHECK)
+        session.execute(update(HitRollup).values(events=HitRollup.events + 1))
+    second = ordered(MaintenanceKind.CHECK)
     inspections.run(second)
     [(activity_id, _title, number)] = seen(second)[1].counters
     assert (activity_id, number > 0) == (mailing.activity_id, True)
-    mended = ordered(InspectionKind.MEND)
+    mended = ordered(MaintenanceKind.MEND)
     inspections.run(mended)
     assert seen(mended)[1].counters == seen(second)[1].counters
     check_counts()
@@ -114,14 +114,14 @@ def test_counters_are_checked_and_mended(mailing: Mailing) -> None:
 
 def test_who_may_and_when(mailing: Mailing) -> None:
     with pytest.raises(Forbidden):
-        ordered(InspectionKind.TRIAL, role=Role.COORDINATOR)
-    with pytest.raises(Invalid):
-        ordered(InspectionKind.TRIAL, days=0)
-    first = ordered(InspectionKind.TRIAL)
+        ordered(MaintenanceKind.TRIAL, role=Role.COORDINATOR)
+    with pytest.raises(ValidationFailed):
+        ordered(MaintenanceKind.TRIAL, days=0)
+    first = ordered(MaintenanceKind.TRIAL)
     with pytest.raises(Conflict):
-        ordered(InspectionKind.CHECK)
+        ordered(MaintenanceKind.CHECK)
     with db.transaction() as session:  # An owner no more.
-        session.execute(update(Person).values(role=Role.VIEWER))
+        session.execute(update(User).values(role=Role.VIEWER))
     inspections.run(first)
     one, told = seen(first)
     assert one.error

@@ -17,9 +17,9 @@ from tests.factories import make_activity, make_campaign, make_contact, make_for
 from tests.tracking.scene import allow
 from tests.tracking.site import HOST, Tab, open_site, visits
 from tracking import conversions, joining, reaching
-from tracking.conversion_models import Conversion, ConversionTouch, GoalKind
+from tracking.conversion_models import Conversion, ConversionTouchpoint, GoalKind
 from tracking.goals import create_goal
-from tracking.visit_models import FormSeen
+from tracking.visit_models import PendingFormView
 
 FORM = "0123456789abcdef" * 2
 SOCIAL = "/?utm_source=facebook&utm_medium=social&utm_campaign=tea"
@@ -43,14 +43,28 @@ def send_form(activities: dict[Channel, int], level: ConsentLevel) -> int:
     with db.transaction() as session:
         contact = make_contact(session)
         allow(session, contact.id, level, clock.now())
-        lead = Lead(contact_id=contact.id, campaign_id=1, activity_id=activities[Channel.WEB], source="web",
-                    created_at=clock.now())  # fmt: skip
+        lead = Lead(
+            contact_id=contact.id,
+            campaign_id=1,
+            activity_id=activities[Channel.WEB],
+            source="web",
+            created_at=clock.now(),
+        )
         session.add(lead)
         session.flush()
-        session.add(Submission(
-            external_id=f"{FORM}-0123456789abcdef", form_id=1, campaign_id=1, activity_id=activities[Channel.WEB],
-            contact_id=contact.id, lead_id=lead.id, new_lead=True, at=clock.now(), answers={},
-        ))  # fmt: skip
+        session.add(
+            Submission(
+                external_id=f"{FORM}-0123456789abcdef",
+                form_id=1,
+                campaign_id=1,
+                activity_id=activities[Channel.WEB],
+                contact_id=contact.id,
+                lead_id=lead.id,
+                new_lead=True,
+                at=clock.now(),
+                answers={},
+            )
+        )
         return contact.id
 
 
@@ -77,11 +91,11 @@ def test_a_form_says_whose_visit_it_was(site: FrozenClock, level: ConsentLevel) 
     assert [visit.contact_id for visit in found] == [contact if allowed else None] * 2
     assert [visit.engaged for visit in found] == [False, True]
     with db.reading() as session:
-        touches = session.scalars(select(ConversionTouch)).all()
+        touches = session.scalars(select(ConversionTouchpoint)).all()
         assert [(one.kind, one.activity_id, one.source_id) for one in touches] == (
             [("visit", activities[Channel.SOCIAL], found[0].id)] if allowed else []
         )
-        assert session.scalars(select(FormSeen)).all() == []
+        assert session.scalars(select(PendingFormView)).all() == []
 
 
 def test_pages_and_events_reach_goals_and_credit_what_brought_the_visit(site: FrozenClock) -> None:
@@ -108,7 +122,7 @@ def test_forms_that_nobody_sends_are_forgotten(site: FrozenClock) -> None:
     site.at += timedelta(days=1, seconds=1)
     with db.transaction() as session:
         joining.forget_old(session)
-        assert session.scalars(select(FormSeen)).all() == []
+        assert session.scalars(select(PendingFormView)).all() == []
 
 
 def test_a_form_inside_anothers_page_belongs_to_that_pages_visit(site: FrozenClock) -> None:
@@ -118,4 +132,4 @@ def test_a_form_inside_anothers_page_belongs_to_that_pages_visit(site: FrozenClo
     (visit,) = visits()
     assert visit.pages == 1
     with db.reading() as session:
-        assert session.scalars(select(FormSeen.visit_id)).all() == [visit.id]
+        assert session.scalars(select(PendingFormView.visit_id)).all() == [visit.id]

@@ -12,7 +12,7 @@ from tests import factories
 from tests.conftest import NOON
 from tracking.conversion_models import Conversion
 from tracking.lead_channels import brought_by
-from tracking.touches import Touch, credit
+from tracking.touches import Touchpoint, credit
 
 
 def leads_of_a_page(session: Session) -> tuple[int, int]:
@@ -21,15 +21,23 @@ def leads_of_a_page(session: Session) -> tuple[int, int]:
     mail = factories.make_activity(session, campaign, title="Invitation")
     page = factories.make_activity(session, campaign, channel=Channel.WEB, everybody=False, title="Tasting page")
     ids = []
-    for touches in ([Touch(mail.id, "click", 1, NOON)], []):
+    for touches in ([Touchpoint(mail.id, "click", 1, NOON)], []):
         lead, _new = open_lead(
-            session, contact_id=factories.make_contact(session).id, campaign_id=campaign.id, activity_id=page.id,
-            source="web", owner_id=None,
-        )  # fmt: skip
+            session,
+            contact_id=factories.make_contact(session).id,
+            campaign_id=campaign.id,
+            activity_id=page.id,
+            source="web",
+            owner_id=None,
+        )
         conversion = Conversion(
-            external_id=f"submission:{lead.id}", campaign_id=campaign.id, activity_id=page.id, lead_id=lead.id, at=NOON,
+            external_id=f"submission:{lead.id}",
+            campaign_id=campaign.id,
+            activity_id=page.id,
+            lead_id=lead.id,
+            at=NOON,
             contact_id=lead.contact_id,
-        )  # fmt: skip
+        )
         session.add(conversion)
         session.flush()
         credit(session, conversion, touches)

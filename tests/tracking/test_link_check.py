@@ -20,7 +20,7 @@ from tests.factories import make_activity, make_campaign
 from tests.tracking.scene import make_version
 from tests.tracking.site import HOST, Tab, visits
 from tracking import destinations, linting
-from tracking.visit_models import Visit, WebArrival
+from tracking.visit_models import TrafficSource, Visit
 
 REFERRER = "https://blog.example/"
 SPOKEN = [  # What an address says, who led there, the faults that the rule finds, and whether no campaign is known.
@@ -55,7 +55,7 @@ def come(query: dict[str, str], number: int, referrer: str = "") -> None:
     Tab(f"/?{urlencode(query)}", referrer=referrer, ip=f"198.{number // 200}.{number % 200}.1").tell()
 
 
-def found(campaign: Campaign | None = None) -> list[linting.Breach]:
+def found(campaign: Campaign | None = None) -> list[linting.UtmViolation]:
     with db.reading() as session:
         query, keys = linting.breaches(CLOCK, clock.now() - timedelta(days=28), campaign)
         return linting.explained(session, session.execute(query.order_by(*keys)).all())
@@ -74,12 +74,13 @@ def test_the_question_in_sql_is_the_rule(campaign: int) -> None:
     assert told == expected
     with db.reading() as session:
         narrowed = [one.values for one in found(session.get_one(Campaign, campaign))]
-        kept = session.scalars(select(WebArrival).join(Visit, Visit.arrival_id == WebArrival.id)).all()
+        kept = session.scalars(select(TrafficSource).join(Visit, Visit.arrival_id == TrafficSource.id)).all()
     assert len(kept) == len(SPOKEN)
     of_nobody = {"utm_source": "x", "utm_medium": "social"}
     assert [one.values for one in found() if one.values not in narrowed] in (
-        [of_nobody, {**of_nobody, "utm_campaign": "coffee"}], [{**of_nobody, "utm_campaign": "coffee"}, of_nobody],
-    )  # fmt: skip
+        [of_nobody, {**of_nobody, "utm_campaign": "coffee"}],
+        [{**of_nobody, "utm_campaign": "coffee"}, of_nobody],
+    )
 
 
 def test_it_names_the_link_to_mend(campaign: int) -> None:
@@ -103,15 +104,20 @@ def test_it_names_the_link_to_mend(campaign: int) -> None:
     told = [(one.visits, one.mend.culprit.value, one.mend.name, one.lost) for one in found()]
     assert told[:2] == [(3, "short", "Bio", False), (2, "short", "Poster", True)]
     assert sorted(told[2:]) == [
-        (1, "foreign", "bio-page", True), (1, "foreign", "blog.example", True), (1, "mail", "Read more", True),
-    ]  # fmt: skip
+        (1, "foreign", "bio-page", True),
+        (1, "foreign", "blog.example", True),
+        (1, "mail", "Read more", True),
+    ]
     assert found()[0].rule["utm_medium"] == "social"
 
 
 def test_the_page(
-    coordinator_client: FlaskClient, campaign: int, viewer_client: FlaskClient, database: Engine,
+    coordinator_client: FlaskClient,
+    campaign: int,
+    viewer_client: FlaskClient,
+    database: Engine,
     count_queries: Callable[[Engine], AbstractContextManager[list[str]]],
-) -> None:  # fmt: skip
+) -> None:
     assert "No link to mend" in viewer_client.get(f"/links/check?campaign={campaign}").text
     for number in range(30):
         come({"utm_source": f"s {number}", "utm_medium": "social", "utm_id": str(campaign)}, number)

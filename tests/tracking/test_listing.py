@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK
-from campaigns.accounts.models import Person
+from campaigns.accounts.models import User
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, Objective
 from tests import factories
 from tests.conftest import FrozenClock
@@ -39,7 +39,7 @@ def test_the_order_is_that_of_the_registrys_figures(company: None, key: str) -> 
     ascending = key in listing.LEAST_FIRST
     with db.reading() as session:
         query, keys = listing.by_figure(
-            session, listing.campaigns_like(CLOCK, listing.Wanted()), key, ascending=ascending
+            session, listing.campaigns_like(CLOCK, listing.CampaignFilter()), key, ascending=ascending
         )
         campaigns = list(session.scalars(query.order_by(*keys)))
         lines = listing.campaign_lines(session, campaigns, ZoneInfo("UTC"))
@@ -66,12 +66,16 @@ def test_pages_of_a_figures_order_hold_each_campaign_once(
 
 def test_filters(viewer_client: FlaskClient) -> None:
     with db.transaction() as session:
-        owner = session.scalars(select(Person)).first()
+        owner = session.scalars(select(User)).first()
         assert owner is not None
         spring = factories.make_campaign(
-            session, name="Spring", objective=Objective.SALES, owner_id=owner.id, starts_on=date(2020, 3, 1),
+            session,
+            name="Spring",
+            objective=Objective.SALES,
+            owner_id=owner.id,
+            starts_on=date(2020, 3, 1),
             ends_on=date(2020, 5, 1),
-        )  # fmt: skip
+        )
         factories.make_activity(session, spring, channel=Channel.VIDEO, everybody=False)
         owner_id = owner.id
     planned(name="Autumn", objective=Objective.LEADS)

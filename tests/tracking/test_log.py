@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, insert, select, update
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
-from campaigns.accounts.models import AuditEntry, Role
+from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.content.models import Link
 from campaigns.delivery.models import Send
 from campaigns.errors import Forbidden
@@ -21,12 +21,12 @@ from campaigns.planning.models import Activity
 from tests.tracking.company import Company, at
 from tracking import events
 from tracking.agents import client
-from tracking.events import Wanted
-from tracking.models import Event, Kind, Label, UserAgent
-from tracking.screening import Reason
+from tracking.events import EventFilter
+from tracking.models import Event, HitKind, TrafficLabel, UserAgent
+from tracking.screening import LabelReason
 
 CountQueries = Callable[[Engine], AbstractContextManager[list[str]]]
-SPOKEN = int(Reason.BURST | Reason.SOON | Reason.GATEWAY)
+SPOKEN = int(LabelReason.BURST | LabelReason.SOON | LabelReason.GATEWAY)
 
 
 def told(times: int = 3) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def told(times: int = 3) -> tuple[int, int]:
         assert send is not None
         session.add(UserAgent(id=77, digest=b"7" * 16, text='=HYPERLINK("x")'))
         rows = [
-            company.event(activity.id, Kind.CLICK, Label.SCANNER, at(900 + n), send.id, 2)
+            company.event(activity.id, HitKind.CLICK, TrafficLabel.SCANNER, at(900 + n), send.id, 2)
             | {"reasons": SPOKEN, "user_agent_id": 77, "network": (104 << 16) | (47 << 8) | 9}
             for n in range(times)
         ]
@@ -63,18 +63,18 @@ def test_each_question_narrows(database: Engine) -> None:
     with db.reading() as session:
         activities = list(events.activities_of(session, campaign_id))
 
-        def count(wanted: Wanted) -> int:
+        def count(wanted: EventFilter) -> int:
             return (
                 session.scalar(select(func.count()).select_from(events.log(CLOCK, activities, wanted).subquery())) or 0
             )
 
-        everything = count(Wanted())
-        assert everything > count(Wanted(kind=Kind.CLICK)) > count(Wanted(kind=Kind.CLICK, link=2)) >= 3
-        assert count(Wanted(reason=Reason.GATEWAY)) == 3
-        assert sum(count(Wanted(label=label)) for label in Label) == everything
-        assert sum(count(Wanted(activity_id=one)) for one in activities) == everything
-        assert count(Wanted(since=at(900), until=at(902))) == 2
-        assert len(list(events.all_of(CLOCK, activities, Wanted()))) == everything
+        everything = count(EventFilter())
+        assert everything > count(EventFilter(kind=HitKind.CLICK)) > count(EventFilter(kind=HitKind.CLICK, link=2)) >= 3
+        assert count(EventFilter(reason=LabelReason.GATEWAY)) == 3
+        assert sum(count(EventFilter(label=label)) for label in TrafficLabel) == everything
+        assert sum(count(EventFilter(activity_id=one)) for one in activities) == everything
+        assert count(EventFilter(since=at(900), until=at(902))) == 2
+        assert len(list(events.all_of(CLOCK, activities, EventFilter()))) == everything
 
 
 def test_the_export_goes_on_behind_a_chunk(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_the_export_goes_on_behind_a_chunk(database: Engine, monkeypatch: pytest
     monkeypatch.setattr(events, "_CHUNK", 3)
     with db.reading() as session:
         activities = list(events.activities_of(session, campaign_id))
-        found = [row[0].id for row in events.all_of(CLOCK, activities, Wanted())]
+        found = [row[0].id for row in events.all_of(CLOCK, activities, EventFilter())]
         assert (
             len(found)
             == len(set(found))
@@ -97,7 +97,7 @@ def test_the_list_is_paged_and_counted(
 ) -> None:
     campaign_id, send_id = told(120)
     with count_queries(database) as few:
-        first = page(coordinator_client, f"/campaigns/{campaign_id}/events?reason={int(Reason.BURST)}&kind=2")
+        first = page(coordinator_client, f"/campaigns/{campaign_id}/events?reason={int(LabelReason.BURST)}&kind=2")
     assert first.count(f'href="/sends/{send_id}"') == 50
     url = first.split('rel="next" href="')[1].split('"')[0]
     assert page(coordinator_client, url).count(f'href="/sends/{send_id}"') == 50
@@ -115,7 +115,7 @@ def test_an_event_and_a_send_say_why(coordinator_client: FlaskClient, database: 
     found = page(coordinator_client, f"/events/{one.id}")
     for words in (
         "Scanner",
-        Reason.BURST.words,
+        LabelReason.BURST.words,
         "+4",
         "+9",
         "104.47.9.0/24",
@@ -124,7 +124,7 @@ def test_an_event_and_a_send_say_why(coordinator_client: FlaskClient, database: 
     ):
         assert words in found
     found = page(coordinator_client, f"/sends/{send_id}")
-    assert found.count(Reason.GATEWAY.words) == 3
+    assert found.count(LabelReason.GATEWAY.words) == 3
     assert "after delivery" in found
     page(coordinator_client, "/events/424242", 404)
     page(coordinator_client, "/sends/424242", 404)
@@ -132,14 +132,14 @@ def test_an_event_and_a_send_say_why(coordinator_client: FlaskClient, database: 
 
 def test_the_export_runs_no_formula_and_is_audited(coordinator_client: FlaskClient, database: Engine) -> None:
     campaign_id, send_id = told()
-    answer = coordinator_client.get(f"/campaigns/{campaign_id}/events.csv?reason={int(Reason.BURST)}")
+    answer = coordinator_client.get(f"/campaigns/{campaign_id}/events.csv?reason={int(LabelReason.BURST)}")
     rows = list(csv.DictReader(io.StringIO(answer.data.decode("utf-8-sig"))))
     answer.close()
     assert len(rows) == 3
     assert {row["program"] for row in rows} == {'\'=HYPERLINK("x")'}
     assert {(row["label"], row["score"], row["send"]) for row in rows} == {("scanner", "9", str(send_id))}
     with db.reading() as session:
-        assert session.scalar(select(AuditEntry.verb).where(AuditEntry.subject_kind == "campaign"))
+        assert session.scalar(select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "campaign"))
 
 
 def test_what_single_people_did_is_not_for_viewers(viewer_client: FlaskClient, database: Engine) -> None:
@@ -156,16 +156,21 @@ def test_what_single_people_did_is_not_for_viewers(viewer_client: FlaskClient, d
     assert f"/campaigns/{campaign_id}/events" not in figures
     viewer = Actor(ActorKind.PERSON, 1, "viewer", PERMISSIONS[Role.VIEWER])
     with pytest.raises(Forbidden):
-        events.all_of(viewer, [1], Wanted())
+        events.all_of(viewer, [1], EventFilter())
 
 
-@pytest.mark.parametrize(("agent", "family"), [
-    ("Mozilla/5.0", ("Apple Mail's prefetch", "")),
-    ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML) Chrome/143.0.0.0 Safari/537.36",
-     ("Chrome", "Windows")),
-    ("python-requests/2.31", ("python-requests", "")),
-    ("", ("", "")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("agent", "family"),
+    [
+        ("Mozilla/5.0", ("Apple Mail's prefetch", "")),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML) Chrome/143.0.0.0 Safari/537.36",
+            ("Chrome", "Windows"),
+        ),
+        ("python-requests/2.31", ("python-requests", "")),
+        ("", ("", "")),
+    ],
+)
 def test_a_program_by_its_family(agent: str, family: tuple[str, str]) -> None:
     assert client(agent) == family
 

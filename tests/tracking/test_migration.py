@@ -109,5 +109,6 @@ def test_events_move_into_their_parts(empty: Engine) -> None:  # noqa: F811
         if empty.dialect.name == "postgresql":
             parts = "SELECT tableoid::regclass::text, label = 0 FROM events GROUP BY 1, 2"
             assert {tuple(row) for row in connection.exec_driver_sql(parts)} == {
-                ("events_settling", True), ("events_settled", False),
-            }  # fmt: skip
+                ("events_settling", True),
+                ("events_settled", False),
+            }

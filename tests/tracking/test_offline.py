@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 from campaigns import db
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import Role
-from campaigns.errors import Forbidden, Invalid
+from campaigns.errors import Forbidden, ValidationFailed
 from tests.factories import make_person
 from tests.tracking.test_goals import make_goal, notice, reached
 from tracking import offline
@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on(goal: None, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("text", ["", "a;b\n1;2\n", "id;value\n1;2\n", "\x89PNG", "PK\x03\x04"])
 def test_what_is_no_table_of_events(goal: None, text: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         uploaded(text)
     with db.reading() as session:
         assert session.scalars(select(OfflineImport)).all() == []

@@ -20,18 +20,18 @@ from sqlalchemy.orm import Session
 from campaigns import db
 from campaigns.accounts import api_keys
 from campaigns.accounts.actor import CLOCK, Actor
-from campaigns.accounts.models import Organisation, Person, Role
+from campaigns.accounts.models import Organisation, Role, User
 from campaigns.audience.uniting import unite
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from tests.tracking.company import Company, at, bucket
 from tracking import evidence, exports, rollups, sharing
-from tracking.conversion_models import Conversion, ConversionTouch, Credit, CreditModel
-from tracking.facts import Asked
-from tracking.figures import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, Question, figures_of
+from tracking.conversion_models import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
+from tracking.facts import ReportQuery
+from tracking.figures import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, PeriodQuery, figures_of
 from tracking.metrics import METRICS, Unit
-from tracking.models import Event, Kind, Label, SharedFigures
+from tracking.models import Event, HitKind, SharedReport, TrafficLabel
 from tracking.performance import performance
 from tracking.periods import Period
 from tracking.visit_models import Visit, VisitRollup
@@ -75,16 +75,21 @@ def _purchases(session: Session, campaign_id: int, activity_id: int, mails: list
     for number in range(6):
         waits = number == 5
         conversion = Conversion(
-            external_id=f"order:{number}", goal="order", campaign_id=campaign_id, activity_id=activity_id,
-            contact_id=contacts[number], at=at(22 + 7 * number), amount=Decimal("10.10") * (number + 1),
+            external_id=f"order:{number}",
+            goal="order",
+            campaign_id=campaign_id,
+            activity_id=activity_id,
+            contact_id=contacts[number],
+            at=at(22 + 7 * number),
+            amount=Decimal("10.10") * (number + 1),
             currency="IRR" if waits else "USD" if number % 2 else "",
             value=None if waits else Decimal("3.33") * (number + 1),
-        )  # fmt: skip
+        )
         session.add(conversion)
         session.flush()
         for position, mail in enumerate(mails if number % 2 else mails[:1]):
             session.add(
-                ConversionTouch(
+                ConversionTouchpoint(
                     conversion_id=conversion.id,
                     position=position,
                     activity_id=mail,
@@ -94,8 +99,8 @@ def _purchases(session: Session, campaign_id: int, activity_id: int, mails: list
                     settling=number == 4,
                 )
             )
-        for model, mail in ((CreditModel.FIRST_TOUCH, mails[0]), (CreditModel.LAST_TOUCH, mails[-1])):
-            session.add(Credit(conversion_id=conversion.id, model=model, activity_id=mail, share=1.0))
+        for model, mail in ((AttributionModel.FIRST_TOUCH, mails[0]), (AttributionModel.LAST_TOUCH, mails[-1])):
+            session.add(AttributionCredit(conversion_id=conversion.id, model=model, activity_id=mail, share=1.0))
 
 
 def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
@@ -103,23 +108,49 @@ def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
     counters: dict[tuple[int, datetime, int], VisitRollup] = {}
     for number in range(40):
         started = at(20) + timedelta(minutes=47 * number)
-        label = (Label.HUMAN, Label.HUMAN, Label.SCANNER)[number % 3]
+        label = (TrafficLabel.HUMAN, TrafficLabel.HUMAN, TrafficLabel.SCANNER)[number % 3]
         visit = Visit(
-            id=7 << 40 | number, started_at=started, last_at=started + timedelta(minutes=3), visitor=number // 2,
-            activity_id=ids[number % 3], arrival_id=1, entry_id=1, exit_id=1, pages=1 + number % 4,
-            active_seconds=number * 3, scroll=50, known=1, label=label, device=1, engaged=number % 4 > 0,
-            new=number % 2 == 0, first=number % 2 == 0, first_in_campaign=number % 2 == 0, browser="Firefox",
-            country="GE", contact_id=contacts[number] if number % 5 == 0 else None,
-        )  # fmt: skip
+            id=7 << 40 | number,
+            started_at=started,
+            last_at=started + timedelta(minutes=3),
+            visitor=number // 2,
+            activity_id=ids[number % 3],
+            arrival_id=1,
+            entry_id=1,
+            exit_id=1,
+            pages=1 + number % 4,
+            active_seconds=number * 3,
+            scroll=50,
+            known=1,
+            label=label,
+            device=1,
+            engaged=number % 4 > 0,
+            new=number % 2 == 0,
+            first=number % 2 == 0,
+            first_in_campaign=number % 2 == 0,
+            browser="Firefox",
+            country="GE",
+            contact_id=contacts[number] if number % 5 == 0 else None,
+        )
         session.add(visit)
         key = (visit.activity_id or 0, bucket(started), int(label))
         kept = counters.setdefault(
             key,
             VisitRollup(
-                activity_id=key[0], bucket=key[1], channel_group=1, label=key[2], visits=0, visitors=0,
-                campaign_visitors=0, engaged=0, active_seconds=0, pages=0, new=0, aggregate=0,
+                activity_id=key[0],
+                bucket=key[1],
+                channel_group=1,
+                label=key[2],
+                visits=0,
+                visitors=0,
+                campaign_visitors=0,
+                engaged=0,
+                active_seconds=0,
+                pages=0,
+                new=0,
+                aggregate=0,
             ),
-        )  # fmt: skip
+        )
         kept.visits += 1
         kept.campaign_visitors += visit.first_in_campaign
         kept.engaged += visit.engaged
@@ -131,16 +162,18 @@ def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
 
 def _relabelled(session: Session, ids: list[int]) -> None:
     """Some human opens turn out to be a machine's: counters are written anew, milestones follow."""
-    query = select(Event).where(Event.activity_id.in_(ids), Event.label == Label.HUMAN, Event.kind == Kind.OPEN)
+    query = select(Event).where(
+        Event.activity_id.in_(ids), Event.label == TrafficLabel.HUMAN, Event.kind == HitKind.OPEN
+    )
     for event in session.scalars(query.order_by(Event.id)).all()[:7]:
-        event.label = Label.MACHINE
+        event.label = TrafficLabel.MACHINE
     session.flush()
     for activity_id in ids:
         rollups.rebuild(session, activity_id)
     for send in session.scalars(select(Send).where(Send.activity_id.in_(ids))).all():
-        hits = session.scalars(select(Event).where(Event.send_id == send.id, Event.label == Label.HUMAN)).all()
-        send.first_opened_at = min((hit.at for hit in hits if hit.kind != Kind.VIEW), default=None)
-        send.clicked_at = min((hit.at for hit in hits if hit.kind == Kind.CLICK), default=None)
+        hits = session.scalars(select(Event).where(Event.send_id == send.id, Event.label == TrafficLabel.HUMAN)).all()
+        send.first_opened_at = min((hit.at for hit in hits if hit.kind != HitKind.VIEW), default=None)
+        send.clicked_at = min((hit.at for hit in hits if hit.kind == HitKind.CLICK), default=None)
     session.flush()
     session.expire_all()
 
@@ -164,9 +197,9 @@ class Recount:
         everything = session.scalars(select(Conversion)).all()
         self.all_conversions = {one.id: one for one in everything if self.sees(one.at)}
         self.conversions = [one for one in self.all_conversions.values() if one.campaign_id == campaign_id]
-        self.credits = [one for one in session.scalars(select(Credit)) if one.activity_id in ids]
-        self.touches = [one for one in session.scalars(select(ConversionTouch)) if one.activity_id in ids]
-        visits = session.scalars(select(Visit).where(Visit.label == Label.HUMAN)).all()
+        self.credits = [one for one in session.scalars(select(AttributionCredit)) if one.activity_id in ids]
+        self.touches = [one for one in session.scalars(select(ConversionTouchpoint)) if one.activity_id in ids]
+        visits = session.scalars(select(Visit).where(Visit.label == TrafficLabel.HUMAN)).all()
         self.visits = [one for one in visits if one.activity_id in ids and self.sees(one.started_at)]
 
     def sees(self, moment: datetime | None) -> bool:
@@ -186,36 +219,51 @@ class Recount:
         revenue = sum(values, Decimal(0)) if values else None
         influenced = {touch.conversion_id for touch in self.touches if not touch.settling}
         told: dict[str, Any] = {
-            "audience": len(self.sends), "sent": len(sent) + len(returned), "delivered": len(sent),
-            "bounced": len(bounced), "refused": len(bounced) - len(returned), "answered": len(sent) + len(bounced),
+            "audience": len(self.sends),
+            "sent": len(sent) + len(returned),
+            "delivered": len(sent),
+            "bounced": len(bounced),
+            "refused": len(bounced) - len(returned),
+            "answered": len(sent) + len(bounced),
             "hard_bounces": sum(send.reason == "hard" for send in bounced),
             "blocked": sum(send.reason == "policy" for send in bounced),
             "soft_bounces": sum(send.reason not in ("hard", "policy") for send in bounced),
             "complainers": sum(send.complained_at is not None for send in sent),
-            "trackable": len(tracked), "openers": len(openers), "clickers": len(clickers),
-            "unsubscribers": sum(send.unsubscribed_at is not None for send in sent), "leads": len(self.leads),
-            "conversions": len(self.conversions), "revenue": revenue, "cost": cost,
+            "trackable": len(tracked),
+            "openers": len(openers),
+            "clickers": len(clickers),
+            "unsubscribers": sum(send.unsubscribed_at is not None for send in sent),
+            "leads": len(self.leads),
+            "conversions": len(self.conversions),
+            "revenue": revenue,
+            "cost": cost,
             "return": None if revenue is None or cost is None else revenue - cost,
             "influenced": len(influenced & self.all_conversions.keys()),
-            "waiting": self.state("queued", "sending", "deferred", "held"), "unknown": self.state("unknown"),
-            "skipped": self.state("skipped"), "failed": self.state("failed", "cancelled"),
-            "visits": len(self.visits), "visitors": sum(one.first_in_campaign for one in self.visits),
+            "waiting": self.state("queued", "sending", "deferred", "held"),
+            "unknown": self.state("unknown"),
+            "skipped": self.state("skipped"),
+            "failed": self.state("failed", "cancelled"),
+            "visits": len(self.visits),
+            "visitors": sum(one.first_in_campaign for one in self.visits),
             "engaged_visits": sum(one.engaged for one in self.visits),
             "unengaged_visits": sum(not one.engaged for one in self.visits),
             "active_seconds": sum(one.active_seconds for one in self.visits),
-            "pages_seen": sum(one.pages for one in self.visits), "new_visitors": sum(one.new for one in self.visits),
-        }  # fmt: skip
-        for model, word in ((CreditModel.FIRST_TOUCH, "first"), (CreditModel.LAST_TOUCH, "last")):
+            "pages_seen": sum(one.pages for one in self.visits),
+            "new_visitors": sum(one.new for one in self.visits),
+        }
+        for model, word in ((AttributionModel.FIRST_TOUCH, "first"), (AttributionModel.LAST_TOUCH, "last")):
             mine = [one for one in self.credits if one.model == model and one.conversion_id in self.all_conversions]
             told[f"leads_{word}_touch"] = sum(one.share for one in mine)
             credited = [self.all_conversions[one.conversion_id].value for one in mine]
             worth = [value for value in credited if value is not None]
             told[f"revenue_{word}_touch"] = sum(worth, Decimal(0)) if worth else None
-        for kind, word in ((Kind.OPEN, "opens"), (Kind.CLICK, "clicks"), (Kind.VIEW, "views")):
+        for kind, word in ((HitKind.OPEN, "opens"), (HitKind.CLICK, "clicks"), (HitKind.VIEW, "views")):
             for suffix, labels in (
-                ("", {Label.HUMAN}), ("_settling", {Label.SETTLING}), ("_machine", {Label.MACHINE, Label.SCANNER}),
-                ("_unknown", {Label.UNKNOWN}),
-            ):  # fmt: skip
+                ("", {TrafficLabel.HUMAN}),
+                ("_settling", {TrafficLabel.SETTLING}),
+                ("_machine", {TrafficLabel.MACHINE, TrafficLabel.SCANNER}),
+                ("_unknown", {TrafficLabel.UNKNOWN}),
+            ):
                 told[word + suffix] = sum(one.kind == kind and one.label in labels for one in self.events)
         told.pop("views_unknown")
         return told | {key: self.rate(told, *pair) for key, pair in RATES.items()}
@@ -241,17 +289,26 @@ class Recount:
 
 
 RATES = {
-    "open_rate": ("openers", "trackable"), "click_through_rate": ("clickers", "trackable"),
-    "click_to_open_rate": ("clickers", "openers"), "bounce_rate": ("bounced", "answered"),
-    "hard_bounce_rate": ("hard_bounces", "answered"), "soft_bounce_rate": ("soft_bounces", "answered"),
-    "complaint_rate": ("complainers", "delivered"), "unsubscribe_rate": ("unsubscribers", "delivered"),
+    "open_rate": ("openers", "trackable"),
+    "click_through_rate": ("clickers", "trackable"),
+    "click_to_open_rate": ("clickers", "openers"),
+    "bounce_rate": ("bounced", "answered"),
+    "hard_bounce_rate": ("hard_bounces", "answered"),
+    "soft_bounce_rate": ("soft_bounces", "answered"),
+    "complaint_rate": ("complainers", "delivered"),
+    "unsubscribe_rate": ("unsubscribers", "delivered"),
     "delivery_rate": ("delivered", "sent"),
-    "lead_conversion_rate": ("leads", "visitors"), "lead_generation_rate": ("leads", "delivered"),
-    "visit_rate": ("visitors", "clickers"), "conversions_per_lead": ("conversions", "leads"),
-    "cost_per_lead": ("cost", "leads"), "roi": ("return", "cost"), "web_bounce_rate": ("unengaged_visits", "visits"),
-    "time_on_page": ("active_seconds", "visitors"), "time_per_visit": ("active_seconds", "visits"),
+    "lead_conversion_rate": ("leads", "visitors"),
+    "lead_generation_rate": ("leads", "delivered"),
+    "visit_rate": ("visitors", "clickers"),
+    "conversions_per_lead": ("conversions", "leads"),
+    "cost_per_lead": ("cost", "leads"),
+    "roi": ("return", "cost"),
+    "web_bounce_rate": ("unengaged_visits", "visits"),
+    "time_on_page": ("active_seconds", "visitors"),
+    "time_per_visit": ("active_seconds", "visits"),
     "new_visitor_share": ("new_visitors", "visits"),
-}  # fmt: skip
+}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -266,9 +323,9 @@ def test_every_metric_is_one_truth(session: Session, name: str) -> None:
     for period in PERIODS:
         expected = Recount(session, campaign_id, zone, period).figures()
         assert expected.keys() == METRICS.keys()
-        asked = Asked(period.window(zone))
+        asked = ReportQuery(period.window(zone))
         found = performance(session, CLOCK, campaign_id, asked)
-        told, _ = figures_of(session, CLOCK, campaign_id, Question(period), zone)
+        told, _ = figures_of(session, CLOCK, campaign_id, PeriodQuery(period), zone)
         sheet = next(csv.DictReader(io.StringIO(exports.figures_csv(found).lstrip("\ufeff"))))
         for key, metric in METRICS.items():
             value = metric.value(found.counts)
@@ -291,16 +348,16 @@ def test_every_metric_is_one_truth(session: Session, name: str) -> None:
 def test_by_day_of_the_event_too(session: Session, name: str) -> None:
     zone, campaign_id = ZoneInfo(name), seed(session)
     for period in PERIODS[1:]:
-        asked = Asked(period.window(zone), cohort=False)
+        asked = ReportQuery(period.window(zone), cohort=False)
         counts = performance(session, CLOCK, campaign_id, asked).counts
         recount = Recount(session, campaign_id, zone, period)
         everybody = Recount(session, campaign_id, zone, Period())
         firsts: dict[str, dict[int, datetime]] = {"openers": {}, "clickers": {}}
         for event in sorted(everybody.events, key=lambda event: event.at):
-            if event.send_id is None or event.label != Label.HUMAN or event.kind == Kind.VIEW:
+            if event.send_id is None or event.label != TrafficLabel.HUMAN or event.kind == HitKind.VIEW:
                 continue
             firsts["openers"].setdefault(event.send_id, event.at)
-            if event.kind == Kind.CLICK:
+            if event.kind == HitKind.CLICK:
                 firsts["clickers"].setdefault(event.send_id, event.at)
         for key, instants in firsts.items():
             expected = sum(recount.sees(moment) for moment in instants.values())
@@ -318,7 +375,7 @@ def test_programs_and_pages_are_told_the_same(owner_client: Any, database: Engin
         zone = ZoneInfo(session.scalars(select(Organisation)).one().timezone)
         expected = {key: Recount(session, campaign_id, zone, PERIODS[2]).figures()[key] for key in METRICS}
     with db.transaction() as session:
-        owner = session.scalars(select(Person).where(Person.role == Role.OWNER)).first()
+        owner = session.scalars(select(User).where(User.role == Role.OWNER)).first()
         assert owner is not None
         _, secret = api_keys.create_key(session, Actor.of(owner), name="Figures", scopes=["figures"])
     answer = owner_client.get(
@@ -353,7 +410,7 @@ def test_a_share_link_says_the_same(owner_client: Any, database: Engine) -> None
     assert link
     page = owner_client.application.test_client().get(link[1]).text
     with db.reading() as session:
-        kept = sharing.read_back(session.scalars(select(SharedFigures)).one())
+        kept = sharing.read_back(session.scalars(select(SharedReport)).one())
     assert {figure.metric.key for figure in kept.figures} == METRICS.keys()
     for figure in kept.figures:
         assert same(figure.value, expected[figure.metric.key]), figure.metric.key

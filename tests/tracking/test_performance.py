@@ -23,12 +23,12 @@ from tests.conftest import NOON, FrozenClock
 from tests.tracking.company import Company, at
 from tracking import earnings
 from tracking import performance as asked
-from tracking.conversion_models import Conversion, Credit, CreditModel
-from tracking.counts import Counts, Hits, Mails, total
+from tracking.conversion_models import AttributionCredit, AttributionModel, Conversion
+from tracking.counts import ActivityCounts, HitCounts, MailCounts, total
 from tracking.metrics import METRICS
-from tracking.models import Event, Kind, Label, Rollup
-from tracking.performance import Performance, performance
-from tracking.series import Step, cut, days, series
+from tracking.models import Event, HitKind, HitRollup, TrafficLabel
+from tracking.performance import CampaignPerformance, performance
+from tracking.series import Interval, cut, days, series
 
 ZONES = [ZoneInfo(name) for name in ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")]
 
@@ -50,7 +50,7 @@ def counted(session: Session) -> Iterator[list[str]]:
         event.remove(connection, "before_cursor_execute", note)
 
 
-def span(found: Performance) -> tuple[datetime, datetime]:
+def span(found: CampaignPerformance) -> tuple[datetime, datetime]:
     assert found.first_at is not None
     assert found.last_at is not None
     return found.first_at, found.last_at
@@ -66,28 +66,39 @@ def test_figures_equal_a_recount_of_raw_rows(session: Session) -> None:
     events = [hit for hit in session.scalars(select(Event)) if hit.activity_id in ids]
     delivered = {send.id: send for send in sends if send.state is SendState.SENT}
     trackable = {id for id, send in delivered.items() if send.trackable}
-    human = [hit for hit in events if hit.label == Label.HUMAN]
-    clickers = {hit.send_id for hit in human if hit.kind == Kind.CLICK} & trackable
-    openers = {hit.send_id for hit in human if hit.kind in (Kind.OPEN, Kind.CLICK)} & trackable
+    human = [hit for hit in events if hit.label == TrafficLabel.HUMAN]
+    clickers = {hit.send_id for hit in human if hit.kind == HitKind.CLICK} & trackable
+    openers = {hit.send_id for hit in human if hit.kind in (HitKind.OPEN, HitKind.CLICK)} & trackable
     leads = session.scalar(select(func.count()).where(Lead.campaign_id == campaign.id)) or 0
     expected = {
-        "audience": len(sends), "delivered": len(delivered), "trackable": len(trackable),
+        "audience": len(sends),
+        "delivered": len(delivered),
+        "trackable": len(trackable),
         "bounced": sum(send.state is SendState.BOUNCED for send in sends),
         "sent": sum(send.sent_at is not None for send in sends),
         "skipped": sum(send.state is SendState.SKIPPED for send in sends),
         "unknown": sum(send.state is SendState.UNKNOWN for send in sends),
-        "openers": len(openers), "clickers": len(clickers),
+        "openers": len(openers),
+        "clickers": len(clickers),
         "unsubscribers": sum(send.unsubscribed_at is not None for send in delivered.values()),
-        "opens": sum(hit.kind == Kind.OPEN for hit in human), "clicks": sum(hit.kind == Kind.CLICK for hit in human),
-        "views": sum(hit.kind == Kind.VIEW for hit in human),
-        "opens_machine": sum(hit.kind == Kind.OPEN and hit.label == Label.MACHINE for hit in events),
-        "clicks_machine": sum(hit.kind == Kind.CLICK and hit.label == Label.SCANNER for hit in events),
-        "views_machine": sum(hit.kind == Kind.VIEW and hit.label == Label.MACHINE for hit in events),
-        "leads": leads, "conversions": leads, "leads_first_touch": leads, "leads_last_touch": leads,
-        "cost": Decimal("830.75"), "open_rate": len(openers) / len(trackable), "roi": None,
-        "click_through_rate": len(clickers) / len(trackable), "click_to_open_rate": len(clickers) / len(openers),
-        "lead_conversion_rate": leads / len(clickers), "cost_per_lead": Decimal("830.75") / leads,
-    }  # fmt: skip
+        "opens": sum(hit.kind == HitKind.OPEN for hit in human),
+        "clicks": sum(hit.kind == HitKind.CLICK for hit in human),
+        "views": sum(hit.kind == HitKind.VIEW for hit in human),
+        "opens_machine": sum(hit.kind == HitKind.OPEN and hit.label == TrafficLabel.MACHINE for hit in events),
+        "clicks_machine": sum(hit.kind == HitKind.CLICK and hit.label == TrafficLabel.SCANNER for hit in events),
+        "views_machine": sum(hit.kind == HitKind.VIEW and hit.label == TrafficLabel.MACHINE for hit in events),
+        "leads": leads,
+        "conversions": leads,
+        "leads_first_touch": leads,
+        "leads_last_touch": leads,
+        "cost": Decimal("830.75"),
+        "open_rate": len(openers) / len(trackable),
+        "roi": None,
+        "click_through_rate": len(clickers) / len(trackable),
+        "click_to_open_rate": len(clickers) / len(openers),
+        "lead_conversion_rate": leads / len(clickers),
+        "cost_per_lead": Decimal("830.75") / leads,
+    }
     assert {key: METRICS[key].value(found.counts) for key in expected} == expected
     assert len(openers) > 50
     assert leads > 5
@@ -113,11 +124,11 @@ def test_links_equal_a_recount(session: Session) -> None:
     for line in found.links:
         hits = session.scalars(
             select(Event).where(
-                Event.activity_id == line.activity.id, Event.kind == Kind.CLICK, Event.link == line.number
+                Event.activity_id == line.activity.id, Event.kind == HitKind.CLICK, Event.link == line.number
             )
         ).all()
-        people = {hit.send_id for hit in hits if hit.label == Label.HUMAN}
-        scanners = sum(hit.label == Label.SCANNER for hit in hits)
+        people = {hit.send_id for hit in hits if hit.label == TrafficLabel.HUMAN}
+        scanners = sum(hit.label == TrafficLabel.SCANNER for hit in hits)
         assert METRICS["clickers"].value(line.counts) == len(people)
         assert METRICS["clicks_machine"].value(line.counts) == scanners
         assert METRICS["trackable"].value(line.counts) == METRICS["trackable"].value(line.activity.counts)
@@ -133,43 +144,45 @@ def test_the_chart_equals_a_recount_in_local_time(session: Session, zone: ZoneIn
     chart = series(session, campaign.id, zone, *span(found))
     ids = [line.id for line in found.activities]
     recount: Counter[tuple[int, str]] = Counter()
-    for hit in session.scalars(select(Event).where(Event.activity_id.in_(ids), Event.label == Label.HUMAN)):
+    for hit in session.scalars(select(Event).where(Event.activity_id.in_(ids), Event.label == TrafficLabel.HUMAN)):
         recount[hit.kind, local_name(hit.at, zone, chart.step)] += 1
     names = [local_name(start, zone, chart.step) for start in chart.starts]
-    for kind, column in ((Kind.OPEN, chart.opens), (Kind.CLICK, chart.clicks), (Kind.VIEW, chart.views)):
+    for kind, column in ((HitKind.OPEN, chart.opens), (HitKind.CLICK, chart.clicks), (HitKind.VIEW, chart.views)):
         shown = Counter({(kind, name): number for name, number in zip(names, column, strict=True) if number})
         assert shown == Counter({key: number for key, number in recount.items() if key[0] == kind})
     assert sum(chart.opens) == METRICS["opens"].value(found.counts)
     assert sum(chart.clicks) == METRICS["clicks"].value(found.counts)
     assert sum(chart.leads) == METRICS["leads"].value(found.counts)
-    expected = {4.0: Step.QUARTER, 60.0: Step.HOUR, 200.0: Step.DAY, 3000.0: Step.WEEK}
+    expected = {4.0: Interval.QUARTER, 60.0: Interval.HOUR, 200.0: Interval.DAY, 3000.0: Interval.WEEK}
     assert chart.step is expected[hours] or hours == 3000.0
 
 
-def local_name(when: datetime, zone: ZoneInfo, step: Step) -> str:
+def local_name(when: datetime, zone: ZoneInfo, step: Interval) -> str:
     """How a reader there would write the step: clock time with its offset, so 2:30 twice is two hours."""
     local = when.astimezone(zone)
-    if step is Step.QUARTER:
+    if step is Interval.QUARTER:
         return f"{local:%F %H}:{local.minute // 15} {local.utcoffset()}"
-    if step is Step.HOUR:
+    if step is Interval.HOUR:
         return f"{local:%F %H} {local.utcoffset()}"
-    return f"{local:%F}" if step is Step.DAY else f"{local:%G-%V}"
+    return f"{local:%F}" if step is Interval.DAY else f"{local:%G-%V}"
 
 
 def test_a_day_of_25_hours_is_one_step() -> None:
     paris = ZoneInfo("Europe/Paris")
-    starts = cut(at(0), at(24 * 20), paris, Step.DAY)
+    starts = cut(at(0), at(24 * 20), paris, Interval.DAY)
     lengths = {later.astimezone(UTC) - earlier.astimezone(UTC) for earlier, later in pairwise(starts)}
     assert lengths == {timedelta(hours=24), timedelta(hours=25)}
-    hours = cut(at(0), at(48), paris, Step.HOUR)
+    hours = cut(at(0), at(48), paris, Interval.HOUR)
     assert len({start.astimezone(UTC) for start in hours}) == len(hours) == 49
 
 
 def test_the_last_days_are_local_midnights() -> None:
     tehran = days(at(2), ZoneInfo("Asia/Tehran"), 3)
     assert [start.isoformat() for start in tehran] == [
-        "2026-10-22T00:00:00+03:30", "2026-10-23T00:00:00+03:30", "2026-10-24T00:00:00+03:30"
-    ]  # fmt: skip
+        "2026-10-22T00:00:00+03:30",
+        "2026-10-23T00:00:00+03:30",
+        "2026-10-24T00:00:00+03:30",
+    ]
 
 
 def test_questions_are_few(session: Session) -> None:
@@ -188,20 +201,29 @@ def test_what_is_not_measured_is_none(session: Session) -> None:
     page = factories.make_activity(session, campaign, channel=Channel.WEB, everybody=False)
     factories.make_form(session, page)
     lines = {line.id: line for line in performance(session, CLOCK, campaign.id).activities}
-    assert lines[post.id].counts == Counts(influenced=0)
-    assert lines[mail.id].counts == Counts(influenced=0)
-    assert lines[page.id].counts == Counts(influenced=0, views=Hits())
+    assert lines[post.id].counts == ActivityCounts(influenced=0)
+    assert lines[mail.id].counts == ActivityCounts(influenced=0)
+    assert lines[page.id].counts == ActivityCounts(influenced=0, views=HitCounts())
     mail.launched_at, mail.status = at(1), ActivityStatus.LIVE
     lines = {line.id: line for line in performance(session, CLOCK, campaign.id).activities}
-    assert lines[mail.id].counts == Counts(influenced=0, mails=Mails(), opens=Hits(), clicks=Hits())
+    assert lines[mail.id].counts == ActivityCounts(
+        influenced=0, mails=MailCounts(), opens=HitCounts(), clicks=HitCounts()
+    )
 
 
 def test_test_mails_are_left_out(session: Session) -> None:
     mail = factories.make_activity(session)
     session.add(
-        Send(id=mail.id << 32 | 1, activity_id=mail.id, address="a@example.org", recipient_key="a:a@example.org",
-             occasion="test", state=SendState.SENT, sent_at=at(1))
-    )  # fmt: skip
+        Send(
+            id=mail.id << 32 | 1,
+            activity_id=mail.id,
+            address="a@example.org",
+            recipient_key="a:a@example.org",
+            occasion="test",
+            state=SendState.SENT,
+            sent_at=at(1),
+        )
+    )
     session.flush()
     assert performance(session, CLOCK, mail.campaign_id).counts.mails is None
 
@@ -221,9 +243,13 @@ def test_credit_from_elsewhere_counts_for_the_activity_that_earned_it(session: S
     stranger = session.scalars(select(Activity.id).where(Activity.campaign_id == two.id)).first()
     before = performance(session, CLOCK, two.id).counts.first_touch
     moved = session.scalars(
-        select(Credit).join(Conversion).where(Conversion.campaign_id == one.id, Credit.model == CreditModel.FIRST_TOUCH)
+        select(AttributionCredit)
+        .join(Conversion)
+        .where(Conversion.campaign_id == one.id, AttributionCredit.model == AttributionModel.FIRST_TOUCH)
     ).all()[0]
-    session.add(Credit(conversion_id=moved.conversion_id, model=moved.model, activity_id=stranger, share=0.25))
+    session.add(
+        AttributionCredit(conversion_id=moved.conversion_id, model=moved.model, activity_id=stranger, share=0.25)
+    )
     moved.share = 0.75
     earnings.write(session, [moved.conversion_id])
     assert performance(session, CLOCK, two.id).counts.first_touch == before + 0.25
@@ -236,7 +262,9 @@ def test_a_campaign_moves_while_something_happens(session: Session, frozen: Froz
     campaign = mail.campaign
     campaign.status = CampaignStatus.ACTIVE
     assert not performance(session, CLOCK, campaign.id).moving
-    session.add(Rollup(activity_id=mail.id, bucket=NOON, kind=Kind.OPEN, link=0, label=Label.HUMAN, events=1))
+    session.add(
+        HitRollup(activity_id=mail.id, bucket=NOON, kind=HitKind.OPEN, link=0, label=TrafficLabel.HUMAN, events=1)
+    )
     session.flush()
     assert performance(session, CLOCK, campaign.id).moving
     frozen.at += timedelta(hours=1)

@@ -14,9 +14,9 @@ from tests.tracking.scene import add_send, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts
 from tests.tracking.test_conversions import credited, record, submit
 from tracking import collect, relabel, rollups, settle
-from tracking.conversion_models import ConversionTouch
-from tracking.models import Event, Kind, Label
-from tracking.relabel import Moved
+from tracking.conversion_models import ConversionTouchpoint
+from tracking.models import Event, HitKind, TrafficLabel
+from tracking.relabel import RelabelCount
 
 
 def test_labels_and_all_that_counts_them_move(
@@ -31,21 +31,21 @@ def test_labels_and_all_that_counts_them_move(
     frozen.at += timedelta(minutes=20)
     settle.settle_due()
     with db.transaction() as session:  # As rules of another day would have said, counted so.
-        session.execute(update(Event).values(label=Label.SCANNER, rules=0))
+        session.execute(update(Event).values(label=TrafficLabel.SCANNER, rules=0))
         rollups.rebuild(session)
     until = frozen.at
-    expected = Counter({Moved(mailing.activity_id, Kind.CLICK, Label.SCANNER, Label.HUMAN): 5})
+    expected = Counter({RelabelCount(mailing.activity_id, HitKind.CLICK, TrafficLabel.SCANNER, TrafficLabel.HUMAN): 5})
     assert relabel.relabel(CLOCK, began, until, dry_run=True) == expected
-    assert {event.label for event in events()} == {Label.SCANNER}
+    assert {event.label for event in events()} == {TrafficLabel.SCANNER}
     assert relabel.relabel(CLOCK, began, began + timedelta(minutes=5)).total() == 2
     assert relabel.relabel(CLOCK, began, until).total() == 3
     assert relabel.relabel(CLOCK, began, until).total() == 0
-    assert {event.label for event in events()} == {Label.HUMAN}
+    assert {event.label for event in events()} == {TrafficLabel.HUMAN}
     assert all(send_row(send).clicked_at for send in mailing.sends)
     check_counts()
 
 
-def called(label: Label, *sends: int) -> None:
+def called(label: TrafficLabel, *sends: int) -> None:
     """As rules of another day would have said, counted so."""
     with db.transaction() as session:
         session.execute(update(Event).where(Event.send_id.in_(sends)).values(label=label, rules=0))
@@ -54,7 +54,7 @@ def called(label: Label, *sends: int) -> None:
 
 def touches() -> list[int]:
     with db.reading() as session:
-        return list(session.scalars(select(ConversionTouch.activity_id).order_by(ConversionTouch.position)))
+        return list(session.scalars(select(ConversionTouchpoint.activity_id).order_by(ConversionTouchpoint.position)))
 
 
 def test_a_click_gains_and_loses_its_credit(
@@ -71,8 +71,8 @@ def test_a_click_gains_and_loses_its_credit(
     collect.collect_once()
     frozen.at += timedelta(minutes=20)
     settle.settle_due()
-    called(Label.SCANNER, first.sends[0])
-    called(Label.HUMAN, last.sends[0])
+    called(TrafficLabel.SCANNER, first.sends[0])
+    called(TrafficLabel.HUMAN, last.sends[0])
     submit(first.contacts[0], last.activity_id)
     frozen.at += timedelta(minutes=1)
     assert record() == 1
@@ -105,7 +105,7 @@ def test_a_conversion_long_after_the_click_keeps_its_credit(database: Engine, fr
     collect.collect_once()
     frozen.at += timedelta(minutes=20)
     settle.settle_due()
-    called(Label.SCANNER, mailing.sends[0])
+    called(TrafficLabel.SCANNER, mailing.sends[0])
     frozen.at += timedelta(days=91)
     submit(mailing.contacts[0], mailing.activity_id)
     frozen.at += timedelta(minutes=1)

@@ -12,10 +12,10 @@ from tests.tracking.scene import Mailing, ask, events, make_mailing, send_row
 from tests.tracking.test_collect import check_counts, counted
 from tests.tracking.test_hits import make_link_token
 from tracking import batches, collect, counting, settle
-from tracking.crowding import Crowds
-from tracking.models import Kind, Label
+from tracking.crowding import BurstCache
+from tracking.models import HitKind, TrafficLabel
 from tracking.records import Hit
-from tracking.screening import RULES, Reason
+from tracking.screening import RULES, LabelReason
 
 WINDOW = timedelta(minutes=15)
 
@@ -28,8 +28,8 @@ def settled(frozen: FrozenClock) -> int:
     return count
 
 
-def labels() -> list[Label]:
-    return [Label(event.label) for event in events()]
+def labels() -> list[TrafficLabel]:
+    return [TrafficLabel(event.label) for event in events()]
 
 
 def test_nothing_settles_before_its_time(database: Engine, frozen: FrozenClock) -> None:
@@ -47,12 +47,12 @@ def test_a_human_click_is_an_open_too(database: Engine, frozen: FrozenClock) -> 
     mailing, at = make_mailing(), frozen.at
     mailing.click(3)
     assert settled(frozen) == 1
-    assert labels() == [Label.HUMAN]
+    assert labels() == [TrafficLabel.HUMAN]
     row = send_row(mailing.sends[0])
     assert row.first_opened_at == row.last_opened_at == row.clicked_at == at
-    assert counted(Kind.CLICK, Label.HUMAN, 3) == (1, 1)
-    assert counted(Kind.CLICK, Label.SETTLING) == (0, 0)
-    assert counted(Kind.OPEN, Label.HUMAN) == (0, 1)
+    assert counted(HitKind.CLICK, TrafficLabel.HUMAN, 3) == (1, 1)
+    assert counted(HitKind.CLICK, TrafficLabel.SETTLING) == (0, 0)
+    assert counted(HitKind.OPEN, TrafficLabel.HUMAN) == (0, 1)
 
 
 def test_milestones_are_the_first_and_the_last(database: Engine, frozen: FrozenClock) -> None:
@@ -77,9 +77,9 @@ def test_a_gateway_leaves_no_milestone(database: Engine, frozen: FrozenClock) ->
     for number in (1, 2, 3, 4):
         mailing.click(number)
     settled(frozen)
-    assert set(labels()) == {Label.SCANNER}
+    assert set(labels()) == {TrafficLabel.SCANNER}
     assert send_row(mailing.sends[0]).first_opened_at is None
-    assert counted(Kind.CLICK, Label.SCANNER) == (4, 0)
+    assert counted(HitKind.CLICK, TrafficLabel.SCANNER) == (4, 0)
 
 
 def test_one_network_following_links_of_many_within_a_minute_is_suspicious(
@@ -92,7 +92,7 @@ def test_one_network_following_links_of_many_within_a_minute_is_suspicious(
         mailing.click(2, index, ip="10.0.0.1")
     mailing.click(1, 5, ip="8.8.8.8")
     settled(frozen)
-    crowded = [bool(event.reasons & Reason.CROWD) for event in events()]
+    crowded = [bool(event.reasons & LabelReason.CROWD) for event in events()]
     assert crowded == [True] * 5 + [False] * 6
 
 
@@ -106,10 +106,10 @@ def test_a_crowd_is_found_however_small_the_portions(database: Engine, frozen: F
         mailing.click(2, index, ip="9.9.9.1")
     collect.collect_once()
     frozen.at += WINDOW
-    crowds = Crowds()
+    crowds = BurstCache()
     while settle.settle_due(1, crowds):
         pass
-    assert [bool(event.reasons & Reason.CROWD) for event in events()] == [True] * 7 + [False] * 4
+    assert [bool(event.reasons & LabelReason.CROWD) for event in events()] == [True] * 7 + [False] * 4
 
 
 def test_settling_twice_and_in_small_portions_changes_nothing(database: Engine, frozen: FrozenClock) -> None:
@@ -132,11 +132,11 @@ def test_a_relabelled_click_takes_its_milestones_back(database: Engine, frozen: 
     mailing = make_mailing()
     mailing.click()
     settled(frozen)
-    for label, expected in ((Label.SCANNER, False), (Label.HUMAN, True), (Label.UNKNOWN, False)):
+    for label, expected in ((TrafficLabel.SCANNER, False), (TrafficLabel.HUMAN, True), (TrafficLabel.UNKNOWN, False)):
         for _ in range(2):
             with db.engine().begin() as connection:
                 log = settle.logged(connection, "1 = 1")
-                counting.move(connection, [event.labelled(label, Reason.BURST) for event in log], RULES)
+                counting.move(connection, [event.labelled(label, LabelReason.BURST) for event in log], RULES)
             check_counts()
         row = send_row(mailing.sends[0])
         assert [bool(row.clicked_at), bool(row.first_opened_at), bool(row.last_opened_at)] == [expected] * 3
@@ -148,7 +148,7 @@ def test_events_without_a_person_settle_by_themselves(database: Engine, frozen: 
     ask(f"/c/{mailing.token_for_all}/1")
     ask(f"/c/{mailing.token_for_all}/1", sec_fetch_user="?1")
     assert settled(frozen) == 3
-    assert labels() == [Label.HUMAN, Label.UNKNOWN, Label.HUMAN]
+    assert labels() == [TrafficLabel.HUMAN, TrafficLabel.UNKNOWN, TrafficLabel.HUMAN]
 
 
 def test_a_view_of_our_page_settles_its_click_as_human(database: Engine, frozen: FrozenClock) -> None:
@@ -159,7 +159,7 @@ def test_a_view_of_our_page_settles_its_click_as_human(database: Engine, frozen:
     frozen.at += timedelta(seconds=2)
     ask(f"/v/{slug}", query=make_link_token(mailing.sends[0]).partition("?")[2])
     settled(frozen)
-    assert labels() == [Label.HUMAN, Label.HUMAN]
+    assert labels() == [TrafficLabel.HUMAN, TrafficLabel.HUMAN]
     assert send_row(mailing.sends[0]).clicked_at is not None
 
 
@@ -188,7 +188,7 @@ def test_a_hit_stamped_in_the_future_waits(database: Engine, frozen: FrozenClock
 def hammered(mailing: Mailing, at: int, hits: int) -> list[Hit]:
     """One program follows the second recipient's first link a thousand times a second."""
     return [
-        Hit(at + number * 1_000, int(Kind.CLICK), 0, mailing.sends[1], 1, 0x0A0000, b"bot") for number in range(hits)
+        Hit(at + number * 1_000, int(HitKind.CLICK), 0, mailing.sends[1], 1, 0x0A0000, b"bot") for number in range(hits)
     ]
 
 
@@ -224,7 +224,7 @@ def test_whoever_hammers_on_a_link_makes_no_portion_read_it_all(
     assert max(read) <= 600, "those of one moment"
     assert sum(read) / portions < 1_200
     check_counts()
-    whose = {event.send_id: Label(event.label) for event in events()}
-    assert whose[mailing.sends[0]] is whose[mailing.sends[2]] is Label.HUMAN
-    assert send_row(mailing.sends[1]).clicked_at is None or whose[mailing.sends[1]] is Label.HUMAN
-    assert counted(Kind.CLICK, Label(whose[mailing.sends[1]]))[0] >= 1_200
+    whose = {event.send_id: TrafficLabel(event.label) for event in events()}
+    assert whose[mailing.sends[0]] is whose[mailing.sends[2]] is TrafficLabel.HUMAN
+    assert send_row(mailing.sends[1]).clicked_at is None or whose[mailing.sends[1]] is TrafficLabel.HUMAN
+    assert counted(HitKind.CLICK, TrafficLabel(whose[mailing.sends[1]]))[0] >= 1_200

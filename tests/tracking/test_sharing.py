@@ -10,22 +10,22 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts.actor import CLOCK
-from campaigns.accounts.models import AuditEntry
+from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import Contact
 from campaigns.leads.models import Lead
 from campaigns.tokens import Purpose, keyring
-from campaigns.web.limits import Limit
+from campaigns.web.limits import RateLimit
 from tests.conftest import FrozenClock
 from tests.tracking.test_views import seeded
 from tracking import public, screening, sharing
 from tracking.metrics import METRICS
-from tracking.models import SharedFigures
+from tracking.models import SharedReport
 from tracking.performance import performance
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(public, "_looks", Limit(public.PER_MINUTE, 60))
+    monkeypatch.setattr(public, "_looks", RateLimit(public.PER_MINUTE, 60))
 
 
 def made(client: FlaskClient, campaign_id: int, days: str = "30") -> str:
@@ -34,9 +34,9 @@ def made(client: FlaskClient, campaign_id: int, days: str = "30") -> str:
     return str(re.findall(r'value="http://localhost(/s/[^"]+)"', page)[0])
 
 
-def kept() -> SharedFigures:
+def kept() -> SharedReport:
     with db.reading() as session:
-        return session.scalars(select(SharedFigures).order_by(SharedFigures.id.desc())).first()  # type: ignore[return-value]
+        return session.scalars(select(SharedReport).order_by(SharedReport.id.desc())).first()  # type: ignore[return-value]
 
 
 def test_a_stranger_sees_the_figures_of_that_moment(
@@ -85,7 +85,7 @@ def test_whatever_is_the_matter_the_answer_is_the_same(
     campaign_id = seeded()
     revoked, ended = made(coordinator_client, campaign_id), made(coordinator_client, campaign_id, "7")
     with db.reading() as session:
-        numbers = list(session.scalars(select(SharedFigures.id).order_by(SharedFigures.id)))
+        numbers = list(session.scalars(select(SharedReport.id).order_by(SharedReport.id)))
     revoked = f"/s/{keyring().mint(Purpose.SHARE, numbers[0].to_bytes(8))}"
     assert client.get(revoked).status_code == 200
     coordinator_client.post(f"/shares/{numbers[0]}/withdraw")
@@ -129,7 +129,7 @@ def test_looks_are_counted_and_links_audited(coordinator_client: FlaskClient, cl
     for _ in range(2):
         coordinator_client.post(f"/shares/{kept().id}/withdraw")
     with db.reading() as session:
-        assert list(session.scalars(select(AuditEntry.verb).order_by(AuditEntry.id))) == ["share", "unshare"]
+        assert list(session.scalars(select(AuditLogEntry.verb).order_by(AuditLogEntry.id))) == ["share", "unshare"]
     assert "Taken back" in coordinator_client.get(f"/campaigns/{campaign_id}/shares").text
 
 
@@ -142,7 +142,7 @@ def test_readers_share_nothing(viewer_client: FlaskClient, coordinator_client: F
     assert coordinator_client.post("/shares/999/withdraw").status_code == 404
     coordinator_client.post(f"/campaigns/{campaign_id}/shares", data={"days": "9999"})
     with db.reading() as session:
-        assert len(session.scalars(select(SharedFigures)).all()) == 1
+        assert len(session.scalars(select(SharedReport)).all()) == 1
 
 
 def test_a_snapshot_says_what_the_registry_said(database: Engine) -> None:

@@ -11,18 +11,18 @@ import pytest
 
 from tests.tracking.spooling import forked, hit, read_all
 from tracking import records, reserved, spool, tail
-from tracking.spool import Spool
+from tracking.spool import SpoolWriter
 
 
 def test_a_hit_is_read_back_as_it_was(tmp_path: Path, way: None) -> None:
-    writer = Spool(tmp_path)
+    writer = SpoolWriter(tmp_path)
     hits = [hit(1), hit(2, b""), hit(3, bytes(range(256)) + b"\xa7" * 244), hit(4)._replace(target=(1 << 62) + 5)]
     assert all(writer.append(each) for each in hits)
     assert read_all(tmp_path) == hits
 
 
 def test_files_follow_each_other_and_offsets_count_on(tmp_path: Path, way: None) -> None:
-    writer = Spool(tmp_path, rotate_bytes=300)
+    writer = SpoolWriter(tmp_path, rotate_bytes=300)
     hits = [hit(number) for number in range(50)]
     for each in hits:
         writer.append(each)
@@ -33,7 +33,7 @@ def test_files_follow_each_other_and_offsets_count_on(tmp_path: Path, way: None)
 
 
 def test_threads_share_a_spool(tmp_path: Path, way: None) -> None:
-    writer = Spool(tmp_path, rotate_bytes=30_000)
+    writer = SpoolWriter(tmp_path, rotate_bytes=30_000)
 
     def write(start: int) -> None:
         for number in range(start, start + 200):
@@ -48,13 +48,13 @@ def test_threads_share_a_spool(tmp_path: Path, way: None) -> None:
 
 
 def test_a_file_has_room_until_it_is_let_go(tmp_path: Path, roomy: None) -> None:
-    writer, record = Spool(tmp_path), records.pack(hit(1))
+    writer, record = SpoolWriter(tmp_path), records.pack(hit(1))
     writer.append(hit(1))
     (of_spool,) = tail.files(tmp_path).values()
     read = tail.read(of_spool, 0)
     assert of_spool[0].size == reserved.ROOM_BYTES
     assert (len(read.hits), read.offset, read.skipped) == (1, len(record), 0)
-    assert tail.read(of_spool, read.offset) == tail.Read([], read.offset), "nothing is written there yet"
+    assert tail.read(of_spool, read.offset) == tail.ReadResult([], read.offset), "nothing is written there yet"
     assert len(record) - 8 <= tail.backlog([of_spool], {}) <= len(record), "room is no backlog"
     writer.append(hit(2))
     assert [each.number for _, each in tail.read(of_spool, read.offset).hits] == [2]
@@ -64,7 +64,7 @@ def test_a_file_has_room_until_it_is_let_go(tmp_path: Path, roomy: None) -> None
 
 
 def test_room_is_taken_piece_by_piece(tmp_path: Path, roomy: None) -> None:
-    writer = Spool(tmp_path)
+    writer = SpoolWriter(tmp_path)
     hits = [hit(number, b"x" * (number % 500)) for number in range(400)]
     assert all(writer.append(each) for each in hits)
     assert read_all(tmp_path) == hits
@@ -79,7 +79,7 @@ def test_whatever_was_kept_before_a_kill_is_read_once(tmp_path: Path, way: None,
     reading, writing = os.pipe()
 
     def write() -> None:
-        writer = Spool(tmp_path, rotate_bytes=100_000)
+        writer = SpoolWriter(tmp_path, rotate_bytes=100_000)
         for number in range(1_000_000):
             writer.append(hit(number, b"\xa7" * chance.randint(0, 400)))
             os.write(writing, b".")
@@ -122,7 +122,7 @@ def test_a_forked_child_writes_a_spool_of_its_own() -> None:
 
 def test_an_idle_process_lets_go_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: None) -> None:
     monkeypatch.setattr(tail, "_AGE_BEFORE_DELETION", -1.0)
-    writer = Spool(tmp_path, rotate_seconds=0.0)
+    writer = SpoolWriter(tmp_path, rotate_seconds=0.0)
     writer.append(hit(1))
     (of_spool,) = tail.files(tmp_path).values()
     assert tail.delete_counted(of_spool, of_spool[0].end) == 0, "its writer lives"

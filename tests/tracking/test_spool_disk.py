@@ -11,14 +11,14 @@ import pytest
 
 from tests.tracking.spooling import NO_SPACE, forked, hit, read_all, refused, told
 from tracking import records, reserved, spool
-from tracking.spool import Spool
+from tracking.spool import SpoolWriter
 
 
 def test_a_disk_that_refuses_costs_hits_and_says_how_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: None
 ) -> None:
     monkeypatch.setattr(spool, "RETRY_SECONDS", 0.0)
-    writer = Spool(tmp_path)
+    writer = SpoolWriter(tmp_path)
     writer.append(hit(1))
     real = os.pwrite
 
@@ -40,7 +40,7 @@ def test_half_a_record_that_cannot_be_taken_back_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: None
 ) -> None:
     monkeypatch.setattr(spool, "RETRY_SECONDS", 0.0)
-    writer = Spool(tmp_path)
+    writer = SpoolWriter(tmp_path)
     real = os.pwrite
     writer.append(hit(1))
     with monkeypatch.context() as broken:
@@ -56,7 +56,7 @@ def test_where_no_room_is_left_records_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roomy: None
 ) -> None:
     """A disk that becomes full is used to its end, and by the same file."""
-    writer, real = Spool(tmp_path), os.posix_fallocate
+    writer, real = SpoolWriter(tmp_path), os.posix_fallocate
     hits = [hit(number) for number in range(1_000)]
     for each in hits[:10]:
         writer.append(each)
@@ -75,7 +75,7 @@ def test_where_no_room_is_left_records_are_written(
 def test_room_that_cannot_be_given_back_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roomy: None
 ) -> None:
-    writer = Spool(tmp_path, rotate_bytes=300)
+    writer = SpoolWriter(tmp_path, rotate_bytes=300)
     with monkeypatch.context() as broken:
         broken.setattr(os, "ftruncate", refused)
         hits = [hit(number) for number in range(50)]
@@ -92,7 +92,7 @@ def test_a_full_disk_loses_only_what_it_says(tmp_path: Path, monkeypatch: pytest
     reading, writing = os.pipe()
 
     def fill() -> None:
-        writer, size = Spool(tmp_path), len(records.pack(hit(1)))
+        writer, size = SpoolWriter(tmp_path), len(records.pack(hit(1)))
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (reserved.ROOM_BYTES + 5 * size // 2, limits[1]))
         kept = [writer.append(hit(number)) for number in range(1, 1_000)]
@@ -119,7 +119,7 @@ def test_a_directory_that_cannot_be_made_is_tried_again(tmp_path: Path, monkeypa
     monkeypatch.setattr(spool, "RETRY_SECONDS", 0.0)
     directory = tmp_path / "spool"
     directory.write_text("in the way")
-    writer = Spool(directory)
+    writer = SpoolWriter(directory)
     assert not writer.append(hit(1))
     directory.unlink()
     assert writer.append(hit(2))
@@ -148,7 +148,7 @@ def test_a_full_file_system_ends_nobody(tiny: Path, monkeypatch: pytest.MonkeyPa
     reading, writing = os.pipe()
 
     def fill() -> None:
-        writer = Spool(tiny / "spool")
+        writer = SpoolWriter(tiny / "spool")
         kept = [writer.append(hit(number, b"a" * 400)) for number in range(1, 6_000)]
         (tiny / "ballast").unlink()
         kept.append(writer.append(hit(6_000)))

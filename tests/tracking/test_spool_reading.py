@@ -8,7 +8,7 @@ import pytest
 
 from tests.tracking.spooling import hit, read_all
 from tracking import collect, records, spool, tail
-from tracking.spool import Spool
+from tracking.spool import SpoolWriter
 
 
 @pytest.mark.parametrize("cut", [1, 7, 8, 20, 44])
@@ -60,14 +60,14 @@ def test_a_record_without_its_first_byte_is_not_yet_written(tmp_path: Path, monk
     (tmp_path / spool.file_name("a" * 32, 0)).write_bytes(record + b"\0" + record[1:] + bytes(5_000))
     (of_spool,) = tail.files(tmp_path).values()
     assert len(tail.read(of_spool, 0).hits) == 1
-    assert tail.read(of_spool, len(record)) == tail.Read([], len(record))
+    assert tail.read(of_spool, len(record)) == tail.ReadResult([], len(record))
     assert tail.delete_counted(of_spool, len(record)) == 1
     # What a stranger wrote into a report is no record of ours while its own isn't finished.
     with (path := tmp_path / spool.file_name("b" * 32, 0)).open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         path.write_bytes(b"\0" + within[1:] + bytes(5_000))
         (of_spool,) = tail.files(tmp_path).values()
-        assert tail.read(of_spool, 0) == tail.Read([], 0)
+        assert tail.read(of_spool, 0) == tail.ReadResult([], 0)
 
 
 def test_a_hole_left_by_a_power_cut_is_passed_over_when_nobody_writes(
@@ -79,7 +79,7 @@ def test_a_hole_left_by_a_power_cut_is_passed_over_when_nobody_writes(
     (of_spool,) = tail.files(tmp_path).values()
     with path.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert tail.read(of_spool, 0) == tail.Read([], 0), "its writer lives"
+        assert tail.read(of_spool, 0) == tail.ReadResult([], 0), "its writer lives"
     assert tail.delete_counted(of_spool, 0) == 0
     read = tail.read(of_spool, 0)
     assert (len(read.hits), read.skipped, read.offset) == (1, 4_096, 4_096 + len(record))
@@ -111,7 +111,7 @@ def test_collected_files_go_within_a_day_also_after_the_clock_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer that lives on lets go of its file after an hour; nobody keeps what is counted any longer."""
-    writer = Spool(tmp_path)
+    writer = SpoolWriter(tmp_path)
     writer.append(hit(1))
     (busy,) = tail.files(tmp_path).values()
     real, ticking, day = time.time, time.monotonic, 24 * 3600

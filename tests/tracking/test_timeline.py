@@ -21,10 +21,10 @@ from tests.tracking.company import Company, at
 from tests.tracking.scene import make_mailing
 from tests.tracking.test_goals import make_goal, notice, report
 from tracking import collect
-from tracking.conversion_models import CreditModel
-from tracking.models import Event, Kind, Label
-from tracking.screening import Reason
-from tracking.timeline import Step, Topic, story
+from tracking.conversion_models import AttributionModel
+from tracking.models import Event, HitKind, TrafficLabel
+from tracking.screening import LabelReason
+from tracking.timeline import EntryFilter, EntryKind, story
 
 VIEWER = Actor(ActorKind.PERSON, 1, "viewer", PERMISSIONS[Role.VIEWER])
 
@@ -36,19 +36,43 @@ def contact_with_a_past(session: Session) -> int:
     second.launched_at = at(50)
     version = company._version(at(0))
     common = {"contact_id": contact, "address": "guest0@example.net", "recipient_key": f"c:{contact}"}
-    session.add_all([
-        Send(id=mail.id << 32 | 1, activity_id=mail.id, state=SendState.BOUNCED, sent_at=at(1), bounced_at=at(9),
-             version_id=version.id, reply="550 no such mailbox", **common),
-        Send(id=second.id << 32 | 1, activity_id=second.id, state=SendState.SKIPPED,
-             reason=SkipReason.SUPPRESSED.value, **common),
-        ConsentEntry(contact_id=contact, purpose=ConsentPurpose.EMAIL, level=ConsentLevel.FULL, at=at(0),
-                     source="form", wording="", evidence={}, recorded_by="public"),
-    ])  # fmt: skip
+    session.add_all(
+        [
+            Send(
+                id=mail.id << 32 | 1,
+                activity_id=mail.id,
+                state=SendState.BOUNCED,
+                sent_at=at(1),
+                bounced_at=at(9),
+                version_id=version.id,
+                reply="550 no such mailbox",
+                **common,
+            ),
+            Send(
+                id=second.id << 32 | 1,
+                activity_id=second.id,
+                state=SendState.SKIPPED,
+                reason=SkipReason.SUPPRESSED.value,
+                **common,
+            ),
+            ConsentEntry(
+                contact_id=contact,
+                purpose=ConsentPurpose.EMAIL,
+                level=ConsentLevel.FULL,
+                at=at(0),
+                source="form",
+                wording="",
+                evidence={},
+                recorded_by="public",
+            ),
+        ]
+    )
     send_id = mail.id << 32 | 1
     rows = [
-        company.event(mail.id, Kind.OPEN, Label.MACHINE, at(2), send_id) | {"reasons": int(Reason.PREFETCH)},
-        company.event(mail.id, Kind.OPEN, Label.HUMAN, at(3), send_id),
-        company.event(mail.id, Kind.CLICK, Label.HUMAN, at(4), send_id, 2),
+        company.event(mail.id, HitKind.OPEN, TrafficLabel.MACHINE, at(2), send_id)
+        | {"reasons": int(LabelReason.PREFETCH)},
+        company.event(mail.id, HitKind.OPEN, TrafficLabel.HUMAN, at(3), send_id),
+        company.event(mail.id, HitKind.CLICK, TrafficLabel.HUMAN, at(4), send_id, 2),
     ]
     session.execute(insert(Event), rows)
     session.flush()
@@ -58,16 +82,22 @@ def contact_with_a_past(session: Session) -> int:
 def test_everything_in_order(session: Session) -> None:
     found = story(session, CLOCK, contact_with_a_past(session))
     assert [entry.step for entry in found.entries] == [
-        Step.MAIL, Step.BOUNCE, Step.HIT, Step.HIT, Step.HIT, Step.MAIL, Step.CONSENT,
-    ]  # fmt: skip
+        EntryKind.MAIL,
+        EntryKind.BOUNCE,
+        EntryKind.HIT,
+        EntryKind.HIT,
+        EntryKind.HIT,
+        EntryKind.MAIL,
+        EntryKind.CONSENT,
+    ]
     skipped, bounce, click, opened, machine, mail, _ = found.entries
     assert skipped.skip_reason is SkipReason.SUPPRESSED
     assert bounce.send is not None
     assert bounce.send.reply == "550 no such mailbox"
-    assert (click.kind, click.detail) == (Kind.CLICK, "Book a tasting")
+    assert (click.kind, click.detail) == (HitKind.CLICK, "Book a tasting")
     assert opened.by_machine is False
     assert machine.by_machine
-    assert machine.reasons[0].words == Reason.PREFETCH.words
+    assert machine.reasons[0].words == LabelReason.PREFETCH.words
     assert mail.subject == "Come and taste"
     assert found.earlier is None
 
@@ -88,8 +118,18 @@ def test_pages_miss_nothing_and_repeat_nothing(session: Session) -> None:
 def test_things_of_one_instant_stay_together(session: Session) -> None:
     contact = contact_with_a_past(session)
     for n in range(5):
-        session.add(ConsentEntry(contact_id=contact, purpose=ConsentPurpose.TRACKING, level=ConsentLevel.NONE,
-                                 at=at(-1), source=str(n), wording="", evidence={}, recorded_by="public"))  # fmt: skip
+        session.add(
+            ConsentEntry(
+                contact_id=contact,
+                purpose=ConsentPurpose.TRACKING,
+                level=ConsentLevel.NONE,
+                at=at(-1),
+                source=str(n),
+                wording="",
+                evidence={},
+                recorded_by="public",
+            )
+        )
     session.flush()
     assert len(story(session, CLOCK, contact, size=8).entries) == 12
     assert story(session, CLOCK, contact, before=at(-1)).entries == []
@@ -101,7 +141,7 @@ def test_a_seeded_contact_has_a_lead(session: Session) -> None:
     company.campaign("Harvest", at(3))
     stories = [story(session, CLOCK, contact) for contact in company.contacts]
     steps = {entry.step for found in stories for entry in found.entries}
-    assert {Step.MAIL, Step.HIT, Step.FORM, Step.LEAD} <= steps
+    assert {EntryKind.MAIL, EntryKind.HIT, EntryKind.FORM, EntryKind.LEAD} <= steps
 
 
 def test_only_those_who_may(session: Session) -> None:
@@ -117,9 +157,15 @@ def test_the_fragment(coordinator_client: FlaskClient, viewer_client: FlaskClien
         fresh = factories.make_contact(session).id
     page = unescape(coordinator_client.get(f"/contacts/{contact}/timeline").text)
     for words in (
-        "Mail picture loaded", "Opened a mail", "Followed a link", "Book a tasting", "550 no such mailbox",
-        "Suppressed", "called itself a prefetch", "To receive e-mail",
-    ):  # fmt: skip
+        "Mail picture loaded",
+        "Opened a mail",
+        "Followed a link",
+        "Book a tasting",
+        "550 no such mailbox",
+        "Suppressed",
+        "called itself a prefetch",
+        "To receive e-mail",
+    ):
         assert words in page
     assert "Nothing yet" in coordinator_client.get(f"/contacts/{fresh}/timeline?before=nonsense").text
     assert viewer_client.get(f"/contacts/{contact}/timeline").status_code == 403
@@ -131,11 +177,21 @@ def test_the_whole_story_of_a_busy_contact_is_paged(coordinator_client: FlaskCli
         company = Company(session, contacts=1)
         mail = factories.make_activity(session)
         send_id = mail.id << 32 | 1
-        session.add(Send(id=send_id, activity_id=mail.id, contact_id=1000, address="guest0@example.net",
-                         recipient_key="c:1000", state=SendState.SENT, sent_at=at(0)))  # fmt: skip
+        session.add(
+            Send(
+                id=send_id,
+                activity_id=mail.id,
+                contact_id=1000,
+                address="guest0@example.net",
+                recipient_key="c:1000",
+                state=SendState.SENT,
+                sent_at=at(0),
+            )
+        )
         session.flush()
         session.execute(
-            insert(Event), [company.event(mail.id, Kind.OPEN, Label.HUMAN, at(n), send_id) for n in range(1, 71)]
+            insert(Event),
+            [company.event(mail.id, HitKind.OPEN, TrafficLabel.HUMAN, at(n), send_id) for n in range(1, 71)],
         )
     first = coordinator_client.get("/contacts/1000/timeline").text
     assert first.count("story-entry") == 50
@@ -159,9 +215,11 @@ def test_a_conversion_says_who_earned_it(
     with db.reading() as session:
         found = story(session, CLOCK, mailing.contacts[0])
         steps = [entry.step for entry in found.entries]
-        assert {Step.CONVERSION, Step.EVENT, Step.SUPPRESSION, Step.HIT, Step.MAIL} <= set(steps)
-        conversion = next(entry for entry in found.entries if entry.step is Step.CONVERSION)
-        assert sum(share.share for share in conversion.shares if share.model is CreditModel.LAST_TOUCH) == 1
+        assert {EntryKind.CONVERSION, EntryKind.EVENT, EntryKind.SUPPRESSION, EntryKind.HIT, EntryKind.MAIL} <= set(
+            steps
+        )
+        conversion = next(entry for entry in found.entries if entry.step is EntryKind.CONVERSION)
+        assert sum(share.share for share in conversion.shares if share.model is AttributionModel.LAST_TOUCH) == 1
         assert [touch.event_id is not None for touch in conversion.touches] == [True]
     page = coordinator_client.get(f"/contacts/{mailing.contacts[0]}/timeline").text
     assert "€19.90" in page
@@ -169,19 +227,19 @@ def test_a_conversion_says_who_earned_it(
     assert "Put here by hand" in page
 
 
-@pytest.mark.parametrize("topic", list(Topic))
-def test_one_topic_is_a_part_of_everything(session: Session, topic: Topic) -> None:
+@pytest.mark.parametrize("topic", list(EntryFilter))
+def test_one_topic_is_a_part_of_everything(session: Session, topic: EntryFilter) -> None:
     contact = contact_with_a_past(session)
     every = [(entry.at, entry.step) for entry in story(session, CLOCK, contact).entries]
     some = [(entry.at, entry.step) for entry in story(session, CLOCK, contact, topic=topic).entries]
     assert set(some) <= set(every)
-    assert len(some) == {Topic.MAILS: 3, Topic.HITS: 3, Topic.CONSENT: 1}.get(topic, 0)
+    assert len(some) == {EntryFilter.MAILS: 3, EntryFilter.HITS: 3, EntryFilter.CONSENT: 1}.get(topic, 0)
 
 
 def test_machines_can_be_left_out(session: Session) -> None:
     found = story(session, CLOCK, contact_with_a_past(session), people_only=True)
     assert not any(entry.by_machine for entry in found.entries)
-    assert sum(entry.step is Step.HIT for entry in found.entries) == 2
+    assert sum(entry.step is EntryKind.HIT for entry in found.entries) == 2
 
 
 def test_filters_of_the_address_are_kept_by_the_pager(coordinator_client: FlaskClient) -> None:

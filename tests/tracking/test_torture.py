@@ -19,7 +19,7 @@ from campaigns import config, db
 from tests.tracking.scene import Mailing, asked, environ, events, make_mailing
 from tests.tracking.test_collect import check_counts
 from tracking import collect, settle
-from tracking.models import Label
+from tracking.models import TrafficLabel
 
 SEEDS = range(int(os.environ.get("TORTURE", "1")))
 THREADS = 3
@@ -128,5 +128,5 @@ def test_every_answered_hit_is_in_the_log_exactly_once(database: Engine, setting
     time.sleep(0.2)
     while settle.settle_due():
         pass
-    assert Label.SETTLING not in {Label(event.label) for event in events()}
+    assert TrafficLabel.SETTLING not in {TrafficLabel(event.label) for event in events()}
     check_counts()

@@ -35,7 +35,7 @@ from tests.tracking.test_collect import check_counts
 from tests.tracking.test_torture import forked
 from tests.tracking.web_server import web_server
 from tracking import batches, collect, settle, tail
-from tracking.models import Event, Label, UserAgent
+from tracking.models import Event, TrafficLabel, UserAgent
 
 T = TypeVar("T")
 DEATHS = int(os.environ.get("TORTURE", "1"))
@@ -58,9 +58,7 @@ class House:
     def start_collector(self) -> None:
         with (self.var / "collector.log").open("ab") as log:
             command = [sys.executable, "-m", "tracking.collect"]
-            self.collectors.append(
-                subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
-            )  # fmt: skip
+            self.collectors.append(subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log))
 
     @property
     def active(self) -> subprocess.Popen[bytes] | None:
@@ -211,7 +209,7 @@ def all_settled() -> bool:
     while settle.settle_due():
         pass
     with db.reading() as session:
-        return not session.scalar(select(func.count()).select_from(Event).where(Event.label == Label.SETTLING))
+        return not session.scalar(select(func.count()).select_from(Event).where(Event.label == TrafficLabel.SETTLING))
 
 
 @posix
@@ -298,7 +296,7 @@ def test_a_process_killed_within_its_transaction_leaves_none_of_it(
     while settle.settle_due():
         pass
     assert len(events()) == 15
-    assert Label.SETTLING not in {Label(one.label) for one in events()}
+    assert TrafficLabel.SETTLING not in {TrafficLabel(one.label) for one in events()}
     check_counts()
 
 
@@ -321,11 +319,11 @@ def test_a_clock_that_jumps_loses_and_doubles_nothing(database: Engine, frozen: 
     check_counts()
     while settle.settle_due():
         pass
-    settling = {one.send_id for one in events() if one.label == Label.SETTLING}
+    settling = {one.send_id for one in events() if one.label == TrafficLabel.SETTLING}
     assert settling == {mailing.sends[2], mailing.sends[4]}, "what lies in the future waits for its time"
     check_counts()
     frozen.at = began + timedelta(days=3)
     while settle.settle_due():
         pass
-    assert Label.SETTLING not in {one.label for one in events()}
+    assert TrafficLabel.SETTLING not in {one.label for one in events()}
     check_counts()

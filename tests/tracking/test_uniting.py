@@ -14,16 +14,21 @@ from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, Channel
 from tests.factories import make_activity, make_campaign, make_contact, make_form
 from tracking import conversions, earnings
-from tracking.conversion_models import Conversion, ConversionTouch, Credit, Goal, GoalKind
+from tracking.conversion_models import AttributionCredit, Conversion, ConversionTouchpoint, Goal, GoalKind
 from tracking.performance import performance
-from tracking.visit_models import Known, Visit
+from tracking.visit_models import AttributionEvidence, Visit
 
 
 def sent(session: Session, activity: Activity, contact_id: int, state: SendState, seq: int) -> Send:
     send = Send(
-        id=(activity.id << 32) + seq, activity_id=activity.id, contact_id=contact_id, address=f"{contact_id}@x.example",
-        recipient_key=f"c:{contact_id}", state=state, sent_at=clock.now() if state is SendState.SENT else None,
-    )  # fmt: skip
+        id=(activity.id << 32) + seq,
+        activity_id=activity.id,
+        contact_id=contact_id,
+        address=f"{contact_id}@x.example",
+        recipient_key=f"c:{contact_id}",
+        state=state,
+        sent_at=clock.now() if state is SendState.SENT else None,
+    )
     session.add(send)
     return send
 
@@ -32,11 +37,29 @@ def visit(session: Session, number: int, activity_id: int, contact_id: int, hour
     at = clock.now() - timedelta(hours=hours)
     session.add(
         Visit(
-            id=number, started_at=at, last_at=at, visitor=number, contact_id=contact_id, activity_id=activity_id,
-            arrival_id=1, entry_id=1, exit_id=1, pages=1, active_seconds=1, scroll=1, known=int(Known.UTM), label=1,
-            device=1, engaged=True, new=True, first=True, first_in_campaign=True, browser="", country="",
+            id=number,
+            started_at=at,
+            last_at=at,
+            visitor=number,
+            contact_id=contact_id,
+            activity_id=activity_id,
+            arrival_id=1,
+            entry_id=1,
+            exit_id=1,
+            pages=1,
+            active_seconds=1,
+            scroll=1,
+            known=int(AttributionEvidence.UTM),
+            label=1,
+            device=1,
+            engaged=True,
+            new=True,
+            first=True,
+            first_in_campaign=True,
+            browser="",
+            country="",
         )
-    )  # fmt: skip
+    )
 
 
 def test_a_story_becomes_one(session: Session) -> None:
@@ -49,18 +72,29 @@ def test_a_story_becomes_one(session: Session) -> None:
     )
     for number, contact_id in enumerate((ann, ana)):
         lead = Lead(
-            contact_id=contact_id, campaign_id=campaign.id, activity_id=page.id, source="web", notes=f"note {number}",
+            contact_id=contact_id,
+            campaign_id=campaign.id,
+            activity_id=page.id,
+            source="web",
+            notes=f"note {number}",
             stage=LeadStage.QUALIFIED if number else LeadStage.NEW,
             created_at=clock.now() - timedelta(hours=2 - number),
-        )  # fmt: skip
+        )
         session.add(lead)
         session.flush()
         session.add(
             Submission(
-                external_id=f"{number}" * 32, form_id=form.id, campaign_id=campaign.id, activity_id=page.id,
-                contact_id=contact_id, lead_id=lead.id, new_lead=True, at=lead.created_at, answers={},
+                external_id=f"{number}" * 32,
+                form_id=form.id,
+                campaign_id=campaign.id,
+                activity_id=page.id,
+                contact_id=contact_id,
+                lead_id=lead.id,
+                new_lead=True,
+                at=lead.created_at,
+                answers={},
             )
-        )  # fmt: skip
+        )
         session.add(
             Conversion(
                 external_id=f"sale:{number}",
@@ -89,12 +123,12 @@ def test_a_story_becomes_one(session: Session) -> None:
     assert {one.contact_id for one in session.scalars(select(Conversion))} == {ann}
     # Ana's visit, hours before Ann's form, is the person's first touch now: it earns both conversions.
     assert _touched(session) == 2
-    assert set(session.scalars(select(Credit.activity_id))) == {post.id}
+    assert set(session.scalars(select(AttributionCredit.activity_id))) == {post.id}
     assert session.scalars(select(Visit.contact_id)).all() == [ann]
 
 
 def _touched(session: Session) -> int:
-    return session.scalar(select(func.count(func.distinct(ConversionTouch.conversion_id)))) or 0
+    return session.scalar(select(func.count(func.distinct(ConversionTouchpoint.conversion_id)))) or 0
 
 
 def test_nobody_gets_a_mail_twice(session: Session) -> None:
@@ -102,9 +136,10 @@ def test_nobody_gets_a_mail_twice(session: Session) -> None:
     one, other, third = (make_activity(session) for _ in range(3))
     states = {}
     for activity, mine, theirs in (
-        (one, SendState.SENT, SendState.QUEUED), (other, SendState.QUEUED, SendState.QUEUED),
+        (one, SendState.SENT, SendState.QUEUED),
+        (other, SendState.QUEUED, SendState.QUEUED),
         (third, SendState.SKIPPED, SendState.QUEUED),
-    ):  # fmt: skip
+    ):
         states[activity.id] = sent(session, activity, ann, mine, 1), sent(session, activity, ana, theirs, 2)
     session.flush()
     unite(session, CLOCK, ann, ana)

@@ -5,37 +5,43 @@ from collections.abc import Callable, Mapping
 from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import SendState
-from campaigns.delivery.send_counts import Mark, SendCount
+from campaigns.delivery.send_counts import SendCount, SendFlag
 from campaigns.leads.models import Lead
 from campaigns.planning.models import ActivityStatus
 from tests import factories
 from tests.conftest import NOON, FrozenClock
-from tracking.models import Kind, Label, LifeRollup
+from tracking.models import HitKind, TotalHitRollup, TrafficLabel
 from tracking.versions import campaign_versions
-from tracking.visit_models import LifeVisits
+from tracking.visit_models import TotalVisitRollup
 
 
 def test_a_version_changes_with_each_kind_of_figure(session: Session, frozen: FrozenClock) -> None:
     mail = factories.make_activity(session, status=ActivityStatus.LIVE)
     other = factories.make_activity(session, status=ActivityStatus.LIVE)
     contact = factories.make_contact(session)
-    hit = LifeRollup(activity_id=mail.id, link=0, kind=Kind.OPEN, label=Label.SETTLING, events=3, uniques=1)
-    visit = LifeVisits(activity_id=mail.id, label=Label.HUMAN, visits=1)
-    sent = SendCount(activity_id=mail.id, bucket=NOON, state=SendState.SENT, marks=Mark.TAKEN, part=0, number=10)
+    hit = TotalHitRollup(
+        activity_id=mail.id, link=0, kind=HitKind.OPEN, label=TrafficLabel.SETTLING, events=3, uniques=1
+    )
+    visit = TotalVisitRollup(activity_id=mail.id, label=TrafficLabel.HUMAN, visits=1)
+    sent = SendCount(activity_id=mail.id, bucket=NOON, state=SendState.SENT, marks=SendFlag.TAKEN, part=0, number=10)
     lead = Lead(
         contact_id=contact.id, campaign_id=mail.campaign_id, activity_id=mail.id, source="form", created_at=NOON
-    )  # fmt: skip
+    )
 
     def settle() -> None:
         session.delete(hit)
         session.flush()
-        session.add(LifeRollup(activity_id=mail.id, link=0, kind=Kind.OPEN, label=Label.HUMAN, events=3, uniques=1))
+        session.add(
+            TotalHitRollup(
+                activity_id=mail.id, link=0, kind=HitKind.OPEN, label=TrafficLabel.HUMAN, events=3, uniques=1
+            )
+        )
 
     def engage() -> None:
         visit.engaged = 1
 
     def open_mail() -> None:
-        sent.marks = Mark.TAKEN | Mark.OPENED
+        sent.marks = SendFlag.TAKEN | SendFlag.OPENED
 
     def finish() -> None:
         mail.status = ActivityStatus.FINISHED
@@ -47,9 +53,15 @@ def test_a_version_changes_with_each_kind_of_figure(session: Session, frozen: Fr
     before = versions()
     assert set(before) == {mail.campaign_id, other.campaign_id}
     steps: list[Callable[[], object]] = [
-        lambda: session.add(hit), settle, lambda: session.add(visit), engage, lambda: session.add(sent), open_mail,
-        lambda: session.add(lead), finish,
-    ]  # fmt: skip
+        lambda: session.add(hit),
+        settle,
+        lambda: session.add(visit),
+        engage,
+        lambda: session.add(sent),
+        open_mail,
+        lambda: session.add(lead),
+        finish,
+    ]
     for step in steps:
         step()
         after = versions()

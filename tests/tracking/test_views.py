@@ -19,7 +19,7 @@ from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channe
 from tests import factories
 from tests.conftest import NOON, FrozenClock
 from tests.tracking.company import Company, at
-from tracking.counts import Mails
+from tracking.counts import MailCounts
 from tracking.metrics import METRICS
 from tracking.performance import performance
 from tracking.views.sparks import spark_points
@@ -58,7 +58,7 @@ def test_the_index_shows_what_each_campaign_brought(viewer_client: FlaskClient) 
     assert "Built in" not in page
     with db.reading() as session:
         counts = performance(session, CLOCK, campaign_id).counts
-    mails = counts.mails or Mails()
+    mails = counts.mails or MailCounts()
     assert f"{counts.leads} ÷ {mails.clickers}" in page
     assert f"{mails.openers} ÷ {mails.trackable}" in page
 
@@ -67,8 +67,10 @@ def test_the_index_is_searched_and_filtered(viewer_client: FlaskClient) -> None:
     planned(name="Autumn 100%", status=CampaignStatus.ACTIVE)
     planned(name="Winter", status=CampaignStatus.PLANNED)
     for query, shown, hidden in (
-        ("?q=autumn", "Autumn", "Winter"), ("?status=planned", "Winter", "Autumn"), ("?q=0%25", "Autumn", "Winter"),
-    ):  # fmt: skip
+        ("?q=autumn", "Autumn", "Winter"),
+        ("?status=planned", "Winter", "Autumn"),
+        ("?q=0%25", "Autumn", "Winter"),
+    ):
         page = text(viewer_client, f"/campaigns{query}")
         assert shown in page
         assert hidden not in page
@@ -114,7 +116,7 @@ def test_every_rate_stands_with_its_denominator(viewer_client: FlaskClient) -> N
     campaign_id = seeded()
     page = text(viewer_client, f"/campaigns/{campaign_id}/performance")
     with db.reading() as session:
-        mails = performance(session, CLOCK, campaign_id).counts.mails or Mails()
+        mails = performance(session, CLOCK, campaign_id).counts.mails or MailCounts()
     assert f"{mails.openers} openers ÷ {mails.trackable} trackable recipients" in page
     assert f"{mails.clickers} clickers ÷ {mails.openers} openers" in page
     for words in ("Leads", "Conversions", "Lead-conversion rate", "Cost per lead", "Search ads", "Book a tasting"):
@@ -194,9 +196,15 @@ def test_the_csv_says_what_the_page_says(viewer_client: FlaskClient) -> None:
     assert (social["opens"], social["leads"]) == ("", "0")
 
 
-@pytest.mark.parametrize(("values", "points"), [
-    ([], ""), ([0, 0], "0.0,30.0 120.0,30.0"), ([1, 2, 0], "0.0,16.0 60.0,2.0 120.0,30.0"), ([5], "0.0,2.0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "points"),
+    [
+        ([], ""),
+        ([0, 0], "0.0,30.0 120.0,30.0"),
+        ([1, 2, 0], "0.0,16.0 60.0,2.0 120.0,30.0"),
+        ([5], "0.0,2.0"),
+    ],
+)
 def test_a_spark_line(values: list[int], points: str) -> None:
     assert spark_points(values) == points
 

@@ -24,9 +24,11 @@ def visited(coordinator_client: FlaskClient, frozen: FrozenClock) -> FlaskClient
     destinations.sync()
     for number in range(30):
         Tab(
-            f"/tea{number % 2}?utm_source=facebook&utm_medium=social&utm_campaign=tea", referrer="https://l.facebook.com/",
-            ip=f"198.51.{number}.1", more={"z": "Asia/Tbilisi"},
-        ).tell().tell("h", active=20 * (number % 2))  # fmt: skip
+            f"/tea{number % 2}?utm_source=facebook&utm_medium=social&utm_campaign=tea",
+            referrer="https://l.facebook.com/",
+            ip=f"198.51.{number}.1",
+            more={"z": "Asia/Tbilisi"},
+        ).tell().tell("h", active=20 * (number % 2))
     visits()
     return coordinator_client
 

@@ -19,10 +19,18 @@ from tests.tracking.scene import Mailing, allow, events, make_mailing
 from tests.tracking.site import HOST, Tab, open_site, post, visits
 from tracking import collect, destinations, visiting
 from tracking.conversion_models import CustomEvent
-from tracking.grouping import Group
-from tracking.models import Label, SetAside
-from tracking.visit_models import DaySalt, Device, Known, SiteSeen, VisitRollup, WebArrival, WebPage
-from tracking.visits import Visits, visit_counts
+from tracking.grouping import ChannelGroup
+from tracking.models import DeadLetter, TrafficLabel
+from tracking.visit_models import (
+    AttributionEvidence,
+    DaySalt,
+    Device,
+    SiteLastSeen,
+    TrafficSource,
+    VisitRollup,
+    WebPage,
+)
+from tracking.visits import VisitSummary, visit_counts
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +52,14 @@ def test_a_visit_with_two_pages(site: FrozenClock) -> None:
     (visit,) = visits()
     assert (visit.pages, visit.active_seconds, visit.scroll, visit.engaged, visit.new) == (2, 11, 40, True, True)
     assert (visit.device, visit.browser, visit.country) == (Device.DESKTOP, "Firefox", "GE")
-    assert (visit.label, visit.activity_id, visit.known) == (Label.HUMAN, None, Known.NOT)
+    assert (visit.label, visit.activity_id, visit.known) == (TrafficLabel.HUMAN, None, AttributionEvidence.NOT)
     with db.reading() as session:
-        came = session.get_one(WebArrival, visit.arrival_id)
+        came = session.get_one(TrafficSource, visit.arrival_id)
         assert (came.source, came.medium, came.referrer) == ("www.google.com", "organic", "www.google.com")
-        assert Group(came.channel_group) is Group.ORGANIC_SEARCH
+        assert ChannelGroup(came.channel_group) is ChannelGroup.ORGANIC_SEARCH
         assert session.get_one(WebPage, visit.entry_id).address == f"{HOST}/"
         assert session.get_one(WebPage, visit.exit_id).address == f"{HOST}/tea"
-        assert session.scalars(select(SiteSeen.records)).one() == 3
+        assert session.scalars(select(SiteLastSeen.records)).one() == 3
 
 
 def test_reports_in_any_order_and_twice_make_the_same_visit(site: FrozenClock) -> None:
@@ -150,18 +158,19 @@ def test_a_mail_brings_its_contact_and_settles_its_click(site: FrozenClock) -> N
     tab = Tab("/", more={"k": visit_token(mailing)}).tell()
     earlier, visit = visits()
     assert (visit.send_id, visit.contact_id, visit.activity_id, visit.known) == (
-        mailing.sends[0], mailing.contacts[0], mailing.activity_id, Known.SEND,
-    )  # fmt: skip
+        mailing.sends[0],
+        mailing.contacts[0],
+        mailing.activity_id,
+        AttributionEvidence.SEND,
+    )
     assert earlier.contact_id == mailing.contacts[0], "what they did before joins their story"
-    assert events()[0].label == Label.SETTLING
+    assert events()[0].label == TrafficLabel.SETTLING
     site.at += timedelta(seconds=15)
     tab.tell("h", active=12)
     assert visits()[1].engaged
-    assert events()[0].label == Label.HUMAN
+    assert events()[0].label == TrafficLabel.HUMAN
     with db.reading() as session:
-        assert visit_counts(session, [1]) == {
-            mailing.activity_id: Visits(1, 1, 1, 12, 1, 0, 1, 0)
-        }  # fmt: skip
+        assert visit_counts(session, [1]) == {mailing.activity_id: VisitSummary(1, 1, 1, 12, 1, 0, 1, 0)}
 
 
 @pytest.mark.parametrize("level", [ConsentLevel.NONE, ConsentLevel.DELIVERABILITY])
@@ -212,14 +221,25 @@ def test_utm_and_short_links_find_their_activity(site: FrozenClock) -> None:
         ads = make_activity(session, campaign, channel=Channel.ADS)
         link = create_link(session, CLOCK, second, label="Story", url=f"https://{HOST}/tea")
         ids, query = (social.id, second.id, ads.id), link.utm
-    for number, asked in enumerate([
-        query, "utm_source=instagram&utm_medium=social&utm_campaign=spring-tea-2026", "utm_id=1&utm_medium=CPC",
-        "utm_campaign=Spring+Tea+2026", "utm_campaign=another&utm_source=x", "utm_id=99999999999999999999",
-    ]):  # fmt: skip
+    for number, asked in enumerate(
+        [
+            query,
+            "utm_source=instagram&utm_medium=social&utm_campaign=spring-tea-2026",
+            "utm_id=1&utm_medium=CPC",
+            "utm_campaign=Spring+Tea+2026",
+            "utm_campaign=another&utm_source=x",
+            "utm_id=99999999999999999999",
+        ]
+    ):
         Tab(f"/tea?{asked}", ip=f"198.51.{number}.1").tell()
     found = visits()
     assert [visit.activity_id for visit in found] == [ids[1], ids[0], ids[2], None, None, None]
-    assert [visit.known for visit in found][:4] == [Known.UTM, Known.UTM, Known.UTM, Known.NOT]
+    assert [visit.known for visit in found][:4] == [
+        AttributionEvidence.UTM,
+        AttributionEvidence.UTM,
+        AttributionEvidence.UTM,
+        AttributionEvidence.NOT,
+    ]
     with db.reading() as session:
         assert set(visit_counts(session, [1])) == set(ids)
         assert sum(counts.campaign_visitors for counts in visit_counts(session, [1]).values()) == 3
@@ -266,11 +286,21 @@ def test_custom_events_once_each(site: FrozenClock) -> None:
 
 def test_junk_leaves_nothing_and_breaks_nothing(site: FrozenClock) -> None:
     junk: list[object] = [
-        b"", b"{", b"[]", b"null", b"\xff\xfe{}", b"{" * 4_000, {"t": "v"}, {"t": "v", "p": 1, "u": "javascript:1"},
-        {"t": "z", "p": 1, "u": f"https://{HOST}/"}, {"t": "v", "p": "1", "u": f"https://{HOST}/"},
-        {"t": "v", "p": 1 << 40, "u": f"https://{HOST}/"}, {"t": "v", "p": True, "u": f"https://{HOST}/"},
-        {"t": ["v"], "p": 1, "u": f"https://{HOST}/"}, b'{"t":"v","p":' + b"9" * 5_000 + b"}",
-    ]  # fmt: skip
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe{}",
+        b"{" * 4_000,
+        {"t": "v"},
+        {"t": "v", "p": 1, "u": "javascript:1"},
+        {"t": "z", "p": 1, "u": f"https://{HOST}/"},
+        {"t": "v", "p": "1", "u": f"https://{HOST}/"},
+        {"t": "v", "p": 1 << 40, "u": f"https://{HOST}/"},
+        {"t": "v", "p": True, "u": f"https://{HOST}/"},
+        {"t": ["v"], "p": 1, "u": f"https://{HOST}/"},
+        b'{"t":"v","p":' + b"9" * 5_000 + b"}",
+    ]
     for body in junk:
         assert post(body).status == 204
     for address in ("https://other.example/", "http://[", f"https://{HOST}:99999/", "https://"):
@@ -278,11 +308,13 @@ def test_junk_leaves_nothing_and_breaks_nothing(site: FrozenClock) -> None:
     assert visits() == []
     strange: list[object] = [-5, 1e308, "9", None, [], {}, True, 10**30]
     for value in strange:
-        Tab("/\x00\ud800?utm_source=\x00", more={"r": value, "l": value, "z": value, "i": value, "f": value,
-                                                 "k": value, "d": 0, "b": 0}).tell("h", active=value, scroll=value)  # type: ignore[arg-type]  # fmt: skip
+        Tab(
+            "/\x00\ud800?utm_source=\x00",
+            more={"r": value, "l": value, "z": value, "i": value, "f": value, "k": value, "d": 0, "b": 0},
+        ).tell("h", active=value, scroll=value)  # type: ignore[arg-type]
     assert sum(visit.pages for visit in visits()) == len(strange)
     with db.reading() as session:
-        assert session.scalars(select(SetAside)).all() == []
+        assert session.scalars(select(DeadLetter)).all() == []
 
 
 def test_huge_active_times_are_held_to_the_clock(site: FrozenClock) -> None:
@@ -306,7 +338,7 @@ def test_programs_are_counted_apart(site: FrozenClock) -> None:
     mailing = make_mailing(1)
     Tab("/", more={"k": visit_token(mailing)}, agent="Mozilla/5.0 (X11) HeadlessChrome/140.0").tell()
     Tab("/", more={"k": visit_token(mailing)}, ip="40.107.1.1").tell()  # Exchange Online's gateways
-    assert [visit.label for visit in visits()] == [Label.SCANNER, Label.SCANNER]
+    assert [visit.label for visit in visits()] == [TrafficLabel.SCANNER, TrafficLabel.SCANNER]
     with db.reading() as session:
         assert visit_counts(session, [1]) == {}
 
@@ -339,4 +371,4 @@ def test_hosted_landing_pages_count_for_their_activity(site: FrozenClock) -> Non
     (host,) = own_hosts(())
     Tab("/f/box", host=host, referrer="https://www.instagram.com/").tell()
     (visit,) = visits()
-    assert (visit.activity_id, visit.known) == (activity_id, Known.PAGE)
+    assert (visit.activity_id, visit.known) == (activity_id, AttributionEvidence.PAGE)

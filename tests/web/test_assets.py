@@ -72,17 +72,32 @@ def test_a_named_version_is_kept_for_ever(client: FlaskClient) -> None:
     assert "Set-Cookie" not in named.headers
 
 
-@pytest.mark.parametrize("path", [
-    "nowhere.css", "../guards.py", "..%2Fguards.py", "/etc/passwd", "vendor", "%00.css", "a" * 5000, "vendor/",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "nowhere.css",
+        "../guards.py",
+        "..%2Fguards.py",
+        "/etc/passwd",
+        "vendor",
+        "%00.css",
+        "a" * 5000,
+        "vendor/",
+    ],
+)
 def test_nothing_else_is_served(client: FlaskClient, path: str) -> None:
     assert client.get(f"/static/{path}").status_code in (404, 308)
 
 
-@pytest.mark.parametrize(("path", "kind"), [
-    ("vendor/vazirmatn-33.0.3.woff2", "font/woff2"), ("app.js", "text/javascript; charset=utf-8"),
-    ("vendor/icons.svg", "image/svg+xml"), ("vendor/manifest.json", "application/json"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("vendor/vazirmatn-33.0.3.woff2", "font/woff2"),
+        ("app.js", "text/javascript; charset=utf-8"),
+        ("vendor/icons.svg", "image/svg+xml"),
+        ("vendor/manifest.json", "application/json"),
+    ],
+)
 def test_types(client: FlaskClient, path: str, kind: str) -> None:
     assert client.get(f"/static/{path}").content_type == kind
 

@@ -8,9 +8,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.models import Person, Role
+from campaigns.accounts.models import Role, User
 from campaigns.web import changes
-from campaigns.web.changes import HEARTBEAT, LIFETIME, MOST, Standing, Stream, Watch
+from campaigns.web.changes import HEARTBEAT, LIFETIME, MOST, ChangePoller, EventStream, Standing
 from tests.factories import make_campaign
 
 VERSION: dict[int, str] = {}
@@ -21,7 +21,7 @@ def versions(_session: Session, numbers: Collection[int]) -> Mapping[int, str]:
     return {number: VERSION[number] for number in numbers if number in VERSION}
 
 
-class Still(Watch):
+class Still(ChangePoller):
     """A watch that looks when it is told to, and waits by moving its clock."""
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ def still(engine: Engine) -> Still:
     return Still()
 
 
-def stream(watch: Watch, person: Standing, seen: str = "") -> Stream:
-    return Stream(watch, (versions, 7), person, seen)
+def stream(watch: ChangePoller, person: Standing, seen: str = "") -> EventStream:
+    return EventStream(watch, (versions, 7), person, seen)
 
 
 @pytest.fixture
 def viewer(app: object) -> Standing:
     with db.reading() as session:
-        return changes._standing(session.query(Person).filter_by(role=Role.VIEWER).one())
+        return changes._standing(session.query(User).filter_by(role=Role.VIEWER).one())
 
 
 def test_a_change_is_told_once_and_silence_is_broken(still: Still, viewer: Standing) -> None:
@@ -89,7 +89,7 @@ def test_a_stream_ends_when_its_reader_may_not_look(still: Still, viewer: Standi
         VERSION.clear()
     else:
         with db.transaction() as session:
-            person = session.get_one(Person, viewer[0])
+            person = session.get_one(User, viewer[0])
             if what == "locked":
                 person.locked_at = person.created_at
             elif what == "another role":

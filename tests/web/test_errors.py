@@ -24,13 +24,16 @@ def boom(error: Exception) -> Callable[[], str]:
 
 
 ERRORS = {
-    "invalid": (errors.Invalid(errors.Problem("Row %(n)s is bad", line=7, params={"n": "50%"})), 400),
+    "invalid": (
+        errors.ValidationFailed(errors.ValidationProblem("Row %(n)s is bad", line=7, params={"n": "50%"})),
+        400,
+    ),
     "token": (errors.BadToken("This link has expired."), 400),
     "forbidden": (errors.Forbidden("No."), 403),
     "missing": (errors.NotFound("Gone."), 404),
     "conflict": (errors.Conflict("Already launched."), 409),
-    "many": (errors.TooMany("Wait %(seconds)s s.", 12), 429),
-    "passing": (errors.Passing("Later."), 503),
+    "many": (errors.RateLimited("Wait %(seconds)s s.", 12), 429),
+    "passing": (errors.TemporaryError("Later."), 503),
     "other": (errors.KampaniaError("Hm."), 500),
     "crash": (ZeroDivisionError("secret detail"), 500),
     "row": (IntegrityError("INSERT secret", {}, Exception("secret detail")), 409),

@@ -10,9 +10,9 @@ from wtforms import BooleanField, RadioField, SelectField, StringField, TextArea
 from wtforms.validators import DataRequired
 
 from campaigns import db
-from campaigns.accounts.models import Person, Role
+from campaigns.accounts.models import Role, User
 from campaigns.web.choices import choices
-from campaigns.web.entrance import SignedIn
+from campaigns.web.entrance import SessionUser
 
 
 class Form(FlaskForm):  # type: ignore[misc]
@@ -64,8 +64,8 @@ def test_every_macro_stands_in_the_layout(app: Flask, language: str, role: StrEn
     with app.test_request_context("/campaigns", method="POST", data={"name": ""}):
         g.language = language
         with db.reading() as rows:
-            person = rows.query(Person).filter_by(role=role).one()
-        login_user(SignedIn(person))
+            person = rows.query(User).filter_by(role=role).one()
+        login_user(SessionUser(person))
         form = Form()
         form.validate()
         html = render_template_string(PAGE, form=form, role=role)

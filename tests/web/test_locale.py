@@ -28,8 +28,13 @@ def persian(app: Flask) -> Iterator[None]:
 
 def test_english(english: None, frozen: FrozenClock) -> None:
     assert [locale.number(value) for value in (0, 1234567, 1.5, Decimal("2.345"), -3, None)] == [
-        "0", "1,234,567", "1.5", "2.34", "-3", "–",
-    ]  # fmt: skip
+        "0",
+        "1,234,567",
+        "1.5",
+        "2.34",
+        "-3",
+        "–",
+    ]
     assert locale.number(1, 2) == "1.00"
     assert locale.number(1.6, 0) == "2"
     assert locale.percent(0.12345) == "12.3%"

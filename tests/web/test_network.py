@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from campaigns import config
-from campaigns.errors import TooMany
-from campaigns.web.limits import Limit
+from campaigns.errors import RateLimited
+from campaigns.web.limits import RateLimit
 from campaigns.web.network import behind_proxies, client_ip, network_of
 
 
@@ -18,19 +18,22 @@ def proxied(settings: config.Settings) -> None:
     config.install(dataclasses.replace(settings, trusted_proxies=trusted))
 
 
-@pytest.mark.parametrize(("remote", "forwarded", "expected"), [
-    ("203.0.113.7", "", "203.0.113.7"),
-    ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # not a proxy of ours: it may claim what it likes
-    ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
-    ("127.0.0.1", "6.6.6.6, 198.51.100.1", "198.51.100.1"),
-    ("127.0.0.1", "198.51.100.1, 10.0.0.5", "198.51.100.1"),
-    ("127.0.0.1", "nonsense", "127.0.0.1"),
-    ("127.0.0.1", "198.51.100.1, nonsense", "127.0.0.1"),
-    ("::1", "2001:db8::7", "2001:db8::7"),
-    ("::ffff:127.0.0.1", "198.51.100.1", "198.51.100.1"),
-    ("", "198.51.100.1", ""),
-    ("unix:", "", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "expected"),
+    [
+        ("203.0.113.7", "", "203.0.113.7"),
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # not a proxy of ours: it may claim what it likes
+        ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("127.0.0.1", "6.6.6.6, 198.51.100.1", "198.51.100.1"),
+        ("127.0.0.1", "198.51.100.1, 10.0.0.5", "198.51.100.1"),
+        ("127.0.0.1", "nonsense", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.1, nonsense", "127.0.0.1"),
+        ("::1", "2001:db8::7", "2001:db8::7"),
+        ("::ffff:127.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("", "198.51.100.1", ""),
+        ("unix:", "", ""),
+    ],
+)
 def test_the_client_behind_proxies(proxied: None, remote: str, forwarded: str, expected: str) -> None:
     assert client_ip({"REMOTE_ADDR": remote, "HTTP_X_FORWARDED_FOR": forwarded}) == expected
 
@@ -61,16 +64,16 @@ def test_networks() -> None:
 
 def test_a_limit_refills() -> None:
     at = [0.0]
-    limit = Limit(3, 30, lambda: at[0])
+    limit = RateLimit(3, 30, lambda: at[0])
     for _ in range(3):
         limit.check("203.0.113.7")
-    with pytest.raises(TooMany) as caught:
+    with pytest.raises(RateLimited) as caught:
         limit.check("203.0.113.8")
     assert caught.value.wait == 10
     limit.check("198.51.100.1")
     at[0] += 10
     limit.check("203.0.113.7")
-    with pytest.raises(TooMany):
+    with pytest.raises(RateLimited):
         limit.check("203.0.113.7")
     at[0] += 1000
     for _ in range(3):

@@ -17,10 +17,16 @@ from campaigns.web.headers import policy
 ROOT = Path(__file__).parents[2]
 
 PUBLIC = {
-    "static", "favicon", "accounts_public.setup", "accounts_public.sign_in", "accounts_public.sign_out",
-    "accounts_public.forgot", "accounts_public.reset", "accounts_public.health",
+    "static",
+    "favicon",
+    "accounts_public.setup",
+    "accounts_public.sign_in",
+    "accounts_public.sign_out",
+    "accounts_public.forgot",
+    "accounts_public.reset",
+    "accounts_public.health",
     "accounts_api.whoami",
-}  # fmt: skip
+}
 
 
 def test_every_answer_carries_its_headers(client: FlaskClient) -> None:

@@ -86,7 +86,7 @@ def test_a_stream_gets_a_thread_of_its_own() -> None:
 
 def test_who_stops_the_server_ends_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Any] = []
-    monkeypatch.setattr(changes, "watch", changes.Watch())
+    monkeypatch.setattr(changes, "watch", changes.ChangePoller())
     monkeypatch.setattr(server, "_listen", lambda stop, *others: stop(15, None))
     vars(_signals)["set_main_signals"](lambda *said: heard.append((said, changes.watch.ended.is_set())))
     assert heard == [((15, None), True)]

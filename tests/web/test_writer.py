@@ -72,9 +72,13 @@ def test_compiling_keeps_nobody_from_writing(
     monkeypatch.setattr(chamber, "ask", ask)
     path = f"/messages/{message.id}/{what}".rstrip("/")
     data = {
-        "mjml": f"<mjml><mj-body><!-- {what} {database.dialect.name} --></mj-body></mjml>", "language": "en",
-        "subject": "x" * 600, "revision": "1", "name": "x", "address": "me@acme.example",
-    }  # fmt: skip
+        "mjml": f"<mjml><mj-body><!-- {what} {database.dialect.name} --></mj-body></mjml>",
+        "language": "en",
+        "subject": "x" * 600,
+        "revision": "1",
+        "name": "x",
+        "address": "me@acme.example",
+    }
     assert coordinator_client.post(path, data=data).status_code in (200, 303, 400)
     assert answers
     assert all(answers)

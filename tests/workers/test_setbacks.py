@@ -14,18 +14,18 @@ from campaigns.delivery import due, single
 from campaigns.delivery.models import Send
 from campaigns.planning import launching
 from campaigns.planning.models import Activity, ActivityStatus
-from campaigns.setbacks import Chore, Setback
+from campaigns.setbacks import JobFailure, JobType
 from tests.conftest import NOON, FrozenClock
 from tests.factories import make_activity
 from tests.tracking import scene
 from tests.tracking.test_conversions import submit
 from tracking import collect, conversions, settle
 from tracking.conversion_models import Conversion
-from tracking.models import Label
+from tracking.models import TrafficLabel
 from workers import sending, upkeep
 
 
-def told() -> list[tuple[Chore, str, int]]:
+def told() -> list[tuple[JobType, str, int]]:
     with db.reading() as session:
         return [(one.chore, one.subject, one.failures) for one in setbacks.present(session)]
 
@@ -55,7 +55,7 @@ def test_a_launch_that_fails_stops_no_other(
     with db.reading() as session:
         statuses = {one.id: one.status for one in session.scalars(select(Activity).where(Activity.id.in_(ids)))}
     assert statuses == dict.fromkeys(ids, ActivityStatus.LIVE) | {ids[2]: ActivityStatus.SCHEDULED}
-    assert told() == [(Chore.BEGIN, str(ids[2]), 1)]  # The second tick left it alone.
+    assert told() == [(JobType.BEGIN, str(ids[2]), 1)]  # The second tick left it alone.
     frozen.at = NOON + timedelta(seconds=11)
     due.find()
     with db.reading() as session:
@@ -76,7 +76,7 @@ def test_a_system_mail_that_fails_stops_no_other(
             due.settle(session)
     with db.reading() as session:
         assert len(session.scalars(select(Send)).all()) == 3
-    assert told() == [(Chore.POST, str(poison), 1)]
+    assert told() == [(JobType.POST, str(poison), 1)]
 
 
 def test_pauses_grow_to_an_hour(database: Engine, frozen: FrozenClock) -> None:
@@ -86,8 +86,8 @@ def test_pauses_grow_to_an_hour(database: Engine, frozen: FrozenClock) -> None:
     tries = 0
     for _ in range(6 * 60):
         with db.transaction() as session:
-            setbacks.carry(session, Chore.FINISH, [1], act)
-            row = session.get_one(Setback, (Chore.FINISH, "1"))
+            setbacks.carry(session, JobType.FINISH, [1], act)
+            row = session.get_one(JobFailure, (JobType.FINISH, "1"))
             tries = row.failures
         frozen.at += timedelta(minutes=1)
     assert 10 < tries < 16
@@ -100,9 +100,9 @@ def test_a_database_that_goes_away_is_no_row_s_fault(database: Engine) -> None:
         raise OperationalError("SELECT 1", {}, Exception("gone"))
 
     with pytest.raises(OperationalError), db.transaction() as session:
-        setbacks.carry(session, Chore.FINISH, [1, 2], act)
+        setbacks.carry(session, JobType.FINISH, [1, 2], act)
     with pytest.raises(OperationalError):
-        setbacks.alone(Chore.DELIVER, 1, act)
+        setbacks.alone(JobType.DELIVER, 1, act)
     assert told() == []
 
 
@@ -117,7 +117,7 @@ def test_a_task_that_fails_is_put_off(database: Engine, frozen: FrozenClock, mon
     monkeypatch.setattr(delivering, "deliver", deliver)
     sending.deliver(7)
     sending.deliver(7)
-    assert (tried, told()) == ([7], [(Chore.DELIVER, "7", 1)])
+    assert (tried, told()) == ([7], [(JobType.DELIVER, "7", 1)])
     frozen.at += timedelta(seconds=11)
     sending.deliver(7)
     assert (tried, told()) == ([7, 7], [])
@@ -133,7 +133,7 @@ def test_a_submission_that_fails_stops_no_other(
         upkeep.convert()
     with db.reading() as session:
         assert set(session.scalars(select(Conversion.submission_id))) == {*ids} - {ids[1]}
-    assert told() == [(Chore.CONVERT, str(ids[1]), 1)]
+    assert told() == [(JobType.CONVERT, str(ids[1]), 1)]
     # However many come after it, it is not forgotten.
     monkeypatch.setattr(conversions, "_LATE_COMMITS", 0)
     frozen.at += timedelta(seconds=11)
@@ -163,15 +163,15 @@ def test_a_hit_that_fails_stops_no_other(
     monkeypatch.setattr(settle, "judged", judged)
     upkeep.settle()
     upkeep.settle()
-    labels = {event.id: Label(event.label) for event in scene.events()}
-    assert labels.pop(poison) is Label.SETTLING
-    assert set(labels.values()) == {Label.HUMAN}
-    assert told() == [(Chore.SETTLE, str(poison), 1)]
+    labels = {event.id: TrafficLabel(event.label) for event in scene.events()}
+    assert labels.pop(poison) is TrafficLabel.SETTLING
+    assert set(labels.values()) == {TrafficLabel.HUMAN}
+    assert told() == [(JobType.SETTLE, str(poison), 1)]
 
 
 def test_the_health_page_tells(owner_client: FlaskClient) -> None:
     with db.transaction() as session:
-        setbacks.carry(session, Chore.BEGIN, [42], lambda _ids: [][0])
+        setbacks.carry(session, JobType.BEGIN, [42], lambda _ids: [][0])
     page = owner_client.get("/health/house").text
     assert "Begin the scheduled launch of activity 42" in page
     assert "IndexError" in page

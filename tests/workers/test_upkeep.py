@@ -8,13 +8,13 @@ from sqlalchemy import Engine, func, select, text
 
 from campaigns import db
 from campaigns.accounts import signing_in
-from campaigns.accounts.models import SignInAttempts
+from campaigns.accounts.models import LoginAttempt
 from tests.conftest import FrozenClock
 from tests.tracking.scene import events, make_mailing
 from tests.tracking.test_conversions import submit
 from tracking import collect
 from tracking.conversion_models import Conversion
-from tracking.models import Label
+from tracking.models import TrafficLabel
 from workers import turns, upkeep
 
 
@@ -27,7 +27,7 @@ def test_one_tick_settles_many_portions(database: Engine, frozen: FrozenClock, m
     frozen.at += timedelta(minutes=16)
     monkeypatch.setattr(upkeep, "_HITS", 2)
     turns.take([upkeep.settle])
-    assert [Label(event.label) for event in events()] == [Label.HUMAN] * 7
+    assert [TrafficLabel(event.label) for event in events()] == [TrafficLabel.HUMAN] * 7
 
 
 def test_one_tick_converts_many_portions(
@@ -62,11 +62,11 @@ def test_a_turn_ends_though_the_backlog_does_not(monkeypatch: pytest.MonkeyPatch
 
 def test_attempts_to_sign_in_are_forgotten(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
-        signing_in.knock(session, signing_in.Door.of("a@b.example", "n"))
+        signing_in.knock(session, signing_in.LoginRateLimitKeys.of("a@b.example", "n"))
     frozen.at += signing_in.WINDOW + timedelta(seconds=1)
     upkeep.forget()
     with db.reading() as session:
-        assert session.scalar(select(func.count()).select_from(SignInAttempts)) == 0
+        assert session.scalar(select(func.count()).select_from(LoginAttempt)) == 0
 
 
 def test_sqlite_learns_of_large_tables_only(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import listing
 from tracking.days import our_zone
-from tracking.listing import Wanted
+from tracking.listing import CampaignFilter
 from tracking.metrics import METRICS, reading
 from tracking.periods import LAST_DAYS, period_of
 from tracking.views.sparks import spark_points
@@ -44,7 +44,7 @@ def index() -> str:
         sort=sort,
         sorts=[(key, METRICS[key].label) for key in listing.sortable()],
         least_first=listing.LEAST_FIRST,
-        narrowed=wanted != Wanted(),
+        narrowed=wanted != CampaignFilter(),
         statuses=list(CampaignStatus),
         objectives=list(Objective),
         channels=list(Channel),
@@ -77,12 +77,12 @@ def unarchive(campaign_id: int) -> Any:
     return redirect(f"/campaigns/{campaign_id}", 303)
 
 
-def _wanted() -> Wanted:
+def _wanted() -> CampaignFilter:
     """What the address asks for; what makes no sense asks for nothing."""
     asked = request.args
     owner = asked.get("owner", "")
     period = period_of(asked.get("period", ""), _today())
-    return Wanted(
+    return CampaignFilter(
         words=asked.get("q", "").replace("\x00", "").strip()[:100],
         status=_member(CampaignStatus, asked.get("status", "")),
         objective=_member(Objective, asked.get("objective", "")),

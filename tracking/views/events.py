@@ -18,8 +18,8 @@ from campaigns.web.pagination import page_of
 from tracking import events, exports, performance
 from tracking.agents import client
 from tracking.days import our_zone
-from tracking.models import NEWEST_FIRST, Kind, Label
-from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, Reason
+from tracking.models import NEWEST_FIRST, HitKind, TrafficLabel
+from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, LabelReason
 
 blueprint = Blueprint("events", __name__)
 
@@ -42,9 +42,9 @@ def log(campaign_id: int) -> str:
         asked={name: request.args.get(name, "") for name in ("since", "until")},
         filtered=any(request.args.get(name) for name in _QUESTIONS),
         export=f"/campaigns/{campaign_id}/events.csv?{urlencode({n: request.args.get(n, '') for n in _QUESTIONS})}",
-        labels=list(Label),
-        kinds=list(Kind),
-        reasons=sorted(Reason, key=lambda reason: _(reason.words)),
+        labels=list(TrafficLabel),
+        kinds=list(HitKind),
+        reasons=sorted(LabelReason, key=lambda reason: _(reason.words)),
         client=client,
     )
 
@@ -89,14 +89,14 @@ def _span(time: timedelta) -> str:
 _QUESTIONS = ("activity", "label", "reason", "kind", "link", "since", "until")
 
 
-def _wanted() -> events.Wanted:
+def _wanted() -> events.EventFilter:
     """What the address asks for; what makes no sense is left open."""
     label, kind, reason = _number("label"), _number("kind"), _number("reason")
-    return events.Wanted(
+    return events.EventFilter(
         activity_id=_number("activity"),
-        label=Label(label) if label in set(Label) else None,
-        reason=Reason(reason) if reason in set(Reason) else None,
-        kind=Kind(kind) if kind in set(Kind) else None,
+        label=TrafficLabel(label) if label in set(TrafficLabel) else None,
+        reason=LabelReason(reason) if reason in set(LabelReason) else None,
+        kind=HitKind(kind) if kind in set(HitKind) else None,
         link=link if (link := _number("link")) is not None and link < 2**15 else None,
         since=_instant("since"),
         until=_instant("until"),

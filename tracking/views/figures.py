@@ -14,7 +14,7 @@ from tracking import asking, events, evidence, exports, performance
 from tracking.days import our_zone
 from tracking.figures import figures_of
 from tracking.metrics import METRICS
-from tracking.models import Label
+from tracking.models import TrafficLabel
 from tracking.screening import RULES
 
 blueprint = Blueprint("figures", __name__)
@@ -44,7 +44,7 @@ def page(campaign_id: int, key: str) -> str:
         activities=events.activities_of(session, campaign_id),
         question=question,
         rules=RULES,
-        label_of=lambda label: Label(int(label)).label,
+        label_of=lambda label: TrafficLabel(int(label)).label,
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from campaigns import clock
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import USUAL_CURRENCIES, organisation
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Campaign
 from campaigns.web import once
@@ -69,7 +69,7 @@ def new() -> Any:
                 value=form.value.data,
                 since=midnight(form.since.data, our_zone()) if form.since.data and form.of_events else None,
             )
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, _at_their_fields(error, str(form.kind.data)))
         else:
             flash(_("The goal is made."), "success")
@@ -93,7 +93,7 @@ def change(goal_id: int) -> Any:
                 active=bool(form.active.data),
             )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             db_session().rollback()
             put_problems(form, error)
         else:
@@ -109,9 +109,9 @@ def change(goal_id: int) -> Any:
     return page, 400 if form.is_submitted() else 200
 
 
-def _at_their_fields(error: Invalid, kind: str) -> Invalid:
+def _at_their_fields(error: ValidationFailed, kind: str) -> ValidationFailed:
     """What a goal waits for is typed into the field of its kind."""
-    return Invalid([replace(one, field=kind) if one.field == "match" else one for one in error.problems])
+    return ValidationFailed([replace(one, field=kind) if one.field == "match" else one for one in error.problems])
 
 
 def _currencies(ours: str, waiting: Sequence[str]) -> Any:
@@ -139,7 +139,7 @@ def rates() -> Any:
                 rate=form.rate.data,
             )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             db_session().rollback()
             put_problems(form, error)
         else:

@@ -11,7 +11,7 @@ from campaigns.delivery import relays
 from campaigns.web import health as house_health
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
-from tracking.health import Health, health
+from tracking.health import CollectorHealth, health
 
 blueprint = Blueprint("health", __name__)
 
@@ -50,5 +50,5 @@ def house() -> str:
     )
 
 
-def _all_well(found: Health) -> bool:
+def _all_well(found: CollectorHealth) -> bool:
     return found.well and not found.lost_hits and not found.unreadable_bytes and not found.set_aside

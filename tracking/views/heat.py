@@ -21,7 +21,7 @@ def page(activity_id: int) -> str:
     actor().require(Permission.VIEW)
     found = heat.warmth(db_session(), actor(), activity_id, asking.who().metric)
     return render_template(
-        "pages/tracking/heat.html", found=found, reading=reading, who=asking.who(), everybody=list(asking.Who)
+        "pages/tracking/heat.html", found=found, reading=reading, who=asking.who(), everybody=list(asking.TrafficFilter)
     )
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from campaigns import clock
 from campaigns.accounts.actor import Permission
-from campaigns.accounts.models import Person
-from campaigns.errors import Invalid
+from campaigns.accounts.models import User
+from campaigns.errors import ValidationFailed
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems
@@ -19,7 +19,7 @@ from campaigns.web.pagination import page_of
 from tracking import inspections
 from tracking.days import our_zone
 from tracking.forms import TrialForm
-from tracking.inspection_models import Inspection, InspectionKind
+from tracking.inspection_models import MaintenanceKind, MaintenanceRun
 from tracking.periods import Period
 from tracking.screening import RULES
 
@@ -37,19 +37,19 @@ def index() -> Any:
             return there
         chosen = Period(form.since.data, form.until.data).window(our_zone())
         try:
-            made = inspections.order(db_session(), actor(), InspectionKind.TRIAL, chosen.since, chosen.until)
-        except Invalid as error:
+            made = inspections.order(db_session(), actor(), MaintenanceKind.TRIAL, chosen.since, chosen.until)
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             return once.made(f"/health/log/{made.id}")
-    stmt = select(Inspection, Person.name.label("who")).outerjoin(Person, Person.id == Inspection.created_by)
+    stmt = select(MaintenanceRun, User.name.label("who")).outerjoin(User, User.id == MaintenanceRun.created_by)
     page = render_template(
         "pages/tracking/inspections.html",
         form=form,
         rules=RULES,
         second=timedelta(seconds=1),
         running=inspections.running(db_session()),
-        page=page_of(db_session(), stmt, [Inspection.id.desc()]),
+        page=page_of(db_session(), stmt, [MaintenanceRun.id.desc()]),
     )
     return page, 400 if form.is_submitted() else 200
 
@@ -59,7 +59,7 @@ def check() -> Any:
     actor().require(Permission.SETTINGS)
     if there := once.already():
         return there
-    return once.made(f"/health/log/{inspections.order(db_session(), actor(), InspectionKind.CHECK).id}")
+    return once.made(f"/health/log/{inspections.order(db_session(), actor(), MaintenanceKind.CHECK).id}")
 
 
 @blueprint.get("/<int:inspection_id>")
@@ -75,7 +75,7 @@ def progress(inspection_id: int) -> Response:
 def _shown(inspection_id: int, page: str) -> str:
     actor().require(Permission.SETTINGS)
     found = inspections.inspection(db_session(), inspection_id)
-    who = db_session().get(Person, found.created_by) if found.created_by else None
+    who = db_session().get(User, found.created_by) if found.created_by else None
     return render_template(
         f"pages/tracking/{page}.html",
         found=found,

@@ -29,7 +29,7 @@ def page() -> str:
     campaign = campaign_of(session, campaign_id) if campaign_id else None
     query, keys = linting.breaches(actor(), clock.now() - timedelta(days=days), campaign)
     rows = page_of(session, query, keys, size=PAGE_SIZE)
-    choices = listing.campaigns_like(actor(), listing.Wanted()).order_by(Campaign.id.desc()).limit(_OFFERED)
+    choices = listing.campaigns_like(actor(), listing.CampaignFilter()).order_by(Campaign.id.desc()).limit(_OFFERED)
     return render_template(
         "pages/tracking/link_check.html",
         page=rows,
@@ -40,7 +40,7 @@ def page() -> str:
         periods=LAST_DAYS,
         fields=utm.FIELDS,
         media=sorted(set(utm.MEDIUM.values())),
-        foreign=linting.Culprit.FOREIGN,
+        foreign=linting.LinkKind.FOREIGN,
     )
 
 

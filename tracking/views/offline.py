@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from campaigns.accounts.actor import Permission
 from campaigns.audience import import_files
-from campaigns.errors import Invalid, Problem
+from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems, say
@@ -18,7 +18,7 @@ from campaigns.web.freshness import unless_seen
 from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import goals, offline
-from tracking.conversion_models import LEAD_GOAL, GoalKind, OfflineImport, OfflineRefusal
+from tracking.conversion_models import LEAD_GOAL, GoalKind, OfflineImport, OfflineImportError
 from tracking.forms import ConversionFile
 
 blueprint = Blueprint("offline", __name__, url_prefix="/conversions/import")
@@ -36,7 +36,7 @@ def index() -> Any:
         file = form.file.data
         try:
             made = offline.upload(db_session(), actor(), filename=file.filename or "", stream=file.stream)
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             return once.made(f"/conversions/import/{made.id}")
@@ -92,8 +92,8 @@ def refused(import_id: int) -> Response:
     return _named(response, f"refused-{import_id}.csv")
 
 
-def _reason(one: OfflineRefusal) -> str:
-    return say(Problem(one.message, params=one.params))
+def _reason(one: OfflineImportError) -> str:
+    return say(ValidationProblem(one.message, params=one.params))
 
 
 def _attachment(name: str, text: str) -> Response:

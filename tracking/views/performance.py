@@ -16,15 +16,15 @@ from campaigns.web.database import db_session
 from campaigns.web.freshness import seal, unless_seen
 from campaigns.web.guards import actor
 from tracking import asking, audience_profile, evidence, exports, figures, goal_counts, listing, performance
-from tracking.counts import Counts
+from tracking.counts import ActivityCounts
 from tracking.days import our_zone
-from tracking.figures import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, Question
+from tracking.figures import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, PeriodQuery
 from tracking.metrics import METRICS, reading
-from tracking.models import Label
-from tracking.performance import ActivityLine, ChannelLine, Performance
+from tracking.models import TrafficLabel
+from tracking.performance import ActivityRow, CampaignPerformance, ChannelRow
 from tracking.periods import LAST_DAYS
 from tracking.screening import RULES
-from tracking.series import Series, series
+from tracking.series import TimeSeries, series
 from tracking.versions import campaign_versions
 from tracking.views import visits
 
@@ -32,15 +32,30 @@ blueprint = Blueprint("performance", __name__)
 
 QUICK, SLOW = 2, 30  # seconds between two looks at the figures
 _LABELS = {
-    asking.Who.HUMAN: (Label.HUMAN,),
-    asking.Who.MACHINE: (Label.MACHINE, Label.SCANNER),
-    asking.Who.SETTLING: (Label.SETTLING,),
+    asking.TrafficFilter.HUMAN: (TrafficLabel.HUMAN,),
+    asking.TrafficFilter.MACHINE: (TrafficLabel.MACHINE, TrafficLabel.SCANNER),
+    asking.TrafficFilter.SETTLING: (TrafficLabel.SETTLING,),
 }
 COMPARED = (
-    "leads", "lead_conversion_rate", "conversions", "revenue", "cost", "cost_per_lead", "roi", "audience", "delivered",
-    "open_rate", "click_through_rate", "click_to_open_rate", "bounce_rate", "unsubscribe_rate", "visits", "visitors",
-    "web_bounce_rate", "influenced",
-)  # fmt: skip
+    "leads",
+    "lead_conversion_rate",
+    "conversions",
+    "revenue",
+    "cost",
+    "cost_per_lead",
+    "roi",
+    "audience",
+    "delivered",
+    "open_rate",
+    "click_through_rate",
+    "click_to_open_rate",
+    "bounce_rate",
+    "unsubscribe_rate",
+    "visits",
+    "visitors",
+    "web_bounce_rate",
+    "influenced",
+)
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance")
@@ -97,12 +112,12 @@ def comparison(campaign_id: int) -> str:
     other_id, other_period = request.args.get("with", ""), request.args.get("against", "")
     one = performance.totals(session, actor(), campaign_id, question.asked(zone))
     other = performance.find_campaign(session, int(other_id)) if _is_id(other_id) else None
-    against = Question(asking.period_named(other_period), question.cohort) if other_period else question
-    two: Counts | None = None
+    against = PeriodQuery(asking.period_named(other_period), question.cohort) if other_period else question
+    two: ActivityCounts | None = None
     if other is not None or other_period:
         two = performance.totals(session, actor(), (other or campaign).id, against.asked(zone))
     choices = session.scalars(
-        listing.campaigns_like(actor(), listing.Wanted()).order_by(Campaign.id.desc()).limit(200)
+        listing.campaigns_like(actor(), listing.CampaignFilter()).order_by(Campaign.id.desc()).limit(200)
     ).all()
     return render_template(
         "pages/tracking/comparison.html",
@@ -128,12 +143,12 @@ def link_clicks(activity_id: int) -> str:
     return render_template("pages/tracking/_link_clicks.html", links=found, reading=reading)
 
 
-def _found(campaign_id: int) -> tuple[Performance, Question]:
+def _found(campaign_id: int) -> tuple[CampaignPerformance, PeriodQuery]:
     question = asking.question()
     return performance.performance(db_session(), actor(), campaign_id, question.asked(our_zone())), question
 
 
-def _figures(found: Performance, question: Question) -> str:
+def _figures(found: CampaignPerformance, question: PeriodQuery) -> str:
     before = question.before(our_zone())
     earlier = None if before is None else performance.totals(db_session(), actor(), found.campaign.id, before)
     asked = _asked(question)
@@ -156,13 +171,13 @@ def _figures(found: Performance, question: Question) -> str:
     )
 
 
-def _asked(question: Question) -> dict[str, Any]:
+def _asked(question: PeriodQuery) -> dict[str, Any]:
     """What templates need to write addresses that ask the same, but for one thing."""
     chosen = {
         "period": "" if question.period.whole else question.period.key,
         "dated": "" if question.cohort else "event",
-        "who": "" if asking.who() is asking.Who.HUMAN else asking.who().value,
-        "earns": "" if asking.earns() is asking.Earns.LAST else asking.earns().value,
+        "who": "" if asking.who() is asking.TrafficFilter.HUMAN else asking.who().value,
+        "earns": "" if asking.earns() is asking.AttributionChoice.LAST else asking.earns().value,
         "sort": request.args.get("sort", "") if request.args.get("sort", "").lstrip("-") in METRICS else "",
     }
 
@@ -175,9 +190,9 @@ def _asked(question: Question) -> dict[str, Any]:
         "query": query,
         "periods": LAST_DAYS,
         "who": asking.who(),
-        "everybody": list(asking.Who),
+        "everybody": list(asking.TrafficFilter),
         "earns": asking.earns(),
-        "ways_to_earn": list(asking.Earns),
+        "ways_to_earn": list(asking.AttributionChoice),
         "rules": RULES,
         "parts": evidence.parts,
         "metric_of": METRICS.__getitem__,
@@ -185,7 +200,7 @@ def _asked(question: Question) -> dict[str, Any]:
     }
 
 
-def _sorted(lines: Sequence[ActivityLine] | Sequence[ChannelLine]) -> list[Any]:
+def _sorted(lines: Sequence[ActivityRow] | Sequence[ChannelRow]) -> list[Any]:
     """As the address asks; what isn't measured comes last either way."""
     key = request.args.get("sort", "")
     metric = METRICS.get(key.lstrip("-"))
@@ -196,7 +211,7 @@ def _sorted(lines: Sequence[ActivityLine] | Sequence[ChannelLine]) -> list[Any]:
     return sorted(known, key=lambda line: metric.value(line.counts) or 0, reverse=key.startswith("-")) + unknown
 
 
-def _chart(found: Performance, who: asking.Who) -> Series | None:
+def _chart(found: CampaignPerformance, who: asking.TrafficFilter) -> TimeSeries | None:
     """The time series, once there is something on it."""
     window = found.asked.window
     first, last = window.since or found.first_at, found.last_at
@@ -208,13 +223,19 @@ def _chart(found: Performance, who: asking.Who) -> Series | None:
     if window.until is not None:
         last = min(last, window.until)
     drawn = series(
-        db_session(), found.campaign.id, our_zone(), first, last, window=window, labels=_LABELS[who],
+        db_session(),
+        found.campaign.id,
+        our_zone(),
+        first,
+        last,
+        window=window,
+        labels=_LABELS[who],
         activities=[line.id for line in found.activities],
-    )  # fmt: skip
+    )
     return None if drawn.empty else drawn
 
 
-def _launches(found: Performance, chart: Series | None) -> list[dict[str, Any]]:
+def _launches(found: CampaignPerformance, chart: TimeSeries | None) -> list[dict[str, Any]]:
     """Which step of the chart each launch lies in."""
     if chart is None:
         return []
@@ -226,7 +247,7 @@ def _launches(found: Performance, chart: Series | None) -> list[dict[str, Any]]:
     ]
 
 
-def _pace(found: Performance) -> int | None:
+def _pace(found: CampaignPerformance) -> int | None:
     """Seconds until the page looks again; None when nothing will change any more."""
     if found.over:
         return None

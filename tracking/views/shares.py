@@ -6,7 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
 from campaigns import clock, config
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.planning.campaigns import campaign_of
 from campaigns.web import once
 from campaigns.web.database import db_session
@@ -15,7 +15,7 @@ from campaigns.web.guards import actor
 from campaigns.web.pagination import page_of
 from tracking import sharing
 from tracking.days import our_zone
-from tracking.models import SharedFigures
+from tracking.models import SharedReport
 
 blueprint = Blueprint("shares", __name__)
 
@@ -27,7 +27,7 @@ def index(campaign_id: int) -> Any:
     return render_template(
         "pages/tracking/shares.html",
         campaign=campaign,
-        page=page_of(db_session(), wanted, [SharedFigures.id.desc()]),
+        page=page_of(db_session(), wanted, [SharedReport.id.desc()]),
         address=_address,
         now=clock.now(),
         days=sharing.DAYS,
@@ -43,7 +43,7 @@ def share(campaign_id: int) -> Any:
     days = int(text) if text.isdecimal() and len(text) < 4 else 0
     try:
         sharing.share(db_session(), actor(), campaign_id, days=days, zone=our_zone())
-    except Invalid as error:
+    except ValidationFailed as error:
         flash(say(error.problems[0]), "danger")
         return redirect(f"/campaigns/{campaign_id}/shares", 303)
     flash(_("The link is ready. Whoever has it sees these figures, without an account."), "success")
@@ -58,5 +58,5 @@ def withdraw(share_id: int) -> Any:
     return redirect(f"/campaigns/{kept.campaign_id}/shares", 303)
 
 
-def _address(kept: SharedFigures) -> str:
+def _address(kept: SharedReport) -> str:
     return f"{config.settings().base_url}/s/{sharing.token_of(kept)}"

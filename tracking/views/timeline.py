@@ -7,7 +7,7 @@ from flask import Blueprint, render_template, request
 from campaigns.web.database import db_session
 from campaigns.web.guards import actor
 from tracking import timeline
-from tracking.timeline import Topic
+from tracking.timeline import EntryFilter
 
 blueprint = Blueprint("timeline", __name__)
 
@@ -15,7 +15,7 @@ blueprint = Blueprint("timeline", __name__)
 @blueprint.get("/contacts/<int:contact_id>/timeline")
 def contact(contact_id: int) -> str:
     wanted, people_only = request.args.get("topic", ""), request.args.get("who") == "people"
-    topic = Topic(wanted) if wanted in set(Topic) else None
+    topic = EntryFilter(wanted) if wanted in set(EntryFilter) else None
     before = _instant(request.args.get("before", ""))
     found = timeline.story(db_session(), actor(), contact_id, before=before, topic=topic, people_only=people_only)
     page = "_timeline" if request.headers.get("HX-Request") else "timeline"
@@ -24,7 +24,7 @@ def contact(contact_id: int) -> str:
         story=found,
         first=before is None,
         topic=topic,
-        topics=list(Topic),
+        topics=list(EntryFilter),
         people_only=people_only,
     )
 

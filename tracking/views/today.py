@@ -17,7 +17,7 @@ blueprint = Blueprint("today", __name__)
 @blueprint.get("/today")
 def page() -> str:
     running = (
-        listing.campaigns_like(actor(), listing.Wanted(status=CampaignStatus.ACTIVE))
+        listing.campaigns_like(actor(), listing.CampaignFilter(status=CampaignStatus.ACTIVE))
         .order_by(Campaign.id.desc())
         .limit(5)
     )

@@ -17,9 +17,9 @@ from campaigns.web.locale import language
 from campaigns.web.pagination import page_of
 from tracking import visits
 from tracking.events import activities_of
-from tracking.grouping import Group
+from tracking.grouping import ChannelGroup
 from tracking.metrics import reading
-from tracking.models import Label
+from tracking.models import TrafficLabel
 from tracking.visit_models import Device
 
 blueprint = Blueprint("visits", __name__)
@@ -45,9 +45,9 @@ def page(campaign_id: int) -> str:
         campaign_id=campaign_id,
         page=each,
         country=_country,
-        group=Group,
+        group=ChannelGroup,
         device=Device,
-        label=Label,
+        label=TrafficLabel,
         whole=True,
         reading=reading,
     )

@@ -8,8 +8,8 @@ from markupsafe import Markup, escape
 from campaigns.language import N_
 from campaigns.web import locale
 from campaigns.web.locale import language, said
-from tracking.counts import Counts
-from tracking.metrics import METRICS, Metric, Number, Reading, Unit, reading
+from tracking.counts import ActivityCounts
+from tracking.metrics import METRICS, Metric, MetricValue, Number, Unit, reading
 
 
 def amount(unit: str, number: Number | None) -> str:
@@ -23,7 +23,7 @@ def amount(unit: str, number: Number | None) -> str:
     return locale.number(number)
 
 
-def value(reading: Reading) -> Markup:
+def value(reading: MetricValue) -> Markup:
     """The number, or a dash that says that nothing was measured."""
     if reading.value is None:
         return _unmeasured(language())
@@ -38,7 +38,7 @@ def _unmeasured(_language: str) -> Markup:
     ).format(said(N_("Not measured")), said(N_("not measured")))
 
 
-def base(reading: Reading) -> Markup:
+def base(reading: MetricValue) -> Markup:
     """214 openers ÷ 1,893 trackable recipients"""
     part, whole = reading.numerator, reading.denominator
     if part is None or whole is None:
@@ -46,7 +46,7 @@ def base(reading: Reading) -> Markup:
     return _base(part, whole)
 
 
-def _base(part: Reading, whole: Reading) -> Markup:
+def _base(part: MetricValue, whole: MetricValue) -> Markup:
     # Put together from pieces that are escaped: a page writes hundreds, and filling a pattern costs ten times as much.
     words = f"{value(part)} {escape(_lower(part.metric))} ÷ {value(whole)} {escape(_lower(whole.metric))}"
     return Markup(words)  # noqa: S704
@@ -56,13 +56,13 @@ def _lower(metric: Metric) -> str:
     return said(metric.label).lower()
 
 
-def divides(reading: Reading) -> bool:
+def divides(reading: MetricValue) -> bool:
     """Whether both sides of the division were measured, also when it divides by 0."""
     part, whole = reading.numerator, reading.denominator
     return part is not None and whole is not None and part.value is not None and whole.value is not None
 
 
-def cell(reading: Reading) -> Markup:
+def cell(reading: MetricValue) -> Markup:
     """A table cell: the value, and under a rate what it was divided from."""
     under = ""
     if reading.numerator is not None and reading.denominator is not None and reading.value is not None:
@@ -70,12 +70,12 @@ def cell(reading: Reading) -> Markup:
     return Markup(f'<td class="text-end numeric">{value(reading)}{under}</td>')  # noqa: S704
 
 
-def figures(keys: Iterable[str], counts: Counts) -> Markup:
+def figures(keys: Iterable[str], counts: ActivityCounts) -> Markup:
     """Metrics of a campaign beside each other, in a list of definitions; under a rate what it was divided from."""
     return Markup("").join(_figure(reading(key, counts)) for key in keys)
 
 
-def _figure(read: Reading) -> Markup:
+def _figure(read: MetricValue) -> Markup:
     under = ""
     part, whole = read.numerator, read.denominator
     if part is not None and whole is not None and read.value is not None:
@@ -93,9 +93,11 @@ def defined(metric: Metric) -> tuple[Markup, Markup]:
 def _defined(key: str, _language: str) -> tuple[Markup, Markup]:
     metric = METRICS[key]
     after = (
-        (N_("Unit"), metric.unit.label), (N_("Counted once"), metric.dedupe), (N_("Window"), metric.window),
+        (N_("Unit"), metric.unit.label),
+        (N_("Counted once"), metric.dedupe),
+        (N_("Window"), metric.window),
         (N_("Source"), metric.source),
-    )  # fmt: skip
+    )
     return _line(N_("Formula"), metric.formula), Markup().join(_line(*one) for one in after)
 
 

@@ -9,7 +9,7 @@ from campaigns.accounts.actor import Permission
 from campaigns.audience import browsing, consent, contacts, erasing, lists, suppression, uniting
 from campaigns.audience.forms import ConsentForm, ContactForm
 from campaigns.audience.models import ConsentLevel, Contact
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Conflict, ValidationFailed
 from campaigns.language import N_
 from campaigns.web import once
 from campaigns.web.database import db_session
@@ -33,9 +33,11 @@ def _row_id(text: str) -> int:
 
 
 _SOURCES = {
-    "hand": N_("by hand"), "by hand": N_("by hand"), "unsubscribe link": N_("unsubscribe link"),
+    "hand": N_("by hand"),
+    "by hand": N_("by hand"),
+    "unsubscribe link": N_("unsubscribe link"),
     "unsubscribe link, taken back": N_("unsubscribe link, taken back"),
-}  # fmt: skip
+}
 
 
 @blueprint.app_template_filter("source")
@@ -72,7 +74,7 @@ def new() -> Any:
             return there
         try:
             contact = contacts.add_contact(db_session(), actor(), **form.values(), source="hand")
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("The contact is added."), "success")
@@ -89,7 +91,7 @@ def edit(contact_id: int) -> Any:
         try:
             contacts.change_contact(db_session(), actor(), contact_id, **form.values())
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("The contact is saved."), "success")

@@ -10,9 +10,9 @@ from campaigns.accounts.actor import Permission
 from campaigns.audience import import_files, imports, lists, rejected
 from campaigns.audience.columns import ATTRIBUTES, TARGETS, attribute_key
 from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS
-from campaigns.audience.forms import MappingForm, ReadingForm, UploadForm
+from campaigns.audience.forms import CsvOptionsForm, MappingForm, UploadForm
 from campaigns.audience.models import ConsentLevel, ContactImport, ImportRejection, ImportState
-from campaigns.errors import Conflict, Invalid, Problem
+from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems, say
@@ -42,7 +42,7 @@ def new() -> Any:
         file = form.file.data
         try:
             made = imports.upload(db_session(), actor(), filename=file.filename or "", stream=file.stream)
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             return once.made(f"/imports/{made.id}/mapping")
@@ -72,7 +72,8 @@ def _state_of(found: ContactImport) -> dict[str, Any]:
         problems = [(one.row_number, one.field, _reason(one)) for one in rows]
     else:
         problems = [
-            (one["row"], one["field"], say(Problem(one["message"], params=one["params"]))) for one in found.problems
+            (one["row"], one["field"], say(ValidationProblem(one["message"], params=one["params"])))
+            for one in found.problems
         ]
     return {
         "found": found,
@@ -83,7 +84,7 @@ def _state_of(found: ContactImport) -> dict[str, Any]:
 
 
 def _reason(one: ImportRejection) -> str:
-    return say(Problem(one.message, params=one.params))
+    return say(ValidationProblem(one.message, params=one.params))
 
 
 @blueprint.get("/<int:import_id>/mapping")
@@ -100,14 +101,14 @@ def _mapping_form(found: ContactImport) -> MappingForm:
     return form.offer([(one.id, one.name) for one in lists.all_lists(db_session())])
 
 
-def _reading_form(found: ContactImport) -> ReadingForm:
-    form = ReadingForm(obj=found).offer()
+def _reading_form(found: ContactImport) -> CsvOptionsForm:
+    form = CsvOptionsForm(obj=found).offer()
     if not form.is_submitted() or request.endpoint != "audience.imports.reading":
         form.delimiter.data = str(ord(found.delimiter))
     return form
 
 
-def _mapping_page(found: ContactImport, form: MappingForm, reading: ReadingForm, targets: Sequence[str]) -> str:
+def _mapping_page(found: ContactImport, form: MappingForm, reading: CsvOptionsForm, targets: Sequence[str]) -> str:
     shape = imports.shape_of(found)
     columns = [
         {
@@ -120,10 +121,16 @@ def _mapping_page(found: ContactImport, form: MappingForm, reading: ReadingForm,
         for number, (name, target) in enumerate(zip(shape.columns, targets, strict=False), 1)
     ]
     return render_template(
-        "pages/audience/import_mapping.html", found=found, form=form, reading=reading, columns=columns,
-        targets=TARGETS, encoding=ENCODINGS[found.encoding], delimiter=DELIMITERS[found.delimiter],
+        "pages/audience/import_mapping.html",
+        found=found,
+        form=form,
+        reading=reading,
+        columns=columns,
+        targets=TARGETS,
+        encoding=ENCODINGS[found.encoding],
+        delimiter=DELIMITERS[found.delimiter],
         guessed=found.encoding in ("cp1251", "cp1252"),
-    )  # fmt: skip
+    )
 
 
 @blueprint.post("/<int:import_id>/reading")
@@ -134,11 +141,15 @@ def reading(import_id: int) -> Any:
     if form.validate_on_submit():
         try:
             imports.reread(
-                db_session(), actor(), found, encoding=form.encoding.data, delimiter=chr(int(form.delimiter.data)),
+                db_session(),
+                actor(),
+                found,
+                encoding=form.encoding.data,
+                delimiter=chr(int(form.delimiter.data)),
                 has_header=form.has_header.data,
-            )  # fmt: skip
+            )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             flash("; ".join(map(say, error.problems)), "danger")
     return redirect(f"/imports/{import_id}/mapping", 303)
 
@@ -154,14 +165,20 @@ def configure(import_id: int) -> Any:
         return _mapping_page(found, form, _reading_form(found), targets), 400
     try:
         imports.configure(
-            session, actor(), found, mapping=targets, list_id=int(form.list_id.data) if form.list_id.data else None,
-            new_list=form.new_list.data or "", email_consent=ConsentLevel(form.email_consent.data),
+            session,
+            actor(),
+            found,
+            mapping=targets,
+            list_id=int(form.list_id.data) if form.list_id.data else None,
+            new_list=form.new_list.data or "",
+            email_consent=ConsentLevel(form.email_consent.data),
             tracking_consent=ConsentLevel(form.tracking_consent.data),
-            consent_wording=form.consent_wording.data or "", consent_source=form.consent_source.data or "",
-        )  # fmt: skip
+            consent_wording=form.consent_wording.data or "",
+            consent_source=form.consent_source.data or "",
+        )
         imports.check(session, actor(), found)
         session.commit()
-    except Invalid as error:
+    except ValidationFailed as error:
         session.rollback()
         put_problems(form, _under_their_names(error))
         return _mapping_page(found, form, _reading_form(found), targets), 400
@@ -177,10 +194,10 @@ def _targets(width: int) -> list[str]:
     return chosen
 
 
-def _under_their_names(error: Invalid) -> Invalid:
-    return Invalid(
+def _under_their_names(error: ValidationFailed) -> ValidationFailed:
+    return ValidationFailed(
         [
-            Problem(one.message, field="new_list" if one.field == "name" else one.field, params=one.params)
+            ValidationProblem(one.message, field="new_list" if one.field == "name" else one.field, params=one.params)
             for one in error.problems
         ]
     )

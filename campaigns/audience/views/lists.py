@@ -10,7 +10,7 @@ from campaigns.audience import browsing, lists
 from campaigns.audience.addresses import is_address, normalise
 from campaigns.audience.forms import ListForm
 from campaigns.audience.models import Contact
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems
@@ -31,7 +31,7 @@ def index() -> Any:
             return there
         try:
             made = lists.create_list(db_session(), actor(), form.name.data or "")
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("The list is there; now add people."), "success")
@@ -54,7 +54,7 @@ def rename(list_id: int) -> Any:
     try:
         lists.rename_list(db_session(), actor(), list_id, request.form.get("name", ""))
         db_session().commit()
-    except Invalid as error:
+    except ValidationFailed as error:
         flash("; ".join(map(problem_text, error.problems)), "danger")
     else:
         flash(_("The list has its new name."), "success")

@@ -9,7 +9,7 @@ from campaigns.accounts.actor import Permission
 from campaigns.audience import browsing, suppression
 from campaigns.audience.forms import SuppressionForm
 from campaigns.audience.models import Suppression, SuppressionReason
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems
 from campaigns.web.guards import actor
@@ -30,7 +30,7 @@ def index() -> Any:
                 db_session(), actor(), form.email.data or "", reason, form.detail.data or ""
             )
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             db_session().rollback()
             put_problems(form, error)
         else:
@@ -54,7 +54,7 @@ def lift(suppression_id: int) -> Any:
     try:
         suppression.lift(db_session(), actor(), suppression_id, request.form.get("why", ""))
         db_session().commit()
-    except Invalid as error:
+    except ValidationFailed as error:
         flash("; ".join(map(problem_text, error.problems)), "danger")
     else:
         flash(_("This address can receive e-mail again."), "success")

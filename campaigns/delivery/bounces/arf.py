@@ -2,7 +2,7 @@
 
 import re
 
-from campaigns.delivery.bounces.mime import Opened, field
+from campaigns.delivery.bounces.mime import ParsedMail, field
 
 FEEDBACK = "message/feedback-report"
 _KIND = re.compile(r"^feedback-type[ \t]*:[ \t]*([\w-]{1,40})", re.I | re.M)
@@ -10,7 +10,7 @@ _COMPLAINTS = frozenset({"abuse", "fraud", "virus", "complaint", "other", "spam"
 _HARMLESS = frozenset({"not-spam", "auth-failure", "opt-out-list"})
 
 
-def kind(mail: Opened) -> str:
+def kind(mail: ParsedMail) -> str:
     """The type of a feedback report in lower case; empty when it is none."""
     for part in mail.parts:
         if part.kind == FEEDBACK:

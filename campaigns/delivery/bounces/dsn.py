@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from campaigns.delivery.bounces.mime import Opened
+from campaigns.delivery.bounces.mime import ParsedMail
 
 STATUS = frozenset({"message/delivery-status", "message/global-delivery-status"})
 _MOST_GROUPS = 50
@@ -13,7 +13,7 @@ _LOOSE = re.compile(r"^(final|original)-recipient[ \t]*:", re.I | re.M)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class DsnRecipient:
     """What is said of one recipient. ``action`` in lower case."""
 
     action: str
@@ -23,7 +23,7 @@ class Group:
     original: str
 
 
-def groups(mail: Opened) -> Sequence[Group]:
+def groups(mail: ParsedMail) -> Sequence[DsnRecipient]:
     """What a report says of each recipient; empty when it is no report."""
     for part in mail.parts:
         if part.kind in STATUS:
@@ -34,13 +34,13 @@ def groups(mail: Opened) -> Sequence[Group]:
     return ()
 
 
-def _groups(text: str) -> list[Group]:
+def _groups(text: str) -> list[DsnRecipient]:
     found = []
     for block in _blocks(text):
         said = _fields(block)
         if not said.keys() & {"final-recipient", "original-recipient", "action", "status", "diagnostic-code"}:
             continue
-        group = Group(
+        group = DsnRecipient(
             said.get("action", "").split("(")[0].strip().lower()[:20],
             said.get("status", ""),
             _typed(said.get("diagnostic-code", "")) or _typed(said.get("x-supplementary-info", "")),

@@ -3,7 +3,7 @@
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from campaigns.delivery.bounces.models import Arrival, Feedback
+from campaigns.delivery.bounces.models import Feedback, InboundMessage
 from campaigns.delivery.models import ERASED, Send
 
 
@@ -17,6 +17,8 @@ def forget_feedback(session: Session, contact_id: int, address: str) -> None:
         .execution_options(synchronize_session="fetch")
     )
     named = address.lower().encode()
-    for kept in session.scalars(select(Arrival).where(Arrival.raw.is_not(None), Arrival.finding.is_not(None))):
+    for kept in session.scalars(
+        select(InboundMessage).where(InboundMessage.raw.is_not(None), InboundMessage.finding.is_not(None))
+    ):
         if named in (kept.raw or b"").lower() or kept.recipient == address:
             kept.raw, kept.said, kept.recipient = None, "", ""

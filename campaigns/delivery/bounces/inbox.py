@@ -14,7 +14,7 @@ from pathlib import Path
 
 from campaigns import clock, config, db
 from campaigns.delivery.bounces import arrivals
-from campaigns.delivery.bounces.models import Way
+from campaigns.delivery.bounces.models import FeedbackSource
 
 LARGEST = 10 * 1024 * 1024
 """Octets of one mail. Our own are a hundredth of that."""
@@ -25,7 +25,7 @@ def folder() -> Path:
     return config.settings().var / "bounces"
 
 
-def keep(raw: bytes, way: Way) -> None:
+def keep(raw: bytes, way: FeedbackSource) -> None:
     """Keep a mail: once this returns, no crash of a process or of the machine loses it. Raises OSError."""
     root = folder()
     for name in ("tmp", "new"):
@@ -59,7 +59,11 @@ def take_in() -> int:
         if waiting:
             with db.transaction() as session:
                 for path in waiting:
-                    way = Way(path.suffix[1:]) if path.suffix[1:] in set(Way) else Way.MTA
+                    way = (
+                        FeedbackSource(path.suffix[1:])
+                        if path.suffix[1:] in set(FeedbackSource)
+                        else FeedbackSource.MTA
+                    )
                     raw = path.read_bytes()
                     arrivals.keep(session, way, digest_of(raw), raw, clock.now())
             for path in waiting:

@@ -18,7 +18,7 @@ import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from campaigns.delivery.bounces import inbox
-from campaigns.delivery.bounces.models import Way
+from campaigns.delivery.bounces.models import FeedbackSource
 
 log = structlog.get_logger()
 _MOST_RECIPIENTS = 20
@@ -26,7 +26,7 @@ _LEAST_SPACE = 100 * 1024 * 1024
 """Octets that a mail must leave free on the disk."""
 
 
-class _Server(SMTP):
+class _LmtpServer(SMTP):
     """Greets by EHLO, HELO or LHLO; after LHLO it answers the last dot once for each recipient (RFC 2033)."""
 
     @syntax("LHLO hostname")
@@ -36,7 +36,7 @@ class _Server(SMTP):
         self.session.lmtp = True  # type: ignore[attr-defined]
 
 
-class Reception:
+class BounceSink:
     """Takes every mail that fits: whatever it is, reading decides."""
 
     async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _o: Any) -> str:
@@ -59,7 +59,7 @@ def _kept(envelope: Envelope) -> str:
     try:
         if disk_usage(inbox.folder().parent).free < _LEAST_SPACE + len(raw):
             return "452 4.3.1 No space left"
-        inbox.keep(head.encode("utf-8", "surrogateescape") + raw, Way.MTA)
+        inbox.keep(head.encode("utf-8", "surrogateescape") + raw, FeedbackSource.MTA)
     except OSError as error:
         log.error("a bounce could not be kept", error=str(error))
         return "451 4.3.0 Try again later"
@@ -67,8 +67,8 @@ def _kept(envelope: Envelope) -> str:
 
 
 def _server() -> SMTP:
-    return _Server(
-        Reception(), data_size_limit=inbox.LARGEST, enable_SMTPUTF8=True, hostname="bounces.localhost", ident="bounces"
+    return _LmtpServer(
+        BounceSink(), data_size_limit=inbox.LARGEST, enable_SMTPUTF8=True, hostname="bounces.localhost", ident="bounces"
     )
 
 

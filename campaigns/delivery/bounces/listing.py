@@ -7,18 +7,18 @@ from datetime import datetime
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from campaigns.delivery.bounces.models import RECORDED, Feedback, Finding
+from campaigns.delivery.bounces.models import RECORDED, Feedback, FeedbackType
 from campaigns.planning.models import Activity
 
-GRAVEST = (Finding.COMPLAINT, Finding.HARD, Finding.POLICY, Finding.SOFT)
+GRAVEST = (FeedbackType.COMPLAINT, FeedbackType.HARD, FeedbackType.POLICY, FeedbackType.SOFT)
 """In the order of what they mean for a sender."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class BounceReason:
     """Mails that came back alike."""
 
-    finding: Finding
+    finding: FeedbackType
     status: str
     """Enhanced status code, empty when nobody said one."""
     mails: int
@@ -27,7 +27,7 @@ class Reason:
     last_at: datetime
 
 
-def asked(finding: Finding | None = None, activity_id: int | None = None, words: str = "") -> Select[Feedback]:
+def asked(finding: FeedbackType | None = None, activity_id: int | None = None, words: str = "") -> Select[Feedback]:
     """Bounces and complaints, narrowed; ``words`` begin the address. To be ordered by id."""
     found = select(Feedback)
     if finding is not None:
@@ -39,7 +39,7 @@ def asked(finding: Finding | None = None, activity_id: int | None = None, words:
     return found
 
 
-def reasons(session: Session, activity_ids: Sequence[int], most: int = 12) -> list[Reason]:
+def reasons(session: Session, activity_ids: Sequence[int], most: int = 12) -> list[BounceReason]:
     """Why mails of these activities came back, the gravest first, then the most frequent."""
     if not activity_ids:
         return []
@@ -49,7 +49,7 @@ def reasons(session: Session, activity_ids: Sequence[int], most: int = 12) -> li
         .where(Feedback.activity_id.in_(activity_ids))
         .group_by(Feedback.finding, Feedback.status)
     )
-    found = [Reason(*row) for row in session.execute(grouped) if row[0] in RECORDED]
+    found = [BounceReason(*row) for row in session.execute(grouped) if row[0] in RECORDED]
     return sorted(found, key=lambda each: (GRAVEST.index(each.finding), -each.mails))[:most]
 
 

@@ -16,20 +16,20 @@ from ipaddress import ip_address
 from campaigns import clock, config, db
 from campaigns.delivery.answers import printable
 from campaigns.delivery.bounces import arrivals, inbox, setting_up
-from campaigns.delivery.bounces.models import Mailbox, Way
-from campaigns.delivery.relay import Tls
+from campaigns.delivery.bounces.models import FeedbackSource, Mailbox
+from campaigns.delivery.relay import TlsMode
 from campaigns.delivery.sealing import unseal
 
 _SECONDS = 20.0
 _PORTION = 200
 
 
-class MailboxAway(Exception):
+class MailboxUnavailable(Exception):
     """It can't be read just now; the words are for a person."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class MailboxTest:
     """What a trial found."""
 
     messages: int
@@ -46,7 +46,7 @@ def poll() -> int:
     try:
         with _opened(found) as server:
             taken = _take_over(server, found)
-    except MailboxAway as away:
+    except MailboxUnavailable as away:
         error = str(away)
     with db.transaction() as session:
         row = session.get(Mailbox, found.id, with_for_update=True)
@@ -55,13 +55,13 @@ def poll() -> int:
     return taken
 
 
-def attempt(box: Mailbox) -> Look:
+def attempt(box: Mailbox) -> MailboxTest:
     """Sign in and look, and change nothing."""
     try:
         with _opened(box, read_only=True) as server:
-            return Look(len(_uids(server, 0)))
-    except MailboxAway as away:
-        return Look(0, str(away))
+            return MailboxTest(len(_uids(server, 0)))
+    except MailboxUnavailable as away:
+        return MailboxTest(0, str(away))
 
 
 @contextmanager
@@ -74,12 +74,12 @@ def _opened(box: Mailbox, *, read_only: bool = False) -> Iterator[imaplib.IMAP4]
             server.login(box.user, password)
             state, _ = server.select(f'"{_quoted(box.folder)}"', readonly=read_only)
             if state != "OK":
-                raise MailboxAway("there is no such folder")
+                raise MailboxUnavailable("there is no such folder")
             yield server
         finally:
             _leave(server)
     except (OSError, ssl.SSLError, imaplib.IMAP4.error, UnicodeError, ValueError) as error:
-        raise MailboxAway(printable(str(error)) or type(error).__name__) from error
+        raise MailboxUnavailable(printable(str(error)) or type(error).__name__) from error
 
 
 def _leave(server: imaplib.IMAP4) -> None:
@@ -97,10 +97,10 @@ def _quoted(folder: str) -> str:
 def _connected(box: Mailbox) -> imaplib.IMAP4:
     address = _address(box.host, box.port)
     context = ssl.create_default_context()
-    if box.tls is Tls.IMPLICIT:
-        return _Secured(box.host, address, box.port, context)
-    server = _Plain(box.host, address, box.port)
-    if box.tls is Tls.VERIFY:
+    if box.tls is TlsMode.IMPLICIT:
+        return _ImapTls(box.host, address, box.port, context)
+    server = _ImapPlain(box.host, address, box.port)
+    if box.tls is TlsMode.VERIFY:
         try:
             server.starttls(context)
         except BaseException:
@@ -110,7 +110,7 @@ def _connected(box: Mailbox) -> imaplib.IMAP4:
     return server
 
 
-class _Plain(imaplib.IMAP4):
+class _ImapPlain(imaplib.IMAP4):
     """Connects to an address that was looked at, and knows the host by its name."""
 
     def __init__(self, host: str, address: str, port: int) -> None:
@@ -121,7 +121,7 @@ class _Plain(imaplib.IMAP4):
         return socket.create_connection((self._address, self.port), timeout)
 
 
-class _Secured(_Plain):
+class _ImapTls(_ImapPlain):
     def __init__(self, host: str, address: str, port: int, context: ssl.SSLContext) -> None:
         self._context = context
         super().__init__(host, address, port)
@@ -139,7 +139,7 @@ def _address(host: str, port: int) -> str:
     """Looked up once, so that what was looked at is what is connected to. Raises MailboxAway."""
     found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if not config.settings().private_relays and not all(ip_address(each).is_global for each in found):
-        raise MailboxAway("the host has a private address; PRIVATE_RELAYS=yes allows that")
+        raise MailboxUnavailable("the host has a private address; PRIVATE_RELAYS=yes allows that")
     return found[0]
 
 
@@ -151,7 +151,7 @@ def _take_over(server: imaplib.IMAP4, box: Mailbox) -> int:
         raw = _message(server, uid)
         with db.transaction() as session:
             if raw is not None:
-                arrivals.keep(session, Way.MAILBOX, inbox.digest_of(raw), raw, clock.now())
+                arrivals.keep(session, FeedbackSource.MAILBOX, inbox.digest_of(raw), raw, clock.now())
             row = session.get(Mailbox, box.id, with_for_update=True)
             if row is not None:
                 row.uid_validity, row.last_uid = validity, uid

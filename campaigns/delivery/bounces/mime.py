@@ -45,17 +45,17 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class ParsedMail:
     """A mail with its leaves, in order."""
 
     head: Message
     parts: tuple[Part, ...]
 
 
-def opened(raw: bytes) -> Opened:
+def opened(raw: bytes) -> ParsedMail:
     """Never raises."""
     head, body = _cut(raw[:LARGEST])
-    return Opened(head, tuple(part for part, _ in zip(_leaves(head, body, 0), range(_MOST_PARTS), strict=False)))
+    return ParsedMail(head, tuple(part for part, _ in zip(_leaves(head, body, 0), range(_MOST_PARTS), strict=False)))
 
 
 def field(head: Message, name: str) -> str:
@@ -115,9 +115,7 @@ def _boundary(head: Message) -> bytes:
 def _pieces(body: bytes, boundary: bytes) -> list[bytes]:
     closing = re.search(rb"(?:^|\n)--" + re.escape(boundary) + rb"--", body)
     whole = body[: closing.start()] if closing else body
-    return re.split(
-        rb"(?:^|\r?\n)--" + re.escape(boundary) + rb"[ \t]*(?:\r?\n|$)", whole, maxsplit=_MOST_PARTS
-    )[1:]  # fmt: skip
+    return re.split(rb"(?:^|\r?\n)--" + re.escape(boundary) + rb"[ \t]*(?:\r?\n|$)", whole, maxsplit=_MOST_PARTS)[1:]
 
 
 def _plain(head: Message, body: bytes) -> bytes:

@@ -6,11 +6,11 @@ from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, Document, Id, Instant, Name, choice
-from campaigns.delivery.relay import Tls
+from campaigns.delivery.relay import TlsMode
 from campaigns.language import N_
 
 
-class Way(StrEnum):
+class FeedbackSource(StrEnum):
     """By which way something came back."""
 
     SMTP = "smtp"  # the relay's own answer, while sending
@@ -38,7 +38,7 @@ class Way(StrEnum):
         }[self]
 
 
-class Finding(StrEnum):
+class FeedbackType(StrEnum):
     """What something that came back turned out to be. The first four are recorded, the others only counted."""
 
     HARD = "hard"  # the address does not exist
@@ -72,8 +72,8 @@ class Finding(StrEnum):
         }[self]
 
 
-RECORDED = frozenset({Finding.HARD, Finding.SOFT, Finding.POLICY, Finding.COMPLAINT})
-FOR_A_LOOK = frozenset({Finding.UNREADABLE, Finding.FOREIGN, Finding.FORGED})
+RECORDED = frozenset({FeedbackType.HARD, FeedbackType.SOFT, FeedbackType.POLICY, FeedbackType.COMPLAINT})
+FOR_A_LOOK = frozenset({FeedbackType.UNREADABLE, FeedbackType.FOREIGN, FeedbackType.FORGED})
 """Kept with their words for thirty days, for somebody to look at."""
 
 
@@ -92,11 +92,11 @@ class Feedback(Base):
     activity_id: Mapped[int]
     address: Mapped[Address]
     """Whom we mailed; ``erased`` once the person is."""
-    finding: Mapped[Finding] = mapped_column(choice(Finding))
+    finding: Mapped[FeedbackType] = mapped_column(choice(FeedbackType))
     status: Mapped[str] = mapped_column(String(20), default="")
     """Enhanced status code (RFC 3463), empty when nobody said one."""
     said: Mapped[str] = mapped_column(String(500), default="")
-    way: Mapped[Way] = mapped_column(choice(Way))
+    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
     key: Mapped[str] = mapped_column(String(120))
     """The provider's number of the event, or a digest of the notice: what comes twice counts once."""
     at: Mapped[Instant]
@@ -104,18 +104,18 @@ class Feedback(Base):
     """A soft bounce that led to a suppression already; after somebody lifted it, counting begins anew."""
 
 
-class Arrival(Base):
+class InboundMessage(Base):
     """What came back, kept before it is answered; read by the clock. Forgotten after thirty days."""
 
     __tablename__ = "arrivals"
     __table_args__ = (Index(None, "finding", "due_at"),)
 
     id: Mapped[Id]
-    way: Mapped[Way] = mapped_column(choice(Way))
+    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     raw: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Until it was understood; of what was not, until it is forgotten."""
-    finding: Mapped[Finding | None] = mapped_column(choice(Finding))
+    finding: Mapped[FeedbackType | None] = mapped_column(choice(FeedbackType))
     """None: not read yet."""
     said: Mapped[str] = mapped_column(String(500), default="")
     recipient: Mapped[str] = mapped_column(String(254), default="")
@@ -124,13 +124,13 @@ class Arrival(Base):
     due_at: Mapped[Instant]
 
 
-class Tally(Base):
+class FeedbackCount(Base):
     """How much of what came by which way, since the beginning."""
 
     __tablename__ = "tallies"
 
-    way: Mapped[Way] = mapped_column(choice(Way), primary_key=True)
-    finding: Mapped[Finding] = mapped_column(choice(Finding), primary_key=True)
+    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
+    finding: Mapped[FeedbackType] = mapped_column(choice(FeedbackType), primary_key=True)
     count: Mapped[int] = mapped_column(default=0)
     last_at: Mapped[Instant]
 
@@ -143,7 +143,7 @@ class Mailbox(Base):
     id: Mapped[Id]
     host: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
-    tls: Mapped[Tls] = mapped_column(choice(Tls))
+    tls: Mapped[TlsMode] = mapped_column(choice(TlsMode))
     user: Mapped[str] = mapped_column(String(200))
     secret: Mapped[str] = mapped_column(String(1000), default="")
     """The password, sealed."""
@@ -163,7 +163,7 @@ class Webhook(Base):
 
     __tablename__ = "webhooks"
 
-    way: Mapped[Way] = mapped_column(choice(Way), primary_key=True)
+    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
     secret: Mapped[str] = mapped_column(Text, default="")
     """Verification key, signing key, or ``user:password``; sealed."""
     topics: Mapped[Document]

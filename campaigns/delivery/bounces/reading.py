@@ -7,9 +7,9 @@ from hashlib import blake2b
 
 from campaigns.delivery.answers import printable
 from campaigns.delivery.bounces import arf, dsn, mime, proof, verp, words
-from campaigns.delivery.bounces.dsn import Group
-from campaigns.delivery.bounces.mime import Opened
-from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.dsn import DsnRecipient
+from campaigns.delivery.bounces.mime import ParsedMail
+from campaigns.delivery.bounces.models import FeedbackType
 from campaigns.delivery.bounces.verdicts import judge
 from campaigns.tokens import Purpose
 
@@ -18,10 +18,10 @@ _ENVELOPE = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ParsedBounce:
     """What came back says: ``finding`` about ``send_id``, None when no token of ours proves one."""
 
-    finding: Finding
+    finding: FeedbackType
     send_id: int | None = None
     key: str = ""
     """The same for the same notice."""
@@ -33,66 +33,81 @@ class Notice:
     """The address that was mailed, if this is a bounce of that very address and not of one behind it."""
 
 
-def read(raw: bytes) -> Notice:
+def read(raw: bytes) -> ParsedBounce:
     """Never raises, whatever came."""
     mail = mime.opened(raw)
     send_id, forged = proof.send_of(_tokens(mail))
     told = _told(mail)
-    if send_id is None and told.finding in (Finding.HARD, Finding.SOFT, Finding.POLICY, Finding.COMPLAINT):
-        finding = Finding.FORGED if forged else Finding.FOREIGN
+    if send_id is None and told.finding in (
+        FeedbackType.HARD,
+        FeedbackType.SOFT,
+        FeedbackType.POLICY,
+        FeedbackType.COMPLAINT,
+    ):
+        finding = FeedbackType.FORGED if forged else FeedbackType.FOREIGN
     else:
         finding = told.finding
-    return Notice(
-        finding, send_id, _key(mail, raw), told.status, printable(told.said[:2000]), told.recipient[:254],
+    return ParsedBounce(
+        finding,
+        send_id,
+        _key(mail, raw),
+        told.status,
+        printable(told.said[:2000]),
+        told.recipient[:254],
         told.forwarded_if_not,
-    )  # fmt: skip
+    )
 
 
-def _told(mail: Opened) -> Notice:
+def _told(mail: ParsedMail) -> ParsedBounce:
     complaint = arf.kind(mail)
     if complaint:
-        finding = Finding.COMPLAINT if arf.is_complaint(complaint) else Finding.DELIVERED
-        return Notice(finding, said=complaint)
+        finding = FeedbackType.COMPLAINT if arf.is_complaint(complaint) else FeedbackType.DELIVERED
+        return ParsedBounce(finding, said=complaint)
     groups = dsn.groups(mail)
     if groups:
         return _reported(groups, words.prose(mail))
     if words.is_notice(mail):
         return _written(mail)
     if words.is_auto_reply(mail):
-        return Notice(Finding.AUTO_REPLY, said=mime.field(mail.head, "Subject"))
-    return Notice(Finding.UNREADABLE, said=mime.field(mail.head, "Subject"))
+        return ParsedBounce(FeedbackType.AUTO_REPLY, said=mime.field(mail.head, "Subject"))
+    return ParsedBounce(FeedbackType.UNREADABLE, said=mime.field(mail.head, "Subject"))
 
 
 _PASSING = {
-    "delivered": Finding.DELIVERED, "relayed": Finding.DELIVERED, "expanded": Finding.DELIVERED,
-    "delayed": Finding.DELAYED,
-}  # fmt: skip
+    "delivered": FeedbackType.DELIVERED,
+    "relayed": FeedbackType.DELIVERED,
+    "expanded": FeedbackType.DELIVERED,
+    "delayed": FeedbackType.DELAYED,
+}
 
 
-def _reported(groups: Sequence[Group], prose: str) -> Notice:
+def _reported(groups: Sequence[DsnRecipient], prose: str) -> ParsedBounce:
     """The worst of what is said of the recipients: ours go out to one each."""
     failed = [group for group in groups if group.action not in _PASSING]
     if not failed:
-        return Notice(_PASSING[groups[0].action], said=groups[0].diagnostic, recipient=groups[0].final)
+        return ParsedBounce(_PASSING[groups[0].action], said=groups[0].diagnostic, recipient=groups[0].final)
     group = next((each for each in failed if each.action == "failed"), failed[0])
     if not (group.action or group.status or group.diagnostic):
-        return Notice(Finding.UNREADABLE, recipient=group.final or group.original)
+        return ParsedBounce(FeedbackType.UNREADABLE, recipient=group.final or group.original)
     diagnostic = group.diagnostic or words.diagnostic(prose)
     verdict = judge(group.status, diagnostic)
-    return Notice(
-        verdict.finding, status=verdict.status, said=diagnostic, recipient=group.final or group.original,
+    return ParsedBounce(
+        verdict.finding,
+        status=verdict.status,
+        said=diagnostic,
+        recipient=group.final or group.original,
         forwarded_if_not=group.original or group.final,
-    )  # fmt: skip
+    )
 
 
-def _written(mail: Opened) -> Notice:
+def _written(mail: ParsedMail) -> ParsedBounce:
     told = words.prose(mail)
     address = words.address(mail, told)
     if words.is_delay(mail):
-        return Notice(Finding.DELAYED, recipient=address)
+        return ParsedBounce(FeedbackType.DELAYED, recipient=address)
     said = words.diagnostic(told)
     verdict = judge("", said if verdict_in(said) else told[:4000])
-    return Notice(verdict.finding, status=verdict.status, said=said, recipient=address)
+    return ParsedBounce(verdict.finding, status=verdict.status, said=said, recipient=address)
 
 
 def verdict_in(said: str) -> bool:
@@ -100,7 +115,7 @@ def verdict_in(said: str) -> bool:
     return bool(re.match(r"#?[45]\d?\d?[ .\-]", said))
 
 
-def _tokens(mail: Opened) -> Iterator[proof.Token]:
+def _tokens(mail: ParsedMail) -> Iterator[proof.Token]:
     """The envelope first; then what is given back; then prose, with the mail below it."""
     for name in _ENVELOPE:
         for value in mime.fields(mail.head, name):
@@ -117,7 +132,7 @@ def _tokens(mail: Opened) -> Iterator[proof.Token]:
             yield from proof.tokens_in(part.text)
 
 
-def _key(mail: Opened, raw: bytes) -> str:
+def _key(mail: ParsedMail, raw: bytes) -> str:
     """By its own Message-ID, since servers add a Received each time; else by all of it."""
     own = mime.field(mail.head, "Message-ID").encode("utf-8", "replace")
     return blake2b(own or raw, digest_size=16).hexdigest()

@@ -5,9 +5,9 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db
 from campaigns.delivery.bounces import arrivals, recording
-from campaigns.delivery.bounces.models import Finding, Way, Webhook
+from campaigns.delivery.bounces.models import FeedbackSource, FeedbackType, Webhook
 from campaigns.delivery.bounces.webhooks import PROVIDERS, ses
-from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused
+from campaigns.delivery.bounces.webhooks.shape import WebhookRejected, WebhookRequest, WebhookSecrets
 from campaigns.delivery.sealing import unseal
 from campaigns.errors import NotFound
 from campaigns.language import N_
@@ -16,7 +16,7 @@ SEALED = "webhook"
 """Purpose of the sealed secrets."""
 
 
-def receive(way: Way, call: Call) -> None:
+def receive(way: FeedbackSource, call: WebhookRequest) -> None:
     """Keep a call that is its provider's own; owns its transactions, since a check may ask Amazon.
 
     Raises NotFound where nobody set the way up, Refused (counted), and Passing.
@@ -25,17 +25,17 @@ def receive(way: Way, call: Call) -> None:
         keys = _keys(session, way)
     try:
         key = PROVIDERS[way].check(call, keys)
-    except Refused:
+    except WebhookRejected:
         with db.transaction() as session:
-            recording.count(session, way, Finding.REFUSED, clock.now())
+            recording.count(session, way, FeedbackType.REFUSED, clock.now())
         raise
     with db.transaction() as session:
         arrivals.keep(session, way, key, call.body, clock.now())
-        if way is Way.SES:
+        if way is FeedbackSource.SES:
             _remember_subscription(session, call.body)
 
 
-def _keys(session: Session, way: Way) -> Keys:
+def _keys(session: Session, way: FeedbackSource) -> WebhookSecrets:
     row = session.get(Webhook, way)
     if row is None or not row.active:
         raise NotFound(N_("There is nothing at this address."))
@@ -43,7 +43,7 @@ def _keys(session: Session, way: Way) -> Keys:
         secret = unseal(row.secret, SEALED)
     except ValueError:
         secret = ""  # Without it no call can be checked, so each is refused.
-    return Keys(secret, frozenset(row.topics))
+    return WebhookSecrets(secret, frozenset(row.topics))
 
 
 def _remember_subscription(session: Session, body: bytes) -> None:
@@ -51,5 +51,5 @@ def _remember_subscription(session: Session, body: bytes) -> None:
     asked = ses.subscription(body)
     if asked is None:
         return
-    row = session.scalars(select(Webhook).where(Webhook.way == Way.SES).with_for_update()).one()
+    row = session.scalars(select(Webhook).where(Webhook.way == FeedbackSource.SES).with_for_update()).one()
     row.topics = {**row.topics, asked[0]: asked[1]}

@@ -14,50 +14,58 @@ from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.audience.suppression import suppress
 from campaigns.delivery.bounces import soft
-from campaigns.delivery.bounces.models import RECORDED, Feedback, Finding, Tally, Way
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import RECORDED, Feedback, FeedbackCount, FeedbackSource, FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 from campaigns.delivery.bounces.verdicts import DEAD
 from campaigns.delivery.models import ERASED, Send, SendState
-from campaigns.errors import Invalid, Passing
+from campaigns.errors import TemporaryError, ValidationFailed
 from campaigns.language import N_
 
 _WENT_OUT = (SendState.SENT, SendState.UNKNOWN, SendState.DEFERRED)
 """States of a mail that may have reached the other side."""
-_GRAVITY = {"": 0, Finding.SOFT.value: 1, Finding.POLICY.value: 2, Finding.HARD.value: 3}
+_GRAVITY = {"": 0, FeedbackType.SOFT.value: 1, FeedbackType.POLICY.value: 2, FeedbackType.HARD.value: 3}
 
 
-class TooEarly(Passing):
+class SendNotRecorded(TemporaryError):
     """The send's own result is not written yet."""
 
 
-def record(session: Session, notice: Notice, way: Way, at: datetime) -> Finding:
+def record(session: Session, notice: ParsedBounce, way: FeedbackSource, at: datetime) -> FeedbackType:
     """Write down what ``notice`` says, once; what it turned out to be. Raises TooEarly."""
     if notice.finding not in RECORDED or notice.send_id is None:
         return notice.finding
     send = session.get(Send, notice.send_id, with_for_update=True, populate_existing=True)
     if send is None:
-        return Finding.FOREIGN
+        return FeedbackType.FOREIGN
     if send.state is SendState.SENDING:
-        raise TooEarly(N_("The mail is being sent at this moment."))
+        raise SendNotRecorded(N_("The mail is being sent at this moment."))
     finding = _about_this_address(notice, send.address)
     known = Feedback(
-        send_id=send.id, activity_id=send.activity_id, address=send.address, finding=finding, status=notice.status,
-        said="" if send.address == ERASED else notice.said[:500], way=way, key=notice.key[:120], at=at, spent=False,
-    )  # fmt: skip
+        send_id=send.id,
+        activity_id=send.activity_id,
+        address=send.address,
+        finding=finding,
+        status=notice.status,
+        said="" if send.address == ERASED else notice.said[:500],
+        way=way,
+        key=notice.key[:120],
+        at=at,
+        spent=False,
+    )
     if not keep(session, [known]):
-        return Finding.REPEATED
-    if finding is Finding.COMPLAINT:
+        return FeedbackType.REPEATED
+    if finding is FeedbackType.COMPLAINT:
         _complained(session, send, at)
     else:
         _bounced(session, send, known)
     return finding
 
 
-def _about_this_address(notice: Notice, address: str) -> Finding:
+def _about_this_address(notice: ParsedBounce, address: str) -> FeedbackType:
     """A dead address behind a forwarding one says nothing final about the one that we mailed."""
     named = notice.forwarded_if_not
-    if notice.finding is Finding.HARD and "@" in named and address != ERASED and named != address.lower():
-        return Finding.SOFT
+    if notice.finding is FeedbackType.HARD and "@" in named and address != ERASED and named != address.lower():
+        return FeedbackType.SOFT
     return notice.finding
 
 
@@ -82,9 +90,9 @@ def _bounced(session: Session, send: Send, known: Feedback) -> None:
         send.reason = known.finding.value
     if send.address == ERASED:
         return
-    if known.finding is Finding.HARD and (not known.status or known.status in DEAD or known.status.endswith(".0")):
+    if known.finding is FeedbackType.HARD and (not known.status or known.status in DEAD or known.status.endswith(".0")):
         _suppress(session, send.address, SuppressionReason.BOUNCED, known.said)
-    elif known.finding is Finding.SOFT:
+    elif known.finding is FeedbackType.SOFT:
         weigh(session, send.address, known.at)
 
 
@@ -114,18 +122,18 @@ def _complained(session: Session, send: Send, at: datetime) -> None:
 def _suppress(session: Session, address: str, reason: SuppressionReason, detail: str) -> None:
     try:
         suppress(session, CLOCK, address, reason, detail)
-    except Invalid:  # An address that our own rules refuse by now is in nobody's way.
+    except ValidationFailed:  # An address that our own rules refuse by now is in nobody's way.
         pass
 
 
-def count(session: Session, way: Way, finding: Finding, at: datetime, number: int = 1) -> None:
+def count(session: Session, way: FeedbackSource, finding: FeedbackType, at: datetime, number: int = 1) -> None:
     """Add to what came by this way."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    row = insert(Tally).values(way=way, finding=finding, count=number, last_at=at)
+    row = insert(FeedbackCount).values(way=way, finding=finding, count=number, last_at=at)
     session.execute(
         row.on_conflict_do_update(
-            index_elements=[Tally.way, Tally.finding],
-            set_={"count": Tally.count + row.excluded.count, "last_at": row.excluded.last_at},
+            index_elements=[FeedbackCount.way, FeedbackCount.finding],
+            set_={"count": FeedbackCount.count + row.excluded.count, "last_at": row.excluded.last_at},
         )
     )
 
@@ -135,11 +143,13 @@ def refused_at_once(session: Session, refusals: Iterable[Feedback]) -> None:
     found = list(refusals)
     keep(session, found)
     for each in found:
-        if each.finding is Finding.SOFT:
+        if each.finding is FeedbackType.SOFT:
             weigh(session, each.address, each.at)
 
 
 def complaints_of(session: Session, activity_id: int) -> int:
     """Recipients of an activity who complained about it."""
-    asked = select(Feedback.send_id).where(Feedback.activity_id == activity_id, Feedback.finding == Finding.COMPLAINT)
+    asked = select(Feedback.send_id).where(
+        Feedback.activity_id == activity_id, Feedback.finding == FeedbackType.COMPLAINT
+    )
     return len(set(session.scalars(asked)))

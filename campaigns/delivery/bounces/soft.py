@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from campaigns.delivery.bounces.models import Feedback, Finding
+from campaigns.delivery.bounces.models import Feedback, FeedbackType
 from campaigns.delivery.bounces.verdicts import DISABLED
 
 ENOUGH = 5
@@ -17,7 +17,7 @@ _ENOUGH_DISABLED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SoftBounceCount:
     """Soft bounces of one address that count, each mail once."""
 
     mails: int
@@ -34,13 +34,13 @@ class Row:
         return self.mails >= ENOUGH and self.last - self.first >= OVER
 
 
-def row(session: Session, address: str, at: datetime) -> Row:
+def row(session: Session, address: str, at: datetime) -> SoftBounceCount:
     """Those of thirteen weeks up to ``at``."""
     mails = func.count(Feedback.send_id.distinct())
     asked = select(
         mails, mails.filter(Feedback.status == DISABLED), func.min(Feedback.at), func.max(Feedback.at)
     ).where(*_counting(address, at))
-    return Row(*session.execute(asked).one())
+    return SoftBounceCount(*session.execute(asked).one())
 
 
 def spend(session: Session, address: str, at: datetime) -> None:
@@ -52,6 +52,8 @@ def spend(session: Session, address: str, at: datetime) -> None:
 
 def _counting(address: str, at: datetime) -> tuple[ColumnElement[bool], ...]:
     return (
-        Feedback.address == address, Feedback.finding == Finding.SOFT, Feedback.at > at - WITHIN,
+        Feedback.address == address,
+        Feedback.finding == FeedbackType.SOFT,
+        Feedback.at > at - WITHIN,
         Feedback.spent.is_(False),
-    )  # fmt: skip
+    )

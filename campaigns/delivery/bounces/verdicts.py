@@ -7,7 +7,7 @@ that is really dead bounces again, and one that isn't stays.
 import re
 from dataclasses import dataclass
 
-from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.models import FeedbackType
 
 DEAD = frozenset({"5.1.1", "5.1.2", "5.1.6", "5.1.10"})
 """The address or its domain does not exist: suppress."""
@@ -51,29 +51,29 @@ DISABLED = "5.2.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    finding: Finding
+class BounceClass:
+    finding: FeedbackType
     status: str = ""
 
 
-def judge(status: str, diagnostic: str) -> Verdict:
+def judge(status: str, diagnostic: str) -> BounceClass:
     """``status`` as a report's own field says it, ``diagnostic`` as the other server did."""
     code = _code(status, diagnostic)
     words = diagnostic[:4000]
     if code.startswith("5.7."):
-        return Verdict(Finding.POLICY, code)
+        return BounceClass(FeedbackType.POLICY, code)
     if _POLICY.search(words):  # Some say 5.1.1 and mean the sender.
-        return Verdict(Finding.POLICY, code)
+        return BounceClass(FeedbackType.POLICY, code)
     if code in DEAD:
-        return Verdict(Finding.HARD, code)
+        return BounceClass(FeedbackType.HARD, code)
     if code.startswith("4.") or _FULL.search(words):
-        return Verdict(Finding.SOFT, code)
+        return BounceClass(FeedbackType.SOFT, code)
     if code and not _VAGUE.match(code):
-        return Verdict(Finding.SOFT, code)
+        return BounceClass(FeedbackType.SOFT, code)
     reply = _REPLY.search(words)
     if reply is not None and reply[1].startswith("4"):
-        return Verdict(Finding.SOFT, code)
-    return Verdict(Finding.HARD if _NO_SUCH.search(words) else Finding.SOFT, code)
+        return BounceClass(FeedbackType.SOFT, code)
+    return BounceClass(FeedbackType.HARD if _NO_SUCH.search(words) else FeedbackType.SOFT, code)
 
 
 def _code(status: str, diagnostic: str) -> str:

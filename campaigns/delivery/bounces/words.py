@@ -2,7 +2,7 @@
 
 import re
 
-from campaigns.delivery.bounces.mime import Opened, field, fields
+from campaigns.delivery.bounces.mime import ParsedMail, field, fields
 
 _DAEMON = re.compile(r"(mailer-?daemon|postmaster|mail delivery (sub)?system|mdaemon|microsoftexchange)", re.I)
 _SUBJECT = re.compile(
@@ -36,7 +36,7 @@ _RETURNED = re.compile(
 _LOOKED_AT = 20_000
 
 
-def is_notice(mail: Opened) -> bool:
+def is_notice(mail: ParsedMail) -> bool:
     """Whether a mail system, and no person, says that something was not delivered."""
     if field(mail.head, "X-Failed-Recipients"):
         return True
@@ -47,11 +47,11 @@ def is_notice(mail: Opened) -> bool:
     return bool(_DAEMON.search(sender) and (_SUBJECT.search(field(mail.head, "Subject")) or _SAID.search(told)))
 
 
-def is_delay(mail: Opened) -> bool:
+def is_delay(mail: ParsedMail) -> bool:
     return bool(_DELAY.search(field(mail.head, "Subject")))
 
 
-def is_auto_reply(mail: Opened) -> bool:
+def is_auto_reply(mail: ParsedMail) -> bool:
     """RFC 3834, and what programs said before and beside it."""
     head = mail.head
     submitted = field(head, "Auto-Submitted").lower()
@@ -64,7 +64,7 @@ def is_auto_reply(mail: Opened) -> bool:
     return bool(_AWAY.search(field(head, "Subject")))
 
 
-def prose(mail: Opened) -> str:
+def prose(mail: ParsedMail) -> str:
     """What the notice itself says, without the mail that it gives back."""
     told = "\n".join(part.text[:_LOOKED_AT] for part in mail.parts[:3] if part.kind in ("text/plain", "text/html"))
     given_back = _RETURNED.search(told)
@@ -79,7 +79,7 @@ def diagnostic(told: str) -> str:
     return " ".join((found[1] or found[2]).split())[:500]
 
 
-def address(mail: Opened, told: str) -> str:
+def address(mail: ParsedMail, told: str) -> str:
     """The address that could not be reached, as far as it can be seen."""
     found = _ADDRESS.search(field(mail.head, "X-Failed-Recipients")) or _ADDRESS.search(told)
     return found[0].strip("<>").lower() if found else ""

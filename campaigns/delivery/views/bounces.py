@@ -10,11 +10,11 @@ from campaigns import config, db
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import organisation
 from campaigns.delivery.bounces import arrivals, inbox, mailbox, setting_up
-from campaigns.delivery.bounces.models import RECORDED, Arrival, Finding, Way, Webhook
-from campaigns.delivery.bounces.setting_up import MailboxWords
+from campaigns.delivery.bounces.models import RECORDED, FeedbackSource, FeedbackType, InboundMessage, Webhook
+from campaigns.delivery.bounces.setting_up import MailboxInput
 from campaigns.delivery.bounces.webhooks import PROVIDERS, ses
-from campaigns.delivery.bounces.webhooks.shape import Refused
-from campaigns.delivery.relay import Tls
+from campaigns.delivery.bounces.webhooks.shape import WebhookRejected
+from campaigns.delivery.relay import TlsMode
 from campaigns.errors import KampaniaError, NotFound
 from campaigns.language import N_
 from campaigns.web.database import db_session
@@ -33,12 +33,19 @@ def index() -> Any:
         "pages/delivery/bounces.html",
         bounce_domain=organisation(session).bounce_domain or "",
         sender_domain=organisation(session).sender_email.rpartition("@")[2],
-        port=settings.bounce_port, base=settings.base_url, waiting=inbox.waiting(),
-        standings=setting_up.standings(session), mailbox=setting_up.mailbox(session),
+        port=settings.bounce_port,
+        base=settings.base_url,
+        waiting=inbox.waiting(),
+        standings=setting_up.standings(session),
+        mailbox=setting_up.mailbox(session),
         webhooks={way: session.get(Webhook, way) for way in PROVIDERS},
-        kept=setting_up.for_a_look(session), ways=list(Way), Way=Way, recorded=[f for f in Finding if f in RECORDED],
-        ignored=[finding for finding in Finding if finding not in RECORDED], tls=list(Tls),
-    )  # fmt: skip
+        kept=setting_up.for_a_look(session),
+        ways=list(FeedbackSource),
+        Way=FeedbackSource,
+        recorded=[f for f in FeedbackType if f in RECORDED],
+        ignored=[finding for finding in FeedbackType if finding not in RECORDED],
+        tls=list(TlsMode),
+    )
 
 
 @blueprint.post("/domain")
@@ -53,7 +60,12 @@ def webhook(name: str) -> Any:
     form = request.form
     return _tried(
         lambda: setting_up.set_webhook(
-            db_session(), actor(), Way(name), form.get("secret", ""), form.get("topics", ""), active="active" in form
+            db_session(),
+            actor(),
+            FeedbackSource(name),
+            form.get("secret", ""),
+            form.get("topics", ""),
+            active="active" in form,
         ),
         _("It is saved."),
     )
@@ -67,7 +79,7 @@ def subscription() -> Any:
         url = setting_up.pending_subscription(session, actor(), arn)
     try:
         ses.confirm(arn, url)  # No transaction waits for Amazon.
-    except (Refused, OSError) as error:
+    except (WebhookRejected, OSError) as error:
         flash(_("Amazon could not be told: %(error)s", error=str(error)), "danger")
         return redirect("/bounces", 303)
     return _tried(lambda: setting_up.subscribed(db_session(), actor(), arn), _("Amazon was told."))
@@ -77,13 +89,16 @@ def subscription() -> Any:
 def change_mailbox() -> Any:
     form = request.form
     port, tls = form.get("port", ""), form.get("tls", "")
-    words = MailboxWords(
+    words = MailboxInput(
         host=form.get("host", "").strip().rstrip(".").lower(),
         port=int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0,
-        tls=Tls(tls) if tls in set(Tls) else Tls.IMPLICIT, user=form.get("user", "").strip(),
-        password=form.get("password", ""), folder=form.get("folder", "").strip() or "INBOX",
-        remove="remove" in form, active="active" in form,
-    )  # fmt: skip
+        tls=TlsMode(tls) if tls in set(TlsMode) else TlsMode.IMPLICIT,
+        user=form.get("user", "").strip(),
+        password=form.get("password", ""),
+        folder=form.get("folder", "").strip() or "INBOX",
+        remove="remove" in form,
+        active="active" in form,
+    )
     return _tried(lambda: setting_up.set_mailbox(db_session(), actor(), words), _("It is saved."))
 
 
@@ -117,8 +132,8 @@ def throw_away(arrival_id: int) -> Any:
     return _tried(lambda: arrivals.throw_away(db_session(), found.id), _("It is thrown away."))
 
 
-def _kept(arrival_id: int) -> Arrival:
-    found = db_session().get(Arrival, arrival_id)
+def _kept(arrival_id: int) -> InboundMessage:
+    found = db_session().get(InboundMessage, arrival_id)
     if found is None or found.raw is None:
         raise NotFound(N_("This message is not kept any more."))
     return found

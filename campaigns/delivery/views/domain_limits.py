@@ -10,7 +10,7 @@ from campaigns.delivery import domain_limits
 from campaigns.delivery.domain_limits import PROVIDERS
 from campaigns.delivery.forms import DomainLimitForm
 from campaigns.delivery.models import DomainLimit
-from campaigns.errors import Invalid
+from campaigns.errors import ValidationFailed
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems
 from campaigns.web.guards import actor
@@ -55,7 +55,7 @@ def _saved(form: DomainLimitForm, found: DomainLimit | None) -> Any:
             else:
                 domain_limits.change(session, actor(), found, form.words)
             session.commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             session.rollback()
             put_problems(form, error)
         else:

@@ -10,9 +10,9 @@ from campaigns import clock, db
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import organisation
 from campaigns.delivery import dkim_keys, dns_records, domain_check, relays
-from campaigns.delivery.domain_check import State
+from campaigns.delivery.domain_check import CheckStatus
 from campaigns.delivery.models import DomainCheck
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Conflict, ValidationFailed
 from campaigns.web.database import db_session
 from campaigns.web.errors import say
 from campaigns.web.guards import actor
@@ -33,7 +33,7 @@ def index() -> Any:
         record_of=domain_check.record_of,
         wanted=dns_records.wanted,
         hosts=[address.host for address in relays.addresses(session)],
-        State=State,
+        State=CheckStatus,
         kept_published=dkim_keys.KEPT_PUBLISHED,
         now=clock.now(),
         ours=ours,
@@ -77,7 +77,7 @@ def _tried(verb: Callable[[], object], done: str) -> Any:
         verb()
         db_session().commit()
         flash(done, "success")
-    except (Conflict, Invalid) as error:
+    except (Conflict, ValidationFailed) as error:
         db_session().rollback()
         flash(say(error), "danger")
     return redirect("/domains", 303)

@@ -13,10 +13,10 @@ from campaigns.accounts.actor import Permission
 from campaigns.content import compilation
 from campaigns.content.models import Message
 from campaigns.delivery import deciding, progress, relay_answers, relays, send_rows, test_mail, tripping
-from campaigns.delivery.deciding import Decision
+from campaigns.delivery.deciding import Resolution
 from campaigns.delivery.models import REASON_LABELS, Send, SendState, SkipReason
 from campaigns.delivery.views.mailing import mailing
-from campaigns.errors import Invalid, KampaniaError, NotFound
+from campaigns.errors import KampaniaError, NotFound, ValidationFailed
 from campaigns.language import N_
 from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.web.database import db_session
@@ -89,7 +89,7 @@ def _standing(session: Session, found: Activity) -> dict[str, Any]:
     }
 
 
-def _pace(found: Activity, now: progress.Progress) -> int:
+def _pace(found: Activity, now: progress.SendProgress) -> int:
     """Seconds until the page asks again; 0 when nothing moves any more."""
     if found.status is ActivityStatus.LIVE or now.done < now.total:
         return 2
@@ -155,7 +155,7 @@ def decide(activity_id: int, state: str, decision: str) -> Any:
     session = db_session()
     found = mailing(session, activity_id, Permission.LAUNCH)
     try:
-        settled = deciding.decide(session, actor(), found, SendState(state), Decision(decision), _one_send())
+        settled = deciding.decide(session, actor(), found, SendState(state), Resolution(decision), _one_send())
         session.commit()
         flash(ngettext("%(num)s send resolved.", "%(num)s sends resolved.", settled), "success")
     except KampaniaError as error:
@@ -190,7 +190,7 @@ def send_test_mail(message_id: int) -> Any:
         flash(
             _("A test mail is on its way to %(address)s.", address=", ".join(each.address for each in sent)), "success"
         )
-    except Invalid as error:
+    except ValidationFailed as error:
         session.rollback()
         flash("; ".join(map(problem_text, error.problems)), "danger")
     return redirect(_next(f"/messages/{message_id}"), 303)

@@ -13,9 +13,9 @@ from campaigns.content.fields import sample_fields
 from campaigns.content.links import personalise
 from campaigns.content.models import Message
 from campaigns.delivery import exclusions, link_check, preflight
-from campaigns.delivery.domain_check import State
+from campaigns.delivery.domain_check import CheckStatus
 from campaigns.delivery.views.mailing import mailing
-from campaigns.errors import Conflict, KampaniaError, Problem
+from campaigns.errors import Conflict, KampaniaError, ValidationProblem
 from campaigns.language import N_
 from campaigns.planning.audience import contacts_of
 from campaigns.planning.models import Activity
@@ -28,11 +28,17 @@ from campaigns.web.pagination import page_of
 blueprint = Blueprint("preflights", __name__, url_prefix="/activities/<int:activity_id>/preflight")
 
 PARTS = {
-    "message": N_("Message"), "subject": N_("Subject"), "preheader": N_("Preheader"), "mjml": N_("Content"),
-    "language": N_("Language"), "from_name": N_("Sender's name"), "from_email": N_("Sender's address"),
-    "reply_to": N_("Reply address"), "audience": N_("Audience"),
-}  # fmt: skip
-_asking = link_check.Asking()
+    "message": N_("Message"),
+    "subject": N_("Subject"),
+    "preheader": N_("Preheader"),
+    "mjml": N_("Content"),
+    "language": N_("Language"),
+    "from_name": N_("Sender's name"),
+    "from_email": N_("Sender's address"),
+    "reply_to": N_("Reply address"),
+    "audience": N_("Audience"),
+}
+_asking = link_check.LinkChecker()
 
 
 @blueprint.get("")
@@ -48,7 +54,7 @@ def page(activity_id: int) -> Any:
         findings=[_words(each) for each in (standing.preflight.findings if standing.preflight else ())],
         named=named,
         changed=[translated(PARTS[name]) for name in standing.changed if name in PARTS],
-        State=State,
+        State=CheckStatus,
         whole=kind == "preflight",
     )
 
@@ -56,7 +62,7 @@ def page(activity_id: int) -> Any:
 def _words(finding: dict[str, Any]) -> tuple[str, str, str]:
     """Level, sentence, and the list of people that it is about."""
     params = {name: number(each) if type(each) is int else each for name, each in finding["params"].items()}
-    where = Problem(finding["message"], finding["field"], finding["line"], params=params)
+    where = ValidationProblem(finding["message"], finding["field"], finding["line"], params=params)
     return finding["level"], problem_text(where), params.get("people", "")
 
 

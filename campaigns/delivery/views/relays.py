@@ -9,9 +9,9 @@ from campaigns import db
 from campaigns.accounts.actor import Permission
 from campaigns.delivery import entering, relays, trying
 from campaigns.delivery.forms import RelayForm
-from campaigns.delivery.models import ConfiguredRelay
+from campaigns.delivery.models import Relay
 from campaigns.delivery.relay import relay_address
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Conflict, ValidationFailed
 from campaigns.language import N_
 from campaigns.web.database import db_session
 from campaigns.web.errors import put_problems
@@ -39,7 +39,7 @@ def enter() -> Any:
         try:
             relay = entering.enter(db_session(), actor(), form.words)
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("%(name)s is entered. Try it before the next launch.", name=relay.name), "success")
@@ -56,7 +56,7 @@ def relay(relay_id: int) -> Any:
         try:
             entering.change(db_session(), actor(), found, form.words)
             db_session().commit()
-        except Invalid as error:
+        except ValidationFailed as error:
             db_session().rollback()
             put_problems(form, error)
         else:
@@ -65,7 +65,7 @@ def relay(relay_id: int) -> Any:
     return _page(found, form)
 
 
-def _page(found: ConfiguredRelay | None, form: RelayForm, trial: trying.Trial | None = None) -> Any:
+def _page(found: Relay | None, form: RelayForm, trial: trying.ConnectionTest | None = None) -> Any:
     page = render_template("pages/delivery/relay.html", form=form, relay=found, trial=trial)
     return page, 400 if form.errors else 200
 

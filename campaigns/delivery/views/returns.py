@@ -9,7 +9,7 @@ from campaigns import clock
 from campaigns.accounts.actor import Permission
 from campaigns.audience.contacts import contact_of
 from campaigns.delivery.bounces import listing, soft
-from campaigns.delivery.bounces.models import Feedback, Finding
+from campaigns.delivery.bounces.models import Feedback, FeedbackType
 from campaigns.delivery.views.mailing import mailing
 from campaigns.planning.campaigns import campaign_of
 from campaigns.planning.models import Activity, Channel
@@ -24,7 +24,7 @@ blueprint = Blueprint("returns", __name__)
 def index() -> Any:
     actor().require(Permission.PERSONAL)
     session, told = db_session(), request.args
-    finding = Finding(told["finding"]) if told.get("finding") in set(listing.GRAVEST) else None
+    finding = FeedbackType(told["finding"]) if told.get("finding") in set(listing.GRAVEST) else None
     number = told.get("activity", "")
     activity = (
         session.get(Activity, int(number)) if number.isascii() and number.isdigit() and len(number) < 18 else None
@@ -35,9 +35,13 @@ def index() -> Any:
     titles = select(Activity.id, Activity.title).where(Activity.id.in_(ids))
     return render_template(
         "pages/delivery/returns.html",
-        page=page, finding=finding, findings=listing.GRAVEST, activity=activity, words=words,
+        page=page,
+        finding=finding,
+        findings=listing.GRAVEST,
+        activity=activity,
+        words=words,
         titles={row.id: row.title for row in session.execute(titles)} if ids else {},
-    )  # fmt: skip
+    )
 
 
 @blueprint.get("/contacts/<int:contact_id>/returns")

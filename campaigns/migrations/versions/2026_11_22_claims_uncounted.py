@@ -57,9 +57,17 @@ def _one(row: str, number: int) -> str:
 
 def _sqlite() -> list[str]:
     columns = (
-        "state", "sent_at", "bounced_at", "trackable", "first_opened_at", "clicked_at", "unsubscribed_at",
-        "complained_at", "reason", "occasion",
-    )  # fmt: skip
+        "state",
+        "sent_at",
+        "bounced_at",
+        "trackable",
+        "first_opened_at",
+        "clicked_at",
+        "unsubscribed_at",
+        "complained_at",
+        "reason",
+        "occasion",
+    )
     why, all_ = (
         " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in some)
         for some in (("reason", "occasion"), columns)

@@ -38,9 +38,17 @@ def _one(row: str, number: int) -> str:
 
 def _sqlite() -> list[str]:
     columns = (
-        "state", "sent_at", "bounced_at", "trackable", "first_opened_at", "clicked_at", "unsubscribed_at",
-        "complained_at", "reason", "occasion",
-    )  # fmt: skip
+        "state",
+        "sent_at",
+        "bounced_at",
+        "trackable",
+        "first_opened_at",
+        "clicked_at",
+        "unsubscribed_at",
+        "complained_at",
+        "reason",
+        "occasion",
+    )
     changed = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in columns)
     return [
         *(f"DROP TRIGGER IF EXISTS sends_{name}" for name in ("inserted", "updated", "deleted")),

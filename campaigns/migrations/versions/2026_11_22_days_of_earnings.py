@@ -16,10 +16,20 @@ _SUMS = {
     if name.endswith("valued")
     else f"{{row}}{name}"
     for name in (
-        "own", "valued", "value", "first", "first_valued", "first_value", "last", "last_valued", "last_value",
-        "touched", "of_channel", "of_campaign",
+        "own",
+        "valued",
+        "value",
+        "first",
+        "first_valued",
+        "first_value",
+        "last",
+        "last_valued",
+        "last_value",
+        "touched",
+        "of_channel",
+        "of_campaign",
     )
-}  # fmt: skip
+}
 _MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in _SUMS)
 _SUMMED = {"life_earnings": ("activity_id",), "day_earnings": ("activity_id", "day")}
 _DAY = {"sqlite": "{row}at / 86400000000 * 86400000000", "postgresql": "date_trunc('day', {row}at, 'UTC')"}
@@ -73,7 +83,11 @@ def upgrade() -> None:
         *(
             sa.Column(
                 name,
-                db.Cents() if name.endswith("value") else sa.Float() if name in ("first", "last") else sa.BigInteger(),
+                db.MoneyType()
+                if name.endswith("value")
+                else sa.Float()
+                if name in ("first", "last")
+                else sa.BigInteger(),
                 nullable=False,
             )
             for name in _SUMS

@@ -14,7 +14,7 @@ def upgrade() -> None:
         "exchange_rates",
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column("valid_from", sa.Date(), nullable=False),
-        sa.Column("rate", db.Rate(), nullable=False),
+        sa.Column("rate", db.DecimalRate(), nullable=False),
         sa.PrimaryKeyConstraint("currency", "valid_from", name=op.f("pk_exchange_rates")),
     )
     op.create_table(
@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("match", sa.String(length=300), nullable=False),
         sa.Column("campaign_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("once", sa.Boolean(), nullable=False),
-        sa.Column("value", db.Cents(), nullable=True),
+        sa.Column("value", db.MoneyType(), nullable=True),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("created_at", db.UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_goals_campaign_id")),
@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.Column("contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("visit_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("activity_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("amount", db.Cents(), nullable=True),
+        sa.Column("amount", db.MoneyType(), nullable=True),
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.Column("noticed", sa.Boolean(), nullable=False),
@@ -94,7 +94,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table("conversions", schema=None) as batch_op:
         batch_op.add_column(sa.Column("visit_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True))
-        batch_op.add_column(sa.Column("amount", db.Cents(), nullable=True))
+        batch_op.add_column(sa.Column("amount", db.MoneyType(), nullable=True))
         batch_op.add_column(sa.Column("currency", sa.String(length=3), server_default=sa.text("''"), nullable=False))
         batch_op.alter_column(
             "external_id", existing_type=sa.VARCHAR(length=80), type_=sa.String(length=140), existing_nullable=False

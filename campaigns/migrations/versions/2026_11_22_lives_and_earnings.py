@@ -47,10 +47,20 @@ _SUMS = {
     if name.endswith("valued")
     else f"{{row}}{name}"
     for name in (
-        "own", "valued", "value", "first", "first_valued", "first_value", "last", "last_valued", "last_value",
-        "touched", "of_channel", "of_campaign",
+        "own",
+        "valued",
+        "value",
+        "first",
+        "first_valued",
+        "first_value",
+        "last",
+        "last_valued",
+        "last_value",
+        "touched",
+        "of_channel",
+        "of_campaign",
     )
-}  # fmt: skip
+}
 _MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in _SUMS)
 
 
@@ -116,11 +126,11 @@ def upgrade() -> None:
         sa.Column("at", db.UtcDateTime(), nullable=False),
         sa.Column("conversion_id", _BIG, autoincrement=False, nullable=False),
         sa.Column("own", sa.Integer(), nullable=False),
-        sa.Column("value", db.Cents(), nullable=True),
+        sa.Column("value", db.MoneyType(), nullable=True),
         sa.Column("first", sa.Float(), nullable=False),
-        sa.Column("first_value", db.Cents(), nullable=True),
+        sa.Column("first_value", db.MoneyType(), nullable=True),
         sa.Column("last", sa.Float(), nullable=False),
-        sa.Column("last_value", db.Cents(), nullable=True),
+        sa.Column("last_value", db.MoneyType(), nullable=True),
         sa.Column("touched", sa.Integer(), nullable=False),
         sa.Column("of_channel", sa.Integer(), nullable=False),
         sa.Column("of_campaign", sa.Integer(), nullable=False),
@@ -140,7 +150,11 @@ def upgrade() -> None:
         *(
             sa.Column(
                 name,
-                db.Cents() if name.endswith("value") else sa.Float() if name in ("first", "last") else sa.BigInteger(),
+                db.MoneyType()
+                if name.endswith("value")
+                else sa.Float()
+                if name in ("first", "last")
+                else sa.BigInteger(),
                 nullable=False,
             )
             for name in _SUMS

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 from campaigns.accounts import trail
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.models import AuditEntry, Person
+from campaigns.accounts.models import AuditLogEntry, User
 from campaigns.audience.models import ContactList
 from campaigns.capture import landing
 from campaigns.content import compilation
 from campaigns.content.models import Message, MessageVersion
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Conflict, ValidationFailed
 from campaigns.language import N_
 from campaigns.planning import activities, audience, campaigns, launching
 from campaigns.planning.forms import (
@@ -30,9 +30,9 @@ from campaigns.planning.forms import (
     campaign_values,
 )
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
-from campaigns.planning.states import LAUNCHED, AlreadyLaunched, Verb, possible
+from campaigns.planning.states import LAUNCHED, AlreadyLaunched, Transition, possible
 from campaigns.planning.views import links
-from campaigns.revisions import ChangedMeanwhile
+from campaigns.revisions import EditConflict
 from campaigns.web import once
 from campaigns.web.database import db_session
 from campaigns.web.errors import problem_text, put_problems, say
@@ -73,7 +73,7 @@ def new_campaign() -> Any:
             return there
         try:
             campaign = campaigns.create_campaign(session, who, **form.filled())
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("“%(name)s” is planned. Now add its activities.", name=campaign.name), "success")
@@ -103,9 +103,9 @@ def edit_campaign(campaign_id: int) -> Any:
     if form.validate_on_submit():
         try:
             campaigns.update_campaign(session, who, campaign, revision=form.seen(campaign), **form.filled())
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
-        except ChangedMeanwhile:
+        except EditConflict:
             session.rollback()
             session.refresh(campaign)
             saved = CampaignForm(formdata=None, data=campaign_values(campaign))
@@ -125,8 +125,8 @@ def campaign(campaign_id: int) -> Any:
     session = db_session()
     found = campaigns.campaign_of(session, campaign_id)
     rows = session.execute(
-        select(Activity, Person.name.label("owner"))
-        .outerjoin(Person, Person.id == Activity.owner_id)
+        select(Activity, User.name.label("owner"))
+        .outerjoin(User, User.id == Activity.owner_id)
         .where(Activity.campaign_id == campaign_id)
         .order_by(Activity.starts_on.is_(None), Activity.starts_on, Activity.id)
     ).all()
@@ -135,7 +135,7 @@ def campaign(campaign_id: int) -> Any:
     return render_template(
         "pages/planning/campaign.html",
         campaign=found,
-        owner=session.get(Person, found.owner_id) if found.owner_id is not None else None,
+        owner=session.get(User, found.owner_id) if found.owner_id is not None else None,
         groups={channel: some for channel, some in groups.items() if some},
         coverage={channel: sum(one.channel is channel for one in counted) for channel in Channel},
         planned_cost=sum((one.cost for one in counted if one.cost is not None), Decimal(0)),
@@ -146,13 +146,13 @@ def campaign(campaign_id: int) -> Any:
     )
 
 
-def _history(who: Actor, *subjects: tuple[str, Sequence[int]]) -> Sequence[AuditEntry]:
+def _history(who: Actor, *subjects: tuple[str, Sequence[int]]) -> Sequence[AuditLogEntry]:
     return trail.history(db_session(), who, *subjects) if who.may(Permission.PLAN) else []
 
 
-def _buttons(who: Actor, thing: Campaign | Activity) -> list[Verb]:
+def _buttons(who: Actor, thing: Campaign | Activity) -> list[Transition]:
     """The verbs of ``thing`` now that ``who`` may use."""
-    planners = {Verb.SUBMIT, Verb.REOPEN}
+    planners = {Transition.SUBMIT, Transition.REOPEN}
     return [verb for verb in possible(thing) if who.may(Permission.PLAN if verb in planners else Permission.LAUNCH)]
 
 
@@ -175,7 +175,7 @@ def _tried(session: Session, act: Callable[[], None], said: str) -> None:
     except Conflict as error:
         session.rollback()
         flash(say(error), "warning")
-    except Invalid as error:
+    except ValidationFailed as error:
         session.rollback()
         flash(" ".join(map(problem_text, error.problems)), "danger")
     else:
@@ -201,7 +201,7 @@ def new_activity(campaign_id: int) -> Any:
             return there
         try:
             made = activities.create_activity(session, who, found, **form.filled(channel))
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         else:
             flash(_("“%(title)s” is planned.", title=made.title), "success")
@@ -219,9 +219,9 @@ def edit_activity(activity_id: int) -> Any:
     if form.validate_on_submit():
         try:
             activities.update_activity(session, who, found, revision=form.seen(found), **form.filled(found.channel))
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
-        except ChangedMeanwhile:
+        except EditConflict:
             session.rollback()
             session.refresh(found)
             here = {"campaign": found.campaign, "channel": found.channel, "activity": found}
@@ -247,7 +247,7 @@ def activity(activity_id: int) -> Any:
     return render_template(
         "pages/planning/activity.html",
         activity=found,
-        owner=session.get(Person, found.owner_id) if found.owner_id is not None else None,
+        owner=session.get(User, found.owner_id) if found.owner_id is not None else None,
         message=message,
         version=version,
         edited=version is not None and message is not None and launching.differs(message, version),

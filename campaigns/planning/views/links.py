@@ -10,7 +10,7 @@ from flask_babel import gettext as _
 from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import Permission
-from campaigns.errors import Conflict, Invalid
+from campaigns.errors import Conflict, ValidationFailed
 from campaigns.planning import links, utm
 from campaigns.planning.activities import activity_of
 from campaigns.planning.forms import LinkForm
@@ -32,7 +32,7 @@ def index(activity_id: int) -> Any:
     if form.validate_on_submit():
         try:
             links.create_link(session, who, activity, label=form.label.data or "", url=form.url.data or "")
-        except Invalid as error:
+        except ValidationFailed as error:
             put_problems(form, error)
         except Conflict as error:
             flash(say(error), "warning")
@@ -119,7 +119,7 @@ def change_in_mail(activity_id: int, number: int, verb: str) -> Any:
 def _tried(session: Session, act: Callable[[], None]) -> None:
     try:
         act()
-    except Invalid as error:
+    except ValidationFailed as error:
         session.rollback()
         flash(" ".join(map(problem_text, error.problems)), "danger")
     else:

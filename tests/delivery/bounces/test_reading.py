@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from campaigns import config
 from campaigns.delivery.bounces import mime, verp
-from campaigns.delivery.bounces.models import Finding
+from campaigns.delivery.bounces.models import FeedbackType
 from campaigns.delivery.bounces.reading import read
 from campaigns.delivery.bounces.verdicts import judge
 from campaigns.errors import BadToken
@@ -64,7 +64,7 @@ def test_a_changed_or_foreign_token_opens_nothing() -> None:
 @_QUIET
 @given(junk=st.binary(max_size=3000))
 def test_junk_is_not_understood_and_never_raises(junk: bytes) -> None:
-    assert read(junk).finding in set(Finding)
+    assert read(junk).finding in set(FeedbackType)
 
 
 @_QUIET
@@ -92,11 +92,10 @@ def test_a_damaged_message_never_raises(seed: int) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\nContent-Type: multipart/mixed; boundary=a\n\n" * 20_000,
-        b"".join(
-            b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(30_000)
-        ),
-        b"Content-Type: multipart/mixed; boundary=\"" + b"x" * 100_000 + b"\"\n\nhello",
+        b"Content-Type: multipart/mixed; boundary=a\n\n"
+        + b"--a\nContent-Type: multipart/mixed; boundary=a\n\n" * 20_000,
+        b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(30_000)),
+        b'Content-Type: multipart/mixed; boundary="' + b"x" * 100_000 + b'"\n\nhello',
         b"Content-Type: multipart/mixed; boundary=x\n\n" + b"--x\n\n" * 400_000,
         b"Subject: " + b"=?utf-8?Q?=41?= " * 100_000 + b"\n\nhello",
         b"X: y\n" * 400_000,
@@ -107,19 +106,31 @@ def test_a_damaged_message_never_raises(seed: int) -> None:
         b"\n" * 10_000_000,
         b"Content-Transfer-Encoding: base64\nContent-Type: text/plain\n\n" + b"QUFB" * 2_500_000,
     ],
-    ids=["nested", "nested by names", "long boundary", "many parts", "many words", "many fields", "many codes", "many users",
-         "many addresses", "many groups", "ten megabytes of nothing", "ten megabytes encoded"],
-)  # fmt: skip
+    ids=[
+        "nested",
+        "nested by names",
+        "long boundary",
+        "many parts",
+        "many words",
+        "many fields",
+        "many codes",
+        "many users",
+        "many addresses",
+        "many groups",
+        "ten megabytes of nothing",
+        "ten megabytes encoded",
+    ],
+)
 def test_a_bomb_costs_little(raw: bytes) -> None:
     began = time.process_time()
-    assert read(raw).finding in set(Finding)
+    assert read(raw).finding in set(FeedbackType)
     assert time.process_time() - began < 10.0
 
 
 def test_ten_megabytes_given_back_hide_nothing() -> None:
     raw = report("5.1.1", "smtp; 550 5.1.1 unknown")(SEND).encode().replace(b"Hello\n", b"A" * 10_000_000)
     notice = read(raw)
-    assert (notice.finding, notice.send_id) == (Finding.HARD, SEND)
+    assert (notice.finding, notice.send_id) == (FeedbackType.HARD, SEND)
 
 
 def test_a_report_in_base64_is_read() -> None:
@@ -130,7 +141,7 @@ def test_a_report_in_base64_is_read() -> None:
         f"To: {verp_of(SEND)}\nContent-Type: multipart/report; boundary=z\n\n--z\nContent-Type: message/delivery-status\n"
         f"Content-Transfer-Encoding: base64\n\n{base64.encodebytes(status.encode()).decode()}\n--z--\n"
     )
-    assert read(raw.encode()).finding is Finding.HARD
+    assert read(raw.encode()).finding is FeedbackType.HARD
 
 
 def test_parts_are_counted_and_text_is_bounded() -> None:
@@ -142,14 +153,27 @@ def test_parts_are_counted_and_text_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("status", "diagnostic", "finding"),
     [
-        ("5.1.1", "", "hard"), ("5.1.2", "", "hard"), ("5.1.6", "", "hard"), ("5.1.10", "", "hard"),
-        ("5.1.3", "", "soft"), ("5.2.1", "", "soft"), ("5.2.2", "", "soft"), ("4.2.2", "", "soft"),
-        ("5.7.1", "user unknown", "policy"), ("5.7.26", "", "policy"), ("", "550 5.7.1 no", "policy"),
-        ("", "550 user unknown", "hard"), ("", "552 user unknown, mailbox full", "soft"), ("", "450 user unknown", "soft"),
-        ("5.0.0", "550 5.1.1 unknown", "hard"), ("5.1.1", "host 5.1.1.7 said: 550 blocked by blacklist", "policy"),
-        ("", "", "soft"), ("", "connect to 192.0.2.4: timed out", "soft"), ("5.1.0", "550 unknown user", "hard"),
+        ("5.1.1", "", "hard"),
+        ("5.1.2", "", "hard"),
+        ("5.1.6", "", "hard"),
+        ("5.1.10", "", "hard"),
+        ("5.1.3", "", "soft"),
+        ("5.2.1", "", "soft"),
+        ("5.2.2", "", "soft"),
+        ("4.2.2", "", "soft"),
+        ("5.7.1", "user unknown", "policy"),
+        ("5.7.26", "", "policy"),
+        ("", "550 5.7.1 no", "policy"),
+        ("", "550 user unknown", "hard"),
+        ("", "552 user unknown, mailbox full", "soft"),
+        ("", "450 user unknown", "soft"),
+        ("5.0.0", "550 5.1.1 unknown", "hard"),
+        ("5.1.1", "host 5.1.1.7 said: 550 blocked by blacklist", "policy"),
+        ("", "", "soft"),
+        ("", "connect to 192.0.2.4: timed out", "soft"),
+        ("5.1.0", "550 unknown user", "hard"),
         ("4.4.7", "550 5.1.1 unknown", "hard"),
     ],
-)  # fmt: skip
+)
 def test_verdicts(status: str, diagnostic: str, finding: str) -> None:
     assert judge(status, diagnostic).finding.value == finding

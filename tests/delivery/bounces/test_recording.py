@@ -11,8 +11,8 @@ from campaigns.audience import consent, erasing, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Suppression, SuppressionReason
 from campaigns.delivery import progress, tripping
 from campaigns.delivery.bounces import arrivals, inbox, recording
-from campaigns.delivery.bounces.models import Arrival, Feedback, Finding, Tally, Way
-from campaigns.delivery.bounces.reading import Notice, read
+from campaigns.delivery.bounces.models import Feedback, FeedbackCount, FeedbackSource, FeedbackType, InboundMessage
+from campaigns.delivery.bounces.reading import ParsedBounce, read
 from campaigns.delivery.models import ERASED, Send, SendState
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.conftest import FrozenClock
@@ -37,7 +37,7 @@ def mailed(people: int = 1, state: SendState = SendState.SENT) -> tuple[int, lis
         return activity_id, [send.id for send in found]
 
 
-def came(raw: str | bytes, way: Way = Way.MTA) -> None:
+def came(raw: str | bytes, way: FeedbackSource = FeedbackSource.MTA) -> None:
     inbox.keep(raw if isinstance(raw, bytes) else raw.encode(), way)
     settle()
 
@@ -59,7 +59,9 @@ def reason_for(send_id: int) -> SuppressionReason | None:
 
 def tallies() -> dict[str, int]:
     with db.reading() as session:
-        rows = session.execute(select(Tally.finding, func.sum(Tally.count)).group_by(Tally.finding))
+        rows = session.execute(
+            select(FeedbackCount.finding, func.sum(FeedbackCount.count)).group_by(FeedbackCount.finding)
+        )
         return {finding.value: int(count) for finding, count in rows}
 
 
@@ -158,8 +160,18 @@ def test_a_complaint_suppresses_and_takes_the_consent_back(database: Engine, fro
         assert set(levels.values()) == {ConsentLevel.NONE}
 
 
-@pytest.mark.parametrize("name", ["out of office", "postfix, still trying", "postfix, delivered", "not spam after all",
-                                  "a person writes", "a forged token", "somebody else's bounce"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "out of office",
+        "postfix, still trying",
+        "postfix, delivered",
+        "not spam after all",
+        "a person writes",
+        "a forged token",
+        "somebody else's bounce",
+    ],
+)
 def test_what_changes_nothing_is_counted(database: Engine, frozen: FrozenClock, name: str) -> None:
     _, [one] = mailed()
     came(SHAPES[name].raw(one))
@@ -167,7 +179,7 @@ def test_what_changes_nothing_is_counted(database: Engine, frozen: FrozenClock, 
     assert reason_for(one) is None
     assert tallies() == {SHAPES[name].finding: 1}
     with db.reading() as session:
-        kept = session.scalars(select(Arrival)).one()
+        kept = session.scalars(select(InboundMessage)).one()
         assert (kept.raw is not None) == (SHAPES[name].finding in ("unreadable", "forged", "foreign"))
 
 
@@ -229,7 +241,7 @@ def test_one_that_breaks_us_holds_up_no_other(
     _, ids = mailed(3)
     broken = ids[1]
 
-    def reading(raw: bytes) -> Notice:
+    def reading(raw: bytes) -> ParsedBounce:
         notice = read(raw)
         if notice.send_id == broken:
             raise RuntimeError("a mistake of ours")
@@ -237,7 +249,7 @@ def test_one_that_breaks_us_holds_up_no_other(
 
     monkeypatch.setattr("campaigns.delivery.bounces.reading.read", reading)
     for one in ids:
-        inbox.keep(bounce(one).encode(), Way.MTA)
+        inbox.keep(bounce(one).encode(), FeedbackSource.MTA)
     inbox.take_in()
     arrivals.settle_due()
     assert [send_of(one).state for one in ids] == [SendState.BOUNCED, SendState.SENT, SendState.BOUNCED]
@@ -252,8 +264,8 @@ def test_what_was_not_understood_is_forgotten_after_thirty_days(database: Engine
     frozen.at += timedelta(days=29)
     arrivals.forget_old()
     with db.reading() as session:
-        assert session.scalars(select(Arrival.finding)).all() == [Finding.UNREADABLE]
+        assert session.scalars(select(InboundMessage.finding)).all() == [FeedbackType.UNREADABLE]
     frozen.at += timedelta(days=2)
     arrivals.forget_old()
     with db.reading() as session:
-        assert session.scalars(select(Arrival)).all() == []
+        assert session.scalars(select(InboundMessage)).all() == []

@@ -18,11 +18,11 @@ from campaigns import config, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.delivery.bounces import inbox, mailbox, setting_up
 from campaigns.delivery.bounces.listener import listening
-from campaigns.delivery.bounces.models import Arrival, Mailbox, Way
-from campaigns.delivery.bounces.setting_up import MailboxWords
+from campaigns.delivery.bounces.models import FeedbackSource, InboundMessage, Mailbox
+from campaigns.delivery.bounces.setting_up import MailboxInput
 from campaigns.delivery.models import SendState
-from campaigns.delivery.relay import Tls
-from campaigns.errors import Invalid
+from campaigns.delivery.relay import TlsMode
+from campaigns.errors import ValidationFailed
 from tests.conftest import FrozenClock
 from tests.delivery.bounces.corpus import verp_of
 from tests.delivery.bounces.test_recording import bounce, mailed, send_of, settle, tallies
@@ -68,7 +68,7 @@ def test_a_crash_between_row_and_file_counts_once(
     database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, [one] = mailed()
-    inbox.keep(bounce(one).encode(), Way.MTA)
+    inbox.keep(bounce(one).encode(), FeedbackSource.MTA)
     with monkeypatch.context() as broken:
         broken.setattr(Path, "unlink", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -83,9 +83,12 @@ def test_the_command_takes_a_message_from_a_pipe(tmp_path: Path) -> None:
 
     told = subprocess.run(
         [sys.executable, "-m", "campaigns.cli", "bounce", "--recipient", "b+x@example.org"],
-        input=b"Subject: returned\n\nwords\n", cwd=ROOT, capture_output=True, check=False,
+        input=b"Subject: returned\n\nwords\n",
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
         env={**os.environ, "KAMPANIA_VAR": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert (told.returncode, told.stderr) == (0, b"")
     [kept] = (tmp_path / "bounces" / "new").iterdir()
     assert kept.read_bytes() == b"Delivered-To: b+x@example.org\nSubject: returned\n\nwords\n"
@@ -148,11 +151,11 @@ def imap() -> Iterator[_Server]:
         thread.join()
 
 
-def box(server: _Server, password: str = "right", *, remove: bool = False) -> MailboxWords:
-    return MailboxWords("127.0.0.1", server.server_address[1], Tls.OFF, "bounces", password, remove=remove)
+def box(server: _Server, password: str = "right", *, remove: bool = False) -> MailboxInput:
+    return MailboxInput("127.0.0.1", server.server_address[1], TlsMode.OFF, "bounces", password, remove=remove)
 
 
-def enter(words: MailboxWords) -> Mailbox:
+def enter(words: MailboxInput) -> Mailbox:
     with db.transaction() as session:
         return setting_up.set_mailbox(session, CLOCK, words)
 
@@ -193,15 +196,15 @@ def test_a_mailbox_that_refuses_says_why(database: Engine, settings: config.Sett
         assert "right" not in good.secret
         assert not [each for each in server.heard if each.startswith("UID STORE")]
         with db.transaction() as session:  # pointed elsewhere without its password: the password is forgotten
-            moved = setting_up.set_mailbox(session, CLOCK, MailboxWords("127.0.0.1", 1, Tls.OFF, "bounces", ""))
+            moved = setting_up.set_mailbox(session, CLOCK, MailboxInput("127.0.0.1", 1, TlsMode.OFF, "bounces", ""))
             assert moved.secret == ""
 
 
 def test_private_mailboxes_need_leave(database: Engine, settings: config.Settings) -> None:
     with imap() as server:
-        with pytest.raises(Invalid):
+        with pytest.raises(ValidationFailed):
             enter(box(server))
-        there = Mailbox(id=1, host="127.0.0.1", port=server.server_address[1], tls=Tls.OFF, user="x", secret="")
+        there = Mailbox(id=1, host="127.0.0.1", port=server.server_address[1], tls=TlsMode.OFF, user="x", secret="")
         assert "private" in mailbox.attempt(there).error
         assert server.heard == []
 
@@ -209,7 +212,7 @@ def test_private_mailboxes_need_leave(database: Engine, settings: config.Setting
 def test_tls_is_verified(database: Engine, settings: config.Settings) -> None:
     config.install(dataclasses.replace(settings, private_relays=True))
     with imap() as server:
-        for tls in (Tls.IMPLICIT, Tls.VERIFY):
+        for tls in (TlsMode.IMPLICIT, TlsMode.VERIFY):
             there = Mailbox(id=1, host="127.0.0.1", port=server.server_address[1], tls=tls, user="x", secret="")
             assert mailbox.attempt(there).error
         assert not [each for each in server.heard if each.startswith("LOGIN")]
@@ -218,10 +221,10 @@ def test_tls_is_verified(database: Engine, settings: config.Settings) -> None:
 def test_the_page_shows_and_throws_away_what_was_kept(
     database: Engine, owner_client: FlaskClient, coordinator_client: FlaskClient, frozen: FrozenClock
 ) -> None:
-    inbox.keep(b"Subject: a <b>riddle</b>\n\n<script>x</script>\n", Way.COMMAND)
+    inbox.keep(b"Subject: a <b>riddle</b>\n\n<script>x</script>\n", FeedbackSource.COMMAND)
     settle()
     with db.reading() as session:
-        number = session.scalars(select(Arrival.id)).one()
+        number = session.scalars(select(InboundMessage.id)).one()
     assert "a &lt;b&gt;riddle" in owner_client.get("/bounces").get_data(as_text=True)
     page = owner_client.get(f"/bounces/kept/{number}").get_data(as_text=True)
     assert "&lt;script&gt;x" in page

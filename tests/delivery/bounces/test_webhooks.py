@@ -18,7 +18,7 @@ from campaigns import clock, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience.models import SuppressionReason
 from campaigns.delivery.bounces import setting_up
-from campaigns.delivery.bounces.models import Arrival, Way, Webhook
+from campaigns.delivery.bounces.models import FeedbackSource, InboundMessage, Webhook
 from campaigns.delivery.bounces.webhooks import ses
 from campaigns.delivery.models import SendState
 from campaigns.tokens import Purpose, mint_send
@@ -52,16 +52,22 @@ def amazon(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def set_up(way: Way, secret: str = "", topics: str = "") -> None:
+def set_up(way: FeedbackSource, secret: str = "", topics: str = "") -> None:
     with db.transaction() as session:
         setting_up.set_webhook(session, CLOCK, way, secret, topics, active=True)
 
 
 def sns(message: dict[str, Any], kind: str = "Notification", **over: str) -> dict[str, str]:
     body = {
-        "Type": kind, "MessageId": "m1", "TopicArn": ARN, "Message": json.dumps(message),
-        "Timestamp": "2026-11-22T12:00:00.000Z", "SignatureVersion": "2", "SigningCertURL": PEM, **over,
-    }  # fmt: skip
+        "Type": kind,
+        "MessageId": "m1",
+        "TopicArn": ARN,
+        "Message": json.dumps(message),
+        "Timestamp": "2026-11-22T12:00:00.000Z",
+        "SignatureVersion": "2",
+        "SigningCertURL": PEM,
+        **over,
+    }
     text = "".join(f"{name}\n{body[name]}\n" for name in ses._SIGNED[kind] if name in body)
     signed = RSA_KEY.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
     return {**body, "Signature": base64.b64encode(signed).decode()}
@@ -69,27 +75,38 @@ def sns(message: dict[str, Any], kind: str = "Notification", **over: str) -> dic
 
 def ses_bounce(send_id: int) -> dict[str, Any]:
     return {
-        "notificationType": "Bounce", "mail": {"source": verp_of(send_id)},
-        "bounce": {"bounceType": "Permanent", "bounceSubType": "General", "feedbackId": "f1", "bouncedRecipients": [
-            {"emailAddress": "ana@reader.example", "action": "failed", "status": "5.1.1",
-             "diagnosticCode": "smtp; 550 5.1.1 user unknown"}]},
-    }  # fmt: skip
+        "notificationType": "Bounce",
+        "mail": {"source": verp_of(send_id)},
+        "bounce": {
+            "bounceType": "Permanent",
+            "bounceSubType": "General",
+            "feedbackId": "f1",
+            "bouncedRecipients": [
+                {
+                    "emailAddress": "ana@reader.example",
+                    "action": "failed",
+                    "status": "5.1.1",
+                    "diagnosticCode": "smtp; 550 5.1.1 user unknown",
+                }
+            ],
+        },
+    }
 
 
 def test_ses_bounces_and_complaints(database: Engine, client: FlaskClient, frozen: FrozenClock) -> None:
     _, [one, two] = mailed(2)
-    set_up(Way.SES, topics=ARN)
+    set_up(FeedbackSource.SES, topics=ARN)
     assert client.post("/hooks/ses", json=sns(ses_bounce(one))).status_code == 200
     with db.reading() as session:  # kept, not read yet
-        assert [row.finding for row in session.scalars(select(Arrival))] == [None]
+        assert [row.finding for row in session.scalars(select(InboundMessage))] == [None]
     settle()
     assert (send_of(one).state, send_of(one).reason) == (SendState.BOUNCED, "hard")
     assert client.post("/hooks/ses", json=sns(ses_bounce(one))).status_code == 200  # delivered twice
     complaint = {
-        "eventType": "Complaint", "mail": {"headers": [
-            {"name": "Message-ID", "value": f"<{mint_send(Purpose.MESSAGE_ID, two)}@example.org>"}]},
+        "eventType": "Complaint",
+        "mail": {"headers": [{"name": "Message-ID", "value": f"<{mint_send(Purpose.MESSAGE_ID, two)}@example.org>"}]},
         "complaint": {"feedbackId": "f2", "complainedRecipients": [{"emailAddress": "x@y.example"}]},
-    }  # fmt: skip
+    }
     assert client.post("/hooks/ses", json=sns(complaint, MessageId="m2")).status_code == 200
     settle()
     assert reason_for(two) is SuppressionReason.COMPLAINED
@@ -103,26 +120,27 @@ def test_ses_bounces_and_complaints(database: Engine, client: FlaskClient, froze
         {"SigningCertURL": "http://sns.eu-west-1.amazonaws.com/x.pem"},
         {"SigningCertURL": "https://evil.s3.amazonaws.com/x.pem"},
         {"SigningCertURL": "https://user@sns.eu-west-1.amazonaws.com:8443/x.pem"},
-        {"TopicArn": ARN + "-other"}, {"SignatureVersion": "1"},
+        {"TopicArn": ARN + "-other"},
+        {"SignatureVersion": "1"},
     ],
-)  # fmt: skip
+)
 def test_forged_sns_is_refused(
     database: Engine, client: FlaskClient, frozen: FrozenClock, amazon: list[str], wrong: dict[str, str]
 ) -> None:
-    set_up(Way.SES, topics=ARN)
+    set_up(FeedbackSource.SES, topics=ARN)
     assert client.post("/hooks/ses", json=sns({}, **wrong)).status_code == 403
     changed = sns({}) | {"Message": "another"}
     assert client.post("/hooks/ses", json=changed).status_code == 403
     assert set(amazon) <= {PEM}
     assert tallies() == {"refused": 2}
     with db.reading() as session:
-        assert session.scalars(select(Arrival)).all() == []
+        assert session.scalars(select(InboundMessage)).all() == []
 
 
 def test_a_subscription_waits_for_a_person(
     database: Engine, client: FlaskClient, owner_client: FlaskClient, frozen: FrozenClock, amazon: list[str]
 ) -> None:
-    set_up(Way.SES, topics=ARN)
+    set_up(FeedbackSource.SES, topics=ARN)
     for url, confirmed in (
         ("https://evil.example/?Action=ConfirmSubscription", False),
         (f"https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn={ARN}&Token=t", True),
@@ -134,15 +152,17 @@ def test_a_subscription_waits_for_a_person(
         assert owner_client.post("/bounces/webhooks/ses/subscription", data={"topic": ARN}).status_code == 303
         assert (url in amazon) is confirmed
     with db.reading() as session:
-        assert session.get_one(Webhook, Way.SES).topics == {ARN: ""}
+        assert session.get_one(Webhook, FeedbackSource.SES).topics == {ARN: ""}
 
 
 def sendgrid_post(client: FlaskClient, events: object, at: datetime, **headers: str) -> int:
     body, told = json.dumps(events).encode(), str(int(at.timestamp()))
     signature = base64.b64encode(EC_KEY.sign(told.encode() + body, ec.ECDSA(hashes.SHA256()))).decode()
     sent = {
-        "X-Twilio-Email-Event-Webhook-Signature": signature, "X-Twilio-Email-Event-Webhook-Timestamp": told, **headers
-    }  # fmt: skip
+        "X-Twilio-Email-Event-Webhook-Signature": signature,
+        "X-Twilio-Email-Event-Webhook-Timestamp": told,
+        **headers,
+    }
     return client.post("/hooks/sendgrid", data=body, headers=sent).status_code
 
 
@@ -154,30 +174,45 @@ def sendgrid_key() -> str:
 def test_sendgrid(database: Engine, client: FlaskClient, frozen: FrozenClock) -> None:
     _, ids = mailed(4)
     names = [f"<{mint_send(Purpose.MESSAGE_ID, one)}@example.org>" for one in ids]
-    set_up(Way.SENDGRID, sendgrid_key())
+    set_up(FeedbackSource.SENDGRID, sendgrid_key())
     events = [
-        {"event": "bounce", "type": "bounce", "status": "5.1.1", "reason": "550 5.1.1 unknown", "sg_event_id": "1",
-         "smtp-id": names[0]},
-        {"event": "bounce", "type": "blocked", "status": "5.7.1", "reason": "550 5.7.1 spam", "sg_event_id": "2",
-         "smtp-id": names[1]},
+        {
+            "event": "bounce",
+            "type": "bounce",
+            "status": "5.1.1",
+            "reason": "550 5.1.1 unknown",
+            "sg_event_id": "1",
+            "smtp-id": names[0],
+        },
+        {
+            "event": "bounce",
+            "type": "blocked",
+            "status": "5.7.1",
+            "reason": "550 5.7.1 spam",
+            "sg_event_id": "2",
+            "smtp-id": names[1],
+        },
         {"event": "spamreport", "sg_event_id": "3", "smtp-id": names[2]},
         {"event": "open", "sg_event_id": "4", "smtp-id": names[3]},
         {"event": "bounce", "sg_event_id": "5", "smtp-id": "<forged@example.org>"},
-    ]  # fmt: skip
+    ]
     assert sendgrid_post(client, events, clock.now()) == 200
     assert sendgrid_post(client, [*events, events[3]], clock.now()) == 200  # some of them again
     settle()
     assert [send_of(one).reason for one in ids] == ["hard", "policy", "", ""]
     assert [reason_for(one) for one in ids] == [
-        SuppressionReason.BOUNCED, None, SuppressionReason.COMPLAINED, None,
-    ]  # fmt: skip
+        SuppressionReason.BOUNCED,
+        None,
+        SuppressionReason.COMPLAINED,
+        None,
+    ]
     assert tallies() == {"hard": 1, "policy": 1, "complaint": 1, "delivered": 3, "foreign": 2, "repeated": 3}
 
 
 def test_forged_or_old_calls_of_sendgrid_are_refused(
     database: Engine, client: FlaskClient, frozen: FrozenClock
 ) -> None:
-    set_up(Way.SENDGRID, sendgrid_key())
+    set_up(FeedbackSource.SENDGRID, sendgrid_key())
     assert sendgrid_post(client, [], clock.now() - timedelta(days=3)) == 403
     told = "X-Twilio-Email-Event-Webhook-Timestamp"
     assert sendgrid_post(client, [], clock.now(), **{told: "1"}) == 403
@@ -189,16 +224,18 @@ def test_forged_or_old_calls_of_sendgrid_are_refused(
 
 def test_mailgun_counts_each_token_once(database: Engine, client: FlaskClient, frozen: FrozenClock) -> None:
     _, [one, two] = mailed(2)
-    set_up(Way.MAILGUN, "key-of-mailgun")
+    set_up(FeedbackSource.MAILGUN, "key-of-mailgun")
 
     def call(send_id: int, key: str = "key-of-mailgun", at: float | None = None) -> int:
         told = str(int(at or clock.now().timestamp()))
         signed = hmac.new(key.encode(), f"{told}tok".encode(), "sha256").hexdigest()
         event = {
-            "event": "failed", "severity": "permanent", "id": f"e{send_id}",
+            "event": "failed",
+            "severity": "permanent",
+            "id": f"e{send_id}",
             "delivery-status": {"code": 550, "message": "5.1.1 unknown user"},
             "message": {"headers": {"message-id": f"{mint_send(Purpose.MESSAGE_ID, send_id)}@example.org"}},
-        }  # fmt: skip
+        }
         body = {"signature": {"timestamp": told, "token": "tok", "signature": signed}, "event-data": event}
         return client.post("/hooks/mailgun", json=body).status_code
 
@@ -212,11 +249,15 @@ def test_mailgun_counts_each_token_once(database: Engine, client: FlaskClient, f
 
 def test_postmark_needs_name_and_password(database: Engine, client: FlaskClient, frozen: FrozenClock) -> None:
     _, [one] = mailed()
-    set_up(Way.POSTMARK, "postmark:a-long-password")
+    set_up(FeedbackSource.POSTMARK, "postmark:a-long-password")
     event = {
-        "RecordType": "Bounce", "Type": "HardBounce", "ID": 7, "Email": "a@b.example", "Details": "550 5.1.1 unknown",
+        "RecordType": "Bounce",
+        "Type": "HardBounce",
+        "ID": 7,
+        "Email": "a@b.example",
+        "Details": "550 5.1.1 unknown",
         "Content": f"Return-Path: <{verp_of(one)}>",
-    }  # fmt: skip
+    }
     for auth, status in ((None, 403), (("postmark", "wrong"), 403), (("postmark", "a-long-password"), 200)):
         assert client.post("/hooks/postmark", json=event, auth=auth).status_code == status
     settle()
@@ -226,17 +267,29 @@ def test_postmark_needs_name_and_password(database: Engine, client: FlaskClient,
 def test_brevo_tells_one_event_or_several(database: Engine, client: FlaskClient, frozen: FrozenClock) -> None:
     _, sent = mailed(3)
     one, two, three = sent
-    set_up(Way.BREVO, "brevo:a-long-password")
+    set_up(FeedbackSource.BREVO, "brevo:a-long-password")
 
     def event(send_id: int, kind: str, reason: str = "") -> dict[str, Any]:
         token = mint_send(Purpose.MESSAGE_ID, send_id)
         # All that its documentation lists for a bounce; "id" is the webhook's.
         return {
-            "event": kind, "email": "a@b.example", "id": 7, "date": "2026-11-22 13:35:23", "ts": 1795350923,
-            "message-id": f"<{token}@example.org>", "ts_event": 1795350923, "subject": "Tea", "template_id": 22,
-            "X-Mailin-custom": "some_custom_header", "sending_ip": "192.0.2.7", "ts_epoch": 1795350923000,
-            "tags": ["offers"], "reason": reason, "contact_id": 8, "mirror_link": "https://app.example/log/preview/1",
-        }  # fmt: skip
+            "event": kind,
+            "email": "a@b.example",
+            "id": 7,
+            "date": "2026-11-22 13:35:23",
+            "ts": 1795350923,
+            "message-id": f"<{token}@example.org>",
+            "ts_event": 1795350923,
+            "subject": "Tea",
+            "template_id": 22,
+            "X-Mailin-custom": "some_custom_header",
+            "sending_ip": "192.0.2.7",
+            "ts_epoch": 1795350923000,
+            "tags": ["offers"],
+            "reason": reason,
+            "contact_id": 8,
+            "mirror_link": "https://app.example/log/preview/1",
+        }
 
     several = [event(two, "hard_bounce", "550 5.7.1 not you"), event(three, "opened"), "junk"]
     for body in (event(one, "hard_bounce", "550 5.1.1 unknown"), several[:2], event(three, "spam")):
@@ -256,16 +309,19 @@ def test_what_nobody_set_up_is_not_there(database: Engine, client: FlaskClient) 
 
 
 JUNK: list[Callable[[], Any]] = [
-    list, lambda: {"Type": []}, lambda: {"Type": "Notification", "TopicArn": ARN},
+    list,
+    lambda: {"Type": []},
+    lambda: {"Type": "Notification", "TopicArn": ARN},
     lambda: {"Type": "Notification", "TopicArn": [ARN]},
-    lambda: "x", lambda: None,
+    lambda: "x",
+    lambda: None,
     lambda: {"signature": {"timestamp": "1", "token": "t", "signature": "ü"}},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("junk", JUNK)
 def test_junk_is_refused(database: Engine, client: FlaskClient, frozen: FrozenClock, junk: Callable[[], Any]) -> None:
-    set_up(Way.SES, topics=ARN)
-    set_up(Way.MAILGUN, "key-of-mailgun")
+    set_up(FeedbackSource.SES, topics=ARN)
+    set_up(FeedbackSource.MAILGUN, "key-of-mailgun")
     for name in ("ses", "mailgun"):
         assert client.post(f"/hooks/{name}", json=junk()).status_code == 403

@@ -7,25 +7,25 @@ the same call when it comes again. ``read(raw)`` says what a kept call tells, an
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from campaigns.delivery.bounces.models import Finding, Way
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import FeedbackSource, FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 from campaigns.delivery.bounces.webhooks import brevo, mailgun, postmark, sendgrid, ses
 
-PROVIDERS: Mapping[Way, ModuleType] = {
-    Way.SES: ses,
-    Way.SENDGRID: sendgrid,
-    Way.MAILGUN: mailgun,
-    Way.POSTMARK: postmark,
-    Way.BREVO: brevo,
+PROVIDERS: Mapping[FeedbackSource, ModuleType] = {
+    FeedbackSource.SES: ses,
+    FeedbackSource.SENDGRID: sendgrid,
+    FeedbackSource.MAILGUN: mailgun,
+    FeedbackSource.POSTMARK: postmark,
+    FeedbackSource.BREVO: brevo,
 }
 LARGEST = 2 * 1024 * 1024
 """Octets of one call: SendGrid's largest is 768 KB, SNS's 256 KB."""
 
 
-def notices_of(way: Way, raw: bytes) -> Sequence[Notice]:
+def notices_of(way: FeedbackSource, raw: bytes) -> Sequence[ParsedBounce]:
     """What a kept call says. Never raises."""
     try:
-        found: Sequence[Notice] = PROVIDERS[way].read(raw)
+        found: Sequence[ParsedBounce] = PROVIDERS[way].read(raw)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):  # Not as its provider documents it.
-        return [Notice(Finding.UNREADABLE)]
+        return [ParsedBounce(FeedbackType.UNREADABLE)]
     return found

@@ -7,36 +7,48 @@ The shape is that of developers.brevo.com/docs/transactional-webhooks: of the in
 import json
 from typing import Any
 
-from campaigns.delivery.bounces.models import Finding
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import Call, Keys, check_password, digest, loaded, notice, words
+from campaigns.delivery.bounces.webhooks.shape import (
+    WebhookRequest,
+    WebhookSecrets,
+    check_password,
+    digest,
+    loaded,
+    notice,
+    words,
+)
 
 _MOST = 5_000
 _FINDINGS = {
-    "hard_bounce": Finding.HARD, "invalid_email": Finding.HARD, "soft_bounce": Finding.SOFT,
-    "blocked": Finding.POLICY, "error": Finding.POLICY, "spam": Finding.COMPLAINT,
-    "deferred": Finding.DELAYED,
-}  # fmt: skip
+    "hard_bounce": FeedbackType.HARD,
+    "invalid_email": FeedbackType.HARD,
+    "soft_bounce": FeedbackType.SOFT,
+    "blocked": FeedbackType.POLICY,
+    "error": FeedbackType.POLICY,
+    "spam": FeedbackType.COMPLAINT,
+    "deferred": FeedbackType.DELAYED,
+}
 
 
-def check(call: Call, keys: Keys) -> str:
+def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
     """Raises Refused."""
     check_password(call, keys)
     loaded(call.body)
     return digest("brevo", call.body)
 
 
-def read(raw: bytes) -> list[Notice]:
+def read(raw: bytes) -> list[ParsedBounce]:
     told = json.loads(raw)
     return [_notice(event) for event in (told if isinstance(told, list) else [told])[:_MOST]]
 
 
-def _notice(event: dict[str, Any]) -> Notice:
+def _notice(event: dict[str, Any]) -> ParsedBounce:
     kind, said, message = words(event.get("event")), words(event.get("reason")), words(event.get("message-id"))
-    verdict, finding = judge("", said), _FINDINGS.get(kind, Finding.DELIVERED)
-    if finding is Finding.HARD and verdict.finding is Finding.POLICY:
-        finding = Finding.POLICY
+    verdict, finding = judge("", said), _FINDINGS.get(kind, FeedbackType.DELIVERED)
+    if finding is FeedbackType.HARD and verdict.finding is FeedbackType.POLICY:
+        finding = FeedbackType.POLICY
     # Its "id" is that of the webhook, not of the event.
     key = f"{message} {kind} {words(event.get('ts_epoch') or event.get('ts_event'))} {words(event.get('email'))}"
     proving = f"<{message.strip('<>')}>\n{words(event.get('X-Mailin-custom'))}"

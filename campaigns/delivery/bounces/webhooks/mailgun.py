@@ -4,39 +4,47 @@ import hmac
 import json
 
 from campaigns import clock
-from campaigns.delivery.bounces.models import Finding
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, loaded, notice, words
+from campaigns.delivery.bounces.webhooks.shape import (
+    WebhookRejected,
+    WebhookRequest,
+    WebhookSecrets,
+    digest,
+    loaded,
+    notice,
+    words,
+)
 
 _OLDEST = 12 * 3600
 """Seconds: Mailgun tries for eight hours."""
 
 
-def check(call: Call, keys: Keys) -> str:
+def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
     """Raises Refused. The signature does not cover the body, so each token counts once."""
     message = loaded(call.body)
     signed = message.get("signature") if isinstance(message, dict) else None
     if not isinstance(signed, dict) or not keys.secret:
-        raise Refused("not signed")
+        raise WebhookRejected("not signed")
     at, token = words(signed.get("timestamp")), words(signed.get("token"))
     right = hmac.new(keys.secret.encode(), f"{at}{token}".encode("utf-8", "replace"), "sha256").hexdigest()
     if not token or not hmac.compare_digest(right.encode(), words(signed.get("signature")).encode("utf-8", "replace")):
-        raise Refused("the signature does not hold")
+        raise WebhookRejected("the signature does not hold")
     if not at.isascii() or not at.isdigit() or abs(clock.now().timestamp() - int(at[:12])) > _OLDEST:
-        raise Refused("too old")
+        raise WebhookRejected("too old")
     return digest("mailgun", token)
 
 
-def read(raw: bytes) -> list[Notice]:
+def read(raw: bytes) -> list[ParsedBounce]:
     event = json.loads(raw)["event-data"]
     told = event.get("delivery-status", {})
     said = words(told.get("message")) or words(told.get("description")) or words(event.get("reason"))
     verdict = judge(words(told.get("enhanced-code")), f"{words(told.get('code'))} {said}")
     finding = {
-        "failed": verdict.finding if event.get("severity") == "permanent" else Finding.DELAYED,
-        "complained": Finding.COMPLAINT,
-    }.get(words(event.get("event")), Finding.DELIVERED)
+        "failed": verdict.finding if event.get("severity") == "permanent" else FeedbackType.DELAYED,
+        "complained": FeedbackType.COMPLAINT,
+    }.get(words(event.get("event")), FeedbackType.DELIVERED)
     headers = event.get("message", {}).get("headers", {})
     proving = f"<{words(headers.get('message-id')).strip('<>')}>\n{words(event.get('envelope', {}).get('sender'))}"
     to = words(event.get("recipient"))

@@ -2,10 +2,18 @@
 
 import json
 
-from campaigns.delivery.bounces.models import Finding
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import Call, Keys, check_password, digest, loaded, notice, words
+from campaigns.delivery.bounces.webhooks.shape import (
+    WebhookRequest,
+    WebhookSecrets,
+    check_password,
+    digest,
+    loaded,
+    notice,
+    words,
+)
 
 _HARD = frozenset({"HardBounce", "BadEmailAddress"})
 _POLICY = frozenset({"SpamNotification", "Blocked", "DMARCPolicy", "VirusNotification", "SMTPApiError"})
@@ -14,27 +22,27 @@ _SILENT = frozenset(
 )
 
 
-def check(call: Call, keys: Keys) -> str:
+def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
     """Raises Refused."""
     check_password(call, keys)
     loaded(call.body)
     return digest("postmark", call.body)
 
 
-def read(raw: bytes) -> list[Notice]:
+def read(raw: bytes) -> list[ParsedBounce]:
     event = json.loads(raw)
     kind, said = words(event.get("Type")), words(event.get("Details")) or words(event.get("Description"))
     verdict = judge("", said)
     if event.get("RecordType") == "SpamComplaint" or kind == "SpamComplaint":
-        finding = Finding.COMPLAINT
+        finding = FeedbackType.COMPLAINT
     elif event.get("RecordType") != "Bounce" or kind in _SILENT:
-        finding = Finding.DELIVERED
+        finding = FeedbackType.DELIVERED
     elif kind in _POLICY:
-        finding = Finding.POLICY
+        finding = FeedbackType.POLICY
     elif kind in _HARD:
-        finding = Finding.POLICY if verdict.finding is Finding.POLICY else Finding.HARD
+        finding = FeedbackType.POLICY if verdict.finding is FeedbackType.POLICY else FeedbackType.HARD
     else:
-        finding = Finding.SOFT
+        finding = FeedbackType.SOFT
     proving = words(event.get("Content")) + json.dumps(event.get("Metadata", {}))
     to = words(event.get("Email"))
     return [notice(finding, words(event.get("ID")), proving, status=verdict.status, said=said, to=to)]

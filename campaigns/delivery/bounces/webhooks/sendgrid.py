@@ -5,10 +5,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from campaigns import clock
-from campaigns.delivery.bounces.models import Finding
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, notice, words
+from campaigns.delivery.bounces.webhooks.shape import (
+    WebhookRejected,
+    WebhookRequest,
+    WebhookSecrets,
+    digest,
+    notice,
+    words,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,7 +38,7 @@ def key_of(text: str) -> "ec.EllipticCurvePublicKey":
     return key
 
 
-def check(call: Call, keys: Keys) -> str:
+def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
     """Raises Refused."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
@@ -42,28 +49,33 @@ def check(call: Call, keys: Keys) -> str:
         signature = base64.b64decode(call.header(_SIGNATURE), validate=True)
         key_of(keys.secret).verify(signature, told.encode() + call.body, ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError) as error:
-        raise Refused("the signature does not hold") from error
+        raise WebhookRejected("the signature does not hold") from error
     age = clock.now().timestamp() - int(told) if told.isascii() and told.isdigit() and len(told) < 12 else _OLDEST + 1
     if not -_AHEAD <= age <= _OLDEST:
-        raise Refused("too old")
+        raise WebhookRejected("too old")
     return digest("sendgrid", call.body)
 
 
-def read(raw: bytes) -> list[Notice]:
+def read(raw: bytes) -> list[ParsedBounce]:
     return [_notice(event) for event in json.loads(raw)[:5000]]
 
 
-def _notice(event: dict[str, Any]) -> Notice:
+def _notice(event: dict[str, Any]) -> ParsedBounce:
     kind = event.get("event")
     said, status = words(event.get("reason")) or words(event.get("response")), words(event.get("status"))
     verdict = judge(status, said)
     finding = {
-        "bounce": Finding.SOFT if event.get("type") == "blocked" and verdict.finding is Finding.HARD
+        "bounce": FeedbackType.SOFT
+        if event.get("type") == "blocked" and verdict.finding is FeedbackType.HARD
         else verdict.finding,
-        "dropped": Finding.HARD if said == "Invalid" else Finding.SOFT if said == "Bounced Address" else Finding.POLICY,
-        "spamreport": Finding.COMPLAINT,
-        "deferred": Finding.DELAYED,
-    }.get(words(kind), Finding.DELIVERED)  # fmt: skip
+        "dropped": FeedbackType.HARD
+        if said == "Invalid"
+        else FeedbackType.SOFT
+        if said == "Bounced Address"
+        else FeedbackType.POLICY,
+        "spamreport": FeedbackType.COMPLAINT,
+        "deferred": FeedbackType.DELAYED,
+    }.get(words(kind), FeedbackType.DELIVERED)
     key = words(event.get("sg_event_id"))
     proving = words(event.get("smtp-id"))
     return notice(finding, key, proving, status=verdict.status, said=said, to=words(event.get("email")))

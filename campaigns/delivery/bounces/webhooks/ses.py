@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from campaigns import clock
-from campaigns.delivery.bounces.models import Finding
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import Call, Keys, Refused, digest, loaded, notice, words
-from campaigns.errors import Passing
+from campaigns.delivery.bounces.webhooks.shape import (
+    WebhookRejected,
+    WebhookRequest,
+    WebhookSecrets,
+    digest,
+    loaded,
+    notice,
+    words,
+)
+from campaigns.errors import TemporaryError
 from campaigns.language import N_
 
 if TYPE_CHECKING:
@@ -31,18 +39,20 @@ _SIGNED = {
 _SECONDS = 5.0
 _LARGEST_CERTIFICATE = 20_000
 _EVENTS = {
-    "Bounce": Finding.SOFT, "Complaint": Finding.COMPLAINT, "DeliveryDelay": Finding.DELAYED,
-}  # fmt: skip
+    "Bounce": FeedbackType.SOFT,
+    "Complaint": FeedbackType.COMPLAINT,
+    "DeliveryDelay": FeedbackType.DELAYED,
+}
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def fetch(url: str) -> bytes:
     """What Amazon answers at ``url``. Raises OSError."""
-    with urllib.request.build_opener(_Stay).open(url, timeout=_SECONDS) as answer:
+    with urllib.request.build_opener(_NoRedirect).open(url, timeout=_SECONDS) as answer:
         found: bytes = answer.read(_LARGEST_CERTIFICATE)
     return found
 
@@ -52,16 +62,16 @@ fetcher: Fetch = fetch
 """Replaced by tests: nothing there asks the network."""
 
 
-def check(call: Call, keys: Keys) -> str:
+def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
     """Raises Refused, or Passing when Amazon's certificate cannot be had just now."""
     message = loaded(call.body)
     kind = words(message.get("Type")) if isinstance(message, dict) else ""
     if kind not in _SIGNED:
-        raise Refused("not a message of SNS")
+        raise WebhookRejected("not a message of SNS")
     if words(message.get("TopicArn")) not in keys.topics:
-        raise Refused("a topic that nobody allowed")
+        raise WebhookRejected("a topic that nobody allowed")
     if message.get("SignatureVersion") != "2":
-        raise Refused("signature version 1 rests on SHA-1; choose version 2 for the topic")
+        raise WebhookRejected("signature version 1 rests on SHA-1; choose version 2 for the topic")
     _verify(message, _SIGNED[kind])
     return digest("sns", words(message.get("MessageId")))
 
@@ -73,13 +83,13 @@ def _verify(message: dict[str, Any], names: tuple[str, ...]) -> None:
 
     url = words(message.get("SigningCertURL"))
     if not is_amazons(url) or not urlsplit(url).path.endswith(".pem"):
-        raise Refused("a certificate from elsewhere")
+        raise WebhookRejected("a certificate from elsewhere")
     text = "".join(f"{name}\n{words(message[name])}\n" for name in names if message.get(name) is not None)
     try:
         signature = base64.b64decode(words(message.get("Signature")), validate=True)
         _key(url).verify(signature, text.encode(), padding.PKCS1v15(), hashes.SHA256())
     except (InvalidSignature, ValueError) as error:
-        raise Refused("the signature does not hold") from error
+        raise WebhookRejected("the signature does not hold") from error
 
 
 def is_amazons(url: str) -> bool:
@@ -99,12 +109,12 @@ def _key(url: str) -> "rsa.RSAPublicKey":
     try:
         certificate = x509.load_pem_x509_certificate(_certificate(url, fetcher))
     except OSError as error:
-        raise Passing(N_("Amazon's certificate cannot be fetched just now.")) from error
+        raise TemporaryError(N_("Amazon's certificate cannot be fetched just now.")) from error
     key, now = certificate.public_key(), clock.now()
     if not certificate.not_valid_before_utc - timedelta(hours=1) <= now <= certificate.not_valid_after_utc:
-        raise Refused("a certificate whose time is over")
+        raise WebhookRejected("a certificate whose time is over")
     if not isinstance(key, rsa.RSAPublicKey):
-        raise Refused("not an RSA key")
+        raise WebhookRejected("not an RSA key")
     return key
 
 
@@ -125,44 +135,44 @@ def confirm(arn: str, url: str) -> None:
     """Say yes to Amazon. Raises Refused for any other address than its own, OSError."""
     asked = parse_qs(urlsplit(url).query)
     if not is_amazons(url) or asked.get("Action") != ["ConfirmSubscription"] or asked.get("TopicArn") != [arn]:
-        raise Refused("not an address that confirms this topic")
+        raise WebhookRejected("not an address that confirms this topic")
     fetcher(url)
 
 
-def read(raw: bytes) -> list[Notice]:
+def read(raw: bytes) -> list[ParsedBounce]:
     outer = json.loads(raw)
     if outer["Type"] != "Notification":
-        return [Notice(Finding.DELIVERED)]
+        return [ParsedBounce(FeedbackType.DELIVERED)]
     event = json.loads(outer["Message"])
     kind = event.get("notificationType") or event.get("eventType")
     if kind not in _EVENTS:
-        return [Notice(Finding.DELIVERED)]
+        return [ParsedBounce(FeedbackType.DELIVERED)]
     mail = event.get("mail", {})
     told = [f"{each['name']}: {each['value']}" for each in mail.get("headers", ())]
     proving = "\n".join([words(mail.get("source")), *told])
     if kind == "Bounce":
         return _bounces(event["bounce"], proving)
     if kind == "DeliveryDelay":
-        return [Notice(Finding.DELAYED)]
+        return [ParsedBounce(FeedbackType.DELAYED)]
     about = event["complaint"]
     key, to = words(about.get("feedbackId")), words(about["complainedRecipients"][0]["emailAddress"])
     feedback = words(about.get("complaintFeedbackType")) or "abuse"
-    finding = Finding.DELIVERED if feedback == "not-spam" else Finding.COMPLAINT
+    finding = FeedbackType.DELIVERED if feedback == "not-spam" else FeedbackType.COMPLAINT
     return [notice(finding, key, proving, said=feedback, to=to)]
 
 
-def _bounces(bounce: dict[str, Any], proving: str) -> list[Notice]:
+def _bounces(bounce: dict[str, Any], proving: str) -> list[ParsedBounce]:
     found = []
     for each in bounce["bouncedRecipients"][:5]:
         said = words(each.get("diagnosticCode")).removeprefix("smtp; ")
         verdict = judge(words(each.get("status")), said)
         finding = verdict.finding
-        if bounce.get("bounceType") != "Permanent" and finding is Finding.HARD:
-            finding = Finding.SOFT
+        if bounce.get("bounceType") != "Permanent" and finding is FeedbackType.HARD:
+            finding = FeedbackType.SOFT
         elif bounce.get("bounceSubType") == "NoEmail" or (
             bounce.get("bounceType") == "Permanent" and not said and not verdict.status
         ):
-            finding = Finding.HARD
+            finding = FeedbackType.HARD
         to = words(each.get("emailAddress"))
         found.append(notice(finding, words(bounce.get("feedbackId")), proving, status=verdict.status, said=said, to=to))
     return found

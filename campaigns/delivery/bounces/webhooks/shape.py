@@ -10,16 +10,16 @@ from typing import Any
 
 from campaigns.delivery.answers import printable
 from campaigns.delivery.bounces import proof
-from campaigns.delivery.bounces.models import RECORDED, Finding
-from campaigns.delivery.bounces.reading import Notice
+from campaigns.delivery.bounces.models import RECORDED, FeedbackType
+from campaigns.delivery.bounces.reading import ParsedBounce
 
 
-class Refused(Exception):
+class WebhookRejected(Exception):
     """The call is not the provider's, or comes from a source that nobody allowed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class WebhookRequest:
     """One POST: header names in lower case, and the body as it came."""
 
     headers: Mapping[str, str]
@@ -30,22 +30,22 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class WebhookSecrets:
     """What a provider's calls are checked with."""
 
     secret: str = ""
     topics: frozenset[str] = field(default_factory=frozenset)
 
 
-def check_password(call: Call, keys: Keys) -> None:
+def check_password(call: WebhookRequest, keys: WebhookSecrets) -> None:
     """For a provider that signs nothing: HTTP's own name and password. Raises Refused."""
     kind, _, told = call.header("authorization").partition(" ")
     try:
         given = base64.b64decode(told.strip(), validate=True)
     except ValueError as error:
-        raise Refused("no name and password") from error
+        raise WebhookRejected("no name and password") from error
     if kind.lower() != "basic" or not keys.secret or not hmac.compare_digest(given, keys.secret.encode()):
-        raise Refused("another name or password")
+        raise WebhookRejected("another name or password")
 
 
 def loaded(body: bytes) -> Any:
@@ -53,7 +53,7 @@ def loaded(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused("not JSON") from error
+        raise WebhookRejected("not JSON") from error
 
 
 def digest(*parts: str | bytes) -> str:
@@ -64,12 +64,14 @@ def digest(*parts: str | bytes) -> str:
     return hashed.hexdigest()
 
 
-def notice(finding: Finding, key: str, proving: str, *, status: str = "", said: str = "", to: str = "") -> Notice:
+def notice(
+    finding: FeedbackType, key: str, proving: str, *, status: str = "", said: str = "", to: str = ""
+) -> ParsedBounce:
     """An event; whose it is stands in ``proving``, words of the provider that hold a token of ours."""
     send_id, forged = proof.send_of(proof.tokens_in(proving))
     if send_id is None and finding in RECORDED:
-        finding = Finding.FORGED if forged else Finding.FOREIGN
-    return Notice(finding, send_id, digest(key), status[:20], printable(said[:2000]), to.lower()[:254])
+        finding = FeedbackType.FORGED if forged else FeedbackType.FOREIGN
+    return ParsedBounce(finding, send_id, digest(key), status[:20], printable(said[:2000]), to.lower()[:254])
 
 
 def words(value: Any) -> str:
