@@ -46,12 +46,12 @@ check: $(DEVELOPMENT)
 	$(BIN)/lint-imports --no-logo
 
 bench: $(DEVELOPMENT)
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 torture: $(DEVELOPMENT)
-	@TORTURE=50 $(BIN)/python -m pytest -n $(PROCESSORS) --timeout 3600 tests/delivery/test_torture.py \
-	  tests/delivery/test_torture_house.py tests/delivery/test_storms.py \
-	  tests/tracking/test_spool.py tests/tracking/test_torture.py tests/tracking/test_torture_house.py tests/tracking/test_fuzz.py tests/house/test_any_value.py tests/flows/test_breaking.py $(ARGS)
+	@TORTURE=50 $(BIN)/python -m pytest -n $(PROCESSORS) --timeout 3600 tests/delivery/test_crash_safety.py \
+	  tests/delivery/test_crash_safety_processes.py tests/delivery/test_chaos.py \
+	  tests/tracking/spool/test_writer.py tests/tracking/test_crash_safety.py tests/tracking/test_crash_safety_processes.py tests/tracking/endpoints/test_fuzz.py tests/architecture/test_any_input.py tests/e2e/test_outages.py $(ARGS)
 
 migration: $(DEVELOPMENT)
 	@var=$$(mktemp -d) && trap 'rm -rf "$$var"' EXIT && export KAMPANIA_VAR="$$var" DATABASE_URL= && \

@@ -1,7 +1,7 @@
 """WSGI entry point: the Flask application, and the endpoints that answer before Flask.
 
-``application`` is what a WSGI server runs: pixels and links are answered by ``tracking.hits``, reports of the page
-script by ``tracking.beacons``, before Flask sees them.
+``application`` is what a WSGI server runs. Pixels, redirects and reports of the page script
+(:mod:`tracking.endpoints`) are answered before Flask sees them.
 """
 
 import gc
@@ -18,19 +18,20 @@ from campaigns.audience import views as audience_views
 from campaigns.capture import public as capture_public
 from campaigns.capture import views as capture_views
 from campaigns.content import views as content_views
-from campaigns.delivery import api as delivery_api
 from campaigns.delivery import public as delivery_public
 from campaigns.delivery import views as delivery_views
-from campaigns.demo import views as demo_views
+from campaigns.delivery.transactional import api as delivery_api
 from campaigns.leads import views as leads_views
+from campaigns.mail_catcher import views as demo_views
 from campaigns.planning import views as planning_views
-from campaigns.web import frame
-from campaigns.web.network import WsgiApplication, behind_proxies
-from campaigns.web.quick import Answer, Environ, in_front
+from campaigns.web import app as web_app
+from campaigns.web.client_ip import WsgiApplication, behind_proxies
+from campaigns.web.fast_path import Answer, Environ, in_front
 from tracking import api as tracking_api
-from tracking import beacons, destinations, hits, registration
 from tracking import public as tracking_public
+from tracking import registration
 from tracking import views as tracking_views
+from tracking.endpoints import link_targets, page_script, pixels_and_redirects
 
 registration.register_packages()
 
@@ -60,10 +61,10 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     if settings is not None:
         config.install(settings)
     app = Flask("kampania", static_folder=None, template_folder=None)
-    frame.build(app)
+    web_app.build(app)
     for module in PACKAGES_WITH_PAGES:
         app.register_blueprint(module.blueprint)
-    frame.finish(app)
+    web_app.finish(app)
     return app
 
 
@@ -74,7 +75,7 @@ def create_application() -> WsgiApplication:
 
 
 def _answered(environ: Environ) -> Answer | None:
-    return hits.answered(environ) or beacons.answered(environ)
+    return pixels_and_redirects.answered(environ) or page_script.answered(environ)
 
 
 _application: WsgiApplication | None = None
@@ -87,7 +88,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     global _application
     if _application is None:
         _application = create_application()
-        destinations.keep_synced()
+        link_targets.keep_synced()
         gc.collect()
         gc.freeze()  # The house itself is no garbage: searching all of it would keep every request waiting.
         sys.setswitchinterval(_TURN)
@@ -96,5 +97,5 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
 
 def quickly(request: Environ) -> Answer | None:
     """What is answered without Flask, from a request's own variables alone; None for everything else.
-    See :mod:`campaigns.web.server`."""
-    return None if _application is None else hits.answered(request) or beacons.answered(request)
+    See :mod:`campaigns.web.wsgi_server`."""
+    return None if _application is None else pixels_and_redirects.answered(request) or page_script.answered(request)

@@ -2,7 +2,7 @@
 
 The map of the house: one arrow, ``campaigns ← tracking ← workers ← wsgi``, and inside
 ``campaigns`` the floors below. A module imports only from its own floor's earlier rooms or
-from lower floors; ``tests/house`` proves it.
+from lower floors; ``tests/architecture`` proves it.
 
 =====  ==============================================================================
 floor  rooms

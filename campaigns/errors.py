@@ -1,6 +1,6 @@
 """A small error family. Domain code raises it, faces turn it into pages and status codes.
 
-Messages are English msgids marked with :func:`campaigns.language.N_`, with ``%(name)s``
+Messages are English msgids marked with :func:`campaigns.i18n.N_`, with ``%(name)s``
 places filled from ``params`` after translation.
 """
 

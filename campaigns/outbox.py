@@ -4,6 +4,7 @@ A verb writes the row in its own transaction, so a mail is asked for exactly whe
 tells of is committed.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import String
@@ -11,6 +12,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from campaigns import clock
 from campaigns.db import Address, Base, Document, Id, Instant
+
+TRANSACTIONAL = "transactional"
+"""The kind of a mail that a program requested and that needs no consent."""
 
 
 class OutboxMail(Base):
@@ -32,3 +36,12 @@ def post(session: Session, kind: str, address: str, context: dict[str, Any], lan
     mail = OutboxMail(kind=kind, address=address, language=language, context=context, created_at=clock.now())
     session.add(mail)
     return mail
+
+
+def fields_of(mail: OutboxMail | None) -> Mapping[str, str]:
+    """The fields that a program gave; none for a mail of a launch."""
+    return mail.context.get("fields", {}) if mail is not None else {}
+
+
+def is_transactional(mail: OutboxMail | None) -> bool:
+    return mail is not None and mail.kind == TRANSACTIONAL

@@ -17,7 +17,7 @@ from typing import Any
 
 from campaigns import clock, config
 from campaigns.errors import BadToken
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 MAC_BYTES = 12
 _EXPIRY_BYTES = 5

@@ -25,9 +25,9 @@ from xdist.remote import Producer
 import wsgi  # knows every room, so that every table is known
 from campaigns import clock, config, db
 from campaigns.accounts.models import Organisation, Role, User
-from campaigns.web.limits import RateLimit
+from campaigns.web.security.rate_limits import RateLimit
 from tests import servers
-from tests.grouping import ByHouse
+from tests.xdist_scheduler import ByHouse
 
 SECRET = b"k" * 32
 

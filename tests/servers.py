@@ -22,7 +22,7 @@ import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
-from campaigns.demo.broker import valkey_binary
+from campaigns.cli.embedded_broker import valkey_binary
 
 _NOBODY = 65534
 

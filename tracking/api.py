@@ -10,17 +10,17 @@ from flask import Blueprint, jsonify
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import Scope
 from campaigns.errors import ValidationFailed, ValidationProblem
-from campaigns.language import N_
-from campaigns.web.database import db_session
-from campaigns.web.errors import say
-from campaigns.web.programs import json_body, with_key
-from tracking import asking
-from tracking.days import our_zone
-from tracking.figures import MetricComparison, figures_of
-from tracking.metrics import CENT, Number
-from tracking.performance import find_campaign
-from tracking.reporting import MOST_AT_ONCE, EventReport, report_event, withdraw_event
-from tracking.screening import RULES
+from campaigns.i18n import N_
+from campaigns.web.pages.error_pages import say
+from campaigns.web.request_session import db_session
+from campaigns.web.security.api_auth import json_body, with_key
+from tracking import report_query
+from tracking.bots.rules import RULES
+from tracking.conversions.event_intake import MOST_AT_ONCE, EventReport, report_event, withdraw_event
+from tracking.metrics.comparison import MetricComparison, figures_of
+from tracking.metrics.performance import find_campaign
+from tracking.metrics.registry import CENT, Number
+from tracking.reports.timezone import our_zone
 
 blueprint = Blueprint("tracking_api", __name__)
 
@@ -56,7 +56,7 @@ def withdraw(actor: Actor, external_id: str) -> Any:
 def figures_of_campaign(actor: Actor, campaign_id: int) -> Any:
     """Every figure of a campaign, as its page says them: ``period`` is ``whole`` (default), ``7``, ``28``, ``90`` or
     ``2026-11-01..2026-11-07``; ``dated`` is ``cohort`` (default) or ``event``."""
-    question = asking.question()
+    question = report_query.question()
     found, as_of = figures_of(db_session(), actor, campaign_id, question, our_zone())
     campaign = find_campaign(db_session(), campaign_id)
     first, last = question.period.first, question.period.last

@@ -9,13 +9,13 @@ from wtforms import BooleanField, DateField, DecimalField, RadioField, SelectFie
 from wtforms.validators import DataRequired, InputRequired, Optional, ValidationError
 
 from campaigns.capture.models import Form
-from campaigns.language import N_
+from campaigns.i18n import N_
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity, Campaign
-from campaigns.web.choices import choices, choices_of
-from campaigns.web.locale import translated
-from tracking.conversion_models import GoalKind
-from tracking.periods import sensible
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.form_choices import choices, choices_of
+from tracking.counters.periods import sensible
+from tracking.models.conversions import GoalKind
 
 _MOST_OFFERED = 500
 

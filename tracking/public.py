@@ -5,13 +5,13 @@ from typing import Any
 from flask import Blueprint, g, make_response, render_template, request
 
 from campaigns.planning.models import Channel, Objective
-from campaigns.web.database import db_session
-from campaigns.web.guards import public
-from campaigns.web.limits import RateLimit
-from campaigns.web.locale import LANGUAGES
-from campaigns.web.network import client_ip
-from tracking import sharing
-from tracking.lines import lines_of
+from campaigns.web.client_ip import client_ip
+from campaigns.web.i18n.formatting import LANGUAGES
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import public
+from campaigns.web.security.rate_limits import RateLimit
+from tracking.reports import shared_reports
+from tracking.reports.svg_lines import lines_of
 
 blueprint = Blueprint("tracking_public", __name__)
 
@@ -26,8 +26,8 @@ def shared(token: str) -> Any:
     _looks.check(client_ip(request.environ))
     g.language = request.accept_languages.best_match(list(LANGUAGES))  # The reader's own, where we speak it.
     g.referrer_policy = "no-referrer"  # The address is the key.
-    kept = sharing.opened(db_session(), token)
-    shown = sharing.read_back(kept)
+    kept = shared_reports.opened(db_session(), token)
+    shown = shared_reports.read_back(kept)
     page = render_template(
         "public/shared.html",
         shown=shown,
@@ -37,7 +37,7 @@ def shared(token: str) -> Any:
         lines=lines_of(shown.chart["lines"]) if shown.chart else None,
     )
     if request.method == "GET":
-        sharing.count_view(db_session(), kept)
+        shared_reports.count_view(db_session(), kept)
         db_session().commit()
     answer = make_response(page)
     answer.headers["X-Robots-Tag"] = "noindex, nofollow"

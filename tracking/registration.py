@@ -3,28 +3,29 @@
 A package that adds a table, a copy of an address or a row per contact is named here; nothing is found by file name.
 """
 
-from campaigns import outbox, setbacks
+from campaigns import outbox, retries
 from campaigns.accounts import models as accounts_models
-from campaigns.audience import erasing, uniting
+from campaigns.audience import contact_merge, erasure
 from campaigns.audience import models as audience_models
 from campaigns.capture import models as capture_models
-from campaigns.capture.erasing import forget_lead
+from campaigns.capture.erasure import forget_lead
 from campaigns.content import models as content_models
 from campaigns.delivery import models as delivery_models
 from campaigns.delivery.bounces import models as bounces_models
-from campaigns.delivery.bounces.erasing import forget_feedback
-from campaigns.delivery.erasing import forget_recipient
-from campaigns.delivery.uniting import skip_doubles
+from campaigns.delivery.bounces.effects.erasure import forget_feedback
+from campaigns.delivery.sends import counters
+from campaigns.delivery.sends.contact_merge import skip_doubles
+from campaigns.delivery.sends.erasure import forget_recipient
 from campaigns.leads import models as leads_models
-from campaigns.leads.uniting import fold_leads
+from campaigns.leads.lead_merge import fold_leads
 from campaigns.planning import models as planning_models
-from tracking import conversion_models, earning_models, inspection_models, visit_models
-from tracking import models as event_models
-from tracking.uniting import count_once, wait_for_the_collector
+from tracking.jobs.contact_merge import count_once, wait_for_the_collector
+from tracking.models import attribution, conversions, maintenance, visits
+from tracking.models import events as event_models
 
 MODULES_WITH_TABLES = (
     outbox,
-    setbacks,
+    retries,
     accounts_models,
     audience_models,
     content_models,
@@ -32,12 +33,13 @@ MODULES_WITH_TABLES = (
     capture_models,
     planning_models,
     delivery_models,
+    counters,
     bounces_models,
     event_models,
-    visit_models,
-    conversion_models,
-    earning_models,
-    inspection_models,
+    visits,
+    conversions,
+    attribution,
+    maintenance,
 )
 """Importing them has put their tables into ``Base.metadata``."""
 
@@ -51,5 +53,5 @@ STEPS_AFTER_MERGE = (count_once,)
 
 def register_packages() -> None:
     """Register all steps; importing this module has registered the tables. Calling it twice changes nothing."""
-    erasing.register_steps(ERASURE_STEPS)
-    uniting.register_steps(before=STEPS_BEFORE_MERGE, after=STEPS_AFTER_MERGE)
+    erasure.register_steps(ERASURE_STEPS)
+    contact_merge.register_steps(before=STEPS_BEFORE_MERGE, after=STEPS_AFTER_MERGE)

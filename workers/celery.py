@@ -27,13 +27,14 @@ _TABLES_OF_SENDING = (
     "campaigns.capture.models",
     "campaigns.planning.models",
     "campaigns.delivery.models",
+    "campaigns.delivery.sends.counters",
     "campaigns.delivery.bounces.models",
 )
 """Every table that a send refers to, directly or through other tables."""
 _SENDING = ("workers.sending",)
-_IMPORTS = ("workers.imports", "workers.mailbox")
+_IMPORTS = ("workers.imports", "workers.bounces")
 QUEUES = {
-    "clock": (*_SENDING, *_IMPORTS, "workers.upkeep", "workers.turns"),
+    "clock": (*_SENDING, *_IMPORTS, "workers.maintenance", "workers.periodic"),
     "urgent": _SENDING,
     "sending": _SENDING,
     "imports": _IMPORTS,
@@ -87,7 +88,7 @@ def _conf() -> dict[str, Any]:
             "workers.sending.deliver": "sending",
             "workers.sending.expand": "sending",
             "workers.imports.*": "imports",
-            "workers.mailbox.poll": "imports",  # Its server may be slow.
+            "workers.bounces.poll": "imports",  # Its server may be slow.
         },
         "enable_utc": True,
         "timezone": "UTC",

@@ -9,12 +9,12 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 
 
 SCHEDULE: dict[str, dict[str, Any]] = {
-    "sends, imports and looks over the log that are due": _every(1, "workers.turns.wake"),
-    "hits, submissions and bounces to count": _every(1, "workers.turns.count"),
-    "mailbox to look into": _every(60, "workers.mailbox.poll"),
-    "bounces to forget": _every(3600, "workers.mailbox.forget"),
-    "journals to sweep": _every(3600, "workers.upkeep.sweep"),
-    "sign-ins to forget": _every(900, "workers.upkeep.forget"),
-    "large tables to learn about": _every(6 * 3600, "workers.upkeep.learn"),
+    "sends, imports and looks over the log that are due": _every(1, "workers.periodic.wake"),
+    "hits, submissions and bounces to count": _every(1, "workers.periodic.count"),
+    "mailbox to look into": _every(60, "workers.bounces.poll"),
+    "bounces to forget": _every(3600, "workers.bounces.forget"),
+    "journals to sweep": _every(3600, "workers.maintenance.sweep"),
+    "sign-ins to forget": _every(900, "workers.maintenance.forget"),
+    "large tables to learn about": _every(6 * 3600, "workers.maintenance.learn"),
     "uploads to sweep": _every(3600, "workers.imports.sweep"),
 }

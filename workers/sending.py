@@ -1,9 +1,9 @@
 """Sends on the clock."""
 
-from campaigns import setbacks
-from campaigns.delivery import deliver as delivering
-from campaigns.delivery import due, expansion
-from campaigns.setbacks import JobType
+from campaigns import retries
+from campaigns.delivery.queue import expansion, scheduler
+from campaigns.delivery.worker import worker as delivering
+from campaigns.retries import JobType
 from workers.celery import app, give_back
 
 _SOON = 2
@@ -12,7 +12,7 @@ _SOON = 2
 
 def wake() -> None:
     """Hand out what is due."""
-    work = due.find()
+    work = scheduler.find()
     for activity_id in work.expand:
         expand.apply_async((activity_id,), expires=_SOON)
     for activity_id in work.deliver:
@@ -22,10 +22,10 @@ def wake() -> None:
 
 @app.task  # type: ignore[untyped-decorator]
 def expand(activity_id: int) -> None:
-    setbacks.alone(JobType.EXPAND, activity_id, lambda: expansion.expand(activity_id))
+    retries.alone(JobType.EXPAND, activity_id, lambda: expansion.expand(activity_id))
 
 
 @app.task  # type: ignore[untyped-decorator]
 def deliver(activity_id: int) -> None:
-    setbacks.alone(JobType.DELIVER, activity_id, lambda: delivering.deliver(activity_id))
+    retries.alone(JobType.DELIVER, activity_id, lambda: delivering.deliver(activity_id))
     give_back()

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from campaigns.accounts.models import ApiKey, Role, Scope, User
 from campaigns.errors import Forbidden
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 
 class ActorKind(StrEnum):

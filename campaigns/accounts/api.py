@@ -13,11 +13,11 @@ from campaigns.accounts.actor import SCOPES, Actor, Permission
 from campaigns.accounts.forms import ApiKeyForm
 from campaigns.accounts.models import ApiKey, Scope
 from campaigns.errors import ValidationFailed
-from campaigns.web.database import db_session
-from campaigns.web.errors import put_problems
-from campaigns.web.guards import actor
-from campaigns.web.pagination import page_of
-from campaigns.web.programs import with_any_key
+from campaigns.web.pages.error_pages import put_problems
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security.api_auth import with_any_key
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("accounts_api", __name__)
 

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.checks import FieldValidator
 from campaigns.accounts.models import ApiKey, Scope
+from campaigns.accounts.validation import FieldValidator
 from campaigns.errors import Forbidden, NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 _MARK = "kmp_"  # Lets secret scanners and people see what they have found.
 _SEEN = timedelta(minutes=10)

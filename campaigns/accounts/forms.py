@@ -9,9 +9,9 @@ from wtforms.validators import InputRequired, Optional
 
 from campaigns.accounts.models import Role, Scope
 from campaigns.accounts.organisation import USUAL_CURRENCIES
-from campaigns.web.choices import CheckboxesField, choices
-from campaigns.web.locale import LANGUAGES, translated
-from campaigns.web.revisions import VersionedForm
+from campaigns.web.i18n.formatting import LANGUAGES, translated
+from campaigns.web.pages.edit_conflicts import VersionedForm
+from campaigns.web.pages.form_choices import CheckboxesField, choices
 
 _ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
 _NEW = {"autocomplete": "new-password", "minlength": "10", "maxlength": "200"}

@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit, passwords
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.accounts.checks import FieldValidator
 from campaigns.accounts.models import Organisation, Role, User
+from campaigns.accounts.validation import FieldValidator
 from campaigns.errors import Conflict, NotFound
-from campaigns.language import N_
-from campaigns.revisions import count_change
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import count_change
 
 USUAL_CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
 """Those that we offer first."""

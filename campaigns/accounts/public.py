@@ -8,20 +8,20 @@ from flask_login import current_user, login_user, logout_user
 from sqlalchemy.exc import SQLAlchemyError
 
 from campaigns import config
-from campaigns.accounts import passwords, signing_in
+from campaigns.accounts import authentication, passwords
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.forms import ForgotPasswordForm, LoginForm, ResetPasswordForm, SetupForm
 from campaigns.accounts.models import User
 from campaigns.accounts.organisation import found
-from campaigns.accounts.people import set_password
+from campaigns.accounts.users import set_password
 from campaigns.errors import BadToken, NotFound, RateLimited, ValidationFailed
-from campaigns.language import N_
+from campaigns.i18n import N_
 from campaigns.web import health as health_checks
-from campaigns.web.database import db_session
-from campaigns.web.entrance import SessionUser, current_organisation, safe_next
-from campaigns.web.errors import put_problems, say
-from campaigns.web.guards import public
-from campaigns.web.network import client_ip, network_of
+from campaigns.web.client_ip import client_ip, network_of
+from campaigns.web.pages.error_pages import put_problems, say
+from campaigns.web.request_session import db_session
+from campaigns.web.security.authentication import SessionUser, current_organisation, safe_next
+from campaigns.web.security.current_actor import public
 
 blueprint = Blueprint("accounts_public", __name__)
 _DEVICE = "kampania_device"
@@ -74,7 +74,7 @@ def sign_in() -> Any:
             answer = redirect(target, 303)
             answer.set_cookie(
                 _DEVICE,
-                signing_in.device_token(person),
+                authentication.device_token(person),
                 max_age=_YEAR,
                 httponly=True,
                 samesite="Lax",
@@ -95,19 +95,19 @@ def _recognised(email: str, password: str) -> User | None:
     Three short transactions: hashing takes a tenth of a second, in which nobody else shall wait
     for the database.
     """
-    door = signing_in.LoginRateLimitKeys.of(
+    door = authentication.LoginRateLimitKeys.of(
         email, network_of(client_ip(request.environ)), request.cookies.get(_DEVICE, "")
     )
     rows = db_session()
     try:
-        signing_in.knock(rows, door)
+        authentication.knock(rows, door)
     finally:
         rows.commit()
-    person, kept = signing_in.who(rows, email)
+    person, kept = authentication.who(rows, email)
     rows.commit()
     if not passwords.matches(kept, password) or person is None:
         return None
-    signing_in.welcome(rows, person, door, password)
+    authentication.welcome(rows, person, door, password)
     rows.commit()
     return person
 
@@ -126,7 +126,7 @@ def sign_out() -> Any:
 def forgot() -> Any:
     form = ForgotPasswordForm()
     if form.validate_on_submit():
-        signing_in.ask_reset(db_session(), form.email.data or "", network_of(client_ip(request.environ)))
+        authentication.ask_reset(db_session(), form.email.data or "", network_of(client_ip(request.environ)))
         db_session().commit()
         return render_template("pages/accounts/forgot_sent.html")
     return render_template("pages/accounts/forgot.html", form=form), 400 if form.errors else 200
@@ -137,7 +137,7 @@ def forgot() -> Any:
 def reset(token: str) -> Any:
     g.referrer_policy = "same-origin"  # The address is a key: no other site may read it.
     try:
-        person = signing_in.whose_reset(db_session(), token)
+        person = authentication.whose_reset(db_session(), token)
     except BadToken as error:
         return render_template("pages/accounts/reset_refused.html", words=say(error)), 400
     form = ResetPasswordForm()

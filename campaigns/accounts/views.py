@@ -7,21 +7,21 @@ from flask_babel import gettext as _
 from flask_login import current_user, login_user
 from sqlalchemy import select
 
-from campaigns.accounts import people, trail
+from campaigns.accounts import audit_log_view, users
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.forms import OrganisationForm, PasswordForm, ProfileForm, UserForm
 from campaigns.accounts.models import AuditLogEntry, Role, User
 from campaigns.accounts.organisation import organisation, update_organisation
-from campaigns.delivery import waiting
+from campaigns.delivery.sends import send_windows
 from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
-from campaigns.language import N_
-from campaigns.revisions import EditConflict
-from campaigns.web.database import db_session
-from campaigns.web.entrance import SessionUser, safe_next
-from campaigns.web.errors import put_problems, say
-from campaigns.web.guards import actor
-from campaigns.web.pagination import page_of
-from campaigns.web.revisions import clash
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import EditConflict
+from campaigns.web.pages.edit_conflicts import clash
+from campaigns.web.pages.error_pages import put_problems, say
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security.authentication import SessionUser, safe_next
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -32,7 +32,7 @@ def me() -> Any:
     form = ProfileForm(obj=person).offer()
     if form.validate_on_submit():
         try:
-            people.update_me(
+            users.update_me(
                 db_session(),
                 actor(),
                 name=form.name.data or "",
@@ -59,7 +59,7 @@ def change_password() -> Any:
     form = PasswordForm()
     if form.validate_on_submit():
         try:
-            person = people.change_password(
+            person = users.change_password(
                 db_session(), actor(), current=form.current.data or "", password=form.password.data or ""
             )
             db_session().commit()
@@ -74,7 +74,7 @@ def change_password() -> Any:
 
 @blueprint.post("/me/language")
 def choose_language() -> Any:
-    people.choose_language(db_session(), actor(), request.form.get("language", ""))
+    users.choose_language(db_session(), actor(), request.form.get("language", ""))
     db_session().commit()
     return redirect(safe_next(request.form.get("next")), 303)
 
@@ -92,7 +92,7 @@ def add_person() -> Any:
     form = UserForm().offer()
     if form.validate_on_submit():
         try:
-            person = people.add_person(
+            person = users.add_person(
                 db_session(),
                 actor(),
                 email=form.email.data or "",
@@ -116,17 +116,17 @@ def change_role(person_id: int) -> Any:
         role = Role(request.form.get("role", ""))
     except ValueError:
         raise ValidationFailed(ValidationProblem(N_("This role does not exist."), field="role")) from None
-    return _changed(lambda: people.change_role(db_session(), actor(), person_id, role))
+    return _changed(lambda: users.change_role(db_session(), actor(), person_id, role))
 
 
 @blueprint.post("/people/<int:person_id>/lock")
 def lock(person_id: int) -> Any:
-    return _changed(lambda: people.lock(db_session(), actor(), person_id))
+    return _changed(lambda: users.lock(db_session(), actor(), person_id))
 
 
 @blueprint.post("/people/<int:person_id>/unlock")
 def unlock(person_id: int) -> Any:
-    return _changed(lambda: people.unlock(db_session(), actor(), person_id))
+    return _changed(lambda: users.unlock(db_session(), actor(), person_id))
 
 
 def _changed(verb: Any) -> Any:
@@ -161,7 +161,7 @@ def settings() -> Any:
             db_session().commit()
             changed = (ours.quiet_from, ours.quiet_until, ours.timezone) != hours
             while changed:
-                changed = waiting.ask_anew(db_session())
+                changed = send_windows.ask_anew(db_session())
                 db_session().commit()
         except ValidationFailed as error:
             put_problems(form, error)
@@ -182,4 +182,4 @@ def settings() -> Any:
 def audit_trail() -> Any:
     actor().require(Permission.SETTINGS)
     page = page_of(db_session(), select(AuditLogEntry), [AuditLogEntry.id.desc()])
-    return render_template("pages/accounts/audit.html", page=page, trail=trail)
+    return render_template("pages/accounts/audit.html", page=page, trail=audit_log_view)

@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 from campaigns.errors import ValidationFailed, ValidationProblem
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 LONGEST = 254  # octets; RFC 5321, 4.5.3.1.3, as erratum 1690 counts
 _LONGEST_LOCAL = 64

@@ -15,9 +15,9 @@ from campaigns import clock
 from campaigns.accounts.actor import Actor
 from campaigns.audience import suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact
-from campaigns.audience.own_act import is_own_act, require_audience
+from campaigns.audience.self_service import is_own_act, require_audience
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 _AT_ONCE = 500  # ids in one question, well below both databases' limits
 

@@ -16,9 +16,9 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience import suppression
 from campaigns.audience.addresses import normalise
 from campaigns.audience.models import Contact, ContactAlias, SuppressionReason
-from campaigns.audience.own_act import is_own_act, require_audience
+from campaigns.audience.self_service import is_own_act, require_audience
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 LONGEST_NAME = 100
 LONGEST_VALUE = 1000

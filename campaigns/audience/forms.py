@@ -9,12 +9,12 @@ from flask_wtf.file import FileField, FileRequired
 from wtforms import BooleanField, EmailField, RadioField, SelectField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Length
 
-from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS
+from campaigns.audience.imports.csv_reader import DELIMITERS, ENCODINGS
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.errors import ValidationFailed, ValidationProblem
-from campaigns.language import N_
-from campaigns.web.choices import choices
-from campaigns.web.locale import translated
+from campaigns.i18n import N_
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.form_choices import choices
 
 _ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
 

@@ -12,7 +12,7 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.models import Contact, ContactList, ListMember
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 _LONGEST_NAME = 200
 _AT_ONCE = 500

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 
 class Contact(Base):

@@ -16,9 +16,9 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.addresses import normalise
 from campaigns.audience.models import Contact, Suppression, SuppressionReason
-from campaigns.audience.own_act import is_own_act, require_audience
+from campaigns.audience.self_service import is_own_act, require_audience
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
+from campaigns.i18n import N_
 from campaigns.tokens import Purpose, keyring
 
 # A graver reason replaces a lighter one, never the other way round: lifting "put here by hand"

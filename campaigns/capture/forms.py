@@ -19,13 +19,13 @@ from wtforms import Form as PlainForm
 from wtforms.validators import DataRequired
 
 from campaigns.audience.models import ContactList
-from campaigns.capture.landing import OWN_COLUMNS, FormInput, FormQuestion, fields_of
+from campaigns.capture.form_editing import OWN_COLUMNS, FormInput, FormQuestion, fields_of
 from campaigns.capture.languages import LANGUAGES
 from campaigns.capture.models import DoubleOptIn, Form
-from campaigns.language import N_
-from campaigns.web.choices import choices, choices_of
-from campaigns.web.locale import translated
-from campaigns.web.revisions import VersionedForm
+from campaigns.i18n import N_
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.edit_conflicts import VersionedForm
+from campaigns.web.pages.form_choices import choices, choices_of
 
 ROWS = 6
 

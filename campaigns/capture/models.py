@@ -6,7 +6,7 @@ from sqlalchemy import JSON, ForeignKey, Index, String, Text, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, BigId, Document, Id, Instant, Name, Words, choice
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 
 class DoubleOptIn(StrEnum):

@@ -8,20 +8,20 @@ from typing import Any
 from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
 from sqlalchemy.orm import Session
 
-from campaigns.capture import confirming, landing
-from campaigns.capture.acceptance import LeadSource, SubmissionInput, accept
+from campaigns.capture import double_opt_in, form_editing
 from campaigns.capture.languages import text_direction
 from campaigns.capture.models import Form, Submission
+from campaigns.capture.submissions import LeadSource, SubmissionInput, accept
 from campaigns.errors import BadToken, Conflict, ValidationFailed, ValidationProblem
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, keyring
-from campaigns.web.database import db_session
-from campaigns.web.entrance import current_organisation
-from campaigns.web.errors import say
-from campaigns.web.guards import public
-from campaigns.web.headers import policy
-from campaigns.web.limits import RateLimit
-from campaigns.web.network import client_ip, network_of
+from campaigns.web.client_ip import client_ip, network_of
+from campaigns.web.pages.error_pages import say
+from campaigns.web.request_session import db_session
+from campaigns.web.security.authentication import current_organisation
+from campaigns.web.security.current_actor import public
+from campaigns.web.security.rate_limits import RateLimit
+from campaigns.web.security.security_headers import policy
 
 blueprint = Blueprint("capture_public", __name__)
 
@@ -38,13 +38,13 @@ _LONGEST_TOKEN = 100
 @blueprint.get("/f/<slug>")
 @public
 def page(slug: str) -> Any:
-    return _form_page(landing.by_slug(db_session(), slug), embedded=False)
+    return _form_page(form_editing.by_slug(db_session(), slug), embedded=False)
 
 
 @blueprint.get("/f/<slug>/embed")
 @public
 def embed(slug: str) -> Any:
-    return _form_page(landing.by_slug(db_session(), slug), embedded=True)
+    return _form_page(form_editing.by_slug(db_session(), slug), embedded=True)
 
 
 @blueprint.post("/f/<slug>")
@@ -55,7 +55,7 @@ def submit(slug: str) -> Any:
     request.max_content_length = LARGEST
     typed = request.form  # Read before the transaction begins: it may come slowly.
     session = db_session()
-    form = landing.by_slug(session, slug)
+    form = form_editing.by_slug(session, slug)
     embedded = request.path.endswith("/embed")
     try:
         accept(session, _submitted(session, form))
@@ -70,13 +70,13 @@ def submit(slug: str) -> Any:
 @blueprint.get("/f/<slug>/thanks")
 @public
 def thanks(slug: str) -> Any:
-    return _shown(landing.by_slug(db_session(), slug), "form_thanks", embedded=False)
+    return _shown(form_editing.by_slug(db_session(), slug), "form_thanks", embedded=False)
 
 
 @blueprint.get("/f/<slug>/embed/thanks")
 @public
 def embedded_thanks(slug: str) -> Any:
-    return _shown(landing.by_slug(db_session(), slug), "form_thanks", embedded=True)
+    return _shown(form_editing.by_slug(db_session(), slug), "form_thanks", embedded=True)
 
 
 @blueprint.route("/confirm/<token>", methods=["GET", "POST"])
@@ -85,16 +85,16 @@ def confirm(token: str) -> Any:
     """Looking changes nothing, since mail programs look too: the button acts."""
     session = db_session()
     try:
-        asked = confirming.confirmation_of(session, token)
+        asked = double_opt_in.confirmation_of(session, token)
     except BadToken as error:
         return _confirmation_page("confirm_bad", 404, words=say(error))
     form = session.get_one(Form, session.get_one(Submission, asked.submission_id).form_id)
     g.language = form.language
     if request.method == "POST":
-        confirming.confirm(session, asked, network_of(client_ip(request.environ)))
+        double_opt_in.confirm(session, asked, network_of(client_ip(request.environ)))
         session.commit()
     return _confirmation_page(
-        "confirm", 200, form=form, asked=asked, address=confirming.address_of(session, asked), token=token
+        "confirm", 200, form=form, asked=asked, address=double_opt_in.address_of(session, asked), token=token
     )
 
 
@@ -117,7 +117,7 @@ def _submitted(session: Session, form: Form) -> SubmissionInput:
         external_id=f"{page_id}-{person}" if _PAGE_ID.match(page_id) else "",
         email=email,
         origin=_origin(session, form),
-        answers={question.name: request.form.get(question.key, "") for question in landing.fields_of(form)},
+        answers={question.name: request.form.get(question.key, "") for question in form_editing.fields_of(form)},
         consents=bool(request.form.get("consent")),
         may_measure=bool(request.form.get("tracking")),
         send_id=_visiting_send(request.form.get("k") or request.args.get("k", "")),
@@ -151,13 +151,13 @@ def _form_page(form: Form, *, embedded: bool, typed: Any = None, problems: tuple
     token = (typed or {}).get("k") or request.args.get("k", "")
     kept = (typed or {}).get("external_id", "")
     g.language = form.language  # Before problems are put into words.
-    fields = {question.key for question in landing.fields_of(form)} | {"email"}
+    fields = {question.key for question in form_editing.fields_of(form)} | {"email"}
     return _shown(
         form,
         "form",
         embedded=embedded,
         status=422 if problems else 200 if form.open else 410,
-        questions=landing.fields_of(form),
+        questions=form_editing.fields_of(form),
         typed=typed or {},
         at_fields={problem.field: say(problem) for problem in reversed(problems) if problem.field in fields},
         others=[say(problem) for problem in problems if problem.field not in fields],

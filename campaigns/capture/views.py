@@ -8,22 +8,22 @@ from sqlalchemy.orm import Session
 
 from campaigns import config
 from campaigns.accounts.actor import Permission
-from campaigns.capture import landing
+from campaigns.capture import form_editing
 from campaigns.capture.forms import LandingPageForm, values_of
 from campaigns.capture.languages import text_direction
 from campaigns.capture.models import Form
 from campaigns.errors import NotFound, ValidationFailed
-from campaigns.language import N_
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import EditConflict
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity
-from campaigns.revisions import EditConflict
-from campaigns.web import once
-from campaigns.web.database import db_session
-from campaigns.web.entrance import current_organisation
-from campaigns.web.errors import put_problems
-from campaigns.web.guards import actor
-from campaigns.web.headers import policy
-from campaigns.web.revisions import EditConflictView, clash
+from campaigns.web.pages.edit_conflicts import EditConflictView, clash
+from campaigns.web.pages.error_pages import put_problems
+from campaigns.web.request_session import db_session
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.authentication import current_organisation
+from campaigns.web.security.current_actor import actor
+from campaigns.web.security.security_headers import policy
 
 blueprint = Blueprint("capture", __name__)
 
@@ -34,20 +34,20 @@ def edit(activity_id: int) -> Any:
     who.require(Permission.PLAN)
     session = db_session()
     activity = activity_of(session, activity_id)
-    existing = landing.form_of(session, activity_id)
+    existing = form_editing.form_of(session, activity_id)
     form = LandingPageForm(data=values_of(existing) if existing else _suggested(activity))
     form.offer(session)
     clashing = None
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         try:
             if existing is None:
-                landing.create_form(
+                form_editing.create_form(
                     session, who, campaign_id=activity.campaign_id, activity_id=activity_id, **form.filled()
                 )
             else:
-                landing.update_form(session, who, existing, revision=form.seen(existing), **form.filled())
+                form_editing.update_form(session, who, existing, revision=form.seen(existing), **form.filled())
         except ValidationFailed as error:
             put_problems(form, error)
         except EditConflict:
@@ -56,7 +56,7 @@ def edit(activity_id: int) -> Any:
             clashing = _clash(session, form, existing)
         else:
             flash(_("The landing page is saved."), "success")
-            return once.made(url_for("capture.edit", activity_id=activity_id))
+            return idempotent_forms.made(url_for("capture.edit", activity_id=activity_id))
     wrong = bool(form.errors) or bool(form.form_errors)
     page = render_template(
         "pages/capture/edit.html",
@@ -99,7 +99,7 @@ def preview(activity_id: int) -> Any:
     actor().require(Permission.VIEW)
     session = db_session()
     activity_of(session, activity_id)
-    form = landing.form_of(session, activity_id)
+    form = form_editing.form_of(session, activity_id)
     if form is None:
         raise NotFound(N_("There is no such page."))
     g.language = form.language
@@ -111,7 +111,7 @@ def preview(activity_id: int) -> Any:
             embedded=False,
             preview=True,
             text_direction=text_direction(form.language),
-            questions=landing.fields_of(form),
+            questions=form_editing.fields_of(form),
             typed={},
             at_fields={},
             others=[],

@@ -8,7 +8,7 @@ an older schema and say how to bring it up to date.
 import click
 
 from campaigns import config
-from campaigns.cli import counting, database, machine, people, processes, returning, story
+from campaigns.cli import bounce_pipe, database, demo_scenario, serve, tracking, up, users
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,7 +16,7 @@ from campaigns.cli import counting, database, machine, people, processes, return
 def main(context: click.Context) -> None:
     """Kampania: what did this campaign bring?"""
     if context.invoked_subcommand == "demo":
-        machine.use_demo_folder()
+        up.use_demo_folder()
     try:
         config.settings()
     except (ValueError, OSError) as error:
@@ -24,10 +24,10 @@ def main(context: click.Context) -> None:
 
 
 for command in (
-    *(machine.up, machine.demo, story.demo_story),
-    *(processes.web, processes.worker, processes.beat, processes.collect, processes.bounces),
-    processes.catcher,
-    *(database.migrate, database.draft_migration, counting.tracking, people.user),
-    returning.bounce,
+    *(up.up, up.demo, demo_scenario.demo_story),
+    *(serve.web, serve.worker, serve.beat, serve.collect, serve.bounces),
+    serve.catcher,
+    *(database.migrate, database.draft_migration, tracking.tracking, users.user),
+    bounce_pipe.bounce,
 ):
     main.add_command(command)

@@ -3,8 +3,8 @@
 import re
 from collections import defaultdict
 
-from campaigns.content.building import MessageDraft
-from campaigns.content.expressions import scan
+from campaigns.content.mjml.compiler import MessageDraft
+from campaigns.content.mjml.merge_expressions import scan
 
 _FIELD = re.compile(r"contact\.([a-z][a-z0-9_]{0,60})")
 _DEFAULT = re.compile(r"""contact\.([a-z][a-z0-9_]{0,60})\s*\|\s*d(?:efault)?\(\s*(?:"([^"]*)"|'([^']*)')""")

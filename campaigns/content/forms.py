@@ -5,10 +5,10 @@ from typing import Any
 from wtforms import SelectField, StringField, TextAreaField
 
 from campaigns.content.messages import LANGUAGES, LONGEST
-from campaigns.language import N_
-from campaigns.web.choices import choices
-from campaigns.web.locale import translated
-from campaigns.web.revisions import VersionedForm
+from campaigns.i18n import N_
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.edit_conflicts import VersionedForm
+from campaigns.web.pages.form_choices import choices
 
 
 class MessageForm(VersionedForm):

@@ -6,12 +6,12 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.addresses import normalise
-from campaigns.content.mjml import LARGEST_SOURCE
+from campaigns.content.mjml.validator import LARGEST_SOURCE
 from campaigns.content.models import Message
-from campaigns.content.starters import starter as starter_of
+from campaigns.content.starter_templates import starter as starter_of
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
-from campaigns.revisions import count_change
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import count_change
 
 LANGUAGES = {
     "en": N_("English"),

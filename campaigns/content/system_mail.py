@@ -9,11 +9,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from campaigns import config
 from campaigns.accounts.models import Organisation
-from campaigns.content import mjml
-from campaigns.content.building import EMAILS
-from campaigns.content.merge import RenderedMessage, one_line
+from campaigns.content.mjml import validator
+from campaigns.content.mjml.compiler import EMAILS
+from campaigns.content.rendering.renderer import RenderedMessage, one_line
 from campaigns.errors import NotFound
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 _PREVIEW = re.compile(r"<body[^>]*><div[^>]*display:none[^>]*>(.*?)</div>", re.DOTALL)
@@ -42,10 +42,10 @@ def render(kind: str, language: str, context: Mapping[str, object], organisation
         "organisation": organisation,
         "base_url": config.settings().base_url,
         "language": folder,
-        "direction": "rtl" if folder in mjml.RTL else "ltr",
+        "direction": "rtl" if folder in validator.RTL else "ltr",
     }
     source = _house().get_template(f"{folder}/{kind}.mjml").render(names)
-    html = mjml.render(mjml.PreparedMjml(source=mjml.encode_attributes(source)))
+    html = validator.render(validator.PreparedMjml(source=validator.encode_attributes(source)))
     text = _house().get_template(f"{folder}/{kind}.txt").render(names)
     subject, preview = _TITLE.search(html), _PREVIEW.search(html)
     return RenderedMessage(

@@ -12,22 +12,22 @@ from sqlalchemy.orm import defer
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import Contact
-from campaigns.content import compilation, fields, messages
-from campaigns.content.building import LARGE_MAIL, LARGEST_MAIL, MessageDraft
-from campaigns.content.compilation import CompileResult
-from campaigns.content.findings import Diagnostic, errors
+from campaigns.content import merge_fields, messages, versions
 from campaigns.content.forms import MessageForm
+from campaigns.content.mjml.compiler import LARGE_MAIL, LARGEST_MAIL, MessageDraft
+from campaigns.content.mjml.diagnostics import Diagnostic, errors
 from campaigns.content.models import Message
-from campaigns.content.starters import STARTERS, StarterTemplate, starter
+from campaigns.content.starter_templates import STARTERS, StarterTemplate, starter
+from campaigns.content.versions import CompileResult
 from campaigns.errors import ValidationFailed
-from campaigns.revisions import EditConflict
-from campaigns.web import once
-from campaigns.web.database import db_session, let_others_write, only_reads
-from campaigns.web.errors import problem_text, put_problems, say
-from campaigns.web.guards import actor
-from campaigns.web.locale import translated
-from campaigns.web.pagination import page_of
-from campaigns.web.revisions import clash
+from campaigns.optimistic_lock import EditConflict
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.edit_conflicts import clash
+from campaigns.web.pages.error_pages import problem_text, put_problems, say
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session, let_others_write, only_reads
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("content", __name__)
 
@@ -62,14 +62,14 @@ def new_message() -> Any:
 @blueprint.post("/messages/new")
 def create() -> Any:
     who, session = _planner(), db_session()
-    if there := once.already():
+    if there := idempotent_forms.already():
         return there
     key = request.form.get("starter", "")
     begun: StarterTemplate | None = starter(key) if key else None
     label = translated(begun.name) if begun else _("Blank message")
     name = request.form.get("name", "").strip() or label
     message = messages.create_message(session, who, name=name, starter=key or None)
-    return once.made(url_for("content.editor", message_id=message.id))
+    return idempotent_forms.made(url_for("content.editor", message_id=message.id))
 
 
 @blueprint.get("/messages/starters/<key>/preview")
@@ -105,7 +105,7 @@ def editor(message_id: int) -> Any:
         message=message,
         form=form,
         clash=clashing,
-        contacts=fields.sample_contacts(session) if who.may(Permission.PERSONAL) else [],
+        contacts=merge_fields.sample_contacts(session) if who.may(Permission.PERSONAL) else [],
         organisation=organisation(session),
         address=current_user.person.email,
         **_examined(_draft(form)),
@@ -128,7 +128,7 @@ def preview(message_id: int) -> Any:
     actor().require(Permission.PLAN if request.method == "POST" else Permission.VIEW)
     session = db_session()
     message = messages.message_of(session, message_id)
-    draft = _draft(MessageForm()) if request.method == "POST" else compilation.draft_of(message)
+    draft = _draft(MessageForm()) if request.method == "POST" else versions.draft_of(message)
     contact = _sample(request.values.get("contact", ""))
     return _shown(_compiled(draft), draft.language, contact, session)
 
@@ -136,12 +136,12 @@ def preview(message_id: int) -> Any:
 @blueprint.post("/messages/<int:message_id>/duplicate")
 def duplicate(message_id: int) -> Any:
     who, session = _planner(), db_session()
-    if there := once.already():
+    if there := idempotent_forms.already():
         return there
     message = messages.message_of(session, message_id)
     copy = messages.duplicate_message(session, who, message, _("Copy of %(name)s", name=message.name))
     flash(_("This is the copy."), "success")
-    return once.made(url_for("content.editor", message_id=copy.id))
+    return idempotent_forms.made(url_for("content.editor", message_id=copy.id))
 
 
 def _draft(form: MessageForm) -> MessageDraft:
@@ -153,17 +153,17 @@ def _draft(form: MessageForm) -> MessageDraft:
 
 def _compiled(draft: MessageDraft) -> CompileResult:
     session = db_session()
-    known = fields.known_fields(session, compilation.wanted_fields(draft))
+    known = merge_fields.known_fields(session, versions.wanted_fields(draft))
     house = organisation(session)
     let_others_write()
-    return compilation.compiled(draft, house, known)
+    return versions.compiled(draft, house, known)
 
 
 def _examined(draft: MessageDraft) -> dict[str, Any]:
     session = db_session()
     found = _compiled(draft)
     return {
-        "known": fields.known_fields(session),
+        "known": merge_fields.known_fields(session),
         "findings": sorted(found.findings, key=_order),
         "wrong": len(errors(found.findings)),
         "links": found.built.links,
@@ -193,8 +193,8 @@ def _shown(found: CompileResult, language: str, contact: Contact | None, session
             "pages/content/unrenderable.html", findings=sorted(found.findings, key=_order), problem_text=problem_text
         )
         return _framed(Response(page))
-    attributes = None if contact else fields.invented_attributes(session)
-    merged = compilation.preview(found, fields.sample_fields(language, organisation(session), contact, attributes))
+    attributes = None if contact else merge_fields.invented_attributes(session)
+    merged = versions.preview(found, merge_fields.sample_fields(language, organisation(session), contact, attributes))
     if request.values.get("part") == "text":
         page = render_template("pages/content/plain.html", text=merged.text, language=language)
         return _framed(Response(page))

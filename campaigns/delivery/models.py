@@ -6,10 +6,10 @@ from sqlalchemy import JSON, ForeignKey, Index, SmallInteger, String, Text, Uniq
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
-from campaigns.delivery.answers import DeliveryStatus
-from campaigns.delivery.dkim import Algorithm
-from campaigns.delivery.relay import TlsMode
-from campaigns.language import N_
+from campaigns.delivery.mime.dkim import Algorithm
+from campaigns.delivery.smtp.address import TlsMode
+from campaigns.delivery.smtp.replies import DeliveryStatus
+from campaigns.i18n import N_
 from campaigns.outbox import OutboxMail
 
 ERASED = "erased"
@@ -48,6 +48,11 @@ class SendState(StrEnum):
 
 NEVER_SENT = (SendState.SKIPPED, SendState.CANCELLED, SendState.FAILED)
 """Whoever is in one of these has not got the mail, and won't."""
+
+
+WAITING = (SendState.QUEUED, SendState.DEFERRED)
+OPEN = (*WAITING, SendState.SENDING, SendState.HELD)
+"""An activity that has none of these has nothing left to do."""
 
 
 class SkipReason(StrEnum):
@@ -234,6 +239,3 @@ class DomainCheck(Base):
     checked_at: Mapped[Instant]
     results: Mapped[Document]
     """By subject (``spf``, ``dkim``, ``dmarc``, ``mx``, ``tracking``): ``{"state", "message", "params"}``."""
-
-
-from campaigns.delivery import send_counts  # noqa: E402, F401  (a table of this room; it stands on Send)

@@ -4,18 +4,18 @@ from typing import Any
 
 from flask import Blueprint, g, make_response, render_template, request
 
-from campaigns.delivery import unsubscribing
-from campaigns.delivery.bounces import receiving
+from campaigns.delivery.bounces.intake import webhook_endpoint
 from campaigns.delivery.bounces.models import FeedbackSource
 from campaigns.delivery.bounces.webhooks import LARGEST, PROVIDERS
-from campaigns.delivery.bounces.webhooks.shape import WebhookRejected, WebhookRequest
-from campaigns.delivery.unsubscribing import Recipient
+from campaigns.delivery.bounces.webhooks.common import WebhookRejected, WebhookRequest
+from campaigns.delivery.sends import unsubscribe as sends_unsubscribe
+from campaigns.delivery.sends.unsubscribe import Recipient
 from campaigns.errors import BadToken, Conflict, NotFound, TemporaryError
-from campaigns.web.database import db_session, let_others_write
-from campaigns.web.errors import say
-from campaigns.web.guards import public
-from campaigns.web.limits import RateLimit
-from campaigns.web.network import client_ip
+from campaigns.web.client_ip import client_ip
+from campaigns.web.pages.error_pages import say
+from campaigns.web.request_session import db_session, let_others_write
+from campaigns.web.security.current_actor import public
+from campaigns.web.security.rate_limits import RateLimit
 
 blueprint = Blueprint("delivery_public", __name__)
 _FORGED = RateLimit(count=60, seconds=60)
@@ -27,11 +27,11 @@ _FORGED = RateLimit(count=60, seconds=60)
 def unsubscribe(token: str) -> Any:
     """One address for people and for mail programs. The body of a POST is not read: the token says all."""
     try:
-        found = unsubscribing.recipient(db_session(), token)
+        found = sends_unsubscribe.recipient(db_session(), token)
     except BadToken as error:
         return _page("unsubscribe_bad", 404, words=say(error))
     if request.method == "POST":
-        unsubscribing.unsubscribe(db_session(), found)
+        sends_unsubscribe.unsubscribe(db_session(), found)
         db_session().commit()
         return _shown(found, token, gone=True)
     return _shown(found, token, gone=found.send.unsubscribed_at is not None)
@@ -42,11 +42,11 @@ def unsubscribe(token: str) -> Any:
 def undo(token: str) -> Any:
     """Back on the list; with a CSRF token, since no mail program needs it."""
     try:
-        found = unsubscribing.recipient(db_session(), token)
+        found = sends_unsubscribe.recipient(db_session(), token)
     except BadToken as error:
         return _page("unsubscribe_bad", 404, words=say(error))
     try:
-        mailable = unsubscribing.come_back(db_session(), found)
+        mailable = sends_unsubscribe.come_back(db_session(), found)
     except Conflict:
         db_session().rollback()
         return _shown(found, token, gone=True, status=409)  # The page says that it is too late.
@@ -65,7 +65,7 @@ def hook(name: str) -> Any:
         return "", 413
     let_others_write()
     try:
-        receiving.receive(
+        webhook_endpoint.receive(
             FeedbackSource(name), WebhookRequest({key.lower(): value for key, value in request.headers}, body)
         )
     except WebhookRejected:

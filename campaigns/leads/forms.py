@@ -7,12 +7,12 @@ from sqlalchemy.orm import Session
 from wtforms import EmailField, SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired
 
-from campaigns.language import N_
+from campaigns.i18n import N_
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, Campaign
-from campaigns.planning.states import CLOSED_CAMPAIGN
-from campaigns.web.choices import choices, choices_of, choices_of_people
-from campaigns.web.locale import translated
+from campaigns.planning.state_machine import CLOSED_CAMPAIGN
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.form_choices import choices, choices_of, choices_of_people
 
 MOST_ACTIVITIES = 500
 

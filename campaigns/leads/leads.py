@@ -11,7 +11,7 @@ from campaigns.accounts.models import User
 from campaigns.audience import addresses, contacts
 from campaigns.audience.models import Contact
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
+from campaigns.i18n import N_
 from campaigns.leads.models import Lead, LeadStage
 
 LONGEST_NOTES = 20_000

@@ -6,7 +6,7 @@ from sqlalchemy import ForeignKey, Index, String, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Base, Id, Instant, Words, choice
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 
 class LeadStage(StrEnum):

@@ -13,18 +13,18 @@ from campaigns.accounts.models import AuditLogEntry, User
 from campaigns.audience.models import Contact
 from campaigns.capture.models import Form, Submission
 from campaigns.errors import Conflict, ValidationFailed
-from campaigns.language import N_
+from campaigns.i18n import N_
 from campaigns.leads import leads
 from campaigns.leads.forms import LeadForm, NotesForm, OwnerForm, StageForm
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.activities import activity_of
 from campaigns.planning.models import Activity, Campaign
-from campaigns.web import once
-from campaigns.web.database import db_session
-from campaigns.web.errors import problem_text, put_problems, say
-from campaigns.web.guards import actor
-from campaigns.web.locale import translated
-from campaigns.web.pagination import page_of
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.error_pages import problem_text, put_problems, say
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("leads", __name__)
 
@@ -100,7 +100,7 @@ def new() -> Any:
     form = LeadForm(data={"owner_id": str(who.id), "activity_id": str(asked or "")})
     form.offer(session, asked)
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         try:
             activity = activity_of(session, int(form.activity_id.data))
@@ -122,7 +122,7 @@ def new() -> Any:
         else:
             known = _("This person has an open lead in the campaign already: your notes were added to it.")
             flash(_("The lead is written down.") if fresh else known, "success" if fresh else "info")
-            return once.made(url_for("leads.lead", lead_id=lead.id))
+            return idempotent_forms.made(url_for("leads.lead", lead_id=lead.id))
     page = render_template("pages/leads/new.html", form=form)
     return page, 422 if form.errors or form.form_errors else 200
 

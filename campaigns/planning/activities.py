@@ -12,11 +12,11 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.models import ContactList
 from campaigns.content.models import Message
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
-from campaigns.planning import checks
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import count_change
+from campaigns.planning import validation
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
-from campaigns.planning.states import CLOSED_CAMPAIGN, LAUNCHED, Transition, hold, move
-from campaigns.revisions import count_change
+from campaigns.planning.state_machine import CLOSED_CAMPAIGN, LAUNCHED, Transition, hold, move
 
 
 class ActivityInput(TypedDict, total=False):
@@ -118,16 +118,20 @@ def _fill(session: Session, activity: Activity, fields: ActivityInput) -> None:
         return wanted.get(key, getattr(activity, key))
 
     problems = [
-        *checks.name("title", value("title")),
-        *checks.words("notes", value("notes") or ""),
-        *checks.period(value("starts_on"), value("ends_on")),
-        *checks.money("cost", value("cost")),
-        *checks.url(value("url")),
-        *(checks.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
-        *checks.window(value("window_days"), value("window_from"), value("window_until")),
-        *(checks.later("stop_after", wanted["stop_after"]) if wanted.get("stop_after") != activity.stop_after else ()),
-        *checks.exists(session, Message, wanted.get("message_id"), "message_id"),
-        *checks.exists(session, ContactList, wanted.get("list_id"), "list_id"),
+        *validation.name("title", value("title")),
+        *validation.words("notes", value("notes") or ""),
+        *validation.period(value("starts_on"), value("ends_on")),
+        *validation.money("cost", value("cost")),
+        *validation.url(value("url")),
+        *(validation.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
+        *validation.window(value("window_days"), value("window_from"), value("window_until")),
+        *(
+            validation.later("stop_after", wanted["stop_after"])
+            if wanted.get("stop_after") != activity.stop_after
+            else ()
+        ),
+        *validation.exists(session, Message, wanted.get("message_id"), "message_id"),
+        *validation.exists(session, ContactList, wanted.get("list_id"), "list_id"),
     ]
     if value("everybody") and value("list_id") is not None:
         problems.append(ValidationProblem(N_("Choose either one list or everybody."), "list_id"))

@@ -11,11 +11,11 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.errors import Conflict, NotFound, ValidationFailed
-from campaigns.language import N_
-from campaigns.planning import checks
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import count_change
+from campaigns.planning import validation
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Objective
-from campaigns.planning.states import Transition, move
-from campaigns.revisions import count_change
+from campaigns.planning.state_machine import Transition, move
 
 
 class CampaignInput(TypedDict, total=False):
@@ -79,12 +79,12 @@ def _fill(session: Session, campaign: Campaign, fields: CampaignInput) -> None:
         return wanted.get(key, getattr(campaign, key))
 
     problems = [
-        *checks.name("name", value("name")),
-        *checks.words("description", value("description") or ""),
-        *checks.period(value("starts_on"), value("ends_on")),
-        *checks.money("budget", value("budget")),
-        *checks.colour(value("colour")),
-        *(checks.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
+        *validation.name("name", value("name")),
+        *validation.words("description", value("description") or ""),
+        *validation.period(value("starts_on"), value("ends_on")),
+        *validation.money("budget", value("budget")),
+        *validation.colour(value("colour")),
+        *(validation.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
     ]
     if problems:
         raise ValidationFailed(problems)

@@ -24,13 +24,13 @@ from wtforms.validators import DataRequired, Optional, ValidationError
 
 from campaigns.audience.models import ContactList
 from campaigns.content.models import Message
-from campaigns.language import N_
+from campaigns.i18n import N_
 from campaigns.planning.activities import ActivityInput
 from campaigns.planning.campaigns import CampaignInput
 from campaigns.planning.models import Activity, Campaign, Channel, Objective
-from campaigns.web.choices import CheckboxesField, choices, choices_of, choices_of_people
-from campaigns.web.locale import timezone, translated, weekdays
-from campaigns.web.revisions import VersionedForm
+from campaigns.web.i18n.formatting import timezone, translated, weekdays
+from campaigns.web.pages.edit_conflicts import VersionedForm
+from campaigns.web.pages.form_choices import CheckboxesField, choices, choices_of, choices_of_people
 
 COLOURS = ("#206bc4", "#ae3ec9", "#d63939", "#f76707", "#f59f00", "#2fb344", "#0ca678", "#17a2b8")
 """Offered in turn to new campaigns, so that neighbours in a list differ."""

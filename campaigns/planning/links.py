@@ -10,11 +10,11 @@ from campaigns import clock, config
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import Organisation
-from campaigns.content import links as destinations
 from campaigns.content.models import Link
+from campaigns.content.rendering import links as destinations
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
-from campaigns.language import N_
-from campaigns.planning import checks, utm
+from campaigns.i18n import N_
+from campaigns.planning import utm, validation
 from campaigns.planning.models import Activity, Channel, LinkOverride, ShortLink
 
 CODE_LENGTH = 8
@@ -51,7 +51,7 @@ def create_link(session: Session, actor: Actor, activity: Activity, *, label: st
     if activity.channel is Channel.EMAIL:
         raise Conflict(N_("Links in our own mails are tracked by themselves and need no short link."))
     label, url = label.strip(), url.strip()
-    problems = [*checks.name("label", label), *_faults(session, url)]
+    problems = [*validation.name("label", label), *_faults(session, url)]
     # The activity's row orders those who make links of it at the same time.
     session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())
     number = session.scalar(select(func.max(ShortLink.number)).filter_by(activity_id=activity.id)) or 0

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Words, choice
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 
 class Objective(StrEnum):

@@ -13,8 +13,8 @@ from campaigns.accounts import api_keys
 from campaigns.accounts.actor import CLOCK, Permission
 from campaigns.accounts.models import ApiKey, AuditLogEntry
 from campaigns.errors import Forbidden, ValidationFailed
-from campaigns.web import programs
-from campaigns.web.limits import RateLimit
+from campaigns.web.security import api_auth
+from campaigns.web.security.rate_limits import RateLimit
 from tests.conftest import FrozenClock
 
 
@@ -84,7 +84,7 @@ def test_bad_form_names_the_field(owner_client: FlaskClient) -> None:
 
 
 def test_guessing_is_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock) -> None:
-    monkeypatch.setattr(programs, "_WRONG", RateLimit(count=20, seconds=60))
+    monkeypatch.setattr(api_auth, "_WRONG", RateLimit(count=20, seconds=60))
     answers = [
         client.get(
             "/api/v1/key", headers={"Authorization": f"Bearer kmp_{n}_x"}, environ_base={"REMOTE_ADDR": "10.9.9.9"}

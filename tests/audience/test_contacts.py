@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKind
 from campaigns.accounts.models import AuditLogEntry, Role
-from campaigns.audience import consent, contacts, erasing, lists, suppression
+from campaigns.audience import consent, contacts, erasure, lists, suppression
 from campaigns.audience.models import (
     ConsentEntry,
     ConsentLevel,
@@ -70,7 +70,7 @@ def test_an_erased_person_leaves_a_hash(session: Session) -> None:
     ann = contacts.add_contact(session, CLOCK, email="ann@example.org", first_name="Ann")
     chosen = make_list(session, ann)
     consent.grant(session, CLOCK, ann.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
-    erasing.erase_contact(session, CLOCK, ann.id)
+    erasure.erase_contact(session, CLOCK, ann.id)
     session.flush()
     for kind in (Contact, ConsentEntry, ListMember):
         assert session.scalars(select(kind)).all() == []
@@ -94,19 +94,19 @@ def test_higher_rooms_remove_their_copies(session: Session) -> None:
     def step(_session: Session, contact_id: int, address: str) -> None:
         removed.append((contact_id, address))
 
-    erasing.register_steps([step])
+    erasure.register_steps([step])
     try:
         ann = make_contact(session)
-        erasing.erase_contact(session, CLOCK, ann.id)
+        erasure.erase_contact(session, CLOCK, ann.id)
     finally:
-        erasing._steps.remove(step)
+        erasure._steps.remove(step)
     assert removed == [(ann.id, ann.email)]
 
 
 def test_erasing_a_suppressed_person_forgets_the_address(session: Session) -> None:
     ann = make_contact(session)
     suppression.suppress(session, CLOCK, ann.email, SuppressionReason.COMPLAINED)
-    erasing.erase_contact(session, CLOCK, ann.id)
+    erasure.erase_contact(session, CLOCK, ann.id)
     left = session.scalars(select(Suppression)).one()
     assert (left.address, left.reason) == (None, SuppressionReason.ERASED)
 

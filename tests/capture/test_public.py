@@ -16,7 +16,7 @@ from campaigns.capture.models import Form, Submission
 from campaigns.leads.models import Lead
 from campaigns.outbox import OutboxMail
 from campaigns.tokens import Purpose, keyring
-from campaigns.web.limits import RateLimit
+from campaigns.web.security.rate_limits import RateLimit
 from tests.conftest import FrozenClock
 from tests.factories import make_activity, make_form, make_person
 

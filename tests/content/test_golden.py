@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from campaigns.content import compilation, fields, system_mail
-from campaigns.content.findings import Severity
-from campaigns.content.merge import RenderedMessage
-from campaigns.content.starters import STARTERS, StarterTemplate
+from campaigns.content import merge_fields, system_mail, versions
+from campaigns.content.mjml.diagnostics import Severity
+from campaigns.content.rendering.renderer import RenderedMessage
+from campaigns.content.starter_templates import STARTERS, StarterTemplate
 from campaigns.errors import NotFound
-from tests.content.scene import ORGANISATION
+from tests.content.fixtures import ORGANISATION
 
 GOLDEN = Path(__file__).parent / "golden"
 CONTEXTS: dict[str, dict[str, object]] = {
@@ -44,11 +44,11 @@ def compare(name: str, merged: RenderedMessage) -> None:
 
 @pytest.mark.parametrize("starter", STARTERS, ids=lambda starter: starter.key)
 def test_starters(starter: StarterTemplate) -> None:
-    found = compilation.compiled(starter.draft, ORGANISATION, fields.HOUSE_FIELDS)
+    found = versions.compiled(starter.draft, ORGANISATION, merge_fields.HOUSE_FIELDS)
     assert {str(each) for each in found.findings} == {"This still leads to the example's address."}
     assert all(each.level is Severity.WARNING for each in found.findings)
     assert found.size < 20_000
-    compare(starter.key, compilation.preview(found, fields.sample_fields(starter.language, ORGANISATION)))
+    compare(starter.key, versions.preview(found, merge_fields.sample_fields(starter.language, ORGANISATION)))
 
 
 @pytest.mark.parametrize("language", ["en", "fa"])

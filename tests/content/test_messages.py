@@ -7,7 +7,7 @@ from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
 from campaigns.accounts.models import Role
 from campaigns.content import messages
 from campaigns.content.models import Message
-from campaigns.content.starters import STARTERS
+from campaigns.content.starter_templates import STARTERS
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 
 VIEWER = Actor(ActorKind.PERSON, 1, "V", PERMISSIONS[Role.VIEWER])

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.content.models import Message
-from campaigns.content.starters import STARTERS
+from campaigns.content.starter_templates import STARTERS
 from tests.factories import make_contact, make_message
 
 GOOD = """<mjml><mj-body><mj-section><mj-column><mj-text>Hi {{ contact.first_name }}</mj-text>

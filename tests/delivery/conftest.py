@@ -7,9 +7,10 @@ import pytest
 from redis import Redis
 
 from campaigns import config
-from campaigns.delivery import domain_limits, sharing, throttle
-from campaigns.demo.catcher import catching
-from campaigns.demo.reception import Faults
+from campaigns.delivery.throttling import rate_limits, redis_scripts
+from campaigns.delivery.worker import provider_pacing
+from campaigns.mail_catcher.smtp_server import Faults
+from campaigns.mail_catcher.store import catching
 from tests import servers
 
 
@@ -22,10 +23,10 @@ def faults() -> Faults:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process learns rates, brokers, and which domains to leave alone; a test must not learn it from another."""
-    monkeypatch.setattr(throttle, "_full", {})
-    monkeypatch.setattr(sharing, "_known", None)
-    monkeypatch.setattr(throttle.brakes, "_domains", {})
-    monkeypatch.setattr(domain_limits, "_line", {})
+    monkeypatch.setattr(rate_limits, "_full", {})
+    monkeypatch.setattr(redis_scripts, "_known", None)
+    monkeypatch.setattr(rate_limits.brakes, "_domains", {})
+    monkeypatch.setattr(provider_pacing, "_line", {})
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def broker(settings: config.Settings) -> Iterator[Redis]:
         with Redis.from_url(f"unix://{config.settings().broker_socket}") as client:
             yield client
             client.close()
-        if sharing._known is not None and sharing._known[1] is not None:
-            sharing._known[1].close()
+        if redis_scripts._known is not None and redis_scripts._known[1] is not None:
+            redis_scripts._known[1].close()
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ import pytest
 from sqlalchemy import Engine, update
 
 from campaigns import clock, config, db
-from campaigns.delivery.deliver import deliver
-from campaigns.delivery.greeting import RelayUnavailable
 from campaigns.delivery.models import Send, SendState
-from campaigns.delivery.relay import RelayAddress, TlsMode
-from campaigns.delivery.throttle import DomainBackoff
-from campaigns.delivery.trying import attempt
+from campaigns.delivery.relays.connection_test import attempt
+from campaigns.delivery.smtp.address import RelayAddress, TlsMode
+from campaigns.delivery.smtp.handshake import RelayUnavailable
+from campaigns.delivery.throttling.rate_limits import DomainBackoff
+from campaigns.delivery.worker.worker import deliver
 from tests.delivery import certificates
-from tests.delivery.mailing import sends, states
-from tests.delivery.strange import mails, posted, serving
-from tests.delivery.test_deliver import launched
-from tests.delivery.test_tls import free_port
+from tests.delivery.fake_relay import mails, posted, serving
+from tests.delivery.launched_activity import sends, states
+from tests.delivery.smtp.test_tls import free_port
+from tests.delivery.worker.test_worker import launched
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
 pytestmark = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from campaigns.planning import links, utm
 from campaigns.planning.models import Activity, Channel, LinkOverride, ShortLink
 from tests.factories import make_activity, make_campaign, make_organisation
-from tests.tracking.scene import make_version
+from tests.tracking.fixtures import make_version
 
 
 def social(session: Session, **values: object) -> Activity:

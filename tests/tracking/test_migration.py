@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.migrations import schema
-from tests.house.test_schema import empty  # noqa: F401  (a fixture)
-from tracking import rollups
+from tests.architecture.test_schema import empty  # noqa: F401  (a fixture)
+from tracking.jobs import counter_check
 
 AFTER = "523a55912ee9"
 
@@ -74,7 +74,7 @@ def test_events_marks_rollups_and_credits_are_carried_over(empty: Engine) -> Non
         assert last == ({"kind": "submission", "event_id": None}, None)
     to(empty, "head")
     with Session(empty) as session:
-        assert rollups.compare(session) == []
+        assert counter_check.compare(session) == []
 
 
 PARTED = "b51e07c3a9d4"

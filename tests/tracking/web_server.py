@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @contextmanager
 def web_server(var: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """As the house starts it, until the end of the block or until somebody kills it."""
-    from campaigns.cli.programs import web_command
+    from campaigns.cli.commands import web_command
 
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     told = {**clean, "KAMPANIA_VAR": str(var), "PYTHONPATH": str(ROOT), **environment}

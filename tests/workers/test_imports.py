@@ -8,9 +8,9 @@ from sqlalchemy import Engine
 
 from campaigns import clock, db
 from campaigns.accounts.actor import CLOCK
-from campaigns.audience import import_files, imports
+from campaigns.audience.imports import files, service
 from campaigns.audience.models import ImportState
-from tests.audience.csvs import again, uploaded
+from tests.audience.imports.csv_files import again, uploaded
 from workers import imports as tasks
 
 
@@ -20,7 +20,7 @@ def test_the_tick_wakes_a_worker_for_what_waits(database: Engine, monkeypatch: p
     with db.transaction() as session:
         found = uploaded(session, "email\nann@example.org\n")
         uploaded(session, "email\nbob@example.org\n")
-        imports.check(session, CLOCK, found)
+        service.check(session, CLOCK, found)
     tasks.wake()
     assert woken == [found.id]
     tasks.run(found.id)
@@ -35,7 +35,7 @@ def test_uploads_go_after_a_week(database: Engine) -> None:
     with db.transaction() as session:
         old, new = uploaded(session, "email\na@example.org\n"), uploaded(session, "email\na@example.org\n")
     before = (clock.now() - timedelta(days=8)).timestamp()
-    os.utime(import_files.path_of(old.content_key), (before, before))
+    os.utime(files.path_of(old.content_key), (before, before))
     tasks.sweep()
-    assert not import_files.path_of(old.content_key).exists()
-    assert import_files.path_of(new.content_key).exists()
+    assert not files.path_of(old.content_key).exists()
+    assert files.path_of(new.content_key).exists()

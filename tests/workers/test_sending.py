@@ -8,13 +8,13 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db, outbox
-from campaigns.delivery import due
 from campaigns.delivery.models import Send, SendState
-from campaigns.planning import built_in
+from campaigns.delivery.queue import scheduler
+from campaigns.planning import system_activities
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.delivery.conftest import catcher, faults  # noqa: F401  (fixtures)
-from tests.delivery.mailing import mailed, make_mailing, states
-from workers import sending, turns, upkeep
+from tests.delivery.launched_activity import mailed, make_mailing, states
+from workers import maintenance, periodic, sending
 from workers.celery import QUEUES, app, load
 from workers.schedule import SCHEDULE
 
@@ -56,7 +56,7 @@ def test_every_task_may_run_twice(database: Engine, catcher: int) -> None:  # no
         sending.expand(activity_id)
     for _ in range(2):
         sending.deliver(activity_id)
-    for task in (turns.wake, turns.count, upkeep.sweep) * 2:
+    for task in (periodic.wake, periodic.count, maintenance.sweep) * 2:
         task()
     assert states(activity_id) == {"sent": 5}
     assert set(mailed().values()) == {1}
@@ -70,7 +70,7 @@ def test_cancelling_leaves_nobody_waiting(database: Engine) -> None:
         first = select(Send.id).order_by(Send.id).limit(1)
         session.execute(update(Send).where(Send.id == first.scalar_subquery()).values(state=SendState.SENT))
         session.execute(update(Activity).values(status=ActivityStatus.CANCELLED))
-    due.find()
+    scheduler.find()
     assert states(activity_id) == {"sent": 1, "cancelled": 4}
 
 
@@ -80,14 +80,14 @@ def test_held_sends_keep_it_open(database: Engine) -> None:
     sending.expand(activity_id)
     with db.transaction() as session:
         session.execute(update(Send).values(state=SendState.HELD))
-    due.find()
+    scheduler.find()
     assert status(activity_id) is ActivityStatus.LIVE
 
 
 def test_the_outbox_is_sent_once(database: Engine, catcher: int) -> None:  # noqa: F811
     def ask(session: Session) -> int:
         outbox.post(session, "password", "me@example.org", CONTEXT)
-        return built_in.activity(session, "system").id
+        return system_activities.activity(session, "system").id
 
     with db.transaction() as session:
         make_mailing(session, 0)

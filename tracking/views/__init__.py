@@ -3,45 +3,38 @@
 from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
-from tracking.views import (
-    campaigns,
-    company,
-    events,
-    figures,
-    goals,
-    health,
-    heat,
-    inspections,
+from tracking.views import api_docs, events, goals, health, home, maintenance, offline_imports, utm_lint
+from tracking.views.reports import (
+    campaign_list,
+    click_map,
+    contact_timeline,
+    drilldown,
     lead_channels,
-    link_check,
-    offline,
+    metric_rendering,
+    overview,
     performance,
-    programs,
-    shares,
-    timeline,
-    today,
-    visits,
-    writing,
+    shared_reports,
+    web_visits,
 )
 
 blueprint = Blueprint("tracking", __name__)
 for page in (
-    today,
-    company,
-    campaigns,
+    home,
+    overview,
+    campaign_list,
     performance,
-    figures,
-    heat,
-    visits,
-    link_check,
-    timeline,
+    drilldown,
+    click_map,
+    web_visits,
+    utm_lint,
+    contact_timeline,
     events,
     goals,
-    offline,
-    programs,
-    shares,
+    offline_imports,
+    api_docs,
+    shared_reports,
     health,
-    inspections,
+    maintenance,
     lead_channels,
 ):
     blueprint.register_blueprint(page.blueprint)
@@ -49,4 +42,4 @@ for page in (
 
 @blueprint.record_once
 def _write(state: BlueprintSetupState) -> None:
-    state.app.jinja_env.globals["writing"] = writing
+    state.app.jinja_env.globals["writing"] = metric_rendering

@@ -11,15 +11,16 @@ from flask_babel import gettext as _
 from campaigns import db
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Permission
-from campaigns.web import locale
-from campaigns.web.database import db_session
-from campaigns.web.guards import actor
-from campaigns.web.pagination import page_of
-from tracking import events, exports, performance
-from tracking.agents import client
-from tracking.days import our_zone
-from tracking.models import NEWEST_FIRST, HitKind, TrafficLabel
-from tracking.screening import HUMAN_TO, RULES, SCANNER_FROM, LabelReason
+from campaigns.web.i18n import formatting
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
+from tracking.bots.rules import HUMAN_TO, RULES, SCANNER_FROM, LabelReason
+from tracking.collector.user_agents import client
+from tracking.metrics import performance
+from tracking.models.events import NEWEST_FIRST, HitKind, TrafficLabel
+from tracking.reports import event_log, exports
+from tracking.reports.timezone import our_zone
 
 blueprint = Blueprint("events", __name__)
 
@@ -31,8 +32,8 @@ def log(campaign_id: int) -> str:
     actor().require(Permission.PERSONAL)
     session = db_session()
     campaign = performance.find_campaign(session, campaign_id)
-    activities, wanted = events.activities_of(session, campaign_id), _wanted()
-    page = page_of(session, events.log(actor(), list(activities), wanted), NEWEST_FIRST, size=PAGE_SIZE)
+    activities, wanted = event_log.activities_of(session, campaign_id), _wanted()
+    page = page_of(session, event_log.log(actor(), list(activities), wanted), NEWEST_FIRST, size=PAGE_SIZE)
     return render_template(
         "pages/tracking/events.html",
         campaign=campaign,
@@ -54,10 +55,10 @@ def log_csv(campaign_id: int) -> Response:
     actor().require(Permission.EXPORT)
     with db.transaction() as session:
         performance.find_campaign(session, campaign_id)
-        activities = events.activities_of(session, campaign_id)
+        activities = event_log.activities_of(session, campaign_id)
         asked = {name: request.args[name][:40] for name in _QUESTIONS if request.args.get(name)}
         audit.record(session, actor(), "export events", "campaign", campaign_id, **asked)
-    rows = events.all_of(actor(), list(activities), _wanted())
+    rows = event_log.all_of(actor(), list(activities), _wanted())
     lines = exports.events_csv(rows, activities, _)
     response = Response(stream_with_context(line.encode() for line in lines), mimetype="text/csv")
     response.headers.set("Content-Disposition", "attachment", filename=f"campaign-{campaign_id}-events.csv")
@@ -67,13 +68,13 @@ def log_csv(campaign_id: int) -> Response:
 
 @blueprint.get("/events/<int:event_id>")
 def event(event_id: int) -> str:
-    told, activity, send = events.event_told(db_session(), actor(), event_id)
+    told, activity, send = event_log.event_told(db_session(), actor(), event_id)
     return render_template("pages/tracking/event.html", told=told, activity=activity, send=send, **_words())
 
 
 @blueprint.get("/sends/<int:send_id>")
 def send(send_id: int) -> str:
-    found = events.send_told(db_session(), actor(), send_id)
+    found = event_log.send_told(db_session(), actor(), send_id)
     return render_template("pages/tracking/send.html", found=found, **_words())
 
 
@@ -83,16 +84,16 @@ def _words() -> dict[str, Any]:
 
 def _span(time: timedelta) -> str:
     """A stretch of time in words, to the second for as long as seconds matter."""
-    return locale.digits(babel.dates.format_timedelta(time, threshold=3, locale=locale.language()))
+    return formatting.digits(babel.dates.format_timedelta(time, threshold=3, locale=formatting.language()))
 
 
 _QUESTIONS = ("activity", "label", "reason", "kind", "link", "since", "until")
 
 
-def _wanted() -> events.EventFilter:
+def _wanted() -> event_log.EventFilter:
     """What the address asks for; what makes no sense is left open."""
     label, kind, reason = _number("label"), _number("kind"), _number("reason")
-    return events.EventFilter(
+    return event_log.EventFilter(
         activity_id=_number("activity"),
         label=TrafficLabel(label) if label in set(TrafficLabel) else None,
         reason=LabelReason(reason) if reason in set(LabelReason) else None,

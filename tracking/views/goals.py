@@ -15,19 +15,20 @@ from campaigns.accounts.organisation import USUAL_CURRENCIES, organisation
 from campaigns.errors import ValidationFailed
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Campaign
-from campaigns.web import once
-from campaigns.web.choices import choices
-from campaigns.web.database import db_session
-from campaigns.web.errors import put_problems
-from campaigns.web.guards import actor
-from campaigns.web.locale import ngettext
-from campaigns.web.pagination import page_of
-from tracking import goals, money, overview
-from tracking.conversion_models import LEAD_GOAL, Goal, GoalKind
-from tracking.days import our_zone
+from campaigns.web.i18n.formatting import ngettext
+from campaigns.web.pages.error_pages import put_problems
+from campaigns.web.pages.form_choices import choices
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.current_actor import actor
+from tracking.conversions import currency, goals
+from tracking.counters.periods import midnight
 from tracking.forms import GoalChange, GoalForm, RateForm
-from tracking.metrics import reading
-from tracking.periods import midnight
+from tracking.metrics import overview
+from tracking.metrics.registry import reading
+from tracking.models.conversions import LEAD_GOAL, Goal, GoalKind
+from tracking.reports.timezone import our_zone
 
 blueprint = Blueprint("goals", __name__, url_prefix="/goals")
 
@@ -43,7 +44,7 @@ def index() -> Any:
         reached=overview.reached(db_session()),
         lead=LEAD_GOAL,
         reading=reading,
-        waiting=money.unvalued(db_session()),
+        waiting=currency.unvalued(db_session()),
         titles=goals.form_titles(db_session(), [goal for goal, _name in page.items]),
         stages=LeadStage,
     )
@@ -54,7 +55,7 @@ def new() -> Any:
     actor().require(Permission.PLAN)
     form = GoalForm().offer(db_session())
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         try:
             goals.create_goal(
@@ -73,7 +74,7 @@ def new() -> Any:
             put_problems(form, _at_their_fields(error, str(form.kind.data)))
         else:
             flash(_("The goal is made."), "success")
-            return once.made("/goals")
+            return idempotent_forms.made("/goals")
     return render_template("pages/tracking/goal_new.html", form=form), 400 if form.is_submitted() else 200
 
 
@@ -118,7 +119,7 @@ def _currencies(ours: str, waiting: Sequence[str]) -> Any:
     """Those that conversions wait for, the usual ones, then all others by name."""
     locale = get_locale()
     names: Mapping[str, str] = {} if locale is None else locale.currencies
-    others = sorted(money.currencies(), key=lambda code: (code not in names, names.get(code, code).casefold()))
+    others = sorted(currency.currencies(), key=lambda code: (code not in names, names.get(code, code).casefold()))
     codes = dict.fromkeys([*waiting, *USUAL_CURRENCIES, *others])
     return choices((code, f"{code} – {names.get(code, code)}") for code in codes if code != ours)
 
@@ -126,12 +127,12 @@ def _currencies(ours: str, waiting: Sequence[str]) -> Any:
 @blueprint.route("/rates", methods=["GET", "POST"])
 def rates() -> Any:
     actor().require(Permission.PLAN if request.method == "POST" else Permission.VIEW)
-    ours, waiting = organisation(db_session()), money.unvalued(db_session())
+    ours, waiting = organisation(db_session()), currency.unvalued(db_session())
     form = RateForm()
     form.currency.choices = _currencies(ours.currency, [one.currency for one in waiting])
     if form.validate_on_submit():
         try:
-            changed = money.set_rate(
+            changed = currency.set_rate(
                 db_session(),
                 actor(),
                 currency=form.currency.data or "",
@@ -150,7 +151,7 @@ def rates() -> Any:
         "pages/tracking/rates.html",
         form=form,
         waiting=waiting,
-        rates=money.rates(db_session()),
+        rates=currency.rates(db_session()),
         ours=ours.currency,
         today=clock.now().date(),
     )

@@ -5,13 +5,13 @@ from typing import Any
 from flask import Blueprint, render_template, request
 from sqlalchemy.orm import Session
 
-from campaigns import clock, setbacks
+from campaigns import clock, retries
 from campaigns.accounts.actor import Permission
-from campaigns.delivery import relays
+from campaigns.delivery.relays import availability
 from campaigns.web import health as house_health
-from campaigns.web.database import db_session
-from campaigns.web.guards import actor
-from tracking.health import CollectorHealth, health
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
+from tracking.jobs.health import CollectorHealth, health
 
 blueprint = Blueprint("health", __name__)
 
@@ -28,7 +28,7 @@ def _tracking_facts(session: Session) -> dict[str, Any]:
         "lost_hits": found.lost_hits,
         "set_aside": found.set_aside,
         "overdue": found.overdue,
-        "setbacks": len(setbacks.present(session)),
+        "setbacks": len(retries.present(session)),
     }
 
 
@@ -36,8 +36,8 @@ def _tracking_facts(session: Session) -> dict[str, Any]:
 def house() -> str:
     """The same for people, with what it means."""
     actor().require(Permission.SETTINGS)
-    found, trouble, broker = health(db_session()), relays.trouble(db_session()), house_health.broker_answers()
-    failing = setbacks.present(db_session())
+    found, trouble, broker = health(db_session()), availability.trouble(db_session()), house_health.broker_answers()
+    failing = retries.present(db_session())
     page = "_health" if request.headers.get("HX-Request") else "health"
     return render_template(
         f"pages/tracking/{page}.html",

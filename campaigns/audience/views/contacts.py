@@ -6,17 +6,17 @@ from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
 from campaigns.accounts.actor import Permission
-from campaigns.audience import browsing, consent, contacts, erasing, lists, suppression, uniting
+from campaigns.audience import consent, contact_merge, contacts, erasure, lists, queries, suppression
 from campaigns.audience.forms import ConsentForm, ContactForm
 from campaigns.audience.models import ConsentLevel, Contact
 from campaigns.errors import Conflict, ValidationFailed
-from campaigns.language import N_
-from campaigns.web import once
-from campaigns.web.database import db_session
-from campaigns.web.errors import put_problems, say
-from campaigns.web.guards import actor
-from campaigns.web.locale import digits, translated
-from campaigns.web.pagination import page_of
+from campaigns.i18n import N_
+from campaigns.web.i18n.formatting import digits, translated
+from campaigns.web.pages.error_pages import put_problems, say
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("contacts", __name__, url_prefix="/contacts")
 
@@ -59,7 +59,7 @@ def source_text(source: str) -> str:
 def index() -> Any:
     actor().require(Permission.PERSONAL)
     words, list_id = request.args.get("q", "")[:200], request.args.get("list", type=_row_id)
-    page = page_of(db_session(), browsing.contacts_with_badges(words, list_id), [Contact.id.desc()])
+    page = page_of(db_session(), queries.contacts_with_badges(words, list_id), [Contact.id.desc()])
     return render_template(
         "pages/audience/contacts.html", page=page, words=words, list_id=list_id, lists=lists.all_lists(db_session())
     )
@@ -70,7 +70,7 @@ def new() -> Any:
     actor().require(Permission.AUDIENCE)
     form = ContactForm().offer()
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         try:
             contact = contacts.add_contact(db_session(), actor(), **form.values(), source="hand")
@@ -78,7 +78,7 @@ def new() -> Any:
             put_problems(form, error)
         else:
             flash(_("The contact is added."), "success")
-            return once.made(f"/contacts/{contact.id}")
+            return idempotent_forms.made(f"/contacts/{contact.id}")
     return _form_page(form, None)
 
 
@@ -178,19 +178,19 @@ def merging(contact_id: int) -> Any:
     session, words = db_session(), request.args.get("q", "")[:200].strip()
     other_id = request.args.get("with", type=_row_id)
     stays = contacts.contact_of(session, contact_id)
-    found = browsing.contacts_with_badges(words).where(Contact.id != contact_id).order_by(Contact.id.desc())
+    found = queries.contacts_with_badges(words).where(Contact.id != contact_id).order_by(Contact.id.desc())
     return render_template(
         "pages/audience/contact_merge.html",
         contact=stays,
         words=words,
         found=session.execute(found.limit(_OFFERED)).all() if words and other_id is None else [],
-        union=uniting.foretell(session, actor(), contact_id, other_id) if other_id is not None else None,
+        union=contact_merge.foretell(session, actor(), contact_id, other_id) if other_id is not None else None,
     )
 
 
 @blueprint.post("/<int:contact_id>/merge")
 def merge(contact_id: int) -> Any:
-    uniting.unite(db_session(), actor(), contact_id, request.form.get("with", 0, type=_row_id))
+    contact_merge.unite(db_session(), actor(), contact_id, request.form.get("with", 0, type=_row_id))
     db_session().commit()
     flash(_("The two are one person now."), "success")
     return redirect(f"/contacts/{contact_id}", 303)
@@ -198,7 +198,7 @@ def merge(contact_id: int) -> Any:
 
 @blueprint.post("/<int:contact_id>/erase")
 def erase(contact_id: int) -> Any:
-    erasing.erase_contact(db_session(), actor(), contact_id)
+    erasure.erase_contact(db_session(), actor(), contact_id)
     db_session().commit()
     flash(_("The person is erased. Their address cannot be imported again."), "success")
     return redirect("/contacts", 303)

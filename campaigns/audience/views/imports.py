@@ -7,18 +7,19 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
 from campaigns.accounts.actor import Permission
-from campaigns.audience import import_files, imports, lists, rejected
-from campaigns.audience.columns import ATTRIBUTES, TARGETS, attribute_key
-from campaigns.audience.csv_reading import DELIMITERS, ENCODINGS
+from campaigns.audience import lists
 from campaigns.audience.forms import CsvOptionsForm, MappingForm, UploadForm
+from campaigns.audience.imports import files, rejections, service
+from campaigns.audience.imports.column_mapping import ATTRIBUTES, TARGETS, attribute_key
+from campaigns.audience.imports.csv_reader import DELIMITERS, ENCODINGS
 from campaigns.audience.models import ConsentLevel, ContactImport, ImportRejection, ImportState
 from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
-from campaigns.web import once
-from campaigns.web.database import db_session
-from campaigns.web.errors import put_problems, say
-from campaigns.web.freshness import unless_seen
-from campaigns.web.guards import actor
-from campaigns.web.pagination import page_of
+from campaigns.web.pages.error_pages import put_problems, say
+from campaigns.web.pages.fragment_polling import unless_seen
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("imports", __name__, url_prefix="/imports")
 _SHOWN_SAMPLES = 3
@@ -28,7 +29,7 @@ _SHOWN_REJECTIONS = 20
 @blueprint.get("")
 def index() -> Any:
     actor().require(Permission.PERSONAL)
-    page = page_of(db_session(), imports.all_imports(), [ContactImport.id.desc()])
+    page = page_of(db_session(), service.all_imports(), [ContactImport.id.desc()])
     return render_template("pages/audience/imports.html", page=page)
 
 
@@ -37,23 +38,23 @@ def new() -> Any:
     actor().require(Permission.AUDIENCE)
     form = UploadForm()
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         file = form.file.data
         try:
-            made = imports.upload(db_session(), actor(), filename=file.filename or "", stream=file.stream)
+            made = service.upload(db_session(), actor(), filename=file.filename or "", stream=file.stream)
         except ValidationFailed as error:
             put_problems(form, error)
         else:
-            return once.made(f"/imports/{made.id}/mapping")
-    page = render_template("pages/audience/import_new.html", form=form, most=import_files.LARGEST >> 20)
+            return idempotent_forms.made(f"/imports/{made.id}/mapping")
+    page = render_template("pages/audience/import_new.html", form=form, most=files.LARGEST >> 20)
     return page, 400 if form.is_submitted() else 200
 
 
 @blueprint.get("/<int:import_id>")
 def show(import_id: int) -> Any:
     actor().require(Permission.PERSONAL)
-    found = imports.import_of(db_session(), import_id)
+    found = service.import_of(db_session(), import_id)
     if found.state is ImportState.UPLOADED and not found.error:
         return redirect(f"/imports/{import_id}/mapping", 303)
     return render_template("pages/audience/import.html", **_state_of(found))
@@ -62,13 +63,13 @@ def show(import_id: int) -> Any:
 @blueprint.get("/<int:import_id>/progress")
 def progress(import_id: int) -> Any:
     actor().require(Permission.PERSONAL)
-    state = _state_of(imports.import_of(db_session(), import_id))
+    state = _state_of(service.import_of(db_session(), import_id))
     return unless_seen(render_template("pages/audience/_import.html", **state))
 
 
 def _state_of(found: ContactImport) -> dict[str, Any]:
     if found.state in (ImportState.DONE, ImportState.FAILED):
-        rows = list(rejected.rejections(db_session(), found.id, _SHOWN_REJECTIONS))
+        rows = list(rejections.rejections(db_session(), found.id, _SHOWN_REJECTIONS))
         problems = [(one.row_number, one.field, _reason(one)) for one in rows]
     else:
         problems = [
@@ -79,7 +80,7 @@ def _state_of(found: ContactImport) -> dict[str, Any]:
         "found": found,
         "problems": problems,
         "list": lists.list_of(db_session(), found.list_id) if found.list_id else None,
-        "downloadable": import_files.path_of(found.content_key).exists(),
+        "downloadable": files.path_of(found.content_key).exists(),
     }
 
 
@@ -90,7 +91,7 @@ def _reason(one: ImportRejection) -> str:
 @blueprint.get("/<int:import_id>/mapping")
 def mapping(import_id: int) -> Any:
     actor().require(Permission.AUDIENCE)
-    found = imports.import_of(db_session(), import_id)
+    found = service.import_of(db_session(), import_id)
     if found.state not in (ImportState.UPLOADED, ImportState.CHECKED):
         return redirect(f"/imports/{import_id}", 303)
     return _mapping_page(found, _mapping_form(found), _reading_form(found), found.mapping)
@@ -109,7 +110,7 @@ def _reading_form(found: ContactImport) -> CsvOptionsForm:
 
 
 def _mapping_page(found: ContactImport, form: MappingForm, reading: CsvOptionsForm, targets: Sequence[str]) -> str:
-    shape = imports.shape_of(found)
+    shape = service.shape_of(found)
     columns = [
         {
             "number": number,
@@ -136,11 +137,11 @@ def _mapping_page(found: ContactImport, form: MappingForm, reading: CsvOptionsFo
 @blueprint.post("/<int:import_id>/reading")
 def reading(import_id: int) -> Any:
     actor().require(Permission.AUDIENCE)
-    found = imports.import_of(db_session(), import_id)
+    found = service.import_of(db_session(), import_id)
     form = _reading_form(found)
     if form.validate_on_submit():
         try:
-            imports.reread(
+            service.reread(
                 db_session(),
                 actor(),
                 found,
@@ -158,13 +159,13 @@ def reading(import_id: int) -> Any:
 def configure(import_id: int) -> Any:
     actor().require(Permission.AUDIENCE)
     session = db_session()
-    found = imports.import_of(session, import_id)
+    found = service.import_of(session, import_id)
     form = _mapping_form(found)
     targets = _targets(len(found.columns))
     if not form.validate_on_submit():
         return _mapping_page(found, form, _reading_form(found), targets), 400
     try:
-        imports.configure(
+        service.configure(
             session,
             actor(),
             found,
@@ -176,7 +177,7 @@ def configure(import_id: int) -> Any:
             consent_wording=form.consent_wording.data or "",
             consent_source=form.consent_source.data or "",
         )
-        imports.check(session, actor(), found)
+        service.check(session, actor(), found)
         session.commit()
     except ValidationFailed as error:
         session.rollback()
@@ -206,7 +207,7 @@ def _under_their_names(error: ValidationFailed) -> ValidationFailed:
 @blueprint.post("/<int:import_id>/start")
 def start(import_id: int) -> Any:
     try:
-        imports.start(db_session(), actor(), imports.import_of(db_session(), import_id))
+        service.start(db_session(), actor(), service.import_of(db_session(), import_id))
         db_session().commit()
     except Conflict as error:
         flash(say(error), "warning")
@@ -215,9 +216,9 @@ def start(import_id: int) -> Any:
 
 @blueprint.get("/<int:import_id>/rejected.csv")
 def rejected_rows(import_id: int) -> Any:
-    found = imports.import_of(db_session(), import_id)
+    found = service.import_of(db_session(), import_id)
     words = (_("Row"), _("Reason"))
-    pieces = rejected.rejected_csv(actor(), found, _reason, words)
+    pieces = rejections.rejected_csv(actor(), found, _reason, words)
     response = Response(stream_with_context(piece.encode() for piece in pieces), mimetype="text/csv")
     response.headers.set("Content-Disposition", "attachment", filename=f"rejected-{import_id}.csv")
     response.headers["Cache-Control"] = "no-store"

@@ -6,17 +6,17 @@ from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
 from campaigns.accounts.actor import Permission
-from campaigns.audience import browsing, lists
+from campaigns.audience import lists, queries
 from campaigns.audience.addresses import is_address, normalise
 from campaigns.audience.forms import ListForm
 from campaigns.audience.models import Contact
 from campaigns.errors import ValidationFailed
-from campaigns.web import once
-from campaigns.web.database import db_session
-from campaigns.web.errors import problem_text, put_problems
-from campaigns.web.guards import actor
-from campaigns.web.locale import ngettext
-from campaigns.web.pagination import page_of
+from campaigns.web.i18n.formatting import ngettext
+from campaigns.web.pages.error_pages import problem_text, put_problems
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("lists", __name__, url_prefix="/lists")
 _MOST_PASTED = 500
@@ -27,7 +27,7 @@ def index() -> Any:
     actor().require(Permission.PERSONAL)
     form = ListForm()
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         try:
             made = lists.create_list(db_session(), actor(), form.name.data or "")
@@ -35,7 +35,7 @@ def index() -> Any:
             put_problems(form, error)
         else:
             flash(_("The list is there; now add people."), "success")
-            return once.made(f"/lists/{made.id}")
+            return idempotent_forms.made(f"/lists/{made.id}")
     page = render_template("pages/audience/lists.html", lists=lists.lists_with_sizes(db_session()), form=form)
     return page, 400 if form.is_submitted() else 200
 
@@ -45,7 +45,7 @@ def show(list_id: int) -> Any:
     actor().require(Permission.PERSONAL)
     found = lists.list_of(db_session(), list_id)
     words = request.args.get("q", "")[:200]
-    page = page_of(db_session(), browsing.contacts_with_badges(words, list_id), [Contact.id.desc()])
+    page = page_of(db_session(), queries.contacts_with_badges(words, list_id), [Contact.id.desc()])
     return render_template("pages/audience/list.html", list=found, page=page, words=words)
 
 
@@ -66,7 +66,7 @@ def add(list_id: int) -> Any:
     actor().require(Permission.AUDIENCE)
     pasted = request.form.get("addresses", "").replace(",", "\n").replace(";", "\n").split("\n")[:_MOST_PASTED]
     wanted = {normalise(text) for text in pasted if is_address(text)}
-    found = browsing.ids_of(db_session(), sorted(wanted))
+    found = queries.ids_of(db_session(), sorted(wanted))
     added = lists.add_members(db_session(), actor(), list_id, found)
     db_session().commit()
     flash(ngettext("%(num)s contact added.", "%(num)s contacts added.", added), "success")

@@ -6,15 +6,15 @@ from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
 from campaigns.accounts.actor import Permission
-from campaigns.audience import browsing, suppression
+from campaigns.audience import queries, suppression
 from campaigns.audience.forms import SuppressionForm
 from campaigns.audience.models import Suppression, SuppressionReason
 from campaigns.errors import ValidationFailed
-from campaigns.web.database import db_session
-from campaigns.web.errors import problem_text, put_problems
-from campaigns.web.guards import actor
-from campaigns.web.locale import ngettext
-from campaigns.web.pagination import page_of
+from campaigns.web.i18n.formatting import ngettext
+from campaigns.web.pages.error_pages import problem_text, put_problems
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("suppressions", __name__, url_prefix="/suppressions")
 
@@ -42,7 +42,7 @@ def index() -> Any:
             )
             return redirect("/suppressions", 303)
     words = request.args.get("q", "")[:254]
-    page = page_of(db_session(), browsing.suppressions(words), [Suppression.id.desc()])
+    page = page_of(db_session(), queries.suppressions(words), [Suppression.id.desc()])
     body = render_template(
         "pages/audience/suppressions.html", page=page, words=words, form=form, liftable=suppression.LIFTABLE
     )

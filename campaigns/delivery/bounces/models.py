@@ -6,8 +6,8 @@ from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from campaigns.db import Address, Base, Document, Id, Instant, Name, choice
-from campaigns.delivery.relay import TlsMode
-from campaigns.language import N_
+from campaigns.delivery.smtp.address import TlsMode
+from campaigns.i18n import N_
 
 
 class FeedbackSource(StrEnum):

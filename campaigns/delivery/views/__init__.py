@@ -1,11 +1,11 @@
 """Pages of mailings on their way, and of the relays that carry them."""
 
-from campaigns.delivery.views import bounces, domain_limits, domains, preflights, relays, returns
-from campaigns.delivery.views.mailings import blueprint
+from campaigns.delivery.views import bounces, domain_limits, domains, feedback, preflights, relays
+from campaigns.delivery.views.sends import blueprint
 
 blueprint.register_blueprint(relays.blueprint)
 blueprint.register_blueprint(domain_limits.blueprint)
 blueprint.register_blueprint(domains.blueprint)
 blueprint.register_blueprint(preflights.blueprint)
 blueprint.register_blueprint(bounces.blueprint)
-blueprint.register_blueprint(returns.blueprint)
+blueprint.register_blueprint(feedback.blueprint)

@@ -9,17 +9,18 @@ from flask_babel import gettext as _
 from campaigns import config, db
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import organisation
-from campaigns.delivery.bounces import arrivals, inbox, mailbox, setting_up
+from campaigns.delivery.bounces.intake import imap, maildir, queue
+from campaigns.delivery.bounces.intake import settings as intake_settings
+from campaigns.delivery.bounces.intake.settings import MailboxInput
 from campaigns.delivery.bounces.models import RECORDED, FeedbackSource, FeedbackType, InboundMessage, Webhook
-from campaigns.delivery.bounces.setting_up import MailboxInput
 from campaigns.delivery.bounces.webhooks import PROVIDERS, ses
-from campaigns.delivery.bounces.webhooks.shape import WebhookRejected
-from campaigns.delivery.relay import TlsMode
+from campaigns.delivery.bounces.webhooks.common import WebhookRejected
+from campaigns.delivery.smtp.address import TlsMode
 from campaigns.errors import KampaniaError, NotFound
-from campaigns.language import N_
-from campaigns.web.database import db_session
-from campaigns.web.errors import say
-from campaigns.web.guards import actor
+from campaigns.i18n import N_
+from campaigns.web.pages.error_pages import say
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("bounces", __name__, url_prefix="/bounces")
 _PROVIDER = f"<any({','.join(way.value for way in PROVIDERS)}):name>"
@@ -35,11 +36,11 @@ def index() -> Any:
         sender_domain=organisation(session).sender_email.rpartition("@")[2],
         port=settings.bounce_port,
         base=settings.base_url,
-        waiting=inbox.waiting(),
-        standings=setting_up.standings(session),
-        mailbox=setting_up.mailbox(session),
+        waiting=maildir.waiting(),
+        standings=intake_settings.standings(session),
+        mailbox=intake_settings.mailbox(session),
         webhooks={way: session.get(Webhook, way) for way in PROVIDERS},
-        kept=setting_up.for_a_look(session),
+        kept=intake_settings.for_a_look(session),
         ways=list(FeedbackSource),
         Way=FeedbackSource,
         recorded=[f for f in FeedbackType if f in RECORDED],
@@ -51,7 +52,8 @@ def index() -> Any:
 @blueprint.post("/domain")
 def domain() -> Any:
     return _tried(
-        lambda: setting_up.set_domain(db_session(), actor(), request.form.get("bounce_domain", "")), _("It is saved.")
+        lambda: intake_settings.set_domain(db_session(), actor(), request.form.get("bounce_domain", "")),
+        _("It is saved."),
     )
 
 
@@ -59,7 +61,7 @@ def domain() -> Any:
 def webhook(name: str) -> Any:
     form = request.form
     return _tried(
-        lambda: setting_up.set_webhook(
+        lambda: intake_settings.set_webhook(
             db_session(),
             actor(),
             FeedbackSource(name),
@@ -76,13 +78,13 @@ def subscription() -> Any:
     actor().require(Permission.SETTINGS)
     arn = request.form.get("topic", "")
     with db.reading() as session:
-        url = setting_up.pending_subscription(session, actor(), arn)
+        url = intake_settings.pending_subscription(session, actor(), arn)
     try:
         ses.confirm(arn, url)  # No transaction waits for Amazon.
     except (WebhookRejected, OSError) as error:
         flash(_("Amazon could not be told: %(error)s", error=str(error)), "danger")
         return redirect("/bounces", 303)
-    return _tried(lambda: setting_up.subscribed(db_session(), actor(), arn), _("Amazon was told."))
+    return _tried(lambda: intake_settings.subscribed(db_session(), actor(), arn), _("Amazon was told."))
 
 
 @blueprint.post("/mailbox")
@@ -99,7 +101,7 @@ def change_mailbox() -> Any:
         remove="remove" in form,
         active="active" in form,
     )
-    return _tried(lambda: setting_up.set_mailbox(db_session(), actor(), words), _("It is saved."))
+    return _tried(lambda: intake_settings.set_mailbox(db_session(), actor(), words), _("It is saved."))
 
 
 @blueprint.post("/mailbox/trial")
@@ -107,11 +109,11 @@ def try_mailbox() -> Any:
     actor().require(Permission.SETTINGS)
     try:
         with db.reading() as session:
-            found = setting_up.mailbox_to_try(session, actor())
+            found = intake_settings.mailbox_to_try(session, actor())
     except KampaniaError as error:
         flash(say(error), "danger")
         return redirect("/bounces", 303)
-    look = mailbox.attempt(found)
+    look = imap.attempt(found)
     if look.error:
         flash(_("It cannot be read: %(error)s", error=look.error), "danger")
     else:
@@ -129,7 +131,7 @@ def kept(arrival_id: int) -> Any:
 def throw_away(arrival_id: int) -> Any:
     actor().require(Permission.SETTINGS)
     found = _kept(arrival_id)
-    return _tried(lambda: arrivals.throw_away(db_session(), found.id), _("It is thrown away."))
+    return _tried(lambda: queue.throw_away(db_session(), found.id), _("It is thrown away."))
 
 
 def _kept(arrival_id: int) -> InboundMessage:

@@ -6,14 +6,14 @@ from flask import Blueprint, flash, redirect, render_template, request
 from flask_babel import gettext as _
 
 from campaigns.accounts.actor import Permission
-from campaigns.delivery import domain_limits
-from campaigns.delivery.domain_limits import PROVIDERS
-from campaigns.delivery.forms import DomainLimitForm
 from campaigns.delivery.models import DomainLimit
+from campaigns.delivery.throttling import domain_limits
+from campaigns.delivery.throttling.domain_limits import PROVIDERS
+from campaigns.delivery.throttling.forms import DomainLimitForm
 from campaigns.errors import ValidationFailed
-from campaigns.web.database import db_session
-from campaigns.web.errors import put_problems
-from campaigns.web.guards import actor
+from campaigns.web.pages.error_pages import put_problems
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("domain_limits", __name__, url_prefix="/relays/domains")
 

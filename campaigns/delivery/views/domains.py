@@ -9,13 +9,14 @@ from flask_babel import gettext as _
 from campaigns import clock, db
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import organisation
-from campaigns.delivery import dkim_keys, dns_records, domain_check, relays
-from campaigns.delivery.domain_check import CheckStatus
+from campaigns.delivery.domains import dkim_keys, dns_check, dns_records
+from campaigns.delivery.domains.dns_check import CheckStatus
 from campaigns.delivery.models import DomainCheck
+from campaigns.delivery.relays import availability
 from campaigns.errors import Conflict, ValidationFailed
-from campaigns.web.database import db_session
-from campaigns.web.errors import say
-from campaigns.web.guards import actor
+from campaigns.web.pages.error_pages import say
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("domains", __name__, url_prefix="/domains")
 
@@ -30,9 +31,9 @@ def index() -> Any:
     return render_template(
         "pages/delivery/domains.html",
         domains=[(name, [key for key in keys if key.domain == name], session.get(DomainCheck, name)) for name in names],
-        record_of=domain_check.record_of,
+        record_of=dns_check.record_of,
         wanted=dns_records.wanted,
-        hosts=[address.host for address in relays.addresses(session)],
+        hosts=[address.host for address in availability.addresses(session)],
         State=CheckStatus,
         kept_published=dkim_keys.KEPT_PUBLISHED,
         now=clock.now(),
@@ -53,9 +54,9 @@ def make() -> Any:
 def check(domain: str) -> Any:
     actor().require(Permission.SETTINGS)
     with db.reading() as session:
-        question = domain_check.question(session, actor(), domain)
-    answer = domain_check.look(question)  # No transaction waits for the DNS.
-    return _tried(lambda: domain_check.keep(db_session(), actor(), answer), _("The domain is checked."))
+        question = dns_check.question(session, actor(), domain)
+    answer = dns_check.look(question)  # No transaction waits for the DNS.
+    return _tried(lambda: dns_check.keep(db_session(), actor(), answer), _("The domain is checked."))
 
 
 @blueprint.post("/keys/<int:key_id>/activate")

@@ -8,22 +8,23 @@ from campaigns import db
 from campaigns.accounts.actor import Permission
 from campaigns.accounts.organisation import organisation
 from campaigns.audience.models import Contact
-from campaigns.content import compilation
-from campaigns.content.fields import sample_fields
-from campaigns.content.links import personalise
+from campaigns.content import versions
+from campaigns.content.merge_fields import sample_fields
 from campaigns.content.models import Message
-from campaigns.delivery import exclusions, link_check, preflight
-from campaigns.delivery.domain_check import CheckStatus
-from campaigns.delivery.views.mailing import mailing
+from campaigns.content.rendering.links import personalise
+from campaigns.delivery.domains.dns_check import CheckStatus
+from campaigns.delivery.preflight import exclusions, link_check
+from campaigns.delivery.preflight import run as preflight_run
+from campaigns.delivery.views.page_data import mailing
 from campaigns.errors import Conflict, KampaniaError, ValidationProblem
-from campaigns.language import N_
-from campaigns.planning.audience import contacts_of
+from campaigns.i18n import N_
 from campaigns.planning.models import Activity
-from campaigns.web.database import db_session
-from campaigns.web.errors import problem_text
-from campaigns.web.guards import actor
-from campaigns.web.locale import number, translated
-from campaigns.web.pagination import page_of
+from campaigns.planning.recipients import contacts_of
+from campaigns.web.i18n.formatting import number, translated
+from campaigns.web.pages.error_pages import problem_text
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("preflights", __name__, url_prefix="/activities/<int:activity_id>/preflight")
 
@@ -45,7 +46,7 @@ _asking = link_check.LinkChecker()
 def page(activity_id: int) -> Any:
     session = db_session()
     found = mailing(session, activity_id)
-    standing = preflight.standing(session, found)
+    standing = preflight_run.standing(session, found)
     kind = "_preflight" if request.headers.get("HX-Request") else "preflight"
     return render_template(
         f"pages/delivery/{kind}.html",
@@ -76,9 +77,9 @@ def named(why: str) -> str:
 def run(activity_id: int) -> Any:
     actor().require(Permission.PLAN)
     with db.reading() as looking:  # It reads the whole audience: nobody who writes waits for that.
-        found = preflight.look(looking, actor(), mailing(looking, activity_id))
+        found = preflight_run.look(looking, actor(), mailing(looking, activity_id))
     session = db_session()
-    preflight.keep(session, actor(), found)
+    preflight_run.keep(session, actor(), found)
     session.commit()
     back = "/preflight" if request.form.get("whole") else "#launch"
     return redirect(f"/activities/{activity_id}{back}", 303)
@@ -95,7 +96,7 @@ def people(activity_id: int) -> Any:
         why=why,
         title=named(why),
         page=page_of(session, exclusions.people(session, found, why), [Contact.id]),
-        standing=preflight.standing(session, found),
+        standing=preflight_run.standing(session, found),
     )
 
 
@@ -137,7 +138,7 @@ def _shown(message: Message, contact: Contact) -> Any:
     session = db_session()
     try:
         fields = sample_fields(message.language, organisation(session), contact)
-        return compilation.preview(compilation.compile_message(session, message), fields)
+        return versions.preview(versions.compile_message(session, message), fields)
     except KampaniaError:
         return None
 
@@ -164,6 +165,6 @@ def _destinations(session: Any, found: Activity) -> list[tuple[str, str]]:
     message = session.get(Message, found.message_id) if found.message_id is not None else None
     if message is None:
         raise Conflict(N_("Choose a message first."))
-    compiled = compilation.compile_message(session, message)
+    compiled = versions.compile_message(session, message)
     fields = sample_fields(message.language, organisation(session))
     return [(personalise(link.url, fields), link.label) for link in compiled.built.links]

@@ -7,27 +7,27 @@ from flask_babel import gettext as _
 
 from campaigns import db
 from campaigns.accounts.actor import Permission
-from campaigns.delivery import entering, relays, trying
-from campaigns.delivery.forms import RelayForm
 from campaigns.delivery.models import Relay
-from campaigns.delivery.relay import relay_address
+from campaigns.delivery.relays import availability, connection_test, service
+from campaigns.delivery.relays.forms import RelayForm
+from campaigns.delivery.smtp.address import relay_address
 from campaigns.errors import Conflict, ValidationFailed
-from campaigns.language import N_
-from campaigns.web.database import db_session
-from campaigns.web.errors import put_problems
-from campaigns.web.guards import actor
+from campaigns.i18n import N_
+from campaigns.web.pages.error_pages import put_problems
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("relays", __name__, url_prefix="/relays")
 
 
 @blueprint.get("")
 def index() -> Any:
-    rows = entering.listed(db_session(), actor())
+    rows = service.listed(db_session(), actor())
     return render_template(
         "pages/delivery/relays.html",
-        relays=[(row, relays.standing(db_session(), f"{row.host}:{row.port}")) for row in rows],
+        relays=[(row, availability.standing(db_session(), f"{row.host}:{row.port}")) for row in rows],
         settings_relay=None if any(row.active for row in rows) else relay_address(),
-        settings_standing=relays.standing(db_session(), relay_address().name),
+        settings_standing=availability.standing(db_session(), relay_address().name),
     )
 
 
@@ -37,7 +37,7 @@ def enter() -> Any:
     form = RelayForm().offer()
     if form.validate_on_submit():
         try:
-            relay = entering.enter(db_session(), actor(), form.words)
+            relay = service.enter(db_session(), actor(), form.words)
             db_session().commit()
         except ValidationFailed as error:
             put_problems(form, error)
@@ -50,11 +50,11 @@ def enter() -> Any:
 @blueprint.route("/<int:relay_id>", methods=["GET", "POST"])
 def relay(relay_id: int) -> Any:
     actor().require(Permission.SETTINGS)
-    found = entering.relay_of(db_session(), relay_id)
+    found = service.relay_of(db_session(), relay_id)
     form = RelayForm(obj=found).offer()
     if form.validate_on_submit():
         try:
-            entering.change(db_session(), actor(), found, form.words)
+            service.change(db_session(), actor(), found, form.words)
             db_session().commit()
         except ValidationFailed as error:
             db_session().rollback()
@@ -65,7 +65,7 @@ def relay(relay_id: int) -> Any:
     return _page(found, form)
 
 
-def _page(found: Relay | None, form: RelayForm, trial: trying.ConnectionTest | None = None) -> Any:
+def _page(found: Relay | None, form: RelayForm, trial: connection_test.ConnectionTest | None = None) -> Any:
     page = render_template("pages/delivery/relay.html", form=form, relay=found, trial=trial)
     return page, 400 if form.errors else 200
 
@@ -75,21 +75,21 @@ def trial(relay_id: int) -> Any:
     """What it says is shown at once and kept nowhere: a reload asks again."""
     actor().require(Permission.SETTINGS)
     with db.reading() as session:
-        address = relays.address_of(entering.relay_of(session, relay_id))
+        address = availability.address_of(service.relay_of(session, relay_id))
     if address is None:
         raise Conflict(N_("Its password cannot be read any more: enter it again."))
-    result = trying.attempt(address)
+    result = connection_test.attempt(address)
     if not result.error:
-        relays.note_success(address)  # Whoever mended it need not wait until the pause is over.
-    found = entering.relay_of(db_session(), relay_id)
+        availability.note_success(address)  # Whoever mended it need not wait until the pause is over.
+    found = service.relay_of(db_session(), relay_id)
     return _page(found, RelayForm(formdata=None, obj=found).offer(), result)
 
 
 @blueprint.post("/<int:relay_id>/removal")
 def removal(relay_id: int) -> Any:
     actor().require(Permission.SETTINGS)
-    found = entering.relay_of(db_session(), relay_id)
-    entering.take_out(db_session(), actor(), found)
+    found = service.relay_of(db_session(), relay_id)
+    service.take_out(db_session(), actor(), found)
     db_session().commit()
     flash(_("%(name)s is taken out.", name=found.name), "success")
     return redirect("/relays", 303)

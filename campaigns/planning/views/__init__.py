@@ -11,16 +11,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
-from campaigns.accounts import trail
+from campaigns.accounts import audit_log_view
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.models import AuditLogEntry, User
 from campaigns.audience.models import ContactList
-from campaigns.capture import landing
-from campaigns.content import compilation
+from campaigns.capture import form_editing
+from campaigns.content import versions
 from campaigns.content.models import Message, MessageVersion
 from campaigns.errors import Conflict, ValidationFailed
-from campaigns.language import N_
-from campaigns.planning import activities, audience, campaigns, launching
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import EditConflict
+from campaigns.planning import activities, campaigns, launch, recipients
 from campaigns.planning.forms import (
     COLOURS,
     URL_LABELS,
@@ -30,15 +31,14 @@ from campaigns.planning.forms import (
     campaign_values,
 )
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
-from campaigns.planning.states import LAUNCHED, AlreadyLaunched, Transition, possible
+from campaigns.planning.state_machine import LAUNCHED, AlreadyLaunched, Transition, possible
 from campaigns.planning.views import links
-from campaigns.revisions import EditConflict
-from campaigns.web import once
-from campaigns.web.database import db_session
-from campaigns.web.errors import problem_text, put_problems, say
-from campaigns.web.guards import actor
-from campaigns.web.locale import translated
-from campaigns.web.revisions import clash
+from campaigns.web.i18n.formatting import translated
+from campaigns.web.pages.edit_conflicts import clash
+from campaigns.web.pages.error_pages import problem_text, put_problems, say
+from campaigns.web.request_session import db_session
+from campaigns.web.security import idempotent_forms
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("planning", __name__)
 blueprint.register_blueprint(links.blueprint)
@@ -54,10 +54,10 @@ ACTIVITY_VERBS: dict[str, tuple[Callable[[Session, Actor, Activity], None], str]
     "submit": (activities.submit, N_("Submitted for review.")),
     "approve": (activities.approve, N_("Approved.")),
     "reopen": (activities.reopen, N_("Back to draft.")),
-    "pause": (launching.pause, N_("Paused.")),
-    "resume": (launching.resume, N_("It goes on.")),
-    "finish": (launching.finish, N_("Finished.")),
-    "cancel": (launching.cancel, N_("Cancelled.")),
+    "pause": (launch.pause, N_("Paused.")),
+    "resume": (launch.resume, N_("It goes on.")),
+    "finish": (launch.finish, N_("Finished.")),
+    "cancel": (launch.cancel, N_("Cancelled.")),
 }
 
 
@@ -69,7 +69,7 @@ def new_campaign() -> Any:
     form = CampaignForm(data={"owner_id": str(who.id), "colour": _next_colour(session), "objective": "leads"})
     form.offer(session, None)
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         try:
             campaign = campaigns.create_campaign(session, who, **form.filled())
@@ -77,7 +77,7 @@ def new_campaign() -> Any:
             put_problems(form, error)
         else:
             flash(_("“%(name)s” is planned. Now add its activities.", name=campaign.name), "success")
-            return once.made(url_for("planning.campaign", campaign_id=campaign.id))
+            return idempotent_forms.made(url_for("planning.campaign", campaign_id=campaign.id))
     return _shown("campaign_form", form, campaign=None)
 
 
@@ -141,13 +141,13 @@ def campaign(campaign_id: int) -> Any:
         planned_cost=sum((one.cost for one in counted if one.cost is not None), Decimal(0)),
         activities=len(rows),
         verbs=_buttons(who, found),
-        trail=trail,
+        trail=audit_log_view,
         history=_history(who, ("campaign", [found.id]), ("activity", [row.Activity.id for row in rows])),
     )
 
 
 def _history(who: Actor, *subjects: tuple[str, Sequence[int]]) -> Sequence[AuditLogEntry]:
-    return trail.history(db_session(), who, *subjects) if who.may(Permission.PLAN) else []
+    return audit_log_view.history(db_session(), who, *subjects) if who.may(Permission.PLAN) else []
 
 
 def _buttons(who: Actor, thing: Campaign | Activity) -> list[Transition]:
@@ -197,7 +197,7 @@ def new_activity(campaign_id: int) -> Any:
         form.owner_id.data = str(who.id)
         form.starts_on.data, form.ends_on.data = found.starts_on, found.ends_on
     if form.validate_on_submit():
-        if there := once.already():
+        if there := idempotent_forms.already():
             return there
         try:
             made = activities.create_activity(session, who, found, **form.filled(channel))
@@ -205,7 +205,7 @@ def new_activity(campaign_id: int) -> Any:
             put_problems(form, error)
         else:
             flash(_("“%(title)s” is planned.", title=made.title), "success")
-            return once.made(url_for("planning.activity", activity_id=made.id))
+            return idempotent_forms.made(url_for("planning.activity", activity_id=made.id))
     return _shown("activity_form", form, campaign=found, channel=channel, activity=None)
 
 
@@ -241,7 +241,7 @@ def activity(activity_id: int) -> Any:
     session = db_session()
     found = activities.activity_of(session, activity_id)
     is_mail = found.channel is Channel.EMAIL
-    checked = launching.latest_preflight(session, found) if is_mail else None
+    checked = launch.latest_preflight(session, found) if is_mail else None
     message = session.get(Message, found.message_id) if found.message_id is not None else None
     version = session.get(MessageVersion, found.version_id) if found.version_id is not None else None
     return render_template(
@@ -250,14 +250,14 @@ def activity(activity_id: int) -> Any:
         owner=session.get(User, found.owner_id) if found.owner_id is not None else None,
         message=message,
         version=version,
-        edited=version is not None and message is not None and launching.differs(message, version),
+        edited=version is not None and message is not None and launch.differs(message, version),
         contact_list=session.get(ContactList, found.list_id) if found.list_id is not None else None,
-        audience_size=audience.size_of(session, found) if is_mail and found.status not in LAUNCHED else None,
+        audience_size=recipients.size_of(session, found) if is_mail and found.status not in LAUNCHED else None,
         preflight=checked,
         launched=found.status in LAUNCHED,
-        landing_page=landing.form_of(session, activity_id),
+        landing_page=form_editing.form_of(session, activity_id),
         verbs=_buttons(who, found),
-        trail=trail,
+        trail=audit_log_view,
         history=_history(who, ("activity", [found.id])),
         launch_form=LaunchForm(),
         soonest=clock.now(),
@@ -269,7 +269,7 @@ def activity(activity_id: int) -> Any:
 def launch_activity(activity_id: int) -> Any:
     actor().require(Permission.LAUNCH)
     with db.reading() as looking:
-        compilation.compile_ahead(looking, activities.activity_of(looking, activity_id).message_id)
+        versions.compile_ahead(looking, activities.activity_of(looking, activity_id).message_id)
     session = db_session()
     found = activities.activity_of(session, activity_id)
     form = LaunchForm()
@@ -285,7 +285,7 @@ def launch_activity(activity_id: int) -> Any:
             said = (
                 N_("Scheduled, for the first of the two times that clocks show it.") if form.twice else N_("Scheduled.")
             )
-        _tried(session, lambda: launching.launch(session, actor(), found, at=at), said)
+        _tried(session, lambda: launch.launch(session, actor(), found, at=at), said)
     return redirect(url_for("planning.activity", activity_id=activity_id), 303)
 
 

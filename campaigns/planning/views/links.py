@@ -15,9 +15,9 @@ from campaigns.planning import links, utm
 from campaigns.planning.activities import activity_of
 from campaigns.planning.forms import LinkForm
 from campaigns.planning.models import Channel, ShortLink
-from campaigns.web.database import db_session
-from campaigns.web.errors import problem_text, put_problems, say
-from campaigns.web.guards import actor
+from campaigns.web.pages.error_pages import problem_text, put_problems, say
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
 
 blueprint = Blueprint("links", __name__)
 

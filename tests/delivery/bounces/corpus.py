@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from campaigns.delivery.bounces import verp
+from campaigns.delivery.mime import verp
 from campaigns.tokens import Purpose, mint_send
 
 TO = "ana@reader.example"

@@ -17,14 +17,14 @@ from sqlalchemy import Engine, select
 from campaigns import clock, db
 from campaigns.accounts.actor import CLOCK
 from campaigns.audience.models import SuppressionReason
-from campaigns.delivery.bounces import setting_up
+from campaigns.delivery.bounces.intake import settings
 from campaigns.delivery.bounces.models import FeedbackSource, InboundMessage, Webhook
 from campaigns.delivery.bounces.webhooks import ses
 from campaigns.delivery.models import SendState
 from campaigns.tokens import Purpose, mint_send
 from tests.conftest import FrozenClock
 from tests.delivery.bounces.corpus import verp_of
-from tests.delivery.bounces.test_recording import mailed, reason_for, send_of, settle, tallies
+from tests.delivery.bounces.test_record import mailed, reason_for, send_of, settle, tallies
 
 ARN = "arn:aws:sns:eu-west-1:123456789012:bounces"
 PEM = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem"
@@ -54,7 +54,7 @@ def amazon(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def set_up(way: FeedbackSource, secret: str = "", topics: str = "") -> None:
     with db.transaction() as session:
-        setting_up.set_webhook(session, CLOCK, way, secret, topics, active=True)
+        settings.set_webhook(session, CLOCK, way, secret, topics, active=True)
 
 
 def sns(message: dict[str, Any], kind: str = "Notification", **over: str) -> dict[str, str]:

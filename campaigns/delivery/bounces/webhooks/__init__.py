@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from campaigns.delivery.bounces.models import FeedbackSource, FeedbackType
-from campaigns.delivery.bounces.reading import ParsedBounce
+from campaigns.delivery.bounces.parsing.parser import ParsedBounce
 from campaigns.delivery.bounces.webhooks import brevo, mailgun, postmark, sendgrid, ses
 
 PROVIDERS: Mapping[FeedbackSource, ModuleType] = {

@@ -3,9 +3,9 @@
 import json
 
 from campaigns.delivery.bounces.models import FeedbackType
-from campaigns.delivery.bounces.reading import ParsedBounce
-from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import (
+from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.bounces.parsing.parser import ParsedBounce
+from campaigns.delivery.bounces.webhooks.common import (
     WebhookRequest,
     WebhookSecrets,
     check_password,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns import clock
 from campaigns.delivery.bounces.models import FeedbackType
-from campaigns.delivery.bounces.reading import ParsedBounce
-from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import (
+from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.bounces.parsing.parser import ParsedBounce
+from campaigns.delivery.bounces.webhooks.common import (
     WebhookRejected,
     WebhookRequest,
     WebhookSecrets,

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from campaigns import clock
 from campaigns.delivery.bounces.models import FeedbackType
-from campaigns.delivery.bounces.reading import ParsedBounce
-from campaigns.delivery.bounces.verdicts import judge
-from campaigns.delivery.bounces.webhooks.shape import (
+from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.bounces.parsing.parser import ParsedBounce
+from campaigns.delivery.bounces.webhooks.common import (
     WebhookRejected,
     WebhookRequest,
     WebhookSecrets,
@@ -24,7 +24,7 @@ from campaigns.delivery.bounces.webhooks.shape import (
     words,
 )
 from campaigns.errors import TemporaryError
-from campaigns.language import N_
+from campaigns.i18n import N_
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa

@@ -1,0 +1,144 @@
+"""People: adding, changing, locking them; their own account and password."""
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit, passwords
+from campaigns.accounts.actor import Actor, ActorKind, Permission
+from campaigns.accounts.models import Organisation, Role, User
+from campaigns.accounts.validation import FieldValidator, normal_email
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+
+def person_by_id(session: Session, person_id: int) -> User:
+    person = session.get(User, person_id) if 0 < person_id < 2**63 else None
+    if person is None:
+        raise NotFound(N_("This person does not exist."))
+    return person
+
+
+def person_by_email(session: Session, email: str) -> User | None:
+    """The person with this address in any spelling, locked ones too."""
+    clean = normal_email(email)
+    return session.scalar(select(User).where(User.email == clean)) if clean else None
+
+
+def add_person(session: Session, actor: Actor, *, email: str, name: str, role: Role, password: str) -> User:
+    """Add somebody who may sign in. Raises Invalid for a bad or taken address, or a weak password."""
+    actor.require(Permission.PEOPLE)
+    checks = FieldValidator()
+    person = User(
+        email=checks.email("email", email), name=checks.name("name", name), role=Role(role), created_at=clock.now()
+    )
+    checks.password("password", password)
+    checks.settle()
+    person.password_hash = passwords.hashed(password)
+    try:
+        with session.begin_nested():
+            session.add(person)
+    except IntegrityError as error:
+        raise ValidationFailed(
+            ValidationProblem(N_("Somebody with this address is here already."), field="email")
+        ) from error
+    audit.record(session, actor, "add", "person", person.id, email=person.email, role=person.role.value)
+    return person
+
+
+def change_role(session: Session, actor: Actor, person_id: int, role: Role) -> User:
+    """Give somebody another role. The last owner stays owner."""
+    actor.require(Permission.PEOPLE)
+    person = _held(session, person_id)
+    if person.role is role:
+        return person
+    if person.role is Role.OWNER:
+        _keep_an_owner(session, person)
+    before, person.role = person.role, role
+    audit.record(session, actor, "change role", "person", person.id, before=before.value, after=role.value)
+    return person
+
+
+def lock(session: Session, actor: Actor, person_id: int) -> User:
+    """Shut somebody out at once: no sign-in, and open sessions end with their next request."""
+    actor.require(Permission.PEOPLE)
+    person = _held(session, person_id)
+    if person.locked_at is not None:
+        return person
+    if person.role is Role.OWNER:
+        _keep_an_owner(session, person)
+    person.locked_at = clock.now()
+    person.session_epoch += 1
+    audit.record(session, actor, "lock", "person", person.id)
+    return person
+
+
+def unlock(session: Session, actor: Actor, person_id: int) -> User:
+    """Let somebody in again, with their old password."""
+    actor.require(Permission.PEOPLE)
+    person = _held(session, person_id)
+    if person.locked_at is not None:
+        person.locked_at = None
+        audit.record(session, actor, "unlock", "person", person.id)
+    return person
+
+
+def _held(session: Session, person_id: int) -> User:
+    """The person, while we hold the organisation's row: two owners can't demote each other at once."""
+    session.execute(select(Organisation.id).with_for_update())
+    person = session.get(User, person_id, populate_existing=True) if 0 < person_id < 2**63 else None
+    if person is None:
+        raise NotFound(N_("This person does not exist."))
+    return person
+
+
+def _keep_an_owner(session: Session, person: User) -> None:
+    others = select(func.count()).where(User.role == Role.OWNER, User.locked_at.is_(None), User.id != person.id)
+    if not session.scalar(others):
+        raise Conflict(N_("This is the only owner. Make somebody else an owner first."))
+
+
+def _own(session: Session, actor: Actor) -> User:
+    if actor.kind is not ActorKind.PERSON or actor.id is None:
+        raise Forbidden(N_("Your role does not allow this."))
+    return person_by_id(session, actor.id)
+
+
+def update_me(session: Session, actor: Actor, *, name: str, language: str | None, timezone: str | None) -> User:
+    """Change one's own name, language and time zone; None means the organisation's."""
+    person = _own(session, actor)
+    checks = FieldValidator()
+    clean = checks.name("name", name)
+    if language:
+        checks.language("language", language)
+    if timezone:
+        checks.timezone("timezone", timezone)
+    checks.settle()
+    person.name, person.language, person.timezone = clean, language or None, timezone or None
+    return person
+
+
+def choose_language(session: Session, actor: Actor, language: str) -> User:
+    """Change one's own language alone."""
+    person = _own(session, actor)
+    return update_me(session, actor, name=person.name, language=language, timezone=person.timezone)
+
+
+def change_password(session: Session, actor: Actor, *, current: str, password: str) -> User:
+    """Set a new password knowing the old one; all other sessions end. Raises Invalid."""
+    person = _own(session, actor)
+    if not passwords.matches(person.password_hash, current):
+        raise ValidationFailed(ValidationProblem(N_("This is not your present password."), field="current"))
+    set_password(session, actor, person, password)
+    return person
+
+
+def set_password(session: Session, actor: Actor, person: User, password: str) -> None:
+    """Set a password; sessions and reset links from before stop working."""
+    checks = FieldValidator()
+    checks.password("password", password)
+    checks.settle()
+    person.password_hash = passwords.hashed(password)
+    person.session_epoch += 1
+    audit.record(session, actor, "set password", "person", person.id)

@@ -1,0 +1,1 @@
+"""Contact imports from CSV files: reading, mapping, cleaning, upsert, rejected rows."""

@@ -1,0 +1,120 @@
+"""Which column of a file goes where: guesses from the header's words, and the rules of a mapping."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from campaigns.audience.addresses import is_address
+from campaigns.audience.contacts import KEY, MOST_ATTRIBUTES
+from campaigns.audience.imports.csv_reader import CsvDialect
+from campaigns.errors import ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+ATTRIBUTES = "attributes."
+TARGETS = {
+    "email": N_("E-mail address"),
+    "first_name": N_("First name"),
+    "last_name": N_("Last name"),
+    "language": N_("Language"),
+    "timezone": N_("Time zone"),
+}
+# More columns than this are rarely all wanted: then the unknown ones are left out until chosen.
+_FEW = 20
+
+
+def _folded(header: str) -> str:
+    return re.sub(r"[\s_\-.:*]+", " ", unicodedata.normalize("NFKC", header).casefold()).strip()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_folded(word) for word in text.split("|"))
+
+
+# English, French, Georgian, Azerbaijani, Russian, Persian, German, Spanish.
+_KNOWN = {
+    "email": _words(
+        "email|e-mail|mail|email address|e-mail address|emailaddress|email 1|primary email|work email|subscriber"
+        "|adresse e-mail|adresse email|adresse mail|courriel|adresse électronique"
+        "|ელფოსტა|ელ ფოსტა|ელ-ფოსტა|ელექტრონული ფოსტა|იმეილი|მეილი|e-poçt|epoçt|elektron poçt|e-poçt ünvanı"
+        "|почта|эл. почта|электронная почта|адрес электронной почты|email адрес|имейл|емейл|эл адрес"
+        "|ایمیل|آدرس ایمیل|نشانی ایمیل|پست الکترونیک|پست الکترونیکی|رایانامه"
+        "|e-mail-adresse|mailadresse|correo|correo electrónico"
+    ),
+    "first_name": _words(
+        "first name|firstname|first|given name|forename|fname|prénom|prenom|სახელი|ad|adı|имя|نام|نام کوچک"
+        "|vorname|nombre"
+    ),
+    "last_name": _words(
+        "last name|lastname|last|surname|family name|lname|nom|nom de famille|გვარი|soyad|soyadı|фамилия"
+        "|نام خانوادگی|فامیلی|nachname|apellido|apellidos"
+    ),
+    "language": _words("language|lang|locale|preferred language|langue|ენა|dil|язык|زبان|sprache|idioma"),
+    "timezone": _words(
+        "timezone|time zone|fuseau horaire|დროის სარტყელი|saat qurşağı|часовой пояс|منطقه زمانی|zeitzone|zona horaria"
+    ),
+    # What Mailchimp and HubSpot write for themselves.
+    "": _words(
+        "member rating|optin time|optin ip|confirm time|confirm ip|latitude|longitude|gmtoff|dstoff|cc|region"
+        "|last changed|leid|euid|notes|tags|unsub time|unsub campaign title|unsub campaign id|unsub reason|clean time"
+        "|record id|contact owner|lead status|create date|lifecycle stage|last activity date|associated company ids"
+    ),
+}
+_TARGET_OF = {word: target for target, words in _KNOWN.items() for word in words}
+
+
+def guess(shape: CsvDialect) -> list[str]:
+    """One target per column, each used once; '' leaves the column out."""
+    targets: list[str] = []
+    for number, header in enumerate(shape.columns, 1):
+        target = _TARGET_OF.get(_folded(header)) if header else ""
+        if target is None:
+            target = ATTRIBUTES + attribute_key(header, number) if len(shape.columns) <= _FEW else ""
+        targets.append("" if target in targets else target)
+    if "email" not in targets and (found := _column_of_addresses(shape)) is not None:
+        targets[found] = "email"
+    return targets
+
+
+def _column_of_addresses(shape: CsvDialect) -> int | None:
+    counts = [sum(is_address(cells[n]) for cells in shape.samples) for n in range(len(shape.columns))]
+    most = max(counts, default=0)
+    return counts.index(most) if most else None
+
+
+def attribute_key(header: str, number: int) -> str:
+    """A key that a merge field can name, made of the header's Latin letters; else ``column_<number>``."""
+    plain = unicodedata.normalize("NFKD", header).encode("ascii", "ignore").decode().lower()
+    key = re.sub(r"[^a-z0-9]+", "_", plain).strip("_").lstrip("0123456789_")[:50].rstrip("_")
+    return key if KEY.fullmatch(key) else f"column_{number}"
+
+
+def checked_mapping(mapping: Sequence[str], width: int) -> list[str]:
+    """The mapping when it makes sense for a file of ``width`` columns; raises Invalid."""
+    problems = [*_unknown(mapping), *_doubled(mapping)]
+    if len(mapping) != width:
+        problems.append(ValidationProblem(N_("The file's columns have changed: choose again."), field="mapping"))
+    if "email" not in mapping:
+        problems.append(ValidationProblem(N_("Choose the column that holds the e-mail address."), field="mapping"))
+    if sum(target.startswith(ATTRIBUTES) for target in mapping) > MOST_ATTRIBUTES:
+        message = N_("A contact has at most %(most)s further fields.")
+        problems.append(ValidationProblem(message, field="mapping", params={"most": MOST_ATTRIBUTES}))
+    if problems:
+        raise ValidationFailed(problems)
+    return list(mapping)
+
+
+def _unknown(mapping: Iterable[str]) -> Iterable[ValidationProblem]:
+    for number, target in enumerate(mapping, 1):
+        key = target.removeprefix(ATTRIBUTES)
+        if target and target not in TARGETS and (key == target or not KEY.fullmatch(key)):
+            message = N_("Column %(number)s: name the field in small letters a–z, digits and _, a letter first.")
+            yield ValidationProblem(message, field="mapping", params={"number": number})
+
+
+def _doubled(mapping: Iterable[str]) -> Iterable[ValidationProblem]:
+    seen: dict[str, int] = {}
+    for number, target in enumerate(mapping, 1):
+        if target and target in seen:
+            message = N_("Columns %(first)s and %(number)s both go to the same field.")
+            yield ValidationProblem(message, field="mapping", params={"first": seen[target], "number": number})
+        seen.setdefault(target, number)

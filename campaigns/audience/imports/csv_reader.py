@@ -1,0 +1,240 @@
+"""Reading a CSV file of unknown making: encoding, delimiter, header, and rows that may be broken.
+
+A file that is no table at all is refused at once. A bad row costs that row only: it comes with what
+is wrong with it, and reading goes on behind it.
+"""
+
+import codecs
+import csv
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from campaigns.audience.addresses import is_address
+from campaigns.errors import ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+ENCODINGS = {
+    "utf-8-sig": "UTF-8",
+    "utf-16": "UTF-16",
+    "utf-16-le": "UTF-16 LE",
+    "utf-16-be": "UTF-16 BE",
+    "cp1252": "Windows-1252 (Western)",
+    "cp1251": "Windows-1251 (Cyrillic)",
+}
+DELIMITERS = {",": N_("Comma"), ";": N_("Semicolon"), "\t": N_("Tab"), "|": N_("Vertical bar")}
+MOST_COLUMNS = 500
+
+_LONGEST_LINE = 1_000_000
+# A quoted cell may hold line breaks: an address, a note. One that never ends must not swallow the file.
+_LONGEST_RECORD_LINES, _LONGEST_RECORD = 50, 50_000
+_SAMPLE = 50
+_SHOWN = 1000
+
+_NO_TABLES = (
+    (b"\x89PNG", N_("This is a picture, not a CSV file.")),
+    (b"\xff\xd8\xff", N_("This is a picture, not a CSV file.")),
+    (b"GIF8", N_("This is a picture, not a CSV file.")),
+    (b"%PDF", N_("This is a PDF, not a CSV file.")),
+    (b"PK\x03\x04", N_("This is an Excel workbook or a ZIP file. Save the sheet as CSV and upload that.")),
+    (b"\xd0\xcf\x11\xe0", N_("This is an Excel workbook. Save the sheet as CSV and upload that.")),
+    (b"\x1f\x8b", N_("This file is compressed. Unpack it and upload the CSV file inside.")),
+)
+
+
+class CsvRow(NamedTuple):
+    """One record. ``number`` counts as a spreadsheet does; with a ``message``, which says what is wrong,
+    the one cell is the row as it stands."""
+
+    number: int
+    cells: list[str]
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvDialect:
+    """How a file is read, and its first rows."""
+
+    encoding: str
+    delimiter: str
+    has_header: bool
+    columns: list[str]
+    """The header's names, else empty ones."""
+    samples: list[list[str]]
+
+
+def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool | None = None) -> CsvDialect:
+    """Find out how to read the file; what the caller knows already is taken as given. Raises Invalid."""
+    encoding = encoding or detect_encoding(path)
+    _refuse_noise(path, encoding)
+    delimiter = delimiter or _delimiter(path, encoding)
+    first = [row.cells for row in islice(rows(path, encoding, delimiter), _SAMPLE) if row.cells]
+    if not first:
+        raise ValidationFailed(ValidationProblem(N_("The file has no rows."), field="file"))
+    if has_header is None:
+        has_header = not any(is_address(cell) for cell in first[0])
+    header = [cell.strip() for cell in first[0]] if has_header else []
+    # The usual width, not the widest: one stray comma in row 7 must not invent a column.
+    usual = Counter(map(len, first[1:] or first)).most_common(1)[0][0]
+    width = max(len(header), usual)
+    if width > MOST_COLUMNS:
+        message = N_("The file has %(width)s columns; at most %(most)s can be read.")
+        raise ValidationFailed(ValidationProblem(message, field="file", params={"width": width, "most": MOST_COLUMNS}))
+    return CsvDialect(
+        encoding=encoding,
+        delimiter=delimiter,
+        has_header=has_header,
+        columns=header + [""] * (width - len(header)),
+        samples=[(cells + [""] * width)[:width] for cells in first[1 if has_header else 0 :]],
+    )
+
+
+def rows(path: Path, encoding: str, delimiter: str) -> Iterator[CsvRow]:
+    """Every record that isn't blank, the header among them. Never raises for what the file holds."""
+    with path.open(encoding=encoding, errors="replace", newline=None) as file:
+        number = 0
+        for text, message in _records(file, delimiter):
+            if number == 0 and text.lower().startswith("sep=") and len(text) <= 5:
+                continue  # Excel's own first line, which it does not show.
+            number += 1
+            if message:
+                yield CsvRow(number, [text], message)
+            elif not text.strip():
+                continue
+            elif "\x00" in text:
+                yield CsvRow(number, [text.replace("\x00", "\ufffd")], N_("The row contains NUL bytes."))
+            elif "\ufffd" in text:
+                yield CsvRow(
+                    number, [text], N_("The row contains characters that the encoding of this file does not have.")
+                )
+            else:
+                cells = _cells(text, delimiter)
+                if any(cell and not cell.isspace() for cell in cells):
+                    yield CsvRow(number, cells)
+
+
+def _cells(text: str, delimiter: str) -> list[str]:
+    if '"' not in text:
+        return text.split(delimiter)
+    try:
+        return next(csv.reader((text,), delimiter=delimiter))
+    except (csv.Error, StopIteration):  # A stray quotation mark before a line break: take it as it stands.
+        return text.replace("\n", " ").split(delimiter)
+
+
+def _records(file: TextIO, delimiter: str) -> Iterator[tuple[str, str]]:
+    """(record without its line end, what is wrong with it)."""
+    waiting: deque[str] = deque()
+    while line := waiting.popleft() if waiting else file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE and line[-1] != "\n":
+            while (rest := file.readline(_LONGEST_LINE)) and rest[-1] != "\n":
+                pass
+            yield line[:_SHOWN], N_("The row is far too long.")
+            continue
+        line = line.rstrip("\n")
+        if '"' not in line or not _is_open(line, delimiter):
+            yield line, ""
+            continue
+        whole, read = _until_closed(line, file, waiting, delimiter)
+        if whole is None:
+            waiting.extendleft(reversed(read))
+            yield line, N_("A quotation mark in this row is never closed.")
+        else:
+            yield whole, ""
+
+
+def _until_closed(line: str, file: TextIO, waiting: deque[str], delimiter: str) -> tuple[str | None, list[str]]:
+    """The record that begins with ``line``; None and the lines read in vain when its quotes never close."""
+    read: list[str] = []
+    whole = line
+    while len(read) < _LONGEST_RECORD_LINES and len(whole) < _LONGEST_RECORD:
+        more = waiting.popleft() if waiting else file.readline(_LONGEST_LINE)
+        if not more:
+            break
+        read.append(more)
+        whole += "\n" + more.rstrip("\n")
+        if '"' in more and not _is_open(whole, delimiter):
+            return whole, read
+    return None, read
+
+
+def _is_open(text: str, delimiter: str) -> bool:
+    """Whether a quoted cell goes on beyond the end of the text."""
+    try:
+        next(csv.reader((text,), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return "end of data" in str(error)
+    return False
+
+
+def detect_encoding(path: Path) -> str:
+    """The file's encoding: by its mark, by what can be decoded, else a guess between two code pages."""
+    with path.open("rb") as file:
+        head = file.read(65536)
+    if not head.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00"):
+        raise ValidationFailed(ValidationProblem(N_("The file is empty."), field="file"))
+    for magic, message in _NO_TABLES:
+        if head.startswith(magic):
+            raise ValidationFailed(ValidationProblem(message, field="file"))
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if max(even, odd) > len(head) / 20 and min(even, odd) * 10 < max(even, odd):
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return "utf-8-sig" if _decodes(path) else _code_page(path)
+
+
+def _decodes(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        try:
+            while chunk := file.read(1 << 20):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def _code_page(path: Path) -> str:
+    """Cyrillic words are runs of high bytes; in Western ones an accented letter stands among plain ones."""
+    high = paired = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            letters = [byte >= 0xC0 for byte in chunk if byte >= 0xC0 or chr(byte).isalnum() or byte in b" ,;\t\n"]
+            high += sum(letters)
+            paired += sum(map(bool.__and__, letters, letters[1:]))
+            if high > 1000:
+                break
+    return "cp1251" if paired * 2 > high else "cp1252"
+
+
+def _refuse_noise(path: Path, encoding: str) -> None:
+    with path.open(encoding=encoding, errors="replace", newline=None) as file:
+        text = file.read(20_000)
+    noise = sum(1 for sign in text if (sign < " " and sign not in "\t\n\x00") or sign in "\x7f\ufffd")
+    if noise * 50 > len(text):
+        raise ValidationFailed(ValidationProblem(N_("This is not a text file, so it is not CSV either."), field="file"))
+
+
+def _delimiter(path: Path, encoding: str) -> str:
+    """The delimiter by which most of the first rows have the same number of cells, more than one."""
+    with path.open(encoding=encoding, errors="replace", newline=None) as file:
+        said = file.readline(10).strip().lower()
+    if said.startswith("sep=") and said[4:] in DELIMITERS:
+        return said[4:]
+    if said.startswith("sep=") and len(said) == 4:
+        return "\t"  # The strip took it.
+    best, best_score = ",", 0.0
+    for delimiter in DELIMITERS:
+        widths = Counter(len(row.cells) for row in islice(rows(path, encoding, delimiter), _SAMPLE) if row.cells)
+        widths.pop(1, None)
+        if widths:
+            width, often = widths.most_common(1)[0]
+            score = often * (1 + min(width, 50) / 100)  # Among equals the one that makes more columns.
+            if score > best_score:
+                best, best_score = delimiter, score
+    return best

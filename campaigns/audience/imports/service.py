@@ -1,0 +1,218 @@
+"""The way of an uploaded file: upload, configure, check (dry run), start. The worker does the rest."""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import IO
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.imports import files
+from campaigns.audience.imports.column_mapping import checked_mapping, guess
+from campaigns.audience.imports.csv_reader import DELIMITERS, ENCODINGS, CsvDialect, look
+from campaigns.audience.lists import create_list, list_of
+from campaigns.audience.models import ConsentLevel, ContactImport, ImportState
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+_COUNTS = {
+    "rows_total": 0,
+    "rows_read": 0,
+    "created": 0,
+    "updated": 0,
+    "unchanged": 0,
+    "rejected": 0,
+    "suppressed": 0,
+    "consent_kept": 0,
+}
+FILE_GONE = N_("The uploaded file is no longer there. Upload it again.")
+
+
+def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) -> ContactImport:
+    """Keep an uploaded file and find out how to read it. Raises Invalid when it is no table."""
+    actor.require(Permission.AUDIENCE)
+    content_key = files.keep(stream)
+    try:
+        shape = look(files.path_of(content_key))
+    except BaseException:
+        files.forget(content_key)
+        raise
+    made = ContactImport(
+        filename=_plain_name(filename),
+        content_key=content_key,
+        state=ImportState.UPLOADED,
+        created_by=actor.id,
+        created_at=clock.now(),
+        problems=[],
+        error="",
+    )
+    _read_as(made, shape)
+    session.add(made)
+    session.flush()
+    audit.record(session, actor, "upload", "import", made.id, filename=made.filename)
+    return made
+
+
+def _plain_name(filename: str) -> str:
+    name = PurePath(filename.replace("\\", "/")).name
+    return "".join(sign for sign in name if sign.isprintable())[:200] or "contacts.csv"
+
+
+def _read_as(found: ContactImport, shape: CsvDialect) -> None:
+    found.encoding, found.delimiter, found.has_header = shape.encoding, shape.delimiter, shape.has_header
+    found.columns = [name[:200] for name in shape.columns]
+    found.mapping = guess(shape)
+
+
+def import_of(session: Session, import_id: int) -> ContactImport:
+    found = session.get(ContactImport, import_id)
+    if found is None:
+        raise NotFound(N_("There is no such import."))
+    return found
+
+
+def all_imports() -> Select[tuple[ContactImport]]:
+    return select(ContactImport)
+
+
+def shape_of(found: ContactImport) -> CsvDialect:
+    """The file's first rows as it is read now. Raises Conflict when the file is gone."""
+    path = files.path_of(found.content_key)
+    if not path.exists():
+        raise Conflict(FILE_GONE)
+    return look(path, found.encoding, found.delimiter, found.has_header)
+
+
+def reread(
+    session: Session, actor: Actor, found: ContactImport, *, encoding: str, delimiter: str, has_header: bool
+) -> None:
+    """Read the file another way than we guessed; the mapping is guessed anew."""
+    actor.require(Permission.AUDIENCE)
+    _require(found, ImportState.UPLOADED, ImportState.CHECKED)
+    if encoding not in ENCODINGS or delimiter not in DELIMITERS:
+        raise ValidationFailed(
+            ValidationProblem(N_("Choose one of the offered ways to read the file."), field="encoding")
+        )
+    path = files.path_of(found.content_key)
+    if not path.exists():
+        raise Conflict(FILE_GONE)
+    _read_as(found, look(path, encoding, delimiter, has_header))
+    found.state = ImportState.UPLOADED
+    session.flush()
+
+
+def configure(
+    session: Session,
+    actor: Actor,
+    found: ContactImport,
+    *,
+    mapping: Sequence[str],
+    list_id: int | None = None,
+    new_list: str = "",
+    email_consent: ConsentLevel = ConsentLevel.NONE,
+    tracking_consent: ConsentLevel = ConsentLevel.NONE,
+    consent_wording: str = "",
+    consent_source: str = "",
+) -> None:
+    """Say which column goes where, to which list, and what these people have allowed."""
+    actor.require(Permission.AUDIENCE)
+    _require(found, ImportState.UPLOADED, ImportState.CHECKED)
+    mapping = checked_mapping(mapping, len(found.columns))
+    _check_statement(email_consent, tracking_consent, consent_wording, consent_source)
+    if new_list.strip():
+        list_id = create_list(session, actor, new_list).id
+    elif list_id is not None:
+        list_of(session, list_id)
+    found.mapping = mapping
+    found.list_id = list_id
+    found.email_consent, found.tracking_consent = email_consent, tracking_consent
+    found.consent_wording, found.consent_source = consent_wording.strip(), consent_source.strip()
+    found.state = ImportState.UPLOADED
+    session.flush()
+
+
+def _check_statement(email: ConsentLevel, tracking: ConsentLevel, wording: str, source: str) -> None:
+    problems = []
+    if email is ConsentLevel.DELIVERABILITY:
+        problems.append(ValidationProblem(N_("Consent to e-mail is yes or no."), field="email_consent"))
+    if email is not ConsentLevel.NONE or tracking is not ConsentLevel.NONE:
+        if not source.strip():
+            message = N_("Say where these people were asked, for example: paper form at the spring fair 2026.")
+            problems.append(ValidationProblem(message, field="consent_source"))
+        if not wording.strip():
+            problems.append(
+                ValidationProblem(N_("Give the words that these people agreed to."), field="consent_wording")
+            )
+    if len(source) > 200:
+        message = N_("Longer than %(longest)s characters.")
+        problems.append(ValidationProblem(message, field="consent_source", params={"longest": 200}))
+    if "\x00" in wording + source:
+        problems.append(ValidationProblem(N_("Contains a NUL byte."), field="consent_wording"))
+    if problems:
+        raise ValidationFailed(problems)
+
+
+def check(session: Session, actor: Actor, found: ContactImport) -> None:
+    """Ask for a dry run: the worker reads the file and counts what an import would bring."""
+    actor.require(Permission.AUDIENCE)
+    checked_mapping(found.mapping, len(found.columns))
+    _change(session, found, (ImportState.UPLOADED, ImportState.CHECKED), ImportState.CHECKING)
+
+
+def start(session: Session, actor: Actor, found: ContactImport) -> None:
+    """Ask for the import. Raises Conflict unless it was checked, so the second click starts nothing.
+
+    One that failed on its way goes on where it stopped.
+    """
+    actor.require(Permission.AUDIENCE)
+    if found.state is ImportState.FAILED:
+        _change(session, found, (ImportState.FAILED,), ImportState.RUNNING, keep_counts=True)
+    else:
+        _change(session, found, (ImportState.CHECKED,), ImportState.RUNNING)
+    audit.record(
+        session,
+        actor,
+        "start",
+        "import",
+        found.id,
+        filename=found.filename,
+        list_id=found.list_id,
+        email_consent=found.email_consent.value,
+        tracking_consent=found.tracking_consent.value,
+    )
+
+
+def _change(
+    session: Session,
+    found: ContactImport,
+    before: tuple[ImportState, ...],
+    after: ImportState,
+    *,
+    keep_counts: bool = False,
+) -> None:
+    """Compare and swap: of two clicks at once one wins."""
+    session.flush()
+    values = {"state": after, "claimed_at": None, "finished_at": None, "error": ""}
+    changed = session.scalar(
+        update(ContactImport)
+        .where(ContactImport.id == found.id, ContactImport.state.in_(before))
+        .values(**values, **({} if keep_counts else {**_COUNTS, "problems": []}))
+        .returning(ContactImport.id)
+        .execution_options(synchronize_session=False)
+    )
+    session.refresh(found)
+    if changed is None:
+        _require(found, *before)
+
+
+def _require(found: ContactImport, *states: ImportState) -> None:
+    if found.state in states:
+        return
+    if found.state in (ImportState.CHECKING, ImportState.RUNNING):
+        raise Conflict(N_("This import is under way already."))
+    if found.state is ImportState.DONE:
+        raise Conflict(N_("This import is done already."))
+    raise Conflict(N_("Check the file before you import it."))

@@ -1,0 +1,219 @@
+"""The verbs of a landing page and its form, as its coordinator edits them."""
+
+import re
+import secrets
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.contacts import KEY
+from campaigns.audience.models import ContactList
+from campaigns.capture.languages import LANGUAGES
+from campaigns.capture.models import DoubleOptIn, Form
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.optimistic_lock import count_change
+
+MOST_FIELDS = 20
+LONGEST = {
+    "title": 200,
+    "button": 80,
+    "intro": 20_000,
+    "thanks": 20_000,
+    "consent_wording": 5_000,
+    "tracking_wording": 5_000,
+}
+LONGEST_LABEL = 200
+OWN_COLUMNS = ("first_name", "last_name")
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class FormQuestion:
+    """One question beside the e-mail address."""
+
+    name: str
+    """``first_name``, ``last_name`` or ``attributes.<key>``."""
+    label: str
+    required: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in the page's HTML."""
+        return self.name.replace(".", "-")
+
+
+class FormInput(TypedDict, total=False):
+    """What people fill in; a verb changes only what it is given."""
+
+    slug: str
+    language: str
+    title: str
+    intro: str
+    button: str
+    thanks: str
+    fields: Sequence[FormQuestion]
+    consent_wording: str
+    tracking_wording: str
+    double_opt_in: DoubleOptIn
+    list_id: int | None
+    notify_owner: bool
+    open: bool
+
+
+def form_of(session: Session, activity_id: int) -> Form | None:
+    """The activity's form, if it has one."""
+    return session.scalars(select(Form).where(Form.activity_id == activity_id)).one_or_none()
+
+
+def by_slug(session: Session, slug: str) -> Form:
+    """The form at ``/f/<slug>``. Raises NotFound."""
+    form = session.scalars(select(Form).where(Form.slug == slug)).one_or_none()
+    if form is None:
+        raise NotFound(N_("There is no such page."))
+    return form
+
+
+def fields_of(form: Form) -> list[FormQuestion]:
+    """The form's questions."""
+    return [FormQuestion(str(row["name"]), str(row["label"]), bool(row.get("required"))) for row in form.fields]
+
+
+def create_form(
+    session: Session, actor: Actor, *, campaign_id: int, activity_id: int, **fields: Unpack[FormInput]
+) -> Form:
+    """The activity's landing page. ``title`` is needed; a slug is made from it when none is given.
+
+    Raises Invalid, also when the activity has a form or the slug is taken.
+    """
+    actor.require(Permission.PLAN)
+    form = Form(
+        campaign_id=campaign_id,
+        activity_id=activity_id,
+        slug="",
+        language="en",
+        title="",
+        intro="",
+        button="",
+        thanks="",
+        fields=[],
+        consent_wording="",
+        tracking_wording="",
+        double_opt_in=DoubleOptIn.RETURNING,
+        notify_owner=False,
+        open=True,
+        created_at=clock.now(),
+    )
+    if not fields.get("slug", "").strip():
+        fields["slug"] = slug_from(fields.get("title", ""))
+    fields.setdefault("button", "Send")
+    _fill(session, form, fields)
+    _kept(session, form)
+    audit.record(session, actor, "create", "form", form.id, slug=form.slug)
+    return form
+
+
+def update_form(
+    session: Session, actor: Actor, form: Form, *, revision: int | None = None, **fields: Unpack[FormInput]
+) -> None:
+    """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
+    somebody changed it since ``revision`` was read."""
+    actor.require(Permission.PLAN)
+    before = {key: getattr(form, key) for key in FormInput.__annotations__}
+    _fill(session, form, fields)
+    changed = sorted(key for key, value in before.items() if getattr(form, key) != value)
+    if changed:
+        count_change(session, form, revision)
+        _kept(session, form)
+        audit.record(session, actor, "update", "form", form.id, changed=changed)
+
+
+def slug_from(title: str) -> str:
+    """A readable address from a title, with a random end so that it is free and cannot be guessed."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-")
+    return f"{words}-{secrets.token_hex(3)}" if words else secrets.token_hex(6)
+
+
+def _kept(session: Session, form: Form) -> None:
+    try:
+        with session.begin_nested():
+            session.add(form)
+    except IntegrityError as error:
+        text = str(error.orig)
+        if "slug" in text:
+            raise ValidationFailed(ValidationProblem(N_("Another form has this address already."), "slug")) from error
+        if "activity_id" in text:
+            raise ValidationFailed(
+                ValidationProblem(N_("This activity has a landing page already."), "title")
+            ) from error
+        raise
+
+
+def _fill(session: Session, form: Form, fields: FormInput) -> None:
+    wanted: dict[str, Any] = {key: _stripped(value) for key, value in fields.items()}
+    if "slug" in wanted:
+        wanted["slug"] = wanted["slug"].lower()
+    questions: Sequence[FormQuestion] = wanted.pop("fields", None) or ()
+    problems = _texts(wanted) + _questions(questions)
+    if "slug" in wanted and not _SLUG.match(wanted["slug"]):
+        problems.append(ValidationProblem(N_("Small letters a–z, digits and hyphens only, please."), "slug"))
+    if wanted.get("language", form.language) not in LANGUAGES:
+        problems.append(ValidationProblem(N_("This choice does not exist any more."), "language"))
+    if wanted.get("list_id") is not None and session.get(ContactList, wanted["list_id"]) is None:
+        problems.append(ValidationProblem(N_("This choice does not exist any more."), "list_id"))
+    if not wanted.get("title", form.title):
+        problems.append(ValidationProblem(N_("Please give it a name."), "title"))
+    if not wanted.get("button", form.button):
+        problems.append(ValidationProblem(N_("The button needs a word."), "button"))
+    if problems:
+        raise ValidationFailed(problems)
+    if "fields" in fields:
+        wanted["fields"] = [
+            {"name": one.name, "label": one.label.strip(), "required": one.required} for one in questions
+        ]
+    for key, value in wanted.items():
+        setattr(form, key, value)
+
+
+def _stripped(value: object) -> object:
+    return value.strip() if isinstance(value, str) and not isinstance(value, DoubleOptIn) else value
+
+
+def _texts(wanted: dict[str, Any]) -> list[ValidationProblem]:
+    return [
+        ValidationProblem(N_("At most %(most)s characters, please."), key, params={"most": most})
+        for key, most in LONGEST.items()
+        if len(wanted.get(key, "")) > most
+    ]
+
+
+def _questions(questions: Sequence[FormQuestion]) -> list[ValidationProblem]:
+    problems = []
+    if len(questions) > MOST_FIELDS:
+        problems.append(
+            ValidationProblem(N_("At most %(most)s questions, please."), "fields", params={"most": MOST_FIELDS})
+        )
+    seen: set[str] = set()
+    for row, one in enumerate(questions, 1):
+        column, _, key = one.name.partition(".")
+        if not (one.name in OWN_COLUMNS or (column == "attributes" and KEY.fullmatch(key))):
+            problems.append(
+                ValidationProblem(
+                    N_("Question %(row)s: its short name must be like “company_size”."), "fields", params={"row": row}
+                )
+            )
+        if one.name in seen:
+            problems.append(ValidationProblem(N_("Question %(row)s is asked twice."), "fields", params={"row": row}))
+        seen.add(one.name)
+        if not one.label.strip() or len(one.label) > LONGEST_LABEL:
+            problems.append(ValidationProblem(N_("Question %(row)s needs its words."), "fields", params={"row": row}))
+    return problems

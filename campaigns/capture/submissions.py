@@ -1,0 +1,220 @@
+"""A form is sent: contact, consent, lead and Submission in one go; tracking's tick finds the Submission."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock, config, outbox
+from campaigns.accounts.actor import PUBLIC
+from campaigns.accounts.models import User
+from campaigns.audience import addresses, consent, contacts
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, ListMember
+from campaigns.capture import double_opt_in
+from campaigns.capture.form_editing import fields_of
+from campaigns.capture.models import Form, Submission
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.leads.leads import open_lead
+from campaigns.leads.models import Lead
+
+LONGEST_ANSWER = {"first_name": contacts.LONGEST_NAME, "last_name": contacts.LONGEST_NAME}
+
+
+@dataclass(frozen=True, slots=True)
+class LeadSource:
+    """What a lead takes over from the form's activity."""
+
+    channel: str
+    owner_id: int | None = None
+    campaign: str = ""
+    activity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionInput:
+    """What a visitor sent. ``answers`` are by field name: ``first_name``, ``attributes.company``."""
+
+    form_id: int
+    external_id: str
+    """Unique for one submission, at most 64 characters; the same again is the same submission."""
+    email: str
+    origin: LeadSource
+    answers: Mapping[str, str] = field(default_factory=dict)
+    consents: bool = False
+    """Whether the box beside the form's consent wording was ticked."""
+    may_measure: bool = False
+    """Whether the box beside the form's tracking wording was ticked: a consent of its own."""
+    send_id: int | None = None
+    """The send whose link brought the visitor, from the visit token."""
+    network: str = ""
+    """Where it came from, truncated, as evidence beside a consent."""
+
+
+def accept(session: Session, submitted: SubmissionInput) -> Submission:
+    """Accept it once: a repeated or simultaneous second call returns the first one's Submission.
+
+    Raises NotFound, Conflict for a closed form, and Invalid naming the fields, and then nothing
+    is changed.
+    """
+    form = session.get(Form, submitted.form_id)
+    if form is None:
+        raise NotFound(N_("There is no such page."))
+    known = _known(session, submitted.external_id)
+    if known is not None and known.form_id == form.id:
+        return known
+    if not form.open:
+        raise Conflict(N_("This form is closed."))
+    email, answers = checked(form, submitted)
+    try:
+        with session.begin_nested():
+            return _accepted(session, form, submitted, email, answers)
+    except IntegrityError:
+        known = _known(session, submitted.external_id)
+        if known is None or known.form_id != form.id:
+            raise
+        return known  # The same submission in another session was faster; ours left nothing behind.
+
+
+def _known(session: Session, external_id: str) -> Submission | None:
+    return session.scalars(select(Submission).where(Submission.external_id == external_id)).one_or_none()
+
+
+def checked(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]]:
+    """The normalised address and the answers to the form's own questions. Raises Invalid."""
+    problems: list[ValidationProblem] = []
+    email = ""
+    try:
+        email = addresses.normalise(submitted.email)
+    except ValidationFailed as error:
+        problems += error.problems
+    if not 8 <= len(submitted.external_id) <= 64:
+        problems.append(ValidationProblem(N_("The page was incomplete. Please send it once more.")))
+    answers = {}
+    for question in fields_of(form):
+        # PostgreSQL keeps no NUL in texts.
+        answer = submitted.answers.get(question.name, "").replace("\x00", "").strip()
+        most = LONGEST_ANSWER.get(question.name, contacts.LONGEST_VALUE)
+        if len(answer) > most:
+            problems.append(
+                ValidationProblem(N_("At most %(most)s characters, please."), question.key, params={"most": most})
+            )
+        elif question.required and not answer:
+            problems.append(ValidationProblem(N_("Please fill this in."), question.key))
+        elif answer:
+            answers[question.name] = answer
+    if problems:
+        raise ValidationFailed(problems)
+    return email, answers
+
+
+def _accepted(
+    session: Session, form: Form, submitted: SubmissionInput, email: str, answers: dict[str, str]
+) -> Submission:
+    ticked = (
+        form.consent_wording if submitted.consents else "",
+        form.tracking_wording if submitted.may_measure else "",
+    )
+    waits = any(ticked) and double_opt_in.must_confirm(session, form, email)
+    contact = _contact(session, form, email, answers)
+    if not waits:
+        _grant(session, form, submitted, contact, ticked)
+    if form.list_id is not None:
+        _join(session, form.list_id, contact.id)
+    lead, new = open_lead(
+        session,
+        contact_id=contact.id,
+        campaign_id=form.campaign_id,
+        activity_id=form.activity_id,
+        source=submitted.origin.channel,
+        owner_id=submitted.origin.owner_id,
+    )
+    submission = Submission(
+        external_id=submitted.external_id,
+        form_id=form.id,
+        campaign_id=form.campaign_id,
+        activity_id=form.activity_id,
+        contact_id=contact.id,
+        lead_id=lead.id,
+        new_lead=new,
+        at=clock.now(),
+        answers={"email": email, **answers},
+        send_id=submitted.send_id,
+    )
+    session.add(submission)
+    session.flush()
+    if waits:
+        double_opt_in.ask(session, form, submission, ticked, submitted.network)
+    if new and form.notify_owner:
+        _tell_owner(session, submitted.origin, lead, contact)
+    return submission
+
+
+def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str]) -> Contact:
+    """The contact; of a known one only gaps are filled, since a stranger may type anybody's address."""
+    known = contacts.by_address(session, email)
+    attributes = {
+        name.removeprefix("attributes."): answer for name, answer in answers.items() if name.startswith("attributes.")
+    }
+    if known is not None:
+        attributes = {key: answer for key, answer in attributes.items() if not known.attributes.get(key)}
+    return contacts.upsert_contact(
+        session,
+        PUBLIC,
+        email=email,
+        first_name="" if known and known.first_name else answers.get("first_name", ""),
+        last_name="" if known and known.last_name else answers.get("last_name", ""),
+        language=None if known and known.language else form.language,
+        attributes=attributes,
+        source=f"form {form.slug}",
+    )[0]
+
+
+def _grant(session: Session, form: Form, submitted: SubmissionInput, contact: Contact, ticked: tuple[str, str]) -> None:
+    """By the person's own act, so that consent to mail also ends their earlier unsubscription."""
+    for purpose, wording in zip((ConsentPurpose.EMAIL, ConsentPurpose.TRACKING), ticked, strict=True):
+        if wording:
+            consent.grant(
+                session,
+                PUBLIC,
+                contact.id,
+                purpose,
+                ConsentLevel.FULL,
+                source=f"form {form.slug}",
+                wording=wording,
+                evidence={"form": form.id, "submission": submitted.external_id, "network": submitted.network},
+            )
+
+
+def _join(session: Session, list_id: int, contact_id: int) -> None:
+    if session.get(ListMember, (list_id, contact_id)) is not None:
+        return
+    try:
+        with session.begin_nested():
+            session.add(ListMember(list_id=list_id, contact_id=contact_id, added_at=clock.now()))
+    except IntegrityError:
+        if session.get(ListMember, (list_id, contact_id)) is None:
+            raise
+
+
+def _tell_owner(session: Session, origin: LeadSource, lead: Lead, contact: Contact) -> None:
+    owner = session.get(User, origin.owner_id) if origin.owner_id is not None else None
+    if owner is None or owner.locked_at is not None:
+        return
+    # No answers in the mail: it leaves the house, and the page behind the link shows them to those who may see.
+    outbox.post(
+        session,
+        "new_lead",
+        owner.email,
+        {
+            "person": owner.name,
+            "name": f"{contact.first_name} {contact.last_name}".strip() or contact.email,
+            "email": contact.email,
+            "campaign": origin.campaign,
+            "activity": origin.activity,
+            "url": f"{config.settings().base_url}/leads/{lead.id}",
+        },
+        owner.language or "en",
+    )

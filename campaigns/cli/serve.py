@@ -1,0 +1,60 @@
+"""One process each, for the grown form."""
+
+from urllib.parse import urlsplit
+
+import click
+
+from campaigns import config
+from campaigns.cli.commands import beat_command, become, python, web_command, worker_command
+from campaigns.cli.database import check_schema
+from campaigns.cli.host_options import check_host, listening
+
+
+@click.command()
+@listening
+@click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True)
+def web(host: str, port: int | None, expose: bool, threads: int) -> None:
+    """Serve pages, pixels and links."""
+    check_host(host, expose)
+    check_schema()
+    become(web_command(host, port or urlsplit(config.settings().base_url).port or 8000, threads))
+
+
+@click.command()
+@click.option("--concurrency", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--queues", help="Comma-separated; all of them by default.")
+def worker(concurrency: int, queues: str | None) -> None:
+    """Work on what is due."""
+    check_schema()
+    become(worker_command(concurrency, queues))
+
+
+@click.command()
+def beat() -> None:
+    """Wake the workers by the clock; one process for the whole installation."""
+    become(beat_command())
+
+
+@click.command()
+def collect() -> None:
+    """Count hits from this host's spools."""
+    check_schema()
+    become(python("tracking.collector.collector"))
+
+
+@click.command()
+def bounces() -> None:
+    """Take what came back from the mail server, on BOUNCE_PORT."""
+    port = config.settings().bounce_port
+    if not port:
+        raise click.ClickException("BOUNCE_PORT says on which port of 127.0.0.1 to listen.")
+    become(python("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(port)))
+
+
+@click.command()
+def catcher() -> None:
+    """Catch mail instead of sending it on."""
+    settings = config.settings()
+    if not settings.catcher:
+        raise click.ClickException("SMTP_URL names a relay, so no mail would come to the catcher.")
+    become(python("campaigns.mail_catcher.store", "--port", str(urlsplit(settings.smtp_url).port)))

@@ -1,0 +1,82 @@
+"""The log of hits: labels and counters, looked at and mended by hand."""
+
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from campaigns.cli.database import check_schema, know_every_room
+
+
+@click.group()
+def tracking() -> None:
+    """The log of hits, and what is counted from it."""
+
+
+def _day(_context: click.Context, _option: click.Parameter, value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC)
+
+
+@tracking.command("relabel")
+@click.option("--from", "since", type=click.DateTime(), callback=_day, required=True, help="The first instant, UTC.")
+@click.option("--to", "until", type=click.DateTime(), callback=_day, required=True, help="Up to this instant, UTC.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+def relabel_events(since: datetime, until: datetime, dry_run: bool) -> None:
+    """Say anew, by the present rules, who made the hits of a period."""
+    check_schema()
+    know_every_room()
+    from campaigns.accounts.actor import CLOCK
+    from tracking.jobs.relabel import relabel
+    from tracking.models.events import HitKind, TrafficLabel
+
+    moved = relabel(
+        CLOCK, since, until, dry_run=dry_run, progress=lambda done: click.echo(f"{done:,} events", err=True)
+    )
+    for move, number in sorted(moved.items()):
+        before, after = TrafficLabel(move.before).name.lower(), TrafficLabel(move.after).name.lower()
+        click.echo(f"activity {move.activity_id}  {HitKind(move.kind).name.lower():5}  {before} → {after}  {number:,}")
+    click.echo(f"{moved.total():,} events {'would change' if dry_run else 'changed'} their label.")
+
+
+@tracking.command("check")
+def check_counts() -> None:
+    """Compare every counter with a recount of the log; ends with 1 when one differs."""
+    sys.exit(1 if _recount(mend=False) else 0)
+
+
+@tracking.command("rebuild")
+def rebuild_counts() -> None:
+    """Count the log anew, an activity at a time, and mend the counters that differ."""
+    _recount(mend=True)
+
+
+def _recount(mend: bool) -> int:
+    check_schema()
+    know_every_room()
+    from campaigns import db
+    from tracking.jobs import counter_check
+
+    with db.reading() as session:
+        activities = counter_check.activities(session)
+    wrong = 0
+    for activity_id in activities:
+        with db.transaction() if mend else db.reading() as session:
+            if not mend:
+                counter_check.freeze(session)
+            found = (counter_check.rebuild if mend else counter_check.compare)(session, activity_id)
+        for difference in found[:20]:
+            click.echo(f"{difference.key}: {difference.kept} is kept, {difference.counted} is counted")
+        wrong += len(found)
+    ending = "were mended" if mend else "differ from the log"
+    click.echo(f"{len(activities) - 1:,} activities: {wrong:,} counters {ending}.")
+    return wrong
+
+
+@tracking.command("retry")
+def retry_hits() -> None:
+    """Count hits that an earlier version had to set aside."""
+    check_schema()
+    know_every_room()
+    from tracking.collector import collector
+
+    click.echo(f"{collector.count_again():,} hits that had been set aside are counted now.")

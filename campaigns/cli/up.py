@@ -1,0 +1,171 @@
+"""Everything on one machine: ``up``, and ``demo`` with its sample company."""
+
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from campaigns import config
+from campaigns.cli.commands import ROOT, beat_command, python, web_command, worker_command
+from campaigns.cli.database import prepare_schema
+from campaigns.cli.host_options import LISTEN, check_host, listening
+
+if TYPE_CHECKING:
+    from campaigns.cli.supervisor import Service
+
+
+@click.command()
+@listening
+@click.option("--catcher-port", type=click.IntRange(1, 65535), help="Port of the mail catcher.  [default: 2525]")
+def up(host: str, port: int | None, expose: bool, catcher_port: int | None) -> None:
+    """Start everything on this machine."""
+    from campaigns.cli.supervisor import StartupError
+
+    check_host(host, expose)
+    try:
+        sys.exit(_run_house(host, port, catcher_port, look_further=False))
+    except StartupError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command()
+@listening
+@click.option("--catcher-port", type=click.IntRange(1, 65535), help="Port of the mail catcher.  [default: 2525]")
+@click.option("--contacts", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="People to mail.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Of the simulated audience.")
+@click.option("--exit", "leave", is_flag=True, envvar="KAMPANIA_DEMO_EXIT", help="End once the figures are printed.")
+def demo(
+    host: str, port: int | None, expose: bool, catcher_port: int | None, contacts: int, seed: int, leave: bool
+) -> None:
+    """Start everything with a sample company whose campaign goes out to a simulated audience."""
+    from campaigns.cli.supervisor import StartupError
+
+    check_host(host, expose)
+    os.environ.setdefault("TIME_SCALE", "60")
+    os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")  # The audience tells its addresses by X-Forwarded-For.
+    story = [*python("campaigns.cli", "demo-story"), "--contacts", str(contacts), "--seed", str(seed)]
+    if not leave:
+        story.append("--stays")
+    try:
+        sys.exit(_run_house(host, port, catcher_port, look_further=True, story=story, stay=not leave))
+    except StartupError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def use_demo_folder() -> None:
+    """The demo lives in ``var/demo``, so that ``up`` beside it still begins with the first-run page."""
+    if "KAMPANIA_VAR" not in os.environ:
+        os.environ["KAMPANIA_VAR"] = str(Path("var") / "demo")
+
+
+@dataclass(frozen=True)
+class _Ports:
+    host: str
+    web: int
+    catcher: int
+
+
+def _run_house(
+    host: str,
+    port: int | None,
+    catcher_port: int | None,
+    *,
+    look_further: bool,
+    story: Sequence[str] | None = None,
+    stay: bool = True,
+) -> int:
+    """Settle ports and schema, then supervise; look for other ports only where none was asked for."""
+    from campaigns.cli import supervisor as cli_supervisor
+
+    settings = config.settings()
+    with cli_supervisor.only_one(settings.var):
+        asked_web = port or urlsplit(settings.base_url).port or 8000
+        asked_catcher = catcher_port or urlsplit(settings.smtp_url).port or 2525
+        ports = _Ports(
+            host,
+            cli_supervisor.free_port(host, asked_web, look_further=look_further and port is None, option="--port"),
+            cli_supervisor.free_port(
+                LISTEN, asked_catcher, look_further=look_further and catcher_port is None, option="--catcher-port"
+            )
+            if settings.catcher
+            else 0,
+        )
+        environment = _environment(settings, ports)
+        config.install(config.read(environment))
+        prepare_schema()
+        supervisor = cli_supervisor.Supervisor(
+            services=_services(config.settings(), ports),
+            logs=settings.var / "log",
+            environment=environment,
+            say=lambda line: click.echo(f"[house] {line}"),
+            story=(lambda: story) if story else None,
+            stay=stay,
+        )
+        if story is None:
+            supervisor.greet = lambda: _greet(config.settings())
+        code = supervisor.run()
+        click.echo("Stopped.")
+        return code
+
+
+def _environment(settings: config.Settings, ports: _Ports) -> dict[str, str]:
+    """What the processes are told: absolute paths and the ports that were settled on."""
+    environment = dict(os.environ)
+    environment["KAMPANIA_VAR"] = str(settings.var)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    environment["PYTHONUNBUFFERED"] = "1"
+    if "BASE_URL" not in environment:
+        shown = LISTEN if ports.host in ("0.0.0.0", "::", "localhost") else ports.host  # noqa: S104
+        environment["BASE_URL"] = f"http://{f'[{shown}]' if ':' in shown else shown}:{ports.web}"
+    if ports.catcher:
+        environment["CATCHER_PORT"] = str(ports.catcher)
+    return environment
+
+
+def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
+    """In the order of starting; stopping goes the other way round."""
+    from campaigns.cli import embedded_broker, supervisor
+
+    services = []
+    if settings.embedded_broker:
+        ready = functools.partial(embedded_broker.answers, settings)
+        services.append(supervisor.Service("broker", lambda: embedded_broker.command(settings), ready, lasting=True))
+    if settings.catcher:
+        catching = python("campaigns.mail_catcher.store", "--port", str(ports.catcher))
+        listens = functools.partial(supervisor.listens, LISTEN, ports.catcher)
+        services.append(supervisor.Service("catcher", lambda: catching, listens, lasting=True))
+    services += [
+        *_bounces(settings),
+        supervisor.Service("collector", lambda: python("tracking.collector.collector")),
+        supervisor.Service("worker", lambda: worker_command(2, "clock,sending,imports", "bulk")),
+        supervisor.Service("urgent", lambda: worker_command(1, "urgent,clock", "urgent")),
+        supervisor.Service("beat", beat_command),
+        supervisor.Service(
+            "web",
+            lambda: web_command(ports.host, ports.web),
+            lambda: supervisor.listens(ports.host, ports.web),
+        ),
+    ]
+    return services
+
+
+def _bounces(settings: config.Settings) -> "list[Service]":
+    from campaigns.cli import supervisor as house
+
+    if not settings.bounce_port:
+        return []
+    command = python("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(settings.bounce_port))
+    return [house.Service("bounces", lambda: command, lambda: house.listens(LISTEN, settings.bounce_port))]
+
+
+def _greet(settings: config.Settings) -> None:
+    click.echo(f"Kampania is ready: {settings.base_url}/")
+    if settings.catcher:
+        click.echo(f"Mail goes nowhere but into the catcher: {settings.base_url}/catcher")
+    click.echo(f"Logs are in {settings.var / 'log'}. Ctrl-C stops everything.")

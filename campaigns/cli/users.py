@@ -1,0 +1,49 @@
+"""People who sign in."""
+
+import click
+
+from campaigns.cli.database import check_schema, know_every_room
+
+
+@click.group()
+def user() -> None:
+    """People who sign in."""
+
+
+@user.command("add")
+@click.argument("email")
+@click.option("--name", prompt=True)
+@click.option("--role", type=click.Choice(["owner", "coordinator", "viewer"]), default="coordinator", show_default=True)
+@click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, envvar="KAMPANIA_PASSWORD")
+@click.option("--organisation", "company", help="Its name, when this is the first person of an empty database.")
+def add_user(email: str, name: str, role: str, password: str, company: str | None) -> None:
+    """Add somebody; the first one founds the organisation and owns it."""
+    from campaigns import db
+    from campaigns.accounts import organisation, users
+    from campaigns.accounts.actor import CLOCK
+    from campaigns.accounts.models import Organisation, Role
+    from campaigns.errors import KampaniaError
+
+    check_schema()
+    know_every_room()
+    try:
+        with db.transaction() as session:
+            if session.get(Organisation, 1) is not None:
+                users.add_person(session, CLOCK, email=email, name=name, role=Role(role), password=password)
+            elif company:
+                organisation.found(
+                    session,
+                    name=company,
+                    sender_email=email,
+                    language="en",
+                    timezone="UTC",
+                    currency="EUR",
+                    owner_name=name,
+                    owner_email=email,
+                    owner_password=password,
+                )
+            else:
+                raise click.UsageError("Nothing is set up yet: name the organisation with --organisation.")
+    except KampaniaError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{name} can sign in as {email}.")

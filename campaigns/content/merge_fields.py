@@ -1,0 +1,98 @@
+"""Which merge fields there are, and somebody to try them on."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.models import Organisation
+from campaigns.audience.models import Contact, ContactImport
+from campaigns.content.rendering.renderer import fields_of
+
+HOUSE_FIELDS = (
+    "contact.first_name",
+    "contact.last_name",
+    "contact.email",
+    "contact.language",
+    "campaign.name",
+    "organisation.name",
+    "organisation.postal_address",
+    "organisation.sender_name",
+    "organisation.sender_email",
+)
+_LOOKED_AT = 500
+_SHARED_BY = 5
+
+
+def known_fields(session: Session, wanted: Iterable[str] = ()) -> list[str]:
+    """All merge fields: the house's, then those that contacts have as attributes.
+
+    Attributes are gathered from what imports brought in and from the newest contacts; ``wanted``
+    ones that are not among them are looked for in every contact.
+    """
+    keys: set[str] = set()
+    for mapping in session.scalars(select(ContactImport.mapping).order_by(ContactImport.id.desc()).limit(50)):
+        keys.update(target.removeprefix("attributes.") for target in mapping if target.startswith("attributes."))
+    newest = select(Contact.attributes).order_by(Contact.id.desc()).limit(_LOOKED_AT)
+    for attributes in session.scalars(newest):
+        keys.update(attributes)
+    for name in wanted:
+        key = name.removeprefix("contact.")
+        if key != name and name not in HOUSE_FIELDS and key not in keys and _somebody_has(session, key):
+            keys.add(key)
+    return [*HOUSE_FIELDS, *sorted(f"contact.{key}" for key in keys if f"contact.{key}" not in HOUSE_FIELDS)]
+
+
+def _somebody_has(session: Session, key: str) -> bool:
+    found = select(exists().where(Contact.attributes[key].as_string().is_not(None)))
+    return bool(session.scalar(found))
+
+
+def sample_contacts(session: Session, most: int = 6) -> list[Contact]:
+    """A few contacts to preview a message with, the newest first."""
+    return list(session.scalars(select(Contact).order_by(Contact.id.desc()).limit(most)))
+
+
+_SAMPLES = {
+    "fa": ("سارا", "احمدی"),
+    "fr": ("Camille", "Moreau"),
+    "ru": ("Анна", "Соколова"),
+    "az": ("Aysel", "Məmmədova"),
+    "ka": ("ნინო", "ბერიძე"),
+}
+
+
+def invented_attributes(session: Session) -> dict[str, str]:
+    """A value for every attribute of contacts, so that no sentence of a preview has a hole: one that
+    several of the newest contacts share, which tells of none of them, else the attribute's name."""
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for attributes in session.scalars(select(Contact.attributes).order_by(Contact.id.desc()).limit(_LOOKED_AT)):
+        for key, value in attributes.items():
+            counted[key][str(value)] += bool(value)
+    keys = (name.removeprefix("contact.") for name in known_fields(session) if name not in HOUSE_FIELDS)
+    return {key: _shared(counted[key]) or key.replace("_", " ") for key in keys}
+
+
+def _shared(values: Counter[str]) -> str:
+    value, times = next(iter(values.most_common(1)), ("", 0))
+    return value if times >= _SHARED_BY else ""
+
+
+def sample_fields(
+    language: str,
+    organisation: Organisation,
+    contact: Contact | None = None,
+    attributes: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, str]]:
+    """The merge fields of ``contact``, else of somebody invented who speaks ``language`` and has
+    these ``attributes``."""
+    first, last = _SAMPLES.get(language, ("Sam", "Rivers"))
+    somebody = contact or Contact(
+        email="sam.rivers@example.com",
+        first_name=first,
+        last_name=last,
+        language=language,
+        attributes=dict(attributes or {}),
+    )
+    return fields_of(somebody, "Spring 2026", organisation)

@@ -1,0 +1,1 @@
+"""MJML compilation: tokenizer, validation, merge expressions and a sandboxed compile."""

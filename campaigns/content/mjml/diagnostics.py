@@ -1,0 +1,44 @@
+"""What is wrong, or merely doubtful, with a message: problems with a level."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from campaigns.errors import ValidationProblem
+from campaigns.i18n import N_
+
+
+class Severity(StrEnum):
+    ERROR = "error"  # the message cannot be sent
+    WARNING = "warning"  # it can, and somebody should look
+
+    @property
+    def label(self) -> str:
+        return {self.ERROR: N_("Error"), self.WARNING: N_("Warning")}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic(ValidationProblem):
+    """A problem with its level; ``field`` is ``mjml``, ``subject`` or another field of the message."""
+
+    level: Severity = Severity.ERROR
+
+
+def errors(findings: list[Diagnostic]) -> list[Diagnostic]:
+    return [finding for finding in findings if finding.level is Severity.ERROR]
+
+
+class SourcePosition:
+    """Line and column (both from 1) of an offset in a text."""
+
+    def __init__(self, text: str) -> None:
+        self._starts = [0]
+        for offset, character in enumerate(text):
+            if character == "\n":
+                self._starts.append(offset + 1)
+
+    def of(self, offset: int) -> tuple[int, int]:
+        low, high = 0, len(self._starts) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._starts[middle] <= offset else (low, middle - 1)
+        return low + 1, offset - self._starts[low] + 1

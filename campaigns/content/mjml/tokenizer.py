@@ -1,0 +1,152 @@
+"""Reads MJML source into pieces with their offsets; understands nothing of what they mean.
+
+MRML tells neither line nor column, and it crashes the whole process on deep nesting, so that nothing
+reaches it that has not gone through this reader.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from campaigns.i18n import N_
+
+VOID = frozenset(["area", "br", "col", "hr", "img", "meta", "wbr"])
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9:._-]*")
+_ATTRIBUTE = re.compile(r"\s+([^\s=<>\"'/]+)(\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+)))?")
+_TAG_END = re.compile(r"\s*(/?)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    name: str
+    value: str | None
+    start: int
+    """Where the value begins (the name, when there is no value)."""
+    quoted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StartTag:
+    name: str
+    attributes: tuple[Attribute, ...]
+    closed: bool
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndTag:
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParseError:
+    """Something that is no MJML; reading goes on after it."""
+
+    message: str
+    start: int
+    end: int
+
+
+Piece = StartTag | EndTag | Text | Comment | ParseError
+
+_FORBIDDEN = {
+    "<![CDATA[": N_("CDATA sections are not possible; write the text itself, with &lt; for <."),
+    "<!": N_("Declarations such as <!DOCTYPE> or <!ENTITY> are not possible."),
+    "<?": N_("An XML declaration or processing instruction is not possible; begin with <mjml>."),
+}
+_ENDS = {"<![CDATA[": "]]>", "<!": ">", "<?": ">"}
+
+
+def pieces(source: str, raw: frozenset[str] = frozenset()) -> Iterator[Piece]:
+    """The pieces of ``source`` in order, each character in exactly one of them.
+
+    The content of an element named in ``raw`` (a style sheet) is words only.
+    """
+    position, length = 0, len(source)
+    while position < length:
+        if source[position] != "<":
+            end = source.find("<", position)
+            end = length if end < 0 else end
+            yield Text(position, end)
+            position = end
+            continue
+        piece = _at(source, position)
+        yield piece
+        position = piece.end
+        if isinstance(piece, StartTag) and piece.name in raw and not piece.closed:
+            end = source.find(f"</{piece.name}", position)
+            end = length if end < 0 else end
+            if end > position:
+                yield Text(position, end)
+            position = end
+
+
+def _at(source: str, start: int) -> Piece:
+    if source.startswith("<!--", start):
+        end = source.find("-->", start + 4)
+        if end < 0:
+            return ParseError(N_("This comment is never closed with -->."), start, len(source))
+        return Comment(start, end + 3)
+    for opening, message in _FORBIDDEN.items():
+        if source.startswith(opening, start):
+            end = source.find(_ENDS[opening], start)
+            return ParseError(message, start, len(source) if end < 0 else end + len(_ENDS[opening]))
+    if source.startswith("</", start):
+        return _closing(source, start)
+    return _opening(source, start)
+
+
+def _closing(source: str, start: int) -> Piece:
+    name = _NAME.match(source, start + 2)
+    end = _TAG_END.match(source, name.end()) if name else None
+    if name is None or end is None or end[1]:
+        return ParseError(N_("This closing tag cannot be read."), start, _resume(source, start))
+    return EndTag(_plain(name[0]), start, end.end())
+
+
+def _opening(source: str, start: int) -> Piece:
+    name = _NAME.match(source, start + 1)
+    if name is None:
+        return ParseError(N_("A single < begins a tag; write &lt; for the sign itself."), start, start + 1)
+    attributes = []
+    position = name.end()
+    while found := _ATTRIBUTE.match(source, position):
+        group = next((number for number in (3, 4, 5) if found[number] is not None), None)
+        attributes.append(
+            Attribute(
+                found[1].lower(),
+                None if group is None else found[group],
+                found.start(group or 1),
+                quoted=group != 5,
+            )
+        )
+        position = found.end()
+    end = _TAG_END.match(source, position)
+    if end is None:
+        return ParseError(N_("This tag cannot be read; is a quote or a > missing?"), start, _resume(source, start))
+    return StartTag(_plain(name[0]), tuple(attributes), bool(end[1]), start, end.end())
+
+
+def _resume(source: str, start: int) -> int:
+    """Where to read on after a broken tag: behind its ``>``, or at the next ``<``."""
+    ends = [end for end in (source.find(">", start) + 1, source.find("<", start + 1)) if end > 0]
+    return min(ends, default=len(source))
+
+
+def _plain(name: str) -> str:
+    return name.lower()

@@ -1,0 +1,1 @@
+"""Rendering of a frozen message version for one recipient."""

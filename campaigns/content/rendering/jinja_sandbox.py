@@ -1,0 +1,108 @@
+"""The merge environments: Jinja for templates that coordinators write.
+
+Their names are dictionaries of strings, and their filters are those of :data:`FILTERS`.
+HTML is escaped; subjects and text parts are not; in a URL every value is percent-encoded.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Template, Undefined
+from jinja2.filters import do_truncate
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from campaigns.errors import ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+LARGEST_OUTPUT = 1_000_000
+_SPLIT_LIMIT = 50
+
+
+class MergeEnvironment(ImmutableSandboxedEnvironment):
+    """A dot reads a mapping's entry, never a Python attribute, but for the loop's counters."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping):
+            return obj.get(attribute, "")
+        if type(obj).__name__ == "LoopContext":
+            return super().getattr(obj, attribute)
+        return self.undefined(obj=obj, name=attribute)
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        return obj is range or getattr(obj, "__name__", "") == "safe_range"
+
+
+def _default(value: Any, otherwise: Any = "", _boolean: bool = False) -> Any:
+    # A field that is known but empty is what a coordinator means by "default".
+    return otherwise if isinstance(value, Undefined) or value in ("", None) else value
+
+
+def _words(value: Any) -> str:
+    return "" if isinstance(value, Undefined) or value is None else str(value)
+
+
+def _truncate(value: Any, length: int = 255, killwords: bool = False, end: str = "…") -> str:
+    return do_truncate(TEXT, _words(value), max(int(length), len(end)), killwords, end, 0)
+
+
+def _capitalized_words(value: Any) -> str:
+    return " ".join(word[:1].upper() + word[1:] for word in _words(value).split(" "))
+
+
+def _split(value: Any, separator: str = ",") -> list[str]:
+    parts = _words(value).split(separator or ",", _SPLIT_LIMIT)[:_SPLIT_LIMIT]
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _urlencode(value: Any) -> str:
+    return quote(_words(value), safe="")
+
+
+FILTERS: dict[str, Any] = {
+    "default": _default,
+    "d": _default,
+    "upper": lambda value: _words(value).upper(),
+    "lower": lambda value: _words(value).lower(),
+    "capitalize": lambda value: _words(value).capitalize(),
+    "title": _capitalized_words,
+    "trim": lambda value: _words(value).strip(),
+    "truncate": _truncate,
+    "split": _split,
+    "first": lambda value: next(iter(value or ()), ""),
+    "length": lambda value: len(_words(value)) if not isinstance(value, list) else len(value),
+    "urlencode": _urlencode,
+}
+
+
+def _environment(*, autoescape: bool, **options: Any) -> MergeEnvironment:
+    environment = MergeEnvironment(autoescape=autoescape, keep_trailing_newline=True, cache_size=0, **options)
+    environment.filters = dict(FILTERS)
+    environment.globals = {"range": environment.globals["range"]}
+    return environment
+
+
+def _blank(value: Any) -> Any:
+    return "" if value is None else value
+
+
+HTML = _environment(autoescape=True, finalize=_blank)
+TEXT = _environment(autoescape=False, finalize=_blank, trim_blocks=True, lstrip_blocks=True)
+LINE = _environment(autoescape=False, finalize=_blank)
+ADDRESS = _environment(autoescape=False, finalize=_urlencode)
+ADDRESS.filters["urlencode"] = _words  # finalize encodes; twice would be once too often
+
+
+def too_large() -> ValidationFailed:
+    return ValidationFailed(ValidationProblem(N_("The merged message grows beyond every measure.")))
+
+
+def fill(template: Template, names: Mapping[str, object]) -> str:
+    """The template's output. Raises Invalid when it grows beyond the cap."""
+    parts, size = [], 0
+    for part in template.generate(names):
+        size += len(part)
+        if size > LARGEST_OUTPUT:
+            raise too_large()
+        parts.append(part)
+    return "".join(parts)

@@ -1,0 +1,149 @@
+"""Destinations of links, and the addresses that stand in their places in a mail."""
+
+import re
+import socket
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from ipaddress import ip_address
+from urllib.parse import quote, urlsplit
+
+import idna
+from jinja2 import Template
+
+from campaigns import config
+from campaigns.content.rendering.jinja_sandbox import ADDRESS, fill
+from campaigns.errors import ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.tokens import Purpose, mint_send
+
+LONGEST_URL = 2_000
+_EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_ORIGIN = re.compile(r"https?://[^/?#\\]+", re.IGNORECASE)
+_PRIVATE_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test", ".invalid")
+# What may stand unencoded in a URL as a whole (RFC 3986, 2.2 and 2.3), and % of what is encoded already.
+_KEPT = "!#$%&'()*+,/:;=?@[]~"
+
+
+def tracked_url(send_id: int, number: int) -> str:
+    """The address that counts a click on link ``number`` and leads to its destination."""
+    return f"{config.settings().tracking_url}/c/{mint_send(Purpose.ENGAGEMENT, send_id)}/{number}"
+
+
+def pixel_url(send_id: int) -> str:
+    """The address of the picture that counts an open."""
+    return f"{config.settings().tracking_url}/o/{mint_send(Purpose.ENGAGEMENT, send_id)}"
+
+
+def unsubscribe_url(send_id: int) -> str:
+    """The address of the page that ends the mails to this send's recipient. It is not tracked."""
+    return f"{config.settings().base_url}/u/{mint_send(Purpose.UNSUBSCRIBE, send_id)}"
+
+
+def personalise(url: str, fields: Mapping[str, object]) -> str:
+    """A link's destination with its merge fields filled in, percent-encoded.
+
+    Scheme and host are never merged. Raises Invalid when the outcome is no destination any more.
+    """
+    if "{{" not in url:
+        return url
+    merged = fill(_address(url), fields)
+    if _ORIGIN.match(merged) is None or origin(merged) != origin(url):
+        raise ValidationFailed(ValidationProblem(N_("A merge field must not change where a link leads.")))
+    return merged
+
+
+@lru_cache(2_000)
+def _address(url: str) -> Template:
+    return ADDRESS.from_string(url)
+
+
+def origin(url: str) -> str:
+    """Scheme and host (and port), which stand before every merge field."""
+    found = _ORIGIN.match(url)
+    return found[0].lower() if found else ""
+
+
+def own_hosts(declared: Collection[str]) -> frozenset[str]:
+    """Hosts that are ours, so that a link to them is right even when they are private."""
+    settings = config.settings()
+    ours = (urlsplit(settings.base_url).hostname, urlsplit(settings.tracking_url).hostname)
+    return frozenset(host for host in ours if host) | frozenset(host.lower() for host in declared)
+
+
+def fault(url: str, hosts: Collection[str]) -> str | None:
+    """Why ``url`` (entities decoded, merge expressions inside) cannot be a destination; None when it can."""
+    if not url:
+        return N_("This link has no address.")
+    literal = _EXPRESSION.sub("", url)
+    if "{%" in literal or "{#" in literal:
+        return N_("Conditions are not possible inside an address; put them around the whole link.")
+    if any(ord(character) <= 32 or ord(character) == 127 for character in literal) or "\\" in literal:
+        return N_("A link's address cannot contain blanks, line breaks or backslashes.")
+    if url.startswith("{{"):
+        return N_("Scheme and host of a link cannot be merged; write https://… before the merge field.")
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return N_("A link needs a whole address; begin it with https://.")
+    if scheme[0].lower() not in ("http:", "https:"):
+        return N_("Links lead to http:// or https:// addresses only.")
+    if len(url) > LONGEST_URL:
+        return N_("This address is too long.")
+    return _host_fault(url, hosts)
+
+
+def _host_fault(url: str, hosts: Collection[str]) -> str | None:
+    authority = origin(url).partition("://")[2]
+    if not authority or url[len(origin(url)) :][:1] not in ("", "/", "?", "#"):
+        return N_("This address has no host.")
+    if "{{" in authority:
+        return N_("Scheme and host of a link cannot be merged; write https://… before the merge field.")
+    if "@" in authority:
+        return N_("An address with a user name before its host is not possible.")
+    try:
+        parts = urlsplit(f"https://{authority}")
+        host = (parts.hostname or "").rstrip(".")
+        _ = parts.port
+        ascii_host = host if _is_address(host) else idna.encode(host, uts46=True).decode()
+    except (ValueError, UnicodeError):  # idna's errors are UnicodeErrors
+        return N_("The host of this address cannot be read.")
+    if ascii_host in hosts:
+        return None
+    if _is_private(ascii_host):
+        return N_("This address leads into a private network, where recipients cannot follow.")
+    return None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        pass
+    try:
+        # Resolvers also read 2130706433, 0x7f.1 and 127.1 as addresses.
+        return not ip_address(socket.inet_aton(host)).is_global
+    except OSError:
+        return "." not in host or host.endswith(_PRIVATE_NAMES)
+
+
+def whole(url: str) -> str:
+    """``url`` in ASCII, as a Location header needs it: host by IDNA, the rest percent-encoded."""
+    start = origin(url)
+    scheme, _, authority = start.partition("://")
+    host, colon, port = authority.partition(":")
+    if not authority.isascii():
+        authority = idna.encode(host, uts46=True).decode() + colon + port
+    rest, position = [], len(start)
+    for expression in _EXPRESSION.finditer(url):
+        rest += [quote(url[position : expression.start()], safe=_KEPT), expression[0]]
+        position = expression.end()
+    rest.append(quote(url[position:], safe=_KEPT))
+    return f"{scheme}://{authority}{''.join(rest)}"

@@ -1,0 +1,223 @@
+"""Compiling a message: what is wrong with it, what it looks like, and freezing it for sending."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock, config
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Organisation
+from campaigns.accounts.organisation import organisation as the_organisation
+from campaigns.content.merge_fields import known_fields, sample_fields
+from campaigns.content.mjml import subprocess_sandbox
+from campaigns.content.mjml.compiler import COMPILER, CompiledMessage, MessageDraft, TrackedLink
+from campaigns.content.mjml.diagnostics import Diagnostic, Severity, errors
+from campaigns.content.models import Link, Message, MessageVersion
+from campaigns.content.rendering import renderer
+from campaigns.content.rendering.links import own_hosts, personalise
+from campaigns.content.rendering.renderer import MergeUrls, RenderedMessage
+from campaigns.errors import ValidationFailed
+from campaigns.i18n import N_
+
+_FIELD = re.compile(r"contact\.([a-z][a-z0-9_]{0,60})")
+TOKEN_LENGTH = 28
+_UNSUBSCRIBE_EXAMPLE = "https://unsubscribe.example/"
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """A draft compiled; it can be merged as if it were a version."""
+
+    built: CompiledMessage
+    size: int
+    content_hash: str
+
+    @property
+    def subject(self) -> str:
+        return self.built.subject
+
+    @property
+    def preheader(self) -> str:
+        return self.built.preheader
+
+    @property
+    def html(self) -> str:
+        return self.built.html
+
+    @property
+    def text(self) -> str:
+        return self.built.text
+
+    @property
+    def findings(self) -> list[Diagnostic]:
+        return self.built.findings
+
+
+def compiled(draft: MessageDraft, organisation: Organisation, fields: Collection[str]) -> CompileResult:
+    """Compile ``draft`` in the chamber. Its findings are the content's, not yet the sender's."""
+    names = {**sample_fields(draft.language, organisation), **_example_addresses()}
+    question = {
+        "question": "build",
+        "draft": dataclasses.asdict(draft),
+        "known": sorted(fields),
+        "hosts": sorted(own_hosts(organisation.own_hosts or ())),
+        "names": names,
+    }
+    return _compiled(json.dumps(question, sort_keys=True))
+
+
+def _example_addresses() -> dict[str, str]:
+    """Addresses as long as those of a real mail, which open nothing."""
+    settings, token = config.settings(), "x" * TOKEN_LENGTH
+    return {
+        "link": f"{settings.tracking_url}/c/{token}/99",
+        "pixel": f"{settings.tracking_url}/o/{token}",
+        "unsubscribe_url": f"{settings.base_url}/u/{token}",
+    }
+
+
+# The editor asks for the same draft's findings, preview and links one after the other.
+@lru_cache(32)
+def _compiled(question: str) -> CompileResult:
+    try:
+        answer: dict[str, Any] = subprocess_sandbox.ask(json.loads(question))
+    except ValidationFailed as error:
+        findings = [Diagnostic(problem.message, problem.field) for problem in error.problems]
+        return CompileResult(CompiledMessage(findings=findings), 0, "")
+    built = answer["built"]
+    findings = [Diagnostic(**{**each, "level": Severity(each["level"])}) for each in built["findings"]]
+    found = CompiledMessage(
+        **{**built, "findings": findings, "links": [TrackedLink(**each) for each in built["links"]]}
+    )
+    return CompileResult(found, answer["size"], hashlib.sha256(question.encode()).hexdigest())
+
+
+def draft_of(message: Message) -> MessageDraft:
+    return MessageDraft(message.subject, message.preheader, message.mjml, message.language)
+
+
+def wanted_fields(draft: MessageDraft) -> set[str]:
+    """Contact fields that a draft seems to use, to look for where they are rare."""
+    found = _FIELD.findall(f"{draft.subject} {draft.preheader} {draft.mjml}")
+    return {f"contact.{key}" for key in found[:50]}
+
+
+def compile_message(session: Session, message: Message) -> CompileResult:
+    """The message's draft compiled with this organisation's fields and hosts."""
+    draft = draft_of(message)
+    return compiled(draft, the_organisation(session), known_fields(session, wanted_fields(draft)))
+
+
+def compile_ahead(session: Session, message_id: int | None) -> None:
+    """Compile before a writing transaction begins, which then finds the answer kept: compiling may
+    take a second, and SQLite has one writer."""
+    message = session.get(Message, message_id) if message_id is not None else None
+    if message is not None:
+        compile_message(session, message)
+
+
+def problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Diagnostic]:
+    """Everything wrong or doubtful with a message, errors first, each naming field and line."""
+    found = [*compiled(draft_of(message), organisation, fields).findings, *_sender_findings(message, organisation)]
+    return sorted(found, key=lambda finding: (finding.level is not Severity.ERROR, finding.line or 0))
+
+
+def _sender_findings(message: Message, organisation: Organisation) -> list[Diagnostic]:
+    found = []
+    if not (message.from_email or organisation.sender_email):
+        found.append(Diagnostic(N_("The sender's address is missing."), "from_email"))
+    if not (organisation.postal_address or "").strip():
+        message_text = N_("The organisation has no postal address; commercial mail has to carry one.")
+        found.append(Diagnostic(message_text, "organisation", level=Severity.WARNING))
+    return found
+
+
+def content_hash(message: Message, organisation: Organisation) -> str:
+    """A hash over everything that makes the mail what it is, the sender included."""
+    parts = [
+        COMPILER,
+        message.subject,
+        message.preheader,
+        message.mjml,
+        message.language,
+        *_sender(message, organisation),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _sender(message: Message, organisation: Organisation) -> tuple[str, str, str]:
+    own = bool(message.from_email)
+    return (
+        message.from_name or organisation.sender_name,
+        message.from_email if own else organisation.sender_email,
+        message.reply_to,
+    )
+
+
+def freeze(session: Session, actor: Actor, message: Message) -> MessageVersion:
+    """The message as it is now, compiled and never to change; the existing version when nothing changed.
+
+    Raises Invalid with every error that keeps the message from being sent.
+    """
+    actor.require(Permission.PLAN)
+    organisation = the_organisation(session)
+    fingerprint = content_hash(message, organisation)
+    if existing := _existing(session, message, fingerprint):
+        return existing
+    fields = known_fields(session, wanted_fields(draft_of(message)))
+    if wrong := errors(problems(message, organisation, fields)):
+        raise ValidationFailed(wrong)
+    built = compiled(draft_of(message), organisation, fields).built
+    version = _version(message, organisation, fingerprint, built)
+    try:
+        with session.begin_nested():
+            session.add(version)
+    except IntegrityError:  # Somebody froze the same content at the same moment.
+        if existing := _existing(session, message, fingerprint):
+            return existing
+        raise
+    audit.record(session, actor, "freeze", "message", message.id, version=version.id)
+    return version
+
+
+def _existing(session: Session, message: Message, fingerprint: str) -> MessageVersion | None:
+    return session.scalar(
+        select(MessageVersion).where(
+            MessageVersion.message_id == message.id, MessageVersion.content_hash == fingerprint
+        )
+    )
+
+
+def _version(message: Message, organisation: Organisation, fingerprint: str, built: CompiledMessage) -> MessageVersion:
+    name, email, reply_to = _sender(message, organisation)
+    return MessageVersion(
+        message_id=message.id,
+        content_hash=fingerprint,
+        subject=built.subject,
+        preheader=built.preheader,
+        mjml=message.mjml,
+        html=built.html,
+        text=built.text,
+        language=message.language,
+        from_name=name,
+        from_email=email,
+        reply_to=reply_to,
+        created_at=clock.now(),
+        links=[Link(number=each.number, url=each.url, label=each.label) for each in built.links],
+    )
+
+
+def preview(found: CompileResult, fields: dict[str, dict[str, str]]) -> RenderedMessage:
+    """What a recipient with ``fields`` would see; links lead straight to their destinations."""
+    urls = {link.number: personalise(link.url, fields) for link in found.built.links}
+    return renderer.render(found, fields, MergeUrls(urls, None, _UNSUBSCRIBE_EXAMPLE))

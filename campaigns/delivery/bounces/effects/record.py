@@ -1,0 +1,155 @@
+"""What a bounce or a complaint changes: its send, its recipient's standing, and the counts."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import CLOCK
+from campaigns.audience import consent
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
+from campaigns.audience.suppression import suppress
+from campaigns.delivery.bounces.effects import soft_bounces
+from campaigns.delivery.bounces.models import RECORDED, Feedback, FeedbackCount, FeedbackSource, FeedbackType
+from campaigns.delivery.bounces.parsing.classification import DEAD
+from campaigns.delivery.bounces.parsing.parser import ParsedBounce
+from campaigns.delivery.models import ERASED, Send, SendState
+from campaigns.errors import TemporaryError, ValidationFailed
+from campaigns.i18n import N_
+
+_WENT_OUT = (SendState.SENT, SendState.UNKNOWN, SendState.DEFERRED)
+"""States of a mail that may have reached the other side."""
+_GRAVITY = {"": 0, FeedbackType.SOFT.value: 1, FeedbackType.POLICY.value: 2, FeedbackType.HARD.value: 3}
+
+
+class SendNotRecorded(TemporaryError):
+    """The send's own result is not written yet."""
+
+
+def record(session: Session, notice: ParsedBounce, way: FeedbackSource, at: datetime) -> FeedbackType:
+    """Write down what ``notice`` says, once; what it turned out to be. Raises TooEarly."""
+    if notice.finding not in RECORDED or notice.send_id is None:
+        return notice.finding
+    send = session.get(Send, notice.send_id, with_for_update=True, populate_existing=True)
+    if send is None:
+        return FeedbackType.FOREIGN
+    if send.state is SendState.SENDING:
+        raise SendNotRecorded(N_("The mail is being sent at this moment."))
+    finding = _about_this_address(notice, send.address)
+    known = Feedback(
+        send_id=send.id,
+        activity_id=send.activity_id,
+        address=send.address,
+        finding=finding,
+        status=notice.status,
+        said="" if send.address == ERASED else notice.said[:500],
+        way=way,
+        key=notice.key[:120],
+        at=at,
+        spent=False,
+    )
+    if not keep(session, [known]):
+        return FeedbackType.REPEATED
+    if finding is FeedbackType.COMPLAINT:
+        _complained(session, send, at)
+    else:
+        _bounced(session, send, known)
+    return finding
+
+
+def _about_this_address(notice: ParsedBounce, address: str) -> FeedbackType:
+    """A dead address behind a forwarding one says nothing final about the one that we mailed."""
+    named = notice.forwarded_if_not
+    if notice.finding is FeedbackType.HARD and "@" in named and address != ERASED and named != address.lower():
+        return FeedbackType.SOFT
+    return notice.finding
+
+
+def keep(session: Session, found: Iterable[Feedback]) -> int:
+    """Add those that are new; how many were."""
+    columns = [column.name for column in Feedback.__table__.columns if column.name != "id"]
+    rows = [{name: getattr(each, name) for name in columns} for each in found]
+    if not rows:
+        return 0
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    added = insert(Feedback).on_conflict_do_nothing(index_elements=[Feedback.send_id, Feedback.key])
+    return len(session.scalars(added.returning(Feedback.id), rows).all())
+
+
+def _bounced(session: Session, send: Send, known: Feedback) -> None:
+    if send.state in _WENT_OUT:
+        send.state, send.due_at = SendState.BOUNCED, None
+        send.sent_at = send.sent_at or known.at  # A bounce proves that the relay had taken it.
+        send.bounced_at = known.at
+        send.reply = known.said or send.reply
+    if send.state is SendState.BOUNCED and _GRAVITY[known.finding.value] > _GRAVITY.get(send.reason, 0):
+        send.reason = known.finding.value
+    if send.address == ERASED:
+        return
+    if known.finding is FeedbackType.HARD and (not known.status or known.status in DEAD or known.status.endswith(".0")):
+        _suppress(session, send.address, SuppressionReason.BOUNCED, known.said)
+    elif known.finding is FeedbackType.SOFT:
+        weigh(session, send.address, known.at)
+
+
+def weigh(session: Session, address: str, at: datetime) -> None:
+    """Suppress an address whose soft bounces are enough by now."""
+    found = soft_bounces.row(session, address, at)
+    if found.suffices:
+        _suppress(session, address, SuppressionReason.BOUNCED, f"{found.mails} soft bounces")
+        soft_bounces.spend(session, address, at)
+
+
+def _complained(session: Session, send: Send, at: datetime) -> None:
+    send.complained_at = send.complained_at or at
+    audit.record(session, CLOCK, "complain", "send", send.id)
+    contact = session.get(Contact, send.contact_id) if send.contact_id is not None else None
+    for address in {send.address, contact.email if contact is not None else send.address} - {ERASED}:
+        _suppress(session, address, SuppressionReason.COMPLAINED, f"send {send.id}")
+    if contact is None:
+        return
+    levels = consent.as_of(session, [contact.id], ConsentPurpose.EMAIL, clock.now())
+    if levels[contact.id] is not ConsentLevel.NONE:
+        consent.withdraw(
+            session, CLOCK, contact.id, ConsentPurpose.EMAIL, source="complaint", evidence={"send": str(send.id)}
+        )
+
+
+def _suppress(session: Session, address: str, reason: SuppressionReason, detail: str) -> None:
+    try:
+        suppress(session, CLOCK, address, reason, detail)
+    except ValidationFailed:  # An address that our own rules refuse by now is in nobody's way.
+        pass
+
+
+def count(session: Session, way: FeedbackSource, finding: FeedbackType, at: datetime, number: int = 1) -> None:
+    """Add to what came by this way."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    row = insert(FeedbackCount).values(way=way, finding=finding, count=number, last_at=at)
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=[FeedbackCount.way, FeedbackCount.finding],
+            set_={"count": FeedbackCount.count + row.excluded.count, "last_at": row.excluded.last_at},
+        )
+    )
+
+
+def refused_at_once(session: Session, refusals: Iterable[Feedback]) -> None:
+    """The relay's own refusals of a batch: those that are soft count towards a suppression as well."""
+    found = list(refusals)
+    keep(session, found)
+    for each in found:
+        if each.finding is FeedbackType.SOFT:
+            weigh(session, each.address, each.at)
+
+
+def complaints_of(session: Session, activity_id: int) -> int:
+    """Recipients of an activity who complained about it."""
+    asked = select(Feedback.send_id).where(
+        Feedback.activity_id == activity_id, Feedback.finding == FeedbackType.COMPLAINT
+    )
+    return len(set(session.scalars(asked)))

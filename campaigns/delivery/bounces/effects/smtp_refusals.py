@@ -1,0 +1,53 @@
+"""The relay's own no while we send: counted like a bounce that comes later."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from campaigns.delivery.bounces.effects import record
+from campaigns.delivery.bounces.models import Feedback, FeedbackSource, FeedbackType
+from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.models import ERASED
+from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
+
+
+class _SendRef(Protocol):
+    @property
+    def id(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+
+
+def finding(outcome: DeliveryResult) -> FeedbackType:
+    """What kind of bounce a refusal is."""
+    return FeedbackType.HARD if outcome.fate is DeliveryStatus.DEAD else judge("", outcome.reply).finding
+
+
+def note(session: Session, results: Sequence[tuple[_SendRef, DeliveryResult, datetime]]) -> None:
+    """Keep the refusals among a batch's results."""
+    record.refused_at_once(
+        session,
+        [
+            _feedback(send, outcome, at)
+            for send, outcome, at in results
+            if outcome.fate in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED) and send.address != ERASED
+        ],
+    )
+
+
+def _feedback(send: _SendRef, outcome: DeliveryResult, at: datetime) -> Feedback:
+    verdict = judge("", outcome.reply)
+    return Feedback(
+        send_id=send.id,
+        activity_id=send.id >> 32,
+        address=send.address,
+        finding=finding(outcome),
+        status=verdict.status,
+        said=outcome.reply[:500],
+        way=FeedbackSource.SMTP,
+        key="relay",
+        at=at,
+        spent=False,
+    )

@@ -1,0 +1,1 @@
+"""Ways by which bounces and complaints arrive: IMAP, maildir, SMTP listener, webhooks."""

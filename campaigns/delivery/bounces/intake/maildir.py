@@ -1,0 +1,92 @@
+"""A folder like a maildir: what is acknowledged lies in it, whole and synced, until its row is committed.
+
+Needs no database: whatever is behind it may be away.
+"""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+from campaigns import clock, config, db
+from campaigns.delivery.bounces.intake import queue
+from campaigns.delivery.bounces.models import FeedbackSource
+
+LARGEST = 10 * 1024 * 1024
+"""Octets of one mail. Our own are a hundredth of that."""
+_PORTION = 200
+
+
+def folder() -> Path:
+    return config.settings().var / "bounces"
+
+
+def keep(raw: bytes, way: FeedbackSource) -> None:
+    """Keep a mail: once this returns, no crash of a process or of the machine loses it. Raises OSError."""
+    root = folder()
+    for name in ("tmp", "new"):
+        (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = f"{time.time_ns()}.{os.getpid()}.{secrets.token_hex(8)}.{way.value}"
+    draft = root / "tmp" / name
+    with draft.open("xb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(root / "new" / name)
+    _sync(root / "new")
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def take_in() -> int:
+    """Files → rows, each file removed once its row is committed; how many. One at a time on each host."""
+    if not (folder() / "new").is_dir():
+        return 0
+    with _alone() as mine:
+        if not mine:
+            return 0
+        waiting = sorted((folder() / "new").iterdir())[:_PORTION]
+        if waiting:
+            with db.transaction() as session:
+                for path in waiting:
+                    way = (
+                        FeedbackSource(path.suffix[1:])
+                        if path.suffix[1:] in set(FeedbackSource)
+                        else FeedbackSource.MTA
+                    )
+                    raw = path.read_bytes()
+                    queue.keep(session, way, digest_of(raw), raw, clock.now())
+            for path in waiting:
+                path.unlink(missing_ok=True)
+    return len(waiting)
+
+
+def digest_of(raw: bytes) -> str:
+    return blake2b(raw, digest_size=24).hexdigest()
+
+
+def waiting() -> int:
+    """Mails that are not rows yet, on this host."""
+    new = folder() / "new"
+    return sum(1 for _ in new.iterdir()) if new.is_dir() else 0
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    with (folder() / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

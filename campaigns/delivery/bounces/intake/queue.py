@@ -1,0 +1,114 @@
+"""What came back waits as a row, is read by the clock, and is forgotten after thirty days."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db, retries
+from campaigns.delivery.bounces.effects import circuit_breaker, record
+from campaigns.delivery.bounces.models import FOR_A_LOOK, RECORDED, FeedbackSource, FeedbackType, InboundMessage
+from campaigns.delivery.bounces.parsing import parser
+from campaigns.delivery.bounces.parsing.parser import ParsedBounce
+from campaigns.delivery.bounces.webhooks import notices_of
+from campaigns.retries import JobType
+
+KEPT = timedelta(days=30)
+_PORTION = 100
+_AGAIN = timedelta(seconds=5)
+_PATIENCE = timedelta(minutes=20)
+"""How long a bounce may come before its send's own result: longer than a relay may take to answer."""
+
+
+def keep(session: Session, way: FeedbackSource, digest: str, raw: bytes, at: datetime) -> bool:
+    """Add a row; False, and only counted, when the very same came within thirty days."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    row = insert(InboundMessage).values(
+        way=way, digest=digest, raw=raw, said="", recipient="", received_at=at, due_at=at, finding=None
+    )
+    added = session.scalar(
+        row.on_conflict_do_nothing(index_elements=[InboundMessage.digest]).returning(InboundMessage.id)
+    )
+    if added is None:
+        record.count(session, way, FeedbackType.REPEATED, at)
+    return added is not None
+
+
+def settle_due() -> int:
+    """Read and record what waits, one portion in one transaction; how many."""
+    with db.transaction() as session:
+        late = [int(subject) for subject in retries.put_off(session, JobType.BOUNCE)]
+        ids = session.scalars(
+            select(InboundMessage.id)
+            .where(
+                InboundMessage.finding.is_(None), InboundMessage.due_at <= clock.now(), InboundMessage.id.not_in(late)
+            )
+            .order_by(InboundMessage.due_at, InboundMessage.id)
+            .limit(_PORTION)
+            .with_for_update(skip_locked=True)
+        ).all()
+        touched = retries.carry(session, JobType.BOUNCE, ids, lambda some: _settle(session, some)) if ids else []
+    for activity_id in sorted(set(touched)):
+        with db.transaction() as session:
+            circuit_breaker.pause_if_harmful(session, activity_id)
+    return len(ids)
+
+
+def _settle(session: Session, ids: Sequence[int]) -> list[int]:
+    """The activities that bounced or were complained about."""
+    touched: list[int] = []
+    for arrival in session.scalars(
+        select(InboundMessage)
+        .where(InboundMessage.id.in_(ids))
+        .order_by(InboundMessage.id)
+        .execution_options(populate_existing=True)
+    ):
+        try:
+            with session.begin_nested():
+                touched += _settle_one(session, arrival)
+        except record.SendNotRecorded:
+            arrival.due_at = clock.now() + _AGAIN
+            if clock.now() - arrival.received_at > _PATIENCE:
+                arrival.finding = FeedbackType.UNREADABLE
+        session.flush()
+    return touched
+
+
+def _settle_one(session: Session, arrival: InboundMessage) -> list[int]:
+    touched, last = [], ParsedBounce(FeedbackType.UNREADABLE)
+    finding = FeedbackType.UNREADABLE
+    for notice in _notices(arrival):
+        last, finding = notice, record.record(session, notice, arrival.way, arrival.received_at)
+        record.count(session, arrival.way, finding, arrival.received_at)
+        if finding in RECORDED and notice.send_id is not None:
+            touched.append(notice.send_id >> 32)
+    arrival.finding, arrival.said, arrival.recipient = finding, last.said[:500], last.recipient
+    if finding not in FOR_A_LOOK:
+        arrival.raw, arrival.recipient, arrival.said = None, "", ""
+    return touched
+
+
+def _notices(arrival: InboundMessage) -> Sequence[ParsedBounce]:
+    raw = arrival.raw or b""
+    if arrival.way in (FeedbackSource.MTA, FeedbackSource.COMMAND, FeedbackSource.MAILBOX):
+        return [parser.read(raw)]
+    return notices_of(arrival.way, raw) or [ParsedBounce(FeedbackType.DELIVERED)]
+
+
+def forget_old() -> None:
+    """Delete what is older than thirty days."""
+    with db.transaction() as session:
+        session.execute(
+            delete(InboundMessage).where(
+                InboundMessage.received_at < clock.now() - KEPT, InboundMessage.finding.is_not(None)
+            )
+        )
+
+
+def throw_away(session: Session, arrival_id: int) -> None:
+    """Forget the words of one that somebody has looked at."""
+    session.execute(
+        update(InboundMessage).where(InboundMessage.id == arrival_id).values(raw=None, said="", recipient="")
+    )

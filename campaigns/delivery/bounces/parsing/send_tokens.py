@@ -1,0 +1,30 @@
+"""Tokens of ours in what a stranger says: they prove which send it is about."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from campaigns.delivery.mime import verp
+from campaigns.errors import BadToken
+from campaigns.tokens import Purpose, open_send
+
+_MESSAGE_ID = re.compile(r"<([\w-]{28})@")
+_UNSUBSCRIBE = re.compile(r"/u/([\w-]{28})\b")
+Token = tuple[str, Purpose]
+
+
+def tokens_in(text: str) -> Iterator[Token]:
+    """What looks like a token of a mail's envelope, Message-ID or unsubscribe link; a few of each."""
+    yield from ((token, Purpose.BOUNCE) for token in verp.tokens_in(text))
+    yield from ((token, Purpose.MESSAGE_ID) for token in _MESSAGE_ID.findall(text)[:5])
+    yield from ((token, Purpose.UNSUBSCRIBE) for token in _UNSUBSCRIBE.findall(text)[:5])
+
+
+def send_of(tokens: Iterable[Token]) -> tuple[int | None, bool]:
+    """The send of the first token that holds, and whether an envelope token was made up."""
+    forged = False
+    for token, purpose in tokens:
+        try:
+            return verp.send_of(token) if purpose is Purpose.BOUNCE else open_send(purpose, token), False
+        except BadToken:
+            forged = forged or purpose is Purpose.BOUNCE
+    return None, forged

@@ -1,0 +1,1 @@
+"""Sending domains: DNS checks, SPF and DMARC records, DKIM keys."""

@@ -1,0 +1,90 @@
+"""Whether receivers can tell that a mail is from whom it says: SPF, DKIM and DMARC of the sender's domain.
+
+Asks the database only. What the DNS says is looked up on the page of sending domains.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.content.mjml.diagnostics import Diagnostic, Severity
+from campaigns.delivery.domains import dkim_keys
+from campaigns.delivery.domains.dns_check import CheckStatus
+from campaigns.delivery.models import DomainCheck
+from campaigns.i18n import N_
+
+FRESH = timedelta(days=7)
+_STRICT = re.compile(r";\s*p\s*=\s*(reject|quarantine)", re.I)
+_MISSING = {
+    "spf": N_("%(domain)s has no valid SPF record: see “Sending domains”."),
+    "dkim": N_("No DKIM key of %(domain)s is published: see “Sending domains”."),
+    "dmarc": N_("%(domain)s has no DMARC record; large mailbox providers ask bulk senders for one."),
+}
+_DOUBTFUL = {
+    "spf": N_("The SPF record of %(domain)s is doubtful: see “Sending domains”."),
+    "dkim": N_("Not all DKIM keys of %(domain)s are published: see “Sending domains”."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SenderAuthentication:
+    """What is known of a sending domain."""
+
+    domain: str
+    signed: bool
+    """Whether a key of ours, of this domain or one above it (which DMARC calls aligned), signs."""
+    states: Mapping[str, str]
+    """State by ``spf``, ``dkim``, ``dmarc``; empty when nobody has looked."""
+    findings: list[Diagnostic]
+
+
+def check(session: Session, address: str) -> SenderAuthentication:
+    """Look at the domain of a From address."""
+    domain = address.rpartition("@")[2].lower()
+    signed = bool(dkim_keys.signing(session, domain))
+    checked = _newest(session, domain)
+    findings = []
+    if checked is None:
+        findings.append(_warning(N_("Nobody has looked at the DNS of %(domain)s: see “Sending domains”."), domain))
+    elif checked.checked_at < clock.now() - FRESH:
+        days = (clock.now() - checked.checked_at).days
+        message = N_("The DNS of %(domain)s was looked at %(days)s days ago: look again at “Sending domains”.")
+        findings.append(_warning(message, domain, days=days))
+    results = checked.results if checked is not None else {}
+    states: dict[str, str] = {name: str(results[name]["state"]) for name in ("spf", "dkim", "dmarc") if name in results}
+    for name, state in states.items():
+        message = (
+            _MISSING if state == CheckStatus.MISSING else _DOUBTFUL if state == CheckStatus.DOUBTFUL else {}
+        ).get(name, "")
+        if message and not (name == "dkim" and not signed):
+            findings.append(_warning(message, str(results[name]["params"].get("domain", domain))))
+    if not signed:
+        findings.append(_unsigned(domain, states, results))
+    return SenderAuthentication(domain, signed, states, findings)
+
+
+def _unsigned(domain: str, states: Mapping[str, str], results: Mapping[str, Any]) -> Diagnostic:
+    """A warning, since the relay may sign; an error where receivers are asked to refuse what nothing vouches for."""
+    policy = str(results.get("dmarc", {}).get("params", {}).get("record", ""))
+    if states.get("spf") == CheckStatus.MISSING and _STRICT.search(policy):
+        message = N_(
+            "%(domain)s asks receivers to refuse what neither SPF nor DKIM vouches for, and this mail has neither."
+        )
+        return Diagnostic(message, "from_email", params={"domain": domain})
+    return _warning(N_("Mail from %(domain)s is not signed with DKIM: make keys at “Sending domains”."), domain)
+
+
+def _warning(message: str, domain: str, **params: object) -> Diagnostic:
+    return Diagnostic(message, "from_email", level=Severity.WARNING, params={"domain": domain, **params})
+
+
+def _newest(session: Session, domain: str) -> DomainCheck | None:
+    """The check of the domain itself, else of the nearest one above it."""
+    parts = domain.split(".")
+    names = (".".join(parts[start:]) for start in range(max(len(parts) - 1, 1)))
+    return next((found for name in names if (found := session.get(DomainCheck, name)) is not None), None)

@@ -1,0 +1,116 @@
+"""The keys that our mail is signed with: made, published by the owner, in use, retired."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.delivery.mime import dkim
+from campaigns.delivery.mime.dkim import Algorithm, Signer
+from campaigns.delivery.mime.headers import ascii_domain
+from campaigns.delivery.models import DkimKey
+from campaigns.encryption import seal, unseal
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+_PURPOSE = "dkim"
+KEPT_PUBLISHED = timedelta(days=7)
+"""How long a retired key's record stays in the DNS: mail is on its way, and waits in queues."""
+
+
+def make(session: Session, actor: Actor, domain: str) -> list[DkimKey]:
+    """A new pair of keys for a domain, RSA and Ed25519, which sign nothing before they are published."""
+    actor.require(Permission.SETTINGS)
+    try:
+        domain = ascii_domain(f"x@{domain.strip().lower().rstrip('.')}").removeprefix("x@")
+    except ValueError as error:
+        raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "domain")) from error
+    if "." not in domain:
+        raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "domain"))
+    made = []
+    for algorithm in Algorithm:
+        private, public = dkim.make(algorithm)
+        key = DkimKey(
+            domain=domain,
+            selector=_selector(session, domain, algorithm),
+            algorithm=algorithm,
+            private=seal(private, _PURPOSE),
+            public=public,
+            created_at=clock.now(),
+        )
+        session.add(key)
+        session.flush()
+        made.append(key)
+    audit.record(session, actor, "make", "dkim key", made[0].id, domain=domain)
+    return made
+
+
+def _selector(session: Session, domain: str, algorithm: Algorithm) -> str:
+    taken = set(session.scalars(select(DkimKey.selector).where(DkimKey.domain == domain)))
+    stem = f"k{clock.now():%Y%m}{'r' if algorithm is Algorithm.RSA else 'e'}"
+    return next(name for name in (f"{stem}{n}" for n in range(1, 10_000)) if name not in taken)
+
+
+def all_keys(session: Session) -> list[DkimKey]:
+    """Keys that are not retired, and those that were, the newest first."""
+    return list(session.scalars(select(DkimKey).order_by(DkimKey.domain, DkimKey.id.desc())))
+
+
+def key_of(session: Session, key_id: int) -> DkimKey:
+    key = session.get(DkimKey, key_id)
+    if key is None:
+        raise NotFound(N_("There is no such key."))
+    return key
+
+
+def activate(session: Session, actor: Actor, key: DkimKey) -> None:
+    """Sign with ``key`` from now on, in place of the domain's other one of its kind.
+
+    Raises Conflict before a check has found it published: what can't be verified counts against us.
+    """
+    actor.require(Permission.SETTINGS)
+    if key.published_at is None:
+        raise Conflict(N_("This key is not in the DNS yet: publish its record, then check the domain."))
+    if key.retired_at is not None:
+        raise Conflict(N_("This key is retired: make a new one."))
+    others = select(DkimKey).where(
+        DkimKey.domain == key.domain,
+        DkimKey.algorithm == key.algorithm,
+        DkimKey.id != key.id,
+        DkimKey.active_at.is_not(None),
+        DkimKey.retired_at.is_(None),
+    )
+    for other in session.scalars(others):
+        other.retired_at = clock.now()
+    key.active_at = clock.now()
+    audit.record(session, actor, "activate", "dkim key", key.id, domain=key.domain, selector=key.selector)
+
+
+def retire(session: Session, actor: Actor, key: DkimKey) -> None:
+    """Sign with it no more. Its record has to stay in the DNS for a week: mail is on its way."""
+    actor.require(Permission.SETTINGS)
+    key.retired_at = key.retired_at or clock.now()
+    audit.record(session, actor, "retire", "dkim key", key.id, domain=key.domain, selector=key.selector)
+
+
+def signing(session: Session, domain: str) -> list[DkimKey]:
+    """The keys that sign mail from ``domain``: active ones of the domain itself, else of one above it."""
+    parts = domain.split(".")
+    above = [".".join(parts[start:]) for start in range(len(parts) - 1)]
+    asked = select(DkimKey).where(
+        DkimKey.domain.in_(above), DkimKey.active_at.is_not(None), DkimKey.retired_at.is_(None)
+    )
+    found = list(session.scalars(asked.order_by(DkimKey.algorithm.desc())))
+    nearest = max((key.domain for key in found), key=len, default="")
+    return [key for key in found if key.domain == nearest]
+
+
+def signers(session: Session, domain: str) -> Sequence[Signer]:
+    """The same keys, opened."""
+    return tuple(
+        Signer(key.domain, key.selector, dkim.opened(unseal(key.private, _PURPOSE))) for key in signing(session, domain)
+    )

@@ -1,0 +1,230 @@
+"""What the DNS says about a sending domain: SPF, DKIM, DMARC, the way back, and the tracking name.
+
+Asking takes seconds, so it is done outside of any transaction; what was found is then kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import dns.exception
+import dns.resolver
+import dns.reversename
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, config
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.organisation import organisation
+from campaigns.delivery.mime import dkim
+from campaigns.delivery.models import DkimKey, DomainCheck
+from campaigns.delivery.relays import availability
+from campaigns.i18n import N_
+
+_PATIENCE = 3.0  # seconds a question
+
+
+class DnsUnavailable(Exception):
+    """The DNS could not be asked; it says nothing about the domain."""
+
+
+class Resolver(Protocol):
+    """Answers questions to the DNS: the records of one kind, none when there are none.
+
+    Raises Unanswered when nobody answers.
+    """
+
+    def __call__(self, name: str, kind: str) -> Sequence[str]: ...
+
+
+def ask(name: str, kind: str) -> Sequence[str]:
+    """Ask the machine's own resolver."""
+    try:
+        found = dns.resolver.resolve(name, kind, lifetime=_PATIENCE)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return []
+    except (dns.exception.DNSException, OSError) as error:
+        raise DnsUnavailable(name) from error
+    if kind == "TXT":
+        return [b"".join(each.strings).decode("utf-8", "replace") for each in found]
+    return [each.to_text().split()[-1].rstrip(".").lower() for each in found]
+
+
+class CheckStatus(StrEnum):
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    MISSING = "missing"
+    UNANSWERED = "unanswered"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.GOOD: N_("Good"),
+            self.DOUBTFUL: N_("Doubtful"),
+            self.MISSING: N_("Missing"),
+            self.UNANSWERED: N_("No answer"),
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    state: CheckStatus
+    message: str
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DnsCheckInput:
+    """What is looked for, read from the database before the DNS is asked."""
+
+    domain: str
+    keys: Sequence[tuple[int, str, str, str]]
+    """(id, domain, selector, public half) of the keys that are not retired."""
+    relays: Sequence[str]
+    """Hosts that carry our mail."""
+    returns: str
+    """The domain that bounces go to: receivers ask for the SPF record of this one, not of the From address's."""
+
+
+@dataclass(frozen=True, slots=True)
+class DnsCheckReport:
+    domain: str
+    results: Mapping[str, CheckResult]
+    published: frozenset[int]
+    """Ids of the keys whose record is there."""
+
+
+def look(question: DnsCheckInput, resolver: Resolver = ask) -> DnsCheckReport:
+    """Ask the DNS everything about a domain; no transaction may be open."""
+    published: set[int] = set()
+    looks: dict[str, Callable[[], CheckResult]] = {
+        "spf": lambda: _spf(question.returns, resolver),
+        "dkim": lambda: _dkim(question, resolver, published),
+        "dmarc": lambda: _dmarc(question.domain, resolver),
+        "mx": lambda: _mx(question.returns, resolver),
+        "ptr": lambda: _ptr(question.relays, resolver),
+        "tracking": lambda: _tracking(resolver),
+    }
+    return DnsCheckReport(
+        question.domain, {name: _answered(each) for name, each in looks.items()}, frozenset(published)
+    )
+
+
+def _answered(asked: Callable[[], CheckResult]) -> CheckResult:
+    try:
+        return asked()
+    except DnsUnavailable as error:
+        return CheckResult(CheckStatus.UNANSWERED, N_("The DNS did not answer about %(name)s."), {"name": str(error)})
+
+
+def _spf(domain: str, resolver: Resolver) -> CheckResult:
+    found = [text for text in resolver(domain, "TXT") if text.lower().split(" ")[0] == "v=spf1"]
+    if not found:
+        return CheckResult(
+            CheckStatus.MISSING, N_("No SPF record: publish who may send for %(domain)s."), {"domain": domain}
+        )
+    if len(found) > 1:
+        return CheckResult(CheckStatus.MISSING, N_("Several SPF records count as none: join them into one."), {})
+    if found[0].lower().split()[-1] in ("+all", "all", "?all"):
+        return CheckResult(
+            CheckStatus.DOUBTFUL, N_("The SPF record lets everybody send: end it with -all or ~all."), {}
+        )
+    return CheckResult(CheckStatus.GOOD, "%(record)s", {"record": found[0][:300]})
+
+
+def _dkim(question: DnsCheckInput, resolver: Resolver, published: set[int]) -> CheckResult:
+    for key_id, domain, selector, public in question.keys:
+        texts = resolver(f"{selector}._domainkey.{domain}", "TXT")
+        if any(f"p={public}" in "".join(text.split()) for text in texts):
+            published.add(key_id)
+    if not question.keys:
+        return CheckResult(CheckStatus.MISSING, N_("There is no key: make one."), {})
+    if len(published) < len(question.keys):
+        params = {"found": str(len(published)), "all": str(len(question.keys))}
+        return CheckResult(
+            CheckStatus.DOUBTFUL if published else CheckStatus.MISSING,
+            N_("%(found)s of %(all)s keys are published."),
+            params,
+        )
+    return CheckResult(CheckStatus.GOOD, N_("All keys are published."), {})
+
+
+def _dmarc(domain: str, resolver: Resolver) -> CheckResult:
+    parts = domain.split(".")
+    for name in (".".join(parts[start:]) for start in range(len(parts) - 1)):
+        for text in resolver(f"_dmarc.{name}", "TXT"):
+            if text.lower().replace(" ", "").startswith("v=dmarc1"):
+                return CheckResult(CheckStatus.GOOD, "%(record)s", {"record": text[:300]})
+    return CheckResult(
+        CheckStatus.MISSING, N_("No DMARC record; large mailbox providers ask bulk senders for one."), {}
+    )
+
+
+def _mx(domain: str, resolver: Resolver) -> CheckResult:
+    hosts = resolver(domain, "MX")
+    if not hosts:
+        return CheckResult(
+            CheckStatus.DOUBTFUL, N_("Nobody takes mail for %(domain)s, so bounces are lost."), {"domain": domain}
+        )
+    return CheckResult(CheckStatus.GOOD, "%(hosts)s", {"hosts": ", ".join(hosts)[:300]})
+
+
+def _ptr(hosts: Sequence[str], resolver: Resolver) -> CheckResult:
+    outside = []
+    for host in hosts:
+        for address in _addresses(host, resolver):
+            if not ip_address(address).is_global:
+                continue
+            names = resolver(dns.reversename.from_address(address).to_text(omit_final_dot=True), "PTR")
+            if not any(address in _addresses(name, resolver) for name in names):
+                params = {"address": address}
+                return CheckResult(CheckStatus.DOUBTFUL, N_("%(address)s has no name that leads back to it."), params)
+            outside.append(address)
+    if not outside:
+        return CheckResult(CheckStatus.GOOD, N_("The relay is in our own network; look at its way out there."), {})
+    return CheckResult(CheckStatus.GOOD, "%(addresses)s", {"addresses": ", ".join(outside)[:300]})
+
+
+def _addresses(host: str, resolver: Resolver) -> Sequence[str]:
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        return [*resolver(host, "A"), *resolver(host, "AAAA")]
+
+
+def _tracking(resolver: Resolver) -> CheckResult:
+    host = urlsplit(config.settings().tracking_url).hostname or ""
+    if resolver(host, "CNAME") or _addresses(host, resolver):
+        return CheckResult(CheckStatus.GOOD, "%(host)s", {"host": host})
+    return CheckResult(CheckStatus.MISSING, N_("Links lead to %(host)s, which the DNS does not know."), {"host": host})
+
+
+def question(session: Session, actor: Actor, domain: str) -> DnsCheckInput:
+    """What :func:`look` needs to know beforehand."""
+    actor.require(Permission.SETTINGS)
+    keys = session.scalars(select(DkimKey).where(DkimKey.domain == domain, DkimKey.retired_at.is_(None)))
+    hosts = dict.fromkeys(address.host for address in availability.addresses(session))
+    mine = [(key.id, key.domain, key.selector, key.public) for key in keys]
+    return DnsCheckInput(domain, mine, list(hosts), organisation(session).bounce_domain or domain)
+
+
+def keep(session: Session, actor: Actor, answer: DnsCheckReport) -> DomainCheck:
+    """Write down what was found, and which keys are published by now."""
+    actor.require(Permission.SETTINGS)
+    for key_id in answer.published:
+        key = session.get(DkimKey, key_id)
+        if key is not None and key.published_at is None:
+            key.published_at = clock.now()
+    results = {
+        name: {"state": found.state.value, "message": found.message, "params": dict(found.params)}
+        for name, found in answer.results.items()
+    }
+    return session.merge(DomainCheck(domain=answer.domain, checked_at=clock.now(), results=results))
+
+
+def record_of(key: DkimKey) -> tuple[str, str]:
+    """Name and value of the TXT record that publishes ``key``."""
+    return f"{key.selector}._domainkey.{key.domain}", dkim.record(key.algorithm, key.public)

@@ -1,0 +1,60 @@
+"""The records to publish for what a look at the DNS missed, beside those of the keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from campaigns import config
+from campaigns.delivery.domains.dns_check import CheckStatus
+from campaigns.delivery.relays.service import is_private
+
+_INCLUDED = {
+    "amazonaws.com": "amazonses.com",
+    "brevo.com": "spf.brevo.com",
+    "gmail.com": "_spf.google.com",
+    "google.com": "_spf.google.com",
+    "mailgun.org": "mailgun.org",
+    "office365.com": "spf.protection.outlook.com",
+    "postmarkapp.com": "spf.mtasv.net",
+    "sendgrid.net": "sendgrid.net",
+}
+"""Sending services by the domain of their relays: mail leaves from other addresses, which this record names."""
+
+
+@dataclass(frozen=True, slots=True)
+class DnsRecord:
+    """A TXT record; ``subject`` is ``spf`` or ``dmarc``."""
+
+    subject: str
+    name: str
+    value: str
+
+
+def wanted(domain: str, results: Mapping[str, Any], hosts: Sequence[str]) -> list[DnsRecord]:
+    """What to publish for ``domain`` when ``hosts`` carry our mail. Nothing where a record only wants a change:
+    whoever looks after the DNS knows what else is in it."""
+    found = []
+    spf, senders = results.get("spf", {}), _senders(hosts)
+    if spf.get("state") == CheckStatus.MISSING and spf["params"].get("domain") and senders:
+        found.append(DnsRecord("spf", spf["params"]["domain"], f"v=spf1 {' '.join(senders)} ~all"))
+    if results.get("dmarc", {}).get("state") == CheckStatus.MISSING:
+        found.append(DnsRecord("dmarc", f"_dmarc.{domain}", "v=DMARC1; p=none"))
+    return found
+
+
+def _senders(hosts: Sequence[str]) -> list[str]:
+    """Mechanisms of SPF. A relay beside us sends from our own address, which our public name leads to."""
+    own = urlsplit(config.settings().base_url).hostname or ""
+    outside = (own if is_private(host) else host for host in hosts)
+    return list(dict.fromkeys(_mechanism(host) for host in outside if host and not is_private(host)))
+
+
+def _mechanism(host: str) -> str:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        service = next((of for end, of in _INCLUDED.items() if host == end or host.endswith(f".{end}")), None)
+        return f"include:{service}" if service else f"a:{host}"
+    return f"ip{address.version}:{address}"

@@ -1,0 +1,1 @@
+"""Composition of one mail: MIME parts, headers, quoted-printable bodies, DKIM signatures."""

@@ -1,0 +1,1 @@
+"""Checks before a launch: content, links and the audience with its exclusions."""

@@ -1,0 +1,130 @@
+"""What speaks against a message as it would be sent."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.organisation import organisation
+from campaigns.content import versions
+from campaigns.content.fallbacks import fallbacks
+from campaigns.content.merge_fields import known_fields
+from campaigns.content.mjml.compiler import LARGEST_MAIL
+from campaigns.content.mjml.diagnostics import Diagnostic, Severity
+from campaigns.content.mjml.validator import NO_ALT
+from campaigns.content.models import Message
+from campaigns.content.versions import CompileResult
+from campaigns.delivery.domains import authentication
+from campaigns.delivery.mime.headers import ascii_domain
+from campaigns.delivery.preflight.exclusions import LACKS
+from campaigns.i18n import N_
+
+SHOWN_SUBJECT = 70
+"""Characters of a subject that a wide inbox shows; a phone shows half of them."""
+SHOWN_PREHEADER = 130
+_IMAGE = re.compile(r"<img\b", re.I)
+_PLAIN_IMAGE = re.compile(r"""<(?:img|v:image|v:fill)\b[^>]*?\ssrc="http://""", re.I)
+
+
+@dataclass(slots=True)
+class ContentReport:
+    """What was found, and the plain facts beside it."""
+
+    findings: list[Diagnostic] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+def check(session: Session, message: Message) -> ContentReport:
+    """Look at the draft as it stands."""
+    house = organisation(session)
+    fields = known_fields(session, versions.wanted_fields(versions.draft_of(message)))
+    looked = ContentReport(versions.problems(message, house, fields))
+    address = message.from_email or house.sender_email
+    if address:
+        sender = authentication.check(session, address)
+        looked.findings += sender.findings
+        looked.facts |= {"sender": address, "signed": sender.signed, **sender.states}
+    if any(finding.level is Severity.ERROR and finding.field != "from_email" for finding in looked.findings):
+        return looked  # What it compiles to would only repeat them.
+    compiled = versions.compile_message(session, message)
+    looked.findings += _of_compiled(compiled)
+    looked.facts |= _facts(compiled)
+    for name in ("from_email", "reply_to"):
+        looked.findings += _of_address(name, getattr(message, name))
+    return looked
+
+
+def _of_compiled(compiled: CompileResult) -> list[Diagnostic]:
+    findings = []
+    if "unsubscribe_url" not in compiled.html:
+        findings.append(Diagnostic(N_("The mail has no link to unsubscribe."), "mjml"))
+    if not compiled.text.strip():
+        findings.append(Diagnostic(N_("The mail has no text for programs that don't show HTML."), "mjml"))
+    if not compiled.built.links:
+        findings.append(_warning(N_("The mail has no link, so no click can be counted."), "mjml"))
+    if plain := len(_PLAIN_IMAGE.findall(compiled.html)):
+        message = N_("%(count)s pictures are not fetched by https://, and many mail programs don't show them.")
+        findings.append(_warning(message, "mjml", count=plain))
+    if SHOWN_SUBJECT < len(compiled.subject) <= 120:
+        message = N_("The subject has %(length)s characters; most inboxes show about %(shown)s.")
+        findings.append(_warning(message, "subject", length=len(compiled.subject), shown=SHOWN_SUBJECT))
+    if not compiled.preheader:
+        findings.append(_warning(N_("There is no preheader: inboxes show the mail's first words."), "preheader"))
+    elif len(compiled.preheader) > SHOWN_PREHEADER:
+        message = N_("The preheader has %(length)s characters; most inboxes show about %(shown)s.")
+        findings.append(_warning(message, "preheader", length=len(compiled.preheader), shown=SHOWN_PREHEADER))
+    return findings
+
+
+def _facts(compiled: CompileResult) -> dict[str, object]:
+    return {
+        "size": round(compiled.size / 1024),
+        "limit": LARGEST_MAIL // 1024,
+        "links": len(compiled.built.links),
+        "subject": len(compiled.subject),
+        "preheader": len(compiled.preheader),
+        "text": bool(compiled.text.strip()),
+        "unsubscribe": "unsubscribe_url" in compiled.html,
+        "pictures": len(_IMAGE.findall(compiled.html)) - 1,  # without the pixel
+        "undescribed": sum(finding.message == NO_ALT for finding in compiled.findings),
+    }
+
+
+def _of_address(name: str, address: str) -> list[Diagnostic]:
+    try:
+        if address:
+            ascii_domain(address)
+    except ValueError:
+        return [Diagnostic(N_("This is not an e-mail address: %(address)s"), name, params={"address": address})]
+    return []
+
+
+def _warning(message: str, where: str, **params: object) -> Diagnostic:
+    return Diagnostic(message, where, level=Severity.WARNING, params=params)
+
+
+def of_missing(message: Message, lacking: Mapping[str, int], mailable: int) -> list[Diagnostic]:
+    """For each merge field that some lack: how many, and what they read instead.
+
+    The finding's ``people`` parameter names the list of them.
+    """
+    said = fallbacks(versions.draft_of(message))
+    findings = []
+    for name, count in lacking.items():
+        texts = said.get(name)
+        if texts is None:
+            words = N_("%(count)s of %(total)s recipients have no value for %(field)s; a condition decides for them.")
+        elif "" in texts:
+            words = N_("%(count)s of %(total)s recipients have no value for %(field)s: it stays empty.")
+        else:
+            words = N_("%(count)s of %(total)s recipients have no value for %(field)s: they read “%(fallback)s”.")
+        params = {
+            "count": count,
+            "total": mailable,
+            "field": name,
+            "fallback": "”, “".join(texts or ()),
+            "people": f"{LACKS}{name}",
+        }
+        findings.append(Diagnostic(words, "mjml", level=Severity.WARNING, params=params))
+    return findings

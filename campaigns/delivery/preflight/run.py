@@ -1,0 +1,138 @@
+"""What would happen if this e-mail activity were launched now, and what speaks against it.
+
+The answer is a row bound to the hash of content and audience; planning.launch asks for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.organisation import organisation
+from campaigns.content import versions
+from campaigns.content.mjml.diagnostics import Diagnostic, Severity
+from campaigns.content.models import Message
+from campaigns.delivery.preflight import content_check, exclusions
+from campaigns.delivery.preflight.content_check import ContentReport
+from campaigns.errors import Conflict
+from campaigns.i18n import N_
+from campaigns.planning import launch
+from campaigns.planning.models import Activity, Channel, Preflight
+from campaigns.planning.send_windows import window_of
+
+
+def check(session: Session, actor: Actor, activity: Activity) -> Preflight:
+    """Look, and keep what was found."""
+    return keep(session, actor, look(session, actor, activity))
+
+
+def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
+    """Look at content, sender and audience as they are now; the row is not added.
+
+    Reads every contact of the audience, so it belongs into a session that only reads.
+    """
+    actor.require(Permission.PLAN)
+    if activity.channel is not Channel.EMAIL:
+        raise Conflict(N_("Only e-mail has a preflight."))
+    parts = launch.subject_parts(session, activity)  # Before anything is looked at: a later change shows.
+    message = session.get(Message, activity.message_id) if activity.message_id is not None else None
+    fields = sorted(_fields(message)) if message is not None else []
+    counted = exclusions.count(session, activity, fields)
+    looked = ContentReport([Diagnostic(N_("Choose a message first."), "message_id")])
+    if message is not None:
+        looked = content_check.check(session, message)
+        looked.findings += content_check.of_missing(message, counted.lacking, counted.audience[exclusions.MAILABLE])
+    findings = [
+        *_audience_findings(session, activity, counted.audience),
+        *_hours_findings(session, activity),
+        *looked.findings,
+    ]
+    return Preflight(
+        activity_id=activity.id,
+        subject_hash=launch.hash_of(parts),
+        passed=not any(finding.level is Severity.ERROR for finding in findings),
+        findings=[_kept(finding) for finding in sorted(findings, key=lambda f: f.level is not Severity.ERROR)],
+        audience=dict(counted.audience),
+        seen={"parts": parts, **looked.facts},
+        created_at=clock.now(),
+    )
+
+
+def keep(session: Session, actor: Actor, found: Preflight) -> Preflight:
+    """Write down what :func:`look` found."""
+    actor.require(Permission.PLAN)
+    session.add(found)
+    session.flush()
+    return found
+
+
+def _fields(message: Message) -> set[str]:
+    return versions.wanted_fields(versions.draft_of(message)) - {"contact.email"}
+
+
+def _audience_findings(session: Session, activity: Activity, audience: Mapping[str, int]) -> list[Diagnostic]:
+    if not activity.everybody and activity.list_id is None:
+        return [Diagnostic(N_("Choose an audience first."), "list_id")]
+    if not audience["total"]:
+        return [Diagnostic(N_("There is nobody in the audience."), "list_id")]
+    if not audience[exclusions.MAILABLE]:
+        return [Diagnostic(N_("Nobody in the audience can be e-mailed."), "list_id")]
+    if bounced := exclusions.bounced_before(session, activity):
+        words = N_("An earlier mail to %(count)s of the recipients bounced.")
+        params = {"count": bounced, "people": exclusions.BOUNCED_BEFORE}
+        return [Diagnostic(words, "list_id", level=Severity.WARNING, params=params)]
+    return []
+
+
+def _hours_findings(session: Session, activity: Activity) -> list[Diagnostic]:
+    window, now = window_of(activity, organisation(session)), clock.now()
+    if window.never_opens:
+        return [
+            Diagnostic(N_("The quiet hours leave nothing of its send window: nothing would be sent."), "window_from")
+        ]
+    if activity.stop_after is not None and activity.stop_after <= max(activity.due_at or now, now):
+        return [Diagnostic(N_("The time to send is over before it begins."), "stop_after")]
+    return []
+
+
+def _kept(finding: Diagnostic) -> dict[str, object]:
+    return {
+        "level": finding.level.value,
+        "message": finding.message,
+        "params": dict(finding.params),
+        "field": finding.field,
+        "line": finding.line,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightStatus:
+    """The newest preflight of an activity and whether it still fits what would be sent."""
+
+    preflight: Preflight | None
+    changed: Sequence[str]
+    """Names of what has changed since (launching.PARTS); ``""`` for something that was not written down."""
+
+    @property
+    def fits(self) -> bool:
+        return self.preflight is not None and not self.changed
+
+    @property
+    def excluded(self) -> Sequence[tuple[str, int]]:
+        """(reason, contacts) of everybody who would be left out."""
+        audience = self.preflight.audience if self.preflight else {}
+        return [(reason, count) for reason, count in audience.items() if reason not in ("total", exclusions.MAILABLE)]
+
+
+def standing(session: Session, activity: Activity) -> PreflightStatus:
+    """What the preflight's fragment shows."""
+    newest = launch.latest_preflight(session, activity)
+    parts = launch.subject_parts(session, activity)
+    if newest is None or newest.subject_hash == launch.hash_of(parts):
+        return PreflightStatus(newest, ())
+    then: dict[str, Any] = newest.seen.get("parts", {})
+    changed = [name for name, value in parts.items() if then and then.get(name) != value]
+    return PreflightStatus(newest, changed or [""])

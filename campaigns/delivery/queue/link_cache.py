@@ -1,0 +1,129 @@
+"""Signposts: where the links of mails lead, kept on this host before the first of them leaves.
+
+Whoever answers clicks on the same host finds the way by them, even when the database goes away in the
+second after a launch, and after a restart. Under ``var/links`` stand
+
+``<activity>.json``    destinations of a launched mailing by link number, with what was changed of them since
+``version-<id>.json``  the same of a version that single mails have: test mails, and those that programs ask for
+``<activity>.sends``   which version each single mail has: eight bytes for every sequence number
+"""
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import config
+from campaigns.content.models import Link
+from campaigns.delivery.queue.payload import BatchPayload
+from campaigns.planning.models import LinkOverride
+
+log = structlog.get_logger(__name__)
+
+Urls = Mapping[int, str]
+_WIDTH = 8
+_SEQUENCE = 0xFFFFFFFF
+
+
+def put_up(session: Session, claimed: BatchPayload) -> None:
+    """Before these letters leave. A disk that refuses is logged: the database still knows the way."""
+    activity = claimed.press.activity
+    try:
+        if activity.built_in is not None:
+            put_up_single(session, {send.id: send.version_id for send in claimed.sends if send.version_id is not None})
+        elif activity.version_id is not None and not _of_activity(activity.id).exists():
+            urls = {**links_of(session, activity.version_id), **changes(session, activity.id).get(activity.id, {})}
+            keep(_of_activity(activity.id).name, urls, new=True)
+    except OSError as error:
+        log.error("signposts.refused", activity=activity.id, error=str(error))
+
+
+def put_up_single(session: Session, versions: Mapping[int, int]) -> None:
+    """For single mails, whose versions are given by the ids of their sends. Raises OSError."""
+    for version_id in set(versions.values()):
+        if not _of_version(version_id).exists():
+            keep(_of_version(version_id).name, links_of(session, version_id), new=True)
+    for send_id, version_id in versions.items():
+        index = os.open(_index(send_id >> 32), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(index, version_id.to_bytes(_WIDTH, "little"), (send_id & _SEQUENCE) * _WIDTH)
+        finally:
+            os.close(index)
+
+
+def of_activity(activity_id: int) -> Urls | None:
+    """Where the links of a launched mailing lead; None when no signpost stands on this host."""
+    return _read(_of_activity(activity_id))
+
+
+def of_single(send_id: int) -> Urls | None:
+    """The same for one single mail."""
+    try:
+        index = os.open(_index(send_id >> 32), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        version_id = int.from_bytes(os.pread(index, _WIDTH, (send_id & _SEQUENCE) * _WIDTH), "little")
+    finally:
+        os.close(index)
+    return _read(_of_version(version_id)) if version_id else None
+
+
+def links_of(session: Session, version_id: int) -> Urls:
+    return dict(session.execute(select(Link.number, Link.url).where(Link.version_id == version_id)).all())
+
+
+def changes(session: Session, *activity_ids: int) -> dict[int, dict[int, str]]:
+    """What coordinators changed of live mails' links, by activity and number; of all mails when none is named."""
+    asked = select(LinkOverride.activity_id, LinkOverride.number, LinkOverride.url)
+    found: dict[int, dict[int, str]] = {}
+    for activity_id, number, url in session.execute(
+        asked.where(LinkOverride.activity_id.in_(activity_ids)) if activity_ids else asked
+    ):
+        found.setdefault(activity_id, {})[number] = url
+    return found
+
+
+def directory() -> Path:
+    return config.settings().var / "links"
+
+
+def keep(name: str, content: Mapping[Any, object], *, new: bool = False) -> None:
+    """Put a file in place, whole or not at all; a ``new`` one never takes the place of another. Raises OSError."""
+    directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = directory() / f"{name}.{os.getpid()}.{threading.get_ident()}"
+    draft.write_text(json.dumps(content))
+    if not new:
+        draft.replace(directory() / name)
+        return
+    try:
+        (directory() / name).hardlink_to(draft)
+    except FileExistsError:
+        pass  # Somebody was faster, and may know of a change since.
+    finally:
+        draft.unlink()
+
+
+def _read(path: Path) -> Urls | None:
+    try:
+        return {int(number): str(url) for number, url in json.loads(path.read_bytes()).items()}
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _of_activity(activity_id: int) -> Path:
+    return directory() / f"{activity_id}.json"
+
+
+def _of_version(version_id: int) -> Path:
+    return directory() / f"version-{version_id}.json"
+
+
+def _index(activity_id: int) -> Path:
+    return directory() / f"{activity_id}.sends"

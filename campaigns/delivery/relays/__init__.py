@@ -1,0 +1,1 @@
+"""SMTP relays: configuration, availability, connection test, reply statistics."""

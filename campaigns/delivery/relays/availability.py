@@ -1,0 +1,93 @@
+"""Whether the relay can be used. Its outage burns nobody's attempts: their sends just stay due."""
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, config, db
+from campaigns.delivery.models import Relay, RelayHealth
+from campaigns.delivery.relays.retry_schedule import relay_pause
+from campaigns.delivery.smtp.address import RelayAddress, relay_address
+from campaigns.encryption import unseal
+
+log = structlog.get_logger()
+SEALED = "relay"
+"""Purpose of the sealed passwords."""
+
+
+def usable(session: Session) -> list[RelayAddress]:
+    """The relays that may be asked now, preferred ones first."""
+    return [address for address in addresses(session) if _rested(session, address)]
+
+
+def may_ask(session: Session) -> bool:
+    """Whether some relay's pause, if any, is over."""
+    return bool(usable(session))
+
+
+def addresses(session: Session) -> list[RelayAddress]:
+    """Those that an owner entered and left active; without any, the one of the settings."""
+    active = select(Relay).where(Relay.active.is_(True))
+    ordered = active.order_by(Relay.priority, Relay.id).execution_options(populate_existing=True)
+    found = [address_of(row) for row in session.scalars(ordered)]
+    return [address for address in found if address is not None] if found else [relay_address()]
+
+
+def address_of(row: Relay) -> RelayAddress | None:
+    """How to reach it; None when its secret can't be read any more."""
+    try:
+        password = unseal(row.secret, SEALED)
+    except ValueError:
+        log.warning("a relay's secret cannot be read", relay=row.name)
+        return None
+    return RelayAddress(
+        row.host,
+        row.port,
+        row.user,
+        password,
+        row.tls,
+        row.connections,
+        row.per_connection,
+        row.per_second,
+        row.priority,
+        public=not config.settings().private_relays,
+    )
+
+
+def _rested(session: Session, address: RelayAddress) -> bool:
+    relay = session.get(RelayHealth, address.name, populate_existing=True)
+    return relay is None or relay.retry_at is None or relay.retry_at <= clock.now()
+
+
+def trouble(session: Session) -> RelayHealth | None:
+    """The first relay with what is wrong with it, or None when nothing is."""
+    rows = (session.get(RelayHealth, address.name) for address in addresses(session))
+    return next((row for row in rows if row is not None and row.error), None)
+
+
+def standing(session: Session, name: str) -> RelayHealth | None:
+    """What is known of a ``host:port``; None when it never failed."""
+    return session.get(RelayHealth, name)
+
+
+def note_failure(address: RelayAddress, error: str) -> None:
+    """Leave the relay alone for a while."""
+    with db.transaction() as session:
+        relay = session.get(RelayHealth, address.name, with_for_update=True)
+        if relay is None:
+            relay = session.merge(RelayHealth(name=address.name, failures=0))
+        relay.failures += 1
+        relay.error, relay.failed_at = error[:500], clock.now()
+        relay.retry_at = clock.now() + relay_pause(relay.failures)
+
+
+def note_success(address: RelayAddress) -> None:
+    """Forget an earlier failure; costs nothing but a look when there was none."""
+    with db.reading() as session:
+        relay = session.get(RelayHealth, address.name)
+        if relay is None or not relay.error:
+            return
+    with db.transaction() as session:
+        relay = session.get(RelayHealth, address.name, with_for_update=True)
+        if relay is not None:
+            relay.error, relay.failures, relay.retry_at = "", 0, None

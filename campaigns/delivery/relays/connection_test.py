@@ -1,0 +1,88 @@
+"""A relay tried out: what is said, what it offers, how it is protected. No mail is sent."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from campaigns.delivery.smtp.address import RelayAddress, TlsMode
+from campaigns.delivery.smtp.handshake import RelayUnavailable, greet
+from campaigns.delivery.smtp.replies import printable
+from campaigns.i18n import N_
+
+_PATIENCE = 20.0
+
+
+@dataclass(slots=True)
+class ConnectionTest:
+    """``dialogue``: who speaks (C or S) and what, secrets as ***. ``error`` is empty when mail would go,
+    else what was said; ``advice`` is what to change then, to be translated, if we know."""
+
+    dialogue: list[tuple[str, str]] = field(default_factory=list)
+    error: str = ""
+    advice: str = ""
+    extensions: Sequence[tuple[str, str]] = ()
+    tls: str = ""
+    certificate: Sequence[tuple[str, str]] = ()
+
+
+def attempt(relay: RelayAddress) -> ConnectionTest:
+    """Connect, greet, sign in, say goodbye; at most 20 seconds. Talks to the network: no transaction."""
+    return asyncio.run(_attempt(relay))
+
+
+async def _attempt(relay: RelayAddress) -> ConnectionTest:
+    trial = ConnectionTest()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            wire, offers = await greet(relay, lambda who, what: trial.dialogue.append((who, what)))
+    except (RelayUnavailable, TimeoutError) as error:
+        trial.error = str(error) or "no answer in time"
+        trial.advice = _advice(relay, error.__cause__ or error, trial.dialogue)
+        return trial
+    trial.extensions = sorted(offers.extensions.items())
+    secured = wire.transport.get_extra_info("ssl_object")
+    if secured is not None:
+        cipher = secured.cipher()
+        trial.tls = f"{secured.version()} {cipher[0] if cipher else ''}"
+        trial.certificate = _certificate(secured.getpeercert() or {})
+    trial.dialogue.append(("C", "QUIT"))
+    wire.write(b"QUIT\r\n")
+    wire.transport.close()
+    await wire.gone(1.0)
+    return trial
+
+
+def _certificate(found: dict[str, Any]) -> list[tuple[str, str]]:
+    names = ", ".join(value for kind, value in found.get("subjectAltName", ()) if kind == "DNS")
+    issuer = ", ".join(value for part in found.get("issuer", ()) for _, value in part)
+    return [
+        (key, printable(str(value)))
+        for key, value in (
+            ("names", names),
+            ("issuer", issuer),
+            ("until", found.get("notAfter", "")),
+        )
+    ]
+
+
+def _advice(relay: RelayAddress, error: BaseException, dialogue: Sequence[tuple[str, str]]) -> str:
+    asked = next((what for who, what in reversed(dialogue) if who == "C"), "")
+    match error:
+        case socket.gaierror():
+            return N_("Nobody knows a machine of that name: look how the host is spelt.")
+        case ConnectionRefusedError():
+            return N_("Nothing listens on that port. Sending services listen on 587 (STARTTLS) or 465 (TLS).")
+        case ssl.SSLCertVerificationError():
+            return N_("Its certificate does not prove this host: enter the very name for which it was issued.")
+        case ssl.SSLError():
+            return N_("That port does not begin with TLS: try STARTTLS, which most often is on 587.")
+        case TimeoutError() if relay.tls is not TlsMode.IMPLICIT and relay.port == 465:
+            return N_("Port 465 expects TLS from the first byte: choose “TLS, verified”.")
+        case TimeoutError() if not dialogue:
+            return N_("A firewall may stand between: many networks block port 25. Try 587 (STARTTLS) or 465 (TLS).")
+    if asked in ("***", "AUTH LOGIN", "AUTH PLAIN ***"):
+        return N_("It refused the sign-in: look at user and password. Some services want a password made for programs.")
+    return ""

@@ -1,0 +1,137 @@
+"""Relays entered, changed, switched off and taken out by an owner."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, config
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.delivery.models import Relay
+from campaigns.delivery.relays.availability import SEALED
+from campaigns.delivery.smtp.address import TlsMode, is_loopback
+from campaigns.encryption import seal
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9][a-z0-9-]{0,62})*", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayInput:
+    """What a person enters. An empty password leaves the earlier one as it is."""
+
+    name: str
+    host: str
+    port: int
+    tls: TlsMode
+    user: str = ""
+    password: str = ""
+    connections: int = 4
+    per_connection: int = 0
+    per_second: float = 0.0
+    priority: int = 1
+    active: bool = True
+
+
+def relay_of(session: Session, relay_id: int) -> Relay:
+    """Raises NotFound."""
+    found = session.get(Relay, relay_id)
+    if found is None:
+        raise NotFound(N_("There is no such relay."))
+    return found
+
+
+def listed(session: Session, actor: Actor) -> list[Relay]:
+    """All of them, in the order in which they are used."""
+    actor.require(Permission.SETTINGS)
+    return list(session.scalars(select(Relay).order_by(Relay.priority, Relay.id)))
+
+
+def enter(session: Session, actor: Actor, words: RelayInput) -> Relay:
+    """A new relay, used from the next slice on. Raises Invalid."""
+    actor.require(Permission.SETTINGS)
+    relay = Relay(created_at=clock.now(), secret="")
+    _write(relay, words)
+    session.add(relay)
+    session.flush()
+    audit.record(session, actor, "enter", "relay", relay.id, **_said(relay))
+    return relay
+
+
+def change(session: Session, actor: Actor, relay: Relay, words: RelayInput) -> None:
+    """Raises Invalid."""
+    actor.require(Permission.SETTINGS)
+    _write(relay, words)
+    audit.record(session, actor, "change", "relay", relay.id, **_said(relay))
+
+
+def take_out(session: Session, actor: Actor, relay: Relay) -> None:
+    """Forget it and its secret."""
+    actor.require(Permission.SETTINGS)
+    audit.record(session, actor, "take out", "relay", relay.id, **_said(relay))
+    session.delete(relay)
+
+
+def _said(relay: Relay) -> dict[str, str]:
+    return {"name": relay.name, "host": f"{relay.host}:{relay.port}", "tls": relay.tls.value}
+
+
+def _write(relay: Relay, words: RelayInput) -> None:
+    problems = _problems(words)
+    if problems:
+        raise ValidationFailed(problems)
+    moved = relay.host is not None and (relay.host, relay.port) != (words.host, words.port)
+    if moved and not words.password:
+        relay.secret = ""  # Who points a relay elsewhere must know its secret, or it would be handed to a stranger.
+    for name in ("name", "host", "port", "tls", "user", "connections", "per_connection", "per_second", "priority"):
+        setattr(relay, name, getattr(words, name))
+    relay.active = words.active
+    if words.password:
+        relay.secret = seal(words.password, SEALED)
+    if not words.user:
+        relay.secret = ""
+
+
+def _problems(words: RelayInput) -> list[ValidationProblem]:
+    found = []
+    if not words.name.strip():
+        found.append(ValidationProblem(N_("Give it a name."), "name"))
+    if not is_host(words.host):
+        found.append(ValidationProblem(N_("This is no host name or address."), "host"))
+    elif not config.settings().private_relays and is_private(words.host):
+        found.append(
+            ValidationProblem(N_("A private address: whoever runs the house must allow it (PRIVATE_RELAYS)."), "host")
+        )
+    for field, low, high in (("port", 1, 65535), ("connections", 1, 100), ("priority", 1, 100)):
+        if not low <= getattr(words, field) <= high:
+            found.append(ValidationProblem(N_("From %(low)s to %(high)s."), field, params={"low": low, "high": high}))
+    for field in ("per_connection", "per_second"):
+        if not 0 <= getattr(words, field) <= 1_000_000:
+            found.append(
+                ValidationProblem(N_("From %(low)s to %(high)s."), field, params={"low": 0, "high": 1_000_000})
+            )
+    if words.user and words.tls is TlsMode.OFF and not is_loopback(words.host):
+        found.append(ValidationProblem(N_("Nobody signs in without TLS."), "tls"))
+    if len(words.password) > 500 or not words.password.isprintable() or not words.user.isprintable():
+        found.append(ValidationProblem(N_("This is too long, or has signs that can't be typed."), "password"))
+    return found
+
+
+def is_host(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return _HOST.fullmatch(host) is not None
+    return True
+
+
+def is_private(host: str) -> bool:
+    """What can be seen without asking anybody; each connection looks again at what the name means then."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))

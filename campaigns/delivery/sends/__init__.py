@@ -1,0 +1,1 @@
+"""Rows and rules of sends: counters, progress, resolution, windows, caps, unsubscribing."""

@@ -1,0 +1,195 @@
+"""Counters of sends by state, kept by database triggers in the transaction that changes a send.
+
+Twelve services change a send's state; a trigger counts for all of them. A page about a million sends reads a few
+hundred rows. Only launches are counted, no test sends.
+
+Sends under way are counted as queued: a second counter update per claimed send would be half of the cost of a claim
+(``tests/benchmarks/pipeline``). :mod:`campaigns.delivery.sends.progress` counts the few rows under way.
+"""
+
+from collections.abc import Mapping
+from enum import IntFlag
+
+from sqlalchemy import DDL, BigInteger, SmallInteger, event
+from sqlalchemy.orm import Mapped, mapped_column
+
+from campaigns.db import Base, BigId, Instant, choice
+from campaigns.delivery.models import EXPIRED, GIVEN_UP, WINDOW, Send, SendState, SkipReason
+
+
+class SendFlag(IntFlag):
+    """What else is known of a send."""
+
+    TRACKABLE = 1
+    OPENED = 2  # by a human open, or a human click that implies it
+    CLICKED = 4
+    UNSUBSCRIBED = 8
+    TAKEN = 16  # by the relay, whatever came after
+    HARD = 32  # bounced since the address does not exist
+    BLOCKED = 64  # bounced by policy
+    COMPLAINED = 128
+    SUPPRESSED = 256  # the reasons of SkipReason, EXPIRED, GIVEN_UP and WINDOW: one of them, or none
+    NO_CONSENT = 512
+    CAPPED = 1024
+    EXPIRED = 2048
+    GIVEN_UP = 4096
+    WINDOW = 8192
+
+
+REASONS: Mapping[str, SendFlag] = {
+    SkipReason.SUPPRESSED.value: SendFlag.SUPPRESSED,
+    SkipReason.NO_CONSENT.value: SendFlag.NO_CONSENT,
+    SkipReason.CAPPED.value: SendFlag.CAPPED,
+    EXPIRED: SendFlag.EXPIRED,
+    GIVEN_UP: SendFlag.GIVEN_UP,
+    WINDOW: SendFlag.WINDOW,
+}
+
+
+class SendCount(Base):
+    """How many sends of an activity stand alike."""
+
+    __tablename__ = "send_counts"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    bucket: Mapped[Instant] = mapped_column(primary_key=True)
+    """The 15 minutes (UTC) in which the relay took or the other side refused them; 1970 where neither did."""
+    state: Mapped[SendState] = mapped_column(choice(SendState), primary_key=True)
+    """QUEUED of those under way too; never SENDING."""
+    marks: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Bit set of :class:`Mark`; of those queued or under way only why they wait."""
+    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's
+    transaction. Only the sum over all parts says something; one part alone may be negative."""
+    number: Mapped[int] = mapped_column(BigInteger)
+
+
+Send.__table__.add_is_dependent_on(SendCount.__table__)  # type: ignore[attr-defined]  # The triggers write into it.
+
+
+_UNDER_WAY = "('queued', 'sending')"
+
+
+def _state(row: str) -> str:
+    return f"CASE {row}state WHEN 'sending' THEN 'queued' ELSE {row}state END"
+
+
+def _marks(row: str) -> str:
+    """Of a claim nothing is counted: whatever it changes is no mark before the mail is sent. The usual is told by
+    the first tests."""
+    opened = f"{row}first_opened_at", f"{row}clicked_at", f"{row}unsubscribed_at", f"{row}complained_at"
+    seldom = _bits(
+        (f"{opened[0]} IS NOT NULL OR {opened[1]} IS NOT NULL", SendFlag.OPENED),
+        (f"{opened[1]} IS NOT NULL", SendFlag.CLICKED),
+        (f"{opened[2]} IS NOT NULL", SendFlag.UNSUBSCRIBED),
+        (f"{opened[3]} IS NOT NULL", SendFlag.COMPLAINED),
+    )
+    sent = _bits(
+        (f"{row}trackable", SendFlag.TRACKABLE),
+        (f"{row}sent_at IS NOT NULL", SendFlag.TAKEN),
+        (f"{row}state = 'bounced' AND {row}reason = 'hard'", SendFlag.HARD),
+        (f"{row}state = 'bounced' AND {row}reason = 'policy'", SendFlag.BLOCKED),
+    )
+    sent += f" + CASE WHEN coalesce({', '.join(opened)}) IS NULL THEN 0 ELSE {seldom} END"
+    reasons = " ".join(f"WHEN '{reason}' THEN {bit:d}" for reason, bit in REASONS.items())
+    return (
+        f"CASE WHEN {row}state IN {_UNDER_WAY} THEN 0 ELSE {sent} END"
+        f" + CASE {row}reason WHEN '' THEN 0 {reasons} ELSE 0 END"
+    )
+
+
+def _bits(*tests: tuple[str, SendFlag]) -> str:
+    return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in tests)
+
+
+def _bucket(row: str, floor: str, never: str) -> str:
+    """``floor`` cuts an instant ``{at}`` to its 15 minutes."""
+    known = floor.format(at=f"coalesce({row}sent_at, {row}bounced_at, {never})")
+    return f"CASE WHEN {row}state IN {_UNDER_WAY} THEN {never} ELSE {known} END"
+
+
+def _one(row: str, number: int, *, of_launch: bool = False) -> str:
+    """SQLite: a row's place in the counters. ``of_launch``: that it has one is known, which is told faster."""
+    bucket = _bucket(f"{row}.", "{at} - {at} % 900000000", "0")
+    place = f"{row}.activity_id, {bucket}, {_state(row + '.')}, {_marks(row + '.')}, 0, {number}"
+    source = f"VALUES ({place})" if of_launch else f"SELECT {place} WHERE {row}.occasion = ''"
+    return (
+        "INSERT INTO send_counts (activity_id, bucket, state, marks, part, number)"
+        f" {source}"
+        " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = number + excluded.number;"
+    )
+
+
+_COUNTED = (
+    "state",
+    "sent_at",
+    "bounced_at",
+    "trackable",
+    "first_opened_at",
+    "clicked_at",
+    "unsubscribed_at",
+    "complained_at",
+    "reason",
+    "occasion",
+)
+
+
+def _changed(*columns: str) -> str:
+    return " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in columns)
+
+
+_MOVED = (
+    f"CASE WHEN OLD.state IN {_UNDER_WAY} AND NEW.state IN {_UNDER_WAY} THEN {_changed('reason', 'occasion')}"
+    f" ELSE {_changed(*_COUNTED)} END"
+)
+SQLITE = (
+    "CREATE TRIGGER IF NOT EXISTS sends_inserted AFTER INSERT ON sends WHEN NEW.occasion = ''"
+    f" BEGIN {_one('NEW', 1, of_launch=True)} END",
+    f"CREATE TRIGGER IF NOT EXISTS sends_updated AFTER UPDATE OF {', '.join(_COUNTED)} ON sends WHEN {_MOVED}"
+    f" BEGIN {_one('OLD', -1)} {_one('NEW', 1)} END",
+    f"CREATE TRIGGER IF NOT EXISTS sends_deleted AFTER DELETE ON sends BEGIN {_one('OLD', -1)} END",
+)
+
+_NEVER = "timestamptz 'epoch'"
+_QUARTER = f"date_bin('15 minutes', {{at}}, {_NEVER})"
+
+
+def _all(source: str) -> str:
+    """PostgreSQL: the rows of a statement, summed first."""
+    bucket = _bucket("", _QUARTER, _NEVER)
+    return (
+        "INSERT INTO send_counts AS kept (activity_id, bucket, state, marks, part, number)"  # noqa: S608
+        f" SELECT activity_id, {bucket}, {_state('')}, {_marks('')}, pg_backend_pid() & 255, sum(change)"
+        f" FROM ({source}) AS changed WHERE occasion = '' GROUP BY 1, 2, 3, 4 HAVING sum(change) <> 0"
+        " ORDER BY 1, 2, 3, 4"
+        " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = kept.number + excluded.number;"
+    )
+
+
+_AFTER, _BEFORE = "SELECT *, 1 AS change FROM after", "SELECT *, -1 AS change FROM before"
+_MOVED_ROWS = " OR ".join(
+    f"EXISTS (SELECT FROM {rows} WHERE state NOT IN {_UNDER_WAY} OR reason <> '' OR occasion <> '')"
+    for rows in ("after", "before")
+)
+POSTGRES = (
+    f"CREATE OR REPLACE FUNCTION count_sends() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    f" IF TG_OP = 'UPDATE' THEN IF NOT ({_MOVED_ROWS}) THEN RETURN NULL; END IF; END IF;"
+    f" IF TG_OP = 'INSERT' THEN {_all(_AFTER)}"
+    f" ELSIF TG_OP = 'UPDATE' THEN {_all(_BEFORE + ' UNION ALL ' + _AFTER)}"
+    f" ELSE {_all(_BEFORE)} END IF; RETURN NULL; END $$",
+    *(
+        f"CREATE OR REPLACE TRIGGER sends_{name} AFTER {what} ON sends REFERENCING {tables}"
+        " FOR EACH STATEMENT EXECUTE FUNCTION count_sends()"
+        for name, what, tables in (
+            ("inserted", "INSERT", "NEW TABLE AS after"),
+            ("updated", "UPDATE", "OLD TABLE AS before NEW TABLE AS after"),
+            ("deleted", "DELETE", "OLD TABLE AS before"),
+        )
+    ),
+)
+
+for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
+    for _statement in _statements:
+        _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+        event.listen(Base.metadata, "after_create", _ddl.execute_if(dialect=_dialect))

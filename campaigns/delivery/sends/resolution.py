@@ -1,0 +1,101 @@
+"""What an operator decides where the house may not: unknown and held sends.
+
+Sending an unknown one again is the single exception to "at most once", asked for by a person and
+audited.
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.delivery.models import EXPIRED, GIVEN_UP, Send, SendState
+from campaigns.delivery.sends import progress
+from campaigns.errors import Conflict, NotFound
+from campaigns.i18n import N_
+from campaigns.planning import launch
+from campaigns.planning.models import Activity, ActivityStatus
+
+_GOES_ON = (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED)
+
+
+class Resolution(StrEnum):
+    SENT = "sent"
+    FAILED = "failed"
+    AGAIN = "again"
+
+
+_OPEN = {
+    SendState.UNKNOWN: frozenset(Resolution),
+    SendState.HELD: frozenset({Resolution.FAILED, Resolution.AGAIN}),
+    SendState.FAILED: frozenset({Resolution.AGAIN}),
+}
+_FOR_GOOD = (GIVEN_UP, EXPIRED)
+
+
+def decide(
+    session: Session,
+    actor: Actor,
+    activity: Activity,
+    state: SendState,
+    decision: Resolution,
+    send_id: int | None = None,
+) -> int:
+    """Settle the activity's sends in ``state`` (or the one named); how many that were.
+
+    Raises Conflict when the decision isn't open for that state, or when nothing is sent any more.
+    """
+    actor.require(Permission.LAUNCH)
+    if decision not in _OPEN.get(state, ()):
+        raise Conflict(N_("This cannot be decided about these sends."))
+    if decision is Resolution.AGAIN and activity.built_in is None and activity.status not in _GOES_ON:
+        raise Conflict(N_("This activity is over: nothing is sent in it any more."))
+    which = [Send.activity_id == activity.id, Send.state == state]
+    if send_id is not None:
+        which.append(Send.id == send_id)
+    if state is SendState.FAILED:
+        which.append(Send.reason.not_in(_FOR_GOOD))
+    settled = session.scalars(
+        update(Send)
+        .where(*which)
+        .values(_outcome(state, decision))
+        .returning(Send.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    if send_id is not None and not settled:
+        raise NotFound(N_("There is no such send any more."))
+    if settled and decision is Resolution.AGAIN and activity.status is ActivityStatus.FINISHED:
+        launch.take_up(session, actor, activity)
+    audit.record(
+        session,
+        actor,
+        f"decide {state.value}",
+        "activity",
+        activity.id,
+        decision=decision.value,
+        sends=len(settled),
+        send=str(send_id or ""),
+    )
+    return len(settled)
+
+
+def again_possible(session: Session, activity_id: int) -> int:
+    """How many failed sends may be tried again."""
+    standing = progress.standing(session, activity_id)
+    return sum(
+        number for (state, reason), number in standing.items() if state is SendState.FAILED and reason not in _FOR_GOOD
+    )
+
+
+def _outcome(state: SendState, decision: Resolution) -> dict[str, object]:
+    now = clock.now()
+    if decision is Resolution.SENT:
+        return {"state": SendState.SENT, "sent_at": now, "due_at": None, "claimed_by": None}
+    if decision is Resolution.FAILED:
+        reason = GIVEN_UP if state is SendState.UNKNOWN else ""
+        return {"state": SendState.FAILED, "due_at": None, "claimed_by": None, "reason": reason}
+    # With all its attempts: one that was tried for two days would fail again at the first "later".
+    return {"state": SendState.QUEUED, "due_at": now, "claimed_by": None, "reply": "", "attempts": 0}

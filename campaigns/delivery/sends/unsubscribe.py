@@ -1,0 +1,118 @@
+"""The recipient's own way out of all mail, and back for a day.
+
+The token of the send is the permission: whoever holds the mail may say that it should stop.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import PUBLIC
+from campaigns.audience import consent, suppression
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
+from campaigns.content.models import MessageVersion
+from campaigns.delivery.models import ERASED, Send
+from campaigns.errors import BadToken, Conflict
+from campaigns.i18n import N_
+from campaigns.planning.models import Activity
+from campaigns.tokens import Purpose, open_send
+
+_SOURCE = "unsubscribe link"
+UNDO_WITHIN = timedelta(hours=24)
+"""How long the same link takes an unsubscription back: mails are passed on and lie about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who holds the mail."""
+
+    send: Send
+    language: str
+    test: bool
+    """A test mail: its page looks the same and changes nothing."""
+
+    @property
+    def may_undo(self) -> bool:
+        """Whether this mail's unsubscription can still be taken back by its link."""
+        at = self.send.unsubscribed_at
+        return at is not None and clock.now() < at + UNDO_WITHIN
+
+    @property
+    def erased(self) -> bool:
+        """Whether the person was erased since, so that there is nothing left to change."""
+        return self.send.address == ERASED
+
+
+def recipient(session: Session, token: str) -> Recipient:
+    """The send that ``token`` was made for. Raises BadToken, also when the send is gone."""
+    send = session.get(Send, open_send(Purpose.UNSUBSCRIBE, token))
+    if send is None:
+        raise BadToken(N_("This link is incomplete or was changed."))
+    version = session.get(MessageVersion, send.version_id) if send.version_id is not None else None
+    activity = session.get_one(Activity, send.activity_id)
+    return Recipient(send, version.language if version else "en", activity.built_in is not None)
+
+
+def unsubscribe(session: Session, found: Recipient) -> None:
+    """Never mail this address again. Harmless when repeated."""
+    send = found.send
+    if found.test or found.erased:
+        return
+    for address in {send.address, _present_address(session, send)}:
+        suppression.suppress(session, PUBLIC, address, SuppressionReason.UNSUBSCRIBED, _detail(send))
+    if send.unsubscribed_at is not None:
+        return
+    send.unsubscribed_at = clock.now()
+    if send.contact_id is not None and _mailable(session, send.contact_id):
+        consent.withdraw(
+            session, PUBLIC, send.contact_id, ConsentPurpose.EMAIL, source=_SOURCE, evidence=_evidence(send)
+        )
+
+
+def come_back(session: Session, found: Recipient) -> bool:
+    """Take this very mail's unsubscription back, and nothing else; whether we may write again.
+
+    What was said by another mail, a form or somebody else before or after stays as it is. Raises
+    Conflict when the time for it is over.
+    """
+    send = found.send
+    if found.test or found.erased or send.unsubscribed_at is None:
+        return True
+    if not found.may_undo:
+        raise Conflict(N_("This link cannot take the unsubscription back any more: its time is over."))
+    send.unsubscribed_at = None
+    for address in {send.address, _present_address(session, send)}:
+        suppression.come_back(session, PUBLIC, address, detail=_detail(send))
+    if send.contact_id is not None:
+        consent.take_back(
+            session,
+            PUBLIC,
+            send.contact_id,
+            ConsentPurpose.EMAIL,
+            source=f"{_SOURCE}, taken back",
+            evidence=_evidence(send),
+        )
+    session.flush()
+    reached = send.contact_id is None or _mailable(session, send.contact_id)
+    return reached and not suppression.is_suppressed(session, _present_address(session, send))
+
+
+def _detail(send: Send) -> str:
+    return f"send {send.id}"
+
+
+def _evidence(send: Send) -> dict[str, str]:
+    return {"send": str(send.id)}
+
+
+def _present_address(session: Session, send: Send) -> str:
+    """The contact's address may have changed since the mail was sent."""
+    contact = session.get(Contact, send.contact_id) if send.contact_id is not None else None
+    return contact.email if contact is not None else send.address
+
+
+def _mailable(session: Session, contact_id: int) -> bool:
+    levels = consent.as_of(session, [contact_id], ConsentPurpose.EMAIL, clock.now())
+    return levels[contact_id] is not ConsentLevel.NONE

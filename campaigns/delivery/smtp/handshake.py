@@ -1,0 +1,205 @@
+"""From nothing to a connection that takes mail: greeting, EHLO, TLS, sign-in."""
+
+import asyncio
+import base64
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from campaigns import config
+from campaigns.delivery.smtp.address import RelayAddress, TlsMode, is_loopback
+from campaigns.delivery.smtp.protocol import ConnectionLost, SmtpProtocol
+from campaigns.delivery.smtp.replies import SmtpReply, printable
+
+CONNECT = 10.0
+HELLO = 60.0
+"""Seconds for each answer until the first mail. RFC 5321 would wait five minutes for a greeting; a worker
+that has another relay, or another activity, should not."""
+
+_NAMELESS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+Told = Callable[[str, str], None]
+"""Hears the dialogue: who speaks (``C`` or ``S``) and what, without secrets."""
+
+
+class RelayUnavailable(Exception):
+    """The relay can't be used at all just now; no mail was touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpCapabilities:
+    """What a relay said it can, after TLS."""
+
+    extensions: dict[str, str]
+    """Keyword in upper case → its parameters; empty for a relay that knows no EHLO."""
+
+    @property
+    def pipelining(self) -> bool:
+        return "PIPELINING" in self.extensions
+
+    @property
+    def eight_bit(self) -> bool:
+        return "8BITMIME" in self.extensions
+
+    @property
+    def smtputf8(self) -> bool:
+        return "SMTPUTF8" in self.extensions
+
+    @property
+    def size(self) -> int | None:
+        """The largest mail in octets, 0 when there is no limit, None when it isn't said."""
+        told = self.extensions.get("SIZE")
+        return None if told is None else int(told) if told.isdecimal() else 0
+
+    @property
+    def mails(self) -> int:
+        """Mails that one connection may carry (RFC 9422), 0 when it isn't said."""
+        for limit in self.extensions.get("LIMITS", "").upper().split():
+            name, _, value = limit.partition("=")
+            if name == "MAILMAX" and value.isdecimal():
+                return int(value)
+        return 0
+
+    @property
+    def sign_in(self) -> set[str]:
+        return set(self.extensions.get("AUTH", "").upper().split())
+
+
+async def greet(relay: RelayAddress, told: Told = lambda _who, _what: None) -> tuple[SmtpProtocol, SmtpCapabilities]:
+    """An open connection that takes mail. Raises RelayDown with words for a person."""
+    wire = SmtpProtocol()
+    try:
+        return wire, await _Handshake(relay, wire, told).run()
+    except (OSError, ssl.SSLError, UnicodeError) as error:
+        raise RelayUnavailable(_words(error)) from error
+    finally:
+        wire.on_lost = lambda _: None
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, socket.gaierror):
+        return "host not found" if error.errno in _NAMELESS else "the name service does not answer"
+    return printable(str(error)) or type(error).__name__
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
+
+
+class _Handshake:
+    def __init__(self, relay: RelayAddress, wire: SmtpProtocol, told: Told) -> None:
+        self._relay, self._wire, self._told = relay, wire, told
+
+    async def run(self) -> SmtpCapabilities:
+        context = ssl.create_default_context() if self._relay.tls is not TlsMode.OFF else None
+        await self._connect(context)
+        try:
+            await self._expect(2)
+            offers = await self._hello()
+            if self._relay.tls is TlsMode.VERIFY and context is not None:
+                offers = await self._start_tls(context, offers)
+            if self._relay.user:
+                await self._sign_in(offers)
+        except BaseException:
+            self._wire.transport.abort()
+            await asyncio.sleep(0)  # The socket is closed in the next round of the loop, which may be the last.
+            raise
+        return offers
+
+    async def _connect(self, context: ssl.SSLContext | None) -> None:
+        relay, loop = self._relay, asyncio.get_running_loop()
+        implicit = context if relay.tls is TlsMode.IMPLICIT else None
+        named = relay.host if implicit else None
+        async with asyncio.timeout(CONNECT):
+            host = await self._public() if relay.public else relay.host
+            await loop.create_connection(
+                lambda: self._wire,
+                host,
+                relay.port,
+                ssl=implicit,
+                server_hostname=named,
+                happy_eyeballs_delay=None if _is_address(host) else 0.25,
+            )
+
+    async def _public(self) -> str:
+        """An address of the host, looked up once, so that what was looked at is what is connected to."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self._relay.host, self._relay.port, type=socket.SOCK_STREAM
+        )
+        addresses = [str(each[4][0]) for each in found]
+        if not addresses or not all(ip_address(each).is_global for each in addresses):
+            raise ConnectionLost("the host has a private address; PRIVATE_RELAYS=yes allows that")
+        return addresses[0]
+
+    async def _ask(self, command: str, shown: str = "") -> SmtpReply:
+        self._told("C", shown or command)
+        self._wire.write(command.encode() + b"\r\n")
+        return await self._answer()
+
+    async def _answer(self) -> SmtpReply:
+        reply = await self._wire.answer(HELLO)
+        for line in reply.lines:
+            self._told("S", printable(line.decode("utf-8", "replace")))
+        return reply
+
+    async def _expect(self, kind: int, reply: SmtpReply | None = None) -> SmtpReply:
+        reply = reply or await self._answer()
+        if reply.code // 100 != kind:
+            raise ConnectionLost(reply.line)
+        return reply
+
+    async def _hello(self) -> SmtpCapabilities:
+        reply = await self._ask(f"EHLO {self._name()}")
+        if 500 <= reply.code < 600:
+            await self._expect(2, await self._ask(f"HELO {self._name()}"))
+            return SmtpCapabilities({})
+        await self._expect(2, reply)
+        words = (line[4:].decode("ascii", "replace").strip() for line in reply.lines[1:])
+        # "AUTH=LOGIN" is how old relays wrote it.
+        pairs = (word.replace("AUTH=", "AUTH ", 1).partition(" ") for word in words if word)
+        return SmtpCapabilities({keyword.upper(): rest.strip() for keyword, _, rest in pairs})
+
+    def _name(self) -> str:
+        """A full domain if we have one, else an address literal (RFC 5321, 4.1.3)."""
+        host = urlsplit(config.settings().base_url).hostname or ""
+        if "." in host and host.isascii() and not host.replace(".", "").isdecimal():
+            return host
+        own = str((self._wire.transport.get_extra_info("sockname") or ("127.0.0.1",))[0])
+        try:
+            return f"[IPv6:{own}]" if ip_address(own).version == 6 else f"[{own}]"
+        except ValueError:
+            return "[127.0.0.1]"
+
+    async def _start_tls(self, context: ssl.SSLContext, offers: SmtpCapabilities) -> SmtpCapabilities:
+        if "STARTTLS" not in offers.extensions:
+            raise ConnectionLost("the relay does not offer STARTTLS, and without TLS nothing is sent to it")
+        await self._expect(2, await self._ask("STARTTLS"))
+        async with asyncio.timeout(HELLO):
+            await self._wire.secure(context, self._relay.host)
+        return await self._hello()
+
+    async def _sign_in(self, offers: SmtpCapabilities) -> None:
+        relay, ways = self._relay, offers.sign_in
+        if relay.tls is TlsMode.OFF and not is_loopback(relay.host):
+            raise ConnectionLost("sign-in without TLS is refused")
+        if "PLAIN" in ways or not ways & {"PLAIN", "LOGIN"}:
+            secret = _base64(f"\0{relay.user}\0{relay.password}")
+            await self._expect(2, await self._ask(f"AUTH PLAIN {secret}", "AUTH PLAIN ***"))
+            return
+        await self._expect(3, await self._ask("AUTH LOGIN"))
+        await self._expect(3, await self._ask(_base64(relay.user), "***"))
+        await self._expect(2, await self._ask(_base64(relay.password), "***"))
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,151 @@
+"""The bytes of one connection: written as given, heard as whole answers."""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from campaigns.delivery.smtp.replies import SmtpReply
+
+_SEND_BUFFER = 512 * 1024  # A mail leaves in one go, and nobody waits for the relay to read it.
+_LONGEST_LINE = 8192
+_ROOM = 16384
+_MOST_LINES = 256
+
+
+class ConnectionLost(OSError):
+    """The connection is gone or can't be trusted any more."""
+
+
+class SmtpProtocol(asyncio.BufferedProtocol):
+    """Cuts what comes into answers, and knows whether what was written has left."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport
+        self.flushed = True
+        """Whether all that was written is in the kernel's hands."""
+        self.lost: str | None = None
+        """Why there is no connection any more."""
+        self.on_reply: Callable[[SmtpReply], None] = self._keep
+        self.on_lines: Callable[[Sequence[bytes]], bool] = lambda _: False
+        """Sees first what came together; true when nothing of it is left to be heard."""
+        self.on_flushed: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[str], None] = lambda _: None
+        self._room = memoryview(bytearray(_ROOM))
+        self._partial = b""
+        self._earlier: list[bytes] = []
+        self._heard: deque[SmtpReply] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._gone = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        _tell_when_flushed(transport)
+        opened = transport.get_extra_info("socket")
+        if opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+
+    def pause_writing(self) -> None:
+        self.flushed = False
+
+    def resume_writing(self) -> None:
+        self.flushed = True
+        self.on_flushed()
+
+    def write(self, octets: bytes) -> None:
+        self.transport.write(octets)
+
+    def get_buffer(self, _wanted: int) -> memoryview:
+        """Answers are short: a room of our own spares a quarter of a megabyte for each of them."""
+        return self._room
+
+    def buffer_updated(self, count: int) -> None:
+        lines = (self._partial + self._room[:count]).split(b"\n")
+        self._partial = lines.pop()
+        if not self._earlier and self.on_lines(lines):
+            return
+        for line in lines:
+            if self.lost is not None:
+                return
+            digits = line[:3]
+            code = int(digits) if len(digits) == 3 and digits.isdigit() else 0
+            if code and line[3:4] == b"-":
+                self._earlier.append(line)
+                continue
+            if line[3:4] not in (b" ", b"\r", b""):
+                code = 0
+            reply = SmtpReply(code, [*self._earlier, line] if self._earlier else [line])
+            self._earlier = []
+            self.on_reply(reply)
+        if len(self._partial) > _LONGEST_LINE or len(self._earlier) > _MOST_LINES:
+            self.cut("the relay's answer has no end")
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gone.set()
+        self._over(str(error) if error else "the relay closed the connection")
+
+    def cut(self, why: str) -> None:
+        """End the connection at once; what was not flushed never leaves."""
+        if self.lost is None:
+            self.transport.abort()
+            self._over(why)
+
+    async def gone(self, seconds: float) -> None:
+        """Wait until a connection that was told to close has done so; after ``seconds`` make it.
+
+        A relay that reads no goodbye, or owes one of TLS, would else keep the socket beyond its loop's end.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
+        except TimeoutError:
+            self.transport.abort()
+            await asyncio.sleep(0)  # What closes the socket runs in the next round of the loop.
+
+    def _over(self, why: str) -> None:
+        if self.lost is not None:
+            return
+        self.lost = why
+        self._wake()
+        self.on_lost(why)
+
+    def _keep(self, reply: SmtpReply) -> None:
+        self._heard.append(reply)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def answer(self, seconds: float) -> SmtpReply:
+        """The next answer, for as long as nobody else listens. Raises Lost, or TimeoutError."""
+        if not self._heard and self.lost is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(seconds):
+                await self._waiter
+        if not self._heard:
+            raise ConnectionLost(self.lost or "")
+        return self._heard.popleft()
+
+    async def secure(self, context: object, host: str) -> None:
+        """Begin TLS. Raises Lost when something was said in the clear that would count afterwards."""
+        if self._heard or self._partial or self._earlier:
+            raise ConnectionLost("the relay said more than an answer before TLS")
+        loop = asyncio.get_running_loop()
+        secured = await loop.start_tls(self.transport, self, context, server_hostname=host)  # type: ignore[arg-type]
+        assert isinstance(secured, asyncio.Transport)
+        self.transport = secured
+        _tell_when_flushed(secured)
+
+
+def _tell_when_flushed(transport: asyncio.Transport) -> None:
+    """Let any byte of our own buffer make asyncio say "pause", so that `flushed` is exact.
+
+    A plain transport pauses above the limit, one with TLS at it.
+    """
+    transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)

@@ -1,0 +1,115 @@
+"""How fast a provider's domains may be mailed: entered by an owner, kept by all workers together."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import idna
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.delivery.models import DomainLimit
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "Gmail": ("gmail.com", "googlemail.com"),
+    "Microsoft": ("outlook.com", "hotmail.com", "live.com", "msn.com"),
+    "Yahoo": ("yahoo.com", "ymail.com", "rocketmail.com", "aol.com"),
+    "Apple": ("icloud.com", "me.com", "mac.com"),
+    "GMX & WEB.DE": ("gmx.de", "gmx.net", "gmx.com", "web.de"),
+    "Mail.ru": ("mail.ru", "inbox.ru", "list.ru", "bk.ru"),
+    "Yandex": ("yandex.ru", "yandex.com", "ya.ru"),
+}
+"""Offered by name, without any limit: each provider says of itself what it bears."""
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_MOST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DomainLimitInput:
+    """What a person enters."""
+
+    name: str
+    domains: Sequence[str]
+    per_second: float = 0.0
+    at_once: int = 0
+    active: bool = True
+
+
+def limit_of(session: Session, limit_id: int) -> DomainLimit:
+    """Raises NotFound."""
+    found = session.get(DomainLimit, limit_id)
+    if found is None:
+        raise NotFound(N_("There is no such limit."))
+    return found
+
+
+def listed(session: Session, actor: Actor) -> list[DomainLimit]:
+    actor.require(Permission.SETTINGS)
+    return list(session.scalars(select(DomainLimit).order_by(DomainLimit.name, DomainLimit.id)))
+
+
+def enter(session: Session, actor: Actor, words: DomainLimitInput) -> DomainLimit:
+    """A new limit, kept from the next slice on. Raises Invalid."""
+    actor.require(Permission.SETTINGS)
+    limit = DomainLimit(created_at=clock.now())
+    _write(session, limit, words)
+    session.add(limit)
+    session.flush()
+    audit.record(session, actor, "enter", "domain limit", limit.id, **_said(limit))
+    return limit
+
+
+def change(session: Session, actor: Actor, limit: DomainLimit, words: DomainLimitInput) -> None:
+    """Raises Invalid."""
+    actor.require(Permission.SETTINGS)
+    _write(session, limit, words)
+    audit.record(session, actor, "change", "domain limit", limit.id, **_said(limit))
+
+
+def take_out(session: Session, actor: Actor, limit: DomainLimit) -> None:
+    actor.require(Permission.SETTINGS)
+    audit.record(session, actor, "take out", "domain limit", limit.id, **_said(limit))
+    session.delete(limit)
+
+
+def _said(limit: DomainLimit) -> dict[str, object]:
+    return {"name": limit.name, "per_second": limit.per_second, "at_once": limit.at_once, "active": limit.active}
+
+
+def _write(session: Session, limit: DomainLimit, words: DomainLimitInput) -> None:
+    domains = sorted({_ascii(domain) for domain in words.domains})
+    problems = _problems(words, domains)
+    others = select(DomainLimit).where(DomainLimit.id != (limit.id or 0))
+    taken = {domain for other in session.scalars(others) for domain in other.domains} & set(domains)
+    if taken:
+        found = N_("%(domain)s has a limit already.")
+        problems.append(ValidationProblem(found, "domains", params={"domain": min(taken)}))
+    if problems:
+        raise ValidationFailed(problems)
+    limit.name, limit.domains = words.name, domains
+    limit.per_second, limit.at_once, limit.active = words.per_second, words.at_once, words.active
+
+
+def _ascii(domain: str) -> str:
+    try:
+        return domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError:
+        return domain
+
+
+def _problems(words: DomainLimitInput, domains: Sequence[str]) -> list[ValidationProblem]:
+    found = []
+    if not 0 < len(words.name) <= 200:
+        found.append(ValidationProblem(N_("Give it a name."), "name"))
+    strange = [domain for domain in domains if not _DOMAIN.fullmatch(domain)]
+    if strange or not 0 < len(domains) <= _MOST:
+        found.append(ValidationProblem(N_("One domain name on each line, like example.org."), "domains"))
+    for field_, most in (("per_second", 100_000), ("at_once", 1_000)):
+        if not 0 <= getattr(words, field_) <= most:
+            found.append(ValidationProblem(N_("From %(low)s to %(high)s."), field_, params={"low": 0, "high": most}))
+    return found

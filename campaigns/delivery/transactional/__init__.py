@@ -1,0 +1,1 @@
+"""Mails outside launches: API requests, system mails from the outbox, test sends."""

@@ -1,0 +1,92 @@
+"""Single mails for programs: ask for one, and see what became of it.
+
+``POST /api/v1/mails`` takes ``{"external_id", "message", "to", "fields", "transactional"}`` and answers
+``{"id", "new", "state", …}``: 202 for a new mail, 200 for one that was asked for before. Errors: 400 for a wrong
+field, 401 without a good key, 403 for a key without the scope, 409 for an ``external_id`` that stands for another
+mail, 429 (with Retry-After) for more than 600 a minute.
+"""
+
+from typing import Any
+
+from flask import Blueprint, jsonify
+
+from campaigns import db
+from campaigns.accounts.actor import Actor
+from campaigns.accounts.models import Scope
+from campaigns.content import versions
+from campaigns.delivery.models import Send
+from campaigns.delivery.transactional import service
+from campaigns.delivery.transactional.service import TransactionalMailRequest
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.web.request_session import db_session
+from campaigns.web.security.api_auth import json_body, with_key
+from campaigns.web.security.rate_limits import RateLimit
+
+blueprint = Blueprint("delivery_api", __name__)
+_OFTEN = RateLimit(count=600, seconds=60)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "external_id": (str,),
+    "message": (str, int),
+    "to": (str,),
+    "fields": (dict,),
+    "transactional": (bool,),
+}
+
+
+@blueprint.post("/api/v1/mails")
+@with_key(Scope.MAIL)
+def send(actor: Actor) -> Any:
+    """Queue one mail."""
+    _OFTEN.count(str(actor.id))
+    order = _read(json_body())
+    with db.reading() as looking:  # Compiling takes its time, and no writer should wait for it.
+        versions.compile_ahead(looking, service.message_of(looking, order.message).id)
+    found, is_new = service.ask(db_session(), actor, order)
+    answer = _shown(found) | {"new": is_new}
+    db_session().commit()
+    return jsonify(answer), 202 if is_new else 200
+
+
+@blueprint.get("/api/v1/mails/<send_id>")
+@with_key(Scope.MAIL)
+def state(_actor: Actor, send_id: str) -> Any:
+    """What became of it."""
+    if not (send_id.isascii() and send_id.isdigit() and int(send_id) < 2**63):
+        raise NotFound(N_("There is no such mail."))
+    answer = _shown(service.asked_for(db_session(), int(send_id)))
+    db_session().commit()
+    return jsonify(answer)
+
+
+def _read(body: dict[str, Any]) -> TransactionalMailRequest:
+    found = [
+        ValidationProblem(N_("No mail has a field of this name."), str(name)[:80])
+        for name in body
+        if name not in _KINDS
+    ]
+    for name, kinds in _KINDS.items():
+        value = body.get(name)
+        if value is None and name in ("fields", "transactional"):
+            continue
+        wrong = type(value) not in kinds or (isinstance(value, int) and not abs(value) < 2**63)
+        if wrong or (name == "fields" and not all(isinstance(each, str) for each in (value or {}).values())):
+            found.append(ValidationProblem(N_("This is missing, or of another kind than expected."), name))
+    if found:
+        raise ValidationFailed(found)
+    return TransactionalMailRequest(**{name: value for name, value in body.items() if value is not None})
+
+
+def _shown(send: Send) -> dict[str, object]:
+    return {
+        "id": str(send.id),
+        "external_id": send.occasion,
+        "to": send.address,
+        "state": send.state.value,
+        "reason": send.reason,
+        "reply": send.reply,
+        "attempts": send.attempts,
+        "due_at": send.due_at.isoformat() if send.due_at else None,
+        "sent_at": send.sent_at.isoformat() if send.sent_at else None,
+        "bounced_at": send.bounced_at.isoformat() if send.bounced_at else None,
+    }

@@ -1,0 +1,50 @@
+"""Single sends of the house's own activities: test mails, system mails, what programs ask for."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.delivery.models import Send, SendState
+from campaigns.planning import system_activities
+from campaigns.planning.models import Activity
+
+
+def add(
+    session: Session,
+    kind: system_activities.Kind,
+    address: str,
+    occasion: str,
+    *,
+    contact_id: int | None = None,
+    version_id: int | None = None,
+    outbox_id: int | None = None,
+    key: str = "",
+) -> Send:
+    """A queued send of a built-in activity; the existing one when the occasion is known already.
+
+    ``key`` stands for the recipient where the occasion alone makes it one send.
+    """
+    activity = system_activities.activity(session, kind)
+    session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())  # guards the numbering
+    key = key or f"a:{address}"
+    known = session.scalars(
+        select(Send).where(Send.activity_id == activity.id, Send.recipient_key == key, Send.occasion == occasion)
+    ).one_or_none()
+    if known is not None:
+        return known
+    last = session.scalar(select(func.max(Send.id)).where(Send.activity_id == activity.id)) or activity.id << 32
+    send = Send(
+        id=last + 1,
+        activity_id=activity.id,
+        contact_id=contact_id,
+        address=address,
+        recipient_key=key,
+        occasion=occasion,
+        version_id=version_id,
+        outbox_id=outbox_id,
+        state=SendState.QUEUED,
+        due_at=clock.now(),
+    )
+    session.add(send)
+    session.flush()
+    return send

@@ -1,0 +1,147 @@
+"""Single mails that programs ask for: one message to one recipient, once for each idempotency key.
+
+What was asked for stays in an outbox row beside the send: its kind says whether it is transactional, its
+context holds the fields.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import String, and_, case, cast, exists, func, literal, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import CLOCK, Actor, Permission
+from campaigns.audience import consent
+from campaigns.audience.addresses import normalise
+from campaigns.audience.contacts import KEY, LONGEST_VALUE, MOST_ATTRIBUTES
+from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, Suppression
+from campaigns.content.models import Message, MessageVersion
+from campaigns.content.versions import freeze
+from campaigns.delivery.models import Send, SkipReason
+from campaigns.delivery.transactional import enqueue
+from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.outbox import TRANSACTIONAL, OutboxMail
+from campaigns.planning import system_activities
+
+_CAMPAIGN = "message"
+_LONGEST_KEY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionalMailRequest:
+    """``message``: its number, or its name. ``fields`` stand over what is known of the contact."""
+
+    external_id: str
+    message: int | str
+    to: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    transactional: bool = False
+
+
+def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tuple[Send, bool]:
+    """Queue the mail, and whether this is new: the same ``external_id`` again gives the first one.
+
+    Raises Invalid; Conflict when the ``external_id`` stood for another message or recipient. Suppression, and
+    for what is not transactional consent, is looked at just before it is sent.
+    """
+    actor.require(Permission.LAUNCH)
+    _check(order)
+    message, address = message_of(session, order.message), _recipient(order.to)
+    known = _known(session, order.external_id)
+    if known is not None:
+        version = session.get(MessageVersion, known.version_id)
+        if known.address != address or version is None or version.message_id != message.id:
+            raise Conflict(N_("This external_id stands for another mail already."))
+        return known, False
+    version = freeze(session, CLOCK, message)
+    mail = OutboxMail(
+        kind=TRANSACTIONAL if order.transactional else _CAMPAIGN,
+        address=address,
+        language=message.language,
+        context={"fields": dict(order.fields)},
+        created_at=clock.now(),
+        sent_at=clock.now(),
+    )
+    session.add(mail)
+    session.flush()
+    send = enqueue.add(
+        session,
+        "api",
+        address,
+        order.external_id,
+        version_id=version.id,
+        outbox_id=mail.id,
+        contact_id=session.scalar(select(Contact.id).where(Contact.email == address)),
+        key=f"e:{order.external_id}",
+    )
+    if send.outbox_id != mail.id:  # Somebody asked for the same at the same moment.
+        session.delete(mail)
+        return send, False
+    audit.record(session, actor, "ask for mail", "message", message.id, send=str(send.id))
+    return send, True
+
+
+def message_of(session: Session, wanted: int | str) -> Message:
+    """By number or by name. Raises Invalid for none and for several."""
+    by = Message.id == wanted if isinstance(wanted, int) else Message.name == wanted
+    found = session.scalars(select(Message).where(by).limit(2)).all()
+    if not found:
+        raise ValidationFailed(ValidationProblem(N_("There is no such message."), "message"))
+    if len(found) > 1:
+        raise ValidationFailed(ValidationProblem(N_("Several messages have this name: give its number."), "message"))
+    return found[0]
+
+
+def asked_for(session: Session, send_id: int) -> Send:
+    """A send that a program asked for. Raises NotFound for any other."""
+    send = session.get(Send, send_id)
+    if send is None or send.activity_id != system_activities.activity(session, "api").id:
+        raise NotFound(N_("There is no such mail."))
+    return send
+
+
+def _known(session: Session, external_id: str) -> Send | None:
+    activity = system_activities.activity(session, "api")
+    return session.scalars(
+        select(Send).where(
+            Send.activity_id == activity.id, Send.recipient_key == f"e:{external_id}", Send.occasion == external_id
+        )
+    ).one_or_none()
+
+
+def _recipient(text: str) -> str:
+    try:
+        return normalise(text)
+    except ValidationFailed as error:
+        raise ValidationFailed([replace(each, field="to") for each in error.problems]) from error
+
+
+def _check(order: TransactionalMailRequest) -> None:
+    found = []
+    if not 0 < len(order.external_id) <= _LONGEST_KEY or not order.external_id.isprintable():
+        found.append(ValidationProblem(N_("1 to %(most)s characters."), "external_id", params={"most": _LONGEST_KEY}))
+    if len(order.fields) > MOST_ATTRIBUTES:
+        found.append(ValidationProblem(N_("At most %(most)s of them."), "fields", params={"most": MOST_ATTRIBUTES}))
+    for name, value in order.fields.items():
+        if not KEY.fullmatch(name) or len(value) > LONGEST_VALUE:
+            words = N_("Names are like first_name, values have at most %(most)s characters.")
+            found.append(ValidationProblem(words, f"fields.{name[:60]}", params={"most": LONGEST_VALUE}))
+    if found:
+        raise ValidationFailed(found)
+
+
+def refusal(address: Any = Send.address) -> Any:
+    """Why a Send to ``address`` that a program asked for may not be sent any more, '' when it may."""
+    allowed = func.coalesce(cast(consent.current_level_sql(ConsentPurpose.EMAIL), String), ConsentLevel.NONE.value)
+    return case(
+        (exists().where(Suppression.address == address), literal(SkipReason.SUPPRESSED.value)),
+        (
+            and_(OutboxMail.kind != TRANSACTIONAL, allowed != ConsentLevel.FULL.value),
+            literal(SkipReason.NO_CONSENT.value),
+        ),
+        else_=literal(""),
+    )

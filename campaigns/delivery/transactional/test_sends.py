@@ -1,0 +1,60 @@
+"""A message as it would arrive, sent to oneself."""
+
+import re
+import secrets
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.addresses import normalise
+from campaigns.audience.models import Contact
+from campaigns.audience.suppression import is_suppressed
+from campaigns.content.models import Message
+from campaigns.content.versions import freeze
+from campaigns.delivery.models import Send
+from campaigns.delivery.transactional import enqueue
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+
+_BETWEEN = re.compile(r"[\s,;]+")
+MOST = 10
+"""Addresses of one test."""
+
+
+def send_tests(
+    session: Session, actor: Actor, message: Message, addresses: str, key: str = "", contact_id: int | None = None
+) -> list[Send]:
+    """Queue ``message`` as it stands now for each of the addresses; the same ``key`` only once.
+
+    It is merged with the contact, who gets nothing, or else with that of each address when there is
+    one. Raises Invalid for an address that can't be mailed, and for content that doesn't compile.
+    """
+    actor.require(Permission.LAUNCH)
+    if contact_id is not None:
+        actor.require(Permission.PERSONAL)
+        if session.get(Contact, contact_id) is None:
+            raise NotFound(N_("There is no such contact."))
+    several = list(dict.fromkeys(normalise(each) for each in _BETWEEN.split(addresses.strip())))
+    if len(several) > MOST:
+        raise ValidationFailed(
+            ValidationProblem(N_("At most %(most)s addresses at once."), "address", params={"most": MOST})
+        )
+    key = key or secrets.token_urlsafe(12)
+    return [_queued(session, actor, message, address, key, contact_id) for address in several]
+
+
+def _queued(session: Session, actor: Actor, message: Message, address: str, key: str, contact_id: int | None) -> Send:
+    if is_suppressed(session, address):
+        params = {"address": address}
+        raise ValidationFailed(
+            ValidationProblem(
+                N_("%(address)s is suppressed, so no test mail can be sent to it."), "address", params=params
+            )
+        )
+    version = freeze(session, actor, message)
+    whose = contact_id or session.scalar(select(Contact.id).where(Contact.email == address))
+    send = enqueue.add(session, "test", address, f"{message.id}:{key}"[:80], contact_id=whose, version_id=version.id)
+    audit.record(session, actor, "send test", "message", message.id, send=str(send.id))
+    return send

@@ -1,0 +1,19 @@
+"""What the pages of one mailing have in common."""
+
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Permission
+from campaigns.errors import NotFound
+from campaigns.i18n import N_
+from campaigns.planning.activities import activity_of
+from campaigns.planning.models import Activity, Channel
+from campaigns.web.security.current_actor import actor
+
+
+def mailing(session: Session, activity_id: int, permission: Permission = Permission.VIEW) -> Activity:
+    """The e-mail activity, if the reader has the permission."""
+    actor().require(permission)
+    found = activity_of(session, activity_id)
+    if found.channel is not Channel.EMAIL:
+        raise NotFound(N_("Only e-mail activities are sent."))
+    return found

@@ -1,0 +1,1 @@
+"""The sending worker: batches, connection pools per relay, pacing per provider."""

@@ -1,0 +1,224 @@
+"""The sample company: made through the verbs that the web forms call."""
+
+import csv
+import io
+import json
+import os
+import random
+import secrets
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, config
+from campaigns.accounts import users
+from campaigns.accounts.actor import Actor
+from campaigns.accounts.models import Organisation, Role, User
+from campaigns.accounts.organisation import found, organisation
+from campaigns.audience.lists import create_list
+from campaigns.audience.models import ContactList
+from campaigns.planning.activities import create_activity
+from campaigns.planning.campaigns import create_campaign
+from campaigns.planning.models import Activity, Campaign, Channel, Objective
+
+COMPANY = "Kettle & Pine"
+LIST = "Friends of the roastery"
+PEOPLE = (
+    ("Nino Beridze", "nino@kettleandpine.example", Role.OWNER),
+    ("Camille Laurent", "camille@kettleandpine.example", Role.COORDINATOR),
+    ("Reza Karimi", "reza@kettleandpine.example", Role.VIEWER),
+)
+_PLAN: tuple[tuple[Channel, str, int, int, str, str], ...] = (
+    (Channel.EMAIL, "Invitation to the winter tasting", 0, 14, "180.00", ""),
+    (Channel.WEB, "Landing page: a tasting box at home", 0, 30, "120.00", ""),
+    (Channel.SOCIAL, "Five posts from behind the roaster", -3, 12, "240.00", "https://social.example/kettleandpine"),
+    (Channel.SEARCH, "Guide page for “winter coffee”", -14, 30, "320.00", "https://kettleandpine.example/winter"),
+    (Channel.ADS, "Sponsored posts in three cities", -2, 10, "900.00", "https://ads.example/kettle/winter"),
+    (Channel.CONTENT, "Article: brewing when it is cold", -5, 30, "150.00", "https://kettleandpine.example/blog/cold"),
+    (Channel.VIDEO, "Two minutes with our roaster", -4, 30, "650.00", "https://video.example/kettle-roaster"),
+    (Channel.EVENT, "Open roastery on Saturday", 12, 12, "400.00", "https://kettleandpine.example/open-day"),
+)
+_FIRST = """
+Ana Anar Aysel Bahar Camille Daniel Darya Elene Emma Farid Giorgi Hugo Ivan Jules Kamran Keti Laila Léa
+Louis Luka Maryam Mehdi Mila Nargiz Natia Nika Olga Omid Parisa Rustam Salome Sara Shirin Sofia Tamar
+Tariel Thomas Vusal Yana Zoé
+""".split()  # noqa: SIM905
+_LAST = """
+Abbasi Aliyev Beridze Bernard Bondar Dubois Faure Fischer Gelashvili Guliyev Hosseini Ivanova Jafari
+Kapanadze Karimi Kiknadze Laurent Lomidze Mammadova Martin Moreau Morozov Novak Petit Rahimi Rossi
+Sidorova Tavakoli Volkova
+""".split()  # noqa: SIM905
+_CITIES = """
+Tbilisi Batumi Paris Lyon Tehran Shiraz Baku Ganja Yerevan Berlin
+""".split()  # noqa: SIM905
+_HOSTS = ("mail.example.net", "post.example.org", "inbox.example.com", "letters.example.net")
+
+
+PAGES: dict[Channel, tuple[str, str]] = {
+    Channel.WEB: (
+        "A tasting box for the long evenings",
+        "Three small bags of the winter blend, a brewing card and a cup to keep. "
+        "Tell us where to write, and we will let you know when yours is packed.",
+    ),
+    Channel.SOCIAL: (
+        "You have seen us roast. Now taste it.",
+        "The coffee from the five posts, in three small bags. Tell us where to write.",
+    ),
+    Channel.SEARCH: (
+        "Which coffee for the winter?",
+        "A short guide and a small bag to try it with. We send both to whoever asks.",
+    ),
+    Channel.ADS: (
+        "A tasting box in your city",
+        "We bring the winter blend to three cities this month. Say that you want one.",
+    ),
+    Channel.CONTENT: (
+        "The brewing card to the article",
+        "Five small changes on one card, with a bag to practise on.",
+    ),
+    Channel.EVENT: (
+        "Come to the open roastery",
+        "Saturday from ten to four. Tell us that you come, and we keep a cup warm.",
+    ),
+}
+"""Title and introduction of the landing pages, by channel; the mail leads to the website's."""
+
+
+class NotADemoDatabase(Exception):
+    """The database holds somebody's own work, which the demo must not mix with."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoLogin:
+    name: str
+    email: str
+    role: str
+    password: str
+
+
+def _kept(settings: config.Settings) -> Path:
+    return settings.var / "demo.json"
+
+
+def sign_ins(settings: config.Settings) -> list[DemoLogin]:
+    """Who can sign in, with passwords; kept for the owner of ``var/`` alone. Empty before the first demo."""
+    try:
+        return [DemoLogin(**each) for each in json.loads(_kept(settings).read_text())]
+    except FileNotFoundError:
+        return []
+
+
+def found_company(session: Session) -> list[DemoLogin]:
+    """The company and its people, made at the first demo with random passwords. Raises NotOurs."""
+    settings = config.settings()
+    existing = sign_ins(settings)
+    if session.scalar(select(func.count()).select_from(Organisation)):
+        if not existing:
+            raise NotADemoDatabase(
+                "this database holds an organisation of your own; set KAMPANIA_VAR to another folder"
+            )
+        return existing
+    fresh = [DemoLogin(name, email, role.value, secrets.token_urlsafe(9)) for name, email, role in PEOPLE]
+    owner, *others = fresh
+    person = found(
+        session,
+        name=COMPANY,
+        sender_email="hello@kettleandpine.example",
+        language="en",
+        timezone="Europe/Paris",
+        currency="EUR",
+        owner_name=owner.name,
+        owner_email=owner.email,
+        owner_password=owner.password,
+    )
+    session.flush()
+    for each in others:
+        users.add_person(
+            session, Actor.of(person), email=each.email, name=each.name, role=Role(each.role), password=each.password
+        )
+    organisation(session).postal_address = "12 Harbour Lane, 75010 Paris"
+    _keep(settings, fresh)
+    return fresh
+
+
+def _keep(settings: config.Settings, fresh: list[DemoLogin]) -> None:
+    path = _kept(settings)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump([{name: getattr(each, name) for name in DemoLogin.__slots__} for each in fresh], file)
+
+
+def coordinator(session: Session) -> Actor:
+    """Who does the demo's work."""
+    return Actor.of(session.scalars(select(User).where(User.email == PEOPLE[1][1])).one())
+
+
+def contacts_csv(number: int, seed: int) -> bytes:
+    """A spreadsheet as a coordinator would bring it."""
+    chance = random.Random(seed)
+    rows = io.StringIO()
+    writer = csv.writer(rows)
+    writer.writerow(["E-mail", "First name", "Last name", "City", "Favourite"])
+    for index in range(number):
+        first, last = chance.choice(_FIRST), chance.choice(_LAST)
+        address = _address(f"{first}.{last}.{index}@{chance.choice(_HOSTS)}")
+        favourite = chance.choice(("filter", "espresso", "moka"))
+        writer.writerow([address, first, last, chance.choice(_CITIES), favourite])
+    return rows.getvalue().encode()
+
+
+def stranger(chance: random.Random, number: int) -> tuple[str, str]:
+    """First name and address of somebody who is on no list of ours yet."""
+    first, last = chance.choice(_FIRST), chance.choice(_LAST)
+    return first, _address(f"{first}.{last}.new{number}@{chance.choice(_HOSTS)}")
+
+
+def _address(words: str) -> str:
+    return words.lower().translate(str.maketrans("éèë", "eee"))
+
+
+CONTACT_COLUMNS = ("email", "first_name", "last_name", "attributes.city", "attributes.favourite")
+
+
+def readers(session: Session, actor: Actor) -> ContactList:
+    """The list that the campaign goes to."""
+    existing = session.scalar(select(ContactList).where(ContactList.name == LIST))
+    return existing or create_list(session, actor, LIST)
+
+
+def plan_campaign(
+    session: Session, actor: Actor, today: date | None = None
+) -> tuple[Campaign, dict[Channel, Activity]]:
+    """A campaign with an activity in each of eight channels; every demo makes a new one."""
+    today = today or clock.now().date()
+    earlier = session.scalar(select(func.count()).where(Campaign.built_in.is_(False))) or 0
+    campaign = create_campaign(
+        session,
+        actor,
+        name="Winter tasting" if not earlier else f"Winter tasting {earlier + 1}",
+        objective=Objective.LEADS,
+        owner_id=actor.id,
+        starts_on=today - timedelta(days=14),
+        ends_on=today + timedelta(days=30),
+        budget=Decimal("3500.00"),
+        colour="#2fb344",
+        description="Bring friends of the roastery to order a tasting box before the holidays.",
+    )
+    activities = {}
+    for channel, title, start, end, cost, url in _PLAN:
+        activities[channel] = create_activity(
+            session,
+            actor,
+            campaign,
+            channel=channel,
+            title=title,
+            owner_id=actor.id,
+            cost=Decimal(cost),
+            url=url,
+            starts_on=today + timedelta(days=start),
+            ends_on=today + timedelta(days=end),
+        )
+    return campaign, activities

@@ -1,0 +1,37 @@
+"""A whole mailing and everything that it leads to, in the order in which it goes out."""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from campaigns.demo import reader_behaviour
+from campaigns.demo.traffic_model import SHARES, Mail, ReaderProfile, Request
+
+
+@dataclass(frozen=True, slots=True)
+class MailingRecipient:
+    number: int
+    family: ReaderProfile
+    delivered: float
+    """Seconds since the mailing began."""
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mailing:
+    """A whole mailing: who gets it, and how fast it goes out."""
+
+    recipients: int
+    seed: int
+    mail: Mail
+    shares: Mapping[ReaderProfile, float] = field(default_factory=lambda: SHARES)
+    per_second: float = 40.0
+
+    def __iter__(self) -> Iterator[MailingRecipient]:
+        """Recipients in the order in which their mails go out."""
+        families, weights = list(self.shares), list(self.shares.values())
+        for number in range(self.recipients):
+            chance = random.Random(f"{self.seed}:{number}")
+            family = chance.choices(families, weights)[0]
+            requests = reader_behaviour.requests_of(family, chance, self.mail, place=f"{self.seed}:{number // 400}")
+            yield MailingRecipient(number, family, number / self.per_second, requests)

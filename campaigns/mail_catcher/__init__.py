@@ -1,0 +1,1 @@
+"""A development SMTP server that stores every mail, and its pages."""

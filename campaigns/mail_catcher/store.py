@@ -1,0 +1,153 @@
+"""The mail catcher: an SMTP server on loopback that delivers nothing and keeps everything.
+
+Its mails live in a file of their own, ``var/catcher.db``, so that no test or demo mail is ever
+mixed with the organisation's rows.
+"""
+
+import argparse
+import asyncio
+import re
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from campaigns import config
+from campaigns.mail_catcher.smtp_server import Faults, SmtpServer, subject
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS mails (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    sender TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    raw BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS mails_recipient ON mails (recipient, id);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMail:
+    """One mail as it lies in the file; ``at`` in seconds since 1970."""
+
+    id: int
+    at: float
+    sender: str
+    recipient: str
+    subject: str
+    raw: bytes = b""
+
+
+class MailStore:
+    """The file of caught mails."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or config.settings().var / "catcher.db"
+
+    @contextmanager
+    def open(self) -> Iterator[sqlite3.Connection]:
+        """A connection in autocommit: an answered mail is on file, also after ``kill -9``."""
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=10, check_same_thread=False)
+        try:
+            connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; {_SCHEMA}")
+            yield connection
+        finally:
+            connection.close()
+
+    def mails(
+        self, *, address: str = "", before: int | None = None, after: int | None = None, limit: int = 50
+    ) -> list[StoredMail]:
+        """Newest first, without their raw bytes: those older than ``before``, or the oldest that are
+        newer than ``after``; ``address`` is any part of a recipient's."""
+        where, values = ["1"], []
+        if address:
+            where.append("recipient LIKE ? ESCAPE '\\'")
+            values.append("%" + re.sub(r"([%_\\])", r"\\\1", address) + "%")
+        if before is not None:
+            where.append("id < ?")
+            values.append(str(before))
+        if after is not None:
+            where.append("id > ?")
+            values.append(str(after))
+        order = "id ASC" if after is not None else "id DESC"
+        columns = "id, at, sender, recipient, subject"
+        query = f"SELECT {columns} FROM mails WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"  # noqa: S608
+        with self.open() as connection:
+            rows = [StoredMail(*row) for row in connection.execute(query, [*values, limit])]
+        return rows[::-1] if after is not None else rows
+
+    def mail(self, number: int) -> StoredMail | None:
+        with self.open() as connection:
+            row = connection.execute(
+                "SELECT id, at, sender, recipient, subject, raw FROM mails WHERE id = ?", (number,)
+            ).fetchone()
+        return StoredMail(*row) if row else None
+
+    def count(self) -> int:
+        with self.open() as connection:
+            return int(connection.execute("SELECT count(*) FROM mails").fetchone()[0])
+
+
+def run(port: int) -> None:
+    """Catch mail on 127.0.0.1 until SIGINT or SIGTERM."""
+    with MailStore().open() as connection:
+        asyncio.run(_until_signal(_reception(connection, {}), port))
+
+
+def _reception(connection: sqlite3.Connection, faults: Faults) -> Callable[[], SmtpServer]:
+    def keep(sender: str, recipients: Sequence[str], raw: bytes) -> int | None:
+        row = (time.time(), sender, ", ".join(recipients), subject(raw)[:500], raw)
+        query = "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (?, ?, ?, ?, ?)"
+        return connection.execute(query, row).lastrowid
+
+    return lambda: SmtpServer(keep, faults)
+
+
+async def _until_signal(reception: Callable[[], SmtpServer], port: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with await _listening(reception, port):
+        await stop.wait()
+
+
+async def _listening(reception: Callable[[], SmtpServer], port: int) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(reception, "127.0.0.1", port, backlog=128)
+
+
+@contextmanager
+def catching(port: int = 0, box: MailStore | None = None, faults: Faults | None = None) -> Iterator[int]:
+    """A catcher in a thread of this process, for tests; yields its port."""
+    running: Future[tuple[int, Callable[[], object]]] = Future()
+
+    async def serve(reception: Callable[[], SmtpServer]) -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with await _listening(reception, port) as server:
+            chosen = server.sockets[0].getsockname()[1]
+            running.set_result((chosen, lambda: loop.call_soon_threadsafe(stop.set)))
+            await stop.wait()
+
+    with (box or MailStore()).open() as connection:
+        thread = Thread(
+            target=asyncio.run, args=(serve(_reception(connection, {} if faults is None else faults)),), daemon=True
+        )
+        thread.start()
+        chosen, stop = running.result(10)
+        try:
+            yield chosen
+        finally:
+            stop()
+            thread.join(10)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m campaigns.mail_catcher.store", description=__doc__)
+    parser.add_argument("--port", type=int, default=2525)
+    run(parser.parse_args().port)

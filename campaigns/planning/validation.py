@@ -1,0 +1,102 @@
+"""What campaigns and activities have in common when somebody fills them in."""
+
+import re
+from datetime import date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.models import User
+from campaigns.errors import ValidationProblem
+from campaigns.i18n import N_
+
+LONGEST_NAME = 200
+LONGEST_URL = 2000
+LONGEST_WORDS = 20_000
+MOST_MONEY = Decimal("999999999999.99")  # Numeric(14, 2)
+_COLOUR = re.compile(r"#[0-9a-f]{6}\Z")
+
+
+def name(field: str, text: str) -> list[ValidationProblem]:
+    if not text:
+        return [ValidationProblem(N_("Please give it a name."), field)]
+    if len(text) > LONGEST_NAME:
+        return [ValidationProblem(N_("At most %(most)s characters, please."), field, params={"most": LONGEST_NAME})]
+    return []
+
+
+def words(field: str, text: str) -> list[ValidationProblem]:
+    if len(text) > LONGEST_WORDS:
+        return [ValidationProblem(N_("At most %(most)s characters, please."), field, params={"most": LONGEST_WORDS})]
+    return []
+
+
+def period(starts_on: date | None, ends_on: date | None) -> list[ValidationProblem]:
+    if starts_on and ends_on and ends_on < starts_on:
+        return [ValidationProblem(N_("The end lies before the start."), "ends_on")]
+    return []
+
+
+def money(field: str, amount: Decimal | None) -> list[ValidationProblem]:
+    if amount is None:
+        return []
+    try:
+        within = amount.is_finite() and 0 <= amount <= MOST_MONEY
+    except InvalidOperation:
+        within = False
+    if not within:
+        return [ValidationProblem(N_("Please give an amount of 0 or more."), field)]
+    if amount != amount.quantize(Decimal("0.01")):
+        return [ValidationProblem(N_("At most two digits after the point, please."), field)]
+    return []
+
+
+def colour(text: str) -> list[ValidationProblem]:
+    return [] if _COLOUR.match(text) else [ValidationProblem(N_("Please pick a colour."), "colour")]
+
+
+def url(text: str) -> list[ValidationProblem]:
+    if not text:
+        return []
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+    except ValueError:
+        good = False
+    if not good or len(text) > LONGEST_URL:
+        return [ValidationProblem(N_("Please give a whole address that begins with https://."), "url")]
+    return []
+
+
+def exists(session: Session, model: type[Any], key: int | None, field: str) -> list[ValidationProblem]:
+    """A Problem when ``key`` is given and no such row exists, as for a row deleted meanwhile."""
+    if key is None or session.get(model, key) is not None:
+        return []
+    return [ValidationProblem(N_("This choice does not exist any more."), field)]
+
+
+def owner(session: Session, owner_id: int | None) -> list[ValidationProblem]:
+    return exists(session, User, owner_id, "owner_id")
+
+
+def later(field: str, at: datetime | None) -> list[ValidationProblem]:
+    if at is None or at > clock.now():
+        return []
+    return [ValidationProblem(N_("This moment is over already."), field)]
+
+
+def window(days: str, start: time | None, end: time | None) -> list[ValidationProblem]:
+    """Of a send window: days as sorted digits 1 to 7, both hours or neither."""
+    found = []
+    if days != "".join(sorted(set(days) & set("1234567"))):
+        found.append(ValidationProblem(N_("This choice does not exist any more."), "window_days"))
+    if (start is None) != (end is None):
+        found.append(
+            ValidationProblem(N_("Please give both hours, or neither."), "window_until" if start else "window_from")
+        )
+    elif start is not None and start == end:
+        found.append(ValidationProblem(N_("The end lies at the start."), "window_until"))
+    return found

@@ -1,0 +1,186 @@
+"""What the clock could not do: the one row that fails is put off, the others go on.
+
+A setback is told on the health page until it is over.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from sqlalchemy import String, delete, select
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from campaigns import clock, db
+from campaigns.db import Base, Instant, choice
+from campaigns.i18n import N_
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_FIRST_PAUSE = timedelta(seconds=10)
+_LONGEST_PAUSE = timedelta(hours=1)
+_TOLD_FOR = 2 * _LONGEST_PAUSE
+"""What still fails is tried again within the longest pause, so an older setback is over."""
+
+
+class JobType(StrEnum):
+    """What the clock does by itself, one row after the other."""
+
+    BEGIN = "begin"
+    POST = "post"
+    CANCEL_LEFT_OVER = "cancel left over"
+    EXPIRE = "expire"
+    FINISH = "finish"
+    TAKE_OVER = "take over"
+    EXPAND = "expand"
+    DELIVER = "deliver"
+    SETTLE = "settle"
+    SETTLE_SUBMITTED = "settle submitted"
+    CONVERT = "convert"
+    CONVERT_LEAD = "convert lead"
+    CREDIT = "credit"
+    REACH = "reach"
+    REACH_STAGE = "reach stage"
+    REACH_FORM = "reach form"
+    REACH_PAGE = "reach page"
+    OFFLINE = "offline"
+    BOUNCE = "bounce"
+    INSPECT = "inspect"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.BEGIN: N_("Begin the scheduled launch of activity %(subject)s"),
+            self.POST: N_("Queue system mail %(subject)s"),
+            self.CANCEL_LEFT_OVER: N_("Cancel what activity %(subject)s left over"),
+            self.EXPIRE: N_("Stop sending activity %(subject)s, whose time is over"),
+            self.FINISH: N_("Finish activity %(subject)s"),
+            self.TAKE_OVER: N_("Take over batch %(subject)s of a worker that died"),
+            self.EXPAND: N_("List the recipients of activity %(subject)s"),
+            self.DELIVER: N_("Send the mails of activity %(subject)s"),
+            self.SETTLE: N_("Say of hit %(subject)s who made it"),
+            self.SETTLE_SUBMITTED: N_("Find the click that led to submission %(subject)s"),
+            self.CONVERT: N_("Count submission %(subject)s as a conversion"),
+            self.CONVERT_LEAD: N_("Count lead %(subject)s as a conversion"),
+            self.CREDIT: N_("Credit conversion %(subject)s anew"),
+            self.REACH: N_("Find the goals that event %(subject)s reaches"),
+            self.REACH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
+            self.REACH_PAGE: N_("Find the goals that visit %(subject)s reaches"),
+            self.BOUNCE: N_("Read what came back as %(subject)s"),
+            self.INSPECT: N_("Look over the log: %(subject)s"),
+            self.OFFLINE: N_("Read the file of conversions %(subject)s"),
+            self.REACH_FORM: N_("Find the goals that submission %(subject)s reaches"),
+        }[self]
+
+
+class JobFailure(Base):
+    """One row that a chore failed at, and when it is tried again."""
+
+    __tablename__ = "setbacks"
+
+    chore: Mapped[JobType] = mapped_column(choice(JobType), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(80), primary_key=True)
+    error: Mapped[str] = mapped_column(String(300))
+    failures: Mapped[int] = mapped_column(default=0)
+    """In a row."""
+    failed_at: Mapped[Instant]
+    retry_at: Mapped[Instant]
+
+
+def put_off(session: Session, chore: JobType) -> list[str]:
+    """The subjects that are not to be tried just now."""
+    waiting = select(JobFailure.subject).where(JobFailure.chore == chore, JobFailure.retry_at > clock.now())
+    return list(session.scalars(waiting))
+
+
+def failed(session: Session, chore: JobType) -> list[str]:
+    """Every subject that the chore failed at, also those that may be tried again now."""
+    return list(session.scalars(select(JobFailure.subject).where(JobFailure.chore == chore)))
+
+
+def carry(
+    session: Session, chore: JobType, ids: Sequence[int], act: Callable[[Sequence[int]], Iterable[T] | None]
+) -> list[T]:
+    """Let ``act`` do a chore for all of ``ids`` but those put off; what it returned, in their order.
+
+    It runs in a savepoint. When it raises, each half is tried by itself, until the row that it fails at
+    stands alone and is put off. A database that goes away raises.
+    """
+    known = {row.subject: row for row in session.scalars(select(JobFailure).where(JobFailure.chore == chore))}
+    now = clock.now()
+    due = [one for one in ids if (row := known.get(str(one))) is None or row.retry_at <= now]
+    return _carried(session, chore, due, act, known) if due else []
+
+
+def _carried(
+    session: Session,
+    chore: JobType,
+    ids: Sequence[int],
+    act: Callable[[Sequence[int]], Iterable[T] | None],
+    known: dict[str, JobFailure],
+) -> list[T]:
+    try:
+        with session.begin_nested():
+            done = list(act(ids) or ())
+    except Exception as error:
+        if _away(error):
+            raise
+        if len(ids) == 1:
+            _note(session, chore, str(ids[0]), error)
+            return []
+        middle = len(ids) // 2
+        return [one for half in (ids[:middle], ids[middle:]) for one in _carried(session, chore, half, act, known)]
+    for subject in known.keys() & {str(one) for one in ids}:
+        session.delete(known[subject])
+    return done
+
+
+def alone(chore: JobType, subject: object, act: Callable[[], object]) -> None:
+    """Let ``act``, which owns its transactions, do a chore for one subject, unless it is put off."""
+    with db.reading() as session:
+        known = session.get(JobFailure, (chore, str(subject)))
+    if known is not None and known.retry_at > clock.now():
+        return
+    try:
+        act()
+    except Exception as error:
+        if _away(error):
+            raise
+        with db.transaction() as session:
+            _note(session, chore, str(subject), error)
+    else:
+        if known is not None:
+            with db.transaction() as session:
+                session.execute(delete(JobFailure).where(JobFailure.chore == chore, JobFailure.subject == str(subject)))
+
+
+def _away(error: Exception) -> bool:
+    """The database is away or busy: no row's fault."""
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def _note(session: Session, chore: JobType, subject: str, error: Exception) -> None:
+    _log.error("%s %s failed and is put off", chore, subject, exc_info=error)
+    now = clock.now()
+    row = session.get(JobFailure, (chore, subject[:80])) or JobFailure(chore=chore, subject=subject[:80], failures=0)
+    row.failures += 1
+    row.error = f"{type(error).__name__}: {error}".partition("\n")[0].replace("\x00", "")[:300]
+    row.failed_at = now
+    row.retry_at = now + min(_FIRST_PAUSE * 2 ** min(row.failures - 1, 20), _LONGEST_PAUSE)
+    session.merge(row)
+    session.flush()
+
+
+def present(session: Session) -> list[JobFailure]:
+    """What fails at the moment, the newest first; a hundred at most."""
+    told = select(JobFailure).where(JobFailure.failed_at > clock.now() - _TOLD_FOR)
+    return list(
+        session.scalars(told.order_by(JobFailure.failed_at.desc(), JobFailure.chore, JobFailure.subject).limit(100))
+    )
+
+
+def forget_old(session: Session) -> None:
+    """Delete what is over; for upkeep."""
+    session.execute(delete(JobFailure).where(JobFailure.failed_at <= clock.now() - _TOLD_FOR))

@@ -1,0 +1,1 @@
+"""Static files, compression, and the vendored browser libraries."""

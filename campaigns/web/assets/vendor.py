@@ -1,0 +1,226 @@
+"""Fetch the browser files that others wrote, at pinned versions, and commit the result.
+
+Run by a developer, never at install time: ``python -m campaigns.web.assets.vendor``. It needs npm (for
+``npm pack``) and nothing else; what it writes is the same on every machine. ``manifest.json`` says for each
+file where it comes from, its licence and its sha256; a house test compares.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+VENDOR = Path(__file__).parents[1] / "static" / "vendor"
+
+
+@dataclass(frozen=True, slots=True)
+class VendoredPackage:
+    """One npm package: which of its files we keep, and under which names."""
+
+    name: str
+    version: str
+    licence: str
+    files: Mapping[str, str]
+    notice: str
+    """The licence text within the package; "" when it is the banner of the files themselves."""
+
+
+PACKAGES = (
+    VendoredPackage(
+        "@tabler/core",
+        "1.6.1",
+        "MIT",
+        {
+            "dist/css/tabler.min.css": "tabler.min.css",
+            "dist/css/tabler.rtl.min.css": "tabler.rtl.min.css",
+        },
+        "",
+    ),
+    VendoredPackage("htmx.org", "4.0.1", "0BSD", {"dist/htmx.min.js": "htmx.min.js"}, "LICENSE"),
+    VendoredPackage("echarts", "6.1.0", "Apache-2.0", {"dist/echarts.common.min.js": "echarts.min.js"}, "LICENSE"),
+    VendoredPackage(
+        "vazirmatn",
+        "33.0.3",
+        "OFL-1.1",
+        {
+            "misc/Non-Latin/fonts/webfonts/Vazirmatn-NL[wght].woff2": "vazirmatn-33.0.3.woff2",
+        },
+        "OFL.txt",
+    ),
+)
+
+ICONS = VendoredPackage("@tabler/icons", "3.51.0", "MIT", {}, "LICENSE")
+ICON_NAMES = (
+    "ad",
+    "alert-triangle",
+    "archive",
+    "arrow-left",
+    "arrow-right",
+    "article",
+    "ban",
+    "bell",
+    "brush",
+    "calendar",
+    "calendar-event",
+    "chart-bar",
+    "chart-line",
+    "check",
+    "checks",
+    "chevron-down",
+    "chevron-right",
+    "circle-check",
+    "circle-x",
+    "click",
+    "clock",
+    "code",
+    "coin",
+    "copy",
+    "database",
+    "device-desktop",
+    "device-floppy",
+    "device-mobile",
+    "dots",
+    "download",
+    "edit",
+    "external-link",
+    "eye",
+    "file-text",
+    "filter",
+    "flag",
+    "forms",
+    "history",
+    "home",
+    "id",
+    "inbox",
+    "info-circle",
+    "key",
+    "language",
+    "link",
+    "list",
+    "lock",
+    "lock-open",
+    "logout",
+    "mail",
+    "mail-opened",
+    "mailbox",
+    "menu-2",
+    "message",
+    "moon",
+    "phone",
+    "photo",
+    "player-pause",
+    "player-play",
+    "player-stop",
+    "plus",
+    "question-mark",
+    "refresh",
+    "report-analytics",
+    "rocket",
+    "route",
+    "search",
+    "send",
+    "settings",
+    "share",
+    "shield-check",
+    "sparkles",
+    "speakerphone",
+    "star",
+    "sun",
+    "tag",
+    "target",
+    "template",
+    "test-pipe",
+    "ticket",
+    "trash",
+    "trending-up",
+    "upload",
+    "user",
+    "user-plus",
+    "users",
+    "users-group",
+    "video",
+    "world",
+    "x",
+)
+
+
+def without_map(body: bytes) -> bytes:
+    """Source maps are not shipped, so nobody shall ask for them."""
+    return re.sub(rb"\s*(?://[#@]\s*sourceMappingURL=\S+|/\*[#@]\s*sourceMappingURL=[^*]+\*/)\s*", b"\n", body)
+
+
+def pack(package: VendoredPackage, into: Path) -> Callable[[str], bytes]:
+    """Fetch the package; answers the bytes of its files."""
+    subprocess.run(
+        ["npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", str(into)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    name = f"{package.name.removeprefix('@').replace('/', '-')}-{package.version}.tgz"
+    archive = tarfile.open(into / name)  # noqa: SIM115  (closed with the process)
+
+    def read(path: str) -> bytes:
+        member = archive.extractfile(f"package/{path}")
+        if member is None:
+            raise SystemExit(f"{package.name} {package.version} has no file {path}")
+        return member.read()
+
+    return read
+
+
+def sprite(read: Callable[[str], bytes]) -> bytes:
+    """The outline icons that we use, as symbols of one SVG file."""
+    symbols = []
+    for name in sorted(ICON_NAMES):
+        svg = read(f"icons/outline/{name}.svg").decode()
+        inner = re.sub(r"\s+", " ", svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]).strip()
+        symbols.append(
+            f'<symbol id="{name}" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.75" '
+            f'stroke-linecap="round" stroke-linejoin="round">{inner}</symbol>'
+        )
+    return ('<svg xmlns="http://www.w3.org/2000/svg">\n' + "\n".join(symbols) + "\n</svg>\n").encode()
+
+
+def write(name: str, body: bytes, package: VendoredPackage, source: str) -> dict[str, str]:
+    (VENDOR / name).write_bytes(body)
+    return {
+        "file": name,
+        "package": package.name,
+        "version": package.version,
+        "source": source,
+        "licence": package.licence,
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
+
+
+def main() -> None:
+    VENDOR.mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for package in PACKAGES:
+            read = pack(package, Path(folder))
+            for source, name in package.files.items():
+                body = read(source)
+                entries.append(write(name, body if name.endswith(".woff2") else without_map(body), package, source))
+            if package.notice:
+                entries.append(write(f"{_plain(package)}.LICENSE.txt", read(package.notice), package, package.notice))
+        read = pack(ICONS, Path(folder))
+        entries.append(write("icons.svg", sprite(read), ICONS, "icons/outline/*.svg"))
+        entries.append(write(f"{_plain(ICONS)}.LICENSE.txt", read(ICONS.notice), ICONS, ICONS.notice))
+    text = json.dumps(sorted(entries, key=lambda entry: entry["file"]), indent=2) + "\n"
+    (VENDOR / "manifest.json").write_text(text)
+    sys.stdout.write(f"{len(entries)} files in {VENDOR}\n")
+
+
+def _plain(package: VendoredPackage) -> str:
+    return package.name.removeprefix("@").replace("/", "-")
+
+
+if __name__ == "__main__":
+    main()

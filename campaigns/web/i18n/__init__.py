@@ -1,0 +1,1 @@
+"""Locale selection, formatting of numbers and dates, translation catalogs."""

@@ -1,0 +1,111 @@
+"""The translation catalogues: extract, update, compile. ``python -m campaigns.web.i18n.catalogs``.
+
+Strings are marked with ``_`` and ``gettext`` (pages), ``ngettext`` (counted), ``lazy_gettext`` (forms), and ``N_``
+(the domain, which doesn't know the reader). English is the source; every other language has a ``.po``.
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from campaigns.web.i18n.formatting import LANGUAGES, TRANSLATIONS
+
+ROOT = Path(__file__).parents[3]
+SOURCES = ("campaigns", "tracking", "workers", "templates")
+KEYWORDS: dict[str, tuple[int, ...] | None] = {
+    "_": None,
+    "_l": None,
+    "N_": None,
+    "gettext": None,
+    "lazy_gettext": None,
+    "ngettext": (1, 2),
+    "translated": None,
+}
+METHODS = [("**/migrations/**.py", "ignore"), ("**.py", "python"), ("**.html", "jinja2"), ("**.txt", "jinja2")]
+# Extraction without "silent" breaks on a template that it can't read, so that nothing is missed quietly.
+OPTIONS = {"**.html": {"trimmed": "true", "silent": "false"}, "**.txt": {"trimmed": "true", "silent": "false"}}
+
+
+def extracted() -> Catalog:
+    """Every marked string of the house, in the order of the files."""
+    catalog = Catalog(project="Kampania", charset="utf-8", fuzzy=False)
+    for source in SOURCES:
+        found = extract_from_dir(
+            ROOT / source, METHODS, OPTIONS, KEYWORDS, comment_tags=("Translators:",), strip_comment_tags=True
+        )
+        for filename, _line, message, comments, context in found:
+            # Lines move with every change; the file is what a translator needs.
+            catalog.add(message, None, [(f"{source}/{filename}", 0)], auto_comments=comments, context=context)
+    return catalog
+
+
+def path_of(language: str) -> Path:
+    return TRANSLATIONS / language / "LC_MESSAGES" / "messages.po"
+
+
+def catalogue(language: str) -> Catalog:
+    """The language's catalogue as it stands in its file; empty when there is none."""
+    path = path_of(language)
+    if not path.exists():
+        return Catalog(locale=language, project="Kampania")
+    with path.open("rb") as file:
+        return read_po(file, locale=language)
+
+
+def update(language: str) -> Catalog:
+    """Bring new strings into the language's file and drop those that nobody says any more."""
+    template, kept = extracted(), catalogue(language)
+    kept.update(template, no_fuzzy_matching=True, update_header_comment=False)
+    kept.obsolete.clear()
+    # A header that says nothing changes with nothing: two runs give one file.
+    kept.header_comment = "# Kampania's sentences in " + LANGUAGES[language] + "."
+    kept.fuzzy, kept.version, kept.msgid_bugs_address = False, "", ""
+    kept.creation_date = kept.revision_date = datetime(2026, 1, 1, tzinfo=UTC)
+    kept.last_translator = kept.language_team = ""
+    path = path_of(language)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = BytesIO()
+    write_po(text, kept, width=110, sort_output=True, omit_header=False, include_lineno=False, ignore_obsolete=True)
+    path.write_bytes(text.getvalue())
+    return kept
+
+
+def compile_one(language: str) -> bytes:
+    """The binary form of the language's file, as committed beside it."""
+    text = BytesIO()
+    write_mo(text, catalogue(language))
+    return text.getvalue()
+
+
+def untranslated(language: str) -> Iterator[str]:
+    """Strings of the house that the language's catalogue doesn't hold or leaves empty."""
+    kept = catalogue(language)
+    for message in extracted():
+        if not message.id:
+            continue
+        known = kept.get(message.id, message.context)
+        texts = known.string if known and isinstance(known.string, tuple) else (known.string if known else "",)
+        if known is None or known.fuzzy or not all(texts):
+            yield message.id if isinstance(message.id, str) else message.id[0]
+
+
+def main() -> None:
+    for language in LANGUAGES:
+        if language == "en":
+            continue
+        update(language)
+        path_of(language).with_suffix(".mo").write_bytes(compile_one(language))
+        missing = list(untranslated(language))
+        sys.stdout.write(f"{language}: {len(missing)} strings to translate\n")
+        sys.stdout.writelines(f"  {text}\n" for text in missing if "-v" in sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""Whose language, time zone and digits: locale selection and the filters that write numbers and dates.
+
+Babel's Persian writes Gregorian dates in Latin digits; Persian readers expect Jalali dates and
+Persian digits, so dates go through persiantools and every digit through :func:`digits`.
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import babel.dates
+import babel.numbers
+from babel import Locale
+from flask import Flask, g, has_request_context, request
+from flask_babel import Babel, get_locale, get_translations
+from flask_login import current_user
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+from persiantools.jdatetime import JalaliDate
+
+from campaigns import clock
+from campaigns.web.security.authentication import current_organisation
+
+TRANSLATIONS = Path(__file__).parents[1] / "translations"
+LANGUAGES = {"en": "English", "fa": "فارسی"}
+NOTHING = "–"
+_PERSIAN = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
+_MONTHS = (
+    "فروردین",
+    "اردیبهشت",
+    "خرداد",
+    "تیر",
+    "مرداد",
+    "شهریور",
+    "مهر",
+    "آبان",
+    "آذر",
+    "دی",
+    "بهمن",
+    "اسفند",
+)
+
+
+def select_language() -> str:
+    """Forced by the page (``g.language``), else the person's, else the organisation's, else the browser's."""
+    if not has_request_context():
+        return "en"
+    forced = g.get("language")
+    if forced in LANGUAGES:
+        return str(forced)
+    if current_user.is_authenticated and current_user.person.language in LANGUAGES:
+        return str(current_user.person.language)
+    organisation = current_organisation()
+    if organisation is not None and organisation.language in LANGUAGES:
+        return organisation.language
+    return request.accept_languages.best_match(list(LANGUAGES), "en") or "en"
+
+
+def zone(name: str | None) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def select_timezone() -> str:
+    if not has_request_context():
+        return "UTC"
+    if current_user.is_authenticated and zone(current_user.person.timezone):
+        return str(current_user.person.timezone)
+    organisation = current_organisation()
+    return organisation.timezone if organisation is not None and zone(organisation.timezone) else "UTC"
+
+
+def language() -> str:
+    """The language of this page: "en", "fa"."""
+    try:
+        # Asked a thousand times for a page: where flask-babel keeps it, without its way there.
+        return str(g._flask_babel.babel_locale.language)
+    except (AttributeError, RuntimeError):
+        found = get_locale()
+        return found.language if found else "en"
+
+
+def timezone() -> ZoneInfo:
+    """The time zone of this page's reader."""
+    return zone(select_timezone()) or ZoneInfo("UTC")
+
+
+def direction() -> str:
+    return "rtl" if Locale(language()).text_direction == "rtl" else "ltr"
+
+
+def digits(text: str) -> str:
+    """``text`` with the digits of the page's language."""
+    return _in(language(), text)
+
+
+def number(value: int | float | Decimal | None, places: int | None = None) -> str:
+    """1,234 or 1,234.5 in the page's digits; None is a dash. ``places`` fixes the decimals."""
+    if value is None:
+        return NOTHING
+    return _decimal(value or 0, places, language())  # Not -0.0, which is equal and would be written otherwise.
+
+
+@lru_cache(maxsize=8_192)
+def _decimal(value: int | float | Decimal, places: int | None, language: str) -> str:
+    pattern = "#,##0.##" if places is None else "#,##0." + "0" * places if places else "#,##0"
+    return _in(language, babel.numbers.format_decimal(value, pattern, language, numbering_system=_system(language)))
+
+
+def _in(language: str, text: str) -> str:
+    return text.translate(_PERSIAN) if language == "fa" else text
+
+
+def _system(language: str) -> str:
+    """Babel's signs between Persian digits; the digits themselves it leaves Latin."""
+    return "arabext" if language == "fa" else "latn"
+
+
+def ngettext(singular: str, plural: str, num: int, **variables: Any) -> str:
+    """Counted words whose ``%(num)s`` stands in the page's digits."""
+    return str(get_translations().ungettext(singular, plural, num)) % {"num": number(num), **variables}
+
+
+_known: dict[tuple[str, str], Markup] = {}
+"""Words of our templates in a language; no more than the templates hold."""
+_MOST_KNOWN = 20_000
+
+
+def said(text: str) -> Markup:
+    """A msgid of ours in the page's language, without filling places in. A page says a thousand: each is looked up
+    once."""
+    key = (language(), text)
+    words = _known.get(key)
+    if words is None:
+        words = Markup(str(get_translations().ugettext(text)))  # noqa: S704
+        if len(_known) < _MOST_KNOWN:
+            _known[key] = words
+    return words
+
+
+@pass_context
+def _said(context: Context, text: str, /, **variables: Any) -> str:
+    """A template's ``_("…")``; what is filled in is escaped."""
+    words = said(text)
+    if not context.eval_ctx.autoescape:
+        return str(words) % variables
+    return words % variables if variables or "%" in words else words
+
+
+@pass_context
+def _counted(context: Context, singular: str, plural: str, num: int, **variables: Any) -> str:
+    """The same in pages, where everything that is filled in is escaped."""
+    words = str(get_translations().ungettext(singular, plural, num))
+    filled = {"num": number(num), **variables}
+    return Markup(words) % filled if context.eval_ctx.autoescape else words % filled  # noqa: S704
+
+
+def percent(value: float | Decimal | None, places: int = 1) -> str:
+    """A ratio as a percentage: 0.123 is 12.3 %; None (no denominator) is a dash."""
+    if value is None:
+        return NOTHING
+    return _percent(value or 0, places, language())
+
+
+@lru_cache(maxsize=2_048)
+def _percent(value: float | Decimal, places: int, language: str) -> str:
+    pattern = "#,##0." + "0" * places + "%" if places else "#,##0%"
+    text = babel.numbers.format_percent(value, pattern, language, numbering_system=_system(language))
+    return _in(language, text.replace("%", "٪") if language == "fa" else text)
+
+
+def money(value: Decimal | int | float | None, currency: str | None = None) -> str:
+    """An amount in ``currency``, else in the organisation's; None is a dash."""
+    if value is None:
+        return NOTHING
+    if currency is None:
+        organisation = current_organisation()
+        currency = organisation.currency if organisation is not None else "EUR"
+    return _money(value or 0, currency, language())
+
+
+@lru_cache(maxsize=2_048)
+def _money(value: Decimal | int | float, currency: str, language: str) -> str:
+    text = babel.numbers.format_currency(value, currency, locale=language, numbering_system=_system(language))
+    return _in(language, text)
+
+
+def _local(value: datetime) -> datetime:
+    return value.astimezone(timezone()) if value.tzinfo else value
+
+
+def date_text(value: date | datetime | None) -> str:
+    """A day as its reader writes it, in their time zone; Jalali for Persian."""
+    if value is None:
+        return NOTHING
+    return _date(_local(value).date() if isinstance(value, datetime) else value, language())
+
+
+@lru_cache(maxsize=2_048)
+def _date(day: date, language: str) -> str:
+    if language == "fa" and day.year >= 622:
+        jalali = JalaliDate(day)  # type: ignore[no-untyped-call]
+        return _in(language, f"{jalali.day} {_MONTHS[jalali.month - 1]} {jalali.year}")
+    return babel.dates.format_date(day, "medium", locale=language)
+
+
+def time_text(value: datetime | time | None) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, datetime):
+        value = _local(value).time()
+    return digits(value.strftime("%H:%M"))
+
+
+def datetime_text(value: datetime | None) -> str:
+    """A day and its time to the minute, in the reader's time zone."""
+    if value is None:
+        return NOTHING
+    return f"{date_text(value)}{comma()}{time_text(value)}"
+
+
+def comma() -> str:
+    """What stands between the parts of a list in the reader's language."""
+    return "، " if language() == "fa" else ", "
+
+
+def weekdays() -> list[str]:
+    """The days of the week in the reader's language, Monday first."""
+    names = babel.dates.get_day_names("abbreviated", locale=language())
+    return [names[day] for day in range(7)]
+
+
+def weekdays_text(numbers: str) -> str:
+    """Days of the week given by their numbers, 1 for Monday."""
+    return comma().join(weekdays()[int(number) - 1] for number in numbers)
+
+
+def ago(value: datetime | None) -> str:
+    """ "3 minutes ago", "in 2 days"; None is a dash."""
+    if value is None:
+        return NOTHING
+    distance: timedelta = value - clock.now()
+    if abs(distance) < timedelta(seconds=1):
+        distance = timedelta(seconds=-1)
+    return digits(babel.dates.format_timedelta(distance, add_direction=True, locale=language()))
+
+
+def chart_label(value: Any) -> str:
+    """An ISO instant or day becomes a date; any other label stays what it is."""
+    text = str(value)
+    try:
+        at = datetime.fromisoformat(text) if len(text) >= 10 and text[4] == "-" else None
+    except ValueError:
+        at = None
+    if at is None:
+        return digits(text)
+    if len(text) == 10:
+        return date_text(at.date())
+    return datetime_text(at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def translated(text: Any) -> str:
+    """``text`` from the catalogue without filling places in; "" stays ""."""
+    return str(get_translations().ugettext(str(text))) if text else ""
+
+
+def init(app: Flask) -> None:
+    app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(TRANSLATIONS)
+    Babel(app, locale_selector=select_language, timezone_selector=select_timezone)
+    app.jinja_env.globals.update(ngettext=_counted, gettext=_said, _=_said)
+    app.jinja_env.filters.update(
+        number=number,
+        percent=percent,
+        money=money,
+        date=date_text,
+        time=time_text,
+        datetime=datetime_text,
+        weekdays=weekdays_text,
+        ago=ago,
+        digits=digits,
+        chart_label=chart_label,
+    )
+    app.jinja_env.globals.update(
+        comma=comma,
+        language=language,
+        direction=direction,
+        timezone=timezone,
+        translated=translated,
+        languages=lambda: list(LANGUAGES.items()),
+    )

@@ -1,0 +1,1 @@
+"""Page components shared by all packages: pagination, tables, errors, polling, streams."""

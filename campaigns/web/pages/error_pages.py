@@ -1,0 +1,196 @@
+"""Our errors as pages and status codes, and verbs' problems on the fields of a form."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Flask, Response, current_app, g, has_request_context, jsonify, render_template, request
+from flask_babel import gettext as _
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from werkzeug.exceptions import HTTPException, InternalServerError
+from wtforms import Form
+
+from campaigns.errors import (
+    BadToken,
+    Conflict,
+    Forbidden,
+    KampaniaError,
+    NotFound,
+    RateLimited,
+    TemporaryError,
+    Unauthorized,
+    ValidationFailed,
+    ValidationProblem,
+)
+from campaigns.i18n import N_
+from campaigns.web.i18n.formatting import number, translated
+
+STATUS: dict[type[KampaniaError], int] = {
+    ValidationFailed: 400,
+    BadToken: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    RateLimited: 429,
+    TemporaryError: 503,
+}
+TITLES = {
+    400: N_("That did not make sense"),
+    401: N_("Please sign in"),
+    403: N_("This is not open to you"),
+    404: N_("There is nothing here"),
+    405: N_("That cannot be done here"),
+    409: N_("That is not possible any more"),
+    413: N_("That was too large"),
+    429: N_("Too many requests"),
+    500: N_("Something broke on our side"),
+    503: N_("Not just now"),
+}
+WORDS = {
+    400: N_("The request was incomplete or damaged. Go back and try again."),
+    401: N_("This page is for people who are signed in."),
+    403: N_("Your role does not allow this."),
+    404: N_("The address is wrong, or what stood here is gone."),
+    405: N_("This address does not answer that kind of request."),
+    409: N_("Somebody or something was faster. Look at the present state and decide again."),
+    413: N_("What you sent is larger than we accept. Nothing was changed."),
+    429: N_("You asked more often than we can answer. Please wait a moment."),
+    500: N_("It was written to the log. Nothing you did was half-saved."),
+    503: N_("Something we need is not answering at the moment. Please try again in a minute."),
+}
+
+
+def say(error: KampaniaError | ValidationProblem) -> str:
+    """The error's sentence in the reader's language."""
+    text = translated(error.message)
+    try:
+        return text % error.params if error.params else text
+    except (KeyError, ValueError, TypeError):  # A translation lost its places; the English has them.
+        return str(error)
+
+
+_OF_ONE_LINE = {"subject": N_("Subject"), "preheader": N_("Preheader")}
+
+
+def problem_text(problem: ValidationProblem) -> str:
+    """A problem's sentence, with its line when it has one; a field of one line is named instead."""
+    if problem.line is None:
+        return say(problem)
+    if problem.field in _OF_ONE_LINE:
+        return f"{translated(_OF_ONE_LINE[problem.field])}: {say(problem)}"
+    return str(_("Line %(line)s: %(text)s", line=number(problem.line), text=say(problem)))
+
+
+def _beside_its_field(problem: ValidationProblem) -> str:
+    return say(problem) if problem.field in _OF_ONE_LINE else problem_text(problem)
+
+
+def put_problems(form: Form, error: ValidationFailed) -> None:
+    """Show each problem at its field; those without a field of this form go to ``form.form_errors``."""
+    for problem in error.problems:
+        field = form[problem.field] if problem.field and problem.field in form else None
+        if field is None:
+            form.form_errors.append(problem_text(problem))
+        else:
+            field.errors = [*field.errors, _beside_its_field(problem)]
+
+
+def _json(status: int, message: str, problems: Sequence[ValidationProblem], headers: dict[str, str] | None) -> Response:
+    """The error for a program, with each problem's place; the message says it all to whoever reads no further."""
+    if problems:
+        message = "; ".join((f"{each.field}: " if each.field else "") + _beside_its_field(each) for each in problems)
+    places = [{"field": problem.field, "row": problem.line, "message": say(problem)} for problem in problems]
+    answer = jsonify(error={"status": status, "message": message, "problems": places})
+    answer.status_code = status
+    answer.headers.extend(headers or {})
+    return answer
+
+
+def _page(
+    status: int, message: str = "", headers: dict[str, str] | None = None, problems: Sequence[ValidationProblem] = ()
+) -> Response:
+    """The error page: a sentence for htmx, else a page in the house's layout or, for strangers, outside."""
+    words = message or translated(WORDS.get(status, WORDS[500 if status >= 500 else 400]))
+    title = translated(TITLES.get(status, TITLES[500 if status >= 500 else 400]))
+    if g.get("wants_json"):
+        return _json(status, message or words, problems, headers)
+    if request.headers.get("HX-Request"):
+        template = "pages/errors/_error.html"
+    elif "application/json" in request.accept_mimetypes.values() and not request.accept_mimetypes.accept_html:
+        return Response(f'{{"error": {status}}}\n', status, headers, content_type="application/json")
+    else:
+        inside = not g.get("database_away") and current_user.is_authenticated
+        template = "pages/errors/inside.html" if inside else "pages/errors/outside.html"
+    body = render_template(template, status=status, title=title, words=words)
+    return Response(body, status, headers, content_type="text/html; charset=utf-8")
+
+
+def _ours(error: KampaniaError) -> Response:
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    message = "; ".join(map(problem_text, error.problems)) if isinstance(error, ValidationFailed) else say(error)
+    _roll_back()
+    wait = error.wait if isinstance(error, RateLimited) else 30
+    problems = error.problems if isinstance(error, ValidationFailed) else ()
+    return _page(status, message, {"Retry-After": str(wait)} if isinstance(error, TemporaryError) else None, problems)
+
+
+def _http(error: HTTPException) -> Any:
+    if error.code is None or error.code < 400:
+        return error  # A redirect.
+    if isinstance(error, InternalServerError) and error.original_exception is not None:
+        return _unexpected(error.original_exception)
+    kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+    message = _("The form was open too long, or cookies are off. Please load the page again.")
+    return _page(error.code, message if isinstance(error, CSRFError) else "", kept)
+
+
+def _database(error: DBAPIError) -> Response:
+    """The database is away or busy: say so, without asking it anything more.
+
+    Values that it refuses, and rows that somebody else wrote a moment before, are nobody's fault.
+    """
+    if isinstance(error, DataError | IntegrityError):
+        _log("database", error)
+        _roll_back()
+        return _page(400 if isinstance(error, DataError) else 409)
+    if not (isinstance(error, OperationalError) or error.connection_invalidated):
+        return _unexpected(error)
+    _log("database", error)
+    g.database_away = True
+    g.pop("organisation", None)
+    g.pop("_login_user", None)
+    return _page(
+        503, translated(N_("The database does not answer. Please try again in a minute.")), {"Retry-After": "30"}
+    )
+
+
+def _unexpected(error: BaseException) -> Response:
+    _log("unexpected", error)
+    _roll_back()
+    try:
+        return _page(500)
+    except Exception as second:  # The page itself is broken, or what it needs is.
+        _log("error page", second)
+        return Response("500\n", 500, content_type="text/plain")
+
+
+def _roll_back() -> None:
+    """What the failed verb changed must not be seen by the queries of the error page."""
+    session = g.get("db_session")
+    if session is not None:
+        session.rollback()
+        g.pop("organisation", None)
+        g.pop("_login_user", None)
+
+
+def _log(what: str, error: BaseException) -> None:
+    place = f"{request.method} {request.path}" if has_request_context() else "-"
+    current_app.logger.error("%s error at %s", what, place, exc_info=error)
+
+
+def init(app: Flask) -> None:
+    app.register_error_handler(KampaniaError, _ours)
+    app.register_error_handler(DBAPIError, _database)
+    app.register_error_handler(HTTPException, _http)

@@ -1,0 +1,41 @@
+"""Choices of select fields.
+
+WTForms 3.3 deprecates (value, label) tuples for its ``SelectChoice``, which its published types don't
+know yet; this is the one place that has to care.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+from wtforms import SelectMultipleField
+from wtforms.fields import choices as wtforms_choices
+from wtforms.widgets import CheckboxInput, ListWidget
+
+from campaigns.accounts.models import User
+from campaigns.web.i18n.formatting import translated
+
+
+class CheckboxesField(SelectMultipleField):
+    """Several of a few, each with its box."""
+
+    widget = ListWidget(prefix_label=False)
+    option_widget = CheckboxInput()
+
+
+def choices(pairs: Iterable[tuple[object, str]]) -> Any:
+    """Choices from (value, label) pairs, for ``field.choices`` or ``SelectField(choices=…)``."""
+    return [wtforms_choices.SelectChoice(str(value), label) for value, label in pairs]  # type: ignore[attr-defined]
+
+
+def choices_of(kind: type[StrEnum]) -> Any:
+    """The members of an enum with their labels translated; within a request only."""
+    return choices((member.value, translated(member.label)) for member in kind)  # type: ignore[attr-defined]
+
+
+def choices_of_people(session: Session, chosen: int | None, nobody: str) -> Any:
+    """Nobody, then everybody who may sign in, and ``chosen`` even when locked since."""
+    people = select(User.id, User.name).where(or_(User.locked_at.is_(None), User.id == chosen))
+    return choices([("", nobody), *session.execute(people.order_by(User.name, User.id))])

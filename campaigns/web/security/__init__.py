@@ -1,0 +1,1 @@
+"""Sign-in session, CSRF exemptions, security headers, rate limits, API authentication."""

@@ -1,0 +1,79 @@
+"""Doors for programs: the API key in the Authorization header stands for the actor, never a session.
+
+An endpoint behind :func:`with_key` answers in JSON, errors too: ``{"error": {"status", "message",
+"problems": [{"field", "row", "message"}]}}``.
+"""
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import abort, g, request
+
+from campaigns.accounts import api_keys
+from campaigns.accounts.actor import SCOPES, Actor
+from campaigns.accounts.models import Scope
+from campaigns.errors import Forbidden, Unauthorized, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.web.client_ip import client_ip
+from campaigns.web.request_session import db_session
+from campaigns.web.security.rate_limits import RateLimit
+
+LARGEST_BODY = 1024 * 1024
+"""Bytes: a thousand events with all their details are half of it."""
+View = TypeVar("View", bound=Callable[..., Any])
+_WRONG = RateLimit(count=20, seconds=60)
+"""Wrong keys of one network: enough for a mistake in a program's settings, useless for guessing."""
+
+
+def with_key(scope: Scope) -> Callable[[View], View]:
+    """Let in whoever brings an API key with this scope; the view gets its ``actor`` first."""
+
+    return lambda view: _opened(view, scope)
+
+
+def with_any_key(view: View) -> View:
+    """Let in whoever brings an API key, whatever it is for."""
+    return _opened(view, None)
+
+
+def json_body() -> dict[str, Any]:
+    """The request's JSON object. Raises Invalid for anything else, and for NUL, which PostgreSQL can't keep; more
+    than ``LARGEST_BODY`` is answered with 413."""
+    if (request.content_length or 0) > LARGEST_BODY or len(request.get_data()) > LARGEST_BODY:
+        abort(413)
+    try:
+        body = json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        raise ValidationFailed(ValidationProblem(N_("Send a JSON object in UTF-8."))) from None
+    if not isinstance(body, dict):
+        raise ValidationFailed(ValidationProblem(N_("Send a JSON object in UTF-8.")))
+    if "\\u0000" in json.dumps(body):
+        raise ValidationFailed(ValidationProblem(N_("Texts may not hold a NUL.")))
+    return body
+
+
+def _opened(view: View, scope: Scope | None) -> View:
+    @wraps(view)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        g.wants_json = True
+        return view(_actor(scope), *args, **kwargs)
+
+    answer.is_public = True  # type: ignore[attr-defined]  # No session is asked for,
+    answer.scope = scope  # type: ignore[attr-defined]  # and none is looked at: see web/exemptions.py.
+    return answer  # type: ignore[return-value]
+
+
+def _actor(scope: Scope | None) -> Actor:
+    kind, _, text = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not text.strip():
+        raise Unauthorized(N_("Send your API key: Authorization: Bearer kmp_…"))
+    try:
+        actor = api_keys.actor_of(db_session(), text.strip())
+    except Forbidden as error:
+        _WRONG.check(client_ip(request.environ))
+        raise Unauthorized(error.message) from error
+    if scope is not None and not SCOPES[scope] <= actor.permissions:
+        raise Forbidden(N_("This API key was not made for that."))
+    return actor

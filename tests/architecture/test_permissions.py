@@ -1,0 +1,192 @@
+"""Every address of the house, asked by every role: whoever is not named here is refused.
+
+A new page is closed to viewers, and every action too, until it is named below.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.routing import Rule
+
+from campaigns import config, db
+from campaigns.mail_catcher.store import MailStore
+from tests.architecture import sample_rows
+
+VIEWERS_MAY_SEE = {
+    "home",
+    "accounts.me",
+    "tracking.campaigns.index",
+    "planning.campaign",
+    "planning.activity",
+    "capture.preview",
+    "delivery.preflights.page",
+    "delivery.progress_page",
+    "delivery.progress_counts",
+    "delivery.progress_controls",
+    "tracking.metrics.performance.page",
+    "tracking.metrics.performance.csv",
+    "tracking.metrics.performance.live",
+    "tracking.metrics.performance.stream",
+    "tracking.metrics.performance.summary",
+    "tracking.metrics.performance.comparison",
+    "tracking.metrics.performance.profile",
+    "tracking.reports.click_map.page",
+    "tracking.reports.click_map.mail",
+    "tracking.metrics.performance.link_clicks",
+    "content.index",
+    "content.preview",
+    "content.starter_preview",
+    "tracking.today.page",
+    "tracking.metrics.web_visits.page",
+    "tracking.company.page",
+    "tracking.conversions.goals.index",
+    "tracking.conversions.goals.rates",
+    "tracking.programs.page",
+    "tracking.link_check.page",
+    "delivery.returns.of_activity",
+    "delivery.returns.of_campaign",
+}
+EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
+OWNERS_ONLY = {
+    "accounts.everybody",
+    "accounts.add_person",
+    "accounts.change_role",
+    "accounts.lock",
+    "accounts.unlock",
+    "accounts.settings",
+    "accounts.audit_trail",
+    "accounts_api.keys",
+    "accounts_api.create",
+    "accounts_api.revoke",
+    "tracking.jobs.health.house",
+    *(f"tracking.jobs.inspections.{name}" for name in ("index", "check", "show", "progress", "carry_out")),
+    "delivery.relays.index",
+    "delivery.relays.enter",
+    "delivery.relays.relay",
+    "delivery.relays.trial",
+    "delivery.relays.removal",
+    "delivery.domains.index",
+    "delivery.domains.make",
+    "delivery.domain_limits.index",
+    "delivery.domain_limits.enter",
+    "delivery.domain_limits.limit",
+    "delivery.domain_limits.removal",
+    "delivery.domains.check",
+    "delivery.domains.activate",
+    "delivery.domains.retire",
+    *(
+        f"delivery.bounces.{name}"
+        for name in (
+            "index",
+            "domain",
+            "webhook",
+            "subscription",
+            "change_mailbox",
+            "try_mailbox",
+            "kept",
+            "throw_away",
+        )
+    ),
+}
+VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x", "domain": "example.org"}
+
+
+def addresses(app: Flask, method: str) -> Iterator[tuple[str, str]]:
+    """(endpoint, path) of all that strangers may not ask, each verb in the address by itself."""
+    for rule in app.url_map.iter_rules():
+        if method in (rule.methods or ()) and not getattr(app.view_functions[rule.endpoint], "is_public", False):
+            for path in paths(rule):
+                yield rule.endpoint, path
+
+
+def paths(rule: Rule) -> list[str]:
+    found = [re.sub(r"<int:\w+>", "1", rule.rule)]
+    while "<any(" in found[0]:
+        found = [
+            path.replace(several[0], one, 1)
+            for path in found
+            if (several := re.search(r"<any\(([^)]*)\):\w+>", path))
+            for one in several[1].split(",")
+        ]
+    return [re.sub(r"<(?:\w+:)?(\w+)>", lambda name: VALUES[name[1]], path) for path in found]
+
+
+@pytest.fixture
+def furnished(app: Flask, settings: config.Settings) -> Flask:
+    config.install(dataclasses.replace(settings, catcher=True))
+    with MailStore().open() as box:
+        box.execute(
+            "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (0, 'a', ?, ?, ?)",
+            (
+                sample_rows.EMAIL,
+                f"Hello {sample_rows.FIRST}",
+                f"Subject: Hello\r\n\r\nHello {sample_rows.FIRST}\r\n".encode(),
+            ),
+        )
+    with db.transaction() as session:
+        sample_rows.furnish(session)
+    return app
+
+
+def test_viewers_see_what_is_theirs_and_no_single_person(furnished: Flask, viewer_client: FlaskClient) -> None:
+    wrong: list[tuple[str, object]] = []
+    for endpoint, path in addresses(furnished, "GET"):
+        answer = viewer_client.get(path)
+        if answer.status_code not in ((200, 204, 303) if endpoint in VIEWERS_MAY_SEE | EVERYBODY_MAY_DO else (403,)):
+            wrong.append((path, answer.status_code))
+        wrong += [(path, word) for word in named(answer.text)]
+        if endpoint in VIEWERS_MAY_SEE:
+            for question in (f"?q={sample_rows.LAST}&contact=1&part=text", "?contact=1"):
+                body = viewer_client.get(path + question).text.replace(f"q={sample_rows.LAST}", "")
+                body = body.replace(f'value="{sample_rows.LAST}"', "")  # What was searched for stands in its box again.
+                wrong += [(path + question, word) for word in named(body)]
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+def named(body: str) -> list[str]:
+    return [word for word in sample_rows.SECRETS if word in body]
+
+
+def test_viewers_do_nothing(furnished: Flask, viewer_client: FlaskClient) -> None:
+    wrong = []
+    for endpoint, path in addresses(furnished, "POST"):
+        status = viewer_client.post(path).status_code
+        if status != 403 and not (endpoint in EVERYBODY_MAY_DO and status < 500):
+            wrong.append((path, status))
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+def test_coordinators_leave_people_and_settings_alone(furnished: Flask, coordinator_client: FlaskClient) -> None:
+    wrong = []
+    for method in ("GET", "POST"):
+        for endpoint, path in addresses(furnished, method):
+            status = coordinator_client.open(path, method=method).status_code
+            if (status == 403) != (endpoint in OWNERS_ONLY) or status >= 500:
+                wrong.append((method, path, status))
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+def test_owners_meet_no_error_of_ours(furnished: Flask, owner_client: FlaskClient) -> None:
+    """Their pages are asked by ``test_any_value``."""
+    for _, path in addresses(furnished, "POST"):
+        status = owner_client.post(path).status_code
+        assert status < 500, path
+        assert status != 403, path
+
+
+def test_impossible_numbers_lead_nowhere(furnished: Flask, owner_client: FlaskClient) -> None:
+    """Of each address one of the numbers in turn; with ``TORTURE`` all of them."""
+    impossible = ("99999999999999999999", str(2**63 - 1), "0")
+    for method in ("GET", "POST"):
+        for place, rule in enumerate(furnished.url_map.iter_rules()):
+            if "<int:" in rule.rule and method in (rule.methods or ()):
+                for number in impossible if os.environ.get("TORTURE") else (impossible[place % 3],):
+                    path = re.sub(r"<any\((\w+)[^>]*>", r"\1", rule.rule)
+                    path = re.sub(r"<int:\w+>", number, path)
+                    expected = (401, 404) if path.startswith("/api/") else (400, 404, 405)
+                    assert owner_client.open(path, method=method).status_code in expected, (method, path)

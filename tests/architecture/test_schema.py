@@ -1,0 +1,97 @@
+"""The migrations lead where the models stand, on both databases."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import db
+from campaigns.migrations import schema
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """A database without a table."""
+    if request.param == "sqlite":
+        engine = db.make_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+        yield engine
+        engine.dispose()
+        return
+    server: sa.Engine = request.getfixturevalue("postgres_engine")
+    with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS migrated")
+        connection.exec_driver_sql("CREATE DATABASE migrated")
+    engine = db.make_engine(server.url.set(database="migrated").render_as_string(hide_password=False))
+    yield engine
+    engine.dispose()
+    with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("DROP DATABASE migrated")
+
+
+def _is_no_part(name: str | None, kind: str, _parents: object) -> bool:
+    """PostgreSQL's tables of parts are their whole's affair: tracking.models.events makes them beside it."""
+    return kind != "table" or name not in ("events_settling", "events_settled")
+
+
+def test_upgrading_from_nothing_gives_what_the_models_say(empty: sa.Engine) -> None:
+    schema.upgrade(empty)
+    with empty.connect() as connection:
+        opts = {"compare_type": True, "compare_server_default": True, "include_name": _is_no_part}
+        opts["include_object"] = schema.belongs(connection.dialect.name)
+        context = MigrationContext.configure(connection, opts=opts)
+        assert compare_metadata(context, db.Base.metadata) == []
+
+
+def test_upgrading_from_nothing_gives_the_triggers_of_the_models(empty: sa.Engine) -> None:
+    """No comparison of tables sees them; a table copied by a migration of SQLite loses them."""
+    schema.upgrade(empty)
+    migrated = _triggers(empty)
+    with empty.begin() as connection:
+        for name, table in migrated:
+            connection.exec_driver_sql(f"DROP TRIGGER {name}" + ("" if table is None else f" ON {table}"))
+    db.Base.metadata.create_all(empty)
+    assert _triggers(empty) == migrated
+    assert len(migrated) >= 3
+
+
+def _triggers(engine: sa.Engine) -> dict[tuple[str, str | None], str]:
+    """What each does, by its name and (PostgreSQL) its table."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            rows = connection.exec_driver_sql("SELECT name, NULL, sql FROM sqlite_master WHERE type = 'trigger'")
+        else:
+            rows = connection.exec_driver_sql(
+                "SELECT t.tgname, t.tgrelid::regclass::text, pg_get_triggerdef(t.oid) || p.prosrc FROM pg_trigger t"
+                " JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal"
+            )
+        return {(name, table): " ".join(sql.replace("IF NOT EXISTS ", "").split()) for name, table, sql in rows}
+
+
+def test_upgrading_twice_is_harmless(empty: sa.Engine) -> None:
+    assert not schema.is_current(empty)
+    schema.upgrade(empty)
+    schema.upgrade(empty)
+    assert schema.is_current(empty)
+
+
+def test_a_newer_programs_database_is_refused(empty: sa.Engine) -> None:
+    schema.upgrade(empty)
+    with empty.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'tomorrow'")
+    with pytest.raises(CommandError):
+        schema.upgrade(empty)
+
+
+def test_history_is_one_line_of_dated_files() -> None:
+    script = ScriptDirectory.from_config(schema.alembic_config())
+    revisions = list(script.walk_revisions())
+    assert len(script.get_heads()) == 1
+    dates = [Path(r.path).name[:10] for r in revisions]
+    assert dates == sorted(dates, reverse=True)
+    assert all(date.replace("_", "").isdigit() for date in dates)

@@ -1,0 +1,60 @@
+"""Imports for tests: a file in, its row out, run to the end."""
+
+import io
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from campaigns import db
+from campaigns.accounts.actor import CLOCK
+from campaigns.audience.imports import runner, service
+from campaigns.audience.models import ConsentLevel, ContactImport, ImportState
+
+ASKED = {
+    "email_consent": ConsentLevel.FULL,
+    "tracking_consent": ConsentLevel.FULL,
+    "consent_wording": "Yes, write to me.",
+    "consent_source": "Spring fair",
+}
+
+
+def uploaded(session: Session, content: str | bytes, **terms: Any) -> ContactImport:
+    """An upload with its guessed mapping, and ``terms`` as ``configure`` takes them."""
+    stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
+    found = service.upload(session, CLOCK, filename="people.csv", stream=stream)
+    if terms:
+        service.configure(session, CLOCK, found, **{"mapping": found.mapping, **terms})
+    return found
+
+
+def checked(content: str | bytes, **terms: Any) -> ContactImport:
+    """Uploaded, configured, and through its dry run."""
+    with db.transaction() as session:
+        found = uploaded(session, content, **terms)
+        service.check(session, CLOCK, found)
+    runner.run(found.id)
+    return again(found)
+
+
+def imported(content: str | bytes, **terms: Any) -> ContactImport:
+    """All the way."""
+    found = checked(content, **terms)
+    assert found.state is ImportState.CHECKED, found.error
+    begin(found)
+    runner.run(found.id)
+    return again(found)
+
+
+def begin(found: ContactImport) -> None:
+    with db.transaction() as session:
+        service.start(session, CLOCK, service.import_of(session, found.id))
+
+
+def again(found: ContactImport) -> ContactImport:
+    with db.reading() as session:
+        return service.import_of(session, found.id)
+
+
+def counts(found: ContactImport) -> tuple[int, int, int, int]:
+    """created, updated, unchanged, rejected"""
+    return found.created, found.updated, found.unchanged, found.rejected

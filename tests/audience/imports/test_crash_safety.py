@@ -1,0 +1,133 @@
+"""kill -9 in the middle of an import: going on gives what an undisturbed run gives."""
+
+import os
+import random
+import signal
+import time
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Engine, select, text
+
+from campaigns import clock, db
+from campaigns.audience.imports import runner
+from campaigns.audience.imports.upsert import prepare
+from campaigns.audience.models import (
+    ConsentEntry,
+    Contact,
+    ContactImport,
+    ContactList,
+    ImportRejection,
+    ImportState,
+    ListMember,
+)
+from tests.audience.imports.csv_files import ASKED, again, begin, checked
+
+ROWS = 1_500
+
+
+def content() -> str:
+    chance = random.Random(7)
+    lines = ["email,first name,city"]
+    for n in range(ROWS):
+        address = f"p{chance.randrange(ROWS)}@example.org" if n % 50 else "broken"
+        lines.append(f"{address},First{n},City {n % 9}")
+    return "\n".join(lines)
+
+
+def seed() -> int:
+    """A list, and some people who are there before."""
+    with db.transaction() as session:
+        chosen = ContactList(name="Fair", created_at=clock.now())
+        session.add(chosen)
+        session.add_all(
+            Contact(
+                email=f"p{n}@example.org",
+                first_name="Old",
+                attributes={"city": "Old", "n": str(n)},
+                created_at=clock.now(),
+                updated_at=clock.now(),
+            )
+            for n in range(0, ROWS, 3)
+        )
+    return chosen.id
+
+
+def outcome(found: ContactImport) -> dict[str, Any]:
+    with db.reading() as session:
+        people = session.execute(select(Contact.email, Contact.first_name, Contact.attributes).order_by(Contact.email))
+        ledger = session.execute(
+            select(Contact.email, ConsentEntry.purpose, ConsentEntry.level)
+            .join(ConsentEntry)
+            .order_by(Contact.email, ConsentEntry.purpose)
+        )
+        members = session.execute(select(Contact.email).join(ListMember).order_by(Contact.email))
+        rejected = session.execute(
+            select(ImportRejection.row_number, ImportRejection.message).order_by(ImportRejection.row_number)
+        )
+        counted = ("rows_total", "rows_read", "created", "updated", "unchanged", "rejected", "consent_kept", "state")
+        return {
+            "people": people.all(),
+            "ledger": ledger.all(),
+            "members": members.all(),
+            "rejected": rejected.all(),
+            "counts": {name: getattr(found, name) for name in counted},
+        }
+
+
+def empty(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for table in ("import_rejections", "imports", "consent", "list_members", "lists", "contacts", "audit"):
+            connection.execute(text(f"DELETE FROM {table}"))
+
+
+def run_apart(engine: Engine, import_id: int, chunks: int = ROWS) -> int:
+    """Run the import in a process of its own, in small chunks; its pid. After so many it waits to be killed."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:  # The child: our connections are not its own.
+        db.install(db.make_engine(engine.url.render_as_string(hide_password=False)))
+        runner.CHUNK, runner.LEASE = 40, timedelta(0)
+        prepared = count()
+
+        def prepare_or_wait(*arguments: Any) -> Any:
+            if next(prepared) == chunks:
+                signal.pause()
+            return prepare(*arguments)
+
+        setattr(runner, "prepare", prepare_or_wait)  # noqa: B010
+        runner.run(import_id)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """0, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_an_import_survives_kill_9(database: Engine) -> None:
+    file = content()
+    undisturbed = checked(file, list_id=seed(), **ASKED)
+    begin(undisturbed)
+    assert ended(run_apart(database, undisturbed.id)) == 0
+    expected = outcome(again(undisturbed))
+    assert expected["counts"]["state"] is ImportState.DONE
+
+    empty(database)
+    found = checked(file, list_id=seed(), **ASKED)
+    begin(found)
+    for stop in (1, 400, 800, 1_200):
+        child = run_apart(database, found.id, (stop - again(found).rows_read) // 40 + 5)
+        deadline = time.monotonic() + 100
+        while again(found).rows_read < stop and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+        assert ended(child) == -signal.SIGKILL
+    assert 0 < again(found).rows_read < ROWS
+    assert ended(run_apart(database, found.id)) == 0
+    assert outcome(again(found)) == expected

@@ -1,0 +1,79 @@
+"""Whatever bytes are imported: a clear answer, never half an import."""
+
+import io
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, func, select
+
+from campaigns import db
+from campaigns.accounts.actor import CLOCK
+from campaigns.audience.imports import runner, service
+from campaigns.audience.imports.rejections import harmless, rejected_csv
+from campaigns.audience.models import Contact, ImportState
+from campaigns.errors import ValidationFailed
+from tests.audience.imports.csv_files import again, begin
+
+line = st.builds(
+    ",".join,
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                ["ann@example.org", "Bob@Example.org", "x", "", '"', '"a', 'b"', "=1+1", "\x00", "é", "\ufffd"]
+            ),
+            st.text(max_size=8),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+files = st.one_of(
+    st.binary(max_size=200), st.lists(line, max_size=12).map(lambda ls: "\n".join(ls).encode("utf-8", "replace"))
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=files)
+def test_any_bytes(database: Engine, content: bytes) -> None:
+    try:
+        with db.transaction() as session:
+            found = service.upload(session, CLOCK, filename="x.csv", stream=io.BytesIO(content))
+            service.configure(session, CLOCK, found, mapping=found.mapping)
+            service.check(session, CLOCK, found)
+    except ValidationFailed:
+        return
+    runner.run(found.id)
+    dry = again(found)
+    assert dry.state is ImportState.CHECKED, dry.error
+    with db.reading() as session:
+        before = session.scalar(select(func.count()).select_from(Contact)) or 0
+    begin(found)
+    runner.run(found.id)
+    done = again(found)
+    assert done.state is ImportState.DONE, done.error
+    counted = [(one.created, one.updated, one.unchanged, one.rejected) for one in (dry, done)]
+    assert counted[0] == counted[1]
+    assert sum(counted[1]) == done.rows_total == done.rows_read
+    with db.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Contact)) == before + done.created
+        pieces = rejected_csv(CLOCK, done, lambda one: one.message, ("row", "reason"))
+        assert sum(1 for _ in pieces) == done.rejected + 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+49 1", "'+49 1"),
+        ("-1", "'-1"),
+        ("@a", "'@a"),
+        ("\t=1", "'\t=1"),
+        (" =1", "' =1"),
+        ("a=1", "a=1"),
+        ("", ""),
+        ("ann@example.org", "ann@example.org"),
+    ],
+)
+def test_no_cell_of_the_rejected_rows_is_a_formula(cell: str, shown: str) -> None:
+    assert harmless(cell) == shown

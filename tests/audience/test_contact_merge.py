@@ -1,0 +1,161 @@
+"""Two contacts that turn out to be one person."""
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import clock, db
+from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKind
+from campaigns.accounts.models import AuditLogEntry, Role
+from campaigns.audience import consent, contact_merge, contacts, erasure, lists, suppression
+from campaigns.audience.contact_merge import unite
+from campaigns.audience.models import (
+    ConsentLevel,
+    ConsentPurpose,
+    Contact,
+    ContactAlias,
+    Suppression,
+    SuppressionReason,
+)
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
+from campaigns.leads.models import Lead
+from tests.factories import make_contact, make_list
+
+VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
+
+
+def two(session: Session) -> tuple[Contact, Contact]:
+    ann = make_contact(session, email="ann@example.org", first_name="Ann", last_name="", attributes={"city": "Lyon"})
+    ana = make_contact(
+        session,
+        email="ana@example.net",
+        first_name="Ana",
+        last_name="Lee",
+        language="fr",
+        attributes={"city": "Paris", "size": "M"},
+    )
+    return ann, ana
+
+
+def test_one_stays_and_the_other_is_a_name_of_theirs(session: Session) -> None:
+    ann, ana = two(session)
+    both, only = make_list(session, ann, ana), make_list(session, ana)
+    stays = unite(session, CLOCK, ann.id, ana.id)
+    assert (stays.email, stays.first_name, stays.last_name, stays.language) == ("ann@example.org", "Ann", "Lee", "fr")
+    assert stays.attributes == {"city": "Lyon", "size": "M"}
+    assert {one.id for one in lists.lists_of_contact(session, ann.id)} == {both.id, only.id}
+    assert session.scalars(select(Contact.id)).all() == [ann.id]
+    assert contacts.by_address(session, "ana@example.net") is stays
+    assert contacts.now_called(session, ana.id) == ann.id
+    with pytest.raises(ValidationFailed, match="already"):
+        contacts.add_contact(session, CLOCK, email="ana@example.net")
+    again, is_new = contacts.upsert_contact(session, PUBLIC, email="ana@example.net", timezone="Asia/Tbilisi")
+    assert (again.email, again.timezone, is_new) == ("ann@example.org", "Asia/Tbilisi", False)
+    entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "merge")).one()
+    assert (entry.subject_id, entry.detail["other"]) == (str(ann.id), ana.id)
+    assert "@" not in str(entry.detail)
+    contacts.change_contact(session, CLOCK, ann.id, email="ana@example.net")
+    assert session.scalars(select(ContactAlias)).all() == []
+
+
+def test_a_chain_leads_to_the_last(session: Session) -> None:
+    ann, ana = two(session)
+    eve = make_contact(session)
+    unite(session, CLOCK, ana.id, ann.id)
+    unite(session, CLOCK, eve.id, ana.id)
+    assert contacts.by_address(session, "ann@example.org") is eve
+    assert contacts.now_called(session, ann.id) == eve.id
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "then"),
+    [
+        ("full", "none", "none"),
+        ("none", "full", "none"),
+        ("full", None, "full"),
+        (None, "full", "full"),
+        ("deliverability", "full", "deliverability"),
+        (None, None, None),
+    ],
+)
+def test_the_stricter_answer_holds(session: Session, mine: str | None, theirs: str | None, then: str | None) -> None:
+    ann, ana = two(session)
+    for contact, level in ((ann, mine), (ana, theirs)):
+        if level == "none":
+            consent.withdraw(session, CLOCK, contact.id, ConsentPurpose.TRACKING, source="x")
+        elif level:
+            consent.grant(session, CLOCK, contact.id, ConsentPurpose.TRACKING, ConsentLevel(level), source="x")
+    told = contact_merge.foretell(session, CLOCK, ann.id, ana.id).consent[ConsentPurpose.TRACKING]
+    assert [level.value if level else None for level in told] == [mine, theirs, then]
+    unite(session, CLOCK, ann.id, ana.id)
+    assert consent.last_level(session, ann.id, ConsentPurpose.TRACKING) == (ConsentLevel(then) if then else None)
+    now = consent.as_of(session, [ann.id], ConsentPurpose.TRACKING, clock.now())
+    assert now[ann.id] == ConsentLevel(then or "none")
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+@pytest.mark.parametrize(("reason", "survives"), [("unsubscribed", True), ("manual", True), ("bounced", False)])
+def test_suppression_survives(session: Session, whose: int, reason: str, survives: bool) -> None:
+    pair = two(session)
+    addresses = [contact.email for contact in pair]
+    suppression.suppress(session, CLOCK, addresses[whose], SuppressionReason(reason))
+    unite(session, CLOCK, pair[0].id, pair[1].id)
+    assert suppression.is_suppressed(session, addresses[whose])
+    assert suppression.is_suppressed(session, addresses[1 - whose]) is survives
+
+
+def test_an_erased_person_leaves_no_alias(session: Session) -> None:
+    ann, ana = two(session)
+    unite(session, CLOCK, ann.id, ana.id)
+    erasure.erase_contact(session, CLOCK, ann.id)
+    assert session.scalars(select(ContactAlias)).all() == []
+    assert session.scalars(select(Suppression.address)).all() == [None, None]
+    assert suppression.is_suppressed(session, "ana@example.net")
+
+
+def test_who_may_and_what_makes_no_sense(session: Session) -> None:
+    ann, ana = two(session)
+    for verb in (unite, contact_merge.foretell):
+        with pytest.raises(Forbidden):
+            verb(session, VIEWER, ann.id, ana.id)
+        with pytest.raises(Forbidden):
+            verb(session, PUBLIC, ann.id, ana.id)
+        with pytest.raises(Conflict):
+            verb(session, CLOCK, ann.id, ann.id)
+        with pytest.raises(NotFound):
+            verb(session, CLOCK, ann.id, 999)
+    assert len(session.scalars(select(Contact)).all()) == 2
+
+
+def test_whatever_refers_to_a_contact_can_move() -> None:
+    """A new table that allows one row for each contact must say what becomes of two: see fold_leads."""
+    settled = {"list_members", "leads"}
+    for table in db.Base.metadata.sorted_tables:
+        for kind in (Contact, Lead):
+            theirs = {c for c in table.columns if any(key.column.table is kind.__table__ for key in c.foreign_keys)}
+            keys = [one for one in table.constraints if isinstance(one, sa.UniqueConstraint | sa.PrimaryKeyConstraint)]
+            indexes = [one for one in table.indexes if one.unique]
+            unique = [one.name for one in (*keys, *indexes) if theirs & set(one.columns)]
+            assert not unique or table.name in settled, (table.name, unique)
+
+
+def test_the_pages(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        ann, ana = (contact.id for contact in two(session))
+    page = coordinator_client.get(f"/contacts/{ann}/merge?q=ana").text
+    assert f'href="/contacts/{ann}/merge?with={ana}"' in page
+    assert "ana@example.net" in page
+    preview = coordinator_client.get(f"/contacts/{ann}/merge?with={ana}").text
+    for word in ("Ann", "Lee", "This one stays", f"/contacts/{ana}/merge?with={ann}", "cannot be undone"):
+        assert word in preview, word
+    assert coordinator_client.get(f"/contacts/{ann}/merge?with={ann}").status_code == 409
+    assert coordinator_client.get(f"/contacts/{ann}/merge?with=999").status_code == 404
+    assert viewer_client.post(f"/contacts/{ann}/merge", data={"with": ana}).status_code == 403
+    assert coordinator_client.post(f"/contacts/{ann}/merge", data={"with": "x"}).status_code == 404
+    assert coordinator_client.post(f"/contacts/{ann}/merge", data={"with": ana}).location == f"/contacts/{ann}"
+    assert coordinator_client.get(f"/contacts/{ana}").location == f"/contacts/{ann}"
+    assert "ana@example.net" in coordinator_client.get(f"/contacts/{ann}").text
+    assert coordinator_client.post(f"/contacts/{ann}/merge", data={"with": ana}).status_code == 404

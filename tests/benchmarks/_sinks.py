@@ -1,0 +1,83 @@
+"""Sinks that mails are measured into, and Postfix's own source of mails to compare with."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import Process, Queue
+from pathlib import Path
+
+from tests.benchmarks.smtp_client import serve
+
+
+def program(name: str) -> str | None:
+    """A program of Postfix or of the machine; Postfix's are often outside of an ordinary user's path."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
+@contextmanager
+def smtp_sink() -> Iterator[int]:
+    """Postfix's sink, and the port it listens on."""
+    command = program("smtp-sink")
+    assert command is not None
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    account = ["-u", "nobody"] if os.getuid() == 0 else []  # It refuses to be root.
+    with subprocess.Popen([command, *account, f"127.0.0.1:{port}", "1024"]) as running:
+        try:
+            _until_open(port)
+            yield port
+        finally:
+            running.terminate()
+
+
+@contextmanager
+def cheap_sink() -> Iterator[int]:
+    """Our own sink in C."""
+    compiler = program("gcc")
+    assert compiler is not None
+    with tempfile.TemporaryDirectory() as home:
+        built = Path(home) / "sink"
+        subprocess.run([compiler, "-O2", "-o", built, Path(__file__).with_name("sink.c")], check=True)
+        with subprocess.Popen([built], stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout is not None
+            try:
+                yield int(running.stdout.readline())
+            finally:
+                running.terminate()
+
+
+@contextmanager
+def far_sink() -> Iterator[int]:
+    """A sink at a round trip of 20 ms."""
+    ports: Queue[int] = Queue()
+    running = Process(target=serve, args=(0.01, ports), daemon=True)
+    running.start()
+    try:
+        yield ports.get()
+    finally:
+        running.terminate()
+        running.join()
+
+
+def source(port: int, mails: int, octets: int, connections: int) -> float:
+    """Mails a second of Postfix's smtp-source, each connection carrying many of them."""
+    command = program("smtp-source")
+    assert command is not None
+    options = ["-d", "-s", str(connections), "-m", str(mails), "-l", str(octets), "-t", "x@example.org"]
+    began = time.perf_counter()
+    subprocess.run([command, *options, f"127.0.0.1:{port}"], check=True)
+    return mails / (time.perf_counter() - began)
+
+
+def _until_open(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on {port}")

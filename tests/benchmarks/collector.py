@@ -1,0 +1,257 @@
+"""Events a second from spool to rollups, and what an event costs on the disk: both databases.
+
+``python -m tests.benchmarks.collector [events] [sends]``. Beside each figure its limit, and the same hits
+merely decoded and merely inserted in the same run: the machine drifts, ratios don't. Everything is
+counted in: consent as of the hit, first labels, rollups and the checkpoint in one transaction; then final labels,
+first-seen marks, milestones and all. Hits come in waves, each settled and swept before the next, as in a log
+of many days: where events settle, room is used again, so what counts is by how much the later half made it grow.
+"""
+
+import operator
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from sqlalchemy import Engine
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import clock, config, db
+from tests import servers
+from tests.tracking.fixtures import Mailing, make_mailing
+from tracking.bots import final_labels
+from tracking.bots.bursts import BurstCache
+from tracking.collector import collector
+from tracking.counters import bulk_sql
+from tracking.jobs import counter_check
+from tracking.models.events import HitKind
+from tracking.spool import reader
+from tracking.spool.record_codec import Hit, RequestFlag, pack
+from tracking.spool.writer import file_name
+
+NOW = clock.now()
+WAVES, WAVE = 6, timedelta(minutes=30)
+LIMITS = {"sqlite": 60_000, "postgresql": 35_000}
+BYTES = 120
+AGENTS = [b"Mozilla/5.0", b"Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"]
+AGENTS += [
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_{n % 8}) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{n}.1"
+    f" Safari/605.1.{n}".encode()
+    for n in range(200)
+]
+LINKS = 8
+
+
+def main(count: int, sends: int) -> int:
+    missed = 0
+    with databases() as chosen:
+        for url in chosen:
+            missed += measure(url, count, sends)
+    return missed
+
+
+@contextmanager
+def databases() -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home, servers.postgres() as url:
+        yield [f"sqlite:///{Path(home) / 'bench.db'}", url]
+
+
+def measure(url: str, count: int, sends: int) -> int:
+    """How many limits were missed."""
+    with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
+        config.install(config.read({"KAMPANIA_VAR": home}))
+        engine = db.make_engine(url)
+        db.Base.metadata.create_all(engine)
+        db.install(engine)
+        mailing = make_mailing(1, urls=[f"https://example.org/{n}" for n in range(LINKS)], sent_at=NOW)
+        people(engine, mailing, sends)
+        say(f"{engine.dialect.name}: {count:,} hits of {sends:,} sends")
+        costs, sizes = list[tuple[Cost, Cost, Cost]](), list[dict[str, int]]()
+        for number in range(WAVES):
+            costs.append(wave(engine, mailing, number, count // WAVES, sends))
+            sizes.append(size(engine))
+        decoding, collecting, settling = (sum(kind, Cost()) for kind in zip(*costs, strict=True))
+        limit, collected = LIMITS[engine.dialect.name], collecting.rate
+        tell("decoded only (peer)", decoding)
+        tell("collected, all bookkeeping", collecting, limit, decoding.rate)
+        tell("settled", settling, None, decoding.rate)
+        missed = int(collected < limit) + report_size(WAVES // 2 * (count // WAVES), sizes[WAVES // 2 - 1], sizes[-1])
+        with db.reading() as session:
+            differences = len(counter_check.compare(session))
+        say(f"  {'differences from a raw recount':<34}{differences:>12,}")
+        engine.dispose()
+        db.install(None)
+        return missed + bool(differences)
+
+
+class Cost(NamedTuple):
+    """What some work cost."""
+
+    done: int = 0
+    ours: float = 0.0
+    """Seconds of our CPU."""
+    theirs: float = 0.0
+    """Seconds of the database's process which serves us: we take turns, and the machine has other guests."""
+    wall: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
+        return Cost(*map(operator.add, self, other))
+
+    @property
+    def rate(self) -> float:
+        """Done in a second of one core."""
+        return self.done / (self.ours + self.theirs)
+
+
+def wave(engine: Engine, mailing: Mailing, number: int, count: int, sends: int) -> tuple[Cost, Cost, Cost]:
+    """Half an hour of hits: decoded, collected, settled."""
+    began = NOW + number * WAVE
+    written = write_spool(config.settings().spool, mailing, number, count, sends)
+    decoding = cost(lambda: decode(written))
+    collecting = cost(collector.collect_once)
+    with clock.use(lambda: began + 2 * WAVE):
+        settling = cost(settle_all)
+    vacuum(engine)
+    return decoding, collecting, settling
+
+
+def people(engine: Engine, mailing: Mailing, sends: int) -> None:
+    """Contacts with a ledger of two lines, and the mail that each got."""
+    source = series(engine).format(n=sends)
+    with engine.begin() as connection:
+        columns = "email, first_name, last_name, attributes, source, created_at, updated_at"
+        copied = "first_name, last_name, attributes, source, created_at, updated_at"
+        connection.exec_driver_sql(
+            f"INSERT INTO contacts (id, {columns}) SELECT c.id + g.n, 'p' || g.n || '@example.org', {copied}"
+            f" FROM contacts c, {source}"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO consent (contact_id, purpose, level, at, source, wording, evidence, recorded_by)"
+            " SELECT c.id, k.purpose, k.level, k.at, k.source, k.wording, k.evidence, k.recorded_by"
+            " FROM contacts c, consent k WHERE c.id > (SELECT min(contact_id) FROM consent)"
+        )
+        moved = "address, occasion, version_id, state, reason, trackable, attempts, reply, sent_at"
+        connection.exec_driver_sql(
+            f"INSERT INTO sends (id, activity_id, contact_id, recipient_key, {moved})"
+            f" SELECT s.id - 1 + g.n, s.activity_id, s.contact_id + g.n, 'c:' || (s.contact_id + g.n), {moved}"
+            f" FROM sends s, {source}"
+        )
+    analyse(engine)
+
+
+def series(engine: Engine) -> str:
+    """A table ``g`` of the numbers from 2 to ``{n}``."""
+    if engine.dialect.name == "postgresql":
+        return "generate_series(2, {n}) AS g(n)"
+    return "(WITH RECURSIVE g(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM g WHERE n < {n}) SELECT n FROM g) AS g"
+
+
+def analyse(engine: Engine) -> None:
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def write_spool(directory: Path, mailing: Mailing, wave: int, count: int, sends: int) -> Path:
+    """A spool of hits: 55 % opens of which a third are a machine's, 45 % clicks."""
+    chance, at, start = Random(wave), db.to_micros(NOW + wave * WAVE), mailing.activity_id << 32
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / file_name(f"{wave:032x}", 0)
+    with path.open("wb") as stream:
+        for number in range(count):
+            kind = HitKind.OPEN if chance.random() < 0.55 else HitKind.CLICK
+            who, link = chance.randint(1, sends), 0 if kind == HitKind.OPEN else chance.randint(1, LINKS)
+            agent = AGENTS[0] if kind == HitKind.OPEN and chance.random() < 1 / 3 else chance.choice(AGENTS[1:])
+            instant = at + number * (WAVE // timedelta(microseconds=1)) // count
+            flags = int(RequestFlag.NAVIGATED) if link else 0
+            stream.write(pack(Hit(instant, int(kind), flags, start | who, link, 0x0A0000 + who % 60_000, agent)))
+
+    return path
+
+
+def decode(written: Path) -> int:
+    of_spool = reader.files(written.parent)[written.name.partition("-")[0]]
+    offset = total = 0
+    while (read := reader.read(of_spool, offset)).offset != offset:
+        offset, total = read.offset, total + len(read.hits)
+    return total
+
+
+def settle_all() -> int:
+    total, crowds = 0, BurstCache()
+    while portion := final_labels.settle_due(crowds=crowds):
+        total += portion
+    return total
+
+
+def cost(work: Callable[[], int]) -> Cost:
+    began, cpu, theirs = time.perf_counter(), time.process_time(), server_seconds()
+    done = work()
+    wall, ours = time.perf_counter() - began, time.process_time() - cpu
+    return Cost(done, ours, server_seconds() - theirs, wall)
+
+
+def tell(name: str, spent: Cost, limit: int | None = None, peer: float | None = None) -> None:
+    ratio = f"  {spent.rate / peer:5.2f} of the peer" if peer else ""
+    bound = f"  limit {limit:,}/s {'met' if spent.rate >= limit else 'MISSED'}" if limit else ""
+    each = f"{spent.ours / spent.done * 1e6:6.1f} + {spent.theirs / spent.done * 1e6:5.1f} µs"
+    say(f"  {name:<34}{spent.rate:>12,.0f}/s  {each}  wall {spent.done / spent.wall:>9,.0f}/s{ratio}{bound}")
+
+
+def server_seconds() -> float:
+    """CPU seconds so far of the PostgreSQL process behind our only connection."""
+    engine = db.engine()
+    if engine.dialect.name != "postgresql":
+        return 0.0
+    with engine.connect() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    # In nanoseconds; the other files of a process tell hundredths of a second.
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def report_size(count: int, before: dict[str, int], after: dict[str, int]) -> int:
+    each = {name: (used - before.get(name, 0)) / count for name, used in after.items()}
+    events = sum(used for name, used in each.items() if "events" in name)
+    parts = ", ".join(f"{name} {used:.1f}" for name, used in each.items() if used >= 0.1)
+    missed = events > BYTES
+    say(f"  bytes per further event{events:>23.1f}    limit {BYTES} {'MISSED' if missed else 'met'}  ({parts})")
+    return int(missed)
+
+
+def vacuum(engine: Engine) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("VACUUM")
+
+
+def size(engine: Engine) -> dict[str, int]:
+    """Bytes of the log and its counters, by table and index."""
+    with engine.connect() as connection:
+        tables = ("events", "first_seen", "rollups", "user_agents")
+        if bulk_sql.is_postgres(connection):
+            sql = (
+                "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') AND ("
+                + " OR ".join(f"relname LIKE '%%{table}%%'" for table in tables)
+                + ")"
+            )
+        else:
+            sql = "SELECT name, sum(pgsize) FROM dbstat WHERE " + " OR ".join(
+                f"name LIKE '%{table}%'" for table in tables
+            )
+            sql += " GROUP BY name"
+        return {name: int(used) for name, used in connection.exec_driver_sql(sql)}
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    words = [int(word) for word in sys.argv[1:]]
+    sys.exit(main(words[0] if words else 100_000, words[1] if len(words) > 1 else 50_000))

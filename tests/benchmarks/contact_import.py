@@ -1,0 +1,79 @@
+"""Rows a second of a contact import, on both databases: ``python -m tests.benchmarks.contact_import [rows]``.
+
+Into an empty database, then the same file again with every second row changed.
+"""
+
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.audience.imports import runner, service
+from campaigns.audience.models import ConsentLevel
+from tests import servers
+
+
+def file(rows: int, changed: bool) -> bytes:
+    chance = Random(1)
+    numbers = list(range(rows))
+    chance.shuffle(numbers)
+    lines = ["email,first name,last name,city"]
+    lines += [
+        f"person{n}@mail{n % 97}.example.org,First{n},Last{n},{'New' if changed and n % 2 else 'City'} {n % 50}"
+        for n in numbers
+    ]
+    return "\n".join(lines).encode()
+
+
+def timed(content: bytes) -> tuple[float, float, dict[str, int]]:
+    """Seconds of the dry run and of the import, and what it counted."""
+    with db.transaction() as session:
+        found = service.upload(session, CLOCK, filename="bench.csv", stream=io.BytesIO(content))
+        asked = {"email_consent": ConsentLevel.FULL, "consent_wording": "yes", "consent_source": "bench"}
+        service.configure(session, CLOCK, found, mapping=found.mapping, **asked)  # type: ignore[arg-type]
+        service.check(session, CLOCK, found)
+    start = time.perf_counter()
+    runner.run(found.id)
+    dry = time.perf_counter() - start
+    with db.transaction() as session:
+        service.start(session, CLOCK, service.import_of(session, found.id))
+    start = time.perf_counter()
+    runner.run(found.id)
+    real = time.perf_counter() - start
+    with db.reading() as session:
+        done = service.import_of(session, found.id)
+        return dry, real, {"created": done.created, "updated": done.updated, "unchanged": done.unchanged}
+
+
+@contextmanager
+def databases(var: Path) -> Iterator[list[tuple[str, str]]]:
+    with servers.postgres() as url:
+        yield [("sqlite", f"sqlite:///{var / 'bench.db'}"), ("postgres", url)]
+
+
+def main() -> None:
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    with tempfile.TemporaryDirectory() as home, databases(Path(home)) as chosen:
+        config.install(config.read({"KAMPANIA_VAR": home}))
+        for name, url in chosen:
+            engine = db.make_engine(url)
+            db.Base.metadata.create_all(engine)
+            db.install(engine)
+            for what, changed in (("new", False), ("half changed", True)):
+                dry, real, counts = timed(file(rows, changed))
+                print(  # noqa: T201
+                    f"{name:9} {what:13} dry {rows / dry:8,.0f} rows/s  import {rows / real:8,.0f} rows/s  {counts}"
+                )
+            db.install(None)
+            engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Pixels and links through the real server, beside nginx's `empty_gif`: ``python -m tests.benchmarks.hits [seconds]``.
+
+Beside them stands the server alone: granian with an application that only returns the picture.
+All servers have one core and the asking program (wrk) the other; they take turns, so that a busy
+machine slows both. What counts is the CPU time of the server's processes per answer, and the median of
+its ratios to nginx's in the same round.
+Then, at half the rate that saturates the server, how long the slowest answers take while the
+collector counts them, and nginx's beside them. Without nginx, wrk and two cores there is nothing to measure.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ["KAMPANIA_VAR"] = tempfile.mkdtemp(prefix="kampania-bench-")
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import db
+from campaigns.cli.commands import web_command
+from campaigns.migrations import schema
+from tests.tracking.fixtures import make_mailing
+from tracking.endpoints import link_targets
+
+VAR = Path(os.environ["KAMPANIA_VAR"])
+ROUNDS, RECIPIENTS = 9, 2_000
+MOST_CPU = 3.0  # times nginx's, per answer
+LONGEST = 5.0  # ms, 99th percentile at half the rate of saturation
+_TICKS = os.sysconf("SC_CLK_TCK")
+NGINX = """daemon off; master_process off; worker_processes 1; error_log stderr crit; pid %(var)s/nginx.pid;
+events { worker_connections 1024; }
+http { access_log off; keepalive_requests 100000000; server { listen 127.0.0.1:%(port)d; location / { empty_gif; } } }
+"""
+_BARE = """from tracking.endpoints.pixels_and_redirects import _PIXEL_HEADERS, GIF
+def application(environ, start_response):
+    start_response("200 OK", _PIXEL_HEADERS)
+    return [GIF]
+"""
+_ASKING = """local paths = {}
+for line in io.lines("%s") do paths[#paths + 1] = line end
+local next = 0
+local headers = { ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0" }
+function request() next = next %% #paths + 1; return wrk.format("GET", paths[next], headers) end
+"""
+
+
+class Run(NamedTuple):
+    answers: int
+    rate: float
+    cpu: float
+    """Microseconds of the server per answer."""
+    p99: float
+    """Milliseconds."""
+    errors: int
+    ratio: float = 1.0
+    """CPU as a multiple of what the first peer took in the same round."""
+
+
+@contextmanager
+def started(command: list[str], port: int, core: int = 0) -> Iterator[int]:
+    """A server on its core; its process id, once it listens."""
+    server = subprocess.Popen(["taskset", "-c", str(core), *command], start_new_session=True)
+    try:
+        while port and server.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v/none", timeout=10).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield server.pid
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def cpu_seconds(leader: int) -> float:
+    """User and system time of a process and its children."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(words[2]) == leader or int(stat.parent.name) == leader:  # Its process group
+            ticks += int(words[11]) + int(words[12])
+    return ticks / _TICKS
+
+
+def asked(pid: int, port: int, script: Path, seconds: float, connections: int = 32) -> Run:
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
+    command += ["-s", str(script)]
+    before = cpu_seconds(pid)
+    told = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
+    used = cpu_seconds(pid) - before
+    answers = int(re.findall(r"(\d+) requests in", told)[0])
+    number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", told)[0]
+    errors = re.findall(r"Non-2xx or 3xx responses: (\d+)", told) + re.findall(r"(?:read|write|timeout) (\d+)", told)
+    rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", told)[0])
+    p99 = float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+    return Run(answers, rate, used / answers * 1e6, p99, sum(map(int, errors)))
+
+
+def say(name: str, run: Run, more: str = "") -> None:
+    sys.stdout.write(f"{name:<26}{run.cpu:>7.1f} µs CPU {run.rate:>9,.0f}/s  p99 {run.p99:>7.2f} ms  {more}\n")
+    sys.stdout.flush()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def scripts() -> dict[str, Path]:
+    """What wrk asks for, by name; the mailing is made and known to this host."""
+    schema.upgrade(db.engine())
+    mailing = make_mailing(RECIPIENTS)
+    link_targets.sync()
+    tokens = [mailing.token(number) for number in range(RECIPIENTS)]
+    asking = {
+        "pixel": [f"/o/{token}" for token in tokens],
+        "link": [f"/c/{token}/{1 + number % 4}" for number, token in enumerate(tokens)],
+    }
+    found = {}
+    for name, paths in asking.items():
+        (VAR / f"{name}.txt").write_text("\n".join(paths))
+        found[name] = VAR / f"{name}.lua"
+        found[name].write_text(_ASKING % (VAR / f"{name}.txt"))
+    return found
+
+
+def saturate(
+    asking: dict[str, Path], seconds: float, peers: dict[str, tuple[int, int]], ours: tuple[int, int]
+) -> dict[str, Run]:
+    """The median of each kind of request, the first peer's among them, after turns of all of them."""
+    runs: dict[str, list[Run]] = {name: [] for name in (*peers, *asking)}
+    for _ in range(ROUNDS):
+        for name, peer in peers.items():
+            runs[name].append(asked(*peer, asking["pixel"], seconds))
+        for name, script in asking.items():
+            runs[name].append(asked(*ours, script, seconds))
+    return middles(runs)
+
+
+def middles(runs: dict[str, list[Run]]) -> dict[str, Run]:
+    """Of each kind the run whose ratio to the first kind's of its round is the median."""
+    first = next(iter(runs.values()))
+    found = {}
+    for name, some in runs.items():
+        compared = [run._replace(ratio=run.cpu / theirs.cpu) for run, theirs in zip(some, first, strict=True)]
+        found[name] = sorted(compared, key=lambda run: run.ratio)[len(compared) // 2]
+    return found
+
+
+def under_half(servers: list[tuple[int, int]], script: Path, rate: float, seconds: float) -> list[Run]:
+    """Each server's run with the middle p99 at about half of ``rate``: connections that pause 5 ms on average
+    between two requests."""
+    calm = script.with_suffix(".calm.lua")
+    calm.write_text(script.read_text() + "function delay() return math.random(1, 9) end\n")
+    connections = max(2, round(rate / 2 * 0.0055))
+    with started([sys.executable, "-m", "tracking.collector.collector"], 0, core=1):
+        runs = [[asked(*server, calm, seconds, connections) for server in servers] for _ in range(ROUNDS)]
+    return [sorted(some, key=lambda run: run.p99)[ROUNDS // 2] for some in zip(*runs, strict=True)]
+
+
+def main(seconds: float) -> int:
+    missing = [name for name in ("nginx", "wrk", "taskset") if shutil.which(name) is None]
+    if missing or (os.cpu_count() or 1) < 2:
+        sys.stdout.write(f"SKIPPED: needs two cores, nginx, wrk and taskset; missing: {', '.join(missing)}\n")
+        return 0
+    asking, port, own = scripts(), free_port(), free_port()
+    (VAR / "nginx.conf").write_text(NGINX % {"var": VAR, "port": port})
+    db.engine().dispose()
+    nginx = ["nginx", "-c", str(VAR / "nginx.conf"), "-p", str(VAR)]
+    house = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own)]
+    (VAR / "bare.py").write_text(_BARE)
+    alone = free_port()
+    server = [word.replace("wsgi:application", "bare:application") for word in web_command("127.0.0.1", alone)]
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(VAR), str(Path.cwd())))
+    missed = 0
+    with started(nginx, port) as theirs, started(server, alone) as bare, started(house, own) as ours:
+        peers = {"nginx empty_gif": (theirs, port), "granian alone": (bare, alone)}
+        found = saturate(asking, seconds, peers, (ours, own))
+        for name, run in found.items():
+            say(name, run, f"{run.ratio:.2f} × nginx (limit {MOST_CPU:.0f})")
+            missed += name in asking and (run.ratio > MOST_CPU or run.errors > 0)
+        for name in asking:
+            limit, slowest = under_half([(theirs, port), (ours, own)], asking[name], found[name].rate, seconds)
+            words = f"limit {LONGEST:.0f} ms; nginx {limit.p99:.2f} ms as often asked; with the collector beside"
+            say(f"{name}, half the rate", slowest, words)
+            missed += slowest.p99 > LONGEST
+    shutil.rmtree(VAR, ignore_errors=True)
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 3))

@@ -1,0 +1,74 @@
+"""Reports of the page script beside nginx's `empty_gif`: ``python -m tests.benchmarks.page_script [seconds]``.
+
+As :mod:`tests.benchmarks.hits`: the same cores, the same turns. The spool is written; then the collector counts
+what lies there, and its pace is told. Without nginx, wrk and two cores there is nothing to measure.
+"""
+
+import shutil
+import sys
+import time
+
+from campaigns import db
+from campaigns.accounts.models import Organisation
+from tests.benchmarks.hits import NGINX, ROUNDS, VAR, Run, asked, free_port, middles, say, scripts, started
+from tracking.collector import collector as collector_collector
+from tracking.endpoints import link_targets
+
+MOST_CPU = 3.5  # times nginx's, per report
+LEAST_COUNTED = 1_000  # reports a second, by one collector
+HOST = "shop.example"
+_ASKING = """local next = 0
+local headers = { ["Origin"] = "https://%s", ["Content-Type"] = "text/plain;charset=UTF-8" }
+local agent = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/%%d.0"
+local body = '{"t":"%%s","u":"https://%s/tea/%%d?utm_source=facebook&utm_medium=social",' ..
+  '"r":"https://www.facebook.com/","p":%%d,"a":%%d,"s":40,"l":"en-GB","z":"Asia/Tbilisi"}'
+function request()
+  next = next + 1
+  headers["User-Agent"] = agent:format(next %% 2000)
+  local kind = next %% 3 == 0 and "v" or "h"
+  return wrk.format("POST", "/e", headers, body:format(kind, next %% 50, 1 + next %% 5000, next %% 60))
+end
+"""
+
+
+def main(seconds: float) -> int:
+    missing = [name for name in ("nginx", "wrk", "taskset") if shutil.which(name) is None]
+    if missing:
+        sys.stdout.write(f"SKIPPED: needs two cores, nginx, wrk and taskset; missing: {', '.join(missing)}\n")
+        return 0
+    pixel, port, own = scripts()["pixel"], free_port(), free_port()
+    with db.transaction() as session:
+        session.get_one(Organisation, 1).own_hosts = [HOST]
+    link_targets.sync()
+    report = VAR / "report.lua"
+    report.write_text((_ASKING % (HOST, HOST)).replace("%%", "%"))
+    (VAR / "nginx.conf").write_text(NGINX % {"var": VAR, "port": port})
+    db.engine().dispose()
+    nginx = ["nginx", "-c", str(VAR / "nginx.conf"), "-p", str(VAR)]
+    house = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own)]
+    theirs_runs: list[Run] = []
+    our_runs: list[Run] = []
+    with started(nginx, port) as theirs, started(house, own) as ours:
+        for _ in range(ROUNDS):
+            theirs_runs.append(asked(theirs, port, pixel, seconds))
+            our_runs.append(asked(ours, own, report, seconds))
+    limit, run = middles({"theirs": theirs_runs, "ours": our_runs}).values()
+    say("nginx empty_gif", limit)
+    say("report", run, f"{run.ratio:.2f} × nginx (limit {MOST_CPU})")
+    pace = _count()
+    shutil.rmtree(VAR, ignore_errors=True)
+    return int(run.ratio > MOST_CPU or run.errors > 0 or pace < LEAST_COUNTED)
+
+
+def _count() -> float:
+    """Reports that one collector counts in a second of its processor."""
+    collector, many, began = collector_collector.Collector(), 0, time.process_time()
+    while time.process_time() - began < 10 and (portion := collector.collect_once()):
+        many += portion
+    pace = many / (time.process_time() - began)
+    sys.stdout.write(f"{'counted':<26}{1e6 / pace:>7.1f} µs CPU {pace:>9,.0f}/s  (at least {LEAST_COUNTED:,})\n")
+    return pace
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 3))

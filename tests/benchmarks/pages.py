@@ -1,0 +1,282 @@
+"""Cost of the report pages at full size on both databases.
+
+``python -m tests.benchmarks.pages [events] [--full] [--keep DIR] [--only sqlite|postgresql] [--plans]``.
+
+10,000,000 events (``--full``; else 200,000 or the number given) of a tenth as many contacts, 200 campaigns of which
+one has a tenth of everything, a fifth as many visits and a hundredth as many conversions; see
+:mod:`tests.benchmarks._dataset`. Making them takes minutes: ``--keep`` leaves them in a directory (about 10 GB
+at full size) and finds them there the next time.
+
+A page is asked as a browser asks, through the whole application. Its time is the CPU time of this
+process and of the database's process that serves it, since the machine may have other guests; beside
+it the clock's, what templates took of it, and the number of statements. The best of several.
+``--plans`` prints the slowest statements of each page and how the database goes about them.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, before_render_template, template_rendered
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, event, inspect, select
+
+import wsgi
+from campaigns import clock, config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.models import Role
+from campaigns.migrations import schema
+from tests import servers
+from tests.benchmarks import collector
+from tests.benchmarks._dataset import Builder, Size, counts, heaviest
+from tests.conftest import signed_in
+from tracking.conversions import attribution_ledger
+from tracking.counters import breakdowns, daily
+from tracking.metrics import performance
+from tracking.models.attribution import ConversionAttribution, DailyAttribution
+from tracking.models.events import RollupTimeZone, SpoolCheckpoint, TotalHitRollup
+from tracking.models.visits import LandingPageCounts
+
+QUERIES, PAGE, TIMELINE, MOST_QUERIES = 20.0, 100.0, 50.0, 30
+ROUNDS = 7
+
+
+def main() -> int:
+    options = _options()
+    size = Size.of(10_000_000 if options.full else options.events)
+    missed = 0
+    for name in ("sqlite", "postgresql"):
+        if options.only in (None, name):
+            with database(name, options.keep) as url, house():
+                missed += measure(url, size, plans=options.plans)
+    return missed
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.pages")
+    parser.add_argument("events", nargs="?", type=int, default=200_000)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--only", choices=("sqlite", "postgresql"))
+    parser.add_argument("--plans", action="store_true")
+    return parser.parse_args()
+
+
+@contextmanager
+def database(name: str, keep: Path | None) -> Iterator[str]:
+    """A database's URL: gone with the block, unless it is to be kept."""
+    with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
+        if name == "sqlite":
+            yield f"sqlite:///{(keep or Path(home)).resolve() / 'bench.db'}"
+            return
+        with servers.postgres_server(keep.resolve() / "postgres" if keep else None) as server:
+            yield server.url
+
+
+@contextmanager
+def house() -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
+        config.install(config.read({"KAMPANIA_VAR": home}))
+        yield
+        config.install(None)
+
+
+def measure(url: str, size: Size, *, plans: bool) -> int:
+    """How many limits were missed."""
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    engine = db.make_engine(url)
+    collector.say(f"{engine.dialect.name}: {size.events:,} events, {size.contacts:,} contacts, {size.visits:,} visits")
+    db.install(engine)
+    if not inspect(engine).has_table("rollups"):
+        collector.say("  made anew:")
+        Builder(engine, size, collector.say).build()
+        db.install(engine)
+    else:
+        _bring_up(engine)
+    with db.reading() as session:
+        there = heaviest(session)
+        collector.say("  " + ", ".join(f"{name} {number:,}" for name, number in counts(session).items()))
+        at = session.query(SpoolCheckpoint).one().updated_at
+    with clock.use(lambda: at):  # Days as they were when it was made, however long it is kept.
+        found = _pages(engine, there, plans=plans)
+    db.install(None)
+    engine.dispose()
+    return found
+
+
+def _bring_up(engine: Engine) -> None:
+    """Tables and indexes that have been added since it was made."""
+    db.Base.metadata.create_all(engine)
+    ours = schema.belongs(engine.dialect.name)
+    for table in db.Base.metadata.sorted_tables:
+        there = {index["name"]: index["column_names"] for index in inspect(engine).get_indexes(table.name)}
+        for index in table.indexes:
+            if not ours(index, None, "index", False, None):
+                continue
+            if there.get(str(index.name)) != [column.name for column in index.columns]:
+                collector.say(f"  index {index.name}")
+                if index.name in there:
+                    index.drop(engine)
+                index.create(engine)
+    with engine.begin() as connection:
+        if (
+            connection.scalar(select(RollupTimeZone.zone)) is None
+            or connection.scalar(select(TotalHitRollup.link).limit(1)) is None
+        ):
+            daily.fill(connection)
+        if connection.scalar(select(ConversionAttribution.own).limit(1)) is None:
+            attribution_ledger.fill(connection)
+        elif connection.scalar(select(DailyAttribution.own).limit(1)) is None:
+            attribution_ledger.sum_anew(connection)
+        if connection.scalar(select(LandingPageCounts.visits).limit(1)) is None:
+            breakdowns.fill(connection)
+    collector.analyse(engine)
+
+
+def _pages(engine: Engine, there: dict[str, int], *, plans: bool) -> int:
+    app = wsgi.create_app()
+    app.config.update(TESTING=True, WTF_CSRF_ENABLED=False)
+    client = signed_in(app, Role.COORDINATOR)
+    missed = 0
+    collector.say(f"  {'':<44}{'CPU':>8} {'wall':>8} {'database':>9} {'templates':>10} {'queries':>8}  limit")
+    for name in ("large", "middling"):
+        campaign_id = there[name]
+        missed += timed(
+            engine,
+            app,
+            f"questions of a {name} campaign",
+            partial(questions, campaign_id),
+            QUERIES,
+        )
+    asked = [
+        ("performance, large", f"/campaigns/{there['large']}/performance", PAGE, MOST_QUERIES),
+        ("performance, large, 28 days", f"/campaigns/{there['large']}/performance?period=28", PAGE, MOST_QUERIES),
+        ("performance, large, figures asked again", f"/campaigns/{there['large']}/performance/figures", PAGE, None),
+        ("performance, middling", f"/campaigns/{there['middling']}/performance", PAGE, MOST_QUERIES),
+        ("visits fragment, large", f"/campaigns/{there['large']}/visits", None, None),
+        ("profile fragment, large", f"/campaigns/{there['large']}/profile", None, None),
+        ("campaigns", "/campaigns", PAGE, None),
+        ("campaigns by leads", "/campaigns?sort=leads", PAGE, None),
+        ("campaigns by cost per lead", "/campaigns?sort=cost_per_lead", PAGE, None),
+        ("campaigns by lead-conversion rate", "/campaigns?sort=lead_conversion_rate", PAGE, None),
+        ("campaigns by open rate", "/campaigns?sort=open_rate", PAGE, None),
+        ("timeline", f"/contacts/{there['plain']}/timeline", TIMELINE, None),
+        ("timeline with very much history", f"/contacts/{there['heavy']}/timeline", TIMELINE, None),
+        ("overview", "/overview", PAGE, None),
+        ("overview, 90 days", "/overview?period=90", PAGE, None),
+        ("today", "/today", None, None),
+    ]
+    for name, path, limit, most in asked:
+        missed += timed(engine, app, name, lambda path=path: page(client, path), limit, most, plans=plans)  # type: ignore[misc]
+    return missed
+
+
+def questions(campaign_id: int) -> None:
+    with db.reading() as session:
+        performance.performance(session, CLOCK, campaign_id)
+
+
+def page(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200, (path, response.status)
+
+
+@dataclass
+class Watch:
+    """What was spent in the database and in templates, and on which statements."""
+
+    statements: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    templates: float = 0.0
+    _began: float = 0.0
+
+    def before(self, *_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def after(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            self.statements[statement] += 1
+            spent = time.perf_counter() - self._began
+            self.seconds[statement] = self.seconds.get(statement, 0.0) + spent
+            self.parameters[statement] = parameters
+
+
+@contextmanager
+def watched(engine: Engine, app: Flask) -> Iterator[Watch]:
+    watch, began = Watch(), []
+
+    def begin(*_: Any, **__: Any) -> None:
+        began.append(time.perf_counter())
+
+    def end(*_: Any, **__: Any) -> None:
+        watch.templates += time.perf_counter() - began.pop()
+
+    event.listen(engine, "before_cursor_execute", watch.before)
+    event.listen(engine, "after_cursor_execute", watch.after)
+    with before_render_template.connected_to(begin, app), template_rendered.connected_to(end, app):
+        yield watch
+    event.remove(engine, "before_cursor_execute", watch.before)
+    event.remove(engine, "after_cursor_execute", watch.after)
+
+
+def timed(
+    engine: Engine,
+    app: Flask,
+    name: str,
+    work: Callable[[], None],
+    limit: float | None,
+    most: int | None = None,
+    *,
+    plans: bool = False,
+) -> int:
+    """How many limits were missed."""
+    work()
+    best: tuple[float, float, Watch] | None = None
+    for _ in range(ROUNDS):
+        with watched(engine, app) as watch:
+            ours, theirs, began = time.process_time(), collector.server_seconds(), time.perf_counter()
+            work()
+            wall = (time.perf_counter() - began) * 1000
+            cpu = (time.process_time() - ours + collector.server_seconds() - theirs) * 1000
+        if best is None or cpu < best[0]:
+            best = cpu, wall, watch
+    assert best is not None
+    cpu, wall, watch = best
+    queries, inside = watch.statements.total(), sum(watch.seconds.values()) * 1000
+    failed = int(limit is not None and cpu > limit) + int(most is not None and queries > most)
+    told = (
+        "" if limit is None else f"{limit:.0f} ms{f', {most} queries' if most else ''} {'MISSED' if failed else 'met'}"
+    )
+    collector.say(
+        f"  {name:<44}{cpu:>8.1f} {wall:>8.1f} {inside:>9.1f} {watch.templates * 1000:>10.1f} {queries:>8}  {told}"
+    )
+    if plans:
+        _explain(engine, watch)
+    return failed
+
+
+def _explain(engine: Engine, watch: Watch) -> None:
+    for statement, seconds in sorted(watch.seconds.items(), key=lambda entry: -entry[1])[:4]:
+        if seconds < 0.002:
+            continue
+        collector.say(
+            f"    {seconds * 1000:.1f} ms × {watch.statements[statement]}: {' '.join(statement.split())[:1500]}"
+        )
+        how = "EXPLAIN (ANALYZE, BUFFERS)" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+        with engine.connect() as connection:
+            for row in connection.exec_driver_sql(f"{how} {statement}", watch.parameters[statement]):
+                collector.say(f"        {row[-1]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The whole way of a mail, database → compose → SMTP → recorded, through a real worker:
+``python -m tests.benchmarks.pipeline [part …]``, with MAILS and PEOPLE in the environment.
+
+Runs of Postfix's ``smtp-source`` and of ours take turns into the same ``smtp-sink``, with mails of the
+same size over as many connections; only such pairs compare. CPU is the worker's, from /proc. Then into
+a sink that costs next to nothing (ours, needs gcc), and how memory stands with a large audience.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+import wsgi  # noqa: F401  (knows every room, so that every table is known)
+from campaigns import clock, config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.content.models import Link
+from campaigns.delivery.domains import dkim_keys
+from campaigns.delivery.mime import dkim
+from campaigns.delivery.mime.dkim import Algorithm
+from campaigns.delivery.queue import expansion
+from tests.benchmarks import _sinks
+from tests.benchmarks._contacts import make_people
+from tests.benchmarks._worker import Run, working
+from tests.benchmarks.contact_import import databases
+from tests.delivery.launched_activity import make_mailing, make_version
+
+MAILS = int(os.environ.get("MAILS", "8000"))
+PEOPLE = int(os.environ.get("PEOPLE", "1000000"))
+PAIRS = 5
+CONNECTIONS = 10
+OCTETS = 33_000
+
+ROW = '<tr><td style="padding:10px 25px;font-size:13px;color:#000000">Lorem ipsum dolor sit amet</td></tr>\n'
+LINKS = "".join(f'{ROW * 21}<a href="{{{{ links[{n}] }}}}">Offer {n}</a>\n' for n in range(1, 14))
+UNSUBSCRIBE = '<a href="{{ unsubscribe_url }}">No more of this</a>'
+PLAIN = "<p>Dear {{ contact.first_name }} of {{ contact.city|default('somewhere') }}</p>\n"
+LOGIC = (
+    "<p>Dear {{ contact.first_name|upper }}"
+    "{% if contact.city == 'Tbilisi' %}, here in town{% else %}, far away{% endif %}"
+    "</p>\n<ul>{% for like in contact.likes|split(',') %}<li>{{ loop.index }}. {{ like }}</li>{% endfor %}</ul>\n"
+)
+TEXT = "{{ contact.first_name }}\n" + "{{ links[1] }} and words.\n" * 13 + "{{ unsubscribe_url }}\n"
+
+Pattern = dict[str, str]
+
+
+class Missed:
+    """What missed its limit."""
+
+    count = 0
+
+
+def said(what: str, value: str) -> None:
+    sys.stdout.write(f"{what:44} {value}\n")
+    sys.stdout.flush()
+
+
+def held(what: str, value: float, limit: float, *, at_most: bool = False, unit: str = "") -> None:
+    met = value <= limit if at_most else value >= limit
+    Missed.count += not met
+    shown, bound = (f"{number:,.0f}" if number >= 100 else f"{number:.3g}" for number in (value, limit))
+    said(what, f"{shown}{unit} ({'at most' if at_most else 'at least'} {bound}){'' if met else '  MISSED'}")
+
+
+def launched(html: str, mails: int) -> int:
+    """An expanded live activity to the first ``mails`` contacts; its id."""
+    with db.transaction() as session:
+        activity = make_mailing(session, 0, everybody=True, list_id=None)
+        links = [Link(number=n, url=f"https://example.org/{n}", label="") for n in range(1, 14)]
+        activity.version_id = make_version(session, html=f"{html}{LINKS}{UNSUBSCRIBE}", text=TEXT, links=links).id
+        activity_id = activity.id
+    expansion.expand(activity_id, min(mails, expansion.CHUNK))
+    return activity_id
+
+
+@contextmanager
+def house(url: str, people: int, port: int, connections: int = CONNECTIONS) -> Iterator[Mapping[str, str]]:
+    """A fresh database with so many people, and the environment of its worker."""
+    with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
+        environ = {
+            "KAMPANIA_VAR": home,
+            "DATABASE_URL": url or f"sqlite:///{home}/bench.db",
+            "SMTP_URL": f"smtp://127.0.0.1:{port}?connections={connections}",
+            "BASE_URL": "https://mail.example.org",
+            "REDIS_URL": "",
+        }
+        config.install(config.read(environ))
+        engine = db.make_engine(environ["DATABASE_URL"])
+        db.Base.metadata.drop_all(engine)
+        db.Base.metadata.create_all(engine)
+        db.install(engine)
+        with db.transaction() as session:
+            make_people(session, people)
+        _analyse()
+        try:
+            yield environ
+        finally:
+            db.install(None)
+            engine.dispose()
+
+
+def _analyse() -> None:
+    with db.engine().begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+def middle(runs: list[Run]) -> Run:
+    return Run(statistics.median(run.rate for run in runs), statistics.median(run.cpu for run in runs))
+
+
+def against_source(url: str, html: str, cpu: float, name: str) -> None:
+    """Pairs of smtp-source and ours into Postfix's sink."""
+    if not (_sinks.program("smtp-source") and _sinks.program("smtp-sink")):
+        said(name, "skipped: no smtp-source (Debian: postfix)")
+        return
+    with _sinks.smtp_sink() as port, house(url, MAILS, port) as environ, working(environ) as worker:
+        worker.launch(launched(html, MAILS), MAILS)
+        theirs, ours = [], []
+        for _ in range(PAIRS):
+            activity_id = launched(html, MAILS)
+            theirs.append(_sinks.source(port, MAILS, OCTETS, CONNECTIONS))
+            ours.append(worker.launch(activity_id, MAILS))
+        ratio = statistics.median(run.rate / rate for run, rate in zip(ours, theirs, strict=True))
+        found = middle(ours)
+        said(f"{name}: smtp-source, ours", f"{statistics.median(theirs):,.0f}/s, {found.rate:,.0f}/s")
+        held(f"{name}: × smtp-source", ratio, 1.0)
+        held(f"{name}: CPU per 1,000", found.cpu, cpu, at_most=True, unit=" s")
+        resident, _ = worker.memory()
+        held(f"{name}: memory", resident, 80, at_most=True, unit=" MB")
+
+
+def cheaply(url: str, html: str, name: str, rate: float, *, signed: bool = False, per_core: bool = False) -> None:
+    """Into the sink that costs next to nothing."""
+    if not _sinks.program("gcc"):
+        said(name, "skipped: no gcc")
+        return
+    with _sinks.cheap_sink() as port, house(url, MAILS, port) as environ:
+        if signed:
+            sign()
+        with working(environ) as worker:
+            worker.launch(launched(html, MAILS), MAILS)
+            found = middle([worker.launch(launched(html, MAILS), MAILS) for _ in range(3)])
+    said(f"{name}: rate and CPU", f"{found.rate:,.0f}/s, {found.cpu:.3f} s per 1,000")
+    held(f"{name}{' a core' if per_core else ''}", 1000 / found.cpu if per_core else found.rate, rate, unit="/s")
+    if signed:
+        bare = bare_signature()
+        said(f"{name}: signatures alone", f"{1000 / bare:,.0f}/s a core; we reach {bare / found.cpu:.0%} of that")
+
+
+def bare_signature() -> float:
+    """CPU seconds of 1,000 RSA signatures without any mail: what no sender can go below."""
+    key = dkim.opened(dkim.make(Algorithm.RSA)[0])
+    assert isinstance(key, rsa.RSAPrivateKey)
+    rounds = []
+    for _ in range(10):
+        began = time.process_time()
+        for _ in range(100):
+            key.sign(bytes(1500), padding.PKCS1v15(), hashes.SHA256())
+        rounds.append((time.process_time() - began) * 10)
+    return statistics.median(rounds)
+
+
+def sign() -> None:
+    """Let an RSA key sign for the sending domain."""
+    with db.transaction() as session:
+        for key in dkim_keys.make(session, CLOCK, "example.org"):
+            if key.algorithm is Algorithm.RSA:
+                key.published_at = clock.now()
+                dkim_keys.activate(session, CLOCK, key)
+
+
+def afar() -> None:
+    """At a round trip of 20 ms, per connection: against the library's lock-step of five round trips."""
+    mails = 600
+    with _sinks.far_sink() as port, house("", mails, port, connections=4) as environ, working(environ) as worker:
+        worker.launch(launched(PLAIN, mails), mails)
+        found = worker.launch(launched(PLAIN, mails), mails)
+        said("20 ms, 4 connections", f"{found.rate:,.0f}/s")
+        if _sinks.program("smtp-source"):
+            held("20 ms: × smtp-source", found.rate / _sinks.source(port, mails // 4, OCTETS, 4), 3.0)
+
+
+def large() -> None:
+    """Memory and expansion with a large audience, and with a small one."""
+    if not _sinks.program("gcc"):
+        said("large audience", "skipped: no gcc")
+        return
+    for people in (10_000, PEOPLE):
+        with _sinks.cheap_sink() as port, house("", people, port) as environ:
+            began, cpu = time.perf_counter(), time.process_time()
+            activity_id = launched(PLAIN, people)
+            took, cpu = time.perf_counter() - began, time.process_time() - cpu
+            said(f"expand {people:,}", f"{people / took:,.0f} rows/s, {people / cpu:,.0f} a CPU second")
+            if people == PEOPLE:
+                held(f"expand {people:,}, by CPU", people / cpu, 100_000, unit=" rows/s")
+            with working(environ) as worker:
+                found = worker.launch(activity_id, people)
+                _, most = worker.memory()
+                said(f"send {people:,}", f"{found.rate:,.0f}/s, {found.cpu:.3f} s CPU per 1,000, at most {most:.0f} MB")
+                held(f"memory at {people:,}", most, 80, at_most=True, unit=" MB")
+
+
+def parts() -> dict[str, Callable[[], None]]:
+    def on(kind: str, measure: Callable[[str], None]) -> Callable[[], None]:
+        def run() -> None:
+            with tempfile.TemporaryDirectory() as home, databases(Path(home)) as chosen:
+                measure(dict(chosen)[kind])
+
+        return run
+
+    return {
+        "sqlite": lambda: against_source("", PLAIN, 0.11, "plain, SQLite"),
+        "logic": lambda: against_source("", LOGIC, 0.16, "logic, SQLite"),
+        "postgres": on("postgres", lambda url: against_source(url, PLAIN, 0.11, "plain, PostgreSQL")),
+        "cheap": lambda: cheaply("", PLAIN, "cheap sink, plain", 8000),
+        "cheap-postgres": on("postgres", lambda url: cheaply(url, PLAIN, "cheap sink, plain, PostgreSQL", 8000)),
+        "rsa": lambda: cheaply("", PLAIN, "cheap sink, RSA", 1800, signed=True, per_core=True),
+        "afar": afar,
+        "large": large,
+    }
+
+
+def main(wanted: list[str]) -> int:
+    every = parts()
+    for name in wanted or every:
+        every[name]()
+    return min(Missed.count, 100)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

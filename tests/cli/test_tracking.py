@@ -1,0 +1,79 @@
+"""`kampania tracking …`: labels and counters, looked at and mended from the shell."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine, select, update
+
+from campaigns import cli, clock, config, db
+from campaigns.accounts.models import AuditLogEntry
+from campaigns.migrations import schema
+from tests.tracking.collector.test_collector import check_counts
+from tests.tracking.fixtures import Mailing, events, make_mailing
+from tracking.bots import final_labels
+from tracking.collector import collector
+from tracking.models.events import DeadLetter, Event, HitRollup, TrafficLabel
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli.main, ["tracking", *words], catch_exceptions=False)
+
+
+@pytest.fixture
+def mailing(settings: config.Settings) -> Iterator[Mailing]:
+    """Two clicks of two people, settled, in a database of its own with its schema."""
+    engine: Engine = db.make_engine(f"sqlite:///{settings.var / 'kampania.db'}")
+    schema.upgrade(engine)
+    db.install(engine)
+    found, past = make_mailing(2), clock.now() - timedelta(minutes=40)
+    with clock.use(lambda: past):
+        found.click(index=0), found.click(index=1, ip="198.51.100.9")
+    collector.collect_once()
+    final_labels.settle_due()
+    yield found
+    engine.dispose()
+
+
+def test_relabelling_says_what_would_change_and_then_changes_it(mailing: Mailing) -> None:
+    before = [event.label for event in events()]
+    with db.transaction() as session:
+        session.execute(update(Event).values(label=TrafficLabel.MACHINE))
+    assert run("rebuild").exit_code == 0
+    day = clock.now() - timedelta(days=1)
+    period = ("--from", f"{day:%Y-%m-%d}", "--to", f"{day + timedelta(days=2):%Y-%m-%d}")
+    would = run("relabel", *period, "--dry-run")
+    assert "2 events would change their label" in would.output
+    assert {event.label for event in events()} == {TrafficLabel.MACHINE}
+    done = run("relabel", *period)
+    assert (done.exit_code, "machine → " in done.output, "2 events changed" in done.output) == (0, True, True)
+    assert [event.label for event in events()] == before
+    check_counts()
+    with db.reading() as session:
+        assert session.scalars(select(AuditLogEntry.verb)).all() == ["events.relabelled"]
+    assert run("relabel", "--from", "yesterday").exit_code == 2
+
+
+def test_counters_that_differ_are_told_and_mended(mailing: Mailing) -> None:
+    assert run("check").exit_code == 0
+    with db.transaction() as session:
+        session.execute(update(HitRollup).values(events=HitRollup.events + 1))
+    told = run("check")
+    assert told.exit_code == 1
+    assert f"activity_id={mailing.activity_id}" in told.output
+    assert run("rebuild").exit_code == 0
+    assert "0 counters differ" in run("check").output
+
+
+def test_what_was_set_aside_is_counted_when_it_can_be(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailing.click(2)
+    with monkeypatch.context() as broken:
+        broken.setattr(collector, "_first_look", lambda *_: 1 / 0)
+        collector.collect_once()
+    with db.reading() as session:
+        assert len(session.scalars(select(DeadLetter)).all()) == 1
+    assert run("retry").output.startswith("1 hits")
+    assert run("retry").output.startswith("0 hits")
+    assert len(events()) == 3
+    check_counts()

@@ -1,0 +1,108 @@
+"""The child process: whatever a template does, the house answers, and answers again afterwards."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from campaigns.content import merge_fields
+from campaigns.content.mjml import subprocess_sandbox
+from campaigns.errors import ValidationFailed
+from tests.content.fixtures import ORGANISATION, mail
+
+
+def merge(template: str, patience: float = subprocess_sandbox.PATIENCE, **names: object) -> object:
+    return subprocess_sandbox.ask({"question": "merge", "template": template, "names": names}, patience)
+
+
+def test_it_answers_and_is_kept() -> None:
+    assert merge("{{ a }}<", a="<b>") == "&lt;b&gt;<"
+    before = {each.process.pid for each in subprocess_sandbox._chambers._idle}
+    merge("{{ a }}")
+    assert {each.process.pid for each in subprocess_sandbox._chambers._idle} == before
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 50000000 }}",  # more than a mail may hold
+        "{{ 'a' * 5000000000 }}",  # more than the child's memory
+        "{% for i in range(10**9) %}x{% endfor %}",  # Jinja's own limit of range()
+        "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",  # grows
+        "{{ 10 ** (10 ** 10) }}",  # busy before it is rendered: a constant
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",  # busy, and silent
+        "{{ ''.__class__.__mro__ }}{{ 1/0 }}",
+        "{{ (" + "(" * 5000,
+    ],
+)
+def test_limits(template: str) -> None:
+    with pytest.raises(ValidationFailed):
+        merge(template, patience=1)
+    assert merge("{{ a }}", a="still here") == "still here"
+
+
+def test_a_child_that_sleeps_is_not_waited_for() -> None:
+    with pytest.raises(ValidationFailed, match="too much time"):
+        merge("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", patience=0.3)
+    assert merge("x") == "x"
+
+
+def test_a_child_killed_while_idle_is_replaced() -> None:
+    merge("x")
+    for each in subprocess_sandbox._chambers._idle:
+        each.process.kill()
+        each.process.wait()
+    assert merge("y") == "y"
+
+
+def test_the_child_has_no_secrets_and_cannot_write() -> None:
+    merge("x")
+    pid = subprocess_sandbox._chambers._idle[0].process.pid
+    if not os.path.exists(f"/proc/{pid}/environ"):  # noqa: PTH110
+        pytest.skip("no /proc on this system")
+    with open(f"/proc/{pid}/environ", "rb") as environ:  # noqa: PTH123
+        names = {entry.partition(b"=")[0] for entry in environ.read().split(b"\0") if entry}
+    assert names <= {b"PYTHONPATH", b"PYTHONUTF8", b"PATH", b"LC_CTYPE"}
+
+
+def test_threads_share_a_few_children() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: merge("{{ n }}", n=n), range(40)))
+    assert answers == [str(n) for n in range(40)]
+    assert len(subprocess_sandbox._chambers._idle) <= subprocess_sandbox._MOST_CHILDREN
+
+
+def _asked_in_a_fork() -> None:
+    assert merge("{{ a }}", a="child") == "child"
+    subprocess_sandbox._chambers.close()
+
+
+def test_a_forked_process_has_children_of_its_own() -> None:
+    """As Celery's prefork pool does it: daemonic children, forked after the parent asked."""
+    merge("x")
+    child = get_context("fork").Process(target=_asked_in_a_fork, daemon=True)
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert merge("z") == "z"
+
+
+def test_a_source_that_would_crash_mrml_is_an_answer() -> None:
+    question = {
+        "question": "build",
+        "draft": {
+            "subject": "x",
+            "preheader": "",
+            "mjml": "<mjml><mj-body>" + "<mj-section>" * 20_000,
+            "language": "en",
+        },
+        "known": list(merge_fields.HOUSE_FIELDS),
+        "hosts": [],
+        "names": merge_fields.sample_fields("en", ORGANISATION),
+    }
+    answer = subprocess_sandbox.ask(question)
+    assert answer["size"] == 0
+    assert answer["built"]["findings"]
+    question["draft"]["mjml"] = mail()  # type: ignore[index]
+    assert subprocess_sandbox.ask(question)["size"] > 1000

@@ -1,0 +1,158 @@
+"""Keys from making to signing, and what the DNS says, told by a resolver of our own."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from campaigns import config, db
+from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.delivery.domains import authentication, dkim_keys, dns_check, dns_records
+from campaigns.delivery.domains.dns_check import CheckStatus, DnsUnavailable
+from campaigns.delivery.models import DkimKey
+from campaigns.delivery.relays import service
+from campaigns.delivery.smtp.address import TlsMode
+from campaigns.errors import Conflict, Forbidden, ValidationFailed
+from tests.factories import make_organisation
+
+DOMAIN = "example.org"
+
+
+def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None:
+    make_organisation(session)
+    made = dkim_keys.make(session, CLOCK, DOMAIN)
+    assert all("BEGIN" not in key.private and key.public not in key.private for key in made)
+    with pytest.raises(Conflict):
+        dkim_keys.activate(session, CLOCK, made[0])
+    zone = dict(map(dns_check.record_of, made))
+    answer = dns_check.look(dns_check.question(session, CLOCK, DOMAIN), lambda n, k: [zone[n]] if n in zone else [])
+    dns_check.keep(session, CLOCK, answer)
+    assert answer.results["dkim"].state is CheckStatus.GOOD
+    assert dkim_keys.signers(session, DOMAIN) == ()
+    for key in made:
+        dkim_keys.activate(session, CLOCK, key)
+    session.flush()
+    assert [signer.selector for signer in dkim_keys.signers(session, f"news.{DOMAIN}")] == [k.selector for k in made]
+    assert dkim_keys.signers(session, "example.net") == ()
+    newer = dkim_keys.make(session, CLOCK, DOMAIN)
+    assert not {key.selector for key in newer} & {key.selector for key in made}
+    newer[0].published_at = newer[0].created_at
+    dkim_keys.activate(session, CLOCK, newer[0])
+    session.flush()
+    assert made[0].retired_at is not None
+    assert made[1].retired_at is None
+
+
+@pytest.mark.parametrize("domain", ["", "x", "a b.org", "example.org\r\nx"])
+def test_no_domain_no_key(session: Session, domain: str) -> None:
+    with pytest.raises(ValidationFailed):
+        dkim_keys.make(session, CLOCK, domain)
+    with pytest.raises(Forbidden):
+        dkim_keys.make(session, PUBLIC, DOMAIN)
+
+
+RECORDS = {
+    ("example.org", "TXT"): ["v=spf1 include:_spf.example.net -all"],
+    ("_dmarc.example.org", "TXT"): ["v=DMARC1; p=none"],
+    ("example.org", "MX"): ["mx.example.org"],
+}
+
+
+def test_what_the_dns_says(session: Session) -> None:
+    make_organisation(session)
+    question = dns_check.question(session, CLOCK, DOMAIN)
+
+    def known(name: str, kind: str) -> Sequence[str]:
+        return RECORDS.get((name, kind), [])
+
+    def states(resolver: dns_check.Resolver) -> dict[str, str]:
+        return {name: found.state.value for name, found in dns_check.look(question, resolver).results.items()}
+
+    def silent(name: str, kind: str) -> Sequence[str]:
+        raise DnsUnavailable(name)
+
+    assert states(known) | {"tracking": ""} == {
+        "spf": "good",
+        "dkim": "missing",
+        "dmarc": "good",
+        "mx": "good",
+        "ptr": "good",
+        "tracking": "",
+    }
+    nothing = states(lambda _name, _kind: [])
+    assert (nothing["spf"], nothing["dmarc"], nothing["mx"]) == ("missing", "missing", "doubtful")
+    assert states(silent)["spf"] == "unanswered"
+
+
+def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
+    make_organisation(session).bounce_domain = "returns.example.org"
+    asked = dns_check.look(dns_check.question(session, CLOCK, DOMAIN), lambda n, k: RECORDS.get((n, k), []))
+    assert asked.results["spf"].params == asked.results["mx"].params == {"domain": "returns.example.org"}
+    assert asked.results["dmarc"].state is CheckStatus.GOOD
+    kept = dns_check.keep(session, CLOCK, asked)
+    assert dns_records.wanted(DOMAIN, kept.results, ["192.0.2.1"]) == []  # Nobody outside could ask that address.
+    assert [(each.subject, each.name) for each in dns_records.wanted(DOMAIN, kept.results, ["9.9.9.9"])] == [
+        ("spf", "returns.example.org")
+    ]
+    found = authentication.check(session, f"news@{DOMAIN}").findings
+    assert {"domain": "returns.example.org"} in [each.params for each in found]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "value"),
+    [
+        (["email-smtp.eu-west-1.amazonaws.com", "smtp.sendgrid.net"], "include:amazonses.com include:sendgrid.net"),
+        (["mail.example.net", "9.9.9.9", "2620:fe::9"], "a:mail.example.net ip4:9.9.9.9 ip6:2620:fe::9"),
+        (["127.0.0.1", "localhost"], "a:news.example.org"),
+    ],
+)
+def test_the_record_names_the_relays(settings: config.Settings, hosts: list[str], value: str) -> None:
+    config.install(dataclasses.replace(settings, base_url="https://news.example.org"))
+    nothing = dns_check.look(dns_check.DnsCheckInput(DOMAIN, [], hosts, DOMAIN), lambda _name, _kind: [])
+    results = {name: {"state": each.state, "params": each.params} for name, each in nothing.results.items()}
+    assert [(each.name, each.value) for each in dns_records.wanted(DOMAIN, results, hosts)] == [
+        (DOMAIN, f"v=spf1 {value} ~all"),
+        (f"_dmarc.{DOMAIN}", "v=DMARC1; p=none"),
+    ]
+
+
+def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_check.look, "__defaults__", (lambda _name, _kind: [],))
+    assert coordinator_client.get("/domains").status_code == 403
+    assert owner_client.post("/domains/keys", data={"domain": "example.com"}).status_code == 303
+    assert "_domainkey.example.com" in owner_client.get("/domains").text
+    assert owner_client.post("/domains/example.com/check").status_code == 303
+    page = owner_client.get("/domains").text
+    assert "No SPF record" in page
+    assert "v=DKIM1; k=rsa; p=" in page
+    assert "_dmarc.example.com" in page
+    with db.reading() as session:
+        key = dkim_keys.all_keys(session)[0]
+    assert owner_client.post(f"/domains/keys/{key.id}/activate").status_code == 303
+    assert "not in the DNS yet" in owner_client.get("/domains").text
+    owner_client.post(f"/domains/keys/{key.id}/retire")
+    assert "Leave its record in the DNS until" in owner_client.get("/domains").text
+    with db.transaction() as session:
+        session.execute(update(DkimKey).values(retired_at=key.created_at - timedelta(days=8)))
+    page = owner_client.get("/domains").text
+    assert dns_check.record_of(key)[0] in page
+    assert "can be taken out of the DNS" in page
+
+
+def test_every_relay_in_use_is_looked_up(session: Session) -> None:
+    make_organisation(session)
+    for host in ("relay.example.net", "other.example.net"):
+        service.enter(session, CLOCK, service.RelayInput(host, host, 25, TlsMode.VERIFY))
+    question = dns_check.question(session, CLOCK, DOMAIN)
+    assert question.relays == ["relay.example.net", "other.example.net"]
+    zone = {
+        ("relay.example.net", "A"): ["8.8.8.8"],
+        ("8.8.8.8.in-addr.arpa", "PTR"): ["relay.example.net"],
+        ("other.example.net", "A"): ["9.9.9.9"],
+    }
+    found = dns_check.look(question, lambda name, kind: zone.get((name, kind), [])).results["ptr"]
+    assert (found.state, found.params) == (CheckStatus.DOUBTFUL, {"address": "9.9.9.9"})

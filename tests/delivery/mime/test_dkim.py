@@ -1,0 +1,69 @@
+"""Signatures that another implementation verifies, and that break when the mail is touched."""
+
+import dataclasses
+from base64 import b64decode
+from datetime import UTC, datetime
+
+import dkim as verifier
+import pytest
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from campaigns.delivery.mime import dkim
+from campaigns.delivery.mime.compose import compose
+from campaigns.delivery.mime.dkim import Algorithm, Signer
+from tests.delivery.mime.test_mail_template import letter, templates, values
+
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+KEYS = {algorithm: dkim.make(algorithm) for algorithm in Algorithm}
+SIGNERS = tuple(Signer("example.org", algorithm.value, dkim.opened(KEYS[algorithm][0])) for algorithm in Algorithm)
+
+
+def published(name: bytes, timeout: int = 5) -> bytes:
+    algorithm = Algorithm(name.decode().partition(".")[0])
+    assert name.decode() == f"{algorithm.value}._domainkey.example.org."
+    return dkim.record(algorithm, KEYS[algorithm][1]).encode()
+
+
+def verified(content: bytes) -> list[bool]:
+    return [_verified(content, place) for place in range(len(SIGNERS))]
+
+
+def _verified(content: bytes, place: int) -> bool:
+    try:
+        return bool(verifier.DKIM(content).verify(idx=place, dnsfunc=published))
+    except verifier.ValidationError:  # a body that is not the signed one
+        return False
+
+
+def test_key_sizes() -> None:
+    key = load_der_public_key(b64decode(KEYS[Algorithm.RSA][1]))
+    assert key.key_size == 2048  # type: ignore[union-attr]
+    assert len(b64decode(KEYS[Algorithm.ED25519][1])) == 32
+
+
+@settings(max_examples=25)
+@given(templates, values)
+def test_another_implementation_verifies(source: str, first: str) -> None:
+    made = dataclasses.replace(letter(source, source, first, "", subject="{{ contact.first_name }}"), signers=SIGNERS)
+    assert verified(compose(made, AT).content) == [True, True]
+
+
+@pytest.mark.parametrize(
+    "added", [b"Reply-To: <me@example.com>", b"From: <me@example.com>", b"List-Unsubscribe: <x:y>"]
+)
+def test_no_header_can_be_added(added: bytes) -> None:
+    made = dataclasses.replace(letter("Hello  there \t.", "Hello", "Ana", ""), signers=SIGNERS)
+    content = compose(made, AT).content
+    assert verified(content) == [True, True]
+    head, body = content.split(b"\r\n\r\n", 1)
+    assert verified(head + b"\r\n" + added + b"\r\n\r\n" + body) == [False, False]
+    assert verified(head + b"\r\n\r\n" + body.replace(b"Hello", b"Hallo")) == [False, False]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from([b"a", b" ", b"\t", b"\r\n", b"="])).map(b"".join))
+def test_any_body_is_canonical(body: bytes) -> None:
+    content = b"From: <us@example.org>\r\n\r\n" + body + b".\r\n"
+    assert verified(dkim.signed(content, SIGNERS, AT)) == [True, True]

@@ -1,0 +1,107 @@
+"""What the preflight says about content and sender, and what it names when something changes."""
+
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import CLOCK
+from campaigns.content.fallbacks import fallbacks
+from campaigns.content.mjml.compiler import MessageDraft
+from campaigns.delivery.domains import authentication, dkim_keys
+from campaigns.delivery.models import DomainCheck
+from campaigns.delivery.preflight import run
+from campaigns.planning.models import Activity, Preflight
+from tests.delivery.launched_activity import allow
+from tests.factories import make_activity, make_contact, make_list, make_message, make_organisation
+
+MJML = """<mjml><mj-body><mj-section><mj-column>
+<mj-image src="http://example.net/a.png" />
+<mj-text>Hello {{ contact.first_name|default("friend") }}, {{ contact.last_name }}
+{% if contact.language %}!{% endif %}</mj-text><mj-button href="https://example.net/offer">Offer</mj-button>
+</mj-column></mj-section></mj-body></mjml>"""
+
+
+def mailing(session: Session, **values: str) -> Activity:
+    make_organisation(session)
+    listed = make_list(session, allow(session, make_contact(session, first_name="", last_name="", language=None)))
+    message = make_message(session, **{"mjml": MJML, "from_email": "news@example.net", **values})
+    return make_activity(session, everybody=False, list_id=listed.id, message_id=message.id)
+
+
+def said(found: Preflight) -> list[str]:
+    return [str(each["message"]) % each["params"] for each in found.findings]
+
+
+def test_content_is_doubted_and_lets_launch(session: Session) -> None:
+    found = run.check(session, CLOCK, mailing(session, subject="s" * 80, preheader=""))
+    words = " | ".join(said(found))
+    assert found.passed
+    assert "1 pictures are not fetched by https" in words
+    assert "The subject has 80 characters" in words
+    assert "There is no preheader" in words
+    assert "This image has no alt text" in words
+    assert "no value for contact.first_name: they read “friend”" in words
+    assert "no value for contact.last_name: it stays empty" in words
+    assert "no value for contact.language; a condition decides" in words
+    assert "Nobody has looked at the DNS of example.net" in words
+    assert found.seen["links"] == 1
+    assert (found.seen["pictures"], found.seen["undescribed"]) == (1, 1)
+    assert found.seen["text"]
+
+
+def test_what_changed_since_is_named(session: Session) -> None:
+    activity = mailing(session)
+    assert run.standing(session, activity).preflight is None
+    run.check(session, CLOCK, activity)
+    assert run.standing(session, activity).fits
+    make_message(session)
+    listed, activity.list_id = activity.list_id, make_list(session, make_contact(session)).id
+    assert list(run.standing(session, activity).changed) == ["audience"]
+    activity.list_id = listed
+    assert run.standing(session, activity).fits
+
+
+def checked(session: Session, *, days: int = 0, **states: str) -> None:
+    results = {name: {"state": state, "message": "", "params": {}} for name, state in states.items()}
+    results.setdefault("dmarc", {})["params"] = {"record": "v=DMARC1; p=reject"}
+    session.merge(DomainCheck(domain="example.net", checked_at=clock.now() - timedelta(days=days), results=results))
+    session.flush()
+
+
+def findings(session: Session) -> tuple[list[str], bool]:
+    found = authentication.check(session, "News@mail.Example.net").findings
+    return [each.message % each.params for each in found], any(each.level.value == "error" for each in found)
+
+
+def test_a_sender_that_nothing_vouches_for_is_an_error(session: Session) -> None:
+    checked(session, spf="missing", dkim="missing", dmarc="good")
+    words, wrong = findings(session)
+    assert wrong
+    assert any("neither SPF nor DKIM" in each for each in words)
+    checked(session, spf="good", dkim="missing", dmarc="good")
+    words, wrong = findings(session)
+    assert not wrong
+    assert words == ["Mail from mail.example.net is not signed with DKIM: make keys at “Sending domains”."]
+
+
+def test_an_aligned_sender_is_well_until_the_look_is_old(session: Session) -> None:
+    for key in dkim_keys.make(session, CLOCK, "example.net"):
+        key.published_at = key.created_at
+        dkim_keys.activate(session, CLOCK, key)
+    checked(session, spf="good", dkim="good", dmarc="good")
+    assert findings(session) == ([], False)
+    checked(session, days=9, spf="good", dkim="doubtful", dmarc="good")
+    words, wrong = findings(session)
+    assert not wrong
+    assert [each.split(":")[0] for each in words] == [
+        "The DNS of mail.example.net was looked at 9 days ago",
+        "Not all DKIM keys of mail.example.net are published",
+    ]
+
+
+def test_fallbacks() -> None:
+    draft = MessageDraft(
+        "Hi {{ contact.a | d('x') }}", "{{ contact.a }}", "{% if contact.b %}{{ contact.c }}{% endif %}", "en"
+    )
+    assert fallbacks(draft) == {"contact.a": ["x", ""], "contact.c": [""]}

@@ -1,0 +1,150 @@
+"""Counters of sends equal the sends, whoever writes them."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from campaigns.delivery.models import Send, SendState
+from campaigns.delivery.sends.counters import REASONS, SendCount, SendFlag
+from tests import factories
+from tests.architecture.test_schema import empty  # noqa: F401  (a fixture)
+from tests.tracking.test_migration import to
+
+START = datetime(2026, 11, 22, 10, 7, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def row(activity_id: int, number: int, **values: Any) -> dict[str, Any]:
+    return {
+        "id": activity_id << 32 | number,
+        "activity_id": activity_id,
+        "address": f"a{number}@example.org",
+        "recipient_key": f"a:{number}",
+        "occasion": "",
+        "state": SendState.QUEUED,
+        "trackable": False,
+        **values,
+    }
+
+
+def kept(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
+    key = SendCount.activity_id, SendCount.bucket, SendCount.state, SendCount.marks
+    rows = session.execute(select(*key, sa.func.sum(SendCount.number)).group_by(*key))
+    return Counter({(id, bucket, state, marks): int(number) for id, bucket, state, marks, number in rows if number})
+
+
+def recounted(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
+    counts: Counter[tuple[int, datetime, SendState, int]] = Counter()
+    session.expire_all()
+    for send in session.scalars(select(Send).where(Send.occasion == "")):
+        if send.state in (SendState.QUEUED, SendState.SENDING):
+            counts[send.activity_id, EPOCH, SendState.QUEUED, int(REASONS.get(send.reason, SendFlag(0)))] += 1
+            continue
+        marks = SendFlag.TRACKABLE if send.trackable else SendFlag(0)
+        marks |= SendFlag.OPENED if send.first_opened_at or send.clicked_at else SendFlag(0)
+        marks |= SendFlag.CLICKED if send.clicked_at else SendFlag(0)
+        marks |= SendFlag.UNSUBSCRIBED if send.unsubscribed_at else SendFlag(0)
+        marks |= SendFlag.TAKEN if send.sent_at else SendFlag(0)
+        bounced = send.reason if send.state is SendState.BOUNCED else ""
+        marks |= {"hard": SendFlag.HARD, "policy": SendFlag.BLOCKED}.get(bounced, SendFlag(0))
+        marks |= SendFlag.COMPLAINED if send.complained_at else SendFlag(0)
+        marks |= REASONS.get(send.reason, SendFlag(0))
+        sent = send.sent_at or send.bounced_at
+        bucket = EPOCH if sent is None else sent.replace(minute=sent.minute // 15 * 15, second=0, microsecond=0)
+        counts[send.activity_id, bucket, send.state, int(marks)] += 1
+    return counts
+
+
+def test_counters_follow_every_change(session: Session) -> None:
+    activity, other = (factories.make_activity(session).id for _ in range(2))
+    session.execute(insert(Send), [row(activity, n) for n in range(1, 81)] + [row(other, 1)])
+    session.execute(insert(Send), [row(activity, 99, occasion="a test", state=SendState.SENT)])
+    assert kept(session) == {(activity, EPOCH, SendState.QUEUED, 0): 80, (other, EPOCH, SendState.QUEUED, 0): 1}
+    dice = random.Random(7)
+    for _ in range(40):
+        chosen = Send.id.in_([activity << 32 | dice.randint(1, 99) for _ in range(12)] + [other << 32 | 1])
+        moment = START + timedelta(minutes=dice.randint(0, 90))
+        values: dict[str, Any] = dice.choice(
+            [
+                {"state": SendState.SENT, "sent_at": moment},
+                {"state": SendState.BOUNCED, "bounced_at": moment},
+                {"trackable": dice.random() < 0.7},
+                {"first_opened_at": moment, "last_opened_at": moment},
+                {"clicked_at": dice.choice([moment, None])},
+                {"first_opened_at": None},
+                {"unsubscribed_at": moment},
+                {"state": SendState.SKIPPED, "reason": dice.choice(["suppressed", "no_consent", "capped"])},
+                {"reason": dice.choice(["", "expired", "given up", "window"])},
+                {"complained_at": moment},
+                {"state": SendState.BOUNCED, "reason": dice.choice(["hard", "soft", "policy"])},
+                {"attempts": 3},
+                {"sent_at": None},
+                {"state": SendState.SENDING, "reason": "", "trackable": True},
+                {"state": SendState.QUEUED},
+                {"state": SendState.SENDING},
+                {"state": SendState.DEFERRED},
+            ]
+        )
+        session.execute(update(Send).where(chosen).values(values))
+        assert kept(session) == recounted(session)
+    assert len(kept(session)) > 10
+    session.execute(delete(Send).where(Send.id > activity << 32 | 40))
+    assert kept(session) == recounted(session)
+
+
+def test_a_row_that_was_there_already_counts_once(session: Session) -> None:
+    activity = factories.make_activity(session).id
+    for _ in range(2):
+        rows = [row(activity, n) for n in range(1, 6)]
+        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+        session.execute(dialect.insert(Send).on_conflict_do_nothing(), rows)
+    assert kept(session) == {(activity, EPOCH, SendState.QUEUED, 0): 5}
+
+
+def test_a_milestone_set_through_the_object_counts(session: Session) -> None:
+    activity = factories.make_activity(session).id
+    send = Send(**row(activity, 1, state=SendState.SENT, sent_at=START, trackable=True))
+    session.add(send)
+    session.flush()
+    send.clicked_at = START
+    session.flush()
+    bucket = START.replace(minute=0)
+    marks = int(SendFlag.TRACKABLE | SendFlag.OPENED | SendFlag.CLICKED | SendFlag.TAKEN)
+    assert kept(session) == {(activity, bucket, SendState.SENT, marks): 1}
+
+
+def test_claims_counted_by_an_earlier_version_are_folded(empty: Engine) -> None:  # noqa: F811
+    to(empty, "9e651e287bea")
+    with empty.connect() as connection:
+        of_nothing = "ALTER TABLE sends DROP CONSTRAINT fk_sends_activity_id"  # The activities are left out.
+        raw = connection.connection.cursor()
+        raw.execute(of_nothing if empty.dialect.name == "postgresql" else "PRAGMA foreign_keys = OFF")
+        raw.close()
+        connection.execute(insert(Send), [row(id, n) for id in (7, 8) for n in range(1, 13)])
+        connection.execute(insert(Send), [row(8, 99, occasion="a test")])
+        steps: list[tuple[list[int], dict[str, Any]]] = [
+            ([1, 2, 3, 4, 5, 6, 99], {"state": SendState.SENDING, "trackable": True}),
+            ([2, 3], {"state": SendState.SENT, "sent_at": START}),
+            ([4, 7], {"state": SendState.BOUNCED, "bounced_at": START, "reason": "hard"}),
+            ([4], {"state": SendState.QUEUED}),
+            ([5, 8], {"state": SendState.DEFERRED}),
+            ([6], {"state": SendState.QUEUED, "reason": "window"}),
+            ([9, 10], {"reason": "window"}),
+        ]
+        for numbers, values in steps:
+            of_both = Send.id.in_([id << 32 | n for id in (7, 8) for n in numbers])
+            connection.execute(update(Send).where(of_both).values(values))
+        connection.commit()
+    to(empty, "head")
+    with Session(empty) as session:
+        assert kept(session) == recounted(session)
+        assert kept(session)[7, EPOCH, SendState.QUEUED, 0] == 4
+        assert kept(session)[8, EPOCH, SendState.QUEUED, int(SendFlag.WINDOW)] == 3
+        session.execute(update(Send).where(Send.state == SendState.SENDING).values(state=SendState.SENT, sent_at=START))
+        assert kept(session) == recounted(session)

@@ -1,0 +1,191 @@
+"""STARTTLS with a certificate that holds, sign-in behind it, and what another relay's faults look like."""
+
+import dataclasses
+import datetime
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+from sqlalchemy import Engine
+
+from campaigns import config, db
+from campaigns.delivery.relays import availability
+from campaigns.delivery.relays.connection_test import attempt
+from campaigns.delivery.smtp.address import RelayAddress, TlsMode
+from campaigns.delivery.smtp.handshake import RelayUnavailable
+from campaigns.delivery.worker.worker import deliver
+from tests.delivery import certificates
+from tests.delivery.certificates import DAY
+from tests.delivery.fake_relay import answering, mails, posted
+from tests.delivery.launched_activity import sends, states
+from tests.delivery.worker.test_worker import launched
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1, with its key, in one file."""
+    return certificates.make(tmp_path / "relay.pem")
+
+
+class Hears:
+    """Keeps what was mailed."""
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        self.mails += envelope.rcpt_tos
+        return "250 2.0.0 ok"
+
+
+@pytest.fixture
+def relay(certificate: Path) -> Iterator[tuple[RelayAddress, Hears]]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    hears = Hears()
+
+    def check(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
+        return AuthResult(success=(given.login, given.password) == (b"me", b"secret"), handled=False)
+
+    controller = Controller(
+        hears,
+        "127.0.0.1",
+        free_port(),
+        tls_context=context,
+        require_starttls=True,
+        authenticator=check,
+        auth_required=True,
+    )
+    controller.start()
+    yield RelayAddress("127.0.0.1", controller.port, "me", "secret", TlsMode.VERIFY), hears
+    controller.stop()
+
+
+def test_mail_goes_through_tls_after_sign_in(
+    settings: config.Settings, relay: tuple[RelayAddress, Hears], certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    address, hears = relay
+    assert posted(mails(3), address).fates == ["sent"] * 3
+    assert len(hears.mails) == 3
+    trial = attempt(address)
+    assert trial.error == ""
+    assert trial.tls.startswith("TLSv1.")
+    assert "AUTH" in dict(trial.extensions)  # offered only after TLS
+    assert dict(trial.certificate)["issuer"] == "relay"
+    assert [what for who, what in trial.dialogue if who == "C" and "AUTH" in what] == ["AUTH PLAIN ***"]
+    with pytest.raises(RelayUnavailable, match="535"):
+        posted(mails(1), dataclasses.replace(address, password="wrong"))
+
+
+@contextmanager
+def listening(certificate: Path, tls: TlsMode) -> Iterator[tuple[RelayAddress, Hears]]:
+    """A relay with TLS as the policy wants it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    hears = Hears()
+    protected: dict[str, Any] = {"ssl_context" if tls is TlsMode.IMPLICIT else "tls_context": context}
+    controller = Controller(hears, "127.0.0.1", free_port(), **protected)
+    controller.start()
+    yield RelayAddress("127.0.0.1", controller.port, tls=tls), hears
+    controller.stop()
+
+
+CERTIFICATES: dict[str, tuple[str, datetime.timedelta, bool, str]] = {
+    "good": ("127.0.0.1", -DAY, True, ""),
+    "of an unknown issuer": ("127.0.0.1", -DAY, False, "signed certificate"),
+    "of another name": ("127.0.0.2", -DAY, True, "not valid for '127.0.0.1'"),
+    "expired": ("127.0.0.1", -3 * DAY, True, "certificate has expired"),
+    "of tomorrow": ("127.0.0.1", DAY, True, "certificate is not yet valid"),
+}
+"""Address, begin, whether its issuer is known here, and the words that a person reads."""
+
+
+@pytest.mark.parametrize("kind", CERTIFICATES)
+@pytest.mark.parametrize("tls", [TlsMode.VERIFY, TlsMode.IMPLICIT])
+def test_only_a_certificate_that_holds_gets_mail(
+    settings: config.Settings, tmp_path: Path, tls: TlsMode, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, begins, known, words = CERTIFICATES[kind]
+    made = certificates.make(tmp_path / "relay.pem", address, begins=begins)
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    with listening(made, tls) as (relay, hears):
+        if not words:
+            assert posted(mails(2), relay).fates == ["sent", "sent"]
+            return
+        with pytest.raises(RelayUnavailable, match=words):
+            posted(mails(2), relay)
+        assert words in attempt(relay).error
+        assert hears.mails == []
+        if tls is TlsMode.VERIFY:  # "None" asks for no certificate, and so reads none.
+            assert posted(mails(1), dataclasses.replace(relay, tls=TlsMode.OFF)).fates == ["sent"]
+
+
+@pytest.mark.parametrize("kind", ["expired", "nothing offered"])
+def test_nothing_is_touched_while_tls_does_not_hold(
+    database: Engine, settings: config.Settings, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activity_id = launched(3)
+    made = certificates.make(tmp_path / "relay.pem", begins=-3 * DAY)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    with listening(made, TlsMode.VERIFY) as (relay, hears), answering(settings) as plain:
+        port = relay.port if kind == "expired" else plain.port
+        config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}?tls=verify"))
+        assert deliver(activity_id) == 0
+    assert not hears.mails
+    assert not plain.taken
+    assert states(activity_id) == {"queued": 3}
+    assert {send.attempts for send in sends(activity_id)} == {0}
+    with db.reading() as session:
+        trouble = availability.trouble(session)
+        assert trouble is not None
+        assert ("expired" if kind == "expired" else "STARTTLS") in trouble.error
+
+
+@pytest.mark.skipif(shutil.which("smtp-sink") is None, reason="smtp-sink (Postfix) is not installed")
+@pytest.mark.parametrize(
+    ("flags", "fate"),
+    [
+        ([], "sent"),
+        (["-p"], "sent"),  # without pipelining
+        (["-e"], "sent"),  # without ESMTP
+        (["-f", "RCPT"], "ours"),
+        (["-r", "RCPT"], "later"),
+        (["-f", "."], "ours"),
+        (["-r", "."], "later"),
+        (["-q", "DATA"], "lost"),
+        (["-q", "."], "unknown"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_against_smtp_sink(settings: config.Settings, flags: list[str], fate: str) -> None:
+    port = free_port()
+    command = ["smtp-sink", *(["-u", "nobody"] if Path("/root").owner() == "root" else []), *flags]
+    with subprocess.Popen([*command, f"127.0.0.1:{port}", "64"], stderr=subprocess.PIPE) as sink:
+        try:
+            for _ in range(3000):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.02)
+            shelf = posted(mails(3), RelayAddress("127.0.0.1", port, tls=TlsMode.OFF))
+            assert shelf.fates[0] == fate, shelf.outcomes
+            assert len(shelf.outcomes) + len(shelf.returned) + len(shelf.mails) == 3
+        finally:
+            sink.kill()

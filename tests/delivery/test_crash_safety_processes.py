@@ -1,0 +1,228 @@
+"""A launch whose whole house dies around it: worker, beat, broker, database and sink are killed at random instants.
+
+Too long for the usual run, where test_breaking and test_storms stand for it. ``TORTURE=50`` brings as many seeds on
+both databases, with 2,000 recipients each (``TORTURE_SIZE``), beginning with the seed ``TORTURE_FIRST``.
+"""
+
+import base64
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+
+from campaigns import config, db
+from campaigns.cli import embedded_broker
+from campaigns.cli.commands import ROOT, beat_command, python, worker_command
+from campaigns.delivery.models import SendState
+from campaigns.mail_catcher.store import MailStore
+from campaigns.migrations import schema
+from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus
+from tests import servers
+from tests.benchmarks._contacts import make_people
+from tests.conftest import SECRET
+from tests.delivery.launched_activity import make_version, sends, states
+from tests.e2e.installation import free_port
+from tests.factories import make_activity, make_campaign, make_organisation
+from tests.tracking.test_crash_safety_processes import kill_database
+
+SEEDS = int(os.environ.get("TORTURE", "0"))
+FIRST = int(os.environ.get("TORTURE_FIRST", "0"))
+RECIPIENTS = int(os.environ.get("TORTURE_SIZE", "2000"))
+DEATHS = 6
+WORKERS, CONNECTIONS = 2, 4
+ENOUGH = 600.0  # Seconds after the last death, in which everything must have come right.
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at children through /proc"),
+    pytest.mark.skipif(not SEEDS, reason="a house of its own for minutes: TORTURE=2 brings it"),
+    pytest.mark.timeout(600 + SEEDS * 900),
+]
+_UNDER_WAY = {SendState.QUEUED.value, SendState.SENDING.value, SendState.DEFERRED.value}
+
+
+@dataclass
+class House:
+    """Processes that are started again when they die, as the supervisor does it."""
+
+    var: Path
+    environment: dict[str, str]
+    commands: dict[str, Callable[[], Sequence[str]]]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str) -> None:
+        with (self.var / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                self.commands[name](), cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self, name: str, chance: random.Random) -> None:
+        """kill -9 of one process, of one that it has forked, or of all of them; then it comes back."""
+        lead = self.running[name]
+        children = Path(f"/proc/{lead.pid}/task/{lead.pid}/children").read_text().split()
+        how = chance.choice(("lead", "child", "all"))
+        if how == "child" and children:
+            with suppress(ProcessLookupError):
+                os.kill(int(chance.choice(children)), signal.SIGKILL)
+            return
+        if how == "all":
+            self._end(lead)
+        lead.kill()
+        lead.wait()
+        time.sleep(chance.uniform(0, 0.3))
+        self.start(name)
+
+    def revive(self) -> None:
+        """Whoever has ended by itself, as a worker may whose broker goes away under it, comes back too."""
+        for name, process in list(self.running.items()):
+            if process.poll() is not None:
+                self.start(name)
+
+    def stop(self) -> None:
+        for process in self.running.values():
+            self._end(process)
+            process.wait()
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def logs(self) -> str:
+        return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in self.var.glob("*.log"))
+
+
+@contextmanager
+def living(url: str, var: Path) -> Iterator[House]:
+    """Broker, sink, worker and beat on a database with enough contacts."""
+    port = free_port()
+    told = {
+        "KAMPANIA_VAR": str(var),
+        "DATABASE_URL": url,
+        "SMTP_URL": f"smtp://127.0.0.1:{port}",
+        "TIME_SCALE": "600",
+        "SECRET_KEYS": f"1:{base64.b64encode(SECRET).decode()}",
+        "BASE_URL": "http://127.0.0.1:1",
+    }
+    engine = db.make_engine(url)
+    schema.upgrade(engine)
+    db.install(engine)
+    settings = config.read(told)
+    config.install(settings)
+    with db.transaction() as session:
+        make_organisation(session)
+        make_people(session, RECIPIENTS)
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    house = House(
+        var,
+        {**clean, "PYTHONPATH": str(ROOT), **told},
+        {
+            "broker": lambda: embedded_broker.command(settings),
+            "sink": lambda: python("campaigns.mail_catcher.store", "--port", str(port)),
+            "worker": lambda: worker_command(WORKERS),
+            "beat": beat_command,
+        },
+    )
+    try:
+        for name in house.commands:
+            house.start(name)
+        yield house
+    finally:
+        house.stop()
+        engine.dispose()
+
+
+def launch(seed: int) -> int:
+    with db.transaction() as session:
+        campaign = make_campaign(session, status=CampaignStatus.ACTIVE)
+        version = make_version(session, subject=f"Seed {seed}.")
+        values = {"status": ActivityStatus.LIVE, "message_id": version.message_id, "version_id": version.id}
+        return make_activity(session, campaign, **values, due_at=version.created_at).id
+
+
+def caught(seed: int) -> Counter[str]:
+    """How often each recipient's mail of this seed lies in the sink."""
+    with MailStore().open() as connection:
+        rows = connection.execute(
+            "SELECT recipient, count(*) FROM mails WHERE subject = ? GROUP BY 1", (f"Seed {seed}.",)
+        )
+        return Counter(dict(rows.fetchall()))
+
+
+def torture(house: House, victims: Sequence[str], kill: Callable[[str, random.Random], None], seed: int) -> str:
+    """One launch; says in a line what became of it."""
+    chance, deaths, began = random.Random(seed), Counter[str](), time.monotonic()
+    activity_id = launch(seed)
+    for number in range(DEATHS):
+        before = len(caught(seed))
+        time.sleep(chance.uniform(0.0, 1.2))
+        if number:  # Mostly while mails are under way; each start of a worker takes its time.
+            wait_until(partial(_moved, seed, activity_id, before), ENOUGH, house)
+        victim = chance.choice(victims)
+        deaths[victim] += 1
+        kill(victim, chance)
+    wait_until(lambda: _over(activity_id), ENOUGH, house)
+    found, times = states(activity_id), caught(seed)
+    said = f"seed {seed}: {found}, caught {len(times)}, killed {dict(deaths)}, {time.monotonic() - began:.0f} s"
+    assert sum(found.values()) == RECIPIENTS, said
+    assert set(found) <= {"sent", "unknown"}, said
+    assert max(times.values()) == 1, f"mailed twice: {said}"
+    assert {send.address for send in sends(activity_id, SendState.SENT)} <= set(times), f"lost: {said}"
+    assert found.get("unknown", 0) <= DEATHS * WORKERS * CONNECTIONS, said
+    with db.reading() as session:
+        assert session.get_one(Activity, activity_id).status is ActivityStatus.FINISHED, said
+    return said
+
+
+def _moved(seed: int, activity_id: int, before: int) -> bool:
+    return len(caught(seed)) > before or _over(activity_id)
+
+
+def _over(activity_id: int) -> bool:
+    with db.reading() as session:
+        finished = session.get_one(Activity, activity_id).status is ActivityStatus.FINISHED
+    return finished and not _UNDER_WAY & set(states(activity_id))
+
+
+def wait_until(true: Callable[[], bool], seconds: float, house: House) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        house.revive()
+        with suppress(SQLAlchemyError):
+            if true():
+                return
+        time.sleep(0.05)
+    raise AssertionError(house.logs())
+
+
+VICTIMS = ("worker", "worker", "beat", "broker", "sink")
+
+
+def test_everybody_is_killed_on_sqlite(settings: config.Settings, tmp_path: Path) -> None:
+    with living(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as house:
+        for seed in range(FIRST, FIRST + SEEDS):
+            sys.stderr.write(torture(house, VICTIMS, house.kill, seed) + "\n")
+
+
+def test_everybody_is_killed_on_postgres(settings: config.Settings, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(servers.postgres_server())
+        server.stop()
+        server.command = [*server.command, "-c", "synchronous_commit=on"]  # As everybody runs it who wants to keep it.
+        server.start()
+        house = stack.enter_context(living(server.url, tmp_path))
+
+        def kill(victim: str, chance: random.Random) -> None:
+            kill_database(server, chance) if victim == "database" else house.kill(victim, chance)
+
+        for seed in range(FIRST, FIRST + SEEDS):
+            sys.stderr.write(torture(house, (*VICTIMS, "database"), kill, seed) + "\n")

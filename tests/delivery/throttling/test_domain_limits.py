@@ -1,0 +1,149 @@
+"""What providers bear: kept by all workers together, and never in another domain's way."""
+
+import threading
+import time
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+from sqlalchemy import Engine, select, update
+
+from campaigns import config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.delivery.models import DomainLimit, Send
+from campaigns.delivery.throttling import domain_limits
+from campaigns.delivery.throttling.domain_limits import DomainLimitInput
+from campaigns.delivery.throttling.rate_limits import ConcurrencyLimit, DomainBackoff
+from campaigns.delivery.worker.worker import deliver
+from campaigns.errors import ValidationFailed
+from tests.delivery.fake_relay import answering
+from tests.delivery.launched_activity import sends, states
+from tests.delivery.worker.test_worker import launched
+
+
+def to_domains(size: int, *domains: str) -> int:
+    """A mailing whose recipients are at the domains in turn."""
+    activity_id = launched(size)
+    with db.transaction() as session:
+        for number, send in enumerate(sends(activity_id)):
+            address = f"p{number}@{domains[number % len(domains)]}"
+            session.execute(update(Send).where(Send.id == send.id).values(address=address))
+    return activity_id
+
+
+def enter(**values: object) -> None:
+    with db.transaction() as session:
+        domain_limits.enter(session, CLOCK, DomainLimitInput("Slow", ["slow.example", "also.example"], **values))  # type: ignore[arg-type]
+
+
+def by_domain(activity_id: int, state: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for send in sends(activity_id):
+        if send.state.value == state:
+            domain = send.address.rpartition("@")[2]
+            found[domain] = found.get(domain, 0) + 1
+    return found
+
+
+def test_a_slow_provider_is_in_nobody_s_way(database: Engine, settings: config.Settings) -> None:
+    activity_id = to_domains(60, "slow.example", "fast.example")
+    enter(per_second=1.0)
+    with answering(settings):
+        began = time.monotonic()
+        while by_domain(activity_id, "sent").get("fast.example", 0) < 30:  # Again where the machine stood still.
+            deliver(activity_id, 1.0)
+        took = time.monotonic() - began
+    slow = by_domain(activity_id, "sent").get("slow.example", 0)
+    assert 1 <= slow <= took + 2
+    assert states(activity_id) == {"sent": 30 + slow, "queued": 30 - slow}
+    waiting = sorted(send.due_at for send in sends(activity_id) if send.due_at)
+    assert (waiting[-1] - waiting[0]).total_seconds() > 1  # one after the other, not all at once again
+
+
+def test_at_once_is_kept_and_given_back(database: Engine, settings: config.Settings) -> None:
+    activity_id = to_domains(12, "slow.example", "also.example")
+    enter(at_once=1)
+    with answering(settings):
+        deliver(activity_id, 60.0)
+    assert states(activity_id) == {"sent": 12}
+    assert ConcurrencyLimit._here["domains:1"] == 0
+
+
+def test_a_limit_that_is_off_limits_nothing(database: Engine, settings: config.Settings) -> None:
+    activity_id = to_domains(20, "slow.example")
+    enter(per_second=0.1, active=False)
+    with answering(settings):
+        deliver(activity_id, 60.0)
+    assert states(activity_id) == {"sent": 20}
+
+
+def test_two_workers_share_a_limit(database: Engine, broker: Redis) -> None:
+    activity_id = to_domains(80, "slow.example")
+    enter(per_second=8.0, at_once=2)
+    with answering(config.settings()):
+        began = time.monotonic()
+        while states(activity_id).get("sent", 0) < 4:  # Again where the machine stood still.
+            workers = [threading.Thread(target=deliver, args=(activity_id, 2.0)) for _ in range(2)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        took = time.monotonic() - began
+    sent = states(activity_id)["sent"]
+    assert sent <= 8 * took + 4
+    assert sum(states(activity_id).values()) == 80
+    assert broker.exists("kampania:rate:domains:1")
+    assert broker.zcard("kampania:places:domains:1") == 0
+
+
+def test_places_and_brakes_are_shared(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than any machine stands still.
+    one, two = ConcurrencyLimit("x", 2), ConcurrencyLimit("x", 2)
+    assert [one.enter(), two.enter(), one.enter()] == [True, True, False]
+    two.leave()
+    assert one.enter()
+    here, there = DomainBackoff(), DomainBackoff()
+    assert there.left_alone("x.example") is None
+    for _ in range(DomainBackoff.BURST):
+        here.later("x.example")
+    there._asked = 0.0  # A second is over.
+    left = there.left_alone("x.example")
+    assert left is not None
+    assert 0 < left.total_seconds() <= 900
+    assert there.left_alone("y.example") is None
+
+
+def test_what_cannot_be_entered(database: Engine) -> None:
+    enter(per_second=1.0)
+    for words, field in (
+        (DomainLimitInput("", ["a.example"]), "name"),
+        (DomainLimitInput("A", []), "domains"),
+        (DomainLimitInput("A", ["no domain"]), "domains"),
+        (DomainLimitInput("A", ["slow.example"]), "domains"),
+        (DomainLimitInput("A", ["a.example"], per_second=-1), "per_second"),
+        (DomainLimitInput("A", ["a.example"], at_once=1001), "at_once"),
+    ):
+        with db.transaction() as session, pytest.raises(ValidationFailed) as raised:
+            domain_limits.enter(session, CLOCK, words)
+        assert [problem.field for problem in raised.value.problems] == [field]
+
+
+def test_pages(owner_client: FlaskClient) -> None:
+    assert "gmail.com" in owner_client.get("/relays/domains").text
+    assert "googlemail.com" in owner_client.get("/relays/domains/new?provider=Gmail").text
+    form = {
+        "name": "Gmail",
+        "domains": "gmail.com\r\nbücher.example",
+        "per_second": "20",
+        "at_once": "5",
+        "active": "y",
+    }
+    assert owner_client.post("/relays/domains/new", data=form).status_code == 303
+    assert owner_client.post("/relays/domains/new", data=form).status_code == 400
+    assert owner_client.post("/relays/domains/1", data=form | {"per_second": "2.5", "active": ""}).status_code == 303
+    with db.reading() as session:
+        limit = session.scalars(select(DomainLimit)).one()
+        assert (limit.domains, limit.per_second) == (["gmail.com", "xn--bcher-kva.example"], 2.5)
+    assert "Gmail" in owner_client.get("/relays/domains/1").text
+    assert owner_client.post("/relays/domains/1/removal").status_code == 303
+    assert owner_client.get("/relays/domains/1").status_code == 404

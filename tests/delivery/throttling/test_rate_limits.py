@@ -1,0 +1,127 @@
+"""Rates, domains left alone, launches that pause themselves, and mail that waits for no launch."""
+
+import dataclasses
+import time
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine
+
+from campaigns import config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.delivery.bounces.effects import circuit_breaker
+from campaigns.delivery.queue import scheduler
+from campaigns.delivery.throttling.rate_limits import DomainBackoff, TokenBucket
+from campaigns.delivery.worker.worker import deliver
+from campaigns.planning import launch
+from campaigns.planning.models import Activity, ActivityStatus
+from tests.delivery.fake_relay import answering
+from tests.delivery.launched_activity import sends, states
+from tests.delivery.worker.test_worker import launched
+
+
+def gone(bucket: TokenBucket, mails: int) -> None:
+    """Wait until the bucket has let so many go."""
+    while mails:
+        pause = bucket.wait()
+        mails -= not pause
+        time.sleep(min(pause, 0.02))
+
+
+def test_no_limit_costs_no_wait() -> None:
+    assert all(TokenBucket("x", 0.0).wait() == 0.0 for _ in range(1000))
+
+
+def test_a_rate_is_kept_by_one_process(settings: config.Settings) -> None:
+    began = time.monotonic()
+    for _ in range(2):
+        gone(TokenBucket("x", 200.0), 80)
+    # All but what may lie in the bucket and in the pockets.
+    assert time.monotonic() - began >= (160 - 2 * 50 - 2) / 200
+
+
+def test_workers_share_a_rate_through_the_broker(broker: Redis) -> None:
+    began = time.monotonic()
+    for _ in range(2):
+        gone(TokenBucket("y", 80.0), 35)
+    assert time.monotonic() - began >= (70 - 2 * 20 - 2) / 80
+    assert broker.exists("kampania:rate:y")
+
+
+def test_a_slow_rate_holds_a_delivery(database: Engine, settings: config.Settings) -> None:
+    activity_id = launched(30)
+    with answering(settings) as relay:
+        allowed = dataclasses.replace(settings, private_relays=True)
+        config.install(allowed)
+        from tests.delivery.relays.test_relays import enter
+
+        enter(relay, per_second=20.0)
+        began = time.monotonic()
+        assert deliver(activity_id, 60.0) == 30
+        assert time.monotonic() - began > 1.0
+
+
+def test_a_domain_that_says_later_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    instant = [1000.0]
+    monkeypatch.setattr("campaigns.delivery.throttling.rate_limits.time.monotonic", lambda: instant[0])
+    brakes = DomainBackoff()
+    for _ in range(DomainBackoff.BURST - 1):
+        brakes.later("x.example")
+    brakes.well("x.example")
+    for _ in range(DomainBackoff.BURST - 1):
+        brakes.later("x.example")
+    assert brakes.left_alone("x.example") is None
+    brakes.later("x.example")
+    first = brakes.left_alone("x.example")
+    assert first is not None
+    instant[0] += first.total_seconds()
+    assert brakes.left_alone("x.example") is None
+    brakes.later("x.example")  # one asked, and was told to wait
+    second = brakes.left_alone("x.example")
+    assert second is not None
+    assert second > first
+    assert brakes.left_alone("y.example") is None
+
+
+def test_who_waits_for_a_domain_uses_no_attempt(
+    database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than any machine stands still.
+    activity_id = launched(30)
+    with answering(settings, rcpt=b"451 4.7.0 slow down"):
+        deliver(activity_id)
+    found = sends(activity_id)
+    assert states(activity_id) == {"deferred": DomainBackoff.BURST, "queued": 30 - DomainBackoff.BURST}
+    assert sum(send.attempts for send in found) == DomainBackoff.BURST
+    assert scheduler.find().deliver == []  # all of them wait for an instant
+
+
+def test_a_launch_with_too_many_bounces_pauses_itself(database: Engine, settings: config.Settings) -> None:
+    activity_id = launched(400)
+    with answering(settings, rcpt=lambda number: b"550 5.2.2 full" if number % 10 == 0 else b"250 ok"):
+        deliver(activity_id, 60.0)
+        counts = states(activity_id)
+        assert counts["queued"] > 0
+        with db.transaction() as session:
+            activity = session.get_one(Activity, activity_id)
+            assert activity.status is ActivityStatus.PAUSED
+            told = circuit_breaker.told(session, activity_id)
+            assert told is not None
+            assert (told.why, told.answered >= 200) == ("bounces", True)
+            launch.resume(session, CLOCK, activity)
+        deliver(activity_id, 60.0)  # Somebody has decided: it goes on.
+    counts = states(activity_id)
+    assert sum(counts.values()) == 400
+    assert set(counts) == {"sent", "bounced"}
+    assert 40 <= counts["bounced"] <= 42  # Whoever was held back at the pause came to the relay twice.
+
+
+def test_test_mail_is_urgent(database: Engine, catcher: int) -> None:
+    from campaigns.delivery.transactional import enqueue
+
+    activity_id = launched(3)
+    with db.transaction() as session:
+        urgent = enqueue.add(session, "test", "me@example.net", "once").activity_id
+    work = scheduler.find()
+    assert set(work.deliver) == {activity_id, urgent}
+    assert work.urgent == {urgent}

@@ -1,0 +1,164 @@
+"""A whole house of real processes for the flows, on ports and a folder of its own."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from campaigns.mail_catcher.store import MailStore, StoredMail
+
+ROOT = Path(__file__).parents[2]
+_START = 120
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHouse:
+    """Where the house is, and its supervisor."""
+
+    base: str
+    var: Path
+    supervisor: subprocess.Popen[bytes]
+
+    @property
+    def port(self) -> int:
+        return int(self.base.rsplit(":", 1)[1])
+
+    @property
+    def box(self) -> MailStore:
+        return MailStore(self.var / "catcher.db")
+
+    def mails_to(self, address: str) -> list[StoredMail]:
+        """The caught mails of one recipient, oldest first, with their raw bytes."""
+        found = [self.box.mail(caught.id) for caught in reversed(self.box.mails(address=address))]
+        return [mail for mail in found if mail is not None and mail.recipient == address]
+
+    def logs(self) -> str:
+        return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in (self.var / "log").glob("*.log"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def processes_of(var: Path) -> dict[int, str]:
+    """Every process that was told of this folder, by number; none where there is no /proc to look at."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            # Valkey writes its title over its environment; the title names the socket.
+            if str(var).encode() in command + (entry / "environ").read_bytes():
+                found[int(entry.name)] = command.replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # It ended meanwhile, or is somebody else's.
+    return found
+
+
+def children(house: RunningHouse) -> dict[int, str]:
+    """The processes that the supervisor looks after."""
+
+    def parent_of(pid: int) -> int:
+        try:
+            return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            return 0
+
+    return {pid: command for pid, command in processes_of(house.var).items() if parent_of(pid) == house.supervisor.pid}
+
+
+@contextmanager
+def running_house(
+    var: Path, environment: Mapping[str, str], command: str = "up", *words: str
+) -> Iterator[RunningHouse]:
+    """Start it, wait for its front door, and stop it with Ctrl-C's signal at the end, which leaves nobody behind."""
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / "up.log").open("wb") as log:
+        supervisor = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "campaigns.cli",
+                command,
+                "--port",
+                str(port),
+                "--catcher-port",
+                str(free_port()),
+                *words,
+            ],
+            cwd=ROOT,
+            env={
+                **clean,
+                "KAMPANIA_VAR": str(var),
+                "TIME_SCALE": "60",
+                "TRUSTED_PROXIES": "127.0.0.0/8",
+                **environment,
+            },
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    house = RunningHouse(f"http://127.0.0.1:{port}", var, supervisor)
+    try:
+        _wait_for_door(house)
+        yield house
+    finally:
+        supervisor.send_signal(signal.SIGINT)
+        try:
+            supervisor.wait(120)
+        except subprocess.TimeoutExpired:
+            supervisor.kill()
+            raise
+    assert supervisor.returncode == 0, house.logs()
+    assert processes_of(var) == {}
+
+
+def _wait_for_door(house: RunningHouse) -> None:
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline:
+        if house.supervisor.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{house.base}/health", timeout=10).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"the house did not open:\n{(house.var / 'up.log').read_text()}\n{house.logs()}")
+
+
+def kampania(var: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    """A command on the folder, under way; what it prints is to be read."""
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "campaigns.cli", *words],
+        cwd=ROOT,
+        env={**clean, "KAMPANIA_VAR": str(var), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def interrupted_start(var: Path, seed: int) -> None:
+    """Whatever was half made, nobody stays behind."""
+    chance = random.Random(seed)
+    starting = kampania(var, "up", "--port", str(free_port()), "--catcher-port", str(free_port()))
+    time.sleep(chance.uniform(0.2, 10 if seed else 2))
+    starting.send_signal(signal.SIGINT if seed % 2 else signal.SIGTERM)
+    out, _ = starting.communicate(timeout=120)
+    assert "Traceback" not in out
+    assert processes_of(var) == {}

@@ -1,0 +1,174 @@
+"""The steps that flows share: what a coordinator does by hand, page by page."""
+
+import re
+from dataclasses import dataclass, replace
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from html import unescape
+from itertools import count
+
+from campaigns.mail_catcher.store import StoredMail
+from tests.e2e.installation import RunningHouse
+from tests.e2e.visitor import Visited, Visitor, eventually
+
+PASSWORD = "a long enough password"
+OWNER = "nino@kettle.example"
+_numbers = count(1)
+
+MJML = """<mjml><mj-body><mj-section><mj-column>
+<mj-text>Dear {{{{ contact.first_name }}}} of {{{{ contact.city }}}}, read
+<a href="https://kettle.example/blog">the blog</a>.</mj-text>
+<mj-button href="{landing}">Ask for a box</mj-button>
+</mj-column></mj-section></mj-body></mjml>"""
+
+
+def found(house: RunningHouse) -> Visitor:
+    """The first run, or a sign-in once it is over."""
+    visitor = Visitor(house.base)
+    page = visitor.get("/")
+    if page.url.endswith("/setup"):
+        page = visitor.submit(
+            page.form("/setup"),
+            name="Kettle & Pine",
+            sender_email="hello@kettle.example",
+            owner_name="Nino",
+            owner_email=OWNER,
+            owner_password=PASSWORD,
+        )
+    else:
+        page = visitor.submit(page.form("/sign-in"), email=OWNER, password=PASSWORD)
+    assert page.url == f"{house.base}/today", page.text
+    return visitor
+
+
+@dataclass
+class Plan:
+    """A campaign with a mailing and a landing page, ready to launch."""
+
+    campaign: str
+    email: str
+    message: str
+    landing: str
+    list_name: str
+    people: list[str]
+
+
+def import_people(visitor: Visitor, number: int = 3) -> tuple[str, list[str], Visited]:
+    """A spreadsheet with a bad row becomes a list; says its name, its people, and the import's page."""
+    name = f"Friends {next(_numbers)}"
+    people = [f"{name}.{index}@inbox.example.net".replace(" ", "").lower() for index in range(number)]
+    rows = "".join(f"{address},Ana{index},Batumi\n" for index, address in enumerate(people))
+    sheet = f"E-mail,First name,City\n{rows}not an address,Nobody,Nowhere\n".encode()
+    mapping = visitor.submit(visitor.get("/imports/new").form("/imports/new"), file=("file", "friends.csv", sheet))
+    page = visitor.submit(
+        mapping.form("/mapping"),
+        new_list=name,
+        email_consent="full",
+        tracking_consent="full",
+        consent_source="cards beside the till",
+        consent_wording="Yes, write to me",
+    )
+    address = page.url
+
+    def checked() -> Visited | None:
+        page = visitor.get(address)
+        return page if "/start" in page.html else None
+
+    visitor.submit(eventually(checked).form("/start"))
+    page = eventually(lambda: _if(visitor.get(address), "rejected.csv"))
+    return name, people, page
+
+
+def _if(page: Visited, words: str) -> Visited | None:
+    return page if words in page.html else None
+
+
+def plan(visitor: Visitor, people: int = 3) -> Plan:
+    """Campaign, activities, list, landing page, message: made on their pages."""
+    list_name, addresses, _ = import_people(visitor, people)
+    name = f"Winter tasting {next(_numbers)}"
+    campaign = visitor.submit(
+        visitor.get("/campaigns/new").form("/new"),
+        name=name,
+        objective="leads",
+        starts_on="2026-11-01",
+        ends_on="2026-12-24",
+        budget="1500",
+        colour="#2fb344",
+    ).url
+    web = visitor.submit(
+        visitor.get(f"{campaign}/activities/new?channel=web").form("/new"), title="Landing page", cost="120"
+    ).url
+    form = visitor.get(f"{web}/form").form("/form")
+    slug = f"box-{next(_numbers)}"
+    visitor.submit(form, title="A tasting box", slug=slug, consent_wording="Yes, write to me")
+    landing = f"{visitor.base}/f/{slug}"
+    message = visitor.submit(visitor.get("/messages/new").form("/messages/new", having="starter")).url
+    visitor.submit(
+        visitor.get(message).form(message.removeprefix(visitor.base), having="mjml"),
+        name=name,
+        subject="{{ contact.first_name }}, your box",
+        preheader="Plum and cedar",
+        mjml=MJML.format(landing=landing),
+    )
+    email = visitor.submit(
+        visitor.get(f"{campaign}/activities/new?channel=email").form("/new"),
+        title="Invitation",
+        cost="180",
+        message_id=name,
+        list_id=list_name,
+    ).url
+    return Plan(campaign, email, message, landing, list_name, addresses)
+
+
+def mailing(visitor: Visitor, plan: Plan, title: str) -> Plan:
+    """One more mailing of the same message to the same list."""
+    form = visitor.get(f"{plan.campaign}/activities/new?channel=email").form("/new")
+    message_id = plan.message.rsplit("/", 1)[1]
+    return replace(plan, email=visitor.submit(form, title=title, message_id=message_id, list_id=plan.list_name).url)
+
+
+def preflight(visitor: Visitor, plan: Plan) -> Visited:
+    """Run it and show what the activity's page says afterwards."""
+    page = visitor.get(f"{plan.email}/preflight")
+    visitor.submit(page.form("/preflight"))
+    return visitor.get(f"{plan.email}/preflight")
+
+
+def launch(visitor: Visitor, plan: Plan) -> Visited:
+    return visitor.submit(visitor.get(plan.email).form("/launch"))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A mail as its recipient sees it."""
+
+    message: EmailMessage
+    html: str
+
+    @property
+    def pixel(self) -> str:
+        return self._all(r'src="([^"]+/o/[^"]+)"')[0]
+
+    @property
+    def links(self) -> list[str]:
+        return self._all(r'href="([^"]+/c/[^"]+)"')
+
+    @property
+    def unsubscribe(self) -> str:
+        return self._all(r'href="([^"]+/u/[^"]+)"')[0]
+
+    def _all(self, pattern: str) -> list[str]:
+        return [unescape(url) for url in re.findall(pattern, self.html)]
+
+
+def opened(caught: StoredMail) -> Opened:
+    message = message_from_bytes(caught.raw, _class=EmailMessage, policy=policy.default)
+    body = message.get_body(("html",))
+    assert body is not None
+    return Opened(message, body.get_content())
+
+
+def figures(visitor: Visitor, plan: Plan) -> str:
+    """The words of the performance page's living part."""
+    return visitor.get(f"{plan.campaign}/performance/figures").text

@@ -1,0 +1,42 @@
+"""Conversion: from a link in a real mail through the landing page to a lead on the campaign's page."""
+
+from functools import partial
+
+from tests.e2e import steps
+from tests.e2e.installation import RunningHouse
+from tests.e2e.visitor import Visitor, eventually
+
+
+def test_from_the_mail_to_a_lead_on_the_page(house: RunningHouse, owner: Visitor) -> None:
+    plan = steps.plan(owner, people=2)
+    steps.preflight(owner, plan)
+    steps.launch(owner, plan)
+    letter = steps.opened(eventually(partial(house.mails_to, plan.people[0]))[0])
+    reader = Visitor(house.base, X_Forwarded_For="81.2.69.161")
+    landing = reader.get(letter.links[1])
+    assert landing.url.startswith(f"{plan.landing}?k=")
+    reader.get(landing.image("/v/"))
+    form = landing.form()
+    for _ in range(2):  # A repeated POST is the same submission.
+        thanks = reader.submit(form, email=plan.people[0], first_name="Ana")
+        assert "Thank you" in thanks.text
+
+    def counted() -> bool:
+        text = steps.figures(owner, plan)
+        assert "1 new leads of this campaign" in text
+        assert "1 goals reached" in text
+        assert "1 clickers ÷ 2 trackable recipients" in text  # Whoever sends a form is human.
+        return "Page views by people, of all 1 / 1" in text
+
+    eventually(counted)
+    assert plan.people[0] in owner.get("/leads").text
+
+
+def test_a_visitor_from_elsewhere_becomes_a_contact_with_consent(house: RunningHouse, owner: Visitor) -> None:
+    plan = steps.plan(owner, people=1)
+    stranger = Visitor(house.base, X_Forwarded_For="81.2.69.162")
+    address = plan.people[0].replace("@", ".new@")
+    form = stranger.get(plan.landing).form()
+    assert "Thank you" in stranger.submit(form, email=address, consent="y").text
+    eventually(lambda: "1 goals reached" in steps.figures(owner, plan))
+    assert address in owner.get("/contacts").text

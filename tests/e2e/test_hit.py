@@ -1,0 +1,54 @@
+"""Hit: from a pixel or a link in a real mail to the performance page, told apart by who it was."""
+
+import time
+from functools import partial
+
+from tests.e2e import steps
+from tests.e2e.installation import RunningHouse
+from tests.e2e.visitor import Visitor, eventually
+
+APPLE = "Mozilla/5.0"
+
+
+def test_people_and_machines_are_told_apart(house: RunningHouse, owner: Visitor) -> None:
+    plan = steps.plan(owner, people=3)
+    steps.preflight(owner, plan)
+    steps.launch(owner, plan)
+    human, prefetched, scanned = (
+        steps.opened(eventually(partial(house.mails_to, address))[0]) for address in plan.people
+    )
+    eventually(lambda: "Sent 3" in owner.get(f"{plan.email}/progress").text)
+
+    Visitor(house.base, X_Forwarded_For="17.58.1.10", User_Agent=APPLE).get(prefetched.pixel)
+    gateway = Visitor(house.base, X_Forwarded_For="104.47.3.3", User_Agent="python-requests/2.34")
+    for link in scanned.links:
+        gateway.get(link, follow=False)
+    time.sleep(1.5)  # A minute and a half after the mail came, as TIME_SCALE counts.
+    reader = Visitor(house.base, X_Forwarded_For="81.2.69.160", Sec_Fetch_User="?1")
+    assert reader.get(human.pixel).headers["Content-Type"] == "image/gif"
+    time.sleep(1.5)  # People read before they click.
+    went = reader.get(human.links[0], follow=False)
+    assert went.status == 302
+    assert went.headers["Location"] == "https://kettle.example/blog"
+
+    def settled() -> bool:
+        text = steps.figures(owner, plan)
+        assert "1 clickers ÷ 3 trackable recipients" in text
+        assert "1 openers ÷ 3 trackable recipients" in text
+        return "Human 1 Settling 0 Machine 0 Scanner 2" in text and "Machine 1" in text
+
+    eventually(settled)
+
+
+def test_a_stranger_s_token_opens_nothing(house: RunningHouse, owner: Visitor) -> None:
+    plan = steps.plan(owner, people=1)
+    steps.preflight(owner, plan)
+    steps.launch(owner, plan)
+    letter = steps.opened(eventually(partial(house.mails_to, plan.people[0]))[0])
+    stranger = Visitor(house.base)
+    token = letter.pixel.rsplit("/", 1)[1]
+    altered = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
+    assert stranger.get(f"/o/{altered}").status == 200  # The same picture, and nothing is learnt from it.
+    assert stranger.get(f"/c/{altered}/1", follow=False).status == 404
+    assert stranger.get(f"/c/{token[:10]}/1", follow=False).status == 404
+    assert stranger.get(f"/u/{token}", follow=False).status in (400, 404, 410)

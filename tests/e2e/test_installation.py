@@ -1,0 +1,47 @@
+"""The whole house by its commands: one on a folder, and the demo tells its story."""
+
+import re
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from campaigns.cli.supervisor import only_one
+from campaigns.mail_catcher.store import MailStore
+from tests.e2e.installation import free_port, kampania, processes_of
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
+
+
+def test_a_second_house_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with only_one(tmp_path):  # What the first one holds for as long as it runs.
+        status, words = _told(tmp_path, "up", "--port", str(free_port()))
+    assert status == 1
+    assert "runs already" in words
+    assert processes_of(tmp_path) == {}
+
+
+def test_the_demo_tells_its_story_twice(tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    ports = ("--port", str(free_port()), "--catcher-port", str(free_port()))
+    mailed = 0
+    for _ in range(2):
+        status, words = _told(var, "demo", "--exit", "--contacts", "40", *ports, TIME_SCALE="600")  # Nobody looks on.
+        assert status == 0, words
+        sent = re.search(r"Sent +(\d+) of (\d+)", words)
+        assert sent, words
+        assert int(sent[1]) >= 35  # Of those from before, some have unsubscribed, and others have come by forms.
+        mailed += int(sent[1])
+        assert "requests of the audience failed" not in words
+        assert "/performance" in words
+    assert MailStore(var / "catcher.db").count() >= mailed
+    assert stat.S_IMODE((var / "demo.json").stat().st_mode) == 0o600
+    assert processes_of(var) == {}
+
+
+def _told(var: Path, *words: str, **environment: str) -> tuple[int, str]:
+    """A command's exit status and its words."""
+    running = kampania(var, *words, **environment)
+    out, _ = running.communicate(timeout=200)
+    return running.returncode, out

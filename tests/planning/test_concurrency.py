@@ -1,0 +1,47 @@
+"""Two people at one activity."""
+
+import threading
+
+import pytest
+from sqlalchemy import Engine
+
+from campaigns import db
+from campaigns.accounts.actor import CLOCK
+from campaigns.errors import ValidationFailed
+from campaigns.planning import launch
+from campaigns.planning.activities import update_activity
+from campaigns.planning.models import Activity, Channel
+from tests.factories import make_activity, make_list
+
+
+def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The editor has read a draft; the launch looks at its preflight and commits; then the editor saves."""
+    with db.transaction() as session:
+        first, second = make_list(session), make_list(session)
+        activity = make_activity(session, everybody=False, list_id=first.id, channel=Channel.EMAIL)
+    launched, read, refused = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(launch, "_frozen", lambda *_: None)
+
+    def edit() -> None:
+        with db.new_session(read_only=True) as session:  # as if it were read before the writer's place was had
+            seen = session.get_one(Activity, activity.id)
+            session.rollback() if database.dialect.name == "sqlite" else None
+            read.set()
+            launched.wait(100)
+            session.bind = db.engine()
+            try:
+                update_activity(session, CLOCK, seen, list_id=second.id)
+                session.commit()
+            except ValidationFailed:
+                refused.append(True)
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+    read.wait(100)
+    with db.transaction() as session:
+        launch.launch(session, CLOCK, session.get_one(Activity, activity.id))
+    launched.set()
+    editor.join()
+    assert refused
+    with db.reading() as session:
+        assert session.get_one(Activity, activity.id).list_id == first.id

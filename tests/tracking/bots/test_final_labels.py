@@ -1,0 +1,232 @@
+"""The window is over: labels, marks, rollups and milestones move together."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from campaigns import clock, config, db
+from tests.conftest import FrozenClock
+from tests.factories import make_form
+from tests.tracking.collector.test_collector import check_counts, counted
+from tests.tracking.endpoints.test_pixels_and_redirects import make_link_token
+from tests.tracking.fixtures import Mailing, ask, events, make_mailing, send_row
+from tracking.bots import final_labels
+from tracking.bots.bursts import BurstCache
+from tracking.bots.rules import RULES, LabelReason
+from tracking.collector import collector
+from tracking.counters import aggregation, bulk_sql
+from tracking.models.events import HitKind, TrafficLabel
+from tracking.spool.record_codec import Hit
+
+WINDOW = timedelta(minutes=15)
+
+
+def settled(frozen: FrozenClock) -> int:
+    collector.collect_once()
+    frozen.at += WINDOW
+    count = final_labels.settle_due()
+    check_counts()
+    return count
+
+
+def labels() -> list[TrafficLabel]:
+    return [TrafficLabel(event.label) for event in events()]
+
+
+def test_nothing_settles_before_its_time(database: Engine, frozen: FrozenClock) -> None:
+    make_mailing().click()
+    collector.collect_once()
+    frozen.at += WINDOW - timedelta(seconds=1)
+    assert final_labels.settle_due() == 0
+    frozen.at += timedelta(seconds=1)
+    assert final_labels.settle_due() == 1
+    assert final_labels.settle_due() == 0
+    check_counts()
+
+
+def test_a_human_click_is_an_open_too(database: Engine, frozen: FrozenClock) -> None:
+    mailing, at = make_mailing(), frozen.at
+    mailing.click(3)
+    assert settled(frozen) == 1
+    assert labels() == [TrafficLabel.HUMAN]
+    row = send_row(mailing.sends[0])
+    assert row.first_opened_at == row.last_opened_at == row.clicked_at == at
+    assert counted(HitKind.CLICK, TrafficLabel.HUMAN, 3) == (1, 1)
+    assert counted(HitKind.CLICK, TrafficLabel.SETTLING) == (0, 0)
+    assert counted(HitKind.OPEN, TrafficLabel.HUMAN) == (0, 1)
+
+
+def test_milestones_are_the_first_and_the_last(database: Engine, frozen: FrozenClock) -> None:
+    mailing, began = make_mailing(), frozen.at
+    for minutes in (0, 20, 40):
+        frozen.at = began + timedelta(minutes=minutes)
+        mailing.click(1 + minutes // 20)
+        frozen.at += timedelta(seconds=20)
+        mailing.open()
+    frozen.at += timedelta(minutes=1)
+    mailing.open()
+    settled(frozen)
+    row = send_row(mailing.sends[0])
+    assert (row.first_opened_at, row.clicked_at) == (began, began)
+    assert row.last_opened_at == began + timedelta(minutes=41, seconds=20)
+
+
+def test_a_gateway_leaves_no_milestone(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(sent_at=clock.now())
+    frozen.at += timedelta(seconds=2)
+    mailing.open(ip="192.0.2.1")
+    for number in (1, 2, 3, 4):
+        mailing.click(number)
+    settled(frozen)
+    assert set(labels()) == {TrafficLabel.SCANNER}
+    assert send_row(mailing.sends[0]).first_opened_at is None
+    assert counted(HitKind.CLICK, TrafficLabel.SCANNER) == (4, 0)
+
+
+def test_one_network_following_links_of_many_within_a_minute_is_suspicious(
+    database: Engine, frozen: FrozenClock
+) -> None:
+    mailing = make_mailing(7)
+    for index in range(5):
+        mailing.click(1, index, ip="9.9.9.1")
+    for index in range(5):
+        mailing.click(2, index, ip="10.0.0.1")
+    mailing.click(1, 5, ip="8.8.8.8")
+    settled(frozen)
+    crowded = [bool(event.reasons & LabelReason.CROWD) for event in events()]
+    assert crowded == [True] * 5 + [False] * 6
+
+
+def test_a_crowd_is_found_however_small_the_portions(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(7)
+    for index in range(7):
+        frozen.at += timedelta(seconds=10)
+        mailing.click(1, index, ip="9.9.9.1")
+    frozen.at += timedelta(minutes=5)  # Beyond what is read ahead.
+    for index in range(4):
+        mailing.click(2, index, ip="9.9.9.1")
+    collector.collect_once()
+    frozen.at += WINDOW
+    crowds = BurstCache()
+    while final_labels.settle_due(1, crowds):
+        pass
+    assert [bool(event.reasons & LabelReason.CROWD) for event in events()] == [True] * 7 + [False] * 4
+
+
+def test_settling_twice_and_in_small_portions_changes_nothing(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(3)
+    for index in range(3):
+        mailing.open(index), mailing.click(1, index), mailing.click(2, index)
+    collector.collect_once()
+    frozen.at += WINDOW
+    portions = []
+    while count := final_labels.settle_due(limit=2):
+        portions.append(count)
+        check_counts()
+    assert sum(portions) == 9
+    before = [(event.label, event.reasons) for event in events()]
+    assert final_labels.settle_due() == 0
+    assert [(event.label, event.reasons) for event in events()] == before
+
+
+def test_a_relabelled_click_takes_its_milestones_back(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    mailing.click()
+    settled(frozen)
+    for label, expected in ((TrafficLabel.SCANNER, False), (TrafficLabel.HUMAN, True), (TrafficLabel.UNKNOWN, False)):
+        for _ in range(2):
+            with db.engine().begin() as connection:
+                log = final_labels.logged(connection, "1 = 1")
+                aggregation.move(connection, [event.labelled(label, LabelReason.BURST) for event in log], RULES)
+            check_counts()
+        row = send_row(mailing.sends[0])
+        assert [bool(row.clicked_at), bool(row.first_opened_at), bool(row.last_opened_at)] == [expected] * 3
+
+
+def test_events_without_a_person_settle_by_themselves(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing()
+    ask(f"/o/{mailing.token_for_all}")
+    ask(f"/c/{mailing.token_for_all}/1")
+    ask(f"/c/{mailing.token_for_all}/1", sec_fetch_user="?1")
+    assert settled(frozen) == 3
+    assert labels() == [TrafficLabel.HUMAN, TrafficLabel.UNKNOWN, TrafficLabel.HUMAN]
+
+
+def test_a_view_of_our_page_settles_its_click_as_human(database: Engine, frozen: FrozenClock) -> None:
+    mailing = make_mailing(sent_at=clock.now() - timedelta(seconds=30))
+    with db.transaction() as session:
+        slug = make_form(session).slug
+    mailing.click()
+    frozen.at += timedelta(seconds=2)
+    ask(f"/v/{slug}", query=make_link_token(mailing.sends[0]).partition("?")[2])
+    settled(frozen)
+    assert labels() == [TrafficLabel.HUMAN, TrafficLabel.HUMAN]
+    assert send_row(mailing.sends[0]).clicked_at is not None
+
+
+def test_the_window_scales(database: Engine, frozen: FrozenClock, settings: config.Settings) -> None:
+    fast = {name: getattr(settings, name) for name in settings.__slots__} | {"time_scale": 60.0}
+    config.install(config.Settings(**fast))
+    mailing = make_mailing()
+    mailing.open()
+    collector.collect_once()
+    frozen.at += timedelta(seconds=15)
+    assert final_labels.settle_due() == 1
+
+
+def test_a_hit_stamped_in_the_future_waits(database: Engine, frozen: FrozenClock) -> None:
+    mailing: Mailing = make_mailing()
+    frozen.at += timedelta(hours=1)
+    mailing.open()
+    frozen.at -= timedelta(hours=1)  # The clock was set back.
+    mailing.open()
+    assert settled(frozen) == 1
+    frozen.at += timedelta(hours=1)
+    assert final_labels.settle_due() == 1
+    check_counts()
+
+
+def hammered(mailing: Mailing, at: int, hits: int) -> list[Hit]:
+    """One program follows the second recipient's first link a thousand times a second."""
+    return [
+        Hit(at + number * 1_000, int(HitKind.CLICK), 0, mailing.sends[1], 1, 0x0A0000, b"bot") for number in range(hits)
+    ]
+
+
+def test_whoever_hammers_on_a_link_makes_no_portion_read_it_all(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final_labels, "_MANY", 50)
+    monkeypatch.setattr(final_labels, "_HAMMERED", final_labels._HAMMERED.replace("2001", "51").replace("2000", "50"))
+    mailing = make_mailing(3, sent_at=frozen.at)
+    frozen.at += timedelta(minutes=30)
+    begun = db.to_micros(frozen.at)
+    with db.engine().begin() as connection:
+        collector.Collector().count(connection, 7, list(enumerate(hammered(mailing, begun, 600))))
+        collector.Collector().count(connection, 8, list(enumerate(hammered(mailing, begun + 60_000_000, 600))))
+    frozen.at += timedelta(seconds=30)
+    mailing.click(1, 0), mailing.click(2, 2)
+    collector.collect_once()
+    check_counts()
+    frozen.at += WINDOW + timedelta(hours=1)
+    read: list[int] = []
+    fetched = bulk_sql._fetched
+
+    def counting_rows(*arguments: object) -> list[object]:
+        rows = fetched(*arguments)  # type: ignore[arg-type]
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(bulk_sql, "_fetched", counting_rows)
+    portions = 0
+    while final_labels.settle_due(limit=100):
+        portions += 1
+    assert portions == 13
+    assert max(read) <= 600, "those of one moment"
+    assert sum(read) / portions < 1_200
+    check_counts()
+    whose = {event.send_id: TrafficLabel(event.label) for event in events()}
+    assert whose[mailing.sends[0]] is whose[mailing.sends[2]] is TrafficLabel.HUMAN
+    assert send_row(mailing.sends[1]).clicked_at is None or whose[mailing.sends[1]] is TrafficLabel.HUMAN
+    assert counted(HitKind.CLICK, TrafficLabel(whose[mailing.sends[1]]))[0] >= 1_200

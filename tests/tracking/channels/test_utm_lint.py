@@ -1,0 +1,133 @@
+"""The links that visits came by and that break the UTM rule: which, why, and where to mend them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from urllib.parse import urlencode
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, select
+
+from campaigns import clock, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.models import Organisation
+from campaigns.content.models import Link
+from campaigns.planning import links, utm
+from campaigns.planning.models import Activity, Campaign, Channel
+from tests.conftest import FrozenClock
+from tests.factories import make_activity, make_campaign
+from tests.tracking.fixtures import make_version
+from tests.tracking.page_script_site import HOST, Tab, visits
+from tracking.channels import utm_lint
+from tracking.endpoints import link_targets
+from tracking.models.visits import TrafficSource, Visit
+
+REFERRER = "https://blog.example/"
+SPOKEN = [  # What an address says, who led there, the faults that the rule finds, and whether no campaign is known.
+    ({"utm_source": "facebook", "utm_medium": "social", "utm_campaign": "tea"}, "", [], False),
+    ({"utm_source": "Facebook", "utm_medium": "SOCIAL", "utm_campaign": "Tea"}, "", [], False),
+    ({"utm_source": "face book", "utm_medium": "social", "utm_campaign": "tea"}, "", ["utm_source"], False),
+    ({"utm_source": "facebook", "utm_medium": "smm", "utm_id": "1"}, "", ["utm_medium"], False),
+    ({"utm_medium": "social", "utm_id": "1"}, REFERRER, ["utm_source"], False),
+    ({"utm_source": "x", "utm_medium": "social"}, "", ["utm_campaign"], False),
+    ({"utm_source": "x", "utm_medium": "social", "utm_campaign": "coffee"}, "", [], True),
+    ({"utm_source": "x", "utm_medium": "social", "utm_id": "1", "utm_content": "a_b"}, "", ["utm_content"], False),
+    ({"gclid": "1"}, "", [], False),
+    ({"rdt_cid": "1"}, "", [], False),
+    ({}, "https://www.google.com/", [], False),
+    ({}, REFERRER, [], False),
+    ({}, "", [], False),
+]
+
+
+@pytest.fixture
+def campaign(coordinator_client: FlaskClient, frozen: FrozenClock) -> int:
+    with db.transaction() as session:
+        session.get_one(Organisation, 1).own_hosts = [HOST]
+        campaign = make_campaign(session, name="Tea")
+        make_activity(session, campaign, channel=Channel.SOCIAL, title="A post", everybody=False)
+        made = campaign.id
+    link_targets.sync()
+    return made
+
+
+def come(query: dict[str, str], number: int, referrer: str = "") -> None:
+    Tab(f"/?{urlencode(query)}", referrer=referrer, ip=f"198.{number // 200}.{number % 200}.1").tell()
+
+
+def found(campaign: Campaign | None = None) -> list[utm_lint.UtmViolation]:
+    with db.reading() as session:
+        query, keys = utm_lint.breaches(CLOCK, clock.now() - timedelta(days=28), campaign)
+        return utm_lint.explained(session, session.execute(query.order_by(*keys)).all())
+
+
+def test_the_question_in_sql_is_the_rule(campaign: int) -> None:
+    for number, (query, referrer, _, _) in enumerate(SPOKEN):
+        come(query, number, referrer)
+    assert len(visits()) == len(SPOKEN)
+    told = {frozenset(one.values.items()): (list(one.faults), one.lost) for one in found()}
+    expected = {}
+    for query, _, faults, lost in SPOKEN:
+        if faults or lost:
+            expected[frozenset((name, value.lower()) for name, value in query.items())] = faults, lost
+            assert utm.breaches({name: value.lower() for name, value in query.items()}) == faults
+    assert told == expected
+    with db.reading() as session:
+        narrowed = [one.values for one in found(session.get_one(Campaign, campaign))]
+        kept = session.scalars(select(TrafficSource).join(Visit, Visit.arrival_id == TrafficSource.id)).all()
+    assert len(kept) == len(SPOKEN)
+    of_nobody = {"utm_source": "x", "utm_medium": "social"}
+    assert [one.values for one in found() if one.values not in narrowed] in (
+        [of_nobody, {**of_nobody, "utm_campaign": "coffee"}],
+        [{**of_nobody, "utm_campaign": "coffee"}, of_nobody],
+    )
+
+
+def test_it_names_the_link_to_mend(campaign: int) -> None:
+    with db.transaction() as session:
+        post = session.scalars(select(Activity)).one()
+        ours = links.create_link(session, CLOCK, post, label="Bio", url=f"https://{HOST}/?utm_medium=insta")
+        astray = links.create_link(
+            session, CLOCK, post, label="Poster", url=f"https://{HOST}/?utm_id=99&utm_campaign=x"
+        )
+        bio, poster = utm.joined(ours.url, ours.utm), utm.joined(astray.url, astray.utm)
+        version = make_version(session)
+        address = f"https://{HOST}/?utm_source=letter&utm_medium=post_office&utm_id={campaign}"
+        session.add(Link(version_id=version.id, number=7, url=address, label="Read more"))
+        make_activity(session, post.campaign, version_id=version.id, title="A letter", channel=Channel.EMAIL)
+    stray = {"utm_source": "blog", "utm_medium": "guest-post", "utm_campaign": "elsewhere"}
+    for number, url in enumerate((bio, bio, bio, poster, poster, address)):
+        Tab(url.removeprefix(f"https://{HOST}"), ip=f"198.1.{number}.1").tell()
+    come(stray, 900, REFERRER)
+    come({"utm_source": "bio-page", "utm_medium": "insta", "utm_id": str(campaign)}, 901)
+    visits()
+    told = [(one.visits, one.mend.culprit.value, one.mend.name, one.lost) for one in found()]
+    assert told[:2] == [(3, "short", "Bio", False), (2, "short", "Poster", True)]
+    assert sorted(told[2:]) == [
+        (1, "foreign", "bio-page", True),
+        (1, "foreign", "blog.example", True),
+        (1, "mail", "Read more", True),
+    ]
+    assert found()[0].rule["utm_medium"] == "social"
+
+
+def test_the_page(
+    coordinator_client: FlaskClient,
+    campaign: int,
+    viewer_client: FlaskClient,
+    database: Engine,
+    count_queries: Callable[[Engine], AbstractContextManager[list[str]]],
+) -> None:
+    assert "No link to mend" in viewer_client.get(f"/links/check?campaign={campaign}").text
+    for number in range(30):
+        come({"utm_source": f"s {number}", "utm_medium": "social", "utm_id": str(campaign)}, number)
+    visits()
+    with count_queries(database) as queries:
+        first = coordinator_client.get(f"/links/check?campaign={campaign}&days=7").text
+    assert len(queries) <= 12
+    assert first.count("made here") == 25
+    assert 'rel="next"' in first
+    for strange in ("campaign=x", "campaign=-1", f"campaign={2**70}", "days=3", "after=x", "campaign=%00"):
+        assert coordinator_client.get(f"/links/check?{strange}").status_code == 200, strange
+    assert coordinator_client.get("/links/check?campaign=77").status_code == 404

@@ -1,0 +1,174 @@
+"""Totals of days are what the counters of 15 minutes add up to, in whatever zone the organisation keeps its days."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.orm import Session
+
+from campaigns import db
+from campaigns.accounts.models import Organisation
+from tests import factories
+from tests.tracking.report_fixture import Company, at
+from tracking.counters import aggregation, breakdowns, daily
+from tracking.counters.periods import WHOLE, Period, Window
+from tracking.jobs import counter_check
+from tracking.metrics.queries import ReportQuery, facts
+from tracking.metrics.series import Interval, cut, series
+from tracking.models.events import DailyHitRollup, HitKind, HitRollup, RollupTimeZone, TotalHitRollup, TrafficLabel
+from tracking.models.visits import DailyChannelRollup, DailyVisitRollup, TotalVisitRollup, VisitRollup
+
+ZONES = ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")
+AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris turns its clocks back on the 25th.
+
+
+def count(session: Session, activity_id: int, seed: int, number: int = 60, by: int = 1) -> None:
+    """Hits and visits of two weeks, by the ways that the collector counts them."""
+    dice, tally = Random(seed), aggregation.RollupDelta()
+    connection = session.connection()
+    visits = {}
+    for _ in range(number):
+        instant = db.to_micros(AUTUMN + timedelta(minutes=dice.randrange(14 * 24 * 60)))
+        kind, link = dice.choice(((HitKind.OPEN, 0), (HitKind.CLICK, dice.randint(1, 3))))
+        event = aggregation.CountedEvent(
+            instant, kind, dice.choice((TrafficLabel.HUMAN, TrafficLabel.MACHINE)), activity_id, 7, link
+        )
+        tally.count(event, by)
+        tally.mark((7, activity_id, kind, 0), instant, by)
+        visits[activity_id, aggregation.bucket(instant), dice.randint(1, 3), int(TrafficLabel.HUMAN)] = [by] * 8
+    tally.write(connection)
+    daily.add_visits(connection, visits.items())
+    for (id, bucket, group, label), counts in visits.items():
+        row = session.get(VisitRollup, (id, db.from_micros(bucket), group, label))
+        if row is None:
+            row = VisitRollup(activity_id=id, bucket=db.from_micros(bucket), channel_group=group, label=label)
+            session.add(row)
+        for name, more in zip(daily.VISITS, counts, strict=True):
+            setattr(row, name, (getattr(row, name) or 0) + more)
+    session.flush()
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_days_add_up(session: Session, zone: str) -> None:
+    factories.make_organisation(session, timezone=zone)
+    one, other = (factories.make_activity(session, launched_at=AUTUMN) for _ in range(2))
+    count(session, one.id, 1)
+    count(session, other.id, 2)
+    count(session, one.id, 3, number=20, by=-1)  # As a relabelling takes away.
+    assert daily.compare(session.connection()) == []
+    days = session.scalars(select(DailyHitRollup.day)).all()
+    assert {day.astimezone(ZoneInfo(zone)).hour for day in days} == {0}
+    assert session.scalar(select(RollupTimeZone.zone)) == zone
+
+    known = ZoneInfo(zone)
+    whole = (WHOLE, Period(AUTUMN.date(), AUTUMN.date() + timedelta(days=6)).window(known))
+    asked = [ReportQuery(window, cohort=False) for window in whole]
+    by_day = [facts(session, [one.campaign_id], each, links=True) for each in asked]
+    drawn = series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14))
+    assert drawn.step is Interval.DAY
+    assert daily.hits(session, whole[1], *drawn.starts).table is DailyHitRollup
+    assert daily.hits(session, WHOLE).table is TotalHitRollup
+    session.execute(delete(RollupTimeZone))
+    session.info.clear()
+    assert daily.hits(session, whole[1], *drawn.starts).table is HitRollup
+    by_quarter = [facts(session, [one.campaign_id], each, links=True) for each in asked]
+    for early, late in zip(by_day, by_quarter, strict=True):
+        assert early.counts == late.counts
+        assert early.hits._hits == late.hits._hits
+        assert early.hits._people == late.hits._people
+    assert series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14)) == drawn
+
+
+def test_hours_and_other_zones_are_asked_of_the_quarters(session: Session) -> None:
+    factories.make_organisation(session, timezone="Asia/Tehran")
+    daily.fill(session.connection())
+    tehran, paris = ZoneInfo("Asia/Tehran"), ZoneInfo("Europe/Paris")
+    first, last = AUTUMN, AUTUMN + timedelta(days=20)
+    assert daily.visits(session, WHOLE).table is TotalVisitRollup
+    assert daily.visits(session, WHOLE, *cut(first, last, tehran, Interval.WEEK)).table is DailyVisitRollup
+    assert daily.visits(session, WHOLE, *cut(first, last, paris, Interval.DAY)).table is VisitRollup
+    assert daily.visits(session, WHOLE, *cut(first, first, tehran, Interval.HOUR)).table is VisitRollup
+    assert daily.visits(session, Window(AUTUMN, None)).table is VisitRollup
+
+
+def test_after_a_move_the_next_count_sums_days_anew(session: Session) -> None:
+    ours = factories.make_organisation(session, timezone="Asia/Tbilisi")
+    activity = factories.make_activity(session, launched_at=AUTUMN)
+    count(session, activity.id, 4)
+    ours.timezone = "Europe/Paris"
+    session.flush()
+    assert (
+        session.scalar(select(RollupTimeZone.zone)) == "Asia/Tbilisi"
+    )  # Until then its days are told by the quarters.
+    count(session, activity.id, 5)
+    assert session.scalar(select(RollupTimeZone.zone)) == "Europe/Paris"
+    assert daily.compare(session.connection()) == []
+
+
+def test_what_was_counted_before_there_were_days_is_in_them(session: Session) -> None:
+    company = Company(session, contacts=24)
+    company.campaign("Harvest", at(3))
+    assert session.scalar(select(RollupTimeZone.zone)) is None
+    before = session.scalars(select(HitRollup.events)).all()
+    activity = factories.make_activity(session, launched_at=AUTUMN)
+    count(session, activity.id, 6, number=5)
+    assert sum(session.scalars(select(DailyHitRollup.events))) >= sum(before) + 5
+    assert daily.compare(session.connection()) == []
+
+
+def test_a_wrong_day_is_found_and_mended(database: Engine) -> None:
+    with db.transaction() as session:
+        company = Company(session, contacts=30)
+        mail = company.campaign("Harvest", at(3)).activities[0].id
+        daily.fill(session.connection())
+        for table in (DailyHitRollup, TotalHitRollup):
+            session.execute(update(table).where(table.activity_id == mail).values(events=table.events + 1))
+    with db.transaction() as session:
+        assert counter_check.compare(session, mail + 1) == []
+        wrong = counter_check.rebuild(session, mail)
+        assert {difference.key[0] for difference in wrong} == {"day_rollups", "life_rollups"}
+    with db.reading() as session:
+        assert counter_check.compare(session) == []
+
+
+def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -> None:
+    with db.transaction() as session:
+        activity = factories.make_activity(session, launched_at=AUTUMN)
+        count(session, activity.id, 8, number=6)
+        breakdowns.add(session.connection(), [((activity.id, 1, 1, 1, "GE"), (1, 0, 3))])  # Of a visit that isn't.
+        session.execute(update(DailyChannelRollup).values(visits=DailyChannelRollup.visits + 1))
+        one = activity.id
+    with db.transaction() as session:
+        wrong = [
+            difference
+            for each in counter_check.activities(session)
+            for difference in counter_check.rebuild(session, each)
+        ]
+        assert {difference.key[0] for difference in wrong} >= {"day_groups", "landings", "whereabouts"}
+        assert ("landings", one, 1, 1) in [difference.key for difference in wrong]
+    with db.reading() as session:
+        assert counter_check.compare(session) == []
+
+
+def test_days_begin_where_charts_cut_them(session: Session) -> None:
+    """Also where midnight doesn't exist, or comes twice."""
+    for name in ("Africa/Cairo", "America/Havana", "Asia/Beirut", "Atlantic/Azores", "Europe/Paris", "Asia/Kathmandu"):
+        zone, day_of = ZoneInfo(name), daily.day_of(name)
+        instant = datetime(2026, 3, 1, tzinfo=UTC)
+        starts = cut(instant, instant + timedelta(days=260), zone, Interval.DAY)
+        for start, following in pairwise(starts):
+            began = db.to_micros(start)
+            assert day_of(began) == began, (name, start)
+            assert day_of(db.to_micros(following) - 900_000_000) == began, (name, start)
+
+
+def test_an_organisation_without_a_zone_we_know_keeps_days_of_utc(session: Session) -> None:
+    session.add(
+        Organisation(id=1, name="Acme", sender_name="", sender_email="", postal_address="", timezone="No/Where")
+    )
+    session.flush()
+    daily.fill(session.connection())
+    assert session.scalar(select(RollupTimeZone.zone)) == "UTC"

@@ -1,0 +1,104 @@
+"""A mail's links lead on from the moment it leaves, whatever happens to the database in that moment."""
+
+import dataclasses
+
+import pytest
+from sqlalchemy import Engine
+
+from campaigns import config, db
+from campaigns.accounts.actor import CLOCK
+from campaigns.delivery.models import Send
+from campaigns.delivery.queue import batch, link_cache
+from campaigns.delivery.queue.expansion import expand
+from campaigns.delivery.transactional import enqueue
+from campaigns.planning import links as planned
+from campaigns.planning import system_activities
+from campaigns.planning.models import Activity
+from campaigns.tokens import Purpose, mint_send
+from tests.delivery.launched_activity import make_mailing, make_version, sends
+from tests.tracking.fixtures import Answer, ask
+from tracking.endpoints import link_targets
+
+
+def launched() -> int:
+    with db.transaction() as session:
+        activity_id = make_mailing(session, 2).id
+    expand(activity_id)
+    return activity_id
+
+
+def the_database_is_gone(settings: config.Settings) -> None:
+    """And the web process starts anew, on the host whose worker has claimed."""
+    config.install(dataclasses.replace(settings))
+    db.install(db.make_engine("sqlite:////nowhere/at/all.db"))
+
+
+def click(send_id: int, number: int = 1) -> Answer:
+    return ask(f"/c/{mint_send(Purpose.ENGAGEMENT, send_id)}/{number}")
+
+
+def test_links_are_known_before_the_first_mail_leaves(database: Engine, settings: config.Settings) -> None:
+    activity_id = launched()
+    send_ids = [send.id for send in sends(activity_id)]
+    assert batch.claim(activity_id, 1) is not None  # A claim, no mail yet; and nobody has looked for news.
+    the_database_is_gone(settings)
+    for send_id in (*send_ids, activity_id << 32):
+        assert click(send_id).headers["Location"] == "https://example.org/offer"
+    assert click(send_ids[0], 2).status == 404
+
+
+@pytest.mark.parametrize("kind", ["test", "api"])
+def test_so_are_those_of_single_mails(
+    database: Engine, settings: config.Settings, kind: system_activities.Kind
+) -> None:
+    with db.transaction() as session:
+        make_mailing(session, 1)
+        version = make_version(session)
+        added = [enqueue.add(session, kind, f"{n}@example.org", str(n), version_id=version.id) for n in range(3)]
+        activity_id, send_ids = added[0].activity_id, [send.id for send in added]
+    if kind == "test":
+        assert batch.claim(activity_id, 10) is not None
+    else:  # Asked for once, a way is kept as well: the mail left from another host.
+        assert [click(send_id).status for send_id in send_ids] == [302] * 3
+    the_database_is_gone(settings)
+    assert [click(send_id).headers.get("Location") for send_id in send_ids] == ["https://example.org/offer"] * 3
+    assert click(send_ids[-1] + 1).status == 503, "nobody can say whether there is such a mail"
+
+
+def test_a_worker_never_takes_a_newer_signpost_down(database: Engine) -> None:
+    activity_id = launched()
+    with db.transaction() as session:
+        planned.change_mail_link(session, CLOCK, session.get_one(Activity, activity_id), 1, "https://example.org/new")
+    link_targets.sync()
+    kept = (link_cache.directory() / f"{activity_id}.json").read_bytes()
+    assert batch.claim(activity_id, 1) is not None
+    link_cache.keep(f"{activity_id}.json", {1: "https://example.org/old"}, new=True)
+    assert (link_cache.directory() / f"{activity_id}.json").read_bytes() == kept
+    assert [path.name for path in link_cache.directory().glob("*.*.*")] == [], "no draft stays behind"
+
+
+def test_a_change_before_the_first_mail_is_on_the_signpost(database: Engine) -> None:
+    activity_id = launched()
+    with db.transaction() as session:
+        planned.change_mail_link(session, CLOCK, session.get_one(Activity, activity_id), 1, planned.OFF)
+    assert batch.claim(activity_id, 1) is not None
+    assert link_cache.of_activity(activity_id) == {1: planned.OFF}
+
+
+def test_a_disk_that_refuses_holds_no_mail_back(database: Engine, settings: config.Settings) -> None:
+    activity_id = launched()
+    link_cache.directory().parent.mkdir(exist_ok=True)
+    link_cache.directory().write_text("a file where the directory should be")
+    assert batch.claim(activity_id, 1) is not None
+    assert click(sends(activity_id)[0].id).status == 302, "the database knows the way"
+
+
+def test_what_is_only_scheduled_is_not_known_yet(database: Engine, settings: config.Settings) -> None:
+    """It may be opened again and changed; a mail with the older links never leaves."""
+    activity_id = launched()
+    with db.transaction() as session:
+        session.get_one(Activity, activity_id).launched_at = None
+    link_targets.sync()
+    assert link_cache.of_activity(activity_id) is None
+    with db.reading() as session:
+        assert session.get(Send, activity_id << 32 | 1) is not None

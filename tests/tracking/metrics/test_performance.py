@@ -1,0 +1,285 @@
+"""Every figure against a slow recount of the raw rows, on both databases and in three time zones."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import event, func, select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.delivery.models import Send, SendState
+from campaigns.errors import Forbidden, NotFound
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus, Channel
+from tests import factories
+from tests.conftest import NOON, FrozenClock
+from tests.tracking.report_fixture import Company, at
+from tracking.conversions import attribution_ledger
+from tracking.metrics import performance as asked
+from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, total
+from tracking.metrics.performance import CampaignPerformance, performance
+from tracking.metrics.registry import METRICS
+from tracking.metrics.series import Interval, cut, days, series
+from tracking.models.conversions import AttributionCredit, AttributionModel, Conversion
+from tracking.models.events import Event, HitKind, HitRollup, TrafficLabel
+
+ZONES = [ZoneInfo(name) for name in ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")]
+
+
+@contextmanager
+def counted(session: Session) -> Iterator[list[str]]:
+    """The statements that ran within the block."""
+    statements: list[str] = []
+    connection = session.connection()
+
+    def note(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith(("SELECT", "WITH")):
+            statements.append(statement)
+
+    event.listen(connection, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(connection, "before_cursor_execute", note)
+
+
+def span(found: CampaignPerformance) -> tuple[datetime, datetime]:
+    assert found.first_at is not None
+    assert found.last_at is not None
+    return found.first_at, found.last_at
+
+
+def test_figures_equal_a_recount_of_raw_rows(session: Session) -> None:
+    company = Company(session)
+    campaign = company.campaign("Harvest", at(3))
+    company.campaign("Other", at(30))
+    found = performance(session, CLOCK, campaign.id)
+    ids = set(session.scalars(select(Activity.id).where(Activity.campaign_id == campaign.id)))
+    sends = [send for send in session.scalars(select(Send)) if send.activity_id in ids]
+    events = [hit for hit in session.scalars(select(Event)) if hit.activity_id in ids]
+    delivered = {send.id: send for send in sends if send.state is SendState.SENT}
+    trackable = {id for id, send in delivered.items() if send.trackable}
+    human = [hit for hit in events if hit.label == TrafficLabel.HUMAN]
+    clickers = {hit.send_id for hit in human if hit.kind == HitKind.CLICK} & trackable
+    openers = {hit.send_id for hit in human if hit.kind in (HitKind.OPEN, HitKind.CLICK)} & trackable
+    leads = session.scalar(select(func.count()).where(Lead.campaign_id == campaign.id)) or 0
+    expected = {
+        "audience": len(sends),
+        "delivered": len(delivered),
+        "trackable": len(trackable),
+        "bounced": sum(send.state is SendState.BOUNCED for send in sends),
+        "sent": sum(send.sent_at is not None for send in sends),
+        "skipped": sum(send.state is SendState.SKIPPED for send in sends),
+        "unknown": sum(send.state is SendState.UNKNOWN for send in sends),
+        "openers": len(openers),
+        "clickers": len(clickers),
+        "unsubscribers": sum(send.unsubscribed_at is not None for send in delivered.values()),
+        "opens": sum(hit.kind == HitKind.OPEN for hit in human),
+        "clicks": sum(hit.kind == HitKind.CLICK for hit in human),
+        "views": sum(hit.kind == HitKind.VIEW for hit in human),
+        "opens_machine": sum(hit.kind == HitKind.OPEN and hit.label == TrafficLabel.MACHINE for hit in events),
+        "clicks_machine": sum(hit.kind == HitKind.CLICK and hit.label == TrafficLabel.SCANNER for hit in events),
+        "views_machine": sum(hit.kind == HitKind.VIEW and hit.label == TrafficLabel.MACHINE for hit in events),
+        "leads": leads,
+        "conversions": leads,
+        "leads_first_touch": leads,
+        "leads_last_touch": leads,
+        "cost": Decimal("830.75"),
+        "open_rate": len(openers) / len(trackable),
+        "roi": None,
+        "click_through_rate": len(clickers) / len(trackable),
+        "click_to_open_rate": len(clickers) / len(openers),
+        "lead_conversion_rate": leads / len(clickers),
+        "cost_per_lead": Decimal("830.75") / leads,
+    }
+    assert {key: METRICS[key].value(found.counts) for key in expected} == expected
+    assert len(openers) > 50
+    assert leads > 5
+
+
+def test_rows_add_up(session: Session) -> None:
+    campaign = Company(session).campaign("Harvest", at(3))
+    found = performance(session, CLOCK, campaign.id)
+    additive = replace(found.counts, influenced=None)
+    assert total(line.counts for line in found.activities) == additive
+    assert total(line.counts for line in found.channels) == additive
+    assert [line.channel for line in found.channels] == [Channel.EMAIL, Channel.SOCIAL, Channel.ADS, Channel.WEB]
+    assert [line.activities for line in found.channels] == [2, 1, 1, 1]
+
+
+def test_links_equal_a_recount(session: Session) -> None:
+    campaign = Company(session).campaign("Harvest", at(3))
+    found = performance(session, CLOCK, campaign.id)
+    assert len(found.links) == 8
+    assert sum(line.counts.clicks.human for line in found.links if line.counts.clicks) == sum(
+        line.counts.clicks.human for line in found.activities if line.counts.clicks
+    )
+    for line in found.links:
+        hits = session.scalars(
+            select(Event).where(
+                Event.activity_id == line.activity.id, Event.kind == HitKind.CLICK, Event.link == line.number
+            )
+        ).all()
+        people = {hit.send_id for hit in hits if hit.label == TrafficLabel.HUMAN}
+        scanners = sum(hit.label == TrafficLabel.SCANNER for hit in hits)
+        assert METRICS["clickers"].value(line.counts) == len(people)
+        assert METRICS["clicks_machine"].value(line.counts) == scanners
+        assert METRICS["trackable"].value(line.counts) == METRICS["trackable"].value(line.activity.counts)
+    assert METRICS["clickers"].value(found.links[-1].counts) == 0  # an unclicked link is shown too
+
+
+@pytest.mark.parametrize("zone", ZONES, ids=str)
+@pytest.mark.parametrize("hours", [4.0, 60.0, 200.0, 3000.0])
+def test_the_chart_equals_a_recount_in_local_time(session: Session, zone: ZoneInfo, hours: float) -> None:
+    """24 October 2026 and after: Paris leaves summer time in the night to the 25th."""
+    campaign = Company(session, contacts=30).campaign("Harvest", at(3), hours)
+    found = performance(session, CLOCK, campaign.id)
+    chart = series(session, campaign.id, zone, *span(found))
+    ids = [line.id for line in found.activities]
+    recount: Counter[tuple[int, str]] = Counter()
+    for hit in session.scalars(select(Event).where(Event.activity_id.in_(ids), Event.label == TrafficLabel.HUMAN)):
+        recount[hit.kind, local_name(hit.at, zone, chart.step)] += 1
+    names = [local_name(start, zone, chart.step) for start in chart.starts]
+    for kind, column in ((HitKind.OPEN, chart.opens), (HitKind.CLICK, chart.clicks), (HitKind.VIEW, chart.views)):
+        shown = Counter({(kind, name): number for name, number in zip(names, column, strict=True) if number})
+        assert shown == Counter({key: number for key, number in recount.items() if key[0] == kind})
+    assert sum(chart.opens) == METRICS["opens"].value(found.counts)
+    assert sum(chart.clicks) == METRICS["clicks"].value(found.counts)
+    assert sum(chart.leads) == METRICS["leads"].value(found.counts)
+    expected = {4.0: Interval.QUARTER, 60.0: Interval.HOUR, 200.0: Interval.DAY, 3000.0: Interval.WEEK}
+    assert chart.step is expected[hours] or hours == 3000.0
+
+
+def local_name(when: datetime, zone: ZoneInfo, step: Interval) -> str:
+    """How a reader there would write the step: clock time with its offset, so 2:30 twice is two hours."""
+    local = when.astimezone(zone)
+    if step is Interval.QUARTER:
+        return f"{local:%F %H}:{local.minute // 15} {local.utcoffset()}"
+    if step is Interval.HOUR:
+        return f"{local:%F %H} {local.utcoffset()}"
+    return f"{local:%F}" if step is Interval.DAY else f"{local:%G-%V}"
+
+
+def test_a_day_of_25_hours_is_one_step() -> None:
+    paris = ZoneInfo("Europe/Paris")
+    starts = cut(at(0), at(24 * 20), paris, Interval.DAY)
+    lengths = {later.astimezone(UTC) - earlier.astimezone(UTC) for earlier, later in pairwise(starts)}
+    assert lengths == {timedelta(hours=24), timedelta(hours=25)}
+    hours = cut(at(0), at(48), paris, Interval.HOUR)
+    assert len({start.astimezone(UTC) for start in hours}) == len(hours) == 49
+
+
+def test_the_last_days_are_local_midnights() -> None:
+    tehran = days(at(2), ZoneInfo("Asia/Tehran"), 3)
+    assert [start.isoformat() for start in tehran] == [
+        "2026-10-22T00:00:00+03:30",
+        "2026-10-23T00:00:00+03:30",
+        "2026-10-24T00:00:00+03:30",
+    ]
+
+
+def test_questions_are_few(session: Session) -> None:
+    campaign = Company(session, contacts=24).campaign("Harvest", at(3))
+    session.flush()
+    with counted(session) as statements:
+        found = performance(session, CLOCK, campaign.id)
+        series(session, campaign.id, ZONES[0], *span(found))
+    assert len(statements) <= 17  # One of them asks in which zone days are kept.
+
+
+def test_what_is_not_measured_is_none(session: Session) -> None:
+    campaign = factories.make_campaign(session)
+    post = factories.make_activity(session, campaign, channel=Channel.SOCIAL, everybody=False)
+    mail = factories.make_activity(session, campaign)
+    page = factories.make_activity(session, campaign, channel=Channel.WEB, everybody=False)
+    factories.make_form(session, page)
+    lines = {line.id: line for line in performance(session, CLOCK, campaign.id).activities}
+    assert lines[post.id].counts == ActivityCounts(influenced=0)
+    assert lines[mail.id].counts == ActivityCounts(influenced=0)
+    assert lines[page.id].counts == ActivityCounts(influenced=0, views=HitCounts())
+    mail.launched_at, mail.status = at(1), ActivityStatus.LIVE
+    lines = {line.id: line for line in performance(session, CLOCK, campaign.id).activities}
+    assert lines[mail.id].counts == ActivityCounts(
+        influenced=0, mails=MailCounts(), opens=HitCounts(), clicks=HitCounts()
+    )
+
+
+def test_test_mails_are_left_out(session: Session) -> None:
+    mail = factories.make_activity(session)
+    session.add(
+        Send(
+            id=mail.id << 32 | 1,
+            activity_id=mail.id,
+            address="a@example.org",
+            recipient_key="a:a@example.org",
+            occasion="test",
+            state=SendState.SENT,
+            sent_at=at(1),
+        )
+    )
+    session.flush()
+    assert performance(session, CLOCK, mail.campaign_id).counts.mails is None
+
+
+def test_unknown_and_built_in_campaigns_do_not_exist(session: Session) -> None:
+    house = factories.make_campaign(session, built_in=True)
+    for campaign_id in (house.id, 99_999):
+        with pytest.raises(NotFound):
+            performance(session, CLOCK, campaign_id)
+    with pytest.raises(Forbidden):
+        performance(session, PUBLIC, house.id)
+
+
+def test_credit_from_elsewhere_counts_for_the_activity_that_earned_it(session: Session) -> None:
+    company = Company(session, contacts=41)
+    one, two = company.campaign("One", at(3)), company.campaign("Two", at(30))
+    stranger = session.scalars(select(Activity.id).where(Activity.campaign_id == two.id)).first()
+    before = performance(session, CLOCK, two.id).counts.first_touch
+    moved = session.scalars(
+        select(AttributionCredit)
+        .join(Conversion)
+        .where(Conversion.campaign_id == one.id, AttributionCredit.model == AttributionModel.FIRST_TOUCH)
+    ).all()[0]
+    session.add(
+        AttributionCredit(conversion_id=moved.conversion_id, model=moved.model, activity_id=stranger, share=0.25)
+    )
+    moved.share = 0.75
+    attribution_ledger.write(session, [moved.conversion_id])
+    assert performance(session, CLOCK, two.id).counts.first_touch == before + 0.25
+    everything = sum(performance(session, CLOCK, campaign.id).counts.first_touch for campaign in (one, two))
+    assert everything == session.scalar(select(func.count()).select_from(Conversion))
+
+
+def test_a_campaign_moves_while_something_happens(session: Session, frozen: FrozenClock) -> None:
+    mail = factories.make_activity(session)
+    campaign = mail.campaign
+    campaign.status = CampaignStatus.ACTIVE
+    assert not performance(session, CLOCK, campaign.id).moving
+    session.add(
+        HitRollup(activity_id=mail.id, bucket=NOON, kind=HitKind.OPEN, link=0, label=TrafficLabel.HUMAN, events=1)
+    )
+    session.flush()
+    assert performance(session, CLOCK, campaign.id).moving
+    frozen.at += timedelta(hours=1)
+    assert not performance(session, CLOCK, campaign.id).moving
+    assert not performance(session, CLOCK, campaign.id).over
+    campaign.status = CampaignStatus.FINISHED
+    assert performance(session, CLOCK, campaign.id).over
+
+
+def test_activity_lines_of_many_campaigns_take_eight_queries(session: Session) -> None:
+    company = Company(session, contacts=30)
+    campaigns = [company.campaign(f"Campaign {n}", at(n)) for n in range(4)]
+    with counted(session) as statements:
+        lines = asked.activity_lines(session, [campaign.id for campaign in campaigns])
+    assert len(statements) == 8
+    for campaign in campaigns:
+        mine = total(line.counts for line in lines if line.campaign_id == campaign.id)
+        assert mine == replace(performance(session, CLOCK, campaign.id).counts, influenced=None)

@@ -1,0 +1,102 @@
+"""A website with the page script, and visitors whose browsers report what they do."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from sqlalchemy import select
+
+from campaigns import db
+from tests.factories import make_organisation
+from tests.tracking.fixtures import BROWSER, Answer, asked, environ
+from tracking.collector import collector
+from tracking.counters import breakdowns, daily
+from tracking.endpoints import link_targets
+from tracking.metrics.web_visits import COUNTS
+from tracking.models.visits import PageView, Visit, VisitRollup
+
+HOST = "shop.example"
+_numbers = count(1)
+
+
+def post(body: object, origin: str = f"https://{HOST}", ip: str = "203.0.113.9", **more: Any) -> Answer:
+    """What ``/e`` answers to a body: bytes as they are, anything else as JSON."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    given = environ("/e", "POST", ip=ip, **({"origin": origin} if origin else {}), **more)
+    return asked({**given, "CONTENT_LENGTH": str(len(raw)), "wsgi.input": io.BytesIO(raw)})
+
+
+def open_site(*hosts: str) -> None:
+    """The organisation declares its hosts, and this process knows."""
+    with db.transaction() as session:
+        make_organisation(session).own_hosts = list(hosts or (HOST,))
+    link_targets.sync()
+
+
+@dataclass
+class Tab:
+    """A page open in somebody's browser."""
+
+    path: str = "/"
+    host: str = HOST
+    referrer: str = ""
+    ip: str = "203.0.113.9"
+    agent: str = BROWSER
+    more: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    page: int = field(default_factory=lambda: next(_numbers))
+
+    def tell(self, kind: str = "v", active: int = 0, scroll: int = 0, **more: Any) -> "Tab":
+        body = {
+            "t": kind,
+            "u": f"https://{self.host}{self.path}",
+            "r": self.referrer,
+            "p": self.page,
+            "a": active,
+            "s": scroll,
+            **self.more,
+            **more,
+        }
+        answer = post(body, f"https://{self.host}", self.ip, user_agent=self.agent, **self.headers)
+        assert answer.status == 204, answer
+        return self
+
+    def go(self, path: str, **more: Any) -> "Tab":
+        """The next page of the same site."""
+        return Tab(
+            path, self.host, f"https://{self.host}{self.path}", self.ip, self.agent, {**self.more, **more}, self.headers
+        ).tell()
+
+
+def visits() -> list[Visit]:
+    """All visits, once everything is collected; the rollups agree with them."""
+    collector.collect_once()
+    with db.reading() as session:
+        found = list(session.scalars(select(Visit).order_by(Visit.started_at, Visit.id)))
+        seen = session.scalars(select(PageView)).all()
+    check_rollups(found)
+    for visit in found:
+        of_it = [view for view in seen if view.visit_id == visit.id]
+        assert visit.pages == len(of_it)
+        assert visit.active_seconds == sum(view.active_seconds for view in of_it)
+    return found
+
+
+def check_rollups(found: list[Visit], aggregate: int = 0) -> None:
+    with db.reading() as session:
+        rollups = session.scalars(select(VisitRollup)).all()
+        assert daily.compare(session.connection()) == []
+        assert breakdowns.compare(session.connection()) == []
+    counted = {name: sum(getattr(rollup, name) for rollup in rollups) for name in COUNTS}
+    counted = {name: value - counted["aggregate"] if name == "visits" else value for name, value in counted.items()}
+    recount = {
+        "visits": len(found),
+        "visitors": sum(v.first for v in found),
+        "engaged": sum(v.engaged for v in found),
+        "active_seconds": sum(v.active_seconds for v in found),
+        "new": sum(v.new for v in found),
+        "campaign_visitors": sum(v.first_in_campaign for v in found),
+    }
+    assert {name: counted[name] for name in recount} == recount

@@ -1,0 +1,100 @@
+"""Who was reached: shares of those who say something, of people's hits only, and of the newest where there are many."""
+
+import pytest
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.delivery.models import Send, SendState
+from campaigns.errors import Forbidden
+from campaigns.planning.models import Activity, Channel
+from tests import factories
+from tests.conftest import NOON
+from tracking.models.events import Event, HitKind, TrafficLabel, UserAgent
+from tracking.reports import audience_profile
+from tracking.reports.audience_profile import profile
+
+PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"
+SCANNER = "Scanner/1.0"
+READERS = (("ka", "Asia/Tbilisi"), ("ka", "Asia/Tbilisi"), ("en", None), (None, "Europe/Paris"), (None, None))
+
+
+@pytest.fixture
+def mail(session: Session) -> Activity:
+    """Five took it and one bounced; people hit by phone three times, by Firefox once; a scanner nine times."""
+    mail = factories.make_activity(session, launched_at=NOON)
+    for number, (language, zone) in enumerate((*READERS, ("fr", "Europe/Paris")), 1):
+        contact = factories.make_contact(session, language=language or "", timezone=zone or "")
+        session.add(
+            Send(
+                id=mail.id << 32 | number,
+                activity_id=mail.id,
+                contact_id=contact.id,
+                address=contact.email,
+                recipient_key=f"c:{contact.id}",
+                occasion="",
+                state=SendState.SENT if number <= len(READERS) else SendState.BOUNCED,
+                sent_at=NOON,
+            )
+        )
+    events = 0
+    for agent, label, hits in (
+        (PHONE, TrafficLabel.HUMAN, 3),
+        (FIREFOX, TrafficLabel.HUMAN, 1),
+        (SCANNER, TrafficLabel.SCANNER, 9),
+    ):
+        row = UserAgent(digest=agent.encode()[-16:], text=agent)
+        session.add(row)
+        session.flush()
+        for _ in range(hits):
+            events += 1
+            session.add(
+                Event(
+                    id=1 << 40 | events,
+                    at=NOON,
+                    send_id=mail.id << 32 | 1,
+                    activity_id=mail.id,
+                    user_agent_id=row.id,
+                    kind=HitKind.OPEN,
+                    label=label,
+                    rules=1,
+                )
+            )
+    session.flush()
+    return mail
+
+
+def slices(found: object) -> dict[str, tuple[int, float | None]]:
+    return {one.name: (one.number, one.share) for one in found}  # type: ignore[attr-defined]
+
+
+def test_shares_are_of_those_who_say_something(session: Session, mail: Activity) -> None:
+    found = profile(session, CLOCK, mail.campaign_id)
+    assert found.recipients == 5
+    assert slices(found.languages) == {"ka": (2, 2 / 3), "en": (1, 1 / 3)}
+    assert slices(found.zones) == {"Asia/Tbilisi": (2, 2 / 3), "Europe/Paris": (1, 1 / 3)}
+
+
+def test_programs_and_devices_are_those_of_people(session: Session, mail: Activity) -> None:
+    found = profile(session, CLOCK, mail.campaign_id)
+    assert found.hits == 4
+    assert slices(found.programs) == {"Apple Mail": (3, 0.75), "Firefox": (1, 0.25)}
+    assert slices(found.systems) == {"iPhone": (3, 0.75), "Linux": (1, 0.25)}
+
+
+def test_the_newest_stand_for_all(session: Session, mail: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience_profile, "OF_EACH", 2)
+    found = profile(session, CLOCK, mail.campaign_id)
+    assert found.recipients == 2
+    assert slices(found.zones) == {"Europe/Paris": (1, 1.0)}
+    for _ in range(audience_profile.MAILINGS):
+        factories.make_activity(session, mail.campaign, launched_at=NOON)
+    assert profile(session, CLOCK, mail.campaign_id).recipients == 0
+
+
+def test_what_is_no_mail_reaches_no_audience(session: Session) -> None:
+    post = factories.make_activity(session, channel=Channel.SOCIAL, everybody=False, launched_at=NOON)
+    found = profile(session, CLOCK, post.campaign_id)
+    assert (found.recipients, found.hits, found.languages, found.programs) == (0, 0, [], [])
+    with pytest.raises(Forbidden):
+        profile(session, PUBLIC, post.campaign_id)

@@ -1,0 +1,81 @@
+"""Shares of clicks over the links of a mail: what each link bears is its part of all clicks that are looked at."""
+
+import pytest
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import CLOCK
+from campaigns.content.models import Link, MessageVersion
+from campaigns.errors import NotFound
+from campaigns.planning.models import Activity, Channel
+from tests import factories
+from tests.conftest import NOON
+from tracking.models.events import HitKind, HitRollup, TrafficLabel
+from tracking.reports import click_map
+
+
+@pytest.fixture
+def mail(session: Session) -> Activity:
+    """Five links: 60, 30, 9 and 1 clicks by people, none at all; the third was mostly followed by scanners."""
+    factories.make_organisation(session)
+    activity = factories.make_activity(session, launched_at=NOON)
+    html = "".join(f"<a href='{{{{ links[{number}] }}}}'>Link {number}</a>" for number in range(1, 6))
+    version = MessageVersion(
+        message_id=factories.make_message(session).id,
+        content_hash="h" * 64,
+        subject="News",
+        preheader="",
+        mjml="",
+        html=f"<html><body>{html}</body></html>",
+        text="",
+        language="en",
+        from_name="",
+        from_email="a@example.org",
+        reply_to="",
+        created_at=NOON,
+    )
+    version.links = [Link(number=n, url=f"https://example.org/{n}", label=f"Link {n}") for n in range(1, 6)]
+    session.add(version)
+    session.flush()
+    activity.version_id = version.id
+    for link, people, scanners in ((1, 60, 0), (2, 30, 0), (3, 9, 50), (4, 1, 0)):
+        for label, events in ((TrafficLabel.HUMAN, people), (TrafficLabel.SCANNER, scanners)):
+            session.add(
+                HitRollup(
+                    activity_id=activity.id, bucket=NOON, kind=HitKind.CLICK, link=link, label=label, events=events
+                )
+            )
+    session.flush()
+    return activity
+
+
+def test_each_link_bears_its_share(session: Session, mail: Activity) -> None:
+    found = click_map.warmth(session, CLOCK, mail.id)
+    assert found.clicks == 100
+    assert {one.line.number: (one.clicks, one.share, one.step) for one in found.links} == {
+        1: (60, 0.6, 4),
+        2: (30, 0.3, 2),
+        3: (9, 0.09, 0),
+        4: (1, 0.01, 0),
+        5: (0, 0.0, None),
+    }
+
+
+def test_machines_have_a_heat_of_their_own(session: Session, mail: Activity) -> None:
+    found = click_map.warmth(session, CLOCK, mail.id, "clicks_machine")
+    assert {one.line.number: (one.clicks, one.step) for one in found.links if one.clicks} == {3: (50, 4)}
+
+
+def test_the_mail_is_painted_in_the_colours_of_the_steps(session: Session, mail: Activity) -> None:
+    painted = click_map.painted(session, click_map.warmth(session, CLOCK, mail.id))
+    for number, step, share in ((1, click_map.STEPS[4], 60), (2, click_map.STEPS[2], 30), (4, click_map.STEPS[0], 1)):
+        of_link = painted.split(f">Link {number}<")[0].rsplit("<a", 1)[1]
+        assert f"outline:3px solid {step}" in of_link
+        assert f"{number}: {share}.0%" in painted.split(f">Link {number}<")[1].split("</a>")[0]
+    assert "outline:3px solid #868e96" in painted.split(">Link 5<")[0].rsplit("<a", 1)[1]
+    assert "href" not in painted
+
+
+def test_what_sent_no_mail_has_no_heat(session: Session) -> None:
+    post = factories.make_activity(session, channel=Channel.SOCIAL, everybody=False)
+    with pytest.raises(NotFound):
+        click_map.warmth(session, CLOCK, post.id)

@@ -1,0 +1,168 @@
+"""A disk that is full, refuses or half takes: answers go on, and what is lost is told."""
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tracking.spool_helpers import NO_SPACE, forked, hit, read_all, refused, told
+from tracking.spool import preallocation, record_codec
+from tracking.spool import writer as spool_writer
+from tracking.spool.writer import SpoolWriter
+
+
+def test_a_disk_that_refuses_costs_hits_and_says_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: None
+) -> None:
+    monkeypatch.setattr(spool_writer, "RETRY_SECONDS", 0.0)
+    writer = SpoolWriter(tmp_path)
+    writer.append(hit(1))
+    real = os.pwrite
+
+    def half(fd: int, data: bytes, at: int) -> int:
+        return real(fd, data[: len(data) // 2], at)
+
+    for failing in (refused, half, refused):
+        monkeypatch.setattr(os, "pwrite", failing)
+        assert not writer.append(hit(2))
+    monkeypatch.setattr(os, "pwrite", real)
+    assert writer.append(hit(3))
+    assert writer.lost == 3
+    assert writer.untold == 0
+    assert [each.number for each in read_all(tmp_path)] == [1, 3]
+    assert told(tmp_path) == (3, 0)
+
+
+def test_half_a_record_that_cannot_be_taken_back_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: None
+) -> None:
+    monkeypatch.setattr(spool_writer, "RETRY_SECONDS", 0.0)
+    writer = SpoolWriter(tmp_path)
+    real = os.pwrite
+    writer.append(hit(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:10], at))
+        broken.setattr(os, "ftruncate", refused)
+        broken.setattr(os, "fdatasync", refused)
+        writer.append(hit(2))
+    writer.append(hit(3))
+    assert [each.number for each in read_all(tmp_path)] == [1, 3]
+
+
+def test_where_no_room_is_left_records_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roomy: None
+) -> None:
+    """A disk that becomes full is used to its end, and by the same file."""
+    writer, real = SpoolWriter(tmp_path), os.posix_fallocate
+    hits = [hit(number) for number in range(1_000)]
+    for each in hits[:10]:
+        writer.append(each)
+
+    def partly(fd: int, offset: int, length: int) -> None:
+        real(fd, offset, length // 2)
+        raise NO_SPACE
+
+    monkeypatch.setattr(os, "posix_fallocate", partly)
+    assert all(writer.append(each) for each in hits[10:])
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size == sum(len(record_codec.pack(each)) for each in hits)
+    assert read_all(tmp_path) == hits
+
+
+def test_room_that_cannot_be_given_back_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roomy: None
+) -> None:
+    writer = SpoolWriter(tmp_path, rotate_bytes=300)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "ftruncate", refused)
+        hits = [hit(number) for number in range(50)]
+        assert all(writer.append(each) for each in hits)
+        writer.close()
+    assert read_all(tmp_path) == hits
+    assert told(tmp_path) == (0, 0)
+
+
+def test_a_full_disk_loses_only_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roomy: None) -> None:
+    """The kernel refuses: a limit on the size of files, under which neither room nor a whole record fits."""
+    monkeypatch.setattr(spool_writer, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(spool_writer.log, "error", lambda *_, **__: None)  # The limit holds for what is printed, too.
+    reading, writing = os.pipe()
+
+    def fill() -> None:
+        writer, size = SpoolWriter(tmp_path), len(record_codec.pack(hit(1)))
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (preallocation.ROOM_BYTES + 5 * size // 2, limits[1]))
+        kept = [writer.append(hit(number)) for number in range(1, 1_000)]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        writer.close()
+        kept += [writer.append(hit(number)) for number in range(1_000, 1_010)]
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        kept.append(writer.append(hit(1_010)))
+        os.write(writing, bytes(kept))
+
+    pid = forked(fill)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        kept = list(pipe.read())
+    assert os.waitpid(pid, 0)[1] == 0
+    answered = [number for number, whether in enumerate(kept, 1) if whether]
+    assert [each.number for each in read_all(tmp_path)] == answered
+    assert len(kept) == 1_010
+    assert told(tmp_path) == (kept.count(0), 0)
+    assert kept.count(0) > 5
+
+
+def test_a_directory_that_cannot_be_made_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_writer, "RETRY_SECONDS", 0.0)
+    directory = tmp_path / "spool"
+    directory.write_text("in the way")
+    writer = SpoolWriter(directory)
+    assert not writer.append(hit(1))
+    directory.unlink()
+    assert writer.append(hit(2))
+    assert [each.number for each in read_all(directory)] == [2]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", place]).returncode:
+        pytest.skip("nobody may mount a file system here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_a_full_file_system_ends_nobody(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store into room that the disk cannot hold would be the end of the process."""
+    monkeypatch.setattr(spool_writer, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(spool_writer.log, "error", lambda *_, **__: None)
+    (tiny / "ballast").write_bytes(bytes(300_000))
+    reading, writing = os.pipe()
+
+    def fill() -> None:
+        writer = SpoolWriter(tiny / "spool")
+        kept = [writer.append(hit(number, b"a" * 400)) for number in range(1, 6_000)]
+        (tiny / "ballast").unlink()
+        kept.append(writer.append(hit(6_000)))
+        writer.close()
+        os.write(writing, bytes(kept))
+
+    pid = forked(fill)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        kept = list(pipe.read())
+    assert os.waitpid(pid, 0)[1] == 0
+    assert len(kept) == 6_000
+    assert kept[-1]
+    assert 1_000 < kept.count(0) < 3_000
+    assert [each.number for each in read_all(tiny / "spool")] == [n for n, whether in enumerate(kept, 1) if whether]
+    assert told(tiny / "spool") == (kept.count(0), 0)

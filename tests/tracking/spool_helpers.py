@@ -1,0 +1,49 @@
+"""Hits put into spools, and read from them again."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tracking.spool import reader
+from tracking.spool.record_codec import Hit
+
+NO_SPACE = OSError(28, "No space left on device")
+
+
+def refused(*_: object) -> None:
+    raise NO_SPACE
+
+
+def forked(work: Callable[[], None]) -> int:
+    """A process of its own that does ``work``; it ends well when that does."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def hit(number: int = 1, agent: bytes = b"agent") -> Hit:
+    return Hit(1_700_000_000_000_000 + number, 1, 0, 1 << 32 | number, number, 7, agent)
+
+
+def read_all(directory: Path) -> list[Hit]:
+    found = []
+    for of_spool in reader.files(directory).values():
+        offset = 0
+        while (read := reader.read(of_spool, offset, 500)).offset != offset:
+            found += [hit for _, hit in read.hits]
+            offset = read.offset
+    return found
+
+
+def told(directory: Path) -> tuple[int, int]:
+    """Of the only spool: lost hits that it tells of, bytes skipped."""
+    (of_spool,) = reader.files(directory).values()
+    offset = lost = skipped = 0
+    while (read := reader.read(of_spool, offset)).offset != offset:
+        offset, lost, skipped = read.offset, lost + read.lost, skipped + read.skipped
+    return lost, skipped

@@ -1,0 +1,332 @@
+"""A living house whose parts die: real web and collecting processes; the database or whoever collects is killed.
+
+One death by default; ``TORTURE=50`` brings as many.
+"""
+
+import base64
+import http.client
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import Engine, event, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from campaigns import clock, config, db
+from campaigns.audience.models import ConsentLevel
+from campaigns.migrations import schema
+from tests import servers
+from tests.conftest import SECRET, FrozenClock
+from tests.e2e.installation import ROOT, free_port
+from tests.tracking.collector.test_collector import check_counts
+from tests.tracking.fixtures import Mailing, allow, events, make_mailing
+from tests.tracking.test_crash_safety import forked
+from tests.tracking.web_server import web_server
+from tracking.bots import final_labels
+from tracking.collector import collector
+from tracking.counters import bulk_sql
+from tracking.models.events import Event, TrafficLabel, UserAgent
+from tracking.spool import reader
+
+T = TypeVar("T")
+DEATHS = int(os.environ.get("TORTURE", "1"))
+CLIENTS, RECIPIENTS, LINKS = 2, 40, 4
+ENOUGH = 100.0 + 20 * (DEATHS - 1)  # Seconds in which everything must have come right; many deaths leave much to count.
+posix = pytest.mark.skipif(sys.platform != "linux", reason="looks at locks and children through /proc")
+
+
+@dataclass
+class House:
+    """Its processes on one host, and what strangers were answered."""
+
+    var: Path
+    port: int
+    environment: dict[str, str]
+    collectors: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    answered: set[int] = field(default_factory=set)
+    asked: set[int] = field(default_factory=set)
+
+    def start_collector(self) -> None:
+        with (self.var / "collector.log").open("ab") as log:
+            command = [sys.executable, "-m", "tracking.collector.collector"]
+            self.collectors.append(subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log))
+
+    @property
+    def active(self) -> subprocess.Popen[bytes] | None:
+        """The collector that holds the lock."""
+        lock = self.var / "spool" / collector.LOCK_NAME
+        inode = str(lock.stat().st_ino) if lock.exists() else ""
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line]
+        pids = {int(words[4]) for words in held if words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode}
+        return next((one for one in self.collectors if one.pid in pids and one.poll() is None), None)
+
+    def replace_active(self) -> int:
+        """kill -9 of the one that counts; the pid of the one that took over."""
+        dead = eventually(lambda: self.active)
+        dead.kill()
+        dead.wait()
+        self.collectors.remove(dead)
+        successor = eventually(lambda: self.active)
+        self.start_collector()
+        return int(successor.pid)
+
+
+def eventually(found: Callable[[], T | None]) -> T:
+    deadline = time.monotonic() + ENOUGH
+    while True:
+        with suppress(SQLAlchemyError):
+            if (answer := found()) is not None and answer is not False:
+                return answer
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def living(url: str, var: Path) -> Iterator[tuple[House, Mailing]]:
+    """Web process and two collectors on a database, and a mailing that was sent. Thresholds pass at once."""
+    secret = f"1:{base64.b64encode(SECRET).decode()}"
+    told = {"DATABASE_URL": url, "SECRET_KEYS": secret, "TIME_SCALE": "10000"}
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    engine = db.make_engine(url)
+    schema.upgrade(engine)
+    db.install(engine)
+    config.install(config.read({"KAMPANIA_VAR": str(var), **told}))
+    mailing, port = make_mailing(RECIPIENTS), free_port()
+    house = House(var, port, {**clean, "KAMPANIA_VAR": str(var), "PYTHONPATH": str(ROOT), **told})
+    with web_server(var, port, **told):
+        try:
+            house.start_collector()
+            house.start_collector()
+            eventually(lambda: house.active)
+            yield house, mailing
+        finally:
+            for one in house.collectors:
+                one.kill()
+                one.wait()
+            engine.dispose()
+
+
+def follow(house: House, mailing: Mailing, stop: threading.Event, seed: int) -> None:
+    """Ask for pixels and links, each by a program of its own name, until told to stop."""
+    chance, number = random.Random(seed), seed << 24
+    web = http.client.HTTPConnection("127.0.0.1", house.port, timeout=ENOUGH)
+    while not stop.is_set():
+        number += 1
+        token = mailing.token(chance.randrange(RECIPIENTS))
+        path = chance.choice([f"/o/{token}", f"/c/{token}/{chance.randint(1, LINKS)}"])
+        house.asked.add(number)
+        web.request("GET", path, headers={"User-Agent": f"Stranger {number}"})
+        answer = web.getresponse()
+        answer.read()
+        assert answer.status in (200, 302), "an answer never waits for the database"
+        house.answered.add(number)
+        time.sleep(chance.expovariate(200))
+    web.close()
+
+
+def settle_until(stop: threading.Event) -> None:
+    while not stop.is_set():
+        with suppress(SQLAlchemyError):
+            final_labels.settle_due(limit=100)
+        time.sleep(0.01)
+
+
+def in_log() -> Counter[int]:
+    with db.reading() as session:
+        programs = session.execute(
+            select(UserAgent.text).select_from(Event).outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
+        )
+        return Counter(int(text.removeprefix("Stranger ")) for (text,) in programs if text.startswith("Stranger "))
+
+
+def kill_database(server: servers.Server, chance: random.Random) -> None:
+    """kill -9 of PostgreSQL: of one process that serves a connection, after which it starts itself anew, or of all."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    whole = chance.random() < 0.7
+    if whole:
+        server.kill()
+    for pid in children if whole else children[-1:]:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    if whole:
+        time.sleep(chance.uniform(0, 0.5))
+        server.start()
+
+
+def torture(house: House, mailing: Mailing, kill: Callable[[random.Random], object], seed: int) -> None:
+    stop, errors = threading.Event(), list[BaseException]()
+
+    def kept(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=kept, args=(lambda n=n: follow(house, mailing, stop, seed << 4 | n + 1),))
+        for n in range(CLIENTS)
+    ]
+    threads.append(threading.Thread(target=kept, args=(lambda: settle_until(stop),)))
+    for thread in threads:
+        thread.start()
+    chance = random.Random(seed)
+    try:
+        for death in range(min(5, DEATHS)):
+            time.sleep(chance.uniform(0.1, 1.0))
+            kill(chance)
+            if death % 3 == 1:
+                house.replace_active()
+        enough = len(house.answered) + 100
+        eventually(lambda: errors or len(house.answered) > enough)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not errors, errors
+    check(house)
+
+
+def check(house: House) -> None:
+    eventually(lambda: house.answered <= in_log().keys())
+    logged = in_log()
+    assert set(logged.values()) == {1}, "nothing is counted twice"
+    assert logged.keys() <= house.asked
+    assert len(logged.keys() - house.answered) <= CLIENTS
+    eventually(all_settled)
+    check_counts()
+
+
+def all_settled() -> bool:
+    while final_labels.settle_due():
+        pass
+    with db.reading() as session:
+        return not session.scalar(select(func.count()).select_from(Event).where(Event.label == TrafficLabel.SETTLING))
+
+
+@posix
+def test_postgres_is_killed_under_a_living_house(settings: config.Settings, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(servers.postgres_server())
+        server.stop()
+        server.command = [*server.command, "-c", "synchronous_commit=on"]  # As everybody runs it who wants to keep it.
+        server.start()
+        house, mailing = stack.enter_context(living(server.url, tmp_path))
+        for seed in range(max(1, DEATHS // 5)):
+            torture(house, mailing, lambda chance: kill_database(server, chance), seed)
+
+
+@posix
+def test_whoever_collects_is_killed_and_the_other_takes_over(settings: config.Settings, tmp_path: Path) -> None:
+    with living(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as (house, mailing):
+        eventually(lambda: len(house.collectors) == 2)
+        assert [one.poll() for one in house.collectors] == [None, None], "the one that waits lives, too"
+        withdraw_between_mail_and_hit(house, mailing)
+        for seed in range(max(1, DEATHS // 5)):
+            torture(house, mailing, lambda _chance: house.replace_active(), seed)
+
+
+def withdraw_between_mail_and_hit(house: House, mailing: Mailing) -> None:
+    """A hit before the withdrawal carries its person, even when it is counted afterwards; one after it nobody."""
+
+    def click() -> None:
+        web = http.client.HTTPConnection("127.0.0.1", house.port, timeout=ENOUGH)
+        web.request("GET", f"/c/{mailing.token(1)}/1", headers={"User-Agent": "Somebody"})
+        assert web.getresponse().status == 302
+        web.close()
+
+    with db.transaction() as session:  # Nobody is stopped who holds the writer's place, which is wanted below.
+        session.connection()
+        for one in house.collectors:
+            one.send_signal(signal.SIGSTOP)
+    click()
+    with db.transaction() as session:
+        allow(session, mailing.contacts[1], ConsentLevel.NONE, clock.now())
+    click()
+    for one in house.collectors:
+        one.send_signal(signal.SIGCONT)
+    eventually(lambda: len(events()) >= 2)
+    assert [event.send_id for event in events() if event.activity_id] == [mailing.sends[1], None]
+
+
+STEPS = ("insert_events", "add_counts", "relabel_events", "put_marks", "widen_milestones", "commit")
+
+
+@posix
+@pytest.mark.parametrize("step", STEPS)
+def test_a_process_killed_within_its_transaction_leaves_none_of_it(
+    database: Engine, settings: config.Settings, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = {name: getattr(settings, name) for name in settings.__slots__} | {"time_scale": 10_000.0}
+    config.install(config.Settings(**hasty))
+    mailing = make_mailing(5)
+    for index in range(5):
+        mailing.click(1, index), mailing.open(index), mailing.open(index, method="HEAD")
+
+    def work() -> None:
+        if step == "commit":
+            event.listen(db.engine(), "commit", lambda _connection: os.kill(os.getpid(), signal.SIGKILL))
+        else:
+            done = getattr(bulk_sql, step)
+
+            def last(*arguments: object, **named: object) -> None:
+                done(*arguments, **named)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            monkeypatch.setattr(bulk_sql, step, last)
+        collector.collect_once()
+        time.sleep(0.2)
+        final_labels.settle_due()
+
+    pid = forked(database, work)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "it came to that step"
+    settled = step in ("put_marks", "relabel_events", "widen_milestones")
+    assert len(events()) == (15 if settled else 0)
+    check_counts()
+    assert collector.collect_once() == (0 if settled else 15)
+    time.sleep(0.2)
+    while final_labels.settle_due():
+        pass
+    assert len(events()) == 15
+    assert TrafficLabel.SETTLING not in {TrafficLabel(one.label) for one in events()}
+    check_counts()
+
+
+def test_a_clock_that_jumps_loses_and_doubles_nothing(database: Engine, frozen: FrozenClock) -> None:
+    """Instants of hits and times of files, before and after one another and now."""
+    mailing, began = make_mailing(6), clock.now()
+    for index, jump in enumerate((0, -86_400, 3_600, -7_200, 2 * 86_400, 0)):
+        frozen.at = began + timedelta(seconds=jump)
+        mailing.click(1, index), mailing.open(index)
+        if index % 2:
+            assert collector.collect_once() == 4
+    for directory in [config.settings().spool]:
+        for moved, of_spool in zip((-(10**6), 10**6), reader.files(directory).values(), strict=False):
+            for file in of_spool:
+                os.utime(file.path, (time.time() + moved,) * 2)
+    frozen.at = began + timedelta(minutes=30)
+    assert collector.collect_once() == 0
+    collector.Collector().tidy()
+    assert len(events()) == 12
+    check_counts()
+    while final_labels.settle_due():
+        pass
+    settling = {one.send_id for one in events() if one.label == TrafficLabel.SETTLING}
+    assert settling == {mailing.sends[2], mailing.sends[4]}, "what lies in the future waits for its time"
+    check_counts()
+    frozen.at = began + timedelta(days=3)
+    while final_labels.settle_due():
+        pass
+    assert TrafficLabel.SETTLING not in {one.label for one in events()}
+    check_counts()

@@ -1,0 +1,158 @@
+"""Pages of goals, rates and files of conversions: who may, what they say, and what they refuse."""
+
+import io
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, select
+
+from campaigns import db
+from campaigns.accounts.actor import CLOCK
+from tests.factories import make_activity, make_campaign, make_form, make_organisation
+from tests.tracking.conversions.test_goals import make_goal, report
+from tests.tracking.conversions.test_offline_import import CSV
+from tracking.conversions import goal_matching, offline_import
+from tracking.models.conversions import ExchangeRate, Goal, GoalKind, OfflineImport
+
+
+def goals() -> list[Goal]:
+    with db.reading() as session:
+        return list(session.scalars(select(Goal)))
+
+
+def test_a_goal_is_made_once_and_changed(coordinator_client: FlaskClient) -> None:
+    form = {"name": "Purchase", "key": "purchase", "kind": "event", "event": "purchase", "value": "12.50"}
+    for _ in range(2):
+        assert coordinator_client.post("/goals/new", data={**form, "once": "k" * 12}).location == "/goals"
+    [goal] = goals()
+    assert (goal.kind, goal.match, goal.value) == (GoalKind.EVENT, "purchase", Decimal("12.50"))
+    page = coordinator_client.get("/goals").text
+    assert "purchase" in page
+    assert "€12.50" in page
+    assert coordinator_client.get(f"/goals/{goal.id}").status_code == 200
+    changed = coordinator_client.post(f"/goals/{goal.id}", data={"name": "Order", "value": ""})
+    assert changed.status_code == 303
+    [goal] = goals()
+    assert (goal.name, goal.value, goal.active) == ("Order", None, False)
+    assert "stopped" in coordinator_client.get("/goals").text
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "wrong"),
+    [("event", "event", "a/b"), ("page", "page", "/a b"), ("form", "form", ""), ("stage", "stage", "new")],
+)
+def test_a_goal_says_at_its_field_what_is_wrong(
+    coordinator_client: FlaskClient, kind: str, field: str, wrong: str
+) -> None:
+    form = {"name": "G", "key": "g", "kind": kind, field: wrong}
+    answer = coordinator_client.post("/goals/new", data=form)
+    assert answer.status_code == 400
+    assert f'id="{field}-errors"' in answer.text
+    assert goals() == []
+
+
+def test_a_goal_counts_from_a_day_of_ours(coordinator_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        make_organisation(session).timezone = "Asia/Tbilisi"
+    form = {"name": "Order", "key": "order", "kind": "event", "event": "order", "since": "2026-01-15"}
+    assert coordinator_client.post("/goals/new", data=form).status_code == 303
+    [goal] = goals()
+    assert goal.since == datetime(2026, 1, 14, 20, tzinfo=UTC)  # midnight in Tbilisi
+    assert "counts from Jan 15, 2026" in coordinator_client.get(f"/goals/{goal.id}").text
+    answer = coordinator_client.post("/goals/new", data={**form, "key": "later", "since": "2200-01-01"})
+    assert answer.status_code == 400
+    assert 'id="since-errors"' in answer.text
+
+
+def test_a_goal_of_a_form_names_the_activity(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        activity = make_activity(session, make_campaign(session), title="Tasting page")
+        make_form(session, activity)
+        make_goal(session, GoalKind.FORM, str(activity.id), key="tasting")
+    assert "Tasting page" in viewer_client.get("/goals").text
+    assert viewer_client.get("/goals/new").status_code == 403
+    assert viewer_client.post(f"/goals/{goals()[0].id}", data={"name": "x"}).status_code == 403
+
+
+def test_a_rate_gives_waiting_conversions_their_value(
+    coordinator_client: FlaskClient, viewer_client: FlaskClient
+) -> None:
+    with db.transaction() as session:
+        make_goal(session)
+        report(session, value="100", currency="GEL")
+    with db.transaction() as session:
+        goal_matching.notice_due(session)
+    assert "1 conversion" in viewer_client.get("/goals/rates").text
+    assert "/goals/rates" in viewer_client.get("/goals").text
+    form = {"currency": "GEL", "valid_from": "2020-01-01", "rate": "0.34"}
+    assert viewer_client.post("/goals/rates", data=form).status_code == 403
+    answer = coordinator_client.post("/goals/rates", data=form, follow_redirects=True)
+    assert "1 conversion has a new value" in answer.text
+    assert "0.34" in answer.text
+    assert "€34.00" in coordinator_client.get("/goals").text
+    for wrong in ({"rate": "-1"}, {"currency": "XXQ"}, {"valid_from": "never"}, {"rate": "1e99"}):
+        assert coordinator_client.post("/goals/rates", data={**form, **wrong}).status_code == 400
+    with db.reading() as session:
+        assert len(session.scalars(select(ExchangeRate)).all()) == 1
+
+
+def test_a_file_of_conversions_is_followed_to_its_end(coordinator_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        make_goal(session)
+    answer = coordinator_client.post("/conversions/import", data={"file": (io.BytesIO(CSV.encode()), "till.csv")})
+    page = answer.location
+    assert 'hx-trigger="every 1s' in coordinator_client.get(f"{page}/progress").text
+    with db.reading() as session:
+        [import_id] = offline_import.due(session)
+    offline_import.run(import_id)
+    done = coordinator_client.get(page).text
+    assert "every 1s" not in done
+    assert "No goal waits for an event of this name." in done
+    assert "till.csv" in coordinator_client.get("/conversions/import").text
+
+
+def test_refused_rows_come_back_harmless(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        make_goal(session)
+    text = "id,event,value\n=cmd|'/c calc'!A1,nothing,1\n" + "".join(f"r{n},unheard,1\n" for n in range(450))
+    answer = coordinator_client.post("/conversions/import", data={"file": (io.BytesIO(text.encode()), "bad.csv")})
+    with db.reading() as session:
+        [import_id] = offline_import.due(session)
+    offline_import.run(import_id)
+    refused = coordinator_client.get(f"{answer.location}/refused.csv")
+    lines = refused.text.splitlines()
+    assert len(lines) == 452
+    assert "'=cmd" in lines[1]
+    assert lines[-1].startswith("452,event,")
+    for url in ("/conversions/import", answer.location, f"{answer.location}/refused.csv"):
+        assert viewer_client.get(url).status_code == 403
+
+
+def test_a_file_that_is_none_is_refused_with_its_reason(coordinator_client: FlaskClient) -> None:
+    for content in (b"", b"a,b\n1,2\n", b"\x00\x01"):
+        answer = coordinator_client.post("/conversions/import", data={"file": (io.BytesIO(content), "x.csv")})
+        assert answer.status_code == 400, answer.location
+    with db.reading() as session:
+        assert session.scalars(select(OfflineImport)).all() == []
+
+
+def test_the_file_to_fill_in_is_one_that_is_taken(coordinator_client: FlaskClient, database: Engine) -> None:
+    with db.transaction() as session:
+        make_goal(session).since = datetime(2026, 1, 1, tzinfo=UTC)
+    template = coordinator_client.get("/conversions/import/template.csv")
+    coordinator_client.post("/conversions/import", data={"file": (io.BytesIO(template.data), "t.csv")})
+    with db.reading() as session:
+        [import_id] = offline_import.due(session)
+    offline_import.run(import_id)
+    with db.reading() as session:
+        assert [(one.new, one.refused) for one in session.scalars(select(OfflineImport))] == [(1, 0)]
+        assert CLOCK.id is None
+
+
+def test_programs_find_what_they_may_send(viewer_client: FlaskClient, client: FlaskClient) -> None:
+    page = viewer_client.get("/api").text
+    for words in ("POST /api/v1/events", "DELETE /api/v1/events", "curl", "external_id"):
+        assert words in page
+    assert client.get("/api").status_code in (302, 303)

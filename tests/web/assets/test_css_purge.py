@@ -1,0 +1,39 @@
+"""What is left of the library's stylesheet: all that our pages may ask for, and its licence."""
+
+import pytest
+
+from campaigns.web.assets import css_purge
+from campaigns.web.assets.static_files import ROOT, _read
+
+
+@pytest.mark.parametrize("name", ["vendor/tabler.min.css", "vendor/tabler.rtl.min.css"])
+def test_the_librarys_stylesheet_is_a_third_and_keeps_what_pages_use(name: str) -> None:
+    served, whole = _read(name), (ROOT / name).read_text()
+    assert served is not None
+    css = served.body.decode()
+    assert len(css) < len(whole) / 3
+    assert "Licensed under MIT" in css
+    assert css.count("{") == css.count("}")
+    # bg-…-lt is put together by the badge; btn-… by the dialog's script.
+    for kept in (".btn-danger", ".bg-azure-lt", ".dropdown-menu.show", ".visually-hidden", "body{"):
+        assert kept in whole, kept
+        assert kept in css, kept
+    for gone in (".carousel", ".offcanvas-backdrop", ".ribbon"):
+        assert gone in whole, gone
+        assert gone not in css, gone
+
+
+def test_rules_go_only_where_a_class_is_in_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(css_purge, "_known", lambda: (frozenset({"btn", "w-100", "show"}), (("bg-", "-lt"),)))
+    css = (
+        '@charset "UTF-8";/*! Theirs v1.2 (https://theirs.example) */:root{--a:1.5rem}.btn,.gone{color:red}'
+        ".gone{x:y}.gone:hover,.btn .gone{x:y}.bg-red-lt{x:y}.bg-red{x:y}a:not(.gone){x:y}"
+        ".btn:is(.gone,.other) a{x:y}@media (min-width:1.5em){.gone{x:y}}@media print{.gone{x:y}.btn{x:y}}"
+        '.w-100::before{content:"}.gone{"}@keyframes gone{50%{opacity:.3}}@font-face{src:url(a.b)}'
+    )
+    assert css_purge.pruned(css) == (
+        '@charset "UTF-8";/*! Theirs v1.2 (https://theirs.example) */:root{--a:1.5rem}.btn{color:red}'
+        ".bg-red-lt{x:y}a:not(.gone){x:y}"
+        ".btn:is(.gone,.other) a{x:y}@media print{.btn{x:y}}"
+        '.w-100::before{content:"}.gone{"}@keyframes gone{50%{opacity:.3}}@font-face{src:url(a.b)}'
+    )

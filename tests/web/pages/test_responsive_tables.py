@@ -1,0 +1,27 @@
+"""Rows of a table know their columns, so that a phone can show them as cards."""
+
+from markupsafe import Markup
+
+from campaigns.web.pages.responsive_tables import labelled
+
+
+def test_each_cell_carries_the_name_of_its_column() -> None:
+    rows = Markup('<tr id="a"><td>x</td><th scope="row">y</th></tr><tr><td colspan="2">both</td><td>z</td></tr>')
+    assert labelled(rows, ["First", {"text": 'Sec"ond'}, "Third"]) == (
+        '<tr role="row" id="a"><td role="cell" data-label="First">x</td>'
+        '<th role="rowheader" data-label="Sec&#34;ond" scope="row">y</th></tr>'
+        '<tr role="row"><td role="cell" data-label="First" colspan="2">both</td>'
+        '<td role="cell" data-label="Third">z</td></tr>'
+    )
+
+
+def test_a_hidden_name_stays_hidden_on_cards() -> None:
+    assert 'data-label=""' in labelled(Markup("<td>Why?</td>"), [{"text": "Why?", "hidden": True}])
+
+
+def test_what_is_no_cell_stays_as_it_is() -> None:
+    rows = Markup("<tr><td><time>now</time><thread>a</thread></td></tr>")
+    assert (
+        labelled(rows, [])
+        == '<tr role="row"><td role="cell" data-label=""><time>now</time><thread>a</thread></td></tr>'
+    )

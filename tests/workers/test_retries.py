@@ -1,0 +1,184 @@
+"""A row that fails stops nothing else, and is told."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import OperationalError
+
+from campaigns import clock, db, outbox, retries
+from campaigns.delivery.models import Send
+from campaigns.delivery.queue import scheduler
+from campaigns.delivery.transactional import enqueue
+from campaigns.delivery.worker import worker as delivering
+from campaigns.planning import launch
+from campaigns.planning.models import Activity, ActivityStatus
+from campaigns.retries import JobFailure, JobType
+from tests.conftest import NOON, FrozenClock
+from tests.factories import make_activity
+from tests.tracking import fixtures
+from tests.tracking.conversions.test_attribution import submit
+from tracking.bots import final_labels
+from tracking.collector import collector
+from tracking.jobs import lead_conversions
+from tracking.models.conversions import Conversion
+from tracking.models.events import TrafficLabel
+from workers import maintenance, sending
+
+
+def told() -> list[tuple[JobType, str, int]]:
+    with db.reading() as session:
+        return [(one.chore, one.subject, one.failures) for one in retries.present(session)]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, poison: Any) -> None:
+    """Let a function raise when one of its arguments is, or has, the poisonous id."""
+    real = getattr(owner, name)
+
+    def act(*args: Any, **named: Any) -> Any:
+        if any(poison in (one, getattr(one, "id", None)) for one in (*args, *named.values())):
+            raise ValueError("poison")
+        return real(*args, **named)
+
+    monkeypatch.setattr(owner, name, act)
+
+
+def test_a_launch_that_fails_stops_no_other(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with db.transaction() as session:
+        waiting: dict[str, Any] = {"status": ActivityStatus.SCHEDULED, "due_at": NOON - timedelta(hours=1)}
+        ids = [make_activity(session, **waiting).id for _ in range(5)]
+    with monkeypatch.context() as patch:
+        failing(patch, launch, "move", ids[2])
+        scheduler.find()
+        scheduler.find()
+    with db.reading() as session:
+        statuses = {one.id: one.status for one in session.scalars(select(Activity).where(Activity.id.in_(ids)))}
+    assert statuses == dict.fromkeys(ids, ActivityStatus.LIVE) | {ids[2]: ActivityStatus.SCHEDULED}
+    assert told() == [(JobType.BEGIN, str(ids[2]), 1)]  # The second tick left it alone.
+    frozen.at = NOON + timedelta(seconds=11)
+    scheduler.find()
+    with db.reading() as session:
+        assert session.get_one(Activity, ids[2]).status is ActivityStatus.LIVE
+    assert told() == []
+
+
+def test_a_system_mail_that_fails_stops_no_other(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with db.transaction() as session:
+        mails = [outbox.post(session, "password", f"p{n}@example.org", {}) for n in range(4)]
+        session.flush()
+        poison = mails[0].id
+    failing(monkeypatch, enqueue, "add", f"outbox:{poison}")
+    for _ in range(2):
+        with db.transaction() as session:
+            scheduler.settle(session)
+    with db.reading() as session:
+        assert len(session.scalars(select(Send)).all()) == 3
+    assert told() == [(JobType.POST, str(poison), 1)]
+
+
+def test_pauses_grow_to_an_hour(database: Engine, frozen: FrozenClock) -> None:
+    def act(_ids: object) -> None:
+        raise ValueError("poison\nmore")
+
+    tries = 0
+    for _ in range(6 * 60):
+        with db.transaction() as session:
+            retries.carry(session, JobType.FINISH, [1], act)
+            row = session.get_one(JobFailure, (JobType.FINISH, "1"))
+            tries = row.failures
+        frozen.at += timedelta(minutes=1)
+    assert 10 < tries < 16
+    assert row.error == "ValueError: poison"
+    assert len(told()) == 1
+
+
+def test_a_database_that_goes_away_is_no_row_s_fault(database: Engine) -> None:
+    def act(_ids: object = None) -> None:
+        raise OperationalError("SELECT 1", {}, Exception("gone"))
+
+    with pytest.raises(OperationalError), db.transaction() as session:
+        retries.carry(session, JobType.FINISH, [1, 2], act)
+    with pytest.raises(OperationalError):
+        retries.alone(JobType.DELIVER, 1, act)
+    assert told() == []
+
+
+def test_a_task_that_fails_is_put_off(database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def deliver(activity_id: int) -> None:
+        tried.append(activity_id)
+        if len(tried) == 1:
+            raise ValueError("poison")
+
+    monkeypatch.setattr(delivering, "deliver", deliver)
+    sending.deliver(7)
+    sending.deliver(7)
+    assert (tried, told()) == ([7], [(JobType.DELIVER, "7", 1)])
+    frozen.at += timedelta(seconds=11)
+    sending.deliver(7)
+    assert (tried, told()) == ([7, 7], [])
+
+
+def test_a_submission_that_fails_stops_no_other(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailing = fixtures.make_mailing(5)
+    ids = [submit(contact_id, mailing.activity_id) for contact_id in mailing.contacts]
+    with monkeypatch.context() as patch:
+        failing(patch, lead_conversions, "_record", ids[1])
+        maintenance.convert()
+    with db.reading() as session:
+        assert set(session.scalars(select(Conversion.submission_id))) == {*ids} - {ids[1]}
+    assert told() == [(JobType.CONVERT, str(ids[1]), 1)]
+    # However many come after it, it is not forgotten.
+    monkeypatch.setattr(lead_conversions, "_LATE_COMMITS", 0)
+    frozen.at += timedelta(seconds=11)
+    maintenance.convert()
+    with db.reading() as session:
+        assert set(session.scalars(select(Conversion.submission_id))) == {*ids}
+    assert told() == []
+
+
+def test_a_hit_that_fails_stops_no_other(
+    database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailing = fixtures.make_mailing(4)
+    for index in range(4):
+        mailing.click(index=index, ip=f"198.51.{index}.9")
+        frozen.at += timedelta(minutes=1)
+    collector.collect_once()
+    frozen.at += timedelta(minutes=16)
+    poison = fixtures.events()[1].id
+
+    def judged(connection: Any, events: Any, crowds: Any) -> Any:
+        if any(event.id == poison for event in events):
+            raise ValueError("poison")
+        return real_judged(connection, events, crowds)
+
+    real_judged = final_labels.judged
+    monkeypatch.setattr(final_labels, "judged", judged)
+    maintenance.settle()
+    maintenance.settle()
+    labels = {event.id: TrafficLabel(event.label) for event in fixtures.events()}
+    assert labels.pop(poison) is TrafficLabel.SETTLING
+    assert set(labels.values()) == {TrafficLabel.HUMAN}
+    assert told() == [(JobType.SETTLE, str(poison), 1)]
+
+
+def test_the_health_page_tells(owner_client: FlaskClient) -> None:
+    with db.transaction() as session:
+        retries.carry(session, JobType.BEGIN, [42], lambda _ids: [][0])
+    page = owner_client.get("/health/house").text
+    assert "Begin the scheduled launch of activity 42" in page
+    assert "IndexError" in page
+    later = clock.now() + timedelta(hours=3)
+    with db.transaction() as session, clock.use(lambda: later):
+        retries.forget_old(session)
+    assert told() == []

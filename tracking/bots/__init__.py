@@ -1,0 +1,1 @@
+"""Bot detection: rules, signals, bursts, gateways and the final labels."""

@@ -1,0 +1,253 @@
+"""The settle window is over: final labels, and everything that counts them, in one transaction."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from campaigns import clock, config, db, retries
+from campaigns.retries import JobType
+from tracking.bots.bursts import BurstCache
+from tracking.bots.rules import (
+    BURST_SECONDS,
+    FACTS,
+    RULES,
+    SETTLE_SECONDS,
+    LabelReason,
+    final_label,
+    is_no_person,
+    is_small_print,
+)
+from tracking.bots.signals import HitSignal, SendContext, last_before, signals
+from tracking.counters import aggregation, bulk_sql
+from tracking.counters.aggregation import CountedEvent, LabelChange
+from tracking.counters.bulk_sql import micros
+from tracking.models.events import HitKind, TrafficLabel
+
+
+class StoredEvent(NamedTuple):
+    """An event as it stands in the log, its instant in microseconds."""
+
+    id: int
+    at: int
+    kind: int
+    label: int
+    activity_id: int
+    send_id: int | None
+    link: int
+    reasons: int
+    user_agent_id: int
+    network: int
+
+    @property
+    def seen(self) -> HitSignal:
+        _id, at, kind, _label, _activity_id, _send_id, link, reasons, user_agent_id, network = self
+        return _seen((at, kind, link, reasons, user_agent_id, network))
+
+    def labelled(self, label: TrafficLabel, reasons: int) -> LabelChange:
+        id, at, kind, before, activity_id, send_id, link, _reasons, _user_agent_id, _network = self
+        return _change((id, _counted((at, kind, before, activity_id, send_id, link)), int(label), int(reasons)))
+
+
+# Each ``_make`` without its Python: a portion asks for some thousands of them.
+_logged, _seen = partial(tuple.__new__, StoredEvent), partial(tuple.__new__, HitSignal)
+_counted, _change = partial(tuple.__new__, CountedEvent), partial(tuple.__new__, LabelChange)
+
+_COLUMNS = ", ".join(("id", "{at}", *StoredEvent._fields[2:]))
+
+
+def logged(
+    connection: Connection, where: str, *values: Any, limit: int | None = None, order: str = "at, id"
+) -> list[StoredEvent]:
+    """Events from the log, oldest first; ``where`` says ``{p}`` for each value."""
+    end = "" if limit is None else f" LIMIT {limit:d}"
+    sql = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY {order}{end}"  # noqa: S608
+    return list(map(_logged, bulk_sql.rows(connection, sql, *values)))
+
+
+def of_sends(connection: Connection, send_ids: Collection[int], limit: int | None = None) -> list[StoredEvent]:
+    """All events of these sends, in no order."""
+    end = "" if limit is None else f" LIMIT {limit:d}"
+    sql = f"SELECT {_COLUMNS} FROM events WHERE send_id IN {{ids}}{end}"  # noqa: S608
+    return list(map(_logged, bulk_sql.select_by_ids(connection, sql, send_ids)))
+
+
+def settle_due(limit: int = 2_000, crowds: BurstCache | None = None) -> int:
+    """Give their final label to events whose settle window is over; how many those were.
+
+    At most ``limit`` of them, oldest first; call again while it returns ``limit``, with the same ``crowds``. Harmless
+    when run twice or by two processes at once.
+    """
+    crowds = crowds or BurstCache()
+    before = db.to_micros(clock.now() - clock.scaled(SETTLE_SECONDS))
+    with db.reading() as session:
+        later = {int(subject) for subject in retries.put_off(session, JobType.SETTLE)}
+        first = _due(session.connection(), before, 1, later)
+        if not first:
+            return 0  # Nobody waits, so nobody's writing is held up.
+        crowds.about(session.connection(), [event.at for event in first])  # Nor while a busy log is looked through.
+    with db.transaction() as session, bulk_sql.no_garbage_search():
+        connection = session.connection()
+        bulk_sql.lock_counting(connection)
+        due = {event.id: event for event in _due(connection, before, limit, later)}
+
+        def settle(ids: Sequence[int]) -> None:
+            relabel(connection, [due[one] for one in ids], crowds)
+
+        retries.carry(session, JobType.SETTLE, list(due), settle)
+    return len(due)
+
+
+def _due(connection: Connection, before: int, limit: int, later: Collection[int]) -> list[StoredEvent]:
+    # The label is written out: a parameter would hide from the planner that the index of settling events will do.
+    where = f"label = {TrafficLabel.SETTLING:d} AND at <= {{p}}"
+    found = logged(connection, where, bulk_sql.instant(connection, before), limit=limit + len(later))
+    return [event for event in found if event.id not in later][:limit]
+
+
+def relabel(connection: Connection, events: Sequence[StoredEvent], crowds: BurstCache) -> list[LabelChange]:
+    """Give events, read under ``lock_counting``, the label that the present rules give them, and move everything
+    that counts them; what changed, in label or reasons."""
+    changes = judged(connection, events, crowds)
+    if any(event.label != TrafficLabel.SETTLING for event in events):
+        aggregation.move(connection, changes, RULES)
+    else:
+        aggregation.settle(connection, changes, RULES)
+    return changes
+
+
+def judged(connection: Connection, events: Sequence[StoredEvent], crowds: BurstCache) -> list[LabelChange]:
+    """The labels that events get by all that is known now."""
+    around = _surroundings(connection, events)
+    nobody = SendContext(None, 0, (), (), config.settings().time_scale)
+    crowded = crowds.about(connection, [event.at for event in events if event.kind == HitKind.CLICK])
+    changes = []
+    for event in events:
+        known = around.get(event.send_id, nobody)
+        found = signals(event.seen, known, event.at in crowded.get(event.network, ()))
+        changes.append(event.labelled(final_label(found), found))
+    return changes
+
+
+_MANY = 2_000
+"""More events than this of one send are somebody hammering on it: when many are, only those nearby are looked at."""
+_HAMMERED = f"""
+    WITH asked (id) AS {{ids}} SELECT id FROM asked
+    WHERE (SELECT count(*) FROM (SELECT 1 FROM events WHERE send_id = asked.id LIMIT {_MANY + 1}) AS counted) > {_MANY}
+"""  # noqa: S608
+
+
+def _context(connection: Connection, events: Sequence[StoredEvent]) -> list[StoredEvent]:
+    """The other events of the sends of these, in no order; of a send that is hammered on only those of its own
+    activity that came about when these did, and not more than ``_MANY`` times five."""
+    send_ids = {event.send_id for event in events if event.send_id is not None}
+    found = of_sends(connection, send_ids, limit=5 * _MANY + 1)
+    if len(found) <= 5 * _MANY:
+        return found
+    hammered = {row[0] for row in bulk_sql.select_by_ids(connection, _HAMMERED, send_ids)}
+    found = of_sends(connection, send_ids - hammered)
+    span = clock.scaled(BURST_SECONDS) // timedelta(microseconds=1)
+    for send_id in hammered:
+        instants = [event.at for event in events if event.send_id == send_id]
+        first, last = (bulk_sql.instant(connection, at) for at in (min(instants) - span, max(instants) + span))
+        # Without the plus PostgreSQL and SQLite might take the index of sends, and read them all.
+        near = f"activity_id = {send_id >> 32:d} AND at BETWEEN {{p}} AND {{p}} AND send_id + 0 = {{p}}"
+        found += logged(connection, near, first, last, send_id, limit=5 * _MANY)
+        found += [event for event in events if event.send_id == send_id]
+    return list({event.id: event for event in found}.values()) if hammered else found
+
+
+def _surroundings(connection: Connection, judged: Sequence[StoredEvent]) -> Mapping[int | None, SendContext]:
+    """What is known about each send; one that is gone has its events only."""
+    send_ids = {event.send_id for event in judged if event.send_id is not None}
+    if not send_ids:
+        return {}
+    events = defaultdict[int | None, list[HitSignal]](list)
+    for event in _context(connection, judged):
+        events[event.send_id].append(event.seen)
+    submitted, stayed = _submitted(connection, send_ids), _stayed(connection, send_ids)
+    rows = bulk_sql.select_by_ids(connection, "SELECT id, sent_at, version_id FROM sends WHERE id IN {ids}", send_ids)
+    sends = {row[0]: (None if row[1] is None else micros(row[1]), row[2]) for row in rows}
+    links = _links_of(connection, {version_id for _, version_id in sends.values() if version_id is not None})
+    scale = config.settings().time_scale
+    found = dict[int | None, SendContext]()
+    for send_id in send_ids:
+        sent_at, version_id = sends.get(send_id, (None, None))
+        many, small_print = links.get(version_id, (0, set()))
+        found[send_id] = SendContext(
+            sent_at, many, events[send_id], submitted.get(send_id, ()), scale, small_print, stayed.get(send_id, ())
+        )
+    return found
+
+
+def _links_of(connection: Connection, version_ids: Collection[int]) -> dict[int | None, tuple[int, set[int]]]:
+    """By version, how many links the mail holds, and which of them are small print."""
+    found: dict[int | None, tuple[int, set[int]]] = {}
+    for version_id, number, url, label in bulk_sql.select_by_ids(
+        connection, "SELECT version_id, number, url, label FROM links WHERE version_id IN {ids}", version_ids
+    ):
+        many, small_print = found.get(version_id, (0, set()))
+        found[version_id] = many + 1, small_print | ({number} if is_small_print(url, label) else set())
+    return found
+
+
+def _submitted(connection: Connection, send_ids: Collection[int]) -> dict[int, list[int]]:
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for send_id, at in bulk_sql.select_by_ids(
+        connection, "SELECT send_id, at FROM submissions WHERE send_id IN {ids}", send_ids
+    ):
+        found[send_id].append(micros(at))
+    return found
+
+
+def _stayed(connection: Connection, send_ids: Collection[int]) -> dict[int, list[int]]:
+    """When engaged visits began that these sends' links brought."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for send_id, at in bulk_sql.select_by_ids(
+        connection, "SELECT send_id, started_at FROM visits WHERE send_id IN {ids} AND engaged", send_ids
+    ):
+        found[send_id].append(micros(at))
+    return found
+
+
+def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, datetime]]) -> int:
+    """A form sent shows that a person had clicked: (send, instant) settles the last click before it,
+    and the views between, as human at once, whatever they were called before. How many moved."""
+    return _settle_led(connection, submissions, (HitKind.CLICK, HitKind.VIEW), LabelReason.SUBMITTED)
+
+
+def settle_engaged(connection: Connection, visits: Iterable[tuple[int, datetime]]) -> int:
+    """So does a visit in which somebody stayed: (send, its beginning) settles the last click before it."""
+    return _settle_led(connection, visits, (HitKind.CLICK,), LabelReason.STAYED)
+
+
+def _settle_led(
+    connection: Connection, led_to: Iterable[tuple[int, datetime]], kinds: Iterable[HitKind], why: LabelReason
+) -> int:
+    sent = defaultdict[int, list[int]](list)
+    for send_id, at in led_to:
+        sent[send_id].append(db.to_micros(at))
+    if not sent:
+        return 0
+    bulk_sql.lock_counting(connection)
+    events = of_sends(connection, sent)
+    of_send: defaultdict[int | None, list[HitSignal]] = defaultdict(list)
+    for event in events:
+        of_send[event.send_id].append(event.seen)
+    led = {
+        (send_id, kind): last_before(instants, of_send[send_id], kind)
+        for send_id, instants in sent.items()
+        for kind in kinds
+    }
+    changes = [
+        event.labelled(TrafficLabel.HUMAN, (LabelReason(event.reasons) & FACTS) | why)
+        for event in events
+        if event.label != TrafficLabel.HUMAN
+        and not is_no_person(event.reasons)
+        and event.at in led.get((event.send_id or 0, HitKind(event.kind)), ())
+    ]
+    aggregation.move(connection, changes, RULES)
+    return len(changes)

@@ -1,0 +1,256 @@
+"""Who it was: versioned rules that label hits human, machine, scanner or unknown, with reasons.
+
+Facts are known when the hit arrives and give the first label; signals (:mod:`tracking.bots.signals`) are
+known after the settle window and give the final one by their sum. Both are kept as bits beside the
+event, so a label can be explained in words and computed again. Generic bot lists are no help for opens:
+they flag Gmail's proxy.
+"""
+
+import re
+from enum import IntFlag
+from functools import lru_cache
+from typing import NamedTuple
+
+from campaigns.i18n import N_
+from tracking.models.events import HitKind, TrafficLabel
+from tracking.spool.record_codec import RequestFlag
+
+RULES = 3
+"""Version of the rules, written beside every label they give."""
+
+BURST_SECONDS = 10.0
+BURST_LINKS = 5
+SEVERAL_LINKS = 3
+BURST_SHARE = 0.6
+ALL_LINKS = 4
+ALL_SHARE = 0.8
+SOON_SECONDS = 10.0
+EARLY_SECONDS = 60.0
+LATE_SECONDS = 600.0
+READING_SECONDS = 3.0
+CROWD_SECONDS = 60.0
+CROWD = 5
+SETTLE_SECONDS = 900.0
+
+
+class LabelReason(IntFlag):
+    """Why an event has its label. FACTS are those of the hit itself. Bits never change their meaning:
+    labels that older rules gave are explained by them, too."""
+
+    HEAD = 1
+    PREFETCH = 1 << 1
+    MAIL_PRIVACY = 1 << 2
+    GMAIL_PREFETCH = 1 << 3
+    LIBRARY = 1 << 4
+    IMAGE_PROXY = 1 << 5
+    NAVIGATED = 1 << 6
+    NOBODY = 1 << 7
+    BURST = 1 << 8
+    SOON = 1 << 9
+    EARLY = 1 << 10
+    CROWD = 1 << 11
+    DISGUISE = 1 << 12
+    LATE_ALONE = 1 << 13
+    READ_BEFORE = 1 << 14
+    VIEWED = 1 << 15
+    SUBMITTED = 1 << 16
+    SHOWN = 1 << 17
+    ROBOT = 1 << 18
+    GATEWAY = 1 << 19
+    EVERYTHING = 1 << 20
+    SMALL_PRINT = 1 << 21
+    ALONE = 1 << 22
+    CHECKED = 1 << 23
+    SEVERAL = 1 << 24
+    UNREAD = 1 << 25
+    STAYED = 1 << 26
+
+    @property
+    def words(self) -> str:
+        """This single reason as a sentence."""
+        return _WORDS[self]
+
+    @property
+    def weight(self) -> int | None:
+        """What it adds to the sum; None: it adds nothing, or decides by itself."""
+        return WEIGHTS.get(self)
+
+    @property
+    def decides(self) -> bool:
+        return bool(self & (_NO_PERSON | LabelReason.SUBMITTED | LabelReason.STAYED))
+
+
+_WORDS = {
+    LabelReason.HEAD: N_("It asked for headers only (HEAD)."),
+    LabelReason.PREFETCH: N_("The request called itself a prefetch."),
+    LabelReason.MAIL_PRIVACY: N_("It has the shape of Apple Mail Privacy Protection."),
+    LabelReason.GMAIL_PREFETCH: N_("It has the shape of Gmail's prefetch."),
+    LabelReason.LIBRARY: N_("The user agent is a program library, not a browser."),
+    LabelReason.ROBOT: N_("The program calls itself a robot."),
+    LabelReason.IMAGE_PROXY: N_("Gmail's image proxy fetched it, which it does when a person looks."),
+    LabelReason.NAVIGATED: N_("The browser says that a person followed the link."),
+    LabelReason.NOBODY: N_("It carries no person, so only the hit itself could be looked at."),
+    LabelReason.BURST: N_("Many links of the same mail were followed within seconds."),
+    LabelReason.SEVERAL: N_("Three links or more of the same mail were followed within seconds."),
+    LabelReason.EVERYTHING: N_("The same program or network followed nearly every link of the mail."),
+    LabelReason.SMALL_PRINT: N_("A legal or unsubscribe link was among those that were followed."),
+    LabelReason.SOON: N_("It came within seconds of the delivery."),
+    LabelReason.EARLY: N_("It came within a minute of the delivery."),
+    LabelReason.CROWD: N_("The same network followed links of many recipients within a minute."),
+    LabelReason.GATEWAY: N_("It came from a network of mail gateways, where nobody browses."),
+    LabelReason.DISGUISE: N_("Another program had followed the same link seconds before."),
+    LabelReason.CHECKED: N_("Another program from another network followed the same link seconds later."),
+    LabelReason.LATE_ALONE: N_("A single click long after the delivery."),
+    LabelReason.ALONE: N_("A single click, more than a minute after the delivery."),
+    LabelReason.UNREAD: N_("The link was followed as soon as the mail was shown, without time to read."),
+    LabelReason.READ_BEFORE: N_("The mail had been opened some seconds before."),
+    LabelReason.VIEWED: N_("The landing page was shown after it."),
+    LabelReason.SUBMITTED: N_("A form was sent after it, which decides."),
+    LabelReason.STAYED: N_("A visit of our website followed in which somebody stayed, which decides."),
+    LabelReason.SHOWN: N_("Pictures were loaded, as when a person looks."),
+}
+
+WEIGHTS = {
+    LabelReason.BURST: 4,
+    LabelReason.EVERYTHING: 3,
+    LabelReason.GATEWAY: 3,
+    LabelReason.CHECKED: 3,
+    LabelReason.SMALL_PRINT: 2,
+    LabelReason.SEVERAL: 2,
+    LabelReason.SOON: 2,
+    LabelReason.UNREAD: 2,
+    LabelReason.CROWD: 2,
+    LabelReason.DISGUISE: 2,
+    LabelReason.EARLY: 1,
+    LabelReason.ALONE: -1,
+    LabelReason.NAVIGATED: -2,
+    LabelReason.LATE_ALONE: -2,
+    LabelReason.READ_BEFORE: -2,
+    LabelReason.SHOWN: -2,
+    LabelReason.VIEWED: -3,
+}
+"""Signals by weight. One point stands for about three times the odds, so that -2 is nine to one for a
+person, and 3 more than twenty to one against. Why each is what it is:
+
+BURST 4: nobody takes five links, or most of a short mail's, within ten seconds; it outweighs a late time and
+    a page shown, which a gateway that renders what it finds brings about as well.
+SEVERAL 2: three or four links within ten seconds: somebody opening tabs, or a program that is slower.
+EVERYTHING 3: people follow one link or two of five; programs that take their time follow all of them.
+    Counted by program and by network, so that a person's own click beside them is not drawn in.
+GATEWAY 3: list of published networks (:mod:`tracking.bots.gateways`); enough alone, since nobody browses there.
+CHECKED 3: checks at the time of the click go just ahead of the person, from elsewhere, and share the
+    person's context (the mail was read before, nothing else was followed), which argues for -3 or -4.
+SMALL_PRINT 2: counts only beside BURST or EVERYTHING; few people look for it, programs don't choose.
+SOON 2, EARLY 1: quick people exist (a notification on a phone), so that time alone never makes a scanner.
+UNREAD 2: a person needs some seconds between seeing a mail and following a link; proxies look ahead at once.
+CROWD 2: a gateway, or an office behind one address; the office's people have other signs for them.
+DISGUISE 2: a second try under another name, or a person right behind a check; the person has other signs.
+NAVIGATED -2: browsers send it for what a person did; its absence says nothing (Safari, plain HTTP), and a
+    headless browser may send it, so it never outweighs a burst.
+ALONE -1, LATE_ALONE -2 (one of them): programs come early and not alone. A sandbox that follows a
+    single link after ten minutes from an unlisted network cannot be told from a person by anything we see.
+READ_BEFORE -2: pictures were shown some seconds before, to this person, by something not known to prefetch.
+SHOWN -2: the same of the open itself: enough alone, unless something speaks against it.
+VIEWED -3: our landing page's picture was loaded by whoever followed the link. Renderers do that, too:
+    less than a form sent, which decides (SUBMITTED).
+"""
+SCANNER_FROM, HUMAN_TO = 3, -2
+
+FACTS = LabelReason(0xFF) | LabelReason.ROBOT
+_MACHINE = LabelReason.HEAD | LabelReason.PREFETCH | LabelReason.MAIL_PRIVACY | LabelReason.GMAIL_PREFETCH
+_PROGRAM = LabelReason.LIBRARY | LabelReason.ROBOT
+_NO_PERSON = _MACHINE | _PROGRAM
+_IS_NO_PERSON = int(_NO_PERSON)
+
+_LIBRARIES = re.compile(
+    rb"^(?:curl|wget|python|aiohttp|httpx|okhttp|java/|go-http-client|libwww|lwp|node|axios|undici|got |ruby|perl|php|"
+    rb"guzzle|apache-httpclient|winhttp|powershell|scrapy|headlesschrome)|headlesschrome/|phantomjs",
+    re.IGNORECASE,
+)
+# Robots say so: "…bot/1.0", and an address with a plus in front, where one may complain. "Cubot" is a telephone.
+_ROBOTS = re.compile(
+    rb"bot[/;)]|\+https?://|crawler|spider|preview/|^whatsapp/|link ?check|url ?scan|safebrowsing", re.IGNORECASE
+)
+
+
+@lru_cache(maxsize=4096)
+def _of_user_agent(user_agent: bytes, kind: int) -> LabelReason:
+    if not user_agent or _LIBRARIES.search(user_agent):
+        return LabelReason.LIBRARY
+    if kind != HitKind.OPEN:
+        return LabelReason.ROBOT if _ROBOTS.search(user_agent) else LabelReason(0)
+    if user_agent == b"Mozilla/5.0":
+        return LabelReason.MAIL_PRIVACY
+    if b"Chrome/42.0.2311.135" in user_agent and b"Edge/12.246" in user_agent:
+        return LabelReason.GMAIL_PREFETCH
+    return LabelReason.IMAGE_PROXY if b"GoogleImageProxy" in user_agent else LabelReason(0)
+
+
+@lru_cache(maxsize=8192)
+def facts(kind: int, flags: int, user_agent: bytes) -> LabelReason:
+    """What the hit itself tells."""
+    found = _of_user_agent(user_agent, kind)
+    if flags & RequestFlag.HEAD:
+        found |= LabelReason.HEAD
+    if flags & RequestFlag.PREFETCH:
+        found |= LabelReason.PREFETCH
+    if flags & RequestFlag.NAVIGATED:
+        found |= LabelReason.NAVIGATED
+    return found
+
+
+def is_no_person(reasons: int) -> bool:
+    """Whether the facts alone rule a person out."""
+    return bool(reasons & _IS_NO_PERSON)
+
+
+def first_label(found: LabelReason) -> TrafficLabel:
+    """The label that the facts alone allow; SETTLING when time must tell."""
+    if found & _MACHINE:
+        return TrafficLabel.MACHINE
+    return TrafficLabel.SCANNER if found & _PROGRAM else TrafficLabel.SETTLING
+
+
+@lru_cache(maxsize=65_536)
+def final_label(found: int) -> TrafficLabel:
+    """The label by the sum of the signals' weights."""
+    if found & _NO_PERSON:
+        return first_label(LabelReason(found))
+    if found & (LabelReason.SUBMITTED | LabelReason.STAYED):
+        return TrafficLabel.HUMAN
+    total = score(found)
+    if total >= SCANNER_FROM:
+        return TrafficLabel.SCANNER
+    return TrafficLabel.HUMAN if total <= HUMAN_TO else TrafficLabel.UNKNOWN
+
+
+def score(reasons: int) -> int:
+    """The sum of the weights."""
+    return sum(weight for reason, weight in WEIGHTS.items() if reasons & reason)
+
+
+class ReasonDetail(NamedTuple):
+    """One rule that spoke: its sentence and its weight in the sum (None: no weight, or it decides)."""
+
+    words: str
+    weight: int | None
+    decides: bool = False
+
+
+def why(reasons: int) -> list[ReasonDetail]:
+    """The reasons of an event's label, strongest first."""
+    spoken = [ReasonDetail(reason.words, reason.weight, reason.decides) for reason in LabelReason if reason & reasons]
+    return sorted(spoken, key=lambda said: (not said.decides, -abs(said.weight or 0)))
+
+
+_SMALL_PRINT = re.compile(
+    r"unsubscribe|opt-?out|privacy|imprint|legal|terms|(?:email|mail|subscription)[-_ ]?preferences"
+    r"|impressum|datenschutz|désabonn|desabonn|désinscri|confidentialit|mentions[-_ ]l"
+    r"|отпис|конфиденциальн|لغو اشتراک|حریم خصوصی|abunəlik|გამოწერ",
+    re.IGNORECASE,
+)
+
+
+def is_small_print(url: str, label: str) -> bool:
+    """Whether a link leads to what few people look for: unsubscribing, terms, privacy."""
+    return bool(_SMALL_PRINT.search(url) or _SMALL_PRINT.search(label))

@@ -1,0 +1,1 @@
+"""Channel groups of visits, referrers, and the UTM lint."""

@@ -1,0 +1,1 @@
+"""The collector: spool records into events, visits and counters."""

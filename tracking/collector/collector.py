@@ -1,0 +1,286 @@
+"""Spools → events, marks, rollups: one transaction together with its checkpoint.
+
+One collector is active per host, under a lock file; it reads every spool there. Whatever kills it,
+the checkpoint stands where the counted events end, so that each hit is counted exactly once.
+Consent is asked as of the hit's time: without it an event carries no person.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection, insert, select, update
+
+from campaigns import clock, config, db
+from campaigns.audience.models import ConsentLevel
+from tracking.bots import rules as bots_rules
+from tracking.collector import consent_at_hit, dead_letters, sessions
+from tracking.collector.user_agents import UserAgentCache
+from tracking.counters import aggregation, bulk_sql
+from tracking.endpoints import link_targets
+from tracking.models.events import HitKind, SpoolCheckpoint
+from tracking.spool import reader
+from tracking.spool.record_codec import REPORT
+
+log = structlog.get_logger(__name__)
+
+ROUND_SECONDS = 0.2
+_WORTH_A_ROUND = 5_000
+"""Hits for which nobody waits: fewer cost three times as much each, and keep a core from those who answer."""
+TIDY_SECONDS = 60.0
+_LONGEST_PAUSE = 5.0
+LOCK_NAME = "collector.lock"
+_FULL, _DATE = ConsentLevel.FULL, ConsentLevel.DELIVERABILITY
+_OPEN, _VIEW, _NOBODY = int(HitKind.OPEN), int(HitKind.VIEW), int(bots_rules.LabelReason.NOBODY)
+_MOST_ACTIVITIES, _MOST_LINKS = 1 << 31, 1 << 15
+_END = db.to_micros(datetime(9999, 1, 1, tzinfo=UTC))
+
+
+class Collector:
+    """Counts what the spools of this host hold. Remembers user agents between rounds."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory or config.settings().spool
+        self._agents = UserAgentCache()
+        self._offsets: dict[str, int] = {}
+
+    def collect_once(self) -> int:
+        """Count one portion of each spool, a transaction each; how many hits that were.
+
+        A spool that fails is left where it stands and doesn't keep the others waiting; the first
+        error is raised at the end.
+        """
+        total, errors = 0, []
+        for spool, of_spool in reader.files(self._directory).items():
+            try:
+                with bulk_sql.no_garbage_search():
+                    total += self._collect(spool, of_spool)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return total
+
+    def tidy(self) -> int:
+        """Delete the files that are counted and that nobody writes to any more."""
+        with db.reading() as session:
+            offsets = dict(session.execute(select(SpoolCheckpoint.spool, SpoolCheckpoint.offset)).all())
+        return sum(
+            reader.delete_counted(of_spool, offsets.get(spool, 0))
+            for spool, of_spool in reader.files(self._directory).items()
+        )
+
+    def _collect(self, spool: str, of_spool: list[reader.SpoolFile]) -> int:
+        if spool not in self._offsets:
+            self._offsets[spool] = _offset(spool)
+        offset = self._offsets[spool]
+        read = reader.read(of_spool, offset)
+        if read.offset == offset:
+            return 0
+        try:
+            self._count_read(spool, offset, read, self.count)
+        except Exception as error:
+            del self._offsets[spool]  # Somebody else may have moved it.
+            self._agents.rolled_back()
+            if dead_letters.is_passing(error):
+                raise
+            self._count_read(spool, offset, read, self._all_but)
+        self._offsets[spool] = read.offset
+        self._agents.committed()
+        if read.skipped or read.lost:
+            log.error("collect.loss", spool=spool, skipped_bytes=read.skipped, lost_hits=read.lost)
+        return len(read.hits)
+
+    def _count_read(self, spool: str, offset: int, read: reader.ReadResult, count: Callable[..., object]) -> None:
+        with db.engine().begin() as connection:
+            bulk_sql.lock_counting(connection)
+            spool_id = _advance(connection, spool, offset, read)
+            if read.hits:
+                count(connection, spool_id, read.hits)
+
+    def _all_but(self, connection: Connection, spool_id: int, hits: dead_letters.Hits) -> None:
+        """Count what can be counted. Numbers of user agents may be rolled back with a half, so none is remembered."""
+
+        def count(connection: Connection, spool_id: int, hits: dead_letters.Hits) -> None:
+            self._agents.rolled_back()
+            self.count(connection, spool_id, hits)
+
+        dead_letters.count_all_but(connection, spool_id, hits, count)
+        self._agents.rolled_back()
+
+    def count(self, connection: Connection, spool_id: int, hits: dead_letters.Hits) -> None:
+        """Write the events of hits and everything that counts them. Raises when a single one of them won't do."""
+        reports = [one for one in hits if one[1][1] == REPORT]
+        if reports:
+            sessions.count(connection, spool_id, reports)
+            hits = [one for one in hits if one[1][1] != REPORT]
+        if hits:
+            self._count_hits(connection, spool_id, hits)
+
+    def _count_hits(self, connection: Connection, spool_id: int, hits: dead_letters.Hits) -> None:
+        rows, opened = self._rows(connection, spool_id, hits)
+        bulk_sql.insert_events(connection, rows)
+        aggregation.add(connection, rows)
+        if opened:
+            aggregation.note_last_date(connection, opened)
+
+    def _rows(
+        self, connection: Connection, spool_id: int, hits: dead_letters.Hits
+    ) -> tuple[list[bulk_sql.EventTuple], dict[int, int]]:
+        """The rows of hits, and the last open of sends that may leave no more than its date.
+
+        Every hit passes through this loop: what it asks is worked out before it, once for all that are alike.
+        Raises ValueError for a hit that no column takes."""
+        levels, as_of = consent_at_hit.allowed(connection, hits)
+        looks = dict[tuple[int, int, bytes], tuple[int, int, int]]()
+        first, rules = dead_letters.place(spool_id, 0), bots_rules.RULES
+        rows, opened = list[bulk_sql.EventTuple](), dict[int, int]()
+        for offset, (at, kind, flags, target, number, network, user_agent) in hits:
+            alike = kind, flags, user_agent
+            look = looks.get(alike)
+            if look is None:
+                look = looks[alike] = self._agents.number(connection, user_agent), *_first_look(*alike)
+            agent, label, reasons = look
+            activity_id, link = (number, 0) if kind == _VIEW else (target >> 32, number)
+            if not (0 <= at < _END and 0 <= activity_id < _MOST_ACTIVITIES and 0 <= link < _MOST_LINKS):
+                raise ValueError(f"no such instant, activity or link: {at}, {activity_id}, {link}")
+            level = levels.get(target) or as_of(target, at)
+            person: int | None = target
+            if level is not _FULL:
+                person, reasons = None, reasons | _NOBODY
+                if level is _DATE and kind == _OPEN and not label:
+                    opened[target] = max(at, opened.get(target, 0))
+            rows.append((first | offset, at, person, network, activity_id, agent, reasons, kind, label, rules, link))
+        return rows, opened
+
+
+@lru_cache(maxsize=50_000)
+def _first_look(kind: int, flags: int, user_agent: bytes) -> tuple[int, int]:
+    """The first label and its reasons. Raises ValueError for a kind that we don't know."""
+    found = bots_rules.facts(HitKind(kind), flags, user_agent)
+    return int(bots_rules.first_label(found)), int(found)
+
+
+def _offset(spool: str) -> int:
+    with db.reading() as session:
+        return session.scalar(select(SpoolCheckpoint.offset).where(SpoolCheckpoint.spool == spool)) or 0
+
+
+def _advance(connection: Connection, spool: str, offset: int, read: reader.ReadResult) -> int:
+    """Move the checkpoint, which must stand at ``offset``; its id."""
+    moved = connection.execute(
+        update(SpoolCheckpoint)
+        .where(SpoolCheckpoint.spool == spool, SpoolCheckpoint.offset == offset)
+        .values(
+            offset=read.offset,
+            lost=SpoolCheckpoint.lost + read.skipped,
+            lost_hits=SpoolCheckpoint.lost_hits + read.lost,
+            updated_at=clock.now(),
+        )
+        .returning(SpoolCheckpoint.id)
+    ).scalar_one_or_none()
+    if moved is not None:
+        return int(moved)
+    if offset:
+        raise OSError(f"spool {spool} was counted by somebody else")
+    return int(
+        connection.execute(
+            insert(SpoolCheckpoint)
+            .values(
+                spool=spool,
+                host=socket.gethostname()[:200],
+                offset=read.offset,
+                lost=read.skipped,
+                lost_hits=read.lost,
+                updated_at=clock.now(),
+            )
+            .returning(SpoolCheckpoint.id)
+        ).scalar_one()
+    )
+
+
+@contextmanager
+def only_collector(directory: Path) -> Iterator[bool]:
+    """True within the block if no other process of this host collects."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / LOCK_NAME).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def collect_once() -> int:
+    """Count everything that lies in this host's spools; how many hits that were.
+
+    Counts nothing while another process is this host's collector.
+    """
+    with only_collector(config.settings().spool) as alone:
+        return _drain(Collector()) if alone else 0
+
+
+def count_again() -> int:
+    """Count what was set aside and can be counted by now; how many records that were."""
+    with db.engine().begin() as connection:
+        bulk_sql.lock_counting(connection)
+        return dead_letters.count_again(connection, Collector().count)
+
+
+def _drain(collector: Collector) -> int:
+    total = 0
+    while count := collector.collect_once():
+        total += count
+    return total
+
+
+def run(stop: threading.Event) -> None:
+    """Collect until ``stop`` is set; waits for its turn while another collector is active."""
+    while not stop.is_set():
+        with only_collector(config.settings().spool) as alone:
+            if alone:
+                _run(Collector(), stop)
+        stop.wait(1)
+
+
+def _run(collector: Collector, stop: threading.Event) -> None:
+    pause, tidy_at, sync_at = ROUND_SECONDS, 0.0, 0.0
+    while not stop.is_set():
+        try:
+            count = collector.collect_once()
+            if time.monotonic() >= sync_at:
+                sync_at = time.monotonic() + link_targets.SYNC_SECONDS
+                link_targets.sync()
+            if time.monotonic() >= tidy_at:
+                tidy_at = time.monotonic() + TIDY_SECONDS
+                collector.tidy()
+            pause = ROUND_SECONDS
+        except Exception as error:
+            log.error("collect.failed", error=str(error)[:500])
+            count, pause = 0, min(pause * 2, _LONGEST_PAUSE)
+        if count < _WORTH_A_ROUND:
+            stop.wait(pause)
+
+
+def main() -> None:
+    """Collect until told to stop by SIGTERM or SIGINT."""
+    if hasattr(os, "SCHED_BATCH"):  # Linux: whoever has just been asked goes first, and the shares stay the same.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Records that cannot be counted are set aside, as they were, so that one of them never stops the rest."""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+
+from campaigns import clock
+from tracking.models.events import DeadLetter
+from tracking.spool.record_codec import Hit, pack, scan
+
+log = structlog.get_logger(__name__)
+
+Hits = Sequence[tuple[int, Hit]]
+"""With their offsets."""
+Count = Callable[[Connection, int, Hits], None]
+OFFSET = (1 << 40) - 1
+"""The lower bits of an event's id; above them its spool's."""
+
+
+def place(spool_id: int, offset: int) -> int:
+    """The id of the event at an offset of a spool."""
+    return spool_id << 40 | offset
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the database or the disk is to blame, and the same hits may be counted later."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError | InterfaceError | InternalError | OSError | MemoryError)
+
+
+def count_all_but(connection: Connection, spool_id: int, hits: Hits, count: Count) -> int:
+    """Count hits of which some cannot be counted: by halves, until those stand alone and are set aside;
+    how many those were. Raises what is passing."""
+    try:
+        with connection.begin_nested():
+            count(connection, spool_id, hits)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        if len(hits) == 1:
+            _set_aside(connection, spool_id, hits[0], error)
+            return 1
+        middle = len(hits) // 2
+        return sum(count_all_but(connection, spool_id, half, count) for half in (hits[:middle], hits[middle:]))
+    return 0
+
+
+def _set_aside(connection: Connection, spool_id: int, where: tuple[int, Hit], error: Exception) -> None:
+    offset, hit = where
+    id = place(spool_id, offset)
+    log.error("collect.set_aside", id=id, error=repr(error)[:500])
+    words = f"{type(error).__name__}: {error}".replace("\0", "�")[:500]
+    connection.execute(insert(DeadLetter).values(id=id, record=pack(hit), error=words, at=clock.now()))
+
+
+def count_again(connection: Connection, count: Count, limit: int = 1_000) -> int:
+    """Count what was set aside and can be counted by now, after a newer version came; how many those were."""
+    counted = 0
+    for id, record in connection.execute(
+        select(DeadLetter.id, DeadLetter.record).order_by(DeadLetter.id).limit(limit)
+    ).all():
+        try:
+            with connection.begin_nested():
+                count(connection, id >> 40, [(id & OFFSET, hit) for _, hit in scan(bytes(record)).hits])
+                connection.execute(delete(DeadLetter).where(DeadLetter.id == id))
+        except Exception as error:
+            if is_passing(error):
+                raise
+        else:
+            counted += 1
+    return counted

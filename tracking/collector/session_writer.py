@@ -1,0 +1,317 @@
+"""The rows that counting visits reads and writes; one statement for each kind and portion, on both databases."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import aliased
+
+from campaigns.db import Base, from_micros, to_micros
+from campaigns.errors import ValidationFailed
+from campaigns.planning.models import Activity
+from tracking.channels.channel_groups import RULES, TrafficParameters, network_of
+from tracking.collector.page_reports import PageReport, digest_of, printable
+from tracking.conversions import currency as conversions_currency
+from tracking.counters import breakdowns, daily
+from tracking.models.conversions import CustomEvent
+from tracking.models.events import TrafficLabel
+from tracking.models.visits import (
+    PageView,
+    PendingFormView,
+    PendingPageGoal,
+    SiteLastSeen,
+    TrafficSource,
+    Visit,
+    VisitRollup,
+    WebPage,
+)
+
+ROLLUP = daily.VISITS
+_ROLLUP_KEY = ("activity_id", "bucket", "channel_group", "label")
+_LONGEST_ADDRESS = 2_000
+
+
+class VisitWriter:
+    """What a portion adds, gathered and then written."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._pages: dict[bytes, tuple[str, str]] = {}
+        self._arrivals: dict[bytes, tuple[TrafficParameters, str]] = {}
+        self._forms: dict[str, dict[str, Any]] = {}
+        self._reached: dict[tuple[int, int], dict[str, Any]] = {}
+        self._sites: dict[str, list[int]] = {}
+        self._events: dict[str, tuple[dict[str, Any], Callable[[], int | None]]] = {}
+        self._rollups: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(lambda: [0] * len(ROLLUP))
+        self._sides: list[tuple[Any, Sequence[int]]] = []
+
+    def open_visits(self, visitors: Collection[int], since: int, until: int) -> Iterator[dict[str, Any]]:
+        """Visits of these visitors that may still go on, oldest first."""
+        entry, leaving = aliased(WebPage), aliased(WebPage)
+        query = (
+            select(Visit, TrafficSource.digest, TrafficSource.channel_group, entry.digest, leaving.digest)
+            .join(TrafficSource, TrafficSource.id == Visit.arrival_id)
+            .join(entry, entry.id == Visit.entry_id)
+            .join(leaving, leaving.id == Visit.exit_id)
+            .where(Visit.visitor.in_(visitors), Visit.last_at > from_micros(since))
+            .where(Visit.started_at < from_micros(until))
+            .order_by(Visit.started_at, Visit.id)
+        )
+        for row in self._connection.execute(query):
+            yield {
+                "id": row.id,
+                "visitor": row.visitor,
+                "started": to_micros(row.started_at),
+                "last": to_micros(row.last_at),
+                "arrival": row[-4],
+                "group": row[-3],
+                "entry": row[-2],
+                "exit": row[-1],
+                "send_id": row.send_id,
+                "contact_id": row.contact_id,
+                "activity_id": row.activity_id,
+                "known": row.known,
+                "label": row.label,
+                "device": row.device,
+                "browser": row.browser,
+                "country": row.country,
+                "new": row.new,
+                "first": row.first,
+                "first_in_campaign": row.first_in_campaign,
+                "pages": row.pages,
+                "active": row.active_seconds,
+                "scroll": row.scroll,
+                "engaged": row.engaged,
+            }
+
+    def views(self, visit_ids: Collection[int], pages: Collection[int]) -> Iterator[tuple[Any, ...]]:
+        """(visit, page, instant, which page, active, scroll) of these visits' page views that are talked of."""
+        query = (
+            select(PageView, WebPage.digest)
+            .join(WebPage, WebPage.id == PageView.page_id)
+            .where(PageView.visit_id.in_(visit_ids), PageView.page.in_(pages))
+        )
+        for row in self._connection.execute(query):
+            yield row.visit_id, row.page, to_micros(row.at), row.digest, row.active_seconds, row.scroll
+
+    def seen_before(self, visitors: Collection[int]) -> defaultdict[int, set[tuple[str, int | None]]]:
+        """By visitor, the activities ("a") and campaigns ("c") that brought them before."""
+        query = (
+            select(Visit.visitor, Visit.activity_id, Activity.campaign_id)
+            .outerjoin(Activity, Activity.id == Visit.activity_id)
+            .where(Visit.visitor.in_(visitors))
+            .distinct()
+        )
+        found = defaultdict[int, set[tuple[str, int | None]]](set)
+        for visitor, activity_id, campaign_id in self._connection.execute(query):
+            found[visitor] |= {("a", activity_id), ("c", campaign_id)}
+        return found
+
+    def page(self, digest: bytes, report: PageReport) -> None:
+        self._pages[digest] = (report.site, report.path)
+
+    def arrival(self, digest: bytes, arrival: TrafficParameters, referrer: str) -> None:
+        self._arrivals[digest] = (arrival, referrer)
+
+    def site(self, host: str, at: int) -> None:
+        seen = self._sites.setdefault(host, [at, 0])
+        seen[:] = [max(at, seen[0]), seen[1] + 1]
+
+    def form(self, page: str, visit_id: int, at: int) -> None:
+        self._forms[page] = {"page": page, "visit_id": visit_id, "at": from_micros(at)}
+
+    def reached(self, visit_id: int, goal_id: int, report: PageReport) -> None:
+        self._reached[visit_id, goal_id] = {
+            "visit_id": visit_id,
+            "goal_id": goal_id,
+            "page_id": report.web_page,
+            "at": from_micros(report.at),
+        }
+
+    def rollup(self, key: tuple[int, int, int, int], change: Sequence[int]) -> None:
+        """Add to the counts of (activity, bucket, group, label), in the order of ``ROLLUP``."""
+        if any(change):
+            self._rollups[key] = [was + more for was, more in zip(self._rollups[key], change, strict=True)]
+
+    def sides(self, session: Any, change: Sequence[int]) -> None:
+        """Add what a visit of a person brought to the counts of its activity's sides, in the order of ``ROLLUP``."""
+        more = [change[ROLLUP.index(name)] for name in breakdowns.SUMS]
+        if session.activity_id and session.label == TrafficLabel.HUMAN and any(more):
+            self._sides.append((session, more))
+
+    def event(
+        self, report: PageReport, visit_id: int | None, contact: Callable[[], int | None], activity_id: int | None
+    ) -> None:
+        """Something the page reports by name; with an id of the site's own it is one event wherever repeated."""
+        said = report.event
+        own = str(said["e"])[:200] if isinstance(said.get("e"), str | int) and said.get("e") else ""
+        drawn = str(said.get("x"))[:40]
+        if own:
+            external_id = f"page:{digest_of(report.site, report.name, own).hex()}"
+        else:
+            external_id = f"visit:{visit_id or report.id}:{digest_of(drawn, report.name).hex()[:16]}"
+        detail: dict[str, Any] = {"page": report.address}
+        if isinstance(said.get("h"), str):
+            detail["url"] = printable(said["h"], _LONGEST_ADDRESS)
+        try:
+            amount, currency = (
+                conversions_currency.amount_of(said.get("v")),
+                conversions_currency.currency_of(said.get("c")),
+            )
+        except ValidationFailed:
+            amount, currency = None, ""
+            detail["refused"] = printable(f"{said.get('v')!r:.40} {said.get('c')!r:.10}", 60)
+        self._events.setdefault(
+            external_id,
+            (
+                {
+                    "external_id": external_id,
+                    "name": report.name,
+                    "at": from_micros(report.at),
+                    "visit_id": visit_id,
+                    "activity_id": activity_id,
+                    "amount": amount,
+                    "currency": currency if amount is not None else "",
+                    "detail": detail,
+                    "noticed": False,
+                },
+                contact,
+            ),
+        )
+
+    def write(self, sessions: Iterable[Any]) -> None:
+        """Everything, and the visits of ``sessions`` with the page views that changed."""
+        sessions = sorted(sessions, key=lambda session: session.id)
+        pages, arrivals = self._page_numbers(sessions), self._arrival_numbers(sessions)
+        self._put(Visit, ["id"], [_visit(one, pages, arrivals) for one in sessions], _CHANGING)
+        breakdowns.add(
+            self._connection,
+            (
+                ((one.activity_id, pages[one.entry], arrivals[one.arrival], one.device, one.country), more)
+                for one, more in self._sides
+            ),
+        )
+        views = [
+            {
+                "visit_id": one.id,
+                "page": page,
+                "at": from_micros(one.views[page].at),
+                "page_id": pages[one.views[page].page_id],
+                "active_seconds": one.views[page].active,
+                "scroll": one.views[page].scroll,
+            }
+            for one in sessions
+            for page in sorted(one.changed)
+        ]
+        self._put(PageView, ["visit_id", "page"], views, ["active_seconds", "scroll"])
+        self._put(PendingFormView, ["page"], list(self._forms.values()), ["visit_id", "at"])
+        reached = [row | {"page_id": pages[row["page_id"]]} for _, row in sorted(self._reached.items())]
+        self._put(PendingPageGoal, ["visit_id", "goal_id"], reached, [])
+        events = [row | {"contact_id": contact()} for _, (row, contact) in sorted(self._events.items())]
+        self._put(CustomEvent, ["external_id"], events, [])
+        sites = [
+            {"host": host, "last_at": from_micros(at), "records": many} for host, (at, many) in self._sites.items()
+        ]
+        self._put(SiteLastSeen, ["host"], sites, ["last_at"], adds=["records"])
+        rollups = [
+            dict(zip(_ROLLUP_KEY, key, strict=True))
+            | {"bucket": from_micros(key[1])}
+            | dict(zip(ROLLUP, counts, strict=True))
+            for key, counts in sorted(self._rollups.items())
+        ]
+        if rollups:
+            daily.add_visits(self._connection, self._rollups.items())
+        self._put(VisitRollup, list(_ROLLUP_KEY), rollups, [], adds=ROLLUP)
+
+    def _put(
+        self,
+        model: type[Base],
+        key: list[str],
+        rows: list[dict[str, Any]],
+        sets: Sequence[str],
+        adds: Sequence[str] = (),
+    ) -> None:
+        """Insert rows; of those that are there, ``sets`` are replaced and ``adds`` added to."""
+        if not rows:
+            return
+        table = model.__table__
+        assert isinstance(table, Table)
+        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        statement: Any = dialect.insert(table)
+        changes = {name: statement.excluded[name] for name in sets}
+        changes |= {name: table.c[name] + statement.excluded[name] for name in adds}
+        if changes:
+            statement = statement.on_conflict_do_update(index_elements=key, set_=changes)
+        else:
+            statement = statement.on_conflict_do_nothing(index_elements=key)
+        self._connection.execute(statement, rows)
+
+    def _page_numbers(self, sessions: Sequence[Any]) -> dict[bytes, int]:
+        wanted = {digest for one in sessions for digest in (one.entry, one.exit)} | self._pages.keys()
+        wanted |= {one.views[page].page_id for one in sessions for page in one.changed}
+        new = {digest: {"host": host, "path": path} for digest, (host, path) in self._pages.items()}
+        return self._numbers(WebPage, wanted, new)
+
+    def _arrival_numbers(self, sessions: Sequence[Any]) -> dict[bytes, int]:
+        new = {
+            digest: {
+                "source": came.source,
+                "medium": came.medium,
+                "campaign": came.campaign,
+                "term": came.term,
+                "content": came.content,
+                "utm_id": came.utm_id,
+                "referrer": referrer,
+                "network": network_of(came),
+                "channel_group": int(came.group),
+                "rules": RULES,
+            }
+            for digest, (came, referrer) in self._arrivals.items()
+        }
+        return self._numbers(TrafficSource, {one.arrival for one in sessions}, new)
+
+    def _numbers(
+        self, model: type[WebPage | TrafficSource], wanted: Collection[bytes], new: dict[bytes, dict[str, Any]]
+    ) -> dict[bytes, int]:
+        """The numbers of a dictionary's entries; writes those that are new."""
+        if not wanted:
+            return {}
+        query = select(model.digest, model.id).where(model.digest.in_(wanted))
+        found = dict(self._connection.execute(query).all())
+        missing = [{"digest": digest, **new[digest]} for digest in sorted(new) if digest not in found]
+        if missing:
+            self._put(model, ["digest"], missing, [])
+            found = dict(self._connection.execute(query).all())
+        return found
+
+
+_CHANGING = ("last_at", "visitor", "send_id", "contact_id", "exit_id", "pages", "active_seconds", "scroll", "engaged")
+
+
+def _visit(one: Any, pages: dict[bytes, int], arrivals: dict[bytes, int]) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "started_at": from_micros(one.started),
+        "last_at": from_micros(one.last),
+        "visitor": one.visitor,
+        "send_id": one.send_id,
+        "contact_id": one.contact_id,
+        "activity_id": one.activity_id,
+        "arrival_id": arrivals[one.arrival],
+        "entry_id": pages[one.entry],
+        "exit_id": pages[one.exit],
+        "pages": one.pages,
+        "active_seconds": one.active,
+        "scroll": one.scroll,
+        "known": int(one.known),
+        "label": one.label,
+        "device": int(one.device),
+        "engaged": one.engaged,
+        "new": one.new,
+        "first": one.first,
+        "first_in_campaign": one.first_in_campaign,
+        "browser": one.browser,
+        "country": one.country,
+    }

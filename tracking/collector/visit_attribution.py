@@ -1,0 +1,104 @@
+"""Which activity brought a visit: by its send, by the UTM rule, else by the landing page where it began."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, select
+
+from campaigns.planning import utm
+from campaigns.planning.models import Activity, Campaign, Channel, ShortLink
+from tracking.channels.channel_groups import TrafficParameters
+from tracking.collector.page_reports import PageReport
+from tracking.endpoints import link_targets
+from tracking.models.visits import AttributionEvidence
+
+_LANDING = "/f/"
+
+
+class _Candidate(NamedTuple):
+    id: int
+    channel: Channel
+    source: str
+    medium: str
+
+
+class VisitAttributor:
+    """What is known of the campaigns and activities that a portion of reports may have come by."""
+
+    def __init__(self, connection: Connection, reports: Sequence[PageReport]) -> None:
+        self._connection = connection
+        self._campaigns = self._named({report.arrival for report in reports if report.says_arrival})
+        self._activities: defaultdict[int, list[_Candidate]] = defaultdict(list)
+        self._links: dict[tuple[int, str, str, str], int] = {}
+        self._campaign_ids: dict[int | None, int | None] = {None: None}
+        wanted = {campaign_id for campaign_id in self._campaigns.values() if campaign_id is not None}
+        if wanted:
+            self._load(wanted)
+
+    def activity(self, report: PageReport) -> tuple[int | None, AttributionEvidence]:
+        """The activity that brought it, and how that is known."""
+        if report.send_id:
+            activity_id = report.send_id >> 32
+            if self.campaign_of(activity_id) is not None:
+                return activity_id, AttributionEvidence.SEND
+        campaign_id = self._campaigns.get(report.arrival)
+        if campaign_id is not None and (found := self._by_rule(campaign_id, report.arrival)) is not None:
+            return found, AttributionEvidence.UTM
+        if not report.says_arrival and report.path.startswith(_LANDING) and not report.from_own_page:
+            slug = report.path.removeprefix(_LANDING).partition("/")[0]
+            landing = link_targets.destinations().site().forms.get(slug)
+            if landing is not None:
+                return landing, AttributionEvidence.PAGE
+        return None, AttributionEvidence.NOT
+
+    def campaign_of(self, activity_id: int | None) -> int | None:
+        """The campaign of an activity that people planned; None for another one."""
+        if activity_id not in self._campaign_ids:
+            query = select(Activity.campaign_id).where(Activity.id == activity_id, Activity.built_in.is_(None))
+            self._campaign_ids[activity_id] = self._connection.execute(query).scalar()
+        return self._campaign_ids[activity_id]
+
+    def _named(self, arrivals: Iterable[TrafficParameters]) -> dict[TrafficParameters, int | None]:
+        """The campaign that each arrival names: by its number, else by its name as the rule writes it."""
+        wanted = [arrival for arrival in arrivals if arrival.utm_id or arrival.campaign]
+        if not wanted:
+            return {}
+        rows = self._connection.execute(
+            select(Campaign.id, Campaign.name).where(Campaign.built_in.is_(False)).order_by(Campaign.id)
+        ).all()
+        ids, names = {str(row.id): row.id for row in rows}, {utm.word(row.name): row.id for row in rows}
+        return {one: ids.get(one.utm_id) or names.get(utm.word(one.campaign)) for one in wanted}
+
+    def _load(self, campaign_ids: Iterable[int]) -> None:
+        query = select(Activity.id, Activity.campaign_id, Activity.channel, Activity.url).where(
+            Activity.campaign_id.in_(list(campaign_ids)), Activity.built_in.is_(None)
+        )
+        for id, campaign_id, channel, url in self._connection.execute(query.order_by(Activity.id)):
+            self._campaign_ids[id] = campaign_id
+            self._activities[campaign_id].append(_Candidate(id, channel, utm.source(channel, url), utm.MEDIUM[channel]))
+        links = select(ShortLink.activity_id, ShortLink.url, ShortLink.utm)
+        links = links.where(ShortLink.activity_id.in_(self._campaign_ids)).order_by(ShortLink.id)
+        for activity_id, url, added in self._connection.execute(links):
+            # As its visitors bring it: words that the address has of its own stay, right or wrong.
+            values = utm.values(urlsplit(utm.joined(url, added).lower()).query)
+            source, medium, content = (values.get(f"utm_{name}", "") for name in ("source", "medium", "content"))
+            self._links[self._campaign_ids[activity_id] or 0, source, medium, content] = activity_id
+
+    def _by_rule(self, campaign_id: int, arrival: TrafficParameters) -> int | None:
+        """The activity whose short link says the same; else the first that the rule names so, by source and medium,
+        by medium, by channel."""
+        by_link = self._links.get((campaign_id, arrival.source, arrival.medium, arrival.content))
+        if by_link is not None:
+            return by_link
+        several = self._activities[campaign_id]
+        channel = arrival.group.channel
+        for fits in (
+            [one.id for one in several if (one.source, one.medium) == (arrival.source, arrival.medium)],
+            [one.id for one in several if one.medium == arrival.medium],
+            [one.id for one in several if one.channel is channel],
+        ):
+            if fits:
+                return fits[0]
+        return None

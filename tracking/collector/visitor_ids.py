@@ -1,0 +1,56 @@
+"""Who is who among visitors without a cookie: keyed hashes that nobody can undo once their day is over."""
+
+import secrets
+from collections.abc import Collection
+from datetime import date, timedelta
+from hashlib import blake2b
+
+from sqlalchemy import Connection, delete, insert, select
+
+from campaigns.db import from_micros
+from campaigns.tokens import Purpose, keyring
+from tracking.collector.page_reports import PageReport
+from tracking.models.visits import DaySalt
+
+_DAY = timedelta(days=1)
+_SALT_BYTES = 32
+
+
+class DailySalts:
+    """The salts of the days (UTC) on which reports came, and of the days before them, so that a visit may go on over
+    midnight. Older ones are gone: then nobody, we included, can tell whose hash it was."""
+
+    def __init__(self, connection: Connection, instants: Collection[int]) -> None:
+        self._connection = connection
+        self._salts: dict[date, bytes] = {}
+        days = {from_micros(at).date() for at in instants}
+        if not days:
+            return
+        connection.execute(delete(DaySalt).where(DaySalt.day < min(days) - _DAY))
+        self._salts = dict(connection.execute(select(DaySalt.day, DaySalt.salt)).all())
+        for day in sorted(days - self._salts.keys()):
+            self._salts[day] = secrets.token_bytes(_SALT_BYTES)
+            connection.execute(insert(DaySalt).values(day=day, salt=self._salts[day]))
+
+    def keys(self, report: PageReport) -> list[int]:
+        """What the visitor may be known by, the best first: an id that they allowed, this day's hash, yesterday's."""
+        today = from_micros(report.at).date()
+        found = [_stable(report.stable)] if report.stable else []
+        for day in (today, today - _DAY):
+            if day in self._salts:
+                found.append(_hash(self._salts[day], report))
+        return found
+
+
+def _hash(salt: bytes, report: PageReport) -> int:
+    words = b"\0".join((report.site.encode(), str(report.network).encode(), report.agent))
+    return _number(blake2b(words, key=salt, digest_size=8).digest())
+
+
+def _stable(id: str) -> int:
+    return _number(bytes.fromhex(keyring().keyed_hash(Purpose.VISITOR, id)[:16]))
+
+
+def _number(digest: bytes) -> int:
+    """63 bits: what both databases keep as a positive number."""
+    return int.from_bytes(digest) >> 1

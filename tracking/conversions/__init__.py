@@ -1,0 +1,1 @@
+"""Goals, conversions, touchpoints and attribution credit."""

@@ -1,0 +1,155 @@
+"""Touches: what may have brought a contact to a conversion, and the credit that they earn.
+
+A touch is a click that a person made or may have made, or a web visit that an activity brought.
+The page where somebody arrived is no touch: it earns credit only when nothing is known to have
+brought them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy.orm import Session
+
+from campaigns.delivery.models import Send
+from campaigns.planning.models import Activity
+from tracking.conversions import attribution_ledger
+from tracking.models.conversions import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
+from tracking.models.events import Event, HitKind, TrafficLabel
+from tracking.models.visits import AttributionEvidence, Visit
+
+LOOK_BACK = timedelta(days=90)
+_LEADS = timedelta(minutes=30)
+"""How long after a click a visit of the same activity is the one that it led to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Touchpoint:
+    """One touch; ``settling`` for as long as a click's label isn't final."""
+
+    activity_id: int
+    kind: str
+    source_id: int
+    at: datetime
+    settling: bool = False
+
+    @property
+    def words(self) -> dict[str, object]:
+        return {"kind": self.kind, "at": self.at.isoformat(), "event_id": str(self.source_id)}
+
+
+def touches_of(
+    session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None, visit_id: int | None = None
+) -> Sequence[Touchpoint]:
+    """The touches that may earn credit for what a contact did at an instant, oldest first.
+
+    They are the contact's own, and those of the send whose link was followed: a mail passed on to a
+    friend brought the friend. What was done in a visit was brought by its visitor's visits, too.
+    """
+    clicks = _clicks(session, contact_id, at, send_id)
+    return sorted([*clicks, *_visits(session, contact_id, at, visit_id, clicks)], key=lambda touch: touch.at)
+
+
+def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touchpoint]:
+    theirs: list[ColumnElement[bool]] = []
+    if contact_id is not None:
+        tests = select(Activity.id).where(Activity.built_in == "test")  # others' clicks, with this contact's values
+        mine = select(Send.id).where(Send.contact_id == contact_id, Send.activity_id.not_in(tests))
+        theirs.append(Event.send_id.in_(mine))
+    if send_id is not None:
+        theirs.append(Event.send_id == send_id)
+    if not theirs:
+        return []
+    clicks = session.scalars(
+        select(Event)
+        .where(
+            or_(*theirs),
+            Event.kind == HitKind.CLICK,
+            Event.label.in_((TrafficLabel.HUMAN, TrafficLabel.SETTLING)),
+            Event.at <= at,
+            Event.at > at - LOOK_BACK,
+        )
+        .order_by(Event.at, Event.id)
+    )
+    return [
+        Touchpoint(click.activity_id, "click", click.id, click.at, settling=click.label == TrafficLabel.SETTLING)
+        for click in clicks
+    ]
+
+
+def _visits(
+    session: Session, contact_id: int | None, at: datetime, visit_id: int | None, clicks: Sequence[Touchpoint]
+) -> list[Touchpoint]:
+    """Visits that an activity brought. One that began with a click is that click's; where somebody arrived by
+    themselves is no touch."""
+    theirs: list[ColumnElement[bool]] = []
+    if contact_id is not None:
+        theirs.append(Visit.contact_id == contact_id)
+    if visit_id is not None:
+        theirs.append(Visit.visitor == select(Visit.visitor).where(Visit.id == visit_id).scalar_subquery())
+    if not theirs:
+        return []
+    found = session.execute(
+        select(Visit.activity_id, Visit.id, Visit.started_at)
+        .where(
+            or_(*theirs),
+            Visit.known.in_((AttributionEvidence.SEND, AttributionEvidence.UTM)),
+            Visit.label == TrafficLabel.HUMAN,
+            Visit.started_at <= at,
+            Visit.started_at > at - LOOK_BACK,
+        )
+        .order_by(Visit.started_at, Visit.id)
+    ).all()
+    led = [(click.activity_id, click.at) for click in clicks]
+    return [
+        Touchpoint(activity_id, "visit", id, started)
+        for activity_id, id, started in found
+        if activity_id is not None
+        and not any(activity_id == of and timedelta(0) <= started - clicked < _LEADS for of, clicked in led)
+    ]
+
+
+def credit(
+    session: Session, conversion: Conversion, touches: Sequence[Touchpoint], otherwise: dict[str, object] | None = None
+) -> None:
+    """Write down the touches of a conversion, and who earns it under each model.
+
+    Without a touch its own activity earns it, for the reason ``otherwise``; without an activity
+    nobody does. What was written before is replaced.
+    """
+    for table in (ConversionTouchpoint, AttributionCredit):
+        session.execute(
+            delete(table).where(table.conversion_id == conversion.id).execution_options(synchronize_session=False)
+        )
+    session.add_all(
+        ConversionTouchpoint(
+            conversion_id=conversion.id,
+            position=position,
+            activity_id=touch.activity_id,
+            kind=touch.kind,
+            source_id=touch.source_id,
+            at=touch.at,
+            settling=touch.settling,
+        )
+        for position, touch in enumerate(touches)
+    )
+    for model, touch in (
+        (AttributionModel.FIRST_TOUCH, touches[0] if touches else None),
+        (AttributionModel.LAST_TOUCH, touches[-1] if touches else None),
+    ):
+        activity_id = conversion.activity_id if touch is None else touch.activity_id
+        if activity_id is None:
+            continue
+        session.add(
+            AttributionCredit(
+                conversion_id=conversion.id,
+                model=model,
+                activity_id=activity_id,
+                share=1.0,
+                touch=touch.words
+                if touch
+                else {"at": conversion.at.isoformat(), "event_id": None, **(otherwise or {})},
+            )
+        )
+    attribution_ledger.write(session, [conversion.id])

@@ -1,0 +1,142 @@
+"""Amounts in foreign currencies, brought to the organisation's by rates that people enter.
+
+No rate is guessed: an amount whose currency has no rate on that day has no value yet, is shown as
+such, and gets its value when the rate is entered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from babel.numbers import list_currencies
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Organisation
+from campaigns.accounts.organisation import organisation
+from campaigns.errors import ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from tracking.conversions import attribution_ledger
+from tracking.models.conversions import Conversion, ExchangeRate
+
+GREATEST = Decimal("999999999999.99")
+"""What the columns of money hold."""
+_CENT = Decimal("0.01")
+_LEAST, _MOST = Decimal("0.00000001"), Decimal(1_000_000_000)
+
+
+@cache
+def currencies() -> frozenset[str]:
+    """The codes of ISO 4217, past ones too, as the Unicode CLDR lists them."""
+    return frozenset(list_currencies())
+
+
+def amount_of(value: object, field: str = "value") -> Decimal | None:
+    """An amount as a program or a file gives it; None for nothing. Raises Invalid."""
+    if value is None or value == "":
+        return None
+    try:
+        # By way of text: a JSON number 0.1 means a tenth, not its nearest binary fraction.
+        amount = Decimal(str(value).strip())
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount <= GREATEST:
+        raise ValidationFailed(
+            ValidationProblem(N_("An amount from 0 to %(most)s."), field=field, params={"most": GREATEST})
+        )
+    return amount.quantize(_CENT, ROUND_HALF_EVEN)
+
+
+def currency_of(value: object, field: str = "currency") -> str:
+    """A currency's code; '' for nothing. Raises Invalid for one that doesn't exist."""
+    code = str(value or "").strip().upper()
+    if code and code not in currencies():
+        raise ValidationFailed(
+            ValidationProblem(N_("There is no currency of this code (three letters, like EUR)."), field=field)
+        )
+    return code
+
+
+def value_of(session: Session, amount: Decimal | None, currency: str, at: datetime) -> Decimal | None:
+    """The amount in the organisation's currency, by the rate of that day; None while none is known."""
+    ours = organisation(session)
+    if amount is None or currency in ("", ours.currency):
+        return amount
+    rate = _rate(session, currency, _day(ours, at))
+    return None if rate is None else (amount * rate).quantize(_CENT, ROUND_HALF_EVEN)
+
+
+def set_rate(session: Session, actor: Actor, *, currency: str, valid_from: date, rate: object) -> int:
+    """Enter what one unit of ``currency`` is worth from a day on; how many conversions got another value.
+
+    Raises Invalid.
+    """
+    actor.require(Permission.PLAN)
+    code = currency_of(currency)
+    if not code or code == organisation(session).currency:
+        raise ValidationFailed(ValidationProblem(N_("Choose a currency other than your own."), field="currency"))
+    try:
+        factor = Decimal(str(rate).strip())
+    except InvalidOperation:
+        factor = Decimal(0)
+    if not factor.is_finite() or not _LEAST <= factor <= _MOST:
+        raise ValidationFailed(ValidationProblem(N_("A rate is a number above 0."), field="rate"))
+    factor = factor.quantize(_LEAST, ROUND_HALF_EVEN)
+    session.merge(ExchangeRate(currency=code, valid_from=valid_from, rate=factor))
+    session.flush()
+    audit.record(session, actor, "set", "exchange rate", code, valid_from=valid_from.isoformat(), rate=str(factor))
+    return _value_anew(session, code)
+
+
+def rates(session: Session) -> Sequence[ExchangeRate]:
+    """All rates, by currency, the newest first."""
+    return session.scalars(select(ExchangeRate).order_by(ExchangeRate.currency, ExchangeRate.valid_from.desc())).all()
+
+
+@dataclass(frozen=True, slots=True)
+class UnconvertedAmount:
+    """Conversions that wait for a rate of their currency."""
+
+    currency: str
+    conversions: int
+    amount: Decimal
+    since: datetime
+
+
+def unvalued(session: Session) -> list[UnconvertedAmount]:
+    """What is in no figure of money yet, by currency."""
+    query = (
+        select(Conversion.currency, func.count(), func.sum(Conversion.amount), func.min(Conversion.at))
+        .where(Conversion.value.is_(None), Conversion.amount.is_not(None))
+        .group_by(Conversion.currency)
+        .order_by(Conversion.currency)
+    )
+    return [
+        UnconvertedAmount(code, number, amount or Decimal(0), at) for code, number, amount, at in session.execute(query)
+    ]
+
+
+def _value_anew(session: Session, currency: str) -> int:
+    changed = []
+    held = select(Conversion).where(Conversion.currency == currency, Conversion.amount.is_not(None))
+    for conversion in session.scalars(held.execution_options(yield_per=1_000)):
+        value = value_of(session, conversion.amount, currency, conversion.at)
+        if value != conversion.value:
+            conversion.value = value
+            changed.append(conversion.id)
+    attribution_ledger.write(session, changed)
+    return len(changed)
+
+
+def _rate(session: Session, currency: str, day: date) -> Decimal | None:
+    known = select(ExchangeRate.rate).where(ExchangeRate.currency == currency)
+    return session.scalar(known.where(ExchangeRate.valid_from <= day).order_by(ExchangeRate.valid_from.desc()).limit(1))
+
+
+def _day(ours: Organisation, at: datetime) -> date:
+    return at.astimezone(ZoneInfo(ours.timezone) if ours.timezone else UTC).date()

@@ -1,0 +1,195 @@
+"""Events that programs and files report: each once, however often it is reported."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience import contacts, suppression
+from campaigns.audience.addresses import normalise
+from campaigns.audience.models import SuppressionReason
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.planning.models import Activity
+from tracking.conversions import currency
+from tracking.conversions.goals import EVENT_NAME
+from tracking.models.conversions import Conversion, CustomEvent
+
+_SKEW = timedelta(minutes=5)
+_OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+LONGEST_ID = 64
+MOST_AT_ONCE = 500
+_MOST_DETAIL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EventReport:
+    """What a program says happened, as it came: nothing is checked yet."""
+
+    external_id: object
+    name: object
+    email: object = None
+    at: object = None
+    value: object = None
+    currency: object = None
+    activity_id: object = None
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+def report_event(session: Session, actor: Actor, report: EventReport) -> tuple[CustomEvent, bool]:
+    """Keep an event; whether it is a new one. The tick finds the goals that it reaches.
+
+    The second report of an ``external_id`` changes nothing, whatever it says. Raises Invalid, naming
+    each wrong field.
+    """
+    actor.require(Permission.LEADS)
+    event = _checked(session, report)
+    known = session.scalar(select(CustomEvent).where(CustomEvent.external_id == event.external_id))
+    if known is not None:
+        return known, False
+    event.contact_id = _contact(session, actor, str(report.email or ""))
+    try:
+        with session.begin_nested():
+            session.add(event)
+    except IntegrityError:  # The same report, at the same moment.
+        return session.scalars(select(CustomEvent).where(CustomEvent.external_id == event.external_id)).one(), False
+    return event, True
+
+
+def withdraw_event(session: Session, actor: Actor, external_id: str) -> CustomEvent:
+    """Take a reported event back, and the conversions that it reached: an order cancelled, a test. Audited.
+
+    Raises NotFound.
+    """
+    actor.require(Permission.LEADS)
+    event = session.scalar(select(CustomEvent).where(CustomEvent.external_id == _own(external_id)))
+    if event is None:
+        raise NotFound(N_("No event was reported under this id."))
+    reached = session.scalars(select(Conversion).where(Conversion.external_id.like(f"%:event:{event.id}"))).all()
+    for conversion in reached:
+        session.delete(conversion)
+    audit.record(
+        session,
+        actor,
+        "withdraw",
+        "event",
+        event.id,
+        name=event.name,
+        external_id=external_id,
+        amount=str(event.amount or ""),
+        currency=event.currency,
+        conversions=len(reached),
+    )
+    session.delete(event)
+    session.flush()
+    return event
+
+
+def _own(external_id: str) -> str:
+    """Apart from what pages report under ids of their own."""
+    return f"reported:{external_id}"
+
+
+def _checked(session: Session, report: EventReport) -> CustomEvent:
+    problems: list[ValidationProblem] = []
+
+    def taken(read: object, name: str) -> object:
+        try:
+            return read(getattr(report, name), name)  # type: ignore[operator]
+        except ValidationFailed as error:
+            problems.extend(error.problems)
+            return None
+
+    event = CustomEvent(
+        external_id=_own(str(taken(_id, "external_id"))),
+        name=str(taken(_name, "name")),
+        at=taken(_at, "at"),
+        amount=taken(currency.amount_of, "value"),
+        currency=taken(currency.currency_of, "currency") or "",
+        activity_id=taken(lambda value, name: _activity(session, value, name), "activity_id"),
+        detail=taken(_detail, "detail") or {},
+        noticed=False,
+    )
+    taken(_address, "email")
+    if event.currency and event.amount is None and not problems:
+        problems.append(ValidationProblem(N_("A currency says nothing without a value."), field="currency"))
+    if problems:
+        raise ValidationFailed(problems)
+    return event
+
+
+def _id(value: object, field: str) -> str:
+    text = str(value if value is not None else "").strip()
+    if not text or len(text) > LONGEST_ID or not text.isprintable():
+        raise ValidationFailed(
+            ValidationProblem(N_("An id of yours, of 1 to %(most)s characters."), field, params={"most": LONGEST_ID})
+        )
+    return text
+
+
+def _name(value: object, field: str) -> str:
+    text = str(value or "").strip()
+    if not EVENT_NAME.fullmatch(text):
+        raise ValidationFailed(ValidationProblem(N_("An event's name has letters, digits and . : _ - only."), field))
+    return text
+
+
+def _at(value: object, field: str) -> datetime:
+    now = clock.now()
+    if value is None or value == "":
+        return now
+    try:
+        at = datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        raise ValidationFailed(ValidationProblem(N_("A moment like 2026-11-22T14:30:00+04:00."), field)) from None
+    try:
+        at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        at = _OLDEST - _SKEW
+    if not _OLDEST <= at <= now + _SKEW:
+        raise ValidationFailed(ValidationProblem(N_("This moment is in the future, or too long ago."), field))
+    return min(at, now)
+
+
+def _activity(session: Session, value: object, field: str) -> int | None:
+    if value is None or value == "":
+        return None
+    text = str(value)
+    activity = session.get(Activity, int(text)) if text.isdecimal() and text.isascii() and len(text) < 18 else None
+    if activity is None or activity.built_in:
+        raise ValidationFailed(ValidationProblem(N_("There is no such activity."), field))
+    return activity.id
+
+
+def _detail(value: object, field: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or len(value) > _MOST_DETAIL:
+        raise ValidationFailed(
+            ValidationProblem(N_("At most %(most)s names with values."), field, params={"most": _MOST_DETAIL})
+        )
+    return {str(name)[:40]: str(worth)[:200] for name, worth in value.items()}
+
+
+def _address(value: object, field: str) -> str:
+    try:
+        return normalise(str(value)) if value else ""
+    except ValidationFailed as error:
+        raise ValidationFailed(
+            [ValidationProblem(one.message, field, params=one.params) for one in error.problems]
+        ) from None
+
+
+def _contact(session: Session, actor: Actor, email: str) -> int | None:
+    """The contact of the address, made when there is none. Who was erased stays so: the event has no person."""
+    if not email:
+        return None
+    address = normalise(email)
+    if suppression.reason_for(session, address) is SuppressionReason.ERASED:
+        return None
+    contact, _ = contacts.upsert_contact(session, actor, email=address, source="api")
+    return contact.id

@@ -1,0 +1,197 @@
+"""What people did → the goals it reaches → conversions.
+
+Forms sent, stages of leads and reported events leave rows; the tick finds those that it hasn't looked
+at. A goal counts from its day on.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import retries
+from campaigns.capture.models import Submission
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity
+from campaigns.retries import JobType
+from tracking.conversions import currency as conversions_currency
+from tracking.conversions import goals
+from tracking.conversions.attribution import Touchpoint, credit, touches_of
+from tracking.models.conversions import Conversion, CustomEvent, Goal, GoalKind
+
+
+def notice_due(session: Session, limit: int = 500) -> int:
+    """Turn what was reported and what leads became into conversions; how many rows were looked at.
+
+    Harmless when run twice: a conversion's external id is made of its goal and of what reached it.
+    """
+    return _events(session, limit) + _stages(session, limit) + _forms(session, limit)
+
+
+def _events(session: Session, limit: int) -> int:
+    waiting = select(CustomEvent).where(~CustomEvent.noticed).order_by(CustomEvent.id).limit(limit)
+    due = {event.id: event for event in session.scalars(waiting)}
+    if not due:
+        return 0
+    found = goals.waiting_for(session, GoalKind.EVENT, *{event.name for event in due.values()})
+
+    def notice(ids: Sequence[int]) -> None:
+        for event in (due[one] for one in ids):
+            for goal in found:
+                if event.name in (goal.match, goal.key) and event.at >= goal.since:
+                    _by_event(session, goal, event)
+            event.noticed = True
+        session.flush()
+
+    retries.carry(session, JobType.REACH, list(due), notice)
+    return len(due)
+
+
+def _by_event(session: Session, goal: Goal, event: CustomEvent) -> None:
+    reach(
+        session,
+        goal,
+        f"event:{event.id}",
+        event.at,
+        contact_id=event.contact_id,
+        visit_id=event.visit_id,
+        activity_id=event.activity_id,
+        amount=event.amount,
+        currency=event.currency,
+    )
+
+
+def _stages(session: Session, limit: int) -> int:
+    waiting = select(Lead).where(~Lead.stage_noticed).order_by(Lead.id).limit(limit)
+    due = {lead.id: lead for lead in session.scalars(waiting)}
+    if not due:
+        return 0
+    found = goals.waiting_for(session, GoalKind.STAGE)
+
+    def notice(ids: Sequence[int]) -> None:
+        for lead in (due[one] for one in ids):
+            for goal in found:
+                at = lead.stage_at or lead.created_at
+                if goal.match == lead.stage and at >= goal.since:
+                    reach(
+                        session,
+                        goal,
+                        f"lead:{lead.id}",
+                        at,
+                        contact_id=lead.contact_id,
+                        activity_id=lead.activity_id,
+                        lead_id=lead.id,
+                    )
+        # Not through the rows: a stage changed meanwhile must stay unnoticed.
+        session.execute(
+            update(Lead)
+            .where(Lead.id.in_(ids), Lead.stage.in_({due[one].stage for one in ids}))
+            .values(stage_noticed=True)
+        )
+
+    retries.carry(session, JobType.REACH_STAGE, list(due), notice)
+    return len(due)
+
+
+def _forms(session: Session, limit: int) -> int:
+    waiting = select(Submission).where(~Submission.noticed).order_by(Submission.id).limit(limit)
+    due = {submission.id: submission for submission in session.scalars(waiting)}
+    if not due:
+        return 0
+    found = goals.waiting_for(session, GoalKind.FORM, *{str(one.activity_id) for one in due.values()})
+
+    def notice(ids: Sequence[int]) -> None:
+        for submission in (due[one] for one in ids):
+            for goal in found:
+                if goal.match == str(submission.activity_id) and submission.at >= goal.since:
+                    reach(
+                        session,
+                        goal,
+                        f"submission:{submission.id}",
+                        submission.at,
+                        contact_id=submission.contact_id,
+                        activity_id=submission.activity_id,
+                        send_id=submission.send_id,
+                    )
+            submission.noticed = True
+        session.flush()
+
+    retries.carry(session, JobType.REACH_FORM, list(due), notice)
+    return len(due)
+
+
+def by_page(
+    session: Session, found: Iterable[Goal], address: str, at: datetime, *, visit_id: int, contact_id: int | None
+) -> None:
+    """The goals of ``found`` that a page seen in a visit reaches, each at most once in the visit."""
+    for goal in found:
+        if at >= goal.since and goals.page_reaches(goal, address):
+            reach(session, goal, f"visit:{visit_id}", at, contact_id=contact_id, visit_id=visit_id)
+
+
+def reach(
+    session: Session,
+    goal: Goal,
+    by: str,
+    at: datetime,
+    *,
+    contact_id: int | None = None,
+    visit_id: int | None = None,
+    activity_id: int | None = None,
+    lead_id: int | None = None,
+    send_id: int | None = None,
+    amount: Decimal | None = None,
+    currency: str = "",
+) -> Conversion | None:
+    """The conversion of ``goal`` by something; None where it is there already or doesn't count.
+
+    Its activity is the one named, else that of the last touch; so is its campaign. A goal of one
+    campaign counts what that campaign brought.
+    """
+    if goal.once and _reached(session, goal, contact_id, visit_id):
+        return None
+    touches = touches_of(session, contact_id, at, send_id=send_id, visit_id=visit_id)
+    activity = _activity(session, activity_id, touches)
+    if goal.campaign_id is not None and (activity is None or activity.campaign_id != goal.campaign_id):
+        return None
+    if amount is None:
+        amount, currency = goal.value, ""
+    conversion = Conversion(
+        external_id=f"{goal.key}:{by}",
+        goal=goal.key,
+        campaign_id=activity.campaign_id if activity else None,
+        activity_id=activity.id if activity else None,
+        contact_id=contact_id,
+        visit_id=visit_id,
+        lead_id=lead_id,
+        amount=amount,
+        currency=currency,
+        value=conversions_currency.value_of(session, amount, currency, at),
+        at=at,
+    )
+    try:
+        with session.begin_nested():
+            session.add(conversion)
+    except IntegrityError:  # Counted already.
+        return None
+    credit(session, conversion, touches, otherwise={"kind": "reported"})
+    return conversion
+
+
+def _reached(session: Session, goal: Goal, contact_id: int | None, visit_id: int | None) -> bool:
+    if contact_id is not None:
+        same = Conversion.contact_id == contact_id
+    elif visit_id is not None:
+        same = Conversion.visit_id == visit_id
+    else:
+        return False
+    return bool(session.scalar(select(func.count()).where(Conversion.goal == goal.key, same).limit(1)))
+
+
+def _activity(session: Session, named: int | None, touches: Sequence[Touchpoint]) -> Activity | None:
+    number = named if named is not None else touches[-1].activity_id if touches else None
+    activity = session.get(Activity, number) if number is not None else None
+    return None if activity is None or activity.built_in else activity

@@ -1,0 +1,174 @@
+"""Goals: what counts as a conversion beside a new lead, and what reaches them."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from fnmatch import translate
+from functools import lru_cache
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.validation import FieldValidator
+from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.leads.models import LeadStage
+from campaigns.planning.models import Activity, Campaign
+from tracking.models.conversions import LEAD_GOAL, CustomEvent, Goal, GoalKind
+
+_KEY = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+EVENT_NAME = re.compile(r"[\w.: -]{1,80}")
+GREATEST = Decimal("999999999999.99")
+"""What the columns of money hold."""
+
+
+def create_goal(
+    session: Session,
+    actor: Actor,
+    *,
+    key: str,
+    name: str,
+    kind: GoalKind,
+    match: str,
+    campaign_id: int | None = None,
+    once: bool = True,
+    value: Decimal | None = None,
+    since: datetime | None = None,
+) -> Goal:
+    """A goal that counts from now on; one of events also from an earlier instant, what was reported meanwhile too.
+
+    Raises Invalid, naming the field.
+    """
+    actor.require(Permission.PLAN)
+    checks, now = FieldValidator(), clock.now()
+    goal = Goal(
+        key=key.strip().lower(),
+        name=checks.name("name", name),
+        kind=GoalKind(kind),
+        match=match.strip(),
+        campaign_id=campaign_id,
+        once=once,
+        value=value,
+        active=True,
+        since=since or now,
+        created_at=now,
+    )
+    if goal.since > now:
+        checks.wrong("since", N_("This day is still to come."))
+    if goal.since < now and goal.kind is not GoalKind.EVENT:
+        checks.wrong("since", N_("Only what is reported by name can count from an earlier day."))
+    if not _KEY.fullmatch(goal.key) or goal.key == LEAD_GOAL:
+        checks.wrong("key", N_("A short name of small letters, digits, - and _, beginning with a letter."))
+    _check(session, checks, goal)
+    checks.settle()
+    try:
+        with session.begin_nested():
+            session.add(goal)
+    except IntegrityError as error:
+        raise ValidationFailed(ValidationProblem(N_("Another goal has this key already."), field="key")) from error
+    if goal.since < now:
+        _notice_again(session, goal)
+    audit.record(session, actor, "create", "goal", goal.id, key=goal.key)
+    return goal
+
+
+def _notice_again(session: Session, goal: Goal) -> None:
+    """What was reported before the goal was made is looked at once more; no goal counts anything twice."""
+    named = CustomEvent.name.in_((goal.match, goal.key)), CustomEvent.at >= goal.since
+    session.execute(update(CustomEvent).where(*named, CustomEvent.noticed).values(noticed=False))
+
+
+def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool) -> None:
+    """Rename, revalue, stop or go on. What counts stays as it was: figures of before must keep their meaning."""
+    actor.require(Permission.PLAN)
+    checks = FieldValidator()
+    goal.name, goal.value, goal.active = checks.name("name", name), value, active
+    _check_value(checks, value)
+    checks.settle()
+    session.flush()
+    audit.record(session, actor, "change", "goal", goal.id, active=active)
+
+
+def goal_of(session: Session, goal_id: int) -> Goal:
+    """The goal. Raises NotFound."""
+    goal = session.get(Goal, goal_id)
+    if goal is None:
+        raise NotFound(N_("There is no such goal."))
+    return goal
+
+
+LEAD_NAME = N_("Lead")
+
+
+def goal_names(session: Session) -> dict[str, str]:
+    """What every goal is called, by its key. The name of the goal "lead" is a msgid."""
+    return {LEAD_GOAL: LEAD_NAME} | {row.key: row.name for row in session.execute(select(Goal.key, Goal.name))}
+
+
+def form_titles(session: Session, goals: Sequence[Goal]) -> dict[str, str]:
+    """The titles of the activities whose forms these goals wait for, by what the goals name."""
+    numbers = [int(goal.match) for goal in goals if goal.kind is GoalKind.FORM and goal.match.isdecimal()]
+    if not numbers:
+        return {}
+    titles = session.execute(select(Activity.id, Activity.title).where(Activity.id.in_(numbers)))
+    return {str(number): title for number, title in titles}
+
+
+def waiting_for(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goal]:
+    """The active goals of a kind; with ``matches``, those that wait for one of them."""
+    query = select(Goal).where(Goal.kind == kind, Goal.active).order_by(Goal.id)
+    if matches:
+        query = query.where(or_(Goal.match.in_(matches), Goal.key.in_(matches)))
+    return session.scalars(query).all()
+
+
+def page_reaches(goal: Goal, address: str) -> bool:
+    """Whether a page's ``host/path`` is one that the goal waits for; ``*`` stands for anything."""
+    return page_matches(goal.match, address)
+
+
+def page_matches(match: str, address: str) -> bool:
+    """Whether a page's ``host/path`` is one that ``match`` means."""
+    path = "/" + address.partition("/")[2]
+    return bool(_pattern(match).fullmatch(path if match.startswith("/") else address))
+
+
+@lru_cache(maxsize=500)
+def _pattern(match: str) -> re.Pattern[str]:
+    # Only * means something: a bracket in an address is a bracket.
+    return re.compile(translate(re.sub(r"([\[?])", r"[\1]", match.rstrip("/") or "/")).replace(r"\Z", "") + r"/?")
+
+
+def _check(session: Session, checks: FieldValidator, goal: Goal) -> None:
+    _check_value(checks, goal.value)
+    if goal.campaign_id is not None:
+        campaign = session.get(Campaign, goal.campaign_id)
+        if campaign is None or campaign.built_in:
+            checks.wrong("campaign_id", N_("There is no such campaign."))
+    if len(goal.match) > 300 or not goal.match:
+        checks.wrong("match", N_("Say what reaches the goal, in at most 300 characters."))
+    elif problem := _match_problem(session, goal):
+        checks.wrong("match", problem)
+
+
+def _match_problem(session: Session, goal: Goal) -> str:
+    if goal.kind is GoalKind.FORM:
+        number = int(goal.match) if goal.match.isdecimal() and len(goal.match) < 18 else 0
+        return "" if session.get(Activity, number) else N_("Choose the activity whose form it is.")
+    if goal.kind is GoalKind.STAGE:
+        return "" if goal.match in set(LeadStage) - {LeadStage.NEW} else N_("Choose a stage of leads.")
+    if goal.kind is GoalKind.EVENT:
+        return "" if EVENT_NAME.fullmatch(goal.match) else N_("An event's name has letters, digits and . : _ - only.")
+    if goal.match.count("*") > 5 or " " in goal.match or "//" in goal.match:
+        return N_("A path like /thanks or /shop/*, without https://, with at most five *.")
+    return ""
+
+
+def _check_value(checks: FieldValidator, value: Decimal | None) -> None:
+    if value is not None and not 0 <= value <= GREATEST:
+        checks.wrong("value", N_("An amount from 0 to %(most)s."), most=GREATEST)

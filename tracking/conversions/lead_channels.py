@@ -1,0 +1,28 @@
+"""Which activity brought each lead: by the last touch before it, else the one whose form was sent."""
+
+from collections.abc import Collection
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.planning.models import Activity
+from tracking.models.conversions import LEAD_GOAL, AttributionCredit, AttributionModel, Conversion
+
+
+def brought_by(session: Session, actor: Actor, lead_ids: Collection[int]) -> dict[int, Activity]:
+    """The activity with the greatest share of each lead's conversion, by lead, in one query; a lead that isn't
+    recorded yet is left out."""
+    actor.require(Permission.PERSONAL)
+    query = (
+        select(Conversion.lead_id, Activity)
+        .join(AttributionCredit, AttributionCredit.conversion_id == Conversion.id)
+        .join(Activity, Activity.id == AttributionCredit.activity_id)
+        .where(
+            Conversion.lead_id.in_(lead_ids),
+            Conversion.goal == LEAD_GOAL,
+            AttributionCredit.model == AttributionModel.LAST_TOUCH,
+        )
+        .order_by(AttributionCredit.share, AttributionCredit.activity_id.desc())
+    )
+    return {lead_id: activity for lead_id, activity in session.execute(query) if lead_id is not None}

@@ -1,0 +1,1 @@
+"""Counters of events and visits: 15 minutes, days, totals, breakdowns."""

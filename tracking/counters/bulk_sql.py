@@ -1,0 +1,338 @@
+"""The collector's statements at the driver's speed, each beside its twin for the other database.
+
+Instants are microseconds on both sides of this file. Ids go in as one array (PostgreSQL) or one
+JSON text (SQLite), so that a statement takes any number of them.
+"""
+
+import gc
+import json
+import struct
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from campaigns.db import from_micros, to_micros
+from tracking.models.events import MINUTE
+
+_COUNTING = 0x6B616D70  # "kamp": the advisory lock under which events are counted
+
+
+class EventRow(NamedTuple):
+    """An event as it is written."""
+
+    id: int
+    at: int
+    send_id: int | None
+    network: int
+    activity_id: int
+    user_agent_id: int
+    reasons: int
+    kind: int
+    label: int
+    rules: int
+    link: int
+
+
+EventTuple = tuple[int, int, int | None, int, int, int, int, int, int, int, int]
+"""The same without names: the collector makes seven thousand at a time."""
+
+
+class RollupKey(NamedTuple):
+    """A row of the rollups; ``bucket`` in microseconds."""
+
+    activity_id: int
+    bucket: int
+    kind: int
+    link: int
+    label: int
+
+
+class FirstSeenKey(NamedTuple):
+    """A row of the first-seen marks."""
+
+    send_id: int
+    activity_id: int
+    kind: int
+    link: int
+
+
+_EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
+_MARK_COLUMNS = ", ".join(FirstSeenKey._fields)
+_COUNT_COLUMNS = ", ".join(RollupKey._fields)
+
+
+def is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+@contextmanager
+def no_garbage_search() -> Iterator[None]:
+    """A portion makes a hundred thousand tuples and no cycle among them: looking for some takes half of its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def lock_counting(connection: Connection) -> None:
+    """One transaction counts at a time. SQLite has one writer anyway; PostgreSQL waits here."""
+    if is_postgres(connection):
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_COUNTING,))
+
+
+def select_by_ids(connection: Connection, sql: str, ids: Collection[int], *more: Any) -> list[Any]:
+    """Rows of a statement that says ``IN {ids}`` once, and ``{p}`` for each further parameter.
+
+    ``{at}`` is the column of that name in microseconds; other instants come back as the driver gives
+    them: see :func:`micros`.
+    """
+    postgres = is_postgres(connection)
+    chosen = "(SELECT unnest(%s::bigint[]))" if postgres else "(SELECT value FROM json_each(?))"
+    statement = sql.format(ids=chosen, p="%s" if postgres else "?", at=_MICROS if postgres else "at")
+    parameter = _array(ids) if postgres else json.dumps(list(ids))
+    return _fetched(connection, statement, parameter, *more)
+
+
+def rows(connection: Connection, sql: str, *values: Any) -> list[Any]:
+    """Rows of a statement that says ``{p}`` for each value, ``{at}`` as above, and ``{minute}`` for
+    :class:`tracking.models.events.minute` of it."""
+    words = ("%s", _MICROS, MINUTE.format(at="at")) if is_postgres(connection) else ("?", "at", "at")
+    return _fetched(connection, sql.format(**dict(zip(("p", "at", "minute"), words, strict=True))), *values)
+
+
+def _fetched(connection: Connection, statement: str, *values: Any) -> list[Any]:
+    """By the driver's own cursor: rows as tuples, and none of them an object of SQLAlchemy's."""
+    with _driver(connection, statement) as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
+
+
+@contextmanager
+def _driver(connection: Connection, statement: str) -> Iterator[Any]:
+    """The driver's cursor, with its errors told as SQLAlchemy tells them."""
+    dialect, fairy = connection.dialect, connection.connection
+    driver = dialect.loaded_dbapi
+    cursor = fairy.cursor()
+    try:
+        yield cursor
+    except driver.Error as error:
+        away = dialect.is_disconnect(error, fairy, cursor)
+        if away:
+            connection.invalidate(error)
+        told = DBAPIError.instance(statement, None, error, driver.Error, connection_invalidated=away, dialect=dialect)
+        raise told from error
+    finally:
+        with suppress(driver.Error):
+            cursor.close()
+
+
+def instant(connection: Connection, micros: int) -> Any:
+    """An instant as this database's driver takes it."""
+    return from_micros(micros) if is_postgres(connection) else micros
+
+
+def micros(value: Any) -> int:
+    """An instant as this database's driver gives it."""
+    return value if isinstance(value, int) else to_micros(value)
+
+
+# PostgreSQL's COPY in binary: the number of fields, then each one behind its length; instants count from 2000.
+_COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_ROW = struct.Struct(">h iq iq iq iq ii ii ii ih ih ih ih").pack
+_COPY_NOBODY = struct.Struct(">h iq iq i iq ii ii ii ih ih ih ih").pack
+_IN_2000 = 946_684_800_000_000
+
+
+def insert_events(connection: Connection, rows: Sequence[EventTuple]) -> None:
+    """Append events (:class:`EventRow`). An id that is there already fails the whole."""
+    if is_postgres(connection):
+        rows_copied = b"".join((_COPY_HEAD, *map(_copied, rows), b"\xff\xff"))
+        statement = f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+        with _driver(connection, statement) as cursor, cursor.copy(statement) as copy:
+            copy.write(rows_copied)
+    else:
+        places = ", ".join("?" * len(EventRow._fields))
+        connection.exec_driver_sql(f"INSERT INTO events ({_EVENT_COLUMNS}) VALUES ({places})", rows)  # noqa: S608
+
+
+def _copied(row: EventTuple) -> bytes:
+    id, at, send_id, network, activity_id, agent, reasons, kind, label, rules, link = row
+    end = (8, network, 4, activity_id, 4, agent, 4, reasons, 2, kind, 2, label, 2, rules, 2, link)
+    if send_id is None:
+        return _COPY_NOBODY(11, 8, id, 8, at - _IN_2000, -1, *end)
+    return _COPY_ROW(11, 8, id, 8, at - _IN_2000, 8, send_id, *end)
+
+
+def marks_of(connection: Connection, send_ids: Collection[int]) -> dict[tuple[int, ...], int]:
+    """The first-seen marks of these sends, by :class:`MarkKey`."""
+    rows = select_by_ids(
+        connection,
+        f"SELECT {_MARK_COLUMNS}, {{at}} FROM first_seen WHERE send_id IN {{ids}}",  # noqa: S608
+        send_ids,
+    )
+    return {(send_id, activity, kind, link): at for send_id, activity, kind, link, at in rows}
+
+
+def put_marks(connection: Connection, marks: Iterable[tuple[tuple[int, ...], int]]) -> None:
+    """Write marks (:class:`MarkKey` and instant), replacing the instant of those that exist."""
+    rows = sorted((*key, at) for key, at in marks)
+    if not rows:
+        return
+    conflict = f"ON CONFLICT ({_MARK_COLUMNS}) DO UPDATE SET at = excluded.at"
+    if is_postgres(connection):
+        connection.exec_driver_sql(
+            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) SELECT s, a, k, l, {_INSTANT} FROM unnest(%s::bigint[],"  # noqa: S608
+            f" %s::int[], %s::smallint[], %s::smallint[], %s::bigint[]) AS u(s, a, k, l, at) {conflict}",
+            _columns(rows),
+        )
+    else:
+        connection.exec_driver_sql(
+            f"INSERT INTO first_seen ({_MARK_COLUMNS}, at) VALUES (?, ?, ?, ?, ?) {conflict}",  # noqa: S608
+            rows,
+        )
+
+
+# Microseconds to an instant and back; exact, since they are fewer than 2^53, and the cast rounds.
+_INSTANT = "timestamptz 'epoch' + at * interval '1 microsecond'"
+_MICROS = "(date_part('epoch', at) * 1000000)::bigint"  # ``extract`` would count in decimals, ten times as long.
+
+
+def _columns(rows: Sequence[tuple[int | None, ...]]) -> tuple[str, ...]:
+    return tuple(_array(column) for column in zip(*rows, strict=True))
+
+
+def _array(numbers: Iterable[int | None]) -> str:
+    """PostgreSQL's words for an array: the driver looks at every element twice before it writes the same."""
+    return "{" + ",".join(map(str, numbers)).replace("None", "NULL") + "}"
+
+
+def drop_marks(connection: Connection, keys: Iterable[tuple[int, ...]]) -> None:
+    rows = sorted(keys)
+    if not rows:
+        return
+    if is_postgres(connection):
+        connection.exec_driver_sql(
+            f"DELETE FROM first_seen WHERE ({_MARK_COLUMNS}) IN (SELECT * FROM unnest(%s::bigint[], %s::int[],"  # noqa: S608
+            " %s::smallint[], %s::smallint[]))",
+            _columns(rows),
+        )
+    else:
+        where = " AND ".join(f"{name} = ?" for name in FirstSeenKey._fields)
+        connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {where}", rows)  # noqa: S608
+
+
+def add_counts(connection: Connection, counts: Iterable[tuple[tuple[int, ...], int, int]]) -> None:
+    """Add events and uniques (either may be negative) to the rollups."""
+    rows = sorted((*key, events, uniques) for key, events, uniques in counts if events or uniques)
+    if not rows:
+        return
+    into = f"INSERT INTO rollups ({_COUNT_COLUMNS}, events, uniques)"
+    conflict = (
+        f"ON CONFLICT ({_COUNT_COLUMNS}) DO UPDATE SET"
+        " events = rollups.events + excluded.events, uniques = rollups.uniques + excluded.uniques"
+    )
+    if is_postgres(connection):
+        connection.exec_driver_sql(
+            f"{into} SELECT a, {_INSTANT}, k, l, b, e, u FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[],"  # noqa: S608
+            f" %s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[]) AS n(a, at, k, l, b, e, u) {conflict}",
+            _columns(rows),
+        )
+    else:
+        connection.exec_driver_sql(f"{into} VALUES (?, ?, ?, ?, ?, ?, ?) {conflict}", rows)
+
+
+class Relabelled(NamedTuple):
+    """An event's new label; what else is known of it says where it is."""
+
+    id: int
+    send_id: int | None
+    at: int
+    label: int
+    reasons: int
+    rules: int
+
+
+_RELABEL = (
+    "UPDATE events SET label = n.label, reasons = n.reasons, rules = n.rules FROM unnest(%s::bigint[], %s::bigint[],"
+    " %s::bigint[], %s::smallint[], %s::int[], %s::smallint[]) AS n(id, send_id, at, label, reasons, rules)"
+    " WHERE events.id = n.id AND "
+)
+
+
+def relabel_events(connection: Connection, changes: Collection[Relabelled], *, settling: bool) -> None:
+    """Give events their new label; ``settling``: all of them are settling until now."""
+    if not is_postgres(connection):
+        rows = sorted((id, label, reasons, rules) for id, _send_id, _at, label, reasons, rules in changes)
+        if rows:
+            connection.exec_driver_sql(
+                "UPDATE events SET label = ?, reasons = ?, rules = ? WHERE id = ?",
+                [(label, reasons, rules, id) for id, label, reasons, rules in rows],
+            )
+        return
+    if settling:
+        _relabel(connection, changes, "events.label = 0")
+        return
+    _relabel(connection, [one for one in changes if one.send_id is not None], "events.send_id = n.send_id")
+    nobody = [one for one in changes if one.send_id is None]
+    if nobody:
+        first, last = (from_micros(pick(one.at for one in nobody)) for pick in (min, max))
+        _relabel(connection, nobody, "events.send_id IS NULL AND events.at BETWEEN %s AND %s", first, last)
+
+
+def _relabel(connection: Connection, changes: Collection[Relabelled], where: str, *more: Any) -> None:
+    if changes:
+        connection.exec_driver_sql(_RELABEL + where, (*_columns(sorted(changes)), *more))
+
+
+def set_milestones(connection: Connection, rows: Iterable[tuple[int, int | None, int | None, int | None]]) -> None:
+    """Write (send id, first_opened_at, last_opened_at, clicked_at), in the order of ids."""
+    values = sorted(rows, key=itemgetter(0))
+    if not values:
+        return
+    if is_postgres(connection):
+        first, last, clicked = (_INSTANT.replace(" at ", f" n.{name} ") for name in ("first", "last", "clicked"))
+        connection.exec_driver_sql(
+            f"UPDATE sends SET first_opened_at = {first}, last_opened_at = {last}, clicked_at = {clicked}"  # noqa: S608
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS n(id, first, last, clicked)"
+            " WHERE sends.id = n.id",
+            _columns(values),
+        )
+    else:
+        connection.exec_driver_sql(
+            "UPDATE sends SET first_opened_at = ?, last_opened_at = ?, clicked_at = ? WHERE id = ?",
+            [(first, last, clicked, id) for id, first, last, clicked in values],
+        )
+
+
+def widen_milestones(connection: Connection, rows: Iterable[tuple[int, int, int, int | None]]) -> None:
+    """Let the milestones of sends (id, first open, last open, first click) reach as far as these, too."""
+    values = sorted(rows)
+    if not values:
+        return
+    if is_postgres(connection):
+        first, last, clicked = (_INSTANT.replace(" at ", f" n.{name} ") for name in ("first", "last", "clicked"))
+        connection.exec_driver_sql(
+            f"UPDATE sends SET first_opened_at = least(first_opened_at, {first}),"  # noqa: S608
+            f" last_opened_at = greatest(last_opened_at, {last}), clicked_at = least(clicked_at, {clicked})"
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS n(id, first, last, clicked)"
+            f" WHERE sends.id = n.id AND (first_opened_at IS NULL OR {first} < first_opened_at"
+            f" OR last_opened_at IS NULL OR {last} > last_opened_at"
+            f" OR {clicked} < coalesce(clicked_at, 'infinity'))",
+            _columns(values),
+        )
+    else:
+        connection.exec_driver_sql(
+            "UPDATE sends SET first_opened_at = min(coalesce(first_opened_at, ?2), ?2),"
+            " last_opened_at = max(coalesce(last_opened_at, ?3), ?3),"
+            " clicked_at = coalesce(min(clicked_at, ?4), clicked_at, ?4) WHERE id = ?1 AND (first_opened_at IS NULL"
+            " OR ?2 < first_opened_at OR last_opened_at IS NULL OR ?3 > last_opened_at"
+            " OR ?4 < coalesce(clicked_at, ?4 + 1))",
+            values,
+        )

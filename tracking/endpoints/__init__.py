@@ -1,0 +1,1 @@
+"""Public WSGI endpoints: pixels, redirects, the page script and its beacons."""

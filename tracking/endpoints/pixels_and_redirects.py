@@ -1,0 +1,249 @@
+"""Pixels and links, answered by plain WSGI before Flask sees them.
+
+``/o/<token>``  the open pixel of a send
+``/c/<token>/<n>``  link *n* of a send: a redirect to a destination that lives on our side
+``/l/<code>``  a short link of an activity that others send: the same, without anybody's name
+``/v/<slug>``  the view pixel of a landing page; ``?k=`` says by which send the visitor came
+
+An answer never waits for the log and never fails with it; a token that opens nothing gets the same
+picture, or a page that says so, never a redirect and never an error of ours.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from http import HTTPStatus
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+
+from campaigns import clock
+from campaigns.content.rendering import links
+from campaigns.errors import BadToken, TemporaryError, ValidationFailed, ValidationProblem
+from campaigns.tokens import Purpose, keyring
+from campaigns.web.fast_path import Answer, Environ, Header
+from tracking.endpoints import link_targets
+from tracking.endpoints.link_targets import LinkTarget, LinkTargetCache
+from tracking.endpoints.request_context import EndpointContext, desk
+from tracking.models.events import HitKind
+from tracking.spool.record_codec import LONGEST_USER_AGENT, RequestFlag, packed
+
+log = structlog.get_logger(__name__)
+
+GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b")
+_PIXEL_HEADERS = [
+    ("Content-Type", "image/gif"),
+    ("Cache-Control", "no-cache, no-store, must-revalidate, max-age=0, private"),
+]
+_REDIRECT_HEADERS = [
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Robots-Tag", "noindex"),
+]
+_PAGE_HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Robots-Tag", "noindex"),
+]
+_PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+_VISIT_MINUTES = 30
+_RETRY_AFTER_SECONDS = 30
+# Plain numbers: an enumeration's own arithmetic costs more than all the rest of a record.
+_OPEN, _CLICK, _VIEW = int(HitKind.OPEN), int(HitKind.CLICK), int(HitKind.VIEW)
+_HEAD, _PREFETCH, _NAVIGATED = int(RequestFlag.HEAD), int(RequestFlag.PREFETCH), int(RequestFlag.NAVIGATED)
+_PERSON = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
+
+
+def answered(environ: Environ) -> Answer | None:
+    """Status, headers and body for one of our paths; None for any other."""
+    path: str = environ["PATH_INFO"]
+    respond = _PATHS.get(path[:3])
+    if respond is None:
+        return None
+    method = environ["REQUEST_METHOD"]
+    try:
+        answer = respond(path[3:], environ, desk()) if method in _METHODS else _NOT_ALLOWED
+    except Exception as error:  # Whatever breaks in here, strangers never see an error of ours.
+        log.exception("hits.failed", error=str(error))
+        answer = _page(HTTPStatus.NOT_FOUND) if respond in (_click, _short) else _PIXEL
+    if method == "HEAD":
+        status, headers, body = answer
+        return status, [*headers, ("Content-Length", str(len(body)))], b""
+    return answer  # The server knows the length of a single piece.
+
+
+_PIXEL: Answer = (200, _PIXEL_HEADERS, GIF)
+
+
+def _page(status: HTTPStatus, *more: Header) -> Answer:
+    body = _SENTENCES[status].join(_PAGE).encode()
+    return status.value, [*_PAGE_HEADERS, *more], body
+
+
+_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width"><title>Link</title><p>',
+    "</p></html>\n",
+)
+_SENTENCES = {
+    HTTPStatus.NOT_FOUND: "This link is incomplete or was changed.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address can only be looked at.",
+    HTTPStatus.GONE: "Whoever sent this link has switched it off. It leads nowhere any more.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "This link cannot be followed just now. Please try again in a minute.",
+}
+
+
+_METHODS = ("GET", "HEAD")
+_NOT_ALLOWED = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
+
+
+def _open(token: str, environ: Environ, at: EndpointContext) -> Answer:
+    try:
+        send_id = at.opened(token)
+    except BadToken:
+        return _PIXEL
+    _keep(at, _OPEN, send_id, 0, environ)
+    return _PIXEL
+
+
+def _click(rest: str, environ: Environ, at: EndpointContext) -> Answer:
+    token, _, digits = rest.partition("/")
+    try:
+        send_id = at.opened(token)
+        way = at.known.ways.get((send_id >> 32, digits)) or _way(at.known, send_id, digits)
+    except BadToken:
+        return _page(HTTPStatus.NOT_FOUND)
+    except TemporaryError:
+        return _later()
+    if way is None:
+        return _page(HTTPStatus.NOT_FOUND)
+    number, answer, visit = way
+    if visit is not None and send_id & _PERSON:
+        answer = _redirect(_visit_token(send_id).join(visit))
+    _keep(at, _CLICK, send_id, number, environ)
+    return answer
+
+
+def _short(code: str, environ: Environ, at: EndpointContext) -> Answer:
+    known = at.known
+    try:
+        link = known.short(code)
+    except TemporaryError:
+        return _later()
+    if link is None:
+        return _page(HTTPStatus.NOT_FOUND)
+    answer = _leading(link.url, known.site().hosts)[0] if link.url else _page(HTTPStatus.GONE)
+    _keep(at, _CLICK, link.activity_id << 32, link.number, environ)
+    return answer
+
+
+def _redirect(location: str) -> Answer:
+    return 302, [("Location", location), *_REDIRECT_HEADERS], b""
+
+
+def _later() -> Answer:
+    return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
+
+
+def _view(slug: str, environ: Environ, at: EndpointContext) -> Answer:
+    activity_id = at.known.landing_page(slug)
+    if activity_id is not None:
+        _keep(at, _VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
+    return _PIXEL
+
+
+_PATHS: dict[str, Callable[[str, Environ, EndpointContext], Answer]] = {
+    "/o/": _open,
+    "/c/": _click,
+    "/l/": _short,
+    "/v/": _view,
+}
+
+
+@lru_cache(maxsize=1_000)
+def _number(digits: str) -> int:
+    """A link's number in its only spelling; 0 for anything else."""
+    if 0 < len(digits) <= 5 and digits.isascii() and digits.isdigit() and digits[0] != "0":
+        return int(digits)
+    return 0
+
+
+def _visitor(query: str) -> int:
+    """The send whose link brought the visitor, 0 for nobody known."""
+    try:
+        tokens = parse_qs(query, max_num_fields=10).get("k", [])
+        payload = keyring().open_expiring(Purpose.VISIT, tokens[0]) if tokens else b""
+    except (BadToken, ValueError):
+        return 0
+    return int.from_bytes(payload) if len(payload) == 8 else 0
+
+
+def _way(known: LinkTargetCache, send_id: int, digits: str) -> LinkTarget | None:
+    """The way of a link, remembered when all recipients go the same; None when there is none.
+
+    Raises Passing when nobody can tell.
+    """
+    ways = known.ways  # Before anything is read: with the next change a new one stands here.
+    number = _number(digits)
+    url = known.url(send_id, number) if number else None
+    if url is None:
+        return None
+    try:
+        merged = link_targets.personalised(url, send_id)
+        found = _leading(merged, known.site().hosts) if url != link_targets.OFF else (_page(HTTPStatus.GONE), None)
+    except (ValidationFailed, ValueError) as error:
+        log.warning("hits.no_destination", send=send_id, error=str(error))
+        return None
+    way = LinkTarget(number, *found)
+    if merged == url and known.is_common(send_id):
+        ways[send_id >> 32, digits] = way
+    return way
+
+
+@lru_cache(maxsize=10_000)
+def _leading(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[str, str] | None]:
+    """The redirect to a merged destination, and what stands around the visit's token when it is our own page.
+
+    Raises Invalid, ValueError when it is no destination.
+    """
+    ascii_url = links.whole(url)
+    fault = links.fault(ascii_url, hosts)
+    if fault is not None:
+        raise ValidationFailed(ValidationProblem(fault))
+    ours = urlsplit(ascii_url).hostname in hosts
+    return _redirect(ascii_url), _around_visit(ascii_url) if ours else None
+
+
+def _around_visit(url: str) -> tuple[str, str]:
+    """What stands before and behind the value of ``k``, which no longer has another one."""
+    parts = urlsplit(url)
+    kept = [part for part in parts.query.split("&") if part and part.partition("=")[0] != "k"]
+    before = parts._replace(query="&".join([*kept, "k="]), fragment="").geturl()
+    return before, f"#{parts.fragment}" if parts.fragment else ""
+
+
+def _visit_token(send_id: int) -> str:
+    expires = clock.now() + timedelta(minutes=_VISIT_MINUTES)
+    return keyring().mint_expiring(Purpose.VISIT, send_id.to_bytes(8), expires)
+
+
+def _keep(at: EndpointContext, kind: int, target: int, number: int, environ: Environ) -> None:
+    flags = _HEAD if environ["REQUEST_METHOD"] == "HEAD" else 0
+    if environ.get("HTTP_SEC_FETCH_USER") == "?1":
+        flags |= _NAVIGATED
+    # One by one: a loop over four names costs twice as much, and hardly anybody sends one.
+    if (
+        "HTTP_SEC_PURPOSE" in environ
+        or "HTTP_PURPOSE" in environ
+        or "HTTP_X_PURPOSE" in environ
+        or "HTTP_X_MOZ" in environ
+    ) and any("prefetch" in environ.get(header, "").lower() for header in _PREFETCH_HEADERS):
+        flags |= _PREFETCH
+    remote = environ.get("REMOTE_ADDR", "")
+    network = at.network(remote, environ.get("HTTP_X_FORWARDED_FOR", "")) if at.proxied else at.network(remote)
+    agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")
+    if len(agent) > LONGEST_USER_AGENT:
+        agent = agent[:LONGEST_USER_AGENT]
+    at.keep(packed(clock.micros(), kind, flags, target, number, network, agent))

@@ -1,0 +1,1 @@
+"""Background jobs of tracking: relabelling, visit linking, maintenance runs, checks."""

@@ -1,0 +1,253 @@
+"""Owners look over the log: what the present rules would say, labels anew, counters against a recount.
+
+A worker carries an inspection in portions. Each portion moves its place in the transaction that keeps what
+was found, so that a run which is broken off goes on, and two at once count nothing twice.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db
+from campaigns.accounts import audit
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import User
+from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
+from campaigns.i18n import N_
+from campaigns.planning.models import Activity
+from tracking.bots.bursts import BurstCache
+from tracking.bots.rules import RULES
+from tracking.counters import aggregation
+from tracking.jobs import counter_check, relabel
+from tracking.models.events import HitKind, HitRollup, TrafficLabel
+from tracking.models.maintenance import MaintenanceKind, MaintenanceRun
+
+AT_MOST = 20.0
+"""Seconds that an inspection may keep a worker; the next tick goes on."""
+
+
+def order(
+    session: Session, actor: Actor, kind: MaintenanceKind, since: datetime | None = None, until: datetime | None = None
+) -> MaintenanceRun:
+    """Order an inspection; of labels, between two instants. Raises Invalid without a period, and Conflict while
+    another one runs."""
+    actor.require(Permission.SETTINGS)
+    if kind.is_of_labels and (since is None or until is None or until <= since):
+        raise ValidationFailed(ValidationProblem(N_("The last day must not lie before the first."), "until"))
+    if not kind.is_of_labels:
+        since = until = None
+    if running(session) is not None:
+        raise Conflict(N_("Another look over the log is still running."))
+    made = MaintenanceRun(
+        kind=kind,
+        since=since,
+        until=until,
+        rules=RULES,
+        total=_events(session, since, until) if since and until else len(counter_check.activities(session)),
+        place=[0 if kind.is_of_labels else -1, db.to_micros(since) if since else 0, -1],
+        found={},
+        error="",
+        created_by=actor.id,
+        created_at=clock.now(),
+    )
+    session.add(made)
+    session.flush()
+    period = {"since": since.isoformat(), "until": until.isoformat()} if since and until else {}
+    audit.record(session, actor, f"order {kind.value}", "inspection", made.id, **period, version=RULES)
+    return made
+
+
+def again(session: Session, actor: Actor, inspection_id: int) -> MaintenanceRun:
+    """Carry out what a finished trial or check found to be different. Raises Conflict when there is nothing to do."""
+    actor.require(Permission.SETTINGS)
+    seen = inspection(session, inspection_id)
+    follows = {MaintenanceKind.TRIAL: MaintenanceKind.RELABEL, MaintenanceKind.CHECK: MaintenanceKind.MEND}
+    if seen.kind not in follows or not told(session, seen).differs:
+        raise Conflict(N_("There is nothing to change."))
+    return order(session, actor, follows[seen.kind], seen.since, seen.until)
+
+
+def inspection(session: Session, inspection_id: int) -> MaintenanceRun:
+    """Raises NotFound."""
+    found = session.get(MaintenanceRun, inspection_id)
+    if found is None:
+        raise NotFound(N_("There is no such look over the log."))
+    return found
+
+
+def running(session: Session) -> int | None:
+    """The one that is not finished."""
+    return session.scalar(select(MaintenanceRun.id).where(MaintenanceRun.finished_at.is_(None)).limit(1))
+
+
+def _events(session: Session, since: datetime, until: datetime) -> int:
+    """About how many events have a final label in this period."""
+    first = db.from_micros(aggregation.bucket(db.to_micros(since)))
+    return (
+        session.scalar(
+            select(func.coalesce(func.sum(HitRollup.events), 0)).where(
+                HitRollup.bucket >= first,
+                HitRollup.bucket < until,
+                HitRollup.link == 0,
+                HitRollup.label != TrafficLabel.SETTLING,
+            )
+        )
+        or 0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one stretch of the log told, and where the next begins; None: that was the last."""
+
+    place: list[int] | None
+    done: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+
+
+def run(inspection_id: int) -> None:
+    """Carry an inspection on for a while. Safe to run twice, also at once."""
+    until, crowds = time.monotonic() + AT_MOST, BurstCache()
+    while _step(inspection_id, crowds) and time.monotonic() < until:
+        pass
+
+
+def _step(inspection_id: int, crowds: BurstCache) -> bool:
+    """One portion; whether there is another one, for us to take."""
+    with db.reading() as session:
+        seen = inspection(session, inspection_id)
+    if seen.finished_at is not None:
+        return False
+    portion = None
+    if not seen.kind.changes:  # Nobody's writing needs to wait while we only look.
+        with db.reading() as session:
+            counter_check.freeze(session)
+            portion = _look(session, seen, crowds)
+    with db.transaction() as session:
+        held = session.scalars(select(MaintenanceRun).where(MaintenanceRun.id == inspection_id).with_for_update()).one()
+        if held.finished_at is not None or held.place != seen.place:
+            return False  # Another worker is at it.
+        try:
+            _orderer(session, held).require(Permission.SETTINGS)
+        except (Forbidden, NotFound):
+            held.error, held.finished_at = N_("Whoever ordered this may not do so any more."), clock.now()
+            return False
+        _take(held, portion or _look(session, held, crowds))
+        return held.finished_at is None
+
+
+def _orderer(session: Session, held: MaintenanceRun) -> Actor:
+    person = session.get(User, held.created_by) if held.created_by else None
+    if person is None or person.locked_at is not None:
+        raise NotFound(N_("There is no such person."))
+    return Actor.of(person)
+
+
+def _take(held: MaintenanceRun, portion: Chunk) -> None:
+    held.done += portion.done
+    held.found = dict(Counter(held.found) + portion.found)
+    if portion.place is None:
+        held.finished_at = clock.now()
+    else:
+        held.place = portion.place
+
+
+def _look(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
+    return _labels(session, one, crowds) if one.kind.is_of_labels else _counters(session, one)
+
+
+def _labels(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
+    activity_id, at, event_id = one.place
+    since, until = (db.to_micros(at) for at in (one.since, one.until) if at is not None)
+    while True:
+        events, changes = relabel.portion(
+            session, activity_id, (at, event_id), until, crowds, dry_run=one.kind is MaintenanceKind.TRIAL
+        )
+        if events:
+            found = Counter(f"{activity_id}:{c.event.kind}:{c.event.label}:{c.label}" for c in changes)
+            return Chunk([activity_id, events[-1].at, events[-1].id], len(events), found)
+        following = session.scalar(select(func.min(Activity.id)).where(Activity.id > activity_id))
+        if following is None:
+            return Chunk(None)
+        activity_id, at, event_id = following, since, -1
+
+
+def _counters(session: Session, one: MaintenanceRun) -> Chunk:
+    activity_id = next((known for known in counter_check.activities(session) if known > one.place[0]), None)
+    if activity_id is None:
+        return Chunk(None)
+    differences = (counter_check.rebuild if one.kind.changes else counter_check.compare)(session, activity_id)
+    found = Counter({str(activity_id): len(differences)} if differences else {})
+    return Chunk([activity_id, 0, -1], 1, found)
+
+
+def due(session: Session) -> Sequence[int]:
+    """The inspections that wait for a worker."""
+    return session.scalars(select(MaintenanceRun.id).where(MaintenanceRun.finished_at.is_(None)).limit(20)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelDelta:
+    """Of an activity and a kind of event, how many had each label before and have it after."""
+
+    activity_id: int
+    title: str
+    kind: HitKind
+    labels: dict[TrafficLabel, tuple[int, int]]
+    moved: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceReport:
+    """What an inspection found so far."""
+
+    rows: Sequence[LabelDelta]
+    counters: Sequence[tuple[int, str, int]]
+    """(activity, title, counters that differ)"""
+    seen: int
+    moved: int
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.moved or self.counters)
+
+
+LABELS = (TrafficLabel.HUMAN, TrafficLabel.MACHINE, TrafficLabel.SCANNER, TrafficLabel.UNKNOWN)
+
+
+def told(session: Session, one: MaintenanceRun) -> MaintenanceReport:
+    """What was found, by activity; those where nothing changed stand behind."""
+    if not one.kind.is_of_labels:
+        titles = _titles(session, map(int, one.found))
+        counters = [(int(key), titles.get(int(key), ""), number) for key, number in one.found.items()]
+        return MaintenanceReport((), sorted(counters), 0, 0)
+    cells = defaultdict[tuple[int, int], Counter[tuple[int, int]]](Counter)
+    for key, number in one.found.items():
+        activity_id, kind, before, after = map(int, key.split(":"))
+        cells[activity_id, kind][before, after] = number
+    titles = _titles(session, {activity_id for activity_id, _ in cells})
+    rows = [_row(activity_id, titles.get(activity_id, ""), kind, cell) for (activity_id, kind), cell in cells.items()]
+    rows.sort(key=lambda row: (not row.moved, row.activity_id, row.kind))
+    return MaintenanceReport(rows, (), sum(one.found.values()), sum(row.moved for row in rows))
+
+
+def _row(activity_id: int, title: str, kind: int, cell: Counter[tuple[int, int]]) -> LabelDelta:
+    labels = {
+        label: (
+            sum(number for (before, _), number in cell.items() if before == label),
+            sum(number for (_, after), number in cell.items() if after == label),
+        )
+        for label in LABELS
+    }
+    moved = sum(number for (before, after), number in cell.items() if before != after)
+    return LabelDelta(activity_id, title, HitKind(kind), labels, moved)
+
+
+def _titles(session: Session, ids: Iterable[int]) -> dict[int, str]:
+    rows = session.execute(select(Activity.id, Activity.title).where(Activity.id.in_(list(ids))))
+    return {row.id: row.title for row in rows}

@@ -1,0 +1,1 @@
+"""Figures of campaigns: the metric registry and the queries behind every report."""

@@ -1,0 +1,53 @@
+"""A campaign's conversions by goal, with what they are worth, and amounts that wait for an exchange rate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from tracking.conversions.goals import LEAD_NAME, goal_names
+from tracking.counters.periods import Window
+from tracking.metrics.queries import within
+from tracking.models.conversions import LEAD_GOAL, Conversion
+
+
+@dataclass(frozen=True, slots=True)
+class GoalRow:
+    """One goal; ``waiting`` says for each currency without a rate how many conversions and how much."""
+
+    key: str
+    name: str
+    conversions: int
+    value: Decimal | None
+    waiting: Sequence[tuple[str, int, Decimal]]
+
+    @property
+    def is_lead(self) -> bool:
+        return self.key == LEAD_GOAL
+
+
+def by_goal(session: Session, campaign_id: int, window: Window) -> list[GoalRow]:
+    """Goals with conversions in the window, the most reached first, in two queries."""
+    waits = Conversion.value.is_(None) & Conversion.amount.is_not(None)
+    rows = session.execute(
+        select(
+            Conversion.goal,
+            Conversion.currency,
+            func.count(),
+            func.sum(Conversion.value),
+            func.sum(case((waits, 1), else_=0)),
+            func.sum(case((waits, Conversion.amount), else_=None)),
+        )
+        .where(Conversion.campaign_id == campaign_id, *within(Conversion.at, window))
+        .group_by(Conversion.goal, Conversion.currency)
+    ).all()
+    names = goal_names(session) if any(row[0] != LEAD_GOAL for row in rows) else {LEAD_GOAL: LEAD_NAME}
+    lines: dict[str, GoalRow] = {}
+    for key, currency, number, value, unvalued, amount in rows:
+        known = lines.get(key, GoalRow(key, names.get(key, key), 0, None, ()))
+        worth = known.value if value is None else (known.value or Decimal(0)) + value
+        waiting = [*known.waiting, (currency, int(unvalued), amount or Decimal(0))] if unvalued else known.waiting
+        lines[key] = GoalRow(key, known.name, known.conversions + number, worth, waiting)
+    return sorted(lines.values(), key=lambda line: (-line.conversions, line.key))

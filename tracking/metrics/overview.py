@@ -1,0 +1,203 @@
+"""The whole company: where its leads come from, this period against the one before, and what its goals brought."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Float, cast, func, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity, Campaign, Channel
+from tracking.channels.channel_groups import ChannelGroup
+from tracking.conversions.goals import goal_names
+from tracking.counters.periods import Period, Window
+from tracking.metrics.counts import ActivityCounts, VisitCounts, total
+from tracking.metrics.queries import brought, within
+from tracking.metrics.series import of_company
+from tracking.models.conversions import Conversion
+from tracking.models.visits import VisitRollup
+
+QUARTER = timedelta(days=90)
+MOST_CAMPAIGNS = 15
+MOST_LAUNCHES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewRow:
+    """A channel, a campaign or a goal: what it brought, and what it brought in the period before."""
+
+    key: int | str
+    title: str
+    now: ActivityCounts
+    before: ActivityCounts
+
+
+@dataclass(frozen=True, slots=True)
+class DirectTraffic:
+    """Who came without being sent; None where no page of ours tells us."""
+
+    direct: ActivityCounts | None
+    direct_before: ActivityCounts | None
+    all_visits: ActivityCounts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    whole_days: bool
+    starts: Sequence[datetime]
+    leads: Sequence[int]
+    conversions: Sequence[int]
+    launches: Sequence[tuple[int, str]]
+    """In which step, and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    now: ActivityCounts
+    before: ActivityCounts
+    channels: Sequence[OverviewRow]
+    campaigns: Sequence[OverviewRow]
+    further: int
+    """Campaigns with fewer leads, not listed."""
+    goals: Sequence[OverviewRow]
+    brand: DirectTraffic
+    trend: Trend
+
+
+def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> Overview:
+    """What the company's campaigns brought in a period that has a beginning."""
+    actor.require(Permission.VIEW)
+    window, earlier = period.window(zone), (period.before or period).window(zone)
+    plan = _CampaignIndex(session)
+    late, early = brought(session, window, earlier)
+    now, before = plan.known(late.by_activity), plan.known(early.by_activity)
+    campaigns = plan.lines(now, before, plan.campaign_of, plan.names)
+    return Overview(
+        _whole(now, late.by_goal),
+        _whole(before, early.by_goal),
+        plan.lines(now, before, plan.channel_of, {channel: channel.label for channel in Channel}),
+        campaigns[:MOST_CAMPAIGNS],
+        max(0, len(campaigns) - MOST_CAMPAIGNS),
+        _goal_lines(session, late.by_goal, early.by_goal),
+        _brand(session, late.by_group, early.by_group),
+        _trend(session, window, zone),
+    )
+
+
+def reached(
+    session: Session, since: datetime | None = None, until: datetime | None = None
+) -> dict[str, ActivityCounts]:
+    """Conversions and revenue by goal's key, of every campaign and of none; without bounds, of the last 90 days."""
+    query = (
+        select(Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
+        .where(*within(Conversion.at, Window(since or clock.now() - QUARTER, until)))
+        .group_by(Conversion.goal)
+    )
+    return {
+        goal: ActivityCounts(conversions=int(number), revenue=value) for goal, number, value in session.execute(query)
+    }
+
+
+class _CampaignIndex:
+    """Which activity belongs to which channel and campaign."""
+
+    def __init__(self, session: Session) -> None:
+        self.names: dict[int, str] = {}
+        self.channel_of: dict[int, Channel] = {}
+        self.campaign_of: dict[int, int] = {}
+        query = (
+            select(Activity.id, Activity.channel, Campaign.id, Campaign.name)
+            .join(Campaign, Campaign.id == Activity.campaign_id)
+            .where(Campaign.built_in.is_(False))
+        )
+        for id, channel, campaign_id, name in session.execute(query):
+            self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
+
+    def known(self, counts: Mapping[int, ActivityCounts]) -> dict[int, ActivityCounts]:
+        """Those of the plan's activities; the house's own brought nobody."""
+        return {id: one for id, one in counts.items() if id in self.channel_of}
+
+    def lines(
+        self,
+        now: Mapping[int, ActivityCounts],
+        before: Mapping[int, ActivityCounts],
+        group: Mapping[int, Any],
+        titles: Mapping[Any, str],
+    ) -> list[OverviewRow]:
+        """The counts summed by what ``group`` says of each activity, most leads first."""
+        sums, earlier = _summed(now, group), _summed(before, group)
+        lines = [
+            OverviewRow(key, titles[key], sums.get(key, ActivityCounts()), earlier.get(key, ActivityCounts()))
+            for key in {*sums, *earlier}
+            if _says(sums.get(key)) or _says(earlier.get(key))
+        ]
+        return sorted(lines, key=lambda line: (-line.now.leads, -line.now.conversions, -line.before.leads, line.title))
+
+
+def _summed(counts: Mapping[int, ActivityCounts], group: Mapping[int, Any]) -> dict[Any, ActivityCounts]:
+    groups: dict[Any, list[ActivityCounts]] = {}
+    for id, one in counts.items():
+        groups.setdefault(group[id], []).append(one)
+    return {key: total(parts) for key, parts in groups.items()}
+
+
+def _says(counts: ActivityCounts | None) -> bool:
+    """Whether anything was counted."""
+    if counts is None:
+        return False
+    visits = counts.visits.visits if counts.visits else 0
+    audience = counts.mails.audience if counts.mails else 0
+    return bool(counts.leads or counts.conversions or counts.cost or visits or audience)
+
+
+def _whole(counts: Mapping[int, ActivityCounts], goals: Mapping[str, ActivityCounts]) -> ActivityCounts:
+    """All of it; conversions that no campaign is known to have brought count for the company, too."""
+    every = total(goals.values())
+    return replace(total(counts.values()), conversions=every.conversions, revenue=every.revenue)
+
+
+def _goal_lines(
+    session: Session, now: Mapping[str, ActivityCounts], before: Mapping[str, ActivityCounts]
+) -> list[OverviewRow]:
+    names = goal_names(session)
+    lines = [
+        OverviewRow(key, names.get(key, key), now.get(key, ActivityCounts()), before.get(key, ActivityCounts()))
+        for key in {*now, *before}
+    ]
+    return sorted(lines, key=lambda line: (-line.now.conversions, line.title))
+
+
+def _brand(session: Session, now: Mapping[int, VisitCounts], before: Mapping[int, VisitCounts]) -> DirectTraffic:
+    if session.scalar(select(VisitRollup.bucket).limit(1)) is None:
+        return DirectTraffic(None, None, None)
+    return DirectTraffic(
+        ActivityCounts(visits=now.get(ChannelGroup.DIRECT, VisitCounts())),
+        ActivityCounts(visits=before.get(ChannelGroup.DIRECT, VisitCounts())),
+        total(ActivityCounts(visits=visits) for visits in (*now.values(), VisitCounts())),
+    )
+
+
+def _trend(session: Session, window: Window, zone: ZoneInfo) -> Trend:
+    first, last = window.since or clock.now() - QUARTER, min(window.until or clock.now(), clock.now())
+    last = max(last, first + timedelta(days=1))
+    step, starts, columns = of_company(
+        session, zone, first, last, {"leads": Lead.created_at, "conversions": Conversion.at}
+    )
+    launches = (
+        select(Activity.title, Activity.launched_at)
+        .join(Campaign, Campaign.id == Activity.campaign_id)
+        .where(Campaign.built_in.is_(False), *within(Activity.launched_at, Window(first, last)))
+        .order_by(Activity.launched_at.desc())
+        .limit(MOST_LAUNCHES)
+    )
+    marked = [
+        (max(n for n, start in enumerate(starts) if n == 0 or start <= at), title)
+        for title, at in session.execute(launches)
+        if at is not None
+    ]
+    return Trend(step.value in ("day", "week"), starts, columns["leads"], columns["conversions"], marked[::-1])

@@ -1,0 +1,266 @@
+"""Questions about campaigns, answered from counters, milestones and leads; never from raw events.
+
+Channel rows and the total are sums of the activities' rows, so they cannot disagree.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, null, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.capture.models import Form
+from campaigns.content.models import Link
+from campaigns.errors import NotFound
+from campaigns.i18n import N_
+from campaigns.leads.models import Lead
+from campaigns.planning.activities import activity_of
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, ShortLink
+from tracking.counters.periods import Window
+from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, total
+from tracking.metrics.queries import WHOLE_LIFE, HitTotals, ReportData, ReportQuery, ends, facts, one_of
+from tracking.models.events import HitKind, SpoolCheckpoint
+
+_RECENT = timedelta(minutes=30)
+_QUARTER = timedelta(minutes=15)
+_OVER = (CampaignStatus.FINISHED, CampaignStatus.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityRow:
+    """One activity and what it brought."""
+
+    id: int
+    campaign_id: int
+    title: str
+    channel: Channel
+    status: ActivityStatus
+    launched_at: datetime | None
+    version_id: int | None
+    landing_page: bool
+    counts: ActivityCounts
+    first_hit: datetime | None = None
+    last_at: datetime | None = None
+    """The last hit or the last mail that the relay took."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRow:
+    channel: Channel
+    activities: int
+    counts: ActivityCounts
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRow:
+    """One tracked link of a launched mail; its clickers stand over the mail's trackable recipients."""
+
+    activity: ActivityRow
+    number: int
+    label: str
+    url: str
+    counts: ActivityCounts
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignPerformance:
+    """What one campaign brought, as of the last counted hit."""
+
+    campaign: Campaign
+    activities: Sequence[ActivityRow]
+    links: Sequence[LinkRow]
+    as_of: datetime | None
+    last_lead_at: datetime | None = None
+    counts: ActivityCounts = field(default_factory=ActivityCounts)
+    channels: Sequence[ChannelRow] = ()
+    asked: ReportQuery = WHOLE_LIFE
+
+    @property
+    def launched(self) -> bool:
+        return any(line.launched_at for line in self.activities)
+
+    @property
+    def first_at(self) -> datetime | None:
+        """When there was something to count for the first time."""
+        known = [at for line in self.activities for at in (line.first_hit, line.launched_at) if at is not None]
+        return min(known, default=None)
+
+    @property
+    def last_at(self) -> datetime | None:
+        known = [line.last_at for line in self.activities if line.last_at is not None]
+        return max(known, default=None)
+
+    @property
+    def moving(self) -> bool:
+        """Whether figures are likely to change within seconds."""
+        since = clock.now() - _RECENT
+        recent = [self.last_at, self.last_lead_at, *(line.launched_at for line in self.activities)]
+        return any(at is not None and at >= since for at in recent)
+
+    @property
+    def over(self) -> bool:
+        return self.campaign.status in _OVER and not self.moving
+
+
+def performance(
+    session: Session, actor: Actor, campaign_id: int, asked: ReportQuery = WHOLE_LIFE
+) -> CampaignPerformance:
+    """Everything the campaign's performance page says of a time, in fourteen queries. Raises NotFound."""
+    actor.require(Permission.VIEW)
+    campaign = find_campaign(session, campaign_id)
+    found = facts(session, [campaign_id], asked, links=True)
+    activities = _lines(session, [campaign_id], found, asked.window)
+    return CampaignPerformance(
+        campaign,
+        activities,
+        _links(session, activities, found.hits),
+        *_latest(session, campaign_id),
+        replace(total(line.counts for line in activities), influenced=found.influenced.get(None, 0)),
+        [
+            replace(line, counts=replace(line.counts, influenced=found.influenced.get(line.channel, 0)))
+            for line in by_channel(activities)
+        ],
+        asked,
+    )
+
+
+def totals(session: Session, actor: Actor, campaign_id: int, asked: ReportQuery) -> ActivityCounts:
+    """The campaign's counts alone: of the period before, or of another campaign beside this one. Raises NotFound."""
+    actor.require(Permission.VIEW)
+    find_campaign(session, campaign_id)
+    found = facts(session, [campaign_id], asked)
+    return replace(total(found.counts.values()), influenced=found.influenced.get(None, 0))
+
+
+def find_campaign(session: Session, campaign_id: int) -> Campaign:
+    """The campaign, unless it is the house's own. Raises NotFound."""
+    campaign = session.get(Campaign, campaign_id)
+    if campaign is None or campaign.built_in:
+        raise NotFound(N_("There is no such campaign."))
+    return campaign
+
+
+def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityRow]:
+    """The activities of these campaigns with their counts over their whole life, but not when their hits came: lists
+    of campaigns don't say it."""
+    return _lines(session, campaign_ids, facts(session, campaign_ids))
+
+
+def by_channel(lines: Iterable[ActivityRow]) -> list[ChannelRow]:
+    """The same lines summed by channel, in the order of the enumeration."""
+    groups: dict[Channel, list[ActivityRow]] = defaultdict(list)
+    for line in lines:
+        groups[line.channel].append(line)
+    return [
+        ChannelRow(channel, len(groups[channel]), total(line.counts for line in groups[channel]))
+        for channel in Channel
+        if channel in groups
+    ]
+
+
+def as_of(session: Session) -> datetime | None:
+    """When hits were counted last; None before the first."""
+    at: datetime | None = session.scalar(select(func.max(SpoolCheckpoint.updated_at)))
+    return at
+
+
+def _latest(session: Session, campaign_id: int) -> tuple[datetime | None, datetime | None]:
+    """When hits were counted last, and when the campaign's last lead came."""
+    lead = select(func.max(Lead.created_at)).where(Lead.campaign_id == campaign_id).scalar_subquery()
+    counted, came = session.execute(select(func.max(SpoolCheckpoint.updated_at), lead)).one()
+    return counted, came
+
+
+def _lines(
+    session: Session, campaign_ids: Collection[int], found: ReportData, window: Window | None = None
+) -> list[ActivityRow]:
+    """With a window also when the first and the last hit in it came."""
+    span = (null(), null()) if window is None else ends(window)
+    query = (
+        select(Activity, Form.id, *span)
+        .outerjoin(Form, Form.activity_id == Activity.id)
+        .where(one_of(session, Activity.campaign_id, campaign_ids))
+        .order_by(Activity.id)
+    )
+    return [_line(activity, form_id, found, first, last) for activity, form_id, first, last in session.execute(query)]
+
+
+def _line(
+    activity: Activity, form_id: int | None, found: ReportData, first: datetime | None, last: datetime | None
+) -> ActivityRow:
+    sent = found.sent.get(activity.id)
+    if sent is not None:
+        # A counter knows the 15 minutes: it may have been at their end.
+        sent_at = min(sent[1] + _QUARTER, clock.now())
+        last = sent_at if last is None else max(last, sent_at)
+    return ActivityRow(
+        activity.id,
+        activity.campaign_id,
+        activity.title,
+        activity.channel,
+        activity.status,
+        activity.launched_at,
+        activity.version_id,
+        form_id is not None,
+        found.counts[activity.id],
+        first,
+        last,
+    )
+
+
+def _links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
+    """Every link of every launched version and every short link, unclicked ones too, most clicked first."""
+    mailed: dict[int, list[ActivityRow]] = defaultdict(list)
+    for line in activities:
+        if line.version_id is not None:
+            mailed[line.version_id].append(line)
+    lines = _short_links(session, activities, hits)
+    if not mailed:
+        return sorted(lines, key=_most_clicked)
+    asked = select(Link.version_id, Link.number, Link.label, Link.url)  # As rows: an entity costs as much as its line.
+    for version_id, number, label, url in session.execute(asked.where(one_of(session, Link.version_id, mailed))):
+        for activity in mailed[version_id]:
+            trackable = activity.counts.mails.trackable if activity.counts.mails else 0
+            counts = ActivityCounts(
+                mails=MailCounts(trackable=trackable, clickers=hits.people(activity.id, HitKind.CLICK, number)),
+                clicks=hits.of(activity.id, HitKind.CLICK, number) or HitCounts(),
+            )
+            lines.append(LinkRow(activity, number, label, url, counts))
+    return sorted(lines, key=_most_clicked)
+
+
+def _short_links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
+    """Links of activities that others send; nobody is known there, so clicks are counted, not clickers."""
+    lines = {line.id: line for line in activities}
+    return [
+        LinkRow(
+            lines[link.activity_id],
+            link.number,
+            link.label,
+            link.url,
+            ActivityCounts(clicks=hits.of(link.activity_id, HitKind.CLICK, link.number) or HitCounts()),
+        )
+        for link in session.scalars(
+            select(ShortLink)
+            .where(one_of(session, ShortLink.activity_id, lines))
+            .order_by(ShortLink.activity_id, ShortLink.number)
+        )
+    ]
+
+
+def _most_clicked(line: LinkRow) -> tuple[int, int, int, int]:
+    clicks = (line.counts.clicks or HitCounts()).human
+    return -(line.counts.mails or MailCounts()).clickers, -clicks, line.activity.id, line.number
+
+
+def link_clicks(session: Session, actor: Actor, activity_id: int) -> list[LinkRow]:
+    """The links of one activity with their clicks. Raises NotFound."""
+    actor.require(Permission.VIEW)
+    activity = activity_of(session, activity_id)
+    found = facts(session, [activity.campaign_id], links=True)
+    lines = [line for line in _lines(session, [activity.campaign_id], found) if line.id == activity_id]
+    return _links(session, lines, found.hits)

@@ -1,0 +1,427 @@
+"""Counted facts of campaigns' activities within a window of time: what every page of figures is made of.
+
+Read from counters and from rows that are few, never from raw events. Times are those of what happened; only
+mails may also be asked for by the day on which they went out (cohort), with whatever became of them since.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, Select, case, cast, func, literal_column, select, true, union_all
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from campaigns.capture.models import Form
+from campaigns.db import among
+from campaigns.delivery.models import SendState
+from campaigns.delivery.sends.counters import SendCount, SendFlag
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity, Channel
+from tracking.counters import daily
+from tracking.counters.periods import WHOLE, Window
+from tracking.metrics.costs import Cost
+from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, VisitCounts
+from tracking.models.attribution import SUMS, ConversionAttribution, DailyAttribution, TotalAttribution
+from tracking.models.conversions import Conversion
+from tracking.models.events import HitKind, HitRollup, TrafficLabel
+from tracking.models.visits import DailyChannelRollup, DailyVisitRollup, VisitRollup
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+_QUARTER = timedelta(minutes=15)
+_FEW = 500
+_NOTHING = ActivityCounts(influenced=0)
+WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportQuery:
+    """What figures are asked for."""
+
+    window: Window = WHOLE
+    cohort: bool = True
+    """Whether a window chooses mails by when they went out, not openers and clickers by when they acted."""
+
+
+WHOLE_LIFE = ReportQuery()
+
+
+def within(column: InstrumentedAttribute[Any] | ColumnElement[Any], window: Window) -> list[ColumnElement[bool]]:
+    """That an instant lies in the window."""
+    bounds = [column >= window.since] if window.since is not None else []
+    return [*bounds, column < window.until] if window.until is not None else bounds
+
+
+@dataclass
+class ReportData:
+    """Counts by activity; ``sent`` says between which instants the relay took its mails."""
+
+    counts: dict[int, ActivityCounts]
+    hits: "HitTotals"
+    sent: dict[int, tuple[datetime, datetime]]
+    influenced: dict[Channel | None, int] = field(default_factory=dict)
+    """By channel, and of all together under None."""
+
+
+def facts(
+    session: Session, campaign_ids: Collection[int], asked: ReportQuery = WHOLE_LIFE, *, links: bool = False
+) -> ReportData:
+    """All that is counted for the activities of these campaigns, in six queries for all of them."""
+    planned = session.execute(_PLANNED.where(one_of(session, Activity.campaign_id, campaign_ids))).all()
+    these = _ActivityScope(
+        session, campaign_ids, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned}
+    )
+    hits = HitTotals(session, these, asked.window, links=links)
+    mails, sent = _mails(session, these, asked, hits)
+    visits = _visits(session, these, asked.window)
+    visited_campaigns = {these.campaigns[id] for id in visits}
+    outcomes, influenced = _outcomes(session, these, asked.window)
+    counts = {}
+    for id, campaign_id, channel, launched_at, cost, starts_on, ends_on, form_id in planned:
+        # Zero is said only of what is measured: opens of a launched mail, views of a landing page.
+        mailed = channel is Channel.EMAIL and (id in mails or launched_at is not None)
+        nothing = HitCounts() if mailed else None
+        visited = visits.get(id) or (
+            VisitCounts() if campaign_id in visited_campaigns and launched_at is not None else None
+        )
+        counts[id] = replace(
+            outcomes.get(id, _NOTHING),
+            mails=mails.get(id) or (MailCounts() if mailed else None),
+            opens=hits.of(id, HitKind.OPEN) or nothing,
+            clicks=hits.of(id, HitKind.CLICK) or nothing,
+            views=hits.of(id, HitKind.VIEW) or (HitCounts() if form_id is not None else None),
+            visits=visited,
+            cost=Cost(cost, starts_on, ends_on, launched_at).within(asked.window),
+        )
+    return ReportData(counts, hits, sent, influenced)
+
+
+@dataclass(frozen=True, slots=True)
+class CompanyReportData:
+    """What the whole company's plan brought in a window: leads, conversions, visits, costs, and of mails the audience
+    alone, by activity where there was any; what each goal did and each group's visits, whatever brought them."""
+
+    by_activity: Mapping[int, ActivityCounts]
+    by_goal: Mapping[str, ActivityCounts]
+    by_group: Mapping[int, VisitCounts]
+
+
+def brought(session: Session, *windows: Window) -> list[CompanyReportData]:
+    """The company's, for windows that have a beginning, in five queries for each and one for all."""
+    planned = session.execute(_PLANNED).all()
+    these = _ActivityScope(session, None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
+    costs = [(id, Cost(cost, starts_on, ends_on, at)) for id, _, _, at, cost, starts_on, ends_on, _ in planned]
+    return [_brought(session, these, costs, window) for window in windows]
+
+
+def _brought(
+    session: Session, these: "_ActivityScope", costs: Iterable[tuple[int, Cost]], window: Window
+) -> CompanyReportData:
+    audience = (
+        select(SendCount.activity_id, cast(func.sum(SendCount.number), Float))
+        .where(*within(SendCount.bucket, Window(None, window.until)))
+        .group_by(SendCount.activity_id)
+    )
+    mailed = {id: MailCounts(audience=int(number)) for id, number in session.execute(audience)}
+    visits, by_group = _visits_of_all(session, [0, *these.campaigns], window)
+    reached, by_goal = dict[int | None, ActivityCounts](), defaultdict[str, ActivityCounts](ActivityCounts)
+    for id, goal, number, value in session.execute(_reached(window)):
+        one = ActivityCounts(conversions=int(number), revenue=value)
+        reached[id] = reached[id] + one if id in reached else one
+        by_goal[goal] += one
+    leads = Counter[int]()
+    for id, number in _leads(session, these, window):
+        leads[id] += number
+    counts, nothing = {}, ActivityCounts()
+    for id, cost in costs:
+        spent = cost.within(window)
+        if spent is not None or id in mailed or id in visits or id in leads or id in reached:
+            known = reached.get(id, nothing)
+            counts[id] = ActivityCounts(
+                mails=mailed.get(id),
+                visits=visits.get(id),
+                leads=leads[id],
+                conversions=known.conversions,
+                revenue=known.revenue,
+                cost=spent,
+            )
+    return CompanyReportData(counts, by_goal, by_group)
+
+
+def _visits_of_all(
+    session: Session, activity_ids: Collection[int], window: Window
+) -> tuple[dict[int, VisitCounts], dict[int, VisitCounts]]:
+    """Human visits by activity, and by channel group, whose visitors are those of the activities."""
+    of, at = daily.visits(session, window)
+    groups: Any = DailyChannelRollup if of is DailyVisitRollup else VisitRollup
+    began = groups.day if groups is DailyChannelRollup else groups.bucket
+    # By activity, though it is all of them: in the order of the key, not by way of an index to each row.
+    by_activity = _visit_sums(
+        of, of.activity_id, of.campaign_visitors, at, window, one_of(session, of.activity_id, activity_ids)
+    )
+    by_group = _visit_sums(groups, groups.channel_group, groups.visitors, began, window)
+    of_each, of_groups = (
+        {key: VisitCounts(*map(int, counts)) for key, *counts in session.execute(query)}
+        for query in (by_activity, by_group)
+    )
+    return of_each, of_groups
+
+
+def _visit_sums(of: Any, by: Any, visitors: Any, at: Any, window: Window, *meant: ColumnElement[bool]) -> Select[Any]:
+    """Sums of human visits in the order of :class:`Visits`."""
+    columns = (of.visits, visitors, of.engaged, of.active_seconds, of.pages, of.new)
+    return (
+        select(by, *(cast(func.sum(column), Float) for column in columns))
+        .where(*meant, of.label == TrafficLabel.HUMAN, *within(at, window))
+        .group_by(by)
+    )
+
+
+def _reached(window: Window) -> Select[Any]:
+    return (
+        select(Conversion.activity_id, Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
+        .where(*within(Conversion.at, window))
+        .group_by(Conversion.activity_id, Conversion.goal)
+    )
+
+
+_PLANNED = (
+    select(
+        Activity.id,
+        Activity.campaign_id,
+        Activity.channel,
+        Activity.launched_at,
+        Activity.cost,
+        Activity.starts_on,
+        Activity.ends_on,
+        Form.id,
+    )
+    .outerjoin(Form, Form.activity_id == Activity.id)
+    .order_by(Activity.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _ActivityScope:
+    """The activities that facts are asked for: which campaign's each is, and of which channel."""
+
+    session: Session
+    campaign_ids: Collection[int] | None
+    """None: every campaign's."""
+    campaigns: Mapping[int, int]
+    channels: Mapping[int, Channel]
+
+    def has(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+        """That the column names one of them. By their numbers, so that the database knows how few they are."""
+        if self.campaign_ids is None:
+            return true()
+        return one_of(self.session, column, self.campaigns)
+
+
+def one_of(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
+    """That the column is one of few ids: on PostgreSQL in one value, so that whatever their number the statement is
+    the same, and prepared. SQLite tells by their number how to look for them."""
+    if session.get_bind().dialect.name == "postgresql" or len(ids) > _FEW:
+        return among(session, column, ids)
+    return column.in_(list(ids))  # type: ignore[no-any-return]
+
+
+_PLACES = {TrafficLabel[one.name.upper()].value: place for place, one in enumerate(fields(HitCounts))}
+"""Which of the numbers of :class:`Hits` a label's are."""
+
+
+class HitTotals:
+    """Rollups summed by activity, kind and label; with ``links``, those of single links too."""
+
+    def __init__(self, session: Session, these: _ActivityScope, window: Window, *, links: bool) -> None:
+        self._hits: dict[tuple[int, int, int], list[int]] = {}
+        self._people: dict[tuple[int, int, int], int] = defaultdict(int)
+        hits, at = daily.hits(session, window)
+        query = (
+            select(
+                hits.activity_id,
+                hits.kind,
+                hits.link,
+                hits.label,
+                cast(func.sum(hits.events), Float),
+                cast(func.sum(hits.uniques), Float),
+            )
+            .where(these.has(hits.activity_id), *within(at, window))
+            .group_by(hits.activity_id, hits.kind, hits.link, hits.label)
+        )
+        if not links:
+            query = query.where(hits.link == 0)
+        for activity_id, kind, link, label, events, uniques in session.execute(query):
+            key = (activity_id, kind, link)
+            self._hits.setdefault(key, [0] * len(_PLACES))[_PLACES[label]] += int(events)
+            if label == TrafficLabel.HUMAN:
+                self._people[key] = int(uniques)
+
+    def of(self, activity_id: int, kind: HitKind, link: int = 0) -> HitCounts | None:
+        found = self._hits.get((activity_id, kind, link))
+        return None if found is None else HitCounts(*found)
+
+    def people(self, activity_id: int, kind: HitKind, link: int = 0) -> int:
+        """Sends whose first human hit of this kind and link lies in the window."""
+        return self._people.get((activity_id, kind, link), 0)
+
+
+def ends(window: Window) -> tuple[ColumnElement[datetime], ColumnElement[datetime]]:
+    """Columns beside an activity's: its first and its last 15 minutes with hits. Ends of an index, found without
+    reading the counters between them."""
+    counted = [HitRollup.activity_id == Activity.id, *within(HitRollup.bucket, window)]
+    first, last = (select(end(HitRollup.bucket)).where(*counted).scalar_subquery() for end in (func.min, func.max))
+    return first, last
+
+
+def _mails(
+    session: Session, these: _ActivityScope, asked: ReportQuery, hits: HitTotals
+) -> tuple[dict[int, MailCounts], dict[int, tuple[datetime, datetime]]]:
+    """Mails by activity, and between which instants the relay took them.
+
+    By the time of the event, openers and clickers are those of the window among whoever had the mail by its end.
+    """
+    window = asked.window if asked.cohort else Window(None, asked.window.until)
+    key = SendCount.activity_id, SendCount.state, SendCount.marks, SendCount.bucket != _NEVER
+    known = [SendCount.bucket != _NEVER] if not asked.window.whole else []
+    query = (
+        select(*key, cast(func.sum(SendCount.number), Float), func.min(SendCount.bucket), func.max(SendCount.bucket))
+        .where(these.has(SendCount.activity_id), *within(SendCount.bucket, window), *known)
+        .group_by(*key)
+    )
+    sums: dict[int, list[int]] = {}
+    sent: dict[int, tuple[datetime, datetime]] = {}
+    for id, state, marks, _, number, first, last in session.execute(query):
+        if not number:
+            continue
+        of_activity = sums.setdefault(id, [0] * len(_MAILS))
+        for place in _places(state, marks):
+            of_activity[place] += int(number)
+        if state is SendState.SENT:
+            one = sent.get(id, (first, last))
+            sent[id] = (min(one[0], first), max(one[1], last))
+    mails = {id: MailCounts(*numbers) for id, numbers in sums.items()}
+    if not asked.cohort:
+        for id, found in mails.items():
+            openers, clickers = hits.people(id, HitKind.OPEN), hits.people(id, HitKind.CLICK)
+            mails[id] = replace(found, openers=openers, clickers=clickers)
+    return mails, sent
+
+
+_MAILS = tuple(one.name for one in fields(MailCounts))
+
+
+@lru_cache(maxsize=4_096)
+def _places(state: SendState, known: int) -> tuple[int, ...]:
+    """Which of the numbers of :class:`Mails` a send in this state, with these marks, is one of."""
+    marks = SendFlag(known)
+    arrived, bounced = state is SendState.SENT, state is SendState.BOUNCED
+    tracked = arrived and SendFlag.TRACKABLE in marks
+    returned = bounced and SendFlag.TAKEN in marks
+    counted = {
+        "audience": True,
+        "waiting": state in WAITING,
+        "delivered": arrived,
+        "returned": returned,
+        "refused": bounced and not returned,
+        "unknown": state is SendState.UNKNOWN,
+        "skipped": state is SendState.SKIPPED,
+        "failed": state is SendState.FAILED,
+        "cancelled": state is SendState.CANCELLED,
+        "trackable": tracked,
+        "openers": tracked and SendFlag.OPENED in marks,
+        "clickers": tracked and SendFlag.CLICKED in marks,
+        "unsubscribers": arrived and SendFlag.UNSUBSCRIBED in marks,
+        "complainers": arrived and SendFlag.COMPLAINED in marks,
+        "hard": bounced and SendFlag.HARD in marks,
+        "soft": bounced and not marks & (SendFlag.HARD | SendFlag.BLOCKED),
+        "blocked": bounced and SendFlag.BLOCKED in marks,
+    }
+    return tuple(place for place, name in enumerate(_MAILS) if counted[name])
+
+
+def _visits(session: Session, these: _ActivityScope, window: Window) -> dict[int, VisitCounts]:
+    of, at = daily.visits(session, window)
+    query = _visit_sums(of, of.activity_id, of.campaign_visitors, at, window, these.has(of.activity_id))
+    return {id: VisitCounts(*map(int, counts)) for id, *counts in session.execute(query)}
+
+
+def _outcomes(
+    session: Session, these: _ActivityScope, window: Window
+) -> tuple[dict[int, ActivityCounts], dict[Channel | None, int]]:
+    """Leads, conversions and credit by activity, and influenced conversions: by channel, and of all together."""
+    outcomes: dict[int, ActivityCounts] = {}
+    influenced: dict[Channel | None, int] = defaultdict(int)
+    for id, earned in _earned(session, these, window):
+        outcomes[id] = ActivityCounts(
+            conversions=int(earned.own),
+            revenue=earned.value,
+            first_touch=earned.first,
+            last_touch=earned.last,
+            influenced=int(earned.touched),
+            first_touch_revenue=earned.first_value,
+            last_touch_revenue=earned.last_value,
+        )
+        influenced[these.channels[id]] += int(earned.of_channel)
+        influenced[None] += int(earned.of_campaign)
+    for id, number in _leads(session, these, window):
+        outcomes[id] = replace(outcomes.get(id, _NOTHING), leads=number)
+    return outcomes, influenced
+
+
+def _earned(session: Session, these: _ActivityScope, window: Window) -> Iterable[tuple[int, Any]]:
+    """Sums of earnings by activity: of a whole life and of whole days they stand ready."""
+    of: Any = TotalAttribution if window.whole else _of_window(these, window)
+    sums: list[Any] = []
+    for name in ("value", "first_value", "last_value"):
+        sums.append(case((func.sum(getattr(of, f"{name}d")) > 0, func.sum(getattr(of, name)))).label(name))
+    for name in ("own", "first", "last", "touched", "of_channel", "of_campaign"):
+        sums.append(cast(func.sum(getattr(of, name)), Float).label(name))
+    query = select(of.activity_id, *sums).group_by(of.activity_id)
+    if window.whole:
+        query = query.where(these.has(of.activity_id))
+    return [(row[0], row) for row in session.execute(query)]
+
+
+def _of_window(these: _ActivityScope, window: Window) -> Any:
+    """The days (UTC) that lie inside a window, and the rows at its ends."""
+    first = None if window.since is None else _midnight(window.since + timedelta(days=1, microseconds=-1))
+    last = None if window.until is None else _midnight(window.until)
+    ends, days = [Window(window.since, first), Window(last, window.until)], True
+    if first is not None and last is not None and first >= last:
+        ends, days = [window], False
+    kept = [getattr(DailyAttribution, name) for name in SUMS]
+    row = [literal_column(SUMS[one.key].format(row=""), one.type).label(one.key) for one in kept]
+    parts = [
+        select(ConversionAttribution.activity_id, *row).where(
+            these.has(ConversionAttribution.activity_id), *within(ConversionAttribution.at, end)
+        )
+        for end in ends
+        if not end.whole and not (days and end.since == end.until)
+    ]
+    if days:
+        inside = within(DailyAttribution.day, Window(first, last))
+        parts.insert(
+            0, select(DailyAttribution.activity_id, *kept).where(these.has(DailyAttribution.activity_id), *inside)
+        )
+    return union_all(*parts).subquery().c
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _leads(session: Session, these: _ActivityScope, window: Window) -> Iterable[tuple[int, int]]:
+    query = select(Lead.activity_id, func.count()).where(*within(Lead.created_at, window))
+    if these.campaign_ids is None:
+        query = query.group_by(Lead.activity_id)
+    else:  # In the order of an index that holds all of it.
+        campaigns = one_of(session, Lead.campaign_id, these.campaign_ids)
+        query = query.where(campaigns, these.has(Lead.activity_id)).group_by(Lead.campaign_id, Lead.activity_id)
+    return [(id, number) for id, number in session.execute(query)]
+
+
+def ids_of(campaign_ids: Collection[int]) -> Select[int]:
+    return select(Activity.id).where(Activity.campaign_id.in_(campaign_ids))

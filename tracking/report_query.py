@@ -1,0 +1,79 @@
+"""What an address asks of figures: a period, a way to date mails, who is counted, and who earns."""
+
+from enum import StrEnum
+
+from flask import request
+
+from campaigns import clock
+from campaigns.i18n import N_
+from tracking.counters.periods import Period, period_of
+from tracking.metrics.comparison import PeriodQuery
+from tracking.reports.timezone import our_zone
+
+
+class TrafficFilter(StrEnum):
+    """Whose hits the tables of hits show. Rates are human ones, whoever is looked at."""
+
+    HUMAN = "human"
+    MACHINE = "machine"
+    SETTLING = "settling"
+
+    @property
+    def label(self) -> str:
+        return {self.HUMAN: N_("Human"), self.MACHINE: N_("Machine"), self.SETTLING: N_("Settling")}[self]
+
+    @property
+    def metric(self) -> str:
+        """The key of its clicks."""
+        return "clicks" if self is TrafficFilter.HUMAN else f"clicks_{self.value}"
+
+
+class AttributionChoice(StrEnum):
+    """Who conversions are counted for; the last touch unless the address asks otherwise, so that a channel which
+    brings people to another one's form shows what it brought."""
+
+    LAST = "last"
+    FIRST = "first"
+    FORM = "form"
+    INFLUENCED = "influenced"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.FORM: N_("Where it happened"),
+            self.FIRST: N_("First touch"),
+            self.LAST: N_("Last touch"),
+            self.INFLUENCED: N_("Influenced"),
+        }[self]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The metrics that say how many, and how much."""
+        return {
+            self.FORM: ("conversions", "revenue"),
+            self.FIRST: ("leads_first_touch", "revenue_first_touch"),
+            self.LAST: ("leads_last_touch", "revenue_last_touch"),
+            self.INFLUENCED: ("influenced",),
+        }[self]
+
+
+def question() -> PeriodQuery:
+    """The period and how mails are dated, as the address says."""
+    key = request.args.get("period", "")
+    if key == "custom":
+        key = f"{request.args.get('from', '')}..{request.args.get('to', '')}"
+    return PeriodQuery(period_of(key, clock.now().astimezone(our_zone()).date()), request.args.get("dated") != "event")
+
+
+def period_named(key: str) -> Period:
+    return period_of(key, clock.now().astimezone(our_zone()).date())
+
+
+def who() -> TrafficFilter:
+    word = request.args.get("who", "")
+    return TrafficFilter(word) if word in set(TrafficFilter) else TrafficFilter.HUMAN
+
+
+def earns() -> AttributionChoice:
+    word = request.args.get("earns", "")
+    return AttributionChoice(word) if word in set(AttributionChoice) else AttributionChoice.LAST

@@ -1,0 +1,1 @@
+"""Reports built on metrics: drilldown, exports, shared reports, timelines."""

@@ -1,0 +1,102 @@
+"""Who a campaign's mails reached: languages, places, mail programs and devices.
+
+Bounded: the newest recipients of the newest mailings stand for all, and as many of their hits.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.audience.models import Contact
+from campaigns.delivery.models import Send, SendState
+from campaigns.planning.models import Activity, Channel
+from tracking.collector.user_agents import client
+from tracking.metrics.registry import share
+from tracking.models.events import NEWEST_FIRST, Event, TrafficLabel, UserAgent
+
+MAILINGS, OF_EACH = 5, 1_000
+_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileShare:
+    """One answer, how many gave it, and which share of all who said anything."""
+
+    name: str
+    number: int
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceProfile:
+    recipients: int
+    languages: Sequence[ProfileShare]
+    zones: Sequence[ProfileShare]
+    hits: int
+    programs: Sequence[ProfileShare]
+    systems: Sequence[ProfileShare]
+
+
+def profile(session: Session, actor: Actor, campaign_id: int) -> AudienceProfile:
+    """The audience in shares, never a person: at most 5,000 recipients and as many human hits are looked at."""
+    actor.require(Permission.VIEW)
+    newest = session.scalars(
+        select(Activity.id)
+        .where(Activity.campaign_id == campaign_id, Activity.channel == Channel.EMAIL)
+        .where(Activity.launched_at.is_not(None))
+        .order_by(Activity.id.desc())
+        .limit(MAILINGS)
+    ).all()
+    languages, zones, programs, systems = (Counter[str]() for _ in range(4))
+    recipients = hits = 0
+    for activity_id in newest:
+        for language, zone, number in _contacts(session, activity_id):
+            recipients += number
+            languages[language or ""] += number
+            zones[zone or ""] += number
+        for text, number in _agents(session, activity_id):
+            hits += number
+            program, system = client(text or "")
+            programs[program] += number
+            systems[system] += number
+    return AudienceProfile(recipients, _slices(languages), _slices(zones), hits, _slices(programs), _slices(systems))
+
+
+def _contacts(session: Session, activity_id: int) -> Iterable[tuple[str | None, str | None, int]]:
+    # By the range of ids, which are activity << 32 | number: the newest are found without looking at the others.
+    mine = (
+        select(Send.contact_id)
+        .where(Send.id >= activity_id << 32, Send.id < (activity_id + 1) << 32, Send.state == SendState.SENT)
+        .order_by(Send.id.desc())
+        .limit(OF_EACH)
+        .subquery()
+    )
+    query = select(Contact.language, Contact.timezone, func.count()).join(mine, mine.c.contact_id == Contact.id)
+    return [(row[0], row[1], row[2]) for row in session.execute(query.group_by(Contact.language, Contact.timezone))]
+
+
+def _agents(session: Session, activity_id: int) -> Iterable[tuple[str | None, int]]:
+    newest = (
+        select(Event.user_agent_id, Event.label)
+        .where(Event.activity_id == activity_id)
+        .order_by(*NEWEST_FIRST)
+        .limit(OF_EACH)
+        .subquery()
+    )
+    query = (
+        select(UserAgent.text, func.count())
+        .join(newest, newest.c.user_agent_id == UserAgent.id)
+        .where(newest.c.label == TrafficLabel.HUMAN)
+        .group_by(UserAgent.text)
+    )
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def _slices(counted: Counter[str]) -> list[ProfileShare]:
+    """The greatest first; what nobody said is left out of the shares."""
+    known = sum(number for name, number in counted.items() if name)
+    return [ProfileShare(name, number, share(number, known)) for name, number in counted.most_common() if name][:_ROWS]

@@ -1,0 +1,423 @@
+"""One contact's story: what they were sent, what they did, and what happened by itself."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import chain
+
+from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Organisation
+from campaigns.audience.models import ConsentEntry, Contact, Suppression
+from campaigns.capture.models import Form, Submission
+from campaigns.content.models import Link, MessageVersion
+from campaigns.content.rendering.renderer import fields_of, subject_for
+from campaigns.delivery.models import Send, SendState, SkipReason
+from campaigns.errors import NotFound
+from campaigns.i18n import N_
+from campaigns.leads.models import Lead
+from campaigns.planning.models import Activity, Campaign
+from tracking.bots import rules
+from tracking.conversions.goals import goal_names
+from tracking.models.conversions import (
+    AttributionCredit,
+    AttributionModel,
+    Conversion,
+    ConversionTouchpoint,
+    CustomEvent,
+)
+from tracking.models.events import Event, HitKind, TrafficLabel
+from tracking.models.visits import Visit, WebPage
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 1, 1, tzinfo=UTC)
+_MOST_MAILS = 500
+
+
+class EntryKind(StrEnum):
+    """What an entry of the story tells."""
+
+    MAIL = "mail"
+    BOUNCE = "bounce"
+    UNSUBSCRIBE = "unsubscribe"
+    HIT = "hit"
+    FORM = "form"
+    VISIT = "visit"
+    EVENT = "event"
+    LEAD = "lead"
+    STAGE = "stage"
+    CONVERSION = "conversion"
+    CONSENT = "consent"
+    SUPPRESSION = "suppression"
+
+
+class EntryFilter(StrEnum):
+    """What a reader may narrow the story to."""
+
+    MAILS = "mails"
+    HITS = "hits"
+    VISITS = "visits"
+    FORMS = "forms"
+    LEADS = "leads"
+    CONVERSIONS = "conversions"
+    CONSENT = "consent"
+
+    @property
+    def label(self) -> str:
+        return {
+            self.MAILS: N_("Mails"),
+            self.HITS: N_("Opens and clicks"),
+            self.VISITS: N_("Visits and events"),
+            self.FORMS: N_("Forms"),
+            self.LEADS: N_("Leads"),
+            self.CONVERSIONS: N_("Conversions"),
+            self.CONSENT: N_("Consent and suppression"),
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class CreditShare:
+    """What one activity earned of a conversion, by one way of giving credit."""
+
+    model: AttributionModel
+    activity: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class TouchpointView:
+    """One touch before a conversion; ``event_id`` where a click can be looked at."""
+
+    at: datetime
+    activity: str
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened, newest first in a story. What does not apply is None or empty."""
+
+    at: datetime
+    step: EntryKind
+    activity: str = ""
+    campaign_id: int | None = None
+    subject: str = ""
+    send: Send | None = None
+    kind: HitKind | None = None
+    label: TrafficLabel | None = None
+    event_id: int | None = None
+    reasons: Sequence[rules.ReasonDetail] = ()
+    detail: str = ""
+    answers: dict[str, object] | None = None
+    lead: Lead | None = None
+    consent: ConsentEntry | None = None
+    visit: Visit | None = None
+    event: CustomEvent | None = None
+    conversion: Conversion | None = None
+    shares: Sequence[CreditShare] = ()
+    touches: Sequence[TouchpointView] = ()
+    suppression: Suppression | None = None
+
+    @property
+    def skip_reason(self) -> SkipReason | None:
+        known = self.send is not None and self.send.reason in {reason.value for reason in SkipReason}
+        return SkipReason(self.send.reason) if known and self.send is not None else None
+
+    @property
+    def by_machine(self) -> bool:
+        """Whether this is a hit that no person is known to have made."""
+        return self.label is not None and self.label is not TrafficLabel.HUMAN
+
+
+@dataclass(frozen=True, slots=True)
+class ContactTimeline:
+    contact: Contact
+    entries: Sequence[Entry]
+    earlier: datetime | None
+    """Ask again for what lies before this instant; None at the beginning of the story."""
+
+
+def story(
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    *,
+    before: datetime | None = None,
+    size: int = 50,
+    topic: EntryFilter | None = None,
+    people_only: bool = False,
+) -> ContactTimeline:
+    """What happened to and by this contact before an instant, in a dozen queries that each have an end.
+
+    With ``people_only`` without what machines did. Raises NotFound.
+    """
+    actor.require(Permission.PERSONAL)
+    contact = session.get(Contact, contact_id)
+    if contact is None:
+        raise NotFound(N_("There is no such contact."))
+    asked = _TimelineQuery(contact, before or _END, size + 1, people_only)
+    found = [
+        entry
+        for part in (_PARTS[topic] if topic else chain.from_iterable(_PARTS.values()))
+        for entry in part(session, asked)
+        if entry.at < asked.before
+    ]
+    found.sort(key=lambda entry: entry.at, reverse=True)
+    shown = found[:size]
+    # Things of one instant stay together, or the next page would begin after half of them.
+    shown += [entry for entry in found[size:] if entry.at == shown[-1].at]
+    told = _with_subjects(session, contact, shown)
+    return ContactTimeline(contact, told, shown[-1].at if len(found) > len(shown) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _TimelineQuery:
+    contact: Contact
+    before: datetime
+    size: int
+    people_only: bool
+
+
+def _with_subjects(session: Session, contact: Contact, entries: Sequence[Entry]) -> list[Entry]:
+    """Subjects as they were read: merged for the entries that are shown, and for no others."""
+    ours = session.get(Organisation, 1)
+    if ours is None:
+        return list(entries)
+    return [
+        replace(one, subject=subject_for(one.subject, fields_of(contact, one.detail, ours)), detail="")
+        if one.subject
+        else one
+        for one in entries
+    ]
+
+
+def _newest_sends(asked: _TimelineQuery) -> Select[int]:
+    """The contact's last mails before the instant, as many as a story looks at: whoever pages back meets earlier ones.
+
+    An open or a click that comes after so many further mails is not told.
+    """
+    return (
+        select(Send.id)
+        .where(Send.contact_id == asked.contact.id, or_(Send.sent_at.is_(None), Send.sent_at < asked.before))
+        .order_by(Send.id.desc())
+        .limit(_MOST_MAILS)
+    )
+
+
+def _mails(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    """Each mail when the relay took it, and what came back: a bounce, an unsubscription."""
+    moments = sorted(_moments_of_mails(session, asked), key=lambda moment: moment[0], reverse=True)[: asked.size]
+    query = (
+        select(Send, Activity.title, Activity.campaign_id, Campaign.name, MessageVersion.subject)
+        .join(Activity, Activity.id == Send.activity_id)
+        .join(Campaign, Campaign.id == Activity.campaign_id)
+        .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
+        .where(Send.id.in_({id for _, id, _ in moments}))
+    )
+    # The campaign's name is what a subject may name; it stands aside until the subject is merged.
+    mails = {
+        send.id: Entry(
+            _EPOCH, EntryKind.MAIL, title, campaign_id, subject=subject or "", send=send, detail=name if subject else ""
+        )
+        for send, title, campaign_id, name, subject in session.execute(query)
+    }
+    return [replace(mails[id], at=at, step=step) for at, id, step in moments]
+
+
+def _moments_of_mails(session: Session, asked: _TimelineQuery) -> Iterator[tuple[datetime, int, EntryKind]]:
+    query = (
+        select(Send.id, Send.state, Activity.launched_at, Send.sent_at, Send.bounced_at, Send.unsubscribed_at)
+        .join(Activity, Activity.id == Send.activity_id)
+        # A test mail carries somebody's values to somebody else.
+        .where(Send.id.in_(_newest_sends(asked)), Activity.built_in.is_distinct_from("test"))
+    )
+    for id, state, launched, sent, bounced, unsubscribed in session.execute(query):
+        taken = sent or (launched if state is not SendState.BOUNCED else None)
+        for at, step in ((taken, EntryKind.MAIL), (bounced, EntryKind.BOUNCE), (unsubscribed, EntryKind.UNSUBSCRIBE)):
+            if at is not None and at < asked.before:
+                yield at, id, step
+
+
+def _hits(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    query = (
+        select(Event, Activity.title, Activity.campaign_id, Link.label)
+        .join(Send, Send.id == Event.send_id)
+        .join(Activity, Activity.id == Event.activity_id)
+        .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
+        .where(
+            Event.send_id.in_(_newest_sends(asked)),
+            Activity.built_in.is_distinct_from("test"),
+            Event.at < asked.before,
+            *_human(asked, Event.label),
+        )
+        .order_by(Event.at.desc(), Event.id.desc())
+        .limit(asked.size)
+    )
+    return [
+        Entry(
+            event.at,
+            EntryKind.HIT,
+            title,
+            campaign_id,
+            kind=HitKind(event.kind),
+            label=TrafficLabel(event.label),
+            event_id=event.id,
+            reasons=rules.why(event.reasons),
+            detail=link or "",
+        )
+        for event, title, campaign_id, link in session.execute(query)
+    ]
+
+
+def _forms(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    query = (
+        select(Submission, Form.title, Activity.title, Activity.campaign_id)
+        .join(Form, Form.id == Submission.form_id)
+        .join(Activity, Activity.id == Submission.activity_id)
+        .where(Submission.contact_id == asked.contact.id, Submission.at < asked.before)
+        .order_by(Submission.at.desc(), Submission.id.desc())
+        .limit(asked.size)
+    )
+    return [
+        Entry(submission.at, EntryKind.FORM, title, campaign_id, detail=form, answers=submission.answers)
+        for submission, form, title, campaign_id in session.execute(query)
+    ]
+
+
+def _leads(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    query = (
+        select(Lead, Activity.title)
+        .join(Activity, Activity.id == Lead.activity_id)
+        .where(Lead.contact_id == asked.contact.id, Lead.created_at < asked.before)
+        .order_by(Lead.created_at.desc(), Lead.id.desc())
+        .limit(asked.size)
+    )
+    entries = []
+    for lead, title in session.execute(query):
+        entry = Entry(lead.created_at, EntryKind.LEAD, title, lead.campaign_id, lead=lead)
+        entries.append(entry)
+        if lead.stage_at is not None:
+            entries.append(replace(entry, at=lead.stage_at, step=EntryKind.STAGE))
+    return entries
+
+
+def _consent(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    query = (
+        select(ConsentEntry)
+        .where(ConsentEntry.contact_id == asked.contact.id, ConsentEntry.at < asked.before)
+        .order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
+        .limit(asked.size)
+    )
+    return [Entry(entry.at, EntryKind.CONSENT, consent=entry) for entry in session.scalars(query)]
+
+
+def _human(asked: _TimelineQuery, label: InstrumentedAttribute[int]) -> list[ColumnElement[bool]]:
+    return [label == TrafficLabel.HUMAN] if asked.people_only else []
+
+
+def _visits(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    query = (
+        select(Visit, WebPage, Activity.title, Activity.campaign_id)
+        .join(WebPage, WebPage.id == Visit.entry_id)
+        .outerjoin(Activity, Activity.id == Visit.activity_id)
+        .where(Visit.contact_id == asked.contact.id, Visit.started_at < asked.before, *_human(asked, Visit.label))
+        .order_by(Visit.started_at.desc(), Visit.id.desc())
+        .limit(asked.size)
+    )
+    return [
+        Entry(
+            visit.started_at,
+            EntryKind.VISIT,
+            title or "",
+            campaign_id,
+            label=TrafficLabel(visit.label),
+            visit=visit,
+            detail=page.address,
+        )
+        for visit, page, title, campaign_id in session.execute(query)
+    ]
+
+
+def _events(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    query = (
+        select(CustomEvent)
+        .where(CustomEvent.contact_id == asked.contact.id, CustomEvent.at < asked.before)
+        .order_by(CustomEvent.at.desc(), CustomEvent.id.desc())
+        .limit(asked.size)
+    )
+    return [Entry(event.at, EntryKind.EVENT, detail=event.name, event=event) for event in session.scalars(query)]
+
+
+def _conversions(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    """Each with what earned it: its touches in order, and the shares of credit that they gave."""
+    query = (
+        select(Conversion, Activity.title)
+        .outerjoin(Activity, Activity.id == Conversion.activity_id)
+        .where(Conversion.contact_id == asked.contact.id, Conversion.at < asked.before)
+        .order_by(Conversion.at.desc(), Conversion.id.desc())
+        .limit(asked.size)
+    )
+    rows = session.execute(query).all()
+    if not rows:
+        return []
+    names, ids = goal_names(session), [conversion.id for conversion, _ in rows]
+    shares, touches = _shares(session, ids), _touches(session, ids)
+    return [
+        Entry(
+            one.at,
+            EntryKind.CONVERSION,
+            title or "",
+            one.campaign_id,
+            detail=names.get(one.goal, one.goal),
+            conversion=one,
+            shares=shares.get(one.id, ()),
+            touches=touches.get(one.id, ()),
+        )
+        for one, title in rows
+    ]
+
+
+def _shares(session: Session, ids: Sequence[int]) -> dict[int, list[CreditShare]]:
+    query = (
+        select(AttributionCredit, Activity.title)
+        .join(Activity, Activity.id == AttributionCredit.activity_id)
+        .where(AttributionCredit.conversion_id.in_(ids))
+        .order_by(AttributionCredit.conversion_id, AttributionCredit.model, AttributionCredit.share.desc())
+    )
+    shares: dict[int, list[CreditShare]] = {}
+    for credit, title in session.execute(query):
+        shares.setdefault(credit.conversion_id, []).append(CreditShare(credit.model, title, credit.share))
+    return shares
+
+
+def _touches(session: Session, ids: Sequence[int]) -> dict[int, list[TouchpointView]]:
+    query = (
+        select(ConversionTouchpoint, Activity.title)
+        .join(Activity, Activity.id == ConversionTouchpoint.activity_id)
+        .where(ConversionTouchpoint.conversion_id.in_(ids))
+        .order_by(ConversionTouchpoint.conversion_id, ConversionTouchpoint.position)
+    )
+    touches: dict[int, list[TouchpointView]] = {}
+    for touch, title in session.execute(query):
+        clicked = touch.source_id if touch.kind == "click" else None
+        touches.setdefault(touch.conversion_id, []).append(TouchpointView(touch.at, title, clicked))
+    return touches
+
+
+def _suppression(session: Session, asked: _TimelineQuery) -> list[Entry]:
+    query = select(Suppression).where(Suppression.address == asked.contact.email, Suppression.at < asked.before)
+    return [Entry(one.at, EntryKind.SUPPRESSION, suppression=one) for one in session.scalars(query)]
+
+
+_PARTS: dict[EntryFilter, tuple[Callable[[Session, _TimelineQuery], list[Entry]], ...]] = {
+    EntryFilter.MAILS: (_mails,),
+    EntryFilter.HITS: (_hits,),
+    EntryFilter.VISITS: (_visits, _events),
+    EntryFilter.FORMS: (_forms,),
+    EntryFilter.LEADS: (_leads,),
+    EntryFilter.CONVERSIONS: (_conversions,),
+    EntryFilter.CONSENT: (_consent, _suppression),
+}

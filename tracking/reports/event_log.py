@@ -1,0 +1,192 @@
+"""Questions to the log: a campaign's events by label, reason and time; one event and one send, explained."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, literal, select
+from sqlalchemy.orm import Session
+
+from campaigns import clock, db
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.content.models import Link, MessageVersion
+from campaigns.db import UtcDateTime
+from campaigns.delivery.models import Send
+from campaigns.errors import NotFound
+from campaigns.i18n import N_
+from campaigns.planning.models import Activity, Campaign
+from tracking.bots import rules
+from tracking.bots.gateways import gateway_of
+from tracking.bots.rules import LabelReason
+from tracking.endpoints import ip_networks
+from tracking.models.events import NEWEST_FIRST, Event, HitKind, MinuteBucket, TrafficLabel, UserAgent
+
+_MOST_OF_A_SEND = 500
+_CHUNK = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events of a campaign; None leaves a question open."""
+
+    activity_id: int | None = None
+    label: TrafficLabel | None = None
+    reason: LabelReason | None = None
+    kind: HitKind | None = None
+    link: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    """Before this instant."""
+
+    def where(self) -> Iterator[ColumnElement[bool]]:
+        for column, value in ((Event.label, self.label), (Event.kind, self.kind), (Event.link, self.link)):
+            if value is not None:
+                yield column == int(value)
+        if self.reason is not None:
+            yield Event.reasons.bitwise_and(int(self.reason)) != 0
+        if self.since is not None:
+            yield from (
+                MinuteBucket(Event.at) >= MinuteBucket(literal(self.since, UtcDateTime)),
+                Event.at >= self.since,
+            )
+        if self.until is not None:
+            yield from (MinuteBucket(Event.at) <= MinuteBucket(literal(self.until, UtcDateTime)), Event.at < self.until)
+
+
+def activities_of(session: Session, campaign_id: int) -> Mapping[int, str]:
+    """The campaign's activities by id."""
+    query = select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id).order_by(Activity.id)
+    return {row.id: row.title for row in session.execute(query)}
+
+
+def log(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Select[*tuple[Any, ...]]:
+    """Events of these activities as (Event, address, contact_id, link_label, program), without an order.
+
+    What single people did: for those only who may see it. ``address`` is None where nobody stands beside the event.
+    """
+    actor.require(Permission.PERSONAL)
+    chosen = [one for one in activity_ids if wanted.activity_id in (None, one)]
+    return (
+        select(Event, Send.address, Send.contact_id, Link.label.label("link_label"), UserAgent.text.label("program"))
+        .outerjoin(Send, Send.id == Event.send_id)
+        .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
+        .outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
+        .where(Event.activity_id.in_(chosen), *wanted.where())
+    )
+
+
+def all_of(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Iterator[Any]:
+    """The whole log as asked, newest first, by chunks, each in a session of its own: whoever downloads
+    them slowly holds no transaction open, and the request that asked is over by then."""
+    actor.require(Permission.EXPORT)
+    return _chunks(log(actor, activity_ids, wanted).order_by(*NEWEST_FIRST).limit(_CHUNK))
+
+
+def _chunks(query: Select[*tuple[Any, ...]]) -> Iterator[Any]:
+    beyond: list[ColumnElement[bool]] = []
+    while True:
+        with db.reading() as session:
+            rows = session.execute(query.where(*beyond)).all()
+        yield from rows
+        if len(rows) < _CHUNK:
+            return
+        last = rows[-1][0]
+        beyond = [
+            MinuteBucket(Event.at) <= MinuteBucket(literal(last.at, UtcDateTime)),  # For the index.
+            (Event.at < last.at) | ((Event.at == last.at) & (Event.id < last.id)),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class EventDetail:
+    """One event with what was seen and why it has its label."""
+
+    event: Event
+    link: str
+    program: str
+    after: timedelta | None
+    """Since the relay took the mail."""
+
+    @property
+    def kind(self) -> HitKind:
+        return HitKind(self.event.kind)
+
+    @property
+    def label(self) -> TrafficLabel:
+        return TrafficLabel(self.event.label)
+
+    @property
+    def reasons(self) -> list[rules.ReasonDetail]:
+        return rules.why(self.event.reasons)
+
+    @property
+    def total(self) -> int | None:
+        """The sum of the weights, where the sum decided."""
+        is_sum = self.label is not TrafficLabel.SETTLING and not any(said.decides for said in self.reasons)
+        return rules.score(self.event.reasons) if is_sum else None
+
+    @property
+    def network(self) -> str:
+        return ip_networks.name(self.event.network)
+
+    @property
+    def gateway(self) -> str:
+        """Whose gateways are in its network."""
+        return gateway_of(self.event.network)
+
+    @property
+    def final_at(self) -> datetime:
+        """When its label became final, or will: a form sent afterwards may have decided earlier."""
+        known_at_once = rules.is_no_person(self.event.reasons)
+        return self.event.at if known_at_once else self.event.at + clock.scaled(rules.SETTLE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class SendDetail:
+    """One send with everything that happened with it, oldest first."""
+
+    send: Send
+    activity: Activity
+    campaign: Campaign
+    subject: str
+    events: Sequence[EventDetail]
+
+
+def send_told(session: Session, actor: Actor, send_id: int) -> SendDetail:
+    """A send and what was seen of it, in two queries. Raises NotFound."""
+    actor.require(Permission.PERSONAL)
+    row = session.execute(
+        select(Send, Activity, Campaign, MessageVersion.subject)
+        .join(Activity, Activity.id == Send.activity_id)
+        .join(Campaign, Campaign.id == Activity.campaign_id)
+        .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
+        .where(Send.id == send_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(N_("There is no such send."))
+    query = _told().where(Event.send_id == send_id).order_by(Event.at, Event.id).limit(_MOST_OF_A_SEND)
+    return SendDetail(row[0], row[1], row[2], row[3] or "", [_tell(*one) for one in session.execute(query)])
+
+
+def event_told(session: Session, actor: Actor, event_id: int) -> tuple[EventDetail, Activity, Send | None]:
+    """One event, explained. Raises NotFound."""
+    actor.require(Permission.PERSONAL)
+    row = session.execute(_told().where(Event.id == event_id)).one_or_none()
+    if row is None:
+        raise NotFound(N_("There is no such event."))
+    return _tell(*row), session.get_one(Activity, row[0].activity_id), row[1]
+
+
+def _told() -> Select[*tuple[Any, ...]]:
+    return (
+        select(Event, Send, Link.label, UserAgent.text)
+        .outerjoin(Send, Send.id == Event.send_id)
+        .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
+        .outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
+    )
+
+
+def _tell(event: Event, send: Send | None, link: str | None, program: str | None) -> EventDetail:
+    after = event.at - send.sent_at if send is not None and send.sent_at is not None else None
+    return EventDetail(event, link or "", program or "", after)

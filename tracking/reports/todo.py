@@ -1,0 +1,132 @@
+"""What waits for somebody: the questions of the start page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy.orm import Session, contains_eager
+
+from campaigns import clock
+from campaigns.accounts.actor import Actor, Permission
+from campaigns.accounts.models import Organisation
+from campaigns.audience.models import Contact, ContactImport, ImportState
+from campaigns.delivery.bounces.effects import circuit_breaker
+from campaigns.delivery.models import Send, SendState
+from campaigns.leads.models import Lead, LeadStage
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus
+
+SOON = timedelta(days=7)
+_RECENT = timedelta(days=30)
+_MOST = 6
+_OPEN = (CampaignStatus.PLANNED, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class UnresolvedSends:
+    """Sends of one activity that only a person can resolve."""
+
+    activity_id: int
+    title: str
+    state: SendState
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TodoList:
+    address_missing: bool
+    contacts_missing: bool
+    campaigns_missing: bool
+    reviews: Sequence[Activity]
+    beginning: Sequence[Activity]
+    """Not launched, though their first day is past or within a week."""
+    halted: Sequence[tuple[Activity, circuit_breaker.BounceRates]]
+    """Launches that paused themselves and stand still."""
+    troubles: Sequence[UnresolvedSends]
+    new_leads: int
+    """New, and the reader's own or nobody's; counted up to a hundred."""
+    imports: Sequence[ContactImport]
+
+    @property
+    def empty(self) -> bool:
+        first = self.address_missing or self.contacts_missing or self.campaigns_missing
+        waiting = self.halted or self.reviews or self.beginning or self.troubles or self.new_leads or self.imports
+        return not (first or waiting)
+
+
+def agenda(session: Session, actor: Actor, zone: ZoneInfo) -> TodoList:
+    """What waits for this reader, in ten queries at most, each with an end."""
+    actor.require(Permission.VIEW)
+    personal, plans = actor.may(Permission.PERSONAL), actor.may(Permission.PLAN)
+    ours = session.get(Organisation, 1)
+    return TodoList(
+        address_missing=actor.may(Permission.SETTINGS) and ours is not None and not ours.postal_address.strip(),
+        contacts_missing=plans and session.scalar(select(Contact.id).limit(1)) is None,
+        campaigns_missing=plans and session.scalar(_campaigns().limit(1)) is None,
+        reviews=_activities(session, Activity.status == ActivityStatus.REVIEW) if actor.may(Permission.LAUNCH) else [],
+        beginning=_beginning(session, zone) if plans else [],
+        halted=_halted(session) if actor.may(Permission.LAUNCH) else [],
+        troubles=_troubles(session),
+        new_leads=_new_leads(session, actor) if personal else 0,
+        imports=_imports(session) if personal else [],
+    )
+
+
+def _campaigns() -> Select[int]:
+    return select(Campaign.id).where(Campaign.built_in.is_(False))
+
+
+def _activities(session: Session, which: ColumnElement[bool]) -> Sequence[Activity]:
+    query = (
+        select(Activity)
+        .join(Activity.campaign)
+        .where(which, Campaign.built_in.is_(False), Campaign.status.in_(_OPEN))
+        .options(contains_eager(Activity.campaign))
+        .order_by(Activity.starts_on, Activity.id)
+        .limit(_MOST)
+    )
+    return session.scalars(query).all()
+
+
+def _beginning(session: Session, zone: ZoneInfo) -> Sequence[Activity]:
+    until = clock.now().astimezone(zone).date() + SOON
+    ready = Activity.status.in_((ActivityStatus.DRAFT, ActivityStatus.APPROVED))
+    return _activities(session, ready & (Activity.starts_on <= until))
+
+
+def _halted(session: Session) -> Sequence[tuple[Activity, circuit_breaker.BounceRates]]:
+    paused = _activities(session, (Activity.status == ActivityStatus.PAUSED) & Activity.launched_at.is_not(None))
+    found = circuit_breaker.all_told(session, [one.id for one in paused]) if paused else {}
+    return [(one, found[one.id]) for one in paused if one.id in found]
+
+
+def _troubles(session: Session) -> Sequence[UnresolvedSends]:
+    """Only of the last launches: each is one reach into the index of sends."""
+    launched = session.execute(
+        select(Activity.id, Activity.title)
+        .join(Activity.campaign)
+        .where(Activity.launched_at >= clock.now() - _RECENT, Campaign.built_in.is_(False))
+        .order_by(Activity.launched_at.desc())
+        .limit(50)
+    ).all()
+    titles = {row.id: row.title for row in launched}
+    query = (
+        select(Send.activity_id, Send.state, func.count())
+        .where(Send.activity_id.in_(titles), Send.state.in_((SendState.UNKNOWN, SendState.HELD)))
+        .group_by(Send.activity_id, Send.state)
+        .order_by(Send.activity_id, Send.state)
+        .limit(_MOST)
+    )
+    return [UnresolvedSends(id, titles[id], state, count) for id, state, count in session.execute(query)]
+
+
+def _new_leads(session: Session, actor: Actor) -> int:
+    mine = or_(Lead.owner_id.is_(None), Lead.owner_id == actor.id)
+    some = select(Lead.id).where(Lead.stage == LeadStage.NEW, Lead.closed_at.is_(None), mine).limit(100).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def _imports(session: Session) -> Sequence[ContactImport]:
+    waiting = ContactImport.state.in_((ImportState.UPLOADED, ImportState.CHECKED))
+    return session.scalars(select(ContactImport).where(waiting).order_by(ContactImport.id.desc()).limit(_MOST)).all()

@@ -1,0 +1,18 @@
+"""Which channel brought the leads of a list: asked by the page of leads, which knows of no touches."""
+
+from flask import Blueprint, render_template, request
+
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
+from tracking.conversions import lead_channels
+
+blueprint = Blueprint("lead_channels", __name__)
+
+MOST = 100
+
+
+@blueprint.get("/leads/channels")
+def channels() -> str:
+    asked = [int(text) for text in request.args.getlist("lead")[:MOST] if text.isascii() and text.isdigit()]
+    found = lead_channels.brought_by(db_session(), actor(), [one for one in asked if one < 1 << 63])
+    return render_template("pages/tracking/_lead_channels.html", found=found)

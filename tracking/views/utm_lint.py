@@ -1,0 +1,56 @@
+"""Links whose UTM words break the rule, told by the visits that came by them."""
+
+from datetime import timedelta
+
+from flask import Blueprint, render_template, request
+
+from campaigns import clock
+from campaigns.planning import utm
+from campaigns.planning.campaigns import campaign_of
+from campaigns.planning.models import Campaign
+from campaigns.web.pages.pagination import page_of
+from campaigns.web.request_session import db_session
+from campaigns.web.security.current_actor import actor
+from tracking.channels import utm_lint
+from tracking.counters.periods import LAST_DAYS
+from tracking.metrics import campaign_list
+
+blueprint = Blueprint("link_check", __name__)
+
+PAGE_SIZE = 25
+_OFFERED = 200
+
+
+@blueprint.get("/links/check")
+def page() -> str:
+    """Of one campaign, or of all and of visits that no campaign counts. Raises NotFound."""
+    session, asked = db_session(), request.args
+    campaign_id = asked.get("campaign", 0, type=_number)
+    days = next((days for days in LAST_DAYS if str(days) == asked.get("days")), LAST_DAYS[1])
+    campaign = campaign_of(session, campaign_id) if campaign_id else None
+    query, keys = utm_lint.breaches(actor(), clock.now() - timedelta(days=days), campaign)
+    rows = page_of(session, query, keys, size=PAGE_SIZE)
+    choices = (
+        campaign_list.campaigns_like(actor(), campaign_list.CampaignFilter())
+        .order_by(Campaign.id.desc())
+        .limit(_OFFERED)
+    )
+    return render_template(
+        "pages/tracking/link_check.html",
+        page=rows,
+        breaches=utm_lint.explained(session, rows.items),
+        campaign=campaign,
+        choices=session.scalars(choices).all(),
+        days=days,
+        periods=LAST_DAYS,
+        fields=utm.FIELDS,
+        media=sorted(set(utm.MEDIUM.values())),
+        foreign=utm_lint.LinkKind.FOREIGN,
+    )
+
+
+def _number(text: str) -> int:
+    """Raises ValueError, which asks for the default, beyond what a database can keep."""
+    if int(text) not in range(2**31):
+        raise ValueError(text)
+    return int(text)

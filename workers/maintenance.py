@@ -1,0 +1,70 @@
+"""Tracking's and the journal's turns on the clock."""
+
+from campaigns import db, retries
+from campaigns.accounts import authentication
+from campaigns.delivery.queue import journal
+from campaigns.retries import JobType
+from tracking.bots import final_labels as settling
+from tracking.bots.bursts import BurstCache
+from tracking.conversions import goal_matching
+from tracking.jobs import inspections, lead_conversions, visit_linking
+from workers.celery import app
+
+_HITS, _SUBMISSIONS = 2_000, 500
+"""How many make a full portion; after one there may be more."""
+
+
+def settle() -> bool:
+    """Label hits whose time has come. Whether there may be more."""
+    global _crowds
+    more = settling.settle_due(_HITS, _crowds) >= _HITS
+    if not more:
+        _crowds = BurstCache()
+    return more
+
+
+_crowds = BurstCache()
+"""Found while there are portions that follow one another; what comes later is looked for anew."""
+
+
+def convert() -> bool:
+    """Count what submissions brought. Whether there may be more."""
+    with db.transaction() as session:
+        found = max(
+            visit_linking.join_due(session, _SUBMISSIONS),  # First, so that conversions find whose visits they came by.
+            lead_conversions.record_due(session, _SUBMISSIONS),
+            goal_matching.notice_due(session, _SUBMISSIONS),
+            lead_conversions.recredit_due(session, _SUBMISSIONS),
+        )
+    return found >= _SUBMISSIONS
+
+
+def wake() -> None:
+    """Wake a worker for the look over the log that an owner ordered."""
+    with db.reading() as session:
+        due = inspections.due(session)
+    for inspection_id in due:
+        inspect.apply_async((inspection_id,), expires=60)
+
+
+@app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+def inspect(inspection_id: int) -> None:
+    retries.alone(JobType.INSPECT, inspection_id, lambda: inspections.run(inspection_id))
+
+
+@app.task  # type: ignore[untyped-decorator]
+def sweep() -> None:
+    journal.sweep()
+
+
+@app.task  # type: ignore[untyped-decorator]
+def forget() -> None:
+    with db.transaction() as session:
+        authentication.forget_old(session)
+        retries.forget_old(session)
+        visit_linking.forget_old(session)
+
+
+@app.task  # type: ignore[untyped-decorator]
+def learn() -> None:
+    db.learn()
