@@ -7,7 +7,7 @@ from campaigns.retries import JobType
 from tracking.bots import final_labels as settling
 from tracking.bots.bursts import BurstCache
 from tracking.conversions import goal_matching
-from tracking.jobs import inspections, lead_conversions, visit_linking
+from tracking.jobs import lead_conversions, maintenance_runs, visit_linking
 from workers.celery import app
 
 _HITS, _SUBMISSIONS = 2_000, 500
@@ -42,14 +42,14 @@ def convert() -> bool:
 def wake() -> None:
     """Wake a worker for the look over the log that an owner ordered."""
     with db.reading() as session:
-        due = inspections.due(session)
+        due = maintenance_runs.due(session)
     for inspection_id in due:
         inspect.apply_async((inspection_id,), expires=60)
 
 
 @app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def inspect(inspection_id: int) -> None:
-    retries.alone(JobType.INSPECT, inspection_id, lambda: inspections.run(inspection_id))
+    retries.alone(JobType.INSPECT, inspection_id, lambda: maintenance_runs.run(inspection_id))
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -14,7 +14,7 @@ from campaigns.accounts.actor import Permission
 from campaigns.mail_catcher.store import MailStore, StoredMail
 from campaigns.web.security.current_actor import actor
 
-blueprint = Blueprint("demo", __name__)
+blueprint = Blueprint("mail_catcher", __name__)
 
 _PAGE = 50
 

@@ -1,28 +1,11 @@
 """Names say what a thing is; folders are where a newcomer looks for them."""
 
-import ast
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FORBIDDEN = {
-    "manager",
-    "handler",
-    "util",
-    "utils",
-    "helper",
-    "helpers",
-    "misc",
-    "common",
-    "stuff",
-    "process",
-    "data",
-    "do",
-}
-
 TOP = {
     *("campaigns", "templates", "tracking", "workers", "tests", "wsgi.py", "pyproject.toml", "README.md"),
     # What tools, readers and the law demand by name
@@ -39,31 +22,12 @@ def tracked() -> list[Path]:
     return [Path(name) for name in listing.stdout.split("\0") if name]
 
 
-def words(name: str) -> set[str]:
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
-
-
 def ours() -> list[Path]:
     return [path for path in tracked() if path.suffix == ".py" and "versions" not in path.parts]
 
 
 def test_top_level_is_the_design_card_and_what_tools_demand() -> None:
     assert {path.parts[0] for path in tracked()} <= TOP
-
-
-def test_files_have_no_empty_words() -> None:
-    assert [str(path) for path in ours() if words(path.stem) & FORBIDDEN] == []
-
-
-def test_classes_have_no_empty_words() -> None:
-    found = []
-    for path in ours():
-        if not (ROOT / path).exists():
-            continue
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            if isinstance(node, ast.ClassDef) and words(node.name) & FORBIDDEN:
-                found.append(f"{path}: {node.name}")
-    assert found == []
 
 
 def test_templates_hold_no_python() -> None:

@@ -32,13 +32,13 @@ ENTRY_POINTS = {
 
 REPORT = """
 import json
-from campaigns.audience import erasing, uniting
+from campaigns.audience import contact_merge, erasure
 from campaigns.db import Base
 named = lambda steps: [f"{step.__module__}.{step.__name__}" for step in steps]
 print(json.dumps({
-    "erasure": named(erasing._steps),
-    "before": named(uniting._before),
-    "after": named(uniting._after),
+    "erasure": named(erasure._steps),
+    "before": named(contact_merge._before),
+    "after": named(contact_merge._after),
     "tables": sorted(Base.metadata.tables),
 }))
 """

@@ -130,6 +130,6 @@ def _die_at(instant: str) -> None:
     elif instant == "intent":
         die_after(MailFeed, "before_dot")
     elif instant == "answered":
-        setattr(batch, "Result", die)  # noqa: B010
+        setattr(batch, "SendResult", die)  # noqa: B010
     else:
         setattr(batch, "record", die)  # noqa: B010

@@ -7,7 +7,7 @@ from campaigns.accounts.models import Scope
 from campaigns.web.security.current_actor import actor
 from tracking.conversions.event_intake import LONGEST_ID, MOST_AT_ONCE
 
-blueprint = Blueprint("programs", __name__)
+blueprint = Blueprint("api_docs", __name__)
 
 
 @blueprint.get("/api")

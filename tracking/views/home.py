@@ -12,7 +12,7 @@ from tracking.reports import todo
 from tracking.reports.timezone import our_zone
 from tracking.views.reports.sparklines import spark_points
 
-blueprint = Blueprint("today", __name__)
+blueprint = Blueprint("home", __name__)
 
 
 @blueprint.get("/today")

@@ -19,11 +19,11 @@ from campaigns.web.security.current_actor import actor
 from tracking.bots.rules import RULES
 from tracking.counters.periods import Period
 from tracking.forms import TrialForm
-from tracking.jobs import inspections
+from tracking.jobs import maintenance_runs
 from tracking.models.maintenance import MaintenanceKind, MaintenanceRun
 from tracking.reports.timezone import our_zone
 
-blueprint = Blueprint("inspections", __name__, url_prefix="/health/log")
+blueprint = Blueprint("maintenance", __name__, url_prefix="/health/log")
 
 
 @blueprint.route("", methods=["GET", "POST"])
@@ -37,7 +37,7 @@ def index() -> Any:
             return there
         chosen = Period(form.since.data, form.until.data).window(our_zone())
         try:
-            made = inspections.order(db_session(), actor(), MaintenanceKind.TRIAL, chosen.since, chosen.until)
+            made = maintenance_runs.order(db_session(), actor(), MaintenanceKind.TRIAL, chosen.since, chosen.until)
         except ValidationFailed as error:
             put_problems(form, error)
         else:
@@ -48,7 +48,7 @@ def index() -> Any:
         form=form,
         rules=RULES,
         second=timedelta(seconds=1),
-        running=inspections.running(db_session()),
+        running=maintenance_runs.running(db_session()),
         page=page_of(db_session(), stmt, [MaintenanceRun.id.desc()]),
     )
     return page, 400 if form.is_submitted() else 200
@@ -59,7 +59,9 @@ def check() -> Any:
     actor().require(Permission.SETTINGS)
     if there := idempotent_forms.already():
         return there
-    return idempotent_forms.made(f"/health/log/{inspections.order(db_session(), actor(), MaintenanceKind.CHECK).id}")
+    return idempotent_forms.made(
+        f"/health/log/{maintenance_runs.order(db_session(), actor(), MaintenanceKind.CHECK).id}"
+    )
 
 
 @blueprint.get("/<int:inspection_id>")
@@ -74,13 +76,13 @@ def progress(inspection_id: int) -> Response:
 
 def _shown(inspection_id: int, page: str) -> str:
     actor().require(Permission.SETTINGS)
-    found = inspections.inspection(db_session(), inspection_id)
+    found = maintenance_runs.inspection(db_session(), inspection_id)
     who = db_session().get(User, found.created_by) if found.created_by else None
     return render_template(
         f"pages/tracking/{page}.html",
         found=found,
-        told=inspections.told(db_session(), found),
-        labels=inspections.LABELS,
+        told=maintenance_runs.told(db_session(), found),
+        labels=maintenance_runs.LABELS,
         who=who.name if who else "",
         last=found.until - timedelta(seconds=1) if found.until else None,
         rules=RULES,
@@ -91,6 +93,6 @@ def _shown(inspection_id: int, page: str) -> str:
 def carry_out(inspection_id: int) -> Any:
     """Do what a trial or a check found."""
     actor().require(Permission.SETTINGS)
-    made = inspections.again(db_session(), actor(), inspection_id)
+    made = maintenance_runs.again(db_session(), actor(), inspection_id)
     db_session().commit()
     return redirect(f"/health/log/{made.id}", 303)

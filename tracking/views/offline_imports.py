@@ -21,7 +21,7 @@ from tracking.conversions import goals, offline_import
 from tracking.forms import ConversionFile
 from tracking.models.conversions import LEAD_GOAL, GoalKind, OfflineImport, OfflineImportError
 
-blueprint = Blueprint("offline", __name__, url_prefix="/conversions/import")
+blueprint = Blueprint("offline_imports", __name__, url_prefix="/conversions/import")
 
 _SHOWN = 20
 

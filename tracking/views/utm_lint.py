@@ -15,7 +15,7 @@ from tracking.channels import utm_lint
 from tracking.counters.periods import LAST_DAYS
 from tracking.metrics import campaign_list
 
-blueprint = Blueprint("link_check", __name__)
+blueprint = Blueprint("utm_lint", __name__)
 
 PAGE_SIZE = 25
 _OFFERED = 200

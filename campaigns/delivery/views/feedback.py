@@ -17,7 +17,7 @@ from campaigns.web.pages.pagination import page_of
 from campaigns.web.request_session import db_session
 from campaigns.web.security.current_actor import actor
 
-blueprint = Blueprint("returns", __name__)
+blueprint = Blueprint("feedback", __name__)
 
 
 @blueprint.get("/returns")

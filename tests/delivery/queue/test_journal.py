@@ -11,11 +11,11 @@ from campaigns.delivery.queue.journal import BatchJournal, JournalStatus
 
 WRITER = """
 import sys, time
-from campaigns.delivery.queue.journal import Journal, Mark
-with Journal.create() as j:
+from campaigns.delivery.queue.journal import BatchJournal, JournalStatus
+with BatchJournal.create() as j:
     j.begin([7, 8, 9])
-    j.mark(0, Mark.OK)
-    j.mark(1, Mark.INTENT)
+    j.mark(0, JournalStatus.OK)
+    j.mark(1, JournalStatus.INTENT)
     print(j.batch, flush=True)
     time.sleep(60)
 """

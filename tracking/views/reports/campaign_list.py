@@ -23,7 +23,7 @@ from tracking.metrics.registry import METRICS, reading
 from tracking.reports.timezone import our_zone
 from tracking.views.reports.sparklines import spark_points
 
-blueprint = Blueprint("campaigns", __name__)
+blueprint = Blueprint("campaign_list", __name__)
 
 PAGE_SIZE = 25
 _Member = TypeVar("_Member", bound=StrEnum)

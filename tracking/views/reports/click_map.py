@@ -9,7 +9,7 @@ from tracking import report_query
 from tracking.metrics.registry import reading
 from tracking.reports import click_map
 
-blueprint = Blueprint("heat", __name__)
+blueprint = Blueprint("click_map", __name__)
 
 _POLICY = (
     "default-src 'none'; img-src https: http:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "

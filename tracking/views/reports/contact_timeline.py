@@ -9,7 +9,7 @@ from campaigns.web.security.current_actor import actor
 from tracking.reports import contact_timeline
 from tracking.reports.contact_timeline import EntryFilter
 
-blueprint = Blueprint("timeline", __name__)
+blueprint = Blueprint("contact_timeline", __name__)
 
 
 @blueprint.get("/contacts/<int:contact_id>/timeline")

@@ -19,7 +19,7 @@ from tracking.models.events import TrafficLabel
 from tracking.reports import drilldown, event_log, exports
 from tracking.reports.timezone import our_zone
 
-blueprint = Blueprint("figures", __name__)
+blueprint = Blueprint("drilldown", __name__)
 
 PAGE_SIZE = 50
 

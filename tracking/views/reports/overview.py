@@ -10,7 +10,7 @@ from tracking.metrics import overview
 from tracking.metrics.registry import METRICS, reading
 from tracking.reports.timezone import our_zone
 
-blueprint = Blueprint("company", __name__)
+blueprint = Blueprint("overview", __name__)
 
 _USUAL = 28
 

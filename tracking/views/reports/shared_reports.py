@@ -17,7 +17,7 @@ from tracking.models.events import SharedReport
 from tracking.reports import shared_reports
 from tracking.reports.timezone import our_zone
 
-blueprint = Blueprint("shares", __name__)
+blueprint = Blueprint("shared_reports", __name__)
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/shares")

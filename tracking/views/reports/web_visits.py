@@ -22,7 +22,7 @@ from tracking.models.events import TrafficLabel
 from tracking.models.visits import Device
 from tracking.reports.event_log import activities_of
 
-blueprint = Blueprint("visits", __name__)
+blueprint = Blueprint("web_visits", __name__)
 
 PAGE_SIZE = 25
 

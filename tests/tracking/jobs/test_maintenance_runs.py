@@ -16,7 +16,7 @@ from tests.tracking.collector.test_collector import check_counts
 from tests.tracking.fixtures import Mailing, events, make_mailing, send_row
 from tracking.bots import final_labels
 from tracking.collector import collector
-from tracking.jobs import counter_check, inspections, relabel
+from tracking.jobs import counter_check, maintenance_runs, relabel
 from tracking.models.events import Event, HitKind, HitRollup, TrafficLabel
 from tracking.models.maintenance import MaintenanceKind, MaintenanceRun
 
@@ -41,19 +41,19 @@ def ordered(kind: MaintenanceKind, role: Role = Role.OWNER, days: int = 1) -> in
     with db.transaction() as session:
         person = session.scalar(select(User).where(User.role == role)) or make_person(session, role=role)
         now = clock.now()
-        return inspections.order(session, Actor.of(person), kind, now - timedelta(days=days), now).id
+        return maintenance_runs.order(session, Actor.of(person), kind, now - timedelta(days=days), now).id
 
 
-def seen(inspection_id: int) -> tuple[MaintenanceRun, inspections.MaintenanceReport]:
+def seen(inspection_id: int) -> tuple[MaintenanceRun, maintenance_runs.MaintenanceReport]:
     with db.reading() as session:
-        one = inspections.inspection(session, inspection_id)
-        return one, inspections.told(session, one)
+        one = maintenance_runs.inspection(session, inspection_id)
+        return one, maintenance_runs.told(session, one)
 
 
 def test_a_trial_tells_and_what_follows_does(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relabel, "PORTION", 2)
     trial = ordered(MaintenanceKind.TRIAL)
-    inspections.run(trial)
+    maintenance_runs.run(trial)
     one, told = seen(trial)
     assert one.finished_at is not None
     assert (one.done, one.total, told.seen, told.moved) == (3, 3, 3, 3)
@@ -63,9 +63,9 @@ def test_a_trial_tells_and_what_follows_does(mailing: Mailing, monkeypatch: pyte
     assert {event.label for event in events()} == {TrafficLabel.SCANNER}
     with db.transaction() as session:
         owner = Actor.of(session.scalars(select(User).where(User.role == Role.OWNER)).one())
-        change = inspections.again(session, owner, trial).id
-    inspections.run(change)
-    inspections.run(change)
+        change = maintenance_runs.again(session, owner, trial).id
+    maintenance_runs.run(change)
+    maintenance_runs.run(change)
     assert seen(change)[1].moved == 3
     assert {event.label for event in events()} == {TrafficLabel.HUMAN}
     assert all(send_row(send).clicked_at for send in mailing.sends)
@@ -77,39 +77,39 @@ def test_a_trial_tells_and_what_follows_does(mailing: Mailing, monkeypatch: pyte
 
 def test_a_run_that_is_broken_off_goes_on(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relabel, "PORTION", 1)
-    monkeypatch.setattr(inspections, "AT_MOST", 0.0)
+    monkeypatch.setattr(maintenance_runs, "AT_MOST", 0.0)
     trial = ordered(MaintenanceKind.RELABEL)
-    inspections.run(trial)
+    maintenance_runs.run(trial)
     assert (seen(trial)[0].done, seen(trial)[0].finished_at) == (1, None)
-    take = inspections._take
+    take = maintenance_runs._take
 
-    def overtaken(held: MaintenanceRun, portion: inspections.Chunk) -> None:
+    def overtaken(held: MaintenanceRun, portion: maintenance_runs.Chunk) -> None:
         take(held, portion)
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(inspections, "_take", overtaken)
+        patch.setattr(maintenance_runs, "_take", overtaken)
         with pytest.raises(SystemExit):
-            inspections.run(trial)
+            maintenance_runs.run(trial)
     assert sorted(event.label for event in events()) == [TrafficLabel.HUMAN, TrafficLabel.SCANNER, TrafficLabel.SCANNER]
     while seen(trial)[0].finished_at is None:
-        inspections.run(trial)
+        maintenance_runs.run(trial)
     assert (seen(trial)[0].done, seen(trial)[1].moved) == (3, 3)
     check_counts()
 
 
 def test_counters_are_checked_and_mended(mailing: Mailing) -> None:
     first = ordered(MaintenanceKind.CHECK)
-    inspections.run(first)
+    maintenance_runs.run(first)
     assert not seen(first)[1].differs
     with db.transaction() as session:
         session.execute(update(HitRollup).values(events=HitRollup.events + 1))
     second = ordered(MaintenanceKind.CHECK)
-    inspections.run(second)
+    maintenance_runs.run(second)
     [(activity_id, _title, number)] = seen(second)[1].counters
     assert (activity_id, number > 0) == (mailing.activity_id, True)
     mended = ordered(MaintenanceKind.MEND)
-    inspections.run(mended)
+    maintenance_runs.run(mended)
     assert seen(mended)[1].counters == seen(second)[1].counters
     check_counts()
 
@@ -124,7 +124,7 @@ def test_who_may_and_when(mailing: Mailing) -> None:
         ordered(MaintenanceKind.CHECK)
     with db.transaction() as session:  # An owner no more.
         session.execute(update(User).values(role=Role.VIEWER))
-    inspections.run(first)
+    maintenance_runs.run(first)
     one, told = seen(first)
     assert one.error
     assert not told.differs
@@ -138,13 +138,13 @@ def test_the_pages(owner_client: FlaskClient, mailing: Mailing) -> None:
     assert made.status_code == 303
     assert 'hx-get="/health/log/' in owner_client.get(made.location).text
     assert "still running" in owner_client.post("/health/log/checks").text
-    inspections.run(int(made.location.rpartition("/")[2]))
+    maintenance_runs.run(int(made.location.rpartition("/")[2]))
     page = owner_client.get(made.location).text
     assert "Give these labels" in page
     assert "hx-get" not in page.partition('id="inspection"')[2].partition(">")[0]
     change = owner_client.post(f"{made.location}/change")
     assert change.status_code == 303
-    inspections.run(int(change.location.rpartition("/")[2]))
+    maintenance_runs.run(int(change.location.rpartition("/")[2]))
     assert "Labels changed" in owner_client.get(change.location).text
     assert owner_client.post(f"{change.location}/change").status_code == 409
     listed = owner_client.get("/health/log").text
