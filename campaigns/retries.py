@@ -78,7 +78,7 @@ class JobType(StrEnum):
 class JobFailure(Base):
     """One row that a chore failed at, and when it is tried again."""
 
-    __tablename__ = "setbacks"
+    __tablename__ = "job_failures"
 
     chore: Mapped[JobType] = mapped_column(choice(JobType), primary_key=True)
     subject: Mapped[str] = mapped_column(String(80), primary_key=True)

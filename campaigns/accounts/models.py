@@ -25,7 +25,7 @@ class Role(StrEnum):
 class Organisation(Base):
     """The one organisation of this database (id 1), written by the first-run page."""
 
-    __tablename__ = "organisation"
+    __tablename__ = "organisations"
 
     id: Mapped[Id]
     name: Mapped[Name]
@@ -52,7 +52,7 @@ class Organisation(Base):
 class User(Base):
     """Somebody who signs in."""
 
-    __tablename__ = "people"
+    __tablename__ = "users"
 
     id: Mapped[Id]
     email: Mapped[Address] = mapped_column(unique=True)
@@ -106,7 +106,7 @@ class ApiKey(Base):
 class LoginAttempt(Base):
     """Failed sign-ins counted per address and per network within a window."""
 
-    __tablename__ = "sign_in_attempts"
+    __tablename__ = "login_attempts"
 
     key: Mapped[str] = mapped_column(String(300), primary_key=True)
     window_start: Mapped[Instant]
@@ -116,7 +116,7 @@ class LoginAttempt(Base):
 class IdempotencyKey(Base):
     """What a form has made, so that sending the same form twice makes one."""
 
-    __tablename__ = "made"
+    __tablename__ = "idempotency_keys"
 
     key: Mapped[str] = mapped_column(String(80), primary_key=True)
     """The person and the key of the form that was shown to them."""
@@ -127,7 +127,7 @@ class IdempotencyKey(Base):
 class AuditLogEntry(Base):
     """Who did what that matters, append-only."""
 
-    __tablename__ = "audit"
+    __tablename__ = "audit_log"
     __table_args__ = (Index(None, "subject_kind", "subject_id"),)
 
     id: Mapped[Id]

@@ -80,7 +80,7 @@ class ConsentLevel(StrEnum):
 class ConsentEntry(Base):
     """One line of the ledger, append-only: what somebody allowed from ``at`` on, and how we know."""
 
-    __tablename__ = "consent"
+    __tablename__ = "consent_log"
     # With the level, so that what somebody allows is answered by the index alone.
     __table_args__ = (Index(None, "contact_id", "purpose", "at", "id", "level"),)
 
@@ -151,7 +151,7 @@ class ImportState(StrEnum):
 class ContactImport(Base):
     """One uploaded CSV file on its way into contacts. The worker's tick finds CHECKING and RUNNING rows."""
 
-    __tablename__ = "imports"
+    __tablename__ = "contact_imports"
 
     id: Mapped[Id]
     filename: Mapped[Name]
@@ -185,7 +185,7 @@ class ContactImport(Base):
     """The first rejections of the dry run."""
     error: Mapped[str] = mapped_column(Text, default="")
     claimed_at: Mapped[Instant | None]
-    created_by: Mapped[int | None] = mapped_column(BigId, ForeignKey("people.id", ondelete="SET NULL"))
+    created_by: Mapped[int | None] = mapped_column(BigId, ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     finished_at: Mapped[Instant | None]
 
@@ -195,7 +195,7 @@ class ImportRejection(Base):
 
     __tablename__ = "import_rejections"
 
-    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
+    import_id: Mapped[int] = mapped_column(ForeignKey("contact_imports.id", ondelete="CASCADE"), primary_key=True)
     row_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     """Counted as a spreadsheet counts: the header is row 1."""
     message: Mapped[str] = mapped_column(String(300))

@@ -86,7 +86,7 @@ class Submission(Base):
 class PendingConsent(Base):
     """A consent that was asked for by a form, and counts once the owner of the address confirms it."""
 
-    __tablename__ = "confirmations"
+    __tablename__ = "pending_consents"
     __table_args__ = (Index(None, "contact_id", "asked_at"),)
 
     id: Mapped[Id]

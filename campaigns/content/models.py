@@ -57,7 +57,7 @@ class MessageVersion(Base):
 class Link(Base):
     """A tracked link of one version; numbers count from 1 (0 means the mail as a whole)."""
 
-    __tablename__ = "links"
+    __tablename__ = "message_links"
 
     version_id: Mapped[int] = mapped_column(ForeignKey("message_versions.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

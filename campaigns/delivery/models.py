@@ -138,7 +138,7 @@ class Send(Base):
 class Relay(Base):
     """A relay that an owner entered. Without an active one, the settings' ``SMTP_URL`` is used."""
 
-    __tablename__ = "configured_relays"
+    __tablename__ = "relays"
 
     id: Mapped[Id]
     name: Mapped[Name]
@@ -177,7 +177,7 @@ class DomainLimit(Base):
 class RelayHealth(Base):
     """What we last heard from a mail relay that we could not use; a row is made by its first failure."""
 
-    __tablename__ = "relays"
+    __tablename__ = "relay_health"
 
     name: Mapped[str] = mapped_column(String(300), primary_key=True)
     """``host:port``"""
@@ -193,7 +193,7 @@ class RelayHealth(Base):
 class RelayReplyCount(Base):
     """How often a relay answered alike to an activity's mails: answers, of which one mail may get several."""
 
-    __tablename__ = "relay_answers"
+    __tablename__ = "relay_reply_counts"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)

@@ -61,7 +61,7 @@ class Lead(Base):
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
     stage: Mapped[LeadStage] = mapped_column(choice(LeadStage), default=LeadStage.NEW)
-    owner_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     source: Mapped[str] = mapped_column(String(20))
     """The channel of the activity that brought it."""
     notes: Mapped[Words]

@@ -111,7 +111,7 @@ class Campaign(Base):
     name: Mapped[Name]
     objective: Mapped[Objective] = mapped_column(choice(Objective))
     status: Mapped[CampaignStatus] = mapped_column(choice(CampaignStatus), default=CampaignStatus.PLANNED)
-    owner_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     starts_on: Mapped[date | None]
     ends_on: Mapped[date | None]
     budget: Mapped[Money | None]
@@ -139,7 +139,7 @@ class Activity(Base):
     channel: Mapped[Channel] = mapped_column(choice(Channel))
     title: Mapped[Name]
     status: Mapped[ActivityStatus] = mapped_column(choice(ActivityStatus), default=ActivityStatus.DRAFT)
-    owner_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     starts_on: Mapped[date | None]
     ends_on: Mapped[date | None]
     cost: Mapped[Money | None]
@@ -204,7 +204,7 @@ class ShortLink(Base):
 class LinkOverride(Base):
     """A link of a live mail that leads elsewhere now, or nowhere; without a row it leads where the mail says."""
 
-    __tablename__ = "link_changes"
+    __tablename__ = "link_overrides"
 
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

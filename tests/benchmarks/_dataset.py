@@ -100,7 +100,7 @@ class Builder:
                     connection.exec_driver_sql(statement)
             self._do("counters", lambda: self._counters(planned))
             self._do("days", lambda: daily.fill(connection))
-            self._do("earnings", lambda: attribution_ledger.fill(connection))
+            self._do("conversion_attributions", lambda: attribution_ledger.fill(connection))
             self._do("sides", lambda: breakdowns.fill(connection))
             connection.exec_driver_sql("DROP TABLE bench_numbers")
             connection.commit()
@@ -288,7 +288,7 @@ class Builder:
         )
         for purpose in ("email", "tracking"):
             self._run(
-                "INSERT INTO consent (contact_id, purpose, level, at, source, wording, evidence, recorded_by)"
+                "INSERT INTO consent_log (contact_id, purpose, level, at, source, wording, evidence, recorded_by)"
                 f" SELECT id, '{purpose}', 'full', created_at, 'form', '', '{{}}', '' FROM contacts"
             )
 
@@ -390,11 +390,11 @@ class Builder:
         )
         for position, whose, model in ((0, "one", "first_touch"), (1, "two", "last_touch")):
             self._run(
-                "INSERT INTO conversion_touches (conversion_id, position, activity_id, kind, source_id, at, settling)"
+                "INSERT INTO conversion_touchpoints (conversion_id, position, activity_id, kind, source_id, at, settling)"
                 f" SELECT id, {position}, {whose}, 'visit', id, at, {no} FROM {rows}"
             )
             self._run(
-                "INSERT INTO credits (conversion_id, model, activity_id, share, touch)"
+                "INSERT INTO attribution_credits (conversion_id, model, activity_id, share, touch)"
                 f" SELECT id, '{model}', {whose}, 1, '{{}}' FROM {rows}"
             )
 
@@ -448,7 +448,7 @@ class Builder:
             "INSERT INTO visit_rollups (activity_id, bucket, channel_group, label, visits, visitors, campaign_visitors,"
             f" engaged, active_seconds, pages, new, aggregate) SELECT coalesce(activity_id, 0), {start}, channel_group,"
             f" label, count(*), {one('first')}, {one('first_in_campaign')}, {one('engaged')}, sum(active_seconds),"
-            f" sum(pages), {one('new')}, 0 FROM visits v JOIN web_arrivals w ON w.id = v.arrival_id GROUP BY 1, 2, 3, 4"
+            f" sum(pages), {one('new')}, 0 FROM visits v JOIN traffic_sources w ON w.id = v.arrival_id GROUP BY 1, 2, 3, 4"
         )
 
 

@@ -131,9 +131,9 @@ def people(engine: Engine, mailing: Mailing, sends: int) -> None:
             f" FROM contacts c, {source}"
         )
         connection.exec_driver_sql(
-            "INSERT INTO consent (contact_id, purpose, level, at, source, wording, evidence, recorded_by)"
+            "INSERT INTO consent_log (contact_id, purpose, level, at, source, wording, evidence, recorded_by)"
             " SELECT c.id, k.purpose, k.level, k.at, k.source, k.wording, k.evidence, k.recorded_by"
-            " FROM contacts c, consent k WHERE c.id > (SELECT min(contact_id) FROM consent)"
+            " FROM contacts c, consent_log k WHERE c.id > (SELECT min(contact_id) FROM consent_log)"
         )
         moved = "address, occasion, version_id, state, reason, trackable, attempts, reply, sent_at"
         connection.exec_driver_sql(
@@ -232,7 +232,7 @@ def vacuum(engine: Engine) -> None:
 def size(engine: Engine) -> dict[str, int]:
     """Bytes of the log and its counters, by table and index."""
     with engine.connect() as connection:
-        tables = ("events", "first_seen", "rollups", "user_agents")
+        tables = ("events", "first_seen", "event_rollups", "user_agents")
         if bulk_sql.is_postgres(connection):
             sql = (
                 "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') AND ("

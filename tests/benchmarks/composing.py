@@ -89,7 +89,7 @@ def rows(people: int) -> None:
         at = db.to_micros(now) if session.get_bind().dialect.name == "sqlite" else now
         session.execute(text(series), {"people": people, "now": at})
         entries = (
-            "INSERT INTO consent (contact_id, purpose, level, at, source, wording, evidence, recorded_by) "
+            "INSERT INTO consent_log (contact_id, purpose, level, at, source, wording, evidence, recorded_by) "
             "SELECT id, p, 'full', :now, '', '', '{}', '' "
             "FROM contacts, (SELECT 'email' AS p UNION SELECT 'tracking') AS q"
         )

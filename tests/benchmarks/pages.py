@@ -96,7 +96,7 @@ def measure(url: str, size: Size, *, plans: bool) -> int:
     engine = db.make_engine(url)
     collector.say(f"{engine.dialect.name}: {size.events:,} events, {size.contacts:,} contacts, {size.visits:,} visits")
     db.install(engine)
-    if not inspect(engine).has_table("rollups"):
+    if not inspect(engine).has_table("event_rollups"):
         collector.say("  made anew:")
         Builder(engine, size, collector.say).build()
         db.install(engine)

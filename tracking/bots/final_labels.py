@@ -187,7 +187,7 @@ def _links_of(connection: Connection, version_ids: Collection[int]) -> dict[int 
     """By version, how many links the mail holds, and which of them are small print."""
     found: dict[int | None, tuple[int, set[int]]] = {}
     for version_id, number, url, label in bulk_sql.select_by_ids(
-        connection, "SELECT version_id, number, url, label FROM links WHERE version_id IN {ids}", version_ids
+        connection, "SELECT version_id, number, url, label FROM message_links WHERE version_id IN {ids}", version_ids
     ):
         many, small_print = found.get(version_id, (0, set()))
         found[version_id] = many + 1, small_print | ({number} if is_small_print(url, label) else set())

@@ -21,15 +21,15 @@ _SENDS = """
     FROM asked JOIN sends s ON s.id = asked.id LEFT JOIN {theirs}
 """
 _NEWEST = f"""
-    FROM consent l WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
+    FROM consent_log l WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
     ORDER BY l.at DESC, l.id DESC LIMIT 1
 """
 _LAST = {
-    "sqlite": _SENDS.format(theirs=f"consent c ON c.id = (SELECT l.id {_NEWEST})"),
+    "sqlite": _SENDS.format(theirs=f"consent_log c ON c.id = (SELECT l.id {_NEWEST})"),
     "postgresql": _SENDS.format(theirs=f"LATERAL (SELECT l.level, l.at {_NEWEST}) c ON true"),
 }
 _LEDGER = f"""
-    SELECT contact_id, {{at}}, level FROM consent
+    SELECT contact_id, {{at}}, level FROM consent_log
     WHERE contact_id IN {{ids}} AND purpose = '{ConsentPurpose.TRACKING.value}' ORDER BY at, id
 """  # noqa: S608
 

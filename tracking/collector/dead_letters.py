@@ -51,7 +51,7 @@ def count_all_but(connection: Connection, spool_id: int, hits: Hits, count: Coun
 def _set_aside(connection: Connection, spool_id: int, where: tuple[int, Hit], error: Exception) -> None:
     offset, hit = where
     id = place(spool_id, offset)
-    log.error("collect.set_aside", id=id, error=repr(error)[:500])
+    log.error("collector.dead_letter", id=id, error=repr(error)[:500])
     words = f"{type(error).__name__}: {error}".replace("\0", "�")[:500]
     connection.execute(insert(DeadLetter).values(id=id, record=pack(hit), error=words, at=clock.now()))
 

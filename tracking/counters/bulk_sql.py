@@ -233,10 +233,10 @@ def add_counts(connection: Connection, counts: Iterable[tuple[tuple[int, ...], i
     rows = sorted((*key, events, uniques) for key, events, uniques in counts if events or uniques)
     if not rows:
         return
-    into = f"INSERT INTO rollups ({_COUNT_COLUMNS}, events, uniques)"
+    into = f"INSERT INTO event_rollups ({_COUNT_COLUMNS}, events, uniques)"
     conflict = (
         f"ON CONFLICT ({_COUNT_COLUMNS}) DO UPDATE SET"
-        " events = rollups.events + excluded.events, uniques = rollups.uniques + excluded.uniques"
+        " events = event_rollups.events + excluded.events, uniques = event_rollups.uniques + excluded.uniques"
     )
     if is_postgres(connection):
         connection.exec_driver_sql(

@@ -166,8 +166,8 @@ def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) 
     """The days and the lives (of an activity) as its quarters add up; those of channel groups with all or none."""
     only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
     for quarters, days, lives, key, adds in (
-        ("rollups", "day_rollups", "life_rollups", ("activity_id", "kind", "link", "label"), HITS),
-        ("visit_rollups", "day_visits", "life_visits", ("activity_id", "label"), VISITS),
+        ("event_rollups", "event_rollups_daily", "event_rollups_total", ("activity_id", "kind", "link", "label"), HITS),
+        ("visit_rollups", "visit_rollups_daily", "visit_rollups_total", ("activity_id", "label"), VISITS),
     ):
         for table in (days, lives):
             connection.exec_driver_sql(f"DELETE FROM {table} WHERE {only}")  # noqa: S608
@@ -180,10 +180,10 @@ def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) 
                 f" SELECT {same}, {sums} FROM {days} WHERE {only} GROUP BY {same}"
             )
     if not activity_id:
-        connection.exec_driver_sql("DELETE FROM day_groups")
+        connection.exec_driver_sql("DELETE FROM channel_rollups_daily")
         starts = _starts(connection, zone, "visit_rollups", "1 = 1")
         if starts:
-            _sum(connection, starts, "visit_rollups", "day_groups", ("channel_group", "label"), VISITS)
+            _sum(connection, starts, "visit_rollups", "channel_rollups_daily", ("channel_group", "label"), VISITS)
 
 
 def _sum(

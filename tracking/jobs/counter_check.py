@@ -69,7 +69,7 @@ def _only(activity_id: int | None) -> str:
 def kept(connection: Connection, activity_id: int | None = None) -> dict[RollupKey, tuple[int, int]]:
     """The rollups as they stand; those that came down to nothing are left out."""
     rows = connection.exec_driver_sql(
-        f"SELECT activity_id, bucket, kind, link, label, events, uniques FROM rollups WHERE {_only(activity_id)}"  # noqa: S608
+        f"SELECT activity_id, bucket, kind, link, label, events, uniques FROM event_rollups WHERE {_only(activity_id)}"  # noqa: S608
     )
     return {
         RollupKey(row[0], micros(row[1]), *row[2:5]): (row[5], row[6]) for row in rows if (row[5], row[6]) != (0, 0)
@@ -122,11 +122,11 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[CounterMis
     wrong = compare(session, activity_id)
     if wrong:
         connection.exec_driver_sql(f"DELETE FROM first_seen WHERE {only}")  # noqa: S608
-        connection.exec_driver_sql(f"DELETE FROM rollups WHERE {only}")  # noqa: S608
+        connection.exec_driver_sql(f"DELETE FROM event_rollups WHERE {only}")  # noqa: S608
         fill(connection, activity_id)
         daily.mend(connection, activity_id)
         breakdowns.mend(connection, activity_id)
-        attribution_ledger.mend(connection, [one.key for one in wrong if one.key[0] in ("earnings", *SUMMED)])
+        attribution_ledger.mend(connection, [one.key for one in wrong if one.key[0] in ("conversion_attributions", *SUMMED)])
     return wrong
 
 
@@ -137,7 +137,7 @@ def fill(connection: Connection, activity_id: int | None = None) -> None:
     columns = f"activity_id, {bucket} AS bucket, kind, link, label"
     # Not from the marks just written: they are found by send, not by activity.
     connection.exec_driver_sql(
-        f"INSERT INTO rollups ({', '.join(RollupKey._fields)}, events, uniques)"  # noqa: S608
+        f"INSERT INTO event_rollups ({', '.join(RollupKey._fields)}, events, uniques)"  # noqa: S608
         " SELECT activity_id, bucket, kind, link, label, sum(events), sum(uniques) FROM ("
         f" SELECT {columns}, 1 AS events, 0 AS uniques FROM ({_MARKED.format(only=only)}) AS counted"
         f" UNION ALL SELECT {columns}, 0, 1 FROM ({_FIRST.format(only=only)}) AS first"

@@ -14,7 +14,7 @@ from campaigns.db import Base, BigId, Instant, Money
 class ConversionAttribution(Base):
     """One conversion, seen from one activity that it happened at, that has a credit for it, or that touched it."""
 
-    __tablename__ = "earnings"
+    __tablename__ = "conversion_attributions"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -60,7 +60,7 @@ class AttributionSums:
 class DailyAttribution(AttributionSums, Base):
     """Those of one day, UTC: a period is summed from the days inside it, and from the rows at its ends."""
 
-    __tablename__ = "day_earnings"
+    __tablename__ = "daily_attributions"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -73,7 +73,7 @@ class DailyAttribution(AttributionSums, Base):
 class TotalAttribution(AttributionSums, Base):
     """Those of a whole life."""
 
-    __tablename__ = "life_earnings"
+    __tablename__ = "total_attributions"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -104,7 +104,7 @@ SUMS: Mapping[str, str] = {
 }
 """What a row of earnings adds to each sum; ``{row}`` stands for it."""
 _MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUMS)
-SUMMED: Mapping[str, tuple[str, ...]] = {"life_earnings": ("activity_id",), "day_earnings": ("activity_id", "day")}
+SUMMED: Mapping[str, tuple[str, ...]] = {"total_attributions": ("activity_id",), "daily_attributions": ("activity_id", "day")}
 """Where they are summed, and by what."""
 _DAY = {"sqlite": "{row}at / 86400000000 * 86400000000", "postgresql": "date_trunc('day', {row}at, 'UTC')"}
 
@@ -142,16 +142,16 @@ def _each(sql: Callable[..., str], *of: str) -> str:
 
 # Rows are taken away and written anew; none is ever changed.
 SQLITE = (
-    f"CREATE TRIGGER IF NOT EXISTS earnings_inserted AFTER INSERT ON earnings BEGIN {_each(_one, 'NEW.', '')} END",
-    f"CREATE TRIGGER IF NOT EXISTS earnings_deleted AFTER DELETE ON earnings BEGIN {_each(_one, 'OLD.', '-')} END",
+    f"CREATE TRIGGER IF NOT EXISTS conversion_attributions_inserted AFTER INSERT ON conversion_attributions BEGIN {_each(_one, 'NEW.', '')} END",
+    f"CREATE TRIGGER IF NOT EXISTS conversion_attributions_deleted AFTER DELETE ON conversion_attributions BEGIN {_each(_one, 'OLD.', '-')} END",
 )
 POSTGRES = (
-    "CREATE OR REPLACE FUNCTION sum_earnings() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    "CREATE OR REPLACE FUNCTION sum_conversion_attributions() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
     f" IF TG_OP = 'INSERT' THEN {_each(_all, 'changed', '')} ELSE {_each(_all, 'changed', '-')} END IF;"
     " RETURN NULL; END $$",
     *(
-        f"CREATE OR REPLACE TRIGGER earnings_{name} AFTER {what} ON earnings REFERENCING {which} TABLE AS changed"
-        " FOR EACH STATEMENT EXECUTE FUNCTION sum_earnings()"
+        f"CREATE OR REPLACE TRIGGER conversion_attributions_{name} AFTER {what} ON conversion_attributions REFERENCING {which} TABLE AS changed"
+        " FOR EACH STATEMENT EXECUTE FUNCTION sum_conversion_attributions()"
         for name, what, which in (("inserted", "INSERT", "NEW"), ("deleted", "DELETE", "OLD"))
     ),
 )

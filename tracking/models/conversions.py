@@ -142,10 +142,10 @@ class Conversion(Base):
 class ConversionTouchpoint(Base):
     """One touch before a conversion, in order: what every way of giving credit looks at."""
 
-    __tablename__ = "conversion_touches"
+    __tablename__ = "conversion_touchpoints"
     __table_args__ = (
         Index(
-            "ix_conversion_touches_settling",
+            "ix_conversion_touchpoints_settling",
             "source_id",
             sqlite_where=text("settling = 1"),
             postgresql_where=text("settling"),
@@ -177,7 +177,7 @@ class AttributionModel(StrEnum):
 class AttributionCredit(Base):
     """One share of a conversion under one model; the shares of a conversion and model add up to 1."""
 
-    __tablename__ = "credits"
+    __tablename__ = "attribution_credits"
 
     conversion_id: Mapped[int] = mapped_column(ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True)
     model: Mapped[AttributionModel] = mapped_column(choice(AttributionModel), primary_key=True)
@@ -215,7 +215,7 @@ class OfflineImport(Base):
     """Rows whose id was reported before."""
     refused: Mapped[int] = mapped_column(default=0)
     error: Mapped[Words]
-    created_by: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     finished_at: Mapped[Instant | None]
 
@@ -223,7 +223,7 @@ class OfflineImport(Base):
 class OfflineImportError(Base):
     """A row of an offline import that was not taken over, and why."""
 
-    __tablename__ = "offline_refusals"
+    __tablename__ = "offline_import_errors"
 
     import_id: Mapped[int] = mapped_column(ForeignKey("offline_imports.id", ondelete="CASCADE"), primary_key=True)
     row_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -167,7 +167,7 @@ class FirstSeen(Base):
 class HitRollup(Base):
     """Counted events of 15 minutes UTC. ``link`` 0 counts all links of the kind together."""
 
-    __tablename__ = "rollups"
+    __tablename__ = "event_rollups"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -185,7 +185,7 @@ class DailyHitRollup(Base):
     """The same summed by the days of the time zone that :class:`DayZone` names. By link first: most questions are
     about all links together."""
 
-    __tablename__ = "day_rollups"
+    __tablename__ = "event_rollups_daily"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -201,7 +201,7 @@ class DailyHitRollup(Base):
 class TotalHitRollup(Base):
     """The same summed over all days, whatever the time zone: most pages ask for a whole life."""
 
-    __tablename__ = "life_rollups"
+    __tablename__ = "event_rollups_total"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -216,7 +216,7 @@ class RollupTimeZone(Base):
     """In whose days the counters of days are summed: one row, and none before anything was counted. Without it there
     are no totals of lives, either."""
 
-    __tablename__ = "day_zones"
+    __tablename__ = "rollup_time_zone"
 
     id: Mapped[Id]
     zone: Mapped[str] = mapped_column(String(64))
@@ -225,7 +225,7 @@ class RollupTimeZone(Base):
 class SpoolCheckpoint(Base):
     """How far a spool has been counted, moved in the transaction that counts."""
 
-    __tablename__ = "checkpoints"
+    __tablename__ = "spool_checkpoints"
 
     id: Mapped[Id]
     spool: Mapped[str] = mapped_column(String(32), unique=True)
@@ -242,7 +242,7 @@ class SpoolCheckpoint(Base):
 class DeadLetter(Base):
     """A record of a spool that could not be counted: kept as it was, so that nothing is lost, and passed over."""
 
-    __tablename__ = "set_aside"
+    __tablename__ = "dead_letters"
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     """What would be the event's."""
@@ -254,13 +254,13 @@ class DeadLetter(Base):
 class SharedReport(Base):
     """A snapshot of a campaign's figures behind a link for people without an account. It names nobody."""
 
-    __tablename__ = "shared_figures"
+    __tablename__ = "shared_reports"
 
     id: Mapped[Id]
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
     snapshot: Mapped[Document]
     """See :mod:`tracking.reports.shared_reports`; it never changes."""
-    created_by: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     expires_at: Mapped[Instant]
     revoked_at: Mapped[Instant | None]

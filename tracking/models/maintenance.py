@@ -37,10 +37,10 @@ class MaintenanceKind(StrEnum):
 class MaintenanceRun(Base):
     """One look over the log, in portions, each in the transaction that says how far it got."""
 
-    __tablename__ = "inspections"
+    __tablename__ = "maintenance_runs"
     __table_args__ = (
         Index(
-            "ix_inspections_due",
+            "ix_maintenance_runs_due",
             "id",
             sqlite_where=text("finished_at IS NULL"),
             postgresql_where=text("finished_at IS NULL"),
@@ -63,6 +63,6 @@ class MaintenanceRun(Base):
     found: Mapped[Document]
     """Of labels: events by ``activity:kind:before:after``; of counters: how many differ, by activity."""
     error: Mapped[Words]
-    created_by: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     finished_at: Mapped[Instant | None]

@@ -113,7 +113,7 @@ class WebPage(Base):
 class TrafficSource(Base):
     """Dictionary of the ways by which visits come, with the channel group that the rules gave them."""
 
-    __tablename__ = "web_arrivals"
+    __tablename__ = "traffic_sources"
 
     id: Mapped[Id]
     digest: Mapped[bytes] = mapped_column(LargeBinary(16), unique=True)
@@ -180,7 +180,7 @@ class VisitRollup(VisitTotals, Base):
 class DailyVisitRollup(VisitTotals, Base):
     """The same summed over all groups by the days of the time zone that ``DayZone`` names."""
 
-    __tablename__ = "day_visits"
+    __tablename__ = "visit_rollups_daily"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -192,7 +192,7 @@ class DailyVisitRollup(VisitTotals, Base):
 class DailyChannelRollup(VisitTotals, Base):
     """The same by day and group, over all activities and those visits that none is known to have brought."""
 
-    __tablename__ = "day_groups"
+    __tablename__ = "channel_rollups_daily"
     __table_args__ = {"sqlite_with_rowid": False}
 
     day: Mapped[Instant] = mapped_column(primary_key=True)
@@ -203,7 +203,7 @@ class DailyChannelRollup(VisitTotals, Base):
 class TotalVisitRollup(VisitTotals, Base):
     """The same summed over all days and groups."""
 
-    __tablename__ = "life_visits"
+    __tablename__ = "visit_rollups_total"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -222,7 +222,7 @@ class BreakdownSums:
 class LandingPageCounts(BreakdownSums, Base):
     """By the page that they began on, and by how they came."""
 
-    __tablename__ = "landings"
+    __tablename__ = "entry_page_counts"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -233,7 +233,7 @@ class LandingPageCounts(BreakdownSums, Base):
 class DeviceCountryCounts(BreakdownSums, Base):
     """By device and country."""
 
-    __tablename__ = "whereabouts"
+    __tablename__ = "device_country_counts"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -244,7 +244,7 @@ class DeviceCountryCounts(BreakdownSums, Base):
 class DaySalt(Base):
     """What a day's visitors are hashed with. Without it nobody can say any more who they were."""
 
-    __tablename__ = "day_salts"
+    __tablename__ = "daily_salts"
 
     day: Mapped[date] = mapped_column(primary_key=True)
     salt: Mapped[bytes] = mapped_column(LargeBinary(32))
@@ -253,7 +253,7 @@ class DaySalt(Base):
 class PendingFormView(Base):
     """Which visit a form was shown in, until it is sent or a day is over."""
 
-    __tablename__ = "forms_seen"
+    __tablename__ = "pending_form_views"
 
     page: Mapped[str] = mapped_column(String(32), primary_key=True)
     """The number that the form was made with, at the beginning of its submission's external id."""
@@ -264,7 +264,7 @@ class PendingFormView(Base):
 class PendingPageGoal(Base):
     """A page that a goal waits for was seen in a visit; the tick makes a conversion of it, and takes it away."""
 
-    __tablename__ = "pages_reached"
+    __tablename__ = "pending_page_goals"
 
     visit_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     goal_id: Mapped[int] = mapped_column(ForeignKey("goals.id", ondelete="CASCADE"), primary_key=True)
@@ -275,7 +275,7 @@ class PendingPageGoal(Base):
 class SiteLastSeen(Base):
     """When a site's pages were last heard of."""
 
-    __tablename__ = "sites_seen"
+    __tablename__ = "site_heartbeats"
 
     host: Mapped[str] = mapped_column(String(100), primary_key=True)
     last_at: Mapped[Instant]

@@ -107,7 +107,7 @@ class Feedback(Base):
 class InboundMessage(Base):
     """What came back, kept before it is answered; read by the clock. Forgotten after thirty days."""
 
-    __tablename__ = "arrivals"
+    __tablename__ = "inbound_messages"
     __table_args__ = (Index(None, "finding", "due_at"),)
 
     id: Mapped[Id]
@@ -127,7 +127,7 @@ class InboundMessage(Base):
 class FeedbackCount(Base):
     """How much of what came by which way, since the beginning."""
 
-    __tablename__ = "tallies"
+    __tablename__ = "feedback_counts"
 
     way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
     finding: Mapped[FeedbackType] = mapped_column(choice(FeedbackType), primary_key=True)
@@ -138,7 +138,7 @@ class FeedbackCount(Base):
 class Mailbox(Base):
     """An IMAP mailbox that bounces come to; its number is 1, there is one."""
 
-    __tablename__ = "mailboxes"
+    __tablename__ = "bounce_mailboxes"
 
     id: Mapped[Id]
     host: Mapped[str] = mapped_column(String(253))
@@ -161,7 +161,7 @@ class Mailbox(Base):
 class Webhook(Base):
     """What a provider's calls are checked with."""
 
-    __tablename__ = "webhooks"
+    __tablename__ = "bounce_webhooks"
 
     way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
     secret: Mapped[str] = mapped_column(Text, default="")

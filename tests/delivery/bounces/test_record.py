@@ -218,7 +218,7 @@ def test_an_erased_persons_bounces_name_nobody(database: Engine, frozen: FrozenC
         erasure.erase_contact(session, CLOCK, session.get_one(Send, one).contact_id or 0)
     with db.reading() as session:
         assert session.scalars(select(Feedback.address)).all() == [ERASED]
-        for table in ("feedback", "arrivals"):
+        for table in ("feedback", "inbound_messages"):
             assert address not in str(session.execute(text(f"SELECT * FROM {table}")).all())
     came(bounce(one).replace("<d", "<late"))
     assert tallies()["hard"] == 2

@@ -170,7 +170,7 @@ def test_the_audit_trail_of_a_test_mail_names_the_send(database: Engine) -> None
         message = session.get_one(Message, activity.message_id)
         test_sends.send_tests(session, CLOCK, message, "somebody@example.org")
         session.flush()
-        audited = session.execute(select(db.Base.metadata.tables["audit"])).all()
+        audited = session.execute(select(db.Base.metadata.tables["audit_log"])).all()
     assert "somebody@example.org" not in repr(audited)
 
 

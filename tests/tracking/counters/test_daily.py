@@ -129,7 +129,7 @@ def test_a_wrong_day_is_found_and_mended(database: Engine) -> None:
     with db.transaction() as session:
         assert counter_check.compare(session, mail + 1) == []
         wrong = counter_check.rebuild(session, mail)
-        assert {difference.key[0] for difference in wrong} == {"day_rollups", "life_rollups"}
+        assert {difference.key[0] for difference in wrong} == {"event_rollups_daily", "event_rollups_total"}
     with db.reading() as session:
         assert counter_check.compare(session) == []
 
@@ -147,8 +147,8 @@ def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -
             for each in counter_check.activities(session)
             for difference in counter_check.rebuild(session, each)
         ]
-        assert {difference.key[0] for difference in wrong} >= {"day_groups", "landings", "whereabouts"}
-        assert ("landings", one, 1, 1) in [difference.key for difference in wrong]
+        assert {difference.key[0] for difference in wrong} >= {"channel_rollups_daily", "entry_page_counts", "device_country_counts"}
+        assert ("entry_page_counts", one, 1, 1) in [difference.key for difference in wrong]
     with db.reading() as session:
         assert counter_check.compare(session) == []
 

@@ -97,7 +97,7 @@ def test_the_index_asks_few_questions(
     text(viewer_client, "/campaigns")
     with count_queries(database) as queries:
         text(viewer_client, "/campaigns")
-    doors = ("BEGIN", "FROM people", "FROM organisation")
+    doors = ("BEGIN", "FROM users", "FROM organisations")
     questions = [query for query in queries if not any(door in query for door in doors)]
     assert len(questions) <= 11, questions
 
