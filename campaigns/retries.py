@@ -28,50 +28,50 @@ _TOLD_FOR = 2 * _LONGEST_PAUSE
 class JobType(StrEnum):
     """What the clock does by itself, one row after the other."""
 
-    BEGIN = "begin"
-    POST = "post"
-    CANCEL_LEFT_OVER = "cancel left over"
+    START_LAUNCH = "begin"
+    QUEUE_SYSTEM_MAIL = "post"
+    CANCEL_REMAINING = "cancel left over"
     EXPIRE = "expire"
     FINISH = "finish"
-    TAKE_OVER = "take over"
-    EXPAND = "expand"
+    RECOVER_BATCH = "take over"
+    EXPAND_AUDIENCE = "expand"
     DELIVER = "deliver"
-    SETTLE = "settle"
-    SETTLE_SUBMITTED = "settle submitted"
-    CONVERT = "convert"
+    FINALISE_LABEL = "settle"
+    LINK_SUBMISSION = "settle submitted"
+    CONVERT_SUBMISSION = "convert"
     CONVERT_LEAD = "convert lead"
-    CREDIT = "credit"
-    REACH = "reach"
-    REACH_STAGE = "reach stage"
-    REACH_FORM = "reach form"
-    REACH_PAGE = "reach page"
-    OFFLINE = "offline"
-    BOUNCE = "bounce"
-    INSPECT = "inspect"
+    RECOMPUTE_CREDIT = "credit"
+    MATCH_EVENT = "reach"
+    MATCH_STAGE = "reach stage"
+    MATCH_FORM = "reach form"
+    MATCH_PAGE = "reach page"
+    IMPORT_CONVERSIONS = "offline"
+    PROCESS_BOUNCE = "bounce"
+    RUN_MAINTENANCE = "inspect"
 
     @property
     def label(self) -> str:
         return {
-            self.BEGIN: N_("Begin the scheduled launch of activity %(subject)s"),
-            self.POST: N_("Queue system mail %(subject)s"),
-            self.CANCEL_LEFT_OVER: N_("Cancel what activity %(subject)s left over"),
+            self.START_LAUNCH: N_("Begin the scheduled launch of activity %(subject)s"),
+            self.QUEUE_SYSTEM_MAIL: N_("Queue system mail %(subject)s"),
+            self.CANCEL_REMAINING: N_("Cancel what activity %(subject)s left over"),
             self.EXPIRE: N_("Stop sending activity %(subject)s, whose time is over"),
             self.FINISH: N_("Finish activity %(subject)s"),
-            self.TAKE_OVER: N_("Take over batch %(subject)s of a worker that died"),
-            self.EXPAND: N_("List the recipients of activity %(subject)s"),
+            self.RECOVER_BATCH: N_("Take over batch %(subject)s of a worker that died"),
+            self.EXPAND_AUDIENCE: N_("List the recipients of activity %(subject)s"),
             self.DELIVER: N_("Send the mails of activity %(subject)s"),
-            self.SETTLE: N_("Say of hit %(subject)s who made it"),
-            self.SETTLE_SUBMITTED: N_("Find the click that led to submission %(subject)s"),
-            self.CONVERT: N_("Count submission %(subject)s as a conversion"),
+            self.FINALISE_LABEL: N_("Say of hit %(subject)s who made it"),
+            self.LINK_SUBMISSION: N_("Find the click that led to submission %(subject)s"),
+            self.CONVERT_SUBMISSION: N_("Count submission %(subject)s as a conversion"),
             self.CONVERT_LEAD: N_("Count lead %(subject)s as a conversion"),
-            self.CREDIT: N_("Credit conversion %(subject)s anew"),
-            self.REACH: N_("Find the goals that event %(subject)s reaches"),
-            self.REACH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
-            self.REACH_PAGE: N_("Find the goals that visit %(subject)s reaches"),
-            self.BOUNCE: N_("Read what came back as %(subject)s"),
-            self.INSPECT: N_("Look over the log: %(subject)s"),
-            self.OFFLINE: N_("Read the file of conversions %(subject)s"),
-            self.REACH_FORM: N_("Find the goals that submission %(subject)s reaches"),
+            self.RECOMPUTE_CREDIT: N_("Credit conversion %(subject)s anew"),
+            self.MATCH_EVENT: N_("Find the goals that event %(subject)s reaches"),
+            self.MATCH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
+            self.MATCH_PAGE: N_("Find the goals that visit %(subject)s reaches"),
+            self.PROCESS_BOUNCE: N_("Read what came back as %(subject)s"),
+            self.RUN_MAINTENANCE: N_("Look over the log: %(subject)s"),
+            self.IMPORT_CONVERSIONS: N_("Read the file of conversions %(subject)s"),
+            self.MATCH_FORM: N_("Find the goals that submission %(subject)s reaches"),
         }[self]
 
 
@@ -80,7 +80,7 @@ class JobFailure(Base):
 
     __tablename__ = "job_failures"
 
-    chore: Mapped[JobType] = mapped_column(choice(JobType), primary_key=True)
+    job: Mapped[JobType] = mapped_column(choice(JobType), primary_key=True)
     subject: Mapped[str] = mapped_column(String(80), primary_key=True)
     error: Mapped[str] = mapped_column(String(300))
     failures: Mapped[int] = mapped_column(default=0)
@@ -91,13 +91,13 @@ class JobFailure(Base):
 
 def put_off(session: Session, chore: JobType) -> list[str]:
     """The subjects that are not to be tried just now."""
-    waiting = select(JobFailure.subject).where(JobFailure.chore == chore, JobFailure.retry_at > clock.now())
+    waiting = select(JobFailure.subject).where(JobFailure.job == chore, JobFailure.retry_at > clock.now())
     return list(session.scalars(waiting))
 
 
 def failed(session: Session, chore: JobType) -> list[str]:
     """Every subject that the chore failed at, also those that may be tried again now."""
-    return list(session.scalars(select(JobFailure.subject).where(JobFailure.chore == chore)))
+    return list(session.scalars(select(JobFailure.subject).where(JobFailure.job == chore)))
 
 
 def carry(
@@ -108,7 +108,7 @@ def carry(
     It runs in a savepoint. When it raises, each half is tried by itself, until the row that it fails at
     stands alone and is put off. A database that goes away raises.
     """
-    known = {row.subject: row for row in session.scalars(select(JobFailure).where(JobFailure.chore == chore))}
+    known = {row.subject: row for row in session.scalars(select(JobFailure).where(JobFailure.job == chore))}
     now = clock.now()
     due = [one for one in ids if (row := known.get(str(one))) is None or row.retry_at <= now]
     return _carried(session, chore, due, act, known) if due else []
@@ -153,7 +153,7 @@ def alone(chore: JobType, subject: object, act: Callable[[], object]) -> None:
     else:
         if known is not None:
             with db.transaction() as session:
-                session.execute(delete(JobFailure).where(JobFailure.chore == chore, JobFailure.subject == str(subject)))
+                session.execute(delete(JobFailure).where(JobFailure.job == chore, JobFailure.subject == str(subject)))
 
 
 def _away(error: Exception) -> bool:
@@ -164,7 +164,7 @@ def _away(error: Exception) -> bool:
 def _note(session: Session, chore: JobType, subject: str, error: Exception) -> None:
     _log.error("%s %s failed and is put off", chore, subject, exc_info=error)
     now = clock.now()
-    row = session.get(JobFailure, (chore, subject[:80])) or JobFailure(chore=chore, subject=subject[:80], failures=0)
+    row = session.get(JobFailure, (chore, subject[:80])) or JobFailure(job=chore, subject=subject[:80], failures=0)
     row.failures += 1
     row.error = f"{type(error).__name__}: {error}".partition("\n")[0].replace("\x00", "")[:300]
     row.failed_at = now
@@ -177,7 +177,7 @@ def present(session: Session) -> list[JobFailure]:
     """What fails at the moment, the newest first; a hundred at most."""
     told = select(JobFailure).where(JobFailure.failed_at > clock.now() - _TOLD_FOR)
     return list(
-        session.scalars(told.order_by(JobFailure.failed_at.desc(), JobFailure.chore, JobFailure.subject).limit(100))
+        session.scalars(told.order_by(JobFailure.failed_at.desc(), JobFailure.job, JobFailure.subject).limit(100))
     )
 
 

@@ -14,7 +14,7 @@ from campaigns.accounts.models import Organisation, Role, User
 from campaigns.audience.models import Contact, ContactList, ListMember
 from campaigns.capture.models import Form
 from campaigns.content.models import Message
-from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel, Objective
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel, EmailDetails, Objective
 
 Row = TypeVar("Row")
 _numbers = count(1)
@@ -138,26 +138,40 @@ def make_campaign(session: Session, **values: Any) -> Campaign:
     )
 
 
+EMAIL_FIELDS = (
+    "message_id",
+    "version_id",
+    "list_id",
+    "everybody",
+    "stop_after",
+    "window_days",
+    "window_from",
+    "window_until",
+    "expanded_to",
+    "expanded_at",
+)
+
+
 def make_activity(session: Session, campaign: Campaign | None = None, **values: Any) -> Activity:
     """An approved activity: e-mail to everybody unless ``values`` say otherwise. Brings its campaign."""
     campaign = campaign or make_campaign(session)
     if values.get("status") in (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED):
         values = {"launched_at": clock.now(), **values}
-    return _kept(
-        session,
-        Activity(
-            **{
-                "campaign": campaign,
-                "campaign_id": campaign.id,
-                "channel": Channel.EMAIL,
-                "title": f"Activity {next(_numbers)}",
-                "status": ActivityStatus.APPROVED,
-                "everybody": True,
-                "created_at": clock.now(),
-                **values,
-            }
-        ),
+    email = {name: values.pop(name) for name in EMAIL_FIELDS if name in values}
+    made = Activity(
+        **{
+            "campaign": campaign,
+            "campaign_id": campaign.id,
+            "channel": Channel.EMAIL,
+            "title": f"Activity {next(_numbers)}",
+            "status": ActivityStatus.APPROVED,
+            "created_at": clock.now(),
+            **values,
+        }
     )
+    if made.channel is Channel.EMAIL:
+        made.email_details = EmailDetails(**{"everybody": True, **email})
+    return _kept(session, made)
 
 
 def make_form(session: Session, activity: Activity | None = None, **values: Any) -> Form:

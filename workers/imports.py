@@ -25,7 +25,7 @@ def run(import_id: int) -> None:
 
 @app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def run_offline(import_id: int) -> None:
-    retries.alone(JobType.OFFLINE, import_id, lambda: offline_import.run(import_id))
+    retries.alone(JobType.IMPORT_CONVERSIONS, import_id, lambda: offline_import.run(import_id))
 
 
 @app.task(ignore_result=True)  # type: ignore[untyped-decorator]

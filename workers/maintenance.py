@@ -49,7 +49,7 @@ def wake() -> None:
 
 @app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def inspect(inspection_id: int) -> None:
-    retries.alone(JobType.INSPECT, inspection_id, lambda: maintenance_runs.run(inspection_id))
+    retries.alone(JobType.RUN_MAINTENANCE, inspection_id, lambda: maintenance_runs.run(inspection_id))
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -22,7 +22,7 @@ def wake() -> None:
 
 @app.task  # type: ignore[untyped-decorator]
 def expand(activity_id: int) -> None:
-    retries.alone(JobType.EXPAND, activity_id, lambda: expansion.expand(activity_id))
+    retries.alone(JobType.EXPAND_AUDIENCE, activity_id, lambda: expansion.expand(activity_id))
 
 
 @app.task  # type: ignore[untyped-decorator]

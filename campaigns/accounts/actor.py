@@ -10,7 +10,7 @@ from campaigns.i18n import N_
 
 class ActorKind(StrEnum):
     PERSON = "person"
-    CLOCK = "clock"
+    SYSTEM = "clock"
     PUBLIC = "public"
     API_KEY = "api key"
 
@@ -68,5 +68,5 @@ class Actor:
             raise Forbidden(N_("Your role does not allow this."))
 
 
-CLOCK = Actor(ActorKind.CLOCK, None, "clock", frozenset(Permission))
+SYSTEM = Actor(ActorKind.SYSTEM, None, "clock", frozenset(Permission))
 PUBLIC = Actor(ActorKind.PUBLIC, None, "public", frozenset())

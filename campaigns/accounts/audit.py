@@ -17,7 +17,7 @@ def record(session: Session, actor: Actor, verb: str, subject_kind: str, subject
             actor_kind=actor.kind.value,
             actor_id=actor.id,
             actor_name=actor.name,
-            verb=verb,
+            action=verb,
             subject_kind=subject_kind,
             subject_id=str(subject_id),
             detail=detail,

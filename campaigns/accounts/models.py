@@ -135,7 +135,7 @@ class AuditLogEntry(Base):
     actor_kind: Mapped[str] = mapped_column(String(20))
     actor_id: Mapped[int | None]
     actor_name: Mapped[Name]
-    verb: Mapped[str] = mapped_column(String(60))
+    action: Mapped[str] = mapped_column(String(60))
     subject_kind: Mapped[str] = mapped_column(String(40))
     subject_id: Mapped[str] = mapped_column(String(40))
     detail: Mapped[Document]

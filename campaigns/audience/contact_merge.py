@@ -115,7 +115,7 @@ def unite(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Contac
             suppression.suppress(session, actor, each, told.suppressed, "the same person")
     session.expunge(goes)
     session.execute(delete(Contact).where(Contact.id == goes_id).execution_options(synchronize_session=False))
-    session.add(ContactAlias(was_id=goes_id, contact_id=stays_id, address=address, at=clock.now()))
+    session.add(ContactAlias(merged_contact_id=goes_id, contact_id=stays_id, address=address, at=clock.now()))
     for name, value in told.values.items():
         setattr(stays, name, value)
     stays.updated_at = clock.now()

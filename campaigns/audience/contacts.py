@@ -124,13 +124,15 @@ def by_address(session: Session, address: str) -> Contact | None:
 def aliases_of(session: Session, contact_id: int) -> Sequence[str]:
     """Addresses that they had before two contacts were merged."""
     return session.scalars(
-        select(ContactAlias.address).where(ContactAlias.contact_id == contact_id).order_by(ContactAlias.was_id)
+        select(ContactAlias.address)
+        .where(ContactAlias.contact_id == contact_id)
+        .order_by(ContactAlias.merged_contact_id)
     ).all()
 
 
 def now_called(session: Session, contact_id: int) -> int | None:
     """The number of the contact that this one was merged into."""
-    return session.scalar(select(ContactAlias.contact_id).where(ContactAlias.was_id == contact_id))
+    return session.scalar(select(ContactAlias.contact_id).where(ContactAlias.merged_contact_id == contact_id))
 
 
 def _found_or_new(session: Session, actor: Actor, values: dict[str, Any], source: str) -> tuple[Contact, bool]:

@@ -35,7 +35,7 @@ class ContactAlias(Base):
 
     __tablename__ = "contact_aliases"
 
-    was_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    merged_contact_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
     address: Mapped[Address] = mapped_column(unique=True)
     at: Mapped[Instant]
@@ -124,7 +124,7 @@ class Suppression(Base):
     reason: Mapped[SuppressionReason] = mapped_column(choice(SuppressionReason))
     detail: Mapped[str] = mapped_column(String(500), default="")
     at: Mapped[Instant]
-    lighter: Mapped[SuppressionReason | None] = mapped_column(choice(SuppressionReason))
+    previous_reason: Mapped[SuppressionReason | None] = mapped_column(choice(SuppressionReason))
     """The reason that this graver one replaced: it stands again when the person takes theirs back."""
 
 

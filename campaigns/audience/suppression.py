@@ -58,7 +58,7 @@ def suppress(session: Session, actor: Actor, address: str, reason: SuppressionRe
     changed = session.scalar(
         update(Suppression)
         .where(Suppression.address_hash == row["address_hash"], Suppression.reason.in_(lighter))
-        .values(row | {"lighter": Suppression.reason})
+        .values(row | {"previous_reason": Suppression.reason})
         .returning(Suppression.id)
         .execution_options(synchronize_session=False)
     )
@@ -144,8 +144,8 @@ def _end(session: Session, actor: Actor, address: str, reason: SuppressionReason
     ).one_or_none()
     if found is None:
         return False
-    if found.lighter in LIFTABLE and reason is SuppressionReason.UNSUBSCRIBED:
-        found.reason, found.lighter, found.detail = found.lighter, None, ""
+    if found.previous_reason in LIFTABLE and reason is SuppressionReason.UNSUBSCRIBED:
+        found.reason, found.previous_reason, found.detail = found.previous_reason, None, ""
     else:
         session.delete(found)
     session.flush()

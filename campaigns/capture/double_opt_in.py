@@ -49,12 +49,12 @@ def ask(
         wording=wordings[0],
         tracking_wording=wordings[1],
         network=network[:60],
-        asked_at=clock.now(),
-        mailed=_may_be_asked(session, contact),
+        requested_at=clock.now(),
+        mail_sent=_may_be_asked(session, contact),
     )
     session.add(asked)
     session.flush()
-    if asked.mailed:
+    if asked.mail_sent:
         context = {"link": link_of(asked), "title": form.title, "days": LIFE.days}
         outbox.post(session, "confirm", contact.email, context, form.language)
     return asked
@@ -66,18 +66,19 @@ def _may_be_asked(session: Session, contact: Contact) -> bool:
     now = clock.now()
     unanswered = (
         PendingConsent.contact_id == contact.id,
-        PendingConsent.mailed,
+        PendingConsent.mail_sent,
         PendingConsent.confirmed_at.is_(None),
     )
     return all(
-        (session.scalar(select(func.count()).where(*unanswered, PendingConsent.asked_at > now - within)) or 0) < most
+        (session.scalar(select(func.count()).where(*unanswered, PendingConsent.requested_at > now - within)) or 0)
+        < most
         for within, most in MOST
     )
 
 
 def link_of(asked: PendingConsent) -> str:
     """The address that confirms it, for a week."""
-    token = keyring().mint_expiring(Purpose.CONFIRM, asked.id.to_bytes(8), asked.asked_at + LIFE)
+    token = keyring().mint_expiring(Purpose.CONFIRM, asked.id.to_bytes(8), asked.requested_at + LIFE)
     return f"{config.settings().base_url}/confirm/{token}"
 
 
@@ -116,7 +117,7 @@ def confirm(session: Session, asked: PendingConsent, network: str) -> None:
                 evidence={
                     "form": form.id,
                     "submission": submission.external_id,
-                    "asked_at": asked.asked_at.isoformat(),
+                    "asked_at": asked.requested_at.isoformat(),
                     "network": asked.network,
                     "confirmed_from": network,
                 },

@@ -63,7 +63,7 @@ class Submission(Base):
     __tablename__ = "submissions"
     __table_args__ = (
         Index(None, "activity_id", "at"),
-        Index("ix_submissions_due", "id", sqlite_where=text("noticed = 0"), postgresql_where=text("NOT noticed")),
+        Index("ix_submissions_due", "id", sqlite_where=text("processed = 0"), postgresql_where=text("NOT processed")),
     )
 
     id: Mapped[Id]
@@ -79,7 +79,7 @@ class Submission(Base):
     answers: Mapped[Document]
     send_id: Mapped[int | None] = mapped_column(BigId, index=True)
     """The send whose link brought the visitor here, from the visit token."""
-    noticed: Mapped[bool] = mapped_column(default=False, server_default=true())
+    processed: Mapped[bool] = mapped_column(default=False, server_default=true())
     """Whether tracking has looked which goals it reaches, beside the lead."""
 
 
@@ -87,7 +87,7 @@ class PendingConsent(Base):
     """A consent that was asked for by a form, and counts once the owner of the address confirms it."""
 
     __tablename__ = "pending_consents"
-    __table_args__ = (Index(None, "contact_id", "asked_at"),)
+    __table_args__ = (Index(None, "contact_id", "requested_at"),)
 
     id: Mapped[Id]
     submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id", ondelete="CASCADE"), unique=True)
@@ -96,7 +96,7 @@ class PendingConsent(Base):
     """The sentence that was ticked, as it stood then; empty when it was not."""
     tracking_wording: Mapped[str] = mapped_column(Text, default="")
     network: Mapped[str] = mapped_column(String(60), default="")
-    asked_at: Mapped[Instant]
-    mailed: Mapped[bool]
+    requested_at: Mapped[Instant]
+    mail_sent: Mapped[bool]
     """Whether a mail asked for it: not when the address had enough of them already."""
     confirmed_at: Mapped[Instant | None]

@@ -25,12 +25,12 @@ def relabel_events(since: datetime, until: datetime, dry_run: bool) -> None:
     """Say anew, by the present rules, who made the hits of a period."""
     check_schema()
     know_every_room()
-    from campaigns.accounts.actor import CLOCK
+    from campaigns.accounts.actor import SYSTEM
     from tracking.jobs.relabel import relabel
     from tracking.models.events import HitKind, TrafficLabel
 
     moved = relabel(
-        CLOCK, since, until, dry_run=dry_run, progress=lambda done: click.echo(f"{done:,} events", err=True)
+        SYSTEM, since, until, dry_run=dry_run, progress=lambda done: click.echo(f"{done:,} events", err=True)
     )
     for move, number in sorted(moved.items()):
         before, after = TrafficLabel(move.before).name.lower(), TrafficLabel(move.after).name.lower()

@@ -20,7 +20,7 @@ def add_user(email: str, name: str, role: str, password: str, company: str | Non
     """Add somebody; the first one founds the organisation and owns it."""
     from campaigns import db
     from campaigns.accounts import organisation, users
-    from campaigns.accounts.actor import CLOCK
+    from campaigns.accounts.actor import SYSTEM
     from campaigns.accounts.models import Organisation, Role
     from campaigns.errors import KampaniaError
 
@@ -29,7 +29,7 @@ def add_user(email: str, name: str, role: str, password: str, company: str | Non
     try:
         with db.transaction() as session:
             if session.get(Organisation, 1) is not None:
-                users.add_person(session, CLOCK, email=email, name=name, role=Role(role), password=password)
+                users.add_person(session, SYSTEM, email=email, name=name, role=Role(role), password=password)
             elif company:
                 organisation.found(
                     session,

@@ -199,13 +199,13 @@ class RelayReplyCount(Base):
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     relay: Mapped[str] = mapped_column(String(300), primary_key=True)
     """``host:port``; empty when the mail never came so far."""
-    fate: Mapped[DeliveryStatus] = mapped_column(choice(DeliveryStatus), primary_key=True)
-    words: Mapped[str] = mapped_column(String(200), primary_key=True)
+    status: Mapped[DeliveryStatus] = mapped_column(choice(DeliveryStatus), primary_key=True)
+    reply: Mapped[str] = mapped_column(String(200), primary_key=True)
     """The answer without what differs from mail to mail; empty when the mail was taken."""
-    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's."""
-    number: Mapped[int]
-    example: Mapped[str] = mapped_column(String(500))
+    count: Mapped[int]
+    sample_reply: Mapped[str] = mapped_column(String(500))
     first_at: Mapped[Instant]
     last_at: Mapped[Instant]
 

@@ -213,7 +213,7 @@ def _watch_sends(email_id: int, stage: ProgressBar) -> int:
     for _ in _patiently("sending"):
         with db.reading() as session:
             counts = progress.counts(session, email_id)
-            expanded = session.get_one(Activity, email_id).expanded_at is not None
+            expanded = session.get_one(Activity, email_id).email.expanded_at is not None
         waiting = sum(counts.get(state, 0) for state in _WAITING)
         stage.total = max(1, sum(counts.values()))
         stage.show(stage.total - waiting if expanded else 0)

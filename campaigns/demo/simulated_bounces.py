@@ -43,7 +43,7 @@ def _send(mail: StoredMail) -> int:
 def all_read() -> bool:
     """Whether the house has read whatever came back."""
     with db.reading() as session:
-        unread = session.scalar(select(exists().where(InboundMessage.finding.is_(None))))
+        unread = session.scalar(select(exists().where(InboundMessage.feedback_type.is_(None))))
     return not unread and not maildir.waiting()
 
 

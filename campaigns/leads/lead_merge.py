@@ -27,7 +27,7 @@ def _fold(session: Session, older: Lead, younger: Lead) -> None:
     older.notes = "\n\n".join(filter(None, (older.notes, younger.notes)))
     older.owner_id = older.owner_id or younger.owner_id
     if _FURTHEST_LAST.index(younger.stage) > _FURTHEST_LAST.index(older.stage):
-        older.stage, older.stage_at, older.stage_noticed = younger.stage, younger.stage_at, younger.stage_noticed
+        older.stage, older.stage_at, older.stage_processed = younger.stage, younger.stage_at, younger.stage_processed
     for table in Base.metadata.sorted_tables:
         for column in table.columns:
             if any(key.column is Lead.__table__.c.id for key in column.foreign_keys):

@@ -131,7 +131,7 @@ def change_stage(session: Session, actor: Actor, lead: Lead, stage: LeadStage) -
         with session.begin_nested():
             lead.stage = stage
             lead.closed_at = (lead.closed_at or clock.now()) if stage.closed else None
-            lead.stage_at, lead.stage_noticed = clock.now(), False
+            lead.stage_at, lead.stage_processed = clock.now(), False
     except IntegrityError as error:
         session.refresh(lead)
         raise Conflict(N_("This person has another open lead in the campaign: work on that one.")) from error

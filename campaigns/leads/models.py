@@ -51,8 +51,8 @@ class Lead(Base):
         Index(
             "ix_leads_stage_due",
             "id",
-            sqlite_where=text("stage_noticed = 0"),
-            postgresql_where=text("NOT stage_noticed"),
+            sqlite_where=text("stage_processed = 0"),
+            postgresql_where=text("NOT stage_processed"),
         ),
     )
 
@@ -69,5 +69,5 @@ class Lead(Base):
     closed_at: Mapped[Instant | None]
     stage_at: Mapped[Instant | None]
     """When the stage last changed."""
-    stage_noticed: Mapped[bool] = mapped_column(default=True, server_default=true())
+    stage_processed: Mapped[bool] = mapped_column(default=True, server_default=true())
     """False from a change of stage until tracking has looked which goals it reaches."""

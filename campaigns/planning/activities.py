@@ -15,7 +15,7 @@ from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationPro
 from campaigns.i18n import N_
 from campaigns.optimistic_lock import count_change
 from campaigns.planning import validation
-from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
+from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel, EmailDetails
 from campaigns.planning.state_machine import CLOSED_CAMPAIGN, LAUNCHED, Transition, hold, move
 
 
@@ -41,7 +41,7 @@ class ActivityInput(TypedDict, total=False):
 
 _HOURS = ("window_days", "window_from", "window_until")
 SETTLED_BY_LAUNCH = ("channel", "message_id", "list_id", "everybody", *_HOURS)
-_NO_MAIL: ActivityInput = {
+_EMAIL_DEFAULTS: ActivityInput = {
     "message_id": None,
     "list_id": None,
     "everybody": False,
@@ -50,6 +50,7 @@ _NO_MAIL: ActivityInput = {
     "window_from": None,
     "window_until": None,
 }
+"""The fields that :class:`EmailDetails` holds, with their values for an activity of another channel."""
 
 
 def activity_of(session: Session, activity_id: int) -> Activity:
@@ -71,8 +72,6 @@ def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields
         title="",
         status=ActivityStatus.DRAFT,
         url="",
-        everybody=False,
-        window_days="",
         created_at=clock.now(),
     )
     _fill(session, activity, fields)
@@ -94,9 +93,9 @@ def update_activity(
     """
     actor.require(Permission.PLAN)
     hold(session, activity)
-    before = {key: getattr(activity, key) for key in ActivityInput.__annotations__}
+    before = {key: _value(activity, key) for key in ActivityInput.__annotations__}
     _fill(session, activity, fields)
-    changed = sorted(key for key, value in before.items() if getattr(activity, key) != value)
+    changed = sorted(key for key, value in before.items() if _value(activity, key) != value)
     if not changed:
         return
     count_change(session, activity, revision)
@@ -106,16 +105,39 @@ def update_activity(
     audit.record(session, actor, "update", "activity", activity.id, changed=changed)
 
 
+def _value(activity: Activity, key: str) -> Any:
+    """The activity's value of a field of :class:`ActivityInput`."""
+    if key not in _EMAIL_DEFAULTS:
+        return getattr(activity, key)
+    details = activity.email_details
+    return getattr(details, key) if details is not None else _EMAIL_DEFAULTS[key]  # type: ignore[literal-required]
+
+
+def _set_values(activity: Activity, values: dict[str, Any]) -> None:
+    """Write the fields of :class:`ActivityInput` to the activity and, for e-mail, to its details."""
+    for key, value in values.items():
+        if key not in _EMAIL_DEFAULTS:
+            setattr(activity, key, value)
+    if activity.channel is not Channel.EMAIL:
+        activity.email_details = None
+        return
+    if activity.email_details is None:
+        activity.email_details = EmailDetails(everybody=False, window_days="", expanded_to=0)
+    for key, value in values.items():
+        if key in _EMAIL_DEFAULTS:
+            setattr(activity.email_details, key, value)
+
+
 def _fill(session: Session, activity: Activity, fields: ActivityInput) -> None:
     wanted: dict[str, Any] = {
         key: value.strip() if isinstance(value, str) and not isinstance(value, Channel) else value
         for key, value in fields.items()
     }
     if wanted.get("channel", activity.channel) is not Channel.EMAIL:
-        wanted |= _NO_MAIL
+        wanted |= _EMAIL_DEFAULTS
 
     def value(key: str) -> Any:
-        return wanted.get(key, getattr(activity, key))
+        return wanted.get(key, _value(activity, key))
 
     problems = [
         *validation.name("title", value("title")),
@@ -127,7 +149,7 @@ def _fill(session: Session, activity: Activity, fields: ActivityInput) -> None:
         *validation.window(value("window_days"), value("window_from"), value("window_until")),
         *(
             validation.later("stop_after", wanted["stop_after"])
-            if wanted.get("stop_after") != activity.stop_after
+            if wanted.get("stop_after") != _value(activity, "stop_after")
             else ()
         ),
         *validation.exists(session, Message, wanted.get("message_id"), "message_id"),
@@ -139,12 +161,11 @@ def _fill(session: Session, activity: Activity, fields: ActivityInput) -> None:
         problems += [
             ValidationProblem(N_("This is settled since the launch."), key)
             for key in SETTLED_BY_LAUNCH
-            if key in wanted and wanted[key] != getattr(activity, key)
+            if key in wanted and wanted[key] != _value(activity, key)
         ]
     if problems:
         raise ValidationFailed(problems)
-    for key, new in wanted.items():
-        setattr(activity, key, new)
+    _set_values(activity, wanted)
 
 
 def submit(session: Session, actor: Actor, activity: Activity) -> None:
@@ -166,5 +187,7 @@ def reopen(session: Session, actor: Actor, activity: Activity) -> None:
     actor.require(Permission.PLAN)
     if activity.status is ActivityStatus.SCHEDULED:
         actor.require(Permission.LAUNCH)  # It takes a launch back.
-    move(session, activity, Transition.REOPEN, ActivityStatus.DRAFT, due_at=None, version_id=None)
+    move(session, activity, Transition.REOPEN, ActivityStatus.DRAFT, due_at=None)
+    if activity.email_details is not None:
+        activity.email_details.version_id = None
     audit.record(session, actor, "reopen", "activity", activity.id)

@@ -182,14 +182,17 @@ def activity_form(
 
 def activity_values(activity: Activity) -> dict[str, Any]:
     names = ("revision", "title", "starts_on", "ends_on", "cost", "url", "notes")
-    return {name: getattr(activity, name) for name in names} | {
-        "owner_id": str(activity.owner_id or ""),
-        "window_days": list(activity.window_days),
-        "window_from": activity.window_from,
-        "window_until": activity.window_until,
-        "stop_after": activity.stop_after and activity.stop_after.astimezone(timezone()).replace(tzinfo=None),
-        "message_id": str(activity.message_id or ""),
-        "list_id": EmailActivityForm.EVERYBODY if activity.everybody else str(activity.list_id or ""),
+    values = {name: getattr(activity, name) for name in names} | {"owner_id": str(activity.owner_id or "")}
+    email = activity.email_details
+    if email is None:
+        return values
+    return values | {
+        "window_days": list(email.window_days),
+        "window_from": email.window_from,
+        "window_until": email.window_until,
+        "stop_after": email.stop_after and email.stop_after.astimezone(timezone()).replace(tzinfo=None),
+        "message_id": str(email.message_id or ""),
+        "list_id": EmailActivityForm.EVERYBODY if email.everybody else str(email.list_id or ""),
     }
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, retries
 from campaigns.accounts import audit
-from campaigns.accounts.actor import CLOCK, Actor, Permission
+from campaigns.accounts.actor import SYSTEM, Actor, Permission
 from campaigns.content import versions
 from campaigns.content.models import Message, MessageVersion
 from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
@@ -25,9 +25,9 @@ _CONTENT = ("subject", "preheader", "mjml", "language", "from_name", "from_email
 
 def subject_parts(session: Session, activity: Activity) -> dict[str, str]:
     """What a preflight of an e-mail activity is bound to, hash by name: its message's content and who gets it."""
-    message = session.get(Message, activity.message_id) if activity.message_id is not None else None
+    message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
     content = {column: getattr(message, column) if message else None for column in _CONTENT}
-    subject = {"message": activity.message_id, **content, "audience": recipients.fingerprint(session, activity)}
+    subject = {"message": activity.email.message_id, **content, "audience": recipients.fingerprint(session, activity)}
     return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for name, value in subject.items()}
 
 
@@ -74,11 +74,12 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     if at is not None and at.tzinfo is None:
         raise ValueError(f"naive datetime {at!r}: instants are aware")
     later = at if at is not None and at > now else None
-    if activity.stop_after is not None and activity.stop_after <= (later or now):
+    stop_after = activity.email_details.stop_after if activity.email_details is not None else None
+    if stop_after is not None and stop_after <= (later or now):
         raise Conflict(N_("The time to send is over before it begins: change it first."))
     version_id = _frozen(session, actor, activity) if activity.channel is Channel.EMAIL else None
     if later is not None:
-        move(session, activity, Transition.LAUNCH, ActivityStatus.SCHEDULED, due_at=later, version_id=version_id)
+        move(session, activity, Transition.LAUNCH, ActivityStatus.SCHEDULED, due_at=later)
     else:
         move(
             session,
@@ -87,8 +88,9 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
             ActivityStatus.LIVE,
             due_at=now,
             launched_at=now,
-            version_id=version_id,
         )
+    if activity.email_details is not None:
+        activity.email_details.version_id = version_id
     if campaign.status is CampaignStatus.PLANNED:
         move(session, campaign, Transition.LAUNCH, CampaignStatus.ACTIVE)
         audit.record(session, actor, "launch", "campaign", campaign.id, by_activity=activity.id)
@@ -107,11 +109,11 @@ def _locked_campaign(session: Session, activity: Activity) -> Campaign:
 
 
 def _frozen(session: Session, actor: Actor, activity: Activity) -> int:
-    message = session.get(Message, activity.message_id) if activity.message_id is not None else None
+    message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
     problems = []
     if message is None:
         problems.append(ValidationProblem(N_("Choose a message first."), "message_id"))
-    if not activity.everybody and activity.list_id is None:
+    if not activity.email.everybody and activity.email.list_id is None:
         problems.append(ValidationProblem(N_("Choose an audience first."), "list_id"))
     if problems or message is None:
         raise ValidationFailed(problems)
@@ -175,7 +177,7 @@ def due_launches(session: Session) -> list[int]:
 
 def begin_due(session: Session) -> list[int]:
     """Scheduled → live for each activity whose time has come; the ids of those that this call began."""
-    return retries.carry(session, JobType.BEGIN, due_launches(session), lambda ids: _begun(session, ids))
+    return retries.carry(session, JobType.START_LAUNCH, due_launches(session), lambda ids: _begun(session, ids))
 
 
 def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
@@ -186,6 +188,6 @@ def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
             move(session, activity, Transition.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
         except Conflict:
             continue  # Somebody was faster: another tick, or a pause.
-        audit.record(session, CLOCK, "begin", "activity", activity_id)
+        audit.record(session, SYSTEM, "begin", "activity", activity_id)
         begun.append(activity_id)
     return begun

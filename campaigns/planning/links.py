@@ -115,10 +115,11 @@ def _faults(session: Session, url: str) -> list[ValidationProblem]:
 
 def mail_links(session: Session, activity: Activity) -> list[tuple[Link, LinkOverride | None]]:
     """The links of a launched mail, each with what was changed of it since."""
+    version_id = activity.email_details.version_id if activity.email_details is not None else None
     rows = session.execute(
         select(Link, LinkOverride)
         .outerjoin(LinkOverride, (LinkOverride.activity_id == activity.id) & (LinkOverride.number == Link.number))
-        .where(Link.version_id == activity.version_id)
+        .where(Link.version_id == version_id)
         .order_by(Link.number)
     )
     return [(link, change) for link, change in rows]
@@ -128,8 +129,9 @@ def change_mail_link(session: Session, actor: Actor, activity: Activity, number:
     """From the next seconds on, a link of a live mail leads to ``url``; nowhere (OFF); or, with None,
     where the mail says again. Raises NotFound, Invalid."""
     actor.require(Permission.LAUNCH)
-    link = session.scalar(select(Link).filter_by(version_id=activity.version_id, number=number))
-    if activity.version_id is None or link is None:
+    version_id = activity.email_details.version_id if activity.email_details is not None else None
+    link = session.scalar(select(Link).filter_by(version_id=version_id, number=number))
+    if link is None:
         raise NotFound(N_("There is no such link."))
     if url and (problems := _faults(session, url)):
         raise ValidationFailed(problems)

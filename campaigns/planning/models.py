@@ -152,32 +152,51 @@ class Activity(Base):
     """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
     created_at: Mapped[Instant]
 
-    # E-mail only
+    due_at: Mapped[Instant | None]
+    """When a scheduled launch begins; the scheduler's tick finds it."""
+    paused_with_campaign: Mapped[bool] = mapped_column(default=False)
+    """Whether the campaign's pause paused it, so that the campaign's resume brings it back."""
+    launched_at: Mapped[Instant | None]
+    finished_at: Mapped[Instant | None]
+    campaign: Mapped[Campaign] = relationship(back_populates="activities", lazy="joined")
+    email_details: Mapped["EmailDetails | None"] = relationship(lazy="joined", cascade="all, delete-orphan")
+
+    @property
+    def email(self) -> "EmailDetails":
+        """The details of an e-mail activity. Raises LookupError for another channel."""
+        if self.email_details is None:
+            raise LookupError(f"activity {self.id} is no e-mail activity")
+        return self.email_details
+
+
+class EmailDetails(Base):
+    """What an e-mail activity has beside the fields of every channel: one row for each, the built-in ones too.
+
+    Changed under the lock of the activity's row only.
+    """
+
+    __tablename__ = "email_details"
+
+    activity_id: Mapped[int] = mapped_column(
+        ForeignKey("activities.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
     message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"))
     version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
     """The message as frozen by the launch."""
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id"))
     everybody: Mapped[bool] = mapped_column(default=False)
     """Whether the audience is every contact rather than one list."""
-    due_at: Mapped[Instant | None]
-    """When a scheduled launch begins; the tick finds it."""
     stop_after: Mapped[Instant | None]
-    """Nothing is sent from then on: who still waits has failed, as expired."""
+    """From this instant on nothing is sent: sends that still wait fail as expired."""
     window_days: Mapped[str] = mapped_column(String(7), default="", server_default=text("''"))
     """The days of the week on which it is sent, 1 (Monday) to 7, in the recipient's time zone; '' for all."""
     window_from: Mapped[time | None]
     window_until: Mapped[time | None]
-    """Between which hours it is sent, in the recipient's time zone; None for all day, midnight ends the day."""
-    paused_with_campaign: Mapped[bool] = mapped_column(default=False)
-    """Whether the campaign's pause paused it, so that the campaign's resume brings it back."""
-    launched_at: Mapped[Instant | None]
-    finished_at: Mapped[Instant | None]
+    """The hours between which it is sent, in the recipient's time zone; None for all day, midnight ends the day."""
     expanded_to: Mapped[int] = mapped_column(BigId, default=0)
     """The last contact id that expansion has passed."""
     expanded_at: Mapped[Instant | None]
     """When expansion was complete; the audience is frozen from then on."""
-
-    campaign: Mapped[Campaign] = relationship(back_populates="activities", lazy="joined")
 
 
 class ShortLink(Base):
@@ -226,6 +245,6 @@ class Preflight(Base):
     """``{"level": "error"|"warning", "message", "params", "field", "line"}``, messages as msgids."""
     audience: Mapped[dict[str, int]] = mapped_column(JSON)
     """``{"total", "mailable", "<reason>": n, …}``; the reasons and mailable add up to total."""
-    seen: Mapped[Document]
+    facts: Mapped[Document]
     """``parts``: what it is bound to, hash by name; and the facts that its page shows."""
     created_at: Mapped[Instant]

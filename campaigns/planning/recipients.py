@@ -12,14 +12,14 @@ def contacts_of(activity: Activity) -> Select[Contact]:
 
     Unordered, each contact once: expansion adds its own order and limits.
     """
-    if activity.everybody:
+    if activity.email.everybody:
         return select(Contact)
-    if activity.list_id is None:
+    if activity.email.list_id is None:
         return select(Contact).where(false())
     return (
         select(Contact)
         .join(ListMember, ListMember.contact_id == Contact.id)
-        .where(ListMember.list_id == activity.list_id)
+        .where(ListMember.list_id == activity.email.list_id)
     )
 
 
@@ -34,16 +34,16 @@ def fingerprint(session: Session, activity: Activity) -> str:
     Names and attributes of its contacts may change without changing it, and so may consent and
     suppression, which are read again when sending.
     """
-    kind = "everybody" if activity.everybody else f"list {activity.list_id}"
+    kind = "everybody" if activity.email.everybody else f"list {activity.email.list_id}"
     return f"{kind}: {', '.join(map(str, _fingerprint(session, activity)))}"
 
 
 def _fingerprint(session: Session, activity: Activity) -> tuple[int, object, object]:
-    if activity.everybody:
+    if activity.email.everybody:
         count, latest = session.execute(select(func.count(), func.max(Contact.id)).select_from(Contact)).one()
         return count, latest, None
     members = select(func.count(), func.max(ListMember.added_at), func.max(ListMember.contact_id)).where(
-        ListMember.list_id == activity.list_id
+        ListMember.list_id == activity.email.list_id
     )
     count, added, latest = session.execute(members).one()
     return count, added, latest

@@ -72,7 +72,11 @@ def window_of(activity: Activity, house: Organisation) -> SendWindow:
     if activity.built_in is not None:
         return SendWindow()
     return SendWindow(
-        activity.window_days, activity.window_from, activity.window_until, house.quiet_from, house.quiet_until
+        activity.email.window_days,
+        activity.email.window_from,
+        activity.email.window_until,
+        house.quiet_from,
+        house.quiet_until,
     )
 
 

@@ -10,7 +10,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Objective
+from campaigns.planning.models import (
+    Activity,
+    ActivityStatus,
+    Campaign,
+    CampaignStatus,
+    Channel,
+    EmailDetails,
+    Objective,
+)
 
 Kind = Literal["test", "system", "api"]
 TITLES: dict[Kind, str] = {"test": "Test mails", "system": "System mails", "api": "Mails that programs send"}
@@ -34,6 +42,7 @@ def activity(session: Session, kind: Kind) -> Activity:
                 built_in=kind,
                 created_at=clock.now(),
                 launched_at=clock.now(),
+                email_details=EmailDetails(),
             )
             session.add(made)
         return made

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db
 from campaigns.accounts import api_keys
-from campaigns.accounts.actor import CLOCK, Permission
+from campaigns.accounts.actor import SYSTEM, Permission
 from campaigns.accounts.models import ApiKey, AuditLogEntry
 from campaigns.errors import Forbidden, ValidationFailed
 from campaigns.web.security import api_auth
@@ -20,7 +20,7 @@ from tests.conftest import FrozenClock
 
 def made(session: Session, *scopes: str, days: int | None = None) -> tuple[ApiKey, str]:
     ends = clock.now() + timedelta(days=days) if days else None
-    return api_keys.create_key(session, CLOCK, name="Shop", scopes=list(scopes), expires_at=ends)
+    return api_keys.create_key(session, SYSTEM, name="Shop", scopes=list(scopes), expires_at=ends)
 
 
 def test_key_stands_for_its_scopes_only(session: Session) -> None:
@@ -41,7 +41,7 @@ def test_altered_keys_open_nothing(session: Session, spoil: object) -> None:
 
 def test_revoked_and_ended_keys_open_nothing(session: Session, frozen: FrozenClock) -> None:
     key, text = made(session, "events")
-    api_keys.revoke_key(session, CLOCK, key.id)
+    api_keys.revoke_key(session, SYSTEM, key.id)
     with pytest.raises(Forbidden):
         api_keys.actor_of(session, text)
     _, text = made(session, "events", days=1)
@@ -66,7 +66,7 @@ def test_page_and_endpoint(owner_client: FlaskClient, client: FlaskClient) -> No
     assert client.get("/api/v1/key", headers=bearer).get_json() == {"name": "Shop", "scopes": ["events", "figures"]}
     with db.reading() as session:
         key = session.scalars(select(ApiKey)).one()
-        verbs = session.scalars(select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "api key")).all()
+        verbs = session.scalars(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "api key")).all()
     assert key.last_used_at is not None
     assert verbs == ["create"]
     assert owner_client.post(f"/api-keys/{key.id}/revoke").status_code == 303

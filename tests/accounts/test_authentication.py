@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from campaigns import db
 from campaigns.accounts import authentication, passwords, users
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import Role, User
 from campaigns.outbox import OutboxMail
 from tests.conftest import FrozenClock
@@ -21,7 +21,7 @@ RIGHT = "correct horse"
 def person(app: Flask) -> User:
     with db.transaction() as session:
         return users.add_person(
-            session, CLOCK, email="ann@acme.example", name="Ann", role=Role.COORDINATOR, password=RIGHT
+            session, SYSTEM, email="ann@acme.example", name="Ann", role=Role.COORDINATOR, password=RIGHT
         )
 
 
@@ -112,11 +112,11 @@ def test_one_goes_on_where_one_wanted_to(client: FlaskClient, person: User) -> N
 def test_a_lock_ends_the_session_at_once(client: FlaskClient, person: User) -> None:
     enter(client, RIGHT)
     with db.transaction() as session:
-        users.lock(session, CLOCK, person.id)
+        users.lock(session, SYSTEM, person.id)
     assert client.get("/me").status_code == 303
     assert enter(client, RIGHT) == 400
     with db.transaction() as session:
-        users.unlock(session, CLOCK, person.id)
+        users.unlock(session, SYSTEM, person.id)
     assert client.get("/me").status_code == 303, "the old session stays ended"
     assert enter(client, RIGHT) == 303
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts import audit, users
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import AuditLogEntry, Organisation, Role, User
 from campaigns.errors import Conflict
 
@@ -69,14 +69,14 @@ def test_the_last_owner_stays(owner_client: FlaskClient) -> None:
 def test_two_owners_cannot_demote_each_other_at_once(app: Flask) -> None:
     with db.transaction() as session:
         second = users.add_person(
-            session, CLOCK, email="second@acme.example", name="Second", role=Role.OWNER, password="a long secret"
+            session, SYSTEM, email="second@acme.example", name="Second", role=Role.OWNER, password="a long secret"
         )
     first = by_role(Role.OWNER)
 
     def demote(person_id: int) -> bool:
         try:
             with db.transaction() as session:
-                users.change_role(session, CLOCK, person_id, Role.VIEWER)
+                users.change_role(session, SYSTEM, person_id, Role.VIEWER)
         except Conflict:
             return False
         return True
@@ -126,7 +126,7 @@ def test_the_audit_trail_pages_without_more_queries(
 ) -> None:
     with db.transaction() as session:
         for number in range(120):
-            audit.record(session, CLOCK, "test", "thing", number, colour="red")
+            audit.record(session, SYSTEM, "test", "thing", number, colour="red")
     seen, path = 0, "/audit"
     for size in (25, 25, 25, 25, 20):
         with count_queries(database) as statements:
@@ -152,5 +152,5 @@ def test_what_happened_is_written_down(owner_client: FlaskClient) -> None:
     owner_client.post("/settings", data=SETTINGS)
     with db.reading() as session:
         entries = session.scalars(select(AuditLogEntry).order_by(AuditLogEntry.id)).all()
-    assert [(entry.actor_name, entry.verb) for entry in entries] == [("Owner", "add"), ("Owner", "change")]
+    assert [(entry.actor_name, entry.action) for entry in entries] == [("Owner", "add"), ("Owner", "change")]
     assert "secret" not in str([entry.detail for entry in entries])

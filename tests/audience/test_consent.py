@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKind
+from campaigns.accounts.actor import PERMISSIONS, PUBLIC, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import Role
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
@@ -21,10 +21,10 @@ EMAIL, TRACKING = ConsentPurpose.EMAIL, ConsentPurpose.TRACKING
 
 def test_the_ledger_answers_as_of_an_instant(session: Session, frozen: FrozenClock) -> None:
     ann, bob = make_contact(session), make_contact(session)
-    consent.grant(session, CLOCK, ann.id, TRACKING, FULL, source="form")
-    consent.grant(session, CLOCK, ann.id, EMAIL, FULL, source="form")
+    consent.grant(session, SYSTEM, ann.id, TRACKING, FULL, source="form")
+    consent.grant(session, SYSTEM, ann.id, EMAIL, FULL, source="form")
     frozen.at = NOON + timedelta(hours=1)
-    consent.withdraw(session, CLOCK, ann.id, TRACKING, source="page")
+    consent.withdraw(session, SYSTEM, ann.id, TRACKING, source="page")
     ids = [ann.id, bob.id, 10**9]
     assert consent.as_of(session, ids, TRACKING, NOON - timedelta(seconds=1)) == dict.fromkeys(ids, NONE)
     assert consent.as_of(session, ids, TRACKING, NOON)[ann.id] is FULL
@@ -37,15 +37,15 @@ def test_the_ledger_answers_as_of_an_instant(session: Session, frozen: FrozenClo
 
 def test_entries_of_one_instant_keep_their_order(session: Session, frozen: FrozenClock) -> None:
     ann = make_contact(session)
-    consent.grant(session, CLOCK, ann.id, EMAIL, FULL, source="form")
-    consent.withdraw(session, CLOCK, ann.id, EMAIL, source="page")
+    consent.grant(session, SYSTEM, ann.id, EMAIL, FULL, source="form")
+    consent.withdraw(session, SYSTEM, ann.id, EMAIL, source="page")
     assert consent.as_of(session, [ann.id], EMAIL, frozen.at)[ann.id] is NONE
 
 
 def test_many_at_once(session: Session, frozen: FrozenClock) -> None:
     contacts = [make_contact(session) for _ in range(1100)]
     for contact in contacts[::2]:
-        consent.grant(session, CLOCK, contact.id, EMAIL, FULL, source="form")
+        consent.grant(session, SYSTEM, contact.id, EMAIL, FULL, source="form")
     levels = consent.as_of(session, [one.id for one in contacts], EMAIL, frozen.at)
     assert [levels[one.id] for one in contacts[:2]] == [FULL, NONE]
     assert len(levels) == 1100
@@ -56,7 +56,7 @@ def test_only_they_themselves_come_back(session: Session) -> None:
     consent.withdraw(session, PUBLIC, ann.id, EMAIL, source="unsubscribe page")
     suppression.suppress(session, PUBLIC, ann.email, SuppressionReason.UNSUBSCRIBED)
     with pytest.raises(Conflict):
-        consent.grant(session, CLOCK, ann.id, EMAIL, FULL, source="hand")
+        consent.grant(session, SYSTEM, ann.id, EMAIL, FULL, source="hand")
     consent.grant(session, PUBLIC, ann.id, EMAIL, FULL, source="form")
     assert not suppression.is_suppressed(session, ann.email)
     assert [one.level for one in consent.history(session, ann.id)] == [FULL, NONE]
@@ -65,7 +65,7 @@ def test_only_they_themselves_come_back(session: Session) -> None:
 def test_a_bounce_or_complaint_outlasts_a_form(session: Session) -> None:
     for reason in (SuppressionReason.BOUNCED, SuppressionReason.COMPLAINED, SuppressionReason.MANUAL):
         ann = make_contact(session)
-        suppression.suppress(session, CLOCK, ann.email, reason)
+        suppression.suppress(session, SYSTEM, ann.email, reason)
         consent.grant(session, PUBLIC, ann.id, EMAIL, FULL, source="form")
         assert suppression.reason_for(session, ann.email) is reason
 
@@ -77,9 +77,9 @@ def test_what_is_refused(session: Session) -> None:
     with pytest.raises(Forbidden):
         consent.withdraw(session, VIEWER, ann.id, EMAIL, source="x")
     with pytest.raises(ValidationFailed):
-        consent.grant(session, CLOCK, ann.id, EMAIL, PARTLY, source="x")
+        consent.grant(session, SYSTEM, ann.id, EMAIL, PARTLY, source="x")
     with pytest.raises(NotFound):
-        consent.grant(session, CLOCK, 10**9, EMAIL, FULL, source="x")
+        consent.grant(session, SYSTEM, 10**9, EMAIL, FULL, source="x")
 
 
 def test_asking_for_a_set_uses_the_index(session: Session) -> None:

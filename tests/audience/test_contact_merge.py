@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKind
+from campaigns.accounts.actor import PERMISSIONS, PUBLIC, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.audience import consent, contact_merge, contacts, erasure, lists, suppression
 from campaigns.audience.contact_merge import unite
@@ -43,7 +43,7 @@ def two(session: Session) -> tuple[Contact, Contact]:
 def test_one_stays_and_the_other_is_a_name_of_theirs(session: Session) -> None:
     ann, ana = two(session)
     both, only = make_list(session, ann, ana), make_list(session, ana)
-    stays = unite(session, CLOCK, ann.id, ana.id)
+    stays = unite(session, SYSTEM, ann.id, ana.id)
     assert (stays.email, stays.first_name, stays.last_name, stays.language) == ("ann@example.org", "Ann", "Lee", "fr")
     assert stays.attributes == {"city": "Lyon", "size": "M"}
     assert {one.id for one in lists.lists_of_contact(session, ann.id)} == {both.id, only.id}
@@ -51,21 +51,21 @@ def test_one_stays_and_the_other_is_a_name_of_theirs(session: Session) -> None:
     assert contacts.by_address(session, "ana@example.net") is stays
     assert contacts.now_called(session, ana.id) == ann.id
     with pytest.raises(ValidationFailed, match="already"):
-        contacts.add_contact(session, CLOCK, email="ana@example.net")
+        contacts.add_contact(session, SYSTEM, email="ana@example.net")
     again, is_new = contacts.upsert_contact(session, PUBLIC, email="ana@example.net", timezone="Asia/Tbilisi")
     assert (again.email, again.timezone, is_new) == ("ann@example.org", "Asia/Tbilisi", False)
-    entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "merge")).one()
+    entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "merge")).one()
     assert (entry.subject_id, entry.detail["other"]) == (str(ann.id), ana.id)
     assert "@" not in str(entry.detail)
-    contacts.change_contact(session, CLOCK, ann.id, email="ana@example.net")
+    contacts.change_contact(session, SYSTEM, ann.id, email="ana@example.net")
     assert session.scalars(select(ContactAlias)).all() == []
 
 
 def test_a_chain_leads_to_the_last(session: Session) -> None:
     ann, ana = two(session)
     eve = make_contact(session)
-    unite(session, CLOCK, ana.id, ann.id)
-    unite(session, CLOCK, eve.id, ana.id)
+    unite(session, SYSTEM, ana.id, ann.id)
+    unite(session, SYSTEM, eve.id, ana.id)
     assert contacts.by_address(session, "ann@example.org") is eve
     assert contacts.now_called(session, ann.id) == eve.id
 
@@ -85,12 +85,12 @@ def test_the_stricter_answer_holds(session: Session, mine: str | None, theirs: s
     ann, ana = two(session)
     for contact, level in ((ann, mine), (ana, theirs)):
         if level == "none":
-            consent.withdraw(session, CLOCK, contact.id, ConsentPurpose.TRACKING, source="x")
+            consent.withdraw(session, SYSTEM, contact.id, ConsentPurpose.TRACKING, source="x")
         elif level:
-            consent.grant(session, CLOCK, contact.id, ConsentPurpose.TRACKING, ConsentLevel(level), source="x")
-    told = contact_merge.foretell(session, CLOCK, ann.id, ana.id).consent[ConsentPurpose.TRACKING]
+            consent.grant(session, SYSTEM, contact.id, ConsentPurpose.TRACKING, ConsentLevel(level), source="x")
+    told = contact_merge.foretell(session, SYSTEM, ann.id, ana.id).consent[ConsentPurpose.TRACKING]
     assert [level.value if level else None for level in told] == [mine, theirs, then]
-    unite(session, CLOCK, ann.id, ana.id)
+    unite(session, SYSTEM, ann.id, ana.id)
     assert consent.last_level(session, ann.id, ConsentPurpose.TRACKING) == (ConsentLevel(then) if then else None)
     now = consent.as_of(session, [ann.id], ConsentPurpose.TRACKING, clock.now())
     assert now[ann.id] == ConsentLevel(then or "none")
@@ -101,16 +101,16 @@ def test_the_stricter_answer_holds(session: Session, mine: str | None, theirs: s
 def test_suppression_survives(session: Session, whose: int, reason: str, survives: bool) -> None:
     pair = two(session)
     addresses = [contact.email for contact in pair]
-    suppression.suppress(session, CLOCK, addresses[whose], SuppressionReason(reason))
-    unite(session, CLOCK, pair[0].id, pair[1].id)
+    suppression.suppress(session, SYSTEM, addresses[whose], SuppressionReason(reason))
+    unite(session, SYSTEM, pair[0].id, pair[1].id)
     assert suppression.is_suppressed(session, addresses[whose])
     assert suppression.is_suppressed(session, addresses[1 - whose]) is survives
 
 
 def test_an_erased_person_leaves_no_alias(session: Session) -> None:
     ann, ana = two(session)
-    unite(session, CLOCK, ann.id, ana.id)
-    erasure.erase_contact(session, CLOCK, ann.id)
+    unite(session, SYSTEM, ann.id, ana.id)
+    erasure.erase_contact(session, SYSTEM, ann.id)
     assert session.scalars(select(ContactAlias)).all() == []
     assert session.scalars(select(Suppression.address)).all() == [None, None]
     assert suppression.is_suppressed(session, "ana@example.net")
@@ -124,9 +124,9 @@ def test_who_may_and_what_makes_no_sense(session: Session) -> None:
         with pytest.raises(Forbidden):
             verb(session, PUBLIC, ann.id, ana.id)
         with pytest.raises(Conflict):
-            verb(session, CLOCK, ann.id, ann.id)
+            verb(session, SYSTEM, ann.id, ann.id)
         with pytest.raises(NotFound):
-            verb(session, CLOCK, ann.id, 999)
+            verb(session, SYSTEM, ann.id, 999)
     assert len(session.scalars(select(Contact)).all()) == 2
 
 

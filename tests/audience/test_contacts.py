@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK, PERMISSIONS, PUBLIC, Actor, ActorKind
+from campaigns.accounts.actor import PERMISSIONS, PUBLIC, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.audience import consent, contacts, erasure, lists, suppression
 from campaigns.audience.models import (
@@ -23,9 +23,9 @@ VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
 
 
 def test_an_address_is_there_once(session: Session) -> None:
-    contacts.add_contact(session, CLOCK, email="Ann@Example.org")
+    contacts.add_contact(session, SYSTEM, email="Ann@Example.org")
     with pytest.raises(ValidationFailed, match="already"):
-        contacts.add_contact(session, CLOCK, email="ann@example.ORG ")
+        contacts.add_contact(session, SYSTEM, email="ann@example.ORG ")
 
 
 def test_upsert_overwrites_with_values_only(session: Session) -> None:
@@ -56,21 +56,21 @@ def test_upsert_overwrites_with_values_only(session: Session) -> None:
 )
 def test_bad_values_name_their_field(session: Session, values: dict[str, object], field: str) -> None:
     with pytest.raises(ValidationFailed) as caught:
-        contacts.add_contact(session, CLOCK, **{"email": "ann@example.org", **values})  # type: ignore[arg-type]
+        contacts.add_contact(session, SYSTEM, **{"email": "ann@example.org", **values})  # type: ignore[arg-type]
     assert [one.field for one in caught.value.problems] == [field]
     assert session.scalars(select(Contact)).all() == []
 
 
 def test_languages_have_one_spelling(session: Session) -> None:
-    assert contacts.add_contact(session, CLOCK, email="a@example.org", language="PT_BR").language == "pt-BR"
-    assert contacts.add_contact(session, CLOCK, email="b@example.org", language=" FA ").language == "fa"
+    assert contacts.add_contact(session, SYSTEM, email="a@example.org", language="PT_BR").language == "pt-BR"
+    assert contacts.add_contact(session, SYSTEM, email="b@example.org", language=" FA ").language == "fa"
 
 
 def test_an_erased_person_leaves_a_hash(session: Session) -> None:
-    ann = contacts.add_contact(session, CLOCK, email="ann@example.org", first_name="Ann")
+    ann = contacts.add_contact(session, SYSTEM, email="ann@example.org", first_name="Ann")
     chosen = make_list(session, ann)
-    consent.grant(session, CLOCK, ann.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
-    erasure.erase_contact(session, CLOCK, ann.id)
+    consent.grant(session, SYSTEM, ann.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
+    erasure.erase_contact(session, SYSTEM, ann.id)
     session.flush()
     for kind in (Contact, ConsentEntry, ListMember):
         assert session.scalars(select(kind)).all() == []
@@ -80,9 +80,9 @@ def test_an_erased_person_leaves_a_hash(session: Session) -> None:
     assert all("ann@" not in str(entry.detail) + entry.subject_id for entry in session.scalars(select(AuditLogEntry)))
     assert lists.list_of(session, chosen.id)
     with pytest.raises(ValidationFailed, match="erased"):
-        contacts.add_contact(session, CLOCK, email="ann@example.org")
+        contacts.add_contact(session, SYSTEM, email="ann@example.org")
     with pytest.raises(Conflict):
-        suppression.lift(session, CLOCK, left.id, "please")
+        suppression.lift(session, SYSTEM, left.id, "please")
     back, is_new = contacts.upsert_contact(session, PUBLIC, email="ann@example.org")
     assert is_new
     assert not suppression.is_suppressed(session, back.email)
@@ -97,7 +97,7 @@ def test_higher_rooms_remove_their_copies(session: Session) -> None:
     erasure.register_steps([step])
     try:
         ann = make_contact(session)
-        erasure.erase_contact(session, CLOCK, ann.id)
+        erasure.erase_contact(session, SYSTEM, ann.id)
     finally:
         erasure._steps.remove(step)
     assert removed == [(ann.id, ann.email)]
@@ -105,8 +105,8 @@ def test_higher_rooms_remove_their_copies(session: Session) -> None:
 
 def test_erasing_a_suppressed_person_forgets_the_address(session: Session) -> None:
     ann = make_contact(session)
-    suppression.suppress(session, CLOCK, ann.email, SuppressionReason.COMPLAINED)
-    erasure.erase_contact(session, CLOCK, ann.id)
+    suppression.suppress(session, SYSTEM, ann.email, SuppressionReason.COMPLAINED)
+    erasure.erase_contact(session, SYSTEM, ann.id)
     left = session.scalars(select(Suppression)).one()
     assert (left.address, left.reason) == (None, SuppressionReason.ERASED)
 
@@ -114,11 +114,11 @@ def test_erasing_a_suppressed_person_forgets_the_address(session: Session) -> No
 def test_a_graver_reason_replaces_a_lighter_one_only(session: Session) -> None:
     order = ["manual", "bounced", "unsubscribed", "complained"]
     for reason in [*order, *order]:
-        suppression.suppress(session, CLOCK, "ann@example.org", SuppressionReason(reason))
+        suppression.suppress(session, SYSTEM, "ann@example.org", SuppressionReason(reason))
     one = session.scalars(select(Suppression)).one()
     assert one.reason is SuppressionReason.COMPLAINED
     with pytest.raises(Conflict):
-        suppression.lift(session, CLOCK, one.id, "please")
+        suppression.lift(session, SYSTEM, one.id, "please")
 
 
 def test_the_public_suppresses_only_by_unsubscribing_or_complaining(session: Session) -> None:
@@ -132,7 +132,7 @@ def test_the_public_suppresses_only_by_unsubscribing_or_complaining(session: Ses
 def test_an_unsubscribed_person_stays_so_under_a_new_address(session: Session) -> None:
     ann = make_contact(session)
     suppression.suppress(session, PUBLIC, ann.email, SuppressionReason.UNSUBSCRIBED)
-    contacts.change_contact(session, CLOCK, ann.id, email="new@example.org")
+    contacts.change_contact(session, SYSTEM, ann.id, email="new@example.org")
     assert suppression.reason_for(session, "new@example.org") is SuppressionReason.UNSUBSCRIBED
 
 
@@ -140,14 +140,14 @@ def test_a_list_in_use_is_not_deleted(session: Session) -> None:
     chosen = make_list(session)
     make_activity(session, everybody=False, list_id=chosen.id)
     with pytest.raises(Conflict):
-        lists.delete_list(session, CLOCK, chosen.id)
-    lists.rename_list(session, CLOCK, chosen.id, "Renamed")
+        lists.delete_list(session, SYSTEM, chosen.id)
+    lists.rename_list(session, SYSTEM, chosen.id, "Renamed")
 
 
 def test_members_are_added_once(session: Session) -> None:
-    chosen = lists.create_list(session, CLOCK, "Fair")
+    chosen = lists.create_list(session, SYSTEM, "Fair")
     ids = [make_contact(session).id for _ in range(600)]
-    assert lists.add_members(session, CLOCK, chosen.id, [*ids, 10**9]) == 600
-    assert lists.add_members(session, CLOCK, chosen.id, ids[:5]) == 0
-    lists.remove_members(session, CLOCK, chosen.id, ids[1:])
+    assert lists.add_members(session, SYSTEM, chosen.id, [*ids, 10**9]) == 600
+    assert lists.add_members(session, SYSTEM, chosen.id, ids[:5]) == 0
+    lists.remove_members(session, SYSTEM, chosen.id, ids[1:])
     assert [size for _, size in lists.lists_with_sizes(session)] == [1]

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience import consent, contacts, lists, suppression
 from campaigns.audience.imports import runner
@@ -35,7 +35,7 @@ def only(kind: type[db.Base]) -> db.Base:
 
 def add(email: str, **values: Any) -> Contact:
     with db.transaction() as session:
-        return contacts.add_contact(session, CLOCK, email=email, **values)
+        return contacts.add_contact(session, SYSTEM, email=email, **values)
 
 
 PAGES = [
@@ -77,9 +77,9 @@ POSTS = [
 def something_of_each() -> None:
     contact = add("ann@example.org")
     with db.transaction() as session:
-        chosen = lists.create_list(session, CLOCK, "Fair")
-        lists.add_members(session, CLOCK, chosen.id, [contact.id])
-        suppression.suppress(session, CLOCK, "zed@example.org", SuppressionReason.MANUAL)
+        chosen = lists.create_list(session, SYSTEM, "Fair")
+        lists.add_members(session, SYSTEM, chosen.id, [contact.id])
+        suppression.suppress(session, SYSTEM, "zed@example.org", SuppressionReason.MANUAL)
     from tests.audience.imports.csv_files import uploaded
 
     with db.transaction() as session:
@@ -126,8 +126,8 @@ def test_contacts_are_found_by_address_name_and_list(coordinator_client: FlaskCl
     ann = add("ann@example.org", first_name="Ann", last_name="Lee")
     add("bob_x@example.org", first_name="Bob")
     with db.transaction() as session:
-        chosen = lists.create_list(session, CLOCK, "Fair")
-        lists.add_members(session, CLOCK, chosen.id, [ann.id])
+        chosen = lists.create_list(session, SYSTEM, "Fair")
+        lists.add_members(session, SYSTEM, chosen.id, [ann.id])
     found = {
         query: [name for name in ("ann@", "bob_x@") if name in coordinator_client.get(f"/contacts?{query}").text]
         for query in ("q=ANN", "q=lee+ann", "q=b_x", "q=%25", "q=%00", f"list={chosen.id}", "list=abc", "after=x")
@@ -148,13 +148,13 @@ def test_badges_tell_who_may_be_mailed(coordinator_client: FlaskClient) -> None:
     ann = add("ann@example.org")
     assert "Not asked" in coordinator_client.get("/contacts").text
     with db.transaction() as session:
-        consent.grant(session, CLOCK, ann.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
+        consent.grant(session, SYSTEM, ann.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
     assert "Can be e-mailed" in coordinator_client.get("/contacts").text
     with db.transaction() as session:
-        consent.withdraw(session, CLOCK, ann.id, ConsentPurpose.EMAIL, source="form")
+        consent.withdraw(session, SYSTEM, ann.id, ConsentPurpose.EMAIL, source="form")
     assert "Withdrawn" in coordinator_client.get("/contacts").text
     with db.transaction() as session:
-        suppression.suppress(session, CLOCK, "ann@example.org", SuppressionReason.BOUNCED)
+        suppression.suppress(session, SYSTEM, "ann@example.org", SuppressionReason.BOUNCED)
     assert "Address bounced" in coordinator_client.get("/contacts").text
 
 
@@ -247,7 +247,7 @@ def test_suppressions_are_added_found_and_lifted_with_a_reason(coordinator_clien
     coordinator_client.post(f"/suppressions/{one.id}/lift", data={"why": "a mistake"})  # type: ignore[attr-defined]
     with db.reading() as session:
         assert session.scalars(select(Suppression)).all() == []
-        lifted = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "lift")).one()
+        lifted = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "lift")).one()
     assert lifted.detail == {"reason": "manual", "why": "a mistake"}
     assert "ann@" not in str(lifted.detail)
 

@@ -260,7 +260,7 @@ class Builder:
         ]
         session.add(version)
         session.flush()
-        activity.version_id = version.id
+        activity.email.version_id = version.id
         return activity
 
     # What happened.
@@ -302,7 +302,7 @@ class Builder:
             with db.reading() as session:
                 activity = session.get_one(Activity, activity_id)
                 assert activity.launched_at is not None
-                version_id, launched = activity.version_id, db.to_micros(activity.launched_at)
+                version_id, launched = activity.email.version_id, db.to_micros(activity.launched_at)
             sent = self._at(f"{launched} + n * 50000")
             acted = self._later(launched, 30, "a", 6)
             self._run(
@@ -353,8 +353,8 @@ class Builder:
         brought = " ".join(f"WHEN {n} THEN {id}" for n, id in enumerate([*campaign.mails[-2:], *campaign.others]))
         yes = "true" if self.postgres else "1"
         self._run(
-            "INSERT INTO visits (id, started_at, last_at, visitor, send_id, contact_id, activity_id, arrival_id,"
-            " entry_id, exit_id, pages, active_seconds, scroll, known, label, device, engaged, new, first,"
+            "INSERT INTO visits (id, started_at, last_at, visitor, send_id, contact_id, activity_id, traffic_source_id,"
+            " entry_id, exit_id, pages, active_seconds, scroll, attributed_by, label, device, engaged, new, first,"
             " first_in_campaign, browser, country)"
             f" SELECT {2 << 40} + ({first} + n) * 64, at, at, a * 4096 + c % 4096, NULL,"
             f" CASE WHEN c % 10 < 3 THEN {self._person('c', campaign.id)} END, CASE b % 6 {brought} END,"
@@ -378,7 +378,7 @@ class Builder:
         yes, no = ("true", "false") if self.postgres else ("1", "0")
         self._run(
             "INSERT INTO leads (id, contact_id, campaign_id, activity_id, stage, source, notes,"
-            " created_at, stage_noticed)"
+            " created_at, stage_processed)"
             f" SELECT id, p, {campaign.id}, one, 'new', 'web', '', at, {yes} FROM {rows} WHERE n % 10 < 7"
         )
         amount = "49.90" if self.postgres else "4990"
@@ -390,7 +390,8 @@ class Builder:
         )
         for position, whose, model in ((0, "one", "first_touch"), (1, "two", "last_touch")):
             self._run(
-                "INSERT INTO conversion_touchpoints (conversion_id, position, activity_id, kind, source_id, at, settling)"
+                "INSERT INTO conversion_touchpoints"
+                " (conversion_id, position, activity_id, kind, source_id, at, settling)"
                 f" SELECT id, {position}, {whose}, 'visit', id, at, {no} FROM {rows}"
             )
             self._run(
@@ -430,7 +431,7 @@ class Builder:
         )
         bucket = f"date_bin('15 minutes', {at}, timestamptz 'epoch')" if self.postgres else f"{at} - {at} % 900000000"
         self._run(
-            "INSERT INTO send_counts (activity_id, bucket, state, marks, part, number)"
+            "INSERT INTO send_counts (activity_id, bucket, state, flags, shard, count)"
             f" SELECT activity_id, {bucket}, state, {counters._marks('')}, 0, count(*) FROM sends"
             " WHERE occasion = ''"
             " GROUP BY 1, 2, 3, 4"
@@ -448,7 +449,8 @@ class Builder:
             "INSERT INTO visit_rollups (activity_id, bucket, channel_group, label, visits, visitors, campaign_visitors,"
             f" engaged, active_seconds, pages, new, aggregate) SELECT coalesce(activity_id, 0), {start}, channel_group,"
             f" label, count(*), {one('first')}, {one('first_in_campaign')}, {one('engaged')}, sum(active_seconds),"
-            f" sum(pages), {one('new')}, 0 FROM visits v JOIN traffic_sources w ON w.id = v.arrival_id GROUP BY 1, 2, 3, 4"
+            f" sum(pages), {one('new')}, 0 FROM visits v JOIN traffic_sources w ON w.id = v.traffic_source_id"
+            " GROUP BY 1, 2, 3, 4"
         )
 
 

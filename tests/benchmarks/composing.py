@@ -25,7 +25,7 @@ from campaigns.delivery.models import Send
 from campaigns.delivery.queue import claims, expansion, payload
 from campaigns.delivery.queue.results import SendResult, record
 from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
-from campaigns.planning.models import Activity
+from campaigns.planning.models import EmailDetails
 from tests.benchmarks.contact_import import databases
 from tests.delivery.launched_activity import make_mailing, make_version
 from tests.delivery.mime.test_mail_template import letter
@@ -77,7 +77,7 @@ def composing() -> None:
 def rows(people: int) -> None:
     with db.transaction() as session:
         activity = make_mailing(session, 0, everybody=True, list_id=None)
-        activity.version_id = make_version(session).id
+        activity.email.version_id = make_version(session).id
         activity_id, now = activity.id, clock.now()
         whens = " ".join(f"WHEN {number} THEN '{zone}'" for number, zone in enumerate(ZONES))
         series = (
@@ -97,7 +97,7 @@ def rows(people: int) -> None:
     for what, quiet in (("", None), (f", quiet hours in {len(ZONES)} time zones", dt.time(8))):
         with db.transaction() as session:
             session.execute(delete(Send))
-            session.execute(update(Activity).values(expanded_to=0, expanded_at=None))
+            session.execute(update(EmailDetails).values(expanded_to=0, expanded_at=None))
             session.execute(update(Organisation).values(quiet_from=quiet and dt.time(21), quiet_until=quiet))
         began = time.perf_counter()
         expansion.expand(activity_id)

@@ -14,7 +14,7 @@ from random import Random
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.imports import runner, service
 from campaigns.audience.models import ConsentLevel
 from tests import servers
@@ -35,15 +35,15 @@ def file(rows: int, changed: bool) -> bytes:
 def timed(content: bytes) -> tuple[float, float, dict[str, int]]:
     """Seconds of the dry run and of the import, and what it counted."""
     with db.transaction() as session:
-        found = service.upload(session, CLOCK, filename="bench.csv", stream=io.BytesIO(content))
+        found = service.upload(session, SYSTEM, filename="bench.csv", stream=io.BytesIO(content))
         asked = {"email_consent": ConsentLevel.FULL, "consent_wording": "yes", "consent_source": "bench"}
-        service.configure(session, CLOCK, found, mapping=found.mapping, **asked)  # type: ignore[arg-type]
-        service.check(session, CLOCK, found)
+        service.configure(session, SYSTEM, found, mapping=found.mapping, **asked)  # type: ignore[arg-type]
+        service.check(session, SYSTEM, found)
     start = time.perf_counter()
     runner.run(found.id)
     dry = time.perf_counter() - start
     with db.transaction() as session:
-        service.start(session, CLOCK, service.import_of(session, found.id))
+        service.start(session, SYSTEM, service.import_of(session, found.id))
     start = time.perf_counter()
     runner.run(found.id)
     real = time.perf_counter() - start

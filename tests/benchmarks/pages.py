@@ -31,7 +31,7 @@ from sqlalchemy import Engine, event, inspect, select
 
 import wsgi
 from campaigns import clock, config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import Role
 from campaigns.migrations import schema
 from tests import servers
@@ -129,7 +129,7 @@ def _bring_up(engine: Engine) -> None:
                 index.create(engine)
     with engine.begin() as connection:
         if (
-            connection.scalar(select(RollupTimeZone.zone)) is None
+            connection.scalar(select(RollupTimeZone.time_zone)) is None
             or connection.scalar(select(TotalHitRollup.link).limit(1)) is None
         ):
             daily.fill(connection)
@@ -182,7 +182,7 @@ def _pages(engine: Engine, there: dict[str, int], *, plans: bool) -> int:
 
 def questions(campaign_id: int) -> None:
     with db.reading() as session:
-        performance.performance(session, CLOCK, campaign_id)
+        performance.performance(session, SYSTEM, campaign_id)
 
 
 def page(client: FlaskClient, path: str) -> None:

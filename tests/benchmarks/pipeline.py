@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 import wsgi  # noqa: F401  (knows every room, so that every table is known)
 from campaigns import clock, config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.content.models import Link
 from campaigns.delivery.domains import dkim_keys
 from campaigns.delivery.mime import dkim
@@ -75,7 +75,7 @@ def launched(html: str, mails: int) -> int:
     with db.transaction() as session:
         activity = make_mailing(session, 0, everybody=True, list_id=None)
         links = [Link(number=n, url=f"https://example.org/{n}", label="") for n in range(1, 14)]
-        activity.version_id = make_version(session, html=f"{html}{LINKS}{UNSUBSCRIBE}", text=TEXT, links=links).id
+        activity.email.version_id = make_version(session, html=f"{html}{LINKS}{UNSUBSCRIBE}", text=TEXT, links=links).id
         activity_id = activity.id
     expansion.expand(activity_id, min(mails, expansion.CHUNK))
     return activity_id
@@ -171,10 +171,10 @@ def bare_signature() -> float:
 def sign() -> None:
     """Let an RSA key sign for the sending domain."""
     with db.transaction() as session:
-        for key in dkim_keys.make(session, CLOCK, "example.org"):
+        for key in dkim_keys.make(session, SYSTEM, "example.org"):
             if key.algorithm is Algorithm.RSA:
                 key.published_at = clock.now()
-                dkim_keys.activate(session, CLOCK, key)
+                dkim_keys.activate(session, SYSTEM, key)
 
 
 def afar() -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.capture import double_opt_in
@@ -102,7 +102,7 @@ def test_whose_consent_waits(session: Session, rule: DoubleOptIn, known: bool, w
 
 
 def test_an_erased_person_is_asked(session: Session) -> None:
-    suppression.suppress(session, CLOCK, ANA, SuppressionReason.ERASED)
+    suppression.suppress(session, SYSTEM, ANA, SuppressionReason.ERASED)
     contact_id = send(session, make_form(session))
     assert level(session, contact_id) is ConsentLevel.NONE
     assert len(mails(session)) == 1
@@ -112,7 +112,7 @@ def test_who_complained_is_not_mailed(session: Session) -> None:
     suppression.suppress(session, PUBLIC, ANA, SuppressionReason.COMPLAINED)
     send(session, make_form(session))
     assert mails(session) == []
-    assert session.scalars(select(PendingConsent)).one().mailed is False
+    assert session.scalars(select(PendingConsent)).one().mail_sent is False
 
 
 def test_nobody_is_bombed(session: Session, frozen: FrozenClock) -> None:

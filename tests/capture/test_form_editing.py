@@ -43,7 +43,7 @@ def test_a_form_is_made_and_changed(session: Session, actor: Actor, activity: Ac
     update_form(session, actor, form, title="Ask again")
     assert (form.title, form.open, len(form.fields)) == ("Ask again", False, 1)
     session.flush()
-    assert list(session.scalars(select(AuditLogEntry.verb).order_by(AuditLogEntry.id))) == ["create", "update"]
+    assert list(session.scalars(select(AuditLogEntry.action).order_by(AuditLogEntry.id))) == ["create", "update"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
+from campaigns.accounts.actor import PERMISSIONS, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import Role
 from campaigns.content import messages
 from campaigns.content.models import Message
@@ -22,26 +22,26 @@ def change(session: Session, message: Message, **values: str | int) -> Message:
         "language": "en",
         **values,
     }
-    return messages.update_message(session, CLOCK, message, **whole)  # type: ignore[arg-type]
+    return messages.update_message(session, SYSTEM, message, **whole)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", [starter.key for starter in STARTERS])
 def test_creating_from_a_starter(session: Session, key: str) -> None:
-    message = messages.create_message(session, CLOCK, name=" Mine ", starter=key)
+    message = messages.create_message(session, SYSTEM, name=" Mine ", starter=key)
     assert (message.name, message.revision) == ("Mine", 1)
     assert message.mjml.startswith("<mjml>")
     assert message.language == ("fa" if key.endswith("-fa") else "en")
 
 
 def test_changing_raises_the_revision(session: Session) -> None:
-    message = messages.create_message(session, CLOCK, name="A")
+    message = messages.create_message(session, SYSTEM, name="A")
     change(session, message, revision=1, name="B", mjml="<mjml>\r\nunfinished", from_email=" Ann@X.ORG ")
     assert (message.name, message.revision, message.mjml) == ("B", 2, "<mjml>\nunfinished")
     assert message.from_email == "ann@x.org"
 
 
 def test_the_slower_of_two_loses_nothing_and_overwrites_nothing(session: Session) -> None:
-    message = messages.create_message(session, CLOCK, name="A")
+    message = messages.create_message(session, SYSTEM, name="A")
     change(session, message, revision=1, name="First")
     with pytest.raises(Conflict):
         change(session, message, revision=1, name="Second")
@@ -69,7 +69,7 @@ def test_the_slower_of_two_loses_nothing_and_overwrites_nothing(session: Session
     ],
 )
 def test_what_cannot_be_kept_names_its_field(session: Session, field: str, value: str) -> None:
-    message = messages.create_message(session, CLOCK, name="A")
+    message = messages.create_message(session, SYSTEM, name="A")
     with pytest.raises(ValidationFailed) as error:
         change(session, message, revision=1, **{field: value})
     assert {problem.field for problem in error.value.problems} == {field}
@@ -77,14 +77,14 @@ def test_what_cannot_be_kept_names_its_field(session: Session, field: str, value
 
 
 def test_copying(session: Session) -> None:
-    message = messages.create_message(session, CLOCK, name="A", starter="offer", reply_to="a@x.org")
-    copy = messages.duplicate_message(session, CLOCK, message, "B" * 300)
+    message = messages.create_message(session, SYSTEM, name="A", starter="offer", reply_to="a@x.org")
+    copy = messages.duplicate_message(session, SYSTEM, message, "B" * 300)
     assert copy.id != message.id
     assert (copy.mjml, copy.reply_to, len(copy.name)) == (message.mjml, "a@x.org", 200)
 
 
 def test_viewers_change_nothing(session: Session) -> None:
-    message = messages.create_message(session, CLOCK, name="A")
+    message = messages.create_message(session, SYSTEM, name="A")
     with pytest.raises(Forbidden):
         messages.create_message(session, VIEWER, name="A")
     with pytest.raises(Forbidden):
@@ -99,4 +99,4 @@ def test_what_is_not_there(session: Session) -> None:
     with pytest.raises(NotFound):
         messages.message_of(session, 404)
     with pytest.raises(NotFound):
-        messages.create_message(session, CLOCK, name="A", starter="../letter")
+        messages.create_message(session, SYSTEM, name="A", starter="../letter")

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
+from campaigns.accounts.actor import PERMISSIONS, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.content import versions
 from campaigns.content.merge_fields import HOUSE_FIELDS, known_fields
@@ -26,7 +26,7 @@ def said(message: Message, fields: object = HOUSE_FIELDS) -> list[tuple[str, str
 def test_freezing(session: Session) -> None:
     make_organisation(session)
     message = make_message(session)
-    version = versions.freeze(session, CLOCK, message)
+    version = versions.freeze(session, SYSTEM, message)
     assert version.id is not None
     assert version.from_email == "news@example.org"
     assert version.from_name == "Example"
@@ -37,15 +37,15 @@ def test_freezing(session: Session) -> None:
     assert "{{ unsubscribe_url }}" in version.html
     assert "{% if pixel %}" in version.html
     assert "{{ links[1] }}" in version.text
-    assert session.scalar(select(func.count()).select_from(AuditLogEntry).where(AuditLogEntry.verb == "freeze")) == 1
+    assert session.scalar(select(func.count()).select_from(AuditLogEntry).where(AuditLogEntry.action == "freeze")) == 1
 
 
 def test_the_same_content_is_frozen_once(session: Session) -> None:
     make_organisation(session)
     message = make_message(session)
-    first = versions.freeze(session, CLOCK, message)
+    first = versions.freeze(session, SYSTEM, message)
     message.name = "Another name is not another mail"
-    assert versions.freeze(session, CLOCK, message).id == first.id
+    assert versions.freeze(session, SYSTEM, message).id == first.id
     assert session.scalar(select(func.count()).select_from(MessageVersion)) == 1
 
 
@@ -64,25 +64,25 @@ def test_the_same_content_is_frozen_once(session: Session) -> None:
 def test_any_change_of_content_or_sender_is_another_version(session: Session, change: dict[str, str]) -> None:
     make_organisation(session)
     message = make_message(session)
-    first = versions.freeze(session, CLOCK, message)
+    first = versions.freeze(session, SYSTEM, message)
     for field, value in change.items():
         setattr(message, field, value)
-    assert versions.freeze(session, CLOCK, message).id != first.id
+    assert versions.freeze(session, SYSTEM, message).id != first.id
 
 
 def test_the_organisations_sender_is_content_too(session: Session) -> None:
     organisation = make_organisation(session)
     message = make_message(session)
-    first = versions.freeze(session, CLOCK, message)
+    first = versions.freeze(session, SYSTEM, message)
     organisation.sender_email = "new@example.org"
-    assert versions.freeze(session, CLOCK, message).id != first.id
+    assert versions.freeze(session, SYSTEM, message).id != first.id
 
 
 def test_a_message_with_errors_is_not_frozen(session: Session) -> None:
     make_organisation(session)
     message = make_message(session, mjml=mail("{{ contact.nobody }}"), subject="")
     with pytest.raises(ValidationFailed) as error:
-        versions.freeze(session, CLOCK, message)
+        versions.freeze(session, SYSTEM, message)
     assert {(each.field, each.line) for each in error.value.problems} == {("mjml", 4), ("subject", None)}
     assert session.scalar(select(func.count()).select_from(MessageVersion)) == 0
 
@@ -139,7 +139,7 @@ def test_fields_of_contacts_are_known(session: Session) -> None:
     make_contact(session, attributes={"city": "Tbilisi"})
     assert "contact.city" in known_fields(session)
     message = make_message(session, mjml=mail("{{ contact.city|upper }}"))
-    assert versions.freeze(session, CLOCK, message).html.count("contact.city") == 1
+    assert versions.freeze(session, SYSTEM, message).html.count("contact.city") == 1
 
 
 def test_a_rare_field_is_looked_for(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

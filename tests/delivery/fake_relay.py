@@ -153,7 +153,7 @@ class Shelf:
 
     @property
     def fates(self) -> list[str]:
-        return [outcome.fate.value for outcome in self.outcomes.values()]
+        return [outcome.status.value for outcome in self.outcomes.values()]
 
 
 def mail(recipient: str, content: bytes = b"Subject: x\r\n\r\nbody\r\n") -> OutgoingMail:

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, update
 
 from campaigns import clock, config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.delivery.models import RelayHealth, Send, SendState
 from campaigns.delivery.queue import journal, leases, scheduler
 from campaigns.delivery.queue.expansion import expand
@@ -160,7 +160,7 @@ def test_somebody_who_cannot_decide(database: Engine, catcher: int, monkeypatch:
             for number in range(16):
                 with db.transaction() as session:
                     verb = launch.resume if number % 2 else launch.pause
-                    verb(session, CLOCK, session.get_one(Activity, activity_id))
+                    verb(session, SYSTEM, session.get_one(Activity, activity_id))
         finally:
             decided.set()
 

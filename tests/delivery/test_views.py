@@ -15,7 +15,7 @@ from campaigns.delivery.models import Send, SendState
 from campaigns.delivery.queue.expansion import expand
 from campaigns.delivery.relays import availability
 from campaigns.delivery.smtp.address import relay_address
-from campaigns.planning.models import Activity, ActivityStatus, Preflight
+from campaigns.planning.models import Activity, ActivityStatus, EmailDetails, Preflight
 from tests.delivery.launched_activity import allow, make_mailing, sends, states
 from tests.factories import make_activity, make_contact, make_list, make_message
 
@@ -58,7 +58,9 @@ def test_preflight_counts_and_names_reasons(coordinator_client: FlaskClient) -> 
     assert "No consent to mail" in shown.text
     with db.transaction() as session:
         make_contact(session)
-        session.execute(update(Activity).where(Activity.id == activity_id).values(everybody=True, list_id=None))
+        session.execute(
+            update(EmailDetails).where(EmailDetails.activity_id == activity_id).values(everybody=True, list_id=None)
+        )
     assert "has changed since" in coordinator_client.get(f"/activities/{activity_id}/preflight").text
 
 
@@ -122,7 +124,7 @@ def test_unknown_is_decided_by_people_and_audited(coordinator_client: FlaskClien
     assert states(activity_id).get("unknown", 0) == 0
     assert states(activity_id)[after] >= 2
     with db.reading() as session:
-        entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "decide unknown")).one()
+        entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "decide unknown")).one()
     assert entry.detail["sends"] == 2
 
 

@@ -87,7 +87,7 @@ def test_work_on_a_lead_is_audited(session: Session, actor: Actor, activity: Act
     note(session, actor, lead, "Called; wants a sample.")
     session.flush()
     verbs = session.scalars(
-        select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "lead").order_by(AuditLogEntry.id)
+        select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "lead").order_by(AuditLogEntry.id)
     )
     assert list(verbs) == ["change stage", "assign", "note"]
     assert (lead.owner_id, lead.notes) == (owner.id, "Called; wants a sample.")

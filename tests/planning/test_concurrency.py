@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.errors import ValidationFailed
 from campaigns.planning import launch
 from campaigns.planning.activities import update_activity
@@ -30,7 +30,7 @@ def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monk
             launched.wait(100)
             session.bind = db.engine()
             try:
-                update_activity(session, CLOCK, seen, list_id=second.id)
+                update_activity(session, SYSTEM, seen, list_id=second.id)
                 session.commit()
             except ValidationFailed:
                 refused.append(True)
@@ -39,9 +39,9 @@ def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monk
     editor.start()
     read.wait(100)
     with db.transaction() as session:
-        launch.launch(session, CLOCK, session.get_one(Activity, activity.id))
+        launch.launch(session, SYSTEM, session.get_one(Activity, activity.id))
     launched.set()
     editor.join()
     assert refused
     with db.reading() as session:
-        assert session.get_one(Activity, activity.id).list_id == first.id
+        assert session.get_one(Activity, activity.id).email.list_id == first.id

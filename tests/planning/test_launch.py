@@ -61,8 +61,8 @@ def test_a_mailing_is_frozen_and_lives(session: Session, actor: Actor, mailing: 
     pass_preflight(session, mailing)
     launch.launch(session, actor, mailing)
     assert (mailing.status, mailing.launched_at, mailing.due_at) == (ActivityStatus.LIVE, frozen.at, frozen.at)
-    version = session.get_one(MessageVersion, mailing.version_id)
-    assert version.message_id == mailing.message_id
+    version = session.get_one(MessageVersion, mailing.email.version_id)
+    assert version.message_id == mailing.email.message_id
     assert mailing.campaign.status is CampaignStatus.ACTIVE
 
 
@@ -74,24 +74,24 @@ def test_the_second_click_is_a_conflict(session: Session, actor: Actor, mailing:
 
 
 def change_message(session: Session, activity: Activity) -> None:
-    session.get_one(Message, activity.message_id).mjml += " "
+    session.get_one(Message, activity.email.message_id).mjml += " "
 
 
 def change_subject(session: Session, activity: Activity) -> None:
-    session.get_one(Message, activity.message_id).subject = "Else"
+    session.get_one(Message, activity.email.message_id).subject = "Else"
 
 
 def add_member(session: Session, activity: Activity) -> None:
     contact = make_contact(session)
-    session.add(ListMember(list_id=activity.list_id, contact_id=contact.id, added_at=clock.now()))
+    session.add(ListMember(list_id=activity.email.list_id, contact_id=contact.id, added_at=clock.now()))
 
 
 def remove_member(session: Session, activity: Activity) -> None:
-    session.delete(session.scalars(select(ListMember).where(ListMember.list_id == activity.list_id)).first())
+    session.delete(session.scalars(select(ListMember).where(ListMember.list_id == activity.email.list_id)).first())
 
 
 def take_everybody(session: Session, activity: Activity) -> None:
-    activity.everybody, activity.list_id = True, None
+    activity.email.everybody, activity.email.list_id = True, None
 
 
 @pytest.mark.parametrize("change", [change_message, change_subject, add_member, remove_member, take_everybody])
@@ -131,7 +131,7 @@ def test_what_was_launched_is_settled(session: Session, actor: Actor, mailing: A
     assert {problem.field for problem in caught.value.problems} == {"list_id", "everybody", "message_id"}
     activities.update_activity(session, actor, mailing, notes="Costs are in.")
     activities.reopen(session, actor, mailing)
-    assert (mailing.status, mailing.due_at, mailing.version_id) == (ActivityStatus.DRAFT, None, None)
+    assert (mailing.status, mailing.due_at, mailing.email.version_id) == (ActivityStatus.DRAFT, None, None)
     activities.update_activity(session, actor, mailing, list_id=None, everybody=True)
 
 
@@ -184,10 +184,10 @@ def test_a_time_that_has_passed_means_now(session: Session, actor: Actor, frozen
 def test_the_audience(session: Session, mailing: Activity) -> None:
     outside = make_contact(session)
     assert len(session.scalars(contacts_of(mailing)).all()) == size_of(session, mailing) == 2
-    mailing.everybody, mailing.list_id = True, None
+    mailing.email.everybody, mailing.email.list_id = True, None
     assert outside in session.scalars(contacts_of(mailing)).all()
     assert size_of(session, mailing) == 3
-    mailing.everybody = False
+    mailing.email.everybody = False
     assert session.scalars(contacts_of(mailing)).all() == []
     assert size_of(session, mailing) == 0
 
@@ -227,7 +227,9 @@ def test_two_clicks_at_once_launch_once(database: Engine) -> None:
     assert sorted(outcomes) == ["already", "already", "launched"]
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(MessageVersion)) == 1
-        launches = select(func.count()).where(AuditLogEntry.verb == "launch", AuditLogEntry.subject_kind == "activity")
+        launches = select(func.count()).where(
+            AuditLogEntry.action == "launch", AuditLogEntry.subject_kind == "activity"
+        )
         assert session.scalar(launches) == 1
 
 

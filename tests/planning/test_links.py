@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.accounts.models import AuditLogEntry
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from campaigns.planning import links, utm
@@ -29,8 +29,8 @@ def social(session: Session, **values: object) -> Activity:
 
 def test_a_link_is_short_and_carries_the_utm_of_its_activity(session: Session) -> None:
     activity = social(session)
-    one = links.create_link(session, CLOCK, activity, label="Bio link", url="https://example.org/?a=1#top")
-    two = links.create_link(session, CLOCK, activity, label="Чай", url="https://example.org/?utm_source=mine")
+    one = links.create_link(session, SYSTEM, activity, label="Bio link", url="https://example.org/?a=1#top")
+    two = links.create_link(session, SYSTEM, activity, label="Чай", url="https://example.org/?utm_source=mine")
     assert (one.number, two.number) == (1, 2)
     assert one.code != two.code
     assert len(links.short_url(one)) == len("http://localhost/l/") + 8
@@ -77,33 +77,33 @@ def test_what_the_rule_says_never_breaks_it(session: Session) -> None:
 def test_a_link_leads_to_web_addresses_only(session: Session, url: str) -> None:
     activity = social(session)
     with pytest.raises(ValidationFailed):
-        links.create_link(session, CLOCK, activity, label="x", url=url)
-    link = links.create_link(session, CLOCK, activity, label="x", url="http://localhost/f/our-own")
+        links.create_link(session, SYSTEM, activity, label="x", url=url)
+    link = links.create_link(session, SYSTEM, activity, label="x", url="http://localhost/f/our-own")
     with pytest.raises(ValidationFailed):
-        links.lead(session, CLOCK, link, url)
+        links.lead(session, SYSTEM, link, url)
 
 
 def test_mails_and_strangers_make_none(session: Session) -> None:
     with pytest.raises(Conflict):
-        links.create_link(session, CLOCK, make_activity(session), label="x", url="https://example.org/")
+        links.create_link(session, SYSTEM, make_activity(session), label="x", url="https://example.org/")
     with pytest.raises(Forbidden):
         links.create_link(session, PUBLIC, social(session), label="x", url="https://example.org/")
 
 
 def test_every_change_is_on_record(session: Session) -> None:
-    link = links.create_link(session, CLOCK, social(session), label="Bio", url="https://example.org/")
-    links.switch(session, CLOCK, link, active=False)
-    links.switch(session, CLOCK, link, active=False)
-    links.lead(session, CLOCK, link, "https://example.org/new")
+    link = links.create_link(session, SYSTEM, social(session), label="Bio", url="https://example.org/")
+    links.switch(session, SYSTEM, link, active=False)
+    links.switch(session, SYSTEM, link, active=False)
+    links.lead(session, SYSTEM, link, "https://example.org/new")
     mail = make_activity(session, version_id=make_version(session).id)
-    links.change_mail_link(session, CLOCK, mail, 2, links.OFF)
-    links.change_mail_link(session, CLOCK, mail, 2, "https://example.org/else")
+    links.change_mail_link(session, SYSTEM, mail, 2, links.OFF)
+    links.change_mail_link(session, SYSTEM, mail, 2, "https://example.org/else")
     assert session.scalars(select(LinkOverride.url)).all() == ["https://example.org/else"]
-    links.change_mail_link(session, CLOCK, mail, 2, None)
+    links.change_mail_link(session, SYSTEM, mail, 2, None)
     assert session.scalars(select(LinkOverride)).all() == []
     with pytest.raises(NotFound):
-        links.change_mail_link(session, CLOCK, mail, 9, links.OFF)
-    verbs = session.scalars(select(AuditLogEntry.verb).order_by(AuditLogEntry.id)).all()
+        links.change_mail_link(session, SYSTEM, mail, 9, links.OFF)
+    verbs = session.scalars(select(AuditLogEntry.action).order_by(AuditLogEntry.id)).all()
     assert verbs == ["create", "switch off", "redirect", "switch off", "redirect", "restore"]
 
 

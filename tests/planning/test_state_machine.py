@@ -83,7 +83,7 @@ def test_an_activity(session: Session, actor: Actor, verb: str) -> None:
             done = select(AuditLogEntry.actor_id).where(
                 AuditLogEntry.subject_kind == "activity",
                 AuditLogEntry.subject_id == str(activity.id),
-                AuditLogEntry.verb == verb,
+                AuditLogEntry.action == verb,
             )
             assert session.scalars(done).all() == [actor.id]
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts import audit
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from campaigns.content import versions
@@ -178,7 +178,7 @@ def test_an_activity_is_made_in_every_channel(coordinator_client: FlaskClient, c
         made = session.scalars(select(Activity)).one()
         assert (made.channel, made.status, made.cost) == (channel, ActivityStatus.DRAFT, Decimal("10.50"))
         is_mail = channel is Channel.EMAIL
-        assert (made.message_id, made.list_id) == ((message.id, some.id) if is_mail else (None, None))
+        assert (made.email.message_id, made.email.list_id) == ((message.id, some.id) if is_mail else (None, None))
 
 
 def test_an_unknown_channel_asks_again(coordinator_client: FlaskClient) -> None:
@@ -207,7 +207,7 @@ def test_the_audience_everybody_survives_an_edit(coordinator_client: FlaskClient
     form = {"title": "Mailing", "owner_id": "", "message_id": "", "list_id": "everybody"}
     assert coordinator_client.post(f"/activities/{activity_id}/edit", data=form).status_code == 303
     with db.reading() as session:
-        assert session.get_one(Activity, activity_id).everybody
+        assert session.get_one(Activity, activity_id).email.everybody
 
 
 def test_the_page_of_a_mailing(coordinator_client: FlaskClient) -> None:
@@ -364,13 +364,13 @@ def test_a_mailing_is_checked_and_launched(coordinator_client: FlaskClient) -> N
         consent.grant(session, PUBLIC, contact.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="test")
     _, activity_id = planned(Channel.EMAIL, message_id=message.id, list_id=audience.id)
     with db.transaction() as session:
-        session.get_one(Activity, activity_id).everybody = False
+        session.get_one(Activity, activity_id).email.everybody = False
     assert coordinator_client.post(f"/activities/{activity_id}/preflight").status_code == 303
     page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
     assert "Launched." in page.get_data(as_text=True)
     assert status_of(activity_id) is ActivityStatus.LIVE
     with db.reading() as session:
-        assert session.get_one(Activity, activity_id).version_id is not None
+        assert session.get_one(Activity, activity_id).email.version_id is not None
 
 
 def test_a_launch_compiles_outside_of_its_transaction(
@@ -402,7 +402,7 @@ MJML_WITH_WORDS = """<mjml><mj-body><mj-section><mj-column>
 def test_history_tells_who_did_what(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
     with db.transaction() as session:
         activity = make_activity(session)
-        audit.record(session, CLOCK, "pause", "activity", activity.id, before="live", at="2026-01-02T03:04:05+00:00")
+        audit.record(session, SYSTEM, "pause", "activity", activity.id, before="live", at="2026-01-02T03:04:05+00:00")
         paths = [f"/activities/{activity.id}", f"/campaigns/{activity.campaign_id}"]
     for path in paths:
         page = coordinator_client.get(path).get_data(as_text=True)

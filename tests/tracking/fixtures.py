@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
 from campaigns.content.models import Link, Message, MessageVersion
@@ -158,9 +158,9 @@ def add_send(session: Session, mailing: Mailing, contact: Contact, number: int, 
 
 def allow(session: Session, contact_id: int, level: ConsentLevel, at: datetime) -> None:
     if level is ConsentLevel.NONE:
-        consent.withdraw(session, CLOCK, contact_id, ConsentPurpose.TRACKING, source="test", at=at)
+        consent.withdraw(session, SYSTEM, contact_id, ConsentPurpose.TRACKING, source="test", at=at)
     else:
-        consent.grant(session, CLOCK, contact_id, ConsentPurpose.TRACKING, level, source="test", at=at)
+        consent.grant(session, SYSTEM, contact_id, ConsentPurpose.TRACKING, level, source="test", at=at)
 
 
 def events() -> list[Event]:

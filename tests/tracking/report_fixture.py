@@ -153,7 +153,7 @@ class Company:
             "address": f"guest{contact - 1000}@example.net",
             "recipient_key": f"c:{contact}",
             "occasion": "",
-            "version_id": activity.version_id,
+            "version_id": activity.email.version_id,
             "state": state,
             "reason": reason,
             "attempts": 1,

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.imports import files, service
 from campaigns.audience.models import ImportState
 from tests.audience.imports.csv_files import again, uploaded
@@ -20,7 +20,7 @@ def test_the_tick_wakes_a_worker_for_what_waits(database: Engine, monkeypatch: p
     with db.transaction() as session:
         found = uploaded(session, "email\nann@example.org\n")
         uploaded(session, "email\nbob@example.org\n")
-        service.check(session, CLOCK, found)
+        service.check(session, SYSTEM, found)
     tasks.wake()
     assert woken == [found.id]
     tasks.run(found.id)

@@ -30,7 +30,7 @@ from workers import maintenance, sending
 
 def told() -> list[tuple[JobType, str, int]]:
     with db.reading() as session:
-        return [(one.chore, one.subject, one.failures) for one in retries.present(session)]
+        return [(one.job, one.subject, one.failures) for one in retries.present(session)]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, poison: Any) -> None:
@@ -58,7 +58,7 @@ def test_a_launch_that_fails_stops_no_other(
     with db.reading() as session:
         statuses = {one.id: one.status for one in session.scalars(select(Activity).where(Activity.id.in_(ids)))}
     assert statuses == dict.fromkeys(ids, ActivityStatus.LIVE) | {ids[2]: ActivityStatus.SCHEDULED}
-    assert told() == [(JobType.BEGIN, str(ids[2]), 1)]  # The second tick left it alone.
+    assert told() == [(JobType.START_LAUNCH, str(ids[2]), 1)]  # The second tick left it alone.
     frozen.at = NOON + timedelta(seconds=11)
     scheduler.find()
     with db.reading() as session:
@@ -79,7 +79,7 @@ def test_a_system_mail_that_fails_stops_no_other(
             scheduler.settle(session)
     with db.reading() as session:
         assert len(session.scalars(select(Send)).all()) == 3
-    assert told() == [(JobType.POST, str(poison), 1)]
+    assert told() == [(JobType.QUEUE_SYSTEM_MAIL, str(poison), 1)]
 
 
 def test_pauses_grow_to_an_hour(database: Engine, frozen: FrozenClock) -> None:
@@ -136,7 +136,7 @@ def test_a_submission_that_fails_stops_no_other(
         maintenance.convert()
     with db.reading() as session:
         assert set(session.scalars(select(Conversion.submission_id))) == {*ids} - {ids[1]}
-    assert told() == [(JobType.CONVERT, str(ids[1]), 1)]
+    assert told() == [(JobType.CONVERT_SUBMISSION, str(ids[1]), 1)]
     # However many come after it, it is not forgotten.
     monkeypatch.setattr(lead_conversions, "_LATE_COMMITS", 0)
     frozen.at += timedelta(seconds=11)
@@ -169,12 +169,12 @@ def test_a_hit_that_fails_stops_no_other(
     labels = {event.id: TrafficLabel(event.label) for event in fixtures.events()}
     assert labels.pop(poison) is TrafficLabel.SETTLING
     assert set(labels.values()) == {TrafficLabel.HUMAN}
-    assert told() == [(JobType.SETTLE, str(poison), 1)]
+    assert told() == [(JobType.FINALISE_LABEL, str(poison), 1)]
 
 
 def test_the_health_page_tells(owner_client: FlaskClient) -> None:
     with db.transaction() as session:
-        retries.carry(session, JobType.BEGIN, [42], lambda _ids: [][0])
+        retries.carry(session, JobType.START_LAUNCH, [42], lambda _ids: [][0])
     page = owner_client.get("/health/house").text
     assert "Begin the scheduled launch of activity 42" in page
     assert "IndexError" in page

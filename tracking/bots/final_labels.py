@@ -84,7 +84,7 @@ def settle_due(limit: int = 2_000, crowds: BurstCache | None = None) -> int:
     crowds = crowds or BurstCache()
     before = db.to_micros(clock.now() - clock.scaled(SETTLE_SECONDS))
     with db.reading() as session:
-        later = {int(subject) for subject in retries.put_off(session, JobType.SETTLE)}
+        later = {int(subject) for subject in retries.put_off(session, JobType.FINALISE_LABEL)}
         first = _due(session.connection(), before, 1, later)
         if not first:
             return 0  # Nobody waits, so nobody's writing is held up.
@@ -97,7 +97,7 @@ def settle_due(limit: int = 2_000, crowds: BurstCache | None = None) -> int:
         def settle(ids: Sequence[int]) -> None:
             relabel(connection, [due[one] for one in ids], crowds)
 
-        retries.carry(session, JobType.SETTLE, list(due), settle)
+        retries.carry(session, JobType.FINALISE_LABEL, list(due), settle)
     return len(due)
 
 

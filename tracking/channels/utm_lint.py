@@ -18,7 +18,7 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.content.models import Link
 from campaigns.i18n import N_
 from campaigns.planning import utm
-from campaigns.planning.models import Activity, Campaign, LinkOverride, ShortLink
+from campaigns.planning.models import Activity, Campaign, EmailDetails, LinkOverride, ShortLink
 from tracking.channels.channel_groups import CLICK_SOURCES, TrafficParameters, arrival_of
 from tracking.models.events import TrafficLabel
 from tracking.models.visits import TrafficSource, Visit
@@ -72,22 +72,27 @@ _Way = tuple[TrafficParameters, int]
 
 
 def breaches(actor: Actor, since: datetime, campaign: Campaign | None = None) -> tuple[Select[Any], list[Any]]:
-    """(arrival_id, activity_id, visits, last_at) of visits since then that break the rule, and the keys of their
+    """(traffic_source_id, activity_id, visits, last_at) of visits since then that break the rule, and the keys of their
     order: the most visits first. Of a campaign: those that its activities brought or that name it."""
     actor.require(Permission.VIEW)
     activity_id = func.coalesce(Visit.activity_id, 0).label("activity_id")
     query = (
-        select(Visit.arrival_id, activity_id, func.count().label("visits"), func.max(Visit.started_at).label("last_at"))
-        .join(TrafficSource, TrafficSource.id == Visit.arrival_id)
+        select(
+            Visit.traffic_source_id,
+            activity_id,
+            func.count().label("visits"),
+            func.max(Visit.started_at).label("last_at"),
+        )
+        .join(TrafficSource, TrafficSource.id == Visit.traffic_source_id)
         .where(Visit.started_at >= since, Visit.label == TrafficLabel.HUMAN, broken())
-        .group_by(Visit.arrival_id, activity_id)
+        .group_by(Visit.traffic_source_id, activity_id)
     )
     if campaign is not None:
         ours = select(Activity.id).where(Activity.campaign_id == campaign.id)
         names_it = or_(TrafficSource.utm_id == str(campaign.id), TrafficSource.campaign == utm.word(campaign.name))
         query = query.where(or_(Visit.activity_id.in_(ours), and_(Visit.activity_id.is_(None), names_it)))
     found = query.subquery()
-    return select(found), [found.c.visits.desc(), found.c.arrival_id, found.c.activity_id]
+    return select(found), [found.c.visits.desc(), found.c.traffic_source_id, found.c.activity_id]
 
 
 def broken() -> ColumnElement[bool]:
@@ -119,11 +124,11 @@ def _has_words_of_its_own() -> ColumnElement[bool]:
 
 def explained(session: Session, rows: Sequence[Any]) -> list[UtmViolation]:
     """What is wrong with these rows of :func:`breaches`, in four queries for all of them."""
-    arrivals = {one.id: one for one in session.scalars(_rows(TrafficSource, {row.arrival_id for row in rows}))}
+    arrivals = {one.id: one for one in session.scalars(_rows(TrafficSource, {row.traffic_source_id for row in rows}))}
     activities = {one.id: one for one in session.scalars(_rows(Activity, {row.activity_id for row in rows}))}
     made = _made_links(session, activities) if rows else {}
     return [
-        _breach(row.visits, row.last_at, arrivals[row.arrival_id], activities.get(row.activity_id), made)
+        _breach(row.visits, row.last_at, arrivals[row.traffic_source_id], activities.get(row.activity_id), made)
         for row in rows
     ]
 
@@ -160,7 +165,8 @@ def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_
     leads_to = func.coalesce(LinkOverride.url, Link.url)
     mailed = (
         select(leads_to, Link.label, Activity)
-        .join(Activity, Activity.version_id == Link.version_id)
+        .join(EmailDetails, EmailDetails.version_id == Link.version_id)
+        .join(Activity, Activity.id == EmailDetails.activity_id)
         .outerjoin(LinkOverride, and_(LinkOverride.activity_id == Activity.id, LinkOverride.number == Link.number))
         .where(leads_to.contains("utm_", autoescape=True))
         .order_by(Activity.id.desc(), Link.number)

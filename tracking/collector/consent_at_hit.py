@@ -21,7 +21,8 @@ _SENDS = """
     FROM asked JOIN sends s ON s.id = asked.id LEFT JOIN {theirs}
 """
 _NEWEST = f"""
-    FROM consent_log l WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
+    FROM consent_log l
+    WHERE l.contact_id = s.contact_id AND l.purpose = '{ConsentPurpose.TRACKING.value}' AND l.at <= {{p}}
     ORDER BY l.at DESC, l.id DESC LIMIT 1
 """
 _LAST = {

@@ -52,7 +52,7 @@ class VisitWriter:
         entry, leaving = aliased(WebPage), aliased(WebPage)
         query = (
             select(Visit, TrafficSource.digest, TrafficSource.channel_group, entry.digest, leaving.digest)
-            .join(TrafficSource, TrafficSource.id == Visit.arrival_id)
+            .join(TrafficSource, TrafficSource.id == Visit.traffic_source_id)
             .join(entry, entry.id == Visit.entry_id)
             .join(leaving, leaving.id == Visit.exit_id)
             .where(Visit.visitor.in_(visitors), Visit.last_at > from_micros(since))
@@ -72,7 +72,7 @@ class VisitWriter:
                 "send_id": row.send_id,
                 "contact_id": row.contact_id,
                 "activity_id": row.activity_id,
-                "known": row.known,
+                "known": row.attributed_by,
                 "label": row.label,
                 "device": row.device,
                 "browser": row.browser,
@@ -175,7 +175,7 @@ class VisitWriter:
                     "amount": amount,
                     "currency": currency if amount is not None else "",
                     "detail": detail,
-                    "noticed": False,
+                    "processed": False,
                 },
                 contact,
             ),
@@ -299,13 +299,13 @@ def _visit(one: Any, pages: dict[bytes, int], arrivals: dict[bytes, int]) -> dic
         "send_id": one.send_id,
         "contact_id": one.contact_id,
         "activity_id": one.activity_id,
-        "arrival_id": arrivals[one.arrival],
+        "traffic_source_id": arrivals[one.arrival],
         "entry_id": pages[one.entry],
         "exit_id": pages[one.exit],
         "pages": one.pages,
         "active_seconds": one.active,
         "scroll": one.scroll,
-        "known": int(one.known),
+        "attributed_by": int(one.known),
         "label": one.label,
         "device": int(one.device),
         "engaged": one.engaged,

@@ -94,7 +94,7 @@ def _visits(
         select(Visit.activity_id, Visit.id, Visit.started_at)
         .where(
             or_(*theirs),
-            Visit.known.in_((AttributionEvidence.SEND, AttributionEvidence.UTM)),
+            Visit.attributed_by.in_((AttributionEvidence.SEND, AttributionEvidence.UTM)),
             Visit.label == TrafficLabel.HUMAN,
             Visit.started_at <= at,
             Visit.started_at > at - LOOK_BACK,

@@ -87,8 +87,8 @@ def sum_anew(connection: Connection, activity_id: int | None = None) -> None:
         connection.exec_driver_sql(f"DELETE FROM {table} WHERE {only}")  # noqa: S608
         key = ", ".join(key_of(table, connection.dialect.name))
         connection.exec_driver_sql(
-            f"INSERT INTO {table} ({', '.join(names)}, part, {', '.join(SUMS)})"  # noqa: S608
-            f" SELECT {key}, 0, {sums} FROM earnings WHERE {only} GROUP BY {key} ORDER BY {key}"
+            f"INSERT INTO {table} ({', '.join(names)}, shard, {', '.join(SUMS)})"  # noqa: S608
+            f" SELECT {key}, 0, {sums} FROM conversion_attributions WHERE {only} GROUP BY {key} ORDER BY {key}"
         )
 
 
@@ -125,7 +125,7 @@ def compare(connection: Connection, activity_id: int | None = None) -> list[tupl
     }
     return [
         *(
-            (("earnings", *key), stand.get(key), wanted.get(key))
+            (("conversion_attributions", *key), stand.get(key), wanted.get(key))
             for key in sorted(stand.keys() | wanted.keys())
             if stand.get(key) != wanted.get(key)
         ),
@@ -137,7 +137,9 @@ def _compare_sums(connection: Connection, activity_id: int | None) -> Iterator[t
     for table, names in SUMMED.items():
         stand = _sums(connection, table, names, SUMS, activity_id)
         of_rows = [sql.format(row="") for sql in SUMS.values()]
-        wanted = _sums(connection, "earnings", key_of(table, connection.dialect.name), of_rows, activity_id)
+        wanted = _sums(
+            connection, "conversion_attributions", key_of(table, connection.dialect.name), of_rows, activity_id
+        )
         for key in sorted(stand.keys() | wanted.keys()):
             if stand.get(key) != wanted.get(key):
                 yield (table, *key), stand.get(key), wanted.get(key)

@@ -114,7 +114,7 @@ def _checked(session: Session, report: EventReport) -> CustomEvent:
         currency=taken(currency.currency_of, "currency") or "",
         activity_id=taken(lambda value, name: _activity(session, value, name), "activity_id"),
         detail=taken(_detail, "detail") or {},
-        noticed=False,
+        processed=False,
     )
     taken(_address, "email")
     if event.currency and event.amount is None and not problems:

@@ -32,7 +32,7 @@ def notice_due(session: Session, limit: int = 500) -> int:
 
 
 def _events(session: Session, limit: int) -> int:
-    waiting = select(CustomEvent).where(~CustomEvent.noticed).order_by(CustomEvent.id).limit(limit)
+    waiting = select(CustomEvent).where(~CustomEvent.processed).order_by(CustomEvent.id).limit(limit)
     due = {event.id: event for event in session.scalars(waiting)}
     if not due:
         return 0
@@ -43,10 +43,10 @@ def _events(session: Session, limit: int) -> int:
             for goal in found:
                 if event.name in (goal.match, goal.key) and event.at >= goal.since:
                     _by_event(session, goal, event)
-            event.noticed = True
+            event.processed = True
         session.flush()
 
-    retries.carry(session, JobType.REACH, list(due), notice)
+    retries.carry(session, JobType.MATCH_EVENT, list(due), notice)
     return len(due)
 
 
@@ -65,7 +65,7 @@ def _by_event(session: Session, goal: Goal, event: CustomEvent) -> None:
 
 
 def _stages(session: Session, limit: int) -> int:
-    waiting = select(Lead).where(~Lead.stage_noticed).order_by(Lead.id).limit(limit)
+    waiting = select(Lead).where(~Lead.stage_processed).order_by(Lead.id).limit(limit)
     due = {lead.id: lead for lead in session.scalars(waiting)}
     if not due:
         return 0
@@ -89,15 +89,15 @@ def _stages(session: Session, limit: int) -> int:
         session.execute(
             update(Lead)
             .where(Lead.id.in_(ids), Lead.stage.in_({due[one].stage for one in ids}))
-            .values(stage_noticed=True)
+            .values(stage_processed=True)
         )
 
-    retries.carry(session, JobType.REACH_STAGE, list(due), notice)
+    retries.carry(session, JobType.MATCH_STAGE, list(due), notice)
     return len(due)
 
 
 def _forms(session: Session, limit: int) -> int:
-    waiting = select(Submission).where(~Submission.noticed).order_by(Submission.id).limit(limit)
+    waiting = select(Submission).where(~Submission.processed).order_by(Submission.id).limit(limit)
     due = {submission.id: submission for submission in session.scalars(waiting)}
     if not due:
         return 0
@@ -116,10 +116,10 @@ def _forms(session: Session, limit: int) -> int:
                         activity_id=submission.activity_id,
                         send_id=submission.send_id,
                     )
-            submission.noticed = True
+            submission.processed = True
         session.flush()
 
-    retries.carry(session, JobType.REACH_FORM, list(due), notice)
+    retries.carry(session, JobType.MATCH_FORM, list(due), notice)
     return len(due)
 
 

@@ -80,7 +80,7 @@ def create_goal(
 def _notice_again(session: Session, goal: Goal) -> None:
     """What was reported before the goal was made is looked at once more; no goal counts anything twice."""
     named = CustomEvent.name.in_((goal.match, goal.key)), CustomEvent.at >= goal.since
-    session.execute(update(CustomEvent).where(*named, CustomEvent.noticed).values(noticed=False))
+    session.execute(update(CustomEvent).where(*named, CustomEvent.processed).values(processed=False))
 
 
 def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool) -> None:

@@ -214,7 +214,7 @@ def _row(
     except KampaniaError as error:
         _refuse(session, held, row, ValidationProblem(error.message, params=error.params))
     else:
-        held.new, held.known = held.new + is_new, held.known + (not is_new)
+        held.created, held.duplicates = held.created + is_new, held.duplicates + (not is_new)
 
 
 def _too_early(since: datetime) -> ValidationProblem:
@@ -224,7 +224,7 @@ def _too_early(since: datetime) -> ValidationProblem:
 
 def _refuse(session: Session, held: OfflineImport, row: CsvRow, problem: ValidationProblem) -> None:
     at = _fields(held.columns).get(problem.field or "")
-    held.refused += 1
+    held.rejected += 1
     session.add(
         OfflineImportError(
             import_id=held.id,

@@ -69,7 +69,7 @@ def visits(session: Session, window: Window, *starts: datetime) -> VisitSource:
 def _fits(session: Session, window: Window, starts: Sequence[datetime]) -> bool:
     kept = session.info.get("day zone")
     if kept is None:
-        kept = session.info["day zone"] = session.scalar(select(RollupTimeZone.zone)) or ""
+        kept = session.info["day zone"] = session.scalar(select(RollupTimeZone.time_zone)) or ""
     instants = [at for at in (window.since, window.until, *starts) if at is not None]
     return bool(kept) and all(to_micros(at) == day_of(kept)(to_micros(at)) for at in instants)
 
@@ -142,7 +142,7 @@ def _put(
 def ready(connection: Connection) -> Callable[[int], int]:
     """How days are told now, after summing them anew if they were told otherwise: asked before quarters change."""
     wanted = _our_zone(connection)
-    if connection.scalar(select(RollupTimeZone.zone)) != wanted:
+    if connection.scalar(select(RollupTimeZone.time_zone)) != wanted:
         fill(connection)
     return day_of(wanted)
 
@@ -159,7 +159,7 @@ def fill(connection: Connection) -> None:
     zone = _our_zone(connection)
     sum_anew(connection, zone)
     connection.execute(RollupTimeZone.__table__.delete())  # type: ignore[attr-defined]
-    connection.execute(RollupTimeZone.__table__.insert().values(id=1, zone=zone))  # type: ignore[attr-defined]
+    connection.execute(RollupTimeZone.__table__.insert().values(id=1, time_zone=zone))  # type: ignore[attr-defined]
 
 
 def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) -> None:
@@ -226,7 +226,7 @@ def _starts(connection: Connection, zone: str, quarters: str, only: str) -> list
 
 def mend(connection: Connection, activity_id: int | None = None) -> None:
     """Sum the days of an activity anew, if any are kept."""
-    kept = connection.scalar(select(RollupTimeZone.zone))
+    kept = connection.scalar(select(RollupTimeZone.time_zone))
     if kept is not None:
         sum_anew(connection, kept, activity_id)
 
@@ -234,7 +234,7 @@ def mend(connection: Connection, activity_id: int | None = None) -> None:
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
     """Days and lives (of an activity) that aren't what their quarters add up to: key, what is kept, what is counted.
     Those of channel groups are compared with all activities, or with 0, which is none."""
-    kept = connection.scalar(select(RollupTimeZone.zone))
+    kept = connection.scalar(select(RollupTimeZone.time_zone))
     if kept is None:
         return []
     wrong: list[tuple[tuple[Any, ...], Any, Any]] = []

@@ -34,7 +34,7 @@ from campaigns.errors import TemporaryError
 from campaigns.i18n import N_
 from campaigns.outbox import OutboxMail, fields_of
 from campaigns.planning import utm
-from campaigns.planning.models import Activity, Campaign, ShortLink
+from campaigns.planning.models import Activity, Campaign, EmailDetails, ShortLink
 from campaigns.web.fast_path import Answer
 
 log = structlog.get_logger(__name__)
@@ -47,8 +47,10 @@ _UNKNOWN_FOR = 5.0  # A send that isn't there is asked for again after this many
 _LOOK_AGAIN = 1.0  # Seconds between two looks for codes and pages that nobody has heard of.
 
 # What is only scheduled may still change, and no mail of it is out there.
-_LAUNCHED = select(Activity.id, func.coalesce(Activity.version_id, 0).label("version_id")).where(
-    Activity.version_id.is_not(None), Activity.launched_at.is_not(None), Activity.built_in.is_(None)
+_LAUNCHED = (
+    select(Activity.id, func.coalesce(EmailDetails.version_id, 0).label("version_id"))
+    .join(EmailDetails)
+    .where(EmailDetails.version_id.is_not(None), Activity.launched_at.is_not(None), Activity.built_in.is_(None))
 )
 
 

@@ -126,7 +126,9 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[CounterMis
         fill(connection, activity_id)
         daily.mend(connection, activity_id)
         breakdowns.mend(connection, activity_id)
-        attribution_ledger.mend(connection, [one.key for one in wrong if one.key[0] in ("conversion_attributions", *SUMMED)])
+        attribution_ledger.mend(
+            connection, [one.key for one in wrong if one.key[0] in ("conversion_attributions", *SUMMED)]
+        )
     return wrong
 
 

@@ -51,10 +51,12 @@ def _record_submitted(session: Session, limit: int) -> int:
     def settle_some(ids: Sequence[int]) -> None:
         final_labels.settle_submitted(session.connection(), [came_by[one] for one in ids])
 
-    retries.carry(session, JobType.SETTLE_SUBMITTED, list(came_by), settle_some)
+    retries.carry(session, JobType.LINK_SUBMISSION, list(came_by), settle_some)
     waiting = _waiting(session, new)
     due = {submission.id: submission for submission in new if submission.id not in waiting}
-    retries.carry(session, JobType.CONVERT, list(due), lambda ids: [_record(session, due[one]) for one in ids])
+    retries.carry(
+        session, JobType.CONVERT_SUBMISSION, list(due), lambda ids: [_record(session, due[one]) for one in ids]
+    )
     session.flush()
     return len(due)
 
@@ -105,7 +107,7 @@ def _enter(session: Session, leads: Sequence[Lead]) -> None:
 def _due(session: Session, limit: int) -> Sequence[Submission]:
     reached = select(func.coalesce(func.max(Conversion.submission_id), 0)).scalar_subquery()
     recorded = select(Conversion.id).where(Conversion.submission_id == Submission.id).exists()
-    failed, later = _put_off(session, JobType.CONVERT)
+    failed, later = _put_off(session, JobType.CONVERT_SUBMISSION)
     new = _beyond(Submission.id, reached, failed)
     return session.scalars(
         select(Submission)
@@ -188,7 +190,7 @@ def recredit_due(session: Session, limit: int = 500) -> int:
         .execution_options(synchronize_session=False)
     ).all()
     attribution_ledger.write(session, set(certain) - gone)
-    retries.carry(session, JobType.CREDIT, sorted(gone), lambda ids: _credit_all_anew(session, ids))
+    retries.carry(session, JobType.RECOMPUTE_CREDIT, sorted(gone), lambda ids: _credit_all_anew(session, ids))
     session.flush()
     return len(gone)
 
@@ -212,7 +214,7 @@ def credit_moved(session: Session, clicks: Iterable[tuple[int | None, int]]) -> 
         for conversion_id, send_id, at in bulk_sql.select_by_ids(connection, _BROUGHT, list(first))
         if first[send_id] <= bulk_sql.micros(at) < last[send_id] + window
     }
-    retries.carry(session, JobType.CREDIT, sorted(due), lambda ids: _credit_all_anew(session, ids))
+    retries.carry(session, JobType.RECOMPUTE_CREDIT, sorted(due), lambda ids: _credit_all_anew(session, ids))
     session.flush()
     return len(due)
 

@@ -49,8 +49,8 @@ def order(
         until=until,
         rules=RULES,
         total=_events(session, since, until) if since and until else len(counter_check.activities(session)),
-        place=[0 if kind.is_of_labels else -1, db.to_micros(since) if since else 0, -1],
-        found={},
+        cursor=[0 if kind.is_of_labels else -1, db.to_micros(since) if since else 0, -1],
+        results={},
         error="",
         created_by=actor.id,
         created_at=clock.now(),
@@ -66,7 +66,7 @@ def again(session: Session, actor: Actor, inspection_id: int) -> MaintenanceRun:
     """Carry out what a finished trial or check found to be different. Raises Conflict when there is nothing to do."""
     actor.require(Permission.SETTINGS)
     seen = inspection(session, inspection_id)
-    follows = {MaintenanceKind.TRIAL: MaintenanceKind.RELABEL, MaintenanceKind.CHECK: MaintenanceKind.MEND}
+    follows = {MaintenanceKind.TRIAL: MaintenanceKind.RELABEL, MaintenanceKind.CHECK: MaintenanceKind.REPAIR}
     if seen.kind not in follows or not told(session, seen).differs:
         raise Conflict(N_("There is nothing to change."))
     return order(session, actor, follows[seen.kind], seen.since, seen.until)
@@ -130,7 +130,7 @@ def _step(inspection_id: int, crowds: BurstCache) -> bool:
             portion = _look(session, seen, crowds)
     with db.transaction() as session:
         held = session.scalars(select(MaintenanceRun).where(MaintenanceRun.id == inspection_id).with_for_update()).one()
-        if held.finished_at is not None or held.place != seen.place:
+        if held.finished_at is not None or held.cursor != seen.cursor:
             return False  # Another worker is at it.
         try:
             _orderer(session, held).require(Permission.SETTINGS)
@@ -150,11 +150,11 @@ def _orderer(session: Session, held: MaintenanceRun) -> Actor:
 
 def _take(held: MaintenanceRun, portion: Chunk) -> None:
     held.done += portion.done
-    held.found = dict(Counter(held.found) + portion.found)
+    held.results = dict(Counter(held.results) + portion.found)
     if portion.place is None:
         held.finished_at = clock.now()
     else:
-        held.place = portion.place
+        held.cursor = portion.place
 
 
 def _look(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
@@ -162,7 +162,7 @@ def _look(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
 
 
 def _labels(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
-    activity_id, at, event_id = one.place
+    activity_id, at, event_id = one.cursor
     since, until = (db.to_micros(at) for at in (one.since, one.until) if at is not None)
     while True:
         events, changes = relabel.portion(
@@ -178,7 +178,7 @@ def _labels(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
 
 
 def _counters(session: Session, one: MaintenanceRun) -> Chunk:
-    activity_id = next((known for known in counter_check.activities(session) if known > one.place[0]), None)
+    activity_id = next((known for known in counter_check.activities(session) if known > one.cursor[0]), None)
     if activity_id is None:
         return Chunk(None)
     differences = (counter_check.rebuild if one.kind.changes else counter_check.compare)(session, activity_id)
@@ -223,17 +223,17 @@ LABELS = (TrafficLabel.HUMAN, TrafficLabel.MACHINE, TrafficLabel.SCANNER, Traffi
 def told(session: Session, one: MaintenanceRun) -> MaintenanceReport:
     """What was found, by activity; those where nothing changed stand behind."""
     if not one.kind.is_of_labels:
-        titles = _titles(session, map(int, one.found))
-        counters = [(int(key), titles.get(int(key), ""), number) for key, number in one.found.items()]
+        titles = _titles(session, map(int, one.results))
+        counters = [(int(key), titles.get(int(key), ""), number) for key, number in one.results.items()]
         return MaintenanceReport((), sorted(counters), 0, 0)
     cells = defaultdict[tuple[int, int], Counter[tuple[int, int]]](Counter)
-    for key, number in one.found.items():
+    for key, number in one.results.items():
         activity_id, kind, before, after = map(int, key.split(":"))
         cells[activity_id, kind][before, after] = number
     titles = _titles(session, {activity_id for activity_id, _ in cells})
     rows = [_row(activity_id, titles.get(activity_id, ""), kind, cell) for (activity_id, kind), cell in cells.items()]
     rows.sort(key=lambda row: (not row.moved, row.activity_id, row.kind))
-    return MaintenanceReport(rows, (), sum(one.found.values()), sum(row.moved for row in rows))
+    return MaintenanceReport(rows, (), sum(one.results.values()), sum(row.moved for row in rows))
 
 
 def _row(activity_id: int, title: str, kind: int, cell: Counter[tuple[int, int]]) -> LabelDelta:

@@ -78,7 +78,7 @@ def engage(session: Session, visit: Visit) -> None:
     if visit.engaged:
         return
     visit.engaged = True
-    group = session.scalar(select(TrafficSource.channel_group).where(TrafficSource.id == visit.arrival_id))
+    group = session.scalar(select(TrafficSource.channel_group).where(TrafficSource.id == visit.traffic_source_id))
     daily.ready(session.connection())
     counted = session.execute(
         update(VisitRollup)
@@ -96,7 +96,7 @@ def engage(session: Session, visit: Visit) -> None:
         key = (visit.activity_id or 0, bucket(to_micros(visit.started_at)), group or 0, visit.label)
         daily.add_visits(session.connection(), [(key, engaged)])
     if visit.activity_id and visit.label == TrafficLabel.HUMAN:
-        place = (visit.activity_id, visit.entry_id, visit.arrival_id, visit.device, visit.country)
+        place = (visit.activity_id, visit.entry_id, visit.traffic_source_id, visit.device, visit.country)
         breakdowns.add(session.connection(), [(place, (0, 1, 0))])
     session.flush()
     if visit.send_id is not None:
@@ -124,5 +124,5 @@ def _pages(session: Session, limit: int) -> int:
                 session.delete(reached)
         session.flush()
 
-    retries.carry(session, JobType.REACH_PAGE, sorted({row[0].visit_id for row in found}), reach)
+    retries.carry(session, JobType.MATCH_PAGE, sorted({row[0].visit_id for row in found}), reach)
     return len(found)

@@ -160,8 +160,8 @@ def _costs(_session: Session) -> Select[Any]:
 def _marked(mark: SendFlag) -> Callable[[Session], Select[Any]]:
     def counted(_session: Session) -> Select[Any]:
         both = SendFlag.TRACKABLE | mark
-        fits = and_(SendCount.state == SendState.SENT, SendCount.marks.bitwise_and(int(both)) == int(both))
-        number = cast(func.sum(case((fits, SendCount.number), else_=0)), Float).label("number")
+        fits = and_(SendCount.state == SendState.SENT, SendCount.flags.bitwise_and(int(both)) == int(both))
+        number = cast(func.sum(case((fits, SendCount.count), else_=0)), Float).label("number")
         return (
             select(Activity.campaign_id, number)
             .join(Activity, Activity.id == SendCount.activity_id)

@@ -204,7 +204,7 @@ def _line(
         activity.channel,
         activity.status,
         activity.launched_at,
-        activity.version_id,
+        activity.email_details.version_id if activity.email_details is not None else None,
         form_id is not None,
         found.counts[activity.id],
         first,

@@ -120,7 +120,7 @@ def _brought(
     session: Session, these: "_ActivityScope", costs: Iterable[tuple[int, Cost]], window: Window
 ) -> CompanyReportData:
     audience = (
-        select(SendCount.activity_id, cast(func.sum(SendCount.number), Float))
+        select(SendCount.activity_id, cast(func.sum(SendCount.count), Float))
         .where(*within(SendCount.bucket, Window(None, window.until)))
         .group_by(SendCount.activity_id)
     )
@@ -284,10 +284,10 @@ def _mails(
     By the time of the event, openers and clickers are those of the window among whoever had the mail by its end.
     """
     window = asked.window if asked.cohort else Window(None, asked.window.until)
-    key = SendCount.activity_id, SendCount.state, SendCount.marks, SendCount.bucket != _NEVER
+    key = SendCount.activity_id, SendCount.state, SendCount.flags, SendCount.bucket != _NEVER
     known = [SendCount.bucket != _NEVER] if not asked.window.whole else []
     query = (
-        select(*key, cast(func.sum(SendCount.number), Float), func.min(SendCount.bucket), func.max(SendCount.bucket))
+        select(*key, cast(func.sum(SendCount.count), Float), func.min(SendCount.bucket), func.max(SendCount.bucket))
         .where(these.has(SendCount.activity_id), *within(SendCount.bucket, window), *known)
         .group_by(*key)
     )

@@ -50,7 +50,7 @@ def _all_sums() -> Any:
         _joined(hit, hit.events, hit.events * (hit.label * 16 + hit.kind), hit.uniques).where(hit.link == 0),
         _joined(visit, visit.visits * (visit.label + 1), visit.engaged, visit.active_seconds + visit.pages),
         _joined(earned, earned.own, earned.touched, earned.valued + earned.last_valued),
-        _joined(SendCount, SendCount.number, SendCount.number * SendCount.marks, SendCount.number * _STATE).where(
+        _joined(SendCount, SendCount.count, SendCount.count * SendCount.flags, SendCount.count * _STATE).where(
             Activity.status.in_(_UNSENT)
         ),
     ]

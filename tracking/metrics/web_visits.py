@@ -166,7 +166,7 @@ def _sides(activity_ids: Sequence[int]) -> CompoundSelect[Any]:
     """By channel group, and by device and country: what isn't asked of a row is None."""
     by_group = (
         select(TrafficSource.channel_group, cast(null(), SmallInteger), cast(null(), String), *_sums(LandingPageCounts))
-        .join(TrafficSource, TrafficSource.id == LandingPageCounts.arrival_id)
+        .join(TrafficSource, TrafficSource.id == LandingPageCounts.traffic_source_id)
         .where(LandingPageCounts.activity_id.in_(activity_ids))
         .group_by(TrafficSource.channel_group)
     )
@@ -194,7 +194,7 @@ def _landing_pages(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
     ]
     most = (
         select(LandingPageCounts.entry_id, came_from.label("came_from"), *counts)
-        .join(TrafficSource, TrafficSource.id == LandingPageCounts.arrival_id)
+        .join(TrafficSource, TrafficSource.id == LandingPageCounts.traffic_source_id)
         .where(LandingPageCounts.activity_id.in_(activity_ids))
         .group_by(LandingPageCounts.entry_id, came_from)
         .order_by(counts[0].desc(), LandingPageCounts.entry_id, came_from)
@@ -230,7 +230,7 @@ def visits_of(session: Session, actor: Actor, ids: Sequence[int]) -> Sequence[Ro
     query = (
         select(Visit, WebPage, TrafficSource, Contact.email.label("email"))
         .join(WebPage, WebPage.id == Visit.entry_id)
-        .join(TrafficSource, TrafficSource.id == Visit.arrival_id)
+        .join(TrafficSource, TrafficSource.id == Visit.traffic_source_id)
         .outerjoin(Contact, Contact.id == Visit.contact_id)
         .where(Visit.id.in_(ids))
     )

@@ -66,7 +66,7 @@ class DailyAttribution(AttributionSums, Base):
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     day: Mapped[Instant] = mapped_column(primary_key=True)
     """When it began."""
-    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """Who summed: on PostgreSQL each connection has rows of its own. Only all parts together say something."""
 
 
@@ -77,7 +77,7 @@ class TotalAttribution(AttributionSums, Base):
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """As above."""
 
 
@@ -104,7 +104,10 @@ SUMS: Mapping[str, str] = {
 }
 """What a row of earnings adds to each sum; ``{row}`` stands for it."""
 _MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUMS)
-SUMMED: Mapping[str, tuple[str, ...]] = {"total_attributions": ("activity_id",), "daily_attributions": ("activity_id", "day")}
+SUMMED: Mapping[str, tuple[str, ...]] = {
+    "total_attributions": ("activity_id",),
+    "daily_attributions": ("activity_id", "day"),
+}
 """Where they are summed, and by what."""
 _DAY = {"sqlite": "{row}at / 86400000000 * 86400000000", "postgresql": "date_trunc('day', {row}at, 'UTC')"}
 
@@ -119,8 +122,8 @@ def _one(table: str, row: str, sign: str) -> str:
     key, names = ", ".join(key_of(table, "sqlite", row)), ", ".join(SUMMED[table])
     sums = ", ".join(f"{sign}({sql.format(row=row)})" for sql in SUMS.values())
     return (
-        f"INSERT INTO {table} ({names}, part, {', '.join(SUMS)}) SELECT {key}, 0, {sums}"
-        f" WHERE true ON CONFLICT ({names}, part) DO UPDATE SET {_MORE.format(kept='')};"
+        f"INSERT INTO {table} ({names}, shard, {', '.join(SUMS)}) SELECT {key}, 0, {sums}"
+        f" WHERE true ON CONFLICT ({names}, shard) DO UPDATE SET {_MORE.format(kept='')};"
     )
 
 
@@ -130,9 +133,9 @@ def _all(table: str, source: str, sign: str) -> str:
     places = ", ".join(str(place) for place in range(1, len(SUMMED[table]) + 2))
     sums = ", ".join(f"{sign}sum({sql.format(row='')})" for sql in SUMS.values())
     return (
-        f"INSERT INTO {table} AS kept ({names}, part, {', '.join(SUMS)})"  # noqa: S608
+        f"INSERT INTO {table} AS kept ({names}, shard, {', '.join(SUMS)})"  # noqa: S608
         f" SELECT {key}, pg_backend_pid() & 255, {sums} FROM {source} GROUP BY {places} ORDER BY {places}"
-        f" ON CONFLICT ({names}, part) DO UPDATE SET {_MORE.format(kept='kept.')};"
+        f" ON CONFLICT ({names}, shard) DO UPDATE SET {_MORE.format(kept='kept.')};"
     )
 
 
@@ -142,15 +145,18 @@ def _each(sql: Callable[..., str], *of: str) -> str:
 
 # Rows are taken away and written anew; none is ever changed.
 SQLITE = (
-    f"CREATE TRIGGER IF NOT EXISTS conversion_attributions_inserted AFTER INSERT ON conversion_attributions BEGIN {_each(_one, 'NEW.', '')} END",
-    f"CREATE TRIGGER IF NOT EXISTS conversion_attributions_deleted AFTER DELETE ON conversion_attributions BEGIN {_each(_one, 'OLD.', '-')} END",
+    "CREATE TRIGGER IF NOT EXISTS conversion_attributions_inserted AFTER INSERT ON conversion_attributions"
+    f" BEGIN {_each(_one, 'NEW.', '')} END",
+    "CREATE TRIGGER IF NOT EXISTS conversion_attributions_deleted AFTER DELETE ON conversion_attributions"
+    f" BEGIN {_each(_one, 'OLD.', '-')} END",
 )
 POSTGRES = (
     "CREATE OR REPLACE FUNCTION sum_conversion_attributions() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
     f" IF TG_OP = 'INSERT' THEN {_each(_all, 'changed', '')} ELSE {_each(_all, 'changed', '-')} END IF;"
     " RETURN NULL; END $$",
     *(
-        f"CREATE OR REPLACE TRIGGER conversion_attributions_{name} AFTER {what} ON conversion_attributions REFERENCING {which} TABLE AS changed"
+        f"CREATE OR REPLACE TRIGGER conversion_attributions_{name} AFTER {what} ON conversion_attributions"
+        f" REFERENCING {which} TABLE AS changed"
         " FOR EACH STATEMENT EXECUTE FUNCTION sum_conversion_attributions()"
         for name, what, which in (("inserted", "INSERT", "NEW"), ("deleted", "DELETE", "OLD"))
     ),

@@ -81,7 +81,7 @@ class CustomEvent(Base):
 
     __tablename__ = "custom_events"
     __table_args__ = (
-        Index("ix_custom_events_due", "id", sqlite_where=text("noticed = 0"), postgresql_where=text("NOT noticed")),
+        Index("ix_custom_events_due", "id", sqlite_where=text("processed = 0"), postgresql_where=text("NOT processed")),
         Index(None, "contact_id", "at"),
     )
 
@@ -97,7 +97,7 @@ class CustomEvent(Base):
     amount: Mapped[Money | None]
     currency: Mapped[str] = mapped_column(String(3), default="")
     detail: Mapped[Document]
-    noticed: Mapped[bool] = mapped_column(default=False)
+    processed: Mapped[bool] = mapped_column(default=False)
     """Whether the tick has looked which goals it reaches."""
 
 
@@ -210,10 +210,10 @@ class OfflineImport(Base):
     rows_total: Mapped[int] = mapped_column(default=0)
     rows_read: Mapped[int] = mapped_column(default=0)
     """How far it got: written in the transaction of each chunk."""
-    new: Mapped[int] = mapped_column(default=0)
-    known: Mapped[int] = mapped_column(default=0)
+    created: Mapped[int] = mapped_column(default=0)
+    duplicates: Mapped[int] = mapped_column(default=0)
     """Rows whose id was reported before."""
-    refused: Mapped[int] = mapped_column(default=0)
+    rejected: Mapped[int] = mapped_column(default=0)
     error: Mapped[Words]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]

@@ -219,7 +219,7 @@ class RollupTimeZone(Base):
     __tablename__ = "rollup_time_zone"
 
     id: Mapped[Id]
-    zone: Mapped[str] = mapped_column(String(64))
+    time_zone: Mapped[str] = mapped_column(String(64))
 
 
 class SpoolCheckpoint(Base):

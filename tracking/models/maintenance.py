@@ -13,7 +13,7 @@ class MaintenanceKind(StrEnum):
     TRIAL = "trial"
     RELABEL = "relabel"
     CHECK = "check"
-    MEND = "mend"
+    REPAIR = "mend"
 
     @property
     def label(self) -> str:
@@ -21,7 +21,7 @@ class MaintenanceKind(StrEnum):
             self.TRIAL: N_("Trial of the rules"),
             self.RELABEL: N_("Labels anew"),
             self.CHECK: N_("Check of the counters"),
-            self.MEND: N_("Counters mended"),
+            self.REPAIR: N_("Counters mended"),
         }[self]
 
     @property
@@ -31,7 +31,7 @@ class MaintenanceKind(StrEnum):
 
     @property
     def changes(self) -> bool:
-        return self in (self.RELABEL, self.MEND)
+        return self in (self.RELABEL, self.REPAIR)
 
 
 class MaintenanceRun(Base):
@@ -58,9 +58,9 @@ class MaintenanceRun(Base):
     total: Mapped[int] = mapped_column(default=0)
     """Events, or activities whose counters are checked; events by their counters, so about as many."""
     done: Mapped[int] = mapped_column(default=0)
-    place: Mapped[list[int]] = mapped_column(JSON, default=list)
+    cursor: Mapped[list[int]] = mapped_column(JSON, default=list)
     """Where it goes on: activity, instant in microseconds, event."""
-    found: Mapped[Document]
+    results: Mapped[Document]
     """Of labels: events by ``activity:kind:before:after``; of counters: how many differ, by activity."""
     error: Mapped[Words]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))

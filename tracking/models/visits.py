@@ -70,7 +70,7 @@ class Visit(Base):
     """The send whose link brought it; NULL where consent at that time allows no person."""
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"))
     activity_id: Mapped[int | None] = mapped_column(Integer)
-    arrival_id: Mapped[int] = mapped_column(Integer)
+    traffic_source_id: Mapped[int] = mapped_column(Integer)
     entry_id: Mapped[int] = mapped_column(Integer)
     """The first page (:class:`WebPage`)."""
     exit_id: Mapped[int] = mapped_column(Integer)
@@ -80,7 +80,7 @@ class Visit(Base):
     """While the tab was seen and in use."""
     scroll: Mapped[int] = mapped_column(SmallInteger)
     """How far down, in per cent, on the page where it was furthest."""
-    known: Mapped[int] = mapped_column(SmallInteger)
+    attributed_by: Mapped[int] = mapped_column(SmallInteger)
     """:class:`Known`"""
     label: Mapped[int] = mapped_column(SmallInteger)
     device: Mapped[int] = mapped_column(SmallInteger)
@@ -227,7 +227,7 @@ class LandingPageCounts(BreakdownSums, Base):
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     entry_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    arrival_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    traffic_source_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
 
 
 class DeviceCountryCounts(BreakdownSums, Base):

@@ -45,7 +45,7 @@ def warmth(session: Session, actor: Actor, activity_id: int, key: str = "clicks"
     """The clicks of a launched mail by link, counted by the metric ``key``. Raises NotFound."""
     lines = link_clicks(session, actor, activity_id)
     activity = activity_of(session, activity_id)
-    if activity.version_id is None:
+    if activity.email_details is None or activity.email_details.version_id is None:
         raise NotFound(N_("This activity sent no mail that could be looked at."))
     counted = [(line, METRICS[key].value(line.counts) or 0) for line in lines]
     most = max((clicks for _, clicks in counted), default=0)
@@ -60,7 +60,7 @@ def warmth(session: Session, actor: Actor, activity_id: int, key: str = "clicks"
 
 def painted(session: Session, found: ClickMap) -> str:
     """The mail as an invented reader sees it, each link with its share of the clicks; nothing in it leads anywhere."""
-    version = session.get_one(MessageVersion, found.activity.version_id)
+    version = session.get_one(MessageVersion, found.activity.email.version_id)
     house = organisation(session)
     names = merge_fields.sample_fields(version.language, house, None, merge_fields.invented_attributes(session))
     places = {warm.line.number: _PLACE.format(warm.line.number) for warm in found.links}

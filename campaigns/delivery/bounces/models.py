@@ -83,8 +83,8 @@ class Feedback(Base):
     __tablename__ = "feedback"
     __table_args__ = (
         UniqueConstraint("send_id", "key"),
-        Index(None, "activity_id", "finding"),
-        Index(None, "address", "finding", "at"),
+        Index(None, "activity_id", "feedback_type"),
+        Index(None, "address", "feedback_type", "at"),
     )
 
     id: Mapped[Id]
@@ -92,15 +92,15 @@ class Feedback(Base):
     activity_id: Mapped[int]
     address: Mapped[Address]
     """Whom we mailed; ``erased`` once the person is."""
-    finding: Mapped[FeedbackType] = mapped_column(choice(FeedbackType))
+    feedback_type: Mapped[FeedbackType] = mapped_column(choice(FeedbackType))
     status: Mapped[str] = mapped_column(String(20), default="")
     """Enhanced status code (RFC 3463), empty when nobody said one."""
-    said: Mapped[str] = mapped_column(String(500), default="")
-    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
+    diagnostic: Mapped[str] = mapped_column(String(500), default="")
+    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
     key: Mapped[str] = mapped_column(String(120))
     """The provider's number of the event, or a digest of the notice: what comes twice counts once."""
     at: Mapped[Instant]
-    spent: Mapped[bool] = mapped_column(default=False)
+    led_to_suppression: Mapped[bool] = mapped_column(default=False)
     """A soft bounce that led to a suppression already; after somebody lifted it, counting begins anew."""
 
 
@@ -108,16 +108,16 @@ class InboundMessage(Base):
     """What came back, kept before it is answered; read by the clock. Forgotten after thirty days."""
 
     __tablename__ = "inbound_messages"
-    __table_args__ = (Index(None, "finding", "due_at"),)
+    __table_args__ = (Index(None, "feedback_type", "due_at"),)
 
     id: Mapped[Id]
-    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
+    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     raw: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Until it was understood; of what was not, until it is forgotten."""
-    finding: Mapped[FeedbackType | None] = mapped_column(choice(FeedbackType))
+    feedback_type: Mapped[FeedbackType | None] = mapped_column(choice(FeedbackType))
     """None: not read yet."""
-    said: Mapped[str] = mapped_column(String(500), default="")
+    diagnostic: Mapped[str] = mapped_column(String(500), default="")
     recipient: Mapped[str] = mapped_column(String(254), default="")
     """The address that it speaks of, as far as it can be seen."""
     received_at: Mapped[Instant] = mapped_column(index=True)
@@ -129,8 +129,8 @@ class FeedbackCount(Base):
 
     __tablename__ = "feedback_counts"
 
-    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
-    finding: Mapped[FeedbackType] = mapped_column(choice(FeedbackType), primary_key=True)
+    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
+    feedback_type: Mapped[FeedbackType] = mapped_column(choice(FeedbackType), primary_key=True)
     count: Mapped[int] = mapped_column(default=0)
     last_at: Mapped[Instant]
 
@@ -148,14 +148,14 @@ class Mailbox(Base):
     secret: Mapped[str] = mapped_column(String(1000), default="")
     """The password, sealed."""
     folder: Mapped[Name] = mapped_column(default="INBOX")
-    remove: Mapped[bool] = mapped_column(default=False)
+    delete_messages: Mapped[bool] = mapped_column(default=False)
     """Delete what was taken over; otherwise it is only marked as read."""
     active: Mapped[bool] = mapped_column(default=True)
     uid_validity: Mapped[int] = mapped_column(BigInteger, default=0)
     last_uid: Mapped[int] = mapped_column(BigInteger, default=0)
     """Taken over up to here; UIDs mean something for one UIDVALIDITY only."""
     error: Mapped[str] = mapped_column(String(500), default="")
-    looked_at: Mapped[Instant | None]
+    polled_at: Mapped[Instant | None]
 
 
 class Webhook(Base):
@@ -163,7 +163,7 @@ class Webhook(Base):
 
     __tablename__ = "bounce_webhooks"
 
-    way: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
+    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
     secret: Mapped[str] = mapped_column(Text, default="")
     """Verification key, signing key, or ``user:password``; sealed."""
     topics: Mapped[Document]

@@ -104,7 +104,9 @@ def sender(version: MessageVersion | None, organisation: Organisation) -> tuple[
 
 def _bulk(version: MessageVersion, activity: Activity, domain: str) -> str:
     """What a marketing mail says about itself: RFC 2919, RFC 8058, Gmail's feedback loop."""
-    audience = f"list-{activity.list_id}" if activity.list_id is not None else activity.built_in or "everybody"
+    audience = (
+        f"list-{activity.email.list_id}" if activity.email.list_id is not None else activity.built_in or "everybody"
+    )
     brand = hashlib.blake2b(domain.encode(), digest_size=5).hexdigest()
     head = {
         "List-Id": f"<{audience}.{domain}>",

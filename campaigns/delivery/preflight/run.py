@@ -38,7 +38,7 @@ def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
     if activity.channel is not Channel.EMAIL:
         raise Conflict(N_("Only e-mail has a preflight."))
     parts = launch.subject_parts(session, activity)  # Before anything is looked at: a later change shows.
-    message = session.get(Message, activity.message_id) if activity.message_id is not None else None
+    message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
     fields = sorted(_fields(message)) if message is not None else []
     counted = exclusions.count(session, activity, fields)
     looked = ContentReport([Diagnostic(N_("Choose a message first."), "message_id")])
@@ -56,7 +56,7 @@ def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
         passed=not any(finding.level is Severity.ERROR for finding in findings),
         findings=[_kept(finding) for finding in sorted(findings, key=lambda f: f.level is not Severity.ERROR)],
         audience=dict(counted.audience),
-        seen={"parts": parts, **looked.facts},
+        facts={"parts": parts, **looked.facts},
         created_at=clock.now(),
     )
 
@@ -74,7 +74,7 @@ def _fields(message: Message) -> set[str]:
 
 
 def _audience_findings(session: Session, activity: Activity, audience: Mapping[str, int]) -> list[Diagnostic]:
-    if not activity.everybody and activity.list_id is None:
+    if not activity.email.everybody and activity.email.list_id is None:
         return [Diagnostic(N_("Choose an audience first."), "list_id")]
     if not audience["total"]:
         return [Diagnostic(N_("There is nobody in the audience."), "list_id")]
@@ -93,7 +93,7 @@ def _hours_findings(session: Session, activity: Activity) -> list[Diagnostic]:
         return [
             Diagnostic(N_("The quiet hours leave nothing of its send window: nothing would be sent."), "window_from")
         ]
-    if activity.stop_after is not None and activity.stop_after <= max(activity.due_at or now, now):
+    if activity.email.stop_after is not None and activity.email.stop_after <= max(activity.due_at or now, now):
         return [Diagnostic(N_("The time to send is over before it begins."), "stop_after")]
     return []
 
@@ -133,6 +133,6 @@ def standing(session: Session, activity: Activity) -> PreflightStatus:
     parts = launch.subject_parts(session, activity)
     if newest is None or newest.subject_hash == launch.hash_of(parts):
         return PreflightStatus(newest, ())
-    then: dict[str, Any] = newest.seen.get("parts", {})
+    then: dict[str, Any] = newest.facts.get("parts", {})
     changed = [name for name, value in parts.items() if then and then.get(name) != value]
     return PreflightStatus(newest, changed or [""])

@@ -16,12 +16,12 @@ from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
 
 _MARKS = {
     DeliveryStatus.SENT: JournalStatus.OK,
-    DeliveryStatus.DEAD: JournalStatus.REJECTED,
-    DeliveryStatus.REFUSED: JournalStatus.REJECTED,
-    DeliveryStatus.OURS: JournalStatus.REJECTED,
-    DeliveryStatus.LATER: JournalStatus.DEFERRED,
-    DeliveryStatus.LOST: JournalStatus.DEFERRED,
-    DeliveryStatus.BROKEN: JournalStatus.REJECTED,
+    DeliveryStatus.NO_SUCH_RECIPIENT: JournalStatus.REJECTED,
+    DeliveryStatus.REJECTED: JournalStatus.REJECTED,
+    DeliveryStatus.SENDER_REJECTED: JournalStatus.REJECTED,
+    DeliveryStatus.DEFERRED: JournalStatus.DEFERRED,
+    DeliveryStatus.CONNECTION_LOST: JournalStatus.DEFERRED,
+    DeliveryStatus.NOT_COMPOSABLE: JournalStatus.REJECTED,
     DeliveryStatus.UNKNOWN: JournalStatus.INTENT,
 }
 
@@ -52,7 +52,7 @@ class Batch:
 
     def note(self, position: int, outcome: DeliveryResult) -> None:
         """Keep what became of one of them, first where a killed process can't lose it."""
-        self.journal.mark(position, _MARKS[outcome.fate])
+        self.journal.mark(position, _MARKS[outcome.status])
         self.touchable.discard(position)
         self.results.append(SendResult(self.claimed.sends[position], outcome, clock.micros()))
 

@@ -52,7 +52,7 @@ def may_send(session: Session, activity_id: int) -> bool:
 
 
 def _may_send(activity: Activity) -> bool:
-    in_time = activity.stop_after is None or clock.now() < activity.stop_after
+    in_time = activity.email.stop_after is None or clock.now() < activity.email.stop_after
     return activity.built_in is not None or (activity.status is ActivityStatus.LIVE and in_time)
 
 

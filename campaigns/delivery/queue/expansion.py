@@ -63,18 +63,18 @@ def expand_chunk(activity_id: int, chunk: int = CHUNK) -> bool:
     """Expand the next ``chunk`` contacts and say whether there may be more."""
     with db.transaction() as session:
         activity = session.scalar(select(Activity).where(Activity.id == activity_id).with_for_update(of=Activity))
-        if activity is None or activity.status is not ActivityStatus.LIVE or activity.expanded_at is not None:
+        if activity is None or activity.status is not ActivityStatus.LIVE or activity.email.expanded_at is not None:
             return False
-        rest = contacts_of(activity).where(Contact.id > activity.expanded_to)
+        rest = contacts_of(activity).where(Contact.id > activity.email.expanded_to)
         ids = rest.with_only_columns(Contact.id).order_by(Contact.id).limit(chunk).subquery()
         last = session.scalar(select(func.max(ids.c.id)))
         if last is None:
-            activity.expanded_at = clock.now()
+            activity.email.expanded_at = clock.now()
             return False
         rows = _rows(session, activity, rest.where(Contact.id <= last), chunk)
         session.execute(_ignoring_known_recipients(session, rows))
         _skip_known_by_another_name(session, activity, last)
-        activity.expanded_to = last
+        activity.email.expanded_to = last
     return True
 
 
@@ -101,11 +101,11 @@ def _skip_known_by_another_name(session: Session, activity: Activity, last: int)
     other = aliased(Send)
     known = session.scalars(
         select(ContactAlias.contact_id).where(
-            ContactAlias.contact_id > activity.expanded_to,
+            ContactAlias.contact_id > activity.email.expanded_to,
             ContactAlias.contact_id <= last,
             exists().where(
                 other.activity_id == activity.id,
-                other.recipient_key == literal("c:") + cast(ContactAlias.was_id, String),
+                other.recipient_key == literal("c:") + cast(ContactAlias.merged_contact_id, String),
                 other.occasion == "",
                 other.state.not_in(NEVER_SENT),
             ),
@@ -132,7 +132,7 @@ def _rows(session: Session, activity: Activity, contacts: Select[Any], chunk: in
         number: ColumnElement[Any] = func.row_number().over(order_by=people.c.id)
     else:  # A window costs a copy of each row. The limit leaves nobody out, but has SQLite ask for each reason once.
         people = chosen.limit(chunk).subquery()
-        number = people.c.id - activity.expanded_to
+        number = people.c.id - activity.email.expanded_to
     now = literal(clock.now(), Send.due_at.type)
     closed = [(send_windows.in_zones(people.c.timezone, zones), literal(at, now.type)) for at, zones in waits.items()]
     due_at = case(*closed, else_=now) if closed else now
@@ -146,7 +146,7 @@ def _rows(session: Session, activity: Activity, contacts: Select[Any], chunk: in
         people.c.email,
         literal("c:") + cast(people.c.id, String),
         literal(""),
-        literal(activity.version_id, BigInteger),
+        literal(activity.email.version_id, BigInteger),
         case((people.c.reason == "", literal(SendState.QUEUED.value)), else_=literal(SendState.SKIPPED.value)),
         reason if closed else people.c.reason,
         due_at,

@@ -70,7 +70,7 @@ def take_over() -> int:
     """
     settled: list[int] = []
     for orphan in journal.orphans():
-        retries.alone(JobType.TAKE_OVER, orphan.batch, partial(_settle_into, settled, orphan))
+        retries.alone(JobType.RECOVER_BATCH, orphan.batch, partial(_settle_into, settled, orphan))
     return sum(settled) + _expire()
 
 

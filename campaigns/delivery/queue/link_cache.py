@@ -37,8 +37,11 @@ def put_up(session: Session, claimed: BatchPayload) -> None:
     try:
         if activity.built_in is not None:
             put_up_single(session, {send.id: send.version_id for send in claimed.sends if send.version_id is not None})
-        elif activity.version_id is not None and not _of_activity(activity.id).exists():
-            urls = {**links_of(session, activity.version_id), **changes(session, activity.id).get(activity.id, {})}
+        elif activity.email.version_id is not None and not _of_activity(activity.id).exists():
+            urls = {
+                **links_of(session, activity.email.version_id),
+                **changes(session, activity.id).get(activity.id, {}),
+            }
             keep(_of_activity(activity.id).name, urls, new=True)
     except OSError as error:
         log.error("signposts.refused", activity=activity.id, error=str(error))

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.models import SuppressionReason
 from campaigns.audience.suppression import suppress
 from campaigns.delivery.bounces.effects import smtp_refusals
@@ -32,13 +32,13 @@ class SendResult:
 
 _STATES: Mapping[DeliveryStatus, SendState] = {
     DeliveryStatus.SENT: SendState.SENT,
-    DeliveryStatus.DEAD: SendState.BOUNCED,
-    DeliveryStatus.REFUSED: SendState.BOUNCED,
-    DeliveryStatus.OURS: SendState.HELD,
-    DeliveryStatus.LATER: SendState.DEFERRED,
-    DeliveryStatus.LOST: SendState.DEFERRED,
+    DeliveryStatus.NO_SUCH_RECIPIENT: SendState.BOUNCED,
+    DeliveryStatus.REJECTED: SendState.BOUNCED,
+    DeliveryStatus.SENDER_REJECTED: SendState.HELD,
+    DeliveryStatus.DEFERRED: SendState.DEFERRED,
+    DeliveryStatus.CONNECTION_LOST: SendState.DEFERRED,
     DeliveryStatus.UNKNOWN: SendState.UNKNOWN,
-    DeliveryStatus.BROKEN: SendState.FAILED,
+    DeliveryStatus.NOT_COMPOSABLE: SendState.FAILED,
 }
 
 
@@ -49,7 +49,7 @@ def record(session: Session, batch: str, results: list[SendResult]) -> None:
     """
     if not results:
         return
-    taken = [result for result in results if result.outcome.fate is DeliveryStatus.SENT]
+    taken = [result for result in results if result.outcome.status is DeliveryStatus.SENT]
     _write(session, batch, _TAKEN, [_taken(result) for result in taken])
     if len(taken) == len(results):
         return
@@ -57,18 +57,22 @@ def record(session: Session, batch: str, results: list[SendResult]) -> None:
         session,
         batch,
         _OTHERS,
-        [_values(result) for result in results if result.outcome.fate is not DeliveryStatus.SENT],
+        [_values(result) for result in results if result.outcome.status is not DeliveryStatus.SENT],
     )
-    refused = [result for result in results if result.outcome.fate in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED)]
+    refused = [
+        result
+        for result in results
+        if result.outcome.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
+    ]
     for result in refused:
-        if result.outcome.fate is DeliveryStatus.DEAD:
+        if result.outcome.status is DeliveryStatus.NO_SUCH_RECIPIENT:
             _suppress(session, result)
     smtp_refusals.note(session, [(each.send, each.outcome, db.from_micros(each.at)) for each in refused])
 
 
 def _suppress(session: Session, result: SendResult) -> None:
     try:
-        suppress(session, CLOCK, result.send.address, SuppressionReason.BOUNCED, result.outcome.reply)
+        suppress(session, SYSTEM, result.send.address, SuppressionReason.BOUNCED, result.outcome.reply)
     except ValidationFailed:  # An address that our own rules refuse by now is in nobody's way.
         pass
 
@@ -141,7 +145,7 @@ def _taken(result: SendResult) -> tuple[int, str, int]:
 def _values(result: SendResult) -> tuple[Any, ...]:
     """The columns of _OTHERS, instants in microseconds."""
     send, at = result.send, result.at
-    state = _STATES[result.outcome.fate]
+    state = _STATES[result.outcome.status]
     attempts = send.attempts + 1
     due_at = next_try(attempts, db.from_micros(at)) if state is SendState.DEFERRED else None
     if state is SendState.DEFERRED and due_at is None:

@@ -8,14 +8,14 @@ from sqlalchemy import Exists, exists, select, update
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db, retries
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.delivery.models import EXPIRED, OPEN, WAITING, Send, SendState
 from campaigns.delivery.queue import leases
 from campaigns.delivery.relays import availability
 from campaigns.delivery.transactional import outbox_dispatch
 from campaigns.errors import Conflict
 from campaigns.planning import launch
-from campaigns.planning.models import Activity, ActivityStatus, Channel
+from campaigns.planning.models import Activity, ActivityStatus, Channel, EmailDetails
 from campaigns.retries import JobType
 
 _OVER = (ActivityStatus.FINISHED, ActivityStatus.CANCELLED)
@@ -53,7 +53,7 @@ def settle(session: Session) -> None:
     that fails is put off."""
     launch.begin_due(session)
     outbox_dispatch.post_outbox(session)
-    retries.carry(session, JobType.CANCEL_LEFT_OVER, left_over(session), lambda ids: _cancel(session, ids))
+    retries.carry(session, JobType.CANCEL_REMAINING, left_over(session), lambda ids: _cancel(session, ids))
     retries.carry(session, JobType.EXPIRE, expired(session), lambda ids: _expire(session, ids))
     retries.carry(session, JobType.FINISH, done(session), lambda ids: _finish(session, ids))
 
@@ -79,7 +79,7 @@ def _expire(session: Session, activity_ids: Sequence[int]) -> None:
 def _finish(session: Session, activity_ids: Sequence[int]) -> None:
     for activity_id in activity_ids:
         with suppress(Conflict):  # Somebody was faster.
-            launch.finish(session, CLOCK, session.get_one(Activity, activity_id))
+            launch.finish(session, SYSTEM, session.get_one(Activity, activity_id))
 
 
 def _has(*states: SendState) -> Exists:
@@ -88,7 +88,7 @@ def _has(*states: SendState) -> Exists:
 
 def unexpanded(session: Session) -> list[int]:
     """Live mailings whose audience is not (all) there yet."""
-    return _ids(session, *_LIVE, Activity.expanded_at.is_(None), Activity.built_in.is_(None))
+    return _ids(session, *_LIVE, EmailDetails.expanded_at.is_(None), Activity.built_in.is_(None))
 
 
 def sendable(session: Session) -> list[int]:
@@ -111,14 +111,14 @@ def left_over(session: Session) -> list[int]:
 
 def expired(session: Session) -> list[int]:
     """Activities whose time to send is over while somebody waits. Claimed ones still get their outcome."""
-    over = Activity.stop_after <= clock.now(), Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED))
+    over = EmailDetails.stop_after <= clock.now(), Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED))
     return _ids(session, *over, Activity.channel == Channel.EMAIL, Activity.built_in.is_(None), _has(*WAITING))
 
 
 def done(session: Session) -> list[int]:
     """Live mailings with nothing left to do."""
-    return _ids(session, *_LIVE, Activity.built_in.is_(None), Activity.expanded_at.is_not(None), ~_has(*OPEN))
+    return _ids(session, *_LIVE, Activity.built_in.is_(None), EmailDetails.expanded_at.is_not(None), ~_has(*OPEN))
 
 
 def _ids(session: Session, *where: object) -> list[int]:
-    return list(session.scalars(select(Activity.id).where(*where).order_by(Activity.id)))  # type: ignore[arg-type]
+    return list(session.scalars(select(Activity.id).join(EmailDetails).where(*where).order_by(Activity.id)))  # type: ignore[arg-type]

@@ -42,11 +42,11 @@ def note(session: Session, activity_id: int, results: Iterable[SendResultLike]) 
     others: dict[tuple[str, str, str], _ReplyDelta] = {}
     for result in results:
         outcome = result.outcome
-        if outcome.fate is DeliveryStatus.SENT:
+        if outcome.status is DeliveryStatus.SENT:
             taken[outcome.relay].append(result.at)
             continue
         words = alike(outcome.reply)[:200] if len(others) < _KINDS else "…"
-        key = outcome.relay, outcome.fate, words
+        key = outcome.relay, outcome.status, words
         others.setdefault(key, _ReplyDelta(outcome.reply)).ats.append(result.at)
     tallies = {(relay, DeliveryStatus.SENT, ""): _ReplyDelta("", ats) for relay, ats in taken.items()} | others
     if tallies:
@@ -54,10 +54,10 @@ def note(session: Session, activity_id: int, results: Iterable[SendResultLike]) 
             {
                 "activity_id": activity_id,
                 "relay": relay,
-                "fate": fate,
-                "words": words,
-                "number": len(tally.ats),
-                "example": tally.example[:500],
+                "status": fate,
+                "reply": words,
+                "count": len(tally.ats),
+                "sample_reply": tally.example[:500],
                 "first_at": db.from_micros(min(tally.ats)),
                 "last_at": db.from_micros(max(tally.ats)),
             }
@@ -73,12 +73,12 @@ def _added(dialect: str) -> Insert:
     on_postgres = dialect == "postgresql"
     part = func.pg_backend_pid().op("&")(255) if on_postgres else literal(0)
     was = RelayReplyCount
-    added = (postgresql.insert if on_postgres else sqlite.insert)(RelayReplyCount).values(part=part)
+    added = (postgresql.insert if on_postgres else sqlite.insert)(RelayReplyCount).values(shard=part)
     return added.on_conflict_do_update(
-        index_elements=["activity_id", "relay", "fate", "words", "part"],
+        index_elements=["activity_id", "relay", "status", "reply", "shard"],
         set_={
-            "number": was.number + added.excluded.number,
-            "example": added.excluded.example,
+            "count": was.count + added.excluded.count,
+            "sample_reply": added.excluded.sample_reply,
             "first_at": case((added.excluded.first_at < was.first_at, added.excluded.first_at), else_=was.first_at),
             "last_at": case((added.excluded.last_at > was.last_at, added.excluded.last_at), else_=was.last_at),
         },
@@ -104,19 +104,19 @@ class ReplyGroup:
 
 def answers(session: Session, activity_id: int, most: int = 20) -> Sequence[ReplyGroup]:
     """What relays answered where a mail was not simply taken, the most frequent first."""
-    number = func.sum(RelayReplyCount.number)
+    number = func.sum(RelayReplyCount.count)
     asked = (
         select(
-            RelayReplyCount.fate,
-            RelayReplyCount.words,
-            func.max(RelayReplyCount.example),
+            RelayReplyCount.status,
+            RelayReplyCount.reply,
+            func.max(RelayReplyCount.sample_reply),
             number,
             func.min(RelayReplyCount.first_at),
             func.max(RelayReplyCount.last_at),
         )
-        .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.fate != DeliveryStatus.SENT)
-        .group_by(RelayReplyCount.fate, RelayReplyCount.words)
-        .order_by(number.desc(), RelayReplyCount.words)
+        .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.status != DeliveryStatus.SENT)
+        .group_by(RelayReplyCount.status, RelayReplyCount.reply)
+        .order_by(number.desc(), RelayReplyCount.reply)
         .limit(most)
     )
     return [
@@ -138,9 +138,9 @@ class RelayThroughput:
 def by_relay(session: Session, activity_id: int) -> Sequence[RelayThroughput]:
     """Each relay that was asked, the busiest first."""
     asked = (
-        select(RelayReplyCount.relay, RelayReplyCount.fate, func.sum(RelayReplyCount.number))
+        select(RelayReplyCount.relay, RelayReplyCount.status, func.sum(RelayReplyCount.count))
         .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.relay != "")
-        .group_by(RelayReplyCount.relay, RelayReplyCount.fate)
+        .group_by(RelayReplyCount.relay, RelayReplyCount.status)
     )
     found: dict[str, dict[DeliveryStatus, int]] = {}
     for relay, fate, number in session.execute(asked):
@@ -149,7 +149,7 @@ def by_relay(session: Session, activity_id: int) -> Sequence[RelayThroughput]:
         RelayThroughput(
             relay,
             fates.pop(DeliveryStatus.SENT, 0),
-            fates.pop(DeliveryStatus.LATER, 0) + fates.pop(DeliveryStatus.LOST, 0),
+            fates.pop(DeliveryStatus.DEFERRED, 0) + fates.pop(DeliveryStatus.CONNECTION_LOST, 0),
             sum(fates.values()),
         )
         for relay, fates in found.items()

@@ -57,12 +57,12 @@ class SendCount(Base):
     """The 15 minutes (UTC) in which the relay took or the other side refused them; 1970 where neither did."""
     state: Mapped[SendState] = mapped_column(choice(SendState), primary_key=True)
     """QUEUED of those under way too; never SENDING."""
-    marks: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    flags: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """Bit set of :class:`Mark`; of those queued or under way only why they wait."""
-    part: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's
     transaction. Only the sum over all parts says something; one part alone may be negative."""
-    number: Mapped[int] = mapped_column(BigInteger)
+    count: Mapped[int] = mapped_column(BigInteger)
 
 
 Send.__table__.add_is_dependent_on(SendCount.__table__)  # type: ignore[attr-defined]  # The triggers write into it.
@@ -115,9 +115,9 @@ def _one(row: str, number: int, *, of_launch: bool = False) -> str:
     place = f"{row}.activity_id, {bucket}, {_state(row + '.')}, {_marks(row + '.')}, 0, {number}"
     source = f"VALUES ({place})" if of_launch else f"SELECT {place} WHERE {row}.occasion = ''"
     return (
-        "INSERT INTO send_counts (activity_id, bucket, state, marks, part, number)"
+        "INSERT INTO send_counts (activity_id, bucket, state, flags, shard, count)"
         f" {source}"
-        " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = number + excluded.number;"
+        " ON CONFLICT (activity_id, bucket, state, flags, shard) DO UPDATE SET count = count + excluded.count;"
     )
 
 
@@ -159,11 +159,11 @@ def _all(source: str) -> str:
     """PostgreSQL: the rows of a statement, summed first."""
     bucket = _bucket("", _QUARTER, _NEVER)
     return (
-        "INSERT INTO send_counts AS kept (activity_id, bucket, state, marks, part, number)"  # noqa: S608
+        "INSERT INTO send_counts AS kept (activity_id, bucket, state, flags, shard, count)"  # noqa: S608
         f" SELECT activity_id, {bucket}, {_state('')}, {_marks('')}, pg_backend_pid() & 255, sum(change)"
         f" FROM ({source}) AS changed WHERE occasion = '' GROUP BY 1, 2, 3, 4 HAVING sum(change) <> 0"
         " ORDER BY 1, 2, 3, 4"
-        " ON CONFLICT (activity_id, bucket, state, marks, part) DO UPDATE SET number = kept.number + excluded.number;"
+        " ON CONFLICT (activity_id, bucket, state, flags, shard) DO UPDATE SET count = kept.count + excluded.count;"
     )
 
 

@@ -3,7 +3,7 @@
 from sqlalchemy import ColumnElement, String, and_, case, cast, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import suppression
 from campaigns.audience.contacts import by_address
 from campaigns.audience.models import Suppression, SuppressionReason
@@ -55,4 +55,4 @@ def _forget_suppressed(session: Session, address: str) -> None:
     """Keep the hash alone of an address that the person had before, unless it is somebody else's by now."""
     known = session.scalar(select(Suppression.id).where(Suppression.address == address))
     if known is not None and by_address(session, address) is None:
-        suppression.suppress(session, CLOCK, address, SuppressionReason.ERASED)
+        suppression.suppress(session, SYSTEM, address, SuppressionReason.ERASED)

@@ -63,10 +63,10 @@ def counts(session: Session, activity_id: int) -> dict[SendState, int]:
 
 def standing(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
     """Sends by state and reason (one of send_counts.REASONS, or ''). Of a launch only those under way are read."""
-    reason = SendCount.marks.bitwise_and(sum(REASONS.values()))
+    reason = SendCount.flags.bitwise_and(sum(REASONS.values()))
     under_way = select(func.count()).where(Send.activity_id == activity_id, Send.state == SendState.SENDING)
     asked = (  # In one statement, so that both are of the same instant on PostgreSQL too.
-        select(SendCount.state, reason, func.sum(SendCount.number), under_way.scalar_subquery())
+        select(SendCount.state, reason, func.sum(SendCount.count), under_way.scalar_subquery())
         .where(SendCount.activity_id == activity_id)
         .group_by(SendCount.state, reason)
     )
@@ -110,7 +110,7 @@ def progress(session: Session, activity: Activity, before: str = "") -> SendProg
         left = max(left, paced_until - clock.now())
     only_windows = windowed[SendState.QUEUED] and not queue
     opens_at = send_windows.next_due(session, activity.id, SendState.QUEUED) if only_windows else None
-    complete, mark = activity.expanded_at is not None, f"{mailed}.{clock.now().timestamp():.1f}"
+    complete, mark = activity.email.expanded_at is not None, f"{mailed}.{clock.now().timestamp():.1f}"
     done, waits = total - unsettled, sum(windowed.values())
     return SendProgress(
         found,

@@ -153,13 +153,15 @@ class Connection:
     def _unfit(self, mail: OutgoingMail) -> DeliveryResult | None:
         """What the relay would say, as far as it has told us already."""
         if _NO_PATH.search(mail.recipient + mail.sender):
-            return DeliveryResult(DeliveryStatus.BROKEN, "an address that can't stand in an envelope")
+            return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, "an address that can't stand in an envelope")
         if mail.smtputf8 and not self.offers.smtputf8:
-            return DeliveryResult(DeliveryStatus.REFUSED, "553 5.6.7 the relay takes no addresses beyond ASCII")
+            return DeliveryResult(DeliveryStatus.REJECTED, "553 5.6.7 the relay takes no addresses beyond ASCII")
         if not (self.offers.eight_bit or _is_ascii(mail)):
-            return DeliveryResult(DeliveryStatus.BROKEN, "554 5.6.3 the relay takes no 8-bit content")
+            return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, "554 5.6.3 the relay takes no 8-bit content")
         if self.offers.size and len(mail.content) > self.offers.size:
-            return DeliveryResult(DeliveryStatus.OURS, f"552 5.3.4 the relay takes at most {self.offers.size} octets")
+            return DeliveryResult(
+                DeliveryStatus.SENDER_REJECTED, f"552 5.3.4 the relay takes at most {self.offers.size} octets"
+            )
         return None
 
     def _mail(self, mail: OutgoingMail) -> bytes:
@@ -211,8 +213,8 @@ class Connection:
             # A refused MAIL speaks of us, whatever its code: nobody has been named yet.
             said = judged(reply)
             self._refusal = (
-                DeliveryResult(DeliveryStatus.OURS, said.reply)
-                if said.fate in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED)
+                DeliveryResult(DeliveryStatus.SENDER_REJECTED, said.reply)
+                if said.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
                 else said
             )
         self._next_word(self._rcpt_answered, lambda mail: b"RCPT TO:<%b>\r\n" % mail.recipient.encode())
@@ -363,7 +365,7 @@ class Connection:
         if proposed is not None and not self._heard and proposed.returns < _RETURNS:
             self._supply.give_back(proposed)
         elif proposed is not None:
-            self._supply.settle(proposed, DeliveryResult(DeliveryStatus.LOST, why))
+            self._supply.settle(proposed, DeliveryResult(DeliveryStatus.CONNECTION_LOST, why))
         self._sending = False
         self._on_end(self, why)
 

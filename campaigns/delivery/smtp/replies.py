@@ -18,13 +18,13 @@ class DeliveryStatus(StrEnum):
     """What became of one mail."""
 
     SENT = "sent"
-    DEAD = "dead"  # the address does not exist: suppress it
-    REFUSED = "refused"  # the recipient's side says never, this once
-    OURS = "ours"  # a 5xx about us (policy, sender, sign-in): never the recipient's fault
-    LATER = "later"
-    LOST = "lost"  # the connection broke before the last dot: not mailed
+    NO_SUCH_RECIPIENT = "dead"  # the address does not exist: suppress it
+    REJECTED = "refused"  # the recipient's side says never, this once
+    SENDER_REJECTED = "ours"  # a 5xx about us (policy, sender, sign-in): never the recipient's fault
+    DEFERRED = "later"
+    CONNECTION_LOST = "lost"  # the connection broke before the last dot: not mailed
     UNKNOWN = "unknown"  # the last dot left and no answer came
-    BROKEN = "broken"  # no mail could be made for this recipient
+    NOT_COMPOSABLE = "broken"  # no mail could be made for this recipient
 
     __hash__ = str.__hash__  # An Enum's own is slow, and each mail's fate is looked up by.
 
@@ -33,7 +33,7 @@ class DeliveryStatus(StrEnum):
 class DeliveryResult:
     """What became of a mail. Not frozen: that costs three times as much, and its lane says by which relay."""
 
-    fate: DeliveryStatus
+    status: DeliveryStatus
     reply: str
     relay: str = ""
     """Who answered; empty when nobody was asked."""
@@ -69,12 +69,12 @@ def classify(code: int, text: str) -> DeliveryStatus:
     match = _ENHANCED.match(text)
     enhanced = ".".join(match.groups()) if match else ""
     if code < 500:
-        return DeliveryStatus.LATER
+        return DeliveryStatus.DEFERRED
     if enhanced in _DEAD or (not enhanced and code in (550, 551, 553) and _NO_SUCH.search(text)):
-        return DeliveryStatus.DEAD
+        return DeliveryStatus.NO_SUCH_RECIPIENT
     if enhanced.startswith(("5.7.", "5.5.", "5.3.")) or (not enhanced and code in (500, 501, 502, 503, 504, 530, 535)):
-        return DeliveryStatus.OURS
-    return DeliveryStatus.REFUSED
+        return DeliveryStatus.SENDER_REJECTED
+    return DeliveryStatus.REJECTED
 
 
 def judged(reply: SmtpReply) -> DeliveryResult:

@@ -19,7 +19,7 @@ def waiting(session: Session) -> bool:
 
 def post_outbox(session: Session) -> list[Send]:
     """Queue the outbox's mail, each piece once."""
-    later = [int(subject) for subject in retries.put_off(session, JobType.POST)]
+    later = [int(subject) for subject in retries.put_off(session, JobType.QUEUE_SYSTEM_MAIL)]
     mails = session.scalars(
         select(OutboxMail.id)
         .where(OutboxMail.sent_at.is_(None), OutboxMail.id.not_in(later))
@@ -27,7 +27,9 @@ def post_outbox(session: Session) -> list[Send]:
         .limit(_AT_ONCE)
         .with_for_update(skip_locked=True)
     ).all()
-    return retries.carry(session, JobType.POST, mails, lambda ids: [_posted(session, mail_id) for mail_id in ids])
+    return retries.carry(
+        session, JobType.QUEUE_SYSTEM_MAIL, mails, lambda ids: [_posted(session, mail_id) for mail_id in ids]
+    )
 
 
 def _posted(session: Session, mail_id: int) -> Send:

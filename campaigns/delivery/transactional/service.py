@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts import audit
-from campaigns.accounts.actor import CLOCK, Actor, Permission
+from campaigns.accounts.actor import SYSTEM, Actor, Permission
 from campaigns.audience import consent
 from campaigns.audience.addresses import normalise
 from campaigns.audience.contacts import KEY, LONGEST_VALUE, MOST_ATTRIBUTES
@@ -57,7 +57,7 @@ def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tupl
         if known.address != address or version is None or version.message_id != message.id:
             raise Conflict(N_("This external_id stands for another mail already."))
         return known, False
-    version = freeze(session, CLOCK, message)
+    version = freeze(session, SYSTEM, message)
     mail = OutboxMail(
         kind=TRANSACTIONAL if order.transactional else _CAMPAIGN,
         address=address,

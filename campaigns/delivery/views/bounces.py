@@ -98,7 +98,7 @@ def change_mailbox() -> Any:
         user=form.get("user", "").strip(),
         password=form.get("password", ""),
         folder=form.get("folder", "").strip() or "INBOX",
-        remove="remove" in form,
+        delete_messages="remove" in form,
         active="active" in form,
     )
     return _tried(lambda: intake_settings.set_mailbox(db_session(), actor(), words), _("It is saved."))

@@ -113,7 +113,7 @@ def preview(activity_id: int) -> Any:
     nearby = contacts_of(found)
     if search:
         nearby = nearby.where(Contact.email >= search.lower(), Contact.email < f"{search.lower()}\U0010ffff")
-    message = session.get(Message, found.message_id) if found.message_id is not None else None
+    message = session.get(Message, found.email.message_id) if found.email.message_id is not None else None
     somebody = chosen or _nobody(wanted)
     return render_template(
         "pages/delivery/preview.html",
@@ -162,7 +162,7 @@ def links(activity_id: int) -> Any:
 
 
 def _destinations(session: Any, found: Activity) -> list[tuple[str, str]]:
-    message = session.get(Message, found.message_id) if found.message_id is not None else None
+    message = session.get(Message, found.email.message_id) if found.email.message_id is not None else None
     if message is None:
         raise Conflict(N_("Choose a message first."))
     compiled = versions.compile_message(session, message)

@@ -100,12 +100,12 @@ class RelayPool:
     def settle(self, job: Job, outcome: DeliveryResult) -> None:
         outcome.relay = self._name
         self._supply.settle(job, outcome)
-        if outcome.fate is DeliveryStatus.OURS:
+        if outcome.status is DeliveryStatus.SENDER_REJECTED:
             self._trouble(outcome.reply)
-        elif outcome.fate is DeliveryStatus.SENT or outcome.fate not in (
-            DeliveryStatus.LOST,
+        elif outcome.status is DeliveryStatus.SENT or outcome.status not in (
+            DeliveryStatus.CONNECTION_LOST,
             DeliveryStatus.UNKNOWN,
-            DeliveryStatus.BROKEN,
+            DeliveryStatus.NOT_COMPOSABLE,
         ):
             self._troubles = 0
             if not self.proved:

@@ -205,9 +205,9 @@ class MailFeed:
         batch.note(job.position, outcome)
         if self._limits:
             self._leave(batch.claimed.sends[job.position])
-        if outcome.fate is DeliveryStatus.LATER:
+        if outcome.status is DeliveryStatus.DEFERRED:
             brakes.later(_domain(batch.claimed.sends[job.position]))
-        elif self._braked and outcome.fate is DeliveryStatus.SENT:
+        elif self._braked and outcome.status is DeliveryStatus.SENT:
             brakes.well(_domain(batch.claimed.sends[job.position]))
         batch.out -= 1
         self._ended(batch)
@@ -248,7 +248,7 @@ def _composed(letter: MailContext) -> OutgoingMail | DeliveryResult:
     try:
         return compose(letter, clock.now())
     except (KampaniaError, ValueError, TemplateError) as error:
-        return DeliveryResult(DeliveryStatus.BROKEN, str(error)[:500])
+        return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, str(error)[:500])
     except Exception as error:  # A fault of ours, maybe for everybody: held, to be tried again when it is mended.
         log.exception("cannot compose", send_id=letter.send.id)
-        return DeliveryResult(DeliveryStatus.OURS, f"cannot compose: {type(error).__name__}: {error}"[:500])
+        return DeliveryResult(DeliveryStatus.SENDER_REJECTED, f"cannot compose: {type(error).__name__}: {error}"[:500])

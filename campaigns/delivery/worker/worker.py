@@ -29,7 +29,7 @@ a second, so an activity keeps at most three workers busy."""
 _SLICE = 2.0  # seconds of work to claim at once
 _FIRST = 100
 _SMALLEST = 20
-_BOUNCES = (DeliveryStatus.DEAD, DeliveryStatus.REFUSED)
+_BOUNCES = (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
 _WAKE = 0.2  # seconds; a net under the wake-ups
 
 
@@ -145,7 +145,7 @@ class _SendRun:
     async def _record(self, batch: Batch) -> None:
         await asyncio.to_thread(batch.record)
         self._unrecorded.remove(batch)
-        bounced = sum(result.outcome.fate in _BOUNCES for result in batch.results)
+        bounced = sum(result.outcome.status in _BOUNCES for result in batch.results)
         if bounced > len(batch.results) * circuit_breaker.BOUNCES:
             await asyncio.to_thread(self._trip)
 

@@ -242,8 +242,9 @@ def activity(activity_id: int) -> Any:
     found = activities.activity_of(session, activity_id)
     is_mail = found.channel is Channel.EMAIL
     checked = launch.latest_preflight(session, found) if is_mail else None
-    message = session.get(Message, found.message_id) if found.message_id is not None else None
-    version = session.get(MessageVersion, found.version_id) if found.version_id is not None else None
+    email = found.email_details
+    message = session.get(Message, email.message_id) if email and email.message_id is not None else None
+    version = session.get(MessageVersion, email.version_id) if email and email.version_id is not None else None
     return render_template(
         "pages/planning/activity.html",
         activity=found,
@@ -251,7 +252,7 @@ def activity(activity_id: int) -> Any:
         message=message,
         version=version,
         edited=version is not None and message is not None and launch.differs(message, version),
-        contact_list=session.get(ContactList, found.list_id) if found.list_id is not None else None,
+        contact_list=session.get(ContactList, email.list_id) if email and email.list_id is not None else None,
         audience_size=recipients.size_of(session, found) if is_mail and found.status not in LAUNCHED else None,
         preflight=checked,
         launched=found.status in LAUNCHED,
@@ -269,7 +270,8 @@ def activity(activity_id: int) -> Any:
 def launch_activity(activity_id: int) -> Any:
     actor().require(Permission.LAUNCH)
     with db.reading() as looking:
-        versions.compile_ahead(looking, activities.activity_of(looking, activity_id).message_id)
+        email = activities.activity_of(looking, activity_id).email_details
+        versions.compile_ahead(looking, email.message_id if email is not None else None)
     session = db_session()
     found = activities.activity_of(session, activity_id)
     form = LaunchForm()

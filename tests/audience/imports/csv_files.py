@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.imports import runner, service
 from campaigns.audience.models import ConsentLevel, ContactImport, ImportState
 
@@ -21,9 +21,9 @@ ASKED = {
 def uploaded(session: Session, content: str | bytes, **terms: Any) -> ContactImport:
     """An upload with its guessed mapping, and ``terms`` as ``configure`` takes them."""
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
-    found = service.upload(session, CLOCK, filename="people.csv", stream=stream)
+    found = service.upload(session, SYSTEM, filename="people.csv", stream=stream)
     if terms:
-        service.configure(session, CLOCK, found, **{"mapping": found.mapping, **terms})
+        service.configure(session, SYSTEM, found, **{"mapping": found.mapping, **terms})
     return found
 
 
@@ -31,7 +31,7 @@ def checked(content: str | bytes, **terms: Any) -> ContactImport:
     """Uploaded, configured, and through its dry run."""
     with db.transaction() as session:
         found = uploaded(session, content, **terms)
-        service.check(session, CLOCK, found)
+        service.check(session, SYSTEM, found)
     runner.run(found.id)
     return again(found)
 
@@ -47,7 +47,7 @@ def imported(content: str | bytes, **terms: Any) -> ContactImport:
 
 def begin(found: ContactImport) -> None:
     with db.transaction() as session:
-        service.start(session, CLOCK, service.import_of(session, found.id))
+        service.start(session, SYSTEM, service.import_of(session, found.id))
 
 
 def again(found: ContactImport) -> ContactImport:

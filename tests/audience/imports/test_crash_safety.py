@@ -78,7 +78,15 @@ def outcome(found: ContactImport) -> dict[str, Any]:
 
 def empty(engine: Engine) -> None:
     with engine.begin() as connection:
-        for table in ("import_rejections", "contact_imports", "consent_log", "list_members", "lists", "contacts", "audit_log"):
+        for table in (
+            "import_rejections",
+            "contact_imports",
+            "consent_log",
+            "list_members",
+            "lists",
+            "contacts",
+            "audit_log",
+        ):
             connection.execute(text(f"DELETE FROM {table}"))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.imports import runner, service
 from campaigns.audience.imports.rejections import harmless, rejected_csv
 from campaigns.audience.models import Contact, ImportState
@@ -38,9 +38,9 @@ files = st.one_of(
 def test_any_bytes(database: Engine, content: bytes) -> None:
     try:
         with db.transaction() as session:
-            found = service.upload(session, CLOCK, filename="x.csv", stream=io.BytesIO(content))
-            service.configure(session, CLOCK, found, mapping=found.mapping)
-            service.check(session, CLOCK, found)
+            found = service.upload(session, SYSTEM, filename="x.csv", stream=io.BytesIO(content))
+            service.configure(session, SYSTEM, found, mapping=found.mapping)
+            service.check(session, SYSTEM, found)
     except ValidationFailed:
         return
     runner.run(found.id)
@@ -57,7 +57,7 @@ def test_any_bytes(database: Engine, content: bytes) -> None:
     assert sum(counted[1]) == done.rows_total == done.rows_read
     with db.reading() as session:
         assert session.scalar(select(func.count()).select_from(Contact)) == before + done.created
-        pieces = rejected_csv(CLOCK, done, lambda one: one.message, ("row", "reason"))
+        pieces = rejected_csv(SYSTEM, done, lambda one: one.message, ("row", "reason"))
         assert sum(1 for _ in pieces) == done.rejected + 1
 
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import consent, contacts, erasure, lists, suppression
 from campaigns.audience.imports import files, runner, service, upsert
 from campaigns.audience.imports.rejections import rejections
@@ -44,8 +44,8 @@ def levels(email: str, purpose: ConsentPurpose = ConsentPurpose.EMAIL) -> list[C
 
 def test_new_changed_and_unchanged_rows_are_counted_apart(database: Engine) -> None:
     with db.transaction() as session:
-        contacts.add_contact(session, CLOCK, email="ann@example.org", first_name="Ann", attributes={"city": "Lyon"})
-        contacts.add_contact(session, CLOCK, email="bob@example.org", first_name="Bob")
+        contacts.add_contact(session, SYSTEM, email="ann@example.org", first_name="Ann", attributes={"city": "Lyon"})
+        contacts.add_contact(session, SYSTEM, email="bob@example.org", first_name="Bob")
     file = "Email,First name,City\nANN@example.org,,Paris\nbob@example.org,Bob,\ncyd@example.org,Cyd,Baku\n"
     dry = checked(file)
     assert counts(dry) == (1, 1, 1, 0)
@@ -107,14 +107,14 @@ def test_without_a_statement_nobody_has_consented(database: Engine) -> None:
 def test_an_import_changes_nobodys_own_answer(database: Engine) -> None:
     with db.transaction() as session:
         for name in ("no", "partly", "yes"):
-            contacts.add_contact(session, CLOCK, email=f"{name}@example.org")
+            contacts.add_contact(session, SYSTEM, email=f"{name}@example.org")
         who = {one.email: one.id for one in session.scalars(select(Contact))}
-        consent.grant(session, CLOCK, who["no@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
-        consent.withdraw(session, CLOCK, who["no@example.org"], ConsentPurpose.EMAIL, source="page")
+        consent.grant(session, SYSTEM, who["no@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
+        consent.withdraw(session, SYSTEM, who["no@example.org"], ConsentPurpose.EMAIL, source="page")
         consent.grant(
-            session, CLOCK, who["partly@example.org"], ConsentPurpose.TRACKING, ConsentLevel.DELIVERABILITY, source="f"
+            session, SYSTEM, who["partly@example.org"], ConsentPurpose.TRACKING, ConsentLevel.DELIVERABILITY, source="f"
         )
-        consent.grant(session, CLOCK, who["yes@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
+        consent.grant(session, SYSTEM, who["yes@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
     file = "email\nno@example.org\npartly@example.org\nyes@example.org\nnew@example.org\n"
     assert checked(file, **ASKED).consent_kept == 2
     done = imported(file, **ASKED)
@@ -128,11 +128,11 @@ def test_an_import_changes_nobodys_own_answer(database: Engine) -> None:
 
 def test_the_suppressed_stay_so_and_the_erased_stay_away(database: Engine) -> None:
     with db.transaction() as session:
-        contacts.add_contact(session, CLOCK, email="left@example.org")
-        suppression.suppress(session, CLOCK, "left@example.org", SuppressionReason.UNSUBSCRIBED)
-        suppression.suppress(session, CLOCK, "bounced@example.org", SuppressionReason.BOUNCED)
-        gone = contacts.add_contact(session, CLOCK, email="gone@example.org")
-        erasure.erase_contact(session, CLOCK, gone.id)
+        contacts.add_contact(session, SYSTEM, email="left@example.org")
+        suppression.suppress(session, SYSTEM, "left@example.org", SuppressionReason.UNSUBSCRIBED)
+        suppression.suppress(session, SYSTEM, "bounced@example.org", SuppressionReason.BOUNCED)
+        gone = contacts.add_contact(session, SYSTEM, email="gone@example.org")
+        erasure.erase_contact(session, SYSTEM, gone.id)
     file = "email,first name\nleft@example.org,Lea\nbounced@example.org,Bo\nGone@example.org,Go\n"
     assert counts(checked(file, **ASKED)) == (1, 1, 0, 1)
     done = imported(file, **ASKED)
@@ -147,9 +147,9 @@ def test_the_suppressed_stay_so_and_the_erased_stay_away(database: Engine) -> No
 
 def test_the_target_list_gets_old_and_new_people_once(database: Engine) -> None:
     with db.transaction() as session:
-        ann = contacts.add_contact(session, CLOCK, email="ann@example.org")
-        chosen = lists.create_list(session, CLOCK, "Fair")
-        lists.add_members(session, CLOCK, chosen.id, [ann.id])
+        ann = contacts.add_contact(session, SYSTEM, email="ann@example.org")
+        chosen = lists.create_list(session, SYSTEM, "Fair")
+        lists.add_members(session, SYSTEM, chosen.id, [ann.id])
     file = "email\nann@example.org\nbob@example.org\nbad\n"
     imported(file, list_id=chosen.id)
     imported(file, list_id=chosen.id)
@@ -197,7 +197,7 @@ def test_a_worker_that_lost_its_claim_writes_nothing(
 def test_one_import_is_claimed_once_and_due_again_after_its_lease(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         found = uploaded(session, "email\nann@example.org\n")
-        service.check(session, CLOCK, found)
+        service.check(session, SYSTEM, found)
     with db.reading() as session:
         assert runner.due_imports(session) == [found.id]
     assert runner._ImportJob.claimed(found.id) is not None
@@ -224,7 +224,7 @@ def test_the_second_click_starts_nothing(database: Engine) -> None:
 def test_a_file_that_is_gone_says_so(database: Engine) -> None:
     with db.transaction() as session:
         found = uploaded(session, "email\nann@example.org\n")
-        service.check(session, CLOCK, found)
+        service.check(session, SYSTEM, found)
     files.forget(found.content_key)
     runner.run(found.id)
     assert again(found).state is ImportState.UPLOADED

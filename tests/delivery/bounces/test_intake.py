@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.delivery.bounces.intake import imap as intake_imap
 from campaigns.delivery.bounces.intake import maildir
 from campaigns.delivery.bounces.intake import settings as intake_settings
@@ -154,12 +154,12 @@ def imap() -> Iterator[_Server]:
 
 
 def box(server: _Server, password: str = "right", *, remove: bool = False) -> MailboxInput:
-    return MailboxInput("127.0.0.1", server.server_address[1], TlsMode.OFF, "bounces", password, remove=remove)
+    return MailboxInput("127.0.0.1", server.server_address[1], TlsMode.OFF, "bounces", password, delete_messages=remove)
 
 
 def enter(words: MailboxInput) -> Mailbox:
     with db.transaction() as session:
-        return intake_settings.set_mailbox(session, CLOCK, words)
+        return intake_settings.set_mailbox(session, SYSTEM, words)
 
 
 def test_a_mailbox_is_read_on_from_where_it_stood(
@@ -199,7 +199,7 @@ def test_a_mailbox_that_refuses_says_why(database: Engine, settings: config.Sett
         assert not [each for each in server.heard if each.startswith("UID STORE")]
         with db.transaction() as session:  # pointed elsewhere without its password: the password is forgotten
             moved = intake_settings.set_mailbox(
-                session, CLOCK, MailboxInput("127.0.0.1", 1, TlsMode.OFF, "bounces", "")
+                session, SYSTEM, MailboxInput("127.0.0.1", 1, TlsMode.OFF, "bounces", "")
             )
             assert moved.secret == ""
 

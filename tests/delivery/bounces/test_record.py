@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import consent, erasure, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Suppression, SuppressionReason
 from campaigns.delivery.bounces.effects import circuit_breaker, record
@@ -61,7 +61,7 @@ def reason_for(send_id: int) -> SuppressionReason | None:
 def tallies() -> dict[str, int]:
     with db.reading() as session:
         rows = session.execute(
-            select(FeedbackCount.finding, func.sum(FeedbackCount.count)).group_by(FeedbackCount.finding)
+            select(FeedbackCount.feedback_type, func.sum(FeedbackCount.count)).group_by(FeedbackCount.feedback_type)
         )
         return {finding.value: int(count) for finding, count in rows}
 
@@ -129,7 +129,7 @@ def test_soft_bounces_suppress_by_number_over_time(
     if suppressed:  # Somebody knows better: the old ones do not count again.
         with db.transaction() as session:
             found = session.scalars(select(Suppression).where(Suppression.address == address)).one()
-            suppression.lift(session, CLOCK, found.id, "has room again")
+            suppression.lift(session, SYSTEM, found.id, "has room again")
         _, [last] = mailed()
         with db.transaction() as session:
             session.get_one(Send, last).address = address
@@ -215,7 +215,7 @@ def test_an_erased_persons_bounces_name_nobody(database: Engine, frozen: FrozenC
     came(bounce(one, said=f"smtp; 550 <{address}> unknown"))
     came(f"From: mailer-daemon@x.example\nSubject: failure notice\n\n{address}: 550 unknown\n")
     with db.transaction() as session:
-        erasure.erase_contact(session, CLOCK, session.get_one(Send, one).contact_id or 0)
+        erasure.erase_contact(session, SYSTEM, session.get_one(Send, one).contact_id or 0)
     with db.reading() as session:
         assert session.scalars(select(Feedback.address)).all() == [ERASED]
         for table in ("feedback", "inbound_messages"):
@@ -265,7 +265,7 @@ def test_what_was_not_understood_is_forgotten_after_thirty_days(database: Engine
     frozen.at += timedelta(days=29)
     queue.forget_old()
     with db.reading() as session:
-        assert session.scalars(select(InboundMessage.finding)).all() == [FeedbackType.UNREADABLE]
+        assert session.scalars(select(InboundMessage.feedback_type)).all() == [FeedbackType.UNREADABLE]
     frozen.at += timedelta(days=2)
     queue.forget_old()
     with db.reading() as session:

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.models import SuppressionReason
 from campaigns.delivery.bounces.intake import settings
 from campaigns.delivery.bounces.models import FeedbackSource, InboundMessage, Webhook
@@ -54,7 +54,7 @@ def amazon(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def set_up(way: FeedbackSource, secret: str = "", topics: str = "") -> None:
     with db.transaction() as session:
-        settings.set_webhook(session, CLOCK, way, secret, topics, active=True)
+        settings.set_webhook(session, SYSTEM, way, secret, topics, active=True)
 
 
 def sns(message: dict[str, Any], kind: str = "Notification", **over: str) -> dict[str, str]:
@@ -98,7 +98,7 @@ def test_ses_bounces_and_complaints(database: Engine, client: FlaskClient, froze
     set_up(FeedbackSource.SES, topics=ARN)
     assert client.post("/hooks/ses", json=sns(ses_bounce(one))).status_code == 200
     with db.reading() as session:  # kept, not read yet
-        assert [row.finding for row in session.scalars(select(InboundMessage))] == [None]
+        assert [row.feedback_type for row in session.scalars(select(InboundMessage))] == [None]
     settle()
     assert (send_of(one).state, send_of(one).reason) == (SendState.BOUNCED, "hard")
     assert client.post("/hooks/ses", json=sns(ses_bounce(one))).status_code == 200  # delivered twice

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.delivery.domains import authentication, dkim_keys, dns_check, dns_records
 from campaigns.delivery.domains.dns_check import CheckStatus, DnsUnavailable
 from campaigns.delivery.models import DkimKey
@@ -24,24 +24,24 @@ DOMAIN = "example.org"
 
 def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None:
     make_organisation(session)
-    made = dkim_keys.make(session, CLOCK, DOMAIN)
+    made = dkim_keys.make(session, SYSTEM, DOMAIN)
     assert all("BEGIN" not in key.private and key.public not in key.private for key in made)
     with pytest.raises(Conflict):
-        dkim_keys.activate(session, CLOCK, made[0])
+        dkim_keys.activate(session, SYSTEM, made[0])
     zone = dict(map(dns_check.record_of, made))
-    answer = dns_check.look(dns_check.question(session, CLOCK, DOMAIN), lambda n, k: [zone[n]] if n in zone else [])
-    dns_check.keep(session, CLOCK, answer)
+    answer = dns_check.look(dns_check.question(session, SYSTEM, DOMAIN), lambda n, k: [zone[n]] if n in zone else [])
+    dns_check.keep(session, SYSTEM, answer)
     assert answer.results["dkim"].state is CheckStatus.GOOD
     assert dkim_keys.signers(session, DOMAIN) == ()
     for key in made:
-        dkim_keys.activate(session, CLOCK, key)
+        dkim_keys.activate(session, SYSTEM, key)
     session.flush()
     assert [signer.selector for signer in dkim_keys.signers(session, f"news.{DOMAIN}")] == [k.selector for k in made]
     assert dkim_keys.signers(session, "example.net") == ()
-    newer = dkim_keys.make(session, CLOCK, DOMAIN)
+    newer = dkim_keys.make(session, SYSTEM, DOMAIN)
     assert not {key.selector for key in newer} & {key.selector for key in made}
     newer[0].published_at = newer[0].created_at
-    dkim_keys.activate(session, CLOCK, newer[0])
+    dkim_keys.activate(session, SYSTEM, newer[0])
     session.flush()
     assert made[0].retired_at is not None
     assert made[1].retired_at is None
@@ -50,7 +50,7 @@ def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None
 @pytest.mark.parametrize("domain", ["", "x", "a b.org", "example.org\r\nx"])
 def test_no_domain_no_key(session: Session, domain: str) -> None:
     with pytest.raises(ValidationFailed):
-        dkim_keys.make(session, CLOCK, domain)
+        dkim_keys.make(session, SYSTEM, domain)
     with pytest.raises(Forbidden):
         dkim_keys.make(session, PUBLIC, DOMAIN)
 
@@ -64,7 +64,7 @@ RECORDS = {
 
 def test_what_the_dns_says(session: Session) -> None:
     make_organisation(session)
-    question = dns_check.question(session, CLOCK, DOMAIN)
+    question = dns_check.question(session, SYSTEM, DOMAIN)
 
     def known(name: str, kind: str) -> Sequence[str]:
         return RECORDS.get((name, kind), [])
@@ -90,10 +90,10 @@ def test_what_the_dns_says(session: Session) -> None:
 
 def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
     make_organisation(session).bounce_domain = "returns.example.org"
-    asked = dns_check.look(dns_check.question(session, CLOCK, DOMAIN), lambda n, k: RECORDS.get((n, k), []))
+    asked = dns_check.look(dns_check.question(session, SYSTEM, DOMAIN), lambda n, k: RECORDS.get((n, k), []))
     assert asked.results["spf"].params == asked.results["mx"].params == {"domain": "returns.example.org"}
     assert asked.results["dmarc"].state is CheckStatus.GOOD
-    kept = dns_check.keep(session, CLOCK, asked)
+    kept = dns_check.keep(session, SYSTEM, asked)
     assert dns_records.wanted(DOMAIN, kept.results, ["192.0.2.1"]) == []  # Nobody outside could ask that address.
     assert [(each.subject, each.name) for each in dns_records.wanted(DOMAIN, kept.results, ["9.9.9.9"])] == [
         ("spf", "returns.example.org")
@@ -146,8 +146,8 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monke
 def test_every_relay_in_use_is_looked_up(session: Session) -> None:
     make_organisation(session)
     for host in ("relay.example.net", "other.example.net"):
-        service.enter(session, CLOCK, service.RelayInput(host, host, 25, TlsMode.VERIFY))
-    question = dns_check.question(session, CLOCK, DOMAIN)
+        service.enter(session, SYSTEM, service.RelayInput(host, host, 25, TlsMode.VERIFY))
+    question = dns_check.question(session, SYSTEM, DOMAIN)
     assert question.relays == ["relay.example.net", "other.example.net"]
     zone = {
         ("relay.example.net", "A"): ["8.8.8.8"],

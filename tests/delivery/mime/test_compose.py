@@ -29,7 +29,7 @@ def letter(session: Session, *, trackable: bool = True, name: str = "Zoé", **ve
     send = Send(id=(42 << 32) + 1, activity_id=42, address=contact.email, recipient_key="c:1", state=SendState.SENDING)
     made = make_version(session, **version)
     session.expunge_all()
-    activity.list_id = 7
+    activity.email.list_id = 7
     return MailContext(send, activity, house, made, contact, None, trackable)
 
 

@@ -16,7 +16,7 @@ from campaigns.delivery.mime.compose import MailContext, compose
 from campaigns.delivery.mime.segment_renderer import _CompiledTemplate
 from campaigns.delivery.models import Send
 from campaigns.errors import ValidationFailed
-from campaigns.planning.models import Activity, Campaign
+from campaigns.planning.models import Activity, Campaign, EmailDetails
 from tests.delivery.launched_activity import read
 from tests.delivery.mime import reference_composer, rfc_parser
 
@@ -95,7 +95,8 @@ def letter(
     html: str, text: str, first: str, city: str, *, subject: str = "News", trackable: bool = True, single: bool = False
 ) -> MailContext:
     campaign = Campaign(id=41, name="Spring & Co")
-    activity = Activity(id=42, campaign_id=41, campaign=campaign, list_id=7, built_in="api" if single else None)
+    activity = Activity(id=42, campaign_id=41, campaign=campaign, built_in="api" if single else None)
+    activity.email_details = EmailDetails(list_id=7)
     house = Organisation(name="Us", sender_name="Us", sender_email="us@example.org", postal_address="Street 1")
     goals = "https://example.org/1", "https://example.org/2?a=1&city={{ contact.city }}"
     links = [Link(number=n, url=url, label="") for n, url in enumerate(goals, 1)]

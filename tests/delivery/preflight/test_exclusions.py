@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentPurpose, Contact, SuppressionReason
 from campaigns.delivery.models import Send, SendState
@@ -26,7 +26,7 @@ def furnished(session: Session) -> tuple[Activity, dict[str, list[Contact]]]:
     people["withdrawn"] = [allow(session, make_contact(session))]
     consent.withdraw(
         session,
-        CLOCK,
+        SYSTEM,
         people["withdrawn"][0].id,
         ConsentPurpose.EMAIL,
         source="letter",
@@ -34,10 +34,10 @@ def furnished(session: Session) -> tuple[Activity, dict[str, list[Contact]]]:
     )
     for reason in set(SuppressionReason) - {SuppressionReason.ERASED}:
         contact = allow(session, make_contact(session))
-        suppression.suppress(session, CLOCK, contact.email, reason, f"because {reason.value}")
+        suppression.suppress(session, SYSTEM, contact.email, reason, f"because {reason.value}")
         people[f"suppressed.{reason.value}"] = [contact]
     suppressed_without_consent = make_contact(session)
-    suppression.suppress(session, CLOCK, suppressed_without_consent.email, SuppressionReason.MANUAL)
+    suppression.suppress(session, SYSTEM, suppressed_without_consent.email, SuppressionReason.MANUAL)
     people["suppressed.manual"].append(suppressed_without_consent)
     listed = make_list(session, *(contact for group in people.values() for contact in group))
     allow(session, make_contact(session))

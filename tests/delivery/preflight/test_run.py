@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.content.fallbacks import fallbacks
 from campaigns.content.mjml.compiler import MessageDraft
 from campaigns.delivery.domains import authentication, dkim_keys
@@ -34,7 +34,7 @@ def said(found: Preflight) -> list[str]:
 
 
 def test_content_is_doubted_and_lets_launch(session: Session) -> None:
-    found = run.check(session, CLOCK, mailing(session, subject="s" * 80, preheader=""))
+    found = run.check(session, SYSTEM, mailing(session, subject="s" * 80, preheader=""))
     words = " | ".join(said(found))
     assert found.passed
     assert "1 pictures are not fetched by https" in words
@@ -45,20 +45,20 @@ def test_content_is_doubted_and_lets_launch(session: Session) -> None:
     assert "no value for contact.last_name: it stays empty" in words
     assert "no value for contact.language; a condition decides" in words
     assert "Nobody has looked at the DNS of example.net" in words
-    assert found.seen["links"] == 1
-    assert (found.seen["pictures"], found.seen["undescribed"]) == (1, 1)
-    assert found.seen["text"]
+    assert found.facts["links"] == 1
+    assert (found.facts["pictures"], found.facts["undescribed"]) == (1, 1)
+    assert found.facts["text"]
 
 
 def test_what_changed_since_is_named(session: Session) -> None:
     activity = mailing(session)
     assert run.standing(session, activity).preflight is None
-    run.check(session, CLOCK, activity)
+    run.check(session, SYSTEM, activity)
     assert run.standing(session, activity).fits
     make_message(session)
-    listed, activity.list_id = activity.list_id, make_list(session, make_contact(session)).id
+    listed, activity.email.list_id = activity.email.list_id, make_list(session, make_contact(session)).id
     assert list(run.standing(session, activity).changed) == ["audience"]
-    activity.list_id = listed
+    activity.email.list_id = listed
     assert run.standing(session, activity).fits
 
 
@@ -86,9 +86,9 @@ def test_a_sender_that_nothing_vouches_for_is_an_error(session: Session) -> None
 
 
 def test_an_aligned_sender_is_well_until_the_look_is_old(session: Session) -> None:
-    for key in dkim_keys.make(session, CLOCK, "example.net"):
+    for key in dkim_keys.make(session, SYSTEM, "example.net"):
         key.published_at = key.created_at
-        dkim_keys.activate(session, CLOCK, key)
+        dkim_keys.activate(session, SYSTEM, key)
     checked(session, spf="good", dkim="good", dmarc="good")
     assert findings(session) == ([], False)
     checked(session, days=9, spf="good", dkim="doubtful", dmarc="good")

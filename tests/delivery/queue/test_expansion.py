@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import Engine, select, text, update
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import suppression
 from campaigns.audience.contact_merge import unite
 from campaigns.audience.models import ConsentPurpose, ListMember, SuppressionReason
 from campaigns.delivery.queue.expansion import expand, expand_chunk
-from campaigns.planning.models import Activity, ActivityStatus
+from campaigns.planning.models import Activity, ActivityStatus, EmailDetails
 from tests.delivery.launched_activity import allow, make_mailing, sends, states
 from tests.factories import make_contact
 
@@ -27,9 +27,9 @@ def test_reasons_add_up_and_suppression_wins(database: Engine) -> None:
         strangers = [make_contact(session) for _ in range(2)]
         refused = allow(session, make_contact(session), ConsentPurpose.EMAIL)
         for contact in (*strangers, refused):
-            session.add(ListMember(list_id=activity.list_id, contact_id=contact.id, added_at=clock.now()))
+            session.add(ListMember(list_id=activity.email.list_id, contact_id=contact.id, added_at=clock.now()))
         for contact in (strangers[0], refused):
-            suppression.suppress(session, CLOCK, contact.email, SuppressionReason.MANUAL)
+            suppression.suppress(session, SYSTEM, contact.email, SuppressionReason.MANUAL)
         activity_id = activity.id
     expand(activity_id)
     assert states(activity_id) == {"queued": 3, "skipped": 3}
@@ -46,10 +46,10 @@ def test_chunks_number_on_and_may_be_interrupted(database: Engine, chunk: int) -
     with db.transaction() as session:
         activity_id = make_mailing(session, 6).id
     assert expand_chunk(activity_id, chunk)
-    assert activity_of(activity_id).expanded_at is None
+    assert activity_of(activity_id).email.expanded_at is None
     expand(activity_id, chunk)
     assert [send.id & 0xFFFFFFFF for send in sends(activity_id)] == [1, 2, 3, 4, 5, 6]
-    assert activity_of(activity_id).expanded_at is not None
+    assert activity_of(activity_id).email.expanded_at is not None
     expand(activity_id, chunk)  # twice is harmless
     assert len(sends(activity_id)) == 6
 
@@ -70,7 +70,7 @@ def test_known_recipients_are_not_written_twice(database: Engine) -> None:
         activity_id = make_mailing(session, 4).id
     expand(activity_id)
     with db.transaction() as session:
-        session.execute(update(Activity).values(expanded_to=0, expanded_at=None))
+        session.execute(update(EmailDetails).values(expanded_to=0, expanded_at=None))
     expand(activity_id)
     assert len(sends(activity_id)) == 4
 
@@ -87,12 +87,12 @@ def test_pause_stops_it(database: Engine) -> None:
 def test_who_is_merged_half_way_gets_it_once(database: Engine, goes_first: bool) -> None:
     with db.transaction() as session:
         activity = make_mailing(session, 3)
-        ids = sorted(session.scalars(select(ListMember.contact_id).where(ListMember.list_id == activity.list_id)))
+        ids = sorted(session.scalars(select(ListMember.contact_id).where(ListMember.list_id == activity.email.list_id)))
         activity_id = activity.id
     assert expand_chunk(activity_id, 1)
     stays, goes = (ids[2], ids[0]) if goes_first else (ids[0], ids[2])
     with db.transaction() as session:
-        unite(session, CLOCK, stays, goes)
+        unite(session, SYSTEM, stays, goes)
     expand(activity_id, 1)
     found = [(send.contact_id, send.state.value, send.reason) for send in sends(activity_id)]
     doubles = [(stays, "skipped", "merged")] if goes_first else []
@@ -103,11 +103,11 @@ def test_a_merge_in_the_same_moment_costs_nobody_the_mail(database: Engine) -> N
     """On PostgreSQL the chunk waits for the merge, and then one of whom it has read is not there any more."""
     with db.transaction() as session:
         activity = make_mailing(session, 4)
-        ids = sorted(session.scalars(select(ListMember.contact_id).where(ListMember.list_id == activity.list_id)))
+        ids = sorted(session.scalars(select(ListMember.contact_id).where(ListMember.list_id == activity.email.list_id)))
         activity_id = activity.id
     worker = threading.Thread(target=expand, args=(activity_id,))
     with db.transaction() as session:
-        unite(session, CLOCK, ids[0], ids[3])
+        unite(session, SYSTEM, ids[0], ids[3])
         worker.start()
         if database.dialect.name == "postgresql":
             while not _somebody_waits():

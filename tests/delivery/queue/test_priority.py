@@ -38,7 +38,7 @@ def test_a_test_mail_waits_for_no_launch(database: Engine, settings: config.Sett
         launch.start()
         assert under_way.wait(60)
         with db.transaction() as session:
-            version_id = session.get_one(Activity, activity_id).version_id
+            version_id = session.get_one(Activity, activity_id).email.version_id
             urgent = enqueue.add(session, "test", "me@example.net", "once", version_id=version_id).activity_id
         assert urgent in scheduler.find().urgent
         assert deliver(urgent) == 1

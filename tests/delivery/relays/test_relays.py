@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select, update
 
 from campaigns import clock, config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import AuditLogEntry
 from campaigns.delivery.models import Relay, RelayHealth
 from campaigns.delivery.relays import availability, connection_test, service
@@ -52,7 +52,7 @@ def enter(*relays_: Strange, **values: Any) -> None:
     with db.transaction() as session:
         for number, relay in enumerate(relays_, 1):
             words = RelayInput(f"n{number}", "127.0.0.1", relay.port, TlsMode.OFF, **{"priority": number, **values})
-            service.enter(session, CLOCK, words)
+            service.enter(session, SYSTEM, words)
 
 
 def test_sealed_secrets_open_for_their_purpose_only(settings: config.Settings) -> None:
@@ -69,14 +69,14 @@ def test_sealed_secrets_open_for_their_purpose_only(settings: config.Settings) -
 
 def test_the_password_is_kept_sealed_and_forgotten_when_the_relay_moves(database: Engine) -> None:
     with db.transaction() as session:
-        relay = service.enter(session, CLOCK, WORDS)
+        relay = service.enter(session, SYSTEM, WORDS)
         assert "top secret" not in relay.secret
         address = availability.address_of(relay)
         assert address is not None
         assert (address.password, address.public) == ("top secret", True)
-        service.change(session, CLOCK, relay, dataclasses.replace(WORDS, password="", name="Other"))
+        service.change(session, SYSTEM, relay, dataclasses.replace(WORDS, password="", name="Other"))
         assert relay.secret
-        service.change(session, CLOCK, relay, dataclasses.replace(WORDS, password="", host="elsewhere.example"))
+        service.change(session, SYSTEM, relay, dataclasses.replace(WORDS, password="", host="elsewhere.example"))
         assert relay.secret == ""
     with db.reading() as session:
         assert "top secret" not in str([entry.__dict__ for entry in session.scalars(select(AuditLogEntry))])
@@ -103,7 +103,7 @@ def test_the_password_is_kept_sealed_and_forgotten_when_the_relay_moves(database
 )
 def test_what_cannot_be_entered(session: Any, change: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationFailed) as raised:
-        service.enter(session, CLOCK, dataclasses.replace(WORDS, **change))
+        service.enter(session, SYSTEM, dataclasses.replace(WORDS, **change))
     assert [problem.field for problem in raised.value.problems] == [field]
 
 

@@ -34,8 +34,8 @@ def row(activity_id: int, number: int, **values: Any) -> dict[str, Any]:
 
 
 def kept(session: Session) -> Counter[tuple[int, datetime, SendState, int]]:
-    key = SendCount.activity_id, SendCount.bucket, SendCount.state, SendCount.marks
-    rows = session.execute(select(*key, sa.func.sum(SendCount.number)).group_by(*key))
+    key = SendCount.activity_id, SendCount.bucket, SendCount.state, SendCount.flags
+    rows = session.execute(select(*key, sa.func.sum(SendCount.count)).group_by(*key))
     return Counter({(id, bucket, state, marks): int(number) for id, bucket, state, marks, number in rows if number})
 
 

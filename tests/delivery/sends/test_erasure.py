@@ -7,7 +7,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import erasure, suppression
 from campaigns.audience.contacts import change_contact
 from campaigns.audience.models import Contact, Suppression, SuppressionReason
@@ -50,11 +50,11 @@ def mailing_to_ann() -> tuple[int, int]:
 
 def live_through(session: Session, activity_id: int) -> None:
     """All that leaves Ann's address somewhere."""
-    version = session.get_one(MessageVersion, session.get_one(Activity, activity_id).version_id)
+    version = session.get_one(MessageVersion, session.get_one(Activity, activity_id).email.version_id)
     send = session.scalars(select(Send).where(Send.activity_id == activity_id).order_by(Send.id)).first()
     assert send is not None
     send.state, send.reply, send.sent_at = SendState.BOUNCED, "550 <ann.bell@example.org> unknown", clock.now()
-    suppression.suppress(session, CLOCK, "ann.bell@example.org", SuppressionReason.BOUNCED, send.reply)
+    suppression.suppress(session, SYSTEM, "ann.bell@example.org", SuppressionReason.BOUNCED, send.reply)
     enqueue.add(session, "test", "ann.bell@example.org", "early", version_id=version.id).state = SendState.SENT
     owner = make_person(session)
     form = make_form(session, notify_owner=True)
@@ -81,7 +81,7 @@ def test_nothing_but_the_hash_knows_the_address(database: Engine) -> None:
         assert everything(session).count("ann.bell@example.org") > 5
         before = progress.counts(session, activity_id)
     with db.transaction() as session:
-        erasure.erase_contact(session, CLOCK, contact_id)
+        erasure.erase_contact(session, SYSTEM, contact_id)
     with db.reading() as session:
         rest = everything(session)
         assert "ann.bell" not in rest.lower()
@@ -95,12 +95,12 @@ def test_nothing_but_the_hash_knows_the_address(database: Engine) -> None:
 
 def test_two_erased_people_stay_two_recipients(database: Engine) -> None:
     with db.transaction() as session:
-        version_id = session.get_one(Activity, make_mailing(session, 1).id).version_id
+        version_id = session.get_one(Activity, make_mailing(session, 1).id).email.version_id
         people = [make_contact(session) for _ in range(2)]
         for each in people:
             enqueue.add(session, "test", each.email, "same", contact_id=each.id, version_id=version_id)
         for each in people:
-            erasure.erase_contact(session, CLOCK, each.id)
+            erasure.erase_contact(session, SYSTEM, each.id)
         keys = session.scalars(select(Send.recipient_key)).all()
     assert len(set(keys)) == 2
     assert all(key.startswith("a:erased ") for key in keys)
@@ -109,7 +109,7 @@ def test_two_erased_people_stay_two_recipients(database: Engine) -> None:
 def test_what_is_not_sent_yet_is_skipped(database: Engine) -> None:
     activity_id, contact_id = mailing_to_ann()
     with db.transaction() as session:
-        erasure.erase_contact(session, CLOCK, contact_id)
+        erasure.erase_contact(session, SYSTEM, contact_id)
     assert [send.state for send in sends(activity_id)] == [SendState.SKIPPED, SendState.QUEUED, SendState.QUEUED]
     with db.transaction() as session:
         assert len(claims.claim(session, activity_id, "batch", 10)) == 2
@@ -118,16 +118,16 @@ def test_what_is_not_sent_yet_is_skipped(database: Engine) -> None:
 def test_a_number_is_never_given_again(session: Session) -> None:
     """Else the next contact would be the erased one's ``c:<id>``, and not be mailed."""
     ann = make_contact(session)
-    erasure.erase_contact(session, CLOCK, ann.id)
+    erasure.erase_contact(session, SYSTEM, ann.id)
     assert make_contact(session).id > ann.id
 
 
 def test_an_earlier_address_goes_too(database: Engine) -> None:
     _, contact_id = mailing_to_ann()
     with db.transaction() as session:
-        suppression.suppress(session, CLOCK, "ann.bell@example.org", SuppressionReason.BOUNCED)
-        change_contact(session, CLOCK, contact_id, email="ann@example.net")
-        erasure.erase_contact(session, CLOCK, contact_id)
+        suppression.suppress(session, SYSTEM, "ann.bell@example.org", SuppressionReason.BOUNCED)
+        change_contact(session, SYSTEM, contact_id, email="ann@example.net")
+        erasure.erase_contact(session, SYSTEM, contact_id)
     with db.reading() as session:
         assert "ann.bell" not in everything(session)
         assert "ann@example.net" not in everything(session)
@@ -136,10 +136,10 @@ def test_an_earlier_address_goes_too(database: Engine) -> None:
 def test_an_earlier_address_that_is_anothers_now_stays_theirs(database: Engine) -> None:
     _, contact_id = mailing_to_ann()
     with db.transaction() as session:
-        suppression.suppress(session, CLOCK, "ann.bell@example.org", SuppressionReason.BOUNCED)
-        change_contact(session, CLOCK, contact_id, email="ann@example.net")
+        suppression.suppress(session, SYSTEM, "ann.bell@example.org", SuppressionReason.BOUNCED)
+        change_contact(session, SYSTEM, contact_id, email="ann@example.net")
         other = allow(session, make_contact(session, email="ann.bell@example.org"))
-        erasure.erase_contact(session, CLOCK, contact_id)
+        erasure.erase_contact(session, SYSTEM, contact_id)
         assert suppression.reason_for(session, other.email) is SuppressionReason.BOUNCED
 
 
@@ -151,7 +151,7 @@ def test_mail_to_our_own_people_stays(database: Engine) -> None:
         session.add(OutboxMail(kind="password", address=person.email, context={}, created_at=clock.now()))
         session.flush()
         (send,) = outbox_dispatch.post_outbox(session)
-        erasure.erase_contact(session, CLOCK, contact.id)
+        erasure.erase_contact(session, SYSTEM, contact.id)
         session.refresh(send)
         assert (send.address, send.state) == (person.email, SendState.QUEUED)
 
@@ -160,15 +160,15 @@ def test_a_lead_that_nobody_was_told_of_is_not_told(database: Engine) -> None:
     activity_id, contact_id = mailing_to_ann()
     with db.transaction() as session:
         live_through(session, activity_id)
-        erasure.erase_contact(session, CLOCK, contact_id)
+        erasure.erase_contact(session, SYSTEM, contact_id)
         assert outbox_dispatch.post_outbox(session) == []
 
 
 def test_the_audit_trail_of_a_test_mail_names_the_send(database: Engine) -> None:
     with db.transaction() as session:
         activity = make_mailing(session, 1)
-        message = session.get_one(Message, activity.message_id)
-        test_sends.send_tests(session, CLOCK, message, "somebody@example.org")
+        message = session.get_one(Message, activity.email.message_id)
+        test_sends.send_tests(session, SYSTEM, message, "somebody@example.org")
         session.flush()
         audited = session.execute(select(db.Base.metadata.tables["audit_log"])).all()
     assert "somebody@example.org" not in repr(audited)
@@ -177,7 +177,7 @@ def test_the_audit_trail_of_a_test_mail_names_the_send(database: Engine) -> None
 def test_an_old_mails_way_out_still_answers(client: FlaskClient) -> None:
     activity_id, contact_id = mailing_to_ann()
     with db.transaction() as session:
-        erasure.erase_contact(session, CLOCK, contact_id)
+        erasure.erase_contact(session, SYSTEM, contact_id)
     where = f"/u/{mint_send(Purpose.UNSUBSCRIBE, sends(activity_id)[0].id)}"
     for answer in (client.get(where), client.post(where), client.post(f"{where}/undo")):
         assert answer.status_code == 200

@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, delete, select, update
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import lists, suppression
 from campaigns.audience.models import ConsentPurpose, Contact, ListMember, SuppressionReason
 from campaigns.content.models import Message
@@ -40,14 +40,14 @@ def shown(client: FlaskClient, activity_id: int) -> str:
 
 def cancelled(activity_id: int) -> None:
     with db.transaction() as session:
-        launch.cancel(session, CLOCK, session.get_one(Activity, activity_id))
+        launch.cancel(session, SYSTEM, session.get_one(Activity, activity_id))
 
 
 def test_everybody_is_suppressed_after_the_launch(coordinator_client: FlaskClient) -> None:
     activity_id = mailing(3)
     with db.transaction() as session:
         for address in session.scalars(select(Contact.email)).all():
-            suppression.suppress(session, CLOCK, address, SuppressionReason.MANUAL)
+            suppression.suppress(session, SYSTEM, address, SuppressionReason.MANUAL)
     expand(activity_id)
     ticked()
     assert states(activity_id) == {"skipped": 3}
@@ -69,10 +69,10 @@ def test_the_list_is_emptied_after_the_launch(coordinator_client: FlaskClient) -
 def test_a_list_that_a_launch_is_for_stays(coordinator_client: FlaskClient) -> None:
     activity_id = mailing(2)
     with db.transaction() as session:
-        list_id = session.get_one(Activity, activity_id).list_id
+        list_id = session.get_one(Activity, activity_id).email.list_id
         assert list_id is not None
         with pytest.raises(Conflict, match="An activity is meant for this list"):
-            lists.delete_list(session, CLOCK, list_id)
+            lists.delete_list(session, SYSTEM, list_id)
 
 
 @pytest.mark.parametrize(("status", "words"), [("paused", "goes on when you resume it"), ("cancelled", "got no mail")])
@@ -133,6 +133,6 @@ def test_a_relay_is_taken_out_in_the_middle(database: Engine, catcher: int) -> N
     assert deliver(activity_id) == 0
     with db.transaction() as session:
         assert not availability.usable(session), "it is left alone for a while"
-        service.take_out(session, CLOCK, session.get_one(Relay, relay.id))
+        service.take_out(session, SYSTEM, session.get_one(Relay, relay.id))
     assert deliver(activity_id) == 5
     assert states(activity_id) == {"sent": 5}

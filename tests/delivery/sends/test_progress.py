@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, update
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.delivery.models import EXPIRED, OPEN, WINDOW, Send, SendState, SkipReason
 from campaigns.delivery.queue import scheduler
 from campaigns.delivery.queue.expansion import expand
@@ -68,7 +68,7 @@ def results(*outcomes: DeliveryResult) -> list[SendResult]:
 def test_answers_are_grouped_with_their_times(database: Engine, frozen: FrozenClock) -> None:
     activity_id = launched(0)
     later = [
-        DeliveryResult(DeliveryStatus.LATER, f"451 4.3.0 id A1B2C3D{n} a{n}@b.example", "one:25") for n in range(3)
+        DeliveryResult(DeliveryStatus.DEFERRED, f"451 4.3.0 id A1B2C3D{n} a{n}@b.example", "one:25") for n in range(3)
     ]
     for outcomes in (
         [DeliveryResult(DeliveryStatus.SENT, "250 ok", "one:25"), *later],
@@ -87,7 +87,7 @@ def test_answers_are_grouped_with_their_times(database: Engine, frozen: FrozenCl
 
 def test_a_relay_of_many_words_fills_few_rows(database: Engine) -> None:
     activity_id = launched(0)
-    chatter = [DeliveryResult(DeliveryStatus.OURS, "550 " + "word " * n, "one:25") for n in range(50)]
+    chatter = [DeliveryResult(DeliveryStatus.SENDER_REJECTED, "550 " + "word " * n, "one:25") for n in range(50)]
     with db.transaction() as session:
         reply_stats.note(session, activity_id, results(*chatter))
     with db.reading() as session:
@@ -118,13 +118,13 @@ def test_failed_ones_are_tried_again_even_when_it_is_over(database: Engine) -> N
     put(activity_id, SendState.UNKNOWN, only=sends(activity_id)[0].id)
     with db.transaction() as session:
         activity = session.get_one(Activity, activity_id)
-        resolution.decide(session, CLOCK, activity, SendState.UNKNOWN, Resolution.FAILED)
+        resolution.decide(session, SYSTEM, activity, SendState.UNKNOWN, Resolution.FAILED)
         session.execute(update(Send).values(attempts=40))
         activity.status, activity.finished_at = ActivityStatus.FINISHED, clock.now()
     with db.transaction() as session:
         assert resolution.again_possible(session, activity_id) == 3
         activity = session.get_one(Activity, activity_id)
-        assert resolution.decide(session, CLOCK, activity, SendState.FAILED, Resolution.AGAIN) == 3
+        assert resolution.decide(session, SYSTEM, activity, SendState.FAILED, Resolution.AGAIN) == 3
         assert activity.status is ActivityStatus.LIVE
         assert activity.finished_at is None
     # What may have arrived is never among them.
@@ -142,7 +142,7 @@ def test_nothing_goes_on_in_a_campaign_that_is_over(database: Engine) -> None:
         session.execute(update(Campaign).values(status=CampaignStatus.FINISHED))
         session.execute(update(Activity).values(status=ActivityStatus.FINISHED))
     with pytest.raises(Conflict), db.transaction() as session:
-        resolution.decide(session, CLOCK, session.get_one(Activity, activity_id), SendState.FAILED, Resolution.AGAIN)
+        resolution.decide(session, SYSTEM, session.get_one(Activity, activity_id), SendState.FAILED, Resolution.AGAIN)
     assert states(activity_id) == {"failed": 1}
 
 

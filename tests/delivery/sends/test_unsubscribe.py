@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, select
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Suppression, SuppressionReason
 from campaigns.content.models import MessageVersion
@@ -108,7 +108,7 @@ def test_undo_grants_nothing_that_was_not_there(client: FlaskClient) -> None:
 def test_undo_leaves_another_unsubscription(client: FlaskClient) -> None:
     send = make_mailed()
     with db.transaction() as session:
-        suppression.suppress(session, CLOCK, send.address, SuppressionReason.UNSUBSCRIBED, "by telephone")
+        suppression.suppress(session, SYSTEM, send.address, SuppressionReason.UNSUBSCRIBED, "by telephone")
     unsubscribed(client, send)
     assert "still do not write" in undone(client, send)
     assert suppressed() == [send.address]
@@ -119,7 +119,7 @@ def test_undo_leaves_a_later_answer(client: FlaskClient) -> None:
     unsubscribed(client, send)
     assert send.contact_id is not None
     with db.transaction() as session:
-        consent.withdraw(session, CLOCK, send.contact_id, ConsentPurpose.EMAIL, source="telephone")
+        consent.withdraw(session, SYSTEM, send.contact_id, ConsentPurpose.EMAIL, source="telephone")
     undone(client, send)
     assert level(send.contact_id) is ConsentLevel.NONE
 
@@ -127,7 +127,7 @@ def test_undo_leaves_a_later_answer(client: FlaskClient) -> None:
 def test_undo_brings_a_bounce_back(client: FlaskClient) -> None:
     send = make_mailed()
     with db.transaction() as session:
-        suppression.suppress(session, CLOCK, send.address, SuppressionReason.BOUNCED, "550 no such user")
+        suppression.suppress(session, SYSTEM, send.address, SuppressionReason.BOUNCED, "550 no such user")
     unsubscribed(client, send)
     undone(client, send)
     with db.reading() as session:

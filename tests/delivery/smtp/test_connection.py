@@ -13,18 +13,18 @@ from campaigns.mail_catcher.store import MailStore
 from tests.delivery.fake_relay import answering, mail, mails, posted
 
 ANSWERS = [
-    (550, "5.1.1 no such user", DeliveryStatus.DEAD),
-    (550, "5.1.2 bad domain", DeliveryStatus.DEAD),
-    (550, "5.1.10 null mx", DeliveryStatus.DEAD),
-    (550, "No such user here", DeliveryStatus.DEAD),
-    (550, "5.7.1 spam, user unknown to us", DeliveryStatus.OURS),
-    (554, "5.7.26 unauthenticated", DeliveryStatus.OURS),
-    (530, "authentication required", DeliveryStatus.OURS),
-    (552, "5.2.2 mailbox full", DeliveryStatus.REFUSED),
-    (550, "5.2.1 disabled", DeliveryStatus.REFUSED),
-    (554, "transaction failed", DeliveryStatus.REFUSED),
-    (451, "4.7.1 greylisted", DeliveryStatus.LATER),
-    (421, "4.3.2 shutting down", DeliveryStatus.LATER),
+    (550, "5.1.1 no such user", DeliveryStatus.NO_SUCH_RECIPIENT),
+    (550, "5.1.2 bad domain", DeliveryStatus.NO_SUCH_RECIPIENT),
+    (550, "5.1.10 null mx", DeliveryStatus.NO_SUCH_RECIPIENT),
+    (550, "No such user here", DeliveryStatus.NO_SUCH_RECIPIENT),
+    (550, "5.7.1 spam, user unknown to us", DeliveryStatus.SENDER_REJECTED),
+    (554, "5.7.26 unauthenticated", DeliveryStatus.SENDER_REJECTED),
+    (530, "authentication required", DeliveryStatus.SENDER_REJECTED),
+    (552, "5.2.2 mailbox full", DeliveryStatus.REJECTED),
+    (550, "5.2.1 disabled", DeliveryStatus.REJECTED),
+    (554, "transaction failed", DeliveryStatus.REJECTED),
+    (451, "4.7.1 greylisted", DeliveryStatus.DEFERRED),
+    (421, "4.3.2 shutting down", DeliveryStatus.DEFERRED),
 ]
 
 

@@ -81,7 +81,7 @@ def test_a_refusal_is_one_mails_own(
     usual = b"354 go" if word == "data" else b"250 ok"
     with answering(settings, ehlo=ehlo, **{word: second(answer, usual)}) as relay:
         shelf = posted(mails(4))
-    assert [shelf.outcomes[f"n{number}@example.net"].fate.value for number in range(4)] == [
+    assert [shelf.outcomes[f"n{number}@example.net"].status.value for number in range(4)] == [
         "sent",
         fate,
         "sent",
@@ -95,7 +95,7 @@ def test_nobody_there_and_data_refused(settings: config.Settings) -> None:
     no = second(b"554 5.5.1 no valid recipients", b"354 go")
     with answering(settings, rcpt=second(b"550 5.1.1 no", b"250 ok"), data=no) as relay:
         shelf = posted(mails(3))
-    assert [shelf.outcomes[f"n{number}@example.net"].fate.value for number in range(3)] == ["sent", "dead", "sent"]
+    assert [shelf.outcomes[f"n{number}@example.net"].status.value for number in range(3)] == ["sent", "dead", "sent"]
     assert b"RSET" in relay.words
 
 

@@ -9,7 +9,7 @@ from redis import Redis
 from sqlalchemy import Engine, select, update
 
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.delivery.models import DomainLimit, Send
 from campaigns.delivery.throttling import domain_limits
 from campaigns.delivery.throttling.domain_limits import DomainLimitInput
@@ -33,7 +33,7 @@ def to_domains(size: int, *domains: str) -> int:
 
 def enter(**values: object) -> None:
     with db.transaction() as session:
-        domain_limits.enter(session, CLOCK, DomainLimitInput("Slow", ["slow.example", "also.example"], **values))  # type: ignore[arg-type]
+        domain_limits.enter(session, SYSTEM, DomainLimitInput("Slow", ["slow.example", "also.example"], **values))  # type: ignore[arg-type]
 
 
 def by_domain(activity_id: int, state: str) -> dict[str, int]:
@@ -124,7 +124,7 @@ def test_what_cannot_be_entered(database: Engine) -> None:
         (DomainLimitInput("A", ["a.example"], at_once=1001), "at_once"),
     ):
         with db.transaction() as session, pytest.raises(ValidationFailed) as raised:
-            domain_limits.enter(session, CLOCK, words)
+            domain_limits.enter(session, SYSTEM, words)
         assert [problem.field for problem in raised.value.problems] == [field]
 
 

@@ -8,7 +8,7 @@ from redis import Redis
 from sqlalchemy import Engine
 
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.delivery.bounces.effects import circuit_breaker
 from campaigns.delivery.queue import scheduler
 from campaigns.delivery.throttling.rate_limits import DomainBackoff, TokenBucket
@@ -108,7 +108,7 @@ def test_a_launch_with_too_many_bounces_pauses_itself(database: Engine, settings
             told = circuit_breaker.told(session, activity_id)
             assert told is not None
             assert (told.why, told.answered >= 200) == ("bounces", True)
-            launch.resume(session, CLOCK, activity)
+            launch.resume(session, SYSTEM, activity)
         deliver(activity_id, 60.0)  # Somebody has decided: it goes on.
     counts = states(activity_id)
     assert sum(counts.values()) == 400

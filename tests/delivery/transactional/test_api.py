@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 
 from campaigns import db
 from campaigns.accounts import api_keys
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import suppression
 from campaigns.audience.erasure import erase_contact
 from campaigns.audience.models import ConsentPurpose, SuppressionReason
@@ -38,7 +38,7 @@ def key(database: Engine, client: FlaskClient, owner_client: FlaskClient) -> dic
     """The header of a key that may send; there is a message called Receipt."""
     with db.transaction() as session:
         make_message(session, name="Receipt")
-        _, text = api_keys.create_key(session, CLOCK, name="Shop", scopes=["mail"], expires_at=None)
+        _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["mail"], expires_at=None)
     return {"Authorization": f"Bearer {text}"}
 
 
@@ -113,7 +113,7 @@ def test_consent_is_asked_unless_transactional(client: FlaskClient, key: dict[st
     with db.transaction() as session:
         allow(session, make_contact(session, email="yes@example.net"), ConsentPurpose.EMAIL)
         make_contact(session, email="no@example.net")
-        suppression.suppress(session, CLOCK, "never@example.net", SuppressionReason.COMPLAINED)
+        suppression.suppress(session, SYSTEM, "never@example.net", SuppressionReason.COMPLAINED)
     ids = {
         name: asked(client, key, external_id=name, to=f"{name}@example.net", transactional=transactional).get_json()[
             "id"
@@ -168,7 +168,7 @@ def test_doors(client: FlaskClient, key: dict[str, str], monkeypatch: pytest.Mon
     for number in ("0", "999", "x", str(2**70)):
         assert client.get(f"/api/v1/mails/{number}", headers=key).status_code == 404
     with db.transaction() as session:
-        _, text = api_keys.create_key(session, CLOCK, name="Other", scopes=["figures"], expires_at=None)
+        _, text = api_keys.create_key(session, SYSTEM, name="Other", scopes=["figures"], expires_at=None)
     assert asked(client, {"Authorization": f"Bearer {text}"}).status_code == 403
     monkeypatch.setattr(api, "_OFTEN", RateLimit(count=1, seconds=3600))
     assert [asked(client, key).status_code for _ in range(2)] == [200, 429]
@@ -178,7 +178,7 @@ def test_an_erased_person_leaves_no_field(client: FlaskClient, key: dict[str, st
     asked(client, key)
     with db.transaction() as session:
         contact = make_contact(session, email="ann@example.net")
-        erase_contact(session, CLOCK, contact.id)
+        erase_contact(session, SYSTEM, contact.id)
         sends, mails = session.scalars(select(Send)).all(), session.scalars(select(OutboxMail)).all()
         assert [(send.address, send.state.value) for send in sends] == [("erased", "skipped")]
         assert [(mail.address, mail.context) for mail in mails] == [("erased", {})]

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event, select, update
 from sqlalchemy.exc import OperationalError
 
 from campaigns import clock, config, db
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentPurpose, Contact, Suppression, SuppressionReason
 from campaigns.delivery.mime.compose import compose
@@ -176,7 +176,7 @@ def test_suppression_in_the_middle_of_a_slice(database: Engine, catcher: int, mo
     last, withdrawn = sends(activity_id)[-1], sends(activity_id)[-2]
 
     def refuse(session: object) -> None:
-        suppression.suppress(session, CLOCK, last.address, SuppressionReason.MANUAL)  # type: ignore[arg-type]
+        suppression.suppress(session, SYSTEM, last.address, SuppressionReason.MANUAL)  # type: ignore[arg-type]
         assert withdrawn.contact_id is not None
         consent.withdraw(session, PUBLIC, withdrawn.contact_id, ConsentPurpose.EMAIL, source="test")  # type: ignore[arg-type]
 
@@ -193,7 +193,7 @@ def test_withdrawn_before_the_claim(database: Engine, catcher: int) -> None:
         session.execute(
             update(Contact).where(Contact.id == sends(activity_id)[0].contact_id).values(email="gone@x.example")
         )
-        suppression.suppress(session, CLOCK, "gone@x.example", SuppressionReason.MANUAL)
+        suppression.suppress(session, SYSTEM, "gone@x.example", SuppressionReason.MANUAL)
     deliver(activity_id)
     assert states(activity_id) == {"sent": 1, "skipped": 1}
 

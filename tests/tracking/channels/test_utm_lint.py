@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import Organisation
 from campaigns.content.models import Link
 from campaigns.planning import links, utm
@@ -58,7 +58,7 @@ def come(query: dict[str, str], number: int, referrer: str = "") -> None:
 
 def found(campaign: Campaign | None = None) -> list[utm_lint.UtmViolation]:
     with db.reading() as session:
-        query, keys = utm_lint.breaches(CLOCK, clock.now() - timedelta(days=28), campaign)
+        query, keys = utm_lint.breaches(SYSTEM, clock.now() - timedelta(days=28), campaign)
         return utm_lint.explained(session, session.execute(query.order_by(*keys)).all())
 
 
@@ -75,7 +75,7 @@ def test_the_question_in_sql_is_the_rule(campaign: int) -> None:
     assert told == expected
     with db.reading() as session:
         narrowed = [one.values for one in found(session.get_one(Campaign, campaign))]
-        kept = session.scalars(select(TrafficSource).join(Visit, Visit.arrival_id == TrafficSource.id)).all()
+        kept = session.scalars(select(TrafficSource).join(Visit, Visit.traffic_source_id == TrafficSource.id)).all()
     assert len(kept) == len(SPOKEN)
     of_nobody = {"utm_source": "x", "utm_medium": "social"}
     assert [one.values for one in found() if one.values not in narrowed] in (
@@ -87,9 +87,9 @@ def test_the_question_in_sql_is_the_rule(campaign: int) -> None:
 def test_it_names_the_link_to_mend(campaign: int) -> None:
     with db.transaction() as session:
         post = session.scalars(select(Activity)).one()
-        ours = links.create_link(session, CLOCK, post, label="Bio", url=f"https://{HOST}/?utm_medium=insta")
+        ours = links.create_link(session, SYSTEM, post, label="Bio", url=f"https://{HOST}/?utm_medium=insta")
         astray = links.create_link(
-            session, CLOCK, post, label="Poster", url=f"https://{HOST}/?utm_id=99&utm_campaign=x"
+            session, SYSTEM, post, label="Poster", url=f"https://{HOST}/?utm_id=99&utm_campaign=x"
         )
         bio, poster = utm.joined(ours.url, ours.utm), utm.joined(astray.url, astray.utm)
         version = make_version(session)

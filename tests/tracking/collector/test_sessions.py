@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.models import ConsentLevel
 from campaigns.content.rendering.links import own_hosts
 from campaigns.planning.links import create_link
@@ -53,9 +53,9 @@ def test_a_visit_with_two_pages(site: FrozenClock) -> None:
     (visit,) = visits()
     assert (visit.pages, visit.active_seconds, visit.scroll, visit.engaged, visit.new) == (2, 11, 40, True, True)
     assert (visit.device, visit.browser, visit.country) == (Device.DESKTOP, "Firefox", "GE")
-    assert (visit.label, visit.activity_id, visit.known) == (TrafficLabel.HUMAN, None, AttributionEvidence.NOT)
+    assert (visit.label, visit.activity_id, visit.attributed_by) == (TrafficLabel.HUMAN, None, AttributionEvidence.NOT)
     with db.reading() as session:
-        came = session.get_one(TrafficSource, visit.arrival_id)
+        came = session.get_one(TrafficSource, visit.traffic_source_id)
         assert (came.source, came.medium, came.referrer) == ("www.google.com", "organic", "www.google.com")
         assert ChannelGroup(came.channel_group) is ChannelGroup.ORGANIC_SEARCH
         assert session.get_one(WebPage, visit.entry_id).address == f"{HOST}/"
@@ -158,7 +158,7 @@ def test_a_mail_brings_its_contact_and_settles_its_click(site: FrozenClock) -> N
     site.at += timedelta(seconds=1)
     tab = Tab("/", more={"k": visit_token(mailing)}).tell()
     earlier, visit = visits()
-    assert (visit.send_id, visit.contact_id, visit.activity_id, visit.known) == (
+    assert (visit.send_id, visit.contact_id, visit.activity_id, visit.attributed_by) == (
         mailing.sends[0],
         mailing.contacts[0],
         mailing.activity_id,
@@ -220,7 +220,7 @@ def test_utm_and_short_links_find_their_activity(site: FrozenClock) -> None:
         social = make_activity(session, campaign, channel=Channel.SOCIAL, url="https://www.instagram.com/p/1")
         second = make_activity(session, campaign, channel=Channel.SOCIAL, url="https://www.instagram.com/p/2")
         ads = make_activity(session, campaign, channel=Channel.ADS)
-        link = create_link(session, CLOCK, second, label="Story", url=f"https://{HOST}/tea")
+        link = create_link(session, SYSTEM, second, label="Story", url=f"https://{HOST}/tea")
         ids, query = (social.id, second.id, ads.id), link.utm
     for number, asked in enumerate(
         [
@@ -235,7 +235,7 @@ def test_utm_and_short_links_find_their_activity(site: FrozenClock) -> None:
         Tab(f"/tea?{asked}", ip=f"198.51.{number}.1").tell()
     found = visits()
     assert [visit.activity_id for visit in found] == [ids[1], ids[0], ids[2], None, None, None]
-    assert [visit.known for visit in found][:4] == [
+    assert [visit.attributed_by for visit in found][:4] == [
         AttributionEvidence.UTM,
         AttributionEvidence.UTM,
         AttributionEvidence.UTM,
@@ -372,4 +372,4 @@ def test_hosted_landing_pages_count_for_their_activity(site: FrozenClock) -> Non
     (host,) = own_hosts(())
     Tab("/f/box", host=host, referrer="https://www.instagram.com/").tell()
     (visit,) = visits()
-    assert (visit.activity_id, visit.known) == (activity_id, AttributionEvidence.PAGE)
+    assert (visit.activity_id, visit.attributed_by) == (activity_id, AttributionEvidence.PAGE)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.models import Contact
 from campaigns.planning import activities
 from campaigns.planning.models import Activity, Channel
@@ -84,7 +84,7 @@ def test_a_period_is_summed_from_days_and_its_ends(session: Session, plan: tuple
     hours = (0, 11, 12, 13, 30, 36, 40, 59, 60, 61)
     for number, hour in enumerate(hours):
         buy(session, page, (one, False), hours=hour, amount=f"{number}.50" if number % 3 else "")
-    currency.set_rate(session, CLOCK, currency="USD", valid_from=NOON.date() - timedelta(days=9), rate="0.5")
+    currency.set_rate(session, SYSTEM, currency="USD", valid_from=NOON.date() - timedelta(days=9), rate="0.5")
     cuts = [None, *(NOON + timedelta(hours=hour) for hour in (5, 12, 13, 36.5, 60, 80))]
     for since in cuts:
         for until in cuts:
@@ -124,7 +124,7 @@ def test_a_rate_that_comes_late_gives_earnings_their_value(
     one, two, page = plan
     buy(session, page, (one, False), (two, False), amount="12.34")
     assert facts(session, [page.campaign_id]).counts[page.id].revenue is None
-    currency.set_rate(session, CLOCK, currency="USD", valid_from=NOON.date() - timedelta(days=9), rate="0.5")
+    currency.set_rate(session, SYSTEM, currency="USD", valid_from=NOON.date() - timedelta(days=9), rate="0.5")
     found = facts(session, [page.campaign_id]).counts
     assert found[page.id].revenue == found[one.id].first_touch_revenue == Decimal("6.17")
     assert found[two.id].last_touch_revenue == Decimal("6.17")
@@ -137,10 +137,10 @@ def test_touches_follow_their_activity_into_another_channel(
     one, two, page = plan
     buy(session, page, (one, False), (two, False))
     assert facts(session, [page.campaign_id]).influenced == {Channel.EMAIL: 1, Channel.WEB: 0, None: 1}
-    activities.update_activity(session, CLOCK, two, channel=Channel.SOCIAL)
+    activities.update_activity(session, SYSTEM, two, channel=Channel.SOCIAL)
     told = facts(session, [page.campaign_id]).influenced
     assert told == {Channel.EMAIL: 1, Channel.SOCIAL: 1, Channel.WEB: 0, None: 1}
-    activities.update_activity(session, CLOCK, one, channel=Channel.SOCIAL)
+    activities.update_activity(session, SYSTEM, one, channel=Channel.SOCIAL)
     assert facts(session, [page.campaign_id]).influenced == {Channel.SOCIAL: 1, Channel.WEB: 0, None: 1}
     assert attribution_ledger.compare(session.connection()) == []
 
@@ -163,5 +163,5 @@ def test_what_is_wrong_is_found_and_mended(session: Session, plan: tuple[Activit
         session.execute(update(sums).where(sums.activity_id == page.id).values(own=7))
     session.execute(update(Conversion).where(Conversion.id == conversion.id).values(value=Decimal(5)))
     wrong = [difference.key[0] for difference in counter_check.rebuild(session)]
-    assert {"earnings", "life_earnings", "day_earnings"} <= set(wrong)
+    assert {"conversion_attributions", "total_attributions", "daily_attributions"} <= set(wrong)
     assert facts(session, [page.campaign_id]).counts[page.id].revenue == Decimal(5)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.accounts import api_keys
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import Contact
 from campaigns.errors import Forbidden, NotFound, ValidationFailed
@@ -33,12 +33,12 @@ from tracking.models.conversions import AttributionCredit, Conversion, CustomEve
 def make_goal(session: Session, kind: GoalKind = GoalKind.EVENT, match: str = "purchase", **rest: object) -> Goal:
     make_organisation(session)
     given = {"key": match.strip("/*") or "goal", "name": "Purchase", "once": False, **rest}
-    return goals.create_goal(session, CLOCK, kind=kind, match=match, **given)  # type: ignore[arg-type]
+    return goals.create_goal(session, SYSTEM, kind=kind, match=match, **given)  # type: ignore[arg-type]
 
 
 def report(session: Session, **fields: object) -> CustomEvent:
     given: dict[str, object] = {"external_id": "order-1", "name": "purchase", **fields}
-    return report_event(session, CLOCK, EventReport(**given))[0]  # type: ignore[arg-type]
+    return report_event(session, SYSTEM, EventReport(**given))[0]  # type: ignore[arg-type]
 
 
 def notice() -> int:
@@ -180,11 +180,11 @@ def test_a_stage_reaches_its_goal_once(database: Engine, frozen: FrozenClock) ->
             source="web",
             owner_id=None,
         )
-        leads.change_stage(session, CLOCK, lead, LeadStage.WORKING)
+        leads.change_stage(session, SYSTEM, lead, LeadStage.WORKING)
     assert notice() == 1
     for stage in (LeadStage.CUSTOMER, LeadStage.WORKING, LeadStage.CUSTOMER):
         with db.transaction() as session:
-            leads.change_stage(session, CLOCK, session.get_one(type(lead), lead.id), stage)
+            leads.change_stage(session, SYSTEM, session.get_one(type(lead), lead.id), stage)
         notice()
     with db.transaction() as session:
         lead_conversions.record_due(session)  # The lead itself is one conversion more.
@@ -206,7 +206,7 @@ def test_a_form_reaches_its_goal_beside_the_lead(database: Engine, frozen: Froze
 
 def test_a_repeated_report_is_the_same_event(session: Session) -> None:
     first = report(session, value=1)
-    second, is_new = report_event(session, CLOCK, EventReport("order-1", "purchase", value=2))
+    second, is_new = report_event(session, SYSTEM, EventReport("order-1", "purchase", value=2))
     assert [second.id, is_new, second.amount] == [first.id, False, 1]
 
 
@@ -217,13 +217,13 @@ def test_taking_back_takes_the_conversions_too(database: Engine, frozen: FrozenC
         report(session, external_id="order-2")
     notice()
     with db.transaction() as session:
-        event_intake.withdraw_event(session, CLOCK, "order-1")
+        event_intake.withdraw_event(session, SYSTEM, "order-1")
     with db.reading() as session:
-        [entry] = session.scalars(select(AuditLogEntry).where(AuditLogEntry.verb == "withdraw"))
+        [entry] = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "withdraw"))
         assert entry.detail["conversions"] == 1
     assert len(reached()) == 1
     with pytest.raises(NotFound), db.transaction() as session:
-        event_intake.withdraw_event(session, CLOCK, "order-1")
+        event_intake.withdraw_event(session, SYSTEM, "order-1")
 
 
 @pytest.mark.parametrize(
@@ -319,12 +319,12 @@ def test_foreign_money_waits_for_its_rate(database: Engine, frozen: FrozenClock)
     day = frozen.at.astimezone(UTC).date()
     with db.transaction() as session:
         assert (
-            conversions_currency.set_rate(session, CLOCK, currency="USD", valid_from=day + timedelta(days=2), rate="3")
+            conversions_currency.set_rate(session, SYSTEM, currency="USD", valid_from=day + timedelta(days=2), rate="3")
             == 0
         )
         assert (
             conversions_currency.set_rate(
-                session, CLOCK, currency="USD", valid_from=day - timedelta(days=2), rate="0.87654321"
+                session, SYSTEM, currency="USD", valid_from=day - timedelta(days=2), rate="0.87654321"
             )
             == 2
         )
@@ -338,14 +338,14 @@ def test_foreign_money_waits_for_its_rate(database: Engine, frozen: FrozenClock)
 def test_bad_rates(session: Session, currency: str, rate: str) -> None:
     make_organisation(session)
     with pytest.raises(ValidationFailed):
-        conversions_currency.set_rate(session, CLOCK, currency=currency, valid_from=date(2026, 1, 1), rate=rate)
+        conversions_currency.set_rate(session, SYSTEM, currency=currency, valid_from=date(2026, 1, 1), rate=rate)
 
 
 def test_programs_report_by_the_api(database: Engine, client: FlaskClient) -> None:
     with db.transaction() as session:
         make_goal(session)
-        _, text = api_keys.create_key(session, CLOCK, name="Shop", scopes=["events"])
-        _, other = api_keys.create_key(session, CLOCK, name="Board", scopes=["figures"])
+        _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["events"])
+        _, other = api_keys.create_key(session, SYSTEM, name="Board", scopes=["figures"])
     key = {"Authorization": f"Bearer {text}"}
     event = {"external_id": "o1", "name": "purchase", "email": "x@example.com", "value": 12.5, "currency": "EUR"}
     assert client.post("/api/v1/events", json=event, headers=key).status_code == 201
@@ -371,7 +371,7 @@ def test_programs_report_by_the_api(database: Engine, client: FlaskClient) -> No
 )
 def test_junk_is_refused(database: Engine, client: FlaskClient, body: bytes) -> None:
     with db.transaction() as session:
-        _, text = api_keys.create_key(session, CLOCK, name="Shop", scopes=["events"])
+        _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["events"])
     answer = client.post("/api/v1/events", data=body, headers={"Authorization": f"Bearer {text}"})
     assert answer.status_code == 400
     assert answer.get_json()["error"]["message"]
@@ -379,7 +379,7 @@ def test_junk_is_refused(database: Engine, client: FlaskClient, body: bytes) -> 
 
 def test_a_megabyte_is_refused(database: Engine, client: FlaskClient) -> None:
     with db.transaction() as session:
-        _, text = api_keys.create_key(session, CLOCK, name="Shop", scopes=["events"])
+        _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["events"])
     body = b'{"external_id": "1", "name": "' + b"x" * LARGEST_BODY + b'"}'
     answer = client.post("/api/v1/events", data=body, headers={"Authorization": f"Bearer {text}"})
     assert (answer.status_code, answer.get_json()["error"]["status"]) == (413, 413)

@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.leads.leads import open_lead
 from campaigns.planning.models import Channel
 from tests import factories
@@ -47,7 +47,7 @@ def leads_of_a_page(session: Session) -> tuple[int, int]:
 
 def test_the_last_touch_says_what_brought_a_lead(session: Session) -> None:
     by_mail, by_page = leads_of_a_page(session)
-    found = brought_by(session, CLOCK, [by_mail, by_page, 99_999])
+    found = brought_by(session, SYSTEM, [by_mail, by_page, 99_999])
     assert {id: activity.channel for id, activity in found.items()} == {by_mail: Channel.EMAIL, by_page: Channel.WEB}
 
 

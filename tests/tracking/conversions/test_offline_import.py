@@ -49,7 +49,7 @@ def test_a_bad_row_costs_that_row_only(goal: None) -> None:
         assert offline_import.due(session) == [import_id]
     offline_import.run(import_id)
     one, refused = found(import_id)
-    assert (one.filename, one.rows_read, one.new, one.known, one.refused) == ("till.csv", 7, 2, 0, 5)
+    assert (one.filename, one.rows_read, one.created, one.duplicates, one.rejected) == ("till.csv", 7, 2, 0, 5)
     assert refused == [(2, "at"), (3, "email"), (4, "event"), (5, "value"), (7, "id")]
     assert notice() == 2
     with db.reading() as session:
@@ -61,7 +61,7 @@ def test_the_same_file_twice_counts_once(goal: None) -> None:
         import_id = uploaded()
         offline_import.run(import_id)
         offline_import.run(import_id)
-        assert found(import_id)[0].new == new
+        assert found(import_id)[0].created == new
     notice()
     assert len(reached()) == 2  # The row of January is from before the goal's creation, and was refused.
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_goes_on(goal: None, monkeypatch: pytest.MonkeyPatch)
     assert found(import_id)[0].rows_read == 4
     offline_import.run(import_id)
     one, refused = found(import_id)
-    assert (one.rows_read, one.new, one.known, one.refused, len(refused)) == (7, 2, 0, 5, 5)
+    assert (one.rows_read, one.created, one.duplicates, one.rejected, len(refused)) == (7, 2, 0, 5, 5)
 
 
 @pytest.mark.parametrize("text", ["", "a;b\n1;2\n", "id;value\n1;2\n", "\x89PNG", "PK\x03\x04"])

@@ -61,7 +61,7 @@ def test_days_add_up(session: Session, zone: str) -> None:
     assert daily.compare(session.connection()) == []
     days = session.scalars(select(DailyHitRollup.day)).all()
     assert {day.astimezone(ZoneInfo(zone)).hour for day in days} == {0}
-    assert session.scalar(select(RollupTimeZone.zone)) == zone
+    assert session.scalar(select(RollupTimeZone.time_zone)) == zone
 
     known = ZoneInfo(zone)
     whole = (WHOLE, Period(AUTUMN.date(), AUTUMN.date() + timedelta(days=6)).window(known))
@@ -101,17 +101,17 @@ def test_after_a_move_the_next_count_sums_days_anew(session: Session) -> None:
     ours.timezone = "Europe/Paris"
     session.flush()
     assert (
-        session.scalar(select(RollupTimeZone.zone)) == "Asia/Tbilisi"
+        session.scalar(select(RollupTimeZone.time_zone)) == "Asia/Tbilisi"
     )  # Until then its days are told by the quarters.
     count(session, activity.id, 5)
-    assert session.scalar(select(RollupTimeZone.zone)) == "Europe/Paris"
+    assert session.scalar(select(RollupTimeZone.time_zone)) == "Europe/Paris"
     assert daily.compare(session.connection()) == []
 
 
 def test_what_was_counted_before_there_were_days_is_in_them(session: Session) -> None:
     company = Company(session, contacts=24)
     company.campaign("Harvest", at(3))
-    assert session.scalar(select(RollupTimeZone.zone)) is None
+    assert session.scalar(select(RollupTimeZone.time_zone)) is None
     before = session.scalars(select(HitRollup.events)).all()
     activity = factories.make_activity(session, launched_at=AUTUMN)
     count(session, activity.id, 6, number=5)
@@ -147,7 +147,11 @@ def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -
             for each in counter_check.activities(session)
             for difference in counter_check.rebuild(session, each)
         ]
-        assert {difference.key[0] for difference in wrong} >= {"channel_rollups_daily", "entry_page_counts", "device_country_counts"}
+        assert {difference.key[0] for difference in wrong} >= {
+            "channel_rollups_daily",
+            "entry_page_counts",
+            "device_country_counts",
+        }
         assert ("entry_page_counts", one, 1, 1) in [difference.key for difference in wrong]
     with db.reading() as session:
         assert counter_check.compare(session) == []
@@ -171,4 +175,4 @@ def test_an_organisation_without_a_zone_we_know_keeps_days_of_utc(session: Sessi
     )
     session.flush()
     daily.fill(session.connection())
-    assert session.scalar(select(RollupTimeZone.zone)) == "UTC"
+    assert session.scalar(select(RollupTimeZone.time_zone)) == "UTC"

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.delivery.models import Send
 from campaigns.delivery.queue import batch, link_cache
 from campaigns.delivery.queue.expansion import expand
@@ -68,7 +68,7 @@ def test_so_are_those_of_single_mails(
 def test_a_worker_never_takes_a_newer_signpost_down(database: Engine) -> None:
     activity_id = launched()
     with db.transaction() as session:
-        planned.change_mail_link(session, CLOCK, session.get_one(Activity, activity_id), 1, "https://example.org/new")
+        planned.change_mail_link(session, SYSTEM, session.get_one(Activity, activity_id), 1, "https://example.org/new")
     link_targets.sync()
     kept = (link_cache.directory() / f"{activity_id}.json").read_bytes()
     assert batch.claim(activity_id, 1) is not None
@@ -80,7 +80,7 @@ def test_a_worker_never_takes_a_newer_signpost_down(database: Engine) -> None:
 def test_a_change_before_the_first_mail_is_on_the_signpost(database: Engine) -> None:
     activity_id = launched()
     with db.transaction() as session:
-        planned.change_mail_link(session, CLOCK, session.get_one(Activity, activity_id), 1, planned.OFF)
+        planned.change_mail_link(session, SYSTEM, session.get_one(Activity, activity_id), 1, planned.OFF)
     assert batch.claim(activity_id, 1) is not None
     assert link_cache.of_activity(activity_id) == {1: planned.OFF}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import Organisation
 from campaigns.planning import links as planned
 from campaigns.planning.models import Activity, Channel, ShortLink
@@ -217,7 +217,7 @@ def make_short_link(url: str = "https://example.org/tea?a=1") -> ShortLink:
     with db.transaction() as session:
         make_organisation(session)
         activity = make_activity(session, channel=Channel.SOCIAL, everybody=False)
-        return planned.create_link(session, CLOCK, activity, label="Bio", url=url)
+        return planned.create_link(session, SYSTEM, activity, label="Bio", url=url)
 
 
 def test_a_short_link_leads_on_and_counts_for_its_activity(database: Engine) -> None:
@@ -234,9 +234,9 @@ def test_a_short_link_leads_on_and_counts_for_its_activity(database: Engine) -> 
         (HitKind.CLICK, link.activity_id, None, 1)
     ] * 2
     with db.reading() as session:
-        (line,) = performance.link_clicks(session, CLOCK, link.activity_id)
+        (line,) = performance.link_clicks(session, SYSTEM, link.activity_id)
         campaign_id = session.get_one(Activity, link.activity_id).campaign_id
-        found = performance.performance(session, CLOCK, campaign_id)
+        found = performance.performance(session, SYSTEM, campaign_id)
     assert line.counts.clicks is not None
     assert line.counts.clicks.total == 2
     assert found.counts.mails is None, "nobody's mails are clicked by this"
@@ -247,14 +247,14 @@ def test_a_short_link_that_is_switched_off_says_so(database: Engine, settings: c
     link = make_short_link()
     assert ask(f"/l/{link.code}").status == 302
     with db.transaction() as session:
-        planned.switch(session, CLOCK, session.get_one(ShortLink, link.id), active=False)
+        planned.switch(session, SYSTEM, session.get_one(ShortLink, link.id), active=False)
     link_targets.sync()
     answer = ask(f"/l/{link.code}")
     assert answer.status == 410
     assert "Location" not in answer.headers
     assert b"switched it off" in answer.body
     with db.transaction() as session:
-        planned.switch(session, CLOCK, session.get_one(ShortLink, link.id), active=True)
+        planned.switch(session, SYSTEM, session.get_one(ShortLink, link.id), active=True)
     link_targets.sync()
     restart_without_database(settings)
     assert ask(f"/l/{link.code}").status == 302
@@ -268,7 +268,7 @@ def test_a_link_of_a_live_mail_can_be_led_elsewhere_or_nowhere(database: Engine,
     def change(url: str | None) -> None:
         with db.transaction() as session:
             activity = session.get_one(Activity, mailing.activity_id)
-            planned.change_mail_link(session, CLOCK, activity, 2, url)
+            planned.change_mail_link(session, SYSTEM, activity, 2, url)
         link_targets.sync()
 
     change("https://example.org/mended")

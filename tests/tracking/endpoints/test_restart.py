@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 
 from campaigns import config, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.migrations import schema
 from campaigns.planning import links
 from campaigns.planning.models import Channel
@@ -29,7 +29,7 @@ def test_a_restarted_server_knows_its_links_without_the_database(settings: confi
     mailing = make_mailing(urls=["https://example.org/{{ contact.first_name }}", "https://example.org/two"])
     with db.transaction() as session:
         activity = make_activity(session, channel=Channel.EVENT, everybody=False)
-        short = links.create_link(session, CLOCK, activity, label="Poster", url="https://example.org/poster")
+        short = links.create_link(session, SYSTEM, activity, label="Poster", url="https://example.org/poster")
     engine.dispose()
     asked = [f"/c/{mailing.token()}/2", f"/c/{mailing.token()}/1", f"/l/{short.code}"]
     secret, port = f"1:{base64.b64encode(SECRET).decode()}", free_port()

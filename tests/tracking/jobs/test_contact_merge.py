@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.contact_merge import unite
 from campaigns.capture.models import Submission
 from campaigns.delivery.models import Send, SendState
@@ -44,13 +44,13 @@ def visit(session: Session, number: int, activity_id: int, contact_id: int, hour
             visitor=number,
             contact_id=contact_id,
             activity_id=activity_id,
-            arrival_id=1,
+            traffic_source_id=1,
             entry_id=1,
             exit_id=1,
             pages=1,
             active_seconds=1,
             scroll=1,
-            known=int(AttributionEvidence.UTM),
+            attributed_by=int(AttributionEvidence.UTM),
             label=1,
             device=1,
             engaged=True,
@@ -110,13 +110,13 @@ def test_a_story_becomes_one(session: Session) -> None:
     session.flush()
     attribution_ledger.fill(session.connection())
     lead_conversions.record_due(session)
-    before = performance(session, CLOCK, campaign.id).counts
+    before = performance(session, SYSTEM, campaign.id).counts
     assert (before.leads, before.conversions, before.first_touch) == (2, 4, 2)
     assert _touched(session) == 1
 
-    unite(session, CLOCK, ann, ana)
+    unite(session, SYSTEM, ann, ana)
     lead_conversions.record_due(session)
-    after = performance(session, CLOCK, campaign.id).counts
+    after = performance(session, SYSTEM, campaign.id).counts
     assert (after.leads, after.conversions) == (1, 2)
     lead = session.scalars(select(Lead)).one()
     assert (lead.contact_id, lead.notes, lead.stage) == (ann, "note 0\n\nnote 1", LeadStage.QUALIFIED)
@@ -143,7 +143,7 @@ def test_nobody_gets_a_mail_twice(session: Session) -> None:
     ):
         states[activity.id] = sent(session, activity, ann, mine, 1), sent(session, activity, ana, theirs, 2)
     session.flush()
-    unite(session, CLOCK, ann, ana)
+    unite(session, SYSTEM, ann, ana)
     found = [[send.state.value for send in states[activity.id]] for activity in (one, other, third)]
     assert found == [["sent", "skipped"], ["queued", "skipped"], ["skipped", "queued"]]
     assert {send.contact_id for send in session.scalars(select(Send))} == {ann}

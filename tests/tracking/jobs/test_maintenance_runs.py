@@ -71,7 +71,7 @@ def test_a_trial_tells_and_what_follows_does(mailing: Mailing, monkeypatch: pyte
     assert all(send_row(send).clicked_at for send in mailing.sends)
     check_counts()
     with db.reading() as session:
-        verbs = list(session.scalars(select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "inspection")))
+        verbs = list(session.scalars(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "inspection")))
     assert verbs == ["order trial", "order relabel"]
 
 
@@ -108,7 +108,7 @@ def test_counters_are_checked_and_mended(mailing: Mailing) -> None:
     maintenance_runs.run(second)
     [(activity_id, _title, number)] = seen(second)[1].counters
     assert (activity_id, number > 0) == (mailing.activity_id, True)
-    mended = ordered(MaintenanceKind.MEND)
+    mended = ordered(MaintenanceKind.REPAIR)
     maintenance_runs.run(mended)
     assert seen(mended)[1].counters == seen(second)[1].counters
     check_counts()

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.models import Contact
 from tests.conftest import FrozenClock
 from tests.tracking.collector.test_collector import check_counts
@@ -37,11 +37,11 @@ def test_labels_and_all_that_counts_them_move(
         counter_check.rebuild(session)
     until = frozen.at
     expected = Counter({RelabelCount(mailing.activity_id, HitKind.CLICK, TrafficLabel.SCANNER, TrafficLabel.HUMAN): 5})
-    assert relabel.relabel(CLOCK, began, until, dry_run=True) == expected
+    assert relabel.relabel(SYSTEM, began, until, dry_run=True) == expected
     assert {event.label for event in events()} == {TrafficLabel.SCANNER}
-    assert relabel.relabel(CLOCK, began, began + timedelta(minutes=5)).total() == 2
-    assert relabel.relabel(CLOCK, began, until).total() == 3
-    assert relabel.relabel(CLOCK, began, until).total() == 0
+    assert relabel.relabel(SYSTEM, began, began + timedelta(minutes=5)).total() == 2
+    assert relabel.relabel(SYSTEM, began, until).total() == 3
+    assert relabel.relabel(SYSTEM, began, until).total() == 0
     assert {event.label for event in events()} == {TrafficLabel.HUMAN}
     assert all(send_row(send).clicked_at for send in mailing.sends)
     check_counts()
@@ -80,11 +80,11 @@ def test_a_click_gains_and_loses_its_credit(
     assert record() == 1
     assert touches() == [last.activity_id]
     assert credited() == {"first_touch": last.activity_id, "last_touch": last.activity_id}
-    relabel.relabel(CLOCK, began, frozen.at, dry_run=True)
+    relabel.relabel(SYSTEM, began, frozen.at, dry_run=True)
     assert touches() == [last.activity_id]
     credited_anew: list[int] = []
     monkeypatch.setattr("tracking.jobs.lead_conversions.credit_anew", _noting(credited_anew))
-    assert relabel.relabel(CLOCK, began, frozen.at).total() == 2
+    assert relabel.relabel(SYSTEM, began, frozen.at).total() == 2
     assert touches() == [first.activity_id]
     assert credited() == {"first_touch": first.activity_id, "last_touch": first.activity_id}
     assert len(credited_anew) == 2, "once for each activity's portion, and for no conversion besides"
@@ -112,6 +112,6 @@ def test_a_conversion_long_after_the_click_keeps_its_credit(database: Engine, fr
     submit(mailing.contacts[0], mailing.activity_id)
     frozen.at += timedelta(minutes=1)
     record()
-    assert relabel.relabel(CLOCK, began, began + timedelta(days=1)).total() == 1
+    assert relabel.relabel(SYSTEM, began, began + timedelta(days=1)).total() == 1
     assert touches() == []
     assert credited() == {"first_touch": mailing.activity_id, "last_touch": mailing.activity_id}

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from campaigns import clock, db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.models import ConsentLevel
 from campaigns.capture.models import Submission
 from campaigns.leads.models import Lead
@@ -102,8 +102,8 @@ def test_a_form_says_whose_visit_it_was(site: FrozenClock, level: ConsentLevel) 
 def test_pages_and_events_reach_goals_and_credit_what_brought_the_visit(site: FrozenClock) -> None:
     activities = plan()
     with db.transaction() as session:
-        create_goal(session, CLOCK, key="thanks", name="Thanks", kind=GoalKind.PAGE, match="/thanks/*")
-        create_goal(session, CLOCK, key="purchase", name="Purchase", kind=GoalKind.EVENT, match="purchase", once=False)
+        create_goal(session, SYSTEM, key="thanks", name="Thanks", kind=GoalKind.PAGE, match="/thanks/*")
+        create_goal(session, SYSTEM, key="purchase", name="Purchase", kind=GoalKind.EVENT, match="purchase", once=False)
     site.at += timedelta(seconds=1)
     Tab(SOCIAL).tell().go("/thanks/1").go("/thanks/2").tell("e", n="purchase", v=20, c="EUR", e="A-1", x=1)
     (visit,) = visits()

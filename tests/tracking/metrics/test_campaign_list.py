@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import User
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, Objective
 from tests import factories
@@ -39,7 +39,7 @@ def test_the_order_is_that_of_the_registrys_figures(company: None, key: str) -> 
     ascending = key in campaign_list.LEAST_FIRST
     with db.reading() as session:
         query, keys = campaign_list.by_figure(
-            session, campaign_list.campaigns_like(CLOCK, campaign_list.CampaignFilter()), key, ascending=ascending
+            session, campaign_list.campaigns_like(SYSTEM, campaign_list.CampaignFilter()), key, ascending=ascending
         )
         campaigns = list(session.scalars(query.order_by(*keys)))
         lines = campaign_list.campaign_lines(session, campaigns, ZoneInfo("UTC"))

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.leads.leads import open_lead
 from campaigns.planning.models import Channel
 from tests import factories
@@ -48,7 +48,8 @@ def test_rows_hold_the_readings_of_both(session: Session, frozen: FrozenClock) -
     factories.make_organisation(session)
     mine, theirs = campaign_with(session, "Harvest", "90", 0, 1, 9), campaign_with(session, "Winter", "10", 2)
     counts = [
-        performance.totals(session, CLOCK, id, comparison.PeriodQuery().asked(ZoneInfo("UTC"))) for id in (mine, theirs)
+        performance.totals(session, SYSTEM, id, comparison.PeriodQuery().asked(ZoneInfo("UTC")))
+        for id in (mine, theirs)
     ]
     rows = {
         metric.key: [one.value for one in two] for metric, two in comparison.beside(counts, ("leads", "cost_per_lead"))

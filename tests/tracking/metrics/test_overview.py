@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.errors import Forbidden
 from tests import factories
 from tests.conftest import NOON, FrozenClock
@@ -33,8 +33,8 @@ def seeded(number: int = 2) -> list[int]:
 def test_a_wide_period_says_what_the_campaigns_say(database: Engine, frozen: FrozenClock) -> None:
     ids = seeded()
     with db.reading() as session:
-        found = overview.overview(session, CLOCK, WIDE, UTC)
-        pages = [performance(session, CLOCK, id).counts for id in ids]
+        found = overview.overview(session, SYSTEM, WIDE, UTC)
+        pages = [performance(session, SYSTEM, id).counts for id in ids]
     assert found.now.leads == sum(page.leads for page in pages) == sum(found.trend.leads)
     assert found.now.conversions == sum(page.conversions for page in pages) == sum(found.trend.conversions)
     assert found.now.cost == sum((page.cost or Decimal(0) for page in pages), Decimal(0))
@@ -49,10 +49,10 @@ def test_a_wide_period_says_what_the_campaigns_say(database: Engine, frozen: Fro
 def test_two_halves_are_the_whole(database: Engine, frozen: FrozenClock, zone: str) -> None:
     seeded()
     with db.reading() as session:
-        whole = overview.overview(session, CLOCK, WIDE, ZoneInfo(zone)).now
+        whole = overview.overview(session, SYSTEM, WIDE, ZoneInfo(zone)).now
         day = at(30).date()
         parts = [
-            overview.overview(session, CLOCK, Period(first, last), ZoneInfo(zone)).now
+            overview.overview(session, SYSTEM, Period(first, last), ZoneInfo(zone)).now
             for first, last in ((date(2020, 1, 1), day), (day + timedelta(days=1), date(2027, 12, 31)))
         ]
     assert sum(part.leads for part in parts) == whole.leads
@@ -65,7 +65,7 @@ def test_a_conversion_of_no_campaign_counts_for_the_company(database: Engine, fr
         report(session, value="40")
     notice()
     with db.reading() as session:
-        found = overview.overview(session, CLOCK, period_of("7", NOON.date()), UTC)
+        found = overview.overview(session, SYSTEM, period_of("7", NOON.date()), UTC)
     assert (found.now.conversions, found.now.revenue) == (1, Decimal(40))
     assert [(line.title, line.now.conversions) for line in found.goals] == [("Purchase", 1)]
     assert found.campaigns == []
@@ -82,7 +82,7 @@ def test_costs_fall_on_the_days_of_their_activity(database: Engine, frozen: Froz
         factories.make_activity(session, campaign, cost=Decimal("100"), starts_on=first, ends_on=last)
         factories.make_activity(session, campaign, cost=Decimal("7000"))  # has no day
     with db.reading() as session:
-        found = overview.overview(session, CLOCK, period_of("7", NOON.date()), UTC)
+        found = overview.overview(session, SYSTEM, period_of("7", NOON.date()), UTC)
     assert (found.now.cost, found.before.cost) == (Decimal("48.33"), Decimal("266.67"))
 
 

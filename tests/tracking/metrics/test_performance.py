@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.delivery.models import Send, SendState
 from campaigns.errors import Forbidden, NotFound
 from campaigns.leads.models import Lead
@@ -60,7 +60,7 @@ def test_figures_equal_a_recount_of_raw_rows(session: Session) -> None:
     company = Company(session)
     campaign = company.campaign("Harvest", at(3))
     company.campaign("Other", at(30))
-    found = performance(session, CLOCK, campaign.id)
+    found = performance(session, SYSTEM, campaign.id)
     ids = set(session.scalars(select(Activity.id).where(Activity.campaign_id == campaign.id)))
     sends = [send for send in session.scalars(select(Send)) if send.activity_id in ids]
     events = [hit for hit in session.scalars(select(Event)) if hit.activity_id in ids]
@@ -106,7 +106,7 @@ def test_figures_equal_a_recount_of_raw_rows(session: Session) -> None:
 
 def test_rows_add_up(session: Session) -> None:
     campaign = Company(session).campaign("Harvest", at(3))
-    found = performance(session, CLOCK, campaign.id)
+    found = performance(session, SYSTEM, campaign.id)
     additive = replace(found.counts, influenced=None)
     assert total(line.counts for line in found.activities) == additive
     assert total(line.counts for line in found.channels) == additive
@@ -116,7 +116,7 @@ def test_rows_add_up(session: Session) -> None:
 
 def test_links_equal_a_recount(session: Session) -> None:
     campaign = Company(session).campaign("Harvest", at(3))
-    found = performance(session, CLOCK, campaign.id)
+    found = performance(session, SYSTEM, campaign.id)
     assert len(found.links) == 8
     assert sum(line.counts.clicks.human for line in found.links if line.counts.clicks) == sum(
         line.counts.clicks.human for line in found.activities if line.counts.clicks
@@ -140,7 +140,7 @@ def test_links_equal_a_recount(session: Session) -> None:
 def test_the_chart_equals_a_recount_in_local_time(session: Session, zone: ZoneInfo, hours: float) -> None:
     """24 October 2026 and after: Paris leaves summer time in the night to the 25th."""
     campaign = Company(session, contacts=30).campaign("Harvest", at(3), hours)
-    found = performance(session, CLOCK, campaign.id)
+    found = performance(session, SYSTEM, campaign.id)
     chart = series(session, campaign.id, zone, *span(found))
     ids = [line.id for line in found.activities]
     recount: Counter[tuple[int, str]] = Counter()
@@ -189,7 +189,7 @@ def test_questions_are_few(session: Session) -> None:
     campaign = Company(session, contacts=24).campaign("Harvest", at(3))
     session.flush()
     with counted(session) as statements:
-        found = performance(session, CLOCK, campaign.id)
+        found = performance(session, SYSTEM, campaign.id)
         series(session, campaign.id, ZONES[0], *span(found))
     assert len(statements) <= 17  # One of them asks in which zone days are kept.
 
@@ -200,12 +200,12 @@ def test_what_is_not_measured_is_none(session: Session) -> None:
     mail = factories.make_activity(session, campaign)
     page = factories.make_activity(session, campaign, channel=Channel.WEB, everybody=False)
     factories.make_form(session, page)
-    lines = {line.id: line for line in performance(session, CLOCK, campaign.id).activities}
+    lines = {line.id: line for line in performance(session, SYSTEM, campaign.id).activities}
     assert lines[post.id].counts == ActivityCounts(influenced=0)
     assert lines[mail.id].counts == ActivityCounts(influenced=0)
     assert lines[page.id].counts == ActivityCounts(influenced=0, views=HitCounts())
     mail.launched_at, mail.status = at(1), ActivityStatus.LIVE
-    lines = {line.id: line for line in performance(session, CLOCK, campaign.id).activities}
+    lines = {line.id: line for line in performance(session, SYSTEM, campaign.id).activities}
     assert lines[mail.id].counts == ActivityCounts(
         influenced=0, mails=MailCounts(), opens=HitCounts(), clicks=HitCounts()
     )
@@ -225,14 +225,14 @@ def test_test_mails_are_left_out(session: Session) -> None:
         )
     )
     session.flush()
-    assert performance(session, CLOCK, mail.campaign_id).counts.mails is None
+    assert performance(session, SYSTEM, mail.campaign_id).counts.mails is None
 
 
 def test_unknown_and_built_in_campaigns_do_not_exist(session: Session) -> None:
     house = factories.make_campaign(session, built_in=True)
     for campaign_id in (house.id, 99_999):
         with pytest.raises(NotFound):
-            performance(session, CLOCK, campaign_id)
+            performance(session, SYSTEM, campaign_id)
     with pytest.raises(Forbidden):
         performance(session, PUBLIC, house.id)
 
@@ -241,7 +241,7 @@ def test_credit_from_elsewhere_counts_for_the_activity_that_earned_it(session: S
     company = Company(session, contacts=41)
     one, two = company.campaign("One", at(3)), company.campaign("Two", at(30))
     stranger = session.scalars(select(Activity.id).where(Activity.campaign_id == two.id)).first()
-    before = performance(session, CLOCK, two.id).counts.first_touch
+    before = performance(session, SYSTEM, two.id).counts.first_touch
     moved = session.scalars(
         select(AttributionCredit)
         .join(Conversion)
@@ -252,8 +252,8 @@ def test_credit_from_elsewhere_counts_for_the_activity_that_earned_it(session: S
     )
     moved.share = 0.75
     attribution_ledger.write(session, [moved.conversion_id])
-    assert performance(session, CLOCK, two.id).counts.first_touch == before + 0.25
-    everything = sum(performance(session, CLOCK, campaign.id).counts.first_touch for campaign in (one, two))
+    assert performance(session, SYSTEM, two.id).counts.first_touch == before + 0.25
+    everything = sum(performance(session, SYSTEM, campaign.id).counts.first_touch for campaign in (one, two))
     assert everything == session.scalar(select(func.count()).select_from(Conversion))
 
 
@@ -261,17 +261,17 @@ def test_a_campaign_moves_while_something_happens(session: Session, frozen: Froz
     mail = factories.make_activity(session)
     campaign = mail.campaign
     campaign.status = CampaignStatus.ACTIVE
-    assert not performance(session, CLOCK, campaign.id).moving
+    assert not performance(session, SYSTEM, campaign.id).moving
     session.add(
         HitRollup(activity_id=mail.id, bucket=NOON, kind=HitKind.OPEN, link=0, label=TrafficLabel.HUMAN, events=1)
     )
     session.flush()
-    assert performance(session, CLOCK, campaign.id).moving
+    assert performance(session, SYSTEM, campaign.id).moving
     frozen.at += timedelta(hours=1)
-    assert not performance(session, CLOCK, campaign.id).moving
-    assert not performance(session, CLOCK, campaign.id).over
+    assert not performance(session, SYSTEM, campaign.id).moving
+    assert not performance(session, SYSTEM, campaign.id).over
     campaign.status = CampaignStatus.FINISHED
-    assert performance(session, CLOCK, campaign.id).over
+    assert performance(session, SYSTEM, campaign.id).over
 
 
 def test_activity_lines_of_many_campaigns_take_eight_queries(session: Session) -> None:
@@ -282,4 +282,4 @@ def test_activity_lines_of_many_campaigns_take_eight_queries(session: Session) -
     assert len(statements) == 8
     for campaign in campaigns:
         mine = total(line.counts for line in lines if line.campaign_id == campaign.id)
-        assert mine == replace(performance(session, CLOCK, campaign.id).counts, influenced=None)
+        assert mine == replace(performance(session, SYSTEM, campaign.id).counts, influenced=None)

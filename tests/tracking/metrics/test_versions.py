@@ -23,7 +23,7 @@ def test_a_version_changes_with_each_kind_of_figure(session: Session, frozen: Fr
         activity_id=mail.id, link=0, kind=HitKind.OPEN, label=TrafficLabel.SETTLING, events=3, uniques=1
     )
     visit = TotalVisitRollup(activity_id=mail.id, label=TrafficLabel.HUMAN, visits=1)
-    sent = SendCount(activity_id=mail.id, bucket=NOON, state=SendState.SENT, marks=SendFlag.TAKEN, part=0, number=10)
+    sent = SendCount(activity_id=mail.id, bucket=NOON, state=SendState.SENT, flags=SendFlag.TAKEN, shard=0, count=10)
     lead = Lead(
         contact_id=contact.id, campaign_id=mail.campaign_id, activity_id=mail.id, source="form", created_at=NOON
     )
@@ -41,7 +41,7 @@ def test_a_version_changes_with_each_kind_of_figure(session: Session, frozen: Fr
         visit.engaged = 1
 
     def open_mail() -> None:
-        sent.marks = SendFlag.TAKEN | SendFlag.OPENED
+        sent.flags = SendFlag.TAKEN | SendFlag.OPENED
 
     def finish() -> None:
         mail.status = ActivityStatus.FINISHED

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK, PUBLIC
+from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.delivery.models import Send, SendState
 from campaigns.errors import Forbidden
 from campaigns.planning.models import Activity, Channel
@@ -69,14 +69,14 @@ def slices(found: object) -> dict[str, tuple[int, float | None]]:
 
 
 def test_shares_are_of_those_who_say_something(session: Session, mail: Activity) -> None:
-    found = profile(session, CLOCK, mail.campaign_id)
+    found = profile(session, SYSTEM, mail.campaign_id)
     assert found.recipients == 5
     assert slices(found.languages) == {"ka": (2, 2 / 3), "en": (1, 1 / 3)}
     assert slices(found.zones) == {"Asia/Tbilisi": (2, 2 / 3), "Europe/Paris": (1, 1 / 3)}
 
 
 def test_programs_and_devices_are_those_of_people(session: Session, mail: Activity) -> None:
-    found = profile(session, CLOCK, mail.campaign_id)
+    found = profile(session, SYSTEM, mail.campaign_id)
     assert found.hits == 4
     assert slices(found.programs) == {"Apple Mail": (3, 0.75), "Firefox": (1, 0.25)}
     assert slices(found.systems) == {"iPhone": (3, 0.75), "Linux": (1, 0.25)}
@@ -84,17 +84,17 @@ def test_programs_and_devices_are_those_of_people(session: Session, mail: Activi
 
 def test_the_newest_stand_for_all(session: Session, mail: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audience_profile, "OF_EACH", 2)
-    found = profile(session, CLOCK, mail.campaign_id)
+    found = profile(session, SYSTEM, mail.campaign_id)
     assert found.recipients == 2
     assert slices(found.zones) == {"Europe/Paris": (1, 1.0)}
     for _ in range(audience_profile.MAILINGS):
         factories.make_activity(session, mail.campaign, launched_at=NOON)
-    assert profile(session, CLOCK, mail.campaign_id).recipients == 0
+    assert profile(session, SYSTEM, mail.campaign_id).recipients == 0
 
 
 def test_what_is_no_mail_reaches_no_audience(session: Session) -> None:
     post = factories.make_activity(session, channel=Channel.SOCIAL, everybody=False, launched_at=NOON)
-    found = profile(session, CLOCK, post.campaign_id)
+    found = profile(session, SYSTEM, post.campaign_id)
     assert (found.recipients, found.hits, found.languages, found.programs) == (0, 0, [], [])
     with pytest.raises(Forbidden):
         profile(session, PUBLIC, post.campaign_id)

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.content.models import Link, MessageVersion
 from campaigns.errors import NotFound
 from campaigns.planning.models import Activity, Channel
@@ -36,7 +36,7 @@ def mail(session: Session) -> Activity:
     version.links = [Link(number=n, url=f"https://example.org/{n}", label=f"Link {n}") for n in range(1, 6)]
     session.add(version)
     session.flush()
-    activity.version_id = version.id
+    activity.email.version_id = version.id
     for link, people, scanners in ((1, 60, 0), (2, 30, 0), (3, 9, 50), (4, 1, 0)):
         for label, events in ((TrafficLabel.HUMAN, people), (TrafficLabel.SCANNER, scanners)):
             session.add(
@@ -49,7 +49,7 @@ def mail(session: Session) -> Activity:
 
 
 def test_each_link_bears_its_share(session: Session, mail: Activity) -> None:
-    found = click_map.warmth(session, CLOCK, mail.id)
+    found = click_map.warmth(session, SYSTEM, mail.id)
     assert found.clicks == 100
     assert {one.line.number: (one.clicks, one.share, one.step) for one in found.links} == {
         1: (60, 0.6, 4),
@@ -61,12 +61,12 @@ def test_each_link_bears_its_share(session: Session, mail: Activity) -> None:
 
 
 def test_machines_have_a_heat_of_their_own(session: Session, mail: Activity) -> None:
-    found = click_map.warmth(session, CLOCK, mail.id, "clicks_machine")
+    found = click_map.warmth(session, SYSTEM, mail.id, "clicks_machine")
     assert {one.line.number: (one.clicks, one.step) for one in found.links if one.clicks} == {3: (50, 4)}
 
 
 def test_the_mail_is_painted_in_the_colours_of_the_steps(session: Session, mail: Activity) -> None:
-    painted = click_map.painted(session, click_map.warmth(session, CLOCK, mail.id))
+    painted = click_map.painted(session, click_map.warmth(session, SYSTEM, mail.id))
     for number, step, share in ((1, click_map.STEPS[4], 60), (2, click_map.STEPS[2], 30), (4, click_map.STEPS[0], 1)):
         of_link = painted.split(f">Link {number}<")[0].rsplit("<a", 1)[1]
         assert f"outline:3px solid {step}" in of_link
@@ -78,4 +78,4 @@ def test_the_mail_is_painted_in_the_colours_of_the_steps(session: Session, mail:
 def test_what_sent_no_mail_has_no_heat(session: Session) -> None:
     post = factories.make_activity(session, channel=Channel.SOCIAL, everybody=False)
     with pytest.raises(NotFound):
-        click_map.warmth(session, CLOCK, post.id)
+        click_map.warmth(session, SYSTEM, post.id)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
+from campaigns.accounts.actor import PERMISSIONS, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import Role
 from campaigns.audience import suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact, SuppressionReason
@@ -80,7 +80,7 @@ def contact_with_a_past(session: Session) -> int:
 
 
 def test_everything_in_order(session: Session) -> None:
-    found = story(session, CLOCK, contact_with_a_past(session))
+    found = story(session, SYSTEM, contact_with_a_past(session))
     assert [entry.step for entry in found.entries] == [
         EntryKind.MAIL,
         EntryKind.BOUNCE,
@@ -104,10 +104,10 @@ def test_everything_in_order(session: Session) -> None:
 
 def test_pages_miss_nothing_and_repeat_nothing(session: Session) -> None:
     contact = contact_with_a_past(session)
-    everything = [entry.at for entry in story(session, CLOCK, contact).entries]
+    everything = [entry.at for entry in story(session, SYSTEM, contact).entries]
     seen, before = [], None
     while True:
-        page = story(session, CLOCK, contact, before=before, size=2)
+        page = story(session, SYSTEM, contact, before=before, size=2)
         seen += [entry.at for entry in page.entries]
         before = page.earlier
         if before is None:
@@ -131,15 +131,15 @@ def test_things_of_one_instant_stay_together(session: Session) -> None:
             )
         )
     session.flush()
-    assert len(story(session, CLOCK, contact, size=8).entries) == 12
-    assert story(session, CLOCK, contact, before=at(-1)).entries == []
-    assert len(story(session, CLOCK, contact, before=at(-1) + timedelta(seconds=1)).entries) == 5
+    assert len(story(session, SYSTEM, contact, size=8).entries) == 12
+    assert story(session, SYSTEM, contact, before=at(-1)).entries == []
+    assert len(story(session, SYSTEM, contact, before=at(-1) + timedelta(seconds=1)).entries) == 5
 
 
 def test_a_seeded_contact_has_a_lead(session: Session) -> None:
     company = Company(session, contacts=30)
     company.campaign("Harvest", at(3))
-    stories = [story(session, CLOCK, contact) for contact in company.contacts]
+    stories = [story(session, SYSTEM, contact) for contact in company.contacts]
     steps = {entry.step for found in stories for entry in found.entries}
     assert {EntryKind.MAIL, EntryKind.HIT, EntryKind.FORM, EntryKind.LEAD} <= steps
 
@@ -148,7 +148,7 @@ def test_only_those_who_may(session: Session) -> None:
     with pytest.raises(Forbidden):
         story(session, VIEWER, 1)
     with pytest.raises(NotFound):
-        story(session, CLOCK, 424242)
+        story(session, SYSTEM, 424242)
 
 
 def test_the_fragment(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
@@ -210,10 +210,10 @@ def test_a_conversion_says_who_earned_it(
         email = session.get_one(Contact, mailing.contacts[0]).email
         frozen.at += timedelta(minutes=30)
         report(session, email=email, value="19.90")
-        suppression.suppress(session, CLOCK, email, SuppressionReason.MANUAL)
+        suppression.suppress(session, SYSTEM, email, SuppressionReason.MANUAL)
     notice()
     with db.reading() as session:
-        found = story(session, CLOCK, mailing.contacts[0])
+        found = story(session, SYSTEM, mailing.contacts[0])
         steps = [entry.step for entry in found.entries]
         assert {EntryKind.CONVERSION, EntryKind.EVENT, EntryKind.SUPPRESSION, EntryKind.HIT, EntryKind.MAIL} <= set(
             steps
@@ -230,14 +230,14 @@ def test_a_conversion_says_who_earned_it(
 @pytest.mark.parametrize("topic", list(EntryFilter))
 def test_one_topic_is_a_part_of_everything(session: Session, topic: EntryFilter) -> None:
     contact = contact_with_a_past(session)
-    every = [(entry.at, entry.step) for entry in story(session, CLOCK, contact).entries]
-    some = [(entry.at, entry.step) for entry in story(session, CLOCK, contact, topic=topic).entries]
+    every = [(entry.at, entry.step) for entry in story(session, SYSTEM, contact).entries]
+    some = [(entry.at, entry.step) for entry in story(session, SYSTEM, contact, topic=topic).entries]
     assert set(some) <= set(every)
     assert len(some) == {EntryFilter.MAILS: 3, EntryFilter.HITS: 3, EntryFilter.CONSENT: 1}.get(topic, 0)
 
 
 def test_machines_can_be_left_out(session: Session) -> None:
-    found = story(session, CLOCK, contact_with_a_past(session), people_only=True)
+    found = story(session, SYSTEM, contact_with_a_past(session), people_only=True)
     assert not any(entry.by_machine for entry in found.entries)
     assert sum(entry.step is EntryKind.HIT for entry in found.entries) == 2
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, func, insert, select, update
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK, PERMISSIONS, Actor, ActorKind
+from campaigns.accounts.actor import PERMISSIONS, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import AuditLogEntry, Role
 from campaigns.content.models import Link
 from campaigns.delivery.models import Send
@@ -65,7 +65,7 @@ def test_each_question_narrows(database: Engine) -> None:
 
         def count(wanted: EventFilter) -> int:
             return (
-                session.scalar(select(func.count()).select_from(event_log.log(CLOCK, activities, wanted).subquery()))
+                session.scalar(select(func.count()).select_from(event_log.log(SYSTEM, activities, wanted).subquery()))
                 or 0
             )
 
@@ -75,7 +75,7 @@ def test_each_question_narrows(database: Engine) -> None:
         assert sum(count(EventFilter(label=label)) for label in TrafficLabel) == everything
         assert sum(count(EventFilter(activity_id=one)) for one in activities) == everything
         assert count(EventFilter(since=at(900), until=at(902))) == 2
-        assert len(list(event_log.all_of(CLOCK, activities, EventFilter()))) == everything
+        assert len(list(event_log.all_of(SYSTEM, activities, EventFilter()))) == everything
 
 
 def test_the_export_goes_on_behind_a_chunk(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_the_export_goes_on_behind_a_chunk(database: Engine, monkeypatch: pytest
     monkeypatch.setattr(event_log, "_CHUNK", 3)
     with db.reading() as session:
         activities = list(event_log.activities_of(session, campaign_id))
-        found = [row[0].id for row in event_log.all_of(CLOCK, activities, EventFilter())]
+        found = [row[0].id for row in event_log.all_of(SYSTEM, activities, EventFilter())]
         assert (
             len(found)
             == len(set(found))
@@ -140,7 +140,7 @@ def test_the_export_runs_no_formula_and_is_audited(coordinator_client: FlaskClie
     assert {row["program"] for row in rows} == {'\'=HYPERLINK("x")'}
     assert {(row["label"], row["score"], row["send"]) for row in rows} == {("scanner", "9", str(send_id))}
     with db.reading() as session:
-        assert session.scalar(select(AuditLogEntry.verb).where(AuditLogEntry.subject_kind == "campaign"))
+        assert session.scalar(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "campaign"))
 
 
 def test_what_single_people_did_is_not_for_viewers(viewer_client: FlaskClient, database: Engine) -> None:
@@ -179,6 +179,6 @@ def test_a_program_by_its_family(agent: str, family: tuple[str, str]) -> None:
 def test_a_label_is_final_when_the_window_is_over(database: Engine) -> None:
     _, send_id = told(1)
     with db.reading() as session:
-        last = event_log.send_told(session, CLOCK, send_id).events[-1]
+        last = event_log.send_told(session, SYSTEM, send_id).events[-1]
     assert last.final_at - last.event.at == timedelta(minutes=15)
     assert last.total == 9

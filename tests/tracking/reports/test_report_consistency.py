@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import db
 from campaigns.accounts import api_keys
-from campaigns.accounts.actor import CLOCK, Actor
+from campaigns.accounts.actor import SYSTEM, Actor
 from campaigns.accounts.models import Organisation, Role, User
 from campaigns.audience.contact_merge import unite
 from campaigns.delivery.models import Send, SendState
@@ -60,7 +60,7 @@ def seed(session: Session) -> int:
     _relabelled(session, ids)
     activities[2].starts_on, activities[2].ends_on = date(2026, 10, 25), date(2026, 11, 2)
     session.flush()
-    unite(session, CLOCK, company.contacts[1], company.contacts[0])  # Both got the mails, bought, and visited.
+    unite(session, SYSTEM, company.contacts[1], company.contacts[0])  # Both got the mails, bought, and visited.
     return campaign.id
 
 
@@ -116,13 +116,13 @@ def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
             last_at=started + timedelta(minutes=3),
             visitor=number // 2,
             activity_id=ids[number % 3],
-            arrival_id=1,
+            traffic_source_id=1,
             entry_id=1,
             exit_id=1,
             pages=1 + number % 4,
             active_seconds=number * 3,
             scroll=50,
-            known=1,
+            attributed_by=1,
             label=label,
             device=1,
             engaged=number % 4 > 0,
@@ -325,8 +325,8 @@ def test_every_metric_is_one_truth(session: Session, name: str) -> None:
         expected = Recount(session, campaign_id, zone, period).figures()
         assert expected.keys() == METRICS.keys()
         asked = ReportQuery(period.window(zone))
-        found = performance(session, CLOCK, campaign_id, asked)
-        told, _ = figures_of(session, CLOCK, campaign_id, PeriodQuery(period), zone)
+        found = performance(session, SYSTEM, campaign_id, asked)
+        told, _ = figures_of(session, SYSTEM, campaign_id, PeriodQuery(period), zone)
         sheet = next(csv.DictReader(io.StringIO(exports.figures_csv(found).lstrip("\ufeff"))))
         for key, metric in METRICS.items():
             value = metric.value(found.counts)
@@ -338,7 +338,7 @@ def test_every_metric_is_one_truth(session: Session, name: str) -> None:
             assert (cell == "") == (value is None), where
             assert value is None or abs(float(cell) - float(value)) <= digits, where
             if drilldown.has_rows(key):
-                rows = drilldown.tally(session, drilldown.evidence(session, CLOCK, campaign_id, key, asked))
+                rows = drilldown.tally(session, drilldown.evidence(session, SYSTEM, campaign_id, key, asked))
                 assert same(rows, value or 0), (*where, rows)
             else:
                 assert drilldown.parts(key), where
@@ -350,7 +350,7 @@ def test_by_day_of_the_event_too(session: Session, name: str) -> None:
     zone, campaign_id = ZoneInfo(name), seed(session)
     for period in PERIODS[1:]:
         asked = ReportQuery(period.window(zone), cohort=False)
-        counts = performance(session, CLOCK, campaign_id, asked).counts
+        counts = performance(session, SYSTEM, campaign_id, asked).counts
         recount = Recount(session, campaign_id, zone, period)
         everybody = Recount(session, campaign_id, zone, Period())
         firsts: dict[str, dict[int, datetime]] = {"openers": {}, "clickers": {}}
@@ -363,9 +363,9 @@ def test_by_day_of_the_event_too(session: Session, name: str) -> None:
         for key, instants in firsts.items():
             expected = sum(recount.sees(moment) for moment in instants.values())
             assert METRICS[key].value(counts) == expected
-            assert drilldown.tally(session, drilldown.evidence(session, CLOCK, campaign_id, key, asked)) == expected
+            assert drilldown.tally(session, drilldown.evidence(session, SYSTEM, campaign_id, key, asked)) == expected
         for key in ("delivered", "trackable"):
-            assert drilldown.tally(session, drilldown.evidence(session, CLOCK, campaign_id, key, asked)) == METRICS[
+            assert drilldown.tally(session, drilldown.evidence(session, SYSTEM, campaign_id, key, asked)) == METRICS[
                 key
             ].value(counts)
 

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import Contact
 from campaigns.leads.models import Lead
@@ -46,7 +46,7 @@ def test_a_stranger_sees_the_figures_of_that_moment(
 ) -> None:
     campaign_id = seeded()
     with db.reading() as session:
-        leads = performance(session, CLOCK, campaign_id).counts.leads
+        leads = performance(session, SYSTEM, campaign_id).counts.leads
     url = made(coordinator_client, campaign_id)
     with db.transaction() as session:
         session.query(Lead).delete()
@@ -131,7 +131,7 @@ def test_looks_are_counted_and_links_audited(coordinator_client: FlaskClient, cl
     for _ in range(2):
         coordinator_client.post(f"/shares/{kept().id}/withdraw")
     with db.reading() as session:
-        assert list(session.scalars(select(AuditLogEntry.verb).order_by(AuditLogEntry.id))) == ["share", "unshare"]
+        assert list(session.scalars(select(AuditLogEntry.action).order_by(AuditLogEntry.id))) == ["share", "unshare"]
     assert "Taken back" in coordinator_client.get(f"/campaigns/{campaign_id}/shares").text
 
 
@@ -150,8 +150,8 @@ def test_readers_share_nothing(viewer_client: FlaskClient, coordinator_client: F
 def test_a_snapshot_says_what_the_registry_said(database: Engine) -> None:
     campaign_id = seeded()
     with db.transaction() as session:
-        link = shared_reports.share(session, CLOCK, campaign_id, days=7, zone=ZoneInfo("Asia/Tehran"))
+        link = shared_reports.share(session, SYSTEM, campaign_id, days=7, zone=ZoneInfo("Asia/Tehran"))
         session.refresh(link)
-        shown, counts = shared_reports.read_back(link), performance(session, CLOCK, campaign_id).counts
+        shown, counts = shared_reports.read_back(link), performance(session, SYSTEM, campaign_id).counts
         for figure in shown.figures:
             assert figure.value == METRICS[figure.metric.key].value(counts), figure.metric.key

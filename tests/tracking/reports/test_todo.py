@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db
 from campaigns.accounts import audit
-from campaigns.accounts.actor import CLOCK, Actor
+from campaigns.accounts.actor import SYSTEM, Actor
 from campaigns.accounts.models import Role
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead
@@ -31,7 +31,7 @@ def test_what_waits(session: Session, frozen: FrozenClock) -> None:
     sent = factories.make_activity(session, campaign, status=ActivityStatus.FINISHED, launched_at=clock.now())
     halted = factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())
     factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())  # by hand
-    audit.record(session, CLOCK, "trip", "activity", halted.id, why="bounces", answered=200, bounced=11, complained=0)
+    audit.record(session, SYSTEM, "trip", "activity", halted.id, why="bounces", answered=200, bounced=11, complained=0)
     contact = factories.make_contact(session)
     session.add(
         Send(

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from tests.factories import make_activity, make_campaign, make_form, make_organisation
 from tests.tracking.conversions.test_goals import make_goal, report
 from tests.tracking.conversions.test_offline_import import CSV
@@ -147,8 +147,8 @@ def test_the_file_to_fill_in_is_one_that_is_taken(coordinator_client: FlaskClien
         [import_id] = offline_import.due(session)
     offline_import.run(import_id)
     with db.reading() as session:
-        assert [(one.new, one.refused) for one in session.scalars(select(OfflineImport))] == [(1, 0)]
-        assert CLOCK.id is None
+        assert [(one.created, one.rejected) for one in session.scalars(select(OfflineImport))] == [(1, 0)]
+        assert SYSTEM.id is None
 
 
 def test_programs_find_what_they_may_send(viewer_client: FlaskClient, client: FlaskClient) -> None:

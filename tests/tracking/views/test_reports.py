@@ -13,9 +13,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 
 from campaigns import db
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.content.models import MessageVersion
-from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel
+from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, EmailDetails
 from tests import factories
 from tests.conftest import NOON, FrozenClock
 from tests.tracking.report_fixture import Company, at
@@ -57,7 +57,7 @@ def test_the_index_shows_what_each_campaign_brought(viewer_client: FlaskClient) 
     assert f"/campaigns/{campaign_id}/performance" in page
     assert "Built in" not in page
     with db.reading() as session:
-        counts = performance(session, CLOCK, campaign_id).counts
+        counts = performance(session, SYSTEM, campaign_id).counts
     mails = counts.mails or MailCounts()
     assert f"{counts.leads} ÷ {mails.clickers}" in page
     assert f"{mails.openers} ÷ {mails.trackable}" in page
@@ -116,7 +116,7 @@ def test_every_rate_stands_with_its_denominator(viewer_client: FlaskClient) -> N
     campaign_id = seeded()
     page = text(viewer_client, f"/campaigns/{campaign_id}/performance")
     with db.reading() as session:
-        mails = performance(session, CLOCK, campaign_id).counts.mails or MailCounts()
+        mails = performance(session, SYSTEM, campaign_id).counts.mails or MailCounts()
     assert f"{mails.openers} openers ÷ {mails.trackable} trackable recipients" in page
     assert f"{mails.clickers} clickers ÷ {mails.openers} openers" in page
     for words in ("Leads", "Conversions", "Lead-conversion rate", "Cost per lead", "Search ads", "Book a tasting"):
@@ -185,7 +185,7 @@ def test_the_csv_says_what_the_page_says(viewer_client: FlaskClient) -> None:
     assert "attachment" in answer.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
     with db.reading() as session:
-        found = performance(session, CLOCK, campaign_id)
+        found = performance(session, SYSTEM, campaign_id)
     assert [row["row"] for row in rows] == ["campaign"] + ["channel"] * 4 + ["activity"] * 5 + ["link"] * 8
     assert rows[0]["activity"] == "'=Harvest+1"
     for row, counts in zip(rows, [found.counts, *(line.counts for line in found.channels)], strict=False):
@@ -233,10 +233,10 @@ def test_health_tells_machines_of_the_collector(client: FlaskClient) -> None:
 def test_the_heat_is_painted_over_the_mail_itself(viewer_client: FlaskClient, who: str) -> None:
     campaign_id = seeded()
     with db.transaction() as session:
-        chosen = Activity.campaign_id == campaign_id, Activity.version_id.is_not(None)
-        activity = session.scalars(select(Activity).where(*chosen).order_by(Activity.id)).first()
+        chosen = Activity.campaign_id == campaign_id, EmailDetails.version_id.is_not(None)
+        activity = session.scalars(select(Activity).join(EmailDetails).where(*chosen).order_by(Activity.id)).first()
         assert activity
-        version = session.get_one(MessageVersion, activity.version_id)
+        version = session.get_one(MessageVersion, activity.email.version_id)
         version.html = (
             "<html><body><a href='{{ links[1] }}'>Come in</a><a href='https://a.example'>Away</a></body></html>"
         )

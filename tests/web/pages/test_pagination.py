@@ -24,7 +24,7 @@ def fill(session: Session, count: int) -> None:
                 actor_kind="clock",
                 actor_id=None,
                 actor_name="clock",
-                verb=f"v{number % 4}",
+                action=f"v{number % 4}",
                 subject_kind="thing",
                 subject_id=str(number),
                 detail={},
@@ -44,8 +44,8 @@ def look(session: Session, url: str, keys: list[object]) -> Page:
         [AuditLogEntry.id],
         [AuditLogEntry.id.desc()],
         [AuditLogEntry.at.desc(), AuditLogEntry.id.desc()],
-        [AuditLogEntry.verb, AuditLogEntry.id.desc()],
-        [AuditLogEntry.at, AuditLogEntry.verb.desc(), AuditLogEntry.id],
+        [AuditLogEntry.action, AuditLogEntry.id.desc()],
+        [AuditLogEntry.at, AuditLogEntry.action.desc(), AuditLogEntry.id],
     ],
 )
 def test_forwards_and_backwards(session: Session, keys: list[object]) -> None:
@@ -70,7 +70,7 @@ def test_forwards_and_backwards(session: Session, keys: list[object]) -> None:
 def test_several_columns_come_with_names(session: Session) -> None:
     fill(session, 3)
     with flask.test_request_context("/x"):
-        stmt = select(AuditLogEntry.verb, AuditLogEntry.subject_id.label("number"))
+        stmt = select(AuditLogEntry.action, AuditLogEntry.subject_id.label("number"))
         page = page_of(session, stmt, [AuditLogEntry.id], size=2)
     assert [tuple(item) for item in page] == [("v0", "0"), ("v1", "1")]
     assert page.items[0].number == "0"

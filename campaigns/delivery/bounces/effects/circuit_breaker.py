@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns.accounts import audit
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import AuditLogEntry
 from campaigns.delivery.bounces.effects.record import complaints_of
 from campaigns.delivery.models import SendState
@@ -62,12 +62,12 @@ def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
     if not found.why:
         return None
     try:
-        launch.pause(session, CLOCK, activity)
+        launch.pause(session, SYSTEM, activity)
     except Conflict:  # Somebody was faster.
         return None
     audit.record(
         session,
-        CLOCK,
+        SYSTEM,
         VERB,
         "activity",
         activity_id,
@@ -91,7 +91,7 @@ def all_told(session: Session, activity_ids: Collection[int]) -> dict[int, Bounc
         .where(
             AuditLogEntry.subject_kind == "activity",
             AuditLogEntry.subject_id.in_([str(one) for one in activity_ids]),
-            AuditLogEntry.verb == VERB,
+            AuditLogEntry.action == VERB,
         )
         .order_by(AuditLogEntry.id)
     )

@@ -13,12 +13,12 @@ def forget_feedback(session: Session, contact_id: int, address: str) -> None:
     session.execute(
         update(Feedback)
         .where(or_(Feedback.send_id.in_(theirs), Feedback.address == address))
-        .values(address=ERASED, said="")
+        .values(address=ERASED, diagnostic="")
         .execution_options(synchronize_session="fetch")
     )
     named = address.lower().encode()
     for kept in session.scalars(
-        select(InboundMessage).where(InboundMessage.raw.is_not(None), InboundMessage.finding.is_not(None))
+        select(InboundMessage).where(InboundMessage.raw.is_not(None), InboundMessage.feedback_type.is_not(None))
     ):
         if named in (kept.raw or b"").lower() or kept.recipient == address:
-            kept.raw, kept.said, kept.recipient = None, "", ""
+            kept.raw, kept.diagnostic, kept.recipient = None, "", ""

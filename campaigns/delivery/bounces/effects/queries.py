@@ -31,7 +31,7 @@ def asked(finding: FeedbackType | None = None, activity_id: int | None = None, w
     """Bounces and complaints, narrowed; ``words`` begin the address. To be ordered by id."""
     found = select(Feedback)
     if finding is not None:
-        found = found.where(Feedback.finding == finding)
+        found = found.where(Feedback.feedback_type == finding)
     if activity_id is not None:
         found = found.where(Feedback.activity_id == activity_id)
     if words:
@@ -45,9 +45,9 @@ def reasons(session: Session, activity_ids: Sequence[int], most: int = 12) -> li
         return []
     number = func.count(Feedback.send_id.distinct())
     grouped = (
-        select(Feedback.finding, Feedback.status, number, func.max(Feedback.said), func.max(Feedback.at))
+        select(Feedback.feedback_type, Feedback.status, number, func.max(Feedback.diagnostic), func.max(Feedback.at))
         .where(Feedback.activity_id.in_(activity_ids))
-        .group_by(Feedback.finding, Feedback.status)
+        .group_by(Feedback.feedback_type, Feedback.status)
     )
     found = [BounceReason(*row) for row in session.execute(grouped) if row[0] in RECORDED]
     return sorted(found, key=lambda each: (GRAVEST.index(each.finding), -each.mails))[:most]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts import audit
-from campaigns.accounts.actor import CLOCK
+from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.audience.suppression import suppress
@@ -44,13 +44,13 @@ def record(session: Session, notice: ParsedBounce, way: FeedbackSource, at: date
         send_id=send.id,
         activity_id=send.activity_id,
         address=send.address,
-        finding=finding,
+        feedback_type=finding,
         status=notice.status,
-        said="" if send.address == ERASED else notice.said[:500],
-        way=way,
+        diagnostic="" if send.address == ERASED else notice.said[:500],
+        source=way,
         key=notice.key[:120],
         at=at,
-        spent=False,
+        led_to_suppression=False,
     )
     if not keep(session, [known]):
         return FeedbackType.REPEATED
@@ -85,14 +85,16 @@ def _bounced(session: Session, send: Send, known: Feedback) -> None:
         send.state, send.due_at = SendState.BOUNCED, None
         send.sent_at = send.sent_at or known.at  # A bounce proves that the relay had taken it.
         send.bounced_at = known.at
-        send.reply = known.said or send.reply
-    if send.state is SendState.BOUNCED and _GRAVITY[known.finding.value] > _GRAVITY.get(send.reason, 0):
-        send.reason = known.finding.value
+        send.reply = known.diagnostic or send.reply
+    if send.state is SendState.BOUNCED and _GRAVITY[known.feedback_type.value] > _GRAVITY.get(send.reason, 0):
+        send.reason = known.feedback_type.value
     if send.address == ERASED:
         return
-    if known.finding is FeedbackType.HARD and (not known.status or known.status in DEAD or known.status.endswith(".0")):
-        _suppress(session, send.address, SuppressionReason.BOUNCED, known.said)
-    elif known.finding is FeedbackType.SOFT:
+    if known.feedback_type is FeedbackType.HARD and (
+        not known.status or known.status in DEAD or known.status.endswith(".0")
+    ):
+        _suppress(session, send.address, SuppressionReason.BOUNCED, known.diagnostic)
+    elif known.feedback_type is FeedbackType.SOFT:
         weigh(session, send.address, known.at)
 
 
@@ -106,7 +108,7 @@ def weigh(session: Session, address: str, at: datetime) -> None:
 
 def _complained(session: Session, send: Send, at: datetime) -> None:
     send.complained_at = send.complained_at or at
-    audit.record(session, CLOCK, "complain", "send", send.id)
+    audit.record(session, SYSTEM, "complain", "send", send.id)
     contact = session.get(Contact, send.contact_id) if send.contact_id is not None else None
     for address in {send.address, contact.email if contact is not None else send.address} - {ERASED}:
         _suppress(session, address, SuppressionReason.COMPLAINED, f"send {send.id}")
@@ -115,13 +117,13 @@ def _complained(session: Session, send: Send, at: datetime) -> None:
     levels = consent.as_of(session, [contact.id], ConsentPurpose.EMAIL, clock.now())
     if levels[contact.id] is not ConsentLevel.NONE:
         consent.withdraw(
-            session, CLOCK, contact.id, ConsentPurpose.EMAIL, source="complaint", evidence={"send": str(send.id)}
+            session, SYSTEM, contact.id, ConsentPurpose.EMAIL, source="complaint", evidence={"send": str(send.id)}
         )
 
 
 def _suppress(session: Session, address: str, reason: SuppressionReason, detail: str) -> None:
     try:
-        suppress(session, CLOCK, address, reason, detail)
+        suppress(session, SYSTEM, address, reason, detail)
     except ValidationFailed:  # An address that our own rules refuse by now is in nobody's way.
         pass
 
@@ -129,10 +131,10 @@ def _suppress(session: Session, address: str, reason: SuppressionReason, detail:
 def count(session: Session, way: FeedbackSource, finding: FeedbackType, at: datetime, number: int = 1) -> None:
     """Add to what came by this way."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    row = insert(FeedbackCount).values(way=way, finding=finding, count=number, last_at=at)
+    row = insert(FeedbackCount).values(source=way, feedback_type=finding, count=number, last_at=at)
     session.execute(
         row.on_conflict_do_update(
-            index_elements=[FeedbackCount.way, FeedbackCount.finding],
+            index_elements=[FeedbackCount.source, FeedbackCount.feedback_type],
             set_={"count": FeedbackCount.count + row.excluded.count, "last_at": row.excluded.last_at},
         )
     )
@@ -143,13 +145,13 @@ def refused_at_once(session: Session, refusals: Iterable[Feedback]) -> None:
     found = list(refusals)
     keep(session, found)
     for each in found:
-        if each.finding is FeedbackType.SOFT:
+        if each.feedback_type is FeedbackType.SOFT:
             weigh(session, each.address, each.at)
 
 
 def complaints_of(session: Session, activity_id: int) -> int:
     """Recipients of an activity who complained about it."""
     asked = select(Feedback.send_id).where(
-        Feedback.activity_id == activity_id, Feedback.finding == FeedbackType.COMPLAINT
+        Feedback.activity_id == activity_id, Feedback.feedback_type == FeedbackType.COMPLAINT
     )
     return len(set(session.scalars(asked)))

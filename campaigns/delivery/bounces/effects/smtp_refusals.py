@@ -22,7 +22,7 @@ class _SendRef(Protocol):
 
 def finding(outcome: DeliveryResult) -> FeedbackType:
     """What kind of bounce a refusal is."""
-    return FeedbackType.HARD if outcome.fate is DeliveryStatus.DEAD else judge("", outcome.reply).finding
+    return FeedbackType.HARD if outcome.status is DeliveryStatus.NO_SUCH_RECIPIENT else judge("", outcome.reply).finding
 
 
 def note(session: Session, results: Sequence[tuple[_SendRef, DeliveryResult, datetime]]) -> None:
@@ -32,7 +32,7 @@ def note(session: Session, results: Sequence[tuple[_SendRef, DeliveryResult, dat
         [
             _feedback(send, outcome, at)
             for send, outcome, at in results
-            if outcome.fate in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED) and send.address != ERASED
+            if outcome.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED) and send.address != ERASED
         ],
     )
 
@@ -43,11 +43,11 @@ def _feedback(send: _SendRef, outcome: DeliveryResult, at: datetime) -> Feedback
         send_id=send.id,
         activity_id=send.id >> 32,
         address=send.address,
-        finding=finding(outcome),
+        feedback_type=finding(outcome),
         status=verdict.status,
-        said=outcome.reply[:500],
-        way=FeedbackSource.SMTP,
+        diagnostic=outcome.reply[:500],
+        source=FeedbackSource.SMTP,
         key="relay",
         at=at,
-        spent=False,
+        led_to_suppression=False,
     )

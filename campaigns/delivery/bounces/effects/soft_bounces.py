@@ -46,14 +46,17 @@ def row(session: Session, address: str, at: datetime) -> SoftBounceCount:
 def spend(session: Session, address: str, at: datetime) -> None:
     """They have led to a suppression: should somebody lift it, counting begins anew."""
     session.execute(
-        update(Feedback).where(*_counting(address, at)).values(spent=True).execution_options(synchronize_session=False)
+        update(Feedback)
+        .where(*_counting(address, at))
+        .values(led_to_suppression=True)
+        .execution_options(synchronize_session=False)
     )
 
 
 def _counting(address: str, at: datetime) -> tuple[ColumnElement[bool], ...]:
     return (
         Feedback.address == address,
-        Feedback.finding == FeedbackType.SOFT,
+        Feedback.feedback_type == FeedbackType.SOFT,
         Feedback.at > at - WITHIN,
-        Feedback.spent.is_(False),
+        Feedback.led_to_suppression.is_(False),
     )

@@ -51,7 +51,7 @@ def poll() -> int:
     with db.transaction() as session:
         row = session.get(Mailbox, found.id, with_for_update=True)
         if row is not None:
-            row.error, row.looked_at = error[:500], clock.now()
+            row.error, row.polled_at = error[:500], clock.now()
     return taken
 
 
@@ -155,8 +155,8 @@ def _take_over(server: imaplib.IMAP4, box: Mailbox) -> int:
             row = session.get(Mailbox, box.id, with_for_update=True)
             if row is not None:
                 row.uid_validity, row.last_uid = validity, uid
-        server.uid("STORE", str(uid), "+FLAGS", r"(\Seen \Deleted)" if box.remove else r"(\Seen)")
-    if box.remove and uids:
+        server.uid("STORE", str(uid), "+FLAGS", r"(\Seen \Deleted)" if box.delete_messages else r"(\Seen)")
+    if box.delete_messages and uids:
         server.expunge()
     return len(uids)
 

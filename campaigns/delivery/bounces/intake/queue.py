@@ -26,7 +26,7 @@ def keep(session: Session, way: FeedbackSource, digest: str, raw: bytes, at: dat
     """Add a row; False, and only counted, when the very same came within thirty days."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     row = insert(InboundMessage).values(
-        way=way, digest=digest, raw=raw, said="", recipient="", received_at=at, due_at=at, finding=None
+        source=way, digest=digest, raw=raw, diagnostic="", recipient="", received_at=at, due_at=at, feedback_type=None
     )
     added = session.scalar(
         row.on_conflict_do_nothing(index_elements=[InboundMessage.digest]).returning(InboundMessage.id)
@@ -39,17 +39,21 @@ def keep(session: Session, way: FeedbackSource, digest: str, raw: bytes, at: dat
 def settle_due() -> int:
     """Read and record what waits, one portion in one transaction; how many."""
     with db.transaction() as session:
-        late = [int(subject) for subject in retries.put_off(session, JobType.BOUNCE)]
+        late = [int(subject) for subject in retries.put_off(session, JobType.PROCESS_BOUNCE)]
         ids = session.scalars(
             select(InboundMessage.id)
             .where(
-                InboundMessage.finding.is_(None), InboundMessage.due_at <= clock.now(), InboundMessage.id.not_in(late)
+                InboundMessage.feedback_type.is_(None),
+                InboundMessage.due_at <= clock.now(),
+                InboundMessage.id.not_in(late),
             )
             .order_by(InboundMessage.due_at, InboundMessage.id)
             .limit(_PORTION)
             .with_for_update(skip_locked=True)
         ).all()
-        touched = retries.carry(session, JobType.BOUNCE, ids, lambda some: _settle(session, some)) if ids else []
+        touched = (
+            retries.carry(session, JobType.PROCESS_BOUNCE, ids, lambda some: _settle(session, some)) if ids else []
+        )
     for activity_id in sorted(set(touched)):
         with db.transaction() as session:
             circuit_breaker.pause_if_harmful(session, activity_id)
@@ -71,7 +75,7 @@ def _settle(session: Session, ids: Sequence[int]) -> list[int]:
         except record.SendNotRecorded:
             arrival.due_at = clock.now() + _AGAIN
             if clock.now() - arrival.received_at > _PATIENCE:
-                arrival.finding = FeedbackType.UNREADABLE
+                arrival.feedback_type = FeedbackType.UNREADABLE
         session.flush()
     return touched
 
@@ -80,21 +84,21 @@ def _settle_one(session: Session, arrival: InboundMessage) -> list[int]:
     touched, last = [], ParsedBounce(FeedbackType.UNREADABLE)
     finding = FeedbackType.UNREADABLE
     for notice in _notices(arrival):
-        last, finding = notice, record.record(session, notice, arrival.way, arrival.received_at)
-        record.count(session, arrival.way, finding, arrival.received_at)
+        last, finding = notice, record.record(session, notice, arrival.source, arrival.received_at)
+        record.count(session, arrival.source, finding, arrival.received_at)
         if finding in RECORDED and notice.send_id is not None:
             touched.append(notice.send_id >> 32)
-    arrival.finding, arrival.said, arrival.recipient = finding, last.said[:500], last.recipient
+    arrival.feedback_type, arrival.diagnostic, arrival.recipient = finding, last.said[:500], last.recipient
     if finding not in FOR_A_LOOK:
-        arrival.raw, arrival.recipient, arrival.said = None, "", ""
+        arrival.raw, arrival.recipient, arrival.diagnostic = None, "", ""
     return touched
 
 
 def _notices(arrival: InboundMessage) -> Sequence[ParsedBounce]:
     raw = arrival.raw or b""
-    if arrival.way in (FeedbackSource.MTA, FeedbackSource.COMMAND, FeedbackSource.MAILBOX):
+    if arrival.source in (FeedbackSource.MTA, FeedbackSource.COMMAND, FeedbackSource.MAILBOX):
         return [parser.read(raw)]
-    return notices_of(arrival.way, raw) or [ParsedBounce(FeedbackType.DELIVERED)]
+    return notices_of(arrival.source, raw) or [ParsedBounce(FeedbackType.DELIVERED)]
 
 
 def forget_old() -> None:
@@ -102,7 +106,7 @@ def forget_old() -> None:
     with db.transaction() as session:
         session.execute(
             delete(InboundMessage).where(
-                InboundMessage.received_at < clock.now() - KEPT, InboundMessage.finding.is_not(None)
+                InboundMessage.received_at < clock.now() - KEPT, InboundMessage.feedback_type.is_not(None)
             )
         )
 
@@ -110,5 +114,5 @@ def forget_old() -> None:
 def throw_away(session: Session, arrival_id: int) -> None:
     """Forget the words of one that somebody has looked at."""
     session.execute(
-        update(InboundMessage).where(InboundMessage.id == arrival_id).values(raw=None, said="", recipient="")
+        update(InboundMessage).where(InboundMessage.id == arrival_id).values(raw=None, diagnostic="", recipient="")
     )

@@ -51,14 +51,14 @@ def standings(session: Session) -> dict[FeedbackSource, SourceStatus]:
     found: dict[FeedbackSource, dict[FeedbackType, int]] = {}
     last: dict[FeedbackSource, datetime] = {}
     for row in session.scalars(select(FeedbackCount)):
-        found.setdefault(row.way, {})[row.finding] = row.count
-        last[row.way] = max(row.last_at, last.get(row.way, row.last_at))
+        found.setdefault(row.source, {})[row.feedback_type] = row.count
+        last[row.source] = max(row.last_at, last.get(row.source, row.last_at))
     return {way: SourceStatus(counts, last[way]) for way, counts in found.items()}
 
 
 def for_a_look(session: Session, limit: int = 50) -> Sequence[InboundMessage]:
     """What was not understood or not proved, newest first."""
-    asked = select(InboundMessage).where(InboundMessage.finding.in_(FOR_A_LOOK), InboundMessage.raw.is_not(None))
+    asked = select(InboundMessage).where(InboundMessage.feedback_type.in_(FOR_A_LOOK), InboundMessage.raw.is_not(None))
     return session.scalars(asked.order_by(InboundMessage.id.desc()).limit(limit)).all()
 
 
@@ -80,7 +80,7 @@ def set_domain(session: Session, actor: Actor, domain: str) -> None:
 def set_webhook(session: Session, actor: Actor, way: FeedbackSource, secret: str, topics: str, *, active: bool) -> None:
     """What a provider's calls are checked with; an empty secret leaves the earlier one. Raises Invalid."""
     actor.require(Permission.SETTINGS)
-    row = session.get(Webhook, way) or Webhook(way=way, secret="", topics={}, changed_at=clock.now())
+    row = session.get(Webhook, way) or Webhook(source=way, secret="", topics={}, changed_at=clock.now())
     arns = topics.split()
     secret = secret.strip()
     if way is FeedbackSource.SES:
@@ -147,7 +147,7 @@ class MailboxInput:
     user: str
     password: str
     folder: str = "INBOX"
-    remove: bool = False
+    delete_messages: bool = False
     active: bool = True
 
 
@@ -162,7 +162,7 @@ def set_mailbox(session: Session, actor: Actor, words: MailboxInput) -> Mailbox:
         row.secret = ""  # Who points it elsewhere must know its secret, or a stranger would be handed it.
     if (row.host, row.user, row.folder) != (words.host, words.user, words.folder):
         row.uid_validity, row.last_uid = 0, 0
-    for name in ("host", "port", "tls", "user", "folder", "remove", "active"):
+    for name in ("host", "port", "tls", "user", "folder", "delete_messages", "active"):
         setattr(row, name, getattr(words, name))
     if words.password:
         row.secret = seal(words.password, MAILBOX_SEALED)

@@ -52,5 +52,5 @@ def _remember_subscription(session: Session, body: bytes) -> None:
     asked = ses.subscription(body)
     if asked is None:
         return
-    row = session.scalars(select(Webhook).where(Webhook.way == FeedbackSource.SES).with_for_update()).one()
+    row = session.scalars(select(Webhook).where(Webhook.source == FeedbackSource.SES).with_for_update()).one()
     row.topics = {**row.topics, asked[0]: asked[1]}
