@@ -152,8 +152,8 @@ def second(activity_id: int) -> int:
     """Another launch to the same people."""
     with db.transaction() as session:
         first = session.get_one(Activity, activity_id)
-        names = ("list_id", "message_id", "version_id", "due_at", "launched_at", "status")
-        values = {name: getattr(first, name) for name in names}
+        values = {name: getattr(first, name) for name in ("due_at", "launched_at", "status")}
+        values |= {name: getattr(first.email, name) for name in ("list_id", "message_id", "version_id")}
         other = make_activity(session, **values, everybody=False).id
     expand(other)
     return other

@@ -97,7 +97,8 @@ def test_who_waits_for_a_domain_uses_no_attempt(
 
 
 def test_a_launch_with_too_many_bounces_pauses_itself(database: Engine, settings: config.Settings) -> None:
-    activity_id = launched(400)
+    # More than two of the largest batches: the second one is judged while a third one is claimed ahead.
+    activity_id = launched(2_600)
     with answering(settings, rcpt=lambda number: b"550 5.2.2 full" if number % 10 == 0 else b"250 ok"):
         deliver(activity_id, 60.0)
         counts = states(activity_id)
