@@ -13,7 +13,7 @@ Answer = tuple[int, list[Header], bytes]
 
 
 def in_front(answered: Callable[[Environ], Answer | None], wrapped: WsgiApplication) -> WsgiApplication:
-    """WSGI application that answers with ``answered(environ)``, and calls ``wrapped`` when that returns None."""
+    """WSGI application that sends ``answer(environ)``, and calls ``fallback`` when that returns None."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         found = answered(environ)

@@ -2,7 +2,7 @@
 
 For each request granian copies the process's environment into a new one and creates an object that receives the
 status, from which it parses the number (``tests/benchmarks/hits.py`` shows the server's cost beside ours). If the
-application's module has a function ``quickly``, it is called first, with the variables of the request alone.
+application's module has a function ``answer_fast``, it is called first, with the variables of the request alone.
 
 A response that stays open (:mod:`campaigns.web.pages.server_sent_events`) gets a thread of its own,
 not one of the request threads.

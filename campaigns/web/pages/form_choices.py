@@ -36,6 +36,6 @@ def choices_of(kind: type[StrEnum]) -> Any:
 
 
 def choices_of_people(session: Session, chosen: int | None, nobody: str) -> Any:
-    """An empty choice labelled ``nobody``, then all users who may sign in, and ``chosen`` even if locked since."""
+    """An empty choice with ``empty_label``, then all users who may sign in, and ``chosen`` even if locked since."""
     people = select(User.id, User.name).where(or_(User.locked_at.is_(None), User.id == chosen))
     return choices([("", nobody), *session.execute(people.order_by(User.name, User.id))])

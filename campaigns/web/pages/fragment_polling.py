@@ -19,7 +19,9 @@ def unless_seen(body: str) -> Response:
 
 
 _MARK = re.compile(r"&(?:amp;)?was=[^\"&]*")
-"""A timestamp in the polling URL; it differs in each response and is not displayed, so versions ignore it."""
+"""The count and time of this poll, which the URL of the next one carries; they are not displayed, so versions ignore
+them.
+"""
 
 
 def _version(body: str) -> str:

@@ -31,7 +31,7 @@ def labelled(rows: str, columns: Sequence[str | Mapping[str, object]]) -> Markup
         place += int(span[1]) if span else 1
         return f'<{tag} role="{_ROLES[tag]}" data-label="{escape(name)}"{attributes}>'
 
-    return Markup(_OPENING.sub(opened, rows))  # noqa: S704  # What came in was escaped, and labels are escaped here.
+    return Markup(_OPENING.sub(opened, rows))  # noqa: S704  # The rows are escaped already, labels are escaped above.
 
 
 def _name(column: str | Mapping[str, object]) -> str:

@@ -63,8 +63,8 @@ def _opened(view: View, scope: Scope | None) -> View:
         g.wants_json = True
         return view(_actor(scope), *args, **kwargs)
 
-    answer.is_public = True  # type: ignore[attr-defined]  # No session is asked for,
-    answer.scope = scope  # type: ignore[attr-defined]  # and none is looked at: see web/exemptions.py.
+    answer.is_public = True  # type: ignore[attr-defined]  # No session is required,
+    answer.scope = scope  # type: ignore[attr-defined]  # and none is read: see csrf_exemptions.py.
     return answer  # type: ignore[return-value]
 
 
