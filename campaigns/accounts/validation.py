@@ -30,7 +30,7 @@ class FieldValidator:
             raise ValidationFailed(self.problems)
 
     def text(self, field: str, value: str, *, longest: int = 200, needed: bool = True) -> str:
-        """``value`` without control characters and surrounding blanks; line feeds stay. ``max_length`` in characters."""
+        """``value`` without control characters and surrounding blanks; line feeds stay."""
         clean = re.sub(r"[\x00-\x09\x0b-\x1f\x7f]+", " ", value or "").strip()
         if needed and not clean:
             self.wrong(field, N_("Please fill this in."))
