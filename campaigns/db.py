@@ -164,7 +164,7 @@ def make_engine(url: str, cache: int = 16_000) -> Engine:
     SQLite: WAL, foreign keys on, a busy timeout of 10 s, and transactions begun explicitly, because with the driver's
     own handling a row written in a savepoint survives a rollback of the outer transaction. A transaction begins with
     IMMEDIATE unless the execution option ``read_only`` is set: it takes the write lock at the start and never fails
-    half-way with "database is locked". Each connection keeps up to ``cache`` KiB of the database file in memory.
+    half-way with "database is locked". Each connection keeps up to ``cache_kib`` KiB of the database file in memory.
 
     PostgreSQL: JIT compilation is off.
     """
