@@ -1,7 +1,7 @@
-"""WSGI entry point: the Flask application, and the endpoints that answer before Flask.
+"""WSGI entry point: the Flask application, and the endpoints that are answered before Flask.
 
-``application`` is what a WSGI server runs. Pixels, redirects and reports of the page script
-(:mod:`tracking.endpoints`) are answered before Flask sees them.
+A WSGI server runs ``application``. Pixels, redirects and reports of the page script (:mod:`tracking.endpoints`) are
+answered before Flask sees them.
 """
 
 import gc
@@ -57,7 +57,7 @@ PACKAGES_WITH_PAGES = (
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
-    """The Flask application with the faces of every room."""
+    """The Flask application with the blueprints of every package."""
     if settings is not None:
         config.install(settings)
     app = Flask("kampania", static_folder=None, template_folder=None)
@@ -69,7 +69,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
 
 
 def create_application() -> WsgiApplication:
-    """What a server runs: Flask, and before it whatever answers without Flask."""
+    """The WSGI application: Flask behind the trusted proxies' headers, behind the fast path."""
     application: WsgiApplication = create_app().wsgi_app
     return in_front(_answered, behind_proxies(application))
 
@@ -80,22 +80,27 @@ def _answered(environ: Environ) -> Answer | None:
 
 _application: WsgiApplication | None = None
 _TURN = 0.0005
-"""Seconds after which a thread that computes makes way: hits take some microseconds, and should not wait for a page."""
+"""Seconds after which a computing thread yields the GIL: a hit takes microseconds and should not wait for a page
+(``tests/benchmarks/hits.py``).
+"""
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Any:
-    """The WSGI entry point, built at the first request, so that importing this file touches nothing."""
+    """WSGI entry point. The application is built at the first request, so that importing this module has no effects."""
     global _application
     if _application is None:
         _application = create_application()
         link_targets.keep_synced()
         gc.collect()
-        gc.freeze()  # The house itself is no garbage: searching all of it would keep every request waiting.
+        # Keeps the application out of garbage collection, which would stop every request while it scans all of it.
+        gc.freeze()
         sys.setswitchinterval(_TURN)
     return _application(environ, start_response)
 
 
 def quickly(request: Environ) -> Answer | None:
-    """What is answered without Flask, from a request's own variables alone; None for everything else.
-    See :mod:`campaigns.web.wsgi_server`."""
+    """The response of the fast path, computed from the request's variables alone; None for requests that need Flask.
+
+    Called by :mod:`campaigns.web.wsgi_server`.
+    """
     return None if _application is None else pixels_and_redirects.answered(request) or page_script.answered(request)

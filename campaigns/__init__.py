@@ -1,20 +1,20 @@
-"""What we plan and send.
+"""Planning and sending: accounts, contacts, content, forms, campaigns, delivery and the web application.
 
-The map of the house: one arrow, ``campaigns ← tracking ← workers ← wsgi``, and inside
-``campaigns`` the floors below. A module imports only from its own floor's earlier rooms or
-from lower floors; ``tests/architecture`` proves it.
+The repository has one import direction: ``campaigns ← tracking ← workers ← wsgi``. Inside ``campaigns`` a module
+imports only from earlier packages of its own layer or from lower layers. ``tests/architecture`` checks both rules.
 
 =====  ==============================================================================
-floor  rooms
+layer  packages
 =====  ==============================================================================
-5      faces (``views``, ``api``, ``forms``, ``public``) and ``demo``
+5      web layer (``views``, ``api``, ``forms``, ``public``) and ``demo``
 4      ``delivery``: sends, preflight, compose, SMTP, journal
-3      ``planning``: campaigns, activities, their verbs
+3      ``planning``: campaigns, activities and their services
 2      ``content``: messages and templates; ``leads``, then ``capture``: forms
-1      ``accounts``: people, roles, audit; then ``audience``: contacts, consent, imports
-0      ``config clock errors language tokens db outbox``
+1      ``accounts``: users, roles, audit log; then ``audience``: contacts, consent, imports
+0      ``clock config db encryption errors i18n optimistic_lock outbox retries tokens``
 =====  ==============================================================================
 
-``web`` holds shared page manners for the faces. A room is ``models.py`` (nouns), files named
-for verbs, then its faces. Verbs take ``session`` and ``actor`` and never commit.
+``web`` holds the application factory and the page components that the views share. A package consists of
+``models.py`` (tables), service modules, and its web layer. Service functions take ``session`` and ``actor`` and never
+commit: the view, task or command commits.
 """

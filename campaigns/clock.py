@@ -1,4 +1,4 @@
-"""One clock, injectable, in UTC; and the scale by which a demo shortens waiting."""
+"""The injectable UTC clock, and the time scale that shortens waits in the demo."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,28 +18,28 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def now() -> datetime:
-    """The current instant, always aware and in UTC."""
+    """The current instant, timezone-aware, in UTC."""
     return _source()
 
 
 def micros() -> int:
-    """The current instant as microseconds since 1970, without the cost of a datetime in between."""
+    """The current instant as microseconds since 1970-01-01 UTC, computed without building a datetime."""
     return time.time_ns() // 1000 if _source is _system else (_source() - _EPOCH) // _MICROSECOND
 
 
 def steady() -> float:
-    """Seconds that only ever grow, for limits and waits within this process: the system's time may be set back."""
+    """Monotonic seconds for limits and waits within this process: the system time may be set back."""
     return time.monotonic() if _source is _system else (_source() - _EPOCH).total_seconds()
 
 
 def scaled(seconds: float) -> timedelta:
-    """A waiting time of ``seconds`` divided by ``TIME_SCALE`` (1 in real life, 60 in the demo)."""
+    """A wait of ``seconds`` divided by ``TIME_SCALE`` (1 in production, 60 in the demo)."""
     return timedelta(seconds=seconds / config.settings().time_scale)
 
 
 @contextmanager
 def use(source: Callable[[], datetime]) -> Iterator[None]:
-    """Let ``now()`` ask ``source`` within the block; for tests and simulations."""
+    """Make ``now()`` return ``source()`` within the block; for tests and simulations."""
     global _source
     before, _source = _source, source
     try:

@@ -1,7 +1,7 @@
-"""Settings from the environment, frozen, read once.
+"""Settings of a process, read once from the environment and frozen.
 
-Without any environment the whole house lives in ``var/``: SQLite, an embedded broker on a
-unix socket, a mail catcher, and a secret made at the first start.
+Without any environment variables the whole installation lives in ``var/``: SQLite, an embedded broker on a
+unix socket, a mail catcher, and a secret created at the first start.
 """
 
 import base64
@@ -22,7 +22,7 @@ _SOCKET_PATH_LIMIT = 100
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a process may be told from outside. Instants of waiting are in seconds."""
+    """Every setting that the environment can give a process. Durations are in seconds."""
 
     var: Path
     database_url: str
@@ -31,17 +31,17 @@ class Settings:
     tracking_url: str
     smtp_url: str
     catcher: bool
-    """True when mail goes to the built-in catcher because no ``SMTP_URL`` was given."""
+    """True when mail goes to the built-in mail catcher because ``SMTP_URL`` is not set."""
     secret_keys: tuple[tuple[int, bytes], ...]
-    """(key id 0–255, secret); the last one signs, all of them verify."""
+    """(key id 0–255, secret). The last key signs, all keys verify."""
     time_scale: float = 1.0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     engaged_seconds: float = 10.0
-    """How long a web visit is active before it counts as engaged by that alone."""
+    """Seconds of activity after which a web visit counts as engaged by duration alone."""
     bounce_port: int = 0
-    """Where the mail server hands over what came back, by SMTP or LMTP on 127.0.0.1; 0: nowhere."""
+    """Port on 127.0.0.1 where the mail server delivers bounces by SMTP or LMTP; 0 disables the listener."""
     private_relays: bool = False
-    """Whether relays entered in a page may have addresses of private networks. The one of ``SMTP_URL`` always may."""
+    """Whether relays configured in the UI may have private network addresses. The relay of ``SMTP_URL`` always may."""
 
     @property
     def embedded_broker(self) -> bool:
@@ -57,14 +57,14 @@ class Settings:
 
     @property
     def secure(self) -> bool:
-        """Whether people reach us by HTTPS, so that cookies may insist on it."""
+        """Whether users reach the installation by HTTPS, so that cookies can be marked ``Secure``."""
         return self.base_url.startswith("https://")
 
 
 def read(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; makes ``var/`` and its secret when they are missing.
+    """Read the settings from ``environ``; creates ``var/`` and its secret when they are missing.
 
-    Raises ValueError, naming the variable, for a value that makes no sense.
+    Raises ValueError, naming the variable, for an invalid value.
     """
     var = Path(environ.get("KAMPANIA_VAR", "var")).resolve()
     var.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def _socket_path(var: Path) -> Path:
 
 
 def _secret_keys(text: str, var: Path) -> tuple[tuple[int, bytes], ...]:
-    """``SECRET_KEYS="1:<base64>,2:<base64>"``, else those kept in ``var/secret.json``."""
+    """Parse ``SECRET_KEYS="1:<base64>,2:<base64>"``; without it, load the keys of ``var/secret.json``."""
     if text:
         try:
             keys = [
@@ -138,7 +138,7 @@ def _kept(var: Path) -> str:
         draft.touch(mode=0o600)
         draft.write_text(fresh)
         try:
-            os.link(draft, path)  # Two processes starting at once must end up with one secret.
+            os.link(draft, path)  # When two processes start at once, both must use the same secret.
         except FileExistsError:
             pass
         draft.unlink()
@@ -146,7 +146,7 @@ def _kept(var: Path) -> str:
 
 
 installed: Settings | None = None
-"""The settings of this process, unless nobody has asked for them yet: see :func:`settings`."""
+"""The settings of this process; None until :func:`settings` is first called."""
 
 
 def settings() -> Settings:
@@ -158,6 +158,6 @@ def settings() -> Settings:
 
 
 def install(replacement: Settings | None) -> None:
-    """Put other settings in place (doors and tests); None reads the environment again."""
+    """Replace the settings of this process (commands, tests); None makes the next call read the environment again."""
     global installed
     installed = replacement

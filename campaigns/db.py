@@ -1,4 +1,4 @@
-"""Engine, sessions, the declarative base, and column types that mean the same on both databases."""
+"""Database engine, sessions, declarative base, and column types with the same meaning on SQLite and PostgreSQL."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -45,7 +45,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_micros(at: datetime) -> int:
-    """Microseconds since 1970 UTC: how SQLite keeps an instant. Exact, unlike ``timestamp()``."""
+    """Microseconds since 1970-01-01 UTC, the form in which SQLite stores an instant. Exact, unlike ``timestamp()``."""
     return (at - _EPOCH) // _MICROSECOND
 
 
@@ -54,9 +54,9 @@ def from_micros(value: int) -> datetime:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware instant in UTC: ``timestamptz`` on PostgreSQL, integer microseconds on SQLite.
+    """A timezone-aware instant in UTC: ``timestamptz`` on PostgreSQL, integer microseconds on SQLite.
 
-    Integers keep SQLite's rows and indexes a third of the size of its date strings.
+    Integers need less space in SQLite's rows and indexes than date strings.
     """
 
     impl = DateTime(timezone=True)
@@ -116,12 +116,12 @@ class DecimalRate(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
-# SQLite gives an alias of its rowid, and with it automatic numbers, to INTEGER PRIMARY KEY only.
+# SQLite makes only INTEGER PRIMARY KEY an alias of its rowid, which is what generates the numbers.
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 
 Id = Annotated[int, mapped_column(BigId, primary_key=True)]
 Name = Annotated[str, mapped_column(String(200))]
-Address = Annotated[str, mapped_column(String(254))]  # RFC 5321, 4.5.3.1.3, as erratum 1690 counts
+Address = Annotated[str, mapped_column(String(254))]  # RFC 5321, 4.5.3.1.3, as corrected by erratum 1690
 Words = Annotated[str, mapped_column(Text, default="")]
 Instant = Annotated[datetime, mapped_column(UtcDateTime)]
 Money = Annotated[Decimal, mapped_column(MoneyType)]
@@ -129,7 +129,7 @@ Document = Annotated[dict[str, Any], mapped_column(JSON, default=dict)]
 
 
 def choice(kind: type[StrEnum]) -> Enum:
-    """A StrEnum kept as its value in VARCHAR(20): new states need no migration."""
+    """A StrEnum stored as its value in VARCHAR(20), so new members need no migration."""
     return Enum(
         kind,
         native_enum=False,
@@ -140,9 +140,9 @@ def choice(kind: type[StrEnum]) -> Enum:
 
 
 class Base(DeclarativeBase):
-    """Base of all tables. The naming convention lets migrations name what they drop."""
+    """Declarative base of all tables. The naming convention names constraints, so that migrations can drop them."""
 
-    type_annotation_map = {int: BigId}  # so that a foreign key has the type of its target
+    type_annotation_map = {int: BigId}  # A foreign key gets the type of its target.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -159,13 +159,14 @@ def _compact(value: Any) -> str:
 
 
 def make_engine(url: str, cache: int = 16_000) -> Engine:
-    """An engine for SQLite or PostgreSQL with the manners that both need.
+    """An engine for SQLite or PostgreSQL with the connection settings that both need.
 
-    SQLite: WAL, foreign keys, 10 s of patience, and transactions that we begin ourselves,
-    since the driver's own let a savepoint's row outlive the outer rollback. A transaction begins
-    IMMEDIATE (it takes the writer's place at once, and never fails half-way with "database is
-    locked") unless the connection's execution option ``read_only`` is set. Each connection keeps ``cache`` KiB of
-    the file in memory. PostgreSQL: no compiler.
+    SQLite: WAL, foreign keys on, a busy timeout of 10 s, and transactions begun explicitly, because with the driver's
+    own handling a row written in a savepoint survives a rollback of the outer transaction. A transaction begins with
+    IMMEDIATE unless the execution option ``read_only`` is set: it takes the write lock at the start and never fails
+    half-way with "database is locked". Each connection keeps up to ``cache_kib`` KiB of the database file in memory.
+
+    PostgreSQL: JIT compilation is off.
     """
     if make_url(url).get_backend_name() == "sqlite":
         engine = create_engine(url, json_serializer=_compact, connect_args={"timeout": 10, "check_same_thread": False})
@@ -185,7 +186,7 @@ def make_engine(url: str, cache: int = 16_000) -> Engine:
 
 
 def _prepare_postgres(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    # Compiling a statement takes longer than most of ours run, and estimates that are too high ask for it.
+    # JIT compilation takes longer than most of our queries run; estimates that are too high trigger it.
     connection.execute("SET jit = off")
     connection.commit()
 
@@ -209,8 +210,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def among(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
-    """Whether ``column`` is one of ``ids``, however many, in a single bound value: nothing grows with them
-    but the value itself."""
+    """Whether ``column`` is one of ``ids``, passed as a single bound value whatever their number.
+
+    The SQL text is the same for any number of ids, and no limit on bound variables applies.
+    """
     if session.get_bind().dialect.name == "sqlite":
         given = bindparam(None, json.dumps(list(ids)), String, unique=True)
         return column.in_(select(func.json_each(given).table_valued("value").c.value))  # type: ignore[no-any-return]
@@ -218,11 +221,11 @@ def among(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[
 
 
 class PreparedQuery:
-    """A question that is asked often, made once. Its rows come all at once and in no order, as the database has them:
-    numbers and texts; truths are 0 and 1 on SQLite.
+    """A SELECT compiled once and executed often.
 
-    SQLite's driver lets go of Python's lock for each row, and beside a busy thread each time costs a change of
-    threads; asked so, a thousand rows are one.
+    On SQLite all rows come back as one JSON value (``json_group_array``), because sqlite3 releases the GIL per row:
+    beside a busy thread every release costs a thread switch. Values are numbers and strings, booleans are 0 and 1 on
+    SQLite, and the order of rows is undefined.
     """
 
     def __init__(self, asked: Select[Any]) -> None:
@@ -230,7 +233,7 @@ class PreparedQuery:
         self._one = select(func.json_group_array(func.json_array(*asked.subquery().c)))
 
     def rows(self, session: Session, **values: Any) -> list[Sequence[Any]]:
-        """With values for the question's parameters."""
+        """All rows of the query; ``values`` are its bound parameters."""
         connection = session.connection()
         if session.get_bind().dialect.name != "sqlite":
             return connection.execute(self._asked, values).all()  # type: ignore[return-value]
@@ -243,16 +246,17 @@ _LOOKS = 1_000
 
 
 def learn() -> list[str]:
-    """Let SQLite learn how its large tables are made, which else takes ten rows for each key; their names.
+    """Run ANALYZE on SQLite's large tables and return their names; a no-op on PostgreSQL, which does it by itself.
 
-    It looks at a thousand rows of each index. Of small tables it learns nothing: what it knew of one that grew since
-    would be worse than its guess. PostgreSQL learns by itself.
+    Without statistics SQLite's planner assumes ten rows per key. ANALYZE samples a thousand rows of each index. Small
+    tables are skipped: outdated statistics of a table that grew since are worse than the planner's default.
     """
     if engine().dialect.name != "sqlite":
         return []
     names = []
     for table in Base.metadata.tables.values():
-        with engine().begin() as connection:  # One each: whoever waits to write waits for one table only.
+        # One transaction per table, so another writer waits for one ANALYZE at most.
+        with engine().begin() as connection:
             large = select(literal(1)).select_from(table).limit(1).offset(_LARGE)
             if connection.execute(large).first() is not None:
                 connection.exec_driver_sql(f"PRAGMA analysis_limit={_LOOKS}")
@@ -265,7 +269,7 @@ _engine: Engine | None = None
 
 
 def engine() -> Engine:
-    """The engine of this process, made at the first call."""
+    """The engine of this process, created at the first call."""
     global _engine
     if _engine is None:
         _engine = make_engine(config.settings().database_url)
@@ -273,26 +277,26 @@ def engine() -> Engine:
 
 
 def install(replacement: Engine | None) -> None:
-    """Put another engine in place (tests, a forked child); None makes one anew when asked."""
+    """Replace the engine of this process (tests, forked children); None makes the next call create a new one."""
     global _engine
     _engine = replacement
 
 
 def new_session(*, read_only: bool = False) -> Session:
-    """A session on this process's engine. ``read_only`` ones don't wait for SQLite's writer."""
+    """A session on this process's engine. A ``read_only`` one never waits for SQLite's write lock."""
     bind = engine().execution_options(read_only=True) if read_only else engine()
     return Session(bind, expire_on_commit=False, autoflush=True)
 
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """A writing transaction of our own: commits at the end of the block, rolls back on any error."""
+    """A write transaction: commits at the end of the block, rolls back on any exception."""
     with new_session() as session, session.begin():
         yield session
 
 
 @contextmanager
 def reading() -> Iterator[Session]:
-    """A session for questions only; what it would change is rolled back."""
+    """A read-only session; changes made in it are rolled back."""
     with new_session(read_only=True) as session:
         yield session

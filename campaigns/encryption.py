@@ -1,4 +1,4 @@
-"""Secrets that we must be able to read again, encrypted at rest with the house's own keys."""
+"""Encryption at rest (AES-256-GCM) of secrets that must be readable again, with the installation's own keys."""
 
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -14,8 +14,10 @@ _NONCE = 12
 
 
 def seal(text: str, purpose: str) -> str:
-    """``text`` as AES-256-GCM with the newest of the settings' keys; opens only for ``purpose``
-    (at most 16 characters). The empty text stays empty."""
+    """Encrypt ``text`` with the newest key of the settings, bound to ``purpose`` (at most 16 characters).
+
+    Returns base64url of ``key id (1 byte) | nonce (12 bytes) | ciphertext``; the empty text stays empty.
+    """
     if not text:
         return ""
     kid, key = config.settings().secret_keys[-1]
@@ -25,10 +27,13 @@ def seal(text: str, purpose: str) -> str:
 
 
 def unseal(sealed: str, purpose: str) -> str:
-    """The text again. Raises ValueError when its key is gone from the settings or it was changed."""
+    """Decrypt the result of :func:`encrypt`.
+
+    Raises ValueError when its key is no longer in the settings or the ciphertext was altered.
+    """
     if not sealed:
         return ""
-    from cryptography.exceptions import InvalidTag  # here, so that a worker without secrets never loads it
+    from cryptography.exceptions import InvalidTag  # Imported here, so that a worker without secrets never loads it.
 
     raw = urlsafe_b64decode(sealed)
     keys = dict(config.settings().secret_keys)

@@ -1,7 +1,7 @@
-"""A small error family. Domain code raises it, faces turn it into pages and status codes.
+"""The application's exceptions: domain code raises them, the web layer turns them into pages and status codes.
 
-Messages are English msgids marked with :func:`campaigns.i18n.N_`, with ``%(name)s``
-places filled from ``params`` after translation.
+Messages are English msgids marked with :func:`campaigns.i18n.N_`. Their ``%(name)s`` placeholders are filled from
+``params`` after translation.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ValidationProblem:
-    """One thing wrong with what somebody gave us, and where: the field, the line or the row."""
+    """One invalid part of an input, and where it is: the field, the line or the row."""
 
     message: str
     field: str | None = None
@@ -23,7 +23,7 @@ class ValidationProblem:
 
 
 class KampaniaError(Exception):
-    """Whatever we raise on purpose. ``passing`` errors may go well when tried again later."""
+    """Base of every exception raised on purpose. ``is_temporary`` errors may succeed when tried again later."""
 
     passing = False
 
@@ -34,7 +34,7 @@ class KampaniaError(Exception):
 
 
 class ValidationFailed(KampaniaError):
-    """Input that cannot be accepted; nothing was changed."""
+    """Input that is not accepted; nothing was changed."""
 
     def __init__(self, problems: Sequence[ValidationProblem] | ValidationProblem) -> None:
         self.problems = (problems,) if isinstance(problems, ValidationProblem) else tuple(problems)
@@ -42,19 +42,19 @@ class ValidationFailed(KampaniaError):
 
 
 class NotFound(KampaniaError):
-    """What was asked for does not exist."""
+    """The requested object does not exist."""
 
 
 class Forbidden(KampaniaError):
-    """The actor's role does not allow it."""
+    """The actor's role does not allow the action."""
 
 
 class Unauthorized(KampaniaError):
-    """Nobody said who asks, or not in a way that we believe."""
+    """The request has no credentials, or invalid ones."""
 
 
 class Conflict(KampaniaError):
-    """The thing is in a state which does not allow it (any more)."""
+    """The object is in a state that does not allow the action (any more)."""
 
 
 class BadToken(KampaniaError):
@@ -62,13 +62,13 @@ class BadToken(KampaniaError):
 
 
 class TemporaryError(KampaniaError):
-    """The world is in the way just now (a relay, a database): try again later."""
+    """Something outside the application (a relay, a database) is unavailable: try again later."""
 
     passing = True
 
 
 class RateLimited(TemporaryError):
-    """Asked too often; ``wait`` says after how many seconds it may go well."""
+    """Too many requests; ``retry_after`` is the number of seconds after which the next one may succeed."""
 
     def __init__(self, message: str, wait: float) -> None:
         self.wait = max(1, round(wait))

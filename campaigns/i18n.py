@@ -1,7 +1,7 @@
-"""Marks words for translation where no page is near.
+"""Marker for translatable messages in code that knows neither Flask nor the reader's language.
 
-The domain knows neither Flask nor the reader's language. It marks its sentences with
-:func:`N_`, so that the catalogue finds them, and a face translates them when it shows them.
+Domain code marks its messages with :func:`N_`, so that extraction puts them into the catalogs. The web layer
+translates them when it shows them.
 """
 
 

@@ -1,4 +1,4 @@
-"""Two people edit one thing: the second to save is told, and nobody is overwritten unseen."""
+"""Optimistic locking of rows that are edited by forms: the second of two concurrent saves fails."""
 
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from campaigns.i18n import N_
 
 
 class Versioned(Protocol):
-    """A row that counts its changes by people's forms."""
+    """A row whose ``revision`` is raised by every save through a form."""
 
     @property
     def id(self) -> int: ...
@@ -21,18 +21,18 @@ class Versioned(Protocol):
 
 
 class EditConflict(Conflict):
-    """Somebody else saved the thing since the form was opened."""
+    """Somebody else saved the row since the form was opened."""
 
 
 def count_change(session: Session, thing: Versioned, seen: int | None) -> None:
-    """Write down one more change of ``thing``, whose form was opened at revision ``seen``.
+    """Raise ``row.revision`` by one, provided that it is still ``expected`` (None: the revision as it was read).
 
-    By compare-and-swap, so of two saves at once one succeeds; None means the row as it was read.
-    Raises ChangedMeanwhile, and then ``thing`` is what the other one saved.
+    Works by compare-and-swap, so exactly one of two concurrent saves succeeds.
+    Raises EditConflict when the other save was first; ``row`` then holds the values of that save.
     """
     kind: Any = type(thing)
     seen = thing.revision if seen is None else seen
-    with session.no_autoflush:  # Before what was changed: the loser must leave nothing behind.
+    with session.no_autoflush:  # Runs before the changes are flushed: a save that fails must write nothing.
         counted = session.scalar(
             update(kind)
             .where(kind.id == thing.id, kind.revision == seen)

@@ -1,7 +1,7 @@
-"""Mail that a lower room wants sent: a row, found and sent by delivery's tick.
+"""Outbox of system mail: rows that lower packages write and delivery's tick turns into sends.
 
-A verb writes the row in its own transaction, so a mail is asked for exactly when the fact that it
-tells of is committed.
+A service function writes the row in its own transaction, so the mail is requested exactly when the change that it
+reports is committed.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from campaigns import clock
 from campaigns.db import Address, Base, Document, Id, Instant
 
 TRANSACTIONAL = "transactional"
-"""The kind of a mail that a program requested and that needs no consent."""
+"""Kind of a mail that an API client requested and that needs no consent."""
 
 
 class OutboxMail(Base):
-    """One system mail to one person; ``kind`` names its template in ``templates/emails/system``."""
+    """One system mail to one address; ``kind`` names its template in ``templates/emails/system``."""
 
     __tablename__ = "outbox"
 
@@ -32,14 +32,14 @@ class OutboxMail(Base):
 
 
 def post(session: Session, kind: str, address: str, context: dict[str, Any], language: str = "en") -> OutboxMail:
-    """Ask for a system mail. ``context`` holds what its template needs, JSON values only."""
+    """Request a system mail. ``context`` holds the variables of its template, JSON values only."""
     mail = OutboxMail(kind=kind, address=address, language=language, context=context, created_at=clock.now())
     session.add(mail)
     return mail
 
 
 def fields_of(mail: OutboxMail | None) -> Mapping[str, str]:
-    """The fields that a program gave; none for a mail of a launch."""
+    """The merge fields that an API client gave; empty for a mail of a launch."""
     return mail.context.get("fields", {}) if mail is not None else {}
 
 

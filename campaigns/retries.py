@@ -1,6 +1,6 @@
-"""What the clock could not do: the one row that fails is put off, the others go on.
+"""Retry bookkeeping for background jobs: a failing row is backed off, the rest of the batch continues.
 
-A setback is told on the health page until it is over.
+A failure is shown on the health page until it has expired.
 """
 
 import logging
@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE = timedelta(seconds=10)
 _LONGEST_PAUSE = timedelta(hours=1)
 _TOLD_FOR = 2 * _LONGEST_PAUSE
-"""What still fails is tried again within the longest pause, so an older setback is over."""
+"""A subject that still fails is tried again within ``_MAX_BACKOFF``, so an older failure is resolved."""
 
 
 class JobType(StrEnum):
-    """What the clock does by itself, one row after the other."""
+    """A kind of background job that works on one row after another. The values are stored in the database."""
 
     START_LAUNCH = "begin"
     QUEUE_SYSTEM_MAIL = "post"
@@ -76,7 +76,7 @@ class JobType(StrEnum):
 
 
 class JobFailure(Base):
-    """One row that a chore failed at, and when it is tried again."""
+    """A subject (row) at which a job failed, and the time of the next attempt."""
 
     __tablename__ = "job_failures"
 
@@ -84,29 +84,29 @@ class JobFailure(Base):
     subject: Mapped[str] = mapped_column(String(80), primary_key=True)
     error: Mapped[str] = mapped_column(String(300))
     failures: Mapped[int] = mapped_column(default=0)
-    """In a row."""
+    """Consecutive failures."""
     failed_at: Mapped[Instant]
     retry_at: Mapped[Instant]
 
 
 def put_off(session: Session, chore: JobType) -> list[str]:
-    """The subjects that are not to be tried just now."""
+    """The subjects that are backed off at the moment."""
     waiting = select(JobFailure.subject).where(JobFailure.job == chore, JobFailure.retry_at > clock.now())
     return list(session.scalars(waiting))
 
 
 def failed(session: Session, chore: JobType) -> list[str]:
-    """Every subject that the chore failed at, also those that may be tried again now."""
+    """Every subject at which the job failed, including those that may be tried again now."""
     return list(session.scalars(select(JobFailure.subject).where(JobFailure.job == chore)))
 
 
 def carry(
     session: Session, chore: JobType, ids: Sequence[int], act: Callable[[Sequence[int]], Iterable[T] | None]
 ) -> list[T]:
-    """Let ``act`` do a chore for all of ``ids`` but those put off; what it returned, in their order.
+    """Call ``act`` with those of ``ids`` that are not backed off; returns its results in the order of ``ids``.
 
-    It runs in a savepoint. When it raises, each half is tried by itself, until the row that it fails at
-    stands alone and is put off. A database that goes away raises.
+    ``act`` runs in a savepoint. When it raises, both halves of the batch are tried separately, down to the single row
+    that fails, which is backed off. Errors of the database connection are raised, not recorded.
     """
     known = {row.subject: row for row in session.scalars(select(JobFailure).where(JobFailure.job == chore))}
     now = clock.now()
@@ -138,7 +138,7 @@ def _carried(
 
 
 def alone(chore: JobType, subject: object, act: Callable[[], object]) -> None:
-    """Let ``act``, which owns its transactions, do a chore for one subject, unless it is put off."""
+    """Call ``act``, which owns its transactions, for one subject, unless that subject is backed off."""
     with db.reading() as session:
         known = session.get(JobFailure, (chore, str(subject)))
     if known is not None and known.retry_at > clock.now():
@@ -157,7 +157,7 @@ def alone(chore: JobType, subject: object, act: Callable[[], object]) -> None:
 
 
 def _away(error: Exception) -> bool:
-    """The database is away or busy: no row's fault."""
+    """Whether the database is unavailable or busy, which is no fault of the row."""
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
@@ -174,7 +174,7 @@ def _note(session: Session, chore: JobType, subject: str, error: Exception) -> N
 
 
 def present(session: Session) -> list[JobFailure]:
-    """What fails at the moment, the newest first; a hundred at most."""
+    """Current failures, newest first, 100 at most."""
     told = select(JobFailure).where(JobFailure.failed_at > clock.now() - _TOLD_FOR)
     return list(
         session.scalars(told.order_by(JobFailure.failed_at.desc(), JobFailure.job, JobFailure.subject).limit(100))
@@ -182,5 +182,5 @@ def present(session: Session) -> list[JobFailure]:
 
 
 def forget_old(session: Session) -> None:
-    """Delete what is over; for upkeep."""
+    """Delete expired failures; called by the maintenance task."""
     session.execute(delete(JobFailure).where(JobFailure.failed_at <= clock.now() - _TOLD_FOR))

@@ -1,8 +1,8 @@
-"""Signed tokens, each bound to its purpose: a token opens only what it was made for.
+"""Signed tokens, each bound to its purpose: a token is valid only for the purpose it was minted for.
 
-A token is base64url of ``key id (1 byte) | payload | MAC (12 bytes)``: keyed BLAKE2b with the
-purpose as its personalisation (RFC 7693, section 2.8), 96 bits, compared in constant time. Old keys
-verify for as long as they stay in the settings.
+A token is base64url of ``key id (1 byte) | payload | MAC (12 bytes)``. The MAC is keyed BLAKE2b with the purpose as
+personalisation (RFC 7693, section 2.8), 96 bits, compared in constant time. Old keys verify for as long as they stay
+in the settings.
 """
 
 import struct
@@ -24,31 +24,32 @@ _EXPIRY_BYTES = 5
 _LONGEST = 512
 _SEND_BYTES = 8
 _SEND = struct.Struct(f">Bq{MAC_BYTES}s")
-_SEND_LENGTH = _SEND.size * 4 // 3  # 21 bytes fill 28 characters to the last bit: one spelling only.
-_FROM_URL = bytes.maketrans(b"-_+/", b"+/\0\0")  # + and / would be second spellings of - and _.
+_SEND_LENGTH = _SEND.size * 4 // 3  # 21 bytes fill 28 characters to the last bit, so there is exactly one encoding.
+_FROM_URL = bytes.maketrans(b"-_+/", b"+/\0\0")  # + and / would be second encodings of - and _.
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Purpose(StrEnum):
-    """What a token may be used for. At most 16 characters: BLAKE2b's personalisation."""
+    """Purpose of a token. At most 16 characters, the size of BLAKE2b's personalisation."""
 
     ENGAGEMENT = "engagement"  # /o and /c of one send
     UNSUBSCRIBE = "unsubscribe"  # the unsubscribe page of one send
-    VISIT = "visit"  # `k` on a landing page: this visit came from that send's link
+    VISIT = "visit"  # `k` on a landing page: this visit came from a link of that send
     BOUNCE = "bounce"  # VERP envelope sender
     MESSAGE_ID = "message-id"
-    DEVICE = "device"  # a browser in which somebody signed in before
+    DEVICE = "device"  # a browser in which this user signed in before
     CONFIRM = "confirm"  # a form's double opt-in
-    SHARE = "share"  # a snapshot of figures for people without an account
+    SHARE = "share"  # a snapshot of a report for people without an account
     PASSWORD = "password"  # setting a new password
-    VISITOR = "visitor"  # not a token: keyed hash of the id that a visitor allowed us to keep
-    ERASED = "erased"  # not a token: keyed hash of an address that must not come back
+    VISITOR = "visitor"  # no token: keyed hash of the id that a visitor allowed us to keep
+    ERASED = "erased"  # no token: keyed hash of an erased address that must not be imported again
 
-    __hash__ = str.__hash__  # An Enum's own costs as much as a hash of BLAKE2b.
+    # Enum.__hash__ is a Python function, and purposes are dictionary keys on the path of every hit.
+    __hash__ = str.__hash__
 
 
 class Keyring:
-    """Mints and opens tokens with the settings' keys."""
+    """Mints and verifies tokens with the keys of the settings."""
 
     def __init__(self, keys: tuple[tuple[int, bytes], ...]) -> None:
         self._current = keys[-1][0]
@@ -58,7 +59,7 @@ class Keyring:
         self._openers: dict[str, Callable[[str], int]] = {}
 
     def _state(self, kid: int, purpose: str) -> Any:
-        """A keyed state, to be copied: that costs half of keying a new one."""
+        """The keyed BLAKE2b state, cached and copied for each token, so that the key block is hashed once."""
         state = self._states.get((kid, purpose))
         if state is None:
             state = blake2b(digest_size=MAC_BYTES, key=self._keys[kid], person=purpose.encode())
@@ -72,13 +73,13 @@ class Keyring:
         return digest
 
     def mint(self, purpose: Purpose, payload: bytes) -> str:
-        """A token for ``payload``, of ``4/3 × (13 + len(payload))`` characters."""
+        """Mint a token for ``payload``; its length is ``4/3 × (13 + len(payload))`` characters."""
         kid = self._current
         raw = bytes((kid,)) + payload + self._mac(kid, purpose, payload)
         return b2a_base64(raw, newline=False).translate(_URLSAFE, b"=").decode()
 
     def mint_sends(self, send_id: int, *purposes: Purpose) -> list[str]:
-        """A token of the send for each purpose, as :meth:`mint` would make it, in a quarter of the time for four."""
+        """One token of the send per purpose, each equal to the result of :meth:`mint`, encoded in one base64 call."""
         copies = self._copies.get(purposes)
         if copies is None:
             copies = self._copies[purposes] = [self._state(self._current, purpose).copy for purpose in purposes]
@@ -88,12 +89,12 @@ class Keyring:
             state = copy()
             state.update(payload)
             raw += head + state.digest()
-        # A send's token fills its characters to the last bit, so that many can be written as one.
+        # A send's token has 21 bytes, a multiple of 3, so concatenated tokens can be encoded together and cut apart.
         text = b2a_base64(raw, newline=False).translate(_URLSAFE).decode()
         return [text[start : start + _SEND_LENGTH] for start in range(0, len(text), _SEND_LENGTH)]
 
     def open(self, purpose: Purpose, token: str) -> bytes:
-        """The payload of a token made for ``purpose``. Raises BadToken for anything else."""
+        """The payload of a token minted for ``purpose``. Raises BadToken for anything else."""
         try:
             raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= _LONGEST else b""
         except ValueError:
@@ -101,7 +102,7 @@ class Keyring:
         if len(raw) < 1 + MAC_BYTES or raw[0] not in self._keys:
             raise BadToken(N_("This link is incomplete or was changed."))
         payload, mac = raw[1:-MAC_BYTES], raw[-MAC_BYTES:]
-        # The second test refuses other spellings of the same bytes, so a token has one form only.
+        # The second check rejects other encodings of the same bytes, so a token has one form only.
         if not compare_digest(mac, self._mac(raw[0], purpose, payload)) or (
             urlsafe_b64encode(raw).rstrip(b"=").decode() != token
         ):
@@ -109,7 +110,10 @@ class Keyring:
         return payload
 
     def opener(self, purpose: Purpose) -> Callable[[str], int]:
-        """What gives the id in a send's token, as :meth:`open` but with nothing to spare: every hit comes by it."""
+        """A function from a send's token to the send's id; like :meth:`open`, without its general cases.
+
+        It verifies the token of every hit (``tests/benchmarks/hits.py``).
+        """
         opener = self._openers.get(purpose)
         if opener is None:
             opener = self._openers[purpose] = _opener({kid: self._state(kid, purpose) for kid in self._keys})
@@ -120,15 +124,17 @@ class Keyring:
         return self.mint(purpose, int(expires.timestamp()).to_bytes(_EXPIRY_BYTES) + payload)
 
     def open_expiring(self, purpose: Purpose, token: str) -> bytes:
-        """Like :meth:`open`; raises BadToken also when the time is over."""
+        """Like :meth:`open`; also raises BadToken when the token has expired."""
         raw = self.open(purpose, token)
         if int.from_bytes(raw[:_EXPIRY_BYTES]) < clock.now().timestamp():
             raise BadToken(N_("This link has expired."))
         return raw[_EXPIRY_BYTES:]
 
     def keyed_hash(self, purpose: Purpose, value: str) -> str:
-        """A hash that only this installation can make: 32 hex digits by its *oldest* key,
-        so that adding a key does not change it."""
+        """A keyed hash of ``value`` that only this installation can compute: 32 hex digits.
+
+        It uses the *oldest* key, so that adding a key does not change it.
+        """
         kid = min(self._keys)
         return blake2b(value.encode(), digest_size=16, key=self._keys[kid], person=purpose.encode()).hexdigest()
 
@@ -137,7 +143,8 @@ def _opener(states: Mapping[int, Any]) -> Callable[[str], int]:
     unpack, payload = _SEND.unpack, slice(1, 1 + _SEND_BYTES)
 
     def opened(token: str) -> int:
-        if len(token) != _SEND_LENGTH:  # What isn't base64 is passed over when decoding.
+        # a2b_base64 ignores characters outside its alphabet, so the length is checked first.
+        if len(token) != _SEND_LENGTH:
             raise BadToken(N_("This link is incomplete or was changed."))
         try:
             raw = a2b_base64(token.encode("ascii").translate(_FROM_URL))
@@ -146,7 +153,7 @@ def _opener(states: Mapping[int, Any]) -> Callable[[str], int]:
         except (ValueError, LookupError, struct.error):
             raise BadToken(N_("This link is incomplete or was changed.")) from None
         state.update(raw[payload])
-        if not compare_digest(mac, state.digest()) or send_id < 0:  # Databases' numbers have 63 bits.
+        if not compare_digest(mac, state.digest()) or send_id < 0:  # Database ids have 63 bits.
             raise BadToken(N_("This link is incomplete or was changed."))
         found: int = send_id
         return found
@@ -172,10 +179,10 @@ def mint_send(purpose: Purpose, send_id: int) -> str:
 
 
 def mint_sends(send_id: int, *purposes: Purpose) -> list[str]:
-    """The send's tokens for several purposes at once, each as :func:`mint_send` makes it."""
+    """The send's tokens for several purposes, each as :func:`mint_send_token` makes it."""
     return keyring().mint_sends(send_id, *purposes)
 
 
 def open_send(purpose: Purpose, token: str) -> int:
-    """The send's id. Raises BadToken."""
+    """The id of the send. Raises BadToken."""
     return keyring().opener(purpose)(token)

@@ -1,8 +1,8 @@
-"""Both databases for every test that asks for one.
+"""Shared fixtures: both databases, settings, a frozen clock, the application and its clients.
 
-``session``: a session inside a transaction that is rolled back afterwards; for verbs.
-``database``: an engine whose commits are real, emptied afterwards; for faces, deliver, collect.
-Each runs once on SQLite and once on PostgreSQL.
+``session``: a session inside a transaction that is rolled back afterwards; for service functions.
+``database``: an engine with real commits, emptied afterwards; for views, the sending worker and the collector.
+A test that requests one of them runs once on SQLite and once on PostgreSQL.
 """
 
 import os
@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import Session
 from xdist.remote import Producer
 
-import wsgi  # knows every room, so that every table is known
+import wsgi  # importing it registers every package, and so every table
 from campaigns import clock, config, db
 from campaigns.accounts.models import Organisation, Role, User
 from campaigns.web.security.rate_limits import RateLimit
@@ -31,7 +31,7 @@ from tests.xdist_scheduler import ByHouse
 
 SECRET = b"k" * 32
 
-# The same examples every time, however slow the machine; with ``TORTURE`` set others, and more of them.
+# The same examples in every run, without a deadline; with ``TORTURE`` set more examples, chosen at random.
 hypothesis.settings.register_profile(
     "steady", derandomize=True, database=None, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -46,11 +46,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByHouse
 
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path) -> Iterator[config.Settings]:
-    """Settings that point into the test's own directory."""
+    """Settings of a ``var`` directory of the test's own."""
     installed = config.Settings(
         var=tmp_path,
         database_url="",
-        redis_url="redis+socket:///dev/null/nowhere",  # A path that nobody can make.
+        redis_url="redis+socket:///dev/null/nowhere",  # A path that can't be created.
         base_url="http://localhost",
         tracking_url="http://localhost",
         smtp_url="smtp://127.0.0.1:9",
@@ -96,7 +96,7 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 def _nobody_else(connection: Connection) -> None:
-    """Wait for what a test left running; name a transaction that it left open, which no wait would end."""
+    """Wait until no other transaction is open; a transaction that the test itself left open fails it with its query."""
     others = text(
         "SELECT state, query FROM pg_stat_activity WHERE datname = current_database()"
         " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
@@ -121,8 +121,9 @@ def database(engine: Engine) -> Iterator[Engine]:
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             _nobody_else(connection)
-            # Truncating makes every table a new file: a quarter of the time of a test that writes three rows.
-            connection.execute(text("SET LOCAL session_replication_role = replica"))  # No triggers, no keys.
+            # DELETE, because TRUNCATE creates a new file for every table, which takes longer for a few rows.
+            # Disables triggers and foreign keys.
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
         filled = set(connection.scalars(_FILLED))
         for table in reversed(_TABLES):
             if table.name in filled:
@@ -130,7 +131,7 @@ def database(engine: Engine) -> Iterator[Engine]:
 
 
 def _number_from_one(connection: Connection) -> None:
-    """What tests rolled back has counted PostgreSQL's numbers on."""
+    """Reset the sequences: rolled-back tests have advanced PostgreSQL's."""
     if connection.dialect.name == "sqlite":
         connection.execute(text("DELETE FROM sqlite_sequence"))
         return
@@ -142,7 +143,7 @@ NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 class FrozenClock:
-    """A clock that moves only when told: ``clock.at = …``."""
+    """A clock that stands still until it is set: ``clock.at = …``."""
 
     def __init__(self, at: datetime) -> None:
         self.at = at
@@ -160,7 +161,7 @@ def frozen() -> Iterator[FrozenClock]:
 
 @cache
 def _application() -> Flask:
-    """One application for many tests: compiling its routes and templates was three quarters of a page's test."""
+    """One application for many tests, because compiling its routes and templates is slow."""
     app = wsgi.create_app()
     app.config.update(TESTING=True, WTF_CSRF_ENABLED=False)
     return app
@@ -168,7 +169,7 @@ def _application() -> Flask:
 
 @cache
 def _limits() -> list[RateLimit]:
-    """Every limit of the house's doors; what one test asked of them is not the next one's."""
+    """Every rate limit of the application, so that the calls of one test don't count in the next one."""
     return [
         found
         for name in list(sys.modules)
@@ -180,14 +181,14 @@ def _limits() -> list[RateLimit]:
 
 @pytest.fixture
 def empty_app(database: Engine) -> Iterator[Flask]:
-    """The application before its first run: no organisation, nobody.
+    """The application before its first run: no organisation, no users.
 
-    A test may change its config and add routes; the next test finds neither.
+    A test may change its config and add routes; both are reset for the next test.
     """
     app = _application()
     for limit in _limits():
         limit._left.clear()
-    app._got_first_request = False  # so that a test may still add a route
+    app._got_first_request = False  # allows the test to add a route
     config_before, rules_before = dict(app.config), len(list(app.url_map.iter_rules()))
     yield app
     app.config.clear()
@@ -198,7 +199,7 @@ def empty_app(database: Engine) -> Iterator[Flask]:
 
 @pytest.fixture
 def app(empty_app: Flask) -> Flask:
-    """The application of a founded organisation with one person of each role."""
+    """The application after its first run, with one user of each role."""
     with db.transaction() as session:
         session.add(
             Organisation(
@@ -223,7 +224,7 @@ def app(empty_app: Flask) -> Flask:
 
 
 def signed_in(app: Flask, role: Role) -> FlaskClient:
-    """A client whose session is already that of the person with ``role``."""
+    """A client that is signed in as the user with ``role``."""
     client = app.test_client()
     with db.reading() as session:
         person = session.query(User).filter_by(role=role).first()
@@ -237,7 +238,7 @@ def signed_in(app: Flask, role: Role) -> FlaskClient:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A stranger's browser."""
+    """A client that is not signed in."""
     return app.test_client()
 
 
@@ -272,5 +273,5 @@ def _count_queries(engine: Engine) -> Iterator[list[str]]:
 
 @pytest.fixture
 def count_queries() -> Callable[[Engine], AbstractContextManager[list[str]]]:
-    """``with count_queries(engine) as n: …`` then ``len(n)``; ``n`` holds the statements."""
+    """``with count_queries(engine) as n: …``; ``n`` is the list of executed statements."""
     return _count_queries

@@ -1,6 +1,6 @@
-"""Rows for tests, with sensible values for whatever a test does not care about.
+"""Factories of database rows with default values.
 
-They write rows directly, not through verbs, so that a room's tests need no other room to work.
+They write rows directly instead of calling service functions, so that the tests of a package need no other package.
 """
 
 from decimal import Decimal
@@ -36,7 +36,7 @@ def _kept(session: Session, row: Row) -> Row:
 
 
 def make_organisation(session: Session, **values: Any) -> Organisation:
-    """The one organisation; the existing one when there is one already."""
+    """The organisation; the existing one when there is one already."""
     existing = session.get(Organisation, 1)
     if existing is not None:
         return existing
@@ -60,7 +60,7 @@ def make_organisation(session: Session, **values: Any) -> Organisation:
 
 
 def make_person(session: Session, role: Role | str = Role.COORDINATOR, **values: Any) -> User:
-    """A person who cannot sign in by password (its hash opens nothing)."""
+    """A user who can't sign in by password (no password matches its hash)."""
     number = next(_numbers)
     return _kept(
         session,
@@ -98,7 +98,7 @@ def make_contact(session: Session, **values: Any) -> Contact:
 
 
 def make_list(session: Session, *contacts: Contact, **values: Any) -> ContactList:
-    """A list with ``contacts`` on it."""
+    """A list with ``contacts`` as members."""
     made = _kept(session, ContactList(**{"name": f"List {next(_numbers)}", "created_at": clock.now(), **values}))
     session.add_all(ListMember(list_id=made.id, contact_id=contact.id, added_at=clock.now()) for contact in contacts)
     session.flush()
@@ -153,7 +153,7 @@ EMAIL_FIELDS = (
 
 
 def make_activity(session: Session, campaign: Campaign | None = None, **values: Any) -> Activity:
-    """An approved activity: e-mail to everybody unless ``values`` say otherwise. Brings its campaign."""
+    """An approved activity: e-mail to everybody unless ``values`` differ. Creates a campaign when none is given."""
     campaign = campaign or make_campaign(session)
     if values.get("status") in (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED):
         values = {"launched_at": clock.now(), **values}
@@ -175,7 +175,7 @@ def make_activity(session: Session, campaign: Campaign | None = None, **values: 
 
 
 def make_form(session: Session, activity: Activity | None = None, **values: Any) -> Form:
-    """An open form of ``activity``, or of a web activity of its own."""
+    """An open form of ``activity``, by default of a new web activity."""
     activity = activity or make_activity(session, channel=Channel.WEB, everybody=False)
     number = next(_numbers)
     return _kept(

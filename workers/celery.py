@@ -1,7 +1,7 @@
-"""The Celery app: an engine that wakes up, never one that remembers.
+"""The Celery app. The broker carries wake-ups only.
 
-Rows are the queue; a message only says "look now". Losing every message loses nothing, so there
-are no results, and a tick that comes too late is dropped rather than piled up.
+Rows are the queue; a message only says that there may be due rows. Losing every message loses nothing, so there are
+no results, and a late tick is dropped instead of queued.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ _TABLES_OF_SENDING = (
     "campaigns.delivery.sends.counters",
     "campaigns.delivery.bounces.models",
 )
-"""Every table that a send refers to, directly or through other tables."""
+"""Modules of every table that a send refers to, directly or through other tables."""
 _SENDING = ("workers.sending",)
 _IMPORTS = ("workers.imports", "workers.bounces")
 QUEUES = {
@@ -39,19 +39,20 @@ QUEUES = {
     "sending": _SENDING,
     "imports": _IMPORTS,
 }
-"""Each with the tasks that come by it. Test and system mail is urgent; the house has a worker for it and for the
-clock, so that no launch stands in its way."""
+"""The task modules of each queue. Test and system mail is urgent: a worker serves only the queues "urgent" and "clock",
+so that a launch never delays it.
+"""
 
-# Longer than any task, so that no task is handed out twice while it still runs.
+# Seconds; longer than any task, so that the broker delivers no task twice while it still runs.
 _VISIBILITY = 900
 
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 _CACHE = 1_000
-"""KiB of the database that each of a worker's connections keeps: what it reads it seldom reads twice."""
+"""KiB of the database file that each of a worker's connections caches: workers seldom read the same page twice."""
 
 
 def load(queues: Iterable[str] = QUEUES) -> None:
-    """Import what the tasks of these queues stand on: a worker that only sends is smaller by 8 MB."""
+    """Import the task modules of these queues; a worker that only sends skips the other packages to save memory."""
     tasks = {name for queue in queues for name in QUEUES[queue]}
     if tasks <= {*_SENDING}:
         for name in _TABLES_OF_SENDING:
@@ -69,11 +70,11 @@ def _conf() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
             "visibility_timeout": _VISIBILITY,
-            # Kombu by itself looks for lost tasks every 100 s, ten at a time.
+            # Kombu's default looks for lost tasks every 100 s, ten at a time.
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
             "unacked_restore_limit": 1000,
-            # redis-py gives up after 5 s by default, which a blocking pop may well outlast.
+            # redis-py's default timeout is 5 s, and a blocking pop may take longer.
             "socket_timeout": None,
             "socket_keepalive": not settings.embedded_broker,
         },
@@ -88,7 +89,7 @@ def _conf() -> dict[str, Any]:
             "workers.sending.deliver": "sending",
             "workers.sending.expand": "sending",
             "workers.imports.*": "imports",
-            "workers.bounces.poll": "imports",  # Its server may be slow.
+            "workers.bounces.poll": "imports",  # The IMAP server may be slow.
         },
         "enable_utc": True,
         "timezone": "UTC",
@@ -99,19 +100,25 @@ def _conf() -> dict[str, Any]:
 
 
 app = Celery("kampania")
-app.add_defaults(_conf)  # Asked when first needed: importing this file reads no environment.
+app.add_defaults(_conf)  # Evaluated lazily: importing this module reads no environment.
 
 
 def _share_arenas() -> None:
-    """glibc gives each new thread memory of its own and keeps what was freed in each: a worker grew by 20 MB with
-    its mails. Two for all are as fast, since threads take turns anyway."""
-    with suppress(OSError, AttributeError):  # Another system's library may know no such thing.
+    """Limit glibc to two malloc arenas.
+
+    By default glibc gives each thread an arena and keeps freed memory in each of them. Two don't slow the threads down,
+    since only one of them holds the GIL. ``tests/benchmarks/pipeline.py`` shows a worker's memory.
+    """
+    with suppress(OSError, AttributeError):  # Another C library may lack the function.
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
 
 
 def give_back() -> None:
-    """Let the system have what is of no use any more: cycles first, since Python looks for them seldom (below), which
-    made 4 MB in a launch of 200,000; then what glibc keeps by itself, 3 MB after a shift of mails."""
+    """Return unused memory to the operating system.
+
+    Collects cycles first, because the collector runs seldom here (see :func:`_init_child_process`), then trims glibc's
+    free lists. ``tests/benchmarks/pipeline.py`` shows a worker's memory.
+    """
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -119,8 +126,10 @@ def give_back() -> None:
 
 @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
 def _end_at_once(**_: object) -> None:
-    """A worker notices that it was asked to end when its loop next wakes, which may be in ten seconds. It is woken by
-    a thread: here, in the midst of a signal, the loop's lock may be held by the very code that was interrupted."""
+    """Wake the event loop when the worker is asked to shut down, since it may sleep for ten seconds.
+
+    Runs in a thread: in the signal handler the loop's lock may be held by the interrupted code itself.
+    """
     loop = get_event_loop()
     if loop is not None:
         threading.Thread(target=loop.call_soon, args=(bool,), daemon=True).start()
@@ -128,12 +137,13 @@ def _end_at_once(**_: object) -> None:
 
 @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
 def _fresh_engine(**_: object) -> None:
-    """A forked child must not talk through its parent's connections."""
+    """Give a forked child its own engine: it must not use its parent's connections."""
     db.engine().dispose(close=False)
-    # A worker has several connections, and with a large house in all of them it would grow by half.
+    # A worker has several connections; with the default cache size each would hold up to 16 MB of the database.
     db.install(db.make_engine(config.settings().database_url, _CACHE))
     _share_arenas()
-    give_back()  # What importing left behind.
-    # What was imported lives for ever, and a slice makes thousands of objects without a cycle: look seldom.
+    give_back()  # Frees what the imports left behind.
+    # Imported objects live as long as the process, and a batch creates thousands of objects without cycles, so the
+    # collector can skip the former and run seldom.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

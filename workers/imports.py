@@ -1,4 +1,4 @@
-"""Uploaded files: each that waits is carried by a task."""
+"""Tasks that run uploaded imports of contacts and of offline conversions."""
 
 from campaigns import db, retries
 from campaigns.audience.imports import files, runner
@@ -8,7 +8,7 @@ from workers.celery import app
 
 
 def wake() -> None:
-    """Wake a worker for each import that waits."""
+    """Enqueue a task for each import that waits."""
     with db.reading() as session:
         due = runner.due_imports(session)
         reported = offline_import.due(session)
@@ -30,5 +30,5 @@ def run_offline(import_id: int) -> None:
 
 @app.task(ignore_result=True)  # type: ignore[untyped-decorator]
 def sweep() -> None:
-    """Remove uploaded files whose time is over."""
+    """Delete uploaded files whose retention time is over."""
     files.sweep()

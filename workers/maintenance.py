@@ -1,4 +1,4 @@
-"""Tracking's and the journal's turns on the clock."""
+"""Tasks for final labels, conversions, maintenance runs and the purge of expired rows."""
 
 from campaigns import db, retries
 from campaigns.accounts import authentication
@@ -11,11 +11,11 @@ from tracking.jobs import lead_conversions, maintenance_runs, visit_linking
 from workers.celery import app
 
 _HITS, _SUBMISSIONS = 2_000, 500
-"""How many make a full portion; after one there may be more."""
+"""Batch sizes. After a full batch there may be more rows."""
 
 
 def settle() -> bool:
-    """Label hits whose time has come. Whether there may be more."""
+    """Give hits their final label once their settle window is over. Returns whether there may be more."""
     global _crowds
     more = settling.settle_due(_HITS, _crowds) >= _HITS
     if not more:
@@ -24,14 +24,15 @@ def settle() -> bool:
 
 
 _crowds = BurstCache()
-"""Found while there are portions that follow one another; what comes later is looked for anew."""
+"""Bursts found by consecutive batches, which overlap; replaced after the last batch."""
 
 
 def convert() -> bool:
-    """Count what submissions brought. Whether there may be more."""
+    """Record the conversions of new submissions. Returns whether there may be more."""
     with db.transaction() as session:
         found = max(
-            visit_linking.join_due(session, _SUBMISSIONS),  # First, so that conversions find whose visits they came by.
+            # First, so that conversions know the visits that they came by.
+            visit_linking.join_due(session, _SUBMISSIONS),
             lead_conversions.record_due(session, _SUBMISSIONS),
             goal_matching.notice_due(session, _SUBMISSIONS),
             lead_conversions.recredit_due(session, _SUBMISSIONS),
@@ -40,7 +41,7 @@ def convert() -> bool:
 
 
 def wake() -> None:
-    """Wake a worker for the look over the log that an owner ordered."""
+    """Enqueue a task for each maintenance run that an owner ordered."""
     with db.reading() as session:
         due = maintenance_runs.due(session)
     for inspection_id in due:

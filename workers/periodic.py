@@ -1,4 +1,7 @@
-"""What is looked at every second, in two turns: a message of its own for each kept an idle house busy."""
+"""The two tasks that run every second.
+
+They bundle several jobs: one message per job and second would keep an idle installation busy.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,29 +10,31 @@ from workers import bounces, imports, maintenance, sending
 from workers.celery import app
 
 _AT_MOST = 3.0
-"""Seconds that a backlog may keep a turn: others wait for its worker, and the next one goes on."""
+"""Seconds that a backlog may occupy a worker; the next tick continues."""
 _WAKING = (sending.wake, imports.wake, maintenance.wake)
 _COUNTING = (maintenance.settle, maintenance.convert, bounces.read)
-"""Each does one portion, and says whether there is more."""
+"""Each processes one batch and returns whether there may be more."""
 
 
 @app.task  # type: ignore[untyped-decorator]
 def wake() -> None:
-    """Wake a worker for everything that is due."""
+    """Enqueue tasks for everything that is due."""
     take(_WAKING)
 
 
 @app.task  # type: ignore[untyped-decorator]
 def count() -> None:
-    """Settle hits, convert submissions, read bounces."""
+    """Finalise labels, record conversions, read bounces."""
     take(_COUNTING)
 
 
 def take(turns: Sequence[Callable[[], object]]) -> None:
-    """Each once, then again those that have more, while time allows. One that fails keeps no other from its turn.
+    """Call each job once, then repeatedly those that return true, for ``_MAX_SECONDS`` at most.
+
+    A job that raises is not called again; the others continue.
 
     Raises:
-        ExceptionGroup: what failed, after the others had their turn.
+        ExceptionGroup: all exceptions, after the other jobs have run.
     """
     until, left, errors = time.monotonic() + _AT_MOST, list(turns), list[Exception]()
     while left:

@@ -1,10 +1,10 @@
-"""What runs when, on one screen."""
+"""Schedule of the periodic tasks for Celery beat."""
 
 from typing import Any
 
 
 def _every(seconds: float, task: str) -> dict[str, Any]:
-    # A wake-up that waited longer than its period is worth nothing: the next one is there already.
+    # A wake-up older than its period is useless: the next one is in the queue already.
     return {"task": task, "schedule": seconds, "options": {"expires": max(seconds, 2.0)}}
 
 

@@ -1,4 +1,4 @@
-"""Sends on the clock."""
+"""Tasks that expand audiences and send mails."""
 
 from campaigns import retries
 from campaigns.delivery.queue import expansion, scheduler
@@ -7,11 +7,11 @@ from campaigns.retries import JobType
 from workers.celery import app, give_back
 
 _SOON = 2
-"""Seconds after which an unheard wake-up is dropped: by then the next one has come."""
+"""Seconds after which an unprocessed wake-up expires: by then the next tick has sent another."""
 
 
 def wake() -> None:
-    """Hand out what is due."""
+    """Enqueue tasks for the activities that are due."""
     work = scheduler.find()
     for activity_id in work.expand:
         expand.apply_async((activity_id,), expires=_SOON)

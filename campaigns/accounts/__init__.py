@@ -1,1 +1,1 @@
-"""People, roles, sign-in and the audit trail."""
+"""Users, roles, authentication, API keys and the audit log."""

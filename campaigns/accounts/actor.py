@@ -1,4 +1,4 @@
-"""Who does it: every verb takes an actor and asks it for a permission."""
+"""Actors and their permissions: every service function takes an actor and checks a permission of it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,15 +16,15 @@ class ActorKind(StrEnum):
 
 
 class Permission(StrEnum):
-    VIEW = "view"  # campaigns and their figures
+    VIEW = "view"  # campaigns and their reports
     PLAN = "plan"  # create and change campaigns, activities, messages, forms
     LAUNCH = "launch"  # launch, pause, resume, finish, cancel; send test mails
-    PERSONAL = "personal"  # see contacts and leads, and what single people did
+    PERSONAL = "personal"  # see contacts and leads, and the events of single people
     AUDIENCE = "audience"  # change contacts, lists, consent, suppression; import
     LEADS = "leads"  # work on leads
-    EXPORT = "export"  # take personal rows out of the house
-    PEOPLE = "people"  # invite, change and lock people
-    SETTINGS = "settings"  # the organisation's settings; read the audit trail
+    EXPORT = "export"  # export personal data
+    PEOPLE = "people"  # invite, change and lock users
+    SETTINGS = "settings"  # the organisation's settings; read the audit log
 
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
@@ -43,7 +43,7 @@ SCOPES: dict[Scope, frozenset[Permission]] = {
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A person, a program with its API key, the clock, or the public (whoever fills in a form or unsubscribes)."""
+    """Originator of an action: a user, an API client, the system, or the public (form submitters, unsubscribers)."""
 
     kind: ActorKind
     id: int | None
@@ -52,10 +52,12 @@ class Actor:
 
     @classmethod
     def of(cls, person: User) -> "Actor":
+        """The actor of a signed-in user, with the permissions of the user's role."""
         return cls(ActorKind.PERSON, person.id, person.name, PERMISSIONS[person.role])
 
     @classmethod
     def of_key(cls, key: ApiKey) -> "Actor":
+        """The actor of an API key, with the permissions of all its scopes."""
         permissions = frozenset[Permission]().union(*(SCOPES[Scope(scope)] for scope in key.scopes))
         return cls(ActorKind.API_KEY, key.id, key.name, permissions)
 

@@ -1,4 +1,4 @@
-"""The page where owners make API keys, and the endpoint where a program finds out what its key is good for."""
+"""Page where owners manage API keys, and the API endpoint that describes the caller's key."""
 
 from datetime import timedelta
 from typing import Any
@@ -46,7 +46,7 @@ def create() -> Any:
         except ValidationFailed as error:
             put_problems(form, error)
         else:
-            # No redirect: the secret exists in this one answer and nowhere else.
+            # No redirect: the key's text exists in this response only.
             return _page(ApiKeyForm(formdata=None).offer(), new=text)
     return _page(form), 400
 
@@ -70,6 +70,6 @@ def _page(form: ApiKeyForm, new: str = "") -> str:
 @blueprint.get("/api/v1/key")
 @with_any_key
 def whoami(actor: Actor) -> Any:
-    """What the key is called and may do."""
+    """The key's name and scopes as JSON."""
     db_session().commit()
     return jsonify(name=actor.name, scopes=[scope.value for scope in Scope if SCOPES[scope] <= actor.permissions])

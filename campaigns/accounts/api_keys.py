@@ -1,4 +1,4 @@
-"""API keys: made, shown once, revoked; and who a key stands for."""
+"""API keys: creation, revocation, and authentication of requests."""
 
 import hmac
 import secrets
@@ -16,14 +16,17 @@ from campaigns.accounts.validation import FieldValidator
 from campaigns.errors import Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_MARK = "kmp_"  # Lets secret scanners and people see what they have found.
+_MARK = "kmp_"  # A fixed prefix lets secret scanners and people recognise a key.
 _SEEN = timedelta(minutes=10)
 
 
 def create_key(
     session: Session, actor: Actor, *, name: str, scopes: list[str], expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Make a key; its text is returned this once. Raises Invalid, naming the field."""
+    """Create a key; returns its row and its text, which is not stored and can't be read again.
+
+    Raises ValidationFailed, naming the field.
+    """
     actor.require(Permission.SETTINGS)
     checks = FieldValidator()
     clean = checks.name("name", name)
@@ -51,7 +54,7 @@ def create_key(
 
 
 def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
-    """End a key at once; harmless when it has ended already."""
+    """Revoke a key at once; does nothing when it is revoked already. Raises NotFound."""
     actor.require(Permission.SETTINGS)
     key = session.get(ApiKey, key_id) if 0 < key_id < 2**63 else None
     if key is None:
@@ -63,7 +66,7 @@ def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
 
 
 def actor_of(session: Session, text: str) -> Actor:
-    """Whom the key ``text`` stands for. Raises Forbidden for any that isn't good now."""
+    """The actor of the key ``text``. Raises Forbidden for a key that is unknown, expired or revoked."""
     prefix = text.removeprefix(_MARK).partition("_")[0]
     plain = text.isascii() and prefix.isalnum() and text.startswith(_MARK) and len(text) < 100
     key = session.scalar(select(ApiKey).where(ApiKey.prefix == prefix)) if plain else None

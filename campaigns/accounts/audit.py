@@ -1,4 +1,4 @@
-"""The audit trail."""
+"""Writing of the audit log."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from campaigns.accounts.models import AuditLogEntry
 
 
 def record(session: Session, actor: Actor, verb: str, subject_kind: str, subject_id: object, **detail: Any) -> None:
-    """Write down that ``actor`` did ``verb`` to a subject, in the caller's transaction."""
+    """Add an entry that ``actor`` did ``verb`` to a subject, in the caller's transaction."""
     session.add(
         AuditLogEntry(
             at=clock.now(),

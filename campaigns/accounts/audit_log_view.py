@@ -1,4 +1,4 @@
-"""The audit trail in its reader's words: rooms write verbs and subjects in short English."""
+"""Translatable texts for audit log entries: services write verbs and subjects in short English."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -60,7 +60,7 @@ VERBS = {
     "order check": N_("ordered a check of the counters:"),
     "order mend": N_("had counters mended:"),
 }
-"""A verb that is not here is shown as it was written."""
+"""A verb that is missing here is shown as it was written."""
 
 SUBJECTS = {
     "activity": N_("activity"),
@@ -96,7 +96,7 @@ PLACES = {
     "message": "/messages/",
     "inspection": "/health/log/",
 }
-"""Where a subject's page is, before its number."""
+"""URL prefix of a subject's page; the subject's id follows."""
 
 ACTORS = {"public": N_("a visitor"), "clock": N_("the clock")}
 
@@ -136,11 +136,11 @@ DETAILS = {
     "version": N_("version"),
     "why": N_("why"),
 }
-"""What a detail is called; one that is not here is shown as it was written."""
+"""Labels of an entry's details; a key that is missing here is shown as it was written."""
 
 
 def moment(value: object) -> datetime | None:
-    """The instant that a detail stands for, if it does: it is shown in the reader's time zone."""
+    """The instant that a detail's value holds, for display in the reader's time zone; None when it holds none."""
     if not isinstance(value, str) or len(value) < len("2026-11-22T00:00"):
         return None
     try:
@@ -153,7 +153,7 @@ def moment(value: object) -> datetime | None:
 def history(
     session: Session, actor: Actor, *subjects: tuple[str, Sequence[int]], most: int = 20
 ) -> Sequence[AuditLogEntry]:
-    """What was done to these subjects, the newest first."""
+    """The audit log entries of these subjects, newest first, ``limit`` at most."""
     actor.require(Permission.PLAN)
     these = [
         and_(AuditLogEntry.subject_kind == kind, AuditLogEntry.subject_id.in_([str(number) for number in numbers]))

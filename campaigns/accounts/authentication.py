@@ -1,7 +1,7 @@
-"""Signing in, slowly for those who guess; and the way back for those who forgot.
+"""Password authentication with rate limits, and the password reset.
 
-Attempts are counted *before* the password is looked at, in a transaction of their own, so that a
-thousand guesses at once don't slip through together. Networks are counted as well as addresses.
+An attempt is counted *before* the password is checked, in a transaction of its own, so that a thousand parallel
+guesses can't all pass the limit. Attempts are counted per address and per network.
 """
 
 import secrets
@@ -24,24 +24,25 @@ from campaigns.tokens import Purpose, keyring
 
 WINDOW = timedelta(minutes=15)
 FOR_ADDRESS = 8  # from one network, or in one known browser
-FOR_ADDRESS_ANYWHERE = 60  # slow enough for guessing, and a stranger elsewhere locks nobody out soon
-FOR_NETWORK = 40  # an office signs in from one address
+# low enough against guessing, high enough that a stranger elsewhere can't soon lock the user out
+FOR_ADDRESS_ANYWHERE = 60
+FOR_NETWORK = 40  # an office shares one address
 RESETS = 3
 RESET_LIFE = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
 class LoginRateLimitKeys:
-    """Where an attempt is counted: the address that was typed and the network it came from."""
+    """Keys of the counters of one login attempt: the typed address and the network that the request came from."""
 
     address: str
     network: str
     anywhere: str | None
-    """None for a browser that has signed in with this address before: strangers cannot lock it out."""
+    """None for a browser that has signed in with this address before, so that strangers can't lock it out."""
 
     @classmethod
     def of(cls, email: str, network: str, device: str = "") -> "LoginRateLimitKeys":
-        # Whatever was typed is counted by its hash: the table keeps no list of addresses.
+        # The typed address is counted by its keyed hash: the table holds no list of addresses.
         typed = normal_email(email) or email.strip().lower()[:300]
         whose = keyring().keyed_hash(Purpose.PASSWORD, typed)
         if _is_device_of(device, whose):
@@ -50,7 +51,7 @@ class LoginRateLimitKeys:
 
 
 def device_token(person: User) -> str:
-    """For the cookie of a browser in which ``person`` has just signed in; it opens nothing by itself."""
+    """Token for the cookie of a browser in which ``person`` has just signed in; it grants no access by itself."""
     whose = keyring().keyed_hash(Purpose.PASSWORD, person.email)
     return keyring().mint(Purpose.DEVICE, bytes.fromhex(whose) + secrets.token_bytes(8))
 
@@ -63,7 +64,7 @@ def _is_device_of(token: str, whose: str) -> bool:
 
 
 def knock(session: Session, door: LoginRateLimitKeys) -> None:
-    """Count an attempt. Raises TooMany, with the time to wait; the caller commits at once."""
+    """Count an attempt; the caller commits at once. Raises RateLimited with the time to wait."""
     _count(session, door.address, FOR_ADDRESS)
     if door.anywhere is not None:
         _count(session, door.anywhere, FOR_ADDRESS_ANYWHERE)
@@ -81,12 +82,12 @@ def _count(session: Session, key: str, limit: int) -> None:
             with session.begin_nested():
                 session.execute(delete(LoginAttempt).where(LoginAttempt.key == key))
                 session.add(LoginAttempt(key=key, window_start=now, failures=1))
-        except IntegrityError:  # Another attempt of the same moment was faster.
+        except IntegrityError:  # A concurrent attempt inserted the row first.
             _raise_count(session, key, limit)
 
 
 def _raise_count(session: Session, key: str, limit: int) -> bool:
-    """One more in the present window, by compare-and-swap; False when there is none or it is full."""
+    """Add one to the current window by compare-and-swap; False when there is no window or it is full."""
     counted = session.execute(
         update(LoginAttempt)
         .where(
@@ -102,7 +103,7 @@ def _raise_count(session: Session, key: str, limit: int) -> bool:
 
 
 def who(session: Session, email: str) -> tuple[User | None, str | None]:
-    """The person of an address and the hash to check; nobody and None when they may not sign in."""
+    """The user with this address and the password hash to check; (None, None) when there is none or it is locked."""
     person = users.person_by_email(session, email)
     if person is None or person.locked_at is not None:
         return None, None
@@ -110,7 +111,7 @@ def who(session: Session, email: str) -> tuple[User | None, str | None]:
 
 
 def welcome(session: Session, person: User, door: LoginRateLimitKeys, password: str) -> None:
-    """After the right password: forget the address's attempts, renew an old hash, note it down."""
+    """Record a successful login: clear the address's attempts, renew an outdated hash, write the audit log."""
     session.execute(delete(LoginAttempt).where(LoginAttempt.key.in_([door.address, door.anywhere])))
     if passwords.outdated(person.password_hash):
         person.password_hash = passwords.hashed(password)
@@ -118,14 +119,14 @@ def welcome(session: Session, person: User, door: LoginRateLimitKeys, password: 
 
 
 def forget_old(session: Session) -> int:
-    """Delete attempts whose window is over, and keys of forms that nobody sends again; for upkeep."""
+    """Delete attempts whose window is over and idempotency keys older than 7 days; returns the number of attempts."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.at < clock.now() - timedelta(days=7)))
     old = delete(LoginAttempt).where(LoginAttempt.window_start < clock.now() - WINDOW)
     return len(session.execute(old.returning(LoginAttempt.key)).all())
 
 
 def ask_reset(session: Session, email: str, network: str) -> None:
-    """Mail a reset link when somebody has this address; tells nobody whether that is so."""
+    """Mail a reset link when a user has this address. The caller can't observe whether one has."""
     typed = normal_email(email)
     if typed is None:
         return
@@ -143,13 +144,13 @@ def ask_reset(session: Session, email: str, network: str) -> None:
 
 
 def reset_token(person: User) -> str:
-    """A token for setting a new password, dead once a password was set or the person locked."""
+    """Token for setting a new password; invalid once a password was set or the user was locked."""
     payload = person.id.to_bytes(8) + person.session_epoch.to_bytes(4)
     return keyring().mint_expiring(Purpose.PASSWORD, payload, clock.now() + RESET_LIFE)
 
 
 def whose_reset(session: Session, token: str) -> User:
-    """The person who may set a new password with this token. Raises BadToken."""
+    """The user who may set a new password with this token. Raises BadToken."""
     payload = keyring().open_expiring(Purpose.PASSWORD, token)
     if len(payload) != 12:
         raise BadToken(N_("This link is incomplete or was changed."))

@@ -1,4 +1,4 @@
-"""Forms of the accounts' pages. The verbs check; forms only carry."""
+"""Forms of the account pages. They carry input; service functions validate it."""
 
 from zoneinfo import available_timezones
 
@@ -56,7 +56,7 @@ class ProfileForm(FlaskForm):  # type: ignore[misc]
     timezone = SelectField(_l("Time zone"))
 
     def offer(self) -> "ProfileForm":
-        """Fill the choices, whose first means: as the organisation."""
+        """Fill the choices; the first one means "as the organisation". Returns the form."""
         ours = ("", translated("As the organisation"))
         self.language.choices = choices([ours, *_language_choices()])
         self.timezone.choices = choices([ours, *_ZONE_CHOICES])

@@ -1,4 +1,4 @@
-"""The organisation, its people, their roles, and the audit trail."""
+"""The organisation, users, roles, API keys, login attempts and the audit log."""
 
 from datetime import time
 from enum import StrEnum
@@ -11,7 +11,7 @@ from campaigns.i18n import N_
 
 
 class Role(StrEnum):
-    """What a person may do; see :data:`campaigns.accounts.actor.PERMISSIONS`."""
+    """A user's role; its permissions are in :data:`campaigns.accounts.actor.PERMISSIONS`."""
 
     OWNER = "owner"
     COORDINATOR = "coordinator"
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class Organisation(Base):
-    """The one organisation of this database (id 1), written by the first-run page."""
+    """The one organisation of this database (id 1), created by the first-run page."""
 
     __tablename__ = "organisations"
 
@@ -36,21 +36,21 @@ class Organisation(Base):
     sender_email: Mapped[Address]
     postal_address: Mapped[str] = mapped_column(String(500), default="")
     own_hosts: Mapped[list[str]] = mapped_column(JSON, default=list)
-    """Hosts that are ours beside BASE_URL's: clicks to them carry a visit token."""
+    """The organisation's own hosts besides BASE_URL's: links to them carry a visit token."""
     quiet_from: Mapped[time | None]
     quiet_until: Mapped[time | None]
-    """No campaign mail is sent between these hours of the recipient's time zone; None for none."""
+    """Quiet hours: no campaign mail is sent between these times of the recipient's time zone; None disables them."""
     cap_mails: Mapped[int] = mapped_column(default=0, server_default="0")
     cap_days: Mapped[int] = mapped_column(default=7, server_default="7")
-    """At most ``cap_mails`` campaign mails to a contact in ``cap_days`` days; 0 for no limit."""
+    """At most ``cap_mails`` campaign mails to a contact in ``cap_days`` days; 0 disables the limit."""
     bounce_domain: Mapped[str | None] = mapped_column(String(253))
-    """Where bounces come back to; None: the domain of each mail's sender."""
+    """Domain of the envelope sender, where bounces arrive; None: the domain of each mail's sender."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
-    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
+    """Raised by every save through a form, so that two open forms can't overwrite each other unnoticed."""
 
 
 class User(Base):
-    """Somebody who signs in."""
+    """A person with an account."""
 
     __tablename__ = "users"
 
@@ -62,13 +62,13 @@ class User(Base):
     language: Mapped[str | None] = mapped_column(String(10))
     timezone: Mapped[str | None] = mapped_column(String(64))
     session_epoch: Mapped[int] = mapped_column(default=0)
-    """Raised by a new password or a lock: sessions and reset links of before stop working."""
+    """Raised by a new password or a lock: earlier sessions and reset links become invalid."""
     created_at: Mapped[Instant]
     locked_at: Mapped[Instant | None]
 
 
 class Scope(StrEnum):
-    """What a program with an API key may do; see :data:`campaigns.accounts.actor.SCOPES`."""
+    """A scope of an API key; its permissions are in :data:`campaigns.accounts.actor.SCOPES`."""
 
     EVENTS = "events"
     MAIL = "mail"
@@ -84,14 +84,14 @@ class Scope(StrEnum):
 
 
 class ApiKey(Base):
-    """A program's permission. The secret itself is shown once and never stored."""
+    """The access of an API client. The key's text is shown once and never stored."""
 
     __tablename__ = "api_keys"
 
     id: Mapped[Id]
     name: Mapped[Name]
     prefix: Mapped[str] = mapped_column(String(16), unique=True)
-    """The part that may be seen: finds the row, and lets people tell keys apart."""
+    """The visible part of the key: it finds the row and lets people tell keys apart."""
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 of the whole key, which is random enough to need no slow hash."""
     scopes: Mapped[list[str]] = mapped_column(JSON, default=list)
@@ -99,12 +99,12 @@ class ApiKey(Base):
     created_by: Mapped[Name]
     expires_at: Mapped[Instant | None]
     last_used_at: Mapped[Instant | None]
-    """Within ten minutes."""
+    """With a resolution of ten minutes."""
     revoked_at: Mapped[Instant | None]
 
 
 class LoginAttempt(Base):
-    """Failed sign-ins counted per address and per network within a window."""
+    """Login attempts counted per address and per network within a window."""
 
     __tablename__ = "login_attempts"
 
@@ -114,18 +114,18 @@ class LoginAttempt(Base):
 
 
 class IdempotencyKey(Base):
-    """What a form has made, so that sending the same form twice makes one."""
+    """The result of a submitted form, so that submitting the same form twice creates one object."""
 
     __tablename__ = "idempotency_keys"
 
     key: Mapped[str] = mapped_column(String(80), primary_key=True)
-    """The person and the key of the form that was shown to them."""
+    """``<user id>:<key of the form>``."""
     url: Mapped[str] = mapped_column(String(300))
     at: Mapped[Instant] = mapped_column(index=True)
 
 
 class AuditLogEntry(Base):
-    """Who did what that matters, append-only."""
+    """One audited action; entries are only ever appended."""
 
     __tablename__ = "audit_log"
     __table_args__ = (Index(None, "subject_kind", "subject_id"),)

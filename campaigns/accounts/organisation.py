@@ -1,4 +1,4 @@
-"""The one organisation: founding it, finding it, changing it."""
+"""The one organisation of the database: creating, reading and changing it."""
 
 from collections.abc import Sequence
 from datetime import time
@@ -16,7 +16,7 @@ from campaigns.i18n import N_
 from campaigns.optimistic_lock import count_change
 
 USUAL_CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
-"""Those that we offer first."""
+"""The currencies offered in forms, in this order."""
 _THE_ONE = 1
 
 
@@ -40,9 +40,9 @@ def found(
     owner_email: str,
     owner_password: str,
 ) -> User:
-    """The first run: write the organisation and its owner. Raises Conflict when somebody was faster.
+    """First run: create the organisation and its owner. Raises Conflict when there is an organisation already.
 
-    The organisation's fixed id decides a race: of two people founding at once, one gets the row.
+    The organisation's fixed id decides a race: of two concurrent first runs one inserts the row.
     """
     checks = FieldValidator()
     first = Organisation(
@@ -96,9 +96,9 @@ def update_organisation(
     cap_days: int | None = 7,
     revision: int | None = None,
 ) -> Organisation:
-    """Change the organisation's settings; the audit trail keeps which ones changed.
+    """Change the organisation's settings; the audit log keeps the names of the changed fields.
 
-    Raises ChangedMeanwhile when somebody changed them since ``revision`` was read.
+    Raises EditConflict when somebody changed them since ``revision`` was read.
     """
     actor.require(Permission.SETTINGS)
     ours = organisation(session)

@@ -1,4 +1,4 @@
-"""Passwords: hashing and checking with argon2id, in the same time whether the person exists or not."""
+"""Password hashing with argon2id; verification takes the same time whether the user exists or not."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ NO_PASSWORD = "!"
 
 @cache
 def hasher() -> "PasswordHasher":
-    """RFC 9106's second recommendation: 64 MiB, 3 passes. Loaded by whom passwords are told only, not by workers."""
+    """RFC 9106's second recommendation: 64 MiB, 3 passes. Imported lazily: workers never load argon2."""
     from argon2 import PasswordHasher
 
     return PasswordHasher()
@@ -27,7 +27,7 @@ def _somebody() -> str:
 
 
 def matches(kept: str | None, password: str) -> bool:
-    """Whether ``password`` made the hash ``kept``; takes as long when nothing is kept."""
+    """Whether ``password`` matches ``stored_hash``. Without a stored hash a dummy is verified, which takes as long."""
     from argon2.exceptions import Argon2Error, InvalidHashError
 
     known = kept is not None and kept != NO_PASSWORD
@@ -39,5 +39,5 @@ def matches(kept: str | None, password: str) -> bool:
 
 
 def outdated(kept: str) -> bool:
-    """Whether it was hashed with weaker parameters than today's."""
+    """Whether the hash was made with weaker parameters than the current ones."""
     return hasher().check_needs_rehash(kept)

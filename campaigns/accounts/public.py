@@ -1,4 +1,4 @@
-"""Doors for people who have not signed in: first run, sign-in, forgotten passwords, health."""
+"""Views for visitors who are not signed in: first run, sign-in, password reset, health."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ _YEAR = 365 * 24 * 3600
 
 
 def enter(person: User) -> None:
-    """Begin a fresh session for the person: nothing of a stranger's session goes on."""
+    """Start a new session for the user; nothing of the anonymous session is kept."""
     session.clear()
     login_user(SessionUser(person))
 
@@ -37,7 +37,7 @@ def enter(person: User) -> None:
 @blueprint.route("/setup", methods=["GET", "POST"])
 @public
 def setup() -> Any:
-    """The first run; gone once there is an organisation."""
+    """First-run page; 404 once there is an organisation."""
     if current_organisation() is not None:
         raise NotFound(N_("This installation has been set up already. Please sign in."))
     form = SetupForm()
@@ -90,10 +90,9 @@ def _sign_in_page(form: LoginForm, target: str, status: int, more: dict[str, str
 
 
 def _recognised(email: str, password: str) -> User | None:
-    """The person whose address and password these are. Raises TooMany.
+    """The user with this address and password; None when they don't match. Raises RateLimited.
 
-    Three short transactions: hashing takes a tenth of a second, in which nobody else shall wait
-    for the database.
+    Works in three short transactions: hashing is slow on purpose, and the database must not stay locked meanwhile.
     """
     door = authentication.LoginRateLimitKeys.of(
         email, network_of(client_ip(request.environ)), request.cookies.get(_DEVICE, "")
@@ -135,7 +134,7 @@ def forgot() -> Any:
 @blueprint.route("/password/reset/<token>", methods=["GET", "POST"])
 @public
 def reset(token: str) -> Any:
-    g.referrer_policy = "same-origin"  # The address is a key: no other site may read it.
+    g.referrer_policy = "same-origin"  # The URL holds the token: no other site may receive it as a referrer.
     try:
         person = authentication.whose_reset(db_session(), token)
     except BadToken as error:
@@ -157,7 +156,7 @@ def reset(token: str) -> Any:
 @blueprint.get("/health")
 @public
 def health() -> tuple[Response, int]:
-    """For supervisors and balancers: 200 when all is well, 503 with what is not."""
+    """Health of the installation for monitoring and load balancers: 200, or 503 with the failing checks."""
     try:
         well, facts = health_checks.report(db_session())
     except SQLAlchemyError:

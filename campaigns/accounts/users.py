@@ -1,4 +1,4 @@
-"""People: adding, changing, locking them; their own account and password."""
+"""Users: adding, changing and locking them; their own profile and password."""
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +14,7 @@ from campaigns.i18n import N_
 
 
 def person_by_id(session: Session, person_id: int) -> User:
+    """The user with this id, also a locked one. Raises NotFound."""
     person = session.get(User, person_id) if 0 < person_id < 2**63 else None
     if person is None:
         raise NotFound(N_("This person does not exist."))
@@ -21,13 +22,13 @@ def person_by_id(session: Session, person_id: int) -> User:
 
 
 def person_by_email(session: Session, email: str) -> User | None:
-    """The person with this address in any spelling, locked ones too."""
+    """The user with this address in any spelling, also a locked one."""
     clean = normal_email(email)
     return session.scalar(select(User).where(User.email == clean)) if clean else None
 
 
 def add_person(session: Session, actor: Actor, *, email: str, name: str, role: Role, password: str) -> User:
-    """Add somebody who may sign in. Raises Invalid for a bad or taken address, or a weak password."""
+    """Add a user. Raises ValidationFailed for an invalid or taken address, or a weak password."""
     actor.require(Permission.PEOPLE)
     checks = FieldValidator()
     person = User(
@@ -48,7 +49,7 @@ def add_person(session: Session, actor: Actor, *, email: str, name: str, role: R
 
 
 def change_role(session: Session, actor: Actor, person_id: int, role: Role) -> User:
-    """Give somebody another role. The last owner stays owner."""
+    """Change a user's role. Raises Conflict for the last owner."""
     actor.require(Permission.PEOPLE)
     person = _held(session, person_id)
     if person.role is role:
@@ -61,7 +62,7 @@ def change_role(session: Session, actor: Actor, person_id: int, role: Role) -> U
 
 
 def lock(session: Session, actor: Actor, person_id: int) -> User:
-    """Shut somebody out at once: no sign-in, and open sessions end with their next request."""
+    """Lock a user: no sign-in, and open sessions end with their next request. Raises Conflict for the last owner."""
     actor.require(Permission.PEOPLE)
     person = _held(session, person_id)
     if person.locked_at is not None:
@@ -75,7 +76,7 @@ def lock(session: Session, actor: Actor, person_id: int) -> User:
 
 
 def unlock(session: Session, actor: Actor, person_id: int) -> User:
-    """Let somebody in again, with their old password."""
+    """Unlock a user, whose password stays the same."""
     actor.require(Permission.PEOPLE)
     person = _held(session, person_id)
     if person.locked_at is not None:
@@ -85,7 +86,7 @@ def unlock(session: Session, actor: Actor, person_id: int) -> User:
 
 
 def _held(session: Session, person_id: int) -> User:
-    """The person, while we hold the organisation's row: two owners can't demote each other at once."""
+    """The user, with the organisation's row locked, so that two owners can't demote each other concurrently."""
     session.execute(select(Organisation.id).with_for_update())
     person = session.get(User, person_id, populate_existing=True) if 0 < person_id < 2**63 else None
     if person is None:
@@ -106,7 +107,7 @@ def _own(session: Session, actor: Actor) -> User:
 
 
 def update_me(session: Session, actor: Actor, *, name: str, language: str | None, timezone: str | None) -> User:
-    """Change one's own name, language and time zone; None means the organisation's."""
+    """Change the actor's own name, language and time zone; None means the organisation's."""
     person = _own(session, actor)
     checks = FieldValidator()
     clean = checks.name("name", name)
@@ -120,13 +121,16 @@ def update_me(session: Session, actor: Actor, *, name: str, language: str | None
 
 
 def choose_language(session: Session, actor: Actor, language: str) -> User:
-    """Change one's own language alone."""
+    """Change the actor's own language only."""
     person = _own(session, actor)
     return update_me(session, actor, name=person.name, language=language, timezone=person.timezone)
 
 
 def change_password(session: Session, actor: Actor, *, current: str, password: str) -> User:
-    """Set a new password knowing the old one; all other sessions end. Raises Invalid."""
+    """Set the actor's new password, given the current one; all other sessions end.
+
+    Raises ValidationFailed for a wrong current password or a weak new one.
+    """
     person = _own(session, actor)
     if not passwords.matches(person.password_hash, current):
         raise ValidationFailed(ValidationProblem(N_("This is not your present password."), field="current"))
@@ -135,7 +139,7 @@ def change_password(session: Session, actor: Actor, *, current: str, password: s
 
 
 def set_password(session: Session, actor: Actor, person: User, password: str) -> None:
-    """Set a password; sessions and reset links from before stop working."""
+    """Set a password; earlier sessions and reset links become invalid. Raises ValidationFailed for a weak password."""
     checks = FieldValidator()
     checks.password("password", password)
     checks.settle()

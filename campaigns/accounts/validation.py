@@ -1,6 +1,6 @@
-"""Checks of what people type about themselves and their organisation; each answers the clean value.
+"""Validators for account and organisation fields; each returns the clean value.
 
-They collect their problems, so that a form shows all of them at once.
+Problems are collected, so that a form shows all of them together.
 """
 
 import re
@@ -12,12 +12,12 @@ from campaigns.i18n import N_
 
 LANGUAGES = ("en", "fa")
 SHORTEST_PASSWORD = 10
-LONGEST_PASSWORD = 200  # characters; argon2 would take more, but an attacker may not make us hash megabytes
+LONGEST_PASSWORD = 200  # characters; argon2 accepts more, but an attacker must not make us hash megabytes
 _HOST = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 
 class FieldValidator:
-    """Collects problems field by field; :meth:`settle` raises Invalid when there are any."""
+    """Collects problems field by field; :meth:`raise_problems` raises ValidationFailed when there are any."""
 
     def __init__(self) -> None:
         self.problems: list[ValidationProblem] = []
@@ -30,6 +30,7 @@ class FieldValidator:
             raise ValidationFailed(self.problems)
 
     def text(self, field: str, value: str, *, longest: int = 200, needed: bool = True) -> str:
+        """``value`` without control characters and surrounding blanks; line feeds stay."""
         clean = re.sub(r"[\x00-\x09\x0b-\x1f\x7f]+", " ", value or "").strip()
         if needed and not clean:
             self.wrong(field, N_("Please fill this in."))
@@ -38,7 +39,7 @@ class FieldValidator:
         return clean
 
     def name(self, field: str, value: str) -> str:
-        """A text of one line: it stands in mail headers too."""
+        """A text of one line, since it is used in mail headers."""
         return re.sub(r"\s+", " ", self.text(field, value))
 
     def email(self, field: str, value: str) -> str:
@@ -75,7 +76,7 @@ class FieldValidator:
         return clean
 
     def hours(self, start_field: str, start: time | None, end_field: str, end: time | None) -> None:
-        """Both or neither, and not the same."""
+        """Check quiet hours: both times or neither, and not equal."""
         if (start is None) != (end is None):
             self.wrong(end_field if end is None else start_field, N_("Please give both hours, or neither."))
         elif start is not None and start == end:
@@ -87,7 +88,7 @@ class FieldValidator:
         return value or 0
 
     def hosts(self, field: str, values: list[str]) -> list[str]:
-        """Host names, each once, in A-labels."""
+        """Host names as A-labels (RFC 5890), lower case, without duplicates, in the given order."""
         clean: list[str] = []
         for value in values:
             name = value.strip().lower().rstrip(".")
@@ -107,11 +108,11 @@ class FieldValidator:
 
 
 def normal_email(value: str) -> str | None:
-    """The one spelling of an address, or None when it isn't one. Nothing here asks the network."""
+    """The normalised address, lower case; None when ``value`` is not an address. Makes no network requests."""
     from email_validator import EmailNotValidError, validate_email  # 3 MB that most processes never need
 
     try:
-        # The test environment admits the top-level domain "test", which nobody owns.
+        # test_environment accepts the top-level domain "test", which is reserved (RFC 6761).
         found = validate_email(value.strip(), check_deliverability=False, test_environment=True)
     except (EmailNotValidError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""Pages of the people who run this house: their account, their colleagues, the settings, the audit trail."""
+"""Pages of account administration: the user's profile, users, settings, the audit log."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def change_password() -> Any:
         except ValidationFailed as error:
             put_problems(form, error)
         else:
-            login_user(SessionUser(person))  # This session goes on; the epoch ended the others.
+            login_user(SessionUser(person))  # Keeps this session valid; the raised epoch ended the others.
             flash(_("Your new password is set. Other sessions were ended."), "success")
             return redirect("/me", 303)
     return _me_page(ProfileForm(formdata=None, obj=current_user.person).offer(), form)
@@ -130,7 +130,7 @@ def unlock(person_id: int) -> Any:
 
 
 def _changed(verb: Any) -> Any:
-    """Run a verb on a person; what it refuses is said on the list, where the state is to be seen."""
+    """Apply a change to a user; a Conflict is flashed on the user list, which shows the current state."""
     try:
         person = verb()
         db_session().commit()

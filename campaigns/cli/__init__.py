@@ -1,8 +1,7 @@
 """The ``kampania`` command.
 
-``up`` and ``demo`` run the whole house on this machine and bring the schema up to date by
-themselves. The other commands are for the grown form, one process each; they refuse to start on
-an older schema and say how to bring it up to date.
+``up`` and ``demo`` run the whole installation on this machine and upgrade the schema by themselves. The other commands
+run one process each, for production; they refuse to start on an outdated schema and name the command that upgrades it.
 """
 
 import click

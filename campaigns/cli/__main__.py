@@ -1,4 +1,4 @@
-"""``python -m campaigns.cli``: the command without its script."""
+"""Entry point of ``python -m campaigns.cli``, the same as the ``kampania`` script."""
 
 from campaigns.cli import main
 

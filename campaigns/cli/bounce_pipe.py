@@ -1,10 +1,10 @@
-"""What a mail server hands over by a pipe."""
+"""Command that reads one bounce from standard input, for a mail server's pipe transport."""
 
 import sys
 
 import click
 
-_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: the mail server keeps the message and comes again.
+_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: the mail server keeps the message and tries again.
 _NOTHING = 65  # EX_DATAERR
 
 

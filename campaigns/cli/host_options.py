@@ -1,4 +1,4 @@
-"""Where to listen: the options that ``up``, ``demo`` and ``web`` share."""
+"""Listen options shared by ``up``, ``demo`` and ``web``."""
 
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -12,6 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def listening(command: Command) -> Command:
+    """Add ``--host``, ``--port`` and ``--expose`` to a command."""
     for option in (
         click.option("--host", default=LISTEN, show_default=True, help="Address to listen on."),
         click.option(
@@ -24,6 +25,7 @@ def listening(command: Command) -> Command:
 
 
 def check_host(host: str, expose: bool) -> None:
+    """Raise UsageError for a host that other machines can reach, unless ``expose`` is set."""
     try:
         loopback = ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""One process each, for the grown form."""
+"""Commands that run one process each, for production deployments."""
 
 from urllib.parse import urlsplit
 
@@ -24,14 +24,14 @@ def web(host: str, port: int | None, expose: bool, threads: int) -> None:
 @click.option("--concurrency", type=click.IntRange(1, 64), default=2, show_default=True)
 @click.option("--queues", help="Comma-separated; all of them by default.")
 def worker(concurrency: int, queues: str | None) -> None:
-    """Work on what is due."""
+    """Run background tasks."""
     check_schema()
     become(worker_command(concurrency, queues))
 
 
 @click.command()
 def beat() -> None:
-    """Wake the workers by the clock; one process for the whole installation."""
+    """Schedule the periodic tasks; one process for the whole installation."""
     become(beat_command())
 
 
@@ -44,7 +44,7 @@ def collect() -> None:
 
 @click.command()
 def bounces() -> None:
-    """Take what came back from the mail server, on BOUNCE_PORT."""
+    """Receive bounces from the mail server, on BOUNCE_PORT."""
     port = config.settings().bounce_port
     if not port:
         raise click.ClickException("BOUNCE_PORT says on which port of 127.0.0.1 to listen.")
@@ -53,7 +53,7 @@ def bounces() -> None:
 
 @click.command()
 def catcher() -> None:
-    """Catch mail instead of sending it on."""
+    """Catch mail instead of delivering it."""
     settings = config.settings()
     if not settings.catcher:
         raise click.ClickException("SMTP_URL names a relay, so no mail would come to the catcher.")

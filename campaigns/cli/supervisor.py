@@ -1,8 +1,8 @@
-"""The supervisor: starts the processes of one machine, watches, restarts and stops them.
+"""Supervisor of one machine's processes: starts, watches, restarts and stops them.
 
-One loop, one thread. Each process leads a process group of its own, so that Ctrl-C reaches the
-supervisor alone, which then stops the others in an order that loses nothing: last those whom the
-others need until they have ended, as the broker. On Linux the kernel stops them should the supervisor itself be killed.
+It is a single loop in a single thread. Each process leads its own process group, so that Ctrl-C reaches the supervisor
+alone. The supervisor stops the others in an order that loses nothing: processes which others need until they have
+ended, such as the broker, are stopped last. On Linux the kernel terminates them when the supervisor is killed.
 """
 
 import contextlib
@@ -22,29 +22,29 @@ from typing import IO, Any
 _TICK = 0.1
 _LONGEST_PAUSE = 10.0
 _HEALTHY_AFTER = 10.0
-"""A process that lived this long and dies is restarted at once; the pause starts small again."""
+"""Seconds. A process that ran this long is restarted with the shortest delay."""
 _LOG_LIMIT = 10_000_000
 _PR_SET_PDEATHSIG = 1
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Where to knock when somebody listens on every address."""
+"""Address to connect to when a server listens on every address."""
 
 
 class StartupError(Exception):
-    """The house can't be started; the message says why and what to do."""
+    """The installation can't be started; the message says why and what to do."""
 
 
 @dataclass(slots=True)
 class Service:
-    """One process to keep alive."""
+    """One supervised process."""
 
     name: str
     command: Callable[[], Sequence[str]]
-    """Asked at each start, since a start may need to tidy up first."""
+    """Called at each start, since a start may need to clean up first."""
     ready: Callable[[], bool] = lambda: True
     patience: float = 10.0
-    """Seconds between asking it to stop and killing it."""
+    """Seconds between SIGTERM and SIGKILL."""
     lasting: bool = False
-    """Whether others need it until they have ended."""
+    """Whether other processes need it until they have ended."""
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     pause: float = 0.0
@@ -55,12 +55,12 @@ class Service:
 def _prctl() -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
-    libc = ctypes.CDLL(None, use_errno=True)  # Loaded here: after fork is too late to look for it.
+    libc = ctypes.CDLL(None, use_errno=True)  # Loaded before fork: the child must not load libraries.
     supervisor = os.getpid()
 
     def die_with_supervisor() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != supervisor:  # It died between fork and prctl.
+        if os.getppid() != supervisor:  # The supervisor died between fork and prctl.
             os._exit(1)
 
     return die_with_supervisor
@@ -68,16 +68,16 @@ def _prctl() -> Callable[[], None] | None:
 
 @dataclass
 class Supervisor:
-    """Runs ``services`` (in order of starting) until a signal or until its ``story`` has ended."""
+    """Runs ``services``, started in this order, until a signal or until the foreground command has ended."""
 
     services: list[Service]
     logs: Path
     environment: dict[str, str]
     say: Callable[[str], None]
     story: Callable[[], Sequence[str]] | None = None
-    """A command to run in the foreground once everything is ready; its failure ends the house."""
+    """Returns a command to run once everything is ready; its failure ends the installation."""
     stay: bool = True
-    """Whether to go on after the story."""
+    """Whether to keep running after the foreground command has succeeded."""
     greet: Callable[[], None] = lambda: None
     """Called once everything is ready."""
     _stopping: int = field(default=0, init=False)
@@ -85,7 +85,7 @@ class Supervisor:
     _failed: int = field(default=0, init=False)
 
     def run(self) -> int:
-        """Run until stopped; the exit code is the story's, or 0 after a signal."""
+        """Run until stopped. Returns the foreground command's exit code, or 0 after a signal."""
         before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             if self._start_all():
@@ -104,7 +104,7 @@ class Supervisor:
     def _start_all(self) -> bool:
         for service in self.services:
             self._start(service)
-            if service.name == "broker":  # The others would only complain without it.
+            if service.name == "broker":  # The others only log connection errors without it.
                 self._await(service, 15)
         for service in self.services:
             self._await(service, 60)
@@ -151,7 +151,7 @@ class Supervisor:
         return service.process is not None and service.process.poll() is None
 
     def _look_after(self, service: Service) -> None:
-        """Restart it when it died and its pause is over."""
+        """Restart the process when it has died and its restart delay is over."""
         if service.process is None:
             if time.monotonic() >= service.restart_at:
                 self._start(service)
@@ -159,7 +159,7 @@ class Supervisor:
         code = service.process.poll()
         if code is None:
             return
-        _signal_group(service.process.pid, signal.SIGKILL)  # What a killed parent left behind.
+        _signal_group(service.process.pid, signal.SIGKILL)  # Children that the dead process left behind.
         lived = time.monotonic() - service.started
         service.pause = 0.2 if lived > _HEALTHY_AFTER else min(_LONGEST_PAUSE, max(0.2, service.pause * 2))
         service.process, service.restart_at = None, time.monotonic() + service.pause
@@ -190,7 +190,10 @@ class Supervisor:
                 service.process = None
 
     def _end(self, processes: Mapping[subprocess.Popen[bytes], float]) -> None:
-        """Ask processes to end, together; insist after their patience, and leave nothing of their groups."""
+        """Terminate the processes in parallel; kill each after its timeout, and its process group in any case.
+
+        ``processes`` maps a process to its timeout in seconds. A second signal to the supervisor skips the timeouts.
+        """
         began = time.monotonic()
         for process in processes:
             process.terminate()
@@ -202,13 +205,13 @@ class Supervisor:
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies.
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS returns EPERM for a group of zombies.
         os.killpg(leader, number)
 
 
 @contextlib.contextmanager
 def only_one(var: Path) -> Iterator[None]:
-    """Hold ``var`` for this supervisor; raises CannotStart when another one has it."""
+    """Hold a file lock on ``var``; raises StartupError when another supervisor holds it."""
     with (var / "house.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,7 +229,7 @@ def only_one(var: Path) -> Iterator[None]:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether we could listen there just now."""
+    """Whether the port can be bound at the moment."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -238,7 +241,7 @@ def is_free(host: str, port: int) -> bool:
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether somebody answers there."""
+    """Whether a server accepts connections there."""
     try:
         socket.create_connection((LOOPBACK.get(host, host), port), timeout=1).close()
     except OSError:
@@ -247,7 +250,10 @@ def listens(host: str, port: int) -> bool:
 
 
 def free_port(host: str, wanted: int, *, look_further: bool, option: str) -> int:
-    """``wanted`` when it is free, else the next free one; raises CannotStart when not to look further."""
+    """The preferred port when it is free, else the next free one of a hundred.
+
+    Raises StartupError when none is free or other ports are not to be tried; ``option`` is named in its message.
+    """
     if is_free(host, wanted):
         return wanted
     if look_further:

@@ -1,4 +1,4 @@
-"""The log of hits: labels and counters, looked at and mended by hand."""
+"""Commands that relabel events and check, rebuild and retry what is counted from them."""
 
 import sys
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from campaigns.cli.database import check_schema, know_every_room
 
 @click.group()
 def tracking() -> None:
-    """The log of hits, and what is counted from it."""
+    """Events, and the counters derived from them."""
 
 
 def _day(_context: click.Context, _option: click.Parameter, value: datetime) -> datetime:
@@ -22,7 +22,7 @@ def _day(_context: click.Context, _option: click.Parameter, value: datetime) -> 
 @click.option("--to", "until", type=click.DateTime(), callback=_day, required=True, help="Up to this instant, UTC.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 def relabel_events(since: datetime, until: datetime, dry_run: bool) -> None:
-    """Say anew, by the present rules, who made the hits of a period."""
+    """Label the events of a period again with the current bot rules."""
     check_schema()
     know_every_room()
     from campaigns.accounts.actor import SYSTEM
@@ -40,13 +40,13 @@ def relabel_events(since: datetime, until: datetime, dry_run: bool) -> None:
 
 @tracking.command("check")
 def check_counts() -> None:
-    """Compare every counter with a recount of the log; ends with 1 when one differs."""
+    """Compare every counter with a recount of the events; exits with 1 when one differs."""
     sys.exit(1 if _recount(mend=False) else 0)
 
 
 @tracking.command("rebuild")
 def rebuild_counts() -> None:
-    """Count the log anew, an activity at a time, and mend the counters that differ."""
+    """Recount the events, one activity at a time, and repair the counters that differ."""
     _recount(mend=True)
 
 
@@ -74,7 +74,7 @@ def _recount(mend: bool) -> int:
 
 @tracking.command("retry")
 def retry_hits() -> None:
-    """Count hits that an earlier version had to set aside."""
+    """Count hits that an earlier version could not process."""
     check_schema()
     know_every_room()
     from tracking.collector import collector

@@ -1,4 +1,4 @@
-"""Everything on one machine: ``up``, and ``demo`` with its sample company."""
+"""Commands that run a whole installation on this machine: ``up``, and ``demo`` with a sample company."""
 
 import functools
 import os
@@ -48,7 +48,8 @@ def demo(
 
     check_host(host, expose)
     os.environ.setdefault("TIME_SCALE", "60")
-    os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")  # The audience tells its addresses by X-Forwarded-For.
+    # The simulated audience sends its addresses in X-Forwarded-For.
+    os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")
     story = [*python("campaigns.cli", "demo-story"), "--contacts", str(contacts), "--seed", str(seed)]
     if not leave:
         story.append("--stays")
@@ -59,7 +60,7 @@ def demo(
 
 
 def use_demo_folder() -> None:
-    """The demo lives in ``var/demo``, so that ``up`` beside it still begins with the first-run page."""
+    """Keep the demo in ``var/demo``, so that ``up`` in the same directory still starts with the first-run page."""
     if "KAMPANIA_VAR" not in os.environ:
         os.environ["KAMPANIA_VAR"] = str(Path("var") / "demo")
 
@@ -80,7 +81,10 @@ def _run_house(
     story: Sequence[str] | None = None,
     stay: bool = True,
 ) -> int:
-    """Settle ports and schema, then supervise; look for other ports only where none was asked for."""
+    """Choose ports, upgrade the schema, then run the supervisor; returns its exit code.
+
+    Other ports are tried only for those that were not given as options.
+    """
     from campaigns.cli import supervisor as cli_supervisor
 
     settings = config.settings()
@@ -115,7 +119,7 @@ def _run_house(
 
 
 def _environment(settings: config.Settings, ports: _Ports) -> dict[str, str]:
-    """What the processes are told: absolute paths and the ports that were settled on."""
+    """Environment of the child processes: absolute paths and the chosen ports."""
     environment = dict(os.environ)
     environment["KAMPANIA_VAR"] = str(settings.var)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
@@ -129,7 +133,7 @@ def _environment(settings: config.Settings, ports: _Ports) -> dict[str, str]:
 
 
 def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
-    """In the order of starting; stopping goes the other way round."""
+    """The services in starting order."""
     from campaigns.cli import embedded_broker, supervisor
 
     services = []

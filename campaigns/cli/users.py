@@ -1,4 +1,4 @@
-"""People who sign in."""
+"""Commands that manage users."""
 
 import click
 
@@ -7,7 +7,7 @@ from campaigns.cli.database import check_schema, know_every_room
 
 @click.group()
 def user() -> None:
-    """People who sign in."""
+    """Users, who sign in."""
 
 
 @user.command("add")
@@ -17,7 +17,7 @@ def user() -> None:
 @click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, envvar="KAMPANIA_PASSWORD")
 @click.option("--organisation", "company", help="Its name, when this is the first person of an empty database.")
 def add_user(email: str, name: str, role: str, password: str, company: str | None) -> None:
-    """Add somebody; the first one founds the organisation and owns it."""
+    """Add a user; the first one creates the organisation and owns it."""
     from campaigns import db
     from campaigns.accounts import organisation, users
     from campaigns.accounts.actor import SYSTEM

@@ -1,1 +1,1 @@
-"""The schema's history, and whether a database stands at its end."""
+"""Schema migrations and the schema version of a database."""

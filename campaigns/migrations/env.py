@@ -1,4 +1,4 @@
-"""How Alembic reaches our databases; run by it, imported by nobody."""
+"""Alembic environment: connects migrations to the database. Executed by Alembic, never imported."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from alembic.autogenerate.api import AutogenContext
 from campaigns import db
 from campaigns.migrations import schema
 
-# Waiting for a lock queues every later query behind the migration, so it rather gives up.
+# A migration that waits for a lock blocks every later query of the table, so it gives up instead.
 _LOCK_TIMEOUT = "5s"
 
 
 def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
-    """Our own types by their names; enums as the strings that they are in the database."""
+    """Render the types of ``campaigns.db`` by name, and enums as the VARCHAR that they are in the database."""
     if kind == "type" and isinstance(item, sa.Enum):
         return f"sa.String(length={item.length})"
     if kind == "type" and type(item).__module__ == db.__name__:
@@ -25,7 +25,7 @@ def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[Fal
 
 
 def _metadata() -> sa.MetaData | None:
-    """Every table, for drafting only: a start should not wait for all rooms to be imported."""
+    """The metadata of all tables when drafting a migration, else None: an upgrade need not import every package."""
     if not context.config.attributes.get("drafting"):
         return None
     import tracking.registration  # noqa: F401  (every table)
@@ -52,9 +52,10 @@ def _migrate(connection: sa.Connection) -> None:
 
 @contextmanager
 def _unenforced(connection: sa.Connection) -> Iterator[None]:
-    """On SQLite, let batch mode drop the old copy of a table without dropping whatever refers to it.
+    """Turn foreign keys off on SQLite: batch mode drops the old copy of a table, which would cascade to its referrers.
 
-    The pragma does nothing within a transaction, so it is set on the driver's own connection.
+    The pragma does nothing within a transaction, so it is set on the driver's own connection. Raises RuntimeError when
+    the migration leaves more dangling references than there were before.
     """
     if connection.dialect.name != "sqlite":
         yield

@@ -1,4 +1,4 @@
-"""Whether a database stands where this program expects it, and the way there."""
+"""Schema version of a database, and its upgrade with Alembic."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +17,12 @@ def alembic_config() -> Config:
 
 
 def newest() -> str | None:
-    """The revision that this program's models stand for."""
+    """The newest revision, which the models of this version correspond to."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 def current(engine: sa.Engine) -> str | None:
-    """The revision at which the database stands; None for an empty one."""
+    """The revision of the database; None for an empty one."""
     with engine.execution_options(read_only=True).connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
@@ -32,10 +32,10 @@ def is_current(engine: sa.Engine) -> bool:
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Bring the database to the newest revision; harmless when it stands there already.
+    """Upgrade the database to the newest revision; does nothing when it is there already.
 
-    Two processes may call it at once: one of them waits. Raises alembic's CommandError for a
-    database whose revision this program doesn't know, since a newer program made it.
+    Concurrent calls are safe: on PostgreSQL one of them waits for an advisory lock. Raises Alembic's CommandError for a
+    revision that this version doesn't know, because a newer version wrote it.
     """
     config = alembic_config()
     with engine.connect() as connection:
@@ -50,7 +50,7 @@ def upgrade(engine: sa.Engine) -> None:
 
 
 def draft(engine: sa.Engine, message: str) -> None:
-    """Write the migration from what ``engine`` holds to what the models say."""
+    """Write a migration file from the difference between the database of ``engine`` and the models."""
     config = alembic_config()
     with engine.connect() as connection:
         config.attributes.update(connection=connection, drafting=True)
@@ -58,7 +58,7 @@ def draft(engine: sa.Engine, message: str) -> None:
 
 
 def belongs(engine_name: str) -> Callable[..., bool]:
-    """What alembic's ``include_object`` asks: whether this database has an index, or it is another's alone."""
+    """A function for Alembic's ``include_object``: whether an index exists on this dialect (see ``Index.ddl_if``)."""
 
     def included(item: object, _name: str | None, _kind: str, _reflected: bool, _other: object) -> bool:
         only = getattr(item, "_ddl_if", None)

@@ -1,1 +1,1 @@
-"""Shared manners of the pages."""
+"""The web framework layer: application factory, security, localisation, assets and page components."""

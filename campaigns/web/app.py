@@ -1,4 +1,4 @@
-"""What every page stands in: templates, translations, sessions, security, errors."""
+"""Application factory: templates, translations, sessions, security and error pages of the Flask application."""
 
 import hashlib
 import secrets
@@ -20,7 +20,7 @@ from campaigns.web.security.csrf_exemptions import EXEMPT
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 LARGEST_REQUEST = 64 * 1024 * 1024
-"""Imports are the largest thing that people send us; a proxy in front may say less."""
+"""64 MiB: imports are the largest uploads. A proxy in front may have a lower limit."""
 
 _TONES = {
     "green": {"live", "active", "sent", "granted", "full", "won", "qualified", "done", "applied", "delivered", "ok"},
@@ -36,19 +36,19 @@ def tone_of(member: StrEnum) -> str:
 
 
 def _flask_secret(secret: bytes) -> str:
-    """Flask's key is made from ours by a keyed hash, so that neither tells about the other."""
+    """Flask's session key, derived from ours by a keyed hash, so that one can't be computed from the other."""
     return hashlib.blake2b(b"", key=secret[:64], person=b"flask-session", digest_size=32).hexdigest()
 
 
 class RowIdConverter(IntegerConverter):
-    """A number in an address: beyond what a database can keep, there is nothing at that address."""
+    """An ``<int:…>`` in a URL; numbers that a database can't store (above 63 bits) don't match and give 404."""
 
     def __init__(self, url_map: Map, *args: int, **limits: int) -> None:
         super().__init__(url_map, *args, **{"max": 2**63 - 1, **limits})  # type: ignore[arg-type]
 
 
 def build(app: Flask) -> None:
-    """Give ``app`` the house's frame; rooms' blueprints come after."""
+    """Configure ``app`` and install everything but the packages' blueprints, which are registered afterwards."""
     settings = config.settings()
     keys = [_flask_secret(secret) for _, secret in settings.secret_keys]
     app.config.update(
@@ -61,7 +61,7 @@ def build(app: Flask) -> None:
         REMEMBER_COOKIE_SECURE=settings.secure,
         MAX_CONTENT_LENGTH=LARGEST_REQUEST,
         MAX_FORM_MEMORY_SIZE=4 * 1024 * 1024,
-        WTF_CSRF_TIME_LIMIT=None,  # As long as the session: a form left open overnight still saves.
+        WTF_CSRF_TIME_LIMIT=None,  # Lasts as long as the session: a form left open overnight can still be saved.
     )
     app.jinja_options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     app.template_folder = str(TEMPLATES)
@@ -79,12 +79,12 @@ def build(app: Flask) -> None:
     app.jinja_env.globals.update(
         tone_of=tone_of,
         catcher=lambda: config.settings().catcher,
-        random_key=lambda: secrets.token_urlsafe(12),  # For forms whose second sending must change nothing.
+        random_key=lambda: secrets.token_urlsafe(12),  # For forms that must have an effect only once.
     )
 
 
 def finish(app: Flask) -> None:
-    """After the rooms' blueprints: the home address, and the exemptions from CSRF."""
+    """Add the home URL and the CSRF exemptions; call after the blueprints are registered."""
     app.add_url_rule("/", "home", lambda: redirect("/today", 303))
     for endpoint, view in app.view_functions.items():
         if endpoint in EXEMPT or hasattr(view, "scope"):

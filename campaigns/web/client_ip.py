@@ -1,4 +1,4 @@
-"""Where a request comes from, for Flask and for plain WSGI code alike; knows no Flask."""
+"""Client addresses behind trusted proxies; independent of Flask, so that plain WSGI code uses it too."""
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -23,10 +23,10 @@ def _trusted(text: str) -> bool:
 
 
 def client_ip(environ: dict[str, Any]) -> str:
-    """The address of whoever asks, "" when unknown.
+    """The client's address, "" when unknown.
 
-    ``X-Forwarded-For`` is read from its right end for as long as the one who wrote that part is a
-    trusted proxy; what stands further left could be anybody's invention.
+    ``X-Forwarded-For`` is read from its right end for as long as the sender of that part is a trusted proxy; anything
+    further left can be forged by the client.
     """
     nearest = str(environ.get("REMOTE_ADDR", ""))
     for hop in reversed(str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")):
@@ -40,7 +40,7 @@ def client_ip(environ: dict[str, Any]) -> str:
 
 
 def network_of(ip: str) -> str:
-    """The network that is likely one household or firm: /24 for IPv4, /56 for IPv6 (RIPE-690)."""
+    """The network that is likely one household or company: /24 (IPv4) or /56 (IPv6, RIPE-690), else "unknown"."""
     address = _address(ip)
     if address is None:
         return "unknown"
@@ -52,7 +52,7 @@ WsgiApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 def behind_proxies(application: WsgiApplication) -> WsgiApplication:
-    """Let a trusted proxy, and nobody else, say who asks and by which scheme."""
+    """WSGI middleware: trusted proxies, and nobody else, set the client's address and the URL scheme."""
 
     def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if _trusted(str(environ.get("REMOTE_ADDR", ""))):

@@ -1,4 +1,4 @@
-"""Answers that need no Flask: what they are, and how a WSGI server gets them."""
+"""Responses that are sent without Flask: their type, and the WSGI middleware that sends them."""
 
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -13,7 +13,7 @@ Answer = tuple[int, list[Header], bytes]
 
 
 def in_front(answered: Callable[[Environ], Answer | None], wrapped: WsgiApplication) -> WsgiApplication:
-    """``wrapped``, asked only for what ``answered`` has no answer to."""
+    """WSGI application that sends ``answer(environ)``, and calls ``fallback`` when that returns None."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         found = answered(environ)
@@ -21,7 +21,7 @@ def in_front(answered: Callable[[Environ], Answer | None], wrapped: WsgiApplicat
             return wrapped(environ, start_response)
         status, headers, body = found
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        # A list, no tuple: granian sends it in one piece, and never answers with an empty tuple.
+        # A list, not a tuple: granian sends it in one piece, but never responds to an empty tuple.
         return [body]
 
     return application

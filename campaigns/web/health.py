@@ -1,4 +1,4 @@
-"""What must work for us to call ourselves healthy: rooms register their checks when imported."""
+"""Health checks; packages register theirs when they are imported."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 from campaigns import config
 
 Check = Callable[[Session], dict[str, Any]]
-"""Answers facts for the report; raises, or says ``{"ok": False}``, when something is wrong."""
+"""Returns details for the report; raises, or returns ``{"ok": False}``, when something is wrong."""
 
 CHECKS: dict[str, Check] = {}
 
 
 def check(name: str) -> Callable[[Check], Check]:
-    """Register a check: ``@check("spool")``."""
+    """Decorator that registers a check: ``@register_check("spool")``."""
 
     def keep(function: Check) -> Check:
         CHECKS[name] = function
@@ -34,9 +34,9 @@ def database(session: Session) -> dict[str, Any]:
 
 
 def broker_answers(patience: float = 1.0) -> bool:
-    """Whether the workers' broker can be reached from here; without it pages work, and mails wait."""
+    """Whether the Celery broker can be reached from here. Without it pages work, but mails wait."""
     settings = config.settings()
-    once = Retry(NoBackoff(), 0)  # The client's own tries take seconds, and the page asks again anyway.
+    once = Retry(NoBackoff(), 0)  # The client's own retries take seconds, and the page polls anyway.
     where: dict[str, Any] = {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": once}
     if settings.embedded_broker:
         broker = Redis(unix_socket_path=str(settings.broker_socket), **where)
@@ -51,12 +51,12 @@ def broker_answers(patience: float = 1.0) -> bool:
 
 
 def report(session: Session) -> tuple[bool, dict[str, Any]]:
-    """Whether all is well, and what each check said; a failing check doesn't hide the others."""
+    """Whether all checks pass, and the details of each; a failing check doesn't hide the others."""
     facts: dict[str, Any] = {}
     for name, function in CHECKS.items():
         try:
             facts[name] = {"ok": True} | function(session)
         except Exception as error:
             session.rollback()
-            facts[name] = {"ok": False, "error": type(error).__name__}  # Strangers read this: no details.
+            facts[name] = {"ok": False, "error": type(error).__name__}  # Public endpoint: no details.
     return all(fact["ok"] for fact in facts.values()), facts

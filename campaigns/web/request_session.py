@@ -1,8 +1,8 @@
-"""The request's database session.
+"""The database session of a request.
 
-GET and HEAD get a read-only session, which never waits for SQLite's writer; everything else a
-writing one, unless its view says ``@only_reads``. A view commits by itself (``db_session().commit()``):
-commit at the edge. What was not committed is rolled back when the request ends.
+GET and HEAD get a read-only session, which never waits for SQLite's write lock; other methods get a writing one, unless
+their view is marked ``@only_reads``. A view commits explicitly (``db_session().commit()``). Uncommitted changes are
+rolled back when the request ends.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ View = TypeVar("View", bound=Callable[..., object])
 
 
 def only_reads(view: View) -> View:
-    """Say of a view that takes a POST that it changes nothing: it asks about what was typed."""
+    """Mark a view that takes POST as read-only: it evaluates the input and changes nothing."""
     view.only_reads = True  # type: ignore[attr-defined]
     return view
 
 
 def db_session() -> Session:
-    """The session of this request, begun at the first call."""
+    """The session of this request, created at the first call."""
     if "db_session" not in g:
         g.db_session = db.new_session(read_only=_only_reads())
     session: Session = g.db_session
@@ -36,8 +36,10 @@ def _only_reads() -> bool:
 
 
 def let_others_write() -> None:
-    """End a transaction that has only looked so far, before something slow: a body that a stranger
-    sends by drops, a compiler. What was read stays read."""
+    """End a transaction that has only read so far, before something slow, so that other writers don't wait for it.
+
+    Slow are, for example, a body that arrives in small pieces, or a compiler. Loaded objects stay loaded.
+    """
     if "db_session" in g and not _only_reads():
         db_session().commit()
 

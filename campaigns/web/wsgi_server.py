@@ -1,8 +1,8 @@
-"""The web server: granian's own command, with a short cut for whoever answers without WSGI.
+"""The web server: granian's command, with a fast path for responses that need no WSGI.
 
-For each request granian copies the process's environment into a new one, makes an object to be told the status,
-and reads the number out of what it was told. That is a fifth of all that a hit costs. An application whose module
-has a function ``quickly`` is asked by that first, with the variables of the request alone.
+For each request granian copies the process's environment into a new one and creates an object that receives the
+status, from which it parses the number (``tests/benchmarks/hits.py`` shows the server's cost beside ours). If the
+application's module has a function ``answer_fast``, it is called first, with the variables of the request alone.
 
 A response that stays open (:mod:`campaigns.web.pages.server_sent_events`) gets a thread of its own,
 not one of the request threads.
@@ -20,14 +20,14 @@ from granian.server import mp
 from campaigns.web.pages import server_sent_events
 
 _WRAP = "_wsgi_call_wrap"
-"""By this name a worker finds what makes a WSGI application answer; no promise of granian's."""
+"""The function by which a granian worker wraps a WSGI application; not a public API of granian."""
 _wrap: Callable[..., Callable[[Any, dict[str, Any]], int]] | None = getattr(mp, _WRAP, None)
 
 
 def wrapped(
     application: Callable[..., Any], options: dict[str, Any], access_log: str | None = None
 ) -> Callable[[Any, dict[str, Any]], int]:
-    """What granian calls for each request; it returns the status."""
+    """The function that granian calls for each request; it returns the status."""
     assert _wrap is not None
     by_wsgi = _wrap(application, options, access_log)
     quickly = getattr(sys.modules.get(application.__module__), "quickly", None)
@@ -49,7 +49,7 @@ def wrapped(
 
 
 class _ThreadedStream:
-    """What granian gives to an application, that answers with a stream of events from another thread."""
+    """Granian's protocol object, except that it sends a stream of events from another thread."""
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
@@ -67,7 +67,7 @@ _listen = _signals.set_main_signals
 
 
 def _listening(stop: Callable[[int, Any], None], *others: Any) -> None:
-    """As granian listens for signals; a stream would keep a worker from ending."""
+    """Install granian's signal handlers, which first end all streams: an open stream would keep the worker alive."""
 
     def stopping(number: int, frame: Any) -> None:
         server_sent_events.watch.end()
@@ -76,7 +76,8 @@ def _listening(stop: Callable[[int, Any], None], *others: Any) -> None:
     _listen(stopping, *others)  # type: ignore[no-untyped-call]
 
 
-if _wrap is not None:  # Else a version that does it otherwise: it answers all the same, by WSGI, and without streams.
+# Other granian versions lack the function: then everything is answered by WSGI, and there are no streams.
+if _wrap is not None:
     setattr(mp, _WRAP, wrapped)
     _signals.set_main_signals = _listening
 

@@ -8,7 +8,7 @@ from campaigns.accounts import passwords
 
 @pytest.fixture(autouse=True)
 def _quick_hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """argon2 with the least it accepts: the real parameters take a tenth of a second each time."""
+    """argon2 with its minimum parameters: the real ones make each hash slow."""
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr(passwords, "hasher", lambda: quick)
     passwords._somebody.cache_clear()

@@ -1,4 +1,4 @@
-"""API keys: shown once, bound to scopes, ended at once."""
+"""API keys: shown once, limited to scopes, revoked at once."""
 
 import re
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Signing in and out, guessing, forgotten passwords, and sessions that have to end."""
+"""Sign-in and sign-out, rate limits, password reset, and the end of sessions."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The first run: everything leads to it, it works once, and a race has one winner."""
+"""The first run: every page redirects to it, it works once, and concurrent attempts create one organisation."""
 
 from concurrent.futures import ThreadPoolExecutor
 

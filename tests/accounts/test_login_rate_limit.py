@@ -1,4 +1,4 @@
-"""A stranger who guesses locks out neither the person elsewhere nor the browser they use."""
+"""Login rate limits: guessing locks out neither the user on another network nor a known browser."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -27,5 +27,5 @@ def test_guessing_from_everywhere_leaves_a_known_browser(session: Session) -> No
             authentication.knock(session, LoginRateLimitKeys.of(ana.email, f"fresh{stranger[:4]}/8", stranger))
     for _ in range(FOR_ADDRESS):
         authentication.knock(session, LoginRateLimitKeys.of(ana.email, "0a/8", known))
-    with pytest.raises(RateLimited):  # A stolen cookie is no licence to guess.
+    with pytest.raises(RateLimited):  # A stolen device cookie does not lift the limit.
         authentication.knock(session, LoginRateLimitKeys.of(ana.email, "0b/8", known))

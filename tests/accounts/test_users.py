@@ -1,4 +1,4 @@
-"""People, their own account, settings, audit: who may, who may not, and the last owner."""
+"""Users, profiles, settings and the audit log: permissions, and the protection of the last owner."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

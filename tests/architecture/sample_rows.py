@@ -1,4 +1,4 @@
-"""One row of everything, so that each address of the house leads somewhere."""
+"""One row of every table that has a page, so that each URL of the application resolves."""
 
 from datetime import timedelta
 
@@ -24,11 +24,11 @@ from tests import factories
 
 FIRST, LAST, EMAIL = "Zarathustra", "Quirinius", "zarathustra.quirinius@person.example"
 SECRETS = (FIRST, LAST, EMAIL, "Quirinius & Sons")
-"""What nobody sees whose role may not see single people."""
+"""Personal data that users without the permission PERSONAL must not see."""
 
 
 def furnish(session: Session) -> None:
-    """Rows whose ids are all 1 (the send's is the activity's first), about one person."""
+    """Insert rows whose ids are all 1 (the send's is the activity's first), about one contact."""
     contact = factories.make_contact(
         session, first_name=FIRST, last_name=LAST, email=EMAIL, attributes={"company": "Quirinius & Sons"}
     )

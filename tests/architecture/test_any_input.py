@@ -1,6 +1,6 @@
-"""Whatever stands in a field of any form is kept or refused, and never an error of ours.
+"""Arbitrary input in any form field is accepted or refused, and never a server error.
 
-Each field meets one strange value, in turn, on one of the databases; with ``TORTURE`` set all of them on both.
+Each field gets one of the unusual values in turn, on one of the databases; with ``TORTURE`` set all values on both.
 """
 
 import os
@@ -40,7 +40,7 @@ QUERIES = (
 
 
 class Forms(HTMLParser):
-    """The forms of a page that post: [action, {field: value}, {field: type}]."""
+    """The forms of a page with method POST: (action, {field: value}, {field: type})."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def test_every_field_of_every_form(furnished: Flask, owner_client: FlaskClient, 
     wrong, asked, second = [], 0, database.dialect.name == "postgresql"
     for path, present, kinds in list(posts(owner_client, furnished)):
         if path == "/me/password":
-            continue  # It would end the session; tests of sign-in look at passwords.
+            continue  # It would end the session; the authentication tests cover passwords.
         filled = {
             name: value
             or {"email": "a@b.example", "text": "Words", "textarea": "Words"}.get(kinds.get(name, ""), value)

@@ -1,4 +1,4 @@
-"""The architecture as a test: the import contracts in pyproject.toml hold."""
+"""The import contracts in pyproject.toml hold."""
 
 import pytest
 from importlinter.cli import lint_imports

@@ -1,4 +1,4 @@
-"""Names say what a thing is; folders are where a newcomer looks for them."""
+"""File layout: the top level, the templates, and no empty packages."""
 
 import subprocess
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOP = {
     *("campaigns", "templates", "tracking", "workers", "tests", "wsgi.py", "pyproject.toml", "README.md"),
-    # What tools, readers and the law demand by name
+    # Names that tools, readers and licences require
     *(".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "compose.yaml"),
     "requirements.lock",
 }
 
 
 def tracked() -> list[Path]:
-    """Files under version control, else (in an unpacked archive) none."""
+    """The files under version control; skips in an unpacked archive."""
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listing.returncode:
         pytest.skip("not a git checkout")
@@ -35,7 +35,7 @@ def test_templates_hold_no_python() -> None:
 
 
 def test_nothing_is_created_empty() -> None:
-    """A room that comes later comes with its first verb."""
+    """A package is created together with its first module."""
     rooms = {path.parent for path in ours() if path.parts[0] in ("campaigns", "tracking", "workers")}
     empty = [
         str(folder)

@@ -1,6 +1,6 @@
-"""Every address of the house, asked by every role: whoever is not named here is refused.
+"""Every URL requested by every role: access that is not listed here is refused.
 
-A new page is closed to viewers, and every action too, until it is named below.
+A new page is closed to viewers, and so is every action, until it is listed below.
 """
 
 import dataclasses
@@ -97,7 +97,7 @@ VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token":
 
 
 def addresses(app: Flask, method: str) -> Iterator[tuple[str, str]]:
-    """(endpoint, path) of all that strangers may not ask, each verb in the address by itself."""
+    """(endpoint, path) of every URL that requires signing in; ``<any(…)>`` gives one path per alternative."""
     for rule in app.url_map.iter_rules():
         if method in (rule.methods or ()) and not getattr(app.view_functions[rule.endpoint], "is_public", False):
             for path in paths(rule):
@@ -143,7 +143,7 @@ def test_viewers_see_what_is_theirs_and_no_single_person(furnished: Flask, viewe
         if endpoint in VIEWERS_MAY_SEE:
             for question in (f"?q={sample_rows.LAST}&contact=1&part=text", "?contact=1"):
                 body = viewer_client.get(path + question).text.replace(f"q={sample_rows.LAST}", "")
-                body = body.replace(f'value="{sample_rows.LAST}"', "")  # What was searched for stands in its box again.
+                body = body.replace(f'value="{sample_rows.LAST}"', "")  # The search box repeats the query.
                 wrong += [(path + question, word) for word in named(body)]
     assert wrong == [], "\n".join(map(str, wrong))
 
@@ -172,7 +172,7 @@ def test_coordinators_leave_people_and_settings_alone(furnished: Flask, coordina
 
 
 def test_owners_meet_no_error_of_ours(furnished: Flask, owner_client: FlaskClient) -> None:
-    """Their pages are asked by ``test_any_value``."""
+    """GET pages are covered by ``test_any_input``."""
     for _, path in addresses(furnished, "POST"):
         status = owner_client.post(path).status_code
         assert status < 500, path
@@ -180,7 +180,7 @@ def test_owners_meet_no_error_of_ours(furnished: Flask, owner_client: FlaskClien
 
 
 def test_impossible_numbers_lead_nowhere(furnished: Flask, owner_client: FlaskClient) -> None:
-    """Of each address one of the numbers in turn; with ``TORTURE`` all of them."""
+    """One of the numbers per URL, in turn; with ``TORTURE`` all of them."""
     impossible = ("99999999999999999999", str(2**63 - 1), "0")
     for method in ("GET", "POST"):
         for place, rule in enumerate(furnished.url_map.iter_rules()):

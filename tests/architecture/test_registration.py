@@ -1,4 +1,4 @@
-"""Steps that packages register: every process that erases or merges contacts knows all of them.
+"""Registration of erasure and merge steps: every process that erases or merges contacts knows all of them.
 
 The steps are listed by hand: a step that is not imported by an entry point would be dropped silently.
 """

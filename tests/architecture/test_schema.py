@@ -1,4 +1,4 @@
-"""The migrations lead where the models stand, on both databases."""
+"""Migrations create the schema of the models, on both databases."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +10,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # noqa: F401  (registers every table)
 from campaigns import db
 from campaigns.migrations import schema
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """A database without a table."""
+    """A database without tables."""
     if request.param == "sqlite":
         engine = db.make_engine(f"sqlite:///{tmp_path / 'empty.db'}")
         yield engine
@@ -35,7 +35,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]
 
 
 def _is_no_part(name: str | None, kind: str, _parents: object) -> bool:
-    """PostgreSQL's tables of parts are their whole's affair: tracking.models.events makes them beside it."""
+    """Exclude the partitions: tracking.models.events creates them with the partitioned table."""
     return kind != "table" or name not in ("events_settling", "events_settled")
 
 
@@ -49,7 +49,7 @@ def test_upgrading_from_nothing_gives_what_the_models_say(empty: sa.Engine) -> N
 
 
 def test_upgrading_from_nothing_gives_the_triggers_of_the_models(empty: sa.Engine) -> None:
-    """No comparison of tables sees them; a table copied by a migration of SQLite loses them."""
+    """Comparing tables doesn't cover triggers; a SQLite migration that copies a table loses them."""
     schema.upgrade(empty)
     migrated = _triggers(empty)
     with empty.begin() as connection:
@@ -61,7 +61,7 @@ def test_upgrading_from_nothing_gives_the_triggers_of_the_models(empty: sa.Engin
 
 
 def _triggers(engine: sa.Engine) -> dict[tuple[str, str | None], str]:
-    """What each does, by its name and (PostgreSQL) its table."""
+    """The definition of each trigger by its name and (on PostgreSQL) its table."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             rows = connection.exec_driver_sql("SELECT name, NULL, sql FROM sqlite_master WHERE type = 'trigger'")

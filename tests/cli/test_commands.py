@@ -1,4 +1,4 @@
-"""The ``kampania`` command: what it refuses, and how it says so."""
+"""The ``kampania`` command: what it refuses, and its error messages."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from campaigns.accounts.models import Organisation, Role, User
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Run"]:
-    """Runs commands on an empty database of their own."""
+    """Runs commands on an empty database of the test's own."""
     monkeypatch.setenv("KAMPANIA_VAR", str(tmp_path))
     for name in ("DATABASE_URL", "REDIS_URL", "BASE_URL", "SMTP_URL"):
         monkeypatch.delenv(name, raising=False)

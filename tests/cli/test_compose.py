@@ -1,4 +1,4 @@
-"""The grown form serves every queue, and names only processes that there are."""
+"""The production deployment in compose.yaml serves every queue and starts only existing commands."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The supervisor keeps processes alive, stops them in order, and leaves nobody behind."""
+"""The supervisor restarts processes, stops them in order, and leaves none behind."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if sys.platform == "linux" else True
-    except (ProcessLookupError, FileNotFoundError):  # The latter when it ended between the two.
+    except (ProcessLookupError, FileNotFoundError):  # FileNotFoundError: the process ended between kill and read.
         return False
 
 

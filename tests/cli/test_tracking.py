@@ -1,4 +1,4 @@
-"""`kampania tracking …`: labels and counters, looked at and mended from the shell."""
+"""`kampania tracking …`: relabelling, and checking and repairing counters."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,7 +23,7 @@ def run(*words: str) -> Result:
 
 @pytest.fixture
 def mailing(settings: config.Settings) -> Iterator[Mailing]:
-    """Two clicks of two people, settled, in a database of its own with its schema."""
+    """Two clicks of two contacts with final labels, in a database of the test's own with the migrated schema."""
     engine: Engine = db.make_engine(f"sqlite:///{settings.var / 'kampania.db'}")
     schema.upgrade(engine)
     db.install(engine)

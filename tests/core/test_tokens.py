@@ -1,4 +1,4 @@
-"""Tokens, instants and money mean the same on both databases."""
+"""Tokens, and instants on both databases."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The frame that every page stands in."""
+"""The application factory and the layout of every page."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Who asks, and how often they may."""
+"""Client addresses behind proxies, and rate limits."""
 
 import dataclasses
 from ipaddress import ip_network
@@ -22,7 +22,7 @@ def proxied(settings: config.Settings) -> None:
     ("remote", "forwarded", "expected"),
     [
         ("203.0.113.7", "", "203.0.113.7"),
-        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # not a proxy of ours: it may claim what it likes
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # not a trusted proxy: its claim is ignored
         ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("127.0.0.1", "6.6.6.6, 198.51.100.1", "198.51.100.1"),
         ("127.0.0.1", "198.51.100.1, 10.0.0.5", "198.51.100.1"),

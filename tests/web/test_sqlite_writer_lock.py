@@ -1,4 +1,4 @@
-"""SQLite has one writer: whoever holds its place while somebody slow talks stops the whole house."""
+"""SQLite's write lock is not held during slow operations, which would block every other writer."""
 
 import io
 from typing import Any
@@ -14,7 +14,7 @@ from tests.factories import make_form, make_message
 
 
 def writing_is_possible(engine: Engine) -> bool:
-    """Whether somebody else could write now."""
+    """Whether another connection could write now."""
     if engine.dialect.name != "sqlite":
         return True
     other = create_engine(engine.url, connect_args={"timeout": 0})
@@ -30,7 +30,7 @@ def writing_is_possible(engine: Engine) -> bool:
 
 
 class SlowBody(io.BytesIO):
-    """The body of a request; asks, whenever it is read, whether others could write meanwhile."""
+    """A request body that records, at each read, whether others could write at that moment."""
 
     def __init__(self, body: bytes, engine: Engine) -> None:
         super().__init__(body)

@@ -1,4 +1,4 @@
-"""The server asks for quick answers first, and everything else takes its usual way."""
+"""The web server's fast path, its fallback to WSGI, and streamed responses."""
 
 import sys
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ REQUEST = {"PATH_INFO": "/o/x", "REQUEST_METHOD": "GET"}
 
 
 class Protocol:
-    """What granian gives to an application."""
+    """Fake of granian's protocol object."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, list[tuple[str, str]], bytes]] = []

@@ -1,4 +1,4 @@
-"""The tasks carry ids and survive running twice."""
+"""Import tasks take ids, and running them twice is harmless."""
 
 import os
 from datetime import timedelta

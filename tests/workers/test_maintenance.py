@@ -1,4 +1,4 @@
-"""A backlog is worked off portion by portion, within bounds."""
+"""Backlogs are processed batch by batch, within a time limit."""
 
 from datetime import timedelta
 from functools import partial

@@ -1,4 +1,4 @@
-"""A row that fails stops nothing else, and is told."""
+"""A failing row doesn't stop the others, and is reported."""
 
 from datetime import timedelta
 from typing import Any
@@ -34,7 +34,7 @@ def told() -> list[tuple[JobType, str, int]]:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, poison: Any) -> None:
-    """Let a function raise when one of its arguments is, or has, the poisonous id."""
+    """Patch a function to raise when one of its arguments is, or has, the id ``poison``."""
     real = getattr(owner, name)
 
     def act(*args: Any, **named: Any) -> Any:
@@ -58,7 +58,7 @@ def test_a_launch_that_fails_stops_no_other(
     with db.reading() as session:
         statuses = {one.id: one.status for one in session.scalars(select(Activity).where(Activity.id.in_(ids)))}
     assert statuses == dict.fromkeys(ids, ActivityStatus.LIVE) | {ids[2]: ActivityStatus.SCHEDULED}
-    assert told() == [(JobType.START_LAUNCH, str(ids[2]), 1)]  # The second tick left it alone.
+    assert told() == [(JobType.START_LAUNCH, str(ids[2]), 1)]  # The second tick skipped it.
     frozen.at = NOON + timedelta(seconds=11)
     scheduler.find()
     with db.reading() as session:
@@ -137,7 +137,7 @@ def test_a_submission_that_fails_stops_no_other(
     with db.reading() as session:
         assert set(session.scalars(select(Conversion.submission_id))) == {*ids} - {ids[1]}
     assert told() == [(JobType.CONVERT_SUBMISSION, str(ids[1]), 1)]
-    # However many come after it, it is not forgotten.
+    # It is retried however many submissions come after it.
     monkeypatch.setattr(lead_conversions, "_LATE_COMMITS", 0)
     frozen.at += timedelta(seconds=11)
     maintenance.convert()

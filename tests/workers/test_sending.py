@@ -1,4 +1,4 @@
-"""Tasks on the clock: running one twice is harmless, and losing every message too."""
+"""Sending tasks: running one twice is harmless, and so is losing every message."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,7 +23,7 @@ CONTEXT = {"name": "Me", "hours": 2, "link": "https://kampania.example/password/
 
 @pytest.fixture(autouse=True)
 def eager() -> Iterator[None]:
-    """Tasks run where they are called; apply_async() then carries no message."""
+    """Run tasks where they are called; apply_async() then sends no message."""
     app.conf.task_always_eager, app.conf.task_eager_propagates = True, True
     yield
     app.conf.task_always_eager = False

@@ -1,9 +1,7 @@
-"""Pages go over the wire compressed, whether a proxy stands before us or not: a page of figures is a hundred kilobytes
-of HTML, half a second on a phone.
+"""Gzip compression of responses, independent of a proxy in front.
 
-A compressed page's length tells whoever listens, and can make the reader ask for words of their choice, whether those
-words stand in it. So each answer is longer by a number of bytes that nobody can foresee: the name of a file, which
-gzip allows and browsers pass over.
+The length of a compressed page reveals whether it contains a text that an attacker can place in it (BREACH). So
+each response is longer by an unpredictable number of bytes: a file name in the gzip header, which browsers ignore.
 """
 
 import gzip
@@ -13,7 +11,7 @@ import secrets
 from flask import Flask, Response, request
 
 LEAST = 1_400
-"""Bytes that one packet carries: nothing is won below."""
+"""Bytes that one packet carries: smaller bodies gain nothing."""
 LEVEL = 4
 _MOST_PADDING = 96
 _KINDS = frozenset({"text/html", "text/plain", "text/csv", "application/json"})
@@ -42,7 +40,7 @@ def _worth_it(response: Response) -> bool:
 
 
 def zipped(body: bytes) -> bytes:
-    """The body in gzip's format, of a length that varies by chance."""
+    """The body in gzip format, with a length that varies at random."""
     file = io.BytesIO()
     name = "x" * secrets.randbelow(_MOST_PADDING)
     with gzip.GzipFile(filename=name, mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0) as into:

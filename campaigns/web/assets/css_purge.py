@@ -1,9 +1,8 @@
-"""A library's stylesheet without the rules that none of our pages can ask for.
+"""Removal of rules that no page uses from a library's stylesheet.
 
-Nine of ten of its rules are for things that we don't have, and a phone reads every one of them before it paints.
-What pages can ask for is told by their sources: a rule stays when all its classes are words of a template, of a
-script of ours, or of code that writes HTML, or begin and end as a name there that is put together
-(``bg-{{ tone }}-lt``).
+Most of a library's rules are unused, and a phone parses all of them before it paints. The classes in use are found in
+the sources: a rule is kept when each of its classes is a word of a template, of a script of ours, or of Python code
+that writes HTML, or starts and ends like a class name that is assembled there (``bg-{{ tone }}-lt``).
 """
 
 import re
@@ -23,13 +22,13 @@ _GROUPS = ("@media", "@supports", "@layer", "@container")
 
 
 def pruned(css: str) -> str:
-    """The stylesheet with those rules alone that our pages can ask for."""
+    """The stylesheet with only those rules that our pages can use."""
     return "".join(_kept(_PIECES.findall(css)))
 
 
 @cache
 def _known() -> tuple[frozenset[str], tuple[tuple[str, str], ...]]:
-    """Words that our sources hold, and beginnings and endings of names that they put together."""
+    """All words of the sources, and (prefix, suffix) pairs of the class names that are assembled in them."""
     words, ends = set[str](), set[tuple[str, str]]()
     for folder, pattern in _SOURCES:
         for path in (_HOUSE / folder).rglob(pattern):
@@ -45,17 +44,17 @@ def _known() -> tuple[frozenset[str], tuple[tuple[str, str], ...]]:
 
 
 def _kept(pieces: list[str]) -> Iterator[str]:
-    """Rules are told by what stands before their brace; groups hold rules, and go when none is left."""
+    """The kept rules. The text before a brace is a rule's selector; at-rules without any kept rule are dropped."""
     place = 0
     while place < len(pieces):
         end = place
         while end < len(pieces) and pieces[end] not in "{;}":
             end += 1
-        while place < end and pieces[place].startswith("/*"):  # Whose it is, and on which terms.
+        while place < end and pieces[place].startswith("/*"):  # Licence comments stay.
             yield pieces[place]
             place += 1
         head = "".join(pieces[place:end])
-        if end == len(pieces) or pieces[end] != "{":  # A statement like @charset.
+        if end == len(pieces) or pieces[end] != "{":  # A statement such as @charset.
             yield head + (pieces[end] if end < len(pieces) else "")
             place = end + 1
             continue
@@ -82,7 +81,7 @@ def _closing(pieces: list[str], opening: int) -> int:
 
 
 def _selectors(head: str) -> list[str]:
-    """The list's members: commas within parentheses part nothing."""
+    """The selectors of a comma-separated list; commas within parentheses don't separate."""
     return re.split(r",(?![^(]*\))", head)
 
 

@@ -1,8 +1,7 @@
-"""Our own static files: small in number, kept in memory, compressed once, cached for ever; others' stylesheets
-without what we never use.
+"""Static files, served from memory, compressed once and cached for ever; vendored stylesheets are purged.
 
-A page names a file with the hash of its content (``asset("app.css")``), so a new version has a
-new address and an old one never needs asking again.
+A page refers to a file with the hash of its content (``asset("app.css")``), so a new version has a new URL and an
+old one never needs revalidation.
 """
 
 import gzip
@@ -42,7 +41,7 @@ _known: dict[str, Asset] = {}
 
 
 def _read(name: str) -> Asset | None:
-    """The file as it is now; read again only when it changed on disk (while we develop)."""
+    """The file as it is on disk, cached until its modification time changes; None when there is no such file."""
     path = ROOT / name
     if ".." in Path(name).parts or (path.suffix not in _TYPES and mimetypes.guess_type(name)[0] is None):
         return None
@@ -64,9 +63,9 @@ def _read(name: str) -> Asset | None:
 
 
 def asset(name: str) -> str:
-    """The address of one of our static files. Raises LookupError for one that isn't there.
+    """The URL of one of our static files. Raises LookupError when there is no such file.
 
-    A page names its icons a hundred times: the file is looked at once for it.
+    Results are cached per request: a page refers to its icons a hundred times.
     """
     known: dict[str, str] = g.setdefault("assets", {}) if has_app_context() else {}
     if name not in known:
@@ -98,6 +97,6 @@ def static(filename: str) -> Response:
 
 def init(app: Flask) -> None:
     app.add_url_rule("/static/<path:filename>", "static", static)
-    # Pages name their icon; this is for what has no page: JSON, downloads, pictures.
+    # Pages link their icon; this URL is for responses without a page: JSON, downloads, pictures.
     app.add_url_rule("/favicon.ico", "favicon", static, defaults={"filename": "favicon.ico"})
     app.jinja_env.globals["asset"] = asset

@@ -1,8 +1,8 @@
-"""Fetch the browser files that others wrote, at pinned versions, and commit the result.
+"""Download of the vendored browser libraries at pinned versions; the result is committed.
 
-Run by a developer, never at install time: ``python -m campaigns.web.assets.vendor``. It needs npm (for
-``npm pack``) and nothing else; what it writes is the same on every machine. ``manifest.json`` says for each
-file where it comes from, its licence and its sha256; a house test compares.
+Run by a developer, never at install time: ``python -m campaigns.web.assets.vendor``. It needs npm (for ``npm pack``)
+and nothing else; its output is the same on every machine. ``manifest.json`` lists the origin, licence and sha256 of
+each file; a test compares them.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ VENDOR = Path(__file__).parents[1] / "static" / "vendor"
 
 @dataclass(frozen=True, slots=True)
 class VendoredPackage:
-    """One npm package: which of its files we keep, and under which names."""
+    """One npm package: which of its files are kept (path in the package → our file name)."""
 
     name: str
     version: str
     licence: str
     files: Mapping[str, str]
     notice: str
-    """The licence text within the package; "" when it is the banner of the files themselves."""
+    """Path of the licence text in the package; "" when the files themselves carry it as a banner."""
 
 
 PACKAGES = (
@@ -151,12 +151,12 @@ ICON_NAMES = (
 
 
 def without_map(body: bytes) -> bytes:
-    """Source maps are not shipped, so nobody shall ask for them."""
+    """The file without its source map reference: maps are not shipped, so browsers must not request them."""
     return re.sub(rb"\s*(?://[#@]\s*sourceMappingURL=\S+|/\*[#@]\s*sourceMappingURL=[^*]+\*/)\s*", b"\n", body)
 
 
 def pack(package: VendoredPackage, into: Path) -> Callable[[str], bytes]:
-    """Fetch the package; answers the bytes of its files."""
+    """Download the package into ``into``; returns a function from a path in the package to its bytes."""
     subprocess.run(
         ["npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", str(into)],
         check=True,
@@ -175,7 +175,7 @@ def pack(package: VendoredPackage, into: Path) -> Callable[[str], bytes]:
 
 
 def sprite(read: Callable[[str], bytes]) -> bytes:
-    """The outline icons that we use, as symbols of one SVG file."""
+    """An SVG sprite of the outline icons that we use, each a ``<symbol>``."""
     symbols = []
     for name in sorted(ICON_NAMES):
         svg = read(f"icons/outline/{name}.svg").decode()
@@ -188,6 +188,7 @@ def sprite(read: Callable[[str], bytes]) -> bytes:
 
 
 def write(name: str, body: bytes, package: VendoredPackage, source: str) -> dict[str, str]:
+    """Write a file into ``VENDOR``; returns its entry of the manifest."""
     (VENDOR / name).write_bytes(body)
     return {
         "file": name,

@@ -1,7 +1,7 @@
-"""The translation catalogues: extract, update, compile. ``python -m campaigns.web.i18n.catalogs``.
+"""Translation catalogs: extract, update, compile. ``python -m campaigns.web.i18n.catalogs``.
 
-Strings are marked with ``_`` and ``gettext`` (pages), ``ngettext`` (counted), ``lazy_gettext`` (forms), and ``N_``
-(the domain, which doesn't know the reader). English is the source; every other language has a ``.po``.
+Messages are marked with ``_`` and ``gettext`` (pages), ``ngettext`` (plurals), ``lazy_gettext`` (forms), and ``N_``
+(domain code, which doesn't know the reader). English is the source language; every other language has a ``.po`` file.
 """
 
 import sys
@@ -29,19 +29,19 @@ KEYWORDS: dict[str, tuple[int, ...] | None] = {
     "translated": None,
 }
 METHODS = [("**/migrations/**.py", "ignore"), ("**.py", "python"), ("**.html", "jinja2"), ("**.txt", "jinja2")]
-# Extraction without "silent" breaks on a template that it can't read, so that nothing is missed quietly.
+# Without "silent" extraction fails on a template that it can't parse, so that no message is missed unnoticed.
 OPTIONS = {"**.html": {"trimmed": "true", "silent": "false"}, "**.txt": {"trimmed": "true", "silent": "false"}}
 
 
 def extracted() -> Catalog:
-    """Every marked string of the house, in the order of the files."""
+    """All marked messages of the product, in the order of the files."""
     catalog = Catalog(project="Kampania", charset="utf-8", fuzzy=False)
     for source in SOURCES:
         found = extract_from_dir(
             ROOT / source, METHODS, OPTIONS, KEYWORDS, comment_tags=("Translators:",), strip_comment_tags=True
         )
         for filename, _line, message, comments, context in found:
-            # Lines move with every change; the file is what a translator needs.
+            # No line numbers: they move with every change, and translators need only the file.
             catalog.add(message, None, [(f"{source}/{filename}", 0)], auto_comments=comments, context=context)
     return catalog
 
@@ -51,7 +51,7 @@ def path_of(language: str) -> Path:
 
 
 def catalogue(language: str) -> Catalog:
-    """The language's catalogue as it stands in its file; empty when there is none."""
+    """The language's catalog as stored in its file; empty when there is no file."""
     path = path_of(language)
     if not path.exists():
         return Catalog(locale=language, project="Kampania")
@@ -60,11 +60,11 @@ def catalogue(language: str) -> Catalog:
 
 
 def update(language: str) -> Catalog:
-    """Bring new strings into the language's file and drop those that nobody says any more."""
+    """Add new messages to the language's file and remove unused ones; returns the catalog."""
     template, kept = extracted(), catalogue(language)
     kept.update(template, no_fuzzy_matching=True, update_header_comment=False)
     kept.obsolete.clear()
-    # A header that says nothing changes with nothing: two runs give one file.
+    # A constant header, so that two runs give the same file.
     kept.header_comment = "# Kampania's sentences in " + LANGUAGES[language] + "."
     kept.fuzzy, kept.version, kept.msgid_bugs_address = False, "", ""
     kept.creation_date = kept.revision_date = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,14 +78,14 @@ def update(language: str) -> Catalog:
 
 
 def compile_one(language: str) -> bytes:
-    """The binary form of the language's file, as committed beside it."""
+    """The binary form (.mo) of the language's file; it is committed beside it."""
     text = BytesIO()
     write_mo(text, catalogue(language))
     return text.getvalue()
 
 
 def untranslated(language: str) -> Iterator[str]:
-    """Strings of the house that the language's catalogue doesn't hold or leaves empty."""
+    """Messages that are missing or empty in the language's catalog."""
     kept = catalogue(language)
     for message in extracted():
         if not message.id:

@@ -1,7 +1,7 @@
-"""Whose language, time zone and digits: locale selection and the filters that write numbers and dates.
+"""Selection of language and time zone, and the template filters that format numbers and dates.
 
-Babel's Persian writes Gregorian dates in Latin digits; Persian readers expect Jalali dates and
-Persian digits, so dates go through persiantools and every digit through :func:`digits`.
+Babel's Persian locale writes Gregorian dates in Latin digits; Persian readers expect Jalali dates and Persian digits.
+So dates go through persiantools and every digit through :func:`digits`.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -46,7 +46,7 @@ _MONTHS = (
 
 
 def select_language() -> str:
-    """Forced by the page (``g.language``), else the person's, else the organisation's, else the browser's."""
+    """The page's fixed language (``g.language``), else the user's, else the organisation's, else the browser's."""
     if not has_request_context():
         return "en"
     forced = g.get("language")
@@ -61,6 +61,7 @@ def select_language() -> str:
 
 
 def zone(name: str | None) -> ZoneInfo | None:
+    """The time zone of this name; None when it is empty or unknown."""
     try:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -77,9 +78,9 @@ def select_timezone() -> str:
 
 
 def language() -> str:
-    """The language of this page: "en", "fa"."""
+    """The language of this page: "en" or "fa"."""
     try:
-        # Asked a thousand times for a page: where flask-babel keeps it, without its way there.
+        # Called about a thousand times per page: reads flask-babel's cached locale directly.
         return str(g._flask_babel.babel_locale.language)
     except (AttributeError, RuntimeError):
         found = get_locale()
@@ -104,7 +105,7 @@ def number(value: int | float | Decimal | None, places: int | None = None) -> st
     """1,234 or 1,234.5 in the page's digits; None is a dash. ``places`` fixes the decimals."""
     if value is None:
         return NOTHING
-    return _decimal(value or 0, places, language())  # Not -0.0, which is equal and would be written otherwise.
+    return _decimal(value or 0, places, language())  # Not -0.0: it equals 0 and is formatted differently.
 
 
 @lru_cache(maxsize=8_192)
@@ -118,23 +119,22 @@ def _in(language: str, text: str) -> str:
 
 
 def _system(language: str) -> str:
-    """Babel's signs between Persian digits; the digits themselves it leaves Latin."""
+    """The numbering system for Babel: Arabic separators for Persian. Babel leaves the digits Latin."""
     return "arabext" if language == "fa" else "latn"
 
 
 def ngettext(singular: str, plural: str, num: int, **variables: Any) -> str:
-    """Counted words whose ``%(num)s`` stands in the page's digits."""
+    """The plural form for ``num``, with ``%(num)s`` in the page's digits."""
     return str(get_translations().ungettext(singular, plural, num)) % {"num": number(num), **variables}
 
 
 _known: dict[tuple[str, str], Markup] = {}
-"""Words of our templates in a language; no more than the templates hold."""
+"""Translated messages of the templates by (language, msgid)."""
 _MOST_KNOWN = 20_000
 
 
 def said(text: str) -> Markup:
-    """A msgid of ours in the page's language, without filling places in. A page says a thousand: each is looked up
-    once."""
+    """A msgid of the templates in the page's language, placeholders unfilled. Cached: a page has about a thousand."""
     key = (language(), text)
     words = _known.get(key)
     if words is None:
@@ -146,7 +146,7 @@ def said(text: str) -> Markup:
 
 @pass_context
 def _said(context: Context, text: str, /, **variables: Any) -> str:
-    """A template's ``_("…")``; what is filled in is escaped."""
+    """A template's ``_("…")``; filled-in values are escaped."""
     words = said(text)
     if not context.eval_ctx.autoescape:
         return str(words) % variables
@@ -155,7 +155,7 @@ def _said(context: Context, text: str, /, **variables: Any) -> str:
 
 @pass_context
 def _counted(context: Context, singular: str, plural: str, num: int, **variables: Any) -> str:
-    """The same in pages, where everything that is filled in is escaped."""
+    """A template's ``ngettext``; filled-in values are escaped."""
     words = str(get_translations().ungettext(singular, plural, num))
     filled = {"num": number(num), **variables}
     return Markup(words) % filled if context.eval_ctx.autoescape else words % filled  # noqa: S704
@@ -176,7 +176,7 @@ def _percent(value: float | Decimal, places: int, language: str) -> str:
 
 
 def money(value: Decimal | int | float | None, currency: str | None = None) -> str:
-    """An amount in ``currency``, else in the organisation's; None is a dash."""
+    """An amount in ``currency``, by default the organisation's; None is a dash."""
     if value is None:
         return NOTHING
     if currency is None:
@@ -196,7 +196,7 @@ def _local(value: datetime) -> datetime:
 
 
 def date_text(value: date | datetime | None) -> str:
-    """A day as its reader writes it, in their time zone; Jalali for Persian."""
+    """A date in the reader's format and time zone; Jalali for Persian."""
     if value is None:
         return NOTHING
     return _date(_local(value).date() if isinstance(value, datetime) else value, language())
@@ -219,25 +219,25 @@ def time_text(value: datetime | time | None) -> str:
 
 
 def datetime_text(value: datetime | None) -> str:
-    """A day and its time to the minute, in the reader's time zone."""
+    """Date and time to the minute, in the reader's time zone."""
     if value is None:
         return NOTHING
     return f"{date_text(value)}{comma()}{time_text(value)}"
 
 
 def comma() -> str:
-    """What stands between the parts of a list in the reader's language."""
+    """The separator of list items in the reader's language."""
     return "، " if language() == "fa" else ", "
 
 
 def weekdays() -> list[str]:
-    """The days of the week in the reader's language, Monday first."""
+    """Abbreviated weekday names in the reader's language, Monday first."""
     names = babel.dates.get_day_names("abbreviated", locale=language())
     return [names[day] for day in range(7)]
 
 
 def weekdays_text(numbers: str) -> str:
-    """Days of the week given by their numbers, 1 for Monday."""
+    """Weekday names for a string of digits, 1 for Monday."""
     return comma().join(weekdays()[int(number) - 1] for number in numbers)
 
 
@@ -252,7 +252,7 @@ def ago(value: datetime | None) -> str:
 
 
 def chart_label(value: Any) -> str:
-    """An ISO instant or day becomes a date; any other label stays what it is."""
+    """An ISO instant or date as a formatted date; any other label only with localised digits."""
     text = str(value)
     try:
         at = datetime.fromisoformat(text) if len(text) >= 10 and text[4] == "-" else None
@@ -266,7 +266,7 @@ def chart_label(value: Any) -> str:
 
 
 def translated(text: Any) -> str:
-    """``text`` from the catalogue without filling places in; "" stays ""."""
+    """The translation of ``text``, placeholders unfilled; "" stays ""."""
     return str(get_translations().ugettext(str(text))) if text else ""
 
 

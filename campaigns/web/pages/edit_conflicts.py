@@ -1,4 +1,4 @@
-"""A form that was open while somebody else saved: what they changed, and the decision whose words stay."""
+"""Edit conflicts of forms: what somebody else saved while the form was open, beside the user's own input."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +15,14 @@ _LONGEST_SHOWN = 300
 
 
 class VersionedForm(FlaskForm):  # type: ignore[misc]
-    """A form that remembers which revision of a thing it was opened with."""
+    """A form that carries the revision of the row that it was opened with."""
 
     revision = HiddenField()
 
     def seen(self, thing: Versioned) -> int | None:
-        """That revision; None when the form says nothing, 0 when it makes no sense."""
-        if request.form.get("overwrite", "") == str(thing.revision):  # They saw the conflict and decided.
+        """The revision to save against: None when the form carries none, 0 (never valid) when it is malformed."""
+        # The user saw the conflict and chose to overwrite.
+        if request.form.get("overwrite", "") == str(thing.revision):
             return thing.revision
         if "revision" not in request.form:
             return None
@@ -31,23 +32,23 @@ class VersionedForm(FlaskForm):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class EditConflictView:
-    """What stands now beside what was typed."""
+    """The saved values beside the submitted ones."""
 
     revision: int
     """The revision that saving anyway would replace."""
     changes: list[tuple[str, str, str]]
-    """Label, what is saved, what was typed; only where they differ."""
+    """(label, saved value, submitted value), only where they differ."""
 
 
 def clash(typed: VersionedForm, saved: VersionedForm, thing: Versioned) -> EditConflictView:
-    """How a form differs from the same form filled from ``thing`` as it is now."""
+    """The differences between a submitted form and the same form filled from ``thing`` as it is now."""
     pairs = ((field, saved[field.name]) for field in typed if not isinstance(field, HiddenField))
     shown = [(str(field.label.text), _shown(theirs), _shown(field)) for field, theirs in pairs]
     return EditConflictView(thing.revision, [row for row in shown if row[1] != row[2]])
 
 
 def _shown(field: Any) -> str:
-    """What a field holds, in words."""
+    """The field's value as displayed to people."""
     if isinstance(field, BooleanField):
         return str(_("Yes") if field.data else _("No"))
     if isinstance(field, SelectField):
@@ -57,5 +58,5 @@ def _shown(field: Any) -> str:
         return "; ".join(words for words in map(_shown, field) if words)
     if isinstance(field, FormField):
         return ", ".join(words for one in field if not isinstance(one, BooleanField) and (words := _shown(one)))
-    text = str(field._value()).replace("\r\n", "\n").strip()  # As its input shows it: 12.50, not 12.5.
+    text = str(field._value()).replace("\r\n", "\n").strip()  # The text that the input shows: 12.50, not 12.5.
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

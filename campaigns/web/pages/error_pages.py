@@ -1,4 +1,4 @@
-"""Our errors as pages and status codes, and verbs' problems on the fields of a form."""
+"""Conversion of errors to pages and status codes, and of validation problems to form errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -63,11 +63,11 @@ WORDS = {
 
 
 def say(error: KampaniaError | ValidationProblem) -> str:
-    """The error's sentence in the reader's language."""
+    """The error's message in the reader's language."""
     text = translated(error.message)
     try:
         return text % error.params if error.params else text
-    except (KeyError, ValueError, TypeError):  # A translation lost its places; the English has them.
+    except (KeyError, ValueError, TypeError):  # The translation lacks a placeholder; fall back to English.
         return str(error)
 
 
@@ -75,7 +75,7 @@ _OF_ONE_LINE = {"subject": N_("Subject"), "preheader": N_("Preheader")}
 
 
 def problem_text(problem: ValidationProblem) -> str:
-    """A problem's sentence, with its line when it has one; a field of one line is named instead."""
+    """A problem's message with its line number, if any; single-line fields are named instead."""
     if problem.line is None:
         return say(problem)
     if problem.field in _OF_ONE_LINE:
@@ -88,7 +88,7 @@ def _beside_its_field(problem: ValidationProblem) -> str:
 
 
 def put_problems(form: Form, error: ValidationFailed) -> None:
-    """Show each problem at its field; those without a field of this form go to ``form.form_errors``."""
+    """Add each problem to its field; problems without a field of this form go to ``form.form_errors``."""
     for problem in error.problems:
         field = form[problem.field] if problem.field and problem.field in form else None
         if field is None:
@@ -98,7 +98,7 @@ def put_problems(form: Form, error: ValidationFailed) -> None:
 
 
 def _json(status: int, message: str, problems: Sequence[ValidationProblem], headers: dict[str, str] | None) -> Response:
-    """The error for a program, with each problem's place; the message says it all to whoever reads no further."""
+    """The error for an API client, with the place of each problem; the message alone contains all problems as well."""
     if problems:
         message = "; ".join((f"{each.field}: " if each.field else "") + _beside_its_field(each) for each in problems)
     places = [{"field": problem.field, "row": problem.line, "message": say(problem)} for problem in problems]
@@ -111,7 +111,7 @@ def _json(status: int, message: str, problems: Sequence[ValidationProblem], head
 def _page(
     status: int, message: str = "", headers: dict[str, str] | None = None, problems: Sequence[ValidationProblem] = ()
 ) -> Response:
-    """The error page: a sentence for htmx, else a page in the house's layout or, for strangers, outside."""
+    """The error page: a fragment for htmx, else a page in the layout for signed-in users or for anonymous visitors."""
     words = message or translated(WORDS.get(status, WORDS[500 if status >= 500 else 400]))
     title = translated(TITLES.get(status, TITLES[500 if status >= 500 else 400]))
     if g.get("wants_json"):
@@ -147,9 +147,9 @@ def _http(error: HTTPException) -> Any:
 
 
 def _database(error: DBAPIError) -> Response:
-    """The database is away or busy: say so, without asking it anything more.
+    """Error page for a database error. When the database is unavailable, the page is rendered without any query.
 
-    Values that it refuses, and rows that somebody else wrote a moment before, are nobody's fault.
+    A refused value (DataError) gives 400 and a concurrent insert (IntegrityError) 409.
     """
     if isinstance(error, DataError | IntegrityError):
         _log("database", error)
@@ -171,13 +171,13 @@ def _unexpected(error: BaseException) -> Response:
     _roll_back()
     try:
         return _page(500)
-    except Exception as second:  # The page itself is broken, or what it needs is.
+    except Exception as second:  # The error page itself fails, or something that it needs.
         _log("error page", second)
         return Response("500\n", 500, content_type="text/plain")
 
 
 def _roll_back() -> None:
-    """What the failed verb changed must not be seen by the queries of the error page."""
+    """Roll back, so that the queries of the error page don't see the changes of the failed service function."""
     session = g.get("db_session")
     if session is not None:
         session.rollback()

@@ -1,7 +1,7 @@
 """Choices of select fields.
 
-WTForms 3.3 deprecates (value, label) tuples for its ``SelectChoice``, which its published types don't
-know yet; this is the one place that has to care.
+WTForms 3.3 deprecates (value, label) tuples in favour of ``SelectChoice``, which its published types don't know yet;
+only this module deals with that.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from campaigns.web.i18n.formatting import translated
 
 
 class CheckboxesField(SelectMultipleField):
-    """Several of a few, each with its box."""
+    """A multiple choice, displayed as checkboxes."""
 
     widget = ListWidget(prefix_label=False)
     option_widget = CheckboxInput()
@@ -31,11 +31,11 @@ def choices(pairs: Iterable[tuple[object, str]]) -> Any:
 
 
 def choices_of(kind: type[StrEnum]) -> Any:
-    """The members of an enum with their labels translated; within a request only."""
+    """The members of an enum with their translated labels; within a request only."""
     return choices((member.value, translated(member.label)) for member in kind)  # type: ignore[attr-defined]
 
 
 def choices_of_people(session: Session, chosen: int | None, nobody: str) -> Any:
-    """Nobody, then everybody who may sign in, and ``chosen`` even when locked since."""
+    """An empty choice with ``empty_label``, then all users who may sign in, and ``chosen`` even if locked since."""
     people = select(User.id, User.name).where(or_(User.locked_at.is_(None), User.id == chosen))
     return choices([("", nobody), *session.execute(people.order_by(User.name, User.id))])

@@ -1,4 +1,4 @@
-"""Fragments that ask for themselves again, and are sent only when something in them changed."""
+"""Polled page fragments, which are sent again only when their content changed."""
 
 import hashlib
 import re
@@ -7,19 +7,21 @@ from flask import Response, request
 
 
 def seal(body: str) -> str:
-    """The fragment with its own version in the address that it asks again."""
+    """The fragment with its own version filled into its polling URL (``seen=?``)."""
     return body.replace("seen=?", f"seen={_version(body)}")
 
 
 def unless_seen(body: str) -> Response:
-    """The fragment, or 204 when the reader has exactly this one: then nothing on the page moves."""
+    """The fragment, or 204 when the client already has this version, so that nothing on the page moves."""
     if request.args.get("seen") == _version(body):
         return Response(status=204)
     return Response(seal(body), content_type="text/html; charset=utf-8")
 
 
 _MARK = re.compile(r"&(?:amp;)?was=[^\"&]*")
-"""What a fragment tells its next asking of the time in between; it differs each time and shows nothing."""
+"""The count and time of this poll, which the URL of the next one carries; they are not displayed, so versions ignore
+them.
+"""
 
 
 def _version(body: str) -> str:

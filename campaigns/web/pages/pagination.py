@@ -1,4 +1,4 @@
-"""Lists paged by key: the next page costs the same at row fifty and at row fifty million."""
+"""Keyset pagination: a page of a list costs the same at any depth."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ Key = ColumnElement[Any] | InstrumentedAttribute[Any]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows of a list, and the addresses of the pages beside it (None at the ends)."""
+    """One page of rows, and the URLs of the adjacent pages (None at the ends)."""
 
     items: list[Any]
     previous_url: str | None
@@ -33,11 +33,11 @@ class Page:
 
 
 def page_of(session: Session, stmt: Select[*tuple[Any, ...]], key_columns: Sequence[Key], *, size: int = 25) -> Page:
-    """One page of ``stmt`` in the order of ``key_columns``, as the request's ``after`` or ``before`` asks.
+    """One page of ``stmt`` in the order of ``key_columns``, at the cursor in the request's ``after`` or ``before``.
 
-    A key column is ascending, or ``column.desc()``; keys are never NULL, and together unique. ``stmt``
-    comes without ORDER BY. Items are what ``stmt`` selects: the entity alone when it selects one thing,
-    else tuples with names. A cursor that makes no sense shows the first page.
+    A key column sorts ascending, or descending as ``column.desc()``. Keys are never NULL and unique together. ``stmt``
+    has no ORDER BY. Items are what ``stmt`` selects: the entity itself when it selects one thing, else named tuples.
+    An invalid cursor gives the first page.
     """
     keys = [(key.element, True) if _descends(key) else (key, False) for key in key_columns]
     backwards = "before" in request.args and "after" not in request.args
@@ -67,7 +67,7 @@ def _descends(key: Any) -> bool:
 
 
 def _beyond(keys: Sequence[tuple[Any, bool]], values: Sequence[Any], backwards: bool) -> ColumnElement[bool]:
-    """Rows on the far side of ``values``: (a > x) or (a = x and b > y) …, each in its direction."""
+    """Rows beyond ``values``: (a > x) or (a = x and b > y) …, each comparison in its column's direction."""
     ways: list[ColumnElement[bool]] = []
     for n, ((key, descends), value) in enumerate(zip(keys, values, strict=True)):
         same = [earlier == values[m] for m, (earlier, _) in enumerate(keys[:n])]
@@ -109,12 +109,12 @@ def _opened(text: str | None, keys: Sequence[Key]) -> list[Any] | None:
 
 
 def _fits(value: Any, key: Key) -> bool:
-    """Whether the database can compare them; it would raise an error otherwise."""
+    """Whether the database can compare the value with the key; otherwise the query would fail."""
     if isinstance(value, str) and any(sign == "\x00" or "\ud800" <= sign <= "\udfff" for sign in value):
         return False
     try:
         kept = key.type.python_type
-    except NotImplementedError:  # An expression whose type nobody knows.
+    except NotImplementedError:  # An expression without a known type.
         return True
     return type(value) is kept if kept in (int, str, date, datetime) else True
 

@@ -1,4 +1,4 @@
-"""Tables that become cards on a phone: each cell carries the name of its column."""
+"""Tables that are displayed as cards on a phone: each cell carries the label of its column."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from markupsafe import Markup, escape
 
 _OPENING = re.compile(r"<(tr|td|th)(?=[\s>])([^>]*)>")
 _SPAN = re.compile(r'colspan="(\d+)"')
-# Laid out as cards, a table is none any more for some screen readers, unless its parts say so.
+# With a card layout some screen readers no longer treat the table as one, unless its parts have ARIA roles.
 _ROLES = {"td": "cell", "th": "rowheader"}
 
 
 def labelled(rows: str, columns: Sequence[str | Mapping[str, object]]) -> Markup:
-    """``rows`` of a table's body, each cell with its column's text in ``data-label``; no tables within cells.
+    """``rows`` of a table body, each cell with its column's label in ``data-label``; cells must not contain tables.
 
-    A column whose text is hidden has cells that say themselves what they are.
+    Cells of a column with a hidden label get an empty ``data-label``.
     """
     names = [_name(column) for column in columns]
     place = 0
@@ -31,7 +31,7 @@ def labelled(rows: str, columns: Sequence[str | Mapping[str, object]]) -> Markup
         place += int(span[1]) if span else 1
         return f'<{tag} role="{_ROLES[tag]}" data-label="{escape(name)}"{attributes}>'
 
-    return Markup(_OPENING.sub(opened, rows))  # noqa: S704  # What came in was escaped, and labels are escaped here.
+    return Markup(_OPENING.sub(opened, rows))  # noqa: S704  # The rows are escaped already, labels are escaped above.
 
 
 def _name(column: str | Mapping[str, object]) -> str:

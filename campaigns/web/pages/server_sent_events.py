@@ -1,9 +1,9 @@
-"""What changes while somebody looks, told by server-sent events.
+"""Server-sent events that notify open pages of changes.
 
-A stream says that something is new, never what: pages fetch that by their own addresses. One thread of a process asks
-for the versions of all that its streams look at, once a second, however many look. Streams run in threads of their own
-(:mod:`campaigns.web.wsgi_server`), so that they keep nobody from answering hits. Where there are none, or too many, the
-answer is 204, which tells a browser not to try again: its page asks by the clock, as it does without streams.
+An event only says that an object has a new version; pages fetch the content from their own URLs. One thread per
+process polls the versions of all observed objects once a second, whatever the number of streams. Streams run in their
+own threads (:mod:`campaigns.web.wsgi_server`) and don't block request threads. Where the server has no streams, or
+too many, the response is 204, which makes a browser stop reconnecting: the page then polls with a timer.
 """
 
 import threading
@@ -22,26 +22,31 @@ from campaigns import db
 from campaigns.accounts.models import User
 
 ASIDE = "kampania.aside"
-"""In a request's environment when its answer may stay open: its server gives it a thread of its own."""
+"""Set in a request's WSGI environment when the server runs a streamed response in a thread of its own."""
 MOST = 50
-"""Streams of one process. Whoever comes later asks by the clock."""
+"""Streams per process. Further clients poll with a timer."""
 LIFETIME = 300.0
-"""Seconds after which a stream ends and its browser opens the next: who may look is looked at again."""
+"""Seconds after which a stream ends and the browser opens the next one, which checks permissions again."""
 HEARTBEAT = 15.0
-"""Seconds of silence, at most: this is how a page knows that nothing holds its stream up, and we that it is gone."""
+"""Maximum seconds without an event: so the page detects a proxy that buffers its stream, and the server a closed
+connection.
+"""
 TURN = 1.0
 _BEGIN = b"retry: 2000\nevent: here\ndata:\n\n"
 _STILL = b"event: here\ndata:\n\n"
 
 Versions = Callable[[Session, Collection[int]], Mapping[int, str]]
-"""The present versions of things by their numbers; what is not in it is gone."""
+"""Returns the current versions of objects by id; deleted objects are missing."""
 Subject = tuple[Versions, int]
 Standing = tuple[int, int, str]
-"""Somebody's number, epoch and role: a stream ends when these are no longer so."""
+"""A user's id, session epoch and role: a stream ends when one of them changes."""
 
 
 def stream(versions: Versions, number: int) -> Response:
-    """The answer that tells the signed-in person of every new version, or 204. Its page's permission was checked."""
+    """A response that sends the signed-in user an event for every new version, or 204.
+
+    The caller has checked the permission for the page.
+    """
     if ASIDE not in request.environ or watch.full:
         return Response(status=204)
     told = EventStream(
@@ -52,12 +57,12 @@ def stream(versions: Versions, number: int) -> Response:
 
 
 class ChangePoller:
-    """The streams of one process, and what they look at."""
+    """The streams of one process, and the polled versions of the objects that they observe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
         self.versions: Mapping[Subject, str | None] = {}
-        """Of what was looked at in the last turn; None of what is gone."""
+        """Results of the last poll; None for deleted objects."""
         self.standing: Mapping[int, Standing | None] = {}
         self.ended = threading.Event()
         self._news = threading.Condition()
@@ -69,7 +74,7 @@ class ChangePoller:
         return len(self._streams) >= MOST or self.ended.is_set()
 
     def join(self, one: "EventStream") -> bool:
-        """Whether there was room."""
+        """Add a stream; False when there are too many."""
         with self._news:
             if self.full:
                 return False
@@ -84,25 +89,26 @@ class ChangePoller:
             self._streams.discard(one)
 
     def wait(self, seconds: float) -> None:
-        """Until something may have changed, or so many seconds have passed."""
+        """Block until something may have changed, or for this many seconds."""
         with self._news:
             self._news.wait(seconds)
 
     def look(self) -> None:
-        """Ask for the versions of everything that is looked at, and wake whoever may want to know."""
+        """Query the versions of all observed objects, and wake the streams."""
         with self._news:
             subjects, people = {one.subject for one in self._streams}, {one.person[0] for one in self._streams}
         try:
             with db.reading() as session:
                 versions, standing = _versions(session, subjects), _standings(session, people)
-        except SQLAlchemyError:  # Away: pages that ask say so, and the next turn asks again.
+        # Database unavailable: pages report that themselves, and the next iteration tries again.
+        except SQLAlchemyError:
             return
         with self._news:
             self.versions, self.standing = versions, standing
             self._news.notify_all()
 
     def end(self) -> None:
-        """The process is about to stop: no stream keeps it."""
+        """Let all streams end, because the process is about to stop."""
         self.ended.set()
 
     def _keep_looking(self) -> None:
@@ -122,13 +128,13 @@ watch = ChangePoller()
 
 @dataclass(eq=False)
 class EventStream:
-    """The events of one browser's stream, as a WSGI server asks for them."""
+    """The event stream of one browser; the WSGI server iterates over it."""
 
     watch: ChangePoller
     subject: Subject
     person: Standing
     version: str
-    """The last that this browser was told of; '' for none."""
+    """The last version that this browser knows; '' for none."""
     _began: float | None = None
     _spoke: float = field(default=0.0)
 
@@ -175,7 +181,7 @@ class EventStream:
 
 
 def _versions(session: Session, subjects: Collection[Subject]) -> dict[Subject, str | None]:
-    """One question for each kind of thing."""
+    """The current version of each subject, None for deleted ones; one query per kind of object."""
     kinds: dict[Versions, list[int]] = defaultdict(list)
     for versions, number in subjects:
         kinds[versions].append(number)

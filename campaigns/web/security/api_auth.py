@@ -1,6 +1,6 @@
-"""Doors for programs: the API key in the Authorization header stands for the actor, never a session.
+"""API authentication: the API key in the Authorization header determines the actor; sessions are ignored.
 
-An endpoint behind :func:`with_key` answers in JSON, errors too: ``{"error": {"status", "message",
+An endpoint behind :func:`require_api_key` responds in JSON, also with errors: ``{"error": {"status", "message",
 "problems": [{"field", "row", "message"}]}}``.
 """
 
@@ -21,26 +21,29 @@ from campaigns.web.request_session import db_session
 from campaigns.web.security.rate_limits import RateLimit
 
 LARGEST_BODY = 1024 * 1024
-"""Bytes: a thousand events with all their details are half of it."""
+"""1 MiB, about twice the size of a thousand events with all their details."""
 View = TypeVar("View", bound=Callable[..., Any])
 _WRONG = RateLimit(count=20, seconds=60)
-"""Wrong keys of one network: enough for a mistake in a program's settings, useless for guessing."""
+"""Invalid keys per network: enough for a mistake in a client's settings, useless for guessing."""
 
 
 def with_key(scope: Scope) -> Callable[[View], View]:
-    """Let in whoever brings an API key with this scope; the view gets its ``actor`` first."""
+    """Require an API key with this scope; the view gets the key's ``actor`` as first argument."""
 
     return lambda view: _opened(view, scope)
 
 
 def with_any_key(view: View) -> View:
-    """Let in whoever brings an API key, whatever it is for."""
+    """Require an API key with any scope; the view gets the key's ``actor`` as first argument."""
     return _opened(view, None)
 
 
 def json_body() -> dict[str, Any]:
-    """The request's JSON object. Raises Invalid for anything else, and for NUL, which PostgreSQL can't keep; more
-    than ``LARGEST_BODY`` is answered with 413."""
+    """The request's JSON object.
+
+    Raises ValidationFailed for anything else, and for NUL, which PostgreSQL can't store. A body larger than the limit
+    gives 413.
+    """
     if (request.content_length or 0) > LARGEST_BODY or len(request.get_data()) > LARGEST_BODY:
         abort(413)
     try:
@@ -60,8 +63,8 @@ def _opened(view: View, scope: Scope | None) -> View:
         g.wants_json = True
         return view(_actor(scope), *args, **kwargs)
 
-    answer.is_public = True  # type: ignore[attr-defined]  # No session is asked for,
-    answer.scope = scope  # type: ignore[attr-defined]  # and none is looked at: see web/exemptions.py.
+    answer.is_public = True  # type: ignore[attr-defined]  # No session is required,
+    answer.scope = scope  # type: ignore[attr-defined]  # and none is read: see csrf_exemptions.py.
     return answer  # type: ignore[return-value]
 
 

@@ -1,7 +1,7 @@
-"""Who may come in: the signed-in person, the organisation, and the guard at the door.
+"""Session authentication: the signed-in user, the organisation, and the check before each request.
 
-A session names a person *and* their epoch. Locking somebody or changing a password raises the
-epoch, so sessions from before end with their next request.
+A session holds the user's id *and* their session epoch. Locking a user or changing a password raises the epoch, so
+earlier sessions end with their next request.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ BEFORE_FOUNDING = frozenset({"static", "favicon", "accounts_public.setup", "acco
 
 
 class SessionUser(UserMixin):  # type: ignore[misc]
-    """The person of this session, as Flask-Login wants it."""
+    """The user of this session, as Flask-Login requires it."""
 
     def __init__(self, person: User) -> None:
         self.person = person
@@ -28,7 +28,7 @@ class SessionUser(UserMixin):  # type: ignore[misc]
 
 
 def load(key: str) -> SessionUser | None:
-    """The person whom a session names, unless they were locked or have a new password."""
+    """The user of a session; None when the user was locked or has a new password since."""
     if g.get("database_away"):
         return None
     number, _, epoch = key.partition(".")
@@ -41,7 +41,7 @@ def load(key: str) -> SessionUser | None:
 
 
 def current_organisation() -> Organisation | None:
-    """The organisation, or None before the first run; read once for each request."""
+    """The organisation, or None before the first run; read once per request."""
     if g.get("database_away"):
         return None
     if "organisation" not in g:
@@ -51,14 +51,14 @@ def current_organisation() -> Organisation | None:
 
 
 def may(permission: str) -> bool:
-    """Whether the signed-in person has the permission; for templates, e.g. ``may("plan")``."""
+    """Whether the signed-in user has the permission; for templates, e.g. ``may("plan")``."""
     if not current_user.is_authenticated:
         return False
     return Permission(permission) in PERMISSIONS[current_user.person.role]
 
 
 def safe_next(target: str | None, default: str = "/") -> str:
-    """``target`` when it is a path of ours, else ``default``: nobody is sent elsewhere by a link.
+    """``target`` when it is a path of this site, else ``default``, so that a link can't redirect elsewhere.
 
     Browsers read backslashes as slashes and drop control characters, so those are refused too.
     """
@@ -71,16 +71,16 @@ def safe_next(target: str | None, default: str = "/") -> str:
 
 
 def to(path: str) -> Any:
-    """Send the browser elsewhere, also from within an htmx request."""
+    """Redirect the browser, also from within an htmx request."""
     if request.headers.get("HX-Request"):
         return Response(status=204, headers={"HX-Redirect": path})
     return redirect(path, 303)
 
 
 def guard(app: Flask) -> Any:
-    """Everybody to the first-run page before founding; strangers to the sign-in page."""
+    """Redirect everybody to the first-run page before setup, and anonymous visitors to the sign-in page."""
     answer = _refusal(app)
-    let_others_write()  # The request's body is not read yet, and may come slowly.
+    let_others_write()  # The request's body is not read yet and may arrive slowly.
     return answer
 
 
@@ -101,7 +101,7 @@ def _refusal(app: Flask) -> Any:
 
 def init(app: Flask) -> None:
     login = LoginManager()
-    login.session_protection = None  # Phones change networks; the epoch ends what has to end.
+    login.session_protection = None  # Phones change networks; the session epoch ends sessions instead.
     login.user_loader(load)
     login.init_app(app)
     app.before_request(lambda: guard(app))

@@ -1,7 +1,7 @@
-"""Every endpoint that takes a POST without a CSRF token, and what protects it instead.
+"""Endpoints that take a POST without a CSRF token, each with its protection.
 
-CSRF is somebody else's page acting with *your* session. Endpoints here do nothing in the name of
-a session; a house test checks that no other endpoint is exempt.
+A CSRF attack uses the victim's session from another site. These endpoints do nothing in the name of a session; a test
+checks that no other endpoint is exempt.
 """
 
 EXEMPT: dict[str, str] = {
@@ -18,5 +18,6 @@ EXEMPT: dict[str, str] = {
         "never as the session's person; a limit for each network and a hidden field slow down robots."
     ),
 }
-"""What stands behind an API key (:mod:`campaigns.web.security.api_auth`) is exempt as well, without being named here:
-the session's cookie is never read there, so that nobody's browser can be made to act."""
+"""Endpoints behind an API key (:mod:`campaigns.web.security.api_auth`) are exempt as well, without being listed here:
+they never read the session cookie.
+"""

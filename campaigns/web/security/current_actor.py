@@ -1,4 +1,4 @@
-"""Who is asking. Every page needs a signed-in person unless its endpoint says ``@public``."""
+"""The actor of the current request. A view requires a signed-in user unless it is marked ``@public``."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,13 +11,13 @@ View = TypeVar("View", bound=Callable[..., object])
 
 
 def public(view: View) -> View:
-    """Let strangers in: the front door's guard skips views marked so."""
+    """Mark a view as accessible without signing in."""
     view.is_public = True  # type: ignore[attr-defined]
     return view
 
 
 def actor() -> Actor:
-    """The signed-in person as an actor, else the public."""
+    """The signed-in user as an actor, else the public."""
     if current_user.is_authenticated:
         return Actor.of(current_user.person)
     return PUBLIC

@@ -1,7 +1,7 @@
-"""A form that makes something makes it once: a double click, or a second sending after "back", leads to the first.
+"""Idempotent forms: submitting a form twice (double click, "back" and again) creates one object.
 
-The form carries a key of its own, made when it was shown. Key and thing are committed together, so of
-two requests at once one waits for the other and then finds its answer.
+Each displayed form carries a random key. The key and the object are committed together, so the second of two
+concurrent requests waits for the first and then redirects to its result.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _LONGEST_KEY = 40
 
 
 def already() -> Any:
-    """The way to what this very form made before; None the first time, and when the form has no key."""
+    """A redirect to what this form created before; None the first time, and when the form carries no key."""
     key = request.form.get("once", "")
     if not key or len(key) > _LONGEST_KEY:
         return None
@@ -36,7 +36,7 @@ def already() -> Any:
 
 
 def made(url: str) -> Any:
-    """Commit what was made and lead to it."""
+    """Commit the created object with the form's key, and redirect to ``url``."""
     row = g.pop("made", None)
     if row is not None:
         row.url = url

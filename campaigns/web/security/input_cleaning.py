@@ -1,4 +1,4 @@
-"""What no text may hold: PostgreSQL keeps no NUL, and nobody types one."""
+"""Rejection of NUL characters in requests: PostgreSQL can't store them in text."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from campaigns.web.security.csrf_exemptions import EXEMPT
 
 
 def _refuse_nul() -> None:
-    """Runs behind the check of CSRF, which has read the form already; the exempt doors look for themselves."""
+    """Runs after the CSRF check, which has parsed the form already; exempt endpoints check their input themselves."""
     if _holds_nul(part for name, part in (request.view_args or {}).items() if name != "token"):
         raise NotFound
     if request.method in ("GET", "HEAD", "OPTIONS") or request.endpoint in EXEMPT:

@@ -1,6 +1,6 @@
-"""A small limit for public doors, each network by itself, kept in this process's memory.
+"""In-memory rate limit per network for public endpoints.
 
-It slows robots down; it is no accounting. Several web processes each allow the full number.
+It slows robots down and is not exact: each web process allows the full number.
 """
 
 import threading
@@ -15,7 +15,7 @@ _MOST_KEPT = 50_000
 
 
 class RateLimit:
-    """``count`` calls in ``seconds`` for each network, refilled steadily (a token bucket)."""
+    """Token bucket: ``count`` calls in ``seconds`` for each network, refilled continuously."""
 
     def __init__(self, count: int, seconds: float, source: Callable[[], float] = clock.steady) -> None:
         self._count = count
@@ -25,14 +25,15 @@ class RateLimit:
         self._left: dict[str, tuple[float, float]] = {}
 
     def check(self, ip: str) -> None:
-        """Count one call. Raises TooMany, which becomes a page with status 429."""
+        """Count one call of this address's network. Raises RateLimited, which becomes a page with status 429."""
         self.count(network_of(ip))
 
     def count(self, key: str) -> None:
-        """The same for whom ``key`` stands for."""
+        """Count one call of ``key``. Raises RateLimited."""
         now = self._source()
         with self._lock:
-            left, at = self._left.pop(key, (float(self._count), now))  # Popped: the newest stand last.
+            # Removed and inserted again, so that the dictionary is ordered by last use.
+            left, at = self._left.pop(key, (float(self._count), now))
             left = min(float(self._count), left + max(0.0, now - at) * self._rate)
             self._left[key] = (max(0.0, left - 1), now) if left >= 1 else (left, now)
             if len(self._left) > _MOST_KEPT:

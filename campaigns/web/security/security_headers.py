@@ -1,4 +1,4 @@
-"""What browsers are told about our pages: the Content-Security-Policy and its companions."""
+"""Security headers: the Content-Security-Policy and related headers."""
 
 from flask import Flask, Response, g
 
@@ -20,14 +20,14 @@ _POLICY = {
 
 
 def policy(**directives: str) -> None:
-    """Let this answer deviate: ``policy(frame_ancestors="*")``. Underscores stand for hyphens."""
+    """Override directives for this response: ``policy(frame_ancestors="*")``. Underscores stand for hyphens."""
     g.policy = g.get("policy", {}) | {name.replace("_", "-"): value for name, value in directives.items()}
 
 
 def _add(response: Response) -> Response:
     directives = _POLICY | g.get("policy", {})
     headers = response.headers
-    # A view that answers with its own policy (a mail's preview) knows better.
+    # setdefault: a view with a policy of its own (the preview of a mail) has set the header already.
     headers.setdefault("Content-Security-Policy", "; ".join(f"{name} {value}" for name, value in directives.items()))
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", g.get("referrer_policy", "strict-origin-when-cross-origin"))

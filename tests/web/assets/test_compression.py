@@ -1,4 +1,4 @@
-"""Pages are sent compressed to who understands it, at a length that tells nothing."""
+"""Compression of responses for clients that support it, with a random length."""
 
 import gzip
 from collections.abc import Callable

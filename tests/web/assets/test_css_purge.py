@@ -1,4 +1,4 @@
-"""What is left of the library's stylesheet: all that our pages may ask for, and its licence."""
+"""Purging of the library's stylesheet: what our pages use stays, and so does the licence."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_the_librarys_stylesheet_is_a_third_and_keeps_what_pages_use(name: str) 
     assert len(css) < len(whole) / 3
     assert "Licensed under MIT" in css
     assert css.count("{") == css.count("}")
-    # bg-…-lt is put together by the badge; btn-… by the dialog's script.
+    # The badge macro assembles bg-…-lt; the script of the dialog assembles btn-….
     for kept in (".btn-danger", ".bg-azure-lt", ".dropdown-menu.show", ".visually-hidden", "body{"):
         assert kept in whole, kept
         assert kept in css, kept

@@ -1,4 +1,4 @@
-"""Static files: vendored ones unchanged, nothing from other hosts, served rightly."""
+"""Static files: vendored ones unchanged, nothing from other hosts, correct headers."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from campaigns.web.assets.vendor import ICON_NAMES, PACKAGES, VENDOR
 MANIFEST = json.loads((VENDOR / "manifest.json").read_text())
 OURS = [path for path in static_files.ROOT.rglob("*") if path.suffix in (".css", ".js", ".svg")]
 _ADDRESS = re.compile(r"https?://[^\s\"'`)<>\\]+")
-_NAMES = ("http://www.w3.org/",)  # names of XML vocabularies: nobody fetches them
+_NAMES = ("http://www.w3.org/",)  # names of XML vocabularies, never fetched
 
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: str(entry["file"]))

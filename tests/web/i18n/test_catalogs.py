@@ -1,4 +1,4 @@
-"""The catalogues: complete, compiled from their source, and keeping the places in sentences."""
+"""The catalogs: complete, compiled from their source, with all placeholders."""
 
 import re
 from functools import cache
@@ -13,7 +13,7 @@ _extracted = cache(catalogs.extracted)
 
 @pytest.fixture(autouse=True)
 def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading every file for its sentences takes seconds."""
+    """Extract the messages once for all tests, since it reads every file."""
     monkeypatch.setattr(catalogs, "extracted", _extracted)
 
 

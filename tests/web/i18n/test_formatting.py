@@ -1,4 +1,4 @@
-"""Numbers, money and dates as their readers write them."""
+"""Formatting of numbers, money and dates per language."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta

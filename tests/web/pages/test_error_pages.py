@@ -1,4 +1,4 @@
-"""Errors as pages: each status, for strangers, for people, for htmx, and with the database away."""
+"""Error pages: each status, for anonymous visitors, for users, for htmx, and with the database unavailable."""
 
 import logging
 from collections.abc import Callable

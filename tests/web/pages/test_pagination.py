@@ -1,4 +1,4 @@
-"""Keyset pages: forwards, backwards, mixed directions, and cursors that were tampered with."""
+"""Keyset pagination: forwards, backwards, mixed directions, and altered cursors."""
 
 from datetime import timedelta
 

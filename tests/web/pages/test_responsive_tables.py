@@ -1,4 +1,4 @@
-"""Rows of a table know their columns, so that a phone can show them as cards."""
+"""Labels of table cells for the card layout of phones."""
 
 from markupsafe import Markup
 

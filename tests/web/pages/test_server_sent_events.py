@@ -1,4 +1,4 @@
-"""Streams of events: what they say and when they end, with a clock and versions of the test's own."""
+"""Event streams: their events and their end, with a fake clock and fake versions."""
 
 from collections.abc import Collection, Mapping
 
@@ -22,7 +22,7 @@ def versions(_session: Session, numbers: Collection[int]) -> Mapping[int, str]:
 
 
 class Still(ChangePoller):
-    """A watch that looks when it is told to, and waits by moving its clock."""
+    """A poller that polls only when called, and waits by advancing its clock."""
 
     def __init__(self) -> None:
         self.at = 1_000.0

@@ -1,4 +1,4 @@
-"""Sent twice, made once; saved by two, overwritten by nobody unseen."""
+"""Idempotent forms and optimistic locking through the pages."""
 
 import io
 import re
@@ -19,7 +19,7 @@ from tests.factories import make_activity, make_form, make_message
 
 
 def typed(text: str, **values: str) -> dict[str, str]:
-    """What the page's form would send, with some values typed over it."""
+    """The values that a browser would submit from the page's form, updated with ``values``."""
     forms = re.findall(r"<form[^>]*method=\"post\".*?</form>", text, re.DOTALL)
     ours = sorted((one for one in forms if "once" in one or "revision" in one), key=len)
     form = ours[-1]
@@ -131,7 +131,7 @@ def test_the_second_of_two_tabs_is_told(owner_client: FlaskClient, model: type[A
     told = clash.text[clash.text.index("Somebody else saved") :]
     assert ">Theirs</td>" in told
     assert ">Mine &amp; only</td>" in told
-    assert told.count("<tr><th") == 1 + 1  # The heading, and the one difference.
+    assert told.count("<tr><th") == 1 + 1  # The header row and the one difference.
     again = typed(clash.text)
     assert again[field] == "Mine &amp; only"
     over = re.search(r'name="overwrite" value="(\d+)"', clash.text)

@@ -1,4 +1,4 @@
-"""Headers, cookies, CSRF and who may come in."""
+"""Security headers, cookies, CSRF and access."""
 
 import dataclasses
 import re
@@ -120,7 +120,7 @@ def test_htmx_is_sent_to_the_door_as_a_whole(client: FlaskClient) -> None:
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (204, "/sign-in?next=/campaigns/7")
 
 
-# Shown in a sandboxed frame of another policy: what a mail would look like.
+# Displayed in a sandboxed frame with a different policy: previews of mails.
 FRAMED = {"unrenderable.html", "plain.html"}
 PAGES = [
     path for path in (ROOT / "templates").rglob("*.html") if "emails" not in path.parts and path.name not in FRAMED
