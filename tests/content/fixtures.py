@@ -16,7 +16,7 @@ ORGANISATION = Organisation(
 
 
 def mail(words: str = "Hello", head: str = "") -> str:
-    """Return a complete MJML source; ``words`` are in line 4."""
+    """Return a complete MJML source; ``text`` is in line 4."""
     return (
         f"<mjml><mj-head>{head}</mj-head><mj-body>\n<mj-section>\n<mj-column>\n"
         f"<mj-text>{words}</mj-text>\n</mj-column>\n</mj-section>\n</mj-body></mjml>"

@@ -19,7 +19,7 @@ ASKED = {
 
 
 def uploaded(session: Session, content: str | bytes, **terms: Any) -> ContactImport:
-    """Upload a file with its guessed mapping; ``terms`` are passed to ``service.configure``."""
+    """Upload a file with its guessed mapping; ``options`` are passed to ``service.configure``."""
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
     found = service.upload(session, CLOCK, filename="people.csv", stream=stream)
     if terms:

@@ -85,7 +85,7 @@ def empty(engine: Engine) -> None:
 def run_apart(engine: Engine, import_id: int, chunks: int = ROWS) -> int:
     """Run the import in a forked process with small chunks; return its pid.
 
-    After ``chunks`` chunks the process pauses until it is killed.
+    After ``max_chunks`` chunks the process pauses until it is killed.
     """
     pid = os.fork()
     if pid:
