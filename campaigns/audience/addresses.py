@@ -1,9 +1,10 @@
-"""E-mail addresses in one spelling, so that a person is one row, one consent and one suppression.
+"""E-mail address normalisation: one spelling per mailbox.
 
-The domain is lower-cased and written in A-labels, as SMTP wants it. The local part is lower-cased
-too: RFC 5321 lets a server tell ``Ann@`` from ``ann@``, but none in use does, and keeping both would
-mail Ann twice and let her unsubscribe only half. Dots and ``+tags`` stay: to most servers they do
-make another mailbox. Nothing here asks the network.
+One person must be one contact row, one consent history and one suppression. The domain is lower-cased
+and converted to A-labels (IDNA), as SMTP requires. The local part is lower-cased too: RFC 5321 lets a
+server distinguish ``Ann@`` from ``ann@``, but no server in use does, and keeping both would mail Ann
+twice and let her unsubscribe only one of the two. Dots and ``+tags`` are kept, because most servers
+treat them as part of the mailbox name. Nothing here uses the network (no DNS lookups).
 """
 
 import re
@@ -12,23 +13,27 @@ import unicodedata
 from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-LONGEST = 254  # octets; RFC 5321, 4.5.3.1.3, as erratum 1690 counts
+LONGEST = 254  # octets; RFC 5321, 4.5.3.1.3, as corrected by erratum 1690
 _LONGEST_LOCAL = 64
 
-# What spreadsheets and right-to-left exports leave around an address without showing it.
+# Invisible characters that spreadsheets and right-to-left exports leave around an address.
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 _AROUND = _INVISIBLE + " \t\r\n\v\f\u00a0\u2007\u202f\u3000"
 
-# The addresses that need no second look, which is nearly all of them: asking the library takes
-# fifty times as long. Whatever it knows better (A-labels, odd hyphens, digits at the end) isn't here.
+# Fast path for ordinary addresses, because every row of an import passes here (measured by
+# tests/benchmarks/contact_import.py): the library parses far more. Cases that only
+# the library judges correctly (A-labels, odd hyphens, digits in the top-level domain) do not match.
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"(?=[^.]{1,63}\.)[a-z0-9]+(?:-[a-z0-9]+)*\."
 _PLAIN = re.compile(rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@(?P<domain>(?:{_LABEL})+(?P<top>[a-z]{{2,63}}))")
-_NOWHERE = frozenset({"arpa", "invalid", "local", "localhost", "onion"})  # RFC 6761 and its like
+_NOWHERE = frozenset({"arpa", "invalid", "local", "localhost", "onion"})  # RFC 6761 and related: never deliverable
 
 
 def normalise(text: str) -> str:
-    """The one spelling of an address. Raises Invalid; ``normalise(normalise(x)) == normalise(x)``."""
+    """Return the canonical spelling of an address.
+
+    Idempotent: ``normalise(normalise(x)) == normalise(x)``. Raises ValidationFailed when ``text`` is not an address.
+    """
     text = text.strip(_AROUND)
     lower = text.lower()
     plain = _PLAIN.fullmatch(lower) if text.isascii() and len(text) <= LONGEST else None
@@ -38,7 +43,7 @@ def normalise(text: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Whether :func:`normalise` accepts it."""
+    """Return whether :func:`normalise` accepts ``text``."""
     try:
         normalise(text)
     except ValidationFailed:
@@ -47,12 +52,12 @@ def is_address(text: str) -> bool:
 
 
 def _by_the_book(text: str) -> str:
-    from email_validator import EmailNotValidError, validate_email  # 3 MB that most processes never need
+    from email_validator import EmailNotValidError, validate_email  # imported here because most processes never need it
 
     if message := _plainly_wrong(text):
         raise ValidationFailed(ValidationProblem(message, field="email", params={"address": _shown(text)}))
     try:
-        # The test environment admits the top-level domain "test", which nobody owns.
+        # test_environment accepts the reserved top-level domain "test" (RFC 6761), which the demo and tests use.
         found = validate_email(text, check_deliverability=False, test_environment=True, allow_smtputf8=True)
     except (EmailNotValidError, ValueError) as error:
         message = N_("“%(address)s” is not an e-mail address.")

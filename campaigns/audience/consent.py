@@ -1,7 +1,7 @@
-"""The consent ledger: append-only, asked as of an instant. No entry means none.
+"""Consent log: append-only entries per contact and purpose, read as of an instant.
 
-A withdrawal stands until the person answers again. Nobody else, neither a coordinator nor an
-import, can turn it into a yes.
+No entry means no consent. A withdrawal stands until the contact answers again: neither a coordinator
+nor an import can turn it into a consent.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ from campaigns.audience.self_service import is_own_act, require_audience
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_AT_ONCE = 500  # ids in one question, well below both databases' limits
+_AT_ONCE = 500  # ids per IN (...) list, well below both databases' limits on bound parameters
 
 
 def grant(
@@ -34,10 +34,11 @@ def grant(
     evidence: Mapping[str, Any] | None = None,
     at: datetime | None = None,
 ) -> ConsentEntry:
-    """Write down what somebody allowed, and how we know.
+    """Append an entry for what a contact allowed, with its source and evidence.
 
-    By their own act it also ends an earlier unsubscription. Raises Conflict when anybody else
-    would turn a withdrawal into a yes.
+    When the contact acts themselves (actor PUBLIC), consent to e-mail also ends their earlier unsubscription.
+    Raises Conflict when anybody else would turn a withdrawal into a consent, ValidationFailed for
+    deliverability-only consent to e-mail, NotFound for an unknown contact.
     """
     require_audience(actor)
     if level is ConsentLevel.NONE:
@@ -63,7 +64,7 @@ def withdraw(
     evidence: Mapping[str, Any] | None = None,
     at: datetime | None = None,
 ) -> ConsentEntry:
-    """Write down that somebody no longer allows it."""
+    """Append an entry that withdraws consent for ``purpose``. Raises NotFound for an unknown contact."""
     require_audience(actor)
     _contact(session, contact_id)
     return _append(session, actor, contact_id, purpose, ConsentLevel.NONE, source, "", evidence, at)
@@ -78,9 +79,10 @@ def take_back(
     source: str,
     evidence: Mapping[str, Any],
 ) -> bool:
-    """Undo the withdrawal that carries this evidence: what was allowed before it is allowed again.
+    """Undo the withdrawal that carries ``evidence``: the level before it is granted again.
 
-    By their own act only, and only while nothing was answered since. Whether there was such a withdrawal.
+    Allowed only to the contact themselves (else Forbidden), and only while that withdrawal is the latest entry.
+    Returns whether there was such a withdrawal with an earlier grant to restore.
     """
     if not is_own_act(actor):
         raise Forbidden(N_("Your role does not allow this."))
@@ -128,12 +130,12 @@ def _contact(session: Session, contact_id: int) -> Contact:
 
 
 def withdrawn(session: Session, contact_id: int, purpose: ConsentPurpose) -> bool:
-    """Whether their last word was no: a withdrawal stands until they answer again."""
+    """Return whether the latest answer is a withdrawal."""
     return last_level(session, contact_id, purpose) is ConsentLevel.NONE
 
 
 def last_level(session: Session, contact_id: int, purpose: ConsentPurpose) -> ConsentLevel | None:
-    """Their last word; None when they never answered."""
+    """Return the level of the latest entry; None without any entry."""
     newest = _newest(session, contact_id, purpose, 1)
     return newest[0].level if newest else None
 
@@ -142,14 +144,14 @@ _STRICTEST_FIRST = (ConsentLevel.NONE, ConsentLevel.DELIVERABILITY, ConsentLevel
 
 
 def stricter(one: ConsentLevel | None, other: ConsentLevel | None) -> ConsentLevel | None:
-    """What somebody allows who answered so under two addresses; not having been asked is no answer."""
+    """Return the stricter of two levels, for a contact who answered under two addresses; None means no answer."""
     return min((level for level in (one, other) if level is not None), key=_STRICTEST_FIRST.index, default=None)
 
 
 def settle_union(
     session: Session, actor: Actor, contact_id: int, was_id: int, levels: Mapping[ConsentPurpose, ConsentLevel | None]
 ) -> None:
-    """After two ledgers became one: write down what holds where the newest line says something else."""
+    """Append entries after two contacts were merged, where the latest entry differs from ``levels``."""
     require_audience(actor)
     for purpose, level in levels.items():
         if level is not None and last_level(session, contact_id, purpose) is not level:
@@ -166,7 +168,7 @@ def _newest(session: Session, contact_id: int, purpose: ConsentPurpose, count: i
 
 
 def history(session: Session, contact_id: int) -> list[ConsentEntry]:
-    """A contact's ledger, newest first."""
+    """Return a contact's consent entries, newest first."""
     return list(
         session.scalars(
             select(ConsentEntry)
@@ -179,7 +181,7 @@ def history(session: Session, contact_id: int) -> list[ConsentEntry]:
 def as_of(
     session: Session, contact_ids: Collection[int], purpose: ConsentPurpose, at: datetime
 ) -> dict[int, ConsentLevel]:
-    """What each of the contacts allowed at that instant; NONE for ids that are nobody (any more)."""
+    """Return the level of each contact at an instant, keyed by contact id; NONE for ids without entries or contact."""
     wanted = list(dict.fromkeys(contact_ids))
     levels = dict.fromkeys(wanted, ConsentLevel.NONE)
     level = level_sql(purpose, at)
@@ -192,12 +194,12 @@ def as_of(
 
 
 def current_level_sql(purpose: ConsentPurpose) -> ScalarSelect[ConsentLevel]:
-    """The latest level of a Contact of the enclosing query; NULL, which is none, without an entry."""
+    """Return a subquery: the latest level of the enclosing query's Contact; NULL (no consent) without an entry."""
     return level_sql(purpose, None)
 
 
 def level_sql(purpose: ConsentPurpose, at: datetime | BindParameter[datetime] | None) -> ScalarSelect[ConsentLevel]:
-    """Like :func:`current_level_sql`, as of ``at``: one look-up in an index for each contact."""
+    """Return a subquery like :func:`current_level_sql`, as of ``at``: one index look-up per contact."""
     latest = select(ConsentEntry.level).where(ConsentEntry.contact_id == Contact.id, ConsentEntry.purpose == purpose)
     if at is not None:
         latest = latest.where(ConsentEntry.at <= at)

@@ -1,8 +1,8 @@
-"""Two contacts turn out to be one person: one of them stays, the other's story joins it.
+"""Contact merge: combines two contacts that belong to one person.
 
-Nothing is lost and nothing is counted twice: whatever refers to the other contact refers to the one that stays,
-and the other's address becomes an alias, under which nobody can be added again. What they refused under
-either address stays refused.
+One contact survives. Every row that refers to the duplicate is moved to the survivor, so nothing is lost or
+counted twice. The duplicate's address becomes an alias, so no contact can be added under it. A refusal
+(withdrawn consent, unsubscription, complaint) under either address stays in force.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,10 +37,11 @@ _after: list[MergeStep] = []
 
 
 def register_steps(before: Iterable[MergeStep] = (), after: Iterable[MergeStep] = ()) -> None:
-    """Register what higher packages do in a merge of (session, stays, goes), in order; a known step is ignored.
+    """Register merge steps of higher packages: functions of (session, survivor_id, duplicate_id), run in order.
 
-    ``before`` runs while both contacts still have their rows: for what only one contact may have.
-    ``after`` runs once every row belongs to the contact that stays.
+    ``before`` steps run while both contacts still have their rows; they resolve conflicts in tables that allow one
+    row per contact. ``after`` steps run once every row belongs to the survivor. A step that is already registered
+    is ignored.
     """
     _before.extend(step for step in before if step not in _before)
     _after.extend(step for step in after if step not in _after)
@@ -48,23 +49,26 @@ def register_steps(before: Iterable[MergeStep] = (), after: Iterable[MergeStep] 
 
 @dataclass(frozen=True, slots=True)
 class MergePreview:
-    """What would become of two contacts."""
+    """The outcome of merging two contacts."""
 
     stays: Contact
     goes: Contact
     values: Mapping[str, Any]
-    """What will be known of the person."""
+    """Contact columns and attributes of the survivor after the merge."""
     lists: list[ContactList]
-    """Those that the one who stays joins."""
+    """Lists that the survivor joins."""
     consent: Mapping[ConsentPurpose, tuple[ConsentLevel | None, ConsentLevel | None, ConsentLevel | None]]
-    """Of the one who stays, of the other, and then; None where they never answered."""
+    """Per purpose: level of the survivor, of the duplicate, and after the merge; None where there is no entry."""
     suppressed: SuppressionReason | None
     rows: Mapping[str, int]
-    """How many rows of each table move."""
+    """Number of rows to move, by table name; tables without rows are left out."""
 
 
 def foretell(session: Session, actor: Actor, stays_id: int, goes_id: int) -> MergePreview:
-    """What :func:`unite` would do; changes nothing. Raises NotFound, Conflict."""
+    """Return what :func:`merge_contacts` would do, without changing anything.
+
+    Raises NotFound, and Conflict when both ids name the same contact.
+    """
     actor.require(Permission.AUDIENCE)
     stays, goes = _both(session, stays_id, goes_id)
     levels = {}
@@ -91,7 +95,10 @@ def foretell(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Mer
 
 
 def unite(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Contact:
-    """Make one person of two contacts. Raises NotFound, Conflict for a contact and itself."""
+    """Merge the duplicate into the survivor and return the survivor.
+
+    Raises NotFound, and Conflict when both ids name the same contact.
+    """
     actor.require(Permission.AUDIENCE)
     session.execute(
         select(Contact.id).where(Contact.id.in_((stays_id, goes_id))).order_by(Contact.id).with_for_update()
@@ -134,7 +141,7 @@ def _both(session: Session, stays_id: int, goes_id: int) -> tuple[Contact, Conta
 
 
 def _values(stays: Contact, goes: Contact) -> dict[str, Any]:
-    """What is known of the one who stays wins; the other fills gaps."""
+    """The survivor's values win; the duplicate's fill gaps."""
     names = ("first_name", "last_name", "language", "timezone", "source")
     values: dict[str, Any] = {name: getattr(stays, name) or getattr(goes, name) for name in names}
     values["attributes"] = {**goes.attributes, **stays.attributes}
@@ -143,14 +150,14 @@ def _values(stays: Contact, goes: Contact) -> dict[str, Any]:
 
 
 def _gravest(session: Session, stays: Contact, goes: Contact) -> SuppressionReason | None:
-    """What the person, or somebody here, said of either address; that one bounces says nothing of the other."""
+    """The most severe reason that applies to both addresses. A bounce concerns one address, so it is left out."""
     reasons = [suppression.reason_for(session, one.email) for one in (stays, goes)]
     said = [reason for reason in reasons if reason not in (None, SuppressionReason.BOUNCED)]
     return max((reason for reason in said if reason is not None), key=suppression.gravity, default=None)
 
 
 def _references() -> Iterator[tuple[Table, Any]]:
-    """Every column of every room that refers to a contact, but for memberships, of which there is one a list."""
+    """Every foreign key column to contacts, in all packages, except list memberships (unique per list and contact)."""
     for table in Base.metadata.sorted_tables:
         for column in table.columns:
             if table is not ListMember.__table__ and any(

@@ -1,4 +1,4 @@
-"""Adding, changing and finding contacts."""
+"""Service functions that add, change and find contacts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def add_contact(
     attributes: Mapping[str, str] | None = None,
     source: str = "",
 ) -> Contact:
-    """A new contact. Raises Invalid, also for an address that is there already or was erased."""
+    """Add a contact. Raises ValidationFailed, also when the address is taken or belongs to an erased person."""
     require_audience(actor)
     values = _cleaned(email, first_name, last_name, language, timezone, attributes)
     contact, is_new = _found_or_new(session, actor, values, source)
@@ -62,7 +62,10 @@ def upsert_contact(
     attributes: Mapping[str, str] | None = None,
     source: str = "",
 ) -> tuple[Contact, bool]:
-    """The contact of that address, made when there is none (then True). Empty values overwrite nothing."""
+    """Return the contact with this address and whether it was created. Empty values overwrite nothing.
+
+    Raises ValidationFailed, also for the address of an erased person unless they act themselves.
+    """
     require_audience(actor)
     values = _cleaned(email, first_name, last_name, language, timezone, attributes)
     contact, is_new = _found_or_new(session, actor, values, source)
@@ -85,7 +88,10 @@ def change_contact(
     timezone: str | None = None,
     attributes: Mapping[str, str] | None = None,
 ) -> Contact:
-    """Replace what we know of a contact. Whoever unsubscribed stays so under a new address."""
+    """Replace all values of a contact. An opt-out (unsubscribed, complained) also applies to a new address.
+
+    Raises NotFound, and ValidationFailed when the new address is taken or belongs to an erased person.
+    """
     actor.require(Permission.AUDIENCE)
     contact = contact_of(session, contact_id)
     values = _cleaned(email, first_name, last_name, language, timezone, attributes)
@@ -105,7 +111,7 @@ def change_contact(
 
 
 def contact_of(session: Session, contact_id: int) -> Contact:
-    """The contact; raises NotFound."""
+    """Return the contact. Raises NotFound."""
     contact = session.get(Contact, contact_id)
     if contact is None:
         raise NotFound(N_("There is no such contact."))
@@ -113,7 +119,7 @@ def contact_of(session: Session, contact_id: int) -> Contact:
 
 
 def by_address(session: Session, address: str) -> Contact | None:
-    """The contact of a normalised address, also of one that they had before two contacts were merged."""
+    """Return the contact with a normalised address or with that alias from a contact merge; None if there is none."""
     found = session.scalars(select(Contact).where(Contact.email == address)).one_or_none()
     return (
         found
@@ -122,7 +128,7 @@ def by_address(session: Session, address: str) -> Contact | None:
 
 
 def aliases_of(session: Session, contact_id: int) -> Sequence[str]:
-    """Addresses that they had before two contacts were merged."""
+    """Return the addresses of contacts that were merged into this one."""
     return session.scalars(
         select(ContactAlias.address)
         .where(ContactAlias.contact_id == contact_id)
@@ -131,7 +137,7 @@ def aliases_of(session: Session, contact_id: int) -> Sequence[str]:
 
 
 def now_called(session: Session, contact_id: int) -> int | None:
-    """The number of the contact that this one was merged into."""
+    """Return the id of the contact that this one was merged into; None if it was not merged."""
     return session.scalar(select(ContactAlias.contact_id).where(ContactAlias.merged_contact_id == contact_id))
 
 
@@ -145,7 +151,7 @@ def _found_or_new(session: Session, actor: Actor, values: dict[str, Any], source
     try:
         with session.begin_nested():
             session.add(contact)
-    except IntegrityError:  # Somebody else added it since we looked.
+    except IntegrityError:  # another session added it after our SELECT
         return session.scalars(select(Contact).where(Contact.email == values["email"])).one(), False
     audit.record(session, actor, "add", "contact", contact.id, source=contact.source)
     return contact, True
@@ -175,7 +181,7 @@ def _cleaned(
     timezone: str | None,
     attributes: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    """Values as the columns take them. Raises Invalid with all that is wrong."""
+    """Return the values as the columns store them. Raises ValidationFailed with every problem found."""
     values: dict[str, Any] = {}
     problems: list[ValidationProblem] = []
     given: list[tuple[str, Any, Any]] = [
@@ -197,12 +203,12 @@ def _cleaned(
 
 
 def name(text: str) -> str:
-    """A first or last name; raises Invalid."""
+    """Return a first or last name without surrounding blanks. Raises ValidationFailed."""
     return _text(text, LONGEST_NAME)
 
 
 def language_code(text: str) -> str | None:
-    """``pt_BR`` becomes ``pt-BR``, '' None; raises Invalid for what is no language code."""
+    """Return a language code in canonical form (``pt_BR`` → ``pt-BR``), None for ''. Raises ValidationFailed."""
     language, _, region = text.strip().replace("_", "-").partition("-")
     code = language.lower() + (f"-{region}" if region else "")
     if not code:
@@ -215,7 +221,7 @@ def language_code(text: str) -> str | None:
 
 
 def timezone_name(text: str) -> str | None:
-    """A name of the time zone database, '' None; raises Invalid for any other."""
+    """Return an IANA time zone name, None for ''. Raises ValidationFailed for unknown names."""
     zone = text.strip()
     if not zone:
         return None
@@ -231,7 +237,7 @@ def _zones() -> frozenset[str]:
 
 
 def attribute_values(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Flat strings under keys that a merge field can name, without the empty ones; raises Invalid."""
+    """Return the non-empty attributes as flat strings. Raises ValidationFailed unless merge fields can use the keys."""
     if len(attributes) > MOST_ATTRIBUTES:
         message = N_("A contact has at most %(most)s further fields.")
         raise ValidationFailed(ValidationProblem(message, field="attributes", params={"most": MOST_ATTRIBUTES}))
@@ -244,7 +250,7 @@ def attribute_values(attributes: Mapping[str, str]) -> dict[str, str]:
 
 
 def attribute_value(text: str) -> str:
-    """The value of a further field; raises Invalid."""
+    """Return one attribute's value without surrounding blanks. Raises ValidationFailed."""
     return _text(text, LONGEST_VALUE)
 
 
@@ -254,6 +260,6 @@ def _text(text: str, longest: int) -> str:
         raise ValidationFailed(
             ValidationProblem(N_("Longer than %(longest)s characters."), params={"longest": longest})
         )
-    if "\x00" in text:  # PostgreSQL cannot keep one, and no name has one.
+    if "\x00" in text:  # PostgreSQL cannot store NUL in text
         raise ValidationFailed(ValidationProblem(N_("Contains a NUL byte.")))
     return text

@@ -1,4 +1,7 @@
-"""Erasing a person: everything goes but the keyed hash that keeps them from coming back unasked."""
+"""Erasure of a contact: deletes everything except a keyed hash of each address.
+
+The hash keeps imports and coordinators from adding the address again.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -17,16 +20,16 @@ _steps: list[ErasureStep] = []
 
 
 def register_steps(steps: Iterable[ErasureStep]) -> None:
-    """Register what higher packages remove when a contact (id, address) is erased; a known step is ignored.
+    """Register erasure steps of higher packages: functions of (session, contact_id, address), run once per address.
 
-    Rows with a cascading foreign key to the contact go by themselves; steps are for copies, such as the address
-    on a send.
+    Rows with a cascading foreign key to the contact are deleted by the database; steps remove copies, such as the
+    address stored on a send. A step that is already registered is ignored.
     """
     _steps.extend(step for step in steps if step not in _steps)
 
 
 def erase_contact(session: Session, actor: Actor, contact_id: int) -> None:
-    """Remove the person. An import or a coordinator cannot add the address again."""
+    """Erase a contact and its aliases. Raises NotFound, Forbidden."""
     actor.require(Permission.AUDIENCE)
     contact = contact_of(session, contact_id)
     aliases = select(ContactAlias.address).where(ContactAlias.contact_id == contact_id)

@@ -1,4 +1,4 @@
-"""Forms of the audience's pages. The verbs check; forms only carry."""
+"""WTForms of the audience pages. Validation rules live in the service functions."""
 
 from typing import Any
 from zoneinfo import available_timezones
@@ -20,7 +20,7 @@ _ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zo
 
 
 def attributes_from(text: str) -> dict[str, str]:
-    """One ``name = value`` a line. Raises Invalid, naming the line."""
+    """Parse one ``name = value`` per line. Raises ValidationFailed with the line number."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         key, equals, value = line.partition("=")
@@ -111,7 +111,7 @@ class SuppressionForm(FlaskForm):  # type: ignore[misc]
     detail = StringField(_l("Why"), [Length(max=500)])
 
     def offer(self) -> "SuppressionForm":
-        """Fill the choices; *erased* is nobody's to enter."""
+        """Fill the choices. *erased* is left out: it only results from erasing a contact."""
         reasons = [reason for reason in SuppressionReason if reason is not SuppressionReason.ERASED]
         self.reason.choices = choices((reason.value, translated(reason.label)) for reason in reasons)
         return self
@@ -130,13 +130,13 @@ class CsvOptionsForm(FlaskForm):  # type: ignore[misc]
 
     def offer(self) -> "CsvOptionsForm":
         self.encoding.choices = choices(ENCODINGS.items())
-        # By name: a tab would be lost among blanks on its way through the browser.
+        # Submitted as code point numbers: browsers strip a tab from a submitted value.
         self.delimiter.choices = choices((str(ord(sign)), translated(name)) for sign, name in DELIMITERS.items())
         return self
 
 
 class MappingForm(FlaskForm):  # type: ignore[misc]
-    """All but the columns' own inputs, of which there are as many as the file has columns."""
+    """Import options; the inputs of the columns are read from the request, since their number depends on the file."""
 
     list_id = SelectField(_l("Add them to a list"))
     new_list = StringField(_l("or to a new list named"))

@@ -1,4 +1,4 @@
-"""Hand-picked lists."""
+"""Service functions for hand-picked contact lists."""
 
 from collections.abc import Collection, Sequence
 
@@ -19,7 +19,7 @@ _AT_ONCE = 500
 
 
 def create_list(session: Session, actor: Actor, name: str) -> ContactList:
-    """A new, empty list. Raises Invalid for an empty name or one that is taken."""
+    """Create an empty list. Raises ValidationFailed when the name is empty, too long or taken."""
     actor.require(Permission.AUDIENCE)
     made = ContactList(name=_free_name(session, name), created_at=clock.now())
     session.add(made)
@@ -29,6 +29,7 @@ def create_list(session: Session, actor: Actor, name: str) -> ContactList:
 
 
 def rename_list(session: Session, actor: Actor, list_id: int, name: str) -> ContactList:
+    """Rename a list. Raises NotFound, ValidationFailed as in :func:`create_list`."""
     actor.require(Permission.AUDIENCE)
     found = list_of(session, list_id)
     found.name = _free_name(session, name, besides=list_id)
@@ -37,7 +38,7 @@ def rename_list(session: Session, actor: Actor, list_id: int, name: str) -> Cont
 
 
 def delete_list(session: Session, actor: Actor, list_id: int) -> None:
-    """Delete the list; the contacts on it stay."""
+    """Delete a list; its contacts are kept. Raises NotFound, and Conflict while an activity uses the list."""
     actor.require(Permission.AUDIENCE)
     found = list_of(session, list_id)
     try:
@@ -49,7 +50,7 @@ def delete_list(session: Session, actor: Actor, list_id: int) -> None:
 
 
 def add_members(session: Session, actor: Actor, list_id: int, contact_ids: Collection[int]) -> int:
-    """Put contacts on the list; returns how many were not on it. Ids that are nobody are left out."""
+    """Add contacts to a list and return how many were new on it. Unknown contact ids are ignored."""
     actor.require(Permission.AUDIENCE)
     list_of(session, list_id)
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
@@ -74,7 +75,7 @@ def _chunks(contact_ids: Collection[int]) -> list[list[int]]:
 
 
 def list_of(session: Session, list_id: int) -> ContactList:
-    """The list; raises NotFound."""
+    """Return the list. Raises NotFound."""
     found = session.get(ContactList, list_id)
     if found is None:
         raise NotFound(N_("There is no such list."))
@@ -82,17 +83,18 @@ def list_of(session: Session, list_id: int) -> ContactList:
 
 
 def all_lists(session: Session) -> list[ContactList]:
-    """Every list by name, for choosing one."""
+    """Return every list, ordered by name."""
     return list(session.scalars(select(ContactList).order_by(ContactList.name)))
 
 
 def lists_with_sizes(session: Session) -> Sequence[Row[ContactList, int]]:
-    """Every list by name with the number of its members."""
+    """Return (list, number of members) for every list, ordered by name."""
     size = select(func.count()).where(ListMember.list_id == ContactList.id).scalar_subquery()
     return session.execute(select(ContactList, size).order_by(ContactList.name)).all()
 
 
 def lists_of_contact(session: Session, contact_id: int) -> list[ContactList]:
+    """Return the lists a contact is on, ordered by name."""
     return list(
         session.scalars(
             select(ContactList)

@@ -1,4 +1,4 @@
-"""Contacts, lists, the consent ledger, suppression, and imports."""
+"""Tables of contacts, lists, the consent log, suppressions and imports."""
 
 from enum import StrEnum
 from typing import Any
@@ -15,7 +15,7 @@ class Contact(Base):
 
     __tablename__ = "contacts"
     __table_args__ = {"sqlite_autoincrement": True}
-    # An erased contact's number is never another's: sends keep it as whom they were for.
+    # AUTOINCREMENT keeps SQLite from reusing the id of an erased contact: sends keep it as their recipient.
 
     id: Mapped[Id]
     email: Mapped[Address] = mapped_column(unique=True)
@@ -31,7 +31,7 @@ class Contact(Base):
 
 
 class ContactAlias(Base):
-    """An address, and the number of a contact that was merged into another: whoever comes by them is that one."""
+    """Former id and address of a contact that was merged into another: both resolve to the surviving contact."""
 
     __tablename__ = "contact_aliases"
 
@@ -66,7 +66,7 @@ class ConsentPurpose(StrEnum):
 
 
 class ConsentLevel(StrEnum):
-    """EMAIL knows none and full; TRACKING also deliverability: only the date of the last open."""
+    """EMAIL uses NONE and FULL. TRACKING also has DELIVERABILITY: only the date of the last open is kept."""
 
     NONE = "none"
     DELIVERABILITY = "deliverability"
@@ -78,10 +78,10 @@ class ConsentLevel(StrEnum):
 
 
 class ConsentEntry(Base):
-    """One line of the ledger, append-only: what somebody allowed from ``at`` on, and how we know."""
+    """One append-only entry of the consent log: the level from ``at`` on, its source and its evidence."""
 
     __tablename__ = "consent_log"
-    # With the level, so that what somebody allows is answered by the index alone.
+    # Covering index (includes ``level``): the latest level of a contact is read from the index alone.
     __table_args__ = (Index(None, "contact_id", "purpose", "at", "id", "level"),)
 
     id: Mapped[Id]
@@ -114,7 +114,7 @@ class SuppressionReason(StrEnum):
 
 
 class Suppression(Base):
-    """An address that is never mailed, and why. An erased person leaves only the keyed hash."""
+    """An address that is never mailed, and the reason. For an erased person only the keyed hash is stored."""
 
     __tablename__ = "suppressions"
 
@@ -125,14 +125,14 @@ class Suppression(Base):
     detail: Mapped[str] = mapped_column(String(500), default="")
     at: Mapped[Instant]
     previous_reason: Mapped[SuppressionReason | None] = mapped_column(choice(SuppressionReason))
-    """The reason that this graver one replaced: it stands again when the person takes theirs back."""
+    """The weaker reason that this one replaced; restored when the person takes back their opt-out."""
 
 
 class ImportState(StrEnum):
     UPLOADED = "uploaded"  # waits for its column mapping
-    CHECKING = "checking"  # dry run asked for or under way
+    CHECKING = "checking"  # dry run requested or running
     CHECKED = "checked"
-    RUNNING = "running"  # asked for or under way
+    RUNNING = "running"  # import requested or running
     DONE = "done"
     FAILED = "failed"
 
@@ -149,7 +149,7 @@ class ImportState(StrEnum):
 
 
 class ContactImport(Base):
-    """One uploaded CSV file on its way into contacts. The worker's tick finds CHECKING and RUNNING rows."""
+    """One uploaded CSV file being imported. The scheduler's tick finds rows in state CHECKING and RUNNING."""
 
     __tablename__ = "contact_imports"
 
@@ -162,27 +162,27 @@ class ContactImport(Base):
     delimiter: Mapped[str] = mapped_column(String(1), default=",")
     has_header: Mapped[bool] = mapped_column(default=True)
     mapping: Mapped[list[str]] = mapped_column(JSON, default=list)
-    """One target per column: '' to leave it out, a contact's column, or ``attributes.<key>``."""
+    """One target per column: '' (skip), a contact column, or ``attributes.<key>``."""
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
     email_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
     tracking_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
     consent_wording: Mapped[str] = mapped_column(Text, default="")
     consent_source: Mapped[str] = mapped_column(String(200), default="")
     columns: Mapped[list[str]] = mapped_column(JSON, default=list)
-    """The header as it stands in the file; empty names when it has none."""
+    """Header cells of the file; empty strings without a header."""
     rows_total: Mapped[int] = mapped_column(default=0)
     rows_read: Mapped[int] = mapped_column(default=0)
-    """How far it got, in the order of the staged rows: written in the transaction of each chunk."""
+    """Number of staged rows processed, in their order; written in the transaction of each chunk."""
     created: Mapped[int] = mapped_column(default=0)
     updated: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     rejected: Mapped[int] = mapped_column(default=0)
     suppressed: Mapped[int] = mapped_column(default=0)
-    """Accepted rows of people who stay suppressed."""
+    """Accepted rows whose contacts stay suppressed."""
     consent_kept: Mapped[int] = mapped_column(default=0)
-    """Accepted rows whose own answer stands against the file's consent statement."""
+    """Accepted rows whose contact's own answer overrides the file's consent statement."""
     problems: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
-    """The first rejections of the dry run."""
+    """The first rejected rows of the dry run."""
     error: Mapped[str] = mapped_column(Text, default="")
     claimed_at: Mapped[Instant | None]
     created_by: Mapped[int | None] = mapped_column(BigId, ForeignKey("users.id", ondelete="SET NULL"))
@@ -191,13 +191,13 @@ class ContactImport(Base):
 
 
 class ImportRejection(Base):
-    """A row of the file that was not taken over, and why. Its cells stay in the uploaded file."""
+    """A rejected row of the file and the reason. Its cells stay in the uploaded file."""
 
     __tablename__ = "import_rejections"
 
     import_id: Mapped[int] = mapped_column(ForeignKey("contact_imports.id", ondelete="CASCADE"), primary_key=True)
     row_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Counted as a spreadsheet counts: the header is row 1."""
+    """Row number as spreadsheets count: the header is row 1."""
     message: Mapped[str] = mapped_column(String(300))
     params: Mapped[Document]
     field: Mapped[str] = mapped_column(String(80), default="")

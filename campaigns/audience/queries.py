@@ -1,4 +1,4 @@
-"""What the pages list. Statements come without ORDER BY: the pages page them by key."""
+"""SELECT statements of the audience pages, without ORDER BY: the pages add keyset paging."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from campaigns.audience.suppression import address_hash
 
 
 def contacts_with_badges(words: str = "", list_id: int | None = None) -> Select[Any]:
-    """Contacts with ``email_level``, ``tracking_level`` and the ``suppressed`` reason, in one statement."""
+    """Select contacts with ``email_level``, ``tracking_level`` and the suppression reason as ``suppressed``."""
     reason = select(Suppression.reason).where(Suppression.address == Contact.email).correlate(Contact)
     stmt = select(
         Contact,
@@ -30,7 +30,7 @@ def contacts_with_badges(words: str = "", list_id: int | None = None) -> Select[
 
 
 def suppressions(words: str = "") -> Select[Any]:
-    """Suppressions whose address holds ``words``; a whole address also finds its erased person."""
+    """Select suppressions whose address contains the text; a complete address also matches erased people by hash."""
     words = words.replace("\x00", "").strip()
     stmt = select(Suppression)
     if not words:
@@ -42,5 +42,5 @@ def suppressions(words: str = "") -> Select[Any]:
 
 
 def ids_of(session: Session, addresses: Sequence[str]) -> list[int]:
-    """The contacts among some normalised addresses."""
+    """Return the ids of contacts with these normalised addresses."""
     return list(session.scalars(select(Contact.id).where(Contact.email.in_(addresses))))

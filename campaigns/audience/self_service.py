@@ -1,14 +1,17 @@
-"""What a person may do to their own row without an account: subscribe, unsubscribe, come back."""
+"""Permission checks for self-service: subscribing and unsubscribing without an account."""
 
 from campaigns.accounts.actor import Actor, ActorKind, Permission
 
 
 def is_own_act(actor: Actor) -> bool:
-    """The public acts for itself only: faces let it through when a form or a token says who it is."""
+    """Return whether the actor is PUBLIC: a person acting for themselves.
+
+    Views use this actor only where a form or a token identifies the person.
+    """
     return actor.kind is ActorKind.PUBLIC
 
 
 def require_audience(actor: Actor) -> None:
-    """Raise Forbidden unless it is a person's own act or the actor may change the audience."""
+    """Raise Forbidden unless the actor is PUBLIC or may change the audience."""
     if not is_own_act(actor):
         actor.require(Permission.AUDIENCE)

@@ -1,7 +1,7 @@
-"""Addresses that are never mailed, and why.
+"""Suppressions: addresses that are never mailed, with the reason.
 
-Every row carries the keyed hash of its address, so "is it suppressed" is one look-up, also for an
-erased person of whom the hash is all that is left.
+Every row stores the keyed hash of its address, so one index look-up answers whether an address is suppressed,
+also for an erased person of whom only the hash is left.
 """
 
 import re
@@ -21,8 +21,8 @@ from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, Va
 from campaigns.i18n import N_
 from campaigns.tokens import Purpose, keyring
 
-# A graver reason replaces a lighter one, never the other way round: lifting "put here by hand"
-# must not bring back somebody who has unsubscribed since.
+# A more severe reason replaces a weaker one, never the reverse: lifting a manual suppression must not
+# mail somebody who has unsubscribed since.
 _GRAVITY = {
     SuppressionReason.MANUAL: 0,
     SuppressionReason.BOUNCED: 1,
@@ -32,16 +32,19 @@ _GRAVITY = {
 }
 gravity = _GRAVITY.__getitem__
 LIFTABLE = frozenset({SuppressionReason.MANUAL, SuppressionReason.BOUNCED})
-"""What a coordinator may lift. The others were the person's own decision."""
+"""Reasons that a coordinator may lift. The others are the person's own decision."""
 
 
 def address_hash(address: str) -> str:
-    """The keyed hash of a normalised address."""
+    """Return the keyed hash of a normalised address."""
     return keyring().keyed_hash(Purpose.ERASED, address)
 
 
 def suppress(session: Session, actor: Actor, address: str, reason: SuppressionReason, detail: str = "") -> Suppression:
-    """Never mail ``address`` again. Harmless when repeated; the gravest reason stays."""
+    """Suppress an address and return the row. Idempotent: the most severe reason is kept.
+
+    Raises ValidationFailed for a bad address. PUBLIC may only unsubscribe or complain, else Forbidden.
+    """
     require_audience(actor)
     if is_own_act(actor) and reason not in (SuppressionReason.UNSUBSCRIBED, SuppressionReason.COMPLAINED):
         raise Forbidden(N_("Your role does not allow this."))
@@ -73,13 +76,13 @@ def suppress(session: Session, actor: Actor, address: str, reason: SuppressionRe
 
 
 MOST_AT_ONCE = 1_000
-"""Addresses in one turn; each is a row and an entry of the audit trail, while other writers wait."""
+"""Addresses per request: each adds a row and an audit entry, while other writers wait."""
 
 
 def suppress_all(session: Session, actor: Actor, text: str, reason: SuppressionReason, detail: str = "") -> int:
-    """Suppress the addresses in ``text``, parted by lines, blanks, commas or semicolons; says how many they are.
+    """Suppress the addresses in ``text``, separated by lines, blanks, commas or semicolons; return their number.
 
-    Raises Invalid, with the lines, when one of them is none: then none is suppressed.
+    All or nothing: raises ValidationFailed with the line numbers when one of them is not an address.
     """
     found: dict[str, None] = {}
     problems = []
@@ -106,9 +109,10 @@ def _insert_unless_there(session: Session) -> postgresql.Insert | sqlite.Insert:
 
 
 def lift(session: Session, actor: Actor, suppression_id: int, why: str) -> None:
-    """Let an address be mailed again; ``why`` goes into the audit trail.
+    """Delete a suppression; ``why`` goes into the audit log.
 
-    Raises Conflict for what only the person can take back: unsubscribed, complained, erased.
+    Raises NotFound, ValidationFailed without a reason, and Conflict for reasons that only the person can take back
+    (unsubscribed, complained, erased).
     """
     actor.require(Permission.AUDIENCE)
     found = session.get(Suppression, suppression_id)
@@ -123,13 +127,15 @@ def lift(session: Session, actor: Actor, suppression_id: int, why: str) -> None:
 
 
 def come_back(session: Session, actor: Actor, address: str, *, detail: str | None = None) -> bool:
-    """A person's own act ends their own unsubscription (the one with this ``detail``, when given);
-    a bounce or a complaint stays. Whether there was one to end."""
+    """End the person's own unsubscription; return whether there was one. ``detail`` restricts it to that detail.
+
+    A bounce or complaint stays. Raises Forbidden unless the person acts themselves (actor PUBLIC).
+    """
     return _end(session, actor, address, SuppressionReason.UNSUBSCRIBED, detail)
 
 
 def come_back_from_erasure(session: Session, actor: Actor, address: str) -> None:
-    """A person's own act lets us know them again after they were erased."""
+    """End the suppression of an erased person who acts themselves. Raises Forbidden for other actors."""
     _end(session, actor, address, SuppressionReason.ERASED)
 
 
@@ -154,18 +160,18 @@ def _end(session: Session, actor: Actor, address: str, reason: SuppressionReason
 
 
 def reason_for(session: Session, address: str) -> SuppressionReason | None:
-    """Why a normalised address is never mailed; None when it may be."""
+    """Return why a normalised address is suppressed; None when it may be mailed."""
     return session.scalar(select(Suppression.reason).where(Suppression.address_hash == address_hash(address)))
 
 
 def is_suppressed(session: Session, address: str) -> bool:
-    """Whether a normalised address is never mailed."""
+    """Return whether a normalised address is suppressed."""
     return reason_for(session, address) is not None
 
 
 def suppressed_sql() -> Exists:
-    """True for a suppressed Contact of the enclosing query; one look-up in an index each.
+    """Return an EXISTS that is true for suppressed contacts of the enclosing query; one index look-up per contact.
 
-    By address, which is enough: no contact has an erased address.
+    It compares addresses only, which is sufficient: no contact has an erased address.
     """
     return exists().where(Suppression.address == Contact.email).correlate(Contact)

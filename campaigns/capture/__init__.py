@@ -1,1 +1,1 @@
-"""Forms and landing pages: what strangers send us."""
+"""Capture: hosted forms on landing pages, and their submissions."""

@@ -1,7 +1,7 @@
-"""Double opt-in: consent by a form counts once the owner of the address has confirmed it.
+"""Double opt-in: a consent given in a form takes effect once the owner of the address confirms it by mail.
 
-Anybody may type anybody's address into a public form. The lead is recorded all the same; mail
-to the address needs a link that only its owner can read.
+Anybody can type somebody else's address into a public form. The contact and the lead are recorded anyway; the
+consent waits for a click on a link that is mailed to the address.
 """
 
 from datetime import timedelta
@@ -20,15 +20,15 @@ from campaigns.tokens import Purpose, keyring
 
 LIFE = timedelta(days=7)
 MOST = ((timedelta(days=1), 2), (timedelta(days=30), 5))
-"""Unanswered mails to one address, whatever forms they come from: nobody is bombed with them."""
+"""(period, maximum) of unconfirmed mails to one address over all forms, so that nobody can be mail-bombed."""
 _GONE = frozenset({SuppressionReason.UNSUBSCRIBED, SuppressionReason.COMPLAINED, SuppressionReason.ERASED})
 _PURPOSES = (ConsentPurpose.EMAIL, ConsentPurpose.TRACKING)
 
 
 def must_confirm(session: Session, form: Form, address: str) -> bool:
-    """Whether a consent by ``form`` for a normalised address waits for its owner.
+    """Return whether a consent in ``form`` for a normalised address needs confirmation by mail.
 
-    Asked before the form's contact is written, which by itself ends an erasure.
+    Call it before the form's contact is written, because writing the contact ends its erasure.
     """
     if form.double_opt_in is not DoubleOptIn.RETURNING:
         return form.double_opt_in is DoubleOptIn.EVERYBODY
@@ -41,7 +41,11 @@ def must_confirm(session: Session, form: Form, address: str) -> bool:
 def ask(
     session: Session, form: Form, submission: Submission, wordings: tuple[str, str], network: str
 ) -> PendingConsent:
-    """Keep what was ticked (``wordings``: to be mailed, to be measured), and ask by mail for the rest."""
+    """Store the ticked consents and mail the confirmation link.
+
+    ``wordings`` are the ticked sentences for e-mail and for tracking, '' where not ticked; ``network`` is the truncated
+    IP address. No mail is sent to addresses that complained or have reached ``MAIL_LIMITS``.
+    """
     contact = session.scalars(select(Contact).where(Contact.id == submission.contact_id).with_for_update()).one()
     asked = PendingConsent(
         submission_id=submission.id,
@@ -77,13 +81,13 @@ def _may_be_asked(session: Session, contact: Contact) -> bool:
 
 
 def link_of(asked: PendingConsent) -> str:
-    """The address that confirms it, for a week."""
+    """Return the confirmation URL, valid for ``LINK_LIFETIME``."""
     token = keyring().mint_expiring(Purpose.CONFIRM, asked.id.to_bytes(8), asked.requested_at + LIFE)
     return f"{config.settings().base_url}/confirm/{token}"
 
 
 def confirmation_of(session: Session, token: str) -> PendingConsent:
-    """What ``token`` was made for. Raises BadToken, also when the address is somebody else's by now."""
+    """Return the pending consent of a token. Raises BadToken, also when the contact's address has changed since."""
     payload = keyring().open_expiring(Purpose.CONFIRM, token)
     asked = session.get(PendingConsent, int.from_bytes(payload)) if len(payload) == 8 else None
     if asked is None or address_of(session, asked) != session.get_one(Submission, asked.submission_id).answers["email"]:
@@ -92,12 +96,12 @@ def confirmation_of(session: Session, token: str) -> PendingConsent:
 
 
 def address_of(session: Session, asked: PendingConsent) -> str:
-    """The contact's present address."""
+    """Return the contact's current address."""
     return session.get_one(Contact, asked.contact_id).email
 
 
 def confirm(session: Session, asked: PendingConsent, network: str) -> None:
-    """Write the consent into the ledger, and what proves it. Harmless when repeated, also after a later withdrawal."""
+    """Grant the pending consents with their evidence. Idempotent, also after a later withdrawal."""
     session.refresh(asked, with_for_update=True)
     if asked.confirmed_at is not None:
         return

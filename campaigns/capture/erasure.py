@@ -1,4 +1,4 @@
-"""An erased person's answers go with the contact; the mail that told of a new lead names nobody any more."""
+"""Erasure step for lead notifications in the outbox. Submissions are deleted with the contact by the database."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,7 +9,7 @@ _NAMING = ("name", "email")
 
 
 def forget_lead(session: Session, _contact_id: int, address: str) -> None:
-    """Take name and address out of the mails to leads' owners; one that nobody has taken yet is not sent."""
+    """Remove name and address from lead notifications; delete those not sent yet."""
     told = select(OutboxMail).where(OutboxMail.kind == "new_lead", OutboxMail.context["email"].as_string() == address)
     for mail in session.scalars(told):
         if mail.sent_at is None:

@@ -1,4 +1,4 @@
-"""The verbs of a landing page and its form, as its coordinator edits them."""
+"""Service functions for an activity's landing page form: create, update, look up."""
 
 import re
 import secrets
@@ -38,7 +38,7 @@ _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?\Z")
 
 @dataclass(frozen=True, slots=True)
 class FormQuestion:
-    """One question beside the e-mail address."""
+    """One question of a form, besides the e-mail address."""
 
     name: str
     """``first_name``, ``last_name`` or ``attributes.<key>``."""
@@ -47,12 +47,12 @@ class FormQuestion:
 
     @property
     def key(self) -> str:
-        """Its name in the page's HTML."""
+        """Name of the input in the page's HTML."""
         return self.name.replace(".", "-")
 
 
 class FormInput(TypedDict, total=False):
-    """What people fill in; a verb changes only what it is given."""
+    """Editable fields of a form; an update changes only the given ones."""
 
     slug: str
     language: str
@@ -70,12 +70,12 @@ class FormInput(TypedDict, total=False):
 
 
 def form_of(session: Session, activity_id: int) -> Form | None:
-    """The activity's form, if it has one."""
+    """Return the activity's form; None if it has none."""
     return session.scalars(select(Form).where(Form.activity_id == activity_id)).one_or_none()
 
 
 def by_slug(session: Session, slug: str) -> Form:
-    """The form at ``/f/<slug>``. Raises NotFound."""
+    """Return the form at ``/f/<slug>``. Raises NotFound."""
     form = session.scalars(select(Form).where(Form.slug == slug)).one_or_none()
     if form is None:
         raise NotFound(N_("There is no such page."))
@@ -83,16 +83,16 @@ def by_slug(session: Session, slug: str) -> Form:
 
 
 def fields_of(form: Form) -> list[FormQuestion]:
-    """The form's questions."""
+    """Return the form's questions."""
     return [FormQuestion(str(row["name"]), str(row["label"]), bool(row.get("required"))) for row in form.fields]
 
 
 def create_form(
     session: Session, actor: Actor, *, campaign_id: int, activity_id: int, **fields: Unpack[FormInput]
 ) -> Form:
-    """The activity's landing page. ``title`` is needed; a slug is made from it when none is given.
+    """Create the activity's form. ``title`` is required; the slug is generated from it unless given.
 
-    Raises Invalid, also when the activity has a form or the slug is taken.
+    Raises ValidationFailed, also when the activity has a form already or the slug is taken.
     """
     actor.require(Permission.PLAN)
     form = Form(
@@ -124,8 +124,10 @@ def create_form(
 def update_form(
     session: Session, actor: Actor, form: Form, *, revision: int | None = None, **fields: Unpack[FormInput]
 ) -> None:
-    """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
-    somebody changed it since ``revision`` was read."""
+    """Change the given fields. Raises ValidationFailed, and then nothing is changed.
+
+    Raises EditConflict when somebody else saved the form after ``revision`` was read.
+    """
     actor.require(Permission.PLAN)
     before = {key: getattr(form, key) for key in FormInput.__annotations__}
     _fill(session, form, fields)
@@ -137,7 +139,7 @@ def update_form(
 
 
 def slug_from(title: str) -> str:
-    """A readable address from a title, with a random end so that it is free and cannot be guessed."""
+    """Return a slug from a title, with a random suffix so that it is unused and not guessable."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-")
     return f"{words}-{secrets.token_hex(3)}" if words else secrets.token_hex(6)

@@ -1,4 +1,4 @@
-"""What coordinators fill in for a landing page."""
+"""WTForms of the landing page editor."""
 
 import re
 import unicodedata
@@ -31,7 +31,7 @@ ROWS = 6
 
 
 class QuestionForm(PlainForm):
-    """One question; a row without words is no question."""
+    """One question; rows without a label are ignored."""
 
     kind = SelectField(_l("Save as"), default="", coerce=str)
     key = StringField(_l("Short name"), render_kw={"maxlength": 50})
@@ -67,7 +67,7 @@ class LandingPageForm(VersionedForm):
     open = BooleanField(_l("Open: the form can be filled in"))
 
     def offer(self, session: Session) -> None:
-        """Fill the choices, and add empty rows for more questions."""
+        """Fill the choices and append empty question rows."""
         lists = session.execute(select(ContactList.id, ContactList.name).order_by(ContactList.name)).all()
         self.list_id.choices = choices([("", translated(N_("No list"))), *lists])
         self.double_opt_in.choices = choices_of(DoubleOptIn)
@@ -103,7 +103,7 @@ class LandingPageForm(VersionedForm):
 
 
 def values_of(form: Form) -> dict[str, Any]:
-    """The form as it is now, for the fields."""
+    """Return the stored form as initial values of :class:`LandingPageForm`."""
     names = (
         "revision",
         "title",

@@ -1,4 +1,4 @@
-"""The languages of landing pages: more than the house speaks, since the words are the coordinator's."""
+"""Languages of landing pages. Their texts are the coordinator's, so the list is independent of the user interface's."""
 
 from babel import Locale
 
@@ -13,5 +13,5 @@ LANGUAGES = {
 
 
 def text_direction(language: str) -> str:
-    """ "rtl" or "ltr"."""
+    """Return "rtl" or "ltr"."""
     return str(Locale(language).text_direction) if language in LANGUAGES else "ltr"

@@ -1,4 +1,4 @@
-"""Forms on hosted landing pages, and what people submit through them."""
+"""Tables of landing page forms, submissions and pending consents."""
 
 from enum import StrEnum
 
@@ -10,10 +10,10 @@ from campaigns.i18n import N_
 
 
 class DoubleOptIn(StrEnum):
-    """Whose consent by a form counts only after they followed a link in a mail to the address."""
+    """Who must confirm a form's consent through a link mailed to the address."""
 
     OFF = "off"
-    RETURNING = "returning"  # who withdrew or unsubscribed before: anybody may type their address
+    RETURNING = "returning"  # contacts who withdrew or unsubscribed before, since anybody can type their address
     EVERYBODY = "everybody"
 
     @property
@@ -26,7 +26,7 @@ class DoubleOptIn(StrEnum):
 
 
 class Form(Base):
-    """The landing page of one activity, at ``/f/<slug>`` and embeddable."""
+    """The landing page form of one activity, at ``/f/<slug>``; own websites can embed it."""
 
     __tablename__ = "forms"
 
@@ -40,25 +40,25 @@ class Form(Base):
     button: Mapped[str] = mapped_column(String(80))
     thanks: Mapped[Words]
     fields: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)
-    """Beside e-mail: ``{"name": "first_name"|"last_name"|"attributes.<key>", "label", "required"}``."""
+    """Questions besides e-mail: ``{"name": "first_name"|"last_name"|"attributes.<key>", "label", "required"}``."""
     consent_wording: Mapped[str] = mapped_column(Text, default="")
-    """The sentence beside the check box that allows mail; empty: no box."""
+    """Text beside the checkbox for consent to e-mail; empty: no checkbox."""
     tracking_wording: Mapped[str] = mapped_column(Text, default="")
-    """The sentence beside a box of its own that allows measuring opens and clicks; empty: no box."""
+    """Text beside the separate checkbox for consent to tracking; empty: no checkbox."""
     double_opt_in: Mapped[DoubleOptIn] = mapped_column(
         choice(DoubleOptIn), default=DoubleOptIn.RETURNING, server_default="returning"
     )
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
     notify_owner: Mapped[bool] = mapped_column(default=False)
-    """Whether the activity's owner gets a mail for each new lead."""
+    """Whether the activity's owner is mailed about each new lead."""
     open: Mapped[bool] = mapped_column(default=True)
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
-    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
+    """Incremented by every edit, so that concurrent edits are detected."""
     created_at: Mapped[Instant]
 
 
 class Submission(Base):
-    """One form sent. Tracking's tick turns it into a conversion."""
+    """One submitted form. A tracking job turns it into a conversion."""
 
     __tablename__ = "submissions"
     __table_args__ = (
@@ -68,7 +68,7 @@ class Submission(Base):
 
     id: Mapped[Id]
     external_id: Mapped[str] = mapped_column(String(64), unique=True)
-    """Made with the page, so that a repeated POST is the same submission."""
+    """Generated with the page, so that a repeated POST is recognised as the same submission."""
     form_id: Mapped[int] = mapped_column(ForeignKey("forms.id"))
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"))
@@ -78,13 +78,13 @@ class Submission(Base):
     at: Mapped[Instant]
     answers: Mapped[Document]
     send_id: Mapped[int | None] = mapped_column(BigId, index=True)
-    """The send whose link brought the visitor here, from the visit token."""
+    """The send whose link brought the visitor, from the visit token."""
     processed: Mapped[bool] = mapped_column(default=False, server_default=true())
-    """Whether tracking has looked which goals it reaches, beside the lead."""
+    """Whether tracking has matched it against the goals."""
 
 
 class PendingConsent(Base):
-    """A consent that was asked for by a form, and counts once the owner of the address confirms it."""
+    """A consent ticked in a form that takes effect once the owner of the address confirms it."""
 
     __tablename__ = "pending_consents"
     __table_args__ = (Index(None, "contact_id", "requested_at"),)
@@ -93,10 +93,10 @@ class PendingConsent(Base):
     submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id", ondelete="CASCADE"), unique=True)
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
     wording: Mapped[str] = mapped_column(Text, default="")
-    """The sentence that was ticked, as it stood then; empty when it was not."""
+    """The ticked sentence as shown at that time; empty when not ticked."""
     tracking_wording: Mapped[str] = mapped_column(Text, default="")
     network: Mapped[str] = mapped_column(String(60), default="")
     requested_at: Mapped[Instant]
     mail_sent: Mapped[bool]
-    """Whether a mail asked for it: not when the address had enough of them already."""
+    """Whether a confirmation mail was sent; false when the address had reached its limit."""
     confirmed_at: Mapped[Instant | None]

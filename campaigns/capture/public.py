@@ -1,4 +1,4 @@
-"""Landing pages as strangers see them, by themselves or embedded in a website."""
+"""Public views of landing pages, standalone or embedded in a website, and of consent confirmation."""
 
 import hashlib
 import re
@@ -26,9 +26,9 @@ from campaigns.web.security.security_headers import policy
 blueprint = Blueprint("capture_public", __name__)
 
 LARGEST = 64 * 1024
-"""Bytes of one submission; the form's own limits say more exactly what is too much."""
+"""Bytes of one submission, enforced before parsing; the form's own limits are narrower."""
 PER_MINUTE = 30
-"""Submissions of one network: an office behind one address may well fill in a form together."""
+"""Submissions per network: several people of one office may fill in a form at the same time."""
 _submissions = RateLimit(PER_MINUTE, 60)
 _PAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
 _HOST = re.compile(r"[a-z0-9.-]+(?::[0-9]{1,5})?\Z")
@@ -53,7 +53,7 @@ def embed(slug: str) -> Any:
 def submit(slug: str) -> Any:
     _submissions.check(client_ip(request.environ))
     request.max_content_length = LARGEST
-    typed = request.form  # Read before the transaction begins: it may come slowly.
+    typed = request.form  # parse the body before the transaction begins: a slow client must not hold it open
     session = db_session()
     form = form_editing.by_slug(session, slug)
     embedded = request.path.endswith("/embed")
@@ -61,7 +61,7 @@ def submit(slug: str) -> Any:
         accept(session, _submitted(session, form))
     except ValidationFailed as error:
         return _form_page(form, embedded=embedded, typed=typed, problems=error.problems)
-    except Conflict:  # Closed since the page was loaded: the page says so.
+    except Conflict:  # closed since the page was loaded; the page says so
         return _form_page(form, embedded=embedded, typed=typed)
     session.commit()
     return redirect(url_for("capture_public.embedded_thanks" if embedded else "capture_public.thanks", slug=slug), 303)
@@ -82,7 +82,7 @@ def embedded_thanks(slug: str) -> Any:
 @blueprint.route("/confirm/<token>", methods=["GET", "POST"])
 @public
 def confirm(token: str) -> Any:
-    """Looking changes nothing, since mail programs look too: the button acts."""
+    """Show (GET) or apply (POST) a confirmation. GET changes nothing, because mail scanners follow links."""
     session = db_session()
     try:
         asked = double_opt_in.confirmation_of(session, token)
@@ -100,7 +100,7 @@ def confirm(token: str) -> Any:
 
 def _confirmation_page(name: str, status: int, **values: Any) -> Any:
     answer = make_response(render_template(f"public/{name}.html", **values), status)
-    answer.headers["Referrer-Policy"] = "same-origin"  # The address is a key: no other site may read it.
+    answer.headers["Referrer-Policy"] = "same-origin"  # the URL is a secret: hide it from other sites
     answer.headers["X-Robots-Tag"] = "noindex, nofollow"
     answer.headers["Cache-Control"] = "no-store"
     return answer
@@ -109,8 +109,8 @@ def _confirmation_page(name: str, status: int, **values: Any) -> Any:
 def _submitted(session: Session, form: Form) -> SubmissionInput:
     email = request.form.get("email", "")
     page_id = request.form.get("external_id", "")
-    # One page may be sent twice (a double click: the same submission) or filled in anew for
-    # somebody else after going back: another address is another submission.
+    # A double click sends one page twice: the same submission. A visitor who goes back and fills the page in for
+    # another person sends another address: a different submission. So the id covers page and address.
     person = hashlib.blake2b(email.strip().lower().encode(errors="replace"), digest_size=8).hexdigest()
     return SubmissionInput(
         form_id=form.id,
@@ -136,7 +136,7 @@ def _origin(session: Session, form: Form) -> LeadSource:
 
 
 def _visiting_send(token: str) -> int | None:
-    """The send whose link brought the visitor; a token that is old, altered or none says nothing."""
+    """Return the send whose link brought the visitor; None for a missing, expired or invalid token."""
     if not token or len(token) > _LONGEST_TOKEN:
         return None
     try:
@@ -150,7 +150,7 @@ def _visiting_send(token: str) -> int | None:
 def _form_page(form: Form, *, embedded: bool, typed: Any = None, problems: tuple[ValidationProblem, ...] = ()) -> Any:
     token = (typed or {}).get("k") or request.args.get("k", "")
     kept = (typed or {}).get("external_id", "")
-    g.language = form.language  # Before problems are put into words.
+    g.language = form.language  # before problems are translated
     fields = {question.key for question in form_editing.fields_of(form)} | {"email"}
     return _shown(
         form,
@@ -180,7 +180,7 @@ def _shown(form: Form, template: str, *, embedded: bool, status: int = 200, **co
         ),
         status,
     )
-    # Not even for "back": a page filled in again must have an external_id of its own.
+    # no-store also for "back": a page that is filled in again needs a new external_id.
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Robots-Tag"] = "noindex"
     return answer

@@ -1,4 +1,7 @@
-"""A form is sent: contact, consent, lead and Submission in one go; tracking's tick finds the Submission."""
+"""Form submissions: contact, consent, lead and Submission are written in one transaction.
+
+A tracking job finds new Submissions and turns them into conversions.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +28,7 @@ LONGEST_ANSWER = {"first_name": contacts.LONGEST_NAME, "last_name": contacts.LON
 
 @dataclass(frozen=True, slots=True)
 class LeadSource:
-    """What a lead takes over from the form's activity."""
+    """Data of the form's activity that a new lead and its notification use."""
 
     channel: str
     owner_id: int | None = None
@@ -35,29 +38,28 @@ class LeadSource:
 
 @dataclass(frozen=True, slots=True)
 class SubmissionInput:
-    """What a visitor sent. ``answers`` are by field name: ``first_name``, ``attributes.company``."""
+    """A visitor's input. ``answers`` is keyed by question name: ``first_name``, ``attributes.company``."""
 
     form_id: int
     external_id: str
-    """Unique for one submission, at most 64 characters; the same again is the same submission."""
+    """8 to 64 characters, unique per submission: a repeated id means a repeated POST."""
     email: str
     origin: LeadSource
     answers: Mapping[str, str] = field(default_factory=dict)
     consents: bool = False
-    """Whether the box beside the form's consent wording was ticked."""
+    """Whether the e-mail consent checkbox was ticked."""
     may_measure: bool = False
-    """Whether the box beside the form's tracking wording was ticked: a consent of its own."""
+    """Whether the separate tracking consent checkbox was ticked."""
     send_id: int | None = None
     """The send whose link brought the visitor, from the visit token."""
     network: str = ""
-    """Where it came from, truncated, as evidence beside a consent."""
+    """Truncated IP address, stored as evidence with a consent."""
 
 
 def accept(session: Session, submitted: SubmissionInput) -> Submission:
-    """Accept it once: a repeated or simultaneous second call returns the first one's Submission.
+    """Record a submission once: repeated or concurrent calls return the first call's Submission.
 
-    Raises NotFound, Conflict for a closed form, and Invalid naming the fields, and then nothing
-    is changed.
+    Raises NotFound, Conflict for a closed form, and ValidationFailed with field names; then nothing is changed.
     """
     form = session.get(Form, submitted.form_id)
     if form is None:
@@ -75,7 +77,7 @@ def accept(session: Session, submitted: SubmissionInput) -> Submission:
         known = _known(session, submitted.external_id)
         if known is None or known.form_id != form.id:
             raise
-        return known  # The same submission in another session was faster; ours left nothing behind.
+        return known  # a concurrent session inserted the same submission; the savepoint undid ours
 
 
 def _known(session: Session, external_id: str) -> Submission | None:
@@ -83,7 +85,7 @@ def _known(session: Session, external_id: str) -> Submission | None:
 
 
 def checked(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]]:
-    """The normalised address and the answers to the form's own questions. Raises Invalid."""
+    """Return the normalised address and the answers to the form's questions. Raises ValidationFailed."""
     problems: list[ValidationProblem] = []
     email = ""
     try:
@@ -94,7 +96,7 @@ def checked(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]
         problems.append(ValidationProblem(N_("The page was incomplete. Please send it once more.")))
     answers = {}
     for question in fields_of(form):
-        # PostgreSQL keeps no NUL in texts.
+        # PostgreSQL cannot store NUL in text.
         answer = submitted.answers.get(question.name, "").replace("\x00", "").strip()
         most = LONGEST_ANSWER.get(question.name, contacts.LONGEST_VALUE)
         if len(answer) > most:
@@ -153,7 +155,7 @@ def _accepted(
 
 
 def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str]) -> Contact:
-    """The contact; of a known one only gaps are filled, since a stranger may type anybody's address."""
+    """Create or update the contact. Only empty fields of a known contact are filled: anybody can type its address."""
     known = contacts.by_address(session, email)
     attributes = {
         name.removeprefix("attributes."): answer for name, answer in answers.items() if name.startswith("attributes.")
@@ -173,7 +175,7 @@ def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str
 
 
 def _grant(session: Session, form: Form, submitted: SubmissionInput, contact: Contact, ticked: tuple[str, str]) -> None:
-    """By the person's own act, so that consent to mail also ends their earlier unsubscription."""
+    """Grant the ticked consents as PUBLIC, so that consent to e-mail also ends the contact's own unsubscription."""
     for purpose, wording in zip((ConsentPurpose.EMAIL, ConsentPurpose.TRACKING), ticked, strict=True):
         if wording:
             consent.grant(
@@ -203,7 +205,7 @@ def _tell_owner(session: Session, origin: LeadSource, lead: Lead, contact: Conta
     owner = session.get(User, origin.owner_id) if origin.owner_id is not None else None
     if owner is None or owner.locked_at is not None:
         return
-    # No answers in the mail: it leaves the house, and the page behind the link shows them to those who may see.
+    # The mail leaves the installation, so it has no answers; the linked page shows them to authorised users.
     outbox.post(
         session,
         "new_lead",

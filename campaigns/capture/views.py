@@ -1,4 +1,4 @@
-"""Editing an activity's landing page."""
+"""Views that edit and preview an activity's landing page."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ def _suggested(activity: Activity) -> dict[str, Any]:
 
 @blueprint.get("/activities/<int:activity_id>/form/preview")
 def preview(activity_id: int) -> Any:
-    """The page as visitors see it; nothing is counted and nothing can be sent."""
+    """The page as visitors see it, without tracking and with a disabled form."""
     actor().require(Permission.VIEW)
     session = db_session()
     activity_of(session, activity_id)

@@ -1,1 +1,1 @@
-"""Messages in MJML, compiled once and merged per recipient."""
+"""Messages in MJML: compiled once per version, merged once per recipient."""

@@ -1,4 +1,4 @@
-"""What a recipient reads where a merge field is empty."""
+"""Fallback texts of merge fields: the ``default`` filters in a draft."""
 
 import re
 from collections import defaultdict
@@ -11,9 +11,9 @@ _DEFAULT = re.compile(r"""contact\.([a-z][a-z0-9_]{0,60})\s*\|\s*d(?:efault)?\(\
 
 
 def fallbacks(draft: MessageDraft) -> dict[str, list[str]]:
-    """For each contact field that a draft prints, what stands there without a value: '' where nothing does.
+    """Return the fallback texts of each printed contact field ('' where there is none), keyed by field name.
 
-    A field that is only asked about, in a condition, has no entry.
+    Fields that appear only in conditions are left out.
     """
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for text in (draft.subject, draft.preheader, draft.mjml):

@@ -1,4 +1,4 @@
-"""Forms of the message pages."""
+"""WTForms of the message pages."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from campaigns.web.pages.form_choices import choices
 
 
 class MessageForm(VersionedForm):
-    """The editor. What may be kept is the verb's business; its problems come back onto the fields."""
+    """The message editor. The service functions validate; their problems are attached to these fields."""
 
     name = StringField(N_("Name"), render_kw={"maxlength": LONGEST["name"], "required": True})
     subject = StringField(N_("Subject"), render_kw={"maxlength": LONGEST["subject"], "dir": "auto"})
@@ -35,5 +35,5 @@ class MessageForm(VersionedForm):
         self.language.choices = choices((key, translated(label)) for key, label in LANGUAGES.items())
 
     def values(self) -> dict[str, str]:
-        """What was typed, for the verbs."""
+        """Return the input as keyword arguments of :func:`campaigns.content.messages.update_message`."""
         return {field.name: field.data or "" for field in self if field.name not in ("csrf_token", "revision")}

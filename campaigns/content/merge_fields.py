@@ -1,4 +1,4 @@
-"""Which merge fields there are, and somebody to try them on."""
+"""Available merge fields, and sample values for previews."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -26,10 +26,10 @@ _SHARED_BY = 5
 
 
 def known_fields(session: Session, wanted: Iterable[str] = ()) -> list[str]:
-    """All merge fields: the house's, then those that contacts have as attributes.
+    """Return all merge fields: the built-in ones, then contact attributes, sorted.
 
-    Attributes are gathered from what imports brought in and from the newest contacts; ``wanted``
-    ones that are not among them are looked for in every contact.
+    Attributes are collected from import mappings and the newest contacts. ``requested`` fields that are not found
+    there are looked up among all contacts.
     """
     keys: set[str] = set()
     for mapping in session.scalars(select(ContactImport.mapping).order_by(ContactImport.id.desc()).limit(50)):
@@ -50,7 +50,7 @@ def _somebody_has(session: Session, key: str) -> bool:
 
 
 def sample_contacts(session: Session, most: int = 6) -> list[Contact]:
-    """A few contacts to preview a message with, the newest first."""
+    """Return the newest contacts, for previews of a message."""
     return list(session.scalars(select(Contact).order_by(Contact.id.desc()).limit(most)))
 
 
@@ -64,8 +64,10 @@ _SAMPLES = {
 
 
 def invented_attributes(session: Session) -> dict[str, str]:
-    """A value for every attribute of contacts, so that no sentence of a preview has a hole: one that
-    several of the newest contacts share, which tells of none of them, else the attribute's name."""
+    """Return a sample value per contact attribute, so that every merge field of a preview shows something.
+
+    It is a value that several of the newest contacts share, so it identifies nobody; else the attribute's name.
+    """
     counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for attributes in session.scalars(select(Contact.attributes).order_by(Contact.id.desc()).limit(_LOOKED_AT)):
         for key, value in attributes.items():
@@ -85,8 +87,7 @@ def sample_fields(
     contact: Contact | None = None,
     attributes: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
-    """The merge fields of ``contact``, else of somebody invented who speaks ``language`` and has
-    these ``attributes``."""
+    """Return the merge fields of ``contact``, or of a fictitious contact with this language and these attributes."""
     first, last = _SAMPLES.get(language, ("Sam", "Rivers"))
     somebody = contact or Contact(
         email="sam.rivers@example.com",

@@ -1,4 +1,4 @@
-"""Creating and changing messages."""
+"""Service functions that create, update and copy messages."""
 
 from sqlalchemy.orm import Session
 
@@ -35,7 +35,7 @@ BLANK = """<mjml>
 
 
 def message_of(session: Session, message_id: int) -> Message:
-    """The message. Raises NotFound."""
+    """Return the message. Raises NotFound."""
     message = session.get(Message, message_id)
     if message is None:
         raise NotFound(N_("There is no such message."))
@@ -56,7 +56,10 @@ def create_message(
     from_email: str = "",
     reply_to: str = "",
 ) -> Message:
-    """A new message, from a starter when one is named; what is given wins over the starter's."""
+    """Create a message, optionally from a starter template; explicit values override the template's.
+
+    Raises ValidationFailed, and NotFound for an unknown starter.
+    """
     actor.require(Permission.PLAN)
     begun = starter_of(starter) if starter else None
     values = _cleaned(
@@ -92,9 +95,9 @@ def update_message(
     from_email: str = "",
     reply_to: str = "",
 ) -> Message:
-    """Change a message. A draft may be unfinished or wrong: only what cannot be kept is refused.
+    """Replace a message's values. Drafts may be incomplete; only values that cannot be stored are refused.
 
-    Raises ChangedMeanwhile when somebody changed it since ``revision`` was read.
+    Raises ValidationFailed, and EditConflict when somebody else saved the message after ``revision`` was read.
     """
     actor.require(Permission.PLAN)
     values = _cleaned(
@@ -117,7 +120,7 @@ def update_message(
 
 
 def duplicate_message(session: Session, actor: Actor, message: Message, name: str) -> Message:
-    """A copy under another name."""
+    """Create a copy with another name."""
     return create_message(
         session,
         actor,
@@ -133,7 +136,7 @@ def duplicate_message(session: Session, actor: Actor, message: Message, name: st
 
 
 def _cleaned(**given: str) -> dict[str, str]:
-    """The values as they are kept. Raises Invalid with every problem."""
+    """Return the values as stored. Raises ValidationFailed with every problem found."""
     values = {field: value if field == "mjml" else value.strip() for field, value in given.items()}
     values["mjml"] = values["mjml"].replace("\r\n", "\n").replace("\r", "\n")
     problems = []

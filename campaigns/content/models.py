@@ -1,4 +1,4 @@
-"""Messages, their frozen versions, and the links inside a version."""
+"""Tables of messages, their frozen versions, and the links of a version."""
 
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -7,7 +7,7 @@ from campaigns.db import Address, Base, Id, Instant, Name
 
 
 class Message(Base):
-    """The content of a mailing as the coordinator edits it: the draft."""
+    """The draft of a mailing's content, as the coordinator edits it."""
 
     __tablename__ = "messages"
 
@@ -22,16 +22,16 @@ class Message(Base):
     from_email: Mapped[str] = mapped_column(String(254), default="")
     reply_to: Mapped[str] = mapped_column(String(254), default="")
     revision: Mapped[int] = mapped_column(default=1)
-    """Raised by every change, so that two open editors cannot overwrite each other unnoticed."""
+    """Incremented by every edit, so that concurrent edits are detected."""
     created_at: Mapped[Instant]
     updated_at: Mapped[Instant]
 
 
 class MessageVersion(Base):
-    """A message frozen and compiled, never changed afterwards; sends refer to it.
+    """A compiled, immutable version of a message; sends refer to it.
 
-    ``html`` and ``text`` are merge templates: MJML is compiled, tracked links are replaced by
-    ``{{ links[n] }}``, and pixel, preheader and unsubscribe footer stand in their places.
+    ``html`` and ``text`` are Jinja templates for merging: MJML is compiled, tracked links are replaced by
+    ``{{ links[n] }}``, and pixel, preheader and unsubscribe footer are included.
     """
 
     __tablename__ = "message_versions"
@@ -55,13 +55,13 @@ class MessageVersion(Base):
 
 
 class Link(Base):
-    """A tracked link of one version; numbers count from 1 (0 means the mail as a whole)."""
+    """A tracked link of a version. Numbers start at 1; 0 stands for the mail as a whole."""
 
     __tablename__ = "message_links"
 
     version_id: Mapped[int] = mapped_column(ForeignKey("message_versions.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     url: Mapped[str] = mapped_column(Text)
-    """May hold merge fields in path and query, never in scheme and host."""
+    """May contain merge fields in path and query, never in scheme and host."""
     label: Mapped[Name]
-    """The words or the image's alt text that people click on, for reports."""
+    """Link text or alt text of the linked image, for reports."""

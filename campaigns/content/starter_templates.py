@@ -1,4 +1,4 @@
-"""The messages that come with the house, to begin with."""
+"""Starter templates that ship with the application."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from campaigns.i18n import N_
 
 @dataclass(frozen=True, slots=True)
 class StarterTemplate:
-    """A message to begin with; its MJML is ``templates/emails/starters/<key>.mjml``."""
+    """A template for new messages; its MJML is ``templates/emails/starters/<key>.mjml``."""
 
     key: str
     name: str
@@ -75,7 +75,7 @@ STARTERS = (
 
 
 def starter(key: str) -> StarterTemplate:
-    """The starter of that key. Raises NotFound."""
+    """Return the starter template with this key. Raises NotFound."""
     for each in STARTERS:
         if each.key == key:
             return each

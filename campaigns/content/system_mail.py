@@ -1,4 +1,4 @@
-"""The house's own mails: a new password, a new lead. Trusted templates, one folder for each language."""
+"""Mails that the application itself sends (password reset, new lead), from trusted templates per language."""
 
 import re
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ def _house() -> Environment:
 
 
 def render(kind: str, language: str, context: Mapping[str, object], organisation: Organisation) -> RenderedMessage:
-    """The mail of ``kind`` in ``language``, else in English. Its subject is the MJML's title.
+    """Render the system mail ``kind`` in a language, falling back to English. The subject is the MJML's title.
 
-    Raises NotFound for an unknown kind, and Jinja's UndefinedError when the context lacks something.
+    Raises NotFound for an unknown kind, and Jinja's UndefinedError for values missing from the context.
     """
     folder = _folder(kind, language)
     names = {

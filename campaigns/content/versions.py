@@ -1,4 +1,4 @@
-"""Compiling a message: what is wrong with it, what it looks like, and freezing it for sending."""
+"""Compiling messages: problems, previews, and frozen versions for sending."""
 
 import dataclasses
 import hashlib
@@ -36,7 +36,7 @@ _UNSUBSCRIBE_EXAMPLE = "https://unsubscribe.example/"
 
 @dataclass(frozen=True, slots=True)
 class CompileResult:
-    """A draft compiled; it can be merged as if it were a version."""
+    """A compiled draft. It has the attributes of a message version, so the renderer accepts it."""
 
     built: CompiledMessage
     size: int
@@ -64,7 +64,7 @@ class CompileResult:
 
 
 def compiled(draft: MessageDraft, organisation: Organisation, fields: Collection[str]) -> CompileResult:
-    """Compile ``draft`` in the chamber. Its findings are the content's, not yet the sender's."""
+    """Compile a draft in the sandbox process. ``findings`` cover the content, not the sender."""
     names = {**sample_fields(draft.language, organisation), **_example_addresses()}
     question = {
         "question": "build",
@@ -77,7 +77,7 @@ def compiled(draft: MessageDraft, organisation: Organisation, fields: Collection
 
 
 def _example_addresses() -> dict[str, str]:
-    """Addresses as long as those of a real mail, which open nothing."""
+    """Non-working URLs of realistic length, for measuring the size of the merged mail."""
     settings, token = config.settings(), "x" * TOKEN_LENGTH
     return {
         "link": f"{settings.tracking_url}/c/{token}/99",
@@ -86,7 +86,7 @@ def _example_addresses() -> dict[str, str]:
     }
 
 
-# The editor asks for the same draft's findings, preview and links one after the other.
+# Cached because the editor requests findings, preview and links of the same draft in succession.
 @lru_cache(32)
 def _compiled(question: str) -> CompileResult:
     try:
@@ -107,27 +107,29 @@ def draft_of(message: Message) -> MessageDraft:
 
 
 def wanted_fields(draft: MessageDraft) -> set[str]:
-    """Contact fields that a draft seems to use, to look for where they are rare."""
+    """Return the contact fields that a draft appears to use (at most 50), for :func:`merge_fields.known_fields`."""
     found = _FIELD.findall(f"{draft.subject} {draft.preheader} {draft.mjml}")
     return {f"contact.{key}" for key in found[:50]}
 
 
 def compile_message(session: Session, message: Message) -> CompileResult:
-    """The message's draft compiled with this organisation's fields and hosts."""
+    """Compile a message's draft with the organisation's merge fields and own hosts."""
     draft = draft_of(message)
     return compiled(draft, the_organisation(session), known_fields(session, wanted_fields(draft)))
 
 
 def compile_ahead(session: Session, message_id: int | None) -> None:
-    """Compile before a writing transaction begins, which then finds the answer kept: compiling may
-    take a second, and SQLite has one writer."""
+    """Compile before a write transaction begins, which then finds the result cached.
+
+    Compiling inside the transaction would block SQLite's only writer meanwhile.
+    """
     message = session.get(Message, message_id) if message_id is not None else None
     if message is not None:
         compile_message(session, message)
 
 
 def problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Diagnostic]:
-    """Everything wrong or doubtful with a message, errors first, each naming field and line."""
+    """Return all findings for a message and its sender, errors first, then by line."""
     found = [*compiled(draft_of(message), organisation, fields).findings, *_sender_findings(message, organisation)]
     return sorted(found, key=lambda finding: (finding.level is not Severity.ERROR, finding.line or 0))
 
@@ -143,7 +145,7 @@ def _sender_findings(message: Message, organisation: Organisation) -> list[Diagn
 
 
 def content_hash(message: Message, organisation: Organisation) -> str:
-    """A hash over everything that makes the mail what it is, the sender included."""
+    """Return a hash of everything that determines the mail, including the sender."""
     parts = [
         COMPILER,
         message.subject,
@@ -165,9 +167,9 @@ def _sender(message: Message, organisation: Organisation) -> tuple[str, str, str
 
 
 def freeze(session: Session, actor: Actor, message: Message) -> MessageVersion:
-    """The message as it is now, compiled and never to change; the existing version when nothing changed.
+    """Return an immutable compiled version of the message; an existing version when nothing changed.
 
-    Raises Invalid with every error that keeps the message from being sent.
+    Raises ValidationFailed with every error that prevents sending.
     """
     actor.require(Permission.PLAN)
     organisation = the_organisation(session)
@@ -182,7 +184,7 @@ def freeze(session: Session, actor: Actor, message: Message) -> MessageVersion:
     try:
         with session.begin_nested():
             session.add(version)
-    except IntegrityError:  # Somebody froze the same content at the same moment.
+    except IntegrityError:  # another session froze the same content at the same time
         if existing := _existing(session, message, fingerprint):
             return existing
         raise
@@ -218,6 +220,6 @@ def _version(message: Message, organisation: Organisation, fingerprint: str, bui
 
 
 def preview(found: CompileResult, fields: dict[str, dict[str, str]]) -> RenderedMessage:
-    """What a recipient with ``fields`` would see; links lead straight to their destinations."""
+    """Render a compiled draft for a recipient with ``fields``; links go directly to their targets, without tracking."""
     urls = {link.number: personalise(link.url, fields) for link in found.built.links}
     return renderer.render(found, fields, MergeUrls(urls, None, _UNSUBSCRIBE_EXAMPLE))

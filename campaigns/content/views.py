@@ -1,4 +1,4 @@
-"""Pages of messages: the list, the starters, the editor and its previews."""
+"""Views of messages: list, starter templates, editor, previews."""
 
 import re
 from typing import Any
@@ -115,7 +115,7 @@ def editor(message_id: int) -> Any:
 @blueprint.post("/messages/<int:message_id>/check")
 @only_reads
 def check(message_id: int) -> Any:
-    """What is wrong with the text in the editor, saved or not."""
+    """Findings for the text in the editor, saved or not."""
     _planner()
     message = messages.message_of(db_session(), message_id)
     return render_template("pages/content/_findings.html", message=message, **_examined(_draft(MessageForm())))
@@ -124,7 +124,7 @@ def check(message_id: int) -> Any:
 @blueprint.route("/messages/<int:message_id>/preview", methods=["GET", "POST"])
 @only_reads
 def preview(message_id: int) -> Any:
-    """The page inside the frame: the message as saved, or by POST as it stands in the editor."""
+    """Document of the preview frame: the saved message by GET, the editor's unsaved content by POST."""
     actor().require(Permission.PLAN if request.method == "POST" else Permission.VIEW)
     session = db_session()
     message = messages.message_of(session, message_id)
@@ -179,7 +179,7 @@ def _order(finding: Diagnostic) -> tuple[bool, int, int]:
 
 
 def _sample(text: str) -> Contact | None:
-    """The contact that a preview asks for; ``empty`` is one of whom nothing but the address is known."""
+    """The contact selected for the preview; ``empty`` selects one with nothing but an address."""
     if text == "empty":
         return Contact(email="somebody@example.com", first_name="", last_name="", attributes={})
     if not (text.isascii() and text.isdigit() and len(text) < 19) or not actor().may(Permission.PERSONAL):
@@ -202,7 +202,7 @@ def _shown(found: CompileResult, language: str, contact: Contact | None, session
 
 
 def _in_light(html: str, *, dark: bool) -> str:
-    """The mail as a dark or a light inbox shows it, whatever the browser prefers."""
+    """Replace colour scheme queries, so that the mail looks as in a dark or light inbox in any browser."""
     always, never = "(min-width: 0px)", "(max-width: 0px)"
     html = _DARK.sub(always if dark else never, html)
     html = _LIGHT.sub(never if dark else always, html)

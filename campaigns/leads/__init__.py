@@ -1,1 +1,1 @@
-"""A contact's recorded interest: stage, source and owner."""
+"""Leads: a contact's recorded interest, with stage, source and owner."""

@@ -1,4 +1,4 @@
-"""What people fill in for leads."""
+"""WTForms of the lead pages."""
 
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
@@ -18,7 +18,7 @@ MOST_ACTIVITIES = 500
 
 
 class LeadForm(FlaskForm):  # type: ignore[misc]
-    """A lead by hand."""
+    """A lead entered by hand."""
 
     email = EmailField(_l("E-mail address"), [DataRequired()], render_kw={"maxlength": 254})
     first_name = StringField(_l("First name"), render_kw={"maxlength": 100})
@@ -28,7 +28,7 @@ class LeadForm(FlaskForm):  # type: ignore[misc]
     notes = TextAreaField(_l("What they asked"), render_kw={"rows": 4})
 
     def offer(self, session: Session, chosen: int | None) -> None:
-        """Fill the choices: activities of campaigns that are not over, newest campaign first, and ``chosen``."""
+        """Fill the choices: activities of open campaigns, newest campaign first, and the activity ``selected_id``."""
         rows = session.execute(
             select(Activity.id, Campaign.name, Activity.title)
             .join(Campaign, Campaign.id == Activity.campaign_id)

@@ -1,4 +1,4 @@
-"""Of two open leads in one campaign that turn out to be one person's, the older stays."""
+"""Merge step for leads: two open leads of one person in one campaign become one."""
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, aliased
@@ -10,7 +10,11 @@ _FURTHEST_LAST = tuple(LeadStage)
 
 
 def fold_leads(session: Session, stays_id: int, goes_id: int) -> None:
-    """A contact has one open lead in a campaign. The younger's forms, notes and stage join the older's."""
+    """Merge the younger open lead into the older one, in each campaign where both contacts have one.
+
+    A contact has one open lead per campaign. The older lead takes over the younger's submissions, notes, owner (if it
+    has none) and stage (if further).
+    """
     theirs = aliased(Lead)
     both = (
         select(Lead, theirs)

@@ -1,4 +1,4 @@
-"""Opening leads and working on them."""
+"""Service functions for leads: opening, stage, owner, notes."""
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -18,7 +18,7 @@ LONGEST_NOTES = 20_000
 
 
 def lead_of(session: Session, lead_id: int) -> Lead:
-    """The lead. Raises NotFound."""
+    """Return the lead. Raises NotFound."""
     lead = session.get(Lead, lead_id)
     if lead is None:
         raise NotFound(N_("There is no such lead."))
@@ -28,10 +28,10 @@ def lead_of(session: Session, lead_id: int) -> Lead:
 def open_lead(
     session: Session, *, contact_id: int, campaign_id: int, activity_id: int, source: str, owner_id: int | None
 ) -> tuple[Lead, bool]:
-    """The contact's open lead in the campaign, made when there is none (then True).
+    """Return the contact's open lead in the campaign and whether it was created.
 
-    Of two sessions that open it at once one makes it, and the other gets the same: the partial
-    unique index decides.
+    Of two simultaneous sessions one inserts it and the other gets the same lead: the partial unique index
+    ``uq_leads_open`` decides.
     """
     found = _open(session, contact_id, campaign_id)
     if found is not None:
@@ -52,7 +52,7 @@ def open_lead(
     except IntegrityError:
         other = _open(session, contact_id, campaign_id)
         if other is None:
-            raise  # Not the index: somebody erased the contact or the campaign.
+            raise  # not the index: the contact or campaign was deleted
         return other, False
     return lead, True
 
@@ -76,10 +76,9 @@ def enter_lead(
     owner_id: int | None = None,
     notes: str = "",
 ) -> tuple[Lead, bool]:
-    """A lead by hand: an enquiry by message, comment or call, credited to its activity.
+    """Create a lead by hand from a message, comment or call, credited to its activity; return it and whether it is new.
 
-    An open lead of the same contact and campaign is kept (then False) and gets the notes. Raises
-    Invalid.
+    An existing open lead of the contact in the campaign gets the notes instead. Raises ValidationFailed.
     """
     actor.require(Permission.LEADS)
     problems = _notes_problems(notes)
@@ -107,7 +106,7 @@ def enter_lead(
 
 def _contact(session: Session, actor: Actor, email: str, first_name: str, last_name: str) -> Contact:
     known = contacts.by_address(session, addresses.normalise(email))
-    # What we know already was told by the person; a note taken on the telephone only fills gaps.
+    # The contact's own input wins; what a colleague enters only fills gaps.
     return contacts.upsert_contact(
         session,
         actor,
@@ -119,9 +118,9 @@ def _contact(session: Session, actor: Actor, email: str, first_name: str, last_n
 
 
 def change_stage(session: Session, actor: Actor, lead: Lead, stage: LeadStage) -> None:
-    """Move a lead to any stage; customer and lost close it, the others open it again.
+    """Set the stage. CUSTOMER and LOST close the lead, every other stage reopens it.
 
-    Raises Conflict when it would be the second open lead of its contact and campaign.
+    Raises Conflict when the contact would get a second open lead in the campaign.
     """
     actor.require(Permission.LEADS)
     if lead.stage is stage:
@@ -139,7 +138,7 @@ def change_stage(session: Session, actor: Actor, lead: Lead, stage: LeadStage) -
 
 
 def assign(session: Session, actor: Actor, lead: Lead, owner_id: int | None) -> None:
-    """Hand the lead to somebody, or to nobody."""
+    """Set the owner; None for no owner. Raises ValidationFailed for an unknown user."""
     actor.require(Permission.LEADS)
     if lead.owner_id == owner_id:
         return
@@ -150,7 +149,7 @@ def assign(session: Session, actor: Actor, lead: Lead, owner_id: int | None) -> 
 
 
 def note(session: Session, actor: Actor, lead: Lead, text: str) -> None:
-    """Replace the lead's notes."""
+    """Replace the notes. Raises ValidationFailed when they are too long."""
     actor.require(Permission.LEADS)
     problems = _notes_problems(text)
     if problems:

@@ -1,4 +1,4 @@
-"""A contact's recorded interest."""
+"""Table of leads."""
 
 from enum import StrEnum
 
@@ -32,7 +32,7 @@ class LeadStage(StrEnum):
 
 
 class Lead(Base):
-    """One open lead per contact and campaign; a repeated submission is an event, not a second lead."""
+    """A contact's interest in a campaign. At most one lead per contact and campaign is open."""
 
     __tablename__ = "leads"
     __table_args__ = (
@@ -63,11 +63,11 @@ class Lead(Base):
     stage: Mapped[LeadStage] = mapped_column(choice(LeadStage), default=LeadStage.NEW)
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     source: Mapped[str] = mapped_column(String(20))
-    """The channel of the activity that brought it."""
+    """Channel of the activity that brought the lead."""
     notes: Mapped[Words]
     created_at: Mapped[Instant]
     closed_at: Mapped[Instant | None]
     stage_at: Mapped[Instant | None]
-    """When the stage last changed."""
+    """Time of the last stage change."""
     stage_processed: Mapped[bool] = mapped_column(default=True, server_default=true())
-    """False from a change of stage until tracking has looked which goals it reaches."""
+    """False after a stage change until tracking has matched it against the goals."""

@@ -1,4 +1,4 @@
-"""Pages of leads."""
+"""Views of leads: list, form, page, stage, owner, notes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ from campaigns.web.security.current_actor import actor
 blueprint = Blueprint("leads", __name__)
 
 MOST_SHOWN = 100
-"""Submissions and stage changes shown on a lead's page, newest first."""
+"""Submissions and stage changes on a lead's page, newest first."""
 
 
 @blueprint.get("/leads")
@@ -92,7 +92,7 @@ def _number(name: str) -> int | None:
 
 @blueprint.route("/leads/new", methods=["GET", "POST"])
 def new() -> Any:
-    """An enquiry by message, comment or call becomes a lead by hand."""
+    """Enter a lead by hand, from an enquiry by message, comment or call."""
     who = actor()
     who.require(Permission.LEADS)
     session = db_session()

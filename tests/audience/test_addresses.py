@@ -1,4 +1,4 @@
-"""One spelling for each address."""
+"""E-mail address normalisation."""
 
 import email_validator
 import pytest

@@ -1,4 +1,4 @@
-"""The ledger as of any instant, and who may write what into it."""
+"""Consent log: levels as of an instant, and permissions to write entries."""
 
 from datetime import timedelta
 

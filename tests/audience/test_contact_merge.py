@@ -1,4 +1,4 @@
-"""Two contacts that turn out to be one person."""
+"""Contact merge: surviving values, aliases, consent, suppression, pages."""
 
 import pytest
 import sqlalchemy as sa
@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # noqa: F401  (registers the tables of every package)
 from campaigns import clock, db
 from campaigns.accounts.actor import PERMISSIONS, PUBLIC, SYSTEM, Actor, ActorKind
 from campaigns.accounts.models import AuditLogEntry, Role
@@ -131,7 +131,7 @@ def test_who_may_and_what_makes_no_sense(session: Session) -> None:
 
 
 def test_whatever_refers_to_a_contact_can_move() -> None:
-    """A new table that allows one row for each contact must say what becomes of two: see fold_leads."""
+    """A new table that allows one row per contact needs a merge step like merge_open_leads."""
     settled = {"list_members", "leads"}
     for table in db.Base.metadata.sorted_tables:
         for kind in (Contact, Lead):

@@ -1,4 +1,4 @@
-"""Contacts, suppression, erasure."""
+"""Contacts, lists, suppressions and erasure."""
 
 import pytest
 from sqlalchemy import select

@@ -1,4 +1,4 @@
-"""Pages of the audience: what they show, to whom, and with how many queries."""
+"""Audience pages: content, permissions and number of queries."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Double opt-in: a stranger who types somebody's address changes nothing for them."""
+"""Double opt-in: a form filled in with somebody else's address does not change that person's consent."""
 
 import re
 from datetime import timedelta
@@ -154,7 +154,7 @@ def test_the_page(client: FlaskClient) -> None:
         page = client.get(where)
         assert page.status_code == 200
         assert "Yes, write to me about news." in page.text
-        assert "Measure me." not in page.text  # It was not ticked.
+        assert "Measure me." not in page.text  # it was not ticked
         assert page.headers["Referrer-Policy"] == "same-origin"
     key = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
     assert key is not None

@@ -1,4 +1,4 @@
-"""Landing pages made and changed, by verb and in the web form."""
+"""Landing page forms: service functions and editor pages."""
 
 import re
 from typing import Any

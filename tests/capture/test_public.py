@@ -1,4 +1,4 @@
-"""The landing page as strangers see it."""
+"""Public landing pages and their submissions."""
 
 import re
 from datetime import timedelta

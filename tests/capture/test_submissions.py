@@ -1,4 +1,4 @@
-"""A form is sent: contact, consent, lead and Submission, once."""
+"""Form submissions: contact, consent, lead and Submission are written once."""
 
 from threading import Barrier, Thread
 from typing import Any
@@ -186,7 +186,7 @@ def test_a_closed_form_still_knows_what_it_accepted(session: Session, form: Form
 
 @pytest.mark.parametrize("same", [True, False])
 def test_two_sessions_accept_at_once(database: Engine, same: bool) -> None:
-    """A double click (the same submission), and two submissions of one person: one lead each time."""
+    """A double click (same submission), and concurrent submissions of one person: one lead in both cases."""
     with db.transaction() as session:
         form = make_form(session, fields=[], list_id=make_list(session).id, notify_owner=True)
         origin = LeadSource("web", make_person(session).id)

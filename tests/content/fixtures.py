@@ -1,4 +1,4 @@
-"""What the tests of this room share."""
+"""Helpers for content tests: an organisation, MJML sources, compiled drafts."""
 
 from campaigns.accounts.models import Organisation
 from campaigns.content import merge_fields
@@ -16,7 +16,7 @@ ORGANISATION = Organisation(
 
 
 def mail(words: str = "Hello", head: str = "") -> str:
-    """A whole MJML source around some words, which stand in line 4."""
+    """Return a complete MJML source; ``text`` is in line 4."""
     return (
         f"<mjml><mj-head>{head}</mj-head><mj-body>\n<mj-section>\n<mj-column>\n"
         f"<mj-text>{words}</mj-text>\n</mj-column>\n</mj-section>\n</mj-body></mjml>"
@@ -24,10 +24,10 @@ def mail(words: str = "Hello", head: str = "") -> str:
 
 
 def built(mjml: str, *, subject: str = "Hello", preheader: str = "", language: str = "en") -> CompiledMessage:
-    """Built in this process: for sources that do no harm."""
+    """Compile in this process, without the sandbox: only for harmless sources."""
     return compiler.build(MessageDraft(subject, preheader, mjml, language), merge_fields.HOUSE_FIELDS, {"ours.local"})
 
 
 def findings(mjml: str, **others: str) -> list[str]:
-    """What is found, each as ``level line: sentence``."""
+    """Return the findings of a source, each as ``level line: message``."""
     return [f"{each.level} {each.line}: {each}" for each in built(mjml, **others).findings]

@@ -1,6 +1,6 @@
-"""Every mail of ours as it arrives, beside the code: a change to it shows in the diff.
+"""Golden files of every starter template and system mail.
 
-``KAMPANIA_GOLDEN=write pytest tests/content/test_golden.py`` writes the files anew.
+``KAMPANIA_GOLDEN=write pytest tests/content/test_golden.py`` rewrites the files.
 """
 
 import os

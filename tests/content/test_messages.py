@@ -1,4 +1,4 @@
-"""Creating, changing and copying messages."""
+"""Service functions of messages: create, update, copy, permissions."""
 
 import pytest
 from sqlalchemy.orm import Session

@@ -1,4 +1,4 @@
-"""Problems and freezing: what is sent is what was checked, once for each content."""
+"""Message problems and frozen versions."""
 
 import pytest
 from sqlalchemy import func, select

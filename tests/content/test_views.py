@@ -1,4 +1,4 @@
-"""The message pages: list, starters, editor, previews."""
+"""Message pages: list, starter templates, editor, previews."""
 
 import re
 from collections.abc import Callable
@@ -235,7 +235,7 @@ def test_an_invented_contact_has_every_attribute(coordinator_client: FlaskClient
             make_contact(session, attributes={"city": "Baku", "card_number": f"4711-{number}"})
     wanted = GOOD.replace("{{ contact.first_name }}", "{{ contact.city }}, {{ contact.card_number }}")
     shown = coordinator_client.get(f"/messages/{kept(mjml=wanted)}/preview").text
-    assert "Baku, card number" in shown  # What many share, but nobody's own.
+    assert "Baku, card number" in shown  # a value that many contacts share, never one contact's own
     assert "4711" not in shown
 
 

@@ -1,4 +1,4 @@
-"""Opening leads and working on them."""
+"""Service functions of leads: opening, stage, owner, notes, permissions."""
 
 from threading import Barrier, Thread
 from typing import Any

@@ -1,4 +1,4 @@
-"""The pages of leads, by each role."""
+"""Lead pages: list, filters, page, actions, permissions."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

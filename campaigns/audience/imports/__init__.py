@@ -1,1 +1,1 @@
-"""Contact imports from CSV files: reading, mapping, cleaning, upsert, rejected rows."""
+"""Contact imports from CSV files: reading, column mapping, row cleaning, upsert, rejected rows."""

@@ -1,4 +1,7 @@
-"""Which column of a file goes where: guesses from the header's words, and the rules of a mapping."""
+"""Column mapping of an import: guessed from the header names, validated before use.
+
+A mapping has one target per column: '' (skip), a contact column, or ``attributes.<key>``.
+"""
 
 import re
 import unicodedata
@@ -18,7 +21,7 @@ TARGETS = {
     "language": N_("Language"),
     "timezone": N_("Time zone"),
 }
-# More columns than this are rarely all wanted: then the unknown ones are left out until chosen.
+# In wider files, columns with unknown headers are skipped unless the user maps them.
 _FEW = 20
 
 
@@ -52,7 +55,7 @@ _KNOWN = {
     "timezone": _words(
         "timezone|time zone|fuseau horaire|დროის სარტყელი|saat qurşağı|часовой пояс|منطقه زمانی|zeitzone|zona horaria"
     ),
-    # What Mailchimp and HubSpot write for themselves.
+    # Technical columns of Mailchimp and HubSpot exports: skipped.
     "": _words(
         "member rating|optin time|optin ip|confirm time|confirm ip|latitude|longitude|gmtoff|dstoff|cc|region"
         "|last changed|leid|euid|notes|tags|unsub time|unsub campaign title|unsub campaign id|unsub reason|clean time"
@@ -63,7 +66,7 @@ _TARGET_OF = {word: target for target, words in _KNOWN.items() for word in words
 
 
 def guess(shape: CsvDialect) -> list[str]:
-    """One target per column, each used once; '' leaves the column out."""
+    """Guess one target per column, each target at most once; '' skips the column."""
     targets: list[str] = []
     for number, header in enumerate(shape.columns, 1):
         target = _TARGET_OF.get(_folded(header)) if header else ""
@@ -82,14 +85,14 @@ def _column_of_addresses(shape: CsvDialect) -> int | None:
 
 
 def attribute_key(header: str, number: int) -> str:
-    """A key that a merge field can name, made of the header's Latin letters; else ``column_<number>``."""
+    """Return an attribute key from the header's Latin letters that merge fields can use, else ``column_<number>``."""
     plain = unicodedata.normalize("NFKD", header).encode("ascii", "ignore").decode().lower()
     key = re.sub(r"[^a-z0-9]+", "_", plain).strip("_").lstrip("0123456789_")[:50].rstrip("_")
     return key if KEY.fullmatch(key) else f"column_{number}"
 
 
 def checked_mapping(mapping: Sequence[str], width: int) -> list[str]:
-    """The mapping when it makes sense for a file of ``width`` columns; raises Invalid."""
+    """Return the mapping if it is valid for a file of ``width`` columns. Raises ValidationFailed with every problem."""
     problems = [*_unknown(mapping), *_doubled(mapping)]
     if len(mapping) != width:
         problems.append(ValidationProblem(N_("The file's columns have changed: choose again."), field="mapping"))

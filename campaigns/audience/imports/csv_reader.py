@@ -1,7 +1,7 @@
-"""Reading a CSV file of unknown making: encoding, delimiter, header, and rows that may be broken.
+"""Tolerant CSV reader: detects encoding, delimiter and header; a broken row does not stop the file.
 
-A file that is no table at all is refused at once. A bad row costs that row only: it comes with what
-is wrong with it, and reading goes on behind it.
+A file that is not a table is refused as a whole. A bad row is returned with its problem, and reading continues
+with the next row.
 """
 
 import codecs
@@ -29,7 +29,7 @@ DELIMITERS = {",": N_("Comma"), ";": N_("Semicolon"), "\t": N_("Tab"), "|": N_("
 MOST_COLUMNS = 500
 
 _LONGEST_LINE = 1_000_000
-# A quoted cell may hold line breaks: an address, a note. One that never ends must not swallow the file.
+# Quoted cells may contain line breaks (addresses, notes). The limits keep an unclosed quote from swallowing the file.
 _LONGEST_RECORD_LINES, _LONGEST_RECORD = 50, 50_000
 _SAMPLE = 50
 _SHOWN = 1000
@@ -46,8 +46,10 @@ _NO_TABLES = (
 
 
 class CsvRow(NamedTuple):
-    """One record. ``number`` counts as a spreadsheet does; with a ``message``, which says what is wrong,
-    the one cell is the row as it stands."""
+    """One record of the file.
+
+    ``number`` counts rows as spreadsheets do. With a ``message`` (the problem), the only cell is the raw row.
+    """
 
     number: int
     cells: list[str]
@@ -56,18 +58,18 @@ class CsvRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CsvDialect:
-    """How a file is read, and its first rows."""
+    """How a file is read, with its first rows."""
 
     encoding: str
     delimiter: str
     has_header: bool
     columns: list[str]
-    """The header's names, else empty ones."""
+    """Header cells; empty strings without a header."""
     samples: list[list[str]]
 
 
 def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool | None = None) -> CsvDialect:
-    """Find out how to read the file; what the caller knows already is taken as given. Raises Invalid."""
+    """Detect how to read the file; given arguments are not detected. Raises ValidationFailed for a non-table."""
     encoding = encoding or detect_encoding(path)
     _refuse_noise(path, encoding)
     delimiter = delimiter or _delimiter(path, encoding)
@@ -77,7 +79,7 @@ def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool |
     if has_header is None:
         has_header = not any(is_address(cell) for cell in first[0])
     header = [cell.strip() for cell in first[0]] if has_header else []
-    # The usual width, not the widest: one stray comma in row 7 must not invent a column.
+    # The most common width, not the largest: one stray comma in row 7 must not add a column.
     usual = Counter(map(len, first[1:] or first)).most_common(1)[0][0]
     width = max(len(header), usual)
     if width > MOST_COLUMNS:
@@ -93,12 +95,12 @@ def look(path: Path, encoding: str = "", delimiter: str = "", has_header: bool |
 
 
 def rows(path: Path, encoding: str, delimiter: str) -> Iterator[CsvRow]:
-    """Every record that isn't blank, the header among them. Never raises for what the file holds."""
+    """Yield every non-blank record, the header included. Never raises because of the file's content."""
     with path.open(encoding=encoding, errors="replace", newline=None) as file:
         number = 0
         for text, message in _records(file, delimiter):
             if number == 0 and text.lower().startswith("sep=") and len(text) <= 5:
-                continue  # Excel's own first line, which it does not show.
+                continue  # Excel's delimiter line, which Excel itself does not display
             number += 1
             if message:
                 yield CsvRow(number, [text], message)
@@ -121,12 +123,12 @@ def _cells(text: str, delimiter: str) -> list[str]:
         return text.split(delimiter)
     try:
         return next(csv.reader((text,), delimiter=delimiter))
-    except (csv.Error, StopIteration):  # A stray quotation mark before a line break: take it as it stands.
+    except (csv.Error, StopIteration):  # stray quotation mark before a line break: use the text as it is
         return text.replace("\n", " ").split(delimiter)
 
 
 def _records(file: TextIO, delimiter: str) -> Iterator[tuple[str, str]]:
-    """(record without its line end, what is wrong with it)."""
+    """Yield (record without line end, problem or '')."""
     waiting: deque[str] = deque()
     while line := waiting.popleft() if waiting else file.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE and line[-1] != "\n":
@@ -147,7 +149,7 @@ def _records(file: TextIO, delimiter: str) -> Iterator[tuple[str, str]]:
 
 
 def _until_closed(line: str, file: TextIO, waiting: deque[str], delimiter: str) -> tuple[str | None, list[str]]:
-    """The record that begins with ``line``; None and the lines read in vain when its quotes never close."""
+    """Return the record that begins with ``line`` and the lines read; None as record when its quote is never closed."""
     read: list[str] = []
     whole = line
     while len(read) < _LONGEST_RECORD_LINES and len(whole) < _LONGEST_RECORD:
@@ -162,7 +164,7 @@ def _until_closed(line: str, file: TextIO, waiting: deque[str], delimiter: str) 
 
 
 def _is_open(text: str, delimiter: str) -> bool:
-    """Whether a quoted cell goes on beyond the end of the text."""
+    """Return whether a quoted cell continues beyond the end of the text."""
     try:
         next(csv.reader((text,), delimiter=delimiter, strict=True))
     except csv.Error as error:
@@ -171,7 +173,10 @@ def _is_open(text: str, delimiter: str) -> bool:
 
 
 def detect_encoding(path: Path) -> str:
-    """The file's encoding: by its mark, by what can be decoded, else a guess between two code pages."""
+    """Detect the encoding: by byte order mark, by NUL positions, by decoding as UTF-8, else by guessing a code page.
+
+    Raises ValidationFailed for empty, compressed and binary files.
+    """
     with path.open("rb") as file:
         head = file.read(65536)
     if not head.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00"):
@@ -200,7 +205,7 @@ def _decodes(path: Path) -> bool:
 
 
 def _code_page(path: Path) -> str:
-    """Cyrillic words are runs of high bytes; in Western ones an accented letter stands among plain ones."""
+    """Windows-1251 or 1252: Cyrillic text has runs of high bytes, Western text single ones between ASCII."""
     high = paired = 0
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -221,20 +226,20 @@ def _refuse_noise(path: Path, encoding: str) -> None:
 
 
 def _delimiter(path: Path, encoding: str) -> str:
-    """The delimiter by which most of the first rows have the same number of cells, more than one."""
+    """The delimiter that gives most of the first rows the same number of cells, more than one."""
     with path.open(encoding=encoding, errors="replace", newline=None) as file:
         said = file.readline(10).strip().lower()
     if said.startswith("sep=") and said[4:] in DELIMITERS:
         return said[4:]
     if said.startswith("sep=") and len(said) == 4:
-        return "\t"  # The strip took it.
+        return "\t"  # strip() removed the tab
     best, best_score = ",", 0.0
     for delimiter in DELIMITERS:
         widths = Counter(len(row.cells) for row in islice(rows(path, encoding, delimiter), _SAMPLE) if row.cells)
         widths.pop(1, None)
         if widths:
             width, often = widths.most_common(1)[0]
-            score = often * (1 + min(width, 50) / 100)  # Among equals the one that makes more columns.
+            score = often * (1 + min(width, 50) / 100)  # on a tie, prefer more columns
             if score > best_score:
                 best, best_score = delimiter, score
     return best

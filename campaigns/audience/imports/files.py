@@ -1,4 +1,4 @@
-"""Where uploaded files lie, and for how long."""
+"""Storage of uploaded CSV files and their staging files under ``var/imports/``, with expiry."""
 
 import os
 import secrets
@@ -10,9 +10,9 @@ from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
 LARGEST = 60 * 1024 * 1024
-"""Bytes: about a million contacts with names. The frame refuses requests above 64 MB."""
+"""Bytes: about a million contacts with names. Must stay below the request limit of 64 MB."""
 KEPT_DAYS = 7
-"""After that the rejected rows can't be downloaded any more: the file holds people's data."""
+"""Afterwards rejected rows can no longer be downloaded: the file contains personal data, so it is not kept longer."""
 
 _PIECE = 1 << 16
 
@@ -32,7 +32,10 @@ def stage_of(content_key: str) -> Path:
 
 
 def keep(stream: IO[bytes]) -> str:
-    """Write an upload down under a random name that only this account can read. Raises Invalid when too large."""
+    """Store an upload under a random name, readable by this account only, and return the name (content key).
+
+    Raises ValidationFailed when the file is too large.
+    """
     content_key = secrets.token_hex(16)
     path = path_of(content_key)
     size = 0
@@ -60,7 +63,7 @@ def forget_stage(content_key: str) -> None:
 
 
 def sweep() -> int:
-    """Remove what is older than KEPT_DAYS; how many files went."""
+    """Delete files older than ``RETENTION_DAYS``; return their number."""
     oldest = clock.now().timestamp() - KEPT_DAYS * 86400
     old = [path for path in directory().iterdir() if path.stat().st_mtime < oldest]
     for path in old:

@@ -1,4 +1,4 @@
-"""The rejected rows of an import: the file's own cells, with the row's number and the reason."""
+"""Download of an import's rejected rows: row number, reason, and the original cells."""
 
 import csv
 import io
@@ -17,16 +17,16 @@ from campaigns.audience.models import ContactImport, ImportRejection
 from campaigns.errors import Conflict
 
 _AT_ONCE = 1000
-_BOM = "\ufeff"  # Without it Excel takes UTF-8 for a code page.
+_BOM = "\ufeff"  # without a BOM, Excel reads UTF-8 as a legacy code page
 
 
 def rejected_csv(
     actor: Actor, found: ContactImport, say: Callable[[ImportRejection], str], words: tuple[str, str]
 ) -> Iterator[str]:
-    """The file's text, piece by piece. ``words`` head the columns of number and reason.
+    """Return the CSV text as an iterator of pieces. ``headings`` are those of the number and reason columns.
 
-    The pieces are read in a session of their own, which ends with them: they are still being read
-    when the request that asked for them is over. Raises Conflict when the uploaded file is gone.
+    The pieces are read in a session of their own that closes with the iterator, because they are still streamed
+    after the request's session has ended. Raises Conflict when the uploaded file is gone, Forbidden.
     """
     actor.require(Permission.EXPORT)
     path = files.path_of(found.content_key)
@@ -47,7 +47,7 @@ def _lines(found: ContactImport, say: Callable[[ImportRejection], str], words: t
 
 
 def rejections(session: Session, import_id: int, most: int | None = None) -> Iterator[ImportRejection]:
-    """In the order of the file."""
+    """Iterate over rejections in file order, at most ``limit``."""
     ordered = select(ImportRejection).where(ImportRejection.import_id == import_id).order_by(ImportRejection.row_number)
     if most is not None:
         return iter(session.scalars(ordered.limit(most)).all())
@@ -79,5 +79,8 @@ _FORMULA = frozenset("=+-@＝＋－＠")
 
 
 def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: a stranger wrote it, a coordinator opens it."""
+    """Return the cell prefixed with ``'`` if a spreadsheet would run it as a formula (CSV injection).
+
+    The cells come from strangers, and a coordinator opens them.
+    """
     return f"'{cell}" if cell[:1] in ("\t", "\r", "\n") or cell.lstrip()[:1] in _FORMULA else cell

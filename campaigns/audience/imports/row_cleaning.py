@@ -1,4 +1,4 @@
-"""A row of cells becomes the values of a contact, or the reason why it can't."""
+"""Row cleaning: converts the cells of a row into contact values or a rejection."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +13,10 @@ from campaigns.i18n import N_
 
 
 class ParsedRow(NamedTuple):
-    """What a row says of a person; ``message`` instead when it can't be taken over."""
+    """Contact values of one row; rejected rows have a ``message``, its ``params`` and ``field`` instead.
+
+    ``attributes`` and ``params`` are JSON text.
+    """
 
     row: int
     email: str | None = None
@@ -38,7 +41,7 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class RowParser:
-    """Cleans the rows of one file by its mapping."""
+    """Cleans the rows of one file according to its mapping."""
 
     def __init__(self, mapping: Sequence[str]) -> None:
         self._width = len(mapping)
@@ -48,6 +51,7 @@ class RowParser:
         ]
 
     def clean(self, row: CsvRow) -> ParsedRow:
+        """Return the cleaned row. Missing trailing cells count as empty, extra non-empty cells reject the row."""
         if row.message:
             return ParsedRow(row.number, message=row.message)
         cells = row.cells

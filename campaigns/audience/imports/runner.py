@@ -1,9 +1,8 @@
-"""The worker's part of an import: dry run and real run, restartable at any instant.
+"""Worker side of an import: dry run and import, restartable after a crash at any point.
 
-A run owns its transactions. Each chunk is merged in one transaction together with how far the import
-got, so a kill between two chunks loses nothing and within one leaves nothing; the next tick goes on
-behind the last whole chunk. ``claimed_at`` says who works on it: a worker that lost its claim finds
-its own value gone, and stops before it writes.
+A run owns its transactions. Each chunk is merged in one transaction together with the import's progress, so a
+crash loses and repeats nothing; the next run continues after the last committed chunk. ``claimed_at`` is the
+lease: every write compares it, and a worker whose lease was taken over stops before it writes.
 """
 
 import logging
@@ -41,9 +40,9 @@ from campaigns.errors import Conflict, KampaniaError
 from campaigns.i18n import N_
 
 CHUNK = 5_000
-"""Rows in one transaction: some 50 ms of SQLite's writer, so that pages stay quick meanwhile."""
+"""Rows per transaction: small enough that other writers (SQLite has one) are not blocked for long."""
 LEASE = timedelta(seconds=30)
-"""After so long without a sign the worker is taken for dead. A chunk takes far less."""
+"""A worker that has not renewed its claim for this long is considered dead. It must exceed the time of one chunk."""
 SHOWN_PROBLEMS = 20
 _NOTE_EVERY = 2.0
 
@@ -52,18 +51,18 @@ _log = logging.getLogger(__name__)
 
 
 class _ClaimLost(Exception):
-    """Another worker has taken over."""
+    """Raised when another worker has taken over the import."""
 
 
 def due_imports(session: Session) -> list[int]:
-    """Imports that wait for a worker, the oldest first."""
+    """Return the ids of imports that wait for a worker, oldest first."""
     free = or_(ContactImport.claimed_at.is_(None), ContactImport.claimed_at < clock.now() - LEASE)
     due = select(ContactImport.id).where(ContactImport.state.in_(_WAITING), free).order_by(ContactImport.id)
     return list(session.scalars(due))
 
 
 def run(import_id: int) -> None:
-    """Check or import the file, from where it stopped. Harmless when somebody else is at it."""
+    """Run a dry run or an import from where it stopped. Does nothing when another worker holds the claim."""
     work = _ImportJob.claimed(import_id)
     if work is None:
         return
@@ -74,7 +73,7 @@ def run(import_id: int) -> None:
     except KampaniaError as error:
         work.fail(error.message)
     except OperationalError:
-        raise  # The database is away: the lease runs out, and a later tick goes on.
+        raise  # database unavailable: the lease expires and a later tick continues
     except Exception:
         _log.exception("import %s", import_id)
         work.fail(N_("Something unexpected stopped the import. The log has more; what was imported stays."))
@@ -122,7 +121,7 @@ class _ImportJob:
             try:
                 self.check(stage, connection) if self.dry else self.merge(stage, connection)
             finally:
-                connection.invalidate()  # Its temporary table goes with it.
+                connection.invalidate()  # drops the connection and with it the temporary table
         if not self.dry:
             files.forget_stage(self.found.content_key)
 
@@ -151,7 +150,7 @@ class _ImportJob:
             self.end(connection, ImportState.DONE)
 
     def chunks(self, stage: StagingFile, place: int) -> Iterator[tuple[int, Prepared]]:
-        """(place reached, chunk), made ready outside of any transaction."""
+        """Yield (position after the chunk, prepared chunk); preparing happens outside of any transaction."""
         while chunk := stage.rows(place, CHUNK):
             place += len(chunk)
             yield place, prepare(self.found.id, chunk)
@@ -193,7 +192,7 @@ class _ImportJob:
                 self.note(beside, **({"rows_read": count} if self.dry else {}))
 
     def hold(self, connection: Connection) -> None:
-        """Keep others from the row until the chunk is committed; on SQLite the writer's place does that."""
+        """Lock the import's row until the chunk is committed; on SQLite, being the one writer has the same effect."""
         held = select(ContactImport.id).where(self.still_mine()).with_for_update()
         if connection.scalar(held) is None:
             raise _ClaimLost
@@ -214,7 +213,7 @@ class _ImportJob:
         self.write(connection, state=state, claimed_at=None, finished_at=clock.now(), **values)
 
     def fail(self, message: str) -> None:
-        """A dry run goes back to where its mapping can be changed; a real one can be started again."""
+        """End with an error: a dry run returns to UPLOADED (editable mapping), an import can be restarted."""
         state = ImportState.UPLOADED if self.dry else ImportState.FAILED
         with db.engine().begin() as connection:
             self.end(connection, state, error=message)

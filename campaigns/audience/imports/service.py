@@ -1,4 +1,7 @@
-"""The way of an uploaded file: upload, configure, check (dry run), start. The worker does the rest."""
+"""Service functions of an import: upload, configure, dry run, start. The worker does the rest.
+
+States: UPLOADED → CHECKING → CHECKED → RUNNING → DONE or FAILED.
+"""
 
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -32,7 +35,7 @@ FILE_GONE = N_("The uploaded file is no longer there. Upload it again.")
 
 
 def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) -> ContactImport:
-    """Keep an uploaded file and find out how to read it. Raises Invalid when it is no table."""
+    """Store an uploaded file and detect how to read it. Raises ValidationFailed when it is not a table."""
     actor.require(Permission.AUDIENCE)
     content_key = files.keep(stream)
     try:
@@ -79,7 +82,7 @@ def all_imports() -> Select[tuple[ContactImport]]:
 
 
 def shape_of(found: ContactImport) -> CsvDialect:
-    """The file's first rows as it is read now. Raises Conflict when the file is gone."""
+    """Return the dialect and first rows of the stored file. Raises Conflict when the file is gone."""
     path = files.path_of(found.content_key)
     if not path.exists():
         raise Conflict(FILE_GONE)
@@ -89,7 +92,10 @@ def shape_of(found: ContactImport) -> CsvDialect:
 def reread(
     session: Session, actor: Actor, found: ContactImport, *, encoding: str, delimiter: str, has_header: bool
 ) -> None:
-    """Read the file another way than we guessed; the mapping is guessed anew."""
+    """Change encoding, delimiter and header option, and guess the mapping again.
+
+    Raises ValidationFailed for unknown options, Conflict when the file is gone or the import has started.
+    """
     actor.require(Permission.AUDIENCE)
     _require(found, ImportState.UPLOADED, ImportState.CHECKED)
     if encoding not in ENCODINGS or delimiter not in DELIMITERS:
@@ -117,7 +123,10 @@ def configure(
     consent_wording: str = "",
     consent_source: str = "",
 ) -> None:
-    """Say which column goes where, to which list, and what these people have allowed."""
+    """Set the column mapping, the target list, and the consent that the imported people gave.
+
+    Raises ValidationFailed for a bad mapping or incomplete consent statement, Conflict once the import has started.
+    """
     actor.require(Permission.AUDIENCE)
     _require(found, ImportState.UPLOADED, ImportState.CHECKED)
     mapping = checked_mapping(mapping, len(found.columns))
@@ -156,16 +165,16 @@ def _check_statement(email: ConsentLevel, tracking: ConsentLevel, wording: str, 
 
 
 def check(session: Session, actor: Actor, found: ContactImport) -> None:
-    """Ask for a dry run: the worker reads the file and counts what an import would bring."""
+    """Request a dry run: the worker reads the file and counts what an import would change."""
     actor.require(Permission.AUDIENCE)
     checked_mapping(found.mapping, len(found.columns))
     _change(session, found, (ImportState.UPLOADED, ImportState.CHECKED), ImportState.CHECKING)
 
 
 def start(session: Session, actor: Actor, found: ContactImport) -> None:
-    """Ask for the import. Raises Conflict unless it was checked, so the second click starts nothing.
+    """Request the import. Raises Conflict unless the dry run is done, so a double click starts it once.
 
-    One that failed on its way goes on where it stopped.
+    A failed import continues where it stopped.
     """
     actor.require(Permission.AUDIENCE)
     if found.state is ImportState.FAILED:
@@ -193,7 +202,7 @@ def _change(
     *,
     keep_counts: bool = False,
 ) -> None:
-    """Compare and swap: of two clicks at once one wins."""
+    """Compare-and-swap of the state: of two simultaneous requests one succeeds."""
     session.flush()
     values = {"state": after, "claimed_at": None, "finished_at": None, "error": ""}
     changed = session.scalar(

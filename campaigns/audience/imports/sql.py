@@ -1,4 +1,4 @@
-"""What merging an import says differently to SQLite and to PostgreSQL: each question beside its twin."""
+"""SQL of imports that differs between SQLite and PostgreSQL, both variants side by side."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +24,11 @@ staged = Table(
     Column("evidence", JSON),
     prefixes=["TEMPORARY"],
 )
-"""One chunk of an import, on the connection that merges it."""
+"""Temporary table with one chunk of an import, on the connection that merges it."""
 
 
 def fill(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Replace what is staged; ``rows`` as the columns stand, JSON as text."""
+    """Replace the staged rows. ``rows`` are in the order of the table's columns, with JSON as text."""
     connection.execute(staged.delete())
     if not rows:
         return
@@ -37,7 +37,7 @@ def fill(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * len(staged.c))
         connection.exec_driver_sql(f"INSERT INTO staged_contacts ({names}) VALUES ({marks})", list(rows))  # noqa: S608
         return
-    # A fresh temporary table has no statistics: without these the planner reads all contacts for each chunk.
+    # A new temporary table has no statistics; with the default cost the planner scans all contacts for each chunk.
     connection.exec_driver_sql("SET LOCAL random_page_cost = 1.1")
     cursor = connection.connection.cursor()
     with cursor.copy(f"COPY staged_contacts ({names}) FROM STDIN") as copy:
@@ -46,13 +46,13 @@ def fill(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def insert_ignoring(connection: Connection, table: type[Base]) -> Any:
-    """An INSERT that skips rows which are there already."""
+    """Return a dialect-specific INSERT that supports ON CONFLICT DO NOTHING."""
     made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     return made(table)
 
 
 class json_merge(FunctionElement[Any]):
-    """The keys of two JSON objects; the second's values win."""
+    """Merge two JSON objects at their top level; the second one's values win."""
 
     type = JSON()
     inherit_cache = True

@@ -1,8 +1,8 @@
-"""The rows of one file, cleaned and sorted by address, in a scratch file beside the upload.
+"""Staging file of an import: cleaned rows sorted by address, in an SQLite file beside the upload.
 
-Sorted rows are what makes an import fast, and a fixed order is what makes it restartable: "how far"
-is one number. Sorting happens here, not in the database, so that nobody waits for its writer
-meanwhile. The scratch file appears under its name when it is complete, and can always be made again.
+A fixed order makes an import restartable: its progress is one number. Sorted rows reach the index of addresses in
+order. Sorting happens outside of the database, so it does not occupy SQLite's one writer. The file gets its final
+name when it is complete, and can be rebuilt from the upload at any time.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ _AT_ONCE = 10_000
 
 
 class StagedRow(NamedTuple):
-    """A cleaned row in its place. ``first_row`` is the first row of the file with this address."""
+    """A cleaned row at its sorted position. ``first_row`` is the number of the first row with the same address."""
 
     row: int
     email: str | None
@@ -34,7 +34,7 @@ class StagedRow(NamedTuple):
 
 
 def stage(path: Path, rows: Iterable[ParsedRow], on_way: Callable[[int], None]) -> None:
-    """Write the scratch file; ``on_way`` is told now and then how many rows were read."""
+    """Write the staging file; ``on_progress`` is called after each batch with the number of rows read so far."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600)
@@ -60,19 +60,20 @@ def stage(path: Path, rows: Iterable[ParsedRow], on_way: Callable[[int], None]) 
 
 
 class StagingFile:
-    """Reads a scratch file."""
+    """Reader of a staging file. ``total`` is its number of rows."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
         self.total: int = scratch.execute("SELECT count(*) FROM sorted").fetchone()[0]
 
     def rows(self, after: int, limit: int) -> list[StagedRow]:
-        """The rows at the places after ``after``, in their order."""
+        """Return up to ``limit`` rows after position ``after``, in sorted order."""
         found = self._scratch.execute("SELECT * FROM sorted WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, limit))
         return [StagedRow(*row) for row in found]
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[StagingFile]:
+    """Open a staging file read-only."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as scratch:
         yield StagingFile(scratch)

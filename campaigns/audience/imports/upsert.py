@@ -1,9 +1,8 @@
-"""Merging one chunk of an import into contacts, or foretelling what merging it would bring.
+"""Upsert of one chunk of an import into contacts, and its preview for the dry run.
 
-Rules, which people expect of an import:
-the first of several rows with one address wins; an empty cell overwrites nothing; an erased person
-stays erased; who is suppressed stays so; and the file's consent statement speaks only for those who
-have not answered for themselves. Nobody's answer is changed.
+Rules: the first of several rows with one address wins; an empty cell overwrites nothing; an erased contact is
+rejected; a suppressed contact stays suppressed; the file's consent statement applies only to contacts without an
+answer of their own. No existing answer is changed.
 """
 
 import json
@@ -48,7 +47,7 @@ from campaigns.i18n import N_
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What an import says of all its rows."""
+    """Import settings that apply to every row."""
 
     import_id: int
     list_id: int | None
@@ -61,13 +60,14 @@ class ImportOptions:
 
     @property
     def stated(self) -> list[tuple[ConsentPurpose, ConsentLevel]]:
+        """The stated consents as (purpose, level), without NONE."""
         both = ((ConsentPurpose.EMAIL, self.email_consent), (ConsentPurpose.TRACKING, self.tracking_consent))
         return [(purpose, level) for purpose, level in both if level is not ConsentLevel.NONE]
 
 
 @dataclass(frozen=True, slots=True)
 class ImportCounts:
-    """What became of a chunk's rows: created + updated + unchanged + rejected are all of them."""
+    """Outcomes of a chunk: created + updated + unchanged + rejected is the number of its rows."""
 
     created: int = 0
     updated: int = 0
@@ -97,7 +97,7 @@ Prepared = tuple[list[tuple[Any, ...]], list[RejectedRow]]
 
 
 def prepare(import_id: int, rows: Sequence[StagedRow]) -> Prepared:
-    """Rows as ``staged`` takes them, and those rejected already. Needs no database."""
+    """Return rows as tuples in the column order of ``staged``, and rows rejected so far. Needs no database."""
     good: list[tuple[Any, ...]] = []
     rejected: list[RejectedRow] = []
     for row in rows:
@@ -115,7 +115,7 @@ def prepare(import_id: int, rows: Sequence[StagedRow]) -> Prepared:
 def foretell(
     connection: Connection, terms: ImportOptions, prepared: Prepared
 ) -> tuple[ImportCounts, list[RejectedRow]]:
-    """What :func:`merge` would do now; changes nothing but the staged rows."""
+    """Return the counts and rejections of :func:`merge_chunk` without changing anything but the staged rows."""
     rejected, suppressed = _stage(connection, prepared)
     known = _count(connection, Contact.email == staged.c.email)
     updated = _count(connection, _changes())
@@ -125,7 +125,7 @@ def foretell(
 
 
 def merge(connection: Connection, terms: ImportOptions, prepared: Prepared) -> ImportCounts:
-    """Merge a chunk, within the caller's transaction."""
+    """Merge a chunk into contacts, consent and list members, within the caller's transaction."""
     rejected, suppressed = _stage(connection, prepared)
     kept = _consent_kept(connection, terms)
     updated = connection.execute(_updating(terms)).rowcount
@@ -153,7 +153,7 @@ def merge(connection: Connection, terms: ImportOptions, prepared: Prepared) -> I
 
 
 def _stage(connection: Connection, prepared: Prepared) -> tuple[list[RejectedRow], int]:
-    """Fill the temporary table without the erased; all rejections, and how many are suppressed otherwise."""
+    """Fill the temporary table without erased and merged addresses; return rejections, number of suppressed rows."""
     good, rejected = prepared
     fill(connection, good)
     found = connection.execute(
@@ -182,7 +182,7 @@ _CODES = ("language", "timezone")
 
 
 def _changes() -> ColumnElement[bool]:
-    """Whether the staged row says anything new about its contact."""
+    """True where the staged row would change its contact."""
     return or_(
         *(and_(staged.c[name] != "", staged.c[name] != getattr(Contact, name)) for name in _TEXTS),
         *(
@@ -254,7 +254,7 @@ def _granting(terms: ImportOptions, purpose: ConsentPurpose, level: ConsentLevel
 
 
 def _consent_kept(connection: Connection, terms: ImportOptions) -> int:
-    """Known people whose own answer, or suppression, stands against what the file states."""
+    """Number of contacts whose own answer or suppression overrides the file's consent statement."""
     ways = [
         or_(_suppressed().correlate(staged), func.coalesce(current_level_sql(purpose), level) != level)
         for purpose, level in terms.stated

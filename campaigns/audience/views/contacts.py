@@ -1,4 +1,4 @@
-"""Pages of contacts."""
+"""Views of contacts: list, form, profile, consent, merge, erasure."""
 
 from typing import Any
 
@@ -22,11 +22,11 @@ blueprint = Blueprint("contacts", __name__, url_prefix="/contacts")
 
 
 _OFFERED = 10
-"""Others that may be the same person, shown at once."""
+"""Candidates shown when searching for the contact to merge with."""
 
 
 def _row_id(text: str) -> int:
-    """Raises ValueError, which asks for the default, beyond what a database can keep."""
+    """Raise ValueError for ids beyond 64 bits; werkzeug then uses the default value."""
     if int(text) not in range(2**63):
         raise ValueError(text)
     return int(text)
@@ -42,7 +42,7 @@ _SOURCES = {
 
 @blueprint.app_template_filter("source")
 def source_text(source: str) -> str:
-    """Where something came from, in the reader's words where the words are ours and not those of a person."""
+    """Return a stored source as text: translated for sources that the application wrote, unchanged for typed ones."""
     kind, _space, name = source.partition(" ")
     if kind == "form" and name:
         return str(_("form %(name)s", name=name))
@@ -173,7 +173,7 @@ def take_off_list(contact_id: int, list_id: int) -> Any:
 
 @blueprint.get("/<int:contact_id>/merge")
 def merging(contact_id: int) -> Any:
-    """Who else they are, and what would become of the two."""
+    """Search for the other contact, or the preview of merging the two."""
     actor().require(Permission.AUDIENCE)
     session, words = db_session(), request.args.get("q", "")[:200].strip()
     other_id = request.args.get("with", type=_row_id)

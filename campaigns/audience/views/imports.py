@@ -1,4 +1,4 @@
-"""Pages of imports: upload, mapping, dry run, progress, result, rejected rows."""
+"""Views of imports: upload, mapping, dry run, progress, result, rejected rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -187,7 +187,7 @@ def configure(import_id: int) -> Any:
 
 
 def _targets(width: int) -> list[str]:
-    """What the page's inputs ``target-1``, ``key-1``, … say."""
+    """The mapping as submitted in the inputs ``target-1``, ``key-1``, …"""
     chosen = []
     for number in range(1, width + 1):
         target = request.form.get(f"target-{number}", "")

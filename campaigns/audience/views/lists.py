@@ -1,4 +1,4 @@
-"""Pages of lists."""
+"""Views of contact lists."""
 
 from typing import Any
 

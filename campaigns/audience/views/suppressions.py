@@ -1,4 +1,4 @@
-"""Pages of suppressions."""
+"""Views of suppressions."""
 
 from typing import Any
 

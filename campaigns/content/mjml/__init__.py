@@ -1,1 +1,1 @@
-"""MJML compilation: tokenizer, validation, merge expressions and a sandboxed compile."""
+"""MJML compilation: tokenizer, validator, merge expressions, compiler, sandbox process."""

@@ -1,7 +1,7 @@
-"""From a draft to the templates that are merged for each recipient.
+"""Message compiler: turns a draft into the templates that are merged per recipient.
 
-Runs in the chamber (:mod:`campaigns.content.mjml.subprocess_sandbox`): whatever a source does to MRML, to Jinja or to
-the machine's memory, it does there. Imports no database.
+Runs in the sandbox process (:mod:`campaigns.content.mjml.subprocess_sandbox`), where a hostile or broken source
+cannot harm the application through MRML, Jinja or memory use. Does not import the database.
 """
 
 import re
@@ -17,7 +17,7 @@ from campaigns.content.rendering import jinja_sandbox, links
 from campaigns.i18n import N_
 
 COMPILER = 1
-"""Part of every content hash: raise it when the same source should give another mail."""
+"""Part of every content hash; increment it when the same source must compile to a different mail."""
 EMAILS = Path(__file__).resolve().parents[3] / "templates" / "emails"
 LARGEST_MAIL = 100 * 1024
 LARGE_MAIL = 80 * 1024
@@ -58,7 +58,7 @@ class TrackedLink:
 
 @dataclass(slots=True)
 class CompiledMessage:
-    """What a draft became. With errors among ``findings``, ``html`` and ``text`` are empty."""
+    """Result of compiling a draft. ``html`` and ``text`` are empty when ``findings`` contain errors."""
 
     findings: list[Diagnostic] = field(default_factory=list)
     subject: str = ""
@@ -69,7 +69,7 @@ class CompiledMessage:
 
 
 def build(draft: MessageDraft, known: Collection[str], hosts: Collection[str]) -> CompiledMessage:
-    """Check, complete and compile a draft."""
+    """Validate, complete and compile a draft. ``known`` are the merge fields, ``hosts`` the own hosts."""
     built = CompiledMessage(subject=draft.subject.strip(), preheader=draft.preheader.strip())
     checked = validator.prepare(draft.mjml, known, hosts, draft.language)
     built.findings = [*_line(built.subject, "subject", known), *_line(built.preheader, "preheader", known)]
@@ -89,9 +89,10 @@ def build(draft: MessageDraft, known: Collection[str], hosts: Collection[str]) -
 
 
 def merge_once(built: CompiledMessage, names: Mapping[str, object]) -> int:
-    """Merge a built draft for the first time and return the mail's size in bytes, judged in ``findings``.
+    """Render a compiled draft once and return the HTML size in bytes; append size findings.
 
-    ``names["link"]`` stands for every tracked address, so that the size is that of a mail as it is sent.
+    ``names["link"]`` stands in for every tracked URL, so the size is that of a mail as sent. Returns 0 when there are
+    errors. Raises ValidationFailed when the output exceeds the sandbox's limit.
     """
     if errors(built.findings):
         return 0
@@ -110,7 +111,7 @@ def merge_once(built: CompiledMessage, names: Mapping[str, object]) -> int:
 
 
 def _line(text: str, where: str, known: Collection[str]) -> list[Diagnostic]:
-    """Errors of a text that must fit into one line, and of its expressions."""
+    """Check a one-line text (subject or preheader) and its merge expressions."""
     if not text:
         return [Diagnostic(N_("The subject is missing."), where)] if where == "subject" else []
     if re.search(r"[\x00-\x1f\x7f\u2028\u2029]", text):
@@ -132,7 +133,7 @@ def _doubts(built: CompiledMessage, checked: PreparedMjml) -> None:
 
 
 def _completed(draft: MessageDraft, checked: PreparedMjml) -> str:
-    """The source with what it lacks: title, preheader, colour scheme, direction, unsubscribe footer."""
+    """The source with missing parts added: title, preheader, colour scheme, direction, unsubscribe footer."""
     source = draft.mjml.replace("\r\n", "\n").replace("\r", "\n")
     head = _RTL if draft.language in validator.RTL else ""
     if "mj-title" not in checked.has:
@@ -150,13 +151,13 @@ def _completed(draft: MessageDraft, checked: PreparedMjml) -> str:
 
 
 def footer(language: str) -> str:
-    """The unsubscribe footer in the message's language, else in English."""
+    """Return the unsubscribe footer in the message's language, or in English."""
     path = EMAILS / "footer" / f"{language}.mjml"
     return (path if path.exists() else EMAILS / "footer" / "en.mjml").read_text(encoding="utf-8")
 
 
 def _escaped(text: str) -> str:
-    """``text`` as XML, but for its merge expressions."""
+    """XML-escape ``text`` except its merge expressions."""
     found, _ = merge_expressions.scan(text, "")
     parts, position = [], 0
     for expression in found:
@@ -169,7 +170,7 @@ def _compile(built: CompiledMessage, prepared: PreparedMjml, hosts: Collection[s
     built.findings += errors(prepared.findings)
     page = validator.render(prepared)
     if prepared.inline_css:
-        import css_inline  # here, so that a worker that only sends never loads it
+        import css_inline  # imported here so that a worker that only sends does not load it
 
         page = css_inline.CSSInliner(
             inline_style_tags=False,
@@ -186,7 +187,7 @@ def _compile(built: CompiledMessage, prepared: PreparedMjml, hosts: Collection[s
 
 
 def _number(page: str, built: CompiledMessage, prepared: PreparedMjml, hosts: Collection[str]) -> str:
-    """Give every web link its number, and put ``{{ links[n] }}`` in its place."""
+    """Number every web link and replace its URL by ``{{ links[n] }}``."""
     parts, position = [], 0
     for anchor in _ANCHOR.finditer(page):
         href = _HREF.search(anchor[2])
@@ -218,11 +219,11 @@ def _label(page: str, anchor: re.Match[str], prepared: PreparedMjml) -> str:
 
 
 def _literal(text: str, prepared: PreparedMjml) -> str:
-    """Braces that Jinja would take for its own, from style sheets or entities, made plain words."""
+    """Escape braces that came from style sheets or entities, so that Jinja outputs them literally."""
     return re.sub(rf"\{{(?=[{{%#]|{prepared.prefix}\d)", '{{ "{" }}', text)
 
 
 def _text(page: str, prepared: PreparedMjml) -> str:
-    from campaigns.content.rendering.plain_text import plain  # its parser of HTML takes 6 MB; see above
+    from campaigns.content.rendering.plain_text import plain  # imported here like css_inline
 
     return prepared.restored(_literal(plain(page), prepared))

@@ -1,4 +1,4 @@
-"""What is wrong, or merely doubtful, with a message: problems with a level."""
+"""Diagnostics: validation problems of a message with a severity."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,8 +8,8 @@ from campaigns.i18n import N_
 
 
 class Severity(StrEnum):
-    ERROR = "error"  # the message cannot be sent
-    WARNING = "warning"  # it can, and somebody should look
+    ERROR = "error"  # prevents sending
+    WARNING = "warning"  # does not prevent sending; somebody should check it
 
     @property
     def label(self) -> str:
@@ -18,7 +18,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic(ValidationProblem):
-    """A problem with its level; ``field`` is ``mjml``, ``subject`` or another field of the message."""
+    """A problem with a severity. ``field`` is ``mjml``, ``subject`` or another field of the message."""
 
     level: Severity = Severity.ERROR
 
@@ -28,7 +28,7 @@ def errors(findings: list[Diagnostic]) -> list[Diagnostic]:
 
 
 class SourcePosition:
-    """Line and column (both from 1) of an offset in a text."""
+    """Converts offsets in a text into line and column, both counted from 1."""
 
     def __init__(self, text: str) -> None:
         self._starts = [0]
@@ -37,6 +37,7 @@ class SourcePosition:
                 self._starts.append(offset + 1)
 
     def of(self, offset: int) -> tuple[int, int]:
+        """Return (line, column) of an offset."""
         low, high = 0, len(self._starts) - 1
         while low < high:
             middle = (low + high + 1) // 2

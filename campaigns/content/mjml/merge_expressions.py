@@ -1,7 +1,7 @@
-"""Merge expressions: where they stand in a source, and whether they may be used.
+"""Merge expressions: scanner and validator.
 
-What a coordinator may write is a short list, checked on Jinja's syntax tree before anything is
-compiled: Jinja works out constants while compiling, so ``{{ 'a' * 10 ** 9 }}`` hurts even unrendered.
+The permitted syntax is a short allowlist, checked on Jinja's syntax tree before anything is compiled: Jinja folds
+constants at compile time, so ``{{ 'a' * 10 ** 9 }}`` consumes memory even if it is never rendered.
 """
 
 import difflib
@@ -29,7 +29,7 @@ _TESTS = frozenset({"defined", "undefined", "none", "in", "eq", "ne", "equalto"}
 
 @dataclass(frozen=True, slots=True)
 class MergeExpression:
-    """``source[start:end]``, delimiters included."""
+    """One expression: ``source[start:end]``, including its delimiters."""
 
     start: int
     end: int
@@ -45,7 +45,7 @@ class MergeExpression:
 
     @property
     def keyword(self) -> str:
-        """``if``, ``endif``, …; '' for an output."""
+        """The first word of a statement (``if``, ``endif``, …); '' for an output."""
         words = self.source[2:-2].strip("-+ \t\n\r").split(None, 1)
         return words[0] if self.source.startswith("{%") and words else ""
 
@@ -57,7 +57,7 @@ class MergeExpression:
 def scan(
     source: str, where: str, skip: list[tuple[int, int]] | None = None
 ) -> tuple[list[MergeExpression], list[Diagnostic]]:
-    """The expressions of ``source`` in order, but for those inside the regions ``skip``."""
+    """Return the expressions of ``source`` in order, outside of ``skip``, and findings for unclosed ones."""
     found: list[MergeExpression] = []
     findings: list[Diagnostic] = []
     place = SourcePosition(source)
@@ -87,7 +87,7 @@ def scan(
             )
             position = start + 2
             if len(findings) >= MOST_UNCLOSED:
-                break  # Each looks a thousand characters ahead; a whole source of them would take minutes.
+                break  # each scans MAX_EXPRESSION_LENGTH characters ahead, so many of them would take quadratic time
             continue
         found.append(MergeExpression(start, end, source[start:end]))
         position = end
@@ -95,7 +95,7 @@ def scan(
 
 
 def _end(source: str, start: int, closer: str) -> int | None:
-    """Where the expression ends; a closer inside a quoted string does not count."""
+    """Return the end offset of an expression; closing delimiters inside quoted strings do not count."""
     quote = ""
     position = start + 2
     while position < min(len(source), start + LONGEST_EXPRESSION):
@@ -114,10 +114,10 @@ def _end(source: str, start: int, closer: str) -> int | None:
 
 
 def check(source: str, found: list[MergeExpression], where: str, known: Collection[str]) -> list[Diagnostic]:
-    """Errors of the expressions, each naming its field and line."""
+    """Return errors of the expressions, each with field and line."""
     place = SourcePosition(source)
     strange = [each for each in found if each.source.startswith("{%") and each.keyword not in _KEYWORDS]
-    if strange:  # {% raw %} among them, of which the syntax tree would not tell.
+    if strange:  # includes {% raw %}, which leaves no trace in the syntax tree
         return [Diagnostic(_NOT_POSSIBLE, where, *place.of(each.start)) for each in strange]
     try:
         tree = TEXT.parse(_skeleton(source, found))
@@ -132,7 +132,7 @@ def check(source: str, found: list[MergeExpression], where: str, known: Collecti
 
 
 def _skeleton(source: str, found: list[MergeExpression]) -> str:
-    """The expressions alone, each still in its line."""
+    """The expressions without the text around them, each still in its line."""
     parts, position = [], 0
     for expression in found:
         parts += ["\n" * source.count("\n", position, expression.start), expression.source]
@@ -141,7 +141,7 @@ def _skeleton(source: str, found: list[MergeExpression]) -> str:
 
 
 def _located(finding: Diagnostic, found: list[MergeExpression], place: SourcePosition) -> Diagnostic:
-    """The finding with the place of the name that it tells of, which Jinja knows by line only."""
+    """The finding with line and column of the name it concerns; Jinja reports lines only."""
     name = str(finding.params.get("name", ""))
     for expression in found:
         at = expression.source.find(name) if name else -1
@@ -153,7 +153,7 @@ def _located(finding: Diagnostic, found: list[MergeExpression], place: SourcePos
 
 @dataclass
 class _ExpressionValidator:
-    """Walks the syntax tree; ``scope`` holds the names that loops around a node define."""
+    """Walks the syntax tree. ``scope`` contains the names that enclosing loops define."""
 
     where: str
     known: frozenset[str]
@@ -261,7 +261,7 @@ class _ExpressionValidator:
 
 
 def _nearest(name: str, known: frozenset[str]) -> str | None:
-    """The known field of the same root that ``name`` may have meant."""
+    """The known field with the same root that ``name`` probably means."""
     root, _, part = name[:100].partition(".")
     parts = [each.partition(".")[2] for each in known if each.startswith(f"{root}.")]
     near = difflib.get_close_matches(part, parts, 1, 0.5) if part else []

@@ -1,4 +1,4 @@
-"""Which elements a message may be made of, and where each may stand."""
+"""MJML schema: permitted elements, their parents, and refused attributes."""
 
 from campaigns.i18n import N_
 
@@ -33,10 +33,10 @@ CONTAINERS = _names(
     "mj-accordion mj-accordion-element mj-carousel mj-image mj-divider mj-spacer mj-carousel-image mj-font "
     "mj-breakpoint mj-all mj-class"
 )
-"""Elements that hold elements or nothing, never words."""
+"""Elements that contain only elements or nothing, never text."""
 
 VERBATIM = _names("mj-title mj-preview mj-style")
-"""Elements that hold words only."""
+"""Elements that contain only text."""
 
 IN_HEAD = _names("mj-attributes mj-title mj-preview mj-style mj-font mj-breakpoint")
 
@@ -55,7 +55,7 @@ REMOTE_DEFAULTS = {
     "mj-carousel": _names("left-icon right-icon"),
     "mj-accordion": _names("icon-wrapped-url icon-unwrapped-url"),
 }
-"""Elements whose pictures come from MJML's makers unless one of these attributes is given."""
+"""Elements that load images from MJML's servers unless one of these attributes is given."""
 
 _ACTIVE = _names(
     "script iframe frame frameset object embed applet form input button select textarea link base svg math audio "
@@ -64,7 +64,7 @@ _ACTIVE = _names(
 
 
 def refusal(name: str) -> str | None:
-    """Why the element ``name`` is never possible; None when it may be."""
+    """Return why the element ``name`` is refused everywhere; None when it may be permitted."""
     if name == "mj-include":
         return N_("Includes are not possible; write everything into one message.")
     if name == "mj-html-attributes":

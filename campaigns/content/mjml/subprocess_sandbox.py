@@ -1,9 +1,9 @@
-"""A child process where coordinators' templates are compiled and merged for the first time.
+"""Sandbox process: child processes that compile coordinators' templates and merge them for the first time.
 
-MRML can crash the process that runs it, and a template can ask for all memory and time there is. The
-child has limits for both, no settings and no secrets, and the parent waits no longer than
-:data:`PATIENCE`. A child is kept and used again, since starting one costs a quarter of a second; a
-program, not a fork, so that it is safe beside threads and inside Celery's prefork children.
+MRML can crash its process, and a template can use any amount of memory and time. A child has limits for both and
+no access to settings or secrets; the parent waits at most :data:`TIMEOUT` seconds. Children are reused, because
+starting one means starting Python. They are new programs, not forks, so they are safe beside threads and inside
+Celery's prefork processes. Messages are JSON with a 4-byte length prefix.
 """
 
 import atexit
@@ -25,7 +25,7 @@ from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
 PATIENCE = 10.0
-"""Seconds of waiting for an answer, and of processor time in the child."""
+"""Seconds that the parent waits for a response."""
 CPU_SECONDS = 5
 MEMORY = 512 * 1024 * 1024
 LARGEST_ANSWER = 8 * 1024 * 1024
@@ -44,11 +44,11 @@ class SandboxProcess:
             stderr=subprocess.DEVNULL,
             cwd=_ROOT,
             env={"PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1", "PATH": os.defpath},
-            start_new_session=True,  # Ctrl-C is for the parent to understand.
+            start_new_session=True,  # Ctrl-C signals the process group: the parent handles it and ends its children
         )
 
     def ask(self, question: bytes, patience: float) -> bytes | None:
-        """The answer, or None when the child died or was too slow; it is of no use then."""
+        """Return the response, or None when the child died or exceeded the timeout; then it must be closed."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -58,7 +58,7 @@ class SandboxProcess:
         except OSError:
             return None
         deadline = time.monotonic() + patience
-        waiting = select.poll()  # select() cannot wait for file descriptors above 1023
+        waiting = select.poll()  # select() is limited to file descriptors below 1024
         waiting.register(stdout, select.POLLIN)
         answer = b""
         length = None
@@ -85,7 +85,7 @@ class SandboxProcess:
 
 
 class SandboxPool:
-    """At most a few children, lent to one thread each."""
+    """A few reusable children; each is used by one thread at a time."""
 
     def __init__(self) -> None:
         self._turns = threading.BoundedSemaphore(_MOST_CHILDREN)
@@ -93,7 +93,7 @@ class SandboxPool:
         self._idle: list[SandboxProcess] = []
 
     def ask(self, question: Mapping[str, Any], patience: float = PATIENCE) -> Any:
-        """The child's answer. Raises Invalid when the template outlasts or breaks the child."""
+        """Return a child's response. Raises ValidationFailed when the template breaks it or exceeds its limits."""
         body = json.dumps(question, ensure_ascii=True).encode()
         with self._turns:
             with self._lock:
@@ -130,14 +130,14 @@ _chambers = SandboxPool()
 
 
 def _after_fork() -> None:
-    """A forked process must not talk into its parent's pipes: it starts children of its own."""
+    """Close the inherited pipes after a fork: the children belong to the parent process."""
     global _chambers
     for chamber in _chambers._idle:
         for pipe in (chamber.process.stdin, chamber.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        chamber.process.returncode = 0  # Not our child: nothing to wait for.
+        chamber.process.returncode = 0  # not our child process: there is nothing to wait for
     _chambers = SandboxPool()
 
 
@@ -146,15 +146,15 @@ atexit.register(lambda: _chambers.close())
 
 
 def ask(question: Mapping[str, Any], patience: float = PATIENCE) -> Any:
-    """Put a question to a child; see :func:`answer` for the questions."""
+    """Run a request in a child process; see :func:`handle_request` for the requests."""
     return _chambers.ask(question, patience)
 
 
-# In the child
+# Code that runs in the child process
 
 
 def answer(question: Mapping[str, Any]) -> Any:
-    """``build``: compile a draft and merge it once. ``merge``: merge a template once."""
+    """Handle a request: ``build`` compiles a draft and merges it once, ``merge`` renders a template."""
     from campaigns.content.mjml import compiler
     from campaigns.content.rendering import jinja_sandbox
 
@@ -168,12 +168,12 @@ def answer(question: Mapping[str, Any]) -> Any:
 def _limit() -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used = int(usage.ru_utime + usage.ru_stime) + CPU_SECONDS
-    with contextlib.suppress(ValueError, OSError):  # macOS knows not all of them.
+    with contextlib.suppress(ValueError, OSError):  # macOS does not support every limit
         resource.setrlimit(resource.RLIMIT_CPU, (used, resource.RLIM_INFINITY))
 
 
 def main() -> None:
-    """Answer questions from standard input until it ends."""
+    """Handle requests from standard input until it is closed."""
     for limit, value in (
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_CORE, 0),

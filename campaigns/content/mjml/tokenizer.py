@@ -1,7 +1,7 @@
-"""Reads MJML source into pieces with their offsets; understands nothing of what they mean.
+"""MJML tokenizer: splits a source into tags, text and comments with offsets, without interpreting them.
 
-MRML tells neither line nor column, and it crashes the whole process on deep nesting, so that nothing
-reaches it that has not gone through this reader.
+MRML reports neither line nor column, and deep nesting crashes its whole process, so every source passes this
+tokenizer and the validator first.
 """
 
 import re
@@ -21,7 +21,7 @@ class Attribute:
     name: str
     value: str | None
     start: int
-    """Where the value begins (the name, when there is no value)."""
+    """Offset of the value; of the name when there is no value."""
     quoted: bool = True
 
 
@@ -55,7 +55,7 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class ParseError:
-    """Something that is no MJML; reading goes on after it."""
+    """Malformed markup; tokenizing continues after it."""
 
     message: str
     start: int
@@ -73,9 +73,9 @@ _ENDS = {"<![CDATA[": "]]>", "<!": ">", "<?": ">"}
 
 
 def pieces(source: str, raw: frozenset[str] = frozenset()) -> Iterator[Piece]:
-    """The pieces of ``source`` in order, each character in exactly one of them.
+    """Yield the tokens of ``source`` in order; every character belongs to exactly one token.
 
-    The content of an element named in ``raw`` (a style sheet) is words only.
+    The content of elements named in ``raw`` (style sheets) is one text token.
     """
     position, length = 0, len(source)
     while position < length:
@@ -143,7 +143,7 @@ def _opening(source: str, start: int) -> Piece:
 
 
 def _resume(source: str, start: int) -> int:
-    """Where to read on after a broken tag: behind its ``>``, or at the next ``<``."""
+    """Offset to continue at after a malformed tag: after its ``>``, or at the next ``<``."""
     ends = [end for end in (source.find(">", start) + 1, source.find("<", start + 1)) if end > 0]
     return min(ends, default=len(source))
 

@@ -1,7 +1,7 @@
-"""MJML: checked by a walk of our own, prepared for MRML, rendered.
+"""MJML validator: checks a source, prepares it for MRML, and renders it.
 
-Merge expressions travel through MRML as tokens, since it mangles them: a comment where only elements
-may stand, a word everywhere else. :class:`Prepared` holds what each token stands for.
+MRML mangles merge expressions, so placeholders replace them: a comment where only elements are allowed, a word
+elsewhere. :class:`PreparedMjml` maps each placeholder to its expression.
 """
 
 import re
@@ -43,17 +43,17 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]
 
 @dataclass
 class PreparedMjml:
-    """A source that MRML can take, and what it was found to have."""
+    """A source that MRML accepts, and the features found in it."""
 
     source: str = ""
     findings: list[Diagnostic] = field(default_factory=list)
     prefix: str = "kpm"
     tokens: list[tuple[str, str]] = field(default_factory=list)
-    """For each token the expression as written, and as it has to stand in the page."""
+    """Per placeholder: the expression as written, and as it must appear in the page."""
     inline_css: list[str] = field(default_factory=list)
     has: set[str] = field(default_factory=set)
     head: int | None = None
-    """Where the source's head content begins; None when it has no head."""
+    """Offset where the content of mj-head begins; None without mj-head."""
     body: int = 0
     body_end: int = 0
     preview: str = ""
@@ -63,20 +63,21 @@ class PreparedMjml:
         return re.compile(rf"(?:<!--)?{self.prefix}(\d+)q(?:-->)?")
 
     def original(self, text: str) -> str:
-        """``text`` with the expressions as they were written."""
+        """Replace placeholders by the expressions as written."""
         return self.token.sub(lambda found: self.tokens[int(found[1])][0], text)
 
     def restored(self, text: str) -> str:
-        """``text`` with the expressions as its place needs them."""
+        """Replace placeholders by the expressions as they must appear in the page."""
         return self.token.sub(lambda found: self.tokens[int(found[1])][1], text)
 
     def add(self, written: str, standing: str | None = None) -> str:
+        """Store an expression and return its placeholder."""
         self.tokens.append((written, written if standing is None else standing))
         return f"{self.prefix}{len(self.tokens) - 1}q"
 
 
 def prepare(source: str, known: Collection[str], hosts: Collection[str], language: str = "en") -> PreparedMjml:
-    """Check ``source`` and make it ready. With an error among the findings it must not be rendered."""
+    """Check ``source`` and prepare it for MRML. Do not render it when the findings contain errors."""
     prepared = PreparedMjml()
     if len(source.encode("utf-8", "replace")) > LARGEST_SOURCE:
         size = LARGEST_SOURCE // 1024
@@ -98,12 +99,12 @@ def prepare(source: str, known: Collection[str], hosts: Collection[str], languag
 
 
 def render(prepared: PreparedMjml) -> str:
-    """MRML's HTML with tokens in it. Raises ValueError when MRML refuses the source."""
+    """Return MRML's HTML with placeholders. Raises ValueError when MRML refuses the source."""
     try:
-        from mjml import mjml2html  # here, so that a worker that only sends never loads it
+        from mjml import mjml2html  # imported here so that a worker that only sends does not load it
 
         return str(mjml2html(prepared.source, fonts={}, include_loader=None))
-    except BaseException as error:  # MRML's panics come as BaseException
+    except BaseException as error:  # MRML's Rust panics are raised as BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise ValueError(str(error)) from error
@@ -117,7 +118,7 @@ class _OpenElement:
 
 
 class _Validator:
-    """One pass over the pieces: reports what is wrong and writes the prepared source."""
+    """One pass over the tokens: reports problems and writes the prepared source."""
 
     def __init__(
         self, source: str, found: list[MergeExpression], prepared: PreparedMjml, hosts: Collection[str], language: str
@@ -171,7 +172,7 @@ class _Validator:
     # Elements
 
     def opening(self, tag: tokenizer.StartTag) -> bool:
-        """False when reading on makes no sense or could do harm."""
+        """Return False when validation must stop, because going on would be pointless or harmful."""
         self.elements += 1
         if len(self.stack) >= DEEPEST or self.elements > MOST_ELEMENTS:
             self.report(tag.start, N_("The MJML is nested too deeply or has too many elements."))
@@ -321,7 +322,7 @@ class _Validator:
             self.report(start, message)
         if re.match(r"https?://(www\.)?example\.(com|org|net)\b", lowered):
             self.report(start, N_("This still leads to the example's address."), Severity.WARNING)
-        # In an address a value is percent-encoded, so that it cannot add parameters of its own.
+        # Values inside a URL are percent-encoded, so they cannot add query parameters.
         standing = "{{ (%s) }}" if aside else "{{ (%s)|urlencode }}"
         return self.encoded(
             start, end, {each: self.prepared.add(each.source, standing % each.inner) for each in inside}, strip=True
@@ -335,7 +336,7 @@ class _Validator:
         text = "".join([*parts, encode(self.source[position:end])])
         return text.strip() if strip else text
 
-    # Words
+    # Text, expressions, style sheets, comments
 
     def words(self, piece: tokenizer.Text) -> None:
         inside = self.advance(piece.end)
@@ -379,7 +380,7 @@ class _Validator:
         return f"<!--{token}-->" if only_elements else token
 
     def pair(self, expression: MergeExpression) -> None:
-        """A condition that begins in one element and ends in another would break the mail for some."""
+        """Report a block that begins and ends in different elements: it would break some mails."""
         keyword, serial = expression.keyword, self.stack[-1].serial if self.stack else 0
         if keyword in ("if", "for"):
             self.blocks.append((keyword, serial))
@@ -412,9 +413,9 @@ class _Validator:
             if re.search(r"<\s*script|\bon\w+\s*=|javascript:", text, re.IGNORECASE):
                 self.report(piece.start, N_("Scripts are not possible in a mail."))
             self.out.append(text)
-        # Other comments are notes among colleagues; recipients need not read them.
+        # Other comments are internal notes and are not sent to recipients.
 
-    # Expressions are met in the order of the source
+    # Expressions are visited in source order
 
     def advance(self, end: int) -> list[MergeExpression]:
         first = self.next
@@ -427,7 +428,7 @@ class _Validator:
 
 
 def encode(text: str) -> str:
-    """An attribute's text with every character that MRML mangles written as an entity."""
+    """Return an attribute value in which every character that MRML mangles is an entity."""
     out = []
     for character in text:
         if character in "\r\n\t":
@@ -448,5 +449,5 @@ _QUOTED = re.compile(r'"([^"]*)"')
 
 
 def encode_attributes(source: str) -> str:
-    """A trusted source of ours with :func:`encode` done to each attribute."""
+    """Apply :func:`encode` to each attribute of a trusted source."""
     return _TAG.sub(lambda tag: _QUOTED.sub(lambda value: f'"{encode(value[1])}"', tag[0]), source)

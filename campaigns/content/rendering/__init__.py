@@ -1,1 +1,1 @@
-"""Rendering of a frozen message version for one recipient."""
+"""Rendering of message versions: Jinja sandbox, links, plain text, merging."""

@@ -1,7 +1,7 @@
-"""The merge environments: Jinja for templates that coordinators write.
+"""Sandboxed Jinja environments for templates that coordinators write.
 
-Their names are dictionaries of strings, and their filters are those of :data:`FILTERS`.
-HTML is escaped; subjects and text parts are not; in a URL every value is percent-encoded.
+Variables are dictionaries of strings; filters are those of :data:`FILTERS`. HTML is escaped, subjects and text
+parts are not; inside a URL every value is percent-encoded.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _SPLIT_LIMIT = 50
 
 
 class MergeEnvironment(ImmutableSandboxedEnvironment):
-    """A dot reads a mapping's entry, never a Python attribute, but for the loop's counters."""
+    """Sandbox in which a dot reads dictionary entries, never Python attributes, except those of ``loop``."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping):
@@ -34,7 +34,7 @@ class MergeEnvironment(ImmutableSandboxedEnvironment):
 
 
 def _default(value: Any, otherwise: Any = "", _boolean: bool = False) -> Any:
-    # A field that is known but empty is what a coordinator means by "default".
+    # Unlike Jinja's default(): a field that is known but empty also gets the fallback.
     return otherwise if isinstance(value, Undefined) or value in ("", None) else value
 
 
@@ -90,7 +90,7 @@ HTML = _environment(autoescape=True, finalize=_blank)
 TEXT = _environment(autoescape=False, finalize=_blank, trim_blocks=True, lstrip_blocks=True)
 LINE = _environment(autoescape=False, finalize=_blank)
 ADDRESS = _environment(autoescape=False, finalize=_urlencode)
-ADDRESS.filters["urlencode"] = _words  # finalize encodes; twice would be once too often
+ADDRESS.filters["urlencode"] = _words  # finalize already encodes; a second encoding would be wrong
 
 
 def too_large() -> ValidationFailed:
@@ -98,7 +98,7 @@ def too_large() -> ValidationFailed:
 
 
 def fill(template: Template, names: Mapping[str, object]) -> str:
-    """The template's output. Raises Invalid when it grows beyond the cap."""
+    """Return the template's output. Raises ValidationFailed when it exceeds ``MAX_OUTPUT_LENGTH``."""
     parts, size = [], 0
     for part in template.generate(names):
         size += len(part)

@@ -1,4 +1,4 @@
-"""Destinations of links, and the addresses that stand in their places in a mail."""
+"""Link targets: validation, personalisation, and the tracked URLs that replace them in a mail."""
 
 import re
 import socket
@@ -21,29 +21,29 @@ _EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ORIGIN = re.compile(r"https?://[^/?#\\]+", re.IGNORECASE)
 _PRIVATE_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test", ".invalid")
-# What may stand unencoded in a URL as a whole (RFC 3986, 2.2 and 2.3), and % of what is encoded already.
+# Characters that may stay unencoded in a complete URL (RFC 3986, 2.2 and 2.3), and % of existing escapes.
 _KEPT = "!#$%&'()*+,/:;=?@[]~"
 
 
 def tracked_url(send_id: int, number: int) -> str:
-    """The address that counts a click on link ``number`` and leads to its destination."""
+    """Return the URL that counts a click on link ``number`` and redirects to its target."""
     return f"{config.settings().tracking_url}/c/{mint_send(Purpose.ENGAGEMENT, send_id)}/{number}"
 
 
 def pixel_url(send_id: int) -> str:
-    """The address of the picture that counts an open."""
+    """Return the URL of the tracking pixel, which counts an open."""
     return f"{config.settings().tracking_url}/o/{mint_send(Purpose.ENGAGEMENT, send_id)}"
 
 
 def unsubscribe_url(send_id: int) -> str:
-    """The address of the page that ends the mails to this send's recipient. It is not tracked."""
+    """Return the URL of the unsubscribe page for this send's recipient. It is not tracked."""
     return f"{config.settings().base_url}/u/{mint_send(Purpose.UNSUBSCRIBE, send_id)}"
 
 
 def personalise(url: str, fields: Mapping[str, object]) -> str:
-    """A link's destination with its merge fields filled in, percent-encoded.
+    """Return the link target with merge fields filled in, percent-encoded.
 
-    Scheme and host are never merged. Raises Invalid when the outcome is no destination any more.
+    Scheme and host are never merged. Raises ValidationFailed when the result has a different origin.
     """
     if "{{" not in url:
         return url
@@ -59,20 +59,20 @@ def _address(url: str) -> Template:
 
 
 def origin(url: str) -> str:
-    """Scheme and host (and port), which stand before every merge field."""
+    """Return scheme, host and port, lower-cased; merge fields can only follow them."""
     found = _ORIGIN.match(url)
     return found[0].lower() if found else ""
 
 
 def own_hosts(declared: Collection[str]) -> frozenset[str]:
-    """Hosts that are ours, so that a link to them is right even when they are private."""
+    """Return the installation's hosts and the declared ones: links to them are valid even on private networks."""
     settings = config.settings()
     ours = (urlsplit(settings.base_url).hostname, urlsplit(settings.tracking_url).hostname)
     return frozenset(host for host in ours if host) | frozenset(host.lower() for host in declared)
 
 
 def fault(url: str, hosts: Collection[str]) -> str | None:
-    """Why ``url`` (entities decoded, merge expressions inside) cannot be a destination; None when it can."""
+    """Return why ``url`` cannot be a link target; None when it can. Its entities must be decoded already."""
     if not url:
         return N_("This link has no address.")
     literal = _EXPRESSION.sub("", url)
@@ -105,7 +105,7 @@ def _host_fault(url: str, hosts: Collection[str]) -> str | None:
         host = (parts.hostname or "").rstrip(".")
         _ = parts.port
         ascii_host = host if _is_address(host) else idna.encode(host, uts46=True).decode()
-    except (ValueError, UnicodeError):  # idna's errors are UnicodeErrors
+    except (ValueError, UnicodeError):  # idna's errors are subclasses of UnicodeError
         return N_("The host of this address cannot be read.")
     if ascii_host in hosts:
         return None
@@ -128,14 +128,14 @@ def _is_private(host: str) -> bool:
     except ValueError:
         pass
     try:
-        # Resolvers also read 2130706433, 0x7f.1 and 127.1 as addresses.
+        # Resolvers also accept 2130706433, 0x7f.1 and 127.1 as IPv4 addresses.
         return not ip_address(socket.inet_aton(host)).is_global
     except OSError:
         return "." not in host or host.endswith(_PRIVATE_NAMES)
 
 
 def whole(url: str) -> str:
-    """``url`` in ASCII, as a Location header needs it: host by IDNA, the rest percent-encoded."""
+    """Return ``url`` in ASCII, as a Location header requires: host by IDNA, the rest percent-encoded."""
     start = origin(url)
     scheme, _, authority = start.partition("://")
     host, colon, port = authority.partition(":")

@@ -1,4 +1,4 @@
-"""The text/plain part: what a reader without HTML sees, links included."""
+"""Text/plain part of a mail, generated from its HTML, with link URLs."""
 
 import re
 
@@ -13,7 +13,7 @@ _HIDDEN = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 
 
 def plain(html: str) -> str:
-    """The words of ``html``, each link's address behind its words in angle brackets."""
+    """Return the text of ``html``, with each link's URL in angle brackets after its text."""
     tree = lxml.html.document_fromstring(html)
     body = tree.find("body")
     if body is None:
@@ -22,7 +22,7 @@ def plain(html: str) -> str:
         if not isinstance(element.tag, str) or element.tag in _UNSEEN or _HIDDEN.search(element.get("style") or ""):
             _remove(element)
         else:
-            element.attrib.pop("style", None)  # MJML's columns are inline-block, which would join their lines.
+            element.attrib.pop("style", None)  # MJML's columns are inline-block; inscriptis would join their lines
     for element in list(body.iter("a")):
         _spell(element)
     for table in list(body.iter("table"))[::-1]:
@@ -69,14 +69,14 @@ def _spell(link: HtmlElement) -> None:
 
 
 def _unroll(table: HtmlElement) -> None:
-    """Layout tables become blocks, and a row of a real table a line; inner tables come first."""
+    """Turn layout tables into blocks, and rows of data tables into lines; call it for inner tables first."""
     layout = table.get("role") == "presentation"
     for element in list(table.iter("tbody", "thead", "tfoot", "tr", "td", "th")):
         if element.tag in ("td", "th") and not layout:
             element.tag = "span"
             element.tail = "  " + (element.tail or "").strip()
         else:
-            # A cell that holds no other table is a paragraph of its own.
+            # A layout cell without an inner table becomes a paragraph.
             element.tag = "p" if element.tag == "td" and not element.get("data-holds") else "div"
     table.tag = "div"
     for holder in table.iterancestors("td"):

@@ -1,4 +1,4 @@
-"""Merging: a frozen version's templates filled in for one recipient."""
+"""Mail renderer: merges a frozen version's templates for one recipient."""
 
 import re
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from campaigns.errors import ValidationFailed
 
 @dataclass(frozen=True, slots=True)
 class MergeUrls:
-    """The addresses that a recipient's mail carries."""
+    """The URLs in one recipient's mail."""
 
     links: Mapping[int, str]
-    """For each link's number where it leads: the tracked address, or its destination itself."""
+    """URL per link number: the tracked URL, or the target itself without tracking."""
     pixel: str | None
-    """None: the mail carries no pixel."""
+    """None: the mail has no pixel."""
     unsubscribe: str
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedMessage:
-    """What one recipient gets."""
+    """One recipient's rendered subject, preheader, HTML and text."""
 
     subject: str
     preheader: str
@@ -35,7 +35,7 @@ class RenderedMessage:
 
 
 class TemplateSource(Protocol):
-    """A message version, or anything else with its four templates and a hash that names them."""
+    """A message version, or any object with its four templates and a hash that identifies them."""
 
     @property
     def content_hash(self) -> str: ...
@@ -57,7 +57,7 @@ class _Templates:
     text: Template
 
 
-# A Mergeable is compiled once: 20 ms against 0.1 ms for merging. Its hash covers whatever it is made of.
+# Each version's templates are compiled once, not per recipient. The content hash covers all four of them.
 @lru_cache(64)
 def _compiled(_content_hash: str, subject: str, preheader: str, html: str, text: str) -> _Templates:
     return _Templates(
@@ -66,7 +66,7 @@ def _compiled(_content_hash: str, subject: str, preheader: str, html: str, text:
 
 
 def render(version: TemplateSource, fields: Mapping[str, object], urls: MergeUrls) -> RenderedMessage:
-    """The mail of one recipient. Known but empty fields are ''; subject and preheader are one line."""
+    """Render one recipient's mail. Empty known fields become ''; subject and preheader are reduced to one line."""
     templates = _compiled(version.content_hash, version.subject, version.preheader, version.html, version.text)
     names = {**fields, **names_of(urls)}
     return RenderedMessage(
@@ -78,7 +78,7 @@ def render(version: TemplateSource, fields: Mapping[str, object], urls: MergeUrl
 
 
 BLANK_LINES = re.compile(r"\n{3,}")
-"""A condition that turned out false leaves the blank lines around it; they become one."""
+"""Collapsed into one blank line; they remain where a condition is false."""
 
 
 def _lines(text: str) -> str:
@@ -91,7 +91,7 @@ def _line(text: str) -> Template:
 
 
 def subject_for(subject: str, fields: Mapping[str, object]) -> str:
-    """A frozen subject as its recipient reads it, for pages; as it was written when it can't be filled in."""
+    """Return a version's subject as the recipient reads it, for pages; the raw template when it cannot be rendered."""
     try:
         return one_line(fill(_line(subject), fields))
     except (ValidationFailed, TemplateError):
@@ -99,21 +99,22 @@ def subject_for(subject: str, fields: Mapping[str, object]) -> str:
 
 
 def names_of(urls: MergeUrls) -> dict[str, object]:
+    """Return the template variables of the URLs."""
     return {"links": urls.links, "pixel": urls.pixel, "unsubscribe_url": urls.unsubscribe}
 
 
 def one_line(text: str) -> str:
-    """A header's value: a contact's field may hold a line break, a header may not."""
+    """Return ``text`` as a header value: contact fields may contain line breaks, headers may not (header injection)."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() or c in _JOINERS else " " for c in text)
     return " ".join(text.split())
 
 
-_JOINERS = "\u200c\u200d\u200e\u200f"  # Persian words and emoji are made with them; isprintable() is false.
+_JOINERS = "\u200c\u200d\u200e\u200f"  # used in Persian words and emoji; isprintable() is false for them
 
 
 class MergeContact(Protocol):
-    """A contact, as far as it can be merged."""
+    """The contact attributes that merge fields read."""
 
     @property
     def email(self) -> str: ...
@@ -128,12 +129,12 @@ class MergeContact(Protocol):
 
 
 def fields_of(contact: MergeContact, campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
-    """The merge fields of one recipient."""
+    """Return the merge fields of one recipient, as {"contact": {…}, "campaign": {…}, "organisation": {…}}."""
     return {"contact": contact_fields(contact), **house_fields(campaign_name, organisation)}
 
 
 def contact_fields(contact: MergeContact) -> dict[str, str]:
-    """A contact's own columns win over attributes of their name."""
+    """Return a contact's merge fields; its columns win over attributes of the same name."""
     return {
         **{key: str(value) for key, value in (contact.attributes or {}).items() if value is not None},
         "email": contact.email,
@@ -144,7 +145,7 @@ def contact_fields(contact: MergeContact) -> dict[str, str]:
 
 
 def house_fields(campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
-    """The merge fields that are the same for a whole mailing."""
+    """Return the merge fields that are the same for every recipient of a mailing."""
     return {
         "campaign": {"name": campaign_name},
         "organisation": {

@@ -1,4 +1,4 @@
-"""Imports for tests: a file in, its row out, run to the end."""
+"""Helpers for import tests: upload a file, run its dry run and import, reload its row."""
 
 import io
 from typing import Any
@@ -19,7 +19,7 @@ ASKED = {
 
 
 def uploaded(session: Session, content: str | bytes, **terms: Any) -> ContactImport:
-    """An upload with its guessed mapping, and ``terms`` as ``configure`` takes them."""
+    """Upload a file with its guessed mapping; ``options`` are passed to ``service.configure``."""
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
     found = service.upload(session, SYSTEM, filename="people.csv", stream=stream)
     if terms:
@@ -28,7 +28,7 @@ def uploaded(session: Session, content: str | bytes, **terms: Any) -> ContactImp
 
 
 def checked(content: str | bytes, **terms: Any) -> ContactImport:
-    """Uploaded, configured, and through its dry run."""
+    """Upload, configure and run the dry run."""
     with db.transaction() as session:
         found = uploaded(session, content, **terms)
         service.check(session, SYSTEM, found)
@@ -37,7 +37,7 @@ def checked(content: str | bytes, **terms: Any) -> ContactImport:
 
 
 def imported(content: str | bytes, **terms: Any) -> ContactImport:
-    """All the way."""
+    """Upload, configure, run the dry run and the import."""
     found = checked(content, **terms)
     assert found.state is ImportState.CHECKED, found.error
     begin(found)
@@ -56,5 +56,5 @@ def again(found: ContactImport) -> ContactImport:
 
 
 def counts(found: ContactImport) -> tuple[int, int, int, int]:
-    """created, updated, unchanged, rejected"""
+    """Return (created, updated, unchanged, rejected)."""
     return found.created, found.updated, found.unchanged, found.rejected

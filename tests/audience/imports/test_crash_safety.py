@@ -1,4 +1,4 @@
-"""kill -9 in the middle of an import: going on gives what an undisturbed run gives."""
+"""Crash safety of imports: after kill -9 and restart, the result equals that of an undisturbed run."""
 
 import os
 import random
@@ -37,7 +37,7 @@ def content() -> str:
 
 
 def seed() -> int:
-    """A list, and some people who are there before."""
+    """Create a list and some existing contacts; return the list's id."""
     with db.transaction() as session:
         chosen = ContactList(name="Fair", created_at=clock.now())
         session.add(chosen)
@@ -91,12 +91,15 @@ def empty(engine: Engine) -> None:
 
 
 def run_apart(engine: Engine, import_id: int, chunks: int = ROWS) -> int:
-    """Run the import in a process of its own, in small chunks; its pid. After so many it waits to be killed."""
+    """Run the import in a forked process with small chunks; return its pid.
+
+    After ``max_chunks`` chunks the process pauses until it is killed.
+    """
     pid = os.fork()
     if pid:
         return pid
     code = 1
-    try:  # The child: our connections are not its own.
+    try:  # child process: it must not use the parent's database connections
         db.install(db.make_engine(engine.url.render_as_string(hide_password=False)))
         runner.CHUNK, runner.LEASE = 40, timedelta(0)
         prepared = count()
@@ -114,7 +117,7 @@ def run_apart(engine: Engine, import_id: int, chunks: int = ROWS) -> int:
 
 
 def ended(pid: int) -> int:
-    """0, or minus the signal that ended it."""
+    """Wait for the process; return 0, or the negative number of the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

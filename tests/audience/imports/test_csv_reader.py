@@ -1,4 +1,4 @@
-"""Files of every making."""
+"""CSV reader and column mapping: encodings, delimiters, headers, quotes and broken rows."""
 
 from pathlib import Path
 

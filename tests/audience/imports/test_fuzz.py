@@ -1,4 +1,4 @@
-"""Whatever bytes are imported: a clear answer, never half an import."""
+"""Imports of arbitrary bytes: refused as a whole or imported completely; no formulas in exports."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What an import brings, on both databases."""
+"""Import runs on both databases: counts, rejections, consent, suppression, claims, restart."""
 
 from datetime import timedelta
 
@@ -181,7 +181,7 @@ def test_a_worker_that_lost_its_claim_writes_nothing(
 
     def chunks(self: object, *args: object) -> object:
         for n, chunk in enumerate(original(self, *args)):  # type: ignore[arg-type]
-            if n == 1 and len(calls) == 1:  # The first worker sleeps here for a minute; another does it all.
+            if n == 1 and len(calls) == 1:  # the first worker stalls; another one completes the import
                 frozen.at += timedelta(minutes=1)
                 runner.run(found.id)
             yield chunk

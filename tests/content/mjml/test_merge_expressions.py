@@ -1,4 +1,4 @@
-"""Merge expressions: what is possible, and what is refused with its field and line."""
+"""Merge expressions: permitted syntax, and refusals with field and line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The child process: whatever a template does, the house answers, and answers again afterwards."""
+"""Sandbox process: limits on memory and time, isolation, recovery after a crash, forks and threads."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -26,12 +26,12 @@ def test_it_answers_and_is_kept() -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ 'a' * 50000000 }}",  # more than a mail may hold
-        "{{ 'a' * 5000000000 }}",  # more than the child's memory
+        "{{ 'a' * 50000000 }}",  # exceeds the size of a mail
+        "{{ 'a' * 5000000000 }}",  # exceeds the child's memory
         "{% for i in range(10**9) %}x{% endfor %}",  # Jinja's own limit of range()
-        "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",  # grows
-        "{{ 10 ** (10 ** 10) }}",  # busy before it is rendered: a constant
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",  # busy, and silent
+        "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",  # output grows without limit
+        "{{ 10 ** (10 ** 10) }}",  # constant, folded at compile time
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",  # uses time without output
         "{{ ''.__class__.__mro__ }}{{ 1/0 }}",
         "{{ (" + "(" * 5000,
     ],
@@ -79,7 +79,7 @@ def _asked_in_a_fork() -> None:
 
 
 def test_a_forked_process_has_children_of_its_own() -> None:
-    """As Celery's prefork pool does it: daemonic children, forked after the parent asked."""
+    """Like Celery's prefork pool: daemonic processes, forked after the parent has used the sandbox."""
     merge("x")
     child = get_context("fork").Process(target=_asked_in_a_fork, daemon=True)
     child.start()

@@ -1,4 +1,4 @@
-"""Checking and rendering MJML: everything wrong is named with its line, and nothing dangerous goes on."""
+"""MJML validator: findings with line and column, refused content, and rendering."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""Links: every one is numbered, none leads where it must not, and values stay values."""
+"""Links: validation of targets, numbering, personalisation and encoding."""
 
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -115,7 +115,7 @@ def test_every_web_link_gets_its_number_and_label() -> None:
         "{{ links[3] }}",
         "{{ unsubscribe_url }}",
     ]
-    assert "kampania-footer" not in found.html  # It has an unsubscribe link of its own.
+    assert "kampania-footer" not in found.html  # the source has an unsubscribe link of its own
     for piece in (
         "Read more & win <{{ links[1] }}>",
         "The shop <{{ links[2] }}>",

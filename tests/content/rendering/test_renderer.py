@@ -1,4 +1,4 @@
-"""Merging: whatever a contact's fields hold stays text."""
+"""Mail renderer: values of contact fields stay text, in HTML, text part and headers."""
 
 import html
 import re
