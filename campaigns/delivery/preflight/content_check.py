@@ -112,8 +112,8 @@ def _warning(message: str, where: str, **params: object) -> Diagnostic:
 def of_missing(message: Message, lacking: Mapping[str, int], mailable: int) -> list[Diagnostic]:
     """A warning per merge field without a value for some recipients, with the fallback that they get.
 
-    ``lacking``: field → number of mailable recipients without a value. The parameter ``people`` of a finding is the
-    reason for :func:`campaigns.delivery.preflight.exclusions.contacts_query` that lists them.
+    ``missing_counts``: field → number of mailable recipients without a value. The parameter ``people`` of a finding is
+    the reason for :func:`campaigns.delivery.preflight.exclusions.contacts_query` that lists them.
     """
     said = fallbacks(versions.draft_of(message))
     findings = []

@@ -107,7 +107,7 @@ def _bits(*tests: tuple[str, SendFlag]) -> str:
 
 
 def _bucket(row: str, floor: str, never: str) -> str:
-    """SQL of the bucket. ``floor`` truncates the instant ``{at}`` to 15 minutes; ``never`` is the instant 1970."""
+    """SQL of the bucket. ``truncate`` cuts the instant ``{at}`` to 15 minutes; ``epoch`` is the instant 1970."""
     known = floor.format(at=f"coalesce({row}sent_at, {row}bounced_at, {never})")
     return f"CASE WHEN {row}state IN {_UNDER_WAY} THEN {never} ELSE {known} END"
 

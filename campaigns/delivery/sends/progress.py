@@ -92,7 +92,7 @@ def _of_single(session: Session, activity_id: int) -> dict[tuple[SendState, str]
 
 
 def progress(session: Session, activity: Activity, before: str = "") -> SendProgress:
-    """The progress of an activity now. ``before`` is the ``mark`` of an earlier request, for the current rate."""
+    """The progress of an activity now. ``previous_mark``: the ``poll_mark`` of an earlier request, for the rate."""
     stand = standing(session, activity.id)
     found: dict[SendState, int] = {}
     for (state, _reason), number in stand.items():
@@ -163,7 +163,7 @@ def _rate(activity: Activity, mailed: int) -> float | None:
 
 
 def by_domain(session: Session, activity_id: int, most: int = 25) -> list[tuple[str, dict[SendState, int]]]:
-    """(Domain, state → number of sends) of the ``most`` recipient domains with the most sends.
+    """(Domain, state → number of sends) of the ``limit`` recipient domains with the most sends.
 
     Reads every send of the activity, so it is loaded on request only.
     """

@@ -80,7 +80,7 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
 
 
 def ask_anew(session: Session, most: int = 10_000) -> bool:
-    """Make up to ``most`` sends due that wait for a window, after quiet hours were changed.
+    """Make up to ``limit`` sends due that wait for a window, after quiet hours were changed.
 
     A send whose window is still closed is postponed again when it is claimed. Returns whether there may be more: the
     caller commits between chunks, because one UPDATE of a million rows would block every other writer.
@@ -100,9 +100,9 @@ def ask_anew(session: Session, most: int = 10_000) -> bool:
 
 
 def still(session: Session, activity_id: int, state: SendState, marked: int) -> int:
-    """Number of sends in ``state`` that still wait for their window, out of ``marked`` ones with reason WINDOW.
+    """Number of sends in ``state`` that still wait for their window, out of ``with_reason`` ones with reason WINDOW.
 
-    The others are due by now. Without a due send the answer is ``marked``; else it is counted in the index
+    The others are due by now. Without a due send that is all of them; else it is counted in the index
     (activity_id, state, due_at).
     """
     mine = Send.activity_id == activity_id, Send.state == state
