@@ -1,7 +1,6 @@
-"""Everything at once: a relay with every fault, tasks handed out twice, a coordinator who can't decide, wild clocks.
+"""Chaos tests: a relay with every fault, duplicate tasks, repeated pause and resume, clock jumps, a relay outage.
 
-Whatever happens each recipient ends in one state, nobody is mailed twice, and nobody is lost. ``TORTURE=50``
-brings as many seeds.
+Each recipient ends in one state, none is mailed twice and none is lost. ``TORTURE=50`` runs 50 seeds.
 """
 
 import dataclasses
@@ -38,12 +37,12 @@ _TO = re.compile(rb"^To:.*?<([^>]+)>", re.M)
 
 
 class Whims:
-    """What a relay answers, mail by mail, drawn from a seed."""
+    """Random replies of a relay, reproducible by seed."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
         self.unclear = 0
-        """Mails that were taken, or may have been, without an answer that says so."""
+        """Number of mails whose final dot got no clear reply: they may have been accepted."""
 
     def mail(self, _number: int) -> bytes:
         return self._drawn(b"250 ok", [b"421 4.3.2 closing", b"451 4.3.0 later", b"452 4.5.3 too many", DROP])
@@ -64,12 +63,12 @@ class Whims:
 
 
 def taken(relay: Strange) -> Counter[str]:
-    """How often the relay has answered for each recipient's content with a 2xx, or not at all."""
+    """Recipient → number of contents that the relay received for it."""
     return Counter(match[1].decode() for content in relay.taken if (match := _TO.search(content)))
 
 
 def hurry() -> None:
-    """Let whoever waits for a later hour be due, and the relay be asked."""
+    """Make deferred sends due, and end all backoffs of domains and relays."""
     brakes._domains.clear()
     with db.transaction() as session:
         session.execute(update(Send).where(Send.state == SendState.DEFERRED).values(due_at=clock.now()))
@@ -128,7 +127,7 @@ def test_every_task_handed_out_several_times_at_once(
 
 
 def together(*works: Callable[[], object]) -> None:
-    """Run them at the same time; the first error is raised."""
+    """Run the functions in parallel threads; raises the first error."""
     errors: list[BaseException] = []
 
     def kept(work: Callable[[], object]) -> None:
@@ -147,7 +146,7 @@ def together(*works: Callable[[], object]) -> None:
 
 
 def test_somebody_who_cannot_decide(database: Engine, catcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pause and resume again and again under three workers; what was paused is sent nothing, afterwards all is sent."""
+    """Repeated pause and resume while three workers run: afterwards every mail is sent exactly once."""
     monkeypatch.setattr(delivering, "_FIRST", 5)
     with db.transaction() as session:
         activity = make_mailing(session, 60)
@@ -179,7 +178,7 @@ def test_somebody_who_cannot_decide(database: Engine, catcher: int, monkeypatch:
 def test_a_clock_that_jumps_in_the_middle_of_a_slice(
     database: Engine, catcher: int, frozen: FrozenClock, jump: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three days on each lease has run out: the worker stops, and what it had not begun is sent by the next one."""
+    """After a jump of three days every lease has expired: the worker stops, and the next one sends the rest."""
     activity_id = launched(12)
 
     def move(_session: object) -> None:
@@ -192,7 +191,7 @@ def test_a_clock_that_jumps_in_the_middle_of_a_slice(
     assert set(found) <= {"sent", "queued"}, "the journal tells what was begun"
     assert sum(found.values()) == 12
     assert ("queued" in found) == (jump > timedelta())
-    frozen.at = max(frozen.at, frozen.at - jump)  # Set right again; what is due stays due.
+    frozen.at = max(frozen.at, frozen.at - jump)  # A clock set back is corrected, so that the due sends stay due.
     while deliver(activity_id):
         pass
     assert states(activity_id) == {"sent": 12}
@@ -200,7 +199,7 @@ def test_a_clock_that_jumps_in_the_middle_of_a_slice(
 
 
 def test_down_for_the_whole_run_then_back(database: Engine, settings: config.Settings, frozen: FrozenClock) -> None:
-    """However often it is asked, nobody's attempts are used up, and it is asked less and less often."""
+    """A relay that is down counts no attempts, and the pauses between its tries grow."""
     activity_id, pauses = launched(5), []
     config.install(dataclasses.replace(settings, smtp_url="smtp://127.0.0.1:1"))
     for _ in range(7):

@@ -1,4 +1,4 @@
-"""kill -9 at any instant loses nobody and mails nobody twice. ``TORTURE=30`` kills more often."""
+"""Crash tests: kill -9 of a worker at any instant loses no recipient and mails none twice. ``TORTURE=30``: 30 kills."""
 
 import os
 import random
@@ -27,7 +27,7 @@ CONNECTIONS = 4
 
 @contextmanager
 def nursery(engine: Engine, settings: config.Settings) -> Iterator[Callable[[int, float], None]]:
-    """Yields a function that lets a new worker deliver an activity and kills it after some seconds."""
+    """Yields a function (activity id, seconds) that starts a worker on an activity and kills it after that time."""
     environment = {
         **os.environ,
         "KAMPANIA_VAR": str(settings.var),
@@ -83,7 +83,7 @@ def test_killed_at_any_instant(database: Engine, catcher: int, settings: config.
 @pytest.mark.parametrize(
     ("instant", "after"),
     [
-        ("claimed", {"queued": 3}),  # the claim is committed, the journal is empty
+        ("claimed", {"queued": 3}),  # The claim is committed, the journal is empty.
         ("began", {"queued": 3}),
         ("intent", {"unknown": 1, "queued": 2}),
         ("answered", {"sent": 1, "queued": 2}),
@@ -91,7 +91,7 @@ def test_killed_at_any_instant(database: Engine, catcher: int, settings: config.
     ],
 )
 def test_killed_at_each_instant(database: Engine, catcher: int, instant: str, after: dict[str, int]) -> None:
-    """The same without chance: a worker process dies in the place named."""
+    """The same without randomness: the worker process exits at a named point."""
     with db.transaction() as session:
         activity_id = make_mailing(session, 3).id
     expand(activity_id)
@@ -109,7 +109,7 @@ def test_killed_at_each_instant(database: Engine, catcher: int, instant: str, af
 
 
 def _die_at(instant: str) -> None:
-    """Let this process end where the name says."""
+    """Patch this process so that it exits at the named point."""
 
     def die(*_: object) -> None:
         os._exit(9)

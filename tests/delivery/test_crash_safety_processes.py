@@ -1,7 +1,7 @@
-"""A launch whose whole house dies around it: worker, beat, broker, database and sink are killed at random instants.
+"""Crash tests of a whole installation: worker, beat, broker, database and sink are killed at random during a launch.
 
-Too long for the usual run, where test_breaking and test_storms stand for it. ``TORTURE=50`` brings as many seeds on
-both databases, with 2,000 recipients each (``TORTURE_SIZE``), beginning with the seed ``TORTURE_FIRST``.
+They take too long for the usual test run, which has test_crash_safety and test_chaos instead. ``TORTURE=50`` runs 50
+seeds on both databases, with 2,000 recipients each (``TORTURE_SIZE``), from the seed ``TORTURE_FIRST`` on.
 """
 
 import base64
@@ -41,7 +41,7 @@ FIRST = int(os.environ.get("TORTURE_FIRST", "0"))
 RECIPIENTS = int(os.environ.get("TORTURE_SIZE", "2000"))
 DEATHS = 6
 WORKERS, CONNECTIONS = 2, 4
-ENOUGH = 600.0  # Seconds after the last death, in which everything must have come right.
+ENOUGH = 600.0  # Seconds after the last kill within which the launch must finish.
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks at children through /proc"),
     pytest.mark.skipif(not SEEDS, reason="a house of its own for minutes: TORTURE=2 brings it"),
@@ -52,7 +52,7 @@ _UNDER_WAY = {SendState.QUEUED.value, SendState.SENDING.value, SendState.DEFERRE
 
 @dataclass
 class House:
-    """Processes that are started again when they die, as the supervisor does it."""
+    """Processes of an installation, restarted when they exit, as the supervisor does."""
 
     var: Path
     environment: dict[str, str]
@@ -66,7 +66,7 @@ class House:
             )
 
     def kill(self, name: str, chance: random.Random) -> None:
-        """kill -9 of one process, of one that it has forked, or of all of them; then it comes back."""
+        """Kill -9 a process, one of its children, or its whole process group; then restart it."""
         lead = self.running[name]
         children = Path(f"/proc/{lead.pid}/task/{lead.pid}/children").read_text().split()
         how = chance.choice(("lead", "child", "all"))
@@ -82,7 +82,7 @@ class House:
         self.start(name)
 
     def revive(self) -> None:
-        """Whoever has ended by itself, as a worker may whose broker goes away under it, comes back too."""
+        """Restart processes that have exited by themselves, as a worker may when its broker is killed."""
         for name, process in list(self.running.items()):
             if process.poll() is not None:
                 self.start(name)
@@ -103,7 +103,7 @@ class House:
 
 @contextmanager
 def living(url: str, var: Path) -> Iterator[House]:
-    """Broker, sink, worker and beat on a database with enough contacts."""
+    """A running installation (broker, sink, worker, beat) with RECIPIENTS contacts in its database."""
     port = free_port()
     told = {
         "KAMPANIA_VAR": str(var),
@@ -150,7 +150,7 @@ def launch(seed: int) -> int:
 
 
 def caught(seed: int) -> Counter[str]:
-    """How often each recipient's mail of this seed lies in the sink."""
+    """Recipient → number of mails of this seed in the sink."""
     with MailStore().open() as connection:
         rows = connection.execute(
             "SELECT recipient, count(*) FROM mails WHERE subject = ? GROUP BY 1", (f"Seed {seed}.",)
@@ -159,13 +159,13 @@ def caught(seed: int) -> Counter[str]:
 
 
 def torture(house: House, victims: Sequence[str], kill: Callable[[str, random.Random], None], seed: int) -> str:
-    """One launch; says in a line what became of it."""
+    """Run one launch with DEATHS kills, check its result, and return a summary line."""
     chance, deaths, began = random.Random(seed), Counter[str](), time.monotonic()
     activity_id = launch(seed)
     for number in range(DEATHS):
         before = len(caught(seed))
         time.sleep(chance.uniform(0.0, 1.2))
-        if number:  # Mostly while mails are under way; each start of a worker takes its time.
+        if number:  # Kill mostly while mails are in flight: a restarted worker needs some time.
             wait_until(partial(_moved, seed, activity_id, before), ENOUGH, house)
         victim = chance.choice(victims)
         deaths[victim] += 1
@@ -217,7 +217,8 @@ def test_everybody_is_killed_on_postgres(settings: config.Settings, tmp_path: Pa
     with ExitStack() as stack:
         server = stack.enter_context(servers.postgres_server())
         server.stop()
-        server.command = [*server.command, "-c", "synchronous_commit=on"]  # As everybody runs it who wants to keep it.
+        # As in production; the test server turns it off.
+        server.command = [*server.command, "-c", "synchronous_commit=on"]
         server.start()
         house = stack.enter_context(living(server.url, tmp_path))
 

@@ -1,4 +1,4 @@
-"""Preflight, progress, sends and test mails in the browser."""
+"""Tests of the pages of preflight, progress, sends and test mails."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""What speaks against a message as it would be sent."""
+"""Preflight check of a message's content and sender."""
 
 import re
 from collections.abc import Mapping
@@ -21,22 +21,26 @@ from campaigns.delivery.preflight.exclusions import LACKS
 from campaigns.i18n import N_
 
 SHOWN_SUBJECT = 70
-"""Characters of a subject that a wide inbox shows; a phone shows half of them."""
+"""Characters of a subject that a desktop inbox shows; a phone shows half of them."""
 SHOWN_PREHEADER = 130
+"""Characters of a preheader that an inbox shows."""
 _IMAGE = re.compile(r"<img\b", re.I)
 _PLAIN_IMAGE = re.compile(r"""<(?:img|v:image|v:fill)\b[^>]*?\ssrc="http://""", re.I)
 
 
 @dataclass(slots=True)
 class ContentReport:
-    """What was found, and the plain facts beside it."""
+    """Findings (errors and warnings) and facts.
+
+    ``facts``: ``sender``, ``signed`` and the states of the domain checks; see :func:`_facts` for those of the mail.
+    """
 
     findings: list[Diagnostic] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
 
 
 def check(session: Session, message: Message) -> ContentReport:
-    """Look at the draft as it stands."""
+    """Check the current draft. A draft with errors is not compiled, and its report lacks the facts of the mail."""
     house = organisation(session)
     fields = known_fields(session, versions.wanted_fields(versions.draft_of(message)))
     looked = ContentReport(versions.problems(message, house, fields))
@@ -46,7 +50,7 @@ def check(session: Session, message: Message) -> ContentReport:
         looked.findings += sender.findings
         looked.facts |= {"sender": address, "signed": sender.signed, **sender.states}
     if any(finding.level is Severity.ERROR and finding.field != "from_email" for finding in looked.findings):
-        return looked  # What it compiles to would only repeat them.
+        return looked  # Findings of the compiled mail would repeat the errors.
     compiled = versions.compile_message(session, message)
     looked.findings += _of_compiled(compiled)
     looked.facts |= _facts(compiled)
@@ -78,6 +82,7 @@ def _of_compiled(compiled: CompileResult) -> list[Diagnostic]:
 
 
 def _facts(compiled: CompileResult) -> dict[str, object]:
+    """Facts of the compiled mail. ``size`` and ``limit`` are in KiB, ``subject`` and ``preheader`` in characters."""
     return {
         "size": round(compiled.size / 1024),
         "limit": LARGEST_MAIL // 1024,
@@ -86,7 +91,7 @@ def _facts(compiled: CompileResult) -> dict[str, object]:
         "preheader": len(compiled.preheader),
         "text": bool(compiled.text.strip()),
         "unsubscribe": "unsubscribe_url" in compiled.html,
-        "pictures": len(_IMAGE.findall(compiled.html)) - 1,  # without the pixel
+        "pictures": len(_IMAGE.findall(compiled.html)) - 1,  # without the tracking pixel
         "undescribed": sum(finding.message == NO_ALT for finding in compiled.findings),
     }
 
@@ -105,9 +110,10 @@ def _warning(message: str, where: str, **params: object) -> Diagnostic:
 
 
 def of_missing(message: Message, lacking: Mapping[str, int], mailable: int) -> list[Diagnostic]:
-    """For each merge field that some lack: how many, and what they read instead.
+    """A warning per merge field without a value for some recipients, with the fallback that they get.
 
-    The finding's ``people`` parameter names the list of them.
+    ``missing_counts``: field → number of mailable recipients without a value. The parameter ``people`` of a finding is
+    the reason for :func:`campaigns.delivery.preflight.exclusions.contacts_query` that lists them.
     """
     said = fallbacks(versions.draft_of(message))
     findings = []

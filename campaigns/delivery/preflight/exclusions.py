@@ -1,4 +1,8 @@
-"""Who of an audience would be left out, and why: as counts that add up, and as the people themselves."""
+"""Exclusions of an audience: who would not be mailed and why, as counts and as contacts.
+
+A reason is ``mailable``, a SkipReason, ``suppressed.<SuppressionReason>`` or ``withdrawn``; these add up to the
+audience. ``bounced_before`` and ``lacks.<merge field>`` are subsets of ``mailable``.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,15 +37,16 @@ _COLUMNS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ExclusionCounts:
-    """An audience by what would become of it, and how many of the mailable lack which merge field."""
+    """Contacts of an audience per reason, and mailable contacts without a value per merge field."""
 
     audience: Mapping[str, int]
-    """``total``, ``mailable`` and the reasons, which add up to ``total`` with it."""
+    """``total``, ``mailable`` and the reasons; ``mailable`` and the reasons add up to ``total``."""
     lacking: Mapping[str, int]
+    """Merge field → contacts without a value, for fields that some lack."""
 
 
 def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> ExclusionCounts:
-    """Everybody, in one scan: each contact's reason and each empty field is found out once."""
+    """Count the audience in one scan, by reason and by missing value of ``fields``."""
     lacks = [case((_lacks(field), 1), else_=0).label(f"lacks_{n}") for n, field in enumerate(fields)]
     people = (
         contacts_of(activity)
@@ -49,7 +54,7 @@ def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> E
             Contact.id.label("id"), Contact.email.label("email"), _reason(session).label("reason"), *lacks
         )
         .cte("people")
-        # Otherwise SQLite works the reason out anew wherever it is named below.
+        # Otherwise SQLite evaluates the reason once for each reference below.
         .prefix_with("MATERIALIZED")
     )
     why = _in_detail(people.c).label("why")
@@ -65,14 +70,14 @@ def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> E
 
 
 def _reason(session: Session) -> Any:
-    """Why a Contact would not be mailed now, '' when it would; the cap last, as when sending."""
+    """SQL: the SkipReason of a Contact if it were mailed now, '' when none. The cap comes last, as in sending."""
     capped = frequency_cap.capped_sql(organisation(session))
     reason = skip_reason()
     return reason if capped is None else case((reason != "", reason), (capped, SkipReason.CAPPED.value), else_="")
 
 
 def _in_detail(people: Any) -> Any:
-    """The reason, told apart by what a coordinator would do about it."""
+    """SQL: the reason, with suppressions split by SuppressionReason and consent split into missing and withdrawn."""
     suppression = select(cast(Suppression.reason, String)).where(Suppression.address == people.email).scalar_subquery()
     return case(
         (people.reason == SkipReason.SUPPRESSED.value, literal(_SUPPRESSED) + suppression),
@@ -85,20 +90,22 @@ def _in_detail(people: Any) -> Any:
 
 
 def _answered(contact_id: Any) -> Any:
-    """Whether the ledger says anything about mail to them; without consent, that is a no."""
+    """SQL: whether the contact has any entry in the email consent log. Without consent that means it was withdrawn."""
     return exists().where(ConsentEntry.contact_id == contact_id, ConsentEntry.purpose == ConsentPurpose.EMAIL)
 
 
 def _lacks(field: str) -> Any:
+    """SQL: whether a Contact has no value, or only spaces, for the merge field ``contact.<key>``."""
     key = field.removeprefix("contact.")
     value = _COLUMNS[key] if key in _COLUMNS else Contact.attributes[key].as_string()
     return or_(value.is_(None), func.trim(value) == "")
 
 
 def people(session: Session, activity: Activity, why: str) -> Select[*tuple[Any, ...]]:
-    """The contacts that :func:`count` counts under ``why``: (Contact, since, detail), to be ordered by Contact.id.
+    """SELECT of (Contact, since, detail) for a reason, not ordered yet.
 
-    Also those who lack a field (``lacks.<field>``) or bounced before. Raises NotFound for a reason that is none.
+    ``since`` is when the reason began (NULL when unknown), ``detail`` a text, '' when there is none. Raises NotFound
+    for an unknown reason.
     """
     mine, reason = contacts_of(activity), _reason(session)
     nothing = null().cast(UtcDateTime()).label("since"), literal("").label("detail")
@@ -125,6 +132,7 @@ def people(session: Session, activity: Activity, why: str) -> Select[*tuple[Any,
 
 
 def _last(column: str) -> Any:
+    """SQL: a column of the Contact's newest email consent entry."""
     newest = select(getattr(ConsentEntry, column)).where(
         ConsentEntry.contact_id == Contact.id, ConsentEntry.purpose == ConsentPurpose.EMAIL
     )
@@ -133,7 +141,7 @@ def _last(column: str) -> Any:
 
 
 def _bounced() -> Select[*tuple[Any, ...]]:
-    """Contacts whom a mail of some launch did not reach: few, found by the index of states."""
+    """Ids of contacts with a bounced launch send. They are few; the index (activity_id, state, due_at) finds them."""
     mailings = select(Activity.id).where(Activity.channel == Channel.EMAIL, Activity.built_in.is_(None))
     return select(Send.contact_id).where(
         Send.activity_id.in_(mailings), Send.state == SendState.BOUNCED, Send.contact_id.is_not(None)
@@ -141,13 +149,13 @@ def _bounced() -> Select[*tuple[Any, ...]]:
 
 
 def bounced_before(session: Session, activity: Activity) -> int:
-    """How many would be mailed although an earlier mail to them bounced."""
+    """Number of mailable contacts to whom an earlier mail bounced."""
     found = people(session, activity, BOUNCED_BEFORE).with_only_columns(func.count())
     return session.scalar(found) or 0
 
 
 def label(why: str) -> tuple[str, str]:
-    """What a reason is called, as two msgids: the sentence, with ``%(what)s``, and what stands there."""
+    """The label of a reason as two msgids: a sentence with ``%(what)s``, and the value of ``what``."""
     if why.startswith(_SUPPRESSED):
         known = why.removeprefix(_SUPPRESSED)
         return N_("Suppressed: %(what)s"), SuppressionReason(known).label if known in set(SuppressionReason) else known

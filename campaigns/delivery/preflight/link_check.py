@@ -1,8 +1,8 @@
-"""Whether what a mail's links lead to answers. Asked by a button only, and outside of any transaction.
+"""HTTP check of a mail's links, protected against server-side request forgery.
 
-A link is whatever a coordinator wrote, so this must not become a way into our own network: each
-address is looked up once, refused unless it belongs to the public internet, and connected to as it
-was looked up; every redirect is looked at again.
+It runs on request only and outside of any transaction. Links are user input, so they must not reach the internal
+network: each host is resolved once and refused unless all its addresses are public; the connection goes to the resolved
+address (no DNS rebinding); every redirect is checked the same way.
 """
 
 import http.client
@@ -19,27 +19,27 @@ from campaigns.content.rendering.links import whole
 from campaigns.i18n import N_
 
 PATIENCE = 5.0
-"""Seconds for one request."""
+"""Timeout of one request, in seconds."""
 REDIRECTS = 5
 MOST = 60
-"""Links looked at in one go."""
+"""Maximum number of links per check."""
 _AT_ONCE = 8
 _AGENT = "Mozilla/5.0 (compatible; Kampania link check)"
 _NAT64 = ip_network("64:ff9b::/96")
 _NO_HEAD = (403, 404, 405, 501)
-"""What servers that know no HEAD answer to it."""
+"""Replies of servers that do not support HEAD; the link is then requested with GET."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkStatus:
-    """What a link led to. Without a ``status`` nothing answered, and ``message`` says why."""
+    """Result of one link. ``status`` is the final HTTP status; None without a reply: ``message`` is the reason."""
 
     url: str
     status: int | None = None
     message: str = ""
     params: tuple[tuple[str, str], ...] = ()
     end: str = ""
-    """Where the redirects ended, if there were any."""
+    """The last URL, when there were redirects."""
 
     @property
     def good(self) -> bool:
@@ -47,36 +47,37 @@ class LinkStatus:
 
 
 class LinkRefused(Exception):
-    """The request was not made, or had no answer. Its argument is a msgid."""
+    """The request was not made or the certificate is invalid. The argument is a msgid."""
 
 
 Lookup = Callable[[str, int], Sequence[str]]
-"""The addresses of a host; raises OSError."""
+"""(host, port) → IP addresses; raises OSError."""
 
 
 def lookup(host: str, port: int) -> Sequence[str]:
+    """IP addresses of a host from the system's resolver, without duplicates. Raises OSError."""
     return list(dict.fromkeys(str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is anybody's to reach; one inside IPv6 counts as itself."""
+    """Whether an IP address is globally reachable. IPv4 addresses embedded in IPv6 (mapped, 6to4) are checked too."""
     found = ip_address(address)
     if found in _NAT64:
-        return False  # Leads to whatever IPv4 address stands in it.
+        return False  # NAT64 reaches the embedded IPv4 address, whatever that is.
     inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
     return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkChecker:
-    """How links are asked; a test brings its own name server and its own idea of what is public."""
+    """Checker of links. ``lookup``, ``is_allowed`` and ``timeout`` (seconds) are replaceable for tests."""
 
     lookup: Lookup = lookup
     public: Callable[[str], bool] = is_public
     patience: float = PATIENCE
 
     def all(self, urls: Sequence[str]) -> list[LinkStatus]:
-        """Ask each of them, several at once."""
+        """Check the distinct ``urls``, at most MAX_LINKS, eight at a time, in their order. Slow ones get no status."""
         wanted = list(dict.fromkeys(urls))[:MOST]
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="links")
         futures = [pool.submit(self.one, url) for url in wanted]
@@ -89,7 +90,7 @@ class LinkChecker:
         ]
 
     def one(self, url: str) -> LinkStatus:
-        """Follow one link to its end."""
+        """Check one link, following up to five redirects."""
         place = url
         try:
             for _ in range(REDIRECTS + 1):
@@ -108,7 +109,7 @@ class LinkChecker:
         return self._request("GET", url) if status in _NO_HEAD else (status, further)
 
     def _request(self, method: str, url: str) -> tuple[int, str]:
-        """Status, and where it redirects to."""
+        """(HTTP status, Location of a redirect or ''). Raises LinkRefused, OSError, HTTPException or ValueError."""
         parts = urlsplit(whole(url))
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or not host or parts.username is not None:
@@ -117,7 +118,7 @@ class LinkChecker:
         address = self._address(host, port)
         connection = http.client.HTTPConnection(host, port)
         plain = socket.create_connection((address, port), timeout=self.patience)
-        # A server that sends a byte now and then never runs into a socket's own timeout.
+        # The socket's timeout restarts with each byte; the timer limits the whole request.
         guard = Timer(self.patience, _cut, [plain])
         guard.daemon = True
         guard.start()
@@ -137,6 +138,7 @@ class LinkChecker:
             plain.close()
 
     def _address(self, host: str, port: int) -> str:
+        """The first IP address of a host, all of whose addresses are public. Raises LinkRefused."""
         try:
             found = self.lookup(host, port)
         except OSError as error:
@@ -155,4 +157,4 @@ def _cut(plain: socket.socket) -> None:
     try:
         plain.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass  # It is closed already.
+        pass  # Already closed.

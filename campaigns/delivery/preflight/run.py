@@ -1,6 +1,7 @@
-"""What would happen if this e-mail activity were launched now, and what speaks against it.
+"""Preflight of an email activity: audience counts and findings as if it were launched now.
 
-The answer is a row bound to the hash of content and audience; planning.launch asks for it.
+The result is a Preflight row bound to the hash of content and audience; :mod:`campaigns.planning.launch` requires a
+passed one with the present hash.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,19 +26,19 @@ from campaigns.planning.send_windows import window_of
 
 
 def check(session: Session, actor: Actor, activity: Activity) -> Preflight:
-    """Look, and keep what was found."""
+    """Run the preflight and add its row to the session."""
     return keep(session, actor, look(session, actor, activity))
 
 
 def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
-    """Look at content, sender and audience as they are now; the row is not added.
+    """Check content, sender and audience as they are now. The returned row is not in the session.
 
-    Reads every contact of the audience, so it belongs into a session that only reads.
+    It reads every contact of the audience: use a read-only session. Raises Conflict for other channels than email.
     """
     actor.require(Permission.PLAN)
     if activity.channel is not Channel.EMAIL:
         raise Conflict(N_("Only e-mail has a preflight."))
-    parts = launch.subject_parts(session, activity)  # Before anything is looked at: a later change shows.
+    parts = launch.subject_parts(session, activity)  # First: a later change invalidates the result.
     message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
     fields = sorted(_fields(message)) if message is not None else []
     counted = exclusions.count(session, activity, fields)
@@ -62,7 +63,7 @@ def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
 
 
 def keep(session: Session, actor: Actor, found: Preflight) -> Preflight:
-    """Write down what :func:`look` found."""
+    """Add a row made by :func:`evaluate` to the session and flush."""
     actor.require(Permission.PLAN)
     session.add(found)
     session.flush()
@@ -110,25 +111,26 @@ def _kept(finding: Diagnostic) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class PreflightStatus:
-    """The newest preflight of an activity and whether it still fits what would be sent."""
+    """The newest preflight of an activity and whether it is still valid for what would be sent."""
 
     preflight: Preflight | None
     changed: Sequence[str]
-    """Names of what has changed since (launching.PARTS); ``""`` for something that was not written down."""
+    """Keys of ``launch.subject_parts`` that have changed since; ``""`` for a change of a part that was not stored."""
 
     @property
     def fits(self) -> bool:
+        """Whether there is a preflight and nothing has changed since."""
         return self.preflight is not None and not self.changed
 
     @property
     def excluded(self) -> Sequence[tuple[str, int]]:
-        """(reason, contacts) of everybody who would be left out."""
+        """(reason, number of contacts) of those who would be left out."""
         audience = self.preflight.audience if self.preflight else {}
         return [(reason, count) for reason, count in audience.items() if reason not in ("total", exclusions.MAILABLE)]
 
 
 def standing(session: Session, activity: Activity) -> PreflightStatus:
-    """What the preflight's fragment shows."""
+    """The newest preflight of an activity and what has changed since."""
     newest = launch.latest_preflight(session, activity)
     parts = launch.subject_parts(session, activity)
     if newest is None or newest.subject_hash == launch.hash_of(parts):

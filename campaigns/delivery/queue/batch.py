@@ -1,4 +1,8 @@
-"""A slice from claim to record: who of it waits, who is on the way, and what became of the others."""
+"""One claimed batch of sends, from its claim to the record of its results.
+
+A batch keeps in memory which of its mails wait, which are in flight and which have a result; its journal on disk keeps
+the same for a process that is killed.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -28,36 +32,41 @@ _MARKS = {
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """A claimed slice with its journal. Positions count its letters."""
+    """A claimed batch with its journal. A position is the index of a send in ``payload.sends``."""
 
     claimed: BatchPayload
     journal: BatchJournal
     lease: Lease
     waiting: deque[int] = field(default_factory=deque)
+    """Positions not yet taken by a connection, in sending order."""
     out: int = 0
-    """How many are on the way."""
+    """Number of mails that a connection holds."""
     aside: int = 0
-    """How many stand aside for their provider's sake."""
+    """Number of mails parked in memory by a provider's rate limit."""
     returns: dict[int, int] = field(default_factory=dict)
-    """How often a connection ended under whom before the mail was touched."""
+    """Position → number of connections that ended while they held the untouched mail."""
     parked: dict[datetime, list[int]] = field(default_factory=dict)
-    """Ids of sends whose domain is to be left alone, by when they are due again."""
+    """New due time → ids of sends that go back to the queue because their domain is rate limited or backed off."""
     touchable: set[int] = field(default_factory=set)
-    """Positions of those whose mail can still be held back."""
+    """Positions whose last dot has not been sent, so that their mail can still be held back."""
     results: list[SendResult] = field(default_factory=list)
 
     @property
     def over(self) -> bool:
+        """Whether no mail waits, is in flight or is parked."""
         return not self.waiting and not self.out and not self.aside
 
     def note(self, position: int, outcome: DeliveryResult) -> None:
-        """Keep what became of one of them, first where a killed process can't lose it."""
+        """Add the result of one mail. The journal is written first: it survives a kill of the process."""
         self.journal.mark(position, _MARKS[outcome.status])
         self.touchable.discard(position)
         self.results.append(SendResult(self.claimed.sends[position], outcome, clock.micros()))
 
     def record(self) -> None:
-        """Write the results down; whoever has none was not touched and is as due as before."""
+        """Write the results to the database, release the other sends and delete the journal.
+
+        A send without a result was not touched and keeps its due time, unless it was postponed.
+        """
         known = {result.send.id for result in self.results}
         left = [send.id for send in self.claimed.sends if send.id not in known]
         with db.transaction() as session:
@@ -71,13 +80,15 @@ class Batch:
 
 
 def claim(activity_id: int, size: int, press: BatchContext | None = None) -> Batch | None:
-    """Up to ``size`` due sends of the activity, printed on ``press`` when the shift has one already; None when nothing
-    is due. The claim is committed."""
+    """Claim up to ``size`` due sends of the activity and load their payload; None when nothing is due.
+
+    ``context`` is the one that earlier batches of the same run share. The claim is committed when this returns.
+    """
     journal = BatchJournal.create()
     try:
         lease = Lease(journal.batch)
         with db.transaction() as session:
-            _house = organisation(session)  # Held, since a session forgets what nobody holds and asks again.
+            _house = organisation(session)  # The identity map is weak: without this reference it is read again.
             rows = claims.claim(session, activity_id, journal.batch, size)
             claimed = payload.load(session, activity_id, rows, press) if rows else None
             if claimed is not None:

@@ -1,6 +1,7 @@
-"""Which worker owns which sends.
+"""Claims of due sends: compare-and-swap with leases.
 
-A claim is a compare-and-swap in one transaction. It holds for a lease (:mod:`campaigns.delivery.queue.leases`).
+A claim moves due sends to ``sending`` under a batch name in one transaction. It holds for one lease
+(:mod:`campaigns.delivery.queue.leases`).
 """
 
 from collections.abc import Sequence
@@ -23,16 +24,19 @@ from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity, ActivityStatus
 
 LARGEST = 1_000
+"""Maximum number of sends in one claim."""
 _LOOKS = 10
-"""Slices of sends outside of their window that one claim passes over."""
+"""Maximum number of SELECTs per claim and state; another one follows while some rows were outside of their window."""
 
 
 def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[Row]:
-    """Take up to ``limit`` due sends of a live activity for ``batch``; of each, in order of their ids, the columns
-    that :func:`campaigns.delivery.queue.payload.load` makes its letter of.
+    """Claim up to ``limit`` (at most 1,000) due sends of a live activity for ``batch``.
 
-    Whoever may not be mailed any more (suppressed, consent withdrawn since the audience was
-    frozen) becomes skipped here, in the same transaction, and is not among them.
+    Returns one row per claimed send, ordered by send id, with the columns that
+    :func:`campaigns.delivery.queue.payload.load` needs; an empty list when the activity may not send.
+
+    Recipients who may not be mailed any more (suppressed, or consent withdrawn since the audience was frozen, or over
+    the frequency cap) are skipped in the same transaction and are not returned.
     """
     activity = session.get(Activity, activity_id, populate_existing=True)
     if activity is None or not _may_send(activity):
@@ -46,7 +50,7 @@ def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[Ro
 
 
 def may_send(session: Session, activity_id: int) -> bool:
-    """Whether the activity is live and its time isn't over (the built-in ones always are)."""
+    """Whether the activity is live and before its ``stop_after``. Built-in activities may always send."""
     activity = session.get(Activity, activity_id, populate_existing=True)
     return activity is not None and _may_send(activity)
 
@@ -57,7 +61,10 @@ def _may_send(activity: Activity) -> bool:
 
 
 def _take(session: Session, activity: Activity, state: SendState, batch: str, limit: int) -> list[Row]:
-    """Due sends whose window is open; those whose is closed wait for it from now on."""
+    """Claim due sends in ``state``, up to ``limit``.
+
+    Sends outside of their window are postponed to its opening, refused ones are skipped.
+    """
     taken: list[Row] = []
     for _ in range(_LOOKS):
         rows = _next(session, activity, state, limit - len(taken)) if limit > len(taken) else []
@@ -80,11 +87,11 @@ def _next(session: Session, activity: Activity, state: SendState, limit: int) ->
 
 @lru_cache
 def _due(built_in: str | None) -> db.PreparedQuery:
-    """Everything about the next ones in one question: their columns, their contacts', whether they may be measured
-    and why they may not be mailed.
+    """The query for the next due sends: their columns, their contacts' columns, the reason not to mail them.
 
-    One state at a time, in the order of the index: nothing is sorted. On SQLite the writing transaction has the
-    database alone and FOR UPDATE is left out.
+    The column ``trackable`` is computed: whether tracking consent is full now. The query reads one state at a time, so
+    that the index (activity_id, state, due_at) gives the order and nothing is sorted. SQLite has no FOR UPDATE; there a
+    writing transaction begins IMMEDIATE and has the database alone.
     """
     now = bindparam("now", type_=Send.due_at.type)
     due = (
@@ -102,20 +109,23 @@ def _due(built_in: str | None) -> db.PreparedQuery:
             *(given.get(name, due.c[name]) for name in payload.OWN), *payload.PERSON, refusal(built_in, due.c.address)
         )
         .select_from(due)
-        .outerjoin(Contact, Contact.id == due.c.contact_id)  # an erased one allows nothing
+        .outerjoin(Contact, Contact.id == due.c.contact_id)  # An erased contact has no row and no consent.
         .outerjoin(OutboxMail, OutboxMail.id == due.c.outbox_id)
     )
 
 
 def _swap(session: Session, rows: Sequence[Row], state: SendState, batch: str) -> Sequence[Row]:
-    """Those of the rows that are ours from now on: nearly always all, since they were locked."""
+    """Move the rows from ``state`` to ``sending`` and return those that this batch got.
+
+    These are all rows, because they were selected with a lock, unless another transaction changed a state meanwhile.
+    """
     swapped = 0
     for measured in {row[_MEASURED] for row in rows}:
         ids = [row[_ID] for row in rows if row[_MEASURED] == measured]
         claimed = (
             update(Send)
             .where(db.among(session, Send.id, ids), Send.state == state)
-            # Whether it may be measured is written here and not when it is composed: each row changes once.
+            # ``trackable`` is written with the claim and not when the mail is composed: one UPDATE per row.
             .values(state=SendState.SENDING, claimed_by=batch, lease_until=clock.now() + LEASE, reason="")
             .values(trackable=bool(measured))
             .execution_options(synchronize_session=False)

@@ -1,8 +1,9 @@
-"""From a launched activity to one row per recipient.
+"""Expansion of a launched activity's audience into one send per recipient.
 
-Runs in chunks by contact id, each a transaction under the activity's lock (a row lock on
-PostgreSQL; on SQLite every writing transaction begins IMMEDIATE and has the database alone).
-It may be killed anywhere, started again, and run twice at once.
+Expansion runs in chunks by contact id. Each chunk is one transaction under the activity's lock (a row lock on
+PostgreSQL; on SQLite every writing transaction begins IMMEDIATE and has the database alone). ``expanded_to`` is the
+checkpoint and conflicts with known recipients are ignored, so expansion may be killed at any point, restarted, and run
+twice at once.
 """
 
 from typing import Any
@@ -34,7 +35,7 @@ from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.planning.recipients import contacts_of
 
 CHUNK = 10_000
-"""Contacts a transaction: about 0.05 s of the writer's place on SQLite."""
+"""Contacts per transaction. It bounds how long SQLite's only writer is held (``tests/benchmarks/pipeline``, large)."""
 
 _TRIES = 4
 _RECIPIENT = "uq_sends_activity_id_recipient_key_occasion"
@@ -43,14 +44,20 @@ _MORE = ("due_at", "trackable", "attempts", "reply")
 
 
 def expand(activity_id: int, chunk: int = CHUNK) -> None:
-    """Make the sends of a live activity's audience; stops early when it isn't live any more."""
+    """Insert the sends of a live activity's audience, ``chunk`` contacts per transaction.
+
+    Stops early when the activity is no longer live.
+    """
     while _tried(activity_id, chunk):
         pass
 
 
 def _tried(activity_id: int, chunk: int) -> bool:
-    """Who is merged or erased while PostgreSQL writes their row takes the whole chunk along; looked at again, they
-    are not there any more."""
+    """Expand one chunk; on an IntegrityError try again, up to _MAX_TRIES times.
+
+    A contact that is merged or erased while PostgreSQL inserts its send violates the foreign key and fails the whole
+    chunk. The next try no longer selects that contact.
+    """
     for _ in range(_TRIES):
         try:
             return expand_chunk(activity_id, chunk)
@@ -60,7 +67,7 @@ def _tried(activity_id: int, chunk: int) -> bool:
 
 
 def expand_chunk(activity_id: int, chunk: int = CHUNK) -> bool:
-    """Expand the next ``chunk`` contacts and say whether there may be more."""
+    """Expand the next ``chunk`` contacts. Returns whether there may be more."""
     with db.transaction() as session:
         activity = session.scalar(select(Activity).where(Activity.id == activity_id).with_for_update(of=Activity))
         if activity is None or activity.status is not ActivityStatus.LIVE or activity.email.expanded_at is not None:
@@ -79,7 +86,10 @@ def expand_chunk(activity_id: int, chunk: int = CHUNK) -> bool:
 
 
 def skip_reason() -> Any:
-    """Why a Contact must not be mailed, '' when it may be; suppression wins over missing consent."""
+    """SQL: the SkipReason of a Contact of the enclosing query, '' when it may be mailed.
+
+    Suppression takes precedence over missing consent.
+    """
     return case(
         (suppression.suppressed_sql(), literal(SkipReason.SUPPRESSED.value)),
         (
@@ -92,11 +102,11 @@ def skip_reason() -> Any:
 
 
 def _skip_known_by_another_name(session: Session, activity: Activity, last: int) -> None:
-    """Leave out those of the chunk up to ``last`` who get this mail already as one whom they were merged with while
-    the audience was written.
+    """Skip contacts of the chunk up to ``last_id`` that already have this mail under a merged contact's id.
 
-    Few have ever been, and to ask for each would take as long as writing the rows. Asked when they are written:
-    from then on whoever would merge one of them waits for us.
+    Contacts can be merged while the audience is expanded. The query starts at the few aliases instead of at each new
+    send. It runs after the insert: from then on the foreign key's lock makes a concurrent merge wait for this
+    transaction.
     """
     other = aliased(Send)
     known = session.scalars(
@@ -122,15 +132,18 @@ def _skip_known_by_another_name(session: Session, activity: Activity, last: int)
 
 
 def _rows(session: Session, activity: Activity, contacts: Select[Any], chunk: int) -> Select[Any]:
-    """The new rows of ``contacts``, at most ``chunk``, numbered on from the activity's highest send."""
+    """SELECT of the new sends of ``contacts``, at most ``chunk``, in the column order of _COLUMNS and _EXTRA_COLUMNS.
+
+    Ids continue from the activity's highest send id.
+    """
     waits = send_windows.openings(session, activity, contacts.with_only_columns(Contact.timezone).distinct())
-    first, behind = activity.id << 32, (activity.id + 1) << 32  # By the key itself: no row is read but the last.
+    first, behind = activity.id << 32, (activity.id + 1) << 32  # A range of the primary key: only its last row is read.
     base = session.scalar(select(func.max(Send.id)).where(Send.id > first, Send.id < behind)) or first
     chosen = contacts.with_only_columns(Contact.id, Contact.email, Contact.timezone, skip_reason().label("reason"))
     if session.get_bind().dialect.name == "postgresql":
         people = chosen.subquery()
         number: ColumnElement[Any] = func.row_number().over(order_by=people.c.id)
-    else:  # A window costs a copy of each row. The limit leaves nobody out, but has SQLite ask for each reason once.
+    else:  # row_number() would copy each row. LIMIT drops no row, but makes SQLite materialise the subquery.
         people = chosen.limit(chunk).subquery()
         number = people.c.id - activity.email.expanded_to
     now = literal(clock.now(), Send.due_at.type)
@@ -157,7 +170,7 @@ def _rows(session: Session, activity: Activity, contacts: Select[Any], chunk: in
 
 
 def _ignoring_known_recipients(session: Session, rows: Select[Any]) -> Insert:
-    """Each dialect's way of saying: only this constraint's conflicts are ours to ignore."""
+    """INSERT … SELECT that ignores conflicts of the recipient constraint only, in the syntax of each dialect."""
     names = [*_COLUMNS, *_MORE]
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(Send).from_select(names, rows).on_conflict_do_nothing(constraint=_RECIPIENT)

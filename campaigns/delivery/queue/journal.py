@@ -1,10 +1,11 @@
-"""What this host knows of its own unfinished batches, whatever kills the process that sends them.
+"""Journal of this host's unfinished batches, which survives a kill of the sending process.
 
-A batch is a file: its ids, then one byte per recipient, written through a memory map, so that
-every byte set survives ``kill -9`` of the process (not a loss of power). Its owner holds a lock
-on it; a lock that can be had means that the owner is dead.
+Each batch is one file: the number of ids (uint32, little endian), the ids (int64 each), then one status byte per
+recipient. The bytes are written through a memory map, so every byte that is set survives ``kill -9`` of the process
+(not a power loss). The owner holds an exclusive ``flock`` on the file; when another process gets the lock, the owner is
+dead.
 
-An id that is not in the file, or whose byte is TODO, was never on its way.
+An id that is not in the file, or whose byte is TODO, was never sent to a relay.
 """
 
 import fcntl
@@ -22,10 +23,10 @@ from campaigns import config
 
 
 class JournalStatus(IntEnum):
-    """How far one recipient's mail got."""
+    """Progress of one recipient's mail, as stored in the journal."""
 
     TODO = 0
-    INTENT = 1  # set before the last dot leaves; without a later mark nobody knows
+    INTENT = 1  # set before the last dot is sent; without a later status the outcome is unknown
     OK = 2
     REJECTED = 3
     DEFERRED = 4
@@ -36,15 +37,16 @@ _MARKS = frozenset(JournalStatus)
 
 
 def directory() -> Path:
+    """The journal directory, created when missing."""
     path = config.settings().var / "journal"
     path.mkdir(exist_ok=True)
     return path
 
 
 def host() -> str:
-    """A name for whoever can read this journal directory: random, made once.
+    """The random id of this journal directory, created once.
 
-    The directory matters and not the machine's name, since containers change theirs.
+    It identifies the directory and not the machine, because a container's host name changes.
     """
     path = directory() / "host"
     if not path.exists():
@@ -59,23 +61,23 @@ def host() -> str:
 
 
 def _mark(byte: int) -> JournalStatus:
-    """A byte that we never write is damage: the mail may be out, and the other batches must go on."""
+    """The status of a byte. A byte that is never written means damage: INTENT, because the mail may have been sent."""
     return JournalStatus(byte) if byte in _MARKS else JournalStatus.INTENT
 
 
 class BatchJournal:
-    """One batch's file, locked for as long as it is open."""
+    """The journal file of one batch, locked while it is open."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
         self._first = 0
-        """Where the marks begin."""
+        """Offset of the first status byte."""
         self._map: mmap.mmap | None = None
 
     @classmethod
     def create(cls) -> "BatchJournal":
-        """A new batch's file. It gets its final name under lock, so nobody takes it for an orphan."""
+        """Create the file of a new batch. It is renamed to its final name once locked, so no process adopts it."""
         path = directory() / f"{secrets.token_hex(8)}.batch"
         draft = path.with_suffix(".new")
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -85,24 +87,24 @@ class BatchJournal:
 
     @property
     def batch(self) -> str:
-        """The batch's name in ``sends.claimed_by``: host and file."""
+        """The batch's name in ``sends.claimed_by``: ``<host id>/<file stem>``."""
         return f"{host()}/{self.path.stem}"
 
     def begin(self, ids: Sequence[int]) -> None:
-        """Write down whom the batch is for, everybody TODO. An empty one needs no map."""
+        """Write the ids of the batch, each with status TODO, and map the file. Needs at least one id."""
         head = _COUNT.pack(len(ids)) + struct.pack(f"<{len(ids)}q", *ids)
         os.pwrite(self._descriptor, bytes(len(ids)), len(head))
-        os.pwrite(self._descriptor, head, 0)  # last, so that a file with a head is whole
+        os.pwrite(self._descriptor, head, 0)  # The header is written last: a file with a header is complete.
         self._first = len(head)
         self._map = mmap.mmap(self._descriptor, len(head) + len(ids))
 
     def mark(self, position: int, mark: JournalStatus) -> None:
-        """Set the mark of the batch's ``position``-th recipient."""
+        """Set the status of the recipient at ``position``."""
         assert self._map is not None
         self._map[self._first + position] = mark
 
     def marks(self) -> dict[int, JournalStatus]:
-        """Every id of the file with its mark."""
+        """Send id → status, for every id of the file; empty when the file is incomplete."""
         raw = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         if len(raw) < _COUNT.size:
             return {}
@@ -113,7 +115,7 @@ class BatchJournal:
         return dict(zip(ids, map(_mark, raw[_COUNT.size + 8 * count :]), strict=False))
 
     def close(self) -> None:
-        """Let go of the file and leave it for the next sweep."""
+        """Close and unlock the file; it stays on disk for the next take-over."""
         if self._map is not None:
             self._map.close()
             self._map = None
@@ -122,7 +124,7 @@ class BatchJournal:
             self._descriptor = -1
 
     def delete(self) -> None:
-        """The batch is recorded in the database: nothing is left to know."""
+        """Delete the file, after its results are committed to the database."""
         self.path.unlink(missing_ok=True)
         self.close()
 
@@ -136,7 +138,7 @@ class BatchJournal:
 
 
 def orphans() -> Iterator[BatchJournal]:
-    """The batches whose owner is dead, each locked while the caller looks at it."""
+    """Journals whose owner is dead. Each is locked until the next one is requested."""
     for path in sorted(directory().glob("*.batch")):
         journal = _adopt(path)
         if journal is not None:
@@ -145,13 +147,14 @@ def orphans() -> Iterator[BatchJournal]:
 
 
 def _adopt(path: Path) -> BatchJournal | None:
+    """Open and lock the journal; None when its owner is alive or the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:  # else recorded and deleted while we waited
+        if os.fstat(descriptor).st_nlink:  # 0 links: deleted between open() and flock().
             return BatchJournal(path, descriptor)
     except BlockingIOError:
         pass
@@ -160,7 +163,7 @@ def _adopt(path: Path) -> BatchJournal | None:
 
 
 def living() -> set[str]:
-    """Names of this host's batches whose owner is alive."""
+    """Names of this host's batches whose owner is alive, as in ``sends.claimed_by``."""
     alive = set()
     for path in directory().glob("*.batch"):
         journal = _adopt(path)
@@ -172,7 +175,7 @@ def living() -> set[str]:
 
 
 def sweep(older_than: float = 3600.0) -> None:
-    """Remove files that a process left half-made; nothing was ever claimed under their names."""
+    """Delete draft files older than ``older_than`` seconds. No send is ever claimed under a draft's name."""
     for path in directory().glob("*.new"):
         try:
             if path.stat().st_mtime < time.time() - older_than:

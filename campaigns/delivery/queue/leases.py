@@ -1,7 +1,7 @@
-"""How long a claim holds, and what becomes of the sends whose worker died.
+"""Leases of claimed sends: renewal, release, and take-over of a dead worker's sends.
 
-A lease outlasts the longest wait for a relay's last answer, so whoever takes over never races a mail
-that may still go out.
+A lease is longer than the timeout for the reply to the final dot (RFC 5321, 4.5.3.2: ten minutes), so a take-over never
+races with a mail that may still be delivered.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,14 +24,14 @@ _RENEW_BELOW = _MICROS - 240_000_000
 
 
 class Lease:
-    """The worker's side of a claim: renewed in time, or the worker must stop before the next dot."""
+    """A worker's lease on one batch. A worker that cannot renew it must stop before the next final dot."""
 
     def __init__(self, batch: str) -> None:
         self.batch = batch
         self._until = clock.micros() + _MICROS
 
     def hold(self) -> bool:
-        """Whether the next mail may go out under this lease."""
+        """Renew the lease once four minutes of it have passed. Returns whether it is held."""
         return self._until - clock.micros() > _RENEW_BELOW or self._renew()
 
     def _renew(self) -> bool:
@@ -51,7 +51,10 @@ class Lease:
 
 
 def release(session: Session, batch: str, ids: Collection[int], due_at: datetime | None = None) -> None:
-    """Give untouched sends back; they are as due as they were, or due at ``due_at``, and have used no attempt."""
+    """Return untouched sends of ``batch`` to the queue without counting an attempt.
+
+    They keep their due time unless ``due_at`` is given.
+    """
     later = {} if due_at is None else {"due_at": due_at}
     session.execute(
         update(Send)
@@ -62,11 +65,11 @@ def release(session: Session, batch: str, ids: Collection[int], due_at: datetime
 
 
 def take_over() -> int:
-    """Settle what dead workers left behind; how many sends that were.
+    """Give the sends of dead workers a state. Returns the number of sends.
 
-    This host's journal says exactly how far each mail got, and at once, since a dead owner's lock
-    is free. Of batches without a journal here nothing is known: when their lease has run out
-    they become unknown. Should their host come back, its journal still corrects that.
+    For batches of this host the journal shows the progress of each mail. They are taken over at once, because the lock
+    of a dead owner is free. Batches without a journal on this host become unknown when their lease has expired. If
+    their host comes back, its journal still corrects them.
     """
     settled: list[int] = []
     for orphan in journal.orphans():
@@ -82,7 +85,7 @@ _AFTERWARDS: Mapping[JournalStatus, SendState] = {
     JournalStatus.TODO: SendState.QUEUED,
     JournalStatus.INTENT: SendState.UNKNOWN,
     JournalStatus.OK: SendState.SENT,
-    # Not mailed, and what the relay said is lost: ask it again.
+    # Not delivered, and the relay's reply is lost: try again.
     JournalStatus.REJECTED: SendState.QUEUED,
     JournalStatus.DEFERRED: SendState.QUEUED,
 }
@@ -100,8 +103,11 @@ def _settle(orphan: journal.BatchJournal) -> int:
 
 
 def _left(session: Session, batch: str, ids: list[int]) -> list[int]:
-    """The batch's sends without an outcome: those under lease (few, by its index), and those of the
-    journal whose lease ran out while nobody could read it."""
+    """Ids of the batch's sends without an outcome.
+
+    These are the leased ones (read through the partial index of leased sends), and the journal's ids that became
+    unknown when the lease expired before this host could take over.
+    """
     leased = Send.lease_until.is_not(None), Send.state == SendState.SENDING
     expired = db.among(session, Send.id, ids), Send.state == SendState.UNKNOWN
     return [
@@ -129,7 +135,10 @@ def _assign(session: Session, batch: str, ids: list[int], state: SendState) -> N
 
 
 def _expire() -> int:
-    """Leases that ran out, of hosts we can't ask. A living batch of ours renews or stops by itself."""
+    """Set sends with an expired lease to unknown; returns their number.
+
+    Batches of this host whose owner is alive are left out: the owner renews its lease or stops by itself.
+    """
     overdue = Send.lease_until < clock.now(), Send.state == SendState.SENDING
     with db.reading() as session:
         batches = set(session.scalars(select(Send.claimed_by).where(*overdue).distinct())) - journal.living()

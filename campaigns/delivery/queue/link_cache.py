@@ -1,11 +1,11 @@
-"""Signposts: where the links of mails lead, kept on this host before the first of them leaves.
+"""Link target cache: files on this host that map link numbers to URLs, written before a mail is sent.
 
-Whoever answers clicks on the same host finds the way by them, even when the database goes away in the
-second after a launch, and after a restart. Under ``var/links`` stand
+The click endpoint on the same host reads them when the database is unavailable, also after a restart. Files under
+``var/links``:
 
-``<activity>.json``    destinations of a launched mailing by link number, with what was changed of them since
-``version-<id>.json``  the same of a version that single mails have: test mails, and those that programs ask for
-``<activity>.sends``   which version each single mail has: eight bytes for every sequence number
+``<activity>.json``    link number → URL of a launched activity, with the overrides made before the file was written
+``version-<id>.json``  link number → URL of a message version that single mails use (test mails, transactional mails)
+``<activity>.sends``   version id of each single mail: 8 bytes, little endian, at sequence number × 8
 """
 
 import json
@@ -32,7 +32,7 @@ _SEQUENCE = 0xFFFFFFFF
 
 
 def put_up(session: Session, claimed: BatchPayload) -> None:
-    """Before these letters leave. A disk that refuses is logged: the database still knows the way."""
+    """Write the link files of a batch before its mails are sent. A disk error is logged; the database has the links."""
     activity = claimed.press.activity
     try:
         if activity.built_in is not None:
@@ -48,7 +48,7 @@ def put_up(session: Session, claimed: BatchPayload) -> None:
 
 
 def put_up_single(session: Session, versions: Mapping[int, int]) -> None:
-    """For single mails, whose versions are given by the ids of their sends. Raises OSError."""
+    """Write the link files of single mails; ``versions`` maps send id → version id. Raises OSError."""
     for version_id in set(versions.values()):
         if not _of_version(version_id).exists():
             keep(_of_version(version_id).name, links_of(session, version_id), new=True)
@@ -61,12 +61,12 @@ def put_up_single(session: Session, versions: Mapping[int, int]) -> None:
 
 
 def of_activity(activity_id: int) -> Urls | None:
-    """Where the links of a launched mailing lead; None when no signpost stands on this host."""
+    """Link number → URL of a launched activity; None when this host has no file of it."""
     return _read(_of_activity(activity_id))
 
 
 def of_single(send_id: int) -> Urls | None:
-    """The same for one single mail."""
+    """Link number → URL of one single mail; None when this host has no file of it."""
     try:
         index = os.open(_index(send_id >> 32), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -79,11 +79,12 @@ def of_single(send_id: int) -> Urls | None:
 
 
 def links_of(session: Session, version_id: int) -> Urls:
+    """Link number → URL of a message version, from the database."""
     return dict(session.execute(select(Link.number, Link.url).where(Link.version_id == version_id)).all())
 
 
 def changes(session: Session, *activity_ids: int) -> dict[int, dict[int, str]]:
-    """What coordinators changed of live mails' links, by activity and number; of all mails when none is named."""
+    """Link overrides of sent mails: activity id → link number → URL. Without ``activity_ids``: of all activities."""
     asked = select(LinkOverride.activity_id, LinkOverride.number, LinkOverride.url)
     found: dict[int, dict[int, str]] = {}
     for activity_id, number, url in session.execute(
@@ -98,7 +99,7 @@ def directory() -> Path:
 
 
 def keep(name: str, content: Mapping[Any, object], *, new: bool = False) -> None:
-    """Put a file in place, whole or not at all; a ``new`` one never takes the place of another. Raises OSError."""
+    """Write ``content`` as JSON atomically. With ``new`` an existing file is not replaced. Raises OSError."""
     directory().mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = directory() / f"{name}.{os.getpid()}.{threading.get_ident()}"
     draft.write_text(json.dumps(content))
@@ -108,7 +109,7 @@ def keep(name: str, content: Mapping[Any, object], *, new: bool = False) -> None
     try:
         (directory() / name).hardlink_to(draft)
     except FileExistsError:
-        pass  # Somebody was faster, and may know of a change since.
+        pass  # Another process wrote the file first; it may contain a newer override.
     finally:
         draft.unlink()
 

@@ -1,4 +1,7 @@
-"""A claimed slice with everything its mails are made of, loaded before any byte leaves."""
+"""Payload of a claimed batch: all data that its mails are composed of, loaded before the first byte is sent.
+
+After loading no session is needed. CPU per mail of claiming and loading: ``tests/benchmarks/composing``.
+"""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -25,11 +28,11 @@ from campaigns.planning.models import Activity
 
 Known = TypeVar("Known", bound=Base)
 Row = Sequence[Any]
-"""What the database says of one claimed send: the columns OWN, then PERSON."""
+"""One claimed send: the columns SEND_COLUMNS, then CONTACT_COLUMNS, then the reason not to mail it ('' here)."""
 
 
 class ClaimedSend(NamedTuple):
-    """A send's row, as much of it as its mail and its outcome need: a third of the cost of the whole."""
+    """The columns of a send that its mail and its result need. No ORM object is built for them."""
 
     id: int
     address: str
@@ -38,11 +41,11 @@ class ClaimedSend(NamedTuple):
     version_id: int | None
     outbox_id: int | None
     trackable: bool
-    """Whether the contact may be measured, as of the claim."""
+    """Whether the contact's tracking consent was full at the time of the claim."""
 
 
 class MergeRow(NamedTuple):
-    """A contact's row, as much of it as can be merged."""
+    """The columns of a contact that merge fields can read."""
 
     email: str
     first_name: str
@@ -53,16 +56,19 @@ class MergeRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchContext:
-    """What the letters of an activity share, read once for all slices of a shift."""
+    """Data that all mails of an activity share, read once for all batches of a worker's run."""
 
     activity: Activity
     house: Organisation
     versions: dict[int, MessageVersion]
+    """By version id."""
     plates: dict[tuple[int | None, bool], MailTemplate]
+    """Compiled templates by (version id, trackable)."""
     signers: dict[int | None, Sequence[Signer]]
+    """DKIM signers by version id."""
 
     def prepare(self, session: Session, sends: Sequence[ClaimedSend]) -> None:
-        """Read what these are printed with, as far as it isn't there yet."""
+        """Load the versions, templates and signers of ``sends`` that are not loaded yet."""
         wanted = {(send.version_id, _trackable(send, self.activity)) for send in sends} - self.plates.keys()
         ids = {version_id for version_id, _ in wanted} - self.signers.keys()
         self.versions.update(_by_id(session, MessageVersion, MessageVersion.id, ids))
@@ -76,9 +82,10 @@ class BatchContext:
 
 @dataclass(frozen=True, slots=True)
 class BatchPayload:
-    """What one batch sends, in order.
+    """The sends of one batch, in order, with the data of their mails.
 
-    A letter is made when its turn has come: a thread that made a thousand at once would keep the connections waiting.
+    Each mail's context is built when it is sent: a thread that built a thousand at once would hold the GIL and stall
+    the connections.
     """
 
     press: BatchContext
@@ -87,7 +94,7 @@ class BatchPayload:
     _mails: Mapping[int, OutboxMail]
 
     def letter(self, position: int) -> MailContext:
-        """The letter to the recipient at a position; asks nothing of the database."""
+        """The context of the mail at ``position``. No database access."""
         send, press = self.sends[position], self.press
         version_id, trackable = send.version_id, _trackable(send, press.activity)
         return MailContext(
@@ -104,8 +111,10 @@ class BatchPayload:
 
 
 def load(session: Session, activity_id: int, rows: Sequence[Row], press: BatchContext | None = None) -> BatchPayload:
-    """The letters of claimed sends, made on ``press`` when the shift has one already. Afterwards nothing in it needs
-    the session any more."""
+    """Load the payload of claimed sends, with the run's ``context`` if it has one already.
+
+    All objects are expunged: the payload does not need the session afterwards.
+    """
     sends = [ClaimedSend._make(row[:_PERSON]) for row in rows]
     mails = _by_id(session, OutboxMail, OutboxMail.id, {send.outbox_id for send in sends})
     if press is None:
@@ -121,7 +130,7 @@ def _trackable(send: ClaimedSend, activity: Activity) -> bool:
 
 
 def _plate(version: MessageVersion, activity: Activity, house: Organisation, trackable: bool) -> MailTemplate | None:
-    """None when none can be made: each letter says why when it is composed, and gets its outcome."""
+    """None when the template does not compile: then composing each mail raises the error, and it becomes its result."""
     try:
         return mail_template.plate(version, activity, house, trackable)
     except (ValueError, TemplateError):
@@ -145,10 +154,10 @@ def _person(row: Row) -> MergeRow | None:
 
 
 OWN = ClaimedSend._fields
-# Attributes come as text: read here they cost a third of what the column's own type takes.
+# Attributes are read as text and parsed below, without the JSON column type's result processor.
 PERSON = (Contact.id, *(getattr(Contact, name) for name in MergeRow._fields[:-1]), cast(Contact.attributes, Text))
 _PERSON, _END = len(OWN), len(OWN) + len(PERSON)
-# What loads() calls in the end, less its looks at blanks around.
+# The scanner behind json.loads(), without its check for surrounding whitespace.
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,8 @@
-"""What became of a batch, written in one transaction."""
+"""Bulk update of a batch's sends with their results, in one transaction.
+
+One UPDATE per batch takes its values as a JSON array (SQLite) or as arrays (PostgreSQL), instead of one UPDATE per row.
+CPU per mail: ``tests/benchmarks/composing`` (record).
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,12 +26,12 @@ from campaigns.errors import ValidationFailed
 
 @dataclass(slots=True)
 class SendResult:
-    """One send's outcome."""
+    """The result of one send."""
 
     send: SendRef
     outcome: DeliveryResult
     at: int
-    """When it was known: microseconds since 1970, since each mail pays for a datetime and few are asked for theirs."""
+    """When the result was known, in microseconds since 1970. Most results never need a datetime object."""
 
 
 _STATES: Mapping[DeliveryStatus, SendState] = {
@@ -43,9 +47,9 @@ _STATES: Mapping[DeliveryStatus, SendState] = {
 
 
 def record(session: Session, batch: str, results: list[SendResult]) -> None:
-    """Give each send of ``batch`` its state, and suppress the addresses that don't exist.
+    """Write the state of each send of ``batch``, and suppress addresses that do not exist.
 
-    A send that was taken over meanwhile is corrected only while it is unknown: we were there.
+    A send that was taken over meanwhile is updated only while it is unknown: this worker knows its result.
     """
     if not results:
         return
@@ -73,18 +77,17 @@ def record(session: Session, batch: str, results: list[SendResult]) -> None:
 def _suppress(session: Session, result: SendResult) -> None:
     try:
         suppress(session, SYSTEM, result.send.address, SuppressionReason.BOUNCED, result.outcome.reply)
-    except ValidationFailed:  # An address that our own rules refuse by now is in nobody's way.
+    except ValidationFailed:  # The address fails the present validation rules: no mail goes to it anyway.
         pass
 
 
-# One statement a batch: on PostgreSQL a fiftieth of what one for each row costs, on SQLite two thirds.
 _SQLITE = """
     UPDATE sends SET {sets}, lease_until = NULL
     FROM json_each(:rows) AS r
     WHERE sends.id = r.value ->> 0 AND claimed_by = :batch AND state IN ('sending', 'unknown')
     """
-# In a CASE, since of a batch's name the planner thinks that nobody has it, and would then compare each row of the
-# batch with each of the given ones: that took seconds.
+# The CASE hides the condition from the planner. It estimates that no row has this batch name, and would then join each
+# row of the batch with each element of the arrays in a nested loop.
 _POSTGRES = """
     UPDATE sends SET {sets}, lease_until = NULL
     FROM unnest({arrays}) AS r ({columns})
@@ -94,7 +97,11 @@ _POSTGRES = """
 
 
 class _BulkUpdate:
-    """Rows written by their ids: the columns that differ from row to row, and what they are made into."""
+    """One UPDATE of many sends by id, per dialect.
+
+    ``columns``: name → SQL type of the values given per row, the id first. ``sets``: the SET clause, with ``{name}``
+    for a row's value.
+    """
 
     def __init__(self, columns: Mapping[str, str], sets: str) -> None:
         self.columns = columns
@@ -109,7 +116,7 @@ _TAKEN = _BulkUpdate(
     {"id": "bigint", "reply": "varchar", "at": "timestamptz"},
     "state = 'sent', attempts = attempts + 1, reply = {reply}, due_at = NULL, sent_at = {at}, bounced_at = NULL",
 )
-"""Of nearly all there is no more to tell."""
+"""For accepted mails, the usual case: fewer values per row."""
 _OTHERS = _BulkUpdate(
     {
         "id": "bigint",
@@ -143,13 +150,13 @@ def _taken(result: SendResult) -> tuple[int, str, int]:
 
 
 def _values(result: SendResult) -> tuple[Any, ...]:
-    """The columns of _OTHERS, instants in microseconds."""
+    """A row of _OTHER: the values in the order of its columns, instants in microseconds."""
     send, at = result.send, result.at
     state = _STATES[result.outcome.status]
     attempts = send.attempts + 1
     due_at = next_try(attempts, db.from_micros(at)) if state is SendState.DEFERRED else None
     if state is SendState.DEFERRED and due_at is None:
-        state = SendState.FAILED  # tried for two days
+        state = SendState.FAILED  # the retry schedule (two days) is used up
     due = None if due_at is None else db.to_micros(due_at)
     reason = smtp_refusals.finding(result.outcome).value if state is SendState.BOUNCED else None
     bounced = at if state is SendState.BOUNCED else None

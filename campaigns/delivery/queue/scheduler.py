@@ -1,4 +1,8 @@
-"""What the tick finds: everything in delivery that waits for the clock."""
+"""Due work of delivery, found by the scheduler's tick.
+
+Each tick makes the time-based state changes and returns the activities that need a worker. The rows are the queue: a
+lost wake-up is repeated by the next tick.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,19 +28,19 @@ _LIVE = Activity.status == ActivityStatus.LIVE, Activity.channel == Channel.EMAI
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Ids of activities that need a worker."""
+    """Ids of activities that need a worker: ``expand`` their audience, ``deliver`` their due sends."""
 
     expand: Sequence[int]
     deliver: Sequence[int]
     urgent: frozenset[int] = frozenset()
-    """Those of ``deliver`` that no launch may hold up: test and system mail."""
+    """The built-in ones of ``deliver`` (test and system mail), which go to a queue of their own ahead of launches."""
 
 
 def find() -> DueWork:
-    """Settle what the clock decides by itself, and say which activities need a worker now."""
+    """Take over dead workers' sends, make the time-based changes, and return the work that is due now."""
     leases.take_over()
     with db.reading() as session:
-        # Most ticks find nothing, and then don't ask for SQLite's only writer.
+        # Most ticks find nothing; they must not take SQLite's only write lock.
         changes = launch.due_launches(session) or outbox_dispatch.waiting(session) or left_over(session)
         changes = changes or expired(session) or done(session)
     if changes:
@@ -48,9 +52,12 @@ def find() -> DueWork:
 
 
 def settle(session: Session) -> None:
-    """Begin scheduled launches, take in system mail, cancel what a finished or cancelled activity
-    left over, fail what came too late, and finish activities that are done. Harmless when repeated; a row
-    that fails is put off."""
+    """Make all changes that are due by time.
+
+    Begins scheduled launches, turns outbox mails into sends, cancels the waiting and held sends of ended activities,
+    fails the sends of activities past ``stop_after``, and finishes activities without open sends. Idempotent. A row
+    that fails is backed off, the others continue.
+    """
     launch.begin_due(session)
     outbox_dispatch.post_outbox(session)
     retries.carry(session, JobType.CANCEL_REMAINING, left_over(session), lambda ids: _cancel(session, ids))
@@ -78,7 +85,7 @@ def _expire(session: Session, activity_ids: Sequence[int]) -> None:
 
 def _finish(session: Session, activity_ids: Sequence[int]) -> None:
     for activity_id in activity_ids:
-        with suppress(Conflict):  # Somebody was faster.
+        with suppress(Conflict):  # Its status changed concurrently.
             launch.finish(session, SYSTEM, session.get_one(Activity, activity_id))
 
 
@@ -87,12 +94,12 @@ def _has(*states: SendState) -> Exists:
 
 
 def unexpanded(session: Session) -> list[int]:
-    """Live mailings whose audience is not (all) there yet."""
+    """Ids of live email activities whose audience is not completely expanded."""
     return _ids(session, *_LIVE, EmailDetails.expanded_at.is_(None), Activity.built_in.is_(None))
 
 
 def sendable(session: Session) -> list[int]:
-    """Activities with sends that are due, of which they may send."""
+    """Ids of live email activities with due sends, sorted."""
     due = (
         exists().where(Send.activity_id == Activity.id, Send.state == s, Send.due_at <= clock.now()) for s in WAITING
     )
@@ -100,23 +107,23 @@ def sendable(session: Session) -> list[int]:
 
 
 def built_in(session: Session, ids: Sequence[int]) -> frozenset[int]:
-    """Those of ``ids`` that are the house's own activities."""
+    """The ids among ``ids`` of built-in activities (test, system and API mail)."""
     return frozenset(_ids(session, Activity.id.in_(ids), Activity.built_in.is_not(None)) if ids else ())
 
 
 def left_over(session: Session) -> list[int]:
-    """Activities that are over and still have somebody waiting."""
+    """Ids of finished or cancelled activities that still have waiting or held sends."""
     return _ids(session, Activity.status.in_(_OVER), Activity.channel == Channel.EMAIL, _has(*WAITING, SendState.HELD))
 
 
 def expired(session: Session) -> list[int]:
-    """Activities whose time to send is over while somebody waits. Claimed ones still get their outcome."""
+    """Ids of activities past ``stop_after`` with waiting sends. Claimed sends still get their result."""
     over = EmailDetails.stop_after <= clock.now(), Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED))
     return _ids(session, *over, Activity.channel == Channel.EMAIL, Activity.built_in.is_(None), _has(*WAITING))
 
 
 def done(session: Session) -> list[int]:
-    """Live mailings with nothing left to do."""
+    """Ids of live, completely expanded activities without open sends."""
     return _ids(session, *_LIVE, Activity.built_in.is_(None), EmailDetails.expanded_at.is_not(None), ~_has(*OPEN))
 
 

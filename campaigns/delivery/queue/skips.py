@@ -1,4 +1,8 @@
-"""Who is not mailed after all: waiting or claimed, and refused by now."""
+"""Skipping of sends whose recipient may not be mailed any more.
+
+Consent and suppression can change between expansion and sending, so they are checked again for queued and claimed
+sends.
+"""
 
 from collections.abc import Collection
 from typing import Any
@@ -16,13 +20,16 @@ from campaigns.planning.models import Activity
 
 
 def refusal(built_in: str | None, address: Any = Send.address) -> Any:
-    """Why a Contact's mail of such an activity, to ``address``, is refused; '' when it isn't. Nobody withholds a test
-    mail or a system mail from whom it was asked for."""
+    """SQL: why a mail of an activity of this kind (``built_in``, None for a launch) to a Contact may not be sent.
+
+    '' when it may. ``address`` is the column of the recipient's address. Test and system mail is never refused, because
+    the recipient asked for it.
+    """
     return {None: skip_reason(), "api": service.refusal(address)}.get(built_in, literal(""))
 
 
 def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
-    """Turn those of ``ids`` whose contact refuses mail by now into skipped rows; their ids."""
+    """Skip the claimed sends among ``ids`` whose contact may not be mailed any more. Returns their ids."""
     found = refused(session, ids)
     for reason in set(found.values()):
         skip(session, [send_id for send_id, given in found.items() if given == reason], reason)
@@ -30,14 +37,14 @@ def skip_refused(session: Session, ids: Collection[int]) -> set[int]:
 
 
 def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
-    """Those of ``ids`` whose contact refuses mail by now, and why."""
+    """Send id → SkipReason, for the sends among ``ids`` whose contact may not be mailed any more."""
     why = case((Activity.built_in.is_(None), refusal(None)), (Activity.built_in == "api", refusal("api")), else_="")
     asked = (
         select(Send.id, why.label("why"))
         .select_from(Send)
-        .outerjoin(Contact, Contact.id == Send.contact_id)  # an erased one allows nothing
+        .outerjoin(Contact, Contact.id == Send.contact_id)  # An erased contact has no row and no consent.
         .outerjoin(OutboxMail, OutboxMail.id == Send.outbox_id)
-        .outerjoin(Activity, Activity.id == Send.activity_id)  # It exists; joined so, SQLite begins with the ids.
+        .outerjoin(Activity, Activity.id == Send.activity_id)  # Always matches; makes SQLite start with the ids.
         .where(db.among(session, Send.id, ids))
         .subquery()
     )
@@ -45,7 +52,7 @@ def refused(session: Session, ids: Collection[int]) -> dict[int, str]:
 
 
 def skip(session: Session, ids: Collection[int], reason: str, state: SendState = SendState.SENDING) -> None:
-    """Let those of ``ids`` that are in ``state`` be skipped for good."""
+    """Set the sends among ``ids`` that are in ``state`` to skipped, with this reason."""
     if ids:
         session.execute(
             update(Send)

@@ -1,4 +1,4 @@
-"""Whoever turns out to be another recipient of the same mail doesn't get it twice."""
+"""Contact merge step: skips the second send when both merged contacts are recipients of the same activity."""
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, aliased
@@ -9,7 +9,11 @@ _NOT_SENT_YET = (SendState.QUEUED, SendState.DEFERRED, SendState.HELD)
 
 
 def skip_doubles(session: Session, stays_id: int, goes_id: int) -> None:
-    """Sends stay with the address they were made for; of two that wait or went out, the waiting one is left out."""
+    """Skip unsent launch sends of one contact where the other has a send of the same activity that was or will be sent.
+
+    Sends stay with the contact and address they were made for. When both sends are unsent, the duplicate's is skipped:
+    its contact is processed first.
+    """
     for one, other in ((goes_id, stays_id), (stays_id, goes_id)):
         beside = aliased(Send)
         has_it = (

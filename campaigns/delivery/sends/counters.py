@@ -3,8 +3,8 @@
 Twelve services change a send's state; a trigger counts for all of them. A page about a million sends reads a few
 hundred rows. Only launches are counted, no test sends.
 
-Sends under way are counted as queued: a second counter update per claimed send would be half of the cost of a claim
-(``tests/benchmarks/pipeline``). :mod:`campaigns.delivery.sends.progress` counts the few rows under way.
+Sends in state sending are counted as queued, so that a claim updates no counter (CPU per mail of a claim:
+``tests/benchmarks/composing``). :mod:`campaigns.delivery.sends.progress` counts the few rows in state sending.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from campaigns.delivery.models import EXPIRED, GIVEN_UP, WINDOW, Send, SendState
 
 
 class SendFlag(IntFlag):
-    """What else is known of a send."""
+    """Properties of a send that are counted besides its state."""
 
     TRACKABLE = 1
     OPENED = 2  # by a human open, or a human click that implies it
     CLICKED = 4
     UNSUBSCRIBED = 8
-    TAKEN = 16  # by the relay, whatever came after
-    HARD = 32  # bounced since the address does not exist
+    TAKEN = 16  # accepted by the relay, also when it bounced afterwards
+    HARD = 32  # bounced because the address does not exist
     BLOCKED = 64  # bounced by policy
     COMPLAINED = 128
-    SUPPRESSED = 256  # the reasons of SkipReason, EXPIRED, GIVEN_UP and WINDOW: one of them, or none
+    SUPPRESSED = 256  # this and the next five: Send.reason, at most one of them
     NO_CONSENT = 512
     CAPPED = 1024
     EXPIRED = 2048
@@ -47,25 +47,26 @@ REASONS: Mapping[str, SendFlag] = {
 
 
 class SendCount(Base):
-    """How many sends of an activity stand alike."""
+    """Number of an activity's launch sends with the same bucket, state and flags."""
 
     __tablename__ = "send_counts"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     bucket: Mapped[Instant] = mapped_column(primary_key=True)
-    """The 15 minutes (UTC) in which the relay took or the other side refused them; 1970 where neither did."""
+    """Start of the 15 minutes (UTC) of ``sent_at``, else of ``bounced_at``; 1970 when both are NULL."""
     state: Mapped[SendState] = mapped_column(choice(SendState), primary_key=True)
-    """QUEUED of those under way too; never SENDING."""
+    """SENDING is counted as QUEUED."""
     flags: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Bit set of :class:`Mark`; of those queued or under way only why they wait."""
+    """Bit set of :class:`SendFlag`; for queued sends only the flag of their reason."""
     shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's
-    transaction. Only the sum over all parts says something; one part alone may be negative."""
+    """0 to 255: on PostgreSQL the backend's process id modulo 256, so that concurrent transactions update different
+    rows and do not wait for each other; on SQLite 0. Only the sum over all parts is meaningful: one part may be
+    negative."""
     count: Mapped[int] = mapped_column(BigInteger)
 
 
-Send.__table__.add_is_dependent_on(SendCount.__table__)  # type: ignore[attr-defined]  # The triggers write into it.
+Send.__table__.add_is_dependent_on(SendCount.__table__)  # type: ignore[attr-defined]  # Create send_counts first: the triggers on sends insert into it.
 
 
 _UNDER_WAY = "('queued', 'sending')"
@@ -76,8 +77,10 @@ def _state(row: str) -> str:
 
 
 def _marks(row: str) -> str:
-    """Of a claim nothing is counted: whatever it changes is no mark before the mail is sent. The usual is told by
-    the first tests."""
+    """SQL of the flags. Queued and sending rows have only their reason's flag, so that a claim changes no counter.
+
+    The engagement flags are tested only when one of the engagement columns is set.
+    """
     opened = f"{row}first_opened_at", f"{row}clicked_at", f"{row}unsubscribed_at", f"{row}complained_at"
     seldom = _bits(
         (f"{opened[0]} IS NOT NULL OR {opened[1]} IS NOT NULL", SendFlag.OPENED),
@@ -104,13 +107,16 @@ def _bits(*tests: tuple[str, SendFlag]) -> str:
 
 
 def _bucket(row: str, floor: str, never: str) -> str:
-    """``floor`` cuts an instant ``{at}`` to its 15 minutes."""
+    """SQL of the bucket. ``truncate`` cuts the instant ``{at}`` to 15 minutes; ``epoch`` is the instant 1970."""
     known = floor.format(at=f"coalesce({row}sent_at, {row}bounced_at, {never})")
     return f"CASE WHEN {row}state IN {_UNDER_WAY} THEN {never} ELSE {known} END"
 
 
 def _one(row: str, number: int, *, of_launch: bool = False) -> str:
-    """SQLite: a row's place in the counters. ``of_launch``: that it has one is known, which is told faster."""
+    """SQLite: upsert that adds ``number`` to the counter of one row.
+
+    ``of_launch``: the trigger's WHEN has already tested that the row belongs to a launch.
+    """
     bucket = _bucket(f"{row}.", "{at} - {at} % 900000000", "0")
     place = f"{row}.activity_id, {bucket}, {_state(row + '.')}, {_marks(row + '.')}, 0, {number}"
     source = f"VALUES ({place})" if of_launch else f"SELECT {place} WHERE {row}.occasion = ''"
@@ -156,7 +162,7 @@ _QUARTER = f"date_bin('15 minutes', {{at}}, {_NEVER})"
 
 
 def _all(source: str) -> str:
-    """PostgreSQL: the rows of a statement, summed first."""
+    """PostgreSQL: upsert of all rows of a statement, summed per counter and ordered against deadlocks."""
     bucket = _bucket("", _QUARTER, _NEVER)
     return (
         "INSERT INTO send_counts AS kept (activity_id, bucket, state, flags, shard, count)"  # noqa: S608

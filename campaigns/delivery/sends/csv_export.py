@@ -1,4 +1,4 @@
-"""Sends as CSV, a line each: for whoever corrects addresses elsewhere."""
+"""CSV export of an activity's sends, one line per send."""
 
 import csv
 import io
@@ -14,11 +14,14 @@ from campaigns.delivery.models import Send, SendState
 NOT_REACHED = (SendState.BOUNCED, SendState.FAILED, SendState.HELD, SendState.UNKNOWN)
 _HEAD = ("address", "state", "reason", "answer", "attempts", "sent_at", "bounced_at", "send")
 _AT_ONCE = 1_000
-_BOM = "\ufeff"  # Without it Excel takes UTF-8 for a code page.
+_BOM = "\ufeff"  # Without a BOM Excel reads UTF-8 as the system code page.
 
 
 def csv_of(actor: Actor, activity_id: int, states: Iterable[SendState]) -> Iterator[str]:
-    """The text, piece by piece, read in a session of its own that ends with it."""
+    """The CSV text in chunks of up to 1,000 lines, UTF-8 with BOM, ordered by send id.
+
+    The rows are read in a session of their own, which ends with the iterator.
+    """
     actor.require(Permission.EXPORT)
     return _pieces(activity_id, tuple(states))
 

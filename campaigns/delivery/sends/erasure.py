@@ -1,4 +1,4 @@
-"""An erased person's sends stay, so that every count stays; whose they were goes."""
+"""Erasure step of delivery: anonymises a person's sends. The rows stay, so that all counts stay."""
 
 from sqlalchemy import ColumnElement, String, and_, case, cast, literal, or_, select, update
 from sqlalchemy.orm import Session
@@ -16,9 +16,10 @@ _FETCH = {"synchronize_session": "fetch"}
 
 
 def forget_recipient(session: Session, contact_id: int, address: str) -> None:
-    """Take the address off the contact's sends, also an earlier one; what is not sent yet is skipped.
+    """Remove the address from the person's sends and reduce suppressions of earlier addresses to their hash.
 
-    The house's mail to one of its own people at the same address stays as it is.
+    Unsent sends are skipped. This covers the contact's sends, also to earlier addresses, test mails and API mails to
+    ``address``. System mail to a user with the same address is kept.
     """
     theirs = or_(Send.contact_id == contact_id, _test_mails_to(address), _asked_for(address))
     fields = select(Send.outbox_id).where(theirs, Send.version_id.is_not(None), Send.outbox_id.is_not(None))
@@ -29,7 +30,7 @@ def forget_recipient(session: Session, contact_id: int, address: str) -> None:
         not_sent_yet.values(state=SendState.SKIPPED, reason=SkipReason.SUPPRESSED, due_at=None),
         execution_options=_FETCH,
     )
-    # Keys stay different from each other; relays like to quote the address in their reply.
+    # The send id keeps the keys unique. The reply is emptied because relays quote the address in it.
     key = case(
         (Send.recipient_key.startswith("a:"), literal(f"a:{ERASED} ") + cast(Send.id, String)), else_=Send.recipient_key
     )
@@ -41,18 +42,18 @@ def forget_recipient(session: Session, contact_id: int, address: str) -> None:
 
 
 def _test_mails_to(address: str) -> ColumnElement[bool]:
-    """By the key that is indexed: only the house's own activities address somebody who is no contact."""
+    """Test mails to ``address``, by the indexed key: only built-in activities have recipients without a contact."""
     built_in = select(Activity.id).where(Activity.built_in.is_not(None))
     return and_(Send.activity_id.in_(built_in), Send.recipient_key == f"a:{address}", Send.outbox_id.is_(None))
 
 
 def _asked_for(address: str) -> ColumnElement[bool]:
-    """What programs had sent to them."""
+    """Mails to ``address`` that were sent through the API."""
     return and_(Send.activity_id.in_(select(Activity.id).where(Activity.built_in == "api")), Send.address == address)
 
 
 def _forget_suppressed(session: Session, address: str) -> None:
-    """Keep the hash alone of an address that the person had before, unless it is somebody else's by now."""
+    """Replace the suppression of an earlier address by its hash, unless another contact has the address now."""
     known = session.scalar(select(Suppression.id).where(Suppression.address == address))
     if known is not None and by_address(session, address) is None:
         suppression.suppress(session, SYSTEM, address, SuppressionReason.ERASED)

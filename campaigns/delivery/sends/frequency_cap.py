@@ -1,7 +1,7 @@
-"""At most so many campaign mails to a contact in so many days.
+"""Frequency cap: at most ``cap_mails`` campaign mails per contact in ``cap_days`` days.
 
-A mail counts from the moment it is claimed, so that two launches at once can't both take the last one: on
-SQLite a claim has the database alone, on PostgreSQL it locks the contacts it asks about first.
+A mail counts from its claim on, so that two concurrent launches cannot both use the last one: on SQLite a claim has the
+database alone, on PostgreSQL it locks the contacts before it counts.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ from campaigns.planning.models import Activity
 
 
 def over(session: Session, batch: str, ids: Collection[int]) -> set[int]:
-    """Those of the sends ``ids``, just claimed by ``batch``, whose contact has had enough already."""
+    """The sends among ``ids``, just claimed by ``batch``, whose contact has reached the cap."""
     house = organisation(session)
     if not house.cap_mails or not ids:
         return set()
@@ -29,7 +29,7 @@ def over(session: Session, batch: str, ids: Collection[int]) -> set[int]:
         select(Contact.id).where(Contact.id.in_(contacts)).order_by(Contact.id).with_for_update(key_share=True)
     )
     other = aliased(Send)
-    # Two of one batch to one contact: the later counts the earlier, not the other way round.
+    # Two sends of one batch to one contact: only the later one counts the other.
     under_way = and_(other.state == SendState.SENDING, or_(other.claimed_by != batch, other.id < Send.id))
     had = (
         select(func.count(other.id))
@@ -47,7 +47,7 @@ def over(session: Session, batch: str, ids: Collection[int]) -> set[int]:
 
 
 def capped_sql(house: Organisation) -> ColumnElement[bool] | None:
-    """Whether a Contact of the enclosing query has had enough as of now; None without a cap."""
+    """SQL: whether a Contact of the enclosing query has reached the cap now; None without a cap."""
     if not house.cap_mails:
         return None
     other = aliased(Send)
@@ -62,8 +62,10 @@ def capped_sql(house: Organisation) -> ColumnElement[bool] | None:
 
 
 def _counts(other: Any, house: Organisation, under_way: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Whether a campaign's mail stands against the cap. Of an unknown one nobody knows the hour: it was
-    before its activity ended."""
+    """SQL: whether a campaign mail counts against the cap.
+
+    An unknown send has no ``sent_at``. It counts until ``cap_days`` days after its activity's end.
+    """
     since = clock.now() - timedelta(days=house.cap_days)
     lately = or_(Activity.finished_at.is_(None), Activity.finished_at > since)
     unknown = and_(other.state == SendState.UNKNOWN, lately)

@@ -1,4 +1,4 @@
-"""How far a mailing is, in counts that add up to its audience."""
+"""Progress of an email activity: counts that add up to its audience, rates and the time left."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from campaigns.planning.models import Activity, ActivityStatus
 _MARK = re.compile(r"(\d{1,12})\.(\d{1,12}\.\d)", re.ASCII)
 _REASON_OF = {int(mark): reason for reason, mark in REASONS.items()}
 _LATELY = 60.0
-"""Seconds over which the present rate may be measured."""
+"""Maximum number of seconds over which the current rate is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendProgress:
-    """Where a mailing stands. ``per_second`` is the average since it began."""
+    """Progress of an email activity. ``done`` counts sends that are not open any more."""
 
     counts: Mapping[SendState, int]
     total: int
@@ -30,31 +30,32 @@ class SendProgress:
     complete: bool
     """Whether the whole audience has been expanded."""
     per_second: float | None
+    """Mails per second on average since the launch; None unless the activity is live and has sent some."""
     lately: float | None
-    """Mails a second since the look before this one; None when that is too long ago, or nothing is sent."""
+    """Mails per second since the previous request; None when that is over a minute ago, or nothing was sent since."""
     left: timedelta | None
-    """Until everybody was asked once; whoever said “later” decides when to be asked again."""
+    """Estimated time until every queued mail was tried once. Retries of deferred mails are not included."""
     mark: str
-    """Of this look, to be given to the next one."""
+    """``<mails sent>.<Unix time>`` of this request, to be passed to the next one."""
     waiting: int = 0
-    """How many of the queued and deferred wait for their send window."""
+    """Number of queued and deferred sends that wait for their send window."""
     late: int = 0
-    """How many of the failed came too late: the time to send was over."""
+    """Number of failed sends with reason EXPIRED."""
     skipped: Sequence[tuple[SkipReason, int]] = ()
-    """Why people were left out, the most frequent reason first."""
+    """(reason, sends) of the skipped ones, the most frequent reason first."""
     again: int = 0
-    """How many were told “later” by the relay, and are tried again."""
+    """Number of deferred sends that are tried again."""
     retry_at: datetime | None = None
-    """When the first of them is, once nobody else is left to be mailed."""
+    """When the first deferred send is due, once no queued one is left."""
     paced_until: datetime | None = None
-    """When the last is due of those that were put off for their provider's sake (a limit of ours, or trouble there).
-    None while others wait for a window: then nobody knows without reading them all."""
+    """When the last send is due that was postponed by a provider's limit or backoff. None while sends wait for a
+    window: to tell them apart, all rows would have to be read."""
     opens_at: datetime | None = None
-    """When the first window opens, once nobody else is left to be mailed."""
+    """When the first send window opens, once no other queued send is left."""
 
 
 def counts(session: Session, activity_id: int) -> dict[SendState, int]:
-    """Sends by state; states that nobody is in are left out. A launch's are counted as they change."""
+    """State → number of sends, without states that have none. Launches are read from the counters."""
     found: dict[SendState, int] = {}
     for (state, _reason), number in standing(session, activity_id).items():
         found[state] = found.get(state, 0) + number
@@ -62,10 +63,13 @@ def counts(session: Session, activity_id: int) -> dict[SendState, int]:
 
 
 def standing(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
-    """Sends by state and reason (one of send_counts.REASONS, or ''). Of a launch only those under way are read."""
+    """(State, reason) → number of sends; the reason is a key of ``counters.REASON_FLAGS``, or ''.
+
+    Launches are read from the counters; only their sends in state sending are counted in the table.
+    """
     reason = SendCount.flags.bitwise_and(sum(REASONS.values()))
     under_way = select(func.count()).where(Send.activity_id == activity_id, Send.state == SendState.SENDING)
-    asked = (  # In one statement, so that both are of the same instant on PostgreSQL too.
+    asked = (  # One statement, so that both numbers are of the same snapshot on PostgreSQL (READ COMMITTED).
         select(SendCount.state, reason, func.sum(SendCount.count), under_way.scalar_subquery())
         .where(SendCount.activity_id == activity_id)
         .group_by(SendCount.state, reason)
@@ -73,7 +77,7 @@ def standing(session: Session, activity_id: int) -> dict[tuple[SendState, str], 
     found: dict[tuple[SendState, str], int] = {}
     for state, mark, number, sending in session.execute(asked):
         told = _REASON_OF.get(mark, "")
-        if state is SendState.QUEUED and not told:  # Who is claimed waits for nothing any more.
+        if state is SendState.QUEUED and not told:  # The counter includes SENDING, which has no reason.
             found[SendState.SENDING, ""] = sending
             number -= sending
         found[state, told] = int(number)
@@ -81,14 +85,14 @@ def standing(session: Session, activity_id: int) -> dict[tuple[SendState, str], 
 
 
 def _of_single(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
-    """Test and system mail, which no counter counts."""
+    """The same for test, system and API mail, which the counters leave out: counted in the table."""
     reason = case((Send.reason.in_(REASONS), Send.reason), else_="")
     asked = select(Send.state, reason, func.count()).where(Send.activity_id == activity_id).group_by(Send.state, reason)
     return {(state, told): int(number) for state, told, number in session.execute(asked)}
 
 
 def progress(session: Session, activity: Activity, before: str = "") -> SendProgress:
-    """The counts, the speed, and how long it will take at that speed. ``before``: the mark of an earlier look."""
+    """The progress of an activity now. ``previous_mark``: the ``poll_mark`` of an earlier request, for the rate."""
     stand = standing(session, activity.id)
     found: dict[SendState, int] = {}
     for (state, _reason), number in stand.items():
@@ -144,7 +148,7 @@ def _skipped(stand: Mapping[tuple[SendState, str], int]) -> list[tuple[SkipReaso
 
 
 def _lately(before: str, mailed: int) -> float | None:
-    """The rate since the look of that mark, whoever wrote it."""
+    """Mails per second since the request that wrote the mark. The mark comes from the URL and is not trusted."""
     match = _MARK.fullmatch(before)
     passed = clock.now().timestamp() - float(match[2]) if match else 0.0
     if match is None or not 1.0 <= passed <= _LATELY:
@@ -159,7 +163,10 @@ def _rate(activity: Activity, mailed: int) -> float | None:
 
 
 def by_domain(session: Session, activity_id: int, most: int = 25) -> list[tuple[str, dict[SendState, int]]]:
-    """The recipients' domains with the most sends, each by state. Reads every send: for when somebody asks."""
+    """(Domain, state → number of sends) of the ``limit`` recipient domains with the most sends.
+
+    Reads every send of the activity, so it is loaded on request only.
+    """
     at = func.strpos if session.get_bind().dialect.name == "postgresql" else func.instr
     domain = func.substr(Send.address, at(Send.address, "@") + 1)
     asked = select(domain, Send.state, func.count()).where(Send.activity_id == activity_id).group_by(domain, Send.state)

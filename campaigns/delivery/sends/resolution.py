@@ -1,7 +1,6 @@
-"""What an operator decides where the house may not: unknown and held sends.
+"""Resolution of unknown, held and failed sends by an operator.
 
-Sending an unknown one again is the single exception to "at most once", asked for by a person and
-audited.
+Resending an unknown send is the only exception to "at most once"; a user asks for it, and it is audited.
 """
 
 from enum import StrEnum
@@ -23,6 +22,8 @@ _GOES_ON = (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED)
 
 
 class Resolution(StrEnum):
+    """The operator's decision: count as sent, count as failed, or send again."""
+
     SENT = "sent"
     FAILED = "failed"
     AGAIN = "again"
@@ -44,9 +45,10 @@ def decide(
     decision: Resolution,
     send_id: int | None = None,
 ) -> int:
-    """Settle the activity's sends in ``state`` (or the one named); how many that were.
+    """Resolve the activity's sends in ``state``, or the one with ``send_id``. Returns the number of resolved sends.
 
-    Raises Conflict when the decision isn't open for that state, or when nothing is sent any more.
+    Resending from a finished activity makes it live again. Raises Conflict when the decision is not allowed for that
+    state or the activity does not send any more, NotFound when the send with ``send_id`` is not in that state.
     """
     actor.require(Permission.LAUNCH)
     if decision not in _OPEN.get(state, ()):
@@ -83,7 +85,7 @@ def decide(
 
 
 def again_possible(session: Session, activity_id: int) -> int:
-    """How many failed sends may be tried again."""
+    """Number of failed sends that may be sent again."""
     standing = progress.standing(session, activity_id)
     return sum(
         number for (state, reason), number in standing.items() if state is SendState.FAILED and reason not in _FOR_GOOD
@@ -97,5 +99,5 @@ def _outcome(state: SendState, decision: Resolution) -> dict[str, object]:
     if decision is Resolution.FAILED:
         reason = GIVEN_UP if state is SendState.UNKNOWN else ""
         return {"state": SendState.FAILED, "due_at": None, "claimed_by": None, "reason": reason}
-    # With all its attempts: one that was tried for two days would fail again at the first "later".
+    # Attempts start at 0: a send that used up its retries would fail again at the first deferral.
     return {"state": SendState.QUEUED, "due_at": now, "claimed_by": None, "reply": "", "attempts": 0}

@@ -1,6 +1,6 @@
-"""Who waits for an hour: sends outside of their window are due when it opens in their recipient's time zone.
+"""Send windows: a send outside of its window is due when the window opens in its recipient's time zone.
 
-Worked out for each zone, never for each row.
+The opening is computed once per time zone, not per row.
 """
 
 from collections import defaultdict
@@ -19,12 +19,13 @@ from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.planning.send_windows import SendWindow, known_zone, opening, window_of
 
 _NEVER = timedelta(days=1)
-"""When to look again at a window that the quiet hours have closed for good."""
+"""Time until the next check of a window that the quiet hours leave no part of."""
 Zones = Mapping[datetime, Collection[str | None]]
+"""Instant of the next opening → time zones of contacts (None: not set) whose window is closed until then."""
 
 
 def openings(session: Session, activity: Activity, zones: Select[Any]) -> Zones:
-    """By the instant of the next opening the zones of ``zones`` (a question) that are closed now."""
+    """The zones selected by ``zones`` whose window is closed now, by the instant of their next opening."""
     house = organisation(session)
     window = window_of(activity, house)
     if not window:
@@ -43,13 +44,13 @@ def _closed(zones: Iterable[tuple[str | None, str]], window: SendWindow) -> Zone
 
 
 def in_zones(column: ColumnElement[Any], zones: Collection[str | None]) -> ColumnElement[bool]:
-    """Whether a time zone is one of ``zones``, NULL among them."""
+    """SQL: whether the time zone in ``column`` is one of ``zones``; None in ``zones`` matches NULL."""
     named = column.in_([zone for zone in zones if zone is not None])
     return or_(column.is_(None), named) if None in zones else named
 
 
 def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[int]:
-    """Let those of the due sends ``ids`` whose window is closed by now wait for its opening; their ids."""
+    """Postpone the due sends among ``ids`` whose window is closed now to its opening. Returns their ids."""
     if not ids:
         return set()
     house = organisation(session)
@@ -79,8 +80,11 @@ def put_off(session: Session, activity: Activity, ids: Collection[int]) -> set[i
 
 
 def ask_anew(session: Session, most: int = 10_000) -> bool:
-    """The hours have changed: up to ``most`` who wait for an opening are due, and who still has to wait is put off
-    again when claimed. Whether there may be more of them: a million at once would keep every other writer waiting."""
+    """Make up to ``limit`` sends due that wait for a window, after quiet hours were changed.
+
+    A send whose window is still closed is postponed again when it is claimed. Returns whether there may be more: the
+    caller commits between chunks, because one UPDATE of a million rows would block every other writer.
+    """
     live = select(Activity.id).where(Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED)))
     later = Send.due_at > clock.now(), Send.reason == WINDOW
     found = session.scalars(
@@ -96,9 +100,10 @@ def ask_anew(session: Session, most: int = 10_000) -> bool:
 
 
 def still(session: Session, activity_id: int, state: SendState, marked: int) -> int:
-    """How many of those ``marked`` as waiting for their window (in this state) still do; the others are due by now.
+    """Number of sends in ``state`` that still wait for their window, out of ``with_reason`` ones with reason WINDOW.
 
-    Reads the index only, and even that only while some window has opened and another has not.
+    The others are due by now. Without a due send that is all of them; else it is counted in the index
+    (activity_id, state, due_at).
     """
     mine = Send.activity_id == activity_id, Send.state == state
     if not marked or not session.scalar(select(exists().where(*mine, Send.due_at <= clock.now()))):
@@ -107,5 +112,5 @@ def still(session: Session, activity_id: int, state: SendState, marked: int) -> 
 
 
 def next_due(session: Session, activity_id: int, state: SendState) -> datetime | None:
-    """When the first send in this state is due; None when there is none."""
+    """When the first send in this state is due; None when no send is in it."""
     return session.scalar(select(func.min(Send.due_at)).where(Send.activity_id == activity_id, Send.state == state))

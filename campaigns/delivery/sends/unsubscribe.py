@@ -1,6 +1,6 @@
-"""The recipient's own way out of all mail, and back for a day.
+"""Unsubscribing by the link of a mail (RFC 8058), and undoing it for 24 hours.
 
-The token of the send is the permission: whoever holds the mail may say that it should stop.
+The send's token is the permission: anybody who has the mail may unsubscribe its recipient.
 """
 
 from dataclasses import dataclass
@@ -21,32 +21,32 @@ from campaigns.tokens import Purpose, open_send
 
 _SOURCE = "unsubscribe link"
 UNDO_WITHIN = timedelta(hours=24)
-"""How long the same link takes an unsubscription back: mails are passed on and lie about."""
+"""How long the link can undo an unsubscription. Limited because mails are forwarded and kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Who holds the mail."""
+    """The send that an unsubscribe link belongs to, and the language of its page."""
 
     send: Send
     language: str
     test: bool
-    """A test mail: its page looks the same and changes nothing."""
+    """Whether it is a mail of a built-in activity, such as a test mail: its page looks the same and changes nothing."""
 
     @property
     def may_undo(self) -> bool:
-        """Whether this mail's unsubscription can still be taken back by its link."""
+        """Whether the link can still undo this mail's unsubscription."""
         at = self.send.unsubscribed_at
         return at is not None and clock.now() < at + UNDO_WITHIN
 
     @property
     def erased(self) -> bool:
-        """Whether the person was erased since, so that there is nothing left to change."""
+        """Whether the contact was erased since: there is nothing to change."""
         return self.send.address == ERASED
 
 
 def recipient(session: Session, token: str) -> Recipient:
-    """The send that ``token`` was made for. Raises BadToken, also when the send is gone."""
+    """The recipient of the send that ``token`` was made for. Raises BadToken, also when the send does not exist."""
     send = session.get(Send, open_send(Purpose.UNSUBSCRIBE, token))
     if send is None:
         raise BadToken(N_("This link is incomplete or was changed."))
@@ -56,7 +56,10 @@ def recipient(session: Session, token: str) -> Recipient:
 
 
 def unsubscribe(session: Session, found: Recipient) -> None:
-    """Never mail this address again. Harmless when repeated."""
+    """Suppress the recipient's address and withdraw email consent. Idempotent.
+
+    Suppresses the address of the mail and the contact's present one.
+    """
     send = found.send
     if found.test or found.erased:
         return
@@ -72,10 +75,9 @@ def unsubscribe(session: Session, found: Recipient) -> None:
 
 
 def come_back(session: Session, found: Recipient) -> bool:
-    """Take this very mail's unsubscription back, and nothing else; whether we may write again.
+    """Undo the unsubscription made by this mail. Returns whether the recipient may be mailed again.
 
-    What was said by another mail, a form or somebody else before or after stays as it is. Raises
-    Conflict when the time for it is over.
+    Suppressions and consent entries from other mails, forms or users stay. Raises Conflict after UNDO_WITHIN.
     """
     send = found.send
     if found.test or found.erased or send.unsubscribed_at is None:
@@ -108,7 +110,7 @@ def _evidence(send: Send) -> dict[str, str]:
 
 
 def _present_address(session: Session, send: Send) -> str:
-    """The contact's address may have changed since the mail was sent."""
+    """The contact's present address; it may have changed since the mail was sent."""
     contact = session.get(Contact, send.contact_id) if send.contact_id is not None else None
     return contact.email if contact is not None else send.address
 

@@ -1,4 +1,7 @@
-"""How fast a provider's domains may be mailed: entered by an owner, kept by all workers together."""
+"""Rate and concurrency limits per mailbox provider: list, create, update and delete.
+
+Owners configure them; all workers together keep to them (:mod:`campaigns.delivery.worker.provider_pacing`).
+"""
 
 import re
 from collections.abc import Sequence
@@ -24,14 +27,14 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "Mail.ru": ("mail.ru", "inbox.ru", "list.ru", "bk.ru"),
     "Yandex": ("yandex.ru", "yandex.com", "ya.ru"),
 }
-"""Offered by name, without any limit: each provider says of itself what it bears."""
+"""Provider → domains, offered as presets without limits: each provider publishes its own."""
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 _MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
 class DomainLimitInput:
-    """What a person enters."""
+    """The values of a limit as entered. 0 means no limit."""
 
     name: str
     domains: Sequence[str]
@@ -41,7 +44,7 @@ class DomainLimitInput:
 
 
 def limit_of(session: Session, limit_id: int) -> DomainLimit:
-    """Raises NotFound."""
+    """The limit with this id. Raises NotFound."""
     found = session.get(DomainLimit, limit_id)
     if found is None:
         raise NotFound(N_("There is no such limit."))
@@ -49,12 +52,13 @@ def limit_of(session: Session, limit_id: int) -> DomainLimit:
 
 
 def listed(session: Session, actor: Actor) -> list[DomainLimit]:
+    """All limits, ordered by name."""
     actor.require(Permission.SETTINGS)
     return list(session.scalars(select(DomainLimit).order_by(DomainLimit.name, DomainLimit.id)))
 
 
 def enter(session: Session, actor: Actor, words: DomainLimitInput) -> DomainLimit:
-    """A new limit, kept from the next slice on. Raises Invalid."""
+    """Create a limit; workers apply it from their next run on. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     limit = DomainLimit(created_at=clock.now())
     _write(session, limit, words)
@@ -65,7 +69,7 @@ def enter(session: Session, actor: Actor, words: DomainLimitInput) -> DomainLimi
 
 
 def change(session: Session, actor: Actor, limit: DomainLimit, words: DomainLimitInput) -> None:
-    """Raises Invalid."""
+    """Change a limit. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     _write(session, limit, words)
     audit.record(session, actor, "change", "domain limit", limit.id, **_said(limit))

@@ -1,4 +1,4 @@
-"""Form of a domain limit. Services validate; forms only carry."""
+"""Form of a domain limit. The service validates the values."""
 
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
@@ -24,7 +24,7 @@ class DomainLimitForm(FlaskForm):  # type: ignore[misc]
 
     @property
     def words(self) -> DomainLimitInput:
-        """What was entered."""
+        """The entered values, with domains split at commas and whitespace."""
         return DomainLimitInput(
             name=(self.name.data or "").strip(),
             domains=(self.domains.data or "").replace(",", " ").split(),

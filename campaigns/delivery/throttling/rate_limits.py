@@ -1,4 +1,7 @@
-"""How fast a relay may be fed, and which domains are to be left alone for a while."""
+"""Rate limits: token bucket per relay or provider, concurrency limit per provider, backoff per recipient domain.
+
+Workers share them through Redis (Lua scripts, which use the server's clock). Without Redis each process keeps its own.
+"""
 
 import secrets
 import time
@@ -10,10 +13,10 @@ from datetime import timedelta
 from campaigns.delivery.throttling import redis_scripts
 
 _LOT = 0.25
-"""Seconds' worth of mails that a worker takes from the shared bucket at once: few questions, fair shares."""
+"""Seconds' worth of tokens that a worker takes from the shared bucket at once: few round trips, fair shares."""
 
-# KEYS[1]: when the bucket is next full, in seconds; ARGV: mails a second, how many are wanted.
-# Answers how many may go now, and after how many seconds to ask again when none may.
+# KEYS[1]: the time at which the bucket is full again, in seconds. ARGV: mails per second, requested tokens.
+# Returns the granted tokens and, when none are granted, the seconds after which to try again.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
@@ -28,7 +31,7 @@ return {given, '0'}
 
 
 class TokenBucket:
-    """Mails a second to one relay, of all workers that share a broker; of this process alone without one."""
+    """Token bucket of one relay or provider, shared by all workers through Redis; per process without Redis."""
 
     def __init__(self, name: str, per_second: float, ask: "Callable[[int], tuple[int, float]] | None" = None) -> None:
         self._name, self._rate = name, per_second
@@ -36,7 +39,7 @@ class TokenBucket:
         self._pocket = 0
 
     def wait(self) -> float:
-        """0 when a mail may go now, and it counts as gone; else seconds after which to ask again."""
+        """Take one token. Returns 0 on success, else the seconds after which to try again."""
         if not self._rate:
             return 0.0
         if not self._pocket:
@@ -47,7 +50,7 @@ class TokenBucket:
         return 0.0
 
     def put_back(self) -> None:
-        """One that counted as gone stays here."""
+        """Return one token, for a mail that was not sent."""
         if self._rate:
             self._pocket += 1
 
@@ -63,7 +66,7 @@ _full: dict[str, float] = {}
 
 
 def _alone(name: str, rate: float, wanted: int) -> tuple[int, float]:
-    """The same bucket in this process."""
+    """The token bucket without Redis. Returns (granted tokens, seconds to wait)."""
     now, size = time.monotonic(), max(1 / rate, _LOT)
     full = max(_full.get(name, 0.0), now)
     room = int((now + size - full) * rate + 1e-6)
@@ -74,7 +77,7 @@ def _alone(name: str, rate: float, wanted: int) -> tuple[int, float]:
     return given, 0.0
 
 
-# KEYS[1]: who is under way, by when they are forgotten at the latest. ARGV: how many may be, who, for how long.
+# KEYS[1]: sorted set of slot ids by expiry time. ARGV: maximum number of slots, slot id, seconds until it expires.
 _ENTER = """
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
@@ -86,11 +89,11 @@ return 1
 """
 _LEAVE = "return redis.call('ZREM', KEYS[1], ARGV[2])"
 _FORGOTTEN = 900.0
-"""Seconds after which a place is free again whose worker died: longer than the wait for a last answer."""
+"""Seconds after which a dead worker's slot is free again: longer than the timeout for the final dot's reply."""
 
 
 class ConcurrencyLimit:
-    """At most so many under way at the same time, of all workers that share a broker."""
+    """Maximum number of mails in flight, shared by all workers; per process without Redis. 0 means no limit."""
 
     _here: Counter[str] = Counter()
 
@@ -99,7 +102,7 @@ class ConcurrencyLimit:
         self._mine: list[str] = []
 
     def enter(self) -> bool:
-        """Take a place, if there is one."""
+        """Take a slot. Returns whether one was free."""
         if not self._at_once:
             return True
         who = secrets.token_hex(8)
@@ -113,13 +116,14 @@ class ConcurrencyLimit:
         return True
 
     def leave(self) -> None:
-        """Free a place that was taken here."""
+        """Free one slot that this object holds, if any."""
         if self._mine:
             self._here[self._name] -= 1
             redis_scripts.asked(_LEAVE, f"kampania:places:{self._name}", 0, self._mine.pop())
 
 
-# KEYS[1]: domains by when they are asked again. ARGV: one more of them, and for how long; none when empty.
+# KEYS[1]: sorted set of domains by the end of their pause. ARGV: a domain to add (none when empty), its pause in
+# seconds. Returns domain, remaining seconds, domain, remaining seconds …
 _BRAKES = """
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
@@ -143,11 +147,13 @@ class _DomainState:
 
 
 class DomainBackoff:
-    """Recipient domains that answer "later" too often are left alone, longer each time; nobody's
-    attempts are used up by that. What one worker learns the others know within a second."""
+    """Backoff of recipient domains that defer mails. Each further pause is longer; a pause counts no attempt.
+
+    Workers share the pauses through Redis within a second.
+    """
 
     BURST = 10
-    """So many in a row, none taken between them."""
+    """Deferrals in a row, without an accepted mail between them, after which a domain is paused."""
     _PAUSES = (10, 30, 60, 300, 900)  # seconds
 
     def __init__(self) -> None:
@@ -156,13 +162,13 @@ class DomainBackoff:
 
     @property
     def any(self) -> bool:
-        """Whether any domain is known to make trouble; most of the time there is none."""
+        """Whether any domain has deferrals or a pause. Usually none has, and callers skip the check per mail."""
         if time.monotonic() - self._asked >= _ASK_BRAKES:
             self._share()
         return bool(self._domains)
 
     def left_alone(self, domain: str) -> timedelta | None:
-        """How much longer the domain is to be left alone, or None."""
+        """Remaining pause of the domain, or None."""
         if time.monotonic() - self._asked >= _ASK_BRAKES:
             self._share()
         brake = self._domains.get(domain)
@@ -171,18 +177,18 @@ class DomainBackoff:
         return timedelta(seconds=brake.until - now)
 
     def later(self, domain: str) -> None:
-        """It asked for patience."""
+        """Record a deferral by the domain; starts a pause when the threshold is reached."""
         brake = self._domains.setdefault(domain, _DomainState())
         brake.troubles += 1
         if brake.troubles >= self.BURST and self.left_alone(domain) is None:
             pause = self._PAUSES[min(brake.openings, len(self._PAUSES) - 1)]
             brake.until = time.monotonic() + pause
             brake.openings += 1
-            brake.troubles = self.BURST - 1  # Afterwards one mail asks; one more "later" closes it again.
+            brake.troubles = self.BURST - 1  # After the pause one more deferral starts the next one.
             self._share(domain, pause)
 
     def _share(self, domain: str = "", pause: float = 0.0) -> None:
-        """Tell of a domain, and hear of the others'."""
+        """Publish the pause of ``domain``, if given, and read the pauses of all domains."""
         self._asked = time.monotonic()
         told = iter(redis_scripts.asked(_BRAKES, "kampania:brakes", domain, pause) or ())
         for name, left in zip(told, told, strict=False):
@@ -190,7 +196,7 @@ class DomainBackoff:
             brake.until = max(brake.until, time.monotonic() + float(_words(left)))
 
     def well(self, domain: str) -> None:
-        """It took a mail."""
+        """Record a mail that the domain accepted: its deferrals and pauses are forgotten."""
         if self._domains:
             self._domains.pop(domain, None)
 

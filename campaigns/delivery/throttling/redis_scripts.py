@@ -1,4 +1,8 @@
-"""What the workers' processes share while they send: the broker, asked directly; nothing when it is away."""
+"""Lua scripts on the broker's Redis, for state that workers share while they send.
+
+An unreachable server is not an error: the caller falls back to limits per process, and the server is tried again after
+ten seconds.
+"""
 
 import time
 
@@ -8,12 +12,12 @@ from redis.retry import Retry
 
 from campaigns import config
 
-_AWAY = 10.0  # seconds to do without it when it can't be reached
+_AWAY = 10.0  # Seconds until an unreachable server is tried again.
 _known: tuple[str, "Redis | None", float] | None = None
 
 
 def asked(script: str, key: str, *arguments: object) -> list[object] | None:
-    """What ``script`` (Lua) answers about ``key``; None when the broker can't be reached."""
+    """The result of a Lua ``script`` with one ``key``, always as a list; None when the server is unreachable."""
     broker = _broker()
     if broker is None:
         return None
@@ -34,7 +38,7 @@ def _broker() -> "Redis | None":
         _lose()
         return None
     url = f"unix://{settings.broker_socket}" if settings.embedded_broker else settings.redis_url
-    once = Retry(NoBackoff(), 0)  # Its own tries would hold the mails up for seconds.
+    once = Retry(NoBackoff(), 0)  # The client's default retries would block the mails for seconds.
     client = Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=once)
     _known = (settings.redis_url, client, 0.0)
     return _known[1]

@@ -1,4 +1,4 @@
-"""Pages of mailings on their way, and of the relays that carry them."""
+"""Views of delivery: progress, sends, preflights, relays, sending domains, domain limits and bounces."""
 
 from campaigns.delivery.views import bounces, domain_limits, domains, feedback, preflights, relays
 from campaigns.delivery.views.sends import blueprint

@@ -1,4 +1,4 @@
-"""The owner's page of what comes back: the ways in, how they stand, and what was not understood."""
+"""Settings pages of bounce and complaint intake: sources, their status, and unparsed messages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -80,7 +80,7 @@ def subscription() -> Any:
     with db.reading() as session:
         url = intake_settings.pending_subscription(session, actor(), arn)
     try:
-        ses.confirm(arn, url)  # No transaction waits for Amazon.
+        ses.confirm(arn, url)  # No transaction is open during the request to Amazon.
     except (WebhookRejected, OSError) as error:
         flash(_("Amazon could not be told: %(error)s", error=str(error)), "danger")
         return redirect("/bounces", 303)

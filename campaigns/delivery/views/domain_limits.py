@@ -1,4 +1,4 @@
-"""Pages of what providers bear: how fast their domains may be mailed."""
+"""Settings pages of domain limits (rate and concurrency per mailbox provider)."""
 
 from typing import Any
 

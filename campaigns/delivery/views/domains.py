@@ -1,4 +1,4 @@
-"""Pages of the sending domains: their keys, the records to publish, and what the DNS says."""
+"""Settings pages of sending domains: DKIM keys, DNS records to publish, and the result of the DNS check."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,7 @@ def check(domain: str) -> Any:
     actor().require(Permission.SETTINGS)
     with db.reading() as session:
         question = dns_check.question(session, actor(), domain)
-    answer = dns_check.look(question)  # No transaction waits for the DNS.
+    answer = dns_check.look(question)  # No transaction is open during the DNS queries.
     return _tried(lambda: dns_check.keep(db_session(), actor(), answer), _("The domain is checked."))
 
 

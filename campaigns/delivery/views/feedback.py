@@ -1,4 +1,4 @@
-"""What came back, for those who plan: the whole list, and its parts on the pages of contacts and campaigns."""
+"""Pages of bounces and complaints: the list, and fragments for the pages of contacts, activities and campaigns."""
 
 from typing import Any
 

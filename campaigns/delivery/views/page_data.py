@@ -1,4 +1,4 @@
-"""What the pages of one mailing have in common."""
+"""Data shared by the pages of one email activity."""
 
 from sqlalchemy.orm import Session
 
@@ -11,7 +11,7 @@ from campaigns.web.security.current_actor import actor
 
 
 def mailing(session: Session, activity_id: int, permission: Permission = Permission.VIEW) -> Activity:
-    """The e-mail activity, if the reader has the permission."""
+    """The email activity. Requires ``permission``; raises NotFound when it does not exist or has another channel."""
     actor().require(permission)
     found = activity_of(session, activity_id)
     if found.channel is not Channel.EMAIL:

@@ -1,4 +1,4 @@
-"""Pages of the preflight: what it found, who would be left out, what somebody would get, where the links lead."""
+"""Pages of the preflight: findings, excluded contacts, preview per recipient, and link check."""
 
 from typing import Any
 
@@ -61,14 +61,14 @@ def page(activity_id: int) -> Any:
 
 
 def _words(finding: dict[str, Any]) -> tuple[str, str, str]:
-    """Level, sentence, and the list of people that it is about."""
+    """(Level, translated sentence, reason that lists the contacts it is about or '')."""
     params = {name: number(each) if type(each) is int else each for name, each in finding["params"].items()}
     where = ValidationProblem(finding["message"], finding["field"], finding["line"], params=params)
     return finding["level"], problem_text(where), params.get("people", "")
 
 
 def named(why: str) -> str:
-    """A reason in the reader's language."""
+    """Label of an exclusion reason in the reader's language."""
     sentence, what = exclusions.label(why)
     return translated(sentence) % {"what": translated(what)}
 
@@ -76,7 +76,7 @@ def named(why: str) -> str:
 @blueprint.post("")
 def run(activity_id: int) -> Any:
     actor().require(Permission.PLAN)
-    with db.reading() as looking:  # It reads the whole audience: nobody who writes waits for that.
+    with db.reading() as looking:  # Reads the whole audience: without the write lock.
         found = preflight_run.look(looking, actor(), mailing(looking, activity_id))
     session = db_session()
     preflight_run.keep(session, actor(), found)
@@ -102,7 +102,10 @@ def people(activity_id: int) -> Any:
 
 @blueprint.get("/preview")
 def preview(activity_id: int) -> Any:
-    """The mail as one of the audience gets it, chosen by address; or as somebody of whom nothing is known."""
+    """The mail as a contact of the audience gets it (``contact``, searched by address prefix ``q``).
+
+    With ``contact=empty``: as a contact without any values gets it.
+    """
     session = db_session()
     found = mailing(session, activity_id, Permission.PERSONAL)
     search = request.args.get("q", "").strip()[:254]
@@ -145,12 +148,12 @@ def _shown(message: Message, contact: Contact) -> Any:
 
 @blueprint.post("/links")
 def links(activity_id: int) -> Any:
-    """Ask each link once. What they answer is shown and kept nowhere."""
+    """Check each link of the mail once. The result is shown, not stored."""
     actor().require(Permission.PLAN)
     with db.reading() as session:
         found = mailing(session, activity_id)
         urls = _destinations(session, found)
-    answers = _asking.all([url for url, _label in urls])  # No transaction waits for strangers' servers.
+    answers = _asking.all([url for url, _label in urls])  # No transaction is open during the requests.
     labels = dict(urls)
     found = mailing(db_session(), activity_id)
     return render_template(

@@ -1,4 +1,4 @@
-"""Pages of the relays: which there are, in which order, and whether they work."""
+"""Settings pages of relays: list with their availability, create, change, test and remove."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def _page(found: Relay | None, form: RelayForm, trial: connection_test.Connectio
 
 @blueprint.post("/<int:relay_id>/trial")
 def trial(relay_id: int) -> Any:
-    """What it says is shown at once and kept nowhere: a reload asks again."""
+    """Test the connection to a relay. The result is shown, not stored: a reload tests again."""
     actor().require(Permission.SETTINGS)
     with db.reading() as session:
         address = availability.address_of(service.relay_of(session, relay_id))
@@ -80,7 +80,7 @@ def trial(relay_id: int) -> Any:
         raise Conflict(N_("Its password cannot be read any more: enter it again."))
     result = connection_test.attempt(address)
     if not result.error:
-        availability.note_success(address)  # Whoever mended it need not wait until the pause is over.
+        availability.note_success(address)  # Ends the pause of a relay that was down.
     found = service.relay_of(db_session(), relay_id)
     return _page(found, RelayForm(formdata=None, obj=found).offer(), result)
 

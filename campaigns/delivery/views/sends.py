@@ -1,4 +1,4 @@
-"""Progress, the list of sends, and test mails."""
+"""Pages of an email activity's progress and sends, and the endpoint of test mails."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def progress_counts(activity_id: int) -> Any:
 
 @blueprint.get("/activities/<int:activity_id>/progress/controls")
 def progress_controls(activity_id: int) -> Any:
-    """Buttons, and what waits for a decision; sent only when there is something else to press."""
+    """The buttons and the sends that need a decision; 204 when ``seen`` shows that they have not changed."""
     session = db_session()
     found = mailing(session, activity_id)
     controls = _controls(session, found)
@@ -66,7 +66,7 @@ def progress_controls(activity_id: int) -> Any:
 
 @blueprint.get("/activities/<int:activity_id>/progress/domains")
 def progress_domains(activity_id: int) -> Any:
-    """By recipient domain: reads every send, so only when somebody asks."""
+    """Counts by recipient domain. Reads every send, so it is loaded on request only."""
     session = db_session()
     found = mailing(session, activity_id, Permission.PERSONAL)
     page = "_domains" if request.headers.get("HX-Request") else "progress_domains"
@@ -93,7 +93,7 @@ def _standing(session: Session, found: Activity) -> dict[str, Any]:
 
 
 def _pace(found: Activity, now: progress.SendProgress) -> int:
-    """Seconds until the page asks again; 0 when nothing moves any more."""
+    """Polling interval of the page in seconds; 0 when nothing changes any more."""
     if found.status is ActivityStatus.LIVE or now.done < now.total:
         return 2
     return 10 if found.status in (ActivityStatus.PAUSED, ActivityStatus.SCHEDULED) else 0
@@ -137,7 +137,7 @@ def sends(activity_id: int) -> Any:
 
 @blueprint.get("/activities/<int:activity_id>/sends.csv")
 def sends_csv(activity_id: int) -> Any:
-    """What was not simply sent, line by line; or the sends of one state."""
+    """CSV of the sends in ``state``; without it of those that did not arrive (csv_export.NOT_REACHED)."""
     found = mailing(db_session(), activity_id, Permission.EXPORT)
     wanted = request.args.get("state", "")
     chosen = (SendState(wanted),) if wanted in set(SendState) else csv_export.NOT_REACHED
@@ -168,7 +168,7 @@ def decide(activity_id: int, state: str, decision: str) -> Any:
 
 
 def _one_send() -> int | None:
-    """The send that the form names; None when it names none, and the decision is about all of them."""
+    """The send id of the form; None when there is none: the decision applies to all sends in the state."""
     text = request.form.get("send", "")
     if not text:
         return None
@@ -200,13 +200,13 @@ def send_test_mail(message_id: int) -> Any:
 
 
 def _contact() -> int | None:
-    """Whose values the test mail carries."""
+    """Id of the contact whose values are merged into the test mail, or None."""
     text = request.form.get("contact", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _next(default: str) -> str:
-    """Back to where the form stood, if that is a page of ours."""
+    """The form's ``next``, if it is a path of this site; else ``default``. Protects against open redirects."""
     wanted = request.form.get("next", "")
     ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
     return wanted if ours else default

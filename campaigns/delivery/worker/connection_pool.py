@@ -1,4 +1,8 @@
-"""Connections to relays: as many as each allows, on those that work, the preferred ones first."""
+"""Connection pools of the relays, one per relay.
+
+Mails go over the usable relays with the best priority. A pool begins with one connection and grows to the relay's limit
+once a mail was answered on it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,14 +16,14 @@ from campaigns.delivery.throttling.rate_limits import TokenBucket
 from campaigns.delivery.worker.mail_feed import MailFeed
 
 PATIENCE = 5
-"""Broken connections, or refusals about us, in a row before a relay is left alone."""
+"""Broken connections, or replies with status OURS, in a row, after which a relay is marked down."""
 
 
 _GOODBYE = 0.5  # seconds
 
 
 class RelayPool:
-    """The connections to one relay. Stands between them and the supply, and watches what comes back."""
+    """The connections to one relay. It passes mails from the feed to them, and counts failures of the relay."""
 
     def __init__(self, relay: RelayAddress, supply: MailFeed, changed: Callable[[], None]) -> None:
         self.relay = relay
@@ -29,19 +33,19 @@ class RelayPool:
         self._supply, self._changed = supply, changed
         self._name = relay.name
         self._bucket = TokenBucket(relay.name, relay.per_second)
-        # Asked for each mail, and these know all by themselves.
+        # Called for each mail, so the feed's methods are used directly.
         self.may_go, self.before_dot = supply.may_go, supply.before_dot
         self._troubles = 0
-        self._width = 1  # One connection until it has proved worth more.
+        self._width = 1  # One connection until the relay has answered a mail.
         self.proved = False
 
     async def open(self) -> None:
-        """Open one more connection, or learn that it can't be had."""
+        """Open one more connection. On failure the pool stops growing, or is marked down if it has no connection."""
         try:
             wire, offers = await greet(self.relay)
         except RelayUnavailable as error:
             if self.connections:
-                # It takes no more of us than these, and those that it has not answered yet.
+                # The relay accepts no more than the open connections and those still being opened.
                 self._width = min(self._width, len(self.connections) + len(self.opening) - 1)
             else:
                 self.give_up(str(error))
@@ -50,7 +54,7 @@ class RelayPool:
         self._changed()
 
     def tend(self) -> None:
-        """Wake who is idle; open what is missing."""
+        """Wake idle connections, close exhausted ones, and open missing ones (at most one per waiting mail)."""
         if self.down or self._supply.stopped:
             return
         for connection in [each for each in self.connections if each.idle]:
@@ -66,6 +70,7 @@ class RelayPool:
             task.add_done_callback(self.opening.discard)
 
     def give_up(self, error: str) -> None:
+        """Mark the relay down for this run and record the failure: no worker uses it before its retry time."""
         if not self.down:
             self.down = True
             availability.note_failure(self.relay, error)
@@ -83,11 +88,12 @@ class RelayPool:
             self.give_up(why)
 
     def take(self) -> Job | None:
+        """The next mail for a connection; None when there is none or the relay's rate limit allows none now."""
         if self.down:
             return None
         if not self.relay.per_second:
             return self._supply.take()
-        if self._supply.exhausted:  # The bucket is asked for somebody only.
+        if self._supply.exhausted:  # Take no token from the bucket without a mail.
             return None
         if pause := self._bucket.wait():
             asyncio.get_running_loop().call_later(pause, self._changed)
@@ -98,6 +104,7 @@ class RelayPool:
         return job
 
     def settle(self, job: Job, outcome: DeliveryResult) -> None:
+        """Pass the result to the feed. The relay's first reply lets the pool grow to its full size."""
         outcome.relay = self._name
         self._supply.settle(job, outcome)
         if outcome.status is DeliveryStatus.SENDER_REJECTED:
@@ -117,20 +124,20 @@ class RelayPool:
 
 
 class RelayPools:
-    """All relays that may be asked."""
+    """The pools of all relays that this run may use."""
 
     def __init__(self, addresses: Sequence[RelayAddress], supply: MailFeed, changed: Callable[[], None]) -> None:
         self._lanes = [RelayPool(address, supply, changed) for address in addresses]
 
     @property
     def open(self) -> list[RelayPool]:
-        """The usable lanes of the best priority."""
+        """The pools that are not down and have the best (lowest) priority among those."""
         usable = [lane for lane in self._lanes if not lane.down]
         best = min((lane.relay.priority for lane in usable), default=0)
         return [lane for lane in usable if lane.relay.priority == best]
 
     async def begin(self) -> bool:
-        """Whether some relay takes mail; asks no relay twice."""
+        """Open a first connection. Returns whether a relay accepted one; each relay is tried once."""
         while usable := self.open:
             await usable[0].open()
             if usable[0].connections:
@@ -143,11 +150,13 @@ class RelayPools:
 
     @property
     def busy(self) -> bool:
-        """Whether a connection still has something under way."""
+        """Whether a connection still has a mail in flight."""
         return any(not connection.idle for lane in self._lanes for connection in lane.connections)
 
     async def close(self) -> None:
-        open_ones = [connection for lane in self._lanes for connection in lane.connections]  # One cut leaves its lane.
+        """Close all connections, wait up to _CLOSE_TIMEOUT seconds for their sockets, and record working relays."""
+        # A copy: a connection that is cut removes itself from its pool.
+        open_ones = [connection for lane in self._lanes for connection in lane.connections]
         for lane in self._lanes:
             for task in lane.opening:
                 task.cancel()

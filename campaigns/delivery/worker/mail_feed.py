@@ -1,4 +1,8 @@
-"""Which mail goes next: composed just ahead of the wire, and only if it still may go."""
+"""Feed of composed mails to the connections.
+
+Mails are composed just before they are sent. Pause, stop time, lease, suppression, domain backoff and provider limits
+are checked before a mail is sent.
+"""
 
 import asyncio
 import time
@@ -23,18 +27,18 @@ from campaigns.errors import KampaniaError
 log = structlog.get_logger()
 
 _LOOK = 1.0
-"""Seconds between looks at pause and suppression."""
+"""Seconds between checks of pause and suppression in the database."""
 
 
 class MailFeed:
-    """The letters of an activity's claimed batches, for several connections at once."""
+    """The mails of an activity's claimed batches, for several connections at once."""
 
     def __init__(
         self, activity_id: int, changed: Callable[[], None], limits: Mapping[str, ProviderPacer] | None = None
     ) -> None:
         self.batches: list[Batch] = []
         self.stopped = False
-        """Whether nothing more may leave: paused, without a lease, or told so."""
+        """Whether no more mail may be sent: activity paused or over, lease lost, or :meth:`stop` called."""
         self._activity_id = activity_id
         self._changed = changed
         self._limits = limits or {}
@@ -42,29 +46,30 @@ class MailFeed:
         self._wakes = 0.0
         self._refused: set[int] = set()
         self._braked = False
-        """Whether some domain was known to make trouble when last looked."""
+        """Whether a domain backoff was active at the last check."""
         self._looked = time.monotonic()
         self.low = 0
-        """Below so many waiting the owner is told, so that it claims more in time."""
+        """Low-water mark: when this many mails wait, ``on_change`` is called and the worker claims the next batch."""
 
     @property
     def waiting(self) -> int:
+        """Number of mails not yet taken by a connection, without parked ones."""
         return sum(len(batch.waiting) for batch in self.batches)
 
     @property
     def exhausted(self) -> bool:
-        """Whether nobody waits, not even aside for their provider's sake."""
+        """Whether no mail waits and none is parked."""
         return not self.waiting and not any(limit.aside for limit in self._several)
 
     def add(self, batch: Batch) -> None:
         if not self.batches:
-            self._looked = time.monotonic()  # It was all looked at when it was claimed.
+            self._looked = time.monotonic()  # The claim has checked everything.
         if self.stopped:
             batch.waiting.clear()
         self.batches.append(batch)
 
     def take(self) -> Job | None:
-        """The next mail, composed; None when nobody waits or nothing may leave."""
+        """The next mail, composed; None when none may be sent now. Parked mails come first, if their limit allows."""
         for limit in self._several:
             if limit.aside and (job := self._from_aside(limit)) is not None:
                 return job
@@ -84,7 +89,7 @@ class MailFeed:
         return None
 
     def _from_aside(self, limit: ProviderPacer) -> Job | None:
-        """The next of those that stand aside for their provider's sake, if it may go now."""
+        """The next parked mail of a provider, composed; None while its limit allows none."""
         while limit.aside:
             batch, position = limit.aside[0]
             if not self._may_leave(batch):
@@ -101,7 +106,7 @@ class MailFeed:
         return None
 
     def _falls_out(self, batch: Batch, position: int, *, aside: bool = False) -> bool:
-        """Whether it has become a skipped one, or its domain is to be left alone just now."""
+        """Whether the send is not sent now: it was skipped, or its domain is backed off and the send is postponed."""
         send = batch.claimed.sends[position]
         pause = None
         if send.id not in self._refused:
@@ -115,12 +120,12 @@ class MailFeed:
         return True
 
     def _put_off(self, batch: Batch, position: int, pause: timedelta) -> None:
-        # Whole seconds, so that few different instants come back.
+        # Rounded up to whole seconds: one UPDATE per due time.
         due_at = (clock.now() + pause).replace(microsecond=0) + timedelta(seconds=1)
         batch.parked.setdefault(due_at, []).append(batch.claimed.sends[position].id)
 
     def _admitted(self, limit: ProviderPacer, batch: Batch, position: int) -> bool:
-        """Whether its provider takes it now; else it stands aside, or gets a later hour when many do."""
+        """Whether the provider's limit allows the mail now. If not, it is parked, or postponed when enough are."""
         if not limit.aside:
             pause = limit.pause()
             if not pause:
@@ -155,7 +160,7 @@ class MailFeed:
             loop.call_later(pause, self._changed)
 
     def set_down(self) -> None:
-        """Whoever still stands aside is due again in a second."""
+        """Postpone the parked mails: they are due again within a second."""
         for limit in self._several:
             while limit.aside:
                 batch, position = limit.aside.popleft()
@@ -178,7 +183,7 @@ class MailFeed:
 
     def _look(self) -> None:
         rest = [batch.claimed.sends[position].id for batch in self.batches for position in batch.touchable]
-        # Only a question as a rule: the connections wait for it, and SQLite's writer may be busy for long.
+        # Usually only a read: the connections wait for it, and SQLite's write lock may be held for long.
         with db.reading() as session:
             if not claims.may_send(session, self._activity_id):
                 self.stop()
@@ -189,18 +194,20 @@ class MailFeed:
         self._looked = time.monotonic()
 
     def may_go(self, job: Job) -> bool:
-        """Whether a mail whose envelope the relay has taken may still go: it may have waited for long."""
+        """Whether a mail's content may still be sent. It may have waited long for the reply to its envelope."""
         batch: Batch = job.batch
         if time.monotonic() - job.taken >= _LOOK:
             self._may_leave(batch)
         return not self.stopped and not (self._refused and batch.claimed.sends[job.position].id in self._refused)
 
     def before_dot(self, job: Job) -> None:
+        """Write INTENT to the journal before the final dot is sent."""
         batch: Batch = job.batch
         batch.journal.mark(job.position, JournalStatus.INTENT)
         batch.touchable.discard(job.position)
 
     def settle(self, job: Job, outcome: DeliveryResult) -> None:
+        """Add the result of a mail to its batch, and count it for the domain's backoff and the provider's limit."""
         batch: Batch = job.batch
         batch.note(job.position, outcome)
         if self._limits:
@@ -213,6 +220,7 @@ class MailFeed:
         self._ended(batch)
 
     def give_back(self, job: Job) -> None:
+        """Return an untouched mail to the front of its batch."""
         batch: Batch = job.batch
         batch.out -= 1
         batch.returns[job.position] = job.returns + 1
@@ -224,7 +232,7 @@ class MailFeed:
             self._changed()
 
     def stop(self) -> None:
-        """Nothing more leaves; whoever waits is left as due as before."""
+        """Send no more mail. Waiting and parked sends keep their due time."""
         if self.stopped:
             return
         self.stopped = True
@@ -249,6 +257,6 @@ def _composed(letter: MailContext) -> OutgoingMail | DeliveryResult:
         return compose(letter, clock.now())
     except (KampaniaError, ValueError, TemplateError) as error:
         return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, str(error)[:500])
-    except Exception as error:  # A fault of ours, maybe for everybody: held, to be tried again when it is mended.
+    except Exception as error:  # A bug that may affect every mail: held until it is fixed.
         log.exception("cannot compose", send_id=letter.send.id)
         return DeliveryResult(DeliveryStatus.SENDER_REJECTED, f"cannot compose: {type(error).__name__}: {error}"[:500])

@@ -12,32 +12,32 @@ from campaigns.delivery.queue.batch import Batch
 from campaigns.delivery.throttling.rate_limits import ConcurrencyLimit, TokenBucket
 
 _MOST = 100
-_LONGEST = 3600.0  # seconds; a limit that is lifted is noticed by then
+_LONGEST = 3600.0  # Seconds. A limit that was raised or removed takes effect within this time.
 HOLD = 2.0
-"""Seconds' worth of mails that a worker keeps in hand for a domain; the others get another hour."""
+"""Seconds' worth of mails that a worker keeps parked per provider. Further ones are postponed in the database."""
 
 _line: dict[str, float] = {}
-"""By limit when the last one sent back has its turn; each process keeps its own."""
+"""Limit name → monotonic time of the last slot given to a postponed mail. One per process."""
 
 
 @dataclass(slots=True)
 class ProviderPacer:
-    """One provider's limit while a worker sends, and who of it stands aside."""
+    """The limit of one provider during a worker's run, and the mails that are parked by it."""
 
     name: str
     per_second: float
     bucket: TokenBucket
     places: ConcurrencyLimit
     aside: deque[tuple[Batch, int]] = field(default_factory=deque)
-    """(batch, position), first come first."""
+    """(batch, position), first in first out."""
 
     @property
     def full(self) -> bool:
-        """Whether as many stand aside as will be sent soon."""
+        """Whether enough mails are parked: two seconds' worth, or 100 without a rate."""
         return len(self.aside) >= max(self.per_second * HOLD, 1) if self.per_second else len(self.aside) >= _MOST
 
     def pause(self) -> float:
-        """0 when a mail may go now, and it counts as gone; else seconds to wait."""
+        """Acquire a token and a slot for one mail. Returns 0 on success, else the seconds after which to try again."""
         wait = self.bucket.wait()
         if wait:
             return wait
@@ -47,7 +47,10 @@ class ProviderPacer:
         return 0.2
 
     def turn(self) -> float:
-        """Seconds to wait for one of many: a little longer than the one before."""
+        """Seconds until the next free slot for a postponed mail, up to an hour. Each call takes a slot 1/rate later.
+
+        Two seconds when the limit has no rate.
+        """
         if not self.per_second:
             return HOLD
         now = time.monotonic()
@@ -56,7 +59,7 @@ class ProviderPacer:
 
 
 def limited(session: Session) -> dict[str, ProviderPacer]:
-    """By domain what holds for it; nothing for domains without a limit."""
+    """Recipient domain → its provider's pacer, for the domains that have an active limit."""
     found: dict[str, ProviderPacer] = {}
     for row in session.scalars(select(DomainLimit).where(DomainLimit.active.is_(True)).order_by(DomainLimit.id)):
         if row.per_second or row.at_once:

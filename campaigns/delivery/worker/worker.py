@@ -1,8 +1,7 @@
-"""Claim a slice, send it, write down what became of it; again until the time is over.
+"""Sending worker: claims batches, sends them, and records the results until its time is over.
 
-This file owns its transactions: the claim is committed before any byte leaves, and no
-transaction is open while the relay talks. The next slice is claimed and the last one recorded
-while mails are on the wire.
+This module owns its transactions: a claim is committed before any byte is sent, and no transaction is open during SMTP.
+The next batch is claimed and the previous one recorded in threads while mails are in flight.
 """
 
 import asyncio
@@ -24,19 +23,19 @@ from campaigns.delivery.worker.mail_feed import MailFeed
 from campaigns.delivery.worker.provider_pacing import HOLD, ProviderPacer
 
 SHIFT = 3.0
-"""Seconds that one call works, so that other tasks get their turn. The tick sends for more, one call
-a second, so an activity keeps at most three workers busy."""
-_SLICE = 2.0  # seconds of work to claim at once
+"""Seconds that one call works, so that other tasks get their turn. The tick enqueues one call a second per activity, so
+an activity occupies at most three workers."""
+_SLICE = 2.0  # Seconds of sending that one claim is sized for.
 _FIRST = 100
 _SMALLEST = 20
 _BOUNCES = (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
-_WAKE = 0.2  # seconds; a net under the wake-ups
+_WAKE = 0.2  # Seconds after which the loop runs without a wake-up, in case one was missed.
 
 
 def deliver(activity_id: int, seconds: float = SHIFT) -> int:
-    """Send what is due of an activity for about ``seconds``; how many mails had an outcome.
+    """Send the due mails of an activity for about ``seconds``. Returns the number of mails with a result.
 
-    Safe to run as often and as many at once as one likes.
+    May run repeatedly and concurrently.
     """
     with db.reading() as session:
         addresses = availability.usable(session)
@@ -61,7 +60,7 @@ class _SendRun:
         self._done = 0
         self._dry = False
         self._fresh = True
-        """Whether it has claimed nothing yet: a process that was stopped for so long still sends something."""
+        """Whether nothing was claimed yet. The first claim ignores the deadline, for a process that was suspended."""
         self._claiming: asyncio.Task[None] | None = None
         self._recording: set[asyncio.Task[None]] = set()
         self._unrecorded: list[Batch] = []
@@ -71,16 +70,16 @@ class _SendRun:
     async def work(self) -> int:
         asyncio.get_running_loop().set_exception_handler(self._fault)
         try:
-            if await self._lanes.begin():  # Slow relays cost a shift no mails: its time begins here.
+            if await self._lanes.begin():  # The run's time begins once a relay has answered.
                 self._began = time.monotonic()
                 self._deadline = self._began + self._seconds
                 await self._turn()
         finally:
             try:
                 await self._lanes.close()
-            finally:  # Whoever kept a journal's lock while the database is away would keep it for as long as it lives.
+            finally:  # Without this the process would keep the journals' locks when the database is unavailable.
                 for batch in (*self._supply.batches, *self._unrecorded):
-                    batch.journal.close()  # What is not recorded now, the journal tells later.
+                    batch.journal.close()  # A take-over reads unrecorded results from the journal.
         if self._error is not None:
             raise self._error
         return self._done
@@ -166,7 +165,7 @@ class _SendRun:
         self._changed.set()
 
     def _fault(self, _loop: object, context: dict[str, object]) -> None:
-        """An error of ours in the middle of a connection ends the shift; first the mails under way end."""
+        """Handler of exceptions in the event loop's callbacks: the run ends after the mails in flight have ended."""
         error = context.get("exception")
         self._error = self._error or (error if isinstance(error, BaseException) else RuntimeError(str(context)))
         self._changed.set()

@@ -1,4 +1,4 @@
-"""Every exclusion with its reason: counts that add up, and each of them the very list of people."""
+"""Tests of exclusions: counts add up, and each count equals the list of its contacts."""
 
 from datetime import timedelta
 
@@ -18,7 +18,10 @@ from tests.factories import make_activity, make_contact, make_list, make_organis
 
 
 def furnished(session: Session) -> tuple[Activity, dict[str, list[Contact]]]:
-    """One list with people of every reason, and somebody outside of it."""
+    """An activity to a list with contacts of every reason, and one contact outside of it.
+
+    Returns the activity and reason → contacts.
+    """
     make_organisation(session)
     people: dict[str, list[Contact]] = {"mailable": [], "no_consent": [], "withdrawn": []}
     people["mailable"] = [allow(session, make_contact(session)) for _ in range(3)]

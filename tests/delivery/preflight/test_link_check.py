@@ -1,4 +1,4 @@
-"""Links are asked, and never into our own network, whatever a name or a redirect says."""
+"""Tests of the link check: links are requested, but never in a private network, also by DNS or redirects."""
 
 import threading
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class _Site(BaseHTTPRequestHandler):
             return self._answer(405)
         return self._answer(404 if name == "gone" else 200)
 
-    do_GET = do_HEAD  # the library's name
+    do_GET = do_HEAD  # The name that http.server requires.
 
     def _answer(self, status: int, location: str = "") -> None:
         self.send_response(status)

@@ -1,4 +1,4 @@
-"""What the preflight says about content and sender, and what it names when something changes."""
+"""Tests of the preflight: findings about content and sender, and detection of later changes."""
 
 from datetime import timedelta
 

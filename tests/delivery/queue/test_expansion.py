@@ -1,4 +1,4 @@
-"""One row for each of the audience, whatever happens while they are written."""
+"""Tests of expansion: one send per recipient, also with interruptions, concurrency and merges."""
 
 import threading
 
@@ -50,7 +50,7 @@ def test_chunks_number_on_and_may_be_interrupted(database: Engine, chunk: int) -
     expand(activity_id, chunk)
     assert [send.id & 0xFFFFFFFF for send in sends(activity_id)] == [1, 2, 3, 4, 5, 6]
     assert activity_of(activity_id).email.expanded_at is not None
-    expand(activity_id, chunk)  # twice is harmless
+    expand(activity_id, chunk)  # Repeating it changes nothing.
     assert len(sends(activity_id)) == 6
 
 
@@ -100,7 +100,7 @@ def test_who_is_merged_half_way_gets_it_once(database: Engine, goes_first: bool)
 
 
 def test_a_merge_in_the_same_moment_costs_nobody_the_mail(database: Engine) -> None:
-    """On PostgreSQL the chunk waits for the merge, and then one of whom it has read is not there any more."""
+    """On PostgreSQL the chunk waits for the merge, after which a contact that it has selected no longer exists."""
     with db.transaction() as session:
         activity = make_mailing(session, 4)
         ids = sorted(session.scalars(select(ListMember.contact_id).where(ListMember.list_id == activity.email.list_id)))

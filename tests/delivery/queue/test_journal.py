@@ -1,4 +1,4 @@
-"""The journal outlives its process, and only the dead have orphans."""
+"""Tests of the batch journal: it survives its process, and only journals of dead owners are orphans."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A launch holds up nobody: a test mail goes out while the launch has all the connections that it may have."""
+"""Test of priority: a test mail is sent while a launch uses all the connections that it may use."""
 
 import dataclasses
 import threading
@@ -23,7 +23,7 @@ def test_a_test_mail_waits_for_no_launch(database: Engine, settings: config.Sett
     activity_id, under_way = launched(SIZE), threading.Event()
 
     def answer(number: int) -> bytes:
-        """Slow with the launch's mails until the test mail is there."""
+        """Reply of the relay: delays the launch's mails until the test mail arrives."""
         if number > 4:
             under_way.set()
             deadline = time.monotonic() + 60

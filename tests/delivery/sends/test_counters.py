@@ -1,4 +1,4 @@
-"""Counters of sends equal the sends, whoever writes them."""
+"""Tests of the send counters: they equal a recount of the sends after every kind of write."""
 
 import random
 from collections import Counter
@@ -122,7 +122,7 @@ def test_a_milestone_set_through_the_object_counts(session: Session) -> None:
 def test_claims_counted_by_an_earlier_version_are_folded(empty: Engine) -> None:  # noqa: F811
     to(empty, "9e651e287bea")
     with empty.connect() as connection:
-        of_nothing = "ALTER TABLE sends DROP CONSTRAINT fk_sends_activity_id"  # The activities are left out.
+        of_nothing = "ALTER TABLE sends DROP CONSTRAINT fk_sends_activity_id"  # No activity rows are created.
         raw = connection.connection.cursor()
         raw.execute(of_nothing if empty.dialect.name == "postgresql" else "PRAGMA foreign_keys = OFF")
         raw.close()

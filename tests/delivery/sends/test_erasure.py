@@ -1,4 +1,4 @@
-"""Erasing a person: counts stay, and nothing but the keyed hash knows the address."""
+"""Tests of erasure: counts stay, and only the keyed hash of the address is left."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def everything(session: Session) -> str:
-    """All rows of all tables."""
+    """All rows of all tables as text."""
     return "\n".join(
         f"{table.name}: {tuple(row)!r}"
         for table in db.Base.metadata.sorted_tables
@@ -37,7 +37,7 @@ def everything(session: Session) -> str:
 
 
 def mailing_to_ann() -> tuple[int, int]:
-    """An expanded mailing to three people, the first of them Ann; its activity and her number."""
+    """An expanded email activity to three contacts, the first of them Ann. Returns (activity id, Ann's contact id)."""
     with db.transaction() as session:
         activity = make_mailing(session, 3)
         ann = session.scalars(select(Contact).order_by(Contact.id)).first()
@@ -49,7 +49,7 @@ def mailing_to_ann() -> tuple[int, int]:
 
 
 def live_through(session: Session, activity_id: int) -> None:
-    """All that leaves Ann's address somewhere."""
+    """Create every kind of row that holds Ann's address: bounce, suppression, test mail, form submission."""
     version = session.get_one(MessageVersion, session.get_one(Activity, activity_id).email.version_id)
     send = session.scalars(select(Send).where(Send.activity_id == activity_id).order_by(Send.id)).first()
     assert send is not None
@@ -116,7 +116,7 @@ def test_what_is_not_sent_yet_is_skipped(database: Engine) -> None:
 
 
 def test_a_number_is_never_given_again(session: Session) -> None:
-    """Else the next contact would be the erased one's ``c:<id>``, and not be mailed."""
+    """With a reused id the next contact would have the erased one's recipient key ``c:<id>`` and not be mailed."""
     ann = make_contact(session)
     erasure.erase_contact(session, SYSTEM, ann.id)
     assert make_contact(session).id > ann.id

@@ -1,4 +1,4 @@
-"""What people do in the middle of a launch, and what its pages then say: nobody is lost, and nothing is unsaid."""
+"""Tests of changes by users during a launch, and of what the progress page shows then."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -124,7 +124,7 @@ def test_the_message_is_edited_after_the_launch(coordinator_client: FlaskClient,
 
 
 def test_a_relay_is_taken_out_in_the_middle(database: Engine, catcher: int) -> None:
-    """Whatever it was, the next look finds the others, here that of the settings, and nobody is lost on the way."""
+    """After the removal the next run uses the remaining relay, here that of the settings; no send is lost."""
     activity_id = mailing(5)
     expand(activity_id)
     with db.transaction() as session:

@@ -1,4 +1,4 @@
-"""Progress: counts that add up in every state, answers as they were counted, and what an operator decides."""
+"""Tests of progress counts, relay replies, rates, the CSV export and operator decisions."""
 
 import csv
 import io
@@ -127,7 +127,7 @@ def test_failed_ones_are_tried_again_even_when_it_is_over(database: Engine) -> N
         assert resolution.decide(session, SYSTEM, activity, SendState.FAILED, Resolution.AGAIN) == 3
         assert activity.status is ActivityStatus.LIVE
         assert activity.finished_at is None
-    # What may have arrived is never among them.
+    # A send that was given up may have arrived: it is not sent again.
     assert states(activity_id) == {"queued": 3, "failed": 1}
     assert {send.attempts for send in sends(activity_id, SendState.QUEUED)} == {0}
     with db.reading() as session:
@@ -208,7 +208,7 @@ def test_reasons_are_counted_without_reading_sends(
     assert (now.late, now.waiting, now.left) == (1, 3, None)
     with db.transaction() as session:
         session.execute(update(Send).where(Send.id == of[6]).values(due_at=frozen.at))
-    with db.reading() as session:  # Its window has opened: it waits for a worker.
+    with db.reading() as session:  # Its window has opened: it waits for a worker only.
         assert progress.progress(session, session.get_one(Activity, activity_id)).waiting == 2
 
 
@@ -225,7 +225,7 @@ def test_who_is_under_way_is_told_apart_from_who_waits(database: Engine, frozen:
 
 
 def test_who_is_under_way_is_counted_in_an_index(sqlite_engine: Engine) -> None:
-    """PostgreSQL reads so small a table as it likes."""
+    """SQLite only: on a table this small PostgreSQL may choose any plan."""
     asked = "SELECT count(*) FROM sends WHERE activity_id = 1 AND state = 'sending'"
     with sqlite_engine.connect() as connection:
         plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}").all())
@@ -243,7 +243,7 @@ def test_says_when_the_late_are_tried_again(database: Engine, frozen: FrozenCloc
         session.execute(update(Send).where(Send.id == first.id).values(due_at=frozen.at))
     put(activity_id, SendState.QUEUED, only=first.id)
     put(activity_id, SendState.SENT, only=third.id)
-    with db.reading() as session:  # Somebody is still to be asked for the first time.
+    with db.reading() as session:  # One queued send was not tried yet.
         now = progress.progress(session, session.get_one(Activity, activity_id))
     assert (now.again, now.retry_at, now.left) == (1, None, timedelta(seconds=1))
     put(activity_id, SendState.SENT, only=first.id)
@@ -262,7 +262,7 @@ def test_who_was_put_off_for_the_providers_sake_is_in_the_time_left(database: En
     with db.reading() as session:
         now = progress.progress(session, session.get_one(Activity, activity_id))
     assert (now.waiting, now.paced_until, now.left) == (0, later, timedelta(minutes=15))
-    with db.transaction() as session:  # They wait for their hour instead.
+    with db.transaction() as session:  # The same due times, but because of the send window.
         waits = update(Send).where(Send.state == SendState.QUEUED).values(due_at=later, reason=WINDOW)
         session.execute(waits)
     with db.reading() as session:

@@ -1,4 +1,4 @@
-"""Windows, the end of sending, and the cap: who waits, who comes too late, who has had enough."""
+"""Tests of send windows, the end of the sending time, and the frequency cap."""
 
 import threading
 from collections import Counter
@@ -32,7 +32,7 @@ def set_house(**values: Any) -> None:
 
 
 def to_zones(*zones: str | None, **values: Any) -> int:
-    """A mailing not expanded yet to one contact in each zone; the house lives in UTC."""
+    """An email activity, not expanded, to one contact per zone. The organisation's zone is UTC. Returns its id."""
     with db.transaction() as session:
         activity = make_mailing(session, len(zones), **values)
         for contact, zone in zip(session.query(Contact).order_by(Contact.id), zones, strict=True):
@@ -94,7 +94,7 @@ def test_nobody_waits_for_quiet_hours_that_are_over(
     assert standing(activity_id).waiting == 0
     with db.transaction() as session:
         assert len(claims.claim(session, activity_id, "one", 10)) == 1
-    assert sends(activity_id)[0].due_at == datetime(2026, 11, 22, 14, 0, tzinfo=UTC)  # The new hours' end there.
+    assert sends(activity_id)[0].due_at == datetime(2026, 11, 22, 14, 0, tzinfo=UTC)  # 15:00 in Berlin.
     assert owner_client.post("/settings", data=form).status_code == 303
     with db.transaction() as session:
         assert len(claims.claim(session, activity_id, "one", 10)) == 1
@@ -105,7 +105,7 @@ def test_whoever_is_due_too_late_in_the_day_waits(database: Engine, frozen: Froz
     expand(activity_id)
     set_house(quiet_from=time(13), quiet_until=time(14))
     with db.transaction() as session:
-        claimed = claims.claim(session, activity_id, "one", 3)  # In whatever order: they are due at one instant.
+        claimed = claims.claim(session, activity_id, "one", 3)  # In any order: same due time.
     assert [send.id for send in sends(activity_id) if send.contact_id][3:] == [row[0] for row in claimed]
     with db.reading() as session:
         assert scheduler.sendable(session) == []
@@ -149,7 +149,7 @@ def test_what_waits_when_the_time_is_over_has_failed(database: Engine, frozen: F
 
 
 def second(activity_id: int) -> int:
-    """Another launch to the same people."""
+    """A second, expanded activity to the same recipients. Returns its id."""
     with db.transaction() as session:
         first = session.get_one(Activity, activity_id)
         values = {name: getattr(first, name) for name in ("due_at", "launched_at", "status")}

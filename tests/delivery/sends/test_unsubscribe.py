@@ -1,4 +1,4 @@
-"""RFC 8058: looking changes nothing, a POST acts at once and without a redirect."""
+"""Tests of unsubscribing (RFC 8058): GET changes nothing, POST unsubscribes at once and without a redirect."""
 
 import re
 from datetime import timedelta
@@ -71,7 +71,7 @@ def test_the_page_is_the_sender_s(client: FlaskClient) -> None:
 def test_undo(client: FlaskClient) -> None:
     send = mailed_once()
     where = f"/u/{mint_send(Purpose.UNSUBSCRIBE, send.id)}"
-    client.post(f"{where}/undo")  # before anything was done
+    client.post(f"{where}/undo")  # Before unsubscribing: no effect.
     client.post(where)
     back = client.post(f"{where}/undo")
     assert back.status_code == 200
@@ -81,7 +81,7 @@ def test_undo(client: FlaskClient) -> None:
 
 
 def make_mailed(*, allowed: bool = True) -> Send:
-    """A mail that was sent; its contact has allowed nothing since when not ``allowed``."""
+    """A send of a launch; without ``allowed`` its contact has no consent any more."""
     send = mailed_once()
     if not allowed:
         with db.transaction() as session:
@@ -155,7 +155,7 @@ def test_undo_over_https(app: Flask) -> None:
     page = client.post(where, base_url=ours)
     token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
     assert token is not None
-    # What a browser tells depends on the page's own policy.
+    # Browsers send a Referer only if the page's Referrer-Policy allows it.
     told = {} if page.headers["Referrer-Policy"] == "no-referrer" else {"Referer": ours + where}
     answer = client.post(f"{where}/undo", data={"csrf_token": token[1]}, base_url=ours, headers=told)
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""What providers bear: kept by all workers together, and never in another domain's way."""
+"""Tests of domain limits: shared by all workers, without delaying other domains."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from tests.delivery.worker.test_worker import launched
 
 
 def to_domains(size: int, *domains: str) -> int:
-    """A mailing whose recipients are at the domains in turn."""
+    """An expanded email activity whose recipients' domains are ``domains`` in turn. Returns its id."""
     activity_id = launched(size)
     with db.transaction() as session:
         for number, send in enumerate(sends(activity_id)):
@@ -50,14 +50,14 @@ def test_a_slow_provider_is_in_nobody_s_way(database: Engine, settings: config.S
     enter(per_second=1.0)
     with answering(settings):
         began = time.monotonic()
-        while by_domain(activity_id, "sent").get("fast.example", 0) < 30:  # Again where the machine stood still.
+        while by_domain(activity_id, "sent").get("fast.example", 0) < 30:  # Repeated when the machine stalls.
             deliver(activity_id, 1.0)
         took = time.monotonic() - began
     slow = by_domain(activity_id, "sent").get("slow.example", 0)
     assert 1 <= slow <= took + 2
     assert states(activity_id) == {"sent": 30 + slow, "queued": 30 - slow}
     waiting = sorted(send.due_at for send in sends(activity_id) if send.due_at)
-    assert (waiting[-1] - waiting[0]).total_seconds() > 1  # one after the other, not all at once again
+    assert (waiting[-1] - waiting[0]).total_seconds() > 1  # One after the other, not all due at the same time.
 
 
 def test_at_once_is_kept_and_given_back(database: Engine, settings: config.Settings) -> None:
@@ -82,7 +82,7 @@ def test_two_workers_share_a_limit(database: Engine, broker: Redis) -> None:
     enter(per_second=8.0, at_once=2)
     with answering(config.settings()):
         began = time.monotonic()
-        while states(activity_id).get("sent", 0) < 4:  # Again where the machine stood still.
+        while states(activity_id).get("sent", 0) < 4:  # Repeated when the machine stalls.
             workers = [threading.Thread(target=deliver, args=(activity_id, 2.0)) for _ in range(2)]
             for worker in workers:
                 worker.start()
@@ -97,7 +97,7 @@ def test_two_workers_share_a_limit(database: Engine, broker: Redis) -> None:
 
 
 def test_places_and_brakes_are_shared(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than any machine stands still.
+    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than a slow machine can stall the test.
     one, two = ConcurrencyLimit("x", 2), ConcurrencyLimit("x", 2)
     assert [one.enter(), two.enter(), one.enter()] == [True, True, False]
     two.leave()
@@ -106,7 +106,7 @@ def test_places_and_brakes_are_shared(broker: Redis, monkeypatch: pytest.MonkeyP
     assert there.left_alone("x.example") is None
     for _ in range(DomainBackoff.BURST):
         here.later("x.example")
-    there._asked = 0.0  # A second is over.
+    there._asked = 0.0  # Due for the next synchronisation.
     left = there.left_alone("x.example")
     assert left is not None
     assert 0 < left.total_seconds() <= 900

@@ -1,4 +1,4 @@
-"""Rates, domains left alone, launches that pause themselves, and mail that waits for no launch."""
+"""Tests of token buckets, domain backoff, the circuit breaker of bounces, and the priority of test mail."""
 
 import dataclasses
 import time
@@ -21,7 +21,7 @@ from tests.delivery.worker.test_worker import launched
 
 
 def gone(bucket: TokenBucket, mails: int) -> None:
-    """Wait until the bucket has let so many go."""
+    """Wait until the bucket has given that number of tokens."""
     while mails:
         pause = bucket.wait()
         mails -= not pause
@@ -36,7 +36,7 @@ def test_a_rate_is_kept_by_one_process(settings: config.Settings) -> None:
     began = time.monotonic()
     for _ in range(2):
         gone(TokenBucket("x", 200.0), 80)
-    # All but what may lie in the bucket and in the pockets.
+    # Minus the initial fill of the bucket and the tokens granted ahead.
     assert time.monotonic() - began >= (160 - 2 * 50 - 2) / 200
 
 
@@ -76,7 +76,7 @@ def test_a_domain_that_says_later_is_left_alone(monkeypatch: pytest.MonkeyPatch)
     assert first is not None
     instant[0] += first.total_seconds()
     assert brakes.left_alone("x.example") is None
-    brakes.later("x.example")  # one asked, and was told to wait
+    brakes.later("x.example")  # One mail after the pause was deferred.
     second = brakes.left_alone("x.example")
     assert second is not None
     assert second > first
@@ -86,14 +86,14 @@ def test_a_domain_that_says_later_is_left_alone(monkeypatch: pytest.MonkeyPatch)
 def test_who_waits_for_a_domain_uses_no_attempt(
     database: Engine, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than any machine stands still.
+    monkeypatch.setattr(DomainBackoff, "_PAUSES", (900,))  # Longer than a slow machine can stall the test.
     activity_id = launched(30)
     with answering(settings, rcpt=b"451 4.7.0 slow down"):
         deliver(activity_id)
     found = sends(activity_id)
     assert states(activity_id) == {"deferred": DomainBackoff.BURST, "queued": 30 - DomainBackoff.BURST}
     assert sum(send.attempts for send in found) == DomainBackoff.BURST
-    assert scheduler.find().deliver == []  # all of them wait for an instant
+    assert scheduler.find().deliver == []  # All of them are due later.
 
 
 def test_a_launch_with_too_many_bounces_pauses_itself(database: Engine, settings: config.Settings) -> None:
@@ -110,11 +110,12 @@ def test_a_launch_with_too_many_bounces_pauses_itself(database: Engine, settings
             assert told is not None
             assert (told.why, told.answered >= 200) == ("bounces", True)
             launch.resume(session, SYSTEM, activity)
-        deliver(activity_id, 60.0)  # Somebody has decided: it goes on.
+        deliver(activity_id, 60.0)  # After a manual resume the breaker does not trip again.
     counts = states(activity_id)
     assert sum(counts.values()) == 400
     assert set(counts) == {"sent", "bounced"}
-    assert 40 <= counts["bounced"] <= 42  # Whoever was held back at the pause came to the relay twice.
+    # The relay numbers mails twice whose envelope was sent before the pause.
+    assert 40 <= counts["bounced"] <= 42
 
 
 def test_test_mail_is_urgent(database: Engine, catcher: int) -> None:

@@ -1,4 +1,4 @@
-"""From an expanded audience to accounted sends."""
+"""Tests of the sending worker: from an expanded audience to sends with results."""
 
 import dataclasses
 import threading
@@ -92,7 +92,7 @@ def test_answers_become_states(database: Engine, catcher: int, faults: Faults) -
 def test_deferred_sends_come_again_and_expire(
     database: Engine, catcher: int, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DomainBackoff, "BURST", 100)  # A domain is not left alone for one address's sake.
+    monkeypatch.setattr(DomainBackoff, "BURST", 100)  # No backoff of the domain in this test.
     activity_id = launched(2)
     lucky, unlucky = (send.address for send in sends(activity_id))
     faults[lucky] = ["451 4.7.1 greylisted"]
@@ -147,9 +147,9 @@ def test_a_paused_activity_sends_nothing(database: Engine, catcher: int) -> None
 
 
 def change_after(monkeypatch: pytest.MonkeyPatch, count: int, change: object) -> None:
-    """Let ``change`` happen once ``count`` mails are composed; looks happen before each mail."""
+    """Call ``change`` when the ``count``-th mail is composed. Pause and suppression are checked before each mail."""
     monkeypatch.setattr(supplying, "_LOOK", 0.0)
-    # One connection: of several any may be the slow one.
+    # One connection, so that the order of the mails is fixed.
     config.install(dataclasses.replace(config.settings(), smtp_url=f"{config.settings().smtp_url}?connections=1"))
     composed = 0
 
@@ -167,7 +167,7 @@ def change_after(monkeypatch: pytest.MonkeyPatch, count: int, change: object) ->
 def test_pause_in_the_middle_of_a_slice(database: Engine, catcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
     activity_id = launched(10)
     change_after(monkeypatch, 4, lambda s: s.execute(update(Activity).values(status=ActivityStatus.PAUSED)))
-    assert deliver(activity_id) == 2  # The third had its envelope out, and was held back before its content.
+    assert deliver(activity_id) == 2  # The envelope of the third was sent, its content was not.
     assert states(activity_id) == {"sent": 2, "queued": 8}
 
 
@@ -218,7 +218,7 @@ def test_one_bad_recipient_fails_alone(database: Engine, catcher: int) -> None:
 
 def test_a_worker_without_its_lease_stops(database: Engine, catcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
     activity_id = launched(10)
-    monkeypatch.setattr(leases, "_RENEW_BELOW", leases._MICROS * 2)  # so that each mail renews
+    monkeypatch.setattr(leases, "_RENEW_BELOW", leases._MICROS * 2)  # Each mail renews the lease.
     change_after(monkeypatch, 4, lambda s: s.execute(update(Send).values(state=SendState.UNKNOWN, lease_until=None)))
     deliver(activity_id)
     assert len(mailed()) == 2
@@ -228,7 +228,7 @@ def test_a_worker_without_its_lease_stops(database: Engine, catcher: int, monkey
 def test_a_database_that_goes_away_leaves_the_batch_to_others(
     database: Engine, catcher: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also while the process that had it lives on: its journal is let go."""
+    """The take-over works although the worker's process is alive, because it has unlocked its journal."""
     activity_id = launched(3)
 
     def away(*_: object) -> None:
@@ -241,7 +241,7 @@ def test_a_database_that_goes_away_leaves_the_batch_to_others(
     assert states(activity_id) == {"sending": 3}
     assert leases.take_over() == 3
     assert states(activity_id) == {"sent": 3}
-    assert raised  # Who keeps the error keeps what was alive when it happened.
+    assert raised  # Keeps the traceback, and with it the objects of the failed run, alive until here.
 
 
 def test_a_shift_that_slept_through_its_time_still_sends(database: Engine, catcher: int) -> None:
@@ -250,7 +250,7 @@ def test_a_shift_that_slept_through_its_time_still_sends(database: Engine, catch
 
 
 def test_who_refuses_is_asked_of_a_slice_and_not_of_the_audience(sqlite_engine: Engine) -> None:
-    """Before its first ANALYZE, SQLite thinks that an activity has ten sends: a million were read for each slice."""
+    """Before its first ANALYZE, SQLite estimates ten sends per activity and would read all of them for each batch."""
     db.install(sqlite_engine)
     asked: list[tuple[str, Any]] = []
 
