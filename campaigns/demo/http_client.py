@@ -40,7 +40,7 @@ class Browser:
         fields: dict[str, str] | None = None,
         body: bytes | None = None,
     ) -> HttpPage:
-        """Send a request and follow redirects within the origin. ``fields`` are form-encoded, ``body`` is sent as is."""
+        """Send a request and follow redirects within the origin. ``fields`` are form-encoded, ``body`` is raw."""
         if fields is not None:
             body, headers = urlencode(fields).encode(), {"Content-Type": _FORM, **headers}
         for _ in range(_AT_MOST):

@@ -1,7 +1,7 @@
 """SMTP protocol of the mail catcher: the subset of RFC 5321 and RFC 2920 (pipelining) that senders use.
 
-Implemented on ``asyncio.Protocol`` instead of an SMTP library, because the catcher shares two cores with the whole
-application, and a library that parses line by line uses more CPU than the sender.
+Implemented on ``asyncio.Protocol`` instead of an SMTP library that reads line by line, because the catcher shares the
+machine's cores with the application.
 """
 
 import asyncio

@@ -47,7 +47,7 @@ _POLICY = re.compile(
     re.I | re.S,
 )
 DISABLED = "5.2.1"
-"""Mailbox disabled: permanent only when it is reported again (:mod:`campaigns.delivery.bounces.effects.soft_bounces`)."""
+"""Mailbox disabled: permanent when reported twice (see the ``effects.soft_bounces`` module)."""
 
 
 @dataclass(frozen=True, slots=True)
