@@ -1,6 +1,6 @@
 """Webhooks of mail providers, one module per provider.
 
-``check(call, keys)`` raises WebhookRejected unless the call is authentic, and returns a key that is the same when
+``check(request, secrets)`` raises WebhookRejected unless the call is authentic, and returns a key that is the same when
 the provider repeats the call. ``read(raw)`` parses a stored call into notices.
 """
 
