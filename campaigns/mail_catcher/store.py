@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS mails_recipient ON mails (recipient, id);
 
 @dataclass(frozen=True, slots=True)
 class StoredMail:
-    """One stored mail; ``at`` in seconds since 1970."""
+    """One stored mail; ``received_at`` in seconds since 1970."""
 
     id: int
     at: float

@@ -40,7 +40,7 @@ class Site:
         return self.wait(lambda: found if len(found := [r for r in self.reports if r["t"] == kind]) >= many else None)
 
     def wait(self, ask: Callable[[], Any]) -> Any:
-        """Return the first truthy result of ``ask``; the browser's requests are served while waiting."""
+        """Return the first truthy result of ``condition``; the browser's requests are served while waiting."""
         for _ in range(200):
             if found := ask():
                 return found

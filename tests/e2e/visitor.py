@@ -206,7 +206,7 @@ class Visitor:
 
 
 def eventually(ask: Callable[[], Any], seconds: float = 120) -> Any:
-    """Return the first truthy result of ``ask``; an AssertionError it raises is tolerated until the timeout."""
+    """Return the first truthy result of ``condition``; an AssertionError it raises is tolerated until the timeout."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -21,7 +21,7 @@ _ENVELOPE = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X
 
 @dataclass(frozen=True, slots=True)
 class ParsedBounce:
-    """One report: ``finding`` about ``send_id``; ``send_id`` is None without a valid token."""
+    """One report: ``feedback_type`` about ``send_id``; ``send_id`` is None without a valid token."""
 
     finding: FeedbackType
     send_id: int | None = None

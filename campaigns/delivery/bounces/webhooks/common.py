@@ -70,7 +70,7 @@ def notice(
     """Build the notice of one event.
 
     :param key: identifies the event; hashed.
-    :param proving: text of the provider in which the signed token of the send is searched.
+    :param token_text: text of the provider in which the signed token of the send is searched.
     """
     send_id, forged = send_tokens.send_of(send_tokens.tokens_in(proving))
     if send_id is None and finding in RECORDED:
