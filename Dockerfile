@@ -1,4 +1,4 @@
-# One image; the command says which process it is: web, worker, beat, collect, migrate.
+# One image for all processes; the command selects one: web, worker, beat, collect, migrate.
 FROM python:3.11-slim-bookworm
 
 RUN useradd --create-home --uid 10001 kampania

@@ -1,21 +1,21 @@
-# Everything runs from a Python environment in .venv, made at the first call and again when a lock changes.
-# Wanted on the machine: make, and Python 3.11 or newer with venv and pip. `make PYTHON=python3.12 demo` takes another one.
+# Everything runs in the virtual environment .venv, which is created at the first call and synced when a lock file changes.
+# Requires make, and Python 3.11 or newer with venv and pip. `make PYTHON=python3.12 demo` selects another Python.
 
 PYTHON ?= python3
-# Images of containers like to set it; nine processes that compile every module anew start four times as slowly.
+# Container images often set it; without .pyc files every process would compile all modules at each start.
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
-# Apart from the environment, since a sync takes out whatever the lock doesn't name.
+# Outside the environment's site-packages, since a sync removes packages that the lock file does not list.
 UV := .venv/uv/bin/uv
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 stamp = .venv/$(1)-$(shell cksum < $(2) | tr ' ' '-')
 DEVELOPMENT := $(call stamp,development,tests/requirements.lock)
-# The development environment holds everything that the runtime one does.
+# The development environment includes the runtime dependencies.
 RUNTIME := $(or $(wildcard $(DEVELOPMENT)),$(call stamp,runtime,requirements.lock))
 PROCESSORS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-# One more than processors, since whoever walks a flow waits for other processes most of the time.
+# One more than processors, since end-to-end tests mostly wait for other processes.
 TESTERS := $(shell expr $(PROCESSORS) + 1)
 
 .PHONY: help demo up test check bench torture migration lock clean

@@ -1,1 +1,1 @@
-"""A sample company, a simulated audience, and a mail catcher."""
+"""Demo: a sample company and a simulated audience."""

@@ -1,4 +1,4 @@
-"""What the catcher caught, as its recipients see it."""
+"""Reader of the mail catcher's mails for the simulated audience."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from campaigns.mail_catcher.store import MailStore, StoredMail
 
 
 class MailReader:
-    """Brings each mail that came after ``last`` once."""
+    """Returns each mail that arrived after its creation once."""
 
     def __init__(self, box: MailStore) -> None:
         self._box = box
@@ -18,11 +18,11 @@ class MailReader:
         self.brought = 0
 
     def caught(self) -> list[StoredMail]:
-        """All mails that have come, oldest first, without what is in them."""
+        """Return all mails since the creation, oldest first, without their raw bytes."""
         return self._box.mails(after=self._first, limit=1_000_000)[::-1]
 
     def bring(self) -> Iterator[ReceivedMail]:
-        """The mails that have come since the last call."""
+        """Yield the mails that arrived since the last call."""
         for caught in reversed(self._box.mails(after=self._last, limit=200)):
             self._last = max(self._last, caught.id)
             mail = self._box.mail(caught.id)
@@ -32,7 +32,10 @@ class MailReader:
 
 
 def letter(recipient: str, raw: bytes) -> ReceivedMail:
-    """The mail as a client shows it; the plain e-mail package, since its newer policy costs ten times as much."""
+    """Parse a caught mail.
+
+    Uses the compat32 policy of the e-mail package, since the default policy parses every header into objects.
+    """
     message = message_from_bytes(raw)
     html = next((part for part in message.walk() if part.get_content_type() == "text/html"), None)
     body = html.get_payload(decode=True) if html else b""

@@ -1,4 +1,4 @@
-"""Progress in a terminal: a bar that moves where it can, plain lines elsewhere."""
+"""Progress bar for terminals; separate lines when the output is not a terminal."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ _WIDTH = 24
 
 
 class ProgressBar:
-    """One line of the story: ``with Stage("Mails", 2000) as stage: stage.show(17)``."""
+    """Progress of one step: ``with ProgressBar("Mails", 2000) as bar: bar.update(17)``."""
 
     def __init__(self, label: str, total: int = 0, stream: TextIO | None = None) -> None:
         self.label, self.total = label, total
@@ -30,7 +30,7 @@ class ProgressBar:
             self._write("", end="\n")
 
     def show(self, done: int, note: str = "") -> None:
-        """How much of the total is done."""
+        """Set how much of the total is done, with an optional note."""
         self._done, self._note = done, note
         step = 5 * done // self.total if self.total else 0
         if self._moves:

@@ -1,4 +1,4 @@
-"""What each family of readers does with a mail. Times in seconds since the relay took it."""
+"""Requests that each reader profile makes after a mail. Times in seconds since the relay accepted the mail."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ _GATEWAYS = (("104.47", 1, 60), ("67.231", 144, 159), ("209.222", 80, 87), ("205
 
 
 class _ClientProfile:
-    """Somebody, or something, that asks: a name and an address, drawn once."""
+    """A client with a user agent and an IP address."""
 
     def __init__(self, agent: str, address: str, *, person: bool, tells: bool = False) -> None:
         self._agent, self._address, self._person, self._tells = agent, address, person, tells
@@ -56,23 +56,23 @@ class _ClientProfile:
 
 
 def family_of(seed: int, address: str) -> ReaderProfile:
-    """How this mailbox is read, in every run with this seed."""
+    """Return the mailbox's reader profile, which depends on the seed and the address only."""
     return drawn(random.Random(f"{seed}:{address}"))
 
 
 def drawn(chance: random.Random) -> ReaderProfile:
-    """A family by the shares of the mixed audience."""
+    """Draw a profile by the shares of the mixed audience."""
     return chance.choices(list(SHARES), list(SHARES.values()))[0]
 
 
 def requests_of(family: ReaderProfile, chance: random.Random, mail: Mail, place: str) -> tuple[Request, ...]:
-    """What one recipient's mail leads to, in order. ``place`` seeds what neighbours have in common."""
+    """Return one recipient's requests, ordered by time. ``shared_seed`` seeds what recipients of one office share."""
     found = sorted(_FAMILIES[family](chance, mail, random.Random(f"{place}:{family}")), key=lambda one: one.after)
     return tuple(found)
 
 
 def _home(chance: random.Random) -> str:
-    if chance.random() < 0.08:  # A telephone company puts many behind few addresses.
+    if chance.random() < 0.08:  # mobile carrier: many users share few addresses (CGNAT)
         return f"92.40.{chance.randint(170, 199)}.{chance.randint(1, 254)}"
     return f"{chance.randint(77, 95)}.{chance.randint(1, 254)}.{chance.randint(1, 254)}.{chance.randint(1, 254)}"
 
@@ -94,12 +94,12 @@ def _person(chance: random.Random, mail: Mail, address: str | None = None) -> _C
 
 
 def _looks(chance: random.Random, mail: Mail) -> float:
-    """When somebody gets to a mail: few at once, some after days."""
+    """Return the delay in seconds until a person reads the mail: log-normal, so a few at once and some after days."""
     return max(12.0, chance.lognormvariate(log(mail.half_read_within), 1.5))
 
 
 def _chosen(chance: random.Random, mail: Mail) -> int:
-    """The button stands first and is what the mail is about; few look for the small print."""
+    """Return the link a person clicks: mostly the first, the call to action; rarely a legal link."""
     if chance.random() < 0.7:
         return 1
     link = chance.randint(1, mail.links)
@@ -107,13 +107,13 @@ def _chosen(chance: random.Random, mail: Mail) -> int:
 
 
 def _reads_on(chance: random.Random, mail: Mail, who: _ClientProfile, read: float, share: float) -> Iterator[Request]:
-    """What a person does after looking: mostly nothing, else a click, sometimes more than one."""
+    """Yield what a person does after reading: mostly nothing, else one click, sometimes several."""
     if chance.random() >= share:
         return
     at = read + chance.lognormvariate(log(25), 0.8)
     yield from _follows(chance, mail, who, at, _chosen(chance, mail))
     again = chance.random()
-    if again < 0.015:  # Opens several in tabs, as fast as a machine.
+    if again < 0.015:  # Opens several links in tabs, as fast as a scanner.
         links = chance.sample(range(1, mail.links + 1), min(3, mail.links))
         for n, link in enumerate(links, 1):
             yield who.asks(at + n * chance.uniform(0.8, 3), Action.CLICK, link)
@@ -150,7 +150,7 @@ def _quick(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator
 
 
 def _office(chance: random.Random, mail: Mail, place: random.Random) -> Iterator[Request]:
-    """One address for all; half of them look when one of them calls it out."""
+    """An office behind one IP address; half of the recipients read the mail at the same time."""
     address = f"{place.randint(193, 195)}.{place.randint(1, 254)}.{place.randint(1, 254)}.{place.randint(1, 254)}"
     called_out = place.uniform(300, 5_000)
     who = _person(chance, mail, address)
@@ -177,7 +177,7 @@ def _gmail(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator
 
 
 def _checked(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    """The gateway rewrote the links: it looks at one just before it lets the person through."""
+    """The gateway rewrites links and scans each one at the time of the click, before it redirects the person."""
     who, read = _person(chance, mail), _looks(chance, mail)
     yield who.asks(read, Action.OPEN)
     for one in list(_reads_on(chance, mail, who, read, 0.5)):
@@ -196,7 +196,7 @@ def _scans(
     hands: list[_ClientProfile],
     renders: float = 0.0,
 ) -> Iterator[Request]:
-    """Every link once, in the order of the mail."""
+    """Click every link once, in the order of the mail."""
     at = start
     for link in range(1, mail.links + 1):
         yield chance.choice(hands).asks(at, Action.CLICK, link)
@@ -226,7 +226,7 @@ def _checker(chance: random.Random, mail: Mail, _place: random.Random) -> Iterat
 
 
 def _sandbox(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    """A real browser without a person, minutes later: mostly all links, sometimes only one."""
+    """A real browser without a user, minutes later: usually all links, sometimes one."""
     tells = mail.https and chance.random() < 0.5
     hand = _ClientProfile(GATEWAY, _cloud(chance), person=False, tells=tells)
     start = chance.uniform(60, 3_600)
@@ -240,7 +240,7 @@ def _sandbox(chance: random.Random, mail: Mail, _place: random.Random) -> Iterat
 
 
 def _drip(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    """A link now and then, in any order, each from another address of the same cloud."""
+    """A link now and then, in random order, each from another address of the same cloud provider."""
     start, at = chance.uniform(30, 1_800), 0.0
     for link in chance.sample(range(1, mail.links + 1), mail.links):
         yield _ClientProfile(BROWSERS[3], _cloud(chance), person=False).asks(start + at, Action.CLICK, link)
@@ -260,7 +260,7 @@ def _nobody(_chance: random.Random, _mail: Mail, _place: random.Random) -> Itera
 
 
 def _chat(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    """A reader sends the link on: the chat fetches a preview, friends follow it."""
+    """A reader shares a link in a chat: the chat fetches a preview, other people click the link."""
     who, read = _person(chance, mail), _looks(chance, mail)
     yield who.asks(read, Action.OPEN)
     link, at = _chosen(chance, mail), read + chance.uniform(15, 90)
@@ -275,7 +275,7 @@ def _chat(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[
 
 
 def _proxy(chance: random.Random, mail: Mail, place: random.Random) -> Iterator[Request]:
-    """An office's proxy fetches the first link when the mail is shown; its reader may follow later."""
+    """The office's proxy prefetches the first link when the mail is displayed; the reader may click later."""
     address = f"{place.randint(193, 195)}.{place.randint(1, 254)}.{place.randint(1, 254)}.{place.randint(1, 254)}"
     who, read = _person(chance, mail, address), _looks(chance, mail)
     yield who.asks(read, Action.OPEN)
@@ -295,7 +295,7 @@ def _forwarded(chance: random.Random, mail: Mail, _place: random.Random) -> Iter
 
 
 def _antivirus(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    """Protection on the reader's own machine looks at some links while the mail is being read."""
+    """Antivirus software on the reader's machine scans some links while the mail is read."""
     address = _home(chance)
     who, read = _person(chance, mail, address), _looks(chance, mail)
     yield who.asks(read, Action.OPEN)
@@ -306,7 +306,7 @@ def _antivirus(chance: random.Random, mail: Mail, _place: random.Random) -> Iter
 
 
 def _helpdesk(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    """A program takes the mail in, pictures and all; several people of an office read it there."""
+    """A helpdesk program imports the mail with its images; several people of an office read it there."""
     taken_in = chance.uniform(5, 60)
     yield _ClientProfile("Mozilla/5.0 (compatible; DeskImages 1.0)", _cloud(chance), person=False).asks(
         taken_in, Action.OPEN

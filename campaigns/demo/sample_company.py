@@ -1,4 +1,4 @@
-"""The sample company: made through the verbs that the web forms call."""
+"""Sample company: created through the service functions that the web forms call."""
 
 import csv
 import io
@@ -85,11 +85,11 @@ PAGES: dict[Channel, tuple[str, str]] = {
         "Saturday from ten to four. Tell us that you come, and we keep a cup warm.",
     ),
 }
-"""Title and introduction of the landing pages, by channel; the mail leads to the website's."""
+"""Title and introduction of the landing pages, by channel. The mail links to the page of the channel WEB."""
 
 
 class NotADemoDatabase(Exception):
-    """The database holds somebody's own work, which the demo must not mix with."""
+    """The database holds an organisation that the demo did not create."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _kept(settings: config.Settings) -> Path:
 
 
 def sign_ins(settings: config.Settings) -> list[DemoLogin]:
-    """Who can sign in, with passwords; kept for the owner of ``var/`` alone. Empty before the first demo."""
+    """Load the demo's logins with passwords (a file readable by its owner only); empty before the first demo."""
     try:
         return [DemoLogin(**each) for each in json.loads(_kept(settings).read_text())]
     except FileNotFoundError:
@@ -113,7 +113,7 @@ def sign_ins(settings: config.Settings) -> list[DemoLogin]:
 
 
 def found_company(session: Session) -> list[DemoLogin]:
-    """The company and its people, made at the first demo with random passwords. Raises NotOurs."""
+    """Create the company and its users with random passwords at the first demo. Raises NotADemoDatabase."""
     settings = config.settings()
     existing = sign_ins(settings)
     if session.scalar(select(func.count()).select_from(Organisation)):
@@ -152,12 +152,12 @@ def _keep(settings: config.Settings, fresh: list[DemoLogin]) -> None:
 
 
 def coordinator(session: Session) -> Actor:
-    """Who does the demo's work."""
+    """Return the user who does the demo's work."""
     return Actor.of(session.scalars(select(User).where(User.email == PEOPLE[1][1])).one())
 
 
 def contacts_csv(number: int, seed: int) -> bytes:
-    """A spreadsheet as a coordinator would bring it."""
+    """Return a CSV file of contacts as a coordinator would upload it."""
     chance = random.Random(seed)
     rows = io.StringIO()
     writer = csv.writer(rows)
@@ -171,7 +171,7 @@ def contacts_csv(number: int, seed: int) -> bytes:
 
 
 def stranger(chance: random.Random, number: int) -> tuple[str, str]:
-    """First name and address of somebody who is on no list of ours yet."""
+    """Return (first name, address) of a person who is no contact yet."""
     first, last = chance.choice(_FIRST), chance.choice(_LAST)
     return first, _address(f"{first}.{last}.new{number}@{chance.choice(_HOSTS)}")
 
@@ -184,7 +184,7 @@ CONTACT_COLUMNS = ("email", "first_name", "last_name", "attributes.city", "attri
 
 
 def readers(session: Session, actor: Actor) -> ContactList:
-    """The list that the campaign goes to."""
+    """Return the contact list that the campaign is sent to; created if missing."""
     existing = session.scalar(select(ContactList).where(ContactList.name == LIST))
     return existing or create_list(session, actor, LIST)
 
@@ -192,7 +192,7 @@ def readers(session: Session, actor: Actor) -> ContactList:
 def plan_campaign(
     session: Session, actor: Actor, today: date | None = None
 ) -> tuple[Campaign, dict[Channel, Activity]]:
-    """A campaign with an activity in each of eight channels; every demo makes a new one."""
+    """Create a campaign with an activity in each of eight channels; each demo run creates another one."""
     today = today or clock.now().date()
     earlier = session.scalar(select(func.count()).where(Campaign.built_in.is_(False))) or 0
     campaign = create_campaign(

@@ -1,4 +1,4 @@
-"""What ``make demo`` tells: from an empty database to a lead on a campaign's page."""
+"""Scenario of ``make demo``: from an empty database to leads on a campaign's page."""
 
 import io
 import threading
@@ -34,7 +34,7 @@ from campaigns.planning.models import Activity, Channel
 
 Figures = Mapping[str, str]
 Ask = Callable[[int], tuple[Figures, int]]
-"""The figures of a campaign, in words, and how many hits are still settling."""
+"""Returns (a campaign's figures as text, number of hits still in the settle window) by campaign id."""
 
 SHOWN = ("pixels fetched", "links followed", "visits", "forms sent")
 _PATIENCE = 120
@@ -44,11 +44,11 @@ CONSENT = "Yes, write to me about new roasts and tastings, and measure whether I
 
 
 class DemoFailed(Exception):
-    """The demo could not be told to its end."""
+    """The demo could not be completed."""
 
 
 def tell(*, people: int, seed: int, figures: Ask, stays: bool) -> None:
-    """The whole story; ``figures`` comes from the floor above."""
+    """Run the whole demo. ``fetch_figures`` is injected, because the figures come from the tracking package."""
     began = time.monotonic()
     print("\nKampania: a sample company and its campaign\n", flush=True)
     with ProgressBar("Sample company"), db.transaction() as session:
@@ -107,7 +107,7 @@ def _wait_for_import(import_id: int, wanted: ImportState, stage: ProgressBar) ->
 
 @dataclass(frozen=True, slots=True)
 class _DemoPlan:
-    """What was planned, by number; the landing pages by their path."""
+    """Ids of the planned campaign and activities; paths of the landing pages by channel."""
 
     campaign_id: int
     email_id: int
@@ -171,7 +171,7 @@ def _launch(plan: _DemoPlan) -> None:
 
 
 def _send_and_read(plan: _DemoPlan, postman: MailReader, seed: int) -> SimulatedAudience:
-    """The mails go out, and people begin to read while they do; others come by other ways."""
+    """Send the mails while the audience reads them and visitors of the other channels arrive."""
     settings = config.settings()
     landing = plan.pages[Channel.WEB]
     audience = SimulatedAudience(settings.base_url, landing, seed, settings.time_scale)
@@ -194,7 +194,7 @@ def _send_and_read(plan: _DemoPlan, postman: MailReader, seed: int) -> Simulated
 
 
 def _meet_at_the_roastery(plan: _DemoPlan) -> None:
-    """A lead that no form brought, noted down by hand."""
+    """Enter a lead by hand, without a form."""
     with db.transaction() as session:
         enter_lead(
             session,
@@ -235,7 +235,7 @@ def _read(audience: SimulatedAudience, postman: MailReader, everything_sent: thr
 
 
 def _wait_for(figures: Ask, campaign_id: int) -> Figures:
-    """The figures once nothing is settling any more."""
+    """Return the figures once no hit is in the settle window and all bounces are processed."""
     with ProgressBar("Hits settle") as stage:
         for _ in _patiently("settlement"):
             told, settling = figures(campaign_id)
@@ -246,7 +246,7 @@ def _wait_for(figures: Ask, campaign_id: int) -> Figures:
 
 
 def _patiently(what: str) -> Iterator[None]:
-    """Turns of a fifth of a second until somebody breaks out; raises StoryFailed when it takes too long."""
+    """Yield every 0.2 seconds until the caller breaks out of the loop. Raises DemoFailed after the timeout."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         yield

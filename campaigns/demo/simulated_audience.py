@@ -1,7 +1,7 @@
-"""The simulated audience acts out over HTTP what :mod:`campaigns.demo.reader_behaviour` say of mails that really came.
+"""Simulated audience: performs the requests of :mod:`campaigns.demo.reader_behaviour` for caught mails over HTTP.
 
-Who somebody is follows from the seed and the address alone, so that two runs give nearly the same
-figures. Waiting times are those of real life divided by a factor, as TIME_SCALE divides ours.
+A recipient's behaviour depends on the seed and the address only, so that two runs give nearly the same figures.
+Delays are real delays divided by a factor, as TIME_SCALE divides those of the application.
 """
 
 import heapq
@@ -24,29 +24,29 @@ from campaigns.demo.traffic_model import Action, Mail, Request
 _THREADS = 6
 _HALF_READ_WITHIN = 150.0
 _ZONES = (("ka-GE", "Asia/Tbilisi"), ("en-GB", "Europe/London"), ("fr-FR", "Europe/Paris"), ("fa-IR", "Asia/Tehran"))
-_LATEST = 600.0  # The demo ends before the last have got to it.
+_LATEST = 600.0  # The demo ends before later requests would be due.
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:
-    """A caught mail, as far as its reader cares."""
+    """The parts of a caught mail that its reader needs."""
 
     address: str
     html: str
     one_click: str = ""
-    """Where a one-click unsubscription is posted."""
+    """URL of the one-click unsubscription (RFC 8058)."""
 
 
 @dataclass
 class SimulatedAudience:
-    """Reads letters by ``read`` as they come; ``finish`` waits until everybody has done their part."""
+    """Schedules the recipients' requests with ``schedule_mails`` and performs them in ``run``."""
 
     origin: str
     landing: str
-    """Path of the landing page, to know the one link that leads there."""
+    """Path of the landing page that the mail links to."""
     seed: int = 2026
     hurry: float = 60.0
-    """By how much real life's waiting is shortened."""
+    """Factor by which real delays are divided."""
     planned: int = 0
     acted: int = 0
     tally: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class SimulatedAudience:
         self._lock = threading.Lock()
 
     def read(self, letters: Iterable[ReceivedMail]) -> None:
-        """Put what each recipient will do on the agenda."""
+        """Schedule the requests of each mail's recipient."""
         for letter in letters:
             person = _Recipient(self, letter, random.Random(f"{self.seed}:{letter.address}"))
             self.note(person.family)
@@ -75,7 +75,7 @@ class SimulatedAudience:
             self.tally[what] += 1
 
     def live(self, until: Callable[[], bool], watch: Callable[[], None] = lambda: None) -> None:
-        """Let people act when their time has come, until ``until`` says so and nobody has plans left."""
+        """Perform actions when they are due, until ``is_finished`` returns True and none is scheduled or running."""
         with ThreadPoolExecutor(_THREADS) as pool:
             busy: set[Future[None]] = set()
             while True:
@@ -109,7 +109,7 @@ class SimulatedAudience:
         return page
 
     def browse(self, page: HttpPage, headers: dict[str, str], chance: random.Random, referrer: str = "") -> None:
-        """What the page script would tell of somebody who looks at a page for a while."""
+        """Send the page script's events of a person who views the page for a while."""
         if "/k.js" not in page.body:
             return
         address = urlsplit(urljoin(self.origin, page.url))
@@ -140,7 +140,7 @@ class SimulatedAudience:
             self.later(stays, lambda: tell(t="h", a=stays, s=chance.randint(60, 100)))
 
     def fill_in(self, page: HttpPage, browsing: dict[str, str], address: str, first_name: str) -> None:
-        """Send the page's form with every box ticked."""
+        """Submit the page's form with every checkbox ticked."""
         form = first_form(page)
         if form is None:
             self.problems.append(f"no form on {page.url}")
@@ -157,8 +157,10 @@ class SimulatedAudience:
 
 
 def _together(requests: Iterable[Request]) -> list[list[Request]]:
-    """A page's pictures are loaded by whoever followed the link there, as soon as it is there: waiting
-    times are so short here that the page could come later than its turn."""
+    """Group the image requests of a page with the click that led to it.
+
+    Delays are so short in the demo that the page could otherwise arrive after its images are due.
+    """
     acts: list[list[Request]] = []
     for request in requests:
         if request.what is Action.VIEW:
@@ -173,7 +175,7 @@ def _together(requests: Iterable[Request]) -> list[list[Request]]:
 
 
 class _Recipient:
-    """One mailbox and what comes of its mail, as its family's habits say."""
+    """One mailbox and the requests of its reader profile."""
 
     def __init__(self, audience: SimulatedAudience, letter: ReceivedMail, chance: random.Random) -> None:
         self._audience, self._letter, self._chance = audience, letter, chance
@@ -224,7 +226,7 @@ class _Recipient:
                 self._audience.fill_in(self._page, headers, address, address.split(".")[0].title())
 
     def _unsubscribe(self) -> None:
-        """Their mail provider's button: RFC 8058."""
+        """The mail provider's unsubscribe button (RFC 8058)."""
         provider = {"User-Agent": "Mozilla/5.0 (mail provider)", "X-Forwarded-For": "66.249.84.7"}
         self._audience.fetch(self._letter.one_click, provider, method="POST", fields={"List-Unsubscribe": "One-Click"})
         self._audience.note("unsubscribed")

@@ -1,7 +1,7 @@
-"""What comes back of the demo's mailing: late bounces of mailboxes that nobody reads, and one complaint.
+"""Simulated bounces of the demo's mailing: late bounces of mailboxes that nobody reads, and one complaint.
 
-Who they are follows from the seed and the addresses alone. Each report comes as a mail server would send it: to the
-envelope sender of the very mail that it is about.
+Which mails bounce depends on the seed and the addresses only. Each report has the form that a mail server would send
+to the envelope sender of that mail.
 """
 
 import random
@@ -24,11 +24,11 @@ _REFUSALS = (
     (0.003, "4.4.7", "451 4.4.7 Message expired: the other server did not answer for four days"),
     (0.001, "5.7.1", "550 5.7.1 Message refused by policy: its sender has no reputation here yet"),
 )
-"""Share of all mails, status, and what the other side said."""
+"""(Share of all mails, enhanced status code, diagnostic)."""
 
 
 def send_back(mails: Sequence[StoredMail], activity_id: int, seed: int) -> int:
-    """Let the bounces and the complaint of the activity's mails come in; how many they are."""
+    """Deliver the bounces and the complaint of the activity's mails; return their number."""
     reports = list(_reports([mail for mail in mails if _send(mail) >> 32 == activity_id], seed))
     for report in reports:
         maildir.keep(report.encode(), FeedbackSource.COMMAND)
@@ -41,7 +41,7 @@ def _send(mail: StoredMail) -> int:
 
 
 def all_read() -> bool:
-    """Whether the house has read whatever came back."""
+    """Return whether all delivered reports are processed."""
     with db.reading() as session:
         unread = session.scalar(select(exists().where(InboundMessage.feedback_type.is_(None))))
     return not unread and not maildir.waiting()
@@ -62,7 +62,7 @@ def _reports(mails: Sequence[StoredMail], seed: int) -> Iterator[str]:
 
 
 def _bounce(mail: StoredMail, status: str, said: str) -> str:
-    """RFC 3464."""
+    """Build a delivery status notification (RFC 3464)."""
     return _report(
         mail,
         "Undelivered Mail Returned to Sender",
@@ -74,7 +74,7 @@ def _bounce(mail: StoredMail, status: str, said: str) -> str:
 
 
 def _complaint(mail: StoredMail) -> str:
-    """RFC 5965."""
+    """Build a complaint report (ARF, RFC 5965)."""
     return _report(
         mail,
         "Complaint about a mail of yours",

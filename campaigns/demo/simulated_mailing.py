@@ -1,4 +1,4 @@
-"""A whole mailing and everything that it leads to, in the order in which it goes out."""
+"""Simulated mailing with all requests that follow it, in sending order."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ class MailingRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Mailing:
-    """A whole mailing: who gets it, and how fast it goes out."""
+    """A simulated mailing: recipients, profile shares and sending rate (mails per second)."""
 
     recipients: int
     seed: int
@@ -28,7 +28,7 @@ class Mailing:
     per_second: float = 40.0
 
     def __iter__(self) -> Iterator[MailingRecipient]:
-        """Recipients in the order in which their mails go out."""
+        """Yield the recipients in sending order."""
         families, weights = list(self.shares), list(self.shares.values())
         for number in range(self.recipients):
             chance = random.Random(f"{self.seed}:{number}")

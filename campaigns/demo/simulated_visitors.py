@@ -1,4 +1,4 @@
-"""People who come by another way than our mail: they look at a page, and some of them fill it in."""
+"""Simulated visitors of the channels other than mail: they view a landing page, and some submit its form."""
 
 import random
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ _VISITORS: dict[Channel, tuple[int, float, str]] = {
     Channel.CONTENT: (26, 0.19, "https://kettleandpine.example/blog/cold"),
     Channel.EVENT: (14, 0.43, "https://kettleandpine.example/open-day"),
 }
-"""By channel: how many come, which share of them fills in the form, and from where."""
-_WITHIN = (5.0, 330.0)  # Seconds of real life: while the mails are read.
+"""By channel: number of visitors, share of them who submit the form, referrer."""
+_WITHIN = (5.0, 330.0)  # Real-life seconds after the start, while the mails are read.
 _AT_HOME = ((77, 95), (1, 254), (1, 254), (1, 254))
 
 
 def invite(audience: SimulatedAudience, pages: Mapping[Channel, str], seed: int) -> None:
-    """Put everybody's visit on the agenda; ``pages`` are the paths of the landing pages."""
+    """Schedule every visitor's visit; ``pages`` are the paths of the landing pages."""
     number = 0
     for channel, path in pages.items():
         many, share, came_from = _VISITORS[channel]
@@ -34,7 +34,7 @@ def invite(audience: SimulatedAudience, pages: Mapping[Channel, str], seed: int)
 
 
 class _Visitor:
-    """Somebody at home with a browser, drawn from the seed."""
+    """A person with a browser at a home address, drawn from the seed."""
 
     def __init__(
         self, audience: SimulatedAudience, path: str, share: float, came_from: str, chance: random.Random, number: int

@@ -1,7 +1,8 @@
-"""Simulated traffic with its truth: what people, mail clients and gateways ask for after a mailing.
+"""Model of simulated traffic with ground truth: requests of people, mail clients and gateways after a mailing.
 
-Drawn from a seed alone, without network and without a database: the demo acts it out over HTTP, the
-benchmark of the rules looks at it directly. What each family does stands in :mod:`campaigns.demo.reader_behaviour`.
+Drawn from a seed alone, without network or database. The demo performs the requests over HTTP; the benchmark of the
+bot rules (``tests/benchmarks/bot_rules.py``) evaluates them directly. :mod:`campaigns.demo.reader_behaviour` defines
+the behaviour of each profile.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,10 @@ from enum import StrEnum
 
 
 class ReaderProfile(StrEnum):
-    """How a mail is read. HELD_OUT families were written after the rules, which were not changed for them."""
+    """How a mail is read.
+
+    The profiles in HELD_OUT were written after the bot rules, and the rules were not adapted to them.
+    """
 
     READER = "people with images on"
     HIDDEN = "people with images off"
@@ -51,37 +55,37 @@ SHARES: Mapping[ReaderProfile, float] = {
     ReaderProfile.CHAT: 1,
     ReaderProfile.PROXY: 1,
 }
-"""A mixed audience of businesses and private people."""
+"""Shares (weights) of the profiles in a mixed audience of business and private recipients."""
 
 
 class Action(StrEnum):
     OPEN = "open"
     CLICK = "click"
     VIEW = "view"
-    """Pictures of the landing page loaded; follows the click that led there."""
+    """Images of the landing page are loaded; follows the click that led there."""
     SUBMIT = "submit"
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What of a mail decides how it is read. Links count from 1."""
+    """Properties of a mail that influence how it is read. Links are numbered from 1."""
 
     links: int = 6
     landing: int = 1
-    """The link that leads to our own landing page; 0: none."""
+    """Number of the link to our own landing page; 0: none."""
     small_print: frozenset[int] = frozenset({6})
     https: bool = True
-    """Browsers tell who navigates over HTTPS only."""
+    """Browsers send Sec-Fetch headers over HTTPS only."""
     half_read_within: float = 2_400.0
-    """Seconds within which half of those who read it get to it."""
+    """Median delay in seconds until the mail is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing asked for, and who asked in truth."""
+    """One request with its ground truth: whether a person made it."""
 
     after: float
-    """Seconds since the relay took the mail."""
+    """Seconds since the relay accepted the mail."""
     what: Action
     agent: str
     address: str

@@ -1,7 +1,7 @@
-"""The catcher's side of an SMTP connection: as much of RFC 5321 and RFC 2920 as a sender needs.
+"""SMTP protocol of the mail catcher: the subset of RFC 5321 and RFC 2920 (pipelining) that senders use.
 
-Written by hand because it stands beside the whole house on two cores: a library that reads line by
-line costs ten times as much as sending.
+Implemented on ``asyncio.Protocol`` instead of an SMTP library that reads line by line, because the catcher shares the
+machine's cores with the application.
 """
 
 import asyncio
@@ -21,15 +21,17 @@ _OFFERS = (
 )
 
 Keep = Callable[[str, Sequence[str], bytes], object]
-"""Takes sender, recipients and content; what it returns names the mail. It is on file afterwards."""
+"""Stores (sender, recipients, content) durably and returns the mail's id."""
 Faults = dict[str, list[str]]
-"""For tests: what goes wrong for an address, one entry used up per attempt: ``"550 5.1.1 …"`` answers
-RCPT, ``"data 451 …"`` answers the last dot, ``"drop before"`` and ``"drop after"`` break the connection
-before or after the mail was taken, ``""`` lets one pass."""
+"""Faults for tests: the faults of each address, one consumed per attempt.
+
+``"550 5.1.1 …"`` replies to RCPT, ``"data 451 …"`` replies to the final dot, ``"drop before"`` and ``"drop after"``
+abort the connection before or after the mail is stored, ``""`` accepts the mail.
+"""
 
 
 class SmtpServer(asyncio.Protocol):
-    """Takes every mail, apart from ``faults``."""
+    """Accepts and stores every mail, apart from the injected ``faults``."""
 
     def __init__(self, keep: Keep, faults: Faults) -> None:
         self._keep, self._faults = keep, faults
@@ -65,7 +67,7 @@ class SmtpServer(asyncio.Protocol):
             self._transport.abort()
 
     def _next(self) -> str | None:
-        """The answer to what was said next; None when it isn't whole yet, or nobody is to be answered."""
+        """Return the reply to the next command or mail; None when it is incomplete or needs no reply."""
         end = self._heard.find(_END if self._content else b"\n", self._searched)
         if end < 0:
             self._searched = max(0, len(self._heard) - len(_END))
@@ -110,7 +112,7 @@ class SmtpServer(asyncio.Protocol):
             self._transport.abort()
             return None
         self._content = True
-        self._heard[:0] = b"\r\n"  # So that a first line is like any other.
+        self._heard[:0] = b"\r\n"  # Then the end of data also matches in an empty mail.
         return "354 Go on"
 
     def _rset(self, _rest: str) -> str:
@@ -131,7 +133,7 @@ class SmtpServer(asyncio.Protocol):
 
 
 def subject(raw: bytes) -> str:
-    """A mail's subject in plain words."""
+    """Return the decoded subject of a mail; ``""`` when it has none."""
     found = _SUBJECT.search(raw.partition(b"\r\n\r\n")[0] + b"\r\n")
     folded = found[1].decode("utf-8", "replace") if found else ""
     plain = re.sub(r"\r?\n(?=[ \t])", "", folded).strip()

@@ -1,7 +1,7 @@
-"""The mail catcher: an SMTP server on loopback that delivers nothing and keeps everything.
+"""Mail catcher: an SMTP server on loopback that stores every mail and delivers none.
 
-Its mails live in a file of their own, ``var/catcher.db``, so that no test or demo mail is ever
-mixed with the organisation's rows.
+The mails are stored in a SQLite database of their own, ``var/catcher.db``, so that test and demo mails never mix
+with the organisation's data.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS mails_recipient ON mails (recipient, id);
 
 @dataclass(frozen=True, slots=True)
 class StoredMail:
-    """One mail as it lies in the file; ``at`` in seconds since 1970."""
+    """One stored mail; ``received_at`` in seconds since 1970."""
 
     id: int
     at: float
@@ -46,14 +46,14 @@ class StoredMail:
 
 
 class MailStore:
-    """The file of caught mails."""
+    """The SQLite database of caught mails."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or config.settings().var / "catcher.db"
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:
-        """A connection in autocommit: an answered mail is on file, also after ``kill -9``."""
+        """Yield an autocommit connection: an acknowledged mail survives ``kill -9`` of the process."""
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=10, check_same_thread=False)
         try:
             connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; {_SCHEMA}")
@@ -64,8 +64,11 @@ class MailStore:
     def mails(
         self, *, address: str = "", before: int | None = None, after: int | None = None, limit: int = 50
     ) -> list[StoredMail]:
-        """Newest first, without their raw bytes: those older than ``before``, or the oldest that are
-        newer than ``after``; ``address`` is any part of a recipient's."""
+        """Return mails, newest first, without their raw bytes.
+
+        ``before`` selects the newest with a smaller id, ``after`` the oldest with a larger id; ``address`` matches any
+        part of the recipient.
+        """
         where, values = ["1"], []
         if address:
             where.append("recipient LIKE ? ESCAPE '\\'")
@@ -96,7 +99,7 @@ class MailStore:
 
 
 def run(port: int) -> None:
-    """Catch mail on 127.0.0.1 until SIGINT or SIGTERM."""
+    """Run the catcher on 127.0.0.1 until SIGINT or SIGTERM."""
     with MailStore().open() as connection:
         asyncio.run(_until_signal(_reception(connection, {}), port))
 
@@ -124,7 +127,7 @@ async def _listening(reception: Callable[[], SmtpServer], port: int) -> asyncio.
 
 @contextmanager
 def catching(port: int = 0, box: MailStore | None = None, faults: Faults | None = None) -> Iterator[int]:
-    """A catcher in a thread of this process, for tests; yields its port."""
+    """Run a catcher in a thread of this process, for tests; yields its port."""
     running: Future[tuple[int, Callable[[], object]]] = Future()
 
     async def serve(reception: Callable[[], SmtpServer]) -> None:

@@ -1,4 +1,4 @@
-"""The catcher's pages: what was mailed, as its recipient would see it."""
+"""Pages of the mail catcher: the list of caught mails and one mail as its recipient sees it."""
 
 import re
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ _PAGE = 50
 
 @blueprint.before_request
 def _only_when_catching() -> None:
-    """Mails are personal, and the pages are there only where the catcher is the relay."""
+    """Require permission for personal data; 404 unless this installation uses the mail catcher as its relay."""
     if not config.settings().catcher:
         abort(404)
     actor().require(Permission.PERSONAL)
@@ -62,7 +62,7 @@ def mail(number: int) -> str:
 
 @blueprint.get("/catcher/<int:number>/html")
 def html(number: int) -> Response:
-    """The HTML part alone, for the sandboxed frame: no script, and pictures only from our own hosts."""
+    """Return the HTML part for the sandboxed frame: no scripts, images only from our own hosts."""
     _, message = _mail(number)
     answer = Response(_opening_elsewhere(_body(message, "html")), mimetype="text/html")
     settings = config.settings()
@@ -94,7 +94,7 @@ def _body(message: EmailMessage, subtype: str) -> str:
         return ""
     try:
         return raw.decode(part.get_content_charset("utf-8"), "replace")
-    except LookupError:  # a charset that nobody knows
+    except LookupError:  # unknown charset
         return raw.decode("ascii", "replace")
 
 
@@ -102,7 +102,7 @@ _BASE = '<base target="_blank">'
 
 
 def _opening_elsewhere(page: str) -> str:
-    """Links open a tab of their own, as they do in mail programs."""
+    """Make links open in a new tab, as mail clients do."""
     found = re.search(r"<head\b[^>]*>", page, re.IGNORECASE)
     return page[: found.end()] + _BASE + page[found.end() :] if found else _BASE + page
 

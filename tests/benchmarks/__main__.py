@@ -1,7 +1,7 @@
-"""Runs every measurement of this folder, or those named: ``python -m tests.benchmarks [name …]``.
+"""Runner of the benchmarks: ``python -m tests.benchmarks [name …]`` runs all or the named ones.
 
-A measurement is a program of its own (``python -m tests.benchmarks.<name>``); an exit code other than 0 says that it
-missed a limit. They are no part of the test run, whose machine may be busy with other things.
+Each benchmark is a program (``python -m tests.benchmarks.<name>``) whose exit code is not 0 when a limit is missed.
+Benchmarks are not part of the test suite, since other load on the machine would distort them.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ def names() -> list[str]:
 
 
 def run(wanted: list[str]) -> int:
-    """How many measurements missed a limit."""
+    """Run the benchmarks and return how many missed a limit."""
     missed = 0
     for name in wanted:
         sys.stdout.write(f"\n== {name}\n")

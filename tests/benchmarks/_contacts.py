@@ -1,4 +1,4 @@
-"""Many contacts at once, who allow everything."""
+"""Bulk creation of contacts with full consent."""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session

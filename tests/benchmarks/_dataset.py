@@ -1,7 +1,7 @@
-"""A company of full size, made in SQL: 200 campaigns, of which one has a tenth of everything.
+"""Full-size dataset, generated in SQL: 200 campaigns, one of which has a tenth of all rows.
 
-The rows are what collector, sender and forms would have left behind; the counters are summed from
-them. Built without indexes, which are made at the end: 10,000,000 events take a few minutes.
+The rows are those that the collector, the workers and forms would leave; the counters are computed from them. Tables
+are filled without indexes, which are created at the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ from tracking.models.visits import TrafficSource, Visit, VisitRollup, WebPage
 
 CAMPAIGNS, MAILS_OF_LARGE, LINKS, AGENTS, PAGES = 200, 10, 8, 200, 300
 HEAVY_SENDS, HEAVY_HITS = 20_000, 2
-"""Of the first contact: mails that programs asked for, and hits of each."""
+"""History of the first contact: number of its sends, and events of each send."""
 _DAY = 86_400_000_000
 
 
@@ -52,7 +52,7 @@ class Size:
 
 @dataclass
 class Planned:
-    """A campaign's activities, its mailings first."""
+    """Ids of one campaign's activities and form; ``share`` of all rows, start in microseconds."""
 
     id: int
     start: int
@@ -82,7 +82,7 @@ class Builder:
                 connection.exec_driver_sql("SET work_mem = '256MB'")
                 connection.commit()
             else:
-                # A connection begins its transaction at the first statement, and within one this says nothing.
+                # The pragma has no effect inside a transaction, and SQLAlchemy begins one at the first statement.
                 driver = connection.connection.driver_connection
                 assert driver is not None
                 driver.execute("PRAGMA foreign_keys = OFF")
@@ -127,20 +127,23 @@ class Builder:
         return f"(timestamptz 'epoch' + ({micros}) * interval '1 microsecond')" if self.postgres else f"({micros})"
 
     def _later(self, start: int, days: int, chance: str, power: int) -> str:
-        """An instant after ``start``, most likely soon."""
+        """SQL of a time within ``days`` after ``start``; the higher ``power``, the more often soon after it."""
         grown = "*".join([f"({chance} / 2147483648.0)"] * power)
         least = "least" if self.postgres else "min"
         return self._at(f"{least}({self.now}, {start} + cast({grown} * {days * _DAY} AS bigint))")
 
     def _dice(self, number: int, first: int) -> str:
-        """``n`` from 0 with three numbers from 0 to 2^31 that look like chance."""
+        """SQL subquery of ``n`` below ``number`` with three pseudo-random numbers a, b, c.
+
+        ``a`` is below 2^31, ``b`` and ``c`` are below 2^19.
+        """
         after = "({} * 1103515245 + 12345) % 2147483648".format
         one = f"SELECT n, {after(f'(n + {first + 1})')} AS a FROM bench_numbers WHERE n < {number}"
         two = f"SELECT n, a, {after('a')} AS b FROM ({one}) AS one"
         return f"(SELECT n, a, b / 4096 AS b, ({after('b')}) / 4096 AS c FROM ({two}) AS two) AS d"
 
     def _strip(self) -> list[Index]:
-        """Take the large tables' indexes and triggers away; the indexes to be made again."""
+        """Drop the large tables' indexes and triggers; return the indexes."""
         tables: Sequence[Any] = [
             Send.__table__,
             Event.__table__,
@@ -163,7 +166,7 @@ class Builder:
                     connection.exec_driver_sql(f"DROP TRIGGER {name}")
         return bare
 
-    # What people planned: by the ORM, since it is little.
+    # Planned objects are few, so they are created by the ORM.
 
     def _plan(self, session: Session) -> list[Planned]:
         factories.make_organisation(session, timezone="Asia/Tbilisi")
@@ -263,7 +266,7 @@ class Builder:
         activity.email.version_id = version.id
         return activity
 
-    # What happened.
+    # Sends, events, visits and conversions.
 
     def _numbers(self) -> None:
         most = max(self.size.contacts, self.size.events // 8, HEAVY_SENDS * HEAVY_HITS) + 1
@@ -293,7 +296,7 @@ class Builder:
             )
 
     def _person(self, key: str, salt: int) -> str:
-        """Another contact for every number."""
+        """SQL of a contact id, pseudo-random by ``key``."""
         return f"(({key}) * 7919 + {salt * 104729}) % {self.size.contacts} + 1"
 
     def _sends(self, campaign: Planned) -> None:
@@ -320,7 +323,7 @@ class Builder:
             )
 
     def _events(self, campaign: Planned) -> None:
-        """Nine of ten by mails, the others are views of the landing page."""
+        """Insert events: nine of ten of mails, the others views of the landing page."""
         views = int(self.size.events * campaign.share) // 10
         each = (int(self.size.events * campaign.share) - views) // len(campaign.mails)
         sends = int(self.size.sends * campaign.share) // len(campaign.mails)
@@ -364,7 +367,7 @@ class Builder:
         )
 
     def _conversions(self, campaign: Planned) -> None:
-        """Three of ten are purchases, the others leads; each by two touches."""
+        """Insert conversions with two touches each: three of ten are purchases, the others leads."""
         number, first = int(self.size.conversions * campaign.share), self.row["conversions"]
         self.row["conversions"] += number
         touching = [*campaign.mails[-2:], *campaign.others]
@@ -400,7 +403,7 @@ class Builder:
             )
 
     def _heavy(self, campaign: Planned) -> None:
-        """One contact with very much history: mails that a program sent over a year, none of them a launch's."""
+        """Insert a long history of one contact: transactional mails over a year and their events."""
         activity_id, start = campaign.mails[0], self.now - 360 * _DAY
         sent = self._at(f"{start} + n * {360 * _DAY // HEAVY_SENDS}")
         self._run(
@@ -420,7 +423,7 @@ class Builder:
             f" {activity_id}, 1, 0, 1 + n % 2, 1 + n % 3, 1, n % 2 FROM bench_numbers WHERE n < {hits}"
         )
 
-    # What it adds up to.
+    # Counters.
 
     def _counters(self, planned: Sequence[Planned]) -> None:
         connection = self.connection
@@ -455,7 +458,7 @@ class Builder:
 
 
 def heaviest(session: Session) -> dict[str, int]:
-    """Who and what is looked at, by what it is called: large campaign and middling one, heavy and plain contact."""
+    """Return the ids to measure: a large and a middling campaign, contacts with long and usual history."""
     campaigns = session.execute(text("SELECT max(id), max(id) - 60 FROM campaigns WHERE NOT built_in")).one()
     plain = session.execute(
         text("SELECT contact_id FROM conversions WHERE contact_id > 1 ORDER BY id DESC LIMIT 1")

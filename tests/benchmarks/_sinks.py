@@ -1,4 +1,4 @@
-"""Sinks that mails are measured into, and Postfix's own source of mails to compare with."""
+"""SMTP sinks for benchmarks, and Postfix's smtp-source as a peer."""
 
 import os
 import shutil
@@ -15,18 +15,18 @@ from tests.benchmarks.smtp_client import serve
 
 
 def program(name: str) -> str | None:
-    """A program of Postfix or of the machine; Postfix's are often outside of an ordinary user's path."""
+    """Return the path of a program; Postfix's are often not in a user's PATH."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
 @contextmanager
 def smtp_sink() -> Iterator[int]:
-    """Postfix's sink, and the port it listens on."""
+    """Run Postfix's smtp-sink; yields its port."""
     command = program("smtp-sink")
     assert command is not None
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    account = ["-u", "nobody"] if os.getuid() == 0 else []  # It refuses to be root.
+    account = ["-u", "nobody"] if os.getuid() == 0 else []  # smtp-sink refuses to run as root.
     with subprocess.Popen([command, *account, f"127.0.0.1:{port}", "1024"]) as running:
         try:
             _until_open(port)
@@ -37,7 +37,7 @@ def smtp_sink() -> Iterator[int]:
 
 @contextmanager
 def cheap_sink() -> Iterator[int]:
-    """Our own sink in C."""
+    """Compile and run our sink (``sink.c``); yields its port."""
     compiler = program("gcc")
     assert compiler is not None
     with tempfile.TemporaryDirectory() as home:
@@ -53,7 +53,7 @@ def cheap_sink() -> Iterator[int]:
 
 @contextmanager
 def far_sink() -> Iterator[int]:
-    """A sink at a round trip of 20 ms."""
+    """Run a sink with a round-trip time of 20 ms; yields its port."""
     ports: Queue[int] = Queue()
     running = Process(target=serve, args=(0.01, ports), daemon=True)
     running.start()
@@ -65,7 +65,7 @@ def far_sink() -> Iterator[int]:
 
 
 def source(port: int, mails: int, octets: int, connections: int) -> float:
-    """Mails a second of Postfix's smtp-source, each connection carrying many of them."""
+    """Send mails with Postfix's smtp-source over reused connections; return mails per second."""
     command = program("smtp-source")
     assert command is not None
     options = ["-d", "-s", str(connections), "-m", str(mails), "-l", str(octets), "-t", "x@example.org"]

@@ -1,4 +1,4 @@
-"""A worker as ``kampania worker`` starts it, told what to do as the tick would tell it, and watched."""
+"""A sending worker as ``kampania worker`` starts it, triggered as by the scheduler and measured."""
 
 import os
 import signal
@@ -22,28 +22,28 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _UNDER_WAY = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
 _PATIENCE = 600.0
 _DEVELOPMENT = ("rich", "pygments", "attr", "greenlet", "psutil")
-"""What libraries load when it is there, and only development installs: hidden from the worker that is measured."""
+"""Optional imports of libraries that only development installs; hidden from the measured worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one launch cost."""
+    """Result of one launch."""
 
     rate: float
-    """Mails a second, from the wake-up to the last outcome in the database."""
+    """Mails per second, from the first task to the last result in the database."""
     cpu: float
-    """The worker's CPU seconds per 1,000 mails, its parent's included."""
+    """CPU seconds of the worker and its parent per 1,000 mails."""
 
 
 class Worker:
-    """One Celery worker with one process that works."""
+    """A Celery worker with one child process."""
 
     def __init__(self, parent: int, broker: Celery) -> None:
         self._parent, self._broker = parent, broker
         self.child = _child_of(parent)
 
     def launch(self, activity_id: int, mails: int) -> Run:
-        """Let it send what is due of an activity, until nothing is under way."""
+        """Send the due mails of an activity and wait until none is in progress."""
         began, cpu = time.perf_counter(), self._cpu()
         told = 0.0
         while _left(activity_id):
@@ -57,7 +57,7 @@ class Worker:
         return Run(mails / took, (self._cpu() - cpu) * 1000 / mails)
 
     def memory(self) -> tuple[float, float]:
-        """Megabytes of the process that works: resident now, and at most so far."""
+        """Return megabytes of the child process: (resident now, peak)."""
         status = dict(line.split(":\t", 1) for line in _proc(self.child, "status").splitlines() if ":\t" in line)
         return tuple(int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
 
@@ -94,7 +94,7 @@ def _child_of(parent: int) -> int:
 
 @contextmanager
 def working(environ: Mapping[str, str]) -> Iterator[Worker]:
-    """A worker that only sends, as a grown house has them, and its broker; gone with the block."""
+    """Run a worker of the sending queue with a broker of its own, as a production installation does."""
     with servers.valkey() as broker_url, tempfile.TemporaryDirectory() as hidden:
         for name in _DEVELOPMENT:
             Path(hidden, f"{name}.py").write_text("raise ImportError")

@@ -1,9 +1,9 @@
-"""Who was it: the rules against simulated traffic whose truth is known, and two baselines.
+"""Accuracy of the bot rules on simulated traffic with ground truth, compared with two baselines.
 
-``python -m tests.benchmarks screening [recipients per seed] [seeds]``. Precision: of the events called human,
-those that were. Recall: of those by people, the ones called human. Wrong: of those by people, the ones
-called machine or scanner ("unknown" claims nothing). Families that never took part in choosing the rules
-stand apart. The exit code is 1 when a limit is missed.
+``python -m tests.benchmarks.bot_rules [recipients per seed] [seeds]``. Precision: share of the events labelled human
+that people caused. Recall: share of people's events labelled human. Wrong: share of people's events labelled machine
+or scanner ("unknown" is not wrong). Profiles that were not used for tuning the rules are listed separately. The exit
+code is 1 when a limit is missed.
 """
 
 import re
@@ -42,15 +42,15 @@ Judge = Callable[[MailingRecipient, Mail], Iterable[TrafficLabel]]
 
 class Count(NamedTuple):
     human: int = 0
-    """By people, called human."""
+    """People's events labelled human."""
     unknown: int = 0
     wrong: int = 0
     false: int = 0
-    """By machines, called human."""
+    """Machines' events labelled human."""
     right: int = 0
-    """By machines, called machine or scanner."""
+    """Machines' events labelled machine or scanner."""
     open: int = 0
-    """By machines, called unknown."""
+    """Machines' events labelled unknown."""
 
     def __add__(self, other: object) -> "Count":
         assert isinstance(other, Count)
@@ -96,7 +96,7 @@ def seen(recipient: MailingRecipient, request: Request) -> HitSignal:
 
 
 class Rules:
-    """Ours: each event is judged by what is known when its settle window closes."""
+    """The bot rules: each event is labelled by what is known at the end of its settle window."""
 
     def __init__(self, mailing: Iterable[MailingRecipient]) -> None:
         clicks = sorted(

@@ -1,10 +1,10 @@
-"""Events a second from spool to rollups, and what an event costs on the disk: both databases.
+"""Throughput of the collector (events per second) and disk bytes per event, on both databases.
 
-``python -m tests.benchmarks.collector [events] [sends]``. Beside each figure its limit, and the same hits
-merely decoded and merely inserted in the same run: the machine drifts, ratios don't. Everything is
-counted in: consent as of the hit, first labels, rollups and the checkpoint in one transaction; then final labels,
-first-seen marks, milestones and all. Hits come in waves, each settled and swept before the next, as in a log
-of many days: where events settle, room is used again, so what counts is by how much the later half made it grow.
+``python -m tests.benchmarks.collector [events] [sends]``. Each figure is shown with its limit and with the rate of only
+decoding the same hits in the same run: absolute figures vary with the machine's load, ratios do not. Collecting
+includes consent as of the hit, first labels, rollups and the checkpoint in one transaction; settling includes final
+labels, first-seen rows and milestones. Hits come in waves, each settled and vacuumed before the next, as in a log of
+many days: freed pages are reused, so the growth in the second half of the waves counts.
 """
 
 import operator
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # noqa: F401  (registers every package's tables)
 from campaigns import clock, config, db
 from tests import servers
 from tests.tracking.fixtures import Mailing, make_mailing
@@ -62,7 +62,7 @@ def databases() -> Iterator[list[str]]:
 
 
 def measure(url: str, count: int, sends: int) -> int:
-    """How many limits were missed."""
+    """Measure one database; return how many limits were missed."""
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
         config.install(config.read({"KAMPANIA_VAR": home}))
         engine = db.make_engine(url)
@@ -90,13 +90,13 @@ def measure(url: str, count: int, sends: int) -> int:
 
 
 class Cost(NamedTuple):
-    """What some work cost."""
+    """Cost of some work."""
 
     done: int = 0
     ours: float = 0.0
-    """Seconds of our CPU."""
+    """Seconds of CPU of this process."""
     theirs: float = 0.0
-    """Seconds of the database's process which serves us: we take turns, and the machine has other guests."""
+    """Seconds of CPU of the database's server process; the two processes never work at the same time."""
     wall: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
@@ -104,12 +104,12 @@ class Cost(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Done in a second of one core."""
+        """Items per second of CPU."""
         return self.done / (self.ours + self.theirs)
 
 
 def wave(engine: Engine, mailing: Mailing, number: int, count: int, sends: int) -> tuple[Cost, Cost, Cost]:
-    """Half an hour of hits: decoded, collected, settled."""
+    """Write half an hour of hits; return the costs of (decoding, collecting, settling)."""
     began = NOW + number * WAVE
     written = write_spool(config.settings().spool, mailing, number, count, sends)
     decoding = cost(lambda: decode(written))
@@ -121,7 +121,7 @@ def wave(engine: Engine, mailing: Mailing, number: int, count: int, sends: int) 
 
 
 def people(engine: Engine, mailing: Mailing, sends: int) -> None:
-    """Contacts with a ledger of two lines, and the mail that each got."""
+    """Insert contacts with two consent entries each, and their sends."""
     source = series(engine).format(n=sends)
     with engine.begin() as connection:
         columns = "email, first_name, last_name, attributes, source, created_at, updated_at"
@@ -145,7 +145,7 @@ def people(engine: Engine, mailing: Mailing, sends: int) -> None:
 
 
 def series(engine: Engine) -> str:
-    """A table ``g`` of the numbers from 2 to ``{n}``."""
+    """SQL of a table ``g`` of the numbers from 2 to ``{n}``."""
     if engine.dialect.name == "postgresql":
         return "generate_series(2, {n}) AS g(n)"
     return "(WITH RECURSIVE g(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM g WHERE n < {n}) SELECT n FROM g) AS g"
@@ -158,7 +158,7 @@ def analyse(engine: Engine) -> None:
 
 
 def write_spool(directory: Path, mailing: Mailing, wave: int, count: int, sends: int) -> Path:
-    """A spool of hits: 55 % opens of which a third are a machine's, 45 % clicks."""
+    """Write a spool of 55 % opens, a third of them by a machine, and 45 % clicks."""
     chance, at, start = Random(wave), db.to_micros(NOW + wave * WAVE), mailing.activity_id << 32
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / file_name(f"{wave:032x}", 0)
@@ -204,13 +204,13 @@ def tell(name: str, spent: Cost, limit: int | None = None, peer: float | None = 
 
 
 def server_seconds() -> float:
-    """CPU seconds so far of the PostgreSQL process behind our only connection."""
+    """CPU seconds so far of the PostgreSQL process of our only connection; 0 on SQLite."""
     engine = db.engine()
     if engine.dialect.name != "postgresql":
         return 0.0
     with engine.connect() as connection:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-    # In nanoseconds; the other files of a process tell hundredths of a second.
+    # schedstat counts nanoseconds; stat only hundredths of a second.
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
@@ -230,7 +230,7 @@ def vacuum(engine: Engine) -> None:
 
 
 def size(engine: Engine) -> dict[str, int]:
-    """Bytes of the log and its counters, by table and index."""
+    """Return bytes of the event log and its counters, by table and index."""
     with engine.connect() as connection:
         tables = ("events", "first_seen", "event_rollups", "user_agents")
         if bulk_sql.is_postgres(connection):

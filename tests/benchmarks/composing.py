@@ -1,6 +1,6 @@
 """CPU time of composing, signing, expanding and recording: ``python -m tests.benchmarks.composing [recipients]``.
 
-The wire is measured apart, in ``client``; a whole launch against ``smtp-source`` is not measured yet.
+``tests.benchmarks.smtp_client`` measures the SMTP client, ``tests.benchmarks.pipeline`` a whole launch.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, text, update
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # noqa: F401  (registers every package's tables)
 from campaigns import clock, config, db
 from campaigns.accounts.models import Organisation
 from campaigns.delivery.mime import dkim, mail_template
@@ -47,7 +47,7 @@ def said(what: str, value: str) -> None:
 
 
 def each(work: Callable[[], object], times: int) -> float:
-    """CPU milliseconds of one call, the best of three rounds."""
+    """CPU milliseconds per call, the best of three rounds."""
     work()
     rounds = []
     for _ in range(3):

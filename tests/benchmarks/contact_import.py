@@ -1,6 +1,7 @@
-"""Rows a second of a contact import, on both databases: ``python -m tests.benchmarks.contact_import [rows]``.
+"""Throughput of contact imports (rows per second), on both databases.
 
-Into an empty database, then the same file again with every second row changed.
+``python -m tests.benchmarks.contact_import [rows]`` imports a file into an empty database, then the same file with
+every second row changed.
 """
 
 import io
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # noqa: F401  (registers every package's tables)
 from campaigns import config, db
 from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.imports import runner, service
@@ -33,7 +34,7 @@ def file(rows: int, changed: bool) -> bytes:
 
 
 def timed(content: bytes) -> tuple[float, float, dict[str, int]]:
-    """Seconds of the dry run and of the import, and what it counted."""
+    """Import a file; return (seconds of the dry run, seconds of the import, row counts)."""
     with db.transaction() as session:
         found = service.upload(session, SYSTEM, filename="bench.csv", stream=io.BytesIO(content))
         asked = {"email_consent": ConsentLevel.FULL, "consent_wording": "yes", "consent_source": "bench"}

@@ -1,11 +1,10 @@
-"""Pixels and links through the real server, beside nginx's `empty_gif`: ``python -m tests.benchmarks.hits [seconds]``.
+"""CPU time of pixels and redirects compared with nginx's `empty_gif`: ``python -m tests.benchmarks.hits [seconds]``.
 
-Beside them stands the server alone: granian with an application that only returns the picture.
-All servers have one core and the asking program (wrk) the other; they take turns, so that a busy
-machine slows both. What counts is the CPU time of the server's processes per answer, and the median of
-its ratios to nginx's in the same round.
-Then, at half the rate that saturates the server, how long the slowest answers take while the
-collector counts them, and nginx's beside them. Without nginx, wrk and two cores there is nothing to measure.
+The second peer is granian with an application that only returns the image. All servers run on one core and the
+load generator (wrk) on the other; they take turns, so that other load on the machine slows all of them. Measured is
+the CPU time of the server's processes per response, and the median of its ratios to nginx's in the same round. Then,
+at half the saturation rate, the 99th percentile of the response time while the collector runs. Skipped without nginx,
+wrk, taskset and two cores.
 """
 
 import os
@@ -25,7 +24,7 @@ from typing import NamedTuple
 
 os.environ["KAMPANIA_VAR"] = tempfile.mkdtemp(prefix="kampania-bench-")
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # noqa: F401  (registers every package's tables)
 from campaigns import db
 from campaigns.cli.commands import web_command
 from campaigns.migrations import schema
@@ -34,8 +33,8 @@ from tracking.endpoints import link_targets
 
 VAR = Path(os.environ["KAMPANIA_VAR"])
 ROUNDS, RECIPIENTS = 9, 2_000
-MOST_CPU = 3.0  # times nginx's, per answer
-LONGEST = 5.0  # ms, 99th percentile at half the rate of saturation
+MOST_CPU = 3.0  # times nginx's, per response
+LONGEST = 5.0  # ms, 99th percentile at half the saturation rate
 _TICKS = os.sysconf("SC_CLK_TCK")
 NGINX = """daemon off; master_process off; worker_processes 1; error_log stderr crit; pid %(var)s/nginx.pid;
 events { worker_connections 1024; }
@@ -58,17 +57,17 @@ class Run(NamedTuple):
     answers: int
     rate: float
     cpu: float
-    """Microseconds of the server per answer."""
+    """Microseconds of the server per response."""
     p99: float
     """Milliseconds."""
     errors: int
     ratio: float = 1.0
-    """CPU as a multiple of what the first peer took in the same round."""
+    """CPU as a multiple of the first peer's in the same round."""
 
 
 @contextmanager
 def started(command: list[str], port: int, core: int = 0) -> Iterator[int]:
-    """A server on its core; its process id, once it listens."""
+    """Run a server on one core; yields its process id once it listens."""
     server = subprocess.Popen(["taskset", "-c", str(core), *command], start_new_session=True)
     try:
         while port and server.poll() is None:
@@ -84,14 +83,14 @@ def started(command: list[str], port: int, core: int = 0) -> Iterator[int]:
 
 
 def cpu_seconds(leader: int) -> float:
-    """User and system time of a process and its children."""
+    """User and system time of a process group."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             words = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(words[2]) == leader or int(stat.parent.name) == leader:  # Its process group
+        if int(words[2]) == leader or int(stat.parent.name) == leader:  # its process group
             ticks += int(words[11]) + int(words[12])
     return ticks / _TICKS
 
@@ -122,7 +121,7 @@ def free_port() -> int:
 
 
 def scripts() -> dict[str, Path]:
-    """What wrk asks for, by name; the mailing is made and known to this host."""
+    """Create a mailing known to this host; return the wrk script of each kind of request."""
     schema.upgrade(db.engine())
     mailing = make_mailing(RECIPIENTS)
     link_targets.sync()
@@ -142,7 +141,7 @@ def scripts() -> dict[str, Path]:
 def saturate(
     asking: dict[str, Path], seconds: float, peers: dict[str, tuple[int, int]], ours: tuple[int, int]
 ) -> dict[str, Run]:
-    """The median of each kind of request, the first peer's among them, after turns of all of them."""
+    """Run all peers and kinds of request in turns; return the median run of each."""
     runs: dict[str, list[Run]] = {name: [] for name in (*peers, *asking)}
     for _ in range(ROUNDS):
         for name, peer in peers.items():
@@ -153,7 +152,7 @@ def saturate(
 
 
 def middles(runs: dict[str, list[Run]]) -> dict[str, Run]:
-    """Of each kind the run whose ratio to the first kind's of its round is the median."""
+    """Return for each kind the run with the median ratio to the first kind's run of the same round."""
     first = next(iter(runs.values()))
     found = {}
     for name, some in runs.items():
@@ -163,8 +162,10 @@ def middles(runs: dict[str, list[Run]]) -> dict[str, Run]:
 
 
 def under_half(servers: list[tuple[int, int]], script: Path, rate: float, seconds: float) -> list[Run]:
-    """Each server's run with the middle p99 at about half of ``rate``: connections that pause 5 ms on average
-    between two requests."""
+    """Return each server's run with the median p99 at about half of ``rate``.
+
+    The connections pause 5 ms on average between two requests.
+    """
     calm = script.with_suffix(".calm.lua")
     calm.write_text(script.read_text() + "function delay() return math.random(1, 9) end\n")
     connections = max(2, round(rate / 2 * 0.0055))

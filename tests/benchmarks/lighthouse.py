@@ -1,9 +1,9 @@
-"""What Lighthouse says of a campaign and the index: ``python -m tests.benchmarks.lighthouse [URL e-mail password]``.
+"""Lighthouse scores of a campaign and the index: ``python -m tests.benchmarks.lighthouse [URL e-mail password]``.
 
-Without an address it starts the demo, waits for its figures, and ends it. It wants Chromium and, in a
-folder that ``LIGHTHOUSE`` names, what ``npm install lighthouse@12`` leaves there (version 12 runs on
-Node 18 to 22); where one of them is missing it says so and measures nothing. The middle of three runs
-counts, as a desktop computer and as a middling phone; other work on the machine lowers what it says.
+Without a URL it starts the demo, waits for its figures, and stops it. Requires Chromium and, in the folder named by
+``LIGHTHOUSE``, the result of ``npm install lighthouse@12`` (version 12 runs on Node 18 to 22); skipped when one is
+missing. The median of three runs counts, for a desktop computer and for a phone; other load on the machine lowers the
+scores.
 """
 
 import json
@@ -28,7 +28,7 @@ _DEMO = re.compile(r"(http://\S+?)/campaigns/1/performance.*?^\s+(\S+@\S+)\s+(\S
 
 
 def main() -> int:
-    """How many scores were below the least."""
+    """Return how many scores were below the limit."""
     program = Path(os.environ.get("LIGHTHOUSE", ".")) / "node_modules/.bin/lighthouse"
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not program.exists() or chromium is None or shutil.which("node") is None:
@@ -42,7 +42,7 @@ def main() -> int:
 
 @contextmanager
 def _demo() -> Iterator[tuple[str, str, str]]:
-    """The demo's address, and who may sign in there."""
+    """Run the demo; yields (URL, e-mail, password) of a coordinator."""
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
         ports = [str(_free()) for _ in range(2)]
         house = subprocess.Popen(

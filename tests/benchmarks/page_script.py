@@ -1,7 +1,7 @@
-"""Reports of the page script beside nginx's `empty_gif`: ``python -m tests.benchmarks.page_script [seconds]``.
+"""CPU time of page script reports, compared with nginx: ``python -m tests.benchmarks.page_script [seconds]``.
 
-As :mod:`tests.benchmarks.hits`: the same cores, the same turns. The spool is written; then the collector counts
-what lies there, and its pace is told. Without nginx, wrk and two cores there is nothing to measure.
+Set up like :mod:`tests.benchmarks.hits`: the same cores, in turns. Afterwards the collector counts the spooled reports,
+and its rate is shown. Skipped without nginx, wrk, taskset and two cores.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from tracking.collector import collector as collector_collector
 from tracking.endpoints import link_targets
 
 MOST_CPU = 3.5  # times nginx's, per report
-LEAST_COUNTED = 1_000  # reports a second, by one collector
+LEAST_COUNTED = 1_000  # reports per second, by one collector
 HOST = "shop.example"
 _ASKING = """local next = 0
 local headers = { ["Origin"] = "https://%s", ["Content-Type"] = "text/plain;charset=UTF-8" }
@@ -61,7 +61,7 @@ def main(seconds: float) -> int:
 
 
 def _count() -> float:
-    """Reports that one collector counts in a second of its processor."""
+    """Return the number of reports that one collector counts per second of CPU."""
     collector, many, began = collector_collector.Collector(), 0, time.process_time()
     while time.process_time() - began < 10 and (portion := collector.collect_once()):
         many += portion

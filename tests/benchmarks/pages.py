@@ -1,16 +1,15 @@
-"""Cost of the report pages at full size on both databases.
+"""Cost of the report pages at full size, on both databases.
 
 ``python -m tests.benchmarks.pages [events] [--full] [--keep DIR] [--only sqlite|postgresql] [--plans]``.
 
-10,000,000 events (``--full``; else 200,000 or the number given) of a tenth as many contacts, 200 campaigns of which
-one has a tenth of everything, a fifth as many visits and a hundredth as many conversions; see
-:mod:`tests.benchmarks._dataset`. Making them takes minutes: ``--keep`` leaves them in a directory (about 10 GB
-at full size) and finds them there the next time.
+10,000,000 events (``--full``; else 200,000 or the number given), a tenth as many contacts, a fifth as many visits, a
+hundredth as many conversions and 200 campaigns, one of which has a tenth of all rows; see
+:mod:`tests.benchmarks._dataset`. ``--keep`` stores the dataset in a directory (about 10 GB at full size) and reuses it.
 
-A page is asked as a browser asks, through the whole application. Its time is the CPU time of this
-process and of the database's process that serves it, since the machine may have other guests; beside
-it the clock's, what templates took of it, and the number of statements. The best of several.
-``--plans`` prints the slowest statements of each page and how the database goes about them.
+A page is requested through the whole application. Its time is the CPU time of this process and of the database's
+server process, since the machine may have other load; also shown are the wall time, the time in templates and the
+number of statements, of the best of several rounds. ``--plans`` prints each page's slowest statements with their query
+plans.
 """
 
 import argparse
@@ -72,7 +71,7 @@ def _options() -> argparse.Namespace:
 
 @contextmanager
 def database(name: str, keep: Path | None) -> Iterator[str]:
-    """A database's URL: gone with the block, unless it is to be kept."""
+    """Yield a database's URL; the database is deleted afterwards, unless it is to be kept."""
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
         if name == "sqlite":
             yield f"sqlite:///{(keep or Path(home)).resolve() / 'bench.db'}"
@@ -90,7 +89,7 @@ def house() -> Iterator[None]:
 
 
 def measure(url: str, size: Size, *, plans: bool) -> int:
-    """How many limits were missed."""
+    """Measure one database; return how many limits were missed."""
     if url.startswith("sqlite"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     engine = db.make_engine(url)
@@ -106,7 +105,7 @@ def measure(url: str, size: Size, *, plans: bool) -> int:
         there = heaviest(session)
         collector.say("  " + ", ".join(f"{name} {number:,}" for name, number in counts(session).items()))
         at = session.query(SpoolCheckpoint).one().updated_at
-    with clock.use(lambda: at):  # Days as they were when it was made, however long it is kept.
+    with clock.use(lambda: at):  # A kept dataset is measured as of its creation.
         found = _pages(engine, there, plans=plans)
     db.install(None)
     engine.dispose()
@@ -114,7 +113,7 @@ def measure(url: str, size: Size, *, plans: bool) -> int:
 
 
 def _bring_up(engine: Engine) -> None:
-    """Tables and indexes that have been added since it was made."""
+    """Create tables, indexes and rollups that were added since the dataset was created."""
     db.Base.metadata.create_all(engine)
     ours = schema.belongs(engine.dialect.name)
     for table in db.Base.metadata.sorted_tables:
@@ -192,7 +191,7 @@ def page(client: FlaskClient, path: str) -> None:
 
 @dataclass
 class Watch:
-    """What was spent in the database and in templates, and on which statements."""
+    """Time spent in the database and in templates, and the statements."""
 
     statements: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -239,7 +238,7 @@ def timed(
     *,
     plans: bool = False,
 ) -> int:
-    """How many limits were missed."""
+    """Measure ``work`` and print it; return how many limits were missed."""
     work()
     best: tuple[float, float, Watch] | None = None
     for _ in range(ROUNDS):

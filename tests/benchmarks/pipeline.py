@@ -1,9 +1,10 @@
-"""The whole way of a mail, database → compose → SMTP → recorded, through a real worker:
+"""Throughput of the whole send pipeline, database → compose → SMTP → recorded, through a real worker.
+
 ``python -m tests.benchmarks.pipeline [part …]``, with MAILS and PEOPLE in the environment.
 
-Runs of Postfix's ``smtp-source`` and of ours take turns into the same ``smtp-sink``, with mails of the
-same size over as many connections; only such pairs compare. CPU is the worker's, from /proc. Then into
-a sink that costs next to nothing (ours, needs gcc), and how memory stands with a large audience.
+Runs of Postfix's ``smtp-source`` and of ours alternate into the same ``smtp-sink``, with mails of the same size over as
+many connections; only such pairs are compared. CPU is the worker's, from /proc. Then the throughput into our minimal
+sink (needs gcc), and the memory with a large audience.
 """
 
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-import wsgi  # noqa: F401  (knows every room, so that every table is known)
+import wsgi  # noqa: F401  (registers every package's tables)
 from campaigns import clock, config, db
 from campaigns.accounts.actor import SYSTEM
 from campaigns.content.models import Link
@@ -53,7 +54,7 @@ Pattern = dict[str, str]
 
 
 class Missed:
-    """What missed its limit."""
+    """Number of missed limits."""
 
     count = 0
 
@@ -71,7 +72,7 @@ def held(what: str, value: float, limit: float, *, at_most: bool = False, unit: 
 
 
 def launched(html: str, mails: int) -> int:
-    """An expanded live activity to the first ``mails`` contacts; its id."""
+    """Create a live, expanded activity for the first ``mails`` contacts; return its id."""
     with db.transaction() as session:
         activity = make_mailing(session, 0, everybody=True, list_id=None)
         links = [Link(number=n, url=f"https://example.org/{n}", label="") for n in range(1, 14)]
@@ -83,7 +84,7 @@ def launched(html: str, mails: int) -> int:
 
 @contextmanager
 def house(url: str, people: int, port: int, connections: int = CONNECTIONS) -> Iterator[Mapping[str, str]]:
-    """A fresh database with so many people, and the environment of its worker."""
+    """Create a database with that many contacts; yields the environment of its worker."""
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
         environ = {
             "KAMPANIA_VAR": home,
@@ -117,7 +118,7 @@ def middle(runs: list[Run]) -> Run:
 
 
 def against_source(url: str, html: str, cpu: float, name: str) -> None:
-    """Pairs of smtp-source and ours into Postfix's sink."""
+    """Alternate smtp-source and our worker into Postfix's sink."""
     if not (_sinks.program("smtp-source") and _sinks.program("smtp-sink")):
         said(name, "skipped: no smtp-source (Debian: postfix)")
         return
@@ -138,7 +139,7 @@ def against_source(url: str, html: str, cpu: float, name: str) -> None:
 
 
 def cheaply(url: str, html: str, name: str, rate: float, *, signed: bool = False, per_core: bool = False) -> None:
-    """Into the sink that costs next to nothing."""
+    """Measure into our minimal sink, which uses almost no CPU."""
     if not _sinks.program("gcc"):
         said(name, "skipped: no gcc")
         return
@@ -156,7 +157,7 @@ def cheaply(url: str, html: str, name: str, rate: float, *, signed: bool = False
 
 
 def bare_signature() -> float:
-    """CPU seconds of 1,000 RSA signatures without any mail: what no sender can go below."""
+    """CPU seconds of 1,000 RSA signatures without mails: the lower bound of any sender."""
     key = dkim.opened(dkim.make(Algorithm.RSA)[0])
     assert isinstance(key, rsa.RSAPrivateKey)
     rounds = []
@@ -169,7 +170,7 @@ def bare_signature() -> float:
 
 
 def sign() -> None:
-    """Let an RSA key sign for the sending domain."""
+    """Activate an RSA key for the sending domain."""
     with db.transaction() as session:
         for key in dkim_keys.make(session, SYSTEM, "example.org"):
             if key.algorithm is Algorithm.RSA:
@@ -178,7 +179,7 @@ def sign() -> None:
 
 
 def afar() -> None:
-    """At a round trip of 20 ms, per connection: against the library's lock-step of five round trips."""
+    """Measure at a round-trip time of 20 ms, against smtp-source, which waits for each reply (five round trips)."""
     mails = 600
     with _sinks.far_sink() as port, house("", mails, port, connections=4) as environ, working(environ) as worker:
         worker.launch(launched(PLAIN, mails), mails)
@@ -189,7 +190,7 @@ def afar() -> None:
 
 
 def large() -> None:
-    """Memory and expansion with a large audience, and with a small one."""
+    """Measure memory and expansion with a large and with a small audience."""
     if not _sinks.program("gcc"):
         said("large audience", "skipped: no gcc")
         return

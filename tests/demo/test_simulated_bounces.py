@@ -1,4 +1,4 @@
-"""What comes back of the demo's mailing says what it should, of the same people in every run."""
+"""Tests of the demo's simulated bounces: types and numbers, identical in every run with one seed."""
 
 import random
 from collections import Counter

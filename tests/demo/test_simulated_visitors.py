@@ -1,4 +1,4 @@
-"""People of the other channels look like people, and come the same way in every run."""
+"""Tests of the demo's simulated visitors: realistic requests, identical in every run with one seed."""
 
 import pytest
 

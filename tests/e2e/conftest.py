@@ -1,6 +1,7 @@
-"""Whole houses, started once each: embedded, grown (PostgreSQL, and Valkey over TCP), and one to break.
+"""Running installations for the end-to-end tests, started once each.
 
-Which process of the test run walks through which house: ``tests/xdist_scheduler.py``.
+``embedded``: the default, one machine. ``production``: PostgreSQL, and Valkey over TCP. ``disposable``: its processes
+may be killed. ``tests/xdist_scheduler.py`` decides which test process uses which installation.
 """
 
 import os
@@ -29,7 +30,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]
 
 @dataclass(frozen=True)
 class Beside:
-    """What stands beside the grown house."""
+    """External servers of the production installation."""
 
     database: servers.Server
     broker: servers.Server
@@ -50,7 +51,7 @@ def grown(beside: Beside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
-    """A house whose processes may be killed, on a folder whose first start was stopped half-way."""
+    """An installation whose processes may be killed, in a folder whose first start was interrupted."""
     var = tmp_path_factory.mktemp("own") / "var"
     interrupted_start(var, 0)
     with running_house(var, {}) as house:
@@ -70,7 +71,7 @@ def owner(house: RunningHouse) -> Visitor:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Real processes on a busy machine take their time."""
+    """Raise the timeout: real processes on a busy machine are slow."""
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.timeout(600))
@@ -83,9 +84,9 @@ _ARGS = (
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="module")  # Its driver keeps an event loop running in this thread: no longer than needed.
+@pytest.fixture(scope="module")  # Its driver keeps an event loop running in this thread.
 def chromium() -> Iterator[Browser]:
-    """The machine's Chromium; without one a visible skip by hand, and a failure in CI."""
+    """Chromium of the machine; without one the test is skipped, or fails in CI."""
     found = next(filter(None, map(shutil.which, _CHROMIUM)), None)
     if found is None:
         if os.environ.get("CI") == "true":
@@ -98,13 +99,13 @@ def chromium() -> Iterator[Browser]:
 
 
 def _complains(message: ConsoleMessage) -> bool:
-    """An error, other than that the page which is nowhere was not found."""
+    """Return whether the console message is an error, except the expected 404 of /nowhere."""
     return message.type == "error" and not message.location["url"].endswith("/nowhere")
 
 
 @contextmanager
 def browsing(chromium: Browser, house: RunningHouse) -> Iterator[Page]:
-    """A fresh profile at the house; whatever its pages complain of in the console is an error."""
+    """Yield a page in a new browser profile; console errors and page errors fail the test."""
     context = chromium.new_context(
         base_url=house.base, viewport={"width": 1280, "height": 900}, reduced_motion="reduce"
     )

@@ -1,4 +1,4 @@
-"""A whole house of real processes for the flows, on ports and a folder of its own."""
+"""A running installation of real processes, with ports and a folder of its own."""
 
 import os
 import random
@@ -22,7 +22,7 @@ _START = 120
 
 @dataclass(frozen=True, slots=True)
 class RunningHouse:
-    """Where the house is, and its supervisor."""
+    """Address and folder of a running installation, and its supervisor process."""
 
     base: str
     var: Path
@@ -37,7 +37,7 @@ class RunningHouse:
         return MailStore(self.var / "catcher.db")
 
     def mails_to(self, address: str) -> list[StoredMail]:
-        """The caught mails of one recipient, oldest first, with their raw bytes."""
+        """Return the caught mails of one recipient, oldest first, with their raw bytes."""
         found = [self.box.mail(caught.id) for caught in reversed(self.box.mails(address=address))]
         return [mail for mail in found if mail is not None and mail.recipient == address]
 
@@ -52,21 +52,21 @@ def free_port() -> int:
 
 
 def processes_of(var: Path) -> dict[int, str]:
-    """Every process that was told of this folder, by number; none where there is no /proc to look at."""
+    """Return command lines of processes whose command or environment names the folder, by pid; empty without /proc."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes()
-            # Valkey writes its title over its environment; the title names the socket.
+            # Valkey overwrites its environment with its process title, which names the socket.
             if str(var).encode() in command + (entry / "environ").read_bytes():
                 found[int(entry.name)] = command.replace(b"\0", b" ").decode()
         except OSError:
-            continue  # It ended meanwhile, or is somebody else's.
+            continue  # It has ended, or belongs to another user.
     return found
 
 
 def children(house: RunningHouse) -> dict[int, str]:
-    """The processes that the supervisor looks after."""
+    """Return the command lines of the supervisor's child processes, by pid."""
 
     def parent_of(pid: int) -> int:
         try:
@@ -81,7 +81,7 @@ def children(house: RunningHouse) -> dict[int, str]:
 def running_house(
     var: Path, environment: Mapping[str, str], command: str = "up", *words: str
 ) -> Iterator[RunningHouse]:
-    """Start it, wait for its front door, and stop it with Ctrl-C's signal at the end, which leaves nobody behind."""
+    """Start an installation, wait until it responds, and stop it with SIGINT; no process may remain."""
     port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     var.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def _wait_for_door(house: RunningHouse) -> None:
 
 
 def kampania(var: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
-    """A command on the folder, under way; what it prints is to be read."""
+    """Start a command on the folder; its output is piped."""
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     return subprocess.Popen(
         [sys.executable, "-m", "campaigns.cli", *words],
@@ -154,7 +154,7 @@ def kampania(var: Path, *words: str, **environment: str) -> subprocess.Popen[str
 
 
 def interrupted_start(var: Path, seed: int) -> None:
-    """Whatever was half made, nobody stays behind."""
+    """Interrupt a start at a random moment; no process may remain."""
     chance = random.Random(seed)
     starting = kampania(var, "up", "--port", str(free_port()), "--catcher-port", str(free_port()))
     time.sleep(chance.uniform(0.2, 10 if seed else 2))

@@ -1,4 +1,4 @@
-"""The steps that flows share: what a coordinator does by hand, page by page."""
+"""Steps shared by the flows: what a coordinator does on the pages."""
 
 import re
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ MJML = """<mjml><mj-body><mj-section><mj-column>
 
 
 def found(house: RunningHouse) -> Visitor:
-    """The first run, or a sign-in once it is over."""
+    """Run the first-run setup, or sign in if it is done; return the signed-in visitor."""
     visitor = Visitor(house.base)
     page = visitor.get("/")
     if page.url.endswith("/setup"):
@@ -43,7 +43,7 @@ def found(house: RunningHouse) -> Visitor:
 
 @dataclass
 class Plan:
-    """A campaign with a mailing and a landing page, ready to launch."""
+    """URLs and data of a campaign with an e-mail activity and a landing page, ready to launch."""
 
     campaign: str
     email: str
@@ -54,7 +54,7 @@ class Plan:
 
 
 def import_people(visitor: Visitor, number: int = 3) -> tuple[str, list[str], Visited]:
-    """A spreadsheet with a bad row becomes a list; says its name, its people, and the import's page."""
+    """Import a CSV file with one invalid row into a new list; return (list name, addresses, page of the import)."""
     name = f"Friends {next(_numbers)}"
     people = [f"{name}.{index}@inbox.example.net".replace(" ", "").lower() for index in range(number)]
     rows = "".join(f"{address},Ana{index},Batumi\n" for index, address in enumerate(people))
@@ -84,7 +84,7 @@ def _if(page: Visited, words: str) -> Visited | None:
 
 
 def plan(visitor: Visitor, people: int = 3) -> Plan:
-    """Campaign, activities, list, landing page, message: made on their pages."""
+    """Create a campaign, activities, a list, a landing page and a message on their pages."""
     list_name, addresses, _ = import_people(visitor, people)
     name = f"Winter tasting {next(_numbers)}"
     campaign = visitor.submit(
@@ -122,14 +122,14 @@ def plan(visitor: Visitor, people: int = 3) -> Plan:
 
 
 def mailing(visitor: Visitor, plan: Plan, title: str) -> Plan:
-    """One more mailing of the same message to the same list."""
+    """Create another e-mail activity with the same message and list."""
     form = visitor.get(f"{plan.campaign}/activities/new?channel=email").form("/new")
     message_id = plan.message.rsplit("/", 1)[1]
     return replace(plan, email=visitor.submit(form, title=title, message_id=message_id, list_id=plan.list_name).url)
 
 
 def preflight(visitor: Visitor, plan: Plan) -> Visited:
-    """Run it and show what the activity's page says afterwards."""
+    """Run the preflight and return the page with its result."""
     page = visitor.get(f"{plan.email}/preflight")
     visitor.submit(page.form("/preflight"))
     return visitor.get(f"{plan.email}/preflight")
@@ -170,5 +170,5 @@ def opened(caught: StoredMail) -> Opened:
 
 
 def figures(visitor: Visitor, plan: Plan) -> str:
-    """The words of the performance page's living part."""
+    """Return the text of the performance page's refreshed fragment."""
     return visitor.get(f"{plan.campaign}/performance/figures").text

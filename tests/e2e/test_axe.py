@@ -1,4 +1,4 @@
-"""Every page before axe: from left to right in the light, and from right to left in the dark."""
+"""Accessibility tests with axe: every page left-to-right in the light theme and right-to-left in the dark theme."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def axe() -> str:
 
 
 def findings(page: Page) -> list[str]:
-    """What axe says of the page: WCAG 2.2 A and AA and its own best practices."""
+    """Return axe's violations on the page: WCAG 2.2 A and AA, and axe's best practices."""
     page.evaluate(axe())
     report = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     return [
@@ -36,7 +36,7 @@ def findings(page: Page) -> list[str]:
 
 
 def launched(house: RunningHouse) -> steps.Plan:
-    """A campaign that is out, so that pages have something to show."""
+    """Launch a campaign, so that the pages have data."""
     owner = steps.found(house)
     plan = steps.plan(owner)
     steps.preflight(owner, plan)
@@ -86,7 +86,7 @@ _COME_NEAR = """() => {
 
 
 def look_at_all(page: Page, house: RunningHouse, plan: steps.Plan) -> dict[str, list[str]]:
-    """Every finding by its address, once every part that is fetched or laid out late is there."""
+    """Return the violations by page, after lazily loaded and lazily laid out parts are present."""
     found = {}
     for address in addresses(plan, house):
         page.goto(address)

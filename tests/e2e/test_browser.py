@@ -1,4 +1,4 @@
-"""A coordinator's first afternoon, by hand in a browser."""
+"""End-to-end test in a browser: a coordinator creates and launches a campaign by hand."""
 
 import re
 
@@ -17,7 +17,7 @@ SHEET = "E-mail,First name,City\nana.walk@inbox.example.net,Ana,Batumi\nnot an a
 
 
 def sign_in(page: Page, house: RunningHouse) -> None:
-    steps.found(house)  # The first run is over, whichever test comes first.
+    steps.found(house)  # Runs the first-run setup if no other test has.
     page.goto("/sign-in")
     page.fill("[name=email]", steps.OWNER)
     page.fill("[name=password]", steps.PASSWORD)
@@ -36,7 +36,7 @@ _FORM = """action => [...document.forms].findIndex(
 
 
 def press(page: Page, action: str) -> None:
-    """The button of the form that is posted to ``action``."""
+    """Click the submit button of the form whose action ends with ``action``."""
     page.wait_for_function(f"action => ({_FORM})(action) >= 0", arg=action)
     form = page.locator("form").nth(page.evaluate(_FORM, action))
     form.locator("button:not([type=button]):not([formaction])").first.click()
@@ -57,7 +57,7 @@ def test_from_a_web_form_to_a_lead_on_the_page(page: Page, embedded: RunningHous
     with page.expect_response("**/changes") as stream:
         page.goto(f"{campaign}/performance")
     assert stream.value.headers["content-type"].startswith("text/event-stream")
-    # Not as HeadlessChrome, which is rightly taken for a program.
+    # The user agent must not be HeadlessChrome, which bot detection labels as a machine.
     reader = page.context.browser.new_page(user_agent=READER)  # type: ignore[union-attr]
     reader.set_content(f"<img src='{letter.pixel}'>")
     reader.goto(next(link for link in letter.links if link.endswith("/1")))
@@ -68,7 +68,7 @@ def test_from_a_web_form_to_a_lead_on_the_page(page: Page, embedded: RunningHous
     expect(reader.locator("body")).to_contain_text("Thank you")
     reader.close()
 
-    # The open page follows by itself.
+    # The open page refreshes itself.
     expect(page.locator("body")).to_contain_text("1 new leads of this campaign")
     expect(page.locator("body")).to_contain_text("1 clickers ÷ 1 trackable recipients")
     assert page.evaluate(_PRINTED, "#profile") > 0

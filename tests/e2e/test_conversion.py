@@ -1,4 +1,4 @@
-"""Conversion: from a link in a real mail through the landing page to a lead on the campaign's page."""
+"""End-to-end tests of conversions: from a link in a mail through the landing page to a lead on the campaign page."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ def test_from_the_mail_to_a_lead_on_the_page(house: RunningHouse, owner: Visitor
         text = steps.figures(owner, plan)
         assert "1 new leads of this campaign" in text
         assert "1 goals reached" in text
-        assert "1 clickers ÷ 2 trackable recipients" in text  # Whoever sends a form is human.
+        assert "1 clickers ÷ 2 trackable recipients" in text  # A submitted form labels its click as human.
         return "Page views by people, of all 1 / 1" in text
 
     eventually(counted)

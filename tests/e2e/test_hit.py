@@ -1,4 +1,4 @@
-"""Hit: from a pixel or a link in a real mail to the performance page, told apart by who it was."""
+"""End-to-end tests of hits: from a pixel or link in a real mail to the labels on the performance page."""
 
 import time
 from functools import partial
@@ -23,7 +23,7 @@ def test_people_and_machines_are_told_apart(house: RunningHouse, owner: Visitor)
     gateway = Visitor(house.base, X_Forwarded_For="104.47.3.3", User_Agent="python-requests/2.34")
     for link in scanned.links:
         gateway.get(link, follow=False)
-    time.sleep(1.5)  # A minute and a half after the mail came, as TIME_SCALE counts.
+    time.sleep(1.5)  # 90 seconds after the mail arrived, as TIME_SCALE counts.
     reader = Visitor(house.base, X_Forwarded_For="81.2.69.160", Sec_Fetch_User="?1")
     assert reader.get(human.pixel).headers["Content-Type"] == "image/gif"
     time.sleep(1.5)  # People read before they click.
@@ -48,7 +48,7 @@ def test_a_stranger_s_token_opens_nothing(house: RunningHouse, owner: Visitor) -
     stranger = Visitor(house.base)
     token = letter.pixel.rsplit("/", 1)[1]
     altered = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
-    assert stranger.get(f"/o/{altered}").status == 200  # The same picture, and nothing is learnt from it.
+    assert stranger.get(f"/o/{altered}").status == 200  # The same image, but the hit is not recorded.
     assert stranger.get(f"/c/{altered}/1", follow=False).status == 404
     assert stranger.get(f"/c/{token[:10]}/1", follow=False).status == 404
     assert stranger.get(f"/u/{token}", follow=False).status in (400, 404, 410)

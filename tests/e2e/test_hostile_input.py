@@ -1,4 +1,4 @@
-"""Words that want to be code, run backwards or never end, in every field of every noun: pages only show them."""
+"""End-to-end tests of hostile input in every field: code, right-to-left overrides and long words are only displayed."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def written(visitor: Visitor, path: str, action: str, **answers: Any) -> Visited
 
 
 def full_of_hostile_words(house: RunningHouse) -> list[str]:
-    """Addresses of everything that now bears such words."""
+    """Create objects with hostile texts; return the URLs of their pages."""
     owner = steps.found(house)
     campaign = written(owner, "/campaigns/new", "/new", name=ENDLESS, description=ENDLESS * 3).url
     web = written(owner, f"{campaign}/activities/new?channel=web", "/new", title=ENDLESS, notes=ENDLESS * 3).url

@@ -1,4 +1,4 @@
-"""The whole house by its commands: one on a folder, and the demo tells its story."""
+"""End-to-end tests of the commands: one installation per folder, and the demo."""
 
 import re
 import stat
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at proces
 
 
 def test_a_second_house_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with only_one(tmp_path):  # What the first one holds for as long as it runs.
+    with only_one(tmp_path):  # the lock that a running installation holds
         status, words = _told(tmp_path, "up", "--port", str(free_port()))
     assert status == 1
     assert "runs already" in words
@@ -27,11 +27,11 @@ def test_the_demo_tells_its_story_twice(tmp_path: Path) -> None:
     ports = ("--port", str(free_port()), "--catcher-port", str(free_port()))
     mailed = 0
     for _ in range(2):
-        status, words = _told(var, "demo", "--exit", "--contacts", "40", *ports, TIME_SCALE="600")  # Nobody looks on.
+        status, words = _told(var, "demo", "--exit", "--contacts", "40", *ports, TIME_SCALE="600")  # Nobody watches.
         assert status == 0, words
         sent = re.search(r"Sent +(\d+) of (\d+)", words)
         assert sent, words
-        assert int(sent[1]) >= 35  # Of those from before, some have unsubscribed, and others have come by forms.
+        assert int(sent[1]) >= 35  # Some contacts of the first run have unsubscribed, others have been added by forms.
         mailed += int(sent[1])
         assert "requests of the audience failed" not in words
         assert "/performance" in words
@@ -41,7 +41,7 @@ def test_the_demo_tells_its_story_twice(tmp_path: Path) -> None:
 
 
 def _told(var: Path, *words: str, **environment: str) -> tuple[int, str]:
-    """A command's exit status and its words."""
+    """Run a command; return (exit status, output)."""
     running = kampania(var, *words, **environment)
     out, _ = running.communicate(timeout=200)
     return running.returncode, out

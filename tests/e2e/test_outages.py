@@ -1,6 +1,6 @@
-"""What a house stands on breaks while it runs: database, broker, relay, its processes, the start itself.
+"""Outages of database, broker, relay and processes, and interrupted starts, while an installation runs.
 
-Each breaks for a while under every live process; afterwards a launch goes through, once for each recipient.
+Each outage lasts a while under every live process; afterwards a launch must complete, one mail per recipient.
 """
 
 import os
@@ -35,7 +35,7 @@ def test_the_database_and_the_broker_stop_for_a_while(grown: RunningHouse, besid
         stranger = Visitor(grown.base)
         assert stranger.get(letter.pixel).headers["Content-Type"] == "image/gif"
         assert stranger.get(letter.links[0], follow=False).status == 302
-        time.sleep(2)  # Long enough for every tick to have met the outage.
+        time.sleep(2)  # Long enough for every tick to meet the outage.
         start()
         eventually(lambda plan=plan: "Sent 2" in owner.get(f"{plan.email}/progress").text)  # type: ignore[misc]
         assert [len(grown.mails_to(address)) for address in plan.people] == [1, 1]
@@ -48,21 +48,21 @@ def test_the_database_and_the_broker_stop_for_a_while(grown: RunningHouse, besid
 
 
 def _counted(owner: Visitor, plan: steps.Plan) -> bool:
-    """Hits came to the page, once each, by whatever label they have by now."""
+    """Return whether the hit is counted once on the page, under any label."""
     text = steps.figures(owner, plan)
     return any(f"{label} 1" in text for label in ("Settling", "Human", "Machine", "Unknown"))
 
 
 @pytest.mark.parametrize("seed", range(1, TORTURE))
 def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, seed: int) -> None:
-    """The next start finds its way."""
+    """The next start recovers."""
     interrupted_start(tmp_path / "var", seed)
     with running_house(tmp_path / "var", {}) as house:
         assert Visitor(house.base).get("/setup").status == 200
 
 
 def test_two_beats_two_collectors_and_a_relay_that_goes_away(own: RunningHouse) -> None:
-    """Whoever is started twice by mistake sends and counts nothing twice."""
+    """A process that is started twice by mistake sends and counts nothing twice."""
     doubles = [kampania(own.var, word, TIME_SCALE="60", BASE_URL=own.base) for word in ("beat", "collect")]
     try:
         owner = steps.found(own)

@@ -1,4 +1,4 @@
-"""The page script in a real browser, on a small website of somebody else's."""
+"""Tests of the page script in a real browser, on a small third-party website."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ class Site:
         return self.wait(lambda: found if len(found := [r for r in self.reports if r["t"] == kind]) >= many else None)
 
     def wait(self, ask: Callable[[], Any]) -> Any:
-        """What ``ask`` says once it is truthy; the browser's requests are answered meanwhile."""
+        """Return the first truthy result of ``condition``; the browser's requests are served while waiting."""
         for _ in range(200):
             if found := ask():
                 return found
@@ -68,7 +68,7 @@ def test_what_it_tells_and_what_it_leaves(site: Site) -> None:
     assert (first["r"], first["k"], first["z"] != "") == ("https://www.facebook.com/", "token", True)
     assert page.url == f"{SITE}/tea?utm_source=facebook&size=2#top", "the token is taken out of the address"
 
-    page.evaluate("history.pushState({}, '', '/cups')")  # A single-page site's next page
+    page.evaluate("history.pushState({}, '', '/cups')")  # next page of a single-page site
     second = site.told("v", 2)[1]
     assert (second["u"], second["r"]) == (f"{SITE}/cups", first["u"])
     assert second["p"] != first["p"]
@@ -103,7 +103,7 @@ def test_time_in_use_and_scrolling(site: Site) -> None:
     page.mouse.move(10, 10)
     page.mouse.wheel(0, 10_000)
     page.wait_for_timeout(2_500)
-    # What is told while the page goes away passes by whoever watches the browser; hiding it tells the same.
+    # Playwright cannot see beacons that are sent while the page unloads; hiding the page sends the same report.
     page.evaluate("Object.defineProperty(document, 'visibilityState', {value: 'hidden'})")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     left = site.told("h")[0]

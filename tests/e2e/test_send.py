@@ -1,4 +1,4 @@
-"""Send: from the launch button to the inbox, with every recipient accounted for."""
+"""End-to-end tests of sending: from the launch button to the mailbox, with every recipient accounted for."""
 
 from functools import partial
 
@@ -39,7 +39,7 @@ def test_whoever_unsubscribed_is_left_out_of_the_next_mailing(house: RunningHous
     letter = steps.opened(eventually(partial(house.mails_to, plan.people[0]))[0])
     provider = Visitor(house.base)
     one_click = letter.message["List-Unsubscribe"].strip("<>")
-    assert provider.get(one_click).status == 200  # Looking changes nothing.
+    assert provider.get(one_click).status == 200  # A GET changes nothing.
     assert provider.post(one_click, {"List-Unsubscribe": "One-Click"}, follow=False).status == 200
     assert plan.people[0] in owner.get("/suppressions").text
     again = steps.mailing(owner, plan, "A second letter")

@@ -1,4 +1,4 @@
-"""Somebody with a browser but without JavaScript: cookies, pages, forms by their buttons."""
+"""HTTP client that behaves like a browser without JavaScript: cookies, pages, forms."""
 
 import http.cookiejar
 import secrets
@@ -14,14 +14,14 @@ from typing import Any
 
 @dataclass
 class WebForm:
-    """A form of a page with what it holds before somebody fills it in."""
+    """A form of a page with its initial values."""
 
     action: str
     method: str
     multipart: bool
     values: dict[str, list[str]] = field(default_factory=dict)
     options: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Of each choice: words → value."""
+    """For each choice field: label → value."""
     words: str = ""
 
 
@@ -101,7 +101,7 @@ class _Reader(HTMLParser):
 
 @dataclass
 class Visited:
-    """A page as it came."""
+    """A response: its page, status and headers."""
 
     url: str
     status: int
@@ -121,11 +121,11 @@ class Visited:
         return self._reader.links
 
     def image(self, path: str) -> str:
-        """Address of the first image whose path begins so."""
+        """Return the URL of the first image whose path starts with ``path``."""
         return next(url for url in self._reader.images if urllib.parse.urlsplit(url).path.startswith(path))
 
     def form(self, action: str = "", having: str = "") -> WebForm:
-        """The first posted form whose address ends with ``action`` and that has the field ``having``."""
+        """Return the first POST form whose URL ends with ``action`` and that has the field ``having``."""
         for form in self._reader.forms:
             path = urllib.parse.urlsplit(form.action).path
             if form.method == "post" and path.endswith(action) and (not having or having in form.values | form.options):
@@ -141,7 +141,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Visitor:
-    """Keeps cookies from page to page."""
+    """A browser session that keeps cookies between requests."""
 
     def __init__(self, base: str, **headers: str) -> None:
         self.base, self.headers = (
@@ -160,7 +160,7 @@ class Visitor:
         return self._ask(urllib.request.Request(self._full(url), data=body, method="POST"), follow, headers)
 
     def submit(self, form: WebForm, *, file: tuple[str, str, bytes] | None = None, **answers: Any) -> Visited:
-        """Send a form with what it held, changed by ``answers`` (words of a choice are turned into its value)."""
+        """Submit a form with its initial values, overridden by ``answers``; labels of choices are mapped to values."""
         values: dict[str, list[str]] = {name: list(kept) for name, kept in form.values.items()}
         for name, answer in answers.items():
             if answer is None:
@@ -206,7 +206,7 @@ class Visitor:
 
 
 def eventually(ask: Callable[[], Any], seconds: float = 120) -> Any:
-    """What ``ask`` says once it is truthy; an AssertionError of its is tolerated until the time is over."""
+    """Return the first truthy result of ``condition``; an AssertionError it raises is tolerated until the timeout."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The catcher keeps what it answered for, and fails on demand."""
+"""Tests of the mail catcher's SMTP server: it stores acknowledged mails and injects faults."""
 
 import smtplib
 from collections.abc import Iterator

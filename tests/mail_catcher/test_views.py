@@ -1,4 +1,4 @@
-"""Caught mails in the browser."""
+"""Tests of the mail catcher's pages."""
 
 import dataclasses
 import smtplib

@@ -1,6 +1,7 @@
-"""What comes back: bounces and complaints.
+"""Bounces and complaints: intake, parsing and effects.
 
-Ways in (``listener``, ``mailbox``, ``webhooks``, the ``bounce`` command) only keep what came, durably. One
-tick reads it (``reading``: ``mime`` → ``dsn``, ``arf``, ``words`` → ``verdicts``) and records what it
-means for a send and its recipient (``recording``). Whose mail it is about is believed only on a token of ours.
+The intake (``smtp_listener``, ``imap``, ``webhook_endpoint``, the ``bounce`` command) only stores what arrives,
+durably. A scheduler tick parses the stored messages (``parsing``: MIME, then DSN, ARF or prose, then the
+classification) and applies the effects on the send and its recipient (``effects.record``). A report is attributed
+to a send only by a token that this installation signed.
 """

@@ -1,4 +1,4 @@
-"""What came back, what it meant, and the ways by which it comes."""
+"""Tables of bounce processing: feedback, inbound messages, counts, the IMAP mailbox and the providers' webhooks."""
 
 from enum import StrEnum
 
@@ -11,10 +11,10 @@ from campaigns.i18n import N_
 
 
 class FeedbackSource(StrEnum):
-    """By which way something came back."""
+    """Channel by which a bounce or complaint arrived."""
 
-    SMTP = "smtp"  # the relay's own answer, while sending
-    MTA = "mta"  # the listener
+    SMTP = "smtp"  # the relay's own reply during the SMTP session
+    MTA = "mta"  # the SMTP/LMTP listener
     COMMAND = "command"
     MAILBOX = "mailbox"
     SES = "ses"
@@ -39,20 +39,20 @@ class FeedbackSource(StrEnum):
 
 
 class FeedbackType(StrEnum):
-    """What something that came back turned out to be. The first four are recorded, the others only counted."""
+    """Result of parsing one inbound message. The first four are recorded as feedback, the others only counted."""
 
     HARD = "hard"  # the address does not exist
-    SOFT = "soft"  # not this time: full, away, unreachable
-    POLICY = "policy"  # about us or the content (5.7.x): never the person's fault
+    SOFT = "soft"  # temporary: mailbox full, absence, server unreachable
+    POLICY = "policy"  # about the sender or the content (5.7.x), so the recipient's address is not suppressed
     COMPLAINT = "complaint"
     AUTO_REPLY = "auto_reply"
     DELIVERED = "delivered"  # Action: delivered, relayed, expanded
     DELAYED = "delayed"
     REPEATED = "repeated"
-    FORGED = "forged"  # a token in our form that we did not make
-    FOREIGN = "foreign"  # about no mail of ours, as far as can be proved
+    FORGED = "forged"  # a token in our format whose signature is invalid
+    FOREIGN = "foreign"  # no valid token, so it belongs to no send of ours
     UNREADABLE = "unreadable"
-    REFUSED = "refused"  # a webhook's signature or source did not hold; not kept
+    REFUSED = "refused"  # the webhook call failed its signature or source check; not stored
 
     @property
     def label(self) -> str:
@@ -74,11 +74,11 @@ class FeedbackType(StrEnum):
 
 RECORDED = frozenset({FeedbackType.HARD, FeedbackType.SOFT, FeedbackType.POLICY, FeedbackType.COMPLAINT})
 FOR_A_LOOK = frozenset({FeedbackType.UNREADABLE, FeedbackType.FOREIGN, FeedbackType.FORGED})
-"""Kept with their words for thirty days, for somebody to look at."""
+"""Results whose raw message is kept for thirty days so that an operator can inspect it."""
 
 
 class Feedback(Base):
-    """One bounce or complaint about one send, as somebody told us."""
+    """One bounce or complaint about one send."""
 
     __tablename__ = "feedback"
     __table_args__ = (
@@ -91,21 +91,21 @@ class Feedback(Base):
     send_id: Mapped[int] = mapped_column(ForeignKey("sends.id", ondelete="CASCADE"))
     activity_id: Mapped[int]
     address: Mapped[Address]
-    """Whom we mailed; ``erased`` once the person is."""
+    """The address the mail was sent to; ``erased`` after the contact is erased."""
     feedback_type: Mapped[FeedbackType] = mapped_column(choice(FeedbackType))
     status: Mapped[str] = mapped_column(String(20), default="")
-    """Enhanced status code (RFC 3463), empty when nobody said one."""
+    """Enhanced status code (RFC 3463); empty when the report has none."""
     diagnostic: Mapped[str] = mapped_column(String(500), default="")
     source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
     key: Mapped[str] = mapped_column(String(120))
-    """The provider's number of the event, or a digest of the notice: what comes twice counts once."""
+    """Provider's event id, or a digest of the report. UNIQUE with ``send_id``, so a repeated delivery counts once."""
     at: Mapped[Instant]
     led_to_suppression: Mapped[bool] = mapped_column(default=False)
-    """A soft bounce that led to a suppression already; after somebody lifted it, counting begins anew."""
+    """True once this soft bounce has led to a suppression. Such rows no longer count if the suppression is lifted."""
 
 
 class InboundMessage(Base):
-    """What came back, kept before it is answered; read by the clock. Forgotten after thirty days."""
+    """A raw bounce mail or webhook call, stored before it is acknowledged; parsed by a tick, deleted after 30 days."""
 
     __tablename__ = "inbound_messages"
     __table_args__ = (Index(None, "feedback_type", "due_at"),)
@@ -114,18 +114,18 @@ class InboundMessage(Base):
     source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     raw: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Until it was understood; of what was not, until it is forgotten."""
+    """Cleared once the message is parsed; unparsed or unattributed messages keep it until they are deleted."""
     feedback_type: Mapped[FeedbackType | None] = mapped_column(choice(FeedbackType))
-    """None: not read yet."""
+    """None until the message is parsed."""
     diagnostic: Mapped[str] = mapped_column(String(500), default="")
     recipient: Mapped[str] = mapped_column(String(254), default="")
-    """The address that it speaks of, as far as it can be seen."""
+    """The address the report names; informative only, it is not verified."""
     received_at: Mapped[Instant] = mapped_column(index=True)
     due_at: Mapped[Instant]
 
 
 class FeedbackCount(Base):
-    """How much of what came by which way, since the beginning."""
+    """Number of inbound messages of one source and type since the installation began."""
 
     __tablename__ = "feedback_counts"
 
@@ -136,7 +136,7 @@ class FeedbackCount(Base):
 
 
 class Mailbox(Base):
-    """An IMAP mailbox that bounces come to; its number is 1, there is one."""
+    """The IMAP mailbox that receives bounces. There is one, with id 1."""
 
     __tablename__ = "bounce_mailboxes"
 
@@ -146,27 +146,27 @@ class Mailbox(Base):
     tls: Mapped[TlsMode] = mapped_column(choice(TlsMode))
     user: Mapped[str] = mapped_column(String(200))
     secret: Mapped[str] = mapped_column(String(1000), default="")
-    """The password, sealed."""
+    """The encrypted password."""
     folder: Mapped[Name] = mapped_column(default="INBOX")
     delete_messages: Mapped[bool] = mapped_column(default=False)
-    """Delete what was taken over; otherwise it is only marked as read."""
+    """True: delete fetched messages. False: only mark them as read."""
     active: Mapped[bool] = mapped_column(default=True)
     uid_validity: Mapped[int] = mapped_column(BigInteger, default=0)
     last_uid: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Taken over up to here; UIDs mean something for one UIDVALIDITY only."""
+    """UID of the last fetched message. UIDs are valid within one UIDVALIDITY only."""
     error: Mapped[str] = mapped_column(String(500), default="")
     polled_at: Mapped[Instant | None]
 
 
 class Webhook(Base):
-    """What a provider's calls are checked with."""
+    """Secrets that authenticate a provider's webhook calls."""
 
     __tablename__ = "bounce_webhooks"
 
     source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
     secret: Mapped[str] = mapped_column(Text, default="")
-    """Verification key, signing key, or ``user:password``; sealed."""
+    """Encrypted verification key, signing key, or ``user:password``, depending on the provider."""
     topics: Mapped[Document]
-    """SES: the allowed TopicArns → the SubscribeURL that waits for a person's yes, or ''."""
+    """SES: allowed TopicArn → SubscribeURL that awaits a user's confirmation, or ''."""
     active: Mapped[bool] = mapped_column(default=True)
     changed_at: Mapped[Instant]

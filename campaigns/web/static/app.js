@@ -1,4 +1,4 @@
-/* The little that our pages do in the browser. Everything works without it, only less smoothly. */
+/* Progressive enhancement of all pages: everything also works without JavaScript. */
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -17,7 +17,7 @@
   root.addEventListener("kampania:theme", pressTheme);
   pressTheme();
 
-  /* A day picker shows the browser's calendar: say the day in the reader's beside it */
+  /* Date inputs show the browser's calendar, so the date in the user's calendar is shown next to them */
   if (root.lang === "fa") {
     const words = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" });
     for (const input of document.querySelectorAll("input[type=date], input[type=datetime-local]")) {
@@ -33,7 +33,7 @@
     }
   }
 
-  /* Where a menu or a row of tabs scrolls, the place we are at is in sight: told before the page is laid out anyway */
+  /* Scroll the current entry of menus and tabs into view; in an animation frame, to avoid an extra layout */
   requestAnimationFrame(() => {
     if (location.hash) return;
     for (const at of document.querySelectorAll(".nav-entry-link[aria-current], .page-tabs [aria-current]")) at.scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -66,7 +66,7 @@
   shelf?.querySelectorAll(".toast-note").forEach(dismissLater);
   document.addEventListener("toast", (event) => toast(event.detail.text ?? event.detail.value, event.detail.tone));
 
-  /* One question before something that can't be taken back */
+  /* Confirmation dialog before irreversible actions */
   const dialog = document.getElementById("ask");
   const ask = (text, yes, tone, then) => {
     dialog.querySelector("#ask-text").textContent = text;
@@ -117,13 +117,13 @@
     try {
       await navigator.clipboard.writeText(text);
       toast(body.dataset.textCopied, "success");
-    } catch { // No clipboard without HTTPS: leave it selected instead.
+    } catch { // The clipboard API needs HTTPS: select the text instead.
       source?.select?.();
     }
   };
 
-  /* A double click must not send a form twice. Only for forms that lead to another page: what htmx
-     sends, or what fills a frame, may be sent again at once. */
+  /* A double click must not submit a form twice. Only for forms that navigate: requests of htmx and
+     submissions into a frame may be repeated at once. */
   const release = () => document.querySelectorAll("[data-sent]").forEach((form) => delete form.dataset.sent);
   document.addEventListener("submit", (event) => {
     const form = event.target;
@@ -134,14 +134,14 @@
       return;
     }
     form.dataset.sent = "";
-    setTimeout(() => delete form.dataset.sent, 4000); // The answer may be a download, and this page stays.
+    setTimeout(() => delete form.dataset.sent, 4000); // The response may be a download, which leaves this page open.
   });
   addEventListener("pageshow", release);
   document.addEventListener("htmx:after:request", (event) => {
     delete event.detail.ctx.sourceElement?.closest("form")?.dataset.sent;
   });
 
-  /* Buttons that open a menu beside them: a click elsewhere, or Escape, closes those that lie over the page */
+  /* Menu buttons: a click elsewhere, or Escape, closes dropdown menus */
   const openOrClose = (button, open) => {
     button.setAttribute("aria-expanded", String(open));
     document.getElementById(button.dataset.opens).classList.toggle("show", open);
@@ -155,7 +155,7 @@
     if (button) openOrClose(button, button.getAttribute("aria-expanded") !== "true");
   });
 
-  /* The menu behind three dots closes like any menu */
+  /* The overflow menu (three dots) closes like any menu */
   const openMenu = () => document.querySelector("details.more[open]");
   document.addEventListener("click", (event) => {
     const menu = openMenu();
@@ -170,14 +170,14 @@
     menu.querySelector("summary").focus();
   });
 
-  /* htmx: token, and what to say when the server doesn't answer */
+  /* htmx: CSRF token, polling, and the notice shown while the server is unreachable */
   const token = document.querySelector('meta[name="csrf-token"]')?.content;
   let offline = null;
   document.addEventListener("htmx:config:request", (event) => {
     if (token) event.detail.ctx.request.headers["X-CSRFToken"] = token;
     const look = event.detail.ctx.sourceElement;
     if (!look?.matches('[hx-trigger*="every "]')) return;
-    // A tab that nobody sees asks for nothing; once it is seen again, its figures are asked for at once.
+    // A hidden tab does not poll; when it becomes visible, its figures are requested at once.
     if (document.hidden || (event.detail.ctx.sourceEvent?.type === "every" && isTold(look))) event.preventDefault();
     else if (look.id) asked.set(look.id, performance.now());
   });
@@ -186,10 +186,10 @@
     listen();
   });
 
-  /* What moves is told by a stream of events. The clock asks where there is none, where something holds it up, and
-     every half minute all the same */
-  const OFTEN = 2_000, SELDOM = 30_000, REFUSED = 60_000, SILENCE = 40_000; // A stream is never silent for more than 15 s.
-  const asked = new Map(); // id → when a look last asked
+  /* Live updates come by server-sent events. Polling is used without a stream, when the stream stalls (a proxy may
+     buffer it), and every 30 seconds in any case */
+  const OFTEN = 2_000, SELDOM = 30_000, REFUSED = 60_000, SILENCE = 40_000; // The server sends at least one event every 15 s.
+  const asked = new Map(); // element id → time of its last request
   const since = (at) => performance.now() - (at ?? -Infinity);
   let stream = null;
   let heard = -Infinity;
@@ -209,7 +209,7 @@
     });
   };
   const outdated = new Set();
-  const askOutdated = () => { // At once, but not more often than the clock would.
+  const askOutdated = () => { // At once, but at most every OFTEN ms.
     for (const id of outdated) {
       const look = document.getElementById(id);
       const left = OFTEN - since(asked.get(id));
@@ -239,7 +239,7 @@
   }));
 
   const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const plain = (colour) => { // Any CSS colour as rgb(): the chart library computes with it.
+  const plain = (colour) => { // Any CSS colour as rgba(), which the chart library needs to compute with it.
     pixel.clearRect(0, 0, 1, 1);
     pixel.fillStyle = colour;
     pixel.fillRect(0, 0, 1, 1);
@@ -277,13 +277,13 @@
   const compact = new Intl.NumberFormat(locale, { notation: "compact" });
   const figure = (value) => (value == null || Number.isNaN(value) ? "–" : numbers.format(value));
 
-  // Names at one place would be printed over each other: several share a line, which bears their number.
+  // Labels at the same position would overlap: they share one line, labelled with their number.
   const lines = (marks) => [...new Set(marks.map((mark) => mark.at))].map((at) => {
     const [first, ...others] = marks.filter((mark) => mark.at === at).map((mark) => mark.name);
     return { xAxis: at, name: others.length ? `(${compact.format(others.length + 1)}) ${first}` : first };
   });
 
-  // A name near an edge runs inwards.
+  // A label near an edge is aligned inwards.
   const aside = (along) => (along > 0.8 ? (rtl ? "left" : "right") : along < 0.2 ? (rtl ? "right" : "left") : "center");
 
   const optionOf = (ours) => {
@@ -301,14 +301,14 @@
       animationDuration: 400,
       animationDurationUpdate: 300,
       textStyle: { fontFamily: font, color: ink },
-      aria: { enabled: false }, // The element has its own label, and a table stands behind.
+      aria: { enabled: false }, // The element has its own label, and the data are also in a table.
       grid: { top: (ours.series.length > 1 ? 40 : 14) + (ours.marks?.length ? 14 : 0), bottom: 8, left: 8, right: 8, containLabel: true },
       legend: ours.series.length > 1
         ? { top: 0, [rtl ? "right" : "left"]: 0, icon: "roundRect", itemWidth: 14, itemHeight: 8, textStyle: { color: ink, fontFamily: font } }
         : { show: false },
       tooltip: {
         trigger: "axis",
-        renderMode: "richText", // HTML tooltips carry style attributes, which our policy refuses.
+        renderMode: "richText", // HTML tooltips use style attributes, which the Content-Security-Policy forbids.
         backgroundColor: ground,
         borderColor: line,
         textStyle: { color: ink, fontFamily: font, fontSize: 13 },
@@ -359,8 +359,8 @@
     };
   };
 
-  // The chart lives in a nameless box inside the element: after a swap the box moves into the new element,
-  // so nothing flickers, and htmx, which copies attributes of elements with an id, copies no style.
+  // The chart is in a box without id inside the element. After a swap the box moves into the new element, which
+  // avoids flicker; and htmx copies attributes only between elements with an id, so it does not touch the box's style.
   const draw = (element) => {
     const text = element.dataset.chart;
     const known = drawn.get(element.id);
@@ -379,7 +379,7 @@
     boxes.set(box, chart);
     sizes.observe(box);
   };
-  // A chart as a picture, drawn by the browser: nothing is asked of the server.
+  // Download of a chart as an image, drawn by the browser without a request.
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-chart-save]");
     const known = button && drawn.get(button.dataset.chartSave);
@@ -395,7 +395,7 @@
     for (const { target } of entries) if (target.isConnected) boxes.get(target)?.resize();
   });
   const charts = () => document.querySelectorAll("[data-chart]");
-  // The library is the page's heaviest part: it comes when a chart is seen, and holds up nothing above it.
+  // The library is large, so it is loaded when a chart becomes visible.
   const seen = new IntersectionObserver(async (entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     seen.disconnect();
@@ -403,9 +403,9 @@
     charts().forEach(draw);
   });
   const drawAll = () => charts().forEach((element) => seen.observe(element));
-  // Synchronous when the library is here already: between swap and drawing nothing may be painted.
+  // Synchronous if the library is loaded: no frame may be painted between swap and drawing.
   const redraw = () => { if (window.echarts) charts().forEach(draw); else drawAll(); };
-  // Paper shows the table of a chart that nobody has come near yet.
+  // In print, a chart that is not drawn yet is replaced by its table.
   addEventListener("beforeprint", () => document.querySelectorAll(".chart:empty ~ .chart-table").forEach((table) => { table.open = true; }));
   document.addEventListener("htmx:after:swap", redraw);
   root.addEventListener("kampania:theme", () => {
@@ -413,7 +413,7 @@
   });
   drawAll();
 
-  /* Far sections are asked for when a reader comes near them, or has time: paper shows them, too */
+  /* Sections far down are fetched when scrolled near, after 12 seconds, or before printing */
   const far = document.querySelectorAll('[hx-trigger="near"]');
   let jumpedAt = location.hash ? performance.now() : -Infinity;
   document.addEventListener("click", (event) => {
@@ -421,7 +421,7 @@
     root.classList.add("jumped");
     jumpedAt = performance.now();
   }, true);
-  // What comes above the place that somebody has just jumped to must not push it away.
+  // Content inserted above a jump target must not move it out of view.
   document.addEventListener("htmx:after:swap", () => {
     if (far.length && performance.now() - jumpedAt < 4_000) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   });
@@ -432,7 +432,7 @@
     section.dispatchEvent(new Event("near"));
   };
   const coming = new Set();
-  const fetchLater = (event) => { // The server was away: nobody should have to load the page again for a part of it.
+  const fetchLater = (event) => { // Retry after a failed request, so that the page need not be reloaded.
     const section = event.detail.ctx?.sourceElement;
     if (coming.delete(section)) setTimeout(fetchFar, 10_000, section);
   };
@@ -441,7 +441,7 @@
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) fetchFar(entry.target);
   }, { rootMargin: "900px 0px" });
-  // Paper waits for nobody: what has not come yet is fetched before the browser lays out its pages.
+  // Printing does not wait for asynchronous requests, so missing sections are fetched synchronously.
   addEventListener("beforeprint", () => {
     for (const section of far) {
       if (section.firstElementChild) continue;
@@ -454,7 +454,7 @@
   });
   document.addEventListener("click", (event) => {
     if (!event.target.closest?.("[data-print]") || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault(); // Its address leads to the same with all inside, for browsers without scripts.
+    event.preventDefault(); // Without JavaScript the link opens the page with all sections included.
     print();
   });
   addEventListener("load", () => {

@@ -1,5 +1,5 @@
 // The message editor: live preview, merge fields at the cursor, line numbers, links to lines.
-// Everything here is a comfort: without it the buttons "Show" and "Save" do the same.
+// Progressive enhancement: without it the buttons "Show" and "Save" do the same.
 "use strict";
 
 (() => {
@@ -10,12 +10,12 @@
   const refresh = editor.querySelector("[data-refresh]");
   let lastFocused = source;
   let changed = false;
-  let leaving = false; // Of two submissions of one form the browser carries out the later one only.
+  let leaving = false; // Of two pending submissions of one form the browser performs only the later one.
   let timer = 0;
   let shown = 0;
 
-  // The frame is replaced, not navigated: no entry in the history for each pause in typing, and the
-  // old picture stays until the new one is there.
+  // The frame is replaced instead of navigated, to add no history entry for each preview, and to show the
+  // old preview until the new one is loaded.
   function show() {
     if (leaving) return;
     const old = editor.querySelector(".editor-frame iframe:not(.waiting)");
@@ -24,7 +24,7 @@
     next.removeAttribute("src");
     next.classList.add("waiting");
     shown += 1;
-    next.name = `preview-${shown}`; // Of two frames with one name the form would fill the old one.
+    next.name = `preview-${shown}`; // If two frames had the same name, the form would target the old one.
     refresh.setAttribute("formtarget", next.name);
     old.after(next);
     let asked = false;
@@ -33,7 +33,7 @@
       old.remove();
       next.classList.remove("waiting");
     });
-    // Chromium fires load for the frame's first, empty document while it is inserted.
+    // Chromium fires load for the initial empty document when the frame is inserted.
     setTimeout(() => {
       if (leaving || !next.isConnected) return;
       asked = true;
@@ -56,7 +56,7 @@
       leaving = true;
       return;
     }
-    // app.js lets a form be sent once only; looking at the preview is no sending.
+    // app.js blocks repeated submissions; a preview does not count as one.
     setTimeout(() => delete form.dataset.sent);
   });
   window.addEventListener("pageshow", () => { leaving = false; });

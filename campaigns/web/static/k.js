@@ -1,5 +1,5 @@
 /* Kampania's page script: no cookie and nothing stored unless the page calls kampania("consent", true).
-   Reports go to /e of the host that this file comes from. Nothing in here may ever break the page. */
+   Reports go to /e of the host that serves this file. Errors in it must never break the page. */
 (function (w, d, n) {
   try {
     var me = d.currentScript, store = "kampania-id", l = location, queue = w.kampania && w.kampania.q || []
@@ -9,7 +9,7 @@
     function id() { try { return off ? 0 : w.localStorage.getItem(store) } catch (e) {} }
     function draw() { return Math.random() * 2147483647 + 1 | 0 }
 
-    // Everything so far in each report, so that one that gets lost or comes twice changes nothing.
+    // Each report has cumulative values, so a lost or repeated report does no harm.
     function tell(kind, more) {
       if (kind != "v" && me.dataset.form || kind == "h" && off) return
       var form = d.querySelector("form input[name=external_id]")
@@ -46,7 +46,7 @@
 
     function finish() { if (untold && !off) told = active, tell("h") }
 
-    // Seen, in front, and used within the last half minute; told at 10 s, 25 s and then less and less often.
+    // Active: visible, focused, and used within the last 30 s. Reported at 10 s, 25 s, then at growing intervals.
     setInterval(function () {
       if (d.visibilityState != "visible" || !d.hasFocus() || Date.now() - idle > 3e4) return
       if (Date.now() - seen > 18e5) from = address, begin()

@@ -1,4 +1,4 @@
-/* Runs before the first paint, so that a dark page never flashes white. */
+/* Runs before the first paint, so that a dark page does not flash white. */
 (() => {
   "use strict";
   const root = document.documentElement;

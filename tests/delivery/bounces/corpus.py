@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Messages that come back, as mail servers of many kinds write them. Written for these tests."""
+"""Corpus of bounce mails, complaints and automatic replies in the formats of many mail servers. Written for these tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The ways in: listener, command, mailbox, page."""
+"""Tests of bounce intake: SMTP listener, command, IMAP mailbox and settings page."""
 
 import dataclasses
 import smtplib
@@ -34,10 +34,10 @@ ROOT = Path(__file__).parents[3]
 
 def test_from_the_listener_to_the_page(database: Engine, owner_client: FlaskClient, frozen: FrozenClock) -> None:
     activity_id, [one] = mailed()
-    raw = bounce(one, returned="", to="x@example.org")  # The envelope alone proves it.
+    raw = bounce(one, returned="", to="x@example.org")  # The envelope recipient alone proves the send.
     with listening() as port, smtplib.SMTP("127.0.0.1", port, timeout=10) as server:
         server.sendmail("", [verp_of(one).upper()], raw.replace("\n", "\r\n"))
-        assert maildir.waiting() == 1  # acknowledged: on disk
+        assert maildir.waiting() == 1  # acknowledged means stored on disk
     settle()
     assert send_of(one).state is SendState.BOUNCED
     page = owner_client.get("/bounces").get_data(as_text=True)
@@ -98,7 +98,7 @@ def test_the_command_takes_a_message_from_a_pipe(tmp_path: Path) -> None:
 
 
 class _Imap(StreamRequestHandler):
-    """As much of RFC 9051 as the client says."""
+    """The subset of RFC 9051 that the client uses."""
 
     def handle(self) -> None:
         server: _Server = self.server  # type: ignore[assignment]
@@ -174,12 +174,12 @@ def test_a_mailbox_is_read_on_from_where_it_stood(
         assert intake_imap.poll() == 0
         assert server.flags == [rf"UID STORE {n} +FLAGS (\Seen \Deleted)" for n in (10, 11)]
         server.mails[12] = bounce(ids[2]).encode()
-        server.breaks = True  # away after the commit, before it could say so
+        server.breaks = True  # connection lost after the commit, before the server replied
         assert intake_imap.poll() == 0
         with db.reading() as session:
             assert session.get_one(Mailbox, 1).error
         assert intake_imap.poll() == 0
-        server.validity = 8  # Everything has new numbers: what was read already counts once.
+        server.validity = 8  # A new UIDVALIDITY renumbers all messages: those fetched before are duplicates.
         assert intake_imap.poll() == 3
     settle()
     assert tallies() == {"hard": 3, "repeated": 3}
@@ -197,7 +197,7 @@ def test_a_mailbox_that_refuses_says_why(database: Engine, settings: config.Sett
         assert intake_imap.attempt(good).error == ""
         assert "right" not in good.secret
         assert not [each for each in server.heard if each.startswith("UID STORE")]
-        with db.transaction() as session:  # pointed elsewhere without its password: the password is forgotten
+        with db.transaction() as session:  # a new host without the password: the stored password is cleared
             moved = intake_settings.set_mailbox(
                 session, SYSTEM, MailboxInput("127.0.0.1", 1, TlsMode.OFF, "bounces", "")
             )

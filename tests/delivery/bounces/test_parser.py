@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""What a message says, whatever it is."""
+"""Tests of the bounce parser: the corpus, damaged and malicious input, the classification."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""What came back, on the list, the contact's page, and the pages of its mailing and campaign."""
+"""Tests of recorded feedback on the list and on the pages of the contact, the activity and the campaign."""
 
 from datetime import timedelta
 
@@ -37,7 +37,7 @@ def test_what_came_back_is_listed_everywhere(
         assert "mailbox full" in told
         to_viewer = viewer_client.get(where).text
         assert "5.2.2" in to_viewer
-        assert "mailbox full" not in to_viewer  # It may name somebody.
+        assert "mailbox full" not in to_viewer  # The diagnostic may contain personal data.
 
     fragment = coordinator_client.get(f"/contacts/{send_of(full).contact_id}/returns").text
     assert "1 mail of the last 13 weeks bounced softly" in fragment

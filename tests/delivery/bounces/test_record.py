@@ -1,4 +1,4 @@
-"""What a bounce changes, once, on both databases."""
+"""Tests of the effects of bounces and complaints, each applied once, on both databases."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ SHAPES = {shape.name: shape for shape in CORPUS}
 
 
 def mailed(people: int = 1, state: SendState = SendState.SENT) -> tuple[int, list[int]]:
-    """A live mailing whose sends went out; their ids."""
+    """Make a live activity of sends in ``state``; return (activity id, send ids)."""
     from campaigns.delivery.queue.expansion import expand
 
     with db.transaction() as session:
@@ -91,9 +91,9 @@ def test_the_same_notice_counts_once_however_it_comes(database: Engine, frozen: 
     _, [one] = mailed()
     raw = bounce(one)
     came(raw)
-    came(raw)  # byte for byte
-    came("Received: by another hop\n" + raw)  # by another way
-    came(raw.replace("Message-ID: <d", "Message-ID: <other"))  # another notice of the same
+    came(raw)  # an identical copy
+    came("Received: by another hop\n" + raw)  # the same report through another server
+    came(raw.replace("Message-ID: <d", "Message-ID: <other"))  # another report about the same send
     with db.reading() as session:
         assert session.scalar(select(func.count(Feedback.id))) == 2
     assert tallies() == {"hard": 2, "repeated": 2}
@@ -126,7 +126,7 @@ def test_soft_bounces_suppress_by_number_over_time(
         came(bounce(last, "5.2.2", "smtp; 552 5.2.2 full").replace("<d", "<again"))  # one mail counts once
         frozen.at += timedelta(days=days)
     assert (reason_for(last) is SuppressionReason.BOUNCED) is suppressed
-    if suppressed:  # Somebody knows better: the old ones do not count again.
+    if suppressed:  # After the suppression is lifted, the old bounces do not count again.
         with db.transaction() as session:
             found = session.scalars(select(Suppression).where(Suppression.address == address)).one()
             suppression.lift(session, SYSTEM, found.id, "has room again")

@@ -1,4 +1,4 @@
-"""Calls of providers: forged ones change nothing, real ones are kept before they are answered."""
+"""Tests of provider webhooks: forged calls change nothing, authentic calls are stored before they are answered."""
 
 import base64
 import hmac
@@ -97,7 +97,7 @@ def test_ses_bounces_and_complaints(database: Engine, client: FlaskClient, froze
     _, [one, two] = mailed(2)
     set_up(FeedbackSource.SES, topics=ARN)
     assert client.post("/hooks/ses", json=sns(ses_bounce(one))).status_code == 200
-    with db.reading() as session:  # kept, not read yet
+    with db.reading() as session:  # stored, not yet processed
         assert [row.feedback_type for row in session.scalars(select(InboundMessage))] == [None]
     settle()
     assert (send_of(one).state, send_of(one).reason) == (SendState.BOUNCED, "hard")
@@ -197,7 +197,7 @@ def test_sendgrid(database: Engine, client: FlaskClient, frozen: FrozenClock) ->
         {"event": "bounce", "sg_event_id": "5", "smtp-id": "<forged@example.org>"},
     ]
     assert sendgrid_post(client, events, clock.now()) == 200
-    assert sendgrid_post(client, [*events, events[3]], clock.now()) == 200  # some of them again
+    assert sendgrid_post(client, [*events, events[3]], clock.now()) == 200  # some events repeated
     settle()
     assert [send_of(one).reason for one in ids] == ["hard", "policy", "", ""]
     assert [reason_for(one) for one in ids] == [
@@ -242,7 +242,7 @@ def test_mailgun_counts_each_token_once(database: Engine, client: FlaskClient, f
     assert call(one, key="other") == 403
     assert call(one, at=1.0) == 403
     assert call(one) == 200
-    assert call(two) == 200  # the same token around another body
+    assert call(two) == 200  # the same token with another body
     settle()
     assert (send_of(one).state, send_of(two).state) == (SendState.BOUNCED, SendState.SENT)
 
@@ -271,7 +271,7 @@ def test_brevo_tells_one_event_or_several(database: Engine, client: FlaskClient,
 
     def event(send_id: int, kind: str, reason: str = "") -> dict[str, Any]:
         token = mint_send(Purpose.MESSAGE_ID, send_id)
-        # All that its documentation lists for a bounce; "id" is the webhook's.
+        # All fields that the documentation lists for a bounce; "id" identifies the webhook.
         return {
             "event": kind,
             "email": "a@b.example",

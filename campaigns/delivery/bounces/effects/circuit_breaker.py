@@ -1,4 +1,4 @@
-"""A launch that does harm pauses itself: too many addresses bounce, or too many people complain."""
+"""Circuit breaker of launches: pauses an activity whose bounce or complaint rate is too high."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from campaigns.planning.models import Activity, ActivityStatus
 BOUNCES = 0.05
 COMPLAINTS = 0.003
 _ENOUGH = 200
-"""Mails with an answer before a share of them means something."""
+"""Minimum number of answered mails before a rate is meaningful."""
 VERB = "trip"
 
 
 @dataclass(frozen=True, slots=True)
 class BounceRates:
-    """Shares of the mails that were answered."""
+    """Counts of an activity's mails: answered by the relay, bounced, and complained about."""
 
     answered: int
     bounced: int
@@ -33,7 +33,7 @@ class BounceRates:
 
     @property
     def why(self) -> str:
-        """``bounces`` or ``complaints``; empty when all is well."""
+        """``"bounces"`` or ``"complaints"`` when that rate exceeds its limit, else ``""``."""
         if self.answered < _ENOUGH:
             return ""
         if self.bounced > self.answered * BOUNCES:
@@ -42,16 +42,16 @@ class BounceRates:
 
 
 def harm(session: Session, activity: Activity) -> BounceRates:
-    """What the activity's mails have led to so far."""
+    """Return the activity's bounce and complaint counts so far."""
     found = progress.counts(session, activity.id)
     bounced = found.get(SendState.BOUNCED, 0)
     return BounceRates(found.get(SendState.SENT, 0) + bounced, bounced, complaints_of(session, activity.id))
 
 
 def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
-    """Pause a live launch whose bounces or complaints are too many; what it was, or None.
+    """Pause a live launch whose bounce or complaint rate is too high; return the counts, or None if not paused.
 
-    Once resumed by somebody it goes on: that person has decided.
+    Trips at most once per activity: after a user has resumed the launch, it is not paused again.
     """
     activity = session.get_one(Activity, activity_id, populate_existing=True)
     if activity.built_in is not None or activity.status is not ActivityStatus.LIVE:
@@ -63,7 +63,7 @@ def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
         return None
     try:
         launch.pause(session, SYSTEM, activity)
-    except Conflict:  # Somebody was faster.
+    except Conflict:  # A user paused it in the meantime.
         return None
     audit.record(
         session,
@@ -80,12 +80,12 @@ def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
 
 
 def told(session: Session, activity_id: int) -> BounceRates | None:
-    """Why the launch paused itself, if it ever did."""
+    """Return the counts that tripped the circuit breaker of this activity, or None."""
     return all_told(session, [activity_id]).get(activity_id)
 
 
 def all_told(session: Session, activity_ids: Collection[int]) -> dict[int, BounceRates]:
-    """Those of the activities whose launch paused itself, with the newest reason."""
+    """Return the counts that tripped the circuit breaker, by activity id; the newest entry of each activity wins."""
     entries = session.scalars(
         select(AuditLogEntry)
         .where(

@@ -1,4 +1,4 @@
-"""An erased person's bounces stay as counts; what they say of the address goes."""
+"""Erasure of a contact's address from bounce data; the feedback rows stay as counts."""
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
@@ -8,7 +8,7 @@ from campaigns.delivery.models import ERASED, Send
 
 
 def forget_feedback(session: Session, contact_id: int, address: str) -> None:
-    """Take the address off what came back about the contact's mails, and off what waits for a look."""
+    """Remove the address and diagnostic from the contact's feedback, and empty inbound messages that name it."""
     theirs = select(Send.id).where(Send.contact_id == contact_id)
     session.execute(
         update(Feedback)

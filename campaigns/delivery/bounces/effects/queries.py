@@ -1,4 +1,4 @@
-"""What came back, as somebody asks for it: one address's, one mailing's, or all of it."""
+"""Queries of recorded feedback: by address, by activity, or all of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from campaigns.delivery.bounces.models import RECORDED, Feedback, FeedbackType
 from campaigns.planning.models import Activity
 
 GRAVEST = (FeedbackType.COMPLAINT, FeedbackType.HARD, FeedbackType.POLICY, FeedbackType.SOFT)
-"""In the order of what they mean for a sender."""
+"""Feedback types by severity, the most severe for the sender first."""
 
 
 @dataclass(frozen=True, slots=True)
 class BounceReason:
-    """Mails that came back alike."""
+    """Group of an activity's bounces with the same type and status code."""
 
     finding: FeedbackType
     status: str
-    """Enhanced status code, empty when nobody said one."""
+    """Enhanced status code; empty when the reports have none."""
     mails: int
     said: str
-    """What one of the other servers said."""
+    """Diagnostic text of one of the group's bounces."""
     last_at: datetime
 
 
 def asked(finding: FeedbackType | None = None, activity_id: int | None = None, words: str = "") -> Select[Feedback]:
-    """Bounces and complaints, narrowed; ``words`` begin the address. To be ordered by id."""
+    """Select feedback, optionally filtered; ``address_prefix`` matches the start of the address. Order it by id."""
     found = select(Feedback)
     if finding is not None:
         found = found.where(Feedback.feedback_type == finding)
@@ -40,7 +40,7 @@ def asked(finding: FeedbackType | None = None, activity_id: int | None = None, w
 
 
 def reasons(session: Session, activity_ids: Sequence[int], most: int = 12) -> list[BounceReason]:
-    """Why mails of these activities came back, the gravest first, then the most frequent."""
+    """Return the bounce reasons of these activities, by severity, then by number of mails, at most ``limit``."""
     if not activity_ids:
         return []
     number = func.count(Feedback.send_id.distinct())
@@ -54,7 +54,7 @@ def reasons(session: Session, activity_ids: Sequence[int], most: int = 12) -> li
 
 
 def of_address(session: Session, address: str, most: int = 5) -> Sequence[tuple[Feedback, str]]:
-    """The last that came back from an address, with the titles of their activities."""
+    """Return the newest feedback of an address, at most ``limit``, as (feedback, title of its activity)."""
     newest = (
         select(Feedback, Activity.title)
         .join(Activity, Activity.id == Feedback.activity_id)

@@ -1,4 +1,4 @@
-"""What a bounce or a complaint changes: its send, its recipient's standing, and the counts."""
+"""Recording of parsed bounces and complaints: the send's state, suppressions, consent and counts."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -22,16 +22,20 @@ from campaigns.errors import TemporaryError, ValidationFailed
 from campaigns.i18n import N_
 
 _WENT_OUT = (SendState.SENT, SendState.UNKNOWN, SendState.DEFERRED)
-"""States of a mail that may have reached the other side."""
+"""States of a send whose mail may have reached the recipient's server."""
 _GRAVITY = {"": 0, FeedbackType.SOFT.value: 1, FeedbackType.POLICY.value: 2, FeedbackType.HARD.value: 3}
 
 
 class SendNotRecorded(TemporaryError):
-    """The send's own result is not written yet."""
+    """The send is still ``sending``; its own result must be recorded first."""
 
 
 def record(session: Session, notice: ParsedBounce, way: FeedbackSource, at: datetime) -> FeedbackType:
-    """Write down what ``notice`` says, once; what it turned out to be. Raises TooEarly."""
+    """Record ``notice`` once and return its final type.
+
+    Returns REPEATED when it was recorded before and FOREIGN when its send does not exist.
+    Raises SendNotRecorded while the send is still being sent.
+    """
     if notice.finding not in RECORDED or notice.send_id is None:
         return notice.finding
     send = session.get(Send, notice.send_id, with_for_update=True, populate_existing=True)
@@ -62,7 +66,7 @@ def record(session: Session, notice: ParsedBounce, way: FeedbackSource, at: date
 
 
 def _about_this_address(notice: ParsedBounce, address: str) -> FeedbackType:
-    """A dead address behind a forwarding one says nothing final about the one that we mailed."""
+    """Downgrade a hard bounce to soft when it names another address: a forwarding target, not the one we mailed."""
     named = notice.forwarded_if_not
     if notice.finding is FeedbackType.HARD and "@" in named and address != ERASED and named != address.lower():
         return FeedbackType.SOFT
@@ -70,7 +74,7 @@ def _about_this_address(notice: ParsedBounce, address: str) -> FeedbackType:
 
 
 def keep(session: Session, found: Iterable[Feedback]) -> int:
-    """Add those that are new; how many were."""
+    """Insert the feedback rows that do not exist yet and return how many were inserted."""
     columns = [column.name for column in Feedback.__table__.columns if column.name != "id"]
     rows = [{name: getattr(each, name) for name in columns} for each in found]
     if not rows:
@@ -83,7 +87,7 @@ def keep(session: Session, found: Iterable[Feedback]) -> int:
 def _bounced(session: Session, send: Send, known: Feedback) -> None:
     if send.state in _WENT_OUT:
         send.state, send.due_at = SendState.BOUNCED, None
-        send.sent_at = send.sent_at or known.at  # A bounce proves that the relay had taken it.
+        send.sent_at = send.sent_at or known.at  # A bounce proves that the relay accepted the mail.
         send.bounced_at = known.at
         send.reply = known.diagnostic or send.reply
     if send.state is SendState.BOUNCED and _GRAVITY[known.feedback_type.value] > _GRAVITY.get(send.reason, 0):
@@ -99,7 +103,7 @@ def _bounced(session: Session, send: Send, known: Feedback) -> None:
 
 
 def weigh(session: Session, address: str, at: datetime) -> None:
-    """Suppress an address whose soft bounces are enough by now."""
+    """Suppress the address if its soft bounces have reached the threshold."""
     found = soft_bounces.row(session, address, at)
     if found.suffices:
         _suppress(session, address, SuppressionReason.BOUNCED, f"{found.mails} soft bounces")
@@ -124,12 +128,12 @@ def _complained(session: Session, send: Send, at: datetime) -> None:
 def _suppress(session: Session, address: str, reason: SuppressionReason, detail: str) -> None:
     try:
         suppress(session, SYSTEM, address, reason, detail)
-    except ValidationFailed:  # An address that our own rules refuse by now is in nobody's way.
+    except ValidationFailed:  # An address that today's validation rejects is never mailed, so it needs no suppression.
         pass
 
 
 def count(session: Session, way: FeedbackSource, finding: FeedbackType, at: datetime, number: int = 1) -> None:
-    """Add to what came by this way."""
+    """Add ``number`` to the count of messages of this source and type."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     row = insert(FeedbackCount).values(source=way, feedback_type=finding, count=number, last_at=at)
     session.execute(
@@ -141,7 +145,7 @@ def count(session: Session, way: FeedbackSource, finding: FeedbackType, at: date
 
 
 def refused_at_once(session: Session, refusals: Iterable[Feedback]) -> None:
-    """The relay's own refusals of a batch: those that are soft count towards a suppression as well."""
+    """Record the relay's refusals of a batch; soft ones count towards a suppression."""
     found = list(refusals)
     keep(session, found)
     for each in found:
@@ -150,7 +154,7 @@ def refused_at_once(session: Session, refusals: Iterable[Feedback]) -> None:
 
 
 def complaints_of(session: Session, activity_id: int) -> int:
-    """Recipients of an activity who complained about it."""
+    """Return the number of recipients who complained about the activity."""
     asked = select(Feedback.send_id).where(
         Feedback.activity_id == activity_id, Feedback.feedback_type == FeedbackType.COMPLAINT
     )

@@ -1,4 +1,4 @@
-"""The relay's own no while we send: counted like a bounce that comes later."""
+"""Refusals during the SMTP session, recorded like bounces that arrive later."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,12 +21,12 @@ class _SendRef(Protocol):
 
 
 def finding(outcome: DeliveryResult) -> FeedbackType:
-    """What kind of bounce a refusal is."""
+    """Return the feedback type of a refused delivery."""
     return FeedbackType.HARD if outcome.status is DeliveryStatus.NO_SUCH_RECIPIENT else judge("", outcome.reply).finding
 
 
 def note(session: Session, results: Sequence[tuple[_SendRef, DeliveryResult, datetime]]) -> None:
-    """Keep the refusals among a batch's results."""
+    """Record the refusals among a batch's results, given as (send, result, time)."""
     record.refused_at_once(
         session,
         [

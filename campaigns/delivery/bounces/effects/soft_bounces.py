@@ -1,4 +1,8 @@
-"""Soft bounces: one means little, a row of them over weeks means that nobody is there."""
+"""Soft bounce threshold: an address is suppressed after repeated soft bounces spread over at least a week.
+
+Either five mails bounced within 13 weeks, the first and last at least a week apart, or two mails bounced
+with 5.2.1 (mailbox disabled).
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,12 +17,12 @@ ENOUGH = 5
 WITHIN = timedelta(weeks=13)
 OVER = timedelta(weeks=1)
 _ENOUGH_DISABLED = 2
-"""Mails to a mailbox that its server calls switched off."""
+"""Number of bounces with status 5.2.1 (mailbox disabled) that suffice."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoftBounceCount:
-    """Soft bounces of one address that count, each mail once."""
+    """Unspent soft bounces of one address; several reports about one mail count once."""
 
     mails: int
     disabled: int
@@ -35,7 +39,7 @@ class SoftBounceCount:
 
 
 def row(session: Session, address: str, at: datetime) -> SoftBounceCount:
-    """Those of thirteen weeks up to ``at``."""
+    """Count the address's soft bounces in the 13 weeks before ``at``."""
     mails = func.count(Feedback.send_id.distinct())
     asked = select(
         mails, mails.filter(Feedback.status == DISABLED), func.min(Feedback.at), func.max(Feedback.at)
@@ -44,7 +48,7 @@ def row(session: Session, address: str, at: datetime) -> SoftBounceCount:
 
 
 def spend(session: Session, address: str, at: datetime) -> None:
-    """They have led to a suppression: should somebody lift it, counting begins anew."""
+    """Mark the counted bounces as spent, so that counting restarts if the suppression is lifted."""
     session.execute(
         update(Feedback)
         .where(*_counting(address, at))

@@ -1,1 +1,1 @@
-"""Ways by which bounces and complaints arrive: IMAP, maildir, SMTP listener, webhooks."""
+"""Intake of bounces and complaints: IMAP, maildir, SMTP listener, webhooks."""

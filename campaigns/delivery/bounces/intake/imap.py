@@ -1,7 +1,7 @@
-"""An IMAP mailbox that bounces come to, read from time to time.
+"""IMAP intake: polls the mailbox that receives bounces.
 
-A message is a row, committed with its UID, before the server is told that it may go; what was taken
-over twice counts once.
+Each message is committed as a row together with its UID before it is flagged on the server. A message that is
+fetched twice has the same digest and is counted once.
 """
 
 import imaplib
@@ -25,19 +25,19 @@ _PORTION = 200
 
 
 class MailboxUnavailable(Exception):
-    """It can't be read just now; the words are for a person."""
+    """The mailbox cannot be read; the text is shown to the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxTest:
-    """What a trial found."""
+    """Result of a connection test: messages in the folder, or the error."""
 
     messages: int
     error: str = ""
 
 
 def poll() -> int:
-    """Take over what is new; how many. Owns its transactions: none waits for the network."""
+    """Fetch new messages and return their number. Owns its transactions; none is open during network access."""
     with db.reading() as session:
         found = settings.mailbox(session)
     if found is None or not found.active:
@@ -56,7 +56,7 @@ def poll() -> int:
 
 
 def attempt(box: Mailbox) -> MailboxTest:
-    """Sign in and look, and change nothing."""
+    """Log in and count the messages, read-only."""
     try:
         with _opened(box, read_only=True) as server:
             return MailboxTest(len(_uids(server, 0)))
@@ -66,7 +66,7 @@ def attempt(box: Mailbox) -> MailboxTest:
 
 @contextmanager
 def _opened(box: Mailbox, *, read_only: bool = False) -> Iterator[imaplib.IMAP4]:
-    """A connection with the folder selected. Raises MailboxAway."""
+    """Connect, log in and select the folder. Raises MailboxUnavailable."""
     try:
         password = unseal(box.secret, settings.MAILBOX_SEALED)
         server = _connected(box)
@@ -111,7 +111,7 @@ def _connected(box: Mailbox) -> imaplib.IMAP4:
 
 
 class _ImapPlain(imaplib.IMAP4):
-    """Connects to an address that was looked at, and knows the host by its name."""
+    """IMAP connection to a checked IP address; certificate checks use the host name."""
 
     def __init__(self, host: str, address: str, port: int) -> None:
         self._address = address
@@ -136,7 +136,7 @@ class _ImapTls(_ImapPlain):
 
 
 def _address(host: str, port: int) -> str:
-    """Looked up once, so that what was looked at is what is connected to. Raises MailboxAway."""
+    """Resolve the host once, so that the checked address is the one connected to. Raises MailboxUnavailable."""
     found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if not config.settings().private_relays and not all(ip_address(each).is_global for each in found):
         raise MailboxUnavailable("the host has a private address; PRIVATE_RELAYS=yes allows that")
@@ -169,11 +169,11 @@ def _validity(server: imaplib.IMAP4) -> int:
 def _uids(server: imaplib.IMAP4, after: int) -> list[int]:
     _, found = server.uid("SEARCH", f"UID {after + 1}:*")
     numbers = [int(each) for each in (found[0] or b"").split() if each.isdigit()] if found else []
-    return sorted(number for number in numbers if number > after)  # "n:*" names the last one, whatever n is.
+    return sorted(number for number in numbers if number > after)  # RFC 3501: "n:*" always has the last UID.
 
 
 def _message(server: imaplib.IMAP4, uid: int) -> bytes | None:
-    """The message, its first ten megabytes at most; None when it is gone."""
+    """Fetch one message, at most its first 10 MB; None when it no longer exists."""
     _, found = server.uid("FETCH", str(uid), f"(BODY.PEEK[]<0.{maildir.LARGEST}>)")
     bodies = [each[1] for each in found or () if isinstance(each, tuple) and re.search(rb"BODY\[\]", each[0])]
     return bodies[0] if bodies else None

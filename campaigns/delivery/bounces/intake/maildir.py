@@ -1,6 +1,6 @@
-"""A folder like a maildir: what is acknowledged lies in it, whole and synced, until its row is committed.
+"""Maildir-like folder of acknowledged mails: each file is complete and synced, and stays until its row is committed.
 
-Needs no database: whatever is behind it may be away.
+Storing a mail needs no database, so bounces are accepted while the database is down.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from campaigns.delivery.bounces.intake import queue
 from campaigns.delivery.bounces.models import FeedbackSource
 
 LARGEST = 10 * 1024 * 1024
-"""Octets of one mail. Our own are a hundredth of that."""
+"""Maximum bytes of one mail."""
 _PORTION = 200
 
 
@@ -26,7 +26,7 @@ def folder() -> Path:
 
 
 def keep(raw: bytes, way: FeedbackSource) -> None:
-    """Keep a mail: once this returns, no crash of a process or of the machine loses it. Raises OSError."""
+    """Write and fsync a mail: after this returns, no crash of the process or the machine loses it. Raises OSError."""
     root = folder()
     for name in ("tmp", "new"):
         (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def _sync(path: Path) -> None:
 
 
 def take_in() -> int:
-    """Files → rows, each file removed once its row is committed; how many. One at a time on each host."""
+    """Move files into rows, each file deleted after its row is committed; return their number. One run per host."""
     if not (folder() / "new").is_dir():
         return 0
     with _alone() as mine:
@@ -76,7 +76,7 @@ def digest_of(raw: bytes) -> str:
 
 
 def waiting() -> int:
-    """Mails that are not rows yet, on this host."""
+    """Return the number of this host's mails that are not rows yet."""
     new = folder() / "new"
     return sum(1 for _ in new.iterdir()) if new.is_dir() else 0
 

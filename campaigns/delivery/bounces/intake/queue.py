@@ -1,4 +1,4 @@
-"""What came back waits as a row, is read by the clock, and is forgotten after thirty days."""
+"""Queue of inbound messages: stored as rows, processed by a tick, deleted after thirty days."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,11 +19,11 @@ KEPT = timedelta(days=30)
 _PORTION = 100
 _AGAIN = timedelta(seconds=5)
 _PATIENCE = timedelta(minutes=20)
-"""How long a bounce may come before its send's own result: longer than a relay may take to answer."""
+"""Time to wait for the send's own result, which may be recorded after its bounce; longer than any relay timeout."""
 
 
 def keep(session: Session, way: FeedbackSource, digest: str, raw: bytes, at: datetime) -> bool:
-    """Add a row; False, and only counted, when the very same came within thirty days."""
+    """Insert a message and return True. A duplicate within thirty days is only counted, and False returned."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     row = insert(InboundMessage).values(
         source=way, digest=digest, raw=raw, diagnostic="", recipient="", received_at=at, due_at=at, feedback_type=None
@@ -37,7 +37,7 @@ def keep(session: Session, way: FeedbackSource, digest: str, raw: bytes, at: dat
 
 
 def settle_due() -> int:
-    """Read and record what waits, one portion in one transaction; how many."""
+    """Process one batch of due messages in one transaction; return their number."""
     with db.transaction() as session:
         late = [int(subject) for subject in retries.put_off(session, JobType.PROCESS_BOUNCE)]
         ids = session.scalars(
@@ -61,7 +61,7 @@ def settle_due() -> int:
 
 
 def _settle(session: Session, ids: Sequence[int]) -> list[int]:
-    """The activities that bounced or were complained about."""
+    """Process messages; return the ids of the activities with new bounces or complaints."""
     touched: list[int] = []
     for arrival in session.scalars(
         select(InboundMessage)
@@ -102,7 +102,7 @@ def _notices(arrival: InboundMessage) -> Sequence[ParsedBounce]:
 
 
 def forget_old() -> None:
-    """Delete what is older than thirty days."""
+    """Delete processed messages older than thirty days."""
     with db.transaction() as session:
         session.execute(
             delete(InboundMessage).where(
@@ -112,7 +112,7 @@ def forget_old() -> None:
 
 
 def throw_away(session: Session, arrival_id: int) -> None:
-    """Forget the words of one that somebody has looked at."""
+    """Discard the content of a message that a user has inspected."""
     session.execute(
         update(InboundMessage).where(InboundMessage.id == arrival_id).values(raw=None, diagnostic="", recipient="")
     )

@@ -1,4 +1,4 @@
-"""The ways in, as an owner sets them up, and how they stand."""
+"""Settings of bounce intake (bounce domain, webhooks, mailbox) and the status of each source."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ MAILBOX_SEALED = "mailbox"
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """What came by one way so far."""
+    """Counts of one source's messages by type, and the time of the last one."""
 
     counts: Mapping[FeedbackType, int]
     last_at: datetime | None
@@ -47,7 +47,7 @@ class SourceStatus:
 
 
 def standings(session: Session) -> dict[FeedbackSource, SourceStatus]:
-    """Of each way by which something came."""
+    """Return the status of each source that has received messages."""
     found: dict[FeedbackSource, dict[FeedbackType, int]] = {}
     last: dict[FeedbackSource, datetime] = {}
     for row in session.scalars(select(FeedbackCount)):
@@ -57,13 +57,13 @@ def standings(session: Session) -> dict[FeedbackSource, SourceStatus]:
 
 
 def for_a_look(session: Session, limit: int = 50) -> Sequence[InboundMessage]:
-    """What was not understood or not proved, newest first."""
+    """Return messages that were unreadable or not attributed to a send, newest first."""
     asked = select(InboundMessage).where(InboundMessage.feedback_type.in_(FOR_A_LOOK), InboundMessage.raw.is_not(None))
     return session.scalars(asked.order_by(InboundMessage.id.desc()).limit(limit)).all()
 
 
 def set_domain(session: Session, actor: Actor, domain: str) -> None:
-    """Where bounces come back to; empty for each sender's own domain. Raises Invalid."""
+    """Set the bounce domain; empty: each sender's own domain. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     domain = domain.strip().lower().rstrip(".")
     if domain:
@@ -78,7 +78,7 @@ def set_domain(session: Session, actor: Actor, domain: str) -> None:
 
 
 def set_webhook(session: Session, actor: Actor, way: FeedbackSource, secret: str, topics: str, *, active: bool) -> None:
-    """What a provider's calls are checked with; an empty secret leaves the earlier one. Raises Invalid."""
+    """Set a provider's webhook secret and topics; an empty secret keeps the current one. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     row = session.get(Webhook, way) or Webhook(source=way, secret="", topics={}, changed_at=clock.now())
     arns = topics.split()
@@ -116,7 +116,7 @@ def _check_secret(way: FeedbackSource, secret: str) -> None:
 
 
 def pending_subscription(session: Session, actor: Actor, arn: str) -> str:
-    """The address by which Amazon is told yes. Raises NotFound."""
+    """Return the SubscribeURL of a topic that awaits confirmation. Raises NotFound."""
     actor.require(Permission.SETTINGS)
     row = session.get(Webhook, FeedbackSource.SES)
     url = row.topics.get(arn, "") if row is not None else ""
@@ -126,7 +126,7 @@ def pending_subscription(session: Session, actor: Actor, arn: str) -> str:
 
 
 def subscribed(session: Session, actor: Actor, arn: str) -> None:
-    """Amazon was told."""
+    """Mark the topic's subscription as confirmed."""
     actor.require(Permission.SETTINGS)
     row = session.get_one(Webhook, FeedbackSource.SES)
     row.topics = {**row.topics, arn: ""}
@@ -139,7 +139,7 @@ def mailbox(session: Session) -> Mailbox | None:
 
 @dataclass(frozen=True, slots=True)
 class MailboxInput:
-    """What a person enters. An empty password leaves the earlier one as it is."""
+    """Form values of the mailbox. An empty password keeps the current one."""
 
     host: str
     port: int
@@ -152,14 +152,14 @@ class MailboxInput:
 
 
 def set_mailbox(session: Session, actor: Actor, words: MailboxInput) -> Mailbox:
-    """Raises Invalid."""
+    """Create or change the mailbox. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     problems = _problems(words)
     if problems:
         raise ValidationFailed(problems)
     row = mailbox(session) or Mailbox(id=_MAILBOX, host=words.host, port=words.port, secret="", uid_validity=0)
     if (row.host, row.port) != (words.host, words.port) and not words.password:
-        row.secret = ""  # Who points it elsewhere must know its secret, or a stranger would be handed it.
+        row.secret = ""  # Otherwise the stored password could be sent to another host.
     if (row.host, row.user, row.folder) != (words.host, words.user, words.folder):
         row.uid_validity, row.last_uid = 0, 0
     for name in ("host", "port", "tls", "user", "folder", "delete_messages", "active"):
@@ -192,7 +192,7 @@ def _problems(words: MailboxInput) -> list[ValidationProblem]:
 
 
 def mailbox_to_try(session: Session, actor: Actor) -> Mailbox:
-    """Raises Conflict when there is none yet."""
+    """Return the mailbox for a connection test. Raises Conflict when none is configured."""
     actor.require(Permission.SETTINGS)
     found = mailbox(session)
     if found is None:

@@ -1,7 +1,7 @@
-"""SMTP and LMTP on loopback, where the mail server hands over what came to the bounce domain.
+"""SMTP and LMTP listener on loopback, to which the mail server delivers mail for the bounce domain.
 
-Run as ``python -m campaigns.delivery.bounces.intake.smtp_listener --port 2526``. A mail is acknowledged once the
-inbox has it on disk.
+Run as ``python -m campaigns.delivery.bounces.intake.smtp_listener --port 2526``. A mail is acknowledged once it is
+synced to disk.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from campaigns.delivery.bounces.models import FeedbackSource
 log = structlog.get_logger()
 _MOST_RECIPIENTS = 20
 _LEAST_SPACE = 100 * 1024 * 1024
-"""Octets that a mail must leave free on the disk."""
+"""Minimum free bytes on the disk after a mail is stored."""
 
 
 class _LmtpServer(SMTP):
-    """Greets by EHLO, HELO or LHLO; after LHLO it answers the last dot once for each recipient (RFC 2033)."""
+    """Accepts EHLO, HELO and LHLO; after LHLO it replies to the final dot once per recipient (RFC 2033)."""
 
     @syntax("LHLO hostname")
     async def smtp_LHLO(self, hostname: str) -> None:
@@ -37,7 +37,7 @@ class _LmtpServer(SMTP):
 
 
 class BounceSink:
-    """Takes every mail that fits: whatever it is, reading decides."""
+    """Accepts every mail within the limits; the parser decides what it is."""
 
     async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _o: Any) -> str:
         if len(envelope.rcpt_tos) >= _MOST_RECIPIENTS:
@@ -52,7 +52,7 @@ class BounceSink:
 
 
 def _kept(envelope: Envelope) -> str:
-    """On disk with its envelope, which is what proves whose mail it is about."""
+    """Store the mail with its envelope recipients, which hold the token of the send; return the SMTP reply."""
     content = envelope.content or b""
     raw = content if isinstance(content, bytes) else content.encode()
     head = "".join(f"Delivered-To: {address}\r\n" for address in envelope.rcpt_tos)
@@ -90,7 +90,7 @@ async def _until_signal(port: int) -> None:
 
 @contextmanager
 def listening(port: int = 0) -> Iterator[int]:
-    """A listener in a thread of this process, for tests; yields its port."""
+    """Run a listener in a thread of this process, for tests; yields its port."""
     running: Future[tuple[int, Callable[[], object]]] = Future()
 
     async def serve() -> None:

@@ -1,4 +1,4 @@
-"""A provider's call: checked, then kept as a row before it is answered."""
+"""Receipt of webhook calls: authenticated, then stored as a row before the provider is answered."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,13 +14,13 @@ from campaigns.errors import NotFound
 from campaigns.i18n import N_
 
 SEALED = "webhook"
-"""Purpose of the sealed secrets."""
+"""Purpose of the encrypted secrets."""
 
 
 def receive(way: FeedbackSource, call: WebhookRequest) -> None:
-    """Keep a call that is its provider's own; owns its transactions, since a check may ask Amazon.
+    """Store an authentic call. Owns its transactions, since the check may fetch Amazon's certificate.
 
-    Raises NotFound where nobody set the way up, Refused (counted), and Passing.
+    Raises NotFound when the source is not configured, WebhookRejected (counted), and TemporaryError.
     """
     with db.reading() as session:
         keys = _keys(session, way)
@@ -43,12 +43,12 @@ def _keys(session: Session, way: FeedbackSource) -> WebhookSecrets:
     try:
         secret = unseal(row.secret, SEALED)
     except ValueError:
-        secret = ""  # Without it no call can be checked, so each is refused.
+        secret = ""  # Without the secret no call can be checked, so every call is rejected.
     return WebhookSecrets(secret, frozenset(row.topics))
 
 
 def _remember_subscription(session: Session, body: bytes) -> None:
-    """Amazon asks whether we want this topic: a person says yes, never a program."""
+    """Store the SubscribeURL of a SubscriptionConfirmation: a user confirms it, never the program."""
     asked = ses.subscription(body)
     if asked is None:
         return

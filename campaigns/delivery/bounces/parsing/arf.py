@@ -1,4 +1,4 @@
-"""Complaints: feedback reports as of RFC 5965, and what Microsoft sends instead."""
+"""Complaint reports: ARF (RFC 5965) and Outlook.com's junk mail reports, which are not ARF."""
 
 import re
 
@@ -11,16 +11,19 @@ _HARMLESS = frozenset({"not-spam", "auth-failure", "opt-out-list"})
 
 
 def kind(mail: ParsedMail) -> str:
-    """The type of a feedback report in lower case; empty when it is none."""
+    """Return the feedback type of an ARF report in lower case, or ``""`` when the mail is not a complaint report."""
     for part in mail.parts:
         if part.kind == FEEDBACK:
             found = _KIND.search(part.text)
             return found[1].lower() if found else "abuse"
-    if field(mail.head, "X-HmXmrOriginalRecipient"):  # Outlook.com's junk mail reporting
+    if field(mail.head, "X-HmXmrOriginalRecipient"):  # Outlook.com junk mail reporting
         return "abuse"
     return ""
 
 
 def is_complaint(kind: str) -> bool:
-    """Whether a person said "junk". ``opt-out`` is as good as that; other kinds are for operators."""
+    """Return whether a person marked the mail as junk.
+
+    ``opt-out`` counts as a complaint; the other feedback types address the mail operator.
+    """
     return kind not in _HARMLESS and (kind in _COMPLAINTS or kind.startswith(("opt-out", "abuse")))

@@ -1,7 +1,7 @@
-"""What a refusal means for the address: dead, not this time, or nothing to do with it.
+"""Classification of a refusal: hard, soft or policy.
 
-Enhanced code first (RFC 3463), then the three digits, then the words. In doubt it is soft: an address
-that is really dead bounces again, and one that isn't stays.
+The enhanced status code decides (RFC 3463), then the three-digit reply code, then the text. An unclear refusal is
+soft: an address that does not exist bounces again and reaches the soft bounce threshold.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from campaigns.delivery.bounces.models import FeedbackType
 
 DEAD = frozenset({"5.1.1", "5.1.2", "5.1.6", "5.1.10"})
-"""The address or its domain does not exist: suppress."""
+"""The address or its domain does not exist, so the address is suppressed."""
 _ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d)")
 _REPLY = re.compile(r"(?<![\d.])([45]\d\d)(?=[ \-#;:]|$)(?![\-.]\d{1,3}\.)")
 _VAGUE = re.compile(r"5\.(\d{1,3}\.0|0\.\d{1,3})\Z")
@@ -47,7 +47,7 @@ _POLICY = re.compile(
     re.I | re.S,
 )
 DISABLED = "5.2.1"
-"""Switched off: for good when it is said again."""
+"""Mailbox disabled: permanent when reported twice (see the ``effects.soft_bounces`` module)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,16 @@ class BounceClass:
 
 
 def judge(status: str, diagnostic: str) -> BounceClass:
-    """``status`` as a report's own field says it, ``diagnostic`` as the other server did."""
+    """Classify a refusal.
+
+    :param status: the Status field of a delivery report, or "".
+    :param diagnostic: the remote server's reply text.
+    """
     code = _code(status, diagnostic)
     words = diagnostic[:4000]
     if code.startswith("5.7."):
         return BounceClass(FeedbackType.POLICY, code)
-    if _POLICY.search(words):  # Some say 5.1.1 and mean the sender.
+    if _POLICY.search(words):  # Some servers reply 5.1.1 when they reject the sender.
         return BounceClass(FeedbackType.POLICY, code)
     if code in DEAD:
         return BounceClass(FeedbackType.HARD, code)
@@ -77,7 +81,7 @@ def judge(status: str, diagnostic: str) -> BounceClass:
 
 
 def _code(status: str, diagnostic: str) -> str:
-    """The code nearest to where the mail was refused; a vague one only when there is no other."""
+    """Return the code of the diagnostic, else of the status field; an x.0 code only if there is no specific one."""
     found = [".".join(match.groups()) for match in _ENHANCED.finditer(diagnostic[:2000]) if match[1] != "2"][:3]
     told = _ENHANCED.search(status[:40])
     if told is not None and told[1] != "2":

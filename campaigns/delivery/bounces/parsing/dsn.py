@@ -1,4 +1,4 @@
-"""Delivery status notifications: the fields of RFC 3464, also where a server only nearly keeps to it."""
+"""Delivery status notifications: the fields of RFC 3464, read leniently where servers deviate from it."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _LOOSE = re.compile(r"^(final|original)-recipient[ \t]*:", re.I | re.M)
 
 @dataclass(frozen=True, slots=True)
 class DsnRecipient:
-    """What is said of one recipient. ``action`` in lower case."""
+    """Fields of one recipient in a delivery report; ``action`` and the addresses in lower case."""
 
     action: str
     status: str
@@ -24,11 +24,11 @@ class DsnRecipient:
 
 
 def groups(mail: ParsedMail) -> Sequence[DsnRecipient]:
-    """What a report says of each recipient; empty when it is no report."""
+    """Return the recipients of a delivery report; empty when the mail is not one."""
     for part in mail.parts:
         if part.kind in STATUS:
             return _groups(part.text)
-    for part in mail.parts:  # Its label was lost on the way.
+    for part in mail.parts:  # A gateway replaced the part's content type.
         if part.kind.startswith("text/") and _LOOSE.search(part.text):
             return _groups(part.text)
     return ()
@@ -56,7 +56,7 @@ def _blocks(text: str) -> list[str]:
 
 
 def _fields(block: str) -> dict[str, str]:
-    """Names in lower case; of a repeated one the first."""
+    """Parse header-like fields: names in lower case, the first of a repeated field wins."""
     said: dict[str, str] = {}
     name = ""
     for line in block.splitlines()[:200]:
@@ -71,7 +71,7 @@ def _fields(block: str) -> dict[str, str]:
 
 
 def _typed(value: str) -> str:
-    """``smtp; 550 …`` without its type."""
+    """Return ``smtp; 550 …`` without its type prefix."""
     kind, mark, rest = value.partition(";")
     return rest.strip() if mark and re.fullmatch(r"[\w-]{1,20}", kind.strip()) else value.strip()
 

@@ -1,7 +1,7 @@
-"""A mail taken apart within limits: whatever it is, it costs little and raises nothing.
+"""MIME parser with limits on size, depth and number of parts; it never raises.
 
-The standard parser builds the whole tree of a mail and recurses into it. Here each level is cut by
-its own boundary, so many levels deep and so many parts wide, and no more.
+The standard library's parser builds the whole tree of a mail recursively. This one splits each level at its own
+boundary, at most six levels deep and 60 parts wide.
 """
 
 import binascii
@@ -15,7 +15,7 @@ from email.message import Message
 from email.parser import BytesHeaderParser
 
 LARGEST = 2_000_000
-"""Octets that are looked at. A notice begins with what matters; the returned mail stands last."""
+"""Bytes that are parsed. A report begins with the relevant parts; the returned mail comes last."""
 _DEEPEST = 6
 _MOST_PARTS = 60
 _HEAD = 64_000
@@ -26,7 +26,7 @@ _TEXT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A leaf of the tree: its header fields, its content type, and its decoded body."""
+    """A leaf of the MIME tree: its header, content type and decoded body."""
 
     head: Message
     kind: str
@@ -46,30 +46,30 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ParsedMail:
-    """A mail with its leaves, in order."""
+    """A mail's header and its leaf parts in order."""
 
     head: Message
     parts: tuple[Part, ...]
 
 
 def opened(raw: bytes) -> ParsedMail:
-    """Never raises."""
+    """Parse a mail; never raises."""
     head, body = _cut(raw[:LARGEST])
     return ParsedMail(head, tuple(part for part, _ in zip(_leaves(head, body, 0), range(_MOST_PARTS), strict=False)))
 
 
 def field(head: Message, name: str) -> str:
-    """A header field as one line of words, decoded; empty when it isn't there."""
+    """Return the first header field of that name, decoded and unfolded; ``""`` when it is missing."""
     return " ".join(fields(head, name)[:1])
 
 
 def fields(head: Message, name: str) -> list[str]:
-    """All fields of that name; at most ten, each at most 2,000 characters."""
+    """Return all header fields of that name, at most ten, each of at most 2,000 characters."""
     return [_decoded(value) for value in (head.get_all(name) or [])[:10]]
 
 
 def head_of(raw: bytes) -> Message:
-    """The header of a mail that is given back, in whole or its header alone."""
+    """Parse the header of a returned mail, whether the report has the whole mail or the header only."""
     return _cut(raw)[0]
 
 
@@ -100,7 +100,7 @@ def _leaves(head: Message, body: bytes, depth: int) -> Iterator[Part]:
         yield Part(head, kind, _plain(head, body), depth)
         return
     for piece in pieces:
-        # A part may begin with the blank line that ends its (empty) header.
+        # An empty header: the part begins with the blank line that ends it.
         inner = (_HEADERS.parsebytes(b"\n"), piece) if piece.startswith((b"\n", b"\r\n")) else _cut(piece)
         yield from _leaves(*inner, depth + 1)
 

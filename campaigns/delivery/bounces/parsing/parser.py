@@ -1,4 +1,4 @@
-"""A mail that came back → what it says, and about which send of ours."""
+"""Parser of inbound bounce mails: raw mail → feedback type, diagnostic and the send concerned."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,22 +21,22 @@ _ENVELOPE = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X
 
 @dataclass(frozen=True, slots=True)
 class ParsedBounce:
-    """What came back says: ``finding`` about ``send_id``, None when no token of ours proves one."""
+    """One report: ``feedback_type`` about ``send_id``; ``send_id`` is None without a valid token."""
 
     finding: FeedbackType
     send_id: int | None = None
     key: str = ""
-    """The same for the same notice."""
+    """Identical for repeated deliveries of the same report."""
     status: str = ""
     said: str = ""
     recipient: str = ""
-    """The address that it speaks of; not to be believed."""
+    """The address the report names; not verified."""
     forwarded_if_not: str = ""
-    """The address that was mailed, if this is a bounce of that very address and not of one behind it."""
+    """The address that bounced. If it is not the send's address, the mail was forwarded to it."""
 
 
 def read(raw: bytes) -> ParsedBounce:
-    """Never raises, whatever came."""
+    """Parse an inbound mail; never raises."""
     mail = mime_reader.opened(raw)
     send_id, forged = send_tokens.send_of(_tokens(mail))
     told = _told(mail)
@@ -84,7 +84,7 @@ _PASSING = {
 
 
 def _reported(groups: Sequence[DsnRecipient], prose: str) -> ParsedBounce:
-    """The worst of what is said of the recipients: ours go out to one each."""
+    """Return the worst result among the recipients; our mails have one recipient each."""
     failed = [group for group in groups if group.action not in _PASSING]
     if not failed:
         return ParsedBounce(_PASSING[groups[0].action], said=groups[0].diagnostic, recipient=groups[0].final)
@@ -113,12 +113,12 @@ def _written(mail: ParsedMail) -> ParsedBounce:
 
 
 def verdict_in(said: str) -> bool:
-    """Whether a line has a code to judge by."""
+    """Return whether the line begins with a reply code or an enhanced status code."""
     return bool(re.match(r"#?[45]\d?\d?[ .\-]", said))
 
 
 def _tokens(mail: ParsedMail) -> Iterator[send_tokens.Token]:
-    """The envelope first; then what is given back; then prose, with the mail below it."""
+    """Yield token candidates of the envelope, then of the returned mail, then of the text and the mail quoted in it."""
     for name in _ENVELOPE:
         for value in mime_reader.fields(mail.head, name):
             yield from ((token, Purpose.BOUNCE) for token in verp.tokens_in(value))
@@ -135,6 +135,6 @@ def _tokens(mail: ParsedMail) -> Iterator[send_tokens.Token]:
 
 
 def _key(mail: ParsedMail, raw: bytes) -> str:
-    """By its own Message-ID, since servers add a Received each time; else by all of it."""
+    """Return a digest of the Message-ID, since servers add a Received field at each delivery; else of the mail."""
     own = mime_reader.field(mail.head, "Message-ID").encode("utf-8", "replace")
     return blake2b(own or raw, digest_size=16).hexdigest()

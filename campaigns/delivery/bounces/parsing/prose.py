@@ -1,4 +1,4 @@
-"""Notices without structure: what servers write in prose, and programs that answer for somebody who is away."""
+"""Unstructured bounce texts and automatic replies, recognised by sender, subject and wording."""
 
 import re
 
@@ -37,11 +37,11 @@ _LOOKED_AT = 20_000
 
 
 def is_notice(mail: ParsedMail) -> bool:
-    """Whether a mail system, and no person, says that something was not delivered."""
+    """Return whether a mail system, not a person, reports a failed delivery."""
     if field(mail.head, "X-Failed-Recipients"):
         return True
     told = prose(mail)
-    if told.lstrip().startswith("Hi. This is the"):  # qmail: how its author defined bounces
+    if told.lstrip().startswith("Hi. This is the"):  # qmail's bounce message format (QSBMF)
         return True
     sender = " ".join((field(mail.head, "From"), field(mail.head, "Return-Path"), field(mail.head, "Sender")))
     return bool(_DAEMON.search(sender) and (_SUBJECT.search(field(mail.head, "Subject")) or _SAID.search(told)))
@@ -52,7 +52,7 @@ def is_delay(mail: ParsedMail) -> bool:
 
 
 def is_auto_reply(mail: ParsedMail) -> bool:
-    """RFC 3834, and what programs said before and beside it."""
+    """Return whether the mail is an automatic reply: RFC 3834, or older non-standard header fields and subjects."""
     head = mail.head
     submitted = field(head, "Auto-Submitted").lower()
     if submitted and not submitted.startswith("no"):
@@ -65,14 +65,14 @@ def is_auto_reply(mail: ParsedMail) -> bool:
 
 
 def prose(mail: ParsedMail) -> str:
-    """What the notice itself says, without the mail that it gives back."""
+    """Return the text of the report without the returned mail."""
     told = "\n".join(part.text[:_LOOKED_AT] for part in mail.parts[:3] if part.kind in ("text/plain", "text/html"))
     given_back = _RETURNED.search(told)
     return told[: given_back.start()] if given_back else told[:_LOOKED_AT]
 
 
 def diagnostic(told: str) -> str:
-    """The line that gives the reason: one with a code, else the beginning of it all."""
+    """Return the line that has a reply code, else the beginning of the text, at most 500 characters."""
     found = _SAID.search(told)
     if found is None:
         return " ".join(told.split())[:500]
@@ -80,6 +80,6 @@ def diagnostic(told: str) -> str:
 
 
 def address(mail: ParsedMail, told: str) -> str:
-    """The address that could not be reached, as far as it can be seen."""
+    """Return the failed recipient's address as far as it can be found, else ``""``; not verified."""
     found = _ADDRESS.search(field(mail.head, "X-Failed-Recipients")) or _ADDRESS.search(told)
     return found[0].strip("<>").lower() if found else ""

@@ -1,4 +1,4 @@
-"""Tokens of ours in what a stranger says: they prove which send it is about."""
+"""Signed send tokens in inbound mails and webhook calls: they prove which send a report is about."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,14 +13,14 @@ Token = tuple[str, Purpose]
 
 
 def tokens_in(text: str) -> Iterator[Token]:
-    """What looks like a token of a mail's envelope, Message-ID or unsubscribe link; a few of each."""
+    """Yield token candidates of the envelope, the Message-ID and the unsubscribe link, a few of each."""
     yield from ((token, Purpose.BOUNCE) for token in verp.tokens_in(text))
     yield from ((token, Purpose.MESSAGE_ID) for token in _MESSAGE_ID.findall(text)[:5])
     yield from ((token, Purpose.UNSUBSCRIBE) for token in _UNSUBSCRIBE.findall(text)[:5])
 
 
 def send_of(tokens: Iterable[Token]) -> tuple[int | None, bool]:
-    """The send of the first token that holds, and whether an envelope token was made up."""
+    """Return (send id of the first valid token or None, whether an envelope token was forged)."""
     forged = False
     for token, purpose in tokens:
         try:

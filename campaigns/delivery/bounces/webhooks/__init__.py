@@ -1,7 +1,7 @@
-"""Providers that call us: each file checks its provider's calls, and reads what they say.
+"""Webhooks of mail providers, one module per provider.
 
-``check(call, keys)`` raises Refused unless the call is the provider's own, and returns what makes it
-the same call when it comes again. ``read(raw)`` says what a kept call tells, and never raises.
+``check(request, secrets)`` raises WebhookRejected unless the call is authentic, and returns a key that is the same when
+the provider repeats the call. ``read(raw)`` parses a stored call into notices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ PROVIDERS: Mapping[FeedbackSource, ModuleType] = {
     FeedbackSource.BREVO: brevo,
 }
 LARGEST = 2 * 1024 * 1024
-"""Octets of one call: SendGrid's largest is 768 KB, SNS's 256 KB."""
+"""Maximum bytes of a call: SendGrid's limit is 768 KB, that of SNS 256 KB."""
 
 
 def notices_of(way: FeedbackSource, raw: bytes) -> Sequence[ParsedBounce]:
-    """What a kept call says. Never raises."""
+    """Parse a stored call of that provider; never raises."""
     try:
         found: Sequence[ParsedBounce] = PROVIDERS[way].read(raw)
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):  # Not as its provider documents it.
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):  # malformed call
         return [ParsedBounce(FeedbackType.UNREADABLE)]
     return found

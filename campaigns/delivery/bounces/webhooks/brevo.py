@@ -1,7 +1,7 @@
-"""Brevo: no signature, so a name and a password in the address that it calls; one event or a list of them.
+"""Brevo webhook: HTTP Basic authentication, since Brevo does not sign; one event or a list of events.
 
-The shape is that of developers.brevo.com/docs/transactional-webhooks: of the instants in it only ``ts_epoch``
-(milliseconds) is surely UTC, and none is needed here but to tell two events of one mail apart.
+Format: developers.brevo.com/docs/transactional-webhooks. Of its time fields only ``ts_epoch`` (milliseconds) is
+certain to be UTC; times are used only to distinguish two events of one mail.
 """
 
 import json
@@ -33,7 +33,7 @@ _FINDINGS = {
 
 
 def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
-    """Raises Refused."""
+    """Authenticate the call and return its key. Raises WebhookRejected."""
     check_password(call, keys)
     loaded(call.body)
     return digest("brevo", call.body)
@@ -49,7 +49,7 @@ def _notice(event: dict[str, Any]) -> ParsedBounce:
     verdict, finding = judge("", said), _FINDINGS.get(kind, FeedbackType.DELIVERED)
     if finding is FeedbackType.HARD and verdict.finding is FeedbackType.POLICY:
         finding = FeedbackType.POLICY
-    # Its "id" is that of the webhook, not of the event.
+    # "id" identifies the webhook, not the event.
     key = f"{message} {kind} {words(event.get('ts_epoch') or event.get('ts_event'))} {words(event.get('email'))}"
     proving = f"<{message.strip('<>')}>\n{words(event.get('X-Mailin-custom'))}"
     return notice(finding, key, proving, status=verdict.status, said=said, to=words(event.get("email")))

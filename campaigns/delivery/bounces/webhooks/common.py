@@ -1,4 +1,4 @@
-"""What calls of all providers have in common."""
+"""Parts shared by the providers' webhooks: request, secrets, authentication and notices."""
 
 import base64
 import hmac
@@ -15,12 +15,12 @@ from campaigns.delivery.smtp.replies import printable
 
 
 class WebhookRejected(Exception):
-    """The call is not the provider's, or comes from a source that nobody allowed."""
+    """The call is not authentic, or its topic is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """One POST: header names in lower case, and the body as it came."""
+    """One POST: header names in lower case, and the raw body."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -31,14 +31,14 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecrets:
-    """What a provider's calls are checked with."""
+    """Secrets that authenticate a provider's calls; ``topics`` are SES's allowed TopicArns."""
 
     secret: str = ""
     topics: frozenset[str] = field(default_factory=frozenset)
 
 
 def check_password(call: WebhookRequest, keys: WebhookSecrets) -> None:
-    """For a provider that signs nothing: HTTP's own name and password. Raises Refused."""
+    """Check HTTP Basic authentication, for providers that do not sign. Raises WebhookRejected."""
     kind, _, told = call.header("authorization").partition(" ")
     try:
         given = base64.b64decode(told.strip(), validate=True)
@@ -49,7 +49,7 @@ def check_password(call: WebhookRequest, keys: WebhookSecrets) -> None:
 
 
 def loaded(body: bytes) -> Any:
-    """The JSON of a call. Raises Refused."""
+    """Parse the JSON body. Raises WebhookRejected."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -67,7 +67,11 @@ def digest(*parts: str | bytes) -> str:
 def notice(
     finding: FeedbackType, key: str, proving: str, *, status: str = "", said: str = "", to: str = ""
 ) -> ParsedBounce:
-    """An event; whose it is stands in ``proving``, words of the provider that hold a token of ours."""
+    """Build the notice of one event.
+
+    :param key: identifies the event; hashed.
+    :param token_text: text of the provider in which the signed token of the send is searched.
+    """
     send_id, forged = send_tokens.send_of(send_tokens.tokens_in(proving))
     if send_id is None and finding in RECORDED:
         finding = FeedbackType.FORGED if forged else FeedbackType.FOREIGN
@@ -75,5 +79,5 @@ def notice(
 
 
 def words(value: Any) -> str:
-    """A JSON value as text; nothing for what isn't there."""
+    """Return a JSON value as text; ``""`` for null or a missing value."""
     return value if isinstance(value, str) else "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Mailgun: HMAC over a timestamp and a token that is good for one call."""
+"""Mailgun webhook: HMAC-SHA256 over a timestamp and a single-use token."""
 
 import hmac
 import json
@@ -18,11 +18,14 @@ from campaigns.delivery.bounces.webhooks.common import (
 )
 
 _OLDEST = 12 * 3600
-"""Seconds: Mailgun tries for eight hours."""
+"""Seconds. Mailgun retries for eight hours."""
 
 
 def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
-    """Raises Refused. The signature does not cover the body, so each token counts once."""
+    """Authenticate the call and return its key. Raises WebhookRejected.
+
+    The key is the token alone, since the signature does not cover the body.
+    """
     message = loaded(call.body)
     signed = message.get("signature") if isinstance(message, dict) else None
     if not isinstance(signed, dict) or not keys.secret:

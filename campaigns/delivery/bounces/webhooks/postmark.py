@@ -1,4 +1,4 @@
-"""Postmark: no signature, so a name and a password in the address that it calls."""
+"""Postmark webhook: HTTP Basic authentication, since Postmark does not sign."""
 
 import json
 
@@ -23,7 +23,7 @@ _SILENT = frozenset(
 
 
 def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
-    """Raises Refused."""
+    """Authenticate the call and return its key. Raises WebhookRejected."""
     check_password(call, keys)
     loaded(call.body)
     return digest("postmark", call.body)

@@ -1,4 +1,4 @@
-"""SendGrid's event webhook: ECDSA over the timestamp and the body as it came."""
+"""SendGrid event webhook: ECDSA signature over the timestamp and the raw body."""
 
 import base64
 import json
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _SIGNATURE = "x-twilio-email-event-webhook-signature"
 _TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
 _OLDEST = 36 * 3600
-"""Seconds: SendGrid tries for a day."""
+"""Seconds. SendGrid retries for a day."""
 _AHEAD = 600
 
 
 def key_of(text: str) -> "ec.EllipticCurvePublicKey":
-    """The verification key as SendGrid shows it. Raises ValueError."""
-    from cryptography.hazmat.primitives.asymmetric import ec  # here, so that a worker never loads it
+    """Parse the verification key as SendGrid displays it. Raises ValueError."""
+    from cryptography.hazmat.primitives.asymmetric import ec  # imported here, so that workers do not load it
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
     key = load_der_public_key(base64.b64decode(text, validate=True))
@@ -39,7 +39,7 @@ def key_of(text: str) -> "ec.EllipticCurvePublicKey":
 
 
 def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
-    """Raises Refused."""
+    """Authenticate the call and return its key. Raises WebhookRejected."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""Amazon SES by way of SNS: messages signed with a certificate of Amazon's (signature version 2)."""
+"""Amazon SES webhook through SNS: messages signed with Amazon's certificate (signature version 2)."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def fetch(url: str) -> bytes:
-    """What Amazon answers at ``url``. Raises OSError."""
+    """GET ``url`` without following redirects. Raises OSError."""
     with urllib.request.build_opener(_NoRedirect).open(url, timeout=_SECONDS) as answer:
         found: bytes = answer.read(_LARGEST_CERTIFICATE)
     return found
@@ -59,11 +59,14 @@ def fetch(url: str) -> bytes:
 
 Fetch = Callable[[str], bytes]
 fetcher: Fetch = fetch
-"""Replaced by tests: nothing there asks the network."""
+"""Replaced by tests, which may not use the network."""
 
 
 def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
-    """Raises Refused, or Passing when Amazon's certificate cannot be had just now."""
+    """Authenticate the call and return its key.
+
+    Raises WebhookRejected, or TemporaryError when Amazon's certificate cannot be fetched.
+    """
     message = loaded(call.body)
     kind = words(message.get("Type")) if isinstance(message, dict) else ""
     if kind not in _SIGNED:
@@ -77,7 +80,7 @@ def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
 
 
 def _verify(message: dict[str, Any], names: tuple[str, ...]) -> None:
-    from cryptography.exceptions import InvalidSignature  # here, so that a worker never loads it
+    from cryptography.exceptions import InvalidSignature  # imported here, so that workers do not load it
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
@@ -93,7 +96,7 @@ def _verify(message: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 def is_amazons(url: str) -> bool:
-    """Whether an address is one of SNS's own, by HTTPS."""
+    """Return whether the URL is HTTPS on an SNS host of Amazon."""
     try:
         parts = urlsplit(url)
         plain = parts.scheme == "https" and parts.port in (None, 443) and parts.username is None
@@ -124,7 +127,7 @@ def _certificate(url: str, through: Fetch) -> bytes:
 
 
 def subscription(body: bytes) -> tuple[str, str] | None:
-    """The topic and the address that a subscription waits for; None for other messages."""
+    """Return (TopicArn, SubscribeURL) of a SubscriptionConfirmation, or None for other messages."""
     message = json.loads(body)
     if message.get("Type") != "SubscriptionConfirmation":
         return None
@@ -132,7 +135,7 @@ def subscription(body: bytes) -> tuple[str, str] | None:
 
 
 def confirm(arn: str, url: str) -> None:
-    """Say yes to Amazon. Raises Refused for any other address than its own, OSError."""
+    """Confirm an SNS subscription. Raises WebhookRejected unless the URL confirms this topic at Amazon, and OSError."""
     asked = parse_qs(urlsplit(url).query)
     if not is_amazons(url) or asked.get("Action") != ["ConfirmSubscription"] or asked.get("TopicArn") != [arn]:
         raise WebhookRejected("not an address that confirms this topic")
