@@ -49,7 +49,7 @@ class Tab:
     page: int = field(default_factory=lambda: next(_numbers))
 
     def tell(self, kind: str = "v", active: int = 0, scroll: int = 0, **more: Any) -> "Tab":
-        """Send a report: ``v`` view, ``h`` heartbeat, ``e`` event, ``o`` outbound link."""
+        """Send a report: ``v`` view, ``h`` update, ``e`` event, ``o`` outbound link."""
         body = {
             "t": kind,
             "u": f"https://{self.host}{self.path}",
