@@ -148,7 +148,7 @@ _HAMMERED = f"""
 
 def _context(connection: Connection, events: Sequence[StoredEvent]) -> list[StoredEvent]:
     """All events of the sends of these events, in no particular order. Of a hammered send only events of its own
-    activity near in time, and at most five times ``_HAMMERED_FROM``.
+    activity near in time, and at most five times ``_MANY``.
     """
     send_ids = {event.send_id for event in events if event.send_id is not None}
     found = of_sends(connection, send_ids, limit=5 * _MANY + 1)
