@@ -1,4 +1,4 @@
-"""How a spool gets its records onto a disk."""
+"""Fixtures that select how the spool writer writes records."""
 
 import mmap
 
@@ -9,18 +9,18 @@ from tracking.spool import preallocation
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a file system that reserves nothing: records go by ``write()``."""
+    """As on a file system without preallocation: records are written with ``pwrite()``."""
     monkeypatch.setattr(preallocation, "_IN_PLACE", ())
 
 
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a file system that reserves room, in small pieces, whatever the tests lie on."""
+    """As on a file system with preallocation, in small pieces, independent of the file system of the test run."""
     monkeypatch.setattr(preallocation, "_writes_in_place", lambda fd: True)
     monkeypatch.setattr(preallocation, "ROOM_BYTES", 4 * mmap.ALLOCATIONGRANULARITY)
 
 
 @pytest.fixture(params=["roomy", "written"])
 def way(request: pytest.FixtureRequest) -> None:
-    """Both ways of writing."""
+    """Runs a test with both ways of writing."""
     request.getfixturevalue(request.param)

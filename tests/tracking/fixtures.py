@@ -1,4 +1,4 @@
-"""A launched mailing with recipients, and strangers who ask for its pixels and links."""
+"""A launched mailing with recipients, and requests for its pixels and links."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Answer:
 
 
 def ask(path: str, method: str = "GET", query: str = "", ip: str = "203.0.113.9", **headers: str) -> Answer:
-    """What our WSGI code answers; Flask behind it is a plain 418."""
+    """The answer of the WSGI endpoints. Anything left to Flask is answered with status 418."""
     return asked(environ(path, method, query, ip, **headers))
 
 
@@ -65,7 +65,7 @@ def asked(environ: dict[str, Any]) -> Answer:
 
 @dataclass
 class Mailing:
-    """An activity whose mails went out to contacts who allow everything."""
+    """An activity whose mails were sent to contacts with full consent."""
 
     activity_id: int
     version_id: int
@@ -83,6 +83,7 @@ class Mailing:
 
     @property
     def token_for_all(self) -> str:
+        """The token without a recipient, as in mails to contacts without tracking consent."""
         return mint_send(Purpose.ENGAGEMENT, self.activity_id << 32)
 
 
@@ -118,7 +119,7 @@ def make_mailing(
     level: ConsentLevel = ConsentLevel.FULL,
     sent_at: datetime | None = None,
 ) -> Mailing:
-    """Committed rows of a mailing that was sent an hour ago unless said otherwise."""
+    """Committed rows of a mailing that was sent at ``sent_at``, by default an hour ago."""
     sent_at = sent_at or clock.now() - timedelta(hours=1)
     with db.transaction() as session:
         make_organisation(session)
@@ -157,6 +158,7 @@ def add_send(session: Session, mailing: Mailing, contact: Contact, number: int, 
 
 
 def allow(session: Session, contact_id: int, level: ConsentLevel, at: datetime) -> None:
+    """Record tracking consent of this level at ``at``; NONE withdraws it."""
     if level is ConsentLevel.NONE:
         consent.withdraw(session, SYSTEM, contact_id, ConsentPurpose.TRACKING, source="test", at=at)
     else:

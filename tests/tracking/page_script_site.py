@@ -1,4 +1,4 @@
-"""A website with the page script, and visitors whose browsers report what they do."""
+"""A website with the page script, and browser tabs that send its reports."""
 
 import io
 import json
@@ -22,14 +22,14 @@ _numbers = count(1)
 
 
 def post(body: object, origin: str = f"https://{HOST}", ip: str = "203.0.113.9", **more: Any) -> Answer:
-    """What ``/e`` answers to a body: bytes as they are, anything else as JSON."""
+    """The answer of ``/e`` to a body: bytes unchanged, anything else as JSON."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     given = environ("/e", "POST", ip=ip, **({"origin": origin} if origin else {}), **more)
     return asked({**given, "CONTENT_LENGTH": str(len(raw)), "wsgi.input": io.BytesIO(raw)})
 
 
 def open_site(*hosts: str) -> None:
-    """The organisation declares its hosts, and this process knows."""
+    """Declare the organisation's own hosts and load them into this process."""
     with db.transaction() as session:
         make_organisation(session).own_hosts = list(hosts or (HOST,))
     link_targets.sync()
@@ -37,7 +37,7 @@ def open_site(*hosts: str) -> None:
 
 @dataclass
 class Tab:
-    """A page open in somebody's browser."""
+    """A page open in a browser tab. ``more`` are fields added to each report."""
 
     path: str = "/"
     host: str = HOST
@@ -49,6 +49,7 @@ class Tab:
     page: int = field(default_factory=lambda: next(_numbers))
 
     def tell(self, kind: str = "v", active: int = 0, scroll: int = 0, **more: Any) -> "Tab":
+        """Send a report: ``v`` view, ``h`` update, ``e`` event, ``o`` outbound link."""
         body = {
             "t": kind,
             "u": f"https://{self.host}{self.path}",
@@ -64,14 +65,14 @@ class Tab:
         return self
 
     def go(self, path: str, **more: Any) -> "Tab":
-        """The next page of the same site."""
+        """Open another page of the same host in the same tab."""
         return Tab(
             path, self.host, f"https://{self.host}{self.path}", self.ip, self.agent, {**self.more, **more}, self.headers
         ).tell()
 
 
 def visits() -> list[Visit]:
-    """All visits, once everything is collected; the rollups agree with them."""
+    """All visits after collecting. Asserts that page views and rollups agree with them."""
     collector.collect_once()
     with db.reading() as session:
         found = list(session.scalars(select(Visit).order_by(Visit.started_at, Visit.id)))

@@ -1,7 +1,7 @@
-"""A seeded company for figures: raw rows, and rollups counted from them the slow way.
+"""Seeded data for report tests: raw rows, and rollups counted from them row by row.
 
-Independent of the collector on purpose, so that the questions of ``tracking.metrics.performance`` can be
-checked against rows that nobody else counted.
+Deliberately independent of the collector, so that :mod:`tracking.metrics.performance` is checked against numbers that
+product code did not compute.
 """
 
 import random
@@ -37,7 +37,7 @@ STATES = (
 
 
 class Company:
-    """Writes campaigns whose audience behaves at random, but the same way for the same seed."""
+    """Writes campaigns whose recipients behave at random, reproducibly for a seed."""
 
     contacts: list[int]
 
@@ -64,7 +64,9 @@ class Company:
         session.flush()
 
     def campaign(self, name: str, start: datetime, hours: float = 200.0, **values: Any) -> Campaign:
-        """E-mail twice, a landing page on a website activity, ads and a post; with everything counted."""
+        """Create a campaign with two mailings, a landing page on a web activity, ads and a post, and
+        count everything.
+        """
         session = self.session
         campaign = factories.make_campaign(
             session,
@@ -186,7 +188,7 @@ class Company:
                 for _ in range(dice.choice((1, 1, 2))):
                     hit(HitKind.CLICK, TrafficLabel.HUMAN, dice.choice((1, 1, 1, 2, 2, 3)))
         elif dice.random() < 0.02:
-            hit(HitKind.CLICK, TrafficLabel.HUMAN, 1)  # pictures off: the click implies the open
+            hit(HitKind.CLICK, TrafficLabel.HUMAN, 1)  # images off: the click implies the open
         if dice.random() < 0.02:
             hit(
                 dice.choice((HitKind.OPEN, HitKind.CLICK)),
@@ -214,7 +216,7 @@ class Company:
         }
 
     def _answers(self, web: Activity, form_id: int, mails: list[Activity], start: datetime, hours: float) -> None:
-        """Visitors of the landing page, some of whom become leads credited to the mails."""
+        """Visitors of the landing page. Some become leads, which are credited to the mails."""
         session, dice = self.session, self.dice
         views = []
         for contact in dice.sample(self.contacts, len(self.contacts) // 8):
@@ -273,7 +275,7 @@ class Company:
             )
 
     def count(self, activities: Iterable[Activity]) -> None:
-        """First-seen and rollups of these activities, from their events, row by row."""
+        """Compute first-seen rows and rollups of these activities from their events."""
         session = self.session
         session.flush()
         ids = [activity.id for activity in activities]
@@ -311,5 +313,5 @@ def bucket(when: datetime) -> datetime:
 
 
 def at(hours: float) -> datetime:
-    """That many hours after the midnight (UTC) that begins 24 October 2026, a day before Paris leaves summer time."""
+    """The instant ``hours`` after midnight UTC of 24 October 2026, a day before Paris leaves summer time."""
     return datetime(2026, 10, 24, tzinfo=UTC) + timedelta(hours=hours)

@@ -1,4 +1,4 @@
-"""Hits put into spools, and read from them again."""
+"""Helpers that write hits to spools and read them back."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def refused(*_: object) -> None:
 
 
 def forked(work: Callable[[], None]) -> int:
-    """A process of its own that does ``work``; it ends well when that does."""
+    """Fork a process that runs ``work`` and exits with 0 if it succeeds. Returns its pid."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -41,7 +41,7 @@ def read_all(directory: Path) -> list[Hit]:
 
 
 def told(directory: Path) -> tuple[int, int]:
-    """Of the only spool: lost hits that it tells of, bytes skipped."""
+    """Lost hits in loss records and skipped bytes of the only spool."""
     (of_spool,) = reader.files(directory).values()
     offset = lost = skipped = 0
     while (read := reader.read(of_spool, offset)).offset != offset:

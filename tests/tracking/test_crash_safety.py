@@ -1,6 +1,6 @@
-"""kill -9 of writers, collector and settlement at random instants: nothing answered is lost or doubled.
+"""kill -9 of writers, collector and final labelling at random instants: no answered hit is lost or counted twice.
 
-One seed by default; ``TORTURE=50`` runs as many.
+One seed by default; ``TORTURE=50`` runs fifty.
 """
 
 import os
@@ -28,7 +28,7 @@ RECIPIENTS = 30
 
 
 def forked(engine: Engine, work: Callable[[], None]) -> int:
-    """A process of its own that does ``work`` until it is killed."""
+    """Fork a process that runs ``work`` until it is killed. Returns its pid."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -47,7 +47,9 @@ def killed(pid: int) -> None:
 
 
 def write_hits(mailing: Mailing, first: int, acknowledge: int, seed: int) -> None:
-    """Answer hits in threads, each with a network of its own, and tell the number of each once it is answered."""
+    """Answer hits in threads, each hit with its own network, and write the number of each to a pipe once it is
+    answered.
+    """
     tokens = [mailing.token(index) for index in range(RECIPIENTS)]
 
     def answer(numbers: range) -> None:
@@ -94,7 +96,7 @@ def test_every_answered_hit_is_in_the_log_exactly_once(database: Engine, setting
     hasty = {name: getattr(settings, name) for name in settings.__slots__} | {"time_scale": 10_000.0}
     config.install(config.Settings(**hasty))
     mailing, chance, stop = make_mailing(RECIPIENTS), random.Random(seed), threading.Event()
-    mailing.click(1)  # So that forked writers know the links without asking.
+    mailing.click(1)  # So that forked writers know the links without a query.
     collector.collect_once()
     victims = [
         threading.Thread(target=killing, args=(database, work, random.Random(f"{seed}-{number}"), stop))

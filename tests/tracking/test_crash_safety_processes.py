@@ -1,6 +1,6 @@
-"""A living house whose parts die: real web and collecting processes; the database or whoever collects is killed.
+"""Crash tests of a running installation: web and collector processes, with kill -9 of the database or the collector.
 
-One death by default; ``TORTURE=50`` brings as many.
+One kill by default; ``TORTURE=50`` runs fifty.
 """
 
 import base64
@@ -43,13 +43,13 @@ from tracking.spool import reader
 T = TypeVar("T")
 DEATHS = int(os.environ.get("TORTURE", "1"))
 CLIENTS, RECIPIENTS, LINKS = 2, 40, 4
-ENOUGH = 100.0 + 20 * (DEATHS - 1)  # Seconds in which everything must have come right; many deaths leave much to count.
+ENOUGH = 100.0 + 20 * (DEATHS - 1)  # Deadline in seconds for everything to be counted; more kills leave more to count.
 posix = pytest.mark.skipif(sys.platform != "linux", reason="looks at locks and children through /proc")
 
 
 @dataclass
 class House:
-    """Its processes on one host, and what strangers were answered."""
+    """Processes of an installation on one host, and the numbers of requested and answered hits."""
 
     var: Path
     port: int
@@ -73,7 +73,7 @@ class House:
         return next((one for one in self.collectors if one.pid in pids and one.poll() is None), None)
 
     def replace_active(self) -> int:
-        """kill -9 of the one that counts; the pid of the one that took over."""
+        """kill -9 the active collector. Returns the pid of the collector that takes over."""
         dead = eventually(lambda: self.active)
         dead.kill()
         dead.wait()
@@ -95,7 +95,9 @@ def eventually(found: Callable[[], T | None]) -> T:
 
 @contextmanager
 def living(url: str, var: Path) -> Iterator[tuple[House, Mailing]]:
-    """Web process and two collectors on a database, and a mailing that was sent. Thresholds pass at once."""
+    """Start a web process and two collectors on a database with a sent mailing. Time thresholds are
+    divided by 10,000.
+    """
     secret = f"1:{base64.b64encode(SECRET).decode()}"
     told = {"DATABASE_URL": url, "SECRET_KEYS": secret, "TIME_SCALE": "10000"}
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
@@ -119,7 +121,7 @@ def living(url: str, var: Path) -> Iterator[tuple[House, Mailing]]:
 
 
 def follow(house: House, mailing: Mailing, stop: threading.Event, seed: int) -> None:
-    """Ask for pixels and links, each by a program of its own name, until told to stop."""
+    """Request pixels and links, each with a user agent of its own, until stopped."""
     chance, number = random.Random(seed), seed << 24
     web = http.client.HTTPConnection("127.0.0.1", house.port, timeout=ENOUGH)
     while not stop.is_set():
@@ -144,6 +146,7 @@ def settle_until(stop: threading.Event) -> None:
 
 
 def in_log() -> Counter[int]:
+    """The number of logged events by hit number."""
     with db.reading() as session:
         programs = session.execute(
             select(UserAgent.text).select_from(Event).outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
@@ -152,7 +155,7 @@ def in_log() -> Counter[int]:
 
 
 def kill_database(server: servers.Server, chance: random.Random) -> None:
-    """kill -9 of PostgreSQL: of one process that serves a connection, after which it starts itself anew, or of all."""
+    """kill -9 of PostgreSQL: either of one backend, after which the server restarts itself, or of all processes."""
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
     whole = chance.random() < 0.7
     if whole:
@@ -220,7 +223,8 @@ def test_postgres_is_killed_under_a_living_house(settings: config.Settings, tmp_
     with ExitStack() as stack:
         server = stack.enter_context(servers.postgres_server())
         server.stop()
-        server.command = [*server.command, "-c", "synchronous_commit=on"]  # As everybody runs it who wants to keep it.
+        # The setting of an installation that needs durability.
+        server.command = [*server.command, "-c", "synchronous_commit=on"]
         server.start()
         house, mailing = stack.enter_context(living(server.url, tmp_path))
         for seed in range(max(1, DEATHS // 5)):
@@ -238,7 +242,7 @@ def test_whoever_collects_is_killed_and_the_other_takes_over(settings: config.Se
 
 
 def withdraw_between_mail_and_hit(house: House, mailing: Mailing) -> None:
-    """A hit before the withdrawal carries its person, even when it is counted afterwards; one after it nobody."""
+    """A hit before the withdrawal keeps its send id even when it is counted afterwards; a later hit has none."""
 
     def click() -> None:
         web = http.client.HTTPConnection("127.0.0.1", house.port, timeout=ENOUGH)
@@ -246,7 +250,8 @@ def withdraw_between_mail_and_hit(house: House, mailing: Mailing) -> None:
         assert web.getresponse().status == 302
         web.close()
 
-    with db.transaction() as session:  # Nobody is stopped who holds the writer's place, which is wanted below.
+    # While this transaction holds SQLite's write lock, no collector is stopped in the middle of a write.
+    with db.transaction() as session:
         session.connection()
         for one in house.collectors:
             one.send_signal(signal.SIGSTOP)
@@ -304,7 +309,7 @@ def test_a_process_killed_within_its_transaction_leaves_none_of_it(
 
 
 def test_a_clock_that_jumps_loses_and_doubles_nothing(database: Engine, frozen: FrozenClock) -> None:
-    """Instants of hits and times of files, before and after one another and now."""
+    """Clock jumps in instants of hits and file times, in both directions."""
     mailing, began = make_mailing(6), clock.now()
     for index, jump in enumerate((0, -86_400, 3_600, -7_200, 2 * 86_400, 0)):
         frozen.at = began + timedelta(seconds=jump)

@@ -1,4 +1,4 @@
-"""Events that were logged before they were numbered by their place."""
+"""Migration of the event log: ids by spool offset, and partitions."""
 
 import sqlalchemy as sa
 from alembic import command
@@ -28,7 +28,7 @@ def test_events_marks_rollups_and_credits_are_carried_over(empty: Engine) -> Non
     old = sa.MetaData()
     with empty.connect() as connection:
         off = {"sqlite": "PRAGMA foreign_keys = OFF", "postgresql": "SET session_replication_role = replica"}
-        raw = connection.connection.cursor()  # The conversion that the credit belongs to is left out.
+        raw = connection.connection.cursor()  # Foreign keys are off: the conversion of the credit row is left out.
         raw.execute(off[empty.dialect.name])
         raw.close()
         old.reflect(connection, only=["events", "first_seen", "rollups"])

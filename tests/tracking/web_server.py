@@ -1,4 +1,4 @@
-"""The real web server as a process, and bare requests to it."""
+"""The real web server as a process, and raw requests to it."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def web_server(var: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """As the house starts it, until the end of the block or until somebody kills it."""
+    """Run the web server as the supervisor starts it, until the end of the block."""
     from campaigns.cli.commands import web_command
 
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
@@ -35,7 +35,7 @@ def web_server(var: Path, port: int, **environment: str) -> Iterator[subprocess.
 
 
 def kill(server: subprocess.Popen[bytes]) -> None:
-    """kill -9 of the server and its workers."""
+    """kill -9 the server and its workers."""
     try:
         os.killpg(server.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -44,7 +44,7 @@ def kill(server: subprocess.Popen[bytes]) -> None:
 
 
 def answered(port: int, request: bytes, patience: float = 60) -> tuple[int, bytes]:
-    """Status and head of the answer to some bytes; 0 when there was none."""
+    """Status and head of the response to raw bytes; status 0 when there was none."""
     received = b""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:

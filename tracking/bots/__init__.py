@@ -1,1 +1,1 @@
-"""Bot detection: rules, signals, bursts, gateways and the final labels."""
+"""Bot detection: rules, signals, bursts, gateways and final labels."""

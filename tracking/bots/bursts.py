@@ -1,4 +1,4 @@
-"""Networks that follow links of many recipients within a minute, found for a stretch of the log at a time."""
+"""Crowd detection: networks that follow links of many recipients within a minute."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -16,16 +16,18 @@ _AHEAD_SECONDS = 120.0
 
 
 class BurstCache:
-    """What is known of one stretch, for whoever looks at portions of the log that follow one another: each needs the
-    minute before it and the minute behind it, which in a busy log are many times as much as the portion."""
+    """Caches the crowds of one time range. Consecutive chunks of events overlap by a minute before and after; in a busy
+    log those minutes hold many more events than the chunk. Without the cache each chunk would read them again.
+    """
 
     def __init__(self) -> None:
         self._first, self._last = 1, 0
         self._found: Mapping[int, set[int]] = {}
 
     def about(self, connection: Connection, instants: Sequence[int]) -> Mapping[int, set[int]]:
-        """By network, the instants at which it followed links of many recipients; those of these clicks are among
-        them, and more may be."""
+        """By network, the instants (microseconds) at which it followed links of many recipients. Contains all that fall
+        into the range of ``instants`` and may contain more.
+        """
         if not instants:
             return {}
         first, last = min(instants), max(instants)
@@ -39,14 +41,14 @@ class BurstCache:
 def _crowded(connection: Connection, first: int, last: int) -> dict[int, set[int]]:
     span = clock.scaled(CROWD_SECONDS)
     nearby = [
-        # Every activity's; it lets SQLite's index on (activity_id, at) be used.
+        # True for every event; it allows SQLite to use the index on (activity_id, at).
         Event.activity_id.in_(select(Activity.id)),
         Event.at >= db.from_micros(first) - span,
         Event.at <= db.from_micros(last) + span,
         Event.kind == HitKind.CLICK,
         Event.send_id.is_not(None),
     ]
-    # Whoever hammers on a few sends is no crowd, and may have thousands of clicks that nobody needs to look at.
+    # Many clicks on few sends are no crowd; such a network may have thousands of them, which need not be read.
     several = func.count(Event.send_id.distinct()) >= CROWD
     crowding = [
         network

@@ -1,4 +1,4 @@
-"""The settle window is over: final labels, and everything that counts them, in one transaction."""
+"""Final labels of events whose settle window has passed, and the counters that depend on them, in one transaction."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ from tracking.models.events import HitKind, TrafficLabel
 
 
 class StoredEvent(NamedTuple):
-    """An event as it stands in the log, its instant in microseconds."""
+    """A row of the event log; ``at`` in microseconds."""
 
     id: int
     at: int
@@ -48,11 +48,12 @@ class StoredEvent(NamedTuple):
         return _seen((at, kind, link, reasons, user_agent_id, network))
 
     def labelled(self, label: TrafficLabel, reasons: int) -> LabelChange:
+        """The change that gives the event this label."""
         id, at, kind, before, activity_id, send_id, link, _reasons, _user_agent_id, _network = self
         return _change((id, _counted((at, kind, before, activity_id, send_id, link)), int(label), int(reasons)))
 
 
-# Each ``_make`` without its Python: a portion asks for some thousands of them.
+# ``_make`` of each class without its Python call: a chunk builds thousands of tuples.
 _logged, _seen = partial(tuple.__new__, StoredEvent), partial(tuple.__new__, HitSignal)
 _counted, _change = partial(tuple.__new__, CountedEvent), partial(tuple.__new__, LabelChange)
 
@@ -62,24 +63,24 @@ _COLUMNS = ", ".join(("id", "{at}", *StoredEvent._fields[2:]))
 def logged(
     connection: Connection, where: str, *values: Any, limit: int | None = None, order: str = "at, id"
 ) -> list[StoredEvent]:
-    """Events from the log, oldest first; ``where`` says ``{p}`` for each value."""
+    """Events from the log, by default oldest first. ``where`` contains ``{p}`` for each value."""
     end = "" if limit is None else f" LIMIT {limit:d}"
     sql = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY {order}{end}"  # noqa: S608
     return list(map(_logged, bulk_sql.rows(connection, sql, *values)))
 
 
 def of_sends(connection: Connection, send_ids: Collection[int], limit: int | None = None) -> list[StoredEvent]:
-    """All events of these sends, in no order."""
+    """All events of these sends, in no particular order."""
     end = "" if limit is None else f" LIMIT {limit:d}"
     sql = f"SELECT {_COLUMNS} FROM events WHERE send_id IN {{ids}}{end}"  # noqa: S608
     return list(map(_logged, bulk_sql.select_by_ids(connection, sql, send_ids)))
 
 
 def settle_due(limit: int = 2_000, crowds: BurstCache | None = None) -> int:
-    """Give their final label to events whose settle window is over; how many those were.
+    """Give final labels to events whose settle window has passed. Returns how many were processed.
 
-    At most ``limit`` of them, oldest first; call again while it returns ``limit``, with the same ``crowds``. Harmless
-    when run twice or by two processes at once.
+    Processes at most ``limit`` events, oldest first. Call it again, with the same ``bursts``, while it returns
+    ``limit``. It may run twice or in two processes at once.
     """
     crowds = crowds or BurstCache()
     before = db.to_micros(clock.now() - clock.scaled(SETTLE_SECONDS))
@@ -87,8 +88,9 @@ def settle_due(limit: int = 2_000, crowds: BurstCache | None = None) -> int:
         later = {int(subject) for subject in retries.put_off(session, JobType.FINALISE_LABEL)}
         first = _due(session.connection(), before, 1, later)
         if not first:
-            return 0  # Nobody waits, so nobody's writing is held up.
-        crowds.about(session.connection(), [event.at for event in first])  # Nor while a busy log is looked through.
+            return 0  # Nothing is due, so the counting lock is not taken.
+        # Fills the cache before the lock is taken: reading a busy log takes a while.
+        crowds.about(session.connection(), [event.at for event in first])
     with db.transaction() as session, bulk_sql.no_garbage_search():
         connection = session.connection()
         bulk_sql.lock_counting(connection)
@@ -102,15 +104,17 @@ def settle_due(limit: int = 2_000, crowds: BurstCache | None = None) -> int:
 
 
 def _due(connection: Connection, before: int, limit: int, later: Collection[int]) -> list[StoredEvent]:
-    # The label is written out: a parameter would hide from the planner that the index of settling events will do.
+    # The label is a literal: with a parameter the planner cannot prove that the partial index of settling events
+    # applies.
     where = f"label = {TrafficLabel.SETTLING:d} AND at <= {{p}}"
     found = logged(connection, where, bulk_sql.instant(connection, before), limit=limit + len(later))
     return [event for event in found if event.id not in later][:limit]
 
 
 def relabel(connection: Connection, events: Sequence[StoredEvent], crowds: BurstCache) -> list[LabelChange]:
-    """Give events, read under ``lock_counting``, the label that the present rules give them, and move everything
-    that counts them; what changed, in label or reasons."""
+    """Relabel events by the current rules and update all counters. The events must have been read under
+    ``lock_counting``. Returns the changes of label or reasons.
+    """
     changes = judged(connection, events, crowds)
     if any(event.label != TrafficLabel.SETTLING for event in events):
         aggregation.move(connection, changes, RULES)
@@ -120,7 +124,7 @@ def relabel(connection: Connection, events: Sequence[StoredEvent], crowds: Burst
 
 
 def judged(connection: Connection, events: Sequence[StoredEvent], crowds: BurstCache) -> list[LabelChange]:
-    """The labels that events get by all that is known now."""
+    """The labels of events by all signals known now."""
     around = _surroundings(connection, events)
     nobody = SendContext(None, 0, (), (), config.settings().time_scale)
     crowded = crowds.about(connection, [event.at for event in events if event.kind == HitKind.CLICK])
@@ -133,7 +137,9 @@ def judged(connection: Connection, events: Sequence[StoredEvent], crowds: BurstC
 
 
 _MANY = 2_000
-"""More events than this of one send are somebody hammering on it: when many are, only those nearby are looked at."""
+"""A send with more events than this is hammered by a program. When many events must be read, only those near the
+labelled ones are read of such sends.
+"""
 _HAMMERED = f"""
     WITH asked (id) AS {{ids}} SELECT id FROM asked
     WHERE (SELECT count(*) FROM (SELECT 1 FROM events WHERE send_id = asked.id LIMIT {_MANY + 1}) AS counted) > {_MANY}
@@ -141,8 +147,9 @@ _HAMMERED = f"""
 
 
 def _context(connection: Connection, events: Sequence[StoredEvent]) -> list[StoredEvent]:
-    """The other events of the sends of these, in no order; of a send that is hammered on only those of its own
-    activity that came about when these did, and not more than ``_MANY`` times five."""
+    """All events of the sends of these events, in no particular order. Of a hammered send only events of its own
+    activity near in time, and at most five times ``_MANY``.
+    """
     send_ids = {event.send_id for event in events if event.send_id is not None}
     found = of_sends(connection, send_ids, limit=5 * _MANY + 1)
     if len(found) <= 5 * _MANY:
@@ -153,7 +160,7 @@ def _context(connection: Connection, events: Sequence[StoredEvent]) -> list[Stor
     for send_id in hammered:
         instants = [event.at for event in events if event.send_id == send_id]
         first, last = (bulk_sql.instant(connection, at) for at in (min(instants) - span, max(instants) + span))
-        # Without the plus PostgreSQL and SQLite might take the index of sends, and read them all.
+        # ``+ 0`` keeps PostgreSQL and SQLite from using the index on send_id, which would read all events of the send.
         near = f"activity_id = {send_id >> 32:d} AND at BETWEEN {{p}} AND {{p}} AND send_id + 0 = {{p}}"
         found += logged(connection, near, first, last, send_id, limit=5 * _MANY)
         found += [event for event in events if event.send_id == send_id]
@@ -161,7 +168,7 @@ def _context(connection: Connection, events: Sequence[StoredEvent]) -> list[Stor
 
 
 def _surroundings(connection: Connection, judged: Sequence[StoredEvent]) -> Mapping[int | None, SendContext]:
-    """What is known about each send; one that is gone has its events only."""
+    """The context of each send. Of a deleted send only its events are known."""
     send_ids = {event.send_id for event in judged if event.send_id is not None}
     if not send_ids:
         return {}
@@ -184,7 +191,7 @@ def _surroundings(connection: Connection, judged: Sequence[StoredEvent]) -> Mapp
 
 
 def _links_of(connection: Connection, version_ids: Collection[int]) -> dict[int | None, tuple[int, set[int]]]:
-    """By version, how many links the mail holds, and which of them are small print."""
+    """By message version, the number of links and the numbers of those that are small print."""
     found: dict[int | None, tuple[int, set[int]]] = {}
     for version_id, number, url, label in bulk_sql.select_by_ids(
         connection, "SELECT version_id, number, url, label FROM message_links WHERE version_id IN {ids}", version_ids
@@ -195,6 +202,7 @@ def _links_of(connection: Connection, version_ids: Collection[int]) -> dict[int 
 
 
 def _submitted(connection: Connection, send_ids: Collection[int]) -> dict[int, list[int]]:
+    """The instants, in microseconds, of form submissions by send."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     for send_id, at in bulk_sql.select_by_ids(
         connection, "SELECT send_id, at FROM submissions WHERE send_id IN {ids}", send_ids
@@ -204,7 +212,7 @@ def _submitted(connection: Connection, send_ids: Collection[int]) -> dict[int, l
 
 
 def _stayed(connection: Connection, send_ids: Collection[int]) -> dict[int, list[int]]:
-    """When engaged visits began that these sends' links brought."""
+    """The starts, in microseconds, of engaged visits by the send that brought them."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     for send_id, at in bulk_sql.select_by_ids(
         connection, "SELECT send_id, started_at FROM visits WHERE send_id IN {ids} AND engaged", send_ids
@@ -214,13 +222,16 @@ def _stayed(connection: Connection, send_ids: Collection[int]) -> dict[int, list
 
 
 def settle_submitted(connection: Connection, submissions: Iterable[tuple[int, datetime]]) -> int:
-    """A form sent shows that a person had clicked: (send, instant) settles the last click before it,
-    and the views between, as human at once, whatever they were called before. How many moved."""
+    """A submitted form proves a person: label the last click before each (send, instant), and the last view, as human
+    at once, whatever their label was. Returns how many events changed.
+    """
     return _settle_led(connection, submissions, (HitKind.CLICK, HitKind.VIEW), LabelReason.SUBMITTED)
 
 
 def settle_engaged(connection: Connection, visits: Iterable[tuple[int, datetime]]) -> int:
-    """So does a visit in which somebody stayed: (send, its beginning) settles the last click before it."""
+    """An engaged visit proves a person: label the last click before each (send, start of visit) as human at once.
+    Returns how many events changed.
+    """
     return _settle_led(connection, visits, (HitKind.CLICK,), LabelReason.STAYED)
 
 

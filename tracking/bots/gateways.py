@@ -1,9 +1,9 @@
-"""Networks from which mail gateways look at what they let through. Nobody browses the web from there.
+"""Published IP networks of mail security gateways. No person browses from them.
 
-Gathered by hand in November 2026 from what the vendors publish for mail routing (their SPF records and
-their pages for administrators); nothing is fetched at run time. A list like this is never whole and
-ages, so that it is one sign among others: the sandboxes behind a gateway mostly ask from rented clouds,
-which are not listed here, because people's own VPNs and office proxies stand there, too.
+Compiled by hand in November 2026 from what the vendors publish for mail routing (SPF records and administrator
+documentation); nothing is fetched at run time. Such a list is never complete and goes out of date, so it is one signal
+among others. The sandboxes behind a gateway mostly run in public clouds, which are not listed because VPNs and office
+proxies of people use them, too.
 """
 
 from bisect import bisect_right
@@ -60,7 +60,7 @@ _PUBLISHED: dict[str, tuple[str, ...]] = {
 
 
 def _ranges() -> list[tuple[int, int, str]]:
-    """(first, last, vendor) in numbers of /24 networks, as :mod:`tracking.endpoints.ip_networks` counts them."""
+    """(first, last, vendor) as numbers of /24 networks, see :mod:`tracking.endpoints.ip_networks`."""
     found = []
     for vendor, blocks in _PUBLISHED.items():
         for block in map(IPv4Network, blocks):
@@ -74,7 +74,7 @@ _FIRSTS = [first for first, _, _ in _RANGES]
 
 @lru_cache(maxsize=16_384)
 def gateway_of(network: int) -> str:
-    """Whose gateways are in this network (see :mod:`tracking.endpoints.ip_networks`); "" for nobody's."""
+    """The vendor whose gateways are in this network (see :mod:`tracking.endpoints.ip_networks`); "" for none."""
     place = bisect_right(_FIRSTS, network) - 1
     if place < 0 or network > _RANGES[place][1]:
         return ""

@@ -1,9 +1,9 @@
-"""Who it was: versioned rules that label hits human, machine, scanner or unknown, with reasons.
+"""Bot detection rules: versioned, weighted signals that label hits human, machine, scanner or unknown.
 
-Facts are known when the hit arrives and give the first label; signals (:mod:`tracking.bots.signals`) are
-known after the settle window and give the final one by their sum. Both are kept as bits beside the
-event, so a label can be explained in words and computed again. Generic bot lists are no help for opens:
-they flag Gmail's proxy.
+Immediate signals are known when the hit arrives and give the first label. Deferred signals
+(:mod:`tracking.bots.signals`) are known after the settle window; the sum of all weights gives the final label. Both are
+stored as bits in the event's reasons, so that a label can be explained and recomputed. Generic bot lists do not help
+with opens: they flag Gmail's image proxy. tests/benchmarks/bot_rules.py measures precision and recall.
 """
 
 import re
@@ -16,7 +16,7 @@ from tracking.models.events import HitKind, TrafficLabel
 from tracking.spool.record_codec import RequestFlag
 
 RULES = 3
-"""Version of the rules, written beside every label they give."""
+"""Version of the rules, stored with every label."""
 
 BURST_SECONDS = 10.0
 BURST_LINKS = 5
@@ -34,8 +34,9 @@ SETTLE_SECONDS = 900.0
 
 
 class LabelReason(IntFlag):
-    """Why an event has its label. FACTS are those of the hit itself. Bits never change their meaning:
-    labels that older rules gave are explained by them, too."""
+    """Reasons for a label, as bits. IMMEDIATE_SIGNALS is the mask of those in the hit itself. A bit never changes its
+    meaning: it must also explain labels that older versions gave.
+    """
 
     HEAD = 1
     PREFETCH = 1 << 1
@@ -67,16 +68,17 @@ class LabelReason(IntFlag):
 
     @property
     def words(self) -> str:
-        """This single reason as a sentence."""
+        """The reason as a sentence (msgid). Only for a single bit."""
         return _WORDS[self]
 
     @property
     def weight(self) -> int | None:
-        """What it adds to the sum; None: it adds nothing, or decides by itself."""
+        """Its weight in the score; None when it has no weight or decides alone."""
         return WEIGHTS.get(self)
 
     @property
     def decides(self) -> bool:
+        """Whether the reason decides the label without the score."""
         return bool(self & (_NO_PERSON | LabelReason.SUBMITTED | LabelReason.STAYED))
 
 
@@ -129,30 +131,30 @@ WEIGHTS = {
     LabelReason.SHOWN: -2,
     LabelReason.VIEWED: -3,
 }
-"""Signals by weight. One point stands for about three times the odds, so that -2 is nine to one for a
-person, and 3 more than twenty to one against. Why each is what it is:
+"""Signals by weight. One point stands for odds of about three to one: -2 means nine to one for a person, 3 more than
+twenty to one against. The reasons for each weight:
 
-BURST 4: nobody takes five links, or most of a short mail's, within ten seconds; it outweighs a late time and
-    a page shown, which a gateway that renders what it finds brings about as well.
-SEVERAL 2: three or four links within ten seconds: somebody opening tabs, or a program that is slower.
-EVERYTHING 3: people follow one link or two of five; programs that take their time follow all of them.
-    Counted by program and by network, so that a person's own click beside them is not drawn in.
-GATEWAY 3: list of published networks (:mod:`tracking.bots.gateways`); enough alone, since nobody browses there.
-CHECKED 3: checks at the time of the click go just ahead of the person, from elsewhere, and share the
-    person's context (the mail was read before, nothing else was followed), which argues for -3 or -4.
-SMALL_PRINT 2: counts only beside BURST or EVERYTHING; few people look for it, programs don't choose.
-SOON 2, EARLY 1: quick people exist (a notification on a phone), so that time alone never makes a scanner.
-UNREAD 2: a person needs some seconds between seeing a mail and following a link; proxies look ahead at once.
-CROWD 2: a gateway, or an office behind one address; the office's people have other signs for them.
-DISGUISE 2: a second try under another name, or a person right behind a check; the person has other signs.
-NAVIGATED -2: browsers send it for what a person did; its absence says nothing (Safari, plain HTTP), and a
-    headless browser may send it, so it never outweighs a burst.
-ALONE -1, LATE_ALONE -2 (one of them): programs come early and not alone. A sandbox that follows a
-    single link after ten minutes from an unlisted network cannot be told from a person by anything we see.
-READ_BEFORE -2: pictures were shown some seconds before, to this person, by something not known to prefetch.
-SHOWN -2: the same of the open itself: enough alone, unless something speaks against it.
-VIEWED -3: our landing page's picture was loaded by whoever followed the link. Renderers do that, too:
-    less than a form sent, which decides (SUBMITTED).
+BURST 4: nobody follows five links, or most links of a short mail, within ten seconds. It outweighs a late time and
+    a page view, which a gateway that renders pages causes as well.
+SEVERAL 2: three or four links within ten seconds: a person opening tabs, or a slower program.
+EVERYTHING 3: people follow one or two links out of five; patient programs follow all of them. Counted by user agent
+    and by network, so that a person's own click beside them is not affected.
+GATEWAY 3: a list of published networks (:mod:`tracking.bots.gateways`); sufficient alone, since nobody browses there.
+CHECKED 3: a check at the time of the click precedes the person's request, from another network, and shares the
+    person's context (the mail was read before, no other link was followed), which counts -3 or -4.
+SMALL_PRINT 2: counts only with BURST or EVERYTHING; few people look for legal links, programs do not choose.
+SOON 2, EARLY 1: some people are quick (a notification on a phone), so time alone never gives SCANNER.
+UNREAD 2: a person needs some seconds between seeing a mail and following a link; proxies prefetch at once.
+CROWD 2: a gateway, or an office behind one address; people in an office have other signals in their favour.
+DISGUISE 2: a second request under another user agent, or a person right behind a check, with other signals in favour.
+NAVIGATED -2: browsers send it for a person's action. Its absence means nothing (Safari, plain HTTP), and a headless
+    browser may send it, so it never outweighs a burst.
+ALONE -1, LATE_ALONE -2 (one of them): programs come early and in numbers. A sandbox that follows a single link after
+    ten minutes from an unlisted network cannot be distinguished from a person.
+READ_BEFORE -2: images were shown to this recipient some seconds before, by a client not known to prefetch.
+SHOWN -2: the same for the open itself: sufficient alone, unless another signal speaks against it.
+VIEWED -3: the client that followed the link loaded our landing page's pixel. Renderers do that, too, so it weighs
+    less than a submitted form, which decides (SUBMITTED).
 """
 SCANNER_FROM, HUMAN_TO = 3, -2
 
@@ -167,7 +169,7 @@ _LIBRARIES = re.compile(
     rb"guzzle|apache-httpclient|winhttp|powershell|scrapy|headlesschrome)|headlesschrome/|phantomjs",
     re.IGNORECASE,
 )
-# Robots say so: "…bot/1.0", and an address with a plus in front, where one may complain. "Cubot" is a telephone.
+# Robots identify themselves: "…bot/1.0", or a URL for complaints with a plus in front. "Cubot" is a phone brand.
 _ROBOTS = re.compile(
     rb"bot[/;)]|\+https?://|crawler|spider|preview/|^whatsapp/|link ?check|url ?scan|safebrowsing", re.IGNORECASE
 )
@@ -188,7 +190,7 @@ def _of_user_agent(user_agent: bytes, kind: int) -> LabelReason:
 
 @lru_cache(maxsize=8192)
 def facts(kind: int, flags: int, user_agent: bytes) -> LabelReason:
-    """What the hit itself tells."""
+    """Immediate signals: what the hit itself shows."""
     found = _of_user_agent(user_agent, kind)
     if flags & RequestFlag.HEAD:
         found |= LabelReason.HEAD
@@ -200,12 +202,12 @@ def facts(kind: int, flags: int, user_agent: bytes) -> LabelReason:
 
 
 def is_no_person(reasons: int) -> bool:
-    """Whether the facts alone rule a person out."""
+    """Whether the immediate signals alone exclude a person."""
     return bool(reasons & _IS_NO_PERSON)
 
 
 def first_label(found: LabelReason) -> TrafficLabel:
-    """The label that the facts alone allow; SETTLING when time must tell."""
+    """The label by immediate signals alone; SETTLING when they do not decide."""
     if found & _MACHINE:
         return TrafficLabel.MACHINE
     return TrafficLabel.SCANNER if found & _PROGRAM else TrafficLabel.SETTLING
@@ -213,7 +215,7 @@ def first_label(found: LabelReason) -> TrafficLabel:
 
 @lru_cache(maxsize=65_536)
 def final_label(found: int) -> TrafficLabel:
-    """The label by the sum of the signals' weights."""
+    """The label by the score of all signals."""
     if found & _NO_PERSON:
         return first_label(LabelReason(found))
     if found & (LabelReason.SUBMITTED | LabelReason.STAYED):
@@ -230,7 +232,7 @@ def score(reasons: int) -> int:
 
 
 class ReasonDetail(NamedTuple):
-    """One rule that spoke: its sentence and its weight in the sum (None: no weight, or it decides)."""
+    """One reason of a label: its description (msgid) and its weight (None: no weight, or it decides alone)."""
 
     words: str
     weight: int | None
@@ -238,7 +240,7 @@ class ReasonDetail(NamedTuple):
 
 
 def why(reasons: int) -> list[ReasonDetail]:
-    """The reasons of an event's label, strongest first."""
+    """The reasons of a label, strongest first."""
     spoken = [ReasonDetail(reason.words, reason.weight, reason.decides) for reason in LabelReason if reason & reasons]
     return sorted(spoken, key=lambda said: (not said.decides, -abs(said.weight or 0)))
 
@@ -252,5 +254,5 @@ _SMALL_PRINT = re.compile(
 
 
 def is_small_print(url: str, label: str) -> bool:
-    """Whether a link leads to what few people look for: unsubscribing, terms, privacy."""
+    """Whether a link leads to a page that few people look for: unsubscribe, terms, privacy."""
     return bool(_SMALL_PRINT.search(url) or _SMALL_PRINT.search(label))

@@ -1,4 +1,4 @@
-"""What is known when the settle window is over: the other events of the send, its delivery, its network."""
+"""Deferred signals: what the other events of a send, its delivery time and its network show after the settle window."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
@@ -26,7 +26,7 @@ from tracking.bots.rules import (
 )
 from tracking.models.events import HitKind
 
-# Plain numbers: an IntFlag's arithmetic would take most of a settlement's time.
+# Plain integers: arithmetic on IntFlag members runs Python code for every event (tests/benchmarks/collector.py).
 _FACTS = int(FACTS)
 _BURST, _EVERYTHING, _SMALL_PRINT = int(LabelReason.BURST), int(LabelReason.EVERYTHING), int(LabelReason.SMALL_PRINT)
 _SEVERAL, _UNREAD = int(LabelReason.SEVERAL), int(LabelReason.UNREAD)
@@ -51,11 +51,11 @@ _READ_BEFORE, _VIEWED, _SUBMITTED, _SHOWN = (
 _STAYED = int(LabelReason.STAYED)
 _OPEN, _CLICK, _VIEW = int(HitKind.OPEN), int(HitKind.CLICK), int(HitKind.VIEW)
 _LED = (_CLICK, _VIEW)
-"""What a form that was sent shows to have been a person's."""
+"""Kinds of events that a submitted form proves to be a person's."""
 
 
 class HitSignal(NamedTuple):
-    """One event of a send, as the signals look at it; instants in microseconds."""
+    """The fields of an event that signals depend on; ``at`` in microseconds."""
 
     at: int
     kind: int
@@ -66,10 +66,9 @@ class HitSignal(NamedTuple):
 
 
 class SendContext:
-    """What else is known about a send when its events settle.
+    """Context of a send when its events are labelled.
 
-    Whatever takes a look at other events is worked out once for all of them: somebody may follow
-    one link ten thousand times.
+    Comparisons between events are computed once per send, because one link may have been followed ten thousand times.
     """
 
     def __init__(
@@ -82,9 +81,9 @@ class SendContext:
         small_print: Collection[int] = (),
         stayed_at: Sequence[int] = (),
     ) -> None:
-        """``links``: how many tracked links the mail holds, 0 for unknown; ``small_print``: the numbers
-        of those that few people look for; ``stayed_at``: when engaged visits
-        began. Every threshold is divided by ``scale`` (``TIME_SCALE``)."""
+        """``links``: number of tracked links in the mail, 0 when unknown. ``small_print``: numbers of its legal links.
+        ``engaged_at``: starts of engaged visits. Every threshold is divided by ``scale`` (``TIME_SCALE``).
+        """
         self.sent_at, self._scale = sent_at, scale
         opens, views, clicks = list[int](), list[int](), list[HitSignal]()
         for event in events:
@@ -118,10 +117,11 @@ class SendContext:
         )
 
     def span(self, seconds: float) -> float:
+        """A threshold in scaled microseconds."""
         return seconds * 1_000_000 / self._scale
 
     def bursts_about(self, at: int, margin: float) -> "list[_Burst]":
-        """The bursts within ``margin`` of an instant; there may be thousands beyond."""
+        """The bursts within ``margin`` of an instant. A send may have thousands of bursts elsewhere."""
         first = last = bisect_left(self.bursts, at - margin, key=_END)
         while last < len(self.bursts) and self.bursts[last].start <= at + margin:
             last += 1
@@ -129,7 +129,7 @@ class SendContext:
 
 
 class _LinkSweeps(NamedTuple):
-    """Programs and networks that followed nearly every link, and those of them that took small print, too."""
+    """User agents and networks that followed nearly every link, each with whether small print was among the links."""
 
     programs: dict[int, bool]
     networks: dict[int, bool]
@@ -162,19 +162,21 @@ class _LinkSweeps(NamedTuple):
 
 
 class _Burst(NamedTuple):
-    """A stretch of time in which clicks went to too many links within ten seconds."""
+    """A time range with clicks on too many links within ten seconds. Instants in microseconds."""
 
     start: int
     end: int
     reason: int
-    """BURST when those were most links of the mail, else SEVERAL."""
+    """BURST when it covers most links of the mail, else SEVERAL."""
 
 
-_END = attrgetter("end")  # Bursts follow one another, so that their ends are in order.
+_END = attrgetter("end")  # Bursts do not overlap and are ordered, so their ends are ordered, too.
 
 
 def _bursts(clicks: Sequence[HitSignal], links: int, span: float) -> list[_Burst]:
-    """Two links are the least: with a single link in a mail, every click would be "all links"."""
+    """The bursts among clicks. A burst needs at least two links: in a mail with one link, every click would follow "all
+    links".
+    """
     most = min(BURST_LINKS, max(2, ceil(links * BURST_SHARE))) if links else BURST_LINKS
     found: list[_Burst] = []
     window: deque[HitSignal] = deque()
@@ -201,8 +203,9 @@ _NO_PAIR: _Pair = frozenset()
 
 
 def _pairs(clicks: Sequence[HitSignal], span: float) -> tuple[_Pair, _Pair]:
-    """Clicks (instant, link, user agent) on a link that another program had followed seconds before,
-    and those that another program from another network followed seconds after."""
+    """Two sets of clicks (instant, link, user agent): those on a link that another user agent followed seconds before,
+    and those on a link that another user agent from another network followed seconds after.
+    """
     disguised, checked = set[tuple[int, int, int]](), set[tuple[int, int, int]]()
     latest: dict[int, list[HitSignal]] = {}  # By link, the last click of each of two user agents.
     for click in clicks:
@@ -218,7 +221,7 @@ def _pairs(clicks: Sequence[HitSignal], span: float) -> tuple[_Pair, _Pair]:
 
 
 def _in_company(clicks: Sequence[HitSignal], span: float) -> set[tuple[int, int]]:
-    """Clicks (instant, link) that have one on another link within ten seconds before or after."""
+    """Clicks (instant, link) with a click on another link within ten seconds before or after."""
     found = set()
     for ordered in (clicks, clicks[::-1]):
         other: HitSignal | None = None  # The nearest click on another link than the last one's.
@@ -233,7 +236,7 @@ def _in_company(clicks: Sequence[HitSignal], span: float) -> set[tuple[int, int]
 
 
 def last_before(instants: Sequence[int], events: Sequence[HitSignal], kind: int) -> Set[int]:
-    """The instants of the events of a kind, by somebody who may be a person, that come last before each instant."""
+    """For each instant, the last event of a kind before it that may be a person's. Returns the events' instants."""
     if not instants:
         return _NEVER
     may_be = sorted(e.at for e in events if e.kind == kind and not is_no_person(e.reasons))
@@ -245,7 +248,7 @@ _NEVER: Set[int] = frozenset()
 
 
 def signals(event: HitSignal, around: SendContext, crowded: bool) -> int:
-    """What the events of the same send, the delivery's time and the network's traffic say: bits of Reason."""
+    """Bits of :class:`LabelReason`: the stored immediate signals and those of the send's context, time and network."""
     is_click = event.kind == _CLICK
     found = (event.reasons & _FACTS) | _timing(event, around)
     margin = 0.0 if is_click else around.span(BURST_SECONDS)
@@ -298,7 +301,7 @@ def _of_click(event: HitSignal, around: SendContext) -> int:
 def crowds(clicks: Iterable[tuple[int, int, int]], span: int) -> dict[int, set[int]]:
     """By network, the instants at which it followed links of many recipients within ``span`` microseconds.
 
-    ``clicks``: (network, instant, send), in that order.
+    ``clicks`` are ordered tuples (network, instant, send).
     """
     found: dict[int, set[int]] = defaultdict(set)
     window: deque[tuple[int, int]] = deque()
@@ -322,7 +325,7 @@ def crowds(clicks: Iterable[tuple[int, int, int]], span: int) -> dict[int, set[i
 
 
 def _reading(at: int, around: SendContext) -> int:
-    """Whether the mail had been shown for long enough to be read, or only just."""
+    """READ_BEFORE when the mail was shown long enough to be read before the click, UNREAD when only just."""
     reading = around.span(READING_SECONDS)
     if at - around.opens[0] >= reading:
         return _READ_BEFORE

@@ -1,1 +1,1 @@
-"""Channel groups of visits, referrers, and the UTM lint."""
+"""Channel groups of visits, referrer classification, and the UTM lint."""

@@ -1,8 +1,8 @@
-"""The default channel group of a visit: which channel brought it, by a versioned set of rules.
+"""Default channel groups of visits: a versioned, ordered set of rules.
 
-The rules are those that Google documents for GA4's default channel group ("[GA4] Default channel
-group", Analytics Help), first match wins, so that figures can be laid side by side. A visit that
-carries no UTM gets its source from a click id, then from its referrer.
+The rules are those that Google documents for GA4 ("[GA4] Default channel group", Analytics Help); the first match wins.
+Figures are therefore comparable with GA4. The source of a visit without UTM parameters is derived from a click id, else
+from its referrer.
 """
 
 import re
@@ -16,14 +16,14 @@ from campaigns.planning.models import Channel
 from tracking.channels.referrers import SourceKind, kind_of, registered_name
 
 RULES = 1
-"""Version of the rule set and of the lists of sources, kept with what they decided."""
+"""Version of the rules and the source lists, stored with each result."""
 
 LONGEST = 100
-"""Characters kept of each UTM value."""
+"""Maximum length of a stored UTM value in characters."""
 
 
 class ChannelGroup(IntEnum):
-    """Groups in the order of GA4's list; the number is stored and never reused."""
+    """Channel groups in GA4's order. The number is stored and never reused."""
 
     DIRECT = 1
     CROSS_NETWORK = 2
@@ -52,13 +52,13 @@ class ChannelGroup(IntEnum):
 
     @property
     def channel(self) -> Channel:
-        """The activity channel under which its figures are shown."""
+        """The activity channel under which the group is reported."""
         return _CHANNELS.get(self, Channel.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficParameters:
-    """How a visit came, in the words of UTM; all lower case. Empty where nothing is known."""
+    """Source of a visit as UTM parameters, in lower case; "" for unknown values."""
 
     source: str = ""
     medium: str = ""
@@ -73,7 +73,7 @@ class TrafficParameters:
 
 
 _CLICK_IDS: tuple[tuple[str, str, str], ...] = (
-    # What an ad network appends to its ads' links; fbclid and igshid come with unpaid links too.
+    # Parameters that ad networks append to links. fbclid and igshid are appended to unpaid links, too.
     ("gclid", "google", "cpc"),
     ("gbraid", "google", "cpc"),
     ("wbraid", "google", "cpc"),
@@ -93,9 +93,9 @@ CLICK_SOURCES = frozenset((source, medium) for _, source, medium in _CLICK_IDS)
 
 
 def arrival_of(query: Mapping[str, str], referrer: str, own_hosts: frozenset[str] = frozenset()) -> TrafficParameters:
-    """How the visit came whose first page had these query parameters and this referrer.
+    """The source of a visit, from the query parameters and the referrer of its first page.
 
-    UTM decides, then a click id, then the referrer's host. A referrer of our own hosts says nothing.
+    Precedence: UTM parameters, click id, host of the referrer. A referrer on an own host is ignored.
     """
     if any(query.get(f"utm_{part}") for part in ("source", "medium", "campaign", "id")):
         utm = {part: _clean(query.get(f"utm_{part}", "")) for part in _UTM}
@@ -114,7 +114,7 @@ _MEDIA: dict[SourceKind | None, str] = {SourceKind.SEARCH: "organic", SourceKind
 
 
 def host_of(address: str) -> str:
-    """The host of an http(s) or app address, lower case; empty when there is none."""
+    """The host of an http(s) or app URL in lower case; "" for none."""
     try:
         return (urlsplit(address).hostname or "").strip(".")[:LONGEST]
     except ValueError:
@@ -161,7 +161,7 @@ _RULES: tuple[tuple[ChannelGroup, Callable[[_RuleInput], bool]], ...] = (
     (ChannelGroup.PAID_VIDEO, lambda f: f.paid and f.site is SourceKind.VIDEO),
     (ChannelGroup.DISPLAY, lambda f: f.arrival.medium in _DISPLAY),
     (ChannelGroup.PAID_OTHER, lambda f: f.paid),
-    # Later than GA4's page: a dated addition of our own, before the rules that an assistant's link would meet.
+    # Not in GA4's rules: our own addition. It precedes the rules that would also match links from AI assistants.
     (ChannelGroup.ASSISTANTS, lambda f: f.site is SourceKind.ASSISTANT),
     (ChannelGroup.ORGANIC_SHOPPING, lambda f: f.shop),
     (ChannelGroup.ORGANIC_SOCIAL, lambda f: f.site is SourceKind.SOCIAL or f.arrival.medium in _SOCIAL),
@@ -185,13 +185,13 @@ _RULES: tuple[tuple[ChannelGroup, Callable[[_RuleInput], bool]], ...] = (
 
 
 def group_of(arrival: TrafficParameters) -> ChannelGroup:
-    """The first group whose rule fits."""
+    """The group of the first matching rule."""
     facts = _RuleInput(arrival, kind_of(arrival.source))
     return next((group for group, fits in _RULES if fits(facts)), ChannelGroup.UNASSIGNED)
 
 
 def network_of(arrival: TrafficParameters) -> str:
-    """The network's plain name for "which network sends visitors to which page": ``facebook``."""
+    """The canonical name of a social or video network (``facebook``); "" for other sources."""
     if kind_of(arrival.source) not in (SourceKind.SOCIAL, SourceKind.VIDEO):
         return ""
     name = registered_name(arrival.source)

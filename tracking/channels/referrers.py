@@ -1,7 +1,7 @@
-"""Which sites are search engines, social networks, video sites, shops and AI assistants.
+"""Classification of traffic sources: search engines, social networks, video sites, shops and AI assistants.
 
-Our own list, written down on :data:`AS_OF` from each site's public address: a source is known by its
-registered name, whatever its country ending or subdomain (``news.google.co.uk`` is ``google``).
+A list of our own, compiled on :data:`AS_OF` from the public domains of each site. A source is matched by its registered
+name, regardless of country domain and subdomain (``news.google.co.uk`` is ``google``).
 """
 
 from datetime import date
@@ -11,7 +11,7 @@ AS_OF = date(2026, 11, 22)
 
 
 class SourceKind(StrEnum):
-    """What kind of site a source is."""
+    """Kind of a traffic source."""
 
     SEARCH = "search"
     SOCIAL = "social"
@@ -36,7 +36,7 @@ _NAMES = {
     "grok",
 }
 _HOSTS = {
-    # The names alone would say something else: a product of a search engine or of a network.
+    # Products of a search engine or network whose kind differs from that of the registered name.
     "shopping.google.com": SourceKind.SHOP,
     "gemini.google.com": SourceKind.ASSISTANT,
     "copilot.microsoft.com": SourceKind.ASSISTANT,
@@ -49,7 +49,7 @@ _SECOND_LEVEL = {"co", "com", "net", "org", "ac", "gov", "edu"}
 
 
 def kind_of(source: str) -> SourceKind | None:
-    """What kind of site ``source`` is, a ``utm_source`` or a host; None when it isn't in the list."""
+    """The kind of ``source``, a ``utm_source`` value or a host; None when it is not listed."""
     source = source.lower().strip(".")
     if source in _HOSTS:
         return _HOSTS[source]
@@ -61,7 +61,7 @@ def kind_of(source: str) -> SourceKind | None:
 
 
 def registered_name(host: str) -> str:
-    """The name that a site is registered under: ``google`` for ``www.google.co.uk``."""
+    """The registered name of a host: ``google`` for ``www.google.co.uk``."""
     labels = _bare(host.lower()).split(".")
     if len(labels) < 2:
         return labels[0]

@@ -1,7 +1,7 @@
-"""Visits whose links break the UTM rule, and which link to mend so that the next ones don't.
+"""UTM lint: visits whose links violate the UTM rule, and the link to fix for each.
 
-The rule itself stands in :mod:`campaigns.planning.utm`; what it forbids is asked in SQL here once more, so that a
-page of breaches costs no look at every visit's words. Upper case is no breach here: visits are kept in lower case.
+The rule is defined in :mod:`campaigns.planning.utm`. Its conditions are repeated here in SQL, so that the report does
+not need to read every visit. Upper case is no violation here: visits are stored in lower case.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _MOST_LINKS = 2_000
 
 
 class LinkKind(StrEnum):
-    """What kind of link brought the visits."""
+    """Kind of the link that brought the visits."""
 
     SHORT = "short"
     MAIL = "mail"
@@ -46,7 +46,7 @@ class LinkKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LinkFix:
-    """The link to mend: ``name`` is its own; ``activity`` is where links are made anew, None for nobody's."""
+    """The link to fix: its name, and the activity where it can be created again (None for a foreign link)."""
 
     culprit: LinkKind
     name: str
@@ -55,25 +55,28 @@ class LinkFix:
 
 @dataclass(frozen=True, slots=True)
 class UtmViolation:
-    """Visits of one arrival and activity. ``faults`` are names of UTM fields; ``rule`` is what they should say."""
+    """Visits with the same source and activity that violate the rule. ``invalid_fields`` are UTM parameter names;
+    ``rule`` holds the values that the rule demands.
+    """
 
     visits: int
     last_at: datetime
     values: Mapping[str, str]
     faults: Sequence[str]
     lost: bool
-    """Whether the words fit no activity of ours, so that no campaign's figures count the visits."""
+    """Whether the values match no activity, so that no campaign counts the visits."""
     mend: LinkFix
     rule: Mapping[str, str]
 
 
 _Way = tuple[TrafficParameters, int]
-"""What an address says, and the number of an activity; 0 for none."""
+"""Source of a visit and an activity id; 0 for no activity."""
 
 
 def breaches(actor: Actor, since: datetime, campaign: Campaign | None = None) -> tuple[Select[Any], list[Any]]:
-    """(traffic_source_id, activity_id, visits, last_at) of visits since then that break the rule, and the keys of their
-    order: the most visits first. Of a campaign: those that its activities brought or that name it."""
+    """Query for (arrival_id, activity_id, visits, last_at) of visits since then that violate the rule, and its sort
+    keys: most visits first. With a campaign: visits that its activities brought or that name it.
+    """
     actor.require(Permission.VIEW)
     activity_id = func.coalesce(Visit.activity_id, 0).label("activity_id")
     query = (
@@ -96,7 +99,7 @@ def breaches(actor: Actor, since: datetime, campaign: Campaign | None = None) ->
 
 
 def broken() -> ColumnElement[bool]:
-    """The arrivals whose own words break the rule, or name a campaign while no activity fits them."""
+    """Condition for sources whose UTM values violate the rule, or name a campaign without matching an activity."""
     kept = TrafficSource
     words = (kept.source, kept.medium, kept.campaign, kept.content)
     against_rule = or_(
@@ -110,7 +113,9 @@ def broken() -> ColumnElement[bool]:
 
 
 def _has_words_of_its_own() -> ColumnElement[bool]:
-    """Whether the address said it: neither a referrer, nor a click id, nor a mail's token, nor nothing at all."""
+    """Whether the URL itself stated the source. Excludes sources derived from a referrer, a click id or a mail's visit
+    token, and visits without any source.
+    """
     kept = TrafficSource
     named = or_(kept.campaign != "", kept.utm_id != "", kept.content != "", kept.term != "")
     told = or_(kept.source != "", kept.medium != "")
@@ -123,7 +128,7 @@ def _has_words_of_its_own() -> ColumnElement[bool]:
 
 
 def explained(session: Session, rows: Sequence[Any]) -> list[UtmViolation]:
-    """What is wrong with these rows of :func:`breaches`, in four queries for all of them."""
+    """The violations in rows of :func:`violations_query`, with four queries in total."""
     arrivals = {one.id: one for one in session.scalars(_rows(TrafficSource, {row.traffic_source_id for row in rows}))}
     activities = {one.id: one for one in session.scalars(_rows(Activity, {row.activity_id for row in rows}))}
     made = _made_links(session, activities) if rows else {}
@@ -154,8 +159,9 @@ def _breach(
 
 
 def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_Way", LinkFix]:
-    """Links that were made here, by what a visit that comes by them says: all of these activities, and any other
-    whose address brings UTM words of its own, which may have led its visits astray."""
+    """Links created here, by the source that their visits report: all links of these activities, and all others whose
+    URL has UTM parameters of its own, which may have misattributed visits.
+    """
     short = (
         select(ShortLink.url, ShortLink.utm, ShortLink.label, Activity)
         .join(Activity, Activity.id == ShortLink.activity_id)
@@ -180,7 +186,7 @@ def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_
 
 
 def _put(found: dict["_Way", LinkFix], url: str, mend: LinkFix) -> None:
-    """Under its own activity, and for visits of which no activity is known."""
+    """Register a link under its own activity and, for visits without a known activity, under 0."""
     says = _says(url)
     for activity_id in (mend.activity.id if mend.activity else 0, 0):
         found.setdefault((says, activity_id), mend)

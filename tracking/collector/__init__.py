@@ -1,1 +1,1 @@
-"""The collector: spool records into events, visits and counters."""
+"""The collector: spool records become events, visits and counters."""

@@ -1,8 +1,9 @@
-"""Spools → events, marks, rollups: one transaction together with its checkpoint.
+"""Collector: moves hits from the spools of a host into events and counters.
 
-One collector is active per host, under a lock file; it reads every spool there. Whatever kills it,
-the checkpoint stands where the counted events end, so that each hit is counted exactly once.
-Consent is asked as of the hit's time: without it an event carries no person.
+Each chunk is one transaction: events, first-seen rows, rollups and the spool's checkpoint. After a crash the checkpoint
+stands where the counted events end, so each hit is counted exactly once. One collector is active per host, under a lock
+file, and reads every spool of the host. Consent is evaluated as of the time of the hit: without it an event carries no
+send id.
 """
 
 import fcntl
@@ -35,7 +36,9 @@ log = structlog.get_logger(__name__)
 
 ROUND_SECONDS = 0.2
 _WORTH_A_ROUND = 5_000
-"""Hits for which nobody waits: fewer cost three times as much each, and keep a core from those who answer."""
+"""Below this number the collector pauses before the next round. Small rounds cost more per hit and take CPU time from
+the web processes (latency while collecting: tests/benchmarks/hits.py).
+"""
 TIDY_SECONDS = 60.0
 _LONGEST_PAUSE = 5.0
 LOCK_NAME = "collector.lock"
@@ -46,7 +49,7 @@ _END = db.to_micros(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 class Collector:
-    """Counts what the spools of this host hold. Remembers user agents between rounds."""
+    """Counts the spools of this host. Caches user agent ids and checkpoints between rounds."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory or config.settings().spool
@@ -54,10 +57,9 @@ class Collector:
         self._offsets: dict[str, int] = {}
 
     def collect_once(self) -> int:
-        """Count one portion of each spool, a transaction each; how many hits that were.
+        """Count one chunk of each spool, each in its own transaction. Returns the number of hits.
 
-        A spool that fails is left where it stands and doesn't keep the others waiting; the first
-        error is raised at the end.
+        A spool that fails keeps its checkpoint and does not block the others. The first error is raised at the end.
         """
         total, errors = 0, []
         for spool, of_spool in reader.files(self._directory).items():
@@ -71,7 +73,7 @@ class Collector:
         return total
 
     def tidy(self) -> int:
-        """Delete the files that are counted and that nobody writes to any more."""
+        """Delete the files that are counted and have no writer. Returns how many were deleted."""
         with db.reading() as session:
             offsets = dict(session.execute(select(SpoolCheckpoint.spool, SpoolCheckpoint.offset)).all())
         return sum(
@@ -89,7 +91,7 @@ class Collector:
         try:
             self._count_read(spool, offset, read, self.count)
         except Exception as error:
-            del self._offsets[spool]  # Somebody else may have moved it.
+            del self._offsets[spool]  # Another collector may have moved the checkpoint.
             self._agents.rolled_back()
             if dead_letters.is_passing(error):
                 raise
@@ -108,7 +110,9 @@ class Collector:
                 count(connection, spool_id, read.hits)
 
     def _all_but(self, connection: Connection, spool_id: int, hits: dead_letters.Hits) -> None:
-        """Count what can be counted. Numbers of user agents may be rolled back with a half, so none is remembered."""
+        """Count a chunk with records that cannot be counted: those become dead letters. Each part of the chunk has a
+        savepoint, and its rollback removes new user agents, so their ids are not cached.
+        """
 
         def count(connection: Connection, spool_id: int, hits: dead_letters.Hits) -> None:
             self._agents.rolled_back()
@@ -118,7 +122,7 @@ class Collector:
         self._agents.rolled_back()
 
     def count(self, connection: Connection, spool_id: int, hits: dead_letters.Hits) -> None:
-        """Write the events of hits and everything that counts them. Raises when a single one of them won't do."""
+        """Write the events of hits and update all counters. Raises when any single hit cannot be written."""
         reports = [one for one in hits if one[1][1] == REPORT]
         if reports:
             sessions.count(connection, spool_id, reports)
@@ -136,10 +140,12 @@ class Collector:
     def _rows(
         self, connection: Connection, spool_id: int, hits: dead_letters.Hits
     ) -> tuple[list[bulk_sql.EventTuple], dict[int, int]]:
-        """The rows of hits, and the last open of sends that may leave no more than its date.
+        """The event rows of hits, and the last open (microseconds, by send) of recipients whose consent allows only its
+        date.
 
-        Every hit passes through this loop: what it asks is worked out before it, once for all that are alike.
-        Raises ValueError for a hit that no column takes."""
+        This loop runs for every hit: the label is computed once per (kind, flags, user agent), and consent once per
+        send. Raises ValueError for a hit that does not fit the columns.
+        """
         levels, as_of = consent_at_hit.allowed(connection, hits)
         looks = dict[tuple[int, int, bytes], tuple[int, int, int]]()
         first, rules = dead_letters.place(spool_id, 0), bots_rules.RULES
@@ -165,7 +171,7 @@ class Collector:
 
 @lru_cache(maxsize=50_000)
 def _first_look(kind: int, flags: int, user_agent: bytes) -> tuple[int, int]:
-    """The first label and its reasons. Raises ValueError for a kind that we don't know."""
+    """The first label and its reasons. Raises ValueError for an unknown kind."""
     found = bots_rules.facts(HitKind(kind), flags, user_agent)
     return int(bots_rules.first_label(found)), int(found)
 
@@ -176,7 +182,9 @@ def _offset(spool: str) -> int:
 
 
 def _advance(connection: Connection, spool: str, offset: int, read: reader.ReadResult) -> int:
-    """Move the checkpoint, which must stand at ``offset``; its id."""
+    """Move the checkpoint, which must stand at ``offset``; returns its id. Raises OSError when another collector moved
+    it.
+    """
     moved = connection.execute(
         update(SpoolCheckpoint)
         .where(SpoolCheckpoint.spool == spool, SpoolCheckpoint.offset == offset)
@@ -210,7 +218,7 @@ def _advance(connection: Connection, spool: str, offset: int, read: reader.ReadR
 
 @contextmanager
 def only_collector(directory: Path) -> Iterator[bool]:
-    """True within the block if no other process of this host collects."""
+    """Take the lock of this host's collector for the block. Yields False when another process holds it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (directory / LOCK_NAME).open("w") as lock:
         try:
@@ -222,16 +230,13 @@ def only_collector(directory: Path) -> Iterator[bool]:
 
 
 def collect_once() -> int:
-    """Count everything that lies in this host's spools; how many hits that were.
-
-    Counts nothing while another process is this host's collector.
-    """
+    """Count everything in this host's spools. Returns the number of hits; 0 while another process is the collector."""
     with only_collector(config.settings().spool) as alone:
         return _drain(Collector()) if alone else 0
 
 
 def count_again() -> int:
-    """Count what was set aside and can be counted by now; how many records that were."""
+    """Count the dead letters that can be counted by now. Returns how many were counted."""
     with db.engine().begin() as connection:
         bulk_sql.lock_counting(connection)
         return dead_letters.count_again(connection, Collector().count)
@@ -245,7 +250,7 @@ def _drain(collector: Collector) -> int:
 
 
 def run(stop: threading.Event) -> None:
-    """Collect until ``stop`` is set; waits for its turn while another collector is active."""
+    """Collect until ``stop`` is set. Waits while another process is the collector of this host."""
     while not stop.is_set():
         with only_collector(config.settings().spool) as alone:
             if alone:
@@ -273,8 +278,9 @@ def _run(collector: Collector, stop: threading.Event) -> None:
 
 
 def main() -> None:
-    """Collect until told to stop by SIGTERM or SIGINT."""
-    if hasattr(os, "SCHED_BATCH"):  # Linux: whoever has just been asked goes first, and the shares stay the same.
+    """Collect until SIGTERM or SIGINT."""
+    # Linux: under SCHED_BATCH the collector does not preempt web processes that wake up; its share of CPU time stays.
+    if hasattr(os, "SCHED_BATCH"):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""How much of a person each hit may carry: the consent ledger as of the hit's own instant."""
+"""Tracking consent as of the time of each hit."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -10,11 +10,11 @@ from campaigns.audience.models import ConsentLevel, ConsentPurpose
 from tracking.counters import bulk_sql
 from tracking.spool.record_codec import Hit
 
-_SEQUENCE = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
+_SEQUENCE = 0xFFFFFFFF  # The sequence number in a send's id. 0 marks a token that is the same for all recipients.
 _FULL, _NONE = ConsentLevel.FULL, ConsentLevel.NONE
 _LEVELS = {None: _NONE} | {level.value: level for level in ConsentLevel}
 
-# One question for all sends of a portion: whom each was for, and what stood last in that person's ledger.
+# One query for all sends of a chunk: the contact, and the last consent entry before the newest hit.
 _SENDS = """
     WITH asked (id) AS {{ids}}
     SELECT s.id, s.contact_id, s.trackable AND substr(s.recipient_key, 1, 2) = 'a:', c.level, c.at > {{p}}
@@ -38,16 +38,16 @@ Allowed = tuple[dict[int, ConsentLevel], Callable[[int, int], ConsentLevel]]
 
 
 def allowed(connection: Connection, hits: Sequence[tuple[int, Hit]]) -> Allowed:
-    """What may be kept of a person with a hit: by send, where it was the same all the time, and for all others
-    by send and instant.
+    """The consent level of each hit: a dict by send for sends whose level did not change during the chunk, and a
+    function (send, microseconds) for all others. Sends without a recipient have level NONE.
 
-    A send without a contact (a test mail to an address) carries what it was composed with; one
-    whose contact has gone, or that is gone itself, carries nobody.
+    A send without a contact (a test mail to an address) has the level that it was composed with. A send that was
+    deleted, or whose contact was, has level NONE.
     """
     oldest, newest = min(hit[0] for _, hit in hits), max(hit[0] for _, hit in hits)
     levels: dict[int, ConsentLevel] = {}
     changing: dict[int, int] = {}
-    send_ids = sorted({hit[3] for _, hit in hits if hit[3] & _SEQUENCE})  # In the order of the table.
+    send_ids = sorted({hit[3] for _, hit in hits if hit[3] & _SEQUENCE})  # In the order of the table's key.
     span = (bulk_sql.instant(connection, at) for at in (oldest, newest))
     last = _LAST[connection.dialect.name]
     for send_id, contact_id, as_composed, level, is_new in bulk_sql.select_by_ids(connection, last, send_ids, *span):
@@ -70,7 +70,7 @@ def allowed(connection: Connection, hits: Sequence[tuple[int, Hit]]) -> Allowed:
 
 
 def _ledgers(connection: Connection, people: Collection[int]) -> dict[int, list[tuple[int, ConsentLevel]]]:
-    """The whole ledger of those who changed their mind while these hits came in, oldest first."""
+    """The complete consent entries, oldest first, of contacts whose consent changed during the chunk."""
     found = defaultdict[int, list[tuple[int, ConsentLevel]]](list)
     for contact_id, at, level in bulk_sql.select_by_ids(connection, _LEDGER, people):
         found[contact_id].append((at, _LEVELS[level]))

@@ -1,4 +1,4 @@
-"""Records that cannot be counted are set aside, as they were, so that one of them never stops the rest."""
+"""Dead letters: records that cannot be counted are stored unchanged, so that one of them never blocks the others."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,10 +13,10 @@ from tracking.spool.record_codec import Hit, pack, scan
 log = structlog.get_logger(__name__)
 
 Hits = Sequence[tuple[int, Hit]]
-"""With their offsets."""
+"""Hits with their offsets in the spool."""
 Count = Callable[[Connection, int, Hits], None]
 OFFSET = (1 << 40) - 1
-"""The lower bits of an event's id; above them its spool's."""
+"""Mask of the spool offset in an event id; the bits above it are the checkpoint's id."""
 
 
 def place(spool_id: int, offset: int) -> int:
@@ -25,15 +25,16 @@ def place(spool_id: int, offset: int) -> int:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether the database or the disk is to blame, and the same hits may be counted later."""
+    """Whether the error lies with the database or the disk, so that the same hits may be counted later."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, OperationalError | InterfaceError | InternalError | OSError | MemoryError)
 
 
 def count_all_but(connection: Connection, spool_id: int, hits: Hits, count: Count) -> int:
-    """Count hits of which some cannot be counted: by halves, until those stand alone and are set aside;
-    how many those were. Raises what is passing."""
+    """Count hits of which some cannot be counted: halve the list until each failing hit stands alone and becomes a dead
+    letter. Returns the number of dead letters. Raises transient errors.
+    """
     try:
         with connection.begin_nested():
             count(connection, spool_id, hits)
@@ -57,7 +58,9 @@ def _set_aside(connection: Connection, spool_id: int, where: tuple[int, Hit], er
 
 
 def count_again(connection: Connection, count: Count, limit: int = 1_000) -> int:
-    """Count what was set aside and can be counted by now, after a newer version came; how many those were."""
+    """Count the dead letters that can be counted by now, for instance after an upgrade. Returns how many
+    were counted.
+    """
     counted = 0
     for id, record in connection.execute(
         select(DeadLetter.id, DeadLetter.record).order_by(DeadLetter.id).limit(limit)

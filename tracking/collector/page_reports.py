@@ -1,6 +1,6 @@
-"""One report of the page script, read from its spool: what it says, cleaned, and what its browser says.
+"""Page script reports: parsing and validation of one spool record.
 
-Nothing in a report is believed to be well-formed: strange values become nothing, never an error.
+Reports are untrusted input: an invalid field becomes an empty value, an invalid report becomes None.
 """
 
 import json
@@ -24,7 +24,7 @@ from tracking.spool.record_codec import Hit, RequestFlag
 
 EVENT_NAME = re.compile(r"[\w.: -]{1,80}")
 OUTBOUND = "outbound"
-"""The custom event of a link that leads away."""
+"""Name of the custom event for a link to a foreign host."""
 LONGEST_HOST, LONGEST_PATH = 100, 300
 _FORM = re.compile(r"[0-9a-f]{32}")
 _KEPT = re.compile(r"[\w.:/-]{1,60}")
@@ -35,17 +35,17 @@ _EMAIL = TrafficParameters(source="email", medium="email")
 
 @dataclass(frozen=True, slots=True)
 class PageReport:
-    """What one report says."""
+    """The validated fields of one report."""
 
     id: int
-    at: int  # microseconds
+    at: int  # microseconds since 1970, UTC
     kind: str
     untracked: bool
-    """Its browser asks not to be tracked."""
+    """Whether the browser opts out of tracking."""
     bare: bool
-    """From a form inside somebody else's page: it tells of no page of its own."""
+    """Whether it comes from a form embedded in a foreign page: it then reports no page view."""
     send_id: int
-    """0: by no mail's link that we know of."""
+    """The send whose link brought the visitor; 0 for none."""
     network: int
     agent: bytes
     site: str
@@ -55,19 +55,19 @@ class PageReport:
     scroll: int
     arrival: TrafficParameters
     says_arrival: bool
-    """Whether the address itself says what led here."""
+    """Whether the URL itself states the source, by UTM parameters, click id or visit token."""
     referrer_host: str
-    """Unless it is one of ours."""
+    """Host of the referring page; "" for an own host."""
     from_own_page: bool
     led_from: bytes
-    """The page that led here, when it is one of ours."""
+    """Digest of the referring page when it is on an own host; empty otherwise."""
     stable: str
-    """The id that the visitor allowed; '' for none."""
+    """Visitor id that the visitor consented to; "" for none."""
     form: str
     country: str
     label: int
     name: str
-    """Of a custom event."""
+    """Name of the custom event; "" for other reports."""
     event: dict[str, Any]
 
     @property
@@ -80,6 +80,7 @@ class PageReport:
 
     @property
     def arrival_digest(self) -> bytes:
+        """Key of :class:`~tracking.models.visits.TrafficSource`."""
         a = self.arrival
         return digest_of(
             a.source, a.medium, a.campaign, a.term, a.content, a.utm_id, self.referrer_host if not self.send_id else ""
@@ -99,7 +100,7 @@ def digest_of(*words: str) -> bytes:
 
 
 def read(spool_id: int, offset: int, hit: Hit) -> PageReport | None:
-    """The report of a record; None for one that makes no sense."""
+    """The report in a spool record; None when it is invalid or comes from a foreign host."""
     agent, _, rest = hit.user_agent.partition(b"\n")
     origin, _, body = rest.partition(b"\n")
     try:
@@ -156,7 +157,7 @@ def read(spool_id: int, offset: int, hit: Hit) -> PageReport | None:
 
 
 def _plausible(said: Any) -> bool:
-    """Whether the script could have said this."""
+    """Whether the fields that every report has are present and valid."""
     if not isinstance(said, dict) or said.get("t") not in _KINDS:
         return False
     page, address = said.get("p"), said.get("u")
@@ -195,12 +196,14 @@ def _matching(pattern: re.Pattern[str], value: object) -> str:
 
 
 def printable(text: str, longest: int) -> str:
-    """What any database and page takes."""
+    """The text with unprintable characters replaced, safe for both databases and for pages, cut to ``max_length``
+    characters.
+    """
     return "".join(sign if sign.isprintable() else "�" for sign in text)[:longest]
 
 
 def _number(value: object, most: int) -> int:
-    """A count from 0 to ``most``; whatever isn't one is 0."""
+    """A count from 0 to ``maximum``; 0 for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
     return int(min(value, most))
@@ -214,7 +217,9 @@ def _name(kind: str, said: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=8_192)
 def _label(flags: int, agent: bytes, network: int) -> int:
-    """Who runs a script that reports: people, unless the program says otherwise or stands where nobody browses."""
+    """The traffic label of a report. Running the script indicates a person, unless the user agent is a program's or the
+    network belongs to a mail gateway.
+    """
     first = rules.first_label(rules.facts(HitKind.CLICK, flags, agent))
     if first is TrafficLabel.SETTLING:
         first = TrafficLabel.SCANNER if network and gateway_of(network) else TrafficLabel.HUMAN
@@ -222,7 +227,7 @@ def _label(flags: int, agent: bytes, network: int) -> int:
 
 
 def _country(said: dict[str, Any]) -> str:
-    """A guess: the time zone's country, else the one that the language names."""
+    """The guessed country code: that of the time zone, else that of the language; "" for none."""
     return _country_of(_text(said, "z", 60), _text(said, "l", 20))
 
 

@@ -1,4 +1,4 @@
-"""The rows that counting visits reads and writes; one statement for each kind and portion, on both databases."""
+"""Database reads and writes of the sessionizer: one statement per table and chunk, on both databases."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ _LONGEST_ADDRESS = 2_000
 
 
 class VisitWriter:
-    """What a portion adds, gathered and then written."""
+    """Collects the rows that a chunk adds and writes them at the end."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -48,7 +48,9 @@ class VisitWriter:
         self._sides: list[tuple[Any, Sequence[int]]] = []
 
     def open_visits(self, visitors: Collection[int], since: int, until: int) -> Iterator[dict[str, Any]]:
-        """Visits of these visitors that may still go on, oldest first."""
+        """Visits of these visitors that may continue between two instants (microseconds), oldest first, as keyword
+        arguments of the sessionizer's visit state.
+        """
         entry, leaving = aliased(WebPage), aliased(WebPage)
         query = (
             select(Visit, TrafficSource.digest, TrafficSource.channel_group, entry.digest, leaving.digest)
@@ -87,7 +89,7 @@ class VisitWriter:
             }
 
     def views(self, visit_ids: Collection[int], pages: Collection[int]) -> Iterator[tuple[Any, ...]]:
-        """(visit, page, instant, which page, active, scroll) of these visits' page views that are talked of."""
+        """Stored page views as (visit id, page number, microseconds, page digest, active seconds, scroll per cent)."""
         query = (
             select(PageView, WebPage.digest)
             .join(WebPage, WebPage.id == PageView.page_id)
@@ -97,7 +99,7 @@ class VisitWriter:
             yield row.visit_id, row.page, to_micros(row.at), row.digest, row.active_seconds, row.scroll
 
     def seen_before(self, visitors: Collection[int]) -> defaultdict[int, set[tuple[str, int | None]]]:
-        """By visitor, the activities ("a") and campaigns ("c") that brought them before."""
+        """What brought each visitor before: ("a", activity id) and ("c", campaign id), by visitor."""
         query = (
             select(Visit.visitor, Visit.activity_id, Activity.campaign_id)
             .outerjoin(Activity, Activity.id == Visit.activity_id)
@@ -131,12 +133,14 @@ class VisitWriter:
         }
 
     def rollup(self, key: tuple[int, int, int, int], change: Sequence[int]) -> None:
-        """Add to the counts of (activity, bucket, group, label), in the order of ``ROLLUP``."""
+        """Add ``change``, in the order of ``ROLLUP_COLUMNS``, to the rollup of (activity, bucket, channel group,
+        label).
+        """
         if any(change):
             self._rollups[key] = [was + more for was, more in zip(self._rollups[key], change, strict=True)]
 
     def sides(self, session: Any, change: Sequence[int]) -> None:
-        """Add what a visit of a person brought to the counts of its activity's sides, in the order of ``ROLLUP``."""
+        """Add the change of a human visit, in the order of ``ROLLUP_COLUMNS``, to the breakdowns of its activity."""
         more = [change[ROLLUP.index(name)] for name in breakdowns.SUMS]
         if session.activity_id and session.label == TrafficLabel.HUMAN and any(more):
             self._sides.append((session, more))
@@ -144,7 +148,9 @@ class VisitWriter:
     def event(
         self, report: PageReport, visit_id: int | None, contact: Callable[[], int | None], activity_id: int | None
     ) -> None:
-        """Something the page reports by name; with an id of the site's own it is one event wherever repeated."""
+        """Add a custom event. With an event id of the site's own, repeated reports are one event,
+        whatever the visit.
+        """
         said = report.event
         own = str(said["e"])[:200] if isinstance(said.get("e"), str | int) and said.get("e") else ""
         drawn = str(said.get("x"))[:40]
@@ -182,7 +188,7 @@ class VisitWriter:
         )
 
     def write(self, sessions: Iterable[Any]) -> None:
-        """Everything, and the visits of ``sessions`` with the page views that changed."""
+        """Write everything collected, the visits of ``sessions`` and their changed page views."""
         sessions = sorted(sessions, key=lambda session: session.id)
         pages, arrivals = self._page_numbers(sessions), self._arrival_numbers(sessions)
         self._put(Visit, ["id"], [_visit(one, pages, arrivals) for one in sessions], _CHANGING)
@@ -233,7 +239,7 @@ class VisitWriter:
         sets: Sequence[str],
         adds: Sequence[str] = (),
     ) -> None:
-        """Insert rows; of those that are there, ``sets`` are replaced and ``adds`` added to."""
+        """Insert rows; for existing keys replace the columns ``sets`` and add to the columns ``adds``."""
         if not rows:
             return
         table = model.__table__
@@ -275,7 +281,7 @@ class VisitWriter:
     def _numbers(
         self, model: type[WebPage | TrafficSource], wanted: Collection[bytes], new: dict[bytes, dict[str, Any]]
     ) -> dict[bytes, int]:
-        """The numbers of a dictionary's entries; writes those that are new."""
+        """The ids of dictionary entries by digest; inserts the new ones."""
         if not wanted:
             return {}
         query = select(model.digest, model.id).where(model.digest.in_(wanted))

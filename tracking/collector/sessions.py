@@ -1,8 +1,8 @@
-"""Reports of the page script → visits, page views, custom events and their counts.
+"""Sessionizer: page script reports become visits, page views, custom events and their counters.
 
-Called by the collector, inside the transaction that moves its checkpoint. Instants are those at which
-we got the reports: no visitor's clock is asked. Each report says everything about its page so far, so
-that reports which come late, twice or in another order make the same visit.
+Runs in the collector's transaction. Instants are those at which the server received the reports, because clocks of
+browsers are not trusted. Each report carries the full state of its page so far, so reports that arrive late, twice or
+out of order give the same visit.
 """
 
 from collections import defaultdict
@@ -27,11 +27,11 @@ from tracking.models.visits import Visit
 from tracking.spool.record_codec import Hit
 
 GAP = timedelta(minutes=30)
-"""A visit is over when nothing was heard of it for this long."""
+"""A visit ends after this time without a report."""
 MOST_PAGES = 1_000
-"""Page views of one visit; whoever sees more is no reader, and fills no table."""
+"""Limit of page views per visit. A visitor with more is not a reader and must not fill the table."""
 _SLACK = 60
-"""Seconds that a page may have been active before we first heard of it."""
+"""Seconds that a page may have been active before its first report arrived."""
 _LONGEST = 86_400
 _JOINS_BACK = timedelta(days=90)
 
@@ -46,7 +46,7 @@ class _PageState:
 
 @dataclass(slots=True)
 class _VisitState:
-    """A visit while reports are read into it; instants in microseconds, dictionaries by their digests."""
+    """State of a visit while reports are applied to it. Instants are microseconds, dictionary entries are digests."""
 
     id: int
     visitor: int
@@ -73,14 +73,14 @@ class _VisitState:
     engaged: bool = False
     fresh: bool = True
     recognised: bool = False
-    """Whether it became known who it is just now."""
+    """Whether a report of this chunk identified the contact."""
     views: dict[int, _PageState] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
     counted: tuple[int, ...] = (0,) * 8
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """What of it stands in the rollups, in their order."""
+        """The visit's part of its rollup, in the order of ``ROLLUP_COLUMNS``."""
         whole = (1, self.first, self.first_in_campaign, self.engaged, self.active, self.pages, self.new, 0)
         return tuple(map(int, whole))
 
@@ -90,14 +90,14 @@ class _VisitState:
 
 
 def count(connection: Connection, spool_id: int, hits: Sequence[tuple[int, Hit]]) -> None:
-    """Count reports, by their offsets in the spool. What makes no sense is passed over."""
+    """Count reports given with their offsets in the spool. Invalid reports are skipped."""
     reports = [report for report in (read(spool_id, offset, hit) for offset, hit in hits) if report is not None]
     if reports:
         _Sessionizer(connection, reports).count(hits)
 
 
 class _Sessionizer:
-    """One portion of reports."""
+    """Applies one chunk of reports."""
 
     def __init__(self, connection: Connection, reports: Sequence[PageReport]) -> None:
         self._connection, self._reports = connection, reports
@@ -132,7 +132,7 @@ class _Sessionizer:
         return dict(self._connection.execute(query).all())
 
     def _load(self, keys: Collection[int]) -> None:
-        """The visits that may still go on, and what these visitors were seen at before."""
+        """Load the visits that may continue, and what brought these visitors before."""
         at = [report.at for report in self._reports]
         for row in self._rows.open_visits(keys, min(at) - self._gap, max(at) + self._gap):
             session = _VisitState(**row, fresh=False)
@@ -145,11 +145,11 @@ class _Sessionizer:
         self._before = self._rows.seen_before(keys)
 
     def _follow(self, report: PageReport, keys: Sequence[int]) -> None:
-        """Find or begin the report's visit, and read the report into it."""
+        """Find or begin the visit of a report and apply the report to it."""
         session = self._session(report, keys)
         if session is None:
             return
-        if keys[0] != session.visitor and report.stable:  # The visitor has just allowed to be known again.
+        if keys[0] != session.visitor and report.stable:  # The visitor consented to a visitor id during the visit.
             self._sessions[keys[0]].append(session)
             session.visitor = keys[0]
         if report.send_id and session.send_id is None and report.page not in session.views:
@@ -175,14 +175,14 @@ class _Sessionizer:
         for session in going_on:
             if report.page in session.views:
                 return session
-        if report.stable:  # A hash may be a neighbour's, too; an id is one browser's.
+        if report.stable:  # Neighbours may share a daily hash; an id belongs to one browser.
             going_on = [session for session in going_on if session.visitor == keys[0]]
         if report.bare:
             return max(going_on, key=lambda session: session.last, default=None)
         if report.says_arrival:
             came_so = [s for s in going_on if s.arrival == report.arrival_digest and self._same_person(s, report)]
             going_on = came_so
-        if going_on:  # Of several tabs, the one whose page led here.
+        if going_on:  # With several tabs open, the visit whose last page links here.
             return max(going_on, key=lambda session: (session.exit == report.led_from, session.last))
         return self._begin(report, keys)
 
@@ -226,7 +226,7 @@ class _Sessionizer:
         return session
 
     def _recognise(self, session: _VisitState, report: PageReport) -> None:
-        """The visitor came by a mail's link: whose, if consent at this instant allows to know."""
+        """Store send and contact of a visit that began with a mail's link, when consent at that time is FULL."""
         if self._allowed(report.send_id, report.at) is ConsentLevel.FULL:
             session.send_id = report.send_id
             session.contact_id = session.contact_id or self._contacts.get(report.send_id)
@@ -256,7 +256,7 @@ class _Sessionizer:
         session.engaged = session.engaged or session.active > self._enough or session.pages > 1
 
     def _aggregate(self, report: PageReport) -> None:
-        """Counts, and nothing else: no visitor, no visit, no person."""
+        """Count a report of a browser that opts out of tracking: only rollups, no visitor, no visit, no contact."""
         activity_id, _ = self._tracer.activity(report)
         if report.name:
             self._rows.event(report, None, lambda: None, activity_id)
@@ -280,13 +280,14 @@ class _Sessionizer:
 
 
 def _join_story(connection: Connection, sessions: Iterable[_VisitState]) -> None:
-    """What a visitor did before we knew who it is belongs to the contact's story, too."""
+    """Assign earlier visits of newly identified visitors to their contacts."""
     for session in sessions:
         if session.recognised and session.contact_id is not None:
             join_story(connection, session.visitor, session.contact_id, session.started)
 
 
 def join_story(connection: Connection, visitor: int, contact_id: int, at: int) -> None:
+    """Assign the visitor's visits of the last 90 days that have no contact to the contact."""
     connection.execute(
         update(Visit)
         .where(Visit.visitor == visitor, Visit.contact_id.is_(None), Visit.last_at > from_micros(at) - _JOINS_BACK)
@@ -295,7 +296,7 @@ def join_story(connection: Connection, visitor: int, contact_id: int, at: int) -
 
 
 class _ActiveGoals:
-    """What active goals wait for."""
+    """Active page and event goals."""
 
     def __init__(self, connection: Connection) -> None:
         query = select(Goal.id, Goal.kind, Goal.match, Goal.key, Goal.since).where(
@@ -306,9 +307,11 @@ class _ActiveGoals:
         self._names = {name for row in rows if row.kind is GoalKind.EVENT for name in (row.match, row.key)}
 
     def event(self, name: str) -> bool:
+        """Whether a goal counts events of this name."""
         return name in self._names
 
     def page(self, report: PageReport) -> list[int]:
+        """The ids of the goals that this page reaches."""
         return [
             goal_id
             for goal_id, match, since in self._pages

@@ -1,4 +1,4 @@
-"""The dictionary of user-agent strings, so that an event carries a number."""
+"""Dictionary of user agent strings: an event stores an id instead of the text."""
 
 from hashlib import blake2b
 
@@ -34,7 +34,7 @@ _SYSTEMS = (
 
 
 def client(text: str) -> tuple[str, str]:
-    """The family of a program (a msgid) and its system, as it calls itself; "" for what it doesn't say."""
+    """Program family (a msgid) and operating system in a user agent; "" for what it does not contain."""
     if text == "Mozilla/5.0":
         return N_("Apple Mail's prefetch"), ""
     family = next((name for sign, name in _CLIENTS if sign in text), "")
@@ -47,19 +47,19 @@ def _digest(user_agent: bytes) -> bytes:
 
 
 def _text(user_agent: bytes) -> str:
-    """What can be kept and shown; PostgreSQL takes no NUL."""
+    """The text as stored and displayed. PostgreSQL rejects NUL characters."""
     return user_agent.decode("utf-8", "replace").replace("\0", "�")[:500]
 
 
 class UserAgentCache:
-    """Numbers of user agents, remembered between batches once their transaction has committed."""
+    """User agent ids, cached between chunks once their transaction has committed."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, int] = {}
         self._fresh: dict[bytes, int] = {}
 
     def number(self, connection: Connection, user_agent: bytes) -> int:
-        """The number of a user agent, which is written if it is new."""
+        """The id of a user agent; inserts a new one."""
         found = self._known.get(user_agent) or self._fresh.get(user_agent)
         if found is None:
             p, digest = "%s" if bulk_sql.is_postgres(connection) else "?", _digest(user_agent)
@@ -72,11 +72,12 @@ class UserAgentCache:
         return found
 
     def committed(self) -> None:
-        """The transaction held: remember the new numbers."""
+        """Keep the ids of this transaction: it was committed."""
         if len(self._known) + len(self._fresh) > _REMEMBERED:
             self._known.clear()
         self._known.update(self._fresh)
         self._fresh.clear()
 
     def rolled_back(self) -> None:
+        """Drop the ids of this transaction: its inserts were rolled back."""
         self._fresh.clear()

@@ -1,4 +1,4 @@
-"""Which activity brought a visit: by its send, by the UTM rule, else by the landing page where it began."""
+"""Activity attribution of visits: by the send, by the UTM rule, else by the landing page on which the visit began."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class _Candidate(NamedTuple):
 
 
 class VisitAttributor:
-    """What is known of the campaigns and activities that a portion of reports may have come by."""
+    """Campaigns, activities and short links that the reports of a chunk may name."""
 
     def __init__(self, connection: Connection, reports: Sequence[PageReport]) -> None:
         self._connection = connection
@@ -38,7 +38,7 @@ class VisitAttributor:
             self._load(wanted)
 
     def activity(self, report: PageReport) -> tuple[int | None, AttributionEvidence]:
-        """The activity that brought it, and how that is known."""
+        """The activity that brought the report's visit, and the evidence for it."""
         if report.send_id:
             activity_id = report.send_id >> 32
             if self.campaign_of(activity_id) is not None:
@@ -54,14 +54,14 @@ class VisitAttributor:
         return None, AttributionEvidence.NOT
 
     def campaign_of(self, activity_id: int | None) -> int | None:
-        """The campaign of an activity that people planned; None for another one."""
+        """The campaign of a planned activity; None for a built-in or unknown one."""
         if activity_id not in self._campaign_ids:
             query = select(Activity.campaign_id).where(Activity.id == activity_id, Activity.built_in.is_(None))
             self._campaign_ids[activity_id] = self._connection.execute(query).scalar()
         return self._campaign_ids[activity_id]
 
     def _named(self, arrivals: Iterable[TrafficParameters]) -> dict[TrafficParameters, int | None]:
-        """The campaign that each arrival names: by its number, else by its name as the rule writes it."""
+        """The campaign that each arrival names: by its id (``utm_id``), else by its name as the UTM rule writes it."""
         wanted = [arrival for arrival in arrivals if arrival.utm_id or arrival.campaign]
         if not wanted:
             return {}
@@ -81,14 +81,15 @@ class VisitAttributor:
         links = select(ShortLink.activity_id, ShortLink.url, ShortLink.utm)
         links = links.where(ShortLink.activity_id.in_(self._campaign_ids)).order_by(ShortLink.id)
         for activity_id, url, added in self._connection.execute(links):
-            # As its visitors bring it: words that the address has of its own stay, right or wrong.
+            # As visits report it: UTM parameters in the link's own URL take precedence, right or wrong.
             values = utm.values(urlsplit(utm.joined(url, added).lower()).query)
             source, medium, content = (values.get(f"utm_{name}", "") for name in ("source", "medium", "content"))
             self._links[self._campaign_ids[activity_id] or 0, source, medium, content] = activity_id
 
     def _by_rule(self, campaign_id: int, arrival: TrafficParameters) -> int | None:
-        """The activity whose short link says the same; else the first that the rule names so, by source and medium,
-        by medium, by channel."""
+        """The activity whose short link has the same UTM values; else the first activity of the campaign that matches
+        by source and medium, by medium, or by channel.
+        """
         by_link = self._links.get((campaign_id, arrival.source, arrival.medium, arrival.content))
         if by_link is not None:
             return by_link

@@ -1,4 +1,4 @@
-"""Who is who among visitors without a cookie: keyed hashes that nobody can undo once their day is over."""
+"""Visitor keys without cookies: keyed hashes that cannot be reversed once the salt of their day is deleted."""
 
 import secrets
 from collections.abc import Collection
@@ -17,8 +17,9 @@ _SALT_BYTES = 32
 
 
 class DailySalts:
-    """The salts of the days (UTC) on which reports came, and of the days before them, so that a visit may go on over
-    midnight. Older ones are gone: then nobody, we included, can tell whose hash it was."""
+    """The salts of the days (UTC) on which reports arrived and of the days before, so that a visit can continue past
+    midnight. Older salts are deleted: their hashes can no longer be recomputed.
+    """
 
     def __init__(self, connection: Connection, instants: Collection[int]) -> None:
         self._connection = connection
@@ -33,7 +34,9 @@ class DailySalts:
             connection.execute(insert(DaySalt).values(day=day, salt=self._salts[day]))
 
     def keys(self, report: PageReport) -> list[int]:
-        """What the visitor may be known by, the best first: an id that they allowed, this day's hash, yesterday's."""
+        """The keys of a visitor, best first: the hash of the visitor id that they consented to, today's hash,
+        yesterday's hash.
+        """
         today = from_micros(report.at).date()
         found = [_stable(report.stable)] if report.stable else []
         for day in (today, today - _DAY):
@@ -52,5 +55,5 @@ def _stable(id: str) -> int:
 
 
 def _number(digest: bytes) -> int:
-    """63 bits: what both databases keep as a positive number."""
+    """63 bits of the digest: a positive BIGINT on both databases."""
     return int.from_bytes(digest) >> 1

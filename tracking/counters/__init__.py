@@ -1,1 +1,1 @@
-"""Counters of events and visits: 15 minutes, days, totals, breakdowns."""
+"""Counters of events and visits: 15-minute rollups, daily rollups, totals and breakdowns."""

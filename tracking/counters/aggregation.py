@@ -1,8 +1,8 @@
-"""What events add up to: first-seen marks, rollups and the milestones of sends.
+"""Aggregation of events: first-seen rows, rollups and the milestones of sends.
 
-Two ways to the same numbers. A :class:`Tally` adds new events as they are collected; ``reconcile``
-computes the marks and milestones of some sends anew from all their events, whatever was written
-before, and moves the rollups by the difference: for settlement and relabelling.
+There are two ways to the same numbers. :class:`RollupDelta` adds new events while they are collected.
+:func:`recompute_sends` recomputes first-seen rows and milestones of some sends from all their events and moves the
+rollups by the difference; it serves relabelling.
 """
 
 from collections import Counter, defaultdict
@@ -26,7 +26,7 @@ def bucket(at: int) -> int:
 
 
 class CountedEvent(NamedTuple):
-    """What of an event is counted."""
+    """The counted fields of an event; ``at`` in microseconds."""
 
     at: int
     kind: int
@@ -37,7 +37,7 @@ class CountedEvent(NamedTuple):
 
 
 def marks(events: Iterable[CountedEvent]) -> dict[tuple[int, ...], int]:
-    """The first-seen marks that events make, by :class:`batches.MarkKey`. Only a person's event marks anything."""
+    """The first-seen instants of events, by :class:`bulk_sql.FirstSeenKey`. Only human events with a send count."""
     first: dict[tuple[int, ...], int] = {}
     for at, kind, label, activity_id, send_id, link in events:
         if label == _HUMAN and send_id is not None:
@@ -47,8 +47,9 @@ def marks(events: Iterable[CountedEvent]) -> dict[tuple[int, ...], int]:
 
 
 def uniques(known: Mapping[tuple[int, ...], int]) -> dict[tuple[int, ...], int]:
-    """When sends were first counted for each kind and link (0: any) of an activity, by :class:`batches.MarkKey`, as
-    all of their marks say; a click is an open, too."""
+    """The instant at which each send is counted as unique, by :class:`bulk_sql.FirstSeenKey`, derived from all its
+    first-seen rows. Link 0 stands for any link, and a click also counts as an open.
+    """
     first = dict(known)
     for (send_id, activity_id, kind, _link), at in known.items():
         for counted in _COUNTED_AS.get(kind, (kind,)):
@@ -63,13 +64,14 @@ _COUNTED_AS = {_CLICK: (_CLICK, _OPEN)}
 
 
 class RollupDelta:
-    """Changes to the rollups, gathered and then written at once."""
+    """Changes to the rollups, collected and written at once."""
 
     def __init__(self) -> None:
         self.events: defaultdict[tuple[int, ...], int] = defaultdict(int)
         self._uniques: defaultdict[tuple[int, ...], int] = defaultdict(int)
 
     def count(self, event: CountedEvent, by: int = 1) -> None:
+        """Add ``by`` events like this one, to its link and to link 0."""
         at, kind, label, activity_id, _send_id, link = event
         start = at - at % BUCKET
         self.events[activity_id, start, kind, 0, label] += by
@@ -77,7 +79,7 @@ class RollupDelta:
             self.events[activity_id, start, kind, link, label] += by
 
     def mark(self, key: tuple[int, ...], at: int, by: int = 1) -> None:
-        """Of :func:`uniques`."""
+        """Add ``by`` uniques for an entry of :func:`unique_instants`."""
         _send_id, activity_id, kind, link = key
         self._uniques[activity_id, at - at % BUCKET, kind, link, _HUMAN] += by
 
@@ -91,7 +93,7 @@ class RollupDelta:
 
 
 def add(connection: Connection, rows: Sequence[bulk_sql.EventTuple]) -> None:
-    """Count new events (:class:`EventRow`), which must already hold their labels. Milestones move by ``reconcile``."""
+    """Count new events (:class:`bulk_sql.EventRow` as tuples) with their first labels. Does not move milestones."""
     tally = RollupDelta()
     alike = _alike(rows)
     for (activity_id, start, kind, link, label), number in alike.items():
@@ -104,7 +106,7 @@ def add(connection: Connection, rows: Sequence[bulk_sql.EventTuple]) -> None:
 
 
 def _alike(rows: Sequence[bulk_sql.EventTuple]) -> dict[tuple[int, int, int, int, int], int]:
-    """How many rows there are by activity, bucket, kind, link and label. A portion lies in one bucket, or in two."""
+    """The number of rows by (activity, bucket, kind, link, label). A chunk usually lies within one bucket."""
     starts = {bucket(at) for at in (min(row[1] for row in rows), max(row[1] for row in rows))}
     if len(starts) > 1:
         return Counter([(row[4], row[1] - row[1] % BUCKET, row[7], row[10], row[8]) for row in rows])
@@ -117,7 +119,7 @@ _ALIKE = itemgetter(4, 7, 10, 8)
 
 
 def _mark(connection: Connection, tally: RollupDelta, events: Iterable[CountedEvent]) -> None:
-    """Mark sends by more of their events."""
+    """Merge the first-seen instants of more events into the stored ones."""
     new = marks(events)
     if new:
         known = bulk_sql.marks_of(connection, {key[0] for key in new})
@@ -127,7 +129,7 @@ def _mark(connection: Connection, tally: RollupDelta, events: Iterable[CountedEv
 def _write_marks(
     connection: Connection, tally: RollupDelta, known: dict[tuple[int, ...], int], wanted: dict[tuple[int, ...], int]
 ) -> None:
-    """Bring all marks of some sends from what is known to what is wanted, and the uniques with them."""
+    """Replace the first-seen rows ``stored`` of some sends by ``target``, and move the uniques accordingly."""
     before, after = uniques(known), uniques(wanted)
     for counted, other, by in ((before, after, -1), (after, before, 1)):
         for key, at in counted.items():
@@ -138,18 +140,19 @@ def _write_marks(
 
 
 class LabelChange(NamedTuple):
-    """One event's way from one label to another."""
+    """A new label for one event."""
 
     id: int
     event: CountedEvent
-    """As it was counted: with its old label."""
+    """The event as it was counted, with its old label."""
     label: int
     reasons: int
 
 
 def settle(connection: Connection, changes: Sequence[LabelChange], rules: int) -> None:
-    """Give settling events, read under ``lock_counting``, their final labels. While they settled they marked
-    nothing, so that none of the send's other events need be looked at again."""
+    """Give settling events their final labels. They must have been read under ``lock_counting``. Settling events have
+    no first-seen rows, so the other events of their sends need not be read.
+    """
     tally = _relabelled(connection, changes, rules, settling=True)
     human = [change.event for change in changes if change.label == _HUMAN]
     _mark(connection, tally, (event._replace(label=_HUMAN) for event in human))
@@ -158,7 +161,7 @@ def settle(connection: Connection, changes: Sequence[LabelChange], rules: int) -
 
 
 def _milestones_of(human: Iterable[CountedEvent]) -> list[tuple[int, int, int, int | None]]:
-    """By send, the first and the last of some events, and the first click."""
+    """(send id, first event, last event, first click) of human opens and clicks, in microseconds."""
     found = dict[int, tuple[int, int, int | None]]()
     for at, kind, _label, _activity_id, send_id, _link in human:
         if send_id is not None and kind in _SHOWN:
@@ -169,12 +172,13 @@ def _milestones_of(human: Iterable[CountedEvent]) -> list[tuple[int, int, int, i
     return [(send_id, *milestones) for send_id, milestones in found.items()]
 
 
-_SHOWN = (_OPEN, _CLICK)  # A click is an open, too; a view is neither.
+_SHOWN = (_OPEN, _CLICK)  # A click counts as an open; a view does not.
 
 
 def move(connection: Connection, changes: Collection[LabelChange], rules: int) -> None:
-    """Relabel events, and move rollups, marks and milestones with them. Events, read under
-    ``lock_counting``, must still have the label that their change says."""
+    """Relabel events and move rollups, first-seen rows and milestones. The events must have been read under
+    ``lock_counting`` and still have the old label of their change.
+    """
     tally = _relabelled(connection, changes, rules, settling=False)
     reconcile(connection, {change.event.send_id for change in changes if change.event.send_id is not None}, tally)
     tally.write(connection)
@@ -199,7 +203,7 @@ def _relabelled(connection: Connection, changes: Collection[LabelChange], rules:
 
 
 def reconcile(connection: Connection, send_ids: Collection[int], tally: RollupDelta) -> None:
-    """Bring marks and milestones of sends to what their events say; uniques go to ``tally``."""
+    """Recompute first-seen rows and milestones of sends from their events. Uniques are added to ``delta``."""
     if not send_ids:
         return
     events = events_of(connection, send_ids)
@@ -215,7 +219,9 @@ _SPANS = """
 
 
 def events_of(connection: Connection, send_ids: Collection[int]) -> list[CountedEvent]:
-    """The first and the last of each kind of event of these sends: what marks and milestones look at."""
+    """The first and the last event of each kind, label and link of these sends: all that first-seen rows and milestones
+    depend on.
+    """
     return [
         CountedEvent(bulk_sql.micros(row[0]), *row[1:])
         for pick in ("min", "max")
@@ -233,7 +239,7 @@ _NOTHING = SendMilestones(None, None, None)
 
 
 def milestones(events: Iterable[CountedEvent], was: SendMilestones = _NOTHING) -> SendMilestones:
-    """The milestones of one send, of human events only, beside what is known already."""
+    """The milestones of one send from its human events, merged with the known ones."""
     human = [e for e in events if e.label == TrafficLabel.HUMAN]
     clicks = [e.at for e in human if e.kind == HitKind.CLICK]
     opens = [e.at for e in human if e.kind == HitKind.OPEN] + clicks
@@ -244,7 +250,9 @@ def milestones(events: Iterable[CountedEvent], was: SendMilestones = _NOTHING) -
 
 
 def _only_date(was: SendMilestones) -> SendMilestones:
-    """The last open as a bare date, which is all that a contact who allows no more leaves behind."""
+    """Milestones that keep only a last open stored as a bare date: all that DELIVERABILITY consent
+    leaves of a contact.
+    """
     last = was.last_opened_at
     return SendMilestones(None, last if last is not None and last % _DAY == 0 else None, None)
 
@@ -275,7 +283,9 @@ def _write_milestones(
 
 
 def note_last_date(connection: Connection, opened: dict[int, int]) -> None:
-    """Remember the date (UTC) of the last open, and nothing else, of contacts who allow only that."""
+    """Store the date (UTC) of the last open of sends whose contacts allow only that. ``opened``:
+    microseconds by send.
+    """
     rows = bulk_sql.select_by_ids(
         connection, "SELECT id, first_opened_at, last_opened_at, clicked_at FROM sends WHERE id IN {ids}", opened
     )

@@ -1,6 +1,7 @@
-"""People's visits of an activity counted by their sides: by landing page and the way that they came, by device and
-country. Written with the visits, in the same transaction, so that a page about two hundred thousand of them reads
-hundreds of rows.
+"""Breakdowns of human visits per activity: by landing page and traffic source, and by device and country.
+
+Written in the transaction that writes the visits, so that a report page reads a few hundred rows instead of all visits
+(tests/benchmarks/pages.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +20,11 @@ _WHERE = f"activity_id IS NOT NULL AND label = {TrafficLabel.HUMAN:d}"
 _COUNTED = "count(*), sum(CASE WHEN engaged THEN 1 ELSE 0 END), sum(active_seconds)"
 
 Place = tuple[int, int, int, int, str]
-"""(activity, entry, arrival, device, country)"""
+"""(activity, entry page, arrival, device, country)"""
 
 
 def add(connection: Connection, changes: Iterable[tuple[Place, Sequence[int]]]) -> None:
-    """Add to the sides that each place lies on, as ``SUMS``."""
+    """Add counts, in the order of ``SUM_COLUMNS``, to both breakdowns of each key."""
     landings, whereabouts = dict[tuple[Any, ...], list[int]](), dict[tuple[Any, ...], list[int]]()
     for (activity_id, entry_id, arrival_id, device, country), counts in changes:
         for sums, key in (
@@ -51,7 +52,7 @@ def _key(model: Any) -> list[str]:
 
 
 def fill(connection: Connection, activity_id: int | None = None) -> None:
-    """Count them (of an activity) anew from the visits, under ``lock_counting``."""
+    """Rebuild the breakdowns (of an activity) from the visits. The caller holds ``lock_counting``."""
     for model in _SIDES:
         key, only = ", ".join(_key(model)), _only(activity_id)
         connection.exec_driver_sql(f"DELETE FROM {model.__tablename__} WHERE {only}")  # noqa: S608
@@ -65,7 +66,7 @@ mend = fill
 
 
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
-    """Sides (of an activity) that aren't what the visits add up to: key, what is kept, what is counted."""
+    """Breakdown rows (of an activity) that differ from the sums of the visits, as (key, stored, counted)."""
     wrong: list[tuple[tuple[Any, ...], Any, Any]] = []
     for model in _SIDES:
         key, only = ", ".join(_key(model)), _only(activity_id)

@@ -1,7 +1,7 @@
-"""The collector's statements at the driver's speed, each beside its twin for the other database.
+"""Bulk SQL statements of the collector, through the driver's cursor, each with its variant for the other database.
 
-Instants are microseconds on both sides of this file. Ids go in as one array (PostgreSQL) or one
-JSON text (SQLite), so that a statement takes any number of them.
+Instants in and out are microseconds since 1970. Ids are passed as one array (PostgreSQL) or one JSON text (SQLite), so
+a statement accepts any number of them. tests/benchmarks/collector.py measures the effect.
 """
 
 import gc
@@ -18,11 +18,11 @@ from sqlalchemy.exc import DBAPIError
 from campaigns.db import from_micros, to_micros
 from tracking.models.events import MINUTE
 
-_COUNTING = 0x6B616D70  # "kamp": the advisory lock under which events are counted
+_COUNTING = 0x6B616D70  # "kamp": key of the advisory lock for counting
 
 
 class EventRow(NamedTuple):
-    """An event as it is written."""
+    """An event row as it is inserted; ``at`` in microseconds."""
 
     id: int
     at: int
@@ -38,11 +38,11 @@ class EventRow(NamedTuple):
 
 
 EventTuple = tuple[int, int, int | None, int, int, int, int, int, int, int, int]
-"""The same without names: the collector makes seven thousand at a time."""
+""":class:`EventRow` as a plain tuple: the collector builds thousands at a time (tests/benchmarks/collector.py)."""
 
 
 class RollupKey(NamedTuple):
-    """A row of the rollups; ``bucket`` in microseconds."""
+    """Key of a rollup row; ``bucket`` in microseconds."""
 
     activity_id: int
     bucket: int
@@ -52,7 +52,7 @@ class RollupKey(NamedTuple):
 
 
 class FirstSeenKey(NamedTuple):
-    """A row of the first-seen marks."""
+    """Key of a first-seen row."""
 
     send_id: int
     activity_id: int
@@ -71,7 +71,9 @@ def is_postgres(connection: Connection) -> bool:
 
 @contextmanager
 def no_garbage_search() -> Iterator[None]:
-    """A portion makes a hundred thousand tuples and no cycle among them: looking for some takes half of its time."""
+    """Pause the garbage collector: a chunk allocates many tuples and no cycles, and each allocation counts towards the
+    next collection (tests/benchmarks/collector.py).
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -82,16 +84,16 @@ def no_garbage_search() -> Iterator[None]:
 
 
 def lock_counting(connection: Connection) -> None:
-    """One transaction counts at a time. SQLite has one writer anyway; PostgreSQL waits here."""
+    """Let one transaction count at a time. SQLite has a single writer anyway; PostgreSQL takes an advisory lock."""
     if is_postgres(connection):
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_COUNTING,))
 
 
 def select_by_ids(connection: Connection, sql: str, ids: Collection[int], *more: Any) -> list[Any]:
-    """Rows of a statement that says ``IN {ids}`` once, and ``{p}`` for each further parameter.
+    """Rows of a statement with ``IN {ids}`` once and ``{p}`` for each further parameter.
 
-    ``{at}`` is the column of that name in microseconds; other instants come back as the driver gives
-    them: see :func:`micros`.
+    ``{at}`` selects the column ``at`` in microseconds. Other instants come back in the driver's type: see
+    :func:`from_driver_instant`.
     """
     postgres = is_postgres(connection)
     chosen = "(SELECT unnest(%s::bigint[]))" if postgres else "(SELECT value FROM json_each(?))"
@@ -101,14 +103,15 @@ def select_by_ids(connection: Connection, sql: str, ids: Collection[int], *more:
 
 
 def rows(connection: Connection, sql: str, *values: Any) -> list[Any]:
-    """Rows of a statement that says ``{p}`` for each value, ``{at}`` as above, and ``{minute}`` for
-    :class:`tracking.models.events.minute` of it."""
+    """Rows of a statement with ``{p}`` for each value, ``{at}`` as in :func:`select_by_ids`, and ``{minute}`` for the
+    :class:`tracking.models.events.MinuteBucket` of ``at``.
+    """
     words = ("%s", _MICROS, MINUTE.format(at="at")) if is_postgres(connection) else ("?", "at", "at")
     return _fetched(connection, sql.format(**dict(zip(("p", "at", "minute"), words, strict=True))), *values)
 
 
 def _fetched(connection: Connection, statement: str, *values: Any) -> list[Any]:
-    """By the driver's own cursor: rows as tuples, and none of them an object of SQLAlchemy's."""
+    """All rows through the driver's cursor: plain tuples, without SQLAlchemy row objects."""
     with _driver(connection, statement) as cursor:
         cursor.execute(statement, values)
         return list(cursor.fetchall())
@@ -116,7 +119,7 @@ def _fetched(connection: Connection, statement: str, *values: Any) -> list[Any]:
 
 @contextmanager
 def _driver(connection: Connection, statement: str) -> Iterator[Any]:
-    """The driver's cursor, with its errors told as SQLAlchemy tells them."""
+    """The driver's cursor. Its errors are raised as SQLAlchemy errors, and a lost connection is invalidated."""
     dialect, fairy = connection.dialect, connection.connection
     driver = dialect.loaded_dbapi
     cursor = fairy.cursor()
@@ -134,16 +137,16 @@ def _driver(connection: Connection, statement: str) -> Iterator[Any]:
 
 
 def instant(connection: Connection, micros: int) -> Any:
-    """An instant as this database's driver takes it."""
+    """An instant in the type that the driver accepts."""
     return from_micros(micros) if is_postgres(connection) else micros
 
 
 def micros(value: Any) -> int:
-    """An instant as this database's driver gives it."""
+    """Microseconds of an instant in the type that the driver returns."""
     return value if isinstance(value, int) else to_micros(value)
 
 
-# PostgreSQL's COPY in binary: the number of fields, then each one behind its length; instants count from 2000.
+# PostgreSQL's binary COPY format: the number of fields, then each field after its length. Instants count from 2000.
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_ROW = struct.Struct(">h iq iq iq iq ii ii ii ih ih ih ih").pack
 _COPY_NOBODY = struct.Struct(">h iq iq i iq ii ii ii ih ih ih ih").pack
@@ -151,7 +154,7 @@ _IN_2000 = 946_684_800_000_000
 
 
 def insert_events(connection: Connection, rows: Sequence[EventTuple]) -> None:
-    """Append events (:class:`EventRow`). An id that is there already fails the whole."""
+    """Append events (:class:`EventRow` as tuples). Fails as a whole when an id exists."""
     if is_postgres(connection):
         rows_copied = b"".join((_COPY_HEAD, *map(_copied, rows), b"\xff\xff"))
         statement = f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
@@ -171,7 +174,7 @@ def _copied(row: EventTuple) -> bytes:
 
 
 def marks_of(connection: Connection, send_ids: Collection[int]) -> dict[tuple[int, ...], int]:
-    """The first-seen marks of these sends, by :class:`MarkKey`."""
+    """The first-seen instants of these sends in microseconds, by :class:`FirstSeenKey`."""
     rows = select_by_ids(
         connection,
         f"SELECT {_MARK_COLUMNS}, {{at}} FROM first_seen WHERE send_id IN {{ids}}",  # noqa: S608
@@ -181,7 +184,7 @@ def marks_of(connection: Connection, send_ids: Collection[int]) -> dict[tuple[in
 
 
 def put_marks(connection: Connection, marks: Iterable[tuple[tuple[int, ...], int]]) -> None:
-    """Write marks (:class:`MarkKey` and instant), replacing the instant of those that exist."""
+    """Insert first-seen rows (:class:`FirstSeenKey` and microseconds); for existing keys replace the instant."""
     rows = sorted((*key, at) for key, at in marks)
     if not rows:
         return
@@ -199,9 +202,10 @@ def put_marks(connection: Connection, marks: Iterable[tuple[tuple[int, ...], int
         )
 
 
-# Microseconds to an instant and back; exact, since they are fewer than 2^53, and the cast rounds.
+# Conversion between microseconds and instants. Exact: the numbers are below 2^53, and the cast rounds.
 _INSTANT = "timestamptz 'epoch' + at * interval '1 microsecond'"
-_MICROS = "(date_part('epoch', at) * 1000000)::bigint"  # ``extract`` would count in decimals, ten times as long.
+# ``extract`` returns numeric: arbitrary-precision arithmetic for each row.
+_MICROS = "(date_part('epoch', at) * 1000000)::bigint"
 
 
 def _columns(rows: Sequence[tuple[int | None, ...]]) -> tuple[str, ...]:
@@ -209,11 +213,12 @@ def _columns(rows: Sequence[tuple[int | None, ...]]) -> tuple[str, ...]:
 
 
 def _array(numbers: Iterable[int | None]) -> str:
-    """PostgreSQL's words for an array: the driver looks at every element twice before it writes the same."""
+    """A PostgreSQL array literal. The driver's own array adaptation looks at every element twice."""
     return "{" + ",".join(map(str, numbers)).replace("None", "NULL") + "}"
 
 
 def drop_marks(connection: Connection, keys: Iterable[tuple[int, ...]]) -> None:
+    """Delete first-seen rows by :class:`FirstSeenKey`."""
     rows = sorted(keys)
     if not rows:
         return
@@ -229,7 +234,7 @@ def drop_marks(connection: Connection, keys: Iterable[tuple[int, ...]]) -> None:
 
 
 def add_counts(connection: Connection, counts: Iterable[tuple[tuple[int, ...], int, int]]) -> None:
-    """Add events and uniques (either may be negative) to the rollups."""
+    """Add events and uniques (either may be negative) to the rollups, by :class:`RollupKey`."""
     rows = sorted((*key, events, uniques) for key, events, uniques in counts if events or uniques)
     if not rows:
         return
@@ -249,7 +254,7 @@ def add_counts(connection: Connection, counts: Iterable[tuple[tuple[int, ...], i
 
 
 class Relabelled(NamedTuple):
-    """An event's new label; what else is known of it says where it is."""
+    """New label of an event. ``send_id`` and ``at`` serve to find the row by an index."""
 
     id: int
     send_id: int | None
@@ -267,7 +272,7 @@ _RELABEL = (
 
 
 def relabel_events(connection: Connection, changes: Collection[Relabelled], *, settling: bool) -> None:
-    """Give events their new label; ``settling``: all of them are settling until now."""
+    """Update labels and reasons of events. ``settling`` states that all of them have the label SETTLING until now."""
     if not is_postgres(connection):
         rows = sorted((id, label, reasons, rules) for id, _send_id, _at, label, reasons, rules in changes)
         if rows:
@@ -292,7 +297,7 @@ def _relabel(connection: Connection, changes: Collection[Relabelled], where: str
 
 
 def set_milestones(connection: Connection, rows: Iterable[tuple[int, int | None, int | None, int | None]]) -> None:
-    """Write (send id, first_opened_at, last_opened_at, clicked_at), in the order of ids."""
+    """Write (send id, first_opened_at, last_opened_at, clicked_at) in microseconds, in the order of ids."""
     values = sorted(rows, key=itemgetter(0))
     if not values:
         return
@@ -312,7 +317,7 @@ def set_milestones(connection: Connection, rows: Iterable[tuple[int, int | None,
 
 
 def widen_milestones(connection: Connection, rows: Iterable[tuple[int, int, int, int | None]]) -> None:
-    """Let the milestones of sends (id, first open, last open, first click) reach as far as these, too."""
+    """Extend the milestones of sends to include (send id, first open, last open, first click) in microseconds."""
     values = sorted(rows)
     if not values:
         return

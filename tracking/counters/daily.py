@@ -1,9 +1,10 @@
-"""Totals of the organisation's days beside the counters of 15 minutes, and of whole lives beside those: a page about
-a year reads days, not quarters, and one about all of it reads neither.
+"""Daily rollups in the organisation's time zone, and totals over all time, summed from the 15-minute rollups.
 
-Written in the transaction that writes the quarters, from the same numbers. Days are kept in one time
-zone, and say in which: who asks for days of another zone, or for hours, is sent to the quarters, and
-gets the same answer later. Whoever counts first after the organisation moved sums them anew.
+They let a page about a year read days and a page about all time read totals (tests/benchmarks/pages.py). They are
+written in the transaction that writes the 15-minute rollups, from the same numbers. The days belong to one time zone,
+which is stored (:class:`~tracking.models.events.RollupTimeZone`). Queries for hours or for days of another zone fall
+back to the 15-minute rollups, with the same result. After the organisation's time zone changed, the next count rebuilds
+the days.
 """
 
 import json
@@ -29,14 +30,14 @@ VISITS = ("visits", "visitors", "campaign_visitors", "engaged", "active_seconds"
 
 
 class HitSource(NamedTuple):
-    """Where counted hits are read: the table, and the column of its time (of a whole life there is none)."""
+    """Table to read hit counts from, and its time column (``NO_TIME`` for totals)."""
 
     table: type[HitRollup] | type[DailyHitRollup] | type[TotalHitRollup]
     at: Any
 
 
 class VisitSource(NamedTuple):
-    """The same of visits. Of them, days and lives don't know the channel group: ``DayGroups`` does."""
+    """The same for visits. Days and totals have no channel group; ``DailyChannelRollup`` has it."""
 
     table: type[VisitRollup] | type[DailyVisitRollup] | type[TotalVisitRollup]
     at: Any
@@ -46,7 +47,7 @@ NO_TIME: ColumnElement[Any] = null()
 
 
 def hits(session: Session, window: Window, *starts: datetime) -> HitSource:
-    """The counters that answer for a window, cut at ``starts``: the coarsest that are as exact."""
+    """The coarsest hit rollup that is exact for a window cut at ``starts``."""
     if not _fits(session, window, starts):
         return HitSource(HitRollup, HitRollup.bucket)
     return (
@@ -57,6 +58,7 @@ def hits(session: Session, window: Window, *starts: datetime) -> HitSource:
 
 
 def visits(session: Session, window: Window, *starts: datetime) -> VisitSource:
+    """The coarsest visit rollup that is exact for a window cut at ``starts``."""
     if not _fits(session, window, starts):
         return VisitSource(VisitRollup, VisitRollup.bucket)
     return (
@@ -76,8 +78,9 @@ def _fits(session: Session, window: Window, starts: Sequence[datetime]) -> bool:
 
 @lru_cache(maxsize=16)
 def day_of(zone: str) -> Callable[[int], int]:
-    """The instant at which the local day of an instant began, in microseconds. A day begins where its first
-    midnight is, or would be: as windows and charts are cut."""
+    """Returns the function that maps an instant to the start of its local day, both in microseconds. A day starts at
+    its first midnight, or where midnight would be when a clock change skips it; windows and charts use the same rule.
+    """
     known = ZoneInfo(zone)
 
     @lru_cache(maxsize=100_000)
@@ -88,7 +91,9 @@ def day_of(zone: str) -> Callable[[int], int]:
 
 
 def add_hits(connection: Connection, rows: Iterable[tuple[tuple[int, ...], int, int]]) -> None:
-    """Add to days what is about to be added to quarters: (activity, bucket, kind, link, label), events and uniques."""
+    """Add to days and totals what is about to be added to 15-minute rollups: (activity, bucket, kind, link, label),
+    events and uniques.
+    """
     day = ready(connection)
     days: dict[tuple[int, ...], list[int]] = {}
     lives: dict[tuple[int, ...], list[int]] = {}
@@ -100,7 +105,7 @@ def add_hits(connection: Connection, rows: Iterable[tuple[tuple[int, ...], int, 
 
 
 def add_visits(connection: Connection, rows: Iterable[tuple[tuple[int, int, int, int], Sequence[int]]]) -> None:
-    """The same of visits: (activity, bucket, group, label) and its counts, as ``VISITS``."""
+    """The same for visits: (activity, bucket, channel group, label) and counts in the order of ``VISIT_COLUMNS``."""
     day = ready(connection)
     days: dict[tuple[int, ...], list[int]] = {}
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -140,7 +145,9 @@ def _put(
 
 
 def ready(connection: Connection) -> Callable[[int], int]:
-    """How days are told now, after summing them anew if they were told otherwise: asked before quarters change."""
+    """The day function of the organisation's current time zone. Rebuilds the days first when their zone is another one,
+    so it must be called before 15-minute rollups change.
+    """
     wanted = _our_zone(connection)
     if connection.scalar(select(RollupTimeZone.time_zone)) != wanted:
         fill(connection)
@@ -155,7 +162,7 @@ def _our_zone(connection: Connection) -> str:
 
 
 def fill(connection: Connection) -> None:
-    """Sum all days anew from the quarters, in the organisation's time zone, under ``lock_counting``."""
+    """Rebuild days and totals in the organisation's time zone. The caller holds ``lock_counting``."""
     zone = _our_zone(connection)
     sum_anew(connection, zone)
     connection.execute(RollupTimeZone.__table__.delete())  # type: ignore[attr-defined]
@@ -163,7 +170,9 @@ def fill(connection: Connection) -> None:
 
 
 def sum_anew(connection: Connection, zone: str, activity_id: int | None = None) -> None:
-    """The days and the lives (of an activity) as its quarters add up; those of channel groups with all or none."""
+    """Rebuild days and totals (of an activity) from the 15-minute rollups. Channel group days are rebuilt only with all
+    activities, or with 0.
+    """
     only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
     for quarters, days, lives, key, adds in (
         ("event_rollups", "event_rollups_daily", "event_rollups_total", ("activity_id", "kind", "link", "label"), HITS),
@@ -195,12 +204,12 @@ def _sum(
     if bulk_sql.is_postgres(connection):
         found = "(%s::timestamptz[])[width_bucket(q.bucket, %s::timestamptz[])]"
         instants = [from_micros(start) for start in starts]
-        # As they would have come: a page's days lie side by side in the table.
+        # Rows in the order of insertion of normal operation: the days of one page lie next to each other in the table.
         order = "began, " + same
         summed = f"{into} {found} AS began FROM {quarters} AS q GROUP BY {order} ORDER BY {order}"
         connection.exec_driver_sql(summed, (instants, instants))
     else:
-        # By way of the days, so that each finds its quarters in the order of their key.
+        # Joined from the days, so that each day reads its buckets in the order of their primary key.
         connection.exec_driver_sql(
             f"{into} d.began FROM (SELECT DISTINCT activity_id FROM {quarters}) AS a"  # noqa: S608
             " CROSS JOIN (SELECT value AS began,"
@@ -212,7 +221,7 @@ def _sum(
 
 
 def _starts(connection: Connection, zone: str, quarters: str, only: str) -> list[int]:
-    """The beginnings of all local days that quarters lie in, and of the one after."""
+    """The starts, in microseconds, of all local days with buckets, and of the day after."""
     bounds = connection.exec_driver_sql(f"SELECT min(bucket), max(bucket) FROM {quarters} WHERE {only}").one()  # noqa: S608
     if bounds[0] is None:
         return []
@@ -225,15 +234,16 @@ def _starts(connection: Connection, zone: str, quarters: str, only: str) -> list
 
 
 def mend(connection: Connection, activity_id: int | None = None) -> None:
-    """Sum the days of an activity anew, if any are kept."""
+    """Rebuild the days of an activity, if days are kept."""
     kept = connection.scalar(select(RollupTimeZone.time_zone))
     if kept is not None:
         sum_anew(connection, kept, activity_id)
 
 
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
-    """Days and lives (of an activity) that aren't what their quarters add up to: key, what is kept, what is counted.
-    Those of channel groups are compared with all activities, or with 0, which is none."""
+    """Days and totals (of an activity) that differ from the sum of their 15-minute rollups, as (key, stored, counted).
+    Channel group days are compared with all activities, or with 0.
+    """
     kept = connection.scalar(select(RollupTimeZone.time_zone))
     if kept is None:
         return []

@@ -1,4 +1,4 @@
-"""Stretches of time that figures are asked for: whole local days, and the stretch before of the same length."""
+"""Report periods: whole local days, and the previous period of the same length."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -10,7 +10,7 @@ _LONGEST = timedelta(days=3653)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From an instant until before another; None leaves an end open."""
+    """A half-open range of instants; None leaves an end open."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -25,12 +25,12 @@ WHOLE = Window()
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Local days from ``first`` to ``last``, both included; None for the whole life."""
+    """Local days from ``first`` to ``last``, both included; None for all time."""
 
     first: date | None = None
     last: date | None = None
     days: int | None = None
-    """Of "the last n days"; None for days that somebody chose."""
+    """Number of days of "the last n days"; None for chosen dates."""
 
     @property
     def whole(self) -> bool:
@@ -38,20 +38,22 @@ class Period:
 
     @property
     def key(self) -> str:
-        """What addresses call it."""
+        """The period in URLs; :func:`parse_period` reads it."""
         if self.first is None or self.last is None:
             return "whole"
         return str(self.days) if self.days else f"{self.first.isoformat()}..{self.last.isoformat()}"
 
     def window(self, zone: ZoneInfo) -> Window:
-        """The instants at which its first day begins and its last one is over: 23 or 25 hours are a day, too."""
+        """From the start of the first local day to the end of the last; with a clock change a day has 23
+        or 25 hours.
+        """
         if self.first is None or self.last is None:
             return WHOLE
         return Window(midnight(self.first, zone), midnight(self.last + timedelta(days=1), zone))
 
     @property
     def before(self) -> "Period | None":
-        """As many days, just before; None before a whole life."""
+        """The same number of days just before; None for all time."""
         if self.first is None or self.last is None:
             return None
         length = self.last - self.first
@@ -59,9 +61,9 @@ class Period:
 
 
 def period_of(key: str, today: date) -> Period:
-    """The period that a key names: ``whole``, ``7``, ``28``, ``90`` or ``2026-11-01..2026-11-07``.
+    """The period with this key: ``whole``, ``7``, ``28``, ``90`` or ``2026-11-01..2026-11-07``.
 
-    What makes no sense is the whole life.
+    An invalid key gives all time.
     """
     if key in {str(days) for days in LAST_DAYS}:
         return Period(today - timedelta(days=int(key) - 1), today, int(key))
@@ -76,10 +78,10 @@ def period_of(key: str, today: date) -> Period:
 
 
 def sensible(first: date, last: date) -> bool:
-    """Whether somebody can mean these days: in order, at most ten years, and none that no clock will ever show."""
+    """Whether the dates are in order, at most ten years apart, and between 1990 and 2200."""
     return date(1990, 1, 1) <= first <= last <= date(2200, 1, 1) and last - first <= _LONGEST
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """When a day begins there."""
+    """The start of a local day."""
     return datetime(day.year, day.month, day.day, tzinfo=zone)

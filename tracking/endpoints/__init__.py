@@ -1,1 +1,1 @@
-"""Public WSGI endpoints: pixels, redirects, the page script and its beacons."""
+"""Public WSGI endpoints: open pixels, link redirects, the page script and its reports."""

@@ -1,6 +1,7 @@
-"""Where a hit came from, as a number: the /24 of an IPv4 address, the /48 of an IPv6 one.
+"""IP networks as numbers: the /24 of an IPv4 address, the /48 of an IPv6 address.
 
-Nothing finer ever leaves memory.
+An IPv4 network is the address shifted right by 8 bits; an IPv6 network is the address shifted right by 80 bits, with
+bit 48 set. 0 stands for an unknown network. The full address never leaves memory.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,16 @@ UNKNOWN = 0
 
 
 def network_of(remote: str, forwarded: str) -> int:
-    """The network of whoever asked; ``forwarded`` counts only behind a trusted proxy."""
+    """The network number of the client. ``forwarded`` (``X-Forwarded-For``) is used only behind a trusted proxy."""
     trusted = config.settings().trusted_proxies
     return reader(trusted)(remote, forwarded if trusted else "")
 
 
 @lru_cache(maxsize=1)
 def reader(_trusted: tuple[object, ...]) -> Callable[..., int]:
-    """What reads networks behind these proxies, which are the settings'; it knows old acquaintances."""
+    """Returns the function that maps (``REMOTE_ADDR``, ``X-Forwarded-For``) to a network number. It caches 65,536
+    results and is rebuilt when the trusted proxies of the settings change.
+    """
     return lru_cache(maxsize=65_536)(_read)
 
 
@@ -37,7 +40,7 @@ def _read(remote: str, forwarded: str = "") -> int:
 
 
 def name(network: int) -> str:
-    """How a network is written; "" for an unknown one."""
+    """The network in CIDR notation ("203.0.113.0/24"); "" for an unknown network."""
     if network == UNKNOWN:
         return ""
     if network < _V6:
@@ -47,5 +50,5 @@ def name(network: int) -> str:
 
 @lru_cache(maxsize=65_536)
 def is_shared(network: int) -> bool:
-    """Whether this says nothing about who asks: unknown, private, or the inside of a proxy."""
+    """Whether many unrelated clients share the network number: unknown, private, or an internal address of a proxy."""
     return network == UNKNOWN or not ip_network(name(network)).is_global

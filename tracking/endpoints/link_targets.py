@@ -1,12 +1,12 @@
-"""Where links lead, known on this host even while the database is away.
+"""Link target cache: redirect targets that stay available on this host while the database is down.
 
-Memory first, then files under ``var/links`` that survive a restart and are shared by the processes
-of a host, then the database. A worker puts them there before a mail leaves (``delivery.signposts``);
-web processes and the collector look every second for what was launched elsewhere, shortened, switched
-off or led elsewhere.
+Lookup order: memory, then files under ``var/links``, then the database. The files survive a restart and are shared by
+all processes of a host. A worker writes them before the first mail of a batch is sent
+(:mod:`campaigns.delivery.queue.link_cache`). Web processes and the collector poll the database every second for
+launches, new short links, changed targets and links that were switched off.
 
-What strangers invent costs no more than memory: what is unknown is asked for once, and the answer
-"no" is remembered for a while, in a bounded number of cases.
+Invented ids and codes must not cost a query each: an unknown send is looked up once and cached as missing for a few
+seconds, in a bounded cache.
 """
 
 import json
@@ -41,12 +41,12 @@ log = structlog.get_logger(__name__)
 
 SYNC_SECONDS = 1.0
 OFF = ""
-"""In place of a destination: the link was switched off."""
+"""Value in place of a URL: the link was switched off."""
 _REMEMBERED = 10_000
-_UNKNOWN_FOR = 5.0  # A send that isn't there is asked for again after this many seconds.
-_LOOK_AGAIN = 1.0  # Seconds between two looks for codes and pages that nobody has heard of.
+_UNKNOWN_FOR = 5.0  # Seconds before a send that was not found is looked up again.
+_LOOK_AGAIN = 1.0  # Minimum seconds between two reloads caused by unknown codes or pages.
 
-# What is only scheduled may still change, and no mail of it is out there.
+# Activities that are only scheduled are left out: their links may still change, and none of their mails was sent.
 _LAUNCHED = (
     select(Activity.id, func.coalesce(EmailDetails.version_id, 0).label("version_id"))
     .join(EmailDetails)
@@ -56,16 +56,18 @@ _LAUNCHED = (
 
 @dataclass(frozen=True, slots=True)
 class SiteConfig:
-    """What the whole house has in common."""
+    """Configuration shared by all links of the installation."""
 
     hosts: frozenset[str]
-    """Our own, in lower case."""
+    """Host names that the organisation declares its own, in lower case."""
     forms: dict[str, int]
-    """Activity by the slug of its landing page."""
+    """Activity id by the slug of its landing page."""
 
 
 class ShortLinkTarget(NamedTuple):
-    """Where a short link leads, UTM included, or OFF; and what a click on it is counted for."""
+    """Target of a short link: the URL with UTM parameters, or SWITCHED_OFF, and the activity that its clicks are
+    counted for.
+    """
 
     activity_id: int
     number: int
@@ -73,20 +75,24 @@ class ShortLinkTarget(NamedTuple):
 
 
 class LinkTarget(NamedTuple):
-    """How a click on a link is answered: made ready by who answers, remembered by who learns of changes."""
+    """Prebuilt answer to a click on one link, built by the redirect endpoint and dropped by the cache when a link
+    changes. The number is that of the link.
+    """
 
     number: int
     answer: Answer
     visit: tuple[str, str] | None
-    """Our own page: its address before and behind the token that tells by which send its visitor came."""
+    """For a page on an own host: the URL before and after the visit token, which differs for each recipient."""
 
 
 class LinkTargetCache:
-    """What one process knows of links, landing pages and our own hosts."""
+    """Links, landing pages and own hosts known to one process."""
 
     def __init__(self) -> None:
         self.ways: dict[tuple[int, str], LinkTarget] = {}
-        """By activity and the link's number as it is written; another dictionary after each change."""
+        """Answers by (activity id, link number as written in the URL). Replaced by an empty dictionary after each
+        change.
+        """
         self._of_activity: dict[int, Urls] = {}
         self._of_send: dict[int, Urls] = {}
         self._confirmed: dict[int, tuple[int, Urls]] = {}
@@ -98,10 +104,10 @@ class LinkTargetCache:
         self._away_until = 0.0
 
     def url(self, send_id: int, number: int) -> str | None:
-        """The destination of a link as written, merge fields inside; OFF when it was switched off, None
+        """The target of a link, with merge fields not yet replaced; SWITCHED_OFF when the link was switched off; None
         when there is no such link.
 
-        Raises Passing when this host doesn't know it and the database is away.
+        Raises TemporaryError when the link is unknown on this host and the database is down.
         """
         urls = self._of_activity.get(send_id >> 32)
         if urls is None:
@@ -113,12 +119,12 @@ class LinkTargetCache:
         return urls.get(number)
 
     def is_common(self, send_id: int) -> bool:
-        """Whether the links of a send are those of all mails of its activity."""
+        """Whether all sends of the activity have the same links, so that an answer can be cached per activity."""
         return send_id >> 32 in self._of_activity
 
     def short(self, code: str) -> ShortLinkTarget | None:
-        """Where a short link leads; None when there is no such link. Raises Passing like :meth:`url`."""
-        code = code.lower()  # Somebody may type what stands in print.
+        """The target of a short link; None when there is no such link. Raises TemporaryError like :meth:`url`."""
+        code = code.lower()  # The code may be typed from a printed page.
         if self._shorts is None:
             self._shorts = self._shorts_from_disk()
         link = (self._shorts or {}).get(code)
@@ -129,14 +135,16 @@ class LinkTargetCache:
         return link
 
     def landing_page(self, slug: str) -> int | None:
-        """The activity of a landing page; None when there is none, or when nobody can tell."""
+        """The activity id of a landing page; None when there is no such page or the database is down."""
         activity_id = self.site().forms.get(slug)
         if activity_id is None and self._look_again():
             activity_id = self.site().forms.get(slug)
         return activity_id
 
     def _look_again(self) -> bool:
-        """Read pages and short links anew, at most once a second however many strangers ask."""
+        """Reload pages and short links from the database, at most once a second. False when not due or when the
+        database is down.
+        """
         if time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + _LOOK_AGAIN
@@ -149,7 +157,9 @@ class LinkTargetCache:
         return True
 
     def site(self) -> SiteConfig:
-        """Our own hosts and landing pages as last seen; none at all before the first sight."""
+        """Own hosts and landing pages as last loaded, from memory, disk or database; without landing pages when all
+        three fail.
+        """
         if self._site is None:
             try:
                 kept = json.loads((link_cache.directory() / "site.json").read_bytes())
@@ -164,7 +174,7 @@ class LinkTargetCache:
         return self._site
 
     def sync(self) -> None:
-        """Learn what was launched since the last time. Raises SQLAlchemyError, OSError."""
+        """Load what was launched or changed since the last call. Raises SQLAlchemyError, OSError."""
         with db.reading() as session:
             self._sync_site(session)
             self._sync_shorts(session)
@@ -253,7 +263,9 @@ def _of_single(session: Session, send_id: int) -> Urls:
 
 
 def _keep(name: str, content: Mapping[Any, object]) -> None:
-    """Keep a file; a disk that refuses costs only the next restart."""
+    """Write a cache file. A write error is only logged: without the file, the entry is read from the database after a
+    restart.
+    """
     try:
         link_cache.keep(name, content)
     except OSError as error:
@@ -274,9 +286,9 @@ def _short(link: ShortLink) -> ShortLinkTarget:
 
 
 def personalised(url: str, send_id: int) -> str:
-    """``url`` with the recipient's merge fields; with none of them while the database is away.
+    """``url`` with the recipient's merge fields replaced; with empty values while the database is down.
 
-    Raises Invalid when the outcome is no destination.
+    Raises ValidationFailed when the result is not a valid link target.
     """
     if "{{" not in url:
         return url
@@ -310,7 +322,7 @@ _made: tuple[config.Settings, LinkTargetCache] | None = None
 
 
 def destinations() -> LinkTargetCache:
-    """What this process knows, for its settings."""
+    """The cache of this process; a new one after the settings were replaced."""
     global _made
     settings = config.settings()
     if _made is None or _made[0] is not settings:
@@ -319,7 +331,7 @@ def destinations() -> LinkTargetCache:
 
 
 def sync() -> None:
-    """Learn what was launched since the last time. Raises SQLAlchemyError, OSError."""
+    """Load what was launched or changed since the last call. Raises SQLAlchemyError, OSError."""
     destinations().sync()
 
 
@@ -327,7 +339,7 @@ _syncing = 0
 
 
 def keep_synced() -> None:
-    """Sync every few seconds in a thread of this process; called again it does nothing."""
+    """Start a daemon thread that syncs every ``SYNC_SECONDS``. Does nothing when this process already has one."""
     global _syncing
     if _syncing != os.getpid():
         _syncing = os.getpid()

@@ -1,11 +1,11 @@
-"""The page script and what it reports, answered by plain WSGI before Flask sees them.
+"""WSGI endpoints of the page script: the script file and its reports, answered before Flask.
 
 ``/k.js``  the script
 ``/e``     its reports: a few hundred bytes of JSON by POST
 
-A report is kept when it comes from a page of a host that the organisation declares its own. Whatever
-else arrives gets the same answer, 204, and leaves nothing. No cookie is set or read, nothing redirects,
-and the visitor's address is cut to its network before anything is written.
+A report is stored only when its Origin is a host that the organisation declares its own. Any other request gets the
+same answer, 204, and stores nothing. No cookie is set or read and nothing redirects. The visitor's address is reduced
+to its network before anything is written.
 """
 
 import gzip
@@ -31,14 +31,14 @@ log = structlog.get_logger(__name__)
 
 SCRIPT = Path(campaigns.web.__file__).parent / "static" / "k.js"
 PER_WINDOW = 1_000
-"""Reports of one network in a window: an office of some hundred people behind one address stays below."""
+"""Limit of reports per network and window. An office of some hundred people behind one address stays below it."""
 WINDOW_SECONDS = 10.0
 _MOST_NETWORKS = 50_000
 _ANYBODYS = frozenset("turpnvcexh")
-"""What is kept of a report when its browser asks not to be tracked."""
+"""Fields that are stored of a report whose browser opts out of tracking (DNT, Sec-GPC or the script's own flag)."""
 _UNTRACKED = int(RequestFlag.UNTRACKED)
 _LONGEST_TOKEN = 100
-_BACKSLASH = ord("\\")  # Names in another spelling have one.
+_BACKSLASH = ord("\\")  # JSON may spell a field name with escapes; a body with a backslash is parsed.
 _SCRIPT_SECONDS = 3_600
 
 _QUIET: list[Header] = [("Cache-Control", "no-store"), ("Vary", "Origin")]
@@ -48,12 +48,12 @@ _TOO_MANY: Answer = (429, [*_QUIET, ("Content-Length", "0"), ("Retry-After", f"{
 
 
 def answered(environ: Environ) -> Answer | None:
-    """Status, headers and body for one of our paths; None for any other."""
+    """Status, headers and body for ``/e`` and ``/k.js``; None for any other path."""
     path = environ.get("PATH_INFO", "")
     if path == "/e":
         try:
             answer = _report(environ)
-        except Exception as error:  # Whatever breaks in here, a visited page never sees an error of ours.
+        except Exception as error:  # A visited page must never show an error of this endpoint.
             log.exception("beacons.failed", error=str(error))
             answer = _NOTHING
     elif path == "/k.js":
@@ -76,7 +76,7 @@ def _report(environ: Environ) -> Answer:
         return _NOTHING
     remote = environ.get("REMOTE_ADDR", "")
     network = at.network(remote, environ.get("HTTP_X_FORWARDED_FOR", "")) if at.proxied else at.network(remote)
-    # Many may ask from an address that says nothing; refusing them all would be somebody else's doing.
+    # A shared network number stands for many unrelated visitors: one of them must not exhaust the limit for all.
     if not ip_networks.is_shared(network) and not _counter.admits(network):
         return _TOO_MANY
     answer, origin = allowed
@@ -100,7 +100,7 @@ _PREFLIGHT: list[Header] = [
 
 
 def _body(environ: Environ) -> bytes | None:
-    """The body; None for one that is too large, which is not read."""
+    """The request body; None when it is too large. A body with a larger Content-Length is not read at all."""
     length = _length(environ.get("CONTENT_LENGTH", ""))
     if length is None:
         return None
@@ -110,15 +110,18 @@ def _body(environ: Environ) -> bytes | None:
 
 @lru_cache(maxsize=4_096)
 def _length(given: str) -> int | None:
-    """How much to read of a body whose header gives this length; None when that is too much."""
+    """How many bytes to read for this Content-Length; None when it exceeds the limit. Without a valid length one byte
+    more than the limit is read, so that a longer body is detected.
+    """
     if not given.isdecimal():
         return LONGEST_REPORT + 1
     return int(given) if len(given) < 10 and int(given) <= LONGEST_REPORT else None
 
 
 def _keep(at: EndpointContext, body: bytes, network: int, origin: bytes, environ: Environ) -> None:
-    """Most reports are kept as they came, and read by the collector: only who came by a mail or asks not to be
-    tracked is looked at here."""
+    """Append the report to the spool. The body is stored unparsed and read by the collector, except when it carries a
+    visit token or opts out of tracking.
+    """
     flags, send_id = 0, 0
     asks = environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1"
     if asks or _BACKSLASH in body or body.find(b'"k"') >= 0 or body.find(b'"d"') >= 0:
@@ -136,7 +139,9 @@ def _keep(at: EndpointContext, body: bytes, network: int, origin: bytes, environ
 
 @lru_cache(maxsize=4_096)
 def _agent(said: str) -> bytes:
-    """In one line."""
+    """The user agent as one line of at most ``MAX_USER_AGENT_BYTES``; the newline separates it from the rest of the
+    payload.
+    """
     return said.encode("latin-1", "replace")[:LONGEST_USER_AGENT].replace(b"\n", b" ")
 
 
@@ -149,7 +154,7 @@ def _read(body: bytes) -> dict[str, Any] | None:
 
 
 def sent_by(token: object) -> int:
-    """The send by whose link the visitor came; 0 when the token says nothing, is forged or too old."""
+    """The send whose link brought the visitor; 0 when the token is malformed, forged or expired."""
     if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
         return 0
     try:
@@ -162,11 +167,11 @@ def sent_by(token: object) -> int:
 
 @lru_cache(maxsize=4_096)
 def _allowed(origin: str, hosts: frozenset[str]) -> tuple[Answer, bytes] | None:
-    """What a page of one of our own hosts is told, and the origin as it is kept; None for others. Hosts may be declared
-    with or without their port.
+    """The answer for an own host, with CORS headers, and the origin in bytes; None for a foreign origin. Own hosts may
+    be declared with or without a port.
 
-    Our pages may read the empty answer. Browsers send their beacons with credentials, and complain in their console
-    unless that is allowed, too; nobody here looks at them.
+    ``navigator.sendBeacon`` sends requests with credentials. Browsers log an error unless the answer allows
+    credentials, although the endpoint ignores them.
     """
     if len(origin) > LONGEST_ORIGIN:
         return None
@@ -181,8 +186,9 @@ def _allowed(origin: str, hosts: frozenset[str]) -> tuple[Answer, bytes] | None:
 
 
 class _FloodLimit:
-    """How many reports each network sent in this window, in this process. It slows floods down; it is no accounting,
-    so threads that count at once may miss one."""
+    """Count of reports per network in the current window, in this process. Approximate: it is not locked, so concurrent
+    threads may miss a count.
+    """
 
     def __init__(self) -> None:
         self._until = 0.0

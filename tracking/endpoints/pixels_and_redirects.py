@@ -1,12 +1,12 @@
-"""Pixels and links, answered by plain WSGI before Flask sees them.
+"""WSGI endpoints of open pixels, link redirects, short links and view pixels, answered before Flask.
 
 ``/o/<token>``  the open pixel of a send
-``/c/<token>/<n>``  link *n* of a send: a redirect to a destination that lives on our side
-``/l/<code>``  a short link of an activity that others send: the same, without anybody's name
-``/v/<slug>``  the view pixel of a landing page; ``?k=`` says by which send the visitor came
+``/c/<token>/<n>``  link *n* of a send: a redirect to the target stored for it
+``/l/<code>``  a short link of an activity that is sent elsewhere: a redirect without a recipient
+``/v/<slug>``  the view pixel of a landing page; ``?k=`` carries the visit token of the send that brought the visitor
 
-An answer never waits for the log and never fails with it; a token that opens nothing gets the same
-picture, or a page that says so, never a redirect and never an error of ours.
+An answer never waits for the spool and never fails with it. An invalid token gets the same GIF, or a page that says so,
+but never a redirect (no open redirector) and never a server error.
 """
 
 from collections.abc import Callable
@@ -50,14 +50,14 @@ _PAGE_HEADERS = [
 _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 _VISIT_MINUTES = 30
 _RETRY_AFTER_SECONDS = 30
-# Plain numbers: an enumeration's own arithmetic costs more than all the rest of a record.
+# Plain integers: arithmetic on enum members runs Python code for every hit (CPU per answer: tests/benchmarks/hits.py).
 _OPEN, _CLICK, _VIEW = int(HitKind.OPEN), int(HitKind.CLICK), int(HitKind.VIEW)
 _HEAD, _PREFETCH, _NAVIGATED = int(RequestFlag.HEAD), int(RequestFlag.PREFETCH), int(RequestFlag.NAVIGATED)
-_PERSON = 0xFFFFFFFF  # The lower half of a send's id; 0: a token for everybody.
+_PERSON = 0xFFFFFFFF  # The sequence number in a send's id. 0 marks a token that is the same for all recipients.
 
 
 def answered(environ: Environ) -> Answer | None:
-    """Status, headers and body for one of our paths; None for any other."""
+    """Status, headers and body for one of these paths; None for any other path."""
     path: str = environ["PATH_INFO"]
     respond = _PATHS.get(path[:3])
     if respond is None:
@@ -65,13 +65,13 @@ def answered(environ: Environ) -> Answer | None:
     method = environ["REQUEST_METHOD"]
     try:
         answer = respond(path[3:], environ, desk()) if method in _METHODS else _NOT_ALLOWED
-    except Exception as error:  # Whatever breaks in here, strangers never see an error of ours.
+    except Exception as error:  # Recipients must never see a server error.
         log.exception("hits.failed", error=str(error))
         answer = _page(HTTPStatus.NOT_FOUND) if respond in (_click, _short) else _PIXEL
     if method == "HEAD":
         status, headers, body = answer
         return status, [*headers, ("Content-Length", str(len(body)))], b""
-    return answer  # The server knows the length of a single piece.
+    return answer  # Granian derives Content-Length from a body of one piece.
 
 
 _PIXEL: Answer = (200, _PIXEL_HEADERS, GIF)
@@ -164,14 +164,14 @@ _PATHS: dict[str, Callable[[str, Environ, EndpointContext], Answer]] = {
 
 @lru_cache(maxsize=1_000)
 def _number(digits: str) -> int:
-    """A link's number in its only spelling; 0 for anything else."""
+    """The link number, accepted only in its canonical spelling; 0 for anything else."""
     if 0 < len(digits) <= 5 and digits.isascii() and digits.isdigit() and digits[0] != "0":
         return int(digits)
     return 0
 
 
 def _visitor(query: str) -> int:
-    """The send whose link brought the visitor, 0 for nobody known."""
+    """The send id in the visit token ``k`` of a query string; 0 when there is none or it is invalid."""
     try:
         tokens = parse_qs(query, max_num_fields=10).get("k", [])
         payload = keyring().open_expiring(Purpose.VISIT, tokens[0]) if tokens else b""
@@ -181,11 +181,12 @@ def _visitor(query: str) -> int:
 
 
 def _way(known: LinkTargetCache, send_id: int, digits: str) -> LinkTarget | None:
-    """The way of a link, remembered when all recipients go the same; None when there is none.
+    """Resolve a link and cache the answer when it is the same for all recipients; None when there is no such link.
 
-    Raises Passing when nobody can tell.
+    Raises TemporaryError when the link is unknown on this host and the database is down.
     """
-    ways = known.ways  # Before anything is read: with the next change a new one stands here.
+    # Taken before the target is read: a concurrent change replaces the dictionary, so that a stale answer is lost.
+    ways = known.ways
     number = _number(digits)
     url = known.url(send_id, number) if number else None
     if url is None:
@@ -204,9 +205,9 @@ def _way(known: LinkTargetCache, send_id: int, digits: str) -> LinkTarget | None
 
 @lru_cache(maxsize=10_000)
 def _leading(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[str, str] | None]:
-    """The redirect to a merged destination, and what stands around the visit's token when it is our own page.
+    """The redirect to a merged target; for a page on an own host also the URL parts around the visit token.
 
-    Raises Invalid, ValueError when it is no destination.
+    Raises ValidationFailed or ValueError when the URL is not a valid target.
     """
     ascii_url = links.whole(url)
     fault = links.fault(ascii_url, hosts)
@@ -217,7 +218,7 @@ def _leading(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[str, str] |
 
 
 def _around_visit(url: str) -> tuple[str, str]:
-    """What stands before and behind the value of ``k``, which no longer has another one."""
+    """The URL before and after the value of ``k``. An existing ``k`` parameter is removed."""
     parts = urlsplit(url)
     kept = [part for part in parts.query.split("&") if part and part.partition("=")[0] != "k"]
     before = parts._replace(query="&".join([*kept, "k="]), fragment="").geturl()
@@ -233,7 +234,8 @@ def _keep(at: EndpointContext, kind: int, target: int, number: int, environ: Env
     flags = _HEAD if environ["REQUEST_METHOD"] == "HEAD" else 0
     if environ.get("HTTP_SEC_FETCH_USER") == "?1":
         flags |= _NAVIGATED
-    # One by one: a loop over four names costs twice as much, and hardly anybody sends one.
+    # Four separate lookups instead of a loop: every hit passes here (CPU per answer: tests/benchmarks/hits.py), and few
+    # requests carry one of these headers.
     if (
         "HTTP_SEC_PURPOSE" in environ
         or "HTTP_PURPOSE" in environ

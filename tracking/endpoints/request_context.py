@@ -1,4 +1,4 @@
-"""What answering a hit needs of its process, looked up once and not for every hit."""
+"""Per-process context of the endpoints: settings, keys and spool, looked up once instead of for every hit."""
 
 import os
 from collections.abc import Callable
@@ -14,16 +14,17 @@ from tracking.spool.writer import spool
 
 @dataclass(frozen=True, slots=True)
 class EndpointContext:
-    """It serves for as long as the process keeps its settings."""
+    """Objects that the endpoints need for each request. Valid until the settings of the process are replaced."""
 
     settings: Settings
     opened: Callable[[str], int]
-    """The send of an engagement token. Raises BadToken."""
+    """The send id of an engagement token. Raises BadToken."""
     keep: Callable[[bytes], bool]
-    """Puts a packed hit into the spool."""
+    """Append a packed hit to the spool."""
     network: Callable[..., int]
-    """The network of an address, or of who is behind it by ``X-Forwarded-For``, given second when a proxy is
-    trusted."""
+    """The network number of REMOTE_ADDR; behind a trusted proxy of the client in ``X-Forwarded-For``, the second
+    argument.
+    """
     proxied: bool
     known: LinkTargetCache
 
@@ -32,6 +33,7 @@ _desk: EndpointContext | None = None
 
 
 def desk() -> EndpointContext:
+    """The context of this process; built again after the settings were replaced."""
     found = _desk
     return found if found is not None and found.settings is config.installed else _sit_down()
 
@@ -50,4 +52,4 @@ def _get_up() -> None:
     _desk = None
 
 
-os.register_at_fork(after_in_child=_get_up)  # The spool stays with the parent.
+os.register_at_fork(after_in_child=_get_up)  # A forked child must not write to the spool of its parent.

@@ -1,1 +1,1 @@
-"""Tables of tracking."""
+"""Database tables of tracking."""

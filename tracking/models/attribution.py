@@ -1,6 +1,8 @@
-"""What an activity had to do with each conversion: one short row where pages would join conversions, touches and
-credits; and beside these rows their sums over days and an activity's whole life, kept by the database itself as those
-of sends are (``delivery.send_counts``), so that no way of losing a conversion passes them by.
+"""Attribution ledger: for each conversion and activity one row, with daily sums and all-time totals.
+
+Report pages read these rows instead of joining conversions, touches and credits. The sums are maintained by database
+triggers, like those of sends (:mod:`campaigns.delivery.send_counts`), so that they follow every way of deleting a
+conversion.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,39 +14,41 @@ from campaigns.db import Base, BigId, Instant, Money
 
 
 class ConversionAttribution(Base):
-    """One conversion, seen from one activity that it happened at, that has a credit for it, or that touched it."""
+    """A conversion as seen from one activity: where it happened, that has credit for it, or that touched it."""
 
     __tablename__ = "conversion_attributions"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     at: Mapped[Instant] = mapped_column(primary_key=True)
-    """The conversion's."""
+    """When the conversion happened."""
     conversion_id: Mapped[int] = mapped_column(
         ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
     )
     own: Mapped[int] = mapped_column(Integer)
-    """1 where the conversion is counted for this activity itself; the ones below are 0 or 1, too."""
+    """1 when the conversion is counted for this activity, else 0. The counts below are 0 or 1, too."""
     value: Mapped[Money | None]
-    """What it is worth, where it is the activity's own."""
+    """Value of the conversion when ``own`` is 1."""
     first: Mapped[float] = mapped_column(Float)
-    """The activity's share of it by first touch."""
+    """The activity's share under first touch, 0–1."""
     first_value: Mapped[Money | None]
     last: Mapped[float] = mapped_column(Float)
     last_value: Mapped[Money | None]
     touched: Mapped[int] = mapped_column(Integer)
-    """Whether a touch of the activity came before it, by a person for certain."""
+    """1 when a touch of the activity by a person for certain precedes the conversion."""
     of_channel: Mapped[int] = mapped_column(Integer)
-    """Whether that was the first touch of its channel in the campaign: these add up to what a channel touched."""
+    """1 when that touch was the first of its channel in the campaign; the sum is the number of conversions a channel
+    touched.
+    """
     of_campaign: Mapped[int] = mapped_column(Integer)
 
 
 class AttributionSums:
-    """The sums of an activity's earnings, in the same words; money is 0 where nothing had a value."""
+    """Columns of the sums over an activity's ledger rows. Money is 0 where no row has a value."""
 
     own: Mapped[int] = mapped_column(BigInteger)
     valued: Mapped[int] = mapped_column(BigInteger)
-    """How many of its own conversions have a value."""
+    """Number of own conversions that have a value."""
     value: Mapped[Money]
     first: Mapped[float] = mapped_column(Float)
     first_valued: Mapped[int] = mapped_column(BigInteger)
@@ -58,27 +62,29 @@ class AttributionSums:
 
 
 class DailyAttribution(AttributionSums, Base):
-    """Those of one day, UTC: a period is summed from the days inside it, and from the rows at its ends."""
+    """Sums of one UTC day. A period is the sum of the days within it and of ledger rows at its two ends."""
 
     __tablename__ = "daily_attributions"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     day: Mapped[Instant] = mapped_column(primary_key=True)
-    """When it began."""
+    """Start of the day."""
     shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Who summed: on PostgreSQL each connection has rows of its own. Only all parts together say something."""
+    """0 on SQLite. On PostgreSQL ``pg_backend_pid() & 255``, so that concurrent transactions rarely update the same
+    row. Only the sum over all parts is meaningful.
+    """
 
 
 class TotalAttribution(AttributionSums, Base):
-    """Those of a whole life."""
+    """Sums over all time."""
 
     __tablename__ = "total_attributions"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """As above."""
+    """As in :class:`DailyAttribution`."""
 
 
 SUMS: Mapping[str, str] = {
@@ -102,23 +108,23 @@ SUMS: Mapping[str, str] = {
         "of_campaign",
     )
 }
-"""What a row of earnings adds to each sum; ``{row}`` stands for it."""
+"""SQL expression that a ledger row adds to each sum; ``{row}`` is the row's prefix."""
 _MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUMS)
 SUMMED: Mapping[str, tuple[str, ...]] = {
     "total_attributions": ("activity_id",),
     "daily_attributions": ("activity_id", "day"),
 }
-"""Where they are summed, and by what."""
+"""The tables of sums and their key columns without ``shard``."""
 _DAY = {"sqlite": "{row}at / 86400000000 * 86400000000", "postgresql": "date_trunc('day', {row}at, 'UTC')"}
 
 
 def key_of(table: str, dialect: str, row: str = "") -> list[str]:
-    """What a row of earnings is summed by there; ``row`` stands before its columns."""
+    """SQL expressions of a sum table's key, computed from a ledger row; ``row`` is the prefix of its columns."""
     return [_DAY[dialect].format(row=row) if name == "day" else row + name for name in SUMMED[table]]
 
 
 def _one(table: str, row: str, sign: str) -> str:
-    """SQLite: a row's part in the sums."""
+    """SQLite: the statement that adds one row to a sum table."""
     key, names = ", ".join(key_of(table, "sqlite", row)), ", ".join(SUMMED[table])
     sums = ", ".join(f"{sign}({sql.format(row=row)})" for sql in SUMS.values())
     return (
@@ -128,7 +134,7 @@ def _one(table: str, row: str, sign: str) -> str:
 
 
 def _all(table: str, source: str, sign: str) -> str:
-    """PostgreSQL: the rows of a statement, summed first."""
+    """PostgreSQL: the statement that adds all rows of a transition table to a sum table."""
     key, names = ", ".join(key_of(table, "postgresql")), ", ".join(SUMMED[table])
     places = ", ".join(str(place) for place in range(1, len(SUMMED[table]) + 2))
     sums = ", ".join(f"{sign}sum({sql.format(row='')})" for sql in SUMS.values())
@@ -143,7 +149,7 @@ def _each(sql: Callable[..., str], *of: str) -> str:
     return " ".join(sql(table, *of) for table in SUMMED)
 
 
-# Rows are taken away and written anew; none is ever changed.
+# Ledger rows are deleted and inserted, never updated.
 SQLITE = (
     "CREATE TRIGGER IF NOT EXISTS conversion_attributions_inserted AFTER INSERT ON conversion_attributions"
     f" BEGIN {_each(_one, 'NEW.', '')} END",

@@ -1,4 +1,4 @@
-"""Tables of goals, conversions and the credit for them."""
+"""Tables of goals, custom events, conversions and their attribution credit."""
 
 from datetime import date
 from decimal import Decimal
@@ -21,7 +21,7 @@ from campaigns.i18n import N_
 
 
 class GoalKind(StrEnum):
-    """What reaches a goal."""
+    """What a goal is reached by."""
 
     FORM = "form"
     PAGE = "page"
@@ -39,35 +39,35 @@ class GoalKind(StrEnum):
 
 
 LEAD_GOAL = "lead"
-"""The goal that is always there: every new lead reaches it."""
+"""Key of the built-in goal: every new lead reaches it."""
 
 
 class Goal(Base):
-    """What counts beside new leads."""
+    """A goal defined by a user, in addition to the built-in lead goal."""
 
     __tablename__ = "goals"
 
     id: Mapped[Id]
     key: Mapped[str] = mapped_column(String(40), unique=True)
-    """What programs and files call it; never changes."""
+    """Name in API calls and files; never changes."""
     name: Mapped[Name]
     kind: Mapped[GoalKind] = mapped_column(choice(GoalKind))
     match: Mapped[str] = mapped_column(String(300))
-    """Of FORM the activity's id, of PAGE a path with ``*``, of EVENT its name, of STAGE a lead's stage."""
+    """FORM: the activity's id. PAGE: a path with ``*``. EVENT: the event's name. STAGE: a lead's stage."""
     campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"), index=True)
-    """Whose conversions count; NULL: every campaign's."""
+    """The campaign whose conversions count; NULL for all campaigns."""
     once: Mapped[bool] = mapped_column(default=True)
-    """Whether each contact (or visitor) reaches it at most once."""
+    """Whether each contact (or visitor) reaches the goal at most once."""
     value: Mapped[Money | None]
-    """What one conversion is worth when nothing else says so, in the organisation's currency."""
+    """Default value of a conversion, in the organisation's currency."""
     active: Mapped[bool] = mapped_column(default=True)
     since: Mapped[Instant]
-    """What happened before does not count."""
+    """Earlier events do not count."""
     created_at: Mapped[Instant]
 
 
 class ExchangeRate(Base):
-    """What one unit of a foreign currency is worth in the organisation's, from a day on."""
+    """Value of one unit of a foreign currency in the organisation's currency, from a day on."""
 
     __tablename__ = "exchange_rates"
 
@@ -77,7 +77,7 @@ class ExchangeRate(Base):
 
 
 class CustomEvent(Base):
-    """Something that a page or a program reported by name; a goal may wait for it."""
+    """An event that a page or an API client reported by name; a goal may count it."""
 
     __tablename__ = "custom_events"
     __table_args__ = (
@@ -87,27 +87,27 @@ class CustomEvent(Base):
 
     id: Mapped[Id]
     external_id: Mapped[str] = mapped_column(String(80), unique=True)
-    """The reporter's own, so that a repeated report is the same event."""
+    """Id given by the reporter: a repeated report is the same event."""
     name: Mapped[str] = mapped_column(String(80))
     at: Mapped[Instant]
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
     visit_id: Mapped[int | None] = mapped_column(BigId, index=True)
     activity_id: Mapped[int | None] = mapped_column(ForeignKey("activities.id"))
-    """The activity that the reporter names; usually unknown, and found from the touches."""
+    """The activity that the reporter names. Usually NULL; the activity is then derived from the touches."""
     amount: Mapped[Money | None]
     currency: Mapped[str] = mapped_column(String(3), default="")
     detail: Mapped[Document]
     processed: Mapped[bool] = mapped_column(default=False)
-    """Whether the tick has looked which goals it reaches."""
+    """Whether the scheduler has matched the event against the goals."""
 
 
 class Conversion(Base):
-    """A goal reached."""
+    """A reached goal."""
 
     __tablename__ = "conversions"
     __table_args__ = (
         Index(None, "campaign_id", "at"),
-        # A campaign's goals are summed in the order of this index, and from nothing else.
+        # Covering index: a campaign's goals are summed from it alone.
         Index("ix_conversions_by_goal", "campaign_id", "goal", "currency", "at", "value", "amount"),
         Index("ix_conversions_by_time", "at", "goal", "activity_id", "value"),
         Index(None, "goal", "contact_id"),
@@ -121,12 +121,14 @@ class Conversion(Base):
 
     id: Mapped[Id]
     external_id: Mapped[str] = mapped_column(String(140), unique=True)
-    """``submission:<id>`` for forms, ``lead:<id>`` for leads entered by hand, ``<goal>:<what reached it>`` else."""
+    """``submission:<id>`` for forms, ``lead:<id>`` for leads entered by hand, ``<goal>:<source of the conversion>``
+    else.
+    """
     submission_id: Mapped[int | None] = mapped_column(BigId, unique=True)
-    """The submission of a form that reached it: how the tick finds where it had got to."""
+    """The form submission that reached the goal. The highest one marks where the scheduler continues."""
     goal: Mapped[str] = mapped_column(String(40), default=LEAD_GOAL)
     campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"))
-    """The activity's; NULL where nothing is known to have brought it: it counts for the company alone."""
+    """The activity's campaign; NULL when no activity is known: the conversion counts for the organisation only."""
     activity_id: Mapped[int | None] = mapped_column(ForeignKey("activities.id"), index=True)
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), index=True)
     visit_id: Mapped[int | None] = mapped_column(BigId, index=True)
@@ -135,12 +137,12 @@ class Conversion(Base):
     """As reported, in ``currency``."""
     currency: Mapped[str] = mapped_column(String(3), default="", server_default=text("''"))
     value: Mapped[Money | None]
-    """In the organisation's currency; NULL without amount, or for as long as no exchange rate is known."""
+    """In the organisation's currency; NULL without an amount or while no exchange rate is known."""
     at: Mapped[Instant]
 
 
 class ConversionTouchpoint(Base):
-    """One touch before a conversion, in order: what every way of giving credit looks at."""
+    """One touch before a conversion, in order; the input of every attribution model."""
 
     __tablename__ = "conversion_touchpoints"
     __table_args__ = (
@@ -154,15 +156,15 @@ class ConversionTouchpoint(Base):
 
     conversion_id: Mapped[int] = mapped_column(ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """From 0, the first touch."""
+    """Counts from 0, the first touch."""
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
     kind: Mapped[str] = mapped_column(String(10))
     """``click`` or ``visit``"""
     source_id: Mapped[int] = mapped_column(BigInteger)
-    """The event's or the visit's id."""
+    """Id of the event or the visit."""
     at: Mapped[Instant]
     settling: Mapped[bool] = mapped_column(default=False)
-    """Whether the click's label wasn't final when it was written down."""
+    """Whether the click's label was not final yet when the row was written."""
 
 
 class AttributionModel(StrEnum):
@@ -175,7 +177,7 @@ class AttributionModel(StrEnum):
 
 
 class AttributionCredit(Base):
-    """One share of a conversion under one model; the shares of a conversion and model add up to 1."""
+    """One share of a conversion under one model. The shares of a conversion under a model add up to 1."""
 
     __tablename__ = "attribution_credits"
 
@@ -184,11 +186,13 @@ class AttributionCredit(Base):
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), primary_key=True, index=True)
     share: Mapped[float] = mapped_column(Numeric(9, 8, asdecimal=False))
     touch: Mapped[dict[str, object]] = mapped_column(JSON, default=dict)
-    """What earned it: ``{"kind", "at", "event_id"}``."""
+    """The touch that earned it: ``{"kind", "at", "event_id"}``."""
 
 
 class OfflineImport(Base):
-    """A CSV of events that happened elsewhere, on its way into :class:`CustomEvent`. The worker's tick finds it."""
+    """A CSV file of offline events that becomes :class:`CustomEvent` rows. Unfinished imports are found by the
+    scheduler.
+    """
 
     __tablename__ = "offline_imports"
     __table_args__ = (
@@ -203,16 +207,16 @@ class OfflineImport(Base):
     id: Mapped[Id]
     filename: Mapped[Name]
     content_key: Mapped[str] = mapped_column(String(64))
-    """Name of the uploaded file among the imports."""
+    """Name of the stored upload."""
     encoding: Mapped[str] = mapped_column(String(20))
     delimiter: Mapped[str] = mapped_column(String(1))
     columns: Mapped[list[str]] = mapped_column(JSON, default=list)
     rows_total: Mapped[int] = mapped_column(default=0)
     rows_read: Mapped[int] = mapped_column(default=0)
-    """How far it got: written in the transaction of each chunk."""
+    """Rows processed so far, written in the transaction of each chunk."""
     created: Mapped[int] = mapped_column(default=0)
     duplicates: Mapped[int] = mapped_column(default=0)
-    """Rows whose id was reported before."""
+    """Rows whose id had been reported before."""
     rejected: Mapped[int] = mapped_column(default=0)
     error: Mapped[Words]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
@@ -221,7 +225,7 @@ class OfflineImport(Base):
 
 
 class OfflineImportError(Base):
-    """A row of an offline import that was not taken over, and why."""
+    """A rejected row of an offline import, with the reason."""
 
     __tablename__ = "offline_import_errors"
 
@@ -229,6 +233,6 @@ class OfflineImportError(Base):
     row_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     field: Mapped[str] = mapped_column(String(80))
     message: Mapped[Words]
-    """A msgid, its places to be filled from ``params``."""
+    """A msgid with placeholders for ``params``."""
     params: Mapped[Document]
     cells: Mapped[list[str]] = mapped_column(JSON)

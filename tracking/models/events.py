@@ -1,4 +1,4 @@
-"""The event log, first-seen marks, rollups, checkpoints, conversions and their credit."""
+"""Tables of the event log, first-seen rows, hit rollups, spool checkpoints and shared reports."""
 
 from datetime import datetime
 from enum import IntEnum
@@ -23,11 +23,11 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from campaigns.db import Base, BigId, Document, Id, Instant, Name, UtcDateTime
 from campaigns.i18n import N_
-from tracking.models import conversions, maintenance, visits  # noqa: F401  (their tables belong to this room, too)
+from tracking.models import conversions, maintenance, visits  # noqa: F401 (registers their tables, too)
 
 
 class HitKind(IntEnum):
-    """What a hit asked for."""
+    """What a hit requested."""
 
     OPEN = 1  # pixel loaded
     CLICK = 2  # tracked link followed
@@ -39,9 +39,9 @@ class HitKind(IntEnum):
 
 
 class TrafficLabel(IntEnum):
-    """Who it was. Everything is kept; only HUMAN counts in rates."""
+    """Who caused a hit. All hits are stored; only HUMAN counts in rates."""
 
-    SETTLING = 0  # not known yet; final after the settle window
+    SETTLING = 0  # not final yet; final after the settle window
     HUMAN = 1
     MACHINE = 2  # prefetch by a mail client or proxy
     SCANNER = 3  # security gateway, link checker
@@ -59,7 +59,7 @@ class TrafficLabel(IntEnum):
 
 
 class UserAgent(Base):
-    """Dictionary of user-agent strings, so that an event carries a number."""
+    """Dictionary of user agent strings: an event stores an id instead of the text."""
 
     __tablename__ = "user_agents"
 
@@ -69,10 +69,12 @@ class UserAgent(Base):
 
 
 class MinuteBucket(FunctionElement[datetime]):
-    """The minute of an instant, UTC, by which PostgreSQL's index of an activity's events is kept: a number that many
-    rows share stands in it once, so that a row takes a quarter of what its very instant would. SQLite's index
-    gains nothing by it and holds the instant, which is what this is there: in order by it, and then by the
-    instant, events are in order of their instants on both."""
+    """The UTC minute of an instant, as PostgreSQL indexes an activity's events.
+
+    The index stores a value that many rows share only once, so a minute needs less space per row than an instant (bytes
+    per event: tests/benchmarks/collector.py). SQLite's index does not deduplicate; there this expression is the instant
+    itself. Ordering by it and then by the instant is the order of instants on both databases.
+    """
 
     name = "minute"
     inherit_cache = True
@@ -93,39 +95,40 @@ MINUTE = "date_bin('1 minute', {at}, timestamptz 'epoch')"
 
 
 class Event(Base):
-    """A labelled, logged fact: one answered hit. ``id = checkpoint's id << 40 | offset in its spool``; a string in
-    JSON. Counted with the move of its checkpoint, it is there exactly once.
+    """One answered hit with its label. ``id = checkpoint's id << 40 | offset in its spool``; a string in JSON. Written
+    with the move of its checkpoint, so it exists exactly once.
 
-    PostgreSQL writes a row anew, and all of its index entries, when its label changes. So what settles lies in a
-    small part of its own, and moves once to the large one, which nothing is ever taken from. The large part's
-    indexes are the least that its questions need; its ids are looked for by BRIN, which takes nothing per row,
-    so whoever asks for more than one says its send or its instant, too."""
+    PostgreSQL rewrites a row and all its index entries when its label changes. Settling events are therefore in a small
+    partition of their own and move once to the large one, which has few indexes and no deletes. Its ids are indexed by
+    BRIN, which needs no entry per row; a query for more than one id must also name the send or the instant.
+    """
 
     __tablename__ = "events"
     __table_args__ = (
         Index(None, "send_id"),
         Index(None, "activity_id", "at").ddl_if(dialect="sqlite"),
         Index("ix_events_settling", "at", sqlite_where=text("label = 0")).ddl_if(dialect="sqlite"),
-        PrimaryKeyConstraint("id").ddl_if(dialect="sqlite"),  # PostgreSQL wants the label in it.
+        # PostgreSQL requires the partition key in the primary key.
+        PrimaryKeyConstraint("id").ddl_if(dialect="sqlite"),
         {"postgresql_partition_by": "LIST (label)"},
     )
 
-    # The wide ones first: PostgreSQL pads a narrow column in front of a wide one.
+    # Wide columns first: PostgreSQL pads a narrow column in front of a wide one.
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     at: Mapped[Instant]
     send_id: Mapped[int | None] = mapped_column(BigInteger)
-    """NULL where consent at the time of the hit allows no person beside it."""
+    """NULL when consent at the time of the hit does not allow a person to be stored."""
     network: Mapped[int] = mapped_column(BigInteger, default=0)
-    """The /24 (IPv4) or /48 (IPv6) as a number; the address itself is never stored."""
+    """The /24 (IPv4) or /48 (IPv6) as a number; the full address is never stored."""
     activity_id: Mapped[int] = mapped_column(Integer)
-    """The send's, or the landing page's for a VIEW."""
+    """The send's activity; for a VIEW the landing page's."""
     user_agent_id: Mapped[int] = mapped_column(Integer)
     reasons: Mapped[int] = mapped_column(Integer, default=0)
-    """Bit set of :class:`tracking.bots.rules.Reason`."""
+    """Bit set of :class:`tracking.bots.rules.LabelReason`."""
     kind: Mapped[int] = mapped_column(SmallInteger)
     label: Mapped[int] = mapped_column(SmallInteger)
     rules: Mapped[int] = mapped_column(SmallInteger)
-    """Version of the screening rules that gave the label."""
+    """Version of the bot rules that gave the label."""
     link: Mapped[int] = mapped_column(SmallInteger, default=0)
 
 
@@ -143,15 +146,15 @@ for statement in PARTS_OF_EVENTS:
     listen(Event.__table__, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 NEWEST_FIRST = (MinuteBucket(Event.at).desc(), Event.at.desc(), Event.id.desc())
-"""By the index of an activity's events."""
+"""Matches the index of an activity's events."""
 
 
 class FirstSeen(Base):
-    """First human event of a send by activity, kind and link: what makes uniques cheap and exact.
+    """First human event of a send by activity, kind and link; the basis of unique counts.
 
-    What follows from these is not kept: whoever followed a link, followed any, and a click is an open, too
-    (:func:`tracking.counters.aggregation.uniques`). So a rollup's uniques of human opens are openers as the open
-    rate counts them.
+    Derived uniques are not stored: a click on one link is a click on any link, and a click is an open
+    (:func:`tracking.counters.aggregation.unique_instants`). A rollup's uniques of human opens are therefore the openers
+    of the open rate.
     """
 
     __tablename__ = "first_seen"
@@ -165,7 +168,7 @@ class FirstSeen(Base):
 
 
 class HitRollup(Base):
-    """Counted events of 15 minutes UTC. ``link`` 0 counts all links of the kind together."""
+    """Event counts per 15 minutes (UTC). ``link`` 0 counts all links of the kind together."""
 
     __tablename__ = "event_rollups"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -177,13 +180,15 @@ class HitRollup(Base):
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     events: Mapped[int] = mapped_column(default=0)
     uniques: Mapped[int] = mapped_column(default=0)
-    """Sends whose first human event of this activity, kind and link lies in this bucket (:class:`FirstSeen`); 0 of
-    other labels, by which nobody is counted."""
+    """Sends whose first human event of this activity, kind and link falls into this bucket (:class:`FirstSeen`); 0 for
+    other labels.
+    """
 
 
 class DailyHitRollup(Base):
-    """The same summed by the days of the time zone that :class:`DayZone` names. By link first: most questions are
-    about all links together."""
+    """Event counts per local day in the zone of :class:`RollupTimeZone`. Keyed by link before day, because most queries
+    ask for all links together.
+    """
 
     __tablename__ = "event_rollups_daily"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -191,7 +196,7 @@ class DailyHitRollup(Base):
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     link: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     day: Mapped[Instant] = mapped_column(primary_key=True)
-    """When it began."""
+    """Start of the day."""
     kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     events: Mapped[int] = mapped_column(default=0)
@@ -199,7 +204,7 @@ class DailyHitRollup(Base):
 
 
 class TotalHitRollup(Base):
-    """The same summed over all days, whatever the time zone: most pages ask for a whole life."""
+    """Event counts over all time, independent of the time zone."""
 
     __tablename__ = "event_rollups_total"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -213,8 +218,7 @@ class TotalHitRollup(Base):
 
 
 class RollupTimeZone(Base):
-    """In whose days the counters of days are summed: one row, and none before anything was counted. Without it there
-    are no totals of lives, either."""
+    """Time zone of the daily rollups: one row, none before the first count. Without it there are no totals, either."""
 
     __tablename__ = "rollup_time_zone"
 
@@ -223,47 +227,47 @@ class RollupTimeZone(Base):
 
 
 class SpoolCheckpoint(Base):
-    """How far a spool has been counted, moved in the transaction that counts."""
+    """How far a spool has been counted. Moved in the transaction that counts."""
 
     __tablename__ = "spool_checkpoints"
 
     id: Mapped[Id]
     spool: Mapped[str] = mapped_column(String(32), unique=True)
-    """The spool's random name."""
+    """The spool's random id."""
     host: Mapped[Name]
     offset: Mapped[int] = mapped_column(BigInteger, default=0)
     lost: Mapped[int] = mapped_column(default=0)
     """Bytes skipped because they could not be read."""
     lost_hits: Mapped[int] = mapped_column(default=0)
-    """Hits answered while the disk refused to keep them, as the writer counted."""
+    """Hits answered but not stored because the disk refused writes, as reported by the writer."""
     updated_at: Mapped[Instant]
 
 
 class DeadLetter(Base):
-    """A record of a spool that could not be counted: kept as it was, so that nothing is lost, and passed over."""
+    """A spool record that could not be counted. It is stored unchanged, so that no hit is lost."""
 
     __tablename__ = "dead_letters"
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    """What would be the event's."""
+    """The id that the event would have."""
     record: Mapped[bytes] = mapped_column(LargeBinary)
     error: Mapped[str] = mapped_column(String(500))
     at: Mapped[Instant]
 
 
 class SharedReport(Base):
-    """A snapshot of a campaign's figures behind a link for people without an account. It names nobody."""
+    """A snapshot of a campaign's figures behind a public link. It contains no personal data."""
 
     __tablename__ = "shared_reports"
 
     id: Mapped[Id]
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
     snapshot: Mapped[Document]
-    """See :mod:`tracking.reports.shared_reports`; it never changes."""
+    """See :mod:`tracking.reports.shared_reports`; never changes."""
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     expires_at: Mapped[Instant]
     revoked_at: Mapped[Instant | None]
     views: Mapped[int] = mapped_column(default=0)
     viewed_at: Mapped[Instant | None]
-    """The last time that somebody looked."""
+    """Time of the last view."""

@@ -1,4 +1,4 @@
-"""A look over the log that an owner ordered: who, when, how far it is, and what it found."""
+"""Table of maintenance runs over the event log and the counters."""
 
 from enum import StrEnum
 
@@ -26,7 +26,7 @@ class MaintenanceKind(StrEnum):
 
     @property
     def is_of_labels(self) -> bool:
-        """Whether it asks the rules about events, not the counters about sums."""
+        """Whether it applies the rules to events, as opposed to comparing counters."""
         return self in (self.TRIAL, self.RELABEL)
 
     @property
@@ -35,7 +35,9 @@ class MaintenanceKind(StrEnum):
 
 
 class MaintenanceRun(Base):
-    """One look over the log, in portions, each in the transaction that says how far it got."""
+    """A maintenance run ordered by an owner. It is processed in chunks; each chunk's transaction stores
+    the progress.
+    """
 
     __tablename__ = "maintenance_runs"
     __table_args__ = (
@@ -50,18 +52,20 @@ class MaintenanceRun(Base):
     id: Mapped[Id]
     kind: Mapped[MaintenanceKind] = mapped_column(choice(MaintenanceKind))
     since: Mapped[Instant | None]
-    """Of labels: events from this instant …"""
+    """Label runs: events from this instant …"""
     until: Mapped[Instant | None]
     """… until before this one. Counters are checked as a whole."""
     rules: Mapped[int] = mapped_column(SmallInteger)
-    """Version of the screening rules that were in force when it was ordered."""
+    """Version of the bot rules when the run was ordered."""
     total: Mapped[int] = mapped_column(default=0)
-    """Events, or activities whose counters are checked; events by their counters, so about as many."""
+    """Number of events (an estimate, from the counters), or of activities whose counters are checked."""
     done: Mapped[int] = mapped_column(default=0)
     cursor: Mapped[list[int]] = mapped_column(JSON, default=list)
-    """Where it goes on: activity, instant in microseconds, event."""
+    """Where the next chunk starts: activity, instant in microseconds, event."""
     results: Mapped[Document]
-    """Of labels: events by ``activity:kind:before:after``; of counters: how many differ, by activity."""
+    """Label runs: number of events by ``activity:kind:before:after``. Counter runs: number of
+    differences by activity.
+    """
     error: Mapped[Words]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]

@@ -1,4 +1,4 @@
-"""Web visits: what the page script reports, joined to sessions, and counted."""
+"""Tables of web visits, page views and their rollups."""
 
 from datetime import date
 from enum import IntEnum
@@ -11,16 +11,16 @@ from campaigns.i18n import N_
 
 
 class AttributionEvidence(IntEnum):
-    """How it is known which activity brought a visit; the number is stored and never reused."""
+    """Evidence for the activity that brought a visit. The number is stored and never reused."""
 
     NOT = 0
-    SEND = 1  # by the token that our redirect appends
+    SEND = 1  # by the visit token that our redirect appends
     UTM = 2
-    PAGE = 3  # it began on the activity's own landing page, and nothing says what led there
+    PAGE = 3  # it began on the activity's own landing page without a stated source
 
 
 class Device(IntEnum):
-    """What kind of device, as the browser calls itself; the number is stored and never reused."""
+    """Device type according to the user agent. The number is stored and never reused."""
 
     UNKNOWN = 0
     DESKTOP = 1
@@ -38,8 +38,9 @@ class Device(IntEnum):
 
 
 class Visit(Base):
-    """A web session. ``id`` is that of its first record (checkpoint's id << 40 | offset in its spool); a
-    string in JSON."""
+    """A web session. ``id`` is that of its first record (checkpoint's id << 40 | offset in its spool); a string in
+    JSON.
+    """
 
     __tablename__ = "visits"
     __table_args__ = (
@@ -60,43 +61,45 @@ class Visit(Base):
         ),
     )
 
-    # The wide ones first: PostgreSQL pads a narrow column in front of a wide one.
+    # Wide columns first: PostgreSQL pads a narrow column in front of a wide one.
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     started_at: Mapped[Instant]
     last_at: Mapped[Instant]
     visitor: Mapped[int] = mapped_column(BigInteger)
-    """A keyed hash: of an id that the visitor allowed, else of this day's salt, site, network and browser."""
+    """Keyed hash of a visitor id that the visitor consented to, else of site, network and user agent with the day's
+    salt.
+    """
     send_id: Mapped[int | None] = mapped_column(BigInteger)
-    """The send whose link brought it; NULL where consent at that time allows no person."""
+    """The send whose link brought the visit; NULL when consent at that time does not allow a person to be stored."""
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"))
     activity_id: Mapped[int | None] = mapped_column(Integer)
     traffic_source_id: Mapped[int] = mapped_column(Integer)
     entry_id: Mapped[int] = mapped_column(Integer)
-    """The first page (:class:`WebPage`)."""
+    """First page (:class:`WebPage`)."""
     exit_id: Mapped[int] = mapped_column(Integer)
-    """The last page."""
+    """Last page."""
     pages: Mapped[int] = mapped_column(Integer)
     active_seconds: Mapped[int] = mapped_column(Integer)
-    """While the tab was seen and in use."""
+    """Seconds in which the tab was visible and in use."""
     scroll: Mapped[int] = mapped_column(SmallInteger)
-    """How far down, in per cent, on the page where it was furthest."""
+    """Maximum scroll depth over all pages, in per cent."""
     attributed_by: Mapped[int] = mapped_column(SmallInteger)
-    """:class:`Known`"""
+    """:class:`AttributionEvidence`"""
     label: Mapped[int] = mapped_column(SmallInteger)
     device: Mapped[int] = mapped_column(SmallInteger)
     engaged: Mapped[bool]
     new: Mapped[bool]
-    """Whether the visitor was never seen before: by an id that they allowed, else on this day."""
+    """Whether the visitor was not seen before: by visitor id, else on this day."""
     first: Mapped[bool]
-    """Whether it is the visitor's first of its activity."""
+    """Whether it is the visitor's first visit from its activity."""
     first_in_campaign: Mapped[bool]
     browser: Mapped[str] = mapped_column(String(20))
     country: Mapped[str] = mapped_column(String(2))
-    """A guess by time zone and language; '' for none."""
+    """Guessed from time zone and language; '' for unknown."""
 
 
 class WebPage(Base):
-    """Dictionary of pages, so that a visit carries a number. Queries are left out: they may hold anything."""
+    """Dictionary of pages: a visit stores an id. Query strings are left out because they may contain personal data."""
 
     __tablename__ = "web_pages"
 
@@ -111,7 +114,7 @@ class WebPage(Base):
 
 
 class TrafficSource(Base):
-    """Dictionary of the ways by which visits come, with the channel group that the rules gave them."""
+    """Dictionary of traffic sources, with the channel group that the rules assign."""
 
     __tablename__ = "traffic_sources"
 
@@ -124,17 +127,17 @@ class TrafficSource(Base):
     content: Mapped[str] = mapped_column(String(100))
     utm_id: Mapped[str] = mapped_column(String(100))
     referrer: Mapped[str] = mapped_column(String(100))
-    """The referring page's host, when it isn't ours."""
+    """Host of the referring page; '' for an own host."""
     network: Mapped[str] = mapped_column(String(100))
-    """The social or video network's plain name, '' for none."""
+    """Name of the social or video network; '' for none."""
     channel_group: Mapped[int] = mapped_column(SmallInteger)
-    """:class:`tracking.channels.channel_groups.Group`"""
+    """:class:`tracking.channels.channel_groups.ChannelGroup`"""
     rules: Mapped[int] = mapped_column(SmallInteger)
-    """Version of the rules that gave the group."""
+    """Version of the rules that assigned the group."""
 
 
 class PageView(Base):
-    """One page seen in a visit; ``page`` is the number that the script drew for it."""
+    """One page seen in a visit. ``page`` is a random number generated by the script for each page view."""
 
     __tablename__ = "page_views"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -143,54 +146,54 @@ class PageView(Base):
     page: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[Instant]
     page_id: Mapped[int] = mapped_column(Integer)
-    """Which one (:class:`WebPage`)."""
+    """The page (:class:`WebPage`)."""
     active_seconds: Mapped[int] = mapped_column(Integer)
     scroll: Mapped[int] = mapped_column(SmallInteger)
 
 
 class VisitTotals:
-    """What is counted of visits that have something in common."""
+    """Columns of visit counts."""
 
     visits: Mapped[int] = mapped_column(default=0)
     visitors: Mapped[int] = mapped_column(default=0)
-    """Whose first visit of this activity it was."""
+    """Visits that were the visitor's first of this activity."""
     campaign_visitors: Mapped[int] = mapped_column(default=0)
-    """Whose first visit of the activity's campaign it was."""
+    """Visits that were the visitor's first of the activity's campaign."""
     engaged: Mapped[int] = mapped_column(default=0)
     active_seconds: Mapped[int] = mapped_column(default=0)
     pages: Mapped[int] = mapped_column(default=0)
     new: Mapped[int] = mapped_column(default=0)
     aggregate: Mapped[int] = mapped_column(default=0)
-    """How many of the visits left nothing but this count: their browser asks not to be tracked."""
+    """Visits that left no row, because the browser opts out of tracking; included in ``visits``."""
 
 
 class VisitRollup(VisitTotals, Base):
-    """Counted visits of the 15 minutes (UTC) in which they began."""
+    """Visit counts per 15 minutes (UTC), by the start of the visit."""
 
     __tablename__ = "visit_rollups"
     __table_args__ = (Index(None, "bucket"), {"sqlite_with_rowid": False})
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    """0: no activity is known to have brought them."""
+    """0: no activity is known."""
     bucket: Mapped[Instant] = mapped_column(primary_key=True)
     channel_group: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 
 class DailyVisitRollup(VisitTotals, Base):
-    """The same summed over all groups by the days of the time zone that ``DayZone`` names."""
+    """Visit counts per local day in the zone of ``RollupTimeZone``, over all channel groups."""
 
     __tablename__ = "visit_rollups_daily"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     day: Mapped[Instant] = mapped_column(primary_key=True)
-    """When it began."""
+    """Start of the day."""
     label: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
 
 
 class DailyChannelRollup(VisitTotals, Base):
-    """The same by day and group, over all activities and those visits that none is known to have brought."""
+    """Visit counts per local day and channel group, over all activities and visits without one."""
 
     __tablename__ = "channel_rollups_daily"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -201,7 +204,7 @@ class DailyChannelRollup(VisitTotals, Base):
 
 
 class TotalVisitRollup(VisitTotals, Base):
-    """The same summed over all days and groups."""
+    """Visit counts over all time and all channel groups."""
 
     __tablename__ = "visit_rollups_total"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -211,8 +214,9 @@ class TotalVisitRollup(VisitTotals, Base):
 
 
 class BreakdownSums:
-    """What is counted of people's visits that have something in common over the whole life of an activity. Visits that
-    left nothing but a count are in none of these."""
+    """Columns of breakdown counts: human visits of an activity over all time. Visits of browsers that opt out of
+    tracking are not included.
+    """
 
     visits: Mapped[int] = mapped_column(default=0)
     engaged: Mapped[int] = mapped_column(default=0)
@@ -220,7 +224,7 @@ class BreakdownSums:
 
 
 class LandingPageCounts(BreakdownSums, Base):
-    """By the page that they began on, and by how they came."""
+    """Breakdown by landing page and traffic source."""
 
     __tablename__ = "entry_page_counts"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -231,7 +235,7 @@ class LandingPageCounts(BreakdownSums, Base):
 
 
 class DeviceCountryCounts(BreakdownSums, Base):
-    """By device and country."""
+    """Breakdown by device and country."""
 
     __tablename__ = "device_country_counts"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -242,7 +246,7 @@ class DeviceCountryCounts(BreakdownSums, Base):
 
 
 class DaySalt(Base):
-    """What a day's visitors are hashed with. Without it nobody can say any more who they were."""
+    """Salt of one day's visitor hashes. Once it is deleted, the hashes cannot be recomputed."""
 
     __tablename__ = "daily_salts"
 
@@ -251,18 +255,18 @@ class DaySalt(Base):
 
 
 class PendingFormView(Base):
-    """Which visit a form was shown in, until it is sent or a day is over."""
+    """The visit in which a form was shown; kept until the form is submitted, at most one day."""
 
     __tablename__ = "pending_form_views"
 
     page: Mapped[str] = mapped_column(String(32), primary_key=True)
-    """The number that the form was made with, at the beginning of its submission's external id."""
+    """The form's random key, which is the beginning of its submission's external id."""
     visit_id: Mapped[int] = mapped_column(BigInteger)
     at: Mapped[Instant] = mapped_column(index=True)
 
 
 class PendingPageGoal(Base):
-    """A page that a goal waits for was seen in a visit; the tick makes a conversion of it, and takes it away."""
+    """A page of a page goal was viewed in a visit. The scheduler turns the row into a conversion and deletes it."""
 
     __tablename__ = "pending_page_goals"
 
@@ -273,7 +277,7 @@ class PendingPageGoal(Base):
 
 
 class SiteLastSeen(Base):
-    """When a site's pages were last heard of."""
+    """Time of the last report from each site."""
 
     __tablename__ = "site_heartbeats"
 

@@ -1,7 +1,8 @@
-"""Room for what comes next in a file: reserved on its disk and mapped, so that writing is a copy in memory.
+"""Preallocated, memory-mapped space at the end of a spool file, so that writing a record is a copy in memory.
 
-What is copied belongs to the page cache at once, as after ``write()``, and outlives the process. Where the
-promise doesn't hold that a later store finds its place on the disk, there is no room to be had.
+Copied bytes belong to the page cache at once, as after ``write()``, and survive the death of the process. Space is
+preallocated only on file systems where a later store is certain to find its block; elsewhere a store on a full disk
+raises SIGBUS and kills the process.
 """
 
 import mmap
@@ -12,14 +13,16 @@ from pathlib import Path
 ROOM_BYTES = 1 << 20
 _MOUNTS = Path("/proc/self/mountinfo")
 _IN_PLACE = frozenset({"ext4", "xfs", "tmpfs"})
-"""File systems on which a reserved block is written where it lies. Others copy on write, or ask somebody else: there
-a full disk would end the process at a store (SIGBUS) instead of refusing a call."""
+"""File systems that write a preallocated block in place. Copy-on-write and network file systems allocate at the store:
+there a full disk would end the process with SIGBUS instead of failing a call.
+"""
 
 
 def reserved(fd: int, end: int) -> tuple[mmap.mmap, int]:
-    """Room at the end of a file that is written up to ``end``, and where in it the first free byte is.
+    """Preallocate and map space at the end of a file whose records end at ``end``. Returns the mapping and the position
+    of the first free byte in it.
 
-    The file grows by zeros. Raises OSError when there is no room; then it ends where it is written.
+    The file grows by zeros. Raises OSError when no space can be preallocated; the file then still ends at ``end``.
     """
     begin = end - end % mmap.ALLOCATIONGRANULARITY
     if not _writes_in_place(fd):
@@ -28,7 +31,7 @@ def reserved(fd: int, end: int) -> tuple[mmap.mmap, int]:
         os.posix_fallocate(fd, begin, ROOM_BYTES)
         return mmap.mmap(fd, ROOM_BYTES, offset=begin), end - begin
     except OSError:
-        os.ftruncate(fd, end)  # A disk that became full gives a part.
+        os.ftruncate(fd, end)  # fallocate on a disk that fills up may leave a part of the range allocated.
         raise
 
 

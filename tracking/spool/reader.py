@@ -1,4 +1,4 @@
-"""Reading spools that others are still writing, and deleting what has been counted."""
+"""Reader of spools that are still being written, and deletion of counted files."""
 
 import fcntl
 import os
@@ -11,20 +11,20 @@ from pathlib import Path
 from tracking.spool.record_codec import LONGEST_RECORD, Hit, ScanResult, scan
 from tracking.spool.writer import SUFFIX
 
-CHUNK_BYTES = 2 << 20  # Of hits some 15,000: the database is held for a quarter of a second.
+CHUNK_BYTES = 2 << 20  # About 15,000 hits: one chunk is one transaction, which holds SQLite's write lock.
 _PIECE_BYTES = 64 << 10
-_AGE_BEFORE_DELETION = 60.0  # A file just made may not be locked by its writer yet.
+_AGE_BEFORE_DELETION = 60.0  # The writer locks a file shortly after creating it.
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """One file of a spool; offsets count over all files of it."""
+    """One file of a spool. Offsets count over all files of the spool."""
 
     path: Path
     spool: str
     start: int
     size: int
-    """Bytes, among them the zeros of room that its writer has reserved."""
+    """File size in bytes, including preallocated zeros."""
 
     @property
     def end(self) -> int:
@@ -33,7 +33,7 @@ class SpoolFile:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """Hits of one spool with their offsets, and the offset from which to go on."""
+    """Hits of one spool with their offsets, and the offset at which the next read starts."""
 
     hits: list[tuple[int, Hit]]
     offset: int
@@ -42,7 +42,7 @@ class ReadResult:
 
 
 def files(directory: Path) -> dict[str, list[SpoolFile]]:
-    """The spool files of this host by spool, in order."""
+    """The spool files of this host by spool id, each list in order of offset."""
     found: dict[str, list[SpoolFile]] = {}
     try:
         entries = list(os.scandir(directory))
@@ -60,8 +60,9 @@ def files(directory: Path) -> dict[str, list[SpoolFile]]:
 
 
 def _final(of_spool: list[SpoolFile]) -> list[SpoolFile]:
-    """A file may have grown until its successor, which we saw, was opened; from then on it never does. What it has
-    behind that is room which its writer could not give back."""
+    """Fix the size of all files that have a successor. A file may grow until its successor is opened, and never after
+    that. Bytes past the successor's start are preallocated space that the writer could not truncate.
+    """
     final = [
         replace(file, size=min(file.path.stat().st_size, following.start - file.start))
         for file, following in pairwise(of_spool)
@@ -70,16 +71,15 @@ def _final(of_spool: list[SpoolFile]) -> list[SpoolFile]:
 
 
 def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> ReadResult:
-    """What a spool holds from ``offset`` on, at most about ``limit`` bytes of it.
+    """The hits of a spool from ``offset`` on, at most about ``limit`` bytes.
 
-    Where a file ends in a torn record and a later file shows that nobody will mend it, the tail is
-    skipped and counted.
+    A torn record at the end of a file is skipped and counted once a later file shows that it will never be completed.
     """
     limit = max(limit, 4 * LONGEST_RECORD)
     for file, following in _with_following(of_spool):
         if file.end <= offset and (following is None or following.start <= offset):
             continue
-        before = max(0, file.start - offset)  # Bytes of files that are gone.
+        before = max(0, file.start - offset)  # Bytes of files that no longer exist.
         begin = max(offset, file.start)
         found = _scan(file, begin, limit, through=following is not None)
         end, hits = begin + found.end, found.hits
@@ -88,7 +88,7 @@ def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> Re
             skipped += following.start - end
             end = following.start
         elif not found.end and not found.waits and file.end - begin >= limit:
-            end = begin + limit - LONGEST_RECORD  # A whole chunk without a record: damaged.
+            end = begin + limit - LONGEST_RECORD  # A whole chunk without a record is damaged.
             skipped += end - begin
         return ReadResult(hits, end, skipped, found.lost)
     return ReadResult([], offset)
@@ -100,16 +100,18 @@ def _with_following(of_spool: list[SpoolFile]) -> Iterator[tuple[SpoolFile, Spoo
 
 def _scan(file: SpoolFile, begin: int, limit: int, through: bool) -> ScanResult:
     found = scan(_bytes(file, begin, limit, through), begin, through)
-    if found.skipped:  # Processors may show what a writer does in another order: damage is what stays.
+    # Another processor may see the writer's stores in a different order; only damage that persists is skipped.
+    if found.skipped:
         found = scan(_bytes(file, begin, limit, through), begin, through)
     if found.waits and not found.end and abandoned(file):
-        behind = scan(_bytes(file, begin, limit, True), begin)  # Of what was written, zeros are left by a power cut.
+        # Zeros in front of records of a dead writer are a hole left by a power cut.
+        behind = scan(_bytes(file, begin, limit, True), begin)
         found = behind if behind.end else found
     return found
 
 
 def _bytes(file: SpoolFile, begin: int, limit: int, through: bool) -> bytes:
-    """What stands there; of a file that is still written to, hardly more than what is written."""
+    """The bytes from ``begin`` on. For a file that is still written, reading stops soon after the last record."""
     pieces, at, stop = list[bytes](), begin - file.start, min(begin + limit, file.end) - file.start
     with file.path.open("rb", buffering=0) as stream:
         while at < stop and (piece := os.pread(stream.fileno(), min(_PIECE_BYTES, stop - at), at)):
@@ -121,9 +123,9 @@ def _bytes(file: SpoolFile, begin: int, limit: int, through: bool) -> bytes:
 
 
 def abandoned(file: SpoolFile) -> bool:
-    """Whether its writer is gone, whatever became of it."""
+    """Whether the writer of a file is gone: old enough and no longer flocked."""
     try:
-        # Its time may lie in the future, after a clock was set back.
+        # After the system clock was set back, the modification time may lie in the future.
         if abs(time.time() - file.path.stat().st_mtime) < _AGE_BEFORE_DELETION:
             return False
         with file.path.open("rb") as stream:
@@ -136,10 +138,10 @@ def abandoned(file: SpoolFile) -> bool:
 
 
 def delete_counted(of_spool: list[SpoolFile], offset: int) -> int:
-    """Delete the files that are counted up to their end and that nobody writes to any more."""
+    """Delete the files that are counted up to their end and have no writer. Returns how many were deleted."""
     deleted = 0
     for file in of_spool:
-        # What still hangs on a dead writer's file without being a record is a hit that was never answered.
+        # An incomplete record of a dead writer is a hit that was never answered.
         if abandoned(file) and (file.end <= offset or not read([file], offset).hits):
             file.path.unlink(missing_ok=True)
             deleted += 1
@@ -147,14 +149,14 @@ def delete_counted(of_spool: list[SpoolFile], offset: int) -> int:
 
 
 def backlog(found: Iterable[list[SpoolFile]], offsets: dict[str, int]) -> int:
-    """Bytes on this host that are not counted yet."""
+    """Bytes on this host that are not counted yet, without preallocated zeros. ``offsets``: checkpoint by spool id."""
     return sum(
         max(0, _written(file) - max(file.start, offsets.get(file.spool, 0))) for of_spool in found for file in of_spool
     )
 
 
 def _written(file: SpoolFile) -> int:
-    """Where a file's records end: before the zeros of its room."""
+    """The offset behind the last record of a file, before its preallocated zeros."""
     with file.path.open("rb", buffering=0) as stream:
         for stop in range(file.size, 0, -_PIECE_BYTES):
             begin = max(0, stop - _PIECE_BYTES)

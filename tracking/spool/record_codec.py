@@ -1,4 +1,4 @@
-"""A hit as bytes: ``magic | length | CRC-32 | body``, and reading them back from anything."""
+"""Binary record format of hits: ``magic | length | CRC-32 | body``, with a scanner that tolerates damage."""
 
 import struct
 from dataclasses import dataclass
@@ -10,32 +10,38 @@ from zlib import crc32
 MAGIC = 0xA7
 LONGEST_USER_AGENT = 500
 LONGEST_REPORT = 8 * 1024
-"""Bytes of what the page script says at once."""
+"""Maximum size of one page script report in bytes."""
 LONGEST_ORIGIN = 300
-"""Bytes of the origin of its page: a scheme, a host's 253 and a port are fewer."""
+"""Maximum size of a page's origin in bytes: scheme, host (at most 253) and port are shorter."""
 REPORT = 10
-"""In place of a kind: behind the user agent stand the page's origin and the script's words, a line each."""
+"""Kind of a page script report. Its ``user_agent`` field holds three lines: user agent, origin of the
+page, JSON body.
+"""
 _FRAME = struct.Struct("<BHI")
 _BODY = struct.Struct("<BBHqqqq")
-_WHOLE = struct.Struct("<BHIBBHqqqq")  # Frame and body at once.
+_WHOLE = struct.Struct("<BHIBBHqqqq")  # Frame and body unpacked in one call.
 LONGEST_RECORD = _FRAME.size + _BODY.size + LONGEST_USER_AGENT + LONGEST_ORIGIN + LONGEST_REPORT
-_LOSS = 255  # In place of a kind: ``target`` hits were answered but not kept.
+_LOSS = 255  # Kind of a loss record: ``target`` hits were answered but not stored.
 
 
 class RequestFlag(IntFlag):
-    """What a request said about itself."""
+    """Flags derived from the headers of a request."""
 
     HEAD = 1
     PREFETCH = 2  # Purpose, X-Moz or Sec-Purpose: prefetch
     NAVIGATED = 4  # Sec-Fetch-User: ?1
-    UNTRACKED = 8  # DNT or Sec-GPC, or the page script says so
+    UNTRACKED = 8  # DNT or Sec-GPC, or the opt-out flag of the page script
 
 
 class Hit(NamedTuple):
-    """A raw request. ``target`` is the token's send (sequence number 0: nobody), for a view the
-    visiting send or 0; ``number`` is the link, for a view the landing page's activity."""
+    """A raw request.
 
-    at: int  # microseconds since 1970 UTC
+    ``target``: the send of the token (sequence number 0: no recipient); for a view the visiting send or 0.
+    ``number``: the link number; for a view the activity of the landing page.
+    ``network``: see :mod:`tracking.endpoints.ip_networks`.
+    """
+
+    at: int  # microseconds since 1970, UTC
     kind: int
     flags: int
     target: int
@@ -44,21 +50,21 @@ class Hit(NamedTuple):
     user_agent: bytes
 
 
-_make = partial(tuple.__new__, Hit)  # ``Hit._make`` without its Python: this is asked for every hit.
+_make = partial(tuple.__new__, Hit)  # ``Hit._make`` without its Python call: it runs once per hit.
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What was found in a stretch of a spool: hits with their positions, and how far it was read."""
+    """Result of scanning a byte range: hits with their offsets, and how far the range was read."""
 
     hits: list[tuple[int, Hit]]
     end: int
     skipped: int
-    """Bytes between records that are no record."""
+    """Bytes between records that belong to no record."""
     lost: int
-    """Hits that the writer says the disk refused."""
+    """Hits in loss records: answered while the disk refused writes."""
     waits: bool
-    """Whether the next record isn't written yet: where it should begin stands a zero."""
+    """Whether the scan stopped at a zero byte where the next record would begin: it is not written yet."""
 
 
 def pack(hit: Hit) -> bytes:
@@ -66,22 +72,22 @@ def pack(hit: Hit) -> bytes:
 
 
 def packed(at: int, kind: int, flags: int, target: int, number: int, network: int, user_agent: bytes) -> bytes:
-    """The record of a :class:`Hit` with these fields, which need not be made first."""
+    """The record of a :class:`Hit` with these fields, without building the tuple first."""
     body = _BODY.pack(kind, flags, len(user_agent), at, target, number, network) + user_agent
     return _FRAME.pack(MAGIC, len(body), crc32(body)) + body
 
 
 def pack_loss(hits: int, at: int) -> bytes:
-    """A record that stands for hits which were answered but could not be kept."""
+    """A loss record: ``hits`` requests were answered but could not be stored."""
     return pack(Hit(at, _LOSS, 0, hits, 0, 0, b""))
 
 
 def scan(data: bytes, origin: int = 0, through: bool = True) -> ScanResult:
-    """Read all whole records; ``end`` is behind the last one, an incomplete tail is left for later. Positions of
-    hits count from ``origin`` at the first byte. Of a spool that is still written it ends where nothing is
-    written yet; ``through`` goes on behind that place.
+    """Read all complete records. ``end`` is the position behind the last one; an incomplete tail is left for a later
+    scan. Offsets of hits count from ``base_offset`` at the first byte. While a spool is being written, the scan ends at
+    the first zero byte in place of a record; with ``past_zeros`` it continues behind it.
 
-    Bytes that are no record, wherever they come from, are passed over up to the next whole record.
+    Bytes that belong to no record are skipped up to the next valid record, whatever their origin.
     """
     hits: list[tuple[int, Hit]] = []
     at = end = skipped = lost = 0

@@ -1,13 +1,13 @@
-"""Append-only files: an answered hit survives kill -9.
+"""Append-only spool files: an answered hit survives kill -9.
 
-Every process writes its own file set, named by a random id. A hit is copied into room that was reserved
-before, and its first byte last: where a record should begin and a zero stands, nothing is written yet.
-Without such room it is one ``write()`` per hit. Either way the page cache outlives the process, and a thread
-calls fdatasync a few times a second. A file's name carries the offset at which it begins, so (spool, offset)
-names a hit for ever.
+Each process writes its own set of files, named by a random id. A hit is copied into preallocated space, its first byte
+last: a zero where a record should begin means that nothing is written there yet. Without preallocated space each hit is
+one ``write()``. In both cases the bytes are in the page cache, which survives the process; a thread calls fdatasync
+every ``SYNC_SECONDS``. A file name carries the offset at which the file begins, so (spool, offset) identifies a hit
+permanently.
 
-A disk that is full or read-only never stops an answer: what is lost is counted, logged, and written
-down as a record of its own as soon as the disk takes it.
+A full or read-only disk never stops an answer. Lost hits are counted and logged, and a loss record is written as soon
+as the disk accepts it.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ SUFFIX = ".spool"
 SYNC_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 ROTATE_BYTES = 64 << 20
-ROTATE_SECONDS = 3600.0  # Collected files must go within 24 hours, so an idle process lets go of its file.
+ROTATE_SECONDS = 3600.0  # Collected files must be deleted within 24 hours, so an idle process closes its file.
 
 
 def file_name(name: str, start: int) -> str:
@@ -39,36 +39,38 @@ def file_name(name: str, start: int) -> str:
 
 
 class SpoolWriter:
-    """The file set of one process; threads share it. The open file is flocked, so that a collector
-    can tell a living writer from a dead one."""
+    """The spool files of one process, shared by its threads. The open file is flocked: the collector can tell a live
+    writer from a dead one.
+    """
 
     def __init__(self, directory: Path, rotate_bytes: int = ROTATE_BYTES, rotate_seconds: float = ROTATE_SECONDS):
         self.name = secrets.token_hex(16)
         self.lost = 0
-        """Hits that could not be kept since this process began."""
+        """Hits that could not be stored since the process started."""
         self._directory = directory
         self._rotate_bytes, self._rotate_seconds = rotate_bytes, rotate_seconds
         self._lock = threading.Lock()
         self._fd = -1
-        self._start = 0  # Offset, over all files, at which the open file begins.
-        self._base = 0  # Offset at which its room begins; without room, behind the last record.
+        self._start = 0  # Spool offset at which the open file begins.
+        self._base = 0  # Spool offset of the mapping; without one, the offset behind the last record.
         self._room: mmap.mmap | None = None
-        self._free = 0  # Where in the room nothing is written yet.
-        self._full = 0  # Where in it a record must end to go there without further thought.
+        self._free = 0  # Position of the first free byte in the mapping.
+        self._full = 0  # End of the positions in the mapping that need no check for rotation or space.
         self._synced = 0
         self._opened = 0.0
         self._retry_at = 0.0
         self.untold = 0
-        """Those of them which no record in the spool tells of yet."""
+        """Lost hits that no loss record in the spool covers yet."""
         self._syncing = False
 
     def append(self, hit: Hit) -> bool:
-        """Keep a hit. Never raises; False when the disk refused it."""
+        """Store a hit. Never raises; False when the disk refused it."""
         return self.keep(pack(hit))
 
     def keep(self, record: bytes) -> bool:
-        """Keep a packed hit, as :meth:`append` does."""
-        self._lock.acquire()  # Not ``with``: that takes twice as long.
+        """Store a packed hit, as :meth:`append` does."""
+        # ``acquire`` instead of ``with``: less interpreter work per hit (CPU per answer: tests/benchmarks/hits.py).
+        self._lock.acquire()
         try:
             room, begin = self._room, self._free
             stop = begin + len(record)
@@ -82,7 +84,7 @@ class SpoolWriter:
             self._lock.release()
 
     def sync(self) -> None:
-        """Bring what was written to the disk, and let go of a file that has become old."""
+        """fdatasync what was written since the last call, and close a file that is older than ``rotate_seconds``."""
         with self._lock:
             if self._fd < 0 or self._synced == self._end:
                 fd = -1
@@ -102,7 +104,7 @@ class SpoolWriter:
 
     @property
     def _end(self) -> int:
-        """Offset behind the last record, over all files."""
+        """Spool offset behind the last record."""
         return self._base + self._free
 
     def _keep_thoughtfully(self, record: bytes) -> bool:
@@ -133,7 +135,7 @@ class SpoolWriter:
         self._reserve()
 
     def _tell(self) -> None:
-        """Write down how many hits were lost."""
+        """Write a loss record for the hits that were lost."""
         told, self.untold = self.untold, 0
         try:
             self._put(pack_loss(told, clock.micros()))
@@ -158,8 +160,8 @@ class SpoolWriter:
         if written == len(record):
             self._base += written
             return
-        # A full disk takes a part. Taken back, it is as if never written; else the next file
-        # begins behind it, and the collector skips it as a torn tail.
+        # A full disk may accept a part of the record. It is truncated; where that fails, the next file begins behind
+        # the part, and the collector skips it as a torn record.
         try:
             os.ftruncate(self._fd, self._end - self._start)
         except OSError:
@@ -167,7 +169,7 @@ class SpoolWriter:
         raise OSError("the disk is full")
 
     def _reserve(self) -> None:
-        """Take room in the open file. Without any, records are written as long as the disk takes them."""
+        """Preallocate space in the open file. When that fails, records are written with ``pwrite``."""
         with suppress(OSError):
             self._room, self._free = reserved(self._fd, self._end - self._start)
             self._base -= self._free
@@ -189,8 +191,9 @@ class SpoolWriter:
             self._retry_at = time.monotonic() + RETRY_SECONDS
 
     def _close(self) -> None:
-        """Give the file up, as long as what is written; an empty one goes, so that its name is free for the next
-        attempt."""
+        """Close the file, truncated to its records. An empty file is removed, so that its name is free for the next
+        attempt.
+        """
         fd, self._fd, reserved = self._fd, -1, self._room is not None
         if fd < 0:
             return
@@ -204,7 +207,7 @@ class SpoolWriter:
                 os.fdatasync(fd)
         except OSError as error:
             if self._end == self._start:
-                self._base += 1  # The name stays taken.
+                self._base += 1  # The name stays taken, so the next file needs another offset.
             log.error("spool.sync_failed", spool=self.name, error=str(error))
         os.close(fd)
 
@@ -222,7 +225,7 @@ _making = threading.Lock()
 
 
 def spool() -> SpoolWriter:
-    """The spool of this process and its settings; a forked child gets one of its own."""
+    """The spool writer of this process and its settings. A forked child gets its own."""
     global _made
     settings, made = config.settings(), _made
     if made is None or made[0] is not settings:

@@ -1,4 +1,4 @@
-"""The window is over: labels, marks, rollups and milestones move together."""
+"""Final labels after the settle window: labels, first-seen rows, rollups and milestones change together."""
 
 from datetime import timedelta
 
@@ -103,7 +103,7 @@ def test_a_crowd_is_found_however_small_the_portions(database: Engine, frozen: F
     for index in range(7):
         frozen.at += timedelta(seconds=10)
         mailing.click(1, index, ip="9.9.9.1")
-    frozen.at += timedelta(minutes=5)  # Beyond what is read ahead.
+    frozen.at += timedelta(minutes=5)  # Beyond the range that the cache reads ahead.
     for index in range(4):
         mailing.click(2, index, ip="9.9.9.1")
     collector.collect_once()
@@ -179,7 +179,7 @@ def test_a_hit_stamped_in_the_future_waits(database: Engine, frozen: FrozenClock
     mailing: Mailing = make_mailing()
     frozen.at += timedelta(hours=1)
     mailing.open()
-    frozen.at -= timedelta(hours=1)  # The clock was set back.
+    frozen.at -= timedelta(hours=1)  # The system clock was set back.
     mailing.open()
     assert settled(frozen) == 1
     frozen.at += timedelta(hours=1)
@@ -188,7 +188,7 @@ def test_a_hit_stamped_in_the_future_waits(database: Engine, frozen: FrozenClock
 
 
 def hammered(mailing: Mailing, at: int, hits: int) -> list[Hit]:
-    """One program follows the second recipient's first link a thousand times a second."""
+    """Hits of one program that follows the second recipient's first link a thousand times a second."""
     return [
         Hit(at + number * 1_000, int(HitKind.CLICK), 0, mailing.sends[1], 1, 0x0A0000, b"bot") for number in range(hits)
     ]

@@ -1,4 +1,4 @@
-"""The rules, one by one, and their sum."""
+"""Bot detection rules: each signal, and the score."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def judge(
     submitted: float | None = None,
     scale: float = 1.0,
 ) -> tuple[TrafficLabel, LabelReason]:
-    """The final label of an event of a mail that the relay took at second 0."""
+    """The final label of an event and its reasons. The relay accepted the mail at second 0."""
     at = [] if submitted is None else [T + int(submitted * SECOND)]
     found = signals(event, SendContext(T if sent else None, links, [event, *others], at, scale), False)
     return final_label(found), LabelReason(found)

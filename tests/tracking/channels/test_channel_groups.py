@@ -1,4 +1,4 @@
-"""Which channel brought a visit."""
+"""Channel groups, traffic parameters and referrer classification."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The links that visits came by and that break the UTM rule: which, why, and where to mend them."""
+"""UTM lint: violations, their reasons, and the link to fix."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ from tracking.endpoints import link_targets
 from tracking.models.visits import TrafficSource, Visit
 
 REFERRER = "https://blog.example/"
-SPOKEN = [  # What an address says, who led there, the faults that the rule finds, and whether no campaign is known.
+SPOKEN = [  # Query parameters, referrer, invalid fields, and whether no activity matches.
     ({"utm_source": "facebook", "utm_medium": "social", "utm_campaign": "tea"}, "", [], False),
     ({"utm_source": "Facebook", "utm_medium": "SOCIAL", "utm_campaign": "Tea"}, "", [], False),
     ({"utm_source": "face book", "utm_medium": "social", "utm_campaign": "tea"}, "", ["utm_source"], False),

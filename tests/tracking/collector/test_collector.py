@@ -1,4 +1,4 @@
-"""From spool to rows: exactly once, with consent as of the hit, and rollups that equal the rows."""
+"""The collector: each hit counted exactly once, consent as of the hit, rollups that equal the rows."""
 
 import threading
 import time
@@ -64,7 +64,7 @@ def test_hits_become_events_marks_and_rollups(database: Engine, frozen: FrozenCl
 
 def test_a_mark_moves_when_an_earlier_hit_comes_later(database: Engine, frozen: FrozenClock) -> None:
     mailing, first = make_mailing(), frozen.at
-    for minutes in (30, 0):  # Another host's spool, or a clock that was set back.
+    for minutes in (30, 0):  # Another host's spool, or a system clock that was set back.
         frozen.at = first + timedelta(minutes=minutes)
         mailing.click()
         collector.collect_once()
@@ -140,14 +140,14 @@ def test_two_collectors_count_once(database: Engine, settings: config.Settings) 
     with collector.only_collector(settings.spool) as alone:
         assert alone
         assert collector.collect_once() == 0, "somebody else is this host's collector"
-    # And should the lock fail them, the checkpoint does not.
+    # If the lock fails, the checkpoint still prevents double counting.
     one, other = Collector(), Collector()
     one._collect(*next(iter(reader.files(settings.spool).items())))
     mailing.click(2, 0)
     other._offsets.clear()
     for spool_name, of_spool in reader.files(settings.spool).items():
         other._offsets[spool_name] = 0
-        with pytest.raises(Exception):  # noqa: B017  (whichever of the two guards speaks first)
+        with pytest.raises(Exception):  # noqa: B017 (either of the two guards may raise first)
             other._collect(spool_name, of_spool)
     assert other.collect_once() == 1
     assert len(events()) == 21

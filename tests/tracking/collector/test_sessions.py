@@ -1,4 +1,4 @@
-"""Reports of the page script become visits: each of them once, whatever comes late, twice or in between."""
+"""The sessionizer: reports become visits, each counted once, whether late, repeated or out of order."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -65,7 +65,7 @@ def test_a_visit_with_two_pages(site: FrozenClock) -> None:
 
 def test_reports_in_any_order_and_twice_make_the_same_visit(site: FrozenClock) -> None:
     tab, other = Tab("/?utm_source=x&utm_medium=email"), Tab("/b", referrer=f"https://{HOST}/")
-    tab.tell("h", active=20, scroll=80)  # Before the page's first report.
+    tab.tell("h", active=20, scroll=80)  # Arrives before the page's first report.
     other.tell(), tab.tell(), tab.tell("h", active=20, scroll=80), tab.tell("h", active=9, scroll=20)
     (visit,) = visits()
     assert (visit.pages, visit.active_seconds, visit.scroll) == (2, 20, 80)
@@ -90,11 +90,11 @@ def test_another_campaign_begins_another_visit(site: FrozenClock) -> None:
     tab = Tab("/?utm_source=facebook&utm_medium=social").tell()
     other = Tab("/b?utm_source=partner&utm_medium=referral").tell()
     site.at += timedelta(seconds=20)
-    tab.tell("h", active=15)  # Still its own tab's visit.
+    tab.tell("h", active=15)  # Belongs to the visit of its own tab.
     site.at += timedelta(seconds=1)
     other.go("/c")
     site.at += timedelta(seconds=1)
-    Tab("/d", referrer="https://pay.example/").tell()  # Back from where somebody pays: no new visit.
+    Tab("/d", referrer="https://pay.example/").tell()  # A return from a payment provider begins no new visit.
     assert [(visit.pages, visit.active_seconds) for visit in visits()] == [(1, 15), (3, 0)]
 
 
@@ -108,7 +108,7 @@ def test_a_visit_goes_on_over_midnight_and_the_clocks_change(site: FrozenClock, 
     tab.go("/c")
     (visit,) = visits()
     assert (visit.pages, visit.last_at - visit.started_at) == (3, timedelta(minutes=40))
-    # In the night of the 29th of March, Paris has no two o'clock.
+    # Paris skips two o'clock in the night of 29 March.
     site.at = day + timedelta(hours=24, minutes=50)
     tab = Tab("/n", ip="198.51.100.1", more={"z": "Europe/Paris"}).tell()
     site.at += timedelta(minutes=20)
@@ -138,7 +138,7 @@ def test_an_allowed_id_is_known_again_until_it_is_withdrawn(site: FrozenClock) -
     site.at += timedelta(days=3)
     Tab(more={"i": "0f8fad5b-d9cb-469f-a165-70867728950e"}).tell()
     site.at += timedelta(days=3)
-    Tab().tell()  # Withdrawn: the browser sends none.
+    Tab().tell()  # Consent withdrawn: the browser sends no id.
     found = visits()
     assert [visit.visitor == found[0].visitor for visit in found] == [True, True, False]
     assert [visit.new for visit in found] == [True, False, True]
@@ -338,7 +338,7 @@ def test_a_flood_in_one_visit_ends_somewhere(site: FrozenClock, monkeypatch: pyt
 def test_programs_are_counted_apart(site: FrozenClock) -> None:
     mailing = make_mailing(1)
     Tab("/", more={"k": visit_token(mailing)}, agent="Mozilla/5.0 (X11) HeadlessChrome/140.0").tell()
-    Tab("/", more={"k": visit_token(mailing)}, ip="40.107.1.1").tell()  # Exchange Online's gateways
+    Tab("/", more={"k": visit_token(mailing)}, ip="40.107.1.1").tell()  # a network of Exchange Online Protection
     assert [visit.label for visit in visits()] == [TrafficLabel.SCANNER, TrafficLabel.SCANNER]
     with db.reading() as session:
         assert visit_counts(session, [1]) == {}

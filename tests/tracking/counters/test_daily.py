@@ -1,4 +1,4 @@
-"""Totals of days are what the counters of 15 minutes add up to, in whatever zone the organisation keeps its days."""
+"""Daily rollups and totals: equal to the sum of the 15-minute rollups in any time zone."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -22,11 +22,11 @@ from tracking.models.events import DailyHitRollup, HitKind, HitRollup, RollupTim
 from tracking.models.visits import DailyChannelRollup, DailyVisitRollup, TotalVisitRollup, VisitRollup
 
 ZONES = ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")
-AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris turns its clocks back on the 25th.
+AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris leaves summer time on the 25th.
 
 
 def count(session: Session, activity_id: int, seed: int, number: int = 60, by: int = 1) -> None:
-    """Hits and visits of two weeks, by the ways that the collector counts them."""
+    """Count hits and visits of two weeks through the collector's functions. A negative ``by`` subtracts."""
     dice, tally = Random(seed), aggregation.RollupDelta()
     connection = session.connection()
     visits = {}
@@ -57,7 +57,7 @@ def test_days_add_up(session: Session, zone: str) -> None:
     one, other = (factories.make_activity(session, launched_at=AUTUMN) for _ in range(2))
     count(session, one.id, 1)
     count(session, other.id, 2)
-    count(session, one.id, 3, number=20, by=-1)  # As a relabelling takes away.
+    count(session, one.id, 3, number=20, by=-1)  # As relabelling subtracts.
     assert daily.compare(session.connection()) == []
     days = session.scalars(select(DailyHitRollup.day)).all()
     assert {day.astimezone(ZoneInfo(zone)).hour for day in days} == {0}
@@ -102,7 +102,7 @@ def test_after_a_move_the_next_count_sums_days_anew(session: Session) -> None:
     session.flush()
     assert (
         session.scalar(select(RollupTimeZone.time_zone)) == "Asia/Tbilisi"
-    )  # Until then its days are told by the quarters.
+    )  # Until the next count, days of the new zone are computed from the 15-minute rollups.
     count(session, activity.id, 5)
     assert session.scalar(select(RollupTimeZone.time_zone)) == "Europe/Paris"
     assert daily.compare(session.connection()) == []
@@ -138,7 +138,8 @@ def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -
     with db.transaction() as session:
         activity = factories.make_activity(session, launched_at=AUTUMN)
         count(session, activity.id, 8, number=6)
-        breakdowns.add(session.connection(), [((activity.id, 1, 1, 1, "GE"), (1, 0, 3))])  # Of a visit that isn't.
+        # A visit that does not exist.
+        breakdowns.add(session.connection(), [((activity.id, 1, 1, 1, "GE"), (1, 0, 3))])
         session.execute(update(DailyChannelRollup).values(visits=DailyChannelRollup.visits + 1))
         one = activity.id
     with db.transaction() as session:
@@ -158,7 +159,7 @@ def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -
 
 
 def test_days_begin_where_charts_cut_them(session: Session) -> None:
-    """Also where midnight doesn't exist, or comes twice."""
+    """Including zones where midnight is skipped or occurs twice."""
     for name in ("Africa/Cairo", "America/Havana", "Asia/Beirut", "Atlantic/Azores", "Europe/Paris", "Asia/Kathmandu"):
         zone, day_of = ZoneInfo(name), daily.day_of(name)
         instant = datetime(2026, 3, 1, tzinfo=UTC)

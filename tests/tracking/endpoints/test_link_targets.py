@@ -1,4 +1,4 @@
-"""A mail's links lead on from the moment it leaves, whatever happens to the database in that moment."""
+"""Link target cache: links of a mail redirect from the first mail on, even when the database is down."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def launched() -> int:
 
 
 def the_database_is_gone(settings: config.Settings) -> None:
-    """And the web process starts anew, on the host whose worker has claimed."""
+    """Restart the web process without a database, on the host whose worker claimed the batch."""
     config.install(dataclasses.replace(settings))
     db.install(db.make_engine("sqlite:////nowhere/at/all.db"))
 
@@ -40,7 +40,7 @@ def click(send_id: int, number: int = 1) -> Answer:
 def test_links_are_known_before_the_first_mail_leaves(database: Engine, settings: config.Settings) -> None:
     activity_id = launched()
     send_ids = [send.id for send in sends(activity_id)]
-    assert batch.claim(activity_id, 1) is not None  # A claim, no mail yet; and nobody has looked for news.
+    assert batch.claim(activity_id, 1) is not None  # The batch is claimed, no mail sent, and no sync has run.
     the_database_is_gone(settings)
     for send_id in (*send_ids, activity_id << 32):
         assert click(send_id).headers["Location"] == "https://example.org/offer"
@@ -58,7 +58,7 @@ def test_so_are_those_of_single_mails(
         activity_id, send_ids = added[0].activity_id, [send.id for send in added]
     if kind == "test":
         assert batch.claim(activity_id, 10) is not None
-    else:  # Asked for once, a way is kept as well: the mail left from another host.
+    else:  # After one lookup the target is cached, too: the mail was sent from another host.
         assert [click(send_id).status for send_id in send_ids] == [302] * 3
     the_database_is_gone(settings)
     assert [click(send_id).headers.get("Location") for send_id in send_ids] == ["https://example.org/offer"] * 3
@@ -94,7 +94,7 @@ def test_a_disk_that_refuses_holds_no_mail_back(database: Engine, settings: conf
 
 
 def test_what_is_only_scheduled_is_not_known_yet(database: Engine, settings: config.Settings) -> None:
-    """It may be opened again and changed; a mail with the older links never leaves."""
+    """A scheduled activity may be reopened and changed; no mail with the older links is ever sent."""
     activity_id = launched()
     with db.transaction() as session:
         session.get_one(Activity, activity_id).launched_at = None

@@ -1,4 +1,4 @@
-"""``/k.js`` and ``/e``: small, quiet, open to our own hosts only, and nothing of an address on disk."""
+"""``/k.js`` and ``/e``: small script, CORS for own hosts only, no address on disk."""
 
 import gzip
 import io
@@ -22,6 +22,7 @@ VIEW = {"t": "v", "u": f"https://{HOST}/", "p": 1}
 
 @pytest.fixture(autouse=True)
 def site(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resets the flood limit and declares HOST an own host."""
     monkeypatch.setattr(page_script, "_counter", page_script._FloodLimit())
     open_site()
 
@@ -88,7 +89,7 @@ def test_a_page_of_ours_cannot_speak_for_another(settings: config.Settings) -> N
 
 
 class Endless(io.RawIOBase):
-    """A body without an end: reading it whole would never return."""
+    """A request body without an end: reading until EOF would never return."""
 
     def __init__(self) -> None:
         self.read_so_far = 0

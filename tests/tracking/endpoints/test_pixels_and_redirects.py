@@ -1,4 +1,4 @@
-"""Pixels and links: what strangers get, whatever they ask."""
+"""Open pixels, link redirects, short links and view pixels: answers to valid and invalid requests."""
 
 import dataclasses
 from datetime import timedelta
@@ -167,7 +167,7 @@ def test_with_the_database_away_pixels_answer_and_known_links_lead_on(
 
 
 def restart_without_database(settings: config.Settings) -> None:
-    """Another process with the same ``var/``: nothing remembered but what is on the disk."""
+    """Replace the process state by that of a new process with the same ``var/`` and no database."""
     config.install(config.Settings(**{name: getattr(settings, name) for name in settings.__slots__}))
     db.install(db.make_engine("sqlite:////nowhere/at/all.db"))
 

@@ -1,4 +1,4 @@
-"""kill -9 of the web process while the database is away: pixels answer and known links lead on."""
+"""kill -9 of the web server while the database is down: after a restart, pixels answer and known links redirect."""
 
 import base64
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_restarted_server_knows_its_links_without_the_database(settings: confi
         kill(server)
     for path in tmp_path.glob("kampania.db*"):
         path.unlink()
-    (tmp_path / "kampania.db").mkdir()  # Nothing can be opened there.
+    (tmp_path / "kampania.db").mkdir()  # A directory in its place: no database can be opened.
     port = free_port()
     with web_server(tmp_path, port, SECRET_KEYS=secret):
         assert location(port, asked[0]) == before[0]
@@ -47,7 +47,7 @@ def test_a_restarted_server_knows_its_links_without_the_database(settings: confi
         assert location(port, asked[2]) == before[2]
         assert location(port, f"/o/{mailing.token()}")[0] == 200
         assert location(port, "/l/unknown9")[0] == 404
-        for method in ("GET", "HEAD"):  # The server says how long an answer is.
+        for method in ("GET", "HEAD"):  # The server adds Content-Length.
             for address, length in ((f"/o/{mailing.token()}", b"42"), (asked[0], b"0")):
                 asking = f"{method} {address} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
                 head = answered(port, asking.encode())[1]

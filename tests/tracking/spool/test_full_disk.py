@@ -1,4 +1,4 @@
-"""A disk that is full, refuses or half takes: answers go on, and what is lost is told."""
+"""The spool writer on a disk that is full, refuses writes or accepts parts: hits are answered, losses counted."""
 
 import os
 import resource
@@ -56,7 +56,7 @@ def test_half_a_record_that_cannot_be_taken_back_is_skipped(
 def test_where_no_room_is_left_records_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roomy: None
 ) -> None:
-    """A disk that becomes full is used to its end, and by the same file."""
+    """A disk that fills up is used to its end, in the same file."""
     writer, real = SpoolWriter(tmp_path), os.posix_fallocate
     hits = [hit(number) for number in range(1_000)]
     for each in hits[:10]:
@@ -87,9 +87,9 @@ def test_room_that_cannot_be_given_back_is_passed_over(
 
 
 def test_a_full_disk_loses_only_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roomy: None) -> None:
-    """The kernel refuses: a limit on the size of files, under which neither room nor a whole record fits."""
+    """The kernel refuses: a file size limit under which neither preallocated space nor a complete record fits."""
     monkeypatch.setattr(spool_writer, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(spool_writer.log, "error", lambda *_, **__: None)  # The limit holds for what is printed, too.
+    monkeypatch.setattr(spool_writer.log, "error", lambda *_, **__: None)  # The limit also applies to log output.
     reading, writing = os.pipe()
 
     def fill() -> None:
@@ -142,7 +142,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_file_system_ends_nobody(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store into room that the disk cannot hold would be the end of the process."""
+    """A store into space that the disk cannot provide would kill the process (SIGBUS)."""
     monkeypatch.setattr(spool_writer, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(spool_writer.log, "error", lambda *_, **__: None)
     (tiny / "ballast").write_bytes(bytes(300_000))

@@ -1,4 +1,4 @@
-"""Spools read while others write them, after their end, and damaged."""
+"""The spool reader: files that are being written, finished and damaged."""
 
 import fcntl
 import time
@@ -64,7 +64,7 @@ def test_a_record_without_its_first_byte_is_not_yet_written(tmp_path: Path, monk
     assert len(reader.read(of_spool, 0).hits) == 1
     assert reader.read(of_spool, len(record)) == reader.ReadResult([], len(record))
     assert reader.delete_counted(of_spool, len(record)) == 1
-    # What a stranger wrote into a report is no record of ours while its own isn't finished.
+    # A report body that contains a record must not be read as one while its own record is incomplete.
     with (path := tmp_path / spool_writer.file_name("b" * 32, 0)).open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         path.write_bytes(b"\0" + within[1:] + bytes(5_000))
@@ -89,7 +89,7 @@ def test_a_hole_left_by_a_power_cut_is_passed_over_when_nobody_writes(
 
 
 def test_damage_is_looked_at_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another processor's writes may be seen in another order for a moment."""
+    """Stores of another processor may become visible in a different order for a moment."""
     whole = b"".join(record_codec.pack(hit(number)) for number in range(3))
     size = len(whole) // 3
     (tmp_path / spool_writer.file_name("a" * 32, 0)).write_bytes(whole)
@@ -112,12 +112,12 @@ def test_a_dead_writers_torn_tail_goes_with_its_file(tmp_path: Path, monkeypatch
 def test_collected_files_go_within_a_day_also_after_the_clock_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer that lives on lets go of its file after an hour; nobody keeps what is counted any longer."""
+    """A running writer closes its file after an hour; counted files are then deleted."""
     writer = SpoolWriter(tmp_path)
     writer.append(hit(1))
     (busy,) = reader.files(tmp_path).values()
     real, ticking, day = time.time, time.monotonic, 24 * 3600
-    for moved in (+day, -day):  # The wall's clock, after the file was written.
+    for moved in (+day, -day):  # The system clock changes after the file was written.
         monkeypatch.setattr(time, "time", lambda moved=moved: real() + moved)
         assert reader.delete_counted(busy, busy[0].end) == 0, "its writer lives"
     with monkeypatch.context() as hours_later:

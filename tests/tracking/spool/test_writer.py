@@ -1,4 +1,4 @@
-"""An answered hit stays: how it is written, and by whom."""
+"""The spool writer: an answered hit survives the process."""
 
 import os
 import random
@@ -74,7 +74,7 @@ def test_room_is_taken_piece_by_piece(tmp_path: Path, roomy: None) -> None:
 
 @pytest.mark.parametrize("seed", range(3 * int(os.environ.get("TORTURE", "1"))))
 def test_whatever_was_kept_before_a_kill_is_read_once(tmp_path: Path, way: None, seed: int) -> None:
-    """The reader reads beside the writer, through changes of room and file, until somebody kills the writer."""
+    """The reader runs beside the writer, across mappings and files, until the writer is killed."""
     chance = random.Random(seed)
     reading, writing = os.pipe()
 
