@@ -42,6 +42,8 @@ class GoalChange(FlaskForm):  # type: ignore[misc]
 
 
 class GoalForm(FlaskForm):  # type: ignore[misc]
+    """A new goal. Of ``event``, ``page``, ``form`` and ``stage`` only the field of the chosen kind counts."""
+
     name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
     key = StringField(
         _l("Key"),
@@ -110,6 +112,8 @@ class GoalForm(FlaskForm):  # type: ignore[misc]
 
 
 class RateForm(FlaskForm):  # type: ignore[misc]
+    """An exchange rate: the value of one unit of a currency in the organisation's currency, from a day on."""
+
     currency = SelectField(_l("Currency"), validate_choice=False)
     valid_from = DateField(_l("From this day on"), [InputRequired()])
     rate = StringField(

@@ -23,6 +23,7 @@ _looks = RateLimit(PER_MINUTE, 60)
 @blueprint.get("/s/<token>")
 @public
 def shared(token: str) -> Any:
+    """Show the snapshot behind a token. Only GET counts as a view. 404 for every kind of invalid token."""
     _looks.check(client_ip(request.environ))
     g.language = request.accept_languages.best_match(list(LANGUAGES))  # No account, so the browser's language.
     g.referrer_policy = "no-referrer"  # The URL is the secret: a Referer header would leak it.

@@ -74,14 +74,17 @@ def question() -> PeriodQuery:
 
 
 def period_named(key: str) -> Period:
+    """Return the period that a key names, relative to today in the organisation's time zone."""
     return period_of(key, clock.now().astimezone(our_zone()).date())
 
 
 def who() -> TrafficFilter:
+    """Read ``who`` from the request's URL."""
     word = request.args.get("who", "")
     return TrafficFilter(word) if word in set(TrafficFilter) else TrafficFilter.HUMAN
 
 
 def earns() -> AttributionChoice:
+    """Read ``earns`` from the request's URL."""
     word = request.args.get("earns", "")
     return AttributionChoice(word) if word in set(AttributionChoice) else AttributionChoice.LAST

@@ -43,9 +43,11 @@ class PeriodQuery:
     cohort: bool = True
 
     def asked(self, zone: ZoneInfo) -> ReportQuery:
+        """Return the query for the period's days in this time zone."""
         return ReportQuery(self.period.window(zone), self.cohort)
 
     def before(self, zone: ZoneInfo) -> ReportQuery | None:
+        """Return the query for the period of the same length before; None for a whole life."""
         before = self.period.before
         return None if before is None else ReportQuery(before.window(zone), self.cohort)
 

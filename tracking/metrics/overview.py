@@ -63,6 +63,8 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
+    """The overview of a period; ``now`` and ``before`` are totals of the period and of the one before it."""
+
     now: ActivityCounts
     before: ActivityCounts
     channels: Sequence[OverviewRow]

@@ -86,6 +86,7 @@ class CampaignPerformance:
 
     @property
     def launched(self) -> bool:
+        """Whether any activity has been launched."""
         return any(line.launched_at for line in self.activities)
 
     @property
@@ -96,6 +97,7 @@ class CampaignPerformance:
 
     @property
     def last_at(self) -> datetime | None:
+        """The last hit or accepted mail of any activity."""
         known = [line.last_at for line in self.activities if line.last_at is not None]
         return max(known, default=None)
 
@@ -108,6 +110,7 @@ class CampaignPerformance:
 
     @property
     def over(self) -> bool:
+        """Whether the campaign is finished or cancelled and nothing has happened for 30 minutes."""
         return self.campaign.status in _OVER and not self.moving
 
 

@@ -278,6 +278,7 @@ class HitTotals:
                 self._people[key] = int(uniques)
 
     def of(self, activity_id: int, kind: HitKind, link: int = 0) -> HitCounts | None:
+        """Return the hits of an activity by label; None when there was no hit of this kind and link."""
         found = self._hits.get((activity_id, kind, link))
         return None if found is None else HitCounts(*found)
 
@@ -449,4 +450,5 @@ def _leads(session: Session, these: _ActivityScope, window: Window) -> Iterable[
 
 
 def ids_of(campaign_ids: Collection[int]) -> Select[int]:
+    """Select the ids of all activities of these campaigns."""
     return select(Activity.id).where(Activity.campaign_id.in_(campaign_ids))

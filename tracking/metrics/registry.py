@@ -17,6 +17,8 @@ CENT = Decimal("0.01")
 
 
 class Unit(StrEnum):
+    """The unit of a metric's value; a rate is a fraction of 1."""
+
     COUNT = "count"
     SHARE = "share"  # a count that may be fractional, as credit is split
     RATE = "rate"

@@ -43,6 +43,8 @@ _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzin
 
 
 class Interval(StrEnum):
+    """The length of a chart's intervals; ``QUARTER`` is a quarter of an hour."""
+
     QUARTER = "quarter"
     HOUR = "hour"
     DAY = "day"

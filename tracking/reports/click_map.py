@@ -25,7 +25,10 @@ _PLACE = "https://link.invalid/{}"
 
 @dataclass(frozen=True, slots=True)
 class LinkHeat:
-    """One link with its clicks, its share (0–1) of the mail's clicks and its index in the colours (None: no click)."""
+    """One link with its clicks, its share (0–1) of the mail's clicks and its step on the colour scale.
+
+    ``step`` is an index into the scale, None without a click.
+    """
 
     line: LinkRow
     clicks: Number

@@ -130,6 +130,7 @@ class Entry:
 
     @property
     def skip_reason(self) -> SkipReason | None:
+        """The reason for a skipped send; None for every other entry."""
         known = self.send is not None and self.send.reason in {reason.value for reason in SkipReason}
         return SkipReason(self.send.reason) if known and self.send is not None else None
 
