@@ -1,5 +1,5 @@
-"""What people did, and what it adds up to.
+"""Measurement of what recipients and visitors do, and the reports built on it.
 
-``hits`` answers pixels and links, ``spool`` keeps them, ``collect`` turns them into labelled
-``events`` and ``rollups``; ``conversions`` credits leads; ``performance`` answers questions.
+``endpoints`` answer pixels and links and write each hit to the ``spool``. The ``collector`` labels hits and writes
+events and counters. ``conversions`` match goals and credit activities. ``metrics`` and ``reports`` read the counters.
 """

@@ -1,4 +1,7 @@
-"""What programs report: events that goals wait for; and what they may read: figures."""
+"""REST API of tracking: reporting and withdrawing custom events, reading a campaign's metrics.
+
+Scope ``events`` covers the first two, scope ``figures`` the third.
+"""
 
 from collections.abc import Mapping
 from datetime import date
@@ -30,9 +33,10 @@ _FIELDS = ("external_id", "name", "email", "at", "value", "currency", "activity_
 @blueprint.post("/api/v1/events")
 @with_key(Scope.EVENTS)
 def report(actor: Actor) -> Any:
-    """One event, or up to 500 under ``events``: then each is accepted or refused by itself.
+    """Record one event, or a list of up to 500 under ``events``, each of which is accepted or refused separately.
 
-    201 for a new event, 200 for one that was reported before.
+    A single event answers 201 when it is new and 200 when its ``external_id`` was reported before. A list answers
+    200 with the numbers of new and known events, and the refused ones with their position, field and message.
     """
     body = json_body()
     if "events" in body:
@@ -45,7 +49,7 @@ def report(actor: Actor) -> Any:
 @blueprint.delete("/api/v1/events/<external_id>")
 @with_key(Scope.EVENTS)
 def withdraw(actor: Actor, external_id: str) -> Any:
-    """Take back what was reported under this id, and the conversions that it reached."""
+    """Withdraw the event with this ``external_id`` and the conversions that it caused."""
     event = withdraw_event(db_session(), actor, external_id)
     db_session().commit()
     return jsonify(id=str(event.id), withdrawn=True)
@@ -54,8 +58,11 @@ def withdraw(actor: Actor, external_id: str) -> Any:
 @blueprint.get("/api/v1/campaigns/<int:campaign_id>/figures")
 @with_key(Scope.FIGURES)
 def figures_of_campaign(actor: Actor, campaign_id: int) -> Any:
-    """Every figure of a campaign, as its page says them: ``period`` is ``whole`` (default), ``7``, ``28``, ``90`` or
-    ``2026-11-01..2026-11-07``; ``dated`` is ``cohort`` (default) or ``event``."""
+    """Return every metric of a campaign, with the same values as its page.
+
+    Query parameters: ``period`` is ``whole`` (default), ``7``, ``28``, ``90`` or ``2026-11-01..2026-11-07`` (days
+    in the organisation's time zone, both included); ``dated`` is ``cohort`` (default) or ``event``.
+    """
     question = report_query.question()
     found, as_of = figures_of(db_session(), actor, campaign_id, question, our_zone())
     campaign = find_campaign(db_session(), campaign_id)
@@ -88,7 +95,7 @@ def _told(figure: MetricComparison) -> dict[str, Any]:
 
 
 def _plain(value: Number | None) -> Any:
-    """Money as a text, since a JSON number is no exact decimal."""
+    """Return money as a string with two decimals, because a JSON number is not an exact decimal."""
     return format(value.quantize(CENT), "f") if isinstance(value, Decimal) else value
 
 

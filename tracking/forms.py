@@ -1,4 +1,7 @@
-"""What people fill in for goals, exchange rates and files of conversions. The verbs check; forms only carry."""
+"""Web forms for goals, exchange rates, offline conversion files and trial runs.
+
+Forms parse input and offer choices; the service functions validate the rules of the domain.
+"""
 
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
@@ -25,7 +28,7 @@ def _number(text: object) -> int | None:
 
 
 class GoalChange(FlaskForm):  # type: ignore[misc]
-    """What may change once conversions count."""
+    """The fields of a goal that can still be edited once it exists."""
 
     name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
     value = DecimalField(
@@ -39,6 +42,8 @@ class GoalChange(FlaskForm):  # type: ignore[misc]
 
 
 class GoalForm(FlaskForm):  # type: ignore[misc]
+    """A new goal. Of ``event``, ``page``, ``form`` and ``stage`` only the field of the chosen kind counts."""
+
     name = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
     key = StringField(
         _l("Key"),
@@ -75,7 +80,7 @@ class GoalForm(FlaskForm):  # type: ignore[misc]
     )
 
     def offer(self, session: Session) -> "GoalForm":
-        """Fill the choices: the newest campaigns and forms, some hundreds of each."""
+        """Fill the select fields and return the form: at most 500 campaigns and 500 forms, newest first."""
         campaigns = select(Campaign.id, Campaign.name).where(Campaign.built_in.is_(False))
         forms = select(Activity.id, Activity.title).join(Form, Form.activity_id == Activity.id)
         self.kind.choices = choices_of(GoalKind)
@@ -102,11 +107,13 @@ class GoalForm(FlaskForm):  # type: ignore[misc]
 
     @property
     def match(self) -> str:
-        """What the chosen kind waits for."""
+        """The value of the field that belongs to the chosen kind: event name, page path, form id or stage."""
         return str(self[GoalKind(self.kind.data).value].data or "")
 
 
 class RateForm(FlaskForm):  # type: ignore[misc]
+    """An exchange rate: the value of one unit of a currency in the organisation's currency, from a day on."""
+
     currency = SelectField(_l("Currency"), validate_choice=False)
     valid_from = DateField(_l("From this day on"), [InputRequired()])
     rate = StringField(
@@ -122,7 +129,7 @@ class ConversionFile(FlaskForm):  # type: ignore[misc]
 
 
 class TrialForm(FlaskForm):  # type: ignore[misc]
-    """Days in the organisation's zone, both included."""
+    """A range of days in the organisation's time zone, both included."""
 
     since = DateField(_l("From"), [InputRequired()])
     until = DateField(_l("To"), [InputRequired()])

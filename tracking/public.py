@@ -1,4 +1,4 @@
-"""Figures for people without an account: one page behind a link, and no way further in."""
+"""Public page of a shared report: a read-only snapshot behind a secret link, for readers without an account."""
 
 from typing import Any
 
@@ -16,16 +16,17 @@ from tracking.reports.svg_lines import lines_of
 blueprint = Blueprint("tracking_public", __name__)
 
 PER_MINUTE = 60
-"""Looks of one network: an office may well open a link together."""
+"""Page views allowed per minute and client network. Several people of one office may open a link at once."""
 _looks = RateLimit(PER_MINUTE, 60)
 
 
 @blueprint.get("/s/<token>")
 @public
 def shared(token: str) -> Any:
+    """Show the snapshot behind a token. Only GET counts as a view. 404 for every kind of invalid token."""
     _looks.check(client_ip(request.environ))
-    g.language = request.accept_languages.best_match(list(LANGUAGES))  # The reader's own, where we speak it.
-    g.referrer_policy = "no-referrer"  # The address is the key.
+    g.language = request.accept_languages.best_match(list(LANGUAGES))  # No account, so the browser's language.
+    g.referrer_policy = "no-referrer"  # The URL is the secret: a Referer header would leak it.
     kept = shared_reports.opened(db_session(), token)
     shown = shared_reports.read_back(kept)
     page = render_template(

@@ -1,6 +1,7 @@
-"""Explicit registration of every package's tables, erasure steps and merge steps, for the entry points.
+"""Explicit registration of every package's tables, erasure steps and contact-merge steps, for the entry points.
 
-A package that adds a table, a copy of an address or a row per contact is named here; nothing is found by file name.
+A package that adds a table, a copy of an address or a row per contact is listed here; nothing is discovered by
+file name.
 """
 
 from campaigns import outbox, retries
@@ -41,17 +42,17 @@ MODULES_WITH_TABLES = (
     attribution,
     maintenance,
 )
-"""Importing them has put their tables into ``Base.metadata``."""
+"""Importing these modules adds their tables to ``Base.metadata``."""
 
 ERASURE_STEPS = (forget_lead, forget_recipient, forget_feedback)
 
 STEPS_BEFORE_MERGE = (wait_for_the_collector, skip_doubles, fold_leads)
-"""Highest package first: tracking's step may have to wait for the collector before any row is locked."""
+"""Highest package first: tracking's step may have to wait for the collector, and must do so before rows are locked."""
 
 STEPS_AFTER_MERGE = (count_once,)
 
 
 def register_packages() -> None:
-    """Register all steps; importing this module has registered the tables. Calling it twice changes nothing."""
+    """Register the erasure and merge steps. Importing this module registers the tables. Safe to call twice."""
     erasure.register_steps(ERASURE_STEPS)
     contact_merge.register_steps(before=STEPS_BEFORE_MERGE, after=STEPS_AFTER_MERGE)

@@ -1,4 +1,7 @@
-"""What an address asks of figures: a period, a way to date mails, who is counted, and who earns."""
+"""Query parameters of report pages: period, dating of mails, traffic filter and attribution model.
+
+Unknown or missing values fall back to the default.
+"""
 
 from enum import StrEnum
 
@@ -12,7 +15,7 @@ from tracking.reports.timezone import our_zone
 
 
 class TrafficFilter(StrEnum):
-    """Whose hits the tables of hits show. Rates are human ones, whoever is looked at."""
+    """Which hits the tables of hits show. Rates always count human hits only."""
 
     HUMAN = "human"
     MACHINE = "machine"
@@ -24,13 +27,15 @@ class TrafficFilter(StrEnum):
 
     @property
     def metric(self) -> str:
-        """The key of its clicks."""
+        """The registry key of the metric that counts these clicks."""
         return "clicks" if self is TrafficFilter.HUMAN else f"clicks_{self.value}"
 
 
 class AttributionChoice(StrEnum):
-    """Who conversions are counted for; the last touch unless the address asks otherwise, so that a channel which
-    brings people to another one's form shows what it brought."""
+    """Which activity a conversion is counted for on a page.
+
+    The default is the last touch, so that a channel which leads people to another channel's form shows its effect.
+    """
 
     LAST = "last"
     FIRST = "first"
@@ -48,7 +53,7 @@ class AttributionChoice(StrEnum):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The metrics that say how many, and how much."""
+        """Registry keys of the number of conversions and, where there is one, of their revenue."""
         return {
             self.FORM: ("conversions", "revenue"),
             self.FIRST: ("leads_first_touch", "revenue_first_touch"),
@@ -58,7 +63,10 @@ class AttributionChoice(StrEnum):
 
 
 def question() -> PeriodQuery:
-    """The period and how mails are dated, as the address says."""
+    """Read ``period`` (or ``from`` and ``to`` when it is ``custom``) and ``dated`` from the request's URL.
+
+    Unusable days mean the whole life of the campaign.
+    """
     key = request.args.get("period", "")
     if key == "custom":
         key = f"{request.args.get('from', '')}..{request.args.get('to', '')}"
@@ -66,14 +74,17 @@ def question() -> PeriodQuery:
 
 
 def period_named(key: str) -> Period:
+    """Return the period that a key names, relative to today in the organisation's time zone."""
     return period_of(key, clock.now().astimezone(our_zone()).date())
 
 
 def who() -> TrafficFilter:
+    """Read ``who`` from the request's URL."""
     word = request.args.get("who", "")
     return TrafficFilter(word) if word in set(TrafficFilter) else TrafficFilter.HUMAN
 
 
 def earns() -> AttributionChoice:
+    """Read ``earns`` from the request's URL."""
     word = request.args.get("earns", "")
     return AttributionChoice(word) if word in set(AttributionChoice) else AttributionChoice.LAST

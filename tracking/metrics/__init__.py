@@ -1,1 +1,1 @@
-"""Figures of campaigns: the metric registry and the queries behind every report."""
+"""Metrics of campaigns: the registry of definitions and the queries behind every report."""

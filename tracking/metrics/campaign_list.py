@@ -1,4 +1,4 @@
-"""All campaigns beside each other, a page at a time, in the order of whatever figure is asked for."""
+"""Campaign list: filtering, sorting by any metric and the metrics of one page of campaigns."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -27,15 +27,16 @@ from tracking.models.events import TrafficLabel
 
 SPARK_DAYS = 14
 FIGURES = ("leads", "conversions", "lead_conversion_rate", "cost_per_lead", "open_rate", "click_through_rate")
-"""What stands beside each campaign."""
+"""Registry keys of the list's columns."""
 LEAST_FIRST = ("cost_per_lead",)
 _NOT_MEASURED = -1.0e18
-"""Stands behind every figure, whichever way they are sorted: a key of a page is never NULL."""
+"""Sort value of campaigns without a measured value; they come last in both directions. Keyset paging needs keys that
+are never NULL."""
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignFilter:
-    """Which campaigns a reader asks for."""
+    """Filter criteria of the campaign list; None and "" leave a criterion out."""
 
     words: str = ""
     status: CampaignStatus | None = None
@@ -43,14 +44,14 @@ class CampaignFilter:
     channel: Channel | None = None
     owner_id: int | None = None
     first: date | None = None
-    """Those whose period reaches to this day or beyond it."""
+    """With ``last``: campaigns whose period overlaps these days. A campaign without dates matches."""
     last: date | None = None
     archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignRow:
-    """One campaign with its figures, its channels, and its human opens and clicks of the last days."""
+    """One campaign with its counts, its channels, and its human opens and clicks of the last ``SPARK_DAYS`` days."""
 
     campaign: Campaign
     counts: ActivityCounts
@@ -59,7 +60,7 @@ class CampaignRow:
 
 
 def campaigns_like(actor: Actor, wanted: CampaignFilter) -> Select[Campaign]:
-    """The campaigns that a reader asks for, without order."""
+    """Select the campaigns that match the criteria, without an order. Built-in campaigns are left out."""
     actor.require(Permission.VIEW)
     query = select(Campaign).where(Campaign.built_in.is_(False))
     query = query.where(Campaign.archived_at.is_not(None) if wanted.archived else Campaign.archived_at.is_(None))
@@ -83,16 +84,17 @@ def campaigns_like(actor: Actor, wanted: CampaignFilter) -> Select[Campaign]:
 
 
 def sortable() -> list[str]:
-    """The figures whose order the database can tell."""
+    """Return the metrics of the list that the database can sort by."""
     return [key for key in FIGURES if _atoms(key) <= _COUNTED.keys()]
 
 
 def by_figure(
     session: Session, query: Select[Campaign], key: str, *, ascending: bool
 ) -> tuple[Select[Campaign], list[Any]]:
-    """The same campaigns, with the keys of their order by a figure; what is not measured comes last.
+    """Return the query extended by the joins for sorting by the metric ``key``, and its sort keys.
 
-    The figure is counted in SQL from the same counters as the registry's, for every campaign in one pass.
+    Campaigns without a measured value come last. The metric is computed in SQL from the same counters that the
+    registry uses, with one grouped subquery per count.
     """
     columns: dict[str, ColumnElement[Any]] = {}
     for atom in sorted(_atoms(key)):
@@ -102,13 +104,13 @@ def by_figure(
         if atom in _ZERO_IS_COUNTED:
             columns[atom] = func.coalesce(found.c.number, 0.0)
     figure = cast(_figure(key, columns), Float)
-    # Turned over rather than ordered otherwise: the unmeasured stay behind either way.
+    # Ascending order negates the value and still sorts descending, so unmeasured campaigns come last either way.
     value = func.coalesce(-figure if ascending else figure, _NOT_MEASURED, type_=Float)
     return query, [value.desc(), Campaign.id.desc()]
 
 
 def campaign_lines(session: Session, campaigns: Sequence[Campaign], zone: ZoneInfo) -> list[CampaignRow]:
-    """Figures for these campaigns, in the same few queries for all of them."""
+    """Return the rows for these campaigns in the given order; the number of queries does not depend on theirs."""
     ids = [campaign.id for campaign in campaigns]
     if not ids:
         return []
@@ -135,7 +137,7 @@ def _atoms(key: str) -> set[str]:
 
 
 def _divisors(metric: Metric) -> list[str]:
-    """What it is divided by: the first of them that is measured."""
+    """Return the keys of the possible denominators; the first measured one applies."""
     return [key for key in (metric.denominator, metric.otherwise) if key]
 
 
@@ -192,5 +194,5 @@ _COUNTED: dict[str, Callable[[Session], Select[Any]]] = {
     "clickers": _marked(SendFlag.CLICKED),
     "visitors": _visitors,
 }
-"""The metrics that the database can count for every campaign at once."""
+"""Queries ``(campaign_id, number)`` for the metrics that the database can count for all campaigns at once."""
 _ZERO_IS_COUNTED = {"leads", "conversions"}

@@ -1,4 +1,4 @@
-"""A campaign's figures for a period, each with what it was before: what page, export and programs are given."""
+"""Metrics of a campaign for a period, compared with the period before or with another campaign."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ WEB_SCREEN = ("visits", "visitors", "new_visitor_share", "time_on_page", "web_bo
 
 @dataclass(frozen=True, slots=True)
 class MetricComparison:
-    """One reading beside the same of the period before."""
+    """A metric's value with its value in the period before."""
 
     reading: MetricValue
     before: Number | None
     change: float | None
-    """Of counts a share of before; of rates the difference in points."""
+    """Relative change of counts and money; absolute difference of rates. See ``tracking.metrics.registry.change``."""
 
     @property
     def metric(self) -> Metric:
@@ -37,28 +37,33 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True)
 class PeriodQuery:
-    """What a page of figures was asked for."""
+    """The period a report page was requested for, and whether mails are dated by their send day (cohort)."""
 
     period: Period = WHOLE_LIFE
     cohort: bool = True
 
     def asked(self, zone: ZoneInfo) -> ReportQuery:
+        """Return the query for the period's days in this time zone."""
         return ReportQuery(self.period.window(zone), self.cohort)
 
     def before(self, zone: ZoneInfo) -> ReportQuery | None:
+        """Return the query for the period of the same length before; None for a whole life."""
         before = self.period.before
         return None if before is None else ReportQuery(before.window(zone), self.cohort)
 
 
 def figures(counts: ActivityCounts, before: ActivityCounts | None) -> dict[str, MetricComparison]:
-    """Every metric of the registry, by its key."""
+    """Compare every metric of the registry, by key; ``before`` is None when there is no earlier period."""
     return {key: _figure(key, counts, before) for key in METRICS}
 
 
 def figures_of(
     session: Session, actor: Actor, campaign_id: int, question: PeriodQuery, zone: ZoneInfo
 ) -> tuple[dict[str, MetricComparison], datetime | None]:
-    """A campaign's figures and as of when they are. Raises NotFound."""
+    """Return a campaign's compared metrics by key, and the instant at which hits were counted last.
+
+    Raises NotFound when there is no such campaign.
+    """
     counts = performance.totals(session, actor, campaign_id, question.asked(zone))
     asked = question.before(zone)
     before = None if asked is None else performance.totals(session, actor, campaign_id, asked)
@@ -66,7 +71,7 @@ def figures_of(
 
 
 def beside(counts: Sequence[ActivityCounts], keys: Sequence[str]) -> list[tuple[Metric, list[MetricValue]]]:
-    """The same metrics of several campaigns or periods, row by row."""
+    """Return one row per metric, with the values of several campaigns or periods in the given order."""
     return [(METRICS[key], [reading(key, one) for one in counts]) for key in keys]
 
 

@@ -1,6 +1,6 @@
-"""What activities cost in a stretch of time: each cost is spread evenly over the activity's days.
+"""Costs of activities within a period: each cost is spread evenly over the activity's days.
 
-To the cent, and so that adjacent periods add up to the whole.
+Amounts are exact to the cent. The cents are rounded cumulatively, so adjacent periods add up to the whole cost.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ NOTHING = Decimal("0.00")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What was entered for an activity, and when it ran."""
+    """The cost entered for an activity, in the organisation's currency, and the dates of the activity."""
 
     amount: Decimal | None
     starts_on: date | None
@@ -24,9 +24,11 @@ class Cost:
     launched_at: datetime | None
 
     def within(self, window: Window) -> Decimal | None:
-        """The part that falls into the window's days; None without an amount, or when it has no day.
+        """Return the part of the cost that falls into the window's days.
 
-        Its days are those from its start, else from its launch, to its end; without an end it is that one day.
+        The activity's days run from ``starts_on``, else from the local day of its launch, to ``ends_on``; without an
+        end the whole cost falls on the first day. The result is None without an amount, or when the window is limited
+        and the activity has no first day. Days are counted in the window's time zone.
         """
         if self.amount is None or window.whole:
             return self.amount
@@ -42,12 +44,12 @@ class Cost:
         return self._until(ends, days) - self._until(begins, days)
 
     def _until(self, day: int, days: int) -> Decimal:
-        """What the first ``day`` of its days cost."""
+        """Return the cost of the first ``day`` of the activity's ``days`` days, rounded to the cent."""
         assert self.amount is not None
         return (self.amount * min(max(day, 0), days) / days).quantize(CENT)
 
 
 def _after_last_day(until: datetime) -> date:
-    """A period ends at a midnight; a window that ends within a day holds that day."""
+    """Return the first day after the window. A window that ends within a day includes that day."""
     midnight = until.hour == until.minute == until.second == until.microsecond == 0
     return until.date() if midnight else until.date() + timedelta(days=1)

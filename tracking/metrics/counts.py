@@ -1,7 +1,7 @@
-"""Counted facts of an activity, a channel or a campaign, and how they add up.
+"""Value types for the counts of an activity, a channel or a campaign, and their addition.
 
-``None`` means *not measured* and is never the same as 0: a social post has no opens at all. Adding
-keeps what is known; the sum of things that were all not measured stays not measured.
+``None`` means *not measured* and differs from 0: a social post has no opens at all. Addition ignores ``None``; a sum
+in which every term is ``None`` is ``None``.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Part = TypeVar("Part", bound=_Addable)
 
 
 def plus(one: Part | None, other: Part | None) -> Part | None:
-    """The sum of what is known."""
+    """Add two counts, of which either may be None (not measured)."""
     if one is None or other is None:
         return other if one is None else one
     return one + other
@@ -27,7 +27,7 @@ def plus(one: Part | None, other: Part | None) -> Part | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HitCounts:
-    """Hits of one kind, apart by who it was."""
+    """Number of hits of one kind by traffic label. The fields are named like the members of ``TrafficLabel``."""
 
     human: int = 0
     settling: int = 0
@@ -45,13 +45,13 @@ class HitCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MailCounts:
-    """Sends by what became of them. ``openers`` to ``complainers`` are among the delivered."""
+    """Number of sends by delivery status. ``openers`` to ``complainers`` are subsets of ``delivered``."""
 
     audience: int = 0
     waiting: int = 0
     delivered: int = 0
-    returned: int = 0  # bounced after the relay had accepted it
-    refused: int = 0  # bounced at once
+    returned: int = 0  # bounced after the relay had accepted the mail
+    refused: int = 0  # refused by the relay (5xx), never accepted
     unknown: int = 0
     skipped: int = 0
     failed: int = 0
@@ -61,7 +61,7 @@ class MailCounts:
     clickers: int = 0
     unsubscribers: int = 0
     complainers: int = 0
-    hard: int = 0  # of the bounced, returned or refused: the address does not exist
+    hard: int = 0  # hard, soft and blocked split the bounced (returned + refused) ones; hard: no such address
     soft: int = 0
     blocked: int = 0
 
@@ -71,8 +71,11 @@ class MailCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VisitCounts:
-    """Human web visits that an activity brought. Every sum of these is a sum of rows, visitors too: each
-    counts once in a campaign, for the activity that brought their first visit."""
+    """Human web visits that an activity brought; ``active_seconds`` is in seconds.
+
+    Visitors can be added up within a campaign too: a visitor counts once per campaign, for the activity that brought
+    the first visit.
+    """
 
     visits: int = 0
     visitors: int = 0
@@ -87,7 +90,7 @@ class VisitCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ActivityCounts:
-    """Everything that a metric can be made of."""
+    """All counts that metrics are computed from, of one activity or of several added together."""
 
     mails: MailCounts | None = None
     opens: HitCounts | None = None
@@ -99,7 +102,11 @@ class ActivityCounts:
     first_touch: float = 0.0
     last_touch: float = 0.0
     influenced: int | None = None
-    """Conversions with a touch of it. One may have touches of several, so no sum is known: it is asked anew."""
+    """Conversions with at least one touch of this activity, channel or campaign.
+
+    One conversion may have touches of several activities, so these numbers cannot be added: a sum drops them (None),
+    and the caller queries the number for the whole.
+    """
     cost: Decimal | None = None
     revenue: Decimal | None = None
     first_touch_revenue: Decimal | None = None
@@ -124,9 +131,10 @@ class ActivityCounts:
 
 
 def total(parts: Iterable[ActivityCounts]) -> ActivityCounts:
-    """Sum first, divide later: rates are made of this, never of other rates.
+    """Return the sum of all parts. Rates are computed from such sums, never from other rates.
 
-    The same as adding them one after the other, but column by column: a company has thousands.
+    The result equals adding the parts one after the other. It is computed field by field, which avoids one
+    intermediate object per part: an organisation has thousands of activities.
     """
     parts = list(parts)
     return ActivityCounts(*(_column_sum(list(map(attrgetter(name), parts)), name) for name in _COUNTS))
@@ -143,7 +151,7 @@ def _column_sum(values: list[Any], name: str) -> Any:
 
 
 def _fields(record: type[HitCounts | MailCounts | VisitCounts]) -> Callable[[object], tuple[int, ...]]:
-    """How to read all of its numbers at once: a page adds thousands."""
+    """Return a getter that reads all fields of a record as one tuple."""
     return attrgetter(*(field.name for field in dataclasses.fields(record)))
 
 

@@ -1,4 +1,4 @@
-"""A campaign's conversions by goal, with what they are worth, and amounts that wait for an exchange rate."""
+"""A campaign's conversions by goal, with their value and the amounts that lack an exchange rate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ from tracking.models.conversions import LEAD_GOAL, Conversion
 
 @dataclass(frozen=True, slots=True)
 class GoalRow:
-    """One goal; ``waiting`` says for each currency without a rate how many conversions and how much."""
+    """Conversions of one goal; ``value`` is in the organisation's currency, None when no conversion has a value.
+
+    ``waiting`` lists ``(currency, number of conversions, amount)`` for currencies without an exchange rate.
+    """
 
     key: str
     name: str
@@ -29,7 +32,7 @@ class GoalRow:
 
 
 def by_goal(session: Session, campaign_id: int, window: Window) -> list[GoalRow]:
-    """Goals with conversions in the window, the most reached first, in two queries."""
+    """Return the goals with conversions in the window, most conversions first, in two queries."""
     waits = Conversion.value.is_(None) & Conversion.amount.is_not(None)
     rows = session.execute(
         select(

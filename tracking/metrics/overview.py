@@ -1,4 +1,7 @@
-"""The whole company: where its leads come from, this period against the one before, and what its goals brought."""
+"""Overview of the whole organisation: leads by channel and campaign, conversions by goal, direct traffic and trend.
+
+Each figure is given for the chosen period and for the period of the same length before it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +32,7 @@ MOST_LAUNCHES = 12
 
 @dataclass(frozen=True, slots=True)
 class OverviewRow:
-    """A channel, a campaign or a goal: what it brought, and what it brought in the period before."""
+    """The counts of a channel, a campaign or a goal in the period and in the period before."""
 
     key: int | str
     title: str
@@ -39,7 +42,7 @@ class OverviewRow:
 
 @dataclass(frozen=True, slots=True)
 class DirectTraffic:
-    """Who came without being sent; None where no page of ours tells us."""
+    """Direct visits (channel group DIRECT) and all visits; None when no page script reports visits."""
 
     direct: ActivityCounts | None
     direct_before: ActivityCounts | None
@@ -48,29 +51,33 @@ class DirectTraffic:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
+    """New leads and conversions per interval; ``starts`` are local instants."""
+
     whole_days: bool
     starts: Sequence[datetime]
     leads: Sequence[int]
     conversions: Sequence[int]
     launches: Sequence[tuple[int, str]]
-    """In which step, and what."""
+    """``(index of the interval, title of the activity)``, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
+    """The overview of a period; ``now`` and ``before`` are totals of the period and of the one before it."""
+
     now: ActivityCounts
     before: ActivityCounts
     channels: Sequence[OverviewRow]
     campaigns: Sequence[OverviewRow]
     further: int
-    """Campaigns with fewer leads, not listed."""
+    """Number of campaigns with fewer leads that are not listed."""
     goals: Sequence[OverviewRow]
     brand: DirectTraffic
     trend: Trend
 
 
 def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> Overview:
-    """What the company's campaigns brought in a period that has a beginning."""
+    """Return the overview for a period that has a first day."""
     actor.require(Permission.VIEW)
     window, earlier = period.window(zone), (period.before or period).window(zone)
     plan = _CampaignIndex(session)
@@ -92,7 +99,10 @@ def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> 
 def reached(
     session: Session, since: datetime | None = None, until: datetime | None = None
 ) -> dict[str, ActivityCounts]:
-    """Conversions and revenue by goal's key, of every campaign and of none; without bounds, of the last 90 days."""
+    """Return conversions and revenue by goal key, with or without a campaign.
+
+    Without ``since`` the last 90 days are counted.
+    """
     query = (
         select(Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
         .where(*within(Conversion.at, Window(since or clock.now() - QUARTER, until)))
@@ -104,7 +114,7 @@ def reached(
 
 
 class _CampaignIndex:
-    """Which activity belongs to which channel and campaign."""
+    """Channel and campaign of every activity; built-in campaigns are left out."""
 
     def __init__(self, session: Session) -> None:
         self.names: dict[int, str] = {}
@@ -119,7 +129,7 @@ class _CampaignIndex:
             self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
 
     def known(self, counts: Mapping[int, ActivityCounts]) -> dict[int, ActivityCounts]:
-        """Those of the plan's activities; the house's own brought nobody."""
+        """Return the counts of planned activities. Those of built-in campaigns (test and system mail) are dropped."""
         return {id: one for id, one in counts.items() if id in self.channel_of}
 
     def lines(
@@ -129,7 +139,10 @@ class _CampaignIndex:
         group: Mapping[int, Any],
         titles: Mapping[Any, str],
     ) -> list[OverviewRow]:
-        """The counts summed by what ``group`` says of each activity, most leads first."""
+        """Return one row per group with anything counted, most leads first.
+
+        ``group`` maps activity ids to group keys, ``titles`` maps group keys to titles.
+        """
         sums, earlier = _summed(now, group), _summed(before, group)
         lines = [
             OverviewRow(key, titles[key], sums.get(key, ActivityCounts()), earlier.get(key, ActivityCounts()))
@@ -147,7 +160,7 @@ def _summed(counts: Mapping[int, ActivityCounts], group: Mapping[int, Any]) -> d
 
 
 def _says(counts: ActivityCounts | None) -> bool:
-    """Whether anything was counted."""
+    """Return whether any count that the overview shows is not zero."""
     if counts is None:
         return False
     visits = counts.visits.visits if counts.visits else 0
@@ -156,7 +169,7 @@ def _says(counts: ActivityCounts | None) -> bool:
 
 
 def _whole(counts: Mapping[int, ActivityCounts], goals: Mapping[str, ActivityCounts]) -> ActivityCounts:
-    """All of it; conversions that no campaign is known to have brought count for the company, too."""
+    """Return the organisation's total. Conversions without a known campaign are included, hence the sum by goal."""
     every = total(goals.values())
     return replace(total(counts.values()), conversions=every.conversions, revenue=every.revenue)
 

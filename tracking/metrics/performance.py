@@ -1,6 +1,6 @@
-"""Questions about campaigns, answered from counters, milestones and leads; never from raw events.
+"""Performance of campaigns by activity, channel and link, read from counters, milestones and leads.
 
-Channel rows and the total are sums of the activities' rows, so they cannot disagree.
+Raw events are never read. Channel rows and the total are sums of the activities' rows, so they always agree.
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ _OVER = (CampaignStatus.FINISHED, CampaignStatus.CANCELLED)
 
 @dataclass(frozen=True, slots=True)
 class ActivityRow:
-    """One activity and what it brought."""
+    """One activity with its counts. Instants are None when nothing was counted."""
 
     id: int
     campaign_id: int
@@ -45,11 +45,13 @@ class ActivityRow:
     counts: ActivityCounts
     first_hit: datetime | None = None
     last_at: datetime | None = None
-    """The last hit or the last mail that the relay took."""
+    """The last hit, or the last mail that the relay accepted, whichever is later."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRow:
+    """The activities of one channel: their number and the sum of their counts."""
+
     channel: Channel
     activities: int
     counts: ActivityCounts
@@ -57,7 +59,10 @@ class ChannelRow:
 
 @dataclass(frozen=True, slots=True)
 class LinkRow:
-    """One tracked link of a launched mail; its clickers stand over the mail's trackable recipients."""
+    """One tracked link of a launched mail, or one short link.
+
+    For a mail, ``counts`` holds the mail's trackable recipients as the denominator of the link's clickers.
+    """
 
     activity: ActivityRow
     number: int
@@ -68,7 +73,7 @@ class LinkRow:
 
 @dataclass(frozen=True, slots=True)
 class CampaignPerformance:
-    """What one campaign brought, as of the last counted hit."""
+    """The performance of one campaign; ``as_of`` is the instant at which hits were counted last."""
 
     campaign: Campaign
     activities: Sequence[ActivityRow]
@@ -81,35 +86,41 @@ class CampaignPerformance:
 
     @property
     def launched(self) -> bool:
+        """Whether any activity has been launched."""
         return any(line.launched_at for line in self.activities)
 
     @property
     def first_at(self) -> datetime | None:
-        """When there was something to count for the first time."""
+        """The first launch or hit, whichever is earlier."""
         known = [at for line in self.activities for at in (line.first_hit, line.launched_at) if at is not None]
         return min(known, default=None)
 
     @property
     def last_at(self) -> datetime | None:
+        """The last hit or accepted mail of any activity."""
         known = [line.last_at for line in self.activities if line.last_at is not None]
         return max(known, default=None)
 
     @property
     def moving(self) -> bool:
-        """Whether figures are likely to change within seconds."""
+        """Whether something happened within the last 30 minutes, so that figures may change within seconds."""
         since = clock.now() - _RECENT
         recent = [self.last_at, self.last_lead_at, *(line.launched_at for line in self.activities)]
         return any(at is not None and at >= since for at in recent)
 
     @property
     def over(self) -> bool:
+        """Whether the campaign is finished or cancelled and nothing has happened for 30 minutes."""
         return self.campaign.status in _OVER and not self.moving
 
 
 def performance(
     session: Session, actor: Actor, campaign_id: int, asked: ReportQuery = WHOLE_LIFE
 ) -> CampaignPerformance:
-    """Everything the campaign's performance page says of a time, in fourteen queries. Raises NotFound."""
+    """Return everything that the campaign's performance page shows for a period, in fourteen queries.
+
+    Raises NotFound when there is no such campaign.
+    """
     actor.require(Permission.VIEW)
     campaign = find_campaign(session, campaign_id)
     found = facts(session, [campaign_id], asked, links=True)
@@ -129,7 +140,10 @@ def performance(
 
 
 def totals(session: Session, actor: Actor, campaign_id: int, asked: ReportQuery) -> ActivityCounts:
-    """The campaign's counts alone: of the period before, or of another campaign beside this one. Raises NotFound."""
+    """Return the campaign's total counts only, for comparisons with another period or campaign.
+
+    Raises NotFound when there is no such campaign.
+    """
     actor.require(Permission.VIEW)
     find_campaign(session, campaign_id)
     found = facts(session, [campaign_id], asked)
@@ -137,7 +151,7 @@ def totals(session: Session, actor: Actor, campaign_id: int, asked: ReportQuery)
 
 
 def find_campaign(session: Session, campaign_id: int) -> Campaign:
-    """The campaign, unless it is the house's own. Raises NotFound."""
+    """Return the campaign. Raises NotFound when there is none with this id, or when it is built in."""
     campaign = session.get(Campaign, campaign_id)
     if campaign is None or campaign.built_in:
         raise NotFound(N_("There is no such campaign."))
@@ -145,13 +159,15 @@ def find_campaign(session: Session, campaign_id: int) -> Campaign:
 
 
 def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityRow]:
-    """The activities of these campaigns with their counts over their whole life, but not when their hits came: lists
-    of campaigns don't say it."""
+    """Return the activities of these campaigns with their counts over their whole life, ordered by id.
+
+    The instants of the first and last hit are left out, because lists of campaigns do not show them.
+    """
     return _lines(session, campaign_ids, facts(session, campaign_ids))
 
 
 def by_channel(lines: Iterable[ActivityRow]) -> list[ChannelRow]:
-    """The same lines summed by channel, in the order of the enumeration."""
+    """Sum activity rows by channel; channels without an activity are left out, the order is that of ``Channel``."""
     groups: dict[Channel, list[ActivityRow]] = defaultdict(list)
     for line in lines:
         groups[line.channel].append(line)
@@ -163,13 +179,13 @@ def by_channel(lines: Iterable[ActivityRow]) -> list[ChannelRow]:
 
 
 def as_of(session: Session) -> datetime | None:
-    """When hits were counted last; None before the first."""
+    """Return the instant at which hits were counted last; None before the first."""
     at: datetime | None = session.scalar(select(func.max(SpoolCheckpoint.updated_at)))
     return at
 
 
 def _latest(session: Session, campaign_id: int) -> tuple[datetime | None, datetime | None]:
-    """When hits were counted last, and when the campaign's last lead came."""
+    """Return the instants at which hits were counted last and at which the campaign's last lead was created."""
     lead = select(func.max(Lead.created_at)).where(Lead.campaign_id == campaign_id).scalar_subquery()
     counted, came = session.execute(select(func.max(SpoolCheckpoint.updated_at), lead)).one()
     return counted, came
@@ -178,7 +194,7 @@ def _latest(session: Session, campaign_id: int) -> tuple[datetime | None, dateti
 def _lines(
     session: Session, campaign_ids: Collection[int], found: ReportData, window: Window | None = None
 ) -> list[ActivityRow]:
-    """With a window also when the first and the last hit in it came."""
+    """Build the activity rows; with a window, including the instants of the first and last hit within it."""
     span = (null(), null()) if window is None else ends(window)
     query = (
         select(Activity, Form.id, *span)
@@ -194,7 +210,7 @@ def _line(
 ) -> ActivityRow:
     sent = found.sent.get(activity.id)
     if sent is not None:
-        # A counter knows the 15 minutes: it may have been at their end.
+        # A counter only knows its 15-minute bucket: the mail may have been accepted at the bucket's end.
         sent_at = min(sent[1] + _QUARTER, clock.now())
         last = sent_at if last is None else max(last, sent_at)
     return ActivityRow(
@@ -213,7 +229,7 @@ def _line(
 
 
 def _links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
-    """Every link of every launched version and every short link, unclicked ones too, most clicked first."""
+    """Return every link of every launched version and every short link, most clicked first, unclicked ones included."""
     mailed: dict[int, list[ActivityRow]] = defaultdict(list)
     for line in activities:
         if line.version_id is not None:
@@ -221,7 +237,7 @@ def _links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals)
     lines = _short_links(session, activities, hits)
     if not mailed:
         return sorted(lines, key=_most_clicked)
-    asked = select(Link.version_id, Link.number, Link.label, Link.url)  # As rows: an entity costs as much as its line.
+    asked = select(Link.version_id, Link.number, Link.label, Link.url)  # Columns: no ORM entity is needed.
     for version_id, number, label, url in session.execute(asked.where(one_of(session, Link.version_id, mailed))):
         for activity in mailed[version_id]:
             trackable = activity.counts.mails.trackable if activity.counts.mails else 0
@@ -234,7 +250,8 @@ def _links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals)
 
 
 def _short_links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
-    """Links of activities that others send; nobody is known there, so clicks are counted, not clickers."""
+    """Return the short links of activities sent on other platforms. Their recipients are unknown, so only clicks are
+    counted, not clickers."""
     lines = {line.id: line for line in activities}
     return [
         LinkRow(
@@ -258,7 +275,10 @@ def _most_clicked(line: LinkRow) -> tuple[int, int, int, int]:
 
 
 def link_clicks(session: Session, actor: Actor, activity_id: int) -> list[LinkRow]:
-    """The links of one activity with their clicks. Raises NotFound."""
+    """Return the links of one activity with their clicks, most clicked first.
+
+    Raises NotFound when there is no such activity.
+    """
     actor.require(Permission.VIEW)
     activity = activity_of(session, activity_id)
     found = facts(session, [activity.campaign_id], links=True)

@@ -1,7 +1,7 @@
-"""Counted facts of campaigns' activities within a window of time: what every page of figures is made of.
+"""Queries for the counts of activities within a time window, which all report pages are computed from.
 
-Read from counters and from rows that are few, never from raw events. Times are those of what happened; only
-mails may also be asked for by the day on which they went out (cohort), with whatever became of them since.
+They read counters and small tables, never raw events. A window selects by the time of the event. Mails can also be
+selected by the time they were sent (cohort), with everything that happened to them since.
 """
 
 from collections import Counter, defaultdict
@@ -38,37 +38,41 @@ WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HE
 
 @dataclass(frozen=True, slots=True)
 class ReportQuery:
-    """What figures are asked for."""
+    """The time window of a report, and how mails are selected by it."""
 
     window: Window = WHOLE
     cohort: bool = True
-    """Whether a window chooses mails by when they went out, not openers and clickers by when they acted."""
+    """True: the window selects mails by the time they were sent. False: it selects openers and clickers by the time of
+    their first open or click."""
 
 
 WHOLE_LIFE = ReportQuery()
 
 
 def within(column: InstrumentedAttribute[Any] | ColumnElement[Any], window: Window) -> list[ColumnElement[bool]]:
-    """That an instant lies in the window."""
+    """Return conditions for a column's instant to lie in the window: ``since`` is included, ``until`` is not."""
     bounds = [column >= window.since] if window.since is not None else []
     return [*bounds, column < window.until] if window.until is not None else bounds
 
 
 @dataclass
 class ReportData:
-    """Counts by activity; ``sent`` says between which instants the relay took its mails."""
+    """Counts by activity id; ``sent`` has the first and last 15-minute bucket in which the relay accepted its mails."""
 
     counts: dict[int, ActivityCounts]
     hits: "HitTotals"
     sent: dict[int, tuple[datetime, datetime]]
     influenced: dict[Channel | None, int] = field(default_factory=dict)
-    """By channel, and of all together under None."""
+    """Influenced conversions by channel, and of the whole campaign under None."""
 
 
 def facts(
     session: Session, campaign_ids: Collection[int], asked: ReportQuery = WHOLE_LIFE, *, links: bool = False
 ) -> ReportData:
-    """All that is counted for the activities of these campaigns, in six queries for all of them."""
+    """Return the counts of all activities of these campaigns, in six queries whatever their number.
+
+    ``links`` includes the hits of single links.
+    """
     planned = session.execute(_PLANNED.where(one_of(session, Activity.campaign_id, campaign_ids))).all()
     these = _ActivityScope(
         session, campaign_ids, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned}
@@ -80,7 +84,7 @@ def facts(
     outcomes, influenced = _outcomes(session, these, asked.window)
     counts = {}
     for id, campaign_id, channel, launched_at, cost, starts_on, ends_on, form_id in planned:
-        # Zero is said only of what is measured: opens of a launched mail, views of a landing page.
+        # 0 only where something is measured (opens of a launched mail, views of a landing page), else None.
         mailed = channel is Channel.EMAIL and (id in mails or launched_at is not None)
         nothing = HitCounts() if mailed else None
         visited = visits.get(id) or (
@@ -100,8 +104,12 @@ def facts(
 
 @dataclass(frozen=True, slots=True)
 class CompanyReportData:
-    """What the whole company's plan brought in a window: leads, conversions, visits, costs, and of mails the audience
-    alone, by activity where there was any; what each goal did and each group's visits, whatever brought them."""
+    """Counts of the whole organisation in a window.
+
+    ``by_activity`` has leads, conversions, visits, costs and, of mails, the audience only, for activities with any of
+    them. ``by_goal`` (key of the goal) and ``by_group`` (channel group) include what no activity is known to have
+    brought.
+    """
 
     by_activity: Mapping[int, ActivityCounts]
     by_goal: Mapping[str, ActivityCounts]
@@ -109,7 +117,10 @@ class CompanyReportData:
 
 
 def brought(session: Session, *windows: Window) -> list[CompanyReportData]:
-    """The company's, for windows that have a beginning, in five queries for each and one for all."""
+    """Return the organisation's counts for each window, in five queries per window and one for all.
+
+    Each window must have a ``since``.
+    """
     planned = session.execute(_PLANNED).all()
     these = _ActivityScope(session, None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
     costs = [(id, Cost(cost, starts_on, ends_on, at)) for id, _, _, at, cost, starts_on, ends_on, _ in planned]
@@ -153,11 +164,12 @@ def _brought(
 def _visits_of_all(
     session: Session, activity_ids: Collection[int], window: Window
 ) -> tuple[dict[int, VisitCounts], dict[int, VisitCounts]]:
-    """Human visits by activity, and by channel group, whose visitors are those of the activities."""
+    """Return human visits by activity and by channel group; the latter count distinct visitors per activity."""
     of, at = daily.visits(session, window)
     groups: Any = DailyChannelRollup if of is DailyVisitRollup else VisitRollup
     began = groups.day if groups is DailyChannelRollup else groups.bucket
-    # By activity, though it is all of them: in the order of the key, not by way of an index to each row.
+    # The activity condition matches every row, but makes the database scan in primary-key order instead of looking
+    # rows up through an index.
     by_activity = _visit_sums(
         of, of.activity_id, of.campaign_visitors, at, window, one_of(session, of.activity_id, activity_ids)
     )
@@ -170,7 +182,7 @@ def _visits_of_all(
 
 
 def _visit_sums(of: Any, by: Any, visitors: Any, at: Any, window: Window, *meant: ColumnElement[bool]) -> Select[Any]:
-    """Sums of human visits in the order of :class:`Visits`."""
+    """Select sums of human visits by a key, in the field order of :class:`VisitCounts`."""
     columns = (of.visits, visitors, of.engaged, of.active_seconds, of.pages, of.new)
     return (
         select(by, *(cast(func.sum(column), Float) for column in columns))
@@ -205,35 +217,41 @@ _PLANNED = (
 
 @dataclass(frozen=True, slots=True)
 class _ActivityScope:
-    """The activities that facts are asked for: which campaign's each is, and of which channel."""
+    """The activities of a query, with the campaign and the channel of each."""
 
     session: Session
     campaign_ids: Collection[int] | None
-    """None: every campaign's."""
+    """None means all campaigns."""
     campaigns: Mapping[int, int]
     channels: Mapping[int, Channel]
 
     def has(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
-        """That the column names one of them. By their numbers, so that the database knows how few they are."""
+        """Return the condition that the column holds one of these activities' ids.
+
+        A list of ids and not a subquery, so that the planner can estimate how few they are.
+        """
         if self.campaign_ids is None:
             return true()
         return one_of(self.session, column, self.campaigns)
 
 
 def one_of(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
-    """That the column is one of few ids: on PostgreSQL in one value, so that whatever their number the statement is
-    the same, and prepared. SQLite tells by their number how to look for them."""
+    """Return the condition that the column is one of the ids.
+
+    On PostgreSQL, and for more than 500 ids, they are bound as one value, so that the statement's text is the same for
+    any number and can stay prepared. SQLite chooses its plan by the number of values in a plain IN list.
+    """
     if session.get_bind().dialect.name == "postgresql" or len(ids) > _FEW:
         return among(session, column, ids)
     return column.in_(list(ids))  # type: ignore[no-any-return]
 
 
 _PLACES = {TrafficLabel[one.name.upper()].value: place for place, one in enumerate(fields(HitCounts))}
-"""Which of the numbers of :class:`Hits` a label's are."""
+"""Index of the field of :class:`HitCounts` that belongs to a label's stored value."""
 
 
 class HitTotals:
-    """Rollups summed by activity, kind and label; with ``links``, those of single links too."""
+    """Hit rollups summed by activity, kind and label; with ``links`` also by link number (0 is all links together)."""
 
     def __init__(self, session: Session, these: _ActivityScope, window: Window, *, links: bool) -> None:
         self._hits: dict[tuple[int, int, int], list[int]] = {}
@@ -260,17 +278,21 @@ class HitTotals:
                 self._people[key] = int(uniques)
 
     def of(self, activity_id: int, kind: HitKind, link: int = 0) -> HitCounts | None:
+        """Return the hits of an activity by label; None when there was no hit of this kind and link."""
         found = self._hits.get((activity_id, kind, link))
         return None if found is None else HitCounts(*found)
 
     def people(self, activity_id: int, kind: HitKind, link: int = 0) -> int:
-        """Sends whose first human hit of this kind and link lies in the window."""
+        """Return the number of sends whose first human hit of this kind and link lies in the window."""
         return self._people.get((activity_id, kind, link), 0)
 
 
 def ends(window: Window) -> tuple[ColumnElement[datetime], ColumnElement[datetime]]:
-    """Columns beside an activity's: its first and its last 15 minutes with hits. Ends of an index, found without
-    reading the counters between them."""
+    """Return scalar subqueries for an activity's first and last 15-minute bucket with hits.
+
+    Two subqueries, since each min or max of its own is read from one end of the index; the counters between are not
+    read.
+    """
     counted = [HitRollup.activity_id == Activity.id, *within(HitRollup.bucket, window)]
     first, last = (select(end(HitRollup.bucket)).where(*counted).scalar_subquery() for end in (func.min, func.max))
     return first, last
@@ -279,9 +301,10 @@ def ends(window: Window) -> tuple[ColumnElement[datetime], ColumnElement[datetim
 def _mails(
     session: Session, these: _ActivityScope, asked: ReportQuery, hits: HitTotals
 ) -> tuple[dict[int, MailCounts], dict[int, tuple[datetime, datetime]]]:
-    """Mails by activity, and between which instants the relay took them.
+    """Return mail counts by activity, and the first and last bucket in which the relay accepted mails.
 
-    By the time of the event, openers and clickers are those of the window among whoever had the mail by its end.
+    Without ``cohort``, the recipients are those who had the mail by the end of the window, and openers and clickers
+    are those whose first open or click lies in the window.
     """
     window = asked.window if asked.cohort else Window(None, asked.window.until)
     key = SendCount.activity_id, SendCount.state, SendCount.flags, SendCount.bucket != _NEVER
@@ -315,7 +338,7 @@ _MAILS = tuple(one.name for one in fields(MailCounts))
 
 @lru_cache(maxsize=4_096)
 def _places(state: SendState, known: int) -> tuple[int, ...]:
-    """Which of the numbers of :class:`Mails` a send in this state, with these marks, is one of."""
+    """Return the indexes of the fields of :class:`MailCounts` that count a send with this state and these flags."""
     marks = SendFlag(known)
     arrived, bounced = state is SendState.SENT, state is SendState.BOUNCED
     tracked = arrived and SendFlag.TRACKABLE in marks
@@ -351,7 +374,7 @@ def _visits(session: Session, these: _ActivityScope, window: Window) -> dict[int
 def _outcomes(
     session: Session, these: _ActivityScope, window: Window
 ) -> tuple[dict[int, ActivityCounts], dict[Channel | None, int]]:
-    """Leads, conversions and credit by activity, and influenced conversions: by channel, and of all together."""
+    """Return leads, conversions and credit by activity, and influenced conversions by channel (None: of all)."""
     outcomes: dict[int, ActivityCounts] = {}
     influenced: dict[Channel | None, int] = defaultdict(int)
     for id, earned in _earned(session, these, window):
@@ -372,7 +395,7 @@ def _outcomes(
 
 
 def _earned(session: Session, these: _ActivityScope, window: Window) -> Iterable[tuple[int, Any]]:
-    """Sums of earnings by activity: of a whole life and of whole days they stand ready."""
+    """Return sums of attributed conversions by activity. Totals and sums of whole UTC days are read from rollups."""
     of: Any = TotalAttribution if window.whole else _of_window(these, window)
     sums: list[Any] = []
     for name in ("value", "first_value", "last_value"):
@@ -386,7 +409,10 @@ def _earned(session: Session, these: _ActivityScope, window: Window) -> Iterable
 
 
 def _of_window(these: _ActivityScope, window: Window) -> Any:
-    """The days (UTC) that lie inside a window, and the rows at its ends."""
+    """Return the columns of a union of the daily rollups inside the window and the single rows at its two ends.
+
+    Daily rollups cover UTC days, so a window in another time zone begins and ends within a day.
+    """
     first = None if window.since is None else _midnight(window.since + timedelta(days=1, microseconds=-1))
     last = None if window.until is None else _midnight(window.until)
     ends, days = [Window(window.since, first), Window(last, window.until)], True
@@ -417,11 +443,12 @@ def _leads(session: Session, these: _ActivityScope, window: Window) -> Iterable[
     query = select(Lead.activity_id, func.count()).where(*within(Lead.created_at, window))
     if these.campaign_ids is None:
         query = query.group_by(Lead.activity_id)
-    else:  # In the order of an index that holds all of it.
+    else:  # Grouped in the order of a covering index on leads.
         campaigns = one_of(session, Lead.campaign_id, these.campaign_ids)
         query = query.where(campaigns, these.has(Lead.activity_id)).group_by(Lead.campaign_id, Lead.activity_id)
     return [(id, number) for id, number in session.execute(query)]
 
 
 def ids_of(campaign_ids: Collection[int]) -> Select[int]:
+    """Select the ids of all activities of these campaigns."""
     return select(Activity.id).where(Activity.campaign_id.in_(campaign_ids))

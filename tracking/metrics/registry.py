@@ -1,8 +1,7 @@
-"""The registry of metrics: one definition for page, drawer, table and export alike.
+"""Registry of metrics: one definition each, shared by pages, tables, exports and the API.
 
-A metric is either counted from :class:`tracking.metrics.counts.Counts` or divides two others, so no rate
-exists without a numerator and a denominator that can be shown beside it. Nothing else in the house
-divides.
+A metric is either a count taken from :class:`tracking.metrics.counts.ActivityCounts` or the quotient of two other
+metrics, so every rate can be shown with its numerator and denominator. Rates are computed here and nowhere else.
 """
 
 from collections.abc import Callable
@@ -18,8 +17,10 @@ CENT = Decimal("0.01")
 
 
 class Unit(StrEnum):
+    """The unit of a metric's value; a rate is a fraction of 1."""
+
     COUNT = "count"
-    SHARE = "share"  # may have a fraction: credit is split
+    SHARE = "share"  # a count that may be fractional, as credit is split
     RATE = "rate"
     MONEY = "money"
     SECONDS = "seconds"
@@ -37,7 +38,11 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a number means, in words that a reader without us can check."""
+    """The definition of a number, with texts that let a reader verify it.
+
+    ``label``, ``formula``, ``dedupe`` (what counts once), ``source`` and ``window`` are msgids. Exactly one of
+    ``count`` and the pair ``numerator``, ``denominator`` (keys of the registry) is set.
+    """
 
     key: str
     label: str
@@ -50,16 +55,16 @@ class Metric:
     numerator: str = ""
     denominator: str = ""
     otherwise: str = ""
-    """The denominator for as long as the first isn't measured."""
+    """Key of the denominator to use while ``denominator`` is not measured."""
 
     def divisor(self, counts: ActivityCounts) -> str:
-        """The key of what it is divided by here."""
+        """Return the key of the denominator that applies to these counts."""
         if self.otherwise and METRICS[self.denominator].value(counts) is None:
             return self.otherwise
         return self.denominator
 
     def value(self, counts: ActivityCounts) -> Number | None:
-        """The number, or None where it was not measured or would divide by nothing."""
+        """Return the value (rates 0–1), or None when it is not measured or the denominator is 0."""
         if self.count is not None:
             return self.count(counts)
         part, whole = METRICS[self.numerator].value(counts), METRICS[self.divisor(counts)].value(counts)
@@ -72,7 +77,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """A metric's value for given counts, with what it was divided from."""
+    """A metric's value for given counts, with the values of its numerator and denominator."""
 
     metric: Metric
     value: Number | None
@@ -96,7 +101,7 @@ COSTS = N_("The costs entered for the activities.")
 
 
 def reading(key: str, counts: ActivityCounts) -> MetricValue:
-    """The metric named ``key``, read from ``counts``."""
+    """Compute the metric ``key`` and, recursively, its numerator and denominator."""
     metric = METRICS[key]
     return MetricValue(
         metric,
@@ -612,9 +617,10 @@ _divided(
 
 
 def change(now: Number | None, before: Number | None, unit: Unit) -> float | None:
-    """How much more than before, as a share of before; of rates the difference itself, in points of a hundred.
+    """Return the change against the earlier value: relative for counts and money (0.5 is +50 %), absolute for rates.
 
-    None where either side isn't known, or grew from nothing.
+    The difference of two rates is a fraction (0.01 is one percentage point). None when either value is not known, or
+    when the earlier value of a count is 0.
     """
     if now is None or before is None:
         return None
@@ -624,5 +630,5 @@ def change(now: Number | None, before: Number | None, unit: Unit) -> float | Non
 
 
 def share(part: Number | None, whole: Number | None) -> float | None:
-    """A part of a whole, for tables of shares; None where nothing would be divided."""
+    """Return ``part / whole`` (0–1) for tables of shares; None when the part is not known or the whole is 0."""
     return float(part) / float(whole) if part is not None and whole else None

@@ -1,7 +1,7 @@
-"""What happened when: counters of 15 minutes summed to the steps of a chart, in a given time zone.
+"""Time series for charts: 15-minute counters summed to intervals of local time.
 
-Steps are cut at local hours and midnights, so a day of 23 or 25 hours is one step, and a zone that is
-half an hour off UTC loses nothing: every offset in use is a multiple of 15 minutes.
+Intervals begin at local quarters, hours, midnights or Mondays, so a day of 23 or 25 hours is one interval. Every UTC
+offset in use is a multiple of 15 minutes, so each counter falls into exactly one interval.
 """
 
 import json
@@ -43,6 +43,8 @@ _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzin
 
 
 class Interval(StrEnum):
+    """The length of a chart's intervals; ``QUARTER`` is a quarter of an hour."""
+
     QUARTER = "quarter"
     HOUR = "hour"
     DAY = "day"
@@ -60,7 +62,10 @@ class Interval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TimeSeries:
-    """Human hits and new leads by step; ``starts`` are the steps' first instants, in the zone."""
+    """Hits, new leads and visits per interval; ``starts`` holds the first instant of each interval, in the zone.
+
+    All sequences have the same length, except ``visits``, which may be empty.
+    """
 
     step: Interval
     starts: Sequence[datetime]
@@ -86,15 +91,16 @@ def series(
     labels: Sequence[TrafficLabel] = (TrafficLabel.HUMAN,),
     activities: Sequence[int] | None = None,
 ) -> TimeSeries:
-    """Opens, clicks, views, leads and visits of a window between two instants, in three queries, and one more unless
-    ``activities`` names the campaign's.
+    """Return opens, clicks, views, leads and visits of a campaign within a window, per interval from ``first`` to
+    ``last``.
 
-    What lies before the first step or after the last one is counted in that step, so that the
-    columns always add up to the campaign's totals.
+    Runs three queries, and one more when ``activities`` (the ids of the campaign's activities) is None.
+    Hits before the first interval are counted in the first and hits after the last one in the last, so that each
+    sequence adds up to the campaign's total.
     """
     step = fitting(last - first)
     starts = cut(first, last, zone, step)
-    # By their numbers: behind a subquery the database cannot tell how few they are, and reads the whole table.
+    # As a list of ids: behind a subquery the planner cannot estimate how few they are and scans the whole table.
     if activities is None:
         activities = session.scalars(select(Activity.id).where(Activity.campaign_id == campaign_id)).all()
     counted, at = daily.hits(session, window, *starts)
@@ -131,7 +137,10 @@ def of_company(
     last: datetime,
     moments: Mapping[str, InstrumentedAttribute[datetime]],
 ) -> tuple[Interval, list[datetime], dict[str, list[int]]]:
-    """Steps from ``first`` to before ``last``, and in each how many instants of a column lie, a query for each."""
+    """Return ``(interval, starts, counts)`` for all campaigns from ``first`` to before ``last``.
+
+    ``counts[name]`` is the number of rows per interval whose instant ``moments[name]`` lies in it; one query per name.
+    """
     step = fitting(last - first)
     starts = [start for start in cut(first, last - timedelta(microseconds=1), zone, step) if start >= first] or [first]
     window = Window(first, last)
@@ -139,7 +148,8 @@ def of_company(
 
 
 def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datetime]) -> dict[int, list[int]]:
-    """Human opens and clicks of each campaign by step, in one query; what is older is left out."""
+    """Return human opens plus clicks per campaign id and interval, in one query. Hits before ``starts[0]`` are left
+    out."""
     counted, at = daily.hits(session, WHOLE, *starts)
     query = (
         select(Activity.campaign_id, at, cast(func.sum(counted.events), Float))
@@ -157,7 +167,7 @@ def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datet
 
 
 def fitting(span: timedelta) -> Interval:
-    """The finest step that a chart of this span can still show."""
+    """Return the finest interval that a chart of this length can show."""
     if span <= timedelta(hours=6):
         return Interval.QUARTER
     if span <= timedelta(hours=72):
@@ -166,7 +176,10 @@ def fitting(span: timedelta) -> Interval:
 
 
 def cut(first: datetime, last: datetime, zone: ZoneInfo, step: Interval) -> list[datetime]:
-    """The starts of all steps from ``first`` to ``last``, at least twelve, in local time."""
+    """Return the starts of all intervals from ``first`` to ``last`` in local time.
+
+    Earlier intervals are prepended until there are at least twelve.
+    """
     starts = [_floor(first, zone, step)]
     while (following := _after(starts[-1], step)) <= last:
         starts.append(following)
@@ -176,7 +189,8 @@ def cut(first: datetime, last: datetime, zone: ZoneInfo, step: Interval) -> list
 
 
 def days(last: datetime, zone: ZoneInfo, number: int) -> list[datetime]:
-    """The local midnights of the last ``number`` days, the one of ``last`` included."""
+    """Return the local midnights of the last ``number`` days in ascending order; the last one begins the day of
+    ``last``."""
     today = last.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     return [today - timedelta(days=back) for back in reversed(range(number))]
 
@@ -192,7 +206,11 @@ def _floor(at: datetime, zone: ZoneInfo, step: Interval) -> datetime:
 
 
 def _after(start: datetime, step: Interval) -> datetime:
-    """The next step. Clock time moves days; elapsed time moves hours, or a repeated hour would be lost."""
+    """Return the start of the next interval.
+
+    Days and weeks advance in local time. Hours and quarters advance in UTC; otherwise the hour that is repeated at the
+    end of summer time would be lost.
+    """
     if step in (Interval.DAY, Interval.WEEK):
         return start + timedelta(days=7 if step is Interval.WEEK else 1)
     length = timedelta(minutes=15) if step is Interval.QUARTER else timedelta(hours=1)
@@ -200,8 +218,8 @@ def _after(start: datetime, step: Interval) -> datetime:
 
 
 def _summed(session: Session, query: Select[Any], starts: Sequence[datetime]) -> dict[int, list[int]]:
-    """Rows of (what, instant, number) summed by the step that their instant lies in: a column for each."""
-    bounds = [start.astimezone(UTC) for start in starts]  # One time zone for all, or every comparison asks for two.
+    """Sum rows of ``(key, instant, number)`` by the interval of their instant; returns the sums by key."""
+    bounds = [start.astimezone(UTC) for start in starts]  # UTC, as comparing aware local times needs two offsets each.
     columns: dict[int, list[int]] = {}
     for what, at, number in session.execute(query):
         column = columns.setdefault(what, [0] * len(starts))
@@ -216,9 +234,10 @@ def _counted(
     starts: Sequence[datetime],
     *meant: ColumnElement[bool],
 ) -> list[int]:
-    """How many of the window's instants lie in each step, counted by the database along an index."""
+    """Count the rows of a window per interval in the database, with one index range per interval."""
     first, last = window.since or _EARLIEST, window.until or _LATEST
-    # The window is cut into the steps, not asked beside them: SQLite would walk all of it for every step.
+    # The window limits the interval bounds instead of being a condition of its own: with both conditions SQLite
+    # would scan the whole window for every interval.
     steps = _steps(session, [first, *(min(max(start, first), last) for start in starts[1:]), last])
     since, until = (type_coerce(steps.c[name], UtcDateTime) for name in ("since", "until"))
     number = select(func.count()).where(*meant, at >= since, at < until).scalar_subquery()
@@ -227,7 +246,8 @@ def _counted(
 
 
 def _steps(session: Session, bounds: Sequence[datetime]) -> Subquery:
-    """Each bound with the one that follows, in one value however many they are."""
+    """Return rows ``(n, since, until)`` of consecutive bounds. All bounds are one bound value (an array on PostgreSQL,
+    JSON on SQLite), so the statement's text does not depend on their number."""
     each: TableValuedAlias
     if bulk_sql.is_postgres(session.connection()):
         array = cast(list(bounds), ARRAY(DateTime(timezone=True)))

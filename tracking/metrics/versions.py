@@ -1,4 +1,4 @@
-"""Whether anything of a campaign's figures has changed: asked every second while somebody looks at them."""
+"""Version strings of campaigns' metrics, checked every second while a report page is open to detect changes."""
 
 import hashlib
 from collections import defaultdict
@@ -22,8 +22,11 @@ _STATE = case({state: place for place, state in enumerate(SendState, 1)}, value=
 
 
 def campaign_versions(session: Session, campaign_ids: Collection[int]) -> Mapping[int, str]:
-    """A version of each campaign, of sums that change with its figures; two queries of a few rows for each activity.
-    What it leaves out (bounces long after the launch, say) is seen by the page's next look by the clock."""
+    """Return a hash per campaign id over sums that change with its metrics, in two queries.
+
+    Some rare changes, such as bounces long after the launch, are not part of it; the page picks those up with its
+    timed refresh. Unknown ids are missing from the result.
+    """
     seals: dict[int, Any] = defaultdict(lambda: hashlib.blake2b(digest_size=8))
     for asked in (_CAMPAIGNS, _SUMS):
         for campaign_id, *sums in session.execute(asked, {"ids": list(campaign_ids)}):
@@ -59,4 +62,4 @@ def _all_sums() -> Any:
     )
 
 
-_SUMS = _all_sums()  # Written once: asking it is cheaper than writing it.
+_SUMS = _all_sums()  # Built once at import: the statement never changes, only the bound ids do.

@@ -1,4 +1,4 @@
-"""Questions about visits: how many a campaign brought, from where, to which pages."""
+"""Queries for web visits of a campaign: totals, breakdowns by source, page, device and country, and single visits."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,30 +45,30 @@ from tracking.models.visits import (
 
 @dataclass(frozen=True, slots=True)
 class VisitSummary:
-    """Visits of people; those of programs are left out."""
+    """Totals of human visits; visits by programs are left out. ``active_seconds`` is in seconds."""
 
     visits: int = 0
     visitors: int = 0
-    """Of this activity: whoever came by two activities is one of each."""
+    """Distinct visitors of this activity. A visitor who came through two activities is counted for both."""
     engaged: int = 0
     active_seconds: int = 0
     pages: int = 0
     new: int = 0
     campaign_visitors: int = 0
-    """Whose first visit of the whole campaign this activity brought: these add up to the campaign's visitors."""
+    """Visitors whose first visit of the campaign this activity brought. They add up to the campaign's visitors."""
     aggregate: int = 0
-    """How many of the visits are counted without a visitor."""
+    """Visits that were only counted, without a visitor id."""
 
     @property
     def counts(self) -> ActivityCounts:
-        """What the registry's metrics of visits are made of: the campaign's."""
+        """The same totals as counts for the metric registry; ``visitors`` are those of the campaign."""
         kept = counts.VisitCounts(
             self.visits, self.campaign_visitors, self.engaged, self.active_seconds, self.pages, self.new
         )
         return ActivityCounts(visits=kept)
 
     def __add__(self, other: "VisitSummary") -> "VisitSummary":
-        """Of two activities of a campaign together; their visitors are those of the campaign."""
+        """Add two activities of one campaign; only ``campaign_visitors`` counts each visitor once."""
         return VisitSummary(*(getattr(self, name) + getattr(other, name) for name in COUNTS))
 
 
@@ -78,8 +78,11 @@ COUNTS = ("visits", "visitors", "engaged", "active_seconds", "pages", "new", "ca
 def visit_counts(
     session: Session, campaign_ids: Collection[int], *, since: datetime | None = None, until: datetime | None = None
 ) -> Mapping[int, VisitSummary]:
-    """Visits by activity of these campaigns, those that began from ``since`` on and before ``until``, in
-    one query of the rollups. A campaign's unique visitors are the sum of ``campaign_visitors``."""
+    """Return human visits per activity id of these campaigns, read from the rollups in one query.
+
+    Counts visits that began at or after ``since`` and before ``until``. A campaign's unique visitors are the sum of
+    ``campaign_visitors``.
+    """
     of, at = daily.visits(session, Window(since, until))
     sums = (cast(func.sum(getattr(of, name)), BigInteger) for name in COUNTS)
     query = (
@@ -97,33 +100,35 @@ def visit_counts(
 
 @dataclass(frozen=True, slots=True)
 class BreakdownRow:
-    """Visits that have something in common."""
+    """The visits of one group of a breakdown."""
 
     name: str
-    """What it is called: an address, a host, a country's code, or a msgid."""
+    """The group: a landing page's address, a country code, or a msgid (channel group, device)."""
     visits: int
     engaged: int
     active_seconds: int
     of: str = ""
-    """Of a landing page: where the visits to it came from."""
+    """For landing pages: the network, referring host or source that the visits came from."""
 
     @property
     def counts(self) -> ActivityCounts:
-        """What the registry's metrics of visits are made of."""
+        """The same numbers as counts for the metric registry."""
         kept = counts.VisitCounts(visits=self.visits, engaged=self.engaged, active_seconds=self.active_seconds)
         return ActivityCounts(visits=kept)
 
 
 @dataclass(frozen=True, slots=True)
 class VisitBreakdown:
-    """A campaign's visits by people, looked at from several sides, the most visits first. Those that left only a count
-    stand in ``total`` and ``by_activity`` alone."""
+    """A campaign's human visits by several dimensions, most visits first.
+
+    Visits that were only counted (``aggregate``) are included in ``total`` and ``by_activity`` only.
+    """
 
     total: VisitSummary
     by_activity: Sequence[tuple[str, VisitSummary]]
     by_group: Sequence[BreakdownRow]
     pages: Sequence[BreakdownRow]
-    """Landing pages by the network or the site that led there."""
+    """Landing pages by the network or site that linked to them."""
     by_device: Sequence[BreakdownRow]
     by_country: Sequence[BreakdownRow]
 
@@ -132,7 +137,10 @@ MOST_LINES = 20
 
 
 def breakdown(session: Session, actor: Actor, campaign_id: int) -> VisitBreakdown:
-    """Raises NotFound."""
+    """Return a campaign's human visits by activity, channel group, landing page, device and country.
+
+    Lists except ``by_activity`` have at most 20 rows. Raises NotFound when there is no such campaign.
+    """
     actor.require(Permission.VIEW)
     campaign_of(session, campaign_id)
     titles = dict(session.execute(select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id)).all())
@@ -163,7 +171,11 @@ def _sums(of: type[LandingPageCounts] | type[DeviceCountryCounts]) -> list[Any]:
 
 
 def _sides(activity_ids: Sequence[int]) -> CompoundSelect[Any]:
-    """By channel group, and by device and country: what isn't asked of a row is None."""
+    """Select sums by channel group and sums by device and country in one statement.
+
+    Rows are ``(group, device, country, visits, engaged, active_seconds)``: the first kind has no device and country,
+    the second no group.
+    """
     by_group = (
         select(TrafficSource.channel_group, cast(null(), SmallInteger), cast(null(), String), *_sums(LandingPageCounts))
         .join(TrafficSource, TrafficSource.id == LandingPageCounts.traffic_source_id)
@@ -184,7 +196,7 @@ def _sides(activity_ids: Sequence[int]) -> CompoundSelect[Any]:
 
 
 def _landing_pages(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
-    """The most visited, by where visits to them came from; they get their words when they are few."""
+    """Select the most visited pairs of landing page and source. Page addresses are joined after the LIMIT."""
     came_from = func.coalesce(
         *(func.nullif(name, "") for name in (TrafficSource.network, TrafficSource.referrer)), TrafficSource.source
     )
@@ -218,14 +230,16 @@ NEWEST_FIRST = (Visit.started_at.desc(), Visit.id.desc())
 
 
 def visits_like(actor: Actor, activity_ids: Collection[int]) -> Select[int]:
-    """The numbers of single visits, without an order: for those only who may see people. Numbers alone, so that an
-    index puts a campaign's two hundred thousand in order without looking at one of them."""
+    """Select the ids of single visits without an order. Requires permission to see personal data.
+
+    Only ids are selected, so that a campaign's 200,000 visits are sorted in an index and the rows are not read.
+    """
     actor.require(Permission.PERSONAL)
     return select(Visit.id).where(Visit.activity_id.in_(activity_ids))
 
 
 def visits_of(session: Session, actor: Actor, ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Visits as (Visit, WebPage, WebArrival, email), in the order of their numbers given."""
+    """Return rows ``(Visit, WebPage, TrafficSource, email)`` in the order of the given ids; ``email`` may be None."""
     actor.require(Permission.PERSONAL)
     query = (
         select(Visit, WebPage, TrafficSource, Contact.email.label("email"))
@@ -238,5 +252,5 @@ def visits_of(session: Session, actor: Actor, ids: Sequence[int]) -> Sequence[Ro
 
 
 def sites(session: Session) -> Mapping[str, SiteLastSeen]:
-    """The sites whose pages were heard of, by host."""
+    """Return the sites whose page script has reported, by host."""
     return {site.host: site for site in session.scalars(select(SiteLastSeen))}

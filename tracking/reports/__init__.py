@@ -1,1 +1,1 @@
-"""Reports built on metrics: drilldown, exports, shared reports, timelines."""
+"""Reports built on metrics: drilldown, exports, shared reports, click maps, event log and contact timelines."""

@@ -1,6 +1,6 @@
-"""Who a campaign's mails reached: languages, places, mail programs and devices.
+"""Audience profile of a campaign: languages, time zones, mail programs and devices of its recipients.
 
-Bounded: the newest recipients of the newest mailings stand for all, and as many of their hits.
+A bounded sample: the newest 1,000 recipients of each of the newest 5 mailings, and their newest 1,000 events.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ _ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class ProfileShare:
-    """One answer, how many gave it, and which share of all who said anything."""
+    """One value, its count, and its share (0–1) of all known values."""
 
     name: str
     number: int
@@ -33,6 +33,8 @@ class ProfileShare:
 
 @dataclass(frozen=True, slots=True)
 class AudienceProfile:
+    """Sample sizes (``recipients``, ``hits``) and the most frequent values of each attribute, most frequent first."""
+
     recipients: int
     languages: Sequence[ProfileShare]
     zones: Sequence[ProfileShare]
@@ -42,7 +44,7 @@ class AudienceProfile:
 
 
 def profile(session: Session, actor: Actor, campaign_id: int) -> AudienceProfile:
-    """The audience in shares, never a person: at most 5,000 recipients and as many human hits are looked at."""
+    """Return the profile from at most 5,000 recipients and as many hits. It contains aggregates only, no person."""
     actor.require(Permission.VIEW)
     newest = session.scalars(
         select(Activity.id)
@@ -67,7 +69,7 @@ def profile(session: Session, actor: Actor, campaign_id: int) -> AudienceProfile
 
 
 def _contacts(session: Session, activity_id: int) -> Iterable[tuple[str | None, str | None, int]]:
-    # By the range of ids, which are activity << 32 | number: the newest are found without looking at the others.
+    # Send ids are activity_id << 32 | number: the newest are the end of an id range, so the others are not read.
     mine = (
         select(Send.contact_id)
         .where(Send.id >= activity_id << 32, Send.id < (activity_id + 1) << 32, Send.state == SendState.SENT)
@@ -97,6 +99,6 @@ def _agents(session: Session, activity_id: int) -> Iterable[tuple[str | None, in
 
 
 def _slices(counted: Counter[str]) -> list[ProfileShare]:
-    """The greatest first; what nobody said is left out of the shares."""
+    """Return the most frequent values first; empty values are left out of the list and of the shares."""
     known = sum(number for name, number in counted.items() if name)
     return [ProfileShare(name, number, share(number, known)) for name, number in counted.most_common() if name][:_ROWS]

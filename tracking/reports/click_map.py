@@ -1,4 +1,4 @@
-"""Shares of clicks over the links of a mail, and the mail painted with them."""
+"""Click map of a mail: the share of clicks of each link, and the rendered mail with links marked by it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,16 @@ from tracking.metrics.performance import LinkRow, link_clicks
 from tracking.metrics.registry import METRICS, Number, share
 
 STEPS = ("#fff3bf", "#ffd43b", "#ff922b", "#f76707", "#e03131")
-"""From few clicks to many; every one bears dark or white text by its side, so colour says nothing alone."""
+"""Colours from few clicks to many. Each link also shows its share as text, so no information depends on colour."""
 _PLACE = "https://link.invalid/{}"
 
 
 @dataclass(frozen=True, slots=True)
 class LinkHeat:
-    """One link, its clicks, its share of all clicks of the mail, and its step of colour (None: no click)."""
+    """One link with its clicks, its share (0–1) of the mail's clicks and its step on the colour scale.
+
+    ``step`` is an index into the scale, None without a click.
+    """
 
     line: LinkRow
     clicks: Number
@@ -35,6 +38,8 @@ class LinkHeat:
 
 @dataclass(frozen=True, slots=True)
 class ClickMap:
+    """The links of one activity's mail; ``clicks`` is their sum, ``key`` the metric that counted them."""
+
     activity: Activity
     key: str
     links: Sequence[LinkHeat]
@@ -42,7 +47,10 @@ class ClickMap:
 
 
 def warmth(session: Session, actor: Actor, activity_id: int, key: str = "clicks") -> ClickMap:
-    """The clicks of a launched mail by link, counted by the metric ``key``. Raises NotFound."""
+    """Return the clicks of a launched mail by link, counted by the metric ``key``.
+
+    Raises NotFound when there is no such activity, or when it sent no mail.
+    """
     lines = link_clicks(session, actor, activity_id)
     activity = activity_of(session, activity_id)
     if activity.email_details is None or activity.email_details.version_id is None:
@@ -59,13 +67,17 @@ def warmth(session: Session, actor: Actor, activity_id: int, key: str = "clicks"
 
 
 def painted(session: Session, found: ClickMap) -> str:
-    """The mail as an invented reader sees it, each link with its share of the clicks; nothing in it leads anywhere."""
+    """Return the mail as HTML, rendered for an invented contact, with each link outlined and labelled with its share.
+
+    Links have no ``href``, so a click in the preview leads nowhere and is not counted. Returns "" for a plain-text
+    mail.
+    """
     version = session.get_one(MessageVersion, found.activity.email.version_id)
     house = organisation(session)
     names = merge_fields.sample_fields(version.language, house, None, merge_fields.invented_attributes(session))
     places = {warm.line.number: _PLACE.format(warm.line.number) for warm in found.links}
     html = renderer.render(version, names, renderer.MergeUrls(places, None, "https://link.invalid/")).html
-    if not html.strip():  # A mail of text alone.
+    if not html.strip():  # A plain-text mail.
         return ""
     tree = lxml.html.document_fromstring(html)
     by_place = {_PLACE.format(warm.line.number): warm for warm in found.links}

@@ -1,4 +1,7 @@
-"""One contact's story: what they were sent, what they did, and what happened by itself."""
+"""Timeline of one contact: mails, hits, visits, forms, leads, conversions, consent and suppression, newest first.
+
+Each kind of entry has a query of its own that is limited to one page; the results are merged by time.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +41,7 @@ _MOST_MAILS = 500
 
 
 class EntryKind(StrEnum):
-    """What an entry of the story tells."""
+    """The kind of a timeline entry."""
 
     MAIL = "mail"
     BOUNCE = "bounce"
@@ -55,7 +58,7 @@ class EntryKind(StrEnum):
 
 
 class EntryFilter(StrEnum):
-    """What a reader may narrow the story to."""
+    """The groups of entries that a timeline can be filtered by."""
 
     MAILS = "mails"
     HITS = "hits"
@@ -80,7 +83,7 @@ class EntryFilter(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CreditShare:
-    """What one activity earned of a conversion, by one way of giving credit."""
+    """One activity's share (0–1) of a conversion under one attribution model; ``activity`` is its title."""
 
     model: AttributionModel
     activity: str
@@ -89,7 +92,7 @@ class CreditShare:
 
 @dataclass(frozen=True, slots=True)
 class TouchpointView:
-    """One touch before a conversion; ``event_id`` where a click can be looked at."""
+    """One touch before a conversion; ``event_id`` is set when it is a click in the event log."""
 
     at: datetime
     activity: str
@@ -98,7 +101,11 @@ class TouchpointView:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened, newest first in a story. What does not apply is None or empty."""
+    """One entry of a timeline. Fields that do not apply to its kind are None or empty.
+
+    ``activity`` is a title. ``detail`` depends on the kind: the link's label, the form's title, the page's address,
+    the event's name or the goal's name.
+    """
 
     at: datetime
     step: EntryKind
@@ -123,21 +130,24 @@ class Entry:
 
     @property
     def skip_reason(self) -> SkipReason | None:
+        """The reason for a skipped send; None for every other entry."""
         known = self.send is not None and self.send.reason in {reason.value for reason in SkipReason}
         return SkipReason(self.send.reason) if known and self.send is not None else None
 
     @property
     def by_machine(self) -> bool:
-        """Whether this is a hit that no person is known to have made."""
+        """Whether this is a hit or visit that is not labelled as human."""
         return self.label is not None and self.label is not TrafficLabel.HUMAN
 
 
 @dataclass(frozen=True, slots=True)
 class ContactTimeline:
+    """One page of a contact's timeline, newest first."""
+
     contact: Contact
     entries: Sequence[Entry]
     earlier: datetime | None
-    """Ask again for what lies before this instant; None at the beginning of the story."""
+    """Pass this instant as ``before`` to get the next page; None when there are no earlier entries."""
 
 
 def story(
@@ -150,9 +160,10 @@ def story(
     topic: EntryFilter | None = None,
     people_only: bool = False,
 ) -> ContactTimeline:
-    """What happened to and by this contact before an instant, in a dozen queries that each have an end.
+    """Return the newest ``size`` entries of a contact before an instant, in about a dozen queries with a LIMIT.
 
-    With ``people_only`` without what machines did. Raises NotFound.
+    Entries of the same instant stay on one page, so a page can be longer than ``size``. ``people_only`` leaves out
+    hits and visits that are not human. Raises NotFound when there is no such contact.
     """
     actor.require(Permission.PERSONAL)
     contact = session.get(Contact, contact_id)
@@ -167,7 +178,7 @@ def story(
     ]
     found.sort(key=lambda entry: entry.at, reverse=True)
     shown = found[:size]
-    # Things of one instant stay together, or the next page would begin after half of them.
+    # The next page begins strictly before the last instant shown: entries of that instant must not be split.
     shown += [entry for entry in found[size:] if entry.at == shown[-1].at]
     told = _with_subjects(session, contact, shown)
     return ContactTimeline(contact, told, shown[-1].at if len(found) > len(shown) else None)
@@ -182,7 +193,7 @@ class _TimelineQuery:
 
 
 def _with_subjects(session: Session, contact: Contact, entries: Sequence[Entry]) -> list[Entry]:
-    """Subjects as they were read: merged for the entries that are shown, and for no others."""
+    """Merge the contact's values into the subjects, for the entries of this page only."""
     ours = session.get(Organisation, 1)
     if ours is None:
         return list(entries)
@@ -195,9 +206,9 @@ def _with_subjects(session: Session, contact: Contact, entries: Sequence[Entry])
 
 
 def _newest_sends(asked: _TimelineQuery) -> Select[int]:
-    """The contact's last mails before the instant, as many as a story looks at: whoever pages back meets earlier ones.
+    """Select the contact's newest 500 sends before the instant; paging back reaches earlier ones.
 
-    An open or a click that comes after so many further mails is not told.
+    An open or click of a mail that was followed by 500 further mails before ``before`` is missing.
     """
     return (
         select(Send.id)
@@ -208,7 +219,10 @@ def _newest_sends(asked: _TimelineQuery) -> Select[int]:
 
 
 def _mails(session: Session, asked: _TimelineQuery) -> list[Entry]:
-    """Each mail when the relay took it, and what came back: a bounce, an unsubscription."""
+    """Return an entry for each mail at the time the relay accepted it, and one each for its bounce and unsubscription.
+
+    A send that never left (skipped, failed) is placed at the launch of its activity.
+    """
     moments = sorted(_moments_of_mails(session, asked), key=lambda moment: moment[0], reverse=True)[: asked.size]
     query = (
         select(Send, Activity.title, Activity.campaign_id, Campaign.name, MessageVersion.subject)
@@ -217,7 +231,7 @@ def _mails(session: Session, asked: _TimelineQuery) -> list[Entry]:
         .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
         .where(Send.id.in_({id for _, id, _ in moments}))
     )
-    # The campaign's name is what a subject may name; it stands aside until the subject is merged.
+    # A subject may contain the campaign's name as a merge field: it is kept in ``detail`` until subjects are merged.
     mails = {
         send.id: Entry(
             _EPOCH, EntryKind.MAIL, title, campaign_id, subject=subject or "", send=send, detail=name if subject else ""
@@ -231,7 +245,7 @@ def _moments_of_mails(session: Session, asked: _TimelineQuery) -> Iterator[tuple
     query = (
         select(Send.id, Send.state, Activity.launched_at, Send.sent_at, Send.bounced_at, Send.unsubscribed_at)
         .join(Activity, Activity.id == Send.activity_id)
-        # A test mail carries somebody's values to somebody else.
+        # A test mail is rendered with one contact's values but sent to somebody else.
         .where(Send.id.in_(_newest_sends(asked)), Activity.built_in.is_distinct_from("test"))
     )
     for id, state, launched, sent, bounced, unsubscribed in session.execute(query):
@@ -352,7 +366,7 @@ def _events(session: Session, asked: _TimelineQuery) -> list[Entry]:
 
 
 def _conversions(session: Session, asked: _TimelineQuery) -> list[Entry]:
-    """Each with what earned it: its touches in order, and the shares of credit that they gave."""
+    """Return the conversions, each with its touches in order and its credit shares."""
     query = (
         select(Conversion, Activity.title)
         .outerjoin(Activity, Activity.id == Conversion.activity_id)

@@ -1,4 +1,4 @@
-"""The very rows behind a figure: whoever counts them gets the figure again."""
+"""Rows behind a metric: lists whose number, or whose sum of amounts, equals the metric's value."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +29,12 @@ COST = "cost"
 
 @dataclass(frozen=True, slots=True)
 class Drilldown:
-    """Rows (id, at, contact_id, address, activity_id, what, amount) without an order; ``sums``: the figure is the
-    sum of their amounts, not their number."""
+    """A SELECT of rows ``(id, at, contact_id, address, activity_id, what, amount)`` without an order.
+
+    ``noun`` names the kind of row (send, event, visit, lead, conversion, credit, activity). ``keys`` are the columns
+    that identify a row, the last of them unique. With ``sums`` the metric is the sum of the amounts, otherwise the
+    number of rows.
+    """
 
     noun: str
     rows: Select[*tuple[Any, ...]]
@@ -39,7 +43,10 @@ class Drilldown:
 
 
 def evidence(session: Session, actor: Actor, campaign_id: int, key: str, asked: ReportQuery = WHOLE_LIFE) -> Drilldown:
-    """The rows behind the metric ``key``. Raises NotFound for a figure that is a quotient: its two sides have rows."""
+    """Return the rows behind the metric ``key``.
+
+    Raises NotFound for a quotient: only its numerator and denominator have rows.
+    """
     actor.require(Permission.PERSONAL)
     if key in _MAILS:
         return _sends(campaign_id, key, asked)
@@ -55,12 +62,12 @@ def evidence(session: Session, actor: Actor, campaign_id: int, key: str, asked: 
 
 
 def has_rows(key: str) -> bool:
-    """Whether the metric is counted from rows that can be shown."""
+    """Return whether the metric is counted from rows that can be listed."""
     return key in _MAILS or key in _HITS or key in _VISITS or key in _OTHERS or key == COST
 
 
 def parts(key: str) -> list[str]:
-    """The metrics with rows that a figure comes down to."""
+    """Return the keys of the metrics with rows that a metric is computed from, without duplicates."""
     metric = METRICS[key]
     if has_rows(key):
         return [key]
@@ -73,7 +80,7 @@ def parts(key: str) -> list[str]:
 
 
 def tally(session: Session, found: Drilldown) -> int | float | Decimal:
-    """The rows counted, or their amounts summed, one by one."""
+    """Count the rows or sum their amounts; the result must equal the metric's value."""
     if not found.sums:
         return session.scalar(select(func.count()).select_from(found.rows.subquery())) or 0
     amounts = [row.amount for row in session.execute(found.rows) if row.amount is not None]
@@ -81,11 +88,11 @@ def tally(session: Session, found: Drilldown) -> int | float | Decimal:
 
 
 def all_rows(actor: Actor, found: Drilldown) -> Iterator[Any]:
-    """Every row, by chunks, each in a session of its own."""
+    """Yield every row, read in chunks of 2,000 with a session for each."""
     actor.require(Permission.EXPORT)
     after: Any = None
     while True:
-        # The last key is unique and never NULL in each of these lists.
+        # The last key is unique and never NULL in every drilldown, so it serves for keyset paging.
         key = found.keys[-1]
         query = found.rows.order_by(key).limit(_CHUNK)
         with db.reading() as session:
@@ -163,7 +170,7 @@ def _sends(campaign_id: int, key: str, asked: ReportQuery) -> Drilldown:
 
 
 def _first_seen(campaign_id: int, kind: HitKind, asked: ReportQuery) -> Drilldown:
-    counting = (HitKind.OPEN, HitKind.CLICK) if kind is HitKind.OPEN else (kind,)  # A click is an open, too.
+    counting = (HitKind.OPEN, HitKind.CLICK) if kind is HitKind.OPEN else (kind,)  # A click implies an open.
     at = func.min(FirstSeen.at)
     first = (
         select(FirstSeen.send_id, FirstSeen.activity_id, at.label("at"))
@@ -271,7 +278,7 @@ def _converted(asked: ReportQuery, amount: ColumnElement[Any] | None = None) -> 
 
 def _credit(model: AttributionModel, *, value: bool) -> Callable[[int, ReportQuery], Drilldown]:
     def find(campaign_id: int, asked: ReportQuery) -> Drilldown:
-        # One row for each conversion, with what this campaign's activities have of it together.
+        # One row per conversion, with the sum of the shares of this campaign's activities.
         share = func.sum(AttributionCredit.share)
         mine = (
             select(AttributionCredit.conversion_id, share.label("share"))
@@ -288,7 +295,7 @@ def _credit(model: AttributionModel, *, value: bool) -> Callable[[int, ReportQue
 
 
 def _costs(session: Session, campaign_id: int, asked: ReportQuery) -> Drilldown:
-    """Each activity with what of its cost falls into the window."""
+    """Return the activities with the part of their cost that falls into the window."""
     query = select(Activity.id, Activity.cost, Activity.starts_on, Activity.ends_on, Activity.launched_at)
     parts = {
         id: Cost(cost, starts_on, ends_on, launched_at).within(asked.window)

@@ -1,4 +1,7 @@
-"""Questions to the log: a campaign's events by label, reason and time; one event and one send, explained."""
+"""Event log of a campaign: filtered lists, streaming export, and the details of one event or one send.
+
+Everything here shows what single people did, so it requires permission to see personal data.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +31,7 @@ _CHUNK = 2_000
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events of a campaign; None leaves a question open."""
+    """Filter criteria for the events of a campaign; None leaves a criterion out."""
 
     activity_id: int | None = None
     label: TrafficLabel | None = None
@@ -37,9 +40,13 @@ class EventFilter:
     link: int | None = None
     since: datetime | None = None
     until: datetime | None = None
-    """Before this instant."""
+    """Exclusive."""
 
     def where(self) -> Iterator[ColumnElement[bool]]:
+        """Yield the SQL conditions, except the one for ``activity_id``.
+
+        Instants are compared twice: exactly, and by minute bucket, which is what PostgreSQL's index of events holds.
+        """
         for column, value in ((Event.label, self.label), (Event.kind, self.kind), (Event.link, self.link)):
             if value is not None:
                 yield column == int(value)
@@ -55,15 +62,15 @@ class EventFilter:
 
 
 def activities_of(session: Session, campaign_id: int) -> Mapping[int, str]:
-    """The campaign's activities by id."""
+    """Return the titles of the campaign's activities by id, ordered by id."""
     query = select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id).order_by(Activity.id)
     return {row.id: row.title for row in session.execute(query)}
 
 
 def log(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Select[*tuple[Any, ...]]:
-    """Events of these activities as (Event, address, contact_id, link_label, program), without an order.
+    """Select events as ``(Event, address, contact_id, link_label, program)``, without an order.
 
-    What single people did: for those only who may see it. ``address`` is None where nobody stands beside the event.
+    ``address`` and ``contact_id`` are None for an event that belongs to no send. ``program`` is the user agent.
     """
     actor.require(Permission.PERSONAL)
     chosen = [one for one in activity_ids if wanted.activity_id in (None, one)]
@@ -77,8 +84,11 @@ def log(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Selec
 
 
 def all_of(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Iterator[Any]:
-    """The whole log as asked, newest first, by chunks, each in a session of its own: whoever downloads
-    them slowly holds no transaction open, and the request that asked is over by then."""
+    """Yield all matching events as :func:`events_query` selects them, newest first.
+
+    Rows are read in chunks of 2,000, each in its own session, so that a slow download holds no transaction open and
+    the rows can be streamed after the request's session is closed.
+    """
     actor.require(Permission.EXPORT)
     return _chunks(log(actor, activity_ids, wanted).order_by(*NEWEST_FIRST).limit(_CHUNK))
 
@@ -93,20 +103,20 @@ def _chunks(query: Select[*tuple[Any, ...]]) -> Iterator[Any]:
             return
         last = rows[-1][0]
         beyond = [
-            MinuteBucket(Event.at) <= MinuteBucket(literal(last.at, UtcDateTime)),  # For the index.
+            MinuteBucket(Event.at) <= MinuteBucket(literal(last.at, UtcDateTime)),  # Implied, but usable by the index.
             (Event.at < last.at) | ((Event.at == last.at) & (Event.id < last.id)),
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """One event with what was seen and why it has its label."""
+    """One event with its link, its user agent and the reasons for its label."""
 
     event: Event
     link: str
     program: str
     after: timedelta | None
-    """Since the relay took the mail."""
+    """Time since the relay accepted the mail; None when the event belongs to no accepted send."""
 
     @property
     def kind(self) -> HitKind:
@@ -122,7 +132,7 @@ class EventDetail:
 
     @property
     def total(self) -> int | None:
-        """The sum of the weights, where the sum decided."""
+        """The sum of the reasons' weights; None while the label is settling or when a single reason decided it."""
         is_sum = self.label is not TrafficLabel.SETTLING and not any(said.decides for said in self.reasons)
         return rules.score(self.event.reasons) if is_sum else None
 
@@ -132,19 +142,19 @@ class EventDetail:
 
     @property
     def gateway(self) -> str:
-        """Whose gateways are in its network."""
+        """The provider whose mail gateways are in the event's network; empty when none is known."""
         return gateway_of(self.event.network)
 
     @property
     def final_at(self) -> datetime:
-        """When its label became final, or will: a form sent afterwards may have decided earlier."""
+        """The latest instant at which the label becomes final. A form sent after the hit may finalise it earlier."""
         known_at_once = rules.is_no_person(self.event.reasons)
         return self.event.at if known_at_once else self.event.at + clock.scaled(rules.SETTLE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class SendDetail:
-    """One send with everything that happened with it, oldest first."""
+    """One send with its events, oldest first, at most 500."""
 
     send: Send
     activity: Activity
@@ -154,7 +164,7 @@ class SendDetail:
 
 
 def send_told(session: Session, actor: Actor, send_id: int) -> SendDetail:
-    """A send and what was seen of it, in two queries. Raises NotFound."""
+    """Return a send with its events, in two queries. Raises NotFound when there is no such send."""
     actor.require(Permission.PERSONAL)
     row = session.execute(
         select(Send, Activity, Campaign, MessageVersion.subject)
@@ -170,7 +180,7 @@ def send_told(session: Session, actor: Actor, send_id: int) -> SendDetail:
 
 
 def event_told(session: Session, actor: Actor, event_id: int) -> tuple[EventDetail, Activity, Send | None]:
-    """One event, explained. Raises NotFound."""
+    """Return one event with its activity and its send, if any. Raises NotFound when there is no such event."""
     actor.require(Permission.PERSONAL)
     row = session.execute(_told().where(Event.id == event_id)).one_or_none()
     if row is None:

@@ -1,4 +1,8 @@
-"""Figures as CSV, from the same counts and the same registry as the page; and the log, row by row."""
+"""CSV exports: metrics of a campaign, its event log, and the rows behind a metric.
+
+Metrics come from the same counts and the same registry as the page. Files begin with a byte-order mark, without which
+Excel does not read them as UTF-8. Cells that begin like a formula are escaped (CSV injection).
+"""
 
 import csv
 import io
@@ -18,10 +22,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def figures_csv(found: CampaignPerformance) -> str:
-    """One line for the campaign, each channel, each activity and each link, with every metric.
+    """Return one line each for the campaign, its channels, its activities and its links, with every metric.
 
-    A cell is empty where nothing was measured. Begins with a byte-order mark, without which Excel
-    takes UTF-8 for something else.
+    A cell is empty when the metric is not measured.
     """
     sheet = io.StringIO()
     writer = csv.writer(sheet, lineterminator="\r\n")
@@ -50,7 +53,11 @@ _EVENT = (
 
 
 def events_csv(rows: Iterable[Any], activities: Mapping[int, str], words: Callable[[str], str]) -> Iterator[str]:
-    """The log line by line, as :func:`tracking.reports.event_log.log` selects it; ``words`` translates."""
+    """Yield the event log line by line, with the header first.
+
+    ``rows`` are those of :func:`tracking.reports.event_log.events_query`, ``activities`` maps ids to titles, and
+    ``translate`` turns a msgid into text.
+    """
     yield "\ufeff" + _line(_EVENT)
     for event, address, _, link, program in rows:
         yield _line(
@@ -77,7 +84,10 @@ _EVIDENCE = ("id", "at", "contact", "address", "activity", "what", "amount")
 
 
 def evidence_csv(rows: Iterable[Any], activities: Mapping[int, str]) -> Iterator[str]:
-    """The rows behind a figure, as :mod:`tracking.reports.drilldown` finds them."""
+    """Yield the rows behind a metric line by line, with the header first.
+
+    ``rows`` are those of :class:`tracking.reports.drilldown.Drilldown`, ``activities`` maps ids to titles.
+    """
     yield "\ufeff" + _line(_EVIDENCE)
     for row in rows:
         yield _line(
@@ -120,5 +130,5 @@ def _cell(metric: Metric, counts: ActivityCounts) -> str:
 
 
 def _plain(text: str) -> str:
-    """Spreadsheets run what begins like a formula; an apostrophe keeps it text."""
+    """Prefix an apostrophe to text that a spreadsheet would run as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text

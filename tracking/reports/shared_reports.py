@@ -1,7 +1,7 @@
-"""Figures to hand to people without an account: a snapshot behind a link that ends.
+"""Shared reports: snapshots of a campaign's metrics behind an expiring link, for readers without an account.
 
-The snapshot holds every figure with its definition as it was on that day, so that what was shown
-stays what was shown. It names activities, never people.
+The snapshot is stored as JSON with every value and the definition of its metric at that time, so later changes of data
+or definitions do not alter it. It contains titles of activities, but no personal data.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from tracking.metrics.series import series
 from tracking.models.events import SharedReport
 
 DAYS = (7, 30, 90)
-"""How long a link may last."""
+"""Possible lifetimes of a link, in days."""
 HEADLINE = (
     "leads",
     "conversions",
@@ -44,14 +44,14 @@ HEADLINE = (
     "roi",
 )
 BESIDE = ("leads", "conversions", "cost", "cost_per_lead", "open_rate", "click_through_rate")
-"""What stands in the tables of channels and activities."""
+"""Registry keys of the columns in the tables of channels and activities."""
 _FORM = 1
 _ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """What a figure meant when the snapshot was taken; texts are msgids."""
+    """The definition of a metric when the snapshot was taken; texts are msgids."""
 
     key: str
     label: str
@@ -64,7 +64,7 @@ class MetricDefinition:
 
 @dataclass(frozen=True, slots=True)
 class SharedFigure:
-    """A figure as it was kept; None was not measured."""
+    """A metric's value from the snapshot; None when it was not measured."""
 
     metric: MetricDefinition
     value: int | float | Decimal | None
@@ -74,7 +74,7 @@ class SharedFigure:
 
 @dataclass(frozen=True, slots=True)
 class SharedRow:
-    """A channel or an activity with its figures, in the order of :data:`BESIDE`."""
+    """A channel or an activity with its metrics, in the order of :data:`TABLE_METRICS`."""
 
     channel: str
     title: str
@@ -83,7 +83,7 @@ class SharedRow:
 
 @dataclass(frozen=True, slots=True)
 class SharedReportView:
-    """A snapshot, read back."""
+    """A snapshot parsed from JSON; ``rules`` are the versions of the bot rules and channel-group rules."""
 
     campaign: Mapping[str, Any]
     organisation: str
@@ -101,7 +101,10 @@ class SharedReportView:
 
 
 def share(session: Session, actor: Actor, campaign_id: int, *, days: int, zone: ZoneInfo) -> SharedReport:
-    """Take a snapshot of the campaign's figures, behind a link that lasts some days. Raises Invalid, NotFound."""
+    """Store a snapshot of the campaign's metrics whose link expires after ``days``.
+
+    Raises ValidationFailed for a lifetime that is not offered, NotFound when there is no such campaign.
+    """
     actor.require(Permission.PLAN)
     if days not in DAYS:
         raise ValidationFailed(ValidationProblem(N_("Choose how long the link lasts."), field="days"))
@@ -121,7 +124,7 @@ def share(session: Session, actor: Actor, campaign_id: int, *, days: int, zone: 
 
 
 def withdraw(session: Session, actor: Actor, share_id: int) -> SharedReport:
-    """Let the link open nothing any more, from now on. Safe to say twice. Raises NotFound."""
+    """Revoke the link from now on. Idempotent. Raises NotFound when there is no such shared report."""
     actor.require(Permission.PLAN)
     kept = session.get(SharedReport, share_id)
     if kept is None:
@@ -133,18 +136,22 @@ def withdraw(session: Session, actor: Actor, share_id: int) -> SharedReport:
 
 
 def links_of(actor: Actor, campaign_id: int) -> Select[SharedReport]:
-    """The links to figures of a campaign, without order."""
+    """Select the shared reports of a campaign, without an order."""
     actor.require(Permission.PLAN)
     return select(SharedReport).where(SharedReport.campaign_id == campaign_id)
 
 
 def token_of(kept: SharedReport) -> str:
-    """What stands in the link: nobody can make one without the house's key."""
+    """Return the token of the link, authenticated with the installation's key."""
     return keyring().mint(Purpose.SHARE, kept.id.to_bytes(_ID_BYTES))
 
 
 def opened(session: Session, token: str) -> SharedReport:
-    """The snapshot behind a link. Raises NotFound, with the same words for whatever is the matter."""
+    """Return the shared report behind a token.
+
+    Raises NotFound with the same message for a forged, unknown, expired or revoked one, so that an answer does not
+    reveal which links exist.
+    """
     try:
         payload = keyring().open(Purpose.SHARE, token)
     except BadToken:
@@ -157,7 +164,7 @@ def opened(session: Session, token: str) -> SharedReport:
 
 
 def count_view(session: Session, kept: SharedReport) -> None:
-    """One more look at it."""
+    """Increment the report's view counter in the database, which loses no concurrent view."""
     session.execute(
         update(SharedReport)
         .where(SharedReport.id == kept.id)
@@ -167,12 +174,15 @@ def count_view(session: Session, kept: SharedReport) -> None:
 
 
 def figures_of(counts: ActivityCounts, keys: Sequence[str] | None = None) -> dict[str, Any]:
-    """Readings as JSON: value, numerator and denominator by key; None was not measured."""
+    """Return metric values as JSON: value, numerator and denominator by key; None when not measured.
+
+    ``keys`` defaults to the whole registry. Money is a string.
+    """
     return {key: _kept(reading(key, counts)) for key in keys or METRICS if key in METRICS}
 
 
 def read_back(kept: SharedReport) -> SharedReportView:
-    """What the snapshot says, with the definitions of its day."""
+    """Parse a stored snapshot into values with the definitions that were stored with it."""
     told: dict[str, Any] = kept.snapshot
     definitions = {key: MetricDefinition(key, **texts) for key, texts in told["definitions"].items()}
 

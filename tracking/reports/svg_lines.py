@@ -1,4 +1,4 @@
-"""Lines drawn without script, for pages that strangers see and print."""
+"""Points of SVG polylines: line charts that need no script, for shared reports and print."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,10 @@ WIDTH, HEIGHT = 720, 200
 
 
 def lines_of(columns: Mapping[str, Sequence[int]]) -> dict[str, str]:
-    """Each line's points in a box of :data:`WIDTH` by :data:`HEIGHT`, on one scale; lines of nothing are left out."""
+    """Return the ``points`` attribute of each line in a box of :data:`WIDTH` by :data:`HEIGHT` units.
+
+    All lines share one vertical scale. Lines with only zeros are left out.
+    """
     top = max((max(values, default=0) for values in columns.values()), default=0) or 1
     return {name: _points(values, top) for name, values in columns.items() if any(values)}
 

@@ -1,4 +1,4 @@
-"""Where days of reports begin."""
+"""The time zone of reports."""
 
 from zoneinfo import ZoneInfo
 
@@ -7,6 +7,6 @@ from campaigns.web.security.authentication import current_organisation
 
 
 def our_zone() -> ZoneInfo:
-    """The organisation's time zone, in which days of reports begin."""
+    """Return the organisation's time zone, in which report days begin; UTC when it is not set or unknown."""
     organisation = current_organisation()
     return (zone(organisation.timezone) if organisation else None) or ZoneInfo("UTC")

@@ -1,4 +1,4 @@
-"""What waits for somebody: the questions of the start page."""
+"""To-do list of the start page: reviews, due launches, paused launches, unresolved sends, new leads, imports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _OPEN = (CampaignStatus.PLANNED, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedSends:
-    """Sends of one activity that only a person can resolve."""
+    """Number of sends of one activity in a state (unknown, held) that needs a person's decision."""
 
     activity_id: int
     title: str
@@ -35,17 +35,19 @@ class UnresolvedSends:
 
 @dataclass(frozen=True, slots=True)
 class TodoList:
+    """Open tasks of one user. What the user's role does not allow is empty or false."""
+
     address_missing: bool
     contacts_missing: bool
     campaigns_missing: bool
     reviews: Sequence[Activity]
     beginning: Sequence[Activity]
-    """Not launched, though their first day is past or within a week."""
+    """Activities that are not launched although their first day is past or within a week."""
     halted: Sequence[tuple[Activity, circuit_breaker.BounceRates]]
-    """Launches that paused themselves and stand still."""
+    """Launches that the circuit breaker paused, with the rates that tripped it."""
     troubles: Sequence[UnresolvedSends]
     new_leads: int
-    """New, and the reader's own or nobody's; counted up to a hundred."""
+    """New leads of the user or without an owner; counted up to 100."""
     imports: Sequence[ContactImport]
 
     @property
@@ -56,7 +58,7 @@ class TodoList:
 
 
 def agenda(session: Session, actor: Actor, zone: ZoneInfo) -> TodoList:
-    """What waits for this reader, in ten queries at most, each with an end."""
+    """Return the open tasks of this user, in at most ten queries, each with a LIMIT."""
     actor.require(Permission.VIEW)
     personal, plans = actor.may(Permission.PERSONAL), actor.may(Permission.PLAN)
     ours = session.get(Organisation, 1)
@@ -102,7 +104,7 @@ def _halted(session: Session) -> Sequence[tuple[Activity, circuit_breaker.Bounce
 
 
 def _troubles(session: Session) -> Sequence[UnresolvedSends]:
-    """Only of the last launches: each is one reach into the index of sends."""
+    """Count unresolved sends of the newest 50 launches; each activity is one range of the index on sends."""
     launched = session.execute(
         select(Activity.id, Activity.title)
         .join(Activity.campaign)

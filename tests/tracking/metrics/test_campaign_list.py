@@ -1,4 +1,4 @@
-"""The index of campaigns: filters, the order of every figure, archiving, and how much it asks."""
+"""Tests of the campaign list: filters, sorting by every metric, archiving and the number of queries."""
 
 from datetime import date, timedelta
 from decimal import Decimal
@@ -82,7 +82,7 @@ def test_filters(viewer_client: FlaskClient) -> None:
     for query in (f"owner={owner_id}", "objective=sales", "channel=video", "period=2020-04-30..2020-06-30"):
         page = text(viewer_client, f"/campaigns?{query}")
         assert "Spring" in page, query
-        assert ("Autumn" in page) == query.startswith("period"), query  # Without days it may run at any time.
+        assert ("Autumn" in page) == query.startswith("period"), query  # A campaign without dates matches any period.
     assert "Spring" not in text(viewer_client, "/campaigns?period=28")
     for odd in ("owner=x", "owner=9" * 30, "channel=%00", "period=2020-99-99..1", "sort=drop", "archived=2"):
         assert "Autumn" in text(viewer_client, f"/campaigns?{odd}"), odd

@@ -1,4 +1,4 @@
-"""A campaign beside another, and beside another time of its own: the columns are each one's own figures."""
+"""Tests of comparisons: a campaign with another campaign, and with another period of its own."""
 
 import re
 from datetime import timedelta
@@ -19,7 +19,7 @@ from tracking.metrics import comparison, performance
 
 
 def campaign_with(session: Session, name: str, cost: str, *days_ago: int) -> int:
-    """A campaign whose only activity brought one lead so many days ago, each."""
+    """Create a campaign with one activity and one lead for each number of days ago; return the campaign's id."""
     campaign = factories.make_campaign(session, name=name)
     page = factories.make_activity(
         session,
@@ -58,7 +58,7 @@ def test_rows_hold_the_readings_of_both(session: Session, frozen: FrozenClock) -
 
 
 def cells(client: FlaskClient, url: str, label: str) -> list[str]:
-    """The texts of a row of the page's table."""
+    """Return the cell texts of one row of the page's table."""
     answer = client.get(url)
     assert answer.status_code == 200
     row = next(one for one in re.findall(r"<tr.*?</tr>", answer.text, re.DOTALL) if f">{label}</th>" in one)
@@ -76,7 +76,7 @@ def test_the_page_says_both_and_their_difference(
     assert cells(viewer_client, url, "Leads") == ["3"]
     assert cells(viewer_client, f"{url}?with={theirs}", "Leads") == ["3", "1", "+200.0%"]
     assert cells(viewer_client, f"{url}?with={theirs}", "Open rate") == ["– not measured", "– not measured", "–"]
-    # Of the last week two of three; the other column keeps its whole life.
+    # Two of the three leads are from the last 7 days; the other column still shows the whole life.
     assert cells(viewer_client, f"{url}?period=7&against=whole", "Leads") == ["2", "3", "-33.3%"]
     assert cells(viewer_client, f"{url}?with={theirs}&period=7", "Leads") == ["2", "1", "+100.0%"]
     for wrong in (built_in, 99_999):

@@ -1,4 +1,4 @@
-"""A cost over an activity's days: to the cent, and adjacent periods add up."""
+"""Tests of spreading costs over days: exact to the cent, and adjacent periods add up to the whole."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal

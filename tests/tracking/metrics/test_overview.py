@@ -1,4 +1,4 @@
-"""The company's overview: sums that agree with the campaigns' pages, periods, and what is not measured."""
+"""Tests of the overview: agreement with campaign pages, periods, and values that are not measured."""
 
 from datetime import date, timedelta
 from decimal import Decimal

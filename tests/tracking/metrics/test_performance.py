@@ -1,4 +1,4 @@
-"""Every figure against a slow recount of the raw rows, on both databases and in three time zones."""
+"""Tests of campaign performance against a recount of the raw rows, in three time zones."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ ZONES = [ZoneInfo(name) for name in ("Asia/Tbilisi", "Asia/Tehran", "Europe/Pari
 
 @contextmanager
 def counted(session: Session) -> Iterator[list[str]]:
-    """The statements that ran within the block."""
+    """Collect the SELECT statements that run within the block."""
     statements: list[str] = []
     connection = session.connection()
 
@@ -132,13 +132,13 @@ def test_links_equal_a_recount(session: Session) -> None:
         assert METRICS["clickers"].value(line.counts) == len(people)
         assert METRICS["clicks_machine"].value(line.counts) == scanners
         assert METRICS["trackable"].value(line.counts) == METRICS["trackable"].value(line.activity.counts)
-    assert METRICS["clickers"].value(found.links[-1].counts) == 0  # an unclicked link is shown too
+    assert METRICS["clickers"].value(found.links[-1].counts) == 0  # An unclicked link is listed too.
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=str)
 @pytest.mark.parametrize("hours", [4.0, 60.0, 200.0, 3000.0])
 def test_the_chart_equals_a_recount_in_local_time(session: Session, zone: ZoneInfo, hours: float) -> None:
-    """24 October 2026 and after: Paris leaves summer time in the night to the 25th."""
+    """The hits begin on 24 October 2026: summer time ends in Paris in the night to the 25th."""
     campaign = Company(session, contacts=30).campaign("Harvest", at(3), hours)
     found = performance(session, SYSTEM, campaign.id)
     chart = series(session, campaign.id, zone, *span(found))
@@ -158,7 +158,7 @@ def test_the_chart_equals_a_recount_in_local_time(session: Session, zone: ZoneIn
 
 
 def local_name(when: datetime, zone: ZoneInfo, step: Interval) -> str:
-    """How a reader there would write the step: clock time with its offset, so 2:30 twice is two hours."""
+    """Return the interval in local time, with the UTC offset so that the repeated hour gives two names."""
     local = when.astimezone(zone)
     if step is Interval.QUARTER:
         return f"{local:%F %H}:{local.minute // 15} {local.utcoffset()}"
@@ -191,7 +191,7 @@ def test_questions_are_few(session: Session) -> None:
     with counted(session) as statements:
         found = performance(session, SYSTEM, campaign.id)
         series(session, campaign.id, ZONES[0], *span(found))
-    assert len(statements) <= 17  # One of them asks in which zone days are kept.
+    assert len(statements) <= 17  # One of them reads the time zone of the daily rollups.
 
 
 def test_what_is_not_measured_is_none(session: Session) -> None:

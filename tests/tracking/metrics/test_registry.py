@@ -1,4 +1,4 @@
-"""The registry: every metric says what it means, and divides only sums."""
+"""Tests of the metric registry: definitions, rates computed from sums, and values that are not measured."""
 
 from decimal import Decimal
 

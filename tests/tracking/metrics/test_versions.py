@@ -1,4 +1,4 @@
-"""A campaign's version changes with its figures, and with nobody else's."""
+"""Tests of campaign versions: a version changes with each metric of its campaign, and only then."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Who was reached: shares of those who say something, of people's hits only, and of the newest where there are many."""
+"""Tests of the audience profile: shares of known values, human hits only, and the bounded sample."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -21,7 +21,8 @@ READERS = (("ka", "Asia/Tbilisi"), ("ka", "Asia/Tbilisi"), ("en", None), (None, 
 
 @pytest.fixture
 def mail(session: Session) -> Activity:
-    """Five took it and one bounced; people hit by phone three times, by Firefox once; a scanner nine times."""
+    """A mail with five delivered sends and one bounce; three human opens by phone, one by Firefox, nine by a
+    scanner."""
     mail = factories.make_activity(session, launched_at=NOON)
     for number, (language, zone) in enumerate((*READERS, ("fr", "Europe/Paris")), 1):
         contact = factories.make_contact(session, language=language or "", timezone=zone or "")

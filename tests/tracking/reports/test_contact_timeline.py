@@ -1,4 +1,4 @@
-"""A contact's story: everything in order, people and machines apart, and only for those who may see it."""
+"""Tests of the contact timeline: order, paging, filters, machine hits, and permissions."""
 
 from datetime import timedelta
 from html import unescape
@@ -30,7 +30,7 @@ VIEWER = Actor(ActorKind.PERSON, 1, "viewer", PERMISSIONS[Role.VIEWER])
 
 
 def contact_with_a_past(session: Session) -> int:
-    """Mailed, opened by a machine, opened, clicked, bounced later; left out of a second mail."""
+    """Create a contact with a mail that was opened by a machine, opened, clicked and bounced, and one skipped send."""
     company = Company(session, contacts=1)
     contact, mail, second = company.contacts[0], factories.make_activity(session), factories.make_activity(session)
     second.launched_at = at(50)

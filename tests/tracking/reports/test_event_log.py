@@ -1,4 +1,4 @@
-"""The log: filtered, paged and taken out of the house only by those who may; every label explained."""
+"""Tests of the event log: filters, paging, streaming export, explained labels, and permissions."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ SPOKEN = int(LabelReason.BURST | LabelReason.SOON | LabelReason.GATEWAY)
 
 
 def told(times: int = 3) -> tuple[int, int]:
-    """(campaign, send): a campaign of which ``times`` explained scanner clicks are the newest events."""
+    """Create a campaign whose newest events are ``times`` scanner clicks; return ``(campaign_id, send_id)``."""
     with db.transaction() as session:
         company = Company(session, contacts=30)
         campaign = company.campaign("Harvest", at(3))
@@ -81,7 +81,8 @@ def test_each_question_narrows(database: Engine) -> None:
 def test_the_export_goes_on_behind_a_chunk(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign_id, _ = told(7)
     with db.transaction() as session:
-        session.execute(update(Event).where(Event.at >= at(900)).values(at=at(950)))  # All at one instant.
+        # Equal instants, so that paging must also compare ids.
+        session.execute(update(Event).where(Event.at >= at(900)).values(at=at(950)))
     monkeypatch.setattr(event_log, "_CHUNK", 3)
     with db.reading() as session:
         activities = list(event_log.activities_of(session, campaign_id))

@@ -1,8 +1,8 @@
-"""One truth: page, drawer, file, program and share link say of every metric what a slow recount of raw rows says.
+"""Tests that every report shows the same value for a metric: page, drawer, CSV, API and shared report.
 
-Around the night in which Paris leaves summer time, with late bounces, relabelled events, purchases in several
-currencies, a contact without tracking consent, two contacts merged, and web visits. The recount shares no code with
-what it proves.
+The expected values come from a recount of the raw rows that shares no code with the product. The data spans the end of
+summer time in Paris and has late bounces, relabelled events, purchases in several currencies, a contact without
+tracking consent, two merged contacts, and web visits.
 """
 
 import csv
@@ -42,7 +42,7 @@ PERIODS = (Period(), Period(date(2026, 10, 24), date(2026, 10, 25)), Period(date
 
 
 def seed(session: Session) -> int:
-    """A campaign and a stranger beside it, then everything that makes figures hard."""
+    """Create a campaign with the difficult cases and an unrelated one; return the first campaign's id."""
     company = Company(session, contacts=60)
     campaign = company.campaign("Harvest", at(20))
     company.campaign("Other", at(30))
@@ -51,7 +51,7 @@ def seed(session: Session) -> int:
     sends = session.scalars(select(Send).where(Send.activity_id.in_(ids), Send.state == SendState.SENT)).all()
     _late_bounces([send for send in sends if send.first_opened_at][:3])
     next(send for send in sends if send.state is SendState.SENT).complained_at = at(91)
-    sends[-1].trackable = False  # Without consent to be measured: nothing stands beside it.
+    sends[-1].trackable = False  # Without tracking consent: no event may refer to the send.
     sends[-1].first_opened_at = sends[-1].last_opened_at = sends[-1].clicked_at = None
     session.execute(update(Event).where(Event.send_id == sends[-1].id).values(send_id=None))
     _purchases(session, campaign.id, activities[2].id, ids[:2], company.contacts)
@@ -60,7 +60,7 @@ def seed(session: Session) -> int:
     _relabelled(session, ids)
     activities[2].starts_on, activities[2].ends_on = date(2026, 10, 25), date(2026, 11, 2)
     session.flush()
-    unite(session, SYSTEM, company.contacts[1], company.contacts[0])  # Both got the mails, bought, and visited.
+    unite(session, SYSTEM, company.contacts[1], company.contacts[0])  # Both have sends, purchases and visits.
     return campaign.id
 
 
@@ -72,7 +72,7 @@ def _late_bounces(sends: list[Send]) -> None:
 
 
 def _purchases(session: Session, campaign_id: int, activity_id: int, mails: list[int], contacts: list[int]) -> None:
-    """Six purchases: ours, one with a rate, one that waits for a rate; with touches that settle or have settled."""
+    """Create six purchases: own currency, one with an exchange rate, one without; with settling and settled touches."""
     for number in range(6):
         waits = number == 5
         conversion = Conversion(
@@ -105,7 +105,7 @@ def _purchases(session: Session, campaign_id: int, activity_id: int, mails: list
 
 
 def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
-    """Visits, and the counters of them counted here, row by row."""
+    """Create visits and their rollups, counted here row by row."""
     counters: dict[tuple[int, datetime, int], VisitRollup] = {}
     for number in range(40):
         started = at(20) + timedelta(minutes=47 * number)
@@ -162,7 +162,7 @@ def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
 
 
 def _relabelled(session: Session, ids: list[int]) -> None:
-    """Some human opens turn out to be a machine's: counters are written anew, milestones follow."""
+    """Relabel some human opens as machine opens, then recompute counters and milestones."""
     query = select(Event).where(
         Event.activity_id.in_(ids), Event.label == TrafficLabel.HUMAN, Event.kind == HitKind.OPEN
     )
@@ -180,7 +180,7 @@ def _relabelled(session: Session, ids: list[int]) -> None:
 
 
 class Recount:
-    """The slow way: every row is looked at, its instant written in local time."""
+    """Recount of every metric from the raw rows, each instant converted to local time."""
 
     def __init__(self, session: Session, campaign_id: int, zone: ZoneInfo, period: Period) -> None:
         self.zone, self.period = zone, period
@@ -270,7 +270,7 @@ class Recount:
         return told | {key: self.rate(told, *pair) for key, pair in RATES.items()}
 
     def cost(self, activity: Activity) -> Decimal:
-        """Cent by cent: the nth of them falls on the day that the nth part of the activity's time is."""
+        """Return the activity's cost within the period, from the cost of each of its days."""
         if activity.cost is None or self.period.first is None or self.period.last is None:
             return activity.cost or Decimal(0)
         assert activity.launched_at is not None
@@ -426,7 +426,7 @@ def shown(html: str) -> str:
 
 
 def reads(html: str, value: Any, unit: Unit) -> bool:
-    """Whether a reader finds this number there, as far as it is rounded."""
+    """Return whether the HTML shows this number, within its rounding."""
     if value is None:
         return "not measured" in html
     number = float(re.sub(r"[^0-9.-]", "", shown(html)))

@@ -1,4 +1,4 @@
-"""Links to figures: what they show, for how long, and that nothing else comes out."""
+"""Tests of shared reports: content, expiry and revocation, rate limit, permissions, and no personal data."""
 
 import re
 from datetime import timedelta

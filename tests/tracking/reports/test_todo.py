@@ -1,4 +1,4 @@
-"""The start page: what waits for its reader, and nothing that they may not see."""
+"""Tests of the start page's to-do list: open tasks of a user, limited to what the role allows."""
 
 from datetime import timedelta
 from zoneinfo import ZoneInfo
@@ -30,7 +30,7 @@ def test_what_waits(session: Session, frozen: FrozenClock) -> None:
     review = factories.make_activity(session, campaign, status=ActivityStatus.REVIEW)
     sent = factories.make_activity(session, campaign, status=ActivityStatus.FINISHED, launched_at=clock.now())
     halted = factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())
-    factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())  # by hand
+    factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())  # by a user
     audit.record(session, SYSTEM, "trip", "activity", halted.id, why="bounces", answered=200, bounced=11, complained=0)
     contact = factories.make_contact(session)
     session.add(
