@@ -1,4 +1,4 @@
-"""HTML rendering of metric values, as functions of the template global ``writing``.
+"""HTML rendering of metric values, as functions of the template global ``metric_html``.
 
 These are functions instead of Jinja macros, because a page renders hundreds of values.
 """
