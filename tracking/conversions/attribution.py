@@ -1,8 +1,8 @@
-"""Touches: what may have brought a contact to a conversion, and the credit that they earn.
+"""Touchpoints of a conversion, and first-touch and last-touch credit.
 
-A touch is a click that a person made or may have made, or a web visit that an activity brought.
-The page where somebody arrived is no touch: it earns credit only when nothing is known to have
-brought them.
+A touchpoint is a click labelled human or settling, or a human web visit attributed to an activity,
+within 90 days before the conversion. The page where a contact arrived is not a touchpoint: its
+activity is credited only when there are none.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,16 @@ from tracking.models.visits import AttributionEvidence, Visit
 
 LOOK_BACK = timedelta(days=90)
 _LEADS = timedelta(minutes=30)
-"""How long after a click a visit of the same activity is the one that it led to."""
+"""A visit of the same activity within this time after a click is the result of that click."""
 
 
 @dataclass(frozen=True, slots=True)
 class Touchpoint:
-    """One touch; ``settling`` for as long as a click's label isn't final."""
+    """One touchpoint: a click or a visit of an activity.
+
+    ``kind`` is "click" or "visit", ``source_id`` the id of the event or visit. ``settling`` is true
+    while the click's label is not final.
+    """
 
     activity_id: int
     kind: str
@@ -36,16 +40,18 @@ class Touchpoint:
 
     @property
     def words(self) -> dict[str, object]:
+        """The touchpoint as stored in the JSON column ``AttributionCredit.touch``."""
         return {"kind": self.kind, "at": self.at.isoformat(), "event_id": str(self.source_id)}
 
 
 def touches_of(
     session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None, visit_id: int | None = None
 ) -> Sequence[Touchpoint]:
-    """The touches that may earn credit for what a contact did at an instant, oldest first.
+    """Return the touchpoints that are eligible for credit for an action at an instant, oldest first.
 
-    They are the contact's own, and those of the send whose link was followed: a mail passed on to a
-    friend brought the friend. What was done in a visit was brought by its visitor's visits, too.
+    They are the clicks and visits of the contact, the clicks of the send ``send_id`` (when a forwarded
+    mail was clicked, the clicks belong to another contact's send), and the visits of the visitor who
+    made the visit ``visit_id``.
     """
     clicks = _clicks(session, contact_id, at, send_id)
     return sorted([*clicks, *_visits(session, contact_id, at, visit_id, clicks)], key=lambda touch: touch.at)
@@ -54,7 +60,8 @@ def touches_of(
 def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touchpoint]:
     theirs: list[ColumnElement[bool]] = []
     if contact_id is not None:
-        tests = select(Activity.id).where(Activity.built_in == "test")  # others' clicks, with this contact's values
+        # A test mail is merged with this contact's values, but somebody else receives and clicks it.
+        tests = select(Activity.id).where(Activity.built_in == "test")
         mine = select(Send.id).where(Send.contact_id == contact_id, Send.activity_id.not_in(tests))
         theirs.append(Event.send_id.in_(mine))
     if send_id is not None:
@@ -81,8 +88,11 @@ def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int
 def _visits(
     session: Session, contact_id: int | None, at: datetime, visit_id: int | None, clicks: Sequence[Touchpoint]
 ) -> list[Touchpoint]:
-    """Visits that an activity brought. One that began with a click is that click's; where somebody arrived by
-    themselves is no touch."""
+    """Visits attributed to an activity by a send's token or UTM parameters.
+
+    A visit that follows a click of the same activity within ``_CLICK_TO_VISIT`` is left out: the click
+    is the touchpoint already.
+    """
     theirs: list[ColumnElement[bool]] = []
     if contact_id is not None:
         theirs.append(Visit.contact_id == contact_id)
@@ -113,10 +123,11 @@ def _visits(
 def credit(
     session: Session, conversion: Conversion, touches: Sequence[Touchpoint], otherwise: dict[str, object] | None = None
 ) -> None:
-    """Write down the touches of a conversion, and who earns it under each model.
+    """Store the touchpoints of a conversion and its credit under each attribution model.
 
-    Without a touch its own activity earns it, for the reason ``otherwise``; without an activity
-    nobody does. What was written before is replaced.
+    Replaces the touchpoints and credit stored before. Without touchpoints, the conversion's own activity
+    is credited and ``fallback_touch`` says why, e.g. ``{"kind": "submission"}``. Without touchpoints and
+    without an activity, no credit is stored.
     """
     for table in (ConversionTouchpoint, AttributionCredit):
         session.execute(

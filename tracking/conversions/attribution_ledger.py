@@ -1,5 +1,8 @@
-"""Earnings are derived: written anew wherever conversions, touches or credits are, in the same transaction, and gone
-with their conversion. ``compare`` proves them and their sums, ``mend`` is the way back.
+"""Attribution ledger: one derived row per conversion and activity, so that pages need no joins.
+
+Its rows are recomputed in the transaction that changes conversions, touchpoints or credit, and are
+deleted with their conversion. Database triggers keep the daily and all-time totals. ``find_mismatches``
+compares rows and totals with their sources, ``repair`` recomputes what differs.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -36,7 +39,7 @@ _MOST_AT_ONCE = 500
 
 
 def write(session: Session, conversion_ids: Collection[int]) -> None:
-    """Bring the rows of these conversions to what touches and credits now say."""
+    """Recompute the ledger rows of these conversions from their touchpoints and credit."""
     ids = sorted(conversion_ids)
     if ids:
         session.flush()
@@ -51,7 +54,10 @@ def _write(connection: Connection, ids: Collection[int]) -> None:
 
 @event.listens_for(Activity, "after_update")
 def _follow_channel(_mapper: object, connection: Connection, activity: Activity) -> None:
-    """An activity that gets another channel takes its touches along: planning, which lies below, knows of none."""
+    """Recompute the ledger rows of an activity's conversions when its channel changes.
+
+    A mapper event, because the planning package is a lower layer and must not import tracking.
+    """
     if not inspect(activity).attrs.channel.history.has_changes():
         return
     touched = (
@@ -63,7 +69,7 @@ def _follow_channel(_mapper: object, connection: Connection, activity: Activity)
 
 
 def fill(connection: Connection) -> None:
-    """Write all of them anew."""
+    """Delete and recompute every ledger row and total."""
     connection.execute(delete(ConversionAttribution))
     for sums in (TotalAttribution, DailyAttribution):
         connection.execute(delete(sums))
@@ -71,7 +77,7 @@ def fill(connection: Connection) -> None:
 
 
 def mend(connection: Connection, wrong: Collection[tuple[Any, ...]]) -> None:
-    """Write anew what ``compare`` found wrong, by its keys."""
+    """Recompute the rows and totals with these keys, as returned by ``find_mismatches``."""
     rows = sorted({key[-1] for key in wrong if key[0] == ConversionAttribution.__tablename__})
     if rows:
         _write(connection, rows)
@@ -80,7 +86,7 @@ def mend(connection: Connection, wrong: Collection[tuple[Any, ...]]) -> None:
 
 
 def sum_anew(connection: Connection, activity_id: int | None = None) -> None:
-    """The days and the life (of an activity) as its rows add up."""
+    """Recompute the daily and all-time totals from the ledger rows, of one activity or of all."""
     only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
     sums = ", ".join(f"sum({sql.format(row='')})" for sql in SUMS.values())
     for table, names in SUMMED.items():
@@ -103,8 +109,11 @@ def _into(rows: Select[Any]) -> Insert:
 
 
 def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
-    """Rows (of an activity) that aren't what conversions, touches and credits say: key, what is kept, what is
-    counted."""
+    """Compare ledger rows and totals with their sources, for one activity or for all.
+
+    Returns (key, stored values, expected values) of every row that differs; a missing row is None. The
+    key starts with the table's name.
+    """
     kept: Select[Any] = select(*ConversionAttribution.__table__.columns)
     counted = _earned(None)
     if activity_id is not None:
@@ -158,7 +167,12 @@ def _sums(
 
 
 def _earned(ids: Any) -> Select[Any]:
-    """The rows as they should be: of all conversions, or of some."""
+    """SELECT of the expected ledger rows, of all conversions (``ids`` is None) or of some.
+
+    The union of three parts, grouped by activity and conversion: the conversion's own activity, the
+    credit under each model, and the touchpoints. ``of_channel`` and ``of_campaign`` are 1 for the first
+    touchpoint of a channel or campaign, so that their sums count each conversion once.
+    """
 
     def of(column: Any) -> list[Any]:
         return [] if ids is None else [column.in_(ids)]
@@ -225,5 +239,5 @@ def _earned(ids: Any) -> Select[Any]:
 
 
 def _part(share: Any, value: Any) -> Any:
-    """The share's part of a value; none without a share."""
+    """SQL for share × value; NULL when the share is 0."""
     return case((share > 0, cast(cast(value, Float) * share, MoneyType)), else_=cast(null(), MoneyType))

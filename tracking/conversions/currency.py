@@ -1,7 +1,7 @@
-"""Amounts in foreign currencies, brought to the organisation's by rates that people enter.
+"""Currency conversion of amounts by manually entered exchange rates.
 
-No rate is guessed: an amount whose currency has no rate on that day has no value yet, is shown as
-such, and gets its value when the rate is entered.
+No rate is estimated: an amount whose currency has no rate on that day has the value NULL, is listed
+as unconverted, and is converted when the rate is entered.
 """
 
 from collections.abc import Sequence
@@ -25,23 +25,26 @@ from tracking.conversions import attribution_ledger
 from tracking.models.conversions import Conversion, ExchangeRate
 
 GREATEST = Decimal("999999999999.99")
-"""What the columns of money hold."""
+"""The largest value that the NUMERIC(14, 2) money columns hold."""
 _CENT = Decimal("0.01")
 _LEAST, _MOST = Decimal("0.00000001"), Decimal(1_000_000_000)
 
 
 @cache
 def currencies() -> frozenset[str]:
-    """The codes of ISO 4217, past ones too, as the Unicode CLDR lists them."""
+    """The ISO 4217 codes, withdrawn ones included, as listed by the Unicode CLDR."""
     return frozenset(list_currencies())
 
 
 def amount_of(value: object, field: str = "value") -> Decimal | None:
-    """An amount as a program or a file gives it; None for nothing. Raises Invalid."""
+    """Parse an amount from JSON or a file; None for an empty value.
+
+    Raises ValidationFailed when it is not a number from 0 to ``MAX_AMOUNT``.
+    """
     if value is None or value == "":
         return None
     try:
-        # By way of text: a JSON number 0.1 means a tenth, not its nearest binary fraction.
+        # Through str, since the JSON number 0.1 means one tenth and not the nearest binary fraction.
         amount = Decimal(str(value).strip())
     except InvalidOperation:
         amount = Decimal("NaN")
@@ -53,7 +56,7 @@ def amount_of(value: object, field: str = "value") -> Decimal | None:
 
 
 def currency_of(value: object, field: str = "currency") -> str:
-    """A currency's code; '' for nothing. Raises Invalid for one that doesn't exist."""
+    """Parse a currency code; '' for an empty value. Raises ValidationFailed for an unknown code."""
     code = str(value or "").strip().upper()
     if code and code not in currencies():
         raise ValidationFailed(
@@ -63,7 +66,10 @@ def currency_of(value: object, field: str = "currency") -> str:
 
 
 def value_of(session: Session, amount: Decimal | None, currency: str, at: datetime) -> Decimal | None:
-    """The amount in the organisation's currency, by the rate of that day; None while none is known."""
+    """Convert an amount to the organisation's currency by the rate valid on the day of ``at``.
+
+    The day is that of the organisation's time zone. None without an amount or without a rate.
+    """
     ours = organisation(session)
     if amount is None or currency in ("", ours.currency):
         return amount
@@ -72,9 +78,9 @@ def value_of(session: Session, amount: Decimal | None, currency: str, at: dateti
 
 
 def set_rate(session: Session, actor: Actor, *, currency: str, valid_from: date, rate: object) -> int:
-    """Enter what one unit of ``currency`` is worth from a day on; how many conversions got another value.
+    """Store the value of one unit of ``currency`` from a day on, and reconvert its conversions.
 
-    Raises Invalid.
+    Returns the number of conversions whose value changed. Raises ValidationFailed.
     """
     actor.require(Permission.PLAN)
     code = currency_of(currency)
@@ -94,13 +100,13 @@ def set_rate(session: Session, actor: Actor, *, currency: str, valid_from: date,
 
 
 def rates(session: Session) -> Sequence[ExchangeRate]:
-    """All rates, by currency, the newest first."""
+    """All exchange rates, ordered by currency, newest first."""
     return session.scalars(select(ExchangeRate).order_by(ExchangeRate.currency, ExchangeRate.valid_from.desc())).all()
 
 
 @dataclass(frozen=True, slots=True)
 class UnconvertedAmount:
-    """Conversions that wait for a rate of their currency."""
+    """The number and total amount of conversions whose currency has no rate yet."""
 
     currency: str
     conversions: int
@@ -109,7 +115,7 @@ class UnconvertedAmount:
 
 
 def unvalued(session: Session) -> list[UnconvertedAmount]:
-    """What is in no figure of money yet, by currency."""
+    """Amounts without a value in the organisation's currency, ordered by currency."""
     query = (
         select(Conversion.currency, func.count(), func.sum(Conversion.amount), func.min(Conversion.at))
         .where(Conversion.value.is_(None), Conversion.amount.is_not(None))

@@ -1,4 +1,7 @@
-"""Events that programs and files report: each once, however often it is reported."""
+"""Idempotent intake of custom events reported by the API and by CSV files.
+
+An event is identified by the reporter's ``external_id``; reporting it again changes nothing.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +33,7 @@ _MOST_DETAIL = 20
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
-    """What a program says happened, as it came: nothing is checked yet."""
+    """A reported event before validation: each field holds the value from the JSON body or CSV row."""
 
     external_id: object
     name: object
@@ -43,10 +46,10 @@ class EventReport:
 
 
 def report_event(session: Session, actor: Actor, report: EventReport) -> tuple[CustomEvent, bool]:
-    """Keep an event; whether it is a new one. The tick finds the goals that it reaches.
+    """Store a reported event; return it and whether it is new.
 
-    The second report of an ``external_id`` changes nothing, whatever it says. Raises Invalid, naming
-    each wrong field.
+    The scheduler's tick matches it with goals later. A second report of the same ``external_id`` returns
+    the stored event unchanged. Raises ValidationFailed with one problem for each invalid field.
     """
     actor.require(Permission.LEADS)
     event = _checked(session, report)
@@ -57,15 +60,15 @@ def report_event(session: Session, actor: Actor, report: EventReport) -> tuple[C
     try:
         with session.begin_nested():
             session.add(event)
-    except IntegrityError:  # The same report, at the same moment.
+    except IntegrityError:  # A concurrent request stored the same external id.
         return session.scalars(select(CustomEvent).where(CustomEvent.external_id == event.external_id)).one(), False
     return event, True
 
 
 def withdraw_event(session: Session, actor: Actor, external_id: str) -> CustomEvent:
-    """Take a reported event back, and the conversions that it reached: an order cancelled, a test. Audited.
+    """Delete a reported event and its conversions, e.g. after a cancelled order or a test.
 
-    Raises NotFound.
+    Writes an entry to the audit log. Raises NotFound.
     """
     actor.require(Permission.LEADS)
     event = session.scalar(select(CustomEvent).where(CustomEvent.external_id == _own(external_id)))
@@ -92,7 +95,7 @@ def withdraw_event(session: Session, actor: Actor, external_id: str) -> CustomEv
 
 
 def _own(external_id: str) -> str:
-    """Apart from what pages report under ids of their own."""
+    """The id with a prefix that keeps it apart from the ids of events reported by the page script."""
     return f"reported:{external_id}"
 
 
@@ -185,7 +188,10 @@ def _address(value: object, field: str) -> str:
 
 
 def _contact(session: Session, actor: Actor, email: str) -> int | None:
-    """The contact of the address, made when there is none. Who was erased stays so: the event has no person."""
+    """Id of the contact with this address, created if needed.
+
+    None without an address, and for an erased address: erasure must not be undone by a report.
+    """
     if not email:
         return None
     address = normalise(email)

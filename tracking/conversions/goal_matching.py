@@ -1,7 +1,7 @@
-"""What people did → the goals it reaches → conversions.
+"""Goal matching: turns custom events, lead stages and form submissions into conversions.
 
-Forms sent, stages of leads and reported events leave rows; the tick finds those that it hasn't looked
-at. A goal counts from its day on.
+Other packages leave rows flagged as not yet processed; the scheduler's tick matches them with the
+active goals. Only what happened at or after ``Goal.since`` counts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,9 +24,10 @@ from tracking.models.conversions import Conversion, CustomEvent, Goal, GoalKind
 
 
 def notice_due(session: Session, limit: int = 500) -> int:
-    """Turn what was reported and what leads became into conversions; how many rows were looked at.
+    """Match unprocessed events, lead stages and submissions with goals; return the number of rows processed.
 
-    Harmless when run twice: a conversion's external id is made of its goal and of what reached it.
+    Idempotent: a conversion's unique external id consists of the goal's key and the id of the row that
+    reached the goal.
     """
     return _events(session, limit) + _stages(session, limit) + _forms(session, limit)
 
@@ -85,7 +86,7 @@ def _stages(session: Session, limit: int) -> int:
                         activity_id=lead.activity_id,
                         lead_id=lead.id,
                     )
-        # Not through the rows: a stage changed meanwhile must stay unnoticed.
+        # UPDATE with the stage in its condition: a stage changed by a concurrent transaction stays unprocessed.
         session.execute(
             update(Lead)
             .where(Lead.id.in_(ids), Lead.stage.in_({due[one].stage for one in ids}))
@@ -126,7 +127,7 @@ def _forms(session: Session, limit: int) -> int:
 def by_page(
     session: Session, found: Iterable[Goal], address: str, at: datetime, *, visit_id: int, contact_id: int | None
 ) -> None:
-    """The goals of ``found`` that a page seen in a visit reaches, each at most once in the visit."""
+    """Record a conversion for each of the ``candidates`` that a page view reaches, at most once per visit."""
     for goal in found:
         if at >= goal.since and goals.page_reaches(goal, address):
             reach(session, goal, f"visit:{visit_id}", at, contact_id=contact_id, visit_id=visit_id)
@@ -146,10 +147,11 @@ def reach(
     amount: Decimal | None = None,
     currency: str = "",
 ) -> Conversion | None:
-    """The conversion of ``goal`` by something; None where it is there already or doesn't count.
+    """Record a conversion of ``goal`` with its credit; None when it is recorded already or doesn't count.
 
-    Its activity is the one named, else that of the last touch; so is its campaign. A goal of one
-    campaign counts what that campaign brought.
+    ``source_key`` identifies the row that reached the goal, e.g. "event:17". The conversion belongs to the
+    given activity, else to that of the last touchpoint, and to that activity's campaign. A goal limited to
+    one campaign counts only conversions of this campaign. A goal without an amount uses ``Goal.value``.
     """
     if goal.once and _reached(session, goal, contact_id, visit_id):
         return None
@@ -175,7 +177,7 @@ def reach(
     try:
         with session.begin_nested():
             session.add(conversion)
-    except IntegrityError:  # Counted already.
+    except IntegrityError:  # The unique external id exists already.
         return None
     credit(session, conversion, touches, otherwise={"kind": "reported"})
     return conversion

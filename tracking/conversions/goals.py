@@ -1,4 +1,7 @@
-"""Goals: what counts as a conversion beside a new lead, and what reaches them."""
+"""Conversion goals: creation, changes, and the patterns that reach them.
+
+The goal "lead" is built in; the goals here count pages, custom events, forms and lead stages.
+"""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ from tracking.models.conversions import LEAD_GOAL, CustomEvent, Goal, GoalKind
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 EVENT_NAME = re.compile(r"[\w.: -]{1,80}")
 GREATEST = Decimal("999999999999.99")
-"""What the columns of money hold."""
+"""The largest value that the NUMERIC(14, 2) money columns hold."""
 
 
 def create_goal(
@@ -40,9 +43,10 @@ def create_goal(
     value: Decimal | None = None,
     since: datetime | None = None,
 ) -> Goal:
-    """A goal that counts from now on; one of events also from an earlier instant, what was reported meanwhile too.
+    """Create a goal that counts from ``since`` on, by default from now.
 
-    Raises Invalid, naming the field.
+    Only a goal of custom events may start in the past; events reported since then are matched again.
+    Raises ValidationFailed with the invalid fields.
     """
     actor.require(Permission.PLAN)
     checks, now = FieldValidator(), clock.now()
@@ -78,13 +82,20 @@ def create_goal(
 
 
 def _notice_again(session: Session, goal: Goal) -> None:
-    """What was reported before the goal was made is looked at once more; no goal counts anything twice."""
+    """Flag events reported before the goal was created as unprocessed.
+
+    Other goals don't count them twice, since a conversion's external id is unique.
+    """
     named = CustomEvent.name.in_((goal.match, goal.key)), CustomEvent.at >= goal.since
     session.execute(update(CustomEvent).where(*named, CustomEvent.processed).values(processed=False))
 
 
 def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool) -> None:
-    """Rename, revalue, stop or go on. What counts stays as it was: figures of before must keep their meaning."""
+    """Change name, value and whether the goal is active.
+
+    What it matches can't be changed, so that figures of the past keep their meaning. Raises
+    ValidationFailed.
+    """
     actor.require(Permission.PLAN)
     checks = FieldValidator()
     goal.name, goal.value, goal.active = checks.name("name", name), value, active
@@ -106,12 +117,12 @@ LEAD_NAME = N_("Lead")
 
 
 def goal_names(session: Session) -> dict[str, str]:
-    """What every goal is called, by its key. The name of the goal "lead" is a msgid."""
+    """The name of every goal by its key. The name of the built-in goal "lead" is a msgid to translate."""
     return {LEAD_GOAL: LEAD_NAME} | {row.key: row.name for row in session.execute(select(Goal.key, Goal.name))}
 
 
 def form_titles(session: Session, goals: Sequence[Goal]) -> dict[str, str]:
-    """The titles of the activities whose forms these goals wait for, by what the goals name."""
+    """Titles of the activities whose forms reach these goals, by ``Goal.match`` (the activity's id as text)."""
     numbers = [int(goal.match) for goal in goals if goal.kind is GoalKind.FORM and goal.match.isdecimal()]
     if not numbers:
         return {}
@@ -120,7 +131,7 @@ def form_titles(session: Session, goals: Sequence[Goal]) -> dict[str, str]:
 
 
 def waiting_for(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goal]:
-    """The active goals of a kind; with ``matches``, those that wait for one of them."""
+    """The active goals of a kind; with ``matches``, those whose pattern or key is one of them."""
     query = select(Goal).where(Goal.kind == kind, Goal.active).order_by(Goal.id)
     if matches:
         query = query.where(or_(Goal.match.in_(matches), Goal.key.in_(matches)))
@@ -128,19 +139,23 @@ def waiting_for(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goa
 
 
 def page_reaches(goal: Goal, address: str) -> bool:
-    """Whether a page's ``host/path`` is one that the goal waits for; ``*`` stands for anything."""
+    """Whether a page's ``host/path`` matches the goal's pattern; see :func:`page_matches`."""
     return page_matches(goal.match, address)
 
 
 def page_matches(match: str, address: str) -> bool:
-    """Whether a page's ``host/path`` is one that ``match`` means."""
+    """Whether a page's ``host/path`` matches a pattern.
+
+    A pattern that starts with "/" is compared with the path on any host. ``*`` matches any characters; a
+    slash at the end is optional.
+    """
     path = "/" + address.partition("/")[2]
     return bool(_pattern(match).fullmatch(path if match.startswith("/") else address))
 
 
 @lru_cache(maxsize=500)
 def _pattern(match: str) -> re.Pattern[str]:
-    # Only * means something: a bracket in an address is a bracket.
+    # Only * is a wildcard: ? and [ are escaped for fnmatch. \Z is dropped to append the optional slash.
     return re.compile(translate(re.sub(r"([\[?])", r"[\1]", match.rstrip("/") or "/")).replace(r"\Z", "") + r"/?")
 
 

@@ -1,4 +1,4 @@
-"""Which activity brought each lead: by the last touch before it, else the one whose form was sent."""
+"""Activities that brought leads, by last-touch credit."""
 
 from collections.abc import Collection
 
@@ -11,8 +11,11 @@ from tracking.models.conversions import LEAD_GOAL, AttributionCredit, Attributio
 
 
 def brought_by(session: Session, actor: Actor, lead_ids: Collection[int]) -> dict[int, Activity]:
-    """The activity with the greatest share of each lead's conversion, by lead, in one query; a lead that isn't
-    recorded yet is left out."""
+    """The activity with the largest last-touch share of each lead's conversion, by lead id, in one query.
+
+    Without a touchpoint this is the activity whose form was submitted. A lead whose conversion isn't
+    recorded yet is missing from the result.
+    """
     actor.require(Permission.PERSONAL)
     query = (
         select(Conversion.lead_id, Activity)

@@ -1,8 +1,9 @@
-"""Conversions that happened where no script looks (a shop, a telephone, a till), from a CSV file.
+"""CSV import of offline conversions (shop, telephone, till).
 
-The header names the columns: ``id`` and ``event`` are needed, ``email``, ``at``, ``value``,
-``currency`` and ``activity`` may be there. A bad row costs that row only. An id counts once,
-however often its file is uploaded, so a run that was interrupted simply goes on.
+The header names the columns: ``id`` and ``event`` are required; ``email``, ``at``, ``value``,
+``currency`` and ``activity`` are optional. An invalid row is rejected with its reason, the other rows
+are imported. An id counts once, however often its file is uploaded, so an interrupted import resumes
+safely.
 """
 
 import csv
@@ -47,14 +48,17 @@ COLUMNS = {
     "activity": "activity_id",
     "activity_id": "activity_id",
 }
-"""What a column may be called, and which field of a report it is."""
+"""Accepted column names, and the field of :class:`EventReport` that each one fills."""
 _CHUNK = 200
 _LONGEST_CELL = 200
 _LONGEST_FIELD = 80
 
 
 def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) -> OfflineImport:
-    """Keep a file for the worker. Raises Invalid when it is no table, or lacks a column."""
+    """Store an uploaded file for the worker to import.
+
+    Raises ValidationFailed when it is not a CSV file or lacks a required column.
+    """
     actor.require(Permission.LEADS)
     actor.require(Permission.AUDIENCE)
     key = files.keep(stream)
@@ -98,7 +102,7 @@ def offline_import(session: Session, import_id: int) -> OfflineImport:
 
 
 def refusals(session: Session, found: OfflineImport, most: int) -> Sequence[OfflineImportError]:
-    """The first refused rows, in the order of the file."""
+    """The first ``limit`` rejected rows, in file order."""
     mine = select(OfflineImportError).where(OfflineImportError.import_id == found.id)
     return session.scalars(mine.order_by(OfflineImportError.row_number).limit(most)).all()
 
@@ -106,9 +110,10 @@ def refusals(session: Session, found: OfflineImport, most: int) -> Sequence[Offl
 def refused_csv(
     actor: Actor, found: OfflineImport, say: Callable[[OfflineImportError], str], words: tuple[str, str, str]
 ) -> Iterator[str]:
-    """Every refused row as it came, with its number, field and reason; ``words`` head those columns.
+    """CSV lines of every rejected row: row number, field, reason, then the original cells.
 
-    The pieces are read in a session of their own: they are still being read when the request is over.
+    ``header`` names the first three columns; ``describe`` returns a row's reason. The lines are read in
+    sessions of their own, because the response is streamed after the request's session is closed.
     """
     actor.require(Permission.EXPORT)
     return _refused_lines(found, say, words)
@@ -141,13 +146,16 @@ def _line(cells: Sequence[str], delimiter: str) -> str:
 
 
 def due(session: Session) -> Sequence[int]:
-    """The imports that are not finished, oldest first."""
+    """Ids of the first 20 unfinished imports, oldest first."""
     waiting = select(OfflineImport.id).where(OfflineImport.finished_at.is_(None))
     return session.scalars(waiting.order_by(OfflineImport.id).limit(20)).all()
 
 
 def run(import_id: int) -> None:
-    """Carry an import to its end, a chunk in each transaction. Safe to run twice, also at once."""
+    """Run an import to its end, in one transaction per chunk.
+
+    Idempotent; a second worker stops when another one has processed the chunk.
+    """
     with db.reading() as session:
         found = offline_import(session, import_id)
     try:
@@ -156,7 +164,7 @@ def run(import_id: int) -> None:
         while chunk := list(islice(records, _CHUNK)):
             with db.transaction() as session:
                 if not _take(session, found, chunk):
-                    return  # Another worker is at it.
+                    return  # Another worker processes this import.
     except FileNotFoundError:
         _finish(import_id, N_("The uploaded file is no longer there. Upload it again."))
     except NotFound as error:
@@ -197,7 +205,10 @@ def _row(
     fields: dict[str, int],
     row: CsvRow,
 ) -> None:
-    """``since``: from when on an event of a name counts."""
+    """Import one row, or store why it is rejected.
+
+    ``since`` maps the name of an event to the instant from which it counts.
+    """
     try:
         if row.message:
             raise ValidationFailed(ValidationProblem(row.message))
@@ -238,7 +249,7 @@ def _refuse(session: Session, held: OfflineImport, row: CsvRow, problem: Validat
 
 
 def _uploader(session: Session, held: OfflineImport) -> Actor:
-    """Whoever uploaded it, with what they may do now. Raises NotFound when they are gone."""
+    """The uploader with their present permissions. Raises NotFound when the user is deleted or locked."""
     person = session.get(User, held.created_by) if held.created_by else None
     if person is None or person.locked_at is not None:
         raise NotFound(N_("Whoever uploaded this file may not do so any more."))
@@ -253,7 +264,7 @@ def _finish(import_id: int, error: str = "") -> None:
 
 
 def _fields(columns: Sequence[str]) -> dict[str, int]:
-    """Where each field stands; of two columns for one, the first."""
+    """The column index of each field; the first one when two columns name the same field."""
     found: dict[str, int] = {}
     for at, name in enumerate(columns):
         field = COLUMNS.get(name.strip().lower())

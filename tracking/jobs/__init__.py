@@ -1,1 +1,1 @@
-"""Background jobs of tracking: relabelling, visit linking, maintenance runs, checks."""
+"""Background jobs of tracking: lead conversions, visit linking, relabelling, maintenance runs and checks."""

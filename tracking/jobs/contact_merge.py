@@ -1,4 +1,4 @@
-"""What two contacts' conversions add up to once they are one person: no goal twice, and every touch theirs."""
+"""Contact merge steps of tracking: deduplicates conversions and recomputes their credit."""
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -10,12 +10,15 @@ from tracking.models.conversions import LEAD_GOAL, Conversion, Goal
 
 
 def wait_for_the_collector(session: Session, _stays_id: int, _goes_id: int) -> None:
-    """It may be writing visits of the contact that goes."""
+    """Lock the counters, because the collector may be writing visits of the duplicate contact."""
     bulk_sql.lock_counting(session.connection())
 
 
 def count_once(session: Session, stays_id: int, _goes_id: int) -> None:
-    """A lead, and a goal that counts once, keep their earliest conversion; the credit of all is shared anew."""
+    """Remove conversions that became duplicates by the merge, and recompute the credit of the others.
+
+    A lead and a goal with ``once`` keep their earliest conversion.
+    """
     once = set(session.scalars(select(Goal.key).where(Goal.once)))
     seen: set[tuple[str, int | None]] = set()
     theirs = select(Conversion).where(Conversion.contact_id == stays_id).order_by(Conversion.at, Conversion.id)
@@ -24,7 +27,7 @@ def count_once(session: Session, stays_id: int, _goes_id: int) -> None:
         what = conversion.goal, conversion.lead_id if opens_lead else None
         if what in seen and (opens_lead or conversion.goal in once):
             session.execute(delete(Conversion).where(Conversion.id == conversion.id))
-        elif not conversion.external_id.startswith("lead:"):  # Entered by hand: whoever did it said what brought it.
+        elif not conversion.external_id.startswith("lead:"):  # A lead entered by hand keeps the entered activity.
             credit_anew(session, conversion)
         seen.add(what)
     _one_new_lead(session, stays_id)
@@ -32,7 +35,10 @@ def count_once(session: Session, stays_id: int, _goes_id: int) -> None:
 
 
 def _one_new_lead(session: Session, contact_id: int) -> None:
-    """Of several forms that opened a lead, the first did: the others repeat it, and reach nothing anew."""
+    """Leave ``new_lead`` set on the earliest submission of each lead only.
+
+    Otherwise the job would record a second conversion for the merged lead.
+    """
     opened: set[int] = set()
     query = select(Submission.id, Submission.lead_id).where(Submission.contact_id == contact_id, Submission.new_lead)
     for submission_id, lead_id in session.execute(query.order_by(Submission.at, Submission.id)).all():

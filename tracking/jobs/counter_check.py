@@ -1,4 +1,4 @@
-"""Proof that the counters equal the rows behind them, and the way back when they don't."""
+"""Consistency check of the counters against the raw events, and their rebuild."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from tracking.counters.bulk_sql import FirstSeenKey, RollupKey, micros
 from tracking.models.attribution import SUMMED
 from tracking.models.events import HitKind, HitRollup, TrafficLabel
 
-# Every event counts for its link and for all links together; a human click counts as an open.
+# Every event counts for its link and for link 0, the total of all links; a human click counts as an open, too.
 _MARKED = """
     SELECT activity_id, send_id, kind, link, label, at FROM events WHERE {only}
     UNION ALL SELECT activity_id, send_id, kind, 0, label, at FROM events WHERE link <> 0 AND {only}
@@ -38,7 +38,11 @@ _BUCKET = {
 
 
 class CounterMismatch(NamedTuple):
-    """A counter that isn't what its rows add up to: (events, uniques), a mark's instant, or a day's sums."""
+    """A counter that differs from its source rows.
+
+    The stored and expected values are (events, uniques) of a rollup, the instant in microseconds of a
+    first-seen row, or the sums of a daily or all-time total. None stands for a missing row.
+    """
 
     key: RollupKey | FirstSeenKey | tuple[Any, ...]
     kept: Any
@@ -46,7 +50,7 @@ class CounterMismatch(NamedTuple):
 
 
 def recount(connection: Connection, activity_id: int | None = None) -> dict[RollupKey, tuple[int, int]]:
-    """The rollups as the raw events say they should be. Reads every event, or those of one activity."""
+    """Compute (events, uniques) of every rollup from the raw events, of one activity or of all."""
     bucket = _BUCKET[connection.dialect.name]
     columns = f"activity_id, {bucket} AS bucket, kind, link, label"
     found: dict[RollupKey, tuple[int, int]] = {}
@@ -67,7 +71,7 @@ def _only(activity_id: int | None) -> str:
 
 
 def kept(connection: Connection, activity_id: int | None = None) -> dict[RollupKey, tuple[int, int]]:
-    """The rollups as they stand; those that came down to nothing are left out."""
+    """The stored (events, uniques) of every rollup, without those that are zero."""
     rows = connection.exec_driver_sql(
         f"SELECT activity_id, bucket, kind, link, label, events, uniques FROM event_rollups WHERE {_only(activity_id)}"  # noqa: S608
     )
@@ -77,15 +81,21 @@ def kept(connection: Connection, activity_id: int | None = None) -> dict[RollupK
 
 
 def freeze(session: Session) -> None:
-    """Let all that this transaction reads be of one instant, however much is counted meanwhile. Must come first."""
+    """Make this transaction read from one snapshot, so that concurrent counting doesn't look like a mismatch.
+
+    Must be the first statement: PostgreSQL refuses to change the isolation level later. SQLite's read
+    transactions are snapshots anyway.
+    """
     if bulk_sql.is_postgres(connection := session.connection()):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 def compare(session: Session, activity_id: int | None = None) -> list[CounterMismatch]:
-    """Every rollup and first-seen mark (of an activity) that differs from a raw recount, every day that differs
-    from its rollups, every side of visits from the visits, and every earning from its conversion; empty when all is
-    well."""
+    """Compare all counters with their sources, of one activity or of all; empty when they are equal.
+
+    Rollups and first-seen rows are compared with the raw events, daily totals with the rollups, visit
+    breakdowns with the visits, and the attribution ledger with conversions, touchpoints and credit.
+    """
     connection, only = session.connection(), _only(activity_id)
     marks = f"SELECT {_KEY}, at FROM first_seen WHERE {only}"  # noqa: S608
     return [
@@ -110,13 +120,18 @@ def _marks(connection: Connection, sql: str) -> dict[FirstSeenKey, int]:
 
 
 def activities(session: Session) -> list[int]:
-    """Whatever has counters or may have events, so that none is left out when they are checked one by one; 0 stands for
-    what no activity brought."""
+    """Ids of all activities that have counters or may have events, for a check of one activity at a time.
+
+    The id 0 stands for events and visits of no activity.
+    """
     return [0, *session.scalars(union(select(Activity.id), select(HitRollup.activity_id)).order_by("id"))]
 
 
 def rebuild(session: Session, activity_id: int | None = None) -> list[CounterMismatch]:
-    """Write rollups and first-seen marks (of an activity) anew from the raw events; what was wrong before."""
+    """Rebuild the counters from the raw events, of one activity or of all; return the mismatches before.
+
+    Nothing is written when there are none.
+    """
     connection, only = session.connection(), _only(activity_id)
     bulk_sql.lock_counting(connection)
     wrong = compare(session, activity_id)
@@ -133,11 +148,14 @@ def rebuild(session: Session, activity_id: int | None = None) -> list[CounterMis
 
 
 def fill(connection: Connection, activity_id: int | None = None) -> None:
-    """Write first-seen marks and rollups (of an activity), of which there are none, from the raw events; no days."""
+    """Insert first-seen rows and rollups from the raw events, of one activity or of all.
+
+    The tables must hold no rows of the activity. Daily totals are not written.
+    """
     only, bucket = _only(activity_id), _BUCKET[connection.dialect.name]
     connection.exec_driver_sql(f"INSERT INTO first_seen ({_KEY}, at) {_MARKS.format(only=only)}")
     columns = f"activity_id, {bucket} AS bucket, kind, link, label"
-    # Not from the marks just written: they are found by send, not by activity.
+    # Not from the first_seen rows just written: their index starts with the send, not with the activity.
     connection.exec_driver_sql(
         f"INSERT INTO event_rollups ({', '.join(RollupKey._fields)}, events, uniques)"  # noqa: S608
         " SELECT activity_id, bucket, kind, link, label, sum(events), sum(uniques) FROM ("

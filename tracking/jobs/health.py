@@ -1,4 +1,4 @@
-"""How the hits are doing: for the health page."""
+"""Collector health: backlog, lag, lost hits and dead letters, for the health page and endpoint."""
 
 import fcntl
 from collections.abc import Iterable
@@ -17,30 +17,34 @@ from tracking.spool.writer import spool
 
 
 class CollectorHealth(NamedTuple):
-    """Of this host's spools, and of the log as a whole."""
+    """State of this host's collector and spools, and of the event log as a whole."""
 
     collecting: bool
     """Whether a collector runs on this host."""
     backlog_bytes: int
     lag: timedelta
-    """Age of the oldest hit on this host that is not in the log yet."""
+    """Age of the oldest hit in this host's spools that is not in the event log yet."""
     collected_at: datetime | None
     lost_hits: int
-    """Hits answered while a disk refused to keep them; those of this process count at once."""
+    """Hits that were answered but not written, because the disk refused the write.
+
+    Includes those of this process that aren't recorded in the database yet.
+    """
     unreadable_bytes: int
     set_aside: int
-    """Records that could not be counted, and are kept for a version that can."""
+    """Number of dead letters: records that this version can't process, kept for a later one."""
     overdue: int
-    """Events whose settle window is over since more than a minute."""
+    """Number of events whose settle window ended more than a minute ago."""
 
     @property
     def well(self) -> bool:
+        """Whether a collector runs, lags by at most a minute, and no label is overdue."""
         late = self.lag > timedelta(minutes=1) or self.overdue > 0
         return self.collecting and not late
 
 
 def health(session: Session) -> CollectorHealth:
-    """What the health page shows."""
+    """Measure the collector's health on this host."""
     files = reader.files(config.settings().spool)
     offsets = dict(session.execute(select(SpoolCheckpoint.spool, SpoolCheckpoint.offset)).all())
     collected_at, lost, unreadable = session.execute(
@@ -63,7 +67,10 @@ def health(session: Session) -> CollectorHealth:
 
 
 def _collecting() -> bool:
-    """Somebody holds the collector's lock. Asked with a shared lock, so that askers don't meet each other."""
+    """Whether a process holds the collector's lock.
+
+    Tested with a shared lock, so that concurrent tests don't block each other.
+    """
     try:
         with (config.settings().spool / LOCK_NAME).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""New leads → conversions of the goal that is always there, each credited to its touches."""
+"""Conversion job for new leads: records conversions of the built-in goal "lead" and keeps their credit current."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -18,10 +18,10 @@ from tracking.models.conversions import LEAD_GOAL, Conversion, ConversionTouchpo
 from tracking.models.events import Event, HitKind, MinuteBucket, TrafficLabel
 
 _PATIENCE = timedelta(seconds=10)
-"""How long a submission waits for the click that led to it: the collector may be a moment behind."""
+"""How long a submission waits for its click to be collected; without it the click would earn no credit."""
 _REPEATS_WITHIN = timedelta(minutes=1)
 _LATE_COMMITS = 1_000
-"""Rows may become visible out of the order of their ids, but not by as many as this."""
+"""Concurrent transactions may commit out of id order; a row is assumed to commit within this many ids."""
 
 
 _BROUGHT = """
@@ -34,10 +34,10 @@ _BROUGHT = """
 
 
 def record_due(session: Session, limit: int = 500) -> int:
-    """Record and credit the conversions of new leads; how many.
+    """Record the conversions of new leads with their credit; return the number of leads processed.
 
-    Every new lead is one conversion of the goal "lead", by a form or by hand; a repeated submission
-    is none. Submissions settle the click that led to them as human. Harmless when run twice.
+    Each new lead, submitted by a form or entered by hand, is one conversion of the goal "lead"; a repeated
+    submission is none. A submission finalises the label of its click as human. Idempotent.
     """
     return _record_submitted(session, limit) + _record_entered(session, limit)
 
@@ -62,7 +62,7 @@ def _record_submitted(session: Session, limit: int) -> int:
 
 
 def _record_entered(session: Session, limit: int) -> int:
-    """Leads that somebody entered by hand: their activity is what the coordinator says brought them."""
+    """Record leads entered by hand; the activity that the user chose earns the credit."""
     reached = (
         select(func.coalesce(func.max(Conversion.lead_id), 0)).where(Conversion.goal == LEAD_GOAL).scalar_subquery()
     )
@@ -79,12 +79,15 @@ def _record_entered(session: Session, limit: int) -> int:
 
 
 def _put_off(session: Session, chore: JobType) -> tuple[list[int], list[int]]:
-    """What a chore failed at, to be found however long ago it was; and those of it that wait for later."""
+    """Ids at which a job failed, however old they are, and the ids among them that are backed off."""
     return [int(one) for one in retries.failed(session, chore)], [int(one) for one in retries.put_off(session, chore)]
 
 
 def _beyond(column: InstrumentedAttribute[int], reached: ScalarSelect[int], failed: list[int]) -> ColumnElement[bool]:
-    """Whether an id is newer than those recorded, or failed. Mostly nothing has, and an OR reads the whole table."""
+    """Condition for ids that are newer than the highest recorded one, or that failed before.
+
+    The OR is added only when there are failed ids: with it, the database scans the whole table.
+    """
     new = column > reached - _LATE_COMMITS
     return or_(new, column.in_(failed)) if failed else new
 
@@ -118,7 +121,7 @@ def _due(session: Session, limit: int) -> Sequence[Submission]:
 
 
 def _repeated(session: Session) -> Sequence[Submission]:
-    """Fresh submissions of people who are leads already; older ones have had their turn."""
+    """Submissions of the last minute by contacts who are leads already; older ones were processed before."""
     newest = select(func.coalesce(func.max(Submission.id), 0)).scalar_subquery()
     return session.scalars(
         select(Submission).where(
@@ -131,7 +134,7 @@ def _repeated(session: Session) -> Sequence[Submission]:
 
 
 def _waiting(session: Session, submissions: Sequence[Submission]) -> set[int]:
-    """Those whose click is not in the log yet, but may still come."""
+    """Ids of the submissions whose click may still be in the spool."""
     fresh = {s.id: s.send_id for s in submissions if s.send_id is not None and s.at > clock.now() - _PATIENCE}
     if not fresh:
         return set()
@@ -161,10 +164,10 @@ def _record(session: Session, submission: Submission) -> Conversion:
 
 
 def recredit_due(session: Session, limit: int = 500) -> int:
-    """Give anew the credit that a click earned before it turned out to be nobody's; how many conversions.
+    """Recompute credit of conversions whose settling clicks got a final label; return how many lost a touchpoint.
 
-    A click that was settling when it earned credit keeps it when it settles as human, and loses it
-    to the touches that remain otherwise. Harmless when run twice.
+    A click that settles as human keeps its credit; otherwise the credit goes to the remaining
+    touchpoints. Idempotent.
     """
     settled = session.execute(
         select(ConversionTouchpoint.conversion_id, ConversionTouchpoint.source_id, Event.label)
@@ -172,7 +175,7 @@ def recredit_due(session: Session, limit: int = 500) -> int:
             Event,
             and_(
                 Event.id == ConversionTouchpoint.source_id,
-                # What an index needs that knows no ids.
+                # Redundant, but PostgreSQL indexes settled events by activity and minute, not by id.
                 Event.activity_id == ConversionTouchpoint.activity_id,
                 MinuteBucket(Event.at) == MinuteBucket(ConversionTouchpoint.at),
             ),
@@ -201,8 +204,11 @@ def _credit_all_anew(session: Session, conversion_ids: Sequence[int]) -> None:
 
 
 def credit_moved(session: Session, clicks: Iterable[tuple[int | None, int]]) -> int:
-    """Credit anew whatever these clicks (send, instant in microseconds) may have brought, after their labels moved:
-    conversions of their contact, and of the send itself, that came within the look-back; how many."""
+    """Recompute the credit of conversions affected by relabelled clicks; return their number.
+
+    ``clicks`` are pairs of send id and instant in microseconds. Affected are the conversions of the send's
+    contact and of submissions through the send, within the lookback window after the click.
+    """
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for send_id, at in clicks:
@@ -220,7 +226,7 @@ def credit_moved(session: Session, clicks: Iterable[tuple[int | None, int]]) -> 
 
 
 def credit_anew(session: Session, conversion: Conversion) -> None:
-    """Look at the touches again, and share the credit by what they say now."""
+    """Find the touchpoints of a conversion again and recompute its credit."""
     submission = session.get(Submission, conversion.submission_id) if conversion.submission_id else None
     touches = touches_of(
         session,

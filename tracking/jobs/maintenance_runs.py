@@ -1,7 +1,7 @@
-"""Owners look over the log: what the present rules would say, labels anew, counters against a recount.
+"""Maintenance runs ordered by owners: trial of the bot rules, relabelling, counter check, counter repair.
 
-A worker carries an inspection in portions. Each portion moves its place in the transaction that keeps what
-was found, so that a run which is broken off goes on, and two at once count nothing twice.
+A worker processes a run in chunks. Each chunk stores its findings and the next position in one
+transaction, so that an interrupted run resumes and two concurrent workers count nothing twice.
 """
 
 import time
@@ -28,14 +28,16 @@ from tracking.models.events import HitKind, HitRollup, TrafficLabel
 from tracking.models.maintenance import MaintenanceKind, MaintenanceRun
 
 AT_MOST = 20.0
-"""Seconds that an inspection may keep a worker; the next tick goes on."""
+"""Seconds that a run may occupy a worker; the next tick continues it."""
 
 
 def order(
     session: Session, actor: Actor, kind: MaintenanceKind, since: datetime | None = None, until: datetime | None = None
 ) -> MaintenanceRun:
-    """Order an inspection; of labels, between two instants. Raises Invalid without a period, and Conflict while
-    another one runs."""
+    """Create a maintenance run; one of labels needs a period.
+
+    Raises ValidationFailed without a valid period, and Conflict while another run is unfinished.
+    """
     actor.require(Permission.SETTINGS)
     if kind.is_of_labels and (since is None or until is None or until <= since):
         raise ValidationFailed(ValidationProblem(N_("The last day must not lie before the first."), "until"))
@@ -63,7 +65,10 @@ def order(
 
 
 def again(session: Session, actor: Actor, inspection_id: int) -> MaintenanceRun:
-    """Carry out what a finished trial or check found to be different. Raises Conflict when there is nothing to do."""
+    """Create the run that applies the findings of a trial or check: relabelling or counter repair.
+
+    Raises Conflict when the findings contain no difference, or while another run is unfinished.
+    """
     actor.require(Permission.SETTINGS)
     seen = inspection(session, inspection_id)
     follows = {MaintenanceKind.TRIAL: MaintenanceKind.RELABEL, MaintenanceKind.CHECK: MaintenanceKind.REPAIR}
@@ -73,7 +78,7 @@ def again(session: Session, actor: Actor, inspection_id: int) -> MaintenanceRun:
 
 
 def inspection(session: Session, inspection_id: int) -> MaintenanceRun:
-    """Raises NotFound."""
+    """Return the maintenance run. Raises NotFound."""
     found = session.get(MaintenanceRun, inspection_id)
     if found is None:
         raise NotFound(N_("There is no such look over the log."))
@@ -81,12 +86,12 @@ def inspection(session: Session, inspection_id: int) -> MaintenanceRun:
 
 
 def running(session: Session) -> int | None:
-    """The one that is not finished."""
+    """Id of the unfinished run, or None."""
     return session.scalar(select(MaintenanceRun.id).where(MaintenanceRun.finished_at.is_(None)).limit(1))
 
 
 def _events(session: Session, since: datetime, until: datetime) -> int:
-    """About how many events have a final label in this period."""
+    """Number of events with a final label in this period, counted from the start of its 15-minute bucket."""
     first = db.from_micros(aggregation.bucket(db.to_micros(since)))
     return (
         session.scalar(
@@ -103,7 +108,7 @@ def _events(session: Session, since: datetime, until: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one stretch of the log told, and where the next begins; None: that was the last."""
+    """Findings of one chunk, and the position where the next one starts; None after the last chunk."""
 
     place: list[int] | None
     done: int = 0
@@ -111,27 +116,27 @@ class Chunk:
 
 
 def run(inspection_id: int) -> None:
-    """Carry an inspection on for a while. Safe to run twice, also at once."""
+    """Process chunks of a run for at most ``RUN_SECONDS``. Idempotent, also with concurrent workers."""
     until, crowds = time.monotonic() + AT_MOST, BurstCache()
     while _step(inspection_id, crowds) and time.monotonic() < until:
         pass
 
 
 def _step(inspection_id: int, crowds: BurstCache) -> bool:
-    """One portion; whether there is another one, for us to take."""
+    """Process one chunk; return whether this worker should continue with another one."""
     with db.reading() as session:
         seen = inspection(session, inspection_id)
     if seen.finished_at is not None:
         return False
     portion = None
-    if not seen.kind.changes:  # Nobody's writing needs to wait while we only look.
+    if not seen.kind.changes:  # Read-only runs don't block writers.
         with db.reading() as session:
             counter_check.freeze(session)
             portion = _look(session, seen, crowds)
     with db.transaction() as session:
         held = session.scalars(select(MaintenanceRun).where(MaintenanceRun.id == inspection_id).with_for_update()).one()
         if held.finished_at is not None or held.cursor != seen.cursor:
-            return False  # Another worker is at it.
+            return False  # Another worker processed this chunk.
         try:
             _orderer(session, held).require(Permission.SETTINGS)
         except (Forbidden, NotFound):
@@ -187,13 +192,13 @@ def _counters(session: Session, one: MaintenanceRun) -> Chunk:
 
 
 def due(session: Session) -> Sequence[int]:
-    """The inspections that wait for a worker."""
+    """Ids of at most 20 unfinished runs."""
     return session.scalars(select(MaintenanceRun.id).where(MaintenanceRun.finished_at.is_(None)).limit(20)).all()
 
 
 @dataclass(frozen=True, slots=True)
 class LabelDelta:
-    """Of an activity and a kind of event, how many had each label before and have it after."""
+    """Label counts of an activity's events of one kind: (before, after) for each label."""
 
     activity_id: int
     title: str
@@ -204,11 +209,11 @@ class LabelDelta:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceReport:
-    """What an inspection found so far."""
+    """Findings of a maintenance run so far."""
 
     rows: Sequence[LabelDelta]
     counters: Sequence[tuple[int, str, int]]
-    """(activity, title, counters that differ)"""
+    """(activity id, title, number of counters that differ), ordered by id."""
     seen: int
     moved: int
 
@@ -221,7 +226,7 @@ LABELS = (TrafficLabel.HUMAN, TrafficLabel.MACHINE, TrafficLabel.SCANNER, Traffi
 
 
 def told(session: Session, one: MaintenanceRun) -> MaintenanceReport:
-    """What was found, by activity; those where nothing changed stand behind."""
+    """Build the report of a run: one row per activity and kind of event, rows without changes last."""
     if not one.kind.is_of_labels:
         titles = _titles(session, map(int, one.results))
         counters = [(int(key), titles.get(int(key), ""), number) for key, number in one.results.items()]

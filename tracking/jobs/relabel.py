@@ -1,4 +1,4 @@
-"""Labels anew: what the present rules say of events whose labels older rules gave; figures and credit follow."""
+"""Relabelling of events by the present bot rules, with the counters and credit that depend on them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ _MINUTE = 60_000_000
 
 
 class RelabelCount(NamedTuple):
-    """Events that went from one label to another."""
+    """Key of a count of events that changed from one label to another."""
 
     activity_id: int
     kind: int
@@ -41,11 +41,11 @@ def relabel(
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Counter[RelabelCount]:
-    """Compute the labels of events between two instants anew, and move rollups, marks and milestones with
-    them; how many went from which label to which.
+    """Relabel the events of a period, and update rollups, first-seen rows, milestones and credit.
 
-    Portions of ``PORTION`` events of an activity, a transaction each: harmless to break off and to run
-    again. Settling events wait for their own time. A dry run computes the same and keeps nothing.
+    Returns how many events changed from which label to which. Each chunk of ``CHUNK_SIZE`` events of one
+    activity is a transaction, so an interrupted run can be repeated. Events within their settle window are
+    left alone. A dry run computes the same and stores nothing. ``progress`` gets the number of events done.
     """
     actor.require(Permission.SETTINGS)
     moved, done = Counter[RelabelCount](), 0
@@ -72,8 +72,11 @@ def relabel(
 def portion(
     session: Session, activity_id: int, after: tuple[int, int], end: int, crowds: BurstCache, *, dry_run: bool
 ) -> tuple[list[StoredEvent], list[LabelChange]]:
-    """The next events of an activity behind an instant and an id, with the labels that the present rules give
-    them; unless it is a dry run, they have them from now on. Empty when there are no more."""
+    """Relabel the next chunk of an activity's events; return the events and their labels by the present rules.
+
+    The chunk starts behind ``position``, an (instant in microseconds, event id) pair, and ends before
+    ``until``. A dry run stores nothing. Both lists are empty when no event is left.
+    """
     connection = session.connection()
     if not dry_run:
         bulk_sql.lock_counting(connection)
@@ -98,11 +101,11 @@ def portion(
 
 
 def _labels_of(changes: list[LabelChange]) -> Iterator[tuple[int, int, int]]:
-    """(kind, before, after) of those whose label changed."""
+    """(kind, label before, label after) of each event whose label changed."""
     return ((c.event.kind, c.event.label, c.label) for c in changes if c.label != c.event.label)
 
 
 def _moves_credit(change: LabelChange) -> bool:
-    """A click became a person's, and may have brought somebody, or stopped being one's."""
+    """Whether a click became human or stopped being human, so that it gains or loses credit."""
     human = (change.event.label == TrafficLabel.HUMAN, change.label == TrafficLabel.HUMAN)
     return change.event.kind == HitKind.CLICK and human[0] != human[1]

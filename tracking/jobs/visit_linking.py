@@ -1,4 +1,4 @@
-"""What the tick makes of visits: whose they are once a form is sent, and the goals that their pages reach."""
+"""Visit linking job: assigns visits to the contact who submitted a form, and matches viewed pages with goals."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -22,19 +22,21 @@ from tracking.models.events import TrafficLabel
 from tracking.models.visits import PendingFormView, PendingPageGoal, TrafficSource, Visit, VisitRollup, WebPage
 
 _NEWEST = 500
-"""Submissions that are looked at: the report of the page stood in the spool before its form was sent."""
-_FORM_PAGE = 32  # Characters of an external id that name the page.
+"""Number of newest submissions to match; enough, since a page view is spooled before its form is submitted."""
+_FORM_PAGE = 32  # Leading characters of a submission's external id that identify the page view.
 _REMEMBERED = timedelta(days=1)
 
 
 def join_due(session: Session, limit: int = 500) -> int:
-    """Give visits in which a form was sent their contact, and make conversions of pages that goals wait for; how
-    many. Harmless when run twice."""
+    """Link visits to contacts and record conversions of page goals; return the number of rows processed.
+
+    Idempotent.
+    """
     return _forms(session, limit) + _pages(session, limit)
 
 
 def forget_old(session: Session) -> None:
-    """Forms that were looked at and not sent."""
+    """Delete form views older than a day, whose form was not submitted."""
     session.execute(delete(PendingFormView).where(PendingFormView.at < clock.now() - _REMEMBERED))
 
 
@@ -58,7 +60,7 @@ def _forms(session: Session, limit: int) -> int:
 
 
 def _sent(session: Session, visit: Visit, submission: Submission) -> None:
-    """A form was sent in this visit: whose it is, if they allow to be measured, and that somebody was there."""
+    """Mark a visit with a form submission as engaged, and link it to the contact if they consent to tracking."""
     level = consent.as_of(session, [submission.contact_id], ConsentPurpose.TRACKING, clock.now())
     if level.get(submission.contact_id) is ConsentLevel.FULL and visit.contact_id in (None, submission.contact_id):
         visit.contact_id = submission.contact_id
@@ -74,7 +76,7 @@ def _sent(session: Session, visit: Visit, submission: Submission) -> None:
 
 
 def engage(session: Session, visit: Visit) -> None:
-    """A conversion makes a visit an engaged one."""
+    """Mark a visit as engaged, and update its counters and the label of the click that led to it."""
     if visit.engaged:
         return
     visit.engaged = True

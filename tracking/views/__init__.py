@@ -1,4 +1,4 @@
-"""Pages of figures and of what they are counted from, one noun per file."""
+"""Pages of reports, goals, events and health; one blueprint per module."""
 
 from flask import Blueprint
 from flask.blueprints import BlueprintSetupState

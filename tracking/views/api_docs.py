@@ -1,4 +1,4 @@
-"""For people who write programs: what the house's API takes and answers."""
+"""Documentation page of the HTTP API."""
 
 from flask import Blueprint, render_template
 

@@ -1,4 +1,4 @@
-"""Pages about single events and sends: who it was, and why."""
+"""Pages of the event log: a campaign's events, and the label of one event or send with its reasons."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,7 +83,7 @@ def _words() -> dict[str, Any]:
 
 
 def _span(time: timedelta) -> str:
-    """A stretch of time in words, to the second for as long as seconds matter."""
+    """A duration in the reader's language, in the largest unit of which it has at least three."""
     return formatting.digits(babel.dates.format_timedelta(time, threshold=3, locale=formatting.language()))
 
 
@@ -91,7 +91,7 @@ _QUESTIONS = ("activity", "label", "reason", "kind", "link", "since", "until")
 
 
 def _wanted() -> event_log.EventFilter:
-    """What the address asks for; what makes no sense is left open."""
+    """The filter from the query string; invalid values are ignored."""
     label, kind, reason = _number("label"), _number("kind"), _number("reason")
     return event_log.EventFilter(
         activity_id=_number("activity"),
@@ -110,7 +110,7 @@ def _number(name: str) -> int | None:
 
 
 def _instant(name: str) -> datetime | None:
-    """A time of the organisation's clock, as a browser's field writes it."""
+    """A ``datetime-local`` value in the organisation's time zone; None when it is invalid."""
     try:
         at = datetime.fromisoformat(request.args.get(name, ""))
     except ValueError:

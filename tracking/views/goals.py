@@ -1,4 +1,4 @@
-"""Pages of goals and of what foreign money is worth."""
+"""Pages of goals and exchange rates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -111,12 +111,12 @@ def change(goal_id: int) -> Any:
 
 
 def _at_their_fields(error: ValidationFailed, kind: str) -> ValidationFailed:
-    """What a goal waits for is typed into the field of its kind."""
+    """Move the problems of ``match`` to the form field of the goal's kind, where it was entered."""
     return ValidationFailed([replace(one, field=kind) if one.field == "match" else one for one in error.problems])
 
 
 def _currencies(ours: str, waiting: Sequence[str]) -> Any:
-    """Those that conversions wait for, the usual ones, then all others by name."""
+    """Choices of foreign currencies: those with unconverted amounts, the common ones, then the others by name."""
     locale = get_locale()
     names: Mapping[str, str] = {} if locale is None else locale.currencies
     others = sorted(currency.currencies(), key=lambda code: (code not in names, names.get(code, code).casefold()))

@@ -1,4 +1,4 @@
-"""Whether what counts is counting: for machines and for people."""
+"""Health of tracking: its part of the health endpoint, and the health page."""
 
 from typing import Any
 
@@ -18,8 +18,11 @@ blueprint = Blueprint("health", __name__)
 
 @house_health.check("tracking")
 def _tracking_facts(session: Session) -> dict[str, Any]:
-    """For machines. A late collector is told, but leaves this process healthy: a balancer that took
-    the pages away for it would make an outage of a delay."""
+    """Health facts for monitoring.
+
+    A late collector is reported but doesn't make this process unhealthy: a load balancer that removed
+    the web process for it would turn a delay into an outage.
+    """
     found = health(session)
     return {
         "well": found.well,
@@ -34,7 +37,7 @@ def _tracking_facts(session: Session) -> dict[str, Any]:
 
 @blueprint.get("/health/house")
 def house() -> str:
-    """The same for people, with what it means."""
+    """The health page; for htmx requests only its content."""
     actor().require(Permission.SETTINGS)
     found, trouble, broker = health(db_session()), availability.trouble(db_session()), house_health.broker_answers()
     failing = retries.present(db_session())

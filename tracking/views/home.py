@@ -1,4 +1,4 @@
-"""The first page after signing in: what waits for somebody, and what is running."""
+"""Start page after signing in: the user's to-do list and the active campaigns."""
 
 from flask import Blueprint, render_template
 

@@ -1,4 +1,4 @@
-"""The owner's pages over the log: a trial of the rules, labels anew, a check of the counters."""
+"""Pages of maintenance runs, for owners: trial of the rules, relabelling, counter check."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ blueprint = Blueprint("maintenance", __name__, url_prefix="/health/log")
 
 @blueprint.route("", methods=["GET", "POST"])
 def index() -> Any:
-    """Order a trial, and see what was ordered before."""
+    """Form to order a trial, and the list of runs."""
     actor().require(Permission.SETTINGS)
     today = clock.now().astimezone(our_zone()).date()
     form = TrialForm(since=today - timedelta(days=27), until=today)
@@ -91,7 +91,7 @@ def _shown(inspection_id: int, page: str) -> str:
 
 @blueprint.post("/<int:inspection_id>/change")
 def carry_out(inspection_id: int) -> Any:
-    """Do what a trial or a check found."""
+    """Order the run that applies the findings of a trial or check."""
     actor().require(Permission.SETTINGS)
     made = maintenance_runs.again(db_session(), actor(), inspection_id)
     db_session().commit()

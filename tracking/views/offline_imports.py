@@ -1,4 +1,4 @@
-"""Pages of conversions from files: upload, progress, what was refused and why."""
+"""Pages of offline imports: upload, progress, rejected rows with their reasons."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def index() -> Any:
 
 @blueprint.get("/template.csv")
 def template() -> Response:
-    """A file to fill in: its header, and a row that shows what is meant."""
+    """A CSV template: the header and an example row."""
     actor().require(Permission.LEADS)
     known = next((goal.match for goal in goals.waiting_for(db_session(), GoalKind.EVENT)), "purchase")
     out = io.StringIO()

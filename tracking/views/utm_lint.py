@@ -1,4 +1,4 @@
-"""Links whose UTM words break the rule, told by the visits that came by them."""
+"""Page of links whose UTM parameters break the naming rules, found by their visits."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ _OFFERED = 200
 
 @blueprint.get("/links/check")
 def page() -> str:
-    """Of one campaign, or of all and of visits that no campaign counts. Raises NotFound."""
+    """Violations of one campaign, or of all campaigns and unattributed visits. Raises NotFound."""
     session, asked = db_session(), request.args
     campaign_id = asked.get("campaign", 0, type=_number)
     days = next((days for days in LAST_DAYS if str(days) == asked.get("days")), LAST_DAYS[1])
@@ -50,7 +50,7 @@ def page() -> str:
 
 
 def _number(text: str) -> int:
-    """Raises ValueError, which asks for the default, beyond what a database can keep."""
+    """Parse an id; raises ValueError outside of 32 bits, upon which ``args.get`` returns its default."""
     if int(text) not in range(2**31):
         raise ValueError(text)
     return int(text)

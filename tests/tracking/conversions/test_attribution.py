@@ -1,4 +1,4 @@
-"""A lead is one conversion, credited to the first and to the last touch."""
+"""Tests of lead conversions and of their first-touch and last-touch credit."""
 
 from datetime import datetime, timedelta
 
@@ -25,7 +25,7 @@ from tracking.models.events import HitKind, TrafficLabel
 
 
 def submit(contact_id: int, form_activity: int, send_id: int | None = None, new: bool = True) -> int:
-    """A submission of the form of an activity, as capture leaves it; its id."""
+    """Store a submission of an activity's form, as the capture package does; return its id."""
     with db.transaction() as session:
         activity = session.get_one(Activity, form_activity)
         form = _form(session, activity)
@@ -100,10 +100,10 @@ def test_a_lead_is_recorded_once_and_credited_to_its_touches(database: Engine, f
 
 def test_a_form_sent_settles_its_click_at_once(database: Engine, frozen: FrozenClock) -> None:
     mailing = make_mailing(sent_at=frozen.at)
-    for number in (1, 2, 3):  # A gateway …
+    for number in (1, 2, 3):  # A mail gateway follows all links …
         mailing.click(number)
     frozen.at += timedelta(minutes=1)
-    mailing.click(2)  # … and then a person.
+    mailing.click(2)  # … and then a person clicks one.
     collector.collect_once()
     clicked: datetime = frozen.at
     frozen.at += timedelta(minutes=1)
@@ -191,7 +191,7 @@ def test_credit_of_a_click_that_was_a_scanners_goes_to_the_others(database: Engi
     scanned, read = make_mailing(sent_at=frozen.at), make_mailing()
     with db.transaction() as session:
         session.get_one(Send, scanned.sends[0]).contact_id = read.contacts[0]
-    for number in (1, 2, 3):  # A gateway, though nobody can know yet.
+    for number in (1, 2, 3):  # A mail gateway; its clicks are settling until the final label.
         scanned.click(number)
     frozen.at += timedelta(minutes=1)
     read.click()
@@ -212,7 +212,7 @@ def test_credit_of_a_click_that_was_a_persons_stays(database: Engine, frozen: Fr
     mailing.click()
     collector.collect_once()
     frozen.at += timedelta(minutes=1)
-    submit(mailing.contacts[0], other.activity_id)  # They type the address, a minute after looking at the mail.
+    submit(mailing.contacts[0], other.activity_id)  # The contact types the page's address, a minute after the click.
     assert record() == 1
     settled(frozen)
     assert [TrafficLabel(event.label) for event in events()] == [TrafficLabel.HUMAN]

@@ -1,4 +1,4 @@
-"""What each activity had to do with each conversion equals conversions, credits and touches, whatever changed them."""
+"""Tests that the attribution ledger follows every change of conversions, touchpoints and credit."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,7 +26,7 @@ from tracking.models.conversions import Conversion, ConversionTouchpoint
 
 @pytest.fixture
 def plan(session: Session) -> Iterator[tuple[Activity, Activity, Activity]]:
-    """Two mails and a page of one campaign; afterwards all must be what a recount says."""
+    """Two mails and a page of one campaign; the teardown checks the ledger against its sources."""
     factories.make_organisation(session)
     campaign = factories.make_campaign(session)
     mails = [factories.make_activity(session, campaign) for _ in range(2)]
@@ -72,7 +72,7 @@ def test_touches_count_once_for_activity_channel_and_campaign(
     assert [found.counts[id].first_touch for id in (one.id, two.id, page.id)] == [1, 2, 1]
     assert [found.counts[id].last_touch for id in (one.id, two.id, page.id)] == [1, 1, 2]
     assert [found.counts[id].conversions for id in (one.id, two.id, page.id)] == [0, 0, 4]
-    # What happened later is outside of a window, and a whole life is the sum of its windows.
+    # A conversion after the window isn't counted, and two adjacent windows add up to the total.
     early = facts(session, [page.campaign_id], ReportQuery(Window(None, NOON + timedelta(hours=1)))).counts
     late = facts(session, [page.campaign_id], ReportQuery(Window(NOON + timedelta(hours=1), None))).counts
     assert early[page.id].conversions == 1
@@ -103,7 +103,7 @@ def test_a_period_is_summed_from_days_and_its_ends(session: Session, plan: tuple
 
 
 def sum_of(counts: ActivityCounts) -> ActivityCounts:
-    """As adding leaves it: without what does not add up."""
+    """The counts after an addition, which drops the values that can't be added."""
     return counts + ActivityCounts()
 
 
@@ -113,7 +113,7 @@ def test_a_click_that_settles_as_human_touches_from_then_on(
     one, _two, page = plan
     buy(session, page, (one, True))
     assert facts(session, [page.campaign_id]).influenced[None] == 0
-    lead_conversions.recredit_due(session)  # The log holds no such click any more: it counts as a person's.
+    lead_conversions.recredit_due(session)  # A click missing from the event log counts as human.
     assert not session.scalar(select(ConversionTouchpoint.settling))
     assert facts(session, [page.campaign_id]).influenced == {Channel.EMAIL: 1, Channel.WEB: 0, None: 1}
 

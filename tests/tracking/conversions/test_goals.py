@@ -1,4 +1,4 @@
-"""Goals, what reaches them, and what it is worth."""
+"""Tests of goals, goal matching, reported events and exchange rates."""
 
 from datetime import UTC, date, timedelta
 from decimal import Decimal
@@ -187,7 +187,7 @@ def test_a_stage_reaches_its_goal_once(database: Engine, frozen: FrozenClock) ->
             leads.change_stage(session, SYSTEM, session.get_one(type(lead), lead.id), stage)
         notice()
     with db.transaction() as session:
-        lead_conversions.record_due(session)  # The lead itself is one conversion more.
+        lead_conversions.record_due(session)  # The lead itself is another conversion.
     assert sorted(one.goal for one in reached()) == ["customer", "lead"]
 
 

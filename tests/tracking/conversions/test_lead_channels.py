@@ -1,4 +1,4 @@
-"""The channel that brought a lead stands on its row, not only where the form was."""
+"""Tests of the last-touch channel in the list of leads."""
 
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
@@ -16,7 +16,7 @@ from tracking.models.conversions import Conversion
 
 
 def leads_of_a_page(session: Session) -> tuple[int, int]:
-    """One whom a mail brought to the form, and one who came by themselves."""
+    """Ids of two leads of a form: one with a touchpoint of a mail, one without touchpoints."""
     campaign = factories.make_campaign(session)
     mail = factories.make_activity(session, campaign, title="Invitation")
     page = factories.make_activity(session, campaign, channel=Channel.WEB, everybody=False, title="Tasting page")

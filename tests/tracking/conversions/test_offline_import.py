@@ -1,4 +1,4 @@
-"""Conversions from a CSV file: each row once, a bad one with its reason."""
+"""Tests of the offline import: idempotence, rejected rows, resuming."""
 
 import io
 
@@ -63,7 +63,7 @@ def test_the_same_file_twice_counts_once(goal: None) -> None:
         offline_import.run(import_id)
         assert found(import_id)[0].created == new
     notice()
-    assert len(reached()) == 2  # The row of January is from before the goal's creation, and was refused.
+    assert len(reached()) == 2  # The row of January is older than the goal and is rejected.
 
 
 def test_an_interrupted_run_goes_on(goal: None, monkeypatch: pytest.MonkeyPatch) -> None:

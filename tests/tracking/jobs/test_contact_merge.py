@@ -1,4 +1,4 @@
-"""What figures say of two contacts once they are one person."""
+"""Tests of conversions, credit and sends after a contact merge."""
 
 from datetime import timedelta
 
@@ -122,7 +122,7 @@ def test_a_story_becomes_one(session: Session) -> None:
     assert (lead.contact_id, lead.notes, lead.stage) == (ann, "note 0\n\nnote 1", LeadStage.QUALIFIED)
     assert [one.new_lead for one in session.scalars(select(Submission).order_by(Submission.id))] == [True, False]
     assert {one.contact_id for one in session.scalars(select(Conversion))} == {ann}
-    # Ana's visit, hours before Ann's form, is the person's first touch now: it earns both conversions.
+    # Ana's visit, hours before Ann's submission, is now the first touch of both conversions.
     assert _touched(session) == 2
     assert set(session.scalars(select(AttributionCredit.activity_id))) == {post.id}
     assert session.scalars(select(Visit.contact_id)).all() == [ann]

@@ -1,4 +1,4 @@
-"""The owner's look over the log: a trial changes nothing, labels anew move everything, counters are checked."""
+"""Tests of maintenance runs: trial, relabelling, counter check and repair, and their pages."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ from tracking.models.maintenance import MaintenanceKind, MaintenanceRun
 
 @pytest.fixture
 def mailing(database: Engine, frozen: FrozenClock) -> Mailing:
-    """Three clicks of people, called scanners as rules of another day would have said."""
+    """A mailing with three human clicks that older rules labelled as scanner."""
     mailing = make_mailing(3)
     for index in range(3):
         frozen.at += timedelta(minutes=2)
@@ -122,7 +122,7 @@ def test_who_may_and_when(mailing: Mailing) -> None:
     first = ordered(MaintenanceKind.TRIAL)
     with pytest.raises(Conflict):
         ordered(MaintenanceKind.CHECK)
-    with db.transaction() as session:  # An owner no more.
+    with db.transaction() as session:  # The requester is no owner any more.
         session.execute(update(User).values(role=Role.VIEWER))
     maintenance_runs.run(first)
     one, told = seen(first)

@@ -1,4 +1,4 @@
-"""Labels anew by the present rules: everything that counts them moves along, a portion at a time."""
+"""Tests of relabelling: counters, milestones and credit follow the labels, one chunk at a time."""
 
 from collections import Counter
 from datetime import timedelta
@@ -32,7 +32,7 @@ def test_labels_and_all_that_counts_them_move(
     collector.collect_once()
     frozen.at += timedelta(minutes=20)
     final_labels.settle_due()
-    with db.transaction() as session:  # As rules of another day would have said, counted so.
+    with db.transaction() as session:  # Labels of older rules, with counters to match.
         session.execute(update(Event).values(label=TrafficLabel.SCANNER, rules=0))
         counter_check.rebuild(session)
     until = frozen.at
@@ -48,7 +48,7 @@ def test_labels_and_all_that_counts_them_move(
 
 
 def called(label: TrafficLabel, *sends: int) -> None:
-    """As rules of another day would have said, counted so."""
+    """Label the clicks of these sends as older rules did, and rebuild the counters."""
     with db.transaction() as session:
         session.execute(update(Event).where(Event.send_id.in_(sends)).values(label=label, rules=0))
         counter_check.rebuild(session)
@@ -62,7 +62,7 @@ def touches() -> list[int]:
 def test_a_click_gains_and_loses_its_credit(
     database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first click is a person's by the present rules, the second (of a library) nobody's."""
+    """By the present rules the first click is human, and the second, by an HTTP library, is not."""
     first, last, elsewhere, began = make_mailing(), make_mailing(0), make_mailing(), clock.now()
     with db.transaction() as session:
         contact = session.get_one(Contact, first.contacts[0])

@@ -1,4 +1,4 @@
-"""A form that is sent in a visit says whose visit it was; pages and events of visits reach goals."""
+"""Tests of visit linking: submissions assign visits to contacts, pages and events of visits reach goals."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -70,7 +70,7 @@ def send_form(activities: dict[Channel, int], level: ConsentLevel) -> int:
 
 
 def tick() -> None:
-    for _ in range(2):  # Harmless when run twice.
+    for _ in range(2):  # The jobs are idempotent.
         with db.transaction() as session:
             visit_linking.join_due(session)
             lead_conversions.record_due(session)

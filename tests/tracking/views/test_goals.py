@@ -1,4 +1,4 @@
-"""Pages of goals, rates and files of conversions: who may, what they say, and what they refuse."""
+"""Tests of the pages of goals, exchange rates and offline imports: permissions, content, rejected input."""
 
 import io
 from datetime import UTC, datetime

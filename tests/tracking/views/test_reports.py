@@ -1,4 +1,4 @@
-"""Pages of figures: what they say, to whom, with how many questions; and that they say nothing twice."""
+"""Tests of the report pages: content, permissions, number of queries, polling."""
 
 import csv
 import io
@@ -211,7 +211,7 @@ def test_a_spark_line(values: list[int], points: str) -> None:
 
 def test_the_health_page_says_what_is_wrong(owner_client: FlaskClient, coordinator_client: FlaskClient) -> None:
     page = text(owner_client, "/health/house")
-    assert "Something needs a look." in page  # Neither a collector nor a broker runs here.
+    assert "Something needs a look." in page  # The test runs neither a collector nor a broker.
     assert "until a collector runs" in page
     assert "does not answer" in page
     fragment = owner_client.get("/health/house", headers={"HX-Request": "true"}).text
@@ -221,7 +221,7 @@ def test_the_health_page_says_what_is_wrong(owner_client: FlaskClient, coordinat
 
 def test_health_tells_machines_of_the_collector(client: FlaskClient) -> None:
     answer = client.get("/health")
-    assert answer.status_code == 200  # Late figures are no reason to take the pages away.
+    assert answer.status_code == 200  # A late collector must not make a load balancer drop the process.
     facts = answer.get_json()["checks"]["tracking"]
     assert facts["ok"] is True
     assert facts["well"] is False
@@ -245,5 +245,5 @@ def test_the_heat_is_painted_over_the_mail_itself(viewer_client: FlaskClient, wh
     answer = viewer_client.get(f"{address}/mail?who={who}")
     assert answer.status_code == 200
     assert re.search(r"outline:3px solid #\w{6}.*>Come in<span[^>]*>1: [\d.]+%</span>", answer.text)
-    assert "href" not in answer.text  # Nothing in it leads anywhere, nor counts as a click.
+    assert "href" not in answer.text  # The mail shown contains no links, so that none counts as a click.
     assert "sandbox" in answer.headers["Content-Security-Policy"]

@@ -1,4 +1,4 @@
-"""Pages of visits, and the page that says how to measure them."""
+"""Tests of the visits pages and of the page script's setup page."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

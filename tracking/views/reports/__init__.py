@@ -1,1 +1,1 @@
-"""Pages of figures."""
+"""Report pages: overview, campaigns, performance, drill-down, visits."""

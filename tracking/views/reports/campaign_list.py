@@ -1,4 +1,4 @@
-"""All campaigns, with what they brought; put away and brought back."""
+"""Campaign list with metrics, and archiving of campaigns."""
 
 from datetime import date
 from enum import StrEnum
@@ -78,7 +78,7 @@ def unarchive(campaign_id: int) -> Any:
 
 
 def _wanted() -> CampaignFilter:
-    """What the address asks for; what makes no sense asks for nothing."""
+    """The filter from the query string; invalid values are ignored."""
     asked = request.args
     owner = asked.get("owner", "")
     period = period_of(asked.get("period", ""), _today())

@@ -1,4 +1,4 @@
-"""Where a mail was clicked: each link's share of the clicks, laid over the mail as it was sent."""
+"""Click map of a mail: each link's share of the clicks, drawn over the mail as sent."""
 
 from flask import Blueprint, Response, render_template
 

@@ -1,4 +1,4 @@
-"""One contact's story: a part of their page, or a page of its own for browsers without scripts."""
+"""Timeline of one contact: a fragment of the contact's page, or a page of its own without JavaScript."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""One figure, with the very rows behind it."""
+"""Drill-down page of one figure, with the rows it is counted from."""
 
 from flask import Blueprint, Response, render_template, stream_with_context
 

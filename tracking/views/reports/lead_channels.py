@@ -1,4 +1,7 @@
-"""Which channel brought the leads of a list: asked by the page of leads, which knows of no touches."""
+"""Fragment with the channels of leads, loaded by the page of leads.
+
+The leads package is a lower layer and must not import attribution, so its page asks by URL.
+"""
 
 from flask import Blueprint, render_template, request
 

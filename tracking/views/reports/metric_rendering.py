@@ -1,4 +1,7 @@
-"""How a metric's reading is written: functions, not macros, since a page writes five hundred of them."""
+"""HTML rendering of metric values, as functions of the template global ``metric_html``.
+
+These are functions instead of Jinja macros, because a page renders hundreds of values.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,7 +16,7 @@ from tracking.metrics.registry import METRICS, Metric, MetricValue, Number, Unit
 
 
 def amount(unit: str, number: Number | None) -> str:
-    """A number as its unit is written."""
+    """Format a number by its unit, in the reader's language; None gives the formatter's placeholder."""
     if unit == Unit.RATE:
         return formatting.percent(number)
     if unit == Unit.MONEY:
@@ -24,7 +27,7 @@ def amount(unit: str, number: Number | None) -> str:
 
 
 def value(reading: MetricValue) -> Markup:
-    """The number, or a dash that says that nothing was measured."""
+    """The formatted number, or a dash titled "Not measured"."""
     if reading.value is None:
         return _unmeasured(language())
     return escape(amount(reading.metric.unit, reading.value))
@@ -39,7 +42,7 @@ def _unmeasured(_language: str) -> Markup:
 
 
 def base(reading: MetricValue) -> Markup:
-    """214 openers ÷ 1,893 trackable recipients"""
+    """The fraction of a rate, e.g. "214 openers ÷ 1,893 trackable recipients"; empty for other metrics."""
     part, whole = reading.numerator, reading.denominator
     if part is None or whole is None:
         return Markup()
@@ -47,7 +50,7 @@ def base(reading: MetricValue) -> Markup:
 
 
 def _base(part: MetricValue, whole: MetricValue) -> Markup:
-    # Put together from pieces that are escaped: a page writes hundreds, and filling a pattern costs ten times as much.
+    # Joined from escaped parts, without Markup.format: a page renders hundreds of these.
     words = f"{value(part)} {escape(_lower(part.metric))} ÷ {value(whole)} {escape(_lower(whole.metric))}"
     return Markup(words)  # noqa: S704
 
@@ -57,13 +60,13 @@ def _lower(metric: Metric) -> str:
 
 
 def divides(reading: MetricValue) -> bool:
-    """Whether both sides of the division were measured, also when it divides by 0."""
+    """Whether numerator and denominator were measured; true also for a denominator of 0."""
     part, whole = reading.numerator, reading.denominator
     return part is not None and whole is not None and part.value is not None and whole.value is not None
 
 
 def cell(reading: MetricValue) -> Markup:
-    """A table cell: the value, and under a rate what it was divided from."""
+    """A table cell with the value, and below a rate its numerator and denominator."""
     under = ""
     if reading.numerator is not None and reading.denominator is not None and reading.value is not None:
         under = f'<span class="cell-base">{value(reading.numerator)} ÷ {value(reading.denominator)}</span>'
@@ -71,7 +74,7 @@ def cell(reading: MetricValue) -> Markup:
 
 
 def figures(keys: Iterable[str], counts: ActivityCounts) -> Markup:
-    """Metrics of a campaign beside each other, in a list of definitions; under a rate what it was divided from."""
+    """The ``<dt>``/``<dd>`` entries of a campaign's metrics; below a rate its numerator and denominator."""
     return Markup("").join(_figure(reading(key, counts)) for key in keys)
 
 
@@ -85,7 +88,7 @@ def _figure(read: MetricValue) -> Markup:
 
 
 def defined(metric: Metric) -> tuple[Markup, Markup]:
-    """What stands in a metric's drawer whatever its number is: before the numbers, and after them."""
+    """The constant rows of a metric's explanation: those above its numbers, and those below."""
     return _defined(metric.key, language())
 
 
@@ -106,7 +109,7 @@ def _line(name: str, words: str) -> Markup:
 
 
 def glossary() -> Markup:
-    """Every metric with what it means."""
+    """Definition list entries of all metrics: label, formula, deduplication and source."""
     return _glossary(language())
 
 

@@ -1,4 +1,4 @@
-"""The company's overview."""
+"""Overview page of all campaigns."""
 
 from flask import Blueprint, render_template, request
 
@@ -30,7 +30,7 @@ def page() -> str:
 
 
 def _period() -> Period:
-    """What the address asks for, by its key or by two days; else the last four weeks."""
+    """The period from the query string, by its key or by first and last day; else the last 28 days."""
     today = clock.now().astimezone(our_zone()).date()
     first, last = request.args.get("first", ""), request.args.get("last", "")
     key = f"{first}..{last}" if first and last else request.args.get("period", "")

@@ -1,4 +1,4 @@
-"""What one campaign brought."""
+"""Performance pages of one campaign: figures, live updates, CSV export, comparison, profile."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from tracking.views.reports import web_visits
 
 blueprint = Blueprint("performance", __name__)
 
-QUICK, SLOW = 2, 30  # seconds between two looks at the figures
+QUICK, SLOW = 2, 30  # seconds between two polls of the figures
 _LABELS = {
     report_query.TrafficFilter.HUMAN: (TrafficLabel.HUMAN,),
     report_query.TrafficFilter.MACHINE: (TrafficLabel.MACHINE, TrafficLabel.SCANNER),
@@ -63,7 +63,11 @@ COMPARED = (
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance")
 def page(campaign_id: int) -> str:
-    """``?all=1``: with what else comes when a reader is near, for paper and for browsers without scripts."""
+    """The performance page.
+
+    With ``?all=1`` it contains the sections that are otherwise loaded on scrolling, for printing and for
+    browsers without JavaScript.
+    """
     found, question = _found(campaign_id)
     body, far = seal(_figures(found, question)), dict.fromkeys(("visits", "profile"), "")
     if request.args.get("all") == "1":
@@ -84,7 +88,7 @@ def live(campaign_id: int) -> Response:
 
 @blueprint.get("/campaigns/<int:campaign_id>/changes")
 def stream(campaign_id: int) -> Response:
-    """Tells pages about a campaign, its activities among them, when to ask for their figures again."""
+    """Server-sent events that notify open pages of a campaign and its activities of changed figures."""
     actor().require(Permission.VIEW)
     performance.find_campaign(db_session(), campaign_id)
     return server_sent_events.stream(campaign_versions, campaign_id)
@@ -109,7 +113,7 @@ def csv(campaign_id: int) -> Response:
 
 @blueprint.get("/campaigns/<int:campaign_id>/comparison")
 def comparison(campaign_id: int) -> str:
-    """Beside another campaign, or beside another period of the same."""
+    """Comparison with another campaign, or with another period of the same campaign."""
     session, question, zone = db_session(), report_query.question(), our_zone()
     campaign = performance.find_campaign(session, campaign_id)
     other_id, other_period = request.args.get("with", ""), request.args.get("against", "")
@@ -175,7 +179,7 @@ def _figures(found: CampaignPerformance, question: PeriodQuery) -> str:
 
 
 def _asked(question: PeriodQuery) -> dict[str, Any]:
-    """What templates need to write addresses that ask the same, but for one thing."""
+    """Template variables of the current query; ``query()`` builds the query string with one value changed."""
     chosen = {
         "period": "" if question.period.whole else question.period.key,
         "dated": "" if question.cohort else "event",
@@ -204,7 +208,7 @@ def _asked(question: PeriodQuery) -> dict[str, Any]:
 
 
 def _sorted(lines: Sequence[ActivityRow] | Sequence[ChannelRow]) -> list[Any]:
-    """As the address asks; what isn't measured comes last either way."""
+    """The rows sorted by the metric in ``?sort``, "-" for descending; rows without a value come last."""
     key = request.args.get("sort", "")
     metric = METRICS.get(key.lstrip("-"))
     if metric is None:
@@ -215,7 +219,7 @@ def _sorted(lines: Sequence[ActivityRow] | Sequence[ChannelRow]) -> list[Any]:
 
 
 def _chart(found: CampaignPerformance, who: report_query.TrafficFilter) -> TimeSeries | None:
-    """The time series, once there is something on it."""
+    """The time series of the chart; None while it is empty."""
     window = found.asked.window
     first, last = window.since or found.first_at, found.last_at
     if first is None:
@@ -239,7 +243,7 @@ def _chart(found: CampaignPerformance, who: report_query.TrafficFilter) -> TimeS
 
 
 def _launches(found: CampaignPerformance, chart: TimeSeries | None) -> list[dict[str, Any]]:
-    """Which step of the chart each launch lies in."""
+    """The launches in the chart's period, each with the index of its chart interval and its title."""
     if chart is None:
         return []
     launched = [(line.launched_at, line.title) for line in found.activities if line.launched_at is not None]
@@ -251,7 +255,7 @@ def _launches(found: CampaignPerformance, chart: TimeSeries | None) -> list[dict
 
 
 def _pace(found: CampaignPerformance) -> int | None:
-    """Seconds until the page looks again; None when nothing will change any more."""
+    """Seconds until the page polls again; None when the figures are final."""
     if found.over:
         return None
     return QUICK if found.moving else SLOW

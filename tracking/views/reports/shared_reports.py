@@ -1,4 +1,4 @@
-"""Links to a campaign's figures: made, listed, taken back."""
+"""Share links of a campaign's report: list, creation, withdrawal."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A campaign's web visits, and the page that says how to measure them."""
+"""Pages of a campaign's web visits, and the page script's setup page."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ PAGE_SIZE = 25
 
 @blueprint.get("/campaigns/<int:campaign_id>/visits")
 def page(campaign_id: int) -> str:
-    """As a section of another page, or as a page of its own, which lists single visits, too."""
+    """The visits page; for htmx requests only the section without the list of single visits."""
     if request.headers.get("HX-Request"):
         return section(campaign_id)
     session, each = db_session(), None
@@ -54,7 +54,7 @@ def page(campaign_id: int) -> str:
 
 
 def section(campaign_id: int) -> str:
-    """What the performance page says of them."""
+    """The section of visits on the performance page."""
     return render_template(
         "pages/tracking/_visits.html",
         found=web_visits.breakdown(db_session(), actor(), campaign_id),
@@ -67,7 +67,7 @@ def section(campaign_id: int) -> str:
 
 @blueprint.get("/site")
 def site() -> str:
-    """The code to put into one's pages, and whether it is heard of."""
+    """The script tag to install, and for each host whether visits arrive."""
     actor().require(Permission.PLAN)
     return render_template("pages/tracking/site.html", source=config.settings().tracking_url, **_seen())
 
@@ -91,5 +91,5 @@ def _seen() -> dict[str, object]:
 
 
 def _country(code: str) -> str:
-    """A country's name in the reader's language; '' for none, which browsers may call ZZ."""
+    """A country's name in the reader's language; '' for no country or ZZ, the CLDR code of an unknown region."""
     return str(Locale.parse(language()).territories.get(code, code)) if code not in ("", "ZZ") else ""
