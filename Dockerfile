@@ -1,4 +1,4 @@
-# One image for all processes; the command selects one: web, worker, beat, collect, migrate.
+# One image for all processes; the command selects one: web, worker, beat, collector, migrate.
 FROM python:3.11-slim-bookworm
 
 RUN useradd --create-home --uid 10001 kampania

@@ -55,7 +55,7 @@ torture: $(DEVELOPMENT)
 
 migration: $(DEVELOPMENT)
 	@var=$$(mktemp -d) && trap 'rm -rf "$$var"' EXIT && export KAMPANIA_VAR="$$var" DATABASE_URL= && \
-	  $(BIN)/kampania migrate && $(BIN)/kampania draft-migration "$(or $(m),$(error say what changes: make migration m="…"))"
+	  $(BIN)/kampania migrate && $(BIN)/kampania makemigration "$(or $(m),$(error say what changes: make migration m="…"))"
 	@$(BIN)/ruff format --quiet campaigns/migrations/versions
 	@$(BIN)/ruff check --quiet --fix campaigns/migrations/versions
 

@@ -34,14 +34,13 @@ _TABLES_OF_SENDING = (
 _SENDING = ("workers.sending",)
 _IMPORTS = ("workers.imports", "workers.bounces")
 QUEUES = {
-    "clock": (*_SENDING, *_IMPORTS, "workers.maintenance", "workers.periodic"),
-    "urgent": _SENDING,
-    "sending": _SENDING,
+    "default": (*_SENDING, *_IMPORTS, "workers.maintenance", "workers.periodic"),
+    "transactional": _SENDING,
+    "bulk": _SENDING,
     "imports": _IMPORTS,
 }
-"""The task modules of each queue. Test and system mail is urgent: a worker serves only the queues "urgent" and "clock",
-so that a launch never delays it.
-"""
+"""The task modules of each queue. Test and system mail goes through ``transactional``: one worker serves only that queue
+and ``default``, so that a launch never delays it."""
 
 # Seconds; longer than any task, so that the broker delivers no task twice while it still runs.
 _VISIBILITY = 900
@@ -84,10 +83,10 @@ def _conf() -> dict[str, Any]:
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
         "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
-        "task_default_queue": "clock",
+        "task_default_queue": "default",
         "task_routes": {
-            "workers.sending.deliver": "sending",
-            "workers.sending.expand": "sending",
+            "workers.sending.deliver": "bulk",
+            "workers.sending.expand_audience": "bulk",
             "workers.imports.*": "imports",
             "workers.bounces.poll": "imports",  # The IMAP server may be slow.
         },

@@ -14,14 +14,14 @@ def wake() -> None:
     """Enqueue tasks for the activities that are due."""
     work = scheduler.find()
     for activity_id in work.expand:
-        expand.apply_async((activity_id,), expires=_SOON)
+        expand_audience.apply_async((activity_id,), expires=_SOON)
     for activity_id in work.deliver:
-        queue = "urgent" if activity_id in work.urgent else "sending"
+        queue = "transactional" if activity_id in work.urgent else "bulk"
         deliver.apply_async((activity_id,), expires=_SOON, queue=queue)
 
 
 @app.task  # type: ignore[untyped-decorator]
-def expand(activity_id: int) -> None:
+def expand_audience(activity_id: int) -> None:
     retries.alone(JobType.EXPAND_AUDIENCE, activity_id, lambda: expansion.expand(activity_id))
 
 

@@ -9,8 +9,8 @@ from campaigns.i18n import N_
 
 
 class ActorKind(StrEnum):
-    PERSON = "person"
-    SYSTEM = "clock"
+    USER = "user"
+    SYSTEM = "system"
     PUBLIC = "public"
     API_KEY = "api key"
 
@@ -53,7 +53,7 @@ class Actor:
     @classmethod
     def of(cls, person: User) -> "Actor":
         """The actor of a signed-in user, with the permissions of the user's role."""
-        return cls(ActorKind.PERSON, person.id, person.name, PERMISSIONS[person.role])
+        return cls(ActorKind.USER, person.id, person.name, PERMISSIONS[person.role])
 
     @classmethod
     def of_key(cls, key: ApiKey) -> "Actor":
@@ -70,5 +70,5 @@ class Actor:
             raise Forbidden(N_("Your role does not allow this."))
 
 
-SYSTEM = Actor(ActorKind.SYSTEM, None, "clock", frozenset(Permission))
+SYSTEM = Actor(ActorKind.SYSTEM, None, "system", frozenset(Permission))
 PUBLIC = Actor(ActorKind.PUBLIC, None, "public", frozenset())

@@ -11,54 +11,47 @@ from campaigns.accounts.models import AuditLogEntry
 from campaigns.i18n import N_
 
 VERBS = {
-    "add": N_("added"),
+    "activate": N_("put in use"),
     "approve": N_("approved"),
+    "archive": N_("archived"),
     "assign": N_("handed over"),
-    "begin": N_("began"),
     "cancel": N_("cancelled"),
-    "change": N_("changed"),
     "change role": N_("changed the role of"),
     "change stage": N_("changed the stage of"),
-    "come back": N_("came back"),
     "create": N_("created"),
-    "decide": N_("resolved"),
     "delete": N_("deleted"),
-    "enter": N_("entered"),
+    "edit notes": N_("wrote notes on"),
     "erase": N_("erased"),
     "finish": N_("finished"),
-    "found": N_("founded"),
     "freeze": N_("froze for sending"),
     "launch": N_("launched"),
     "lift": N_("lifted"),
     "lock": N_("locked"),
-    "note": N_("wrote notes on"),
+    "log in": N_("signed in"),
+    "merge": N_("merged"),
     "pause": N_("paused"),
+    "redirect": N_("changed where it leads:"),
     "reopen": N_("took back to draft"),
+    "resolve": N_("resolved"),
+    "resubscribe": N_("came back"),
     "resume": N_("resumed"),
+    "retire": N_("retired"),
+    "revoke": N_("revoked"),
     "send test": N_("sent a test of"),
+    "set": N_("set"),
     "set password": N_("set the password of"),
-    "sign in": N_("signed in"),
+    "share": N_("shared"),
     "start": N_("started"),
+    "start check": N_("ordered a check of the counters:"),
+    "start relabel": N_("ordered labels anew:"),
+    "start repair": N_("had counters mended:"),
+    "start trial": N_("ordered a trial of the rules:"),
     "submit": N_("asked for a review of"),
     "suppress": N_("suppressed"),
     "unlock": N_("unlocked"),
     "update": N_("changed"),
     "upload": N_("uploaded"),
-    "activate": N_("put in use"),
-    "make": N_("made"),
-    "redirect": N_("changed where it leads:"),
-    "retire": N_("retired"),
-    "revoke": N_("revoked"),
-    "set": N_("set"),
-    "take out": N_("took out"),
     "withdraw": N_("took back"),
-    "archive": N_("archived"),
-    "share": N_("shared"),
-    "merge": N_("merged"),
-    "order trial": N_("ordered a trial of the rules:"),
-    "order relabel": N_("ordered labels anew:"),
-    "order check": N_("ordered a check of the counters:"),
-    "order mend": N_("had counters mended:"),
 }
 """A verb that is missing here is shown as it was written."""
 
@@ -72,7 +65,7 @@ SUBJECTS = {
     "list": N_("list"),
     "message": N_("message"),
     "organisation": N_("organisation"),
-    "person": N_("person"),
+    "user": N_("person"),
     "send": N_("send"),
     "api key": N_("API key"),
     "dkim key": N_("DKIM key"),
@@ -83,7 +76,7 @@ SUBJECTS = {
     "event": N_("event"),
     "offline import": N_("file of conversions"),
     "suppression": N_("suppression"),
-    "inspection": N_("look over the log"),
+    "maintenance run": N_("look over the log"),
 }
 
 PLACES = {
@@ -94,11 +87,11 @@ PLACES = {
     "lead": "/leads/",
     "list": "/lists/",
     "message": "/messages/",
-    "inspection": "/health/log/",
+    "maintenance run": "/health/log/",
 }
 """URL prefix of a subject's page; the subject's id follows."""
 
-ACTORS = {"public": N_("a visitor"), "clock": N_("the clock")}
+ACTORS = {"public": N_("a visitor"), "system": N_("the clock")}
 
 DETAILS = {
     "activities": N_("activities"),

@@ -115,7 +115,7 @@ def welcome(session: Session, person: User, door: LoginRateLimitKeys, password: 
     session.execute(delete(LoginAttempt).where(LoginAttempt.key.in_([door.address, door.anywhere])))
     if passwords.outdated(person.password_hash):
         person.password_hash = passwords.hashed(password)
-    audit.record(session, Actor.of(person), "sign in", "person", person.id)
+    audit.record(session, Actor.of(person), "log in", "user", person.id)
 
 
 def forget_old(session: Session) -> int:

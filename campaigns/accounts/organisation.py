@@ -74,7 +74,7 @@ def found(
         raise Conflict(N_("This installation has been set up already. Please sign in.")) from error
     session.add(owner)
     session.flush()
-    audit.record(session, Actor.of(owner), "found", "organisation", _THE_ONE, name=first.name)
+    audit.record(session, Actor.of(owner), "create", "organisation", _THE_ONE, name=first.name)
     return owner
 
 
@@ -125,5 +125,5 @@ def update_organisation(
     if changed:
         count_change(session, ours, revision)
         session.flush()
-        audit.record(session, actor, "change", "organisation", ours.id, changed=sorted(changed))
+        audit.record(session, actor, "update", "organisation", ours.id, changed=sorted(changed))
     return ours

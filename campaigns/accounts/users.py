@@ -44,7 +44,7 @@ def add_person(session: Session, actor: Actor, *, email: str, name: str, role: R
         raise ValidationFailed(
             ValidationProblem(N_("Somebody with this address is here already."), field="email")
         ) from error
-    audit.record(session, actor, "add", "person", person.id, email=person.email, role=person.role.value)
+    audit.record(session, actor, "create", "user", person.id, email=person.email, role=person.role.value)
     return person
 
 
@@ -57,7 +57,7 @@ def change_role(session: Session, actor: Actor, person_id: int, role: Role) -> U
     if person.role is Role.OWNER:
         _keep_an_owner(session, person)
     before, person.role = person.role, role
-    audit.record(session, actor, "change role", "person", person.id, before=before.value, after=role.value)
+    audit.record(session, actor, "change role", "user", person.id, before=before.value, after=role.value)
     return person
 
 
@@ -71,7 +71,7 @@ def lock(session: Session, actor: Actor, person_id: int) -> User:
         _keep_an_owner(session, person)
     person.locked_at = clock.now()
     person.session_epoch += 1
-    audit.record(session, actor, "lock", "person", person.id)
+    audit.record(session, actor, "lock", "user", person.id)
     return person
 
 
@@ -81,7 +81,7 @@ def unlock(session: Session, actor: Actor, person_id: int) -> User:
     person = _held(session, person_id)
     if person.locked_at is not None:
         person.locked_at = None
-        audit.record(session, actor, "unlock", "person", person.id)
+        audit.record(session, actor, "unlock", "user", person.id)
     return person
 
 
@@ -101,7 +101,7 @@ def _keep_an_owner(session: Session, person: User) -> None:
 
 
 def _own(session: Session, actor: Actor) -> User:
-    if actor.kind is not ActorKind.PERSON or actor.id is None:
+    if actor.kind is not ActorKind.USER or actor.id is None:
         raise Forbidden(N_("Your role does not allow this."))
     return person_by_id(session, actor.id)
 
@@ -145,4 +145,4 @@ def set_password(session: Session, actor: Actor, person: User, password: str) ->
     checks.settle()
     person.password_hash = passwords.hashed(password)
     person.session_epoch += 1
-    audit.record(session, actor, "set password", "person", person.id)
+    audit.record(session, actor, "set password", "user", person.id)

@@ -106,7 +106,7 @@ def change_contact(
         if reason is not None and reason not in suppression.LIFTABLE:
             suppression.suppress(session, actor, new, reason)
     _set(session, contact, values)
-    audit.record(session, actor, "change", "contact", contact.id, address_changed=new != old)
+    audit.record(session, actor, "update", "contact", contact.id, address_changed=new != old)
     return contact
 
 
@@ -153,7 +153,7 @@ def _found_or_new(session: Session, actor: Actor, values: dict[str, Any], source
             session.add(contact)
     except IntegrityError:  # another session added it after our SELECT
         return session.scalars(select(Contact).where(Contact.email == values["email"])).one(), False
-    audit.record(session, actor, "add", "contact", contact.id, source=contact.source)
+    audit.record(session, actor, "create", "contact", contact.id, source=contact.source)
     return contact, True
 
 

@@ -155,7 +155,7 @@ def _end(session: Session, actor: Actor, address: str, reason: SuppressionReason
     else:
         session.delete(found)
     session.flush()
-    audit.record(session, actor, "come back", "suppression", found.id, reason=reason.value)
+    audit.record(session, actor, "resubscribe", "suppression", found.id, reason=reason.value)
     return True
 
 

@@ -8,9 +8,10 @@ import click
 
 from campaigns import config
 from campaigns.cli import bounce_pipe, database, demo_scenario, serve, tracking, up, users
+from campaigns.cli.renamed_commands import CommandGroup
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def main(context: click.Context) -> None:
     """Kampania: what did this campaign bring?"""
@@ -23,10 +24,10 @@ def main(context: click.Context) -> None:
 
 
 for command in (
-    *(up.up, up.demo, demo_scenario.demo_story),
-    *(serve.web, serve.worker, serve.beat, serve.collect, serve.bounces),
-    serve.catcher,
-    *(database.migrate, database.draft_migration, tracking.tracking, users.user),
-    bounce_pipe.bounce,
+    *(up.up, up.demo, demo_scenario.demo_run),
+    *(serve.web, serve.worker, serve.beat, serve.collector, serve.bounce_listener),
+    serve.mail_catcher,
+    *(database.migrate, database.makemigration, tracking.tracking, users.user),
+    bounce_pipe.bounce_pipe,
 ):
     main.add_command(command)

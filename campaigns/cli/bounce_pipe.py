@@ -8,10 +8,10 @@ _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: the mail server keeps the message 
 _NOTHING = 65  # EX_DATAERR
 
 
-@click.command()
+@click.command("bounce-pipe")
 @click.option("--recipient", default="", help="The envelope's recipient, where the message does not name it.")
-def bounce(recipient: str) -> None:
-    """Take one returned message from standard input, e.g. from an alias "|kampania bounce"."""
+def bounce_pipe(recipient: str) -> None:
+    """Take one returned message from standard input, e.g. from an alias "|kampania bounce-pipe"."""
     from campaigns.delivery.bounces.intake import maildir
     from campaigns.delivery.bounces.models import FeedbackSource
 

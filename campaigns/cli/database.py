@@ -52,9 +52,9 @@ def migrate() -> None:
     click.echo(f"The database stands at {schema.newest()}.")
 
 
-@click.command("draft-migration", hidden=True)
+@click.command("makemigration", hidden=True)
 @click.argument("message")
-def draft_migration(message: str) -> None:
+def makemigration(message: str) -> None:
     """Write a migration from the difference between the database and the models."""
     from campaigns import db
     from campaigns.migrations import schema

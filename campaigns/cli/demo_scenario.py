@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from tracking.metrics.counts import ActivityCounts
 
 
-@click.command("demo-story", hidden=True)
+@click.command("demo-run", hidden=True)
 @click.option("--contacts", type=int, required=True)
 @click.option("--seed", type=int, required=True)
 @click.option("--stays", is_flag=True)
-def demo_story(contacts: int, seed: int, stays: bool) -> None:
+def demo_run(contacts: int, seed: int, stays: bool) -> None:
     """Play the demo scenario once the installation is ready."""
     from campaigns.demo import sample_company, scenario
 

@@ -36,14 +36,14 @@ def beat() -> None:
 
 
 @click.command()
-def collect() -> None:
+def collector() -> None:
     """Count hits from this host's spools."""
     check_schema()
     become(python("tracking.collector.collector"))
 
 
-@click.command()
-def bounces() -> None:
+@click.command("bounce-listener")
+def bounce_listener() -> None:
     """Receive bounces from the mail server, on BOUNCE_PORT."""
     port = config.settings().bounce_port
     if not port:
@@ -51,8 +51,8 @@ def bounces() -> None:
     become(python("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(port)))
 
 
-@click.command()
-def catcher() -> None:
+@click.command("mail-catcher")
+def mail_catcher() -> None:
     """Catch mail instead of delivering it."""
     settings = config.settings()
     if not settings.catcher:

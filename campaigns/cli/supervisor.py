@@ -212,7 +212,7 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 @contextlib.contextmanager
 def only_one(var: Path) -> Iterator[None]:
     """Hold a file lock on ``var``; raises StartupError when another supervisor holds it."""
-    with (var / "house.lock").open("a+") as lock:
+    with (var / "installation.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

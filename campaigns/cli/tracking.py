@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import click
 
 from campaigns.cli.database import check_schema, know_every_room
+from campaigns.cli.renamed_commands import CommandGroup
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def tracking() -> None:
     """Events, and the counters derived from them."""
 
@@ -38,7 +39,7 @@ def relabel_events(since: datetime, until: datetime, dry_run: bool) -> None:
     click.echo(f"{moved.total():,} events {'would change' if dry_run else 'changed'} their label.")
 
 
-@tracking.command("check")
+@tracking.command("verify")
 def check_counts() -> None:
     """Compare every counter with a recount of the events; exits with 1 when one differs."""
     sys.exit(1 if _recount(mend=False) else 0)
@@ -72,7 +73,7 @@ def _recount(mend: bool) -> int:
     return wrong
 
 
-@tracking.command("retry")
+@tracking.command("retry-dead-letters")
 def retry_hits() -> None:
     """Count hits that an earlier version could not process."""
     check_schema()

@@ -50,7 +50,7 @@ def demo(
     os.environ.setdefault("TIME_SCALE", "60")
     # The simulated audience sends its addresses in X-Forwarded-For.
     os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")
-    story = [*python("campaigns.cli", "demo-story"), "--contacts", str(contacts), "--seed", str(seed)]
+    story = [*python("campaigns.cli", "demo-run"), "--contacts", str(contacts), "--seed", str(seed)]
     if not leave:
         story.append("--stays")
     try:
@@ -143,12 +143,12 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
     if settings.catcher:
         catching = python("campaigns.mail_catcher.store", "--port", str(ports.catcher))
         listens = functools.partial(supervisor.listens, LISTEN, ports.catcher)
-        services.append(supervisor.Service("catcher", lambda: catching, listens, lasting=True))
+        services.append(supervisor.Service("mail-catcher", lambda: catching, listens, lasting=True))
     services += [
         *_bounces(settings),
         supervisor.Service("collector", lambda: python("tracking.collector.collector")),
-        supervisor.Service("worker", lambda: worker_command(2, "clock,sending,imports", "bulk")),
-        supervisor.Service("urgent", lambda: worker_command(1, "urgent,clock", "urgent")),
+        supervisor.Service("worker", lambda: worker_command(2, "default,bulk,imports", "bulk")),
+        supervisor.Service("transactional", lambda: worker_command(1, "transactional,default", "transactional")),
         supervisor.Service("beat", beat_command),
         supervisor.Service(
             "web",
@@ -165,7 +165,7 @@ def _bounces(settings: config.Settings) -> "list[Service]":
     if not settings.bounce_port:
         return []
     command = python("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(settings.bounce_port))
-    return [house.Service("bounces", lambda: command, lambda: house.listens(LISTEN, settings.bounce_port))]
+    return [house.Service("bounce-listener", lambda: command, lambda: house.listens(LISTEN, settings.bounce_port))]
 
 
 def _greet(settings: config.Settings) -> None:

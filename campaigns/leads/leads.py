@@ -100,7 +100,7 @@ def enter_lead(
     if notes.strip():
         lead.notes = f"{lead.notes}\n\n{notes.strip()}".strip()
         session.flush()
-    audit.record(session, actor, "enter", "lead", lead.id, new=new, activity=activity_id)
+    audit.record(session, actor, "create", "lead", lead.id, new=new, activity=activity_id)
     return lead, new
 
 
@@ -158,7 +158,7 @@ def note(session: Session, actor: Actor, lead: Lead, text: str) -> None:
         return
     lead.notes = text.strip()
     session.flush()
-    audit.record(session, actor, "note", "lead", lead.id)
+    audit.record(session, actor, "edit notes", "lead", lead.id)
 
 
 def _notes_problems(text: str) -> list[ValidationProblem]:

@@ -159,7 +159,7 @@ def take_up(session: Session, actor: Actor, activity: Activity) -> None:
     if _locked_campaign(session, activity).status is not CampaignStatus.ACTIVE:
         raise Conflict(N_("The campaign is paused or over: nothing can be launched in it."))
     move(session, activity, Transition.TAKE_UP, ActivityStatus.LIVE, finished_at=None)
-    audit.record(session, actor, "take up", "activity", activity.id)
+    audit.record(session, actor, "reactivate", "activity", activity.id)
 
 
 def cancel(session: Session, actor: Actor, activity: Activity) -> None:
@@ -188,6 +188,6 @@ def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
             move(session, activity, Transition.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
         except Conflict:
             continue  # Somebody was faster: another tick, or a pause.
-        audit.record(session, SYSTEM, "begin", "activity", activity_id)
+        audit.record(session, SYSTEM, "start", "activity", activity_id)
         begun.append(activity_id)
     return begun

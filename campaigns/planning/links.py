@@ -82,7 +82,7 @@ def switch(session: Session, actor: Actor, link: ShortLink, *, active: bool) -> 
     if link.active is not active:
         link.active, link.changed_at = active, clock.now()
         session.flush()
-        audit.record(session, actor, "switch on" if active else "switch off", "short link", link.code)
+        audit.record(session, actor, "enable" if active else "disable", "short link", link.code)
 
 
 def lead(session: Session, actor: Actor, link: ShortLink, url: str) -> None:
@@ -144,7 +144,7 @@ def change_mail_link(session: Session, actor: Actor, activity: Activity, number:
     else:
         change.url, change.changed_at = url, clock.now()
     session.flush()
-    verb = "restore" if url is None else "redirect" if url else "switch off"
+    verb = "restore" if url is None else "redirect" if url else "disable"
     audit.record(session, actor, verb, "link", f"{activity.id}/{number}", **_urls(link.url, url))
 
 

@@ -14,7 +14,7 @@ from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from tests.conftest import NOON, FrozenClock
 from tests.factories import make_contact
 
-VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
+VIEWER = Actor(ActorKind.USER, 1, "Viewer", PERMISSIONS[Role.VIEWER])
 FULL, NONE, PARTLY = ConsentLevel.FULL, ConsentLevel.NONE, ConsentLevel.DELIVERABILITY
 EMAIL, TRACKING = ConsentPurpose.EMAIL, ConsentPurpose.TRACKING
 

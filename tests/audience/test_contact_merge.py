@@ -24,7 +24,7 @@ from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from campaigns.leads.models import Lead
 from tests.factories import make_contact, make_list
 
-VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
+VIEWER = Actor(ActorKind.USER, 1, "Viewer", PERMISSIONS[Role.VIEWER])
 
 
 def two(session: Session) -> tuple[Contact, Contact]:

@@ -19,7 +19,7 @@ from campaigns.audience.models import (
 from campaigns.errors import Conflict, Forbidden, ValidationFailed
 from tests.factories import make_activity, make_contact, make_list
 
-VIEWER = Actor(ActorKind.PERSON, 1, "Viewer", PERMISSIONS[Role.VIEWER])
+VIEWER = Actor(ActorKind.USER, 1, "Viewer", PERMISSIONS[Role.VIEWER])
 
 
 def test_an_address_is_there_once(session: Session) -> None:

@@ -48,7 +48,7 @@ class Worker:
         told = 0.0
         while _left(activity_id):
             if time.perf_counter() - told > 1.0:
-                self._broker.send_task("workers.sending.deliver", (activity_id,), queue="sending", expires=2)
+                self._broker.send_task("workers.sending.deliver", (activity_id,), queue="bulk", expires=2)
                 told = time.perf_counter()
             if told - began > _PATIENCE:
                 raise TimeoutError("the launch does not end")
@@ -100,7 +100,7 @@ def working(environ: Mapping[str, str]) -> Iterator[Worker]:
             Path(hidden, f"{name}.py").write_text("raise ImportError")
         environment = {**os.environ, **environ, "REDIS_URL": broker_url, "PYTHONPATH": f"{hidden}:{ROOT}"}
         broker = Celery(broker=broker_url, set_as_current=False)
-        with subprocess.Popen(worker_command(1, "sending"), env=environment, start_new_session=True) as running:
+        with subprocess.Popen(worker_command(1, "bulk"), env=environment, start_new_session=True) as running:
             try:
                 yield Worker(running.pid, broker)
             finally:

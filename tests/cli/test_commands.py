@@ -33,7 +33,7 @@ def add(run: Run, email: str, *more: str) -> Result:
     return run("user", "add", email, "--name", "Nino", "--password", "long enough, surely", *more)
 
 
-@pytest.mark.parametrize("command", ["web", "worker", "collect"])
+@pytest.mark.parametrize("command", ["web", "worker", "collector"])
 def test_an_empty_database_says_which_command_to_run(run: Run, command: str) -> None:
     answer = run(command)
     assert answer.exit_code == 1
@@ -81,3 +81,20 @@ def test_a_broken_setting_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert "TIME_SCALE" in answer.output
     monkeypatch.setenv("TIME_SCALE", "1")
     config.install(None)
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ("collect", "collector"),
+        ("bounces", "bounce-listener"),
+        ("bounce", "bounce-pipe"),
+        ("catcher", "mail-catcher"),
+        ("tracking check", "verify"),
+        ("tracking retry", "retry-dead-letters"),
+    ],
+)
+def test_a_former_command_name_runs_the_present_one(former: str, present: str) -> None:
+    result = CliRunner().invoke(cli.main, [*former.split(), "--help"])
+    assert result.exit_code == 0
+    assert f"is now called `{present}`" in result.stderr

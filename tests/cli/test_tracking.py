@@ -56,14 +56,14 @@ def test_relabelling_says_what_would_change_and_then_changes_it(mailing: Mailing
 
 
 def test_counters_that_differ_are_told_and_mended(mailing: Mailing) -> None:
-    assert run("check").exit_code == 0
+    assert run("verify").exit_code == 0
     with db.transaction() as session:
         session.execute(update(HitRollup).values(events=HitRollup.events + 1))
-    told = run("check")
+    told = run("verify")
     assert told.exit_code == 1
     assert f"activity_id={mailing.activity_id}" in told.output
     assert run("rebuild").exit_code == 0
-    assert "0 counters differ" in run("check").output
+    assert "0 counters differ" in run("verify").output
 
 
 def test_what_was_set_aside_is_counted_when_it_can_be(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_what_was_set_aside_is_counted_when_it_can_be(mailing: Mailing, monkeypa
         collector.collect_once()
     with db.reading() as session:
         assert len(session.scalars(select(DeadLetter)).all()) == 1
-    assert run("retry").output.startswith("1 hits")
-    assert run("retry").output.startswith("0 hits")
+    assert run("retry-dead-letters").output.startswith("1 hits")
+    assert run("retry-dead-letters").output.startswith("0 hits")
     assert len(events()) == 3
     check_counts()

@@ -10,7 +10,7 @@ from campaigns.content.models import Message
 from campaigns.content.starter_templates import STARTERS
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 
-VIEWER = Actor(ActorKind.PERSON, 1, "V", PERMISSIONS[Role.VIEWER])
+VIEWER = Actor(ActorKind.USER, 1, "V", PERMISSIONS[Role.VIEWER])
 
 
 def change(session: Session, message: Message, **values: str | int) -> Message:

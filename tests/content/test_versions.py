@@ -15,7 +15,7 @@ from campaigns.errors import Forbidden, ValidationFailed
 from tests.content.fixtures import ORGANISATION, mail
 from tests.factories import make_contact, make_message, make_organisation
 
-VIEWER = Actor(ActorKind.PERSON, 1, "V", PERMISSIONS[Role.VIEWER])
+VIEWER = Actor(ActorKind.USER, 1, "V", PERMISSIONS[Role.VIEWER])
 
 
 def said(message: Message, fields: object = HOUSE_FIELDS) -> list[tuple[str, str | None, int | None, str]]:

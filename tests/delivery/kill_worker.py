@@ -13,7 +13,7 @@ from campaigns.delivery.worker.worker import deliver
 from workers.celery import load
 
 if __name__ == "__main__":
-    load(["sending"])
+    load(["bulk"])
     for line in sys.stdin:
         activity_id, seconds = line.split()
         child = os.fork()

@@ -278,7 +278,7 @@ def test_signing_in(
     with pytest.raises(RelayUnavailable, match="535"):
         posted(mails(1), dataclasses.replace(me, password="wrong"))
     # Whoever has not signed in is refused, and it is our fault, never the recipients'.
-    assert posted(mails(2), dataclasses.replace(me, user="", password="")).fates == ["ours"] * 2
+    assert posted(mails(2), dataclasses.replace(me, user="", password="")).fates == ["sender_rejected"] * 2
     with pytest.raises(RelayUnavailable, match=r"50[0-9]|AUTH"):  # Offered only behind TLS.
         posted(mails(1), dataclasses.replace(me, tls=TlsMode.OFF))
 

@@ -124,7 +124,7 @@ def test_unknown_is_decided_by_people_and_audited(coordinator_client: FlaskClien
     assert states(activity_id).get("unknown", 0) == 0
     assert states(activity_id)[after] >= 2
     with db.reading() as session:
-        entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "decide unknown")).one()
+        entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "resolve unknown")).one()
     assert entry.detail["sends"] == 2
 
 

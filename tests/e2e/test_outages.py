@@ -63,7 +63,7 @@ def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, seed: 
 
 def test_two_beats_two_collectors_and_a_relay_that_goes_away(own: RunningHouse) -> None:
     """A process that is started twice by mistake sends and counts nothing twice."""
-    doubles = [kampania(own.var, word, TIME_SCALE="60", BASE_URL=own.base) for word in ("beat", "collect")]
+    doubles = [kampania(own.var, word, TIME_SCALE="60", BASE_URL=own.base) for word in ("beat", "collector")]
     try:
         owner = steps.found(own)
         plan = steps.plan(owner, people=3)

@@ -53,7 +53,7 @@ def test_every_task_may_run_twice(database: Engine, catcher: int) -> None:  # no
     with db.transaction() as session:
         activity_id = make_mailing(session, 5).id
     for _ in range(2):
-        sending.expand(activity_id)
+        sending.expand_audience(activity_id)
     for _ in range(2):
         sending.deliver(activity_id)
     for task in (periodic.wake, periodic.count, maintenance.sweep) * 2:
@@ -65,7 +65,7 @@ def test_every_task_may_run_twice(database: Engine, catcher: int) -> None:  # no
 def test_cancelling_leaves_nobody_waiting(database: Engine) -> None:
     with db.transaction() as session:
         activity_id = make_mailing(session, 5).id
-    sending.expand(activity_id)
+    sending.expand_audience(activity_id)
     with db.transaction() as session:
         first = select(Send.id).order_by(Send.id).limit(1)
         session.execute(update(Send).where(Send.id == first.scalar_subquery()).values(state=SendState.SENT))
@@ -77,7 +77,7 @@ def test_cancelling_leaves_nobody_waiting(database: Engine) -> None:
 def test_held_sends_keep_it_open(database: Engine) -> None:
     with db.transaction() as session:
         activity_id = make_mailing(session, 1).id
-    sending.expand(activity_id)
+    sending.expand_audience(activity_id)
     with db.transaction() as session:
         session.execute(update(Send).values(state=SendState.HELD))
     scheduler.find()

@@ -102,7 +102,7 @@ def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value:
     _check_value(checks, value)
     checks.settle()
     session.flush()
-    audit.record(session, actor, "change", "goal", goal.id, active=active)
+    audit.record(session, actor, "update", "goal", goal.id, active=active)
 
 
 def goal_of(session: Session, goal_id: int) -> Goal:

@@ -60,7 +60,7 @@ def order(
     session.add(made)
     session.flush()
     period = {"since": since.isoformat(), "until": until.isoformat()} if since and until else {}
-    audit.record(session, actor, f"order {kind.value}", "inspection", made.id, **period, version=RULES)
+    audit.record(session, actor, f"start {kind.value}", "maintenance run", made.id, **period, version=RULES)
     return made
 
 

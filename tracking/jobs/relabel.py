@@ -65,7 +65,7 @@ def relabel(
     if not dry_run:
         with db.transaction() as session:
             period = {"since": since.isoformat(), "until": until.isoformat()}
-            audit.record(session, actor, "events.relabelled", "events", "", **period, moved=moved.total())
+            audit.record(session, actor, "relabel", "events", "", **period, moved=moved.total())
     return moved
 
 

@@ -13,7 +13,7 @@ class MaintenanceKind(StrEnum):
     TRIAL = "trial"
     RELABEL = "relabel"
     CHECK = "check"
-    REPAIR = "mend"
+    REPAIR = "repair"
 
     @property
     def label(self) -> str:

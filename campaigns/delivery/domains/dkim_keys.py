@@ -45,7 +45,7 @@ def make(session: Session, actor: Actor, domain: str) -> list[DkimKey]:
         session.add(key)
         session.flush()
         made.append(key)
-    audit.record(session, actor, "make", "dkim key", made[0].id, domain=domain)
+    audit.record(session, actor, "create", "dkim key", made[0].id, domain=domain)
     return made
 
 

@@ -58,7 +58,7 @@ def enter(session: Session, actor: Actor, words: RelayInput) -> Relay:
     _write(relay, words)
     session.add(relay)
     session.flush()
-    audit.record(session, actor, "enter", "relay", relay.id, **_said(relay))
+    audit.record(session, actor, "create", "relay", relay.id, **_said(relay))
     return relay
 
 
@@ -66,13 +66,13 @@ def change(session: Session, actor: Actor, relay: Relay, words: RelayInput) -> N
     """Raises Invalid."""
     actor.require(Permission.SETTINGS)
     _write(relay, words)
-    audit.record(session, actor, "change", "relay", relay.id, **_said(relay))
+    audit.record(session, actor, "update", "relay", relay.id, **_said(relay))
 
 
 def take_out(session: Session, actor: Actor, relay: Relay) -> None:
     """Forget it and its secret."""
     actor.require(Permission.SETTINGS)
-    audit.record(session, actor, "take out", "relay", relay.id, **_said(relay))
+    audit.record(session, actor, "delete", "relay", relay.id, **_said(relay))
     session.delete(relay)
 
 

@@ -74,7 +74,7 @@ def decide(
     audit.record(
         session,
         actor,
-        f"decide {state.value}",
+        f"resolve {state.value}",
         "activity",
         activity.id,
         decision=decision.value,

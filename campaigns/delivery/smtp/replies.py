@@ -18,13 +18,13 @@ class DeliveryStatus(StrEnum):
     """What became of one mail."""
 
     SENT = "sent"
-    NO_SUCH_RECIPIENT = "dead"  # the address does not exist: suppress it
-    REJECTED = "refused"  # the recipient's side says never, this once
-    SENDER_REJECTED = "ours"  # a 5xx about us (policy, sender, sign-in): never the recipient's fault
-    DEFERRED = "later"
-    CONNECTION_LOST = "lost"  # the connection broke before the last dot: not mailed
+    NO_SUCH_RECIPIENT = "no_such_recipient"  # the address does not exist: suppress it
+    REJECTED = "rejected"  # the recipient's side says never, this once
+    SENDER_REJECTED = "sender_rejected"  # a 5xx about us (policy, sender, sign-in): never the recipient's fault
+    DEFERRED = "deferred"
+    CONNECTION_LOST = "connection_lost"  # the connection broke before the last dot: not mailed
     UNKNOWN = "unknown"  # the last dot left and no answer came
-    NOT_COMPOSABLE = "broken"  # no mail could be made for this recipient
+    NOT_COMPOSABLE = "not_composable"  # no mail could be made for this recipient
 
     __hash__ = str.__hash__  # An Enum's own is slow, and each mail's fate is looked up by.
 

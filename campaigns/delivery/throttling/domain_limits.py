@@ -64,7 +64,7 @@ def enter(session: Session, actor: Actor, words: DomainLimitInput) -> DomainLimi
     _write(session, limit, words)
     session.add(limit)
     session.flush()
-    audit.record(session, actor, "enter", "domain limit", limit.id, **_said(limit))
+    audit.record(session, actor, "create", "domain limit", limit.id, **_said(limit))
     return limit
 
 
@@ -72,12 +72,12 @@ def change(session: Session, actor: Actor, limit: DomainLimit, words: DomainLimi
     """Change a limit. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     _write(session, limit, words)
-    audit.record(session, actor, "change", "domain limit", limit.id, **_said(limit))
+    audit.record(session, actor, "update", "domain limit", limit.id, **_said(limit))
 
 
 def take_out(session: Session, actor: Actor, limit: DomainLimit) -> None:
     actor.require(Permission.SETTINGS)
-    audit.record(session, actor, "take out", "domain limit", limit.id, **_said(limit))
+    audit.record(session, actor, "delete", "domain limit", limit.id, **_said(limit))
     session.delete(limit)
 
 

@@ -81,7 +81,7 @@ def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tupl
     if send.outbox_id != mail.id:  # Somebody asked for the same at the same moment.
         session.delete(mail)
         return send, False
-    audit.record(session, actor, "ask for mail", "message", message.id, send=str(send.id))
+    audit.record(session, actor, "request mail", "message", message.id, send=str(send.id))
     return send, True
 
 

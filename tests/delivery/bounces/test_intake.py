@@ -84,7 +84,7 @@ def test_the_command_takes_a_message_from_a_pipe(tmp_path: Path) -> None:
     import os
 
     told = subprocess.run(
-        [sys.executable, "-m", "campaigns.cli", "bounce", "--recipient", "b+x@example.org"],
+        [sys.executable, "-m", "campaigns.cli", "bounce-pipe", "--recipient", "b+x@example.org"],
         input=b"Subject: returned\n\nwords\n",
         cwd=ROOT,
         capture_output=True,

@@ -57,7 +57,7 @@ def test_dots_arrive_and_marks_are_set_late(catcher: int, faults: Faults) -> Non
     content = b"Subject: x\r\n\r\n.dot\r\n..\r\nend\r\n"
     people = ("no@example.net", "yes@example.net", "é@example.net", "gone@example.net", "left@example.net")
     shelf = posted([mail(address, content) for address in people])
-    assert shelf.fates == ["dead", "sent", "sent", "lost"]
+    assert shelf.fates == ["no_such_recipient", "sent", "sent", "connection_lost"]
     assert shelf.dots == ["yes@example.net", "é@example.net"]
     assert [job.recipient for job in shelf.mails] == ["left@example.net"]
     kept = MailStore().mail(1)
@@ -82,7 +82,7 @@ def test_content_leaves_with_the_next_envelope(settings: config.Settings) -> Non
 def test_without_pipelining_in_lock_step(settings: config.Settings) -> None:
     with answering(settings, ehlo=b"250 plain", rcpt=lambda n: b"550 5.1.1 no" if n == 1 else b"250 ok") as relay:
         shelf = posted(mails(3))
-    assert shelf.fates == ["sent", "dead", "sent"]
+    assert shelf.fates == ["sent", "no_such_recipient", "sent"]
     assert [word[:4] for word in relay.words][4:8] == [b"MAIL", b"RCPT", b"RSET", b"MAIL"]
 
 

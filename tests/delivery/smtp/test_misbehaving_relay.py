@@ -38,14 +38,14 @@ def test_no_answer_to_the_dot_that_says_anything(settings: config.Settings, dot:
         ("mail", b"what?", ["sent"]),  # not touched: another connection may carry it
         ("mail", b"421 closing", ["sent"]),
         ("mail", DROP, ["sent"]),
-        ("rcpt", b"what?", ["sent", "lost"]),
-        ("rcpt", b"354 go", ["sent", "lost"]),
-        ("rcpt", b"421 closing", ["sent", "lost"]),
-        ("rcpt", DROP, ["sent", "lost"]),
-        ("data", b"250 ok", ["sent", "lost"]),
-        ("data", b"xyz", ["sent", "lost"]),
-        ("data", b"421 closing", ["sent", "lost"]),
-        ("data", DROP, ["sent", "lost"]),
+        ("rcpt", b"what?", ["sent", "connection_lost"]),
+        ("rcpt", b"354 go", ["sent", "connection_lost"]),
+        ("rcpt", b"421 closing", ["sent", "connection_lost"]),
+        ("rcpt", DROP, ["sent", "connection_lost"]),
+        ("data", b"250 ok", ["sent", "connection_lost"]),
+        ("data", b"xyz", ["sent", "connection_lost"]),
+        ("data", b"421 closing", ["sent", "connection_lost"]),
+        ("data", DROP, ["sent", "connection_lost"]),
     ],
 )
 def test_an_end_before_the_dot(
@@ -64,15 +64,15 @@ def test_an_end_before_the_dot(
 @pytest.mark.parametrize(
     ("word", "answer", "fate"),
     [
-        ("mail", b"451 4.3.0 later", "later"),
-        ("mail", b"550 5.1.1 who are you", "ours"),
-        ("rcpt", b"550-5.1.1 no\r\n550 5.1.1 such user", "dead"),
-        ("rcpt", b"450 4.2.0 greylisted", "later"),
-        ("data", b"554 5.7.1 policy", "ours"),
-        ("data", b"451 later", "later"),
-        ("dot", b"552 5.2.2 full", "refused"),
-        ("dot", b"451 4.3.0 later", "later"),
-        ("dot", b"554 5.7.1 spam", "ours"),
+        ("mail", b"451 4.3.0 later", "deferred"),
+        ("mail", b"550 5.1.1 who are you", "sender_rejected"),
+        ("rcpt", b"550-5.1.1 no\r\n550 5.1.1 such user", "no_such_recipient"),
+        ("rcpt", b"450 4.2.0 greylisted", "deferred"),
+        ("data", b"554 5.7.1 policy", "sender_rejected"),
+        ("data", b"451 later", "deferred"),
+        ("dot", b"552 5.2.2 full", "rejected"),
+        ("dot", b"451 4.3.0 later", "deferred"),
+        ("dot", b"554 5.7.1 spam", "sender_rejected"),
     ],
 )
 def test_a_refusal_is_one_mails_own(
@@ -95,7 +95,11 @@ def test_nobody_there_and_data_refused(settings: config.Settings) -> None:
     no = second(b"554 5.5.1 no valid recipients", b"354 go")
     with answering(settings, rcpt=second(b"550 5.1.1 no", b"250 ok"), data=no) as relay:
         shelf = posted(mails(3))
-    assert [shelf.outcomes[f"n{number}@example.net"].status.value for number in range(3)] == ["sent", "dead", "sent"]
+    assert [shelf.outcomes[f"n{number}@example.net"].status.value for number in range(3)] == [
+        "sent",
+        "no_such_recipient",
+        "sent",
+    ]
     assert b"RSET" in relay.words
 
 
@@ -113,7 +117,7 @@ def test_an_answer_just_before_the_end_counts(settings: config.Settings) -> None
     assert shelf.returned == ["n1@example.net"]
 
 
-@pytest.mark.parametrize(("word", "fates"), [("mail", []), ("rcpt", ["lost"]), ("dot", ["unknown"])])
+@pytest.mark.parametrize(("word", "fates"), [("mail", []), ("rcpt", ["connection_lost"]), ("dot", ["unknown"])])
 def test_silence(settings: config.Settings, word: str, fates: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COMMAND", "DATA", "BLOCK", "FINAL_DOT"):
         monkeypatch.setattr(connection, name, 0.5)

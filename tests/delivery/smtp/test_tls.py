@@ -165,11 +165,11 @@ def test_nothing_is_touched_while_tls_does_not_hold(
         ([], "sent"),
         (["-p"], "sent"),  # without pipelining
         (["-e"], "sent"),  # without ESMTP
-        (["-f", "RCPT"], "ours"),
-        (["-r", "RCPT"], "later"),
-        (["-f", "."], "ours"),
-        (["-r", "."], "later"),
-        (["-q", "DATA"], "lost"),
+        (["-f", "RCPT"], "sender_rejected"),
+        (["-r", "RCPT"], "deferred"),
+        (["-f", "."], "sender_rejected"),
+        (["-r", "."], "deferred"),
+        (["-q", "DATA"], "connection_lost"),
         (["-q", "."], "unknown"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,

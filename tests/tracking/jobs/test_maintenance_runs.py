@@ -71,8 +71,10 @@ def test_a_trial_tells_and_what_follows_does(mailing: Mailing, monkeypatch: pyte
     assert all(send_row(send).clicked_at for send in mailing.sends)
     check_counts()
     with db.reading() as session:
-        verbs = list(session.scalars(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "inspection")))
-    assert verbs == ["order trial", "order relabel"]
+        verbs = list(
+            session.scalars(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "maintenance run"))
+        )
+    assert verbs == ["start trial", "start relabel"]
 
 
 def test_a_run_that_is_broken_off_goes_on(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from tracking.models.conversions import AttributionModel
 from tracking.models.events import Event, HitKind, TrafficLabel
 from tracking.reports.contact_timeline import EntryFilter, EntryKind, story
 
-VIEWER = Actor(ActorKind.PERSON, 1, "viewer", PERMISSIONS[Role.VIEWER])
+VIEWER = Actor(ActorKind.USER, 1, "viewer", PERMISSIONS[Role.VIEWER])
 
 
 def contact_with_a_past(session: Session) -> int:

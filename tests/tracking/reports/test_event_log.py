@@ -156,7 +156,7 @@ def test_what_single_people_did_is_not_for_viewers(viewer_client: FlaskClient, d
     figures = page(viewer_client, f"/campaigns/{campaign_id}/performance")
     assert "Only these enter a rate" in figures
     assert f"/campaigns/{campaign_id}/events" not in figures
-    viewer = Actor(ActorKind.PERSON, 1, "viewer", PERMISSIONS[Role.VIEWER])
+    viewer = Actor(ActorKind.USER, 1, "viewer", PERMISSIONS[Role.VIEWER])
     with pytest.raises(Forbidden):
         event_log.all_of(viewer, [1], EventFilter())
 

@@ -21,9 +21,9 @@ def fill(session: Session, count: int) -> None:
         session.add(
             AuditLogEntry(
                 at=NOON + timedelta(minutes=number // 3),
-                actor_kind="clock",
+                actor_kind="system",
                 actor_id=None,
-                actor_name="clock",
+                actor_name="system",
                 action=f"v{number % 4}",
                 subject_kind="thing",
                 subject_id=str(number),

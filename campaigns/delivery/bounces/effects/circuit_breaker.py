@@ -20,7 +20,7 @@ BOUNCES = 0.05
 COMPLAINTS = 0.003
 _ENOUGH = 200
 """Minimum number of answered mails before a rate is meaningful."""
-VERB = "trip"
+VERB = "trip circuit breaker"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def set_domain(session: Session, actor: Actor, domain: str) -> None:
         if "." not in domain:
             raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "bounce_domain"))
     organisation(session).bounce_domain = domain or None
-    audit.record(session, actor, "change", "bounce domain", 1, domain=domain)
+    audit.record(session, actor, "update", "bounce domain", 1, domain=domain)
 
 
 def set_webhook(session: Session, actor: Actor, way: FeedbackSource, secret: str, topics: str, *, active: bool) -> None:
@@ -96,7 +96,7 @@ def set_webhook(session: Session, actor: Actor, way: FeedbackSource, secret: str
         row.secret = seal(secret, SEALED)
     row.active, row.changed_at = active, clock.now()
     session.add(row)
-    audit.record(session, actor, "change", "webhook", way.value, active=active, topics=arns)
+    audit.record(session, actor, "update", "bounce webhook", way.value, active=active, topics=arns)
 
 
 def _check_secret(way: FeedbackSource, secret: str) -> None:
@@ -130,7 +130,7 @@ def subscribed(session: Session, actor: Actor, arn: str) -> None:
     actor.require(Permission.SETTINGS)
     row = session.get_one(Webhook, FeedbackSource.SES)
     row.topics = {**row.topics, arn: ""}
-    audit.record(session, actor, "confirm", "webhook", FeedbackSource.SES.value, topic=arn)
+    audit.record(session, actor, "confirm", "bounce webhook", FeedbackSource.SES.value, topic=arn)
 
 
 def mailbox(session: Session) -> Mailbox | None:
@@ -168,7 +168,9 @@ def set_mailbox(session: Session, actor: Actor, words: MailboxInput) -> Mailbox:
         row.secret = seal(words.password, MAILBOX_SEALED)
     row.error = ""
     session.add(row)
-    audit.record(session, actor, "change", "mailbox", _MAILBOX, host=f"{words.host}:{words.port}", active=words.active)
+    audit.record(
+        session, actor, "update", "bounce mailbox", _MAILBOX, host=f"{words.host}:{words.port}", active=words.active
+    )
     return row
 
 
