@@ -39,8 +39,8 @@ QUEUES = {
     "bulk": _SENDING,
     "imports": _IMPORTS,
 }
-"""The task modules of each queue. Test and system mail goes through ``transactional``: one worker serves only that queue
-and ``default``, so that a launch never delays it."""
+"""The task modules of each queue. Test and system mail goes through ``transactional``: one worker serves only that
+queue and ``default``, so that a launch never delays it."""
 
 # Seconds; longer than any task, so that the broker delivers no task twice while it still runs.
 _VISIBILITY = 900

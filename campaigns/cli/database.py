@@ -47,6 +47,8 @@ def migrate() -> None:
 
     try:
         schema.upgrade(db.engine())
+    except schema.UpgradeRefused as error:
+        raise click.ClickException(f"{error}.") from error
     except CommandError as error:
         raise click.ClickException(f"{error}. A newer Kampania made this database.") from error
     click.echo(f"The database stands at {schema.newest()}.")

@@ -51,7 +51,7 @@ def test_relabelling_says_what_would_change_and_then_changes_it(mailing: Mailing
     assert [event.label for event in events()] == before
     check_counts()
     with db.reading() as session:
-        assert session.scalars(select(AuditLogEntry.action)).all() == ["events.relabelled"]
+        assert session.scalars(select(AuditLogEntry.action)).all() == ["relabel"]
     assert run("relabel", "--from", "yesterday").exit_code == 2
 
 

@@ -6,15 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from campaigns.delivery.models import Send, SendState
 from campaigns.delivery.sends.counters import REASONS, SendCount, SendFlag
 from tests import factories
-from tests.architecture.test_schema import empty  # noqa: F401  (a fixture)
-from tests.tracking.test_migration import to
 
 START = datetime(2026, 11, 22, 10, 7, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -117,34 +115,3 @@ def test_a_milestone_set_through_the_object_counts(session: Session) -> None:
     bucket = START.replace(minute=0)
     marks = int(SendFlag.TRACKABLE | SendFlag.OPENED | SendFlag.CLICKED | SendFlag.TAKEN)
     assert kept(session) == {(activity, bucket, SendState.SENT, marks): 1}
-
-
-def test_claims_counted_by_an_earlier_version_are_folded(empty: Engine) -> None:  # noqa: F811
-    to(empty, "9e651e287bea")
-    with empty.connect() as connection:
-        of_nothing = "ALTER TABLE sends DROP CONSTRAINT fk_sends_activity_id"  # No activity rows are created.
-        raw = connection.connection.cursor()
-        raw.execute(of_nothing if empty.dialect.name == "postgresql" else "PRAGMA foreign_keys = OFF")
-        raw.close()
-        connection.execute(insert(Send), [row(id, n) for id in (7, 8) for n in range(1, 13)])
-        connection.execute(insert(Send), [row(8, 99, occasion="a test")])
-        steps: list[tuple[list[int], dict[str, Any]]] = [
-            ([1, 2, 3, 4, 5, 6, 99], {"state": SendState.SENDING, "trackable": True}),
-            ([2, 3], {"state": SendState.SENT, "sent_at": START}),
-            ([4, 7], {"state": SendState.BOUNCED, "bounced_at": START, "reason": "hard"}),
-            ([4], {"state": SendState.QUEUED}),
-            ([5, 8], {"state": SendState.DEFERRED}),
-            ([6], {"state": SendState.QUEUED, "reason": "window"}),
-            ([9, 10], {"reason": "window"}),
-        ]
-        for numbers, values in steps:
-            of_both = Send.id.in_([id << 32 | n for id in (7, 8) for n in numbers])
-            connection.execute(update(Send).where(of_both).values(values))
-        connection.commit()
-    to(empty, "head")
-    with Session(empty) as session:
-        assert kept(session) == recounted(session)
-        assert kept(session)[7, EPOCH, SendState.QUEUED, 0] == 4
-        assert kept(session)[8, EPOCH, SendState.QUEUED, int(SendFlag.WINDOW)] == 3
-        session.execute(update(Send).where(Send.state == SendState.SENDING).values(state=SendState.SENT, sent_at=START))
-        assert kept(session) == recounted(session)
