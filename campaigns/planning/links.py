@@ -27,6 +27,7 @@ OFF = ""
 
 
 def short_url(link: ShortLink) -> str:
+    """The absolute URL of a short link, on the tracking host."""
     return f"{config.settings().tracking_url}/l/{link.code}"
 
 

@@ -64,6 +64,7 @@ def all_keys(session: Session) -> list[DkimKey]:
 
 
 def key_of(session: Session, key_id: int) -> DkimKey:
+    """The key with this id. Raises NotFound."""
     key = session.get(DkimKey, key_id)
     if key is None:
         raise NotFound(N_("There is no such key."))

@@ -219,6 +219,7 @@ class _TemplateCompiler:
     """Variables of the enclosing loops."""
 
     def flat(self, body: Sequence[nodes.Node]) -> Pattern:
+        """Compile a list of nodes; neighbouring strings around the same token become one :class:`_TokenJoin`."""
         pieces: list[str | Pattern] = []
         for piece in _joined(_pieces(self.part, body, self.addresses)):
             last = pieces[-1] if pieces else None

@@ -86,7 +86,7 @@ def _write(relay: Relay, words: RelayInput) -> None:
         raise ValidationFailed(problems)
     moved = relay.host is not None and (relay.host, relay.port) != (words.host, words.port)
     if moved and not words.password:
-        # Whoever changes the host must enter the password again; otherwise the stored one would be sent to that host.
+        # A change of the host requires the password again; otherwise the stored one would be sent to the new host.
         relay.secret = ""
     for name in ("name", "host", "port", "tls", "user", "connections", "per_connection", "per_second", "priority"):
         setattr(relay, name, getattr(words, name))

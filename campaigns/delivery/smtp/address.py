@@ -44,6 +44,7 @@ class RelayAddress:
 
     @property
     def name(self) -> str:
+        """``host:port``, the key of the relay's health and statistics."""
         return f"{self.host}:{self.port}"
 
 

@@ -65,6 +65,7 @@ class SmtpCapabilities:
 
     @property
     def sign_in(self) -> set[str]:
+        """The offered AUTH mechanisms (RFC 4954), in upper case."""
         return set(self.extensions.get("AUTH", "").upper().split())
 
 
