@@ -164,7 +164,7 @@ class Postfix:
         raise AssertionError(f"Postfix did not start: {log.read_text()[-2000:] if log.exists() else ''}")
 
     def delivered(self, wanted: int) -> int:
-        """The number of delivered mails, as soon as there are at least ``wanted``, or after a minute."""
+        """The number of delivered mails, as soon as there are at least ``expected``, or after a minute."""
         log, found = self.home / "mail.log", 0
         for _ in range(1200):
             found = log.read_text().count("status=sent (") if log.exists() else 0

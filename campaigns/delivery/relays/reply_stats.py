@@ -107,7 +107,7 @@ class ReplyGroup:
 
 
 def answers(session: Session, activity_id: int, most: int = 20) -> Sequence[ReplyGroup]:
-    """Groups of replies other than acceptance, the most frequent first, at most ``most``."""
+    """Groups of replies other than acceptance, the most frequent first, at most ``limit``."""
     number = func.sum(RelayReplyCount.number)
     asked = (
         select(

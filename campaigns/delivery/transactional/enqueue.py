@@ -22,7 +22,7 @@ def add(
 ) -> Send:
     """Queue a send in a built-in activity, or return the existing one for the same recipient and occasion.
 
-    ``key`` replaces the address as the recipient key, for callers whose occasion alone identifies the send.
+    ``recipient_key`` replaces the key made from the address, for callers whose occasion alone identifies the send.
     """
     activity = system_activities.activity(session, kind)
     session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())  # serialises the numbering
