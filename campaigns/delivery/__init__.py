@@ -1,1 +1,1 @@
-"""From a launched activity to an accounted send."""
+"""E-mail delivery: from a launched activity to sends with recorded results."""

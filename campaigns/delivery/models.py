@@ -1,4 +1,4 @@
-"""Sends: one row per recipient with an explicit state."""
+"""Delivery tables: sends, relays with health and reply counts, domain limits, DKIM keys, DNS checks."""
 
 from enum import StrEnum
 
@@ -13,22 +13,22 @@ from campaigns.i18n import N_
 from campaigns.outbox import OutboxMail
 
 ERASED = "erased"
-"""Stands for the address of a person who was erased: no address at all."""
+"""Replaces the address of an erased person; it is not a valid address."""
 
 
 class SendState(StrEnum):
-    """Their counts always add up to the audience. DESIGN, *Send states*."""
+    """State of a send. The counts of all states add up to the audience."""
 
     QUEUED = "queued"
-    SENDING = "sending"  # claimed; committed before any byte leaves
-    SENT = "sent"  # the relay said 250
-    DEFERRED = "deferred"  # the relay or the network said later; due again at due_at
-    BOUNCED = "bounced"  # the recipient's side said never
-    FAILED = "failed"  # our side: cannot be composed, expired
-    HELD = "held"  # by the operator or a breaker
-    SKIPPED = "skipped"  # left out, with a reason
+    SENDING = "sending"  # claimed by a worker; committed before the first byte is sent
+    SENT = "sent"  # accepted by the relay with 250
+    DEFERRED = "deferred"  # temporary failure of relay or network; due again at due_at
+    BOUNCED = "bounced"  # permanent rejection of this recipient (5xx or DSN)
+    FAILED = "failed"  # failure on our side: not composable, or expired
+    HELD = "held"  # by an operator, the circuit breaker, or a rejection of us as the sender
+    SKIPPED = "skipped"  # not mailed, for a SkipReason
     CANCELLED = "cancelled"
-    UNKNOWN = "unknown"  # the last dot left and no answer came; never resent by itself
+    UNKNOWN = "unknown"  # the final dot was sent and no reply came; never resent automatically
 
     @property
     def label(self) -> str:
@@ -47,16 +47,16 @@ class SendState(StrEnum):
 
 
 NEVER_SENT = (SendState.SKIPPED, SendState.CANCELLED, SendState.FAILED)
-"""Whoever is in one of these has not got the mail, and won't."""
+"""States in which the recipient has not got the mail and will not get it."""
 
 
 WAITING = (SendState.QUEUED, SendState.DEFERRED)
 OPEN = (*WAITING, SendState.SENDING, SendState.HELD)
-"""An activity that has none of these has nothing left to do."""
+"""States with work left: an activity without sends in them is done."""
 
 
 class SkipReason(StrEnum):
-    """Why somebody of the audience is not mailed."""
+    """Why a recipient in the audience is not mailed."""
 
     SUPPRESSED = "suppressed"
     NO_CONSENT = "no_consent"
@@ -74,11 +74,11 @@ class SkipReason(StrEnum):
 
 
 EXPIRED = "expired"
-"""Reason of a failed send: the time to send it was over."""
+"""Reason of a failed send: the activity's ``stop_after`` had passed."""
 GIVEN_UP = "given up"
-"""Reason of an unknown send that somebody counted as failed: it may have arrived, and is not sent again."""
+"""Reason of a failed send that was *unknown* and that an operator gave up: it may have arrived, and is not resent."""
 WINDOW = "window"
-"""Reason of a waiting send that is due when its send window opens."""
+"""Reason of a waiting send whose ``due_at`` is the opening of its send window."""
 REASON_LABELS = {
     **{reason.value: reason.label for reason in SkipReason},
     EXPIRED: N_("The time to send was over"),
@@ -90,14 +90,18 @@ _LEASED = text("lease_until IS NOT NULL")
 
 
 class Send(Base):
-    """One message to one recipient. ``id = activity_id << 32 | seq``, a string in JSON."""
+    """One message to one recipient.
+
+    ``id = activity_id << 32 | seq``. In JSON ids are strings, because they exceed 2⁵³, the limit of exact numbers in
+    JavaScript.
+    """
 
     __tablename__ = "sends"
     __table_args__ = (
         UniqueConstraint("activity_id", "recipient_key", "occasion"),
         Index(None, "activity_id", "state", "due_at"),
-        Index(None, "contact_id", "id"),  # The last mails of somebody, without looking at all of them.
-        # Nearly all are under no lease: an index that held them too would be written with each row.
+        Index(None, "contact_id", "id"),  # Latest sends of a contact.
+        # Partial, because few sends are under a lease at a time: a full index would be written with every row.
         Index("ix_sends_leased", "lease_until", sqlite_where=_LEASED, postgresql_where=_LEASED),
     )
 
@@ -106,26 +110,26 @@ class Send(Base):
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"))
     address: Mapped[Address]
     recipient_key: Mapped[str] = mapped_column(String(260))
-    """``c:<contact id>`` or ``a:<address>``; of an erased address ``a:erased <send id>``; ``e:`` and its
-    idempotency key for a mail that a program asked for."""
+    """``c:<contact id>`` or ``a:<address>``; ``a:erased <send id>`` after erasure of an address; ``e:<idempotency
+    key>`` for API mail."""
     occasion: Mapped[str] = mapped_column(String(80), default="")
-    """'' for a launch; an idempotency key for a test mail or a system mail."""
+    """'' for a launch; an idempotency key for test, system and API mail."""
     version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
     outbox_id: Mapped[int | None] = mapped_column(ForeignKey(OutboxMail.id))
-    """Set instead of ``version_id`` for system mail, beside it for the fields of a program's mail."""
+    """System mail: set instead of ``version_id``. API mail: set beside it, and holds the request's fields."""
     state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
     reason: Mapped[str] = mapped_column(String(20), default="")
-    """SkipReason of a skipped send, EXPIRED or GIVEN_UP of a failed one, WINDOW of one that waits for its hour; of a
-    bounced one ``hard``, ``soft`` or ``policy``."""
+    """Depends on the state. Skipped: a SkipReason; failed: EXPIRED or GIVEN_UP; waiting: WINDOW while the send window
+    is closed; bounced: ``hard``, ``soft`` or ``policy``."""
     trackable: Mapped[bool] = mapped_column(default=False)
-    """Whether tracking consent was full when composed, so that the mail carried personal links."""
+    """Whether tracking consent was *full* when the mail was composed, so that it carries personal links and a pixel."""
     due_at: Mapped[Instant | None]
     attempts: Mapped[int] = mapped_column(default=0)
     claimed_by: Mapped[str | None] = mapped_column(String(80))
     lease_until: Mapped[Instant | None]
     reply: Mapped[str] = mapped_column(String(500), default="")
-    """The relay's last answer, code first."""
-    # Milestones; engagement ones are human only
+    """The relay's last reply on one line, code first."""
+    # Milestones; opens and clicks labelled as bots do not count.
     sent_at: Mapped[Instant | None]
     bounced_at: Mapped[Instant | None]
     first_opened_at: Mapped[Instant | None]
@@ -136,74 +140,75 @@ class Send(Base):
 
 
 class Relay(Base):
-    """A relay that an owner entered. Without an active one, the settings' ``SMTP_URL`` is used."""
+    """An SMTP relay configured by an owner. Without an active one, the relay of the setting ``SMTP_URL`` is used."""
 
     __tablename__ = "relays"
 
     id: Mapped[Id]
     name: Mapped[Name]
-    """For people."""
+    """Display name."""
     host: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
     tls: Mapped[TlsMode] = mapped_column(choice(TlsMode))
     user: Mapped[str] = mapped_column(String(200), default="")
     secret: Mapped[str] = mapped_column(String(1000), default="")
-    """The password, sealed."""
+    """The password, encrypted by :mod:`campaigns.encryption`."""
     connections: Mapped[int] = mapped_column(default=4)
     per_connection: Mapped[int] = mapped_column(default=0)
     per_second: Mapped[float] = mapped_column(default=0.0)
     priority: Mapped[int] = mapped_column(default=1)
-    """Of those that work, the ones with the lowest are used, evenly."""
+    """The available relays with the lowest number are used, sharing the load evenly."""
     active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[Instant]
 
 
 class DomainLimit(Base):
-    """How fast a provider's domains may be mailed, over all relays and workers."""
+    """Rate and concurrency limit for a mailbox provider's domains, across all relays and workers."""
 
     __tablename__ = "domain_limits"
 
     id: Mapped[Id]
     name: Mapped[Name]
     domains: Mapped[list[str]] = mapped_column(JSON)
-    """Of recipients, as A-labels; together they share the limit."""
+    """Recipient domains as A-labels; they share the limit."""
     per_second: Mapped[float] = mapped_column(default=0.0)
     at_once: Mapped[int] = mapped_column(default=0)
-    """Mails under way at the same time. 0 means no limit, here and above."""
+    """Maximum number of mails in transit at the same time. 0 means no limit, here and in ``per_second``."""
     active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[Instant]
 
 
 class RelayHealth(Base):
-    """What we last heard from a mail relay that we could not use; a row is made by its first failure."""
+    """Health of a relay. The row is created by the first failure."""
 
     __tablename__ = "relay_health"
 
     name: Mapped[str] = mapped_column(String(300), primary_key=True)
     """``host:port``"""
     error: Mapped[str] = mapped_column(String(500), default="")
-    """Empty when the relay works (again)."""
+    """The last error; '' when the relay works again."""
     failures: Mapped[int] = mapped_column(default=0)
-    """In a row."""
+    """Number of consecutive failures."""
     failed_at: Mapped[Instant | None]
     retry_at: Mapped[Instant | None]
-    """Nobody asks the relay before."""
+    """The relay is not tried before this instant."""
 
 
 class RelayReplyCount(Base):
-    """How often a relay answered alike to an activity's mails: answers, of which one mail may get several."""
+    """Number of similar relay replies to an activity's mails. A mail that is retried gets several replies."""
 
     __tablename__ = "relay_reply_counts"
     __table_args__ = {"sqlite_with_rowid": False}
 
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     relay: Mapped[str] = mapped_column(String(300), primary_key=True)
-    """``host:port``; empty when the mail never came so far."""
+    """``host:port``; '' when no relay was contacted."""
     status: Mapped[DeliveryStatus] = mapped_column(choice(DeliveryStatus), primary_key=True)
     reply: Mapped[str] = mapped_column(String(200), primary_key=True)
-    """The answer without what differs from mail to mail; empty when the mail was taken."""
+    """The reply with its varying parts (addresses, ids) replaced by "…"; '' when the mail was accepted."""
     shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Who counted: on PostgreSQL each connection has rows of its own, so that nobody waits for another's."""
+    """Shard of the counter. On PostgreSQL it is derived from the backend's process id, so that concurrent
+    transactions rarely wait for each other's row lock; on SQLite it is 0."""
     count: Mapped[int]
     sample_reply: Mapped[str] = mapped_column(String(500))
     first_at: Mapped[Instant]
@@ -211,7 +216,7 @@ class RelayReplyCount(Base):
 
 
 class DkimKey(Base):
-    """A key that mail from a domain is signed with: made, then published, then active, then retired."""
+    """A DKIM key of a domain. Lifecycle: created, published in the DNS, active (signs mail), retired."""
 
     __tablename__ = "dkim_keys"
     __table_args__ = (UniqueConstraint("domain", "selector"),)
@@ -221,21 +226,21 @@ class DkimKey(Base):
     selector: Mapped[str] = mapped_column(String(63))
     algorithm: Mapped[Algorithm] = mapped_column(choice(Algorithm))
     private: Mapped[str] = mapped_column(Text)
-    """Sealed."""
+    """The private key, encrypted."""
     public: Mapped[str] = mapped_column(Text)
     created_at: Mapped[Instant]
     published_at: Mapped[Instant | None]
-    """When a check first found its record."""
+    """When a DNS check first found the key's record."""
     active_at: Mapped[Instant | None]
     retired_at: Mapped[Instant | None]
 
 
 class DomainCheck(Base):
-    """What the last look at a sending domain's DNS found."""
+    """Result of the last DNS check of a sending domain."""
 
     __tablename__ = "domain_checks"
 
     domain: Mapped[Name] = mapped_column(primary_key=True)
     checked_at: Mapped[Instant]
     results: Mapped[Document]
-    """By subject (``spf``, ``dkim``, ``dmarc``, ``mx``, ``tracking``): ``{"state", "message", "params"}``."""
+    """By check (``spf``, ``dkim``, ``dmarc``, ``mx``, ``ptr``, ``tracking``): ``{"state", "message", "params"}``."""

@@ -1,4 +1,7 @@
-"""Where recipients enter: the unsubscribe page. RFC 8058: GET shows, POST acts, no redirect."""
+"""Public views of delivery: the unsubscribe page and webhooks of mail providers.
+
+Unsubscribing follows RFC 8058: GET only shows the page, POST unsubscribes, and there is no redirect.
+"""
 
 from typing import Any
 
@@ -19,13 +22,16 @@ from campaigns.web.security.rate_limits import RateLimit
 
 blueprint = Blueprint("delivery_public", __name__)
 _FORGED = RateLimit(count=60, seconds=60)
-"""Calls of one network whose check fails: each costs a signature and a count."""
+"""Limit for webhook calls with a bad signature, per client network."""
 
 
 @blueprint.route("/u/<token>", methods=["GET", "POST"])
 @public
 def unsubscribe(token: str) -> Any:
-    """One address for people and for mail programs. The body of a POST is not read: the token says all."""
+    """The unsubscribe page for people, and the one-click endpoint for mail clients.
+
+    The body of a POST is not read, because the token identifies the send.
+    """
     try:
         found = sends_unsubscribe.recipient(db_session(), token)
     except BadToken as error:
@@ -40,7 +46,7 @@ def unsubscribe(token: str) -> Any:
 @blueprint.post("/u/<token>/undo")
 @public
 def undo(token: str) -> Any:
-    """Back on the list; with a CSRF token, since no mail program needs it."""
+    """Undo the unsubscription. A CSRF token is required, because mail clients never call this."""
     try:
         found = sends_unsubscribe.recipient(db_session(), token)
     except BadToken as error:
@@ -49,7 +55,7 @@ def undo(token: str) -> Any:
         mailable = sends_unsubscribe.come_back(db_session(), found)
     except Conflict:
         db_session().rollback()
-        return _shown(found, token, gone=True, status=409)  # The page says that it is too late.
+        return _shown(found, token, gone=True, status=409)  # The page explains that undoing is no longer possible.
     db_session().commit()
     return _shown(found, token, gone=False, back=mailable, still=not mailable)
 
@@ -57,7 +63,11 @@ def undo(token: str) -> Any:
 @blueprint.post(f"/hooks/<any({','.join(way.value for way in PROVIDERS)}):name>")
 @public
 def hook(name: str) -> Any:
-    """A provider's call; 200 once it is kept."""
+    """Webhook of a mail provider.
+
+    200 once the call is stored, 403 for a bad signature, 404 for a provider that is not configured, 413 for a body
+    that is too large, 503 when storing fails temporarily (the provider then retries).
+    """
     if (request.content_length or 0) > LARGEST:
         return "", 413
     body = request.stream.read(LARGEST + 1)
@@ -99,7 +109,8 @@ def _shown(
 
 def _page(name: str, status: int, **values: Any) -> Any:
     answer = make_response(render_template(f"public/{name}.html", **values), status)
-    # The address holds the token, so no other site may read it; ours must, for the check of CSRF over HTTPS.
+    # The URL contains the token, so other sites must not get it as a referrer. The CSRF check over HTTPS needs a
+    # same-origin referrer, hence not "no-referrer".
     answer.headers["Referrer-Policy"] = "same-origin"
     answer.headers["X-Robots-Tag"] = "noindex, nofollow"
     return answer

@@ -1,1 +1,1 @@
-"""Campaigns and the activities that they group."""
+"""Campaign planning: campaigns, their activities in every channel, launch, send windows and short links."""

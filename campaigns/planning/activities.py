@@ -1,4 +1,4 @@
-"""The verbs of an activity, beside its launch."""
+"""Activity services: create, update, submit for review, approve, reopen. Launching is in ``launch``."""
 
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -20,7 +20,10 @@ from campaigns.planning.state_machine import CLOSED_CAMPAIGN, LAUNCHED, Transiti
 
 
 class ActivityInput(TypedDict, total=False):
-    """What people fill in; a verb changes only what it is given. From ``message_id`` on it is for e-mail."""
+    """Editable fields of an activity. Services change only the keys that are present.
+
+    The fields from ``message_id`` on apply to e-mail activities only.
+    """
 
     channel: Channel
     title: str
@@ -54,7 +57,7 @@ _EMAIL_DEFAULTS: ActivityInput = {
 
 
 def activity_of(session: Session, activity_id: int) -> Activity:
-    """The activity. Raises NotFound, also for the house's own."""
+    """The activity with this id. Raises NotFound for an unknown id and for built-in activities."""
     activity = session.get(Activity, activity_id)
     if activity is None or activity.built_in:
         raise NotFound(N_("There is no such activity."))
@@ -62,7 +65,10 @@ def activity_of(session: Session, activity_id: int) -> Activity:
 
 
 def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields: Unpack[ActivityInput]) -> Activity:
-    """A draft in ``campaign``. ``channel`` and ``title`` are needed. Raises Invalid, Conflict."""
+    """Create a draft in ``campaign``. ``channel`` and ``title`` are required.
+
+    Raises ValidationFailed, and Conflict when the campaign is over or built in.
+    """
     actor.require(Permission.PLAN)
     if campaign.built_in or campaign.status in CLOSED_CAMPAIGN:
         raise Conflict(N_("“%(title)s” is over: it takes no more activities."), title=campaign.name)
@@ -85,11 +91,11 @@ def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields
 def update_activity(
     session: Session, actor: Actor, activity: Activity, *, revision: int | None = None, **fields: Unpack[ActivityInput]
 ) -> None:
-    """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
-    somebody changed it since ``revision`` was read.
+    """Change the given fields. Raises ValidationFailed without changing anything, and EditConflict when the row was
+    changed after ``revision`` was read.
 
-    After the launch, channel, message and audience are settled. Changing them after an approval
-    takes the approval back: what was approved is what is launched.
+    Channel, message, audience and send window cannot change after the launch. Changing one of them after an approval
+    moves the activity back to draft, so that only approved content is launched as approved.
     """
     actor.require(Permission.PLAN)
     hold(session, activity)
@@ -169,7 +175,7 @@ def _fill(session: Session, activity: Activity, fields: ActivityInput) -> None:
 
 
 def submit(session: Session, actor: Actor, activity: Activity) -> None:
-    """Draft → review: somebody else is asked to look at it."""
+    """Draft → review."""
     actor.require(Permission.PLAN)
     move(session, activity, Transition.SUBMIT, ActivityStatus.REVIEW)
     audit.record(session, actor, "submit", "activity", activity.id)
@@ -183,10 +189,10 @@ def approve(session: Session, actor: Actor, activity: Activity) -> None:
 
 
 def reopen(session: Session, actor: Actor, activity: Activity) -> None:
-    """Review, approved or scheduled → draft, so that it can be changed again."""
+    """Review, approved or scheduled → draft, so that it can be edited. A scheduled launch is withdrawn."""
     actor.require(Permission.PLAN)
     if activity.status is ActivityStatus.SCHEDULED:
-        actor.require(Permission.LAUNCH)  # It takes a launch back.
+        actor.require(Permission.LAUNCH)  # This withdraws a launch.
     move(session, activity, Transition.REOPEN, ActivityStatus.DRAFT, due_at=None)
     if activity.email_details is not None:
         activity.email_details.version_id = None

@@ -1,4 +1,4 @@
-"""The verbs of a campaign."""
+"""Campaign services: create, update, launch, pause, resume, finish, cancel, archive."""
 
 from datetime import date
 from decimal import Decimal
@@ -19,7 +19,7 @@ from campaigns.planning.state_machine import Transition, move
 
 
 class CampaignInput(TypedDict, total=False):
-    """What people fill in; a verb changes only what it is given."""
+    """Editable fields of a campaign. Services change only the keys that are present."""
 
     name: str
     objective: Objective
@@ -32,7 +32,7 @@ class CampaignInput(TypedDict, total=False):
 
 
 def campaign_of(session: Session, campaign_id: int) -> Campaign:
-    """The campaign. Raises NotFound, also for the house's own."""
+    """The campaign with this id. Raises NotFound for an unknown id and for the built-in campaign."""
     campaign = session.get(Campaign, campaign_id)
     if campaign is None or campaign.built_in:
         raise NotFound(N_("There is no such campaign."))
@@ -40,7 +40,7 @@ def campaign_of(session: Session, campaign_id: int) -> Campaign:
 
 
 def create_campaign(session: Session, actor: Actor, **fields: Unpack[CampaignInput]) -> Campaign:
-    """A planned campaign. ``name`` and ``objective`` are needed. Raises Invalid."""
+    """Create a campaign with status *planned*. ``name`` and ``objective`` are required. Raises ValidationFailed."""
     actor.require(Permission.PLAN)
     campaign = Campaign(
         name="", objective=Objective.LEADS, status=CampaignStatus.PLANNED, colour="#206bc4", created_at=clock.now()
@@ -55,8 +55,8 @@ def create_campaign(session: Session, actor: Actor, **fields: Unpack[CampaignInp
 def update_campaign(
     session: Session, actor: Actor, campaign: Campaign, *, revision: int | None = None, **fields: Unpack[CampaignInput]
 ) -> None:
-    """Change what ``fields`` name. Raises Invalid, and then nothing is changed; ChangedMeanwhile when
-    somebody changed it since ``revision`` was read."""
+    """Change the given fields. Raises ValidationFailed without changing anything, and EditConflict when the row
+    was changed after ``revision`` was read."""
     actor.require(Permission.PLAN)
     before = {key: getattr(campaign, key) for key in fields}
     _fill(session, campaign, fields)
@@ -93,14 +93,17 @@ def _fill(session: Session, campaign: Campaign, fields: CampaignInput) -> None:
 
 
 def launch_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
-    """Planned → active. Its activities are launched one by one."""
+    """Planned → active. Activities are not launched with it; each has a launch of its own."""
     actor.require(Permission.LAUNCH)
     move(session, campaign, Transition.LAUNCH, CampaignStatus.ACTIVE)
     audit.record(session, actor, "launch", "campaign", campaign.id)
 
 
 def pause_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
-    """Stop everything that runs or waits for its time; marked, so that resume knows what it was."""
+    """Active → paused, together with its live and scheduled activities.
+
+    These activities get ``paused_with_campaign``, so that resuming the campaign resumes exactly them.
+    """
     actor.require(Permission.LAUNCH)
     move(session, campaign, Transition.PAUSE, CampaignStatus.PAUSED)
     paused = _move_activities(
@@ -110,7 +113,7 @@ def pause_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
 
 
 def resume_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
-    """Bring back exactly the activities that the campaign's pause stopped."""
+    """Paused → active, and resume exactly the activities that pausing the campaign had paused."""
     actor.require(Permission.LAUNCH)
     move(session, campaign, Transition.RESUME, CampaignStatus.ACTIVE)
     ours = _in(ActivityStatus.PAUSED) & Activity.paused_with_campaign
@@ -121,7 +124,7 @@ def resume_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
 
 
 def finish_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
-    """What ran is finished; what never began is cancelled."""
+    """Active or paused → finished. Started activities become finished, all other open ones cancelled."""
     actor.require(Permission.LAUNCH)
     move(session, campaign, Transition.FINISH, CampaignStatus.FINISHED)
     finished = _move_activities(session, campaign, _RAN, ActivityStatus.FINISHED)
@@ -130,7 +133,7 @@ def finish_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
 
 
 def cancel_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
-    """Stop everything that is not over."""
+    """Planned, active or paused → cancelled, together with all activities that are not over."""
     actor.require(Permission.LAUNCH)
     move(session, campaign, Transition.CANCEL, CampaignStatus.CANCELLED)
     cancelled = _move_activities(session, campaign, _OPEN, ActivityStatus.CANCELLED)
@@ -138,7 +141,7 @@ def cancel_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
 
 
 def archive_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
-    """Put it out of the way of lists. Raises Conflict while it still works."""
+    """Hide the campaign from lists. Raises Conflict while it is active or paused."""
     actor.require(Permission.PLAN)
     if campaign.status in (CampaignStatus.ACTIVE, CampaignStatus.PAUSED):
         raise Conflict(N_("Finish or cancel the campaign first: what still works belongs in sight."))
@@ -148,7 +151,7 @@ def archive_campaign(session: Session, actor: Actor, campaign: Campaign) -> None
 
 
 def unarchive_campaign(session: Session, actor: Actor, campaign: Campaign) -> None:
-    """Bring it back into lists."""
+    """Show an archived campaign in lists again."""
     actor.require(Permission.PLAN)
     if campaign.archived_at is not None:
         campaign.archived_at = None
@@ -173,6 +176,6 @@ def _move_activities(
         update(Activity).where(Activity.campaign_id == campaign.id, which).values(**values).returning(Activity.id)
     )
     ids = sorted(changed.scalars())
-    # Rows that this session has read already must show what they are now.
+    # The bulk UPDATE bypasses the identity map, so rows already loaded in this session are refreshed.
     session.scalars(select(Activity).where(Activity.id.in_(ids)).execution_options(populate_existing=True)).all()
     return ids

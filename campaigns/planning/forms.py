@@ -1,4 +1,4 @@
-"""What people fill in for campaigns, activities and launches."""
+"""Forms for campaigns, activities, short links and launches. Services validate; forms parse and offer choices."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from campaigns.web.pages.edit_conflicts import VersionedForm
 from campaigns.web.pages.form_choices import CheckboxesField, choices, choices_of, choices_of_people
 
 COLOURS = ("#206bc4", "#ae3ec9", "#d63939", "#f76707", "#f59f00", "#2fb344", "#0ca678", "#17a2b8")
-"""Offered in turn to new campaigns, so that neighbours in a list differ."""
+"""Default colours of new campaigns, used in turn so that neighbours in a list differ."""
 
 URL_LABELS = {
     Channel.SOCIAL: N_("Address of the post"),
@@ -61,7 +61,7 @@ class CampaignForm(VersionedForm):
     description = TextAreaField(_l("Description"), render_kw={"rows": 4})
 
     def offer(self, session: Session, campaign: Campaign | None) -> None:
-        """Fill the choices."""
+        """Fill the select fields' choices."""
         self.objective.choices = choices_of(Objective)
         self.owner_id.choices = choices_of_people(
             session, campaign.owner_id if campaign else None, translated(N_("Nobody yet"))
@@ -90,7 +90,7 @@ class ActivityForm(VersionedForm):
     notes = TextAreaField(_l("Notes"), render_kw={"rows": 4})
 
     def offer(self, session: Session, channel: Channel, activity: Activity | None) -> None:
-        """Fill the choices."""
+        """Fill the select fields' choices, and label the URL field for the channel."""
         self.owner_id.choices = choices_of_people(
             session, activity.owner_id if activity else None, translated(N_("Nobody yet"))
         )
@@ -110,7 +110,7 @@ class ActivityForm(VersionedForm):
 
 
 class EmailActivityForm(ActivityForm):
-    """Also message and audience, and when it may be sent."""
+    """An activity form with message, audience and send window."""
 
     message_id = SelectField(_l("Message"), coerce=str)
     list_id = SelectField(_l("Audience"), coerce=str)
@@ -150,18 +150,19 @@ class EmailActivityForm(ActivityForm):
 
 def _within_reason(field: DateTimeLocalField) -> None:
     if field.data and not 2000 <= field.data.year <= 9000:
-        raise ValidationError  # No time zone can be applied at the ends of the calendar.
+        raise ValidationError  # Near datetime.min and datetime.max, conversion to UTC overflows.
     if field.data and _skipped(field.data):
         raise ValidationError(translated(N_("Clocks are put forward over this time. Choose one before or after.")))
 
 
 def _skipped(local: datetime) -> bool:
+    """Whether the local time does not exist because a DST change skips it."""
     there = local.replace(tzinfo=timezone())
     return there.astimezone(UTC).astimezone(timezone()).replace(tzinfo=None) != local
 
 
 def _instant(wall: datetime | None) -> datetime | None:
-    """When the reader's clock shows ``wall``; of two such instants the first."""
+    """The UTC instant of a local time in the user's zone; the earlier one when the time occurs twice."""
     return wall.replace(tzinfo=timezone(), fold=0).astimezone(UTC) if wall else None
 
 
@@ -172,7 +173,10 @@ def _named(session: Session, model: type[Message] | type[ContactList]) -> Sequen
 def activity_form(
     session: Session, channel: Channel, activity: Activity | None = None, *, typed: bool = True
 ) -> ActivityForm:
-    """The form with the fields of ``channel``, filled from ``activity``, and with what was ``typed`` over it."""
+    """The form for an activity of ``channel``, filled from ``activity`` and then from the submitted data.
+
+    With ``use_submitted`` false the submitted data is ignored.
+    """
     kind = EmailActivityForm if channel is Channel.EMAIL else ActivityForm
     values = activity_values(activity) if activity else None
     form = kind(data=values) if typed else kind(formdata=None, data=values)
@@ -181,6 +185,7 @@ def activity_form(
 
 
 def activity_values(activity: Activity) -> dict[str, Any]:
+    """Form data of the activity, by field name; instants become local times in the user's zone."""
     names = ("revision", "title", "starts_on", "ends_on", "cost", "url", "notes")
     values = {name: getattr(activity, name) for name in names} | {"owner_id": str(activity.owner_id or "")}
     email = activity.email_details
@@ -197,6 +202,7 @@ def activity_values(activity: Activity) -> dict[str, Any]:
 
 
 def campaign_values(campaign: Campaign) -> dict[str, Any]:
+    """Form data of the campaign, by field name."""
     names = ("revision", "name", "starts_on", "ends_on", "budget", "colour", "description")
     return {name: getattr(campaign, name) for name in names} | {
         "objective": campaign.objective.value,
@@ -205,14 +211,14 @@ def campaign_values(campaign: Campaign) -> dict[str, Any]:
 
 
 class LinkForm(FlaskForm):  # type: ignore[misc]
-    """A short link."""
+    """Form of a short link."""
 
     label = StringField(_l("Name"), [DataRequired()], render_kw={"maxlength": 200})
     url = URLField(_l("Leads to"), [DataRequired()], render_kw={"maxlength": 2000, "placeholder": "https://"})
 
 
 class LaunchForm(FlaskForm):  # type: ignore[misc]
-    """At once, or from an instant on in the reader's time zone."""
+    """Launch now, or at a local time in the user's time zone."""
 
     at = DateTimeLocalField(_l("Launch at"), [Optional()])
     later = BooleanField()
@@ -221,12 +227,12 @@ class LaunchForm(FlaskForm):  # type: ignore[misc]
         _within_reason(field)
 
     def instant(self) -> datetime | None:
-        """When; of an hour that clocks show twice, the first."""
+        """The chosen launch time in UTC; the earlier one when the local time occurs twice; None for now."""
         return _instant(self.at.data)
 
     @property
     def twice(self) -> bool:
-        """Whether clocks show the time twice, when they are put back."""
+        """Whether the chosen local time occurs twice because clocks are put back."""
         if not self.at.data:
             return False
         there = self.at.data.replace(tzinfo=timezone())

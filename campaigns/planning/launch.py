@@ -1,4 +1,9 @@
-"""Launch, and what follows it: pause, resume, finish, cancel; and the clock's part in it."""
+"""Launch of activities, and the transitions after it: pause, resume, finish, cancel, scheduled start.
+
+Launching an e-mail activity freezes its message and requires a passed preflight whose hash matches the current
+content and audience. Every transition is a compare-and-swap by
+:func:`campaigns.planning.state_machine.apply_transition`.
+"""
 
 import hashlib
 import json
@@ -24,7 +29,10 @@ _CONTENT = ("subject", "preheader", "mjml", "language", "from_name", "from_email
 
 
 def subject_parts(session: Session, activity: Activity) -> dict[str, str]:
-    """What a preflight of an e-mail activity is bound to, hash by name: its message's content and who gets it."""
+    """The inputs of an e-mail activity's preflight, as name → 16 hex digits of SHA-256.
+
+    The names are the message id, its content columns and the audience.
+    """
     message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
     content = {column: getattr(message, column) if message else None for column in _CONTENT}
     subject = {"message": activity.email.message_id, **content, "audience": recipients.fingerprint(session, activity)}
@@ -32,34 +40,35 @@ def subject_parts(session: Session, activity: Activity) -> dict[str, str]:
 
 
 def differs(message: Message, version: MessageVersion) -> bool:
-    """Whether what was frozen is not what the draft says any more."""
+    """Whether the draft ``message`` has changed since ``version`` was frozen."""
     return any(
         getattr(message, name) != getattr(version, name) for name in ("subject", "preheader", "mjml", "language")
     )
 
 
 def hash_of(parts: Mapping[str, str]) -> str:
-    """One hash of all that a preflight is bound to."""
+    """One SHA-256 hex digest over all inputs of a preflight."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def subject_hash(session: Session, activity: Activity) -> str:
-    """The hash of :func:`subject_parts`."""
+    """The digest of :func:`subject_parts`, as stored in ``Preflight.subject_hash``."""
     return hash_of(subject_parts(session, activity))
 
 
 def latest_preflight(session: Session, activity: Activity) -> Preflight | None:
-    """The newest preflight, whether or not it still fits."""
+    """The newest preflight of the activity, even if its hash no longer matches; None if there is none."""
     newest = select(Preflight).where(Preflight.activity_id == activity.id).order_by(Preflight.id.desc()).limit(1)
     return session.scalars(newest).one_or_none()
 
 
 def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime | None = None) -> None:
-    """Let the activity run: now, or from ``at`` on. Its planned campaign becomes active.
+    """Start the activity now, or schedule it for ``at`` if that lies in the future. A planned campaign becomes active.
 
-    E-mail needs a message, an audience, and a preflight that passed and fits what would be sent now;
-    the message is frozen. Raises Invalid, Conflict, and AlreadyLaunched (a Conflict) for the
-    second of two clicks.
+    An e-mail activity needs a message, an audience and a passed preflight of exactly the current content and
+    audience; its message is frozen. Raises ValidationFailed when message or audience is missing, Conflict when the
+    state or the preflight does not allow a launch, AlreadyLaunched (a Conflict) for the second of two clicks, and
+    ValueError for a naive ``at``.
     """
     actor.require(Permission.LAUNCH)
     campaign = _locked_campaign(session, activity)
@@ -67,7 +76,7 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     if activity.status not in ACTIVITY[Transition.LAUNCH].sources:
         raise refusal(
             activity, Transition.LAUNCH
-        )  # Before any question about preflights, which the first click answered.
+        )  # Checked before the preflight, so that a second click is reported as already launched.
     if campaign.status not in (CampaignStatus.PLANNED, CampaignStatus.ACTIVE):
         raise Conflict(N_("The campaign is paused or over: nothing can be launched in it."))
     now = clock.now()
@@ -98,8 +107,11 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
 
 
 def _locked_campaign(session: Session, activity: Activity) -> Campaign:
-    """The campaign's row, locked first by whoever starts or stops something in it: otherwise an
-    activity could go live in a campaign that is being paused."""
+    """Read the campaign's row under a lock.
+
+    Every service that starts or stops something in a campaign takes this lock first. Otherwise an activity could
+    go live in a campaign that is being paused in another transaction.
+    """
     return session.scalars(
         select(Campaign)
         .where(Campaign.id == activity.campaign_id)
@@ -128,14 +140,14 @@ def _frozen(session: Session, actor: Actor, activity: Activity) -> int:
 
 
 def pause(session: Session, actor: Actor, activity: Activity) -> None:
-    """Scheduled or live → paused: a worker finishes at most the slice it has claimed."""
+    """Scheduled or live → paused. A worker still finishes at most the batch that it has claimed."""
     actor.require(Permission.LAUNCH)
     move(session, activity, Transition.PAUSE, ActivityStatus.PAUSED, paused_with_campaign=False)
     audit.record(session, actor, "pause", "activity", activity.id)
 
 
 def resume(session: Session, actor: Actor, activity: Activity) -> None:
-    """Paused → live, or scheduled again if it had not begun."""
+    """Paused → live, or → scheduled if the activity had not started. Raises Conflict while its campaign is paused."""
     actor.require(Permission.LAUNCH)
     campaign = _locked_campaign(session, activity)
     if campaign.status is CampaignStatus.PAUSED:
@@ -154,7 +166,7 @@ def finish(session: Session, actor: Actor, activity: Activity) -> None:
 
 
 def take_up(session: Session, actor: Actor, activity: Activity) -> None:
-    """Finished → live, for mails that are to be sent again. Raises Conflict when its campaign is over or paused."""
+    """Finished → live, so that failed mails can be sent again. Raises Conflict unless the campaign is active."""
     actor.require(Permission.LAUNCH)
     if _locked_campaign(session, activity).status is not CampaignStatus.ACTIVE:
         raise Conflict(N_("The campaign is paused or over: nothing can be launched in it."))
@@ -163,20 +175,20 @@ def take_up(session: Session, actor: Actor, activity: Activity) -> None:
 
 
 def cancel(session: Session, actor: Actor, activity: Activity) -> None:
-    """Anything that is not over → cancelled."""
+    """Any status but finished and cancelled → cancelled."""
     actor.require(Permission.LAUNCH)
     move(session, activity, Transition.CANCEL, ActivityStatus.CANCELLED, finished_at=clock.now())
     audit.record(session, actor, "cancel", "activity", activity.id)
 
 
 def due_launches(session: Session) -> list[int]:
-    """Ids of scheduled activities whose time has come."""
+    """Ids of scheduled activities with ``due_at`` in the past, earliest first."""
     due = select(Activity.id).where(Activity.status == ActivityStatus.SCHEDULED, Activity.due_at <= clock.now())
     return list(session.scalars(due.order_by(Activity.due_at, Activity.id)))
 
 
 def begin_due(session: Session) -> list[int]:
-    """Scheduled → live for each activity whose time has come; the ids of those that this call began."""
+    """Scheduled → live for each due activity. Returns the ids of the activities that this call started."""
     return retries.carry(session, JobType.START_LAUNCH, due_launches(session), lambda ids: _begun(session, ids))
 
 
@@ -187,7 +199,7 @@ def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
         try:
             move(session, activity, Transition.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
         except Conflict:
-            continue  # Somebody was faster: another tick, or a pause.
+            continue  # Another transaction was faster: a second tick, or a pause.
         audit.record(session, SYSTEM, "start", "activity", activity_id)
         begun.append(activity_id)
     return begun

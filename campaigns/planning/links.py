@@ -1,4 +1,4 @@
-"""Verbs of links: short ones for channels that others send, and those of a mail that is out."""
+"""Link services: short links for channels sent elsewhere, and target overrides for links of launched mails."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,15 @@ from campaigns.planning.models import Activity, Channel, LinkOverride, ShortLink
 
 CODE_LENGTH = 8
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
-"""Lower case without 0, 1, i, l and o: a code may be read from paper. 31⁸ of them: a guess in ten million
-meets one of 80,000 links."""
+"""Lower case without 0, 1, i, l and o, because codes are also typed from print. 31⁸ codes: with 80,000 links, one
+guess in ten million hits a link."""
 MOST = 1_000
-"""Links of one activity."""
+"""Maximum number of short links of one activity."""
 OFF = ""
 
 
 def short_url(link: ShortLink) -> str:
+    """The absolute URL of a short link, on the tracking host."""
     return f"{config.settings().tracking_url}/l/{link.code}"
 
 
@@ -38,7 +39,7 @@ def links_of(session: Session, activity: Activity) -> Sequence[ShortLink]:
 
 
 def link_of(session: Session, activity: Activity, number: int) -> ShortLink:
-    """Raises NotFound."""
+    """The activity's short link with this number. Raises NotFound."""
     found = session.scalar(select(ShortLink).filter_by(activity_id=activity.id, number=number))
     if found is None:
         raise NotFound(N_("There is no such link."))
@@ -46,13 +47,17 @@ def link_of(session: Session, activity: Activity, number: int) -> ShortLink:
 
 
 def create_link(session: Session, actor: Actor, activity: Activity, *, label: str, url: str) -> ShortLink:
-    """A new short link with its UTM by rule. Raises Invalid, Conflict."""
+    """Create a short link with the UTM parameters of :mod:`campaigns.planning.utm`.
+
+    Raises Conflict for an e-mail activity, ValidationFailed for a bad label or URL and when the activity has the
+    maximum number of links.
+    """
     actor.require(Permission.PLAN)
     if activity.channel is Channel.EMAIL:
         raise Conflict(N_("Links in our own mails are tracked by themselves and need no short link."))
     label, url = label.strip(), url.strip()
     problems = [*validation.name("label", label), *_faults(session, url)]
-    # The activity's row orders those who make links of it at the same time.
+    # Locking the activity's row serialises concurrent calls, so that MAX(number) + 1 stays unique.
     session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())
     number = session.scalar(select(func.max(ShortLink.number)).filter_by(activity_id=activity.id)) or 0
     if number >= MOST:
@@ -77,7 +82,7 @@ def create_link(session: Session, actor: Actor, activity: Activity, *, label: st
 
 
 def switch(session: Session, actor: Actor, link: ShortLink, *, active: bool) -> None:
-    """Switch a short link on or off; what was printed stays printed, so it is never deleted."""
+    """Switch a short link on or off. Links are never deleted, because a printed code cannot be recalled."""
     actor.require(Permission.PLAN)
     if link.active is not active:
         link.active, link.changed_at = active, clock.now()
@@ -86,7 +91,7 @@ def switch(session: Session, actor: Actor, link: ShortLink, *, active: bool) -> 
 
 
 def lead(session: Session, actor: Actor, link: ShortLink, url: str) -> None:
-    """Let a short link lead elsewhere. Raises Invalid."""
+    """Change the target of a short link. Raises ValidationFailed."""
     actor.require(Permission.PLAN)
     url = url.strip()
     if problems := _faults(session, url):
@@ -98,7 +103,10 @@ def lead(session: Session, actor: Actor, link: ShortLink, url: str) -> None:
 
 
 def fault(session: Session, url: str) -> str | None:
-    """Why ``url`` is no destination; merge fields have nobody to take their words from."""
+    """Why ``url`` cannot be a link target, as a msgid; None when it can.
+
+    Merge fields are refused, because a click on a short link is not tied to a contact.
+    """
     if "{" in url:
         return N_("Merge fields are possible in mails only.")
     own = session.scalar(select(Organisation.own_hosts).limit(1)) or []
@@ -114,7 +122,7 @@ def _faults(session: Session, url: str) -> list[ValidationProblem]:
 
 
 def mail_links(session: Session, activity: Activity) -> list[tuple[Link, LinkOverride | None]]:
-    """The links of a launched mail, each with what was changed of it since."""
+    """The links of a launched mail by number, each with its override or None."""
     version_id = activity.email_details.version_id if activity.email_details is not None else None
     rows = session.execute(
         select(Link, LinkOverride)
@@ -126,8 +134,11 @@ def mail_links(session: Session, activity: Activity) -> list[tuple[Link, LinkOve
 
 
 def change_mail_link(session: Session, actor: Actor, activity: Activity, number: int, url: str | None) -> None:
-    """From the next seconds on, a link of a live mail leads to ``url``; nowhere (OFF); or, with None,
-    where the mail says again. Raises NotFound, Invalid."""
+    """Override the target of a link in a launched mail; it takes effect within seconds.
+
+    ``url`` is the new target, :data:`SWITCHED_OFF` disables the link, None removes the override. Raises NotFound
+    for an unknown number and ValidationFailed for a bad URL.
+    """
     actor.require(Permission.LAUNCH)
     version_id = activity.email_details.version_id if activity.email_details is not None else None
     link = session.scalar(select(Link).filter_by(version_id=version_id, number=number))

@@ -1,4 +1,4 @@
-"""Campaigns, the activities that they group, and the preflight that a launch asks for."""
+"""Planning tables: campaigns, activities, short links, link overrides and preflights."""
 
 from datetime import date, time
 from enum import StrEnum
@@ -11,7 +11,7 @@ from campaigns.i18n import N_
 
 
 class Objective(StrEnum):
-    """What a campaign is for."""
+    """The business goal of a campaign."""
 
     AWARENESS = "awareness"
     LEADS = "leads"
@@ -31,6 +31,8 @@ class Objective(StrEnum):
 
 
 class CampaignStatus(StrEnum):
+    """Lifecycle of a campaign; the allowed transitions are in :mod:`campaigns.planning.state_machine`."""
+
     PLANNED = "planned"
     ACTIVE = "active"
     PAUSED = "paused"
@@ -49,6 +51,8 @@ class CampaignStatus(StrEnum):
 
 
 class ActivityStatus(StrEnum):
+    """Lifecycle of an activity; the allowed transitions are in :mod:`campaigns.planning.state_machine`."""
+
     DRAFT = "draft"
     REVIEW = "review"
     APPROVED = "approved"
@@ -73,6 +77,8 @@ class ActivityStatus(StrEnum):
 
 
 class Channel(StrEnum):
+    """The marketing channel of an activity. Only e-mail is sent by this application."""
+
     EMAIL = "email"
     SOCIAL = "social"
     SEARCH = "search"
@@ -103,7 +109,7 @@ class Channel(StrEnum):
 
 
 class Campaign(Base):
-    """Goal, budget and period of many activities; not one mailing."""
+    """Goal, budget and period shared by many activities. A campaign is not one mailing."""
 
     __tablename__ = "campaigns"
 
@@ -118,11 +124,12 @@ class Campaign(Base):
     colour: Mapped[str] = mapped_column(String(7), default="#206bc4")
     description: Mapped[Words]
     built_in: Mapped[bool] = mapped_column(default=False)
-    """The house's own campaign for system and test mail; reports and lists leave it out."""
+    """True for the installation's own campaign for system and test mail. Reports and lists leave it out."""
     archived_at: Mapped[Instant | None]
-    """Since when lists leave it out unless they are asked; it changes nothing else."""
+    """When the campaign was archived. Lists hide archived campaigns by default; nothing else changes."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
-    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
+    """Optimistic lock: every change through a form increments it, so that two open forms cannot silently
+    overwrite each other."""
     created_at: Mapped[Instant]
 
     activities: Mapped[list["Activity"]] = relationship(back_populates="campaign", order_by="Activity.id")
@@ -144,12 +151,12 @@ class Activity(Base):
     ends_on: Mapped[date | None]
     cost: Mapped[Money | None]
     url: Mapped[str] = mapped_column(String(2000), default="")
-    """Where the post, ad, article or video can be seen."""
+    """Address of the post, ad, article or video."""
     notes: Mapped[Words]
     built_in: Mapped[str | None] = mapped_column(String(20), unique=True)
-    """'test', 'system' or 'api' for the house's own activities."""
+    """'test', 'system' or 'api' for the installation's own activities; None for all others."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")
-    """Raised by every change through a form, so that two open forms cannot overwrite each other unnoticed."""
+    """Optimistic lock, as in :attr:`Campaign.revision`."""
     created_at: Mapped[Instant]
 
     due_at: Mapped[Instant | None]
@@ -182,25 +189,26 @@ class EmailDetails(Base):
     )
     message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"))
     version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
-    """The message as frozen by the launch."""
+    """The message version frozen by the launch."""
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id"))
     everybody: Mapped[bool] = mapped_column(default=False)
-    """Whether the audience is every contact rather than one list."""
+    """Whether the audience is every contact instead of one list."""
     stop_after: Mapped[Instant | None]
-    """From this instant on nothing is sent: sends that still wait fail as expired."""
+    """Nothing is sent from this instant on; sends that still wait fail with reason *expired*."""
     window_days: Mapped[str] = mapped_column(String(7), default="", server_default=text("''"))
-    """The days of the week on which it is sent, 1 (Monday) to 7, in the recipient's time zone; '' for all."""
+    """Weekdays of the send window as sorted digits, 1 (Monday) to 7, in the recipient's time zone; '' means all."""
     window_from: Mapped[time | None]
     window_until: Mapped[time | None]
-    """The hours between which it is sent, in the recipient's time zone; None for all day, midnight ends the day."""
+    """Hours of the send window in the recipient's time zone. None means all day; midnight as the end means the end
+    of the day."""
     expanded_to: Mapped[int] = mapped_column(BigId, default=0)
-    """The last contact id that expansion has passed."""
+    """The highest contact id that expansion into sends has processed."""
     expanded_at: Mapped[Instant | None]
-    """When expansion was complete; the audience is frozen from then on."""
+    """When expansion finished; the audience is frozen from then on."""
 
 
 class ShortLink(Base):
-    """``/l/<code>``: a link to spread in a channel whose posts we do not send ourselves."""
+    """A tracked short link, ``/l/<code>``, for channels whose posts this application does not send."""
 
     __tablename__ = "short_links"
     __table_args__ = (UniqueConstraint("activity_id", "number"),)
@@ -208,32 +216,33 @@ class ShortLink(Base):
     id: Mapped[Id]
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"))
     number: Mapped[int]
-    """Within its activity, from 1: what an event names as its link."""
+    """Number within the activity, from 1; click events refer to the link by it."""
     code: Mapped[str] = mapped_column(String(16), unique=True)
     label: Mapped[Name]
     url: Mapped[str] = mapped_column(String(2000))
-    """Where it leads, as somebody typed it."""
+    """The link target as typed, without UTM parameters."""
     utm: Mapped[str] = mapped_column(String(500))
-    """The query that the UTM rule added when the link was made: renaming a campaign must not split its visits."""
+    """The UTM query string computed when the link was created. It is stored because renaming the campaign later
+    must not split its visits over two names."""
     active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[Instant]
     changed_at: Mapped[Instant]
 
 
 class LinkOverride(Base):
-    """A link of a live mail that leads elsewhere now, or nowhere; without a row it leads where the mail says."""
+    """A changed target of a link in a launched mail. Without a row the link leads where the mail says."""
 
     __tablename__ = "link_overrides"
 
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     url: Mapped[str] = mapped_column(String(2000))
-    """Empty: switched off."""
+    """The new target; '' means the link is switched off."""
     changed_at: Mapped[Instant]
 
 
 class Preflight(Base):
-    """What delivery found before a launch, bound to the hash of content and audience it looked at."""
+    """Result of the checks before a launch, bound to a hash of the content and audience that were checked."""
 
     __tablename__ = "preflights"
 
@@ -242,9 +251,9 @@ class Preflight(Base):
     subject_hash: Mapped[str] = mapped_column(String(64))
     passed: Mapped[bool]
     findings: Mapped[list[dict[str, object]]] = mapped_column(JSON)
-    """``{"level": "error"|"warning", "message", "params", "field", "line"}``, messages as msgids."""
+    """A list of ``{"level": "error"|"warning", "message", "params", "field", "line"}``; messages are gettext msgids."""
     audience: Mapped[dict[str, int]] = mapped_column(JSON)
-    """``{"total", "mailable", "<reason>": n, …}``; the reasons and mailable add up to total."""
+    """``{"total", "mailable", "<skip reason>": n, …}``; mailable and the reasons add up to total."""
     facts: Mapped[Document]
-    """``parts``: what it is bound to, hash by name; and the facts that its page shows."""
+    """``parts``: the hash of each input by name; beside it the facts that the preflight page shows."""
     created_at: Mapped[Instant]

@@ -1,4 +1,4 @@
-"""Who an e-mail activity is for."""
+"""Audience of an e-mail activity: query, size and fingerprint."""
 
 from sqlalchemy import Select, false, func, select
 from sqlalchemy.orm import Session
@@ -8,9 +8,9 @@ from campaigns.planning.models import Activity
 
 
 def contacts_of(activity: Activity) -> Select[Contact]:
-    """The contacts of the activity's audience, consent and suppression not looked at.
+    """A SELECT of the contacts in the activity's audience, each once and unordered.
 
-    Unordered, each contact once: expansion adds its own order and limits.
+    Consent and suppression are not applied. Expansion adds its own order and limit.
     """
     if activity.email.everybody:
         return select(Contact)
@@ -24,21 +24,21 @@ def contacts_of(activity: Activity) -> Select[Contact]:
 
 
 def size_of(session: Session, activity: Activity) -> int:
-    """How many contacts the audience has."""
+    """Number of contacts in the audience, before consent and suppression."""
     return _fingerprint(session, activity)[0]
 
 
 def fingerprint(session: Session, activity: Activity) -> str:
-    """A text that changes whenever somebody joins or leaves the audience.
+    """A string that changes whenever a contact joins or leaves the audience.
 
-    Names and attributes of its contacts may change without changing it, and so may consent and
-    suppression, which are read again when sending.
+    Changes of names, attributes, consent and suppression do not change it; they are read again when sending.
     """
     kind = "everybody" if activity.email.everybody else f"list {activity.email.list_id}"
     return f"{kind}: {', '.join(map(str, _fingerprint(session, activity)))}"
 
 
 def _fingerprint(session: Session, activity: Activity) -> tuple[int, object, object]:
+    """(number of contacts, newest contact id or membership time, newest member's id or None)."""
     if activity.email.everybody:
         count, latest = session.execute(select(func.count(), func.max(Contact.id)).select_from(Contact)).one()
         return count, latest, None

@@ -1,7 +1,7 @@
-"""When mail may be sent: quiet hours of the house and the window of an activity, by the recipient's own clock.
+"""Send windows: the organisation's quiet hours and an activity's days and hours, in the recipient's time zone.
 
-An instant is open when the wall clock of the recipient's zone shows an open minute of an open day, so an hour
-that a zone skips is never waited for, and one that it repeats counts both times.
+An instant is open when the local wall time in the recipient's zone is an open minute of an open day. So an hour that
+a DST change skips is never waited for, and an hour that it repeats is open both times.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,18 @@ from campaigns.accounts.models import Organisation
 from campaigns.planning.models import Activity
 
 _DAYS_AHEAD = 9
-"""A week, and what zones that change their day may add."""
+"""One week, plus two days for zones that skip or repeat a calendar day (change of the date line)."""
 _STEP = timedelta(hours=6)
 _MIDNIGHT = time(0)
 
 
 @dataclass(frozen=True, slots=True)
 class SendWindow:
-    """``days``: 1 (Monday) to 7; empty means all. Equal hours, or None, mean all day (quiet: never)."""
+    """A send window in local time; false when it never restricts sending.
+
+    ``days`` holds digits 1 (Monday) to 7, '' means all days. ``start`` and ``end`` are the activity's hours; equal
+    or None means all day. ``quiet_start`` and ``quiet_end`` are the quiet hours; equal or None means none.
+    """
 
     days: str = ""
     start: time | None = None
@@ -42,11 +46,11 @@ class SendWindow:
 
     @property
     def edges(self) -> set[time]:
-        """Where on a day it may open."""
+        """The local times of day at which the window can open."""
         return {each for each in (_MIDNIGHT, self.start, self.quiet_end) if each is not None}
 
     def shows_open(self, wall: datetime) -> bool:
-        """Whether it is open when the recipient's clock shows ``wall``."""
+        """Whether the window is open at this local time of the recipient."""
         if self.days and str(wall.isoweekday()) not in self.days:
             return False
         return _within(wall.time(), *self._between, otherwise=True) and not _within(
@@ -55,7 +59,7 @@ class SendWindow:
 
     @property
     def never_opens(self) -> bool:
-        """Whether the quiet hours leave nothing of the window."""
+        """Whether the quiet hours cover the whole window."""
         edges = (datetime.combine(date(2024, 1, day), edge) for day in range(1, 8) for edge in self.edges)
         return not any(self.shows_open(wall) for wall in edges)
 
@@ -68,7 +72,7 @@ def _within(wall: time, start: time | None, end: time | None, *, otherwise: bool
 
 
 def window_of(activity: Activity, house: Organisation) -> SendWindow:
-    """The house's own mail (tests, passwords, what programs ask for) knows no hours."""
+    """The send window of an activity. Built-in activities (test, system and API mail) have none."""
     if activity.built_in is not None:
         return SendWindow()
     return SendWindow(
@@ -81,7 +85,7 @@ def window_of(activity: Activity, house: Organisation) -> SendWindow:
 
 
 def opening(window: SendWindow, zone: str, at: datetime) -> datetime | None:
-    """The first instant from ``at`` on at which mail may be sent in ``zone``; None if that is never."""
+    """The first instant, ``at`` or later, when the window is open in ``zone``; None if it never opens."""
     if not window:
         return at
     found = _opening(window, zone, at.astimezone(UTC).replace(second=0, microsecond=0))
@@ -90,14 +94,18 @@ def opening(window: SendWindow, zone: str, at: datetime) -> datetime | None:
 
 @lru_cache(4096)
 def _opening(window: SendWindow, zone: str, minute: datetime) -> datetime | None:
-    """Of a whole minute: windows open and close, and clocks change, at whole ones."""
+    """:func:`next_opening` for a whole minute, which makes it cacheable: windows and zone offsets change only at whole
+    minutes."""
     there = ZoneInfo(zone)
     instants = sorted({minute, *_candidates(window, there, minute)})
     return next((each for each in instants if each >= minute and window.shows_open(each.astimezone(there))), None)
 
 
 def _candidates(window: SendWindow, there: tzinfo, at: datetime) -> Iterator[datetime]:
-    """Every instant at which it may begin to be open: edges of the local days, and changes of the clock."""
+    """Every UTC instant at which the window can open: its opening times on each local day, and offset changes.
+
+    A local time that occurs twice is yielded for both folds.
+    """
     today = at.astimezone(there).date()
     for ahead in range(_DAYS_AHEAD):
         for edge in window.edges:
@@ -110,7 +118,8 @@ def _candidates(window: SendWindow, there: tzinfo, at: datetime) -> Iterator[dat
 
 
 def _change(there: tzinfo, before: datetime, after: datetime) -> datetime:
-    """The instant between the two at which the zone's offset changes."""
+    """The instant between ``before`` and ``after`` at which the zone's UTC offset changes, found by bisection to the
+    second."""
     offset = before.astimezone(there).utcoffset()
     while after - before > timedelta(seconds=1):
         middle = (before + (after - before) / 2).replace(microsecond=0)
@@ -122,7 +131,7 @@ def _change(there: tzinfo, before: datetime, after: datetime) -> datetime:
 
 
 def known_zone(name: str | None, house: Organisation) -> str:
-    """The contact's zone, else the house's, else UTC."""
+    """The contact's zone ``name`` if it is known, else the organisation's, else "UTC"."""
     return next((zone for zone in (name, house.timezone) if zone and _exists(zone)), "UTC")
 
 

@@ -1,7 +1,7 @@
-"""Which verb leads from which status to which: the one place that knows.
+"""State machines of campaigns and activities: the allowed transitions, and the compare-and-swap that applies them.
 
-A verb changes a row by :func:`move`, a compare-and-swap, so that of two clicks at once exactly one
-succeeds, on both databases.
+:func:`apply_transition` updates the row only while its status allows the transition, so that of two concurrent
+requests exactly one succeeds, on SQLite and on PostgreSQL.
 """
 
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from campaigns.planning.models import Activity, ActivityStatus, Campaign, Campai
 
 
 class Transition(StrEnum):
-    """What can be done to a campaign or an activity."""
+    """A named transition of a campaign or an activity. Values are stored in the audit log."""
 
     SUBMIT = "submit"
     APPROVE = "approve"
     REOPEN = "reopen"
     LAUNCH = "launch"
-    BEGIN = "begin"  # the clock's: a scheduled launch is due
+    BEGIN = "begin"  # by the scheduler only: a scheduled launch is due
     PAUSE = "pause"
     RESUME = "resume"
     FINISH = "finish"
     CANCEL = "cancel"
-    TAKE_UP = "take up"  # delivery's: failed mails of a finished mailing are sent again
+    TAKE_UP = "take up"  # by delivery only: failed mails of a finished activity are sent again
 
     @property
     def label(self) -> str:
@@ -49,13 +49,15 @@ class Transition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransitionRule:
-    """A verb's step: allowed from ``sources``, ending in one of ``targets``."""
+    """A transition is allowed from the statuses ``sources`` and ends in one of ``targets``."""
 
     sources: frozenset[Any]
     targets: frozenset[Any]
 
 
 def _moves(status: type[StrEnum], table: Mapping[Transition, tuple[str, str]]) -> dict[Transition, TransitionRule]:
+    """Build the rules from transition → (sources, targets), each a list of status values separated by spaces."""
+
     def some(names: str) -> frozenset[StrEnum]:
         return frozenset(status(name) for name in names.split())
 
@@ -73,7 +75,8 @@ CAMPAIGN: Mapping[Transition, TransitionRule] = _moves(
     },
 )
 
-# One generalist launches a draft without asking anybody. Whoever asked for a review gets one first.
+# A draft may be launched without approval, because many teams have one person. An activity in review must be
+# approved first.
 ACTIVITY: Mapping[Transition, TransitionRule] = _moves(
     ActivityStatus,
     {
@@ -92,13 +95,13 @@ ACTIVITY: Mapping[Transition, TransitionRule] = _moves(
 _NOT_BY_HAND = (Transition.BEGIN, Transition.TAKE_UP)
 
 LAUNCHED = frozenset({ActivityStatus.SCHEDULED, ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED})
-"""From here on message and audience are settled."""
+"""Statuses in which message and audience can no longer be changed."""
 
 CLOSED_CAMPAIGN = frozenset({CampaignStatus.FINISHED, CampaignStatus.CANCELLED})
 
 
 def possible(thing: Campaign | Activity) -> tuple[Transition, ...]:
-    """The verbs that people may use on ``thing`` in its present status, in the table's order."""
+    """The transitions that a user may apply in the present status, in the order of the table."""
     table = CAMPAIGN if isinstance(thing, Campaign) else ACTIVITY
     return tuple(verb for verb, move in table.items() if thing.status in move.sources and verb not in _NOT_BY_HAND)
 
@@ -106,10 +109,11 @@ def possible(thing: Campaign | Activity) -> tuple[Transition, ...]:
 def move(
     session: Session, thing: Campaign | Activity, verb: Transition, to: CampaignStatus | ActivityStatus, **values: Any
 ) -> None:
-    """Change ``thing``'s status by ``verb``, and ``values`` with it, if its row still allows that.
+    """Set the status to ``to`` and the columns in ``values``, if the row's status still allows the transition.
 
-    Raises Conflict when the row's status (which somebody may just have changed) does not allow
-    the verb, and NotFound for the house's own campaign and activities, which nobody moves.
+    Raises Conflict when the row's status, which another transaction may just have changed, does not allow it;
+    NotFound for the built-in campaign and activities, which have no transitions; ValueError when the transition does
+    not lead to ``to``.
     """
     if thing.built_in:
         raise NotFound(N_("There is no such page."))
@@ -127,15 +131,17 @@ def move(
 
 
 def hold(session: Session, activity: Activity) -> None:
-    """Read the activity anew and keep others from changing it until we commit: what the preflight saw
-    must be what is launched."""
+    """Re-read the activity under a row lock that is held until the commit.
+
+    Otherwise message or audience could change between the check of the preflight and the launch.
+    """
     session.flush()
     held = select(Activity).where(Activity.id == activity.id).with_for_update(of=Activity)
     session.scalars(held.execution_options(populate_existing=True)).one()
 
 
 def refusal(thing: Campaign | Activity, verb: Transition) -> Conflict:
-    """The Conflict that says why ``verb`` is not possible now."""
+    """The Conflict that explains why the transition is not possible now. It is returned, not raised."""
     if verb is Transition.LAUNCH and isinstance(thing, Activity) and thing.status in LAUNCHED:
         return AlreadyLaunched(N_("“%(title)s” is already launched."), title=thing.title)
     if verb is Transition.LAUNCH and isinstance(thing, Activity) and thing.status is ActivityStatus.REVIEW:
@@ -145,7 +151,7 @@ def refusal(thing: Campaign | Activity, verb: Transition) -> Conflict:
 
 
 class AlreadyLaunched(Conflict):
-    """The second click on Launch: harmless, and told kindly."""
+    """The activity is already launched; shown as information, because it is usually a second click."""
 
 
 _REFUSALS = {

@@ -1,6 +1,7 @@
-"""The house's own activities: every mail belongs to one, also a test mail or a password mail.
+"""Built-in activities for test mail, system mail and API mail.
 
-Reports and lists leave them out.
+Every send belongs to an activity, also a test mail or a password reset. Reports and lists leave the built-in
+activities out.
 """
 
 from typing import Literal
@@ -25,9 +26,9 @@ TITLES: dict[Kind, str] = {"test": "Test mails", "system": "System mails", "api"
 
 
 def activity(session: Session, kind: Kind) -> Activity:
-    """The built-in activity for single mails of a kind, made at the first call.
+    """The built-in activity of this kind, created at the first call.
 
-    Two sessions that call it at once get the same row: the unique column decides.
+    Concurrent first calls get the same row: ``activities.built_in`` is unique, and the loser reads the winner's row.
     """
     found = _find(session, kind)
     if found is not None:

@@ -1,7 +1,7 @@
-"""The UTM rule: how the links of an activity are named for whoever counts visits.
+"""UTM naming rule for links of an activity.
 
-One place for builders of links and for whoever checks visits against the rule: lower case, words joined
-by one hyphen, and a medium for each channel that stands in the default channel groups.
+Used by the link builders and by the check of collected visits. Values are lower case with words joined by one hyphen;
+each channel has one ``utm_medium``, chosen so that Google Analytics' default channel groups recognise it.
 """
 
 import re
@@ -13,9 +13,9 @@ from campaigns.planning.models import Activity, Channel
 
 FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_id", "utm_content")
 SPLITTING = (" ", "_")
-"""Signs between words that a hyphen should join: one spells it so, the next otherwise, and the visits split."""
+"""Separators that the rule replaces by a hyphen; mixed spellings of one name would split its visits."""
 LONGEST = 60
-"""Characters of one value."""
+"""Maximum length of one value in characters."""
 
 MEDIUM: Mapping[Channel, str] = {
     Channel.EMAIL: "email",
@@ -30,17 +30,17 @@ MEDIUM: Mapping[Channel, str] = {
     Channel.PUSH: "push",
     Channel.OTHER: "link",
 }
-"""The closed vocabulary of ``utm_medium``."""
+"""The only allowed values of ``utm_medium``, by channel."""
 
 
 def word(text: str) -> str:
-    """``text`` as one UTM value: "Spring Tea 2026!" → "spring-tea-2026"."""
+    """``text`` as a UTM value: "Spring Tea 2026!" → "spring-tea-2026". Letters of any script are kept."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return re.sub(r"[\W_]+", "-", plain).strip("-")[:LONGEST].rstrip("-")
 
 
 def rule(activity: Activity, label: str) -> dict[str, str]:
-    """The UTM of a link of ``activity`` that is called ``label``."""
+    """The UTM parameters of a link labelled ``label`` in ``activity``; empty values are left out."""
     values = {
         "utm_source": source(activity.channel, activity.url),
         "utm_medium": MEDIUM[activity.channel],
@@ -52,17 +52,17 @@ def rule(activity: Activity, label: str) -> dict[str, str]:
 
 
 def source(channel: Channel, url: str) -> str:
-    """The ``utm_source`` of an activity of this channel that can be seen at ``url``."""
+    """The ``utm_source`` of an activity: the site name of ``url``, else the channel."""
     return _site(url) or channel.value
 
 
 def values(query: str) -> dict[str, str]:
-    """The fields of a query, as :func:`query` wrote them."""
+    """The inverse of :func:`encode_query`."""
     return dict(parse_qsl(query))
 
 
 def _site(url: str) -> str:
-    """The name of the website where an activity can be seen: https://www.instagram.com/p/1 → instagram."""
+    """The second-level domain name of ``url``: https://www.instagram.com/p/1 → instagram; '' without one."""
     names = (urlsplit(url).hostname or "").removeprefix("www.").split(".")
     return word(names[-2]) if len(names) > 1 else ""
 
@@ -72,7 +72,7 @@ def query(values: Mapping[str, str]) -> str:
 
 
 def joined(url: str, added: str) -> str:
-    """``url`` with the query ``added``; a field that the address has of its own stays as it is."""
+    """``url`` with the query string ``added`` appended; parameters that ``url`` already has are not overwritten."""
     parts = urlsplit(url)
     own = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     more = urlencode([(name, value) for name, value in parse_qsl(added) if name not in own])
@@ -80,7 +80,11 @@ def joined(url: str, added: str) -> str:
 
 
 def breaches(values: Mapping[str, str]) -> list[str]:
-    """Names of the UTM fields that break the rule, a missing source or medium included, or no word of a campaign."""
+    """Sorted names of the UTM parameters that violate the rule.
+
+    A missing ``utm_source`` or ``utm_medium`` counts, an unknown medium, and ``utm_campaign`` when neither it nor
+    ``utm_id`` is given.
+    """
     wrong = [name for name, value in values.items() if name in FIELDS and not _is_written_by_rule(value)]
     wrong += [name for name in ("utm_source", "utm_medium") if not values.get(name)]
     if values.get("utm_medium", "") not in ("", *MEDIUM.values()):

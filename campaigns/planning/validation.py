@@ -1,4 +1,7 @@
-"""What campaigns and activities have in common when somebody fills them in."""
+"""Validation of fields shared by campaigns and activities.
+
+Each check returns a list of problems, empty when the value is valid.
+"""
 
 import re
 from datetime import date, datetime, time
@@ -72,7 +75,7 @@ def url(text: str) -> list[ValidationProblem]:
 
 
 def exists(session: Session, model: type[Any], key: int | None, field: str) -> list[ValidationProblem]:
-    """A Problem when ``key`` is given and no such row exists, as for a row deleted meanwhile."""
+    """A problem when ``key`` is given but no such row exists, for example because it was deleted meanwhile."""
     if key is None or session.get(model, key) is not None:
         return []
     return [ValidationProblem(N_("This choice does not exist any more."), field)]
@@ -89,7 +92,7 @@ def later(field: str, at: datetime | None) -> list[ValidationProblem]:
 
 
 def window(days: str, start: time | None, end: time | None) -> list[ValidationProblem]:
-    """Of a send window: days as sorted digits 1 to 7, both hours or neither."""
+    """Check a send window: ``days`` are sorted distinct digits 1 to 7, and both hours or neither are given."""
     found = []
     if days != "".join(sorted(set(days) & set("1234567"))):
         found.append(ValidationProblem(N_("This choice does not exist any more."), "window_days"))

@@ -1,4 +1,4 @@
-"""Certificates for relays on loopback, good and bad."""
+"""Self-signed certificates for test relays on loopback."""
 
 import datetime
 import ipaddress
@@ -13,7 +13,7 @@ DAY = datetime.timedelta(days=1)
 
 
 def make(path: Path, address: str = "127.0.0.1", *, begins: datetime.timedelta = -DAY) -> Path:
-    """A certificate for ``address`` with its key in one file, valid for two days from ``begins``, counted from now."""
+    """Write a certificate for ``address`` with its key to ``path``, valid for two days from now + ``begins``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay")])
     begin = datetime.datetime.now(datetime.UTC) + begins

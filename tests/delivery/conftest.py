@@ -1,4 +1,4 @@
-"""A catcher and a broker, and settings that know them."""
+"""Fixtures of the delivery tests: mail catcher, broker, reset of per-process state."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from tests import servers
 
 @pytest.fixture
 def faults() -> Faults:
-    """What goes wrong at the catcher, by address; filled by the test."""
+    """Simulated failures of the mail catcher by recipient address; filled by the test."""
     return {}
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process learns rates, brokers, and which domains to leave alone; a test must not learn it from another."""
+    """Reset what a process remembers about rates, the broker and paused domains, so that tests are independent."""
     monkeypatch.setattr(rate_limits, "_full", {})
     monkeypatch.setattr(redis_scripts, "_known", None)
     monkeypatch.setattr(rate_limits.brakes, "_domains", {})
@@ -31,7 +31,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def broker(settings: config.Settings) -> Iterator[Redis]:
-    """A running broker of this test's own that the settings know."""
+    """A Valkey server of this test's own; REDIS_URL points to it."""
     with servers.valkey() as url:
         config.install(dataclasses.replace(settings, redis_url=url))
         with Redis.from_url(f"unix://{config.settings().broker_socket}") as client:
@@ -43,7 +43,7 @@ def broker(settings: config.Settings) -> Iterator[Redis]:
 
 @pytest.fixture
 def catcher(settings: config.Settings, faults: Faults) -> Iterator[int]:
-    """A running catcher that ``settings().smtp_url`` points to; its port."""
+    """The port of a running mail catcher; SMTP_URL points to it."""
     with catching(faults=faults) as port:
         config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}"))
         yield port

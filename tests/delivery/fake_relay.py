@@ -1,4 +1,4 @@
-"""Relays that answer what no relay should, and a supply to try connections with."""
+"""Fake SMTP relay with scripted, also invalid, replies; and a mail source for testing connections."""
 
 import asyncio
 import dataclasses
@@ -23,7 +23,10 @@ Answer = bytes | Callable[[int], bytes]
 
 @dataclass
 class Strange:
-    """Answers by word; a callable is given the number of the mail on this relay, from 0."""
+    """A relay with a scripted reply per command. A callable gets the number of the mail on this relay, from 0.
+
+    The replies :data:`DROP` and :data:`HANG` close the connection, at once or after 3 seconds.
+    """
 
     greeting: bytes = b"220 strange"
     ehlo: bytes = EHLO
@@ -35,11 +38,11 @@ class Strange:
     rset: bytes = b"250 ok"
     auth: bytes = b"502 what?"
     bytewise: bool = False
-    """Whether each octet of an answer travels alone."""
+    """Whether each octet of a reply is sent on its own."""
     taken: list[bytes] = field(default_factory=list)
-    """Contents, as they came."""
+    """Received contents, in order."""
     words: list[bytes] = field(default_factory=list)
-    """Commands, as they came."""
+    """Received commands, in order."""
     talks: list[threading.Thread] = field(default_factory=list)
     mails: int = -1
     port: int = 0
@@ -101,16 +104,16 @@ class Strange:
 
 @contextmanager
 def serving(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port where a thread accepts."""
+    """Run ``serve`` in a thread with a listening socket on loopback. Yields its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     door = threading.Thread(target=serve, args=(listener,), daemon=True)
     door.start()
     try:
         yield int(listener.getsockname()[1])
     finally:
-        # Left waiting on a closed one, and interrupted by a signal, it would go on to accept for whoever has got the
-        # number of the descriptor meanwhile.
-        with suppress(OSError):  # Elsewhere than on Linux closing wakes it.
+        # shutdown() wakes the thread. A thread left in accept() on a closed socket would, after a signal, accept on
+        # whatever socket has reused the descriptor's number.
+        with suppress(OSError):  # On systems other than Linux, closing wakes it.
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         door.join()
@@ -118,7 +121,7 @@ def serving(serve: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @contextmanager
 def answering(settings: config.Settings, **answers: object) -> Iterator[Strange]:
-    """A running relay that the settings point to."""
+    """Run a fake relay and set SMTP_URL to it."""
     relay = Strange(**answers)  # type: ignore[arg-type]
     with serving(relay.serve) as relay.port:
         config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{relay.port}?connections=1"))
@@ -127,7 +130,7 @@ def answering(settings: config.Settings, **answers: object) -> Iterator[Strange]
 
 @dataclass
 class Shelf:
-    """A supply of given mails that remembers what it was told."""
+    """A mail source with given mails that records all calls."""
 
     mails: deque[OutgoingMail]
     going: bool = True
@@ -165,7 +168,7 @@ def mails(count: int) -> list[OutgoingMail]:
 
 
 def posted(mails: Sequence[OutgoingMail], relay: RelayAddress | None = None, *, going: bool = True) -> Shelf:
-    """What became of ``mails`` on one connection. Raises RelayDown."""
+    """Send ``mails`` over one connection and return the mail source with the results. Raises RelayUnavailable."""
     shelf = Shelf(deque(mails), going)
     asyncio.run(_post(shelf, relay or relay_address()))
     return shelf

@@ -1,7 +1,8 @@
-"""Workers to be killed: for each line ``ACTIVITY SECONDS`` a forked process delivers it and is killed after that time.
+"""Process that forks delivery workers and kills them.
 
-Answers with ``gone`` when it has ended. Forking spares each the imports, and whoever forked it may kill it: one that
-was quicker than its killer is still there to be killed.
+For each input line ``ACTIVITY_ID SECONDS`` a forked child delivers the activity and gets SIGKILL after that time;
+``gone`` is printed when it has ended. Forking avoids importing everything for each worker. A child that finishes early
+stays a zombie until it is waited for, so its process id cannot be reused before the kill.
 """
 
 import os

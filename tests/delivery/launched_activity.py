@@ -1,4 +1,4 @@
-"""A live mailing for tests of delivery: rows written directly, as a launch would leave them."""
+"""Factory of live e-mail activities for delivery tests. Rows are written directly, as a launch would leave them."""
 
 from collections import Counter
 from email import message_from_bytes, policy
@@ -48,7 +48,7 @@ def make_version(session: Session, **values: Any) -> MessageVersion:
 
 
 def allow(session: Session, contact: Contact, *purposes: ConsentPurpose) -> Contact:
-    """Full consent of a contact."""
+    """Give the contact full consent for ``purposes``, all purposes by default. Returns the contact."""
     for purpose in purposes or tuple(ConsentPurpose):
         session.add(
             ConsentEntry(
@@ -66,7 +66,7 @@ def allow(session: Session, contact: Contact, *purposes: ConsentPurpose) -> Cont
 
 
 def make_mailing(session: Session, size: int, **values: Any) -> Activity:
-    """A live activity to a list of ``size`` consenting contacts, not expanded yet."""
+    """A live activity for a list of ``size`` contacts with full consent, not expanded yet."""
     make_organisation(session)
     contacts = [allow(session, make_contact(session)) for _ in range(size)]
     people = make_list(session, *contacts)
@@ -88,7 +88,7 @@ def make_mailing(session: Session, size: int, **values: Any) -> Activity:
 
 
 def states(activity_id: int) -> dict[str, int]:
-    """How many sends of the activity are in each state."""
+    """Number of sends of the activity by state."""
     with db.reading() as session:
         found = session.scalars(select(Send.state).where(Send.activity_id == activity_id))
         return dict(Counter(state.value for state in found))
@@ -101,12 +101,12 @@ def sends(activity_id: int, *wanted: SendState) -> list[Send]:
 
 
 def mailed() -> Counter[str]:
-    """How often each address was mailed."""
+    """Number of mails in the mail catcher by recipient."""
     return Counter(mail.recipient for mail in MailStore().mails(limit=1_000_000))
 
 
 def read(raw: bytes) -> EmailMessage:
-    """A mail as Python's own parser reads it, without any defect."""
+    """Parse a mail with Python's parser, and assert that it has no defects."""
     message = message_from_bytes(raw, policy=policy.default)
     assert isinstance(message, EmailMessage)
     for part in message.walk():

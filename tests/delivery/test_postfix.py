@@ -1,4 +1,4 @@
-"""Against a real Postfix: its smtpd, sign-in, greylisting; skipped where it is missing or we aren't root."""
+"""Tests against a real Postfix: delivery, authentication, greylisting. Skipped without Postfix or root."""
 
 import base64
 import dataclasses
@@ -88,7 +88,7 @@ USER, PASSWORD = "mailer@example.org", "pässword, with = and \\"
 
 @dataclass
 class Passwords:
-    """What Dovecot would answer (its authentication protocol, version 1.1): one user, one way to sign in."""
+    """A fake Dovecot authentication server (protocol version 1.1) with one user and one mechanism."""
 
     mechanism: str
     port: int = 0
@@ -134,7 +134,7 @@ class Postfix:
     tls: str = "may"
     port: int = field(default_factory=free_port)
     services: str = ""
-    """More lines of services."""
+    """Additional lines of master.cf."""
 
     def start(self) -> subprocess.Popen[bytes]:
         (self.home / "etc").mkdir(parents=True)
@@ -164,7 +164,7 @@ class Postfix:
         raise AssertionError(f"Postfix did not start: {log.read_text()[-2000:] if log.exists() else ''}")
 
     def delivered(self, wanted: int) -> int:
-        """How many mails it has passed on, once they are ``wanted``, or after a minute."""
+        """The number of delivered mails, as soon as there are at least ``expected``, or after a minute."""
         log, found = self.home / "mail.log", 0
         for _ in range(1200):
             found = log.read_text().count("status=sent (") if log.exists() else 0
@@ -175,7 +175,7 @@ class Postfix:
 
 
 def wait_for_door(port: int) -> bool:
-    """Whether somebody listens there within a minute."""
+    """Wait up to a minute until the port accepts connections. Returns whether it does."""
     for _ in range(1200):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -186,7 +186,7 @@ def wait_for_door(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A folder that Postfix's own account may enter, with a certificate."""
+    """A directory with a certificate, readable by Postfix's user."""
     with tempfile.TemporaryDirectory(prefix="kampania-px-") as made:
         Path(made).chmod(0o755)
         certificates.make(Path(made) / "relay.pem")
@@ -209,7 +209,7 @@ def running(relay: Postfix) -> Iterator[Postfix]:
 
 @contextmanager
 def postgrey(home: Path) -> Iterator[int]:
-    """Debian's postgrey, asking everybody to come again after a second; its port, of nobody when there is none."""
+    """Run postgrey with a delay of one second. Yields its port; an unused port when postgrey is not installed."""
     port = free_port()
     if shutil.which("postgrey") is None:
         yield port
@@ -230,12 +230,13 @@ def postgrey(home: Path) -> Iterator[int]:
             wait_for_door(port)
             yield port
         finally:
-            server.kill()  # It would wait for a visitor before it looks at a gentler word.
+            server.kill()  # It handles SIGTERM only after the next connection.
 
 
 @pytest.fixture(scope="module")
 def postfix(home: Path) -> Iterator[tuple[Postfix, dict[str, int]]]:
-    """Postfix, and the ports where one has to sign in, by mechanism, or to come twice: one start serves all tests."""
+    """A Postfix for all tests of the module, and its extra ports: ``PLAIN`` and ``LOGIN`` (authentication required),
+    ``grey`` (greylisting)."""
     ports = {name: free_port() for name in ("PLAIN", "LOGIN", "grey")}
     with serving(Passwords("PLAIN").serve) as plain, serving(Passwords("LOGIN").serve) as login, postgrey(home) as grey:
         services = (
@@ -277,7 +278,7 @@ def test_signing_in(
     assert posted(mails(3), me).fates == ["sent"] * 3
     with pytest.raises(RelayUnavailable, match="535"):
         posted(mails(1), dataclasses.replace(me, password="wrong"))
-    # Whoever has not signed in is refused, and it is our fault, never the recipients'.
+    # Without authentication mails are rejected because of us, not because of the recipients.
     assert posted(mails(2), dataclasses.replace(me, user="", password="")).fates == ["sender_rejected"] * 2
     with pytest.raises(RelayUnavailable, match=r"50[0-9]|AUTH"):  # Offered only behind TLS.
         posted(mails(1), dataclasses.replace(me, tls=TlsMode.OFF))
@@ -297,11 +298,11 @@ def test_greylisted_ones_come_again(
     deliver(activity_id, 60.0)
     assert states(activity_id) == {"deferred": 12}
     assert all("reylisted" in send.reply for send in sends(activity_id))
-    time.sleep(1.5)  # Whoever comes before the second is over is asked again.
+    time.sleep(1.5)  # A retry within postgrey's delay would be greylisted again.
     with db.transaction() as session:
         session.execute(update(Send).where(Send.state == SendState.DEFERRED).values(due_at=clock.now()))
     deliver(activity_id, 60.0)
-    # It knows sender and recipient together: the same envelope sender has come again.
+    # postgrey recognises the pair of sender and recipient, so the retry must have used the same envelope sender.
     assert states(activity_id) == {"sent": 12}
     assert {send.attempts for send in sends(activity_id)} == {2}
     assert relay.delivered(before + 12) == before + 12

@@ -1,4 +1,4 @@
-"""Two people at one activity."""
+"""Tests of concurrent changes to one activity."""
 
 import threading
 
@@ -15,7 +15,7 @@ from tests.factories import make_activity, make_list
 
 
 def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The editor has read a draft; the launch looks at its preflight and commits; then the editor saves."""
+    """The editor reads a draft, the launch checks its preflight and commits, then the editor saves."""
     with db.transaction() as session:
         first, second = make_list(session), make_list(session)
         activity = make_activity(session, everybody=False, list_id=first.id, channel=Channel.EMAIL)
@@ -23,7 +23,7 @@ def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monk
     monkeypatch.setattr(launch, "_frozen", lambda *_: None)
 
     def edit() -> None:
-        with db.new_session(read_only=True) as session:  # as if it were read before the writer's place was had
+        with db.new_session(read_only=True) as session:  # simulates a read before the write lock is acquired
             seen = session.get_one(Activity, activity.id)
             session.rollback() if database.dialect.name == "sqlite" else None
             read.set()

@@ -1,4 +1,4 @@
-"""Launching: what it asks for, what it settles, and two clicks at once."""
+"""Tests of launching activities: preconditions, frozen fields, schedules and concurrent requests."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -234,7 +234,7 @@ def test_two_clicks_at_once_launch_once(database: Engine) -> None:
 
 
 def test_a_launch_and_a_pause_at_once_leave_nothing_running(database: Engine) -> None:
-    """Whichever comes first, no activity is live in a paused campaign."""
+    """In either order, no activity stays live in a paused campaign."""
     with db.transaction() as session:
         actor = Actor.of(make_person(session))
         campaign = make_campaign(session, status=CampaignStatus.ACTIVE)

@@ -1,4 +1,4 @@
-"""Links that an activity spreads: made by rule, led elsewhere, switched off."""
+"""Tests of short links and link overrides: UTM parameters, redirects, switching off, pages."""
 
 from urllib.parse import parse_qs, urlsplit
 

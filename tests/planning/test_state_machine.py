@@ -1,4 +1,4 @@
-"""Every verb from every status: allowed exactly where the table of the plan says so."""
+"""Tests of the state machines: every transition from every status is allowed exactly where the table says so."""
 
 from itertools import product
 
@@ -15,7 +15,7 @@ from campaigns.planning.models import ActivityStatus, CampaignStatus, Channel
 from campaigns.planning.state_machine import ACTIVITY, CAMPAIGN, Transition, move, possible
 from tests.factories import make_activity, make_campaign, make_person
 
-# Written out once more, by hand, so that a slip in the table is seen.
+# Written out independently of the product's table, so that a mistake there is found.
 ALLOWED = {
     ("submit", "draft"): "review",
     ("approve", "draft"): "approved",
@@ -110,7 +110,7 @@ def test_the_clock_s_verb_is_nobody_s_button(session: Session) -> None:
 
 
 def test_what_is_over_stays_over() -> None:
-    """All but a finished mailing whose failed sends somebody tries again."""
+    """The only exception is reopening a finished activity to resend its failed sends."""
     over = {"finished", "cancelled"}
     assert not any(over & step.sources for step in CAMPAIGN.values())
     assert [verb for verb, step in ACTIVITY.items() if over & step.sources] == [Transition.TAKE_UP]

@@ -1,4 +1,4 @@
-"""The pages of campaigns and activities, by each role."""
+"""Tests of the campaign and activity pages, by role."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -41,7 +41,7 @@ CAMPAIGN = {
 
 
 def planned(channel: Channel = Channel.SOCIAL, **values: Any) -> tuple[int, int]:
-    """Ids of a campaign and an activity in it."""
+    """Create a campaign with one activity. Returns (campaign id, activity id)."""
     with db.transaction() as session:
         activity = make_activity(session, channel=channel, everybody=channel is Channel.EMAIL, **values)
         return activity.campaign_id, activity.id
@@ -359,7 +359,7 @@ def test_in_persian_from_right_to_left(coordinator_client: FlaskClient) -> None:
 
 
 def test_a_mailing_is_checked_and_launched(coordinator_client: FlaskClient) -> None:
-    """The whole way through delivery's real preflight; then a change makes it stale."""
+    """Preflight and launch through the pages, with delivery's real preflight."""
     with db.transaction() as session:
         message, contact = make_message(session, mjml=MJML_WITH_WORDS), make_contact(session)
         audience = make_list(session, contact)
@@ -389,7 +389,7 @@ def test_a_launch_compiles_outside_of_its_transaction(
         asked.append("db_session" in g and g.db_session.in_transaction())
         return dict(real(question))
 
-    versions._compiled.cache_clear()  # Another process, or much else since the preflight.
+    versions._compiled.cache_clear()  # As in another process, or after the entry was evicted.
     monkeypatch.setattr(subprocess_sandbox, "ask", ask)
     page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
     assert "Launched." in page.text

@@ -1,6 +1,6 @@
-"""Whether receivers can tell that a mail is from whom it says: SPF, DKIM and DMARC of the sender's domain.
+"""Preflight check of sender authentication: SPF, DKIM and DMARC of the From domain.
 
-Asks the database only. What the DNS says is looked up on the page of sending domains.
+Reads only stored results of DNS checks; DNS itself is queried on the page of sending domains.
 """
 
 import re
@@ -33,18 +33,18 @@ _DOUBTFUL = {
 
 @dataclass(frozen=True, slots=True)
 class SenderAuthentication:
-    """What is known of a sending domain."""
+    """Authentication of a sending domain, as far as stored."""
 
     domain: str
     signed: bool
-    """Whether a key of ours, of this domain or one above it (which DMARC calls aligned), signs."""
+    """Whether an active key of this domain or of a parent domain signs (DMARC relaxed alignment, RFC 7489)."""
     states: Mapping[str, str]
-    """State by ``spf``, ``dkim``, ``dmarc``; empty when nobody has looked."""
+    """:class:`CheckStatus` value by ``spf``, ``dkim``, ``dmarc``; empty when the domain was never checked."""
     findings: list[Diagnostic]
 
 
 def check(session: Session, address: str) -> SenderAuthentication:
-    """Look at the domain of a From address."""
+    """Check the domain of a From address."""
     domain = address.rpartition("@")[2].lower()
     signed = bool(dkim_keys.signing(session, domain))
     checked = _newest(session, domain)
@@ -69,7 +69,10 @@ def check(session: Session, address: str) -> SenderAuthentication:
 
 
 def _unsigned(domain: str, states: Mapping[str, str], results: Mapping[str, Any]) -> Diagnostic:
-    """A warning, since the relay may sign; an error where receivers are asked to refuse what nothing vouches for."""
+    """The finding for unsigned mail: a warning, because the relay may sign.
+
+    It is an error when SPF is missing too and the DMARC policy asks receivers to reject or quarantine such mail.
+    """
     policy = str(results.get("dmarc", {}).get("params", {}).get("record", ""))
     if states.get("spf") == CheckStatus.MISSING and _STRICT.search(policy):
         message = N_(
@@ -84,7 +87,7 @@ def _warning(message: str, domain: str, **params: object) -> Diagnostic:
 
 
 def _newest(session: Session, domain: str) -> DomainCheck | None:
-    """The check of the domain itself, else of the nearest one above it."""
+    """The stored check of the domain itself, else of its nearest parent domain."""
     parts = domain.split(".")
     names = (".".join(parts[start:]) for start in range(max(len(parts) - 1, 1)))
     return next((found for name in names if (found := session.get(DomainCheck, name)) is not None), None)

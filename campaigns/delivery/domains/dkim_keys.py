@@ -1,4 +1,4 @@
-"""The keys that our mail is signed with: made, published by the owner, in use, retired."""
+"""DKIM keys: creation, activation after publication in the DNS, retirement, selection for signing."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,11 +19,14 @@ from campaigns.i18n import N_
 
 _PURPOSE = "dkim"
 KEPT_PUBLISHED = timedelta(days=7)
-"""How long a retired key's record stays in the DNS: mail is on its way, and waits in queues."""
+"""How long the record of a retired key must stay in the DNS: signed mail may still be in queues."""
 
 
 def make(session: Session, actor: Actor, domain: str) -> list[DkimKey]:
-    """A new pair of keys for a domain, RSA and Ed25519, which sign nothing before they are published."""
+    """Create an RSA and an Ed25519 key for a domain. They sign nothing until they are published and activated.
+
+    Raises ValidationFailed for an invalid domain.
+    """
     actor.require(Permission.SETTINGS)
     try:
         domain = ascii_domain(f"x@{domain.strip().lower().rstrip('.')}").removeprefix("x@")
@@ -56,11 +59,12 @@ def _selector(session: Session, domain: str, algorithm: Algorithm) -> str:
 
 
 def all_keys(session: Session) -> list[DkimKey]:
-    """Keys that are not retired, and those that were, the newest first."""
+    """All keys, retired ones included, by domain, the newest first."""
     return list(session.scalars(select(DkimKey).order_by(DkimKey.domain, DkimKey.id.desc())))
 
 
 def key_of(session: Session, key_id: int) -> DkimKey:
+    """The key with this id. Raises NotFound."""
     key = session.get(DkimKey, key_id)
     if key is None:
         raise NotFound(N_("There is no such key."))
@@ -68,9 +72,10 @@ def key_of(session: Session, key_id: int) -> DkimKey:
 
 
 def activate(session: Session, actor: Actor, key: DkimKey) -> None:
-    """Sign with ``key`` from now on, in place of the domain's other one of its kind.
+    """Sign with ``key`` from now on; the domain's active key of the same algorithm is retired.
 
-    Raises Conflict before a check has found it published: what can't be verified counts against us.
+    Raises Conflict unless a DNS check has found the key published: receivers treat a signature that cannot be verified
+    as a failure.
     """
     actor.require(Permission.SETTINGS)
     if key.published_at is None:
@@ -91,14 +96,14 @@ def activate(session: Session, actor: Actor, key: DkimKey) -> None:
 
 
 def retire(session: Session, actor: Actor, key: DkimKey) -> None:
-    """Sign with it no more. Its record has to stay in the DNS for a week: mail is on its way."""
+    """Stop signing with ``key``. Its record must stay in the DNS for :data:`RECORD_RETENTION`."""
     actor.require(Permission.SETTINGS)
     key.retired_at = key.retired_at or clock.now()
     audit.record(session, actor, "retire", "dkim key", key.id, domain=key.domain, selector=key.selector)
 
 
 def signing(session: Session, domain: str) -> list[DkimKey]:
-    """The keys that sign mail from ``domain``: active ones of the domain itself, else of one above it."""
+    """The keys that sign mail from ``domain``: active ones of the domain itself, else of its nearest parent domain."""
     parts = domain.split(".")
     above = [".".join(parts[start:]) for start in range(len(parts) - 1)]
     asked = select(DkimKey).where(
@@ -110,7 +115,7 @@ def signing(session: Session, domain: str) -> list[DkimKey]:
 
 
 def signers(session: Session, domain: str) -> Sequence[Signer]:
-    """The same keys, opened."""
+    """The keys of :func:`signing_keys`, decrypted and loaded."""
     return tuple(
         Signer(key.domain, key.selector, dkim.opened(unseal(key.private, _PURPOSE))) for key in signing(session, domain)
     )

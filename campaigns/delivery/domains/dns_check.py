@@ -1,6 +1,7 @@
-"""What the DNS says about a sending domain: SPF, DKIM, DMARC, the way back, and the tracking name.
+"""DNS check of a sending domain: SPF, DKIM, DMARC, MX, PTR of the relays, and the tracking host.
 
-Asking takes seconds, so it is done outside of any transaction; what was found is then kept.
+DNS queries can take seconds, so :func:`check_domain` runs outside any transaction; :func:`save_report` stores the
+result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,24 +25,24 @@ from campaigns.delivery.models import DkimKey, DomainCheck
 from campaigns.delivery.relays import availability
 from campaigns.i18n import N_
 
-_PATIENCE = 3.0  # seconds a question
+_PATIENCE = 3.0  # seconds per query
 
 
 class DnsUnavailable(Exception):
-    """The DNS could not be asked; it says nothing about the domain."""
+    """A DNS query failed (timeout, SERVFAIL, network), so nothing is known about the name."""
 
 
 class Resolver(Protocol):
-    """Answers questions to the DNS: the records of one kind, none when there are none.
-
-    Raises Unanswered when nobody answers.
-    """
+    """Queries the DNS for the records of one type; empty when there are none. Raises DnsUnavailable."""
 
     def __call__(self, name: str, kind: str) -> Sequence[str]: ...
 
 
 def ask(name: str, kind: str) -> Sequence[str]:
-    """Ask the machine's own resolver."""
+    """Query the system's resolver. TXT strings are joined; other records give their last field in lower case.
+
+    Raises DnsUnavailable.
+    """
     try:
         found = dns.resolver.resolve(name, kind, lifetime=_PATIENCE)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
@@ -54,6 +55,8 @@ def ask(name: str, kind: str) -> Sequence[str]:
 
 
 class CheckStatus(StrEnum):
+    """Result of one check; stored in ``DomainCheck.results``."""
+
     GOOD = "good"
     DOUBTFUL = "doubtful"
     MISSING = "missing"
@@ -71,6 +74,8 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
+    """Status of one check, with a message (msgid) and its parameters."""
+
     state: CheckStatus
     message: str
     params: Mapping[str, str]
@@ -78,27 +83,30 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class DnsCheckInput:
-    """What is looked for, read from the database before the DNS is asked."""
+    """What to check, read from the database before the DNS is queried."""
 
     domain: str
     keys: Sequence[tuple[int, str, str, str]]
-    """(id, domain, selector, public half) of the keys that are not retired."""
+    """(id, domain, selector, public key) of the keys that are not retired."""
     relays: Sequence[str]
-    """Hosts that carry our mail."""
+    """Hosts of the configured relays."""
     returns: str
-    """The domain that bounces go to: receivers ask for the SPF record of this one, not of the From address's."""
+    """The domain of the envelope sender. Receivers check the SPF record of this domain, not of the From domain
+    (RFC 7208)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DnsCheckReport:
+    """Results of all checks of a domain."""
+
     domain: str
     results: Mapping[str, CheckResult]
     published: frozenset[int]
-    """Ids of the keys whose record is there."""
+    """Ids of the keys whose record was found."""
 
 
 def look(question: DnsCheckInput, resolver: Resolver = ask) -> DnsCheckReport:
-    """Ask the DNS everything about a domain; no transaction may be open."""
+    """Run all checks of a domain. They query the DNS, so no transaction may be open."""
     published: set[int] = set()
     looks: dict[str, Callable[[], CheckResult]] = {
         "spf": lambda: _spf(question.returns, resolver),
@@ -203,7 +211,7 @@ def _tracking(resolver: Resolver) -> CheckResult:
 
 
 def question(session: Session, actor: Actor, domain: str) -> DnsCheckInput:
-    """What :func:`look` needs to know beforehand."""
+    """Read the input of :func:`check_domain` from the database."""
     actor.require(Permission.SETTINGS)
     keys = session.scalars(select(DkimKey).where(DkimKey.domain == domain, DkimKey.retired_at.is_(None)))
     hosts = dict.fromkeys(address.host for address in availability.addresses(session))
@@ -212,7 +220,7 @@ def question(session: Session, actor: Actor, domain: str) -> DnsCheckInput:
 
 
 def keep(session: Session, actor: Actor, answer: DnsCheckReport) -> DomainCheck:
-    """Write down what was found, and which keys are published by now."""
+    """Store a report, and mark the keys found in the DNS as published."""
     actor.require(Permission.SETTINGS)
     for key_id in answer.published:
         key = session.get(DkimKey, key_id)
@@ -226,5 +234,5 @@ def keep(session: Session, actor: Actor, answer: DnsCheckReport) -> DomainCheck:
 
 
 def record_of(key: DkimKey) -> tuple[str, str]:
-    """Name and value of the TXT record that publishes ``key``."""
+    """(name, value) of the TXT record that publishes ``key``."""
     return f"{key.selector}._domainkey.{key.domain}", dkim.record(key.algorithm, key.public)

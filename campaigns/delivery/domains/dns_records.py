@@ -1,4 +1,4 @@
-"""The records to publish for what a look at the DNS missed, beside those of the keys."""
+"""Suggested SPF and DMARC records for what a DNS check found missing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ _INCLUDED = {
     "postmarkapp.com": "spf.mtasv.net",
     "sendgrid.net": "sendgrid.net",
 }
-"""Sending services by the domain of their relays: mail leaves from other addresses, which this record names."""
+"""SPF ``include:`` domain by the domain of a sending service's relays. Such services send from other addresses than
+their relay host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,10 @@ class DnsRecord:
 
 
 def wanted(domain: str, results: Mapping[str, Any], hosts: Sequence[str]) -> list[DnsRecord]:
-    """What to publish for ``domain`` when ``hosts`` carry our mail. Nothing where a record only wants a change:
-    whoever looks after the DNS knows what else is in it."""
+    """The missing records to publish for ``domain`` when mail leaves through the relay ``hosts``.
+
+    Nothing is suggested for an existing record that needs a change, because only the DNS owner knows its other entries.
+    """
     found = []
     spf, senders = results.get("spf", {}), _senders(hosts)
     if spf.get("state") == CheckStatus.MISSING and spf["params"].get("domain") and senders:
@@ -45,7 +48,7 @@ def wanted(domain: str, results: Mapping[str, Any], hosts: Sequence[str]) -> lis
 
 
 def _senders(hosts: Sequence[str]) -> list[str]:
-    """Mechanisms of SPF. A relay beside us sends from our own address, which our public name leads to."""
+    """SPF mechanisms of the relays. For a private relay it is our public host, because it sends from our address."""
     own = urlsplit(config.settings().base_url).hostname or ""
     outside = (own if is_private(host) else host for host in hosts)
     return list(dict.fromkeys(_mechanism(host) for host in outside if host and not is_private(host)))

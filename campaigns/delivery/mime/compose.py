@@ -1,7 +1,6 @@
-"""One recipient's whole mail: envelope, headers, text and HTML.
+"""Composition of one recipient's mail: envelope, headers, text and HTML parts, DKIM signatures.
 
-Reads rows that were loaded before; asks nothing of the database, so it runs outside of any
-transaction.
+It works on rows that were loaded before and never queries the database, so it runs outside any transaction.
 """
 
 import hashlib
@@ -35,7 +34,7 @@ _PURPOSES = (Purpose.UNSUBSCRIBE, Purpose.MESSAGE_ID, Purpose.BOUNCE, Purpose.EN
 
 
 class SendRef(Protocol):
-    """A send, as far as its mail and its outcome need it."""
+    """The columns of a send that composing and recording need."""
 
     @property
     def id(self) -> int: ...
@@ -47,7 +46,7 @@ class SendRef(Protocol):
 
 @dataclass(slots=True)
 class MailContext:
-    """Everything about a send that its mail is made of."""
+    """Everything that the mail of one send is composed from."""
 
     send: SendRef
     activity: Activity
@@ -57,14 +56,14 @@ class MailContext:
     outbox: OutboxMail | None = None
     trackable: bool = False
     plate: MailTemplate | None = None
-    """What it shares with the other letters of its slice; made anew without one."""
+    """The template shared by the mails of a batch; built for this mail when None."""
     signers: Sequence[Signer] = ()
 
 
 def compose(letter: MailContext, at: datetime) -> OutgoingMail:
-    """The mail, the same for each try but for its date.
+    """Compose and sign the mail. Every attempt gives the same mail except for its date.
 
-    Raises ValueError or a KampaniaError when this recipient's mail can't be made.
+    Raises ValueError or a KampaniaError when the mail cannot be composed for this recipient.
     """
     mail = _composed(letter, at)
     return (
@@ -82,10 +81,14 @@ def _composed(letter: MailContext, at: datetime) -> OutgoingMail:
 
 
 def _printed(letter: MailContext, plate: MailTemplate, at: datetime) -> OutgoingMail:
-    """Personal links and a pixel only for whom we may measure; else no pixel, and links that count the
-    mailing as a whole (sequence number 0), or in a single mail lead straight to their destinations."""
+    """Compose a mail of a message version.
+
+    With tracking consent it has personal links and a pixel. Without it there is no pixel, and the links carry the
+    token of the activity as a whole (sequence number 0); links of a built-in activity then lead directly to their
+    targets.
+    """
     send_id, address = letter.send.id, letter.send.address
-    somebody = letter.contact or Contact(email=address)  # a test mail to somebody we don't know
+    somebody = letter.contact or Contact(email=address)  # a test mail to an address without a contact
     unsubscribe, message_id, bounce, engagement = mint_sends(send_id, *_PURPOSES)
     recipient = ascii_domain(address)
     fields = renderer.contact_fields(somebody)
@@ -106,7 +109,7 @@ def _printed(letter: MailContext, plate: MailTemplate, at: datetime) -> Outgoing
         message_id,
         plate.domain,
     )
-    # RFC 3834: what a program's event led to; who asks for a receipt has no list to leave.
+    # Transactional mail is auto-generated (RFC 3834) and belongs to no list, so it has no List-Unsubscribe.
     single = outbox.is_transactional(letter.outbox)
     kind = plate.single if single else f"{plate.bulk}List-Unsubscribe: <{leave}>\r\n"
     before, between, after = plate.frame

@@ -1,9 +1,9 @@
-"""DKIM signatures (RFC 6376, RFC 8463): relaxed/relaxed, the headers that matter signed and oversigned.
+"""DKIM signatures (RFC 6376, RFC 8463): relaxed/relaxed, with the important headers signed and oversigned.
 
-Plates are encoded so that their bodies are canonical as they stand: no run of blanks, no tab, no
-blank at a line's end. So hashing a body costs nothing but the hash.
+Bodies from :mod:`campaigns.delivery.mime.quoted_printable` are in relaxed canonical form already (no tabs, no runs of
+blanks, no trailing blanks), so they are hashed as they are. ``tests/benchmarks/composing.py`` measures signing.
 
-The ciphers take 9 MB of a worker: only who signs loads them.
+``cryptography`` is imported inside the functions, so that only workers that sign load it into memory.
 """
 
 import re
@@ -45,6 +45,8 @@ _TRAILING = re.compile(rb"[ \t]+(?=\r\n)")
 
 
 class Algorithm(StrEnum):
+    """Signature algorithm of a DKIM key; the value is the ``k=`` tag of its DNS record."""
+
     RSA = "rsa"
     ED25519 = "ed25519"
 
@@ -55,7 +57,7 @@ class Algorithm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A key that signs for a domain."""
+    """A private key with the domain and selector that it signs for."""
 
     domain: str
     selector: str
@@ -63,7 +65,7 @@ class Signer:
 
 
 def make(algorithm: Algorithm) -> tuple[str, str]:
-    """A new key: the private half as base64 of PKCS 8, the public half as its DNS record has it."""
+    """Generate a key. Returns (private key as base64 of PKCS #8, public key as in the ``p=`` tag of its record)."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -83,7 +85,7 @@ def make(algorithm: Algorithm) -> tuple[str, str]:
 
 @lru_cache(32)
 def opened(private: str) -> "PrivateKey":
-    """The key of :func:`make`'s private half."""
+    """Load a private key written by :func:`generate_key`. Raises ValueError for another key type."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -94,12 +96,15 @@ def opened(private: str) -> "PrivateKey":
 
 
 def record(algorithm: Algorithm, public: str) -> str:
-    """The TXT record that publishes a key."""
+    """The value of the TXT record that publishes a key."""
     return f"v=DKIM1; k={algorithm.value}; p={public}"
 
 
 def signed(content: bytes, signers: Sequence[Signer], at: datetime, *, canonical: bool = False) -> bytes:
-    """``content`` with a signature for each signer before it; ``canonical`` when its body is known to be so."""
+    """``content`` with one DKIM-Signature header per signer in front.
+
+    ``is_canonical`` skips the canonicalisation of a body that is known to be in relaxed form.
+    """
     if not signers:
         return content
     start = content.index(b"\r\n\r\n")
@@ -117,8 +122,10 @@ def _canonical(body: bytes) -> bytes:
 
 
 def _headers(head: str) -> tuple[str, str]:
-    """The names for ``h=``, each once more than it occurs, so that none can be added; and their
-    canonical lines."""
+    """(the header names for ``h=``, the canonical lines of these headers).
+
+    Each name is listed once more often than it occurs (oversigning), so that adding such a header breaks the signature.
+    """
     found: dict[str, list[str]] = {}
     for field in _FIELD_END.split(head):
         name, _, value = field.partition(":")
@@ -126,14 +133,14 @@ def _headers(head: str) -> tuple[str, str]:
         if name in _NAMES:
             relaxed = _FOLD.sub(" ", value) if "\r" in value or "  " in value or "\t" in value else value
             found.setdefault(name, []).append(f"{name}:{relaxed.strip()}\r\n")
-    # Of headers with one name the last is signed first (RFC 6376, 5.4.2).
+    # Headers of the same name are signed from the last to the first (RFC 6376, section 5.4.2).
     written = "".join(line for name in _NAMES for line in reversed(found.get(name, ())))
     return _named(tuple(len(found.get(name, ())) for name in _NAMES)), written
 
 
 @lru_cache(64)
 def _named(counts: tuple[int, ...]) -> str:
-    """Each signed name once more often than it occurs."""
+    """The folded value of ``h=``: each signed name once more often than it occurs."""
     repeated = (name for name, count in zip(_SIGNED, counts, strict=True) for _ in range(count + 1))
     return ":\r\n ".join(repeated)
 

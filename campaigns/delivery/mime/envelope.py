@@ -1,17 +1,17 @@
-"""One composed mail: the SMTP envelope (RFC 5321, section 2.3.1) and its content."""
+"""Composed mail: the SMTP envelope (RFC 5321, section 2.3.1) and its content."""
 
 from dataclasses import dataclass
 
 
-@dataclass(slots=True)  # Frozen ones cost three times as much to make.
+@dataclass(slots=True)  # Not frozen: frozen dataclasses set each field through object.__setattr__.
 class OutgoingMail:
-    """What SMTP needs: the envelope, and a content that ends with CRLF."""
+    """The envelope, and a content that ends with CRLF and has no dot stuffing."""
 
     sender: str
     recipient: str
     content: bytes
     smtputf8: bool
     dotless: bool = False
-    """Known to have no line that begins with a dot; looking for one costs as much as sending it."""
+    """True when no line is known to begin with a dot; the SMTP client then skips the scan for dot stuffing."""
     ascii: bool = False
-    """Known to have no other octets."""
+    """True when the content is known to be ASCII; False means unknown."""

@@ -1,7 +1,8 @@
-"""Header values of our own making, since the standard library's can't always be read back.
+"""Encoding of header values (RFC 5322, RFC 2047).
 
-Words beyond ASCII become RFC 2047 words, split between characters, 75 columns at most, leaving
-room for the header's name. Nothing a header is made of can end its line.
+Not the standard library's encoder, because its own parser cannot read all of its output back. Text beyond ASCII
+becomes RFC 2047 encoded words of at most 75 columns, split between characters; the first one leaves space for the
+header's name. Control characters are replaced, so no value can end its header's line.
 """
 
 import binascii
@@ -19,7 +20,7 @@ _WORD_BYTES = 45  # 60 characters of base64, 72 with =?utf-8?B?…?=
 
 
 def words(text: str, column: int) -> str:
-    """``text`` for an unstructured header whose value begins at ``column``, folded where needed."""
+    """``text`` as the value of an unstructured header that begins at ``column``; encoded and folded where needed."""
     text = _BREAKS.sub(" ", text).strip()
     if text.isascii() and "=?" not in text and column + len(text) <= _LINE:
         return text
@@ -57,13 +58,13 @@ def _bytes_after(column: int) -> int:
 
 
 def mailbox(name: str, address: str, column: int) -> str:
-    """``name <address>`` for a header whose value begins at ``column``; the address is always in
-    angle brackets. Raises ValueError for an address that can't be one."""
+    """``name <address>`` for a header whose value begins at ``column``. The address is always in angle brackets, its
+    domain in A-labels. Raises ValueError for an invalid address."""
     return shown(name, ascii_domain(address), column)
 
 
 def shown(name: str, plain: str, column: int) -> str:
-    """:func:`mailbox` of an address whose domain is ASCII already."""
+    """:func:`encode_mailbox` for an address whose domain is ASCII already."""
     if column + len(name) + len(plain) + 3 <= _LINE and _ATOMS(name) and "=?" not in name:
         return f"{name} <{plain}>"
     name = _BREAKS.sub(" ", name).strip()
@@ -78,7 +79,7 @@ def shown(name: str, plain: str, column: int) -> str:
 
 
 def ascii_domain(address: str) -> str:
-    """The address with its domain as A-labels. Raises ValueError for what SMTP can't carry."""
+    """The address with its domain as A-labels. Raises ValueError for an address that SMTP cannot carry."""
     local, at, domain = address.rpartition("@")
     if not at or not local or not domain or _FORBIDDEN.search(address) or len(address) > 254:
         raise ValueError(f"not an address: {address!r}")
@@ -91,5 +92,5 @@ def ascii_domain(address: str) -> str:
 
 
 def date(at: datetime) -> str:
-    """``+0000`` says UTC; the ``-0000`` of some libraries says "no idea where"."""
+    """An RFC 5322 date in UTC, with ``+0000``: ``-0000`` would mean that the local zone is unknown (section 3.3)."""
     return format_datetime(at.astimezone(UTC).replace(microsecond=0))

@@ -1,7 +1,7 @@
-"""Plates: a message version made ready for printing many mails, as a printer's plate is.
+"""Mail templates: a message version prepared for rendering many mails.
 
-Everything that is the same for a whole activity (headers, MIME frame, encoded words) is in the
-plate; printing joins it with one recipient's values.
+A template holds everything that is the same for all recipients of an activity: headers, MIME frame, encoded text.
+Rendering joins it with one recipient's values. ``tests/benchmarks/composing.py`` measures it.
 """
 
 import hashlib
@@ -23,38 +23,40 @@ from campaigns.tokens import Purpose, mint_send
 
 @dataclass(frozen=True, slots=True)
 class MailTemplate:
-    """What all mails of one version in one activity share."""
+    """The parts shared by all mails of one message version in one activity."""
 
     domain: str
-    """The sending domain: of From and Message-ID."""
+    """The domain of From and Message-ID."""
     bounces: str
     """The domain of the envelope sender."""
     sender: str
-    """The From header."""
+    """The value of the From header."""
     unsubscribe: str
-    """The address of the unsubscribe page up to its token."""
+    """The URL of the unsubscribe page up to its token."""
     bulk: str
-    """The headers that are the same for everybody, each with its line's end."""
+    """The shared headers of a marketing mail, each ending with CRLF."""
     single: str
-    """The same of a transactional mail."""
+    """The shared headers of a transactional mail, each ending with CRLF."""
     frame: tuple[str, str, str]
-    """What stands before, between and after the two bodies."""
+    """The MIME text before, between and after the two bodies."""
     subject: Pattern
     text: Pattern
     html: Pattern
     names: Mapping[str, Any]
-    """The merge fields that are the same for everybody; among them the token of whom we may not measure, which names
-    the mailing alone (sequence number 0)."""
+    """The merge values that are the same for all recipients. Without tracking they include the engagement token of
+    the activity as a whole (sequence number 0)."""
     destinations: Mapping[int, str] | None = None
-    """Where links lead straight, merge fields inside; None when they lead over us and are counted."""
+    """Link number → target with merge fields, for links that lead directly to their target; None when links lead
+    through the tracking redirect."""
 
 
 def plate(version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool) -> MailTemplate:
-    """Make a plate; its patterns are kept, so that the next one of the same content costs little."""
+    """Build the template of a version in an activity. The compiled parts are cached by content."""
     name, email = sender(version, organisation)
     domain = email.rpartition("@")[2]
     settings = config.settings()
-    # A click that is nobody's counts for its mailing; a single mail has none.
+    # An anonymous click counts for its activity. Built-in activities collect unrelated single mails, so there is
+    # nothing to count it for.
     straight = not trackable and activity.built_in is not None
     subject, text, html = _patterns(
         version.subject, version.text, version.html, settings.tracking_url, settings.base_url, trackable, not straight
@@ -97,13 +99,14 @@ def _patterns(
 
 
 def sender(version: MessageVersion | None, organisation: Organisation) -> tuple[str, str]:
-    """Name and address that a mail comes from."""
+    """(name, address) of the From header: the version's, else the organisation's."""
     name = (version.from_name if version else "") or organisation.sender_name
     return name, ascii_domain((version.from_email if version else "") or organisation.sender_email)
 
 
 def _bulk(version: MessageVersion, activity: Activity, domain: str) -> str:
-    """What a marketing mail says about itself: RFC 2919, RFC 8058, Gmail's feedback loop."""
+    """Headers of a marketing mail: List-Id (RFC 2919), one-click unsubscription (RFC 8058), and the Feedback-ID of
+    Gmail's feedback loop."""
     audience = (
         f"list-{activity.email.list_id}" if activity.email.list_id is not None else activity.built_in or "everybody"
     )
@@ -125,9 +128,9 @@ def _lines(head: Mapping[str, str]) -> str:
 
 
 def frame(name: str) -> tuple[str, str, str]:
-    """A multipart/alternative around two quoted-printable bodies that end with CRLF.
+    """The MIME text before, between and after two quoted-printable bodies that end with CRLF (multipart/alternative).
 
-    A boundary with "=_" in it is in no such body.
+    The boundary contains "=_", which cannot occur in a quoted-printable body (RFC 2045, section 6.7).
     """
     boundary = f"=_{name}"
     head = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'

@@ -1,8 +1,9 @@
-"""Merge templates made ready for many recipients: what is the same for everybody is encoded once.
+"""Compiler from merge templates to functions that render quoted-printable segments.
 
-A template of fields, filters, conditions and loops becomes a flat list of encoded chunks with holes;
-one that asks for more stays a Jinja template whose words are encoded already. Either writes in quoted-printable
-segments what :func:`campaigns.content.rendering.renderer.render` writes in plain words.
+Text that is the same for all recipients is encoded once. A template of merge fields, filters, conditions and loops
+becomes a flat sequence of encoded strings and closures. Any other template remains a Jinja template whose text nodes
+are encoded beforehand. Both render, encoded, what :func:`campaigns.content.rendering.renderer.render` renders plain;
+the tests compare them. ``tests/benchmarks/composing.py`` measures the composed mails.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,42 +22,44 @@ from campaigns.delivery.mime.quoted_printable import LINE, SOFT, cell, segment
 
 ENGAGEMENT = "_engagement"
 UNSUBSCRIBE = "_unsubscribe"
-"""Where a recipient's tokens stand in the names, made by :func:`token`."""
+"""Keys of the recipient's tokens in the render context; the values come from :func:`token_segment`."""
 
 Pattern = Callable[[Names], str]
 
 
 class EncodedMarkup(Markup):
-    """Escaped and quoted-printable already."""
+    """Text that is already HTML-escaped and quoted-printable, so that Jinja's finalizer leaves it alone."""
 
 
 def token(words: str) -> str:
-    """A token, which has no character that would need encoding."""
+    """The segment of a token. Tokens have no characters that need encoding."""
     return words + SOFT
 
 
 @dataclass(frozen=True, slots=True)
 class LinkTemplates:
-    """Where links, pixel and unsubscription lead, up to the recipient's token."""
+    """URL prefixes of tracked links, pixel and unsubscription; the recipient's token follows."""
 
     tracking: str
     base: str
     pixel: bool
     """Whether this variant of the message carries a pixel."""
     counted: bool = True
-    """Whether links lead over us; else straight to where the names' ``links`` say."""
+    """Whether links lead through the tracking redirect; else they are the URLs in the context's ``links``."""
 
 
 def html(source: str, addresses: LinkTemplates) -> Pattern:
+    """Compile an HTML part; values are HTML-escaped."""
     return _pattern(_PartEncoder(jinja_sandbox.HTML, segment, cell, _escaped), source, addresses)
 
 
 def text(source: str, addresses: LinkTemplates) -> Pattern:
+    """Compile a plain text part."""
     return _pattern(_PartEncoder(jinja_sandbox.TEXT, _unrun_segment, cell, _words), source, addresses)
 
 
 def line(source: str, addresses: LinkTemplates) -> Pattern:
-    """A subject, which is not encoded here."""
+    """Compile a subject. Its output is plain text, because a header is encoded as a whole."""
     return _pattern(_HeaderEncoder(jinja_sandbox.LINE, str, str, _words), source, addresses)
 
 
@@ -74,7 +77,7 @@ def _words(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _PartEncoder:
-    """How the words and the values of one part of a mail are written."""
+    """The encoding of one part of a mail: for template text, and for merge values."""
 
     environment: Environment
     segment: Callable[[str], str]
@@ -82,18 +85,18 @@ class _PartEncoder:
     plain: Callable[[Any], str]
 
     def write(self, value: Any) -> str:
-        """A value as it stands in the mail; most are a few Latin letters and need neither escaping nor encoding."""
+        """The segment of a merge value. Short alphanumeric ASCII, the usual case, needs no escaping or encoding."""
         if type(value) is str and value.isalnum() and value.isascii() and len(value) < LINE:
             return value + SOFT
         return self.cell(self.plain(value))
 
     def value(self, value: Any) -> str:
-        """The same among what Jinja writes."""
+        """The same as a Jinja finalizer."""
         return value if type(value) is EncodedMarkup else EncodedMarkup(self.cell(self.plain(value)))
 
 
 class _HeaderEncoder(_PartEncoder):
-    """A line of a header is encoded as a whole, later."""
+    """No encoding: a header line is encoded as a whole after rendering."""
 
     def write(self, value: Any) -> str:
         return self.plain(value)
@@ -127,7 +130,7 @@ def _pieces(part: _PartEncoder, body: Sequence[nodes.Node], addresses: LinkTempl
 
 
 def _output(part: _PartEncoder, node: nodes.Node, addresses: LinkTemplates) -> Iterator[_Piece]:
-    """The addresses of a mail are words, but for the recipient's token in their midst."""
+    """Split the URLs of a mail into constant text and the slot of the recipient's token."""
     match node:
         case nodes.TemplateData(data=words):
             yield words
@@ -144,7 +147,7 @@ def _output(part: _PartEncoder, node: nodes.Node, addresses: LinkTemplates) -> I
 
 
 def _settled(node: nodes.Node, addresses: LinkTemplates) -> Sequence[nodes.Node] | None:
-    """The branch of a condition about the pixel, which is the same for the whole variant."""
+    """The branch taken of ``{% if pixel %}``, which is constant for a variant; None for other nodes."""
     if isinstance(node, nodes.If) and isinstance(node.test, nodes.Name) and node.test.name == "pixel":
         return node.body if addresses.pixel else node.else_
     return None
@@ -184,7 +187,7 @@ class _CompiledTemplate:
 
 
 class _TokenJoin:
-    """Chunks with the same token between each two: one join writes all links of a mail."""
+    """Strings with the same token between each two. One ``str.join`` renders all links of a mail."""
 
     __slots__ = ("chunks", "name")
 
@@ -202,20 +205,21 @@ class _TokenJoin:
 
 
 def parts(pattern: Pattern, names: Names) -> list[str]:
-    """What a pattern writes, in pieces to be joined with others: so a large body is copied once."""
+    """The rendered output as a list of strings. The caller joins it with others, so that a body is copied only once."""
     return pattern.parts(names) if type(pattern) is _CompiledTemplate else [pattern(names)]
 
 
 @dataclass(frozen=True, slots=True)
 class _TemplateCompiler:
-    """From a template's tree to chunks with holes. Raises _NotFlatError where that can't be."""
+    """Compiles a Jinja syntax tree to strings and closures. Raises NotCompilable for unsupported constructs."""
 
     part: "_PartEncoder"
     addresses: LinkTemplates
     bound: frozenset[str] = frozenset()
-    """The variables of the loops around."""
+    """Variables of the enclosing loops."""
 
     def flat(self, body: Sequence[nodes.Node]) -> Pattern:
+        """Compile a list of nodes; neighbouring strings around the same token become one :class:`_TokenJoin`."""
         pieces: list[str | Pattern] = []
         for piece in _joined(_pieces(self.part, body, self.addresses)):
             last = pieces[-1] if pieces else None
@@ -295,12 +299,12 @@ def _general(part: _PartEncoder, tree: nodes.Template, addresses: LinkTemplates)
 
 
 _MARKS = {ENGAGEMENT: "=[e]", UNSUBSCRIBE: "=[u]"}
-"""Stand for the tokens among encoded words, where "=[" can't be: one replacement is cheaper than
-thirty expressions."""
+"""Placeholders of tokens in encoded text. "=[" cannot occur in quoted-printable. One replacement after rendering
+fills all links, instead of one template expression for each."""
 
 
 class _TextEncoder(NodeTransformer):
-    """Encodes a template's words."""
+    """Replaces the text nodes of a Jinja syntax tree by encoded ones."""
 
     def __init__(self, part: _PartEncoder, addresses: LinkTemplates) -> None:
         self._part = part

@@ -1,4 +1,7 @@
-"""Whether the relay can be used. Its outage burns nobody's attempts: their sends just stay due."""
+"""Availability of relays: which relays are configured, which can be used now, and recorded failures.
+
+An outage of a relay does not count as an attempt of any send; the sends stay due.
+"""
 
 import structlog
 from sqlalchemy import select
@@ -12,21 +15,24 @@ from campaigns.encryption import unseal
 
 log = structlog.get_logger()
 SEALED = "relay"
-"""Purpose of the sealed passwords."""
+"""Encryption purpose of the relay passwords."""
 
 
 def usable(session: Session) -> list[RelayAddress]:
-    """The relays that may be asked now, preferred ones first."""
+    """The relays that are not paused after a failure, by priority."""
     return [address for address in addresses(session) if _rested(session, address)]
 
 
 def may_ask(session: Session) -> bool:
-    """Whether some relay's pause, if any, is over."""
+    """Whether at least one relay is usable now."""
     return bool(usable(session))
 
 
 def addresses(session: Session) -> list[RelayAddress]:
-    """Those that an owner entered and left active; without any, the one of the settings."""
+    """The active configured relays by priority; without any, the relay of the setting SMTP_URL.
+
+    A configured relay whose password cannot be decrypted is left out.
+    """
     active = select(Relay).where(Relay.active.is_(True))
     ordered = active.order_by(Relay.priority, Relay.id).execution_options(populate_existing=True)
     found = [address_of(row) for row in session.scalars(ordered)]
@@ -34,7 +40,7 @@ def addresses(session: Session) -> list[RelayAddress]:
 
 
 def address_of(row: Relay) -> RelayAddress | None:
-    """How to reach it; None when its secret can't be read any more."""
+    """The connection parameters of a configured relay; None when its password cannot be decrypted."""
     try:
         password = unseal(row.secret, SEALED)
     except ValueError:
@@ -60,18 +66,18 @@ def _rested(session: Session, address: RelayAddress) -> bool:
 
 
 def trouble(session: Session) -> RelayHealth | None:
-    """The first relay with what is wrong with it, or None when nothing is."""
+    """The health row of the first relay that is failing; None when no relay is."""
     rows = (session.get(RelayHealth, address.name) for address in addresses(session))
     return next((row for row in rows if row is not None and row.error), None)
 
 
 def standing(session: Session, name: str) -> RelayHealth | None:
-    """What is known of a ``host:port``; None when it never failed."""
+    """The health row of the relay ``host:port``; None when it never failed."""
     return session.get(RelayHealth, name)
 
 
 def note_failure(address: RelayAddress, error: str) -> None:
-    """Leave the relay alone for a while."""
+    """Record a failure and pause the relay; the pause grows with consecutive failures. Commits."""
     with db.transaction() as session:
         relay = session.get(RelayHealth, address.name, with_for_update=True)
         if relay is None:
@@ -82,7 +88,7 @@ def note_failure(address: RelayAddress, error: str) -> None:
 
 
 def note_success(address: RelayAddress) -> None:
-    """Forget an earlier failure; costs nothing but a look when there was none."""
+    """Clear an earlier failure. Commits; without an earlier failure it only reads."""
     with db.reading() as session:
         relay = session.get(RelayHealth, address.name)
         if relay is None or not relay.error:

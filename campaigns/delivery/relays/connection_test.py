@@ -1,4 +1,4 @@
-"""A relay tried out: what is said, what it offers, how it is protected. No mail is sent."""
+"""Connection test of a relay: dialogue, capabilities, TLS and certificate. No mail is sent."""
 
 import asyncio
 import socket
@@ -17,8 +17,13 @@ _PATIENCE = 20.0
 
 @dataclass(slots=True)
 class ConnectionTest:
-    """``dialogue``: who speaks (C or S) and what, secrets as ***. ``error`` is empty when mail would go,
-    else what was said; ``advice`` is what to change then, to be translated, if we know."""
+    """Result of a connection test.
+
+    ``dialogue``: (side, line), side is C (client) or S (server), secrets are masked as ``***``. ``error``: '' on
+    success, else the error or the relay's reply. ``advice``: what to change, as a msgid, '' if unknown.
+    ``extensions``: (keyword, parameters). ``tls``: version and cipher. ``certificate``: (``names``, ``issuer`` or
+    ``until``, value).
+    """
 
     dialogue: list[tuple[str, str]] = field(default_factory=list)
     error: str = ""
@@ -29,7 +34,7 @@ class ConnectionTest:
 
 
 def attempt(relay: RelayAddress) -> ConnectionTest:
-    """Connect, greet, sign in, say goodbye; at most 20 seconds. Talks to the network: no transaction."""
+    """Connect, authenticate and quit, within 20 seconds. Uses the network, so no transaction may be open."""
     return asyncio.run(_attempt(relay))
 
 

@@ -1,4 +1,4 @@
-"""Form of a relay. Services validate; forms only carry."""
+"""Form of a relay. The service validates; the form only parses."""
 
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
@@ -39,7 +39,7 @@ class RelayForm(FlaskForm):  # type: ignore[misc]
     active = BooleanField(_l("In use"), default=True)
 
     def offer(self) -> "RelayForm":
-        """Fill the choices."""
+        """Fill the choices of the TLS mode. Returns the form."""
         self.tls.choices = choices(
             (kind.value, translated(kind.label)) for kind in (TlsMode.VERIFY, TlsMode.IMPLICIT, TlsMode.OFF)
         )
@@ -47,7 +47,7 @@ class RelayForm(FlaskForm):  # type: ignore[misc]
 
     @property
     def words(self) -> RelayInput:
-        """What was entered."""
+        """The submitted data as input of the service."""
         return RelayInput(
             name=(self.name.data or "").strip(),
             host=(self.host.data or "").strip().rstrip(".").lower(),

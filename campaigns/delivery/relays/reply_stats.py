@@ -1,4 +1,8 @@
-"""What relays answered, counted as it is written down: a page about a million mails reads some dozen rows."""
+"""Statistics of relay replies per activity.
+
+Replies are counted in the transaction that records a batch, grouped by text without its varying parts. So the pages
+read a few counter rows, however many mails were sent.
+"""
 
 import re
 from collections import defaultdict
@@ -18,11 +22,11 @@ from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
 
 _VARYING = re.compile(r"<?[^\s<>@]+@[^\s<>@]+>?|\b(?=\w*\d)\w{6,}\b|\b\d{2,3}(?:\.\d{1,3}){3}\b")
 _KINDS = 20
-"""Different answers that one batch may bring; what goes beyond is counted together."""
+"""Maximum number of different replies counted per batch; further ones are counted together as "…"."""
 
 
 class SendResultLike(Protocol):
-    """One mail's outcome."""
+    """The result of one mail: ``outcome``, and ``at`` in microseconds since the epoch."""
 
     @property
     def outcome(self) -> DeliveryResult: ...
@@ -37,7 +41,7 @@ class _ReplyDelta:
 
 
 def note(session: Session, activity_id: int, results: Iterable[SendResultLike]) -> None:
-    """Add a batch's answers to the counts, in the transaction that records it."""
+    """Add the replies of a batch to the activity's counts, in the caller's transaction."""
     taken: dict[str, list[int]] = defaultdict(list)
     others: dict[tuple[str, str, str], _ReplyDelta] = {}
     for result in results:
@@ -61,7 +65,7 @@ def note(session: Session, activity_id: int, results: Iterable[SendResultLike]) 
                 "first_at": db.from_micros(min(tally.ats)),
                 "last_at": db.from_micros(max(tally.ats)),
             }
-            # In one order, so that two transactions never wait for each other.
+            # Sorted, so that concurrent transactions lock rows in the same order and cannot deadlock.
             for (relay, fate, words), tally in sorted(tallies.items(), key=lambda item: item[0])
         ]
         session.connection().execute(_added(session.get_bind().dialect.name), rows)
@@ -69,7 +73,7 @@ def note(session: Session, activity_id: int, results: Iterable[SendResultLike]) 
 
 @lru_cache
 def _added(dialect: str) -> Insert:
-    """One row, added to the counts: made once, since to make it takes longer than to do it."""
+    """The upsert that adds one row to the counts. Cached per dialect, so that SQLAlchemy builds it only once."""
     on_postgres = dialect == "postgresql"
     part = func.pg_backend_pid().op("&")(255) if on_postgres else literal(0)
     was = RelayReplyCount
@@ -86,13 +90,13 @@ def _added(dialect: str) -> Insert:
 
 
 def alike(reply: str) -> str:
-    """A relay's answer without what differs from mail to mail: addresses, queue ids, networks."""
+    """The reply with the parts that differ between mails (addresses, queue ids, IP addresses) replaced by "…"."""
     return _VARYING.sub("…", reply)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyGroup:
-    """Answers that are alike, of all relays together."""
+    """Similar replies of all relays together."""
 
     fate: DeliveryStatus
     words: str
@@ -103,7 +107,7 @@ class ReplyGroup:
 
 
 def answers(session: Session, activity_id: int, most: int = 20) -> Sequence[ReplyGroup]:
-    """What relays answered where a mail was not simply taken, the most frequent first."""
+    """Groups of replies other than acceptance, the most frequent first, at most ``limit``."""
     number = func.sum(RelayReplyCount.count)
     asked = (
         select(
@@ -127,7 +131,10 @@ def answers(session: Session, activity_id: int, most: int = 20) -> Sequence[Repl
 
 @dataclass(frozen=True, slots=True)
 class RelayThroughput:
-    """What one relay did for an activity. ``others`` are answers other than "taken" and "later"."""
+    """Reply counts of one relay for an activity.
+
+    ``taken``: accepted; ``later``: temporary failures and broken connections; ``others``: all other replies.
+    """
 
     relay: str
     taken: int
@@ -136,7 +143,7 @@ class RelayThroughput:
 
 
 def by_relay(session: Session, activity_id: int) -> Sequence[RelayThroughput]:
-    """Each relay that was asked, the busiest first."""
+    """Reply counts by relay, the relay with the most accepted mails first."""
     asked = (
         select(RelayReplyCount.relay, RelayReplyCount.status, func.sum(RelayReplyCount.count))
         .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.relay != "")

@@ -1,24 +1,26 @@
-"""When to try again, and when to give up."""
+"""Retry schedule of deferred mails and failing relays."""
 
 import random
 from datetime import datetime, timedelta
 
 from campaigns import clock
 
-# 5, 15, 30, 60 minutes, then every three hours: 48 hours in all.
+# 5, 15, 30, 60 minutes, then every three hours; 48 hours in total.
 _MINUTES = (5, 15, 30, 60, *(180,) * 15)
 TRIES = len(_MINUTES)
-_RELAY = (5, 10, 20, 40, 60)  # seconds; a relay is near, and ours
+_RELAY = (5, 10, 20, 40, 60)  # seconds; short, because a relay is usually near and our own
 
 
 def next_try(attempts: int, at: datetime) -> datetime | None:
-    """When a mail deferred ``attempts`` times is due again, with a tenth of jitter so that a
-    thousand deferred at once don't return at once; None when it is time to give up."""
+    """When a mail deferred ``attempts`` times is due again; None when it should be given up.
+
+    Jitter of ±5 % spreads mails that were deferred together.
+    """
     if not 1 <= attempts <= TRIES:
         return None
     return at + clock.scaled(_MINUTES[attempts - 1] * 60 * random.uniform(0.95, 1.05))
 
 
 def relay_pause(failures: int) -> timedelta:
-    """How long to leave a relay alone that failed ``failures`` times in a row."""
+    """How long to pause a relay after ``failures`` consecutive failures, 5 to 60 seconds."""
     return timedelta(seconds=_RELAY[min(failures, len(_RELAY)) - 1])

@@ -1,4 +1,4 @@
-"""Relays entered, changed, switched off and taken out by an owner."""
+"""Relay services: list, create, update, delete. Only owners have the permission."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9][a-z0-9-]{
 
 @dataclass(frozen=True, slots=True)
 class RelayInput:
-    """What a person enters. An empty password leaves the earlier one as it is."""
+    """Editable fields of a relay. An empty password keeps the stored one."""
 
     name: str
     host: str
@@ -38,7 +38,7 @@ class RelayInput:
 
 
 def relay_of(session: Session, relay_id: int) -> Relay:
-    """Raises NotFound."""
+    """The relay with this id. Raises NotFound."""
     found = session.get(Relay, relay_id)
     if found is None:
         raise NotFound(N_("There is no such relay."))
@@ -46,13 +46,13 @@ def relay_of(session: Session, relay_id: int) -> Relay:
 
 
 def listed(session: Session, actor: Actor) -> list[Relay]:
-    """All of them, in the order in which they are used."""
+    """All relays by priority."""
     actor.require(Permission.SETTINGS)
     return list(session.scalars(select(Relay).order_by(Relay.priority, Relay.id)))
 
 
 def enter(session: Session, actor: Actor, words: RelayInput) -> Relay:
-    """A new relay, used from the next slice on. Raises Invalid."""
+    """Create a relay; workers use it from their next batch on. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     relay = Relay(created_at=clock.now(), secret="")
     _write(relay, words)
@@ -63,14 +63,14 @@ def enter(session: Session, actor: Actor, words: RelayInput) -> Relay:
 
 
 def change(session: Session, actor: Actor, relay: Relay, words: RelayInput) -> None:
-    """Raises Invalid."""
+    """Change a relay. Changing host or port without a new password deletes the stored one. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     _write(relay, words)
     audit.record(session, actor, "update", "relay", relay.id, **_said(relay))
 
 
 def take_out(session: Session, actor: Actor, relay: Relay) -> None:
-    """Forget it and its secret."""
+    """Delete the relay with its password."""
     actor.require(Permission.SETTINGS)
     audit.record(session, actor, "delete", "relay", relay.id, **_said(relay))
     session.delete(relay)
@@ -86,7 +86,8 @@ def _write(relay: Relay, words: RelayInput) -> None:
         raise ValidationFailed(problems)
     moved = relay.host is not None and (relay.host, relay.port) != (words.host, words.port)
     if moved and not words.password:
-        relay.secret = ""  # Who points a relay elsewhere must know its secret, or it would be handed to a stranger.
+        # A change of the host requires the password again; otherwise the stored one would be sent to the new host.
+        relay.secret = ""
     for name in ("name", "host", "port", "tls", "user", "connections", "per_connection", "per_second", "priority"):
         setattr(relay, name, getattr(words, name))
     relay.active = words.active
@@ -130,7 +131,7 @@ def is_host(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """What can be seen without asking anybody; each connection looks again at what the name means then."""
+    """Whether the host is private as far as can be seen without DNS; each connection checks the resolved address."""
     try:
         return not ip_address(host).is_global
     except ValueError:

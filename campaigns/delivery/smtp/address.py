@@ -1,4 +1,4 @@
-"""Where a relay is and how it wants to be reached."""
+"""Relay addresses: host, port, credentials, TLS mode and limits."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,11 +10,11 @@ from campaigns.i18n import N_
 
 
 class TlsMode(StrEnum):
-    """How a connection is protected. There is no "if offered": whoever strips the offer would read along."""
+    """TLS mode of a connection. There is no opportunistic mode, because an attacker could strip the STARTTLS offer."""
 
     OFF = "off"
-    VERIFY = "verify"  # STARTTLS, with a certificate that holds
-    IMPLICIT = "implicit"  # TLS from the first byte, with a certificate that holds
+    VERIFY = "verify"  # STARTTLS with a verified certificate
+    IMPLICIT = "implicit"  # TLS from the first byte with a verified certificate
 
     @property
     def label(self) -> str:
@@ -23,7 +23,7 @@ class TlsMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RelayAddress:
-    """A relay as a worker uses it. 0 means no limit."""
+    """Connection parameters of a relay. In limits, 0 means no limit."""
 
     host: str
     port: int
@@ -31,24 +31,28 @@ class RelayAddress:
     password: str = ""
     tls: TlsMode = TlsMode.VERIFY
     connections: int = 4
-    """At most so many at once in each worker."""
+    """Maximum number of concurrent connections in each worker."""
     per_connection: int = 0
-    """Mails until a connection is closed and another one opened."""
+    """Mails per connection before it is replaced by a new one."""
     per_second: float = 0.0
-    """Mails a second, of all workers together."""
+    """Mails per second, across all workers."""
     priority: int = 0
-    """The lowest that works is used; the others wait for its failure."""
+    """The available relays with the lowest number are used; the others are fallbacks."""
 
     public: bool = False
-    """Whether only addresses of the public internet will do."""
+    """Whether only public IP addresses are allowed (protects internal services against server-side requests)."""
 
     @property
     def name(self) -> str:
+        """``host:port``, the key of the relay's health and statistics."""
         return f"{self.host}:{self.port}"
 
 
 def relay_address() -> RelayAddress:
-    """The relay of the settings: ``smtp[s]://user:password@host:port?tls=verify|off&connections=4``."""
+    """The relay of the setting SMTP_URL: ``smtp[s]://user:password@host:port?tls=verify|off&connections=4``.
+
+    Defaults: TLS is verified except on loopback; port 25, or 465 for ``smtps``; 4 connections, at most 100.
+    """
     parts = urlsplit(config.settings().smtp_url)
     host = parts.hostname or "127.0.0.1"
     asked = parse_qs(parts.query)

@@ -1,9 +1,9 @@
-"""Mail after mail over one connection, as fast as the relay lets us (RFC 5321, RFC 2920).
+"""SMTP connection that sends mails one after the other (RFC 5321, RFC 2920).
 
-With PIPELINING a mail's content leaves together with the next one's envelope: one round trip a
-mail, one call of the kernel each way. Without it each answer is read before the next word. Either way
-each answer is checked and belongs to one mail, so that whenever the connection ends it is known how far
-each one got.
+With PIPELINING, a mail's content is written together with the next mail's envelope, so that each mail takes one round
+trip. Without it, each reply is read before the next command is written. In both cases each reply is checked and
+assigned to one mail, so that when the connection ends, it is known how far each mail got.
+``tests/benchmarks/smtp_client.py`` measures CPU time and throughput of both.
 """
 
 import asyncio
@@ -19,51 +19,53 @@ from campaigns.delivery.smtp.handshake import SmtpCapabilities
 from campaigns.delivery.smtp.protocol import SmtpProtocol
 from campaigns.delivery.smtp.replies import CLOSING, DeliveryResult, DeliveryStatus, SmtpReply, judged, printable
 
-COMMAND = 300.0  # RFC 5321, 4.5.3.2: five minutes for MAIL and RCPT,
-DATA = 120.0  # two for DATA,
-BLOCK = 180.0  # three for each part of the content,
-FINAL_DOT = 600.0  # ten for the last dot
+# Timeouts in seconds (RFC 5321, section 4.5.3.2)
+COMMAND = 300.0  # MAIL and RCPT
+DATA = 120.0  # the reply to DATA
+BLOCK = 180.0  # writing a part of the content
+FINAL_DOT = 600.0  # the reply to the final dot
 _LOOK = 1.0
 _RETURNS = 2
-"""How often a mail may be under a connection's end and still count as untouched: it could be the cause."""
+"""How often a mail may be returned as untouched when its connection ends. After that it counts as an attempt, because
+the mail itself could be what makes the relay close the connection."""
 _AT_ONCE = 100_000
-"""Octets that an empty socket takes in one go, so that their dot needs not wait for it."""
+"""Octets that an empty socket buffer takes in one write, so that the final dot need not wait for a flush."""
 _NO_PATH = re.compile(r"[\x00-\x20<>\x7f]")
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One mail on its way, and its place in its batch."""
+    """One mail in transit, with its position in its batch."""
 
     mail: OutgoingMail
     batch: Any = None
-    """Only who supplies it knows more of that."""
+    """Opaque to the connection; used by the mail source only."""
     position: int = 0
     returns: int = 0
-    """How often a connection ended under it before it was touched."""
+    """How often the mail was returned because its connection ended before the relay had answered the envelope."""
     taken: float = 0.0
 
 
 class MailSource(Protocol):
-    """Where a connection gets its mails, and whom it tells."""
+    """Supplies a connection with mails and receives their results. Every taken job is settled or given back once."""
 
     def take(self) -> Job | None:
-        """The next mail; None when there is none just now."""
+        """The next mail; None when there is none at the moment."""
 
     def may_go(self, job: Job) -> bool:
-        """Whether its content may still leave."""
+        """Whether its content may still be sent."""
 
     def before_dot(self, job: Job) -> None:
-        """The next byte may make it a delivered one."""
+        """Called just before the final dot is written; after it, the mail may be delivered."""
 
     def settle(self, job: Job, outcome: DeliveryResult) -> None: ...
 
     def give_back(self, job: Job) -> None:
-        """It was not touched."""
+        """Take back a job that was not attempted."""
 
 
 class Connection:
-    """One open connection; asks its supply for mail until there is none, then waits for :meth:`go`."""
+    """One open connection. It takes mails from its source until there are none, then waits for :meth:`send_next`."""
 
     def __init__(
         self,
@@ -77,13 +79,13 @@ class Connection:
         self._wire, self._supply, self._on_end = wire, supply, on_end
         self._grouped = offers.pipelining
         limits = [limit for limit in (relay.per_connection, offers.mails) if limit]
-        self._left = min(limits) if limits else -1  # -1: no limit
-        self._expected: deque[Callable[[SmtpReply], None]] = deque()
-        self._proposed: Job | None = None  # its envelope is on its way
-        self._heard = False  # whether the relay has answered its envelope with more than goodbye
-        self._refusal: DeliveryResult | None = None
-        self._sending = False  # its content is on its way, the dot is not
-        self._dotted: Job | None = None  # its last dot has left
+        self._left = min(limits) if limits else -1  # mails that this connection may still send; -1 means no limit
+        self._expected: deque[Callable[[SmtpReply], None]] = deque()  # one handler for each outstanding reply
+        self._proposed: Job | None = None  # the mail whose envelope has been written
+        self._heard = False  # whether the relay has replied to that envelope (other than by closing)
+        self._refusal: DeliveryResult | None = None  # the first rejection of that envelope
+        self._sending = False  # the content has been written, the final dot has not
+        self._dotted: Job | None = None  # the mail whose final dot has been written
         self._loop = asyncio.get_running_loop()
         self._moved = self._seen = 0
         self._looked, self._still = self._loop.time(), 0.0
@@ -96,21 +98,22 @@ class Connection:
 
     @property
     def idle(self) -> bool:
+        """Whether no reply is outstanding and no content is being written."""
         return not self._expected and not self._sending
 
     @property
     def worn(self) -> bool:
-        """Whether it has carried all the mails that one connection may."""
+        """Whether the connection has sent the maximum number of mails per connection."""
         return self._left == 0
 
     def go(self) -> None:
-        """Ask for mail again, if there is nothing to do."""
+        """Take the next mail from the source, if the connection is idle."""
         if self.idle and self._wire.lost is None:
             self._moved += 1
             self._propose(b"")
 
     def close(self) -> None:
-        """Say goodbye without waiting for an answer; what is under way is lost."""
+        """Send QUIT without waiting for the reply. A connection that is not idle is aborted."""
         if self._wire.lost is None:
             if self.idle:
                 self._wire.write(b"QUIT\r\n")
@@ -121,11 +124,11 @@ class Connection:
         self._timer.cancel()
 
     async def gone(self, seconds: float) -> None:
-        """After :meth:`close`: wait for the end of the socket too."""
+        """After :meth:`close`: wait until the socket is closed, at most ``seconds``."""
         await self._wire.gone(seconds)
 
     def _propose(self, before: bytes) -> None:
-        """Write ``before``, and in the same breath the next mail's envelope."""
+        """Write ``before`` and the next mail's envelope in one write."""
         job = self._take()
         if job is not None:
             self._wire.write(before + self._envelope(job))
@@ -133,7 +136,7 @@ class Connection:
             self._wire.write(before)
 
     def _envelope(self, job: Job) -> bytes:
-        """The words that propose a mail: in lock-step the first of them."""
+        """The envelope commands of a mail: all of them with PIPELINING, else only MAIL."""
         self._proposed, self._refusal, self._heard = job, None, False
         self._expected.append(self._mail_answered)
         if not self._grouped:
@@ -151,7 +154,7 @@ class Connection:
         return None
 
     def _unfit(self, mail: OutgoingMail) -> DeliveryResult | None:
-        """What the relay would say, as far as it has told us already."""
+        """The result of a mail that the relay's capabilities rule out; None when the mail can be offered."""
         if _NO_PATH.search(mail.recipient + mail.sender):
             return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, "an address that can't stand in an envelope")
         if mail.smtputf8 and not self.offers.smtputf8:
@@ -171,7 +174,7 @@ class Connection:
         return b"MAIL FROM:<%b>%b%b%b\r\n" % (mail.sender.encode(), size, body, utf8)
 
     def _patience(self) -> float:
-        """Seconds for what is waited for."""
+        """The timeout in seconds for the present state."""
         if self._sending:
             return BLOCK
         if self._dotted is not None:
@@ -179,9 +182,9 @@ class Connection:
         return DATA if self._expected and self._expected[0] == self._data_answered else COMMAND
 
     def _usual(self, lines: Sequence[bytes]) -> bool:
-        """What a relay nearly always says: the last mail is taken and the next one may come.
+        """Fast path for the usual four replies that arrive together: mail accepted, next envelope accepted.
 
-        Whether it said so. Anything else is heard answer by answer.
+        Returns True when it handled the lines. Otherwise they are parsed and handled reply by reply.
         """
         if len(lines) != 4 or len(self._expected) != 4 or self._dotted is None or self._proposed is None:
             return False
@@ -210,7 +213,7 @@ class Connection:
             return
         self._heard = True
         if reply.refuses:
-            # A refused MAIL speaks of us, whatever its code: nobody has been named yet.
+            # A rejected MAIL is about us as the sender, whatever its code: no recipient has been named yet.
             said = judged(reply)
             self._refusal = (
                 DeliveryResult(DeliveryStatus.SENDER_REJECTED, said.reply)
@@ -228,7 +231,7 @@ class Connection:
         self._next_word(self._data_answered, lambda _: b"DATA\r\n")
 
     def _next_word(self, then: Callable[[SmtpReply], None], word: Callable[[OutgoingMail], bytes]) -> None:
-        """In lock-step the envelope goes on only now, if at all."""
+        """Without PIPELINING: write the next envelope command, or abandon a rejected envelope."""
         if self._grouped or self._proposed is None:
             return
         if self._refusal is not None:
@@ -250,7 +253,7 @@ class Connection:
             self._wire.cut(reply.line)
 
     def _empty(self, refusal: DeliveryResult | None) -> None:
-        """DATA was granted although nobody is left to get the mail: a lone dot (RFC 2920, 3.1)."""
+        """DATA was accepted although all recipients were rejected: end it with a lone dot (RFC 2920, section 3.1)."""
         job, self._proposed = self._proposed, None
         assert job is not None
         assert refusal is not None
@@ -261,7 +264,7 @@ class Connection:
             self._propose(b"")
 
     def _refuse(self, outcome: DeliveryResult) -> None:
-        """The mail is over and the transaction may still be open: RSET, then the next."""
+        """Settle a rejected mail. The SMTP transaction may still be open, so RSET comes before the next mail."""
         job, self._proposed = self._proposed, None
         assert job is not None
         self._supply.settle(job, outcome)
@@ -291,8 +294,8 @@ class Connection:
             self._dot()
 
     def _begin_and_end(self, job: Job, content: bytes) -> None:
-        """Content, dot and the next envelope in one piece."""
-        following = self._take()  # First, since it takes time, and with it a stop may come.
+        """Write content, final dot and the next envelope in one write."""
+        following = self._take()  # Before may_go(), because taking a mail may take time in which a stop is requested.
         if not self._supply.may_go(job):
             if following is not None:
                 self._supply.give_back(following)
@@ -305,7 +308,7 @@ class Connection:
         self._wire.write(b"".join((content, b".\r\n", b"" if following is None else self._envelope(following))))
 
     def _take_back(self, job: Job) -> None:
-        """Only the end of the connection takes DATA back."""
+        """Give back a mail after DATA was accepted, which only closing the connection can undo."""
         self._proposed = None
         self._supply.give_back(job)
         self._wire.cut("told to stop")
@@ -332,7 +335,7 @@ class Connection:
             self._supply.settle(job, DeliveryResult(DeliveryStatus.SENT, reply.line))
         elif 400 <= reply.code < 600:
             self._supply.settle(job, judged(reply))
-        else:  # It says nothing about the mail, which may be taken.
+        else:  # Not a valid final reply, so the relay may have accepted the mail.
             self._supply.settle(job, DeliveryResult(DeliveryStatus.UNKNOWN, reply.line))
         if not 200 <= reply.code < 600 or reply.code // 100 == 3 or reply.code == CLOSING:
             self._wire.cut(reply.line)
@@ -340,9 +343,10 @@ class Connection:
             self.go()
 
     def _check(self) -> None:
-        """End a connection that has stood still for too long; hot paths only count their steps.
+        """Abort a connection without progress for longer than its timeout. Runs every second.
 
-        What a process doesn't live through, stopped or asleep, is no time that the relay has had.
+        Each reply only increments a counter; this check compares it. Time in which the process was stopped or the
+        machine asleep does not count as waiting for the relay.
         """
         now = self._loop.time()
         self._still += min(now - self._looked, 2 * _LOOK)
@@ -355,7 +359,10 @@ class Connection:
             self._timer = self._loop.call_later(_LOOK, self._check)
 
     def _lost(self, why: str) -> None:
-        """Each mail under way gets exactly what is known of it."""
+        """Settle the mails in transit by how far they got.
+
+        Unknown after the final dot; given back if the relay had not replied to the envelope; else lost.
+        """
         self._timer.cancel()
         self._expected.clear()
         dotted, self._dotted = self._dotted, None
@@ -375,7 +382,7 @@ def _is_ascii(mail: OutgoingMail) -> bool:
 
 
 def _stuffed(mail: OutgoingMail) -> bytes:
-    """The content with each dot doubled that begins a line (RFC 5321, 4.5.2)."""
+    """The content with dot stuffing: each dot that begins a line is doubled (RFC 5321, section 4.5.2)."""
     content = mail.content
     if mail.dotless or not (b"\n." in content or content.startswith(b".")):
         return content

@@ -1,4 +1,4 @@
-"""From nothing to a connection that takes mail: greeting, EHLO, TLS, sign-in."""
+"""Setup of an SMTP connection: connect, greeting, EHLO, STARTTLS, AUTH."""
 
 import asyncio
 import base64
@@ -16,25 +16,25 @@ from campaigns.delivery.smtp.replies import SmtpReply, printable
 
 CONNECT = 10.0
 HELLO = 60.0
-"""Seconds for each answer until the first mail. RFC 5321 would wait five minutes for a greeting; a worker
-that has another relay, or another activity, should not."""
+"""Seconds to wait for each reply before the first mail. RFC 5321 (section 4.5.3.2) allows five minutes for the
+greeting, but a worker may have another relay or activity to go on with."""
 
 _NAMELESS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 Told = Callable[[str, str], None]
-"""Hears the dialogue: who speaks (``C`` or ``S``) and what, without secrets."""
+"""Receives each line of the dialogue: the side (``C`` client, ``S`` server) and the text, with secrets masked."""
 
 
 class RelayUnavailable(Exception):
-    """The relay can't be used at all just now; no mail was touched."""
+    """The relay cannot be used at the moment; no mail was affected."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpCapabilities:
-    """What a relay said it can, after TLS."""
+    """The capabilities from the relay's EHLO reply, after TLS if TLS is used."""
 
     extensions: dict[str, str]
-    """Keyword in upper case → its parameters; empty for a relay that knows no EHLO."""
+    """Keyword in upper case → its parameters. Empty for a relay without EHLO."""
 
     @property
     def pipelining(self) -> bool:
@@ -50,13 +50,13 @@ class SmtpCapabilities:
 
     @property
     def size(self) -> int | None:
-        """The largest mail in octets, 0 when there is no limit, None when it isn't said."""
+        """Maximum mail size in octets (RFC 1870); 0 without a limit, None when SIZE is not offered."""
         told = self.extensions.get("SIZE")
         return None if told is None else int(told) if told.isdecimal() else 0
 
     @property
     def mails(self) -> int:
-        """Mails that one connection may carry (RFC 9422), 0 when it isn't said."""
+        """Maximum number of mails per connection (RFC 9422); 0 when not given."""
         for limit in self.extensions.get("LIMITS", "").upper().split():
             name, _, value = limit.partition("=")
             if name == "MAILMAX" and value.isdecimal():
@@ -65,11 +65,12 @@ class SmtpCapabilities:
 
     @property
     def sign_in(self) -> set[str]:
+        """The offered AUTH mechanisms (RFC 4954), in upper case."""
         return set(self.extensions.get("AUTH", "").upper().split())
 
 
 async def greet(relay: RelayAddress, told: Told = lambda _who, _what: None) -> tuple[SmtpProtocol, SmtpCapabilities]:
-    """An open connection that takes mail. Raises RelayDown with words for a person."""
+    """Open a connection that is ready for mail. Raises RelayUnavailable with a message for people."""
     wire = SmtpProtocol()
     try:
         return wire, await _Handshake(relay, wire, told).run()
@@ -97,6 +98,8 @@ def _is_address(host: str) -> bool:
 
 
 class _Handshake:
+    """The dialogue from connect to AUTH on one connection. Errors are raised as ConnectionLost, OSError and others."""
+
     def __init__(self, relay: RelayAddress, wire: SmtpProtocol, told: Told) -> None:
         self._relay, self._wire, self._told = relay, wire, told
 
@@ -112,7 +115,7 @@ class _Handshake:
                 await self._sign_in(offers)
         except BaseException:
             self._wire.transport.abort()
-            await asyncio.sleep(0)  # The socket is closed in the next round of the loop, which may be the last.
+            await asyncio.sleep(0)  # The socket is closed in the loop's next iteration, which may be the last one.
             raise
         return offers
 
@@ -132,7 +135,11 @@ class _Handshake:
             )
 
     async def _public(self) -> str:
-        """An address of the host, looked up once, so that what was looked at is what is connected to."""
+        """A public IP address of the host. Raises ConnectionLost if any of its addresses is private.
+
+        The name is resolved only once, and the checked address is used for the connection: a second lookup could
+        return another address (DNS rebinding).
+        """
         found = await asyncio.get_running_loop().getaddrinfo(
             self._relay.host, self._relay.port, type=socket.SOCK_STREAM
         )
@@ -165,12 +172,12 @@ class _Handshake:
             return SmtpCapabilities({})
         await self._expect(2, reply)
         words = (line[4:].decode("ascii", "replace").strip() for line in reply.lines[1:])
-        # "AUTH=LOGIN" is how old relays wrote it.
+        # Old relays write "AUTH=LOGIN".
         pairs = (word.replace("AUTH=", "AUTH ", 1).partition(" ") for word in words if word)
         return SmtpCapabilities({keyword.upper(): rest.strip() for keyword, _, rest in pairs})
 
     def _name(self) -> str:
-        """A full domain if we have one, else an address literal (RFC 5321, 4.1.3)."""
+        """The argument of EHLO: our domain name if we have one, else an address literal (RFC 5321, section 4.1.3)."""
         host = urlsplit(config.settings().base_url).hostname or ""
         if "." in host and host.isascii() and not host.replace(".", "").isdecimal():
             return host

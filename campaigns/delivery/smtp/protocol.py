@@ -1,4 +1,4 @@
-"""The bytes of one connection: written as given, heard as whole answers."""
+"""asyncio protocol of one SMTP connection: parses complete replies, tracks write buffering and the connection's end."""
 
 import asyncio
 import socket
@@ -7,28 +7,28 @@ from collections.abc import Callable, Sequence
 
 from campaigns.delivery.smtp.replies import SmtpReply
 
-_SEND_BUFFER = 512 * 1024  # A mail leaves in one go, and nobody waits for the relay to read it.
+_SEND_BUFFER = 512 * 1024  # bytes; a usual mail fits, so that a write need not wait for the relay to read
 _LONGEST_LINE = 8192
 _ROOM = 16384
 _MOST_LINES = 256
 
 
 class ConnectionLost(OSError):
-    """The connection is gone or can't be trusted any more."""
+    """The connection has ended or is no longer in a defined state."""
 
 
 class SmtpProtocol(asyncio.BufferedProtocol):
-    """Cuts what comes into answers, and knows whether what was written has left."""
+    """Splits received bytes into SMTP replies, and knows whether all written bytes have reached the kernel."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
         self.flushed = True
-        """Whether all that was written is in the kernel's hands."""
+        """Whether everything written has been handed to the kernel."""
         self.lost: str | None = None
-        """Why there is no connection any more."""
+        """Why the connection ended; None while it is open."""
         self.on_reply: Callable[[SmtpReply], None] = self._keep
         self.on_lines: Callable[[Sequence[bytes]], bool] = lambda _: False
-        """Sees first what came together; true when nothing of it is left to be heard."""
+        """Called first with the lines that arrived together; returns True when it has handled all of them."""
         self.on_flushed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[str], None] = lambda _: None
         self._room = memoryview(bytearray(_ROOM))
@@ -58,7 +58,8 @@ class SmtpProtocol(asyncio.BufferedProtocol):
         self.transport.write(octets)
 
     def get_buffer(self, _wanted: int) -> memoryview:
-        """Answers are short: a room of our own spares a quarter of a megabyte for each of them."""
+        """A small reusable buffer. Replies are short, and asyncio's streaming protocol would allocate 256 KiB for each
+        read."""
         return self._room
 
     def buffer_updated(self, count: int) -> None:
@@ -90,22 +91,23 @@ class SmtpProtocol(asyncio.BufferedProtocol):
         self._over(str(error) if error else "the relay closed the connection")
 
     def cut(self, why: str) -> None:
-        """End the connection at once; what was not flushed never leaves."""
+        """Abort the connection; unflushed bytes are never sent."""
         if self.lost is None:
             self.transport.abort()
             self._over(why)
 
     async def gone(self, seconds: float) -> None:
-        """Wait until a connection that was told to close has done so; after ``seconds`` make it.
+        """Wait until a closing connection is closed; abort it after ``seconds``.
 
-        A relay that reads no goodbye, or owes one of TLS, would else keep the socket beyond its loop's end.
+        A relay that does not read our QUIT, or does not answer the TLS close_notify, would otherwise keep the socket
+        open beyond the end of the event loop.
         """
         try:
             async with asyncio.timeout(seconds):
                 await self._gone.wait()
         except TimeoutError:
             self.transport.abort()
-            await asyncio.sleep(0)  # What closes the socket runs in the next round of the loop.
+            await asyncio.sleep(0)  # The socket is closed in the loop's next iteration.
 
     def _over(self, why: str) -> None:
         if self.lost is not None:
@@ -123,7 +125,7 @@ class SmtpProtocol(asyncio.BufferedProtocol):
             self._waiter.set_result(None)
 
     async def answer(self, seconds: float) -> SmtpReply:
-        """The next answer, for as long as nobody else listens. Raises Lost, or TimeoutError."""
+        """Read the next reply; only before ``on_reply`` is replaced. Raises ConnectionLost and TimeoutError."""
         if not self._heard and self.lost is None:
             self._waiter = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
@@ -133,7 +135,11 @@ class SmtpProtocol(asyncio.BufferedProtocol):
         return self._heard.popleft()
 
     async def secure(self, context: object, host: str) -> None:
-        """Begin TLS. Raises Lost when something was said in the clear that would count afterwards."""
+        """Upgrade the connection to TLS.
+
+        Raises ConnectionLost when the relay has sent anything beyond its reply to STARTTLS: unencrypted bytes would
+        otherwise be read as replies inside TLS (response injection).
+        """
         if self._heard or self._partial or self._earlier:
             raise ConnectionLost("the relay said more than an answer before TLS")
         loop = asyncio.get_running_loop()
@@ -144,8 +150,8 @@ class SmtpProtocol(asyncio.BufferedProtocol):
 
 
 def _tell_when_flushed(transport: asyncio.Transport) -> None:
-    """Let any byte of our own buffer make asyncio say "pause", so that `flushed` is exact.
+    """Set the limits so that any byte in asyncio's write buffer pauses writing, which makes ``is_flushed`` exact.
 
-    A plain transport pauses above the limit, one with TLS at it.
+    A plain transport pauses above the high limit, a TLS transport at the limit.
     """
     transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)

@@ -1,4 +1,4 @@
-"""What a relay answers, and what its answers mean for a mail."""
+"""SMTP replies, and their classification into delivery results (RFC 5321, RFC 3463)."""
 
 import re
 from dataclasses import dataclass
@@ -11,61 +11,62 @@ _NO_SUCH = re.compile(
     r"(user|mailbox|recipient|address).{0,20}(unknown|not found|does ?n.t exist)|no such (user|mailbox)", re.I
 )
 CLOSING = 421
-"""The relay says goodbye, whatever it was asked."""
+"""The relay closes the connection; it may send this code in reply to any command (RFC 5321, section 3.8)."""
 
 
 class DeliveryStatus(StrEnum):
-    """What became of one mail."""
+    """Result of one attempt to deliver a mail."""
 
     SENT = "sent"
     NO_SUCH_RECIPIENT = "no_such_recipient"  # the address does not exist: suppress it
-    REJECTED = "rejected"  # the recipient's side says never, this once
-    SENDER_REJECTED = "sender_rejected"  # a 5xx about us (policy, sender, sign-in): never the recipient's fault
-    DEFERRED = "deferred"
-    CONNECTION_LOST = "connection_lost"  # the connection broke before the last dot: not mailed
-    UNKNOWN = "unknown"  # the last dot left and no answer came
-    NOT_COMPOSABLE = "not_composable"  # no mail could be made for this recipient
+    REJECTED = "rejected"  # a permanent rejection for this recipient; the address stays valid
+    SENDER_REJECTED = "sender_rejected"  # a 5xx about us (policy, sender, authentication), not about the recipient
+    DEFERRED = "deferred"  # a temporary rejection (4xx)
+    CONNECTION_LOST = "connection_lost"  # the connection ended before the final dot: not mailed
+    UNKNOWN = "unknown"  # the final dot was sent and no reply came
+    NOT_COMPOSABLE = "not_composable"  # no mail could be composed for this recipient
 
-    __hash__ = str.__hash__  # An Enum's own is slow, and each mail's fate is looked up by.
+    __hash__ = str.__hash__  # Enum.__hash__ is written in Python, and the status of each mail is a dictionary key.
 
 
 @dataclass(slots=True)
 class DeliveryResult:
-    """What became of a mail. Not frozen: that costs three times as much, and its lane says by which relay."""
+    """Status and reply of one attempt. Not frozen, because the connection pool fills in the relay."""
 
     status: DeliveryStatus
     reply: str
     relay: str = ""
-    """Who answered; empty when nobody was asked."""
+    """``host:port`` of the relay that replied; '' when none was contacted."""
 
 
 class SmtpReply(NamedTuple):
-    """One whole answer; ``code`` is 0 for what is no answer at all."""
+    """One complete, possibly multi-line reply. ``code`` is 0 for bytes that are not an SMTP reply."""
 
     code: int
     lines: list[bytes]
 
     @property
     def text(self) -> str:
+        """The text without codes; the lines are separated by LF."""
         if len(self.lines) == 1:
             return self.lines[0][4:].decode("utf-8", "replace").rstrip("\r")
         return "\n".join(line[4:].decode("utf-8", "replace").rstrip("\r") for line in self.lines)
 
     @property
     def line(self) -> str:
-        """All of it as one printable line, code first."""
+        """The whole reply as one printable line, code first."""
         if not self.code:
             return printable(b" ".join(self.lines).decode("utf-8", "replace"))
         return printable(f"{self.code} {self.text}")
 
     @property
     def refuses(self) -> bool:
-        """Whether it is a no that leaves the connection usable."""
+        """Whether it is a rejection (4xx, 5xx) that leaves the connection usable, i.e. not 421."""
         return 400 <= self.code < 600 and self.code != CLOSING
 
 
 def classify(code: int, text: str) -> DeliveryStatus:
-    """What a negative answer means: by its enhanced code, then by its three digits."""
+    """The status of a negative reply: by its enhanced status code (RFC 3463) if there is one, else by its code."""
     match = _ENHANCED.match(text)
     enhanced = ".".join(match.groups()) if match else ""
     if code < 500:
@@ -78,12 +79,12 @@ def classify(code: int, text: str) -> DeliveryStatus:
 
 
 def judged(reply: SmtpReply) -> DeliveryResult:
-    """The outcome of a mail whose relay refused it with ``reply``."""
+    """The result of a mail that the relay rejected with ``reply``."""
     return DeliveryResult(classify(reply.code, reply.text), reply.line)
 
 
 def printable(text: str) -> str:
-    """One line that every database keeps and every terminal shows."""
+    """``text`` as one printable line of at most 500 characters, safe for databases (no NUL) and terminals."""
     if text.isprintable():
         return " ".join(text.split())[:500]
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:500]

@@ -1,9 +1,9 @@
-"""Single mails for programs: ask for one, and see what became of it.
+"""REST API for single mails: request one, and query its state.
 
-``POST /api/v1/mails`` takes ``{"external_id", "message", "to", "fields", "transactional"}`` and answers
-``{"id", "new", "state", …}``: 202 for a new mail, 200 for one that was asked for before. Errors: 400 for a wrong
-field, 401 without a good key, 403 for a key without the scope, 409 for an ``external_id`` that stands for another
-mail, 429 (with Retry-After) for more than 600 a minute.
+``POST /api/v1/mails`` takes ``{"external_id", "message", "to", "fields", "transactional"}`` and returns
+``{"id", "new", "state", …}``: 202 for a new mail, 200 for an ``external_id`` that was requested before. Errors: 400
+for an invalid field, 401 without a valid key, 403 for a key without the scope, 409 for an ``external_id`` used for
+another mail, 429 (with Retry-After) for more than 600 requests a minute.
 """
 
 from typing import Any
@@ -37,10 +37,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
 @blueprint.post("/api/v1/mails")
 @with_key(Scope.MAIL)
 def send(actor: Actor) -> Any:
-    """Queue one mail."""
+    """Queue one mail; see the module's docstring."""
     _OFTEN.count(str(actor.id))
     order = _read(json_body())
-    with db.reading() as looking:  # Compiling takes its time, and no writer should wait for it.
+    with db.reading() as looking:  # Compile before the write transaction, so that other writers need not wait for it.
         versions.compile_ahead(looking, service.message_of(looking, order.message).id)
     found, is_new = service.ask(db_session(), actor, order)
     answer = _shown(found) | {"new": is_new}
@@ -51,7 +51,7 @@ def send(actor: Actor) -> Any:
 @blueprint.get("/api/v1/mails/<send_id>")
 @with_key(Scope.MAIL)
 def state(_actor: Actor, send_id: str) -> Any:
-    """What became of it."""
+    """The state of a requested mail."""
     if not (send_id.isascii() and send_id.isdigit() and int(send_id) < 2**63):
         raise NotFound(N_("There is no such mail."))
     answer = _shown(service.asked_for(db_session(), int(send_id)))

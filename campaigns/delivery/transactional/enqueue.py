@@ -1,4 +1,4 @@
-"""Single sends of the house's own activities: test mails, system mails, what programs ask for."""
+"""Queueing of single sends in the built-in activities: test mail, system mail, API mail."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -20,12 +20,12 @@ def add(
     outbox_id: int | None = None,
     key: str = "",
 ) -> Send:
-    """A queued send of a built-in activity; the existing one when the occasion is known already.
+    """Queue a send in a built-in activity, or return the existing one for the same recipient and occasion.
 
-    ``key`` stands for the recipient where the occasion alone makes it one send.
+    ``recipient_key`` replaces the key made from the address, for callers whose occasion alone identifies the send.
     """
     activity = system_activities.activity(session, kind)
-    session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())  # guards the numbering
+    session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())  # serialises the numbering
     key = key or f"a:{address}"
     known = session.scalars(
         select(Send).where(Send.activity_id == activity.id, Send.recipient_key == key, Send.occasion == occasion)

@@ -1,4 +1,4 @@
-"""Mail that lower rooms left in the outbox becomes sends of the built-in activity "system"."""
+"""Outbox dispatch: mail that lower packages left in the outbox becomes sends of the built-in activity "system"."""
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
@@ -13,12 +13,12 @@ _AT_ONCE = 500
 
 
 def waiting(session: Session) -> bool:
-    """Whether the outbox holds mail that nobody has taken."""
+    """Whether the outbox holds mail that is not queued yet."""
     return bool(session.scalar(select(exists().where(OutboxMail.sent_at.is_(None)))))
 
 
 def post_outbox(session: Session) -> list[Send]:
-    """Queue the outbox's mail, each piece once."""
+    """Queue the waiting mails of the outbox, each once, at most 500 per call. Failing ones are backed off."""
     later = [int(subject) for subject in retries.put_off(session, JobType.QUEUE_SYSTEM_MAIL)]
     mails = session.scalars(
         select(OutboxMail.id)

@@ -1,7 +1,7 @@
-"""Single mails that programs ask for: one message to one recipient, once for each idempotency key.
+"""Mails requested through the API: one message to one recipient, once per idempotency key.
 
-What was asked for stays in an outbox row beside the send: its kind says whether it is transactional, its
-context holds the fields.
+The request is stored in an outbox row beside the send: its kind says whether the mail is transactional, its context
+holds the fields.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ _LONGEST_KEY = 64
 
 @dataclass(frozen=True, slots=True)
 class TransactionalMailRequest:
-    """``message``: its number, or its name. ``fields`` stand over what is known of the contact."""
+    """An API request. ``message`` is an id or a name; ``fields`` override the contact's merge fields."""
 
     external_id: str
     message: int | str
@@ -43,10 +43,10 @@ class TransactionalMailRequest:
 
 
 def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tuple[Send, bool]:
-    """Queue the mail, and whether this is new: the same ``external_id`` again gives the first one.
+    """Queue the mail. Returns (send, whether it is new); the same ``external_id`` again returns the first send.
 
-    Raises Invalid; Conflict when the ``external_id`` stood for another message or recipient. Suppression, and
-    for what is not transactional consent, is looked at just before it is sent.
+    Raises ValidationFailed, and Conflict when the ``external_id`` was used for another message or recipient.
+    Suppression, and consent unless transactional, are checked later, just before sending.
     """
     actor.require(Permission.LAUNCH)
     _check(order)
@@ -78,7 +78,7 @@ def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tupl
         contact_id=session.scalar(select(Contact.id).where(Contact.email == address)),
         key=f"e:{order.external_id}",
     )
-    if send.outbox_id != mail.id:  # Somebody asked for the same at the same moment.
+    if send.outbox_id != mail.id:  # A concurrent request with the same external_id was faster.
         session.delete(mail)
         return send, False
     audit.record(session, actor, "request mail", "message", message.id, send=str(send.id))
@@ -86,7 +86,7 @@ def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tupl
 
 
 def message_of(session: Session, wanted: int | str) -> Message:
-    """By number or by name. Raises Invalid for none and for several."""
+    """The message with this id or name. Raises ValidationFailed if there is none, or several of this name."""
     by = Message.id == wanted if isinstance(wanted, int) else Message.name == wanted
     found = session.scalars(select(Message).where(by).limit(2)).all()
     if not found:
@@ -97,7 +97,7 @@ def message_of(session: Session, wanted: int | str) -> Message:
 
 
 def asked_for(session: Session, send_id: int) -> Send:
-    """A send that a program asked for. Raises NotFound for any other."""
+    """A send that was requested through the API. Raises NotFound for any other id."""
     send = session.get(Send, send_id)
     if send is None or send.activity_id != system_activities.activity(session, "api").id:
         raise NotFound(N_("There is no such mail."))
@@ -135,7 +135,10 @@ def _check(order: TransactionalMailRequest) -> None:
 
 
 def refusal(address: Any = Send.address) -> Any:
-    """Why a Send to ``address`` that a program asked for may not be sent any more, '' when it may."""
+    """SQL expression: the SkipReason for which an API mail to ``address`` must not be sent, '' when it may be.
+
+    The query must join the send's OutboxMail row and a contact for the consent level.
+    """
     allowed = func.coalesce(cast(consent.current_level_sql(ConsentPurpose.EMAIL), String), ConsentLevel.NONE.value)
     return case(
         (exists().where(Suppression.address == address), literal(SkipReason.SUPPRESSED.value)),

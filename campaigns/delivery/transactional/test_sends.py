@@ -1,4 +1,4 @@
-"""A message as it would arrive, sent to oneself."""
+"""Test mails: a message as recipients would get it, sent to addresses chosen by the user."""
 
 import re
 import secrets
@@ -20,16 +20,17 @@ from campaigns.i18n import N_
 
 _BETWEEN = re.compile(r"[\s,;]+")
 MOST = 10
-"""Addresses of one test."""
+"""Maximum number of addresses of one test."""
 
 
 def send_tests(
     session: Session, actor: Actor, message: Message, addresses: str, key: str = "", contact_id: int | None = None
 ) -> list[Send]:
-    """Queue ``message`` as it stands now for each of the addresses; the same ``key`` only once.
+    """Queue the current draft of ``message`` for each address; repeated calls with the same ``key`` queue it once.
 
-    It is merged with the contact, who gets nothing, or else with that of each address when there is
-    one. Raises Invalid for an address that can't be mailed, and for content that doesn't compile.
+    ``addresses`` are separated by blanks, commas or semicolons. Merge fields come from the contact ``contact_id``, who
+    gets no mail, else from the contact of each address if there is one. Raises ValidationFailed for an address that
+    cannot be mailed, too many addresses, and content that does not compile; NotFound for an unknown contact.
     """
     actor.require(Permission.LAUNCH)
     if contact_id is not None:

@@ -1,4 +1,4 @@
-"""Pages of campaigns and activities."""
+"""Views of campaigns and activities: pages, forms and transition buttons."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -86,7 +86,7 @@ def _next_colour(session: Session) -> str:
 
 
 def _shown(page: str, form: Any, **context: Any) -> Any:
-    """A page with a form; 422 when something in it is wrong, as htmx and tests like to know."""
+    """Render a page with a form. The status is 409 for an edit conflict, 422 for a form with errors, else 200."""
     wrong = bool(form.errors) or bool(form.form_errors)
     status = 409 if context.setdefault("clash", None) else 422 if wrong else 200
     return render_template(f"pages/planning/{page}.html", form=form, **context), status
@@ -151,7 +151,7 @@ def _history(who: Actor, *subjects: tuple[str, Sequence[int]]) -> Sequence[Audit
 
 
 def _buttons(who: Actor, thing: Campaign | Activity) -> list[Transition]:
-    """The verbs of ``thing`` now that ``who`` may use."""
+    """The transitions that are possible now and that the actor is permitted to apply."""
     planners = {Transition.SUBMIT, Transition.REOPEN}
     return [verb for verb in possible(thing) if who.may(Permission.PLAN if verb in planners else Permission.LAUNCH)]
 
@@ -166,7 +166,7 @@ def move_campaign(campaign_id: int, verb: str) -> Any:
 
 
 def _tried(session: Session, act: Callable[[], None], said: str) -> None:
-    """Run a verb and tell how it went; what is not possible any more is told, not thrown."""
+    """Run a transition, commit, and flash the result. A Conflict or failed validation is flashed instead of raised."""
     try:
         act()
     except AlreadyLaunched as error:

@@ -1,4 +1,4 @@
-"""Pages of an activity's links: short ones with their QR codes, and those of a mail that is out."""
+"""Views of an activity's links: short links with QR codes, and links of a launched mail."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -58,7 +58,7 @@ def index(activity_id: int) -> Any:
 
 @blueprint.get("/activities/<int:activity_id>/links/preview")
 def preview(activity_id: int) -> str:
-    """The address with its UTM, while somebody types."""
+    """HTML fragment: the typed URL with its UTM parameters, requested by htmx while typing."""
     actor().require(Permission.PLAN)
     activity = activity_of(db_session(), activity_id)
     url, label = request.args.get("url", "").strip(), request.args.get("label", "")
@@ -69,7 +69,7 @@ def preview(activity_id: int) -> str:
 
 @blueprint.get("/activities/<int:activity_id>/links/<int:number>/qr.svg")
 def qr(activity_id: int, number: int) -> Response:
-    """The QR code as a file for print."""
+    """The QR code as an SVG file to download."""
     actor().require(Permission.PLAN)
     link = links.link_of(db_session(), activity_of(db_session(), activity_id), number)
     picture = BytesIO()
@@ -79,12 +79,12 @@ def qr(activity_id: int, number: int) -> Response:
 
 
 def _code(link: ShortLink) -> segno.QRCode:
-    # A quarter may be scratched or covered by a logo; the code is short enough for it.
+    # Level Q restores 25 % of the code, e.g. under scratches or a logo; the URL is short enough for it.
     return segno.make_qr(links.short_url(link), error="q")
 
 
 def _drawn(link: ShortLink) -> dict[str, Any]:
-    """The code for the page: the side of its square in modules, quiet zone included, and the dark ones' path."""
+    """The QR code for inline SVG: ``side`` in modules with a quiet zone of 2, and the ``path`` of the dark modules."""
     rows = [
         f"M{x} {y}h1v1h-1z"
         for y, row in enumerate(_code(link).matrix_iter(border=2))

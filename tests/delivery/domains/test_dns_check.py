@@ -1,4 +1,4 @@
-"""Keys from making to signing, and what the DNS says, told by a resolver of our own."""
+"""Tests of DKIM key lifecycle and DNS checks, with a fake resolver."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
     assert asked.results["spf"].params == asked.results["mx"].params == {"domain": "returns.example.org"}
     assert asked.results["dmarc"].state is CheckStatus.GOOD
     kept = dns_check.keep(session, SYSTEM, asked)
-    assert dns_records.wanted(DOMAIN, kept.results, ["192.0.2.1"]) == []  # Nobody outside could ask that address.
+    assert dns_records.wanted(DOMAIN, kept.results, ["192.0.2.1"]) == []  # Private addresses are not published.
     assert [(each.subject, each.name) for each in dns_records.wanted(DOMAIN, kept.results, ["9.9.9.9"])] == [
         ("spf", "returns.example.org")
     ]

@@ -1,4 +1,4 @@
-"""The straightforward way to compose a mail, kept to compare with: merge plain text, then encode it."""
+"""Reference composer: renders plain text first and then encodes it with Python's ``email`` package."""
 
 from datetime import datetime
 from email.message import EmailMessage
@@ -10,7 +10,7 @@ from campaigns.delivery.mime.compose import MailContext
 
 
 def composed(letter: MailContext, at: datetime) -> EmailMessage:
-    """The same words by Python's own means; only what a merge can change is in it."""
+    """The mail's subject and bodies. Headers that merging cannot change are left out."""
     version, contact, send_id = letter.version, letter.contact, letter.send.id
     assert version is not None
     assert contact is not None

@@ -1,4 +1,4 @@
-"""A second reader of mails, written from RFC 5322, 2045 and 2046, sharing no code with Python's own."""
+"""Independent MIME parser for tests, written from RFC 5322, 2045 and 2046 without Python's ``email`` package."""
 
 import re
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def parsed(raw: bytes) -> Part:
 
 
 def decoded(body: bytes) -> bytes:
-    """RFC 2045, 6.7, strictly."""
+    """Decode quoted-printable strictly by RFC 2045, section 6.7."""
     out = bytearray()
     position = 0
     while position < len(body):

@@ -1,4 +1,4 @@
-"""The mail as it leaves: a golden file, and Python's own parser as the reader."""
+"""Tests of composed mails: against a golden file, and read back by Python's parser."""
 
 import dataclasses
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def letter(session: Session, *, trackable: bool = True, name: str = "Zoé", **version: object) -> MailContext:
-    """Fixed ids, so that tokens are the same in each run."""
+    """A mail context with fixed ids, so that tokens are the same in each run."""
     house = make_organisation(session)
     campaign = make_campaign(session, id=41, name="Spring")
     activity = make_activity(session, campaign, id=42, everybody=False, list_id=None)
@@ -98,7 +98,7 @@ def test_bad_addresses_are_no_mail(session: Session, address: str) -> None:
 def test_system_mail(session: Session) -> None:
     made = letter(session)
     outbox = OutboxMail(kind="new_lead", address="me@example.org", language="en", context={})
-    with pytest.raises(Exception, match=r"undefined|no such mail"):  # its context is somebody else's subject
+    with pytest.raises(Exception, match=r"undefined|no such mail"):  # system mail itself is tested elsewhere
         compose(dataclasses.replace(made, version=None, outbox=outbox), AT)
     with pytest.raises((ValueError, KampaniaError)):
         compose(dataclasses.replace(made, version=None), AT)

@@ -1,4 +1,4 @@
-"""Signatures that another implementation verifies, and that break when the mail is touched."""
+"""Tests of DKIM signatures, verified by the independent ``dkim`` package."""
 
 import dataclasses
 from base64 import b64decode

@@ -1,4 +1,4 @@
-"""What we write, Python's parser reads back; and nothing ends a header's line."""
+"""Tests of header encoding: Python's parser reads values back, and no value can inject a header."""
 
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -30,7 +30,7 @@ def test_display_names_are_read_back(name: str) -> None:
     assert isinstance(header, AddressHeader)
     (address,) = header.addresses
     assert address.addr_spec == "ana@example.org"
-    # Python 3.11 shows the fold between two encoded words, which RFC 2047 (6.2) lets vanish.
+    # Python 3.11 keeps the fold between two encoded words, which RFC 2047 (section 6.2) says to ignore.
     assert "".join(address.display_name.split()) == "".join(name.split())
 
 

@@ -1,4 +1,4 @@
-"""A mail printed from a plate reads back, by two parsers, as the mail composed the straightforward way."""
+"""Tests of mail templates: rendered mails, read by two parsers, equal those of the reference composer."""
 
 import re
 from datetime import UTC, datetime
@@ -127,7 +127,7 @@ def test_same_as_the_reference(html: str, text: str, first: str, city: str, trac
     made = letter(html, text, first, city, trackable=trackable, single=single)
     try:
         mail = compose(made, AT)
-    except ValidationFailed as refused:  # Loops within loops may well grow beyond it.
+    except ValidationFailed as refused:  # Nested loops may exceed the maximum output size.
         assert "beyond every measure" in str(refused)  # noqa: PT017
         return
     wanted = reference_composer.composed(made, AT)
@@ -136,7 +136,7 @@ def test_same_as_the_reference(html: str, text: str, first: str, city: str, trac
     independent = rfc_parser.parsed(mail.content)
     assert [part.text.rstrip("\n") for part in independent.parts] == found
     body = mail.content.partition(b"\r\n\r\n")[2]
-    assert dkim._canonical(body) == body  # Signing relies on it.
+    assert dkim._canonical(body) == body  # Signing skips the canonicalisation.
     for line in mail.content.removesuffix(b"\r\n").split(b"\r\n"):
         assert not re.search(rb"[\r\n]|^\.|^From |[ \t]$", line)
         assert len(line) <= 76 or line.startswith((b"List-Unsubscribe", b"Content-Type: multipart"))

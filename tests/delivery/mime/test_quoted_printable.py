@@ -1,4 +1,4 @@
-"""Quoted-printable that every relay lets through, and that means the same afterwards."""
+"""Tests of the quoted-printable encoding: safe lines, and decoding gives the original text."""
 
 import quopri
 

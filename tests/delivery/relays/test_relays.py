@@ -1,4 +1,4 @@
-"""Relays that owners enter: sealed, ordered, failing over; and their pages."""
+"""Tests of configured relays: encrypted passwords, priorities, failover, connection test, pages."""
 
 import dataclasses
 import socket
@@ -113,7 +113,8 @@ def test_the_next_relay_takes_over(database: Engine, private: config.Settings) -
         config.install(private)
         enter(bad, good, spare)
         assert deliver(activity_id) == 10
-    assert states(activity_id) == {"sent": 9, "deferred": 1}  # The one that met the first relay's end three times.
+    # One mail is deferred: the first relay dropped the connection three times with it.
+    assert states(activity_id) == {"sent": 9, "deferred": 1}
     assert (len(good.taken), spare.taken) == (9, [])
     with db.reading() as session:
         down = availability.trouble(session)

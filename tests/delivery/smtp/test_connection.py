@@ -1,4 +1,4 @@
-"""What answers mean, and how the relay is reached."""
+"""Tests of the SMTP connection: reply classification, relay addresses, command sequences."""
 
 import dataclasses
 

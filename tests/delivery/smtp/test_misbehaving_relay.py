@@ -1,4 +1,4 @@
-"""A relay that answers what no relay should: each mail under way gets exactly what is known of it."""
+"""Tests against a misbehaving relay: each mail in transit gets the result that matches how far it got."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ def second(answer: bytes, else_: bytes) -> Answer:
 @PIPELINED
 @pytest.mark.parametrize("dot", [b"what?", b"354 more", b"999 huh", b"100 wait", DROP])
 def test_no_answer_to_the_dot_that_says_anything(settings: config.Settings, dot: bytes, ehlo: bytes) -> None:
-    """Nobody knows whether the mail was taken, so it is never sent again by itself; the others are untouched."""
+    """It is unknown whether the mail was accepted, so it is not resent; the other mails are not affected."""
     with answering(settings, dot=second(dot, b"250 ok"), ehlo=ehlo):
         shelf = posted(mails(4))
     assert shelf.fates == ["sent", "unknown"]
@@ -35,7 +35,7 @@ def test_no_answer_to_the_dot_that_says_anything(settings: config.Settings, dot:
 @pytest.mark.parametrize(
     ("word", "answer", "fates"),
     [
-        ("mail", b"what?", ["sent"]),  # not touched: another connection may carry it
+        ("mail", b"what?", ["sent"]),  # not attempted: another connection may send it
         ("mail", b"421 closing", ["sent"]),
         ("mail", DROP, ["sent"]),
         ("rcpt", b"what?", ["sent", "connection_lost"]),
@@ -87,7 +87,7 @@ def test_a_refusal_is_one_mails_own(
         "sent",
         "sent",
     ]
-    # DATA granted without a recipient took a lone dot.
+    # DATA accepted without a valid recipient was ended with a lone dot, which gives an empty content.
     assert [content for content in relay.taken if content] == [b"Subject: x\r\n\r\nbody\r\n"] * (3 + (word == "dot"))
 
 
@@ -127,7 +127,7 @@ def test_silence(settings: config.Settings, word: str, fates: list[str], monkeyp
 
 
 def test_a_process_that_was_stopped_has_not_waited(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped, or asleep with its machine, for longer than the patience: the relay gets its time all the same."""
+    """Time in which the process is stopped or the machine asleep does not count towards the timeout."""
     monkeypatch.setattr(connection, "FINAL_DOT", 1.5)
     monkeypatch.setattr(connection, "_LOOK", 0.05)
 

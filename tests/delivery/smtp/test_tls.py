@@ -1,4 +1,4 @@
-"""STARTTLS with a certificate that holds, sign-in behind it, and what another relay's faults look like."""
+"""Tests of TLS: certificate verification, authentication after STARTTLS, and failures against smtp-sink."""
 
 import dataclasses
 import datetime
@@ -38,12 +38,12 @@ def free_port() -> int:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1, with its key, in one file."""
+    """A file with a valid certificate for 127.0.0.1 and its key."""
     return certificates.make(tmp_path / "relay.pem")
 
 
 class Hears:
-    """Keeps what was mailed."""
+    """aiosmtpd handler that records the recipients of received mails."""
 
     def __init__(self) -> None:
         self.mails: list[str] = []
@@ -95,7 +95,7 @@ def test_mail_goes_through_tls_after_sign_in(
 
 @contextmanager
 def listening(certificate: Path, tls: TlsMode) -> Iterator[tuple[RelayAddress, Hears]]:
-    """A relay with TLS as the policy wants it."""
+    """Run a relay with this certificate, with implicit TLS or STARTTLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     hears = Hears()
@@ -113,7 +113,7 @@ CERTIFICATES: dict[str, tuple[str, datetime.timedelta, bool, str]] = {
     "expired": ("127.0.0.1", -3 * DAY, True, "certificate has expired"),
     "of tomorrow": ("127.0.0.1", DAY, True, "certificate is not yet valid"),
 }
-"""Address, begin, whether its issuer is known here, and the words that a person reads."""
+"""(address, start of validity, whether the issuer is trusted, expected part of the error)."""
 
 
 @pytest.mark.parametrize("kind", CERTIFICATES)
@@ -133,7 +133,7 @@ def test_only_a_certificate_that_holds_gets_mail(
             posted(mails(2), relay)
         assert words in attempt(relay).error
         assert hears.mails == []
-        if tls is TlsMode.VERIFY:  # "None" asks for no certificate, and so reads none.
+        if tls is TlsMode.VERIFY:  # With TLS mode "off" no certificate is checked.
             assert posted(mails(1), dataclasses.replace(relay, tls=TlsMode.OFF)).fates == ["sent"]
 
 

@@ -1,4 +1,4 @@
-"""Mails that programs ask for: once for each key, through the same pipeline, to nobody who refused."""
+"""Tests of the API for single mails: idempotency, validation, permissions, consent, erasure."""
 
 import re
 from typing import Any
@@ -35,7 +35,7 @@ ORDER = {
 
 @pytest.fixture
 def key(database: Engine, client: FlaskClient, owner_client: FlaskClient) -> dict[str, str]:
-    """The header of a key that may send; there is a message called Receipt."""
+    """Authorization header of an API key with the scope *mail*; also creates a message named Receipt."""
     with db.transaction() as session:
         make_message(session, name="Receipt")
         _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["mail"], expires_at=None)
@@ -90,7 +90,8 @@ LINKED = (
 
 @pytest.mark.parametrize("measured", [False, True])
 def test_its_links_lead_on(client: FlaskClient, key: dict[str, str], catcher: int, measured: bool) -> None:
-    """Straight for whom we may not measure: a single mail has no mailing that a click could count for."""
+    """Without tracking consent links lead directly to their target, because a single mail has no activity of its own
+    that an anonymous click could count for."""
     with db.transaction() as session:
         if measured:
             allow(session, make_contact(session, email="ann@example.net"))
