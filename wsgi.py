@@ -26,7 +26,7 @@ from campaigns.mail_catcher import views as demo_views
 from campaigns.planning import views as planning_views
 from campaigns.web import app as web_app
 from campaigns.web.client_ip import WsgiApplication, behind_proxies
-from campaigns.web.fast_path import Answer, Environ, in_front
+from campaigns.web.fast_path import Answer, Environ, with_fast_path
 from tracking import api as tracking_api
 from tracking import public as tracking_public
 from tracking import registration
@@ -35,7 +35,7 @@ from tracking.endpoints import link_targets, page_script, pixels_and_redirects
 
 registration.register_packages()
 
-PACKAGES_WITH_PAGES = (
+BLUEPRINT_MODULES = (
     accounts_views,
     accounts_public,
     accounts_api,
@@ -59,27 +59,27 @@ PACKAGES_WITH_PAGES = (
 def create_app(settings: config.Settings | None = None) -> Flask:
     """The Flask application with the blueprints of every package."""
     if settings is not None:
-        config.install(settings)
+        config.set_settings(settings)
     app = Flask("kampania", static_folder=None, template_folder=None)
-    web_app.build(app)
-    for module in PACKAGES_WITH_PAGES:
+    web_app.configure(app)
+    for module in BLUEPRINT_MODULES:
         app.register_blueprint(module.blueprint)
-    web_app.finish(app)
+    web_app.finish_setup(app)
     return app
 
 
 def create_application() -> WsgiApplication:
     """The WSGI application: Flask behind the trusted proxies' headers, behind the fast path."""
     application: WsgiApplication = create_app().wsgi_app
-    return in_front(_answered, behind_proxies(application))
+    return with_fast_path(_fast_answer, behind_proxies(application))
 
 
-def _answered(environ: Environ) -> Answer | None:
-    return pixels_and_redirects.answered(environ) or page_script.answered(environ)
+def _fast_answer(environ: Environ) -> Answer | None:
+    return pixels_and_redirects.handle_request(environ) or page_script.handle_request(environ)
 
 
 _application: WsgiApplication | None = None
-_TURN = 0.0005
+_SWITCH_INTERVAL = 0.0005
 """Seconds after which a computing thread yields the GIL: a hit takes microseconds and should not wait for a page
 (``tests/benchmarks/hits.py``).
 """
@@ -90,17 +90,21 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     global _application
     if _application is None:
         _application = create_application()
-        link_targets.keep_synced()
+        link_targets.start_sync_thread()
         gc.collect()
         # Keeps the application out of garbage collection, which would stop every request while it scans all of it.
         gc.freeze()
-        sys.setswitchinterval(_TURN)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
     return _application(environ, start_response)
 
 
-def quickly(request: Environ) -> Answer | None:
+def answer_fast(request: Environ) -> Answer | None:
     """The response of the fast path, computed from the request's variables alone; None for requests that need Flask.
 
     Called by :mod:`campaigns.web.wsgi_server`.
     """
-    return None if _application is None else pixels_and_redirects.answered(request) or page_script.answered(request)
+    return (
+        None
+        if _application is None
+        else pixels_and_redirects.handle_request(request) or page_script.handle_request(request)
+    )

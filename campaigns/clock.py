@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from campaigns import config
 
 
-def _system() -> datetime:
+def _system_now() -> datetime:
     return datetime.now(UTC)
 
 
-_source: Callable[[], datetime] = _system
+_source: Callable[[], datetime] = _system_now
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -22,14 +22,14 @@ def now() -> datetime:
     return _source()
 
 
-def micros() -> int:
+def now_micros() -> int:
     """The current instant as microseconds since 1970-01-01 UTC, computed without building a datetime."""
-    return time.time_ns() // 1000 if _source is _system else (_source() - _EPOCH) // _MICROSECOND
+    return time.time_ns() // 1000 if _source is _system_now else (_source() - _EPOCH) // _MICROSECOND
 
 
-def steady() -> float:
+def monotonic() -> float:
     """Monotonic seconds for limits and waits within this process: the system time may be set back."""
-    return time.monotonic() if _source is _system else (_source() - _EPOCH).total_seconds()
+    return time.monotonic() if _source is _system_now else (_source() - _EPOCH).total_seconds()
 
 
 def scaled(seconds: float) -> timedelta:
@@ -38,7 +38,7 @@ def scaled(seconds: float) -> timedelta:
 
 
 @contextmanager
-def use(source: Callable[[], datetime]) -> Iterator[None]:
+def override(source: Callable[[], datetime]) -> Iterator[None]:
     """Make ``now()`` return ``source()`` within the block; for tests and simulations."""
     global _source
     before, _source = _source, source

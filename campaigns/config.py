@@ -76,12 +76,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         redis_url=environ.get("REDIS_URL") or f"redis+socket://{_socket_path(var)}",
         base_url=base_url,
         tracking_url=environ.get("TRACKING_URL", base_url).rstrip("/"),
-        smtp_url=smtp_url or f"smtp://127.0.0.1:{_port('CATCHER_PORT', environ.get('CATCHER_PORT', '2525'))}",
+        smtp_url=smtp_url or f"smtp://127.0.0.1:{_parse_port('CATCHER_PORT', environ.get('CATCHER_PORT', '2525'))}",
         catcher=not smtp_url,
-        secret_keys=_secret_keys(environ.get("SECRET_KEYS", ""), var),
-        time_scale=_positive("TIME_SCALE", environ.get("TIME_SCALE", "1")),
-        engaged_seconds=_positive("ENGAGED_SECONDS", environ.get("ENGAGED_SECONDS", "10")),
-        bounce_port=_port("BOUNCE_PORT", environ["BOUNCE_PORT"]) if environ.get("BOUNCE_PORT") else 0,
+        secret_keys=_parse_secret_keys(environ.get("SECRET_KEYS", ""), var),
+        time_scale=_parse_positive("TIME_SCALE", environ.get("TIME_SCALE", "1")),
+        engaged_seconds=_parse_positive("ENGAGED_SECONDS", environ.get("ENGAGED_SECONDS", "10")),
+        bounce_port=_parse_port("BOUNCE_PORT", environ["BOUNCE_PORT"]) if environ.get("BOUNCE_PORT") else 0,
         private_relays=environ.get("PRIVATE_RELAYS", "").lower() in ("1", "yes", "true", "on"),
         trusted_proxies=tuple(
             ip_network(part.strip()) for part in environ.get("TRUSTED_PROXIES", "").split(",") if part.strip()
@@ -89,7 +89,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
-def _positive(name: str, text: str) -> float:
+def _parse_positive(name: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -99,7 +99,7 @@ def _positive(name: str, text: str) -> float:
     return value
 
 
-def _port(name: str, text: str) -> int:
+def _parse_port(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise ValueError(f"{name} must be a port number, not {text!r}")
     return int(text)
@@ -113,7 +113,7 @@ def _socket_path(var: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"kampania-{os.getuid()}-{name}" / "broker.sock"
 
 
-def _secret_keys(text: str, var: Path) -> tuple[tuple[int, bytes], ...]:
+def _parse_secret_keys(text: str, var: Path) -> tuple[tuple[int, bytes], ...]:
     """Parse ``SECRET_KEYS="1:<base64>,2:<base64>"``; without it, load the keys of ``var/secret.json``."""
     if text:
         try:
@@ -124,24 +124,24 @@ def _secret_keys(text: str, var: Path) -> tuple[tuple[int, bytes], ...]:
         except ValueError as error:
             raise ValueError("SECRET_KEYS must look like 1:<base64>,2:<base64>") from error
     else:
-        keys = [(kid, base64.b64decode(secret)) for kid, secret in json.loads(_kept(var))]
+        keys = [(kid, base64.b64decode(secret)) for kid, secret in json.loads(_load_or_create_secret(var))]
     if any(not 0 <= kid <= 255 or len(secret) < 32 for kid, secret in keys):
         raise ValueError("SECRET_KEYS: ids are 0–255 and secrets at least 32 bytes")
     return tuple(keys)
 
 
-def _kept(var: Path) -> str:
+def _load_or_create_secret(var: Path) -> str:
     path = var / "secret.json"
     if not path.exists():
-        fresh = json.dumps([[1, base64.b64encode(secrets.token_bytes(32)).decode()]])
-        draft = var / f"secret.json.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_text(fresh)
+        new_secret = json.dumps([[1, base64.b64encode(secrets.token_bytes(32)).decode()]])
+        temporary = var / f"secret.json.{os.getpid()}"
+        temporary.touch(mode=0o600)
+        temporary.write_text(new_secret)
         try:
-            os.link(draft, path)  # When two processes start at once, both must use the same secret.
+            os.link(temporary, path)  # When two processes start at once, both must use the same secret.
         except FileExistsError:
             pass
-        draft.unlink()
+        temporary.unlink()
     return path.read_text()
 
 
@@ -157,7 +157,7 @@ def settings() -> Settings:
     return installed
 
 
-def install(replacement: Settings | None) -> None:
+def set_settings(replacement: Settings | None) -> None:
     """Replace the settings of this process (commands, tests); None makes the next call read the environment again."""
     global installed
     installed = replacement

@@ -122,16 +122,16 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 Id = Annotated[int, mapped_column(BigId, primary_key=True)]
 Name = Annotated[str, mapped_column(String(200))]
 Address = Annotated[str, mapped_column(String(254))]  # RFC 5321, 4.5.3.1.3, as corrected by erratum 1690
-Words = Annotated[str, mapped_column(Text, default="")]
+LongText = Annotated[str, mapped_column(Text, default="")]
 Instant = Annotated[datetime, mapped_column(UtcDateTime)]
 Money = Annotated[Decimal, mapped_column(MoneyType)]
 Document = Annotated[dict[str, Any], mapped_column(JSON, default=dict)]
 
 
-def choice(kind: type[StrEnum]) -> Enum:
+def string_enum(enum: type[StrEnum]) -> Enum:
     """A StrEnum stored as its value in VARCHAR(20), so new members need no migration."""
     return Enum(
-        kind,
+        enum,
         native_enum=False,
         create_constraint=False,
         length=20,
@@ -154,11 +154,11 @@ class Base(DeclarativeBase):
     )
 
 
-def _compact(value: Any) -> str:
+def _compact_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def make_engine(url: str, cache: int = 16_000) -> Engine:
+def make_engine(url: str, cache_kib: int = 16_000) -> Engine:
     """An engine for SQLite or PostgreSQL with the connection settings that both need.
 
     SQLite: WAL, foreign keys on, a busy timeout of 10 s, and transactions begun explicitly, because with the driver's
@@ -169,13 +169,15 @@ def make_engine(url: str, cache: int = 16_000) -> Engine:
     PostgreSQL: JIT compilation is off.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        engine = create_engine(url, json_serializer=_compact, connect_args={"timeout": 10, "check_same_thread": False})
-        event.listen(engine, "connect", partial(_prepare_sqlite, cache))
+        engine = create_engine(
+            url, json_serializer=_compact_json, connect_args={"timeout": 10, "check_same_thread": False}
+        )
+        event.listen(engine, "connect", partial(_prepare_sqlite, cache_kib))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
         url,
-        json_serializer=_compact,
+        json_serializer=_compact_json,
         pool_pre_ping=True,
         pool_size=5,
         max_overflow=10,
@@ -191,7 +193,7 @@ def _prepare_postgres(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.commit()
 
 
-def _prepare_sqlite(cache: int, connection: Any, _entry: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(cache_kib: int, connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
@@ -199,7 +201,7 @@ def _prepare_sqlite(cache: int, connection: Any, _entry: ConnectionPoolEntry) ->
         "foreign_keys=ON",
         "busy_timeout=10000",
         "temp_store=MEMORY",
-        f"cache_size=-{cache}",
+        f"cache_size=-{cache_kib}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -209,7 +211,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
-def among(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
+def in_ids(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
     """Whether ``column`` is one of ``ids``, passed as a single bound value whatever their number.
 
     The SQL text is the same for any number of ids, and no limit on bound variables applies.
@@ -228,24 +230,24 @@ class PreparedQuery:
     SQLite, and the order of rows is undefined.
     """
 
-    def __init__(self, asked: Select[Any]) -> None:
-        self._asked = asked
-        self._one = select(func.json_group_array(func.json_array(*asked.subquery().c)))
+    def __init__(self, query: Select[Any]) -> None:
+        self._select = query
+        self._json_select = select(func.json_group_array(func.json_array(*query.subquery().c)))
 
     def rows(self, session: Session, **values: Any) -> list[Sequence[Any]]:
         """All rows of the query; ``values`` are its bound parameters."""
         connection = session.connection()
         if session.get_bind().dialect.name != "sqlite":
-            return connection.execute(self._asked, values).all()  # type: ignore[return-value]
-        found: list[Sequence[Any]] = json.loads(connection.execute(self._one, values).scalar_one())
-        return found
+            return connection.execute(self._select, values).all()  # type: ignore[return-value]
+        decoded: list[Sequence[Any]] = json.loads(connection.execute(self._json_select, values).scalar_one())
+        return decoded
 
 
-_LARGE = 10_000
-_LOOKS = 1_000
+_LARGE_TABLE_ROWS = 10_000
+_ANALYZE_SAMPLE_ROWS = 1_000
 
 
-def learn() -> list[str]:
+def analyze_large_tables() -> list[str]:
     """Run ANALYZE on SQLite's large tables and return their names; a no-op on PostgreSQL, which does it by itself.
 
     Without statistics SQLite's planner assumes ten rows per key. ANALYZE samples a thousand rows of each index. Small
@@ -257,9 +259,9 @@ def learn() -> list[str]:
     for table in Base.metadata.tables.values():
         # One transaction per table, so another writer waits for one ANALYZE at most.
         with engine().begin() as connection:
-            large = select(literal(1)).select_from(table).limit(1).offset(_LARGE)
+            large = select(literal(1)).select_from(table).limit(1).offset(_LARGE_TABLE_ROWS)
             if connection.execute(large).first() is not None:
-                connection.exec_driver_sql(f"PRAGMA analysis_limit={_LOOKS}")
+                connection.exec_driver_sql(f"PRAGMA analysis_limit={_ANALYZE_SAMPLE_ROWS}")
                 connection.exec_driver_sql(f'ANALYZE "{table.name}"')
                 names.append(table.name)
     return names
@@ -276,7 +278,7 @@ def engine() -> Engine:
     return _engine
 
 
-def install(replacement: Engine | None) -> None:
+def set_engine(replacement: Engine | None) -> None:
     """Replace the engine of this process (tests, forked children); None makes the next call create a new one."""
     global _engine
     _engine = replacement
@@ -296,7 +298,7 @@ def transaction() -> Iterator[Session]:
 
 
 @contextmanager
-def reading() -> Iterator[Session]:
+def read_only_session() -> Iterator[Session]:
     """A read-only session; changes made in it are rolled back."""
     with new_session(read_only=True) as session:
         yield session

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _NONCE = 12
 
 
-def seal(text: str, purpose: str) -> str:
+def encrypt(text: str, purpose: str) -> str:
     """Encrypt ``text`` with the newest key of the settings, bound to ``purpose`` (at most 16 characters).
 
     Returns base64url of ``key id (1 byte) | nonce (12 bytes) | ciphertext``; the empty text stays empty.
@@ -22,20 +22,20 @@ def seal(text: str, purpose: str) -> str:
         return ""
     kid, key = config.settings().secret_keys[-1]
     nonce = secrets.token_bytes(_NONCE)
-    sealed = _cipher(key, purpose).encrypt(nonce, text.encode(), None)
-    return urlsafe_b64encode(bytes((kid,)) + nonce + sealed).decode()
+    ciphertext = _cipher(key, purpose).encrypt(nonce, text.encode(), None)
+    return urlsafe_b64encode(bytes((kid,)) + nonce + ciphertext).decode()
 
 
-def unseal(sealed: str, purpose: str) -> str:
+def decrypt(encrypted: str, purpose: str) -> str:
     """Decrypt the result of :func:`encrypt`.
 
     Raises ValueError when its key is no longer in the settings or the ciphertext was altered.
     """
-    if not sealed:
+    if not encrypted:
         return ""
     from cryptography.exceptions import InvalidTag  # Imported here, so that a worker without secrets never loads it.
 
-    raw = urlsafe_b64decode(sealed)
+    raw = urlsafe_b64decode(encrypted)
     keys = dict(config.settings().secret_keys)
     if not raw or raw[0] not in keys:
         raise ValueError("sealed with a key that the settings no longer have")

@@ -25,7 +25,7 @@ class ValidationProblem:
 class KampaniaError(Exception):
     """Base of every exception raised on purpose. ``is_temporary`` errors may succeed when tried again later."""
 
-    passing = False
+    is_temporary = False
 
     def __init__(self, message: str, **params: object) -> None:
         super().__init__(message % params if params else message)
@@ -64,12 +64,12 @@ class BadToken(KampaniaError):
 class TemporaryError(KampaniaError):
     """Something outside the application (a relay, a database) is unavailable: try again later."""
 
-    passing = True
+    is_temporary = True
 
 
 class RateLimited(TemporaryError):
     """Too many requests; ``retry_after`` is the number of seconds after which the next one may succeed."""
 
-    def __init__(self, message: str, wait: float) -> None:
-        self.wait = max(1, round(wait))
-        super().__init__(message, seconds=self.wait, minutes=-(-self.wait // 60))
+    def __init__(self, message: str, seconds: float) -> None:
+        self.retry_after = max(1, round(seconds))
+        super().__init__(message, seconds=self.retry_after, minutes=-(-self.retry_after // 60))

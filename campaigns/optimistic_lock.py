@@ -24,23 +24,23 @@ class EditConflict(Conflict):
     """Somebody else saved the row since the form was opened."""
 
 
-def count_change(session: Session, thing: Versioned, seen: int | None) -> None:
+def bump_revision(session: Session, row: Versioned, expected: int | None) -> None:
     """Raise ``row.revision`` by one, provided that it is still ``expected`` (None: the revision as it was read).
 
     Works by compare-and-swap, so exactly one of two concurrent saves succeeds.
     Raises EditConflict when the other save was first; ``row`` then holds the values of that save.
     """
-    kind: Any = type(thing)
-    seen = thing.revision if seen is None else seen
+    model: Any = type(row)
+    expected = row.revision if expected is None else expected
     with session.no_autoflush:  # Runs before the changes are flushed: a save that fails must write nothing.
-        counted = session.scalar(
-            update(kind)
-            .where(kind.id == thing.id, kind.revision == seen)
-            .values(revision=seen + 1)
-            .returning(kind.revision)
+        new_revision = session.scalar(
+            update(model)
+            .where(model.id == row.id, model.revision == expected)
+            .values(revision=expected + 1)
+            .returning(model.revision)
             .execution_options(synchronize_session=False)
         )
-    if counted is None:
-        session.refresh(thing)
+    if new_revision is None:
+        session.refresh(row)
         raise EditConflict(N_("Somebody else saved this in the meantime. Nothing of theirs was overwritten."))
-    set_committed_value(thing, "revision", counted)
+    set_committed_value(row, "revision", new_revision)

@@ -31,7 +31,7 @@ class OutboxMail(Base):
     sent_at: Mapped[Instant | None] = mapped_column(index=True)
 
 
-def post(session: Session, kind: str, address: str, context: dict[str, Any], language: str = "en") -> OutboxMail:
+def enqueue(session: Session, kind: str, address: str, context: dict[str, Any], language: str = "en") -> OutboxMail:
     """Request a system mail. ``context`` holds the variables of its template, JSON values only."""
     mail = OutboxMail(kind=kind, address=address, language=language, context=context, created_at=clock.now())
     session.add(mail)

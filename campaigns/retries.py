@@ -14,14 +14,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from campaigns import clock, db
-from campaigns.db import Base, Instant, choice
+from campaigns.db import Base, Instant, string_enum
 from campaigns.i18n import N_
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_FIRST_PAUSE = timedelta(seconds=10)
-_LONGEST_PAUSE = timedelta(hours=1)
-_TOLD_FOR = 2 * _LONGEST_PAUSE
+_FIRST_BACKOFF = timedelta(seconds=10)
+_MAX_BACKOFF = timedelta(hours=1)
+_FAILURE_LIFETIME = 2 * _MAX_BACKOFF
 """A subject that still fails is tried again within ``_MAX_BACKOFF``, so an older failure is resolved."""
 
 
@@ -39,7 +39,7 @@ class JobType(StrEnum):
     FINALISE_LABEL = "finalise label"
     LINK_SUBMISSION = "link submission"
     CONVERT_SUBMISSION = "convert submission"
-    CONVERT_LEAD = "convert lead"
+    RECORD_LEAD_CONVERSION = "convert lead"
     RECOMPUTE_CREDIT = "recompute credit"
     MATCH_EVENT = "match event"
     MATCH_STAGE = "match stage"
@@ -63,7 +63,7 @@ class JobType(StrEnum):
             self.FINALISE_LABEL: N_("Say of hit %(subject)s who made it"),
             self.LINK_SUBMISSION: N_("Find the click that led to submission %(subject)s"),
             self.CONVERT_SUBMISSION: N_("Count submission %(subject)s as a conversion"),
-            self.CONVERT_LEAD: N_("Count lead %(subject)s as a conversion"),
+            self.RECORD_LEAD_CONVERSION: N_("Count lead %(subject)s as a conversion"),
             self.RECOMPUTE_CREDIT: N_("Credit conversion %(subject)s anew"),
             self.MATCH_EVENT: N_("Find the goals that event %(subject)s reaches"),
             self.MATCH_STAGE: N_("Find the goals that lead %(subject)s reaches"),
@@ -80,7 +80,7 @@ class JobFailure(Base):
 
     __tablename__ = "job_failures"
 
-    job: Mapped[JobType] = mapped_column(choice(JobType), primary_key=True)
+    job: Mapped[JobType] = mapped_column(string_enum(JobType), primary_key=True)
     subject: Mapped[str] = mapped_column(String(80), primary_key=True)
     error: Mapped[str] = mapped_column(String(300))
     failures: Mapped[int] = mapped_column(default=0)
@@ -89,98 +89,100 @@ class JobFailure(Base):
     retry_at: Mapped[Instant]
 
 
-def put_off(session: Session, chore: JobType) -> list[str]:
+def backed_off_subjects(session: Session, job: JobType) -> list[str]:
     """The subjects that are backed off at the moment."""
-    waiting = select(JobFailure.subject).where(JobFailure.job == chore, JobFailure.retry_at > clock.now())
-    return list(session.scalars(waiting))
+    backed_off = select(JobFailure.subject).where(JobFailure.job == job, JobFailure.retry_at > clock.now())
+    return list(session.scalars(backed_off))
 
 
-def failed(session: Session, chore: JobType) -> list[str]:
+def failed_subjects(session: Session, job: JobType) -> list[str]:
     """Every subject at which the job failed, including those that may be tried again now."""
-    return list(session.scalars(select(JobFailure.subject).where(JobFailure.job == chore)))
+    return list(session.scalars(select(JobFailure.subject).where(JobFailure.job == job)))
 
 
-def carry(
-    session: Session, chore: JobType, ids: Sequence[int], act: Callable[[Sequence[int]], Iterable[T] | None]
+def run_batch(
+    session: Session, job: JobType, ids: Sequence[int], act: Callable[[Sequence[int]], Iterable[T] | None]
 ) -> list[T]:
     """Call ``act`` with those of ``ids`` that are not backed off; returns its results in the order of ``ids``.
 
     ``act`` runs in a savepoint. When it raises, both halves of the batch are tried separately, down to the single row
     that fails, which is backed off. Errors of the database connection are raised, not recorded.
     """
-    known = {row.subject: row for row in session.scalars(select(JobFailure).where(JobFailure.job == chore))}
+    failures = {row.subject: row for row in session.scalars(select(JobFailure).where(JobFailure.job == job))}
     now = clock.now()
-    due = [one for one in ids if (row := known.get(str(one))) is None or row.retry_at <= now]
-    return _carried(session, chore, due, act, known) if due else []
+    due = [one for one in ids if (row := failures.get(str(one))) is None or row.retry_at <= now]
+    return _run_bisecting(session, job, due, act, failures) if due else []
 
 
-def _carried(
+def _run_bisecting(
     session: Session,
-    chore: JobType,
+    job: JobType,
     ids: Sequence[int],
     act: Callable[[Sequence[int]], Iterable[T] | None],
-    known: dict[str, JobFailure],
+    failures: dict[str, JobFailure],
 ) -> list[T]:
     try:
         with session.begin_nested():
-            done = list(act(ids) or ())
+            results = list(act(ids) or ())
     except Exception as error:
-        if _away(error):
+        if _is_database_unavailable(error):
             raise
         if len(ids) == 1:
-            _note(session, chore, str(ids[0]), error)
+            _record_failure(session, job, str(ids[0]), error)
             return []
         middle = len(ids) // 2
-        return [one for half in (ids[:middle], ids[middle:]) for one in _carried(session, chore, half, act, known)]
-    for subject in known.keys() & {str(one) for one in ids}:
-        session.delete(known[subject])
-    return done
+        return [
+            one for half in (ids[:middle], ids[middle:]) for one in _run_bisecting(session, job, half, act, failures)
+        ]
+    for subject in failures.keys() & {str(one) for one in ids}:
+        session.delete(failures[subject])
+    return results
 
 
-def alone(chore: JobType, subject: object, act: Callable[[], object]) -> None:
+def run_one(job: JobType, subject: object, act: Callable[[], object]) -> None:
     """Call ``act``, which owns its transactions, for one subject, unless that subject is backed off."""
-    with db.reading() as session:
-        known = session.get(JobFailure, (chore, str(subject)))
-    if known is not None and known.retry_at > clock.now():
+    with db.read_only_session() as session:
+        failure = session.get(JobFailure, (job, str(subject)))
+    if failure is not None and failure.retry_at > clock.now():
         return
     try:
         act()
     except Exception as error:
-        if _away(error):
+        if _is_database_unavailable(error):
             raise
         with db.transaction() as session:
-            _note(session, chore, str(subject), error)
+            _record_failure(session, job, str(subject), error)
     else:
-        if known is not None:
+        if failure is not None:
             with db.transaction() as session:
-                session.execute(delete(JobFailure).where(JobFailure.job == chore, JobFailure.subject == str(subject)))
+                session.execute(delete(JobFailure).where(JobFailure.job == job, JobFailure.subject == str(subject)))
 
 
-def _away(error: Exception) -> bool:
+def _is_database_unavailable(error: Exception) -> bool:
     """Whether the database is unavailable or busy, which is no fault of the row."""
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
-def _note(session: Session, chore: JobType, subject: str, error: Exception) -> None:
-    _log.error("%s %s failed and is put off", chore, subject, exc_info=error)
+def _record_failure(session: Session, job: JobType, subject: str, error: Exception) -> None:
+    _log.error("%s %s failed and is put off", job, subject, exc_info=error)
     now = clock.now()
-    row = session.get(JobFailure, (chore, subject[:80])) or JobFailure(job=chore, subject=subject[:80], failures=0)
+    row = session.get(JobFailure, (job, subject[:80])) or JobFailure(job=job, subject=subject[:80], failures=0)
     row.failures += 1
     row.error = f"{type(error).__name__}: {error}".partition("\n")[0].replace("\x00", "")[:300]
     row.failed_at = now
-    row.retry_at = now + min(_FIRST_PAUSE * 2 ** min(row.failures - 1, 20), _LONGEST_PAUSE)
+    row.retry_at = now + min(_FIRST_BACKOFF * 2 ** min(row.failures - 1, 20), _MAX_BACKOFF)
     session.merge(row)
     session.flush()
 
 
-def present(session: Session) -> list[JobFailure]:
+def current_failures(session: Session) -> list[JobFailure]:
     """Current failures, newest first, 100 at most."""
-    told = select(JobFailure).where(JobFailure.failed_at > clock.now() - _TOLD_FOR)
+    recent = select(JobFailure).where(JobFailure.failed_at > clock.now() - _FAILURE_LIFETIME)
     return list(
-        session.scalars(told.order_by(JobFailure.failed_at.desc(), JobFailure.job, JobFailure.subject).limit(100))
+        session.scalars(recent.order_by(JobFailure.failed_at.desc(), JobFailure.job, JobFailure.subject).limit(100))
     )
 
 
-def forget_old(session: Session) -> None:
+def purge_expired(session: Session) -> None:
     """Delete expired failures; called by the maintenance task."""
-    session.execute(delete(JobFailure).where(JobFailure.failed_at <= clock.now() - _TOLD_FOR))
+    session.execute(delete(JobFailure).where(JobFailure.failed_at <= clock.now() - _FAILURE_LIFETIME))

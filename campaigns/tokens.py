@@ -21,10 +21,12 @@ from campaigns.i18n import N_
 
 MAC_BYTES = 12
 _EXPIRY_BYTES = 5
-_LONGEST = 512
+_MAX_TOKEN_LENGTH = 512
 _SEND_BYTES = 8
-_SEND = struct.Struct(f">Bq{MAC_BYTES}s")
-_SEND_LENGTH = _SEND.size * 4 // 3  # 21 bytes fill 28 characters to the last bit, so there is exactly one encoding.
+_SEND_TOKEN = struct.Struct(f">Bq{MAC_BYTES}s")
+_SEND_TOKEN_LENGTH = (
+    _SEND_TOKEN.size * 4 // 3
+)  # 21 bytes fill 28 characters to the last bit, so there is exactly one encoding.
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/\0\0")  # + and / would be second encodings of - and _.
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 
@@ -52,11 +54,11 @@ class Keyring:
     """Mints and verifies tokens with the keys of the settings."""
 
     def __init__(self, keys: tuple[tuple[int, bytes], ...]) -> None:
-        self._current = keys[-1][0]
+        self._signing_key_id = keys[-1][0]
         self._keys = dict(keys)
         self._states: dict[tuple[int, str], Any] = {}
-        self._copies: dict[tuple[Purpose, ...], list[Callable[[], Any]]] = {}
-        self._openers: dict[str, Callable[[str], int]] = {}
+        self._state_copiers: dict[tuple[Purpose, ...], list[Callable[[], Any]]] = {}
+        self._send_openers: dict[str, Callable[[str], int]] = {}
 
     def _state(self, kid: int, purpose: str) -> Any:
         """The keyed BLAKE2b state, cached and copied for each token, so that the key block is hashed once."""
@@ -74,29 +76,31 @@ class Keyring:
 
     def mint(self, purpose: Purpose, payload: bytes) -> str:
         """Mint a token for ``payload``; its length is ``4/3 × (13 + len(payload))`` characters."""
-        kid = self._current
+        kid = self._signing_key_id
         raw = bytes((kid,)) + payload + self._mac(kid, purpose, payload)
         return b2a_base64(raw, newline=False).translate(_URLSAFE, b"=").decode()
 
-    def mint_sends(self, send_id: int, *purposes: Purpose) -> list[str]:
+    def mint_send_tokens(self, send_id: int, *purposes: Purpose) -> list[str]:
         """One token of the send per purpose, each equal to the result of :meth:`mint`, encoded in one base64 call."""
-        copies = self._copies.get(purposes)
+        copies = self._state_copiers.get(purposes)
         if copies is None:
-            copies = self._copies[purposes] = [self._state(self._current, purpose).copy for purpose in purposes]
+            copies = self._state_copiers[purposes] = [
+                self._state(self._signing_key_id, purpose).copy for purpose in purposes
+            ]
         payload = send_id.to_bytes(_SEND_BYTES)
-        head, raw = bytes((self._current,)) + payload, b""
+        head, raw = bytes((self._signing_key_id,)) + payload, b""
         for copy in copies:
             state = copy()
             state.update(payload)
             raw += head + state.digest()
         # A send's token has 21 bytes, a multiple of 3, so concatenated tokens can be encoded together and cut apart.
         text = b2a_base64(raw, newline=False).translate(_URLSAFE).decode()
-        return [text[start : start + _SEND_LENGTH] for start in range(0, len(text), _SEND_LENGTH)]
+        return [text[start : start + _SEND_TOKEN_LENGTH] for start in range(0, len(text), _SEND_TOKEN_LENGTH)]
 
     def open(self, purpose: Purpose, token: str) -> bytes:
         """The payload of a token minted for ``purpose``. Raises BadToken for anything else."""
         try:
-            raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= _LONGEST else b""
+            raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= _MAX_TOKEN_LENGTH else b""
         except ValueError:
             raw = b""
         if len(raw) < 1 + MAC_BYTES or raw[0] not in self._keys:
@@ -109,14 +113,16 @@ class Keyring:
             raise BadToken(N_("This link is incomplete or was changed."))
         return payload
 
-    def opener(self, purpose: Purpose) -> Callable[[str], int]:
+    def send_opener(self, purpose: Purpose) -> Callable[[str], int]:
         """A function from a send's token to the send's id; like :meth:`open`, without its general cases.
 
         It verifies the token of every hit (``tests/benchmarks/hits.py``).
         """
-        opener = self._openers.get(purpose)
+        opener = self._send_openers.get(purpose)
         if opener is None:
-            opener = self._openers[purpose] = _opener({kid: self._state(kid, purpose) for kid in self._keys})
+            opener = self._send_openers[purpose] = _make_send_opener(
+                {kid: self._state(kid, purpose) for kid in self._keys}
+            )
         return opener
 
     def mint_expiring(self, purpose: Purpose, payload: bytes, expires: datetime) -> str:
@@ -139,12 +145,12 @@ class Keyring:
         return blake2b(value.encode(), digest_size=16, key=self._keys[kid], person=purpose.encode()).hexdigest()
 
 
-def _opener(states: Mapping[int, Any]) -> Callable[[str], int]:
-    unpack, payload = _SEND.unpack, slice(1, 1 + _SEND_BYTES)
+def _make_send_opener(states: Mapping[int, Any]) -> Callable[[str], int]:
+    unpack, payload = _SEND_TOKEN.unpack, slice(1, 1 + _SEND_BYTES)
 
-    def opened(token: str) -> int:
+    def open_token(token: str) -> int:
         # a2b_base64 ignores characters outside its alphabet, so the length is checked first.
-        if len(token) != _SEND_LENGTH:
+        if len(token) != _SEND_TOKEN_LENGTH:
             raise BadToken(N_("This link is incomplete or was changed."))
         try:
             raw = a2b_base64(token.encode("ascii").translate(_FROM_URL))
@@ -158,31 +164,31 @@ def _opener(states: Mapping[int, Any]) -> Callable[[str], int]:
         found: int = send_id
         return found
 
-    return opened
+    return open_token
 
 
-_ring: tuple[config.Settings, Keyring] | None = None
+_keyring: tuple[config.Settings, Keyring] | None = None
 
 
 def keyring() -> Keyring:
     """The keyring of this process's settings."""
-    global _ring
+    global _keyring
     settings = config.settings()
-    if _ring is None or _ring[0] is not settings:
-        _ring = (settings, Keyring(settings.secret_keys))
-    return _ring[1]
+    if _keyring is None or _keyring[0] is not settings:
+        _keyring = (settings, Keyring(settings.secret_keys))
+    return _keyring[1]
 
 
-def mint_send(purpose: Purpose, send_id: int) -> str:
+def mint_send_token(purpose: Purpose, send_id: int) -> str:
     """The token of one send, 28 characters."""
     return keyring().mint(purpose, send_id.to_bytes(_SEND_BYTES))
 
 
-def mint_sends(send_id: int, *purposes: Purpose) -> list[str]:
+def mint_send_tokens(send_id: int, *purposes: Purpose) -> list[str]:
     """The send's tokens for several purposes, each as :func:`mint_send_token` makes it."""
-    return keyring().mint_sends(send_id, *purposes)
+    return keyring().mint_send_tokens(send_id, *purposes)
 
 
-def open_send(purpose: Purpose, token: str) -> int:
+def open_send_token(purpose: Purpose, token: str) -> int:
     """The id of the send. Raises BadToken."""
-    return keyring().opener(purpose)(token)
+    return keyring().send_opener(purpose)(token)

@@ -27,7 +27,7 @@ from campaigns import clock, config, db
 from campaigns.accounts.models import Organisation, Role, User
 from campaigns.web.security.rate_limits import RateLimit
 from tests import servers
-from tests.xdist_scheduler import ByHouse
+from tests.xdist_scheduler import ByInstallation
 
 SECRET = b"k" * 32
 
@@ -40,14 +40,14 @@ hypothesis.settings.load_profile("torture" if os.environ.get("TORTURE") else "st
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByHouse:
-    return ByHouse(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByInstallation:
+    return ByInstallation(config, log)
 
 
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path) -> Iterator[config.Settings]:
     """Settings of a ``var`` directory of the test's own."""
-    installed = config.Settings(
+    test_settings = config.Settings(
         var=tmp_path,
         database_url="",
         redis_url="redis+socket:///dev/null/nowhere",  # A path that can't be created.
@@ -57,10 +57,10 @@ def settings(tmp_path: Path) -> Iterator[config.Settings]:
         catcher=False,
         secret_keys=((1, SECRET),),
     )
-    config.install(installed)
-    yield installed
-    config.install(None)
-    db.install(None)
+    config.set_settings(test_settings)
+    yield test_settings
+    config.set_settings(None)
+    db.set_engine(None)
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +82,9 @@ def postgres_engine() -> Iterator[Engine]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    chosen: Engine = request.getfixturevalue(f"{request.param}_engine")
-    db.install(chosen)
-    return chosen
+    selected: Engine = request.getfixturevalue(f"{request.param}_engine")
+    db.set_engine(selected)
+    return selected
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def session(engine: Engine) -> Iterator[Session]:
         outer.rollback()
 
 
-def _nobody_else(connection: Connection) -> None:
+def _wait_for_other_transactions(connection: Connection) -> None:
     """Wait until no other transaction is open; a transaction that the test itself left open fails it with its query."""
     others = text(
         "SELECT state, query FROM pg_stat_activity WHERE datname = current_database()"
@@ -109,33 +109,35 @@ def _nobody_else(connection: Connection) -> None:
 
 
 _TABLES = db.Base.metadata.sorted_tables
-_FILLED = text(" UNION ALL ".join(f"SELECT '{table}' WHERE EXISTS (SELECT 1 FROM {table})" for table in _TABLES))
-_COUNTED = text("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL")
+_NON_EMPTY_TABLES = text(
+    " UNION ALL ".join(f"SELECT '{table}' WHERE EXISTS (SELECT 1 FROM {table})" for table in _TABLES)
+)
+_ADVANCED_SEQUENCES = text("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL")
 
 
 @pytest.fixture
 def database(engine: Engine) -> Iterator[Engine]:
     with engine.begin() as connection:
-        _number_from_one(connection)
+        _reset_sequences(connection)
     yield engine
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            _nobody_else(connection)
+            _wait_for_other_transactions(connection)
             # DELETE, because TRUNCATE creates a new file for every table, which takes longer for a few rows.
             # Disables triggers and foreign keys.
             connection.execute(text("SET LOCAL session_replication_role = replica"))
-        filled = set(connection.scalars(_FILLED))
+        filled = set(connection.scalars(_NON_EMPTY_TABLES))
         for table in reversed(_TABLES):
             if table.name in filled:
                 connection.execute(table.delete())
 
 
-def _number_from_one(connection: Connection) -> None:
+def _reset_sequences(connection: Connection) -> None:
     """Reset the sequences: rolled-back tests have advanced PostgreSQL's."""
     if connection.dialect.name == "sqlite":
         connection.execute(text("DELETE FROM sqlite_sequence"))
         return
-    for sequence in connection.scalars(_COUNTED).all():
+    for sequence in connection.scalars(_ADVANCED_SEQUENCES).all():
         connection.execute(text(f"SELECT setval('{sequence}', 1, false)"))
 
 
@@ -155,7 +157,7 @@ class FrozenClock:
 @pytest.fixture
 def frozen() -> Iterator[FrozenClock]:
     frozen = FrozenClock(NOON)
-    with clock.use(frozen):
+    with clock.override(frozen):
         yield frozen
 
 
@@ -168,7 +170,7 @@ def _application() -> Flask:
 
 
 @cache
-def _limits() -> list[RateLimit]:
+def _rate_limits() -> list[RateLimit]:
     """Every rate limit of the application, so that the calls of one test don't count in the next one."""
     return [
         found
@@ -186,8 +188,8 @@ def empty_app(database: Engine) -> Iterator[Flask]:
     A test may change its config and add routes; both are reset for the next test.
     """
     app = _application()
-    for limit in _limits():
-        limit._left.clear()
+    for limit in _rate_limits():
+        limit._buckets.clear()
     app._got_first_request = False  # allows the test to add a route
     config_before, rules_before = dict(app.config), len(list(app.url_map.iter_rules()))
     yield app
@@ -226,7 +228,7 @@ def app(empty_app: Flask) -> Flask:
 def signed_in(app: Flask, role: Role) -> FlaskClient:
     """A client that is signed in as the user with ``role``."""
     client = app.test_client()
-    with db.reading() as session:
+    with db.read_only_session() as session:
         person = session.query(User).filter_by(role=role).first()
         assert person is not None
         key = f"{person.id}.{person.session_epoch}"
@@ -261,14 +263,14 @@ def viewer_client(app: Flask) -> FlaskClient:
 def _count_queries(engine: Engine) -> Iterator[list[str]]:
     statements: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         statements.append(statement)
 
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", record)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", record)
 
 
 @pytest.fixture

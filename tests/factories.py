@@ -29,7 +29,7 @@ MJML = """<mjml>
 </mjml>"""
 
 
-def _kept(session: Session, row: Row) -> Row:
+def _add(session: Session, row: Row) -> Row:
     session.add(row)
     session.flush()
     return row
@@ -40,7 +40,7 @@ def make_organisation(session: Session, **values: Any) -> Organisation:
     existing = session.get(Organisation, 1)
     if existing is not None:
         return existing
-    return _kept(
+    return _add(
         session,
         Organisation(
             **{
@@ -59,10 +59,10 @@ def make_organisation(session: Session, **values: Any) -> Organisation:
     )
 
 
-def make_person(session: Session, role: Role | str = Role.COORDINATOR, **values: Any) -> User:
+def make_user(session: Session, role: Role | str = Role.COORDINATOR, **values: Any) -> User:
     """A user who can't sign in by password (no password matches its hash)."""
     number = next(_numbers)
-    return _kept(
+    return _add(
         session,
         User(
             **{
@@ -80,7 +80,7 @@ def make_person(session: Session, role: Role | str = Role.COORDINATOR, **values:
 
 def make_contact(session: Session, **values: Any) -> Contact:
     number = next(_numbers)
-    return _kept(
+    return _add(
         session,
         Contact(
             **{
@@ -99,14 +99,16 @@ def make_contact(session: Session, **values: Any) -> Contact:
 
 def make_list(session: Session, *contacts: Contact, **values: Any) -> ContactList:
     """A list with ``contacts`` as members."""
-    made = _kept(session, ContactList(**{"name": f"List {next(_numbers)}", "created_at": clock.now(), **values}))
-    session.add_all(ListMember(list_id=made.id, contact_id=contact.id, added_at=clock.now()) for contact in contacts)
+    contact_list = _add(session, ContactList(**{"name": f"List {next(_numbers)}", "created_at": clock.now(), **values}))
+    session.add_all(
+        ListMember(list_id=contact_list.id, contact_id=contact.id, added_at=clock.now()) for contact in contacts
+    )
     session.flush()
-    return made
+    return contact_list
 
 
 def make_message(session: Session, **values: Any) -> Message:
-    return _kept(
+    return _add(
         session,
         Message(
             **{
@@ -124,7 +126,7 @@ def make_message(session: Session, **values: Any) -> Message:
 
 
 def make_campaign(session: Session, **values: Any) -> Campaign:
-    return _kept(
+    return _add(
         session,
         Campaign(
             **{
@@ -171,14 +173,14 @@ def make_activity(session: Session, campaign: Campaign | None = None, **values: 
     )
     if made.channel is Channel.EMAIL:
         made.email_details = EmailDetails(**{"everybody": True, **email})
-    return _kept(session, made)
+    return _add(session, made)
 
 
 def make_form(session: Session, activity: Activity | None = None, **values: Any) -> Form:
     """An open form of ``activity``, by default of a new web activity."""
     activity = activity or make_activity(session, channel=Channel.WEB, everybody=False)
     number = next(_numbers)
-    return _kept(
+    return _add(
         session,
         Form(
             **{

@@ -48,65 +48,65 @@ class Server:
 
     url: str
     command: Sequence[str | Path]
-    answers: Callable[[], object]
-    passing: tuple[type[Exception], ...]
+    probe: Callable[[], object]
+    startup_errors: tuple[type[Exception], ...]
     """The exceptions that ``probe`` raises while the server is not ready."""
-    account: dict[str, int] = field(default_factory=dict)
-    _running: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    run_as: dict[str, int] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        self._run()
-        _until(self._answers, self.passing)
+        self._spawn()
+        _retry_until_success(self._probe_or_restart, self.startup_errors)
 
-    def _run(self) -> None:
-        self._running = subprocess.Popen(
-            list(self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **self.account
+    def _spawn(self) -> None:
+        self._process = subprocess.Popen(
+            list(self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **self.run_as
         )  # type: ignore[call-overload]
 
-    def _answers(self) -> None:
+    def _probe_or_restart(self) -> None:
         """Start the server again when it has exited: after kill -9 its children release their resources late."""
-        if self._running is not None and self._running.poll() is not None:
-            self._run()
-        self.answers()
+        if self._process is not None and self._process.poll() is not None:
+            self._spawn()
+        self.probe()
 
     @property
     def pid(self) -> int:
         """The process id of the running server."""
-        assert self._running is not None
-        return self._running.pid
+        assert self._process is not None
+        return self._process.pid
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+    def stop(self, with_signal: signal.Signals = signal.SIGINT) -> None:
         """Stop the server. SIGINT is PostgreSQL's *fast* shutdown: open transactions are rolled back."""
-        if self._running is not None:
-            self._running.send_signal(how)
-            self._running.wait(180)  # A server with permanent data may have much to write.
-            self._running = None
+        if self._process is not None:
+            self._process.send_signal(with_signal)
+            self._process.wait(180)  # A server with permanent data may have much to write.
+            self._process = None
 
     def kill(self) -> None:
         self.stop(signal.SIGKILL)
 
 
 @contextmanager
-def postgres_server(kept: Path | None = None) -> Iterator[Server]:
+def postgres_server(data_dir: Path | None = None) -> Iterator[Server]:
     """A new PostgreSQL on a unix socket, stopped after the block; data in ``data_dir`` is permanent and is reused."""
     home = Path(tempfile.mkdtemp(prefix="kampania-pg-"))
-    rows = kept or home / "data"
-    account: dict[str, int] = {"user": _NOBODY, "group": _NOBODY} if os.getuid() == 0 else {}
+    directory = data_dir or home / "data"
+    run_as: dict[str, int] = {"user": _NOBODY, "group": _NOBODY} if os.getuid() == 0 else {}
     try:
         binaries = _postgres_bin(home)
-        if account:
+        if run_as:
             os.chown(home, _NOBODY, _NOBODY)
-            if kept is not None:
-                kept.mkdir(parents=True, exist_ok=True)
-                os.chown(kept, _NOBODY, _NOBODY)
+            if data_dir is not None:
+                data_dir.mkdir(parents=True, exist_ok=True)
+                os.chown(data_dir, _NOBODY, _NOBODY)
         options = ["-U", "kampania", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-        if not (rows / "PG_VERSION").exists():
+        if not (directory / "PG_VERSION").exists():
             subprocess.run(
-                [binaries / "initdb", "-D", rows, *options],
+                [binaries / "initdb", "-D", directory, *options],
                 check=True,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
-                **account,
+                **run_as,
             )  # type: ignore[call-overload]
         settings = (
             "listen_addresses=",
@@ -119,19 +119,19 @@ def postgres_server(kept: Path | None = None) -> Iterator[Server]:
         server = Server(
             url=f"postgresql+psycopg://kampania@/postgres?host={home}",
             command=[
-                *(binaries / "postgres", "-D", rows, "-k", home),
+                *(binaries / "postgres", "-D", directory, "-k", home),
                 *(word for setting in settings for word in ("-c", setting)),
             ],
-            answers=lambda: psycopg.connect(url, connect_timeout=1).close(),
-            passing=(psycopg.OperationalError,),
-            account=account,
+            probe=lambda: psycopg.connect(url, connect_timeout=1).close(),
+            startup_errors=(psycopg.OperationalError,),
+            run_as=run_as,
         )
         try:
             server.start()
             yield server
         finally:
             # SIGQUIT stops at once; permanent data needs a clean shutdown, or the next start replays the log.
-            server.stop(signal.SIGINT if kept else signal.SIGQUIT)
+            server.stop(signal.SIGINT if data_dir else signal.SIGQUIT)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -153,8 +153,8 @@ def valkey_server(*, tcp: bool = False) -> Iterator[Server]:
         server = Server(
             url=f"redis://127.0.0.1:{port}/0" if tcp else f"redis+socket://{path}",
             command=[valkey_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))],
-            answers=lambda: Redis(unix_socket_path=path).ping(),
-            passing=(RedisError, OSError),
+            probe=lambda: Redis(unix_socket_path=path).ping(),
+            startup_errors=(RedisError, OSError),
         )
         try:
             server.start()
@@ -176,13 +176,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _until(attempt: object, passing: type[Exception] | tuple[type[Exception], ...]) -> None:
+def _retry_until_success(attempt: object, startup_errors: type[Exception] | tuple[type[Exception], ...]) -> None:
     deadline = time.monotonic() + 100
     while True:
         try:
             attempt()  # type: ignore[operator]
             return
-        except passing:
+        except startup_errors:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

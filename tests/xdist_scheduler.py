@@ -5,13 +5,13 @@ Starting an installation takes longer than the tests that use it.
 
 from xdist.scheduler import LoadScopeScheduling
 
-HOUSES = {
-    "test_axe.py::test_axe_finds_nothing_in_the_light": "grown",
-    "test_axe.py::test_axe_finds_nothing_from_right_to_left_in_the_dark": "own",
+INSTALLATIONS = {
+    "test_axe.py::test_axe_light_left_to_right": "production",
+    "test_axe.py::test_axe_dark_right_to_left": "disposable",
     "test_axe.py": "embedded",
-    "test_outages.py::test_the_database_and_the_broker_stop_for_a_while": "grown",
-    "test_outages.py": "own",
-    "test_installation.py": "own",
+    "test_outages.py::test_database_and_broker_outage": "production",
+    "test_outages.py": "disposable",
+    "test_installation.py": "disposable",
     "test_browser.py": "embedded",
     "test_hostile_input.py": "embedded",
     "test_page_script.py": "embedded",
@@ -23,19 +23,19 @@ A test that is parametrised by installation has its name in brackets.
 """
 
 
-def house_of(nodeid: str) -> str:
+def installation_of(nodeid: str) -> str:
     """The installation that a test uses; the test's own id when it needs none."""
     folder, _, name = nodeid.rpartition("/")
     if not folder.endswith("tests/e2e"):
         return nodeid
-    for house in ("embedded", "grown"):
+    for house in ("embedded", "production"):
         if f"[{house}" in name:
             return house
-    return next((house for begins, house in HOUSES.items() if name.startswith(begins)), nodeid)
+    return next((house for begins, house in INSTALLATIONS.items() if name.startswith(begins)), nodeid)
 
 
-class ByHouse(LoadScopeScheduling):  # type: ignore[misc]
+class ByInstallation(LoadScopeScheduling):  # type: ignore[misc]
     """Assigns each scope to the next free worker; tests with the same installation form one scope."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return house_of(nodeid)
+        return installation_of(nodeid)

@@ -14,24 +14,24 @@ from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import Scope
 from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
-from campaigns.web.pages.error_pages import say
+from campaigns.web.pages.error_pages import error_text
 from campaigns.web.request_session import db_session
-from campaigns.web.security.api_auth import json_body, with_key
+from campaigns.web.security.api_auth import json_body, require_api_key
 from tracking import report_query
-from tracking.bots.rules import RULES
-from tracking.conversions.event_intake import MOST_AT_ONCE, EventReport, report_event, withdraw_event
-from tracking.metrics.comparison import MetricComparison, figures_of
+from tracking.bots.rules import RULES_VERSION
+from tracking.conversions.event_intake import MAX_EVENTS_PER_REQUEST, EventReport, report_event, withdraw_event
+from tracking.metrics.comparison import MetricComparison, campaign_metrics
 from tracking.metrics.performance import find_campaign
 from tracking.metrics.registry import CENT, Number
-from tracking.reports.timezone import our_zone
+from tracking.reports.timezone import organisation_zone
 
 blueprint = Blueprint("tracking_api", __name__)
 
-_FIELDS = ("external_id", "name", "email", "at", "value", "currency", "activity_id", "detail")
+_EVENT_FIELDS = ("external_id", "name", "email", "at", "value", "currency", "activity_id", "detail")
 
 
 @blueprint.post("/api/v1/events")
-@with_key(Scope.EVENTS)
+@require_api_key(Scope.EVENTS)
 def report(actor: Actor) -> Any:
     """Record one event, or a list of up to 500 under ``events``, each of which is accepted or refused separately.
 
@@ -40,14 +40,14 @@ def report(actor: Actor) -> Any:
     """
     body = json_body()
     if "events" in body:
-        return _several(actor, body["events"])
-    event, is_new = report_event(db_session(), actor, _read(body))
+        return _report_batch(actor, body["events"])
+    event, is_new = report_event(db_session(), actor, _parse_event(body))
     db_session().commit()
     return jsonify(id=str(event.id), new=is_new), 201 if is_new else 200
 
 
 @blueprint.delete("/api/v1/events/<external_id>")
-@with_key(Scope.EVENTS)
+@require_api_key(Scope.EVENTS)
 def withdraw(actor: Actor, external_id: str) -> Any:
     """Withdraw the event with this ``external_id`` and the conversions that it caused."""
     event = withdraw_event(db_session(), actor, external_id)
@@ -56,76 +56,83 @@ def withdraw(actor: Actor, external_id: str) -> Any:
 
 
 @blueprint.get("/api/v1/campaigns/<int:campaign_id>/figures")
-@with_key(Scope.FIGURES)
+@require_api_key(Scope.FIGURES)
 def figures_of_campaign(actor: Actor, campaign_id: int) -> Any:
     """Return every metric of a campaign, with the same values as its page.
 
     Query parameters: ``period`` is ``whole`` (default), ``7``, ``28``, ``90`` or ``2026-11-01..2026-11-07`` (days
     in the organisation's time zone, both included); ``dated`` is ``cohort`` (default) or ``event``.
     """
-    question = report_query.question()
-    found, as_of = figures_of(db_session(), actor, campaign_id, question, our_zone())
+    period_query = report_query.read_period_query()
+    comparisons, as_of = campaign_metrics(db_session(), actor, campaign_id, period_query, organisation_zone())
     campaign = find_campaign(db_session(), campaign_id)
-    first, last = question.period.first, question.period.last
+    first, last = period_query.period.first, period_query.period.last
     return jsonify(
         campaign={"id": str(campaign.id), "name": campaign.name, "status": campaign.status.value},
-        period={"key": question.period.key, "first": _iso(first), "last": _iso(last), "timezone": str(our_zone())},
-        dated="cohort" if question.cohort else "event",
-        as_of=_iso(as_of),
-        screening_rules=RULES,
-        figures={key: _told(figure) for key, figure in found.items()},
+        period={
+            "key": period_query.period.key,
+            "first": _iso_or_none(first),
+            "last": _iso_or_none(last),
+            "timezone": str(organisation_zone()),
+        },
+        dated="cohort" if period_query.cohort else "event",
+        as_of=_iso_or_none(as_of),
+        screening_rules=RULES_VERSION,
+        figures={key: _figure_json(figure) for key, figure in comparisons.items()},
     )
 
 
-def _told(figure: MetricComparison) -> dict[str, Any]:
-    reading = figure.reading
-    told: dict[str, Any] = {
+def _figure_json(comparison: MetricComparison) -> dict[str, Any]:
+    reading = comparison.reading
+    body: dict[str, Any] = {
         "label": reading.metric.label,
         "unit": reading.metric.unit.value,
-        "value": _plain(reading.value),
-        "before": _plain(figure.before),
-        "change": figure.change,
+        "value": _json_number(reading.value),
+        "before": _json_number(comparison.before),
+        "change": comparison.change,
         "formula": reading.metric.formula,
         "dedupe": reading.metric.dedupe,
     }
     for side, part in (("numerator", reading.numerator), ("denominator", reading.denominator)):
         if part is not None:
-            told[side] = {"key": part.metric.key, "value": _plain(part.value)}
-    return told
+            body[side] = {"key": part.metric.key, "value": _json_number(part.value)}
+    return body
 
 
-def _plain(value: Number | None) -> Any:
+def _json_number(value: Number | None) -> Any:
     """Return money as a string with two decimals, because a JSON number is not an exact decimal."""
     return format(value.quantize(CENT), "f") if isinstance(value, Decimal) else value
 
 
-def _iso(moment: date | None) -> str | None:
+def _iso_or_none(moment: date | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _several(actor: Actor, reports: object) -> Any:
-    if not isinstance(reports, list) or not 1 <= len(reports) <= MOST_AT_ONCE:
+def _report_batch(actor: Actor, reports: object) -> Any:
+    if not isinstance(reports, list) or not 1 <= len(reports) <= MAX_EVENTS_PER_REQUEST:
         raise ValidationFailed(
-            ValidationProblem(N_("A list of 1 to %(most)s events."), "events", params={"most": MOST_AT_ONCE})
+            ValidationProblem(N_("A list of 1 to %(most)s events."), "events", params={"most": MAX_EVENTS_PER_REQUEST})
         )
     new, known, refused = 0, 0, []
-    for row, one in enumerate(reports):
+    for row, item in enumerate(reports):
         try:
             with db_session().begin_nested():
-                _, is_new = report_event(db_session(), actor, _read(one))
+                _, is_new = report_event(db_session(), actor, _parse_event(item))
         except ValidationFailed as error:
-            refused += [{"row": row, "field": problem.field, "message": say(problem)} for problem in error.problems]
+            refused += [
+                {"row": row, "field": problem.field, "message": error_text(problem)} for problem in error.problems
+            ]
         else:
             new, known = new + is_new, known + (not is_new)
     db_session().commit()
     return jsonify(new=new, known=known, refused=refused)
 
 
-def _read(body: object) -> EventReport:
+def _parse_event(body: object) -> EventReport:
     if not isinstance(body, Mapping):
         raise ValidationFailed(ValidationProblem(N_("Each event is an object."), "events"))
-    strange = sorted(str(name) for name in body if name not in _FIELDS)
-    if strange:
-        raise ValidationFailed(ValidationProblem(N_("No event has a field of this name."), strange[0][:80]))
-    given: dict[str, Any] = {name: body[name] for name in _FIELDS if body.get(name) is not None}
-    return EventReport(**{"external_id": None, "name": None, **given})
+    unknown_fields = sorted(str(name) for name in body if name not in _EVENT_FIELDS)
+    if unknown_fields:
+        raise ValidationFailed(ValidationProblem(N_("No event has a field of this name."), unknown_fields[0][:80]))
+    values: dict[str, Any] = {name: body[name] for name in _EVENT_FIELDS if body.get(name) is not None}
+    return EventReport(**{"external_id": None, "name": None, **values})

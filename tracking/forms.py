@@ -16,14 +16,14 @@ from campaigns.i18n import N_
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity, Campaign
 from campaigns.web.i18n.formatting import translated
-from campaigns.web.pages.form_choices import choices, choices_of
-from tracking.counters.periods import sensible
+from campaigns.web.pages.form_choices import choices, enum_choices
+from tracking.counters.periods import is_plausible_range
 from tracking.models.conversions import GoalKind
 
-_MOST_OFFERED = 500
+_MAX_CHOICES = 500
 
 
-def _number(text: object) -> int | None:
+def _parse_id(text: object) -> int | None:
     return int(str(text)) if str(text).isdecimal() and len(str(text)) < 18 else None
 
 
@@ -64,7 +64,7 @@ class GoalForm(FlaskForm):  # type: ignore[misc]
     )
     form = SelectField(_l("Form"), validate_choice=False)
     stage = SelectField(_l("Stage of the lead"), validate_choice=False)
-    campaign_id = SelectField(_l("Whose conversions count?"), coerce=_number, validate_choice=False)
+    campaign_id = SelectField(_l("Whose conversions count?"), coerce=_parse_id, validate_choice=False)
     since = DateField(
         _l("Counts from"),
         [Optional()],
@@ -79,34 +79,34 @@ class GoalForm(FlaskForm):  # type: ignore[misc]
         render_kw={"min": "0", "step": "0.01"},
     )
 
-    def offer(self, session: Session) -> "GoalForm":
+    def fill_choices(self, session: Session) -> "GoalForm":
         """Fill the select fields and return the form: at most 500 campaigns and 500 forms, newest first."""
         campaigns = select(Campaign.id, Campaign.name).where(Campaign.built_in.is_(False))
         forms = select(Activity.id, Activity.title).join(Form, Form.activity_id == Activity.id)
-        self.kind.choices = choices_of(GoalKind)
+        self.kind.choices = enum_choices(GoalKind)
         self.stage.choices = choices(
             (one.value, translated(one.label)) for one in LeadStage if one is not LeadStage.NEW
         )
         self.form.choices = choices(
             [
                 ("", translated(N_("Choose a form"))),
-                *session.execute(forms.order_by(Activity.id.desc()).limit(_MOST_OFFERED)),
+                *session.execute(forms.order_by(Activity.id.desc()).limit(_MAX_CHOICES)),
             ]
         )
         self.campaign_id.choices = choices(
             [
                 ("", translated(N_("Every campaign's"))),
-                *session.execute(campaigns.order_by(Campaign.id.desc()).limit(_MOST_OFFERED)),
+                *session.execute(campaigns.order_by(Campaign.id.desc()).limit(_MAX_CHOICES)),
             ]
         )
         return self
 
     @property
-    def of_events(self) -> bool:
+    def is_event_goal(self) -> bool:
         return bool(self.kind.data == GoalKind.EVENT.value)
 
     @property
-    def match(self) -> str:
+    def match_value(self) -> str:
         """The value of the field that belongs to the chosen kind: event name, page path, form id or stage."""
         return str(self[GoalKind(self.kind.data).value].data or "")
 
@@ -136,5 +136,5 @@ class TrialForm(FlaskForm):  # type: ignore[misc]
 
     def validate_until(self, field: DateField) -> None:
         first, last = self.since.data, field.data
-        if first and last and first <= last and not sensible(first, last):
+        if first and last and first <= last and not is_plausible_range(first, last):
             raise ValidationError(_l("At most ten years, and none before 1990 or after 2200."))

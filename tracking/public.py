@@ -11,36 +11,36 @@ from campaigns.web.request_session import db_session
 from campaigns.web.security.current_actor import public
 from campaigns.web.security.rate_limits import RateLimit
 from tracking.reports import shared_reports
-from tracking.reports.svg_lines import lines_of
+from tracking.reports.svg_lines import polyline_points
 
 blueprint = Blueprint("tracking_public", __name__)
 
-PER_MINUTE = 60
+VIEWS_PER_MINUTE = 60
 """Page views allowed per minute and client network. Several people of one office may open a link at once."""
-_looks = RateLimit(PER_MINUTE, 60)
+_view_limit = RateLimit(VIEWS_PER_MINUTE, 60)
 
 
 @blueprint.get("/s/<token>")
 @public
 def shared(token: str) -> Any:
     """Show the snapshot behind a token. Only GET counts as a view. 404 for every kind of invalid token."""
-    _looks.check(client_ip(request.environ))
+    _view_limit.check_ip(client_ip(request.environ))
     g.language = request.accept_languages.best_match(list(LANGUAGES))  # No account, so the browser's language.
     g.referrer_policy = "no-referrer"  # The URL is the secret: a Referer header would leak it.
-    kept = shared_reports.opened(db_session(), token)
-    shown = shared_reports.read_back(kept)
+    report = shared_reports.find_by_token(db_session(), token)
+    view = shared_reports.parse_snapshot(report)
     page = render_template(
         "public/shared.html",
-        shown=shown,
-        kept=kept,
+        shown=view,
+        kept=report,
         channel=lambda value: Channel(value).label,
-        objective=Objective(shown.campaign["objective"]),
-        lines=lines_of(shown.chart["lines"]) if shown.chart else None,
+        objective=Objective(view.campaign["objective"]),
+        lines=polyline_points(view.chart["lines"]) if view.chart else None,
     )
     if request.method == "GET":
-        shared_reports.count_view(db_session(), kept)
+        shared_reports.count_view(db_session(), report)
         db_session().commit()
-    answer = make_response(page)
-    answer.headers["X-Robots-Tag"] = "noindex, nofollow"
-    answer.headers["Cache-Control"] = "private, no-store"
-    return answer
+    response = make_response(page)
+    response.headers["X-Robots-Tag"] = "noindex, nofollow"
+    response.headers["Cache-Control"] = "private, no-store"
+    return response

@@ -9,18 +9,18 @@ from campaigns.accounts import models as accounts_models
 from campaigns.audience import contact_merge, erasure
 from campaigns.audience import models as audience_models
 from campaigns.capture import models as capture_models
-from campaigns.capture.erasure import forget_lead
+from campaigns.capture.erasure import erase_lead_notifications
 from campaigns.content import models as content_models
 from campaigns.delivery import models as delivery_models
 from campaigns.delivery.bounces import models as bounces_models
-from campaigns.delivery.bounces.effects.erasure import forget_feedback
+from campaigns.delivery.bounces.effects.erasure import erase_feedback
 from campaigns.delivery.sends import counters
-from campaigns.delivery.sends.contact_merge import skip_doubles
-from campaigns.delivery.sends.erasure import forget_recipient
+from campaigns.delivery.sends.contact_merge import skip_duplicate_sends
+from campaigns.delivery.sends.erasure import anonymise_sends
 from campaigns.leads import models as leads_models
-from campaigns.leads.lead_merge import fold_leads
+from campaigns.leads.lead_merge import merge_open_leads
 from campaigns.planning import models as planning_models
-from tracking.jobs.contact_merge import count_once, wait_for_the_collector
+from tracking.jobs.contact_merge import lock_counters, merge_conversions
 from tracking.models import attribution, conversions, maintenance, visits
 from tracking.models import events as event_models
 
@@ -44,12 +44,12 @@ MODULES_WITH_TABLES = (
 )
 """Importing these modules adds their tables to ``Base.metadata``."""
 
-ERASURE_STEPS = (forget_lead, forget_recipient, forget_feedback)
+ERASURE_STEPS = (erase_lead_notifications, anonymise_sends, erase_feedback)
 
-STEPS_BEFORE_MERGE = (wait_for_the_collector, skip_doubles, fold_leads)
+STEPS_BEFORE_MERGE = (lock_counters, skip_duplicate_sends, merge_open_leads)
 """Highest package first: tracking's step may have to wait for the collector, and must do so before rows are locked."""
 
-STEPS_AFTER_MERGE = (count_once,)
+STEPS_AFTER_MERGE = (merge_conversions,)
 
 
 def register_packages() -> None:

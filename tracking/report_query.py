@@ -9,9 +9,9 @@ from flask import request
 
 from campaigns import clock
 from campaigns.i18n import N_
-from tracking.counters.periods import Period, period_of
+from tracking.counters.periods import Period, parse_period
 from tracking.metrics.comparison import PeriodQuery
-from tracking.reports.timezone import our_zone
+from tracking.reports.timezone import organisation_zone
 
 
 class TrafficFilter(StrEnum):
@@ -26,7 +26,7 @@ class TrafficFilter(StrEnum):
         return {self.HUMAN: N_("Human"), self.MACHINE: N_("Machine"), self.SETTLING: N_("Settling")}[self]
 
     @property
-    def metric(self) -> str:
+    def clicks_metric(self) -> str:
         """The registry key of the metric that counts these clicks."""
         return "clicks" if self is TrafficFilter.HUMAN else f"clicks_{self.value}"
 
@@ -52,7 +52,7 @@ class AttributionChoice(StrEnum):
         }[self]
 
     @property
-    def keys(self) -> tuple[str, ...]:
+    def metric_keys(self) -> tuple[str, ...]:
         """Registry keys of the number of conversions and, where there is one, of their revenue."""
         return {
             self.FORM: ("conversions", "revenue"),
@@ -62,7 +62,7 @@ class AttributionChoice(StrEnum):
         }[self]
 
 
-def question() -> PeriodQuery:
+def read_period_query() -> PeriodQuery:
     """Read ``period`` (or ``from`` and ``to`` when it is ``custom``) and ``dated`` from the request's URL.
 
     Unusable days mean the whole life of the campaign.
@@ -70,21 +70,21 @@ def question() -> PeriodQuery:
     key = request.args.get("period", "")
     if key == "custom":
         key = f"{request.args.get('from', '')}..{request.args.get('to', '')}"
-    return PeriodQuery(period_of(key, clock.now().astimezone(our_zone()).date()), request.args.get("dated") != "event")
+    return PeriodQuery(period_for_key(key), request.args.get("dated") != "event")
 
 
-def period_named(key: str) -> Period:
+def period_for_key(key: str) -> Period:
     """Return the period that a key names, relative to today in the organisation's time zone."""
-    return period_of(key, clock.now().astimezone(our_zone()).date())
+    return parse_period(key, clock.now().astimezone(organisation_zone()).date())
 
 
-def who() -> TrafficFilter:
+def read_traffic_filter() -> TrafficFilter:
     """Read ``who`` from the request's URL."""
-    word = request.args.get("who", "")
-    return TrafficFilter(word) if word in set(TrafficFilter) else TrafficFilter.HUMAN
+    value = request.args.get("who", "")
+    return TrafficFilter(value) if value in set(TrafficFilter) else TrafficFilter.HUMAN
 
 
-def earns() -> AttributionChoice:
+def read_attribution_choice() -> AttributionChoice:
     """Read ``earns`` from the request's URL."""
-    word = request.args.get("earns", "")
-    return AttributionChoice(word) if word in set(AttributionChoice) else AttributionChoice.LAST
+    value = request.args.get("earns", "")
+    return AttributionChoice(value) if value in set(AttributionChoice) else AttributionChoice.LAST

@@ -6,20 +6,20 @@ Celery's own command line would also import its shell and completions, which sta
 import argparse
 import sys
 
-from workers.celery import QUEUES, app, load
+from workers.celery import QUEUES, app, import_tasks
 
 
-def main(words: list[str]) -> int:
-    told = argparse.ArgumentParser(prog="python -m workers")
-    told.add_argument("--hostname")
-    told.add_argument("--concurrency", type=int, default=2)
-    told.add_argument("--queues")
-    given = told.parse_args(words)
-    load(given.queues.split(",") if given.queues else QUEUES)
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers")
+    parser.add_argument("--hostname")
+    parser.add_argument("--concurrency", type=int, default=2)
+    parser.add_argument("--queues")
+    options = parser.parse_args(arguments)
+    import_tasks(options.queues.split(",") if options.queues else QUEUES)
     worker = app.Worker(
-        hostname=given.hostname,
-        concurrency=given.concurrency,
-        queues=given.queues,
+        hostname=options.hostname,
+        concurrency=options.concurrency,
+        queues=options.queues,
         loglevel="WARNING",
         without_gossip=True,
         without_mingle=True,

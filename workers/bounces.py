@@ -4,16 +4,16 @@ from campaigns.delivery.bounces.intake import imap, maildir, queue
 from workers.celery import app
 
 
-def read() -> bool:
+def process_backlog() -> bool:
     """Read the inbound messages that wait. Returns whether there may be more."""
-    return maildir.take_in() + queue.settle_due() > 0
+    return maildir.move_to_queue() + queue.process_due() > 0
 
 
 @app.task  # type: ignore[untyped-decorator]
-def poll() -> None:
+def poll_imap() -> None:
     imap.poll()
 
 
 @app.task  # type: ignore[untyped-decorator]
-def forget() -> None:
-    queue.forget_old()
+def purge() -> None:
+    queue.delete_old()

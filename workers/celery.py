@@ -19,7 +19,7 @@ from kombu.asynchronous import get_event_loop
 from campaigns import config, db
 from workers.schedule import SCHEDULE
 
-_TABLES_OF_SENDING = (
+_SENDING_MODELS = (
     "campaigns.accounts.models",
     "campaigns.audience.models",
     "campaigns.content.models",
@@ -43,18 +43,18 @@ QUEUES = {
 queue and ``default``, so that a launch never delays it."""
 
 # Seconds; longer than any task, so that the broker delivers no task twice while it still runs.
-_VISIBILITY = 900
+_VISIBILITY_TIMEOUT = 900
 
-_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
-_CACHE = 1_000
+_M_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
+_SQLITE_CACHE_KIB = 1_000
 """KiB of the database file that each of a worker's connections caches: workers seldom read the same page twice."""
 
 
-def load(queues: Iterable[str] = QUEUES) -> None:
+def import_tasks(queues: Iterable[str] = QUEUES) -> None:
     """Import the task modules of these queues; a worker that only sends skips the other packages to save memory."""
     tasks = {name for queue in queues for name in QUEUES[queue]}
     if tasks <= {*_SENDING}:
-        for name in _TABLES_OF_SENDING:
+        for name in _SENDING_MODELS:
             import_module(name)
     else:
         import_module("tracking.registration").register_packages()
@@ -68,7 +68,7 @@ def _conf() -> dict[str, Any]:
         "broker_url": settings.redis_url,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
-            "visibility_timeout": _VISIBILITY,
+            "visibility_timeout": _VISIBILITY_TIMEOUT,
             # Kombu's default looks for lost tasks every 100 s, ten at a time.
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
@@ -88,7 +88,7 @@ def _conf() -> dict[str, Any]:
             "workers.sending.deliver": "bulk",
             "workers.sending.expand_audience": "bulk",
             "workers.imports.*": "imports",
-            "workers.bounces.poll": "imports",  # The IMAP server may be slow.
+            "workers.bounces.poll_imap": "imports",  # The IMAP server may be slow.
         },
         "enable_utc": True,
         "timezone": "UTC",
@@ -102,17 +102,17 @@ app = Celery("kampania")
 app.add_defaults(_conf)  # Evaluated lazily: importing this module reads no environment.
 
 
-def _share_arenas() -> None:
+def _limit_malloc_arenas() -> None:
     """Limit glibc to two malloc arenas.
 
     By default glibc gives each thread an arena and keeps freed memory in each of them. Two don't slow the threads down,
     since only one of them holds the GIL. ``tests/benchmarks/pipeline.py`` shows a worker's memory.
     """
     with suppress(OSError, AttributeError):  # Another C library may lack the function.
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return unused memory to the operating system.
 
     Collects cycles first, because the collector runs seldom here (see :func:`_init_child_process`), then trims glibc's
@@ -124,7 +124,7 @@ def give_back() -> None:
 
 
 @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-def _end_at_once(**_: object) -> None:
+def _wake_event_loop(**_: object) -> None:
     """Wake the event loop when the worker is asked to shut down, since it may sleep for ten seconds.
 
     Runs in a thread: in the signal handler the loop's lock may be held by the interrupted code itself.
@@ -135,13 +135,13 @@ def _end_at_once(**_: object) -> None:
 
 
 @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
-def _fresh_engine(**_: object) -> None:
+def _init_child_process(**_: object) -> None:
     """Give a forked child its own engine: it must not use its parent's connections."""
     db.engine().dispose(close=False)
     # A worker has several connections; with the default cache size each would hold up to 16 MB of the database.
-    db.install(db.make_engine(config.settings().database_url, _CACHE))
-    _share_arenas()
-    give_back()  # Frees what the imports left behind.
+    db.set_engine(db.make_engine(config.settings().database_url, _SQLITE_CACHE_KIB))
+    _limit_malloc_arenas()
+    release_memory()  # Frees what the imports left behind.
     # Imported objects live as long as the process, and a batch creates thousands of objects without cycles, so the
     # collector can skip the former and run seldom.
     gc.freeze()

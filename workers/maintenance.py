@@ -10,62 +10,62 @@ from tracking.conversions import goal_matching
 from tracking.jobs import lead_conversions, maintenance_runs, visit_linking
 from workers.celery import app
 
-_HITS, _SUBMISSIONS = 2_000, 500
+_HIT_BATCH, _SUBMISSION_BATCH = 2_000, 500
 """Batch sizes. After a full batch there may be more rows."""
 
 
-def settle() -> bool:
+def finalise_labels() -> bool:
     """Give hits their final label once their settle window is over. Returns whether there may be more."""
-    global _crowds
-    more = settling.settle_due(_HITS, _crowds) >= _HITS
+    global _burst_cache
+    more = settling.settle_due(_HIT_BATCH, _burst_cache) >= _HIT_BATCH
     if not more:
-        _crowds = BurstCache()
+        _burst_cache = BurstCache()
     return more
 
 
-_crowds = BurstCache()
+_burst_cache = BurstCache()
 """Bursts found by consecutive batches, which overlap; replaced after the last batch."""
 
 
-def convert() -> bool:
+def record_conversions() -> bool:
     """Record the conversions of new submissions. Returns whether there may be more."""
     with db.transaction() as session:
-        found = max(
+        handled = max(
             # First, so that conversions know the visits that they came by.
-            visit_linking.join_due(session, _SUBMISSIONS),
-            lead_conversions.record_due(session, _SUBMISSIONS),
-            goal_matching.notice_due(session, _SUBMISSIONS),
-            lead_conversions.recredit_due(session, _SUBMISSIONS),
+            visit_linking.link_due(session, _SUBMISSION_BATCH),
+            lead_conversions.record_due(session, _SUBMISSION_BATCH),
+            goal_matching.match_due(session, _SUBMISSION_BATCH),
+            lead_conversions.recredit_due(session, _SUBMISSION_BATCH),
         )
-    return found >= _SUBMISSIONS
+    return handled >= _SUBMISSION_BATCH
 
 
-def wake() -> None:
+def enqueue_due() -> None:
     """Enqueue a task for each maintenance run that an owner ordered."""
-    with db.reading() as session:
-        due = maintenance_runs.due(session)
+    with db.read_only_session() as session:
+        due = maintenance_runs.due_run_ids(session)
     for inspection_id in due:
-        inspect.apply_async((inspection_id,), expires=60)
+        run_maintenance.apply_async((inspection_id,), expires=60)
 
 
 @app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
-def inspect(inspection_id: int) -> None:
-    retries.alone(JobType.RUN_MAINTENANCE, inspection_id, lambda: maintenance_runs.run(inspection_id))
+def run_maintenance(inspection_id: int) -> None:
+    retries.run_one(JobType.RUN_MAINTENANCE, inspection_id, lambda: maintenance_runs.run(inspection_id))
 
 
 @app.task  # type: ignore[untyped-decorator]
-def sweep() -> None:
-    journal.sweep()
+def clean_journals() -> None:
+    journal.delete_stale_drafts()
 
 
 @app.task  # type: ignore[untyped-decorator]
-def forget() -> None:
+def purge_expired() -> None:
     with db.transaction() as session:
-        authentication.forget_old(session)
-        retries.forget_old(session)
-        visit_linking.forget_old(session)
+        authentication.purge_expired(session)
+        retries.purge_expired(session)
+        visit_linking.delete_old_form_views(session)
 
 
 @app.task  # type: ignore[untyped-decorator]
-def learn() -> None:
-    db.learn()
+def analyze() -> None:
+    db.analyze_large_tables()

@@ -9,26 +9,26 @@ from collections.abc import Callable, Sequence
 from workers import bounces, imports, maintenance, sending
 from workers.celery import app
 
-_AT_MOST = 3.0
+_MAX_SECONDS = 3.0
 """Seconds that a backlog may occupy a worker; the next tick continues."""
-_WAKING = (sending.wake, imports.wake, maintenance.wake)
-_COUNTING = (maintenance.settle, maintenance.convert, bounces.read)
+_DISPATCHERS = (sending.enqueue_due, imports.enqueue_due, maintenance.enqueue_due)
+_BACKLOGS = (maintenance.finalise_labels, maintenance.record_conversions, bounces.process_backlog)
 """Each processes one batch and returns whether there may be more."""
 
 
 @app.task  # type: ignore[untyped-decorator]
-def wake() -> None:
+def dispatch_due() -> None:
     """Enqueue tasks for everything that is due."""
-    take(_WAKING)
+    run_jobs(_DISPATCHERS)
 
 
 @app.task  # type: ignore[untyped-decorator]
-def count() -> None:
+def process_backlogs() -> None:
     """Finalise labels, record conversions, read bounces."""
-    take(_COUNTING)
+    run_jobs(_BACKLOGS)
 
 
-def take(turns: Sequence[Callable[[], object]]) -> None:
+def run_jobs(jobs: Sequence[Callable[[], object]]) -> None:
     """Call each job once, then repeatedly those that return true, for ``_MAX_SECONDS`` at most.
 
     A job that raises is not called again; the others continue.
@@ -36,16 +36,16 @@ def take(turns: Sequence[Callable[[], object]]) -> None:
     Raises:
         ExceptionGroup: all exceptions, after the other jobs have run.
     """
-    until, left, errors = time.monotonic() + _AT_MOST, list(turns), list[Exception]()
-    while left:
-        for turn in list(left):
+    deadline, remaining, errors = time.monotonic() + _MAX_SECONDS, list(jobs), list[Exception]()
+    while remaining:
+        for job in list(remaining):
             try:
-                if not turn():
-                    left.remove(turn)
+                if not job():
+                    remaining.remove(job)
             except Exception as error:
                 errors.append(error)
-                left.remove(turn)
-        if time.monotonic() > until:
+                remaining.remove(job)
+        if time.monotonic() > deadline:
             break
     if errors:
         raise ExceptionGroup("some had no turn", errors)

@@ -9,12 +9,12 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 
 
 SCHEDULE: dict[str, dict[str, Any]] = {
-    "sends, imports and looks over the log that are due": _every(1, "workers.periodic.wake"),
-    "hits, submissions and bounces to count": _every(1, "workers.periodic.count"),
-    "mailbox to look into": _every(60, "workers.bounces.poll"),
-    "bounces to forget": _every(3600, "workers.bounces.forget"),
-    "journals to sweep": _every(3600, "workers.maintenance.sweep"),
-    "sign-ins to forget": _every(900, "workers.maintenance.forget"),
-    "large tables to learn about": _every(6 * 3600, "workers.maintenance.learn"),
-    "uploads to sweep": _every(3600, "workers.imports.sweep"),
+    "sends, imports and looks over the log that are due": _every(1, "workers.periodic.dispatch_due"),
+    "hits, submissions and bounces to count": _every(1, "workers.periodic.process_backlogs"),
+    "mailbox to look into": _every(60, "workers.bounces.poll_imap"),
+    "bounces to forget": _every(3600, "workers.bounces.purge"),
+    "journals to sweep": _every(3600, "workers.maintenance.clean_journals"),
+    "sign-ins to forget": _every(900, "workers.maintenance.purge_expired"),
+    "large tables to learn about": _every(6 * 3600, "workers.maintenance.analyze"),
+    "uploads to sweep": _every(3600, "workers.imports.purge_uploads"),
 }

@@ -51,12 +51,12 @@ class Actor:
     permissions: frozenset[Permission]
 
     @classmethod
-    def of(cls, person: User) -> "Actor":
+    def of_user(cls, user: User) -> "Actor":
         """The actor of a signed-in user, with the permissions of the user's role."""
-        return cls(ActorKind.USER, person.id, person.name, PERMISSIONS[person.role])
+        return cls(ActorKind.USER, user.id, user.name, PERMISSIONS[user.role])
 
     @classmethod
-    def of_key(cls, key: ApiKey) -> "Actor":
+    def of_api_key(cls, key: ApiKey) -> "Actor":
         """The actor of an API key, with the permissions of all its scopes."""
         permissions = frozenset[Permission]().union(*(SCOPES[Scope(scope)] for scope in key.scopes))
         return cls(ActorKind.API_KEY, key.id, key.name, permissions)

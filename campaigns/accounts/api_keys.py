@@ -16,8 +16,8 @@ from campaigns.accounts.validation import FieldValidator
 from campaigns.errors import Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_MARK = "kmp_"  # A fixed prefix lets secret scanners and people recognise a key.
-_SEEN = timedelta(minutes=10)
+_KEY_PREFIX = "kmp_"  # A fixed prefix lets secret scanners and people recognise a key.
+_LAST_USED_RESOLUTION = timedelta(minutes=10)
 
 
 def create_key(
@@ -28,28 +28,28 @@ def create_key(
     Raises ValidationFailed, naming the field.
     """
     actor.require(Permission.SETTINGS)
-    checks = FieldValidator()
-    clean = checks.name("name", name)
-    checks.settle()
-    known = sorted({scope.value for scope in Scope} & set(scopes))
-    if not known or len(known) != len(set(scopes)):
+    validator = FieldValidator()
+    clean_name = validator.name("name", name)
+    validator.raise_problems()
+    valid_scopes = sorted({scope.value for scope in Scope} & set(scopes))
+    if not valid_scopes or len(valid_scopes) != len(set(scopes)):
         raise ValidationFailed(ValidationProblem(N_("Choose what the key may do."), field="scopes"))
     if expires_at is not None and expires_at <= clock.now():
         raise ValidationFailed(ValidationProblem(N_("This moment is over already."), field="expires_at"))
     prefix = secrets.token_hex(5)
-    text = f"{_MARK}{prefix}_{secrets.token_urlsafe(32)}"
+    text = f"{_KEY_PREFIX}{prefix}_{secrets.token_urlsafe(32)}"
     key = ApiKey(
-        name=clean,
+        name=clean_name,
         prefix=prefix,
         digest=_digest(text),
-        scopes=known,
+        scopes=valid_scopes,
         created_at=clock.now(),
         created_by=actor.name,
         expires_at=expires_at,
     )
     session.add(key)
     session.flush()
-    audit.record(session, actor, "create", "api key", key.id, name=key.name, scopes=known)
+    audit.record(session, actor, "create", "api key", key.id, name=key.name, scopes=valid_scopes)
     return key, text
 
 
@@ -65,23 +65,23 @@ def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
     return key
 
 
-def actor_of(session: Session, text: str) -> Actor:
+def authenticate(session: Session, text: str) -> Actor:
     """The actor of the key ``text``. Raises Forbidden for a key that is unknown, expired or revoked."""
-    prefix = text.removeprefix(_MARK).partition("_")[0]
-    plain = text.isascii() and prefix.isalnum() and text.startswith(_MARK) and len(text) < 100
-    key = session.scalar(select(ApiKey).where(ApiKey.prefix == prefix)) if plain else None
+    prefix = text.removeprefix(_KEY_PREFIX).partition("_")[0]
+    is_well_formed = text.isascii() and prefix.isalnum() and text.startswith(_KEY_PREFIX) and len(text) < 100
+    key = session.scalar(select(ApiKey).where(ApiKey.prefix == prefix)) if is_well_formed else None
     now = clock.now()
-    good = (
+    is_valid = (
         key is not None
         and hmac.compare_digest(key.digest, _digest(text))
         and key.revoked_at is None
         and (key.expires_at is None or now < key.expires_at)
     )
-    if key is None or not good:
+    if key is None or not is_valid:
         raise Forbidden(N_("This API key is not known, has ended or was revoked."))
-    if key.last_used_at is None or now - key.last_used_at >= _SEEN:
+    if key.last_used_at is None or now - key.last_used_at >= _LAST_USED_RESOLUTION:
         key.last_used_at = now
-    return Actor.of_key(key)
+    return Actor.of_api_key(key)
 
 
 def _digest(text: str) -> bytes:

@@ -79,7 +79,7 @@ SUBJECTS = {
     "maintenance run": N_("look over the log"),
 }
 
-PLACES = {
+SUBJECT_URLS = {
     "activity": "/activities/",
     "campaign": "/campaigns/",
     "contact": "/contacts/",
@@ -132,7 +132,7 @@ DETAILS = {
 """Labels of an entry's details; a key that is missing here is shown as it was written."""
 
 
-def moment(value: object) -> datetime | None:
+def parse_instant(value: object) -> datetime | None:
     """The instant that a detail's value holds, for display in the reader's time zone; None when it holds none."""
     if not isinstance(value, str) or len(value) < len("2026-11-22T00:00"):
         return None
@@ -144,12 +144,14 @@ def moment(value: object) -> datetime | None:
 
 
 def history(
-    session: Session, actor: Actor, *subjects: tuple[str, Sequence[int]], most: int = 20
+    session: Session, actor: Actor, *subjects: tuple[str, Sequence[int]], limit: int = 20
 ) -> Sequence[AuditLogEntry]:
     """The audit log entries of these subjects, newest first, ``limit`` at most."""
     actor.require(Permission.PLAN)
-    these = [
+    conditions = [
         and_(AuditLogEntry.subject_kind == kind, AuditLogEntry.subject_id.in_([str(number) for number in numbers]))
         for kind, numbers in subjects
     ]
-    return session.scalars(select(AuditLogEntry).where(or_(*these)).order_by(AuditLogEntry.id.desc()).limit(most)).all()
+    return session.scalars(
+        select(AuditLogEntry).where(or_(*conditions)).order_by(AuditLogEntry.id.desc()).limit(limit)
+    ).all()

@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import JSON, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Address, Base, Document, Id, Instant, Name, choice
+from campaigns.db import Address, Base, Document, Id, Instant, Name, string_enum
 from campaigns.i18n import N_
 
 
@@ -58,7 +58,7 @@ class User(Base):
     email: Mapped[Address] = mapped_column(unique=True)
     name: Mapped[Name]
     password_hash: Mapped[str] = mapped_column(String(200))
-    role: Mapped[Role] = mapped_column(choice(Role))
+    role: Mapped[Role] = mapped_column(string_enum(Role))
     language: Mapped[str | None] = mapped_column(String(10))
     timezone: Mapped[str | None] = mapped_column(String(64))
     session_epoch: Mapped[int] = mapped_column(default=0)

@@ -13,22 +13,22 @@ from campaigns.accounts.models import Organisation, Role, User
 from campaigns.accounts.validation import FieldValidator
 from campaigns.errors import Conflict, NotFound
 from campaigns.i18n import N_
-from campaigns.optimistic_lock import count_change
+from campaigns.optimistic_lock import bump_revision
 
-USUAL_CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
+COMMON_CURRENCIES = ("EUR", "USD", "GBP", "GEL", "IRR", "AZN", "RUB", "AMD", "TRY", "AED", "CHF", "KZT")
 """The currencies offered in forms, in this order."""
-_THE_ONE = 1
+_ORGANISATION_ID = 1
 
 
 def organisation(session: Session) -> Organisation:
     """The organisation of this database. Raises NotFound before the first run."""
-    found = session.get(Organisation, _THE_ONE)
-    if found is None:
+    row = session.get(Organisation, _ORGANISATION_ID)
+    if row is None:
         raise NotFound(N_("Nothing is set up here yet."))
-    return found
+    return row
 
 
-def found(
+def create_organisation(
     session: Session,
     *,
     name: str,
@@ -44,37 +44,37 @@ def found(
 
     The organisation's fixed id decides a race: of two concurrent first runs one inserts the row.
     """
-    checks = FieldValidator()
-    first = Organisation(
-        id=_THE_ONE,
-        name=checks.name("name", name),
-        sender_email=checks.email("sender_email", sender_email),
-        language=checks.language("language", language),
-        timezone=checks.timezone("timezone", timezone),
-        currency=checks.currency("currency", currency),
+    validator = FieldValidator()
+    new_organisation = Organisation(
+        id=_ORGANISATION_ID,
+        name=validator.name("name", name),
+        sender_email=validator.email("sender_email", sender_email),
+        language=validator.language("language", language),
+        timezone=validator.timezone("timezone", timezone),
+        currency=validator.currency("currency", currency),
         own_hosts=[],
     )
-    first.sender_name = first.name
+    new_organisation.sender_name = new_organisation.name
     owner = User(
-        name=checks.name("owner_name", owner_name),
-        email=checks.email("owner_email", owner_email),
+        name=validator.name("owner_name", owner_name),
+        email=validator.email("owner_email", owner_email),
         role=Role.OWNER,
         language=None,
         created_at=clock.now(),
     )
-    checks.password("owner_password", owner_password)
-    checks.settle()
-    owner.password_hash = passwords.hashed(owner_password)
-    if session.get(Organisation, _THE_ONE) is not None:
+    validator.password("owner_password", owner_password)
+    validator.raise_problems()
+    owner.password_hash = passwords.hash_password(owner_password)
+    if session.get(Organisation, _ORGANISATION_ID) is not None:
         raise Conflict(N_("This installation has been set up already. Please sign in."))
     try:
         with session.begin_nested():
-            session.add(first)
+            session.add(new_organisation)
     except IntegrityError as error:
         raise Conflict(N_("This installation has been set up already. Please sign in.")) from error
     session.add(owner)
     session.flush()
-    audit.record(session, Actor.of(owner), "create", "organisation", _THE_ONE, name=first.name)
+    audit.record(session, Actor.of_user(owner), "create", "organisation", _ORGANISATION_ID, name=new_organisation.name)
     return owner
 
 
@@ -101,29 +101,29 @@ def update_organisation(
     Raises EditConflict when somebody changed them since ``revision`` was read.
     """
     actor.require(Permission.SETTINGS)
-    ours = organisation(session)
-    checks = FieldValidator()
-    wanted = {
-        "name": checks.name("name", name),
-        "language": checks.language("language", language),
-        "timezone": checks.timezone("timezone", timezone),
-        "currency": checks.currency("currency", currency),
-        "sender_name": checks.name("sender_name", sender_name),
-        "sender_email": checks.email("sender_email", sender_email),
-        "postal_address": checks.text("postal_address", postal_address, longest=500, needed=False),
-        "own_hosts": checks.hosts("own_hosts", list(own_hosts)),
+    current = organisation(session)
+    validator = FieldValidator()
+    new_values = {
+        "name": validator.name("name", name),
+        "language": validator.language("language", language),
+        "timezone": validator.timezone("timezone", timezone),
+        "currency": validator.currency("currency", currency),
+        "sender_name": validator.name("sender_name", sender_name),
+        "sender_email": validator.email("sender_email", sender_email),
+        "postal_address": validator.text("postal_address", postal_address, max_length=500, required=False),
+        "own_hosts": validator.hosts("own_hosts", list(own_hosts)),
         "quiet_from": quiet_from,
         "quiet_until": quiet_until,
-        "cap_mails": checks.whole("cap_mails", cap_mails, 0, 1000),
-        "cap_days": checks.whole("cap_days", cap_days, 1, 365),
+        "cap_mails": validator.integer("cap_mails", cap_mails, 0, 1000),
+        "cap_days": validator.integer("cap_days", cap_days, 1, 365),
     }
-    checks.hours("quiet_from", quiet_from, "quiet_until", quiet_until)
-    checks.settle()
-    changed = {field: value for field, value in wanted.items() if getattr(ours, field) != value}
+    validator.quiet_hours("quiet_from", quiet_from, "quiet_until", quiet_until)
+    validator.raise_problems()
+    changed = {field: value for field, value in new_values.items() if getattr(current, field) != value}
     for field, value in changed.items():
-        setattr(ours, field, value)
+        setattr(current, field, value)
     if changed:
-        count_change(session, ours, revision)
+        bump_revision(session, current, revision)
         session.flush()
-        audit.record(session, actor, "update", "organisation", ours.id, changed=sorted(changed))
-    return ours
+        audit.record(session, actor, "update", "organisation", current.id, changed=sorted(changed))
+    return current

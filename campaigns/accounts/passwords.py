@@ -17,27 +17,27 @@ def hasher() -> "PasswordHasher":
     return PasswordHasher()
 
 
-def hashed(password: str) -> str:
+def hash_password(password: str) -> str:
     return hasher().hash(password)
 
 
 @cache
-def _somebody() -> str:
+def _dummy_hash() -> str:
     return hasher().hash("nobody knows this one")
 
 
-def matches(kept: str | None, password: str) -> bool:
+def verify_password(stored_hash: str | None, password: str) -> bool:
     """Whether ``password`` matches ``stored_hash``. Without a stored hash a dummy is verified, which takes as long."""
     from argon2.exceptions import Argon2Error, InvalidHashError
 
-    known = kept is not None and kept != NO_PASSWORD
+    has_password = stored_hash is not None and stored_hash != NO_PASSWORD
     try:
-        hasher().verify(kept if known and kept else _somebody(), password)
+        hasher().verify(stored_hash if has_password and stored_hash else _dummy_hash(), password)
     except (Argon2Error, InvalidHashError):
         return False
-    return known
+    return has_password
 
 
-def outdated(kept: str) -> bool:
+def needs_rehash(stored_hash: str) -> bool:
     """Whether the hash was made with weaker parameters than the current ones."""
-    return hasher().check_needs_rehash(kept)
+    return hasher().check_needs_rehash(stored_hash)

@@ -12,23 +12,23 @@ from campaigns.accounts import authentication, passwords
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.forms import ForgotPasswordForm, LoginForm, ResetPasswordForm, SetupForm
 from campaigns.accounts.models import User
-from campaigns.accounts.organisation import found
+from campaigns.accounts.organisation import create_organisation
 from campaigns.accounts.users import set_password
 from campaigns.errors import BadToken, NotFound, RateLimited, ValidationFailed
 from campaigns.i18n import N_
 from campaigns.web import health as health_checks
 from campaigns.web.client_ip import client_ip, network_of
-from campaigns.web.pages.error_pages import put_problems, say
+from campaigns.web.pages.error_pages import add_form_problems, error_text
 from campaigns.web.request_session import db_session
 from campaigns.web.security.authentication import SessionUser, current_organisation, safe_next
 from campaigns.web.security.current_actor import public
 
 blueprint = Blueprint("accounts_public", __name__)
-_DEVICE = "kampania_device"
+_DEVICE_COOKIE = "kampania_device"
 _YEAR = 365 * 24 * 3600
 
 
-def enter(person: User) -> None:
+def start_session(person: User) -> None:
     """Start a new session for the user; nothing of the anonymous session is kept."""
     session.clear()
     login_user(SessionUser(person))
@@ -44,13 +44,13 @@ def setup() -> Any:
     if form.validate_on_submit():
         values = {name: field.data or "" for name, field in form._fields.items() if name != "csrf_token"}
         try:
-            owner = found(db_session(), **values)
+            owner = create_organisation(db_session(), **values)
             db_session().commit()
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             g.pop("organisation", None)
-            enter(owner)
+            start_session(owner)
             flash(_("Welcome. Everything is ready."), "success")
             return redirect("/", 303)
     return render_template("pages/accounts/setup.html", form=form), 400 if form.errors else 200
@@ -65,15 +65,15 @@ def sign_in() -> Any:
     form = LoginForm()
     if form.validate_on_submit():
         try:
-            person = _recognised(form.email.data or "", form.password.data or "")
+            person = _authenticate(form.email.data or "", form.password.data or "")
         except RateLimited as error:
-            form.form_errors.append(say(error))
-            return _sign_in_page(form, target, 429, {"Retry-After": str(error.wait)})
+            form.form_errors.append(error_text(error))
+            return _sign_in_page(form, target, 429, {"Retry-After": str(error.retry_after)})
         if person is not None:
-            enter(person)
+            start_session(person)
             answer = redirect(target, 303)
             answer.set_cookie(
-                _DEVICE,
+                _DEVICE_COOKIE,
                 authentication.device_token(person),
                 max_age=_YEAR,
                 httponly=True,
@@ -89,25 +89,25 @@ def _sign_in_page(form: LoginForm, target: str, status: int, more: dict[str, str
     return render_template("pages/accounts/sign_in.html", form=form, target=target), status, more or {}
 
 
-def _recognised(email: str, password: str) -> User | None:
+def _authenticate(email: str, password: str) -> User | None:
     """The user with this address and password; None when they don't match. Raises RateLimited.
 
     Works in three short transactions: hashing is slow on purpose, and the database must not stay locked meanwhile.
     """
-    door = authentication.LoginRateLimitKeys.of(
-        email, network_of(client_ip(request.environ)), request.cookies.get(_DEVICE, "")
+    keys = authentication.LoginRateLimitKeys.for_attempt(
+        email, network_of(client_ip(request.environ)), request.cookies.get(_DEVICE_COOKIE, "")
     )
-    rows = db_session()
+    db_transaction = db_session()
     try:
-        authentication.knock(rows, door)
+        authentication.count_attempt(db_transaction, keys)
     finally:
-        rows.commit()
-    person, kept = authentication.who(rows, email)
-    rows.commit()
-    if not passwords.matches(kept, password) or person is None:
+        db_transaction.commit()
+    person, stored_hash = authentication.user_and_hash(db_transaction, email)
+    db_transaction.commit()
+    if not passwords.verify_password(stored_hash, password) or person is None:
         return None
-    authentication.welcome(rows, person, door, password)
-    rows.commit()
+    authentication.record_login(db_transaction, person, keys, password)
+    db_transaction.commit()
     return person
 
 
@@ -125,7 +125,9 @@ def sign_out() -> Any:
 def forgot() -> Any:
     form = ForgotPasswordForm()
     if form.validate_on_submit():
-        authentication.ask_reset(db_session(), form.email.data or "", network_of(client_ip(request.environ)))
+        authentication.request_password_reset(
+            db_session(), form.email.data or "", network_of(client_ip(request.environ))
+        )
         db_session().commit()
         return render_template("pages/accounts/forgot_sent.html")
     return render_template("pages/accounts/forgot.html", form=form), 400 if form.errors else 200
@@ -136,18 +138,18 @@ def forgot() -> Any:
 def reset(token: str) -> Any:
     g.referrer_policy = "same-origin"  # The URL holds the token: no other site may receive it as a referrer.
     try:
-        person = authentication.whose_reset(db_session(), token)
+        person = authentication.user_of_reset_token(db_session(), token)
     except BadToken as error:
-        return render_template("pages/accounts/reset_refused.html", words=say(error)), 400
+        return render_template("pages/accounts/reset_refused.html", words=error_text(error)), 400
     form = ResetPasswordForm()
     if form.validate_on_submit():
         try:
-            set_password(db_session(), Actor.of(person), person, form.password.data or "")
+            set_password(db_session(), Actor.of_user(person), person, form.password.data or "")
             db_session().commit()
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
-            enter(person)
+            start_session(person)
             flash(_("Your new password is set. Other sessions were ended."), "success")
             return redirect("/", 303)
     return render_template("pages/accounts/reset.html", form=form, person=person), 400 if form.errors else 200
@@ -158,7 +160,7 @@ def reset(token: str) -> Any:
 def health() -> tuple[Response, int]:
     """Health of the installation for monitoring and load balancers: 200, or 503 with the failing checks."""
     try:
-        well, facts = health_checks.report(db_session())
+        is_healthy, checks = health_checks.run_checks(db_session())
     except SQLAlchemyError:
-        well, facts = False, {"database": {"ok": False}}
-    return jsonify({"status": "ok" if well else "failing", "checks": facts}), 200 if well else 503
+        is_healthy, checks = False, {"database": {"ok": False}}
+    return jsonify({"status": "ok" if is_healthy else "failing", "checks": checks}), 200 if is_healthy else 503

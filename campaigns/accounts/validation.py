@@ -11,8 +11,8 @@ from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
 LANGUAGES = ("en", "fa")
-SHORTEST_PASSWORD = 10
-LONGEST_PASSWORD = 200  # characters; argon2 accepts more, but an attacker must not make us hash megabytes
+MIN_PASSWORD_LENGTH = 10
+MAX_PASSWORD_LENGTH = 200  # characters; argon2 accepts more, but an attacker must not make us hash megabytes
 _HOST = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 
@@ -22,20 +22,20 @@ class FieldValidator:
     def __init__(self) -> None:
         self.problems: list[ValidationProblem] = []
 
-    def wrong(self, field: str, message: str, **params: object) -> None:
+    def add_problem(self, field: str, message: str, **params: object) -> None:
         self.problems.append(ValidationProblem(message, field=field, params=params))
 
-    def settle(self) -> None:
+    def raise_problems(self) -> None:
         if self.problems:
             raise ValidationFailed(self.problems)
 
-    def text(self, field: str, value: str, *, longest: int = 200, needed: bool = True) -> str:
+    def text(self, field: str, value: str, *, max_length: int = 200, required: bool = True) -> str:
         """``value`` without control characters and surrounding blanks; line feeds stay."""
         clean = re.sub(r"[\x00-\x09\x0b-\x1f\x7f]+", " ", value or "").strip()
-        if needed and not clean:
-            self.wrong(field, N_("Please fill this in."))
-        if len(clean) > longest:
-            self.wrong(field, N_("At most %(longest)s characters fit here."), longest=longest)
+        if required and not clean:
+            self.add_problem(field, N_("Please fill this in."))
+        if len(clean) > max_length:
+            self.add_problem(field, N_("At most %(longest)s characters fit here."), longest=max_length)
         return clean
 
     def name(self, field: str, value: str) -> str:
@@ -43,48 +43,50 @@ class FieldValidator:
         return re.sub(r"\s+", " ", self.text(field, value))
 
     def email(self, field: str, value: str) -> str:
-        clean = normal_email(value)
+        clean = normalise_email(value)
         if clean is None:
-            self.wrong(field, N_("This is not an e-mail address."))
+            self.add_problem(field, N_("This is not an e-mail address."))
         return clean or ""
 
     def password(self, field: str, value: str) -> str:
-        if len(value) < SHORTEST_PASSWORD:
-            self.wrong(field, N_("A password has at least %(shortest)s characters."), shortest=SHORTEST_PASSWORD)
-        elif len(value) > LONGEST_PASSWORD:
-            self.wrong(field, N_("A password has at most %(longest)s characters."), longest=LONGEST_PASSWORD)
+        if len(value) < MIN_PASSWORD_LENGTH:
+            self.add_problem(
+                field, N_("A password has at least %(shortest)s characters."), shortest=MIN_PASSWORD_LENGTH
+            )
+        elif len(value) > MAX_PASSWORD_LENGTH:
+            self.add_problem(field, N_("A password has at most %(longest)s characters."), longest=MAX_PASSWORD_LENGTH)
         elif len(set(value)) < 4:
-            self.wrong(field, N_("Please use more different characters."))
+            self.add_problem(field, N_("Please use more different characters."))
         return value
 
     def language(self, field: str, value: str) -> str:
         if value not in LANGUAGES:
-            self.wrong(field, N_("We do not speak this language yet."))
+            self.add_problem(field, N_("We do not speak this language yet."))
         return value
 
     def timezone(self, field: str, value: str) -> str:
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            self.wrong(field, N_("This time zone is not known."))
+            self.add_problem(field, N_("This time zone is not known."))
         return value
 
     def currency(self, field: str, value: str) -> str:
         clean = value.strip().upper()
         if not re.fullmatch(r"[A-Z]{3}", clean):
-            self.wrong(field, N_("A currency is three letters, like EUR."))
+            self.add_problem(field, N_("A currency is three letters, like EUR."))
         return clean
 
-    def hours(self, start_field: str, start: time | None, end_field: str, end: time | None) -> None:
+    def quiet_hours(self, start_field: str, start: time | None, end_field: str, end: time | None) -> None:
         """Check quiet hours: both times or neither, and not equal."""
         if (start is None) != (end is None):
-            self.wrong(end_field if end is None else start_field, N_("Please give both hours, or neither."))
+            self.add_problem(end_field if end is None else start_field, N_("Please give both hours, or neither."))
         elif start is not None and start == end:
-            self.wrong(end_field, N_("The end lies at the start."))
+            self.add_problem(end_field, N_("The end lies at the start."))
 
-    def whole(self, field: str, value: int | None, low: int, high: int) -> int:
+    def integer(self, field: str, value: int | None, low: int, high: int) -> int:
         if value is None or not low <= value <= high:
-            self.wrong(field, N_("From %(low)s to %(high)s."), low=low, high=high)
+            self.add_problem(field, N_("From %(low)s to %(high)s."), low=low, high=high)
         return value or 0
 
     def hosts(self, field: str, values: list[str]) -> list[str]:
@@ -99,22 +101,24 @@ class FieldValidator:
             if not name:
                 continue
             if not _HOST.fullmatch(name):
-                self.wrong(field, N_("“%(host)s” is not a host name like www.example.org."), host=value.strip()[:60])
+                self.add_problem(
+                    field, N_("“%(host)s” is not a host name like www.example.org."), host=value.strip()[:60]
+                )
             elif name not in clean:
                 clean.append(name)
         if len(clean) > 50:
-            self.wrong(field, N_("At most %(longest)s host names fit here."), longest=50)
+            self.add_problem(field, N_("At most %(longest)s host names fit here."), longest=50)
         return clean
 
 
-def normal_email(value: str) -> str | None:
+def normalise_email(value: str) -> str | None:
     """The normalised address, lower case; None when ``value`` is not an address. Makes no network requests."""
     from email_validator import EmailNotValidError, validate_email  # 3 MB that most processes never need
 
     try:
         # test_environment accepts the top-level domain "test", which is reserved (RFC 6761).
-        found = validate_email(value.strip(), check_deliverability=False, test_environment=True)
+        validated = validate_email(value.strip(), check_deliverability=False, test_environment=True)
     except (EmailNotValidError, ValueError):
         return None
-    clean = f"{found.local_part}@{found.ascii_domain or found.domain}".lower()
+    clean = f"{validated.local_part}@{validated.ascii_domain or validated.domain}".lower()
     return clean if len(clean) <= 254 else None

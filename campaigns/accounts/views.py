@@ -16,12 +16,12 @@ from campaigns.delivery.sends import send_windows
 from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 from campaigns.optimistic_lock import EditConflict
-from campaigns.web.pages.edit_conflicts import clash
-from campaigns.web.pages.error_pages import put_problems, say
-from campaigns.web.pages.pagination import page_of
+from campaigns.web.pages.edit_conflicts import edit_conflict_view
+from campaigns.web.pages.error_pages import add_form_problems, error_text
+from campaigns.web.pages.pagination import paginate
 from campaigns.web.request_session import db_session
 from campaigns.web.security.authentication import SessionUser, safe_next
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -29,29 +29,29 @@ blueprint = Blueprint("accounts", __name__)
 @blueprint.route("/me", methods=["GET", "POST"])
 def me() -> Any:
     person = current_user.person
-    form = ProfileForm(obj=person).offer()
+    form = ProfileForm(obj=person).fill_choices()
     if form.validate_on_submit():
         try:
-            users.update_me(
+            users.update_profile(
                 db_session(),
-                actor(),
+                current_actor(),
                 name=form.name.data or "",
                 language=form.language.data,
                 timezone=form.timezone.data,
             )
             db_session().commit()
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             flash(_("Your account is saved."), "success")
             return redirect("/me", 303)
-    return _me_page(form, PasswordForm())
+    return _profile_page(form, PasswordForm())
 
 
-def _me_page(form: ProfileForm, password_form: PasswordForm) -> Any:
-    wrong = form.errors or password_form.errors
+def _profile_page(form: ProfileForm, password_form: PasswordForm) -> Any:
+    has_errors = form.errors or password_form.errors
     page = render_template("pages/accounts/me.html", form=form, password_form=password_form)
-    return page, 400 if wrong else 200
+    return page, 400 if has_errors else 200
 
 
 @blueprint.post("/me/password")
@@ -60,41 +60,41 @@ def change_password() -> Any:
     if form.validate_on_submit():
         try:
             person = users.change_password(
-                db_session(), actor(), current=form.current.data or "", password=form.password.data or ""
+                db_session(), current_actor(), current=form.current.data or "", password=form.password.data or ""
             )
             db_session().commit()
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             login_user(SessionUser(person))  # Keeps this session valid; the raised epoch ended the others.
             flash(_("Your new password is set. Other sessions were ended."), "success")
             return redirect("/me", 303)
-    return _me_page(ProfileForm(formdata=None, obj=current_user.person).offer(), form)
+    return _profile_page(ProfileForm(formdata=None, obj=current_user.person).fill_choices(), form)
 
 
 @blueprint.post("/me/language")
 def choose_language() -> Any:
-    users.choose_language(db_session(), actor(), request.form.get("language", ""))
+    users.set_language(db_session(), current_actor(), request.form.get("language", ""))
     db_session().commit()
     return redirect(safe_next(request.form.get("next")), 303)
 
 
 @blueprint.get("/people")
 def everybody() -> Any:
-    actor().require(Permission.PEOPLE)
-    page = page_of(db_session(), select(User), [User.name, User.id])
+    current_actor().require(Permission.PEOPLE)
+    page = paginate(db_session(), select(User), [User.name, User.id])
     return render_template("pages/accounts/people.html", page=page, roles=list(Role))
 
 
 @blueprint.route("/people/new", methods=["GET", "POST"])
 def add_person() -> Any:
-    actor().require(Permission.PEOPLE)
-    form = UserForm().offer()
+    current_actor().require(Permission.PEOPLE)
+    form = UserForm().fill_choices()
     if form.validate_on_submit():
         try:
-            person = users.add_person(
+            person = users.add_user(
                 db_session(),
-                actor(),
+                current_actor(),
                 email=form.email.data or "",
                 name=form.name.data or "",
                 role=Role(form.role.data),
@@ -102,7 +102,7 @@ def add_person() -> Any:
             )
             db_session().commit()
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             flash(_("%(name)s can sign in now.", name=person.name), "success")
             return redirect("/people", 303)
@@ -111,31 +111,31 @@ def add_person() -> Any:
 
 @blueprint.post("/people/<int:person_id>/role")
 def change_role(person_id: int) -> Any:
-    actor().require(Permission.PEOPLE)
+    current_actor().require(Permission.PEOPLE)
     try:
         role = Role(request.form.get("role", ""))
     except ValueError:
         raise ValidationFailed(ValidationProblem(N_("This role does not exist."), field="role")) from None
-    return _changed(lambda: users.change_role(db_session(), actor(), person_id, role))
+    return _apply_change(lambda: users.change_role(db_session(), current_actor(), person_id, role))
 
 
 @blueprint.post("/people/<int:person_id>/lock")
 def lock(person_id: int) -> Any:
-    return _changed(lambda: users.lock(db_session(), actor(), person_id))
+    return _apply_change(lambda: users.lock(db_session(), current_actor(), person_id))
 
 
 @blueprint.post("/people/<int:person_id>/unlock")
 def unlock(person_id: int) -> Any:
-    return _changed(lambda: users.unlock(db_session(), actor(), person_id))
+    return _apply_change(lambda: users.unlock(db_session(), current_actor(), person_id))
 
 
-def _changed(verb: Any) -> Any:
+def _apply_change(change: Any) -> Any:
     """Apply a change to a user; a Conflict is flashed on the user list, which shows the current state."""
     try:
-        person = verb()
+        person = change()
         db_session().commit()
     except Conflict as error:
-        flash(say(error), "danger")
+        flash(error_text(error), "danger")
     else:
         flash(_("%(name)s was changed.", name=person.name), "success")
     return redirect("/people", 303)
@@ -143,11 +143,11 @@ def _changed(verb: Any) -> Any:
 
 @blueprint.route("/settings", methods=["GET", "POST"])
 def settings() -> Any:
-    actor().require(Permission.SETTINGS)
-    ours = organisation(db_session())
-    form = OrganisationForm(obj=ours)
+    current_actor().require(Permission.SETTINGS)
+    current = organisation(db_session())
+    form = OrganisationForm(obj=current)
     if request.method == "GET":
-        form.own_hosts.data = "\n".join(ours.own_hosts)
+        form.own_hosts.data = "\n".join(current.own_hosts)
     if form.validate_on_submit():
         values: dict[str, Any] = {
             name: field.data if name.startswith(("quiet_", "cap_")) else field.data or ""
@@ -155,22 +155,24 @@ def settings() -> Any:
             if name not in ("csrf_token", "revision")
         }
         values["own_hosts"] = values["own_hosts"].replace(",", " ").split()
-        hours = ours.quiet_from, ours.quiet_until, ours.timezone
+        quiet_hours_before = current.quiet_from, current.quiet_until, current.timezone
         try:
-            update_organisation(db_session(), actor(), revision=form.seen(ours), **values)
+            update_organisation(db_session(), current_actor(), revision=form.opened_revision(current), **values)
             db_session().commit()
-            changed = (ours.quiet_from, ours.quiet_until, ours.timezone) != hours
+            changed = (current.quiet_from, current.quiet_until, current.timezone) != quiet_hours_before
             while changed:
-                changed = send_windows.ask_anew(db_session())
+                changed = send_windows.requeue_waiting(db_session())
                 db_session().commit()
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         except EditConflict:
             db_session().rollback()
-            db_session().refresh(ours)
-            saved = OrganisationForm(formdata=None, obj=ours)
-            saved.own_hosts.data = "\n".join(ours.own_hosts)
-            page = render_template("pages/accounts/settings.html", form=form, clash=clash(form, saved, ours))
+            db_session().refresh(current)
+            saved = OrganisationForm(formdata=None, obj=current)
+            saved.own_hosts.data = "\n".join(current.own_hosts)
+            page = render_template(
+                "pages/accounts/settings.html", form=form, clash=edit_conflict_view(form, saved, current)
+            )
             return page, 409
         else:
             flash(_("The settings are saved."), "success")
@@ -180,6 +182,6 @@ def settings() -> Any:
 
 @blueprint.get("/audit")
 def audit_trail() -> Any:
-    actor().require(Permission.SETTINGS)
-    page = page_of(db_session(), select(AuditLogEntry), [AuditLogEntry.id.desc()])
+    current_actor().require(Permission.SETTINGS)
+    page = paginate(db_session(), select(AuditLogEntry), [AuditLogEntry.id.desc()])
     return render_template("pages/accounts/audit.html", page=page, trail=audit_log_view)

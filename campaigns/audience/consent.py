@@ -15,11 +15,11 @@ from campaigns import clock
 from campaigns.accounts.actor import Actor
 from campaigns.audience import suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact
-from campaigns.audience.self_service import is_own_act, require_audience
+from campaigns.audience.self_service import is_self_service, require_audience_or_self_service
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_AT_ONCE = 500  # ids per IN (...) list, well below both databases' limits on bound parameters
+_BATCH_SIZE = 500  # ids per IN (...) list, well below both databases' limits on bound parameters
 
 
 def grant(
@@ -40,16 +40,16 @@ def grant(
     Raises Conflict when anybody else would turn a withdrawal into a consent, ValidationFailed for
     deliverability-only consent to e-mail, NotFound for an unknown contact.
     """
-    require_audience(actor)
+    require_audience_or_self_service(actor)
     if level is ConsentLevel.NONE:
         raise ValueError("to allow nothing is to withdraw")
     if purpose is ConsentPurpose.EMAIL and level is ConsentLevel.DELIVERABILITY:
         raise ValidationFailed(ValidationProblem(N_("Consent to e-mail is yes or no."), field="level"))
     contact = _contact(session, contact_id)
-    if is_own_act(actor):
+    if is_self_service(actor):
         if purpose is ConsentPurpose.EMAIL:
-            suppression.come_back(session, actor, contact.email)
-    elif withdrawn(session, contact_id, purpose):
+            suppression.lift_own_unsubscription(session, actor, contact.email)
+    elif is_withdrawn(session, contact_id, purpose):
         raise Conflict(N_("This person has withdrawn. Only they can allow it again."))
     return _append(session, actor, contact_id, purpose, level, source, wording, evidence, at)
 
@@ -65,12 +65,12 @@ def withdraw(
     at: datetime | None = None,
 ) -> ConsentEntry:
     """Append an entry that withdraws consent for ``purpose``. Raises NotFound for an unknown contact."""
-    require_audience(actor)
+    require_audience_or_self_service(actor)
     _contact(session, contact_id)
     return _append(session, actor, contact_id, purpose, ConsentLevel.NONE, source, "", evidence, at)
 
 
-def take_back(
+def undo_withdrawal(
     session: Session,
     actor: Actor,
     contact_id: int,
@@ -84,15 +84,15 @@ def take_back(
     Allowed only to the contact themselves (else Forbidden), and only while that withdrawal is the latest entry.
     Returns whether there was such a withdrawal with an earlier grant to restore.
     """
-    if not is_own_act(actor):
+    if not is_self_service(actor):
         raise Forbidden(N_("Your role does not allow this."))
-    last, *earlier = _newest(session, contact_id, purpose, 2) or (None,)
-    if last is None or last.level is not ConsentLevel.NONE or last.evidence != dict(evidence):
+    latest, *earlier = _latest_entries(session, contact_id, purpose, 2) or (None,)
+    if latest is None or latest.level is not ConsentLevel.NONE or latest.evidence != dict(evidence):
         return False
-    before = earlier[0] if earlier else None
-    if before is None or before.level is ConsentLevel.NONE:
+    previous = earlier[0] if earlier else None
+    if previous is None or previous.level is ConsentLevel.NONE:
         return False
-    _append(session, actor, contact_id, purpose, before.level, source, before.wording, evidence, None)
+    _append(session, actor, contact_id, purpose, previous.level, source, previous.wording, evidence, None)
     return True
 
 
@@ -129,36 +129,42 @@ def _contact(session: Session, contact_id: int) -> Contact:
     return contact
 
 
-def withdrawn(session: Session, contact_id: int, purpose: ConsentPurpose) -> bool:
+def is_withdrawn(session: Session, contact_id: int, purpose: ConsentPurpose) -> bool:
     """Return whether the latest answer is a withdrawal."""
-    return last_level(session, contact_id, purpose) is ConsentLevel.NONE
+    return latest_level(session, contact_id, purpose) is ConsentLevel.NONE
 
 
-def last_level(session: Session, contact_id: int, purpose: ConsentPurpose) -> ConsentLevel | None:
+def latest_level(session: Session, contact_id: int, purpose: ConsentPurpose) -> ConsentLevel | None:
     """Return the level of the latest entry; None without any entry."""
-    newest = _newest(session, contact_id, purpose, 1)
+    newest = _latest_entries(session, contact_id, purpose, 1)
     return newest[0].level if newest else None
 
 
 _STRICTEST_FIRST = (ConsentLevel.NONE, ConsentLevel.DELIVERABILITY, ConsentLevel.FULL)
 
 
-def stricter(one: ConsentLevel | None, other: ConsentLevel | None) -> ConsentLevel | None:
+def stricter_level(first: ConsentLevel | None, second: ConsentLevel | None) -> ConsentLevel | None:
     """Return the stricter of two levels, for a contact who answered under two addresses; None means no answer."""
-    return min((level for level in (one, other) if level is not None), key=_STRICTEST_FIRST.index, default=None)
+    return min((level for level in (first, second) if level is not None), key=_STRICTEST_FIRST.index, default=None)
 
 
-def settle_union(
-    session: Session, actor: Actor, contact_id: int, was_id: int, levels: Mapping[ConsentPurpose, ConsentLevel | None]
+def record_merged_levels(
+    session: Session,
+    actor: Actor,
+    contact_id: int,
+    duplicate_id: int,
+    levels: Mapping[ConsentPurpose, ConsentLevel | None],
 ) -> None:
     """Append entries after two contacts were merged, where the latest entry differs from ``levels``."""
-    require_audience(actor)
+    require_audience_or_self_service(actor)
     for purpose, level in levels.items():
-        if level is not None and last_level(session, contact_id, purpose) is not level:
-            _append(session, actor, contact_id, purpose, level, f"merged {was_id}", "", {"merged": was_id}, None)
+        if level is not None and latest_level(session, contact_id, purpose) is not level:
+            _append(
+                session, actor, contact_id, purpose, level, f"merged {duplicate_id}", "", {"merged": duplicate_id}, None
+            )
 
 
-def _newest(session: Session, contact_id: int, purpose: ConsentPurpose, count: int) -> Sequence[ConsentEntry]:
+def _latest_entries(session: Session, contact_id: int, purpose: ConsentPurpose, count: int) -> Sequence[ConsentEntry]:
     return session.scalars(
         select(ConsentEntry)
         .where(ConsentEntry.contact_id == contact_id, ConsentEntry.purpose == purpose)
@@ -178,18 +184,18 @@ def history(session: Session, contact_id: int) -> list[ConsentEntry]:
     )
 
 
-def as_of(
+def levels_as_of(
     session: Session, contact_ids: Collection[int], purpose: ConsentPurpose, at: datetime
 ) -> dict[int, ConsentLevel]:
     """Return the level of each contact at an instant, keyed by contact id; NONE for ids without entries or contact."""
-    wanted = list(dict.fromkeys(contact_ids))
-    levels = dict.fromkeys(wanted, ConsentLevel.NONE)
+    unique_ids = list(dict.fromkeys(contact_ids))
+    levels = dict.fromkeys(unique_ids, ConsentLevel.NONE)
     level = level_sql(purpose, at)
-    for start in range(0, len(wanted), _AT_ONCE):
-        chunk = wanted[start : start + _AT_ONCE]
-        for contact_id, found in session.execute(select(Contact.id, level).where(Contact.id.in_(chunk))):
-            if found is not None:
-                levels[contact_id] = found
+    for start in range(0, len(unique_ids), _BATCH_SIZE):
+        chunk = unique_ids[start : start + _BATCH_SIZE]
+        for contact_id, contact_level in session.execute(select(Contact.id, level).where(Contact.id.in_(chunk))):
+            if contact_level is not None:
+                levels[contact_id] = contact_level
     return levels
 
 

@@ -32,8 +32,8 @@ from campaigns.i18n import N_
 
 MergeStep = Callable[[Session, int, int], None]
 
-_before: list[MergeStep] = []
-_after: list[MergeStep] = []
+_steps_before: list[MergeStep] = []
+_steps_after: list[MergeStep] = []
 
 
 def register_steps(before: Iterable[MergeStep] = (), after: Iterable[MergeStep] = ()) -> None:
@@ -43,16 +43,16 @@ def register_steps(before: Iterable[MergeStep] = (), after: Iterable[MergeStep] 
     row per contact. ``after`` steps run once every row belongs to the survivor. A step that is already registered
     is ignored.
     """
-    _before.extend(step for step in before if step not in _before)
-    _after.extend(step for step in after if step not in _after)
+    _steps_before.extend(step for step in before if step not in _steps_before)
+    _steps_after.extend(step for step in after if step not in _steps_after)
 
 
 @dataclass(frozen=True, slots=True)
 class MergePreview:
     """The outcome of merging two contacts."""
 
-    stays: Contact
-    goes: Contact
+    survivor: Contact
+    duplicate: Contact
     values: Mapping[str, Any]
     """Contact columns and attributes of the survivor after the merge."""
     lists: list[ContactList]
@@ -64,99 +64,103 @@ class MergePreview:
     """Number of rows to move, by table name; tables without rows are left out."""
 
 
-def foretell(session: Session, actor: Actor, stays_id: int, goes_id: int) -> MergePreview:
+def preview_merge(session: Session, actor: Actor, survivor_id: int, duplicate_id: int) -> MergePreview:
     """Return what :func:`merge_contacts` would do, without changing anything.
 
     Raises NotFound, and Conflict when both ids name the same contact.
     """
     actor.require(Permission.AUDIENCE)
-    stays, goes = _both(session, stays_id, goes_id)
+    survivor, duplicate = _load_pair(session, survivor_id, duplicate_id)
     levels = {}
     for purpose in ConsentPurpose:
-        mine, theirs = (consent.last_level(session, one, purpose) for one in (stays_id, goes_id))
-        levels[purpose] = mine, theirs, consent.stricter(mine, theirs)
-    already = select(ListMember.list_id).where(ListMember.contact_id == stays_id)
-    joins = (
+        survivor_level, duplicate_level = (
+            consent.latest_level(session, one, purpose) for one in (survivor_id, duplicate_id)
+        )
+        levels[purpose] = survivor_level, duplicate_level, consent.stricter_level(survivor_level, duplicate_level)
+    survivor_list_ids = select(ListMember.list_id).where(ListMember.contact_id == survivor_id)
+    new_lists = (
         select(ContactList)
         .join(ListMember, ListMember.list_id == ContactList.id)
-        .where(ListMember.contact_id == goes_id, ContactList.id.not_in(already))
+        .where(ListMember.contact_id == duplicate_id, ContactList.id.not_in(survivor_list_ids))
         .order_by(ContactList.name)
     )
-    rows = {table.name: _count(session, column, goes_id) for table, column in _references()}
+    rows = {table.name: _count_rows(session, column, duplicate_id) for table, column in _contact_foreign_keys()}
     return MergePreview(
-        stays,
-        goes,
-        _values(stays, goes),
-        list(session.scalars(joins)),
+        survivor,
+        duplicate,
+        _merged_values(survivor, duplicate),
+        list(session.scalars(new_lists)),
         levels,
-        _gravest(session, stays, goes),
+        _merged_suppression(session, survivor, duplicate),
         {name: number for name, number in rows.items() if number},
     )
 
 
-def unite(session: Session, actor: Actor, stays_id: int, goes_id: int) -> Contact:
+def merge_contacts(session: Session, actor: Actor, survivor_id: int, duplicate_id: int) -> Contact:
     """Merge the duplicate into the survivor and return the survivor.
 
     Raises NotFound, and Conflict when both ids name the same contact.
     """
     actor.require(Permission.AUDIENCE)
     session.execute(
-        select(Contact.id).where(Contact.id.in_((stays_id, goes_id))).order_by(Contact.id).with_for_update()
+        select(Contact.id).where(Contact.id.in_((survivor_id, duplicate_id))).order_by(Contact.id).with_for_update()
     )
-    told = foretell(session, actor, stays_id, goes_id)
-    for step in _before:
-        step(session, stays_id, goes_id)
+    preview = preview_merge(session, actor, survivor_id, duplicate_id)
+    for step in _steps_before:
+        step(session, survivor_id, duplicate_id)
     session.flush()
-    _lists(session, stays_id, goes_id)
-    for _table, column in _references():
+    _merge_list_members(session, survivor_id, duplicate_id)
+    for _table, column in _contact_foreign_keys():
         session.execute(
-            update(column.table).where(column == goes_id).values({column.name: stays_id}),
+            update(column.table).where(column == duplicate_id).values({column.name: survivor_id}),
             execution_options={"synchronize_session": False},
         )
     session.expire_all()
-    consent.settle_union(session, actor, stays_id, goes_id, {of: levels[2] for of, levels in told.consent.items()})
-    stays, goes = told.stays, told.goes
-    address = goes.email
-    if told.suppressed is not None:
-        for each in (stays.email, address):
-            suppression.suppress(session, actor, each, told.suppressed, "the same person")
-    session.expunge(goes)
-    session.execute(delete(Contact).where(Contact.id == goes_id).execution_options(synchronize_session=False))
-    session.add(ContactAlias(merged_contact_id=goes_id, contact_id=stays_id, address=address, at=clock.now()))
-    for name, value in told.values.items():
-        setattr(stays, name, value)
-    stays.updated_at = clock.now()
+    consent.record_merged_levels(
+        session, actor, survivor_id, duplicate_id, {of: levels[2] for of, levels in preview.consent.items()}
+    )
+    survivor, duplicate = preview.survivor, preview.duplicate
+    address = duplicate.email
+    if preview.suppressed is not None:
+        for each in (survivor.email, address):
+            suppression.suppress(session, actor, each, preview.suppressed, "the same person")
+    session.expunge(duplicate)
+    session.execute(delete(Contact).where(Contact.id == duplicate_id).execution_options(synchronize_session=False))
+    session.add(ContactAlias(merged_contact_id=duplicate_id, contact_id=survivor_id, address=address, at=clock.now()))
+    for name, value in preview.values.items():
+        setattr(survivor, name, value)
+    survivor.updated_at = clock.now()
     session.flush()
-    for step in _after:
-        step(session, stays_id, goes_id)
-    audit.record(session, actor, "merge", "contact", stays_id, other=goes_id, **told.rows)
-    return stays
+    for step in _steps_after:
+        step(session, survivor_id, duplicate_id)
+    audit.record(session, actor, "merge", "contact", survivor_id, other=duplicate_id, **preview.rows)
+    return survivor
 
 
-def _both(session: Session, stays_id: int, goes_id: int) -> tuple[Contact, Contact]:
-    stays, goes = contact_of(session, stays_id), contact_of(session, goes_id)
-    if stays is goes:
+def _load_pair(session: Session, survivor_id: int, duplicate_id: int) -> tuple[Contact, Contact]:
+    survivor, duplicate = contact_of(session, survivor_id), contact_of(session, duplicate_id)
+    if survivor is duplicate:
         raise Conflict(N_("That is the same contact already."))
-    return stays, goes
+    return survivor, duplicate
 
 
-def _values(stays: Contact, goes: Contact) -> dict[str, Any]:
+def _merged_values(survivor: Contact, duplicate: Contact) -> dict[str, Any]:
     """The survivor's values win; the duplicate's fill gaps."""
     names = ("first_name", "last_name", "language", "timezone", "source")
-    values: dict[str, Any] = {name: getattr(stays, name) or getattr(goes, name) for name in names}
-    values["attributes"] = {**goes.attributes, **stays.attributes}
-    values["created_at"] = min(stays.created_at, goes.created_at)
+    values: dict[str, Any] = {name: getattr(survivor, name) or getattr(duplicate, name) for name in names}
+    values["attributes"] = {**duplicate.attributes, **survivor.attributes}
+    values["created_at"] = min(survivor.created_at, duplicate.created_at)
     return values
 
 
-def _gravest(session: Session, stays: Contact, goes: Contact) -> SuppressionReason | None:
+def _merged_suppression(session: Session, survivor: Contact, duplicate: Contact) -> SuppressionReason | None:
     """The most severe reason that applies to both addresses. A bounce concerns one address, so it is left out."""
-    reasons = [suppression.reason_for(session, one.email) for one in (stays, goes)]
-    said = [reason for reason in reasons if reason not in (None, SuppressionReason.BOUNCED)]
-    return max((reason for reason in said if reason is not None), key=suppression.gravity, default=None)
+    reasons = [suppression.reason_for(session, one.email) for one in (survivor, duplicate)]
+    transferable = [reason for reason in reasons if reason not in (None, SuppressionReason.BOUNCED)]
+    return max((reason for reason in transferable if reason is not None), key=suppression.severity, default=None)
 
 
-def _references() -> Iterator[tuple[Table, Any]]:
+def _contact_foreign_keys() -> Iterator[tuple[Table, Any]]:
     """Every foreign key column to contacts, in all packages, except list memberships (unique per list and contact)."""
     for table in Base.metadata.sorted_tables:
         for column in table.columns:
@@ -166,15 +170,17 @@ def _references() -> Iterator[tuple[Table, Any]]:
                 yield table, column
 
 
-def _count(session: Session, column: Any, contact_id: int) -> int:
+def _count_rows(session: Session, column: Any, contact_id: int) -> int:
     return session.scalar(select(func.count()).select_from(column.table).where(column == contact_id)) or 0
 
 
-def _lists(session: Session, stays_id: int, goes_id: int) -> None:
-    already = select(ListMember.list_id).where(ListMember.contact_id == stays_id)
-    theirs = ListMember.contact_id == goes_id
+def _merge_list_members(session: Session, survivor_id: int, duplicate_id: int) -> None:
+    survivor_list_ids = select(ListMember.list_id).where(ListMember.contact_id == survivor_id)
+    of_duplicate = ListMember.contact_id == duplicate_id
     session.execute(
-        update(ListMember).where(theirs, ListMember.list_id.not_in(already)).values(contact_id=stays_id),
+        update(ListMember)
+        .where(of_duplicate, ListMember.list_id.not_in(survivor_list_ids))
+        .values(contact_id=survivor_id),
         execution_options={"synchronize_session": False},
     )
-    session.execute(delete(ListMember).where(theirs).execution_options(synchronize_session=False))
+    session.execute(delete(ListMember).where(of_duplicate).execution_options(synchronize_session=False))

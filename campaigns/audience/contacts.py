@@ -16,17 +16,17 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience import suppression
 from campaigns.audience.addresses import normalise
 from campaigns.audience.models import Contact, ContactAlias, SuppressionReason
-from campaigns.audience.self_service import is_own_act, require_audience
+from campaigns.audience.self_service import is_self_service, require_audience_or_self_service
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-LONGEST_NAME = 100
-LONGEST_VALUE = 1000
-MOST_ATTRIBUTES = 100
-KEY = re.compile(r"[a-z][a-z0-9_]{0,49}")
+MAX_NAME_LENGTH = 100
+MAX_ATTRIBUTE_LENGTH = 1000
+MAX_ATTRIBUTES = 100
+ATTRIBUTE_KEY = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,6})?")
-ERASED = N_("This person was erased at their wish. Only they can come back, by signing up again.")
-THERE_ALREADY = N_("This address is among the contacts already.")
+ADDRESS_ERASED = N_("This person was erased at their wish. Only they can come back, by signing up again.")
+ADDRESS_TAKEN = N_("This address is among the contacts already.")
 
 
 def add_contact(
@@ -42,11 +42,11 @@ def add_contact(
     source: str = "",
 ) -> Contact:
     """Add a contact. Raises ValidationFailed, also when the address is taken or belongs to an erased person."""
-    require_audience(actor)
-    values = _cleaned(email, first_name, last_name, language, timezone, attributes)
-    contact, is_new = _found_or_new(session, actor, values, source)
+    require_audience_or_self_service(actor)
+    values = _clean_values(email, first_name, last_name, language, timezone, attributes)
+    contact, is_new = _get_or_create(session, actor, values, source)
     if not is_new:
-        raise ValidationFailed(ValidationProblem(THERE_ALREADY, field="email"))
+        raise ValidationFailed(ValidationProblem(ADDRESS_TAKEN, field="email"))
     return contact
 
 
@@ -66,17 +66,17 @@ def upsert_contact(
 
     Raises ValidationFailed, also for the address of an erased person unless they act themselves.
     """
-    require_audience(actor)
-    values = _cleaned(email, first_name, last_name, language, timezone, attributes)
-    contact, is_new = _found_or_new(session, actor, values, source)
+    require_audience_or_self_service(actor)
+    values = _clean_values(email, first_name, last_name, language, timezone, attributes)
+    contact, is_new = _get_or_create(session, actor, values, source)
     if not is_new:
         given = {name: value for name, value in values.items() if value and name != "email"}
         given["attributes"] = {**contact.attributes, **values["attributes"]}
-        _set(session, contact, given)
+        _update_columns(session, contact, given)
     return contact, is_new
 
 
-def change_contact(
+def update_contact(
     session: Session,
     actor: Actor,
     contact_id: int,
@@ -94,18 +94,18 @@ def change_contact(
     """
     actor.require(Permission.AUDIENCE)
     contact = contact_of(session, contact_id)
-    values = _cleaned(email, first_name, last_name, language, timezone, attributes)
+    values = _clean_values(email, first_name, last_name, language, timezone, attributes)
     old, new = contact.email, values["email"]
     if new != old:
-        _refuse_erased(session, actor, new)
-        known = by_address(session, new)
+        _check_erasure(session, actor, new)
+        known = contact_by_address(session, new)
         if known is not None and known is not contact:
-            raise ValidationFailed(ValidationProblem(THERE_ALREADY, field="email"))
+            raise ValidationFailed(ValidationProblem(ADDRESS_TAKEN, field="email"))
         session.execute(delete(ContactAlias).where(ContactAlias.address == new))
         reason = suppression.reason_for(session, old)
         if reason is not None and reason not in suppression.LIFTABLE:
             suppression.suppress(session, actor, new, reason)
-    _set(session, contact, values)
+    _update_columns(session, contact, values)
     audit.record(session, actor, "update", "contact", contact.id, address_changed=new != old)
     return contact
 
@@ -118,7 +118,7 @@ def contact_of(session: Session, contact_id: int) -> Contact:
     return contact
 
 
-def by_address(session: Session, address: str) -> Contact | None:
+def contact_by_address(session: Session, address: str) -> Contact | None:
     """Return the contact with a normalised address or with that alias from a contact merge; None if there is none."""
     found = session.scalars(select(Contact).where(Contact.email == address)).one_or_none()
     return (
@@ -136,16 +136,16 @@ def aliases_of(session: Session, contact_id: int) -> Sequence[str]:
     ).all()
 
 
-def now_called(session: Session, contact_id: int) -> int | None:
+def merged_into(session: Session, contact_id: int) -> int | None:
     """Return the id of the contact that this one was merged into; None if it was not merged."""
     return session.scalar(select(ContactAlias.contact_id).where(ContactAlias.merged_contact_id == contact_id))
 
 
-def _found_or_new(session: Session, actor: Actor, values: dict[str, Any], source: str) -> tuple[Contact, bool]:
-    found = by_address(session, values["email"])
+def _get_or_create(session: Session, actor: Actor, values: dict[str, Any], source: str) -> tuple[Contact, bool]:
+    found = contact_by_address(session, values["email"])
     if found is not None:
         return found, False
-    _refuse_erased(session, actor, values["email"])
+    _check_erasure(session, actor, values["email"])
     at = clock.now()
     contact = Contact(**values, source=source[:100], created_at=at, updated_at=at)
     try:
@@ -157,14 +157,14 @@ def _found_or_new(session: Session, actor: Actor, values: dict[str, Any], source
     return contact, True
 
 
-def _refuse_erased(session: Session, actor: Actor, address: str) -> None:
-    if is_own_act(actor):
-        suppression.come_back_from_erasure(session, actor, address)
+def _check_erasure(session: Session, actor: Actor, address: str) -> None:
+    if is_self_service(actor):
+        suppression.lift_own_erasure(session, actor, address)
     elif suppression.reason_for(session, address) is SuppressionReason.ERASED:
-        raise ValidationFailed(ValidationProblem(ERASED, field="email"))
+        raise ValidationFailed(ValidationProblem(ADDRESS_ERASED, field="email"))
 
 
-def _set(session: Session, contact: Contact, values: Mapping[str, Any]) -> None:
+def _update_columns(session: Session, contact: Contact, values: Mapping[str, Any]) -> None:
     changed = {name: value for name, value in values.items() if getattr(contact, name) != value}
     for name, value in changed.items():
         setattr(contact, name, value)
@@ -173,7 +173,7 @@ def _set(session: Session, contact: Contact, values: Mapping[str, Any]) -> None:
         session.flush()
 
 
-def _cleaned(
+def _clean_values(
     email: str,
     first_name: str,
     last_name: str,
@@ -186,11 +186,11 @@ def _cleaned(
     problems: list[ValidationProblem] = []
     given: list[tuple[str, Any, Any]] = [
         ("email", normalise, email),
-        ("first_name", name, first_name),
-        ("last_name", name, last_name),
-        ("language", language_code, language or ""),
-        ("timezone", timezone_name, timezone or ""),
-        ("attributes", attribute_values, attributes or {}),
+        ("first_name", clean_name, first_name),
+        ("last_name", clean_name, last_name),
+        ("language", clean_language, language or ""),
+        ("timezone", clean_timezone, timezone or ""),
+        ("attributes", clean_attributes, attributes or {}),
     ]
     for field, clean, value in given:
         try:
@@ -202,12 +202,12 @@ def _cleaned(
     return values
 
 
-def name(text: str) -> str:
+def clean_name(text: str) -> str:
     """Return a first or last name without surrounding blanks. Raises ValidationFailed."""
-    return _text(text, LONGEST_NAME)
+    return _clean_text(text, MAX_NAME_LENGTH)
 
 
-def language_code(text: str) -> str | None:
+def clean_language(text: str) -> str | None:
     """Return a language code in canonical form (``pt_BR`` → ``pt-BR``), None for ''. Raises ValidationFailed."""
     language, _, region = text.strip().replace("_", "-").partition("-")
     code = language.lower() + (f"-{region}" if region else "")
@@ -220,41 +220,41 @@ def language_code(text: str) -> str | None:
     return code
 
 
-def timezone_name(text: str) -> str | None:
+def clean_timezone(text: str) -> str | None:
     """Return an IANA time zone name, None for ''. Raises ValidationFailed for unknown names."""
     zone = text.strip()
     if not zone:
         return None
-    if zone not in _zones():
+    if zone not in _timezone_names():
         message = N_("“%(value)s” is not a time zone such as Europe/Paris.")
         raise ValidationFailed(ValidationProblem(message, params={"value": text[:40]}))
     return zone
 
 
 @cache
-def _zones() -> frozenset[str]:
+def _timezone_names() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def attribute_values(attributes: Mapping[str, str]) -> dict[str, str]:
+def clean_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
     """Return the non-empty attributes as flat strings. Raises ValidationFailed unless merge fields can use the keys."""
-    if len(attributes) > MOST_ATTRIBUTES:
+    if len(attributes) > MAX_ATTRIBUTES:
         message = N_("A contact has at most %(most)s further fields.")
-        raise ValidationFailed(ValidationProblem(message, field="attributes", params={"most": MOST_ATTRIBUTES}))
+        raise ValidationFailed(ValidationProblem(message, field="attributes", params={"most": MAX_ATTRIBUTES}))
     for key in attributes:
-        if not KEY.fullmatch(key):
+        if not ATTRIBUTE_KEY.fullmatch(key):
             message = N_("“%(key)s” cannot name a field: small letters a–z, digits and _ only, a letter first.")
             raise ValidationFailed(ValidationProblem(message, field="attributes", params={"key": key[:60]}))
-    cleaned = {key: attribute_value(value) for key, value in attributes.items()}
+    cleaned = {key: clean_attribute(value) for key, value in attributes.items()}
     return {key: value for key, value in cleaned.items() if value}
 
 
-def attribute_value(text: str) -> str:
+def clean_attribute(text: str) -> str:
     """Return one attribute's value without surrounding blanks. Raises ValidationFailed."""
-    return _text(text, LONGEST_VALUE)
+    return _clean_text(text, MAX_ATTRIBUTE_LENGTH)
 
 
-def _text(text: str, longest: int) -> str:
+def _clean_text(text: str, longest: int) -> str:
     text = text.strip()
     if len(text) > longest:
         raise ValidationFailed(

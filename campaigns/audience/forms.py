@@ -16,10 +16,10 @@ from campaigns.i18n import N_
 from campaigns.web.i18n.formatting import translated
 from campaigns.web.pages.form_choices import choices
 
-_ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
+_TIMEZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/")))
 
 
-def attributes_from(text: str) -> dict[str, str]:
+def parse_attributes(text: str) -> dict[str, str]:
     """Parse one ``name = value`` per line. Raises ValidationFailed with the line number."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -45,7 +45,7 @@ class ContactForm(FlaskForm):  # type: ignore[misc]
 
     def offer(self, contact: Contact | None = None) -> "ContactForm":
         present = contact.timezone if contact is not None else None
-        zones = [*_ZONES, present] if present and present not in _ZONES else _ZONES
+        zones = [*_TIMEZONES, present] if present and present not in _TIMEZONES else _TIMEZONES
         self.timezone.choices = choices([("", translated(N_("Not known"))), *((zone, zone) for zone in zones)])
         if contact is not None and not self.is_submitted():
             self.attributes.data = "\n".join(f"{key} = {value}" for key, value in contact.attributes.items())
@@ -58,7 +58,7 @@ class ContactForm(FlaskForm):  # type: ignore[misc]
             "last_name": self.last_name.data or "",
             "language": self.language.data or None,
             "timezone": self.timezone.data or None,
-            "attributes": attributes_from(self.attributes.raw_data[0] if self.attributes.raw_data else ""),
+            "attributes": parse_attributes(self.attributes.raw_data[0] if self.attributes.raw_data else ""),
         }
 
 

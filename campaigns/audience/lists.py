@@ -14,25 +14,25 @@ from campaigns.audience.models import Contact, ContactList, ListMember
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_LONGEST_NAME = 200
-_AT_ONCE = 500
+_MAX_NAME_LENGTH = 200
+_BATCH_SIZE = 500
 
 
 def create_list(session: Session, actor: Actor, name: str) -> ContactList:
     """Create an empty list. Raises ValidationFailed when the name is empty, too long or taken."""
     actor.require(Permission.AUDIENCE)
-    made = ContactList(name=_free_name(session, name), created_at=clock.now())
-    session.add(made)
+    contact_list = ContactList(name=_validated_name(session, name), created_at=clock.now())
+    session.add(contact_list)
     session.flush()
-    audit.record(session, actor, "create", "list", made.id, name=made.name)
-    return made
+    audit.record(session, actor, "create", "list", contact_list.id, name=contact_list.name)
+    return contact_list
 
 
 def rename_list(session: Session, actor: Actor, list_id: int, name: str) -> ContactList:
     """Rename a list. Raises NotFound, ValidationFailed as in :func:`create_list`."""
     actor.require(Permission.AUDIENCE)
     found = list_of(session, list_id)
-    found.name = _free_name(session, name, besides=list_id)
+    found.name = _validated_name(session, name, exclude_id=list_id)
     session.flush()
     return found
 
@@ -56,9 +56,13 @@ def add_members(session: Session, actor: Actor, list_id: int, contact_ids: Colle
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     at, added = clock.now(), 0
     for chunk in _chunks(contact_ids):
-        who = select(literal(list_id), Contact.id, literal(at, ListMember.added_at.type)).where(Contact.id.in_(chunk))
-        new = insert(ListMember).from_select(["list_id", "contact_id", "added_at"], who).on_conflict_do_nothing()
-        added += session.execute(new.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]
+        members = select(literal(list_id), Contact.id, literal(at, ListMember.added_at.type)).where(
+            Contact.id.in_(chunk)
+        )
+        statement = (
+            insert(ListMember).from_select(["list_id", "contact_id", "added_at"], members).on_conflict_do_nothing()
+        )
+        added += session.execute(statement.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]
     return added
 
 
@@ -71,7 +75,7 @@ def remove_members(session: Session, actor: Actor, list_id: int, contact_ids: Co
 
 def _chunks(contact_ids: Collection[int]) -> list[list[int]]:
     ids = sorted(set(contact_ids))
-    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
+    return [ids[start : start + _BATCH_SIZE] for start in range(0, len(ids), _BATCH_SIZE)]
 
 
 def list_of(session: Session, list_id: int) -> ContactList:
@@ -105,14 +109,14 @@ def lists_of_contact(session: Session, contact_id: int) -> list[ContactList]:
     )
 
 
-def _free_name(session: Session, name: str, besides: int | None = None) -> str:
+def _validated_name(session: Session, name: str, exclude_id: int | None = None) -> str:
     name = name.strip()
     if not name or "\x00" in name:
         raise ValidationFailed(ValidationProblem(N_("Give the list a name."), field="name"))
-    if len(name) > _LONGEST_NAME:
+    if len(name) > _MAX_NAME_LENGTH:
         message = N_("Longer than %(longest)s characters.")
-        raise ValidationFailed(ValidationProblem(message, field="name", params={"longest": _LONGEST_NAME}))
+        raise ValidationFailed(ValidationProblem(message, field="name", params={"longest": _MAX_NAME_LENGTH}))
     taken = session.scalar(select(ContactList.id).where(ContactList.name == name))
-    if taken is not None and taken != besides:
+    if taken is not None and taken != exclude_id:
         raise ValidationFailed(ValidationProblem(N_("There is a list of this name already."), field="name"))
     return name

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
+from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, string_enum
 from campaigns.i18n import N_
 
 
@@ -86,8 +86,8 @@ class ConsentEntry(Base):
 
     id: Mapped[Id]
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
-    purpose: Mapped[ConsentPurpose] = mapped_column(choice(ConsentPurpose))
-    level: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel))
+    purpose: Mapped[ConsentPurpose] = mapped_column(string_enum(ConsentPurpose))
+    level: Mapped[ConsentLevel] = mapped_column(string_enum(ConsentLevel))
     at: Mapped[Instant]
     source: Mapped[str] = mapped_column(String(200))
     wording: Mapped[str] = mapped_column(Text, default="")
@@ -121,10 +121,10 @@ class Suppression(Base):
     id: Mapped[Id]
     address: Mapped[Address | None] = mapped_column(unique=True)
     address_hash: Mapped[str] = mapped_column(String(32), unique=True)
-    reason: Mapped[SuppressionReason] = mapped_column(choice(SuppressionReason))
+    reason: Mapped[SuppressionReason] = mapped_column(string_enum(SuppressionReason))
     detail: Mapped[str] = mapped_column(String(500), default="")
     at: Mapped[Instant]
-    previous_reason: Mapped[SuppressionReason | None] = mapped_column(choice(SuppressionReason))
+    previous_reason: Mapped[SuppressionReason | None] = mapped_column(string_enum(SuppressionReason))
     """The weaker reason that this one replaced; restored when the person takes back their opt-out."""
 
 
@@ -157,15 +157,15 @@ class ContactImport(Base):
     filename: Mapped[Name]
     content_key: Mapped[str] = mapped_column(String(64))
     """Name of the uploaded file under ``var/imports/``."""
-    state: Mapped[ImportState] = mapped_column(choice(ImportState), default=ImportState.UPLOADED)
+    state: Mapped[ImportState] = mapped_column(string_enum(ImportState), default=ImportState.UPLOADED)
     encoding: Mapped[str] = mapped_column(String(20), default="")
     delimiter: Mapped[str] = mapped_column(String(1), default=",")
     has_header: Mapped[bool] = mapped_column(default=True)
     mapping: Mapped[list[str]] = mapped_column(JSON, default=list)
     """One target per column: '' (skip), a contact column, or ``attributes.<key>``."""
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
-    email_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
-    tracking_consent: Mapped[ConsentLevel] = mapped_column(choice(ConsentLevel), default=ConsentLevel.NONE)
+    email_consent: Mapped[ConsentLevel] = mapped_column(string_enum(ConsentLevel), default=ConsentLevel.NONE)
+    tracking_consent: Mapped[ConsentLevel] = mapped_column(string_enum(ConsentLevel), default=ConsentLevel.NONE)
     consent_wording: Mapped[str] = mapped_column(Text, default="")
     consent_source: Mapped[str] = mapped_column(String(200), default="")
     columns: Mapped[list[str]] = mapped_column(JSON, default=list)

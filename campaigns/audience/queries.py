@@ -12,7 +12,7 @@ from campaigns.audience.models import ConsentPurpose, Contact, ListMember, Suppr
 from campaigns.audience.suppression import address_hash
 
 
-def contacts_with_badges(words: str = "", list_id: int | None = None) -> Select[Any]:
+def contacts_with_badges(search: str = "", list_id: int | None = None) -> Select[Any]:
     """Select contacts with ``email_level``, ``tracking_level`` and the suppression reason as ``suppressed``."""
     reason = select(Suppression.reason).where(Suppression.address == Contact.email).correlate(Contact)
     stmt = select(
@@ -21,7 +21,7 @@ def contacts_with_badges(words: str = "", list_id: int | None = None) -> Select[
         current_level_sql(ConsentPurpose.TRACKING).label("tracking_level"),
         reason.scalar_subquery().label("suppressed"),
     )
-    for word in words.replace("\x00", "").split()[:5]:
+    for word in search.replace("\x00", "").split()[:5]:
         found_in = (Contact.email, Contact.first_name, Contact.last_name)
         stmt = stmt.where(or_(*(column.icontains(word, autoescape=True) for column in found_in)))
     if list_id is not None:
@@ -29,18 +29,18 @@ def contacts_with_badges(words: str = "", list_id: int | None = None) -> Select[
     return stmt
 
 
-def suppressions(words: str = "") -> Select[Any]:
+def suppressions(search: str = "") -> Select[Any]:
     """Select suppressions whose address contains the text; a complete address also matches erased people by hash."""
-    words = words.replace("\x00", "").strip()
+    search = search.replace("\x00", "").strip()
     stmt = select(Suppression)
-    if not words:
+    if not search:
         return stmt
-    found = Suppression.address.icontains(words, autoescape=True)
-    if is_address(words):
-        return stmt.where(or_(found, Suppression.address_hash == address_hash(normalise(words))))
-    return stmt.where(found)
+    contains_text = Suppression.address.icontains(search, autoescape=True)
+    if is_address(search):
+        return stmt.where(or_(contains_text, Suppression.address_hash == address_hash(normalise(search))))
+    return stmt.where(contains_text)
 
 
-def ids_of(session: Session, addresses: Sequence[str]) -> list[int]:
+def contact_ids_by_address(session: Session, addresses: Sequence[str]) -> list[int]:
     """Return the ids of contacts with these normalised addresses."""
     return list(session.scalars(select(Contact.id).where(Contact.email.in_(addresses))))

@@ -3,7 +3,7 @@
 from campaigns.accounts.actor import Actor, ActorKind, Permission
 
 
-def is_own_act(actor: Actor) -> bool:
+def is_self_service(actor: Actor) -> bool:
     """Return whether the actor is PUBLIC: a person acting for themselves.
 
     Views use this actor only where a form or a token identifies the person.
@@ -11,7 +11,7 @@ def is_own_act(actor: Actor) -> bool:
     return actor.kind is ActorKind.PUBLIC
 
 
-def require_audience(actor: Actor) -> None:
+def require_audience_or_self_service(actor: Actor) -> None:
     """Raise Forbidden unless the actor is PUBLIC or may change the audience."""
-    if not is_own_act(actor):
+    if not is_self_service(actor):
         actor.require(Permission.AUDIENCE)

@@ -16,21 +16,21 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.addresses import normalise
 from campaigns.audience.models import Contact, Suppression, SuppressionReason
-from campaigns.audience.self_service import is_own_act, require_audience
+from campaigns.audience.self_service import is_self_service, require_audience_or_self_service
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 from campaigns.tokens import Purpose, keyring
 
 # A more severe reason replaces a weaker one, never the reverse: lifting a manual suppression must not
 # mail somebody who has unsubscribed since.
-_GRAVITY = {
+_SEVERITY = {
     SuppressionReason.MANUAL: 0,
     SuppressionReason.BOUNCED: 1,
     SuppressionReason.UNSUBSCRIBED: 2,
     SuppressionReason.COMPLAINED: 3,
     SuppressionReason.ERASED: 4,
 }
-gravity = _GRAVITY.__getitem__
+severity = _SEVERITY.__getitem__
 LIFTABLE = frozenset({SuppressionReason.MANUAL, SuppressionReason.BOUNCED})
 """Reasons that a coordinator may lift. The others are the person's own decision."""
 
@@ -45,8 +45,8 @@ def suppress(session: Session, actor: Actor, address: str, reason: SuppressionRe
 
     Raises ValidationFailed for a bad address. PUBLIC may only unsubscribe or complain, else Forbidden.
     """
-    require_audience(actor)
-    if is_own_act(actor) and reason not in (SuppressionReason.UNSUBSCRIBED, SuppressionReason.COMPLAINED):
+    require_audience_or_self_service(actor)
+    if is_self_service(actor) and reason not in (SuppressionReason.UNSUBSCRIBED, SuppressionReason.COMPLAINED):
         raise Forbidden(N_("Your role does not allow this."))
     address = normalise(address)
     row = {
@@ -56,26 +56,26 @@ def suppress(session: Session, actor: Actor, address: str, reason: SuppressionRe
         "detail": detail[:500],
         "at": clock.now(),
     }
-    added = session.scalar(_insert_unless_there(session).values(row).returning(Suppression.id))
-    lighter = [other for other, gravity in _GRAVITY.items() if gravity < _GRAVITY[reason]]
+    added = session.scalar(_insert_ignoring_conflicts(session).values(row).returning(Suppression.id))
+    weaker_reasons = [other for other, rank in _SEVERITY.items() if rank < _SEVERITY[reason]]
     changed = session.scalar(
         update(Suppression)
-        .where(Suppression.address_hash == row["address_hash"], Suppression.reason.in_(lighter))
+        .where(Suppression.address_hash == row["address_hash"], Suppression.reason.in_(weaker_reasons))
         .values(row | {"previous_reason": Suppression.reason})
         .returning(Suppression.id)
         .execution_options(synchronize_session=False)
     )
-    found = session.scalars(
+    stored = session.scalars(
         select(Suppression)
         .where(Suppression.address_hash == row["address_hash"])
         .execution_options(populate_existing=True)
     ).one()
     if added is not None or changed is not None:
-        audit.record(session, actor, "suppress", "suppression", found.id, reason=reason.value)
-    return found
+        audit.record(session, actor, "suppress", "suppression", stored.id, reason=reason.value)
+    return stored
 
 
-MOST_AT_ONCE = 1_000
+MAX_ADDRESSES_PER_REQUEST = 1_000
 """Addresses per request: each adds a row and an audit entry, while other writers wait."""
 
 
@@ -84,26 +84,28 @@ def suppress_all(session: Session, actor: Actor, text: str, reason: SuppressionR
 
     All or nothing: raises ValidationFailed with the line numbers when one of them is not an address.
     """
-    found: dict[str, None] = {}
+    unique_addresses: dict[str, None] = {}
     problems = []
-    for line, words in enumerate(text.splitlines(), 1):
-        for word in filter(None, re.split(r"[\s,;\"<>]+", words)):
+    for line, line_text in enumerate(text.splitlines(), 1):
+        for word in filter(None, re.split(r"[\s,;\"<>]+", line_text)):
             try:
-                found[normalise(word)] = None
+                unique_addresses[normalise(word)] = None
             except ValidationFailed as error:
                 problems += [replace(each, field="email", line=line) for each in error.problems]
-    if not found and not problems:
+    if not unique_addresses and not problems:
         problems = [ValidationProblem(N_("Enter an address."), "email")]
-    if len(found) > MOST_AT_ONCE:
-        problems = [ValidationProblem(N_("At most %(most)s at a time."), "email", params={"most": MOST_AT_ONCE})]
+    if len(unique_addresses) > MAX_ADDRESSES_PER_REQUEST:
+        problems = [
+            ValidationProblem(N_("At most %(most)s at a time."), "email", params={"most": MAX_ADDRESSES_PER_REQUEST})
+        ]
     if problems:
         raise ValidationFailed(problems[:20])
-    for address in found:
+    for address in unique_addresses:
         suppress(session, actor, address, reason, detail)
-    return len(found)
+    return len(unique_addresses)
 
 
-def _insert_unless_there(session: Session) -> postgresql.Insert | sqlite.Insert:
+def _insert_ignoring_conflicts(session: Session) -> postgresql.Insert | sqlite.Insert:
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     return insert(Suppression).on_conflict_do_nothing(index_elements=[Suppression.address_hash])
 
@@ -126,27 +128,29 @@ def lift(session: Session, actor: Actor, suppression_id: int, why: str) -> None:
     audit.record(session, actor, "lift", "suppression", found.id, reason=found.reason.value, why=why.strip()[:500])
 
 
-def come_back(session: Session, actor: Actor, address: str, *, detail: str | None = None) -> bool:
+def lift_own_unsubscription(session: Session, actor: Actor, address: str, *, detail: str | None = None) -> bool:
     """End the person's own unsubscription; return whether there was one. ``detail`` restricts it to that detail.
 
     A bounce or complaint stays. Raises Forbidden unless the person acts themselves (actor PUBLIC).
     """
-    return _end(session, actor, address, SuppressionReason.UNSUBSCRIBED, detail)
+    return _lift_own(session, actor, address, SuppressionReason.UNSUBSCRIBED, detail)
 
 
-def come_back_from_erasure(session: Session, actor: Actor, address: str) -> None:
+def lift_own_erasure(session: Session, actor: Actor, address: str) -> None:
     """End the suppression of an erased person who acts themselves. Raises Forbidden for other actors."""
-    _end(session, actor, address, SuppressionReason.ERASED)
+    _lift_own(session, actor, address, SuppressionReason.ERASED)
 
 
-def _end(session: Session, actor: Actor, address: str, reason: SuppressionReason, detail: str | None = None) -> bool:
-    if not is_own_act(actor):
+def _lift_own(
+    session: Session, actor: Actor, address: str, reason: SuppressionReason, detail: str | None = None
+) -> bool:
+    if not is_self_service(actor):
         raise Forbidden(N_("Your role does not allow this."))
-    theirs = [Suppression.address_hash == address_hash(address), Suppression.reason == reason]
+    conditions = [Suppression.address_hash == address_hash(address), Suppression.reason == reason]
     if detail is not None:
-        theirs.append(Suppression.detail == detail)
+        conditions.append(Suppression.detail == detail)
     found = session.scalars(
-        select(Suppression).where(*theirs).with_for_update().execution_options(populate_existing=True)
+        select(Suppression).where(*conditions).with_for_update().execution_options(populate_existing=True)
     ).one_or_none()
     if found is None:
         return False

@@ -18,27 +18,27 @@ from campaigns.errors import BadToken
 from campaigns.i18n import N_
 from campaigns.tokens import Purpose, keyring
 
-LIFE = timedelta(days=7)
-MOST = ((timedelta(days=1), 2), (timedelta(days=30), 5))
+LINK_LIFETIME = timedelta(days=7)
+MAIL_LIMITS = ((timedelta(days=1), 2), (timedelta(days=30), 5))
 """(period, maximum) of unconfirmed mails to one address over all forms, so that nobody can be mail-bombed."""
-_GONE = frozenset({SuppressionReason.UNSUBSCRIBED, SuppressionReason.COMPLAINED, SuppressionReason.ERASED})
+_OPTED_OUT = frozenset({SuppressionReason.UNSUBSCRIBED, SuppressionReason.COMPLAINED, SuppressionReason.ERASED})
 _PURPOSES = (ConsentPurpose.EMAIL, ConsentPurpose.TRACKING)
 
 
-def must_confirm(session: Session, form: Form, address: str) -> bool:
+def requires_confirmation(session: Session, form: Form, address: str) -> bool:
     """Return whether a consent in ``form`` for a normalised address needs confirmation by mail.
 
     Call it before the form's contact is written, because writing the contact ends its erasure.
     """
     if form.double_opt_in is not DoubleOptIn.RETURNING:
         return form.double_opt_in is DoubleOptIn.EVERYBODY
-    if suppression.reason_for(session, address) in _GONE:
+    if suppression.reason_for(session, address) in _OPTED_OUT:
         return True
     contact_id = session.scalar(select(Contact.id).where(Contact.email == address))
-    return contact_id is not None and any(consent.withdrawn(session, contact_id, purpose) for purpose in _PURPOSES)
+    return contact_id is not None and any(consent.is_withdrawn(session, contact_id, purpose) for purpose in _PURPOSES)
 
 
-def ask(
+def request_confirmation(
     session: Session, form: Form, submission: Submission, wordings: tuple[str, str], network: str
 ) -> PendingConsent:
     """Store the ticked consents and mail the confirmation link.
@@ -47,24 +47,24 @@ def ask(
     IP address. No mail is sent to addresses that complained or have reached ``MAIL_LIMITS``.
     """
     contact = session.scalars(select(Contact).where(Contact.id == submission.contact_id).with_for_update()).one()
-    asked = PendingConsent(
+    pending = PendingConsent(
         submission_id=submission.id,
         contact_id=contact.id,
         wording=wordings[0],
         tracking_wording=wordings[1],
         network=network[:60],
         requested_at=clock.now(),
-        mail_sent=_may_be_asked(session, contact),
+        mail_sent=_may_be_mailed(session, contact),
     )
-    session.add(asked)
+    session.add(pending)
     session.flush()
-    if asked.mail_sent:
-        context = {"link": link_of(asked), "title": form.title, "days": LIFE.days}
-        outbox.post(session, "confirm", contact.email, context, form.language)
-    return asked
+    if pending.mail_sent:
+        context = {"link": confirmation_url(pending), "title": form.title, "days": LINK_LIFETIME.days}
+        outbox.enqueue(session, "confirm", contact.email, context, form.language)
+    return pending
 
 
-def _may_be_asked(session: Session, contact: Contact) -> bool:
+def _may_be_mailed(session: Session, contact: Contact) -> bool:
     if suppression.reason_for(session, contact.email) is SuppressionReason.COMPLAINED:
         return False
     now = clock.now()
@@ -76,44 +76,47 @@ def _may_be_asked(session: Session, contact: Contact) -> bool:
     return all(
         (session.scalar(select(func.count()).where(*unanswered, PendingConsent.requested_at > now - within)) or 0)
         < most
-        for within, most in MOST
+        for within, most in MAIL_LIMITS
     )
 
 
-def link_of(asked: PendingConsent) -> str:
+def confirmation_url(pending: PendingConsent) -> str:
     """Return the confirmation URL, valid for ``LINK_LIFETIME``."""
-    token = keyring().mint_expiring(Purpose.CONFIRM, asked.id.to_bytes(8), asked.requested_at + LIFE)
+    token = keyring().mint_expiring(Purpose.CONFIRM, pending.id.to_bytes(8), pending.requested_at + LINK_LIFETIME)
     return f"{config.settings().base_url}/confirm/{token}"
 
 
-def confirmation_of(session: Session, token: str) -> PendingConsent:
+def pending_consent_by_token(session: Session, token: str) -> PendingConsent:
     """Return the pending consent of a token. Raises BadToken, also when the contact's address has changed since."""
     payload = keyring().open_expiring(Purpose.CONFIRM, token)
-    asked = session.get(PendingConsent, int.from_bytes(payload)) if len(payload) == 8 else None
-    if asked is None or address_of(session, asked) != session.get_one(Submission, asked.submission_id).answers["email"]:
+    pending = session.get(PendingConsent, int.from_bytes(payload)) if len(payload) == 8 else None
+    if (
+        pending is None
+        or current_address(session, pending) != session.get_one(Submission, pending.submission_id).answers["email"]
+    ):
         raise BadToken(N_("This link is incomplete or was changed."))
-    return asked
+    return pending
 
 
-def address_of(session: Session, asked: PendingConsent) -> str:
+def current_address(session: Session, pending: PendingConsent) -> str:
     """Return the contact's current address."""
-    return session.get_one(Contact, asked.contact_id).email
+    return session.get_one(Contact, pending.contact_id).email
 
 
-def confirm(session: Session, asked: PendingConsent, network: str) -> None:
+def confirm(session: Session, pending: PendingConsent, network: str) -> None:
     """Grant the pending consents with their evidence. Idempotent, also after a later withdrawal."""
-    session.refresh(asked, with_for_update=True)
-    if asked.confirmed_at is not None:
+    session.refresh(pending, with_for_update=True)
+    if pending.confirmed_at is not None:
         return
-    asked.confirmed_at = clock.now()
-    submission = session.get_one(Submission, asked.submission_id)
+    pending.confirmed_at = clock.now()
+    submission = session.get_one(Submission, pending.submission_id)
     form = session.get_one(Form, submission.form_id)
-    for purpose, wording in zip(_PURPOSES, (asked.wording, asked.tracking_wording), strict=True):
+    for purpose, wording in zip(_PURPOSES, (pending.wording, pending.tracking_wording), strict=True):
         if wording:
             consent.grant(
                 session,
                 PUBLIC,
-                asked.contact_id,
+                pending.contact_id,
                 purpose,
                 ConsentLevel.FULL,
                 source=f"form {form.slug}, confirmed by mail",
@@ -121,8 +124,8 @@ def confirm(session: Session, asked: PendingConsent, network: str) -> None:
                 evidence={
                     "form": form.id,
                     "submission": submission.external_id,
-                    "asked_at": asked.requested_at.isoformat(),
-                    "network": asked.network,
+                    "asked_at": pending.requested_at.isoformat(),
+                    "network": pending.network,
                     "confirmed_from": network,
                 },
             )

@@ -14,16 +14,16 @@ from sqlalchemy.orm import Session
 from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
-from campaigns.audience.contacts import KEY
+from campaigns.audience.contacts import ATTRIBUTE_KEY
 from campaigns.audience.models import ContactList
 from campaigns.capture.languages import LANGUAGES
 from campaigns.capture.models import DoubleOptIn, Form
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
-from campaigns.optimistic_lock import count_change
+from campaigns.optimistic_lock import bump_revision
 
-MOST_FIELDS = 20
-LONGEST = {
+MAX_QUESTIONS = 20
+MAX_LENGTHS = {
     "title": 200,
     "button": 80,
     "intro": 20_000,
@@ -31,8 +31,8 @@ LONGEST = {
     "consent_wording": 5_000,
     "tracking_wording": 5_000,
 }
-LONGEST_LABEL = 200
-OWN_COLUMNS = ("first_name", "last_name")
+MAX_LABEL_LENGTH = 200
+CONTACT_COLUMNS = ("first_name", "last_name")
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?\Z")
 
 
@@ -74,7 +74,7 @@ def form_of(session: Session, activity_id: int) -> Form | None:
     return session.scalars(select(Form).where(Form.activity_id == activity_id)).one_or_none()
 
 
-def by_slug(session: Session, slug: str) -> Form:
+def form_by_slug(session: Session, slug: str) -> Form:
     """Return the form at ``/f/<slug>``. Raises NotFound."""
     form = session.scalars(select(Form).where(Form.slug == slug)).one_or_none()
     if form is None:
@@ -82,7 +82,7 @@ def by_slug(session: Session, slug: str) -> Form:
     return form
 
 
-def fields_of(form: Form) -> list[FormQuestion]:
+def questions_of(form: Form) -> list[FormQuestion]:
     """Return the form's questions."""
     return [FormQuestion(str(row["name"]), str(row["label"]), bool(row.get("required"))) for row in form.fields]
 
@@ -113,10 +113,10 @@ def create_form(
         created_at=clock.now(),
     )
     if not fields.get("slug", "").strip():
-        fields["slug"] = slug_from(fields.get("title", ""))
+        fields["slug"] = generate_slug(fields.get("title", ""))
     fields.setdefault("button", "Send")
-    _fill(session, form, fields)
-    _kept(session, form)
+    _apply(session, form, fields)
+    _save(session, form)
     audit.record(session, actor, "create", "form", form.id, slug=form.slug)
     return form
 
@@ -130,22 +130,22 @@ def update_form(
     """
     actor.require(Permission.PLAN)
     before = {key: getattr(form, key) for key in FormInput.__annotations__}
-    _fill(session, form, fields)
+    _apply(session, form, fields)
     changed = sorted(key for key, value in before.items() if getattr(form, key) != value)
     if changed:
-        count_change(session, form, revision)
-        _kept(session, form)
+        bump_revision(session, form, revision)
+        _save(session, form)
         audit.record(session, actor, "update", "form", form.id, changed=changed)
 
 
-def slug_from(title: str) -> str:
+def generate_slug(title: str) -> str:
     """Return a slug from a title, with a random suffix so that it is unused and not guessable."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-")
     return f"{words}-{secrets.token_hex(3)}" if words else secrets.token_hex(6)
 
 
-def _kept(session: Session, form: Form) -> None:
+def _save(session: Session, form: Form) -> None:
     try:
         with session.begin_nested():
             session.add(form)
@@ -160,62 +160,62 @@ def _kept(session: Session, form: Form) -> None:
         raise
 
 
-def _fill(session: Session, form: Form, fields: FormInput) -> None:
-    wanted: dict[str, Any] = {key: _stripped(value) for key, value in fields.items()}
-    if "slug" in wanted:
-        wanted["slug"] = wanted["slug"].lower()
-    questions: Sequence[FormQuestion] = wanted.pop("fields", None) or ()
-    problems = _texts(wanted) + _questions(questions)
-    if "slug" in wanted and not _SLUG.match(wanted["slug"]):
+def _apply(session: Session, form: Form, fields: FormInput) -> None:
+    values: dict[str, Any] = {key: _strip_text(value) for key, value in fields.items()}
+    if "slug" in values:
+        values["slug"] = values["slug"].lower()
+    questions: Sequence[FormQuestion] = values.pop("fields", None) or ()
+    problems = _length_problems(values) + _question_problems(questions)
+    if "slug" in values and not _SLUG.match(values["slug"]):
         problems.append(ValidationProblem(N_("Small letters a–z, digits and hyphens only, please."), "slug"))
-    if wanted.get("language", form.language) not in LANGUAGES:
+    if values.get("language", form.language) not in LANGUAGES:
         problems.append(ValidationProblem(N_("This choice does not exist any more."), "language"))
-    if wanted.get("list_id") is not None and session.get(ContactList, wanted["list_id"]) is None:
+    if values.get("list_id") is not None and session.get(ContactList, values["list_id"]) is None:
         problems.append(ValidationProblem(N_("This choice does not exist any more."), "list_id"))
-    if not wanted.get("title", form.title):
+    if not values.get("title", form.title):
         problems.append(ValidationProblem(N_("Please give it a name."), "title"))
-    if not wanted.get("button", form.button):
+    if not values.get("button", form.button):
         problems.append(ValidationProblem(N_("The button needs a word."), "button"))
     if problems:
         raise ValidationFailed(problems)
     if "fields" in fields:
-        wanted["fields"] = [
+        values["fields"] = [
             {"name": one.name, "label": one.label.strip(), "required": one.required} for one in questions
         ]
-    for key, value in wanted.items():
+    for key, value in values.items():
         setattr(form, key, value)
 
 
-def _stripped(value: object) -> object:
+def _strip_text(value: object) -> object:
     return value.strip() if isinstance(value, str) and not isinstance(value, DoubleOptIn) else value
 
 
-def _texts(wanted: dict[str, Any]) -> list[ValidationProblem]:
+def _length_problems(values: dict[str, Any]) -> list[ValidationProblem]:
     return [
         ValidationProblem(N_("At most %(most)s characters, please."), key, params={"most": most})
-        for key, most in LONGEST.items()
-        if len(wanted.get(key, "")) > most
+        for key, most in MAX_LENGTHS.items()
+        if len(values.get(key, "")) > most
     ]
 
 
-def _questions(questions: Sequence[FormQuestion]) -> list[ValidationProblem]:
+def _question_problems(questions: Sequence[FormQuestion]) -> list[ValidationProblem]:
     problems = []
-    if len(questions) > MOST_FIELDS:
+    if len(questions) > MAX_QUESTIONS:
         problems.append(
-            ValidationProblem(N_("At most %(most)s questions, please."), "fields", params={"most": MOST_FIELDS})
+            ValidationProblem(N_("At most %(most)s questions, please."), "fields", params={"most": MAX_QUESTIONS})
         )
     seen: set[str] = set()
-    for row, one in enumerate(questions, 1):
-        column, _, key = one.name.partition(".")
-        if not (one.name in OWN_COLUMNS or (column == "attributes" and KEY.fullmatch(key))):
+    for row, question in enumerate(questions, 1):
+        column, _, key = question.name.partition(".")
+        if not (question.name in CONTACT_COLUMNS or (column == "attributes" and ATTRIBUTE_KEY.fullmatch(key))):
             problems.append(
                 ValidationProblem(
                     N_("Question %(row)s: its short name must be like “company_size”."), "fields", params={"row": row}
                 )
             )
-        if one.name in seen:
+        if question.name in seen:
             problems.append(ValidationProblem(N_("Question %(row)s is asked twice."), "fields", params={"row": row}))
-        seen.add(one.name)
-        if not one.label.strip() or len(one.label) > LONGEST_LABEL:
+        seen.add(question.name)
+        if not question.label.strip() or len(question.label) > MAX_LABEL_LENGTH:
             problems.append(ValidationProblem(N_("Question %(row)s needs its words."), "fields", params={"row": row}))
     return problems

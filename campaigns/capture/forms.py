@@ -19,15 +19,15 @@ from wtforms import Form as PlainForm
 from wtforms.validators import DataRequired
 
 from campaigns.audience.models import ContactList
-from campaigns.capture.form_editing import OWN_COLUMNS, FormInput, FormQuestion, fields_of
+from campaigns.capture.form_editing import CONTACT_COLUMNS, FormInput, FormQuestion, questions_of
 from campaigns.capture.languages import LANGUAGES
 from campaigns.capture.models import DoubleOptIn, Form
 from campaigns.i18n import N_
 from campaigns.web.i18n.formatting import translated
 from campaigns.web.pages.edit_conflicts import VersionedForm
-from campaigns.web.pages.form_choices import choices, choices_of
+from campaigns.web.pages.form_choices import choices, enum_choices
 
-ROWS = 6
+MIN_QUESTION_ROWS = 6
 
 
 class QuestionForm(PlainForm):
@@ -40,13 +40,13 @@ class QuestionForm(PlainForm):
 
     def filled(self, row: int) -> FormQuestion:
         label = (self.label.data or "").strip()
-        if self.kind.data in OWN_COLUMNS:
+        if self.kind.data in CONTACT_COLUMNS:
             return FormQuestion(str(self.kind.data), label, bool(self.required.data))
-        key = (self.key.data or "").strip() or _key_from(label) or f"answer_{row}"
+        key = (self.key.data or "").strip() or _attribute_key(label) or f"answer_{row}"
         return FormQuestion(f"attributes.{key}", label, bool(self.required.data))
 
 
-def _key_from(label: str) -> str:
+def _attribute_key(label: str) -> str:
     plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
     return re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9]+", "_", plain)).strip("_")[:50]
 
@@ -70,9 +70,9 @@ class LandingPageForm(VersionedForm):
         """Fill the choices and append empty question rows."""
         lists = session.execute(select(ContactList.id, ContactList.name).order_by(ContactList.name)).all()
         self.list_id.choices = choices([("", translated(N_("No list"))), *lists])
-        self.double_opt_in.choices = choices_of(DoubleOptIn)
+        self.double_opt_in.choices = enum_choices(DoubleOptIn)
         self.language.choices = choices(LANGUAGES.items())
-        while len(self.questions) < ROWS:
+        while len(self.questions) < MIN_QUESTION_ROWS:
             self.questions.append_entry()
         for row in self.questions:
             row.form.kind.choices = choices(
@@ -102,7 +102,7 @@ class LandingPageForm(VersionedForm):
         }
 
 
-def values_of(form: Form) -> dict[str, Any]:
+def form_values(form: Form) -> dict[str, Any]:
     """Return the stored form as initial values of :class:`LandingPageForm`."""
     names = (
         "revision",
@@ -119,12 +119,12 @@ def values_of(form: Form) -> dict[str, Any]:
     )
     questions = [
         {
-            "kind": one.name if one.name in OWN_COLUMNS else "",
-            "key": one.name.removeprefix("attributes.") if one.name not in OWN_COLUMNS else "",
+            "kind": one.name if one.name in CONTACT_COLUMNS else "",
+            "key": one.name.removeprefix("attributes.") if one.name not in CONTACT_COLUMNS else "",
             "label": one.label,
             "required": one.required,
         }
-        for one in fields_of(form)
+        for one in questions_of(form)
     ]
     return {name: getattr(form, name) for name in names} | {
         "double_opt_in": form.double_opt_in.value,

@@ -5,7 +5,7 @@ from enum import StrEnum
 from sqlalchemy import JSON, ForeignKey, Index, String, Text, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, BigId, Document, Id, Instant, Name, Words, choice
+from campaigns.db import Base, BigId, Document, Id, Instant, LongText, Name, string_enum
 from campaigns.i18n import N_
 
 
@@ -36,9 +36,9 @@ class Form(Base):
     slug: Mapped[str] = mapped_column(String(80), unique=True)
     language: Mapped[str] = mapped_column(String(10), default="en")
     title: Mapped[Name]
-    intro: Mapped[Words]
+    intro: Mapped[LongText]
     button: Mapped[str] = mapped_column(String(80))
-    thanks: Mapped[Words]
+    thanks: Mapped[LongText]
     fields: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)
     """Questions besides e-mail: ``{"name": "first_name"|"last_name"|"attributes.<key>", "label", "required"}``."""
     consent_wording: Mapped[str] = mapped_column(Text, default="")
@@ -46,7 +46,7 @@ class Form(Base):
     tracking_wording: Mapped[str] = mapped_column(Text, default="")
     """Text beside the separate checkbox for consent to tracking; empty: no checkbox."""
     double_opt_in: Mapped[DoubleOptIn] = mapped_column(
-        choice(DoubleOptIn), default=DoubleOptIn.RETURNING, server_default="returning"
+        string_enum(DoubleOptIn), default=DoubleOptIn.RETURNING, server_default="returning"
     )
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
     notify_owner: Mapped[bool] = mapped_column(default=False)

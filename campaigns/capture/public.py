@@ -11,58 +11,58 @@ from sqlalchemy.orm import Session
 from campaigns.capture import double_opt_in, form_editing
 from campaigns.capture.languages import text_direction
 from campaigns.capture.models import Form, Submission
-from campaigns.capture.submissions import LeadSource, SubmissionInput, accept
+from campaigns.capture.submissions import LeadSource, SubmissionInput, accept_submission
 from campaigns.errors import BadToken, Conflict, ValidationFailed, ValidationProblem
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.client_ip import client_ip, network_of
-from campaigns.web.pages.error_pages import say
+from campaigns.web.pages.error_pages import error_text
 from campaigns.web.request_session import db_session
 from campaigns.web.security.authentication import current_organisation
 from campaigns.web.security.current_actor import public
 from campaigns.web.security.rate_limits import RateLimit
-from campaigns.web.security.security_headers import policy
+from campaigns.web.security.security_headers import override_csp
 
 blueprint = Blueprint("capture_public", __name__)
 
-LARGEST = 64 * 1024
+MAX_SUBMISSION_BYTES = 64 * 1024
 """Bytes of one submission, enforced before parsing; the form's own limits are narrower."""
-PER_MINUTE = 30
+SUBMISSIONS_PER_MINUTE = 30
 """Submissions per network: several people of one office may fill in a form at the same time."""
-_submissions = RateLimit(PER_MINUTE, 60)
+_submission_limit = RateLimit(SUBMISSIONS_PER_MINUTE, 60)
 _PAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
 _HOST = re.compile(r"[a-z0-9.-]+(?::[0-9]{1,5})?\Z")
-_LONGEST_TOKEN = 100
+_MAX_TOKEN_LENGTH = 100
 
 
 @blueprint.get("/f/<slug>")
 @public
 def page(slug: str) -> Any:
-    return _form_page(form_editing.by_slug(db_session(), slug), embedded=False)
+    return _render_form(form_editing.form_by_slug(db_session(), slug), embedded=False)
 
 
 @blueprint.get("/f/<slug>/embed")
 @public
 def embed(slug: str) -> Any:
-    return _form_page(form_editing.by_slug(db_session(), slug), embedded=True)
+    return _render_form(form_editing.form_by_slug(db_session(), slug), embedded=True)
 
 
 @blueprint.post("/f/<slug>")
 @blueprint.post("/f/<slug>/embed")
 @public
 def submit(slug: str) -> Any:
-    _submissions.check(client_ip(request.environ))
-    request.max_content_length = LARGEST
-    typed = request.form  # parse the body before the transaction begins: a slow client must not hold it open
+    _submission_limit.check_ip(client_ip(request.environ))
+    request.max_content_length = MAX_SUBMISSION_BYTES
+    submitted = request.form  # parse the body before the transaction begins: a slow client must not hold it open
     session = db_session()
-    form = form_editing.by_slug(session, slug)
+    form = form_editing.form_by_slug(session, slug)
     embedded = request.path.endswith("/embed")
     try:
-        accept(session, _submitted(session, form))
+        accept_submission(session, _read_submission(session, form))
     except ValidationFailed as error:
-        return _form_page(form, embedded=embedded, typed=typed, problems=error.problems)
+        return _render_form(form, embedded=embedded, typed=submitted, problems=error.problems)
     except Conflict:  # closed since the page was loaded; the page says so
-        return _form_page(form, embedded=embedded, typed=typed)
+        return _render_form(form, embedded=embedded, typed=submitted)
     session.commit()
     return redirect(url_for("capture_public.embedded_thanks" if embedded else "capture_public.thanks", slug=slug), 303)
 
@@ -70,13 +70,13 @@ def submit(slug: str) -> Any:
 @blueprint.get("/f/<slug>/thanks")
 @public
 def thanks(slug: str) -> Any:
-    return _shown(form_editing.by_slug(db_session(), slug), "form_thanks", embedded=False)
+    return _render_page(form_editing.form_by_slug(db_session(), slug), "form_thanks", embedded=False)
 
 
 @blueprint.get("/f/<slug>/embed/thanks")
 @public
 def embedded_thanks(slug: str) -> Any:
-    return _shown(form_editing.by_slug(db_session(), slug), "form_thanks", embedded=True)
+    return _render_page(form_editing.form_by_slug(db_session(), slug), "form_thanks", embedded=True)
 
 
 @blueprint.route("/confirm/<token>", methods=["GET", "POST"])
@@ -85,28 +85,28 @@ def confirm(token: str) -> Any:
     """Show (GET) or apply (POST) a confirmation. GET changes nothing, because mail scanners follow links."""
     session = db_session()
     try:
-        asked = double_opt_in.confirmation_of(session, token)
+        pending = double_opt_in.pending_consent_by_token(session, token)
     except BadToken as error:
-        return _confirmation_page("confirm_bad", 404, words=say(error))
-    form = session.get_one(Form, session.get_one(Submission, asked.submission_id).form_id)
+        return _render_confirmation("confirm_bad", 404, words=error_text(error))
+    form = session.get_one(Form, session.get_one(Submission, pending.submission_id).form_id)
     g.language = form.language
     if request.method == "POST":
-        double_opt_in.confirm(session, asked, network_of(client_ip(request.environ)))
+        double_opt_in.confirm(session, pending, network_of(client_ip(request.environ)))
         session.commit()
-    return _confirmation_page(
-        "confirm", 200, form=form, asked=asked, address=double_opt_in.address_of(session, asked), token=token
+    return _render_confirmation(
+        "confirm", 200, form=form, asked=pending, address=double_opt_in.current_address(session, pending), token=token
     )
 
 
-def _confirmation_page(name: str, status: int, **values: Any) -> Any:
-    answer = make_response(render_template(f"public/{name}.html", **values), status)
-    answer.headers["Referrer-Policy"] = "same-origin"  # the URL is a secret: hide it from other sites
-    answer.headers["X-Robots-Tag"] = "noindex, nofollow"
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+def _render_confirmation(name: str, status: int, **values: Any) -> Any:
+    response = make_response(render_template(f"public/{name}.html", **values), status)
+    response.headers["Referrer-Policy"] = "same-origin"  # the URL is a secret: hide it from other sites
+    response.headers["X-Robots-Tag"] = "noindex, nofollow"
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
-def _submitted(session: Session, form: Form) -> SubmissionInput:
+def _read_submission(session: Session, form: Form) -> SubmissionInput:
     email = request.form.get("email", "")
     page_id = request.form.get("external_id", "")
     # A double click sends one page twice: the same submission. A visitor who goes back and fills the page in for
@@ -116,16 +116,16 @@ def _submitted(session: Session, form: Form) -> SubmissionInput:
         form_id=form.id,
         external_id=f"{page_id}-{person}" if _PAGE_ID.match(page_id) else "",
         email=email,
-        origin=_origin(session, form),
-        answers={question.name: request.form.get(question.key, "") for question in form_editing.fields_of(form)},
+        origin=_lead_source(session, form),
+        answers={question.name: request.form.get(question.key, "") for question in form_editing.questions_of(form)},
         consents=bool(request.form.get("consent")),
         may_measure=bool(request.form.get("tracking")),
-        send_id=_visiting_send(request.form.get("k") or request.args.get("k", "")),
+        send_id=_send_id_of_visit(request.form.get("k") or request.args.get("k", "")),
         network=network_of(client_ip(request.environ)),
     )
 
 
-def _origin(session: Session, form: Form) -> LeadSource:
+def _lead_source(session: Session, form: Form) -> LeadSource:
     activity = session.get_one(Activity, form.activity_id)
     return LeadSource(
         channel=activity.channel.value,
@@ -135,9 +135,9 @@ def _origin(session: Session, form: Form) -> LeadSource:
     )
 
 
-def _visiting_send(token: str) -> int | None:
+def _send_id_of_visit(token: str) -> int | None:
     """Return the send whose link brought the visitor; None for a missing, expired or invalid token."""
-    if not token or len(token) > _LONGEST_TOKEN:
+    if not token or len(token) > _MAX_TOKEN_LENGTH:
         return None
     try:
         payload = keyring().open_expiring(Purpose.VISIT, token)
@@ -147,30 +147,30 @@ def _visiting_send(token: str) -> int | None:
     return send_id if len(payload) == 8 and 0 < send_id < 2**63 else None
 
 
-def _form_page(form: Form, *, embedded: bool, typed: Any = None, problems: tuple[ValidationProblem, ...] = ()) -> Any:
+def _render_form(form: Form, *, embedded: bool, typed: Any = None, problems: tuple[ValidationProblem, ...] = ()) -> Any:
     token = (typed or {}).get("k") or request.args.get("k", "")
-    kept = (typed or {}).get("external_id", "")
+    page_id = (typed or {}).get("external_id", "")
     g.language = form.language  # before problems are translated
-    fields = {question.key for question in form_editing.fields_of(form)} | {"email"}
-    return _shown(
+    fields = {question.key for question in form_editing.questions_of(form)} | {"email"}
+    return _render_page(
         form,
         "form",
         embedded=embedded,
         status=422 if problems else 200 if form.open else 410,
-        questions=form_editing.fields_of(form),
+        questions=form_editing.questions_of(form),
         typed=typed or {},
-        at_fields={problem.field: say(problem) for problem in reversed(problems) if problem.field in fields},
-        others=[say(problem) for problem in problems if problem.field not in fields],
-        external_id=kept if _PAGE_ID.match(kept) else secrets.token_hex(16),
-        token=token if len(token) <= _LONGEST_TOKEN else "",
+        at_fields={problem.field: error_text(problem) for problem in reversed(problems) if problem.field in fields},
+        others=[error_text(problem) for problem in problems if problem.field not in fields],
+        external_id=page_id if _PAGE_ID.match(page_id) else secrets.token_hex(16),
+        token=token if len(token) <= _MAX_TOKEN_LENGTH else "",
     )
 
 
-def _shown(form: Form, template: str, *, embedded: bool, status: int = 200, **context: Any) -> Any:
+def _render_page(form: Form, template: str, *, embedded: bool, status: int = 200, **context: Any) -> Any:
     g.language = form.language
     if embedded:
-        policy(frame_ancestors=" ".join(["'self'", *_own_origins()]))
-    answer = make_response(
+        override_csp(frame_ancestors=" ".join(["'self'", *_own_origins()]))
+    response = make_response(
         render_template(
             f"public/{template}.html",
             form=form,
@@ -181,9 +181,9 @@ def _shown(form: Form, template: str, *, embedded: bool, status: int = 200, **co
         status,
     )
     # no-store also for "back": a page that is filled in again needs a new external_id.
-    answer.headers["Cache-Control"] = "no-store"
-    answer.headers["X-Robots-Tag"] = "noindex"
-    return answer
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Robots-Tag"] = "noindex"
+    return response
 
 
 def _own_origins() -> list[str]:

@@ -16,14 +16,14 @@ from campaigns.accounts.models import User
 from campaigns.audience import addresses, consent, contacts
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, ListMember
 from campaigns.capture import double_opt_in
-from campaigns.capture.form_editing import fields_of
+from campaigns.capture.form_editing import questions_of
 from campaigns.capture.models import Form, Submission
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 from campaigns.leads.leads import open_lead
 from campaigns.leads.models import Lead
 
-LONGEST_ANSWER = {"first_name": contacts.LONGEST_NAME, "last_name": contacts.LONGEST_NAME}
+MAX_ANSWER_LENGTHS = {"first_name": contacts.MAX_NAME_LENGTH, "last_name": contacts.MAX_NAME_LENGTH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class SubmissionInput:
     """Truncated IP address, stored as evidence with a consent."""
 
 
-def accept(session: Session, submitted: SubmissionInput) -> Submission:
+def accept_submission(session: Session, submitted: SubmissionInput) -> Submission:
     """Record a submission once: repeated or concurrent calls return the first call's Submission.
 
     Raises NotFound, Conflict for a closed form, and ValidationFailed with field names; then nothing is changed.
@@ -64,27 +64,27 @@ def accept(session: Session, submitted: SubmissionInput) -> Submission:
     form = session.get(Form, submitted.form_id)
     if form is None:
         raise NotFound(N_("There is no such page."))
-    known = _known(session, submitted.external_id)
-    if known is not None and known.form_id == form.id:
-        return known
+    existing = _find_submission(session, submitted.external_id)
+    if existing is not None and existing.form_id == form.id:
+        return existing
     if not form.open:
         raise Conflict(N_("This form is closed."))
-    email, answers = checked(form, submitted)
+    email, answers = validate_submission(form, submitted)
     try:
         with session.begin_nested():
-            return _accepted(session, form, submitted, email, answers)
+            return _record_submission(session, form, submitted, email, answers)
     except IntegrityError:
-        known = _known(session, submitted.external_id)
-        if known is None or known.form_id != form.id:
+        existing = _find_submission(session, submitted.external_id)
+        if existing is None or existing.form_id != form.id:
             raise
-        return known  # a concurrent session inserted the same submission; the savepoint undid ours
+        return existing  # a concurrent session inserted the same submission; the savepoint undid ours
 
 
-def _known(session: Session, external_id: str) -> Submission | None:
+def _find_submission(session: Session, external_id: str) -> Submission | None:
     return session.scalars(select(Submission).where(Submission.external_id == external_id)).one_or_none()
 
 
-def checked(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]]:
+def validate_submission(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]]:
     """Return the normalised address and the answers to the form's questions. Raises ValidationFailed."""
     problems: list[ValidationProblem] = []
     email = ""
@@ -95,10 +95,10 @@ def checked(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]
     if not 8 <= len(submitted.external_id) <= 64:
         problems.append(ValidationProblem(N_("The page was incomplete. Please send it once more.")))
     answers = {}
-    for question in fields_of(form):
+    for question in questions_of(form):
         # PostgreSQL cannot store NUL in text.
         answer = submitted.answers.get(question.name, "").replace("\x00", "").strip()
-        most = LONGEST_ANSWER.get(question.name, contacts.LONGEST_VALUE)
+        most = MAX_ANSWER_LENGTHS.get(question.name, contacts.MAX_ATTRIBUTE_LENGTH)
         if len(answer) > most:
             problems.append(
                 ValidationProblem(N_("At most %(most)s characters, please."), question.key, params={"most": most})
@@ -112,20 +112,20 @@ def checked(form: Form, submitted: SubmissionInput) -> tuple[str, dict[str, str]
     return email, answers
 
 
-def _accepted(
+def _record_submission(
     session: Session, form: Form, submitted: SubmissionInput, email: str, answers: dict[str, str]
 ) -> Submission:
-    ticked = (
+    wordings = (
         form.consent_wording if submitted.consents else "",
         form.tracking_wording if submitted.may_measure else "",
     )
-    waits = any(ticked) and double_opt_in.must_confirm(session, form, email)
-    contact = _contact(session, form, email, answers)
-    if not waits:
-        _grant(session, form, submitted, contact, ticked)
+    needs_confirmation = any(wordings) and double_opt_in.requires_confirmation(session, form, email)
+    contact = _upsert_contact(session, form, email, answers)
+    if not needs_confirmation:
+        _grant_consents(session, form, submitted, contact, wordings)
     if form.list_id is not None:
-        _join(session, form.list_id, contact.id)
-    lead, new = open_lead(
+        _add_to_list(session, form.list_id, contact.id)
+    lead, is_new = open_lead(
         session,
         contact_id=contact.id,
         campaign_id=form.campaign_id,
@@ -140,23 +140,23 @@ def _accepted(
         activity_id=form.activity_id,
         contact_id=contact.id,
         lead_id=lead.id,
-        new_lead=new,
+        new_lead=is_new,
         at=clock.now(),
         answers={"email": email, **answers},
         send_id=submitted.send_id,
     )
     session.add(submission)
     session.flush()
-    if waits:
-        double_opt_in.ask(session, form, submission, ticked, submitted.network)
-    if new and form.notify_owner:
-        _tell_owner(session, submitted.origin, lead, contact)
+    if needs_confirmation:
+        double_opt_in.request_confirmation(session, form, submission, wordings, submitted.network)
+    if is_new and form.notify_owner:
+        _notify_owner(session, submitted.origin, lead, contact)
     return submission
 
 
-def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str]) -> Contact:
+def _upsert_contact(session: Session, form: Form, email: str, answers: Mapping[str, str]) -> Contact:
     """Create or update the contact. Only empty fields of a known contact are filled: anybody can type its address."""
-    known = contacts.by_address(session, email)
+    known = contacts.contact_by_address(session, email)
     attributes = {
         name.removeprefix("attributes."): answer for name, answer in answers.items() if name.startswith("attributes.")
     }
@@ -174,9 +174,11 @@ def _contact(session: Session, form: Form, email: str, answers: Mapping[str, str
     )[0]
 
 
-def _grant(session: Session, form: Form, submitted: SubmissionInput, contact: Contact, ticked: tuple[str, str]) -> None:
+def _grant_consents(
+    session: Session, form: Form, submitted: SubmissionInput, contact: Contact, wordings: tuple[str, str]
+) -> None:
     """Grant the ticked consents as PUBLIC, so that consent to e-mail also ends the contact's own unsubscription."""
-    for purpose, wording in zip((ConsentPurpose.EMAIL, ConsentPurpose.TRACKING), ticked, strict=True):
+    for purpose, wording in zip((ConsentPurpose.EMAIL, ConsentPurpose.TRACKING), wordings, strict=True):
         if wording:
             consent.grant(
                 session,
@@ -190,7 +192,7 @@ def _grant(session: Session, form: Form, submitted: SubmissionInput, contact: Co
             )
 
 
-def _join(session: Session, list_id: int, contact_id: int) -> None:
+def _add_to_list(session: Session, list_id: int, contact_id: int) -> None:
     if session.get(ListMember, (list_id, contact_id)) is not None:
         return
     try:
@@ -201,12 +203,12 @@ def _join(session: Session, list_id: int, contact_id: int) -> None:
             raise
 
 
-def _tell_owner(session: Session, origin: LeadSource, lead: Lead, contact: Contact) -> None:
+def _notify_owner(session: Session, origin: LeadSource, lead: Lead, contact: Contact) -> None:
     owner = session.get(User, origin.owner_id) if origin.owner_id is not None else None
     if owner is None or owner.locked_at is not None:
         return
     # The mail leaves the installation, so it has no answers; the linked page shows them to authorised users.
-    outbox.post(
+    outbox.enqueue(
         session,
         "new_lead",
         owner.email,

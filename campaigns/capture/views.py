@@ -9,75 +9,77 @@ from sqlalchemy.orm import Session
 from campaigns import config
 from campaigns.accounts.actor import Permission
 from campaigns.capture import form_editing
-from campaigns.capture.forms import LandingPageForm, values_of
+from campaigns.capture.forms import LandingPageForm, form_values
 from campaigns.capture.languages import text_direction
 from campaigns.capture.models import Form
 from campaigns.errors import NotFound, ValidationFailed
 from campaigns.i18n import N_
 from campaigns.optimistic_lock import EditConflict
-from campaigns.planning.activities import activity_of
+from campaigns.planning.activities import get_activity
 from campaigns.planning.models import Activity
-from campaigns.web.pages.edit_conflicts import EditConflictView, clash
-from campaigns.web.pages.error_pages import put_problems
+from campaigns.web.pages.edit_conflicts import EditConflictView, edit_conflict_view
+from campaigns.web.pages.error_pages import add_form_problems
 from campaigns.web.request_session import db_session
 from campaigns.web.security import idempotent_forms
 from campaigns.web.security.authentication import current_organisation
-from campaigns.web.security.current_actor import actor
-from campaigns.web.security.security_headers import policy
+from campaigns.web.security.current_actor import current_actor
+from campaigns.web.security.security_headers import override_csp
 
 blueprint = Blueprint("capture", __name__)
 
 
 @blueprint.route("/activities/<int:activity_id>/form", methods=["GET", "POST"])
 def edit(activity_id: int) -> Any:
-    who = actor()
-    who.require(Permission.PLAN)
+    actor = current_actor()
+    actor.require(Permission.PLAN)
     session = db_session()
-    activity = activity_of(session, activity_id)
+    activity = get_activity(session, activity_id)
     existing = form_editing.form_of(session, activity_id)
-    form = LandingPageForm(data=values_of(existing) if existing else _suggested(activity))
+    form = LandingPageForm(data=form_values(existing) if existing else _default_values(activity))
     form.offer(session)
-    clashing = None
+    conflict = None
     if form.validate_on_submit():
-        if there := idempotent_forms.already():
-            return there
+        if earlier_response := idempotent_forms.previous_result():
+            return earlier_response
         try:
             if existing is None:
                 form_editing.create_form(
-                    session, who, campaign_id=activity.campaign_id, activity_id=activity_id, **form.filled()
+                    session, actor, campaign_id=activity.campaign_id, activity_id=activity_id, **form.filled()
                 )
             else:
-                form_editing.update_form(session, who, existing, revision=form.seen(existing), **form.filled())
+                form_editing.update_form(
+                    session, actor, existing, revision=form.opened_revision(existing), **form.filled()
+                )
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         except EditConflict:
             session.rollback()
             session.refresh(existing)
-            clashing = _clash(session, form, existing)
+            conflict = _edit_conflict(session, form, existing)
         else:
             flash(_("The landing page is saved."), "success")
-            return idempotent_forms.made(url_for("capture.edit", activity_id=activity_id))
-    wrong = bool(form.errors) or bool(form.form_errors)
+            return idempotent_forms.commit_and_redirect(url_for("capture.edit", activity_id=activity_id))
+    has_errors = bool(form.errors) or bool(form.form_errors)
     page = render_template(
         "pages/capture/edit.html",
         form=form,
         activity=activity,
         landing_page=existing,
-        clash=clashing,
+        clash=conflict,
         url=f"{config.settings().base_url}/f/{existing.slug}" if existing else "",
     )
-    return page, 409 if clashing else 422 if wrong else 200
+    return page, 409 if conflict else 422 if has_errors else 200
 
 
-def _clash(session: Session, form: LandingPageForm, existing: Form | None) -> EditConflictView | None:
+def _edit_conflict(session: Session, form: LandingPageForm, existing: Form | None) -> EditConflictView | None:
     if existing is None:
         return None
-    saved = LandingPageForm(formdata=None, data=values_of(existing))
+    saved = LandingPageForm(formdata=None, data=form_values(existing))
     saved.offer(session)
-    return clash(form, saved, existing)
+    return edit_conflict_view(form, saved, existing)
 
 
-def _suggested(activity: Activity) -> dict[str, Any]:
+def _default_values(activity: Activity) -> dict[str, Any]:
     organisation = current_organisation()
     return {
         "title": activity.title,
@@ -96,14 +98,14 @@ def _suggested(activity: Activity) -> dict[str, Any]:
 @blueprint.get("/activities/<int:activity_id>/form/preview")
 def preview(activity_id: int) -> Any:
     """The page as visitors see it, without tracking and with a disabled form."""
-    actor().require(Permission.VIEW)
+    current_actor().require(Permission.VIEW)
     session = db_session()
-    activity_of(session, activity_id)
+    get_activity(session, activity_id)
     form = form_editing.form_of(session, activity_id)
     if form is None:
         raise NotFound(N_("There is no such page."))
     g.language = form.language
-    policy(frame_ancestors="'self'")
+    override_csp(frame_ancestors="'self'")
     return make_response(
         render_template(
             "public/form.html",
@@ -111,7 +113,7 @@ def preview(activity_id: int) -> Any:
             embedded=False,
             preview=True,
             text_direction=text_direction(form.language),
-            questions=form_editing.fields_of(form),
+            questions=form_editing.questions_of(form),
             typed={},
             at_fields={},
             others=[],

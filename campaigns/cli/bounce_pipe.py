@@ -4,8 +4,8 @@ import sys
 
 import click
 
-_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: the mail server keeps the message and tries again.
-_NOTHING = 65  # EX_DATAERR
+_EX_TEMPFAIL = 75  # EX_TEMPFAIL of sysexits.h: the mail server keeps the message and tries again.
+_EX_DATAERR = 65  # EX_DATAERR
 
 
 @click.command("bounce-pipe")
@@ -15,12 +15,12 @@ def bounce_pipe(recipient: str) -> None:
     from campaigns.delivery.bounces.intake import maildir
     from campaigns.delivery.bounces.models import FeedbackSource
 
-    raw = sys.stdin.buffer.read(maildir.LARGEST + 1)[: maildir.LARGEST]
+    raw = sys.stdin.buffer.read(maildir.MAX_MAIL_BYTES + 1)[: maildir.MAX_MAIL_BYTES]
     if not raw.strip():
-        sys.exit(_NOTHING)
+        sys.exit(_EX_DATAERR)
     head = f"Delivered-To: {recipient}\n".encode() if recipient.isprintable() and recipient else b""
     try:
-        maildir.keep(head + raw, FeedbackSource.COMMAND)
+        maildir.store_mail(head + raw, FeedbackSource.COMMAND)
     except OSError as error:
         click.echo(str(error), err=True)
-        sys.exit(_TRY_LATER)
+        sys.exit(_EX_TEMPFAIL)

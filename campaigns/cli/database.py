@@ -3,7 +3,7 @@
 import click
 
 
-def know_every_room() -> None:
+def load_packages() -> None:
     """Import every package that registers tables, criteria and steps."""
     from tracking.registration import register_packages
 
@@ -18,7 +18,7 @@ def prepare_schema() -> None:
     if not schema.is_current(db.engine()):
         schema.upgrade(db.engine())
     db.engine().dispose()
-    db.install(None)
+    db.set_engine(None)
 
 
 def check_schema() -> None:
@@ -29,11 +29,11 @@ def check_schema() -> None:
     from campaigns.migrations import schema
 
     try:
-        found, wanted = schema.current(db.engine()), schema.newest()
+        current, newest = schema.current_revision(db.engine()), schema.head_revision()
     except OperationalError as error:
         raise click.ClickException(f"The database does not answer: {error.orig}") from error
-    if found != wanted:
-        state = "has no tables yet" if found is None else f"stands at {found}, this program expects {wanted}"
+    if current != newest:
+        state = "has no tables yet" if current is None else f"stands at {current}, this program expects {newest}"
         raise click.ClickException(f"The database {state}. Run `kampania migrate` first.")
 
 
@@ -51,7 +51,7 @@ def migrate() -> None:
         raise click.ClickException(f"{error}.") from error
     except CommandError as error:
         raise click.ClickException(f"{error}. A newer Kampania made this database.") from error
-    click.echo(f"The database stands at {schema.newest()}.")
+    click.echo(f"The database stands at {schema.head_revision()}.")
 
 
 @click.command("makemigration", hidden=True)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from campaigns.cli.database import know_every_room
+from campaigns.cli.database import load_packages
 
 if TYPE_CHECKING:
     from tracking.metrics.counts import ActivityCounts
@@ -18,44 +18,46 @@ def demo_run(contacts: int, seed: int, stays: bool) -> None:
     """Play the demo scenario once the installation is ready."""
     from campaigns.demo import sample_company, scenario
 
-    know_every_room()
+    load_packages()
     try:
-        scenario.tell(people=contacts, seed=seed, figures=_figures, stays=stays)
+        scenario.run_demo(contacts=contacts, seed=seed, fetch_figures=_campaign_figures, keeps_running=stays)
     except (scenario.DemoFailed, sample_company.NotADemoDatabase) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _figures(campaign_id: int) -> tuple[dict[str, str], int]:
+def _campaign_figures(campaign_id: int) -> tuple[dict[str, str], int]:
     """The figures of a campaign's performance page by label, and the number of its hits without a final label."""
     from campaigns import db
     from campaigns.accounts.actor import SYSTEM
-    from tracking.metrics.performance import performance
+    from tracking.metrics.performance import campaign_performance
 
-    with db.reading() as session:
-        found = performance(session, SYSTEM, campaign_id)
-    counts = found.counts
+    with db.read_only_session() as session:
+        report = campaign_performance(session, SYSTEM, campaign_id)
+    counts = report.counts
     mails, opens, clicks = counts.mails, counts.opens, counts.clicks
     assert mails is not None
     assert opens is not None
     assert clicks is not None
-    told = {
+    figures = {
         "Sent": f"{mails.delivered + mails.returned:,} of {mails.audience:,}",
-        "People who opened": f"{mails.openers:,} of {mails.trackable:,} ({_share(mails.openers, mails.trackable)})",
-        "People who clicked": f"{mails.clickers:,} of {mails.trackable:,} ({_share(mails.clickers, mails.trackable)})",
+        "People who opened": f"{mails.openers:,} of {mails.trackable:,}"
+        f" ({_percent_text(mails.openers, mails.trackable)})",
+        "People who clicked": f"{mails.clickers:,} of {mails.trackable:,}"
+        f" ({_percent_text(mails.clickers, mails.trackable)})",
         "Opens by machines": f"{opens.machine:,}, {opens.unknown:,} unknown",
         "Clicks by scanners": f"{clicks.scanner + clicks.machine:,}, {clicks.unknown:,} unknown",
         "Leads": f"{counts.leads:,}",
         "Conversions": f"{counts.conversions:,}",
         "Unsubscribed": f"{mails.unsubscribers:,}",
     }
-    told |= {f"  {line.channel.label}": _of_channel(line.counts) for line in found.channels}
-    return told, opens.settling + clicks.settling + (counts.views.settling if counts.views else 0)
+    figures |= {f"  {line.channel.label}": _channel_line(line.counts) for line in report.channels}
+    return figures, opens.settling + clicks.settling + (counts.views.settling if counts.views else 0)
 
 
-def _of_channel(counts: "ActivityCounts") -> str:
+def _channel_line(counts: "ActivityCounts") -> str:
     views = f"{counts.views.human:>5,} page views" if counts.views else f"{'–':>5} page views"
     return f"{views} {counts.leads:>5,} leads   credit: first {counts.first_touch:,.0f}, last {counts.last_touch:,.0f}"
 
 
-def _share(part: int, whole: int) -> str:
+def _percent_text(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "–"

@@ -27,7 +27,7 @@ def valkey_binary() -> Path:
     return Path(get_binary_path())
 
 
-def command(settings: config.Settings) -> tuple[str, ...]:
+def broker_command(settings: config.Settings) -> tuple[str, ...]:
     """Command line of the broker; creates its directories with mode 0700 and removes a stale socket."""
     home = settings.var / "broker"
     for folder in (home, settings.broker_socket.parent):
@@ -45,7 +45,7 @@ def command(settings: config.Settings) -> tuple[str, ...]:
     return (str(valkey_binary()), *(word for name, value in options.items() for word in (f"--{name}", value)))
 
 
-def answers(settings: config.Settings) -> bool:
+def is_ready(settings: config.Settings) -> bool:
     """Whether the broker answers; false while it still loads its append-only file."""
     with contextlib.suppress(RedisError, OSError), Redis(unix_socket_path=str(settings.broker_socket)) as client:
         return bool(client.ping())

@@ -6,15 +6,15 @@ from typing import TypeVar
 
 import click
 
-LISTEN = "127.0.0.1"
+LOOPBACK_HOST = "127.0.0.1"
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-def listening(command: Command) -> Command:
+def listen_options(command: Command) -> Command:
     """Add ``--host``, ``--port`` and ``--expose`` to a command."""
     for option in (
-        click.option("--host", default=LISTEN, show_default=True, help="Address to listen on."),
+        click.option("--host", default=LOOPBACK_HOST, show_default=True, help="Address to listen on."),
         click.option(
             "--port", type=click.IntRange(1, 65535), help="Port of the pages.  [default: 8000, or BASE_URL's]"
         ),

@@ -5,19 +5,19 @@ from urllib.parse import urlsplit
 import click
 
 from campaigns import config
-from campaigns.cli.commands import beat_command, become, python, web_command, worker_command
+from campaigns.cli.commands import beat_command, exec_command, python_command, web_command, worker_command
 from campaigns.cli.database import check_schema
-from campaigns.cli.host_options import check_host, listening
+from campaigns.cli.host_options import check_host, listen_options
 
 
 @click.command()
-@listening
+@listen_options
 @click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True)
 def web(host: str, port: int | None, expose: bool, threads: int) -> None:
     """Serve pages, pixels and links."""
     check_host(host, expose)
     check_schema()
-    become(web_command(host, port or urlsplit(config.settings().base_url).port or 8000, threads))
+    exec_command(web_command(host, port or urlsplit(config.settings().base_url).port or 8000, threads))
 
 
 @click.command()
@@ -26,20 +26,20 @@ def web(host: str, port: int | None, expose: bool, threads: int) -> None:
 def worker(concurrency: int, queues: str | None) -> None:
     """Run background tasks."""
     check_schema()
-    become(worker_command(concurrency, queues))
+    exec_command(worker_command(concurrency, queues))
 
 
 @click.command()
 def beat() -> None:
     """Schedule the periodic tasks; one process for the whole installation."""
-    become(beat_command())
+    exec_command(beat_command())
 
 
 @click.command()
 def collector() -> None:
     """Count hits from this host's spools."""
     check_schema()
-    become(python("tracking.collector.collector"))
+    exec_command(python_command("tracking.collector.collector"))
 
 
 @click.command("bounce-listener")
@@ -48,7 +48,7 @@ def bounce_listener() -> None:
     port = config.settings().bounce_port
     if not port:
         raise click.ClickException("BOUNCE_PORT says on which port of 127.0.0.1 to listen.")
-    become(python("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(port)))
+    exec_command(python_command("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(port)))
 
 
 @click.command("mail-catcher")
@@ -57,4 +57,4 @@ def mail_catcher() -> None:
     settings = config.settings()
     if not settings.catcher:
         raise click.ClickException("SMTP_URL names a relay, so no mail would come to the catcher.")
-    become(python("campaigns.mail_catcher.store", "--port", str(urlsplit(settings.smtp_url).port)))
+    exec_command(python_command("campaigns.mail_catcher.store", "--port", str(urlsplit(settings.smtp_url).port)))

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import IO, Any
 
 _TICK = 0.1
-_LONGEST_PAUSE = 10.0
+_MAX_RESTART_DELAY = 10.0
 _HEALTHY_AFTER = 10.0
 """Seconds. A process that ran this long is restarted with the shortest delay."""
-_LOG_LIMIT = 10_000_000
+_MAX_LOG_BYTES = 10_000_000
 _PR_SET_PDEATHSIG = 1
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """Address to connect to when a server listens on every address."""
 
 
@@ -40,19 +40,19 @@ class Service:
     name: str
     command: Callable[[], Sequence[str]]
     """Called at each start, since a start may need to clean up first."""
-    ready: Callable[[], bool] = lambda: True
-    patience: float = 10.0
+    is_ready: Callable[[], bool] = lambda: True
+    stop_timeout: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
-    lasting: bool = False
+    stops_last: bool = False
     """Whether other processes need it until they have ended."""
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    pause: float = 0.0
+    started_at: float = 0.0
+    restart_delay: float = 0.0
     restart_at: float = 0.0
-    starts: int = 0
+    start_count: int = 0
 
 
-def _prctl() -> Callable[[], None] | None:
+def _parent_death_hook() -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)  # Loaded before fork: the child must not load libraries.
@@ -73,60 +73,60 @@ class Supervisor:
     services: list[Service]
     logs: Path
     environment: dict[str, str]
-    say: Callable[[str], None]
-    story: Callable[[], Sequence[str]] | None = None
+    report: Callable[[str], None]
+    foreground_command: Callable[[], Sequence[str]] | None = None
     """Returns a command to run once everything is ready; its failure ends the installation."""
-    stay: bool = True
+    keep_running: bool = True
     """Whether to keep running after the foreground command has succeeded."""
-    greet: Callable[[], None] = lambda: None
+    on_ready: Callable[[], None] = lambda: None
     """Called once everything is ready."""
-    _stopping: int = field(default=0, init=False)
-    _story_process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    _failed: int = field(default=0, init=False)
+    _stop_signals: int = field(default=0, init=False)
+    _foreground_process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _exit_code: int = field(default=0, init=False)
 
     def run(self) -> int:
         """Run until stopped. Returns the foreground command's exit code, or 0 after a signal."""
-        before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._on_stop_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             if self._start_all():
-                self.greet()
-                self._tell_story()
+                self.on_ready()
+                self._start_foreground()
                 self._watch()
         finally:
             self._stop_all()
             for number, action in before.items():
                 signal.signal(number, action)
-        return self._failed
+        return self._exit_code
 
-    def _ask_to_stop(self, _number: int, _frame: object) -> None:
-        self._stopping += 1
+    def _on_stop_signal(self, _number: int, _frame: object) -> None:
+        self._stop_signals += 1
 
     def _start_all(self) -> bool:
         for service in self.services:
             self._start(service)
             if service.name == "broker":  # The others only log connection errors without it.
-                self._await(service, 15)
+                self._wait_until_ready(service, 15)
         for service in self.services:
-            self._await(service, 60)
-            if self._stopping:
+            self._wait_until_ready(service, 60)
+            if self._stop_signals:
                 return False
         return True
 
-    def _await(self, service: Service, seconds: float) -> None:
+    def _wait_until_ready(self, service: Service, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not self._stopping and not (self._alive(service) and service.ready()):
-            self._look_after(service)
+        while not self._stop_signals and not (self._is_alive(service) and service.is_ready()):
+            self._restart_if_dead(service)
             if time.monotonic() > deadline:
-                raise StartupError(f"{service.name} did not become ready; its log is {self._log(service.name)}")
+                raise StartupError(f"{service.name} did not become ready; its log is {self._log_path(service.name)}")
             time.sleep(_TICK / 2)
 
-    def _log(self, name: str) -> Path:
+    def _log_path(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
     def _open_log(self, name: str) -> IO[bytes]:
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._log(name)
-        if path.exists() and path.stat().st_size > _LOG_LIMIT:
+        path = self._log_path(name)
+        if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         return path.open("ab")
 
@@ -136,21 +136,21 @@ class Supervisor:
             env=self.environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_prctl(),  # Safe: this process has one thread.
+            preexec_fn=_parent_death_hook(),  # Safe: this process has one thread.
             **streams,
         )
 
     def _start(self, service: Service) -> None:
-        service.started = time.monotonic()
-        service.starts += 1
+        service.started_at = time.monotonic()
+        service.start_count += 1
         with self._open_log(service.name) as log:
             service.process = self._spawn(service.command(), stdout=log, stderr=subprocess.STDOUT)
 
     @staticmethod
-    def _alive(service: Service) -> bool:
+    def _is_alive(service: Service) -> bool:
         return service.process is not None and service.process.poll() is None
 
-    def _look_after(self, service: Service) -> None:
+    def _restart_if_dead(self, service: Service) -> None:
         """Restart the process when it has died and its restart delay is over."""
         if service.process is None:
             if time.monotonic() >= service.restart_at:
@@ -160,36 +160,40 @@ class Supervisor:
         if code is None:
             return
         _signal_group(service.process.pid, signal.SIGKILL)  # Children that the dead process left behind.
-        lived = time.monotonic() - service.started
-        service.pause = 0.2 if lived > _HEALTHY_AFTER else min(_LONGEST_PAUSE, max(0.2, service.pause * 2))
-        service.process, service.restart_at = None, time.monotonic() + service.pause
-        self.say(f"{service.name} ended with {code} after {lived:.0f} s; starting it again in {service.pause:.1f} s")
+        lived = time.monotonic() - service.started_at
+        service.restart_delay = (
+            0.2 if lived > _HEALTHY_AFTER else min(_MAX_RESTART_DELAY, max(0.2, service.restart_delay * 2))
+        )
+        service.process, service.restart_at = None, time.monotonic() + service.restart_delay
+        self.report(
+            f"{service.name} ended with {code} after {lived:.0f} s; starting it again in {service.restart_delay:.1f} s"
+        )
 
-    def _tell_story(self) -> None:
-        if self.story is not None:
-            self._story_process = self._spawn(self.story())
+    def _start_foreground(self) -> None:
+        if self.foreground_command is not None:
+            self._foreground_process = self._spawn(self.foreground_command())
 
     def _watch(self) -> None:
-        while not self._stopping:
+        while not self._stop_signals:
             for service in self.services:
-                self._look_after(service)
-            if self._story_process is not None and (code := self._story_process.poll()) is not None:
-                self._story_process = None
-                self._failed = code
-                if code or not self.stay:
+                self._restart_if_dead(service)
+            if self._foreground_process is not None and (code := self._foreground_process.poll()) is not None:
+                self._foreground_process = None
+                self._exit_code = code
+                if code or not self.keep_running:
                     return
             time.sleep(_TICK)
 
     def _stop_all(self) -> None:
-        if self._story_process is not None:
-            self._end({self._story_process: 3})
-        for lasting in (False, True):
-            ending = [each for each in self.services if each.lasting is lasting]
-            self._end({each.process: each.patience for each in ending if each.process is not None})
+        if self._foreground_process is not None:
+            self._terminate({self._foreground_process: 3})
+        for stops_last in (False, True):
+            ending = [each for each in self.services if each.stops_last is stops_last]
+            self._terminate({each.process: each.stop_timeout for each in ending if each.process is not None})
             for service in ending:
                 service.process = None
 
-    def _end(self, processes: Mapping[subprocess.Popen[bytes], float]) -> None:
+    def _terminate(self, processes: Mapping[subprocess.Popen[bytes], float]) -> None:
         """Terminate the processes in parallel; kill each after its timeout, and its process group in any case.
 
         ``processes`` maps a process to its timeout in seconds. A second signal to the supervisor skips the timeouts.
@@ -197,8 +201,8 @@ class Supervisor:
         began = time.monotonic()
         for process in processes:
             process.terminate()
-        for process, patience in processes.items():
-            while process.poll() is None and time.monotonic() < began + patience and self._stopping < 2:
+        for process, timeout in processes.items():
+            while process.poll() is None and time.monotonic() < began + timeout and self._stop_signals < 2:
                 time.sleep(_TICK / 2)
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
@@ -210,7 +214,7 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def only_one(var: Path) -> Iterator[None]:
+def lock_installation(var: Path) -> Iterator[None]:
     """Hold a file lock on ``var``; raises StartupError when another supervisor holds it."""
     with (var / "installation.lock").open("a+") as lock:
         try:
@@ -228,7 +232,7 @@ def only_one(var: Path) -> Iterator[None]:
         yield
 
 
-def is_free(host: str, port: int) -> bool:
+def is_port_free(host: str, port: int) -> bool:
     """Whether the port can be bound at the moment."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -240,24 +244,24 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def listens(host: str, port: int) -> bool:
+def is_listening(host: str, port: int) -> bool:
     """Whether a server accepts connections there."""
     try:
-        socket.create_connection((LOOPBACK.get(host, host), port), timeout=1).close()
+        socket.create_connection((LOOPBACK_OF.get(host, host), port), timeout=1).close()
     except OSError:
         return False
     return True
 
 
-def free_port(host: str, wanted: int, *, look_further: bool, option: str) -> int:
+def free_port(host: str, preferred: int, *, try_next_ports: bool, option: str) -> int:
     """The preferred port when it is free, else the next free one of a hundred.
 
     Raises StartupError when none is free or other ports are not to be tried; ``option`` is named in its message.
     """
-    if is_free(host, wanted):
-        return wanted
-    if look_further:
-        for port in range(wanted + 1, min(wanted + 100, 65536)):
-            if is_free(host, port):
+    if is_port_free(host, preferred):
+        return preferred
+    if try_next_ports:
+        for port in range(preferred + 1, min(preferred + 100, 65536)):
+            if is_port_free(host, port):
                 return port
-    raise StartupError(f"port {wanted} on {host} is taken by another program; choose another with {option}")
+    raise StartupError(f"port {preferred} on {host} is taken by another program; choose another with {option}")

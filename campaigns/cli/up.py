@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 import click
 
 from campaigns import config
-from campaigns.cli.commands import ROOT, beat_command, python, web_command, worker_command
+from campaigns.cli.commands import ROOT, beat_command, python_command, web_command, worker_command
 from campaigns.cli.database import prepare_schema
-from campaigns.cli.host_options import LISTEN, check_host, listening
+from campaigns.cli.host_options import LOOPBACK_HOST, check_host, listen_options
 
 if TYPE_CHECKING:
     from campaigns.cli.supervisor import Service
 
 
 @click.command()
-@listening
+@listen_options
 @click.option("--catcher-port", type=click.IntRange(1, 65535), help="Port of the mail catcher.  [default: 2525]")
 def up(host: str, port: int | None, expose: bool, catcher_port: int | None) -> None:
     """Start everything on this machine."""
@@ -29,13 +29,13 @@ def up(host: str, port: int | None, expose: bool, catcher_port: int | None) -> N
 
     check_host(host, expose)
     try:
-        sys.exit(_run_house(host, port, catcher_port, look_further=False))
+        sys.exit(_run_installation(host, port, catcher_port, try_next_ports=False))
     except StartupError as error:
         raise click.ClickException(str(error)) from error
 
 
 @click.command()
-@listening
+@listen_options
 @click.option("--catcher-port", type=click.IntRange(1, 65535), help="Port of the mail catcher.  [default: 2525]")
 @click.option("--contacts", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="People to mail.")
 @click.option("--seed", type=int, default=2026, show_default=True, help="Of the simulated audience.")
@@ -50,11 +50,20 @@ def demo(
     os.environ.setdefault("TIME_SCALE", "60")
     # The simulated audience sends its addresses in X-Forwarded-For.
     os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")
-    story = [*python("campaigns.cli", "demo-run"), "--contacts", str(contacts), "--seed", str(seed)]
+    scenario_command = [*python_command("campaigns.cli", "demo-run"), "--contacts", str(contacts), "--seed", str(seed)]
     if not leave:
-        story.append("--stays")
+        scenario_command.append("--stays")
     try:
-        sys.exit(_run_house(host, port, catcher_port, look_further=True, story=story, stay=not leave))
+        sys.exit(
+            _run_installation(
+                host,
+                port,
+                catcher_port,
+                try_next_ports=True,
+                foreground_command=scenario_command,
+                keep_running=not leave,
+            )
+        )
     except StartupError as error:
         raise click.ClickException(str(error)) from error
 
@@ -72,14 +81,14 @@ class _Ports:
     catcher: int
 
 
-def _run_house(
+def _run_installation(
     host: str,
     port: int | None,
     catcher_port: int | None,
     *,
-    look_further: bool,
-    story: Sequence[str] | None = None,
-    stay: bool = True,
+    try_next_ports: bool,
+    foreground_command: Sequence[str] | None = None,
+    keep_running: bool = True,
 ) -> int:
     """Choose ports, upgrade the schema, then run the supervisor; returns its exit code.
 
@@ -88,31 +97,34 @@ def _run_house(
     from campaigns.cli import supervisor as cli_supervisor
 
     settings = config.settings()
-    with cli_supervisor.only_one(settings.var):
+    with cli_supervisor.lock_installation(settings.var):
         asked_web = port or urlsplit(settings.base_url).port or 8000
         asked_catcher = catcher_port or urlsplit(settings.smtp_url).port or 2525
         ports = _Ports(
             host,
-            cli_supervisor.free_port(host, asked_web, look_further=look_further and port is None, option="--port"),
+            cli_supervisor.free_port(host, asked_web, try_next_ports=try_next_ports and port is None, option="--port"),
             cli_supervisor.free_port(
-                LISTEN, asked_catcher, look_further=look_further and catcher_port is None, option="--catcher-port"
+                LOOPBACK_HOST,
+                asked_catcher,
+                try_next_ports=try_next_ports and catcher_port is None,
+                option="--catcher-port",
             )
             if settings.catcher
             else 0,
         )
         environment = _environment(settings, ports)
-        config.install(config.read(environment))
+        config.set_settings(config.read(environment))
         prepare_schema()
         supervisor = cli_supervisor.Supervisor(
             services=_services(config.settings(), ports),
             logs=settings.var / "log",
             environment=environment,
-            say=lambda line: click.echo(f"[house] {line}"),
-            story=(lambda: story) if story else None,
-            stay=stay,
+            report=lambda line: click.echo(f"[house] {line}"),
+            foreground_command=(lambda: foreground_command) if foreground_command else None,
+            keep_running=keep_running,
         )
-        if story is None:
-            supervisor.greet = lambda: _greet(config.settings())
+        if foreground_command is None:
+            supervisor.on_ready = lambda: _print_ready_message(config.settings())
         code = supervisor.run()
         click.echo("Stopped.")
         return code
@@ -125,7 +137,7 @@ def _environment(settings: config.Settings, ports: _Ports) -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     environment["PYTHONUNBUFFERED"] = "1"
     if "BASE_URL" not in environment:
-        shown = LISTEN if ports.host in ("0.0.0.0", "::", "localhost") else ports.host  # noqa: S104
+        shown = LOOPBACK_HOST if ports.host in ("0.0.0.0", "::", "localhost") else ports.host  # noqa: S104
         environment["BASE_URL"] = f"http://{f'[{shown}]' if ':' in shown else shown}:{ports.web}"
     if ports.catcher:
         environment["CATCHER_PORT"] = str(ports.catcher)
@@ -138,37 +150,43 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
 
     services = []
     if settings.embedded_broker:
-        ready = functools.partial(embedded_broker.answers, settings)
-        services.append(supervisor.Service("broker", lambda: embedded_broker.command(settings), ready, lasting=True))
+        ready = functools.partial(embedded_broker.is_ready, settings)
+        services.append(
+            supervisor.Service("broker", lambda: embedded_broker.broker_command(settings), ready, stops_last=True)
+        )
     if settings.catcher:
-        catching = python("campaigns.mail_catcher.store", "--port", str(ports.catcher))
-        listens = functools.partial(supervisor.listens, LISTEN, ports.catcher)
-        services.append(supervisor.Service("mail-catcher", lambda: catching, listens, lasting=True))
+        catcher_command = python_command("campaigns.mail_catcher.store", "--port", str(ports.catcher))
+        listens = functools.partial(supervisor.is_listening, LOOPBACK_HOST, ports.catcher)
+        services.append(supervisor.Service("mail-catcher", lambda: catcher_command, listens, stops_last=True))
     services += [
-        *_bounces(settings),
-        supervisor.Service("collector", lambda: python("tracking.collector.collector")),
+        *_bounce_services(settings),
+        supervisor.Service("collector", lambda: python_command("tracking.collector.collector")),
         supervisor.Service("worker", lambda: worker_command(2, "default,bulk,imports", "bulk")),
         supervisor.Service("transactional", lambda: worker_command(1, "transactional,default", "transactional")),
         supervisor.Service("beat", beat_command),
         supervisor.Service(
             "web",
             lambda: web_command(ports.host, ports.web),
-            lambda: supervisor.listens(ports.host, ports.web),
+            lambda: supervisor.is_listening(ports.host, ports.web),
         ),
     ]
     return services
 
 
-def _bounces(settings: config.Settings) -> "list[Service]":
+def _bounce_services(settings: config.Settings) -> "list[Service]":
     from campaigns.cli import supervisor as house
 
     if not settings.bounce_port:
         return []
-    command = python("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(settings.bounce_port))
-    return [house.Service("bounce-listener", lambda: command, lambda: house.listens(LISTEN, settings.bounce_port))]
+    command = python_command("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(settings.bounce_port))
+    return [
+        house.Service(
+            "bounce-listener", lambda: command, lambda: house.is_listening(LOOPBACK_HOST, settings.bounce_port)
+        )
+    ]
 
 
-def _greet(settings: config.Settings) -> None:
+def _print_ready_message(settings: config.Settings) -> None:
     click.echo(f"Kampania is ready: {settings.base_url}/")
     if settings.catcher:
         click.echo(f"Mail goes nowhere but into the catcher: {settings.base_url}/catcher")

@@ -2,7 +2,7 @@
 
 import click
 
-from campaigns.cli.database import check_schema, know_every_room
+from campaigns.cli.database import check_schema, load_packages
 
 
 @click.group()
@@ -25,13 +25,13 @@ def add_user(email: str, name: str, role: str, password: str, company: str | Non
     from campaigns.errors import KampaniaError
 
     check_schema()
-    know_every_room()
+    load_packages()
     try:
         with db.transaction() as session:
             if session.get(Organisation, 1) is not None:
-                users.add_person(session, SYSTEM, email=email, name=name, role=Role(role), password=password)
+                users.add_user(session, SYSTEM, email=email, name=name, role=Role(role), password=password)
             elif company:
-                organisation.found(
+                organisation.create_organisation(
                     session,
                     name=company,
                     sender_email=email,

@@ -4,7 +4,7 @@ from typing import Any
 
 from wtforms import SelectField, StringField, TextAreaField
 
-from campaigns.content.messages import LANGUAGES, LONGEST
+from campaigns.content.messages import LANGUAGES, MAX_LENGTHS
 from campaigns.i18n import N_
 from campaigns.web.i18n.formatting import translated
 from campaigns.web.pages.edit_conflicts import VersionedForm
@@ -14,15 +14,15 @@ from campaigns.web.pages.form_choices import choices
 class MessageForm(VersionedForm):
     """The message editor. The service functions validate; their problems are attached to these fields."""
 
-    name = StringField(N_("Name"), render_kw={"maxlength": LONGEST["name"], "required": True})
-    subject = StringField(N_("Subject"), render_kw={"maxlength": LONGEST["subject"], "dir": "auto"})
+    name = StringField(N_("Name"), render_kw={"maxlength": MAX_LENGTHS["name"], "required": True})
+    subject = StringField(N_("Subject"), render_kw={"maxlength": MAX_LENGTHS["subject"], "dir": "auto"})
     preheader = StringField(
         N_("Preheader"),
         description=N_("The words that inboxes show behind the subject."),
-        render_kw={"maxlength": LONGEST["preheader"], "dir": "auto"},
+        render_kw={"maxlength": MAX_LENGTHS["preheader"], "dir": "auto"},
     )
     language = SelectField(N_("Language"))
-    from_name = StringField(N_("Sender's name"), render_kw={"maxlength": LONGEST["from_name"], "dir": "auto"})
+    from_name = StringField(N_("Sender's name"), render_kw={"maxlength": MAX_LENGTHS["from_name"], "dir": "auto"})
     from_email = StringField(N_("Sender's address"), render_kw={"type": "email", "dir": "ltr"})
     reply_to = StringField(N_("Answers go to"), render_kw={"type": "email", "dir": "ltr"})
     mjml = TextAreaField(

@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from campaigns.accounts.models import Organisation
 from campaigns.audience.models import Contact, ContactImport
-from campaigns.content.rendering.renderer import fields_of
+from campaigns.content.rendering.renderer import recipient_fields
 
-HOUSE_FIELDS = (
+BUILT_IN_FIELDS = (
     "contact.first_name",
     "contact.last_name",
     "contact.email",
@@ -21,11 +21,11 @@ HOUSE_FIELDS = (
     "organisation.sender_name",
     "organisation.sender_email",
 )
-_LOOKED_AT = 500
-_SHARED_BY = 5
+_SAMPLED_CONTACTS = 500
+_MIN_SHARED_BY = 5
 
 
-def known_fields(session: Session, wanted: Iterable[str] = ()) -> list[str]:
+def known_fields(session: Session, requested: Iterable[str] = ()) -> list[str]:
     """Return all merge fields: the built-in ones, then contact attributes, sorted.
 
     Attributes are collected from import mappings and the newest contacts. ``requested`` fields that are not found
@@ -34,27 +34,27 @@ def known_fields(session: Session, wanted: Iterable[str] = ()) -> list[str]:
     keys: set[str] = set()
     for mapping in session.scalars(select(ContactImport.mapping).order_by(ContactImport.id.desc()).limit(50)):
         keys.update(target.removeprefix("attributes.") for target in mapping if target.startswith("attributes."))
-    newest = select(Contact.attributes).order_by(Contact.id.desc()).limit(_LOOKED_AT)
+    newest = select(Contact.attributes).order_by(Contact.id.desc()).limit(_SAMPLED_CONTACTS)
     for attributes in session.scalars(newest):
         keys.update(attributes)
-    for name in wanted:
+    for name in requested:
         key = name.removeprefix("contact.")
-        if key != name and name not in HOUSE_FIELDS and key not in keys and _somebody_has(session, key):
+        if key != name and name not in BUILT_IN_FIELDS and key not in keys and _any_contact_has(session, key):
             keys.add(key)
-    return [*HOUSE_FIELDS, *sorted(f"contact.{key}" for key in keys if f"contact.{key}" not in HOUSE_FIELDS)]
+    return [*BUILT_IN_FIELDS, *sorted(f"contact.{key}" for key in keys if f"contact.{key}" not in BUILT_IN_FIELDS)]
 
 
-def _somebody_has(session: Session, key: str) -> bool:
-    found = select(exists().where(Contact.attributes[key].as_string().is_not(None)))
-    return bool(session.scalar(found))
+def _any_contact_has(session: Session, key: str) -> bool:
+    has_attribute = select(exists().where(Contact.attributes[key].as_string().is_not(None)))
+    return bool(session.scalar(has_attribute))
 
 
-def sample_contacts(session: Session, most: int = 6) -> list[Contact]:
+def sample_contacts(session: Session, limit: int = 6) -> list[Contact]:
     """Return the newest contacts, for previews of a message."""
-    return list(session.scalars(select(Contact).order_by(Contact.id.desc()).limit(most)))
+    return list(session.scalars(select(Contact).order_by(Contact.id.desc()).limit(limit)))
 
 
-_SAMPLES = {
+_SAMPLE_NAMES = {
     "fa": ("سارا", "احمدی"),
     "fr": ("Camille", "Moreau"),
     "ru": ("Анна", "Соколова"),
@@ -63,22 +63,22 @@ _SAMPLES = {
 }
 
 
-def invented_attributes(session: Session) -> dict[str, str]:
+def sample_attributes(session: Session) -> dict[str, str]:
     """Return a sample value per contact attribute, so that every merge field of a preview shows something.
 
     It is a value that several of the newest contacts share, so it identifies nobody; else the attribute's name.
     """
-    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for attributes in session.scalars(select(Contact.attributes).order_by(Contact.id.desc()).limit(_LOOKED_AT)):
+    value_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for attributes in session.scalars(select(Contact.attributes).order_by(Contact.id.desc()).limit(_SAMPLED_CONTACTS)):
         for key, value in attributes.items():
-            counted[key][str(value)] += bool(value)
-    keys = (name.removeprefix("contact.") for name in known_fields(session) if name not in HOUSE_FIELDS)
-    return {key: _shared(counted[key]) or key.replace("_", " ") for key in keys}
+            value_counts[key][str(value)] += bool(value)
+    keys = (name.removeprefix("contact.") for name in known_fields(session) if name not in BUILT_IN_FIELDS)
+    return {key: _most_shared_value(value_counts[key]) or key.replace("_", " ") for key in keys}
 
 
-def _shared(values: Counter[str]) -> str:
+def _most_shared_value(values: Counter[str]) -> str:
     value, times = next(iter(values.most_common(1)), ("", 0))
-    return value if times >= _SHARED_BY else ""
+    return value if times >= _MIN_SHARED_BY else ""
 
 
 def sample_fields(
@@ -88,12 +88,12 @@ def sample_fields(
     attributes: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
     """Return the merge fields of ``contact``, or of a fictitious contact with this language and these attributes."""
-    first, last = _SAMPLES.get(language, ("Sam", "Rivers"))
-    somebody = contact or Contact(
+    first, last = _SAMPLE_NAMES.get(language, ("Sam", "Rivers"))
+    sample = contact or Contact(
         email="sam.rivers@example.com",
         first_name=first,
         last_name=last,
         language=language,
         attributes=dict(attributes or {}),
     )
-    return fields_of(somebody, "Spring 2026", organisation)
+    return recipient_fields(sample, "Spring 2026", organisation)

@@ -6,12 +6,12 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.addresses import normalise
-from campaigns.content.mjml.validator import LARGEST_SOURCE
+from campaigns.content.mjml.validator import MAX_SOURCE_BYTES
 from campaigns.content.models import Message
 from campaigns.content.starter_templates import starter as starter_of
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
-from campaigns.optimistic_lock import count_change
+from campaigns.optimistic_lock import bump_revision
 
 LANGUAGES = {
     "en": N_("English"),
@@ -21,8 +21,8 @@ LANGUAGES = {
     "ru": N_("Russian"),
     "fa": N_("Persian"),
 }
-LONGEST = {"name": 200, "subject": 500, "preheader": 500, "from_name": 200}
-BLANK = """<mjml>
+MAX_LENGTHS = {"name": 200, "subject": 500, "preheader": 500, "from_name": 200}
+BLANK_MJML = """<mjml>
   <mj-body>
     <mj-section>
       <mj-column>
@@ -61,13 +61,13 @@ def create_message(
     Raises ValidationFailed, and NotFound for an unknown starter.
     """
     actor.require(Permission.PLAN)
-    begun = starter_of(starter) if starter else None
-    values = _cleaned(
+    template = starter_of(starter) if starter else None
+    values = _clean_values(
         name=name,
-        subject=subject or (begun.subject if begun else ""),
-        preheader=preheader or (begun.preheader if begun else ""),
-        mjml=mjml if mjml is not None else begun.mjml if begun else BLANK,
-        language=language or (begun.language if begun else "en"),
+        subject=subject or (template.subject if template else ""),
+        preheader=preheader or (template.preheader if template else ""),
+        mjml=mjml if mjml is not None else template.mjml if template else BLANK_MJML,
+        language=language or (template.language if template else "en"),
         from_name=from_name,
         from_email=from_email,
         reply_to=reply_to,
@@ -100,7 +100,7 @@ def update_message(
     Raises ValidationFailed, and EditConflict when somebody else saved the message after ``revision`` was read.
     """
     actor.require(Permission.PLAN)
-    values = _cleaned(
+    values = _clean_values(
         name=name,
         subject=subject,
         preheader=preheader,
@@ -113,7 +113,7 @@ def update_message(
     for field, value in values.items():
         setattr(message, field, value)
     message.updated_at = clock.now()
-    count_change(session, message, revision)
+    bump_revision(session, message, revision)
     session.flush()
     audit.record(session, actor, "update", "message", message.id, revision=message.revision)
     return message
@@ -124,7 +124,7 @@ def duplicate_message(session: Session, actor: Actor, message: Message, name: st
     return create_message(
         session,
         actor,
-        name=name[: LONGEST["name"]],
+        name=name[: MAX_LENGTHS["name"]],
         subject=message.subject,
         preheader=message.preheader,
         mjml=message.mjml,
@@ -135,24 +135,24 @@ def duplicate_message(session: Session, actor: Actor, message: Message, name: st
     )
 
 
-def _cleaned(**given: str) -> dict[str, str]:
+def _clean_values(**given: str) -> dict[str, str]:
     """Return the values as stored. Raises ValidationFailed with every problem found."""
     values = {field: value if field == "mjml" else value.strip() for field, value in given.items()}
     values["mjml"] = values["mjml"].replace("\r\n", "\n").replace("\r", "\n")
     problems = []
     if not values["name"]:
         problems.append(ValidationProblem(N_("Give the message a name."), "name"))
-    for field, longest in LONGEST.items():
+    for field, longest in MAX_LENGTHS.items():
         if len(values[field]) > longest:
             problems.append(
                 ValidationProblem(N_("At most %(longest)s characters."), field, params={"longest": longest})
             )
     for field, value in values.items():
-        lines = field != "mjml" and ("\n" in value or "\r" in value)
-        if "\x00" in value or lines or any("\ud800" <= character <= "\udfff" for character in value):
+        has_line_breaks = field != "mjml" and ("\n" in value or "\r" in value)
+        if "\x00" in value or has_line_breaks or any("\ud800" <= character <= "\udfff" for character in value):
             problems.append(ValidationProblem(N_("Line breaks and control characters are not possible here."), field))
-    if len(values["mjml"].encode("utf-8", "replace")) > LARGEST_SOURCE:
-        size = LARGEST_SOURCE // 1024
+    if len(values["mjml"].encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
+        size = MAX_SOURCE_BYTES // 1024
         problems.append(ValidationProblem(N_("The MJML is larger than %(size)s KB."), "mjml", params={"size": size}))
     if values["language"] not in LANGUAGES:
         problems.append(ValidationProblem(N_("Choose one of the languages."), "language"))

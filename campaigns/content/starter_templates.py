@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from campaigns.content.mjml.compiler import EMAILS, MessageDraft
+from campaigns.content.mjml.compiler import EMAIL_TEMPLATES, MessageDraft
 from campaigns.errors import NotFound
 from campaigns.i18n import N_
 
@@ -20,7 +20,7 @@ class StarterTemplate:
 
     @property
     def mjml(self) -> str:
-        return (EMAILS / "starters" / f"{self.key}.mjml").read_text(encoding="utf-8")
+        return (EMAIL_TEMPLATES / "starters" / f"{self.key}.mjml").read_text(encoding="utf-8")
 
     @property
     def draft(self) -> MessageDraft:

@@ -20,11 +20,11 @@ from campaigns.accounts.models import Organisation
 from campaigns.accounts.organisation import organisation as the_organisation
 from campaigns.content.merge_fields import known_fields, sample_fields
 from campaigns.content.mjml import subprocess_sandbox
-from campaigns.content.mjml.compiler import COMPILER, CompiledMessage, MessageDraft, TrackedLink
+from campaigns.content.mjml.compiler import COMPILER_VERSION, CompiledMessage, MessageDraft, TrackedLink
 from campaigns.content.mjml.diagnostics import Diagnostic, Severity, errors
 from campaigns.content.models import Link, Message, MessageVersion
 from campaigns.content.rendering import renderer
-from campaigns.content.rendering.links import own_hosts, personalise
+from campaigns.content.rendering.links import own_hosts, personalise_url
 from campaigns.content.rendering.renderer import MergeUrls, RenderedMessage
 from campaigns.errors import ValidationFailed
 from campaigns.i18n import N_
@@ -63,20 +63,20 @@ class CompileResult:
         return self.built.findings
 
 
-def compiled(draft: MessageDraft, organisation: Organisation, fields: Collection[str]) -> CompileResult:
+def compile_in_sandbox(draft: MessageDraft, organisation: Organisation, fields: Collection[str]) -> CompileResult:
     """Compile a draft in the sandbox process. ``findings`` cover the content, not the sender."""
-    names = {**sample_fields(draft.language, organisation), **_example_addresses()}
-    question = {
+    names = {**sample_fields(draft.language, organisation), **_example_urls()}
+    request = {
         "question": "build",
         "draft": dataclasses.asdict(draft),
         "known": sorted(fields),
         "hosts": sorted(own_hosts(organisation.own_hosts or ())),
         "names": names,
     }
-    return _compiled(json.dumps(question, sort_keys=True))
+    return _compile_cached(json.dumps(request, sort_keys=True))
 
 
-def _example_addresses() -> dict[str, str]:
+def _example_urls() -> dict[str, str]:
     """Non-working URLs of realistic length, for measuring the size of the merged mail."""
     settings, token = config.settings(), "x" * TOKEN_LENGTH
     return {
@@ -88,37 +88,37 @@ def _example_addresses() -> dict[str, str]:
 
 # Cached because the editor requests findings, preview and links of the same draft in succession.
 @lru_cache(32)
-def _compiled(question: str) -> CompileResult:
+def _compile_cached(request: str) -> CompileResult:
     try:
-        answer: dict[str, Any] = subprocess_sandbox.ask(json.loads(question))
+        response: dict[str, Any] = subprocess_sandbox.run_in_sandbox(json.loads(request))
     except ValidationFailed as error:
         findings = [Diagnostic(problem.message, problem.field) for problem in error.problems]
         return CompileResult(CompiledMessage(findings=findings), 0, "")
-    built = answer["built"]
+    built = response["built"]
     findings = [Diagnostic(**{**each, "level": Severity(each["level"])}) for each in built["findings"]]
-    found = CompiledMessage(
+    compiled = CompiledMessage(
         **{**built, "findings": findings, "links": [TrackedLink(**each) for each in built["links"]]}
     )
-    return CompileResult(found, answer["size"], hashlib.sha256(question.encode()).hexdigest())
+    return CompileResult(compiled, response["size"], hashlib.sha256(request.encode()).hexdigest())
 
 
 def draft_of(message: Message) -> MessageDraft:
     return MessageDraft(message.subject, message.preheader, message.mjml, message.language)
 
 
-def wanted_fields(draft: MessageDraft) -> set[str]:
+def used_fields(draft: MessageDraft) -> set[str]:
     """Return the contact fields that a draft appears to use (at most 50), for :func:`merge_fields.known_fields`."""
-    found = _FIELD.findall(f"{draft.subject} {draft.preheader} {draft.mjml}")
-    return {f"contact.{key}" for key in found[:50]}
+    keys = _FIELD.findall(f"{draft.subject} {draft.preheader} {draft.mjml}")
+    return {f"contact.{key}" for key in keys[:50]}
 
 
 def compile_message(session: Session, message: Message) -> CompileResult:
     """Compile a message's draft with the organisation's merge fields and own hosts."""
     draft = draft_of(message)
-    return compiled(draft, the_organisation(session), known_fields(session, wanted_fields(draft)))
+    return compile_in_sandbox(draft, the_organisation(session), known_fields(session, used_fields(draft)))
 
 
-def compile_ahead(session: Session, message_id: int | None) -> None:
+def precompile(session: Session, message_id: int | None) -> None:
     """Compile before a write transaction begins, which then finds the result cached.
 
     Compiling inside the transaction would block SQLite's only writer meanwhile.
@@ -128,9 +128,12 @@ def compile_ahead(session: Session, message_id: int | None) -> None:
         compile_message(session, message)
 
 
-def problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Diagnostic]:
+def find_problems(message: Message, organisation: Organisation, fields: Collection[str]) -> list[Diagnostic]:
     """Return all findings for a message and its sender, errors first, then by line."""
-    found = [*compiled(draft_of(message), organisation, fields).findings, *_sender_findings(message, organisation)]
+    found = [
+        *compile_in_sandbox(draft_of(message), organisation, fields).findings,
+        *_sender_findings(message, organisation),
+    ]
     return sorted(found, key=lambda finding: (finding.level is not Severity.ERROR, finding.line or 0))
 
 
@@ -147,7 +150,7 @@ def _sender_findings(message: Message, organisation: Organisation) -> list[Diagn
 def content_hash(message: Message, organisation: Organisation) -> str:
     """Return a hash of everything that determines the mail, including the sender."""
     parts = [
-        COMPILER,
+        COMPILER_VERSION,
         message.subject,
         message.preheader,
         message.mjml,
@@ -174,25 +177,25 @@ def freeze(session: Session, actor: Actor, message: Message) -> MessageVersion:
     actor.require(Permission.PLAN)
     organisation = the_organisation(session)
     fingerprint = content_hash(message, organisation)
-    if existing := _existing(session, message, fingerprint):
+    if existing := _find_version(session, message, fingerprint):
         return existing
-    fields = known_fields(session, wanted_fields(draft_of(message)))
-    if wrong := errors(problems(message, organisation, fields)):
-        raise ValidationFailed(wrong)
-    built = compiled(draft_of(message), organisation, fields).built
-    version = _version(message, organisation, fingerprint, built)
+    fields = known_fields(session, used_fields(draft_of(message)))
+    if blocking := errors(find_problems(message, organisation, fields)):
+        raise ValidationFailed(blocking)
+    built = compile_in_sandbox(draft_of(message), organisation, fields).built
+    version = _build_version(message, organisation, fingerprint, built)
     try:
         with session.begin_nested():
             session.add(version)
     except IntegrityError:  # another session froze the same content at the same time
-        if existing := _existing(session, message, fingerprint):
+        if existing := _find_version(session, message, fingerprint):
             return existing
         raise
     audit.record(session, actor, "freeze", "message", message.id, version=version.id)
     return version
 
 
-def _existing(session: Session, message: Message, fingerprint: str) -> MessageVersion | None:
+def _find_version(session: Session, message: Message, fingerprint: str) -> MessageVersion | None:
     return session.scalar(
         select(MessageVersion).where(
             MessageVersion.message_id == message.id, MessageVersion.content_hash == fingerprint
@@ -200,7 +203,9 @@ def _existing(session: Session, message: Message, fingerprint: str) -> MessageVe
     )
 
 
-def _version(message: Message, organisation: Organisation, fingerprint: str, built: CompiledMessage) -> MessageVersion:
+def _build_version(
+    message: Message, organisation: Organisation, fingerprint: str, built: CompiledMessage
+) -> MessageVersion:
     name, email, reply_to = _sender(message, organisation)
     return MessageVersion(
         message_id=message.id,
@@ -219,7 +224,7 @@ def _version(message: Message, organisation: Organisation, fingerprint: str, bui
     )
 
 
-def preview(found: CompileResult, fields: dict[str, dict[str, str]]) -> RenderedMessage:
+def preview(result: CompileResult, fields: dict[str, dict[str, str]]) -> RenderedMessage:
     """Render a compiled draft for a recipient with ``fields``; links go directly to their targets, without tracking."""
-    urls = {link.number: personalise(link.url, fields) for link in found.built.links}
-    return renderer.render(found, fields, MergeUrls(urls, None, _UNSUBSCRIBE_EXAMPLE))
+    urls = {link.number: personalise_url(link.url, fields) for link in result.built.links}
+    return renderer.render(result, fields, MergeUrls(urls, None, _UNSUBSCRIBE_EXAMPLE))

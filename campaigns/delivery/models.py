@@ -5,14 +5,14 @@ from enum import StrEnum
 from sqlalchemy import JSON, ForeignKey, Index, SmallInteger, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, choice
+from campaigns.db import Address, Base, BigId, Document, Id, Instant, Name, string_enum
 from campaigns.delivery.mime.dkim import Algorithm
 from campaigns.delivery.smtp.address import TlsMode
 from campaigns.delivery.smtp.replies import DeliveryStatus
 from campaigns.i18n import N_
 from campaigns.outbox import OutboxMail
 
-ERASED = "erased"
+ERASED_ADDRESS = "erased"
 """Replaces the address of an erased person; it is not a valid address."""
 
 
@@ -46,12 +46,12 @@ class SendState(StrEnum):
         }[self]
 
 
-NEVER_SENT = (SendState.SKIPPED, SendState.CANCELLED, SendState.FAILED)
+NEVER_SENT_STATES = (SendState.SKIPPED, SendState.CANCELLED, SendState.FAILED)
 """States in which the recipient has not got the mail and will not get it."""
 
 
-WAITING = (SendState.QUEUED, SendState.DEFERRED)
-OPEN = (*WAITING, SendState.SENDING, SendState.HELD)
+WAITING_STATES = (SendState.QUEUED, SendState.DEFERRED)
+OPEN_STATES = (*WAITING_STATES, SendState.SENDING, SendState.HELD)
 """States with work left: an activity without sends in them is done."""
 
 
@@ -77,16 +77,16 @@ EXPIRED = "expired"
 """Reason of a failed send: the activity's ``stop_after`` had passed."""
 GIVEN_UP = "given up"
 """Reason of a failed send that was *unknown* and that an operator gave up: it may have arrived, and is not resent."""
-WINDOW = "window"
+OUTSIDE_WINDOW = "window"
 """Reason of a waiting send whose ``due_at`` is the opening of its send window."""
 REASON_LABELS = {
     **{reason.value: reason.label for reason in SkipReason},
     EXPIRED: N_("The time to send was over"),
-    WINDOW: N_("Waits for its send window"),
+    OUTSIDE_WINDOW: N_("Waits for its send window"),
 }
 
 
-_LEASED = text("lease_until IS NOT NULL")
+_HAS_LEASE = text("lease_until IS NOT NULL")
 
 
 class Send(Base):
@@ -102,7 +102,7 @@ class Send(Base):
         Index(None, "activity_id", "state", "due_at"),
         Index(None, "contact_id", "id"),  # Latest sends of a contact.
         # Partial, because few sends are under a lease at a time: a full index would be written with every row.
-        Index("ix_sends_leased", "lease_until", sqlite_where=_LEASED, postgresql_where=_LEASED),
+        Index("ix_sends_leased", "lease_until", sqlite_where=_HAS_LEASE, postgresql_where=_HAS_LEASE),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
@@ -117,7 +117,7 @@ class Send(Base):
     version_id: Mapped[int | None] = mapped_column(ForeignKey("message_versions.id"))
     outbox_id: Mapped[int | None] = mapped_column(ForeignKey(OutboxMail.id))
     """System mail: set instead of ``version_id``. API mail: set beside it, and holds the request's fields."""
-    state: Mapped[SendState] = mapped_column(choice(SendState), default=SendState.QUEUED)
+    state: Mapped[SendState] = mapped_column(string_enum(SendState), default=SendState.QUEUED)
     reason: Mapped[str] = mapped_column(String(20), default="")
     """Depends on the state. Skipped: a SkipReason; failed: EXPIRED or GIVEN_UP; waiting: WINDOW while the send window
     is closed; bounced: ``hard``, ``soft`` or ``policy``."""
@@ -149,7 +149,7 @@ class Relay(Base):
     """Display name."""
     host: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
-    tls: Mapped[TlsMode] = mapped_column(choice(TlsMode))
+    tls: Mapped[TlsMode] = mapped_column(string_enum(TlsMode))
     user: Mapped[str] = mapped_column(String(200), default="")
     secret: Mapped[str] = mapped_column(String(1000), default="")
     """The password, encrypted by :mod:`campaigns.encryption`."""
@@ -203,7 +203,7 @@ class RelayReplyCount(Base):
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     relay: Mapped[str] = mapped_column(String(300), primary_key=True)
     """``host:port``; '' when no relay was contacted."""
-    status: Mapped[DeliveryStatus] = mapped_column(choice(DeliveryStatus), primary_key=True)
+    status: Mapped[DeliveryStatus] = mapped_column(string_enum(DeliveryStatus), primary_key=True)
     reply: Mapped[str] = mapped_column(String(200), primary_key=True)
     """The reply with its varying parts (addresses, ids) replaced by "…"; '' when the mail was accepted."""
     shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
@@ -224,7 +224,7 @@ class DkimKey(Base):
     id: Mapped[Id]
     domain: Mapped[Name]
     selector: Mapped[str] = mapped_column(String(63))
-    algorithm: Mapped[Algorithm] = mapped_column(choice(Algorithm))
+    algorithm: Mapped[Algorithm] = mapped_column(string_enum(Algorithm))
     private: Mapped[str] = mapped_column(Text)
     """The private key, encrypted."""
     public: Mapped[str] = mapped_column(Text)

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 from urllib.parse import urlencode, urljoin, urlsplit
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_AT_MOST = 5
-_FORM = "application/x-www-form-urlencoded"
+_MAX_REDIRECTS = 5
+_FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 # A regular expression suffices for the regular HTML of our mails and needs less CPU than an HTML parser.
 _LINK = re.compile(r"<a\b[^>]*?\bhref=\"([^\"]+)\"", re.IGNORECASE)
 _IMAGE = re.compile(r"<img\b[^>]*?\bsrc=\"([^\"]+)\"", re.IGNORECASE)
@@ -42,33 +42,33 @@ class Browser:
     ) -> HttpPage:
         """Send a request and follow redirects within the origin. ``fields`` are form-encoded, ``body`` is raw."""
         if fields is not None:
-            body, headers = urlencode(fields).encode(), {"Content-Type": _FORM, **headers}
-        for _ in range(_AT_MOST):
-            status, location, text = self._exchange(method, url, headers, body)
+            body, headers = urlencode(fields).encode(), {"Content-Type": _FORM_CONTENT_TYPE, **headers}
+        for _ in range(_MAX_REDIRECTS):
+            status, location, text = self._request(method, url, headers, body)
             if status not in _REDIRECTS or not location:
                 return HttpPage(url, status, text)
             target = urljoin(url, location)
-            if not self.is_ours(target) or method == "HEAD":
+            if not self.is_same_origin(target) or method == "HEAD":
                 return HttpPage(target, status, "")
             url, method, body = target, "GET", None
         return HttpPage(url, status, text)
 
-    def is_ours(self, url: str) -> bool:
+    def is_same_origin(self, url: str) -> bool:
         return urlsplit(url).netloc == self._origin.netloc
 
-    def _exchange(
+    def _request(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, str | None, str]:
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        sent = {"Host": self._origin.netloc, **headers}
+        request_headers = {"Host": self._origin.netloc, **headers}
         for attempt in (1, 2):
             connection: http.client.HTTPConnection | None = getattr(self._connections, "open", None)
             if connection is None:
                 host, port = self._origin.hostname or "127.0.0.1", self._origin.port or 80
                 connection = self._connections.open = http.client.HTTPConnection(host, port, timeout=20)
             try:
-                connection.request(method, path, body=body, headers=sent)
+                connection.request(method, path, body=body, headers=request_headers)
                 response = connection.getresponse()
                 return response.status, response.headers["Location"], response.read().decode("utf-8", "replace")
             except (http.client.HTTPException, OSError):
@@ -80,37 +80,37 @@ class Browser:
 
 
 @dataclass(slots=True)
-class FoundForm:
+class HtmlForm:
     """A form on a page: its target URL, its fields with their values, and the names of its checkboxes."""
 
     action: str
     fields: dict[str, str] = field(default_factory=dict)
-    boxes: list[str] = field(default_factory=list)
+    checkboxes: list[str] = field(default_factory=list)
 
 
-class _FormReader(HTMLParser):
+class _FormParser(HTMLParser):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url
-        self.forms: list[FoundForm] = []
+        self.forms: list[HtmlForm] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attributes}
-        if tag == "form" and given.get("method", "").lower() == "post":
-            self.forms.append(FoundForm(urljoin(self._url, given.get("action") or self._url)))
-        elif tag in ("input", "textarea", "select") and self.forms and (name := given.get("name")):
-            kind = given.get("type", "text")
+        attribute_values = {name: value or "" for name, value in attributes}
+        if tag == "form" and attribute_values.get("method", "").lower() == "post":
+            self.forms.append(HtmlForm(urljoin(self._url, attribute_values.get("action") or self._url)))
+        elif tag in ("input", "textarea", "select") and self.forms and (name := attribute_values.get("name")):
+            kind = attribute_values.get("type", "text")
             if kind in ("checkbox", "radio"):
-                self.forms[-1].boxes.append(name)
+                self.forms[-1].checkboxes.append(name)
             elif kind not in ("submit", "button"):
-                self.forms[-1].fields[name] = given.get("value", "")
+                self.forms[-1].fields[name] = attribute_values.get("value", "")
 
 
-def first_form(page: HttpPage) -> FoundForm | None:
+def first_post_form(page: HttpPage) -> HtmlForm | None:
     """Return the page's first form with method POST, or None."""
-    reader = _FormReader(page.url)
-    reader.feed(page.body)
-    return reader.forms[0] if reader.forms else None
+    parser = _FormParser(page.url)
+    parser.feed(page.body)
+    return parser.forms[0] if parser.forms else None
 
 
 def links_and_images(html: str) -> tuple[list[str], list[str]]:

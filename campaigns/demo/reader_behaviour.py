@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from math import log
 
-from campaigns.demo.traffic_model import SHARES, Action, Mail, ReaderProfile, Request
+from campaigns.demo.traffic_model import PROFILE_SHARES, Action, Mail, ReaderProfile, Request
 
 BROWSERS = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
@@ -13,18 +13,18 @@ BROWSERS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Mobile Safari/537.36",
 )
-APPLE = "Mozilla/5.0"
-GMAIL = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
-GMAIL_PREFETCH = (
+APPLE_AGENT = "Mozilla/5.0"
+GMAIL_PROXY_AGENT = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
+GMAIL_PREFETCH_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/42.0.2311.135 "
     "Safari/537.36 Edge/12.246 Mozilla/5.0"
 )
-GATEWAY = (
+GATEWAY_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/118.0.0.0 Safari/537.36"
 )
-CHECKER = "LinkCheck/2.1"
-_LIBRARIES = ("python-requests/2.32.3", "Go-http-client/2.0", "Apache-HttpClient/4.5.14 (Java/17.0.9)")
-_PREVIEWS = (
+LINK_CHECKER_AGENT = "LinkCheck/2.1"
+_HTTP_LIBRARY_AGENTS = ("python-requests/2.32.3", "Go-http-client/2.0", "Apache-HttpClient/4.5.14 (Java/17.0.9)")
+_CHAT_PREVIEW_AGENTS = (
     "WhatsApp/2.24.20.89 A",
     "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
     "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
@@ -32,304 +32,325 @@ _PREVIEWS = (
     "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)",
     "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5 skype-url-preview@microsoft.com",
 )
-_CLOUDS = ((3, 80, 95), (13, 52, 59), (18, 130, 170), (20, 10, 60), (34, 120, 190), (54, 70, 200))
-_GATEWAYS = (("104.47", 1, 60), ("67.231", 144, 159), ("209.222", 80, 87), ("205.139", 110, 111), ("85.158", 136, 143))
+_CLOUD_RANGES = ((3, 80, 95), (13, 52, 59), (18, 130, 170), (20, 10, 60), (34, 120, 190), (54, 70, 200))
+_GATEWAY_RANGES = (
+    ("104.47", 1, 60),
+    ("67.231", 144, 159),
+    ("209.222", 80, 87),
+    ("205.139", 110, 111),
+    ("85.158", 136, 143),
+)
 
 
 class _ClientProfile:
     """A client with a user agent and an IP address."""
 
-    def __init__(self, agent: str, address: str, *, person: bool, tells: bool = False) -> None:
-        self._agent, self._address, self._person, self._tells = agent, address, person, tells
+    def __init__(self, agent: str, address: str, *, is_person: bool, sends_fetch_metadata: bool = False) -> None:
+        self._agent, self._address, self._is_person, self._sends_fetch_metadata = (
+            agent,
+            address,
+            is_person,
+            sends_fetch_metadata,
+        )
 
-    def asks(self, after: float, what: Action, link: int = 0, *, head: bool = False) -> Request:
+    def request(self, after: float, action: Action, link: int = 0, *, head: bool = False) -> Request:
         return Request(
             after,
-            what,
+            action,
             self._agent,
             self._address,
-            self._person,
+            self._is_person,
             link,
             head,
-            navigated=self._tells and what is Action.CLICK,
+            user_navigated=self._sends_fetch_metadata and action is Action.CLICK,
         )
 
 
-def family_of(seed: int, address: str) -> ReaderProfile:
+def profile_of(seed: int, address: str) -> ReaderProfile:
     """Return the mailbox's reader profile, which depends on the seed and the address only."""
-    return drawn(random.Random(f"{seed}:{address}"))
+    return draw_profile(random.Random(f"{seed}:{address}"))
 
 
-def drawn(chance: random.Random) -> ReaderProfile:
+def draw_profile(rng: random.Random) -> ReaderProfile:
     """Draw a profile by the shares of the mixed audience."""
-    return chance.choices(list(SHARES), list(SHARES.values()))[0]
+    return rng.choices(list(PROFILE_SHARES), list(PROFILE_SHARES.values()))[0]
 
 
-def requests_of(family: ReaderProfile, chance: random.Random, mail: Mail, place: str) -> tuple[Request, ...]:
+def simulate_requests(profile: ReaderProfile, rng: random.Random, mail: Mail, shared_seed: str) -> tuple[Request, ...]:
     """Return one recipient's requests, ordered by time. ``shared_seed`` seeds what recipients of one office share."""
-    found = sorted(_FAMILIES[family](chance, mail, random.Random(f"{place}:{family}")), key=lambda one: one.after)
-    return tuple(found)
+    requests = sorted(
+        _GENERATORS[profile](rng, mail, random.Random(f"{shared_seed}:{profile}")), key=lambda one: one.after
+    )
+    return tuple(requests)
 
 
-def _home(chance: random.Random) -> str:
-    if chance.random() < 0.08:  # mobile carrier: many users share few addresses (CGNAT)
-        return f"92.40.{chance.randint(170, 199)}.{chance.randint(1, 254)}"
-    return f"{chance.randint(77, 95)}.{chance.randint(1, 254)}.{chance.randint(1, 254)}.{chance.randint(1, 254)}"
+def _home_address(rng: random.Random) -> str:
+    if rng.random() < 0.08:  # mobile carrier: many users share few addresses (CGNAT)
+        return f"92.40.{rng.randint(170, 199)}.{rng.randint(1, 254)}"
+    return f"{rng.randint(77, 95)}.{rng.randint(1, 254)}.{rng.randint(1, 254)}.{rng.randint(1, 254)}"
 
 
-def _cloud(chance: random.Random) -> str:
-    first, low, high = chance.choice(_CLOUDS)
-    return f"{first}.{chance.randint(low, high)}.{chance.randint(1, 254)}.{chance.randint(1, 254)}"
+def _cloud_address(rng: random.Random) -> str:
+    first, low, high = rng.choice(_CLOUD_RANGES)
+    return f"{first}.{rng.randint(low, high)}.{rng.randint(1, 254)}.{rng.randint(1, 254)}"
 
 
-def _gateway(chance: random.Random) -> str:
-    start, low, high = chance.choice(_GATEWAYS)
-    return f"{start}.{chance.randint(low, high)}.{chance.randint(1, 254)}"
+def _gateway_address(rng: random.Random) -> str:
+    start, low, high = rng.choice(_GATEWAY_RANGES)
+    return f"{start}.{rng.randint(low, high)}.{rng.randint(1, 254)}"
 
 
-def _person(chance: random.Random, mail: Mail, address: str | None = None) -> _ClientProfile:
-    agent = chance.choice(BROWSERS)
-    tells = mail.https and ("Chrome" in agent or "Firefox" in agent)
-    return _ClientProfile(agent, address or _home(chance), person=True, tells=tells)
+def _person_client(rng: random.Random, mail: Mail, address: str | None = None) -> _ClientProfile:
+    agent = rng.choice(BROWSERS)
+    sends_fetch_metadata = mail.https and ("Chrome" in agent or "Firefox" in agent)
+    return _ClientProfile(
+        agent, address or _home_address(rng), is_person=True, sends_fetch_metadata=sends_fetch_metadata
+    )
 
 
-def _looks(chance: random.Random, mail: Mail) -> float:
+def _read_delay(rng: random.Random, mail: Mail) -> float:
     """Return the delay in seconds until a person reads the mail: log-normal, so a few at once and some after days."""
-    return max(12.0, chance.lognormvariate(log(mail.half_read_within), 1.5))
+    return max(12.0, rng.lognormvariate(log(mail.median_read_delay), 1.5))
 
 
-def _chosen(chance: random.Random, mail: Mail) -> int:
+def _choose_link(rng: random.Random, mail: Mail) -> int:
     """Return the link a person clicks: mostly the first, the call to action; rarely a legal link."""
-    if chance.random() < 0.7:
+    if rng.random() < 0.7:
         return 1
-    link = chance.randint(1, mail.links)
-    return 1 if link in mail.small_print and chance.random() < 0.8 else link
+    link = rng.randint(1, mail.links)
+    return 1 if link in mail.legal_links and rng.random() < 0.8 else link
 
 
-def _reads_on(chance: random.Random, mail: Mail, who: _ClientProfile, read: float, share: float) -> Iterator[Request]:
+def _requests_after_reading(
+    rng: random.Random, mail: Mail, client: _ClientProfile, read_at: float, click_probability: float
+) -> Iterator[Request]:
     """Yield what a person does after reading: mostly nothing, else one click, sometimes several."""
-    if chance.random() >= share:
+    if rng.random() >= click_probability:
         return
-    at = read + chance.lognormvariate(log(25), 0.8)
-    yield from _follows(chance, mail, who, at, _chosen(chance, mail))
-    again = chance.random()
-    if again < 0.015:  # Opens several links in tabs, as fast as a scanner.
-        links = chance.sample(range(1, mail.links + 1), min(3, mail.links))
+    at = read_at + rng.lognormvariate(log(25), 0.8)
+    yield from _click_requests(rng, mail, client, at, _choose_link(rng, mail))
+    repeat = rng.random()
+    if repeat < 0.015:  # Opens several links in tabs, as fast as a scanner.
+        links = rng.sample(range(1, mail.links + 1), min(3, mail.links))
         for n, link in enumerate(links, 1):
-            yield who.asks(at + n * chance.uniform(0.8, 3), Action.CLICK, link)
-    elif again < 0.13:
-        for n in range(chance.randint(1, 2)):
-            yield who.asks(at + (n + 1) * chance.uniform(12, 120), Action.CLICK, _chosen(chance, mail))
+            yield client.request(at + n * rng.uniform(0.8, 3), Action.CLICK, link)
+    elif repeat < 0.13:
+        for n in range(rng.randint(1, 2)):
+            yield client.request(at + (n + 1) * rng.uniform(12, 120), Action.CLICK, _choose_link(rng, mail))
 
 
-def _follows(chance: random.Random, mail: Mail, who: _ClientProfile, at: float, link: int) -> Iterator[Request]:
-    yield who.asks(at, Action.CLICK, link)
-    if link == mail.landing and chance.random() < 0.85:
-        yield who.asks(at + chance.uniform(0.4, 2.5), Action.VIEW)
-        if chance.random() < 0.25:
-            yield who.asks(at + chance.uniform(25, 200), Action.SUBMIT)
+def _click_requests(rng: random.Random, mail: Mail, client: _ClientProfile, at: float, link: int) -> Iterator[Request]:
+    yield client.request(at, Action.CLICK, link)
+    if link == mail.landing_link and rng.random() < 0.85:
+        yield client.request(at + rng.uniform(0.4, 2.5), Action.VIEW)
+        if rng.random() < 0.25:
+            yield client.request(at + rng.uniform(25, 200), Action.SUBMIT)
 
 
-def _reader(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, Action.OPEN)
-    yield from _reads_on(chance, mail, who, read, 0.28)
-    if chance.random() < 0.2:
-        yield who.asks(read + chance.uniform(600, 90_000), Action.OPEN)
+def _reader(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    client, read_at = _person_client(rng, mail), _read_delay(rng, mail)
+    yield client.request(read_at, Action.OPEN)
+    yield from _requests_after_reading(rng, mail, client, read_at, 0.28)
+    if rng.random() < 0.2:
+        yield client.request(read_at + rng.uniform(600, 90_000), Action.OPEN)
 
 
-def _hidden(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    yield from _reads_on(chance, mail, _person(chance, mail), _looks(chance, mail), 0.25)
+def _hidden(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    yield from _requests_after_reading(rng, mail, _person_client(rng, mail), _read_delay(rng, mail), 0.25)
 
 
-def _quick(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    who, read = _person(chance, mail), chance.uniform(4, 30)
-    yield who.asks(read, Action.OPEN)
-    if chance.random() < 0.5:
-        yield from _follows(chance, mail, who, read + chance.uniform(3, 25), _chosen(chance, mail))
+def _quick(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    client, read_at = _person_client(rng, mail), rng.uniform(4, 30)
+    yield client.request(read_at, Action.OPEN)
+    if rng.random() < 0.5:
+        yield from _click_requests(rng, mail, client, read_at + rng.uniform(3, 25), _choose_link(rng, mail))
 
 
-def _office(chance: random.Random, mail: Mail, place: random.Random) -> Iterator[Request]:
+def _office(rng: random.Random, mail: Mail, shared: random.Random) -> Iterator[Request]:
     """An office behind one IP address; half of the recipients read the mail at the same time."""
-    address = f"{place.randint(193, 195)}.{place.randint(1, 254)}.{place.randint(1, 254)}.{place.randint(1, 254)}"
-    called_out = place.uniform(300, 5_000)
-    who = _person(chance, mail, address)
-    read = called_out + chance.uniform(0, 50) if chance.random() < 0.5 else _looks(chance, mail)
-    if chance.random() < 0.75:
-        yield who.asks(read, Action.OPEN)
-    yield from _reads_on(chance, mail, who, read, 0.35)
+    address = f"{shared.randint(193, 195)}.{shared.randint(1, 254)}.{shared.randint(1, 254)}.{shared.randint(1, 254)}"
+    announced_at = shared.uniform(300, 5_000)
+    client = _person_client(rng, mail, address)
+    read_at = announced_at + rng.uniform(0, 50) if rng.random() < 0.5 else _read_delay(rng, mail)
+    if rng.random() < 0.75:
+        yield client.request(read_at, Action.OPEN)
+    yield from _requests_after_reading(rng, mail, client, read_at, 0.35)
 
 
-def _apple(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    address = f"17.58.{chance.randint(1, 63)}.10" if chance.random() < 0.5 else f"172.224.{chance.randint(224, 255)}.9"
-    prefetch = _ClientProfile(APPLE, address, person=False)
-    yield prefetch.asks(chance.choice((chance.uniform(1, 20), chance.uniform(60, 7_200))), Action.OPEN)
-    reader = _ClientProfile(chance.choice(BROWSERS[:2]), _home(chance), person=True)
-    yield from _reads_on(chance, mail, reader, _looks(chance, mail), 0.15)
+def _apple(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    address = f"17.58.{rng.randint(1, 63)}.10" if rng.random() < 0.5 else f"172.224.{rng.randint(224, 255)}.9"
+    prefetch = _ClientProfile(APPLE_AGENT, address, is_person=False)
+    yield prefetch.request(rng.choice((rng.uniform(1, 20), rng.uniform(60, 7_200))), Action.OPEN)
+    reader = _ClientProfile(rng.choice(BROWSERS[:2]), _home_address(rng), is_person=True)
+    yield from _requests_after_reading(rng, mail, reader, _read_delay(rng, mail), 0.15)
 
 
-def _gmail(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    read, address = _looks(chance, mail), f"66.249.{chance.randint(80, 95)}.{chance.randint(1, 254)}"
-    if chance.random() < 0.15:
-        yield _ClientProfile(GMAIL_PREFETCH, address, person=False).asks(chance.uniform(1, 60), Action.OPEN)
-    yield _ClientProfile(GMAIL, address, person=True).asks(read, Action.OPEN)
-    yield from _reads_on(chance, mail, _person(chance, mail), read, 0.24)
+def _gmail(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    read_at, address = _read_delay(rng, mail), f"66.249.{rng.randint(80, 95)}.{rng.randint(1, 254)}"
+    if rng.random() < 0.15:
+        yield _ClientProfile(GMAIL_PREFETCH_AGENT, address, is_person=False).request(rng.uniform(1, 60), Action.OPEN)
+    yield _ClientProfile(GMAIL_PROXY_AGENT, address, is_person=True).request(read_at, Action.OPEN)
+    yield from _requests_after_reading(rng, mail, _person_client(rng, mail), read_at, 0.24)
 
 
-def _checked(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
+def _checked(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
     """The gateway rewrites links and scans each one at the time of the click, before it redirects the person."""
-    who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, Action.OPEN)
-    for one in list(_reads_on(chance, mail, who, read, 0.5)):
-        if one.what is Action.CLICK:
-            address = _cloud(chance) if chance.random() < 0.6 else _gateway(chance)
-            check = _ClientProfile(GATEWAY, address, person=False)
-            yield check.asks(one.after - chance.uniform(0.3, 4), Action.CLICK, one.link)
-        yield one
+    client, read_at = _person_client(rng, mail), _read_delay(rng, mail)
+    yield client.request(read_at, Action.OPEN)
+    for request in list(_requests_after_reading(rng, mail, client, read_at, 0.5)):
+        if request.action is Action.CLICK:
+            address = _cloud_address(rng) if rng.random() < 0.6 else _gateway_address(rng)
+            check = _ClientProfile(GATEWAY_AGENT, address, is_person=False)
+            yield check.request(request.after - rng.uniform(0.3, 4), Action.CLICK, request.link)
+        yield request
 
 
-def _scans(
-    chance: random.Random,
+def _scan_requests(
+    rng: random.Random,
     mail: Mail,
     start: float,
     gap: Callable[[], float],
-    hands: list[_ClientProfile],
-    renders: float = 0.0,
+    clients: list[_ClientProfile],
+    render_probability: float = 0.0,
 ) -> Iterator[Request]:
     """Click every link once, in the order of the mail."""
     at = start
     for link in range(1, mail.links + 1):
-        yield chance.choice(hands).asks(at, Action.CLICK, link)
-        if link == mail.landing and chance.random() < renders:
-            yield hands[0].asks(at + chance.uniform(0.3, 2), Action.VIEW)
+        yield rng.choice(clients).request(at, Action.CLICK, link)
+        if link == mail.landing_link and rng.random() < render_probability:
+            yield clients[0].request(at + rng.uniform(0.3, 2), Action.VIEW)
         at += gap()
 
 
-def _gateway_family(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    agent = GATEWAY if chance.random() < 0.75 else chance.choice(_LIBRARIES)
-    address = _gateway(chance) if chance.random() < 0.45 else _cloud(chance)
-    hand, start = _ClientProfile(agent, address, person=False), chance.uniform(0.5, 40)
-    if chance.random() < 0.4:
-        yield hand.asks(start, Action.OPEN)
-    yield from _scans(chance, mail, start + 0.2, lambda: chance.uniform(0.02, 1.2), [hand], renders=0.3)
-    if chance.random() < 0.4:
-        yield from _reader(chance, mail, _place)
+def _gateway_family(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    agent = GATEWAY_AGENT if rng.random() < 0.75 else rng.choice(_HTTP_LIBRARY_AGENTS)
+    address = _gateway_address(rng) if rng.random() < 0.45 else _cloud_address(rng)
+    client, start = _ClientProfile(agent, address, is_person=False), rng.uniform(0.5, 40)
+    if rng.random() < 0.4:
+        yield client.request(start, Action.OPEN)
+    yield from _scan_requests(rng, mail, start + 0.2, lambda: rng.uniform(0.02, 1.2), [client], render_probability=0.3)
+    if rng.random() < 0.4:
+        yield from _reader(rng, mail, _shared)
 
 
-def _checker(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    hand = _ClientProfile(CHECKER, f"40.94.{chance.randint(1, 60)}.{chance.randint(1, 254)}", person=False)
-    start = chance.uniform(1, 10)
+def _checker(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    client = _ClientProfile(LINK_CHECKER_AGENT, f"40.94.{rng.randint(1, 60)}.{rng.randint(1, 254)}", is_person=False)
+    start = rng.uniform(1, 10)
     for link in range(1, mail.links + 1):
-        yield hand.asks(start + link / 5, Action.CLICK, link, head=True)
-    if chance.random() < 0.3:
-        yield from _reader(chance, mail, _place)
+        yield client.request(start + link / 5, Action.CLICK, link, head=True)
+    if rng.random() < 0.3:
+        yield from _reader(rng, mail, _shared)
 
 
-def _sandbox(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
+def _sandbox(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
     """A real browser without a user, minutes later: usually all links, sometimes one."""
-    tells = mail.https and chance.random() < 0.5
-    hand = _ClientProfile(GATEWAY, _cloud(chance), person=False, tells=tells)
-    start = chance.uniform(60, 3_600)
-    if chance.random() < 0.25:
-        link = chance.randint(1, mail.links)
-        yield hand.asks(start, Action.CLICK, link)
-        if link == mail.landing:
-            yield hand.asks(start + 1.5, Action.VIEW)
+    sends_fetch_metadata = mail.https and rng.random() < 0.5
+    client = _ClientProfile(
+        GATEWAY_AGENT, _cloud_address(rng), is_person=False, sends_fetch_metadata=sends_fetch_metadata
+    )
+    start = rng.uniform(60, 3_600)
+    if rng.random() < 0.25:
+        link = rng.randint(1, mail.links)
+        yield client.request(start, Action.CLICK, link)
+        if link == mail.landing_link:
+            yield client.request(start + 1.5, Action.VIEW)
         return
-    yield from _scans(chance, mail, start, lambda: chance.uniform(0.5, 4), [hand], renders=0.7)
+    yield from _scan_requests(rng, mail, start, lambda: rng.uniform(0.5, 4), [client], render_probability=0.7)
 
 
-def _drip(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
+def _drip(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
     """A link now and then, in random order, each from another address of the same cloud provider."""
-    start, at = chance.uniform(30, 1_800), 0.0
-    for link in chance.sample(range(1, mail.links + 1), mail.links):
-        yield _ClientProfile(BROWSERS[3], _cloud(chance), person=False).asks(start + at, Action.CLICK, link)
-        at += chance.uniform(20, 150)
+    start, at = rng.uniform(30, 1_800), 0.0
+    for link in rng.sample(range(1, mail.links + 1), mail.links):
+        yield _ClientProfile(BROWSERS[3], _cloud_address(rng), is_person=False).request(start + at, Action.CLICK, link)
+        at += rng.uniform(20, 150)
 
 
-def _spoofed(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    hands = [_ClientProfile(agent, _cloud(chance), person=False) for agent in chance.sample(BROWSERS, 3)]
-    start = chance.uniform(1, 900)
-    if chance.random() < 0.5:
-        yield hands[0].asks(start - 0.5, Action.OPEN)
-    yield from _scans(chance, mail, start, lambda: chance.uniform(0.1, 2.5), hands)
+def _spoofed(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    clients = [_ClientProfile(agent, _cloud_address(rng), is_person=False) for agent in rng.sample(BROWSERS, 3)]
+    start = rng.uniform(1, 900)
+    if rng.random() < 0.5:
+        yield clients[0].request(start - 0.5, Action.OPEN)
+    yield from _scan_requests(rng, mail, start, lambda: rng.uniform(0.1, 2.5), clients)
 
 
-def _nobody(_chance: random.Random, _mail: Mail, _place: random.Random) -> Iterator[Request]:
+def _nobody(_rng: random.Random, _mail: Mail, _shared: random.Random) -> Iterator[Request]:
     yield from ()
 
 
-def _chat(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
+def _chat(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
     """A reader shares a link in a chat: the chat fetches a preview, other people click the link."""
-    who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, Action.OPEN)
-    link, at = _chosen(chance, mail), read + chance.uniform(15, 90)
-    yield from _follows(chance, mail, who, at, link)
-    sent_on = at + chance.uniform(20, 200)
-    for n in range(chance.randint(1, 2)):
-        preview = _ClientProfile(chance.choice(_PREVIEWS), _cloud(chance), person=False)
-        yield preview.asks(sent_on + n * 0.4, Action.CLICK, link)
-    for _ in range(chance.randint(0, 3)):
-        later = sent_on + chance.uniform(10, 3_600)
-        yield from _follows(chance, mail, _person(chance, mail), later, link)
+    client, read_at = _person_client(rng, mail), _read_delay(rng, mail)
+    yield client.request(read_at, Action.OPEN)
+    link, at = _choose_link(rng, mail), read_at + rng.uniform(15, 90)
+    yield from _click_requests(rng, mail, client, at, link)
+    shared_at = at + rng.uniform(20, 200)
+    for n in range(rng.randint(1, 2)):
+        preview = _ClientProfile(rng.choice(_CHAT_PREVIEW_AGENTS), _cloud_address(rng), is_person=False)
+        yield preview.request(shared_at + n * 0.4, Action.CLICK, link)
+    for _ in range(rng.randint(0, 3)):
+        later = shared_at + rng.uniform(10, 3_600)
+        yield from _click_requests(rng, mail, _person_client(rng, mail), later, link)
 
 
-def _proxy(chance: random.Random, mail: Mail, place: random.Random) -> Iterator[Request]:
+def _proxy(rng: random.Random, mail: Mail, shared: random.Random) -> Iterator[Request]:
     """The office's proxy prefetches the first link when the mail is displayed; the reader may click later."""
-    address = f"{place.randint(193, 195)}.{place.randint(1, 254)}.{place.randint(1, 254)}.{place.randint(1, 254)}"
-    who, read = _person(chance, mail, address), _looks(chance, mail)
-    yield who.asks(read, Action.OPEN)
-    ahead = _ClientProfile(BROWSERS[3], address, person=False)
-    yield ahead.asks(read + chance.uniform(0.1, 1.5), Action.CLICK, 1)
-    yield from _reads_on(chance, mail, who, read, 0.3)
+    address = f"{shared.randint(193, 195)}.{shared.randint(1, 254)}.{shared.randint(1, 254)}.{shared.randint(1, 254)}"
+    client, read_at = _person_client(rng, mail, address), _read_delay(rng, mail)
+    yield client.request(read_at, Action.OPEN)
+    prefetcher = _ClientProfile(BROWSERS[3], address, is_person=False)
+    yield prefetcher.request(read_at + rng.uniform(0.1, 1.5), Action.CLICK, 1)
+    yield from _requests_after_reading(rng, mail, client, read_at, 0.3)
 
 
-def _forwarded(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
-    who, read = _person(chance, mail), _looks(chance, mail)
-    yield who.asks(read, Action.OPEN)
-    yield from _reads_on(chance, mail, who, read, 0.2)
-    for _ in range(chance.randint(1, 3)):
-        colleague, later = _person(chance, mail), read + chance.uniform(120, 20_000)
-        yield colleague.asks(later, Action.OPEN)
-        yield from _reads_on(chance, mail, colleague, later, 0.5)
+def _forwarded(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
+    client, read_at = _person_client(rng, mail), _read_delay(rng, mail)
+    yield client.request(read_at, Action.OPEN)
+    yield from _requests_after_reading(rng, mail, client, read_at, 0.2)
+    for _ in range(rng.randint(1, 3)):
+        colleague, forwarded_read_at = _person_client(rng, mail), read_at + rng.uniform(120, 20_000)
+        yield colleague.request(forwarded_read_at, Action.OPEN)
+        yield from _requests_after_reading(rng, mail, colleague, forwarded_read_at, 0.5)
 
 
-def _antivirus(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
+def _antivirus(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
     """Antivirus software on the reader's machine scans some links while the mail is read."""
-    address = _home(chance)
-    who, read = _person(chance, mail, address), _looks(chance, mail)
-    yield who.asks(read, Action.OPEN)
-    check = _ClientProfile(GATEWAY, address, person=False)
-    for n, link in enumerate(chance.sample(range(1, mail.links + 1), chance.randint(1, 2))):
-        yield check.asks(read + chance.uniform(0.5, 6) + n, Action.CLICK, link, head=chance.random() < 0.4)
-    yield from _reads_on(chance, mail, who, read, 0.3)
+    address = _home_address(rng)
+    client, read_at = _person_client(rng, mail, address), _read_delay(rng, mail)
+    yield client.request(read_at, Action.OPEN)
+    check = _ClientProfile(GATEWAY_AGENT, address, is_person=False)
+    for n, link in enumerate(rng.sample(range(1, mail.links + 1), rng.randint(1, 2))):
+        yield check.request(read_at + rng.uniform(0.5, 6) + n, Action.CLICK, link, head=rng.random() < 0.4)
+    yield from _requests_after_reading(rng, mail, client, read_at, 0.3)
 
 
-def _helpdesk(chance: random.Random, mail: Mail, _place: random.Random) -> Iterator[Request]:
+def _helpdesk(rng: random.Random, mail: Mail, _shared: random.Random) -> Iterator[Request]:
     """A helpdesk program imports the mail with its images; several people of an office read it there."""
-    taken_in = chance.uniform(5, 60)
-    yield _ClientProfile("Mozilla/5.0 (compatible; DeskImages 1.0)", _cloud(chance), person=False).asks(
-        taken_in, Action.OPEN
+    imported_at = rng.uniform(5, 60)
+    yield _ClientProfile("Mozilla/5.0 (compatible; DeskImages 1.0)", _cloud_address(rng), is_person=False).request(
+        imported_at, Action.OPEN
     )
-    office = _home(chance)
-    for _ in range(chance.randint(1, 3)):
-        yield from _reads_on(chance, mail, _person(chance, mail, office), taken_in + _looks(chance, mail), 0.4)
+    office = _home_address(rng)
+    for _ in range(rng.randint(1, 3)):
+        yield from _requests_after_reading(
+            rng, mail, _person_client(rng, mail, office), imported_at + _read_delay(rng, mail), 0.4
+        )
 
 
-_FAMILIES: dict[ReaderProfile, Callable[[random.Random, Mail, random.Random], Iterator[Request]]] = {
+_GENERATORS: dict[ReaderProfile, Callable[[random.Random, Mail, random.Random], Iterator[Request]]] = {
     ReaderProfile.READER: _reader,
-    ReaderProfile.HIDDEN: _hidden,
-    ReaderProfile.QUICK: _quick,
+    ReaderProfile.IMAGES_OFF: _hidden,
+    ReaderProfile.IMMEDIATE: _quick,
     ReaderProfile.OFFICE: _office,
     ReaderProfile.APPLE: _apple,
     ReaderProfile.GMAIL: _gmail,
-    ReaderProfile.CHECKED: _checked,
+    ReaderProfile.CLICK_CHECKED: _checked,
     ReaderProfile.GATEWAY: _gateway_family,
     ReaderProfile.CHECKER: _checker,
     ReaderProfile.SANDBOX: _sandbox,
-    ReaderProfile.DRIP: _drip,
-    ReaderProfile.SPOOFED: _spoofed,
-    ReaderProfile.NOBODY: _nobody,
+    ReaderProfile.SLOW_SCANNER: _drip,
+    ReaderProfile.SPOOFED_AGENT: _spoofed,
+    ReaderProfile.UNOPENED: _nobody,
     ReaderProfile.CHAT: _chat,
     ReaderProfile.PROXY: _proxy,
     ReaderProfile.FORWARDED: _forwarded,

@@ -18,7 +18,7 @@ from campaigns import clock, config
 from campaigns.accounts import users
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import Organisation, Role, User
-from campaigns.accounts.organisation import found, organisation
+from campaigns.accounts.organisation import create_organisation, organisation
 from campaigns.audience.lists import create_list
 from campaigns.audience.models import ContactList
 from campaigns.planning.activities import create_activity
@@ -26,13 +26,13 @@ from campaigns.planning.campaigns import create_campaign
 from campaigns.planning.models import Activity, Campaign, Channel, Objective
 
 COMPANY = "Kettle & Pine"
-LIST = "Friends of the roastery"
-PEOPLE = (
+LIST_NAME = "Friends of the roastery"
+USERS = (
     ("Nino Beridze", "nino@kettleandpine.example", Role.OWNER),
     ("Camille Laurent", "camille@kettleandpine.example", Role.COORDINATOR),
     ("Reza Karimi", "reza@kettleandpine.example", Role.VIEWER),
 )
-_PLAN: tuple[tuple[Channel, str, int, int, str, str], ...] = (
+_ACTIVITIES: tuple[tuple[Channel, str, int, int, str, str], ...] = (
     (Channel.EMAIL, "Invitation to the winter tasting", 0, 14, "180.00", ""),
     (Channel.WEB, "Landing page: a tasting box at home", 0, 30, "120.00", ""),
     (Channel.SOCIAL, "Five posts from behind the roaster", -3, 12, "240.00", "https://social.example/kettleandpine"),
@@ -42,12 +42,12 @@ _PLAN: tuple[tuple[Channel, str, int, int, str, str], ...] = (
     (Channel.VIDEO, "Two minutes with our roaster", -4, 30, "650.00", "https://video.example/kettle-roaster"),
     (Channel.EVENT, "Open roastery on Saturday", 12, 12, "400.00", "https://kettleandpine.example/open-day"),
 )
-_FIRST = """
+_FIRST_NAMES = """
 Ana Anar Aysel Bahar Camille Daniel Darya Elene Emma Farid Giorgi Hugo Ivan Jules Kamran Keti Laila Léa
 Louis Luka Maryam Mehdi Mila Nargiz Natia Nika Olga Omid Parisa Rustam Salome Sara Shirin Sofia Tamar
 Tariel Thomas Vusal Yana Zoé
 """.split()  # noqa: SIM905
-_LAST = """
+_LAST_NAMES = """
 Abbasi Aliyev Beridze Bernard Bondar Dubois Faure Fischer Gelashvili Guliyev Hosseini Ivanova Jafari
 Kapanadze Karimi Kiknadze Laurent Lomidze Mammadova Martin Moreau Morozov Novak Petit Rahimi Rossi
 Sidorova Tavakoli Volkova
@@ -55,10 +55,10 @@ Sidorova Tavakoli Volkova
 _CITIES = """
 Tbilisi Batumi Paris Lyon Tehran Shiraz Baku Ganja Yerevan Berlin
 """.split()  # noqa: SIM905
-_HOSTS = ("mail.example.net", "post.example.org", "inbox.example.com", "letters.example.net")
+_MAIL_HOSTS = ("mail.example.net", "post.example.org", "inbox.example.com", "letters.example.net")
 
 
-PAGES: dict[Channel, tuple[str, str]] = {
+LANDING_PAGES: dict[Channel, tuple[str, str]] = {
     Channel.WEB: (
         "A tasting box for the long evenings",
         "Three small bags of the winter blend, a brewing card and a cup to keep. "
@@ -100,31 +100,31 @@ class DemoLogin:
     password: str
 
 
-def _kept(settings: config.Settings) -> Path:
+def _logins_path(settings: config.Settings) -> Path:
     return settings.var / "demo.json"
 
 
-def sign_ins(settings: config.Settings) -> list[DemoLogin]:
+def load_logins(settings: config.Settings) -> list[DemoLogin]:
     """Load the demo's logins with passwords (a file readable by its owner only); empty before the first demo."""
     try:
-        return [DemoLogin(**each) for each in json.loads(_kept(settings).read_text())]
+        return [DemoLogin(**each) for each in json.loads(_logins_path(settings).read_text())]
     except FileNotFoundError:
         return []
 
 
-def found_company(session: Session) -> list[DemoLogin]:
+def create_company(session: Session) -> list[DemoLogin]:
     """Create the company and its users with random passwords at the first demo. Raises NotADemoDatabase."""
     settings = config.settings()
-    existing = sign_ins(settings)
+    existing = load_logins(settings)
     if session.scalar(select(func.count()).select_from(Organisation)):
         if not existing:
             raise NotADemoDatabase(
                 "this database holds an organisation of your own; set KAMPANIA_VAR to another folder"
             )
         return existing
-    fresh = [DemoLogin(name, email, role.value, secrets.token_urlsafe(9)) for name, email, role in PEOPLE]
-    owner, *others = fresh
-    person = found(
+    logins = [DemoLogin(name, email, role.value, secrets.token_urlsafe(9)) for name, email, role in USERS]
+    owner, *others = logins
+    owner_user = create_organisation(
         session,
         name=COMPANY,
         sender_email="hello@kettleandpine.example",
@@ -137,56 +137,61 @@ def found_company(session: Session) -> list[DemoLogin]:
     )
     session.flush()
     for each in others:
-        users.add_person(
-            session, Actor.of(person), email=each.email, name=each.name, role=Role(each.role), password=each.password
+        users.add_user(
+            session,
+            Actor.of_user(owner_user),
+            email=each.email,
+            name=each.name,
+            role=Role(each.role),
+            password=each.password,
         )
     organisation(session).postal_address = "12 Harbour Lane, 75010 Paris"
-    _keep(settings, fresh)
-    return fresh
+    _save_logins(settings, logins)
+    return logins
 
 
-def _keep(settings: config.Settings, fresh: list[DemoLogin]) -> None:
-    path = _kept(settings)
+def _save_logins(settings: config.Settings, logins: list[DemoLogin]) -> None:
+    path = _logins_path(settings)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump([{name: getattr(each, name) for name in DemoLogin.__slots__} for each in fresh], file)
+        json.dump([{name: getattr(each, name) for name in DemoLogin.__slots__} for each in logins], file)
 
 
 def coordinator(session: Session) -> Actor:
     """Return the user who does the demo's work."""
-    return Actor.of(session.scalars(select(User).where(User.email == PEOPLE[1][1])).one())
+    return Actor.of_user(session.scalars(select(User).where(User.email == USERS[1][1])).one())
 
 
 def contacts_csv(number: int, seed: int) -> bytes:
     """Return a CSV file of contacts as a coordinator would upload it."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     rows = io.StringIO()
     writer = csv.writer(rows)
     writer.writerow(["E-mail", "First name", "Last name", "City", "Favourite"])
     for index in range(number):
-        first, last = chance.choice(_FIRST), chance.choice(_LAST)
-        address = _address(f"{first}.{last}.{index}@{chance.choice(_HOSTS)}")
-        favourite = chance.choice(("filter", "espresso", "moka"))
-        writer.writerow([address, first, last, chance.choice(_CITIES), favourite])
+        first, last = rng.choice(_FIRST_NAMES), rng.choice(_LAST_NAMES)
+        address = _ascii_address(f"{first}.{last}.{index}@{rng.choice(_MAIL_HOSTS)}")
+        favourite = rng.choice(("filter", "espresso", "moka"))
+        writer.writerow([address, first, last, rng.choice(_CITIES), favourite])
     return rows.getvalue().encode()
 
 
-def stranger(chance: random.Random, number: int) -> tuple[str, str]:
+def new_person(rng: random.Random, number: int) -> tuple[str, str]:
     """Return (first name, address) of a person who is no contact yet."""
-    first, last = chance.choice(_FIRST), chance.choice(_LAST)
-    return first, _address(f"{first}.{last}.new{number}@{chance.choice(_HOSTS)}")
+    first, last = rng.choice(_FIRST_NAMES), rng.choice(_LAST_NAMES)
+    return first, _ascii_address(f"{first}.{last}.new{number}@{rng.choice(_MAIL_HOSTS)}")
 
 
-def _address(words: str) -> str:
-    return words.lower().translate(str.maketrans("éèë", "eee"))
+def _ascii_address(text: str) -> str:
+    return text.lower().translate(str.maketrans("éèë", "eee"))
 
 
 CONTACT_COLUMNS = ("email", "first_name", "last_name", "attributes.city", "attributes.favourite")
 
 
-def readers(session: Session, actor: Actor) -> ContactList:
+def get_or_create_list(session: Session, actor: Actor) -> ContactList:
     """Return the contact list that the campaign is sent to; created if missing."""
-    existing = session.scalar(select(ContactList).where(ContactList.name == LIST))
-    return existing or create_list(session, actor, LIST)
+    existing = session.scalar(select(ContactList).where(ContactList.name == LIST_NAME))
+    return existing or create_list(session, actor, LIST_NAME)
 
 
 def plan_campaign(
@@ -208,7 +213,7 @@ def plan_campaign(
         description="Bring friends of the roastery to order a tasting box before the holidays.",
     )
     activities = {}
-    for channel, title, start, end, cost, url in _PLAN:
+    for channel, title, start, end, cost, url in _ACTIVITIES:
         activities[channel] = create_activity(
             session,
             actor,

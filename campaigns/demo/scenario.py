@@ -25,7 +25,7 @@ from campaigns.demo import sample_company, simulated_bounces, simulated_visitors
 from campaigns.demo.message_reader import MailReader
 from campaigns.demo.progress_bar import ProgressBar
 from campaigns.demo.simulated_audience import SimulatedAudience
-from campaigns.demo.traffic_model import SHARES
+from campaigns.demo.traffic_model import PROFILE_SHARES
 from campaigns.leads.leads import enter_lead
 from campaigns.mail_catcher.store import MailStore
 from campaigns.planning.activities import update_activity
@@ -33,13 +33,13 @@ from campaigns.planning.launch import launch
 from campaigns.planning.models import Activity, Channel
 
 Figures = Mapping[str, str]
-Ask = Callable[[int], tuple[Figures, int]]
+FetchFigures = Callable[[int], tuple[Figures, int]]
 """Returns (a campaign's figures as text, number of hits still in the settle window) by campaign id."""
 
-SHOWN = ("pixels fetched", "links followed", "visits", "forms sent")
-_PATIENCE = 120
-_MESSAGE = Path(__file__).parent / "invitation.mjml"
-_WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
+SHOWN_COUNTS = ("pixels fetched", "links followed", "visits", "forms sent")
+_TIMEOUT_SECONDS = 120
+_MJML_PATH = Path(__file__).parent / "invitation.mjml"
+_PENDING_STATES = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
 CONSENT = "Yes, write to me about new roasts and tastings, and measure whether I read it."
 
 
@@ -47,29 +47,31 @@ class DemoFailed(Exception):
     """The demo could not be completed."""
 
 
-def tell(*, people: int, seed: int, figures: Ask, stays: bool) -> None:
+def run_demo(*, contacts: int, seed: int, fetch_figures: FetchFigures, keeps_running: bool) -> None:
     """Run the whole demo. ``fetch_figures`` is injected, because the figures come from the tracking package."""
-    began = time.monotonic()
+    started_at = time.monotonic()
     print("\nKampania: a sample company and its campaign\n", flush=True)
     with ProgressBar("Sample company"), db.transaction() as session:
-        sign_ins = sample_company.found_company(session)
-    list_id = _import_contacts(people, seed)
+        sign_ins = sample_company.create_company(session)
+    list_id = _import_contacts(contacts, seed)
     with ProgressBar("Campaign, eight channels"):
         plan = _plan(list_id)
-    postman = MailReader(MailStore())
+    mail_reader = MailReader(MailStore())
     with ProgressBar("Preflight and launch"):
         _launch(plan)
-    audience = _send_and_read(plan, postman, seed)
-    _meet_at_the_roastery(plan)
-    told = _wait_for(figures, plan.campaign_id)
-    _conclude(plan.campaign_id, told, sign_ins, audience, time.monotonic() - began, stays=stays)
+    audience = _send_and_read(plan, mail_reader, seed)
+    _enter_event_lead(plan)
+    figures = _wait_for_figures(fetch_figures, plan.campaign_id)
+    _print_summary(
+        plan.campaign_id, figures, sign_ins, audience, time.monotonic() - started_at, keeps_running=keeps_running
+    )
 
 
-def _import_contacts(people: int, seed: int) -> int:
-    sheet = sample_company.contacts_csv(people, seed)
+def _import_contacts(contacts: int, seed: int) -> int:
+    sheet = sample_company.contacts_csv(contacts, seed)
     with db.transaction() as session:
         actor = sample_company.coordinator(session)
-        list_id = sample_company.readers(session, actor).id
+        list_id = sample_company.get_or_create_list(session, actor).id
         upload = service.upload(session, actor, filename="friends.csv", stream=io.BytesIO(sheet))
         service.configure(
             session,
@@ -82,24 +84,24 @@ def _import_contacts(people: int, seed: int) -> int:
             consent_wording=CONSENT,
             consent_source="cards beside the till, autumn 2026",
         )
-        service.check(session, actor, upload)
+        service.request_dry_run(session, actor, upload)
         import_id = upload.id
-    with ProgressBar("Contacts checked", people) as stage:
+    with ProgressBar("Contacts checked", contacts) as stage:
         _wait_for_import(import_id, ImportState.CHECKED, stage)
     with db.transaction() as session:
-        service.start(session, sample_company.coordinator(session), service.import_of(session, import_id))
-    with ProgressBar("Contacts imported", people) as stage:
+        service.request_import(session, sample_company.coordinator(session), service.import_of(session, import_id))
+    with ProgressBar("Contacts imported", contacts) as stage:
         _wait_for_import(import_id, ImportState.DONE, stage)
     return list_id
 
 
-def _wait_for_import(import_id: int, wanted: ImportState, stage: ProgressBar) -> None:
-    for _ in _patiently("the import"):
-        with db.reading() as session:
+def _wait_for_import(import_id: int, expected: ImportState, bar: ProgressBar) -> None:
+    for _ in _poll_until_timeout("the import"):
+        with db.read_only_session() as session:
             current = service.import_of(session, import_id)
-        stage.show(current.rows_read)
-        if current.state is wanted:
-            stage.show(stage.total)
+        bar.update(current.rows_read)
+        if current.state is expected:
+            bar.update(bar.total)
             return
         if current.state is ImportState.FAILED:
             raise DemoFailed(f"the import failed: {current.error}")
@@ -121,7 +123,7 @@ def _plan(list_id: int) -> _DemoPlan:
         campaign, activities = sample_company.plan_campaign(session, actor)
         pages = {
             channel: f"/f/{_landing_page(session, actor, activities[channel], list_id).slug}"
-            for channel in sample_company.PAGES
+            for channel in sample_company.LANDING_PAGES
         }
         message = _message(session, actor, campaign.name, f"{config.settings().base_url}{pages[Channel.WEB]}")
         email = activities[Channel.EMAIL]
@@ -130,7 +132,7 @@ def _plan(list_id: int) -> _DemoPlan:
 
 
 def _landing_page(session: Session, actor: Actor, activity: Activity, list_id: int) -> Form:
-    title, intro = sample_company.PAGES[activity.channel]
+    title, intro = sample_company.LANDING_PAGES[activity.channel]
     return create_form(
         session,
         actor,
@@ -154,46 +156,48 @@ def _message(session: Session, actor: Actor, name: str, landing: str) -> Message
         name=name,
         subject="{{ contact.first_name }}, your winter tasting box",
         preheader="Plum, hazelnut, a little cedar. Two hundred boxes are kept back for you.",
-        mjml=_MESSAGE.read_text().replace("LANDING", landing),
+        mjml=_MJML_PATH.read_text().replace("LANDING", landing),
     )
 
 
 def _launch(plan: _DemoPlan) -> None:
     with db.transaction() as session:
         actor = sample_company.coordinator(session)
-        found = run.check(session, actor, session.get_one(Activity, plan.email_id))
-        if not found.passed:
-            raise DemoFailed(f"the preflight found errors: {found.findings}")
+        preflight = run.evaluate_and_save(session, actor, session.get_one(Activity, plan.email_id))
+        if not preflight.passed:
+            raise DemoFailed(f"the preflight found errors: {preflight.findings}")
     with db.transaction() as session:
         actor = sample_company.coordinator(session)
         for activity in session.scalars(select(Activity).where(Activity.campaign_id == plan.campaign_id)):
             launch(session, actor, activity)
 
 
-def _send_and_read(plan: _DemoPlan, postman: MailReader, seed: int) -> SimulatedAudience:
+def _send_and_read(plan: _DemoPlan, mail_reader: MailReader, seed: int) -> SimulatedAudience:
     """Send the mails while the audience reads them and visitors of the other channels arrive."""
     settings = config.settings()
     landing = plan.pages[Channel.WEB]
     audience = SimulatedAudience(settings.base_url, landing, seed, settings.time_scale)
-    simulated_visitors.invite(audience, {c: path for c, path in plan.pages.items() if c is not Channel.WEB}, seed)
-    everything_sent = threading.Event()
-    reading = threading.Thread(target=_read, args=(audience, postman, everything_sent), daemon=True)
-    reading.start()
-    with ProgressBar("Mails sent", 1) as stage:
-        sent = _watch_sends(plan.email_id, stage)
-    simulated_bounces.send_back(postman.caught(), plan.email_id, seed)
-    with ProgressBar("Audience reads", 1) as stage:
-        for _ in _patiently("the audience"):
-            if postman.brought >= sent:
-                everything_sent.set()
-            stage.total = max(1, audience.planned)
-            stage.show(audience.acted, ", ".join(f"{audience.tally[what]:,} {what}" for what in SHOWN))
-            if not reading.is_alive():
+    simulated_visitors.schedule_visits(
+        audience, {c: path for c, path in plan.pages.items() if c is not Channel.WEB}, seed
+    )
+    all_sent = threading.Event()
+    reader_thread = threading.Thread(target=_run_audience, args=(audience, mail_reader, all_sent), daemon=True)
+    reader_thread.start()
+    with ProgressBar("Mails sent", 1) as bar:
+        sent = _wait_for_sends(plan.email_id, bar)
+    simulated_bounces.deliver_reports(mail_reader.caught_mails(), plan.email_id, seed)
+    with ProgressBar("Audience reads", 1) as bar:
+        for _ in _poll_until_timeout("the audience"):
+            if mail_reader.read_count >= sent:
+                all_sent.set()
+            bar.total = max(1, audience.scheduled)
+            bar.update(audience.performed, ", ".join(f"{audience.counts[what]:,} {what}" for what in SHOWN_COUNTS))
+            if not reader_thread.is_alive():
                 break
     return audience
 
 
-def _meet_at_the_roastery(plan: _DemoPlan) -> None:
+def _enter_event_lead(plan: _DemoPlan) -> None:
     """Enter a lead by hand, without a form."""
     with db.transaction() as session:
         enter_lead(
@@ -209,71 +213,73 @@ def _meet_at_the_roastery(plan: _DemoPlan) -> None:
         )
 
 
-def _watch_sends(email_id: int, stage: ProgressBar) -> int:
-    for _ in _patiently("sending"):
-        with db.reading() as session:
-            counts = progress.counts(session, email_id)
+def _wait_for_sends(email_id: int, bar: ProgressBar) -> int:
+    for _ in _poll_until_timeout("sending"):
+        with db.read_only_session() as session:
+            counts = progress.count_by_state(session, email_id)
             expanded = session.get_one(Activity, email_id).email.expanded_at is not None
-        waiting = sum(counts.get(state, 0) for state in _WAITING)
-        stage.total = max(1, sum(counts.values()))
-        stage.show(stage.total - waiting if expanded else 0)
+        waiting = sum(counts.get(state, 0) for state in _PENDING_STATES)
+        bar.total = max(1, sum(counts.values()))
+        bar.update(bar.total - waiting if expanded else 0)
         if expanded and not waiting:
             break
     return counts.get(SendState.SENT, 0)
 
 
-def _read(audience: SimulatedAudience, postman: MailReader, everything_sent: threading.Event) -> None:
-    next_time = 0.0
+def _run_audience(audience: SimulatedAudience, mail_reader: MailReader, all_sent: threading.Event) -> None:
+    next_poll_at = 0.0
 
-    def bring() -> None:
-        nonlocal next_time
-        if time.monotonic() >= next_time:
-            audience.read(postman.bring())
-            next_time = time.monotonic() + 0.2
+    def poll_mails() -> None:
+        nonlocal next_poll_at
+        if time.monotonic() >= next_poll_at:
+            audience.schedule_mails(mail_reader.read_new())
+            next_poll_at = time.monotonic() + 0.2
 
-    audience.live(everything_sent.is_set, bring)
+    audience.run(all_sent.is_set, poll_mails)
 
 
-def _wait_for(figures: Ask, campaign_id: int) -> Figures:
+def _wait_for_figures(fetch_figures: FetchFigures, campaign_id: int) -> Figures:
     """Return the figures once no hit is in the settle window and all bounces are processed."""
     with ProgressBar("Hits settle") as stage:
-        for _ in _patiently("settlement"):
-            told, settling = figures(campaign_id)
-            stage.show(0, f"{settling:,} left" if settling else "")
-            if not settling and simulated_bounces.all_read():
+        for _ in _poll_until_timeout("settlement"):
+            figures, settling = fetch_figures(campaign_id)
+            stage.update(0, f"{settling:,} left" if settling else "")
+            if not settling and simulated_bounces.all_processed():
                 break
-    return told
+    return figures
 
 
-def _patiently(what: str) -> Iterator[None]:
+def _poll_until_timeout(what: str) -> Iterator[None]:
     """Yield every 0.2 seconds until the caller breaks out of the loop. Raises DemoFailed after the timeout."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         yield
         time.sleep(0.2)
-    raise DemoFailed(f"{what} took longer than {_PATIENCE} seconds; the logs are in {config.settings().var / 'log'}")
+    raise DemoFailed(
+        f"{what} took longer than {_TIMEOUT_SECONDS} seconds; the logs are in {config.settings().var / 'log'}"
+    )
 
 
-def _conclude(
+def _print_summary(
     campaign_id: int,
-    told: Figures,
-    sign_ins: list[sample_company.DemoLogin],
+    figures: Figures,
+    logins: list[sample_company.DemoLogin],
     audience: SimulatedAudience,
-    took: float,
+    seconds: float,
     *,
-    stays: bool,
+    keeps_running: bool,
 ) -> None:
     base = config.settings().base_url
-    print(f"\nThe campaign brought, {took:.0f} s after the start:\n")
-    for label, value in told.items():
+    print(f"\nThe campaign brought, {seconds:.0f} s after the start:\n")
+    for label, value in figures.items():
         print(f"  {label:<24} {value}")
-    print("\nWho read it: " + ", ".join(f"{audience.tally[family]:,} {family.value}" for family in SHARES))
+    print("\nWho read it: " + ", ".join(f"{audience.counts[family]:,} {family.value}" for family in PROFILE_SHARES))
     if audience.problems:
         print(f"{len(audience.problems)} requests of the audience failed, the first: {audience.problems[0]}")
     print(f"\n  Performance   {base}/campaigns/{campaign_id}/performance")
     print(f"  Caught mail   {base}/catcher")
     print("  Sign in as")
-    for each in sign_ins:
+    for each in logins:
         print(f"    {each.email:<34} {each.password:<14} {each.name}, {each.role}")
-    if stays:
+    if keeps_running:
         print("\nEverything keeps running. Ctrl-C stops it; `make demo` again sends another campaign.", flush=True)

@@ -14,7 +14,7 @@ from campaigns import clock, db
 from campaigns.delivery.bounces.intake import maildir
 from campaigns.delivery.bounces.models import FeedbackSource, InboundMessage
 from campaigns.delivery.mime import verp
-from campaigns.demo.reader_behaviour import family_of
+from campaigns.demo.reader_behaviour import profile_of
 from campaigns.demo.traffic_model import ReaderProfile
 from campaigns.mail_catcher.store import StoredMail
 
@@ -27,41 +27,41 @@ _REFUSALS = (
 """(Share of all mails, enhanced status code, diagnostic)."""
 
 
-def send_back(mails: Sequence[StoredMail], activity_id: int, seed: int) -> int:
+def deliver_reports(mails: Sequence[StoredMail], activity_id: int, seed: int) -> int:
     """Deliver the bounces and the complaint of the activity's mails; return their number."""
-    reports = list(_reports([mail for mail in mails if _send(mail) >> 32 == activity_id], seed))
+    reports = list(_reports([mail for mail in mails if _send_id(mail) >> 32 == activity_id], seed))
     for report in reports:
-        maildir.keep(report.encode(), FeedbackSource.COMMAND)
+        maildir.store_mail(report.encode(), FeedbackSource.COMMAND)
     return len(reports)
 
 
-def _send(mail: StoredMail) -> int:
-    found = verp.tokens_in(mail.sender)
-    return verp.send_of(found[0]) if found else 0
+def _send_id(mail: StoredMail) -> int:
+    tokens = verp.find_tokens(mail.sender)
+    return verp.read_send_id(tokens[0]) if tokens else 0
 
 
-def all_read() -> bool:
+def all_processed() -> bool:
     """Return whether all delivered reports are processed."""
-    with db.reading() as session:
+    with db.read_only_session() as session:
         unread = session.scalar(select(exists().where(InboundMessage.feedback_type.is_(None))))
-    return not unread and not maildir.waiting()
+    return not unread and not maildir.count_waiting()
 
 
 def _reports(mails: Sequence[StoredMail], seed: int) -> Iterator[str]:
-    chance = random.Random(f"{seed}:returns")
+    rng = random.Random(f"{seed}:returns")
     ordered = sorted(mails, key=lambda mail: mail.recipient)
-    silent = [mail for mail in ordered if family_of(seed, mail.recipient) is ReaderProfile.NOBODY]
-    chance.shuffle(silent)
-    for share, status, said in _REFUSALS:
+    unopened = [mail for mail in ordered if profile_of(seed, mail.recipient) is ReaderProfile.UNOPENED]
+    rng.shuffle(unopened)
+    for share, status, diagnostic in _REFUSALS:
         for _ in range(max(1, round(share * len(mails)))):
-            if silent:
-                yield _bounce(silent.pop(), status, said)
-    readers = [mail for mail in ordered if family_of(seed, mail.recipient) is ReaderProfile.READER]
+            if unopened:
+                yield _bounce(unopened.pop(), status, diagnostic)
+    readers = [mail for mail in ordered if profile_of(seed, mail.recipient) is ReaderProfile.READER]
     if readers:
-        yield _complaint(chance.choice(readers))
+        yield _complaint(rng.choice(readers))
 
 
-def _bounce(mail: StoredMail, status: str, said: str) -> str:
+def _bounce(mail: StoredMail, status: str, diagnostic: str) -> str:
     """Build a delivery status notification (RFC 3464)."""
     return _report(
         mail,
@@ -69,7 +69,7 @@ def _bounce(mail: StoredMail, status: str, said: str) -> str:
         "delivery-status",
         "Your mail could not be delivered.",
         f"Reporting-MTA: dns; mx.{_domain(mail)}\n\nFinal-Recipient: rfc822; {mail.recipient}\n"
-        f"Action: failed\nStatus: {status}\nDiagnostic-Code: smtp; {said}\n",
+        f"Action: failed\nStatus: {status}\nDiagnostic-Code: smtp; {diagnostic}\n",
     )
 
 
@@ -85,14 +85,14 @@ def _complaint(mail: StoredMail) -> str:
     )
 
 
-def _report(mail: StoredMail, subject: str, kind: str, prose: str, facts: str) -> str:
+def _report(mail: StoredMail, subject: str, kind: str, text: str, report_fields: str) -> str:
     return (
         f"Delivered-To: {mail.sender}\nFrom: Mail Delivery System <MAILER-DAEMON@mx.{_domain(mail)}>\n"
         f"To: <{mail.sender}>\nSubject: {subject}\nDate: {format_datetime(clock.now())}\n"
         f"Message-ID: <{kind}.{mail.id}@mx.{_domain(mail)}>\nMIME-Version: 1.0\n"
         f'Content-Type: multipart/report; report-type={kind}; boundary="part"\n\n'
-        f"--part\nContent-Type: text/plain; charset=utf-8\n\n{prose}\n\n"
-        f"--part\nContent-Type: message/{kind}\n\n{facts}\n"
+        f"--part\nContent-Type: text/plain; charset=utf-8\n\n{text}\n\n"
+        f"--part\nContent-Type: message/{kind}\n\n{report_fields}\n"
         f"--part\nContent-Type: text/rfc822-headers\n\nReturn-Path: <{mail.sender}>\nTo: <{mail.recipient}>\n"
         f"Subject: {mail.subject.encode('ascii', 'replace').decode()}\n\n--part--\n"
     )

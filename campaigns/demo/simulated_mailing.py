@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from campaigns.demo import reader_behaviour
-from campaigns.demo.traffic_model import SHARES, Mail, ReaderProfile, Request
+from campaigns.demo.traffic_model import PROFILE_SHARES, Mail, ReaderProfile, Request
 
 
 @dataclass(frozen=True, slots=True)
 class MailingRecipient:
     number: int
-    family: ReaderProfile
-    delivered: float
+    profile: ReaderProfile
+    delivered_at: float
     """Seconds since the mailing began."""
     requests: tuple[Request, ...]
 
@@ -24,14 +24,16 @@ class Mailing:
     recipients: int
     seed: int
     mail: Mail
-    shares: Mapping[ReaderProfile, float] = field(default_factory=lambda: SHARES)
+    shares: Mapping[ReaderProfile, float] = field(default_factory=lambda: PROFILE_SHARES)
     per_second: float = 40.0
 
     def __iter__(self) -> Iterator[MailingRecipient]:
         """Yield the recipients in sending order."""
-        families, weights = list(self.shares), list(self.shares.values())
+        profiles, weights = list(self.shares), list(self.shares.values())
         for number in range(self.recipients):
-            chance = random.Random(f"{self.seed}:{number}")
-            family = chance.choices(families, weights)[0]
-            requests = reader_behaviour.requests_of(family, chance, self.mail, place=f"{self.seed}:{number // 400}")
-            yield MailingRecipient(number, family, number / self.per_second, requests)
+            rng = random.Random(f"{self.seed}:{number}")
+            profile = rng.choices(profiles, weights)[0]
+            requests = reader_behaviour.simulate_requests(
+                profile, rng, self.mail, shared_seed=f"{self.seed}:{number // 400}"
+            )
+            yield MailingRecipient(number, profile, number / self.per_second, requests)

@@ -17,18 +17,18 @@ class ReaderProfile(StrEnum):
     """
 
     READER = "people with images on"
-    HIDDEN = "people with images off"
-    QUICK = "people who look at once"
+    IMAGES_OFF = "people with images off"
+    IMMEDIATE = "people who look at once"
     OFFICE = "an office behind one address"
     APPLE = "Apple's prefetch, and people later"
     GMAIL = "people behind Gmail's image proxy"
-    CHECKED = "people whose clicks are checked first"
+    CLICK_CHECKED = "people whose clicks are checked first"
     GATEWAY = "gateways that click everything at once"
     CHECKER = "link checkers asking by HEAD"
     SANDBOX = "sandboxes that come later"
-    DRIP = "scanners that take their time"
-    SPOOFED = "scanners that change their name"
-    NOBODY = "mails that nobody opens"
+    SLOW_SCANNER = "scanners that take their time"
+    SPOOFED_AGENT = "scanners that change their name"
+    UNOPENED = "mails that nobody opens"
     CHAT = "links passed on in a chat, with its previews"
     PROXY = "office proxies that fetch one link ahead"
     FORWARDED = "mails forwarded to colleagues"
@@ -38,20 +38,20 @@ class ReaderProfile(StrEnum):
 
 HELD_OUT = frozenset({ReaderProfile.FORWARDED, ReaderProfile.ANTIVIRUS, ReaderProfile.HELPDESK})
 
-SHARES: Mapping[ReaderProfile, float] = {
+PROFILE_SHARES: Mapping[ReaderProfile, float] = {
     ReaderProfile.READER: 20,
-    ReaderProfile.HIDDEN: 6,
-    ReaderProfile.QUICK: 3,
+    ReaderProfile.IMAGES_OFF: 6,
+    ReaderProfile.IMMEDIATE: 3,
     ReaderProfile.OFFICE: 8,
     ReaderProfile.APPLE: 20,
     ReaderProfile.GMAIL: 18,
-    ReaderProfile.CHECKED: 4,
+    ReaderProfile.CLICK_CHECKED: 4,
     ReaderProfile.GATEWAY: 6,
     ReaderProfile.CHECKER: 2,
     ReaderProfile.SANDBOX: 2,
-    ReaderProfile.DRIP: 1,
-    ReaderProfile.SPOOFED: 1,
-    ReaderProfile.NOBODY: 7,
+    ReaderProfile.SLOW_SCANNER: 1,
+    ReaderProfile.SPOOFED_AGENT: 1,
+    ReaderProfile.UNOPENED: 7,
     ReaderProfile.CHAT: 1,
     ReaderProfile.PROXY: 1,
 }
@@ -71,12 +71,12 @@ class Mail:
     """Properties of a mail that influence how it is read. Links are numbered from 1."""
 
     links: int = 6
-    landing: int = 1
+    landing_link: int = 1
     """Number of the link to our own landing page; 0: none."""
-    small_print: frozenset[int] = frozenset({6})
+    legal_links: frozenset[int] = frozenset({6})
     https: bool = True
     """Browsers send Sec-Fetch headers over HTTPS only."""
-    half_read_within: float = 2_400.0
+    median_read_delay: float = 2_400.0
     """Median delay in seconds until the mail is read."""
 
 
@@ -86,10 +86,10 @@ class Request:
 
     after: float
     """Seconds since the relay accepted the mail."""
-    what: Action
+    action: Action
     agent: str
     address: str
     by_person: bool
     link: int = 0
-    head: bool = False
-    navigated: bool = False
+    is_head: bool = False
+    user_navigated: bool = False

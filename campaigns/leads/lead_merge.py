@@ -6,31 +6,31 @@ from sqlalchemy.orm import Session, aliased
 from campaigns.db import Base
 from campaigns.leads.models import Lead, LeadStage
 
-_FURTHEST_LAST = tuple(LeadStage)
+_STAGE_ORDER = tuple(LeadStage)
 
 
-def fold_leads(session: Session, stays_id: int, goes_id: int) -> None:
+def merge_open_leads(session: Session, survivor_id: int, duplicate_id: int) -> None:
     """Merge the younger open lead into the older one, in each campaign where both contacts have one.
 
     A contact has one open lead per campaign. The older lead takes over the younger's submissions, notes, owner (if it
     has none) and stage (if further).
     """
-    theirs = aliased(Lead)
-    both = (
-        select(Lead, theirs)
-        .join(theirs, theirs.campaign_id == Lead.campaign_id)
-        .where(Lead.contact_id == stays_id, theirs.contact_id == goes_id)
-        .where(Lead.closed_at.is_(None), theirs.closed_at.is_(None))
+    duplicate_lead = aliased(Lead)
+    pairs = (
+        select(Lead, duplicate_lead)
+        .join(duplicate_lead, duplicate_lead.campaign_id == Lead.campaign_id)
+        .where(Lead.contact_id == survivor_id, duplicate_lead.contact_id == duplicate_id)
+        .where(Lead.closed_at.is_(None), duplicate_lead.closed_at.is_(None))
     )
-    for pair in session.execute(both).all():
+    for pair in session.execute(pairs).all():
         older, younger = sorted(pair, key=lambda lead: (lead.created_at, lead.id))
-        _fold(session, older, younger)
+        _merge_into_older(session, older, younger)
 
 
-def _fold(session: Session, older: Lead, younger: Lead) -> None:
+def _merge_into_older(session: Session, older: Lead, younger: Lead) -> None:
     older.notes = "\n\n".join(filter(None, (older.notes, younger.notes)))
     older.owner_id = older.owner_id or younger.owner_id
-    if _FURTHEST_LAST.index(younger.stage) > _FURTHEST_LAST.index(older.stage):
+    if _STAGE_ORDER.index(younger.stage) > _STAGE_ORDER.index(older.stage):
         older.stage, older.stage_at, older.stage_processed = younger.stage, younger.stage_at, younger.stage_processed
     for table in Base.metadata.sorted_tables:
         for column in table.columns:

@@ -14,7 +14,7 @@ from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationPro
 from campaigns.i18n import N_
 from campaigns.leads.models import Lead, LeadStage
 
-LONGEST_NOTES = 20_000
+MAX_NOTES_LENGTH = 20_000
 
 
 def lead_of(session: Session, lead_id: int) -> Lead:
@@ -33,9 +33,9 @@ def open_lead(
     Of two simultaneous sessions one inserts it and the other gets the same lead: the partial unique index
     ``uq_leads_open`` decides.
     """
-    found = _open(session, contact_id, campaign_id)
-    if found is not None:
-        return found, False
+    existing = _find_open_lead(session, contact_id, campaign_id)
+    if existing is not None:
+        return existing, False
     lead = Lead(
         contact_id=contact_id,
         campaign_id=campaign_id,
@@ -50,14 +50,14 @@ def open_lead(
         with session.begin_nested():
             session.add(lead)
     except IntegrityError:
-        other = _open(session, contact_id, campaign_id)
-        if other is None:
+        concurrent = _find_open_lead(session, contact_id, campaign_id)
+        if concurrent is None:
             raise  # not the index: the contact or campaign was deleted
-        return other, False
+        return concurrent, False
     return lead, True
 
 
-def _open(session: Session, contact_id: int, campaign_id: int) -> Lead | None:
+def _find_open_lead(session: Session, contact_id: int, campaign_id: int) -> Lead | None:
     return session.scalars(
         select(Lead).where(Lead.contact_id == contact_id, Lead.campaign_id == campaign_id, Lead.closed_at.is_(None))
     ).one_or_none()
@@ -83,13 +83,13 @@ def enter_lead(
     actor.require(Permission.LEADS)
     problems = _notes_problems(notes)
     try:
-        contact = _contact(session, actor, email, first_name.strip(), last_name.strip())
+        contact = _upsert_contact(session, actor, email, first_name.strip(), last_name.strip())
     except ValidationFailed as error:
         raise ValidationFailed([*error.problems, *problems]) from error
     if problems:
         raise ValidationFailed(problems)
     _check_owner(session, owner_id)
-    lead, new = open_lead(
+    lead, is_new = open_lead(
         session,
         contact_id=contact.id,
         campaign_id=campaign_id,
@@ -100,12 +100,12 @@ def enter_lead(
     if notes.strip():
         lead.notes = f"{lead.notes}\n\n{notes.strip()}".strip()
         session.flush()
-    audit.record(session, actor, "create", "lead", lead.id, new=new, activity=activity_id)
-    return lead, new
+    audit.record(session, actor, "create", "lead", lead.id, new=is_new, activity=activity_id)
+    return lead, is_new
 
 
-def _contact(session: Session, actor: Actor, email: str, first_name: str, last_name: str) -> Contact:
-    known = contacts.by_address(session, addresses.normalise(email))
+def _upsert_contact(session: Session, actor: Actor, email: str, first_name: str, last_name: str) -> Contact:
+    known = contacts.contact_by_address(session, addresses.normalise(email))
     # The contact's own input wins; what a colleague enters only fills gaps.
     return contacts.upsert_contact(
         session,
@@ -137,7 +137,7 @@ def change_stage(session: Session, actor: Actor, lead: Lead, stage: LeadStage) -
     audit.record(session, actor, "change stage", "lead", lead.id, before=before.value, after=stage.value)
 
 
-def assign(session: Session, actor: Actor, lead: Lead, owner_id: int | None) -> None:
+def assign_owner(session: Session, actor: Actor, lead: Lead, owner_id: int | None) -> None:
     """Set the owner; None for no owner. Raises ValidationFailed for an unknown user."""
     actor.require(Permission.LEADS)
     if lead.owner_id == owner_id:
@@ -148,7 +148,7 @@ def assign(session: Session, actor: Actor, lead: Lead, owner_id: int | None) -> 
     audit.record(session, actor, "assign", "lead", lead.id, before=before, after=owner_id)
 
 
-def note(session: Session, actor: Actor, lead: Lead, text: str) -> None:
+def set_notes(session: Session, actor: Actor, lead: Lead, text: str) -> None:
     """Replace the notes. Raises ValidationFailed when they are too long."""
     actor.require(Permission.LEADS)
     problems = _notes_problems(text)
@@ -162,9 +162,9 @@ def note(session: Session, actor: Actor, lead: Lead, text: str) -> None:
 
 
 def _notes_problems(text: str) -> list[ValidationProblem]:
-    if len(text) <= LONGEST_NOTES:
+    if len(text) <= MAX_NOTES_LENGTH:
         return []
-    return [ValidationProblem(N_("At most %(most)s characters, please."), "notes", params={"most": LONGEST_NOTES})]
+    return [ValidationProblem(N_("At most %(most)s characters, please."), "notes", params={"most": MAX_NOTES_LENGTH})]
 
 
 def _check_owner(session: Session, owner_id: int | None) -> None:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, Index, String, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, Id, Instant, Words, choice
+from campaigns.db import Base, Id, Instant, LongText, string_enum
 from campaigns.i18n import N_
 
 
@@ -60,11 +60,11 @@ class Lead(Base):
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"))
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), index=True)
-    stage: Mapped[LeadStage] = mapped_column(choice(LeadStage), default=LeadStage.NEW)
+    stage: Mapped[LeadStage] = mapped_column(string_enum(LeadStage), default=LeadStage.NEW)
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     source: Mapped[str] = mapped_column(String(20))
     """Channel of the activity that brought the lead."""
-    notes: Mapped[Words]
+    notes: Mapped[LongText]
     created_at: Mapped[Instant]
     closed_at: Mapped[Instant | None]
     stage_at: Mapped[Instant | None]

@@ -17,27 +17,27 @@ from campaigns.i18n import N_
 from campaigns.leads import leads
 from campaigns.leads.forms import LeadForm, NotesForm, OwnerForm, StageForm
 from campaigns.leads.models import Lead, LeadStage
-from campaigns.planning.activities import activity_of
+from campaigns.planning.activities import get_activity
 from campaigns.planning.models import Activity, Campaign
 from campaigns.web.i18n.formatting import translated
-from campaigns.web.pages.error_pages import problem_text, put_problems, say
-from campaigns.web.pages.pagination import page_of
+from campaigns.web.pages.error_pages import add_form_problems, error_text, problem_text
+from campaigns.web.pages.pagination import paginate
 from campaigns.web.request_session import db_session
 from campaigns.web.security import idempotent_forms
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("leads", __name__)
 
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 """Submissions and stage changes on a lead's page, newest first."""
 
 
 @blueprint.get("/leads")
 def index() -> Any:
-    actor().require(Permission.PERSONAL)
+    current_actor().require(Permission.PERSONAL)
     session = db_session()
-    stage, campaign, owner = _stage(), _number("campaign"), _number("owner")
-    page = page_of(session, _listed(stage, campaign, owner), [Lead.id.desc()])
+    stage, campaign, owner = _stage_filter(), _int_argument("campaign"), _int_argument("owner")
+    page = paginate(session, _leads_query(stage, campaign, owner), [Lead.id.desc()])
     return render_template(
         "pages/leads/index.html",
         page=page,
@@ -51,7 +51,7 @@ def index() -> Any:
     )
 
 
-def _listed(stage: str, campaign: int | None, owner: int | None) -> Any:
+def _leads_query(stage: str, campaign: int | None, owner: int | None) -> Any:
     stmt: Any = (
         select(
             Lead,
@@ -80,12 +80,12 @@ def _listed(stage: str, campaign: int | None, owner: int | None) -> Any:
     return stmt
 
 
-def _stage() -> str:
-    asked = request.args.get("stage", "")
-    return asked if asked == "open" or asked in set(LeadStage) else ""
+def _stage_filter() -> str:
+    stage = request.args.get("stage", "")
+    return stage if stage == "open" or stage in set(LeadStage) else ""
 
 
-def _number(name: str) -> int | None:
+def _int_argument(name: str) -> int | None:
     text = request.args.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
@@ -93,20 +93,20 @@ def _number(name: str) -> int | None:
 @blueprint.route("/leads/new", methods=["GET", "POST"])
 def new() -> Any:
     """Enter a lead by hand, from an enquiry by message, comment or call."""
-    who = actor()
-    who.require(Permission.LEADS)
+    actor = current_actor()
+    actor.require(Permission.LEADS)
     session = db_session()
-    asked = _number("activity")
-    form = LeadForm(data={"owner_id": str(who.id), "activity_id": str(asked or "")})
-    form.offer(session, asked)
+    activity_id = _int_argument("activity")
+    form = LeadForm(data={"owner_id": str(actor.id), "activity_id": str(activity_id or "")})
+    form.offer(session, activity_id)
     if form.validate_on_submit():
-        if there := idempotent_forms.already():
-            return there
+        if earlier_response := idempotent_forms.previous_result():
+            return earlier_response
         try:
-            activity = activity_of(session, int(form.activity_id.data))
-            lead, fresh = leads.enter_lead(
+            activity = get_activity(session, int(form.activity_id.data))
+            lead, is_new = leads.enter_lead(
                 session,
-                who,
+                actor,
                 campaign_id=activity.campaign_id,
                 activity_id=activity.id,
                 source=activity.channel.value,
@@ -118,22 +118,22 @@ def new() -> Any:
             )
         except ValidationFailed as error:
             session.rollback()
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             known = _("This person has an open lead in the campaign already: your notes were added to it.")
-            flash(_("The lead is written down.") if fresh else known, "success" if fresh else "info")
-            return idempotent_forms.made(url_for("leads.lead", lead_id=lead.id))
+            flash(_("The lead is written down.") if is_new else known, "success" if is_new else "info")
+            return idempotent_forms.commit_and_redirect(url_for("leads.lead", lead_id=lead.id))
     page = render_template("pages/leads/new.html", form=form)
     return page, 422 if form.errors or form.form_errors else 200
 
 
 @blueprint.get("/leads/<int:lead_id>")
 def lead(lead_id: int) -> Any:
-    actor().require(Permission.PERSONAL)
-    return _page(db_session(), leads.lead_of(db_session(), lead_id))
+    current_actor().require(Permission.PERSONAL)
+    return _render_lead(db_session(), leads.lead_of(db_session(), lead_id))
 
 
-def _page(session: Session, found: Lead, notes_form: NotesForm | None = None) -> str:
+def _render_lead(session: Session, found: Lead, notes_form: NotesForm | None = None) -> str:
     stage_form = StageForm(formdata=None, data={"stage": found.stage.value})
     stage_form.offer()
     owner_form = OwnerForm(formdata=None, data={"owner_id": str(found.owner_id or "")})
@@ -142,7 +142,7 @@ def _page(session: Session, found: Lead, notes_form: NotesForm | None = None) ->
         select(AuditLogEntry)
         .where(AuditLogEntry.subject_kind == "lead", AuditLogEntry.subject_id == str(found.id))
         .order_by(AuditLogEntry.id.desc())
-        .limit(MOST_SHOWN)
+        .limit(MAX_SHOWN)
     ).all()
     return render_template(
         "pages/leads/lead.html",
@@ -154,7 +154,7 @@ def _page(session: Session, found: Lead, notes_form: NotesForm | None = None) ->
             .join(Form, Form.id == Submission.form_id)
             .where(Submission.lead_id == found.id)
             .order_by(Submission.id.desc())
-            .limit(MOST_SHOWN)
+            .limit(MAX_SHOWN)
         ).all(),
         changes=changes,
         stages={stage.value: stage for stage in LeadStage},
@@ -166,64 +166,68 @@ def _page(session: Session, found: Lead, notes_form: NotesForm | None = None) ->
 
 @blueprint.post("/leads/<int:lead_id>/stage")
 def change_stage(lead_id: int) -> Any:
-    actor().require(Permission.LEADS)
+    current_actor().require(Permission.LEADS)
     session = db_session()
     found = leads.lead_of(session, lead_id)
     form = StageForm()
     form.offer()
     if not form.validate():
         flash(_("Please choose a stage."), "danger")
-        return _back(lead_id)
+        return _redirect_to_lead(lead_id)
     stage = LeadStage(form.stage.data)
-    return _tried(lead_id, lambda: leads.change_stage(session, actor(), found, stage), N_("The stage is changed."))
+    return _run_action(
+        lead_id, lambda: leads.change_stage(session, current_actor(), found, stage), N_("The stage is changed.")
+    )
 
 
 @blueprint.post("/leads/<int:lead_id>/owner")
 def assign(lead_id: int) -> Any:
-    actor().require(Permission.LEADS)
+    current_actor().require(Permission.LEADS)
     session = db_session()
     found = leads.lead_of(session, lead_id)
     form = OwnerForm()
     form.offer(session, found)
     if not form.validate():
         flash(_("Please choose an owner."), "danger")
-        return _back(lead_id)
+        return _redirect_to_lead(lead_id)
     owner_id = int(form.owner_id.data) if form.owner_id.data else None
-    return _tried(lead_id, lambda: leads.assign(session, actor(), found, owner_id), N_("The lead is handed over."))
+    return _run_action(
+        lead_id, lambda: leads.assign_owner(session, current_actor(), found, owner_id), N_("The lead is handed over.")
+    )
 
 
 @blueprint.post("/leads/<int:lead_id>/notes")
 def note(lead_id: int) -> Any:
-    who = actor()
-    who.require(Permission.PERSONAL)
+    actor = current_actor()
+    actor.require(Permission.PERSONAL)
     session = db_session()
     found = leads.lead_of(session, lead_id)
     form = NotesForm()
     try:
-        leads.note(session, who, found, form.notes.data or "")
+        leads.set_notes(session, actor, found, form.notes.data or "")
     except ValidationFailed as error:
-        put_problems(form, error)
-        return _page(session, found, form), 422
+        add_form_problems(form, error)
+        return _render_lead(session, found, form), 422
     session.commit()
     flash(_("The notes are saved."), "success")
-    return _back(lead_id)
+    return _redirect_to_lead(lead_id)
 
 
-def _tried(lead_id: int, act: Callable[[], None], said: str) -> Any:
+def _run_action(lead_id: int, action: Callable[[], None], success_message: str) -> Any:
     session = db_session()
     try:
-        act()
+        action()
     except Conflict as error:
         session.rollback()
-        flash(say(error), "warning")
+        flash(error_text(error), "warning")
     except ValidationFailed as error:
         session.rollback()
         flash(" ".join(map(problem_text, error.problems)), "danger")
     else:
         session.commit()
-        flash(translated(said), "success")
-    return _back(lead_id)
+        flash(translated(success_message), "success")
+    return _redirect_to_lead(lead_id)
 
 
-def _back(lead_id: int) -> Any:
+def _redirect_to_lead(lead_id: int) -> Any:
     return redirect(url_for("leads.lead", lead_id=lead_id), 303)

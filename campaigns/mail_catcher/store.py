@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 
 from campaigns import config
-from campaigns.mail_catcher.smtp_server import Faults, SmtpServer, subject
+from campaigns.mail_catcher.smtp_server import Faults, SmtpServer, decode_subject
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mails (
@@ -38,7 +38,7 @@ class StoredMail:
     """One stored mail; ``received_at`` in seconds since 1970."""
 
     id: int
-    at: float
+    received_at: float
     sender: str
     recipient: str
     subject: str
@@ -86,10 +86,10 @@ class MailStore:
             rows = [StoredMail(*row) for row in connection.execute(query, [*values, limit])]
         return rows[::-1] if after is not None else rows
 
-    def mail(self, number: int) -> StoredMail | None:
+    def mail(self, mail_id: int) -> StoredMail | None:
         with self.open() as connection:
             row = connection.execute(
-                "SELECT id, at, sender, recipient, subject, raw FROM mails WHERE id = ?", (number,)
+                "SELECT id, at, sender, recipient, subject, raw FROM mails WHERE id = ?", (mail_id,)
             ).fetchone()
         return StoredMail(*row) if row else None
 
@@ -101,50 +101,52 @@ class MailStore:
 def run(port: int) -> None:
     """Run the catcher on 127.0.0.1 until SIGINT or SIGTERM."""
     with MailStore().open() as connection:
-        asyncio.run(_until_signal(_reception(connection, {}), port))
+        asyncio.run(_until_signal(_server_factory(connection, {}), port))
 
 
-def _reception(connection: sqlite3.Connection, faults: Faults) -> Callable[[], SmtpServer]:
-    def keep(sender: str, recipients: Sequence[str], raw: bytes) -> int | None:
-        row = (time.time(), sender, ", ".join(recipients), subject(raw)[:500], raw)
+def _server_factory(connection: sqlite3.Connection, faults: Faults) -> Callable[[], SmtpServer]:
+    def store_mail(sender: str, recipients: Sequence[str], raw: bytes) -> int | None:
+        row = (time.time(), sender, ", ".join(recipients), decode_subject(raw)[:500], raw)
         query = "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (?, ?, ?, ?, ?)"
         return connection.execute(query, row).lastrowid
 
-    return lambda: SmtpServer(keep, faults)
+    return lambda: SmtpServer(store_mail, faults)
 
 
-async def _until_signal(reception: Callable[[], SmtpServer], port: int) -> None:
+async def _until_signal(server_factory: Callable[[], SmtpServer], port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with await _listening(reception, port):
+    async with await _create_server(server_factory, port):
         await stop.wait()
 
 
-async def _listening(reception: Callable[[], SmtpServer], port: int) -> asyncio.Server:
-    return await asyncio.get_running_loop().create_server(reception, "127.0.0.1", port, backlog=128)
+async def _create_server(server_factory: Callable[[], SmtpServer], port: int) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(server_factory, "127.0.0.1", port, backlog=128)
 
 
 @contextmanager
-def catching(port: int = 0, box: MailStore | None = None, faults: Faults | None = None) -> Iterator[int]:
+def running_catcher(port: int = 0, store: MailStore | None = None, faults: Faults | None = None) -> Iterator[int]:
     """Run a catcher in a thread of this process, for tests; yields its port."""
-    running: Future[tuple[int, Callable[[], object]]] = Future()
+    started: Future[tuple[int, Callable[[], object]]] = Future()
 
     async def serve(reception: Callable[[], SmtpServer]) -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        async with await _listening(reception, port) as server:
+        async with await _create_server(reception, port) as server:
             chosen = server.sockets[0].getsockname()[1]
-            running.set_result((chosen, lambda: loop.call_soon_threadsafe(stop.set)))
+            started.set_result((chosen, lambda: loop.call_soon_threadsafe(stop.set)))
             await stop.wait()
 
-    with (box or MailStore()).open() as connection:
+    with (store or MailStore()).open() as connection:
         thread = Thread(
-            target=asyncio.run, args=(serve(_reception(connection, {} if faults is None else faults)),), daemon=True
+            target=asyncio.run,
+            args=(serve(_server_factory(connection, {} if faults is None else faults)),),
+            daemon=True,
         )
         thread.start()
-        chosen, stop = running.result(10)
+        actual_port, stop = started.result(10)
         try:
-            yield chosen
+            yield actual_port
         finally:
             stop()
             thread.join(10)

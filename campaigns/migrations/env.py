@@ -15,7 +15,7 @@ from campaigns.migrations import schema
 _LOCK_TIMEOUT = "5s"
 
 
-def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
+def _render_type(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
     """Render the types of ``campaigns.db`` by name, and enums as the VARCHAR that they are in the database."""
     if kind == "type" and isinstance(item, sa.Enum):
         return f"sa.String(length={item.length})"
@@ -24,7 +24,7 @@ def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[Fal
     return False
 
 
-def _metadata() -> sa.MetaData | None:
+def _metadata_for_drafting() -> sa.MetaData | None:
     """The metadata of all tables when drafting a migration, else None: an upgrade need not import every package."""
     if not context.config.attributes.get("drafting"):
         return None
@@ -37,21 +37,21 @@ def _migrate(connection: sa.Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
     context.configure(
         connection=connection,
-        target_metadata=_metadata(),
+        target_metadata=_metadata_for_drafting(),
         render_as_batch=sqlite,  # SQLite can't alter a table: batch mode copies it.
-        render_item=_render,
-        include_object=schema.belongs(connection.dialect.name),
+        render_item=_render_type,
+        include_object=schema.include_object_for(connection.dialect.name),
         compare_type=True,
     )
     if not sqlite:
         connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
-    with _unenforced(connection), context.begin_transaction():
+    with _foreign_keys_off(connection), context.begin_transaction():
         context.run_migrations()
     connection.commit()
 
 
 @contextmanager
-def _unenforced(connection: sa.Connection) -> Iterator[None]:
+def _foreign_keys_off(connection: sa.Connection) -> Iterator[None]:
     """Turn foreign keys off on SQLite: batch mode drops the old copy of a table, which would cascade to its referrers.
 
     The pragma does nothing within a transaction, so it is set on the driver's own connection. Raises RuntimeError when
@@ -75,9 +75,9 @@ def _unenforced(connection: sa.Connection) -> Iterator[None]:
         driver.execute("PRAGMA foreign_keys=ON")
 
 
-given: sa.Connection | None = context.config.attributes.get("connection")
-if given is not None:
-    _migrate(given)
+given_connection: sa.Connection | None = context.config.attributes.get("connection")
+if given_connection is not None:
+    _migrate(given_connection)
 else:
-    with db.engine().connect() as fresh:
-        _migrate(fresh)
+    with db.engine().connect() as own_connection:
+        _migrate(own_connection)

@@ -21,19 +21,19 @@ def alembic_config() -> Config:
     return Config(toml_file=_PYPROJECT)
 
 
-def newest() -> str | None:
+def head_revision() -> str | None:
     """The newest revision, which the models of this version correspond to."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
-def current(engine: sa.Engine) -> str | None:
+def current_revision(engine: sa.Engine) -> str | None:
     """The revision of the database; None for an empty one."""
     with engine.execution_options(read_only=True).connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def is_current(engine: sa.Engine) -> bool:
-    return current(engine) == newest()
+    return current_revision(engine) == head_revision()
 
 
 class UpgradeRefused(CommandError):
@@ -93,11 +93,11 @@ def draft(engine: sa.Engine, message: str) -> None:
         command.revision(config, message=message, autogenerate=True)
 
 
-def belongs(engine_name: str) -> Callable[..., bool]:
+def include_object_for(engine_name: str) -> Callable[..., bool]:
     """A function for Alembic's ``include_object``: whether an index exists on this dialect (see ``Index.ddl_if``)."""
 
-    def included(item: object, _name: str | None, _kind: str, _reflected: bool, _other: object) -> bool:
-        only = getattr(item, "_ddl_if", None)
-        return only is None or only.dialect == engine_name
+    def include(item: object, _name: str | None, _kind: str, _reflected: bool, _other: object) -> bool:
+        condition = getattr(item, "_ddl_if", None)
+        return condition is None or condition.dialect == engine_name
 
-    return included
+    return include

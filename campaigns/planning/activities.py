@@ -13,10 +13,16 @@ from campaigns.audience.models import ContactList
 from campaigns.content.models import Message
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
-from campaigns.optimistic_lock import count_change
+from campaigns.optimistic_lock import bump_revision
 from campaigns.planning import validation
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel, EmailDetails
-from campaigns.planning.state_machine import CLOSED_CAMPAIGN, LAUNCHED, Transition, hold, move
+from campaigns.planning.state_machine import (
+    CLOSED_CAMPAIGN_STATUSES,
+    LAUNCHED_STATUSES,
+    Transition,
+    apply_transition,
+    lock_activity,
+)
 
 
 class ActivityInput(TypedDict, total=False):
@@ -42,8 +48,8 @@ class ActivityInput(TypedDict, total=False):
     window_until: time | None
 
 
-_HOURS = ("window_days", "window_from", "window_until")
-SETTLED_BY_LAUNCH = ("channel", "message_id", "list_id", "everybody", *_HOURS)
+_WINDOW_FIELDS = ("window_days", "window_from", "window_until")
+FIXED_AT_LAUNCH = ("channel", "message_id", "list_id", "everybody", *_WINDOW_FIELDS)
 _EMAIL_DEFAULTS: ActivityInput = {
     "message_id": None,
     "list_id": None,
@@ -56,7 +62,7 @@ _EMAIL_DEFAULTS: ActivityInput = {
 """The fields that :class:`EmailDetails` holds, with their values for an activity of another channel."""
 
 
-def activity_of(session: Session, activity_id: int) -> Activity:
+def get_activity(session: Session, activity_id: int) -> Activity:
     """The activity with this id. Raises NotFound for an unknown id and for built-in activities."""
     activity = session.get(Activity, activity_id)
     if activity is None or activity.built_in:
@@ -70,7 +76,7 @@ def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields
     Raises ValidationFailed, and Conflict when the campaign is over or built in.
     """
     actor.require(Permission.PLAN)
-    if campaign.built_in or campaign.status in CLOSED_CAMPAIGN:
+    if campaign.built_in or campaign.status in CLOSED_CAMPAIGN_STATUSES:
         raise Conflict(N_("“%(title)s” is over: it takes no more activities."), title=campaign.name)
     activity = Activity(
         campaign_id=campaign.id,
@@ -80,7 +86,7 @@ def create_activity(session: Session, actor: Actor, campaign: Campaign, **fields
         url="",
         created_at=clock.now(),
     )
-    _fill(session, activity, fields)
+    _apply_fields(session, activity, fields)
     activity.campaign = campaign
     session.add(activity)
     session.flush()
@@ -98,16 +104,16 @@ def update_activity(
     moves the activity back to draft, so that only approved content is launched as approved.
     """
     actor.require(Permission.PLAN)
-    hold(session, activity)
+    lock_activity(session, activity)
     before = {key: _value(activity, key) for key in ActivityInput.__annotations__}
-    _fill(session, activity, fields)
+    _apply_fields(session, activity, fields)
     changed = sorted(key for key, value in before.items() if _value(activity, key) != value)
     if not changed:
         return
-    count_change(session, activity, revision)
+    bump_revision(session, activity, revision)
     session.flush()
-    if activity.status is ActivityStatus.APPROVED and set(changed) & set(SETTLED_BY_LAUNCH):
-        move(session, activity, Transition.REOPEN, ActivityStatus.DRAFT)
+    if activity.status is ActivityStatus.APPROVED and set(changed) & set(FIXED_AT_LAUNCH):
+        apply_transition(session, activity, Transition.REOPEN, ActivityStatus.DRAFT)
     audit.record(session, actor, "update", "activity", activity.id, changed=changed)
 
 
@@ -134,57 +140,57 @@ def _set_values(activity: Activity, values: dict[str, Any]) -> None:
             setattr(activity.email_details, key, value)
 
 
-def _fill(session: Session, activity: Activity, fields: ActivityInput) -> None:
-    wanted: dict[str, Any] = {
+def _apply_fields(session: Session, activity: Activity, fields: ActivityInput) -> None:
+    new_values: dict[str, Any] = {
         key: value.strip() if isinstance(value, str) and not isinstance(value, Channel) else value
         for key, value in fields.items()
     }
-    if wanted.get("channel", activity.channel) is not Channel.EMAIL:
-        wanted |= _EMAIL_DEFAULTS
+    if new_values.get("channel", activity.channel) is not Channel.EMAIL:
+        new_values |= _EMAIL_DEFAULTS
 
     def value(key: str) -> Any:
-        return wanted.get(key, _value(activity, key))
+        return new_values.get(key, _value(activity, key))
 
     problems = [
-        *validation.name("title", value("title")),
-        *validation.words("notes", value("notes") or ""),
-        *validation.period(value("starts_on"), value("ends_on")),
-        *validation.money("cost", value("cost")),
-        *validation.url(value("url")),
-        *(validation.owner(session, wanted["owner_id"]) if "owner_id" in wanted else ()),
-        *validation.window(value("window_days"), value("window_from"), value("window_until")),
+        *validation.check_name("title", value("title")),
+        *validation.check_text("notes", value("notes") or ""),
+        *validation.check_period(value("starts_on"), value("ends_on")),
+        *validation.check_amount("cost", value("cost")),
+        *validation.check_url(value("url")),
+        *(validation.check_owner(session, new_values["owner_id"]) if "owner_id" in new_values else ()),
+        *validation.check_window(value("window_days"), value("window_from"), value("window_until")),
         *(
-            validation.later("stop_after", wanted["stop_after"])
-            if wanted.get("stop_after") != _value(activity, "stop_after")
+            validation.check_future("stop_after", new_values["stop_after"])
+            if new_values.get("stop_after") != _value(activity, "stop_after")
             else ()
         ),
-        *validation.exists(session, Message, wanted.get("message_id"), "message_id"),
-        *validation.exists(session, ContactList, wanted.get("list_id"), "list_id"),
+        *validation.check_exists(session, Message, new_values.get("message_id"), "message_id"),
+        *validation.check_exists(session, ContactList, new_values.get("list_id"), "list_id"),
     ]
     if value("everybody") and value("list_id") is not None:
         problems.append(ValidationProblem(N_("Choose either one list or everybody."), "list_id"))
-    if activity.status in LAUNCHED:
+    if activity.status in LAUNCHED_STATUSES:
         problems += [
             ValidationProblem(N_("This is settled since the launch."), key)
-            for key in SETTLED_BY_LAUNCH
-            if key in wanted and wanted[key] != _value(activity, key)
+            for key in FIXED_AT_LAUNCH
+            if key in new_values and new_values[key] != _value(activity, key)
         ]
     if problems:
         raise ValidationFailed(problems)
-    _set_values(activity, wanted)
+    _set_values(activity, new_values)
 
 
 def submit(session: Session, actor: Actor, activity: Activity) -> None:
     """Draft → review."""
     actor.require(Permission.PLAN)
-    move(session, activity, Transition.SUBMIT, ActivityStatus.REVIEW)
+    apply_transition(session, activity, Transition.SUBMIT, ActivityStatus.REVIEW)
     audit.record(session, actor, "submit", "activity", activity.id)
 
 
 def approve(session: Session, actor: Actor, activity: Activity) -> None:
     """Draft or review → approved."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Transition.APPROVE, ActivityStatus.APPROVED)
+    apply_transition(session, activity, Transition.APPROVE, ActivityStatus.APPROVED)
     audit.record(session, actor, "approve", "activity", activity.id)
 
 
@@ -193,7 +199,7 @@ def reopen(session: Session, actor: Actor, activity: Activity) -> None:
     actor.require(Permission.PLAN)
     if activity.status is ActivityStatus.SCHEDULED:
         actor.require(Permission.LAUNCH)  # This withdraws a launch.
-    move(session, activity, Transition.REOPEN, ActivityStatus.DRAFT, due_at=None)
+    apply_transition(session, activity, Transition.REOPEN, ActivityStatus.DRAFT, due_at=None)
     if activity.email_details is not None:
         activity.email_details.version_id = None
     audit.record(session, actor, "reopen", "activity", activity.id)

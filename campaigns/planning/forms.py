@@ -30,7 +30,7 @@ from campaigns.planning.campaigns import CampaignInput
 from campaigns.planning.models import Activity, Campaign, Channel, Objective
 from campaigns.web.i18n.formatting import timezone, translated, weekdays
 from campaigns.web.pages.edit_conflicts import VersionedForm
-from campaigns.web.pages.form_choices import CheckboxesField, choices, choices_of, choices_of_people
+from campaigns.web.pages.form_choices import CheckboxesField, choices, enum_choices, user_choices
 
 COLOURS = ("#206bc4", "#ae3ec9", "#d63939", "#f76707", "#f59f00", "#2fb344", "#0ca678", "#17a2b8")
 """Default colours of new campaigns, used in turn so that neighbours in a list differ."""
@@ -46,7 +46,7 @@ URL_LABELS = {
 }
 
 
-def _whole(text: str | None) -> int | None:
+def _parse_int(text: str | None) -> int | None:
     return int(text) if text else None
 
 
@@ -60,18 +60,18 @@ class CampaignForm(VersionedForm):
     colour = ColorField(_l("Colour"))
     description = TextAreaField(_l("Description"), render_kw={"rows": 4})
 
-    def offer(self, session: Session, campaign: Campaign | None) -> None:
+    def fill_choices(self, session: Session, campaign: Campaign | None) -> None:
         """Fill the select fields' choices."""
-        self.objective.choices = choices_of(Objective)
-        self.owner_id.choices = choices_of_people(
+        self.objective.choices = enum_choices(Objective)
+        self.owner_id.choices = user_choices(
             session, campaign.owner_id if campaign else None, translated(N_("Nobody yet"))
         )
 
-    def filled(self) -> CampaignInput:
+    def to_input(self) -> CampaignInput:
         return {
             "name": self.name.data or "",
             "objective": Objective(self.objective.data),
-            "owner_id": _whole(self.owner_id.data),
+            "owner_id": _parse_int(self.owner_id.data),
             "starts_on": self.starts_on.data,
             "ends_on": self.ends_on.data,
             "budget": self.budget.data,
@@ -89,18 +89,18 @@ class ActivityForm(VersionedForm):
     url = URLField(_l("Address"), render_kw={"maxlength": 2000, "placeholder": "https://"})
     notes = TextAreaField(_l("Notes"), render_kw={"rows": 4})
 
-    def offer(self, session: Session, channel: Channel, activity: Activity | None) -> None:
+    def fill_choices(self, session: Session, channel: Channel, activity: Activity | None) -> None:
         """Fill the select fields' choices, and label the URL field for the channel."""
-        self.owner_id.choices = choices_of_people(
+        self.owner_id.choices = user_choices(
             session, activity.owner_id if activity else None, translated(N_("Nobody yet"))
         )
         self.url.label.text = translated(URL_LABELS.get(channel, N_("Address")))
 
-    def filled(self, channel: Channel) -> ActivityInput:
+    def to_input(self, channel: Channel) -> ActivityInput:
         return {
             "channel": channel,
             "title": self.title.data or "",
-            "owner_id": _whole(self.owner_id.data),
+            "owner_id": _parse_int(self.owner_id.data),
             "starts_on": self.starts_on.data,
             "ends_on": self.ends_on.data,
             "cost": self.cost.data,
@@ -121,57 +121,57 @@ class EmailActivityForm(ActivityForm):
 
     EVERYBODY = "everybody"
 
-    def offer(self, session: Session, channel: Channel, activity: Activity | None) -> None:
-        super().offer(session, channel, activity)
-        self.message_id.choices = choices([("", translated(N_("None yet"))), *_named(session, Message)])
+    def fill_choices(self, session: Session, channel: Channel, activity: Activity | None) -> None:
+        super().fill_choices(session, channel, activity)
+        self.message_id.choices = choices([("", translated(N_("None yet"))), *_id_name_pairs(session, Message)])
         self.window_days.choices = choices(zip("1234567", weekdays(), strict=True))
         self.list_id.choices = choices(
             [
                 ("", translated(N_("None yet"))),
                 (self.EVERYBODY, translated(N_("Everybody"))),
-                *_named(session, ContactList),
+                *_id_name_pairs(session, ContactList),
             ]
         )
 
-    def filled(self, channel: Channel) -> ActivityInput:
+    def to_input(self, channel: Channel) -> ActivityInput:
         everybody = self.list_id.data == self.EVERYBODY
-        fields = super().filled(channel)
-        fields["message_id"] = _whole(self.message_id.data)
+        fields = super().to_input(channel)
+        fields["message_id"] = _parse_int(self.message_id.data)
         fields["everybody"] = everybody
-        fields["list_id"] = None if everybody else _whole(self.list_id.data)
+        fields["list_id"] = None if everybody else _parse_int(self.list_id.data)
         fields["window_days"] = "".join(sorted(self.window_days.data or []))
         fields["window_from"], fields["window_until"] = self.window_from.data, self.window_until.data
-        fields["stop_after"] = _instant(self.stop_after.data)
+        fields["stop_after"] = _to_utc(self.stop_after.data)
         return fields
 
     def validate_stop_after(self, field: DateTimeLocalField) -> None:
-        _within_reason(field)
+        _check_local_time(field)
 
 
-def _within_reason(field: DateTimeLocalField) -> None:
+def _check_local_time(field: DateTimeLocalField) -> None:
     if field.data and not 2000 <= field.data.year <= 9000:
         raise ValidationError  # Near datetime.min and datetime.max, conversion to UTC overflows.
-    if field.data and _skipped(field.data):
+    if field.data and _is_skipped(field.data):
         raise ValidationError(translated(N_("Clocks are put forward over this time. Choose one before or after.")))
 
 
-def _skipped(local: datetime) -> bool:
+def _is_skipped(local: datetime) -> bool:
     """Whether the local time does not exist because a DST change skips it."""
-    there = local.replace(tzinfo=timezone())
-    return there.astimezone(UTC).astimezone(timezone()).replace(tzinfo=None) != local
+    aware = local.replace(tzinfo=timezone())
+    return aware.astimezone(UTC).astimezone(timezone()).replace(tzinfo=None) != local
 
 
-def _instant(wall: datetime | None) -> datetime | None:
+def _to_utc(local: datetime | None) -> datetime | None:
     """The UTC instant of a local time in the user's zone; the earlier one when the time occurs twice."""
-    return wall.replace(tzinfo=timezone(), fold=0).astimezone(UTC) if wall else None
+    return local.replace(tzinfo=timezone(), fold=0).astimezone(UTC) if local else None
 
 
-def _named(session: Session, model: type[Message] | type[ContactList]) -> Sequence[Any]:
+def _id_name_pairs(session: Session, model: type[Message] | type[ContactList]) -> Sequence[Any]:
     return session.execute(select(model.id, model.name).order_by(model.name, model.id)).all()
 
 
-def activity_form(
-    session: Session, channel: Channel, activity: Activity | None = None, *, typed: bool = True
+def build_activity_form(
+    session: Session, channel: Channel, activity: Activity | None = None, *, use_submitted: bool = True
 ) -> ActivityForm:
     """The form for an activity of ``channel``, filled from ``activity`` and then from the submitted data.
 
@@ -179,8 +179,8 @@ def activity_form(
     """
     kind = EmailActivityForm if channel is Channel.EMAIL else ActivityForm
     values = activity_values(activity) if activity else None
-    form = kind(data=values) if typed else kind(formdata=None, data=values)
-    form.offer(session, channel, activity)
+    form = kind(data=values) if use_submitted else kind(formdata=None, data=values)
+    form.fill_choices(session, channel, activity)
     return form
 
 
@@ -224,16 +224,16 @@ class LaunchForm(FlaskForm):  # type: ignore[misc]
     later = BooleanField()
 
     def validate_at(self, field: DateTimeLocalField) -> None:
-        _within_reason(field)
+        _check_local_time(field)
 
-    def instant(self) -> datetime | None:
+    def launch_at(self) -> datetime | None:
         """The chosen launch time in UTC; the earlier one when the local time occurs twice; None for now."""
-        return _instant(self.at.data)
+        return _to_utc(self.at.data)
 
     @property
-    def twice(self) -> bool:
+    def is_ambiguous(self) -> bool:
         """Whether the chosen local time occurs twice because clocks are put back."""
         if not self.at.data:
             return False
-        there = self.at.data.replace(tzinfo=timezone())
-        return bool(there.replace(fold=0).utcoffset() != there.replace(fold=1).utcoffset())
+        aware = self.at.data.replace(tzinfo=timezone())
+        return bool(aware.replace(fold=0).utcoffset() != aware.replace(fold=1).utcoffset())

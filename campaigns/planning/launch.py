@@ -22,10 +22,16 @@ from campaigns.errors import Conflict, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 from campaigns.planning import recipients
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Preflight
-from campaigns.planning.state_machine import ACTIVITY, Transition, hold, move, refusal
+from campaigns.planning.state_machine import (
+    ACTIVITY_TRANSITIONS,
+    Transition,
+    apply_transition,
+    lock_activity,
+    transition_conflict,
+)
 from campaigns.retries import JobType
 
-_CONTENT = ("subject", "preheader", "mjml", "language", "from_name", "from_email", "reply_to")
+_CONTENT_COLUMNS = ("subject", "preheader", "mjml", "language", "from_name", "from_email", "reply_to")
 
 
 def subject_parts(session: Session, activity: Activity) -> dict[str, str]:
@@ -34,26 +40,30 @@ def subject_parts(session: Session, activity: Activity) -> dict[str, str]:
     The names are the message id, its content columns and the audience.
     """
     message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
-    content = {column: getattr(message, column) if message else None for column in _CONTENT}
-    subject = {"message": activity.email.message_id, **content, "audience": recipients.fingerprint(session, activity)}
+    content = {column: getattr(message, column) if message else None for column in _CONTENT_COLUMNS}
+    subject = {
+        "message": activity.email.message_id,
+        **content,
+        "audience": recipients.audience_fingerprint(session, activity),
+    }
     return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for name, value in subject.items()}
 
 
-def differs(message: Message, version: MessageVersion) -> bool:
+def draft_differs(message: Message, version: MessageVersion) -> bool:
     """Whether the draft ``message`` has changed since ``version`` was frozen."""
     return any(
         getattr(message, name) != getattr(version, name) for name in ("subject", "preheader", "mjml", "language")
     )
 
 
-def hash_of(parts: Mapping[str, str]) -> str:
+def hash_parts(parts: Mapping[str, str]) -> str:
     """One SHA-256 hex digest over all inputs of a preflight."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def subject_hash(session: Session, activity: Activity) -> str:
     """The digest of :func:`subject_parts`, as stored in ``Preflight.subject_hash``."""
-    return hash_of(subject_parts(session, activity))
+    return hash_parts(subject_parts(session, activity))
 
 
 def latest_preflight(session: Session, activity: Activity) -> Preflight | None:
@@ -71,10 +81,10 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     ValueError for a naive ``at``.
     """
     actor.require(Permission.LAUNCH)
-    campaign = _locked_campaign(session, activity)
-    hold(session, activity)
-    if activity.status not in ACTIVITY[Transition.LAUNCH].sources:
-        raise refusal(
+    campaign = _lock_campaign(session, activity)
+    lock_activity(session, activity)
+    if activity.status not in ACTIVITY_TRANSITIONS[Transition.LAUNCH].sources:
+        raise transition_conflict(
             activity, Transition.LAUNCH
         )  # Checked before the preflight, so that a second click is reported as already launched.
     if campaign.status not in (CampaignStatus.PLANNED, CampaignStatus.ACTIVE):
@@ -82,15 +92,15 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     now = clock.now()
     if at is not None and at.tzinfo is None:
         raise ValueError(f"naive datetime {at!r}: instants are aware")
-    later = at if at is not None and at > now else None
+    scheduled_for = at if at is not None and at > now else None
     stop_after = activity.email_details.stop_after if activity.email_details is not None else None
-    if stop_after is not None and stop_after <= (later or now):
+    if stop_after is not None and stop_after <= (scheduled_for or now):
         raise Conflict(N_("The time to send is over before it begins: change it first."))
-    version_id = _frozen(session, actor, activity) if activity.channel is Channel.EMAIL else None
-    if later is not None:
-        move(session, activity, Transition.LAUNCH, ActivityStatus.SCHEDULED, due_at=later)
+    version_id = _freeze_message(session, actor, activity) if activity.channel is Channel.EMAIL else None
+    if scheduled_for is not None:
+        apply_transition(session, activity, Transition.LAUNCH, ActivityStatus.SCHEDULED, due_at=scheduled_for)
     else:
-        move(
+        apply_transition(
             session,
             activity,
             Transition.LAUNCH,
@@ -101,12 +111,14 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
     if activity.email_details is not None:
         activity.email_details.version_id = version_id
     if campaign.status is CampaignStatus.PLANNED:
-        move(session, campaign, Transition.LAUNCH, CampaignStatus.ACTIVE)
+        apply_transition(session, campaign, Transition.LAUNCH, CampaignStatus.ACTIVE)
         audit.record(session, actor, "launch", "campaign", campaign.id, by_activity=activity.id)
-    audit.record(session, actor, "launch", "activity", activity.id, at=(later or now).isoformat(), version=version_id)
+    audit.record(
+        session, actor, "launch", "activity", activity.id, at=(scheduled_for or now).isoformat(), version=version_id
+    )
 
 
-def _locked_campaign(session: Session, activity: Activity) -> Campaign:
+def _lock_campaign(session: Session, activity: Activity) -> Campaign:
     """Read the campaign's row under a lock.
 
     Every service that starts or stops something in a campaign takes this lock first. Otherwise an activity could
@@ -120,7 +132,7 @@ def _locked_campaign(session: Session, activity: Activity) -> Campaign:
     ).one()
 
 
-def _frozen(session: Session, actor: Actor, activity: Activity) -> int:
+def _freeze_message(session: Session, actor: Actor, activity: Activity) -> int:
     message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
     problems = []
     if message is None:
@@ -142,42 +154,42 @@ def _frozen(session: Session, actor: Actor, activity: Activity) -> int:
 def pause(session: Session, actor: Actor, activity: Activity) -> None:
     """Scheduled or live → paused. A worker still finishes at most the batch that it has claimed."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Transition.PAUSE, ActivityStatus.PAUSED, paused_with_campaign=False)
+    apply_transition(session, activity, Transition.PAUSE, ActivityStatus.PAUSED, paused_with_campaign=False)
     audit.record(session, actor, "pause", "activity", activity.id)
 
 
 def resume(session: Session, actor: Actor, activity: Activity) -> None:
     """Paused → live, or → scheduled if the activity had not started. Raises Conflict while its campaign is paused."""
     actor.require(Permission.LAUNCH)
-    campaign = _locked_campaign(session, activity)
+    campaign = _lock_campaign(session, activity)
     if campaign.status is CampaignStatus.PAUSED:
         raise Conflict(N_("The whole campaign is paused: resume the campaign."))
     session.refresh(activity)
-    to = ActivityStatus.LIVE if activity.launched_at is not None else ActivityStatus.SCHEDULED
-    move(session, activity, Transition.RESUME, to, paused_with_campaign=False)
+    target = ActivityStatus.LIVE if activity.launched_at is not None else ActivityStatus.SCHEDULED
+    apply_transition(session, activity, Transition.RESUME, target, paused_with_campaign=False)
     audit.record(session, actor, "resume", "activity", activity.id)
 
 
 def finish(session: Session, actor: Actor, activity: Activity) -> None:
     """Live or paused → finished."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Transition.FINISH, ActivityStatus.FINISHED, finished_at=clock.now())
+    apply_transition(session, activity, Transition.FINISH, ActivityStatus.FINISHED, finished_at=clock.now())
     audit.record(session, actor, "finish", "activity", activity.id)
 
 
-def take_up(session: Session, actor: Actor, activity: Activity) -> None:
+def reopen_finished(session: Session, actor: Actor, activity: Activity) -> None:
     """Finished → live, so that failed mails can be sent again. Raises Conflict unless the campaign is active."""
     actor.require(Permission.LAUNCH)
-    if _locked_campaign(session, activity).status is not CampaignStatus.ACTIVE:
+    if _lock_campaign(session, activity).status is not CampaignStatus.ACTIVE:
         raise Conflict(N_("The campaign is paused or over: nothing can be launched in it."))
-    move(session, activity, Transition.TAKE_UP, ActivityStatus.LIVE, finished_at=None)
+    apply_transition(session, activity, Transition.REOPEN_FINISHED, ActivityStatus.LIVE, finished_at=None)
     audit.record(session, actor, "reactivate", "activity", activity.id)
 
 
 def cancel(session: Session, actor: Actor, activity: Activity) -> None:
     """Any status but finished and cancelled → cancelled."""
     actor.require(Permission.LAUNCH)
-    move(session, activity, Transition.CANCEL, ActivityStatus.CANCELLED, finished_at=clock.now())
+    apply_transition(session, activity, Transition.CANCEL, ActivityStatus.CANCELLED, finished_at=clock.now())
     audit.record(session, actor, "cancel", "activity", activity.id)
 
 
@@ -187,19 +199,21 @@ def due_launches(session: Session) -> list[int]:
     return list(session.scalars(due.order_by(Activity.due_at, Activity.id)))
 
 
-def begin_due(session: Session) -> list[int]:
+def begin_due_launches(session: Session) -> list[int]:
     """Scheduled → live for each due activity. Returns the ids of the activities that this call started."""
-    return retries.carry(session, JobType.START_LAUNCH, due_launches(session), lambda ids: _begun(session, ids))
+    return retries.run_batch(
+        session, JobType.START_LAUNCH, due_launches(session), lambda ids: _begin_activities(session, ids)
+    )
 
 
-def _begun(session: Session, activity_ids: Sequence[int]) -> list[int]:
-    begun = []
+def _begin_activities(session: Session, activity_ids: Sequence[int]) -> list[int]:
+    started_ids = []
     for activity_id in activity_ids:
         activity = session.get_one(Activity, activity_id)
         try:
-            move(session, activity, Transition.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
+            apply_transition(session, activity, Transition.BEGIN, ActivityStatus.LIVE, launched_at=clock.now())
         except Conflict:
             continue  # Another transaction was faster: a second tick, or a pause.
         audit.record(session, SYSTEM, "start", "activity", activity_id)
-        begun.append(activity_id)
-    return begun
+        started_ids.append(activity_id)
+    return started_ids

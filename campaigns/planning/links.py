@@ -18,12 +18,12 @@ from campaigns.planning import utm, validation
 from campaigns.planning.models import Activity, Channel, LinkOverride, ShortLink
 
 CODE_LENGTH = 8
-ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
+CODE_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Lower case without 0, 1, i, l and o, because codes are also typed from print. 31⁸ codes: with 80,000 links, one
 guess in ten million hits a link."""
-MOST = 1_000
+MAX_LINKS = 1_000
 """Maximum number of short links of one activity."""
-OFF = ""
+SWITCHED_OFF = ""
 
 
 def short_url(link: ShortLink) -> str:
@@ -31,19 +31,19 @@ def short_url(link: ShortLink) -> str:
     return f"{config.settings().tracking_url}/l/{link.code}"
 
 
-def links_of(session: Session, activity: Activity) -> Sequence[ShortLink]:
+def list_links(session: Session, activity: Activity) -> Sequence[ShortLink]:
     """The short links of an activity, newest first."""
     return session.scalars(
         select(ShortLink).where(ShortLink.activity_id == activity.id).order_by(ShortLink.number.desc())
     ).all()
 
 
-def link_of(session: Session, activity: Activity, number: int) -> ShortLink:
+def get_link(session: Session, activity: Activity, number: int) -> ShortLink:
     """The activity's short link with this number. Raises NotFound."""
-    found = session.scalar(select(ShortLink).filter_by(activity_id=activity.id, number=number))
-    if found is None:
+    link = session.scalar(select(ShortLink).filter_by(activity_id=activity.id, number=number))
+    if link is None:
         raise NotFound(N_("There is no such link."))
-    return found
+    return link
 
 
 def create_link(session: Session, actor: Actor, activity: Activity, *, label: str, url: str) -> ShortLink:
@@ -56,21 +56,21 @@ def create_link(session: Session, actor: Actor, activity: Activity, *, label: st
     if activity.channel is Channel.EMAIL:
         raise Conflict(N_("Links in our own mails are tracked by themselves and need no short link."))
     label, url = label.strip(), url.strip()
-    problems = [*validation.name("label", label), *_faults(session, url)]
+    problems = [*validation.check_name("label", label), *_url_problems(session, url)]
     # Locking the activity's row serialises concurrent calls, so that MAX(number) + 1 stays unique.
     session.execute(select(Activity.id).where(Activity.id == activity.id).with_for_update())
     number = session.scalar(select(func.max(ShortLink.number)).filter_by(activity_id=activity.id)) or 0
-    if number >= MOST:
-        problems.append(ValidationProblem(N_("An activity has at most %(most)s links."), params={"most": MOST}))
+    if number >= MAX_LINKS:
+        problems.append(ValidationProblem(N_("An activity has at most %(most)s links."), params={"most": MAX_LINKS}))
     if problems:
         raise ValidationFailed(problems)
     link = ShortLink(
         activity_id=activity.id,
         number=number + 1,
-        code="".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH)),
+        code="".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_LENGTH)),
         label=label,
         url=url,
-        utm=utm.query(utm.rule(activity, label)),
+        utm=utm.encode_query(utm.build_parameters(activity, label)),
         active=True,
         created_at=clock.now(),
         changed_at=clock.now(),
@@ -81,7 +81,7 @@ def create_link(session: Session, actor: Actor, activity: Activity, *, label: st
     return link
 
 
-def switch(session: Session, actor: Actor, link: ShortLink, *, active: bool) -> None:
+def set_link_active(session: Session, actor: Actor, link: ShortLink, *, active: bool) -> None:
     """Switch a short link on or off. Links are never deleted, because a printed code cannot be recalled."""
     actor.require(Permission.PLAN)
     if link.active is not active:
@@ -90,11 +90,11 @@ def switch(session: Session, actor: Actor, link: ShortLink, *, active: bool) -> 
         audit.record(session, actor, "enable" if active else "disable", "short link", link.code)
 
 
-def lead(session: Session, actor: Actor, link: ShortLink, url: str) -> None:
+def redirect_link(session: Session, actor: Actor, link: ShortLink, url: str) -> None:
     """Change the target of a short link. Raises ValidationFailed."""
     actor.require(Permission.PLAN)
     url = url.strip()
-    if problems := _faults(session, url):
+    if problems := _url_problems(session, url):
         raise ValidationFailed(problems)
     if url != link.url:
         audit.record(session, actor, "redirect", "short link", link.code, before=link.url, url=url)
@@ -102,23 +102,23 @@ def lead(session: Session, actor: Actor, link: ShortLink, url: str) -> None:
         session.flush()
 
 
-def fault(session: Session, url: str) -> str | None:
+def url_problem(session: Session, url: str) -> str | None:
     """Why ``url`` cannot be a link target, as a msgid; None when it can.
 
     Merge fields are refused, because a click on a short link is not tied to a contact.
     """
     if "{" in url:
         return N_("Merge fields are possible in mails only.")
-    own = session.scalar(select(Organisation.own_hosts).limit(1)) or []
+    own_hosts = session.scalar(select(Organisation.own_hosts).limit(1)) or []
     try:
-        return destinations.fault(destinations.whole(url), destinations.own_hosts(own))
+        return destinations.url_problem(destinations.to_ascii_url(url), destinations.own_hosts(own_hosts))
     except ValueError:
         return N_("The host of this address cannot be read.")
 
 
-def _faults(session: Session, url: str) -> list[ValidationProblem]:
-    found = fault(session, url)
-    return [ValidationProblem(found, "url")] if found else []
+def _url_problems(session: Session, url: str) -> list[ValidationProblem]:
+    problem = url_problem(session, url)
+    return [ValidationProblem(problem, "url")] if problem else []
 
 
 def mail_links(session: Session, activity: Activity) -> list[tuple[Link, LinkOverride | None]]:
@@ -133,7 +133,7 @@ def mail_links(session: Session, activity: Activity) -> list[tuple[Link, LinkOve
     return [(link, change) for link, change in rows]
 
 
-def change_mail_link(session: Session, actor: Actor, activity: Activity, number: int, url: str | None) -> None:
+def override_mail_link(session: Session, actor: Actor, activity: Activity, number: int, url: str | None) -> None:
     """Override the target of a link in a launched mail; it takes effect within seconds.
 
     ``url`` is the new target, :data:`SWITCHED_OFF` disables the link, None removes the override. Raises NotFound
@@ -144,20 +144,20 @@ def change_mail_link(session: Session, actor: Actor, activity: Activity, number:
     link = session.scalar(select(Link).filter_by(version_id=version_id, number=number))
     if link is None:
         raise NotFound(N_("There is no such link."))
-    if url and (problems := _faults(session, url)):
+    if url and (problems := _url_problems(session, url)):
         raise ValidationFailed(problems)
-    change = session.get(LinkOverride, (activity.id, number))
+    override = session.get(LinkOverride, (activity.id, number))
     if url is None:
-        if change is not None:
-            session.delete(change)
-    elif change is None:
+        if override is not None:
+            session.delete(override)
+    elif override is None:
         session.add(LinkOverride(activity_id=activity.id, number=number, url=url, changed_at=clock.now()))
     else:
-        change.url, change.changed_at = url, clock.now()
+        override.url, override.changed_at = url, clock.now()
     session.flush()
-    verb = "restore" if url is None else "redirect" if url else "disable"
-    audit.record(session, actor, verb, "link", f"{activity.id}/{number}", **_urls(link.url, url))
+    action = "restore" if url is None else "redirect" if url else "disable"
+    audit.record(session, actor, action, "link", f"{activity.id}/{number}", **_audit_urls(link.url, url))
 
 
-def _urls(before: str, url: str | None) -> Mapping[str, str]:
+def _audit_urls(before: str, url: str | None) -> Mapping[str, str]:
     return {"mail": before, "url": url} if url else {"mail": before}

@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from campaigns.db import Base, BigId, Document, Id, Instant, Money, Name, Words, choice
+from campaigns.db import Base, BigId, Document, Id, Instant, LongText, Money, Name, string_enum
 from campaigns.i18n import N_
 
 
@@ -115,14 +115,14 @@ class Campaign(Base):
 
     id: Mapped[Id]
     name: Mapped[Name]
-    objective: Mapped[Objective] = mapped_column(choice(Objective))
-    status: Mapped[CampaignStatus] = mapped_column(choice(CampaignStatus), default=CampaignStatus.PLANNED)
+    objective: Mapped[Objective] = mapped_column(string_enum(Objective))
+    status: Mapped[CampaignStatus] = mapped_column(string_enum(CampaignStatus), default=CampaignStatus.PLANNED)
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     starts_on: Mapped[date | None]
     ends_on: Mapped[date | None]
     budget: Mapped[Money | None]
     colour: Mapped[str] = mapped_column(String(7), default="#206bc4")
-    description: Mapped[Words]
+    description: Mapped[LongText]
     built_in: Mapped[bool] = mapped_column(default=False)
     """True for the installation's own campaign for system and test mail. Reports and lists leave it out."""
     archived_at: Mapped[Instant | None]
@@ -143,16 +143,16 @@ class Activity(Base):
 
     id: Mapped[Id]
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
-    channel: Mapped[Channel] = mapped_column(choice(Channel))
+    channel: Mapped[Channel] = mapped_column(string_enum(Channel))
     title: Mapped[Name]
-    status: Mapped[ActivityStatus] = mapped_column(choice(ActivityStatus), default=ActivityStatus.DRAFT)
+    status: Mapped[ActivityStatus] = mapped_column(string_enum(ActivityStatus), default=ActivityStatus.DRAFT)
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     starts_on: Mapped[date | None]
     ends_on: Mapped[date | None]
     cost: Mapped[Money | None]
     url: Mapped[str] = mapped_column(String(2000), default="")
     """Address of the post, ad, article or video."""
-    notes: Mapped[Words]
+    notes: Mapped[LongText]
     built_in: Mapped[str | None] = mapped_column(String(20), unique=True)
     """'test', 'system' or 'api' for the installation's own activities; None for all others."""
     revision: Mapped[int] = mapped_column(default=1, server_default="1")

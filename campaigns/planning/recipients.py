@@ -7,7 +7,7 @@ from campaigns.audience.models import Contact, ListMember
 from campaigns.planning.models import Activity
 
 
-def contacts_of(activity: Activity) -> Select[Contact]:
+def select_audience(activity: Activity) -> Select[Contact]:
     """A SELECT of the contacts in the activity's audience, each once and unordered.
 
     Consent and suppression are not applied. Expansion adds its own order and limit.
@@ -23,21 +23,21 @@ def contacts_of(activity: Activity) -> Select[Contact]:
     )
 
 
-def size_of(session: Session, activity: Activity) -> int:
+def audience_size(session: Session, activity: Activity) -> int:
     """Number of contacts in the audience, before consent and suppression."""
-    return _fingerprint(session, activity)[0]
+    return _audience_state(session, activity)[0]
 
 
-def fingerprint(session: Session, activity: Activity) -> str:
+def audience_fingerprint(session: Session, activity: Activity) -> str:
     """A string that changes whenever a contact joins or leaves the audience.
 
     Changes of names, attributes, consent and suppression do not change it; they are read again when sending.
     """
     kind = "everybody" if activity.email.everybody else f"list {activity.email.list_id}"
-    return f"{kind}: {', '.join(map(str, _fingerprint(session, activity)))}"
+    return f"{kind}: {', '.join(map(str, _audience_state(session, activity)))}"
 
 
-def _fingerprint(session: Session, activity: Activity) -> tuple[int, object, object]:
+def _audience_state(session: Session, activity: Activity) -> tuple[int, object, object]:
     """(number of contacts, newest contact id or membership time, newest member's id or None)."""
     if activity.email.everybody:
         count, latest = session.execute(select(func.count(), func.max(Contact.id)).select_from(Contact)).one()

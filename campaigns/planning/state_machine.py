@@ -29,7 +29,7 @@ class Transition(StrEnum):
     RESUME = "resume"
     FINISH = "finish"
     CANCEL = "cancel"
-    TAKE_UP = "take up"  # by delivery only: failed mails of a finished activity are sent again
+    REOPEN_FINISHED = "take up"  # by delivery only: failed mails of a finished activity are sent again
 
     @property
     def label(self) -> str:
@@ -43,7 +43,7 @@ class Transition(StrEnum):
             self.RESUME: N_("Resume"),
             self.FINISH: N_("Finish"),
             self.CANCEL: N_("Cancel"),
-            self.TAKE_UP: N_("Take up again"),
+            self.REOPEN_FINISHED: N_("Take up again"),
         }[self]
 
 
@@ -55,16 +55,21 @@ class TransitionRule:
     targets: frozenset[Any]
 
 
-def _moves(status: type[StrEnum], table: Mapping[Transition, tuple[str, str]]) -> dict[Transition, TransitionRule]:
+def _build_rules(
+    status: type[StrEnum], table: Mapping[Transition, tuple[str, str]]
+) -> dict[Transition, TransitionRule]:
     """Build the rules from transition → (sources, targets), each a list of status values separated by spaces."""
 
-    def some(names: str) -> frozenset[StrEnum]:
+    def parse_statuses(names: str) -> frozenset[StrEnum]:
         return frozenset(status(name) for name in names.split())
 
-    return {verb: TransitionRule(some(sources), some(targets)) for verb, (sources, targets) in table.items()}
+    return {
+        verb: TransitionRule(parse_statuses(sources), parse_statuses(targets))
+        for verb, (sources, targets) in table.items()
+    }
 
 
-CAMPAIGN: Mapping[Transition, TransitionRule] = _moves(
+CAMPAIGN_TRANSITIONS: Mapping[Transition, TransitionRule] = _build_rules(
     CampaignStatus,
     {
         Transition.LAUNCH: ("planned", "active"),
@@ -77,7 +82,7 @@ CAMPAIGN: Mapping[Transition, TransitionRule] = _moves(
 
 # A draft may be launched without approval, because many teams have one person. An activity in review must be
 # approved first.
-ACTIVITY: Mapping[Transition, TransitionRule] = _moves(
+ACTIVITY_TRANSITIONS: Mapping[Transition, TransitionRule] = _build_rules(
     ActivityStatus,
     {
         Transition.SUBMIT: ("draft", "review"),
@@ -89,25 +94,31 @@ ACTIVITY: Mapping[Transition, TransitionRule] = _moves(
         Transition.RESUME: ("paused", "scheduled live"),
         Transition.FINISH: ("live paused", "finished"),
         Transition.CANCEL: ("draft review approved scheduled live paused", "cancelled"),
-        Transition.TAKE_UP: ("finished", "live"),
+        Transition.REOPEN_FINISHED: ("finished", "live"),
     },
 )
-_NOT_BY_HAND = (Transition.BEGIN, Transition.TAKE_UP)
+_SYSTEM_ONLY = (Transition.BEGIN, Transition.REOPEN_FINISHED)
 
-LAUNCHED = frozenset({ActivityStatus.SCHEDULED, ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED})
+LAUNCHED_STATUSES = frozenset(
+    {ActivityStatus.SCHEDULED, ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED}
+)
 """Statuses in which message and audience can no longer be changed."""
 
-CLOSED_CAMPAIGN = frozenset({CampaignStatus.FINISHED, CampaignStatus.CANCELLED})
+CLOSED_CAMPAIGN_STATUSES = frozenset({CampaignStatus.FINISHED, CampaignStatus.CANCELLED})
 
 
-def possible(thing: Campaign | Activity) -> tuple[Transition, ...]:
+def available_transitions(row: Campaign | Activity) -> tuple[Transition, ...]:
     """The transitions that a user may apply in the present status, in the order of the table."""
-    table = CAMPAIGN if isinstance(thing, Campaign) else ACTIVITY
-    return tuple(verb for verb, move in table.items() if thing.status in move.sources and verb not in _NOT_BY_HAND)
+    table = CAMPAIGN_TRANSITIONS if isinstance(row, Campaign) else ACTIVITY_TRANSITIONS
+    return tuple(verb for verb, move in table.items() if row.status in move.sources and verb not in _SYSTEM_ONLY)
 
 
-def move(
-    session: Session, thing: Campaign | Activity, verb: Transition, to: CampaignStatus | ActivityStatus, **values: Any
+def apply_transition(
+    session: Session,
+    row: Campaign | Activity,
+    transition: Transition,
+    to: CampaignStatus | ActivityStatus,
+    **values: Any,
 ) -> None:
     """Set the status to ``to`` and the columns in ``values``, if the row's status still allows the transition.
 
@@ -115,46 +126,46 @@ def move(
     NotFound for the built-in campaign and activities, which have no transitions; ValueError when the transition does
     not lead to ``to``.
     """
-    if thing.built_in:
+    if row.built_in:
         raise NotFound(N_("There is no such page."))
-    step = (CAMPAIGN if isinstance(thing, Campaign) else ACTIVITY)[verb]
-    if to not in step.targets:
-        raise ValueError(f"{verb} does not lead to {to}")
-    model = type(thing)
+    rule = (CAMPAIGN_TRANSITIONS if isinstance(row, Campaign) else ACTIVITY_TRANSITIONS)[transition]
+    if to not in rule.targets:
+        raise ValueError(f"{transition} does not lead to {to}")
+    model = type(row)
     session.flush()
     changed = session.connection().execute(
-        update(model).where(model.id == thing.id, model.status.in_(step.sources)).values(status=to, **values)
+        update(model).where(model.id == row.id, model.status.in_(rule.sources)).values(status=to, **values)
     )
-    session.refresh(thing)
+    session.refresh(row)
     if changed.rowcount != 1:
-        raise refusal(thing, verb)
+        raise transition_conflict(row, transition)
 
 
-def hold(session: Session, activity: Activity) -> None:
+def lock_activity(session: Session, activity: Activity) -> None:
     """Re-read the activity under a row lock that is held until the commit.
 
     Otherwise message or audience could change between the check of the preflight and the launch.
     """
     session.flush()
-    held = select(Activity).where(Activity.id == activity.id).with_for_update(of=Activity)
-    session.scalars(held.execution_options(populate_existing=True)).one()
+    query = select(Activity).where(Activity.id == activity.id).with_for_update(of=Activity)
+    session.scalars(query.execution_options(populate_existing=True)).one()
 
 
-def refusal(thing: Campaign | Activity, verb: Transition) -> Conflict:
+def transition_conflict(row: Campaign | Activity, transition: Transition) -> Conflict:
     """The Conflict that explains why the transition is not possible now. It is returned, not raised."""
-    if verb is Transition.LAUNCH and isinstance(thing, Activity) and thing.status in LAUNCHED:
-        return AlreadyLaunched(N_("“%(title)s” is already launched."), title=thing.title)
-    if verb is Transition.LAUNCH and isinstance(thing, Activity) and thing.status is ActivityStatus.REVIEW:
-        return Conflict(N_("“%(title)s” is in review: approve it first."), title=thing.title)
-    title = thing.title if isinstance(thing, Activity) else thing.name
-    return Conflict(_REFUSALS[verb], title=title)
+    if transition is Transition.LAUNCH and isinstance(row, Activity) and row.status in LAUNCHED_STATUSES:
+        return AlreadyLaunched(N_("“%(title)s” is already launched."), title=row.title)
+    if transition is Transition.LAUNCH and isinstance(row, Activity) and row.status is ActivityStatus.REVIEW:
+        return Conflict(N_("“%(title)s” is in review: approve it first."), title=row.title)
+    title = row.title if isinstance(row, Activity) else row.name
+    return Conflict(_CONFLICT_MESSAGES[transition], title=title)
 
 
 class AlreadyLaunched(Conflict):
     """The activity is already launched; shown as information, because it is usually a second click."""
 
 
-_REFUSALS = {
+_CONFLICT_MESSAGES = {
     Transition.SUBMIT: N_("“%(title)s” cannot be submitted now: only a draft can."),
     Transition.APPROVE: N_("“%(title)s” cannot be approved now: only a draft or something in review can."),
     Transition.REOPEN: N_("“%(title)s” cannot go back to draft now."),

@@ -21,22 +21,26 @@ from campaigns.planning.models import (
     Objective,
 )
 
-Kind = Literal["test", "system", "api"]
-TITLES: dict[Kind, str] = {"test": "Test mails", "system": "System mails", "api": "Mails that programs send"}
+SystemActivityKind = Literal["test", "system", "api"]
+TITLES: dict[SystemActivityKind, str] = {
+    "test": "Test mails",
+    "system": "System mails",
+    "api": "Mails that programs send",
+}
 
 
-def activity(session: Session, kind: Kind) -> Activity:
+def get_or_create(session: Session, kind: SystemActivityKind) -> Activity:
     """The built-in activity of this kind, created at the first call.
 
     Concurrent first calls get the same row: ``activities.built_in`` is unique, and the loser reads the winner's row.
     """
-    found = _find(session, kind)
-    if found is not None:
-        return found
+    existing = _find(session, kind)
+    if existing is not None:
+        return existing
     try:
         with session.begin_nested():
-            made = Activity(
-                campaign=_campaign(session),
+            created = Activity(
+                campaign=_system_campaign(session),
                 channel=Channel.EMAIL,
                 title=TITLES[kind],
                 status=ActivityStatus.LIVE,
@@ -45,17 +49,17 @@ def activity(session: Session, kind: Kind) -> Activity:
                 launched_at=clock.now(),
                 email_details=EmailDetails(),
             )
-            session.add(made)
-        return made
+            session.add(created)
+        return created
     except IntegrityError:
         return session.scalars(select(Activity).where(Activity.built_in == kind)).one()
 
 
-def _find(session: Session, kind: Kind) -> Activity | None:
+def _find(session: Session, kind: SystemActivityKind) -> Activity | None:
     return session.scalars(select(Activity).where(Activity.built_in == kind)).one_or_none()
 
 
-def _campaign(session: Session) -> Campaign:
+def _system_campaign(session: Session) -> Campaign:
     existing = session.scalars(select(Campaign).where(Campaign.built_in).order_by(Campaign.id).limit(1)).first()
     return existing or Campaign(
         name="Kampania",

@@ -19,7 +19,7 @@ from campaigns.web.security import authentication, input_cleaning, security_head
 from campaigns.web.security.csrf_exemptions import EXEMPT
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
-LARGEST_REQUEST = 64 * 1024 * 1024
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
 """64 MiB: imports are the largest uploads. A proxy in front may have a lower limit."""
 
 _TONES = {
@@ -47,7 +47,7 @@ class RowIdConverter(IntegerConverter):
         super().__init__(url_map, *args, **{"max": 2**63 - 1, **limits})  # type: ignore[arg-type]
 
 
-def build(app: Flask) -> None:
+def configure(app: Flask) -> None:
     """Configure ``app`` and install everything but the packages' blueprints, which are registered afterwards."""
     settings = config.settings()
     keys = [_flask_secret(secret) for _, secret in settings.secret_keys]
@@ -59,7 +59,7 @@ def build(app: Flask) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=settings.secure,
         REMEMBER_COOKIE_SECURE=settings.secure,
-        MAX_CONTENT_LENGTH=LARGEST_REQUEST,
+        MAX_CONTENT_LENGTH=MAX_REQUEST_BYTES,
         MAX_FORM_MEMORY_SIZE=4 * 1024 * 1024,
         WTF_CSRF_TIME_LIMIT=None,  # Lasts as long as the session: a form left open overnight can still be saved.
     )
@@ -83,7 +83,7 @@ def build(app: Flask) -> None:
     )
 
 
-def finish(app: Flask) -> None:
+def finish_setup(app: Flask) -> None:
     """Add the home URL and the CSRF exemptions; call after the blueprints are registered."""
     app.add_url_rule("/", "home", lambda: redirect("/today", 303))
     for endpoint, view in app.view_functions.items():

@@ -7,18 +7,18 @@ from typing import Any
 from campaigns import config
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        found = ip_address(text.strip().strip("[]"))
+        address = ip_address(text.strip().strip("[]"))
     except ValueError:
         return None
-    if isinstance(found, IPv6Address) and found.ipv4_mapped:
-        return found.ipv4_mapped
-    return found
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
 
 
-def _trusted(text: str) -> bool:
-    address = _address(text)
+def _is_trusted_proxy(text: str) -> bool:
+    address = _parse_address(text)
     return address is not None and any(address in network for network in config.settings().trusted_proxies)
 
 
@@ -30,18 +30,18 @@ def client_ip(environ: dict[str, Any]) -> str:
     """
     nearest = str(environ.get("REMOTE_ADDR", ""))
     for hop in reversed(str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")):
-        if not _trusted(nearest):
+        if not _is_trusted_proxy(nearest):
             break
-        if _address(hop) is None:
+        if _parse_address(hop) is None:
             break
         nearest = hop
-    address = _address(nearest)
+    address = _parse_address(nearest)
     return str(address) if address else ""
 
 
 def network_of(ip: str) -> str:
     """The network that is likely one household or company: /24 (IPv4) or /56 (IPv6, RIPE-690), else "unknown"."""
-    address = _address(ip)
+    address = _parse_address(ip)
     if address is None:
         return "unknown"
     packed = address.packed[:3] if isinstance(address, IPv4Address) else address.packed[:7]
@@ -54,8 +54,8 @@ WsgiApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 def behind_proxies(application: WsgiApplication) -> WsgiApplication:
     """WSGI middleware: trusted proxies, and nobody else, set the client's address and the URL scheme."""
 
-    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if _trusted(str(environ.get("REMOTE_ADDR", ""))):
+    def proxied_application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if _is_trusted_proxy(str(environ.get("REMOTE_ADDR", ""))):
             proto = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).rpartition(",")[2].strip()
             if proto in ("http", "https"):
                 environ["wsgi.url_scheme"] = proto
@@ -63,4 +63,4 @@ def behind_proxies(application: WsgiApplication) -> WsgiApplication:
             environ.pop("HTTP_X_FORWARDED_FOR", None)
         return application(environ, start_response)
 
-    return wrapped
+    return proxied_application

@@ -12,14 +12,14 @@ Answer = tuple[int, list[Header], bytes]
 """Status, headers and body."""
 
 
-def in_front(answered: Callable[[Environ], Answer | None], wrapped: WsgiApplication) -> WsgiApplication:
+def with_fast_path(answer: Callable[[Environ], Answer | None], fallback: WsgiApplication) -> WsgiApplication:
     """WSGI application that sends ``answer(environ)``, and calls ``fallback`` when that returns None."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        found = answered(environ)
-        if found is None:
-            return wrapped(environ, start_response)
-        status, headers, body = found
+        fast_answer = answer(environ)
+        if fast_answer is None:
+            return fallback(environ, start_response)
+        status, headers, body = fast_answer
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         # A list, not a tuple: granian sends it in one piece, but never responds to an empty tuple.
         return [body]

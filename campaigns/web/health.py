@@ -17,31 +17,31 @@ Check = Callable[[Session], dict[str, Any]]
 CHECKS: dict[str, Check] = {}
 
 
-def check(name: str) -> Callable[[Check], Check]:
+def register_check(name: str) -> Callable[[Check], Check]:
     """Decorator that registers a check: ``@register_check("spool")``."""
 
-    def keep(function: Check) -> Check:
+    def register(function: Check) -> Check:
         CHECKS[name] = function
         return function
 
-    return keep
+    return register
 
 
-@check("database")
+@register_check("database")
 def database(session: Session) -> dict[str, Any]:
     session.execute(text("SELECT 1"))
     return {}
 
 
-def broker_answers(patience: float = 1.0) -> bool:
+def is_broker_reachable(timeout: float = 1.0) -> bool:
     """Whether the Celery broker can be reached from here. Without it pages work, but mails wait."""
     settings = config.settings()
-    once = Retry(NoBackoff(), 0)  # The client's own retries take seconds, and the page polls anyway.
-    where: dict[str, Any] = {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": once}
+    no_retries = Retry(NoBackoff(), 0)  # The client's own retries take seconds, and the page polls anyway.
+    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": no_retries}
     if settings.embedded_broker:
-        broker = Redis(unix_socket_path=str(settings.broker_socket), **where)
+        broker = Redis(unix_socket_path=str(settings.broker_socket), **options)
     else:
-        broker = Redis.from_url(settings.redis_url, **where)
+        broker = Redis.from_url(settings.redis_url, **options)
     try:
         return bool(broker.ping())
     except RedisError:
@@ -50,13 +50,13 @@ def broker_answers(patience: float = 1.0) -> bool:
         broker.close()
 
 
-def report(session: Session) -> tuple[bool, dict[str, Any]]:
+def run_checks(session: Session) -> tuple[bool, dict[str, Any]]:
     """Whether all checks pass, and the details of each; a failing check doesn't hide the others."""
-    facts: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, function in CHECKS.items():
         try:
-            facts[name] = {"ok": True} | function(session)
+            results[name] = {"ok": True} | function(session)
         except Exception as error:
             session.rollback()
-            facts[name] = {"ok": False, "error": type(error).__name__}  # Public endpoint: no details.
-    return all(fact["ok"] for fact in facts.values()), facts
+            results[name] = {"ok": False, "error": type(error).__name__}  # Public endpoint: no details.
+    return all(fact["ok"] for fact in results.values()), results

@@ -25,22 +25,22 @@ def only_reads(view: View) -> View:
 def db_session() -> Session:
     """The session of this request, created at the first call."""
     if "db_session" not in g:
-        g.db_session = db.new_session(read_only=_only_reads())
+        g.db_session = db.new_session(read_only=_is_read_only())
     session: Session = g.db_session
     return session
 
 
-def _only_reads() -> bool:
+def _is_read_only() -> bool:
     view = current_app.view_functions.get(request.endpoint or "")
     return request.method in ("GET", "HEAD", "OPTIONS") or getattr(view, "only_reads", False)
 
 
-def let_others_write() -> None:
+def release_write_lock() -> None:
     """End a transaction that has only read so far, before something slow, so that other writers don't wait for it.
 
     Slow are, for example, a body that arrives in small pieces, or a compiler. Loaded objects stay loaded.
     """
-    if "db_session" in g and not _only_reads():
+    if "db_session" in g and not _is_read_only():
         db_session().commit()
 
 

@@ -19,33 +19,33 @@ from granian.server import mp
 
 from campaigns.web.pages import server_sent_events
 
-_WRAP = "_wsgi_call_wrap"
+_WRAP_NAME = "_wsgi_call_wrap"
 """The function by which a granian worker wraps a WSGI application; not a public API of granian."""
-_wrap: Callable[..., Callable[[Any, dict[str, Any]], int]] | None = getattr(mp, _WRAP, None)
+_granian_wrap: Callable[..., Callable[[Any, dict[str, Any]], int]] | None = getattr(mp, _WRAP_NAME, None)
 
 
-def wrapped(
+def wrap_application(
     application: Callable[..., Any], options: dict[str, Any], access_log: str | None = None
 ) -> Callable[[Any, dict[str, Any]], int]:
     """The function that granian calls for each request; it returns the status."""
-    assert _wrap is not None
-    by_wsgi = _wrap(application, options, access_log)
-    quickly = getattr(sys.modules.get(application.__module__), "quickly", None)
-    asks_quickly = quickly is not None and not access_log and not options.get("url_path_prefix")
+    assert _granian_wrap is not None
+    call_wsgi = _granian_wrap(application, options, access_log)
+    answer_fast = getattr(sys.modules.get(application.__module__), "answer_fast", None)
+    use_fast_path = answer_fast is not None and not access_log and not options.get("url_path_prefix")
 
-    def answer(protocol: Any, request: dict[str, Any]) -> int:
-        found = quickly(request) if asks_quickly else None  # type: ignore[misc]
-        if found is None:
+    def handle_request(protocol: Any, request: dict[str, Any]) -> int:
+        fast_answer = answer_fast(request) if use_fast_path else None  # type: ignore[misc]
+        if fast_answer is None:
             if request.get("HTTP_ACCEPT") == "text/event-stream":
-                request[server_sent_events.ASIDE] = True
+                request[server_sent_events.OWN_THREAD] = True
                 protocol = _ThreadedStream(protocol)
-            return by_wsgi(protocol, request)
+            return call_wsgi(protocol, request)
         status: int
-        status, headers, body = found
+        status, headers, body = fast_answer
         protocol.response_bytes(status, headers, body)
         return status
 
-    return answer
+    return handle_request
 
 
 class _ThreadedStream:
@@ -56,30 +56,30 @@ class _ThreadedStream:
         self.response_bytes = protocol.response_bytes
 
     def response_iter(self, status: int, headers: list[tuple[str, str]], body: Any) -> None:
-        said: tuple[Any, ...] = (status, headers, body)
+        response: tuple[Any, ...] = (status, headers, body)
         if any(value.startswith("text/event-stream") for name, value in headers if name == "Content-Type"):
-            threading.Thread(target=self._protocol.response_iter, args=said, name="stream", daemon=True).start()
+            threading.Thread(target=self._protocol.response_iter, args=response, name="stream", daemon=True).start()
         else:
-            self._protocol.response_iter(*said)
+            self._protocol.response_iter(*response)
 
 
-_listen = _signals.set_main_signals
+_granian_set_signals = _signals.set_main_signals
 
 
-def _listening(stop: Callable[[int, Any], None], *others: Any) -> None:
+def _set_signals(stop: Callable[[int, Any], None], *others: Any) -> None:
     """Install granian's signal handlers, which first end all streams: an open stream would keep the worker alive."""
 
-    def stopping(number: int, frame: Any) -> None:
-        server_sent_events.watch.end()
+    def stop_with_streams(number: int, frame: Any) -> None:
+        server_sent_events.change_poller.stop()
         stop(number, frame)
 
-    _listen(stopping, *others)  # type: ignore[no-untyped-call]
+    _granian_set_signals(stop_with_streams, *others)  # type: ignore[no-untyped-call]
 
 
 # Other granian versions lack the function: then everything is answered by WSGI, and there are no streams.
-if _wrap is not None:
-    setattr(mp, _WRAP, wrapped)
-    _signals.set_main_signals = _listening
+if _granian_wrap is not None:
+    setattr(mp, _WRAP_NAME, wrap_application)
+    _signals.set_main_signals = _set_signals
 
 if __name__ == "__main__":
     entrypoint()  # type: ignore[no-untyped-call]

@@ -18,14 +18,14 @@ from campaigns.web.security.rate_limits import RateLimit
 from tests.conftest import FrozenClock
 
 
-def made(session: Session, *scopes: str, days: int | None = None) -> tuple[ApiKey, str]:
-    ends = clock.now() + timedelta(days=days) if days else None
-    return api_keys.create_key(session, SYSTEM, name="Shop", scopes=list(scopes), expires_at=ends)
+def make_key(session: Session, *scopes: str, days: int | None = None) -> tuple[ApiKey, str]:
+    expires_at = clock.now() + timedelta(days=days) if days else None
+    return api_keys.create_key(session, SYSTEM, name="Shop", scopes=list(scopes), expires_at=expires_at)
 
 
-def test_key_stands_for_its_scopes_only(session: Session) -> None:
-    key, text = made(session, "figures")
-    actor = api_keys.actor_of(session, text)
+def test_a_key_has_the_permissions_of_its_scopes_only(session: Session) -> None:
+    key, text = make_key(session, "figures")
+    actor = api_keys.authenticate(session, text)
     assert (actor.name, actor.id, actor.permissions) == ("Shop", key.id, frozenset({Permission.VIEW}))
     assert text.split("_", 2)[2] not in str(vars(key))
 
@@ -33,28 +33,28 @@ def test_key_stands_for_its_scopes_only(session: Session) -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda t: t[:-1], lambda t: t + "x", str.upper, lambda t: "", lambda t: "kmp_é_" + t]
 )
-def test_altered_keys_open_nothing(session: Session, spoil: object) -> None:
-    _, text = made(session, "events")
+def test_altered_keys_are_refused(session: Session, spoil: object) -> None:
+    _, text = make_key(session, "events")
     with pytest.raises(Forbidden):
-        api_keys.actor_of(session, spoil(text))  # type: ignore[operator]
+        api_keys.authenticate(session, spoil(text))  # type: ignore[operator]
 
 
-def test_revoked_and_ended_keys_open_nothing(session: Session, frozen: FrozenClock) -> None:
-    key, text = made(session, "events")
+def test_revoked_and_expired_keys_are_refused(session: Session, frozen: FrozenClock) -> None:
+    key, text = make_key(session, "events")
     api_keys.revoke_key(session, SYSTEM, key.id)
     with pytest.raises(Forbidden):
-        api_keys.actor_of(session, text)
-    _, text = made(session, "events", days=1)
-    api_keys.actor_of(session, text)
+        api_keys.authenticate(session, text)
+    _, text = make_key(session, "events", days=1)
+    api_keys.authenticate(session, text)
     frozen.at += timedelta(days=1)
     with pytest.raises(Forbidden):
-        api_keys.actor_of(session, text)
+        api_keys.authenticate(session, text)
 
 
 @pytest.mark.parametrize("scopes", [[], ["king"], ["events", "king"]])
-def test_scopes_are_named(session: Session, scopes: list[str]) -> None:
+def test_unknown_scopes_are_refused(session: Session, scopes: list[str]) -> None:
     with pytest.raises(ValidationFailed):
-        made(session, *scopes)
+        make_key(session, *scopes)
 
 
 def test_page_and_endpoint(owner_client: FlaskClient, client: FlaskClient) -> None:
@@ -64,7 +64,7 @@ def test_page_and_endpoint(owner_client: FlaskClient, client: FlaskClient) -> No
     assert text[0] not in owner_client.get("/api-keys").get_data(as_text=True)
     bearer = {"Authorization": f"Bearer {text[0]}"}
     assert client.get("/api/v1/key", headers=bearer).get_json() == {"name": "Shop", "scopes": ["events", "figures"]}
-    with db.reading() as session:
+    with db.read_only_session() as session:
         key = session.scalars(select(ApiKey)).one()
         verbs = session.scalars(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "api key")).all()
     assert key.last_used_at is not None
@@ -74,17 +74,19 @@ def test_page_and_endpoint(owner_client: FlaskClient, client: FlaskClient) -> No
     assert (refused.status_code, refused.get_json()["error"]["status"]) == (401, 401)
 
 
-def test_no_session_opens_the_api(owner_client: FlaskClient) -> None:
+def test_a_session_does_not_authenticate_for_the_api(owner_client: FlaskClient) -> None:
     assert owner_client.get("/api/v1/key").status_code == 401
 
 
-def test_bad_form_names_the_field(owner_client: FlaskClient) -> None:
+def test_an_invalid_form_is_refused(owner_client: FlaskClient) -> None:
     answer = owner_client.post("/api-keys", data={"name": "", "days": "365"})
     assert answer.status_code == 400
 
 
-def test_guessing_is_slowed_down(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock) -> None:
-    monkeypatch.setattr(api_auth, "_WRONG", RateLimit(count=20, seconds=60))
+def test_invalid_keys_are_rate_limited(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, frozen: FrozenClock
+) -> None:
+    monkeypatch.setattr(api_auth, "_INVALID_KEY_LIMIT", RateLimit(count=20, seconds=60))
     answers = [
         client.get(
             "/api/v1/key", headers={"Authorization": f"Bearer kmp_{n}_x"}, environ_base={"REMOTE_ADDR": "10.9.9.9"}

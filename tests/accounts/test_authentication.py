@@ -14,24 +14,24 @@ from campaigns.accounts.models import Role, User
 from campaigns.outbox import OutboxMail
 from tests.conftest import FrozenClock
 
-RIGHT = "correct horse"
+PASSWORD = "correct horse"
 
 
 @pytest.fixture
 def person(app: Flask) -> User:
     with db.transaction() as session:
-        return users.add_person(
-            session, SYSTEM, email="ann@acme.example", name="Ann", role=Role.COORDINATOR, password=RIGHT
+        return users.add_user(
+            session, SYSTEM, email="ann@acme.example", name="Ann", role=Role.COORDINATOR, password=PASSWORD
         )
 
 
-def enter(client: FlaskClient, password: str, email: str = "ann@acme.example", **more: str) -> int:
+def sign_in(client: FlaskClient, password: str, email: str = "ann@acme.example", **more: str) -> int:
     return client.post("/sign-in", data={"email": email, "password": password, **more}).status_code
 
 
-def test_in_and_out(client: FlaskClient, person: User) -> None:
+def test_sign_in_and_sign_out(client: FlaskClient, person: User) -> None:
     assert client.get("/me").headers["Location"] == "/sign-in?next=/me"
-    assert enter(client, RIGHT, "ANN@acme.example ") == 303
+    assert sign_in(client, PASSWORD, "ANN@acme.example ") == 303
     assert client.get("/me").status_code == 200
     client.post("/sign-out")
     assert client.get("/me").status_code == 303
@@ -41,47 +41,49 @@ def test_in_and_out(client: FlaskClient, person: User) -> None:
     ("email", "password"),
     [
         ("ann@acme.example", "wrong"),
-        ("nobody@acme.example", RIGHT),
-        ("ann", RIGHT),
+        ("nobody@acme.example", PASSWORD),
+        ("ann", PASSWORD),
         ("owner@acme.example", "!"),
-        ("a" * 10_000, RIGHT),
+        ("a" * 10_000, PASSWORD),
         ("ann@acme.example", "x" * 100_000),
     ],
 )
-def test_the_wrong_are_all_told_the_same(client: FlaskClient, person: User, email: str, password: str) -> None:
+def test_every_failed_sign_in_gives_the_same_message(
+    client: FlaskClient, person: User, email: str, password: str
+) -> None:
     answer = client.post("/sign-in", data={"email": email, "password": password})
     assert answer.status_code == 400
     assert "do not belong together" in answer.get_data(as_text=True)
 
 
-def test_an_unknown_address_costs_a_hash_too(person: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not passwords.matches(None, "x")
-    assert not passwords.matches(passwords.NO_PASSWORD, "nobody knows this one")
+def test_verifying_without_a_stored_hash_fails(person: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not passwords.verify_password(None, "x")
+    assert not passwords.verify_password(passwords.NO_PASSWORD, "nobody knows this one")
 
 
-def test_guessing_is_slowed_for_the_address(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
-    for _ in range(authentication.FOR_ADDRESS):
-        assert enter(client, "wrong") == 400
-    answer = client.post("/sign-in", data={"email": "ann@acme.example", "password": RIGHT})
+def test_sign_in_is_rate_limited_per_address(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
+    for _ in range(authentication.MAX_PER_ADDRESS_AND_NETWORK):
+        assert sign_in(client, "wrong") == 400
+    answer = client.post("/sign-in", data={"email": "ann@acme.example", "password": PASSWORD})
     assert answer.status_code == 429
     assert "wait 15 minutes" in answer.get_data(as_text=True)
     assert answer.headers["Retry-After"] == "900"
-    assert enter(client, "wrong", "bob@acme.example") == 400
+    assert sign_in(client, "wrong", "bob@acme.example") == 400
     frozen.at += timedelta(minutes=16)
-    assert enter(client, RIGHT) == 303
+    assert sign_in(client, PASSWORD) == 303
 
 
-def test_guessing_is_slowed_for_the_network(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
-    for number in range(authentication.FOR_NETWORK):
-        assert enter(client, "wrong", f"p{number}@acme.example") == 400
-    assert enter(client, RIGHT) == 429
+def test_sign_in_is_rate_limited_per_network(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
+    for number in range(authentication.MAX_PER_NETWORK):
+        assert sign_in(client, "wrong", f"p{number}@acme.example") == 400
+    assert sign_in(client, PASSWORD) == 429
 
 
-def test_the_right_password_forgets_the_wrong_ones(client: FlaskClient, person: User) -> None:
+def test_a_successful_sign_in_resets_the_address_limit(client: FlaskClient, person: User) -> None:
     for _ in range(3):
-        for _ in range(authentication.FOR_ADDRESS - 1):
-            enter(client, "wrong")
-        assert enter(client, RIGHT) == 303
+        for _ in range(authentication.MAX_PER_ADDRESS_AND_NETWORK - 1):
+            sign_in(client, "wrong")
+        assert sign_in(client, PASSWORD) == 303
         client.post("/sign-out")
 
 
@@ -99,35 +101,35 @@ def test_the_right_password_forgets_the_wrong_ones(client: FlaskClient, person: 
         "/\n/evil.example",
     ],
 )
-def test_nobody_is_sent_elsewhere(client: FlaskClient, person: User, target: str) -> None:
-    answer = client.post("/sign-in", data={"email": "ann@acme.example", "password": RIGHT, "next": target})
+def test_sign_in_never_redirects_to_another_site(client: FlaskClient, person: User, target: str) -> None:
+    answer = client.post("/sign-in", data={"email": "ann@acme.example", "password": PASSWORD, "next": target})
     assert answer.headers["Location"] == "/"
 
 
-def test_one_goes_on_where_one_wanted_to(client: FlaskClient, person: User) -> None:
-    data = {"email": "ann@acme.example", "password": RIGHT, "next": "/me?x=1"}
+def test_sign_in_redirects_to_the_requested_page(client: FlaskClient, person: User) -> None:
+    data = {"email": "ann@acme.example", "password": PASSWORD, "next": "/me?x=1"}
     assert client.post("/sign-in", data=data).headers["Location"] == "/me?x=1"
 
 
-def test_a_lock_ends_the_session_at_once(client: FlaskClient, person: User) -> None:
-    enter(client, RIGHT)
+def test_a_lock_ends_sessions(client: FlaskClient, person: User) -> None:
+    sign_in(client, PASSWORD)
     with db.transaction() as session:
         users.lock(session, SYSTEM, person.id)
     assert client.get("/me").status_code == 303
-    assert enter(client, RIGHT) == 400
+    assert sign_in(client, PASSWORD) == 400
     with db.transaction() as session:
         users.unlock(session, SYSTEM, person.id)
     assert client.get("/me").status_code == 303, "the old session stays ended"
-    assert enter(client, RIGHT) == 303
+    assert sign_in(client, PASSWORD) == 303
 
 
 def test_a_new_password_ends_other_sessions(app: Flask, client: FlaskClient, person: User) -> None:
     other = app.test_client()
-    enter(client, RIGHT)
-    enter(other, RIGHT)
+    sign_in(client, PASSWORD)
+    sign_in(other, PASSWORD)
     assert client.post("/me/password", data={"current": "wrong", "password": "another one"}).status_code == 400
-    assert client.post("/me/password", data={"current": RIGHT, "password": "short"}).status_code == 400
-    assert client.post("/me/password", data={"current": RIGHT, "password": "another one"}).status_code == 303
+    assert client.post("/me/password", data={"current": PASSWORD, "password": "short"}).status_code == 400
+    assert client.post("/me/password", data={"current": PASSWORD, "password": "another one"}).status_code == 303
     assert client.get("/me").status_code == 200
     assert other.get("/me").status_code == 303
 
@@ -135,12 +137,12 @@ def test_a_new_password_ends_other_sessions(app: Flask, client: FlaskClient, per
 def reset_link(client: FlaskClient, email: str = "ann@acme.example") -> str | None:
     answer = client.post("/password/forgot", data={"email": email})
     assert answer.status_code == 200
-    with db.reading() as session:
+    with db.read_only_session() as session:
         mail = session.scalars(select(OutboxMail).order_by(OutboxMail.id.desc())).first()
     return mail.context["link"].removeprefix("http://localhost") if mail else None
 
 
-def test_a_forgotten_password(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
+def test_password_reset(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     link = reset_link(client)
     assert link is not None
     page = client.get(link)
@@ -151,11 +153,11 @@ def test_a_forgotten_password(client: FlaskClient, person: User, frozen: FrozenC
     assert client.get("/me").status_code == 200
     assert client.get(link).status_code == 400, "it works once"
     client.post("/sign-out")
-    assert enter(client, RIGHT) == 400
-    assert enter(client, "a new password") == 303
+    assert sign_in(client, PASSWORD) == 400
+    assert sign_in(client, "a new password") == 303
 
 
-def test_a_reset_link_ends(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
+def test_a_reset_link_expires(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
     link = reset_link(client)
     assert link is not None
     assert client.get(link[:-1]).status_code == 400
@@ -168,21 +170,21 @@ def test_an_unknown_address_gets_no_mail_and_the_same_page(client: FlaskClient, 
     assert reset_link(client, "not an address") is None
 
 
-def test_resets_are_few(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
-    for _ in range(authentication.RESETS + 3):
+def test_resets_are_rate_limited(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
+    for _ in range(authentication.MAX_RESETS + 3):
         reset_link(client)
-    with db.reading() as session:
-        assert len(session.scalars(select(OutboxMail)).all()) == authentication.RESETS
+    with db.read_only_session() as session:
+        assert len(session.scalars(select(OutboxMail)).all()) == authentication.MAX_RESETS
 
 
-def test_old_attempts_are_forgotten(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
-    enter(client, "wrong")
+def test_old_attempts_are_purged(client: FlaskClient, person: User, frozen: FrozenClock) -> None:
+    sign_in(client, "wrong")
     frozen.at += timedelta(minutes=20)
     with db.transaction() as session:
-        assert authentication.forget_old(session) == 3
+        assert authentication.purge_expired(session) == 3
 
 
-def test_a_sign_that_no_database_keeps_is_refused(client: FlaskClient, person: User) -> None:
-    answer = client.post("/sign-in", data={"email": "\x00", "password": RIGHT})
+def test_nul_is_refused(client: FlaskClient, person: User) -> None:
+    answer = client.post("/sign-in", data={"email": "\x00", "password": PASSWORD})
     assert answer.status_code == 400
     assert client.get("/me").status_code == 303

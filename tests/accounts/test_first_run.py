@@ -8,7 +8,7 @@ from sqlalchemy import Engine, func, select
 
 from campaigns import db
 from campaigns.accounts.models import Organisation, User
-from campaigns.accounts.organisation import found
+from campaigns.accounts.organisation import create_organisation
 from campaigns.errors import Conflict, ValidationFailed
 
 FORM = {
@@ -23,7 +23,7 @@ FORM = {
 }
 
 
-def test_everything_leads_to_the_first_run(empty_app: Flask) -> None:
+def test_every_page_redirects_to_the_first_run(empty_app: Flask) -> None:
     client = empty_app.test_client()
     for path in ("/", "/campaigns", "/sign-in", "/settings"):
         assert client.get(path).headers["Location"] == "/setup"
@@ -31,7 +31,7 @@ def test_everything_leads_to_the_first_run(empty_app: Flask) -> None:
     assert client.get("/health").status_code == 200
 
 
-def test_the_form_founds_and_signs_in(empty_app: Flask) -> None:
+def test_the_form_creates_the_organisation_and_signs_in(empty_app: Flask) -> None:
     client = empty_app.test_client()
     answer = client.post("/setup", data=FORM)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
@@ -58,11 +58,11 @@ def test_the_form_founds_and_signs_in(empty_app: Flask) -> None:
         ("name", "n" * 300),
     ],
 )
-def test_bad_input_is_said_at_its_field(empty_app: Flask, field: str, value: str) -> None:
+def test_invalid_input_is_reported_at_its_field(empty_app: Flask, field: str, value: str) -> None:
     answer = empty_app.test_client().post("/setup", data=FORM | {field: value})
     assert answer.status_code == 400
     assert f'id="{field}-errors"' in answer.get_data(as_text=True)
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalar(select(func.count()).select_from(Organisation)) == 0
 
 
@@ -70,18 +70,18 @@ def test_a_race_has_one_winner(database: Engine) -> None:
     def attempt(number: int) -> bool:
         try:
             with db.transaction() as session:
-                found(session, **FORM | {"owner_email": f"p{number}@kettle.example"})
+                create_organisation(session, **FORM | {"owner_email": f"p{number}@kettle.example"})
         except Conflict:
             return False
         return True
 
     with ThreadPoolExecutor(4) as threads:
         assert sum(threads.map(attempt, range(4))) == 1
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalar(select(func.count()).select_from(User)) == 1
 
 
-def test_problems_are_told_together(database: Engine) -> None:
+def test_problems_are_reported_together(database: Engine) -> None:
     with pytest.raises(ValidationFailed) as caught, db.transaction() as session:
-        found(session, **FORM | {"name": "", "owner_email": "x", "owner_password": ""})
+        create_organisation(session, **FORM | {"name": "", "owner_email": "x", "owner_password": ""})
     assert [problem.field for problem in caught.value.problems] == ["name", "owner_email", "owner_password"]

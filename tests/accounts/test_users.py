@@ -28,15 +28,15 @@ SETTINGS = {
 }
 
 
-def by_role(role: Role) -> User:
-    with db.reading() as session:
+def user_with_role(role: Role) -> User:
+    with db.read_only_session() as session:
         person = session.scalars(select(User).where(User.role == role)).first()
         assert person is not None
         return person
 
 
 @pytest.mark.parametrize("path", ["/people", "/people/new", "/settings", "/audit"])
-def test_only_the_owner_sees_the_house(
+def test_only_the_owner_sees_administration_pages(
     path: str, owner_client: FlaskClient, coordinator_client: FlaskClient, viewer_client: FlaskClient
 ) -> None:
     assert owner_client.get(path).status_code == 200
@@ -45,11 +45,11 @@ def test_only_the_owner_sees_the_house(
 
 
 @pytest.mark.parametrize("path", ["/people/new", "/people/1/lock", "/people/1/unlock", "/people/1/role", "/settings"])
-def test_only_the_owner_changes_the_house(path: str, coordinator_client: FlaskClient, app: Flask) -> None:
+def test_only_the_owner_changes_users_and_settings(path: str, coordinator_client: FlaskClient, app: Flask) -> None:
     assert coordinator_client.post(path, data=PERSON | SETTINGS).status_code == 403
 
 
-def test_adding_somebody(owner_client: FlaskClient) -> None:
+def test_adding_a_user(owner_client: FlaskClient) -> None:
     assert owner_client.post("/people/new", data=PERSON).status_code == 303
     again = owner_client.post("/people/new", data=PERSON | {"email": "BOB@acme.example"})
     assert again.status_code == 400
@@ -58,20 +58,20 @@ def test_adding_somebody(owner_client: FlaskClient) -> None:
     assert "bob@acme.example" in owner_client.get("/people").get_data(as_text=True)
 
 
-def test_the_last_owner_stays(owner_client: FlaskClient) -> None:
-    owner = by_role(Role.OWNER)
+def test_the_last_owner_can_not_be_locked_or_demoted(owner_client: FlaskClient) -> None:
+    owner = user_with_role(Role.OWNER)
     for path, data in ((f"/people/{owner.id}/lock", {}), (f"/people/{owner.id}/role", {"role": "viewer"})):
         answer = owner_client.post(path, data=data, follow_redirects=True)
         assert "This is the only owner" in answer.get_data(as_text=True)
-    assert by_role(Role.OWNER).locked_at is None
+    assert user_with_role(Role.OWNER).locked_at is None
 
 
 def test_two_owners_cannot_demote_each_other_at_once(app: Flask) -> None:
     with db.transaction() as session:
-        second = users.add_person(
+        second = users.add_user(
             session, SYSTEM, email="second@acme.example", name="Second", role=Role.OWNER, password="a long secret"
         )
-    first = by_role(Role.OWNER)
+    first = user_with_role(Role.OWNER)
 
     def demote(person_id: int) -> bool:
         try:
@@ -85,13 +85,13 @@ def test_two_owners_cannot_demote_each_other_at_once(app: Flask) -> None:
         assert sorted(threads.map(demote, (first.id, second.id))) == [False, True]
 
 
-def test_strange_ids_and_roles(owner_client: FlaskClient) -> None:
+def test_invalid_ids_and_roles(owner_client: FlaskClient) -> None:
     assert owner_client.post("/people/999/lock").status_code == 404
     assert owner_client.post(f"/people/{10**30}/lock").status_code == 404
-    assert owner_client.post(f"/people/{by_role(Role.VIEWER).id}/role", data={"role": "king"}).status_code == 400
+    assert owner_client.post(f"/people/{user_with_role(Role.VIEWER).id}/role", data={"role": "king"}).status_code == 400
 
 
-def test_my_account(viewer_client: FlaskClient) -> None:
+def test_own_profile(viewer_client: FlaskClient) -> None:
     assert (
         viewer_client.post("/me", data={"name": "Vera", "language": "fa", "timezone": "Asia/Tehran"}).status_code == 303
     )
@@ -105,19 +105,21 @@ def test_my_account(viewer_client: FlaskClient) -> None:
 
 def test_settings(owner_client: FlaskClient) -> None:
     assert owner_client.post("/settings", data=SETTINGS).status_code == 303
-    with db.reading() as session:
-        ours = session.get_one(Organisation, 1)
-    assert ours.own_hosts == ["www.acme.example", "shop.acme.example"]
-    assert (ours.name, ours.currency, ours.timezone) == ("Acme 2", "GEL", "Asia/Tbilisi")
+    with db.read_only_session() as session:
+        saved = session.get_one(Organisation, 1)
+    assert saved.own_hosts == ["www.acme.example", "shop.acme.example"]
+    assert (saved.name, saved.currency, saved.timezone) == ("Acme 2", "GEL", "Asia/Tbilisi")
     assert "www.acme.example\nshop.acme.example" in owner_client.get("/settings").get_data(as_text=True)
-    bad = owner_client.post("/settings", data=SETTINGS | {"own_hosts": "https://acme.example/", "sender_email": "x"})
-    assert bad.status_code == 400
-    assert 'id="own_hosts-errors"' in bad.get_data(as_text=True)
+    invalid = owner_client.post(
+        "/settings", data=SETTINGS | {"own_hosts": "https://acme.example/", "sender_email": "x"}
+    )
+    assert invalid.status_code == 400
+    assert 'id="own_hosts-errors"' in invalid.get_data(as_text=True)
 
 
-def test_a_mail_header_stays_on_its_line(owner_client: FlaskClient) -> None:
+def test_line_breaks_are_removed_from_mail_header_fields(owner_client: FlaskClient) -> None:
     owner_client.post("/settings", data=SETTINGS | {"sender_name": "Acme\r\nBcc: x@example.org"})
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.get_one(Organisation, 1).sender_name == "Acme Bcc: x@example.org"
 
 
@@ -147,10 +149,10 @@ def test_the_people_page_counts_its_queries(
     assert len(statements) <= 6, statements
 
 
-def test_what_happened_is_written_down(owner_client: FlaskClient) -> None:
+def test_changes_are_written_to_the_audit_log(owner_client: FlaskClient) -> None:
     owner_client.post("/people/new", data=PERSON)
     owner_client.post("/settings", data=SETTINGS)
-    with db.reading() as session:
+    with db.read_only_session() as session:
         entries = session.scalars(select(AuditLogEntry).order_by(AuditLogEntry.id)).all()
     assert [(entry.actor_name, entry.action) for entry in entries] == [("Owner", "add"), ("Owner", "change")]
     assert "secret" not in str([entry.detail for entry in entries])

@@ -27,7 +27,7 @@ SECRETS = (FIRST, LAST, EMAIL, "Quirinius & Sons")
 """Personal data that users without the permission PERSONAL must not see."""
 
 
-def furnish(session: Session) -> None:
+def insert_sample_rows(session: Session) -> None:
     """Insert rows whose ids are all 1 (the send's is the activity's first), about one contact."""
     contact = factories.make_contact(
         session, first_name=FIRST, last_name=LAST, email=EMAIL, attributes={"company": "Quirinius & Sons"}

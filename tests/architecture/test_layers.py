@@ -4,5 +4,5 @@ import pytest
 from importlinter.cli import lint_imports
 
 
-def test_every_import_goes_downward(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_contracts_hold(capsys: pytest.CaptureFixture[str]) -> None:
     assert lint_imports(no_logo=True) == 0, capsys.readouterr().out

@@ -17,7 +17,7 @@ from campaigns import config, db
 from campaigns.mail_catcher.store import MailStore
 from tests.architecture import sample_rows
 
-VIEWERS_MAY_SEE = {
+VIEWER_PAGES = {
     "home",
     "accounts.me",
     "tracking.campaign_list.index",
@@ -51,7 +51,7 @@ VIEWERS_MAY_SEE = {
     "delivery.feedback.of_activity",
     "delivery.feedback.of_campaign",
 }
-EVERYBODY_MAY_DO = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
+OPEN_TO_ALL_ROLES = {"accounts.me", "accounts.change_password", "accounts.choose_language"}
 OWNERS_ONLY = {
     "accounts.everybody",
     "accounts.add_person",
@@ -96,7 +96,7 @@ OWNERS_ONLY = {
 VALUES = {"slug": "form-1", "key": "newsletter", "filename": "app.css", "token": "x", "domain": "example.org"}
 
 
-def addresses(app: Flask, method: str) -> Iterator[tuple[str, str]]:
+def urls(app: Flask, method: str) -> Iterator[tuple[str, str]]:
     """(endpoint, path) of every URL that requires signing in; ``<any(…)>`` gives one path per alternative."""
     for rule in app.url_map.iter_rules():
         if method in (rule.methods or ()) and not getattr(app.view_functions[rule.endpoint], "is_public", False):
@@ -118,7 +118,7 @@ def paths(rule: Rule) -> list[str]:
 
 @pytest.fixture
 def furnished(app: Flask, settings: config.Settings) -> Flask:
-    config.install(dataclasses.replace(settings, catcher=True))
+    config.set_settings(dataclasses.replace(settings, catcher=True))
     with MailStore().open() as box:
         box.execute(
             "INSERT INTO mails (at, sender, recipient, subject, raw) VALUES (0, 'a', ?, ?, ?)",
@@ -129,57 +129,57 @@ def furnished(app: Flask, settings: config.Settings) -> Flask:
             ),
         )
     with db.transaction() as session:
-        sample_rows.furnish(session)
+        sample_rows.insert_sample_rows(session)
     return app
 
 
-def test_viewers_see_what_is_theirs_and_no_single_person(furnished: Flask, viewer_client: FlaskClient) -> None:
+def test_viewers_see_their_pages_and_no_personal_data(furnished: Flask, viewer_client: FlaskClient) -> None:
     wrong: list[tuple[str, object]] = []
-    for endpoint, path in addresses(furnished, "GET"):
+    for endpoint, path in urls(furnished, "GET"):
         answer = viewer_client.get(path)
-        if answer.status_code not in ((200, 204, 303) if endpoint in VIEWERS_MAY_SEE | EVERYBODY_MAY_DO else (403,)):
+        if answer.status_code not in ((200, 204, 303) if endpoint in VIEWER_PAGES | OPEN_TO_ALL_ROLES else (403,)):
             wrong.append((path, answer.status_code))
-        wrong += [(path, word) for word in named(answer.text)]
-        if endpoint in VIEWERS_MAY_SEE:
+        wrong += [(path, word) for word in exposed_secrets(answer.text)]
+        if endpoint in VIEWER_PAGES:
             for question in (f"?q={sample_rows.LAST}&contact=1&part=text", "?contact=1"):
                 body = viewer_client.get(path + question).text.replace(f"q={sample_rows.LAST}", "")
                 body = body.replace(f'value="{sample_rows.LAST}"', "")  # The search box repeats the query.
-                wrong += [(path + question, word) for word in named(body)]
+                wrong += [(path + question, word) for word in exposed_secrets(body)]
     assert wrong == [], "\n".join(map(str, wrong))
 
 
-def named(body: str) -> list[str]:
+def exposed_secrets(body: str) -> list[str]:
     return [word for word in sample_rows.SECRETS if word in body]
 
 
-def test_viewers_do_nothing(furnished: Flask, viewer_client: FlaskClient) -> None:
+def test_viewers_may_not_post(furnished: Flask, viewer_client: FlaskClient) -> None:
     wrong = []
-    for endpoint, path in addresses(furnished, "POST"):
+    for endpoint, path in urls(furnished, "POST"):
         status = viewer_client.post(path).status_code
-        if status != 403 and not (endpoint in EVERYBODY_MAY_DO and status < 500):
+        if status != 403 and not (endpoint in OPEN_TO_ALL_ROLES and status < 500):
             wrong.append((path, status))
     assert wrong == [], "\n".join(map(str, wrong))
 
 
-def test_coordinators_leave_people_and_settings_alone(furnished: Flask, coordinator_client: FlaskClient) -> None:
+def test_coordinators_have_no_access_to_users_and_settings(furnished: Flask, coordinator_client: FlaskClient) -> None:
     wrong = []
     for method in ("GET", "POST"):
-        for endpoint, path in addresses(furnished, method):
+        for endpoint, path in urls(furnished, method):
             status = coordinator_client.open(path, method=method).status_code
             if (status == 403) != (endpoint in OWNERS_ONLY) or status >= 500:
                 wrong.append((method, path, status))
     assert wrong == [], "\n".join(map(str, wrong))
 
 
-def test_owners_meet_no_error_of_ours(furnished: Flask, owner_client: FlaskClient) -> None:
+def test_owners_get_no_server_errors(furnished: Flask, owner_client: FlaskClient) -> None:
     """GET pages are covered by ``test_any_input``."""
-    for _, path in addresses(furnished, "POST"):
+    for _, path in urls(furnished, "POST"):
         status = owner_client.post(path).status_code
         assert status < 500, path
         assert status != 403, path
 
 
-def test_impossible_numbers_lead_nowhere(furnished: Flask, owner_client: FlaskClient) -> None:
+def test_impossible_ids_are_not_found(furnished: Flask, owner_client: FlaskClient) -> None:
     """One of the numbers per URL, in turn; with ``TORTURE`` all of them."""
     impossible = ("99999999999999999999", str(2**63 - 1), "0")
     for method in ("GET", "POST"):

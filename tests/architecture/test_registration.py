@@ -13,21 +13,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 ERASURE_STEPS = [
-    "campaigns.capture.erasure.forget_lead",
-    "campaigns.delivery.sends.erasure.forget_recipient",
+    "campaigns.capture.erasure.erase_lead_notifications",
+    "campaigns.delivery.sends.erasure.anonymise_sends",
     "campaigns.delivery.bounces.effects.erasure.forget_feedback",
 ]
 STEPS_BEFORE_MERGE = [
-    "tracking.jobs.contact_merge.wait_for_the_collector",
-    "campaigns.delivery.sends.contact_merge.skip_doubles",
-    "campaigns.leads.lead_merge.fold_leads",
+    "tracking.jobs.contact_merge.lock_counters",
+    "campaigns.delivery.sends.contact_merge.skip_duplicate_sends",
+    "campaigns.leads.lead_merge.merge_open_leads",
 ]
-STEPS_AFTER_MERGE = ["tracking.jobs.contact_merge.count_once"]
+STEPS_AFTER_MERGE = ["tracking.jobs.contact_merge.merge_conversions"]
 
 ENTRY_POINTS = {
     "web": "import wsgi",
-    "worker": "import workers.celery; workers.celery.load()",
-    "command line": "import campaigns.cli.database; campaigns.cli.database.know_every_room()",
+    "worker": "import workers.celery; workers.celery.import_tasks()",
+    "command line": "import campaigns.cli.database; campaigns.cli.database.load_packages()",
 }
 
 REPORT = """
@@ -44,7 +44,7 @@ print(json.dumps({
 """
 
 
-def registered(load: str) -> dict[str, list[str]]:
+def registered_steps(load: str) -> dict[str, list[str]]:
     run = subprocess.run(
         [sys.executable, "-c", f"{load}\n{REPORT}"], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -54,13 +54,13 @@ def registered(load: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_every_entry_point_registers_every_step(entry_point: str) -> None:
-    found = registered(ENTRY_POINTS[entry_point])
+    found = registered_steps(ENTRY_POINTS[entry_point])
     assert found["erasure"] == ERASURE_STEPS
     assert found["before"] == STEPS_BEFORE_MERGE
     assert found["after"] == STEPS_AFTER_MERGE
 
 
 def test_every_entry_point_registers_every_table() -> None:
-    tables = [registered(load)["tables"] for load in ENTRY_POINTS.values()]
+    tables = [registered_steps(load)["tables"] for load in ENTRY_POINTS.values()]
     assert len(tables[0]) > 70
     assert tables[0] == tables[1] == tables[2]

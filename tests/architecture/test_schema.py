@@ -34,16 +34,16 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]
         connection.exec_driver_sql("DROP DATABASE migrated")
 
 
-def _is_no_part(name: str | None, kind: str, _parents: object) -> bool:
+def _is_not_partition(name: str | None, kind: str, _parents: object) -> bool:
     """Exclude the partitions: tracking.models.events creates them with the partitioned table."""
     return kind != "table" or name not in ("events_settling", "events_settled")
 
 
-def test_upgrading_from_nothing_gives_what_the_models_say(empty: sa.Engine) -> None:
+def test_upgrading_from_nothing_gives_the_tables_of_the_models(empty: sa.Engine) -> None:
     schema.upgrade(empty)
     with empty.connect() as connection:
-        opts = {"compare_type": True, "compare_server_default": True, "include_name": _is_no_part}
-        opts["include_object"] = schema.belongs(connection.dialect.name)
+        opts = {"compare_type": True, "compare_server_default": True, "include_name": _is_not_partition}
+        opts["include_object"] = schema.include_object_for(connection.dialect.name)
         context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, db.Base.metadata) == []
 
@@ -80,7 +80,7 @@ def test_upgrading_twice_is_harmless(empty: sa.Engine) -> None:
     assert schema.is_current(empty)
 
 
-def test_a_newer_programs_database_is_refused(empty: sa.Engine) -> None:
+def test_a_database_of_a_newer_version_is_refused(empty: sa.Engine) -> None:
     schema.upgrade(empty)
     with empty.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'tomorrow'")
@@ -88,7 +88,7 @@ def test_a_newer_programs_database_is_refused(empty: sa.Engine) -> None:
         schema.upgrade(empty)
 
 
-def test_history_is_one_line_of_dated_files() -> None:
+def test_migrations_are_linear_and_dated() -> None:
     script = ScriptDirectory.from_config(schema.alembic_config())
     revisions = list(script.walk_revisions())
     assert len(script.get_heads()) == 1

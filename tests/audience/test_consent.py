@@ -15,22 +15,22 @@ from tests.conftest import NOON, FrozenClock
 from tests.factories import make_contact
 
 VIEWER = Actor(ActorKind.USER, 1, "Viewer", PERMISSIONS[Role.VIEWER])
-FULL, NONE, PARTLY = ConsentLevel.FULL, ConsentLevel.NONE, ConsentLevel.DELIVERABILITY
+FULL, NONE, DELIVERABILITY = ConsentLevel.FULL, ConsentLevel.NONE, ConsentLevel.DELIVERABILITY
 EMAIL, TRACKING = ConsentPurpose.EMAIL, ConsentPurpose.TRACKING
 
 
-def test_the_ledger_answers_as_of_an_instant(session: Session, frozen: FrozenClock) -> None:
+def test_levels_as_of_an_instant(session: Session, frozen: FrozenClock) -> None:
     ann, bob = make_contact(session), make_contact(session)
     consent.grant(session, SYSTEM, ann.id, TRACKING, FULL, source="form")
     consent.grant(session, SYSTEM, ann.id, EMAIL, FULL, source="form")
     frozen.at = NOON + timedelta(hours=1)
     consent.withdraw(session, SYSTEM, ann.id, TRACKING, source="page")
     ids = [ann.id, bob.id, 10**9]
-    assert consent.as_of(session, ids, TRACKING, NOON - timedelta(seconds=1)) == dict.fromkeys(ids, NONE)
-    assert consent.as_of(session, ids, TRACKING, NOON)[ann.id] is FULL
-    assert consent.as_of(session, ids, TRACKING, NOON + timedelta(hours=1))[ann.id] is NONE
-    assert consent.as_of(session, ids, EMAIL, frozen.at)[ann.id] is FULL
-    assert consent.as_of(session, [], EMAIL, frozen.at) == {}
+    assert consent.levels_as_of(session, ids, TRACKING, NOON - timedelta(seconds=1)) == dict.fromkeys(ids, NONE)
+    assert consent.levels_as_of(session, ids, TRACKING, NOON)[ann.id] is FULL
+    assert consent.levels_as_of(session, ids, TRACKING, NOON + timedelta(hours=1))[ann.id] is NONE
+    assert consent.levels_as_of(session, ids, EMAIL, frozen.at)[ann.id] is FULL
+    assert consent.levels_as_of(session, [], EMAIL, frozen.at) == {}
     full = select(Contact.id).where(consent.current_level_sql(EMAIL) == FULL)
     assert session.scalars(full).all() == [ann.id]
 
@@ -39,19 +39,19 @@ def test_entries_of_one_instant_keep_their_order(session: Session, frozen: Froze
     ann = make_contact(session)
     consent.grant(session, SYSTEM, ann.id, EMAIL, FULL, source="form")
     consent.withdraw(session, SYSTEM, ann.id, EMAIL, source="page")
-    assert consent.as_of(session, [ann.id], EMAIL, frozen.at)[ann.id] is NONE
+    assert consent.levels_as_of(session, [ann.id], EMAIL, frozen.at)[ann.id] is NONE
 
 
-def test_many_at_once(session: Session, frozen: FrozenClock) -> None:
+def test_levels_of_more_ids_than_one_batch(session: Session, frozen: FrozenClock) -> None:
     contacts = [make_contact(session) for _ in range(1100)]
     for contact in contacts[::2]:
         consent.grant(session, SYSTEM, contact.id, EMAIL, FULL, source="form")
-    levels = consent.as_of(session, [one.id for one in contacts], EMAIL, frozen.at)
+    levels = consent.levels_as_of(session, [one.id for one in contacts], EMAIL, frozen.at)
     assert [levels[one.id] for one in contacts[:2]] == [FULL, NONE]
     assert len(levels) == 1100
 
 
-def test_only_they_themselves_come_back(session: Session) -> None:
+def test_only_the_contact_can_consent_again(session: Session) -> None:
     ann = make_contact(session)
     consent.withdraw(session, PUBLIC, ann.id, EMAIL, source="unsubscribe page")
     suppression.suppress(session, PUBLIC, ann.email, SuppressionReason.UNSUBSCRIBED)
@@ -70,19 +70,19 @@ def test_a_bounce_or_complaint_outlasts_a_form(session: Session) -> None:
         assert suppression.reason_for(session, ann.email) is reason
 
 
-def test_what_is_refused(session: Session) -> None:
+def test_invalid_entries_are_refused(session: Session) -> None:
     ann = make_contact(session)
     with pytest.raises(Forbidden):
         consent.grant(session, VIEWER, ann.id, EMAIL, FULL, source="x")
     with pytest.raises(Forbidden):
         consent.withdraw(session, VIEWER, ann.id, EMAIL, source="x")
     with pytest.raises(ValidationFailed):
-        consent.grant(session, SYSTEM, ann.id, EMAIL, PARTLY, source="x")
+        consent.grant(session, SYSTEM, ann.id, EMAIL, DELIVERABILITY, source="x")
     with pytest.raises(NotFound):
         consent.grant(session, SYSTEM, 10**9, EMAIL, FULL, source="x")
 
 
-def test_asking_for_a_set_uses_the_index(session: Session) -> None:
+def test_level_subquery_uses_the_index(session: Session) -> None:
     stmt = select(Contact.id, consent.current_level_sql(EMAIL), suppression.suppressed_sql())
     sql = str(stmt.compile(session.connection(), compile_kwargs={"literal_binds": True}))
     if session.connection().dialect.name == "sqlite":

@@ -22,7 +22,7 @@ from tests.factories import make_activity, make_contact, make_list
 VIEWER = Actor(ActorKind.USER, 1, "Viewer", PERMISSIONS[Role.VIEWER])
 
 
-def test_an_address_is_there_once(session: Session) -> None:
+def test_address_is_unique(session: Session) -> None:
     contacts.add_contact(session, SYSTEM, email="Ann@Example.org")
     with pytest.raises(ValidationFailed, match="already"):
         contacts.add_contact(session, SYSTEM, email="ann@example.ORG ")
@@ -61,12 +61,12 @@ def test_bad_values_name_their_field(session: Session, values: dict[str, object]
     assert session.scalars(select(Contact)).all() == []
 
 
-def test_languages_have_one_spelling(session: Session) -> None:
+def test_language_codes_are_canonical(session: Session) -> None:
     assert contacts.add_contact(session, SYSTEM, email="a@example.org", language="PT_BR").language == "pt-BR"
     assert contacts.add_contact(session, SYSTEM, email="b@example.org", language=" FA ").language == "fa"
 
 
-def test_an_erased_person_leaves_a_hash(session: Session) -> None:
+def test_erasure_leaves_only_a_hash(session: Session) -> None:
     ann = contacts.add_contact(session, SYSTEM, email="ann@example.org", first_name="Ann")
     chosen = make_list(session, ann)
     consent.grant(session, SYSTEM, ann.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
@@ -88,7 +88,7 @@ def test_an_erased_person_leaves_a_hash(session: Session) -> None:
     assert not suppression.is_suppressed(session, back.email)
 
 
-def test_higher_rooms_remove_their_copies(session: Session) -> None:
+def test_registered_erasure_steps_run(session: Session) -> None:
     removed: list[tuple[int, str]] = []
 
     def step(_session: Session, contact_id: int, address: str) -> None:
@@ -103,7 +103,7 @@ def test_higher_rooms_remove_their_copies(session: Session) -> None:
     assert removed == [(ann.id, ann.email)]
 
 
-def test_erasing_a_suppressed_person_forgets_the_address(session: Session) -> None:
+def test_erasure_removes_a_suppressed_address(session: Session) -> None:
     ann = make_contact(session)
     suppression.suppress(session, SYSTEM, ann.email, SuppressionReason.COMPLAINED)
     erasure.erase_contact(session, SYSTEM, ann.id)
@@ -111,7 +111,7 @@ def test_erasing_a_suppressed_person_forgets_the_address(session: Session) -> No
     assert (left.address, left.reason) == (None, SuppressionReason.ERASED)
 
 
-def test_a_graver_reason_replaces_a_lighter_one_only(session: Session) -> None:
+def test_only_more_severe_reasons_replace_a_suppression(session: Session) -> None:
     order = ["manual", "bounced", "unsubscribed", "complained"]
     for reason in [*order, *order]:
         suppression.suppress(session, SYSTEM, "ann@example.org", SuppressionReason(reason))
@@ -132,7 +132,7 @@ def test_the_public_suppresses_only_by_unsubscribing_or_complaining(session: Ses
 def test_an_unsubscribed_person_stays_so_under_a_new_address(session: Session) -> None:
     ann = make_contact(session)
     suppression.suppress(session, PUBLIC, ann.email, SuppressionReason.UNSUBSCRIBED)
-    contacts.change_contact(session, SYSTEM, ann.id, email="new@example.org")
+    contacts.update_contact(session, SYSTEM, ann.id, email="new@example.org")
     assert suppression.reason_for(session, "new@example.org") is SuppressionReason.UNSUBSCRIBED
 
 

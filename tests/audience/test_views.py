@@ -28,12 +28,12 @@ from campaigns.audience.models import (
 Counting = Callable[[Engine], AbstractContextManager[list[str]]]
 
 
-def only(kind: type[db.Base]) -> db.Base:
-    with db.reading() as session:
+def get_single_row(kind: type[db.Base]) -> db.Base:
+    with db.read_only_session() as session:
         return session.scalars(select(kind)).one()
 
 
-def add(email: str, **values: Any) -> Contact:
+def add_contact(email: str, **values: Any) -> Contact:
     with db.transaction() as session:
         return contacts.add_contact(session, SYSTEM, email=email, **values)
 
@@ -74,20 +74,20 @@ POSTS = [
 ]
 
 
-def something_of_each() -> None:
-    contact = add("ann@example.org")
+def create_sample_rows() -> None:
+    contact = add_contact("ann@example.org")
     with db.transaction() as session:
         chosen = lists.create_list(session, SYSTEM, "Fair")
         lists.add_members(session, SYSTEM, chosen.id, [contact.id])
         suppression.suppress(session, SYSTEM, "zed@example.org", SuppressionReason.MANUAL)
-    from tests.audience.imports.csv_files import uploaded
+    from tests.audience.imports.csv_files import upload_file
 
     with db.transaction() as session:
-        uploaded(session, "email\nbob@example.org\n")
+        upload_file(session, "email\nbob@example.org\n")
 
 
 def test_a_viewer_sees_no_persons(viewer_client: FlaskClient) -> None:
-    something_of_each()
+    create_sample_rows()
     for url in PAGES:
         response = viewer_client.get(url)
         assert response.status_code == 403, url
@@ -95,27 +95,27 @@ def test_a_viewer_sees_no_persons(viewer_client: FlaskClient) -> None:
 
 
 def test_a_viewer_changes_nothing(viewer_client: FlaskClient) -> None:
-    something_of_each()
+    create_sample_rows()
     filled = {"email": "eve@example.org", "name": "Eve", "why": "because", "list_id": "1", "answer": "email:full"}
     for url in POSTS:
         assert viewer_client.post(url, data=filled).status_code == 403, url
-    assert only(Contact).email == "ann@example.org"  # type: ignore[attr-defined]
-    assert only(ContactList).name == "Fair"  # type: ignore[attr-defined]
+    assert get_single_row(Contact).email == "ann@example.org"  # type: ignore[attr-defined]
+    assert get_single_row(ContactList).name == "Fair"  # type: ignore[attr-defined]
 
 
-def test_strangers_are_asked_to_sign_in(client: FlaskClient) -> None:
+def test_anonymous_requests_are_redirected_to_login(client: FlaskClient) -> None:
     for url in PAGES:
         assert client.get(url).status_code == 303
 
 
-def test_the_list_of_contacts_takes_as_many_queries_for_a_page_as_for_one(
+def test_contact_list_needs_a_constant_number_of_queries(
     coordinator_client: FlaskClient, database: Engine, count_queries: Counting
 ) -> None:
-    add("a0@example.org")
+    add_contact("a0@example.org")
     with count_queries(database) as few:
         coordinator_client.get("/contacts")
     for n in range(1, 50):
-        add(f"a{n}@example.org")
+        add_contact(f"a{n}@example.org")
     with count_queries(database) as many:
         page = coordinator_client.get("/contacts").text
     assert len(many) == len(few) <= 6
@@ -123,8 +123,8 @@ def test_the_list_of_contacts_takes_as_many_queries_for_a_page_as_for_one(
 
 
 def test_contacts_are_found_by_address_name_and_list(coordinator_client: FlaskClient) -> None:
-    ann = add("ann@example.org", first_name="Ann", last_name="Lee")
-    add("bob_x@example.org", first_name="Bob")
+    ann = add_contact("ann@example.org", first_name="Ann", last_name="Lee")
+    add_contact("bob_x@example.org", first_name="Bob")
     with db.transaction() as session:
         chosen = lists.create_list(session, SYSTEM, "Fair")
         lists.add_members(session, SYSTEM, chosen.id, [ann.id])
@@ -144,8 +144,8 @@ def test_contacts_are_found_by_address_name_and_list(coordinator_client: FlaskCl
     }
 
 
-def test_badges_tell_who_may_be_mailed(coordinator_client: FlaskClient) -> None:
-    ann = add("ann@example.org")
+def test_badges_show_consent_and_suppression(coordinator_client: FlaskClient) -> None:
+    ann = add_contact("ann@example.org")
     assert "Not asked" in coordinator_client.get("/contacts").text
     with db.transaction() as session:
         consent.grant(session, SYSTEM, ann.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
@@ -167,12 +167,12 @@ def test_adding_editing_and_erasing_somebody(coordinator_client: FlaskClient) ->
     assert "&lt;b&gt;Ann" in page
     assert "contact.city" in page
     assert 'hx-get="/contacts/' in page
-    contact = only(Contact)
+    contact = get_single_row(Contact)
     response = coordinator_client.post(
         f"{response.location}/edit", data={"email": "ann@example.org", "timezone": "Asia/Tbilisi", "attributes": ""}
     )
     assert response.status_code == 303
-    assert only(Contact).attributes == {}  # type: ignore[attr-defined]
+    assert get_single_row(Contact).attributes == {}  # type: ignore[attr-defined]
     assert coordinator_client.post(f"/contacts/{contact.id}/erase").status_code == 303  # type: ignore[attr-defined]
     assert coordinator_client.get(response.location).status_code == 404
     again = coordinator_client.post("/contacts/new", data={"email": "ann@example.org"})
@@ -189,8 +189,8 @@ def test_bad_values_are_named_at_their_fields(coordinator_client: FlaskClient) -
         assert words in page.text
 
 
-def test_a_withdrawal_is_not_turned_into_a_yes_by_hand(coordinator_client: FlaskClient) -> None:
-    ann = add("ann@example.org")
+def test_coordinator_cannot_override_a_withdrawal(coordinator_client: FlaskClient) -> None:
+    ann = add_contact("ann@example.org")
     url = f"/contacts/{ann.id}/consent"
     assert coordinator_client.post(url, data={"answer": "email:full", "source": "call"}).status_code == 303
     assert coordinator_client.post(url, data={"answer": "email:none", "source": "call"}).status_code == 303
@@ -200,8 +200,8 @@ def test_a_withdrawal_is_not_turned_into_a_yes_by_hand(coordinator_client: Flask
     assert coordinator_client.post(url, data={"answer": "email:bad", "source": "call"}).status_code == 400
 
 
-def test_a_list_from_its_making_to_its_end(coordinator_client: FlaskClient) -> None:
-    ann = add("ann@example.org")
+def test_list_lifecycle(coordinator_client: FlaskClient) -> None:
+    ann = add_contact("ann@example.org")
     url = coordinator_client.post("/lists", data={"name": "Fair"}).location
     assert coordinator_client.post("/lists", data={"name": "Fair"}).status_code == 400
     coordinator_client.post(f"{url}/members", data={"addresses": "ANN@example.org, nobody@example.org; junk"})
@@ -218,7 +218,7 @@ def test_a_list_from_its_making_to_its_end(coordinator_client: FlaskClient) -> N
     assert coordinator_client.get(url).status_code == 404
 
 
-def test_the_list_of_an_earlier_product_is_blocked_at_once(coordinator_client: FlaskClient) -> None:
+def test_many_addresses_are_suppressed_at_once(coordinator_client: FlaskClient) -> None:
     sent = {"email": "ann@example.org\nBob <bob@example.org>,\nnobody", "reason": "unsubscribed"}
     wrong = coordinator_client.post("/suppressions", data=sent)
     assert wrong.status_code == 400
@@ -227,10 +227,10 @@ def test_the_list_of_an_earlier_product_is_blocked_at_once(coordinator_client: F
     sent["email"] = '"ann@example.org";bob@example.org\n\nANN@example.org '
     page = coordinator_client.post("/suppressions", data=sent, follow_redirects=True).text
     assert "2 addresses are not mailed any more" in page
-    with db.reading() as session:
+    with db.read_only_session() as session:
         found = {(row.address, row.reason.value) for row in session.scalars(select(Suppression))}
     assert found == {("ann@example.org", "unsubscribed"), ("bob@example.org", "unsubscribed")}
-    many = "\n".join(f"p{number}@example.org" for number in range(suppression.MOST_AT_ONCE + 1))
+    many = "\n".join(f"p{number}@example.org" for number in range(suppression.MAX_ADDRESSES_PER_REQUEST + 1))
     assert "At most 1000" in coordinator_client.post("/suppressions", data={"email": many}).text
     assert (
         coordinator_client.post("/suppressions", data={"email": "a@example.org", "reason": "erased"}).status_code == 400
@@ -241,11 +241,11 @@ def test_suppressions_are_added_found_and_lifted_with_a_reason(coordinator_clien
     coordinator_client.post("/suppressions", data={"email": "Ann@Example.org", "detail": "asked by phone"})
     assert "asked by phone" in coordinator_client.get("/suppressions?q=ann").text
     assert "asked by phone" not in coordinator_client.get("/suppressions?q=bob").text
-    one = only(Suppression)
+    one = get_single_row(Suppression)
     coordinator_client.post(f"/suppressions/{one.id}/lift", data={"why": " "})  # type: ignore[attr-defined]
-    assert only(Suppression)
+    assert get_single_row(Suppression)
     coordinator_client.post(f"/suppressions/{one.id}/lift", data={"why": "a mistake"})  # type: ignore[attr-defined]
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalars(select(Suppression)).all() == []
         lifted = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "lift")).one()
     assert lifted.detail == {"reason": "manual", "why": "a mistake"}
@@ -253,11 +253,11 @@ def test_suppressions_are_added_found_and_lifted_with_a_reason(coordinator_clien
 
 
 def test_an_erased_person_is_found_by_their_whole_address(coordinator_client: FlaskClient) -> None:
-    ann = add("ann@example.org")
+    ann = add_contact("ann@example.org")
     coordinator_client.post(f"/contacts/{ann.id}/erase")
     page = coordinator_client.get("/suppressions?q=Ann@example.org").text
     assert "Only a keyed hash is left" in page
-    one = only(Suppression)
+    one = get_single_row(Suppression)
     assert coordinator_client.post(f"/suppressions/{one.id}/lift", data={"why": "x"}).status_code == 409  # type: ignore[attr-defined]
 
 
@@ -275,7 +275,7 @@ STATEMENT = {
 }
 
 
-def test_an_import_by_hand_from_upload_to_rejected_rows(coordinator_client: FlaskClient) -> None:
+def test_import_from_upload_to_rejected_rows(coordinator_client: FlaskClient) -> None:
     url = upload(coordinator_client, "E-mail;Prénom;Ville\nann@example.org;Ann;Lyon\n=cmd();Bob;Paris\n".encode())
     page = coordinator_client.get(f"{url}/mapping").text
     assert "Semicolon" in page
@@ -291,7 +291,7 @@ def test_an_import_by_hand_from_upload_to_rejected_rows(coordinator_client: Flas
     }
     assert coordinator_client.post(f"{url}/mapping", data=filled).location == url
     assert "Waiting for a worker" in coordinator_client.get(url).text
-    found = only(ContactImport)
+    found = get_single_row(ContactImport)
     assert found.state is ImportState.CHECKING  # type: ignore[attr-defined]
     runner.run(found.id)  # type: ignore[attr-defined]
     page = coordinator_client.get(f"{url}/progress").text
@@ -309,7 +309,7 @@ def test_an_import_by_hand_from_upload_to_rejected_rows(coordinator_client: Flas
         "\ufeffRow;Reason;E-mail;Prénom;Ville\r\n"
         "3;“=cmd()” is not an e-mail address: it has no @.;'=cmd();Bob;Paris\r\n"
     )
-    assert only(Contact).attributes == {"ville": "Lyon"}  # type: ignore[attr-defined]
+    assert get_single_row(Contact).attributes == {"ville": "Lyon"}  # type: ignore[attr-defined]
     assert "people.csv" in coordinator_client.get("/imports").text
 
 
@@ -323,11 +323,11 @@ def test_a_mapping_without_address_or_statement_is_refused(coordinator_client: F
     page = coordinator_client.post(f"{url}/mapping", data=filled)
     assert page.status_code == 400
     assert "Give the words" in page.text
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalars(select(ContactList)).all() == []
 
 
-def test_a_file_is_read_another_way(coordinator_client: FlaskClient) -> None:
+def test_csv_options_can_be_changed(coordinator_client: FlaskClient) -> None:
     url = upload(coordinator_client, "email,имя\nann@example.org,Анна\n".encode("cp1251"))
     page = coordinator_client.get(f"{url}/mapping").text
     assert "Анна" in page
@@ -347,7 +347,7 @@ def test_a_file_is_read_another_way(coordinator_client: FlaskClient) -> None:
         (b"," * 600 + b"\n", "The file has"),
     ],
 )
-def test_what_is_no_table_is_refused_and_not_kept(coordinator_client: FlaskClient, content: bytes, words: str) -> None:
+def test_non_csv_uploads_are_refused_and_deleted(coordinator_client: FlaskClient, content: bytes, words: str) -> None:
     response = coordinator_client.post("/imports/new", data={"file": (io.BytesIO(content), "x.csv")})
     assert response.status_code == 400
     assert words in response.text
@@ -356,17 +356,17 @@ def test_what_is_no_table_is_refused_and_not_kept(coordinator_client: FlaskClien
     assert list(files.directory().iterdir()) == []
 
 
-def test_an_upload_is_kept_for_this_account_only(coordinator_client: FlaskClient) -> None:
+def test_upload_is_readable_by_this_account_only(coordinator_client: FlaskClient) -> None:
     upload(coordinator_client, b"email\nann@example.org\n", "../../etc/passwd.csv")
     from campaigns.audience.imports import files as imports_files
 
     (path,) = imports_files.directory().iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert "passwd" not in path.name
-    assert only(ContactImport).filename == "passwd.csv"  # type: ignore[attr-defined]
+    assert get_single_row(ContactImport).filename == "passwd.csv"  # type: ignore[attr-defined]
 
 
-def test_numbers_beyond_any_row_are_not_found(coordinator_client: FlaskClient) -> None:
+def test_ids_beyond_64_bits_are_not_found(coordinator_client: FlaskClient) -> None:
     for url in PAGES:
         if "/1" in url:
             assert coordinator_client.get(url.replace("/1", f"/{2**70}")).status_code == 404, url

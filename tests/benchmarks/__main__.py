@@ -11,14 +11,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def names() -> list[str]:
+def benchmark_names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
 
-def run(wanted: list[str]) -> int:
+def run(names: list[str]) -> int:
     """Run the benchmarks and return how many missed a limit."""
     missed = 0
-    for name in wanted:
+    for name in names:
         sys.stdout.write(f"\n== {name}\n")
         sys.stdout.flush()
         missed += bool(subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], check=False).returncode)
@@ -26,4 +26,4 @@ def run(wanted: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:] or names()))
+    sys.exit(run(sys.argv[1:] or benchmark_names()))

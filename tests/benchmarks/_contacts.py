@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 
 
-def make_people(session: Session, count: int) -> None:
+def make_contacts(session: Session, count: int) -> None:
     at = clock.now()
     values = {"people": count, "now": db.to_micros(at) if session.get_bind().dialect.name == "sqlite" else at}
     session.execute(_CONTACTS, values)

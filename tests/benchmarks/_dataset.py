@@ -28,21 +28,21 @@ from tracking.models.conversions import AttributionCredit, Conversion, Conversio
 from tracking.models.events import Event, FirstSeen, HitRollup, SpoolCheckpoint, UserAgent
 from tracking.models.visits import TrafficSource, Visit, VisitRollup, WebPage
 
-CAMPAIGNS, MAILS_OF_LARGE, LINKS, AGENTS, PAGES = 200, 10, 8, 200, 300
+CAMPAIGNS, MAILS_OF_LARGE_CAMPAIGN, LINKS, AGENTS, PAGES = 200, 10, 8, 200, 300
 HEAVY_SENDS, HEAVY_HITS = 20_000, 2
 """History of the first contact: number of its sends, and events of each send."""
 _DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
-class Size:
+class DatasetSize:
     events: int
     contacts: int
     visits: int
     conversions: int
 
     @classmethod
-    def of(cls, events: int) -> "Size":
+    def of(cls, events: int) -> "DatasetSize":
         return cls(events, max(1_000, events // 10), events // 5, events // 100)
 
     @property
@@ -51,7 +51,7 @@ class Size:
 
 
 @dataclass
-class Planned:
+class CampaignRows:
     """Ids of one campaign's activities and form; ``share`` of all rows, start in microseconds."""
 
     id: int
@@ -62,19 +62,19 @@ class Planned:
     form_id: int
 
 
-class Builder:
-    def __init__(self, engine: Engine, size: Size, say: Callable[[str], None]) -> None:
-        self.engine, self.size, self.say = engine, size, say
+class DatasetBuilder:
+    def __init__(self, engine: Engine, size: DatasetSize, say: Callable[[str], None]) -> None:
+        self.engine, self.size, self.report = engine, size, say
         self.postgres = engine.dialect.name == "postgresql"
         self.now = db.to_micros(clock.now())
-        self.row = {"events": 0, "visits": 0, "conversions": 0}
+        self.next_row = {"events": 0, "visits": 0, "conversions": 0}
 
     def build(self) -> None:
         db.Base.metadata.create_all(self.engine)
-        db.install(self.engine)
+        db.set_engine(self.engine)
         with db.transaction() as session:
-            planned = self._plan(session)
-        bare = self._strip()
+            campaigns = self._create_campaigns(session)
+        indexes = self._drop_indexes()
         with self.engine.connect() as connection:
             self.connection = connection
             if self.postgres:
@@ -87,21 +87,21 @@ class Builder:
                 assert driver is not None
                 driver.execute("PRAGMA foreign_keys = OFF")
                 driver.execute("PRAGMA cache_size = -400000")
-            self._do("numbers", self._numbers)
-            self._do("contacts", self._contacts)
-            self._do("sends", lambda: self._each(self._sends, planned))
-            self._do("events", lambda: self._each(self._events, planned))
-            self._do("visits", lambda: self._each(self._visits, planned))
-            self._do("conversions", lambda: self._each(self._conversions, planned))
-            self._do("a long history", lambda: self._heavy(planned[-1]))
-            self._do("indexes", lambda: self._each(lambda index: index.create(connection), bare))
+            self._timed_step("numbers", self._numbers)
+            self._timed_step("contacts", self._contacts)
+            self._timed_step("sends", lambda: self._for_each(self._sends, campaigns))
+            self._timed_step("events", lambda: self._for_each(self._events, campaigns))
+            self._timed_step("visits", lambda: self._for_each(self._visits, campaigns))
+            self._timed_step("conversions", lambda: self._for_each(self._conversions, campaigns))
+            self._timed_step("a long history", lambda: self._long_history(campaigns[-1]))
+            self._timed_step("indexes", lambda: self._for_each(lambda index: index.create(connection), indexes))
             if not self.postgres:
-                for statement in counters.SQLITE:
+                for statement in counters.SQLITE_TRIGGERS:
                     connection.exec_driver_sql(statement)
-            self._do("counters", lambda: self._counters(planned))
-            self._do("days", lambda: daily.fill(connection))
-            self._do("conversion_attributions", lambda: attribution_ledger.fill(connection))
-            self._do("sides", lambda: breakdowns.fill(connection))
+            self._timed_step("counters", lambda: self._counters(campaigns))
+            self._timed_step("days", lambda: daily.rebuild(connection))
+            self._timed_step("conversion_attributions", lambda: attribution_ledger.rebuild(connection))
+            self._timed_step("sides", lambda: breakdowns.rebuild(connection))
             connection.exec_driver_sql("DROP TABLE bench_numbers")
             connection.commit()
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -110,15 +110,15 @@ class Builder:
         self.engine.dispose()
 
     @staticmethod
-    def _each(work: Callable[[Any], None], many: Sequence[Any]) -> None:
-        for one in many:
+    def _for_each(work: Callable[[Any], None], items: Sequence[Any]) -> None:
+        for one in items:
             work(one)
 
-    def _do(self, name: str, work: Callable[[], object]) -> None:
+    def _timed_step(self, name: str, work: Callable[[], object]) -> None:
         began = clock.now()
         work()
         self.connection.commit()
-        self.say(f"    {name:<16}{(clock.now() - began).total_seconds():>7.1f} s")
+        self.report(f"    {name:<16}{(clock.now() - began).total_seconds():>7.1f} s")
 
     def _run(self, sql: str) -> None:
         self.connection.exec_driver_sql(sql.replace("%", "%%") if self.postgres else sql)
@@ -142,7 +142,7 @@ class Builder:
         two = f"SELECT n, a, {after('a')} AS b FROM ({one}) AS one"
         return f"(SELECT n, a, b / 4096 AS b, ({after('b')}) / 4096 AS c FROM ({two}) AS two) AS d"
 
-    def _strip(self) -> list[Index]:
+    def _drop_indexes(self) -> list[Index]:
         """Drop the large tables' indexes and triggers; return the indexes."""
         tables: Sequence[Any] = [
             Send.__table__,
@@ -154,24 +154,24 @@ class Builder:
             VisitRollup.__table__,
             HitRollup.__table__,
         ]
-        bare: list[Index] = []
+        indexes: list[Index] = []
         for table in tables:
             assert isinstance(table, Table)
-            bare += sorted(table.indexes, key=lambda index: str(index.name))
+            indexes += sorted(table.indexes, key=lambda index: str(index.name))
         with self.engine.begin() as connection:
-            for index in bare:
+            for index in indexes:
                 index.drop(connection)
             if not self.postgres:
                 for name in ("sends_inserted", "sends_updated", "sends_deleted"):
                     connection.exec_driver_sql(f"DROP TRIGGER {name}")
-        return bare
+        return indexes
 
     # Planned objects are few, so they are created by the ORM.
 
-    def _plan(self, session: Session) -> list[Planned]:
+    def _create_campaigns(self, session: Session) -> list[CampaignRows]:
         factories.make_organisation(session, timezone="Asia/Tbilisi")
         for role in Role:
-            factories.make_person(session, role)
+            factories.make_user(session, role)
         session.add(SpoolCheckpoint(spool="s" * 32, host="localhost", updated_at=clock.now()))
         session.execute(
             insert(UserAgent),
@@ -206,7 +206,7 @@ class Builder:
         small = 0.9 / (CAMPAIGNS - 1)
         return [self._campaign(session, message.id, n, small if n < CAMPAIGNS - 1 else 0.1) for n in range(CAMPAIGNS)]
 
-    def _campaign(self, session: Session, message_id: int, number: int, share: float) -> Planned:
+    def _campaign(self, session: Session, message_id: int, number: int, share: float) -> CampaignRows:
         large = share >= 0.1
         start = clock.now() - timedelta(days=45 if large else 360 - number * 1.7)
         campaign = factories.make_campaign(
@@ -219,7 +219,7 @@ class Builder:
         )
         mails = [
             self._mail(session, campaign, message_id, start + timedelta(days=4 * n))
-            for n in range(MAILS_OF_LARGE if large else 2)
+            for n in range(MAILS_OF_LARGE_CAMPAIGN if large else 2)
         ]
         others = [
             factories.make_activity(
@@ -236,7 +236,7 @@ class Builder:
         ]
         form = factories.make_form(session, others[0])
         session.flush()
-        return Planned(
+        return CampaignRows(
             campaign.id, db.to_micros(start), share, [one.id for one in mails], [one.id for one in others], form.id
         )
 
@@ -295,14 +295,14 @@ class Builder:
                 f" SELECT id, '{purpose}', 'full', created_at, 'form', '', '{{}}', '' FROM contacts"
             )
 
-    def _person(self, key: str, salt: int) -> str:
+    def _random_contact(self, key: str, salt: int) -> str:
         """SQL of a contact id, pseudo-random by ``key``."""
         return f"(({key}) * 7919 + {salt * 104729}) % {self.size.contacts} + 1"
 
-    def _sends(self, campaign: Planned) -> None:
+    def _sends(self, campaign: CampaignRows) -> None:
         number = int(self.size.sends * campaign.share) // len(campaign.mails)
         for activity_id in campaign.mails:
-            with db.reading() as session:
+            with db.read_only_session() as session:
                 activity = session.get_one(Activity, activity_id)
                 assert activity.launched_at is not None
                 version_id, launched = activity.email.version_id, db.to_micros(activity.launched_at)
@@ -318,11 +318,11 @@ class Builder:
                 f" CASE WHEN c % 100 < 95 THEN {sent} END, CASE WHEN c % 100 < 50 THEN {acted} END,"
                 f" CASE WHEN c % 100 < 50 THEN {acted} END, CASE WHEN c % 100 < 12 THEN {acted} END,"
                 f" CASE WHEN c % 100 IN (95, 96, 97) THEN {sent} END"
-                f" FROM (SELECT n, a, b, c, {self._person('n', activity_id)} AS p"
+                f" FROM (SELECT n, a, b, c, {self._random_contact('n', activity_id)} AS p"
                 f" FROM {self._dice(number, activity_id * 7)}) AS s"
             )
 
-    def _events(self, campaign: Planned) -> None:
+    def _events(self, campaign: CampaignRows) -> None:
         """Insert events: nine of ten of mails, the others views of the landing page."""
         views = int(self.size.events * campaign.share) // 10
         each = (int(self.size.events * campaign.share) - views) // len(campaign.mails)
@@ -339,8 +339,8 @@ class Builder:
         self._hits(campaign.others[0], campaign.start, views, "NULL", "3", "0")
 
     def _hits(self, activity_id: int, start: int, number: int, send: str, kind: str, link: str) -> None:
-        first = self.row["events"]
-        self.row["events"] += number
+        first = self.next_row["events"]
+        self.next_row["events"] += number
         self._run(
             "INSERT INTO events (id, at, send_id, network, activity_id, user_agent_id, reasons, kind,"
             " label, rules, link)"
@@ -350,33 +350,35 @@ class Builder:
             f" {link} FROM {self._dice(number, first)}"
         )
 
-    def _visits(self, campaign: Planned) -> None:
-        number, first = int(self.size.visits * campaign.share), self.row["visits"]
-        self.row["visits"] += number
-        brought = " ".join(f"WHEN {n} THEN {id}" for n, id in enumerate([*campaign.mails[-2:], *campaign.others]))
+    def _visits(self, campaign: CampaignRows) -> None:
+        number, first = int(self.size.visits * campaign.share), self.next_row["visits"]
+        self.next_row["visits"] += number
+        activity_cases = " ".join(
+            f"WHEN {n} THEN {id}" for n, id in enumerate([*campaign.mails[-2:], *campaign.others])
+        )
         yes = "true" if self.postgres else "1"
         self._run(
             "INSERT INTO visits (id, started_at, last_at, visitor, send_id, contact_id, activity_id, traffic_source_id,"
             " entry_id, exit_id, pages, active_seconds, scroll, attributed_by, label, device, engaged, new, first,"
             " first_in_campaign, browser, country)"
             f" SELECT {2 << 40} + ({first} + n) * 64, at, at, a * 4096 + c % 4096, NULL,"
-            f" CASE WHEN c % 10 < 3 THEN {self._person('c', campaign.id)} END, CASE b % 6 {brought} END,"
+            f" CASE WHEN c % 10 < 3 THEN {self._random_contact('c', campaign.id)} END, CASE b % 6 {activity_cases} END,"
             f" 1 + c % 40, 1 + b % {PAGES}, 1 + c % {PAGES}, 1 + c % 5, c % 300, 50, 2,"
             f" CASE WHEN c % 20 < 17 THEN 1 ELSE 3 END, 1 + b % 3, c % 2 = 0, b % 2 = 0, {yes}, {yes}, 'Firefox', 'GE'"
             f" FROM (SELECT d.*, {self._later(campaign.start, 60, 'a', 3)} AS at FROM {self._dice(number, first)}) AS v"
         )
 
-    def _conversions(self, campaign: Planned) -> None:
+    def _conversions(self, campaign: CampaignRows) -> None:
         """Insert conversions with two touches each: three of ten are purchases, the others leads."""
-        number, first = int(self.size.conversions * campaign.share), self.row["conversions"]
-        self.row["conversions"] += number
-        touching = [*campaign.mails[-2:], *campaign.others]
-        activity = f"CASE b % 5 {' '.join(f'WHEN {n} THEN {id}' for n, id in enumerate(touching))} END"
-        other = f"CASE c % 5 {' '.join(f'WHEN {n} THEN {id}' for n, id in enumerate(touching))} END"
+        number, first = int(self.size.conversions * campaign.share), self.next_row["conversions"]
+        self.next_row["conversions"] += number
+        activity_ids = [*campaign.mails[-2:], *campaign.others]
+        activity = f"CASE b % 5 {' '.join(f'WHEN {n} THEN {id}' for n, id in enumerate(activity_ids))} END"
+        other = f"CASE c % 5 {' '.join(f'WHEN {n} THEN {id}' for n, id in enumerate(activity_ids))} END"
         rows = (
             f"(SELECT {first} + n + 1 AS id, n, b, c, {self._later(campaign.start, 60, 'a', 3)} AS at,"
             f" {activity} AS one,"
-            f" {other} AS two, {self._person('n', campaign.id)} AS p FROM {self._dice(number, first)}) AS r"
+            f" {other} AS two, {self._random_contact('n', campaign.id)} AS p FROM {self._dice(number, first)}) AS r"
         )
         yes, no = ("true", "false") if self.postgres else ("1", "0")
         self._run(
@@ -402,7 +404,7 @@ class Builder:
                 f" SELECT id, '{model}', {whose}, 1, '{{}}' FROM {rows}"
             )
 
-    def _heavy(self, campaign: Planned) -> None:
+    def _long_history(self, campaign: CampaignRows) -> None:
         """Insert a long history of one contact: transactional mails over a year and their events."""
         activity_id, start = campaign.mails[0], self.now - 360 * _DAY
         sent = self._at(f"{start} + n * {360 * _DAY // HEAVY_SENDS}")
@@ -425,7 +427,7 @@ class Builder:
 
     # Counters.
 
-    def _counters(self, planned: Sequence[Planned]) -> None:
+    def _counters(self, campaigns: Sequence[CampaignRows]) -> None:
         connection = self.connection
         at = (
             "coalesce(sent_at, bounced_at, timestamptz 'epoch')"
@@ -435,13 +437,13 @@ class Builder:
         bucket = f"date_bin('15 minutes', {at}, timestamptz 'epoch')" if self.postgres else f"{at} - {at} % 900000000"
         self._run(
             "INSERT INTO send_counts (activity_id, bucket, state, flags, shard, count)"
-            f" SELECT activity_id, {bucket}, state, {counters._marks('')}, 0, count(*) FROM sends"
+            f" SELECT activity_id, {bucket}, state, {counters._flags_sql('')}, 0, count(*) FROM sends"
             " WHERE occasion = ''"
             " GROUP BY 1, 2, 3, 4"
         )
-        for campaign in planned:
+        for campaign in campaigns:
             for activity_id in (*campaign.mails, campaign.others[0]):
-                counter_check.fill(connection, activity_id)
+                counter_check.insert_counters(connection, activity_id)
         start = (
             "date_bin('15 minutes', started_at, timestamptz 'epoch')"
             if self.postgres
@@ -457,7 +459,7 @@ class Builder:
         )
 
 
-def heaviest(session: Session) -> dict[str, int]:
+def measured_ids(session: Session) -> dict[str, int]:
     """Return the ids to measure: a large and a middling campaign, contacts with long and usual history."""
     campaigns = session.execute(text("SELECT max(id), max(id) - 60 FROM campaigns WHERE NOT built_in")).one()
     plain = session.execute(
@@ -466,7 +468,7 @@ def heaviest(session: Session) -> dict[str, int]:
     return {"large": campaigns[0], "middling": campaigns[1], "plain": plain, "heavy": 1}
 
 
-def counts(session: Session) -> dict[str, int]:
+def row_counts(session: Session) -> dict[str, int]:
     tables = (Event, FirstSeen, HitRollup, Visit, VisitRollup, Conversion, counters.SendCount)
     return {
         one.__tablename__: session.execute(text(f"SELECT count(*) FROM {one.__tablename__}")).scalar_one()

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.benchmarks.smtp_client import serve
 
 
-def program(name: str) -> str | None:
+def find_program(name: str) -> str | None:
     """Return the path of a program; Postfix's are often not in a user's PATH."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
@@ -22,7 +22,7 @@ def program(name: str) -> str | None:
 @contextmanager
 def smtp_sink() -> Iterator[int]:
     """Run Postfix's smtp-sink; yields its port."""
-    command = program("smtp-sink")
+    command = find_program("smtp-sink")
     assert command is not None
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -36,14 +36,14 @@ def smtp_sink() -> Iterator[int]:
 
 
 @contextmanager
-def cheap_sink() -> Iterator[int]:
+def minimal_sink() -> Iterator[int]:
     """Compile and run our sink (``sink.c``); yields its port."""
-    compiler = program("gcc")
+    compiler = find_program("gcc")
     assert compiler is not None
     with tempfile.TemporaryDirectory() as home:
-        built = Path(home) / "sink"
-        subprocess.run([compiler, "-O2", "-o", built, Path(__file__).with_name("sink.c")], check=True)
-        with subprocess.Popen([built], stdout=subprocess.PIPE, text=True) as running:
+        executable = Path(home) / "sink"
+        subprocess.run([compiler, "-O2", "-o", executable, Path(__file__).with_name("sink.c")], check=True)
+        with subprocess.Popen([executable], stdout=subprocess.PIPE, text=True) as running:
             assert running.stdout is not None
             try:
                 yield int(running.stdout.readline())
@@ -52,7 +52,7 @@ def cheap_sink() -> Iterator[int]:
 
 
 @contextmanager
-def far_sink() -> Iterator[int]:
+def distant_sink() -> Iterator[int]:
     """Run a sink with a round-trip time of 20 ms; yields its port."""
     ports: Queue[int] = Queue()
     running = Process(target=serve, args=(0.01, ports), daemon=True)
@@ -64,9 +64,9 @@ def far_sink() -> Iterator[int]:
         running.join()
 
 
-def source(port: int, mails: int, octets: int, connections: int) -> float:
+def run_smtp_source(port: int, mails: int, octets: int, connections: int) -> float:
     """Send mails with Postfix's smtp-source over reused connections; return mails per second."""
-    command = program("smtp-source")
+    command = find_program("smtp-source")
     assert command is not None
     options = ["-d", "-s", str(connections), "-m", str(mails), "-l", str(octets), "-t", "x@example.org"]
     began = time.perf_counter()

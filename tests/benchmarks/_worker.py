@@ -19,14 +19,14 @@ from campaigns.delivery.models import Send, SendState
 from tests import servers
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_UNDER_WAY = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
-_PATIENCE = 600.0
-_DEVELOPMENT = ("rich", "pygments", "attr", "greenlet", "psutil")
+_UNFINISHED_STATES = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED)
+_TIMEOUT = 600.0
+_DEVELOPMENT_MODULES = ("rich", "pygments", "attr", "greenlet", "psutil")
 """Optional imports of libraries that only development installs; hidden from the measured worker."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LaunchCost:
     """Result of one launch."""
 
     rate: float
@@ -42,19 +42,19 @@ class Worker:
         self._parent, self._broker = parent, broker
         self.child = _child_of(parent)
 
-    def launch(self, activity_id: int, mails: int) -> Run:
+    def launch(self, activity_id: int, mails: int) -> LaunchCost:
         """Send the due mails of an activity and wait until none is in progress."""
-        began, cpu = time.perf_counter(), self._cpu()
-        told = 0.0
-        while _left(activity_id):
-            if time.perf_counter() - told > 1.0:
+        started_at, cpu = time.perf_counter(), self._cpu()
+        enqueued_at = 0.0
+        while _is_unfinished(activity_id):
+            if time.perf_counter() - enqueued_at > 1.0:
                 self._broker.send_task("workers.sending.deliver", (activity_id,), queue="bulk", expires=2)
-                told = time.perf_counter()
-            if told - began > _PATIENCE:
+                enqueued_at = time.perf_counter()
+            if enqueued_at - started_at > _TIMEOUT:
                 raise TimeoutError("the launch does not end")
             time.sleep(0.02)
-        took = time.perf_counter() - began
-        return Run(mails / took, (self._cpu() - cpu) * 1000 / mails)
+        seconds = time.perf_counter() - started_at
+        return LaunchCost(mails / seconds, (self._cpu() - cpu) * 1000 / mails)
 
     def memory(self) -> tuple[float, float]:
         """Return megabytes of the child process: (resident now, peak)."""
@@ -65,11 +65,11 @@ class Worker:
         return sum(_seconds(process) for process in (self._parent, self.child))
 
 
-def _left(activity_id: int) -> bool:
-    with db.reading() as session:
+def _is_unfinished(activity_id: int) -> bool:
+    with db.read_only_session() as session:
         return any(
             session.scalar(select(Send.id).where(Send.activity_id == activity_id, Send.state == state).limit(1))
-            for state in _UNDER_WAY
+            for state in _UNFINISHED_STATES
         )
 
 
@@ -93,12 +93,12 @@ def _child_of(parent: int) -> int:
 
 
 @contextmanager
-def working(environ: Mapping[str, str]) -> Iterator[Worker]:
+def running_worker(environ: Mapping[str, str]) -> Iterator[Worker]:
     """Run a worker of the sending queue with a broker of its own, as a production installation does."""
-    with servers.valkey() as broker_url, tempfile.TemporaryDirectory() as hidden:
-        for name in _DEVELOPMENT:
-            Path(hidden, f"{name}.py").write_text("raise ImportError")
-        environment = {**os.environ, **environ, "REDIS_URL": broker_url, "PYTHONPATH": f"{hidden}:{ROOT}"}
+    with servers.valkey() as broker_url, tempfile.TemporaryDirectory() as shadow_folder:
+        for name in _DEVELOPMENT_MODULES:
+            Path(shadow_folder, f"{name}.py").write_text("raise ImportError")
+        environment = {**os.environ, **environ, "REDIS_URL": broker_url, "PYTHONPATH": f"{shadow_folder}:{ROOT}"}
         broker = Celery(broker=broker_url, set_as_current=False)
         with subprocess.Popen(worker_command(1, "bulk"), env=environment, start_new_session=True) as running:
             try:

@@ -35,9 +35,9 @@ from tracking.spool.record_codec import Hit, RequestFlag, pack
 from tracking.spool.writer import file_name
 
 NOW = clock.now()
-WAVES, WAVE = 6, timedelta(minutes=30)
+WAVE_COUNT, WAVE_LENGTH = 6, timedelta(minutes=30)
 LIMITS = {"sqlite": 60_000, "postgresql": 35_000}
-BYTES = 120
+MAX_BYTES = 120
 AGENTS = [b"Mozilla/5.0", b"Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"]
 AGENTS += [
     f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_{n % 8}) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{n}.1"
@@ -64,28 +64,30 @@ def databases() -> Iterator[list[str]]:
 def measure(url: str, count: int, sends: int) -> int:
     """Measure one database; return how many limits were missed."""
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
-        config.install(config.read({"KAMPANIA_VAR": home}))
+        config.set_settings(config.read({"KAMPANIA_VAR": home}))
         engine = db.make_engine(url)
         db.Base.metadata.create_all(engine)
-        db.install(engine)
+        db.set_engine(engine)
         mailing = make_mailing(1, urls=[f"https://example.org/{n}" for n in range(LINKS)], sent_at=NOW)
-        people(engine, mailing, sends)
-        say(f"{engine.dialect.name}: {count:,} hits of {sends:,} sends")
+        insert_recipients(engine, mailing, sends)
+        write(f"{engine.dialect.name}: {count:,} hits of {sends:,} sends")
         costs, sizes = list[tuple[Cost, Cost, Cost]](), list[dict[str, int]]()
-        for number in range(WAVES):
-            costs.append(wave(engine, mailing, number, count // WAVES, sends))
-            sizes.append(size(engine))
+        for number in range(WAVE_COUNT):
+            costs.append(run_wave(engine, mailing, number, count // WAVE_COUNT, sends))
+            sizes.append(table_sizes(engine))
         decoding, collecting, settling = (sum(kind, Cost()) for kind in zip(*costs, strict=True))
         limit, collected = LIMITS[engine.dialect.name], collecting.rate
-        tell("decoded only (peer)", decoding)
-        tell("collected, all bookkeeping", collecting, limit, decoding.rate)
-        tell("settled", settling, None, decoding.rate)
-        missed = int(collected < limit) + report_size(WAVES // 2 * (count // WAVES), sizes[WAVES // 2 - 1], sizes[-1])
-        with db.reading() as session:
-            differences = len(counter_check.compare(session))
-        say(f"  {'differences from a raw recount':<34}{differences:>12,}")
+        print_rate("decoded only (peer)", decoding)
+        print_rate("collected, all bookkeeping", collecting, limit, decoding.rate)
+        print_rate("settled", settling, None, decoding.rate)
+        missed = int(collected < limit) + report_size(
+            WAVE_COUNT // 2 * (count // WAVE_COUNT), sizes[WAVE_COUNT // 2 - 1], sizes[-1]
+        )
+        with db.read_only_session() as session:
+            differences = len(counter_check.find_mismatches(session))
+        write(f"  {'differences from a raw recount':<34}{differences:>12,}")
         engine.dispose()
-        db.install(None)
+        db.set_engine(None)
         return missed + bool(differences)
 
 
@@ -93,9 +95,9 @@ class Cost(NamedTuple):
     """Cost of some work."""
 
     done: int = 0
-    ours: float = 0.0
+    our_seconds: float = 0.0
     """Seconds of CPU of this process."""
-    theirs: float = 0.0
+    server_seconds: float = 0.0
     """Seconds of CPU of the database's server process; the two processes never work at the same time."""
     wall: float = 0.0
 
@@ -105,22 +107,22 @@ class Cost(NamedTuple):
     @property
     def rate(self) -> float:
         """Items per second of CPU."""
-        return self.done / (self.ours + self.theirs)
+        return self.done / (self.our_seconds + self.server_seconds)
 
 
-def wave(engine: Engine, mailing: Mailing, number: int, count: int, sends: int) -> tuple[Cost, Cost, Cost]:
+def run_wave(engine: Engine, mailing: Mailing, number: int, count: int, sends: int) -> tuple[Cost, Cost, Cost]:
     """Write half an hour of hits; return the costs of (decoding, collecting, settling)."""
-    began = NOW + number * WAVE
+    began = NOW + number * WAVE_LENGTH
     written = write_spool(config.settings().spool, mailing, number, count, sends)
-    decoding = cost(lambda: decode(written))
-    collecting = cost(collector.collect_once)
-    with clock.use(lambda: began + 2 * WAVE):
-        settling = cost(settle_all)
+    decoding = measure_cost(lambda: decode(written))
+    collecting = measure_cost(collector.collect_once)
+    with clock.override(lambda: began + 2 * WAVE_LENGTH):
+        settling = measure_cost(settle_all)
     vacuum(engine)
     return decoding, collecting, settling
 
 
-def people(engine: Engine, mailing: Mailing, sends: int) -> None:
+def insert_recipients(engine: Engine, mailing: Mailing, sends: int) -> None:
     """Insert contacts with two consent entries each, and their sends."""
     source = series(engine).format(n=sends)
     with engine.begin() as connection:
@@ -159,48 +161,50 @@ def analyse(engine: Engine) -> None:
 
 def write_spool(directory: Path, mailing: Mailing, wave: int, count: int, sends: int) -> Path:
     """Write a spool of 55 % opens, a third of them by a machine, and 45 % clicks."""
-    chance, at, start = Random(wave), db.to_micros(NOW + wave * WAVE), mailing.activity_id << 32
+    rng, at, start = Random(wave), db.to_micros(NOW + wave * WAVE_LENGTH), mailing.activity_id << 32
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / file_name(f"{wave:032x}", 0)
     with path.open("wb") as stream:
         for number in range(count):
-            kind = HitKind.OPEN if chance.random() < 0.55 else HitKind.CLICK
-            who, link = chance.randint(1, sends), 0 if kind == HitKind.OPEN else chance.randint(1, LINKS)
-            agent = AGENTS[0] if kind == HitKind.OPEN and chance.random() < 1 / 3 else chance.choice(AGENTS[1:])
-            instant = at + number * (WAVE // timedelta(microseconds=1)) // count
+            kind = HitKind.OPEN if rng.random() < 0.55 else HitKind.CLICK
+            recipient, link = rng.randint(1, sends), 0 if kind == HitKind.OPEN else rng.randint(1, LINKS)
+            agent = AGENTS[0] if kind == HitKind.OPEN and rng.random() < 1 / 3 else rng.choice(AGENTS[1:])
+            hit_at = at + number * (WAVE_LENGTH // timedelta(microseconds=1)) // count
             flags = int(RequestFlag.NAVIGATED) if link else 0
-            stream.write(pack(Hit(instant, int(kind), flags, start | who, link, 0x0A0000 + who % 60_000, agent)))
+            stream.write(
+                pack(Hit(hit_at, int(kind), flags, start | recipient, link, 0x0A0000 + recipient % 60_000, agent))
+            )
 
     return path
 
 
 def decode(written: Path) -> int:
-    of_spool = reader.files(written.parent)[written.name.partition("-")[0]]
+    of_spool = reader.list_spools(written.parent)[written.name.partition("-")[0]]
     offset = total = 0
-    while (read := reader.read(of_spool, offset)).offset != offset:
+    while (read := reader.read_chunk(of_spool, offset)).offset != offset:
         offset, total = read.offset, total + len(read.hits)
     return total
 
 
 def settle_all() -> int:
     total, crowds = 0, BurstCache()
-    while portion := final_labels.settle_due(crowds=crowds):
-        total += portion
+    while settled := final_labels.settle_due(bursts=crowds):
+        total += settled
     return total
 
 
-def cost(work: Callable[[], int]) -> Cost:
+def measure_cost(work: Callable[[], int]) -> Cost:
     began, cpu, theirs = time.perf_counter(), time.process_time(), server_seconds()
     done = work()
     wall, ours = time.perf_counter() - began, time.process_time() - cpu
     return Cost(done, ours, server_seconds() - theirs, wall)
 
 
-def tell(name: str, spent: Cost, limit: int | None = None, peer: float | None = None) -> None:
-    ratio = f"  {spent.rate / peer:5.2f} of the peer" if peer else ""
-    bound = f"  limit {limit:,}/s {'met' if spent.rate >= limit else 'MISSED'}" if limit else ""
-    each = f"{spent.ours / spent.done * 1e6:6.1f} + {spent.theirs / spent.done * 1e6:5.1f} µs"
-    say(f"  {name:<34}{spent.rate:>12,.0f}/s  {each}  wall {spent.done / spent.wall:>9,.0f}/s{ratio}{bound}")
+def print_rate(name: str, cost: Cost, limit: int | None = None, peer: float | None = None) -> None:
+    ratio = f"  {cost.rate / peer:5.2f} of the peer" if peer else ""
+    bound = f"  limit {limit:,}/s {'met' if cost.rate >= limit else 'MISSED'}" if limit else ""
+    cpu_times = f"{cost.our_seconds / cost.done * 1e6:6.1f} + {cost.server_seconds / cost.done * 1e6:5.1f} µs"
+    write(f"  {name:<34}{cost.rate:>12,.0f}/s  {cpu_times}  wall {cost.done / cost.wall:>9,.0f}/s{ratio}{bound}")
 
 
 def server_seconds() -> float:
@@ -215,11 +219,11 @@ def server_seconds() -> float:
 
 
 def report_size(count: int, before: dict[str, int], after: dict[str, int]) -> int:
-    each = {name: (used - before.get(name, 0)) / count for name, used in after.items()}
-    events = sum(used for name, used in each.items() if "events" in name)
-    parts = ", ".join(f"{name} {used:.1f}" for name, used in each.items() if used >= 0.1)
-    missed = events > BYTES
-    say(f"  bytes per further event{events:>23.1f}    limit {BYTES} {'MISSED' if missed else 'met'}  ({parts})")
+    bytes_per_event = {name: (used - before.get(name, 0)) / count for name, used in after.items()}
+    events = sum(used for name, used in bytes_per_event.items() if "events" in name)
+    parts = ", ".join(f"{name} {used:.1f}" for name, used in bytes_per_event.items() if used >= 0.1)
+    missed = events > MAX_BYTES
+    write(f"  bytes per further event{events:>23.1f}    limit {MAX_BYTES} {'MISSED' if missed else 'met'}  ({parts})")
     return int(missed)
 
 
@@ -229,7 +233,7 @@ def vacuum(engine: Engine) -> None:
             connection.exec_driver_sql("VACUUM")
 
 
-def size(engine: Engine) -> dict[str, int]:
+def table_sizes(engine: Engine) -> dict[str, int]:
     """Return bytes of the event log and its counters, by table and index."""
     with engine.connect() as connection:
         tables = ("events", "first_seen", "event_rollups", "user_agents")
@@ -247,7 +251,7 @@ def size(engine: Engine) -> dict[str, int]:
         return {name: int(used) for name, used in connection.exec_driver_sql(sql)}
 
 
-def say(line: str) -> None:
+def write(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

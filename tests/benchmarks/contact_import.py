@@ -21,10 +21,10 @@ from campaigns.audience.models import ConsentLevel
 from tests import servers
 
 
-def file(rows: int, changed: bool) -> bytes:
-    chance = Random(1)
+def csv_file(rows: int, changed: bool) -> bytes:
+    rng = Random(1)
     numbers = list(range(rows))
-    chance.shuffle(numbers)
+    rng.shuffle(numbers)
     lines = ["email,first name,last name,city"]
     lines += [
         f"person{n}@mail{n % 97}.example.org,First{n},Last{n},{'New' if changed and n % 2 else 'City'} {n % 50}"
@@ -33,24 +33,28 @@ def file(rows: int, changed: bool) -> bytes:
     return "\n".join(lines).encode()
 
 
-def timed(content: bytes) -> tuple[float, float, dict[str, int]]:
+def timed_import(content: bytes) -> tuple[float, float, dict[str, int]]:
     """Import a file; return (seconds of the dry run, seconds of the import, row counts)."""
     with db.transaction() as session:
-        found = service.upload(session, SYSTEM, filename="bench.csv", stream=io.BytesIO(content))
-        asked = {"email_consent": ConsentLevel.FULL, "consent_wording": "yes", "consent_source": "bench"}
-        service.configure(session, SYSTEM, found, mapping=found.mapping, **asked)  # type: ignore[arg-type]
-        service.check(session, SYSTEM, found)
+        upload = service.upload(session, SYSTEM, filename="bench.csv", stream=io.BytesIO(content))
+        consent = {"email_consent": ConsentLevel.FULL, "consent_wording": "yes", "consent_source": "bench"}
+        service.configure(session, SYSTEM, upload, mapping=upload.mapping, **consent)  # type: ignore[arg-type]
+        service.request_dry_run(session, SYSTEM, upload)
     start = time.perf_counter()
-    runner.run(found.id)
-    dry = time.perf_counter() - start
+    runner.run(upload.id)
+    check_seconds = time.perf_counter() - start
     with db.transaction() as session:
-        service.start(session, SYSTEM, service.import_of(session, found.id))
+        service.request_import(session, SYSTEM, service.import_of(session, upload.id))
     start = time.perf_counter()
-    runner.run(found.id)
-    real = time.perf_counter() - start
-    with db.reading() as session:
-        done = service.import_of(session, found.id)
-        return dry, real, {"created": done.created, "updated": done.updated, "unchanged": done.unchanged}
+    runner.run(upload.id)
+    import_seconds = time.perf_counter() - start
+    with db.read_only_session() as session:
+        done = service.import_of(session, upload.id)
+        return (
+            check_seconds,
+            import_seconds,
+            {"created": done.created, "updated": done.updated, "unchanged": done.unchanged},
+        )
 
 
 @contextmanager
@@ -62,17 +66,17 @@ def databases(var: Path) -> Iterator[list[tuple[str, str]]]:
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     with tempfile.TemporaryDirectory() as home, databases(Path(home)) as chosen:
-        config.install(config.read({"KAMPANIA_VAR": home}))
+        config.set_settings(config.read({"KAMPANIA_VAR": home}))
         for name, url in chosen:
             engine = db.make_engine(url)
             db.Base.metadata.create_all(engine)
-            db.install(engine)
+            db.set_engine(engine)
             for what, changed in (("new", False), ("half changed", True)):
-                dry, real, counts = timed(file(rows, changed))
+                dry, real, counts = timed_import(csv_file(rows, changed))
                 print(  # noqa: T201
                     f"{name:9} {what:13} dry {rows / dry:8,.0f} rows/s  import {rows / real:8,.0f} rows/s  {counts}"
                 )
-            db.install(None)
+            db.set_engine(None)
             engine.dispose()
 
 

@@ -33,19 +33,19 @@ from tracking.endpoints import link_targets
 
 VAR = Path(os.environ["KAMPANIA_VAR"])
 ROUNDS, RECIPIENTS = 9, 2_000
-MOST_CPU = 3.0  # times nginx's, per response
-LONGEST = 5.0  # ms, 99th percentile at half the saturation rate
+MAX_CPU_RATIO = 3.0  # times nginx's, per response
+MAX_P99_MS = 5.0  # ms, 99th percentile at half the saturation rate
 _TICKS = os.sysconf("SC_CLK_TCK")
 NGINX = """daemon off; master_process off; worker_processes 1; error_log stderr crit; pid %(var)s/nginx.pid;
 events { worker_connections 1024; }
 http { access_log off; keepalive_requests 100000000; server { listen 127.0.0.1:%(port)d; location / { empty_gif; } } }
 """
-_BARE = """from tracking.endpoints.pixels_and_redirects import _PIXEL_HEADERS, GIF
+_BARE_APPLICATION = """from tracking.endpoints.pixels_and_redirects import _PIXEL_HEADERS, GIF
 def application(environ, start_response):
     start_response("200 OK", _PIXEL_HEADERS)
     return [GIF]
 """
-_ASKING = """local paths = {}
+_WRK_SCRIPT = """local paths = {}
 for line in io.lines("%s") do paths[#paths + 1] = line end
 local next = 0
 local headers = { ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0" }
@@ -66,7 +66,7 @@ class Run(NamedTuple):
 
 
 @contextmanager
-def started(command: list[str], port: int, core: int = 0) -> Iterator[int]:
+def running_server(command: list[str], port: int, core: int = 0) -> Iterator[int]:
     """Run a server on one core; yields its process id once it listens."""
     server = subprocess.Popen(["taskset", "-c", str(core), *command], start_new_session=True)
     try:
@@ -95,21 +95,23 @@ def cpu_seconds(leader: int) -> float:
     return ticks / _TICKS
 
 
-def asked(pid: int, port: int, script: Path, seconds: float, connections: int = 32) -> Run:
+def run_wrk(pid: int, port: int, script: Path, seconds: float, connections: int = 32) -> Run:
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
     command += ["-s", str(script)]
     before = cpu_seconds(pid)
-    told = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(pid) - before
-    answers = int(re.findall(r"(\d+) requests in", told)[0])
-    number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", told)[0]
-    errors = re.findall(r"Non-2xx or 3xx responses: (\d+)", told) + re.findall(r"(?:read|write|timeout) (\d+)", told)
-    rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", told)[0])
+    answers = int(re.findall(r"(\d+) requests in", output)[0])
+    number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", output)[0]
+    errors = re.findall(r"Non-2xx or 3xx responses: (\d+)", output) + re.findall(
+        r"(?:read|write|timeout) (\d+)", output
+    )
+    rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", output)[0])
     p99 = float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
     return Run(answers, rate, used / answers * 1e6, p99, sum(map(int, errors)))
 
 
-def say(name: str, run: Run, more: str = "") -> None:
+def print_run(name: str, run: Run, more: str = "") -> None:
     sys.stdout.write(f"{name:<26}{run.cpu:>7.1f} µs CPU {run.rate:>9,.0f}/s  p99 {run.p99:>7.2f} ms  {more}\n")
     sys.stdout.flush()
 
@@ -120,38 +122,38 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def scripts() -> dict[str, Path]:
+def wrk_scripts() -> dict[str, Path]:
     """Create a mailing known to this host; return the wrk script of each kind of request."""
     schema.upgrade(db.engine())
     mailing = make_mailing(RECIPIENTS)
     link_targets.sync()
     tokens = [mailing.token(number) for number in range(RECIPIENTS)]
-    asking = {
+    paths_by_name = {
         "pixel": [f"/o/{token}" for token in tokens],
         "link": [f"/c/{token}/{1 + number % 4}" for number, token in enumerate(tokens)],
     }
-    found = {}
-    for name, paths in asking.items():
+    scripts = {}
+    for name, paths in paths_by_name.items():
         (VAR / f"{name}.txt").write_text("\n".join(paths))
-        found[name] = VAR / f"{name}.lua"
-        found[name].write_text(_ASKING % (VAR / f"{name}.txt"))
-    return found
+        scripts[name] = VAR / f"{name}.lua"
+        scripts[name].write_text(_WRK_SCRIPT % (VAR / f"{name}.txt"))
+    return scripts
 
 
 def saturate(
-    asking: dict[str, Path], seconds: float, peers: dict[str, tuple[int, int]], ours: tuple[int, int]
+    scripts: dict[str, Path], seconds: float, peers: dict[str, tuple[int, int]], our_server: tuple[int, int]
 ) -> dict[str, Run]:
     """Run all peers and kinds of request in turns; return the median run of each."""
-    runs: dict[str, list[Run]] = {name: [] for name in (*peers, *asking)}
+    runs: dict[str, list[Run]] = {name: [] for name in (*peers, *scripts)}
     for _ in range(ROUNDS):
         for name, peer in peers.items():
-            runs[name].append(asked(*peer, asking["pixel"], seconds))
-        for name, script in asking.items():
-            runs[name].append(asked(*ours, script, seconds))
-    return middles(runs)
+            runs[name].append(run_wrk(*peer, scripts["pixel"], seconds))
+        for name, script in scripts.items():
+            runs[name].append(run_wrk(*our_server, script, seconds))
+    return median_runs(runs)
 
 
-def middles(runs: dict[str, list[Run]]) -> dict[str, Run]:
+def median_runs(runs: dict[str, list[Run]]) -> dict[str, Run]:
     """Return for each kind the run with the median ratio to the first kind's run of the same round."""
     first = next(iter(runs.values()))
     found = {}
@@ -161,16 +163,16 @@ def middles(runs: dict[str, list[Run]]) -> dict[str, Run]:
     return found
 
 
-def under_half(servers: list[tuple[int, int]], script: Path, rate: float, seconds: float) -> list[Run]:
+def run_at_half_rate(servers: list[tuple[int, int]], script: Path, rate: float, seconds: float) -> list[Run]:
     """Return each server's run with the median p99 at about half of ``rate``.
 
     The connections pause 5 ms on average between two requests.
     """
-    calm = script.with_suffix(".calm.lua")
-    calm.write_text(script.read_text() + "function delay() return math.random(1, 9) end\n")
+    paced_script = script.with_suffix(".calm.lua")
+    paced_script.write_text(script.read_text() + "function delay() return math.random(1, 9) end\n")
     connections = max(2, round(rate / 2 * 0.0055))
-    with started([sys.executable, "-m", "tracking.collector.collector"], 0, core=1):
-        runs = [[asked(*server, calm, seconds, connections) for server in servers] for _ in range(ROUNDS)]
+    with running_server([sys.executable, "-m", "tracking.collector.collector"], 0, core=1):
+        runs = [[run_wrk(*server, paced_script, seconds, connections) for server in servers] for _ in range(ROUNDS)]
     return [sorted(some, key=lambda run: run.p99)[ROUNDS // 2] for some in zip(*runs, strict=True)]
 
 
@@ -179,27 +181,33 @@ def main(seconds: float) -> int:
     if missing or (os.cpu_count() or 1) < 2:
         sys.stdout.write(f"SKIPPED: needs two cores, nginx, wrk and taskset; missing: {', '.join(missing)}\n")
         return 0
-    asking, port, own = scripts(), free_port(), free_port()
+    scripts, port, own_port = wrk_scripts(), free_port(), free_port()
     (VAR / "nginx.conf").write_text(NGINX % {"var": VAR, "port": port})
     db.engine().dispose()
     nginx = ["nginx", "-c", str(VAR / "nginx.conf"), "-p", str(VAR)]
-    house = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own)]
-    (VAR / "bare.py").write_text(_BARE)
-    alone = free_port()
-    server = [word.replace("wsgi:application", "bare:application") for word in web_command("127.0.0.1", alone)]
+    web_process = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own_port)]
+    (VAR / "bare.py").write_text(_BARE_APPLICATION)
+    bare_port = free_port()
+    server = [word.replace("wsgi:application", "bare:application") for word in web_command("127.0.0.1", bare_port)]
     os.environ["PYTHONPATH"] = os.pathsep.join((str(VAR), str(Path.cwd())))
     missed = 0
-    with started(nginx, port) as theirs, started(server, alone) as bare, started(house, own) as ours:
-        peers = {"nginx empty_gif": (theirs, port), "granian alone": (bare, alone)}
-        found = saturate(asking, seconds, peers, (ours, own))
-        for name, run in found.items():
-            say(name, run, f"{run.ratio:.2f} × nginx (limit {MOST_CPU:.0f})")
-            missed += name in asking and (run.ratio > MOST_CPU or run.errors > 0)
-        for name in asking:
-            limit, slowest = under_half([(theirs, port), (ours, own)], asking[name], found[name].rate, seconds)
-            words = f"limit {LONGEST:.0f} ms; nginx {limit.p99:.2f} ms as often asked; with the collector beside"
-            say(f"{name}, half the rate", slowest, words)
-            missed += slowest.p99 > LONGEST
+    with (
+        running_server(nginx, port) as theirs,
+        running_server(server, bare_port) as bare,
+        running_server(web_process, own_port) as ours,
+    ):
+        peers = {"nginx empty_gif": (theirs, port), "granian alone": (bare, bare_port)}
+        runs = saturate(scripts, seconds, peers, (ours, own_port))
+        for name, run in runs.items():
+            print_run(name, run, f"{run.ratio:.2f} × nginx (limit {MAX_CPU_RATIO:.0f})")
+            missed += name in scripts and (run.ratio > MAX_CPU_RATIO or run.errors > 0)
+        for name in scripts:
+            limit, slowest = run_at_half_rate(
+                [(theirs, port), (ours, own_port)], scripts[name], runs[name].rate, seconds
+            )
+            words = f"limit {MAX_P99_MS:.0f} ms; nginx {limit.p99:.2f} ms as often asked; with the collector beside"
+            print_run(f"{name}, half the rate", slowest, words)
+            missed += slowest.p99 > MAX_P99_MS
     shutil.rmtree(VAR, ignore_errors=True)
     return int(missed > 0)
 

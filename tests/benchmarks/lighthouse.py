@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.collector import say
+from tests.benchmarks.collector import write
 
-LEAST, RUNS, PATIENCE = 95, 3, 180
+MIN_SCORE, RUNS, TIMEOUT_SECONDS = 95, 3, 180
 PAGES = ("/campaigns/1/performance", "/campaigns")
-KINDS = ("performance", "accessibility", "best-practices")
+CATEGORIES = ("performance", "accessibility", "best-practices")
 _DEMO = re.compile(r"(http://\S+?)/campaigns/1/performance.*?^\s+(\S+@\S+)\s+(\S+)\s+[^,\n]+, coordinator", re.S | re.M)
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     program = Path(os.environ.get("LIGHTHOUSE", ".")) / "node_modules/.bin/lighthouse"
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not program.exists() or chromium is None or shutil.which("node") is None:
-        say("lighthouse: SKIPPED: it wants node, chromium, and LIGHTHOUSE=folder with its node_modules")
+        write("lighthouse: SKIPPED: it wants node, chromium, and LIGHTHOUSE=folder with its node_modules")
         return 0
     if len(sys.argv) == 4:
         return _measure(program, chromium, *sys.argv[1:])
@@ -44,8 +44,8 @@ def main() -> int:
 def _demo() -> Iterator[tuple[str, str, str]]:
     """Run the demo; yields (URL, e-mail, password) of a coordinator."""
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
-        ports = [str(_free()) for _ in range(2)]
-        house = subprocess.Popen(
+        ports = [str(_free_port()) for _ in range(2)]
+        process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
@@ -63,28 +63,28 @@ def _demo() -> Iterator[tuple[str, str, str]]:
             text=True,
             env={**os.environ, "KAMPANIA_VAR": home},
         )
-        assert house.stdout is not None
+        assert process.stdout is not None
         try:
-            told = ""
-            while not (found := _DEMO.search(told)):
-                line = house.stdout.readline()
+            output = ""
+            while not (match := _DEMO.search(output)):
+                line = process.stdout.readline()
                 if not line:
-                    raise RuntimeError(f"the demo ended:\n{told[-2000:]}")
-                told += line
-            yield found[1], found[2], found[3]
+                    raise RuntimeError(f"the demo ended:\n{output[-2000:]}")
+                output += line
+            yield match[1], match[2], match[3]
         finally:
-            house.terminate()
-            house.wait(PATIENCE)
+            process.terminate()
+            process.wait(TIMEOUT_SECONDS)
 
 
-def _free() -> int:
+def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def _measure(program: Path, chromium: str, base: str, email: str, password: str) -> int:
-    cookie = _signed_in(chromium, base, email, password)
+    cookie = _sign_in(chromium, base, email, password)
     missed = 0
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as folder:
         headers = Path(folder) / "headers.json"
@@ -92,42 +92,46 @@ def _measure(program: Path, chromium: str, base: str, email: str, password: str)
         for path in PAGES:
             for form in ("desktop", "mobile"):
                 runs = [_run(program, chromium, base + path, form, headers) for _ in range(RUNS)]
-                scores = {kind: median(round(run["categories"][kind]["score"] * 100) for run in runs) for kind in KINDS}
-                below = [kind for kind, score in scores.items() if score < LEAST]
+                scores = {
+                    kind: median(round(run["categories"][kind]["score"] * 100) for run in runs) for kind in CATEGORIES
+                }
+                below = [kind for kind, score in scores.items() if score < MIN_SCORE]
                 missed += len(below)
-                told = ", ".join(f"{kind} {score:.0f}" for kind, score in scores.items())
-                say(f"  {path:<28}{form:<8}{told:<60}{'MISSED' if below else 'met'}")
-                say(f"    {_seconds(runs)}")
+                scores_text = ", ".join(f"{kind} {score:.0f}" for kind, score in scores.items())
+                write(f"  {path:<28}{form:<8}{scores_text:<60}{'MISSED' if below else 'met'}")
+                write(f"    {_timings(runs)}")
     return missed
 
 
-def _run(program: Path, chromium: str, url: str, form: str, headers: Path) -> dict[str, dict[str, dict[str, float]]]:
+def _run(
+    program: Path, chromium: str, url: str, form_factor: str, headers: Path
+) -> dict[str, dict[str, dict[str, float]]]:
     done = subprocess.run(
         [
             str(program),
             url,
             "--quiet",
             "--output=json",
-            f"--only-categories={','.join(KINDS)}",
+            f"--only-categories={','.join(CATEGORIES)}",
             f"--extra-headers={headers}",
             "--chrome-flags=--headless=new --no-sandbox",
-            *(["--preset=desktop"] if form == "desktop" else []),
+            *(["--preset=desktop"] if form_factor == "desktop" else []),
         ],
         capture_output=True,
         text=True,
         env={**os.environ, "CHROME_PATH": chromium},
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    found = json.loads(done.stdout)
-    if found["finalDisplayedUrl"] != url:
-        raise RuntimeError(f"{url} led to {found['finalDisplayedUrl']}")
-    return found  # type: ignore[no-any-return]
+    result = json.loads(done.stdout)
+    if result["finalDisplayedUrl"] != url:
+        raise RuntimeError(f"{url} led to {result['finalDisplayedUrl']}")
+    return result  # type: ignore[no-any-return]
 
 
-def _seconds(runs: list[dict[str, dict[str, dict[str, float]]]]) -> str:
+def _timings(runs: list[dict[str, dict[str, dict[str, float]]]]) -> str:
     audits = ("largest-contentful-paint", "total-blocking-time", "cumulative-layout-shift", "speed-index")
     return ", ".join(
         f"{name} {median(run['audits'][name]['numericValue'] for run in runs):.{3 if 'shift' in name else 0}f}"
@@ -136,7 +140,7 @@ def _seconds(runs: list[dict[str, dict[str, dict[str, float]]]]) -> str:
     )
 
 
-def _signed_in(chromium: str, base: str, email: str, password: str) -> str:
+def _sign_in(chromium: str, base: str, email: str, password: str) -> str:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -10,14 +10,25 @@ import time
 
 from campaigns import db
 from campaigns.accounts.models import Organisation
-from tests.benchmarks.hits import NGINX, ROUNDS, VAR, Run, asked, free_port, middles, say, scripts, started
+from tests.benchmarks.hits import (
+    NGINX,
+    ROUNDS,
+    VAR,
+    Run,
+    free_port,
+    median_runs,
+    print_run,
+    run_wrk,
+    running_server,
+    wrk_scripts,
+)
 from tracking.collector import collector as collector_collector
 from tracking.endpoints import link_targets
 
-MOST_CPU = 3.5  # times nginx's, per report
-LEAST_COUNTED = 1_000  # reports per second, by one collector
+MAX_CPU_RATIO = 3.5  # times nginx's, per report
+MIN_COUNTED_RATE = 1_000  # reports per second, by one collector
 HOST = "shop.example"
-_ASKING = """local next = 0
+_WRK_SCRIPT = """local next = 0
 local headers = { ["Origin"] = "https://%s", ["Content-Type"] = "text/plain;charset=UTF-8" }
 local agent = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/%%d.0"
 local body = '{"t":"%%s","u":"https://%s/tea/%%d?utm_source=facebook&utm_medium=social",' ..
@@ -36,38 +47,38 @@ def main(seconds: float) -> int:
     if missing:
         sys.stdout.write(f"SKIPPED: needs two cores, nginx, wrk and taskset; missing: {', '.join(missing)}\n")
         return 0
-    pixel, port, own = scripts()["pixel"], free_port(), free_port()
+    pixel, port, own_port = wrk_scripts()["pixel"], free_port(), free_port()
     with db.transaction() as session:
         session.get_one(Organisation, 1).own_hosts = [HOST]
     link_targets.sync()
     report = VAR / "report.lua"
-    report.write_text((_ASKING % (HOST, HOST)).replace("%%", "%"))
+    report.write_text((_WRK_SCRIPT % (HOST, HOST)).replace("%%", "%"))
     (VAR / "nginx.conf").write_text(NGINX % {"var": VAR, "port": port})
     db.engine().dispose()
     nginx = ["nginx", "-c", str(VAR / "nginx.conf"), "-p", str(VAR)]
-    house = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own)]
+    web_process = [sys.executable, "-m", "campaigns.cli", "web", "--port", str(own_port)]
     theirs_runs: list[Run] = []
     our_runs: list[Run] = []
-    with started(nginx, port) as theirs, started(house, own) as ours:
+    with running_server(nginx, port) as theirs, running_server(web_process, own_port) as ours:
         for _ in range(ROUNDS):
-            theirs_runs.append(asked(theirs, port, pixel, seconds))
-            our_runs.append(asked(ours, own, report, seconds))
-    limit, run = middles({"theirs": theirs_runs, "ours": our_runs}).values()
-    say("nginx empty_gif", limit)
-    say("report", run, f"{run.ratio:.2f} × nginx (limit {MOST_CPU})")
-    pace = _count()
+            theirs_runs.append(run_wrk(theirs, port, pixel, seconds))
+            our_runs.append(run_wrk(ours, own_port, report, seconds))
+    limit, run = median_runs({"theirs": theirs_runs, "ours": our_runs}).values()
+    print_run("nginx empty_gif", limit)
+    print_run("report", run, f"{run.ratio:.2f} × nginx (limit {MAX_CPU_RATIO})")
+    counted_rate = _measure_counting()
     shutil.rmtree(VAR, ignore_errors=True)
-    return int(run.ratio > MOST_CPU or run.errors > 0 or pace < LEAST_COUNTED)
+    return int(run.ratio > MAX_CPU_RATIO or run.errors > 0 or counted_rate < MIN_COUNTED_RATE)
 
 
-def _count() -> float:
+def _measure_counting() -> float:
     """Return the number of reports that one collector counts per second of CPU."""
-    collector, many, began = collector_collector.Collector(), 0, time.process_time()
-    while time.process_time() - began < 10 and (portion := collector.collect_once()):
-        many += portion
-    pace = many / (time.process_time() - began)
-    sys.stdout.write(f"{'counted':<26}{1e6 / pace:>7.1f} µs CPU {pace:>9,.0f}/s  (at least {LEAST_COUNTED:,})\n")
-    return pace
+    collector, counted, began = collector_collector.Collector(), 0, time.process_time()
+    while time.process_time() - began < 10 and (collected := collector.collect_once()):
+        counted += collected
+    rate = counted / (time.process_time() - began)
+    sys.stdout.write(f"{'counted':<26}{1e6 / rate:>7.1f} µs CPU {rate:>9,.0f}/s  (at least {MIN_COUNTED_RATE:,})\n")
+    return rate
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from campaigns.accounts.models import Role
 from campaigns.migrations import schema
 from tests import servers
 from tests.benchmarks import collector
-from tests.benchmarks._dataset import Builder, Size, counts, heaviest
+from tests.benchmarks._dataset import DatasetBuilder, DatasetSize, measured_ids, row_counts
 from tests.conftest import signed_in
 from tracking.conversions import attribution_ledger
 from tracking.counters import breakdowns, daily
@@ -44,17 +44,17 @@ from tracking.models.attribution import ConversionAttribution, DailyAttribution
 from tracking.models.events import RollupTimeZone, SpoolCheckpoint, TotalHitRollup
 from tracking.models.visits import LandingPageCounts
 
-QUERIES, PAGE, TIMELINE, MOST_QUERIES = 20.0, 100.0, 50.0, 30
+MAX_QUERY_MS, MAX_PAGE_MS, MAX_TIMELINE_MS, MAX_QUERIES = 20.0, 100.0, 50.0, 30
 ROUNDS = 7
 
 
 def main() -> int:
     options = _options()
-    size = Size.of(10_000_000 if options.full else options.events)
+    size = DatasetSize.of(10_000_000 if options.full else options.events)
     missed = 0
     for name in ("sqlite", "postgresql"):
         if options.only in (None, name):
-            with database(name, options.keep) as url, house():
+            with database(name, options.keep) as url, installed_config():
                 missed += measure(url, size, plans=options.plans)
     return missed
 
@@ -81,49 +81,51 @@ def database(name: str, keep: Path | None) -> Iterator[str]:
 
 
 @contextmanager
-def house() -> Iterator[None]:
+def installed_config() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
-        config.install(config.read({"KAMPANIA_VAR": home}))
+        config.set_settings(config.read({"KAMPANIA_VAR": home}))
         yield
-        config.install(None)
+        config.set_settings(None)
 
 
-def measure(url: str, size: Size, *, plans: bool) -> int:
+def measure(url: str, size: DatasetSize, *, plans: bool) -> int:
     """Measure one database; return how many limits were missed."""
     if url.startswith("sqlite"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     engine = db.make_engine(url)
-    collector.say(f"{engine.dialect.name}: {size.events:,} events, {size.contacts:,} contacts, {size.visits:,} visits")
-    db.install(engine)
+    collector.write(
+        f"{engine.dialect.name}: {size.events:,} events, {size.contacts:,} contacts, {size.visits:,} visits"
+    )
+    db.set_engine(engine)
     if not inspect(engine).has_table("event_rollups"):
-        collector.say("  made anew:")
-        Builder(engine, size, collector.say).build()
-        db.install(engine)
+        collector.write("  made anew:")
+        DatasetBuilder(engine, size, collector.write).build()
+        db.set_engine(engine)
     else:
-        _bring_up(engine)
-    with db.reading() as session:
-        there = heaviest(session)
-        collector.say("  " + ", ".join(f"{name} {number:,}" for name, number in counts(session).items()))
+        _upgrade_schema(engine)
+    with db.read_only_session() as session:
+        ids = measured_ids(session)
+        collector.write("  " + ", ".join(f"{name} {number:,}" for name, number in row_counts(session).items()))
         at = session.query(SpoolCheckpoint).one().updated_at
-    with clock.use(lambda: at):  # A kept dataset is measured as of its creation.
-        found = _pages(engine, there, plans=plans)
-    db.install(None)
+    with clock.override(lambda: at):  # A kept dataset is measured as of its creation.
+        missed = _measure_pages(engine, ids, plans=plans)
+    db.set_engine(None)
     engine.dispose()
-    return found
+    return missed
 
 
-def _bring_up(engine: Engine) -> None:
+def _upgrade_schema(engine: Engine) -> None:
     """Create tables, indexes and rollups that were added since the dataset was created."""
     db.Base.metadata.create_all(engine)
-    ours = schema.belongs(engine.dialect.name)
+    belongs = schema.include_object_for(engine.dialect.name)
     for table in db.Base.metadata.sorted_tables:
-        there = {index["name"]: index["column_names"] for index in inspect(engine).get_indexes(table.name)}
+        existing = {index["name"]: index["column_names"] for index in inspect(engine).get_indexes(table.name)}
         for index in table.indexes:
-            if not ours(index, None, "index", False, None):
+            if not belongs(index, None, "index", False, None):
                 continue
-            if there.get(str(index.name)) != [column.name for column in index.columns]:
-                collector.say(f"  index {index.name}")
-                if index.name in there:
+            if existing.get(str(index.name)) != [column.name for column in index.columns]:
+                collector.write(f"  index {index.name}")
+                if index.name in existing:
                     index.drop(engine)
                 index.create(engine)
     with engine.begin() as connection:
@@ -131,66 +133,71 @@ def _bring_up(engine: Engine) -> None:
             connection.scalar(select(RollupTimeZone.time_zone)) is None
             or connection.scalar(select(TotalHitRollup.link).limit(1)) is None
         ):
-            daily.fill(connection)
+            daily.rebuild(connection)
         if connection.scalar(select(ConversionAttribution.own).limit(1)) is None:
-            attribution_ledger.fill(connection)
+            attribution_ledger.rebuild(connection)
         elif connection.scalar(select(DailyAttribution.own).limit(1)) is None:
-            attribution_ledger.sum_anew(connection)
+            attribution_ledger.rebuild_totals(connection)
         if connection.scalar(select(LandingPageCounts.visits).limit(1)) is None:
-            breakdowns.fill(connection)
+            breakdowns.rebuild(connection)
     collector.analyse(engine)
 
 
-def _pages(engine: Engine, there: dict[str, int], *, plans: bool) -> int:
+def _measure_pages(engine: Engine, ids: dict[str, int], *, plans: bool) -> int:
     app = wsgi.create_app()
     app.config.update(TESTING=True, WTF_CSRF_ENABLED=False)
     client = signed_in(app, Role.COORDINATOR)
     missed = 0
-    collector.say(f"  {'':<44}{'CPU':>8} {'wall':>8} {'database':>9} {'templates':>10} {'queries':>8}  limit")
+    collector.write(f"  {'':<44}{'CPU':>8} {'wall':>8} {'database':>9} {'templates':>10} {'queries':>8}  limit")
     for name in ("large", "middling"):
-        campaign_id = there[name]
-        missed += timed(
+        campaign_id = ids[name]
+        missed += measure_page(
             engine,
             app,
             f"questions of a {name} campaign",
-            partial(questions, campaign_id),
-            QUERIES,
+            partial(load_performance, campaign_id),
+            MAX_QUERY_MS,
         )
-    asked = [
-        ("performance, large", f"/campaigns/{there['large']}/performance", PAGE, MOST_QUERIES),
-        ("performance, large, 28 days", f"/campaigns/{there['large']}/performance?period=28", PAGE, MOST_QUERIES),
-        ("performance, large, figures asked again", f"/campaigns/{there['large']}/performance/figures", PAGE, None),
-        ("performance, middling", f"/campaigns/{there['middling']}/performance", PAGE, MOST_QUERIES),
-        ("visits fragment, large", f"/campaigns/{there['large']}/visits", None, None),
-        ("profile fragment, large", f"/campaigns/{there['large']}/profile", None, None),
-        ("campaigns", "/campaigns", PAGE, None),
-        ("campaigns by leads", "/campaigns?sort=leads", PAGE, None),
-        ("campaigns by cost per lead", "/campaigns?sort=cost_per_lead", PAGE, None),
-        ("campaigns by lead-conversion rate", "/campaigns?sort=lead_conversion_rate", PAGE, None),
-        ("campaigns by open rate", "/campaigns?sort=open_rate", PAGE, None),
-        ("timeline", f"/contacts/{there['plain']}/timeline", TIMELINE, None),
-        ("timeline with very much history", f"/contacts/{there['heavy']}/timeline", TIMELINE, None),
-        ("overview", "/overview", PAGE, None),
-        ("overview, 90 days", "/overview?period=90", PAGE, None),
+    pages = [
+        ("performance, large", f"/campaigns/{ids['large']}/performance", MAX_PAGE_MS, MAX_QUERIES),
+        ("performance, large, 28 days", f"/campaigns/{ids['large']}/performance?period=28", MAX_PAGE_MS, MAX_QUERIES),
+        (
+            "performance, large, figures asked again",
+            f"/campaigns/{ids['large']}/performance/figures",
+            MAX_PAGE_MS,
+            None,
+        ),
+        ("performance, middling", f"/campaigns/{ids['middling']}/performance", MAX_PAGE_MS, MAX_QUERIES),
+        ("visits fragment, large", f"/campaigns/{ids['large']}/visits", None, None),
+        ("profile fragment, large", f"/campaigns/{ids['large']}/profile", None, None),
+        ("campaigns", "/campaigns", MAX_PAGE_MS, None),
+        ("campaigns by leads", "/campaigns?sort=leads", MAX_PAGE_MS, None),
+        ("campaigns by cost per lead", "/campaigns?sort=cost_per_lead", MAX_PAGE_MS, None),
+        ("campaigns by lead-conversion rate", "/campaigns?sort=lead_conversion_rate", MAX_PAGE_MS, None),
+        ("campaigns by open rate", "/campaigns?sort=open_rate", MAX_PAGE_MS, None),
+        ("timeline", f"/contacts/{ids['plain']}/timeline", MAX_TIMELINE_MS, None),
+        ("timeline with very much history", f"/contacts/{ids['heavy']}/timeline", MAX_TIMELINE_MS, None),
+        ("overview", "/overview", MAX_PAGE_MS, None),
+        ("overview, 90 days", "/overview?period=90", MAX_PAGE_MS, None),
         ("today", "/today", None, None),
     ]
-    for name, path, limit, most in asked:
-        missed += timed(engine, app, name, lambda path=path: page(client, path), limit, most, plans=plans)  # type: ignore[misc]
+    for name, path, limit, most in pages:
+        missed += measure_page(engine, app, name, lambda path=path: load_page(client, path), limit, most, plans=plans)  # type: ignore[misc]
     return missed
 
 
-def questions(campaign_id: int) -> None:
-    with db.reading() as session:
-        performance.performance(session, SYSTEM, campaign_id)
+def load_performance(campaign_id: int) -> None:
+    with db.read_only_session() as session:
+        performance.campaign_performance(session, SYSTEM, campaign_id)
 
 
-def page(client: FlaskClient, path: str) -> None:
+def load_page(client: FlaskClient, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 200, (path, response.status)
 
 
 @dataclass
-class Watch:
+class QueryStats:
     """Time spent in the database and in templates, and the statements."""
 
     statements: Counter[str] = field(default_factory=Counter)
@@ -211,70 +218,72 @@ class Watch:
 
 
 @contextmanager
-def watched(engine: Engine, app: Flask) -> Iterator[Watch]:
-    watch, began = Watch(), []
+def watch_queries(engine: Engine, app: Flask) -> Iterator[QueryStats]:
+    stats, began = QueryStats(), []
 
     def begin(*_: Any, **__: Any) -> None:
         began.append(time.perf_counter())
 
     def end(*_: Any, **__: Any) -> None:
-        watch.templates += time.perf_counter() - began.pop()
+        stats.templates += time.perf_counter() - began.pop()
 
-    event.listen(engine, "before_cursor_execute", watch.before)
-    event.listen(engine, "after_cursor_execute", watch.after)
+    event.listen(engine, "before_cursor_execute", stats.before)
+    event.listen(engine, "after_cursor_execute", stats.after)
     with before_render_template.connected_to(begin, app), template_rendered.connected_to(end, app):
-        yield watch
-    event.remove(engine, "before_cursor_execute", watch.before)
-    event.remove(engine, "after_cursor_execute", watch.after)
+        yield stats
+    event.remove(engine, "before_cursor_execute", stats.before)
+    event.remove(engine, "after_cursor_execute", stats.after)
 
 
-def timed(
+def measure_page(
     engine: Engine,
     app: Flask,
     name: str,
     work: Callable[[], None],
     limit: float | None,
-    most: int | None = None,
+    max_queries: int | None = None,
     *,
     plans: bool = False,
 ) -> int:
     """Measure ``work`` and print it; return how many limits were missed."""
     work()
-    best: tuple[float, float, Watch] | None = None
+    best: tuple[float, float, QueryStats] | None = None
     for _ in range(ROUNDS):
-        with watched(engine, app) as watch:
-            ours, theirs, began = time.process_time(), collector.server_seconds(), time.perf_counter()
+        with watch_queries(engine, app) as stats:
+            cpu_before, server_before, began = time.process_time(), collector.server_seconds(), time.perf_counter()
             work()
             wall = (time.perf_counter() - began) * 1000
-            cpu = (time.process_time() - ours + collector.server_seconds() - theirs) * 1000
+            cpu = (time.process_time() - cpu_before + collector.server_seconds() - server_before) * 1000
         if best is None or cpu < best[0]:
-            best = cpu, wall, watch
+            best = cpu, wall, stats
     assert best is not None
-    cpu, wall, watch = best
-    queries, inside = watch.statements.total(), sum(watch.seconds.values()) * 1000
-    failed = int(limit is not None and cpu > limit) + int(most is not None and queries > most)
-    told = (
-        "" if limit is None else f"{limit:.0f} ms{f', {most} queries' if most else ''} {'MISSED' if failed else 'met'}"
+    cpu, wall, stats = best
+    queries, db_ms = stats.statements.total(), sum(stats.seconds.values()) * 1000
+    failed = int(limit is not None and cpu > limit) + int(max_queries is not None and queries > max_queries)
+    verdict = (
+        ""
+        if limit is None
+        else f"{limit:.0f} ms{f', {max_queries} queries' if max_queries else ''} {'MISSED' if failed else 'met'}"
     )
-    collector.say(
-        f"  {name:<44}{cpu:>8.1f} {wall:>8.1f} {inside:>9.1f} {watch.templates * 1000:>10.1f} {queries:>8}  {told}"
+    collector.write(
+        f"  {name:<44}{cpu:>8.1f} {wall:>8.1f} {db_ms:>9.1f} {stats.templates * 1000:>10.1f} {queries:>8}  {verdict}"
     )
     if plans:
-        _explain(engine, watch)
+        print_query_plans(engine, stats)
     return failed
 
 
-def _explain(engine: Engine, watch: Watch) -> None:
-    for statement, seconds in sorted(watch.seconds.items(), key=lambda entry: -entry[1])[:4]:
+def print_query_plans(engine: Engine, stats: QueryStats) -> None:
+    for statement, seconds in sorted(stats.seconds.items(), key=lambda entry: -entry[1])[:4]:
         if seconds < 0.002:
             continue
-        collector.say(
-            f"    {seconds * 1000:.1f} ms × {watch.statements[statement]}: {' '.join(statement.split())[:1500]}"
+        collector.write(
+            f"    {seconds * 1000:.1f} ms × {stats.statements[statement]}: {' '.join(statement.split())[:1500]}"
         )
-        how = "EXPLAIN (ANALYZE, BUFFERS)" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+        explain = "EXPLAIN (ANALYZE, BUFFERS)" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
         with engine.connect() as connection:
-            for row in connection.exec_driver_sql(f"{how} {statement}", watch.parameters[statement]):
-                collector.say(f"        {row[-1]}")
+            for row in connection.exec_driver_sql(f"{explain} {statement}", stats.parameters[statement]):
+                collector.write(f"        {row[-1]}")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from campaigns.delivery.mime import dkim
 from campaigns.delivery.mime.dkim import Algorithm
 from campaigns.delivery.queue import expansion
 from tests.benchmarks import _sinks
-from tests.benchmarks._contacts import make_people
-from tests.benchmarks._worker import Run, working
+from tests.benchmarks._contacts import make_contacts
+from tests.benchmarks._worker import LaunchCost, running_worker
 from tests.benchmarks.contact_import import databases
 from tests.delivery.launched_activity import make_mailing, make_version
 
@@ -53,25 +53,25 @@ TEXT = "{{ contact.first_name }}\n" + "{{ links[1] }} and words.\n" * 13 + "{{ u
 Pattern = dict[str, str]
 
 
-class Missed:
+class MissedLimits:
     """Number of missed limits."""
 
     count = 0
 
 
-def said(what: str, value: str) -> None:
-    sys.stdout.write(f"{what:44} {value}\n")
+def print_figure(label: str, value: str) -> None:
+    sys.stdout.write(f"{label:44} {value}\n")
     sys.stdout.flush()
 
 
-def held(what: str, value: float, limit: float, *, at_most: bool = False, unit: str = "") -> None:
-    met = value <= limit if at_most else value >= limit
-    Missed.count += not met
+def check_limit(label: str, value: float, limit: float, *, at_most: bool = False, unit: str = "") -> None:
+    is_met = value <= limit if at_most else value >= limit
+    MissedLimits.count += not is_met
     shown, bound = (f"{number:,.0f}" if number >= 100 else f"{number:.3g}" for number in (value, limit))
-    said(what, f"{shown}{unit} ({'at most' if at_most else 'at least'} {bound}){'' if met else '  MISSED'}")
+    print_figure(label, f"{shown}{unit} ({'at most' if at_most else 'at least'} {bound}){'' if is_met else '  MISSED'}")
 
 
-def launched(html: str, mails: int) -> int:
+def create_launched_activity(html: str, mails: int) -> int:
     """Create a live, expanded activity for the first ``mails`` contacts; return its id."""
     with db.transaction() as session:
         activity = make_mailing(session, 0, everybody=True, list_id=None)
@@ -83,7 +83,9 @@ def launched(html: str, mails: int) -> int:
 
 
 @contextmanager
-def house(url: str, people: int, port: int, connections: int = CONNECTIONS) -> Iterator[Mapping[str, str]]:
+def bench_installation(
+    url: str, contacts: int, port: int, connections: int = CONNECTIONS
+) -> Iterator[Mapping[str, str]]:
     """Create a database with that many contacts; yields the environment of its worker."""
     with tempfile.TemporaryDirectory(prefix="kampania-bench-") as home:
         environ = {
@@ -93,18 +95,18 @@ def house(url: str, people: int, port: int, connections: int = CONNECTIONS) -> I
             "BASE_URL": "https://mail.example.org",
             "REDIS_URL": "",
         }
-        config.install(config.read(environ))
+        config.set_settings(config.read(environ))
         engine = db.make_engine(environ["DATABASE_URL"])
         db.Base.metadata.drop_all(engine)
         db.Base.metadata.create_all(engine)
-        db.install(engine)
+        db.set_engine(engine)
         with db.transaction() as session:
-            make_people(session, people)
+            make_contacts(session, contacts)
         _analyse()
         try:
             yield environ
         finally:
-            db.install(None)
+            db.set_engine(None)
             engine.dispose()
 
 
@@ -113,52 +115,59 @@ def _analyse() -> None:
         connection.exec_driver_sql("ANALYZE")
 
 
-def middle(runs: list[Run]) -> Run:
-    return Run(statistics.median(run.rate for run in runs), statistics.median(run.cpu for run in runs))
+def median_run(runs: list[LaunchCost]) -> LaunchCost:
+    return LaunchCost(statistics.median(run.rate for run in runs), statistics.median(run.cpu for run in runs))
 
 
-def against_source(url: str, html: str, cpu: float, name: str) -> None:
+def compare_with_smtp_source(url: str, html: str, cpu: float, name: str) -> None:
     """Alternate smtp-source and our worker into Postfix's sink."""
-    if not (_sinks.program("smtp-source") and _sinks.program("smtp-sink")):
-        said(name, "skipped: no smtp-source (Debian: postfix)")
+    if not (_sinks.find_program("smtp-source") and _sinks.find_program("smtp-sink")):
+        print_figure(name, "skipped: no smtp-source (Debian: postfix)")
         return
-    with _sinks.smtp_sink() as port, house(url, MAILS, port) as environ, working(environ) as worker:
-        worker.launch(launched(html, MAILS), MAILS)
-        theirs, ours = [], []
+    with _sinks.smtp_sink() as port, bench_installation(url, MAILS, port) as environ, running_worker(environ) as worker:
+        worker.launch(create_launched_activity(html, MAILS), MAILS)
+        source_rates, our_runs = [], []
         for _ in range(PAIRS):
-            activity_id = launched(html, MAILS)
-            theirs.append(_sinks.source(port, MAILS, OCTETS, CONNECTIONS))
-            ours.append(worker.launch(activity_id, MAILS))
-        ratio = statistics.median(run.rate / rate for run, rate in zip(ours, theirs, strict=True))
-        found = middle(ours)
-        said(f"{name}: smtp-source, ours", f"{statistics.median(theirs):,.0f}/s, {found.rate:,.0f}/s")
-        held(f"{name}: × smtp-source", ratio, 1.0)
-        held(f"{name}: CPU per 1,000", found.cpu, cpu, at_most=True, unit=" s")
+            activity_id = create_launched_activity(html, MAILS)
+            source_rates.append(_sinks.run_smtp_source(port, MAILS, OCTETS, CONNECTIONS))
+            our_runs.append(worker.launch(activity_id, MAILS))
+        ratio = statistics.median(run.rate / rate for run, rate in zip(our_runs, source_rates, strict=True))
+        median = median_run(our_runs)
+        print_figure(f"{name}: smtp-source, ours", f"{statistics.median(source_rates):,.0f}/s, {median.rate:,.0f}/s")
+        check_limit(f"{name}: × smtp-source", ratio, 1.0)
+        check_limit(f"{name}: CPU per 1,000", median.cpu, cpu, at_most=True, unit=" s")
         resident, _ = worker.memory()
-        held(f"{name}: memory", resident, 80, at_most=True, unit=" MB")
+        check_limit(f"{name}: memory", resident, 80, at_most=True, unit=" MB")
 
 
-def cheaply(url: str, html: str, name: str, rate: float, *, signed: bool = False, per_core: bool = False) -> None:
+def measure_minimal_sink(
+    url: str, html: str, name: str, rate: float, *, signed: bool = False, per_core: bool = False
+) -> None:
     """Measure into our minimal sink, which uses almost no CPU."""
-    if not _sinks.program("gcc"):
-        said(name, "skipped: no gcc")
+    if not _sinks.find_program("gcc"):
+        print_figure(name, "skipped: no gcc")
         return
-    with _sinks.cheap_sink() as port, house(url, MAILS, port) as environ:
+    with _sinks.minimal_sink() as port, bench_installation(url, MAILS, port) as environ:
         if signed:
-            sign()
-        with working(environ) as worker:
-            worker.launch(launched(html, MAILS), MAILS)
-            found = middle([worker.launch(launched(html, MAILS), MAILS) for _ in range(3)])
-    said(f"{name}: rate and CPU", f"{found.rate:,.0f}/s, {found.cpu:.3f} s per 1,000")
-    held(f"{name}{' a core' if per_core else ''}", 1000 / found.cpu if per_core else found.rate, rate, unit="/s")
+            activate_rsa_key()
+        with running_worker(environ) as worker:
+            worker.launch(create_launched_activity(html, MAILS), MAILS)
+            median = median_run([worker.launch(create_launched_activity(html, MAILS), MAILS) for _ in range(3)])
+    print_figure(f"{name}: rate and CPU", f"{median.rate:,.0f}/s, {median.cpu:.3f} s per 1,000")
+    check_limit(
+        f"{name}{' a core' if per_core else ''}", 1000 / median.cpu if per_core else median.rate, rate, unit="/s"
+    )
     if signed:
-        bare = bare_signature()
-        said(f"{name}: signatures alone", f"{1000 / bare:,.0f}/s a core; we reach {bare / found.cpu:.0%} of that")
+        signature_seconds = signature_cost()
+        print_figure(
+            f"{name}: signatures alone",
+            f"{1000 / signature_seconds:,.0f}/s a core; we reach {signature_seconds / median.cpu:.0%} of that",
+        )
 
 
-def bare_signature() -> float:
+def signature_cost() -> float:
     """CPU seconds of 1,000 RSA signatures without mails: the lower bound of any sender."""
-    key = dkim.opened(dkim.make(Algorithm.RSA)[0])
+    key = dkim.load_private_key(dkim.generate_key(Algorithm.RSA)[0])
     assert isinstance(key, rsa.RSAPrivateKey)
     rounds = []
     for _ in range(10):
@@ -169,44 +178,52 @@ def bare_signature() -> float:
     return statistics.median(rounds)
 
 
-def sign() -> None:
+def activate_rsa_key() -> None:
     """Activate an RSA key for the sending domain."""
     with db.transaction() as session:
-        for key in dkim_keys.make(session, SYSTEM, "example.org"):
+        for key in dkim_keys.create_keys(session, SYSTEM, "example.org"):
             if key.algorithm is Algorithm.RSA:
                 key.published_at = clock.now()
                 dkim_keys.activate(session, SYSTEM, key)
 
 
-def afar() -> None:
+def measure_round_trip() -> None:
     """Measure at a round-trip time of 20 ms, against smtp-source, which waits for each reply (five round trips)."""
     mails = 600
-    with _sinks.far_sink() as port, house("", mails, port, connections=4) as environ, working(environ) as worker:
-        worker.launch(launched(PLAIN, mails), mails)
-        found = worker.launch(launched(PLAIN, mails), mails)
-        said("20 ms, 4 connections", f"{found.rate:,.0f}/s")
-        if _sinks.program("smtp-source"):
-            held("20 ms: × smtp-source", found.rate / _sinks.source(port, mails // 4, OCTETS, 4), 3.0)
+    with (
+        _sinks.distant_sink() as port,
+        bench_installation("", mails, port, connections=4) as environ,
+        running_worker(environ) as worker,
+    ):
+        worker.launch(create_launched_activity(PLAIN, mails), mails)
+        run = worker.launch(create_launched_activity(PLAIN, mails), mails)
+        print_figure("20 ms, 4 connections", f"{run.rate:,.0f}/s")
+        if _sinks.find_program("smtp-source"):
+            check_limit("20 ms: × smtp-source", run.rate / _sinks.run_smtp_source(port, mails // 4, OCTETS, 4), 3.0)
 
 
-def large() -> None:
+def measure_large_audience() -> None:
     """Measure memory and expansion with a large and with a small audience."""
-    if not _sinks.program("gcc"):
-        said("large audience", "skipped: no gcc")
+    if not _sinks.find_program("gcc"):
+        print_figure("large audience", "skipped: no gcc")
         return
-    for people in (10_000, PEOPLE):
-        with _sinks.cheap_sink() as port, house("", people, port) as environ:
+    for contacts in (10_000, PEOPLE):
+        with _sinks.minimal_sink() as port, bench_installation("", contacts, port) as environ:
             began, cpu = time.perf_counter(), time.process_time()
-            activity_id = launched(PLAIN, people)
-            took, cpu = time.perf_counter() - began, time.process_time() - cpu
-            said(f"expand {people:,}", f"{people / took:,.0f} rows/s, {people / cpu:,.0f} a CPU second")
-            if people == PEOPLE:
-                held(f"expand {people:,}, by CPU", people / cpu, 100_000, unit=" rows/s")
-            with working(environ) as worker:
-                found = worker.launch(activity_id, people)
-                _, most = worker.memory()
-                said(f"send {people:,}", f"{found.rate:,.0f}/s, {found.cpu:.3f} s CPU per 1,000, at most {most:.0f} MB")
-                held(f"memory at {people:,}", most, 80, at_most=True, unit=" MB")
+            activity_id = create_launched_activity(PLAIN, contacts)
+            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+            print_figure(
+                f"expand {contacts:,}", f"{contacts / seconds:,.0f} rows/s, {contacts / cpu:,.0f} a CPU second"
+            )
+            if contacts == PEOPLE:
+                check_limit(f"expand {contacts:,}, by CPU", contacts / cpu, 100_000, unit=" rows/s")
+            with running_worker(environ) as worker:
+                run = worker.launch(activity_id, contacts)
+                _, peak = worker.memory()
+                print_figure(
+                    f"send {contacts:,}", f"{run.rate:,.0f}/s, {run.cpu:.3f} s CPU per 1,000, at most {peak:.0f} MB"
+                )
+                check_limit(f"memory at {contacts:,}", peak, 80, at_most=True, unit=" MB")
 
 
 def parts() -> dict[str, Callable[[], None]]:
@@ -218,22 +235,24 @@ def parts() -> dict[str, Callable[[], None]]:
         return run
 
     return {
-        "sqlite": lambda: against_source("", PLAIN, 0.11, "plain, SQLite"),
-        "logic": lambda: against_source("", LOGIC, 0.16, "logic, SQLite"),
-        "postgres": on("postgres", lambda url: against_source(url, PLAIN, 0.11, "plain, PostgreSQL")),
-        "cheap": lambda: cheaply("", PLAIN, "cheap sink, plain", 8000),
-        "cheap-postgres": on("postgres", lambda url: cheaply(url, PLAIN, "cheap sink, plain, PostgreSQL", 8000)),
-        "rsa": lambda: cheaply("", PLAIN, "cheap sink, RSA", 1800, signed=True, per_core=True),
-        "afar": afar,
-        "large": large,
+        "sqlite": lambda: compare_with_smtp_source("", PLAIN, 0.11, "plain, SQLite"),
+        "logic": lambda: compare_with_smtp_source("", LOGIC, 0.16, "logic, SQLite"),
+        "postgres": on("postgres", lambda url: compare_with_smtp_source(url, PLAIN, 0.11, "plain, PostgreSQL")),
+        "cheap": lambda: measure_minimal_sink("", PLAIN, "cheap sink, plain", 8000),
+        "cheap-postgres": on(
+            "postgres", lambda url: measure_minimal_sink(url, PLAIN, "cheap sink, plain, PostgreSQL", 8000)
+        ),
+        "rsa": lambda: measure_minimal_sink("", PLAIN, "cheap sink, RSA", 1800, signed=True, per_core=True),
+        "afar": measure_round_trip,
+        "large": measure_large_audience,
     }
 
 
-def main(wanted: list[str]) -> int:
+def main(part_names: list[str]) -> int:
     every = parts()
-    for name in wanted or every:
+    for name in part_names or every:
         every[name]()
-    return min(Missed.count, 100)
+    return min(MissedLimits.count, 100)
 
 
 if __name__ == "__main__":

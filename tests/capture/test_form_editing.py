@@ -11,16 +11,16 @@ from sqlalchemy.orm import Session
 from campaigns import db
 from campaigns.accounts.actor import PUBLIC, Actor
 from campaigns.accounts.models import AuditLogEntry
-from campaigns.capture.form_editing import FormQuestion, create_form, slug_from, update_form
+from campaigns.capture.form_editing import FormQuestion, create_form, generate_slug, update_form
 from campaigns.capture.models import Form
 from campaigns.errors import Forbidden, ValidationFailed
 from campaigns.planning.models import Activity, Channel
-from tests.factories import make_activity, make_form, make_person
+from tests.factories import make_activity, make_form, make_user
 
 
 @pytest.fixture
 def actor(session: Session) -> Actor:
-    return Actor.of(make_person(session))
+    return Actor.of_user(make_user(session))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def create(session: Session, actor: Actor, activity: Activity, **fields: Any) ->
     )
 
 
-def test_a_form_is_made_and_changed(session: Session, actor: Actor, activity: Activity) -> None:
+def test_create_and_update(session: Session, actor: Actor, activity: Activity) -> None:
     form = create(session, actor, activity, fields=[FormQuestion("attributes.company", " Company ", True)])
     assert form.slug.startswith("ask-us-")
     assert (form.button, form.open) == ("Send", True)
@@ -77,7 +77,7 @@ def test_bad_input_changes_nothing(
     assert form.title == title
 
 
-def test_slug_and_activity_are_taken_once(session: Session, actor: Actor, activity: Activity) -> None:
+def test_slug_and_activity_are_unique(session: Session, actor: Actor, activity: Activity) -> None:
     form = create(session, actor, activity)
     other = make_activity(session)
     with pytest.raises(ValidationFailed, match="this address already"):
@@ -91,21 +91,21 @@ def test_slug_and_activity_are_taken_once(session: Session, actor: Actor, activi
 
 @pytest.mark.parametrize("title", ["", "نمونه رایگان", "გაზაფხული", "!!!", "x" * 500, "Été à Tbilisi"])
 def test_any_title_gives_a_slug(title: str) -> None:
-    assert 0 < len(slug_from(title)) <= 80
-    assert slug_from(title) != slug_from(title)
-    assert slug_from(title).replace("-", "").isalnum()
+    assert 0 < len(generate_slug(title)) <= 80
+    assert generate_slug(title) != generate_slug(title)
+    assert generate_slug(title).replace("-", "").isalnum()
 
 
-def test_roles(session: Session, activity: Activity) -> None:
+def test_permissions(session: Session, activity: Activity) -> None:
     form = make_form(session)
-    for actor in (PUBLIC, Actor.of(make_person(session, role="viewer"))):
+    for actor in (PUBLIC, Actor.of_user(make_user(session, role="viewer"))):
         with pytest.raises(Forbidden):
             create(session, actor, activity)
         with pytest.raises(Forbidden):
             update_form(session, actor, form, title="Mine")
 
 
-LANDING = {
+FORM_DATA = {
     "title": "Ask us",
     "intro": "Kept words",
     "questions-0-kind": "first_name",
@@ -129,17 +129,17 @@ LANDING = {
 }
 
 
-def an_activity() -> int:
+def create_activity() -> int:
     with db.transaction() as session:
         return make_activity(session, channel=Channel.WEB, everybody=False).id
 
 
-def test_the_editor_makes_and_changes_it(coordinator_client: FlaskClient) -> None:
-    url = f"/activities/{an_activity()}/form"
+def test_editor_creates_and_updates_the_form(coordinator_client: FlaskClient) -> None:
+    url = f"/activities/{create_activity()}/form"
     assert "How it works" in coordinator_client.get(url).get_data(as_text=True)
-    answer = coordinator_client.post(url, data=LANDING)
+    answer = coordinator_client.post(url, data=FORM_DATA)
     assert (answer.status_code, answer.location) == (303, url)
-    with db.reading() as session:
+    with db.read_only_session() as session:
         form = session.scalars(select(Form)).one()
     assert [row["name"] for row in form.fields] == ["first_name", "attributes.company_size"]
     assert (form.language, form.fields[1]["required"]) == ("fa", True)
@@ -148,20 +148,20 @@ def test_the_editor_makes_and_changes_it(coordinator_client: FlaskClient) -> Non
     assert f'value="http://localhost/f/{form.slug}"' in text
     assert f"&lt;iframe src=&#34;http://localhost/f/{form.slug}/embed&#34;" in text
     assert 'data-copy="#embed"' in text
-    changed = LANDING | {"slug": "ask", "title": "Ask", "questions-1-key": "company_size"}
+    changed = FORM_DATA | {"slug": "ask", "title": "Ask", "questions-1-key": "company_size"}
     assert coordinator_client.post(url, data=changed).status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         form = session.scalars(select(Form)).one()
     assert (form.slug, form.title, form.tracking_wording) == ("ask", "Ask", "Count me")
 
 
-def test_a_new_page_asks_for_no_measuring(coordinator_client: FlaskClient) -> None:
-    text = coordinator_client.get(f"/activities/{an_activity()}/form").get_data(as_text=True)
+def test_tracking_consent_is_off_by_default(coordinator_client: FlaskClient) -> None:
+    text = coordinator_client.get(f"/activities/{create_activity()}/form").get_data(as_text=True)
     assert re.search(r'<textarea[^>]*name="tracking_wording"[^>]*>\s*</textarea>', text)
 
 
-def test_bad_input_is_told_and_loses_nothing(coordinator_client: FlaskClient) -> None:
-    url = f"/activities/{an_activity()}/form"
+def test_invalid_input_is_reported_and_kept(coordinator_client: FlaskClient) -> None:
+    url = f"/activities/{create_activity()}/form"
     for wrong in (
         {"slug": "a b"},
         {"title": ""},
@@ -170,12 +170,12 @@ def test_bad_input_is_told_and_loses_nothing(coordinator_client: FlaskClient) ->
         {"language": "xx"},
         {"list_id": "999"},
     ):
-        answer = coordinator_client.post(url, data=LANDING | wrong)
+        answer = coordinator_client.post(url, data=FORM_DATA | wrong)
         assert answer.status_code == 422, wrong
         assert "Kept words" in answer.get_data(as_text=True)
 
 
-def test_the_preview_counts_nothing(coordinator_client: FlaskClient) -> None:
+def test_preview_has_no_tracking(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         form = make_form(session)
     page = coordinator_client.get(f"/activities/{form.activity_id}/form/preview")
@@ -184,10 +184,10 @@ def test_the_preview_counts_nothing(coordinator_client: FlaskClient) -> None:
     assert "/v/" not in text
     assert "disabled" in text
     assert "frame-ancestors 'self'" in page.headers["Content-Security-Policy"]
-    assert coordinator_client.get(f"/activities/{an_activity()}/form/preview").status_code == 404
+    assert coordinator_client.get(f"/activities/{create_activity()}/form/preview").status_code == 404
 
 
 def test_a_viewer_may_not_edit(viewer_client: FlaskClient) -> None:
-    url = f"/activities/{an_activity()}/form"
+    url = f"/activities/{create_activity()}/form"
     assert viewer_client.get(url).status_code == 403
-    assert viewer_client.post(url, data=LANDING).status_code == 403
+    assert viewer_client.post(url, data=FORM_DATA).status_code == 403

@@ -16,12 +16,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Run"]:
     monkeypatch.setenv("KAMPANIA_VAR", str(tmp_path))
     for name in ("DATABASE_URL", "REDIS_URL", "BASE_URL", "SMTP_URL"):
         monkeypatch.delenv(name, raising=False)
-    config.install(None)
-    db.install(None)
+    config.set_settings(None)
+    db.set_engine(None)
     yield Run()
     db.engine().dispose()
-    db.install(None)
-    config.install(None)
+    db.set_engine(None)
+    config.set_settings(None)
 
 
 class Run:
@@ -29,18 +29,18 @@ class Run:
         return CliRunner().invoke(cli.main, list(words))
 
 
-def add(run: Run, email: str, *more: str) -> Result:
+def add_user(run: Run, email: str, *more: str) -> Result:
     return run("user", "add", email, "--name", "Nino", "--password", "long enough, surely", *more)
 
 
 @pytest.mark.parametrize("command", ["web", "worker", "collector"])
-def test_an_empty_database_says_which_command_to_run(run: Run, command: str) -> None:
+def test_an_empty_database_error_names_the_migrate_command(run: Run, command: str) -> None:
     answer = run(command)
     assert answer.exit_code == 1
     assert "kampania migrate" in answer.output
 
 
-def test_an_older_schema_says_which_command_to_run(run: Run) -> None:
+def test_an_outdated_schema_error_names_its_revision(run: Run) -> None:
     run("migrate")
     with db.engine().begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'older'")
@@ -48,39 +48,39 @@ def test_an_older_schema_says_which_command_to_run(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "demo", "web"])
-def test_listening_to_other_machines_must_be_meant(run: Run, command: str) -> None:
+def test_listening_for_other_machines_requires_expose(run: Run, command: str) -> None:
     answer = run(command, "--host", "0.0.0.0")
     assert answer.exit_code == 2
     assert "--expose" in answer.output
 
 
-def test_the_first_person_founds_the_organisation(run: Run) -> None:
+def test_the_first_user_creates_the_organisation(run: Run) -> None:
     run("migrate")
-    assert "--organisation" in add(run, "nino@example.org").output
-    assert add(run, "nino@example.org", "--organisation", "Kettle").exit_code == 0
-    assert add(run, "vera@example.org", "--role", "viewer").exit_code == 0
-    with db.reading() as session:
+    assert "--organisation" in add_user(run, "nino@example.org").output
+    assert add_user(run, "nino@example.org", "--organisation", "Kettle").exit_code == 0
+    assert add_user(run, "vera@example.org", "--role", "viewer").exit_code == 0
+    with db.read_only_session() as session:
         assert session.get_one(Organisation, 1).name == "Kettle"
         people = {person.email: person.role for person in session.query(User)}
     assert people == {"nino@example.org": Role.OWNER, "vera@example.org": Role.VIEWER}
 
 
-def test_a_taken_address_is_told(run: Run) -> None:
+def test_a_taken_address_is_reported(run: Run) -> None:
     run("migrate")
-    add(run, "nino@example.org", "--organisation", "Kettle")
-    answer = add(run, "nino@example.org")
+    add_user(run, "nino@example.org", "--organisation", "Kettle")
+    answer = add_user(run, "nino@example.org")
     assert answer.exit_code == 1
     assert "here already" in answer.output
 
 
-def test_a_broken_setting_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIME_SCALE", "fast")
-    config.install(None)
+    config.set_settings(None)
     answer = run("web")
     assert answer.exit_code == 1
     assert "TIME_SCALE" in answer.output
     monkeypatch.setenv("TIME_SCALE", "1")
-    config.install(None)
+    config.set_settings(None)
 
 
 @pytest.mark.parametrize(

@@ -31,23 +31,23 @@ CHILD = "import os, signal, sys, time; from pathlib import Path; var = Path(sys.
 
 def service(name):
     command = [sys.executable, "-c", CHILD, str(var), name]
-    return Service(name, lambda: command, (var / f"{name}.pid").exists, lasting=name == "first")
+    return Service(name, lambda: command, (var / f"{name}.pid").exists, stops_last=name == "first")
 
 story = [sys.executable, "-c", sys.argv[2]] if len(sys.argv) > 2 else None
 supervisor = Supervisor([service("first"), service("second")], var / "log", {"PATH": "/usr/bin:/bin"},
-    lambda line: print(line, flush=True), (lambda: story) if story else None, stay=False)
+    lambda line: print(line, flush=True), (lambda: story) if story else None, keep_running=False)
 sys.exit(supervisor.run())
 """
 
 
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if sys.platform == "linux" else True
@@ -80,70 +80,70 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def test_a_killed_process_comes_back(start: Start, tmp_path: Path) -> None:
+def test_a_killed_process_is_restarted(start: Start, tmp_path: Path) -> None:
     start()
     for name in ("first", "second"):
         wait_until(partial(pid_of, tmp_path, name))
         killed = pid_of(tmp_path, name)
         os.kill(killed, signal.SIGKILL)
-        wait_until(partial(_is_another, tmp_path, name, killed))
-        assert alive(pid_of(tmp_path, name))
+        wait_until(partial(_has_new_pid, tmp_path, name, killed))
+        assert is_alive(pid_of(tmp_path, name))
 
 
-def _is_another(var: Path, name: str, killed: int) -> bool:
+def _has_new_pid(var: Path, name: str, killed: int) -> bool:
     return pid_of(var, name) not in (0, killed)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_needed_ends_last_and_nobody_is_left(start: Start, tmp_path: Path, how: signal.Signals) -> None:
+def test_needed_processes_end_last_and_none_is_left(start: Start, tmp_path: Path, how: signal.Signals) -> None:
     supervisor = start()
     wait_until(lambda: (tmp_path / "second.child").exists() and pid_of(tmp_path, "second"))
-    everybody = [int(path.read_text() or 0) for path in tmp_path.iterdir() if path.suffix in (".pid", ".child")]
+    pids = [int(path.read_text() or 0) for path in tmp_path.iterdir() if path.suffix in (".pid", ".child")]
     supervisor.send_signal(how)
     assert supervisor.wait(60) == 0
     stopped = (tmp_path / "stopped").read_text().split()
     assert [stopped[0], stopped[-1]] == ["second", "first"]
-    wait_until(lambda: not any(alive(pid) for pid in everybody if pid))
+    wait_until(lambda: not any(is_alive(pid) for pid in pids if pid))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux only")
-def test_a_killed_supervisor_takes_its_processes_along(start: Start, tmp_path: Path) -> None:
+def test_killing_the_supervisor_ends_its_processes(start: Start, tmp_path: Path) -> None:
     supervisor = start()
     wait_until(lambda: pid_of(tmp_path, "first") and pid_of(tmp_path, "second"))
     pids = [pid_of(tmp_path, name) for name in ("first", "second")]
     supervisor.kill()
-    wait_until(lambda: not any(map(alive, pids)))
+    wait_until(lambda: not any(map(is_alive, pids)))
 
 
 @pytest.mark.parametrize(("story", "code"), [("print('told')", 0), ("raise SystemExit(3)", 3)])
-def test_the_house_ends_with_its_story(start: Start, story: str, code: int) -> None:
+def test_the_supervisor_ends_with_its_foreground_command(start: Start, story: str, code: int) -> None:
     supervisor = start(story)
     out, _ = supervisor.communicate(timeout=60)
     assert supervisor.returncode == code
     assert ("told" in out) is (code == 0)
 
 
-def test_one_supervisor_per_folder(tmp_path: Path) -> None:
+def test_one_supervisor_per_directory(tmp_path: Path) -> None:
     with (
-        supervisor.only_one(tmp_path),
+        supervisor.lock_installation(tmp_path),
         pytest.raises(supervisor.StartupError, match="KAMPANIA_VAR"),
-        supervisor.only_one(tmp_path),
+        supervisor.lock_installation(tmp_path),
     ):
         pass
-    with supervisor.only_one(tmp_path):
+    with supervisor.lock_installation(tmp_path):
         pass
 
 
-def test_a_taken_port_is_told_or_stepped_over(unused_port: int) -> None:
+def test_a_taken_port_is_reported_or_skipped(unused_port: int) -> None:
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", unused_port))
         taken.listen()
-        assert supervisor.listens("127.0.0.1", unused_port)
+        assert supervisor.is_listening("127.0.0.1", unused_port)
         with pytest.raises(supervisor.StartupError, match="--port"):
-            supervisor.free_port("127.0.0.1", unused_port, look_further=False, option="--port")
-        assert supervisor.free_port("127.0.0.1", unused_port, look_further=True, option="--port") > unused_port
+            supervisor.free_port("127.0.0.1", unused_port, try_next_ports=False, option="--port")
+        assert supervisor.free_port("127.0.0.1", unused_port, try_next_ports=True, option="--port") > unused_port
 
 
 @pytest.fixture

@@ -26,52 +26,52 @@ def mailing(settings: config.Settings) -> Iterator[Mailing]:
     """Two clicks of two contacts with final labels, in a database of the test's own with the migrated schema."""
     engine: Engine = db.make_engine(f"sqlite:///{settings.var / 'kampania.db'}")
     schema.upgrade(engine)
-    db.install(engine)
-    found, past = make_mailing(2), clock.now() - timedelta(minutes=40)
-    with clock.use(lambda: past):
-        found.click(index=0), found.click(index=1, ip="198.51.100.9")
+    db.set_engine(engine)
+    launched, past = make_mailing(2), clock.now() - timedelta(minutes=40)
+    with clock.override(lambda: past):
+        launched.click(index=0), launched.click(index=1, ip="198.51.100.9")
     collector.collect_once()
     final_labels.settle_due()
-    yield found
+    yield launched
     engine.dispose()
 
 
-def test_relabelling_says_what_would_change_and_then_changes_it(mailing: Mailing) -> None:
+def test_a_dry_run_of_relabelling_changes_nothing(mailing: Mailing) -> None:
     before = [event.label for event in events()]
     with db.transaction() as session:
         session.execute(update(Event).values(label=TrafficLabel.MACHINE))
     assert run("rebuild").exit_code == 0
     day = clock.now() - timedelta(days=1)
     period = ("--from", f"{day:%Y-%m-%d}", "--to", f"{day + timedelta(days=2):%Y-%m-%d}")
-    would = run("relabel", *period, "--dry-run")
-    assert "2 events would change their label" in would.output
+    dry_run = run("relabel", *period, "--dry-run")
+    assert "2 events would change their label" in dry_run.output
     assert {event.label for event in events()} == {TrafficLabel.MACHINE}
     done = run("relabel", *period)
     assert (done.exit_code, "machine → " in done.output, "2 events changed" in done.output) == (0, True, True)
     assert [event.label for event in events()] == before
     check_counts()
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalars(select(AuditLogEntry.action)).all() == ["relabel"]
     assert run("relabel", "--from", "yesterday").exit_code == 2
 
 
-def test_counters_that_differ_are_told_and_mended(mailing: Mailing) -> None:
+def test_differing_counters_are_reported_and_repaired(mailing: Mailing) -> None:
     assert run("verify").exit_code == 0
     with db.transaction() as session:
         session.execute(update(HitRollup).values(events=HitRollup.events + 1))
-    told = run("verify")
-    assert told.exit_code == 1
-    assert f"activity_id={mailing.activity_id}" in told.output
+    checked = run("verify")
+    assert checked.exit_code == 1
+    assert f"activity_id={mailing.activity_id}" in checked.output
     assert run("rebuild").exit_code == 0
     assert "0 counters differ" in run("verify").output
 
 
-def test_what_was_set_aside_is_counted_when_it_can_be(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_letters_are_counted_by_retry(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
     mailing.click(2)
     with monkeypatch.context() as broken:
-        broken.setattr(collector, "_first_look", lambda *_: 1 / 0)
+        broken.setattr(collector, "_first_label", lambda *_: 1 / 0)
         collector.collect_once()
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert len(session.scalars(select(DeadLetter)).all()) == 1
     assert run("retry-dead-letters").output.startswith("1 hits")
     assert run("retry-dead-letters").output.startswith("0 hits")

@@ -15,19 +15,21 @@ ORGANISATION = Organisation(
 )
 
 
-def mail(words: str = "Hello", head: str = "") -> str:
+def mjml_source(text: str = "Hello", head: str = "") -> str:
     """Return a complete MJML source; ``text`` is in line 4."""
     return (
         f"<mjml><mj-head>{head}</mj-head><mj-body>\n<mj-section>\n<mj-column>\n"
-        f"<mj-text>{words}</mj-text>\n</mj-column>\n</mj-section>\n</mj-body></mjml>"
+        f"<mj-text>{text}</mj-text>\n</mj-column>\n</mj-section>\n</mj-body></mjml>"
     )
 
 
-def built(mjml: str, *, subject: str = "Hello", preheader: str = "", language: str = "en") -> CompiledMessage:
+def compile_mjml(mjml: str, *, subject: str = "Hello", preheader: str = "", language: str = "en") -> CompiledMessage:
     """Compile in this process, without the sandbox: only for harmless sources."""
-    return compiler.build(MessageDraft(subject, preheader, mjml, language), merge_fields.HOUSE_FIELDS, {"ours.local"})
+    return compiler.compile_draft(
+        MessageDraft(subject, preheader, mjml, language), merge_fields.BUILT_IN_FIELDS, {"ours.local"}
+    )
 
 
 def findings(mjml: str, **others: str) -> list[str]:
     """Return the findings of a source, each as ``level line: message``."""
-    return [f"{each.level} {each.line}: {each}" for each in built(mjml, **others).findings]
+    return [f"{each.level} {each.line}: {each}" for each in compile_mjml(mjml, **others).findings]

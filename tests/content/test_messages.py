@@ -13,7 +13,7 @@ from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
 VIEWER = Actor(ActorKind.USER, 1, "V", PERMISSIONS[Role.VIEWER])
 
 
-def change(session: Session, message: Message, **values: str | int) -> Message:
+def update(session: Session, message: Message, **values: str | int) -> Message:
     whole = {
         "name": "N",
         "subject": "S",
@@ -35,16 +35,16 @@ def test_creating_from_a_starter(session: Session, key: str) -> None:
 
 def test_changing_raises_the_revision(session: Session) -> None:
     message = messages.create_message(session, SYSTEM, name="A")
-    change(session, message, revision=1, name="B", mjml="<mjml>\r\nunfinished", from_email=" Ann@X.ORG ")
+    update(session, message, revision=1, name="B", mjml="<mjml>\r\nunfinished", from_email=" Ann@X.ORG ")
     assert (message.name, message.revision, message.mjml) == ("B", 2, "<mjml>\nunfinished")
     assert message.from_email == "ann@x.org"
 
 
-def test_the_slower_of_two_loses_nothing_and_overwrites_nothing(session: Session) -> None:
+def test_concurrent_update_is_a_conflict(session: Session) -> None:
     message = messages.create_message(session, SYSTEM, name="A")
-    change(session, message, revision=1, name="First")
+    update(session, message, revision=1, name="First")
     with pytest.raises(Conflict):
-        change(session, message, revision=1, name="Second")
+        update(session, message, revision=1, name="Second")
     session.refresh(message)
     assert message.name == "First"
 
@@ -68,10 +68,10 @@ def test_the_slower_of_two_loses_nothing_and_overwrites_nothing(session: Session
         ("from_email", "a@x.org\r\nBcc: b@x.org"),
     ],
 )
-def test_what_cannot_be_kept_names_its_field(session: Session, field: str, value: str) -> None:
+def test_invalid_values_name_their_field(session: Session, field: str, value: str) -> None:
     message = messages.create_message(session, SYSTEM, name="A")
     with pytest.raises(ValidationFailed) as error:
-        change(session, message, revision=1, **{field: value})
+        update(session, message, revision=1, **{field: value})
     assert {problem.field for problem in error.value.problems} == {field}
     assert message.revision == 1
 
@@ -95,7 +95,7 @@ def test_viewers_change_nothing(session: Session) -> None:
         )
 
 
-def test_what_is_not_there(session: Session) -> None:
+def test_unknown_message_and_starter(session: Session) -> None:
     with pytest.raises(NotFound):
         messages.message_of(session, 404)
     with pytest.raises(NotFound):

@@ -8,18 +8,18 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, outbox
 from campaigns.errors import BadToken
-from campaigns.tokens import Purpose, keyring, mint_send, open_send
+from campaigns.tokens import Purpose, keyring, mint_send_token, open_send_token
 from tests.conftest import FrozenClock
 
 
-def test_a_token_opens_only_what_it_was_made_for() -> None:
-    token = mint_send(Purpose.ENGAGEMENT, (7 << 32) | 9)
+def test_a_token_is_valid_for_its_purpose_only() -> None:
+    token = mint_send_token(Purpose.ENGAGEMENT, (7 << 32) | 9)
     assert len(token) == 28
-    assert open_send(Purpose.ENGAGEMENT, token) == (7 << 32) | 9
+    assert open_send_token(Purpose.ENGAGEMENT, token) == (7 << 32) | 9
     for purpose in Purpose:
         if purpose is not Purpose.ENGAGEMENT:
             with pytest.raises(BadToken):
-                open_send(purpose, token)
+                open_send_token(purpose, token)
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_a_token_opens_only_what_it_was_made_for() -> None:
         lambda t: t + "\n",
     ],
 )
-def test_a_spoilt_token_is_refused(spoil: object) -> None:
-    token = mint_send(Purpose.ENGAGEMENT, 1)
+def test_an_altered_token_is_refused(spoil: object) -> None:
+    token = mint_send_token(Purpose.ENGAGEMENT, 1)
     with pytest.raises(BadToken):
-        open_send(Purpose.ENGAGEMENT, spoil(token))  # type: ignore[operator]
+        open_send_token(Purpose.ENGAGEMENT, spoil(token))  # type: ignore[operator]
 
 
 def test_an_expiring_token_expires(frozen: FrozenClock) -> None:
@@ -51,7 +51,7 @@ def test_an_expiring_token_expires(frozen: FrozenClock) -> None:
 
 
 def test_instants_keep_their_microseconds(session: Session) -> None:
-    mail = outbox.post(session, "password", "a@example.org", {})
+    mail = outbox.enqueue(session, "password", "a@example.org", {})
     session.flush()
     session.expire_all()
     at = session.scalars(select(outbox.OutboxMail.created_at)).one()

@@ -12,12 +12,12 @@ from cryptography.x509.oid import NameOID
 DAY = datetime.timedelta(days=1)
 
 
-def make(path: Path, address: str = "127.0.0.1", *, begins: datetime.timedelta = -DAY) -> Path:
+def make_certificate(path: Path, address: str = "127.0.0.1", *, begins: datetime.timedelta = -DAY) -> Path:
     """Write a certificate for ``address`` with its key to ``path``, valid for two days from now + ``begins``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay")])
     begin = datetime.datetime.now(datetime.UTC) + begins
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -31,6 +31,6 @@ def make(path: Path, address: str = "127.0.0.1", *, begins: datetime.timedelta =
     )
     encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     path.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(encoding)
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + certificate.public_bytes(encoding)
     )
     return path

@@ -11,10 +11,10 @@ import sys
 import time
 
 from campaigns.delivery.worker.worker import deliver
-from workers.celery import load
+from workers.celery import import_tasks
 
 if __name__ == "__main__":
-    load(["bulk"])
+    import_tasks(["bulk"])
     for line in sys.stdin:
         activity_id, seconds = line.split()
         child = os.fork()

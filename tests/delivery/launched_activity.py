@@ -47,7 +47,7 @@ def make_version(session: Session, **values: Any) -> MessageVersion:
     return version
 
 
-def allow(session: Session, contact: Contact, *purposes: ConsentPurpose) -> Contact:
+def grant_consent(session: Session, contact: Contact, *purposes: ConsentPurpose) -> Contact:
     """Give the contact full consent for ``purposes``, all purposes by default. Returns the contact."""
     for purpose in purposes or tuple(ConsentPurpose):
         session.add(
@@ -68,7 +68,7 @@ def allow(session: Session, contact: Contact, *purposes: ConsentPurpose) -> Cont
 def make_mailing(session: Session, size: int, **values: Any) -> Activity:
     """A live activity for a list of ``size`` contacts with full consent, not expanded yet."""
     make_organisation(session)
-    contacts = [allow(session, make_contact(session)) for _ in range(size)]
+    contacts = [grant_consent(session, make_contact(session)) for _ in range(size)]
     people = make_list(session, *contacts)
     version = make_version(session)
     now = clock.now()
@@ -87,25 +87,25 @@ def make_mailing(session: Session, size: int, **values: Any) -> Activity:
     )
 
 
-def states(activity_id: int) -> dict[str, int]:
+def count_states(activity_id: int) -> dict[str, int]:
     """Number of sends of the activity by state."""
-    with db.reading() as session:
-        found = session.scalars(select(Send.state).where(Send.activity_id == activity_id))
-        return dict(Counter(state.value for state in found))
+    with db.read_only_session() as session:
+        found_states = session.scalars(select(Send.state).where(Send.activity_id == activity_id))
+        return dict(Counter(state.value for state in found_states))
 
 
-def sends(activity_id: int, *wanted: SendState) -> list[Send]:
-    with db.reading() as session:
+def load_sends(activity_id: int, *in_states: SendState) -> list[Send]:
+    with db.read_only_session() as session:
         query = select(Send).where(Send.activity_id == activity_id).order_by(Send.id)
-        return list(session.scalars(query.where(Send.state.in_(wanted)) if wanted else query))
+        return list(session.scalars(query.where(Send.state.in_(in_states)) if in_states else query))
 
 
-def mailed() -> Counter[str]:
+def count_mails() -> Counter[str]:
     """Number of mails in the mail catcher by recipient."""
     return Counter(mail.recipient for mail in MailStore().mails(limit=1_000_000))
 
 
-def read(raw: bytes) -> EmailMessage:
+def parse_mail(raw: bytes) -> EmailMessage:
     """Parse a mail with Python's parser, and assert that it has no defects."""
     message = message_from_bytes(raw, policy=policy.default)
     assert isinstance(message, EmailMessage)

@@ -18,7 +18,7 @@ from campaigns.delivery.queue.expansion import expand
 from campaigns.delivery.queue.journal import BatchJournal
 from campaigns.delivery.worker.mail_feed import MailFeed
 from campaigns.delivery.worker.worker import deliver
-from tests.delivery.launched_activity import mailed, make_mailing, sends, states
+from tests.delivery.launched_activity import count_mails, count_states, load_sends, make_mailing
 
 KILLS = int(os.environ.get("TORTURE", "4"))
 SIZE = 50 * KILLS
@@ -26,7 +26,7 @@ CONNECTIONS = 4
 
 
 @contextmanager
-def nursery(engine: Engine, settings: config.Settings) -> Iterator[Callable[[int, float], None]]:
+def worker_killer(engine: Engine, settings: config.Settings) -> Iterator[Callable[[int, float], None]]:
     """Yields a function (activity id, seconds) that starts a worker on an activity and kills it after that time."""
     environment = {
         **os.environ,
@@ -46,42 +46,42 @@ def nursery(engine: Engine, settings: config.Settings) -> Iterator[Callable[[int
     ) as started:
         assert started.stdin is not None
         assert started.stdout is not None
-        talk, heard = started.stdin, started.stdout
+        stdin, stdout = started.stdin, started.stdout
 
         def kill_one(activity_id: int, seconds: float) -> None:
-            talk.write(f"{activity_id} {seconds}\n")
-            talk.flush()
-            assert heard.readline() == "gone\n"
+            stdin.write(f"{activity_id} {seconds}\n")
+            stdin.flush()
+            assert stdout.readline() == "gone\n"
 
         yield kill_one
-        talk.close()
+        stdin.close()
 
 
 @pytest.mark.timeout(60 + KILLS * 10)
 def test_killed_at_any_instant(database: Engine, catcher: int, settings: config.Settings) -> None:
-    dice = random.Random(os.environ.get("TORTURE_SEED", "1"))
+    rng = random.Random(os.environ.get("TORTURE_SEED", "1"))
     with db.transaction() as session:
         activity_id = make_mailing(session, SIZE).id
     expand(activity_id)
-    with nursery(database, settings) as kill_one:
+    with worker_killer(database, settings) as kill_one:
         for _ in range(KILLS):
-            kill_one(activity_id, dice.uniform(0.0, 0.4))
+            kill_one(activity_id, rng.uniform(0.0, 0.4))
             leases.take_over()
-            assert "sending" not in states(activity_id)
+            assert "sending" not in count_states(activity_id)
     while deliver(activity_id):
         pass
-    found = states(activity_id)
-    times = mailed()
+    found = count_states(activity_id)
+    times = count_mails()
     assert sum(found.values()) == SIZE
     assert set(found) <= {"sent", "unknown"}
     assert found.get("unknown", 0) <= KILLS * CONNECTIONS
     assert max(times.values()) == 1
-    assert {send.address for send in sends(activity_id, SendState.SENT)} <= set(times)
-    assert set(times) <= {send.address for send in sends(activity_id)}
+    assert {send.address for send in load_sends(activity_id, SendState.SENT)} <= set(times)
+    assert set(times) <= {send.address for send in load_sends(activity_id)}
 
 
 @pytest.mark.parametrize(
-    ("instant", "after"),
+    ("instant", "expected"),
     [
         ("claimed", {"queued": 3}),  # The claim is committed, the journal is empty.
         ("began", {"queued": 3}),
@@ -90,7 +90,7 @@ def test_killed_at_any_instant(database: Engine, catcher: int, settings: config.
         ("unrecorded", {"sent": 3}),
     ],
 )
-def test_killed_at_each_instant(database: Engine, catcher: int, instant: str, after: dict[str, int]) -> None:
+def test_killed_at_each_step(database: Engine, catcher: int, instant: str, expected: dict[str, int]) -> None:
     """The same without randomness: the worker process exits at a named point."""
     with db.transaction() as session:
         activity_id = make_mailing(session, 3).id
@@ -102,9 +102,9 @@ def test_killed_at_each_instant(database: Engine, catcher: int, instant: str, af
         deliver(activity_id)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    assert states(activity_id) == {"sending": 3}
+    assert count_states(activity_id) == {"sending": 3}
     assert leases.take_over() == 3
-    assert states(activity_id) == after
+    assert count_states(activity_id) == expected
     assert leases.take_over() == 0
 
 
@@ -124,12 +124,12 @@ def _die_at(instant: str) -> None:
         setattr(owner, name, patched)
 
     if instant == "claimed":
-        setattr(BatchJournal, "begin", die)  # noqa: B010
+        setattr(BatchJournal, "write_ids", die)  # noqa: B010
     elif instant == "began":
-        die_after(BatchJournal, "begin")
+        die_after(BatchJournal, "write_ids")
     elif instant == "intent":
         die_after(MailFeed, "before_dot")
     elif instant == "answered":
         setattr(batch, "SendResult", die)  # noqa: B010
     else:
-        setattr(batch, "record", die)  # noqa: B010
+        setattr(batch, "record_results", die)  # noqa: B010

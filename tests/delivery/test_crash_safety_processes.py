@@ -23,15 +23,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from campaigns import config, db
 from campaigns.cli import embedded_broker
-from campaigns.cli.commands import ROOT, beat_command, python, worker_command
+from campaigns.cli.commands import ROOT, beat_command, python_command, worker_command
 from campaigns.delivery.models import SendState
 from campaigns.mail_catcher.store import MailStore
 from campaigns.migrations import schema
 from campaigns.planning.models import Activity, ActivityStatus, CampaignStatus
 from tests import servers
-from tests.benchmarks._contacts import make_people
+from tests.benchmarks._contacts import make_contacts
 from tests.conftest import SECRET
-from tests.delivery.launched_activity import make_version, sends, states
+from tests.delivery.launched_activity import count_states, load_sends, make_version
 from tests.e2e.installation import free_port
 from tests.factories import make_activity, make_campaign, make_organisation
 from tests.tracking.test_crash_safety_processes import kill_database
@@ -39,9 +39,9 @@ from tests.tracking.test_crash_safety_processes import kill_database
 SEEDS = int(os.environ.get("TORTURE", "0"))
 FIRST = int(os.environ.get("TORTURE_FIRST", "0"))
 RECIPIENTS = int(os.environ.get("TORTURE_SIZE", "2000"))
-DEATHS = 6
+KILLS = 6
 WORKERS, CONNECTIONS = 2, 4
-ENOUGH = 600.0  # Seconds after the last kill within which the launch must finish.
+TIMEOUT = 600.0  # Seconds after the last kill within which the launch must finish.
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks at children through /proc"),
     pytest.mark.skipif(not SEEDS, reason="a house of its own for minutes: TORTURE=2 brings it"),
@@ -51,7 +51,7 @@ _UNDER_WAY = {SendState.QUEUED.value, SendState.SENDING.value, SendState.DEFERRE
 
 
 @dataclass
-class House:
+class Installation:
     """Processes of an installation, restarted when they exit, as the supervisor does."""
 
     var: Path
@@ -65,23 +65,23 @@ class House:
                 self.commands[name](), cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
 
-    def kill(self, name: str, chance: random.Random) -> None:
+    def kill(self, name: str, rng: random.Random) -> None:
         """Kill -9 a process, one of its children, or its whole process group; then restart it."""
-        lead = self.running[name]
-        children = Path(f"/proc/{lead.pid}/task/{lead.pid}/children").read_text().split()
-        how = chance.choice(("lead", "child", "all"))
+        process = self.running[name]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        how = rng.choice(("lead", "child", "all"))
         if how == "child" and children:
             with suppress(ProcessLookupError):
-                os.kill(int(chance.choice(children)), signal.SIGKILL)
+                os.kill(int(rng.choice(children)), signal.SIGKILL)
             return
         if how == "all":
-            self._end(lead)
-        lead.kill()
-        lead.wait()
-        time.sleep(chance.uniform(0, 0.3))
+            self._end(process)
+        process.kill()
+        process.wait()
+        time.sleep(rng.uniform(0, 0.3))
         self.start(name)
 
-    def revive(self) -> None:
+    def restart_exited(self) -> None:
         """Restart processes that have exited by themselves, as a worker may when its broker is killed."""
         for name, process in list(self.running.items()):
             if process.poll() is not None:
@@ -102,10 +102,10 @@ class House:
 
 
 @contextmanager
-def living(url: str, var: Path) -> Iterator[House]:
+def running_installation(url: str, var: Path) -> Iterator[Installation]:
     """A running installation (broker, sink, worker, beat) with RECIPIENTS contacts in its database."""
     port = free_port()
-    told = {
+    environment = {
         "KAMPANIA_VAR": str(var),
         "DATABASE_URL": url,
         "SMTP_URL": f"smtp://127.0.0.1:{port}",
@@ -115,19 +115,19 @@ def living(url: str, var: Path) -> Iterator[House]:
     }
     engine = db.make_engine(url)
     schema.upgrade(engine)
-    db.install(engine)
-    settings = config.read(told)
-    config.install(settings)
+    db.set_engine(engine)
+    settings = config.read(environment)
+    config.set_settings(settings)
     with db.transaction() as session:
         make_organisation(session)
-        make_people(session, RECIPIENTS)
+        make_contacts(session, RECIPIENTS)
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
-    house = House(
+    house = Installation(
         var,
-        {**clean, "PYTHONPATH": str(ROOT), **told},
+        {**clean, "PYTHONPATH": str(ROOT), **environment},
         {
-            "broker": lambda: embedded_broker.command(settings),
-            "sink": lambda: python("campaigns.mail_catcher.store", "--port", str(port)),
+            "broker": lambda: embedded_broker.broker_command(settings),
+            "sink": lambda: python_command("campaigns.mail_catcher.store", "--port", str(port)),
             "worker": lambda: worker_command(WORKERS),
             "beat": beat_command,
         },
@@ -158,47 +158,49 @@ def caught(seed: int) -> Counter[str]:
         return Counter(dict(rows.fetchall()))
 
 
-def torture(house: House, victims: Sequence[str], kill: Callable[[str, random.Random], None], seed: int) -> str:
+def run_with_kills(
+    house: Installation, victims: Sequence[str], kill: Callable[[str, random.Random], None], seed: int
+) -> str:
     """Run one launch with DEATHS kills, check its result, and return a summary line."""
-    chance, deaths, began = random.Random(seed), Counter[str](), time.monotonic()
+    rng, deaths, began = random.Random(seed), Counter[str](), time.monotonic()
     activity_id = launch(seed)
-    for number in range(DEATHS):
+    for number in range(KILLS):
         before = len(caught(seed))
-        time.sleep(chance.uniform(0.0, 1.2))
+        time.sleep(rng.uniform(0.0, 1.2))
         if number:  # Kill mostly while mails are in flight: a restarted worker needs some time.
-            wait_until(partial(_moved, seed, activity_id, before), ENOUGH, house)
-        victim = chance.choice(victims)
+            wait_until(partial(_has_progressed, seed, activity_id, before), TIMEOUT, house)
+        victim = rng.choice(victims)
         deaths[victim] += 1
-        kill(victim, chance)
-    wait_until(lambda: _over(activity_id), ENOUGH, house)
-    found, times = states(activity_id), caught(seed)
-    said = f"seed {seed}: {found}, caught {len(times)}, killed {dict(deaths)}, {time.monotonic() - began:.0f} s"
-    assert sum(found.values()) == RECIPIENTS, said
-    assert set(found) <= {"sent", "unknown"}, said
-    assert max(times.values()) == 1, f"mailed twice: {said}"
-    assert {send.address for send in sends(activity_id, SendState.SENT)} <= set(times), f"lost: {said}"
-    assert found.get("unknown", 0) <= DEATHS * WORKERS * CONNECTIONS, said
-    with db.reading() as session:
-        assert session.get_one(Activity, activity_id).status is ActivityStatus.FINISHED, said
-    return said
+        kill(victim, rng)
+    wait_until(lambda: _is_over(activity_id), TIMEOUT, house)
+    found, times = count_states(activity_id), caught(seed)
+    summary = f"seed {seed}: {found}, caught {len(times)}, killed {dict(deaths)}, {time.monotonic() - began:.0f} s"
+    assert sum(found.values()) == RECIPIENTS, summary
+    assert set(found) <= {"sent", "unknown"}, summary
+    assert max(times.values()) == 1, f"mailed twice: {summary}"
+    assert {send.address for send in load_sends(activity_id, SendState.SENT)} <= set(times), f"lost: {summary}"
+    assert found.get("unknown", 0) <= KILLS * WORKERS * CONNECTIONS, summary
+    with db.read_only_session() as session:
+        assert session.get_one(Activity, activity_id).status is ActivityStatus.FINISHED, summary
+    return summary
 
 
-def _moved(seed: int, activity_id: int, before: int) -> bool:
-    return len(caught(seed)) > before or _over(activity_id)
+def _has_progressed(seed: int, activity_id: int, before: int) -> bool:
+    return len(caught(seed)) > before or _is_over(activity_id)
 
 
-def _over(activity_id: int) -> bool:
-    with db.reading() as session:
+def _is_over(activity_id: int) -> bool:
+    with db.read_only_session() as session:
         finished = session.get_one(Activity, activity_id).status is ActivityStatus.FINISHED
-    return finished and not _UNDER_WAY & set(states(activity_id))
+    return finished and not _UNDER_WAY & set(count_states(activity_id))
 
 
-def wait_until(true: Callable[[], bool], seconds: float, house: House) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, house: Installation) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        house.revive()
+        house.restart_exited()
         with suppress(SQLAlchemyError):
-            if true():
+            if condition():
                 return
         time.sleep(0.05)
     raise AssertionError(house.logs())
@@ -207,23 +209,23 @@ def wait_until(true: Callable[[], bool], seconds: float, house: House) -> None:
 VICTIMS = ("worker", "worker", "beat", "broker", "sink")
 
 
-def test_everybody_is_killed_on_sqlite(settings: config.Settings, tmp_path: Path) -> None:
-    with living(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as house:
+def test_processes_killed_on_sqlite(settings: config.Settings, tmp_path: Path) -> None:
+    with running_installation(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as house:
         for seed in range(FIRST, FIRST + SEEDS):
-            sys.stderr.write(torture(house, VICTIMS, house.kill, seed) + "\n")
+            sys.stderr.write(run_with_kills(house, VICTIMS, house.kill, seed) + "\n")
 
 
-def test_everybody_is_killed_on_postgres(settings: config.Settings, tmp_path: Path) -> None:
+def test_processes_killed_on_postgres(settings: config.Settings, tmp_path: Path) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(servers.postgres_server())
         server.stop()
         # As in production; the test server turns it off.
         server.command = [*server.command, "-c", "synchronous_commit=on"]
         server.start()
-        house = stack.enter_context(living(server.url, tmp_path))
+        house = stack.enter_context(running_installation(server.url, tmp_path))
 
         def kill(victim: str, chance: random.Random) -> None:
             kill_database(server, chance) if victim == "database" else house.kill(victim, chance)
 
         for seed in range(FIRST, FIRST + SEEDS):
-            sys.stderr.write(torture(house, (*VICTIMS, "database"), kill, seed) + "\n")
+            sys.stderr.write(run_with_kills(house, (*VICTIMS, "database"), kill, seed) + "\n")

@@ -21,16 +21,16 @@ from sqlalchemy import Engine, update
 
 from campaigns import clock, config, db
 from campaigns.delivery.models import Send, SendState
-from campaigns.delivery.relays.connection_test import attempt
+from campaigns.delivery.relays.connection_test import try_connection
 from campaigns.delivery.smtp.address import RelayAddress, TlsMode
 from campaigns.delivery.smtp.handshake import RelayUnavailable
 from campaigns.delivery.throttling.rate_limits import DomainBackoff
 from campaigns.delivery.worker.worker import deliver
 from tests.delivery import certificates
-from tests.delivery.fake_relay import mails, posted, serving
-from tests.delivery.launched_activity import sends, states
+from tests.delivery.fake_relay import make_mails, run_server, send_mails
+from tests.delivery.launched_activity import count_states, load_sends
 from tests.delivery.smtp.test_tls import free_port
-from tests.delivery.worker.test_worker import launched
+from tests.delivery.worker.test_worker import launch_mailing
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
 pytestmark = pytest.mark.skipif(
@@ -75,11 +75,11 @@ smtpd_tls_chain_files = {certificate}
 smtpd_tls_auth_only = yes
 smtpd_sasl_type = dovecot
 """
-SIGNING_IN = (
+AUTH_SERVICE = (
     "127.0.0.1:{port} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_sasl_path=inet:127.0.0.1:{asked}"
     " -o smtpd_relay_restrictions=permit_sasl_authenticated,reject"
 )
-GREYLISTING = (
+GREYLISTING_SERVICE = (
     "127.0.0.1:{port} inet n - n - - smtpd -o smtpd_relay_restrictions=check_policy_service,inet:127.0.0.1:{asked},"
     "permit_mynetworks,reject"
 )
@@ -99,30 +99,32 @@ class Passwords:
                 peer, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._talk, args=(peer,), daemon=True).start()
+            threading.Thread(target=self._serve_client, args=(peer,), daemon=True).start()
 
-    def _talk(self, peer: socket.socket) -> None:
+    def _serve_client(self, peer: socket.socket) -> None:
         with peer, peer.makefile("rwb") as lines:
             hello = f"VERSION\t1\t1\nMECH\t{self.mechanism}\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n"
-            self._say(lines, hello)
-            said: list[str] = []
+            self._write(lines, hello)
+            responses: list[str] = []
             for line in lines:
-                word, _, rest = line.decode().rstrip("\n").partition("\t")
-                if word not in ("AUTH", "CONT"):
+                command, _, rest = line.decode().rstrip("\n").partition("\t")
+                if command not in ("AUTH", "CONT"):
                     continue
                 number, *words = rest.split("\t")
-                said = said if word == "CONT" else []
-                said += [each.removeprefix("resp=") for each in words if each.startswith("resp=") or word == "CONT"]
-                self._say(lines, self._answer(number, [base64.b64decode(each).decode() for each in said]))
+                responses = responses if command == "CONT" else []
+                responses += [
+                    each.removeprefix("resp=") for each in words if each.startswith("resp=") or command == "CONT"
+                ]
+                self._write(lines, self._reply(number, [base64.b64decode(each).decode() for each in responses]))
 
-    def _answer(self, number: str, said: list[str]) -> str:
-        if self.mechanism == "LOGIN" and len(said) < 2:
-            return f"CONT\t{number}\t{base64.b64encode([b'Username:', b'Password:'][len(said)]).decode()}\n"
-        right = said == ([USER, PASSWORD] if self.mechanism == "LOGIN" else [f"\0{USER}\0{PASSWORD}"])
-        return f"OK\t{number}\tuser={USER}\n" if right else f"FAIL\t{number}\tuser={USER}\n"
+    def _reply(self, number: str, responses: list[str]) -> str:
+        if self.mechanism == "LOGIN" and len(responses) < 2:
+            return f"CONT\t{number}\t{base64.b64encode([b'Username:', b'Password:'][len(responses)]).decode()}\n"
+        is_correct = responses == ([USER, PASSWORD] if self.mechanism == "LOGIN" else [f"\0{USER}\0{PASSWORD}"])
+        return f"OK\t{number}\tuser={USER}\n" if is_correct else f"FAIL\t{number}\tuser={USER}\n"
 
     @staticmethod
-    def _say(lines: BufferedRWPair, text: str) -> None:
+    def _write(lines: BufferedRWPair, text: str) -> None:
         lines.write(text.encode())
         lines.flush()
 
@@ -141,10 +143,10 @@ class Postfix:
         for name in ("queue", "data"):
             (self.home / name).mkdir()
         shutil.chown(self.home / "data", "postfix")
-        kept = self.home / "chain.pem"
-        shutil.copy(self.certificate, kept)
-        kept.chmod(0o600)
-        values = {**dataclasses.asdict(self), "certificate": kept}
+        certificate_copy = self.home / "chain.pem"
+        shutil.copy(self.certificate, certificate_copy)
+        certificate_copy.chmod(0o600)
+        values = {**dataclasses.asdict(self), "certificate": certificate_copy}
         (self.home / "etc" / "main.cf").write_text(OPTIONS.format(**values))
         (self.home / "etc" / "master.cf").write_text(SERVICES.format(**values))
         subprocess.run(
@@ -157,24 +159,24 @@ class Postfix:
             start_new_session=True,
             env={**os.environ, "MAIL_CONFIG": str(self.home / "etc")},
         )
-        if wait_for_door(self.port):
+        if wait_for_port(self.port):
             return running
         running.kill()
         log = self.home / "mail.log"
         raise AssertionError(f"Postfix did not start: {log.read_text()[-2000:] if log.exists() else ''}")
 
-    def delivered(self, wanted: int) -> int:
+    def delivered(self, expected: int) -> int:
         """The number of delivered mails, as soon as there are at least ``expected``, or after a minute."""
-        log, found = self.home / "mail.log", 0
+        log, delivered = self.home / "mail.log", 0
         for _ in range(1200):
-            found = log.read_text().count("status=sent (") if log.exists() else 0
-            if found >= wanted:
+            delivered = log.read_text().count("status=sent (") if log.exists() else 0
+            if delivered >= expected:
                 break
             time.sleep(0.05)
-        return found
+        return delivered
 
 
-def wait_for_door(port: int) -> bool:
+def wait_for_port(port: int) -> bool:
     """Wait up to a minute until the port accepts connections. Returns whether it does."""
     for _ in range(1200):
         with socket.socket() as probe:
@@ -189,12 +191,12 @@ def home() -> Iterator[Path]:
     """A directory with a certificate, readable by Postfix's user."""
     with tempfile.TemporaryDirectory(prefix="kampania-px-") as made:
         Path(made).chmod(0o755)
-        certificates.make(Path(made) / "relay.pem")
+        certificates.make_certificate(Path(made) / "relay.pem")
         yield Path(made)
 
 
 @contextmanager
-def running(relay: Postfix) -> Iterator[Postfix]:
+def run_postfix(relay: Postfix) -> Iterator[Postfix]:
     master = relay.start()
     try:
         yield relay
@@ -208,7 +210,7 @@ def running(relay: Postfix) -> Iterator[Postfix]:
 
 
 @contextmanager
-def postgrey(home: Path) -> Iterator[int]:
+def run_postgrey(home: Path) -> Iterator[int]:
     """Run postgrey with a delay of one second. Yields its port; an unused port when postgrey is not installed."""
     port = free_port()
     if shutil.which("postgrey") is None:
@@ -227,7 +229,7 @@ def postgrey(home: Path) -> Iterator[int]:
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            wait_for_door(port)
+            wait_for_port(port)
             yield port
         finally:
             server.kill()  # It handles SIGTERM only after the next connection.
@@ -238,28 +240,32 @@ def postfix(home: Path) -> Iterator[tuple[Postfix, dict[str, int]]]:
     """A Postfix for all tests of the module, and its extra ports: ``PLAIN`` and ``LOGIN`` (authentication required),
     ``grey`` (greylisting)."""
     ports = {name: free_port() for name in ("PLAIN", "LOGIN", "grey")}
-    with serving(Passwords("PLAIN").serve) as plain, serving(Passwords("LOGIN").serve) as login, postgrey(home) as grey:
+    with (
+        run_server(Passwords("PLAIN").serve) as plain,
+        run_server(Passwords("LOGIN").serve) as login,
+        run_postgrey(home) as grey,
+    ):
         services = (
-            SIGNING_IN.format(port=ports["PLAIN"], asked=plain),
-            SIGNING_IN.format(port=ports["LOGIN"], asked=login),
-            GREYLISTING.format(port=ports["grey"], asked=grey),
+            AUTH_SERVICE.format(port=ports["PLAIN"], asked=plain),
+            AUTH_SERVICE.format(port=ports["LOGIN"], asked=login),
+            GREYLISTING_SERVICE.format(port=ports["grey"], asked=grey),
         )
-        with running(Postfix(home / "one", home / "relay.pem", services="\n".join(services))) as relay:
+        with run_postfix(Postfix(home / "one", home / "relay.pem", services="\n".join(services))) as relay:
             yield relay, ports
 
 
-def test_mails_arrive(database: Engine, settings: config.Settings, postfix: tuple[Postfix, dict[str, int]]) -> None:
+def test_delivery(database: Engine, settings: config.Settings, postfix: tuple[Postfix, dict[str, int]]) -> None:
     relay, _ = postfix
-    config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{relay.port}?tls=off"))
-    before, activity_id = relay.delivered(0), launched(30)
+    config.set_settings(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{relay.port}?tls=off"))
+    before, activity_id = relay.delivered(0), launch_mailing(30)
     assert deliver(activity_id, 60.0) == 30
-    assert states(activity_id) == {"sent": 30}
+    assert count_states(activity_id) == {"sent": 30}
     assert relay.delivered(before + 30) == before + 30
-    assert all("queued as" in send.reply for send in sends(activity_id))
+    assert all("queued as" in send.reply for send in load_sends(activity_id))
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-def test_signing_in(
+def test_authentication(
     settings: config.Settings,
     home: Path,
     postfix: tuple[Postfix, dict[str, int]],
@@ -267,42 +273,45 @@ def test_signing_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(home / "relay.pem"))
-    me = RelayAddress("127.0.0.1", postfix[1][mechanism], USER, PASSWORD, TlsMode.VERIFY)
-    trial = attempt(me)
-    assert trial.error == ""
-    assert dict(trial.extensions)["AUTH"] == mechanism
-    assert [what for who, what in trial.dialogue if who == "S" and what.startswith("235")]
-    told = " ".join(what for _, what in trial.dialogue)
-    assert PASSWORD not in told
-    assert base64.b64encode(PASSWORD.encode()).decode() not in told
-    assert posted(mails(3), me).fates == ["sent"] * 3
+    address = RelayAddress("127.0.0.1", postfix[1][mechanism], USER, PASSWORD, TlsMode.VERIFY)
+    result = try_connection(address)
+    assert result.error == ""
+    assert dict(result.extensions)["AUTH"] == mechanism
+    assert [what for who, what in result.dialogue if who == "S" and what.startswith("235")]
+    dialogue = " ".join(what for _, what in result.dialogue)
+    assert PASSWORD not in dialogue
+    assert base64.b64encode(PASSWORD.encode()).decode() not in dialogue
+    assert send_mails(make_mails(3), address).statuses == ["sent"] * 3
     with pytest.raises(RelayUnavailable, match="535"):
-        posted(mails(1), dataclasses.replace(me, password="wrong"))
+        send_mails(make_mails(1), dataclasses.replace(address, password="wrong"))
     # Without authentication mails are rejected because of us, not because of the recipients.
-    assert posted(mails(2), dataclasses.replace(me, user="", password="")).fates == ["sender_rejected"] * 2
+    assert (
+        send_mails(make_mails(2), dataclasses.replace(address, user="", password="")).statuses
+        == ["sender_rejected"] * 2
+    )
     with pytest.raises(RelayUnavailable, match=r"50[0-9]|AUTH"):  # Offered only behind TLS.
-        posted(mails(1), dataclasses.replace(me, tls=TlsMode.OFF))
+        send_mails(make_mails(1), dataclasses.replace(address, tls=TlsMode.OFF))
 
 
 @pytest.mark.skipif(shutil.which("postgrey") is None, reason="postgrey is not installed")
-def test_greylisted_ones_come_again(
+def test_greylisted_mails_are_retried(
     database: Engine,
     settings: config.Settings,
     postfix: tuple[Postfix, dict[str, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(DomainBackoff, "BURST", 1000)
+    monkeypatch.setattr(DomainBackoff, "THRESHOLD", 1000)
     relay, ports = postfix
-    config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{ports['grey']}?tls=off"))
-    before, activity_id = relay.delivered(0), launched(12)
+    config.set_settings(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{ports['grey']}?tls=off"))
+    before, activity_id = relay.delivered(0), launch_mailing(12)
     deliver(activity_id, 60.0)
-    assert states(activity_id) == {"deferred": 12}
-    assert all("reylisted" in send.reply for send in sends(activity_id))
+    assert count_states(activity_id) == {"deferred": 12}
+    assert all("reylisted" in send.reply for send in load_sends(activity_id))
     time.sleep(1.5)  # A retry within postgrey's delay would be greylisted again.
     with db.transaction() as session:
         session.execute(update(Send).where(Send.state == SendState.DEFERRED).values(due_at=clock.now()))
     deliver(activity_id, 60.0)
     # postgrey recognises the pair of sender and recipient, so the retry must have used the same envelope sender.
-    assert states(activity_id) == {"sent": 12}
-    assert {send.attempts for send in sends(activity_id)} == {2}
+    assert count_states(activity_id) == {"sent": 12}
+    assert {send.attempts for send in load_sends(activity_id)} == {2}
     assert relay.delivered(before + 12) == before + 12

@@ -14,9 +14,9 @@ from campaigns.audience.models import Contact
 from campaigns.delivery.models import Send, SendState
 from campaigns.delivery.queue.expansion import expand
 from campaigns.delivery.relays import availability
-from campaigns.delivery.smtp.address import relay_address
+from campaigns.delivery.smtp.address import relay_from_settings
 from campaigns.planning.models import Activity, ActivityStatus, EmailDetails, Preflight
-from tests.delivery.launched_activity import allow, make_mailing, sends, states
+from tests.delivery.launched_activity import count_states, grant_consent, load_sends, make_mailing
 from tests.factories import make_activity, make_contact, make_list, make_message
 
 MJML = """<mjml><mj-body><mj-section><mj-column>
@@ -24,14 +24,14 @@ MJML = """<mjml><mj-body><mj-section><mj-column>
 </mj-column></mj-section></mj-body></mjml>"""
 
 
-def drafted(**values: Any) -> int:
+def make_draft(**values: Any) -> int:
     with db.transaction() as session:
         people = make_list(session, make_contact(session), make_contact(session, first_name=""))
         message = make_message(session, mjml=values.pop("mjml", MJML))
         return make_activity(session, everybody=False, list_id=people.id, message_id=message.id, **values).id
 
 
-def launched(size: int = 4, state: SendState = SendState.UNKNOWN) -> int:
+def launch_with_state(size: int = 4, state: SendState = SendState.UNKNOWN) -> int:
     with db.transaction() as session:
         activity_id = make_mailing(session, size).id
     expand(activity_id)
@@ -44,11 +44,11 @@ def launched(size: int = 4, state: SendState = SendState.UNKNOWN) -> int:
 
 
 def test_preflight_counts_and_names_reasons(coordinator_client: FlaskClient) -> None:
-    activity_id = drafted()
+    activity_id = make_draft()
     asked = coordinator_client.get(f"/activities/{activity_id}/preflight", headers={"HX-Request": "true"})
     assert "Run the preflight" in asked.text
     assert coordinator_client.post(f"/activities/{activity_id}/preflight").status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         found = session.scalars(select(Preflight)).one()
     assert found.audience == {"total": 2, "mailable": 0, "no_consent": 2}
     assert not found.passed
@@ -64,11 +64,11 @@ def test_preflight_counts_and_names_reasons(coordinator_client: FlaskClient) -> 
     assert "has changed since" in coordinator_client.get(f"/activities/{activity_id}/preflight").text
 
 
-def test_preflight_warns_of_missing_values_and_lets_launch(coordinator_client: FlaskClient) -> None:
-    activity_id = drafted()
+def test_missing_values_warn_but_do_not_block_launch(coordinator_client: FlaskClient) -> None:
+    activity_id = make_draft()
     with db.transaction() as session:
         for contact in session.scalars(select(Contact)):
-            allow(session, contact)
+            grant_consent(session, contact)
     coordinator_client.post(f"/activities/{activity_id}/preflight")
     shown = coordinator_client.get(f"/activities/{activity_id}/preflight").text
     assert "Preflight passed" in shown
@@ -76,38 +76,44 @@ def test_preflight_warns_of_missing_values_and_lets_launch(coordinator_client: F
     assert "1 of 2 recipients have no value for contact.first_name" in shown
     launched = coordinator_client.post(f"/activities/{activity_id}/launch")
     assert launched.status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.get_one(Activity, activity_id).status is ActivityStatus.LIVE
 
 
 def test_preflight_names_the_line_of_an_error(coordinator_client: FlaskClient) -> None:
-    activity_id = drafted(mjml=MJML.replace("first_name", "frist_name"))
+    activity_id = make_draft(mjml=MJML.replace("first_name", "frist_name"))
     coordinator_client.post(f"/activities/{activity_id}/preflight")
     shown = coordinator_client.get(f"/activities/{activity_id}/preflight").text
     assert "Line 2" in shown
     assert "frist_name" in shown
     assert "Open the message" in shown
     with db.transaction() as session:
-        (looked,) = session.scalars(select(Preflight))
-        told: Any = {"level": "error", "message": "%(n)s of them", "field": "subject", "line": 1, "params": {"n": 1234}}
-        looked.findings = [*looked.findings, told]
+        (preflight,) = session.scalars(select(Preflight))
+        finding: Any = {
+            "level": "error",
+            "message": "%(n)s of them",
+            "field": "subject",
+            "line": 1,
+            "params": {"n": 1234},
+        }
+        preflight.findings = [*preflight.findings, finding]
     assert "Subject: 1,234 of them" in coordinator_client.get(f"/activities/{activity_id}/preflight").text
 
 
 def test_viewer_sees_progress_but_neither_people_nor_buttons(viewer_client: FlaskClient) -> None:
-    activity_id = launched()
+    activity_id = launch_with_state()
     shown = viewer_client.get(f"/activities/{activity_id}/progress")
     assert shown.status_code == 200
     assert "Count as sent" not in shown.text
     assert viewer_client.get(f"/activities/{activity_id}/sends").status_code == 403
     assert viewer_client.post(f"/activities/{activity_id}/preflight").status_code == 403
     viewer_client.post(f"/activities/{activity_id}/sends/unknown/sent")
-    assert states(activity_id)["unknown"] == 2
+    assert count_states(activity_id)["unknown"] == 2
 
 
-def test_progress_adds_up_and_tells_of_the_relay(coordinator_client: FlaskClient) -> None:
-    activity_id = launched()
-    availability.note_failure(relay_address(), "Connection refused")
+def test_progress_counts_and_relay_trouble(coordinator_client: FlaskClient) -> None:
+    activity_id = launch_with_state()
+    availability.record_failure(relay_from_settings(), "Connection refused")
     shown = coordinator_client.get(f"/activities/{activity_id}/progress").text
     assert "2 / 4" in shown
     assert "Connection refused" in shown
@@ -117,32 +123,32 @@ def test_progress_adds_up_and_tells_of_the_relay(coordinator_client: FlaskClient
 
 
 @pytest.mark.parametrize(("decision", "after"), [("sent", "sent"), ("failed", "failed"), ("again", "queued")])
-def test_unknown_is_decided_by_people_and_audited(coordinator_client: FlaskClient, decision: str, after: str) -> None:
-    activity_id = launched()
+def test_unknown_sends_are_resolved_and_audited(coordinator_client: FlaskClient, decision: str, after: str) -> None:
+    activity_id = launch_with_state()
     answer = coordinator_client.post(f"/activities/{activity_id}/sends/unknown/{decision}")
     assert answer.status_code == 303
-    assert states(activity_id).get("unknown", 0) == 0
-    assert states(activity_id)[after] >= 2
-    with db.reading() as session:
+    assert count_states(activity_id).get("unknown", 0) == 0
+    assert count_states(activity_id)[after] >= 2
+    with db.read_only_session() as session:
         entry = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "resolve unknown")).one()
     assert entry.detail["sends"] == 2
 
 
-def test_one_send_is_decided_alone(coordinator_client: FlaskClient) -> None:
-    activity_id = launched()
-    only = sends(activity_id, SendState.UNKNOWN)[0].id
+def test_single_send_is_resolved(coordinator_client: FlaskClient) -> None:
+    activity_id = launch_with_state()
+    only = load_sends(activity_id, SendState.UNKNOWN)[0].id
     coordinator_client.post(f"/activities/{activity_id}/sends/unknown/sent", data={"send": str(only)})
-    assert states(activity_id) == {"sent": 1, "unknown": 1, "queued": 2}
+    assert count_states(activity_id) == {"sent": 1, "unknown": 1, "queued": 2}
 
 
-def test_nothing_is_sent_again_when_it_is_over(coordinator_client: FlaskClient) -> None:
-    activity_id = launched()
+def test_nothing_is_resent_after_the_end(coordinator_client: FlaskClient) -> None:
+    activity_id = launch_with_state()
     with db.transaction() as session:
         session.execute(update(Activity).values(status=ActivityStatus.FINISHED))
     coordinator_client.post(f"/activities/{activity_id}/sends/unknown/again")
-    assert states(activity_id)["unknown"] == 2
+    assert count_states(activity_id)["unknown"] == 2
     coordinator_client.post(f"/activities/{activity_id}/sends/held/sent")
-    assert states(activity_id)["unknown"] == 2
+    assert count_states(activity_id)["unknown"] == 2
 
 
 def test_sends_are_paged_without_a_query_for_each(
@@ -150,7 +156,7 @@ def test_sends_are_paged_without_a_query_for_each(
     database: Engine,
     count_queries: Callable[[Engine], AbstractContextManager[list[str]]],
 ) -> None:
-    activity_id = launched(60)
+    activity_id = launch_with_state(60)
     with count_queries(database) as queries:
         shown = coordinator_client.get(f"/activities/{activity_id}/sends")
     assert shown.status_code == 200
@@ -161,7 +167,7 @@ def test_sends_are_paged_without_a_query_for_each(
     assert coordinator_client.get(f"/activities/{activity_id}/sends?state=nonsense").status_code == 200
 
 
-def test_pages_of_other_channels_are_not_there(coordinator_client: FlaskClient) -> None:
+def test_pages_of_other_channels_are_404(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         other = make_activity(session, channel="social", everybody=False).id
     for path in ("preflight", "progress", "progress/counts", "sends"):
@@ -176,14 +182,14 @@ def test_test_mail(coordinator_client: FlaskClient) -> None:
     form = {"address": "Me@Acme.example", "key": "k1", "next": f"/messages/{message_id}"}
     for _ in range(2):  # A double click sends once.
         assert coordinator_client.post(where, data=form).status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         (send,) = session.scalars(select(Send)).all()
     assert send.address.lower() == "me@acme.example"
     assert send.state is SendState.QUEUED
     evil = coordinator_client.post(where, data=form | {"next": "//evil.example"})
     assert evil.headers["Location"] == f"/messages/{message_id}"
     coordinator_client.post(where, data={"address": "not an address"})
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert len(session.scalars(select(Send)).all()) == 1
 
 
@@ -194,7 +200,7 @@ def test_a_test_mail_with_a_contacts_values_to_several(coordinator_client: Flask
     form = {"address": "a@acme.example, b@acme.example;a@acme.example", "key": "k", "contact": str(contact_id)}
     assert coordinator_client.post(where, data=form).status_code == 303
     coordinator_client.post(where, data=form | {"key": "k2", "address": ",".join(f"x{n}@b.example" for n in range(11))})
-    with db.reading() as session:
+    with db.read_only_session() as session:
         found = session.scalars(select(Send).order_by(Send.id)).all()
     assert [(send.address, send.contact_id) for send in found] == [
         ("a@acme.example", contact_id),

@@ -12,7 +12,7 @@ PAGES = {Channel.SOCIAL: "/f/social", Channel.EVENT: "/f/event"}
 Call = tuple[str, str, dict[str, str], dict[str, str]]
 
 
-def visited(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[SimulatedAudience, list[Call]]:
+def run_visits(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[SimulatedAudience, list[Call]]:
     calls: list[Call] = []
 
     def fetch(
@@ -22,24 +22,24 @@ def visited(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[SimulatedAudien
         return HttpPage(f"http://localhost{url}", 200, PAGE)
 
     monkeypatch.setattr(SimulatedAudience, "fetch", fetch)
-    audience = SimulatedAudience("http://localhost", "/f/web", hurry=1e6)
-    simulated_visitors.invite(audience, PAGES, seed)
-    audience.live(lambda: True)
+    audience = SimulatedAudience("http://localhost", "/f/web", speedup=1e6)
+    simulated_visitors.schedule_visits(audience, PAGES, seed)
+    audience.run(lambda: True)
     assert audience.problems == []
     return audience, sorted(calls, key=repr)
 
 
-def test_visitors_look_and_some_fill_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    audience, calls = visited(monkeypatch, 1)
-    looked = [headers for method, url, headers, _ in calls if url.startswith("/f/") and method == "GET"]
-    assert len(looked) == audience.tally["visits"] == 60
+def test_visitors_view_and_some_submit(monkeypatch: pytest.MonkeyPatch) -> None:
+    audience, calls = run_visits(monkeypatch, 1)
+    view_headers = [headers for method, url, headers, _ in calls if url.startswith("/f/") and method == "GET"]
+    assert len(view_headers) == audience.counts["visits"] == 60
     assert sum(url.startswith("http://localhost/v/") for _, url, _, _ in calls) == 60
-    sent = [fields for method, _, _, fields in calls if method == "POST"]
-    assert 5 < len(sent) < 30
-    assert len({fields["email"] for fields in sent}) == len(sent)
-    assert len({headers["X-Forwarded-For"].rpartition(".")[0] for headers in looked}) > 55
-    assert all(headers["User-Agent"].startswith("Mozilla/5.0 (") for headers in looked)
+    submitted = [fields for method, _, _, fields in calls if method == "POST"]
+    assert 5 < len(submitted) < 30
+    assert len({fields["email"] for fields in submitted}) == len(submitted)
+    assert len({headers["X-Forwarded-For"].rpartition(".")[0] for headers in view_headers}) > 55
+    assert all(headers["User-Agent"].startswith("Mozilla/5.0 (") for headers in view_headers)
 
 
 def test_two_runs_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert visited(monkeypatch, 3)[1] == visited(monkeypatch, 3)[1]
+    assert run_visits(monkeypatch, 3)[1] == run_visits(monkeypatch, 3)[1]

@@ -16,20 +16,20 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from tests import servers
 from tests.e2e import steps
-from tests.e2e.installation import RunningHouse, interrupted_start, running_house
+from tests.e2e.installation import RunningInstallation, interrupted_start, running_installation
 from tests.e2e.visitor import Visitor
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
-    with running_house(tmp_path_factory.mktemp("embedded") / "var", {}) as house:
-        yield house
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstallation]:
+    with running_installation(tmp_path_factory.mktemp("embedded") / "var", {}) as installation:
+        yield installation
 
 
 @dataclass(frozen=True)
-class Beside:
+class ExternalServices:
     """External servers of the production installation."""
 
     database: servers.Server
@@ -37,37 +37,39 @@ class Beside:
 
 
 @pytest.fixture(scope="session")
-def beside() -> Iterator[Beside]:
+def external_services() -> Iterator[ExternalServices]:
     with servers.postgres_server() as database, servers.valkey_server(tcp=True) as broker:
-        yield Beside(database, broker)
+        yield ExternalServices(database, broker)
 
 
 @pytest.fixture(scope="session")
-def grown(beside: Beside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
-    urls = {"DATABASE_URL": beside.database.url, "REDIS_URL": beside.broker.url}
-    with running_house(tmp_path_factory.mktemp("grown") / "var", urls) as house:
-        yield house
+def production(
+    external_services: ExternalServices, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningInstallation]:
+    urls = {"DATABASE_URL": external_services.database.url, "REDIS_URL": external_services.broker.url}
+    with running_installation(tmp_path_factory.mktemp("production") / "var", urls) as installation:
+        yield installation
 
 
 @pytest.fixture(scope="session")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHouse]:
+def disposable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstallation]:
     """An installation whose processes may be killed, in a folder whose first start was interrupted."""
-    var = tmp_path_factory.mktemp("own") / "var"
+    var = tmp_path_factory.mktemp("disposable") / "var"
     interrupted_start(var, 0)
-    with running_house(var, {}) as house:
-        yield house
+    with running_installation(var, {}) as installation:
+        yield installation
 
 
-@pytest.fixture(params=["embedded", "grown"])
-def house(request: pytest.FixtureRequest) -> RunningHouse:
-    chosen: RunningHouse = request.getfixturevalue(request.param)
-    return chosen
+@pytest.fixture(params=["embedded", "production"])
+def installation(request: pytest.FixtureRequest) -> RunningInstallation:
+    selected: RunningInstallation = request.getfixturevalue(request.param)
+    return selected
 
 
 @pytest.fixture
-def owner(house: RunningHouse) -> Visitor:
+def owner(installation: RunningInstallation) -> Visitor:
     """The owner, signed in."""
-    return steps.found(house)
+    return steps.sign_in_owner(installation)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -98,29 +100,29 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def _complains(message: ConsoleMessage) -> bool:
+def _is_error(message: ConsoleMessage) -> bool:
     """Return whether the console message is an error, except the expected 404 of /nowhere."""
     return message.type == "error" and not message.location["url"].endswith("/nowhere")
 
 
 @contextmanager
-def browsing(chromium: Browser, house: RunningHouse) -> Iterator[Page]:
+def browser_page(chromium: Browser, installation: RunningInstallation) -> Iterator[Page]:
     """Yield a page in a new browser profile; console errors and page errors fail the test."""
     context = chromium.new_context(
-        base_url=house.base, viewport={"width": 1280, "height": 900}, reduced_motion="reduce"
+        base_url=installation.base, viewport={"width": 1280, "height": 900}, reduced_motion="reduce"
     )
     context.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if _complains(message) else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if _is_error(message) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     context.close()
-    assert complaints == []
+    assert errors == []
 
 
 @pytest.fixture
-def page(chromium: Browser, embedded: RunningHouse) -> Iterator[Page]:
-    with browsing(chromium, embedded) as page:
+def page(chromium: Browser, embedded: RunningInstallation) -> Iterator[Page]:
+    with browser_page(chromium, embedded) as page:
         yield page

@@ -17,11 +17,11 @@ from pathlib import Path
 from campaigns.mail_catcher.store import MailStore, StoredMail
 
 ROOT = Path(__file__).parents[2]
-_START = 120
+_START_TIMEOUT = 120
 
 
 @dataclass(frozen=True, slots=True)
-class RunningHouse:
+class RunningInstallation:
     """Address and folder of a running installation, and its supervisor process."""
 
     base: str
@@ -33,13 +33,13 @@ class RunningHouse:
         return int(self.base.rsplit(":", 1)[1])
 
     @property
-    def box(self) -> MailStore:
+    def mail_store(self) -> MailStore:
         return MailStore(self.var / "catcher.db")
 
     def mails_to(self, address: str) -> list[StoredMail]:
         """Return the caught mails of one recipient, oldest first, with their raw bytes."""
-        found = [self.box.mail(caught.id) for caught in reversed(self.box.mails(address=address))]
-        return [mail for mail in found if mail is not None and mail.recipient == address]
+        mails = [self.mail_store.mail(caught.id) for caught in reversed(self.mail_store.mails(address=address))]
+        return [mail for mail in mails if mail is not None and mail.recipient == address]
 
     def logs(self) -> str:
         return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in (self.var / "log").glob("*.log"))
@@ -53,19 +53,19 @@ def free_port() -> int:
 
 def processes_of(var: Path) -> dict[int, str]:
     """Return command lines of processes whose command or environment names the folder, by pid; empty without /proc."""
-    found = {}
+    commands = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes()
             # Valkey overwrites its environment with its process title, which names the socket.
             if str(var).encode() in command + (entry / "environ").read_bytes():
-                found[int(entry.name)] = command.replace(b"\0", b" ").decode()
+                commands[int(entry.name)] = command.replace(b"\0", b" ").decode()
         except OSError:
             continue  # It has ended, or belongs to another user.
-    return found
+    return commands
 
 
-def children(house: RunningHouse) -> dict[int, str]:
+def child_processes(installation: RunningInstallation) -> dict[int, str]:
     """Return the command lines of the supervisor's child processes, by pid."""
 
     def parent_of(pid: int) -> int:
@@ -74,16 +74,20 @@ def children(house: RunningHouse) -> dict[int, str]:
         except OSError:
             return 0
 
-    return {pid: command for pid, command in processes_of(house.var).items() if parent_of(pid) == house.supervisor.pid}
+    return {
+        pid: command
+        for pid, command in processes_of(installation.var).items()
+        if parent_of(pid) == installation.supervisor.pid
+    }
 
 
 @contextmanager
-def running_house(
-    var: Path, environment: Mapping[str, str], command: str = "up", *words: str
-) -> Iterator[RunningHouse]:
+def running_installation(
+    var: Path, environment: Mapping[str, str], command: str = "up", *arguments: str
+) -> Iterator[RunningInstallation]:
     """Start an installation, wait until it responds, and stop it with SIGINT; no process may remain."""
     port = free_port()
-    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     var.mkdir(parents=True, exist_ok=True)
     with (var / "up.log").open("wb") as log:
         supervisor = subprocess.Popen(
@@ -96,11 +100,11 @@ def running_house(
                 str(port),
                 "--catcher-port",
                 str(free_port()),
-                *words,
+                *arguments,
             ],
             cwd=ROOT,
             env={
-                **clean,
+                **environ,
                 "KAMPANIA_VAR": str(var),
                 "TIME_SCALE": "60",
                 "TRUSTED_PROXIES": "127.0.0.0/8",
@@ -110,10 +114,10 @@ def running_house(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    house = RunningHouse(f"http://127.0.0.1:{port}", var, supervisor)
+    installation = RunningInstallation(f"http://127.0.0.1:{port}", var, supervisor)
     try:
-        _wait_for_door(house)
-        yield house
+        _wait_for_health(installation)
+        yield installation
     finally:
         supervisor.send_signal(signal.SIGINT)
         try:
@@ -121,32 +125,32 @@ def running_house(
         except subprocess.TimeoutExpired:
             supervisor.kill()
             raise
-    assert supervisor.returncode == 0, house.logs()
+    assert supervisor.returncode == 0, installation.logs()
     assert processes_of(var) == {}
 
 
-def _wait_for_door(house: RunningHouse) -> None:
-    deadline = time.monotonic() + _START
+def _wait_for_health(installation: RunningInstallation) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
-        if house.supervisor.poll() is not None:
+        if installation.supervisor.poll() is not None:
             break
         try:
-            urllib.request.urlopen(f"{house.base}/health", timeout=10).close()
+            urllib.request.urlopen(f"{installation.base}/health", timeout=10).close()
             return
         except urllib.error.HTTPError:
             return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError(f"the house did not open:\n{(house.var / 'up.log').read_text()}\n{house.logs()}")
+    raise AssertionError(f"the house did not open:\n{(installation.var / 'up.log').read_text()}\n{installation.logs()}")
 
 
-def kampania(var: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+def start_command(var: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start a command on the folder; its output is piped."""
-    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     return subprocess.Popen(
-        [sys.executable, "-m", "campaigns.cli", *words],
+        [sys.executable, "-m", "campaigns.cli", *arguments],
         cwd=ROOT,
-        env={**clean, "KAMPANIA_VAR": str(var), **environment},
+        env={**environ, "KAMPANIA_VAR": str(var), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -155,9 +159,9 @@ def kampania(var: Path, *words: str, **environment: str) -> subprocess.Popen[str
 
 def interrupted_start(var: Path, seed: int) -> None:
     """Interrupt a start at a random moment; no process may remain."""
-    chance = random.Random(seed)
-    starting = kampania(var, "up", "--port", str(free_port()), "--catcher-port", str(free_port()))
-    time.sleep(chance.uniform(0.2, 10 if seed else 2))
+    rng = random.Random(seed)
+    starting = start_command(var, "up", "--port", str(free_port()), "--catcher-port", str(free_port()))
+    time.sleep(rng.uniform(0.2, 10 if seed else 2))
     starting.send_signal(signal.SIGINT if seed % 2 else signal.SIGTERM)
     out, _ = starting.communicate(timeout=120)
     assert "Traceback" not in out

@@ -8,8 +8,8 @@ from html import unescape
 from itertools import count
 
 from campaigns.mail_catcher.store import StoredMail
-from tests.e2e.installation import RunningHouse
-from tests.e2e.visitor import Visited, Visitor, eventually
+from tests.e2e.installation import RunningInstallation
+from tests.e2e.visitor import VisitedPage, Visitor, eventually
 
 PASSWORD = "a long enough password"
 OWNER = "nino@kettle.example"
@@ -22,9 +22,9 @@ MJML = """<mjml><mj-body><mj-section><mj-column>
 </mj-column></mj-section></mj-body></mjml>"""
 
 
-def found(house: RunningHouse) -> Visitor:
+def sign_in_owner(installation: RunningInstallation) -> Visitor:
     """Run the first-run setup, or sign in if it is done; return the signed-in visitor."""
-    visitor = Visitor(house.base)
+    visitor = Visitor(installation.base)
     page = visitor.get("/")
     if page.url.endswith("/setup"):
         page = visitor.submit(
@@ -37,12 +37,12 @@ def found(house: RunningHouse) -> Visitor:
         )
     else:
         page = visitor.submit(page.form("/sign-in"), email=OWNER, password=PASSWORD)
-    assert page.url == f"{house.base}/today", page.text
+    assert page.url == f"{installation.base}/today", page.text
     return visitor
 
 
 @dataclass
-class Plan:
+class CampaignPlan:
     """URLs and data of a campaign with an e-mail activity and a landing page, ready to launch."""
 
     campaign: str
@@ -53,10 +53,10 @@ class Plan:
     people: list[str]
 
 
-def import_people(visitor: Visitor, number: int = 3) -> tuple[str, list[str], Visited]:
+def import_contacts(visitor: Visitor, count: int = 3) -> tuple[str, list[str], VisitedPage]:
     """Import a CSV file with one invalid row into a new list; return (list name, addresses, page of the import)."""
     name = f"Friends {next(_numbers)}"
-    people = [f"{name}.{index}@inbox.example.net".replace(" ", "").lower() for index in range(number)]
+    people = [f"{name}.{index}@inbox.example.net".replace(" ", "").lower() for index in range(count)]
     rows = "".join(f"{address},Ana{index},Batumi\n" for index, address in enumerate(people))
     sheet = f"E-mail,First name,City\n{rows}not an address,Nobody,Nowhere\n".encode()
     mapping = visitor.submit(visitor.get("/imports/new").form("/imports/new"), file=("file", "friends.csv", sheet))
@@ -70,22 +70,22 @@ def import_people(visitor: Visitor, number: int = 3) -> tuple[str, list[str], Vi
     )
     address = page.url
 
-    def checked() -> Visited | None:
+    def checked() -> VisitedPage | None:
         page = visitor.get(address)
         return page if "/start" in page.html else None
 
     visitor.submit(eventually(checked).form("/start"))
-    page = eventually(lambda: _if(visitor.get(address), "rejected.csv"))
+    page = eventually(lambda: _if_contains(visitor.get(address), "rejected.csv"))
     return name, people, page
 
 
-def _if(page: Visited, words: str) -> Visited | None:
-    return page if words in page.html else None
+def _if_contains(page: VisitedPage, text: str) -> VisitedPage | None:
+    return page if text in page.html else None
 
 
-def plan(visitor: Visitor, people: int = 3) -> Plan:
+def create_plan(visitor: Visitor, people: int = 3) -> CampaignPlan:
     """Create a campaign, activities, a list, a landing page and a message on their pages."""
-    list_name, addresses, _ = import_people(visitor, people)
+    list_name, addresses, _ = import_contacts(visitor, people)
     name = f"Winter tasting {next(_numbers)}"
     campaign = visitor.submit(
         visitor.get("/campaigns/new").form("/new"),
@@ -118,57 +118,57 @@ def plan(visitor: Visitor, people: int = 3) -> Plan:
         message_id=name,
         list_id=list_name,
     ).url
-    return Plan(campaign, email, message, landing, list_name, addresses)
+    return CampaignPlan(campaign, email, message, landing, list_name, addresses)
 
 
-def mailing(visitor: Visitor, plan: Plan, title: str) -> Plan:
+def add_mailing(visitor: Visitor, plan: CampaignPlan, title: str) -> CampaignPlan:
     """Create another e-mail activity with the same message and list."""
     form = visitor.get(f"{plan.campaign}/activities/new?channel=email").form("/new")
     message_id = plan.message.rsplit("/", 1)[1]
     return replace(plan, email=visitor.submit(form, title=title, message_id=message_id, list_id=plan.list_name).url)
 
 
-def preflight(visitor: Visitor, plan: Plan) -> Visited:
+def run_preflight(visitor: Visitor, plan: CampaignPlan) -> VisitedPage:
     """Run the preflight and return the page with its result."""
     page = visitor.get(f"{plan.email}/preflight")
     visitor.submit(page.form("/preflight"))
     return visitor.get(f"{plan.email}/preflight")
 
 
-def launch(visitor: Visitor, plan: Plan) -> Visited:
+def launch(visitor: Visitor, plan: CampaignPlan) -> VisitedPage:
     return visitor.submit(visitor.get(plan.email).form("/launch"))
 
 
 @dataclass(frozen=True)
-class Opened:
+class ReceivedMail:
     """A mail as its recipient sees it."""
 
     message: EmailMessage
     html: str
 
     @property
-    def pixel(self) -> str:
-        return self._all(r'src="([^"]+/o/[^"]+)"')[0]
+    def pixel_url(self) -> str:
+        return self._urls(r'src="([^"]+/o/[^"]+)"')[0]
 
     @property
     def links(self) -> list[str]:
-        return self._all(r'href="([^"]+/c/[^"]+)"')
+        return self._urls(r'href="([^"]+/c/[^"]+)"')
 
     @property
-    def unsubscribe(self) -> str:
-        return self._all(r'href="([^"]+/u/[^"]+)"')[0]
+    def unsubscribe_url(self) -> str:
+        return self._urls(r'href="([^"]+/u/[^"]+)"')[0]
 
-    def _all(self, pattern: str) -> list[str]:
+    def _urls(self, pattern: str) -> list[str]:
         return [unescape(url) for url in re.findall(pattern, self.html)]
 
 
-def opened(caught: StoredMail) -> Opened:
-    message = message_from_bytes(caught.raw, _class=EmailMessage, policy=policy.default)
+def parse_mail(stored: StoredMail) -> ReceivedMail:
+    message = message_from_bytes(stored.raw, _class=EmailMessage, policy=policy.default)
     body = message.get_body(("html",))
     assert body is not None
-    return Opened(message, body.get_content())
+    return ReceivedMail(message, body.get_content())
 
 
-def figures(visitor: Visitor, plan: Plan) -> str:
+def performance_text(visitor: Visitor, plan: CampaignPlan) -> str:
     """Return the text of the performance page's refreshed fragment."""
     return visitor.get(f"{plan.campaign}/performance/figures").text

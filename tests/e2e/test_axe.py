@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.e2e import steps
-from tests.e2e.conftest import browsing
-from tests.e2e.installation import RunningHouse
+from tests.e2e.conftest import browser_page
+from tests.e2e.installation import RunningInstallation
 from tests.e2e.test_browser import sign_in
-from tests.e2e.visitor import Visited, eventually
+from tests.e2e.visitor import VisitedPage, eventually
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +24,7 @@ def axe() -> str:
     return (HERE / "axe" / "axe.min.js").read_text()
 
 
-def findings(page: Page) -> list[str]:
+def axe_violations(page: Page) -> list[str]:
     """Return axe's violations on the page: WCAG 2.2 A and AA, and axe's best practices."""
     page.evaluate(axe())
     report = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
@@ -35,17 +35,17 @@ def findings(page: Page) -> list[str]:
     ]
 
 
-def launched(house: RunningHouse) -> steps.Plan:
+def launch_campaign(installation: RunningInstallation) -> steps.CampaignPlan:
     """Launch a campaign, so that the pages have data."""
-    owner = steps.found(house)
-    plan = steps.plan(owner)
-    steps.preflight(owner, plan)
+    owner = steps.sign_in_owner(installation)
+    plan = steps.create_plan(owner)
+    steps.run_preflight(owner, plan)
     steps.launch(owner, plan)
-    eventually(lambda: house.mails_to(plan.people[0]))
+    eventually(lambda: installation.mails_to(plan.people[0]))
     return plan
 
 
-def addresses(plan: steps.Plan, house: RunningHouse) -> Iterator[str]:
+def page_paths(plan: steps.CampaignPlan, installation: RunningInstallation) -> Iterator[str]:
     yield from (
         "/today",
         "/campaigns",
@@ -75,57 +75,57 @@ def addresses(plan: steps.Plan, house: RunningHouse) -> Iterator[str]:
     yield from ("/overview", "/site", "/goals", "/goals/rates", "/conversions/import", "/api", "/api-keys")
     yield from ("/bounces", "/relays", "/relays/domains", "/domains", "/health/house", "/health/log", "/links/check")
     yield from ("/returns", f"{plan.campaign}/events", "/contacts/1/merge")
-    yield f"/catcher/{house.mails_to(plan.people[0])[0].id}"
-    yield steps.opened(house.mails_to(plan.people[0])[0]).unsubscribe
+    yield f"/catcher/{installation.mails_to(plan.people[0])[0].id}"
+    yield steps.parse_mail(installation.mails_to(plan.people[0])[0]).unsubscribe_url
 
 
-_COME_NEAR = """() => {
+_LOAD_LAZY_PARTS = """() => {
     for (const far of document.querySelectorAll("main section")) far.style.contentVisibility = "visible";
     for (const far of document.querySelectorAll("[hx-trigger='near']")) far.dispatchEvent(new Event("near"));
 }"""
 
 
-def look_at_all(page: Page, house: RunningHouse, plan: steps.Plan) -> dict[str, list[str]]:
+def check_pages(page: Page, installation: RunningInstallation, plan: steps.CampaignPlan) -> dict[str, list[str]]:
     """Return the violations by page, after lazily loaded and lazily laid out parts are present."""
-    found = {}
-    for address in addresses(plan, house):
+    violations = {}
+    for address in page_paths(plan, installation):
         page.goto(address)
-        page.evaluate(_COME_NEAR)
+        page.evaluate(_LOAD_LAZY_PARTS)
         page.wait_for_function("() => !document.querySelector('.htmx-request')")
-        if says := findings(page):
-            found[address] = says
-    return found
+        if page_violations := axe_violations(page):
+            violations[address] = page_violations
+    return violations
 
 
-def test_axe_finds_nothing_in_the_light(chromium: Browser, grown: RunningHouse) -> None:
-    plan = launched(grown)
-    with browsing(chromium, grown) as page:
-        sign_in(page, grown)
-        assert look_at_all(page, grown, plan) == {}
+def test_axe_light_left_to_right(chromium: Browser, production: RunningInstallation) -> None:
+    plan = launch_campaign(production)
+    with browser_page(chromium, production) as page:
+        sign_in(page, production)
+        assert check_pages(page, production, plan) == {}
 
 
-def test_axe_finds_nothing_from_right_to_left_in_the_dark(chromium: Browser, own: RunningHouse) -> None:
-    plan = launched(own)
-    owner = steps.found(own)
-    owner.post("/me/language", _language(owner.get("/me"), "fa"))
+def test_axe_dark_right_to_left(chromium: Browser, disposable: RunningInstallation) -> None:
+    plan = launch_campaign(disposable)
+    owner = steps.sign_in_owner(disposable)
+    owner.post("/me/language", _language_form(owner.get("/me"), "fa"))
     try:
-        with browsing(chromium, own) as page:
+        with browser_page(chromium, disposable) as page:
             page.emulate_media(color_scheme="dark")
-            sign_in(page, own)
+            sign_in(page, disposable)
             assert page.locator("html").get_attribute("dir") == "rtl"
             assert page.locator("html").get_attribute("data-bs-theme") == "dark"
-            assert look_at_all(page, own, plan) == {}
+            assert check_pages(page, disposable, plan) == {}
     finally:
-        owner.post("/me/language", _language(owner.get("/me"), "en"))
+        owner.post("/me/language", _language_form(owner.get("/me"), "en"))
 
 
-def _language(page: Visited, code: str) -> dict[str, str]:
-    return {**{name: kept[0] for name, kept in page.form("/me/language").values.items()}, "language": code}
+def _language_form(page: VisitedPage, code: str) -> dict[str, str]:
+    return {**{name: values[0] for name, values in page.form("/me/language").values.items()}, "language": code}
 
 
-def test_strangers_pages(chromium: Browser, embedded: RunningHouse) -> None:
-    steps.found(embedded)
-    with browsing(chromium, embedded) as page:
+def test_axe_pages_before_sign_in(chromium: Browser, embedded: RunningInstallation) -> None:
+    steps.sign_in_owner(embedded)
+    with browser_page(chromium, embedded) as page:
         for address in ("/sign-in", "/password/forgot", "/nowhere"):
             page.goto(address)
-            assert findings(page) == []
+            assert axe_violations(page) == []

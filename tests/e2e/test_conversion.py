@@ -3,17 +3,17 @@
 from functools import partial
 
 from tests.e2e import steps
-from tests.e2e.installation import RunningHouse
+from tests.e2e.installation import RunningInstallation
 from tests.e2e.visitor import Visitor, eventually
 
 
-def test_from_the_mail_to_a_lead_on_the_page(house: RunningHouse, owner: Visitor) -> None:
-    plan = steps.plan(owner, people=2)
-    steps.preflight(owner, plan)
+def test_a_mail_click_becomes_a_lead(installation: RunningInstallation, owner: Visitor) -> None:
+    plan = steps.create_plan(owner, people=2)
+    steps.run_preflight(owner, plan)
     steps.launch(owner, plan)
-    letter = steps.opened(eventually(partial(house.mails_to, plan.people[0]))[0])
-    reader = Visitor(house.base, X_Forwarded_For="81.2.69.161")
-    landing = reader.get(letter.links[1])
+    mail = steps.parse_mail(eventually(partial(installation.mails_to, plan.people[0]))[0])
+    reader = Visitor(installation.base, X_Forwarded_For="81.2.69.161")
+    landing = reader.get(mail.links[1])
     assert landing.url.startswith(f"{plan.landing}?k=")
     reader.get(landing.image("/v/"))
     form = landing.form()
@@ -22,7 +22,7 @@ def test_from_the_mail_to_a_lead_on_the_page(house: RunningHouse, owner: Visitor
         assert "Thank you" in thanks.text
 
     def counted() -> bool:
-        text = steps.figures(owner, plan)
+        text = steps.performance_text(owner, plan)
         assert "1 new leads of this campaign" in text
         assert "1 goals reached" in text
         assert "1 clickers ÷ 2 trackable recipients" in text  # A submitted form labels its click as human.
@@ -32,11 +32,11 @@ def test_from_the_mail_to_a_lead_on_the_page(house: RunningHouse, owner: Visitor
     assert plan.people[0] in owner.get("/leads").text
 
 
-def test_a_visitor_from_elsewhere_becomes_a_contact_with_consent(house: RunningHouse, owner: Visitor) -> None:
-    plan = steps.plan(owner, people=1)
-    stranger = Visitor(house.base, X_Forwarded_For="81.2.69.162")
+def test_an_unknown_visitor_becomes_a_contact_with_consent(installation: RunningInstallation, owner: Visitor) -> None:
+    plan = steps.create_plan(owner, people=1)
+    visitor = Visitor(installation.base, X_Forwarded_For="81.2.69.162")
     address = plan.people[0].replace("@", ".new@")
-    form = stranger.get(plan.landing).form()
-    assert "Thank you" in stranger.submit(form, email=address, consent="y").text
-    eventually(lambda: "1 goals reached" in steps.figures(owner, plan))
+    form = visitor.get(plan.landing).form()
+    assert "Thank you" in visitor.submit(form, email=address, consent="y").text
+    eventually(lambda: "1 goals reached" in steps.performance_text(owner, plan))
     assert address in owner.get("/contacts").text

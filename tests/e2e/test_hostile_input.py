@@ -6,53 +6,53 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.e2e import steps
-from tests.e2e.installation import RunningHouse
+from tests.e2e.installation import RunningInstallation
 from tests.e2e.test_browser import sign_in
-from tests.e2e.visitor import Visited, Visitor
+from tests.e2e.visitor import VisitedPage, Visitor
 
 pytestmark = pytest.mark.browser
 
 CODE = "<script>hurt=1</script>\"'><img src=x onerror=hurt=1>{{7*7}}\u202e"
-ENDLESS = CODE + "W" * 110
+LONG_CODE = CODE + "W" * 110
 MJML = "<mjml><mj-body><mj-section><mj-column><mj-text>{}</mj-text></mj-column></mj-section></mj-body></mjml>"
 
 
-def written(visitor: Visitor, path: str, action: str, **answers: Any) -> Visited:
+def submit_page(visitor: Visitor, path: str, action: str, **answers: Any) -> VisitedPage:
     page = visitor.submit(visitor.get(path).form(action), **answers)
     assert page.status < 400, (path, page.text)
     return page
 
 
-def full_of_hostile_words(house: RunningHouse) -> list[str]:
+def create_hostile_objects(installation: RunningInstallation) -> list[str]:
     """Create objects with hostile texts; return the URLs of their pages."""
-    owner = steps.found(house)
-    campaign = written(owner, "/campaigns/new", "/new", name=ENDLESS, description=ENDLESS * 3).url
-    web = written(owner, f"{campaign}/activities/new?channel=web", "/new", title=ENDLESS, notes=ENDLESS * 3).url
+    owner = steps.sign_in_owner(installation)
+    campaign = submit_page(owner, "/campaigns/new", "/new", name=LONG_CODE, description=LONG_CODE * 3).url
+    web = submit_page(owner, f"{campaign}/activities/new?channel=web", "/new", title=LONG_CODE, notes=LONG_CODE * 3).url
     form = f"{web}/form"
-    written(
+    submit_page(
         owner,
         form,
         "/form",
-        title=ENDLESS,
-        intro=ENDLESS,
+        title=LONG_CODE,
+        intro=LONG_CODE,
         button=CODE,
-        thanks=ENDLESS,
+        thanks=LONG_CODE,
         slug="hostile",
-        consent_wording=ENDLESS,
-        tracking_wording=ENDLESS,
-        **{"questions-0-label": ENDLESS, "questions-1-label": CODE},
+        consent_wording=LONG_CODE,
+        tracking_wording=LONG_CODE,
+        **{"questions-0-label": LONG_CODE, "questions-1-label": CODE},
     )
     message = owner.submit(owner.get("/messages/new").form("/messages/new", having="starter")).url
-    written(
+    submit_page(
         owner,
         message,
-        message.removeprefix(house.base),
-        name=ENDLESS,
+        message.removeprefix(installation.base),
+        name=LONG_CODE,
         subject=CODE,
         preheader=CODE,
         mjml=MJML.format("Dear {{ contact.first_name }}"),
     )
-    contact = written(
+    contact = submit_page(
         owner,
         "/contacts/new",
         "/new",
@@ -61,18 +61,18 @@ def full_of_hostile_words(house: RunningHouse) -> list[str]:
         last_name="W" * 90,
         attributes=f"city = {CODE}",
     ).url
-    people = written(owner, "/lists", "/lists", name=ENDLESS).url
+    people = submit_page(owner, "/lists", "/lists", name=LONG_CODE).url
     owner.submit(owner.get(people).form("/members"), addresses="hostile@example.org")
-    written(owner, contact, "/consent", answer="email:full", source=CODE, wording=ENDLESS)
-    lead = written(owner, "/leads/new", "/new", email="hostile@example.org", activity_id=web.rsplit("/", 1)[1]).url
-    written(owner, lead, "/notes", notes=ENDLESS * 3)
-    written(owner, "/suppressions", "/suppressions", email="blocked@example.org", detail=ENDLESS)
-    written(owner, "/people/new", "/new", name=ENDLESS, email="w@example.org", password="long enough for a start")
-    mailing = written(
+    submit_page(owner, contact, "/consent", answer="email:full", source=CODE, wording=LONG_CODE)
+    lead = submit_page(owner, "/leads/new", "/new", email="hostile@example.org", activity_id=web.rsplit("/", 1)[1]).url
+    submit_page(owner, lead, "/notes", notes=LONG_CODE * 3)
+    submit_page(owner, "/suppressions", "/suppressions", email="blocked@example.org", detail=LONG_CODE)
+    submit_page(owner, "/people/new", "/new", name=LONG_CODE, email="w@example.org", password="long enough for a start")
+    mailing = submit_page(
         owner,
         f"{campaign}/activities/new?channel=email",
         "/new",
-        title=ENDLESS,
+        title=LONG_CODE,
         message_id=message.rsplit("/", 1)[1],
         list_id=people.rsplit("/", 1)[1],
     ).url
@@ -108,18 +108,18 @@ def full_of_hostile_words(house: RunningHouse) -> list[str]:
     ]
 
 
-def test_hostile_words_are_only_words(page: Page, embedded: RunningHouse) -> None:
-    addresses = full_of_hostile_words(embedded)
+def test_hostile_texts_are_only_displayed(page: Page, embedded: RunningInstallation) -> None:
+    addresses = create_hostile_objects(embedded)
     sign_in(page, embedded)
-    found = []
+    failures = []
     for address in addresses:
         page.set_viewport_size({"width": 1280, "height": 844})
         page.goto(address)
         page.wait_for_function("() => !document.querySelector('.htmx-request')")
         if page.evaluate("() => 'hurt' in window"):
-            found.append(f"{address} ran it")
+            failures.append(f"{address} ran it")
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 844})
             if page.evaluate("() => document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-                found.append(f"{address} is wider than {width}")
-    assert found == []
+                failures.append(f"{address} is wider than {width}")
+    assert failures == []

@@ -12,87 +12,95 @@ from pathlib import Path
 
 import pytest
 
-from campaigns.cli.supervisor import listens
+from campaigns.cli.supervisor import is_listening
 from tests.e2e import steps
-from tests.e2e.conftest import Beside
-from tests.e2e.installation import RunningHouse, children, interrupted_start, kampania, running_house
+from tests.e2e.conftest import ExternalServices
+from tests.e2e.installation import (
+    RunningInstallation,
+    child_processes,
+    interrupted_start,
+    running_installation,
+    start_command,
+)
 from tests.e2e.visitor import Visitor, eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
-TORTURE = int(os.environ.get("TORTURE", "1"))
+REPETITIONS = int(os.environ.get("TORTURE", "1"))
 
 
-def test_the_database_and_the_broker_stop_for_a_while(grown: RunningHouse, beside: Beside) -> None:
-    supervised = len(children(grown))
-    owner = steps.found(grown)
-    database, broker = beside.database, beside.broker
-    for stop, start in ((database.stop, database.start), (broker.kill, broker.start)) * min(TORTURE, 5):
-        plan = steps.plan(owner, people=2)
-        steps.preflight(owner, plan)
+def test_database_and_broker_outage(production: RunningInstallation, external_services: ExternalServices) -> None:
+    supervised = len(child_processes(production))
+    owner = steps.sign_in_owner(production)
+    database, broker = external_services.database, external_services.broker
+    for stop, start in ((database.stop, database.start), (broker.kill, broker.start)) * min(REPETITIONS, 5):
+        plan = steps.create_plan(owner, people=2)
+        steps.run_preflight(owner, plan)
         steps.launch(owner, plan)
-        letter = steps.opened(eventually(partial(grown.mails_to, plan.people[0]))[0])
+        mail = steps.parse_mail(eventually(partial(production.mails_to, plan.people[0]))[0])
         stop()
-        stranger = Visitor(grown.base)
-        assert stranger.get(letter.pixel).headers["Content-Type"] == "image/gif"
-        assert stranger.get(letter.links[0], follow=False).status == 302
+        visitor = Visitor(production.base)
+        assert visitor.get(mail.pixel_url).headers["Content-Type"] == "image/gif"
+        assert visitor.get(mail.links[0], follow=False).status == 302
         time.sleep(2)  # Long enough for every tick to meet the outage.
         start()
         eventually(lambda plan=plan: "Sent 2" in owner.get(f"{plan.email}/progress").text)  # type: ignore[misc]
-        assert [len(grown.mails_to(address)) for address in plan.people] == [1, 1]
-        again = steps.mailing(owner, plan, "After the outage")
-        steps.preflight(owner, again)
-        steps.launch(owner, again)
-        eventually(lambda plan=plan: len(grown.mails_to(plan.people[1])) == 2)  # type: ignore[misc]
-        eventually(lambda plan=plan: _counted(owner, plan))  # type: ignore[misc]
-    eventually(lambda: len(children(grown)) == supervised)
+        assert [len(production.mails_to(address)) for address in plan.people] == [1, 1]
+        second = steps.add_mailing(owner, plan, "After the outage")
+        steps.run_preflight(owner, second)
+        steps.launch(owner, second)
+        eventually(lambda plan=plan: len(production.mails_to(plan.people[1])) == 2)  # type: ignore[misc]
+        eventually(lambda plan=plan: _hit_is_counted(owner, plan))  # type: ignore[misc]
+    eventually(lambda: len(child_processes(production)) == supervised)
 
 
-def _counted(owner: Visitor, plan: steps.Plan) -> bool:
+def _hit_is_counted(owner: Visitor, plan: steps.CampaignPlan) -> bool:
     """Return whether the hit is counted once on the page, under any label."""
-    text = steps.figures(owner, plan)
+    text = steps.performance_text(owner, plan)
     return any(f"{label} 1" in text for label in ("Settling", "Human", "Machine", "Unknown"))
 
 
-@pytest.mark.parametrize("seed", range(1, TORTURE))
-def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(1, REPETITIONS))
+def test_an_interrupted_start_leaves_no_process(tmp_path: Path, seed: int) -> None:
     """The next start recovers."""
     interrupted_start(tmp_path / "var", seed)
-    with running_house(tmp_path / "var", {}) as house:
-        assert Visitor(house.base).get("/setup").status == 200
+    with running_installation(tmp_path / "var", {}) as installation:
+        assert Visitor(installation.base).get("/setup").status == 200
 
 
-def test_two_beats_two_collectors_and_a_relay_that_goes_away(own: RunningHouse) -> None:
+def test_duplicate_beat_and_collector_and_relay_outage(disposable: RunningInstallation) -> None:
     """A process that is started twice by mistake sends and counts nothing twice."""
-    doubles = [kampania(own.var, word, TIME_SCALE="60", BASE_URL=own.base) for word in ("beat", "collector")]
+    duplicates = [
+        start_command(disposable.var, word, TIME_SCALE="60", BASE_URL=disposable.base) for word in ("beat", "collector")
+    ]
     try:
-        owner = steps.found(own)
-        plan = steps.plan(owner, people=3)
-        steps.preflight(owner, plan)
-        catcher = next(pid for pid, command in children(own).items() if "catcher" in command)
+        owner = steps.sign_in_owner(disposable)
+        plan = steps.create_plan(owner, people=3)
+        steps.run_preflight(owner, plan)
+        catcher = next(pid for pid, command in child_processes(disposable).items() if "catcher" in command)
         os.kill(catcher, signal.SIGKILL)
         steps.launch(owner, plan)
         eventually(lambda: "Sent 3" in owner.get(f"{plan.email}/progress").text)
-        letter = steps.opened(own.mails_to(plan.people[0])[0])
-        Visitor(own.base).get(letter.pixel)
-        eventually(lambda: _counted(owner, plan))
-        assert [len(own.mails_to(address)) for address in plan.people] == [1, 1, 1]
+        mail = steps.parse_mail(disposable.mails_to(plan.people[0])[0])
+        Visitor(disposable.base).get(mail.pixel_url)
+        eventually(lambda: _hit_is_counted(owner, plan))
+        assert [len(disposable.mails_to(address)) for address in plan.people] == [1, 1, 1]
     finally:
-        for double in doubles:
+        for double in duplicates:
             double.terminate()
             double.communicate(timeout=120)
 
 
-def test_killed_processes_come_back(own: RunningHouse) -> None:
-    killed = children(own)
+def test_killed_processes_are_restarted(disposable: RunningInstallation) -> None:
+    killed = child_processes(disposable)
     assert len(killed) == 7, killed  # broker, catcher, collector, two workers, beat, web
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: len(children(own).keys() - killed.keys()) == len(killed))
-    eventually(lambda: listens("127.0.0.1", own.port))
-    owner = steps.found(own)
-    plan = steps.plan(owner, people=1)
-    steps.preflight(owner, plan)
+    eventually(lambda: len(child_processes(disposable).keys() - killed.keys()) == len(killed))
+    eventually(lambda: is_listening("127.0.0.1", disposable.port))
+    owner = steps.sign_in_owner(disposable)
+    plan = steps.create_plan(owner, people=1)
+    steps.run_preflight(owner, plan)
     steps.launch(owner, plan)
-    letter = steps.opened(eventually(partial(own.mails_to, plan.people[0]))[0])
-    assert Visitor(own.base).get(letter.pixel).status == 200
-    eventually(lambda: _counted(owner, plan))
+    mail = steps.parse_mail(eventually(partial(disposable.mails_to, plan.people[0]))[0])
+    assert Visitor(disposable.base).get(mail.pixel_url).status == 200
+    eventually(lambda: _hit_is_counted(owner, plan))

@@ -12,16 +12,16 @@ from campaigns.accounts.actor import PUBLIC, Actor
 from campaigns.accounts.models import AuditLogEntry
 from campaigns.audience.models import Contact
 from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed
-from campaigns.leads.leads import assign, change_stage, enter_lead, lead_of, note, open_lead
+from campaigns.leads.leads import assign_owner, change_stage, enter_lead, lead_of, open_lead, set_notes
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import Activity, Channel
 from tests.conftest import FrozenClock
-from tests.factories import make_activity, make_contact, make_person
+from tests.factories import make_activity, make_contact, make_user
 
 
 @pytest.fixture
 def actor(session: Session) -> Actor:
-    return Actor.of(make_person(session))
+    return Actor.of_user(make_user(session))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def activity(session: Session) -> Activity:
     return make_activity(session, channel=Channel.SOCIAL, everybody=False)
 
 
-def opened(session: Session, activity: Activity, contact: Contact) -> tuple[Lead, bool]:
+def open_lead_for(session: Session, activity: Activity, contact: Contact) -> tuple[Lead, bool]:
     return open_lead(
         session,
         contact_id=contact.id,
@@ -42,20 +42,20 @@ def opened(session: Session, activity: Activity, contact: Contact) -> tuple[Lead
 
 def test_one_open_lead_per_contact_and_campaign(session: Session, activity: Activity) -> None:
     contact = make_contact(session)
-    lead, new = opened(session, activity, contact)
+    lead, new = open_lead_for(session, activity, contact)
     assert (new, lead.stage, lead.source) == (True, LeadStage.NEW, "social")
-    assert opened(session, activity, contact) == (lead, False)
-    assert opened(session, make_activity(session), contact)[1]
+    assert open_lead_for(session, activity, contact) == (lead, False)
+    assert open_lead_for(session, make_activity(session), contact)[1]
 
 
 def test_a_closed_lead_lets_a_new_one_open(
     session: Session, actor: Actor, activity: Activity, frozen: FrozenClock
 ) -> None:
     contact = make_contact(session)
-    first, _ = opened(session, activity, contact)
+    first, _ = open_lead_for(session, activity, contact)
     change_stage(session, actor, first, LeadStage.LOST)
     assert first.closed_at == frozen.at
-    second, new = opened(session, activity, contact)
+    second, new = open_lead_for(session, activity, contact)
     assert new
     with pytest.raises(Conflict, match="another open lead"):
         change_stage(session, actor, first, LeadStage.WORKING)
@@ -65,10 +65,10 @@ def test_a_closed_lead_lets_a_new_one_open(
     assert first.closed_at is None
 
 
-def test_from_lost_to_customer_keeps_the_day_it_closed(
+def test_closed_at_is_kept_between_closed_stages(
     session: Session, actor: Actor, activity: Activity, frozen: FrozenClock
 ) -> None:
-    lead, _ = opened(session, activity, make_contact(session))
+    lead, _ = open_lead_for(session, activity, make_contact(session))
     change_stage(session, actor, lead, LeadStage.LOST)
     closed = frozen.at
     frozen.at = closed.replace(hour=18)
@@ -77,14 +77,14 @@ def test_from_lost_to_customer_keeps_the_day_it_closed(
 
 
 def test_work_on_a_lead_is_audited(session: Session, actor: Actor, activity: Activity) -> None:
-    lead, _ = opened(session, activity, make_contact(session))
-    owner = make_person(session)
+    lead, _ = open_lead_for(session, activity, make_contact(session))
+    owner = make_user(session)
     change_stage(session, actor, lead, LeadStage.WORKING)
     change_stage(session, actor, lead, LeadStage.WORKING)
-    assign(session, actor, lead, owner.id)
-    assign(session, actor, lead, owner.id)
-    note(session, actor, lead, " Called; wants a sample. ")
-    note(session, actor, lead, "Called; wants a sample.")
+    assign_owner(session, actor, lead, owner.id)
+    assign_owner(session, actor, lead, owner.id)
+    set_notes(session, actor, lead, " Called; wants a sample. ")
+    set_notes(session, actor, lead, "Called; wants a sample.")
     session.flush()
     verbs = session.scalars(
         select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "lead").order_by(AuditLogEntry.id)
@@ -94,29 +94,29 @@ def test_work_on_a_lead_is_audited(session: Session, actor: Actor, activity: Act
 
 
 def test_bad_input_is_refused(session: Session, actor: Actor, activity: Activity) -> None:
-    lead, _ = opened(session, activity, make_contact(session))
+    lead, _ = open_lead_for(session, activity, make_contact(session))
     with pytest.raises(ValidationFailed):
-        assign(session, actor, lead, 987654)
+        assign_owner(session, actor, lead, 987654)
     with pytest.raises(ValidationFailed):
-        note(session, actor, lead, "x" * 20_001)
+        set_notes(session, actor, lead, "x" * 20_001)
     with pytest.raises(NotFound):
         lead_of(session, 987654)
 
 
-def test_roles(session: Session, activity: Activity) -> None:
-    lead, _ = opened(session, activity, make_contact(session))
-    for actor in (PUBLIC, Actor.of(make_person(session, role="viewer"))):
+def test_permissions(session: Session, activity: Activity) -> None:
+    lead, _ = open_lead_for(session, activity, make_contact(session))
+    for actor in (PUBLIC, Actor.of_user(make_user(session, role="viewer"))):
         with pytest.raises(Forbidden):
             change_stage(session, actor, lead, LeadStage.LOST)
         with pytest.raises(Forbidden):
-            assign(session, actor, lead, None)
+            assign_owner(session, actor, lead, None)
         with pytest.raises(Forbidden):
-            note(session, actor, lead, "x")
+            set_notes(session, actor, lead, "x")
         with pytest.raises(Forbidden):
             enter_lead(session, actor, campaign_id=1, activity_id=1, source="social", email="a@example.org")
 
 
-def test_a_lead_by_hand(session: Session, actor: Actor, activity: Activity) -> None:
+def test_lead_entered_by_hand(session: Session, actor: Actor, activity: Activity) -> None:
     credited: dict[str, Any] = {"campaign_id": activity.campaign_id, "activity_id": activity.id, "source": "social"}
     lead, new = enter_lead(
         session, actor, **credited, email=" Nino@Example.NET ", first_name="Nino", notes="Asked for a price."
@@ -132,7 +132,7 @@ def test_a_lead_by_hand(session: Session, actor: Actor, activity: Activity) -> N
     assert (contact.first_name, contact.last_name) == ("Nino", "Lomidze")
 
 
-def test_a_lead_by_hand_says_all_that_is_wrong(session: Session, actor: Actor, activity: Activity) -> None:
+def test_entering_a_lead_reports_every_problem(session: Session, actor: Actor, activity: Activity) -> None:
     with pytest.raises(ValidationFailed) as caught:
         enter_lead(
             session,
@@ -154,7 +154,7 @@ def test_two_sessions_open_one_lead(database: Engine) -> None:
     def race() -> None:
         barrier.wait()
         with db.transaction() as mine:
-            lead, new = opened(mine, activity, contact)
+            lead, new = open_lead_for(mine, activity, contact)
             results.append((lead.id, new))
 
     threads = [Thread(target=race) for _ in range(2)]
@@ -164,5 +164,5 @@ def test_two_sessions_open_one_lead(database: Engine) -> None:
         thread.join()
     assert sorted(new for _, new in results) == [False, True]
     assert len({lead_id for lead_id, _ in results}) == 1
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalar(select(func.count()).select_from(Lead)) == 1

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 from campaigns import clock, db
 from campaigns.accounts.models import Role, User
 from campaigns.audience.models import ConsentEntry, Contact
-from campaigns.capture.submissions import LeadSource, SubmissionInput, accept
+from campaigns.capture.submissions import LeadSource, SubmissionInput, accept_submission
 from campaigns.leads.leads import open_lead
 from campaigns.leads.models import Lead, LeadStage
 from campaigns.planning.models import CampaignStatus, Channel
@@ -19,7 +19,7 @@ from tests.factories import make_activity, make_campaign, make_contact, make_for
 Counting = Callable[[Engine], AbstractContextManager[list[str]]]
 
 
-def some_leads(count: int, **values: object) -> list[int]:
+def make_leads(count: int, **values: object) -> list[int]:
     with db.transaction() as session:
         activity = make_activity(session, channel=Channel.SOCIAL, everybody=False)
         ids = []
@@ -39,24 +39,24 @@ def some_leads(count: int, **values: object) -> list[int]:
 
 
 def lead_of(lead_id: int) -> Lead:
-    with db.reading() as session:
+    with db.read_only_session() as session:
         return session.get_one(Lead, lead_id)
 
 
-def test_an_empty_list_teaches(coordinator_client: FlaskClient) -> None:
+def test_empty_list_shows_a_hint(coordinator_client: FlaskClient) -> None:
     text = coordinator_client.get("/leads").get_data(as_text=True)
     assert "No leads yet" in text
     assert 'href="/leads/new"' in text
     assert "No lead fits" in coordinator_client.get("/leads?stage=open").get_data(as_text=True)
 
 
-def test_the_list_is_paged_and_costs_the_same(
+def test_list_is_paged_with_a_constant_number_of_queries(
     coordinator_client: FlaskClient, database: Engine, count_queries: Counting
 ) -> None:
-    some_leads(3)
+    make_leads(3)
     with count_queries(database) as few:
         assert coordinator_client.get("/leads").status_code == 200
-    some_leads(60)
+    make_leads(60)
     with count_queries(database) as many:
         text = coordinator_client.get("/leads").get_data(as_text=True)
     assert len(many) == len(few) <= 6
@@ -65,10 +65,10 @@ def test_the_list_is_paged_and_costs_the_same(
 
 
 def test_the_list_is_filtered(coordinator_client: FlaskClient) -> None:
-    with db.reading() as session:
+    with db.read_only_session() as session:
         owner_id = session.scalars(select(User.id).where(User.role == Role.OWNER)).one()
-    (mine,) = some_leads(1, owner_id=owner_id)
-    (lost,) = some_leads(1, stage=LeadStage.LOST, closed_at=clock.now())
+    (mine,) = make_leads(1, owner_id=owner_id)
+    (lost,) = make_leads(1, stage=LeadStage.LOST, closed_at=clock.now())
 
     def shown(query: str) -> set[int]:
         text = coordinator_client.get(f"/leads?{query}").get_data(as_text=True)
@@ -82,10 +82,10 @@ def test_the_list_is_filtered(coordinator_client: FlaskClient) -> None:
     assert shown("stage=nonsense&owner=x&campaign=-1&after=%00") == {mine, lost}
 
 
-def test_the_page_tells_the_story(coordinator_client: FlaskClient) -> None:
+def test_lead_page_shows_submissions_and_timeline(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         form = make_form(session)
-        lead_id = accept(
+        lead_id = accept_submission(
             session,
             SubmissionInput(form.id, "0123456789", "ana@example.org", LeadSource("web"), {"first_name": "<Ana>"}),
         ).lead_id
@@ -95,9 +95,9 @@ def test_the_page_tells_the_story(coordinator_client: FlaskClient) -> None:
     assert f'hx-get="/contacts/{lead_of(lead_id).contact_id}/timeline"' in text
 
 
-def test_work_on_a_lead(coordinator_client: FlaskClient) -> None:
-    (lead_id,) = some_leads(1)
-    with db.reading() as session:
+def test_stage_owner_and_notes_are_changed(coordinator_client: FlaskClient) -> None:
+    (lead_id,) = make_leads(1)
+    with db.read_only_session() as session:
         owner_id = session.scalars(select(User.id).where(User.role == Role.OWNER)).one()
     for noun, data in (
         ("stage", {"stage": "customer"}),
@@ -112,8 +112,8 @@ def test_work_on_a_lead(coordinator_client: FlaskClient) -> None:
     assert "New → Customer" in text
 
 
-def test_bad_work_is_told(coordinator_client: FlaskClient) -> None:
-    (lead_id,) = some_leads(1)
+def test_invalid_stage_owner_and_notes_are_reported(coordinator_client: FlaskClient) -> None:
+    (lead_id,) = make_leads(1)
     for noun, data in (("stage", {"stage": "married"}), ("owner", {"owner_id": "99999"})):
         page = coordinator_client.post(f"/leads/{lead_id}/{noun}", data=data, follow_redirects=True)
         assert "Please choose" in page.get_data(as_text=True)
@@ -124,7 +124,7 @@ def test_bad_work_is_told(coordinator_client: FlaskClient) -> None:
     assert coordinator_client.get("/leads/999").status_code == 404
 
 
-def test_a_lead_by_hand(coordinator_client: FlaskClient) -> None:
+def test_lead_entered_by_hand(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         activity = make_activity(session, channel=Channel.SOCIAL, title="Posts", everybody=False)
         over = make_activity(session, make_campaign(session, status=CampaignStatus.FINISHED), title="Over and done")
@@ -134,7 +134,7 @@ def test_a_lead_by_hand(coordinator_client: FlaskClient) -> None:
     data = {"email": "nino@example.net", "first_name": "Nino", "activity_id": activity.id, "owner_id": "", "notes": "?"}
     answer = coordinator_client.post("/leads/new", data=data)
     assert answer.status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         lead = session.scalars(select(Lead)).one()
         assert (lead.activity_id, lead.source, lead.notes) == (activity.id, "social", "?")
         assert session.scalars(select(ConsentEntry)).all() == []
@@ -145,19 +145,19 @@ def test_a_lead_by_hand(coordinator_client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"email": "nino"}, {"email": ""}, {"activity_id": ""}, {"activity_id": "99"}, {"notes": "x" * 20_001}]
 )
-def test_bad_input_by_hand_is_told(coordinator_client: FlaskClient, wrong: dict[str, str]) -> None:
+def test_invalid_input_is_reported(coordinator_client: FlaskClient, wrong: dict[str, str]) -> None:
     with db.transaction() as session:
         activity = make_activity(session, everybody=False)
     data = {"email": "nino@example.net", "first_name": "Kept", "activity_id": activity.id, "owner_id": "", "notes": ""}
     answer = coordinator_client.post("/leads/new", data=data | wrong)
     assert answer.status_code == 422
     assert 'value="Kept"' in answer.get_data(as_text=True)
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalars(select(Contact)).all() == []
 
 
 def test_a_viewer_sees_no_people(viewer_client: FlaskClient) -> None:
-    (lead_id,) = some_leads(1)
+    (lead_id,) = make_leads(1)
     for url in ("/leads", f"/leads/{lead_id}", "/leads/new"):
         assert viewer_client.get(url).status_code == 403
     assert viewer_client.post("/leads/new").status_code == 403

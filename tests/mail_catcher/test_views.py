@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from campaigns import config
-from campaigns.mail_catcher.store import catching
+from campaigns.mail_catcher.store import running_catcher
 
 MAIL = (
     "From: a@example.org\r\nTo: b@example.net\r\nSubject: =?utf-8?B?U2Fsw7x0?=\r\nMIME-Version: 1.0\r\n"
@@ -20,20 +20,20 @@ MAIL = (
 )
 
 
-def post(*recipients: str, content: str = MAIL) -> None:
-    with catching() as port, smtplib.SMTP("127.0.0.1", port) as client:
+def send_mails(*recipients: str, content: str = MAIL) -> None:
+    with running_catcher() as port, smtplib.SMTP("127.0.0.1", port) as client:
         for recipient in recipients:
             client.sendmail("a@example.org", [recipient], content)
 
 
 @pytest.fixture(autouse=True)
-def with_catcher(settings: config.Settings, app: Flask) -> None:
-    config.install(dataclasses.replace(settings, catcher=True))
+def enable_catcher(settings: config.Settings, app: Flask) -> None:
+    config.set_settings(dataclasses.replace(settings, catcher=True))
 
 
 def test_list_is_searched_and_paged(coordinator_client: FlaskClient) -> None:
     assert "No mail" in coordinator_client.get("/catcher").text
-    post(*(f"p{n}@example.net" for n in range(60)))
+    send_mails(*(f"p{n}@example.net" for n in range(60)))
     first = coordinator_client.get("/catcher").text
     assert first.count("@example.net") == 50
     assert "/catcher?before=11" in first
@@ -45,8 +45,8 @@ def test_list_is_searched_and_paged(coordinator_client: FlaskClient) -> None:
     assert coordinator_client.get("/catcher?address=p59@").text.count("p59@example.net") == 1
 
 
-def test_mail_and_its_frame(coordinator_client: FlaskClient) -> None:
-    post("b@example.net")
+def test_mail_page_and_html_frame(coordinator_client: FlaskClient) -> None:
+    send_mails("b@example.net")
     shown = coordinator_client.get("/catcher/1")
     assert "Salüt" in shown.text
     assert "sandbox=" in shown.text
@@ -64,17 +64,17 @@ def test_mail_and_its_frame(coordinator_client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "content", ["", "\r\n", "Subject: only\r\n\r\nhello", "Content-Type: text/plain; charset=nope\r\n\r\nx"]
 )
-def test_odd_mails_are_shown(coordinator_client: FlaskClient, content: str) -> None:
-    post("b@example.net", content=content)
+def test_malformed_mails_are_shown(coordinator_client: FlaskClient, content: str) -> None:
+    send_mails("b@example.net", content=content)
     assert coordinator_client.get("/catcher/1").status_code == 200
     assert coordinator_client.get("/catcher/1/html").status_code == 200
 
 
-def test_strangers_and_viewers_are_kept_out(client: FlaskClient, viewer_client: FlaskClient) -> None:
+def test_anonymous_users_and_viewers_are_refused(client: FlaskClient, viewer_client: FlaskClient) -> None:
     assert client.get("/catcher").status_code in (302, 303)
     assert viewer_client.get("/catcher").status_code == 403
 
 
-def test_not_there_with_a_real_relay(coordinator_client: FlaskClient, settings: config.Settings) -> None:
-    config.install(settings)
+def test_not_found_with_a_real_relay(coordinator_client: FlaskClient, settings: config.Settings) -> None:
+    config.set_settings(settings)
     assert coordinator_client.get("/catcher").status_code == 404

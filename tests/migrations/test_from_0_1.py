@@ -130,9 +130,9 @@ def test_email_details_hold_what_activities_held(version_0_1: sa.Engine) -> None
 def test_the_counters_go_on(version_0_1: sa.Engine) -> None:
     """The triggers write to the renamed tables, and a recount agrees with the counters."""
     schema.upgrade(version_0_1)
-    db.install(version_0_1)
+    db.set_engine(version_0_1)
     with Session(version_0_1) as session:
-        wrong = [one for one in counter_check.compare(session) if one.key[0] != "conversion_attributions"]
+        wrong = [one for one in counter_check.find_mismatches(session) if one.key[0] != "conversion_attributions"]
         assert wrong == []
         launched = session.scalars(sa.select(SendCount.activity_id)).first()
         total = sa.select(sa.func.sum(SendCount.count)).where(SendCount.activity_id == launched)
@@ -201,7 +201,7 @@ def test_the_schema_equals_a_fresh_one(version_0_1: sa.Engine, fresh: sa.Engine)
     for name, definition in wanted.items():
         assert migrated[name] == definition, name
     with version_0_1.connect() as connection:
-        opts = {"compare_type": True, "include_object": schema.belongs(connection.dialect.name)}
+        opts = {"compare_type": True, "include_object": schema.include_object_for(connection.dialect.name)}
         opts["include_name"] = lambda name, kind, _parents: kind != "table" or not str(name).startswith("events_")
         context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, db.Base.metadata) == []
@@ -220,7 +220,7 @@ def test_a_failed_upgrade_leaves_0_1_as_it_was(
         patch.setattr(from_0_1, step, fail)
         with pytest.raises(RuntimeError, match="disk"):
             schema.upgrade(version_0_1)
-    assert schema.current(version_0_1) == from_0_1.LAST_REVISION
+    assert schema.current_revision(version_0_1) == from_0_1.LAST_REVISION
     assert _schema(version_0_1) == before
     assert _counts(version_0_1) == rows
     schema.upgrade(version_0_1)

@@ -14,13 +14,13 @@ from campaigns.planning.models import Activity, Channel
 from tests.factories import make_activity, make_list
 
 
-def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audience_change_during_launch_is_refused(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The editor reads a draft, the launch checks its preflight and commits, then the editor saves."""
     with db.transaction() as session:
         first, second = make_list(session), make_list(session)
         activity = make_activity(session, everybody=False, list_id=first.id, channel=Channel.EMAIL)
     launched, read, refused = threading.Event(), threading.Event(), []
-    monkeypatch.setattr(launch, "_frozen", lambda *_: None)
+    monkeypatch.setattr(launch, "_freeze_message", lambda *_: None)
 
     def edit() -> None:
         with db.new_session(read_only=True) as session:  # simulates a read before the write lock is acquired
@@ -43,5 +43,5 @@ def test_an_audience_changed_during_the_launch_is_refused(database: Engine, monk
     launched.set()
     editor.join()
     assert refused
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.get_one(Activity, activity.id).email.list_id == first.id

@@ -16,7 +16,7 @@ from campaigns.content.models import Message, MessageVersion
 from campaigns.errors import Conflict, ValidationFailed
 from campaigns.planning import activities, campaigns, launch, system_activities
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Preflight
-from campaigns.planning.recipients import contacts_of, size_of
+from campaigns.planning.recipients import audience_size, select_audience
 from campaigns.planning.state_machine import AlreadyLaunched
 from tests.conftest import FrozenClock
 from tests.factories import (
@@ -26,14 +26,14 @@ from tests.factories import (
     make_list,
     make_message,
     make_organisation,
-    make_person,
+    make_user,
 )
 
 
 @pytest.fixture
 def actor(session: Session) -> Actor:
     make_organisation(session)
-    return Actor.of(make_person(session))
+    return Actor.of_user(make_user(session))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def mailing(session: Session) -> Activity:
     return make_activity(session, message_id=make_message(session).id, list_id=some.id, everybody=False)
 
 
-def pass_preflight(session: Session, activity: Activity, *, passed: bool = True) -> None:
+def make_preflight(session: Session, activity: Activity, *, passed: bool = True) -> None:
     session.add(
         Preflight(
             activity_id=activity.id,
@@ -57,8 +57,10 @@ def pass_preflight(session: Session, activity: Activity, *, passed: bool = True)
     session.flush()
 
 
-def test_a_mailing_is_frozen_and_lives(session: Session, actor: Actor, mailing: Activity, frozen: FrozenClock) -> None:
-    pass_preflight(session, mailing)
+def test_launch_freezes_message_and_goes_live(
+    session: Session, actor: Actor, mailing: Activity, frozen: FrozenClock
+) -> None:
+    make_preflight(session, mailing)
     launch.launch(session, actor, mailing)
     assert (mailing.status, mailing.launched_at, mailing.due_at) == (ActivityStatus.LIVE, frozen.at, frozen.at)
     version = session.get_one(MessageVersion, mailing.email.version_id)
@@ -66,8 +68,8 @@ def test_a_mailing_is_frozen_and_lives(session: Session, actor: Actor, mailing: 
     assert mailing.campaign.status is CampaignStatus.ACTIVE
 
 
-def test_the_second_click_is_a_conflict(session: Session, actor: Actor, mailing: Activity) -> None:
-    pass_preflight(session, mailing)
+def test_second_launch_is_a_conflict(session: Session, actor: Actor, mailing: Activity) -> None:
+    make_preflight(session, mailing)
     launch.launch(session, actor, mailing)
     with pytest.raises(AlreadyLaunched, match="already launched"):
         launch.launch(session, actor, mailing)
@@ -90,15 +92,15 @@ def remove_member(session: Session, activity: Activity) -> None:
     session.delete(session.scalars(select(ListMember).where(ListMember.list_id == activity.email.list_id)).first())
 
 
-def take_everybody(session: Session, activity: Activity) -> None:
+def switch_to_everybody(session: Session, activity: Activity) -> None:
     activity.email.everybody, activity.email.list_id = True, None
 
 
-@pytest.mark.parametrize("change", [change_message, change_subject, add_member, remove_member, take_everybody])
-def test_a_preflight_of_something_else_does_not_count(
+@pytest.mark.parametrize("change", [change_message, change_subject, add_member, remove_member, switch_to_everybody])
+def test_outdated_preflight_blocks_launch(
     session: Session, actor: Actor, mailing: Activity, change: Callable[[Session, Activity], None]
 ) -> None:
-    pass_preflight(session, mailing)
+    make_preflight(session, mailing)
     change(session, mailing)
     session.flush()
     with pytest.raises(Conflict, match="run it again"):
@@ -107,24 +109,24 @@ def test_a_preflight_of_something_else_does_not_count(
     assert mailing.campaign.status is CampaignStatus.PLANNED
 
 
-def test_no_preflight_or_a_failed_one(session: Session, actor: Actor, mailing: Activity) -> None:
+def test_missing_or_failed_preflight_blocks_launch(session: Session, actor: Actor, mailing: Activity) -> None:
     with pytest.raises(Conflict, match="Run the preflight first"):
         launch.launch(session, actor, mailing)
-    pass_preflight(session, mailing)
-    pass_preflight(session, mailing, passed=False)
+    make_preflight(session, mailing)
+    make_preflight(session, mailing, passed=False)
     with pytest.raises(Conflict, match="found errors"):
         launch.launch(session, actor, mailing)
 
 
-def test_message_and_audience_are_asked_for(session: Session, actor: Actor) -> None:
+def test_launch_requires_message_and_audience(session: Session, actor: Actor) -> None:
     activity = make_activity(session, everybody=False)
     with pytest.raises(ValidationFailed) as caught:
         launch.launch(session, actor, activity)
     assert {problem.field for problem in caught.value.problems} == {"message_id", "list_id"}
 
 
-def test_what_was_launched_is_settled(session: Session, actor: Actor, mailing: Activity) -> None:
-    pass_preflight(session, mailing)
+def test_launched_fields_cannot_change(session: Session, actor: Actor, mailing: Activity) -> None:
+    make_preflight(session, mailing)
     launch.launch(session, actor, mailing, at=clock.now() + timedelta(hours=1))
     with pytest.raises(ValidationFailed) as caught:
         activities.update_activity(session, actor, mailing, list_id=None, everybody=True, message_id=None)
@@ -135,45 +137,45 @@ def test_what_was_launched_is_settled(session: Session, actor: Actor, mailing: A
     activities.update_activity(session, actor, mailing, list_id=None, everybody=True)
 
 
-def test_a_change_after_the_approval_takes_it_back(session: Session, actor: Actor, mailing: Activity) -> None:
+def test_change_after_approval_reverts_to_draft(session: Session, actor: Actor, mailing: Activity) -> None:
     activities.update_activity(session, actor, mailing, title="Other words")
     assert mailing.status == ActivityStatus.APPROVED
     activities.update_activity(session, actor, mailing, message_id=make_message(session).id)
     assert mailing.status.value == "draft"
 
 
-def test_nothing_is_launched_in_a_paused_campaign(session: Session, actor: Actor) -> None:
+def test_no_launch_in_paused_or_closed_campaign(session: Session, actor: Actor) -> None:
     for status in (CampaignStatus.PAUSED, CampaignStatus.FINISHED, CampaignStatus.CANCELLED):
         activity = make_activity(session, make_campaign(session, status=status), channel=Channel.ADS, everybody=False)
         with pytest.raises(Conflict, match="paused or over"):
             launch.launch(session, actor, activity)
 
 
-def test_a_scheduled_launch_begins_when_due(session: Session, actor: Actor, frozen: FrozenClock) -> None:
+def test_scheduled_launch_starts_when_due(session: Session, actor: Actor, frozen: FrozenClock) -> None:
     activity = make_activity(session, channel=Channel.SOCIAL, everybody=False)
     due = frozen.at + timedelta(hours=1)
     launch.launch(session, actor, activity, at=due)
     assert (activity.status, activity.due_at, activity.launched_at) == (ActivityStatus.SCHEDULED, due, None)
-    assert launch.begin_due(session) == []
+    assert launch.begin_due_launches(session) == []
     frozen.at = due
     assert launch.due_launches(session) == [activity.id]
-    assert launch.begin_due(session) == [activity.id]
+    assert launch.begin_due_launches(session) == [activity.id]
     assert (activity.status, activity.launched_at) == (ActivityStatus.LIVE, due)
-    assert launch.begin_due(session) == []
+    assert launch.begin_due_launches(session) == []
 
 
-def test_a_paused_schedule_waits_again(session: Session, actor: Actor, frozen: FrozenClock) -> None:
+def test_resumed_schedule_starts_when_due(session: Session, actor: Actor, frozen: FrozenClock) -> None:
     activity = make_activity(session, channel=Channel.SOCIAL, everybody=False)
     launch.launch(session, actor, activity, at=frozen.at + timedelta(hours=1))
     launch.pause(session, actor, activity)
     frozen.at += timedelta(hours=2)
-    assert launch.begin_due(session) == []
+    assert launch.begin_due_launches(session) == []
     launch.resume(session, actor, activity)
     assert activity.status is ActivityStatus.SCHEDULED
-    assert launch.begin_due(session) == [activity.id]
+    assert launch.begin_due_launches(session) == [activity.id]
 
 
-def test_a_time_that_has_passed_means_now(session: Session, actor: Actor, frozen: FrozenClock) -> None:
+def test_past_launch_time_means_now(session: Session, actor: Actor, frozen: FrozenClock) -> None:
     activity = make_activity(session, channel=Channel.SOCIAL, everybody=False)
     with pytest.raises(ValueError, match="naive"):
         launch.launch(session, actor, activity, at=frozen.at.replace(tzinfo=None))
@@ -181,23 +183,23 @@ def test_a_time_that_has_passed_means_now(session: Session, actor: Actor, frozen
     assert activity.status is ActivityStatus.LIVE
 
 
-def test_the_audience(session: Session, mailing: Activity) -> None:
+def test_audience_query_and_size(session: Session, mailing: Activity) -> None:
     outside = make_contact(session)
-    assert len(session.scalars(contacts_of(mailing)).all()) == size_of(session, mailing) == 2
+    assert len(session.scalars(select_audience(mailing)).all()) == audience_size(session, mailing) == 2
     mailing.email.everybody, mailing.email.list_id = True, None
-    assert outside in session.scalars(contacts_of(mailing)).all()
-    assert size_of(session, mailing) == 3
+    assert outside in session.scalars(select_audience(mailing)).all()
+    assert audience_size(session, mailing) == 3
     mailing.email.everybody = False
-    assert session.scalars(contacts_of(mailing)).all() == []
-    assert size_of(session, mailing) == 0
+    assert session.scalars(select_audience(mailing)).all() == []
+    assert audience_size(session, mailing) == 0
 
 
-def race(count: int, act: Callable[[int], None]) -> None:
+def run_concurrently(count: int, action: Callable[[int], None]) -> None:
     barrier = Barrier(count)
 
     def run(number: int) -> None:
         barrier.wait()
-        act(number)
+        action(number)
 
     threads = [Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:
@@ -206,13 +208,13 @@ def race(count: int, act: Callable[[int], None]) -> None:
         thread.join()
 
 
-def test_two_clicks_at_once_launch_once(database: Engine) -> None:
+def test_concurrent_launches_launch_once(database: Engine) -> None:
     with db.transaction() as session:
         make_organisation(session)
-        actor = Actor.of(make_person(session))
+        actor = Actor.of_user(make_user(session))
         some = make_list(session, make_contact(session))
         mailing = make_activity(session, message_id=make_message(session).id, list_id=some.id, everybody=False)
-        pass_preflight(session, mailing)
+        make_preflight(session, mailing)
     outcomes: list[str] = []
 
     def click(_number: int) -> None:
@@ -223,9 +225,9 @@ def test_two_clicks_at_once_launch_once(database: Engine) -> None:
         except AlreadyLaunched:
             outcomes.append("already")
 
-    race(3, click)
+    run_concurrently(3, click)
     assert sorted(outcomes) == ["already", "already", "launched"]
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalar(select(func.count()).select_from(MessageVersion)) == 1
         launches = select(func.count()).where(
             AuditLogEntry.action == "launch", AuditLogEntry.subject_kind == "activity"
@@ -233,10 +235,10 @@ def test_two_clicks_at_once_launch_once(database: Engine) -> None:
         assert session.scalar(launches) == 1
 
 
-def test_a_launch_and_a_pause_at_once_leave_nothing_running(database: Engine) -> None:
+def test_concurrent_launch_and_campaign_pause(database: Engine) -> None:
     """In either order, no activity stays live in a paused campaign."""
     with db.transaction() as session:
-        actor = Actor.of(make_person(session))
+        actor = Actor.of_user(make_user(session))
         campaign = make_campaign(session, status=CampaignStatus.ACTIVE)
         activity = make_activity(session, campaign, channel=Channel.SOCIAL, everybody=False)
 
@@ -250,41 +252,41 @@ def test_a_launch_and_a_pause_at_once_leave_nothing_running(database: Engine) ->
         except Conflict:
             pass
 
-    race(2, act)
-    with db.reading() as session:
+    run_concurrently(2, act)
+    with db.read_only_session() as session:
         assert session.get_one(Campaign, campaign.id).status is CampaignStatus.PAUSED
         assert session.get_one(Activity, activity.id).status in (ActivityStatus.PAUSED, ActivityStatus.APPROVED)
 
 
-def test_two_ticks_begin_once(database: Engine) -> None:
+def test_concurrent_ticks_start_launch_once(database: Engine) -> None:
     with db.transaction() as session:
         make_activity(session, status=ActivityStatus.SCHEDULED, due_at=clock.now(), everybody=False)
     begun: list[int] = []
 
     def tick(_number: int) -> None:
         with db.transaction() as mine:
-            begun.extend(launch.begin_due(mine))
+            begun.extend(launch.begin_due_launches(mine))
 
-    race(2, tick)
+    run_concurrently(2, tick)
     assert len(begun) == 1
 
 
-def test_the_house_s_own_activities(session: Session) -> None:
-    test, system = system_activities.activity(session, "test"), system_activities.activity(session, "system")
-    assert system_activities.activity(session, "test") is test
+def test_built_in_activities(session: Session) -> None:
+    test, system = system_activities.get_or_create(session, "test"), system_activities.get_or_create(session, "system")
+    assert system_activities.get_or_create(session, "test") is test
     assert test.campaign is system.campaign
     assert (test.status, test.built_in, test.campaign.built_in) == (ActivityStatus.LIVE, "test", True)
 
 
-def test_the_house_s_own_are_made_once(database: Engine) -> None:
+def test_built_in_activities_are_created_once(database: Engine) -> None:
     ids: list[int] = []
 
     def ask(_number: int) -> None:
         with db.transaction() as mine:
-            ids.append(system_activities.activity(mine, "test").id)
+            ids.append(system_activities.get_or_create(mine, "test").id)
 
-    race(3, ask)
+    run_concurrently(3, ask)
     assert len(ids) == 3
     assert len(set(ids)) == 1
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalar(select(func.count()).select_from(Campaign)) == 1

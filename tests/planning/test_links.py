@@ -17,7 +17,7 @@ from tests.factories import make_activity, make_campaign, make_organisation
 from tests.tracking.fixtures import make_version
 
 
-def social(session: Session, **values: object) -> Activity:
+def make_social_activity(session: Session, **values: object) -> Activity:
     make_organisation(session)
     campaign = make_campaign(session, name="Spring Tea 2026!")
     return make_activity(
@@ -27,16 +27,16 @@ def social(session: Session, **values: object) -> Activity:
     )
 
 
-def test_a_link_is_short_and_carries_the_utm_of_its_activity(session: Session) -> None:
-    activity = social(session)
+def test_short_link_has_utm_parameters(session: Session) -> None:
+    activity = make_social_activity(session)
     one = links.create_link(session, SYSTEM, activity, label="Bio link", url="https://example.org/?a=1#top")
     two = links.create_link(session, SYSTEM, activity, label="Чай", url="https://example.org/?utm_source=mine")
     assert (one.number, two.number) == (1, 2)
     assert one.code != two.code
     assert len(links.short_url(one)) == len("http://localhost/l/") + 8
-    led = urlsplit(utm.joined(one.url, one.utm))
-    assert led.fragment == "top"
-    assert parse_qs(led.query) == {
+    target = urlsplit(utm.append_query(one.url, one.utm))
+    assert target.fragment == "top"
+    assert parse_qs(target.query) == {
         "a": ["1"],
         "utm_source": ["instagram"],
         "utm_medium": ["social"],
@@ -44,19 +44,19 @@ def test_a_link_is_short_and_carries_the_utm_of_its_activity(session: Session) -
         "utm_id": [str(activity.campaign_id)],
         "utm_content": ["bio-link"],
     }
-    assert parse_qs(urlsplit(utm.joined(two.url, two.utm)).query)["utm_source"] == ["mine"]
+    assert parse_qs(urlsplit(utm.append_query(two.url, two.utm)).query)["utm_source"] == ["mine"]
     assert parse_qs(two.utm)["utm_content"] == ["чай"]
 
 
-def test_what_the_rule_says_never_breaks_it(session: Session) -> None:
+def test_built_utm_parameters_follow_the_rule(session: Session) -> None:
     for channel in Channel:
         activity = make_activity(session, channel=channel, url="" if channel is Channel.SMS else "https://x.example/A")
-        assert utm.breaches(utm.rule(activity, "Some LABEL, long " * 20)) == []
-    assert utm.breaches({"utm_source": "News Letter ", "utm_medium": "Mail", "utm_id": "1"}) == [
+        assert utm.rule_violations(utm.build_parameters(activity, "Some LABEL, long " * 20)) == []
+    assert utm.rule_violations({"utm_source": "News Letter ", "utm_medium": "Mail", "utm_id": "1"}) == [
         "utm_medium",
         "utm_source",
     ]
-    assert utm.breaches({"utm_source": "letter", "utm_medium": "email"}) == ["utm_campaign"]
+    assert utm.rule_violations({"utm_source": "letter", "utm_medium": "email"}) == ["utm_campaign"]
 
 
 @pytest.mark.parametrize(
@@ -74,47 +74,47 @@ def test_what_the_rule_says_never_breaks_it(session: Session) -> None:
         "https://" + "a" * 2100 + ".org",
     ],
 )
-def test_a_link_leads_to_web_addresses_only(session: Session, url: str) -> None:
-    activity = social(session)
+def test_only_web_addresses_are_allowed_as_targets(session: Session, url: str) -> None:
+    activity = make_social_activity(session)
     with pytest.raises(ValidationFailed):
         links.create_link(session, SYSTEM, activity, label="x", url=url)
     link = links.create_link(session, SYSTEM, activity, label="x", url="http://localhost/f/our-own")
     with pytest.raises(ValidationFailed):
-        links.lead(session, SYSTEM, link, url)
+        links.redirect_link(session, SYSTEM, link, url)
 
 
-def test_mails_and_strangers_make_none(session: Session) -> None:
+def test_no_short_links_for_mail_or_without_permission(session: Session) -> None:
     with pytest.raises(Conflict):
         links.create_link(session, SYSTEM, make_activity(session), label="x", url="https://example.org/")
     with pytest.raises(Forbidden):
-        links.create_link(session, PUBLIC, social(session), label="x", url="https://example.org/")
+        links.create_link(session, PUBLIC, make_social_activity(session), label="x", url="https://example.org/")
 
 
-def test_every_change_is_on_record(session: Session) -> None:
-    link = links.create_link(session, SYSTEM, social(session), label="Bio", url="https://example.org/")
-    links.switch(session, SYSTEM, link, active=False)
-    links.switch(session, SYSTEM, link, active=False)
-    links.lead(session, SYSTEM, link, "https://example.org/new")
+def test_every_change_is_audited(session: Session) -> None:
+    link = links.create_link(session, SYSTEM, make_social_activity(session), label="Bio", url="https://example.org/")
+    links.set_link_active(session, SYSTEM, link, active=False)
+    links.set_link_active(session, SYSTEM, link, active=False)
+    links.redirect_link(session, SYSTEM, link, "https://example.org/new")
     mail = make_activity(session, version_id=make_version(session).id)
-    links.change_mail_link(session, SYSTEM, mail, 2, links.OFF)
-    links.change_mail_link(session, SYSTEM, mail, 2, "https://example.org/else")
+    links.override_mail_link(session, SYSTEM, mail, 2, links.SWITCHED_OFF)
+    links.override_mail_link(session, SYSTEM, mail, 2, "https://example.org/else")
     assert session.scalars(select(LinkOverride.url)).all() == ["https://example.org/else"]
-    links.change_mail_link(session, SYSTEM, mail, 2, None)
+    links.override_mail_link(session, SYSTEM, mail, 2, None)
     assert session.scalars(select(LinkOverride)).all() == []
     with pytest.raises(NotFound):
-        links.change_mail_link(session, SYSTEM, mail, 9, links.OFF)
+        links.override_mail_link(session, SYSTEM, mail, 9, links.SWITCHED_OFF)
     verbs = session.scalars(select(AuditLogEntry.action).order_by(AuditLogEntry.id)).all()
     assert verbs == ["create", "switch off", "redirect", "switch off", "redirect", "restore"]
 
 
-def test_the_pages(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+def test_pages(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
     with db.transaction() as session:
-        activity = social(session)
+        activity = make_social_activity(session)
         mail = make_activity(session, version_id=make_version(session).id)
     page = f"/activities/{activity.id}/links"
     made = coordinator_client.post(page, data={"label": "Bio", "url": "https://example.org/"})
     assert made.status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         link = session.scalars(select(ShortLink)).one()
     shown = coordinator_client.get(page).get_data(as_text=True)
     assert links.short_url(link) in shown

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from campaigns.planning.send_windows import SendWindow, known_zone, opening
+from campaigns.planning.send_windows import SendWindow, next_opening, recipient_zone
 from tests.factories import make_organisation
 
 ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith("SystemV"))
@@ -22,11 +22,11 @@ def utc(text: str) -> datetime:
 START = utc("2024-01-01T00:00")
 
 
-def searched(window: SendWindow, zone: ZoneInfo, at: datetime, most: timedelta) -> datetime | None:
+def search_by_minute(window: SendWindow, zone: ZoneInfo, at: datetime, most: timedelta) -> datetime | None:
     """Reference implementation: check every minute."""
     minute = at.replace(second=0, microsecond=0)
     while minute <= at + most:
-        if window.shows_open(minute.astimezone(zone)):
+        if window.is_open_at(minute.astimezone(zone)):
             return max(minute, at)
         minute += MINUTE
     return None
@@ -46,25 +46,25 @@ def searched(window: SendWindow, zone: ZoneInfo, at: datetime, most: timedelta) 
 @example("", (time(0), time(1)), (None, None), "Africa/Cairo", utc("2024-04-25T12:00"))  # midnight is skipped
 @example("", (None, None), (time(21), time(8)), "Australia/Lord_Howe", utc("2026-10-03T12:00"))  # DST by 30 min
 @example("7", (None, None), (None, None), "Pacific/Apia", utc("2024-01-01T00:00"))
-def test_it_opens_at_the_first_open_minute(
+def test_opens_at_first_open_minute(
     days: str, hours: tuple[time | None, time | None], quiet: tuple[time | None, time | None], zone: str, at: datetime
 ) -> None:
     if None in hours:
         hours = (None, None)
     if None in quiet:
         quiet = (None, None)
-    window, there = SendWindow(days, *hours, *quiet), ZoneInfo(zone)
-    found = opening(window, zone, at)
+    window, zone_info = SendWindow(days, *hours, *quiet), ZoneInfo(zone)
+    opens_at = next_opening(window, zone, at)
     if window.never_opens:
-        assert found is None
+        assert opens_at is None
         return
-    assert found is not None
-    assert found >= at
+    assert opens_at is not None
+    assert opens_at >= at
     if window:
-        assert window.shows_open(found.astimezone(there))
-    assert found == searched(window, there, at, min(found - at, timedelta(days=2)) + MINUTE) or found - at > timedelta(
-        days=2
-    )
+        assert window.is_open_at(opens_at.astimezone(zone_info))
+    assert opens_at == search_by_minute(
+        window, zone_info, at, min(opens_at - at, timedelta(days=2)) + MINUTE
+    ) or opens_at - at > timedelta(days=2)
 
 
 @pytest.mark.parametrize(
@@ -77,25 +77,30 @@ def test_it_opens_at_the_first_open_minute(
         ("Asia/Kathmandu", "2026-06-01T20:00", "2026-06-02T02:15"),
     ],
 )
-def test_quiet_hours_where_the_recipient_lives(zone: str, at: str, opens: str) -> None:
+def test_quiet_hours_in_recipient_zone(zone: str, at: str, opens: str) -> None:
     window = SendWindow(quiet_start=time(21), quiet_end=time(8))
-    assert opening(window, zone, utc(at)) == utc(opens)
+    assert next_opening(window, zone, utc(at)) == utc(opens)
 
 
-def test_a_weekend_is_waited_out() -> None:
+def test_weekend_is_skipped() -> None:
     working = SendWindow("12345", time(9), time(17))
-    assert opening(working, "Europe/Berlin", utc("2026-11-20T16:00")) == utc("2026-11-23T08:00")
-    assert opening(working, "Europe/Berlin", utc("2026-11-20T15:59:59")) == utc("2026-11-20T15:59:59")
+    assert next_opening(working, "Europe/Berlin", utc("2026-11-20T16:00")) == utc("2026-11-23T08:00")
+    assert next_opening(working, "Europe/Berlin", utc("2026-11-20T15:59:59")) == utc("2026-11-20T15:59:59")
 
 
-def test_no_window_never_waits() -> None:
+def test_empty_and_never_open_windows() -> None:
     assert not SendWindow()
     assert not SendWindow(start=time(9), end=time(9))
     assert SendWindow("1", time(9), time(10), time(8), time(11)).never_opens
     assert not SendWindow("1", time(9), time(12), time(8), time(11)).never_opens
 
 
-def test_whose_zone_counts(session) -> None:  # type: ignore[no-untyped-def]
-    house = make_organisation(session, timezone="Asia/Tbilisi")
-    assert known_zone("Europe/Berlin", house) == "Europe/Berlin"
-    assert known_zone(None, house) == known_zone("", house) == known_zone("No/Where", house) == "Asia/Tbilisi"
+def test_recipient_zone(session) -> None:  # type: ignore[no-untyped-def]
+    organisation = make_organisation(session, timezone="Asia/Tbilisi")
+    assert recipient_zone("Europe/Berlin", organisation) == "Europe/Berlin"
+    assert (
+        recipient_zone(None, organisation)
+        == recipient_zone("", organisation)
+        == recipient_zone("No/Where", organisation)
+        == "Asia/Tbilisi"
+    )

@@ -12,8 +12,14 @@ from campaigns.accounts.models import AuditLogEntry
 from campaigns.errors import Conflict, Forbidden, NotFound
 from campaigns.planning import activities, campaigns, launch
 from campaigns.planning.models import ActivityStatus, CampaignStatus, Channel
-from campaigns.planning.state_machine import ACTIVITY, CAMPAIGN, Transition, move, possible
-from tests.factories import make_activity, make_campaign, make_person
+from campaigns.planning.state_machine import (
+    ACTIVITY_TRANSITIONS,
+    CAMPAIGN_TRANSITIONS,
+    Transition,
+    apply_transition,
+    available_transitions,
+)
+from tests.factories import make_activity, make_campaign, make_user
 
 # Written out independently of the product's table, so that a mistake there is found.
 ALLOWED = {
@@ -42,7 +48,7 @@ ALLOWED_CAMPAIGN = {
     ("cancel", "active"): "cancelled",
     ("cancel", "paused"): "cancelled",
 }
-ACTS = {
+ACTIVITY_SERVICES = {
     "submit": activities.submit,
     "approve": activities.approve,
     "reopen": activities.reopen,
@@ -52,7 +58,7 @@ ACTS = {
     "finish": launch.finish,
     "cancel": launch.cancel,
 }
-CAMPAIGN_ACTS = {
+CAMPAIGN_SERVICES = {
     "launch": campaigns.launch_campaign,
     "pause": campaigns.pause_campaign,
     "resume": campaigns.resume_campaign,
@@ -63,84 +69,87 @@ CAMPAIGN_ACTS = {
 
 @pytest.fixture
 def actor(session: Session) -> Actor:
-    return Actor.of(make_person(session))
+    return Actor.of_user(make_user(session))
 
 
-@pytest.mark.parametrize("verb", list(ACTS))
-def test_an_activity(session: Session, actor: Actor, verb: str) -> None:
+@pytest.mark.parametrize("verb", list(ACTIVITY_SERVICES))
+def test_activity_transitions(session: Session, actor: Actor, verb: str) -> None:
     for status in ActivityStatus:
         activity = make_activity(session, channel=Channel.SOCIAL, everybody=False, status=status)
         expected = ALLOWED.get((verb, status.value))
-        assert (Transition(verb) in possible(activity)) == (expected is not None)
+        assert (Transition(verb) in available_transitions(activity)) == (expected is not None)
         if expected is None:
             with pytest.raises(Conflict):
-                ACTS[verb](session, actor, activity)
+                ACTIVITY_SERVICES[verb](session, actor, activity)
             assert activity.status is status
         else:
-            ACTS[verb](session, actor, activity)
+            ACTIVITY_SERVICES[verb](session, actor, activity)
             assert activity.status.value == expected
             session.flush()
-            done = select(AuditLogEntry.actor_id).where(
+            audit_entries = select(AuditLogEntry.actor_id).where(
                 AuditLogEntry.subject_kind == "activity",
                 AuditLogEntry.subject_id == str(activity.id),
                 AuditLogEntry.action == verb,
             )
-            assert session.scalars(done).all() == [actor.id]
+            assert session.scalars(audit_entries).all() == [actor.id]
 
 
-@pytest.mark.parametrize("verb", list(CAMPAIGN_ACTS))
-def test_a_campaign(session: Session, actor: Actor, verb: str) -> None:
+@pytest.mark.parametrize("verb", list(CAMPAIGN_SERVICES))
+def test_campaign_transitions(session: Session, actor: Actor, verb: str) -> None:
     for status in CampaignStatus:
         campaign = make_campaign(session, status=status)
         expected = ALLOWED_CAMPAIGN.get((verb, status.value))
-        assert (Transition(verb) in possible(campaign)) == (expected is not None)
+        assert (Transition(verb) in available_transitions(campaign)) == (expected is not None)
         if expected is None:
             with pytest.raises(Conflict):
-                CAMPAIGN_ACTS[verb](session, actor, campaign)
+                CAMPAIGN_SERVICES[verb](session, actor, campaign)
             assert campaign.status is status
         else:
-            CAMPAIGN_ACTS[verb](session, actor, campaign)
+            CAMPAIGN_SERVICES[verb](session, actor, campaign)
             assert campaign.status.value == expected
 
 
-def test_the_clock_s_verb_is_nobody_s_button(session: Session) -> None:
+def test_begin_is_not_available_to_users(session: Session) -> None:
     activity = make_activity(session, status=ActivityStatus.SCHEDULED)
-    assert Transition.BEGIN not in possible(activity)
-    assert ACTIVITY[Transition.BEGIN].sources == {ActivityStatus.SCHEDULED}
+    assert Transition.BEGIN not in available_transitions(activity)
+    assert ACTIVITY_TRANSITIONS[Transition.BEGIN].sources == {ActivityStatus.SCHEDULED}
 
 
-def test_what_is_over_stays_over() -> None:
+def test_terminal_statuses_are_final() -> None:
     """The only exception is reopening a finished activity to resend its failed sends."""
     over = {"finished", "cancelled"}
-    assert not any(over & step.sources for step in CAMPAIGN.values())
-    assert [verb for verb, step in ACTIVITY.items() if over & step.sources] == [Transition.TAKE_UP]
+    assert not any(over & step.sources for step in CAMPAIGN_TRANSITIONS.values())
+    assert [verb for verb, step in ACTIVITY_TRANSITIONS.items() if over & step.sources] == [Transition.REOPEN_FINISHED]
 
 
-def test_a_verb_leads_only_where_its_table_says(session: Session) -> None:
+def test_transition_to_wrong_target_is_an_error(session: Session) -> None:
     with pytest.raises(ValueError):
-        move(session, make_activity(session), Transition.PAUSE, ActivityStatus.FINISHED)
+        apply_transition(session, make_activity(session), Transition.PAUSE, ActivityStatus.FINISHED)
 
 
-def test_nobody_moves_the_house_s_own(session: Session, actor: Actor) -> None:
+def test_built_in_rows_have_no_transitions(session: Session, actor: Actor) -> None:
     campaign = make_campaign(session, built_in=True, status=CampaignStatus.ACTIVE)
     activity = make_activity(session, campaign, built_in="system", status=ActivityStatus.LIVE)
     for act in ("pause", "finish", "cancel"):
         with pytest.raises(NotFound):
-            ACTS[act](session, actor, activity)
+            ACTIVITY_SERVICES[act](session, actor, activity)
         with pytest.raises(NotFound):
-            CAMPAIGN_ACTS[act](session, actor, campaign)
+            CAMPAIGN_SERVICES[act](session, actor, campaign)
 
 
 @pytest.mark.parametrize("role", ["viewer", "public"])
-def test_roles(session: Session, role: str) -> None:
-    actor = PUBLIC if role == "public" else Actor.of(make_person(session, role=role))
+def test_transitions_require_permission(session: Session, role: str) -> None:
+    actor = PUBLIC if role == "public" else Actor.of_user(make_user(session, role=role))
     activity = make_activity(session)
-    for act, thing in [*product(ACTS.values(), [activity]), *product(CAMPAIGN_ACTS.values(), [activity.campaign])]:
+    for act, thing in [
+        *product(ACTIVITY_SERVICES.values(), [activity]),
+        *product(CAMPAIGN_SERVICES.values(), [activity.campaign]),
+    ]:
         with pytest.raises(Forbidden):
             act(session, actor, thing)  # type: ignore[operator]
 
 
-def test_the_campaign_s_pause_brings_back_exactly_what_it_stopped(session: Session, actor: Actor) -> None:
+def test_campaign_resume_restores_exactly_what_its_pause_stopped(session: Session, actor: Actor) -> None:
     campaign = make_campaign(session, status=CampaignStatus.ACTIVE)
     made = {
         status: make_activity(session, campaign, channel=Channel.SOCIAL, everybody=False, status=status)
@@ -162,13 +171,13 @@ def test_the_campaign_s_pause_brings_back_exactly_what_it_stopped(session: Sessi
 @pytest.mark.parametrize(
     ("verb", "running", "waiting"), [("finish", "finished", "cancelled"), ("cancel", "cancelled", "cancelled")]
 )
-def test_the_end_of_a_campaign(session: Session, actor: Actor, verb: str, running: str, waiting: str) -> None:
+def test_campaign_end_ends_activities(session: Session, actor: Actor, verb: str, running: str, waiting: str) -> None:
     campaign = make_campaign(session, status=CampaignStatus.ACTIVE)
     made = {
         status: make_activity(session, campaign, channel=Channel.SOCIAL, everybody=False, status=status)
         for status in ActivityStatus
     }
-    CAMPAIGN_ACTS[verb](session, actor, campaign)
+    CAMPAIGN_SERVICES[verb](session, actor, campaign)
     for before, activity in made.items():
         over = before.value in ("finished", "cancelled")
         ran = before.value in ("live", "paused")

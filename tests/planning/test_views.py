@@ -28,7 +28,7 @@ from tests.factories import (
     make_organisation,
 )
 
-CAMPAIGN = {
+CAMPAIGN_FORM = {
     "name": "Spring",
     "objective": "leads",
     "owner_id": "",
@@ -40,7 +40,7 @@ CAMPAIGN = {
 }
 
 
-def planned(channel: Channel = Channel.SOCIAL, **values: Any) -> tuple[int, int]:
+def make_planned_activity(channel: Channel = Channel.SOCIAL, **values: Any) -> tuple[int, int]:
     """Create a campaign with one activity. Returns (campaign id, activity id)."""
     with db.transaction() as session:
         activity = make_activity(session, channel=channel, everybody=channel is Channel.EMAIL, **values)
@@ -48,16 +48,16 @@ def planned(channel: Channel = Channel.SOCIAL, **values: Any) -> tuple[int, int]
 
 
 def status_of(activity_id: int) -> ActivityStatus:
-    with db.reading() as session:
+    with db.read_only_session() as session:
         return session.get_one(Activity, activity_id).status
 
 
-def test_a_campaign_is_made_in_a_form(coordinator_client: FlaskClient) -> None:
+def test_create_campaign(coordinator_client: FlaskClient) -> None:
     page = coordinator_client.get("/campaigns/new")
     assert page.status_code == 200
-    answer = coordinator_client.post("/campaigns/new", data=CAMPAIGN)
+    answer = coordinator_client.post("/campaigns/new", data=CAMPAIGN_FORM)
     assert answer.status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         campaign = session.scalars(select(Campaign)).one()
         assert (campaign.name, campaign.budget, campaign.colour) == ("Spring", Decimal("1500.50"), "#2fb344")
     page = coordinator_client.get(answer.location)
@@ -86,30 +86,32 @@ def test_a_campaign_is_made_in_a_form(coordinator_client: FlaskClient) -> None:
         ("description", "x" * 20_001),
     ],
 )
-def test_bad_input_is_told_and_loses_nothing(coordinator_client: FlaskClient, field: str, value: str) -> None:
-    typed = CAMPAIGN | {"name": "Kept name", "description": "Kept words"} | {field: value}
+def test_invalid_campaign_form_keeps_input(coordinator_client: FlaskClient, field: str, value: str) -> None:
+    typed = CAMPAIGN_FORM | {"name": "Kept name", "description": "Kept words"} | {field: value}
     answer = coordinator_client.post("/campaigns/new", data=typed)
     assert answer.status_code == 422
     text = answer.get_data(as_text=True)
     assert "invalid-feedback" in text
     assert field == "name" or "Kept name" in text
     assert field == "description" or "Kept words" in text
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalars(select(Campaign)).all() == []
 
 
-def test_a_campaign_is_edited(coordinator_client: FlaskClient) -> None:
-    campaign_id, _ = planned()
+def test_edit_campaign(coordinator_client: FlaskClient) -> None:
+    campaign_id, _ = make_planned_activity()
     page = coordinator_client.get(f"/campaigns/{campaign_id}/edit")
     assert page.status_code == 200
-    answer = coordinator_client.post(f"/campaigns/{campaign_id}/edit", data=CAMPAIGN | {"name": "Autumn", "budget": ""})
+    answer = coordinator_client.post(
+        f"/campaigns/{campaign_id}/edit", data=CAMPAIGN_FORM | {"name": "Autumn", "budget": ""}
+    )
     assert answer.status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         campaign = session.get_one(Campaign, campaign_id)
         assert (campaign.name, campaign.budget) == ("Autumn", None)
 
 
-def test_the_campaign_page_compares_its_activities(
+def test_campaign_page_lists_activities(
     coordinator_client: FlaskClient,
     database: Engine,
     count_queries: Callable[[Engine], AbstractContextManager[list[str]]],
@@ -141,15 +143,15 @@ def test_the_campaign_page_compares_its_activities(
     assert len(many) == len(few) <= 6
 
 
-def test_gaps_in_the_coverage_lead_to_a_form(coordinator_client: FlaskClient) -> None:
-    campaign_id, _ = planned(Channel.SOCIAL)
+def test_uncovered_channels_link_to_form(coordinator_client: FlaskClient) -> None:
+    campaign_id, _ = make_planned_activity(Channel.SOCIAL)
     text = coordinator_client.get(f"/campaigns/{campaign_id}").get_data(as_text=True)
     assert f"/campaigns/{campaign_id}/activities/new?channel=video" in text
     assert f"/campaigns/{campaign_id}/activities/new?channel=social" not in text
 
 
 @pytest.mark.parametrize("channel", list(Channel))
-def test_an_activity_is_made_in_every_channel(coordinator_client: FlaskClient, channel: Channel) -> None:
+def test_create_activity_in_every_channel(coordinator_client: FlaskClient, channel: Channel) -> None:
     with db.transaction() as session:
         campaign = make_campaign(session)
         message, some = make_message(session), make_list(session)
@@ -174,7 +176,7 @@ def test_an_activity_is_made_in_every_channel(coordinator_client: FlaskClient, c
     assert answer.status_code == 303, answer.get_data(as_text=True)
     page = coordinator_client.get(answer.location)
     assert page.status_code == 200
-    with db.reading() as session:
+    with db.read_only_session() as session:
         made = session.scalars(select(Activity)).one()
         assert (made.channel, made.status, made.cost) == (channel, ActivityStatus.DRAFT, Decimal("10.50"))
         if channel is Channel.EMAIL:
@@ -183,8 +185,8 @@ def test_an_activity_is_made_in_every_channel(coordinator_client: FlaskClient, c
             assert made.email_details is None
 
 
-def test_an_unknown_channel_asks_again(coordinator_client: FlaskClient) -> None:
-    campaign_id, _ = planned()
+def test_unknown_channel_shows_choice(coordinator_client: FlaskClient) -> None:
+    campaign_id, _ = make_planned_activity()
     page = coordinator_client.get(f"/campaigns/{campaign_id}/activities/new?channel=pigeon")
     assert "In which channel?" in page.get_data(as_text=True)
 
@@ -193,8 +195,8 @@ def test_an_unknown_channel_asks_again(coordinator_client: FlaskClient) -> None:
     "wrong",
     [{"url": "javascript:alert(1)"}, {"url": "example.org"}, {"title": ""}, {"cost": "-3"}, {"ends_on": "2026-11-01"}],
 )
-def test_a_bad_activity_is_told(coordinator_client: FlaskClient, wrong: dict[str, str]) -> None:
-    campaign_id, activity_id = planned()
+def test_invalid_activity_form_keeps_input(coordinator_client: FlaskClient, wrong: dict[str, str]) -> None:
+    campaign_id, activity_id = make_planned_activity()
     typed = {"title": "Kept", "owner_id": "", "starts_on": "2026-12-01", "notes": "Kept words"} | wrong
     for url in (f"/campaigns/{campaign_id}/activities/new?channel=social", f"/activities/{activity_id}/edit"):
         answer = coordinator_client.post(url, data=typed)
@@ -202,22 +204,22 @@ def test_a_bad_activity_is_told(coordinator_client: FlaskClient, wrong: dict[str
         assert "Kept words" in answer.get_data(as_text=True)
 
 
-def test_the_audience_everybody_survives_an_edit(coordinator_client: FlaskClient) -> None:
-    _, activity_id = planned(Channel.EMAIL)
+def test_audience_everybody_survives_edit(coordinator_client: FlaskClient) -> None:
+    _, activity_id = make_planned_activity(Channel.EMAIL)
     page = coordinator_client.get(f"/activities/{activity_id}/edit").get_data(as_text=True)
     assert 'selected value="everybody"' in page
     form = {"title": "Mailing", "owner_id": "", "message_id": "", "list_id": "everybody"}
     assert coordinator_client.post(f"/activities/{activity_id}/edit", data=form).status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.get_one(Activity, activity_id).email.everybody
 
 
-def test_the_page_of_a_mailing(coordinator_client: FlaskClient) -> None:
+def test_email_activity_page(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         message = make_message(session)
         for _ in range(3):
             make_contact(session)
-    _, activity_id = planned(Channel.EMAIL, message_id=message.id)
+    _, activity_id = make_planned_activity(Channel.EMAIL, message_id=message.id)
     text = coordinator_client.get(f"/activities/{activity_id}").get_data(as_text=True)
     assert f'hx-get="/activities/{activity_id}/preflight"' in text
     assert f'action="/messages/{message.id}/test-mail"' in text
@@ -230,15 +232,15 @@ def test_the_page_of_a_mailing(coordinator_client: FlaskClient) -> None:
     assert "Launch now" not in text
 
 
-def test_the_page_names_its_landing_page(coordinator_client: FlaskClient) -> None:
+def test_activity_page_links_landing_page(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         form = make_form(session)
     text = coordinator_client.get(f"/activities/{form.activity_id}").get_data(as_text=True)
     assert f'href="/f/{form.slug}"' in text
 
 
-def test_an_activity_walks_through_its_verbs(coordinator_client: FlaskClient) -> None:
-    campaign_id, activity_id = planned(status=ActivityStatus.DRAFT)
+def test_activity_transitions_by_page(coordinator_client: FlaskClient) -> None:
+    campaign_id, activity_id = make_planned_activity(status=ActivityStatus.DRAFT)
     for verb, status in [
         ("submit", "review"),
         ("reopen", "draft"),
@@ -253,14 +255,14 @@ def test_an_activity_walks_through_its_verbs(coordinator_client: FlaskClient) ->
         answer = coordinator_client.post(f"/activities/{activity_id}/{verb}", headers={"Referer": f"http://x{watched}"})
         assert (answer.status_code, status_of(activity_id).value) == (303, status), verb
         assert answer.location == watched, "whoever watches the progress stays there"
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.get_one(Campaign, campaign_id).status is CampaignStatus.ACTIVE
     answer = coordinator_client.post(f"/activities/{activity_id}/pause", follow_redirects=True)
     assert "cannot be paused" in answer.get_data(as_text=True)
 
 
-def test_a_second_click_on_launch_is_told_kindly(coordinator_client: FlaskClient) -> None:
-    _, activity_id = planned()
+def test_second_launch_shows_information(coordinator_client: FlaskClient) -> None:
+    _, activity_id = make_planned_activity()
     for said in ("Launched.", "is already launched"):
         page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
         assert page.status_code == 200
@@ -268,8 +270,8 @@ def test_a_second_click_on_launch_is_told_kindly(coordinator_client: FlaskClient
     assert status_of(activity_id) is ActivityStatus.LIVE
 
 
-def test_a_mailing_without_preflight_stays(coordinator_client: FlaskClient) -> None:
-    _, activity_id = planned(Channel.EMAIL)
+def test_email_activity_without_message_is_not_launched(coordinator_client: FlaskClient) -> None:
+    _, activity_id = make_planned_activity(Channel.EMAIL)
     page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
     assert "Choose a message first." in page.get_data(as_text=True)
     assert status_of(activity_id) is ActivityStatus.APPROVED
@@ -279,8 +281,8 @@ def test_a_mailing_without_preflight_stays(coordinator_client: FlaskClient) -> N
     ("at", "said"),
     [("2099-01-01T10:00", "Scheduled."), ("2001-01-01T10:00", "passed already"), ("soon", "when"), ("", "when")],
 )
-def test_a_launch_at_a_time(coordinator_client: FlaskClient, at: str, said: str) -> None:
-    _, activity_id = planned()
+def test_scheduled_launch(coordinator_client: FlaskClient, at: str, said: str) -> None:
+    _, activity_id = make_planned_activity()
     page = coordinator_client.post(
         f"/activities/{activity_id}/launch", data={"later": "y", "at": at}, follow_redirects=True
     )
@@ -289,8 +291,8 @@ def test_a_launch_at_a_time(coordinator_client: FlaskClient, at: str, said: str)
     assert status_of(activity_id) is expected
 
 
-def test_a_campaign_walks_through_its_verbs(coordinator_client: FlaskClient) -> None:
-    campaign_id, activity_id = planned(status=ActivityStatus.LIVE)
+def test_campaign_transitions_by_page(coordinator_client: FlaskClient) -> None:
+    campaign_id, activity_id = make_planned_activity(status=ActivityStatus.LIVE)
     for verb, status, of_activity in [
         ("launch", "active", "live"),
         ("pause", "paused", "paused"),
@@ -298,15 +300,15 @@ def test_a_campaign_walks_through_its_verbs(coordinator_client: FlaskClient) -> 
         ("finish", "finished", "finished"),
     ]:
         assert coordinator_client.post(f"/campaigns/{campaign_id}/{verb}").status_code == 303
-        with db.reading() as session:
+        with db.read_only_session() as session:
             assert session.get_one(Campaign, campaign_id).status.value == status
         assert status_of(activity_id).value == of_activity
     page = coordinator_client.post(f"/campaigns/{campaign_id}/cancel", follow_redirects=True)
     assert "is over already" in page.get_data(as_text=True)
 
 
-def test_a_viewer_looks_and_touches_nothing(viewer_client: FlaskClient) -> None:
-    campaign_id, activity_id = planned()
+def test_viewer_has_read_only_access(viewer_client: FlaskClient) -> None:
+    campaign_id, activity_id = make_planned_activity()
     for url in (f"/campaigns/{campaign_id}", f"/activities/{activity_id}"):
         page = viewer_client.get(url)
         assert page.status_code == 200
@@ -318,25 +320,25 @@ def test_a_viewer_looks_and_touches_nothing(viewer_client: FlaskClient) -> None:
         f"/activities/{activity_id}/edit",
     ):
         assert viewer_client.get(url).status_code == 403
-        assert viewer_client.post(url, data=CAMPAIGN).status_code == 403
+        assert viewer_client.post(url, data=CAMPAIGN_FORM).status_code == 403
     for verb in ("launch", "pause", "resume", "finish", "cancel"):
         assert viewer_client.post(f"/campaigns/{campaign_id}/{verb}").status_code == 403
         assert viewer_client.post(f"/activities/{activity_id}/{verb}").status_code == 403
     assert status_of(activity_id) is ActivityStatus.APPROVED
 
 
-def test_strangers_are_sent_to_the_door(client: FlaskClient) -> None:
-    campaign_id, activity_id = planned()
+def test_anonymous_users_are_redirected_to_sign_in(client: FlaskClient) -> None:
+    campaign_id, activity_id = make_planned_activity()
     for url in (f"/campaigns/{campaign_id}", f"/activities/{activity_id}", "/campaigns/new"):
         assert "/sign-in" in client.get(url).location
 
 
 @pytest.mark.parametrize("url", ["/campaigns/999", "/campaigns/999/edit", "/activities/999", "/activities/999/edit"])
-def test_what_is_not_there(coordinator_client: FlaskClient, url: str) -> None:
+def test_unknown_ids_are_not_found(coordinator_client: FlaskClient, url: str) -> None:
     assert coordinator_client.get(url).status_code == 404
 
 
-def test_nothing_of_the_house_s_own_is_shown(coordinator_client: FlaskClient) -> None:
+def test_built_in_rows_are_not_found(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         campaign = make_campaign(session, built_in=True)
         activity = make_activity(session, campaign, built_in="test")
@@ -345,10 +347,10 @@ def test_nothing_of_the_house_s_own_is_shown(coordinator_client: FlaskClient) ->
     assert coordinator_client.post(f"/activities/{activity.id}/cancel").status_code == 404
 
 
-def test_in_persian_from_right_to_left(coordinator_client: FlaskClient) -> None:
+def test_right_to_left_in_persian(coordinator_client: FlaskClient) -> None:
     from campaigns.accounts.models import User
 
-    campaign_id, activity_id = planned(cost=Decimal(12))
+    campaign_id, activity_id = make_planned_activity(cost=Decimal(12))
     with db.transaction() as session:
         for person in session.scalars(select(User)):
             person.language = "fa"
@@ -358,42 +360,40 @@ def test_in_persian_from_right_to_left(coordinator_client: FlaskClient) -> None:
         assert 'dir="rtl"' in page.get_data(as_text=True)
 
 
-def test_a_mailing_is_checked_and_launched(coordinator_client: FlaskClient) -> None:
+def test_preflight_and_launch(coordinator_client: FlaskClient) -> None:
     """Preflight and launch through the pages, with delivery's real preflight."""
     with db.transaction() as session:
         message, contact = make_message(session, mjml=MJML_WITH_WORDS), make_contact(session)
         audience = make_list(session, contact)
         consent.grant(session, PUBLIC, contact.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="test")
-    _, activity_id = planned(Channel.EMAIL, message_id=message.id, list_id=audience.id)
+    _, activity_id = make_planned_activity(Channel.EMAIL, message_id=message.id, list_id=audience.id)
     with db.transaction() as session:
         session.get_one(Activity, activity_id).email.everybody = False
     assert coordinator_client.post(f"/activities/{activity_id}/preflight").status_code == 303
     page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
     assert "Launched." in page.get_data(as_text=True)
     assert status_of(activity_id) is ActivityStatus.LIVE
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.get_one(Activity, activity_id).email.version_id is not None
 
 
-def test_a_launch_compiles_outside_of_its_transaction(
-    coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launch_compiles_outside_transaction(coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with db.transaction() as session:
         message, contact = make_message(session, mjml=MJML_WITH_WORDS), make_contact(session)
         consent.grant(session, PUBLIC, contact.id, ConsentPurpose.EMAIL, ConsentLevel.FULL, source="test")
-    _, activity_id = planned(Channel.EMAIL, message_id=message.id)
+    _, activity_id = make_planned_activity(Channel.EMAIL, message_id=message.id)
     assert coordinator_client.post(f"/activities/{activity_id}/preflight").status_code == 303
-    asked, real = [], subprocess_sandbox.ask
+    in_transaction, real = [], subprocess_sandbox.run_in_sandbox
 
     def ask(question: dict[str, Any]) -> dict[str, Any]:
-        asked.append("db_session" in g and g.db_session.in_transaction())
+        in_transaction.append("db_session" in g and g.db_session.in_transaction())
         return dict(real(question))
 
-    versions._compiled.cache_clear()  # As in another process, or after the entry was evicted.
-    monkeypatch.setattr(subprocess_sandbox, "ask", ask)
+    versions._compile_cached.cache_clear()  # As in another process, or after the entry was evicted.
+    monkeypatch.setattr(subprocess_sandbox, "run_in_sandbox", ask)
     page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
     assert "Launched." in page.text
-    assert asked == [False]
+    assert in_transaction == [False]
 
 
 MJML_WITH_WORDS = """<mjml><mj-body><mj-section><mj-column>
@@ -401,7 +401,7 @@ MJML_WITH_WORDS = """<mjml><mj-body><mj-section><mj-column>
 </mj-column></mj-section></mj-body></mjml>"""
 
 
-def test_history_tells_who_did_what(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+def test_history_shows_actor_and_action(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
     with db.transaction() as session:
         activity = make_activity(session)
         audit.record(session, SYSTEM, "pause", "activity", activity.id, before="live", at="2026-01-02T03:04:05+00:00")
@@ -422,10 +422,10 @@ def test_history_tells_who_did_what(coordinator_client: FlaskClient, viewer_clie
         ("2027-10-31T12:30", "Scheduled."),
     ],
 )
-def test_hours_that_clocks_skip_or_show_twice(coordinator_client: FlaskClient, local: str, said: str) -> None:
+def test_launch_at_skipped_or_ambiguous_time(coordinator_client: FlaskClient, local: str, said: str) -> None:
     with db.transaction() as session:
         make_organisation(session).timezone = "Europe/Paris"
-    _, activity_id = planned()
+    _, activity_id = make_planned_activity()
     answer = coordinator_client.post(
         f"/activities/{activity_id}/launch", data={"later": "y", "at": local}, follow_redirects=True
     )

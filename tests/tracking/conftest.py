@@ -8,19 +8,19 @@ from tracking.spool import preallocation
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system without preallocation: records are written with ``pwrite()``."""
-    monkeypatch.setattr(preallocation, "_IN_PLACE", ())
+    monkeypatch.setattr(preallocation, "_IN_PLACE_FILE_SYSTEMS", ())
 
 
 @pytest.fixture
-def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+def preallocated_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system with preallocation, in small pieces, independent of the file system of the test run."""
     monkeypatch.setattr(preallocation, "_writes_in_place", lambda fd: True)
-    monkeypatch.setattr(preallocation, "ROOM_BYTES", 4 * mmap.ALLOCATIONGRANULARITY)
+    monkeypatch.setattr(preallocation, "PREALLOCATED_BYTES", 4 * mmap.ALLOCATIONGRANULARITY)
 
 
-@pytest.fixture(params=["roomy", "written"])
-def way(request: pytest.FixtureRequest) -> None:
+@pytest.fixture(params=["preallocated_writes", "plain_writes"])
+def write_mode(request: pytest.FixtureRequest) -> None:
     """Runs a test with both ways of writing."""
     request.getfixturevalue(request.param)

@@ -15,8 +15,8 @@ from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact
 from campaigns.content.models import Link, Message, MessageVersion
 from campaigns.delivery.models import Send, SendState
 from campaigns.planning.models import ActivityStatus
-from campaigns.tokens import Purpose, mint_send
-from campaigns.web.fast_path import in_front
+from campaigns.tokens import Purpose, mint_send_token
+from campaigns.web.fast_path import with_fast_path
 from tests.factories import make_activity, make_contact, make_message, make_organisation
 from tracking.endpoints import page_script, pixels_and_redirects
 from tracking.models.events import Event
@@ -32,12 +32,14 @@ class Answer:
     body: bytes
 
 
-def ask(path: str, method: str = "GET", query: str = "", ip: str = "203.0.113.9", **headers: str) -> Answer:
+def wsgi_request(path: str, method: str = "GET", query: str = "", ip: str = "203.0.113.9", **headers: str) -> Answer:
     """The answer of the WSGI endpoints. Anything left to Flask is answered with status 418."""
-    return asked(environ(path, method, query, ip, **headers))
+    return call_wsgi(wsgi_environ(path, method, query, ip, **headers))
 
 
-def environ(path: str, method: str = "GET", query: str = "", ip: str = "203.0.113.9", **headers: str) -> dict[str, Any]:
+def wsgi_environ(
+    path: str, method: str = "GET", query: str = "", ip: str = "203.0.113.9", **headers: str
+) -> dict[str, Any]:
     given = {"user_agent": BROWSER, **headers}
     return {
         "REQUEST_METHOD": method,
@@ -48,19 +50,21 @@ def environ(path: str, method: str = "GET", query: str = "", ip: str = "203.0.11
     }
 
 
-def asked(environ: dict[str, Any]) -> Answer:
-    got: list[Any] = []
+def call_wsgi(environ: dict[str, Any]) -> Answer:
+    status_and_headers: list[Any] = []
 
     def start(status: str, headers: list[tuple[str, str]], *_: object) -> None:
-        got[:] = [int(status.split()[0]), dict(headers)]
+        status_and_headers[:] = [int(status.split()[0]), dict(headers)]
 
     def flask(_environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("418 I'm a teapot", [])
         return (b"flask",)
 
-    parts = in_front(pixels_and_redirects.answered, in_front(page_script.answered, flask))(environ, start)
-    assert isinstance(parts, list) or got[0] == 418, "granian hangs on an empty tuple"
-    return Answer(got[0], got[1], b"".join(parts))
+    parts = with_fast_path(pixels_and_redirects.handle_request, with_fast_path(page_script.handle_request, flask))(
+        environ, start
+    )
+    assert isinstance(parts, list) or status_and_headers[0] == 418, "granian hangs on an empty tuple"
+    return Answer(status_and_headers[0], status_and_headers[1], b"".join(parts))
 
 
 @dataclass
@@ -73,18 +77,18 @@ class Mailing:
     contacts: list[int] = field(default_factory=list)
 
     def open(self, index: int = 0, **more: Any) -> Answer:
-        return ask(f"/o/{self.token(index)}", **more)
+        return wsgi_request(f"/o/{self.token(index)}", **more)
 
     def click(self, number: int = 1, index: int = 0, **more: Any) -> Answer:
-        return ask(f"/c/{self.token(index)}/{number}", **more)
+        return wsgi_request(f"/c/{self.token(index)}/{number}", **more)
 
     def token(self, index: int = 0) -> str:
-        return mint_send(Purpose.ENGAGEMENT, self.sends[index])
+        return mint_send_token(Purpose.ENGAGEMENT, self.sends[index])
 
     @property
-    def token_for_all(self) -> str:
+    def anonymous_token(self) -> str:
         """The token without a recipient, as in mails to contacts without tracking consent."""
-        return mint_send(Purpose.ENGAGEMENT, self.activity_id << 32)
+        return mint_send_token(Purpose.ENGAGEMENT, self.activity_id << 32)
 
 
 def make_version(session: Session, message: Message | None = None, urls: Iterable[str] = URLS) -> MessageVersion:
@@ -134,7 +138,7 @@ def make_mailing(
         mailing = Mailing(activity.id, version.id)
         for number in range(1, recipients + 1):
             contact = make_contact(session)
-            allow(session, contact.id, level, sent_at - timedelta(days=1))
+            set_tracking_consent(session, contact.id, level, sent_at - timedelta(days=1))
             mailing.contacts.append(contact.id)
             mailing.sends.append(add_send(session, mailing, contact, number, sent_at).id)
     return mailing
@@ -157,7 +161,7 @@ def add_send(session: Session, mailing: Mailing, contact: Contact, number: int, 
     return send
 
 
-def allow(session: Session, contact_id: int, level: ConsentLevel, at: datetime) -> None:
+def set_tracking_consent(session: Session, contact_id: int, level: ConsentLevel, at: datetime) -> None:
     """Record tracking consent of this level at ``at``; NONE withdraws it."""
     if level is ConsentLevel.NONE:
         consent.withdraw(session, SYSTEM, contact_id, ConsentPurpose.TRACKING, source="test", at=at)
@@ -166,10 +170,10 @@ def allow(session: Session, contact_id: int, level: ConsentLevel, at: datetime) 
 
 
 def events() -> list[Event]:
-    with db.reading() as session:
+    with db.read_only_session() as session:
         return list(session.scalars(select(Event).order_by(Event.at, Event.id)))
 
 
-def send_row(send_id: int) -> Send:
-    with db.reading() as session:
+def get_send(send_id: int) -> Send:
+    with db.read_only_session() as session:
         return session.get_one(Send, send_id)

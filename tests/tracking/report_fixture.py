@@ -42,7 +42,7 @@ class Company:
     contacts: list[int]
 
     def __init__(self, session: Session, seed: int = 1, contacts: int = 120) -> None:
-        self.session, self.dice = session, random.Random(seed)
+        self.session, self.random = session, random.Random(seed)
         self.offset = 0
         factories.make_organisation(session)
         rows = [
@@ -83,17 +83,17 @@ class Company:
             factories.make_activity(session, campaign, title="Invitation", cost=Decimal("120.00"), **live),
             factories.make_activity(session, campaign, title="Reminder", **live),
         ]
-        web = self._other(campaign, Channel.WEB, "Tasting page", Decimal("300.50"))
-        self._other(campaign, Channel.ADS, "Search ads", Decimal("410.25"))
-        self._other(campaign, Channel.SOCIAL, "Story on Instagram", None)
+        web = self._add_activity(campaign, Channel.WEB, "Tasting page", Decimal("300.50"))
+        self._add_activity(campaign, Channel.ADS, "Search ads", Decimal("410.25"))
+        self._add_activity(campaign, Channel.SOCIAL, "Story on Instagram", None)
         form = factories.make_form(session, web)
         for mail in mails:
-            self._mailing(mail, start, hours)
-        self._answers(web, form.id, mails, start, hours)
-        self.count([*mails, web])
+            self._add_mailing(mail, start, hours)
+        self._add_landing_page_visits(web, form.id, mails, start, hours)
+        self.write_rollups([*mails, web])
         return campaign
 
-    def _other(self, campaign: Campaign, channel: Channel, title: str, cost: Decimal | None) -> Activity:
+    def _add_activity(self, campaign: Campaign, channel: Channel, title: str, cost: Decimal | None) -> Activity:
         return factories.make_activity(
             self.session,
             campaign,
@@ -129,7 +129,7 @@ class Company:
         self.session.flush()
         return version
 
-    def _mailing(self, activity: Activity, start: datetime, hours: float) -> None:
+    def _add_mailing(self, activity: Activity, start: datetime, hours: float) -> None:
         sends, events = [], []
         for seq, contact in enumerate(self.contacts, start=1):
             send = self._send(activity, seq, contact, start)
@@ -146,8 +146,8 @@ class Company:
         self.session.execute(insert(Event), events)
 
     def _send(self, activity: Activity, seq: int, contact: int, start: datetime) -> dict[str, Any]:
-        state, reason = self.dice.choice(STATES)
-        accepted = state is SendState.SENT or (state is SendState.BOUNCED and self.dice.random() < 0.5)
+        state, reason = self.random.choice(STATES)
+        accepted = state is SendState.SENT or (state is SendState.BOUNCED and self.random.random() < 0.5)
         return {
             "id": activity.id << 32 | seq,
             "activity_id": activity.id,
@@ -160,17 +160,17 @@ class Company:
             "reason": reason,
             "attempts": 1,
             "reply": "250 ok",
-            "trackable": accepted and self.dice.random() < 0.93,
+            "trackable": accepted and self.random.random() < 0.93,
             "sent_at": start + timedelta(seconds=seq / 20) if accepted else None,
             "bounced_at": start + timedelta(minutes=5) if state is SendState.BOUNCED else None,
             "first_opened_at": None,
             "last_opened_at": None,
             "clicked_at": None,
-            "unsubscribed_at": start + timedelta(hours=3) if accepted and self.dice.random() < 0.01 else None,
+            "unsubscribed_at": start + timedelta(hours=3) if accepted and self.random.random() < 0.01 else None,
         }
 
     def _hits(self, activity: Activity, send: dict[str, Any], start: datetime, hours: float) -> list[dict[str, Any]]:
-        dice, hits = self.dice, []
+        dice, hits = self.random, []
 
         def hit(kind: HitKind, label: TrafficLabel, link: int = 0) -> None:
             later = min(dice.expovariate(8 / hours), hours)
@@ -215,9 +215,11 @@ class Company:
             "user_agent_id": 1,
         }
 
-    def _answers(self, web: Activity, form_id: int, mails: list[Activity], start: datetime, hours: float) -> None:
+    def _add_landing_page_visits(
+        self, web: Activity, form_id: int, mails: list[Activity], start: datetime, hours: float
+    ) -> None:
         """Visitors of the landing page. Some become leads, which are credited to the mails."""
-        session, dice = self.session, self.dice
+        session, dice = self.session, self.random
         views = []
         for contact in dice.sample(self.contacts, len(self.contacts) // 8):
             when = start + timedelta(hours=min(dice.expovariate(6 / hours), hours))
@@ -234,13 +236,13 @@ class Company:
                 )
                 session.add(lead)
                 session.flush()
-                self._conversion(web, lead, mails, form_id, mail)
+                self._add_conversion(web, lead, mails, form_id, mail)
         for _ in range(9):
             when = start + timedelta(hours=dice.uniform(0, hours))
             views.append(self.event(web.id, HitKind.VIEW, TrafficLabel.MACHINE, when, None))
         session.execute(insert(Event), views)
 
-    def _conversion(self, web: Activity, lead: Lead, mails: list[Activity], form_id: int, mail: Activity) -> None:
+    def _add_conversion(self, web: Activity, lead: Lead, mails: list[Activity], form_id: int, mail: Activity) -> None:
         session = self.session
         submission = Submission(
             external_id=f"x{lead.id}",
@@ -270,11 +272,11 @@ class Company:
         for model in AttributionModel:
             session.add(
                 AttributionCredit(
-                    conversion_id=conversion.id, model=model, activity_id=self.dice.choice(mails).id, share=1.0
+                    conversion_id=conversion.id, model=model, activity_id=self.random.choice(mails).id, share=1.0
                 )
             )
 
-    def count(self, activities: Iterable[Activity]) -> None:
+    def write_rollups(self, activities: Iterable[Activity]) -> None:
         """Compute first-seen rows and rollups of these activities from their events."""
         session = self.session
         session.flush()
@@ -286,7 +288,7 @@ class Company:
         for event in events:
             marks = {(event.kind, 0), (event.kind, event.link)}
             for kind, link in marks:
-                hits[event.activity_id, bucket(event.at), kind, link, event.label] += 1
+                hits[event.activity_id, bucket_start(event.at), kind, link, event.label] += 1
             if event.kind == HitKind.CLICK and event.label == TrafficLabel.HUMAN:
                 marks.add((HitKind.OPEN, 0))
             if event.send_id is None or event.label != TrafficLabel.HUMAN:
@@ -294,7 +296,7 @@ class Company:
             stored.setdefault((event.send_id, event.activity_id, event.kind, event.link), event.at)
             for kind, link in marks:
                 seen.setdefault((event.send_id, event.activity_id, kind, link), event.at)
-        firsts = Counter((key[1], bucket(when), *key[2:], int(TrafficLabel.HUMAN)) for key, when in seen.items())
+        firsts = Counter((key[1], bucket_start(when), *key[2:], int(TrafficLabel.HUMAN)) for key, when in seen.items())
         rows = [dict(zip(FirstSeenKey._fields, key, strict=True), at=when) for key, when in stored.items()]
         session.execute(insert(FirstSeen), rows)
         names = ("activity_id", "bucket", "kind", "link", "label")
@@ -305,10 +307,10 @@ class Company:
                 for key in sorted(hits.keys() | firsts.keys())
             ],
         )
-        attribution_ledger.fill(session.connection())
+        attribution_ledger.rebuild(session.connection())
 
 
-def bucket(when: datetime) -> datetime:
+def bucket_start(when: datetime) -> datetime:
     return when.replace(minute=when.minute // 15 * 15, second=0, microsecond=0)
 
 

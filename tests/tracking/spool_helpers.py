@@ -10,11 +10,11 @@ from tracking.spool.record_codec import Hit
 NO_SPACE = OSError(28, "No space left on device")
 
 
-def refused(*_: object) -> None:
+def raise_no_space(*_: object) -> None:
     raise NO_SPACE
 
 
-def forked(work: Callable[[], None]) -> int:
+def fork_process(work: Callable[[], None]) -> int:
     """Fork a process that runs ``work`` and exits with 0 if it succeeds. Returns its pid."""
     pid = os.fork()
     if pid == 0:
@@ -26,24 +26,24 @@ def forked(work: Callable[[], None]) -> int:
     return pid
 
 
-def hit(number: int = 1, agent: bytes = b"agent") -> Hit:
+def make_hit(number: int = 1, agent: bytes = b"agent") -> Hit:
     return Hit(1_700_000_000_000_000 + number, 1, 0, 1 << 32 | number, number, 7, agent)
 
 
 def read_all(directory: Path) -> list[Hit]:
-    found = []
-    for of_spool in reader.files(directory).values():
+    hits = []
+    for files in reader.list_spools(directory).values():
         offset = 0
-        while (read := reader.read(of_spool, offset, 500)).offset != offset:
-            found += [hit for _, hit in read.hits]
+        while (read := reader.read_chunk(files, offset, 500)).offset != offset:
+            hits += [hit for _, hit in read.hits]
             offset = read.offset
-    return found
+    return hits
 
 
-def told(directory: Path) -> tuple[int, int]:
+def lost_and_skipped(directory: Path) -> tuple[int, int]:
     """Lost hits in loss records and skipped bytes of the only spool."""
-    (of_spool,) = reader.files(directory).values()
+    (of_spool,) = reader.list_spools(directory).values()
     offset = lost = skipped = 0
-    while (read := reader.read(of_spool, offset)).offset != offset:
-        offset, lost, skipped = read.offset, lost + read.lost, skipped + read.skipped
+    while (read := reader.read_chunk(of_spool, offset)).offset != offset:
+        offset, lost, skipped = read.offset, lost + read.lost_hits, skipped + read.skipped_bytes
     return lost, skipped

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, make_url
 
 from campaigns import config, db
 from tests.tracking.collector.test_collector import check_counts
-from tests.tracking.fixtures import Mailing, asked, environ, events, make_mailing
+from tests.tracking.fixtures import Mailing, call_wsgi, events, make_mailing, wsgi_environ
 from tracking.bots import final_labels
 from tracking.collector import collector
 from tracking.models.events import TrafficLabel
@@ -27,20 +27,20 @@ THREADS = 3
 RECIPIENTS = 30
 
 
-def forked(engine: Engine, work: Callable[[], None]) -> int:
+def fork_process(engine: Engine, work: Callable[[], None]) -> int:
     """Fork a process that runs ``work`` until it is killed. Returns its pid."""
     pid = os.fork()
     if pid == 0:
         try:
             engine.dispose(close=False)
-            db.install(db.make_engine(make_url(engine.url).render_as_string(hide_password=False)))
+            db.set_engine(db.make_engine(make_url(engine.url).render_as_string(hide_password=False)))
             work()
         finally:
             os._exit(0)
     return pid
 
 
-def killed(pid: int) -> None:
+def kill_process(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -57,7 +57,7 @@ def write_hits(mailing: Mailing, first: int, acknowledge: int, seed: int) -> Non
         for number in numbers:
             token, ip = chance.choice(tokens), f"{number >> 16}.{number >> 8 & 255}.{number & 255}.7"
             path = chance.choice([f"/o/{token}", f"/c/{token}/{chance.randint(1, 4)}"])
-            assert asked(environ(path, ip=ip)).status in (200, 302)
+            assert call_wsgi(wsgi_environ(path, ip=ip)).status in (200, 302)
             os.write(acknowledge, number.to_bytes(4))
             if chance.random() < 0.1:
                 time.sleep(0.001)
@@ -72,35 +72,35 @@ def write_hits(mailing: Mailing, first: int, acknowledge: int, seed: int) -> Non
         thread.join()
 
 
-def collect_for_ever() -> None:
-    collector.ROUND_SECONDS = 0.005
+def collect_forever() -> None:
+    collector.PAUSE_SECONDS = 0.005
     collector.run(threading.Event())
 
 
-def settle_for_ever() -> None:
+def label_forever() -> None:
     while True:
         with suppress(Exception):
             final_labels.settle_due(limit=50)
         time.sleep(0.005)
 
 
-def killing(engine: Engine, work: Callable[[], None], chance: random.Random, stop: threading.Event) -> None:
+def kill_repeatedly(engine: Engine, work: Callable[[], None], chance: random.Random, stop: threading.Event) -> None:
     while not stop.is_set():
-        pid = forked(engine, work)
+        pid = fork_process(engine, work)
         time.sleep(chance.uniform(0.02, 0.35))
-        killed(pid)
+        kill_process(pid)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_answered_hit_is_in_the_log_exactly_once(database: Engine, settings: config.Settings, seed: int) -> None:
+def test_every_answered_hit_is_logged_exactly_once(database: Engine, settings: config.Settings, seed: int) -> None:
     hasty = {name: getattr(settings, name) for name in settings.__slots__} | {"time_scale": 10_000.0}
-    config.install(config.Settings(**hasty))
+    config.set_settings(config.Settings(**hasty))
     mailing, chance, stop = make_mailing(RECIPIENTS), random.Random(seed), threading.Event()
     mailing.click(1)  # So that forked writers know the links without a query.
     collector.collect_once()
     victims = [
-        threading.Thread(target=killing, args=(database, work, random.Random(f"{seed}-{number}"), stop))
-        for number, work in enumerate((collect_for_ever, settle_for_ever))
+        threading.Thread(target=kill_repeatedly, args=(database, work, random.Random(f"{seed}-{number}"), stop))
+        for number, work in enumerate((collect_forever, label_forever))
     ]
     for victim in victims:
         victim.start()
@@ -109,9 +109,9 @@ def test_every_answered_hit_is_in_the_log_exactly_once(database: Engine, setting
     for life in range(lives):
         reading, writing = os.pipe()
         first = (1 << 16) + life * 10_000
-        pid = forked(database, lambda first=first, writing=writing: write_hits(mailing, first, writing, seed))  # type: ignore[misc]
+        pid = fork_process(database, lambda first=first, writing=writing: write_hits(mailing, first, writing, seed))  # type: ignore[misc]
         os.close(writing)
-        died = threading.Timer(chance.uniform(0.1, 0.5), killed, [pid])
+        died = threading.Timer(chance.uniform(0.1, 0.5), kill_process, [pid])
         died.start()
         with os.fdopen(reading, "rb") as pipe:
             told = pipe.read()

@@ -18,23 +18,23 @@ def web_server(var: Path, port: int, **environment: str) -> Iterator[subprocess.
     from campaigns.cli.commands import web_command
 
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
-    told = {**clean, "KAMPANIA_VAR": str(var), "PYTHONPATH": str(ROOT), **environment}
+    server_env = {**clean, "KAMPANIA_VAR": str(var), "PYTHONPATH": str(ROOT), **environment}
     with (var / "web.log").open("ab") as log:
         server = subprocess.Popen(
-            web_command("127.0.0.1", port), cwd=ROOT, env=told, stdout=log, stderr=log, start_new_session=True
+            web_command("127.0.0.1", port), cwd=ROOT, env=server_env, stdout=log, stderr=log, start_new_session=True
         )
     try:
         deadline = time.monotonic() + 100
-        while answered(port, b"GET /o/x HTTP/1.0\r\n\r\n", 100)[0] != 200:
+        while raw_request(port, b"GET /o/x HTTP/1.0\r\n\r\n", 100)[0] != 200:
             assert time.monotonic() < deadline, (var / "web.log").read_text()
             assert server.poll() is None, (var / "web.log").read_text()
             time.sleep(0.1)
         yield server
     finally:
-        kill(server)
+        kill_server(server)
 
 
-def kill(server: subprocess.Popen[bytes]) -> None:
+def kill_server(server: subprocess.Popen[bytes]) -> None:
     """kill -9 the server and its workers."""
     try:
         os.killpg(server.pid, signal.SIGKILL)
@@ -43,11 +43,11 @@ def kill(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def answered(port: int, request: bytes, patience: float = 60) -> tuple[int, bytes]:
+def raw_request(port: int, request: bytes, timeout: float = 60) -> tuple[int, bytes]:
     """Status and head of the response to raw bytes; status 0 when there was none."""
     received = b""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
             connection.sendall(request)
             while b"\r\n\r\n" not in received and (part := connection.recv(65_536)):
                 received += part

@@ -60,10 +60,10 @@ PAGE = """
 
 @pytest.mark.parametrize("language", ["en", "fa"])
 @pytest.mark.parametrize("role", list(Role))
-def test_every_macro_stands_in_the_layout(app: Flask, language: str, role: StrEnum) -> None:
+def test_every_macro_renders_in_the_layout(app: Flask, language: str, role: StrEnum) -> None:
     with app.test_request_context("/campaigns", method="POST", data={"name": ""}):
         g.language = language
-        with db.reading() as rows:
+        with db.read_only_session() as rows:
             person = rows.query(User).filter_by(role=role).one()
         login_user(SessionUser(person))
         form = Form()

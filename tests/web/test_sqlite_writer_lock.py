@@ -13,7 +13,7 @@ from campaigns.content.mjml import subprocess_sandbox
 from tests.factories import make_form, make_message
 
 
-def writing_is_possible(engine: Engine) -> bool:
+def can_write(engine: Engine) -> bool:
     """Whether another connection could write now."""
     if engine.dialect.name != "sqlite":
         return True
@@ -34,42 +34,42 @@ class SlowBody(io.BytesIO):
 
     def __init__(self, body: bytes, engine: Engine) -> None:
         super().__init__(body)
-        self.engine, self.answers = engine, list[bool]()
+        self.engine, self.could_write = engine, list[bool]()
 
     def readinto(self, buffer: Any, /) -> int:
-        self.answers.append(writing_is_possible(self.engine))
+        self.could_write.append(can_write(self.engine))
         return super().readinto(buffer)
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/password/forgot", "/me/language", "/contacts/new", "/f/form-1"])
-def test_a_slow_upload_keeps_nobody_from_writing(
+def test_a_slow_upload_holds_no_write_lock(
     app: Flask, owner_client: FlaskClient, client: FlaskClient, database: Engine, path: str
 ) -> None:
     with db.transaction() as session:
         make_form(session, slug="form-1")
     body = SlowBody(b"email=somebody&password=x&name=x", database)
-    asked = owner_client if path in ("/me/language", "/contacts/new") else client
-    asked.post(
+    browser = owner_client if path in ("/me/language", "/contacts/new") else client
+    browser.post(
         path, input_stream=body, content_type="application/x-www-form-urlencoded", content_length=len(body.getvalue())
     )
-    assert body.answers
-    assert all(body.answers)
+    assert body.could_write
+    assert all(body.could_write)
 
 
 @pytest.mark.parametrize("what", ["check", "preview", "", "test-mail"])
-def test_compiling_keeps_nobody_from_writing(
+def test_compiling_holds_no_write_lock(
     coordinator_client: FlaskClient, database: Engine, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     with db.transaction() as session:
         message = make_message(session, subject=f"A subject for {what} {database.dialect.name}")
-    answers: list[bool] = []
-    asked = subprocess_sandbox.ask
+    could_write: list[bool] = []
+    real_ask = subprocess_sandbox.run_in_sandbox
 
     def ask(question: Any, *rest: Any) -> Any:
-        answers.append(writing_is_possible(database))
-        return asked(question, *rest)
+        could_write.append(can_write(database))
+        return real_ask(question, *rest)
 
-    monkeypatch.setattr(subprocess_sandbox, "ask", ask)
+    monkeypatch.setattr(subprocess_sandbox, "run_in_sandbox", ask)
     path = f"/messages/{message.id}/{what}".rstrip("/")
     data = {
         "mjml": f"<mjml><mj-body><!-- {what} {database.dialect.name} --></mj-body></mjml>",
@@ -80,5 +80,5 @@ def test_compiling_keeps_nobody_from_writing(
         "address": "me@acme.example",
     }
     assert coordinator_client.post(path, data=data).status_code in (200, 303, 400)
-    assert answers
-    assert all(answers)
+    assert could_write
+    assert all(could_write)

@@ -19,7 +19,7 @@ from campaigns.retries import JobFailure, JobType
 from tests.conftest import NOON, FrozenClock
 from tests.factories import make_activity
 from tests.tracking import fixtures
-from tests.tracking.conversions.test_attribution import submit
+from tests.tracking.conversions.test_attribution import add_submission
 from tracking.bots import final_labels
 from tracking.collector import collector
 from tracking.jobs import lead_conversions
@@ -28,12 +28,12 @@ from tracking.models.events import TrafficLabel
 from workers import maintenance, sending
 
 
-def told() -> list[tuple[JobType, str, int]]:
-    with db.reading() as session:
-        return [(one.job, one.subject, one.failures) for one in retries.present(session)]
+def current_failures() -> list[tuple[JobType, str, int]]:
+    with db.read_only_session() as session:
+        return [(one.job, one.subject, one.failures) for one in retries.current_failures(session)]
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, poison: Any) -> None:
+def make_failing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, poison: Any) -> None:
     """Patch a function to raise when one of its arguments is, or has, the id ``poison``."""
     real = getattr(owner, name)
 
@@ -52,64 +52,64 @@ def test_a_launch_that_fails_stops_no_other(
         waiting: dict[str, Any] = {"status": ActivityStatus.SCHEDULED, "due_at": NOON - timedelta(hours=1)}
         ids = [make_activity(session, **waiting).id for _ in range(5)]
     with monkeypatch.context() as patch:
-        failing(patch, launch, "move", ids[2])
-        scheduler.find()
-        scheduler.find()
-    with db.reading() as session:
+        make_failing(patch, launch, "move", ids[2])
+        scheduler.find_due_work()
+        scheduler.find_due_work()
+    with db.read_only_session() as session:
         statuses = {one.id: one.status for one in session.scalars(select(Activity).where(Activity.id.in_(ids)))}
     assert statuses == dict.fromkeys(ids, ActivityStatus.LIVE) | {ids[2]: ActivityStatus.SCHEDULED}
-    assert told() == [(JobType.START_LAUNCH, str(ids[2]), 1)]  # The second tick skipped it.
+    assert current_failures() == [(JobType.START_LAUNCH, str(ids[2]), 1)]  # The second tick skipped it.
     frozen.at = NOON + timedelta(seconds=11)
-    scheduler.find()
-    with db.reading() as session:
+    scheduler.find_due_work()
+    with db.read_only_session() as session:
         assert session.get_one(Activity, ids[2]).status is ActivityStatus.LIVE
-    assert told() == []
+    assert current_failures() == []
 
 
 def test_a_system_mail_that_fails_stops_no_other(
     database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with db.transaction() as session:
-        mails = [outbox.post(session, "password", f"p{n}@example.org", {}) for n in range(4)]
+        mails = [outbox.enqueue(session, "password", f"p{n}@example.org", {}) for n in range(4)]
         session.flush()
         poison = mails[0].id
-    failing(monkeypatch, enqueue, "add", f"outbox:{poison}")
+    make_failing(monkeypatch, enqueue, "add", f"outbox:{poison}")
     for _ in range(2):
         with db.transaction() as session:
-            scheduler.settle(session)
-    with db.reading() as session:
+            scheduler.apply_due_changes(session)
+    with db.read_only_session() as session:
         assert len(session.scalars(select(Send)).all()) == 3
-    assert told() == [(JobType.QUEUE_SYSTEM_MAIL, str(poison), 1)]
+    assert current_failures() == [(JobType.QUEUE_SYSTEM_MAIL, str(poison), 1)]
 
 
-def test_pauses_grow_to_an_hour(database: Engine, frozen: FrozenClock) -> None:
+def test_backoff_grows_to_an_hour(database: Engine, frozen: FrozenClock) -> None:
     def act(_ids: object) -> None:
         raise ValueError("poison\nmore")
 
     tries = 0
     for _ in range(6 * 60):
         with db.transaction() as session:
-            retries.carry(session, JobType.FINISH, [1], act)
+            retries.run_batch(session, JobType.FINISH, [1], act)
             row = session.get_one(JobFailure, (JobType.FINISH, "1"))
             tries = row.failures
         frozen.at += timedelta(minutes=1)
     assert 10 < tries < 16
     assert row.error == "ValueError: poison"
-    assert len(told()) == 1
+    assert len(current_failures()) == 1
 
 
-def test_a_database_that_goes_away_is_no_row_s_fault(database: Engine) -> None:
+def test_an_unavailable_database_is_not_recorded_as_a_failure(database: Engine) -> None:
     def act(_ids: object = None) -> None:
         raise OperationalError("SELECT 1", {}, Exception("gone"))
 
     with pytest.raises(OperationalError), db.transaction() as session:
-        retries.carry(session, JobType.FINISH, [1, 2], act)
+        retries.run_batch(session, JobType.FINISH, [1, 2], act)
     with pytest.raises(OperationalError):
-        retries.alone(JobType.DELIVER, 1, act)
-    assert told() == []
+        retries.run_one(JobType.DELIVER, 1, act)
+    assert current_failures() == []
 
 
-def test_a_task_that_fails_is_put_off(database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_task_is_backed_off(database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def deliver(activity_id: int) -> None:
@@ -120,30 +120,30 @@ def test_a_task_that_fails_is_put_off(database: Engine, frozen: FrozenClock, mon
     monkeypatch.setattr(delivering, "deliver", deliver)
     sending.deliver(7)
     sending.deliver(7)
-    assert (tried, told()) == ([7], [(JobType.DELIVER, "7", 1)])
+    assert (tried, current_failures()) == ([7], [(JobType.DELIVER, "7", 1)])
     frozen.at += timedelta(seconds=11)
     sending.deliver(7)
-    assert (tried, told()) == ([7, 7], [])
+    assert (tried, current_failures()) == ([7, 7], [])
 
 
 def test_a_submission_that_fails_stops_no_other(
     database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mailing = fixtures.make_mailing(5)
-    ids = [submit(contact_id, mailing.activity_id) for contact_id in mailing.contacts]
+    ids = [add_submission(contact_id, mailing.activity_id) for contact_id in mailing.contacts]
     with monkeypatch.context() as patch:
-        failing(patch, lead_conversions, "_record", ids[1])
-        maintenance.convert()
-    with db.reading() as session:
+        make_failing(patch, lead_conversions, "_record_submission", ids[1])
+        maintenance.record_conversions()
+    with db.read_only_session() as session:
         assert set(session.scalars(select(Conversion.submission_id))) == {*ids} - {ids[1]}
-    assert told() == [(JobType.CONVERT_SUBMISSION, str(ids[1]), 1)]
+    assert current_failures() == [(JobType.CONVERT_SUBMISSION, str(ids[1]), 1)]
     # It is retried however many submissions come after it.
-    monkeypatch.setattr(lead_conversions, "_LATE_COMMITS", 0)
+    monkeypatch.setattr(lead_conversions, "_COMMIT_ORDER_SLACK", 0)
     frozen.at += timedelta(seconds=11)
-    maintenance.convert()
-    with db.reading() as session:
+    maintenance.record_conversions()
+    with db.read_only_session() as session:
         assert set(session.scalars(select(Conversion.submission_id))) == {*ids}
-    assert told() == []
+    assert current_failures() == []
 
 
 def test_a_hit_that_fails_stops_no_other(
@@ -157,28 +157,28 @@ def test_a_hit_that_fails_stops_no_other(
     frozen.at += timedelta(minutes=16)
     poison = fixtures.events()[1].id
 
-    def judged(connection: Any, events: Any, crowds: Any) -> Any:
+    def failing_judged(connection: Any, events: Any, crowds: Any) -> Any:
         if any(event.id == poison for event in events):
             raise ValueError("poison")
         return real_judged(connection, events, crowds)
 
-    real_judged = final_labels.judged
-    monkeypatch.setattr(final_labels, "judged", judged)
-    maintenance.settle()
-    maintenance.settle()
+    real_judged = final_labels.compute_label_changes
+    monkeypatch.setattr(final_labels, "compute_label_changes", failing_judged)
+    maintenance.finalise_labels()
+    maintenance.finalise_labels()
     labels = {event.id: TrafficLabel(event.label) for event in fixtures.events()}
     assert labels.pop(poison) is TrafficLabel.SETTLING
     assert set(labels.values()) == {TrafficLabel.HUMAN}
-    assert told() == [(JobType.FINALISE_LABEL, str(poison), 1)]
+    assert current_failures() == [(JobType.FINALISE_LABEL, str(poison), 1)]
 
 
-def test_the_health_page_tells(owner_client: FlaskClient) -> None:
+def test_the_health_page_shows_failures(owner_client: FlaskClient) -> None:
     with db.transaction() as session:
-        retries.carry(session, JobType.START_LAUNCH, [42], lambda _ids: [][0])
+        retries.run_batch(session, JobType.START_LAUNCH, [42], lambda _ids: [][0])
     page = owner_client.get("/health/house").text
     assert "Begin the scheduled launch of activity 42" in page
     assert "IndexError" in page
     later = clock.now() + timedelta(hours=3)
-    with db.transaction() as session, clock.use(lambda: later):
-        retries.forget_old(session)
-    assert told() == []
+    with db.transaction() as session, clock.override(lambda: later):
+        retries.purge_expired(session)
+    assert current_failures() == []

@@ -7,12 +7,12 @@ from sqlalchemy import Connection, func, select
 
 from campaigns import clock, db
 from campaigns.planning.models import Activity
-from tracking.bots.rules import CROWD, CROWD_SECONDS
-from tracking.bots.signals import crowds
+from tracking.bots.rules import CROWD_RECIPIENTS, CROWD_SECONDS
+from tracking.bots.signals import find_crowds
 from tracking.endpoints import ip_networks
 from tracking.models.events import Event, HitKind
 
-_AHEAD_SECONDS = 120.0
+_LOOKAHEAD_SECONDS = 120.0
 
 
 class BurstCache:
@@ -21,24 +21,24 @@ class BurstCache:
     """
 
     def __init__(self) -> None:
-        self._first, self._last = 1, 0
-        self._found: Mapping[int, set[int]] = {}
+        self._covered_from, self._covered_until = 1, 0
+        self._crowds: Mapping[int, set[int]] = {}
 
-    def about(self, connection: Connection, instants: Sequence[int]) -> Mapping[int, set[int]]:
+    def crowds_around(self, connection: Connection, instants: Sequence[int]) -> Mapping[int, set[int]]:
         """By network, the instants (microseconds) at which it followed links of many recipients. Contains all that fall
         into the range of ``instants`` and may contain more.
         """
         if not instants:
             return {}
         first, last = min(instants), max(instants)
-        if not self._first <= first <= last <= self._last:
-            ahead = clock.scaled(_AHEAD_SECONDS) // timedelta(microseconds=1)
-            self._first, self._last = first, max(last, first + ahead)
-            self._found = _crowded(connection, self._first, self._last)
-        return self._found
+        if not self._covered_from <= first <= last <= self._covered_until:
+            ahead = clock.scaled(_LOOKAHEAD_SECONDS) // timedelta(microseconds=1)
+            self._covered_from, self._covered_until = first, max(last, first + ahead)
+            self._crowds = _find_crowds(connection, self._covered_from, self._covered_until)
+        return self._crowds
 
 
-def _crowded(connection: Connection, first: int, last: int) -> dict[int, set[int]]:
+def _find_crowds(connection: Connection, first: int, last: int) -> dict[int, set[int]]:
     span = clock.scaled(CROWD_SECONDS)
     nearby = [
         # True for every event; it allows SQLite to use the index on (activity_id, at).
@@ -49,14 +49,16 @@ def _crowded(connection: Connection, first: int, last: int) -> dict[int, set[int
         Event.send_id.is_not(None),
     ]
     # Many clicks on few sends are no crowd; such a network may have thousands of them, which need not be read.
-    several = func.count(Event.send_id.distinct()) >= CROWD
-    crowding = [
+    many_recipients = func.count(Event.send_id.distinct()) >= CROWD_RECIPIENTS
+    networks = [
         network
-        for network in connection.scalars(select(Event.network).where(*nearby).group_by(Event.network).having(several))
+        for network in connection.scalars(
+            select(Event.network).where(*nearby).group_by(Event.network).having(many_recipients)
+        )
         if not ip_networks.is_shared(network)
     ]
-    if not crowding:
+    if not networks:
         return {}
-    found = select(Event.network, Event.at, Event.send_id).where(*nearby, Event.network.in_(crowding))
+    found = select(Event.network, Event.at, Event.send_id).where(*nearby, Event.network.in_(networks))
     rows = sorted((row.network, db.to_micros(row.at), row.send_id) for row in connection.execute(found))
-    return crowds(rows, span // timedelta(microseconds=1))
+    return find_crowds(rows, span // timedelta(microseconds=1))

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 
 AS_OF = "2026-11"
 
-_PUBLISHED: dict[str, tuple[str, ...]] = {
+_PUBLISHED_RANGES: dict[str, tuple[str, ...]] = {
     # learn.microsoft.com, "Microsoft 365 URLs and IP address ranges", Exchange Online, port 25
     "Exchange Online Protection": ("40.92.0.0/15", "40.94.0.0/15", "40.107.0.0/16", "52.100.0.0/14", "104.47.0.0/17"),
     # SPF of pphosted.com and ppe-hosted.com; Proofpoint Essentials, "Connection details"
@@ -62,20 +62,20 @@ _PUBLISHED: dict[str, tuple[str, ...]] = {
 def _ranges() -> list[tuple[int, int, str]]:
     """(first, last, vendor) as numbers of /24 networks, see :mod:`tracking.endpoints.ip_networks`."""
     found = []
-    for vendor, blocks in _PUBLISHED.items():
+    for vendor, blocks in _PUBLISHED_RANGES.items():
         for block in map(IPv4Network, blocks):
             found.append((int(block.network_address) >> 8, int(block.broadcast_address) >> 8, vendor))
     return sorted(found)
 
 
 _RANGES = _ranges()
-_FIRSTS = [first for first, _, _ in _RANGES]
+_RANGE_STARTS = [first for first, _, _ in _RANGES]
 
 
 @lru_cache(maxsize=16_384)
 def gateway_of(network: int) -> str:
     """The vendor whose gateways are in this network (see :mod:`tracking.endpoints.ip_networks`); "" for none."""
-    place = bisect_right(_FIRSTS, network) - 1
+    place = bisect_right(_RANGE_STARTS, network) - 1
     if place < 0 or network > _RANGES[place][1]:
         return ""
     return _RANGES[place][2]

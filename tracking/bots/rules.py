@@ -15,7 +15,7 @@ from campaigns.i18n import N_
 from tracking.models.events import HitKind, TrafficLabel
 from tracking.spool.record_codec import RequestFlag
 
-RULES = 3
+RULES_VERSION = 3
 """Version of the rules, stored with every label."""
 
 BURST_SECONDS = 10.0
@@ -29,7 +29,7 @@ EARLY_SECONDS = 60.0
 LATE_SECONDS = 600.0
 READING_SECONDS = 3.0
 CROWD_SECONDS = 60.0
-CROWD = 5
+CROWD_RECIPIENTS = 5
 SETTLE_SECONDS = 900.0
 
 
@@ -67,9 +67,9 @@ class LabelReason(IntFlag):
     STAYED = 1 << 26
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The reason as a sentence (msgid). Only for a single bit."""
-        return _WORDS[self]
+        return _DESCRIPTIONS[self]
 
     @property
     def weight(self) -> int | None:
@@ -77,12 +77,12 @@ class LabelReason(IntFlag):
         return WEIGHTS.get(self)
 
     @property
-    def decides(self) -> bool:
+    def is_decisive(self) -> bool:
         """Whether the reason decides the label without the score."""
-        return bool(self & (_NO_PERSON | LabelReason.SUBMITTED | LabelReason.STAYED))
+        return bool(self & (_NON_HUMAN | LabelReason.SUBMITTED | LabelReason.STAYED))
 
 
-_WORDS = {
+_DESCRIPTIONS = {
     LabelReason.HEAD: N_("It asked for headers only (HEAD)."),
     LabelReason.PREFETCH: N_("The request called itself a prefetch."),
     LabelReason.MAIL_PRIVACY: N_("It has the shape of Apple Mail Privacy Protection."),
@@ -156,13 +156,13 @@ SHOWN -2: the same for the open itself: sufficient alone, unless another signal 
 VIEWED -3: the client that followed the link loaded our landing page's pixel. Renderers do that, too, so it weighs
     less than a submitted form, which decides (SUBMITTED).
 """
-SCANNER_FROM, HUMAN_TO = 3, -2
+SCANNER_MIN_SCORE, HUMAN_MAX_SCORE = 3, -2
 
-FACTS = LabelReason(0xFF) | LabelReason.ROBOT
+IMMEDIATE_SIGNALS = LabelReason(0xFF) | LabelReason.ROBOT
 _MACHINE = LabelReason.HEAD | LabelReason.PREFETCH | LabelReason.MAIL_PRIVACY | LabelReason.GMAIL_PREFETCH
 _PROGRAM = LabelReason.LIBRARY | LabelReason.ROBOT
-_NO_PERSON = _MACHINE | _PROGRAM
-_IS_NO_PERSON = int(_NO_PERSON)
+_NON_HUMAN = _MACHINE | _PROGRAM
+_NON_HUMAN_BITS = int(_NON_HUMAN)
 
 _LIBRARIES = re.compile(
     rb"^(?:curl|wget|python|aiohttp|httpx|okhttp|java/|go-http-client|libwww|lwp|node|axios|undici|got |ruby|perl|php|"
@@ -176,7 +176,7 @@ _ROBOTS = re.compile(
 
 
 @lru_cache(maxsize=4096)
-def _of_user_agent(user_agent: bytes, kind: int) -> LabelReason:
+def _user_agent_signal(user_agent: bytes, kind: int) -> LabelReason:
     if not user_agent or _LIBRARIES.search(user_agent):
         return LabelReason.LIBRARY
     if kind != HitKind.OPEN:
@@ -189,41 +189,41 @@ def _of_user_agent(user_agent: bytes, kind: int) -> LabelReason:
 
 
 @lru_cache(maxsize=8192)
-def facts(kind: int, flags: int, user_agent: bytes) -> LabelReason:
+def immediate_signals(kind: int, flags: int, user_agent: bytes) -> LabelReason:
     """Immediate signals: what the hit itself shows."""
-    found = _of_user_agent(user_agent, kind)
+    signals = _user_agent_signal(user_agent, kind)
     if flags & RequestFlag.HEAD:
-        found |= LabelReason.HEAD
+        signals |= LabelReason.HEAD
     if flags & RequestFlag.PREFETCH:
-        found |= LabelReason.PREFETCH
+        signals |= LabelReason.PREFETCH
     if flags & RequestFlag.NAVIGATED:
-        found |= LabelReason.NAVIGATED
-    return found
+        signals |= LabelReason.NAVIGATED
+    return signals
 
 
-def is_no_person(reasons: int) -> bool:
+def is_non_human(reasons: int) -> bool:
     """Whether the immediate signals alone exclude a person."""
-    return bool(reasons & _IS_NO_PERSON)
+    return bool(reasons & _NON_HUMAN_BITS)
 
 
-def first_label(found: LabelReason) -> TrafficLabel:
+def first_label(reasons: LabelReason) -> TrafficLabel:
     """The label by immediate signals alone; SETTLING when they do not decide."""
-    if found & _MACHINE:
+    if reasons & _MACHINE:
         return TrafficLabel.MACHINE
-    return TrafficLabel.SCANNER if found & _PROGRAM else TrafficLabel.SETTLING
+    return TrafficLabel.SCANNER if reasons & _PROGRAM else TrafficLabel.SETTLING
 
 
 @lru_cache(maxsize=65_536)
-def final_label(found: int) -> TrafficLabel:
+def final_label(reasons: int) -> TrafficLabel:
     """The label by the score of all signals."""
-    if found & _NO_PERSON:
-        return first_label(LabelReason(found))
-    if found & (LabelReason.SUBMITTED | LabelReason.STAYED):
+    if reasons & _NON_HUMAN:
+        return first_label(LabelReason(reasons))
+    if reasons & (LabelReason.SUBMITTED | LabelReason.STAYED):
         return TrafficLabel.HUMAN
-    total = score(found)
-    if total >= SCANNER_FROM:
+    total = score(reasons)
+    if total >= SCANNER_MIN_SCORE:
         return TrafficLabel.SCANNER
-    return TrafficLabel.HUMAN if total <= HUMAN_TO else TrafficLabel.UNKNOWN
+    return TrafficLabel.HUMAN if total <= HUMAN_MAX_SCORE else TrafficLabel.UNKNOWN
 
 
 def score(reasons: int) -> int:
@@ -234,18 +234,22 @@ def score(reasons: int) -> int:
 class ReasonDetail(NamedTuple):
     """One reason of a label: its description (msgid) and its weight (None: no weight, or it decides alone)."""
 
-    words: str
+    description: str
     weight: int | None
-    decides: bool = False
+    is_decisive: bool = False
 
 
-def why(reasons: int) -> list[ReasonDetail]:
+def reason_details(reasons: int) -> list[ReasonDetail]:
     """The reasons of a label, strongest first."""
-    spoken = [ReasonDetail(reason.words, reason.weight, reason.decides) for reason in LabelReason if reason & reasons]
-    return sorted(spoken, key=lambda said: (not said.decides, -abs(said.weight or 0)))
+    details = [
+        ReasonDetail(reason.description, reason.weight, reason.is_decisive)
+        for reason in LabelReason
+        if reason & reasons
+    ]
+    return sorted(details, key=lambda said: (not said.is_decisive, -abs(said.weight or 0)))
 
 
-_SMALL_PRINT = re.compile(
+_SMALL_PRINT_PATTERN = re.compile(
     r"unsubscribe|opt-?out|privacy|imprint|legal|terms|(?:email|mail|subscription)[-_ ]?preferences"
     r"|impressum|datenschutz|désabonn|desabonn|désinscri|confidentialit|mentions[-_ ]l"
     r"|отпис|конфиденциальн|لغو اشتراک|حریم خصوصی|abunəlik|გამოწერ",
@@ -255,4 +259,4 @@ _SMALL_PRINT = re.compile(
 
 def is_small_print(url: str, label: str) -> bool:
     """Whether a link leads to a page that few people look for: unsubscribe, terms, privacy."""
-    return bool(_SMALL_PRINT.search(url) or _SMALL_PRINT.search(label))
+    return bool(_SMALL_PRINT_PATTERN.search(url) or _SMALL_PRINT_PATTERN.search(label))

@@ -14,20 +14,20 @@ from tracking.bots.rules import (
     BURST_LINKS,
     BURST_SECONDS,
     BURST_SHARE,
-    CROWD,
+    CROWD_RECIPIENTS,
     EARLY_SECONDS,
-    FACTS,
+    IMMEDIATE_SIGNALS,
     LATE_SECONDS,
     READING_SECONDS,
     SEVERAL_LINKS,
     SOON_SECONDS,
     LabelReason,
-    is_no_person,
+    is_non_human,
 )
 from tracking.models.events import HitKind
 
 # Plain integers: arithmetic on IntFlag members runs Python code for every event (tests/benchmarks/collector.py).
-_FACTS = int(FACTS)
+_IMMEDIATE = int(IMMEDIATE_SIGNALS)
 _BURST, _EVERYTHING, _SMALL_PRINT = int(LabelReason.BURST), int(LabelReason.EVERYTHING), int(LabelReason.SMALL_PRINT)
 _SEVERAL, _UNREAD = int(LabelReason.SEVERAL), int(LabelReason.UNREAD)
 _SOON, _EARLY, _ALONE, _LATE_ALONE = (
@@ -50,7 +50,7 @@ _READ_BEFORE, _VIEWED, _SUBMITTED, _SHOWN = (
 )
 _STAYED = int(LabelReason.STAYED)
 _OPEN, _CLICK, _VIEW = int(HitKind.OPEN), int(HitKind.CLICK), int(HitKind.VIEW)
-_LED = (_CLICK, _VIEW)
+_CONFIRMED_KINDS = (_CLICK, _VIEW)
 """Kinds of events that a submitted form proves to be a person's."""
 
 
@@ -79,7 +79,7 @@ class SendContext:
         submitted_at: Sequence[int],
         scale: float = 1.0,
         small_print: Collection[int] = (),
-        stayed_at: Sequence[int] = (),
+        engaged_at: Sequence[int] = (),
     ) -> None:
         """``links``: number of tracked links in the mail, 0 when unknown. ``small_print``: numbers of its legal links.
         ``engaged_at``: starts of engaged visits. Every threshold is divided by ``scale`` (``TIME_SCALE``).
@@ -90,39 +90,41 @@ class SendContext:
             kind = event[1]
             if kind == _CLICK:
                 clicks.append(event)
-            elif not is_no_person(event[3]):
+            elif not is_non_human(event[3]):
                 (opens if kind == _OPEN else views).append(event[0])
         opens.sort()
         self.opens = opens
-        self.viewed = last_before(views, clicks, _CLICK)
-        self.submitted = {kind: last_before(submitted_at, events, kind) for kind in _LED} if submitted_at else {}
-        self.stayed = last_before(stayed_at, clicks, _CLICK)
+        self.viewed_clicks = last_events_before(views, clicks, _CLICK)
+        self.submitted_hits = (
+            {kind: last_events_before(submitted_at, events, kind) for kind in _CONFIRMED_KINDS} if submitted_at else {}
+        )
+        self.engaged_clicks = last_events_before(engaged_at, clicks, _CLICK)
         self.bursts: list[_Burst] = []
         self.burst_small_print = False
-        self.disguised: _Pair = _NO_PAIR
-        self.checked: _Pair = _NO_PAIR
-        self.in_company: Collection[tuple[int, int]] = ()
-        self.everything: _LinkSweeps | None = None
+        self.disguised_clicks: _ClickSet = _NO_CLICKS
+        self.checked_clicks: _ClickSet = _NO_CLICKS
+        self.accompanied_clicks: Collection[tuple[int, int]] = ()
+        self.link_sweeps: _LinkSweeps | None = None
         if len(clicks) > 1:
-            self._compare(sorted(clicks), links, small_print)
+            self._compare_clicks(sorted(clicks), links, small_print)
 
-    def _compare(self, clicks: Sequence[HitSignal], links: int, small_print: Collection[int]) -> None:
-        span = self.span(BURST_SECONDS)
-        self.bursts = _bursts(clicks, links, span)
-        self.disguised, self.checked = _pairs(clicks, span)
-        self.in_company = _in_company(clicks, span)
-        self.everything = _LinkSweeps.of(clicks, links, small_print)
+    def _compare_clicks(self, clicks: Sequence[HitSignal], links: int, small_print: Collection[int]) -> None:
+        span = self.scaled_micros(BURST_SECONDS)
+        self.bursts = _find_bursts(clicks, links, span)
+        self.disguised_clicks, self.checked_clicks = _repeated_clicks(clicks, span)
+        self.accompanied_clicks = _accompanied_clicks(clicks, span)
+        self.link_sweeps = _LinkSweeps.find(clicks, links, small_print)
         self.burst_small_print = bool(small_print) and any(
-            c.link in small_print and self.bursts_about(c.at, 0) for c in clicks
+            c.link in small_print and self.bursts_near(c.at, 0) for c in clicks
         )
 
-    def span(self, seconds: float) -> float:
+    def scaled_micros(self, seconds: float) -> float:
         """A threshold in scaled microseconds."""
         return seconds * 1_000_000 / self._scale
 
-    def bursts_about(self, at: int, margin: float) -> "list[_Burst]":
+    def bursts_near(self, at: int, margin: float) -> "list[_Burst]":
         """The bursts within ``margin`` of an instant. A send may have thousands of bursts elsewhere."""
-        first = last = bisect_left(self.bursts, at - margin, key=_END)
+        first = last = bisect_left(self.bursts, at - margin, key=_BURST_END)
         while last < len(self.bursts) and self.bursts[last].start <= at + margin:
             last += 1
         return self.bursts[first:last]
@@ -135,7 +137,7 @@ class _LinkSweeps(NamedTuple):
     networks: dict[int, bool]
 
     @classmethod
-    def of(cls, clicks: Sequence[HitSignal], links: int, small_print: Collection[int]) -> "_LinkSweeps | None":
+    def find(cls, clicks: Sequence[HitSignal], links: int, small_print: Collection[int]) -> "_LinkSweeps | None":
         if links < ALL_LINKS or len({c.link for c in clicks}) < links * ALL_SHARE:
             return None
 
@@ -170,14 +172,14 @@ class _Burst(NamedTuple):
     """BURST when it covers most links of the mail, else SEVERAL."""
 
 
-_END = attrgetter("end")  # Bursts do not overlap and are ordered, so their ends are ordered, too.
+_BURST_END = attrgetter("end")  # Bursts do not overlap and are ordered, so their ends are ordered, too.
 
 
-def _bursts(clicks: Sequence[HitSignal], links: int, span: float) -> list[_Burst]:
+def _find_bursts(clicks: Sequence[HitSignal], links: int, span: float) -> list[_Burst]:
     """The bursts among clicks. A burst needs at least two links: in a mail with one link, every click would follow "all
     links".
     """
-    most = min(BURST_LINKS, max(2, ceil(links * BURST_SHARE))) if links else BURST_LINKS
+    burst_links = min(BURST_LINKS, max(2, ceil(links * BURST_SHARE))) if links else BURST_LINKS
     found: list[_Burst] = []
     window: deque[HitSignal] = deque()
     within: Counter[int] = Counter()
@@ -189,8 +191,8 @@ def _bursts(clicks: Sequence[HitSignal], links: int, span: float) -> list[_Burst
             within[gone.link] -= 1
             if not within[gone.link]:
                 del within[gone.link]
-        if len(within) >= min(SEVERAL_LINKS, most):
-            start, reason = window[0].at, _BURST if len(within) >= most else _SEVERAL
+        if len(within) >= min(SEVERAL_LINKS, burst_links):
+            start, reason = window[0].at, _BURST if len(within) >= burst_links else _SEVERAL
             if found and start <= found[-1].end:
                 before = found.pop()
                 start, reason = before.start, _BURST if _BURST in (reason, before.reason) else _SEVERAL
@@ -198,11 +200,11 @@ def _bursts(clicks: Sequence[HitSignal], links: int, span: float) -> list[_Burst
     return found
 
 
-_Pair = Set[tuple[int, int, int]]
-_NO_PAIR: _Pair = frozenset()
+_ClickSet = Set[tuple[int, int, int]]
+_NO_CLICKS: _ClickSet = frozenset()
 
 
-def _pairs(clicks: Sequence[HitSignal], span: float) -> tuple[_Pair, _Pair]:
+def _repeated_clicks(clicks: Sequence[HitSignal], span: float) -> tuple[_ClickSet, _ClickSet]:
     """Two sets of clicks (instant, link, user agent): those on a link that another user agent followed seconds before,
     and those on a link that another user agent from another network followed seconds after.
     """
@@ -220,7 +222,7 @@ def _pairs(clicks: Sequence[HitSignal], span: float) -> tuple[_Pair, _Pair]:
     return disguised, checked
 
 
-def _in_company(clicks: Sequence[HitSignal], span: float) -> set[tuple[int, int]]:
+def _accompanied_clicks(clicks: Sequence[HitSignal], span: float) -> set[tuple[int, int]]:
     """Clicks (instant, link) with a click on another link within ten seconds before or after."""
     found = set()
     for ordered in (clicks, clicks[::-1]):
@@ -235,70 +237,70 @@ def _in_company(clicks: Sequence[HitSignal], span: float) -> set[tuple[int, int]
     return found
 
 
-def last_before(instants: Sequence[int], events: Sequence[HitSignal], kind: int) -> Set[int]:
+def last_events_before(instants: Sequence[int], events: Sequence[HitSignal], kind: int) -> Set[int]:
     """For each instant, the last event of a kind before it that may be a person's. Returns the events' instants."""
     if not instants:
-        return _NEVER
-    may_be = sorted(e.at for e in events if e.kind == kind and not is_no_person(e.reasons))
-    places = (bisect_right(may_be, instant) for instant in instants)
-    return {may_be[place - 1] for place in places if place}
+        return _NO_INSTANTS
+    candidates = sorted(e.at for e in events if e.kind == kind and not is_non_human(e.reasons))
+    places = (bisect_right(candidates, instant) for instant in instants)
+    return {candidates[place - 1] for place in places if place}
 
 
-_NEVER: Set[int] = frozenset()
+_NO_INSTANTS: Set[int] = frozenset()
 
 
-def signals(event: HitSignal, around: SendContext, crowded: bool) -> int:
+def deferred_signals(event: HitSignal, context: SendContext, in_crowd: bool) -> int:
     """Bits of :class:`LabelReason`: the stored immediate signals and those of the send's context, time and network."""
     is_click = event.kind == _CLICK
-    found = (event.reasons & _FACTS) | _timing(event, around)
-    margin = 0.0 if is_click else around.span(BURST_SECONDS)
-    if around.bursts:
-        for burst in around.bursts_about(event.at, margin):
-            found |= burst.reason | (_SMALL_PRINT if around.burst_small_print else 0)
+    reasons = (event.reasons & _IMMEDIATE) | _timing_signal(event, context)
+    margin = 0.0 if is_click else context.scaled_micros(BURST_SECONDS)
+    if context.bursts:
+        for burst in context.bursts_near(event.at, margin):
+            reasons |= burst.reason | (_SMALL_PRINT if context.burst_small_print else 0)
     if event.network and gateway_of(event.network):
-        found |= _GATEWAY
+        reasons |= _GATEWAY
     if is_click:
-        found |= _of_click(event, around)
-        if crowded:
-            found |= _CROWD
+        reasons |= _click_signals(event, context)
+        if in_crowd:
+            reasons |= _CROWD
     else:
-        found |= _SHOWN
-    if around.submitted and event.at in around.submitted.get(event.kind, ()):
-        found |= _SUBMITTED
-    if is_click and event.at in around.stayed:
-        found |= _STAYED
-    return found
+        reasons |= _SHOWN
+    if context.submitted_hits and event.at in context.submitted_hits.get(event.kind, ()):
+        reasons |= _SUBMITTED
+    if is_click and event.at in context.engaged_clicks:
+        reasons |= _STAYED
+    return reasons
 
 
-def _timing(event: HitSignal, around: SendContext) -> int:
-    if around.sent_at is None:
+def _timing_signal(event: HitSignal, context: SendContext) -> int:
+    if context.sent_at is None:
         return 0
-    after = event.at - around.sent_at
-    if after < around.span(SOON_SECONDS):
+    after = event.at - context.sent_at
+    if after < context.scaled_micros(SOON_SECONDS):
         return _SOON
     if event.kind != _CLICK:
         return 0
-    if after < around.span(EARLY_SECONDS):
+    if after < context.scaled_micros(EARLY_SECONDS):
         return _EARLY
-    if (event.at, event.link) in around.in_company:
+    if (event.at, event.link) in context.accompanied_clicks:
         return 0
-    return _LATE_ALONE if after > around.span(LATE_SECONDS) else _ALONE
+    return _LATE_ALONE if after > context.scaled_micros(LATE_SECONDS) else _ALONE
 
 
-def _of_click(event: HitSignal, around: SendContext) -> int:
-    found = around.everything.reasons(event) if around.everything else 0
-    if around.disguised and (event.at, event.link, event.user_agent) in around.disguised:
-        found |= _DISGUISE
-    if around.checked and (event.at, event.link, event.user_agent) in around.checked:
-        found |= _CHECKED
-    if around.opens:
-        found |= _reading(event.at, around)
-    if event.at in around.viewed:
-        found |= _VIEWED
-    return found
+def _click_signals(event: HitSignal, context: SendContext) -> int:
+    reasons = context.link_sweeps.reasons(event) if context.link_sweeps else 0
+    if context.disguised_clicks and (event.at, event.link, event.user_agent) in context.disguised_clicks:
+        reasons |= _DISGUISE
+    if context.checked_clicks and (event.at, event.link, event.user_agent) in context.checked_clicks:
+        reasons |= _CHECKED
+    if context.opens:
+        reasons |= _reading_signal(event.at, context)
+    if event.at in context.viewed_clicks:
+        reasons |= _VIEWED
+    return reasons
 
 
-def crowds(clicks: Iterable[tuple[int, int, int]], span: int) -> dict[int, set[int]]:
+def find_crowds(clicks: Iterable[tuple[int, int, int]], span: int) -> dict[int, set[int]]:
     """By network, the instants at which it followed links of many recipients within ``span`` microseconds.
 
     ``clicks`` are ordered tuples (network, instant, send).
@@ -319,14 +321,14 @@ def crowds(clicks: Iterable[tuple[int, int, int]], span: int) -> dict[int, set[i
             within[gone] -= 1
             if not within[gone]:
                 del within[gone]
-        if len(within) >= CROWD:
+        if len(within) >= CROWD_RECIPIENTS:
             found[network].update(instant for instant, _ in window)
     return found
 
 
-def _reading(at: int, around: SendContext) -> int:
+def _reading_signal(at: int, context: SendContext) -> int:
     """READ_BEFORE when the mail was shown long enough to be read before the click, UNREAD when only just."""
-    reading = around.span(READING_SECONDS)
-    if at - around.opens[0] >= reading:
+    reading = context.scaled_micros(READING_SECONDS)
+    if at - context.opens[0] >= reading:
         return _READ_BEFORE
-    return _UNREAD if at >= around.opens[0] else 0
+    return _UNREAD if at >= context.opens[0] else 0

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from campaigns.i18n import N_
 from campaigns.planning.models import Channel
-from tracking.channels.referrers import SourceKind, kind_of, registered_name
+from tracking.channels.referrers import SourceKind, registered_name, source_kind
 
-RULES = 1
+RULES_VERSION = 1
 """Version of the rules and the source lists, stored with each result."""
 
-LONGEST = 100
+MAX_VALUE_LENGTH = 100
 """Maximum length of a stored UTM value in characters."""
 
 
@@ -53,7 +53,7 @@ class ChannelGroup(IntEnum):
     @property
     def channel(self) -> Channel:
         """The activity channel under which the group is reported."""
-        return _CHANNELS.get(self, Channel.OTHER)
+        return _CHANNEL_BY_GROUP.get(self, Channel.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class TrafficParameters:
 
     @property
     def group(self) -> ChannelGroup:
-        return group_of(self)
+        return channel_group_of(self)
 
 
 _CLICK_IDS: tuple[tuple[str, str, str], ...] = (
@@ -92,13 +92,15 @@ CLICK_IDS = frozenset(name for name, _, _ in _CLICK_IDS)
 CLICK_SOURCES = frozenset((source, medium) for _, source, medium in _CLICK_IDS)
 
 
-def arrival_of(query: Mapping[str, str], referrer: str, own_hosts: frozenset[str] = frozenset()) -> TrafficParameters:
+def parse_traffic_parameters(
+    query: Mapping[str, str], referrer: str, own_hosts: frozenset[str] = frozenset()
+) -> TrafficParameters:
     """The source of a visit, from the query parameters and the referrer of its first page.
 
     Precedence: UTM parameters, click id, host of the referrer. A referrer on an own host is ignored.
     """
     if any(query.get(f"utm_{part}") for part in ("source", "medium", "campaign", "id")):
-        utm = {part: _clean(query.get(f"utm_{part}", "")) for part in _UTM}
+        utm = {part: _clean(query.get(f"utm_{part}", "")) for part in _UTM_NAMES}
         return TrafficParameters(utm["source"], utm["medium"], utm["campaign"], utm["term"], utm["content"], utm["id"])
     for name, source, medium in _CLICK_IDS:
         if query.get(name):
@@ -106,69 +108,74 @@ def arrival_of(query: Mapping[str, str], referrer: str, own_hosts: frozenset[str
     host = host_of(referrer)
     if not host or host in own_hosts:
         return TrafficParameters()
-    return TrafficParameters(_clean(host), _MEDIA.get(kind_of(host), "referral"))
+    return TrafficParameters(_clean(host), _MEDIUM_BY_KIND.get(source_kind(host), "referral"))
 
 
-_UTM = ("source", "medium", "campaign", "term", "content", "id")
-_MEDIA: dict[SourceKind | None, str] = {SourceKind.SEARCH: "organic", SourceKind.SOCIAL: "social"}
+_UTM_NAMES = ("source", "medium", "campaign", "term", "content", "id")
+_MEDIUM_BY_KIND: dict[SourceKind | None, str] = {SourceKind.SEARCH: "organic", SourceKind.SOCIAL: "social"}
 
 
 def host_of(address: str) -> str:
     """The host of an http(s) or app URL in lower case; "" for none."""
     try:
-        return (urlsplit(address).hostname or "").strip(".")[:LONGEST]
+        return (urlsplit(address).hostname or "").strip(".")[:MAX_VALUE_LENGTH]
     except ValueError:
         return ""
 
 
 def _clean(text: str) -> str:
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split()).lower()[:LONGEST]
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split()).lower()[:MAX_VALUE_LENGTH]
 
 
-_PAID = re.compile(r".*cp.*|ppc|retargeting|paid.*")
-_SHOP = re.compile(r".*(([^a-df-z]|^)shop|shopping).*")
-_VIDEO = re.compile(r".*video.*")
-_DISPLAY = {"display", "banner", "expandable", "interstitial", "cpm"}
-_SOCIAL = {"social", "social-network", "social-media", "sm", "social network", "social media"}
-_EMAIL = {"email", "e-mail", "e_mail", "e mail"}
-_NOTHING = {"", "(none)", "(not set)"}
+_PAID_MEDIUM = re.compile(r".*cp.*|ppc|retargeting|paid.*")
+_SHOP_CAMPAIGN = re.compile(r".*(([^a-df-z]|^)shop|shopping).*")
+_VIDEO_MEDIUM = re.compile(r".*video.*")
+_DISPLAY_MEDIA = {"display", "banner", "expandable", "interstitial", "cpm"}
+_SOCIAL_MEDIA = {"social", "social-network", "social-media", "sm", "social network", "social media"}
+_EMAIL_NAMES = {"email", "e-mail", "e_mail", "e mail"}
+_NO_MEDIUM = {"", "(none)", "(not set)"}
 
 
 @dataclass(frozen=True, slots=True)
 class _RuleInput:
     arrival: TrafficParameters
-    site: SourceKind | None
+    source_kind: SourceKind | None
 
     @property
-    def paid(self) -> bool:
-        return bool(_PAID.fullmatch(self.arrival.medium))
+    def is_paid(self) -> bool:
+        return bool(_PAID_MEDIUM.fullmatch(self.arrival.medium))
 
     @property
-    def shop(self) -> bool:
-        return self.site is SourceKind.SHOP or bool(_SHOP.fullmatch(self.arrival.campaign))
+    def is_shop(self) -> bool:
+        return self.source_kind is SourceKind.SHOP or bool(_SHOP_CAMPAIGN.fullmatch(self.arrival.campaign))
 
 
-def _direct(seen: TrafficParameters) -> bool:
-    return seen.source in {"", "(direct)"} and seen.medium in _NOTHING and not (seen.campaign or seen.utm_id)
+def _is_direct(arrival: TrafficParameters) -> bool:
+    return (
+        arrival.source in {"", "(direct)"} and arrival.medium in _NO_MEDIUM and not (arrival.campaign or arrival.utm_id)
+    )
 
 
 _RULES: tuple[tuple[ChannelGroup, Callable[[_RuleInput], bool]], ...] = (
-    (ChannelGroup.DIRECT, lambda f: _direct(f.arrival)),
+    (ChannelGroup.DIRECT, lambda f: _is_direct(f.arrival)),
     (ChannelGroup.CROSS_NETWORK, lambda f: "cross-network" in f.arrival.campaign),
-    (ChannelGroup.PAID_SHOPPING, lambda f: f.paid and f.shop),
-    (ChannelGroup.PAID_SEARCH, lambda f: f.paid and f.site is SourceKind.SEARCH),
-    (ChannelGroup.PAID_SOCIAL, lambda f: f.paid and f.site is SourceKind.SOCIAL),
-    (ChannelGroup.PAID_VIDEO, lambda f: f.paid and f.site is SourceKind.VIDEO),
-    (ChannelGroup.DISPLAY, lambda f: f.arrival.medium in _DISPLAY),
-    (ChannelGroup.PAID_OTHER, lambda f: f.paid),
+    (ChannelGroup.PAID_SHOPPING, lambda f: f.is_paid and f.is_shop),
+    (ChannelGroup.PAID_SEARCH, lambda f: f.is_paid and f.source_kind is SourceKind.SEARCH),
+    (ChannelGroup.PAID_SOCIAL, lambda f: f.is_paid and f.source_kind is SourceKind.SOCIAL),
+    (ChannelGroup.PAID_VIDEO, lambda f: f.is_paid and f.source_kind is SourceKind.VIDEO),
+    (ChannelGroup.DISPLAY, lambda f: f.arrival.medium in _DISPLAY_MEDIA),
+    (ChannelGroup.PAID_OTHER, lambda f: f.is_paid),
     # Not in GA4's rules: our own addition. It precedes the rules that would also match links from AI assistants.
-    (ChannelGroup.ASSISTANTS, lambda f: f.site is SourceKind.ASSISTANT),
-    (ChannelGroup.ORGANIC_SHOPPING, lambda f: f.shop),
-    (ChannelGroup.ORGANIC_SOCIAL, lambda f: f.site is SourceKind.SOCIAL or f.arrival.medium in _SOCIAL),
-    (ChannelGroup.ORGANIC_VIDEO, lambda f: f.site is SourceKind.VIDEO or bool(_VIDEO.fullmatch(f.arrival.medium))),
-    (ChannelGroup.ORGANIC_SEARCH, lambda f: f.site is SourceKind.SEARCH or f.arrival.medium == "organic"),
+    (ChannelGroup.ASSISTANTS, lambda f: f.source_kind is SourceKind.ASSISTANT),
+    (ChannelGroup.ORGANIC_SHOPPING, lambda f: f.is_shop),
+    (ChannelGroup.ORGANIC_SOCIAL, lambda f: f.source_kind is SourceKind.SOCIAL or f.arrival.medium in _SOCIAL_MEDIA),
+    (
+        ChannelGroup.ORGANIC_VIDEO,
+        lambda f: f.source_kind is SourceKind.VIDEO or bool(_VIDEO_MEDIUM.fullmatch(f.arrival.medium)),
+    ),
+    (ChannelGroup.ORGANIC_SEARCH, lambda f: f.source_kind is SourceKind.SEARCH or f.arrival.medium == "organic"),
     (ChannelGroup.REFERRAL, lambda f: f.arrival.medium in {"referral", "app", "link"}),
-    (ChannelGroup.EMAIL, lambda f: f.arrival.source in _EMAIL or f.arrival.medium in _EMAIL),
+    (ChannelGroup.EMAIL, lambda f: f.arrival.source in _EMAIL_NAMES or f.arrival.medium in _EMAIL_NAMES),
     (ChannelGroup.AFFILIATES, lambda f: f.arrival.medium == "affiliate"),
     (ChannelGroup.AUDIO, lambda f: f.arrival.medium == "audio"),
     (ChannelGroup.SMS, lambda f: "sms" in (f.arrival.source, f.arrival.medium)),
@@ -184,15 +191,15 @@ _RULES: tuple[tuple[ChannelGroup, Callable[[_RuleInput], bool]], ...] = (
 )
 
 
-def group_of(arrival: TrafficParameters) -> ChannelGroup:
+def channel_group_of(arrival: TrafficParameters) -> ChannelGroup:
     """The group of the first matching rule."""
-    facts = _RuleInput(arrival, kind_of(arrival.source))
-    return next((group for group, fits in _RULES if fits(facts)), ChannelGroup.UNASSIGNED)
+    rule_input = _RuleInput(arrival, source_kind(arrival.source))
+    return next((group for group, fits in _RULES if fits(rule_input)), ChannelGroup.UNASSIGNED)
 
 
-def network_of(arrival: TrafficParameters) -> str:
+def social_network_of(arrival: TrafficParameters) -> str:
     """The canonical name of a social or video network (``facebook``); "" for other sources."""
-    if kind_of(arrival.source) not in (SourceKind.SOCIAL, SourceKind.VIDEO):
+    if source_kind(arrival.source) not in (SourceKind.SOCIAL, SourceKind.VIDEO):
         return ""
     name = registered_name(arrival.source)
     return _ALIASES.get(arrival.source, _ALIASES.get(name, name))
@@ -235,7 +242,7 @@ _LABELS = {
     ChannelGroup.ASSISTANTS: N_("AI assistants"),
     ChannelGroup.UNASSIGNED: N_("Unassigned"),
 }
-_CHANNELS = {
+_CHANNEL_BY_GROUP = {
     ChannelGroup.PAID_SHOPPING: Channel.ADS,
     ChannelGroup.PAID_SEARCH: Channel.ADS,
     ChannelGroup.PAID_SOCIAL: Channel.ADS,

@@ -35,7 +35,7 @@ _NAMES = {
     SourceKind.ASSISTANT: "chatgpt openai perplexity claude.ai gemini copilot deepseek mistral you.com phind meta.ai "
     "grok",
 }
-_HOSTS = {
+_KIND_BY_HOST = {
     # Products of a search engine or network whose kind differs from that of the registered name.
     "shopping.google.com": SourceKind.SHOP,
     "gemini.google.com": SourceKind.ASSISTANT,
@@ -43,26 +43,26 @@ _HOSTS = {
     "chat.openai.com": SourceKind.ASSISTANT,
     "marketplace.facebook.com": SourceKind.SHOP,
 }
-_KINDS = {name: site for site, names in _NAMES.items() for name in names.split()}
+_KIND_BY_NAME = {name: site for site, names in _NAMES.items() for name in names.split()}
 _PREFIXES = ("www.", "m.", "l.", "lm.", "old.", "web.", "out.", "mobile.", "amp.", "com.")
 _SECOND_LEVEL = {"co", "com", "net", "org", "ac", "gov", "edu"}
 
 
-def kind_of(source: str) -> SourceKind | None:
+def source_kind(source: str) -> SourceKind | None:
     """The kind of ``source``, a ``utm_source`` value or a host; None when it is not listed."""
     source = source.lower().strip(".")
-    if source in _HOSTS:
-        return _HOSTS[source]
-    name, host = registered_name(source), _bare(source)
+    if source in _KIND_BY_HOST:
+        return _KIND_BY_HOST[source]
+    name, host = registered_name(source), _strip_prefix(source)
     for candidate in (source, host, ".".join(host.split(".")[-2:]), name):
-        if candidate in _KINDS:
-            return _KINDS[candidate]
+        if candidate in _KIND_BY_NAME:
+            return _KIND_BY_NAME[candidate]
     return None
 
 
 def registered_name(host: str) -> str:
     """The registered name of a host: ``google`` for ``www.google.co.uk``."""
-    labels = _bare(host.lower()).split(".")
+    labels = _strip_prefix(host.lower()).split(".")
     if len(labels) < 2:
         return labels[0]
     if len(labels) > 2 and len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL:
@@ -70,7 +70,7 @@ def registered_name(host: str) -> str:
     return labels[-2]
 
 
-def _bare(host: str) -> str:
+def _strip_prefix(host: str) -> str:
     for prefix in _PREFIXES:
         if host.startswith(prefix) and host.count(".") > 1:
             return host.removeprefix(prefix)

@@ -19,11 +19,11 @@ from campaigns.content.models import Link
 from campaigns.i18n import N_
 from campaigns.planning import utm
 from campaigns.planning.models import Activity, Campaign, EmailDetails, LinkOverride, ShortLink
-from tracking.channels.channel_groups import CLICK_SOURCES, TrafficParameters, arrival_of
+from tracking.channels.channel_groups import CLICK_SOURCES, TrafficParameters, parse_traffic_parameters
 from tracking.models.events import TrafficLabel
 from tracking.models.visits import TrafficSource, Visit
 
-_MOST_LINKS = 2_000
+_MAX_LINKS = 2_000
 
 
 class LinkKind(StrEnum):
@@ -48,7 +48,7 @@ class LinkKind(StrEnum):
 class LinkFix:
     """The link to fix: its name, and the activity where it can be created again (None for a foreign link)."""
 
-    culprit: LinkKind
+    kind: LinkKind
     name: str
     activity: Activity | None
 
@@ -62,18 +62,18 @@ class UtmViolation:
     visits: int
     last_at: datetime
     values: Mapping[str, str]
-    faults: Sequence[str]
-    lost: bool
+    invalid_fields: Sequence[str]
+    is_unattributed: bool
     """Whether the values match no activity, so that no campaign counts the visits."""
-    mend: LinkFix
+    fix: LinkFix
     rule: Mapping[str, str]
 
 
-_Way = tuple[TrafficParameters, int]
+_LinkKey = tuple[TrafficParameters, int]
 """Source of a visit and an activity id; 0 for no activity."""
 
 
-def breaches(actor: Actor, since: datetime, campaign: Campaign | None = None) -> tuple[Select[Any], list[Any]]:
+def violations_query(actor: Actor, since: datetime, campaign: Campaign | None = None) -> tuple[Select[Any], list[Any]]:
     """Query for (arrival_id, activity_id, visits, last_at) of visits since then that violate the rule, and its sort
     keys: most visits first. With a campaign: visits that its activities brought or that name it.
     """
@@ -87,78 +87,86 @@ def breaches(actor: Actor, since: datetime, campaign: Campaign | None = None) ->
             func.max(Visit.started_at).label("last_at"),
         )
         .join(TrafficSource, TrafficSource.id == Visit.traffic_source_id)
-        .where(Visit.started_at >= since, Visit.label == TrafficLabel.HUMAN, broken())
+        .where(Visit.started_at >= since, Visit.label == TrafficLabel.HUMAN, violates_rule())
         .group_by(Visit.traffic_source_id, activity_id)
     )
     if campaign is not None:
         ours = select(Activity.id).where(Activity.campaign_id == campaign.id)
-        names_it = or_(TrafficSource.utm_id == str(campaign.id), TrafficSource.campaign == utm.word(campaign.name))
+        names_it = or_(TrafficSource.utm_id == str(campaign.id), TrafficSource.campaign == utm.slugify(campaign.name))
         query = query.where(or_(Visit.activity_id.in_(ours), and_(Visit.activity_id.is_(None), names_it)))
-    found = query.subquery()
-    return select(found), [found.c.visits.desc(), found.c.traffic_source_id, found.c.activity_id]
+    violations = query.subquery()
+    return select(violations), [violations.c.visits.desc(), violations.c.traffic_source_id, violations.c.activity_id]
 
 
-def broken() -> ColumnElement[bool]:
+def violates_rule() -> ColumnElement[bool]:
     """Condition for sources whose UTM values violate the rule, or name a campaign without matching an activity."""
-    kept = TrafficSource
-    words = (kept.source, kept.medium, kept.campaign, kept.content)
+    arrival = TrafficSource
+    values = (arrival.source, arrival.medium, arrival.campaign, arrival.content)
     against_rule = or_(
-        kept.source == "",
-        kept.medium.not_in(utm.MEDIUM.values()),
-        and_(kept.campaign == "", kept.utm_id == ""),
-        *(word.contains(sign, autoescape=True) for word in words for sign in utm.SPLITTING),
+        arrival.source == "",
+        arrival.medium.not_in(utm.MEDIUM_BY_CHANNEL.values()),
+        and_(arrival.campaign == "", arrival.utm_id == ""),
+        *(word.contains(sign, autoescape=True) for word in values for sign in utm.FORBIDDEN_SEPARATORS),
     )
-    lost = and_(Visit.activity_id.is_(None), or_(kept.campaign != "", kept.utm_id != ""))
-    return and_(_has_words_of_its_own(), or_(against_rule, lost))
+    is_unattributed = and_(Visit.activity_id.is_(None), or_(arrival.campaign != "", arrival.utm_id != ""))
+    return and_(_has_own_utm_values(), or_(against_rule, is_unattributed))
 
 
-def _has_words_of_its_own() -> ColumnElement[bool]:
+def _has_own_utm_values() -> ColumnElement[bool]:
     """Whether the URL itself stated the source. Excludes sources derived from a referrer, a click id or a mail's visit
     token, and visits without any source.
     """
-    kept = TrafficSource
-    named = or_(kept.campaign != "", kept.utm_id != "", kept.content != "", kept.term != "")
-    told = or_(kept.source != "", kept.medium != "")
+    arrival = TrafficSource
+    has_campaign = or_(arrival.campaign != "", arrival.utm_id != "", arrival.content != "", arrival.term != "")
+    has_source = or_(arrival.source != "", arrival.medium != "")
     derived = or_(
-        kept.source == kept.referrer,
-        *(and_(kept.source == source, kept.medium == medium) for source, medium in sorted(CLICK_SOURCES)),
-        and_(kept.source == "email", kept.medium == "email"),
+        arrival.source == arrival.referrer,
+        *(and_(arrival.source == source, arrival.medium == medium) for source, medium in sorted(CLICK_SOURCES)),
+        and_(arrival.source == "email", arrival.medium == "email"),
     )
-    return or_(named, and_(told, ~derived))
+    return or_(has_campaign, and_(has_source, ~derived))
 
 
-def explained(session: Session, rows: Sequence[Any]) -> list[UtmViolation]:
+def explain_violations(session: Session, rows: Sequence[Any]) -> list[UtmViolation]:
     """The violations in rows of :func:`violations_query`, with four queries in total."""
-    arrivals = {one.id: one for one in session.scalars(_rows(TrafficSource, {row.traffic_source_id for row in rows}))}
-    activities = {one.id: one for one in session.scalars(_rows(Activity, {row.activity_id for row in rows}))}
-    made = _made_links(session, activities) if rows else {}
+    arrivals = {
+        one.id: one for one in session.scalars(_select_by_id(TrafficSource, {row.traffic_source_id for row in rows}))
+    }
+    activities = {one.id: one for one in session.scalars(_select_by_id(Activity, {row.activity_id for row in rows}))}
+    own_links = _own_links(session, activities) if rows else {}
     return [
-        _breach(row.visits, row.last_at, arrivals[row.traffic_source_id], activities.get(row.activity_id), made)
+        _violation(row.visits, row.last_at, arrivals[row.traffic_source_id], activities.get(row.activity_id), own_links)
         for row in rows
     ]
 
 
-def _rows(model: Any, ids: set[int]) -> Select[Any]:
+def _select_by_id(model: Any, ids: set[int]) -> Select[Any]:
     return select(model).where(model.id.in_(ids))
 
 
-def _breach(
-    visits: int, last_at: datetime, kept: TrafficSource, activity: Activity | None, made: Mapping["_Way", LinkFix]
+def _violation(
+    visits: int,
+    last_at: datetime,
+    stored: TrafficSource,
+    activity: Activity | None,
+    own_links: Mapping["_LinkKey", LinkFix],
 ) -> UtmViolation:
-    arrival = TrafficParameters(kept.source, kept.medium, kept.campaign, kept.term, kept.content, kept.utm_id)
-    values = {f"utm_{name}": getattr(kept, name) for name in ("source", "medium", "campaign", "content")}
-    values["utm_id"] = kept.utm_id
+    arrival = TrafficParameters(
+        stored.source, stored.medium, stored.campaign, stored.term, stored.content, stored.utm_id
+    )
+    values = {f"utm_{name}": getattr(stored, name) for name in ("source", "medium", "campaign", "content")}
+    values["utm_id"] = stored.utm_id
     values = {name: value for name, value in values.items() if value}
-    mend = made.get((arrival, activity.id if activity else 0)) or made.get((arrival, 0))
-    if mend is None:
+    fix = own_links.get((arrival, activity.id if activity else 0)) or own_links.get((arrival, 0))
+    if fix is None:
         culprit = LinkKind.ACTIVITY if activity else LinkKind.FOREIGN
-        mend = LinkFix(culprit, kept.referrer or kept.source, activity)
-    lost = activity is None and bool(kept.campaign or kept.utm_id)
-    rule = utm.rule(mend.activity, kept.content) if mend.activity else {}
-    return UtmViolation(visits, last_at, values, utm.breaches(values), lost, mend, rule)
+        fix = LinkFix(culprit, stored.referrer or stored.source, activity)
+    lost = activity is None and bool(stored.campaign or stored.utm_id)
+    rule = utm.build_parameters(fix.activity, stored.content) if fix.activity else {}
+    return UtmViolation(visits, last_at, values, utm.rule_violations(values), lost, fix, rule)
 
 
-def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_Way", LinkFix]:
+def _own_links(session: Session, activities: Mapping[int, Activity]) -> dict["_LinkKey", LinkFix]:
     """Links created here, by the source that their visits report: all links of these activities, and all others whose
     URL has UTM parameters of its own, which may have misattributed visits.
     """
@@ -168,32 +176,32 @@ def _made_links(session: Session, activities: Mapping[int, Activity]) -> dict["_
         .where(or_(ShortLink.activity_id.in_(activities), ShortLink.url.contains("utm_", autoescape=True)))
         .order_by(ShortLink.id.desc())
     )
-    leads_to = func.coalesce(LinkOverride.url, Link.url)
+    target_url = func.coalesce(LinkOverride.url, Link.url)
     mailed = (
-        select(leads_to, Link.label, Activity)
+        select(target_url, Link.label, Activity)
         .join(EmailDetails, EmailDetails.version_id == Link.version_id)
         .join(Activity, Activity.id == EmailDetails.activity_id)
         .outerjoin(LinkOverride, and_(LinkOverride.activity_id == Activity.id, LinkOverride.number == Link.number))
-        .where(leads_to.contains("utm_", autoescape=True))
+        .where(target_url.contains("utm_", autoescape=True))
         .order_by(Activity.id.desc(), Link.number)
     )
-    found: dict[_Way, LinkFix] = {}
-    for url, added, label, activity in session.execute(short.limit(_MOST_LINKS)):
-        _put(found, utm.joined(url, added), LinkFix(LinkKind.SHORT, label, activity))
-    for url, label, activity in session.execute(mailed.limit(_MOST_LINKS)):
-        _put(found, url, LinkFix(LinkKind.MAIL, label or url, activity))
+    found: dict[_LinkKey, LinkFix] = {}
+    for url, added, label, activity in session.execute(short.limit(_MAX_LINKS)):
+        _add_link(found, utm.append_query(url, added), LinkFix(LinkKind.SHORT, label, activity))
+    for url, label, activity in session.execute(mailed.limit(_MAX_LINKS)):
+        _add_link(found, url, LinkFix(LinkKind.MAIL, label or url, activity))
     return found
 
 
-def _put(found: dict["_Way", LinkFix], url: str, mend: LinkFix) -> None:
+def _add_link(found: dict["_LinkKey", LinkFix], url: str, fix: LinkFix) -> None:
     """Register a link under its own activity and, for visits without a known activity, under 0."""
-    says = _says(url)
-    for activity_id in (mend.activity.id if mend.activity else 0, 0):
-        found.setdefault((says, activity_id), mend)
+    parameters = _parameters_of_url(url)
+    for activity_id in (fix.activity.id if fix.activity else 0, 0):
+        found.setdefault((parameters, activity_id), fix)
 
 
-def _says(url: str) -> TrafficParameters:
+def _parameters_of_url(url: str) -> TrafficParameters:
     try:
-        return arrival_of(dict(parse_qsl(urlsplit(url).query)), "")
+        return parse_traffic_parameters(dict(parse_qsl(urlsplit(url).query)), "")
     except ValueError:
         return TrafficParameters()

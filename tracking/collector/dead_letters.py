@@ -14,24 +14,24 @@ log = structlog.get_logger(__name__)
 
 Hits = Sequence[tuple[int, Hit]]
 """Hits with their offsets in the spool."""
-Count = Callable[[Connection, int, Hits], None]
-OFFSET = (1 << 40) - 1
+CountHits = Callable[[Connection, int, Hits], None]
+OFFSET_MASK = (1 << 40) - 1
 """Mask of the spool offset in an event id; the bits above it are the checkpoint's id."""
 
 
-def place(spool_id: int, offset: int) -> int:
+def event_id_at(spool_id: int, offset: int) -> int:
     """The id of the event at an offset of a spool."""
     return spool_id << 40 | offset
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the error lies with the database or the disk, so that the same hits may be counted later."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, OperationalError | InterfaceError | InternalError | OSError | MemoryError)
 
 
-def count_all_but(connection: Connection, spool_id: int, hits: Hits, count: Count) -> int:
+def count_isolating_failures(connection: Connection, spool_id: int, hits: Hits, count: CountHits) -> int:
     """Count hits of which some cannot be counted: halve the list until each failing hit stands alone and becomes a dead
     letter. Returns the number of dead letters. Raises transient errors.
     """
@@ -39,25 +39,29 @@ def count_all_but(connection: Connection, spool_id: int, hits: Hits, count: Coun
         with connection.begin_nested():
             count(connection, spool_id, hits)
     except Exception as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         if len(hits) == 1:
-            _set_aside(connection, spool_id, hits[0], error)
+            _store_dead_letter(connection, spool_id, hits[0], error)
             return 1
         middle = len(hits) // 2
-        return sum(count_all_but(connection, spool_id, half, count) for half in (hits[:middle], hits[middle:]))
+        return sum(
+            count_isolating_failures(connection, spool_id, half, count) for half in (hits[:middle], hits[middle:])
+        )
     return 0
 
 
-def _set_aside(connection: Connection, spool_id: int, where: tuple[int, Hit], error: Exception) -> None:
-    offset, hit = where
-    id = place(spool_id, offset)
+def _store_dead_letter(
+    connection: Connection, spool_id: int, offset_and_hit: tuple[int, Hit], error: Exception
+) -> None:
+    offset, hit = offset_and_hit
+    id = event_id_at(spool_id, offset)
     log.error("collector.dead_letter", id=id, error=repr(error)[:500])
-    words = f"{type(error).__name__}: {error}".replace("\0", "�")[:500]
-    connection.execute(insert(DeadLetter).values(id=id, record=pack(hit), error=words, at=clock.now()))
+    message = f"{type(error).__name__}: {error}".replace("\0", "�")[:500]
+    connection.execute(insert(DeadLetter).values(id=id, record=pack(hit), error=message, at=clock.now()))
 
 
-def count_again(connection: Connection, count: Count, limit: int = 1_000) -> int:
+def recount(connection: Connection, count: CountHits, limit: int = 1_000) -> int:
     """Count the dead letters that can be counted by now, for instance after an upgrade. Returns how many
     were counted.
     """
@@ -67,10 +71,10 @@ def count_again(connection: Connection, count: Count, limit: int = 1_000) -> int
     ).all():
         try:
             with connection.begin_nested():
-                count(connection, id >> 40, [(id & OFFSET, hit) for _, hit in scan(bytes(record)).hits])
+                count(connection, id >> 40, [(id & OFFSET_MASK, hit) for _, hit in scan(bytes(record)).hits])
                 connection.execute(delete(DeadLetter).where(DeadLetter.id == id))
         except Exception as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise
         else:
             counted += 1

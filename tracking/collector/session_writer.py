@@ -11,8 +11,8 @@ from sqlalchemy.orm import aliased
 from campaigns.db import Base, from_micros, to_micros
 from campaigns.errors import ValidationFailed
 from campaigns.planning.models import Activity
-from tracking.channels.channel_groups import RULES, TrafficParameters, network_of
-from tracking.collector.page_reports import PageReport, digest_of, printable
+from tracking.channels.channel_groups import RULES_VERSION, TrafficParameters, social_network_of
+from tracking.collector.page_reports import PageReport, digest_of, replace_unprintable
 from tracking.conversions import currency as conversions_currency
 from tracking.counters import breakdowns, daily
 from tracking.models.conversions import CustomEvent
@@ -28,9 +28,9 @@ from tracking.models.visits import (
     WebPage,
 )
 
-ROLLUP = daily.VISITS
+ROLLUP_COLUMNS = daily.VISIT_COLUMNS
 _ROLLUP_KEY = ("activity_id", "bucket", "channel_group", "label")
-_LONGEST_ADDRESS = 2_000
+_MAX_ADDRESS_LENGTH = 2_000
 
 
 class VisitWriter:
@@ -40,12 +40,14 @@ class VisitWriter:
         self._connection = connection
         self._pages: dict[bytes, tuple[str, str]] = {}
         self._arrivals: dict[bytes, tuple[TrafficParameters, str]] = {}
-        self._forms: dict[str, dict[str, Any]] = {}
-        self._reached: dict[tuple[int, int], dict[str, Any]] = {}
+        self._form_views: dict[str, dict[str, Any]] = {}
+        self._page_goals: dict[tuple[int, int], dict[str, Any]] = {}
         self._sites: dict[str, list[int]] = {}
         self._events: dict[str, tuple[dict[str, Any], Callable[[], int | None]]] = {}
-        self._rollups: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(lambda: [0] * len(ROLLUP))
-        self._sides: list[tuple[Any, Sequence[int]]] = []
+        self._rollups: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(
+            lambda: [0] * len(ROLLUP_COLUMNS)
+        )
+        self._breakdowns: list[tuple[Any, Sequence[int]]] = []
 
     def open_visits(self, visitors: Collection[int], since: int, until: int) -> Iterator[dict[str, Any]]:
         """Visits of these visitors that may continue between two instants (microseconds), oldest first, as keyword
@@ -88,7 +90,7 @@ class VisitWriter:
                 "engaged": row.engaged,
             }
 
-    def views(self, visit_ids: Collection[int], pages: Collection[int]) -> Iterator[tuple[Any, ...]]:
+    def page_views(self, visit_ids: Collection[int], pages: Collection[int]) -> Iterator[tuple[Any, ...]]:
         """Stored page views as (visit id, page number, microseconds, page digest, active seconds, scroll per cent)."""
         query = (
             select(PageView, WebPage.digest)
@@ -111,70 +113,70 @@ class VisitWriter:
             found[visitor] |= {("a", activity_id), ("c", campaign_id)}
         return found
 
-    def page(self, digest: bytes, report: PageReport) -> None:
-        self._pages[digest] = (report.site, report.path)
+    def add_page(self, digest: bytes, report: PageReport) -> None:
+        self._pages[digest] = (report.host, report.path)
 
-    def arrival(self, digest: bytes, arrival: TrafficParameters, referrer: str) -> None:
+    def add_arrival(self, digest: bytes, arrival: TrafficParameters, referrer: str) -> None:
         self._arrivals[digest] = (arrival, referrer)
 
-    def site(self, host: str, at: int) -> None:
+    def add_site(self, host: str, at: int) -> None:
         seen = self._sites.setdefault(host, [at, 0])
         seen[:] = [max(at, seen[0]), seen[1] + 1]
 
-    def form(self, page: str, visit_id: int, at: int) -> None:
-        self._forms[page] = {"page": page, "visit_id": visit_id, "at": from_micros(at)}
+    def add_form_view(self, page: str, visit_id: int, at: int) -> None:
+        self._form_views[page] = {"page": page, "visit_id": visit_id, "at": from_micros(at)}
 
-    def reached(self, visit_id: int, goal_id: int, report: PageReport) -> None:
-        self._reached[visit_id, goal_id] = {
+    def add_page_goal(self, visit_id: int, goal_id: int, report: PageReport) -> None:
+        self._page_goals[visit_id, goal_id] = {
             "visit_id": visit_id,
             "goal_id": goal_id,
-            "page_id": report.web_page,
+            "page_id": report.page_digest,
             "at": from_micros(report.at),
         }
 
-    def rollup(self, key: tuple[int, int, int, int], change: Sequence[int]) -> None:
+    def add_to_rollup(self, key: tuple[int, int, int, int], change: Sequence[int]) -> None:
         """Add ``change``, in the order of ``ROLLUP_COLUMNS``, to the rollup of (activity, bucket, channel group,
         label).
         """
         if any(change):
             self._rollups[key] = [was + more for was, more in zip(self._rollups[key], change, strict=True)]
 
-    def sides(self, session: Any, change: Sequence[int]) -> None:
+    def add_to_breakdowns(self, session: Any, change: Sequence[int]) -> None:
         """Add the change of a human visit, in the order of ``ROLLUP_COLUMNS``, to the breakdowns of its activity."""
-        more = [change[ROLLUP.index(name)] for name in breakdowns.SUMS]
-        if session.activity_id and session.label == TrafficLabel.HUMAN and any(more):
-            self._sides.append((session, more))
+        sums = [change[ROLLUP_COLUMNS.index(name)] for name in breakdowns.SUM_COLUMNS]
+        if session.activity_id and session.label == TrafficLabel.HUMAN and any(sums):
+            self._breakdowns.append((session, sums))
 
-    def event(
+    def add_custom_event(
         self, report: PageReport, visit_id: int | None, contact: Callable[[], int | None], activity_id: int | None
     ) -> None:
         """Add a custom event. With an event id of the site's own, repeated reports are one event,
         whatever the visit.
         """
-        said = report.event
-        own = str(said["e"])[:200] if isinstance(said.get("e"), str | int) and said.get("e") else ""
-        drawn = str(said.get("x"))[:40]
-        if own:
-            external_id = f"page:{digest_of(report.site, report.name, own).hex()}"
+        fields = report.event_fields
+        own_id = str(fields["e"])[:200] if isinstance(fields.get("e"), str | int) and fields.get("e") else ""
+        script_id = str(fields.get("x"))[:40]
+        if own_id:
+            external_id = f"page:{digest_of(report.host, report.event_name, own_id).hex()}"
         else:
-            external_id = f"visit:{visit_id or report.id}:{digest_of(drawn, report.name).hex()[:16]}"
+            external_id = f"visit:{visit_id or report.id}:{digest_of(script_id, report.event_name).hex()[:16]}"
         detail: dict[str, Any] = {"page": report.address}
-        if isinstance(said.get("h"), str):
-            detail["url"] = printable(said["h"], _LONGEST_ADDRESS)
+        if isinstance(fields.get("h"), str):
+            detail["url"] = replace_unprintable(fields["h"], _MAX_ADDRESS_LENGTH)
         try:
             amount, currency = (
-                conversions_currency.amount_of(said.get("v")),
-                conversions_currency.currency_of(said.get("c")),
+                conversions_currency.parse_amount(fields.get("v")),
+                conversions_currency.parse_currency(fields.get("c")),
             )
         except ValidationFailed:
             amount, currency = None, ""
-            detail["refused"] = printable(f"{said.get('v')!r:.40} {said.get('c')!r:.10}", 60)
+            detail["refused"] = replace_unprintable(f"{fields.get('v')!r:.40} {fields.get('c')!r:.10}", 60)
         self._events.setdefault(
             external_id,
             (
                 {
                     "external_id": external_id,
-                    "name": report.name,
+                    "name": report.event_name,
                     "at": from_micros(report.at),
                     "visit_id": visit_id,
                     "activity_id": activity_id,
@@ -190,13 +192,13 @@ class VisitWriter:
     def write(self, sessions: Iterable[Any]) -> None:
         """Write everything collected, the visits of ``sessions`` and their changed page views."""
         sessions = sorted(sessions, key=lambda session: session.id)
-        pages, arrivals = self._page_numbers(sessions), self._arrival_numbers(sessions)
-        self._put(Visit, ["id"], [_visit(one, pages, arrivals) for one in sessions], _CHANGING)
+        pages, arrivals = self._page_ids(sessions), self._arrival_ids(sessions)
+        self._upsert(Visit, ["id"], [_visit_row(one, pages, arrivals) for one in sessions], _MUTABLE_COLUMNS)
         breakdowns.add(
             self._connection,
             (
                 ((one.activity_id, pages[one.entry], arrivals[one.arrival], one.device, one.country), more)
-                for one, more in self._sides
+                for one, more in self._breakdowns
             ),
         )
         views = [
@@ -211,27 +213,27 @@ class VisitWriter:
             for one in sessions
             for page in sorted(one.changed)
         ]
-        self._put(PageView, ["visit_id", "page"], views, ["active_seconds", "scroll"])
-        self._put(PendingFormView, ["page"], list(self._forms.values()), ["visit_id", "at"])
-        reached = [row | {"page_id": pages[row["page_id"]]} for _, row in sorted(self._reached.items())]
-        self._put(PendingPageGoal, ["visit_id", "goal_id"], reached, [])
+        self._upsert(PageView, ["visit_id", "page"], views, ["active_seconds", "scroll"])
+        self._upsert(PendingFormView, ["page"], list(self._form_views.values()), ["visit_id", "at"])
+        page_goals = [row | {"page_id": pages[row["page_id"]]} for _, row in sorted(self._page_goals.items())]
+        self._upsert(PendingPageGoal, ["visit_id", "goal_id"], page_goals, [])
         events = [row | {"contact_id": contact()} for _, (row, contact) in sorted(self._events.items())]
-        self._put(CustomEvent, ["external_id"], events, [])
+        self._upsert(CustomEvent, ["external_id"], events, [])
         sites = [
             {"host": host, "last_at": from_micros(at), "records": many} for host, (at, many) in self._sites.items()
         ]
-        self._put(SiteLastSeen, ["host"], sites, ["last_at"], adds=["records"])
+        self._upsert(SiteLastSeen, ["host"], sites, ["last_at"], adds=["records"])
         rollups = [
             dict(zip(_ROLLUP_KEY, key, strict=True))
             | {"bucket": from_micros(key[1])}
-            | dict(zip(ROLLUP, counts, strict=True))
+            | dict(zip(ROLLUP_COLUMNS, counts, strict=True))
             for key, counts in sorted(self._rollups.items())
         ]
         if rollups:
             daily.add_visits(self._connection, self._rollups.items())
-        self._put(VisitRollup, list(_ROLLUP_KEY), rollups, [], adds=ROLLUP)
+        self._upsert(VisitRollup, list(_ROLLUP_KEY), rollups, [], adds=ROLLUP_COLUMNS)
 
-    def _put(
+    def _upsert(
         self,
         model: type[Base],
         key: list[str],
@@ -254,13 +256,13 @@ class VisitWriter:
             statement = statement.on_conflict_do_nothing(index_elements=key)
         self._connection.execute(statement, rows)
 
-    def _page_numbers(self, sessions: Sequence[Any]) -> dict[bytes, int]:
-        wanted = {digest for one in sessions for digest in (one.entry, one.exit)} | self._pages.keys()
-        wanted |= {one.views[page].page_id for one in sessions for page in one.changed}
+    def _page_ids(self, sessions: Sequence[Any]) -> dict[bytes, int]:
+        digests = {digest for one in sessions for digest in (one.entry, one.exit)} | self._pages.keys()
+        digests |= {one.views[page].page_id for one in sessions for page in one.changed}
         new = {digest: {"host": host, "path": path} for digest, (host, path) in self._pages.items()}
-        return self._numbers(WebPage, wanted, new)
+        return self._dictionary_ids(WebPage, digests, new)
 
-    def _arrival_numbers(self, sessions: Sequence[Any]) -> dict[bytes, int]:
+    def _arrival_ids(self, sessions: Sequence[Any]) -> dict[bytes, int]:
         new = {
             digest: {
                 "source": came.source,
@@ -270,54 +272,64 @@ class VisitWriter:
                 "content": came.content,
                 "utm_id": came.utm_id,
                 "referrer": referrer,
-                "network": network_of(came),
+                "network": social_network_of(came),
                 "channel_group": int(came.group),
-                "rules": RULES,
+                "rules": RULES_VERSION,
             }
             for digest, (came, referrer) in self._arrivals.items()
         }
-        return self._numbers(TrafficSource, {one.arrival for one in sessions}, new)
+        return self._dictionary_ids(TrafficSource, {one.arrival for one in sessions}, new)
 
-    def _numbers(
-        self, model: type[WebPage | TrafficSource], wanted: Collection[bytes], new: dict[bytes, dict[str, Any]]
+    def _dictionary_ids(
+        self, model: type[WebPage | TrafficSource], digests: Collection[bytes], new: dict[bytes, dict[str, Any]]
     ) -> dict[bytes, int]:
         """The ids of dictionary entries by digest; inserts the new ones."""
-        if not wanted:
+        if not digests:
             return {}
-        query = select(model.digest, model.id).where(model.digest.in_(wanted))
+        query = select(model.digest, model.id).where(model.digest.in_(digests))
         found = dict(self._connection.execute(query).all())
         missing = [{"digest": digest, **new[digest]} for digest in sorted(new) if digest not in found]
         if missing:
-            self._put(model, ["digest"], missing, [])
+            self._upsert(model, ["digest"], missing, [])
             found = dict(self._connection.execute(query).all())
         return found
 
 
-_CHANGING = ("last_at", "visitor", "send_id", "contact_id", "exit_id", "pages", "active_seconds", "scroll", "engaged")
+_MUTABLE_COLUMNS = (
+    "last_at",
+    "visitor",
+    "send_id",
+    "contact_id",
+    "exit_id",
+    "pages",
+    "active_seconds",
+    "scroll",
+    "engaged",
+)
 
 
-def _visit(one: Any, pages: dict[bytes, int], arrivals: dict[bytes, int]) -> dict[str, Any]:
+def _visit_row(session: Any, pages: dict[bytes, int], arrivals: dict[bytes, int]) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "started_at": from_micros(one.started),
-        "last_at": from_micros(one.last),
-        "visitor": one.visitor,
-        "send_id": one.send_id,
-        "contact_id": one.contact_id,
-        "activity_id": one.activity_id,
-        "traffic_source_id": arrivals[one.arrival],
-        "entry_id": pages[one.entry],
-        "exit_id": pages[one.exit],
-        "pages": one.pages,
-        "active_seconds": one.active,
-        "scroll": one.scroll,
-        "attributed_by": int(one.known),
-        "label": one.label,
-        "device": int(one.device),
-        "engaged": one.engaged,
-        "new": one.new,
-        "first": one.first,
-        "first_in_campaign": one.first_in_campaign,
-        "browser": one.browser,
-        "country": one.country,
+        "id": session.id,
+        "started_at": from_micros(session.started),
+        "last_at": from_micros(session.last),
+        "visitor": session.visitor,
+        "send_id": session.send_id,
+        "contact_id": session.contact_id,
+        "activity_id": session.activity_id,
+        "traffic_source_id": arrivals[session.arrival],
+        "entry_id": pages[session.entry],
+        "exit_id": pages[session.exit],
+        "pages": session.pages,
+        "active_seconds": session.active,
+        "scroll": session.scroll,
+        "attributed_by": int(session.known),
+        "label": session.label,
+        "device": int(session.device),
+        "engaged": session.engaged,
+        "new": session.new,
+        "first": session.first,
+        "first_in_campaign": session.first_in_campaign,
+        "browser": session.browser,
+        "country": session.country,
     }

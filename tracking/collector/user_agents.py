@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from campaigns.i18n import N_
 from tracking.counters import bulk_sql
 
-_REMEMBERED = 50_000
+_MAX_CACHED = 50_000
 
 
 _CLIENTS = (
@@ -33,7 +33,7 @@ _SYSTEMS = (
 )
 
 
-def client(text: str) -> tuple[str, str]:
+def client_and_system(text: str) -> tuple[str, str]:
     """Program family (a msgid) and operating system in a user agent; "" for what it does not contain."""
     if text == "Mozilla/5.0":
         return N_("Apple Mail's prefetch"), ""
@@ -55,12 +55,12 @@ class UserAgentCache:
     """User agent ids, cached between chunks once their transaction has committed."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, int] = {}
-        self._fresh: dict[bytes, int] = {}
+        self._committed_ids: dict[bytes, int] = {}
+        self._uncommitted_ids: dict[bytes, int] = {}
 
-    def number(self, connection: Connection, user_agent: bytes) -> int:
+    def id_of(self, connection: Connection, user_agent: bytes) -> int:
         """The id of a user agent; inserts a new one."""
-        found = self._known.get(user_agent) or self._fresh.get(user_agent)
+        found = self._committed_ids.get(user_agent) or self._uncommitted_ids.get(user_agent)
         if found is None:
             p, digest = "%s" if bulk_sql.is_postgres(connection) else "?", _digest(user_agent)
             connection.exec_driver_sql(
@@ -68,16 +68,18 @@ class UserAgentCache:
                 (digest, _text(user_agent)),
             )
             statement = f"SELECT id FROM user_agents WHERE digest = {p}"  # noqa: S608
-            found = self._fresh[user_agent] = int(connection.exec_driver_sql(statement, (digest,)).scalar_one())
+            found = self._uncommitted_ids[user_agent] = int(
+                connection.exec_driver_sql(statement, (digest,)).scalar_one()
+            )
         return found
 
-    def committed(self) -> None:
+    def commit(self) -> None:
         """Keep the ids of this transaction: it was committed."""
-        if len(self._known) + len(self._fresh) > _REMEMBERED:
-            self._known.clear()
-        self._known.update(self._fresh)
-        self._fresh.clear()
+        if len(self._committed_ids) + len(self._uncommitted_ids) > _MAX_CACHED:
+            self._committed_ids.clear()
+        self._committed_ids.update(self._uncommitted_ids)
+        self._uncommitted_ids.clear()
 
-    def rolled_back(self) -> None:
+    def rollback(self) -> None:
         """Drop the ids of this transaction: its inserts were rolled back."""
-        self._fresh.clear()
+        self._uncommitted_ids.clear()

@@ -14,7 +14,7 @@ from tracking.collector.page_reports import PageReport
 from tracking.endpoints import link_targets
 from tracking.models.visits import AttributionEvidence
 
-_LANDING = "/f/"
+_LANDING_PAGE_PREFIX = "/f/"
 
 
 class _Candidate(NamedTuple):
@@ -29,29 +29,35 @@ class VisitAttributor:
 
     def __init__(self, connection: Connection, reports: Sequence[PageReport]) -> None:
         self._connection = connection
-        self._campaigns = self._named({report.arrival for report in reports if report.says_arrival})
-        self._activities: defaultdict[int, list[_Candidate]] = defaultdict(list)
-        self._links: dict[tuple[int, str, str, str], int] = {}
+        self._campaign_by_arrival = self._match_campaigns(
+            {report.arrival for report in reports if report.has_explicit_source}
+        )
+        self._candidates: defaultdict[int, list[_Candidate]] = defaultdict(list)
+        self._activity_by_short_link: dict[tuple[int, str, str, str], int] = {}
         self._campaign_ids: dict[int | None, int | None] = {None: None}
-        wanted = {campaign_id for campaign_id in self._campaigns.values() if campaign_id is not None}
-        if wanted:
-            self._load(wanted)
+        campaign_ids = {campaign_id for campaign_id in self._campaign_by_arrival.values() if campaign_id is not None}
+        if campaign_ids:
+            self._load_activities(campaign_ids)
 
-    def activity(self, report: PageReport) -> tuple[int | None, AttributionEvidence]:
+    def attribute(self, report: PageReport) -> tuple[int | None, AttributionEvidence]:
         """The activity that brought the report's visit, and the evidence for it."""
         if report.send_id:
             activity_id = report.send_id >> 32
             if self.campaign_of(activity_id) is not None:
                 return activity_id, AttributionEvidence.SEND
-        campaign_id = self._campaigns.get(report.arrival)
-        if campaign_id is not None and (found := self._by_rule(campaign_id, report.arrival)) is not None:
+        campaign_id = self._campaign_by_arrival.get(report.arrival)
+        if campaign_id is not None and (found := self._activity_by_utm(campaign_id, report.arrival)) is not None:
             return found, AttributionEvidence.UTM
-        if not report.says_arrival and report.path.startswith(_LANDING) and not report.from_own_page:
-            slug = report.path.removeprefix(_LANDING).partition("/")[0]
-            landing = link_targets.destinations().site().forms.get(slug)
+        if (
+            not report.has_explicit_source
+            and report.path.startswith(_LANDING_PAGE_PREFIX)
+            and not report.is_internal_referral
+        ):
+            slug = report.path.removeprefix(_LANDING_PAGE_PREFIX).partition("/")[0]
+            landing = link_targets.link_target_cache().site_config().landing_pages.get(slug)
             if landing is not None:
-                return landing, AttributionEvidence.PAGE
-        return None, AttributionEvidence.NOT
+                return landing, AttributionEvidence.LANDING_PAGE
+        return None, AttributionEvidence.NONE
 
     def campaign_of(self, activity_id: int | None) -> int | None:
         """The campaign of a planned activity; None for a built-in or unknown one."""
@@ -60,45 +66,47 @@ class VisitAttributor:
             self._campaign_ids[activity_id] = self._connection.execute(query).scalar()
         return self._campaign_ids[activity_id]
 
-    def _named(self, arrivals: Iterable[TrafficParameters]) -> dict[TrafficParameters, int | None]:
+    def _match_campaigns(self, arrivals: Iterable[TrafficParameters]) -> dict[TrafficParameters, int | None]:
         """The campaign that each arrival names: by its id (``utm_id``), else by its name as the UTM rule writes it."""
-        wanted = [arrival for arrival in arrivals if arrival.utm_id or arrival.campaign]
-        if not wanted:
+        naming_campaigns = [arrival for arrival in arrivals if arrival.utm_id or arrival.campaign]
+        if not naming_campaigns:
             return {}
         rows = self._connection.execute(
             select(Campaign.id, Campaign.name).where(Campaign.built_in.is_(False)).order_by(Campaign.id)
         ).all()
-        ids, names = {str(row.id): row.id for row in rows}, {utm.word(row.name): row.id for row in rows}
-        return {one: ids.get(one.utm_id) or names.get(utm.word(one.campaign)) for one in wanted}
+        ids, names = {str(row.id): row.id for row in rows}, {utm.slugify(row.name): row.id for row in rows}
+        return {one: ids.get(one.utm_id) or names.get(utm.slugify(one.campaign)) for one in naming_campaigns}
 
-    def _load(self, campaign_ids: Iterable[int]) -> None:
+    def _load_activities(self, campaign_ids: Iterable[int]) -> None:
         query = select(Activity.id, Activity.campaign_id, Activity.channel, Activity.url).where(
             Activity.campaign_id.in_(list(campaign_ids)), Activity.built_in.is_(None)
         )
         for id, campaign_id, channel, url in self._connection.execute(query.order_by(Activity.id)):
             self._campaign_ids[id] = campaign_id
-            self._activities[campaign_id].append(_Candidate(id, channel, utm.source(channel, url), utm.MEDIUM[channel]))
+            self._candidates[campaign_id].append(
+                _Candidate(id, channel, utm.source(channel, url), utm.MEDIUM_BY_CHANNEL[channel])
+            )
         links = select(ShortLink.activity_id, ShortLink.url, ShortLink.utm)
         links = links.where(ShortLink.activity_id.in_(self._campaign_ids)).order_by(ShortLink.id)
         for activity_id, url, added in self._connection.execute(links):
             # As visits report it: UTM parameters in the link's own URL take precedence, right or wrong.
-            values = utm.values(urlsplit(utm.joined(url, added).lower()).query)
+            values = utm.parse_query(urlsplit(utm.append_query(url, added).lower()).query)
             source, medium, content = (values.get(f"utm_{name}", "") for name in ("source", "medium", "content"))
-            self._links[self._campaign_ids[activity_id] or 0, source, medium, content] = activity_id
+            self._activity_by_short_link[self._campaign_ids[activity_id] or 0, source, medium, content] = activity_id
 
-    def _by_rule(self, campaign_id: int, arrival: TrafficParameters) -> int | None:
+    def _activity_by_utm(self, campaign_id: int, arrival: TrafficParameters) -> int | None:
         """The activity whose short link has the same UTM values; else the first activity of the campaign that matches
         by source and medium, by medium, or by channel.
         """
-        by_link = self._links.get((campaign_id, arrival.source, arrival.medium, arrival.content))
+        by_link = self._activity_by_short_link.get((campaign_id, arrival.source, arrival.medium, arrival.content))
         if by_link is not None:
             return by_link
-        several = self._activities[campaign_id]
+        candidates = self._candidates[campaign_id]
         channel = arrival.group.channel
         for fits in (
-            [one.id for one in several if (one.source, one.medium) == (arrival.source, arrival.medium)],
-            [one.id for one in several if one.medium == arrival.medium],
-            [one.id for one in several if one.channel is channel],
+            [one.id for one in candidates if (one.source, one.medium) == (arrival.source, arrival.medium)],
+            [one.id for one in candidates if one.medium == arrival.medium],
+            [one.id for one in candidates if one.channel is channel],
         ):
             if fits:
                 return fits[0]

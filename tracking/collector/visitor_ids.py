@@ -33,27 +33,27 @@ class DailySalts:
             self._salts[day] = secrets.token_bytes(_SALT_BYTES)
             connection.execute(insert(DaySalt).values(day=day, salt=self._salts[day]))
 
-    def keys(self, report: PageReport) -> list[int]:
+    def visitor_keys(self, report: PageReport) -> list[int]:
         """The keys of a visitor, best first: the hash of the visitor id that they consented to, today's hash,
         yesterday's hash.
         """
         today = from_micros(report.at).date()
-        found = [_stable(report.stable)] if report.stable else []
+        found = [_hash_of_allowed_id(report.visitor_id)] if report.visitor_id else []
         for day in (today, today - _DAY):
             if day in self._salts:
-                found.append(_hash(self._salts[day], report))
+                found.append(_daily_hash(self._salts[day], report))
         return found
 
 
-def _hash(salt: bytes, report: PageReport) -> int:
-    words = b"\0".join((report.site.encode(), str(report.network).encode(), report.agent))
-    return _number(blake2b(words, key=salt, digest_size=8).digest())
+def _daily_hash(salt: bytes, report: PageReport) -> int:
+    hashed = b"\0".join((report.host.encode(), str(report.network).encode(), report.user_agent))
+    return _to_63_bits(blake2b(hashed, key=salt, digest_size=8).digest())
 
 
-def _stable(id: str) -> int:
-    return _number(bytes.fromhex(keyring().keyed_hash(Purpose.VISITOR, id)[:16]))
+def _hash_of_allowed_id(id: str) -> int:
+    return _to_63_bits(bytes.fromhex(keyring().keyed_hash(Purpose.VISITOR, id)[:16]))
 
 
-def _number(digest: bytes) -> int:
+def _to_63_bits(digest: bytes) -> int:
     """63 bits of the digest: a positive BIGINT on both databases."""
     return int.from_bytes(digest) >> 1

@@ -19,8 +19,8 @@ from tracking.models.conversions import AttributionCredit, AttributionModel, Con
 from tracking.models.events import Event, HitKind, TrafficLabel
 from tracking.models.visits import AttributionEvidence, Visit
 
-LOOK_BACK = timedelta(days=90)
-_LEADS = timedelta(minutes=30)
+LOOKBACK_WINDOW = timedelta(days=90)
+_CLICK_TO_VISIT = timedelta(minutes=30)
 """A visit of the same activity within this time after a click is the result of that click."""
 
 
@@ -39,12 +39,12 @@ class Touchpoint:
     settling: bool = False
 
     @property
-    def words(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, object]:
         """The touchpoint as stored in the JSON column ``AttributionCredit.touch``."""
         return {"kind": self.kind, "at": self.at.isoformat(), "event_id": str(self.source_id)}
 
 
-def touches_of(
+def find_touchpoints(
     session: Session, contact_id: int | None, at: datetime, *, send_id: int | None = None, visit_id: int | None = None
 ) -> Sequence[Touchpoint]:
     """Return the touchpoints that are eligible for credit for an action at an instant, oldest first.
@@ -53,29 +53,29 @@ def touches_of(
     mail was clicked, the clicks belong to another contact's send), and the visits of the visitor who
     made the visit ``visit_id``.
     """
-    clicks = _clicks(session, contact_id, at, send_id)
-    return sorted([*clicks, *_visits(session, contact_id, at, visit_id, clicks)], key=lambda touch: touch.at)
+    clicks = _click_touchpoints(session, contact_id, at, send_id)
+    return sorted([*clicks, *_visit_touchpoints(session, contact_id, at, visit_id, clicks)], key=lambda touch: touch.at)
 
 
-def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touchpoint]:
-    theirs: list[ColumnElement[bool]] = []
+def _click_touchpoints(session: Session, contact_id: int | None, at: datetime, send_id: int | None) -> list[Touchpoint]:
+    sources: list[ColumnElement[bool]] = []
     if contact_id is not None:
         # A test mail is merged with this contact's values, but somebody else receives and clicks it.
-        tests = select(Activity.id).where(Activity.built_in == "test")
-        mine = select(Send.id).where(Send.contact_id == contact_id, Send.activity_id.not_in(tests))
-        theirs.append(Event.send_id.in_(mine))
+        test_activities = select(Activity.id).where(Activity.built_in == "test")
+        contact_sends = select(Send.id).where(Send.contact_id == contact_id, Send.activity_id.not_in(test_activities))
+        sources.append(Event.send_id.in_(contact_sends))
     if send_id is not None:
-        theirs.append(Event.send_id == send_id)
-    if not theirs:
+        sources.append(Event.send_id == send_id)
+    if not sources:
         return []
     clicks = session.scalars(
         select(Event)
         .where(
-            or_(*theirs),
+            or_(*sources),
             Event.kind == HitKind.CLICK,
             Event.label.in_((TrafficLabel.HUMAN, TrafficLabel.SETTLING)),
             Event.at <= at,
-            Event.at > at - LOOK_BACK,
+            Event.at > at - LOOKBACK_WINDOW,
         )
         .order_by(Event.at, Event.id)
     )
@@ -85,7 +85,7 @@ def _clicks(session: Session, contact_id: int | None, at: datetime, send_id: int
     ]
 
 
-def _visits(
+def _visit_touchpoints(
     session: Session, contact_id: int | None, at: datetime, visit_id: int | None, clicks: Sequence[Touchpoint]
 ) -> list[Touchpoint]:
     """Visits attributed to an activity by a send's token or UTM parameters.
@@ -93,35 +93,40 @@ def _visits(
     A visit that follows a click of the same activity within ``_CLICK_TO_VISIT`` is left out: the click
     is the touchpoint already.
     """
-    theirs: list[ColumnElement[bool]] = []
+    sources: list[ColumnElement[bool]] = []
     if contact_id is not None:
-        theirs.append(Visit.contact_id == contact_id)
+        sources.append(Visit.contact_id == contact_id)
     if visit_id is not None:
-        theirs.append(Visit.visitor == select(Visit.visitor).where(Visit.id == visit_id).scalar_subquery())
-    if not theirs:
+        sources.append(Visit.visitor == select(Visit.visitor).where(Visit.id == visit_id).scalar_subquery())
+    if not sources:
         return []
-    found = session.execute(
+    visits = session.execute(
         select(Visit.activity_id, Visit.id, Visit.started_at)
         .where(
-            or_(*theirs),
+            or_(*sources),
             Visit.attributed_by.in_((AttributionEvidence.SEND, AttributionEvidence.UTM)),
             Visit.label == TrafficLabel.HUMAN,
             Visit.started_at <= at,
-            Visit.started_at > at - LOOK_BACK,
+            Visit.started_at > at - LOOKBACK_WINDOW,
         )
         .order_by(Visit.started_at, Visit.id)
     ).all()
-    led = [(click.activity_id, click.at) for click in clicks]
+    click_times = [(click.activity_id, click.at) for click in clicks]
     return [
         Touchpoint(activity_id, "visit", id, started)
-        for activity_id, id, started in found
+        for activity_id, id, started in visits
         if activity_id is not None
-        and not any(activity_id == of and timedelta(0) <= started - clicked < _LEADS for of, clicked in led)
+        and not any(
+            activity_id == of and timedelta(0) <= started - clicked < _CLICK_TO_VISIT for of, clicked in click_times
+        )
     ]
 
 
-def credit(
-    session: Session, conversion: Conversion, touches: Sequence[Touchpoint], otherwise: dict[str, object] | None = None
+def assign_credit(
+    session: Session,
+    conversion: Conversion,
+    touches: Sequence[Touchpoint],
+    fallback_touch: dict[str, object] | None = None,
 ) -> None:
     """Store the touchpoints of a conversion and its credit under each attribution model.
 
@@ -158,9 +163,9 @@ def credit(
                 model=model,
                 activity_id=activity_id,
                 share=1.0,
-                touch=touch.words
+                touch=touch.as_json
                 if touch
-                else {"at": conversion.at.isoformat(), "event_id": None, **(otherwise or {})},
+                else {"at": conversion.at.isoformat(), "event_id": None, **(fallback_touch or {})},
             )
         )
-    attribution_ledger.write(session, [conversion.id])
+    attribution_ledger.recompute(session, [conversion.id])

@@ -32,93 +32,100 @@ from sqlalchemy.orm import Session
 
 from campaigns.db import MoneyType
 from campaigns.planning.models import Activity
-from tracking.models.attribution import SUMMED, SUMS, ConversionAttribution, DailyAttribution, TotalAttribution, key_of
+from tracking.models.attribution import (
+    SUM_EXPRESSIONS,
+    SUM_TABLE_KEYS,
+    ConversionAttribution,
+    DailyAttribution,
+    TotalAttribution,
+    key_expressions,
+)
 from tracking.models.conversions import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
 
-_MOST_AT_ONCE = 500
+_CHUNK_SIZE = 500
 
 
-def write(session: Session, conversion_ids: Collection[int]) -> None:
+def recompute(session: Session, conversion_ids: Collection[int]) -> None:
     """Recompute the ledger rows of these conversions from their touchpoints and credit."""
     ids = sorted(conversion_ids)
     if ids:
         session.flush()
-    for start in range(0, len(ids), _MOST_AT_ONCE):
-        _write(session.connection(), ids[start : start + _MOST_AT_ONCE])
+    for start in range(0, len(ids), _CHUNK_SIZE):
+        _recompute_chunk(session.connection(), ids[start : start + _CHUNK_SIZE])
 
 
-def _write(connection: Connection, ids: Collection[int]) -> None:
+def _recompute_chunk(connection: Connection, ids: Collection[int]) -> None:
     connection.execute(delete(ConversionAttribution).where(ConversionAttribution.conversion_id.in_(ids)))
-    connection.execute(_of_some(), {"ids": list(ids)})
+    connection.execute(_insert_for_ids(), {"ids": list(ids)})
 
 
 @event.listens_for(Activity, "after_update")
-def _follow_channel(_mapper: object, connection: Connection, activity: Activity) -> None:
+def _on_channel_change(_mapper: object, connection: Connection, activity: Activity) -> None:
     """Recompute the ledger rows of an activity's conversions when its channel changes.
 
     A mapper event, because the planning package is a lower layer and must not import tracking.
     """
     if not inspect(activity).attrs.channel.history.has_changes():
         return
-    touched = (
+    touched_conversions = (
         select(ConversionTouchpoint.conversion_id).where(ConversionTouchpoint.activity_id == activity.id).distinct()
     )
-    ids = sorted(connection.scalars(touched))
-    for start in range(0, len(ids), _MOST_AT_ONCE):
-        _write(connection, ids[start : start + _MOST_AT_ONCE])
+    ids = sorted(connection.scalars(touched_conversions))
+    for start in range(0, len(ids), _CHUNK_SIZE):
+        _recompute_chunk(connection, ids[start : start + _CHUNK_SIZE])
 
 
-def fill(connection: Connection) -> None:
+def rebuild(connection: Connection) -> None:
     """Delete and recompute every ledger row and total."""
     connection.execute(delete(ConversionAttribution))
     for sums in (TotalAttribution, DailyAttribution):
         connection.execute(delete(sums))
-    connection.execute(_into(_earned(None)))
+    connection.execute(_insert_from(_expected_rows(None)))
 
 
-def mend(connection: Connection, wrong: Collection[tuple[Any, ...]]) -> None:
+def repair(connection: Connection, mismatched_keys: Collection[tuple[Any, ...]]) -> None:
     """Recompute the rows and totals with these keys, as returned by ``find_mismatches``."""
-    rows = sorted({key[-1] for key in wrong if key[0] == ConversionAttribution.__tablename__})
-    if rows:
-        _write(connection, rows)
-    for activity_id in sorted({key[1] for key in wrong}):
-        sum_anew(connection, activity_id)
+    conversion_ids = sorted({key[-1] for key in mismatched_keys if key[0] == ConversionAttribution.__tablename__})
+    if conversion_ids:
+        _recompute_chunk(connection, conversion_ids)
+    for activity_id in sorted({key[1] for key in mismatched_keys}):
+        rebuild_totals(connection, activity_id)
 
 
-def sum_anew(connection: Connection, activity_id: int | None = None) -> None:
+def rebuild_totals(connection: Connection, activity_id: int | None = None) -> None:
     """Recompute the daily and all-time totals from the ledger rows, of one activity or of all."""
-    only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
-    sums = ", ".join(f"sum({sql.format(row='')})" for sql in SUMS.values())
-    for table, names in SUMMED.items():
-        connection.exec_driver_sql(f"DELETE FROM {table} WHERE {only}")  # noqa: S608
-        key = ", ".join(key_of(table, connection.dialect.name))
+    condition = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
+    sums = ", ".join(f"sum({sql.format(row='')})" for sql in SUM_EXPRESSIONS.values())
+    for table, names in SUM_TABLE_KEYS.items():
+        connection.exec_driver_sql(f"DELETE FROM {table} WHERE {condition}")  # noqa: S608
+        key = ", ".join(key_expressions(table, connection.dialect.name))
         connection.exec_driver_sql(
-            f"INSERT INTO {table} ({', '.join(names)}, shard, {', '.join(SUMS)})"  # noqa: S608
-            f" SELECT {key}, 0, {sums} FROM conversion_attributions WHERE {only} GROUP BY {key} ORDER BY {key}"
+            f"INSERT INTO {table} ({', '.join(names)}, shard, {', '.join(SUM_EXPRESSIONS)})"  # noqa: S608
+            f" SELECT {key}, 0, {sums} FROM conversion_attributions WHERE {condition} GROUP BY {key} ORDER BY {key}"
         )
 
 
 @cache
-def _of_some() -> Insert:
-    return _into(_earned(bindparam("ids", expanding=True)))
+def _insert_for_ids() -> Insert:
+    return _insert_from(_expected_rows(bindparam("ids", expanding=True)))
 
 
-def _into(rows: Select[Any]) -> Insert:
+def _insert_from(rows: Select[Any]) -> Insert:
     table = ConversionAttribution.__table__
     return insert(table).from_select([column.name for column in table.columns], rows)  # type: ignore[arg-type]
 
 
-def compare(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
+def find_mismatches(connection: Connection, activity_id: int | None = None) -> list[tuple[tuple[Any, ...], Any, Any]]:
     """Compare ledger rows and totals with their sources, for one activity or for all.
 
     Returns (key, stored values, expected values) of every row that differs; a missing row is None. The
     key starts with the table's name.
     """
-    kept: Select[Any] = select(*ConversionAttribution.__table__.columns)
-    counted = _earned(None)
+    stored_query: Select[Any] = select(*ConversionAttribution.__table__.columns)
+    expected_query = _expected_rows(None)
     if activity_id is not None:
-        kept = kept.where(ConversionAttribution.activity_id == activity_id)
-        counted = _earned(
+        stored_query = stored_query.where(ConversionAttribution.activity_id == activity_id)
+        expected_query = _expected_rows(
             select(Conversion.id)
             .where(Conversion.activity_id == activity_id)
             .union(
@@ -126,47 +133,53 @@ def compare(connection: Connection, activity_id: int | None = None) -> list[tupl
                 select(ConversionTouchpoint.conversion_id).where(ConversionTouchpoint.activity_id == activity_id),
             )
         )
-    stand = {tuple(row[:3]): tuple(row[3:]) for row in connection.execute(kept)}
-    wanted = {
+    stored = {tuple(row[:3]): tuple(row[3:]) for row in connection.execute(stored_query)}
+    expected = {
         tuple(row[:3]): tuple(row[3:])
-        for row in connection.execute(counted)
+        for row in connection.execute(expected_query)
         if activity_id is None or row[0] == activity_id
     }
     return [
         *(
-            (("conversion_attributions", *key), stand.get(key), wanted.get(key))
-            for key in sorted(stand.keys() | wanted.keys())
-            if stand.get(key) != wanted.get(key)
+            (("conversion_attributions", *key), stored.get(key), expected.get(key))
+            for key in sorted(stored.keys() | expected.keys())
+            if stored.get(key) != expected.get(key)
         ),
-        *_compare_sums(connection, activity_id),
+        *_find_total_mismatches(connection, activity_id),
     ]
 
 
-def _compare_sums(connection: Connection, activity_id: int | None) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    for table, names in SUMMED.items():
-        stand = _sums(connection, table, names, SUMS, activity_id)
-        of_rows = [sql.format(row="") for sql in SUMS.values()]
-        wanted = _sums(
-            connection, "conversion_attributions", key_of(table, connection.dialect.name), of_rows, activity_id
+def _find_total_mismatches(
+    connection: Connection, activity_id: int | None
+) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    for table, names in SUM_TABLE_KEYS.items():
+        stored = _read_sums(connection, table, names, SUM_EXPRESSIONS, activity_id)
+        source_columns = [sql.format(row="") for sql in SUM_EXPRESSIONS.values()]
+        expected = _read_sums(
+            connection,
+            "conversion_attributions",
+            key_expressions(table, connection.dialect.name),
+            source_columns,
+            activity_id,
         )
-        for key in sorted(stand.keys() | wanted.keys()):
-            if stand.get(key) != wanted.get(key):
-                yield (table, *key), stand.get(key), wanted.get(key)
+        for key in sorted(stored.keys() | expected.keys()):
+            if stored.get(key) != expected.get(key):
+                yield (table, *key), stored.get(key), expected.get(key)
 
 
-def _sums(
+def _read_sums(
     connection: Connection, table: str, key: Sequence[str], columns: Iterable[str], activity_id: int | None
 ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    only = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
-    by = ", ".join(key)
+    condition = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
+    key_columns = ", ".join(key)
     rows = connection.exec_driver_sql(
-        f"SELECT {by}, {', '.join(f'sum({column})' for column in columns)} FROM {table}"  # noqa: S608
-        f" WHERE {only} GROUP BY {by}"
+        f"SELECT {key_columns}, {', '.join(f'sum({column})' for column in columns)} FROM {table}"  # noqa: S608
+        f" WHERE {condition} GROUP BY {key_columns}"
     )
     return {tuple(row[: len(key)]): tuple(row[len(key) :]) for row in rows if any(row[len(key) :])}
 
 
-def _earned(ids: Any) -> Select[Any]:
+def _expected_rows(ids: Any) -> Select[Any]:
     """SELECT of the expected ledger rows, of all conversions (``ids`` is None) or of some.
 
     The union of three parts, grouped by activity and conversion: the conversion's own activity, the
@@ -174,27 +187,27 @@ def _earned(ids: Any) -> Select[Any]:
     touchpoint of a channel or campaign, so that their sums count each conversion once.
     """
 
-    def of(column: Any) -> list[Any]:
+    def id_filter(column: Any) -> list[Any]:
         return [] if ids is None else [column.in_(ids)]
 
-    nothing, none = literal(0, Integer), cast(literal(0.0, Float), Float)
+    zero, zero_share = literal(0, Integer), cast(literal(0.0, Float), Float)
     own = select(
         Conversion.id.label("conversion_id"),
         Conversion.activity_id.label("activity_id"),
         literal(1, Integer).label("own"),
-        none.label("first"),
-        none.label("last"),
-        nothing.label("touched"),
-        nothing.label("of_channel"),
-        nothing.label("of_campaign"),
-    ).where(Conversion.activity_id.is_not(None), *of(Conversion.id))
+        zero_share.label("first"),
+        zero_share.label("last"),
+        zero.label("touched"),
+        zero.label("of_channel"),
+        zero.label("of_campaign"),
+    ).where(Conversion.activity_id.is_not(None), *id_filter(Conversion.id))
     shares = (
-        case((AttributionCredit.model == model, cast(AttributionCredit.share, Float)), else_=none)
+        case((AttributionCredit.model == model, cast(AttributionCredit.share, Float)), else_=zero_share)
         for model in (AttributionModel.FIRST_TOUCH, AttributionModel.LAST_TOUCH)
     )
     credited = select(
-        AttributionCredit.conversion_id, AttributionCredit.activity_id, nothing, *shares, nothing, nothing, nothing
-    ).where(*of(AttributionCredit.conversion_id))
+        AttributionCredit.conversion_id, AttributionCredit.activity_id, zero, *shares, zero, zero, zero
+    ).where(*id_filter(AttributionCredit.conversion_id))
     touch = (
         ConversionTouchpoint.conversion_id,
         ConversionTouchpoint.activity_id,
@@ -204,40 +217,42 @@ def _earned(ids: Any) -> Select[Any]:
     touched = (
         select(*touch, func.min(ConversionTouchpoint.position).label("place"))
         .join(Activity, Activity.id == ConversionTouchpoint.activity_id)
-        .where(ConversionTouchpoint.settling.is_(False), *of(ConversionTouchpoint.conversion_id))
+        .where(ConversionTouchpoint.settling.is_(False), *id_filter(ConversionTouchpoint.conversion_id))
         .group_by(*touch)
         .subquery()
     )
-    together = (touched.c.conversion_id, touched.c.campaign_id)
-    firsts = (
+    by_campaign = (touched.c.conversion_id, touched.c.campaign_id)
+    is_first = (
         case((func.row_number().over(partition_by=of_them, order_by=touched.c.place) == 1, 1), else_=0)
-        for of_them in ((*together, touched.c.channel), together)
+        for of_them in ((*by_campaign, touched.c.channel), by_campaign)
     )
-    touches = select(touched.c.conversion_id, touched.c.activity_id, nothing, none, none, literal(1, Integer), *firsts)
+    touches = select(
+        touched.c.conversion_id, touched.c.activity_id, zero, zero_share, zero_share, literal(1, Integer), *is_first
+    )
     parts = union_all(own, credited, touches).subquery()
-    p, value = parts.c, Conversion.value
-    sums = {name: func.max(p[name]) for name in ("own", "touched", "of_channel", "of_campaign")}
-    first, last = func.sum(p.first), func.sum(p.last)
+    part, value = parts.c, Conversion.value
+    sums = {name: func.max(part[name]) for name in ("own", "touched", "of_channel", "of_campaign")}
+    first, last = func.sum(part.first), func.sum(part.last)
     return (
         select(
-            p.activity_id,
+            part.activity_id,
             Conversion.at,
-            p.conversion_id,
+            part.conversion_id,
             sums["own"],
             case((sums["own"] == 1, value), else_=cast(null(), MoneyType)).label("value"),
             first.label("first"),
-            _part(first, value).label("first_value"),
+            _share_of_value(first, value).label("first_value"),
             last.label("last"),
-            _part(last, value).label("last_value"),
+            _share_of_value(last, value).label("last_value"),
             sums["touched"],
             sums["of_channel"],
             sums["of_campaign"],
         )
-        .join(Conversion, Conversion.id == p.conversion_id)
-        .group_by(p.activity_id, Conversion.at, p.conversion_id, value)
+        .join(Conversion, Conversion.id == part.conversion_id)
+        .group_by(part.activity_id, Conversion.at, part.conversion_id, value)
     )
 
 
-def _part(share: Any, value: Any) -> Any:
+def _share_of_value(share: Any, value: Any) -> Any:
     """SQL for share × value; NULL when the share is 0."""
     return case((share > 0, cast(cast(value, Float) * share, MoneyType)), else_=cast(null(), MoneyType))

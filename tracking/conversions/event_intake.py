@@ -24,11 +24,11 @@ from tracking.conversions import currency
 from tracking.conversions.goals import EVENT_NAME
 from tracking.models.conversions import Conversion, CustomEvent
 
-_SKEW = timedelta(minutes=5)
-_OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
-LONGEST_ID = 64
-MOST_AT_ONCE = 500
-_MOST_DETAIL = 20
+_CLOCK_SKEW = timedelta(minutes=5)
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+MAX_ID_LENGTH = 64
+MAX_EVENTS_PER_REQUEST = 500
+_MAX_DETAIL_ENTRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ def report_event(session: Session, actor: Actor, report: EventReport) -> tuple[C
     the stored event unchanged. Raises ValidationFailed with one problem for each invalid field.
     """
     actor.require(Permission.LEADS)
-    event = _checked(session, report)
-    known = session.scalar(select(CustomEvent).where(CustomEvent.external_id == event.external_id))
-    if known is not None:
-        return known, False
-    event.contact_id = _contact(session, actor, str(report.email or ""))
+    event = _validated_event(session, report)
+    existing = session.scalar(select(CustomEvent).where(CustomEvent.external_id == event.external_id))
+    if existing is not None:
+        return existing, False
+    event.contact_id = _find_or_create_contact(session, actor, str(report.email or ""))
     try:
         with session.begin_nested():
             session.add(event)
@@ -71,11 +71,11 @@ def withdraw_event(session: Session, actor: Actor, external_id: str) -> CustomEv
     Writes an entry to the audit log. Raises NotFound.
     """
     actor.require(Permission.LEADS)
-    event = session.scalar(select(CustomEvent).where(CustomEvent.external_id == _own(external_id)))
+    event = session.scalar(select(CustomEvent).where(CustomEvent.external_id == _namespaced_id(external_id)))
     if event is None:
         raise NotFound(N_("No event was reported under this id."))
-    reached = session.scalars(select(Conversion).where(Conversion.external_id.like(f"%:event:{event.id}"))).all()
-    for conversion in reached:
+    conversions = session.scalars(select(Conversion).where(Conversion.external_id.like(f"%:event:{event.id}"))).all()
+    for conversion in conversions:
         session.delete(conversion)
     audit.record(
         session,
@@ -87,39 +87,39 @@ def withdraw_event(session: Session, actor: Actor, external_id: str) -> CustomEv
         external_id=external_id,
         amount=str(event.amount or ""),
         currency=event.currency,
-        conversions=len(reached),
+        conversions=len(conversions),
     )
     session.delete(event)
     session.flush()
     return event
 
 
-def _own(external_id: str) -> str:
+def _namespaced_id(external_id: str) -> str:
     """The id with a prefix that keeps it apart from the ids of events reported by the page script."""
     return f"reported:{external_id}"
 
 
-def _checked(session: Session, report: EventReport) -> CustomEvent:
+def _validated_event(session: Session, report: EventReport) -> CustomEvent:
     problems: list[ValidationProblem] = []
 
-    def taken(read: object, name: str) -> object:
+    def parse_field(parser: object, name: str) -> object:
         try:
-            return read(getattr(report, name), name)  # type: ignore[operator]
+            return parser(getattr(report, name), name)  # type: ignore[operator]
         except ValidationFailed as error:
             problems.extend(error.problems)
             return None
 
     event = CustomEvent(
-        external_id=_own(str(taken(_id, "external_id"))),
-        name=str(taken(_name, "name")),
-        at=taken(_at, "at"),
-        amount=taken(currency.amount_of, "value"),
-        currency=taken(currency.currency_of, "currency") or "",
-        activity_id=taken(lambda value, name: _activity(session, value, name), "activity_id"),
-        detail=taken(_detail, "detail") or {},
+        external_id=_namespaced_id(str(parse_field(_parse_id, "external_id"))),
+        name=str(parse_field(_parse_name, "name")),
+        at=parse_field(_parse_time, "at"),
+        amount=parse_field(currency.parse_amount, "value"),
+        currency=parse_field(currency.parse_currency, "currency") or "",
+        activity_id=parse_field(lambda value, name: _parse_activity(session, value, name), "activity_id"),
+        detail=parse_field(_parse_detail, "detail") or {},
         processed=False,
     )
-    taken(_address, "email")
+    parse_field(_parse_email, "email")
     if event.currency and event.amount is None and not problems:
         problems.append(ValidationProblem(N_("A currency says nothing without a value."), field="currency"))
     if problems:
@@ -127,23 +127,23 @@ def _checked(session: Session, report: EventReport) -> CustomEvent:
     return event
 
 
-def _id(value: object, field: str) -> str:
+def _parse_id(value: object, field: str) -> str:
     text = str(value if value is not None else "").strip()
-    if not text or len(text) > LONGEST_ID or not text.isprintable():
+    if not text or len(text) > MAX_ID_LENGTH or not text.isprintable():
         raise ValidationFailed(
-            ValidationProblem(N_("An id of yours, of 1 to %(most)s characters."), field, params={"most": LONGEST_ID})
+            ValidationProblem(N_("An id of yours, of 1 to %(most)s characters."), field, params={"most": MAX_ID_LENGTH})
         )
     return text
 
 
-def _name(value: object, field: str) -> str:
+def _parse_name(value: object, field: str) -> str:
     text = str(value or "").strip()
     if not EVENT_NAME.fullmatch(text):
         raise ValidationFailed(ValidationProblem(N_("An event's name has letters, digits and . : _ - only."), field))
     return text
 
 
-def _at(value: object, field: str) -> datetime:
+def _parse_time(value: object, field: str) -> datetime:
     now = clock.now()
     if value is None or value == "":
         return now
@@ -154,13 +154,13 @@ def _at(value: object, field: str) -> datetime:
     try:
         at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
-        at = _OLDEST - _SKEW
-    if not _OLDEST <= at <= now + _SKEW:
+        at = _EARLIEST - _CLOCK_SKEW
+    if not _EARLIEST <= at <= now + _CLOCK_SKEW:
         raise ValidationFailed(ValidationProblem(N_("This moment is in the future, or too long ago."), field))
     return min(at, now)
 
 
-def _activity(session: Session, value: object, field: str) -> int | None:
+def _parse_activity(session: Session, value: object, field: str) -> int | None:
     if value is None or value == "":
         return None
     text = str(value)
@@ -170,15 +170,15 @@ def _activity(session: Session, value: object, field: str) -> int | None:
     return activity.id
 
 
-def _detail(value: object, field: str) -> dict[str, str]:
-    if not isinstance(value, Mapping) or len(value) > _MOST_DETAIL:
+def _parse_detail(value: object, field: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or len(value) > _MAX_DETAIL_ENTRIES:
         raise ValidationFailed(
-            ValidationProblem(N_("At most %(most)s names with values."), field, params={"most": _MOST_DETAIL})
+            ValidationProblem(N_("At most %(most)s names with values."), field, params={"most": _MAX_DETAIL_ENTRIES})
         )
-    return {str(name)[:40]: str(worth)[:200] for name, worth in value.items()}
+    return {str(name)[:40]: str(text)[:200] for name, text in value.items()}
 
 
-def _address(value: object, field: str) -> str:
+def _parse_email(value: object, field: str) -> str:
     try:
         return normalise(str(value)) if value else ""
     except ValidationFailed as error:
@@ -187,7 +187,7 @@ def _address(value: object, field: str) -> str:
         ) from None
 
 
-def _contact(session: Session, actor: Actor, email: str) -> int | None:
+def _find_or_create_contact(session: Session, actor: Actor, email: str) -> int | None:
     """Id of the contact with this address, created if needed.
 
     None without an address, and for an erased address: erasure must not be undone by a report.

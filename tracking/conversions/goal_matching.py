@@ -19,40 +19,40 @@ from campaigns.planning.models import Activity
 from campaigns.retries import JobType
 from tracking.conversions import currency as conversions_currency
 from tracking.conversions import goals
-from tracking.conversions.attribution import Touchpoint, credit, touches_of
+from tracking.conversions.attribution import Touchpoint, assign_credit, find_touchpoints
 from tracking.models.conversions import Conversion, CustomEvent, Goal, GoalKind
 
 
-def notice_due(session: Session, limit: int = 500) -> int:
+def match_due(session: Session, limit: int = 500) -> int:
     """Match unprocessed events, lead stages and submissions with goals; return the number of rows processed.
 
     Idempotent: a conversion's unique external id consists of the goal's key and the id of the row that
     reached the goal.
     """
-    return _events(session, limit) + _stages(session, limit) + _forms(session, limit)
+    return _match_events(session, limit) + _match_stages(session, limit) + _match_forms(session, limit)
 
 
-def _events(session: Session, limit: int) -> int:
-    waiting = select(CustomEvent).where(~CustomEvent.processed).order_by(CustomEvent.id).limit(limit)
-    due = {event.id: event for event in session.scalars(waiting)}
+def _match_events(session: Session, limit: int) -> int:
+    query = select(CustomEvent).where(~CustomEvent.processed).order_by(CustomEvent.id).limit(limit)
+    due = {event.id: event for event in session.scalars(query)}
     if not due:
         return 0
-    found = goals.waiting_for(session, GoalKind.EVENT, *{event.name for event in due.values()})
+    candidates = goals.active_goals(session, GoalKind.EVENT, *{event.name for event in due.values()})
 
-    def notice(ids: Sequence[int]) -> None:
+    def match_batch(ids: Sequence[int]) -> None:
         for event in (due[one] for one in ids):
-            for goal in found:
+            for goal in candidates:
                 if event.name in (goal.match, goal.key) and event.at >= goal.since:
-                    _by_event(session, goal, event)
+                    _record_event_conversion(session, goal, event)
             event.processed = True
         session.flush()
 
-    retries.carry(session, JobType.MATCH_EVENT, list(due), notice)
+    retries.run_batch(session, JobType.MATCH_EVENT, list(due), match_batch)
     return len(due)
 
 
-def _by_event(session: Session, goal: Goal, event: CustomEvent) -> None:
-    reach(
+def _record_event_conversion(session: Session, goal: Goal, event: CustomEvent) -> None:
+    record_conversion(
         session,
         goal,
         f"event:{event.id}",
@@ -65,19 +65,19 @@ def _by_event(session: Session, goal: Goal, event: CustomEvent) -> None:
     )
 
 
-def _stages(session: Session, limit: int) -> int:
-    waiting = select(Lead).where(~Lead.stage_processed).order_by(Lead.id).limit(limit)
-    due = {lead.id: lead for lead in session.scalars(waiting)}
+def _match_stages(session: Session, limit: int) -> int:
+    query = select(Lead).where(~Lead.stage_processed).order_by(Lead.id).limit(limit)
+    due = {lead.id: lead for lead in session.scalars(query)}
     if not due:
         return 0
-    found = goals.waiting_for(session, GoalKind.STAGE)
+    candidates = goals.active_goals(session, GoalKind.STAGE)
 
-    def notice(ids: Sequence[int]) -> None:
+    def match_batch(ids: Sequence[int]) -> None:
         for lead in (due[one] for one in ids):
-            for goal in found:
+            for goal in candidates:
                 at = lead.stage_at or lead.created_at
                 if goal.match == lead.stage and at >= goal.since:
-                    reach(
+                    record_conversion(
                         session,
                         goal,
                         f"lead:{lead.id}",
@@ -93,22 +93,22 @@ def _stages(session: Session, limit: int) -> int:
             .values(stage_processed=True)
         )
 
-    retries.carry(session, JobType.MATCH_STAGE, list(due), notice)
+    retries.run_batch(session, JobType.MATCH_STAGE, list(due), match_batch)
     return len(due)
 
 
-def _forms(session: Session, limit: int) -> int:
-    waiting = select(Submission).where(~Submission.processed).order_by(Submission.id).limit(limit)
-    due = {submission.id: submission for submission in session.scalars(waiting)}
+def _match_forms(session: Session, limit: int) -> int:
+    query = select(Submission).where(~Submission.processed).order_by(Submission.id).limit(limit)
+    due = {submission.id: submission for submission in session.scalars(query)}
     if not due:
         return 0
-    found = goals.waiting_for(session, GoalKind.FORM, *{str(one.activity_id) for one in due.values()})
+    candidates = goals.active_goals(session, GoalKind.FORM, *{str(one.activity_id) for one in due.values()})
 
-    def notice(ids: Sequence[int]) -> None:
+    def match_batch(ids: Sequence[int]) -> None:
         for submission in (due[one] for one in ids):
-            for goal in found:
+            for goal in candidates:
                 if goal.match == str(submission.activity_id) and submission.at >= goal.since:
-                    reach(
+                    record_conversion(
                         session,
                         goal,
                         f"submission:{submission.id}",
@@ -120,23 +120,23 @@ def _forms(session: Session, limit: int) -> int:
             submission.processed = True
         session.flush()
 
-    retries.carry(session, JobType.MATCH_FORM, list(due), notice)
+    retries.run_batch(session, JobType.MATCH_FORM, list(due), match_batch)
     return len(due)
 
 
-def by_page(
-    session: Session, found: Iterable[Goal], address: str, at: datetime, *, visit_id: int, contact_id: int | None
+def match_page(
+    session: Session, candidates: Iterable[Goal], address: str, at: datetime, *, visit_id: int, contact_id: int | None
 ) -> None:
     """Record a conversion for each of the ``candidates`` that a page view reaches, at most once per visit."""
-    for goal in found:
-        if at >= goal.since and goals.page_reaches(goal, address):
-            reach(session, goal, f"visit:{visit_id}", at, contact_id=contact_id, visit_id=visit_id)
+    for goal in candidates:
+        if at >= goal.since and goals.goal_matches_page(goal, address):
+            record_conversion(session, goal, f"visit:{visit_id}", at, contact_id=contact_id, visit_id=visit_id)
 
 
-def reach(
+def record_conversion(
     session: Session,
     goal: Goal,
-    by: str,
+    source_key: str,
     at: datetime,
     *,
     contact_id: int | None = None,
@@ -153,16 +153,16 @@ def reach(
     given activity, else to that of the last touchpoint, and to that activity's campaign. A goal limited to
     one campaign counts only conversions of this campaign. A goal without an amount uses ``Goal.value``.
     """
-    if goal.once and _reached(session, goal, contact_id, visit_id):
+    if goal.once and _is_reached_already(session, goal, contact_id, visit_id):
         return None
-    touches = touches_of(session, contact_id, at, send_id=send_id, visit_id=visit_id)
-    activity = _activity(session, activity_id, touches)
+    touches = find_touchpoints(session, contact_id, at, send_id=send_id, visit_id=visit_id)
+    activity = _credited_activity(session, activity_id, touches)
     if goal.campaign_id is not None and (activity is None or activity.campaign_id != goal.campaign_id):
         return None
     if amount is None:
         amount, currency = goal.value, ""
     conversion = Conversion(
-        external_id=f"{goal.key}:{by}",
+        external_id=f"{goal.key}:{source_key}",
         goal=goal.key,
         campaign_id=activity.campaign_id if activity else None,
         activity_id=activity.id if activity else None,
@@ -171,7 +171,7 @@ def reach(
         lead_id=lead_id,
         amount=amount,
         currency=currency,
-        value=conversions_currency.value_of(session, amount, currency, at),
+        value=conversions_currency.convert_amount(session, amount, currency, at),
         at=at,
     )
     try:
@@ -179,21 +179,21 @@ def reach(
             session.add(conversion)
     except IntegrityError:  # The unique external id exists already.
         return None
-    credit(session, conversion, touches, otherwise={"kind": "reported"})
+    assign_credit(session, conversion, touches, fallback_touch={"kind": "reported"})
     return conversion
 
 
-def _reached(session: Session, goal: Goal, contact_id: int | None, visit_id: int | None) -> bool:
+def _is_reached_already(session: Session, goal: Goal, contact_id: int | None, visit_id: int | None) -> bool:
     if contact_id is not None:
-        same = Conversion.contact_id == contact_id
+        same_person = Conversion.contact_id == contact_id
     elif visit_id is not None:
-        same = Conversion.visit_id == visit_id
+        same_person = Conversion.visit_id == visit_id
     else:
         return False
-    return bool(session.scalar(select(func.count()).where(Conversion.goal == goal.key, same).limit(1)))
+    return bool(session.scalar(select(func.count()).where(Conversion.goal == goal.key, same_person).limit(1)))
 
 
-def _activity(session: Session, named: int | None, touches: Sequence[Touchpoint]) -> Activity | None:
-    number = named if named is not None else touches[-1].activity_id if touches else None
-    activity = session.get(Activity, number) if number is not None else None
+def _credited_activity(session: Session, reported_id: int | None, touches: Sequence[Touchpoint]) -> Activity | None:
+    activity_id = reported_id if reported_id is not None else touches[-1].activity_id if touches else None
+    activity = session.get(Activity, activity_id) if activity_id is not None else None
     return None if activity is None or activity.built_in else activity

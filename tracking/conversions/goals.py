@@ -26,7 +26,7 @@ from tracking.models.conversions import LEAD_GOAL, CustomEvent, Goal, GoalKind
 
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 EVENT_NAME = re.compile(r"[\w.: -]{1,80}")
-GREATEST = Decimal("999999999999.99")
+MAX_AMOUNT = Decimal("999999999999.99")
 """The largest value that the NUMERIC(14, 2) money columns hold."""
 
 
@@ -49,10 +49,10 @@ def create_goal(
     Raises ValidationFailed with the invalid fields.
     """
     actor.require(Permission.PLAN)
-    checks, now = FieldValidator(), clock.now()
+    validator, now = FieldValidator(), clock.now()
     goal = Goal(
         key=key.strip().lower(),
-        name=checks.name("name", name),
+        name=validator.name("name", name),
         kind=GoalKind(kind),
         match=match.strip(),
         campaign_id=campaign_id,
@@ -63,31 +63,31 @@ def create_goal(
         created_at=now,
     )
     if goal.since > now:
-        checks.wrong("since", N_("This day is still to come."))
+        validator.add_problem("since", N_("This day is still to come."))
     if goal.since < now and goal.kind is not GoalKind.EVENT:
-        checks.wrong("since", N_("Only what is reported by name can count from an earlier day."))
+        validator.add_problem("since", N_("Only what is reported by name can count from an earlier day."))
     if not _KEY.fullmatch(goal.key) or goal.key == LEAD_GOAL:
-        checks.wrong("key", N_("A short name of small letters, digits, - and _, beginning with a letter."))
-    _check(session, checks, goal)
-    checks.settle()
+        validator.add_problem("key", N_("A short name of small letters, digits, - and _, beginning with a letter."))
+    _validate(session, validator, goal)
+    validator.raise_problems()
     try:
         with session.begin_nested():
             session.add(goal)
     except IntegrityError as error:
         raise ValidationFailed(ValidationProblem(N_("Another goal has this key already."), field="key")) from error
     if goal.since < now:
-        _notice_again(session, goal)
+        _requeue_past_events(session, goal)
     audit.record(session, actor, "create", "goal", goal.id, key=goal.key)
     return goal
 
 
-def _notice_again(session: Session, goal: Goal) -> None:
+def _requeue_past_events(session: Session, goal: Goal) -> None:
     """Flag events reported before the goal was created as unprocessed.
 
     Other goals don't count them twice, since a conversion's external id is unique.
     """
-    named = CustomEvent.name.in_((goal.match, goal.key)), CustomEvent.at >= goal.since
-    session.execute(update(CustomEvent).where(*named, CustomEvent.processed).values(processed=False))
+    conditions = CustomEvent.name.in_((goal.match, goal.key)), CustomEvent.at >= goal.since
+    session.execute(update(CustomEvent).where(*conditions, CustomEvent.processed).values(processed=False))
 
 
 def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value: Decimal | None, active: bool) -> None:
@@ -97,15 +97,15 @@ def change_goal(session: Session, actor: Actor, goal: Goal, *, name: str, value:
     ValidationFailed.
     """
     actor.require(Permission.PLAN)
-    checks = FieldValidator()
-    goal.name, goal.value, goal.active = checks.name("name", name), value, active
-    _check_value(checks, value)
-    checks.settle()
+    validator = FieldValidator()
+    goal.name, goal.value, goal.active = validator.name("name", name), value, active
+    _validate_value(validator, value)
+    validator.raise_problems()
     session.flush()
     audit.record(session, actor, "update", "goal", goal.id, active=active)
 
 
-def goal_of(session: Session, goal_id: int) -> Goal:
+def get_goal(session: Session, goal_id: int) -> Goal:
     """The goal. Raises NotFound."""
     goal = session.get(Goal, goal_id)
     if goal is None:
@@ -123,14 +123,14 @@ def goal_names(session: Session) -> dict[str, str]:
 
 def form_titles(session: Session, goals: Sequence[Goal]) -> dict[str, str]:
     """Titles of the activities whose forms reach these goals, by ``Goal.match`` (the activity's id as text)."""
-    numbers = [int(goal.match) for goal in goals if goal.kind is GoalKind.FORM and goal.match.isdecimal()]
-    if not numbers:
+    activity_ids = [int(goal.match) for goal in goals if goal.kind is GoalKind.FORM and goal.match.isdecimal()]
+    if not activity_ids:
         return {}
-    titles = session.execute(select(Activity.id, Activity.title).where(Activity.id.in_(numbers)))
+    titles = session.execute(select(Activity.id, Activity.title).where(Activity.id.in_(activity_ids)))
     return {str(number): title for number, title in titles}
 
 
-def waiting_for(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goal]:
+def active_goals(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goal]:
     """The active goals of a kind; with ``matches``, those whose pattern or key is one of them."""
     query = select(Goal).where(Goal.kind == kind, Goal.active).order_by(Goal.id)
     if matches:
@@ -138,7 +138,7 @@ def waiting_for(session: Session, kind: GoalKind, *matches: str) -> Sequence[Goa
     return session.scalars(query).all()
 
 
-def page_reaches(goal: Goal, address: str) -> bool:
+def goal_matches_page(goal: Goal, address: str) -> bool:
     """Whether a page's ``host/path`` matches the goal's pattern; see :func:`page_matches`."""
     return page_matches(goal.match, address)
 
@@ -150,31 +150,31 @@ def page_matches(match: str, address: str) -> bool:
     slash at the end is optional.
     """
     path = "/" + address.partition("/")[2]
-    return bool(_pattern(match).fullmatch(path if match.startswith("/") else address))
+    return bool(_compile_pattern(match).fullmatch(path if match.startswith("/") else address))
 
 
 @lru_cache(maxsize=500)
-def _pattern(match: str) -> re.Pattern[str]:
+def _compile_pattern(match: str) -> re.Pattern[str]:
     # Only * is a wildcard: ? and [ are escaped for fnmatch. \Z is dropped to append the optional slash.
     return re.compile(translate(re.sub(r"([\[?])", r"[\1]", match.rstrip("/") or "/")).replace(r"\Z", "") + r"/?")
 
 
-def _check(session: Session, checks: FieldValidator, goal: Goal) -> None:
-    _check_value(checks, goal.value)
+def _validate(session: Session, validator: FieldValidator, goal: Goal) -> None:
+    _validate_value(validator, goal.value)
     if goal.campaign_id is not None:
         campaign = session.get(Campaign, goal.campaign_id)
         if campaign is None or campaign.built_in:
-            checks.wrong("campaign_id", N_("There is no such campaign."))
+            validator.add_problem("campaign_id", N_("There is no such campaign."))
     if len(goal.match) > 300 or not goal.match:
-        checks.wrong("match", N_("Say what reaches the goal, in at most 300 characters."))
+        validator.add_problem("match", N_("Say what reaches the goal, in at most 300 characters."))
     elif problem := _match_problem(session, goal):
-        checks.wrong("match", problem)
+        validator.add_problem("match", problem)
 
 
 def _match_problem(session: Session, goal: Goal) -> str:
     if goal.kind is GoalKind.FORM:
-        number = int(goal.match) if goal.match.isdecimal() and len(goal.match) < 18 else 0
-        return "" if session.get(Activity, number) else N_("Choose the activity whose form it is.")
+        activity_id = int(goal.match) if goal.match.isdecimal() and len(goal.match) < 18 else 0
+        return "" if session.get(Activity, activity_id) else N_("Choose the activity whose form it is.")
     if goal.kind is GoalKind.STAGE:
         return "" if goal.match in set(LeadStage) - {LeadStage.NEW} else N_("Choose a stage of leads.")
     if goal.kind is GoalKind.EVENT:
@@ -184,6 +184,6 @@ def _match_problem(session: Session, goal: Goal) -> str:
     return ""
 
 
-def _check_value(checks: FieldValidator, value: Decimal | None) -> None:
-    if value is not None and not 0 <= value <= GREATEST:
-        checks.wrong("value", N_("An amount from 0 to %(most)s."), most=GREATEST)
+def _validate_value(validator: FieldValidator, value: Decimal | None) -> None:
+    if value is not None and not 0 <= value <= MAX_AMOUNT:
+        validator.add_problem("value", N_("An amount from 0 to %(most)s."), most=MAX_AMOUNT)

@@ -10,7 +10,7 @@ from campaigns.planning.models import Activity
 from tracking.models.conversions import LEAD_GOAL, AttributionCredit, AttributionModel, Conversion
 
 
-def brought_by(session: Session, actor: Actor, lead_ids: Collection[int]) -> dict[int, Activity]:
+def last_touch_activities(session: Session, actor: Actor, lead_ids: Collection[int]) -> dict[int, Activity]:
     """The activity with the largest last-touch share of each lead's conversion, by lead id, in one query.
 
     Without a touchpoint this is the activity whose form was submitted. A lead whose conversion isn't

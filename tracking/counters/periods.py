@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 LAST_DAYS = (7, 28, 90)
-_LONGEST = timedelta(days=3653)
+_MAX_LENGTH = timedelta(days=3653)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,11 @@ class Window:
     until: datetime | None = None
 
     @property
-    def whole(self) -> bool:
+    def is_all_time(self) -> bool:
         return self.since is None and self.until is None
 
 
-WHOLE = Window()
+ALL_TIME = Window()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Period:
     """Number of days of "the last n days"; None for chosen dates."""
 
     @property
-    def whole(self) -> bool:
+    def is_all_time(self) -> bool:
         return self.first is None
 
     @property
@@ -48,11 +48,11 @@ class Period:
         or 25 hours.
         """
         if self.first is None or self.last is None:
-            return WHOLE
-        return Window(midnight(self.first, zone), midnight(self.last + timedelta(days=1), zone))
+            return ALL_TIME
+        return Window(day_start(self.first, zone), day_start(self.last + timedelta(days=1), zone))
 
     @property
-    def before(self) -> "Period | None":
+    def previous(self) -> "Period | None":
         """The same number of days just before; None for all time."""
         if self.first is None or self.last is None:
             return None
@@ -60,7 +60,7 @@ class Period:
         return Period(self.first - length - timedelta(days=1), self.first - timedelta(days=1))
 
 
-def period_of(key: str, today: date) -> Period:
+def parse_period(key: str, today: date) -> Period:
     """The period with this key: ``whole``, ``7``, ``28``, ``90`` or ``2026-11-01..2026-11-07``.
 
     An invalid key gives all time.
@@ -72,16 +72,16 @@ def period_of(key: str, today: date) -> Period:
         chosen = Period(date.fromisoformat(first), date.fromisoformat(last))
     except ValueError:
         return Period()
-    if chosen.first is None or chosen.last is None or not sensible(chosen.first, chosen.last):
+    if chosen.first is None or chosen.last is None or not is_plausible_range(chosen.first, chosen.last):
         return Period()
     return chosen
 
 
-def sensible(first: date, last: date) -> bool:
+def is_plausible_range(first: date, last: date) -> bool:
     """Whether the dates are in order, at most ten years apart, and between 1990 and 2200."""
-    return date(1990, 1, 1) <= first <= last <= date(2200, 1, 1) and last - first <= _LONGEST
+    return date(1990, 1, 1) <= first <= last <= date(2200, 1, 1) and last - first <= _MAX_LENGTH
 
 
-def midnight(day: date, zone: ZoneInfo) -> datetime:
+def day_start(day: date, zone: ZoneInfo) -> datetime:
     """The start of a local day."""
     return datetime(day.year, day.month, day.day, tzinfo=zone)

@@ -40,14 +40,14 @@ from campaigns.web.fast_path import Answer
 log = structlog.get_logger(__name__)
 
 SYNC_SECONDS = 1.0
-OFF = ""
+SWITCHED_OFF = ""
 """Value in place of a URL: the link was switched off."""
-_REMEMBERED = 10_000
-_UNKNOWN_FOR = 5.0  # Seconds before a send that was not found is looked up again.
-_LOOK_AGAIN = 1.0  # Minimum seconds between two reloads caused by unknown codes or pages.
+_MAX_CACHED_SENDS = 10_000
+_MISSING_TTL_SECONDS = 5.0  # Seconds before a send that was not found is looked up again.
+_REFRESH_SECONDS = 1.0  # Minimum seconds between two reloads caused by unknown codes or pages.
 
 # Activities that are only scheduled are left out: their links may still change, and none of their mails was sent.
-_LAUNCHED = (
+_LAUNCHED_ACTIVITIES = (
     select(Activity.id, func.coalesce(EmailDetails.version_id, 0).label("version_id"))
     .join(EmailDetails)
     .where(EmailDetails.version_id.is_not(None), Activity.launched_at.is_not(None), Activity.built_in.is_(None))
@@ -58,9 +58,9 @@ _LAUNCHED = (
 class SiteConfig:
     """Configuration shared by all links of the installation."""
 
-    hosts: frozenset[str]
+    own_hosts: frozenset[str]
     """Host names that the organisation declares its own, in lower case."""
-    forms: dict[str, int]
+    landing_pages: dict[str, int]
     """Activity id by the slug of its landing page."""
 
 
@@ -81,7 +81,7 @@ class LinkTarget(NamedTuple):
 
     number: int
     answer: Answer
-    visit: tuple[str, str] | None
+    around_visit_token: tuple[str, str] | None
     """For a page on an own host: the URL before and after the visit token, which differs for each recipient."""
 
 
@@ -89,19 +89,19 @@ class LinkTargetCache:
     """Links, landing pages and own hosts known to one process."""
 
     def __init__(self) -> None:
-        self.ways: dict[tuple[int, str], LinkTarget] = {}
+        self.resolved: dict[tuple[int, str], LinkTarget] = {}
         """Answers by (activity id, link number as written in the URL). Replaced by an empty dictionary after each
         change.
         """
-        self._of_activity: dict[int, Urls] = {}
-        self._of_send: dict[int, Urls] = {}
-        self._confirmed: dict[int, tuple[int, Urls]] = {}
+        self._urls_by_activity: dict[int, Urls] = {}
+        self._urls_by_send: dict[int, Urls] = {}
+        self._synced_versions: dict[int, tuple[int, Urls]] = {}
         self._site: SiteConfig | None = None
-        self._shorts: dict[str, ShortLinkTarget] | None = None
-        self._shorts_as_of: object = None
-        self._missing: dict[int, float] = {}
-        self._look_at = 0.0
-        self._away_until = 0.0
+        self._short_links: dict[str, ShortLinkTarget] | None = None
+        self._short_links_version: object = None
+        self._missing_until: dict[int, float] = {}
+        self._next_refresh_at = 0.0
+        self._database_down_until = 0.0
 
     def url(self, send_id: int, number: int) -> str | None:
         """The target of a link, with merge fields not yet replaced; SWITCHED_OFF when the link was switched off; None
@@ -109,183 +109,187 @@ class LinkTargetCache:
 
         Raises TemporaryError when the link is unknown on this host and the database is down.
         """
-        urls = self._of_activity.get(send_id >> 32)
+        urls = self._urls_by_activity.get(send_id >> 32)
         if urls is None:
-            urls = self._of_send.get(send_id)
+            urls = self._urls_by_send.get(send_id)
         if urls is None:
-            urls = self._from_disk(send_id)
+            urls = self._urls_from_disk(send_id)
         if urls is None:
-            urls = self._from_database(send_id)
+            urls = self._urls_from_database(send_id)
         return urls.get(number)
 
-    def is_common(self, send_id: int) -> bool:
+    def uses_activity_links(self, send_id: int) -> bool:
         """Whether all sends of the activity have the same links, so that an answer can be cached per activity."""
-        return send_id >> 32 in self._of_activity
+        return send_id >> 32 in self._urls_by_activity
 
-    def short(self, code: str) -> ShortLinkTarget | None:
+    def short_link(self, code: str) -> ShortLinkTarget | None:
         """The target of a short link; None when there is no such link. Raises TemporaryError like :meth:`url`."""
         code = code.lower()  # The code may be typed from a printed page.
-        if self._shorts is None:
-            self._shorts = self._shorts_from_disk()
-        link = (self._shorts or {}).get(code)
-        if link is None and self._look_again():
-            link = (self._shorts or {}).get(code)
-        if link is None and self._shorts is None:
-            raise TemporaryError(_LATER)
+        if self._short_links is None:
+            self._short_links = self._short_links_from_disk()
+        link = (self._short_links or {}).get(code)
+        if link is None and self._refresh_if_due():
+            link = (self._short_links or {}).get(code)
+        if link is None and self._short_links is None:
+            raise TemporaryError(_TRY_LATER)
         return link
 
-    def landing_page(self, slug: str) -> int | None:
+    def landing_page_activity(self, slug: str) -> int | None:
         """The activity id of a landing page; None when there is no such page or the database is down."""
-        activity_id = self.site().forms.get(slug)
-        if activity_id is None and self._look_again():
-            activity_id = self.site().forms.get(slug)
+        activity_id = self.site_config().landing_pages.get(slug)
+        if activity_id is None and self._refresh_if_due():
+            activity_id = self.site_config().landing_pages.get(slug)
         return activity_id
 
-    def _look_again(self) -> bool:
+    def _refresh_if_due(self) -> bool:
         """Reload pages and short links from the database, at most once a second. False when not due or when the
         database is down.
         """
-        if time.monotonic() < self._look_at:
+        if time.monotonic() < self._next_refresh_at:
             return False
-        self._look_at = time.monotonic() + _LOOK_AGAIN
+        self._next_refresh_at = time.monotonic() + _REFRESH_SECONDS
         try:
-            with db.reading() as session:
-                self._sync_site(session)
-                self._sync_shorts(session)
+            with db.read_only_session() as session:
+                self._sync_site_config(session)
+                self._sync_short_links(session)
         except SQLAlchemyError:
             return False
         return True
 
-    def site(self) -> SiteConfig:
+    def site_config(self) -> SiteConfig:
         """Own hosts and landing pages as last loaded, from memory, disk or database; without landing pages when all
         three fail.
         """
         if self._site is None:
             try:
-                kept = json.loads((link_cache.directory() / "site.json").read_bytes())
-                self._site = SiteConfig(links.own_hosts(kept["own_hosts"]), dict(kept["forms"]))
+                cached = json.loads((link_cache.directory() / "site.json").read_bytes())
+                self._site = SiteConfig(links.own_hosts(cached["own_hosts"]), dict(cached["forms"]))
             except (OSError, ValueError, KeyError, TypeError):
                 self._site = SiteConfig(links.own_hosts(()), {})
                 try:
-                    with db.reading() as session:
-                        self._sync_site(session)
+                    with db.read_only_session() as session:
+                        self._sync_site_config(session)
                 except SQLAlchemyError:
                     pass
         return self._site
 
     def sync(self) -> None:
         """Load what was launched or changed since the last call. Raises SQLAlchemyError, OSError."""
-        with db.reading() as session:
-            self._sync_site(session)
-            self._sync_shorts(session)
-            changes = link_cache.changes(session)
-            for activity_id, version_id in session.execute(_LAUNCHED):
+        with db.read_only_session() as session:
+            self._sync_site_config(session)
+            self._sync_short_links(session)
+            changes = link_cache.link_overrides(session)
+            for activity_id, version_id in session.execute(_LAUNCHED_ACTIVITIES):
                 seen = (version_id, changes.get(activity_id, {}))
-                if self._confirmed.get(activity_id) != seen:
-                    self._learn(activity_id, {**link_cache.links_of(session, version_id), **seen[1]})
-                    self._confirmed[activity_id] = seen
+                if self._synced_versions.get(activity_id) != seen:
+                    self._store_activity_urls(
+                        activity_id, {**link_cache.links_of_version(session, version_id), **seen[1]}
+                    )
+                    self._synced_versions[activity_id] = seen
 
-    def _learn(self, activity_id: int, urls: Urls) -> None:
-        self._of_activity[activity_id] = urls
-        self.ways = {}
-        if urls != link_cache.of_activity(activity_id):
-            _keep(f"{activity_id}.json", urls)
+    def _store_activity_urls(self, activity_id: int, urls: Urls) -> None:
+        self._urls_by_activity[activity_id] = urls
+        self.resolved = {}
+        if urls != link_cache.links_for_activity(activity_id):
+            _write_cache_file(f"{activity_id}.json", urls)
 
-    def _sync_site(self, session: Session) -> None:
+    def _sync_site_config(self, session: Session) -> None:
         hosts = session.scalar(select(Organisation.own_hosts).limit(1)) or []
         forms = dict(session.execute(select(Form.slug, Form.activity_id)).all())
         site = SiteConfig(links.own_hosts(hosts), forms)
         if site != self._site:
             self._site = site
-            self.ways = {}
-            _keep("site.json", {"own_hosts": hosts, "forms": forms})
+            self.resolved = {}
+            _write_cache_file("site.json", {"own_hosts": hosts, "forms": forms})
 
-    def _sync_shorts(self, session: Session) -> None:
+    def _sync_short_links(self, session: Session) -> None:
         as_of = session.execute(select(func.count(), func.max(ShortLink.changed_at))).one()
-        if self._shorts is not None and as_of == self._shorts_as_of:
+        if self._short_links is not None and as_of == self._short_links_version:
             return
-        shorts = {link.code: _short(link) for link in session.scalars(select(ShortLink))}
-        if shorts != self._shorts:
-            self._shorts = shorts
-            _keep("short.json", shorts)
-        self._shorts_as_of = as_of
+        short_links = {link.code: _short_link_target(link) for link in session.scalars(select(ShortLink))}
+        if short_links != self._short_links:
+            self._short_links = short_links
+            _write_cache_file("short.json", short_links)
+        self._short_links_version = as_of
 
-    def _shorts_from_disk(self) -> dict[str, ShortLinkTarget] | None:
+    def _short_links_from_disk(self) -> dict[str, ShortLinkTarget] | None:
         try:
-            kept = json.loads((link_cache.directory() / "short.json").read_bytes())
-            return {code: ShortLinkTarget(*link) for code, link in kept.items()}
+            cached = json.loads((link_cache.directory() / "short.json").read_bytes())
+            return {code: ShortLinkTarget(*link) for code, link in cached.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return None
 
-    def _from_disk(self, send_id: int) -> Urls | None:
-        urls = link_cache.of_activity(send_id >> 32)
+    def _urls_from_disk(self, send_id: int) -> Urls | None:
+        urls = link_cache.links_for_activity(send_id >> 32)
         if urls is not None:
-            return self._of_activity.setdefault(send_id >> 32, urls)
-        urls = link_cache.of_single(send_id)
+            return self._urls_by_activity.setdefault(send_id >> 32, urls)
+        urls = link_cache.links_for_send(send_id)
         if urls is not None:
-            _remember(self._of_send, send_id, urls)
+            _cache_entry(self._urls_by_send, send_id, urls)
         return urls
 
-    def _from_database(self, send_id: int) -> Urls:
+    def _urls_from_database(self, send_id: int) -> Urls:
         activity_id, now = send_id >> 32, time.monotonic()
-        if self._missing.get(send_id, 0) > now:
+        if self._missing_until.get(send_id, 0) > now:
             return {}
-        if now < self._away_until:
-            raise TemporaryError(_LATER)
+        if now < self._database_down_until:
+            raise TemporaryError(_TRY_LATER)
         try:
-            with db.reading() as session:
-                launched = session.execute(_LAUNCHED.where(Activity.id == activity_id)).one_or_none()
+            with db.read_only_session() as session:
+                launched = session.execute(_LAUNCHED_ACTIVITIES.where(Activity.id == activity_id)).one_or_none()
                 if launched is not None:
-                    changes = link_cache.changes(session, activity_id).get(activity_id, {})
-                    urls: Urls = {**link_cache.links_of(session, launched.version_id), **changes}
-                    self._learn(activity_id, urls)
+                    changes = link_cache.link_overrides(session, activity_id).get(activity_id, {})
+                    urls: Urls = {**link_cache.links_of_version(session, launched.version_id), **changes}
+                    self._store_activity_urls(activity_id, urls)
                     return urls
-                urls = _of_single(session, send_id)
+                urls = _urls_of_single_send(session, send_id)
         except SQLAlchemyError as error:
-            self._away_until = now + _LOOK_AGAIN
-            raise TemporaryError(_LATER) from error
+            self._database_down_until = now + _REFRESH_SECONDS
+            raise TemporaryError(_TRY_LATER) from error
         if urls:
-            _remember(self._of_send, send_id, urls)
+            _cache_entry(self._urls_by_send, send_id, urls)
         else:
-            _remember(self._missing, send_id, now + _UNKNOWN_FOR)
+            _cache_entry(self._missing_until, send_id, now + _MISSING_TTL_SECONDS)
         return urls
 
 
-def _of_single(session: Session, send_id: int) -> Urls:
+def _urls_of_single_send(session: Session, send_id: int) -> Urls:
     version_id = session.scalar(select(Send.version_id).where(Send.id == send_id))
     if version_id is None:
         return {}
     try:
-        link_cache.put_up_single(session, {send_id: version_id})
+        link_cache.cache_single_links(session, {send_id: version_id})
     except OSError as error:
         log.error("destinations.not_kept", send=send_id, error=str(error))
-    return link_cache.links_of(session, version_id)
+    return link_cache.links_of_version(session, version_id)
 
 
-def _keep(name: str, content: Mapping[Any, object]) -> None:
+def _write_cache_file(name: str, content: Mapping[Any, object]) -> None:
     """Write a cache file. A write error is only logged: without the file, the entry is read from the database after a
     restart.
     """
     try:
-        link_cache.keep(name, content)
+        link_cache.write_json(name, content)
     except OSError as error:
         log.error("destinations.not_kept", file=name, error=str(error))
 
 
-_LATER = N_("This link cannot be followed just now. Please try again in a minute.")
+_TRY_LATER = N_("This link cannot be followed just now. Please try again in a minute.")
 
 
-def _remember(memory: dict[int, Any], key: int, value: object) -> None:
-    if len(memory) >= _REMEMBERED:
-        memory.clear()
-    memory[key] = value
+def _cache_entry(cache: dict[int, Any], key: int, value: object) -> None:
+    if len(cache) >= _MAX_CACHED_SENDS:
+        cache.clear()
+    cache[key] = value
 
 
-def _short(link: ShortLink) -> ShortLinkTarget:
-    return ShortLinkTarget(link.activity_id, link.number, utm.joined(link.url, link.utm) if link.active else OFF)
+def _short_link_target(link: ShortLink) -> ShortLinkTarget:
+    return ShortLinkTarget(
+        link.activity_id, link.number, utm.append_query(link.url, link.utm) if link.active else SWITCHED_OFF
+    )
 
 
-def personalised(url: str, send_id: int) -> str:
+def personalise_url(url: str, send_id: int) -> str:
     """``url`` with the recipient's merge fields replaced; with empty values while the database is down.
 
     Raises ValidationFailed when the result is not a valid link target.
@@ -294,14 +298,14 @@ def personalised(url: str, send_id: int) -> str:
         return url
     fields: Mapping[str, object] = {}
     try:
-        with db.reading() as session:
-            fields = _fields(session, send_id)
+        with db.read_only_session() as session:
+            fields = _merge_fields(session, send_id)
     except SQLAlchemyError as error:
         log.warning("destinations.unpersonalised", error=str(error)[:200])
-    return links.personalise(url, fields)
+    return links.personalise_url(url, fields)
 
 
-def _fields(session: Session, send_id: int) -> Mapping[str, object]:
+def _merge_fields(session: Session, send_id: int) -> Mapping[str, object]:
     row = session.execute(
         select(Contact, Campaign.name, OutboxMail)
         .select_from(Send)
@@ -314,35 +318,35 @@ def _fields(session: Session, send_id: int) -> Mapping[str, object]:
     organisation = session.get(Organisation, 1)
     if row is None or organisation is None:
         return {}
-    fields = renderer.fields_of(row[0], row[1], organisation)
+    fields = renderer.recipient_fields(row[0], row[1], organisation)
     return {**fields, "contact": {**fields["contact"], **fields_of(row[2])}}
 
 
-_made: tuple[config.Settings, LinkTargetCache] | None = None
+_instance: tuple[config.Settings, LinkTargetCache] | None = None
 
 
-def destinations() -> LinkTargetCache:
+def link_target_cache() -> LinkTargetCache:
     """The cache of this process; a new one after the settings were replaced."""
-    global _made
+    global _instance
     settings = config.settings()
-    if _made is None or _made[0] is not settings:
-        _made = (settings, LinkTargetCache())
-    return _made[1]
+    if _instance is None or _instance[0] is not settings:
+        _instance = (settings, LinkTargetCache())
+    return _instance[1]
 
 
 def sync() -> None:
     """Load what was launched or changed since the last call. Raises SQLAlchemyError, OSError."""
-    destinations().sync()
+    link_target_cache().sync()
 
 
-_syncing = 0
+_sync_thread_pid = 0
 
 
-def keep_synced() -> None:
+def start_sync_thread() -> None:
     """Start a daemon thread that syncs every ``SYNC_SECONDS``. Does nothing when this process already has one."""
-    global _syncing
-    if _syncing != os.getpid():
-        _syncing = os.getpid()
+    global _sync_thread_pid
+    if _sync_thread_pid != os.getpid():
+        _sync_thread_pid = os.getpid()
         threading.Thread(target=_sync_forever, name="destinations-sync", daemon=True).start()
 
 

@@ -24,138 +24,149 @@ from campaigns.errors import BadToken
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.fast_path import Answer, Environ, Header
 from tracking.endpoints import ip_networks
-from tracking.endpoints.request_context import EndpointContext, desk
-from tracking.spool.record_codec import LONGEST_ORIGIN, LONGEST_REPORT, LONGEST_USER_AGENT, REPORT, RequestFlag, packed
+from tracking.endpoints.request_context import EndpointContext, endpoint_context
+from tracking.spool.record_codec import (
+    MAX_ORIGIN_BYTES,
+    MAX_REPORT_BYTES,
+    MAX_USER_AGENT_BYTES,
+    REPORT_KIND,
+    RequestFlag,
+    pack_fields,
+)
 
 log = structlog.get_logger(__name__)
 
 SCRIPT = Path(campaigns.web.__file__).parent / "static" / "k.js"
-PER_WINDOW = 1_000
+MAX_REPORTS_PER_WINDOW = 1_000
 """Limit of reports per network and window. An office of some hundred people behind one address stays below it."""
 WINDOW_SECONDS = 10.0
-_MOST_NETWORKS = 50_000
-_ANYBODYS = frozenset("turpnvcexh")
+_MAX_NETWORKS = 50_000
+_ANONYMOUS_FIELDS = frozenset("turpnvcexh")
 """Fields that are stored of a report whose browser opts out of tracking (DNT, Sec-GPC or the script's own flag)."""
 _UNTRACKED = int(RequestFlag.UNTRACKED)
-_LONGEST_TOKEN = 100
+_MAX_TOKEN_LENGTH = 100
 _BACKSLASH = ord("\\")  # JSON may spell a field name with escapes; a body with a backslash is parsed.
-_SCRIPT_SECONDS = 3_600
+_SCRIPT_MAX_AGE = 3_600
 
-_QUIET: list[Header] = [("Cache-Control", "no-store"), ("Vary", "Origin")]
-_NOTHING: Answer = (204, _QUIET, b"")
-_TOO_LARGE: Answer = (413, [*_QUIET, ("Content-Length", "0"), ("Connection", "close")], b"")
-_TOO_MANY: Answer = (429, [*_QUIET, ("Content-Length", "0"), ("Retry-After", f"{WINDOW_SECONDS:.0f}")], b"")
+_BASE_HEADERS: list[Header] = [("Cache-Control", "no-store"), ("Vary", "Origin")]
+_NO_CONTENT: Answer = (204, _BASE_HEADERS, b"")
+_TOO_LARGE: Answer = (413, [*_BASE_HEADERS, ("Content-Length", "0"), ("Connection", "close")], b"")
+_TOO_MANY: Answer = (429, [*_BASE_HEADERS, ("Content-Length", "0"), ("Retry-After", f"{WINDOW_SECONDS:.0f}")], b"")
 
 
-def answered(environ: Environ) -> Answer | None:
+def handle_request(environ: Environ) -> Answer | None:
     """Status, headers and body for ``/e`` and ``/k.js``; None for any other path."""
     path = environ.get("PATH_INFO", "")
     if path == "/e":
         try:
-            answer = _report(environ)
+            answer = _handle_report(environ)
         except Exception as error:  # A visited page must never show an error of this endpoint.
             log.exception("beacons.failed", error=str(error))
-            answer = _NOTHING
+            answer = _NO_CONTENT
     elif path == "/k.js":
-        answer = _script(environ)
+        answer = _serve_script(environ)
     else:
         return None
     return (*answer[:2], b"") if environ.get("REQUEST_METHOD") == "HEAD" else answer
 
 
-def _report(environ: Environ) -> Answer:
+def _handle_report(environ: Environ) -> Answer:
     method = environ.get("REQUEST_METHOD", "GET")
     if method != "POST":
-        return _unsent(method, environ)
-    body = _body(environ)
+        return _handle_other_method(method, environ)
+    body = _read_body(environ)
     if body is None:
         return _TOO_LARGE
-    at = desk()
-    allowed = _allowed(environ.get("HTTP_ORIGIN", ""), at.known.site().hosts)
+    context = endpoint_context()
+    allowed = _cors_answer(environ.get("HTTP_ORIGIN", ""), context.link_targets.site_config().own_hosts)
     if allowed is None:
-        return _NOTHING
+        return _NO_CONTENT
     remote = environ.get("REMOTE_ADDR", "")
-    network = at.network(remote, environ.get("HTTP_X_FORWARDED_FOR", "")) if at.proxied else at.network(remote)
+    network = (
+        context.resolve_network(remote, environ.get("HTTP_X_FORWARDED_FOR", ""))
+        if context.behind_proxy
+        else context.resolve_network(remote)
+    )
     # A shared network number stands for many unrelated visitors: one of them must not exhaust the limit for all.
-    if not ip_networks.is_shared(network) and not _counter.admits(network):
+    if not ip_networks.is_shared(network) and not _flood_limit.allows(network):
         return _TOO_MANY
     answer, origin = allowed
     if body[:1] == b"{":
-        _keep(at, body, network, origin, environ)
+        _store_report(context, body, network, origin, environ)
     return answer
 
 
-def _unsent(method: str, environ: Environ) -> Answer:
+def _handle_other_method(method: str, environ: Environ) -> Answer:
     if method == "OPTIONS":
-        allowed = _allowed(environ.get("HTTP_ORIGIN", ""), desk().known.site().hosts)
-        return 204, [*(allowed[0][1] if allowed else _QUIET), *_PREFLIGHT], b""
-    return 405, [*_QUIET, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
+        allowed = _cors_answer(environ.get("HTTP_ORIGIN", ""), endpoint_context().link_targets.site_config().own_hosts)
+        return 204, [*(allowed[0][1] if allowed else _BASE_HEADERS), *_PREFLIGHT_HEADERS], b""
+    return 405, [*_BASE_HEADERS, ("Content-Length", "0"), ("Allow", "POST, OPTIONS")], b""
 
 
-_PREFLIGHT: list[Header] = [
+_PREFLIGHT_HEADERS: list[Header] = [
     ("Access-Control-Allow-Methods", "POST"),
     ("Access-Control-Allow-Headers", "Content-Type"),
     ("Access-Control-Max-Age", "86400"),
 ]
 
 
-def _body(environ: Environ) -> bytes | None:
+def _read_body(environ: Environ) -> bytes | None:
     """The request body; None when it is too large. A body with a larger Content-Length is not read at all."""
-    length = _length(environ.get("CONTENT_LENGTH", ""))
+    length = _bytes_to_read(environ.get("CONTENT_LENGTH", ""))
     if length is None:
         return None
     body: bytes = environ["wsgi.input"].read(length)
-    return None if len(body) > LONGEST_REPORT else body
+    return None if len(body) > MAX_REPORT_BYTES else body
 
 
 @lru_cache(maxsize=4_096)
-def _length(given: str) -> int | None:
+def _bytes_to_read(content_length: str) -> int | None:
     """How many bytes to read for this Content-Length; None when it exceeds the limit. Without a valid length one byte
     more than the limit is read, so that a longer body is detected.
     """
-    if not given.isdecimal():
-        return LONGEST_REPORT + 1
-    return int(given) if len(given) < 10 and int(given) <= LONGEST_REPORT else None
+    if not content_length.isdecimal():
+        return MAX_REPORT_BYTES + 1
+    return int(content_length) if len(content_length) < 10 and int(content_length) <= MAX_REPORT_BYTES else None
 
 
-def _keep(at: EndpointContext, body: bytes, network: int, origin: bytes, environ: Environ) -> None:
+def _store_report(context: EndpointContext, body: bytes, network: int, origin: bytes, environ: Environ) -> None:
     """Append the report to the spool. The body is stored unparsed and read by the collector, except when it carries a
     visit token or opts out of tracking.
     """
     flags, send_id = 0, 0
-    asks = environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1"
-    if asks or _BACKSLASH in body or body.find(b'"k"') >= 0 or body.find(b'"d"') >= 0:
-        said = _read(body)
-        if said is None:
+    opted_out = environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1"
+    if opted_out or _BACKSLASH in body or body.find(b'"k"') >= 0 or body.find(b'"d"') >= 0:
+        report = _parse_object(body)
+        if report is None:
             return
-        if asks or said.get("d"):
-            flags, network = _UNTRACKED, ip_networks.UNKNOWN
-            body = json.dumps({name: value for name, value in said.items() if name in _ANYBODYS}).encode()
-        elif said.get("k"):
-            send_id = sent_by(said["k"])
-    words = b"\n".join((_agent(environ.get("HTTP_USER_AGENT", "")), origin, body))
-    at.keep(packed(clock.micros(), REPORT, flags, send_id, 0, network, words))
+        if opted_out or report.get("d"):
+            flags, network = _UNTRACKED, ip_networks.UNKNOWN_NETWORK
+            body = json.dumps({name: value for name, value in report.items() if name in _ANONYMOUS_FIELDS}).encode()
+        elif report.get("k"):
+            send_id = send_of_visit_token(report["k"])
+    payload = b"\n".join((_user_agent_bytes(environ.get("HTTP_USER_AGENT", "")), origin, body))
+    context.store_record(pack_fields(clock.now_micros(), REPORT_KIND, flags, send_id, 0, network, payload))
 
 
 @lru_cache(maxsize=4_096)
-def _agent(said: str) -> bytes:
+def _user_agent_bytes(user_agent: str) -> bytes:
     """The user agent as one line of at most ``MAX_USER_AGENT_BYTES``; the newline separates it from the rest of the
     payload.
     """
-    return said.encode("latin-1", "replace")[:LONGEST_USER_AGENT].replace(b"\n", b" ")
+    return user_agent.encode("latin-1", "replace")[:MAX_USER_AGENT_BYTES].replace(b"\n", b" ")
 
 
-def _read(body: bytes) -> dict[str, Any] | None:
+def _parse_object(body: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return said if isinstance(said, dict) else None
+    return parsed if isinstance(parsed, dict) else None
 
 
-def sent_by(token: object) -> int:
+def send_of_visit_token(token: object) -> int:
     """The send whose link brought the visitor; 0 when the token is malformed, forged or expired."""
-    if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
+    if not isinstance(token, str) or len(token) > _MAX_TOKEN_LENGTH:
         return 0
     try:
         payload = keyring().open_expiring(Purpose.VISIT, token)
@@ -166,14 +177,14 @@ def sent_by(token: object) -> int:
 
 
 @lru_cache(maxsize=4_096)
-def _allowed(origin: str, hosts: frozenset[str]) -> tuple[Answer, bytes] | None:
+def _cors_answer(origin: str, hosts: frozenset[str]) -> tuple[Answer, bytes] | None:
     """The answer for an own host, with CORS headers, and the origin in bytes; None for a foreign origin. Own hosts may
     be declared with or without a port.
 
     ``navigator.sendBeacon`` sends requests with credentials. Browsers log an error unless the answer allows
     credentials, although the endpoint ignores them.
     """
-    if len(origin) > LONGEST_ORIGIN:
+    if len(origin) > MAX_ORIGIN_BYTES:
         return None
     try:
         parts = urlsplit(origin)
@@ -181,8 +192,8 @@ def _allowed(origin: str, hosts: frozenset[str]) -> tuple[Answer, bytes] | None:
         return None
     if parts.scheme not in ("https", "http") or not (parts.hostname in hosts or parts.netloc.lower() in hosts):
         return None
-    may_read = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
-    return (204, [*_QUIET, *may_read], b""), origin.encode("latin-1", "replace")
+    cors_headers = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+    return (204, [*_BASE_HEADERS, *cors_headers], b""), origin.encode("latin-1", "replace")
 
 
 class _FloodLimit:
@@ -191,27 +202,27 @@ class _FloodLimit:
     """
 
     def __init__(self) -> None:
-        self._until = 0.0
-        self._seen: dict[int, int] = {}
+        self._window_ends_at = 0.0
+        self._counts: dict[int, int] = {}
 
-    def admits(self, network: int) -> bool:
-        now = clock.steady()
-        if now >= self._until or len(self._seen) > _MOST_NETWORKS:
-            self._until, self._seen = now + WINDOW_SECONDS, {}
-        self._seen[network] = count = self._seen.get(network, 0) + 1
-        return count <= PER_WINDOW
-
-
-_counter = _FloodLimit()
+    def allows(self, network: int) -> bool:
+        now = clock.monotonic()
+        if now >= self._window_ends_at or len(self._counts) > _MAX_NETWORKS:
+            self._window_ends_at, self._counts = now + WINDOW_SECONDS, {}
+        self._counts[network] = count = self._counts.get(network, 0) + 1
+        return count <= MAX_REPORTS_PER_WINDOW
 
 
-def _script(environ: Environ) -> Answer:
+_flood_limit = _FloodLimit()
+
+
+def _serve_script(environ: Environ) -> Answer:
     if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
         return 405, [("Content-Length", "0"), ("Allow", "GET, HEAD")], b""
-    plain, zipped, tag = _served()
+    plain, zipped, tag = _script_variants()
     headers = [
         ("Content-Type", "text/javascript; charset=utf-8"),
-        ("Cache-Control", f"public, max-age={_SCRIPT_SECONDS}"),
+        ("Cache-Control", f"public, max-age={_SCRIPT_MAX_AGE}"),
         ("Cross-Origin-Resource-Policy", "cross-origin"),
         ("X-Content-Type-Options", "nosniff"),
         ("ETag", tag),
@@ -226,7 +237,7 @@ def _script(environ: Environ) -> Answer:
 
 
 @lru_cache(maxsize=1)
-def _served() -> tuple[bytes, bytes, str]:
+def _script_variants() -> tuple[bytes, bytes, str]:
     plain = SCRIPT.read_bytes()
     tag = blake2b(plain, digest_size=8).hexdigest()
     return plain, gzip.compress(plain, 9, mtime=0), f'"{tag}"'

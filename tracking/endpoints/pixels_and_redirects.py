@@ -24,9 +24,9 @@ from campaigns.tokens import Purpose, keyring
 from campaigns.web.fast_path import Answer, Environ, Header
 from tracking.endpoints import link_targets
 from tracking.endpoints.link_targets import LinkTarget, LinkTargetCache
-from tracking.endpoints.request_context import EndpointContext, desk
+from tracking.endpoints.request_context import EndpointContext, endpoint_context
 from tracking.models.events import HitKind
-from tracking.spool.record_codec import LONGEST_USER_AGENT, RequestFlag, packed
+from tracking.spool.record_codec import MAX_USER_AGENT_BYTES, RequestFlag, pack_fields
 
 log = structlog.get_logger(__name__)
 
@@ -53,41 +53,41 @@ _RETRY_AFTER_SECONDS = 30
 # Plain integers: arithmetic on enum members runs Python code for every hit (CPU per answer: tests/benchmarks/hits.py).
 _OPEN, _CLICK, _VIEW = int(HitKind.OPEN), int(HitKind.CLICK), int(HitKind.VIEW)
 _HEAD, _PREFETCH, _NAVIGATED = int(RequestFlag.HEAD), int(RequestFlag.PREFETCH), int(RequestFlag.NAVIGATED)
-_PERSON = 0xFFFFFFFF  # The sequence number in a send's id. 0 marks a token that is the same for all recipients.
+_SEQUENCE_MASK = 0xFFFFFFFF  # The sequence number in a send's id. 0 marks a token that is the same for all recipients.
 
 
-def answered(environ: Environ) -> Answer | None:
+def handle_request(environ: Environ) -> Answer | None:
     """Status, headers and body for one of these paths; None for any other path."""
     path: str = environ["PATH_INFO"]
-    respond = _PATHS.get(path[:3])
-    if respond is None:
+    handler = _HANDLERS.get(path[:3])
+    if handler is None:
         return None
     method = environ["REQUEST_METHOD"]
     try:
-        answer = respond(path[3:], environ, desk()) if method in _METHODS else _NOT_ALLOWED
+        answer = handler(path[3:], environ, endpoint_context()) if method in _ALLOWED_METHODS else _NOT_ALLOWED
     except Exception as error:  # Recipients must never see a server error.
         log.exception("hits.failed", error=str(error))
-        answer = _page(HTTPStatus.NOT_FOUND) if respond in (_click, _short) else _PIXEL
+        answer = _error_page(HTTPStatus.NOT_FOUND) if handler in (_handle_click, _handle_short_link) else _PIXEL_ANSWER
     if method == "HEAD":
         status, headers, body = answer
         return status, [*headers, ("Content-Length", str(len(body)))], b""
     return answer  # Granian derives Content-Length from a body of one piece.
 
 
-_PIXEL: Answer = (200, _PIXEL_HEADERS, GIF)
+_PIXEL_ANSWER: Answer = (200, _PIXEL_HEADERS, GIF)
 
 
-def _page(status: HTTPStatus, *more: Header) -> Answer:
-    body = _SENTENCES[status].join(_PAGE).encode()
-    return status.value, [*_PAGE_HEADERS, *more], body
+def _error_page(status: HTTPStatus, *extra_headers: Header) -> Answer:
+    body = _PAGE_MESSAGES[status].join(_PAGE_PARTS).encode()
+    return status.value, [*_PAGE_HEADERS, *extra_headers], body
 
 
-_PAGE = (
+_PAGE_PARTS = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width"><title>Link</title><p>',
     "</p></html>\n",
 )
-_SENTENCES = {
+_PAGE_MESSAGES = {
     HTTPStatus.NOT_FOUND: "This link is incomplete or was changed.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address can only be looked at.",
     HTTPStatus.GONE: "Whoever sent this link has switched it off. It leads nowhere any more.",
@@ -95,47 +95,51 @@ _SENTENCES = {
 }
 
 
-_METHODS = ("GET", "HEAD")
-_NOT_ALLOWED = _page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
+_ALLOWED_METHODS = ("GET", "HEAD")
+_NOT_ALLOWED = _error_page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
 
 
-def _open(token: str, environ: Environ, at: EndpointContext) -> Answer:
+def _handle_open(token: str, environ: Environ, context: EndpointContext) -> Answer:
     try:
-        send_id = at.opened(token)
+        send_id = context.open_token(token)
     except BadToken:
-        return _PIXEL
-    _keep(at, _OPEN, send_id, 0, environ)
-    return _PIXEL
+        return _PIXEL_ANSWER
+    _store_hit(context, _OPEN, send_id, 0, environ)
+    return _PIXEL_ANSWER
 
 
-def _click(rest: str, environ: Environ, at: EndpointContext) -> Answer:
+def _handle_click(rest: str, environ: Environ, context: EndpointContext) -> Answer:
     token, _, digits = rest.partition("/")
     try:
-        send_id = at.opened(token)
-        way = at.known.ways.get((send_id >> 32, digits)) or _way(at.known, send_id, digits)
+        send_id = context.open_token(token)
+        target = context.link_targets.resolved.get((send_id >> 32, digits)) or _resolve_link(
+            context.link_targets, send_id, digits
+        )
     except BadToken:
-        return _page(HTTPStatus.NOT_FOUND)
+        return _error_page(HTTPStatus.NOT_FOUND)
     except TemporaryError:
-        return _later()
-    if way is None:
-        return _page(HTTPStatus.NOT_FOUND)
-    number, answer, visit = way
-    if visit is not None and send_id & _PERSON:
-        answer = _redirect(_visit_token(send_id).join(visit))
-    _keep(at, _CLICK, send_id, number, environ)
+        return _try_later()
+    if target is None:
+        return _error_page(HTTPStatus.NOT_FOUND)
+    number, answer, around_visit_token = target
+    if around_visit_token is not None and send_id & _SEQUENCE_MASK:
+        answer = _redirect(_mint_visit_token(send_id).join(around_visit_token))
+    _store_hit(context, _CLICK, send_id, number, environ)
     return answer
 
 
-def _short(code: str, environ: Environ, at: EndpointContext) -> Answer:
-    known = at.known
+def _handle_short_link(code: str, environ: Environ, context: EndpointContext) -> Answer:
+    cache = context.link_targets
     try:
-        link = known.short(code)
+        link = cache.short_link(code)
     except TemporaryError:
-        return _later()
+        return _try_later()
     if link is None:
-        return _page(HTTPStatus.NOT_FOUND)
-    answer = _leading(link.url, known.site().hosts)[0] if link.url else _page(HTTPStatus.GONE)
-    _keep(at, _CLICK, link.activity_id << 32, link.number, environ)
+        return _error_page(HTTPStatus.NOT_FOUND)
+    answer = (
+        _redirect_to_target(link.url, cache.site_config().own_hosts)[0] if link.url else _error_page(HTTPStatus.GONE)
+    )
+    _store_hit(context, _CLICK, link.activity_id << 32, link.number, environ)
     return answer
 
 
@@ -143,34 +147,34 @@ def _redirect(location: str) -> Answer:
     return 302, [("Location", location), *_REDIRECT_HEADERS], b""
 
 
-def _later() -> Answer:
-    return _page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
+def _try_later() -> Answer:
+    return _error_page(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", str(_RETRY_AFTER_SECONDS)))
 
 
-def _view(slug: str, environ: Environ, at: EndpointContext) -> Answer:
-    activity_id = at.known.landing_page(slug)
+def _handle_view(slug: str, environ: Environ, context: EndpointContext) -> Answer:
+    activity_id = context.link_targets.landing_page_activity(slug)
     if activity_id is not None:
-        _keep(at, _VIEW, _visitor(environ.get("QUERY_STRING", "")), activity_id, environ)
-    return _PIXEL
+        _store_hit(context, _VIEW, _visiting_send(environ.get("QUERY_STRING", "")), activity_id, environ)
+    return _PIXEL_ANSWER
 
 
-_PATHS: dict[str, Callable[[str, Environ, EndpointContext], Answer]] = {
-    "/o/": _open,
-    "/c/": _click,
-    "/l/": _short,
-    "/v/": _view,
+_HANDLERS: dict[str, Callable[[str, Environ, EndpointContext], Answer]] = {
+    "/o/": _handle_open,
+    "/c/": _handle_click,
+    "/l/": _handle_short_link,
+    "/v/": _handle_view,
 }
 
 
 @lru_cache(maxsize=1_000)
-def _number(digits: str) -> int:
+def _parse_link_number(digits: str) -> int:
     """The link number, accepted only in its canonical spelling; 0 for anything else."""
     if 0 < len(digits) <= 5 and digits.isascii() and digits.isdigit() and digits[0] != "0":
         return int(digits)
     return 0
 
 
-def _visitor(query: str) -> int:
+def _visiting_send(query: str) -> int:
     """The send id in the visit token ``k`` of a query string; 0 when there is none or it is invalid."""
     try:
         tokens = parse_qs(query, max_num_fields=10).get("k", [])
@@ -180,44 +184,48 @@ def _visitor(query: str) -> int:
     return int.from_bytes(payload) if len(payload) == 8 else 0
 
 
-def _way(known: LinkTargetCache, send_id: int, digits: str) -> LinkTarget | None:
+def _resolve_link(cache: LinkTargetCache, send_id: int, digits: str) -> LinkTarget | None:
     """Resolve a link and cache the answer when it is the same for all recipients; None when there is no such link.
 
     Raises TemporaryError when the link is unknown on this host and the database is down.
     """
     # Taken before the target is read: a concurrent change replaces the dictionary, so that a stale answer is lost.
-    ways = known.ways
-    number = _number(digits)
-    url = known.url(send_id, number) if number else None
+    resolved = cache.resolved
+    number = _parse_link_number(digits)
+    url = cache.url(send_id, number) if number else None
     if url is None:
         return None
     try:
-        merged = link_targets.personalised(url, send_id)
-        found = _leading(merged, known.site().hosts) if url != link_targets.OFF else (_page(HTTPStatus.GONE), None)
+        merged = link_targets.personalise_url(url, send_id)
+        answer_and_token_place = (
+            _redirect_to_target(merged, cache.site_config().own_hosts)
+            if url != link_targets.SWITCHED_OFF
+            else (_error_page(HTTPStatus.GONE), None)
+        )
     except (ValidationFailed, ValueError) as error:
         log.warning("hits.no_destination", send=send_id, error=str(error))
         return None
-    way = LinkTarget(number, *found)
-    if merged == url and known.is_common(send_id):
-        ways[send_id >> 32, digits] = way
-    return way
+    target = LinkTarget(number, *answer_and_token_place)
+    if merged == url and cache.uses_activity_links(send_id):
+        resolved[send_id >> 32, digits] = target
+    return target
 
 
 @lru_cache(maxsize=10_000)
-def _leading(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[str, str] | None]:
+def _redirect_to_target(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[str, str] | None]:
     """The redirect to a merged target; for a page on an own host also the URL parts around the visit token.
 
     Raises ValidationFailed or ValueError when the URL is not a valid target.
     """
-    ascii_url = links.whole(url)
-    fault = links.fault(ascii_url, hosts)
+    ascii_url = links.to_ascii_url(url)
+    fault = links.url_problem(ascii_url, hosts)
     if fault is not None:
         raise ValidationFailed(ValidationProblem(fault))
     ours = urlsplit(ascii_url).hostname in hosts
-    return _redirect(ascii_url), _around_visit(ascii_url) if ours else None
+    return _redirect(ascii_url), _split_at_visit_token(ascii_url) if ours else None
 
 
-def _around_visit(url: str) -> tuple[str, str]:
+def _split_at_visit_token(url: str) -> tuple[str, str]:
     """The URL before and after the value of ``k``. An existing ``k`` parameter is removed."""
     parts = urlsplit(url)
     kept = [part for part in parts.query.split("&") if part and part.partition("=")[0] != "k"]
@@ -225,12 +233,12 @@ def _around_visit(url: str) -> tuple[str, str]:
     return before, f"#{parts.fragment}" if parts.fragment else ""
 
 
-def _visit_token(send_id: int) -> str:
+def _mint_visit_token(send_id: int) -> str:
     expires = clock.now() + timedelta(minutes=_VISIT_MINUTES)
     return keyring().mint_expiring(Purpose.VISIT, send_id.to_bytes(8), expires)
 
 
-def _keep(at: EndpointContext, kind: int, target: int, number: int, environ: Environ) -> None:
+def _store_hit(context: EndpointContext, kind: int, target: int, number: int, environ: Environ) -> None:
     flags = _HEAD if environ["REQUEST_METHOD"] == "HEAD" else 0
     if environ.get("HTTP_SEC_FETCH_USER") == "?1":
         flags |= _NAVIGATED
@@ -244,8 +252,12 @@ def _keep(at: EndpointContext, kind: int, target: int, number: int, environ: Env
     ) and any("prefetch" in environ.get(header, "").lower() for header in _PREFETCH_HEADERS):
         flags |= _PREFETCH
     remote = environ.get("REMOTE_ADDR", "")
-    network = at.network(remote, environ.get("HTTP_X_FORWARDED_FOR", "")) if at.proxied else at.network(remote)
+    network = (
+        context.resolve_network(remote, environ.get("HTTP_X_FORWARDED_FOR", ""))
+        if context.behind_proxy
+        else context.resolve_network(remote)
+    )
     agent = environ.get("HTTP_USER_AGENT", "").encode("latin-1", "replace")
-    if len(agent) > LONGEST_USER_AGENT:
-        agent = agent[:LONGEST_USER_AGENT]
-    at.keep(packed(clock.micros(), kind, flags, target, number, network, agent))
+    if len(agent) > MAX_USER_AGENT_BYTES:
+        agent = agent[:MAX_USER_AGENT_BYTES]
+    context.store_record(pack_fields(clock.now_micros(), kind, flags, target, number, network, agent))

@@ -8,8 +8,8 @@ from campaigns import config
 from campaigns.config import Settings
 from campaigns.tokens import Purpose, keyring
 from tracking.endpoints import ip_networks
-from tracking.endpoints.link_targets import LinkTargetCache, destinations
-from tracking.spool.writer import spool
+from tracking.endpoints.link_targets import LinkTargetCache, link_target_cache
+from tracking.spool.writer import spool_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,39 +17,46 @@ class EndpointContext:
     """Objects that the endpoints need for each request. Valid until the settings of the process are replaced."""
 
     settings: Settings
-    opened: Callable[[str], int]
+    open_token: Callable[[str], int]
     """The send id of an engagement token. Raises BadToken."""
-    keep: Callable[[bytes], bool]
+    store_record: Callable[[bytes], bool]
     """Append a packed hit to the spool."""
-    network: Callable[..., int]
+    resolve_network: Callable[..., int]
     """The network number of REMOTE_ADDR; behind a trusted proxy of the client in ``X-Forwarded-For``, the second
     argument.
     """
-    proxied: bool
-    known: LinkTargetCache
+    behind_proxy: bool
+    link_targets: LinkTargetCache
 
 
-_desk: EndpointContext | None = None
+_context: EndpointContext | None = None
 
 
-def desk() -> EndpointContext:
+def endpoint_context() -> EndpointContext:
     """The context of this process; built again after the settings were replaced."""
-    found = _desk
-    return found if found is not None and found.settings is config.installed else _sit_down()
+    context = _context
+    return context if context is not None and context.settings is config.installed else _build_context()
 
 
-def _sit_down() -> EndpointContext:
-    global _desk
+def _build_context() -> EndpointContext:
+    global _context
     settings = config.settings()
     proxies = settings.trusted_proxies
-    opened = keyring().opener(Purpose.ENGAGEMENT)
-    _desk = EndpointContext(settings, opened, spool().keep, ip_networks.reader(proxies), bool(proxies), destinations())
-    return _desk
+    open_token = keyring().send_opener(Purpose.ENGAGEMENT)
+    _context = EndpointContext(
+        settings,
+        open_token,
+        spool_writer().append_record,
+        ip_networks.network_resolver(proxies),
+        bool(proxies),
+        link_target_cache(),
+    )
+    return _context
 
 
-def _get_up() -> None:
-    global _desk
-    _desk = None
+def _reset_after_fork() -> None:
+    global _context
+    _context = None
 
 
-os.register_at_fork(after_in_child=_get_up)  # A forked child must not write to the spool of its parent.
+os.register_at_fork(after_in_child=_reset_after_fork)  # A forked child must not write to the spool of its parent.

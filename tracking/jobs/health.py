@@ -13,7 +13,7 @@ from tracking.bots.rules import SETTLE_SECONDS
 from tracking.collector.collector import LOCK_NAME
 from tracking.models.events import DeadLetter, Event, SpoolCheckpoint, TrafficLabel
 from tracking.spool import reader
-from tracking.spool.writer import spool
+from tracking.spool.writer import spool_writer
 
 
 class CollectorHealth(NamedTuple):
@@ -31,23 +31,23 @@ class CollectorHealth(NamedTuple):
     Includes those of this process that aren't recorded in the database yet.
     """
     unreadable_bytes: int
-    set_aside: int
+    dead_letters: int
     """Number of dead letters: records that this version can't process, kept for a later one."""
     overdue: int
     """Number of events whose settle window ended more than a minute ago."""
 
     @property
-    def well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether a collector runs, lags by at most a minute, and no label is overdue."""
-        late = self.lag > timedelta(minutes=1) or self.overdue > 0
-        return self.collecting and not late
+        is_late = self.lag > timedelta(minutes=1) or self.overdue > 0
+        return self.collecting and not is_late
 
 
-def health(session: Session) -> CollectorHealth:
+def collector_health(session: Session) -> CollectorHealth:
     """Measure the collector's health on this host."""
-    files = reader.files(config.settings().spool)
+    spools = reader.list_spools(config.settings().spool)
     offsets = dict(session.execute(select(SpoolCheckpoint.spool, SpoolCheckpoint.offset)).all())
-    collected_at, lost, unreadable = session.execute(
+    collected_at, lost_hits, unreadable_bytes = session.execute(
         select(
             func.max(SpoolCheckpoint.updated_at),
             func.coalesce(func.sum(SpoolCheckpoint.lost_hits), 0),
@@ -55,18 +55,18 @@ def health(session: Session) -> CollectorHealth:
         )
     ).one()
     return CollectorHealth(
-        collecting=_collecting(),
-        backlog_bytes=reader.backlog(files.values(), offsets),
-        lag=_lag(files.values(), offsets),
+        collecting=_is_collector_running(),
+        backlog_bytes=reader.backlog_bytes(spools.values(), offsets),
+        lag=_lag(spools.values(), offsets),
         collected_at=collected_at,
-        lost_hits=int(lost) + spool().untold,
-        unreadable_bytes=int(unreadable),
-        set_aside=session.scalar(select(func.count()).select_from(DeadLetter)) or 0,
-        overdue=_overdue(session),
+        lost_hits=int(lost_hits) + spool_writer().unreported_losses,
+        unreadable_bytes=int(unreadable_bytes),
+        dead_letters=session.scalar(select(func.count()).select_from(DeadLetter)) or 0,
+        overdue=_count_overdue_labels(session),
     )
 
 
-def _collecting() -> bool:
+def _is_collector_running() -> bool:
     """Whether a process holds the collector's lock.
 
     Tested with a shared lock, so that concurrent tests don't block each other.
@@ -82,13 +82,13 @@ def _collecting() -> bool:
 
 
 def _lag(spools: Iterable[list[reader.SpoolFile]], offsets: dict[str, int]) -> timedelta:
-    waiting = [reader.read(of_spool, offsets.get(of_spool[0].spool, 0), 10_000).hits for of_spool in spools]
-    oldest = [hits[0][1].at for hits in waiting if hits]
+    pending = [reader.read_chunk(of_spool, offsets.get(of_spool[0].spool, 0), 10_000).hits for of_spool in spools]
+    oldest = [hits[0][1].at for hits in pending if hits]
     return max(clock.now() - db.from_micros(min(oldest)), timedelta(0)) if oldest else timedelta(0)
 
 
-def _overdue(session: Session) -> int:
-    before = clock.now() - clock.scaled(SETTLE_SECONDS) - timedelta(minutes=1)
+def _count_overdue_labels(session: Session) -> int:
+    cutoff = clock.now() - clock.scaled(SETTLE_SECONDS) - timedelta(minutes=1)
     return (
-        session.scalar(select(func.count()).where(text(f"label = {TrafficLabel.SETTLING:d}"), Event.at < before)) or 0
+        session.scalar(select(func.count()).where(text(f"label = {TrafficLabel.SETTLING:d}"), Event.at < cutoff)) or 0
     )

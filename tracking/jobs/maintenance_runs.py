@@ -21,17 +21,17 @@ from campaigns.errors import Conflict, Forbidden, NotFound, ValidationFailed, Va
 from campaigns.i18n import N_
 from campaigns.planning.models import Activity
 from tracking.bots.bursts import BurstCache
-from tracking.bots.rules import RULES
+from tracking.bots.rules import RULES_VERSION
 from tracking.counters import aggregation
 from tracking.jobs import counter_check, relabel
 from tracking.models.events import HitKind, HitRollup, TrafficLabel
 from tracking.models.maintenance import MaintenanceKind, MaintenanceRun
 
-AT_MOST = 20.0
+RUN_SECONDS = 20.0
 """Seconds that a run may occupy a worker; the next tick continues it."""
 
 
-def order(
+def order_run(
     session: Session, actor: Actor, kind: MaintenanceKind, since: datetime | None = None, until: datetime | None = None
 ) -> MaintenanceRun:
     """Create a maintenance run; one of labels needs a period.
@@ -39,64 +39,64 @@ def order(
     Raises ValidationFailed without a valid period, and Conflict while another run is unfinished.
     """
     actor.require(Permission.SETTINGS)
-    if kind.is_of_labels and (since is None or until is None or until <= since):
+    if kind.is_label_run and (since is None or until is None or until <= since):
         raise ValidationFailed(ValidationProblem(N_("The last day must not lie before the first."), "until"))
-    if not kind.is_of_labels:
+    if not kind.is_label_run:
         since = until = None
-    if running(session) is not None:
+    if unfinished_run_id(session) is not None:
         raise Conflict(N_("Another look over the log is still running."))
-    made = MaintenanceRun(
+    new_run = MaintenanceRun(
         kind=kind,
         since=since,
         until=until,
-        rules=RULES,
-        total=_events(session, since, until) if since and until else len(counter_check.activities(session)),
-        cursor=[0 if kind.is_of_labels else -1, db.to_micros(since) if since else 0, -1],
+        rules=RULES_VERSION,
+        total=_count_events(session, since, until) if since and until else len(counter_check.activity_ids(session)),
+        cursor=[0 if kind.is_label_run else -1, db.to_micros(since) if since else 0, -1],
         results={},
         error="",
         created_by=actor.id,
         created_at=clock.now(),
     )
-    session.add(made)
+    session.add(new_run)
     session.flush()
     period = {"since": since.isoformat(), "until": until.isoformat()} if since and until else {}
-    audit.record(session, actor, f"start {kind.value}", "maintenance run", made.id, **period, version=RULES)
-    return made
+    audit.record(session, actor, f"start {kind.value}", "maintenance run", new_run.id, **period, version=RULES_VERSION)
+    return new_run
 
 
-def again(session: Session, actor: Actor, inspection_id: int) -> MaintenanceRun:
+def order_follow_up(session: Session, actor: Actor, run_id: int) -> MaintenanceRun:
     """Create the run that applies the findings of a trial or check: relabelling or counter repair.
 
     Raises Conflict when the findings contain no difference, or while another run is unfinished.
     """
     actor.require(Permission.SETTINGS)
-    seen = inspection(session, inspection_id)
-    follows = {MaintenanceKind.TRIAL: MaintenanceKind.RELABEL, MaintenanceKind.CHECK: MaintenanceKind.REPAIR}
-    if seen.kind not in follows or not told(session, seen).differs:
+    finished_run = get_run(session, run_id)
+    follow_up_kinds = {MaintenanceKind.TRIAL: MaintenanceKind.RELABEL, MaintenanceKind.CHECK: MaintenanceKind.REPAIR}
+    if finished_run.kind not in follow_up_kinds or not report(session, finished_run).has_differences:
         raise Conflict(N_("There is nothing to change."))
-    return order(session, actor, follows[seen.kind], seen.since, seen.until)
+    return order_run(session, actor, follow_up_kinds[finished_run.kind], finished_run.since, finished_run.until)
 
 
-def inspection(session: Session, inspection_id: int) -> MaintenanceRun:
+def get_run(session: Session, run_id: int) -> MaintenanceRun:
     """Return the maintenance run. Raises NotFound."""
-    found = session.get(MaintenanceRun, inspection_id)
-    if found is None:
+    maintenance_run = session.get(MaintenanceRun, run_id)
+    if maintenance_run is None:
         raise NotFound(N_("There is no such look over the log."))
-    return found
+    return maintenance_run
 
 
-def running(session: Session) -> int | None:
+def unfinished_run_id(session: Session) -> int | None:
     """Id of the unfinished run, or None."""
     return session.scalar(select(MaintenanceRun.id).where(MaintenanceRun.finished_at.is_(None)).limit(1))
 
 
-def _events(session: Session, since: datetime, until: datetime) -> int:
+def _count_events(session: Session, since: datetime, until: datetime) -> int:
     """Number of events with a final label in this period, counted from the start of its 15-minute bucket."""
-    first = db.from_micros(aggregation.bucket(db.to_micros(since)))
+    first_bucket = db.from_micros(aggregation.bucket_start(db.to_micros(since)))
     return (
         session.scalar(
             select(func.coalesce(func.sum(HitRollup.events), 0)).where(
-                HitRollup.bucket >= first,
+                HitRollup.bucket >= first_bucket,
                 HitRollup.bucket < until,
                 HitRollup.link == 0,
                 HitRollup.label != TrafficLabel.SETTLING,
@@ -110,88 +110,101 @@ def _events(session: Session, since: datetime, until: datetime) -> int:
 class Chunk:
     """Findings of one chunk, and the position where the next one starts; None after the last chunk."""
 
-    place: list[int] | None
+    cursor: list[int] | None
     done: int = 0
-    found: Counter[str] = field(default_factory=Counter)
+    results: Counter[str] = field(default_factory=Counter)
 
 
-def run(inspection_id: int) -> None:
+def run(run_id: int) -> None:
     """Process chunks of a run for at most ``RUN_SECONDS``. Idempotent, also with concurrent workers."""
-    until, crowds = time.monotonic() + AT_MOST, BurstCache()
-    while _step(inspection_id, crowds) and time.monotonic() < until:
+    deadline, burst_cache = time.monotonic() + RUN_SECONDS, BurstCache()
+    while _run_chunk(run_id, burst_cache) and time.monotonic() < deadline:
         pass
 
 
-def _step(inspection_id: int, crowds: BurstCache) -> bool:
+def _run_chunk(run_id: int, burst_cache: BurstCache) -> bool:
     """Process one chunk; return whether this worker should continue with another one."""
-    with db.reading() as session:
-        seen = inspection(session, inspection_id)
-    if seen.finished_at is not None:
+    with db.read_only_session() as session:
+        snapshot = get_run(session, run_id)
+    if snapshot.finished_at is not None:
         return False
-    portion = None
-    if not seen.kind.changes:  # Read-only runs don't block writers.
-        with db.reading() as session:
-            counter_check.freeze(session)
-            portion = _look(session, seen, crowds)
+    chunk = None
+    if not snapshot.kind.writes_changes:  # Read-only runs don't block writers.
+        with db.read_only_session() as session:
+            counter_check.begin_snapshot(session)
+            chunk = _process_chunk(session, snapshot, burst_cache)
     with db.transaction() as session:
-        held = session.scalars(select(MaintenanceRun).where(MaintenanceRun.id == inspection_id).with_for_update()).one()
-        if held.finished_at is not None or held.cursor != seen.cursor:
+        locked = session.scalars(select(MaintenanceRun).where(MaintenanceRun.id == run_id).with_for_update()).one()
+        if locked.finished_at is not None or locked.cursor != snapshot.cursor:
             return False  # Another worker processed this chunk.
         try:
-            _orderer(session, held).require(Permission.SETTINGS)
+            _ordering_actor(session, locked).require(Permission.SETTINGS)
         except (Forbidden, NotFound):
-            held.error, held.finished_at = N_("Whoever ordered this may not do so any more."), clock.now()
+            locked.error, locked.finished_at = N_("Whoever ordered this may not do so any more."), clock.now()
             return False
-        _take(held, portion or _look(session, held, crowds))
-        return held.finished_at is None
+        _store_chunk(locked, chunk or _process_chunk(session, locked, burst_cache))
+        return locked.finished_at is None
 
 
-def _orderer(session: Session, held: MaintenanceRun) -> Actor:
-    person = session.get(User, held.created_by) if held.created_by else None
-    if person is None or person.locked_at is not None:
+def _ordering_actor(session: Session, maintenance_run: MaintenanceRun) -> Actor:
+    user = session.get(User, maintenance_run.created_by) if maintenance_run.created_by else None
+    if user is None or user.locked_at is not None:
         raise NotFound(N_("There is no such person."))
-    return Actor.of(person)
+    return Actor.of_user(user)
 
 
-def _take(held: MaintenanceRun, portion: Chunk) -> None:
-    held.done += portion.done
-    held.results = dict(Counter(held.results) + portion.found)
-    if portion.place is None:
-        held.finished_at = clock.now()
+def _store_chunk(maintenance_run: MaintenanceRun, chunk: Chunk) -> None:
+    maintenance_run.done += chunk.done
+    maintenance_run.results = dict(Counter(maintenance_run.results) + chunk.results)
+    if chunk.cursor is None:
+        maintenance_run.finished_at = clock.now()
     else:
-        held.cursor = portion.place
+        maintenance_run.cursor = chunk.cursor
 
 
-def _look(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
-    return _labels(session, one, crowds) if one.kind.is_of_labels else _counters(session, one)
+def _process_chunk(session: Session, maintenance_run: MaintenanceRun, burst_cache: BurstCache) -> Chunk:
+    return (
+        _relabel_chunk(session, maintenance_run, burst_cache)
+        if maintenance_run.kind.is_label_run
+        else _check_counters(session, maintenance_run)
+    )
 
 
-def _labels(session: Session, one: MaintenanceRun, crowds: BurstCache) -> Chunk:
-    activity_id, at, event_id = one.cursor
-    since, until = (db.to_micros(at) for at in (one.since, one.until) if at is not None)
+def _relabel_chunk(session: Session, maintenance_run: MaintenanceRun, burst_cache: BurstCache) -> Chunk:
+    activity_id, at, event_id = maintenance_run.cursor
+    since, until = (db.to_micros(at) for at in (maintenance_run.since, maintenance_run.until) if at is not None)
     while True:
-        events, changes = relabel.portion(
-            session, activity_id, (at, event_id), until, crowds, dry_run=one.kind is MaintenanceKind.TRIAL
+        events, changes = relabel.relabel_chunk(
+            session,
+            activity_id,
+            (at, event_id),
+            until,
+            burst_cache,
+            dry_run=maintenance_run.kind is MaintenanceKind.TRIAL,
         )
         if events:
-            found = Counter(f"{activity_id}:{c.event.kind}:{c.event.label}:{c.label}" for c in changes)
-            return Chunk([activity_id, events[-1].at, events[-1].id], len(events), found)
-        following = session.scalar(select(func.min(Activity.id)).where(Activity.id > activity_id))
-        if following is None:
+            transitions = Counter(f"{activity_id}:{c.event.kind}:{c.event.label}:{c.label}" for c in changes)
+            return Chunk([activity_id, events[-1].at, events[-1].id], len(events), transitions)
+        next_activity_id = session.scalar(select(func.min(Activity.id)).where(Activity.id > activity_id))
+        if next_activity_id is None:
             return Chunk(None)
-        activity_id, at, event_id = following, since, -1
+        activity_id, at, event_id = next_activity_id, since, -1
 
 
-def _counters(session: Session, one: MaintenanceRun) -> Chunk:
-    activity_id = next((known for known in counter_check.activities(session) if known > one.cursor[0]), None)
+def _check_counters(session: Session, maintenance_run: MaintenanceRun) -> Chunk:
+    activity_id = next(
+        (known for known in counter_check.activity_ids(session) if known > maintenance_run.cursor[0]), None
+    )
     if activity_id is None:
         return Chunk(None)
-    differences = (counter_check.rebuild if one.kind.changes else counter_check.compare)(session, activity_id)
-    found = Counter({str(activity_id): len(differences)} if differences else {})
-    return Chunk([activity_id, 0, -1], 1, found)
+    differences = (counter_check.rebuild if maintenance_run.kind.writes_changes else counter_check.find_mismatches)(
+        session, activity_id
+    )
+    results = Counter({str(activity_id): len(differences)} if differences else {})
+    return Chunk([activity_id, 0, -1], 1, results)
 
 
-def due(session: Session) -> Sequence[int]:
+def due_run_ids(session: Session) -> Sequence[int]:
     """Ids of at most 20 unfinished runs."""
     return session.scalars(select(MaintenanceRun.id).where(MaintenanceRun.finished_at.is_(None)).limit(20)).all()
 
@@ -204,7 +217,7 @@ class LabelDelta:
     title: str
     kind: HitKind
     labels: dict[TrafficLabel, tuple[int, int]]
-    moved: int
+    changed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,45 +227,48 @@ class MaintenanceReport:
     rows: Sequence[LabelDelta]
     counters: Sequence[tuple[int, str, int]]
     """(activity id, title, number of counters that differ), ordered by id."""
-    seen: int
-    moved: int
+    events_checked: int
+    labels_changed: int
 
     @property
-    def differs(self) -> bool:
-        return bool(self.moved or self.counters)
+    def has_differences(self) -> bool:
+        return bool(self.labels_changed or self.counters)
 
 
 LABELS = (TrafficLabel.HUMAN, TrafficLabel.MACHINE, TrafficLabel.SCANNER, TrafficLabel.UNKNOWN)
 
 
-def told(session: Session, one: MaintenanceRun) -> MaintenanceReport:
+def report(session: Session, maintenance_run: MaintenanceRun) -> MaintenanceReport:
     """Build the report of a run: one row per activity and kind of event, rows without changes last."""
-    if not one.kind.is_of_labels:
-        titles = _titles(session, map(int, one.results))
-        counters = [(int(key), titles.get(int(key), ""), number) for key, number in one.results.items()]
+    if not maintenance_run.kind.is_label_run:
+        titles = _activity_titles(session, map(int, maintenance_run.results))
+        counters = [(int(key), titles.get(int(key), ""), number) for key, number in maintenance_run.results.items()]
         return MaintenanceReport((), sorted(counters), 0, 0)
-    cells = defaultdict[tuple[int, int], Counter[tuple[int, int]]](Counter)
-    for key, number in one.results.items():
+    transitions = defaultdict[tuple[int, int], Counter[tuple[int, int]]](Counter)
+    for key, number in maintenance_run.results.items():
         activity_id, kind, before, after = map(int, key.split(":"))
-        cells[activity_id, kind][before, after] = number
-    titles = _titles(session, {activity_id for activity_id, _ in cells})
-    rows = [_row(activity_id, titles.get(activity_id, ""), kind, cell) for (activity_id, kind), cell in cells.items()]
-    rows.sort(key=lambda row: (not row.moved, row.activity_id, row.kind))
-    return MaintenanceReport(rows, (), sum(one.results.values()), sum(row.moved for row in rows))
+        transitions[activity_id, kind][before, after] = number
+    titles = _activity_titles(session, {activity_id for activity_id, _ in transitions})
+    rows = [
+        _label_delta(activity_id, titles.get(activity_id, ""), kind, cell)
+        for (activity_id, kind), cell in transitions.items()
+    ]
+    rows.sort(key=lambda row: (not row.changed, row.activity_id, row.kind))
+    return MaintenanceReport(rows, (), sum(maintenance_run.results.values()), sum(row.changed for row in rows))
 
 
-def _row(activity_id: int, title: str, kind: int, cell: Counter[tuple[int, int]]) -> LabelDelta:
+def _label_delta(activity_id: int, title: str, kind: int, transitions: Counter[tuple[int, int]]) -> LabelDelta:
     labels = {
         label: (
-            sum(number for (before, _), number in cell.items() if before == label),
-            sum(number for (_, after), number in cell.items() if after == label),
+            sum(number for (before, _), number in transitions.items() if before == label),
+            sum(number for (_, after), number in transitions.items() if after == label),
         )
         for label in LABELS
     }
-    moved = sum(number for (before, after), number in cell.items() if before != after)
-    return LabelDelta(activity_id, title, HitKind(kind), labels, moved)
+    changed = sum(number for (before, after), number in transitions.items() if before != after)
+    return LabelDelta(activity_id, title, HitKind(kind), labels, changed)
 
 
-def _titles(session: Session, ids: Iterable[int]) -> dict[int, str]:
+def _activity_titles(session: Session, ids: Iterable[int]) -> dict[int, str]:
     rows = session.execute(select(Activity.id, Activity.title).where(Activity.id.in_(list(ids))))
     return {row.id: row.title for row in rows}

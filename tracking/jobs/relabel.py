@@ -20,7 +20,7 @@ from tracking.counters.aggregation import LabelChange
 from tracking.jobs import lead_conversions
 from tracking.models.events import HitKind, TrafficLabel
 
-PORTION = 2_000
+CHUNK_SIZE = 2_000
 _MINUTE = 60_000_000
 
 
@@ -48,29 +48,31 @@ def relabel(
     left alone. A dry run computes the same and stores nothing. ``progress`` gets the number of events done.
     """
     actor.require(Permission.SETTINGS)
-    moved, done = Counter[RelabelCount](), 0
-    with db.reading() as session:
+    counts, done = Counter[RelabelCount](), 0
+    with db.read_only_session() as session:
         activities = list(session.scalars(select(Activity.id).order_by(Activity.id)))
     for activity_id in activities:
-        after, crowds = (db.to_micros(since), -1), BurstCache()
+        position, burst_cache = (db.to_micros(since), -1), BurstCache()
         while True:
-            with db.reading() if dry_run else db.transaction() as session, bulk_sql.no_garbage_search():
-                events, changes = portion(session, activity_id, after, db.to_micros(until), crowds, dry_run=dry_run)
+            with db.read_only_session() if dry_run else db.transaction() as session, bulk_sql.gc_paused():
+                events, changes = relabel_chunk(
+                    session, activity_id, position, db.to_micros(until), burst_cache, dry_run=dry_run
+                )
             if not events:
                 break
-            moved.update(RelabelCount(activity_id, *one) for one in _labels_of(changes))
-            after, done = (events[-1].at, events[-1].id), done + len(events)
+            counts.update(RelabelCount(activity_id, *one) for one in _changed_labels(changes))
+            position, done = (events[-1].at, events[-1].id), done + len(events)
             if progress:
                 progress(done)
     if not dry_run:
         with db.transaction() as session:
             period = {"since": since.isoformat(), "until": until.isoformat()}
-            audit.record(session, actor, "relabel", "events", "", **period, moved=moved.total())
-    return moved
+            audit.record(session, actor, "relabel", "events", "", **period, moved=counts.total())
+    return counts
 
 
-def portion(
-    session: Session, activity_id: int, after: tuple[int, int], end: int, crowds: BurstCache, *, dry_run: bool
+def relabel_chunk(
+    session: Session, activity_id: int, position: tuple[int, int], until: int, burst_cache: BurstCache, *, dry_run: bool
 ) -> tuple[list[StoredEvent], list[LabelChange]]:
     """Relabel the next chunk of an activity's events; return the events and their labels by the present rules.
 
@@ -80,8 +82,10 @@ def portion(
     connection = session.connection()
     if not dry_run:
         bulk_sql.lock_counting(connection)
-    minute, first, last = (bulk_sql.instant(connection, at) for at in (after[0] - after[0] % _MINUTE, after[0], end))
-    events = final_labels.logged(
+    minute, first, last = (
+        bulk_sql.to_driver_instant(connection, at) for at in (position[0] - position[0] % _MINUTE, position[0], until)
+    )
+    events = final_labels.select_events(
         connection,
         f"activity_id = {activity_id:d} AND {{minute}} >= {{p}} AND at >= {{p}} AND at < {{p}}"
         f" AND (at > {{p}} OR id > {{p}}) AND label <> {TrafficLabel.SETTLING:d}",
@@ -89,23 +93,25 @@ def portion(
         first,
         last,
         first,
-        after[1],
-        limit=PORTION,
+        position[1],
+        limit=CHUNK_SIZE,
         order="{minute}, at, id",
     )
     if dry_run:
-        return events, final_labels.judged(connection, events, crowds)
-    changes = final_labels.relabel(connection, events, crowds)
-    lead_conversions.credit_moved(session, [(c.event.send_id, c.event.at) for c in changes if _moves_credit(c)])
+        return events, final_labels.compute_label_changes(connection, events, burst_cache)
+    changes = final_labels.relabel(connection, events, burst_cache)
+    lead_conversions.recredit_relabelled(
+        session, [(c.event.send_id, c.event.at) for c in changes if _affects_credit(c)]
+    )
     return events, changes
 
 
-def _labels_of(changes: list[LabelChange]) -> Iterator[tuple[int, int, int]]:
+def _changed_labels(changes: list[LabelChange]) -> Iterator[tuple[int, int, int]]:
     """(kind, label before, label after) of each event whose label changed."""
     return ((c.event.kind, c.event.label, c.label) for c in changes if c.label != c.event.label)
 
 
-def _moves_credit(change: LabelChange) -> bool:
+def _affects_credit(change: LabelChange) -> bool:
     """Whether a click became human or stopped being human, so that it gains or loses credit."""
-    human = (change.event.label == TrafficLabel.HUMAN, change.label == TrafficLabel.HUMAN)
-    return change.event.kind == HitKind.CLICK and human[0] != human[1]
+    was_and_is_human = (change.event.label == TrafficLabel.HUMAN, change.label == TrafficLabel.HUMAN)
+    return change.event.kind == HitKind.CLICK and was_and_is_human[0] != was_and_is_human[1]

@@ -17,19 +17,19 @@ from campaigns.delivery.sends.counters import SendCount, SendFlag
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channel, Objective
 from tracking.counters import daily
-from tracking.counters.periods import WHOLE
-from tracking.metrics.counts import ActivityCounts, total
-from tracking.metrics.performance import ActivityRow, activity_lines, by_channel
+from tracking.counters.periods import ALL_TIME
+from tracking.metrics.counts import ActivityCounts, sum_counts
+from tracking.metrics.performance import ActivityRow, activity_rows, channel_rows
 from tracking.metrics.registry import METRICS, Metric
-from tracking.metrics.series import days, sparks
+from tracking.metrics.series import last_midnights, sparklines
 from tracking.models.conversions import Conversion
 from tracking.models.events import TrafficLabel
 
 SPARK_DAYS = 14
-FIGURES = ("leads", "conversions", "lead_conversion_rate", "cost_per_lead", "open_rate", "click_through_rate")
+LIST_METRICS = ("leads", "conversions", "lead_conversion_rate", "cost_per_lead", "open_rate", "click_through_rate")
 """Registry keys of the list's columns."""
-LEAST_FIRST = ("cost_per_lead",)
-_NOT_MEASURED = -1.0e18
+ASCENDING_METRICS = ("cost_per_lead",)
+_NOT_MEASURED_SORT_VALUE = -1.0e18
 """Sort value of campaigns without a measured value; they come last in both directions. Keyset paging needs keys that
 are never NULL."""
 
@@ -38,7 +38,7 @@ are never NULL."""
 class CampaignFilter:
     """Filter criteria of the campaign list; None and "" leave a criterion out."""
 
-    words: str = ""
+    search: str = ""
     status: CampaignStatus | None = None
     objective: Objective | None = None
     channel: Channel | None = None
@@ -56,39 +56,39 @@ class CampaignRow:
     campaign: Campaign
     counts: ActivityCounts
     channels: Sequence[Channel]
-    spark: Sequence[int]
+    sparkline: Sequence[int]
 
 
-def campaigns_like(actor: Actor, wanted: CampaignFilter) -> Select[Campaign]:
+def campaigns_query(actor: Actor, criteria: CampaignFilter) -> Select[Campaign]:
     """Select the campaigns that match the criteria, without an order. Built-in campaigns are left out."""
     actor.require(Permission.VIEW)
     query = select(Campaign).where(Campaign.built_in.is_(False))
-    query = query.where(Campaign.archived_at.is_not(None) if wanted.archived else Campaign.archived_at.is_(None))
-    if wanted.status is not None:
-        query = query.where(Campaign.status == wanted.status)
-    if wanted.objective is not None:
-        query = query.where(Campaign.objective == wanted.objective)
-    if wanted.owner_id is not None:
-        query = query.where(Campaign.owner_id == wanted.owner_id)
-    if wanted.channel is not None:
+    query = query.where(Campaign.archived_at.is_not(None) if criteria.archived else Campaign.archived_at.is_(None))
+    if criteria.status is not None:
+        query = query.where(Campaign.status == criteria.status)
+    if criteria.objective is not None:
+        query = query.where(Campaign.objective == criteria.objective)
+    if criteria.owner_id is not None:
+        query = query.where(Campaign.owner_id == criteria.owner_id)
+    if criteria.channel is not None:
         query = query.where(
-            exists().where(and_(Activity.campaign_id == Campaign.id, Activity.channel == wanted.channel))
+            exists().where(and_(Activity.campaign_id == Campaign.id, Activity.channel == criteria.channel))
         )
-    if wanted.first is not None:
-        query = query.where(or_(Campaign.ends_on.is_(None), Campaign.ends_on >= wanted.first))
-    if wanted.last is not None:
-        query = query.where(or_(Campaign.starts_on.is_(None), Campaign.starts_on <= wanted.last))
-    if wanted.words:
-        query = query.where(Campaign.name.icontains(wanted.words, autoescape=True))
+    if criteria.first is not None:
+        query = query.where(or_(Campaign.ends_on.is_(None), Campaign.ends_on >= criteria.first))
+    if criteria.last is not None:
+        query = query.where(or_(Campaign.starts_on.is_(None), Campaign.starts_on <= criteria.last))
+    if criteria.search:
+        query = query.where(Campaign.name.icontains(criteria.search, autoescape=True))
     return query
 
 
-def sortable() -> list[str]:
+def sortable_metrics() -> list[str]:
     """Return the metrics of the list that the database can sort by."""
-    return [key for key in FIGURES if _atoms(key) <= _COUNTED.keys()]
+    return [key for key in LIST_METRICS if _base_metrics(key) <= _COUNT_QUERIES.keys()]
 
 
-def by_figure(
+def order_by_metric(
     session: Session, query: Select[Campaign], key: str, *, ascending: bool
 ) -> tuple[Select[Campaign], list[Any]]:
     """Return the query extended by the joins for sorting by the metric ``key``, and its sort keys.
@@ -97,73 +97,73 @@ def by_figure(
     registry uses, with one grouped subquery per count.
     """
     columns: dict[str, ColumnElement[Any]] = {}
-    for atom in sorted(_atoms(key)):
-        found = _COUNTED[atom](session).subquery(atom)
-        query = query.outerjoin(found, found.c.campaign_id == Campaign.id)
-        columns[atom] = found.c.number
-        if atom in _ZERO_IS_COUNTED:
-            columns[atom] = func.coalesce(found.c.number, 0.0)
-    figure = cast(_figure(key, columns), Float)
+    for base_key in sorted(_base_metrics(key)):
+        counts = _COUNT_QUERIES[base_key](session).subquery(base_key)
+        query = query.outerjoin(counts, counts.c.campaign_id == Campaign.id)
+        columns[base_key] = counts.c.number
+        if base_key in _ZERO_WHEN_MISSING:
+            columns[base_key] = func.coalesce(counts.c.number, 0.0)
+    metric_value = cast(_metric_expression(key, columns), Float)
     # Ascending order negates the value and still sorts descending, so unmeasured campaigns come last either way.
-    value = func.coalesce(-figure if ascending else figure, _NOT_MEASURED, type_=Float)
+    value = func.coalesce(-metric_value if ascending else metric_value, _NOT_MEASURED_SORT_VALUE, type_=Float)
     return query, [value.desc(), Campaign.id.desc()]
 
 
-def campaign_lines(session: Session, campaigns: Sequence[Campaign], zone: ZoneInfo) -> list[CampaignRow]:
+def campaign_rows(session: Session, campaigns: Sequence[Campaign], zone: ZoneInfo) -> list[CampaignRow]:
     """Return the rows for these campaigns in the given order; the number of queries does not depend on theirs."""
     ids = [campaign.id for campaign in campaigns]
     if not ids:
         return []
     groups: dict[int, list[ActivityRow]] = defaultdict(list)
-    for line in activity_lines(session, ids):
+    for line in activity_rows(session, ids):
         groups[line.campaign_id].append(line)
-    recent = sparks(session, ids, days(clock.now(), zone, SPARK_DAYS))
+    recent = sparklines(session, ids, last_midnights(clock.now(), zone, SPARK_DAYS))
     return [
         CampaignRow(
             campaign,
-            total(line.counts for line in groups[campaign.id]),
-            [line.channel for line in by_channel(groups[campaign.id])],
+            sum_counts(line.counts for line in groups[campaign.id]),
+            [line.channel for line in channel_rows(groups[campaign.id])],
             recent[campaign.id],
         )
         for campaign in campaigns
     ]
 
 
-def _atoms(key: str) -> set[str]:
+def _base_metrics(key: str) -> set[str]:
     metric = METRICS[key]
     if metric.count is not None:
         return {key}
-    return {atom for part in (metric.numerator, *_divisors(metric)) for atom in _atoms(part)}
+    return {atom for part in (metric.numerator, *_denominator_keys(metric)) for atom in _base_metrics(part)}
 
 
-def _divisors(metric: Metric) -> list[str]:
+def _denominator_keys(metric: Metric) -> list[str]:
     """Return the keys of the possible denominators; the first measured one applies."""
-    return [key for key in (metric.denominator, metric.otherwise) if key]
+    return [key for key in (metric.denominator, metric.fallback_denominator) if key]
 
 
-def _figure(key: str, columns: dict[str, ColumnElement[Any]]) -> ColumnElement[Any]:
+def _metric_expression(key: str, columns: dict[str, ColumnElement[Any]]) -> ColumnElement[Any]:
     if key in columns:
         return columns[key]
     metric = METRICS[key]
-    divisors = [_figure(one, columns) for one in _divisors(metric)]
+    divisors = [_metric_expression(one, columns) for one in _denominator_keys(metric)]
     divisor = divisors[0] if len(divisors) == 1 else func.coalesce(*divisors)
-    return _figure(metric.numerator, columns) / func.nullif(divisor, 0.0)
+    return _metric_expression(metric.numerator, columns) / func.nullif(divisor, 0.0)
 
 
-def _rows(of: InstrumentedAttribute[Any]) -> Select[Any]:
-    return select(of.label("campaign_id"), cast(func.count(), Float).label("number")).group_by(of)
+def _count_by(column: InstrumentedAttribute[Any]) -> Select[Any]:
+    return select(column.label("campaign_id"), cast(func.count(), Float).label("number")).group_by(column)
 
 
-def _costs(_session: Session) -> Select[Any]:
+def _cost_sums(_session: Session) -> Select[Any]:
     number = cast(func.sum(Activity.cost), Float).label("number")
     return select(Activity.campaign_id, number).where(Activity.cost.is_not(None)).group_by(Activity.campaign_id)
 
 
-def _marked(mark: SendFlag) -> Callable[[Session], Select[Any]]:
-    def counted(_session: Session) -> Select[Any]:
-        both = SendFlag.TRACKABLE | mark
-        fits = and_(SendCount.state == SendState.SENT, SendCount.flags.bitwise_and(int(both)) == int(both))
-        number = cast(func.sum(case((fits, SendCount.count), else_=0)), Float).label("number")
+def _sends_with_flag(flag: SendFlag) -> Callable[[Session], Select[Any]]:
+    def build_query(_session: Session) -> Select[Any]:
+        flags = SendFlag.TRACKABLE | flag
+        matches = and_(SendCount.state == SendState.SENT, SendCount.flags.bitwise_and(int(flags)) == int(flags))
+        number = cast(func.sum(case((matches, SendCount.count), else_=0)), Float).label("number")
         return (
             select(Activity.campaign_id, number)
             .join(Activity, Activity.id == SendCount.activity_id)
@@ -171,28 +171,28 @@ def _marked(mark: SendFlag) -> Callable[[Session], Select[Any]]:
             .group_by(Activity.campaign_id)
         )
 
-    return counted
+    return build_query
 
 
-def _visitors(session: Session) -> Select[Any]:
-    of, _at = daily.visits(session, WHOLE)
-    number = cast(func.sum(of.campaign_visitors), Float).label("number")
+def _visitor_sums(session: Session) -> Select[Any]:
+    rollup, _at = daily.visit_source(session, ALL_TIME)
+    number = cast(func.sum(rollup.campaign_visitors), Float).label("number")
     return (
         select(Activity.campaign_id, number)
-        .join(Activity, Activity.id == of.activity_id)
-        .where(of.label == TrafficLabel.HUMAN)
+        .join(Activity, Activity.id == rollup.activity_id)
+        .where(rollup.label == TrafficLabel.HUMAN)
         .group_by(Activity.campaign_id)
     )
 
 
-_COUNTED: dict[str, Callable[[Session], Select[Any]]] = {
-    "leads": lambda _session: _rows(Lead.campaign_id),
-    "conversions": lambda _session: _rows(Conversion.campaign_id),
-    "cost": _costs,
-    "trackable": _marked(SendFlag.TRACKABLE),
-    "openers": _marked(SendFlag.OPENED),
-    "clickers": _marked(SendFlag.CLICKED),
-    "visitors": _visitors,
+_COUNT_QUERIES: dict[str, Callable[[Session], Select[Any]]] = {
+    "leads": lambda _session: _count_by(Lead.campaign_id),
+    "conversions": lambda _session: _count_by(Conversion.campaign_id),
+    "cost": _cost_sums,
+    "trackable": _sends_with_flag(SendFlag.TRACKABLE),
+    "openers": _sends_with_flag(SendFlag.OPENED),
+    "clickers": _sends_with_flag(SendFlag.CLICKED),
+    "visitors": _visitor_sums,
 }
 """Queries ``(campaign_id, number)`` for the metrics that the database can count for all campaigns at once."""
-_ZERO_IS_COUNTED = {"leads", "conversions"}
+_ZERO_WHEN_MISSING = {"leads", "conversions"}

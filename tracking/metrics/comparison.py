@@ -16,9 +16,9 @@ from tracking.metrics.registry import METRICS, Metric, MetricValue, Number, chan
 
 WHOLE_LIFE = Period()
 
-FIRST_SCREEN = ("leads", "lead_conversion_rate", "conversions", "cost", "cost_per_lead", "roi")
-MAIL_SCREEN = ("open_rate", "click_through_rate", "click_to_open_rate", "bounce_rate", "unsubscribe_rate")
-WEB_SCREEN = ("visits", "visitors", "new_visitor_share", "time_on_page", "web_bounce_rate")
+HEADLINE_METRICS = ("leads", "lead_conversion_rate", "conversions", "cost", "cost_per_lead", "roi")
+MAIL_METRICS = ("open_rate", "click_through_rate", "click_to_open_rate", "bounce_rate", "unsubscribe_rate")
+WEB_METRICS = ("visits", "visitors", "new_visitor_share", "time_on_page", "web_bounce_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +42,42 @@ class PeriodQuery:
     period: Period = WHOLE_LIFE
     cohort: bool = True
 
-    def asked(self, zone: ZoneInfo) -> ReportQuery:
+    def report_query(self, zone: ZoneInfo) -> ReportQuery:
         """Return the query for the period's days in this time zone."""
         return ReportQuery(self.period.window(zone), self.cohort)
 
-    def before(self, zone: ZoneInfo) -> ReportQuery | None:
+    def previous_report_query(self, zone: ZoneInfo) -> ReportQuery | None:
         """Return the query for the period of the same length before; None for a whole life."""
-        before = self.period.before
+        before = self.period.previous
         return None if before is None else ReportQuery(before.window(zone), self.cohort)
 
 
-def figures(counts: ActivityCounts, before: ActivityCounts | None) -> dict[str, MetricComparison]:
+def compare_metrics(counts: ActivityCounts, before: ActivityCounts | None) -> dict[str, MetricComparison]:
     """Compare every metric of the registry, by key; ``before`` is None when there is no earlier period."""
-    return {key: _figure(key, counts, before) for key in METRICS}
+    return {key: _compare_metric(key, counts, before) for key in METRICS}
 
 
-def figures_of(
-    session: Session, actor: Actor, campaign_id: int, question: PeriodQuery, zone: ZoneInfo
+def campaign_metrics(
+    session: Session, actor: Actor, campaign_id: int, period_query: PeriodQuery, zone: ZoneInfo
 ) -> tuple[dict[str, MetricComparison], datetime | None]:
     """Return a campaign's compared metrics by key, and the instant at which hits were counted last.
 
     Raises NotFound when there is no such campaign.
     """
-    counts = performance.totals(session, actor, campaign_id, question.asked(zone))
-    asked = question.before(zone)
-    before = None if asked is None else performance.totals(session, actor, campaign_id, asked)
-    return figures(counts, before), performance.as_of(session)
+    counts = performance.campaign_totals(session, actor, campaign_id, period_query.report_query(zone))
+    previous_query = period_query.previous_report_query(zone)
+    before = (
+        None if previous_query is None else performance.campaign_totals(session, actor, campaign_id, previous_query)
+    )
+    return compare_metrics(counts, before), performance.last_counted_at(session)
 
 
-def beside(counts: Sequence[ActivityCounts], keys: Sequence[str]) -> list[tuple[Metric, list[MetricValue]]]:
+def metric_rows(counts: Sequence[ActivityCounts], keys: Sequence[str]) -> list[tuple[Metric, list[MetricValue]]]:
     """Return one row per metric, with the values of several campaigns or periods in the given order."""
     return [(METRICS[key], [reading(key, one) for one in counts]) for key in keys]
 
 
-def _figure(key: str, counts: ActivityCounts, before: ActivityCounts | None) -> MetricComparison:
+def _compare_metric(key: str, counts: ActivityCounts, before: ActivityCounts | None) -> MetricComparison:
     now = reading(key, counts)
     earlier = None if before is None else METRICS[key].value(before)
     return MetricComparison(now, earlier, change(now.value, earlier, now.metric.unit))

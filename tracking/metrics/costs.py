@@ -11,7 +11,7 @@ from campaigns.clock import now
 from tracking.counters.periods import Window
 
 CENT = Decimal("0.01")
-NOTHING = Decimal("0.00")
+ZERO_COST = Decimal("0.00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class Cost:
     ends_on: date | None
     launched_at: datetime | None
 
-    def within(self, window: Window) -> Decimal | None:
+    def amount_within(self, window: Window) -> Decimal | None:
         """Return the part of the cost that falls into the window's days.
 
         The activity's days run from ``starts_on``, else from the local day of its launch, to ``ends_on``; without an
         end the whole cost falls on the first day. The result is None without an amount, or when the window is limited
         and the activity has no first day. Days are counted in the window's time zone.
         """
-        if self.amount is None or window.whole:
+        if self.amount is None or window.is_all_time:
             return self.amount
         zone = (window.since or window.until or now()).tzinfo
         first = self.starts_on or (self.launched_at.astimezone(zone).date() if self.launched_at else None)
@@ -40,10 +40,10 @@ class Cost:
         begins = 0 if window.since is None else (window.since.date() - first).days
         ends = days if window.until is None else (_after_last_day(window.until) - first).days
         if ends <= 0 or begins >= days:
-            return NOTHING
-        return self._until(ends, days) - self._until(begins, days)
+            return ZERO_COST
+        return self._cost_until(ends, days) - self._cost_until(begins, days)
 
-    def _until(self, day: int, days: int) -> Decimal:
+    def _cost_until(self, day: int, days: int) -> Decimal:
         """Return the cost of the first ``day`` of the activity's ``days`` days, rounded to the cent."""
         assert self.amount is not None
         return (self.amount * min(max(day, 0), days) / days).quantize(CENT)

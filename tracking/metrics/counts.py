@@ -18,7 +18,7 @@ class _Addable(Protocol):
 Part = TypeVar("Part", bound=_Addable)
 
 
-def plus(one: Part | None, other: Part | None) -> Part | None:
+def add_known(one: Part | None, other: Part | None) -> Part | None:
     """Add two counts, of which either may be None (not measured)."""
     if one is None or other is None:
         return other if one is None else one
@@ -40,7 +40,7 @@ class HitCounts:
         return self.human + self.settling + self.machine + self.scanner + self.unknown
 
     def __add__(self, other: "HitCounts") -> "HitCounts":
-        return HitCounts(*map(add, _hits(self), _hits(other)))
+        return HitCounts(*map(add, _hit_values(self), _hit_values(other)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class MailCounts:
     blocked: int = 0
 
     def __add__(self, other: "MailCounts") -> "MailCounts":
-        return MailCounts(*map(add, _mails(self), _mails(other)))
+        return MailCounts(*map(add, _mail_values(self), _mail_values(other)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class VisitCounts:
     new: int = 0
 
     def __add__(self, other: "VisitCounts") -> "VisitCounts":
-        return VisitCounts(*map(add, _visits(self), _visits(other)))
+        return VisitCounts(*map(add, _visit_values(self), _visit_values(other)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,54 +114,58 @@ class ActivityCounts:
 
     def __add__(self, other: "ActivityCounts") -> "ActivityCounts":
         return ActivityCounts(
-            mails=plus(self.mails, other.mails),
-            opens=plus(self.opens, other.opens),
-            clicks=plus(self.clicks, other.clicks),
-            views=plus(self.views, other.views),
-            visits=plus(self.visits, other.visits),
+            mails=add_known(self.mails, other.mails),
+            opens=add_known(self.opens, other.opens),
+            clicks=add_known(self.clicks, other.clicks),
+            views=add_known(self.views, other.views),
+            visits=add_known(self.visits, other.visits),
             leads=self.leads + other.leads,
             conversions=self.conversions + other.conversions,
             first_touch=self.first_touch + other.first_touch,
             last_touch=self.last_touch + other.last_touch,
-            cost=plus(self.cost, other.cost),
-            revenue=plus(self.revenue, other.revenue),
-            first_touch_revenue=plus(self.first_touch_revenue, other.first_touch_revenue),
-            last_touch_revenue=plus(self.last_touch_revenue, other.last_touch_revenue),
+            cost=add_known(self.cost, other.cost),
+            revenue=add_known(self.revenue, other.revenue),
+            first_touch_revenue=add_known(self.first_touch_revenue, other.first_touch_revenue),
+            last_touch_revenue=add_known(self.last_touch_revenue, other.last_touch_revenue),
         )
 
 
-def total(parts: Iterable[ActivityCounts]) -> ActivityCounts:
+def sum_counts(parts: Iterable[ActivityCounts]) -> ActivityCounts:
     """Return the sum of all parts. Rates are computed from such sums, never from other rates.
 
     The result equals adding the parts one after the other. It is computed field by field, which avoids one
     intermediate object per part: an organisation has thousands of activities.
     """
     parts = list(parts)
-    return ActivityCounts(*(_column_sum(list(map(attrgetter(name), parts)), name) for name in _COUNTS))
+    return ActivityCounts(*(_column_sum(list(map(attrgetter(name), parts)), name) for name in _FIELD_NAMES))
 
 
 def _column_sum(values: list[Any], name: str) -> Any:
     if name == "influenced":
         return None
     known = [value for value in values if value is not None]
-    if name in _PARTS:
-        kind, numbers = _PARTS[name]
+    if name in _COUNT_TYPES:
+        kind, numbers = _COUNT_TYPES[name]
         return kind(*map(sum, zip(*map(numbers, known), strict=True))) if known else None
-    return sum(known[1:], known[0]) if known else _EMPTY[name]
+    return sum(known[1:], known[0]) if known else _DEFAULTS[name]
 
 
-def _fields(record: type[HitCounts | MailCounts | VisitCounts]) -> Callable[[object], tuple[int, ...]]:
+def _values_getter(record: type[HitCounts | MailCounts | VisitCounts]) -> Callable[[object], tuple[int, ...]]:
     """Return a getter that reads all fields of a record as one tuple."""
     return attrgetter(*(field.name for field in dataclasses.fields(record)))
 
 
-_hits, _mails, _visits = _fields(HitCounts), _fields(MailCounts), _fields(VisitCounts)
-_COUNTS = tuple(field.name for field in dataclasses.fields(ActivityCounts))
-_EMPTY = {field.name: field.default for field in dataclasses.fields(ActivityCounts)}
-_PARTS: dict[str, tuple[type[Any], Callable[[object], tuple[int, ...]]]] = {
-    "mails": (MailCounts, _mails),
-    "visits": (VisitCounts, _visits),
-    "opens": (HitCounts, _hits),
-    "clicks": (HitCounts, _hits),
-    "views": (HitCounts, _hits),
+_hit_values, _mail_values, _visit_values = (
+    _values_getter(HitCounts),
+    _values_getter(MailCounts),
+    _values_getter(VisitCounts),
+)
+_FIELD_NAMES = tuple(field.name for field in dataclasses.fields(ActivityCounts))
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(ActivityCounts)}
+_COUNT_TYPES: dict[str, tuple[type[Any], Callable[[object], tuple[int, ...]]]] = {
+    "mails": (MailCounts, _mail_values),
+    "visits": (VisitCounts, _visit_values),
+    "opens": (HitCounts, _hit_values),
+    "clicks": (HitCounts, _hit_values),
+    "views": (HitCounts, _hit_values),
 }

@@ -24,33 +24,37 @@ class GoalRow:
     name: str
     conversions: int
     value: Decimal | None
-    waiting: Sequence[tuple[str, int, Decimal]]
+    without_rate: Sequence[tuple[str, int, Decimal]]
 
     @property
     def is_lead(self) -> bool:
         return self.key == LEAD_GOAL
 
 
-def by_goal(session: Session, campaign_id: int, window: Window) -> list[GoalRow]:
+def goal_rows(session: Session, campaign_id: int, window: Window) -> list[GoalRow]:
     """Return the goals with conversions in the window, most conversions first, in two queries."""
-    waits = Conversion.value.is_(None) & Conversion.amount.is_not(None)
+    lacks_rate = Conversion.value.is_(None) & Conversion.amount.is_not(None)
     rows = session.execute(
         select(
             Conversion.goal,
             Conversion.currency,
             func.count(),
             func.sum(Conversion.value),
-            func.sum(case((waits, 1), else_=0)),
-            func.sum(case((waits, Conversion.amount), else_=None)),
+            func.sum(case((lacks_rate, 1), else_=0)),
+            func.sum(case((lacks_rate, Conversion.amount), else_=None)),
         )
         .where(Conversion.campaign_id == campaign_id, *within(Conversion.at, window))
         .group_by(Conversion.goal, Conversion.currency)
     ).all()
     names = goal_names(session) if any(row[0] != LEAD_GOAL for row in rows) else {LEAD_GOAL: LEAD_NAME}
-    lines: dict[str, GoalRow] = {}
-    for key, currency, number, value, unvalued, amount in rows:
-        known = lines.get(key, GoalRow(key, names.get(key, key), 0, None, ()))
-        worth = known.value if value is None else (known.value or Decimal(0)) + value
-        waiting = [*known.waiting, (currency, int(unvalued), amount or Decimal(0))] if unvalued else known.waiting
-        lines[key] = GoalRow(key, known.name, known.conversions + number, worth, waiting)
-    return sorted(lines.values(), key=lambda line: (-line.conversions, line.key))
+    rows_by_goal: dict[str, GoalRow] = {}
+    for key, currency, number, value, number_without_rate, amount in rows:
+        earlier = rows_by_goal.get(key, GoalRow(key, names.get(key, key), 0, None, ()))
+        total_value = earlier.value if value is None else (earlier.value or Decimal(0)) + value
+        without_rate = (
+            [*earlier.without_rate, (currency, int(number_without_rate), amount or Decimal(0))]
+            if number_without_rate
+            else earlier.without_rate
+        )
+        rows_by_goal[key] = GoalRow(key, earlier.name, earlier.conversions + number, total_value, without_rate)
+    return sorted(rows_by_goal.values(), key=lambda line: (-line.conversions, line.key))

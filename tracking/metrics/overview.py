@@ -19,15 +19,15 @@ from campaigns.planning.models import Activity, Campaign, Channel
 from tracking.channels.channel_groups import ChannelGroup
 from tracking.conversions.goals import goal_names
 from tracking.counters.periods import Period, Window
-from tracking.metrics.counts import ActivityCounts, VisitCounts, total
-from tracking.metrics.queries import brought, within
-from tracking.metrics.series import of_company
+from tracking.metrics.counts import ActivityCounts, VisitCounts, sum_counts
+from tracking.metrics.queries import load_company_data, within
+from tracking.metrics.series import company_series
 from tracking.models.conversions import Conversion
 from tracking.models.visits import VisitRollup
 
-QUARTER = timedelta(days=90)
-MOST_CAMPAIGNS = 15
-MOST_LAUNCHES = 12
+DEFAULT_SPAN = timedelta(days=90)
+MAX_CAMPAIGNS = 15
+MAX_LAUNCHES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +69,34 @@ class Overview:
     before: ActivityCounts
     channels: Sequence[OverviewRow]
     campaigns: Sequence[OverviewRow]
-    further: int
+    unlisted_campaigns: int
     """Number of campaigns with fewer leads that are not listed."""
     goals: Sequence[OverviewRow]
-    brand: DirectTraffic
+    direct_traffic: DirectTraffic
     trend: Trend
 
 
 def overview(session: Session, actor: Actor, period: Period, zone: ZoneInfo) -> Overview:
     """Return the overview for a period that has a first day."""
     actor.require(Permission.VIEW)
-    window, earlier = period.window(zone), (period.before or period).window(zone)
-    plan = _CampaignIndex(session)
-    late, early = brought(session, window, earlier)
-    now, before = plan.known(late.by_activity), plan.known(early.by_activity)
-    campaigns = plan.lines(now, before, plan.campaign_of, plan.names)
+    window, previous_window = period.window(zone), (period.previous or period).window(zone)
+    index = _CampaignIndex(session)
+    current_data, previous_data = load_company_data(session, window, previous_window)
+    now, before = index.planned_only(current_data.by_activity), index.planned_only(previous_data.by_activity)
+    campaigns = index.rows(now, before, index.campaign_of, index.names)
     return Overview(
-        _whole(now, late.by_goal),
-        _whole(before, early.by_goal),
-        plan.lines(now, before, plan.channel_of, {channel: channel.label for channel in Channel}),
-        campaigns[:MOST_CAMPAIGNS],
-        max(0, len(campaigns) - MOST_CAMPAIGNS),
-        _goal_lines(session, late.by_goal, early.by_goal),
-        _brand(session, late.by_group, early.by_group),
+        _organisation_total(now, current_data.by_goal),
+        _organisation_total(before, previous_data.by_goal),
+        index.rows(now, before, index.channel_of, {channel: channel.label for channel in Channel}),
+        campaigns[:MAX_CAMPAIGNS],
+        max(0, len(campaigns) - MAX_CAMPAIGNS),
+        _goal_rows(session, current_data.by_goal, previous_data.by_goal),
+        _direct_traffic(session, current_data.by_group, previous_data.by_group),
         _trend(session, window, zone),
     )
 
 
-def reached(
+def conversions_by_goal(
     session: Session, since: datetime | None = None, until: datetime | None = None
 ) -> dict[str, ActivityCounts]:
     """Return conversions and revenue by goal key, with or without a campaign.
@@ -105,7 +105,7 @@ def reached(
     """
     query = (
         select(Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
-        .where(*within(Conversion.at, Window(since or clock.now() - QUARTER, until)))
+        .where(*within(Conversion.at, Window(since or clock.now() - DEFAULT_SPAN, until)))
         .group_by(Conversion.goal)
     )
     return {
@@ -128,11 +128,11 @@ class _CampaignIndex:
         for id, channel, campaign_id, name in session.execute(query):
             self.channel_of[id], self.campaign_of[id], self.names[campaign_id] = channel, campaign_id, name
 
-    def known(self, counts: Mapping[int, ActivityCounts]) -> dict[int, ActivityCounts]:
+    def planned_only(self, counts: Mapping[int, ActivityCounts]) -> dict[int, ActivityCounts]:
         """Return the counts of planned activities. Those of built-in campaigns (test and system mail) are dropped."""
         return {id: one for id, one in counts.items() if id in self.channel_of}
 
-    def lines(
+    def rows(
         self,
         now: Mapping[int, ActivityCounts],
         before: Mapping[int, ActivityCounts],
@@ -143,23 +143,23 @@ class _CampaignIndex:
 
         ``group`` maps activity ids to group keys, ``titles`` maps group keys to titles.
         """
-        sums, earlier = _summed(now, group), _summed(before, group)
+        sums, earlier = _sum_by_group(now, group), _sum_by_group(before, group)
         lines = [
             OverviewRow(key, titles[key], sums.get(key, ActivityCounts()), earlier.get(key, ActivityCounts()))
             for key in {*sums, *earlier}
-            if _says(sums.get(key)) or _says(earlier.get(key))
+            if _has_counts(sums.get(key)) or _has_counts(earlier.get(key))
         ]
         return sorted(lines, key=lambda line: (-line.now.leads, -line.now.conversions, -line.before.leads, line.title))
 
 
-def _summed(counts: Mapping[int, ActivityCounts], group: Mapping[int, Any]) -> dict[Any, ActivityCounts]:
+def _sum_by_group(counts: Mapping[int, ActivityCounts], group: Mapping[int, Any]) -> dict[Any, ActivityCounts]:
     groups: dict[Any, list[ActivityCounts]] = {}
     for id, one in counts.items():
         groups.setdefault(group[id], []).append(one)
-    return {key: total(parts) for key, parts in groups.items()}
+    return {key: sum_counts(parts) for key, parts in groups.items()}
 
 
-def _says(counts: ActivityCounts | None) -> bool:
+def _has_counts(counts: ActivityCounts | None) -> bool:
     """Return whether any count that the overview shows is not zero."""
     if counts is None:
         return False
@@ -168,13 +168,13 @@ def _says(counts: ActivityCounts | None) -> bool:
     return bool(counts.leads or counts.conversions or counts.cost or visits or audience)
 
 
-def _whole(counts: Mapping[int, ActivityCounts], goals: Mapping[str, ActivityCounts]) -> ActivityCounts:
+def _organisation_total(counts: Mapping[int, ActivityCounts], goals: Mapping[str, ActivityCounts]) -> ActivityCounts:
     """Return the organisation's total. Conversions without a known campaign are included, hence the sum by goal."""
-    every = total(goals.values())
-    return replace(total(counts.values()), conversions=every.conversions, revenue=every.revenue)
+    total_of_goals = sum_counts(goals.values())
+    return replace(sum_counts(counts.values()), conversions=total_of_goals.conversions, revenue=total_of_goals.revenue)
 
 
-def _goal_lines(
+def _goal_rows(
     session: Session, now: Mapping[str, ActivityCounts], before: Mapping[str, ActivityCounts]
 ) -> list[OverviewRow]:
     names = goal_names(session)
@@ -185,20 +185,22 @@ def _goal_lines(
     return sorted(lines, key=lambda line: (-line.now.conversions, line.title))
 
 
-def _brand(session: Session, now: Mapping[int, VisitCounts], before: Mapping[int, VisitCounts]) -> DirectTraffic:
+def _direct_traffic(
+    session: Session, now: Mapping[int, VisitCounts], before: Mapping[int, VisitCounts]
+) -> DirectTraffic:
     if session.scalar(select(VisitRollup.bucket).limit(1)) is None:
         return DirectTraffic(None, None, None)
     return DirectTraffic(
         ActivityCounts(visits=now.get(ChannelGroup.DIRECT, VisitCounts())),
         ActivityCounts(visits=before.get(ChannelGroup.DIRECT, VisitCounts())),
-        total(ActivityCounts(visits=visits) for visits in (*now.values(), VisitCounts())),
+        sum_counts(ActivityCounts(visits=visits) for visits in (*now.values(), VisitCounts())),
     )
 
 
 def _trend(session: Session, window: Window, zone: ZoneInfo) -> Trend:
-    first, last = window.since or clock.now() - QUARTER, min(window.until or clock.now(), clock.now())
+    first, last = window.since or clock.now() - DEFAULT_SPAN, min(window.until or clock.now(), clock.now())
     last = max(last, first + timedelta(days=1))
-    step, starts, columns = of_company(
+    interval, starts, columns = company_series(
         session, zone, first, last, {"leads": Lead.created_at, "conversions": Conversion.at}
     )
     launches = (
@@ -206,11 +208,13 @@ def _trend(session: Session, window: Window, zone: ZoneInfo) -> Trend:
         .join(Campaign, Campaign.id == Activity.campaign_id)
         .where(Campaign.built_in.is_(False), *within(Activity.launched_at, Window(first, last)))
         .order_by(Activity.launched_at.desc())
-        .limit(MOST_LAUNCHES)
+        .limit(MAX_LAUNCHES)
     )
-    marked = [
+    launch_marks = [
         (max(n for n, start in enumerate(starts) if n == 0 or start <= at), title)
         for title, at in session.execute(launches)
         if at is not None
     ]
-    return Trend(step.value in ("day", "week"), starts, columns["leads"], columns["conversions"], marked[::-1])
+    return Trend(
+        interval.value in ("day", "week"), starts, columns["leads"], columns["conversions"], launch_marks[::-1]
+    )

@@ -18,16 +18,24 @@ from campaigns.content.models import Link
 from campaigns.errors import NotFound
 from campaigns.i18n import N_
 from campaigns.leads.models import Lead
-from campaigns.planning.activities import activity_of
+from campaigns.planning.activities import get_activity
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, ShortLink
 from tracking.counters.periods import Window
-from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, total
-from tracking.metrics.queries import WHOLE_LIFE, HitTotals, ReportData, ReportQuery, ends, facts, one_of
+from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, sum_counts
+from tracking.metrics.queries import (
+    WHOLE_LIFE,
+    HitTotals,
+    ReportData,
+    ReportQuery,
+    first_and_last_hit,
+    id_in,
+    load_report_data,
+)
 from tracking.models.events import HitKind, SpoolCheckpoint
 
 _RECENT = timedelta(minutes=30)
 _QUARTER = timedelta(minutes=15)
-_OVER = (CampaignStatus.FINISHED, CampaignStatus.CANCELLED)
+_ENDED_STATUSES = (CampaignStatus.FINISHED, CampaignStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +90,10 @@ class CampaignPerformance:
     last_lead_at: datetime | None = None
     counts: ActivityCounts = field(default_factory=ActivityCounts)
     channels: Sequence[ChannelRow] = ()
-    asked: ReportQuery = WHOLE_LIFE
+    query: ReportQuery = WHOLE_LIFE
 
     @property
-    def launched(self) -> bool:
+    def is_launched(self) -> bool:
         """Whether any activity has been launched."""
         return any(line.launched_at for line in self.activities)
 
@@ -102,20 +110,20 @@ class CampaignPerformance:
         return max(known, default=None)
 
     @property
-    def moving(self) -> bool:
+    def is_changing(self) -> bool:
         """Whether something happened within the last 30 minutes, so that figures may change within seconds."""
         since = clock.now() - _RECENT
         recent = [self.last_at, self.last_lead_at, *(line.launched_at for line in self.activities)]
         return any(at is not None and at >= since for at in recent)
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the campaign is finished or cancelled and nothing has happened for 30 minutes."""
-        return self.campaign.status in _OVER and not self.moving
+        return self.campaign.status in _ENDED_STATUSES and not self.is_changing
 
 
-def performance(
-    session: Session, actor: Actor, campaign_id: int, asked: ReportQuery = WHOLE_LIFE
+def campaign_performance(
+    session: Session, actor: Actor, campaign_id: int, query: ReportQuery = WHOLE_LIFE
 ) -> CampaignPerformance:
     """Return everything that the campaign's performance page shows for a period, in fourteen queries.
 
@@ -123,31 +131,31 @@ def performance(
     """
     actor.require(Permission.VIEW)
     campaign = find_campaign(session, campaign_id)
-    found = facts(session, [campaign_id], asked, links=True)
-    activities = _lines(session, [campaign_id], found, asked.window)
+    data = load_report_data(session, [campaign_id], query, links=True)
+    activities = _activity_rows(session, [campaign_id], data, query.window)
     return CampaignPerformance(
         campaign,
         activities,
-        _links(session, activities, found.hits),
-        *_latest(session, campaign_id),
-        replace(total(line.counts for line in activities), influenced=found.influenced.get(None, 0)),
+        _link_rows(session, activities, data.hits),
+        *_latest_instants(session, campaign_id),
+        replace(sum_counts(line.counts for line in activities), influenced=data.influenced.get(None, 0)),
         [
-            replace(line, counts=replace(line.counts, influenced=found.influenced.get(line.channel, 0)))
-            for line in by_channel(activities)
+            replace(line, counts=replace(line.counts, influenced=data.influenced.get(line.channel, 0)))
+            for line in channel_rows(activities)
         ],
-        asked,
+        query,
     )
 
 
-def totals(session: Session, actor: Actor, campaign_id: int, asked: ReportQuery) -> ActivityCounts:
+def campaign_totals(session: Session, actor: Actor, campaign_id: int, query: ReportQuery) -> ActivityCounts:
     """Return the campaign's total counts only, for comparisons with another period or campaign.
 
     Raises NotFound when there is no such campaign.
     """
     actor.require(Permission.VIEW)
     find_campaign(session, campaign_id)
-    found = facts(session, [campaign_id], asked)
-    return replace(total(found.counts.values()), influenced=found.influenced.get(None, 0))
+    data = load_report_data(session, [campaign_id], query)
+    return replace(sum_counts(data.counts.values()), influenced=data.influenced.get(None, 0))
 
 
 def find_campaign(session: Session, campaign_id: int) -> Campaign:
@@ -158,57 +166,59 @@ def find_campaign(session: Session, campaign_id: int) -> Campaign:
     return campaign
 
 
-def activity_lines(session: Session, campaign_ids: Collection[int]) -> list[ActivityRow]:
+def activity_rows(session: Session, campaign_ids: Collection[int]) -> list[ActivityRow]:
     """Return the activities of these campaigns with their counts over their whole life, ordered by id.
 
     The instants of the first and last hit are left out, because lists of campaigns do not show them.
     """
-    return _lines(session, campaign_ids, facts(session, campaign_ids))
+    return _activity_rows(session, campaign_ids, load_report_data(session, campaign_ids))
 
 
-def by_channel(lines: Iterable[ActivityRow]) -> list[ChannelRow]:
+def channel_rows(rows: Iterable[ActivityRow]) -> list[ChannelRow]:
     """Sum activity rows by channel; channels without an activity are left out, the order is that of ``Channel``."""
     groups: dict[Channel, list[ActivityRow]] = defaultdict(list)
-    for line in lines:
+    for line in rows:
         groups[line.channel].append(line)
     return [
-        ChannelRow(channel, len(groups[channel]), total(line.counts for line in groups[channel]))
+        ChannelRow(channel, len(groups[channel]), sum_counts(line.counts for line in groups[channel]))
         for channel in Channel
         if channel in groups
     ]
 
 
-def as_of(session: Session) -> datetime | None:
+def last_counted_at(session: Session) -> datetime | None:
     """Return the instant at which hits were counted last; None before the first."""
     at: datetime | None = session.scalar(select(func.max(SpoolCheckpoint.updated_at)))
     return at
 
 
-def _latest(session: Session, campaign_id: int) -> tuple[datetime | None, datetime | None]:
+def _latest_instants(session: Session, campaign_id: int) -> tuple[datetime | None, datetime | None]:
     """Return the instants at which hits were counted last and at which the campaign's last lead was created."""
     lead = select(func.max(Lead.created_at)).where(Lead.campaign_id == campaign_id).scalar_subquery()
-    counted, came = session.execute(select(func.max(SpoolCheckpoint.updated_at), lead)).one()
-    return counted, came
+    counted, lead_at = session.execute(select(func.max(SpoolCheckpoint.updated_at), lead)).one()
+    return counted, lead_at
 
 
-def _lines(
-    session: Session, campaign_ids: Collection[int], found: ReportData, window: Window | None = None
+def _activity_rows(
+    session: Session, campaign_ids: Collection[int], data: ReportData, window: Window | None = None
 ) -> list[ActivityRow]:
     """Build the activity rows; with a window, including the instants of the first and last hit within it."""
-    span = (null(), null()) if window is None else ends(window)
+    hit_span = (null(), null()) if window is None else first_and_last_hit(window)
     query = (
-        select(Activity, Form.id, *span)
+        select(Activity, Form.id, *hit_span)
         .outerjoin(Form, Form.activity_id == Activity.id)
-        .where(one_of(session, Activity.campaign_id, campaign_ids))
+        .where(id_in(session, Activity.campaign_id, campaign_ids))
         .order_by(Activity.id)
     )
-    return [_line(activity, form_id, found, first, last) for activity, form_id, first, last in session.execute(query)]
+    return [
+        _activity_row(activity, form_id, data, first, last) for activity, form_id, first, last in session.execute(query)
+    ]
 
 
-def _line(
-    activity: Activity, form_id: int | None, found: ReportData, first: datetime | None, last: datetime | None
+def _activity_row(
+    activity: Activity, form_id: int | None, data: ReportData, first: datetime | None, last: datetime | None
 ) -> ActivityRow:
-    sent = found.sent.get(activity.id)
+    sent = data.sent.get(activity.id)
     if sent is not None:
         # A counter only knows its 15-minute bucket: the mail may have been accepted at the bucket's end.
         sent_at = min(sent[1] + _QUARTER, clock.now())
@@ -222,34 +232,36 @@ def _line(
         activity.launched_at,
         activity.email_details.version_id if activity.email_details is not None else None,
         form_id is not None,
-        found.counts[activity.id],
+        data.counts[activity.id],
         first,
         last,
     )
 
 
-def _links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
+def _link_rows(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
     """Return every link of every launched version and every short link, most clicked first, unclicked ones included."""
-    mailed: dict[int, list[ActivityRow]] = defaultdict(list)
+    activities_by_version: dict[int, list[ActivityRow]] = defaultdict(list)
     for line in activities:
         if line.version_id is not None:
-            mailed[line.version_id].append(line)
-    lines = _short_links(session, activities, hits)
-    if not mailed:
+            activities_by_version[line.version_id].append(line)
+    lines = _short_link_rows(session, activities, hits)
+    if not activities_by_version:
         return sorted(lines, key=_most_clicked)
-    asked = select(Link.version_id, Link.number, Link.label, Link.url)  # Columns: no ORM entity is needed.
-    for version_id, number, label, url in session.execute(asked.where(one_of(session, Link.version_id, mailed))):
-        for activity in mailed[version_id]:
+    query = select(Link.version_id, Link.number, Link.label, Link.url)  # Columns: no ORM entity is needed.
+    for version_id, number, label, url in session.execute(
+        query.where(id_in(session, Link.version_id, activities_by_version))
+    ):
+        for activity in activities_by_version[version_id]:
             trackable = activity.counts.mails.trackable if activity.counts.mails else 0
             counts = ActivityCounts(
-                mails=MailCounts(trackable=trackable, clickers=hits.people(activity.id, HitKind.CLICK, number)),
-                clicks=hits.of(activity.id, HitKind.CLICK, number) or HitCounts(),
+                mails=MailCounts(trackable=trackable, clickers=hits.unique_sends(activity.id, HitKind.CLICK, number)),
+                clicks=hits.hit_counts(activity.id, HitKind.CLICK, number) or HitCounts(),
             )
             lines.append(LinkRow(activity, number, label, url, counts))
     return sorted(lines, key=_most_clicked)
 
 
-def _short_links(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
+def _short_link_rows(session: Session, activities: Sequence[ActivityRow], hits: HitTotals) -> list[LinkRow]:
     """Return the short links of activities sent on other platforms. Their recipients are unknown, so only clicks are
     counted, not clickers."""
     lines = {line.id: line for line in activities}
@@ -259,11 +271,11 @@ def _short_links(session: Session, activities: Sequence[ActivityRow], hits: HitT
             link.number,
             link.label,
             link.url,
-            ActivityCounts(clicks=hits.of(link.activity_id, HitKind.CLICK, link.number) or HitCounts()),
+            ActivityCounts(clicks=hits.hit_counts(link.activity_id, HitKind.CLICK, link.number) or HitCounts()),
         )
         for link in session.scalars(
             select(ShortLink)
-            .where(one_of(session, ShortLink.activity_id, lines))
+            .where(id_in(session, ShortLink.activity_id, lines))
             .order_by(ShortLink.activity_id, ShortLink.number)
         )
     ]
@@ -280,7 +292,7 @@ def link_clicks(session: Session, actor: Actor, activity_id: int) -> list[LinkRo
     Raises NotFound when there is no such activity.
     """
     actor.require(Permission.VIEW)
-    activity = activity_of(session, activity_id)
-    found = facts(session, [activity.campaign_id], links=True)
-    lines = [line for line in _lines(session, [activity.campaign_id], found) if line.id == activity_id]
-    return _links(session, lines, found.hits)
+    activity = get_activity(session, activity_id)
+    data = load_report_data(session, [activity.campaign_id], links=True)
+    lines = [line for line in _activity_rows(session, [activity.campaign_id], data) if line.id == activity_id]
+    return _link_rows(session, lines, data.hits)

@@ -15,24 +15,24 @@ from sqlalchemy import ColumnElement, Float, Select, case, cast, func, literal_c
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from campaigns.capture.models import Form
-from campaigns.db import among
+from campaigns.db import in_ids
 from campaigns.delivery.models import SendState
 from campaigns.delivery.sends.counters import SendCount, SendFlag
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity, Channel
 from tracking.counters import daily
-from tracking.counters.periods import WHOLE, Window
+from tracking.counters.periods import ALL_TIME, Window
 from tracking.metrics.costs import Cost
 from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, VisitCounts
-from tracking.models.attribution import SUMS, ConversionAttribution, DailyAttribution, TotalAttribution
+from tracking.models.attribution import SUM_EXPRESSIONS, ConversionAttribution, DailyAttribution, TotalAttribution
 from tracking.models.conversions import Conversion
 from tracking.models.events import HitKind, HitRollup, TrafficLabel
 from tracking.models.visits import DailyChannelRollup, DailyVisitRollup, VisitRollup
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _QUARTER = timedelta(minutes=15)
-_FEW = 500
-_NOTHING = ActivityCounts(influenced=0)
+_MAX_INLINE_IDS = 500
+_NO_COUNTS = ActivityCounts(influenced=0)
 WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HELD)
 
 
@@ -40,7 +40,7 @@ WAITING = (SendState.QUEUED, SendState.SENDING, SendState.DEFERRED, SendState.HE
 class ReportQuery:
     """The time window of a report, and how mails are selected by it."""
 
-    window: Window = WHOLE
+    window: Window = ALL_TIME
     cohort: bool = True
     """True: the window selects mails by the time they were sent. False: it selects openers and clickers by the time of
     their first open or click."""
@@ -66,38 +66,38 @@ class ReportData:
     """Influenced conversions by channel, and of the whole campaign under None."""
 
 
-def facts(
-    session: Session, campaign_ids: Collection[int], asked: ReportQuery = WHOLE_LIFE, *, links: bool = False
+def load_report_data(
+    session: Session, campaign_ids: Collection[int], query: ReportQuery = WHOLE_LIFE, *, links: bool = False
 ) -> ReportData:
     """Return the counts of all activities of these campaigns, in six queries whatever their number.
 
     ``links`` includes the hits of single links.
     """
-    planned = session.execute(_PLANNED.where(one_of(session, Activity.campaign_id, campaign_ids))).all()
-    these = _ActivityScope(
+    planned = session.execute(_ACTIVITIES.where(id_in(session, Activity.campaign_id, campaign_ids))).all()
+    scope = _ActivityScope(
         session, campaign_ids, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned}
     )
-    hits = HitTotals(session, these, asked.window, links=links)
-    mails, sent = _mails(session, these, asked, hits)
-    visits = _visits(session, these, asked.window)
-    visited_campaigns = {these.campaigns[id] for id in visits}
-    outcomes, influenced = _outcomes(session, these, asked.window)
+    hits = HitTotals(session, scope, query.window, links=links)
+    mails, sent = _mail_counts(session, scope, query, hits)
+    visits = _visit_counts(session, scope, query.window)
+    visited_campaigns = {scope.campaigns[id] for id in visits}
+    outcomes, influenced = _outcomes(session, scope, query.window)
     counts = {}
     for id, campaign_id, channel, launched_at, cost, starts_on, ends_on, form_id in planned:
         # 0 only where something is measured (opens of a launched mail, views of a landing page), else None.
         mailed = channel is Channel.EMAIL and (id in mails or launched_at is not None)
-        nothing = HitCounts() if mailed else None
+        no_hits = HitCounts() if mailed else None
         visited = visits.get(id) or (
             VisitCounts() if campaign_id in visited_campaigns and launched_at is not None else None
         )
         counts[id] = replace(
-            outcomes.get(id, _NOTHING),
+            outcomes.get(id, _NO_COUNTS),
             mails=mails.get(id) or (MailCounts() if mailed else None),
-            opens=hits.of(id, HitKind.OPEN) or nothing,
-            clicks=hits.of(id, HitKind.CLICK) or nothing,
-            views=hits.of(id, HitKind.VIEW) or (HitCounts() if form_id is not None else None),
+            opens=hits.hit_counts(id, HitKind.OPEN) or no_hits,
+            clicks=hits.hit_counts(id, HitKind.CLICK) or no_hits,
+            views=hits.hit_counts(id, HitKind.VIEW) or (HitCounts() if form_id is not None else None),
             visits=visited,
-            cost=Cost(cost, starts_on, ends_on, launched_at).within(asked.window),
+            cost=Cost(cost, starts_on, ends_on, launched_at).amount_within(query.window),
         )
     return ReportData(counts, hits, sent, influenced)
 
@@ -116,19 +116,19 @@ class CompanyReportData:
     by_group: Mapping[int, VisitCounts]
 
 
-def brought(session: Session, *windows: Window) -> list[CompanyReportData]:
+def load_company_data(session: Session, *windows: Window) -> list[CompanyReportData]:
     """Return the organisation's counts for each window, in five queries per window and one for all.
 
     Each window must have a ``since``.
     """
-    planned = session.execute(_PLANNED).all()
-    these = _ActivityScope(session, None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
+    planned = session.execute(_ACTIVITIES).all()
+    scope = _ActivityScope(session, None, {row[0]: row[1] for row in planned}, {row[0]: row[2] for row in planned})
     costs = [(id, Cost(cost, starts_on, ends_on, at)) for id, _, _, at, cost, starts_on, ends_on, _ in planned]
-    return [_brought(session, these, costs, window) for window in windows]
+    return [_company_data(session, scope, costs, window) for window in windows]
 
 
-def _brought(
-    session: Session, these: "_ActivityScope", costs: Iterable[tuple[int, Cost]], window: Window
+def _company_data(
+    session: Session, scope: "_ActivityScope", costs: Iterable[tuple[int, Cost]], window: Window
 ) -> CompanyReportData:
     audience = (
         select(SendCount.activity_id, cast(func.sum(SendCount.count), Float))
@@ -136,62 +136,69 @@ def _brought(
         .group_by(SendCount.activity_id)
     )
     mailed = {id: MailCounts(audience=int(number)) for id, number in session.execute(audience)}
-    visits, by_group = _visits_of_all(session, [0, *these.campaigns], window)
-    reached, by_goal = dict[int | None, ActivityCounts](), defaultdict[str, ActivityCounts](ActivityCounts)
-    for id, goal, number, value in session.execute(_reached(window)):
-        one = ActivityCounts(conversions=int(number), revenue=value)
-        reached[id] = reached[id] + one if id in reached else one
-        by_goal[goal] += one
+    visits, by_group = _company_visits(session, [0, *scope.campaigns], window)
+    conversions, by_goal = dict[int | None, ActivityCounts](), defaultdict[str, ActivityCounts](ActivityCounts)
+    for id, goal, number, value in session.execute(_conversions_by_goal(window)):
+        part = ActivityCounts(conversions=int(number), revenue=value)
+        conversions[id] = conversions[id] + part if id in conversions else part
+        by_goal[goal] += part
     leads = Counter[int]()
-    for id, number in _leads(session, these, window):
+    for id, number in _lead_counts(session, scope, window):
         leads[id] += number
-    counts, nothing = {}, ActivityCounts()
+    counts, no_counts = {}, ActivityCounts()
     for id, cost in costs:
-        spent = cost.within(window)
-        if spent is not None or id in mailed or id in visits or id in leads or id in reached:
-            known = reached.get(id, nothing)
+        amount = cost.amount_within(window)
+        if amount is not None or id in mailed or id in visits or id in leads or id in conversions:
+            known = conversions.get(id, no_counts)
             counts[id] = ActivityCounts(
                 mails=mailed.get(id),
                 visits=visits.get(id),
                 leads=leads[id],
                 conversions=known.conversions,
                 revenue=known.revenue,
-                cost=spent,
+                cost=amount,
             )
     return CompanyReportData(counts, by_goal, by_group)
 
 
-def _visits_of_all(
+def _company_visits(
     session: Session, activity_ids: Collection[int], window: Window
 ) -> tuple[dict[int, VisitCounts], dict[int, VisitCounts]]:
     """Return human visits by activity and by channel group; the latter count distinct visitors per activity."""
-    of, at = daily.visits(session, window)
-    groups: Any = DailyChannelRollup if of is DailyVisitRollup else VisitRollup
-    began = groups.day if groups is DailyChannelRollup else groups.bucket
+    rollup, at = daily.visit_source(session, window)
+    group_rollup: Any = DailyChannelRollup if rollup is DailyVisitRollup else VisitRollup
+    group_at = group_rollup.day if group_rollup is DailyChannelRollup else group_rollup.bucket
     # The activity condition matches every row, but makes the database scan in primary-key order instead of looking
     # rows up through an index.
     by_activity = _visit_sums(
-        of, of.activity_id, of.campaign_visitors, at, window, one_of(session, of.activity_id, activity_ids)
+        rollup,
+        rollup.activity_id,
+        rollup.campaign_visitors,
+        at,
+        window,
+        id_in(session, rollup.activity_id, activity_ids),
     )
-    by_group = _visit_sums(groups, groups.channel_group, groups.visitors, began, window)
-    of_each, of_groups = (
+    by_group = _visit_sums(group_rollup, group_rollup.channel_group, group_rollup.visitors, group_at, window)
+    activity_counts, group_counts = (
         {key: VisitCounts(*map(int, counts)) for key, *counts in session.execute(query)}
         for query in (by_activity, by_group)
     )
-    return of_each, of_groups
+    return activity_counts, group_counts
 
 
-def _visit_sums(of: Any, by: Any, visitors: Any, at: Any, window: Window, *meant: ColumnElement[bool]) -> Select[Any]:
+def _visit_sums(
+    rollup: Any, key: Any, visitors: Any, at: Any, window: Window, *conditions: ColumnElement[bool]
+) -> Select[Any]:
     """Select sums of human visits by a key, in the field order of :class:`VisitCounts`."""
-    columns = (of.visits, visitors, of.engaged, of.active_seconds, of.pages, of.new)
+    columns = (rollup.visits, visitors, rollup.engaged, rollup.active_seconds, rollup.pages, rollup.new)
     return (
-        select(by, *(cast(func.sum(column), Float) for column in columns))
-        .where(*meant, of.label == TrafficLabel.HUMAN, *within(at, window))
-        .group_by(by)
+        select(key, *(cast(func.sum(column), Float) for column in columns))
+        .where(*conditions, rollup.label == TrafficLabel.HUMAN, *within(at, window))
+        .group_by(key)
     )
 
 
-def _reached(window: Window) -> Select[Any]:
+def _conversions_by_goal(window: Window) -> Select[Any]:
     return (
         select(Conversion.activity_id, Conversion.goal, cast(func.count(), Float), func.sum(Conversion.value))
         .where(*within(Conversion.at, window))
@@ -199,7 +206,7 @@ def _reached(window: Window) -> Select[Any]:
     )
 
 
-_PLANNED = (
+_ACTIVITIES = (
     select(
         Activity.id,
         Activity.campaign_id,
@@ -225,38 +232,38 @@ class _ActivityScope:
     campaigns: Mapping[int, int]
     channels: Mapping[int, Channel]
 
-    def has(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+    def contains(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
         """Return the condition that the column holds one of these activities' ids.
 
         A list of ids and not a subquery, so that the planner can estimate how few they are.
         """
         if self.campaign_ids is None:
             return true()
-        return one_of(self.session, column, self.campaigns)
+        return id_in(self.session, column, self.campaigns)
 
 
-def one_of(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
+def id_in(session: Session, column: Any, ids: Collection[int]) -> ColumnElement[bool]:
     """Return the condition that the column is one of the ids.
 
     On PostgreSQL, and for more than 500 ids, they are bound as one value, so that the statement's text is the same for
     any number and can stay prepared. SQLite chooses its plan by the number of values in a plain IN list.
     """
-    if session.get_bind().dialect.name == "postgresql" or len(ids) > _FEW:
-        return among(session, column, ids)
+    if session.get_bind().dialect.name == "postgresql" or len(ids) > _MAX_INLINE_IDS:
+        return in_ids(session, column, ids)
     return column.in_(list(ids))  # type: ignore[no-any-return]
 
 
-_PLACES = {TrafficLabel[one.name.upper()].value: place for place, one in enumerate(fields(HitCounts))}
+_LABEL_INDEX = {TrafficLabel[one.name.upper()].value: place for place, one in enumerate(fields(HitCounts))}
 """Index of the field of :class:`HitCounts` that belongs to a label's stored value."""
 
 
 class HitTotals:
     """Hit rollups summed by activity, kind and label; with ``links`` also by link number (0 is all links together)."""
 
-    def __init__(self, session: Session, these: _ActivityScope, window: Window, *, links: bool) -> None:
+    def __init__(self, session: Session, scope: _ActivityScope, window: Window, *, links: bool) -> None:
         self._hits: dict[tuple[int, int, int], list[int]] = {}
-        self._people: dict[tuple[int, int, int], int] = defaultdict(int)
-        hits, at = daily.hits(session, window)
+        self._unique_sends: dict[tuple[int, int, int], int] = defaultdict(int)
+        hits, at = daily.hit_source(session, window)
         query = (
             select(
                 hits.activity_id,
@@ -266,52 +273,52 @@ class HitTotals:
                 cast(func.sum(hits.events), Float),
                 cast(func.sum(hits.uniques), Float),
             )
-            .where(these.has(hits.activity_id), *within(at, window))
+            .where(scope.contains(hits.activity_id), *within(at, window))
             .group_by(hits.activity_id, hits.kind, hits.link, hits.label)
         )
         if not links:
             query = query.where(hits.link == 0)
         for activity_id, kind, link, label, events, uniques in session.execute(query):
             key = (activity_id, kind, link)
-            self._hits.setdefault(key, [0] * len(_PLACES))[_PLACES[label]] += int(events)
+            self._hits.setdefault(key, [0] * len(_LABEL_INDEX))[_LABEL_INDEX[label]] += int(events)
             if label == TrafficLabel.HUMAN:
-                self._people[key] = int(uniques)
+                self._unique_sends[key] = int(uniques)
 
-    def of(self, activity_id: int, kind: HitKind, link: int = 0) -> HitCounts | None:
+    def hit_counts(self, activity_id: int, kind: HitKind, link: int = 0) -> HitCounts | None:
         """Return the hits of an activity by label; None when there was no hit of this kind and link."""
-        found = self._hits.get((activity_id, kind, link))
-        return None if found is None else HitCounts(*found)
+        numbers = self._hits.get((activity_id, kind, link))
+        return None if numbers is None else HitCounts(*numbers)
 
-    def people(self, activity_id: int, kind: HitKind, link: int = 0) -> int:
+    def unique_sends(self, activity_id: int, kind: HitKind, link: int = 0) -> int:
         """Return the number of sends whose first human hit of this kind and link lies in the window."""
-        return self._people.get((activity_id, kind, link), 0)
+        return self._unique_sends.get((activity_id, kind, link), 0)
 
 
-def ends(window: Window) -> tuple[ColumnElement[datetime], ColumnElement[datetime]]:
+def first_and_last_hit(window: Window) -> tuple[ColumnElement[datetime], ColumnElement[datetime]]:
     """Return scalar subqueries for an activity's first and last 15-minute bucket with hits.
 
     Two subqueries, since each min or max of its own is read from one end of the index; the counters between are not
     read.
     """
-    counted = [HitRollup.activity_id == Activity.id, *within(HitRollup.bucket, window)]
-    first, last = (select(end(HitRollup.bucket)).where(*counted).scalar_subquery() for end in (func.min, func.max))
+    conditions = [HitRollup.activity_id == Activity.id, *within(HitRollup.bucket, window)]
+    first, last = (select(end(HitRollup.bucket)).where(*conditions).scalar_subquery() for end in (func.min, func.max))
     return first, last
 
 
-def _mails(
-    session: Session, these: _ActivityScope, asked: ReportQuery, hits: HitTotals
+def _mail_counts(
+    session: Session, scope: _ActivityScope, report_query: ReportQuery, hits: HitTotals
 ) -> tuple[dict[int, MailCounts], dict[int, tuple[datetime, datetime]]]:
     """Return mail counts by activity, and the first and last bucket in which the relay accepted mails.
 
     Without ``cohort``, the recipients are those who had the mail by the end of the window, and openers and clickers
     are those whose first open or click lies in the window.
     """
-    window = asked.window if asked.cohort else Window(None, asked.window.until)
+    window = report_query.window if report_query.cohort else Window(None, report_query.window.until)
     key = SendCount.activity_id, SendCount.state, SendCount.flags, SendCount.bucket != _NEVER
-    known = [SendCount.bucket != _NEVER] if not asked.window.whole else []
+    known = [SendCount.bucket != _NEVER] if not report_query.window.is_all_time else []
     query = (
         select(*key, cast(func.sum(SendCount.count), Float), func.min(SendCount.bucket), func.max(SendCount.bucket))
-        .where(these.has(SendCount.activity_id), *within(SendCount.bucket, window), *known)
+        .where(scope.contains(SendCount.activity_id), *within(SendCount.bucket, window), *known)
         .group_by(*key)
     )
     sums: dict[int, list[int]] = {}
@@ -319,96 +326,98 @@ def _mails(
     for id, state, marks, _, number, first, last in session.execute(query):
         if not number:
             continue
-        of_activity = sums.setdefault(id, [0] * len(_MAILS))
-        for place in _places(state, marks):
-            of_activity[place] += int(number)
+        of_activity = sums.setdefault(id, [0] * len(_MAIL_FIELDS))
+        for index in _mail_field_indexes(state, marks):
+            of_activity[index] += int(number)
         if state is SendState.SENT:
-            one = sent.get(id, (first, last))
-            sent[id] = (min(one[0], first), max(one[1], last))
+            span = sent.get(id, (first, last))
+            sent[id] = (min(span[0], first), max(span[1], last))
     mails = {id: MailCounts(*numbers) for id, numbers in sums.items()}
-    if not asked.cohort:
-        for id, found in mails.items():
-            openers, clickers = hits.people(id, HitKind.OPEN), hits.people(id, HitKind.CLICK)
-            mails[id] = replace(found, openers=openers, clickers=clickers)
+    if not report_query.cohort:
+        for id, counts in mails.items():
+            openers, clickers = hits.unique_sends(id, HitKind.OPEN), hits.unique_sends(id, HitKind.CLICK)
+            mails[id] = replace(counts, openers=openers, clickers=clickers)
     return mails, sent
 
 
-_MAILS = tuple(one.name for one in fields(MailCounts))
+_MAIL_FIELDS = tuple(one.name for one in fields(MailCounts))
 
 
 @lru_cache(maxsize=4_096)
-def _places(state: SendState, known: int) -> tuple[int, ...]:
+def _mail_field_indexes(state: SendState, flag_bits: int) -> tuple[int, ...]:
     """Return the indexes of the fields of :class:`MailCounts` that count a send with this state and these flags."""
-    marks = SendFlag(known)
-    arrived, bounced = state is SendState.SENT, state is SendState.BOUNCED
-    tracked = arrived and SendFlag.TRACKABLE in marks
-    returned = bounced and SendFlag.TAKEN in marks
+    flags = SendFlag(flag_bits)
+    delivered, bounced = state is SendState.SENT, state is SendState.BOUNCED
+    trackable = delivered and SendFlag.TRACKABLE in flags
+    returned = bounced and SendFlag.ACCEPTED in flags
     counted = {
         "audience": True,
         "waiting": state in WAITING,
-        "delivered": arrived,
+        "delivered": delivered,
         "returned": returned,
         "refused": bounced and not returned,
         "unknown": state is SendState.UNKNOWN,
         "skipped": state is SendState.SKIPPED,
         "failed": state is SendState.FAILED,
         "cancelled": state is SendState.CANCELLED,
-        "trackable": tracked,
-        "openers": tracked and SendFlag.OPENED in marks,
-        "clickers": tracked and SendFlag.CLICKED in marks,
-        "unsubscribers": arrived and SendFlag.UNSUBSCRIBED in marks,
-        "complainers": arrived and SendFlag.COMPLAINED in marks,
-        "hard": bounced and SendFlag.HARD in marks,
-        "soft": bounced and not marks & (SendFlag.HARD | SendFlag.BLOCKED),
-        "blocked": bounced and SendFlag.BLOCKED in marks,
+        "trackable": trackable,
+        "openers": trackable and SendFlag.OPENED in flags,
+        "clickers": trackable and SendFlag.CLICKED in flags,
+        "unsubscribers": delivered and SendFlag.UNSUBSCRIBED in flags,
+        "complainers": delivered and SendFlag.COMPLAINED in flags,
+        "hard": bounced and SendFlag.HARD_BOUNCE in flags,
+        "soft": bounced and not flags & (SendFlag.HARD_BOUNCE | SendFlag.POLICY_BOUNCE),
+        "blocked": bounced and SendFlag.POLICY_BOUNCE in flags,
     }
-    return tuple(place for place, name in enumerate(_MAILS) if counted[name])
+    return tuple(place for place, name in enumerate(_MAIL_FIELDS) if counted[name])
 
 
-def _visits(session: Session, these: _ActivityScope, window: Window) -> dict[int, VisitCounts]:
-    of, at = daily.visits(session, window)
-    query = _visit_sums(of, of.activity_id, of.campaign_visitors, at, window, these.has(of.activity_id))
+def _visit_counts(session: Session, scope: _ActivityScope, window: Window) -> dict[int, VisitCounts]:
+    rollup, at = daily.visit_source(session, window)
+    query = _visit_sums(
+        rollup, rollup.activity_id, rollup.campaign_visitors, at, window, scope.contains(rollup.activity_id)
+    )
     return {id: VisitCounts(*map(int, counts)) for id, *counts in session.execute(query)}
 
 
 def _outcomes(
-    session: Session, these: _ActivityScope, window: Window
+    session: Session, scope: _ActivityScope, window: Window
 ) -> tuple[dict[int, ActivityCounts], dict[Channel | None, int]]:
     """Return leads, conversions and credit by activity, and influenced conversions by channel (None: of all)."""
     outcomes: dict[int, ActivityCounts] = {}
     influenced: dict[Channel | None, int] = defaultdict(int)
-    for id, earned in _earned(session, these, window):
+    for id, sums in _attribution_sums(session, scope, window):
         outcomes[id] = ActivityCounts(
-            conversions=int(earned.own),
-            revenue=earned.value,
-            first_touch=earned.first,
-            last_touch=earned.last,
-            influenced=int(earned.touched),
-            first_touch_revenue=earned.first_value,
-            last_touch_revenue=earned.last_value,
+            conversions=int(sums.own),
+            revenue=sums.value,
+            first_touch=sums.first,
+            last_touch=sums.last,
+            influenced=int(sums.touched),
+            first_touch_revenue=sums.first_value,
+            last_touch_revenue=sums.last_value,
         )
-        influenced[these.channels[id]] += int(earned.of_channel)
-        influenced[None] += int(earned.of_campaign)
-    for id, number in _leads(session, these, window):
-        outcomes[id] = replace(outcomes.get(id, _NOTHING), leads=number)
+        influenced[scope.channels[id]] += int(sums.of_channel)
+        influenced[None] += int(sums.of_campaign)
+    for id, number in _lead_counts(session, scope, window):
+        outcomes[id] = replace(outcomes.get(id, _NO_COUNTS), leads=number)
     return outcomes, influenced
 
 
-def _earned(session: Session, these: _ActivityScope, window: Window) -> Iterable[tuple[int, Any]]:
+def _attribution_sums(session: Session, scope: _ActivityScope, window: Window) -> Iterable[tuple[int, Any]]:
     """Return sums of attributed conversions by activity. Totals and sums of whole UTC days are read from rollups."""
-    of: Any = TotalAttribution if window.whole else _of_window(these, window)
+    source: Any = TotalAttribution if window.is_all_time else _attribution_in_window(scope, window)
     sums: list[Any] = []
     for name in ("value", "first_value", "last_value"):
-        sums.append(case((func.sum(getattr(of, f"{name}d")) > 0, func.sum(getattr(of, name)))).label(name))
+        sums.append(case((func.sum(getattr(source, f"{name}d")) > 0, func.sum(getattr(source, name)))).label(name))
     for name in ("own", "first", "last", "touched", "of_channel", "of_campaign"):
-        sums.append(cast(func.sum(getattr(of, name)), Float).label(name))
-    query = select(of.activity_id, *sums).group_by(of.activity_id)
-    if window.whole:
-        query = query.where(these.has(of.activity_id))
+        sums.append(cast(func.sum(getattr(source, name)), Float).label(name))
+    query = select(source.activity_id, *sums).group_by(source.activity_id)
+    if window.is_all_time:
+        query = query.where(scope.contains(source.activity_id))
     return [(row[0], row) for row in session.execute(query)]
 
 
-def _of_window(these: _ActivityScope, window: Window) -> Any:
+def _attribution_in_window(scope: _ActivityScope, window: Window) -> Any:
     """Return the columns of a union of the daily rollups inside the window and the single rows at its two ends.
 
     Daily rollups cover UTC days, so a window in another time zone begins and ends within a day.
@@ -418,19 +427,20 @@ def _of_window(these: _ActivityScope, window: Window) -> Any:
     ends, days = [Window(window.since, first), Window(last, window.until)], True
     if first is not None and last is not None and first >= last:
         ends, days = [window], False
-    kept = [getattr(DailyAttribution, name) for name in SUMS]
-    row = [literal_column(SUMS[one.key].format(row=""), one.type).label(one.key) for one in kept]
+    columns = [getattr(DailyAttribution, name) for name in SUM_EXPRESSIONS]
+    row_columns = [literal_column(SUM_EXPRESSIONS[one.key].format(row=""), one.type).label(one.key) for one in columns]
     parts = [
-        select(ConversionAttribution.activity_id, *row).where(
-            these.has(ConversionAttribution.activity_id), *within(ConversionAttribution.at, end)
+        select(ConversionAttribution.activity_id, *row_columns).where(
+            scope.contains(ConversionAttribution.activity_id), *within(ConversionAttribution.at, end)
         )
         for end in ends
-        if not end.whole and not (days and end.since == end.until)
+        if not end.is_all_time and not (days and end.since == end.until)
     ]
     if days:
         inside = within(DailyAttribution.day, Window(first, last))
         parts.insert(
-            0, select(DailyAttribution.activity_id, *kept).where(these.has(DailyAttribution.activity_id), *inside)
+            0,
+            select(DailyAttribution.activity_id, *columns).where(scope.contains(DailyAttribution.activity_id), *inside),
         )
     return union_all(*parts).subquery().c
 
@@ -439,16 +449,16 @@ def _midnight(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _leads(session: Session, these: _ActivityScope, window: Window) -> Iterable[tuple[int, int]]:
+def _lead_counts(session: Session, scope: _ActivityScope, window: Window) -> Iterable[tuple[int, int]]:
     query = select(Lead.activity_id, func.count()).where(*within(Lead.created_at, window))
-    if these.campaign_ids is None:
+    if scope.campaign_ids is None:
         query = query.group_by(Lead.activity_id)
     else:  # Grouped in the order of a covering index on leads.
-        campaigns = one_of(session, Lead.campaign_id, these.campaign_ids)
-        query = query.where(campaigns, these.has(Lead.activity_id)).group_by(Lead.campaign_id, Lead.activity_id)
+        campaigns = id_in(session, Lead.campaign_id, scope.campaign_ids)
+        query = query.where(campaigns, scope.contains(Lead.activity_id)).group_by(Lead.campaign_id, Lead.activity_id)
     return [(id, number) for id, number in session.execute(query)]
 
 
-def ids_of(campaign_ids: Collection[int]) -> Select[int]:
+def activity_ids_query(campaign_ids: Collection[int]) -> Select[int]:
     """Select the ids of all activities of these campaigns."""
     return select(Activity.id).where(Activity.campaign_id.in_(campaign_ids))

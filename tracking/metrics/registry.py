@@ -54,20 +54,20 @@ class Metric:
     count: Callable[[ActivityCounts], Number | None] | None = None
     numerator: str = ""
     denominator: str = ""
-    otherwise: str = ""
+    fallback_denominator: str = ""
     """Key of the denominator to use while ``denominator`` is not measured."""
 
-    def divisor(self, counts: ActivityCounts) -> str:
+    def denominator_key(self, counts: ActivityCounts) -> str:
         """Return the key of the denominator that applies to these counts."""
-        if self.otherwise and METRICS[self.denominator].value(counts) is None:
-            return self.otherwise
+        if self.fallback_denominator and METRICS[self.denominator].value(counts) is None:
+            return self.fallback_denominator
         return self.denominator
 
     def value(self, counts: ActivityCounts) -> Number | None:
         """Return the value (rates 0–1), or None when it is not measured or the denominator is 0."""
         if self.count is not None:
             return self.count(counts)
-        part, whole = METRICS[self.numerator].value(counts), METRICS[self.divisor(counts)].value(counts)
+        part, whole = METRICS[self.numerator].value(counts), METRICS[self.denominator_key(counts)].value(counts)
         if part is None or not whole:
             return None
         if self.unit is Unit.MONEY:
@@ -87,7 +87,7 @@ class MetricValue:
 
 METRICS: dict[str, Metric] = {}
 
-ALWAYS = N_("The period that was chosen; without one the whole life of the campaign, up to now.")
+CHOSEN_PERIOD = N_("The period that was chosen; without one the whole life of the campaign, up to now.")
 EACH_HIT = N_("None: every hit counts.")
 EACH_RECIPIENT = N_("Each recipient of a mail counts once, however often.")
 SENDS = N_("One row per recipient, with its state (sends).")
@@ -107,11 +107,11 @@ def reading(key: str, counts: ActivityCounts) -> MetricValue:
         metric,
         metric.value(counts),
         reading(metric.numerator, counts) if metric.numerator else None,
-        reading(metric.divisor(counts), counts) if metric.denominator else None,
+        reading(metric.denominator_key(counts), counts) if metric.denominator else None,
     )
 
 
-def _counted(
+def _add_count(
     key: str,
     label: str,
     count: Callable[[ActivityCounts], Number | None],
@@ -120,12 +120,12 @@ def _counted(
     dedupe: str,
     source: str,
     unit: Unit = Unit.COUNT,
-    window: str = ALWAYS,
+    window: str = CHOSEN_PERIOD,
 ) -> None:
     METRICS[key] = Metric(key, label, unit, formula, dedupe, source, window, count=count)
 
 
-def _divided(
+def _add_ratio(
     key: str,
     label: str,
     numerator: str,
@@ -134,25 +134,27 @@ def _divided(
     *,
     dedupe: str,
     unit: Unit = Unit.RATE,
-    otherwise: str = "",
+    fallback_denominator: str = "",
 ) -> None:
-    above = METRICS[numerator]
+    numerator_metric = METRICS[numerator]
     METRICS[key] = Metric(
         key,
         label,
         unit,
         formula,
         dedupe,
-        above.source,
-        above.window,
+        numerator_metric.source,
+        numerator_metric.window,
         numerator=numerator,
         denominator=denominator,
-        otherwise=otherwise,
+        fallback_denominator=fallback_denominator,
     )
 
 
-def _mail(key: str, label: str, count: Callable[[MailCounts], int], formula: str, *, source: str = SENDS) -> None:
-    _counted(
+def _add_mail_count(
+    key: str, label: str, count: Callable[[MailCounts], int], formula: str, *, source: str = SENDS
+) -> None:
+    _add_count(
         key,
         label,
         lambda counts: None if counts.mails is None else count(counts.mails),
@@ -162,146 +164,156 @@ def _mail(key: str, label: str, count: Callable[[MailCounts], int], formula: str
     )
 
 
-def _hits(
+def _add_hit_count(
     key: str,
     label: str,
-    of: Callable[[ActivityCounts], HitCounts | None],
-    who: Callable[[HitCounts], int],
+    select_hits: Callable[[ActivityCounts], HitCounts | None],
+    select_number: Callable[[HitCounts], int],
     formula: str,
 ) -> None:
     def count(counts: ActivityCounts) -> int | None:
-        hits = of(counts)
-        return None if hits is None else who(hits)
+        hits = select_hits(counts)
+        return None if hits is None else select_number(hits)
 
-    _counted(key, label, count, formula, dedupe=EACH_HIT, source=COUNTERS)
+    _add_count(key, label, count, formula, dedupe=EACH_HIT, source=COUNTERS)
 
 
-_mail(
+_add_mail_count(
     "audience", N_("Audience"), lambda m: m.audience, N_("Everybody whom the launches were for: all states together.")
 )
-_mail("waiting", N_("Waiting"), lambda m: m.waiting, N_("Queued, being sent, deferred or held."))
-_mail("sent", N_("Sent"), lambda m: m.delivered + m.returned, N_("Accepted by the relay, bounced afterwards or not."))
-_mail("delivered", N_("Delivered"), lambda m: m.delivered, N_("Sent − bounced. A late bounce lowers it."))
-_mail(
+_add_mail_count("waiting", N_("Waiting"), lambda m: m.waiting, N_("Queued, being sent, deferred or held."))
+_add_mail_count(
+    "sent", N_("Sent"), lambda m: m.delivered + m.returned, N_("Accepted by the relay, bounced afterwards or not.")
+)
+_add_mail_count("delivered", N_("Delivered"), lambda m: m.delivered, N_("Sent − bounced. A late bounce lowers it."))
+_add_mail_count(
     "bounced",
     N_("Bounced"),
     lambda m: m.returned + m.refused,
     N_("Refused at once, or sent back after being accepted."),
 )
-_mail("refused", N_("Refused at once"), lambda m: m.refused, N_("Bounced before the relay accepted the mail."))
-_mail(
+_add_mail_count(
+    "refused", N_("Refused at once"), lambda m: m.refused, N_("Bounced before the relay accepted the mail.")
+)
+_add_mail_count(
     "hard_bounces",
     N_("Hard bounces"),
     lambda m: m.hard,
     N_("Bounced because the address or its domain does not exist."),
 )
-_mail(
+_add_mail_count(
     "soft_bounces",
     N_("Soft bounces"),
     lambda m: m.soft,
     N_("Bounced for a reason that may pass: full, switched off, unreachable, or not said."),
 )
-_mail(
+_add_mail_count(
     "blocked",
     N_("Blocked by policy"),
     lambda m: m.blocked,
     N_("Bounced because of us or the content (5.7.x), never because of the recipient."),
 )
-_mail(
+_add_mail_count(
     "complainers",
     N_("Complained"),
     lambda m: m.complainers,
     N_("Delivered mails whose recipient reported them as junk, as far as mailbox providers tell."),
 )
-_mail(
+_add_mail_count(
     "answered",
     N_("Delivered or bounced"),
     lambda m: m.delivered + m.returned + m.refused,
     N_("Delivered + bounced: mails whose fate is known."),
 )
-_mail(
+_add_mail_count(
     "unknown", N_("Unknown"), lambda m: m.unknown, N_("The connection broke before the answer; never resent by itself.")
 )
-_mail("skipped", N_("Left out"), lambda m: m.skipped, N_("In the audience, but suppressed or without consent to mail."))
-_mail("failed", N_("Failed"), lambda m: m.failed + m.cancelled, N_("Could not be sent by us, or was cancelled."))
-_mail(
+_add_mail_count(
+    "skipped", N_("Left out"), lambda m: m.skipped, N_("In the audience, but suppressed or without consent to mail.")
+)
+_add_mail_count(
+    "failed", N_("Failed"), lambda m: m.failed + m.cancelled, N_("Could not be sent by us, or was cancelled.")
+)
+_add_mail_count(
     "trackable",
     N_("Trackable recipients"),
     lambda m: m.trackable,
     N_("Delivered to people who allow opens and clicks to be measured. Rates count these only."),
 )
-_mail(
+_add_mail_count(
     "openers",
     N_("Openers"),
     lambda m: m.openers,
     N_("Trackable recipients with a human open; a human click without a loaded picture counts as an open."),
     source=MILESTONES,
 )
-_mail(
+_add_mail_count(
     "clickers", N_("Clickers"), lambda m: m.clickers, N_("Trackable recipients with a human click."), source=MILESTONES
 )
-_mail(
+_add_mail_count(
     "unsubscribers",
     N_("Unsubscribed"),
     lambda m: m.unsubscribers,
     N_("Delivered mails whose recipient unsubscribed from it."),
 )
 
-_hits(
+_add_hit_count(
     "opens",
     N_("Human opens"),
     lambda c: c.opens,
     lambda h: h.human,
     N_("Pictures loaded by people, repeated ones included."),
 )
-_hits(
+_add_hit_count(
     "opens_settling",
     N_("Opens settling"),
     lambda c: c.opens,
     lambda h: h.settling,
     N_("Not known yet: labelled within minutes."),
 )
-_hits(
+_add_hit_count(
     "opens_machine",
     N_("Machine opens"),
     lambda c: c.opens,
     lambda h: h.machine + h.scanner,
     N_("Prefetched by mail clients and proxies, or scanned."),
 )
-_hits("opens_unknown", N_("Unclear opens"), lambda c: c.opens, lambda h: h.unknown, N_("No rule could tell."))
-_hits(
+_add_hit_count("opens_unknown", N_("Unclear opens"), lambda c: c.opens, lambda h: h.unknown, N_("No rule could tell."))
+_add_hit_count(
     "clicks",
     N_("Human clicks"),
     lambda c: c.clicks,
     lambda h: h.human,
     N_("Tracked links followed by people, repeated ones included."),
 )
-_hits(
+_add_hit_count(
     "clicks_settling",
     N_("Clicks settling"),
     lambda c: c.clicks,
     lambda h: h.settling,
     N_("Not known yet: labelled within minutes."),
 )
-_hits(
+_add_hit_count(
     "clicks_machine",
     N_("Machine clicks"),
     lambda c: c.clicks,
     lambda h: h.machine + h.scanner,
     N_("Followed by security gateways and link checkers."),
 )
-_hits("clicks_unknown", N_("Unclear clicks"), lambda c: c.clicks, lambda h: h.unknown, N_("No rule could tell."))
-_hits(
+_add_hit_count(
+    "clicks_unknown", N_("Unclear clicks"), lambda c: c.clicks, lambda h: h.unknown, N_("No rule could tell.")
+)
+_add_hit_count(
     "views", N_("Landing-page views"), lambda c: c.views, lambda h: h.human, N_("Hosted landing pages shown to people.")
 )
-_hits(
+_add_hit_count(
     "views_settling",
     N_("Views settling"),
     lambda c: c.views,
     lambda h: h.settling,
     N_("Not known yet: labelled within minutes."),
 )
-_hits(
+_add_hit_count(
     "views_machine",
     N_("Machine views"),
     lambda c: c.views,
@@ -310,19 +322,19 @@ _hits(
 )
 
 
-def _visits(
+def _add_visit_count(
     key: str,
     label: str,
-    of: Callable[[VisitCounts], int],
+    count: Callable[[VisitCounts], int],
     formula: str,
     dedupe: str = EACH_VISIT,
     *,
     unit: Unit = Unit.COUNT,
 ) -> None:
-    _counted(
+    _add_count(
         key,
         label,
-        lambda counts: None if counts.visits is None else of(counts.visits),
+        lambda counts: None if counts.visits is None else count(counts.visits),
         formula,
         dedupe=dedupe,
         source=VISITS,
@@ -330,33 +342,35 @@ def _visits(
     )
 
 
-_visits("visits", N_("Visits"), lambda v: v.visits, N_("Human web visits that the campaign's activities brought."))
-_visits(
+_add_visit_count(
+    "visits", N_("Visits"), lambda v: v.visits, N_("Human web visits that the campaign's activities brought.")
+)
+_add_visit_count(
     "visitors", N_("Visitors"), lambda v: v.visitors, N_("People who came to the web by the campaign."), EACH_VISITOR
 )
-_visits(
+_add_visit_count(
     "engaged_visits",
     N_("Engaged visits"),
     lambda v: v.engaged,
     N_("Visits of more than 10 active seconds, of two pages or more, or with a conversion."),
 )
-_visits(
+_add_visit_count(
     "unengaged_visits",
     N_("Visits that bounced"),
     lambda v: v.visits - v.engaged,
     N_("Visits − engaged visits."),
 )
-_visits(
+_add_visit_count(
     "active_seconds",
     N_("Active time"),
     lambda v: v.active_seconds,
     N_("Seconds in which the tab was seen and in use, of all visits together."),
     unit=Unit.SECONDS,
 )
-_visits("pages_seen", N_("Pages seen"), lambda v: v.pages, N_("Pages shown in these visits."))
-_visits("new_visitors", N_("New visitors"), lambda v: v.new, N_("Visits of people never seen before."))
+_add_visit_count("pages_seen", N_("Pages seen"), lambda v: v.pages, N_("Pages shown in these visits."))
+_add_visit_count("new_visitors", N_("New visitors"), lambda v: v.new, N_("Visits of people never seen before."))
 
-_divided(
+_add_ratio(
     "web_bounce_rate",
     N_("Bounce rate (web)"),
     "unengaged_visits",
@@ -364,7 +378,7 @@ _divided(
     N_("(Visits − engaged visits) ÷ visits."),
     dedupe=EACH_VISIT,
 )
-_divided(
+_add_ratio(
     "new_visitor_share",
     N_("Share of new visitors"),
     "new_visitors",
@@ -372,7 +386,7 @@ _divided(
     N_("Visits of people never seen before ÷ visits."),
     dedupe=EACH_VISIT,
 )
-_divided(
+_add_ratio(
     "time_per_visit",
     N_("Time per visit"),
     "active_seconds",
@@ -381,7 +395,7 @@ _divided(
     dedupe=EACH_VISIT,
     unit=Unit.SECONDS,
 )
-_divided(
+_add_ratio(
     "time_on_page",
     N_("Time per visitor"),
     "active_seconds",
@@ -391,7 +405,7 @@ _divided(
     unit=Unit.SECONDS,
 )
 
-_divided(
+_add_ratio(
     "delivery_rate",
     N_("Delivery rate"),
     "delivered",
@@ -399,7 +413,7 @@ _divided(
     N_("Delivered ÷ sent."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "open_rate",
     N_("Open rate"),
     "openers",
@@ -407,7 +421,7 @@ _divided(
     N_("Openers ÷ trackable recipients. Machine opens are shown apart and never counted."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "click_through_rate",
     N_("Click-through rate"),
     "clickers",
@@ -415,7 +429,7 @@ _divided(
     N_("Clickers ÷ trackable recipients. Unsubscribe links are not clicks."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "click_to_open_rate",
     N_("Click-to-open rate"),
     "clickers",
@@ -423,7 +437,7 @@ _divided(
     N_("Clickers ÷ openers: of those who looked, how many went on."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "bounce_rate",
     N_("Bounce rate"),
     "bounced",
@@ -431,7 +445,7 @@ _divided(
     N_("Bounced ÷ (delivered + bounced)."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "hard_bounce_rate",
     N_("Hard-bounce rate"),
     "hard_bounces",
@@ -439,7 +453,7 @@ _divided(
     N_("Hard bounces ÷ (delivered + bounced)."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "soft_bounce_rate",
     N_("Soft-bounce rate"),
     "soft_bounces",
@@ -447,7 +461,7 @@ _divided(
     N_("Soft bounces ÷ (delivered + bounced)."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "complaint_rate",
     N_("Complaint rate"),
     "complainers",
@@ -455,7 +469,7 @@ _divided(
     N_("Complained ÷ delivered."),
     dedupe=EACH_RECIPIENT,
 )
-_divided(
+_add_ratio(
     "unsubscribe_rate",
     N_("Unsubscribe rate"),
     "unsubscribers",
@@ -464,7 +478,7 @@ _divided(
     dedupe=EACH_RECIPIENT,
 )
 
-_counted(
+_add_count(
     "leads",
     N_("Leads"),
     lambda c: c.leads,
@@ -472,7 +486,7 @@ _counted(
     dedupe=N_("One open lead per contact and campaign; sending the form again adds no lead."),
     source=LEADS,
 )
-_counted(
+_add_count(
     "conversions",
     N_("Conversions"),
     lambda c: c.conversions,
@@ -480,30 +494,30 @@ _counted(
     dedupe=N_("One per submission, however often it was posted."),
     source=N_("The campaign's conversions."),
 )
-TOUCHES = N_("Touches within 90 days before the conversion; without one, the activity whose form was sent.")
+TOUCH_WINDOW = N_("Touches within 90 days before the conversion; without one, the activity whose form was sent.")
 CREDIT = N_("Credit of each conversion.")
-ADD_UP = N_("The shares of one conversion add up to 1.")
-_counted(
+SHARES_ADD_UP = N_("The shares of one conversion add up to 1.")
+_add_count(
     "leads_first_touch",
     N_("Credit, first touch"),
     lambda c: c.first_touch,
     N_("Conversions credited to the activity of the contact's first touch: a click that may have brought them."),
-    dedupe=ADD_UP,
+    dedupe=SHARES_ADD_UP,
     source=CREDIT,
     unit=Unit.SHARE,
-    window=TOUCHES,
+    window=TOUCH_WINDOW,
 )
-_counted(
+_add_count(
     "leads_last_touch",
     N_("Credit, last touch"),
     lambda c: c.last_touch,
     N_("Conversions credited to the activity of the contact's last touch: a click that may have brought them."),
-    dedupe=ADD_UP,
+    dedupe=SHARES_ADD_UP,
     source=CREDIT,
     unit=Unit.SHARE,
-    window=TOUCHES,
+    window=TOUCH_WINDOW,
 )
-_counted(
+_add_count(
     "influenced",
     N_("Influenced conversions"),
     lambda c: c.influenced,
@@ -512,7 +526,7 @@ _counted(
     source=N_("Touches before each conversion."),
     window=N_("Touches within 90 days before the conversion."),
 )
-_counted(
+_add_count(
     "cost",
     N_("Cost"),
     lambda c: c.cost,
@@ -526,7 +540,7 @@ _counted(
         "whole life only."
     ),
 )
-_counted(
+_add_count(
     "revenue",
     N_("Revenue"),
     lambda c: c.revenue,
@@ -535,27 +549,27 @@ _counted(
     source=N_("The campaign's conversions."),
     unit=Unit.MONEY,
 )
-_counted(
+_add_count(
     "revenue_first_touch",
     N_("Revenue, first touch"),
     lambda c: c.first_touch_revenue,
     N_("Values of conversions by their share of credit for the first touch."),
-    dedupe=ADD_UP,
+    dedupe=SHARES_ADD_UP,
     source=CREDIT,
     unit=Unit.MONEY,
-    window=TOUCHES,
+    window=TOUCH_WINDOW,
 )
-_counted(
+_add_count(
     "revenue_last_touch",
     N_("Revenue, last touch"),
     lambda c: c.last_touch_revenue,
     N_("Values of conversions by their share of credit for the last touch."),
-    dedupe=ADD_UP,
+    dedupe=SHARES_ADD_UP,
     source=CREDIT,
     unit=Unit.MONEY,
-    window=TOUCHES,
+    window=TOUCH_WINDOW,
 )
-_counted(
+_add_count(
     "return",
     N_("Return"),
     lambda c: None if c.revenue is None or c.cost is None else c.revenue - c.cost,
@@ -564,16 +578,16 @@ _counted(
     source=N_("The campaign's conversions."),
     unit=Unit.MONEY,
 )
-_divided(
+_add_ratio(
     "lead_conversion_rate",
     N_("Lead-conversion rate"),
     "leads",
     "visitors",
     N_("New leads ÷ visitors of the campaign; for as long as no visits are measured, ÷ recipients with a human click."),
     dedupe=N_("Each lead counts once, and each visitor or recipient."),
-    otherwise="clickers",
+    fallback_denominator="clickers",
 )
-_divided(
+_add_ratio(
     "lead_generation_rate",
     N_("Leads per delivered mail"),
     "leads",
@@ -581,7 +595,7 @@ _divided(
     N_("New leads ÷ delivered."),
     dedupe=N_("Each lead and each recipient counts once."),
 )
-_divided(
+_add_ratio(
     "visit_rate",
     N_("Visitors per clicker"),
     "visitors",
@@ -589,7 +603,7 @@ _divided(
     N_("Visitors ÷ clickers. More than all of them where other channels bring visitors, too."),
     dedupe=EACH_VISITOR,
 )
-_divided(
+_add_ratio(
     "conversions_per_lead",
     N_("Conversions per lead"),
     "conversions",
@@ -597,7 +611,7 @@ _divided(
     N_("Conversions ÷ new leads."),
     dedupe=N_("Each lead counts once."),
 )
-_divided(
+_add_ratio(
     "cost_per_lead",
     N_("Cost per lead"),
     "cost",
@@ -606,7 +620,7 @@ _divided(
     dedupe=N_("Each lead counts once."),
     unit=Unit.MONEY,
 )
-_divided(
+_add_ratio(
     "roi",
     N_("Return on investment"),
     "return",

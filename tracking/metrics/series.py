@@ -34,11 +34,11 @@ from campaigns.i18n import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from tracking.counters import bulk_sql, daily
-from tracking.counters.periods import WHOLE, Window
-from tracking.metrics.queries import one_of, within
+from tracking.counters.periods import ALL_TIME, Window
+from tracking.metrics.queries import id_in, within
 from tracking.models.events import HitKind, TrafficLabel
 
-_LEAST_STEPS = 12
+_MIN_INTERVALS = 12
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -67,7 +67,7 @@ class TimeSeries:
     All sequences have the same length, except ``visits``, which may be empty.
     """
 
-    step: Interval
+    interval: Interval
     starts: Sequence[datetime]
     opens: Sequence[int]
     clicks: Sequence[int]
@@ -76,18 +76,18 @@ class TimeSeries:
     visits: Sequence[int] = ()
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         return not any((*self.opens, *self.clicks, *self.views, *self.leads, *self.visits))
 
 
-def series(
+def campaign_series(
     session: Session,
     campaign_id: int,
     zone: ZoneInfo,
     first: datetime,
     last: datetime,
     *,
-    window: Window = WHOLE,
+    window: Window = ALL_TIME,
     labels: Sequence[TrafficLabel] = (TrafficLabel.HUMAN,),
     activities: Sequence[int] | None = None,
 ) -> TimeSeries:
@@ -98,75 +98,77 @@ def series(
     Hits before the first interval are counted in the first and hits after the last one in the last, so that each
     sequence adds up to the campaign's total.
     """
-    step = fitting(last - first)
-    starts = cut(first, last, zone, step)
+    interval = interval_for_span(last - first)
+    starts = interval_starts(first, last, zone, interval)
     # As a list of ids: behind a subquery the planner cannot estimate how few they are and scans the whole table.
     if activities is None:
         activities = session.scalars(select(Activity.id).where(Activity.campaign_id == campaign_id)).all()
-    counted, at = daily.hits(session, window, *starts)
+    hit_rollup, hit_at = daily.hit_source(session, window, *starts)
     hits = (
-        select(counted.kind, at, cast(func.sum(counted.events), Float))
-        .where(one_of(session, counted.activity_id, activities), counted.link == 0, counted.label.in_(labels))
-        .where(*within(at, window))
-        .group_by(counted.kind, at)
+        select(hit_rollup.kind, hit_at, cast(func.sum(hit_rollup.events), Float))
+        .where(id_in(session, hit_rollup.activity_id, activities), hit_rollup.link == 0, hit_rollup.label.in_(labels))
+        .where(*within(hit_at, window))
+        .group_by(hit_rollup.kind, hit_at)
     )
-    visited, began = daily.visits(session, window, *starts)
+    visit_rollup, visit_at = daily.visit_source(session, window, *starts)
     visits = (
-        select(literal(0), began, cast(func.sum(visited.visits), Float))
-        .where(one_of(session, visited.activity_id, activities), visited.label.in_(labels))
-        .where(*within(began, window))
-        .group_by(began)
+        select(literal(0), visit_at, cast(func.sum(visit_rollup.visits), Float))
+        .where(id_in(session, visit_rollup.activity_id, activities), visit_rollup.label.in_(labels))
+        .where(*within(visit_at, window))
+        .group_by(visit_at)
     )
-    columns = _summed(session, hits, starts)
-    nothing = [0] * len(starts)
+    hits_by_kind = _sum_by_interval(session, hits, starts)
+    zeros = [0] * len(starts)
     return TimeSeries(
-        step,
+        interval,
         starts,
-        columns.get(HitKind.OPEN, nothing),
-        columns.get(HitKind.CLICK, nothing),
-        columns.get(HitKind.VIEW, nothing),
-        _counted(session, Lead.created_at, window, starts, Lead.campaign_id == campaign_id),
-        _summed(session, visits, starts).get(0, nothing),
+        hits_by_kind.get(HitKind.OPEN, zeros),
+        hits_by_kind.get(HitKind.CLICK, zeros),
+        hits_by_kind.get(HitKind.VIEW, zeros),
+        _count_by_interval(session, Lead.created_at, window, starts, Lead.campaign_id == campaign_id),
+        _sum_by_interval(session, visits, starts).get(0, zeros),
     )
 
 
-def of_company(
+def company_series(
     session: Session,
     zone: ZoneInfo,
     first: datetime,
     last: datetime,
-    moments: Mapping[str, InstrumentedAttribute[datetime]],
+    columns: Mapping[str, InstrumentedAttribute[datetime]],
 ) -> tuple[Interval, list[datetime], dict[str, list[int]]]:
     """Return ``(interval, starts, counts)`` for all campaigns from ``first`` to before ``last``.
 
     ``counts[name]`` is the number of rows per interval whose instant ``moments[name]`` lies in it; one query per name.
     """
-    step = fitting(last - first)
-    starts = [start for start in cut(first, last - timedelta(microseconds=1), zone, step) if start >= first] or [first]
+    interval = interval_for_span(last - first)
+    starts = [
+        start for start in interval_starts(first, last - timedelta(microseconds=1), zone, interval) if start >= first
+    ] or [first]
     window = Window(first, last)
-    return step, starts, {name: _counted(session, at, window, starts) for name, at in moments.items()}
+    return interval, starts, {name: _count_by_interval(session, at, window, starts) for name, at in columns.items()}
 
 
-def sparks(session: Session, campaign_ids: Sequence[int], starts: Sequence[datetime]) -> dict[int, list[int]]:
+def sparklines(session: Session, campaign_ids: Sequence[int], starts: Sequence[datetime]) -> dict[int, list[int]]:
     """Return human opens plus clicks per campaign id and interval, in one query. Hits before ``starts[0]`` are left
     out."""
-    counted, at = daily.hits(session, WHOLE, *starts)
+    hit_rollup, at = daily.hit_source(session, ALL_TIME, *starts)
     query = (
-        select(Activity.campaign_id, at, cast(func.sum(counted.events), Float))
-        .join(Activity, Activity.id == counted.activity_id)
+        select(Activity.campaign_id, at, cast(func.sum(hit_rollup.events), Float))
+        .join(Activity, Activity.id == hit_rollup.activity_id)
         .where(
-            one_of(session, Activity.campaign_id, campaign_ids),
-            counted.link == 0,
-            counted.label == TrafficLabel.HUMAN,
-            counted.kind.in_((HitKind.OPEN, HitKind.CLICK)),
+            id_in(session, Activity.campaign_id, campaign_ids),
+            hit_rollup.link == 0,
+            hit_rollup.label == TrafficLabel.HUMAN,
+            hit_rollup.kind.in_((HitKind.OPEN, HitKind.CLICK)),
             at >= starts[0],
         )
         .group_by(Activity.campaign_id, at)
     )
-    return {campaign_id: [0] * len(starts) for campaign_id in campaign_ids} | _summed(session, query, starts)
+    return {campaign_id: [0] * len(starts) for campaign_id in campaign_ids} | _sum_by_interval(session, query, starts)
 
 
-def fitting(span: timedelta) -> Interval:
+def interval_for_span(span: timedelta) -> Interval:
     """Return the finest interval that a chart of this length can show."""
     if span <= timedelta(hours=6):
         return Interval.QUARTER
@@ -175,84 +177,84 @@ def fitting(span: timedelta) -> Interval:
     return Interval.DAY if span <= timedelta(days=92) else Interval.WEEK
 
 
-def cut(first: datetime, last: datetime, zone: ZoneInfo, step: Interval) -> list[datetime]:
+def interval_starts(first: datetime, last: datetime, zone: ZoneInfo, interval: Interval) -> list[datetime]:
     """Return the starts of all intervals from ``first`` to ``last`` in local time.
 
     Earlier intervals are prepended until there are at least twelve.
     """
-    starts = [_floor(first, zone, step)]
-    while (following := _after(starts[-1], step)) <= last:
-        starts.append(following)
-    while len(starts) < _LEAST_STEPS:
-        starts.insert(0, _floor(starts[0].astimezone(UTC) - timedelta(microseconds=1), zone, step))
+    starts = [_interval_start(first, zone, interval)]
+    while (next_start := _next_start(starts[-1], interval)) <= last:
+        starts.append(next_start)
+    while len(starts) < _MIN_INTERVALS:
+        starts.insert(0, _interval_start(starts[0].astimezone(UTC) - timedelta(microseconds=1), zone, interval))
     return starts
 
 
-def days(last: datetime, zone: ZoneInfo, number: int) -> list[datetime]:
+def last_midnights(last: datetime, zone: ZoneInfo, number: int) -> list[datetime]:
     """Return the local midnights of the last ``number`` days in ascending order; the last one begins the day of
     ``last``."""
     today = last.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     return [today - timedelta(days=back) for back in reversed(range(number))]
 
 
-def _floor(at: datetime, zone: ZoneInfo, step: Interval) -> datetime:
+def _interval_start(at: datetime, zone: ZoneInfo, interval: Interval) -> datetime:
     local = at.astimezone(zone)
-    if step is Interval.QUARTER:
+    if interval is Interval.QUARTER:
         return local.replace(minute=local.minute // 15 * 15, second=0, microsecond=0)
-    if step is Interval.HOUR:
+    if interval is Interval.HOUR:
         return local.replace(minute=0, second=0, microsecond=0)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    return midnight - timedelta(days=midnight.weekday()) if step is Interval.WEEK else midnight
+    return midnight - timedelta(days=midnight.weekday()) if interval is Interval.WEEK else midnight
 
 
-def _after(start: datetime, step: Interval) -> datetime:
+def _next_start(start: datetime, interval: Interval) -> datetime:
     """Return the start of the next interval.
 
     Days and weeks advance in local time. Hours and quarters advance in UTC; otherwise the hour that is repeated at the
     end of summer time would be lost.
     """
-    if step in (Interval.DAY, Interval.WEEK):
-        return start + timedelta(days=7 if step is Interval.WEEK else 1)
-    length = timedelta(minutes=15) if step is Interval.QUARTER else timedelta(hours=1)
+    if interval in (Interval.DAY, Interval.WEEK):
+        return start + timedelta(days=7 if interval is Interval.WEEK else 1)
+    length = timedelta(minutes=15) if interval is Interval.QUARTER else timedelta(hours=1)
     return (start.astimezone(UTC) + length).astimezone(start.tzinfo)
 
 
-def _summed(session: Session, query: Select[Any], starts: Sequence[datetime]) -> dict[int, list[int]]:
+def _sum_by_interval(session: Session, query: Select[Any], starts: Sequence[datetime]) -> dict[int, list[int]]:
     """Sum rows of ``(key, instant, number)`` by the interval of their instant; returns the sums by key."""
     bounds = [start.astimezone(UTC) for start in starts]  # UTC, as comparing aware local times needs two offsets each.
     columns: dict[int, list[int]] = {}
-    for what, at, number in session.execute(query):
-        column = columns.setdefault(what, [0] * len(starts))
+    for key, at, number in session.execute(query):
+        column = columns.setdefault(key, [0] * len(starts))
         column[max(bisect_right(bounds, at) - 1, 0)] += int(number)
     return columns
 
 
-def _counted(
+def _count_by_interval(
     session: Session,
     at: InstrumentedAttribute[datetime],
     window: Window,
     starts: Sequence[datetime],
-    *meant: ColumnElement[bool],
+    *conditions: ColumnElement[bool],
 ) -> list[int]:
     """Count the rows of a window per interval in the database, with one index range per interval."""
     first, last = window.since or _EARLIEST, window.until or _LATEST
     # The window limits the interval bounds instead of being a condition of its own: with both conditions SQLite
     # would scan the whole window for every interval.
-    steps = _steps(session, [first, *(min(max(start, first), last) for start in starts[1:]), last])
-    since, until = (type_coerce(steps.c[name], UtcDateTime) for name in ("since", "until"))
-    number = select(func.count()).where(*meant, at >= since, at < until).scalar_subquery()
-    query = select(steps.c.n, number).where(steps.c.until.is_not(None)).order_by(steps.c.n)
+    intervals = _interval_bounds(session, [first, *(min(max(start, first), last) for start in starts[1:]), last])
+    since, until = (type_coerce(intervals.c[name], UtcDateTime) for name in ("since", "until"))
+    number = select(func.count()).where(*conditions, at >= since, at < until).scalar_subquery()
+    query = select(intervals.c.n, number).where(intervals.c.until.is_not(None)).order_by(intervals.c.n)
     return [number for _, number in session.execute(query)]
 
 
-def _steps(session: Session, bounds: Sequence[datetime]) -> Subquery:
+def _interval_bounds(session: Session, bounds: Sequence[datetime]) -> Subquery:
     """Return rows ``(n, since, until)`` of consecutive bounds. All bounds are one bound value (an array on PostgreSQL,
     JSON on SQLite), so the statement's text does not depend on their number."""
-    each: TableValuedAlias
+    bound: TableValuedAlias
     if bulk_sql.is_postgres(session.connection()):
         array = cast(list(bounds), ARRAY(DateTime(timezone=True)))
-        each = func.unnest(array).table_valued("value", with_ordinality="key").render_derived()
+        bound = func.unnest(array).table_valued("value", with_ordinality="key").render_derived()
     else:
-        each = func.json_each(json.dumps([to_micros(at) for at in bounds])).table_valued("key", "value")
-    following = func.lead(each.c.value).over(order_by=each.c.key)
-    return select(each.c.key.label("n"), each.c.value.label("since"), following.label("until")).subquery()
+        bound = func.json_each(json.dumps([to_micros(at) for at in bounds])).table_valued("key", "value")
+    next_bound = func.lead(bound.c.value).over(order_by=bound.c.key)
+    return select(bound.c.key.label("n"), bound.c.value.label("since"), next_bound.label("until")).subquery()

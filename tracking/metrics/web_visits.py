@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.models import Contact
 from campaigns.i18n import N_
-from campaigns.planning.campaigns import campaign_of
+from campaigns.planning.campaigns import get_campaign
 from campaigns.planning.models import Activity
 from tracking.channels.channel_groups import ChannelGroup
 from tracking.counters import daily
@@ -62,17 +62,17 @@ class VisitSummary:
     @property
     def counts(self) -> ActivityCounts:
         """The same totals as counts for the metric registry; ``visitors`` are those of the campaign."""
-        kept = counts.VisitCounts(
+        totals = counts.VisitCounts(
             self.visits, self.campaign_visitors, self.engaged, self.active_seconds, self.pages, self.new
         )
-        return ActivityCounts(visits=kept)
+        return ActivityCounts(visits=totals)
 
     def __add__(self, other: "VisitSummary") -> "VisitSummary":
         """Add two activities of one campaign; only ``campaign_visitors`` counts each visitor once."""
-        return VisitSummary(*(getattr(self, name) + getattr(other, name) for name in COUNTS))
+        return VisitSummary(*(getattr(self, name) + getattr(other, name) for name in SUMMED_FIELDS))
 
 
-COUNTS = ("visits", "visitors", "engaged", "active_seconds", "pages", "new", "campaign_visitors", "aggregate")
+SUMMED_FIELDS = ("visits", "visitors", "engaged", "active_seconds", "pages", "new", "campaign_visitors", "aggregate")
 
 
 def visit_counts(
@@ -83,13 +83,13 @@ def visit_counts(
     Counts visits that began at or after ``since`` and before ``until``. A campaign's unique visitors are the sum of
     ``campaign_visitors``.
     """
-    of, at = daily.visits(session, Window(since, until))
-    sums = (cast(func.sum(getattr(of, name)), BigInteger) for name in COUNTS)
+    rollup, at = daily.visit_source(session, Window(since, until))
+    sums = (cast(func.sum(getattr(rollup, name)), BigInteger) for name in SUMMED_FIELDS)
     query = (
-        select(of.activity_id, *sums)
-        .join(Activity, Activity.id == of.activity_id)
-        .where(Activity.campaign_id.in_(campaign_ids), of.label == TrafficLabel.HUMAN)
-        .group_by(of.activity_id)
+        select(rollup.activity_id, *sums)
+        .join(Activity, Activity.id == rollup.activity_id)
+        .where(Activity.campaign_id.in_(campaign_ids), rollup.label == TrafficLabel.HUMAN)
+        .group_by(rollup.activity_id)
     )
     if since is not None:
         query = query.where(at >= since)
@@ -107,14 +107,14 @@ class BreakdownRow:
     visits: int
     engaged: int
     active_seconds: int
-    of: str = ""
+    came_from: str = ""
     """For landing pages: the network, referring host or source that the visits came from."""
 
     @property
     def counts(self) -> ActivityCounts:
         """The same numbers as counts for the metric registry."""
-        kept = counts.VisitCounts(visits=self.visits, engaged=self.engaged, active_seconds=self.active_seconds)
-        return ActivityCounts(visits=kept)
+        totals = counts.VisitCounts(visits=self.visits, engaged=self.engaged, active_seconds=self.active_seconds)
+        return ActivityCounts(visits=totals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,66 +133,71 @@ class VisitBreakdown:
     by_country: Sequence[BreakdownRow]
 
 
-MOST_LINES = 20
+MAX_ROWS = 20
 
 
-def breakdown(session: Session, actor: Actor, campaign_id: int) -> VisitBreakdown:
+def visit_breakdown(session: Session, actor: Actor, campaign_id: int) -> VisitBreakdown:
     """Return a campaign's human visits by activity, channel group, landing page, device and country.
 
     Lists except ``by_activity`` have at most 20 rows. Raises NotFound when there is no such campaign.
     """
     actor.require(Permission.VIEW)
-    campaign_of(session, campaign_id)
+    get_campaign(session, campaign_id)
     titles = dict(session.execute(select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id)).all())
     by_activity = visit_counts(session, [campaign_id])
     groups, devices, countries = dict[str, list[int]](), dict[str, list[int]](), dict[str, list[int]]()
-    for group, device, country, *more in session.execute(_sides(list(titles))):
+    for group, device, country, *numbers in session.execute(_dimension_sums(list(titles))):
         for sums, name in (
             ((groups, ChannelGroup(group).label),)
             if group is not None
             else ((devices, Device(device).label), (countries, country))
         ):
-            sums[name] = list(map(add, sums.get(name, (0, 0, 0)), more))
+            sums[name] = list(map(add, sums.get(name, (0, 0, 0)), numbers))
     return VisitBreakdown(
         total=sum(by_activity.values(), VisitSummary()),
         by_activity=[(titles[id], one) for id, one in sorted(by_activity.items(), key=lambda entry: -entry[1].visits)],
-        by_group=_lines(groups),
+        by_group=_top_rows(groups),
         pages=[
             BreakdownRow(host + path, visits, engaged, active_seconds, came_from or N_("No referrer"))
             for host, path, came_from, visits, engaged, active_seconds in session.execute(_landing_pages(list(titles)))
         ],
-        by_device=_lines(devices),
-        by_country=_lines(countries),
+        by_device=_top_rows(devices),
+        by_country=_top_rows(countries),
     )
 
 
-def _sums(of: type[LandingPageCounts] | type[DeviceCountryCounts]) -> list[Any]:
-    return [cast(func.sum(column), BigInteger) for column in (of.visits, of.engaged, of.active_seconds)]
+def _visit_sums(table: type[LandingPageCounts] | type[DeviceCountryCounts]) -> list[Any]:
+    return [cast(func.sum(column), BigInteger) for column in (table.visits, table.engaged, table.active_seconds)]
 
 
-def _sides(activity_ids: Sequence[int]) -> CompoundSelect[Any]:
+def _dimension_sums(activity_ids: Sequence[int]) -> CompoundSelect[Any]:
     """Select sums by channel group and sums by device and country in one statement.
 
     Rows are ``(group, device, country, visits, engaged, active_seconds)``: the first kind has no device and country,
     the second no group.
     """
     by_group = (
-        select(TrafficSource.channel_group, cast(null(), SmallInteger), cast(null(), String), *_sums(LandingPageCounts))
+        select(
+            TrafficSource.channel_group,
+            cast(null(), SmallInteger),
+            cast(null(), String),
+            *_visit_sums(LandingPageCounts),
+        )
         .join(TrafficSource, TrafficSource.id == LandingPageCounts.traffic_source_id)
         .where(LandingPageCounts.activity_id.in_(activity_ids))
         .group_by(TrafficSource.channel_group)
     )
-    by_place = (
+    by_device_country = (
         select(
             cast(null(), SmallInteger),
             DeviceCountryCounts.device,
             DeviceCountryCounts.country,
-            *_sums(DeviceCountryCounts),
+            *_visit_sums(DeviceCountryCounts),
         )
         .where(DeviceCountryCounts.activity_id.in_(activity_ids))
         .group_by(DeviceCountryCounts.device, DeviceCountryCounts.country)
     )
-    return union_all(by_group, by_place)
+    return union_all(by_group, by_device_country)
 
 
 def _landing_pages(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
@@ -202,34 +207,41 @@ def _landing_pages(activity_ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
     )
     counts = [
         one.label(name)
-        for one, name in zip(_sums(LandingPageCounts), ("visits", "engaged", "active_seconds"), strict=True)
+        for one, name in zip(_visit_sums(LandingPageCounts), ("visits", "engaged", "active_seconds"), strict=True)
     ]
-    most = (
+    top_pages = (
         select(LandingPageCounts.entry_id, came_from.label("came_from"), *counts)
         .join(TrafficSource, TrafficSource.id == LandingPageCounts.traffic_source_id)
         .where(LandingPageCounts.activity_id.in_(activity_ids))
         .group_by(LandingPageCounts.entry_id, came_from)
         .order_by(counts[0].desc(), LandingPageCounts.entry_id, came_from)
-        .limit(MOST_LINES)
+        .limit(MAX_ROWS)
         .subquery()
     )
-    kept = most.c
+    top_columns = top_pages.c
     return (
-        select(WebPage.host, WebPage.path, kept.came_from, kept.visits, kept.engaged, kept.active_seconds)
-        .join(WebPage, WebPage.id == kept.entry_id)
-        .order_by(kept.visits.desc(), WebPage.host, WebPage.path, kept.came_from)
+        select(
+            WebPage.host,
+            WebPage.path,
+            top_columns.came_from,
+            top_columns.visits,
+            top_columns.engaged,
+            top_columns.active_seconds,
+        )
+        .join(WebPage, WebPage.id == top_columns.entry_id)
+        .order_by(top_columns.visits.desc(), WebPage.host, WebPage.path, top_columns.came_from)
     )
 
 
-def _lines(side: Mapping[str, Sequence[int]]) -> list[BreakdownRow]:
-    found = [BreakdownRow(name, counts[0], counts[1], counts[2]) for name, counts in side.items()]
-    return sorted(found, key=lambda line: (-line.visits, line.name))[:MOST_LINES]
+def _top_rows(sums: Mapping[str, Sequence[int]]) -> list[BreakdownRow]:
+    rows = [BreakdownRow(name, counts[0], counts[1], counts[2]) for name, counts in sums.items()]
+    return sorted(rows, key=lambda line: (-line.visits, line.name))[:MAX_ROWS]
 
 
 NEWEST_FIRST = (Visit.started_at.desc(), Visit.id.desc())
 
 
-def visits_like(actor: Actor, activity_ids: Collection[int]) -> Select[int]:
+def visit_ids(actor: Actor, activity_ids: Collection[int]) -> Select[int]:
     """Select the ids of single visits without an order. Requires permission to see personal data.
 
     Only ids are selected, so that a campaign's 200,000 visits are sorted in an index and the rows are not read.
@@ -238,7 +250,7 @@ def visits_like(actor: Actor, activity_ids: Collection[int]) -> Select[int]:
     return select(Visit.id).where(Visit.activity_id.in_(activity_ids))
 
 
-def visits_of(session: Session, actor: Actor, ids: Sequence[int]) -> Sequence[Row[Any]]:
+def visits_by_id(session: Session, actor: Actor, ids: Sequence[int]) -> Sequence[Row[Any]]:
     """Return rows ``(Visit, WebPage, TrafficSource, email)`` in the order of the given ids; ``email`` may be None."""
     actor.require(Permission.PERSONAL)
     query = (
@@ -251,6 +263,6 @@ def visits_of(session: Session, actor: Actor, ids: Sequence[int]) -> Sequence[Ro
     return sorted(session.execute(query), key=lambda row: ids.index(row.Visit.id))
 
 
-def sites(session: Session) -> Mapping[str, SiteLastSeen]:
+def last_seen_sites(session: Session) -> Mapping[str, SiteLastSeen]:
     """Return the sites whose page script has reported, by host."""
     return {site.host: site for site in session.scalars(select(SiteLastSeen))}

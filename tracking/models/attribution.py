@@ -87,7 +87,7 @@ class TotalAttribution(AttributionSums, Base):
     """As in :class:`DailyAttribution`."""
 
 
-SUMS: Mapping[str, str] = {
+SUM_EXPRESSIONS: Mapping[str, str] = {
     name: f"coalesce({{row}}{name}, 0)"
     if name.endswith("value")
     else f"CASE WHEN {{row}}{name.removesuffix('d')} IS NULL THEN 0 ELSE 1 END"
@@ -109,56 +109,56 @@ SUMS: Mapping[str, str] = {
     )
 }
 """SQL expression that a ledger row adds to each sum; ``{row}`` is the row's prefix."""
-_MORE = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUMS)
-SUMMED: Mapping[str, tuple[str, ...]] = {
+_ADD_SQL = ", ".join(f"{name} = {{kept}}{name} + excluded.{name}" for name in SUM_EXPRESSIONS)
+SUM_TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "total_attributions": ("activity_id",),
     "daily_attributions": ("activity_id", "day"),
 }
 """The tables of sums and their key columns without ``shard``."""
-_DAY = {"sqlite": "{row}at / 86400000000 * 86400000000", "postgresql": "date_trunc('day', {row}at, 'UTC')"}
+_DAY_SQL = {"sqlite": "{row}at / 86400000000 * 86400000000", "postgresql": "date_trunc('day', {row}at, 'UTC')"}
 
 
-def key_of(table: str, dialect: str, row: str = "") -> list[str]:
+def key_expressions(table: str, dialect: str, row: str = "") -> list[str]:
     """SQL expressions of a sum table's key, computed from a ledger row; ``row`` is the prefix of its columns."""
-    return [_DAY[dialect].format(row=row) if name == "day" else row + name for name in SUMMED[table]]
+    return [_DAY_SQL[dialect].format(row=row) if name == "day" else row + name for name in SUM_TABLE_KEYS[table]]
 
 
-def _one(table: str, row: str, sign: str) -> str:
+def _row_sql(table: str, row: str, sign: str) -> str:
     """SQLite: the statement that adds one row to a sum table."""
-    key, names = ", ".join(key_of(table, "sqlite", row)), ", ".join(SUMMED[table])
-    sums = ", ".join(f"{sign}({sql.format(row=row)})" for sql in SUMS.values())
+    key, names = ", ".join(key_expressions(table, "sqlite", row)), ", ".join(SUM_TABLE_KEYS[table])
+    sums = ", ".join(f"{sign}({sql.format(row=row)})" for sql in SUM_EXPRESSIONS.values())
     return (
-        f"INSERT INTO {table} ({names}, shard, {', '.join(SUMS)}) SELECT {key}, 0, {sums}"
-        f" WHERE true ON CONFLICT ({names}, shard) DO UPDATE SET {_MORE.format(kept='')};"
+        f"INSERT INTO {table} ({names}, shard, {', '.join(SUM_EXPRESSIONS)}) SELECT {key}, 0, {sums}"
+        f" WHERE true ON CONFLICT ({names}, shard) DO UPDATE SET {_ADD_SQL.format(kept='')};"
     )
 
 
-def _all(table: str, source: str, sign: str) -> str:
+def _rows_sql(table: str, source: str, sign: str) -> str:
     """PostgreSQL: the statement that adds all rows of a transition table to a sum table."""
-    key, names = ", ".join(key_of(table, "postgresql")), ", ".join(SUMMED[table])
-    places = ", ".join(str(place) for place in range(1, len(SUMMED[table]) + 2))
-    sums = ", ".join(f"{sign}sum({sql.format(row='')})" for sql in SUMS.values())
+    key, names = ", ".join(key_expressions(table, "postgresql")), ", ".join(SUM_TABLE_KEYS[table])
+    places = ", ".join(str(place) for place in range(1, len(SUM_TABLE_KEYS[table]) + 2))
+    sums = ", ".join(f"{sign}sum({sql.format(row='')})" for sql in SUM_EXPRESSIONS.values())
     return (
-        f"INSERT INTO {table} AS kept ({names}, shard, {', '.join(SUMS)})"  # noqa: S608
+        f"INSERT INTO {table} AS kept ({names}, shard, {', '.join(SUM_EXPRESSIONS)})"  # noqa: S608
         f" SELECT {key}, pg_backend_pid() & 255, {sums} FROM {source} GROUP BY {places} ORDER BY {places}"
-        f" ON CONFLICT ({names}, shard) DO UPDATE SET {_MORE.format(kept='kept.')};"
+        f" ON CONFLICT ({names}, shard) DO UPDATE SET {_ADD_SQL.format(kept='kept.')};"
     )
 
 
 def _each(sql: Callable[..., str], *of: str) -> str:
-    return " ".join(sql(table, *of) for table in SUMMED)
+    return " ".join(sql(table, *of) for table in SUM_TABLE_KEYS)
 
 
 # Ledger rows are deleted and inserted, never updated.
-SQLITE = (
+SQLITE_TRIGGERS = (
     "CREATE TRIGGER IF NOT EXISTS conversion_attributions_inserted AFTER INSERT ON conversion_attributions"
-    f" BEGIN {_each(_one, 'NEW.', '')} END",
+    f" BEGIN {_each(_row_sql, 'NEW.', '')} END",
     "CREATE TRIGGER IF NOT EXISTS conversion_attributions_deleted AFTER DELETE ON conversion_attributions"
-    f" BEGIN {_each(_one, 'OLD.', '-')} END",
+    f" BEGIN {_each(_row_sql, 'OLD.', '-')} END",
 )
-POSTGRES = (
+POSTGRES_TRIGGERS = (
     "CREATE OR REPLACE FUNCTION sum_conversion_attributions() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-    f" IF TG_OP = 'INSERT' THEN {_each(_all, 'changed', '')} ELSE {_each(_all, 'changed', '-')} END IF;"
+    f" IF TG_OP = 'INSERT' THEN {_each(_rows_sql, 'changed', '')} ELSE {_each(_rows_sql, 'changed', '-')} END IF;"
     " RETURN NULL; END $$",
     *(
         f"CREATE OR REPLACE TRIGGER conversion_attributions_{name} AFTER {what} ON conversion_attributions"
@@ -169,7 +169,7 @@ POSTGRES = (
 )
 for _sums in (TotalAttribution, DailyAttribution):
     ConversionAttribution.__table__.add_is_dependent_on(_sums.__table__)  # type: ignore[attr-defined]
-for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
+for _dialect, _statements in (("sqlite", SQLITE_TRIGGERS), ("postgresql", POSTGRES_TRIGGERS)):
     for _statement in _statements:
         _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
         event.listen(Base.metadata, "after_create", _ddl.execute_if(dialect=_dialect))

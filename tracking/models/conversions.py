@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, BigId, DecimalRate, Document, Id, Instant, Money, Name, Words, choice
+from campaigns.db import Base, BigId, DecimalRate, Document, Id, Instant, LongText, Money, Name, string_enum
 from campaigns.i18n import N_
 
 
@@ -51,7 +51,7 @@ class Goal(Base):
     key: Mapped[str] = mapped_column(String(40), unique=True)
     """Name in API calls and files; never changes."""
     name: Mapped[Name]
-    kind: Mapped[GoalKind] = mapped_column(choice(GoalKind))
+    kind: Mapped[GoalKind] = mapped_column(string_enum(GoalKind))
     match: Mapped[str] = mapped_column(String(300))
     """FORM: the activity's id. PAGE: a path with ``*``. EVENT: the event's name. STAGE: a lead's stage."""
     campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"), index=True)
@@ -182,7 +182,7 @@ class AttributionCredit(Base):
     __tablename__ = "attribution_credits"
 
     conversion_id: Mapped[int] = mapped_column(ForeignKey("conversions.id", ondelete="CASCADE"), primary_key=True)
-    model: Mapped[AttributionModel] = mapped_column(choice(AttributionModel), primary_key=True)
+    model: Mapped[AttributionModel] = mapped_column(string_enum(AttributionModel), primary_key=True)
     activity_id: Mapped[int] = mapped_column(ForeignKey("activities.id"), primary_key=True, index=True)
     share: Mapped[float] = mapped_column(Numeric(9, 8, asdecimal=False))
     touch: Mapped[dict[str, object]] = mapped_column(JSON, default=dict)
@@ -218,7 +218,7 @@ class OfflineImport(Base):
     duplicates: Mapped[int] = mapped_column(default=0)
     """Rows whose id had been reported before."""
     rejected: Mapped[int] = mapped_column(default=0)
-    error: Mapped[Words]
+    error: Mapped[LongText]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     finished_at: Mapped[Instant | None]
@@ -232,7 +232,7 @@ class OfflineImportError(Base):
     import_id: Mapped[int] = mapped_column(ForeignKey("offline_imports.id", ondelete="CASCADE"), primary_key=True)
     row_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     field: Mapped[str] = mapped_column(String(80))
-    message: Mapped[Words]
+    message: Mapped[LongText]
     """A msgid with placeholders for ``params``."""
     params: Mapped[Document]
     cells: Mapped[list[str]] = mapped_column(JSON)

@@ -82,16 +82,16 @@ class MinuteBucket(FunctionElement[datetime]):
 
 
 @compiles(MinuteBucket)
-def _its_instant(element: MinuteBucket, compiler: Any, **more: Any) -> str:
+def _compile_as_instant(element: MinuteBucket, compiler: Any, **more: Any) -> str:
     return str(compiler.process(element.clauses, **more))
 
 
 @compiles(MinuteBucket, "postgresql")
-def _its_minute(element: MinuteBucket, compiler: Any, **more: Any) -> str:
-    return MINUTE.format(at=compiler.process(element.clauses, **more))
+def _compile_as_minute(element: MinuteBucket, compiler: Any, **more: Any) -> str:
+    return MINUTE_SQL.format(at=compiler.process(element.clauses, **more))
 
 
-MINUTE = "date_bin('1 minute', {at}, timestamptz 'epoch')"
+MINUTE_SQL = "date_bin('1 minute', {at}, timestamptz 'epoch')"
 
 
 class Event(Base):
@@ -132,17 +132,17 @@ class Event(Base):
     link: Mapped[int] = mapped_column(SmallInteger, default=0)
 
 
-PARTS_OF_EVENTS = (
+EVENT_PARTITIONS_DDL = (
     "CREATE TABLE events_settling PARTITION OF events FOR VALUES IN (0)"
     " WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)",
     "CREATE TABLE events_settled PARTITION OF events DEFAULT",
     "CREATE UNIQUE INDEX ix_events_settling_id ON events_settling (id)",
     "CREATE INDEX ix_events_settling_at ON events_settling (at)",
-    f"CREATE INDEX ix_events_settled_minute ON events_settled (activity_id, ({MINUTE.format(at='at')}))",
+    f"CREATE INDEX ix_events_settled_minute ON events_settled (activity_id, ({MINUTE_SQL.format(at='at')}))",
     "CREATE INDEX ix_events_settled_place ON events_settled USING brin (id int8_minmax_multi_ops, at)"
     " WITH (pages_per_range = 32, autosummarize = on)",
 )
-for statement in PARTS_OF_EVENTS:
+for statement in EVENT_PARTITIONS_DDL:
     listen(Event.__table__, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 NEWEST_FIRST = (MinuteBucket(Event.at).desc(), Event.at.desc(), Event.id.desc())

@@ -5,7 +5,7 @@ from enum import StrEnum
 from sqlalchemy import JSON, ForeignKey, Index, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, Document, Id, Instant, Words, choice
+from campaigns.db import Base, Document, Id, Instant, LongText, string_enum
 from campaigns.i18n import N_
 
 
@@ -25,12 +25,12 @@ class MaintenanceKind(StrEnum):
         }[self]
 
     @property
-    def is_of_labels(self) -> bool:
+    def is_label_run(self) -> bool:
         """Whether it applies the rules to events, as opposed to comparing counters."""
         return self in (self.TRIAL, self.RELABEL)
 
     @property
-    def changes(self) -> bool:
+    def writes_changes(self) -> bool:
         return self in (self.RELABEL, self.REPAIR)
 
 
@@ -50,7 +50,7 @@ class MaintenanceRun(Base):
     )
 
     id: Mapped[Id]
-    kind: Mapped[MaintenanceKind] = mapped_column(choice(MaintenanceKind))
+    kind: Mapped[MaintenanceKind] = mapped_column(string_enum(MaintenanceKind))
     since: Mapped[Instant | None]
     """Label runs: events from this instant …"""
     until: Mapped[Instant | None]
@@ -66,7 +66,7 @@ class MaintenanceRun(Base):
     """Label runs: number of events by ``activity:kind:before:after``. Counter runs: number of
     differences by activity.
     """
-    error: Mapped[Words]
+    error: Mapped[LongText]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[Instant]
     finished_at: Mapped[Instant | None]

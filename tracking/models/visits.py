@@ -13,10 +13,10 @@ from campaigns.i18n import N_
 class AttributionEvidence(IntEnum):
     """Evidence for the activity that brought a visit. The number is stored and never reused."""
 
-    NOT = 0
+    NONE = 0
     SEND = 1  # by the visit token that our redirect appends
     UTM = 2
-    PAGE = 3  # it began on the activity's own landing page without a stated source
+    LANDING_PAGE = 3  # it began on the activity's own landing page without a stated source
 
 
 class Device(IntEnum):

@@ -17,7 +17,7 @@ from campaigns.accounts.models import Organisation
 from campaigns.audience.models import ConsentEntry, Contact, Suppression
 from campaigns.capture.models import Form, Submission
 from campaigns.content.models import Link, MessageVersion
-from campaigns.content.rendering.renderer import fields_of, subject_for
+from campaigns.content.rendering.renderer import recipient_fields, render_subject
 from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.errors import NotFound
 from campaigns.i18n import N_
@@ -37,7 +37,7 @@ from tracking.models.visits import Visit, WebPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 1, 1, tzinfo=UTC)
-_MOST_MAILS = 500
+_MAX_MAILS = 500
 
 
 class EntryKind(StrEnum):
@@ -108,7 +108,7 @@ class Entry:
     """
 
     at: datetime
-    step: EntryKind
+    entry_kind: EntryKind
     activity: str = ""
     campaign_id: int | None = None
     subject: str = ""
@@ -146,11 +146,11 @@ class ContactTimeline:
 
     contact: Contact
     entries: Sequence[Entry]
-    earlier: datetime | None
+    next_before: datetime | None
     """Pass this instant as ``before`` to get the next page; None when there are no earlier entries."""
 
 
-def story(
+def build_timeline(
     session: Session,
     actor: Actor,
     contact_id: int,
@@ -169,19 +169,19 @@ def story(
     contact = session.get(Contact, contact_id)
     if contact is None:
         raise NotFound(N_("There is no such contact."))
-    asked = _TimelineQuery(contact, before or _END, size + 1, people_only)
-    found = [
+    scope = _TimelineQuery(contact, before or _END, size + 1, people_only)
+    candidates = [
         entry
-        for part in (_PARTS[topic] if topic else chain.from_iterable(_PARTS.values()))
-        for entry in part(session, asked)
-        if entry.at < asked.before
+        for load_entries in (_LOADERS[topic] if topic else chain.from_iterable(_LOADERS.values()))
+        for entry in load_entries(session, scope)
+        if entry.at < scope.before
     ]
-    found.sort(key=lambda entry: entry.at, reverse=True)
-    shown = found[:size]
+    candidates.sort(key=lambda entry: entry.at, reverse=True)
+    shown = candidates[:size]
     # The next page begins strictly before the last instant shown: entries of that instant must not be split.
-    shown += [entry for entry in found[size:] if entry.at == shown[-1].at]
-    told = _with_subjects(session, contact, shown)
-    return ContactTimeline(contact, told, shown[-1].at if len(found) > len(shown) else None)
+    shown += [entry for entry in candidates[size:] if entry.at == shown[-1].at]
+    entries = _with_subjects(session, contact, shown)
+    return ContactTimeline(contact, entries, shown[-1].at if len(candidates) > len(shown) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,42 +194,44 @@ class _TimelineQuery:
 
 def _with_subjects(session: Session, contact: Contact, entries: Sequence[Entry]) -> list[Entry]:
     """Merge the contact's values into the subjects, for the entries of this page only."""
-    ours = session.get(Organisation, 1)
-    if ours is None:
+    organisation = session.get(Organisation, 1)
+    if organisation is None:
         return list(entries)
     return [
-        replace(one, subject=subject_for(one.subject, fields_of(contact, one.detail, ours)), detail="")
+        replace(
+            one, subject=render_subject(one.subject, recipient_fields(contact, one.detail, organisation)), detail=""
+        )
         if one.subject
         else one
         for one in entries
     ]
 
 
-def _newest_sends(asked: _TimelineQuery) -> Select[int]:
+def _newest_sends(scope: _TimelineQuery) -> Select[int]:
     """Select the contact's newest 500 sends before the instant; paging back reaches earlier ones.
 
     An open or click of a mail that was followed by 500 further mails before ``before`` is missing.
     """
     return (
         select(Send.id)
-        .where(Send.contact_id == asked.contact.id, or_(Send.sent_at.is_(None), Send.sent_at < asked.before))
+        .where(Send.contact_id == scope.contact.id, or_(Send.sent_at.is_(None), Send.sent_at < scope.before))
         .order_by(Send.id.desc())
-        .limit(_MOST_MAILS)
+        .limit(_MAX_MAILS)
     )
 
 
-def _mails(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _mail_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     """Return an entry for each mail at the time the relay accepted it, and one each for its bounce and unsubscription.
 
     A send that never left (skipped, failed) is placed at the launch of its activity.
     """
-    moments = sorted(_moments_of_mails(session, asked), key=lambda moment: moment[0], reverse=True)[: asked.size]
+    instants = sorted(_mail_instants(session, scope), key=lambda moment: moment[0], reverse=True)[: scope.size]
     query = (
         select(Send, Activity.title, Activity.campaign_id, Campaign.name, MessageVersion.subject)
         .join(Activity, Activity.id == Send.activity_id)
         .join(Campaign, Campaign.id == Activity.campaign_id)
         .outerjoin(MessageVersion, MessageVersion.id == Send.version_id)
-        .where(Send.id.in_({id for _, id, _ in moments}))
+        .where(Send.id.in_({id for _, id, _ in instants}))
     )
     # A subject may contain the campaign's name as a merge field: it is kept in ``detail`` until subjects are merged.
     mails = {
@@ -238,37 +240,41 @@ def _mails(session: Session, asked: _TimelineQuery) -> list[Entry]:
         )
         for send, title, campaign_id, name, subject in session.execute(query)
     }
-    return [replace(mails[id], at=at, step=step) for at, id, step in moments]
+    return [replace(mails[id], at=at, entry_kind=step) for at, id, step in instants]
 
 
-def _moments_of_mails(session: Session, asked: _TimelineQuery) -> Iterator[tuple[datetime, int, EntryKind]]:
+def _mail_instants(session: Session, scope: _TimelineQuery) -> Iterator[tuple[datetime, int, EntryKind]]:
     query = (
         select(Send.id, Send.state, Activity.launched_at, Send.sent_at, Send.bounced_at, Send.unsubscribed_at)
         .join(Activity, Activity.id == Send.activity_id)
         # A test mail is rendered with one contact's values but sent to somebody else.
-        .where(Send.id.in_(_newest_sends(asked)), Activity.built_in.is_distinct_from("test"))
+        .where(Send.id.in_(_newest_sends(scope)), Activity.built_in.is_distinct_from("test"))
     )
     for id, state, launched, sent, bounced, unsubscribed in session.execute(query):
-        taken = sent or (launched if state is not SendState.BOUNCED else None)
-        for at, step in ((taken, EntryKind.MAIL), (bounced, EntryKind.BOUNCE), (unsubscribed, EntryKind.UNSUBSCRIBE)):
-            if at is not None and at < asked.before:
+        accepted = sent or (launched if state is not SendState.BOUNCED else None)
+        for at, step in (
+            (accepted, EntryKind.MAIL),
+            (bounced, EntryKind.BOUNCE),
+            (unsubscribed, EntryKind.UNSUBSCRIBE),
+        ):
+            if at is not None and at < scope.before:
                 yield at, id, step
 
 
-def _hits(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _hit_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     query = (
         select(Event, Activity.title, Activity.campaign_id, Link.label)
         .join(Send, Send.id == Event.send_id)
         .join(Activity, Activity.id == Event.activity_id)
         .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
         .where(
-            Event.send_id.in_(_newest_sends(asked)),
+            Event.send_id.in_(_newest_sends(scope)),
             Activity.built_in.is_distinct_from("test"),
-            Event.at < asked.before,
-            *_human(asked, Event.label),
+            Event.at < scope.before,
+            *_people_only_condition(scope, Event.label),
         )
         .order_by(Event.at.desc(), Event.id.desc())
-        .limit(asked.size)
+        .limit(scope.size)
     )
     return [
         Entry(
@@ -279,21 +285,21 @@ def _hits(session: Session, asked: _TimelineQuery) -> list[Entry]:
             kind=HitKind(event.kind),
             label=TrafficLabel(event.label),
             event_id=event.id,
-            reasons=rules.why(event.reasons),
+            reasons=rules.reason_details(event.reasons),
             detail=link or "",
         )
         for event, title, campaign_id, link in session.execute(query)
     ]
 
 
-def _forms(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _form_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     query = (
         select(Submission, Form.title, Activity.title, Activity.campaign_id)
         .join(Form, Form.id == Submission.form_id)
         .join(Activity, Activity.id == Submission.activity_id)
-        .where(Submission.contact_id == asked.contact.id, Submission.at < asked.before)
+        .where(Submission.contact_id == scope.contact.id, Submission.at < scope.before)
         .order_by(Submission.at.desc(), Submission.id.desc())
-        .limit(asked.size)
+        .limit(scope.size)
     )
     return [
         Entry(submission.at, EntryKind.FORM, title, campaign_id, detail=form, answers=submission.answers)
@@ -301,45 +307,49 @@ def _forms(session: Session, asked: _TimelineQuery) -> list[Entry]:
     ]
 
 
-def _leads(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _lead_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     query = (
         select(Lead, Activity.title)
         .join(Activity, Activity.id == Lead.activity_id)
-        .where(Lead.contact_id == asked.contact.id, Lead.created_at < asked.before)
+        .where(Lead.contact_id == scope.contact.id, Lead.created_at < scope.before)
         .order_by(Lead.created_at.desc(), Lead.id.desc())
-        .limit(asked.size)
+        .limit(scope.size)
     )
     entries = []
     for lead, title in session.execute(query):
         entry = Entry(lead.created_at, EntryKind.LEAD, title, lead.campaign_id, lead=lead)
         entries.append(entry)
         if lead.stage_at is not None:
-            entries.append(replace(entry, at=lead.stage_at, step=EntryKind.STAGE))
+            entries.append(replace(entry, at=lead.stage_at, entry_kind=EntryKind.STAGE))
     return entries
 
 
-def _consent(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _consent_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     query = (
         select(ConsentEntry)
-        .where(ConsentEntry.contact_id == asked.contact.id, ConsentEntry.at < asked.before)
+        .where(ConsentEntry.contact_id == scope.contact.id, ConsentEntry.at < scope.before)
         .order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc())
-        .limit(asked.size)
+        .limit(scope.size)
     )
     return [Entry(entry.at, EntryKind.CONSENT, consent=entry) for entry in session.scalars(query)]
 
 
-def _human(asked: _TimelineQuery, label: InstrumentedAttribute[int]) -> list[ColumnElement[bool]]:
-    return [label == TrafficLabel.HUMAN] if asked.people_only else []
+def _people_only_condition(scope: _TimelineQuery, label: InstrumentedAttribute[int]) -> list[ColumnElement[bool]]:
+    return [label == TrafficLabel.HUMAN] if scope.people_only else []
 
 
-def _visits(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _visit_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     query = (
         select(Visit, WebPage, Activity.title, Activity.campaign_id)
         .join(WebPage, WebPage.id == Visit.entry_id)
         .outerjoin(Activity, Activity.id == Visit.activity_id)
-        .where(Visit.contact_id == asked.contact.id, Visit.started_at < asked.before, *_human(asked, Visit.label))
+        .where(
+            Visit.contact_id == scope.contact.id,
+            Visit.started_at < scope.before,
+            *_people_only_condition(scope, Visit.label),
+        )
         .order_by(Visit.started_at.desc(), Visit.id.desc())
-        .limit(asked.size)
+        .limit(scope.size)
     )
     return [
         Entry(
@@ -355,30 +365,30 @@ def _visits(session: Session, asked: _TimelineQuery) -> list[Entry]:
     ]
 
 
-def _events(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _event_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     query = (
         select(CustomEvent)
-        .where(CustomEvent.contact_id == asked.contact.id, CustomEvent.at < asked.before)
+        .where(CustomEvent.contact_id == scope.contact.id, CustomEvent.at < scope.before)
         .order_by(CustomEvent.at.desc(), CustomEvent.id.desc())
-        .limit(asked.size)
+        .limit(scope.size)
     )
     return [Entry(event.at, EntryKind.EVENT, detail=event.name, event=event) for event in session.scalars(query)]
 
 
-def _conversions(session: Session, asked: _TimelineQuery) -> list[Entry]:
+def _conversion_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
     """Return the conversions, each with its touches in order and its credit shares."""
     query = (
         select(Conversion, Activity.title)
         .outerjoin(Activity, Activity.id == Conversion.activity_id)
-        .where(Conversion.contact_id == asked.contact.id, Conversion.at < asked.before)
+        .where(Conversion.contact_id == scope.contact.id, Conversion.at < scope.before)
         .order_by(Conversion.at.desc(), Conversion.id.desc())
-        .limit(asked.size)
+        .limit(scope.size)
     )
     rows = session.execute(query).all()
     if not rows:
         return []
     names, ids = goal_names(session), [conversion.id for conversion, _ in rows]
-    shares, touches = _shares(session, ids), _touches(session, ids)
+    shares, touches = _credit_shares(session, ids), _touchpoints(session, ids)
     return [
         Entry(
             one.at,
@@ -394,7 +404,7 @@ def _conversions(session: Session, asked: _TimelineQuery) -> list[Entry]:
     ]
 
 
-def _shares(session: Session, ids: Sequence[int]) -> dict[int, list[CreditShare]]:
+def _credit_shares(session: Session, ids: Sequence[int]) -> dict[int, list[CreditShare]]:
     query = (
         select(AttributionCredit, Activity.title)
         .join(Activity, Activity.id == AttributionCredit.activity_id)
@@ -407,7 +417,7 @@ def _shares(session: Session, ids: Sequence[int]) -> dict[int, list[CreditShare]
     return shares
 
 
-def _touches(session: Session, ids: Sequence[int]) -> dict[int, list[TouchpointView]]:
+def _touchpoints(session: Session, ids: Sequence[int]) -> dict[int, list[TouchpointView]]:
     query = (
         select(ConversionTouchpoint, Activity.title)
         .join(Activity, Activity.id == ConversionTouchpoint.activity_id)
@@ -416,22 +426,22 @@ def _touches(session: Session, ids: Sequence[int]) -> dict[int, list[TouchpointV
     )
     touches: dict[int, list[TouchpointView]] = {}
     for touch, title in session.execute(query):
-        clicked = touch.source_id if touch.kind == "click" else None
-        touches.setdefault(touch.conversion_id, []).append(TouchpointView(touch.at, title, clicked))
+        event_id = touch.source_id if touch.kind == "click" else None
+        touches.setdefault(touch.conversion_id, []).append(TouchpointView(touch.at, title, event_id))
     return touches
 
 
-def _suppression(session: Session, asked: _TimelineQuery) -> list[Entry]:
-    query = select(Suppression).where(Suppression.address == asked.contact.email, Suppression.at < asked.before)
+def _suppression_entries(session: Session, scope: _TimelineQuery) -> list[Entry]:
+    query = select(Suppression).where(Suppression.address == scope.contact.email, Suppression.at < scope.before)
     return [Entry(one.at, EntryKind.SUPPRESSION, suppression=one) for one in session.scalars(query)]
 
 
-_PARTS: dict[EntryFilter, tuple[Callable[[Session, _TimelineQuery], list[Entry]], ...]] = {
-    EntryFilter.MAILS: (_mails,),
-    EntryFilter.HITS: (_hits,),
-    EntryFilter.VISITS: (_visits, _events),
-    EntryFilter.FORMS: (_forms,),
-    EntryFilter.LEADS: (_leads,),
-    EntryFilter.CONVERSIONS: (_conversions,),
-    EntryFilter.CONSENT: (_consent, _suppression),
+_LOADERS: dict[EntryFilter, tuple[Callable[[Session, _TimelineQuery], list[Entry]], ...]] = {
+    EntryFilter.MAILS: (_mail_entries,),
+    EntryFilter.HITS: (_hit_entries,),
+    EntryFilter.VISITS: (_visit_entries, _event_entries),
+    EntryFilter.FORMS: (_form_entries,),
+    EntryFilter.LEADS: (_lead_entries,),
+    EntryFilter.CONVERSIONS: (_conversion_entries,),
+    EntryFilter.CONSENT: (_consent_entries, _suppression_entries),
 }

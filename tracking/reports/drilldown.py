@@ -17,7 +17,7 @@ from campaigns.i18n import N_
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
 from tracking.metrics.costs import Cost
-from tracking.metrics.queries import WAITING, WHOLE_LIFE, ReportQuery, ids_of, within
+from tracking.metrics.queries import WAITING, WHOLE_LIFE, ReportQuery, activity_ids_query, within
 from tracking.metrics.registry import METRICS
 from tracking.models.conversions import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
 from tracking.models.events import Event, FirstSeen, HitKind, TrafficLabel
@@ -36,66 +36,68 @@ class Drilldown:
     number of rows.
     """
 
-    noun: str
+    row_kind: str
     rows: Select[*tuple[Any, ...]]
     keys: Sequence[Any]
-    sums: bool = False
+    is_sum: bool = False
 
 
-def evidence(session: Session, actor: Actor, campaign_id: int, key: str, asked: ReportQuery = WHOLE_LIFE) -> Drilldown:
+def build_drilldown(
+    session: Session, actor: Actor, campaign_id: int, key: str, query: ReportQuery = WHOLE_LIFE
+) -> Drilldown:
     """Return the rows behind the metric ``key``.
 
     Raises NotFound for a quotient: only its numerator and denominator have rows.
     """
     actor.require(Permission.PERSONAL)
-    if key in _MAILS:
-        return _sends(campaign_id, key, asked)
-    if key in _HITS:
-        return _events(campaign_id, *_HITS[key], asked)
-    if key in _VISITS:
-        return _visits(campaign_id, *_VISITS[key], asked)
+    if key in _SEND_CONDITIONS:
+        return _sends(campaign_id, key, query)
+    if key in _HIT_FILTERS:
+        return _events(campaign_id, *_HIT_FILTERS[key], query)
+    if key in _VISIT_FILTERS:
+        return _visits(campaign_id, *_VISIT_FILTERS[key], query)
     if key == COST:
-        return _costs(session, campaign_id, asked)
-    if key not in _OTHERS:
+        return _costs(session, campaign_id, query)
+    if key not in _BUILDERS:
         raise NotFound(N_("No rows stand behind this figure; look at what it is made of."))
-    return _OTHERS[key](campaign_id, asked)
+    return _BUILDERS[key](campaign_id, query)
 
 
 def has_rows(key: str) -> bool:
     """Return whether the metric is counted from rows that can be listed."""
-    return key in _MAILS or key in _HITS or key in _VISITS or key in _OTHERS or key == COST
+    return key in _SEND_CONDITIONS or key in _HIT_FILTERS or key in _VISIT_FILTERS or key in _BUILDERS or key == COST
 
 
-def parts(key: str) -> list[str]:
+def metrics_with_rows(key: str) -> list[str]:
     """Return the keys of the metrics with rows that a metric is computed from, without duplicates."""
     metric = METRICS[key]
     if has_rows(key):
         return [key]
     if key == "return":
         return ["revenue", COST]
-    found: list[str] = []
-    for part in (metric.numerator, metric.denominator, metric.otherwise):
-        found += [one for one in (parts(part) if part else []) if one not in found]
-    return found
+    keys: list[str] = []
+    for part in (metric.numerator, metric.denominator, metric.fallback_denominator):
+        keys += [one for one in (metrics_with_rows(part) if part else []) if one not in keys]
+    return keys
 
 
-def tally(session: Session, found: Drilldown) -> int | float | Decimal:
+def recount(session: Session, drilldown: Drilldown) -> int | float | Decimal:
     """Count the rows or sum their amounts; the result must equal the metric's value."""
-    if not found.sums:
-        return session.scalar(select(func.count()).select_from(found.rows.subquery())) or 0
-    amounts = [row.amount for row in session.execute(found.rows) if row.amount is not None]
+    if not drilldown.is_sum:
+        return session.scalar(select(func.count()).select_from(drilldown.rows.subquery())) or 0
+    amounts = [row.amount for row in session.execute(drilldown.rows) if row.amount is not None]
     return sum(amounts, start=type(amounts[0])(0)) if amounts else 0
 
 
-def all_rows(actor: Actor, found: Drilldown) -> Iterator[Any]:
+def stream_rows(actor: Actor, drilldown: Drilldown) -> Iterator[Any]:
     """Yield every row, read in chunks of 2,000 with a session for each."""
     actor.require(Permission.EXPORT)
     after: Any = None
     while True:
         # The last key is unique and never NULL in every drilldown, so it serves for keyset paging.
-        key = found.keys[-1]
-        query = found.rows.order_by(key).limit(_CHUNK)
-        with db.reading() as session:
+        key = drilldown.keys[-1]
+        query = drilldown.rows.order_by(key).limit(_CHUNK)
+        with db.read_only_session() as session:
             chunk = session.execute(query if after is None else query.where(key > after)).all()
         yield from chunk
         if len(chunk) < _CHUNK:
@@ -103,31 +105,31 @@ def all_rows(actor: Actor, found: Drilldown) -> Iterator[Any]:
         after = chunk[-1].id
 
 
-_ARRIVED = Send.state == SendState.SENT
+_DELIVERED = Send.state == SendState.SENT
 _BOUNCED = Send.state == SendState.BOUNCED
-_TRACKED = and_(_ARRIVED, Send.trackable)
-_MAILS: dict[str, ColumnElement[bool]] = {
+_TRACKABLE = and_(_DELIVERED, Send.trackable)
+_SEND_CONDITIONS: dict[str, ColumnElement[bool]] = {
     "audience": Send.occasion == "",
     "waiting": Send.state.in_(WAITING),
-    "sent": or_(_ARRIVED, and_(_BOUNCED, Send.sent_at.is_not(None))),
-    "delivered": _ARRIVED,
+    "sent": or_(_DELIVERED, and_(_BOUNCED, Send.sent_at.is_not(None))),
+    "delivered": _DELIVERED,
     "bounced": _BOUNCED,
     "refused": and_(_BOUNCED, Send.sent_at.is_(None)),
     "hard_bounces": and_(_BOUNCED, Send.reason == "hard"),
     "blocked": and_(_BOUNCED, Send.reason == "policy"),
     "soft_bounces": and_(_BOUNCED, Send.reason.not_in(("hard", "policy"))),
-    "complainers": and_(_ARRIVED, Send.complained_at.is_not(None)),
-    "answered": or_(_ARRIVED, _BOUNCED),
+    "complainers": and_(_DELIVERED, Send.complained_at.is_not(None)),
+    "answered": or_(_DELIVERED, _BOUNCED),
     "unknown": Send.state == SendState.UNKNOWN,
     "skipped": Send.state == SendState.SKIPPED,
     "failed": Send.state.in_((SendState.FAILED, SendState.CANCELLED)),
-    "trackable": _TRACKED,
-    "openers": and_(_TRACKED, or_(Send.first_opened_at.is_not(None), Send.clicked_at.is_not(None))),
-    "clickers": and_(_TRACKED, Send.clicked_at.is_not(None)),
-    "unsubscribers": and_(_ARRIVED, Send.unsubscribed_at.is_not(None)),
+    "trackable": _TRACKABLE,
+    "openers": and_(_TRACKABLE, or_(Send.first_opened_at.is_not(None), Send.clicked_at.is_not(None))),
+    "clickers": and_(_TRACKABLE, Send.clicked_at.is_not(None)),
+    "unsubscribers": and_(_DELIVERED, Send.unsubscribed_at.is_not(None)),
 }
 _MACHINES = (TrafficLabel.MACHINE, TrafficLabel.SCANNER)
-_HITS = {
+_HIT_FILTERS = {
     f"{name}{suffix}": (kind, labels)
     for name, kind in (("opens", HitKind.OPEN), ("clicks", HitKind.CLICK), ("views", HitKind.VIEW))
     for suffix, labels in (
@@ -138,7 +140,7 @@ _HITS = {
     )
     if f"{name}{suffix}" in METRICS
 }
-_VISITS: dict[str, tuple[Any, Any]] = {
+_VISIT_FILTERS: dict[str, tuple[Any, Any]] = {
     "visits": (None, None),
     "visitors": (Visit.first_in_campaign, None),
     "engaged_visits": (Visit.engaged, None),
@@ -149,14 +151,14 @@ _VISITS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def _sends(campaign_id: int, key: str, asked: ReportQuery) -> Drilldown:
-    if not asked.cohort and key in ("openers", "clickers"):
-        return _first_seen(campaign_id, HitKind.OPEN if key == "openers" else HitKind.CLICK, asked)
+def _sends(campaign_id: int, key: str, query: ReportQuery) -> Drilldown:
+    if not query.cohort and key in ("openers", "clickers"):
+        return _first_seen(campaign_id, HitKind.OPEN if key == "openers" else HitKind.CLICK, query)
     at = func.coalesce(Send.sent_at, Send.bounced_at)
-    window = asked.window
-    known = [] if window.whole else [at.is_not(None)]
+    window = query.window
+    has_time = [] if window.is_all_time else [at.is_not(None)]
     until = [at < window.until] if window.until is not None else []
-    during = within(at, window) if asked.cohort else until
+    during = within(at, window) if query.cohort else until
     rows = select(
         Send.id.label("id"),
         at.label("at"),
@@ -165,18 +167,24 @@ def _sends(campaign_id: int, key: str, asked: ReportQuery) -> Drilldown:
         Send.activity_id.label("activity_id"),
         cast(Send.state, String).label("what"),
         null().label("amount"),
-    ).where(Send.activity_id.in_(ids_of([campaign_id])), Send.occasion == "", _MAILS[key], *known, *during)
+    ).where(
+        Send.activity_id.in_(activity_ids_query([campaign_id])),
+        Send.occasion == "",
+        _SEND_CONDITIONS[key],
+        *has_time,
+        *during,
+    )
     return Drilldown("send", rows, [Send.id])
 
 
-def _first_seen(campaign_id: int, kind: HitKind, asked: ReportQuery) -> Drilldown:
-    counting = (HitKind.OPEN, HitKind.CLICK) if kind is HitKind.OPEN else (kind,)  # A click implies an open.
+def _first_seen(campaign_id: int, kind: HitKind, query: ReportQuery) -> Drilldown:
+    kinds = (HitKind.OPEN, HitKind.CLICK) if kind is HitKind.OPEN else (kind,)  # A click implies an open.
     at = func.min(FirstSeen.at)
     first = (
         select(FirstSeen.send_id, FirstSeen.activity_id, at.label("at"))
-        .where(FirstSeen.activity_id.in_(ids_of([campaign_id])), FirstSeen.kind.in_(counting))
+        .where(FirstSeen.activity_id.in_(activity_ids_query([campaign_id])), FirstSeen.kind.in_(kinds))
         .group_by(FirstSeen.send_id, FirstSeen.activity_id)
-        .having(true(), *within(at, asked.window))
+        .having(true(), *within(at, query.window))
         .subquery()
     )
     rows = select(
@@ -191,7 +199,7 @@ def _first_seen(campaign_id: int, kind: HitKind, asked: ReportQuery) -> Drilldow
     return Drilldown("send", rows, [first.c.send_id])
 
 
-def _events(campaign_id: int, kind: HitKind, labels: Sequence[TrafficLabel], asked: ReportQuery) -> Drilldown:
+def _events(campaign_id: int, kind: HitKind, labels: Sequence[TrafficLabel], query: ReportQuery) -> Drilldown:
     rows = (
         select(
             Event.id.label("id"),
@@ -203,13 +211,13 @@ def _events(campaign_id: int, kind: HitKind, labels: Sequence[TrafficLabel], ask
             null().label("amount"),
         )
         .outerjoin(Send, Send.id == Event.send_id)
-        .where(Event.activity_id.in_(ids_of([campaign_id])), Event.kind == kind, Event.label.in_(labels))
-        .where(*within(Event.at, asked.window))
+        .where(Event.activity_id.in_(activity_ids_query([campaign_id])), Event.kind == kind, Event.label.in_(labels))
+        .where(*within(Event.at, query.window))
     )
     return Drilldown("event", rows, [Event.id])
 
 
-def _visits(campaign_id: int, test: Any, amount: Any, asked: ReportQuery) -> Drilldown:
+def _visits(campaign_id: int, condition: Any, amount: Any, query: ReportQuery) -> Drilldown:
     rows = (
         select(
             Visit.id.label("id"),
@@ -221,13 +229,13 @@ def _visits(campaign_id: int, test: Any, amount: Any, asked: ReportQuery) -> Dri
             (null() if amount is None else amount).label("amount"),
         )
         .outerjoin(Contact, Contact.id == Visit.contact_id)
-        .where(Visit.activity_id.in_(ids_of([campaign_id])), Visit.label == TrafficLabel.HUMAN)
-        .where(*within(Visit.started_at, asked.window), *([] if test is None else [test]))
+        .where(Visit.activity_id.in_(activity_ids_query([campaign_id])), Visit.label == TrafficLabel.HUMAN)
+        .where(*within(Visit.started_at, query.window), *([] if condition is None else [condition]))
     )
-    return Drilldown("visit", rows, [Visit.id], sums=amount is not None)
+    return Drilldown("visit", rows, [Visit.id], is_sum=amount is not None)
 
 
-def _leads(campaign_id: int, asked: ReportQuery) -> Drilldown:
+def _leads(campaign_id: int, query: ReportQuery) -> Drilldown:
     rows = (
         select(
             Lead.id.label("id"),
@@ -239,28 +247,31 @@ def _leads(campaign_id: int, asked: ReportQuery) -> Drilldown:
             null().label("amount"),
         )
         .outerjoin(Contact, Contact.id == Lead.contact_id)
-        .where(Lead.campaign_id == campaign_id, *within(Lead.created_at, asked.window))
+        .where(Lead.campaign_id == campaign_id, *within(Lead.created_at, query.window))
     )
     return Drilldown("lead", rows, [Lead.id])
 
 
-def _conversions(campaign_id: int, asked: ReportQuery) -> Drilldown:
-    return Drilldown("conversion", _converted(asked).where(Conversion.campaign_id == campaign_id), [Conversion.id])
-
-
-def _revenue(campaign_id: int, asked: ReportQuery) -> Drilldown:
-    rows = _converted(asked).where(Conversion.campaign_id == campaign_id, Conversion.value.is_not(None))
-    return Drilldown("conversion", rows, [Conversion.id], sums=True)
-
-
-def _influenced(campaign_id: int, asked: ReportQuery) -> Drilldown:
-    touched = select(ConversionTouchpoint.conversion_id).where(
-        ConversionTouchpoint.activity_id.in_(ids_of([campaign_id])), ConversionTouchpoint.settling.is_(False)
+def _conversions(campaign_id: int, query: ReportQuery) -> Drilldown:
+    return Drilldown(
+        "conversion", _conversion_rows(query).where(Conversion.campaign_id == campaign_id), [Conversion.id]
     )
-    return Drilldown("conversion", _converted(asked).where(Conversion.id.in_(touched)), [Conversion.id])
 
 
-def _converted(asked: ReportQuery, amount: ColumnElement[Any] | None = None) -> Select[*tuple[Any, ...]]:
+def _revenue(campaign_id: int, query: ReportQuery) -> Drilldown:
+    rows = _conversion_rows(query).where(Conversion.campaign_id == campaign_id, Conversion.value.is_not(None))
+    return Drilldown("conversion", rows, [Conversion.id], is_sum=True)
+
+
+def _influenced(campaign_id: int, query: ReportQuery) -> Drilldown:
+    touched = select(ConversionTouchpoint.conversion_id).where(
+        ConversionTouchpoint.activity_id.in_(activity_ids_query([campaign_id])),
+        ConversionTouchpoint.settling.is_(False),
+    )
+    return Drilldown("conversion", _conversion_rows(query).where(Conversion.id.in_(touched)), [Conversion.id])
+
+
+def _conversion_rows(query: ReportQuery, amount: ColumnElement[Any] | None = None) -> Select[*tuple[Any, ...]]:
     return (
         select(
             Conversion.id.label("id"),
@@ -272,39 +283,43 @@ def _converted(asked: ReportQuery, amount: ColumnElement[Any] | None = None) -> 
             (Conversion.value if amount is None else amount).label("amount"),
         )
         .outerjoin(Contact, Contact.id == Conversion.contact_id)
-        .where(*within(Conversion.at, asked.window))
+        .where(*within(Conversion.at, query.window))
     )
 
 
 def _credit(model: AttributionModel, *, value: bool) -> Callable[[int, ReportQuery], Drilldown]:
-    def find(campaign_id: int, asked: ReportQuery) -> Drilldown:
+    def build(campaign_id: int, query: ReportQuery) -> Drilldown:
         # One row per conversion, with the sum of the shares of this campaign's activities.
         share = func.sum(AttributionCredit.share)
-        mine = (
+        campaign_shares = (
             select(AttributionCredit.conversion_id, share.label("share"))
-            .where(AttributionCredit.activity_id.in_(ids_of([campaign_id])), AttributionCredit.model == model)
+            .where(
+                AttributionCredit.activity_id.in_(activity_ids_query([campaign_id])), AttributionCredit.model == model
+            )
             .group_by(AttributionCredit.conversion_id)
             .subquery()
         )
-        rows = _converted(asked, None if value else mine.c.share).join(mine, mine.c.conversion_id == Conversion.id)
+        rows = _conversion_rows(query, None if value else campaign_shares.c.share).join(
+            campaign_shares, campaign_shares.c.conversion_id == Conversion.id
+        )
         if value:
             rows = rows.where(Conversion.value.is_not(None))
-        return Drilldown("credit", rows, [Conversion.id], sums=True)
+        return Drilldown("credit", rows, [Conversion.id], is_sum=True)
 
-    return find
+    return build
 
 
-def _costs(session: Session, campaign_id: int, asked: ReportQuery) -> Drilldown:
+def _costs(session: Session, campaign_id: int, report_query: ReportQuery) -> Drilldown:
     """Return the activities with the part of their cost that falls into the window."""
     query = select(Activity.id, Activity.cost, Activity.starts_on, Activity.ends_on, Activity.launched_at)
-    parts = {
-        id: Cost(cost, starts_on, ends_on, launched_at).within(asked.window)
+    amounts = {
+        id: Cost(cost, starts_on, ends_on, launched_at).amount_within(report_query.window)
         for id, cost, starts_on, ends_on, launched_at in session.execute(
             query.where(Activity.campaign_id == campaign_id)
         )
     }
-    known = {id: literal(part, Activity.cost.type) for id, part in parts.items() if part}
-    amount = case(known, value=Activity.id) if known else Activity.cost
+    known_amounts = {id: literal(part, Activity.cost.type) for id, part in amounts.items() if part}
+    amount = case(known_amounts, value=Activity.id) if known_amounts else Activity.cost
     rows = select(
         Activity.id.label("id"),
         Activity.launched_at.label("at"),
@@ -313,11 +328,11 @@ def _costs(session: Session, campaign_id: int, asked: ReportQuery) -> Drilldown:
         Activity.id.label("activity_id"),
         cast(Activity.status, String).label("what"),
         amount.label("amount"),
-    ).where(Activity.id.in_(known))
-    return Drilldown("activity", rows, [Activity.id], sums=True)
+    ).where(Activity.id.in_(known_amounts))
+    return Drilldown("activity", rows, [Activity.id], is_sum=True)
 
 
-_OTHERS: dict[str, Callable[[int, ReportQuery], Drilldown]] = {
+_BUILDERS: dict[str, Callable[[int, ReportQuery], Drilldown]] = {
     "leads": _leads,
     "conversions": _conversions,
     "revenue": _revenue,

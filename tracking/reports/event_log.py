@@ -25,7 +25,7 @@ from tracking.bots.rules import LabelReason
 from tracking.endpoints import ip_networks
 from tracking.models.events import NEWEST_FIRST, Event, HitKind, MinuteBucket, TrafficLabel, UserAgent
 
-_MOST_OF_A_SEND = 500
+_MAX_EVENTS_PER_SEND = 500
 _CHUNK = 2_000
 
 
@@ -42,7 +42,7 @@ class EventFilter:
     until: datetime | None = None
     """Exclusive."""
 
-    def where(self) -> Iterator[ColumnElement[bool]]:
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
         """Yield the SQL conditions, except the one for ``activity_id``.
 
         Instants are compared twice: exactly, and by minute bucket, which is what PostgreSQL's index of events holds.
@@ -61,48 +61,48 @@ class EventFilter:
             yield from (MinuteBucket(Event.at) <= MinuteBucket(literal(self.until, UtcDateTime)), Event.at < self.until)
 
 
-def activities_of(session: Session, campaign_id: int) -> Mapping[int, str]:
+def activity_titles(session: Session, campaign_id: int) -> Mapping[int, str]:
     """Return the titles of the campaign's activities by id, ordered by id."""
     query = select(Activity.id, Activity.title).where(Activity.campaign_id == campaign_id).order_by(Activity.id)
     return {row.id: row.title for row in session.execute(query)}
 
 
-def log(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Select[*tuple[Any, ...]]:
+def events_query(actor: Actor, activity_ids: Sequence[int], criteria: EventFilter) -> Select[*tuple[Any, ...]]:
     """Select events as ``(Event, address, contact_id, link_label, program)``, without an order.
 
     ``address`` and ``contact_id`` are None for an event that belongs to no send. ``program`` is the user agent.
     """
     actor.require(Permission.PERSONAL)
-    chosen = [one for one in activity_ids if wanted.activity_id in (None, one)]
+    chosen_ids = [one for one in activity_ids if criteria.activity_id in (None, one)]
     return (
         select(Event, Send.address, Send.contact_id, Link.label.label("link_label"), UserAgent.text.label("program"))
         .outerjoin(Send, Send.id == Event.send_id)
         .outerjoin(Link, and_(Link.version_id == Send.version_id, Link.number == Event.link))
         .outerjoin(UserAgent, UserAgent.id == Event.user_agent_id)
-        .where(Event.activity_id.in_(chosen), *wanted.where())
+        .where(Event.activity_id.in_(chosen_ids), *criteria.conditions())
     )
 
 
-def all_of(actor: Actor, activity_ids: Sequence[int], wanted: EventFilter) -> Iterator[Any]:
+def stream_events(actor: Actor, activity_ids: Sequence[int], criteria: EventFilter) -> Iterator[Any]:
     """Yield all matching events as :func:`events_query` selects them, newest first.
 
     Rows are read in chunks of 2,000, each in its own session, so that a slow download holds no transaction open and
     the rows can be streamed after the request's session is closed.
     """
     actor.require(Permission.EXPORT)
-    return _chunks(log(actor, activity_ids, wanted).order_by(*NEWEST_FIRST).limit(_CHUNK))
+    return _chunks(events_query(actor, activity_ids, criteria).order_by(*NEWEST_FIRST).limit(_CHUNK))
 
 
 def _chunks(query: Select[*tuple[Any, ...]]) -> Iterator[Any]:
-    beyond: list[ColumnElement[bool]] = []
+    after_last: list[ColumnElement[bool]] = []
     while True:
-        with db.reading() as session:
-            rows = session.execute(query.where(*beyond)).all()
+        with db.read_only_session() as session:
+            rows = session.execute(query.where(*after_last)).all()
         yield from rows
         if len(rows) < _CHUNK:
             return
         last = rows[-1][0]
-        beyond = [
+        after_last = [
             MinuteBucket(Event.at) <= MinuteBucket(literal(last.at, UtcDateTime)),  # Implied, but usable by the index.
             (Event.at < last.at) | ((Event.at == last.at) & (Event.id < last.id)),
         ]
@@ -115,7 +115,7 @@ class EventDetail:
     event: Event
     link: str
     program: str
-    after: timedelta | None
+    delay: timedelta | None
     """Time since the relay accepted the mail; None when the event belongs to no accepted send."""
 
     @property
@@ -128,17 +128,17 @@ class EventDetail:
 
     @property
     def reasons(self) -> list[rules.ReasonDetail]:
-        return rules.why(self.event.reasons)
+        return rules.reason_details(self.event.reasons)
 
     @property
-    def total(self) -> int | None:
+    def score(self) -> int | None:
         """The sum of the reasons' weights; None while the label is settling or when a single reason decided it."""
-        is_sum = self.label is not TrafficLabel.SETTLING and not any(said.decides for said in self.reasons)
+        is_sum = self.label is not TrafficLabel.SETTLING and not any(reason.is_decisive for reason in self.reasons)
         return rules.score(self.event.reasons) if is_sum else None
 
     @property
     def network(self) -> str:
-        return ip_networks.name(self.event.network)
+        return ip_networks.format_network(self.event.network)
 
     @property
     def gateway(self) -> str:
@@ -148,7 +148,7 @@ class EventDetail:
     @property
     def final_at(self) -> datetime:
         """The latest instant at which the label becomes final. A form sent after the hit may finalise it earlier."""
-        known_at_once = rules.is_no_person(self.event.reasons)
+        known_at_once = rules.is_non_human(self.event.reasons)
         return self.event.at if known_at_once else self.event.at + clock.scaled(rules.SETTLE_SECONDS)
 
 
@@ -163,7 +163,7 @@ class SendDetail:
     events: Sequence[EventDetail]
 
 
-def send_told(session: Session, actor: Actor, send_id: int) -> SendDetail:
+def send_detail(session: Session, actor: Actor, send_id: int) -> SendDetail:
     """Return a send with its events, in two queries. Raises NotFound when there is no such send."""
     actor.require(Permission.PERSONAL)
     row = session.execute(
@@ -175,20 +175,20 @@ def send_told(session: Session, actor: Actor, send_id: int) -> SendDetail:
     ).one_or_none()
     if row is None:
         raise NotFound(N_("There is no such send."))
-    query = _told().where(Event.send_id == send_id).order_by(Event.at, Event.id).limit(_MOST_OF_A_SEND)
-    return SendDetail(row[0], row[1], row[2], row[3] or "", [_tell(*one) for one in session.execute(query)])
+    query = _detail_query().where(Event.send_id == send_id).order_by(Event.at, Event.id).limit(_MAX_EVENTS_PER_SEND)
+    return SendDetail(row[0], row[1], row[2], row[3] or "", [_build_detail(*one) for one in session.execute(query)])
 
 
-def event_told(session: Session, actor: Actor, event_id: int) -> tuple[EventDetail, Activity, Send | None]:
+def event_detail(session: Session, actor: Actor, event_id: int) -> tuple[EventDetail, Activity, Send | None]:
     """Return one event with its activity and its send, if any. Raises NotFound when there is no such event."""
     actor.require(Permission.PERSONAL)
-    row = session.execute(_told().where(Event.id == event_id)).one_or_none()
+    row = session.execute(_detail_query().where(Event.id == event_id)).one_or_none()
     if row is None:
         raise NotFound(N_("There is no such event."))
-    return _tell(*row), session.get_one(Activity, row[0].activity_id), row[1]
+    return _build_detail(*row), session.get_one(Activity, row[0].activity_id), row[1]
 
 
-def _told() -> Select[*tuple[Any, ...]]:
+def _detail_query() -> Select[*tuple[Any, ...]]:
     return (
         select(Event, Send, Link.label, UserAgent.text)
         .outerjoin(Send, Send.id == Event.send_id)
@@ -197,6 +197,6 @@ def _told() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _tell(event: Event, send: Send | None, link: str | None, program: str | None) -> EventDetail:
-    after = event.at - send.sent_at if send is not None and send.sent_at is not None else None
-    return EventDetail(event, link or "", program or "", after)
+def _build_detail(event: Event, send: Send | None, link: str | None, program: str | None) -> EventDetail:
+    delay = event.at - send.sent_at if send is not None and send.sent_at is not None else None
+    return EventDetail(event, link or "", program or "", delay)

@@ -17,24 +17,24 @@ from tracking.metrics.performance import CampaignPerformance
 from tracking.metrics.registry import CENT, METRICS, Metric, Unit
 from tracking.models.events import HitKind, TrafficLabel
 
-_ROW = ("row", "channel", "activity", "link", "address")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FIGURE_COLUMNS = ("row", "channel", "activity", "link", "address")
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
-def figures_csv(found: CampaignPerformance) -> str:
+def figures_csv(report: CampaignPerformance) -> str:
     """Return one line each for the campaign, its channels, its activities and its links, with every metric.
 
     A cell is empty when the metric is not measured.
     """
     sheet = io.StringIO()
     writer = csv.writer(sheet, lineterminator="\r\n")
-    writer.writerow((*_ROW, *METRICS))
-    for names, counts in _rows(found):
-        writer.writerow((*map(_plain, names), *(_cell(metric, counts) for metric in METRICS.values())))
+    writer.writerow((*_FIGURE_COLUMNS, *METRICS))
+    for names, counts in _figure_rows(report):
+        writer.writerow((*map(_escape_formula, names), *(_format_value(metric, counts) for metric in METRICS.values())))
     return "\ufeff" + sheet.getvalue()
 
 
-_EVENT = (
+_EVENT_COLUMNS = (
     "at",
     "event",
     "kind",
@@ -52,75 +52,75 @@ _EVENT = (
 )
 
 
-def events_csv(rows: Iterable[Any], activities: Mapping[int, str], words: Callable[[str], str]) -> Iterator[str]:
+def events_csv(rows: Iterable[Any], activities: Mapping[int, str], translate: Callable[[str], str]) -> Iterator[str]:
     """Yield the event log line by line, with the header first.
 
     ``rows`` are those of :func:`tracking.reports.event_log.events_query`, ``activities`` maps ids to titles, and
     ``translate`` turns a msgid into text.
     """
-    yield "\ufeff" + _line(_EVENT)
+    yield "\ufeff" + _csv_line(_EVENT_COLUMNS)
     for event, address, _, link, program in rows:
-        yield _line(
+        yield _csv_line(
             (
                 event.at.isoformat(),
                 str(event.id),
                 HitKind(event.kind).name.lower(),
                 TrafficLabel(event.label).name.lower(),
                 str(event.rules),
-                " ".join(words(said.words) for said in rules.why(event.reasons)),
+                " ".join(translate(reason.description) for reason in rules.reason_details(event.reasons)),
                 str(rules.score(event.reasons)),
-                _plain(activities[event.activity_id]),
+                _escape_formula(activities[event.activity_id]),
                 str(event.link or ""),
-                _plain(link or ""),
-                _plain(address or ""),
+                _escape_formula(link or ""),
+                _escape_formula(address or ""),
                 str(event.send_id or ""),
-                ip_networks.name(event.network),
-                _plain(program or ""),
+                ip_networks.format_network(event.network),
+                _escape_formula(program or ""),
             )
         )
 
 
-_EVIDENCE = ("id", "at", "contact", "address", "activity", "what", "amount")
+_DRILLDOWN_COLUMNS = ("id", "at", "contact", "address", "activity", "what", "amount")
 
 
-def evidence_csv(rows: Iterable[Any], activities: Mapping[int, str]) -> Iterator[str]:
+def drilldown_csv(rows: Iterable[Any], activities: Mapping[int, str]) -> Iterator[str]:
     """Yield the rows behind a metric line by line, with the header first.
 
     ``rows`` are those of :class:`tracking.reports.drilldown.Drilldown`, ``activities`` maps ids to titles.
     """
-    yield "\ufeff" + _line(_EVIDENCE)
+    yield "\ufeff" + _csv_line(_DRILLDOWN_COLUMNS)
     for row in rows:
-        yield _line(
+        yield _csv_line(
             (
                 str(row.id),
                 row.at.isoformat() if row.at else "",
                 str(row.contact_id or ""),
-                _plain(row.address or ""),
-                _plain(activities.get(row.activity_id, "")),
+                _escape_formula(row.address or ""),
+                _escape_formula(activities.get(row.activity_id, "")),
                 str(row.what),
                 "" if row.amount is None else str(row.amount),
             )
         )
 
 
-def _line(cells: Iterable[str]) -> str:
+def _csv_line(cells: Iterable[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(cells)
     return line.getvalue()
 
 
-def _rows(found: CampaignPerformance) -> Iterator[tuple[tuple[str, ...], ActivityCounts]]:
-    yield ("campaign", "", found.campaign.name, "", ""), found.counts
-    for channel in found.channels:
+def _figure_rows(report: CampaignPerformance) -> Iterator[tuple[tuple[str, ...], ActivityCounts]]:
+    yield ("campaign", "", report.campaign.name, "", ""), report.counts
+    for channel in report.channels:
         yield ("channel", channel.channel.value, "", "", ""), channel.counts
-    for line in found.activities:
+    for line in report.activities:
         yield ("activity", line.channel.value, line.title, "", ""), line.counts
-    for link in found.links:
+    for link in report.links:
         activity = link.activity
         yield ("link", activity.channel.value, activity.title, f"{link.number} {link.label}", link.url), link.counts
 
 
-def _cell(metric: Metric, counts: ActivityCounts) -> str:
+def _format_value(metric: Metric, counts: ActivityCounts) -> str:
     value = metric.value(counts)
     if value is None:
         return ""
@@ -129,6 +129,6 @@ def _cell(metric: Metric, counts: ActivityCounts) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def _plain(text: str) -> str:
+def _escape_formula(text: str) -> str:
     """Prefix an apostrophe to text that a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text

@@ -24,14 +24,14 @@ from campaigns.tokens import Purpose, keyring
 from tracking.bots import rules
 from tracking.channels import channel_groups
 from tracking.metrics.counts import ActivityCounts
-from tracking.metrics.performance import CampaignPerformance, performance
+from tracking.metrics.performance import CampaignPerformance, campaign_performance
 from tracking.metrics.registry import METRICS, MetricValue, reading
-from tracking.metrics.series import series
+from tracking.metrics.series import campaign_series
 from tracking.models.events import SharedReport
 
-DAYS = (7, 30, 90)
+LIFETIMES_DAYS = (7, 30, 90)
 """Possible lifetimes of a link, in days."""
-HEADLINE = (
+HEADLINE_METRICS = (
     "leads",
     "conversions",
     "lead_conversion_rate",
@@ -43,9 +43,9 @@ HEADLINE = (
     "revenue",
     "roi",
 )
-BESIDE = ("leads", "conversions", "cost", "cost_per_lead", "open_rate", "click_through_rate")
+TABLE_METRICS = ("leads", "conversions", "cost", "cost_per_lead", "open_rate", "click_through_rate")
 """Registry keys of the columns in the tables of channels and activities."""
-_FORM = 1
+_SNAPSHOT_VERSION = 1
 _ID_BYTES = 8
 
 
@@ -100,53 +100,53 @@ class SharedReportView:
     chart: Mapping[str, Any] | None
 
 
-def share(session: Session, actor: Actor, campaign_id: int, *, days: int, zone: ZoneInfo) -> SharedReport:
+def create_report(session: Session, actor: Actor, campaign_id: int, *, days: int, zone: ZoneInfo) -> SharedReport:
     """Store a snapshot of the campaign's metrics whose link expires after ``days``.
 
     Raises ValidationFailed for a lifetime that is not offered, NotFound when there is no such campaign.
     """
     actor.require(Permission.PLAN)
-    if days not in DAYS:
+    if days not in LIFETIMES_DAYS:
         raise ValidationFailed(ValidationProblem(N_("Choose how long the link lasts."), field="days"))
-    found = performance(session, actor, campaign_id)
+    performance_data = campaign_performance(session, actor, campaign_id)
     now = clock.now()
-    kept = SharedReport(
+    report = SharedReport(
         campaign_id=campaign_id,
-        snapshot=_snapshot(session, found, zone),
+        snapshot=_build_snapshot(session, performance_data, zone),
         created_by=actor.id,
         created_at=now,
         expires_at=now + timedelta(days=days),
     )
-    session.add(kept)
+    session.add(report)
     session.flush()
-    audit.record(session, actor, "share", "campaign", campaign_id, link=kept.id, days=days)
-    return kept
+    audit.record(session, actor, "share", "campaign", campaign_id, link=report.id, days=days)
+    return report
 
 
-def withdraw(session: Session, actor: Actor, share_id: int) -> SharedReport:
+def revoke_report(session: Session, actor: Actor, share_id: int) -> SharedReport:
     """Revoke the link from now on. Idempotent. Raises NotFound when there is no such shared report."""
     actor.require(Permission.PLAN)
-    kept = session.get(SharedReport, share_id)
-    if kept is None:
+    report = session.get(SharedReport, share_id)
+    if report is None:
         raise NotFound(N_("There is no such link."))
-    if kept.revoked_at is None:
-        kept.revoked_at = clock.now()
-        audit.record(session, actor, "unshare", "campaign", kept.campaign_id, link=kept.id)
-    return kept
+    if report.revoked_at is None:
+        report.revoked_at = clock.now()
+        audit.record(session, actor, "unshare", "campaign", report.campaign_id, link=report.id)
+    return report
 
 
-def links_of(actor: Actor, campaign_id: int) -> Select[SharedReport]:
+def reports_query(actor: Actor, campaign_id: int) -> Select[SharedReport]:
     """Select the shared reports of a campaign, without an order."""
     actor.require(Permission.PLAN)
     return select(SharedReport).where(SharedReport.campaign_id == campaign_id)
 
 
-def token_of(kept: SharedReport) -> str:
+def mint_token(report: SharedReport) -> str:
     """Return the token of the link, authenticated with the installation's key."""
-    return keyring().mint(Purpose.SHARE, kept.id.to_bytes(_ID_BYTES))
+    return keyring().mint(Purpose.SHARE, report.id.to_bytes(_ID_BYTES))
 
 
-def opened(session: Session, token: str) -> SharedReport:
+def find_by_token(session: Session, token: str) -> SharedReport:
     """Return the shared report behind a token.
 
     Raises NotFound with the same message for a forged, unknown, expired or revoked one, so that an answer does not
@@ -157,67 +157,68 @@ def opened(session: Session, token: str) -> SharedReport:
     except BadToken:
         payload = b""
     number = int.from_bytes(payload, signed=True) if len(payload) == _ID_BYTES else 0
-    kept = session.get(SharedReport, number)
-    if kept is None or kept.revoked_at is not None or kept.expires_at <= clock.now():
+    report = session.get(SharedReport, number)
+    if report is None or report.revoked_at is not None or report.expires_at <= clock.now():
         raise NotFound(N_("This link opens nothing: it has ended, was taken back, or was never complete."))
-    return kept
+    return report
 
 
-def count_view(session: Session, kept: SharedReport) -> None:
+def count_view(session: Session, report: SharedReport) -> None:
     """Increment the report's view counter in the database, which loses no concurrent view."""
     session.execute(
         update(SharedReport)
-        .where(SharedReport.id == kept.id)
+        .where(SharedReport.id == report.id)
         .values(views=SharedReport.views + 1, viewed_at=clock.now())
         .execution_options(synchronize_session=False)
     )
 
 
-def figures_of(counts: ActivityCounts, keys: Sequence[str] | None = None) -> dict[str, Any]:
+def values_json(counts: ActivityCounts, keys: Sequence[str] | None = None) -> dict[str, Any]:
     """Return metric values as JSON: value, numerator and denominator by key; None when not measured.
 
     ``keys`` defaults to the whole registry. Money is a string.
     """
-    return {key: _kept(reading(key, counts)) for key in keys or METRICS if key in METRICS}
+    return {key: _value_json(reading(key, counts)) for key in keys or METRICS if key in METRICS}
 
 
-def read_back(kept: SharedReport) -> SharedReportView:
+def parse_snapshot(report: SharedReport) -> SharedReportView:
     """Parse a stored snapshot into values with the definitions that were stored with it."""
-    told: dict[str, Any] = kept.snapshot
-    definitions = {key: MetricDefinition(key, **texts) for key, texts in told["definitions"].items()}
+    snapshot: dict[str, Any] = report.snapshot
+    definitions = {key: MetricDefinition(key, **texts) for key, texts in snapshot["definitions"].items()}
 
-    def figures(of: Mapping[str, Any]) -> Iterator[SharedFigure]:
-        return (_figure(definitions, key, value) for key, value in of.items())
+    def parse_figures(values: Mapping[str, Any]) -> Iterator[SharedFigure]:
+        return (_parse_figure(definitions, key, value) for key, value in values.items())
 
-    every = list(figures(told["figures"]))
-    by_key = {figure.metric.key: figure for figure in every}
+    all_figures = list(parse_figures(snapshot["figures"]))
+    by_key = {figure.metric.key: figure for figure in all_figures}
     return SharedReportView(
-        campaign=told["campaign"],
-        organisation=told["organisation"],
-        currency=told["currency"],
-        starts_on=_day(told["campaign"]["starts_on"]),
-        ends_on=_day(told["campaign"]["ends_on"]),
-        taken_at=kept.created_at,
-        as_of=datetime.fromisoformat(told["as_of"]) if told["as_of"] else None,
-        rules=told["rules"],
-        figures=every,
-        headline=[by_key[key] for key in HEADLINE if key in by_key],
-        channels=[SharedRow(one["channel"], "", list(figures(one["figures"]))) for one in told["channels"]],
+        campaign=snapshot["campaign"],
+        organisation=snapshot["organisation"],
+        currency=snapshot["currency"],
+        starts_on=_parse_date(snapshot["campaign"]["starts_on"]),
+        ends_on=_parse_date(snapshot["campaign"]["ends_on"]),
+        taken_at=report.created_at,
+        as_of=datetime.fromisoformat(snapshot["as_of"]) if snapshot["as_of"] else None,
+        rules=snapshot["rules"],
+        figures=all_figures,
+        headline=[by_key[key] for key in HEADLINE_METRICS if key in by_key],
+        channels=[SharedRow(one["channel"], "", list(parse_figures(one["figures"]))) for one in snapshot["channels"]],
         activities=[
-            SharedRow(one["channel"], one["title"], list(figures(one["figures"]))) for one in told["activities"]
+            SharedRow(one["channel"], one["title"], list(parse_figures(one["figures"])))
+            for one in snapshot["activities"]
         ],
-        chart=told["chart"],
+        chart=snapshot["chart"],
     )
 
 
-def _snapshot(session: Session, found: CampaignPerformance, zone: ZoneInfo) -> dict[str, Any]:
-    campaign, ours = found.campaign, organisation(session)
+def _build_snapshot(session: Session, performance_data: CampaignPerformance, zone: ZoneInfo) -> dict[str, Any]:
+    campaign, our_organisation = performance_data.campaign, organisation(session)
     return {
-        "form": _FORM,
-        "organisation": ours.name,
-        "currency": ours.currency,
-        "as_of": found.as_of.isoformat() if found.as_of else None,
-        "rules": {"screening": rules.RULES, "grouping": channel_groups.RULES},
+        "form": _SNAPSHOT_VERSION,
+        "organisation": our_organisation.name,
+        "currency": our_organisation.currency,
+        "as_of": performance_data.as_of.isoformat() if performance_data.as_of else None,
+        "rules": {"screening": rules.RULES_VERSION, "grouping": channel_groups.RULES_VERSION},
         "campaign": {
             "name": campaign.name,
             "objective": campaign.objective.value,
@@ -225,20 +226,21 @@ def _snapshot(session: Session, found: CampaignPerformance, zone: ZoneInfo) -> d
             "starts_on": campaign.starts_on.isoformat() if campaign.starts_on else None,
             "ends_on": campaign.ends_on.isoformat() if campaign.ends_on else None,
         },
-        "definitions": {key: _definition(key) for key in METRICS},
-        "figures": figures_of(found.counts),
+        "definitions": {key: _definition_json(key) for key in METRICS},
+        "figures": values_json(performance_data.counts),
         "channels": [
-            {"channel": line.channel.value, "figures": figures_of(line.counts, BESIDE)} for line in found.channels
+            {"channel": line.channel.value, "figures": values_json(line.counts, TABLE_METRICS)}
+            for line in performance_data.channels
         ],
         "activities": [
-            {"channel": line.channel.value, "title": line.title, "figures": figures_of(line.counts, BESIDE)}
-            for line in found.activities
+            {"channel": line.channel.value, "title": line.title, "figures": values_json(line.counts, TABLE_METRICS)}
+            for line in performance_data.activities
         ],
-        "chart": _chart(session, found, zone),
+        "chart": _chart_json(session, performance_data, zone),
     }
 
 
-def _definition(key: str) -> dict[str, str]:
+def _definition_json(key: str) -> dict[str, str]:
     metric = METRICS[key]
     return {
         "label": metric.label,
@@ -250,49 +252,55 @@ def _definition(key: str) -> dict[str, str]:
     }
 
 
-def _chart(session: Session, found: CampaignPerformance, zone: ZoneInfo) -> dict[str, Any] | None:
-    if found.first_at is None:
+def _chart_json(session: Session, performance_data: CampaignPerformance, zone: ZoneInfo) -> dict[str, Any] | None:
+    if performance_data.first_at is None:
         return None
-    known = [found.last_at, found.last_lead_at, found.first_at]
-    drawn = series(session, found.campaign.id, zone, found.first_at, max(at for at in known if at is not None))
-    if drawn.empty:
+    known = [performance_data.last_at, performance_data.last_lead_at, performance_data.first_at]
+    chart = campaign_series(
+        session,
+        performance_data.campaign.id,
+        zone,
+        performance_data.first_at,
+        max(at for at in known if at is not None),
+    )
+    if chart.is_empty:
         return None
-    whole_days = drawn.step.value in ("day", "week")
+    whole_days = chart.interval.value in ("day", "week")
     return {
-        "step": drawn.step.value,
-        "starts": [start.date().isoformat() if whole_days else start.isoformat() for start in drawn.starts],
+        "step": chart.interval.value,
+        "starts": [start.date().isoformat() if whole_days else start.isoformat() for start in chart.starts],
         "lines": {
-            "opens": list(drawn.opens),
-            "clicks": list(drawn.clicks),
-            "views": list(drawn.views),
-            "leads": list(drawn.leads),
+            "opens": list(chart.opens),
+            "clicks": list(chart.clicks),
+            "views": list(chart.views),
+            "leads": list(chart.leads),
         },
     }
 
 
-def _kept(one: MetricValue) -> dict[str, Any]:
-    kept: dict[str, Any] = {"value": _plain(one.value)}
-    if one.numerator is not None and one.denominator is not None:
-        kept["numerator"] = {"key": one.numerator.metric.key, **_kept(one.numerator)}
-        kept["denominator"] = {"key": one.denominator.metric.key, **_kept(one.denominator)}
-    return kept
+def _value_json(metric_value: MetricValue) -> dict[str, Any]:
+    result: dict[str, Any] = {"value": _json_number(metric_value.value)}
+    if metric_value.numerator is not None and metric_value.denominator is not None:
+        result["numerator"] = {"key": metric_value.numerator.metric.key, **_value_json(metric_value.numerator)}
+        result["denominator"] = {"key": metric_value.denominator.metric.key, **_value_json(metric_value.denominator)}
+    return result
 
 
-def _day(text: str | None) -> date | None:
+def _parse_date(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _plain(value: int | float | Decimal | None) -> int | float | str | None:
+def _json_number(value: int | float | Decimal | None) -> int | float | str | None:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def _figure(definitions: Mapping[str, MetricDefinition], key: str, told: Mapping[str, Any]) -> SharedFigure:
-    value = told["value"]
+def _parse_figure(definitions: Mapping[str, MetricDefinition], key: str, data: Mapping[str, Any]) -> SharedFigure:
+    value = data["value"]
     return SharedFigure(
         definitions[key],
         Decimal(value) if isinstance(value, str) else value,
         *(
-            _figure(definitions, told[part]["key"], told[part]) if part in told else None
+            _parse_figure(definitions, data[part]["key"], data[part]) if part in data else None
             for part in ("numerator", "denominator")
         ),
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 WIDTH, HEIGHT = 720, 200
 
 
-def lines_of(columns: Mapping[str, Sequence[int]]) -> dict[str, str]:
+def polyline_points(columns: Mapping[str, Sequence[int]]) -> dict[str, str]:
     """Return the ``points`` attribute of each line in a box of :data:`WIDTH` by :data:`HEIGHT` units.
 
     All lines share one vertical scale. Lines with only zeros are left out.
@@ -15,5 +15,5 @@ def lines_of(columns: Mapping[str, Sequence[int]]) -> dict[str, str]:
 
 
 def _points(values: Sequence[int], top: int) -> str:
-    pace = WIDTH / max(len(values) - 1, 1)
-    return " ".join(f"{n * pace:.1f},{(HEIGHT - 4) * (1 - value / top) + 2:.1f}" for n, value in enumerate(values))
+    x_step = WIDTH / max(len(values) - 1, 1)
+    return " ".join(f"{n * x_step:.1f},{(HEIGHT - 4) * (1 - value / top) + 2:.1f}" for n, value in enumerate(values))

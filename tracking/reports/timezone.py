@@ -2,11 +2,11 @@
 
 from zoneinfo import ZoneInfo
 
-from campaigns.web.i18n.formatting import zone
+from campaigns.web.i18n.formatting import find_zone
 from campaigns.web.security.authentication import current_organisation
 
 
-def our_zone() -> ZoneInfo:
+def organisation_zone() -> ZoneInfo:
     """Return the organisation's time zone, in which report days begin; UTC when it is not set or unknown."""
     organisation = current_organisation()
-    return (zone(organisation.timezone) if organisation else None) or ZoneInfo("UTC")
+    return (find_zone(organisation.timezone) if organisation else None) or ZoneInfo("UTC")

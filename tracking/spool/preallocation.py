@@ -10,15 +10,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-ROOM_BYTES = 1 << 20
-_MOUNTS = Path("/proc/self/mountinfo")
-_IN_PLACE = frozenset({"ext4", "xfs", "tmpfs"})
+PREALLOCATED_BYTES = 1 << 20
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_IN_PLACE_FILE_SYSTEMS = frozenset({"ext4", "xfs", "tmpfs"})
 """File systems that write a preallocated block in place. Copy-on-write and network file systems allocate at the store:
 there a full disk would end the process with SIGBUS instead of failing a call.
 """
 
 
-def reserved(fd: int, end: int) -> tuple[mmap.mmap, int]:
+def preallocate(fd: int, end: int) -> tuple[mmap.mmap, int]:
     """Preallocate and map space at the end of a file whose records end at ``end``. Returns the mapping and the position
     of the first free byte in it.
 
@@ -28,8 +28,8 @@ def reserved(fd: int, end: int) -> tuple[mmap.mmap, int]:
     if not _writes_in_place(fd):
         raise OSError("no file system on which room can be reserved")
     try:
-        os.posix_fallocate(fd, begin, ROOM_BYTES)
-        return mmap.mmap(fd, ROOM_BYTES, offset=begin), end - begin
+        os.posix_fallocate(fd, begin, PREALLOCATED_BYTES)
+        return mmap.mmap(fd, PREALLOCATED_BYTES, offset=begin), end - begin
     except OSError:
         os.ftruncate(fd, end)  # fallocate on a disk that fills up may leave a part of the range allocated.
         raise
@@ -39,8 +39,8 @@ def _writes_in_place(fd: int) -> bool:
     device = os.fstat(fd).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     with suppress(OSError):
-        for line in _MOUNTS.read_text().splitlines():
-            place, _, source = line.partition(" - ")
-            if place.split()[2] == number:
-                return source.split()[0] in _IN_PLACE
+        for line in _MOUNTINFO.read_text().splitlines():
+            mount, _, source = line.partition(" - ")
+            if mount.split()[2] == number:
+                return source.split()[0] in _IN_PLACE_FILE_SYSTEMS
     return False

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tracking.spool.record_codec import LONGEST_RECORD, Hit, ScanResult, scan
+from tracking.spool.record_codec import MAX_RECORD_BYTES, Hit, ScanResult, scan
 from tracking.spool.writer import SUFFIX
 
 CHUNK_BYTES = 2 << 20  # About 15,000 hits: one chunk is one transaction, which holds SQLite's write lock.
-_PIECE_BYTES = 64 << 10
-_AGE_BEFORE_DELETION = 60.0  # The writer locks a file shortly after creating it.
+_BLOCK_BYTES = 64 << 10
+_MIN_AGE_SECONDS = 60.0  # The writer locks a file shortly after creating it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,17 @@ class ReadResult:
 
     hits: list[tuple[int, Hit]]
     offset: int
-    skipped: int = 0
-    lost: int = 0
+    skipped_bytes: int = 0
+    lost_hits: int = 0
 
 
-def files(directory: Path) -> dict[str, list[SpoolFile]]:
+def list_spools(directory: Path) -> dict[str, list[SpoolFile]]:
     """The spool files of this host by spool id, each list in order of offset."""
-    found: dict[str, list[SpoolFile]] = {}
+    spools: dict[str, list[SpoolFile]] = {}
     try:
         entries = list(os.scandir(directory))
     except (FileNotFoundError, NotADirectoryError):
-        return found
+        return spools
     for entry in entries:
         name, _, start = entry.name.removesuffix(SUFFIX).partition("-")
         if entry.name.endswith(SUFFIX) and len(name) == 32 and len(start) == 16:
@@ -55,78 +55,80 @@ def files(directory: Path) -> dict[str, list[SpoolFile]]:
                 file = SpoolFile(Path(entry.path), name, int(start, 16), entry.stat().st_size)
             except (ValueError, FileNotFoundError):
                 continue
-            found.setdefault(name, []).append(file)
-    return {spool: _final(sorted(of_spool, key=lambda file: file.start)) for spool, of_spool in found.items()}
+            spools.setdefault(name, []).append(file)
+    return {
+        spool: _with_final_sizes(sorted(of_spool, key=lambda file: file.start)) for spool, of_spool in spools.items()
+    }
 
 
-def _final(of_spool: list[SpoolFile]) -> list[SpoolFile]:
+def _with_final_sizes(files: list[SpoolFile]) -> list[SpoolFile]:
     """Fix the size of all files that have a successor. A file may grow until its successor is opened, and never after
     that. Bytes past the successor's start are preallocated space that the writer could not truncate.
     """
     final = [
         replace(file, size=min(file.path.stat().st_size, following.start - file.start))
-        for file, following in pairwise(of_spool)
+        for file, following in pairwise(files)
     ]
-    return final + of_spool[-1:]
+    return final + files[-1:]
 
 
-def read(of_spool: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> ReadResult:
+def read_chunk(files: list[SpoolFile], offset: int, limit: int = CHUNK_BYTES) -> ReadResult:
     """The hits of a spool from ``offset`` on, at most about ``limit`` bytes.
 
     A torn record at the end of a file is skipped and counted once a later file shows that it will never be completed.
     """
-    limit = max(limit, 4 * LONGEST_RECORD)
-    for file, following in _with_following(of_spool):
+    limit = max(limit, 4 * MAX_RECORD_BYTES)
+    for file, following in _with_successors(files):
         if file.end <= offset and (following is None or following.start <= offset):
             continue
-        before = max(0, file.start - offset)  # Bytes of files that no longer exist.
+        deleted_bytes = max(0, file.start - offset)  # Bytes of files that no longer exist.
         begin = max(offset, file.start)
-        found = _scan(file, begin, limit, through=following is not None)
-        end, hits = begin + found.end, found.hits
-        skipped = before + found.skipped
+        result = _scan_file(file, begin, limit, past_zeros=following is not None)
+        end, hits = begin + result.end, result.hits
+        skipped = deleted_bytes + result.skipped_bytes
         if following is not None and begin + min(limit, file.end - begin) >= file.end:
             skipped += following.start - end
             end = following.start
-        elif not found.end and not found.waits and file.end - begin >= limit:
-            end = begin + limit - LONGEST_RECORD  # A whole chunk without a record is damaged.
+        elif not result.end and not result.reached_unwritten and file.end - begin >= limit:
+            end = begin + limit - MAX_RECORD_BYTES  # A whole chunk without a record is damaged.
             skipped += end - begin
-        return ReadResult(hits, end, skipped, found.lost)
+        return ReadResult(hits, end, skipped, result.lost_hits)
     return ReadResult([], offset)
 
 
-def _with_following(of_spool: list[SpoolFile]) -> Iterator[tuple[SpoolFile, SpoolFile | None]]:
-    return zip(of_spool, [*of_spool[1:], None], strict=True)
+def _with_successors(files: list[SpoolFile]) -> Iterator[tuple[SpoolFile, SpoolFile | None]]:
+    return zip(files, [*files[1:], None], strict=True)
 
 
-def _scan(file: SpoolFile, begin: int, limit: int, through: bool) -> ScanResult:
-    found = scan(_bytes(file, begin, limit, through), begin, through)
+def _scan_file(file: SpoolFile, begin: int, limit: int, past_zeros: bool) -> ScanResult:
+    result = scan(_read_bytes(file, begin, limit, past_zeros), begin, past_zeros)
     # Another processor may see the writer's stores in a different order; only damage that persists is skipped.
-    if found.skipped:
-        found = scan(_bytes(file, begin, limit, through), begin, through)
-    if found.waits and not found.end and abandoned(file):
+    if result.skipped_bytes:
+        result = scan(_read_bytes(file, begin, limit, past_zeros), begin, past_zeros)
+    if result.reached_unwritten and not result.end and is_abandoned(file):
         # Zeros in front of records of a dead writer are a hole left by a power cut.
-        behind = scan(_bytes(file, begin, limit, True), begin)
-        found = behind if behind.end else found
-    return found
+        past_hole = scan(_read_bytes(file, begin, limit, True), begin)
+        result = past_hole if past_hole.end else result
+    return result
 
 
-def _bytes(file: SpoolFile, begin: int, limit: int, through: bool) -> bytes:
+def _read_bytes(file: SpoolFile, begin: int, limit: int, past_zeros: bool) -> bytes:
     """The bytes from ``begin`` on. For a file that is still written, reading stops soon after the last record."""
-    pieces, at, stop = list[bytes](), begin - file.start, min(begin + limit, file.end) - file.start
+    blocks, at, stop = list[bytes](), begin - file.start, min(begin + limit, file.end) - file.start
     with file.path.open("rb", buffering=0) as stream:
-        while at < stop and (piece := os.pread(stream.fileno(), min(_PIECE_BYTES, stop - at), at)):
-            pieces.append(piece)
+        while at < stop and (piece := os.pread(stream.fileno(), min(_BLOCK_BYTES, stop - at), at)):
+            blocks.append(piece)
             at += len(piece)
-            if not through and not piece[-LONGEST_RECORD:].strip(b"\0"):
+            if not past_zeros and not piece[-MAX_RECORD_BYTES:].strip(b"\0"):
                 break
-    return b"".join(pieces)
+    return b"".join(blocks)
 
 
-def abandoned(file: SpoolFile) -> bool:
+def is_abandoned(file: SpoolFile) -> bool:
     """Whether the writer of a file is gone: old enough and no longer flocked."""
     try:
         # After the system clock was set back, the modification time may lie in the future.
-        if abs(time.time() - file.path.stat().st_mtime) < _AGE_BEFORE_DELETION:
+        if abs(time.time() - file.path.stat().st_mtime) < _MIN_AGE_SECONDS:
             return False
         with file.path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -137,29 +139,31 @@ def abandoned(file: SpoolFile) -> bool:
     return True
 
 
-def delete_counted(of_spool: list[SpoolFile], offset: int) -> int:
+def delete_counted(files: list[SpoolFile], offset: int) -> int:
     """Delete the files that are counted up to their end and have no writer. Returns how many were deleted."""
     deleted = 0
-    for file in of_spool:
+    for file in files:
         # An incomplete record of a dead writer is a hit that was never answered.
-        if abandoned(file) and (file.end <= offset or not read([file], offset).hits):
+        if is_abandoned(file) and (file.end <= offset or not read_chunk([file], offset).hits):
             file.path.unlink(missing_ok=True)
             deleted += 1
     return deleted
 
 
-def backlog(found: Iterable[list[SpoolFile]], offsets: dict[str, int]) -> int:
+def backlog_bytes(spools: Iterable[list[SpoolFile]], offsets: dict[str, int]) -> int:
     """Bytes on this host that are not counted yet, without preallocated zeros. ``offsets``: checkpoint by spool id."""
     return sum(
-        max(0, _written(file) - max(file.start, offsets.get(file.spool, 0))) for of_spool in found for file in of_spool
+        max(0, _end_of_records(file) - max(file.start, offsets.get(file.spool, 0)))
+        for of_spool in spools
+        for file in of_spool
     )
 
 
-def _written(file: SpoolFile) -> int:
+def _end_of_records(file: SpoolFile) -> int:
     """The offset behind the last record of a file, before its preallocated zeros."""
     with file.path.open("rb", buffering=0) as stream:
-        for stop in range(file.size, 0, -_PIECE_BYTES):
-            begin = max(0, stop - _PIECE_BYTES)
+        for stop in range(file.size, 0, -_BLOCK_BYTES):
+            begin = max(0, stop - _BLOCK_BYTES)
             if piece := os.pread(stream.fileno(), stop - begin, begin).rstrip(b"\0"):
                 return file.start + begin + len(piece)
     return file.start

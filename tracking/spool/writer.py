@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from campaigns import clock, config
-from tracking.spool.preallocation import reserved
+from tracking.spool.preallocation import preallocate
 from tracking.spool.record_codec import MAGIC, Hit, pack, pack_loss
 
 log = structlog.get_logger(__name__)
@@ -45,40 +45,40 @@ class SpoolWriter:
 
     def __init__(self, directory: Path, rotate_bytes: int = ROTATE_BYTES, rotate_seconds: float = ROTATE_SECONDS):
         self.name = secrets.token_hex(16)
-        self.lost = 0
+        self.lost_hits = 0
         """Hits that could not be stored since the process started."""
         self._directory = directory
         self._rotate_bytes, self._rotate_seconds = rotate_bytes, rotate_seconds
         self._lock = threading.Lock()
         self._fd = -1
-        self._start = 0  # Spool offset at which the open file begins.
-        self._base = 0  # Spool offset of the mapping; without one, the offset behind the last record.
-        self._room: mmap.mmap | None = None
-        self._free = 0  # Position of the first free byte in the mapping.
-        self._full = 0  # End of the positions in the mapping that need no check for rotation or space.
-        self._synced = 0
-        self._opened = 0.0
+        self._file_offset = 0  # Spool offset at which the open file begins.
+        self._mapping_offset = 0  # Spool offset of the mapping; without one, the offset behind the last record.
+        self._mapping: mmap.mmap | None = None
+        self._write_position = 0  # Position of the first free byte in the mapping.
+        self._fast_path_end = 0  # End of the positions in the mapping that need no check for rotation or space.
+        self._synced_offset = 0
+        self._opened_at = 0.0
         self._retry_at = 0.0
-        self.untold = 0
+        self.unreported_losses = 0
         """Lost hits that no loss record in the spool covers yet."""
-        self._syncing = False
+        self._sync_thread_started = False
 
     def append(self, hit: Hit) -> bool:
         """Store a hit. Never raises; False when the disk refused it."""
-        return self.keep(pack(hit))
+        return self.append_record(pack(hit))
 
-    def keep(self, record: bytes) -> bool:
+    def append_record(self, record: bytes) -> bool:
         """Store a packed hit, as :meth:`append` does."""
         # ``acquire`` instead of ``with``: less interpreter work per hit (CPU per answer: tests/benchmarks/hits.py).
         self._lock.acquire()
         try:
-            room, begin = self._room, self._free
+            mapping, begin = self._mapping, self._write_position
             stop = begin + len(record)
-            if stop > self._full or room is None:
-                return self._keep_thoughtfully(record)
-            room[begin + 1 : stop] = record[1:]
-            room[begin] = MAGIC
-            self._free = stop
+            if stop > self._fast_path_end or mapping is None:
+                return self._append_slow_path(record)
+            mapping[begin + 1 : stop] = record[1:]
+            mapping[begin] = MAGIC
+            self._write_position = stop
             return True
         finally:
             self._lock.release()
@@ -86,11 +86,15 @@ class SpoolWriter:
     def sync(self) -> None:
         """fdatasync what was written since the last call, and close a file that is older than ``rotate_seconds``."""
         with self._lock:
-            if self._fd < 0 or self._synced == self._end:
+            if self._fd < 0 or self._synced_offset == self._end_offset:
                 fd = -1
             else:
-                fd, self._synced = os.dup(self._fd), self._end
-            if self._fd >= 0 and time.monotonic() - self._opened > self._rotate_seconds and self._end > self._start:
+                fd, self._synced_offset = os.dup(self._fd), self._end_offset
+            if (
+                self._fd >= 0
+                and time.monotonic() - self._opened_at > self._rotate_seconds
+                and self._end_offset > self._file_offset
+            ):
                 self._close()
         if fd >= 0:
             try:
@@ -103,24 +107,24 @@ class SpoolWriter:
             self._close()
 
     @property
-    def _end(self) -> int:
+    def _end_offset(self) -> int:
         """Spool offset behind the last record."""
-        return self._base + self._free
+        return self._mapping_offset + self._write_position
 
-    def _keep_thoughtfully(self, record: bytes) -> bool:
+    def _append_slow_path(self, record: bytes) -> bool:
         try:
-            if self._fd >= 0 and self._end - self._start >= self._rotate_bytes:
+            if self._fd >= 0 and self._end_offset - self._file_offset >= self._rotate_bytes:
                 self._close()
             if self._fd < 0:
                 self._open()
-            if self.untold:
-                self._tell()
-            self._put(record)
+            if self.unreported_losses:
+                self._write_loss_record()
+            self._write_record(record)
         except OSError as error:
-            self._refused(error)
+            self._note_refused_write(error)
             return False
-        if not self._syncing:
-            self._syncing = True
+        if not self._sync_thread_started:
+            self._sync_thread_started = True
             threading.Thread(target=self._sync_forever, name="spool-sync", daemon=True).start()
         return True
 
@@ -128,64 +132,64 @@ class SpoolWriter:
         if time.monotonic() < self._retry_at:
             raise OSError("waiting before the next attempt")
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._directory / file_name(self.name, self._end)
+        path = self._directory / file_name(self.name, self._end_offset)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._fd, self._start, self._opened = fd, self._end, time.monotonic()
-        self._reserve()
+        self._fd, self._file_offset, self._opened_at = fd, self._end_offset, time.monotonic()
+        self._preallocate()
 
-    def _tell(self) -> None:
+    def _write_loss_record(self) -> None:
         """Write a loss record for the hits that were lost."""
-        told, self.untold = self.untold, 0
+        losses, self.unreported_losses = self.unreported_losses, 0
         try:
-            self._put(pack_loss(told, clock.micros()))
+            self._write_record(pack_loss(losses, clock.now_micros()))
         except OSError:
-            self.untold = told
+            self.unreported_losses = losses
             raise
 
-    def _put(self, record: bytes) -> None:
-        if self._room is not None and self._free + len(record) > len(self._room):
-            self._leave_room()
-            self._reserve()
-        if self._room is None:
-            self._write(record)
+    def _write_record(self, record: bytes) -> None:
+        if self._mapping is not None and self._write_position + len(record) > len(self._mapping):
+            self._release_mapping()
+            self._preallocate()
+        if self._mapping is None:
+            self._write_to_file(record)
             return
-        stop = self._free + len(record)
-        self._room[self._free + 1 : stop] = record[1:]
-        self._room[self._free] = MAGIC
-        self._free = stop
+        stop = self._write_position + len(record)
+        self._mapping[self._write_position + 1 : stop] = record[1:]
+        self._mapping[self._write_position] = MAGIC
+        self._write_position = stop
 
-    def _write(self, record: bytes) -> None:
-        written = os.pwrite(self._fd, record, self._end - self._start)
+    def _write_to_file(self, record: bytes) -> None:
+        written = os.pwrite(self._fd, record, self._end_offset - self._file_offset)
         if written == len(record):
-            self._base += written
+            self._mapping_offset += written
             return
         # A full disk may accept a part of the record. It is truncated; where that fails, the next file begins behind
         # the part, and the collector skips it as a torn record.
         try:
-            os.ftruncate(self._fd, self._end - self._start)
+            os.ftruncate(self._fd, self._end_offset - self._file_offset)
         except OSError:
-            self._base += written
+            self._mapping_offset += written
         raise OSError("the disk is full")
 
-    def _reserve(self) -> None:
+    def _preallocate(self) -> None:
         """Preallocate space in the open file. When that fails, records are written with ``pwrite``."""
         with suppress(OSError):
-            self._room, self._free = reserved(self._fd, self._end - self._start)
-            self._base -= self._free
-            self._full = min(len(self._room), self._start + self._rotate_bytes - self._base)
+            self._mapping, self._write_position = preallocate(self._fd, self._end_offset - self._file_offset)
+            self._mapping_offset -= self._write_position
+            self._fast_path_end = min(len(self._mapping), self._file_offset + self._rotate_bytes - self._mapping_offset)
 
-    def _leave_room(self) -> None:
-        self._base, self._free, self._full = self._end, 0, 0
-        if self._room is not None:
-            self._room.close()
-            self._room = None
+    def _release_mapping(self) -> None:
+        self._mapping_offset, self._write_position, self._fast_path_end = self._end_offset, 0, 0
+        if self._mapping is not None:
+            self._mapping.close()
+            self._mapping = None
 
-    def _refused(self, error: OSError) -> None:
-        if not self.untold:
+    def _note_refused_write(self, error: OSError) -> None:
+        if not self.unreported_losses:
             log.error("spool.refused", spool=self.name, error=str(error))
-        self.lost += 1
-        self.untold += 1
+        self.lost_hits += 1
+        self.unreported_losses += 1
         if self._fd >= 0 or time.monotonic() >= self._retry_at:
             self._close()
             self._retry_at = time.monotonic() + RETRY_SECONDS
@@ -194,20 +198,20 @@ class SpoolWriter:
         """Close the file, truncated to its records. An empty file is removed, so that its name is free for the next
         attempt.
         """
-        fd, self._fd, reserved = self._fd, -1, self._room is not None
+        fd, self._fd, had_mapping = self._fd, -1, self._mapping is not None
         if fd < 0:
             return
-        self._leave_room()
+        self._release_mapping()
         try:
-            if self._end == self._start:
-                (self._directory / file_name(self.name, self._start)).unlink(missing_ok=True)
+            if self._end_offset == self._file_offset:
+                (self._directory / file_name(self.name, self._file_offset)).unlink(missing_ok=True)
             else:
-                if reserved:
-                    os.ftruncate(fd, self._end - self._start)
+                if had_mapping:
+                    os.ftruncate(fd, self._end_offset - self._file_offset)
                 os.fdatasync(fd)
         except OSError as error:
-            if self._end == self._start:
-                self._base += 1  # The name stays taken, so the next file needs another offset.
+            if self._end_offset == self._file_offset:
+                self._mapping_offset += 1  # The name stays taken, so the next file needs another offset.
             log.error("spool.sync_failed", spool=self.name, error=str(error))
         os.close(fd)
 
@@ -220,25 +224,25 @@ class SpoolWriter:
                 log.error("spool.sync_failed", spool=self.name, error=str(error))
 
 
-_made: tuple[config.Settings, SpoolWriter] | None = None
-_making = threading.Lock()
+_instance: tuple[config.Settings, SpoolWriter] | None = None
+_instance_lock = threading.Lock()
 
 
-def spool() -> SpoolWriter:
+def spool_writer() -> SpoolWriter:
     """The spool writer of this process and its settings. A forked child gets its own."""
-    global _made
-    settings, made = config.settings(), _made
-    if made is None or made[0] is not settings:
-        with _making:
-            made = _made
-            if made is None or made[0] is not settings:
-                made = _made = (settings, SpoolWriter(settings.spool))
-    return made[1]
+    global _instance
+    settings, instance = config.settings(), _instance
+    if instance is None or instance[0] is not settings:
+        with _instance_lock:
+            instance = _instance
+            if instance is None or instance[0] is not settings:
+                instance = _instance = (settings, SpoolWriter(settings.spool))
+    return instance[1]
 
 
-def _forget() -> None:
-    global _made, _making
-    _made, _making = None, threading.Lock()
+def _reset_after_fork() -> None:
+    global _instance, _instance_lock
+    _instance, _instance_lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -41,5 +41,5 @@ for page in (
 
 
 @blueprint.record_once
-def _write(state: BlueprintSetupState) -> None:
-    state.app.jinja_env.globals["writing"] = metric_rendering
+def _register_template_globals(state: BlueprintSetupState) -> None:
+    state.app.jinja_env.globals["metric_html"] = metric_rendering

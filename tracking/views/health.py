@@ -8,50 +8,59 @@ from sqlalchemy.orm import Session
 from campaigns import clock, retries
 from campaigns.accounts.actor import Permission
 from campaigns.delivery.relays import availability
-from campaigns.web import health as house_health
+from campaigns.web import health as web_health
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
-from tracking.jobs.health import CollectorHealth, health
+from campaigns.web.security.current_actor import current_actor
+from tracking.jobs.health import CollectorHealth, collector_health
 
 blueprint = Blueprint("health", __name__)
 
 
-@house_health.check("tracking")
-def _tracking_facts(session: Session) -> dict[str, Any]:
+@web_health.register_check("tracking")
+def _collector_facts(session: Session) -> dict[str, Any]:
     """Health facts for monitoring.
 
     A late collector is reported but doesn't make this process unhealthy: a load balancer that removed
     the web process for it would turn a delay into an outage.
     """
-    found = health(session)
+    collector = collector_health(session)
     return {
-        "well": found.well,
-        "collecting": found.collecting,
-        "lag_seconds": round(found.lag.total_seconds(), 1),
-        "lost_hits": found.lost_hits,
-        "set_aside": found.set_aside,
-        "overdue": found.overdue,
-        "setbacks": len(retries.present(session)),
+        "well": collector.is_healthy,
+        "collecting": collector.collecting,
+        "lag_seconds": round(collector.lag.total_seconds(), 1),
+        "lost_hits": collector.lost_hits,
+        "set_aside": collector.dead_letters,
+        "overdue": collector.overdue,
+        "setbacks": len(retries.current_failures(session)),
     }
 
 
 @blueprint.get("/health/house")
 def house() -> str:
     """The health page; for htmx requests only its content."""
-    actor().require(Permission.SETTINGS)
-    found, trouble, broker = health(db_session()), availability.trouble(db_session()), house_health.broker_answers()
-    failing = retries.present(db_session())
+    current_actor().require(Permission.SETTINGS)
+    collector, relay_trouble, is_broker_up = (
+        collector_health(db_session()),
+        availability.failing_relay(db_session()),
+        web_health.is_broker_reachable(),
+    )
+    job_failures = retries.current_failures(db_session())
     page = "_health" if request.headers.get("HX-Request") else "health"
     return render_template(
         f"pages/tracking/{page}.html",
-        found=found,
-        trouble=trouble,
-        broker=broker,
-        setbacks=failing,
-        well=_all_well(found) and broker and trouble is None and not failing,
+        found=collector,
+        trouble=relay_trouble,
+        broker=is_broker_up,
+        setbacks=job_failures,
+        well=_is_collector_ok(collector) and is_broker_up and relay_trouble is None and not job_failures,
         now=clock.now(),
     )
 
 
-def _all_well(found: CollectorHealth) -> bool:
-    return found.well and not found.lost_hits and not found.unreadable_bytes and not found.set_aside
+def _is_collector_ok(collector: CollectorHealth) -> bool:
+    return (
+        collector.is_healthy
+        and not collector.lost_hits
+        and not collector.unreadable_bytes
+        and not collector.dead_letters
+    )

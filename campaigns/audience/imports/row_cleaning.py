@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from campaigns.audience import contacts
 from campaigns.audience.addresses import normalise
-from campaigns.audience.imports.column_mapping import ATTRIBUTES
+from campaigns.audience.imports.column_mapping import ATTRIBUTE_PREFIX
 from campaigns.audience.imports.csv_reader import CsvRow
 from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
@@ -30,12 +30,12 @@ class ParsedRow(NamedTuple):
     field: str = ""
 
 
-_CLEAN: dict[str, Callable[[str], Any]] = {
+_CLEANERS: dict[str, Callable[[str], Any]] = {
     "email": normalise,
-    "first_name": contacts.name,
-    "last_name": contacts.name,
-    "language": contacts.language_code,
-    "timezone": contacts.timezone_name,
+    "first_name": contacts.clean_name,
+    "last_name": contacts.clean_name,
+    "language": contacts.clean_language,
+    "timezone": contacts.clean_timezone,
 }
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -45,12 +45,14 @@ class RowParser:
 
     def __init__(self, mapping: Sequence[str]) -> None:
         self._width = len(mapping)
-        self._columns = [(n, target, _CLEAN[target]) for n, target in enumerate(mapping) if target in _CLEAN]
+        self._columns = [(n, target, _CLEANERS[target]) for n, target in enumerate(mapping) if target in _CLEANERS]
         self._attributes = [
-            (n, target.removeprefix(ATTRIBUTES)) for n, target in enumerate(mapping) if target.startswith(ATTRIBUTES)
+            (n, target.removeprefix(ATTRIBUTE_PREFIX))
+            for n, target in enumerate(mapping)
+            if target.startswith(ATTRIBUTE_PREFIX)
         ]
 
-    def clean(self, row: CsvRow) -> ParsedRow:
+    def parse(self, row: CsvRow) -> ParsedRow:
         """Return the cleaned row. Missing trailing cells count as empty, extra non-empty cells reject the row."""
         if row.message:
             return ParsedRow(row.number, message=row.message)
@@ -66,14 +68,14 @@ class RowParser:
                 values[target] = clean(cells[n])
             except ValidationFailed as error:
                 return _rejected(row.number, error.problems[0], target)
-        given = {}
+        attributes = {}
         for n, key in self._attributes:
             try:
-                if value := contacts.attribute_value(cells[n]):
-                    given[key] = value
+                if value := contacts.clean_attribute(cells[n]):
+                    attributes[key] = value
             except ValidationFailed as error:
-                return _rejected(row.number, error.problems[0], ATTRIBUTES + key)
-        return ParsedRow(row.number, attributes=_json(given) if given else "{}", **values)
+                return _rejected(row.number, error.problems[0], ATTRIBUTE_PREFIX + key)
+        return ParsedRow(row.number, attributes=_json(attributes) if attributes else "{}", **values)
 
 
 def _rejected(row: int, problem: ValidationProblem, target: str) -> ParsedRow:

@@ -21,32 +21,32 @@ from sqlalchemy.orm import Session
 from campaigns import clock, db
 from campaigns.accounts.models import User
 from campaigns.audience.imports import files
-from campaigns.audience.imports.csv_reader import rows
+from campaigns.audience.imports.csv_reader import read_rows
 from campaigns.audience.imports.row_cleaning import ParsedRow, RowParser
 from campaigns.audience.imports.service import FILE_GONE
 from campaigns.audience.imports.sql import staged
-from campaigns.audience.imports.staging import StagingFile, opened, stage
+from campaigns.audience.imports.staging import StagingFile, open_staging_file, write_staging_file
 from campaigns.audience.imports.upsert import (
     ImportCounts,
     ImportOptions,
-    Prepared,
+    PreparedChunk,
     RejectedRow,
-    foretell,
-    merge,
-    prepare,
+    merge_chunk,
+    prepare_chunk,
+    preview_chunk,
 )
 from campaigns.audience.models import ContactImport, ImportState
 from campaigns.errors import Conflict, KampaniaError
 from campaigns.i18n import N_
 
-CHUNK = 5_000
+CHUNK_ROWS = 5_000
 """Rows per transaction: small enough that other writers (SQLite has one) are not blocked for long."""
 LEASE = timedelta(seconds=30)
 """A worker that has not renewed its claim for this long is considered dead. It must exceed the time of one chunk."""
-SHOWN_PROBLEMS = 20
-_NOTE_EVERY = 2.0
+MAX_SHOWN_PROBLEMS = 20
+_PROGRESS_INTERVAL = 2.0
 
-_WAITING = (ImportState.CHECKING, ImportState.RUNNING)
+_RUNNABLE_STATES = (ImportState.CHECKING, ImportState.RUNNING)
 _log = logging.getLogger(__name__)
 
 
@@ -57,168 +57,178 @@ class _ClaimLost(Exception):
 def due_imports(session: Session) -> list[int]:
     """Return the ids of imports that wait for a worker, oldest first."""
     free = or_(ContactImport.claimed_at.is_(None), ContactImport.claimed_at < clock.now() - LEASE)
-    due = select(ContactImport.id).where(ContactImport.state.in_(_WAITING), free).order_by(ContactImport.id)
+    due = select(ContactImport.id).where(ContactImport.state.in_(_RUNNABLE_STATES), free).order_by(ContactImport.id)
     return list(session.scalars(due))
 
 
 def run(import_id: int) -> None:
     """Run a dry run or an import from where it stopped. Does nothing when another worker holds the claim."""
-    work = _ImportJob.claimed(import_id)
-    if work is None:
+    job = _ImportJob.claim(import_id)
+    if job is None:
         return
     try:
-        work.go()
+        job.run()
     except _ClaimLost:
         _log.warning("import %s was taken over by another worker", import_id)
     except KampaniaError as error:
-        work.fail(error.message)
+        job.fail(error.message)
     except OperationalError:
         raise  # database unavailable: the lease expires and a later tick continues
     except Exception:
         _log.exception("import %s", import_id)
-        work.fail(N_("Something unexpected stopped the import. The log has more; what was imported stays."))
+        job.fail(N_("Something unexpected stopped the import. The log has more; what was imported stays."))
 
 
 class _ImportJob:
-    def __init__(self, found: ContactImport, recorded_by: str, mine: datetime) -> None:
-        self.found = found
+    def __init__(self, contact_import: ContactImport, recorded_by: str, claimed_at: datetime) -> None:
+        self.contact_import = contact_import
         self.recorded_by = recorded_by
-        self.mine = mine
-        self.noted = time.monotonic()
+        self.claimed_at = claimed_at
+        self.progress_at = time.monotonic()
 
     @classmethod
-    def claimed(cls, import_id: int) -> "_ImportJob | None":
+    def claim(cls, import_id: int) -> "_ImportJob | None":
         with db.transaction() as session:
             now = clock.now()
-            taken = session.scalar(
+            claimed_id = session.scalar(
                 update(ContactImport)
                 .where(
                     ContactImport.id == import_id,
-                    ContactImport.state.in_(_WAITING),
+                    ContactImport.state.in_(_RUNNABLE_STATES),
                     or_(ContactImport.claimed_at.is_(None), ContactImport.claimed_at < now - LEASE),
                 )
                 .values(claimed_at=now)
                 .returning(ContactImport.id)
                 .execution_options(synchronize_session=False)
             )
-            if taken is None:
+            if claimed_id is None:
                 return None
-            found = session.get_one(ContactImport, import_id)
-            person = session.get(User, found.created_by) if found.created_by else None
-            return cls(found, person.name if person else "import", now)
+            contact_import = session.get_one(ContactImport, import_id)
+            person = session.get(User, contact_import.created_by) if contact_import.created_by else None
+            return cls(contact_import, person.name if person else "import", now)
 
     @property
-    def dry(self) -> bool:
-        return self.found.state is ImportState.CHECKING
+    def is_dry_run(self) -> bool:
+        return self.contact_import.state is ImportState.CHECKING
 
-    def go(self) -> None:
-        engine = db.engine().execution_options(read_only=self.dry)
-        with self.staged_rows() as stage, engine.connect() as connection:
-            with db.engine().begin() as beside:
-                self.note(beside, rows_total=stage.total, rows_read=0 if self.dry else self.found.rows_read)
+    def run(self) -> None:
+        engine = db.engine().execution_options(read_only=self.is_dry_run)
+        with self.open_staging() as staging, engine.connect() as connection:
+            with db.engine().begin() as progress_connection:
+                self.save_progress(
+                    progress_connection,
+                    rows_total=staging.total,
+                    rows_read=0 if self.is_dry_run else self.contact_import.rows_read,
+                )
             with connection.begin():
                 staged.create(connection, checkfirst=False)
             try:
-                self.check(stage, connection) if self.dry else self.merge(stage, connection)
+                self.run_dry_run(staging, connection) if self.is_dry_run else self.run_import(staging, connection)
             finally:
                 connection.invalidate()  # drops the connection and with it the temporary table
-        if not self.dry:
-            files.forget_stage(self.found.content_key)
+        if not self.is_dry_run:
+            files.delete_staging_files(self.contact_import.content_key)
 
-    def check(self, stage: StagingFile, connection: Connection) -> None:
+    def run_dry_run(self, staging: StagingFile, connection: Connection) -> None:
         problems: list[RejectedRow] = []
         counts = ImportCounts()
-        for place, prepared in self.chunks(stage, 0):
+        for position, prepared in self.chunks(staging, 0):
             with connection.begin():
-                tally, rejected = foretell(connection, self.terms(), prepared)
-            counts += tally
-            problems = sorted([*problems, *rejected], key=lambda one: one.row)[:SHOWN_PROBLEMS]
-            with db.engine().begin() as beside:
-                self.note(beside, rows_read=place)
-        with db.engine().begin() as beside:
+                chunk_counts, rejected = preview_chunk(connection, self.options(), prepared)
+            counts += chunk_counts
+            problems = sorted([*problems, *rejected], key=lambda one: one.row)[:MAX_SHOWN_PROBLEMS]
+            with db.engine().begin() as progress_connection:
+                self.save_progress(progress_connection, rows_read=position)
+        with db.engine().begin() as progress_connection:
             shown = [asdict(one) for one in problems]
-            self.end(beside, ImportState.CHECKED, problems=shown, **counts.counts())
+            self.finish(progress_connection, ImportState.CHECKED, problems=shown, **counts.counts())
 
-    def merge(self, stage: StagingFile, connection: Connection) -> None:
-        for place, prepared in self.chunks(stage, self.found.rows_read):
+    def run_import(self, staging: StagingFile, connection: Connection) -> None:
+        for position, prepared in self.chunks(staging, self.contact_import.rows_read):
             with connection.begin():
-                self.hold(connection)
-                tally = merge(connection, self.terms(), prepared)
-                added = {name: getattr(ContactImport, name) + count for name, count in tally.counts().items()}
-                self.note(connection, rows_read=place, **added)
+                self.lock_claim(connection)
+                chunk_counts = merge_chunk(connection, self.options(), prepared)
+                added = {name: getattr(ContactImport, name) + count for name, count in chunk_counts.counts().items()}
+                self.save_progress(connection, rows_read=position, **added)
         with connection.begin():
-            self.end(connection, ImportState.DONE)
+            self.finish(connection, ImportState.DONE)
 
-    def chunks(self, stage: StagingFile, place: int) -> Iterator[tuple[int, Prepared]]:
+    def chunks(self, staging: StagingFile, position: int) -> Iterator[tuple[int, PreparedChunk]]:
         """Yield (position after the chunk, prepared chunk); preparing happens outside of any transaction."""
-        while chunk := stage.rows(place, CHUNK):
-            place += len(chunk)
-            yield place, prepare(self.found.id, chunk)
+        while chunk := staging.rows(position, CHUNK_ROWS):
+            position += len(chunk)
+            yield position, prepare_chunk(self.contact_import.id, chunk)
 
-    def terms(self) -> ImportOptions:
-        found = self.found
+    def options(self) -> ImportOptions:
+        contact_import = self.contact_import
         return ImportOptions(
-            import_id=found.id,
-            list_id=found.list_id,
-            email_consent=found.email_consent,
-            tracking_consent=found.tracking_consent,
-            wording=found.consent_wording,
-            source=found.consent_source or found.filename,
+            import_id=contact_import.id,
+            list_id=contact_import.list_id,
+            email_consent=contact_import.email_consent,
+            tracking_consent=contact_import.tracking_consent,
+            wording=contact_import.consent_wording,
+            source=contact_import.consent_source or contact_import.filename,
             recorded_by=self.recorded_by,
             at=clock.now(),
         )
 
     @contextmanager
-    def staged_rows(self) -> Iterator[StagingFile]:
-        path = files.stage_of(self.found.content_key)
-        if self.dry or not path.exists():
-            stage(path, self.cleaned(), self.read_so_far)
-        with opened(path) as found:
-            if not self.dry and self.found.rows_read and found.total != self.found.rows_total:
+    def open_staging(self) -> Iterator[StagingFile]:
+        path = files.staging_path(self.contact_import.content_key)
+        if self.is_dry_run or not path.exists():
+            write_staging_file(path, self.parsed_rows(), self.report_rows_read)
+        with open_staging_file(path) as staging:
+            if (
+                not self.is_dry_run
+                and self.contact_import.rows_read
+                and staging.total != self.contact_import.rows_total
+            ):
                 raise Conflict(N_("The file is not the one that this import began with."))
-            yield found
+            yield staging
 
-    def cleaned(self) -> Iterator[ParsedRow]:
-        path = files.path_of(self.found.content_key)
+    def parsed_rows(self) -> Iterator[ParsedRow]:
+        path = files.upload_path(self.contact_import.content_key)
         if not path.exists():
             raise Conflict(FILE_GONE)
-        clean = RowParser(self.found.mapping).clean
-        records = rows(path, self.found.encoding, self.found.delimiter)
-        yield from map(clean, islice(records, 1 if self.found.has_header else 0, None))
+        parse = RowParser(self.contact_import.mapping).parse
+        records = read_rows(path, self.contact_import.encoding, self.contact_import.delimiter)
+        yield from map(parse, islice(records, 1 if self.contact_import.has_header else 0, None))
 
-    def read_so_far(self, count: int) -> None:
-        if time.monotonic() - self.noted > _NOTE_EVERY:
-            with db.engine().begin() as beside:
-                self.note(beside, **({"rows_read": count} if self.dry else {}))
+    def report_rows_read(self, count: int) -> None:
+        if time.monotonic() - self.progress_at > _PROGRESS_INTERVAL:
+            with db.engine().begin() as progress_connection:
+                self.save_progress(progress_connection, **({"rows_read": count} if self.is_dry_run else {}))
 
-    def hold(self, connection: Connection) -> None:
+    def lock_claim(self, connection: Connection) -> None:
         """Lock the import's row until the chunk is committed; on SQLite, being the one writer has the same effect."""
-        held = select(ContactImport.id).where(self.still_mine()).with_for_update()
-        if connection.scalar(held) is None:
+        locked = select(ContactImport.id).where(self.claim_condition()).with_for_update()
+        if connection.scalar(locked) is None:
             raise _ClaimLost
 
-    def still_mine(self) -> ColumnElement[bool]:
-        found = self.found
+    def claim_condition(self) -> ColumnElement[bool]:
+        contact_import = self.contact_import
         return and_(
-            ContactImport.id == found.id, ContactImport.state == found.state, ContactImport.claimed_at == self.mine
+            ContactImport.id == contact_import.id,
+            ContactImport.state == contact_import.state,
+            ContactImport.claimed_at == self.claimed_at,
         )
 
-    def note(self, connection: Connection, **values: Any) -> None:
+    def save_progress(self, connection: Connection, **values: Any) -> None:
         """Write progress and renew the claim."""
         now = clock.now()
-        self.write(connection, claimed_at=now, **values)
-        self.mine, self.noted = now, time.monotonic()
+        self.update_claimed(connection, claimed_at=now, **values)
+        self.claimed_at, self.progress_at = now, time.monotonic()
 
-    def end(self, connection: Connection, state: ImportState, **values: Any) -> None:
-        self.write(connection, state=state, claimed_at=None, finished_at=clock.now(), **values)
+    def finish(self, connection: Connection, state: ImportState, **values: Any) -> None:
+        self.update_claimed(connection, state=state, claimed_at=None, finished_at=clock.now(), **values)
 
     def fail(self, message: str) -> None:
         """End with an error: a dry run returns to UPLOADED (editable mapping), an import can be restarted."""
-        state = ImportState.UPLOADED if self.dry else ImportState.FAILED
+        state = ImportState.UPLOADED if self.is_dry_run else ImportState.FAILED
         with db.engine().begin() as connection:
-            self.end(connection, state, error=message)
+            self.finish(connection, state, error=message)
 
-    def write(self, connection: Connection, **values: Any) -> None:
-        written = connection.execute(update(ContactImport).where(self.still_mine()).values(values))
+    def update_claimed(self, connection: Connection, **values: Any) -> None:
+        written = connection.execute(update(ContactImport).where(self.claim_condition()).values(values))
         if written.rowcount != 1:
             raise _ClaimLost

@@ -14,14 +14,14 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.imports import files
-from campaigns.audience.imports.column_mapping import checked_mapping, guess
-from campaigns.audience.imports.csv_reader import DELIMITERS, ENCODINGS, CsvDialect, look
+from campaigns.audience.imports.column_mapping import guess_mapping, validate_mapping
+from campaigns.audience.imports.csv_reader import DELIMITERS, ENCODINGS, CsvDialect, sniff_dialect
 from campaigns.audience.lists import create_list, list_of
 from campaigns.audience.models import ConsentLevel, ContactImport, ImportState
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_COUNTS = {
+_ZERO_COUNTS = {
     "rows_total": 0,
     "rows_read": 0,
     "created": 0,
@@ -37,14 +37,14 @@ FILE_GONE = N_("The uploaded file is no longer there. Upload it again.")
 def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) -> ContactImport:
     """Store an uploaded file and detect how to read it. Raises ValidationFailed when it is not a table."""
     actor.require(Permission.AUDIENCE)
-    content_key = files.keep(stream)
+    content_key = files.store_upload(stream)
     try:
-        shape = look(files.path_of(content_key))
+        dialect = sniff_dialect(files.upload_path(content_key))
     except BaseException:
-        files.forget(content_key)
+        files.delete_files(content_key)
         raise
-    made = ContactImport(
-        filename=_plain_name(filename),
+    contact_import = ContactImport(
+        filename=_safe_filename(filename),
         content_key=content_key,
         state=ImportState.UPLOADED,
         created_by=actor.id,
@@ -52,68 +52,72 @@ def upload(session: Session, actor: Actor, *, filename: str, stream: IO[bytes]) 
         problems=[],
         error="",
     )
-    _read_as(made, shape)
-    session.add(made)
+    _apply_dialect(contact_import, dialect)
+    session.add(contact_import)
     session.flush()
-    audit.record(session, actor, "upload", "import", made.id, filename=made.filename)
-    return made
+    audit.record(session, actor, "upload", "import", contact_import.id, filename=contact_import.filename)
+    return contact_import
 
 
-def _plain_name(filename: str) -> str:
+def _safe_filename(filename: str) -> str:
     name = PurePath(filename.replace("\\", "/")).name
     return "".join(sign for sign in name if sign.isprintable())[:200] or "contacts.csv"
 
 
-def _read_as(found: ContactImport, shape: CsvDialect) -> None:
-    found.encoding, found.delimiter, found.has_header = shape.encoding, shape.delimiter, shape.has_header
-    found.columns = [name[:200] for name in shape.columns]
-    found.mapping = guess(shape)
+def _apply_dialect(contact_import: ContactImport, dialect: CsvDialect) -> None:
+    contact_import.encoding, contact_import.delimiter, contact_import.has_header = (
+        dialect.encoding,
+        dialect.delimiter,
+        dialect.has_header,
+    )
+    contact_import.columns = [name[:200] for name in dialect.columns]
+    contact_import.mapping = guess_mapping(dialect)
 
 
 def import_of(session: Session, import_id: int) -> ContactImport:
-    found = session.get(ContactImport, import_id)
-    if found is None:
+    contact_import = session.get(ContactImport, import_id)
+    if contact_import is None:
         raise NotFound(N_("There is no such import."))
-    return found
+    return contact_import
 
 
 def all_imports() -> Select[tuple[ContactImport]]:
     return select(ContactImport)
 
 
-def shape_of(found: ContactImport) -> CsvDialect:
+def read_dialect(contact_import: ContactImport) -> CsvDialect:
     """Return the dialect and first rows of the stored file. Raises Conflict when the file is gone."""
-    path = files.path_of(found.content_key)
+    path = files.upload_path(contact_import.content_key)
     if not path.exists():
         raise Conflict(FILE_GONE)
-    return look(path, found.encoding, found.delimiter, found.has_header)
+    return sniff_dialect(path, contact_import.encoding, contact_import.delimiter, contact_import.has_header)
 
 
-def reread(
-    session: Session, actor: Actor, found: ContactImport, *, encoding: str, delimiter: str, has_header: bool
+def update_csv_options(
+    session: Session, actor: Actor, contact_import: ContactImport, *, encoding: str, delimiter: str, has_header: bool
 ) -> None:
     """Change encoding, delimiter and header option, and guess the mapping again.
 
     Raises ValidationFailed for unknown options, Conflict when the file is gone or the import has started.
     """
     actor.require(Permission.AUDIENCE)
-    _require(found, ImportState.UPLOADED, ImportState.CHECKED)
+    _require_state(contact_import, ImportState.UPLOADED, ImportState.CHECKED)
     if encoding not in ENCODINGS or delimiter not in DELIMITERS:
         raise ValidationFailed(
             ValidationProblem(N_("Choose one of the offered ways to read the file."), field="encoding")
         )
-    path = files.path_of(found.content_key)
+    path = files.upload_path(contact_import.content_key)
     if not path.exists():
         raise Conflict(FILE_GONE)
-    _read_as(found, look(path, encoding, delimiter, has_header))
-    found.state = ImportState.UPLOADED
+    _apply_dialect(contact_import, sniff_dialect(path, encoding, delimiter, has_header))
+    contact_import.state = ImportState.UPLOADED
     session.flush()
 
 
 def configure(
     session: Session,
     actor: Actor,
-    found: ContactImport,
+    contact_import: ContactImport,
     *,
     mapping: Sequence[str],
     list_id: int | None = None,
@@ -128,22 +132,22 @@ def configure(
     Raises ValidationFailed for a bad mapping or incomplete consent statement, Conflict once the import has started.
     """
     actor.require(Permission.AUDIENCE)
-    _require(found, ImportState.UPLOADED, ImportState.CHECKED)
-    mapping = checked_mapping(mapping, len(found.columns))
-    _check_statement(email_consent, tracking_consent, consent_wording, consent_source)
+    _require_state(contact_import, ImportState.UPLOADED, ImportState.CHECKED)
+    mapping = validate_mapping(mapping, len(contact_import.columns))
+    _check_consent_statement(email_consent, tracking_consent, consent_wording, consent_source)
     if new_list.strip():
         list_id = create_list(session, actor, new_list).id
     elif list_id is not None:
         list_of(session, list_id)
-    found.mapping = mapping
-    found.list_id = list_id
-    found.email_consent, found.tracking_consent = email_consent, tracking_consent
-    found.consent_wording, found.consent_source = consent_wording.strip(), consent_source.strip()
-    found.state = ImportState.UPLOADED
+    contact_import.mapping = mapping
+    contact_import.list_id = list_id
+    contact_import.email_consent, contact_import.tracking_consent = email_consent, tracking_consent
+    contact_import.consent_wording, contact_import.consent_source = consent_wording.strip(), consent_source.strip()
+    contact_import.state = ImportState.UPLOADED
     session.flush()
 
 
-def _check_statement(email: ConsentLevel, tracking: ConsentLevel, wording: str, source: str) -> None:
+def _check_consent_statement(email: ConsentLevel, tracking: ConsentLevel, wording: str, source: str) -> None:
     problems = []
     if email is ConsentLevel.DELIVERABILITY:
         problems.append(ValidationProblem(N_("Consent to e-mail is yes or no."), field="email_consent"))
@@ -164,39 +168,39 @@ def _check_statement(email: ConsentLevel, tracking: ConsentLevel, wording: str, 
         raise ValidationFailed(problems)
 
 
-def check(session: Session, actor: Actor, found: ContactImport) -> None:
+def request_dry_run(session: Session, actor: Actor, contact_import: ContactImport) -> None:
     """Request a dry run: the worker reads the file and counts what an import would change."""
     actor.require(Permission.AUDIENCE)
-    checked_mapping(found.mapping, len(found.columns))
-    _change(session, found, (ImportState.UPLOADED, ImportState.CHECKED), ImportState.CHECKING)
+    validate_mapping(contact_import.mapping, len(contact_import.columns))
+    _swap_state(session, contact_import, (ImportState.UPLOADED, ImportState.CHECKED), ImportState.CHECKING)
 
 
-def start(session: Session, actor: Actor, found: ContactImport) -> None:
+def request_import(session: Session, actor: Actor, contact_import: ContactImport) -> None:
     """Request the import. Raises Conflict unless the dry run is done, so a double click starts it once.
 
     A failed import continues where it stopped.
     """
     actor.require(Permission.AUDIENCE)
-    if found.state is ImportState.FAILED:
-        _change(session, found, (ImportState.FAILED,), ImportState.RUNNING, keep_counts=True)
+    if contact_import.state is ImportState.FAILED:
+        _swap_state(session, contact_import, (ImportState.FAILED,), ImportState.RUNNING, keep_counts=True)
     else:
-        _change(session, found, (ImportState.CHECKED,), ImportState.RUNNING)
+        _swap_state(session, contact_import, (ImportState.CHECKED,), ImportState.RUNNING)
     audit.record(
         session,
         actor,
         "start",
         "import",
-        found.id,
-        filename=found.filename,
-        list_id=found.list_id,
-        email_consent=found.email_consent.value,
-        tracking_consent=found.tracking_consent.value,
+        contact_import.id,
+        filename=contact_import.filename,
+        list_id=contact_import.list_id,
+        email_consent=contact_import.email_consent.value,
+        tracking_consent=contact_import.tracking_consent.value,
     )
 
 
-def _change(
+def _swap_state(
     session: Session,
-    found: ContactImport,
+    contact_import: ContactImport,
     before: tuple[ImportState, ...],
     after: ImportState,
     *,
@@ -207,21 +211,21 @@ def _change(
     values = {"state": after, "claimed_at": None, "finished_at": None, "error": ""}
     changed = session.scalar(
         update(ContactImport)
-        .where(ContactImport.id == found.id, ContactImport.state.in_(before))
-        .values(**values, **({} if keep_counts else {**_COUNTS, "problems": []}))
+        .where(ContactImport.id == contact_import.id, ContactImport.state.in_(before))
+        .values(**values, **({} if keep_counts else {**_ZERO_COUNTS, "problems": []}))
         .returning(ContactImport.id)
         .execution_options(synchronize_session=False)
     )
-    session.refresh(found)
+    session.refresh(contact_import)
     if changed is None:
-        _require(found, *before)
+        _require_state(contact_import, *before)
 
 
-def _require(found: ContactImport, *states: ImportState) -> None:
-    if found.state in states:
+def _require_state(contact_import: ContactImport, *states: ImportState) -> None:
+    if contact_import.state in states:
         return
-    if found.state in (ImportState.CHECKING, ImportState.RUNNING):
+    if contact_import.state in (ImportState.CHECKING, ImportState.RUNNING):
         raise Conflict(N_("This import is under way already."))
-    if found.state is ImportState.DONE:
+    if contact_import.state is ImportState.DONE:
         raise Conflict(N_("This import is done already."))
     raise Conflict(N_("Check the file before you import it."))

@@ -27,15 +27,15 @@ staged = Table(
 """Temporary table with one chunk of an import, on the connection that merges it."""
 
 
-def fill(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+def fill_staged(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Replace the staged rows. ``rows`` are in the order of the table's columns, with JSON as text."""
     connection.execute(staged.delete())
     if not rows:
         return
     names = ", ".join(staged.c.keys())
     if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * len(staged.c))
-        connection.exec_driver_sql(f"INSERT INTO staged_contacts ({names}) VALUES ({marks})", list(rows))  # noqa: S608
+        placeholders = ", ".join("?" * len(staged.c))
+        connection.exec_driver_sql(f"INSERT INTO staged_contacts ({names}) VALUES ({placeholders})", list(rows))  # noqa: S608
         return
     # A new temporary table has no statistics; with the default cost the planner scans all contacts for each chunk.
     connection.exec_driver_sql("SET LOCAL random_page_cost = 1.1")
@@ -47,8 +47,8 @@ def fill(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 
 def insert_ignoring(connection: Connection, table: type[Base]) -> Any:
     """Return a dialect-specific INSERT that supports ON CONFLICT DO NOTHING."""
-    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return made(table)
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return insert(table)
 
 
 class json_merge(FunctionElement[Any]):

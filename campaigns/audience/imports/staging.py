@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from campaigns.audience.imports.row_cleaning import ParsedRow
 
-_AT_ONCE = 10_000
+_BATCH_SIZE = 10_000
 
 
 class StagedRow(NamedTuple):
@@ -33,7 +33,7 @@ class StagedRow(NamedTuple):
     first_row: int
 
 
-def stage(path: Path, rows: Iterable[ParsedRow], on_way: Callable[[int], None]) -> None:
+def write_staging_file(path: Path, rows: Iterable[ParsedRow], on_progress: Callable[[int], None]) -> None:
     """Write the staging file; ``on_progress`` is called after each batch with the number of rows read so far."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
@@ -45,11 +45,11 @@ def stage(path: Path, rows: Iterable[ParsedRow], on_way: Callable[[int], None]) 
         scratch.execute(f"CREATE TABLE rows ({columns})")
         scratch.execute("BEGIN")
         count, iterator = 0, iter(rows)
-        marks = ", ".join("?" * len(ParsedRow._fields))
-        while chunk := list(islice(iterator, _AT_ONCE)):
-            scratch.executemany(f"INSERT INTO rows VALUES ({marks})", chunk)  # noqa: S608 (question marks)
+        placeholders = ", ".join("?" * len(ParsedRow._fields))
+        while chunk := list(islice(iterator, _BATCH_SIZE)):
+            scratch.executemany(f"INSERT INTO rows VALUES ({placeholders})", chunk)  # noqa: S608 (question marks)
             count += len(chunk)
-            on_way(count)
+            on_progress(count)
         scratch.execute(
             f"CREATE TABLE sorted AS SELECT {columns}, min(row) OVER (PARTITION BY email) AS first_row"  # noqa: S608
             " FROM rows ORDER BY email, row"
@@ -73,7 +73,7 @@ class StagingFile:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[StagingFile]:
+def open_staging_file(path: Path) -> Iterator[StagingFile]:
     """Open a staging file read-only."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as scratch:
         yield StagingFile(scratch)

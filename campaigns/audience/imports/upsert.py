@@ -27,8 +27,8 @@ from sqlalchemy import (
 )
 
 from campaigns.audience.consent import current_level_sql
-from campaigns.audience.contacts import ERASED
-from campaigns.audience.imports.sql import fill, insert_ignoring, json_differs, json_merge, staged
+from campaigns.audience.contacts import ADDRESS_ERASED
+from campaigns.audience.imports.sql import fill_staged, insert_ignoring, json_differs, json_merge, staged
 from campaigns.audience.imports.staging import StagedRow
 from campaigns.audience.models import (
     ConsentEntry,
@@ -59,7 +59,7 @@ class ImportOptions:
     at: datetime
 
     @property
-    def stated(self) -> list[tuple[ConsentPurpose, ConsentLevel]]:
+    def stated_consents(self) -> list[tuple[ConsentPurpose, ConsentLevel]]:
         """The stated consents as (purpose, level), without NONE."""
         both = ((ConsentPurpose.EMAIL, self.email_consent), (ConsentPurpose.TRACKING, self.tracking_consent))
         return [(purpose, level) for purpose, level in both if level is not ConsentLevel.NONE]
@@ -91,14 +91,14 @@ class RejectedRow:
     field: str = ""
 
 
-MERGED = N_("This address belongs to a contact with another address, since the two were merged.")
+ADDRESS_MERGED = N_("This address belongs to a contact with another address, since the two were merged.")
 
-Prepared = tuple[list[tuple[Any, ...]], list[RejectedRow]]
+PreparedChunk = tuple[list[tuple[Any, ...]], list[RejectedRow]]
 
 
-def prepare(import_id: int, rows: Sequence[StagedRow]) -> Prepared:
+def prepare_chunk(import_id: int, rows: Sequence[StagedRow]) -> PreparedChunk:
     """Return rows as tuples in the column order of ``staged``, and rows rejected so far. Needs no database."""
-    good: list[tuple[Any, ...]] = []
+    accepted: list[tuple[Any, ...]] = []
     rejected: list[RejectedRow] = []
     for row in rows:
         if row.email is None:
@@ -108,38 +108,38 @@ def prepare(import_id: int, rows: Sequence[StagedRow]) -> Prepared:
             rejected.append(RejectedRow(row.row, message, {"row": row.first_row}, "email"))
         else:
             evidence = f'{{"import":{import_id},"row":{row.row}}}'
-            good.append((row.row, row.email, address_hash(row.email), *row[2:7], evidence))
-    return good, rejected
+            accepted.append((row.row, row.email, address_hash(row.email), *row[2:7], evidence))
+    return accepted, rejected
 
 
-def foretell(
-    connection: Connection, terms: ImportOptions, prepared: Prepared
+def preview_chunk(
+    connection: Connection, options: ImportOptions, prepared: PreparedChunk
 ) -> tuple[ImportCounts, list[RejectedRow]]:
     """Return the counts and rejections of :func:`merge_chunk` without changing anything but the staged rows."""
-    rejected, suppressed = _stage(connection, prepared)
-    known = _count(connection, Contact.email == staged.c.email)
-    updated = _count(connection, _changes())
+    rejected, suppressed = _stage_rows(connection, prepared)
+    existing = _count_staged(connection, Contact.email == staged.c.email)
+    updated = _count_staged(connection, _differs_from_contact())
     valid = len(prepared[0]) - (len(rejected) - len(prepared[1]))
-    kept = _consent_kept(connection, terms)
-    return ImportCounts(valid - known, updated, known - updated, len(rejected), suppressed, kept), rejected
+    kept = _count_consent_kept(connection, options)
+    return ImportCounts(valid - existing, updated, existing - updated, len(rejected), suppressed, kept), rejected
 
 
-def merge(connection: Connection, terms: ImportOptions, prepared: Prepared) -> ImportCounts:
+def merge_chunk(connection: Connection, options: ImportOptions, prepared: PreparedChunk) -> ImportCounts:
     """Merge a chunk into contacts, consent and list members, within the caller's transaction."""
-    rejected, suppressed = _stage(connection, prepared)
-    kept = _consent_kept(connection, terms)
-    updated = connection.execute(_updating(terms)).rowcount
-    created = connection.execute(_creating(connection, terms)).rowcount
-    for purpose, level in terms.stated:
-        connection.execute(_granting(terms, purpose, level))
-    if terms.list_id is not None:
-        connection.execute(_listing(connection, terms, terms.list_id))
+    rejected, suppressed = _stage_rows(connection, prepared)
+    kept = _count_consent_kept(connection, options)
+    updated = connection.execute(_contact_update(options)).rowcount
+    created = connection.execute(_contact_insert(connection, options)).rowcount
+    for purpose, level in options.stated_consents:
+        connection.execute(_consent_insert(options, purpose, level))
+    if options.list_id is not None:
+        connection.execute(_list_member_insert(connection, options, options.list_id))
     if rejected:
         connection.execute(
             insert(ImportRejection),
             [
                 {
-                    "import_id": terms.import_id,
+                    "import_id": options.import_id,
                     "row_number": one.row,
                     "message": one.message,
                     "params": one.params,
@@ -152,70 +152,70 @@ def merge(connection: Connection, terms: ImportOptions, prepared: Prepared) -> I
     return ImportCounts(created, updated, unchanged, len(rejected), suppressed, kept)
 
 
-def _stage(connection: Connection, prepared: Prepared) -> tuple[list[RejectedRow], int]:
+def _stage_rows(connection: Connection, prepared: PreparedChunk) -> tuple[list[RejectedRow], int]:
     """Fill the temporary table without erased and merged addresses; return rejections, number of suppressed rows."""
-    good, rejected = prepared
-    fill(connection, good)
-    found = connection.execute(
+    accepted, rejected = prepared
+    fill_staged(connection, accepted)
+    suppressed_rows = connection.execute(
         select(staged.c.row_number, Suppression.reason).join_from(
             staged, Suppression, Suppression.address_hash == staged.c.address_hash
         )
     ).all()
-    erased = [row for row, reason in found if reason is SuppressionReason.ERASED]
+    erased = [row for row, reason in suppressed_rows if reason is SuppressionReason.ERASED]
     merged_away = connection.scalars(
         select(staged.c.row_number).join_from(staged, ContactAlias, ContactAlias.address == staged.c.email)
     ).all()
-    refused = {**dict.fromkeys(merged_away, MERGED), **dict.fromkeys(erased, ERASED)}
+    refused = {**dict.fromkeys(merged_away, ADDRESS_MERGED), **dict.fromkeys(erased, ADDRESS_ERASED)}
     for row in refused:
         connection.execute(delete(staged).where(staged.c.row_number == row))
-    suppressed = sum(row not in refused for row, _reason in found)
+    suppressed = sum(row not in refused for row, _reason in suppressed_rows)
     return [*rejected, *(RejectedRow(row, message, {}, "email") for row, message in refused.items())], suppressed
 
 
-def _count(connection: Connection, condition: ColumnElement[bool]) -> int:
+def _count_staged(connection: Connection, condition: ColumnElement[bool]) -> int:
     stmt = select(func.count()).select_from(staged).join(Contact, Contact.email == staged.c.email).where(condition)
     return connection.scalar(stmt) or 0
 
 
-_TEXTS = ("first_name", "last_name")
-_CODES = ("language", "timezone")
+_TEXT_COLUMNS = ("first_name", "last_name")
+_NULLABLE_COLUMNS = ("language", "timezone")
 
 
-def _changes() -> ColumnElement[bool]:
+def _differs_from_contact() -> ColumnElement[bool]:
     """True where the staged row would change its contact."""
     return or_(
-        *(and_(staged.c[name] != "", staged.c[name] != getattr(Contact, name)) for name in _TEXTS),
+        *(and_(staged.c[name] != "", staged.c[name] != getattr(Contact, name)) for name in _TEXT_COLUMNS),
         *(
             and_(staged.c[name].is_not(None), staged.c[name].is_distinct_from(getattr(Contact, name)))
-            for name in _CODES
+            for name in _NULLABLE_COLUMNS
         ),
         json_differs(json_merge(Contact.attributes, staged.c.attributes), Contact.attributes),
     )
 
 
-def _updating(terms: ImportOptions) -> Any:
+def _contact_update(options: ImportOptions) -> Any:
     values: dict[str, Any] = {
-        name: case((staged.c[name] == "", getattr(Contact, name)), else_=staged.c[name]) for name in _TEXTS
+        name: case((staged.c[name] == "", getattr(Contact, name)), else_=staged.c[name]) for name in _TEXT_COLUMNS
     }
-    values |= {name: func.coalesce(staged.c[name], getattr(Contact, name)) for name in _CODES}
+    values |= {name: func.coalesce(staged.c[name], getattr(Contact, name)) for name in _NULLABLE_COLUMNS}
     values["attributes"] = json_merge(Contact.attributes, staged.c.attributes)
-    values["updated_at"] = terms.at
+    values["updated_at"] = options.at
     return (
         update(Contact)
-        .where(Contact.email == staged.c.email, _changes())
+        .where(Contact.email == staged.c.email, _differs_from_contact())
         .values(values)
         .execution_options(synchronize_session=False)
     )
 
 
-def _creating(connection: Connection, terms: ImportOptions) -> Any:
-    copied = ["email", *_TEXTS, *_CODES, "attributes"]
+def _contact_insert(connection: Connection, options: ImportOptions) -> Any:
+    copied = ["email", *_TEXT_COLUMNS, *_NULLABLE_COLUMNS, "attributes"]
     new = (
         select(
             *(staged.c[name] for name in copied),
-            literal(terms.source[:100]),
-            literal(terms.at, Contact.created_at.type),
-            literal(terms.at, Contact.created_at.type),
+            literal(options.source[:100]),
+            literal(options.at, Contact.created_at.type),
+            literal(options.at, Contact.created_at.type),
         )
         .where(~exists().where(Contact.email == staged.c.email))
         .order_by(staged.c.email)
@@ -228,43 +228,43 @@ def _creating(connection: Connection, terms: ImportOptions) -> Any:
     )
 
 
-def _suppressed() -> ColumnElement[bool]:
+def _is_suppressed() -> ColumnElement[bool]:
     return exists().where(Suppression.address_hash == staged.c.address_hash)
 
 
-def _granting(terms: ImportOptions, purpose: ConsentPurpose, level: ConsentLevel) -> Any:
+def _consent_insert(options: ImportOptions, purpose: ConsentPurpose, level: ConsentLevel) -> Any:
     answered = exists().where(ConsentEntry.contact_id == Contact.id, ConsentEntry.purpose == purpose)
-    said = (
+    entries = (
         select(
             Contact.id,
             literal(purpose, ConsentEntry.purpose.type),
             literal(level, ConsentEntry.level.type),
-            literal(terms.at, ConsentEntry.at.type),
-            literal(terms.source[:200]),
-            literal(terms.wording),
+            literal(options.at, ConsentEntry.at.type),
+            literal(options.source[:200]),
+            literal(options.wording),
             staged.c.evidence,
-            literal(terms.recorded_by[:200]),
+            literal(options.recorded_by[:200]),
         )
         .join_from(staged, Contact, Contact.email == staged.c.email)
-        .where(~answered.correlate(Contact), ~_suppressed().correlate(staged))
+        .where(~answered.correlate(Contact), ~_is_suppressed().correlate(staged))
         .order_by(Contact.id)
     )
     names = ["contact_id", "purpose", "level", "at", "source", "wording", "evidence", "recorded_by"]
-    return insert(ConsentEntry).from_select(names, said)
+    return insert(ConsentEntry).from_select(names, entries)
 
 
-def _consent_kept(connection: Connection, terms: ImportOptions) -> int:
+def _count_consent_kept(connection: Connection, options: ImportOptions) -> int:
     """Number of contacts whose own answer or suppression overrides the file's consent statement."""
-    ways = [
-        or_(_suppressed().correlate(staged), func.coalesce(current_level_sql(purpose), level) != level)
-        for purpose, level in terms.stated
+    conflicts = [
+        or_(_is_suppressed().correlate(staged), func.coalesce(current_level_sql(purpose), level) != level)
+        for purpose, level in options.stated_consents
     ]
-    return _count(connection, or_(*ways)) if ways else 0
+    return _count_staged(connection, or_(*conflicts)) if conflicts else 0
 
 
-def _listing(connection: Connection, terms: ImportOptions, list_id: int) -> Any:
+def _list_member_insert(connection: Connection, options: ImportOptions, list_id: int) -> Any:
     members = (
-        select(literal(list_id), Contact.id, literal(terms.at, ListMember.added_at.type))
+        select(literal(list_id), Contact.id, literal(options.at, ListMember.added_at.type))
         .join_from(staged, Contact, Contact.email == staged.c.email)
         .where(staged.c.email.is_not(None))
         .order_by(Contact.id)

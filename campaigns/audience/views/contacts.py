@@ -12,20 +12,20 @@ from campaigns.audience.models import ConsentLevel, Contact
 from campaigns.errors import Conflict, ValidationFailed
 from campaigns.i18n import N_
 from campaigns.web.i18n.formatting import digits, translated
-from campaigns.web.pages.error_pages import put_problems, say
-from campaigns.web.pages.pagination import page_of
+from campaigns.web.pages.error_pages import add_form_problems, error_text
+from campaigns.web.pages.pagination import paginate
 from campaigns.web.request_session import db_session
 from campaigns.web.security import idempotent_forms
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("contacts", __name__, url_prefix="/contacts")
 
 
-_OFFERED = 10
+_MAX_CANDIDATES = 10
 """Candidates shown when searching for the contact to merge with."""
 
 
-def _row_id(text: str) -> int:
+def _parse_id(text: str) -> int:
     """Raise ValueError for ids beyond 64 bits; werkzeug then uses the default value."""
     if int(text) not in range(2**63):
         raise ValueError(text)
@@ -57,42 +57,42 @@ def source_text(source: str) -> str:
 
 @blueprint.get("")
 def index() -> Any:
-    actor().require(Permission.PERSONAL)
-    words, list_id = request.args.get("q", "")[:200], request.args.get("list", type=_row_id)
-    page = page_of(db_session(), queries.contacts_with_badges(words, list_id), [Contact.id.desc()])
+    current_actor().require(Permission.PERSONAL)
+    search, list_id = request.args.get("q", "")[:200], request.args.get("list", type=_parse_id)
+    page = paginate(db_session(), queries.contacts_with_badges(search, list_id), [Contact.id.desc()])
     return render_template(
-        "pages/audience/contacts.html", page=page, words=words, list_id=list_id, lists=lists.all_lists(db_session())
+        "pages/audience/contacts.html", page=page, words=search, list_id=list_id, lists=lists.all_lists(db_session())
     )
 
 
 @blueprint.route("/new", methods=["GET", "POST"])
 def new() -> Any:
-    actor().require(Permission.AUDIENCE)
+    current_actor().require(Permission.AUDIENCE)
     form = ContactForm().offer()
     if form.validate_on_submit():
-        if there := idempotent_forms.already():
-            return there
+        if earlier_response := idempotent_forms.previous_result():
+            return earlier_response
         try:
-            contact = contacts.add_contact(db_session(), actor(), **form.values(), source="hand")
+            contact = contacts.add_contact(db_session(), current_actor(), **form.values(), source="hand")
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             flash(_("The contact is added."), "success")
-            return idempotent_forms.made(f"/contacts/{contact.id}")
+            return idempotent_forms.commit_and_redirect(f"/contacts/{contact.id}")
     return _form_page(form, None)
 
 
 @blueprint.route("/<int:contact_id>/edit", methods=["GET", "POST"])
 def edit(contact_id: int) -> Any:
-    actor().require(Permission.AUDIENCE)
+    current_actor().require(Permission.AUDIENCE)
     contact = contacts.contact_of(db_session(), contact_id)
     form = ContactForm(obj=contact).offer(contact)
     if form.validate_on_submit():
         try:
-            contacts.change_contact(db_session(), actor(), contact_id, **form.values())
+            contacts.update_contact(db_session(), current_actor(), contact_id, **form.values())
             db_session().commit()
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             flash(_("The contact is saved."), "success")
             return redirect(f"/contacts/{contact_id}", 303)
@@ -106,8 +106,8 @@ def _form_page(form: ContactForm, contact: Contact | None) -> Any:
 
 @blueprint.get("/<int:contact_id>")
 def show(contact_id: int) -> Any:
-    actor().require(Permission.PERSONAL)
-    merged_into = contacts.now_called(db_session(), contact_id)
+    current_actor().require(Permission.PERSONAL)
+    merged_into = contacts.merged_into(db_session(), contact_id)
     if merged_into is not None:
         return redirect(f"/contacts/{merged_into}", 303)
     return _contact_page(contact_id, ConsentForm().offer())
@@ -130,18 +130,18 @@ def _contact_page(contact_id: int, form: ConsentForm) -> str:
 
 @blueprint.post("/<int:contact_id>/consent")
 def record_consent(contact_id: int) -> Any:
-    actor().require(Permission.AUDIENCE)
+    current_actor().require(Permission.AUDIENCE)
     form = ConsentForm().offer()
     if not form.validate_on_submit():
         return _contact_page(contact_id, form), 400
     purpose, level = form.purpose_and_level
     try:
         if level is ConsentLevel.NONE:
-            consent.withdraw(db_session(), actor(), contact_id, purpose, source=form.source.data or "")
+            consent.withdraw(db_session(), current_actor(), contact_id, purpose, source=form.source.data or "")
         else:
             consent.grant(
                 db_session(),
-                actor(),
+                current_actor(),
                 contact_id,
                 purpose,
                 level,
@@ -150,7 +150,7 @@ def record_consent(contact_id: int) -> Any:
             )
         db_session().commit()
     except Conflict as error:
-        form.form_errors.append(say(error))
+        form.form_errors.append(error_text(error))
         return _contact_page(contact_id, form), 409
     flash(_("Written into the ledger."), "success")
     return redirect(f"/contacts/{contact_id}", 303)
@@ -159,14 +159,14 @@ def record_consent(contact_id: int) -> Any:
 @blueprint.post("/<int:contact_id>/lists")
 def put_on_list(contact_id: int) -> Any:
     contacts.contact_of(db_session(), contact_id)
-    lists.add_members(db_session(), actor(), request.form.get("list_id", 0, type=_row_id), [contact_id])
+    lists.add_members(db_session(), current_actor(), request.form.get("list_id", 0, type=_parse_id), [contact_id])
     db_session().commit()
     return redirect(f"/contacts/{contact_id}", 303)
 
 
 @blueprint.post("/<int:contact_id>/lists/<int:list_id>/remove")
 def take_off_list(contact_id: int, list_id: int) -> Any:
-    lists.remove_members(db_session(), actor(), list_id, [contact_id])
+    lists.remove_members(db_session(), current_actor(), list_id, [contact_id])
     db_session().commit()
     return redirect(f"/contacts/{contact_id}", 303)
 
@@ -174,23 +174,25 @@ def take_off_list(contact_id: int, list_id: int) -> Any:
 @blueprint.get("/<int:contact_id>/merge")
 def merging(contact_id: int) -> Any:
     """Search for the other contact, or the preview of merging the two."""
-    actor().require(Permission.AUDIENCE)
-    session, words = db_session(), request.args.get("q", "")[:200].strip()
-    other_id = request.args.get("with", type=_row_id)
-    stays = contacts.contact_of(session, contact_id)
-    found = queries.contacts_with_badges(words).where(Contact.id != contact_id).order_by(Contact.id.desc())
+    current_actor().require(Permission.AUDIENCE)
+    session, search = db_session(), request.args.get("q", "")[:200].strip()
+    other_id = request.args.get("with", type=_parse_id)
+    contact = contacts.contact_of(session, contact_id)
+    candidates = queries.contacts_with_badges(search).where(Contact.id != contact_id).order_by(Contact.id.desc())
     return render_template(
         "pages/audience/contact_merge.html",
-        contact=stays,
-        words=words,
-        found=session.execute(found.limit(_OFFERED)).all() if words and other_id is None else [],
-        union=contact_merge.foretell(session, actor(), contact_id, other_id) if other_id is not None else None,
+        contact=contact,
+        words=search,
+        found=session.execute(candidates.limit(_MAX_CANDIDATES)).all() if search and other_id is None else [],
+        union=contact_merge.preview_merge(session, current_actor(), contact_id, other_id)
+        if other_id is not None
+        else None,
     )
 
 
 @blueprint.post("/<int:contact_id>/merge")
 def merge(contact_id: int) -> Any:
-    contact_merge.unite(db_session(), actor(), contact_id, request.form.get("with", 0, type=_row_id))
+    contact_merge.merge_contacts(db_session(), current_actor(), contact_id, request.form.get("with", 0, type=_parse_id))
     db_session().commit()
     flash(_("The two are one person now."), "success")
     return redirect(f"/contacts/{contact_id}", 303)
@@ -198,7 +200,7 @@ def merge(contact_id: int) -> Any:
 
 @blueprint.post("/<int:contact_id>/erase")
 def erase(contact_id: int) -> Any:
-    erasure.erase_contact(db_session(), actor(), contact_id)
+    erasure.erase_contact(db_session(), current_actor(), contact_id)
     db_session().commit()
     flash(_("The person is erased. Their address cannot be imported again."), "success")
     return redirect("/contacts", 303)

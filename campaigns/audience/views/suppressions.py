@@ -11,28 +11,28 @@ from campaigns.audience.forms import SuppressionForm
 from campaigns.audience.models import Suppression, SuppressionReason
 from campaigns.errors import ValidationFailed
 from campaigns.web.i18n.formatting import ngettext
-from campaigns.web.pages.error_pages import problem_text, put_problems
-from campaigns.web.pages.pagination import page_of
+from campaigns.web.pages.error_pages import add_form_problems, problem_text
+from campaigns.web.pages.pagination import paginate
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("suppressions", __name__, url_prefix="/suppressions")
 
 
 @blueprint.route("", methods=["GET", "POST"])
 def index() -> Any:
-    actor().require(Permission.PERSONAL)
+    current_actor().require(Permission.PERSONAL)
     form = SuppressionForm().offer()
     if form.validate_on_submit():
         try:
             reason = SuppressionReason(form.reason.data)
             number = suppression.suppress_all(
-                db_session(), actor(), form.email.data or "", reason, form.detail.data or ""
+                db_session(), current_actor(), form.email.data or "", reason, form.detail.data or ""
             )
             db_session().commit()
         except ValidationFailed as error:
             db_session().rollback()
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             flash(
                 ngettext(
@@ -41,10 +41,10 @@ def index() -> Any:
                 "success",
             )
             return redirect("/suppressions", 303)
-    words = request.args.get("q", "")[:254]
-    page = page_of(db_session(), queries.suppressions(words), [Suppression.id.desc()])
+    search = request.args.get("q", "")[:254]
+    page = paginate(db_session(), queries.suppressions(search), [Suppression.id.desc()])
     body = render_template(
-        "pages/audience/suppressions.html", page=page, words=words, form=form, liftable=suppression.LIFTABLE
+        "pages/audience/suppressions.html", page=page, words=search, form=form, liftable=suppression.LIFTABLE
     )
     return body, 400 if form.is_submitted() else 200
 
@@ -52,7 +52,7 @@ def index() -> Any:
 @blueprint.post("/<int:suppression_id>/lift")
 def lift(suppression_id: int) -> Any:
     try:
-        suppression.lift(db_session(), actor(), suppression_id, request.form.get("why", ""))
+        suppression.lift(db_session(), current_actor(), suppression_id, request.form.get("why", ""))
         db_session().commit()
     except ValidationFailed as error:
         flash("; ".join(map(problem_text, error.problems)), "danger")

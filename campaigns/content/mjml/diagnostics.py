@@ -31,15 +31,15 @@ class SourcePosition:
     """Converts offsets in a text into line and column, both counted from 1."""
 
     def __init__(self, text: str) -> None:
-        self._starts = [0]
+        self._line_starts = [0]
         for offset, character in enumerate(text):
             if character == "\n":
-                self._starts.append(offset + 1)
+                self._line_starts.append(offset + 1)
 
-    def of(self, offset: int) -> tuple[int, int]:
+    def line_and_column(self, offset: int) -> tuple[int, int]:
         """Return (line, column) of an offset."""
-        low, high = 0, len(self._starts) - 1
+        low, high = 0, len(self._line_starts) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self._starts[middle] <= offset else (low, middle - 1)
-        return low + 1, offset - self._starts[low] + 1
+            low, high = (middle, high) if self._line_starts[middle] <= offset else (low, middle - 1)
+        return low + 1, offset - self._line_starts[low] + 1

@@ -7,7 +7,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_CONTENT = _names("mj-column mj-hero")
+_CONTENT_PARENTS = _names("mj-column mj-hero")
 
 PARENTS: dict[str, frozenset[str]] = {
     "mjml": frozenset(),
@@ -18,8 +18,8 @@ PARENTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(_names("mj-section mj-hero"), _names("mj-body mj-wrapper")),
     "mj-group": _names("mj-section"),
     "mj-column": _names("mj-section mj-group"),
-    **dict.fromkeys(_names("mj-text mj-button mj-image mj-divider mj-spacer mj-table mj-social"), _CONTENT),
-    **dict.fromkeys(_names("mj-navbar mj-accordion mj-carousel"), _CONTENT),
+    **dict.fromkeys(_names("mj-text mj-button mj-image mj-divider mj-spacer mj-table mj-social"), _CONTENT_PARENTS),
+    **dict.fromkeys(_names("mj-navbar mj-accordion mj-carousel"), _CONTENT_PARENTS),
     "mj-raw": _names("mj-head mj-body mj-wrapper mj-section mj-group mj-column mj-hero"),
     "mj-social-element": _names("mj-social"),
     "mj-navbar-link": _names("mj-navbar"),
@@ -35,14 +35,14 @@ CONTAINERS = _names(
 )
 """Elements that contain only elements or nothing, never text."""
 
-VERBATIM = _names("mj-title mj-preview mj-style")
+TEXT_ONLY = _names("mj-title mj-preview mj-style")
 """Elements that contain only text."""
 
-IN_HEAD = _names("mj-attributes mj-title mj-preview mj-style mj-font mj-breakpoint")
+HEAD_ELEMENTS = _names("mj-attributes mj-title mj-preview mj-style mj-font mj-breakpoint")
 
 TABLE_PARTS = _names("table thead tbody tfoot tr colgroup")
 
-HTML = _names(
+HTML_ELEMENTS = _names(
     "a abbr address b bdi bdo big blockquote br caption center cite code col colgroup dd del dfn div dl dt em "
     "figcaption figure font h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark meta ol p pre q s samp small span strike "
     "strong sub sup table tbody td tfoot th thead time tr tt u ul var wbr"
@@ -57,13 +57,13 @@ REMOTE_DEFAULTS = {
 }
 """Elements that load images from MJML's servers unless one of these attributes is given."""
 
-_ACTIVE = _names(
+_REFUSED_ELEMENTS = _names(
     "script iframe frame frameset object embed applet form input button select textarea link base svg math audio "
     "video source template noscript title head body html"
 )
 
 
-def refusal(name: str) -> str | None:
+def refusal_reason(name: str) -> str | None:
     """Return why the element ``name`` is refused everywhere; None when it may be permitted."""
     if name == "mj-include":
         return N_("Includes are not possible; write everything into one message.")
@@ -71,6 +71,6 @@ def refusal(name: str) -> str | None:
         return N_("<mj-html-attributes> is not possible.")
     if name == "style":
         return N_("Write style sheets into <mj-style> in <mj-head>.")
-    if name in _ACTIVE:
+    if name in _REFUSED_ELEMENTS:
         return N_("<%(name)s> is not possible in a mail.")
     return None

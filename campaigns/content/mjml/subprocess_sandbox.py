@@ -24,12 +24,12 @@ from typing import Any
 from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds that the parent waits for a response."""
 CPU_SECONDS = 5
-MEMORY = 512 * 1024 * 1024
-LARGEST_ANSWER = 8 * 1024 * 1024
-_MOST_CHILDREN = 2
+MEMORY_BYTES = 512 * 1024 * 1024
+MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+_MAX_CHILDREN = 2
 _ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -47,33 +47,33 @@ class SandboxProcess:
             start_new_session=True,  # Ctrl-C signals the process group: the parent handles it and ends its children
         )
 
-    def ask(self, question: bytes, patience: float) -> bytes | None:
+    def send(self, request: bytes, timeout: float) -> bytes | None:
         """Return the response, or None when the child died or exceeded the timeout; then it must be closed."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
         try:
-            stdin.write(len(question).to_bytes(4) + question)
+            stdin.write(len(request).to_bytes(4) + request)
             stdin.flush()
         except OSError:
             return None
-        deadline = time.monotonic() + patience
-        waiting = select.poll()  # select() is limited to file descriptors below 1024
-        waiting.register(stdout, select.POLLIN)
-        answer = b""
+        deadline = time.monotonic() + timeout
+        poller = select.poll()  # select() is limited to file descriptors below 1024
+        poller.register(stdout, select.POLLIN)
+        response = b""
         length = None
-        while length is None or len(answer) < length:
-            ready = waiting.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        while length is None or len(response) < length:
+            ready = poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
             chunk = os.read(stdout.fileno(), 65536) if ready else b""
             if not chunk:
                 return None
-            answer += chunk
-            if length is None and len(answer) >= 4:
-                length = int.from_bytes(answer[:4])
-                answer = answer[4:]
-                if length > LARGEST_ANSWER:
+            response += chunk
+            if length is None and len(response) >= 4:
+                length = int.from_bytes(response[:4])
+                response = response[4:]
+                if length > MAX_RESPONSE_BYTES:
                     return None
-        return answer
+        return response
 
     def close(self) -> None:
         self.process.kill()
@@ -88,84 +88,86 @@ class SandboxPool:
     """A few reusable children; each is used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._turns = threading.BoundedSemaphore(_MOST_CHILDREN)
+        self._slots = threading.BoundedSemaphore(_MAX_CHILDREN)
         self._lock = threading.Lock()
         self._idle: list[SandboxProcess] = []
 
-    def ask(self, question: Mapping[str, Any], patience: float = PATIENCE) -> Any:
+    def run(self, request: Mapping[str, Any], timeout: float = TIMEOUT) -> Any:
         """Return a child's response. Raises ValidationFailed when the template breaks it or exceeds its limits."""
-        body = json.dumps(question, ensure_ascii=True).encode()
-        with self._turns:
+        body = json.dumps(request, ensure_ascii=True).encode()
+        with self._slots:
             with self._lock:
-                chamber = self._idle.pop() if self._idle else None
-            answer = None
-            if chamber is not None and chamber.process.poll() is None:
-                answer = chamber.ask(body, patience)
-            elif chamber is not None:
-                chamber.close()
-                chamber = None
-            if chamber is None:
-                chamber = SandboxProcess()
-                answer = chamber.ask(body, patience)
-            if answer is None:
-                chamber.close()
+                child = self._idle.pop() if self._idle else None
+            response = None
+            if child is not None and child.process.poll() is None:
+                response = child.send(body, timeout)
+            elif child is not None:
+                child.close()
+                child = None
+            if child is None:
+                child = SandboxProcess()
+                response = child.send(body, timeout)
+            if response is None:
+                child.close()
                 raise ValidationFailed(
                     ValidationProblem(N_("This message takes too much time or memory to render."), "mjml")
                 )
             with self._lock:
-                self._idle.append(chamber)
-        found = json.loads(answer)
-        if "refused" in found:
-            raise ValidationFailed(ValidationProblem(found["refused"], "mjml"))
-        return found["answer"]
+                self._idle.append(child)
+        result = json.loads(response)
+        if "refused" in result:
+            raise ValidationFailed(ValidationProblem(result["refused"], "mjml"))
+        return result["answer"]
 
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for chamber in idle:
-            chamber.close()
+        for child in idle:
+            child.close()
 
 
-_chambers = SandboxPool()
+_pool = SandboxPool()
 
 
-def _after_fork() -> None:
+def _reset_after_fork() -> None:
     """Close the inherited pipes after a fork: the children belong to the parent process."""
-    global _chambers
-    for chamber in _chambers._idle:
-        for pipe in (chamber.process.stdin, chamber.process.stdout):
+    global _pool
+    for child in _pool._idle:
+        for pipe in (child.process.stdin, child.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        chamber.process.returncode = 0  # not our child process: there is nothing to wait for
-    _chambers = SandboxPool()
+        child.process.returncode = 0  # not our child process: there is nothing to wait for
+    _pool = SandboxPool()
 
 
-os.register_at_fork(after_in_child=_after_fork)
-atexit.register(lambda: _chambers.close())
+os.register_at_fork(after_in_child=_reset_after_fork)
+atexit.register(lambda: _pool.close())
 
 
-def ask(question: Mapping[str, Any], patience: float = PATIENCE) -> Any:
+def run_in_sandbox(request: Mapping[str, Any], timeout: float = TIMEOUT) -> Any:
     """Run a request in a child process; see :func:`handle_request` for the requests."""
-    return _chambers.ask(question, patience)
+    return _pool.run(request, timeout)
 
 
 # Code that runs in the child process
 
 
-def answer(question: Mapping[str, Any]) -> Any:
+def handle_request(request: Mapping[str, Any]) -> Any:
     """Handle a request: ``build`` compiles a draft and merges it once, ``merge`` renders a template."""
     from campaigns.content.mjml import compiler
     from campaigns.content.rendering import jinja_sandbox
 
-    if question["question"] == "merge":
-        return jinja_sandbox.fill(jinja_sandbox.HTML.from_string(question["template"]), question["names"])
-    built = compiler.build(compiler.MessageDraft(**question["draft"]), question["known"], question["hosts"])
-    first = compiler.merge_once(built, question["names"])
-    return {"built": dataclasses.asdict(built), "size": first}
+    if request["question"] == "merge":
+        return jinja_sandbox.render_limited(
+            jinja_sandbox.HTML_ENVIRONMENT.from_string(request["template"]), request["names"]
+        )
+    compiled = compiler.compile_draft(compiler.MessageDraft(**request["draft"]), request["known"], request["hosts"])
+    size = compiler.check_size(compiled, request["names"])
+    return {"built": dataclasses.asdict(compiled), "size": size}
 
 
-def _limit() -> None:
+def _limit_cpu_time() -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used = int(usage.ru_utime + usage.ru_stime) + CPU_SECONDS
     with contextlib.suppress(ValueError, OSError):  # macOS does not support every limit
@@ -175,7 +177,7 @@ def _limit() -> None:
 def main() -> None:
     """Handle requests from standard input until it is closed."""
     for limit, value in (
-        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 64),
@@ -183,19 +185,19 @@ def main() -> None:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(limit, (value, value))
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
-    while head := stdin.read(4):
-        _limit()
-        body = stdin.read(int.from_bytes(head))
+    while length_prefix := stdin.read(4):
+        _limit_cpu_time()
+        body = stdin.read(int.from_bytes(length_prefix))
         try:
-            found = {"answer": answer(json.loads(body))}
+            result = {"answer": handle_request(json.loads(body))}
         except ValidationFailed as error:
-            found = {"refused": error.problems[0].message}
+            result = {"refused": error.problems[0].message}
         except MemoryError:
-            found = {"refused": N_("This message takes too much time or memory to render.")}
+            result = {"refused": N_("This message takes too much time or memory to render.")}
         except Exception:
-            found = {"refused": N_("This message cannot be rendered.")}
-        reply = json.dumps(found, ensure_ascii=True).encode()
-        stdout.write(len(reply).to_bytes(4) + reply)
+            result = {"refused": N_("This message cannot be rendered.")}
+        response = json.dumps(result, ensure_ascii=True).encode()
+        stdout.write(len(response).to_bytes(4) + response)
         stdout.flush()
 
 

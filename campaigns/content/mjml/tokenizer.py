@@ -29,7 +29,7 @@ class Attribute:
 class StartTag:
     name: str
     attributes: tuple[Attribute, ...]
-    closed: bool
+    self_closing: bool
     start: int
     end: int
 
@@ -62,17 +62,17 @@ class ParseError:
     end: int
 
 
-Piece = StartTag | EndTag | Text | Comment | ParseError
+Token = StartTag | EndTag | Text | Comment | ParseError
 
 _FORBIDDEN = {
     "<![CDATA[": N_("CDATA sections are not possible; write the text itself, with &lt; for <."),
     "<!": N_("Declarations such as <!DOCTYPE> or <!ENTITY> are not possible."),
     "<?": N_("An XML declaration or processing instruction is not possible; begin with <mjml>."),
 }
-_ENDS = {"<![CDATA[": "]]>", "<!": ">", "<?": ">"}
+_FORBIDDEN_ENDS = {"<![CDATA[": "]]>", "<!": ">", "<?": ">"}
 
 
-def pieces(source: str, raw: frozenset[str] = frozenset()) -> Iterator[Piece]:
+def tokenize(source: str, raw: frozenset[str] = frozenset()) -> Iterator[Token]:
     """Yield the tokens of ``source`` in order; every character belongs to exactly one token.
 
     The content of elements named in ``raw`` (style sheets) is one text token.
@@ -85,18 +85,18 @@ def pieces(source: str, raw: frozenset[str] = frozenset()) -> Iterator[Piece]:
             yield Text(position, end)
             position = end
             continue
-        piece = _at(source, position)
-        yield piece
-        position = piece.end
-        if isinstance(piece, StartTag) and piece.name in raw and not piece.closed:
-            end = source.find(f"</{piece.name}", position)
+        token = _token_at(source, position)
+        yield token
+        position = token.end
+        if isinstance(token, StartTag) and token.name in raw and not token.self_closing:
+            end = source.find(f"</{token.name}", position)
             end = length if end < 0 else end
             if end > position:
                 yield Text(position, end)
             position = end
 
 
-def _at(source: str, start: int) -> Piece:
+def _token_at(source: str, start: int) -> Token:
     if source.startswith("<!--", start):
         end = source.find("-->", start + 4)
         if end < 0:
@@ -104,49 +104,51 @@ def _at(source: str, start: int) -> Piece:
         return Comment(start, end + 3)
     for opening, message in _FORBIDDEN.items():
         if source.startswith(opening, start):
-            end = source.find(_ENDS[opening], start)
-            return ParseError(message, start, len(source) if end < 0 else end + len(_ENDS[opening]))
+            end = source.find(_FORBIDDEN_ENDS[opening], start)
+            return ParseError(message, start, len(source) if end < 0 else end + len(_FORBIDDEN_ENDS[opening]))
     if source.startswith("</", start):
-        return _closing(source, start)
-    return _opening(source, start)
+        return _parse_end_tag(source, start)
+    return _parse_start_tag(source, start)
 
 
-def _closing(source: str, start: int) -> Piece:
+def _parse_end_tag(source: str, start: int) -> Token:
     name = _NAME.match(source, start + 2)
     end = _TAG_END.match(source, name.end()) if name else None
     if name is None or end is None or end[1]:
-        return ParseError(N_("This closing tag cannot be read."), start, _resume(source, start))
-    return EndTag(_plain(name[0]), start, end.end())
+        return ParseError(N_("This closing tag cannot be read."), start, _resume_offset(source, start))
+    return EndTag(_lower_name(name[0]), start, end.end())
 
 
-def _opening(source: str, start: int) -> Piece:
+def _parse_start_tag(source: str, start: int) -> Token:
     name = _NAME.match(source, start + 1)
     if name is None:
         return ParseError(N_("A single < begins a tag; write &lt; for the sign itself."), start, start + 1)
     attributes = []
     position = name.end()
-    while found := _ATTRIBUTE.match(source, position):
-        group = next((number for number in (3, 4, 5) if found[number] is not None), None)
+    while match := _ATTRIBUTE.match(source, position):
+        group = next((number for number in (3, 4, 5) if match[number] is not None), None)
         attributes.append(
             Attribute(
-                found[1].lower(),
-                None if group is None else found[group],
-                found.start(group or 1),
+                match[1].lower(),
+                None if group is None else match[group],
+                match.start(group or 1),
                 quoted=group != 5,
             )
         )
-        position = found.end()
+        position = match.end()
     end = _TAG_END.match(source, position)
     if end is None:
-        return ParseError(N_("This tag cannot be read; is a quote or a > missing?"), start, _resume(source, start))
-    return StartTag(_plain(name[0]), tuple(attributes), bool(end[1]), start, end.end())
+        return ParseError(
+            N_("This tag cannot be read; is a quote or a > missing?"), start, _resume_offset(source, start)
+        )
+    return StartTag(_lower_name(name[0]), tuple(attributes), bool(end[1]), start, end.end())
 
 
-def _resume(source: str, start: int) -> int:
+def _resume_offset(source: str, start: int) -> int:
     """Offset to continue at after a malformed tag: after its ``>``, or at the next ``<``."""
     ends = [end for end in (source.find(">", start) + 1, source.find("<", start + 1)) if end > 0]
     return min(ends, default=len(source))
 
 
-def _plain(name: str) -> str:
+def _lower_name(name: str) -> str:
     return name.lower()

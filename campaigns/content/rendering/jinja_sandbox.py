@@ -15,7 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from campaigns.errors import ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-LARGEST_OUTPUT = 1_000_000
+MAX_OUTPUT_LENGTH = 1_000_000
 _SPLIT_LIMIT = 50
 
 
@@ -38,39 +38,39 @@ def _default(value: Any, otherwise: Any = "", _boolean: bool = False) -> Any:
     return otherwise if isinstance(value, Undefined) or value in ("", None) else value
 
 
-def _words(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return "" if isinstance(value, Undefined) or value is None else str(value)
 
 
 def _truncate(value: Any, length: int = 255, killwords: bool = False, end: str = "…") -> str:
-    return do_truncate(TEXT, _words(value), max(int(length), len(end)), killwords, end, 0)
+    return do_truncate(TEXT_ENVIRONMENT, _to_text(value), max(int(length), len(end)), killwords, end, 0)
 
 
 def _capitalized_words(value: Any) -> str:
-    return " ".join(word[:1].upper() + word[1:] for word in _words(value).split(" "))
+    return " ".join(word[:1].upper() + word[1:] for word in _to_text(value).split(" "))
 
 
 def _split(value: Any, separator: str = ",") -> list[str]:
-    parts = _words(value).split(separator or ",", _SPLIT_LIMIT)[:_SPLIT_LIMIT]
+    parts = _to_text(value).split(separator or ",", _SPLIT_LIMIT)[:_SPLIT_LIMIT]
     return [part.strip() for part in parts if part.strip()]
 
 
 def _urlencode(value: Any) -> str:
-    return quote(_words(value), safe="")
+    return quote(_to_text(value), safe="")
 
 
 FILTERS: dict[str, Any] = {
     "default": _default,
     "d": _default,
-    "upper": lambda value: _words(value).upper(),
-    "lower": lambda value: _words(value).lower(),
-    "capitalize": lambda value: _words(value).capitalize(),
+    "upper": lambda value: _to_text(value).upper(),
+    "lower": lambda value: _to_text(value).lower(),
+    "capitalize": lambda value: _to_text(value).capitalize(),
     "title": _capitalized_words,
-    "trim": lambda value: _words(value).strip(),
+    "trim": lambda value: _to_text(value).strip(),
     "truncate": _truncate,
     "split": _split,
     "first": lambda value: next(iter(value or ()), ""),
-    "length": lambda value: len(_words(value)) if not isinstance(value, list) else len(value),
+    "length": lambda value: len(_to_text(value)) if not isinstance(value, list) else len(value),
     "urlencode": _urlencode,
 }
 
@@ -82,27 +82,27 @@ def _environment(*, autoescape: bool, **options: Any) -> MergeEnvironment:
     return environment
 
 
-def _blank(value: Any) -> Any:
+def _none_to_empty(value: Any) -> Any:
     return "" if value is None else value
 
 
-HTML = _environment(autoescape=True, finalize=_blank)
-TEXT = _environment(autoescape=False, finalize=_blank, trim_blocks=True, lstrip_blocks=True)
-LINE = _environment(autoescape=False, finalize=_blank)
-ADDRESS = _environment(autoescape=False, finalize=_urlencode)
-ADDRESS.filters["urlencode"] = _words  # finalize already encodes; a second encoding would be wrong
+HTML_ENVIRONMENT = _environment(autoescape=True, finalize=_none_to_empty)
+TEXT_ENVIRONMENT = _environment(autoescape=False, finalize=_none_to_empty, trim_blocks=True, lstrip_blocks=True)
+LINE_ENVIRONMENT = _environment(autoescape=False, finalize=_none_to_empty)
+URL_ENVIRONMENT = _environment(autoescape=False, finalize=_urlencode)
+URL_ENVIRONMENT.filters["urlencode"] = _to_text  # finalize already encodes; a second encoding would be wrong
 
 
-def too_large() -> ValidationFailed:
+def output_too_large() -> ValidationFailed:
     return ValidationFailed(ValidationProblem(N_("The merged message grows beyond every measure.")))
 
 
-def fill(template: Template, names: Mapping[str, object]) -> str:
+def render_limited(template: Template, names: Mapping[str, object]) -> str:
     """Return the template's output. Raises ValidationFailed when it exceeds ``MAX_OUTPUT_LENGTH``."""
     parts, size = [], 0
     for part in template.generate(names):
         size += len(part)
-        if size > LARGEST_OUTPUT:
-            raise too_large()
+        if size > MAX_OUTPUT_LENGTH:
+            raise output_too_large()
         parts.append(part)
     return "".join(parts)

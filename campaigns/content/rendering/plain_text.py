@@ -8,31 +8,35 @@ from inscriptis.css_profiles import CSS_PROFILES
 from inscriptis.model.config import ParserConfig
 from lxml.html import HtmlElement
 
-_UNSEEN = frozenset({"style", "script", "title"})
-_HIDDEN = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
+_INVISIBLE_TAGS = frozenset({"style", "script", "title"})
+_HIDDEN_STYLE = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 
 
-def plain(html: str) -> str:
+def html_to_text(html: str) -> str:
     """Return the text of ``html``, with each link's URL in angle brackets after its text."""
     tree = lxml.html.document_fromstring(html)
     body = tree.find("body")
     if body is None:
         return ""
     for element in list(body.iter()):
-        if not isinstance(element.tag, str) or element.tag in _UNSEEN or _HIDDEN.search(element.get("style") or ""):
-            _remove(element)
+        if (
+            not isinstance(element.tag, str)
+            or element.tag in _INVISIBLE_TAGS
+            or _HIDDEN_STYLE.search(element.get("style") or "")
+        ):
+            _remove_element(element)
         else:
             element.attrib.pop("style", None)  # MJML's columns are inline-block; inscriptis would join their lines
     for element in list(body.iter("a")):
-        _spell(element)
+        _append_url(element)
     for table in list(body.iter("table"))[::-1]:
-        _unroll(table)
+        _flatten_table(table)
     text = Inscriptis(body, ParserConfig(css=CSS_PROFILES["strict"], display_images=False)).get_text()
     lines = [line.strip() if not line.lstrip().startswith("*") else line.rstrip() for line in text.split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
-def _remove(element: HtmlElement) -> None:
+def _remove_element(element: HtmlElement) -> None:
     parent = element.getparent()
     if parent is not None:
         element.drop_tree() if isinstance(element.tag, str) else _drop_comment(element)
@@ -49,26 +53,26 @@ def _drop_comment(element: HtmlElement) -> None:
         parent.remove(element)
 
 
-def _spell(link: HtmlElement) -> None:
+def _append_url(link: HtmlElement) -> None:
     href = (link.get("href") or "").strip()
     images = [image.get("alt", "") for image in link.iter("img")]
-    words = " ".join(" ".join([link.text_content(), *images]).split())
+    text = " ".join(" ".join([link.text_content(), *images]).split())
     for image in list(link.iter("img")):
-        _remove(image)
-    shown = href
+        _remove_element(image)
+    address = href
     for scheme in ("mailto:", "tel:", "sms:"):
-        shown = shown.removeprefix(scheme)
-    if not words and images:
-        link.text = shown
+        address = address.removeprefix(scheme)
+    if not text and images:
+        link.text = address
         return
-    if not shown or shown.startswith("#") or shown.rstrip("/") == words.rstrip("/"):
+    if not address or address.startswith("#") or address.rstrip("/") == text.rstrip("/"):
         return
     for child in list(link):
         child.drop_tag()
-    link.text = f"{words} <{shown}>" if words else shown
+    link.text = f"{text} <{address}>" if text else address
 
 
-def _unroll(table: HtmlElement) -> None:
+def _flatten_table(table: HtmlElement) -> None:
     """Turn layout tables into blocks, and rows of data tables into lines; call it for inner tables first."""
     layout = table.get("role") == "presentation"
     for element in list(table.iter("tbody", "thead", "tfoot", "tr", "td", "th")):
@@ -79,5 +83,5 @@ def _unroll(table: HtmlElement) -> None:
             # A layout cell without an inner table becomes a paragraph.
             element.tag = "p" if element.tag == "td" and not element.get("data-holds") else "div"
     table.tag = "div"
-    for holder in table.iterancestors("td"):
-        holder.set("data-holds", "a table")
+    for cell in table.iterancestors("td"):
+        cell.set("data-holds", "a table")

@@ -9,7 +9,12 @@ from typing import Any, Protocol
 from jinja2 import Template, TemplateError
 
 from campaigns.accounts.models import Organisation
-from campaigns.content.rendering.jinja_sandbox import HTML, LINE, TEXT, fill
+from campaigns.content.rendering.jinja_sandbox import (
+    HTML_ENVIRONMENT,
+    LINE_ENVIRONMENT,
+    TEXT_ENVIRONMENT,
+    render_limited,
+)
 from campaigns.errors import ValidationFailed
 
 
@@ -59,58 +64,61 @@ class _Templates:
 
 # Each version's templates are compiled once, not per recipient. The content hash covers all four of them.
 @lru_cache(64)
-def _compiled(_content_hash: str, subject: str, preheader: str, html: str, text: str) -> _Templates:
+def _compile_templates(_content_hash: str, subject: str, preheader: str, html: str, text: str) -> _Templates:
     return _Templates(
-        LINE.from_string(subject), LINE.from_string(preheader), HTML.from_string(html), TEXT.from_string(text)
+        LINE_ENVIRONMENT.from_string(subject),
+        LINE_ENVIRONMENT.from_string(preheader),
+        HTML_ENVIRONMENT.from_string(html),
+        TEXT_ENVIRONMENT.from_string(text),
     )
 
 
 def render(version: TemplateSource, fields: Mapping[str, object], urls: MergeUrls) -> RenderedMessage:
     """Render one recipient's mail. Empty known fields become ''; subject and preheader are reduced to one line."""
-    templates = _compiled(version.content_hash, version.subject, version.preheader, version.html, version.text)
-    names = {**fields, **names_of(urls)}
+    templates = _compile_templates(version.content_hash, version.subject, version.preheader, version.html, version.text)
+    names = {**fields, **url_variables(urls)}
     return RenderedMessage(
-        one_line(fill(templates.subject, names)),
-        one_line(fill(templates.preheader, names)),
-        fill(templates.html, names),
-        BLANK_LINES.sub("\n\n", _lines(fill(templates.text, names))).lstrip("\n"),
+        to_single_line(render_limited(templates.subject, names)),
+        to_single_line(render_limited(templates.preheader, names)),
+        render_limited(templates.html, names),
+        EXTRA_BLANK_LINES.sub("\n\n", _normalise_newlines(render_limited(templates.text, names))).lstrip("\n"),
     )
 
 
-BLANK_LINES = re.compile(r"\n{3,}")
+EXTRA_BLANK_LINES = re.compile(r"\n{3,}")
 """Collapsed into one blank line; they remain where a condition is false."""
 
 
-def _lines(text: str) -> str:
+def _normalise_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @lru_cache(256)
-def _line(text: str) -> Template:
-    return LINE.from_string(text)
+def _line_template(text: str) -> Template:
+    return LINE_ENVIRONMENT.from_string(text)
 
 
-def subject_for(subject: str, fields: Mapping[str, object]) -> str:
+def render_subject(subject: str, fields: Mapping[str, object]) -> str:
     """Return a version's subject as the recipient reads it, for pages; the raw template when it cannot be rendered."""
     try:
-        return one_line(fill(_line(subject), fields))
+        return to_single_line(render_limited(_line_template(subject), fields))
     except (ValidationFailed, TemplateError):
         return subject
 
 
-def names_of(urls: MergeUrls) -> dict[str, object]:
+def url_variables(urls: MergeUrls) -> dict[str, object]:
     """Return the template variables of the URLs."""
     return {"links": urls.links, "pixel": urls.pixel, "unsubscribe_url": urls.unsubscribe}
 
 
-def one_line(text: str) -> str:
+def to_single_line(text: str) -> str:
     """Return ``text`` as a header value: contact fields may contain line breaks, headers may not (header injection)."""
     if not text.isprintable():
-        text = "".join(c if c.isprintable() or c in _JOINERS else " " for c in text)
+        text = "".join(c if c.isprintable() or c in _KEPT_INVISIBLE else " " for c in text)
     return " ".join(text.split())
 
 
-_JOINERS = "\u200c\u200d\u200e\u200f"  # used in Persian words and emoji; isprintable() is false for them
+_KEPT_INVISIBLE = "\u200c\u200d\u200e\u200f"  # used in Persian words and emoji; isprintable() is false for them
 
 
 class MergeContact(Protocol):
@@ -128,9 +136,11 @@ class MergeContact(Protocol):
     def attributes(self) -> Mapping[str, Any]: ...
 
 
-def fields_of(contact: MergeContact, campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
+def recipient_fields(
+    contact: MergeContact, campaign_name: str, organisation: Organisation
+) -> dict[str, dict[str, str]]:
     """Return the merge fields of one recipient, as {"contact": {…}, "campaign": {…}, "organisation": {…}}."""
-    return {"contact": contact_fields(contact), **house_fields(campaign_name, organisation)}
+    return {"contact": contact_fields(contact), **mailing_fields(campaign_name, organisation)}
 
 
 def contact_fields(contact: MergeContact) -> dict[str, str]:
@@ -144,7 +154,7 @@ def contact_fields(contact: MergeContact) -> dict[str, str]:
     }
 
 
-def house_fields(campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
+def mailing_fields(campaign_name: str, organisation: Organisation) -> dict[str, dict[str, str]]:
     """Return the merge fields that are the same for every recipient of a mailing."""
     return {
         "campaign": {"name": campaign_name},

@@ -5,7 +5,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Address, Base, Document, Id, Instant, Name, choice
+from campaigns.db import Address, Base, Document, Id, Instant, Name, string_enum
 from campaigns.delivery.smtp.address import TlsMode
 from campaigns.i18n import N_
 
@@ -72,8 +72,8 @@ class FeedbackType(StrEnum):
         }[self]
 
 
-RECORDED = frozenset({FeedbackType.HARD, FeedbackType.SOFT, FeedbackType.POLICY, FeedbackType.COMPLAINT})
-FOR_A_LOOK = frozenset({FeedbackType.UNREADABLE, FeedbackType.FOREIGN, FeedbackType.FORGED})
+RECORDED_TYPES = frozenset({FeedbackType.HARD, FeedbackType.SOFT, FeedbackType.POLICY, FeedbackType.COMPLAINT})
+INSPECTABLE_TYPES = frozenset({FeedbackType.UNREADABLE, FeedbackType.FOREIGN, FeedbackType.FORGED})
 """Results whose raw message is kept for thirty days so that an operator can inspect it."""
 
 
@@ -92,11 +92,11 @@ class Feedback(Base):
     activity_id: Mapped[int]
     address: Mapped[Address]
     """The address the mail was sent to; ``erased`` after the contact is erased."""
-    feedback_type: Mapped[FeedbackType] = mapped_column(choice(FeedbackType))
+    feedback_type: Mapped[FeedbackType] = mapped_column(string_enum(FeedbackType))
     status: Mapped[str] = mapped_column(String(20), default="")
     """Enhanced status code (RFC 3463); empty when the report has none."""
     diagnostic: Mapped[str] = mapped_column(String(500), default="")
-    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
+    source: Mapped[FeedbackSource] = mapped_column(string_enum(FeedbackSource))
     key: Mapped[str] = mapped_column(String(120))
     """Provider's event id, or a digest of the report. UNIQUE with ``send_id``, so a repeated delivery counts once."""
     at: Mapped[Instant]
@@ -111,11 +111,11 @@ class InboundMessage(Base):
     __table_args__ = (Index(None, "feedback_type", "due_at"),)
 
     id: Mapped[Id]
-    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource))
+    source: Mapped[FeedbackSource] = mapped_column(string_enum(FeedbackSource))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     raw: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Cleared once the message is parsed; unparsed or unattributed messages keep it until they are deleted."""
-    feedback_type: Mapped[FeedbackType | None] = mapped_column(choice(FeedbackType))
+    feedback_type: Mapped[FeedbackType | None] = mapped_column(string_enum(FeedbackType))
     """None until the message is parsed."""
     diagnostic: Mapped[str] = mapped_column(String(500), default="")
     recipient: Mapped[str] = mapped_column(String(254), default="")
@@ -129,8 +129,8 @@ class FeedbackCount(Base):
 
     __tablename__ = "feedback_counts"
 
-    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
-    feedback_type: Mapped[FeedbackType] = mapped_column(choice(FeedbackType), primary_key=True)
+    source: Mapped[FeedbackSource] = mapped_column(string_enum(FeedbackSource), primary_key=True)
+    feedback_type: Mapped[FeedbackType] = mapped_column(string_enum(FeedbackType), primary_key=True)
     count: Mapped[int] = mapped_column(default=0)
     last_at: Mapped[Instant]
 
@@ -143,7 +143,7 @@ class Mailbox(Base):
     id: Mapped[Id]
     host: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
-    tls: Mapped[TlsMode] = mapped_column(choice(TlsMode))
+    tls: Mapped[TlsMode] = mapped_column(string_enum(TlsMode))
     user: Mapped[str] = mapped_column(String(200))
     secret: Mapped[str] = mapped_column(String(1000), default="")
     """The encrypted password."""
@@ -163,7 +163,7 @@ class Webhook(Base):
 
     __tablename__ = "bounce_webhooks"
 
-    source: Mapped[FeedbackSource] = mapped_column(choice(FeedbackSource), primary_key=True)
+    source: Mapped[FeedbackSource] = mapped_column(string_enum(FeedbackSource), primary_key=True)
     secret: Mapped[str] = mapped_column(Text, default="")
     """Encrypted verification key, signing key, or ``user:password``, depending on the provider."""
     topics: Mapped[Document]

@@ -11,59 +11,59 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.delivery.mime import dkim
 from campaigns.delivery.mime.dkim import Algorithm, Signer
-from campaigns.delivery.mime.headers import ascii_domain
+from campaigns.delivery.mime.headers import with_ascii_domain
 from campaigns.delivery.models import DkimKey
-from campaigns.encryption import seal, unseal
+from campaigns.encryption import decrypt, encrypt
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_PURPOSE = "dkim"
-KEPT_PUBLISHED = timedelta(days=7)
+_SECRET_PURPOSE = "dkim"
+RECORD_RETENTION = timedelta(days=7)
 """How long the record of a retired key must stay in the DNS: signed mail may still be in queues."""
 
 
-def make(session: Session, actor: Actor, domain: str) -> list[DkimKey]:
+def create_keys(session: Session, actor: Actor, domain: str) -> list[DkimKey]:
     """Create an RSA and an Ed25519 key for a domain. They sign nothing until they are published and activated.
 
     Raises ValidationFailed for an invalid domain.
     """
     actor.require(Permission.SETTINGS)
     try:
-        domain = ascii_domain(f"x@{domain.strip().lower().rstrip('.')}").removeprefix("x@")
+        domain = with_ascii_domain(f"x@{domain.strip().lower().rstrip('.')}").removeprefix("x@")
     except ValueError as error:
         raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "domain")) from error
     if "." not in domain:
         raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "domain"))
-    made = []
+    keys = []
     for algorithm in Algorithm:
-        private, public = dkim.make(algorithm)
+        private, public = dkim.generate_key(algorithm)
         key = DkimKey(
             domain=domain,
             selector=_selector(session, domain, algorithm),
             algorithm=algorithm,
-            private=seal(private, _PURPOSE),
+            private=encrypt(private, _SECRET_PURPOSE),
             public=public,
             created_at=clock.now(),
         )
         session.add(key)
         session.flush()
-        made.append(key)
-    audit.record(session, actor, "create", "dkim key", made[0].id, domain=domain)
-    return made
+        keys.append(key)
+    audit.record(session, actor, "create", "dkim key", keys[0].id, domain=domain)
+    return keys
 
 
 def _selector(session: Session, domain: str, algorithm: Algorithm) -> str:
     taken = set(session.scalars(select(DkimKey.selector).where(DkimKey.domain == domain)))
-    stem = f"k{clock.now():%Y%m}{'r' if algorithm is Algorithm.RSA else 'e'}"
-    return next(name for name in (f"{stem}{n}" for n in range(1, 10_000)) if name not in taken)
+    prefix = f"k{clock.now():%Y%m}{'r' if algorithm is Algorithm.RSA else 'e'}"
+    return next(name for name in (f"{prefix}{n}" for n in range(1, 10_000)) if name not in taken)
 
 
-def all_keys(session: Session) -> list[DkimKey]:
+def list_keys(session: Session) -> list[DkimKey]:
     """All keys, retired ones included, by domain, the newest first."""
     return list(session.scalars(select(DkimKey).order_by(DkimKey.domain, DkimKey.id.desc())))
 
 
-def key_of(session: Session, key_id: int) -> DkimKey:
+def get_key(session: Session, key_id: int) -> DkimKey:
     """The key with this id. Raises NotFound."""
     key = session.get(DkimKey, key_id)
     if key is None:
@@ -102,20 +102,21 @@ def retire(session: Session, actor: Actor, key: DkimKey) -> None:
     audit.record(session, actor, "retire", "dkim key", key.id, domain=key.domain, selector=key.selector)
 
 
-def signing(session: Session, domain: str) -> list[DkimKey]:
+def signing_keys(session: Session, domain: str) -> list[DkimKey]:
     """The keys that sign mail from ``domain``: active ones of the domain itself, else of its nearest parent domain."""
     parts = domain.split(".")
-    above = [".".join(parts[start:]) for start in range(len(parts) - 1)]
-    asked = select(DkimKey).where(
-        DkimKey.domain.in_(above), DkimKey.active_at.is_not(None), DkimKey.retired_at.is_(None)
+    domain_and_parents = [".".join(parts[start:]) for start in range(len(parts) - 1)]
+    query = select(DkimKey).where(
+        DkimKey.domain.in_(domain_and_parents), DkimKey.active_at.is_not(None), DkimKey.retired_at.is_(None)
     )
-    found = list(session.scalars(asked.order_by(DkimKey.algorithm.desc())))
-    nearest = max((key.domain for key in found), key=len, default="")
-    return [key for key in found if key.domain == nearest]
+    keys = list(session.scalars(query.order_by(DkimKey.algorithm.desc())))
+    nearest = max((key.domain for key in keys), key=len, default="")
+    return [key for key in keys if key.domain == nearest]
 
 
 def signers(session: Session, domain: str) -> Sequence[Signer]:
     """The keys of :func:`signing_keys`, decrypted and loaded."""
     return tuple(
-        Signer(key.domain, key.selector, dkim.opened(unseal(key.private, _PURPOSE))) for key in signing(session, domain)
+        Signer(key.domain, key.selector, dkim.load_private_key(decrypt(key.private, _SECRET_PURPOSE)))
+        for key in signing_keys(session, domain)
     )

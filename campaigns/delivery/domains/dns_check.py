@@ -25,7 +25,7 @@ from campaigns.delivery.models import DkimKey, DomainCheck
 from campaigns.delivery.relays import availability
 from campaigns.i18n import N_
 
-_PATIENCE = 3.0  # seconds per query
+_TIMEOUT = 3.0  # seconds per query
 
 
 class DnsUnavailable(Exception):
@@ -38,20 +38,20 @@ class Resolver(Protocol):
     def __call__(self, name: str, kind: str) -> Sequence[str]: ...
 
 
-def ask(name: str, kind: str) -> Sequence[str]:
+def query_dns(name: str, kind: str) -> Sequence[str]:
     """Query the system's resolver. TXT strings are joined; other records give their last field in lower case.
 
     Raises DnsUnavailable.
     """
     try:
-        found = dns.resolver.resolve(name, kind, lifetime=_PATIENCE)
+        answer = dns.resolver.resolve(name, kind, lifetime=_TIMEOUT)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
         return []
     except (dns.exception.DNSException, OSError) as error:
         raise DnsUnavailable(name) from error
     if kind == "TXT":
-        return [b"".join(each.strings).decode("utf-8", "replace") for each in found]
-    return [each.to_text().split()[-1].rstrip(".").lower() for each in found]
+        return [b"".join(each.strings).decode("utf-8", "replace") for each in answer]
+    return [each.to_text().split()[-1].rstrip(".").lower() for each in answer]
 
 
 class CheckStatus(StrEnum):
@@ -88,9 +88,9 @@ class DnsCheckInput:
     domain: str
     keys: Sequence[tuple[int, str, str, str]]
     """(id, domain, selector, public key) of the keys that are not retired."""
-    relays: Sequence[str]
+    relay_hosts: Sequence[str]
     """Hosts of the configured relays."""
-    returns: str
+    bounce_domain: str
     """The domain of the envelope sender. Receivers check the SPF record of this domain, not of the From domain
     (RFC 7208)."""
 
@@ -105,53 +105,53 @@ class DnsCheckReport:
     """Ids of the keys whose record was found."""
 
 
-def look(question: DnsCheckInput, resolver: Resolver = ask) -> DnsCheckReport:
+def check_domain(check_input: DnsCheckInput, resolver: Resolver = query_dns) -> DnsCheckReport:
     """Run all checks of a domain. They query the DNS, so no transaction may be open."""
     published: set[int] = set()
-    looks: dict[str, Callable[[], CheckResult]] = {
-        "spf": lambda: _spf(question.returns, resolver),
-        "dkim": lambda: _dkim(question, resolver, published),
-        "dmarc": lambda: _dmarc(question.domain, resolver),
-        "mx": lambda: _mx(question.returns, resolver),
-        "ptr": lambda: _ptr(question.relays, resolver),
+    checks: dict[str, Callable[[], CheckResult]] = {
+        "spf": lambda: _spf(check_input.bounce_domain, resolver),
+        "dkim": lambda: _dkim(check_input, resolver, published),
+        "dmarc": lambda: _dmarc(check_input.domain, resolver),
+        "mx": lambda: _mx(check_input.bounce_domain, resolver),
+        "ptr": lambda: _ptr(check_input.relay_hosts, resolver),
         "tracking": lambda: _tracking(resolver),
     }
     return DnsCheckReport(
-        question.domain, {name: _answered(each) for name, each in looks.items()}, frozenset(published)
+        check_input.domain, {name: _run_check(each) for name, each in checks.items()}, frozenset(published)
     )
 
 
-def _answered(asked: Callable[[], CheckResult]) -> CheckResult:
+def _run_check(run: Callable[[], CheckResult]) -> CheckResult:
     try:
-        return asked()
+        return run()
     except DnsUnavailable as error:
         return CheckResult(CheckStatus.UNANSWERED, N_("The DNS did not answer about %(name)s."), {"name": str(error)})
 
 
 def _spf(domain: str, resolver: Resolver) -> CheckResult:
-    found = [text for text in resolver(domain, "TXT") if text.lower().split(" ")[0] == "v=spf1"]
-    if not found:
+    records = [text for text in resolver(domain, "TXT") if text.lower().split(" ")[0] == "v=spf1"]
+    if not records:
         return CheckResult(
             CheckStatus.MISSING, N_("No SPF record: publish who may send for %(domain)s."), {"domain": domain}
         )
-    if len(found) > 1:
+    if len(records) > 1:
         return CheckResult(CheckStatus.MISSING, N_("Several SPF records count as none: join them into one."), {})
-    if found[0].lower().split()[-1] in ("+all", "all", "?all"):
+    if records[0].lower().split()[-1] in ("+all", "all", "?all"):
         return CheckResult(
             CheckStatus.DOUBTFUL, N_("The SPF record lets everybody send: end it with -all or ~all."), {}
         )
-    return CheckResult(CheckStatus.GOOD, "%(record)s", {"record": found[0][:300]})
+    return CheckResult(CheckStatus.GOOD, "%(record)s", {"record": records[0][:300]})
 
 
-def _dkim(question: DnsCheckInput, resolver: Resolver, published: set[int]) -> CheckResult:
-    for key_id, domain, selector, public in question.keys:
+def _dkim(check_input: DnsCheckInput, resolver: Resolver, published: set[int]) -> CheckResult:
+    for key_id, domain, selector, public in check_input.keys:
         texts = resolver(f"{selector}._domainkey.{domain}", "TXT")
         if any(f"p={public}" in "".join(text.split()) for text in texts):
             published.add(key_id)
-    if not question.keys:
+    if not check_input.keys:
         return CheckResult(CheckStatus.MISSING, N_("There is no key: make one."), {})
-    if len(published) < len(question.keys):
-        params = {"found": str(len(published)), "all": str(len(question.keys))}
+    if len(published) < len(check_input.keys):
+        params = {"found": str(len(published)), "all": str(len(check_input.keys))}
         return CheckResult(
             CheckStatus.DOUBTFUL if published else CheckStatus.MISSING,
             N_("%(found)s of %(all)s keys are published."),
@@ -181,7 +181,7 @@ def _mx(domain: str, resolver: Resolver) -> CheckResult:
 
 
 def _ptr(hosts: Sequence[str], resolver: Resolver) -> CheckResult:
-    outside = []
+    public_addresses = []
     for host in hosts:
         for address in _addresses(host, resolver):
             if not ip_address(address).is_global:
@@ -190,10 +190,10 @@ def _ptr(hosts: Sequence[str], resolver: Resolver) -> CheckResult:
             if not any(address in _addresses(name, resolver) for name in names):
                 params = {"address": address}
                 return CheckResult(CheckStatus.DOUBTFUL, N_("%(address)s has no name that leads back to it."), params)
-            outside.append(address)
-    if not outside:
+            public_addresses.append(address)
+    if not public_addresses:
         return CheckResult(CheckStatus.GOOD, N_("The relay is in our own network; look at its way out there."), {})
-    return CheckResult(CheckStatus.GOOD, "%(addresses)s", {"addresses": ", ".join(outside)[:300]})
+    return CheckResult(CheckStatus.GOOD, "%(addresses)s", {"addresses": ", ".join(public_addresses)[:300]})
 
 
 def _addresses(host: str, resolver: Resolver) -> Sequence[str]:
@@ -210,29 +210,29 @@ def _tracking(resolver: Resolver) -> CheckResult:
     return CheckResult(CheckStatus.MISSING, N_("Links lead to %(host)s, which the DNS does not know."), {"host": host})
 
 
-def question(session: Session, actor: Actor, domain: str) -> DnsCheckInput:
+def read_check_input(session: Session, actor: Actor, domain: str) -> DnsCheckInput:
     """Read the input of :func:`check_domain` from the database."""
     actor.require(Permission.SETTINGS)
     keys = session.scalars(select(DkimKey).where(DkimKey.domain == domain, DkimKey.retired_at.is_(None)))
-    hosts = dict.fromkeys(address.host for address in availability.addresses(session))
-    mine = [(key.id, key.domain, key.selector, key.public) for key in keys]
-    return DnsCheckInput(domain, mine, list(hosts), organisation(session).bounce_domain or domain)
+    hosts = dict.fromkeys(address.host for address in availability.relay_addresses(session))
+    key_rows = [(key.id, key.domain, key.selector, key.public) for key in keys]
+    return DnsCheckInput(domain, key_rows, list(hosts), organisation(session).bounce_domain or domain)
 
 
-def keep(session: Session, actor: Actor, answer: DnsCheckReport) -> DomainCheck:
+def save_report(session: Session, actor: Actor, report: DnsCheckReport) -> DomainCheck:
     """Store a report, and mark the keys found in the DNS as published."""
     actor.require(Permission.SETTINGS)
-    for key_id in answer.published:
+    for key_id in report.published:
         key = session.get(DkimKey, key_id)
         if key is not None and key.published_at is None:
             key.published_at = clock.now()
     results = {
         name: {"state": found.state.value, "message": found.message, "params": dict(found.params)}
-        for name, found in answer.results.items()
+        for name, found in report.results.items()
     }
-    return session.merge(DomainCheck(domain=answer.domain, checked_at=clock.now(), results=results))
+    return session.merge(DomainCheck(domain=report.domain, checked_at=clock.now(), results=results))
 
 
-def record_of(key: DkimKey) -> tuple[str, str]:
+def txt_record(key: DkimKey) -> tuple[str, str]:
     """(name, value) of the TXT record that publishes ``key``."""
-    return f"{key.selector}._domainkey.{key.domain}", dkim.record(key.algorithm, key.public)
+    return f"{key.selector}._domainkey.{key.domain}", dkim.dns_record_value(key.algorithm, key.public)

@@ -10,7 +10,7 @@ from campaigns import config
 from campaigns.delivery.domains.dns_check import CheckStatus
 from campaigns.delivery.relays.service import is_private
 
-_INCLUDED = {
+_SPF_INCLUDES = {
     "amazonaws.com": "amazonses.com",
     "brevo.com": "spf.brevo.com",
     "gmail.com": "_spf.google.com",
@@ -33,31 +33,31 @@ class DnsRecord:
     value: str
 
 
-def wanted(domain: str, results: Mapping[str, Any], hosts: Sequence[str]) -> list[DnsRecord]:
+def suggest_records(domain: str, results: Mapping[str, Any], hosts: Sequence[str]) -> list[DnsRecord]:
     """The missing records to publish for ``domain`` when mail leaves through the relay ``hosts``.
 
     Nothing is suggested for an existing record that needs a change, because only the DNS owner knows its other entries.
     """
-    found = []
-    spf, senders = results.get("spf", {}), _senders(hosts)
-    if spf.get("state") == CheckStatus.MISSING and spf["params"].get("domain") and senders:
-        found.append(DnsRecord("spf", spf["params"]["domain"], f"v=spf1 {' '.join(senders)} ~all"))
+    records = []
+    spf, mechanisms = results.get("spf", {}), _spf_mechanisms(hosts)
+    if spf.get("state") == CheckStatus.MISSING and spf["params"].get("domain") and mechanisms:
+        records.append(DnsRecord("spf", spf["params"]["domain"], f"v=spf1 {' '.join(mechanisms)} ~all"))
     if results.get("dmarc", {}).get("state") == CheckStatus.MISSING:
-        found.append(DnsRecord("dmarc", f"_dmarc.{domain}", "v=DMARC1; p=none"))
-    return found
+        records.append(DnsRecord("dmarc", f"_dmarc.{domain}", "v=DMARC1; p=none"))
+    return records
 
 
-def _senders(hosts: Sequence[str]) -> list[str]:
+def _spf_mechanisms(hosts: Sequence[str]) -> list[str]:
     """SPF mechanisms of the relays. For a private relay it is our public host, because it sends from our address."""
-    own = urlsplit(config.settings().base_url).hostname or ""
-    outside = (own if is_private(host) else host for host in hosts)
-    return list(dict.fromkeys(_mechanism(host) for host in outside if host and not is_private(host)))
+    own_host = urlsplit(config.settings().base_url).hostname or ""
+    public_hosts = (own_host if is_private(host) else host for host in hosts)
+    return list(dict.fromkeys(_spf_mechanism(host) for host in public_hosts if host and not is_private(host)))
 
 
-def _mechanism(host: str) -> str:
+def _spf_mechanism(host: str) -> str:
     try:
         address = ip_address(host)
     except ValueError:
-        service = next((of for end, of in _INCLUDED.items() if host == end or host.endswith(f".{end}")), None)
+        service = next((of for end, of in _SPF_INCLUDES.items() if host == end or host.endswith(f".{end}")), None)
         return f"include:{service}" if service else f"a:{host}"
     return f"ip{address.version}:{address}"

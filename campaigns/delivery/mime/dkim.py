@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
-BITS = 2048
-_SIGNED = (
+RSA_BITS = 2048
+_SIGNED_HEADERS = (
     "From",
     "To",
     "Subject",
@@ -37,11 +37,11 @@ _SIGNED = (
     "List-Unsubscribe-Post",
     "Feedback-ID",
 )
-_NAMES = {name.lower(): name for name in _SIGNED}
+_SIGNED_BY_LOWER_NAME = {name.lower(): name for name in _SIGNED_HEADERS}
 _FIELD_END = re.compile(r"\r\n(?![ \t])")
 _FOLD = re.compile(r"[ \t\r\n]+")
-_RUNS = re.compile(rb"[ \t]+")
-_TRAILING = re.compile(rb"[ \t]+(?=\r\n)")
+_BLANK_RUNS = re.compile(rb"[ \t]+")
+_TRAILING_BLANKS = re.compile(rb"[ \t]+(?=\r\n)")
 
 
 class Algorithm(StrEnum):
@@ -64,14 +64,14 @@ class Signer:
     key: "PrivateKey"
 
 
-def make(algorithm: Algorithm) -> tuple[str, str]:
+def generate_key(algorithm: Algorithm) -> tuple[str, str]:
     """Generate a key. Returns (private key as base64 of PKCS #8, public key as in the ``p=`` tag of its record)."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
     key: PrivateKey
     if algorithm is Algorithm.RSA:
-        key = rsa.generate_private_key(65537, BITS)
+        key = rsa.generate_private_key(65537, RSA_BITS)
         spki = serialization.PublicFormat.SubjectPublicKeyInfo
         public = key.public_key().public_bytes(serialization.Encoding.DER, spki)
     else:
@@ -84,7 +84,7 @@ def make(algorithm: Algorithm) -> tuple[str, str]:
 
 
 @lru_cache(32)
-def opened(private: str) -> "PrivateKey":
+def load_private_key(private: str) -> "PrivateKey":
     """Load a private key written by :func:`generate_key`. Raises ValueError for another key type."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
@@ -95,12 +95,12 @@ def opened(private: str) -> "PrivateKey":
     return key
 
 
-def record(algorithm: Algorithm, public: str) -> str:
+def dns_record_value(algorithm: Algorithm, public: str) -> str:
     """The value of the TXT record that publishes a key."""
     return f"v=DKIM1; k={algorithm.value}; p={public}"
 
 
-def signed(content: bytes, signers: Sequence[Signer], at: datetime, *, canonical: bool = False) -> bytes:
+def sign(content: bytes, signers: Sequence[Signer], at: datetime, *, is_canonical: bool = False) -> bytes:
     """``content`` with one DKIM-Signature header per signer in front.
 
     ``is_canonical`` skips the canonicalisation of a body that is known to be in relaxed form.
@@ -108,40 +108,40 @@ def signed(content: bytes, signers: Sequence[Signer], at: datetime, *, canonical
     if not signers:
         return content
     start = content.index(b"\r\n\r\n")
-    names, lines = _headers(content[:start].decode())
-    body = memoryview(content)[start + 4 :] if canonical else _canonical(content[start + 4 :])
+    names, lines = _signed_headers(content[:start].decode())
+    body = memoryview(content)[start + 4 :] if is_canonical else _canonical_body(content[start + 4 :])
     body_hash = b64encode(sha256(body).digest()).decode()
-    made = [_signature(signer, names, lines, body_hash, int(at.timestamp())) for signer in signers]
-    return b"".join((*made, content))
+    signatures = [_signature(signer, names, lines, body_hash, int(at.timestamp())) for signer in signers]
+    return b"".join((*signatures, content))
 
 
-def _canonical(body: bytes) -> bytes:
+def _canonical_body(body: bytes) -> bytes:
     if b"  " in body or b"\t" in body or b" \r\n" in body:
-        body = _RUNS.sub(b" ", _TRAILING.sub(b"", body))
+        body = _BLANK_RUNS.sub(b" ", _TRAILING_BLANKS.sub(b"", body))
     return body.rstrip(b"\r\n") + b"\r\n" if body.endswith(b"\r\n\r\n") else body
 
 
-def _headers(head: str) -> tuple[str, str]:
+def _signed_headers(head: str) -> tuple[str, str]:
     """(the header names for ``h=``, the canonical lines of these headers).
 
     Each name is listed once more often than it occurs (oversigning), so that adding such a header breaks the signature.
     """
-    found: dict[str, list[str]] = {}
+    lines_by_name: dict[str, list[str]] = {}
     for field in _FIELD_END.split(head):
         name, _, value = field.partition(":")
         name = name.lower()
-        if name in _NAMES:
+        if name in _SIGNED_BY_LOWER_NAME:
             relaxed = _FOLD.sub(" ", value) if "\r" in value or "  " in value or "\t" in value else value
-            found.setdefault(name, []).append(f"{name}:{relaxed.strip()}\r\n")
+            lines_by_name.setdefault(name, []).append(f"{name}:{relaxed.strip()}\r\n")
     # Headers of the same name are signed from the last to the first (RFC 6376, section 5.4.2).
-    written = "".join(line for name in _NAMES for line in reversed(found.get(name, ())))
-    return _named(tuple(len(found.get(name, ())) for name in _NAMES)), written
+    canonical_lines = "".join(line for name in _SIGNED_BY_LOWER_NAME for line in reversed(lines_by_name.get(name, ())))
+    return _header_list(tuple(len(lines_by_name.get(name, ())) for name in _SIGNED_BY_LOWER_NAME)), canonical_lines
 
 
 @lru_cache(64)
-def _named(counts: tuple[int, ...]) -> str:
+def _header_list(counts: tuple[int, ...]) -> str:
     """The folded value of ``h=``: each signed name once more often than it occurs."""
-    repeated = (name for name, count in zip(_SIGNED, counts, strict=True) for _ in range(count + 1))
+    repeated = (name for name, count in zip(_SIGNED_HEADERS, counts, strict=True) for _ in range(count + 1))
     return ":\r\n ".join(repeated)
 
 
@@ -154,11 +154,11 @@ def _signature(signer: Signer, names: str, lines: str, body_hash: str, at: int) 
         f"v=1; a={algorithm}; c=relaxed/relaxed; d={signer.domain};\r\n s={signer.selector}; t={at};\r\n"
         f" h={names};\r\n bh={body_hash};\r\n b="
     )
-    signing = f"{lines}dkim-signature:{_FOLD.sub(' ', value).strip()}".encode()
+    signing_input = f"{lines}dkim-signature:{_FOLD.sub(' ', value).strip()}".encode()
     if isinstance(signer.key, rsa.RSAPrivateKey):
-        raw = signer.key.sign(signing, padding.PKCS1v15(), hashes.SHA256())
+        signature = signer.key.sign(signing_input, padding.PKCS1v15(), hashes.SHA256())
     else:
-        raw = signer.key.sign(sha256(signing).digest())
-    text = b64encode(raw).decode()
+        signature = signer.key.sign(sha256(signing_input).digest())
+    text = b64encode(signature).decode()
     folded = "\r\n ".join(text[start : start + 72] for start in range(0, len(text), 72))
     return f"DKIM-Signature: {value}{folded}\r\n".encode()

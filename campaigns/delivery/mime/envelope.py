@@ -11,7 +11,7 @@ class OutgoingMail:
     recipient: str
     content: bytes
     smtputf8: bool
-    dotless: bool = False
+    has_no_leading_dots: bool = False
     """True when no line is known to begin with a dot; the SMTP client then skips the scan for dot stuffing."""
-    ascii: bool = False
+    is_ascii: bool = False
     """True when the content is known to be ASCII; False means unknown."""

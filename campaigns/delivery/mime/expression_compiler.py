@@ -13,10 +13,10 @@ from jinja2 import nodes
 
 from campaigns.content.rendering import jinja_sandbox
 
-Names = Mapping[str, Any]
-Value = Callable[[Names], Any]
-ROOTS = ("contact", "campaign", "organisation")
-RESERVED = frozenset({*ROOTS, "links", "pixel", "unsubscribe_url", "loop", "range"})
+RenderContext = Mapping[str, Any]
+Evaluator = Callable[[RenderContext], Any]
+FIELD_ROOTS = ("contact", "campaign", "organisation")
+RESERVED_NAMES = frozenset({*FIELD_ROOTS, "links", "pixel", "unsubscribe_url", "loop", "range"})
 """Names that a loop variable must not shadow."""
 
 
@@ -24,7 +24,7 @@ class NotCompilable(Exception):
     """The template uses a construct that only Jinja itself can render."""
 
 
-_COUNTERS: Mapping[str, Callable[[int, int], Any]] = {
+_LOOP_COUNTERS: Mapping[str, Callable[[int, int], Any]] = {
     "index": lambda place, _length: place + 1,
     "index0": lambda place, _length: place,
     "first": lambda place, _length: place == 0,
@@ -35,56 +35,60 @@ _COUNTERS: Mapping[str, Callable[[int, int], Any]] = {
 }
 
 
-def value(node: nodes.Node, bound: frozenset[str] = frozenset()) -> Value:
+def compile_expression(node: nodes.Node, bound: frozenset[str] = frozenset()) -> Evaluator:
     """A closure from the render context to the expression's value.
 
     ``bound`` are the variables of the enclosing loops. Raises NotCompilable.
     """
     match node:
-        case nodes.Getattr(node=nodes.Name(name=root), attr=key) if root in ROOTS:
+        case nodes.Getattr(node=nodes.Name(name=root), attr=key) if root in FIELD_ROOTS:
             return lambda names: names[root].get(key, "")
         case nodes.Getitem(node=nodes.Name(name="links"), arg=nodes.Const(value=number)):
             return lambda names: names["links"].get(number, "")
-        case nodes.Getattr(node=nodes.Name(name="loop"), attr=key) if "loop" in bound and key in _COUNTERS:
-            counted = _COUNTERS[key]
-            return lambda names: counted(*names["loop"])
+        case nodes.Getattr(node=nodes.Name(name="loop"), attr=key) if "loop" in bound and key in _LOOP_COUNTERS:
+            counter = _LOOP_COUNTERS[key]
+            return lambda names: counter(*names["loop"])
         case nodes.Name(name=name) if name in bound and name != "loop":
             return lambda names: names[name]
         case nodes.Const(value=constant):
             return lambda _names: constant
         case nodes.Filter(node=nodes.Expr() as inner, name=name, kwargs=[], dyn_args=None, dyn_kwargs=None):
-            written, filtered = jinja_sandbox.FILTERS[name], value(inner, bound)
+            written, operand = jinja_sandbox.FILTERS[name], compile_expression(inner, bound)
             constants = [each.value for each in node.args if isinstance(each, nodes.Const)]
             if len(constants) == len(node.args):  # The usual case: constant arguments need no evaluation per mail.
-                return lambda names: written(filtered(names), *constants)
-            return _filtered(written, filtered, [value(each, bound) for each in node.args])
+                return lambda names: written(operand(names), *constants)
+            return _compile_filter(written, operand, [compile_expression(each, bound) for each in node.args])
         case nodes.Not(node=inner):
-            negated = value(inner, bound)
+            negated = compile_expression(inner, bound)
             return lambda names: not negated(names)
         case nodes.And(left=first, right=second):
-            left, right = value(first, bound), value(second, bound)
+            left, right = compile_expression(first, bound), compile_expression(second, bound)
             return lambda names: left(names) and right(names)
         case nodes.Or(left=first, right=second):
-            left, right = value(first, bound), value(second, bound)
+            left, right = compile_expression(first, bound), compile_expression(second, bound)
             return lambda names: left(names) or right(names)
         case nodes.Compare(expr=first, ops=[nodes.Operand(op="eq" | "ne" as sign, expr=second)]):
-            left, right, compared = value(first, bound), value(second, bound), eq if sign == "eq" else ne
-            return lambda names: compared(left(names), right(names))
+            left, right, compare = (
+                compile_expression(first, bound),
+                compile_expression(second, bound),
+                eq if sign == "eq" else ne,
+            )
+            return lambda names: compare(left(names), right(names))
     raise NotCompilable
 
 
-def series(node: nodes.Node, bound: frozenset[str]) -> Callable[[Names], Iterable[Any]]:
+def compile_iterable(node: nodes.Node, bound: frozenset[str]) -> Callable[[RenderContext], Iterable[Any]]:
     """A closure from the render context to what a loop iterates over: an expression's value or a range.
 
     Raises NotCompilable.
     """
     match node:
         case nodes.Call(node=nodes.Name(name="range"), kwargs=[], dyn_args=None, dyn_kwargs=None):
-            numbers: Callable[..., Iterable[int]] = jinja_sandbox.HTML.globals["range"]  # type: ignore[assignment]
-            limits = [value(each, bound) for each in node.args]
-            return lambda names: numbers(*(limit(names) for limit in limits))
-    return value(node, bound)
+            bounded_range: Callable[..., Iterable[int]] = jinja_sandbox.HTML_ENVIRONMENT.globals["range"]  # type: ignore[assignment]
+            limits = [compile_expression(each, bound) for each in node.args]
+            return lambda names: bounded_range(*(limit(names) for limit in limits))
+    return compile_expression(node, bound)
 
 
-def _filtered(written: Callable[..., Any], inner: Value, others: Sequence[Value]) -> Value:
-    return lambda names: written(inner(names), *(other(names) for other in others))
+def _compile_filter(apply: Callable[..., Any], inner: Evaluator, arguments: Sequence[Evaluator]) -> Evaluator:
+    return lambda names: apply(inner(names), *(other(names) for other in arguments))

@@ -12,29 +12,29 @@ from email.utils import format_datetime
 
 import idna
 
-_BREAKS = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
-_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z").match
-_FORBIDDEN = re.compile(r'[\x00-\x20\x7f<>()\[\],;:\\"]')
-_LINE = 76
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
+_match_atoms = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z").match
+_FORBIDDEN_IN_ADDRESS = re.compile(r'[\x00-\x20\x7f<>()\[\],;:\\"]')
+_MAX_LINE = 76
 _WORD_BYTES = 45  # 60 characters of base64, 72 with =?utf-8?B?…?=
 
 
-def words(text: str, column: int) -> str:
+def encode_text(text: str, column: int) -> str:
     """``text`` as the value of an unstructured header that begins at ``column``; encoded and folded where needed."""
-    text = _BREAKS.sub(" ", text).strip()
-    if text.isascii() and "=?" not in text and column + len(text) <= _LINE:
+    text = _CONTROLS.sub(" ", text).strip()
+    if text.isascii() and "=?" not in text and column + len(text) <= _MAX_LINE:
         return text
-    if text.isascii() and "=?" not in text and all(len(part) < _LINE - column for part in text.split(" ")):
-        return _folded(text, column)
-    return "\r\n ".join(_encoded(text, column))
+    if text.isascii() and "=?" not in text and all(len(part) < _MAX_LINE - column for part in text.split(" ")):
+        return _fold(text, column)
+    return "\r\n ".join(_encoded_words(text, column))
 
 
-def _folded(text: str, column: int) -> str:
+def _fold(text: str, column: int) -> str:
     lines: list[str] = []
     line = ""
     for part in text.split(" "):
-        room = _LINE - (column if not lines else 1)
-        if line and len(line) + 1 + len(part) > room:
+        limit = _MAX_LINE - (column if not lines else 1)
+        if line and len(line) + 1 + len(part) > limit:
             lines.append(line)
             line = part
         else:
@@ -42,46 +42,46 @@ def _folded(text: str, column: int) -> str:
     return "\r\n ".join([*lines, line])
 
 
-def _encoded(text: str, column: int) -> list[str]:
-    found, piece, room = [], b"", _bytes_after(column)
+def _encoded_words(text: str, column: int) -> list[str]:
+    pieces, piece, limit = [], b"", _first_word_bytes(column)
     for character in text:
         raw = character.encode("utf-8", "replace")
-        if len(piece) + len(raw) > room:
-            found.append(piece)
-            piece, room = b"", _WORD_BYTES
+        if len(piece) + len(raw) > limit:
+            pieces.append(piece)
+            piece, limit = b"", _WORD_BYTES
         piece += raw
-    return [f"=?utf-8?B?{binascii.b2a_base64(part, newline=False).decode()}?=" for part in [*found, piece]]
+    return [f"=?utf-8?B?{binascii.b2a_base64(part, newline=False).decode()}?=" for part in [*pieces, piece]]
 
 
-def _bytes_after(column: int) -> int:
-    return max(9, min(_WORD_BYTES, (_LINE - column - 12) // 4 * 3))
+def _first_word_bytes(column: int) -> int:
+    return max(9, min(_WORD_BYTES, (_MAX_LINE - column - 12) // 4 * 3))
 
 
-def mailbox(name: str, address: str, column: int) -> str:
+def encode_mailbox(name: str, address: str, column: int) -> str:
     """``name <address>`` for a header whose value begins at ``column``. The address is always in angle brackets, its
     domain in A-labels. Raises ValueError for an invalid address."""
-    return shown(name, ascii_domain(address), column)
+    return encode_ascii_mailbox(name, with_ascii_domain(address), column)
 
 
-def shown(name: str, plain: str, column: int) -> str:
+def encode_ascii_mailbox(name: str, address: str, column: int) -> str:
     """:func:`encode_mailbox` for an address whose domain is ASCII already."""
-    if column + len(name) + len(plain) + 3 <= _LINE and _ATOMS(name) and "=?" not in name:
-        return f"{name} <{plain}>"
-    name = _BREAKS.sub(" ", name).strip()
+    if column + len(name) + len(address) + 3 <= _MAX_LINE and _match_atoms(name) and "=?" not in name:
+        return f"{name} <{address}>"
+    name = _CONTROLS.sub(" ", name).strip()
     if not name:
-        return f"<{plain}>"
-    if name.isascii() and "=?" not in name and len(name) < _LINE - column:
-        phrase = name if _ATOMS(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return f"<{address}>"
+    if name.isascii() and "=?" not in name and len(name) < _MAX_LINE - column:
+        phrase = name if _match_atoms(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     else:
-        phrase = "\r\n ".join(_encoded(name, column))
-    last = len(phrase) - phrase.rfind("\n") if "\n" in phrase else column + len(phrase)
-    return f"{phrase} <{plain}>" if last + len(plain) + 3 <= _LINE else f"{phrase}\r\n <{plain}>"
+        phrase = "\r\n ".join(_encoded_words(name, column))
+    last_column = len(phrase) - phrase.rfind("\n") if "\n" in phrase else column + len(phrase)
+    return f"{phrase} <{address}>" if last_column + len(address) + 3 <= _MAX_LINE else f"{phrase}\r\n <{address}>"
 
 
-def ascii_domain(address: str) -> str:
+def with_ascii_domain(address: str) -> str:
     """The address with its domain as A-labels. Raises ValueError for an address that SMTP cannot carry."""
     local, at, domain = address.rpartition("@")
-    if not at or not local or not domain or _FORBIDDEN.search(address) or len(address) > 254:
+    if not at or not local or not domain or _FORBIDDEN_IN_ADDRESS.search(address) or len(address) > 254:
         raise ValueError(f"not an address: {address!r}")
     if not domain.isascii():
         try:
@@ -91,6 +91,6 @@ def ascii_domain(address: str) -> str:
     return f"{local}@{domain}"
 
 
-def date(at: datetime) -> str:
+def format_date(at: datetime) -> str:
     """An RFC 5322 date in UTC, with ``+0000``: ``-0000`` would mean that the local zone is unknown (section 3.3)."""
     return format_datetime(at.astimezone(UTC).replace(microsecond=0))

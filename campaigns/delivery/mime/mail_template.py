@@ -15,119 +15,136 @@ from campaigns.accounts.models import Organisation
 from campaigns.content.models import MessageVersion
 from campaigns.content.rendering import renderer
 from campaigns.delivery.mime import segment_renderer
-from campaigns.delivery.mime.headers import ascii_domain, mailbox
-from campaigns.delivery.mime.segment_renderer import Pattern
+from campaigns.delivery.mime.headers import encode_mailbox, with_ascii_domain
+from campaigns.delivery.mime.segment_renderer import RenderFunction
 from campaigns.planning.models import Activity
-from campaigns.tokens import Purpose, mint_send
+from campaigns.tokens import Purpose, mint_send_token
 
 
 @dataclass(frozen=True, slots=True)
 class MailTemplate:
     """The parts shared by all mails of one message version in one activity."""
 
-    domain: str
+    sender_domain: str
     """The domain of From and Message-ID."""
-    bounces: str
+    bounce_domain: str
     """The domain of the envelope sender."""
-    sender: str
+    from_header: str
     """The value of the From header."""
-    unsubscribe: str
+    unsubscribe_prefix: str
     """The URL of the unsubscribe page up to its token."""
-    bulk: str
+    bulk_headers: str
     """The shared headers of a marketing mail, each ending with CRLF."""
-    single: str
+    transactional_headers: str
     """The shared headers of a transactional mail, each ending with CRLF."""
     frame: tuple[str, str, str]
     """The MIME text before, between and after the two bodies."""
-    subject: Pattern
-    text: Pattern
-    html: Pattern
-    names: Mapping[str, Any]
+    subject: RenderFunction
+    text: RenderFunction
+    html: RenderFunction
+    shared_values: Mapping[str, Any]
     """The merge values that are the same for all recipients. Without tracking they include the engagement token of
     the activity as a whole (sequence number 0)."""
-    destinations: Mapping[int, str] | None = None
+    direct_links: Mapping[int, str] | None = None
     """Link number → target with merge fields, for links that lead directly to their target; None when links lead
     through the tracking redirect."""
 
 
-def plate(version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool) -> MailTemplate:
+def build_template(
+    version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool
+) -> MailTemplate:
     """Build the template of a version in an activity. The compiled parts are cached by content."""
-    name, email = sender(version, organisation)
+    name, email = resolve_sender(version, organisation)
     domain = email.rpartition("@")[2]
     settings = config.settings()
     # An anonymous click counts for its activity. Built-in activities collect unrelated single mails, so there is
     # nothing to count it for.
-    straight = not trackable and activity.built_in is not None
-    subject, text, html = _patterns(
-        version.subject, version.text, version.html, settings.tracking_url, settings.base_url, trackable, not straight
+    links_are_direct = not trackable and activity.built_in is not None
+    subject, text, html = _compile_parts(
+        version.subject,
+        version.text,
+        version.html,
+        settings.tracking_url,
+        settings.base_url,
+        trackable,
+        not links_are_direct,
     )
     return MailTemplate(
-        domain=domain,
-        bounces=organisation.bounce_domain or domain,
-        sender=mailbox(name, email, column=6),
-        unsubscribe=f"{settings.base_url}/u/",
-        bulk=_bulk(version, activity, domain),
-        single=_lines({**_reply_to(version), "Auto-Submitted": "auto-generated"}),
-        frame=frame(hashlib.blake2b(version.content_hash.encode(), digest_size=12).hexdigest()),
+        sender_domain=domain,
+        bounce_domain=organisation.bounce_domain or domain,
+        from_header=encode_mailbox(name, email, column=6),
+        unsubscribe_prefix=f"{settings.base_url}/u/",
+        bulk_headers=_bulk_headers(version, activity, domain),
+        transactional_headers=_format_headers({**_reply_to_header(version), "Auto-Submitted": "auto-generated"}),
+        frame=multipart_frame(hashlib.blake2b(version.content_hash.encode(), digest_size=12).hexdigest()),
         subject=subject,
         text=text,
         html=html,
-        names={**renderer.house_fields(activity.campaign.name, organisation), **_nobody(activity, trackable)},
-        destinations={link.number: link.url for link in version.links} if straight else None,
+        shared_values={
+            **renderer.mailing_fields(activity.campaign.name, organisation),
+            **_anonymous_token(activity, trackable),
+        },
+        direct_links={link.number: link.url for link in version.links} if links_are_direct else None,
     )
 
 
-def _nobody(activity: Activity, trackable: bool) -> Mapping[str, str]:
+def _anonymous_token(activity: Activity, trackable: bool) -> Mapping[str, str]:
     return (
         {}
         if trackable
-        else {segment_renderer.ENGAGEMENT: segment_renderer.token(mint_send(Purpose.ENGAGEMENT, activity.id << 32))}
+        else {
+            segment_renderer.ENGAGEMENT: segment_renderer.token_segment(
+                mint_send_token(Purpose.ENGAGEMENT, activity.id << 32)
+            )
+        }
     )
 
 
 @lru_cache(32)
-def _patterns(
-    subject: str, text: str, html: str, tracking: str, base: str, trackable: bool, counted: bool
-) -> tuple[Pattern, Pattern, Pattern]:
-    addresses = segment_renderer.LinkTemplates(tracking, base, pixel=trackable, counted=counted)
-    ends = text.rstrip("\n") + "\n", html.rstrip("\n") + "\n"
+def _compile_parts(
+    subject: str, text: str, html: str, tracking_url: str, base_url: str, trackable: bool, through_redirect: bool
+) -> tuple[RenderFunction, RenderFunction, RenderFunction]:
+    link_templates = segment_renderer.LinkTemplates(
+        tracking_url, base_url, has_pixel=trackable, through_redirect=through_redirect
+    )
+    bodies = text.rstrip("\n") + "\n", html.rstrip("\n") + "\n"
     return (
-        segment_renderer.line(subject, addresses),
-        segment_renderer.text(ends[0], addresses),
-        segment_renderer.html(ends[1], addresses),
+        segment_renderer.compile_subject(subject, link_templates),
+        segment_renderer.compile_text(bodies[0], link_templates),
+        segment_renderer.compile_html(bodies[1], link_templates),
     )
 
 
-def sender(version: MessageVersion | None, organisation: Organisation) -> tuple[str, str]:
+def resolve_sender(version: MessageVersion | None, organisation: Organisation) -> tuple[str, str]:
     """(name, address) of the From header: the version's, else the organisation's."""
     name = (version.from_name if version else "") or organisation.sender_name
-    return name, ascii_domain((version.from_email if version else "") or organisation.sender_email)
+    return name, with_ascii_domain((version.from_email if version else "") or organisation.sender_email)
 
 
-def _bulk(version: MessageVersion, activity: Activity, domain: str) -> str:
+def _bulk_headers(version: MessageVersion, activity: Activity, domain: str) -> str:
     """Headers of a marketing mail: List-Id (RFC 2919), one-click unsubscription (RFC 8058), and the Feedback-ID of
     Gmail's feedback loop."""
     audience = (
         f"list-{activity.email.list_id}" if activity.email.list_id is not None else activity.built_in or "everybody"
     )
     brand = hashlib.blake2b(domain.encode(), digest_size=5).hexdigest()
-    head = {
+    headers = {
         "List-Id": f"<{audience}.{domain}>",
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
         "Feedback-ID": f"c{activity.campaign_id}:{audience}:a{activity.id}:{brand}",
     }
-    return _lines({**_reply_to(version), **head})
+    return _format_headers({**_reply_to_header(version), **headers})
 
 
-def _reply_to(version: MessageVersion) -> dict[str, str]:
-    return {"Reply-To": mailbox("", version.reply_to, column=10)} if version.reply_to else {}
+def _reply_to_header(version: MessageVersion) -> dict[str, str]:
+    return {"Reply-To": encode_mailbox("", version.reply_to, column=10)} if version.reply_to else {}
 
 
-def _lines(head: Mapping[str, str]) -> str:
-    return "".join(f"{name}: {value}\r\n" for name, value in head.items())
+def _format_headers(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
-def frame(name: str) -> tuple[str, str, str]:
+def multipart_frame(name: str) -> tuple[str, str, str]:
     """The MIME text before, between and after two quoted-printable bodies that end with CRLF (multipart/alternative).
 
     The boundary contains "=_", which cannot occur in a quoted-printable body (RFC 2045, section 6.7).

@@ -15,63 +15,71 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import Markup, escape
 
 from campaigns.content.rendering import jinja_sandbox
-from campaigns.content.rendering.renderer import BLANK_LINES
+from campaigns.content.rendering.renderer import EXTRA_BLANK_LINES
 from campaigns.delivery.mime import expression_compiler
-from campaigns.delivery.mime.expression_compiler import Names, NotCompilable
-from campaigns.delivery.mime.quoted_printable import LINE, SOFT, cell, segment
+from campaigns.delivery.mime.expression_compiler import NotCompilable, RenderContext
+from campaigns.delivery.mime.quoted_printable import MAX_LINE, SOFT_BREAK, encode_segment, encode_value
 
 ENGAGEMENT = "_engagement"
 UNSUBSCRIBE = "_unsubscribe"
 """Keys of the recipient's tokens in the render context; the values come from :func:`token_segment`."""
 
-Pattern = Callable[[Names], str]
+RenderFunction = Callable[[RenderContext], str]
 
 
 class EncodedMarkup(Markup):
     """Text that is already HTML-escaped and quoted-printable, so that Jinja's finalizer leaves it alone."""
 
 
-def token(words: str) -> str:
+def token_segment(value: str) -> str:
     """The segment of a token. Tokens have no characters that need encoding."""
-    return words + SOFT
+    return value + SOFT_BREAK
 
 
 @dataclass(frozen=True, slots=True)
 class LinkTemplates:
     """URL prefixes of tracked links, pixel and unsubscription; the recipient's token follows."""
 
-    tracking: str
-    base: str
-    pixel: bool
+    tracking_url: str
+    base_url: str
+    has_pixel: bool
     """Whether this variant of the message carries a pixel."""
-    counted: bool = True
+    through_redirect: bool = True
     """Whether links lead through the tracking redirect; else they are the URLs in the context's ``links``."""
 
 
-def html(source: str, addresses: LinkTemplates) -> Pattern:
+def compile_html(source: str, link_templates: LinkTemplates) -> RenderFunction:
     """Compile an HTML part; values are HTML-escaped."""
-    return _pattern(_PartEncoder(jinja_sandbox.HTML, segment, cell, _escaped), source, addresses)
+    return _compile(
+        _PartEncoder(jinja_sandbox.HTML_ENVIRONMENT, encode_segment, encode_value, _escape_value),
+        source,
+        link_templates,
+    )
 
 
-def text(source: str, addresses: LinkTemplates) -> Pattern:
+def compile_text(source: str, link_templates: LinkTemplates) -> RenderFunction:
     """Compile a plain text part."""
-    return _pattern(_PartEncoder(jinja_sandbox.TEXT, _unrun_segment, cell, _words), source, addresses)
+    return _compile(
+        _PartEncoder(jinja_sandbox.TEXT_ENVIRONMENT, _collapse_and_encode, encode_value, _value_text),
+        source,
+        link_templates,
+    )
 
 
-def line(source: str, addresses: LinkTemplates) -> Pattern:
+def compile_subject(source: str, link_templates: LinkTemplates) -> RenderFunction:
     """Compile a subject. Its output is plain text, because a header is encoded as a whole."""
-    return _pattern(_HeaderEncoder(jinja_sandbox.LINE, str, str, _words), source, addresses)
+    return _compile(_HeaderEncoder(jinja_sandbox.LINE_ENVIRONMENT, str, str, _value_text), source, link_templates)
 
 
-def _unrun_segment(words: str) -> str:
-    return segment(BLANK_LINES.sub("\n\n", words.replace("\r\n", "\n").replace("\r", "\n")))
+def _collapse_and_encode(text: str) -> str:
+    return encode_segment(EXTRA_BLANK_LINES.sub("\n\n", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
-def _escaped(value: Any) -> str:
+def _escape_value(value: Any) -> str:
     return "" if value is None else str(escape(value))
 
 
-def _words(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
@@ -80,34 +88,34 @@ class _PartEncoder:
     """The encoding of one part of a mail: for template text, and for merge values."""
 
     environment: Environment
-    segment: Callable[[str], str]
-    cell: Callable[[str], str]
-    plain: Callable[[Any], str]
+    encode_segment: Callable[[str], str]
+    encode_value: Callable[[str], str]
+    to_text: Callable[[Any], str]
 
-    def write(self, value: Any) -> str:
+    def render_value(self, value: Any) -> str:
         """The segment of a merge value. Short alphanumeric ASCII, the usual case, needs no escaping or encoding."""
-        if type(value) is str and value.isalnum() and value.isascii() and len(value) < LINE:
-            return value + SOFT
-        return self.cell(self.plain(value))
+        if type(value) is str and value.isalnum() and value.isascii() and len(value) < MAX_LINE:
+            return value + SOFT_BREAK
+        return self.encode_value(self.to_text(value))
 
-    def value(self, value: Any) -> str:
+    def finalize_value(self, value: Any) -> str:
         """The same as a Jinja finalizer."""
-        return value if type(value) is EncodedMarkup else EncodedMarkup(self.cell(self.plain(value)))
+        return value if type(value) is EncodedMarkup else EncodedMarkup(self.encode_value(self.to_text(value)))
 
 
 class _HeaderEncoder(_PartEncoder):
     """No encoding: a header line is encoded as a whole after rendering."""
 
-    def write(self, value: Any) -> str:
-        return self.plain(value)
+    def render_value(self, value: Any) -> str:
+        return self.to_text(value)
 
 
-def _pattern(part: _PartEncoder, source: str, addresses: LinkTemplates) -> Pattern:
+def _compile(part: _PartEncoder, source: str, link_templates: LinkTemplates) -> RenderFunction:
     tree = part.environment.parse(source)
     try:
-        return _TemplateCompiler(part, addresses).flat(tree.body)
+        return _TemplateCompiler(part, link_templates).compile_body(tree.body)
     except NotCompilable:
-        return _general(part, tree, addresses)
+        return _compile_with_jinja(part, tree, link_templates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,63 +126,65 @@ class _TokenSlot:
 _Piece = str | _TokenSlot | nodes.Node
 
 
-def _pieces(part: _PartEncoder, body: Sequence[nodes.Node], addresses: LinkTemplates) -> Iterator[_Piece]:
+def _flatten(part: _PartEncoder, body: Sequence[nodes.Node], link_templates: LinkTemplates) -> Iterator[_Piece]:
     for node in body:
         if isinstance(node, nodes.Output):
             for inner in node.nodes:
-                yield from _output(part, inner, addresses)
-        elif (settled := _settled(node, addresses)) is not None:
-            yield from _pieces(part, settled, addresses)
+                yield from _flatten_output(part, inner, link_templates)
+        elif (branch := _pixel_branch(node, link_templates)) is not None:
+            yield from _flatten(part, branch, link_templates)
         else:
             yield node
 
 
-def _output(part: _PartEncoder, node: nodes.Node, addresses: LinkTemplates) -> Iterator[_Piece]:
+def _flatten_output(part: _PartEncoder, node: nodes.Node, link_templates: LinkTemplates) -> Iterator[_Piece]:
     """Split the URLs of a mail into constant text and the slot of the recipient's token."""
     match node:
         case nodes.TemplateData(data=words):
             yield words
         case nodes.Const(value=str() as words):
-            yield part.plain(words)
-        case nodes.Getitem(node=nodes.Name(name="links"), arg=nodes.Const(value=number)) if addresses.counted:
-            yield from (part.plain(f"{addresses.tracking}/c/"), _TokenSlot(ENGAGEMENT), f"/{number}")
+            yield part.to_text(words)
+        case nodes.Getitem(node=nodes.Name(name="links"), arg=nodes.Const(value=number)) if (
+            link_templates.through_redirect
+        ):
+            yield from (part.to_text(f"{link_templates.tracking_url}/c/"), _TokenSlot(ENGAGEMENT), f"/{number}")
         case nodes.Name(name="pixel"):
-            yield from (part.plain(f"{addresses.tracking}/o/"), _TokenSlot(ENGAGEMENT))
+            yield from (part.to_text(f"{link_templates.tracking_url}/o/"), _TokenSlot(ENGAGEMENT))
         case nodes.Name(name="unsubscribe_url"):
-            yield from (part.plain(f"{addresses.base}/u/"), _TokenSlot(UNSUBSCRIBE))
+            yield from (part.to_text(f"{link_templates.base_url}/u/"), _TokenSlot(UNSUBSCRIBE))
         case _:
             yield node
 
 
-def _settled(node: nodes.Node, addresses: LinkTemplates) -> Sequence[nodes.Node] | None:
+def _pixel_branch(node: nodes.Node, link_templates: LinkTemplates) -> Sequence[nodes.Node] | None:
     """The branch taken of ``{% if pixel %}``, which is constant for a variant; None for other nodes."""
     if isinstance(node, nodes.If) and isinstance(node.test, nodes.Name) and node.test.name == "pixel":
-        return node.body if addresses.pixel else node.else_
+        return node.body if link_templates.has_pixel else node.else_
     return None
 
 
-def _joined(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-    words = ""
+def _merge_strings(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+    text = ""
     for piece in pieces:
         if isinstance(piece, str):
-            words += piece
+            text += piece
             continue
-        if words:
-            yield words
-        words = ""
+        if text:
+            yield text
+        text = ""
         yield piece
-    if words:
-        yield words
+    if text:
+        yield text
 
 
 @dataclass(frozen=True, slots=True)
 class _CompiledTemplate:
-    pieces: Sequence[str | Pattern]
+    pieces: Sequence[str | RenderFunction]
 
-    def __call__(self, names: Names) -> str:
+    def __call__(self, names: RenderContext) -> str:
         return "".join([piece if type(piece) is str else piece(names) for piece in self.pieces])  # type: ignore[operator]
 
-    def parts(self, names: Names) -> list[str]:
+    def parts(self, names: RenderContext) -> list[str]:
         found: list[str] = []
         for piece in self.pieces:
             if type(piece) is str:
@@ -194,19 +204,19 @@ class _TokenJoin:
     def __init__(self, name: str, chunks: list[str]) -> None:
         self.name, self.chunks = name, chunks
 
-    def __call__(self, names: Names) -> str:
+    def __call__(self, names: RenderContext) -> str:
         joined: str = names[self.name].join(self.chunks)
         return joined
 
-    def parts(self, names: Names) -> list[str]:
-        found = [names[self.name]] * (2 * len(self.chunks) - 1)
-        found[::2] = self.chunks
-        return found
+    def parts(self, names: RenderContext) -> list[str]:
+        alternating = [names[self.name]] * (2 * len(self.chunks) - 1)
+        alternating[::2] = self.chunks
+        return alternating
 
 
-def parts(pattern: Pattern, names: Names) -> list[str]:
+def render_parts(render: RenderFunction, names: RenderContext) -> list[str]:
     """The rendered output as a list of strings. The caller joins it with others, so that a body is copied only once."""
-    return pattern.parts(names) if type(pattern) is _CompiledTemplate else [pattern(names)]
+    return render.parts(names) if type(render) is _CompiledTemplate else [render(names)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +224,14 @@ class _TemplateCompiler:
     """Compiles a Jinja syntax tree to strings and closures. Raises NotCompilable for unsupported constructs."""
 
     part: "_PartEncoder"
-    addresses: LinkTemplates
-    bound: frozenset[str] = frozenset()
+    link_templates: LinkTemplates
+    loop_variables: frozenset[str] = frozenset()
     """Variables of the enclosing loops."""
 
-    def flat(self, body: Sequence[nodes.Node]) -> Pattern:
+    def compile_body(self, body: Sequence[nodes.Node]) -> RenderFunction:
         """Compile a list of nodes; neighbouring strings around the same token become one :class:`_TokenJoin`."""
-        pieces: list[str | Pattern] = []
-        for piece in _joined(_pieces(self.part, body, self.addresses)):
+        pieces: list[str | RenderFunction] = []
+        for piece in _merge_strings(_flatten(self.part, body, self.link_templates)):
             last = pieces[-1] if pieces else None
             if isinstance(piece, _TokenSlot):
                 if not isinstance(last, _TokenJoin) or last.name != piece.name:
@@ -229,76 +239,77 @@ class _TemplateCompiler:
                     pieces.append(last := _TokenJoin(piece.name, before))  # type: ignore[arg-type]
                 last.chunks.append("")
             elif not isinstance(piece, str):
-                pieces.append(self._hole(piece))
+                pieces.append(self._compile_node(piece))
             elif isinstance(last, _TokenJoin):
-                last.chunks[-1] = self.part.segment(piece)
+                last.chunks[-1] = self.part.encode_segment(piece)
             else:
-                pieces.append(self.part.segment(piece))
+                pieces.append(self.part.encode_segment(piece))
         return _CompiledTemplate(tuple(pieces))
 
-    def _hole(self, node: nodes.Node) -> Pattern:
+    def _compile_node(self, node: nodes.Node) -> RenderFunction:
         if isinstance(node, nodes.If):
-            return self._either(node)
+            return self._compile_if(node)
         if isinstance(node, nodes.For):
-            return self._loop(node)
-        value, write = expression_compiler.value(node, self.bound), self.part.write
+            return self._compile_for(node)
+        value, write = expression_compiler.compile_expression(node, self.loop_variables), self.part.render_value
         return lambda names: write(value(names))
 
-    def _either(self, node: nodes.If) -> Pattern:
+    def _compile_if(self, node: nodes.If) -> RenderFunction:
         branches = [
-            (expression_compiler.value(each.test, self.bound), self.flat(each.body)) for each in (node, *node.elif_)
+            (expression_compiler.compile_expression(each.test, self.loop_variables), self.compile_body(each.body))
+            for each in (node, *node.elif_)
         ]
-        otherwise = self.flat(node.else_)
+        otherwise = self.compile_body(node.else_)
 
-        def chosen(names: Names) -> str:
+        def render(names: RenderContext) -> str:
             for test, branch in branches:
                 if test(names):
                     return branch(names)
             return otherwise(names)
 
-        return chosen
+        return render
 
-    def _loop(self, node: nodes.For) -> Pattern:
+    def _compile_for(self, node: nodes.For) -> RenderFunction:
         if not isinstance(node.target, nodes.Name) or node.test is not None or node.recursive:
             raise NotCompilable
         name = node.target.name
-        if name in expression_compiler.RESERVED:
+        if name in expression_compiler.RESERVED_NAMES:
             raise NotCompilable
-        values = expression_compiler.series(node.iter, self.bound)
-        inner = _TemplateCompiler(self.part, self.addresses, self.bound | {name, "loop"})
-        body, otherwise = inner.flat(node.body), self.flat(node.else_)
+        values = expression_compiler.compile_iterable(node.iter, self.loop_variables)
+        inner = _TemplateCompiler(self.part, self.link_templates, self.loop_variables | {name, "loop"})
+        body, otherwise = inner.compile_body(node.body), self.compile_body(node.else_)
 
-        def written(names: Names) -> str:
-            given = list(values(names))
-            if not given:
+        def render(names: RenderContext) -> str:
+            items = list(values(names))
+            if not items:
                 return otherwise(names)
-            own, parts, room = dict(names), [], jinja_sandbox.LARGEST_OUTPUT
-            for place, each in enumerate(given):
-                own[name], own["loop"] = each, (place, len(given))
-                parts.append(body(own))
-                room -= len(parts[-1])
-                if room < 0:
-                    raise jinja_sandbox.too_large()
+            loop_context, parts, remaining = dict(names), [], jinja_sandbox.MAX_OUTPUT_LENGTH
+            for index, each in enumerate(items):
+                loop_context[name], loop_context["loop"] = each, (index, len(items))
+                parts.append(body(loop_context))
+                remaining -= len(parts[-1])
+                if remaining < 0:
+                    raise jinja_sandbox.output_too_large()
             return "".join(parts)
 
-        return written
+        return render
 
 
-def _general(part: _PartEncoder, tree: nodes.Template, addresses: LinkTemplates) -> Pattern:
-    environment = part.environment.overlay(finalize=part.value)
-    ready = _TextEncoder(part, addresses).visit(tree)
-    template = Template.from_code(environment, environment.compile(ready), dict(environment.globals))
+def _compile_with_jinja(part: _PartEncoder, tree: nodes.Template, link_templates: LinkTemplates) -> RenderFunction:
+    environment = part.environment.overlay(finalize=part.finalize_value)
+    encoded_tree = _TextEncoder(part, link_templates).visit(tree)
+    template = Template.from_code(environment, environment.compile(encoded_tree), dict(environment.globals))
 
-    def written(names: Names) -> str:
-        out = jinja_sandbox.fill(template, names)
-        for name, mark in _MARKS.items():
+    def render(names: RenderContext) -> str:
+        out = jinja_sandbox.render_limited(template, names)
+        for name, mark in _TOKEN_PLACEHOLDERS.items():
             out = out.replace(mark, names[name])
         return out
 
-    return written
+    return render
 
 
-_MARKS = {ENGAGEMENT: "=[e]", UNSUBSCRIBE: "=[u]"}
+_TOKEN_PLACEHOLDERS = {ENGAGEMENT: "=[e]", UNSUBSCRIBE: "=[u]"}
 """Placeholders of tokens in encoded text. "=[" cannot occur in quoted-printable. One replacement after rendering
 fills all links, instead of one template expression for each."""
 
@@ -306,24 +317,27 @@ fills all links, instead of one template expression for each."""
 class _TextEncoder(NodeTransformer):
     """Replaces the text nodes of a Jinja syntax tree by encoded ones."""
 
-    def __init__(self, part: _PartEncoder, addresses: LinkTemplates) -> None:
+    def __init__(self, part: _PartEncoder, link_templates: LinkTemplates) -> None:
         self._part = part
-        self._addresses = addresses
+        self._link_templates = link_templates
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
-        node.nodes = [self._node(piece, node.lineno) for piece in _joined(_pieces(self._part, [node], self._addresses))]
+        node.nodes = [
+            self._to_node(piece, node.lineno)
+            for piece in _merge_strings(_flatten(self._part, [node], self._link_templates))
+        ]
         return node
 
     def visit_If(self, node: nodes.If) -> Any:
-        settled = _settled(node, self._addresses)
-        if settled is None:
+        branch = _pixel_branch(node, self._link_templates)
+        if branch is None:
             return self.generic_visit(node)
-        return [self.visit(each) for each in settled]
+        return [self.visit(each) for each in branch]
 
-    def _node(self, piece: _Piece, line: int) -> nodes.Expr:
+    def _to_node(self, piece: _Piece, line: int) -> nodes.Expr:
         if isinstance(piece, _TokenSlot):
-            return nodes.TemplateData(_MARKS[piece.name], lineno=line)
+            return nodes.TemplateData(_TOKEN_PLACEHOLDERS[piece.name], lineno=line)
         if isinstance(piece, str):
-            return nodes.TemplateData(self._part.segment(piece), lineno=line)
+            return nodes.TemplateData(self._part.encode_segment(piece), lineno=line)
         assert isinstance(piece, nodes.Expr)
         return piece

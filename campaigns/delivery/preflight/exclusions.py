@@ -20,13 +20,13 @@ from campaigns.delivery.sends import frequency_cap
 from campaigns.errors import NotFound
 from campaigns.i18n import N_
 from campaigns.planning.models import Activity, Channel
-from campaigns.planning.recipients import contacts_of
+from campaigns.planning.recipients import select_audience
 
 MAILABLE = "mailable"
 WITHDRAWN = "withdrawn"
 BOUNCED_BEFORE = "bounced_before"
-LACKS = "lacks."
-_SUPPRESSED = f"{SkipReason.SUPPRESSED.value}."
+LACKS_PREFIX = "lacks."
+_SUPPRESSED_PREFIX = f"{SkipReason.SUPPRESSED.value}."
 _COLUMNS: Mapping[str, Any] = {
     "email": Contact.email,
     "first_name": Contact.first_name,
@@ -41,106 +41,114 @@ class ExclusionCounts:
 
     audience: Mapping[str, int]
     """``total``, ``mailable`` and the reasons; ``mailable`` and the reasons add up to ``total``."""
-    lacking: Mapping[str, int]
+    missing_values: Mapping[str, int]
     """Merge field → contacts without a value, for fields that some lack."""
 
 
 def count(session: Session, activity: Activity, fields: Sequence[str] = ()) -> ExclusionCounts:
     """Count the audience in one scan, by reason and by missing value of ``fields``."""
-    lacks = [case((_lacks(field), 1), else_=0).label(f"lacks_{n}") for n, field in enumerate(fields)]
-    people = (
-        contacts_of(activity)
+    missing_columns = [case((_lacks_value(field), 1), else_=0).label(f"lacks_{n}") for n, field in enumerate(fields)]
+    audience = (
+        select_audience(activity)
         .with_only_columns(
-            Contact.id.label("id"), Contact.email.label("email"), _reason(session).label("reason"), *lacks
+            Contact.id.label("id"), Contact.email.label("email"), _reason_sql(session).label("reason"), *missing_columns
         )
         .cte("people")
         # Otherwise SQLite evaluates the reason once for each reference below.
         .prefix_with("MATERIALIZED")
     )
-    why = _in_detail(people.c).label("why")
-    sums = [func.sum(people.c[f"lacks_{n}"]) for n in range(len(fields))]
-    rows = session.execute(select(why, func.count(), *sums).group_by(why)).all()
-    found = {row[0] or MAILABLE: row for row in rows}
-    counts = {name: int(row[1]) for name, row in sorted(found.items())}
-    empty = found[MAILABLE][2:] if MAILABLE in found else [0] * len(fields)
+    detailed_reason = _detailed_reason_sql(audience.c).label("why")
+    sums = [func.sum(audience.c[f"lacks_{n}"]) for n in range(len(fields))]
+    rows = session.execute(select(detailed_reason, func.count(), *sums).group_by(detailed_reason)).all()
+    row_by_reason = {row[0] or MAILABLE: row for row in rows}
+    counts = {name: int(row[1]) for name, row in sorted(row_by_reason.items())}
+    missing_sums = row_by_reason[MAILABLE][2:] if MAILABLE in row_by_reason else [0] * len(fields)
     return ExclusionCounts(
         {"total": sum(counts.values()), MAILABLE: counts.pop(MAILABLE, 0), **counts},
-        {field: int(number) for field, number in zip(fields, empty, strict=True) if number},
+        {field: int(number) for field, number in zip(fields, missing_sums, strict=True) if number},
     )
 
 
-def _reason(session: Session) -> Any:
+def _reason_sql(session: Session) -> Any:
     """SQL: the SkipReason of a Contact if it were mailed now, '' when none. The cap comes last, as in sending."""
     capped = frequency_cap.capped_sql(organisation(session))
     reason = skip_reason()
     return reason if capped is None else case((reason != "", reason), (capped, SkipReason.CAPPED.value), else_="")
 
 
-def _in_detail(people: Any) -> Any:
+def _detailed_reason_sql(people: Any) -> Any:
     """SQL: the reason, with suppressions split by SuppressionReason and consent split into missing and withdrawn."""
     suppression = select(cast(Suppression.reason, String)).where(Suppression.address == people.email).scalar_subquery()
     return case(
-        (people.reason == SkipReason.SUPPRESSED.value, literal(_SUPPRESSED) + suppression),
+        (people.reason == SkipReason.SUPPRESSED.value, literal(_SUPPRESSED_PREFIX) + suppression),
         (
             people.reason == SkipReason.NO_CONSENT.value,
-            case((_answered(people.id), literal(WITHDRAWN)), else_=literal(SkipReason.NO_CONSENT.value)),
+            case((_has_consent_entry(people.id), literal(WITHDRAWN)), else_=literal(SkipReason.NO_CONSENT.value)),
         ),
         else_=people.reason,
     )
 
 
-def _answered(contact_id: Any) -> Any:
+def _has_consent_entry(contact_id: Any) -> Any:
     """SQL: whether the contact has any entry in the email consent log. Without consent that means it was withdrawn."""
     return exists().where(ConsentEntry.contact_id == contact_id, ConsentEntry.purpose == ConsentPurpose.EMAIL)
 
 
-def _lacks(field: str) -> Any:
+def _lacks_value(field: str) -> Any:
     """SQL: whether a Contact has no value, or only spaces, for the merge field ``contact.<key>``."""
     key = field.removeprefix("contact.")
     value = _COLUMNS[key] if key in _COLUMNS else Contact.attributes[key].as_string()
     return or_(value.is_(None), func.trim(value) == "")
 
 
-def people(session: Session, activity: Activity, why: str) -> Select[*tuple[Any, ...]]:
+def contacts_query(session: Session, activity: Activity, reason_name: str) -> Select[*tuple[Any, ...]]:
     """SELECT of (Contact, since, detail) for a reason, not ordered yet.
 
     ``since`` is when the reason began (NULL when unknown), ``detail`` a text, '' when there is none. Raises NotFound
     for an unknown reason.
     """
-    mine, reason = contacts_of(activity), _reason(session)
-    nothing = null().cast(UtcDateTime()).label("since"), literal("").label("detail")
-    if why.startswith(_SUPPRESSED) and why.removeprefix(_SUPPRESSED) in set(SuppressionReason):
+    audience, reason = select_audience(activity), _reason_sql(session)
+    no_details = null().cast(UtcDateTime()).label("since"), literal("").label("detail")
+    if reason_name.startswith(_SUPPRESSED_PREFIX) and reason_name.removeprefix(_SUPPRESSED_PREFIX) in set(
+        SuppressionReason
+    ):
         return (
-            mine.join(Suppression, Suppression.address == Contact.email)
-            .where(Suppression.reason == SuppressionReason(why.removeprefix(_SUPPRESSED)))
+            audience.join(Suppression, Suppression.address == Contact.email)
+            .where(Suppression.reason == SuppressionReason(reason_name.removeprefix(_SUPPRESSED_PREFIX)))
             .with_only_columns(Contact, Suppression.at.label("since"), Suppression.detail.label("detail"))
         )
-    if why == WITHDRAWN:
-        left = mine.where(_answered(Contact.id), reason == SkipReason.NO_CONSENT.value)
-        return left.with_only_columns(Contact, _last("at").label("since"), _last("source").label("detail"))
-    if why == SkipReason.NO_CONSENT.value:
-        left = mine.where(~_answered(Contact.id), reason == why)
-        return left.with_only_columns(Contact, Contact.created_at.label("since"), Contact.source.label("detail"))
-    if why == BOUNCED_BEFORE:
-        return mine.where(reason == "", Contact.id.in_(_bounced())).with_only_columns(Contact, *nothing)
-    if why == MAILABLE or why.startswith(LACKS):
-        lacking = [_lacks(why.removeprefix(LACKS))] if why.startswith(LACKS) else []
-        return mine.where(reason == "", *lacking).with_only_columns(Contact, *nothing)
-    if why in set(SkipReason):
-        return mine.where(reason == why).with_only_columns(Contact, *nothing)
+    if reason_name == WITHDRAWN:
+        matching = audience.where(_has_consent_entry(Contact.id), reason == SkipReason.NO_CONSENT.value)
+        return matching.with_only_columns(
+            Contact, _last_consent_column("at").label("since"), _last_consent_column("source").label("detail")
+        )
+    if reason_name == SkipReason.NO_CONSENT.value:
+        matching = audience.where(~_has_consent_entry(Contact.id), reason == reason_name)
+        return matching.with_only_columns(Contact, Contact.created_at.label("since"), Contact.source.label("detail"))
+    if reason_name == BOUNCED_BEFORE:
+        return audience.where(reason == "", Contact.id.in_(_bounced_contact_ids())).with_only_columns(
+            Contact, *no_details
+        )
+    if reason_name == MAILABLE or reason_name.startswith(LACKS_PREFIX):
+        conditions = (
+            [_lacks_value(reason_name.removeprefix(LACKS_PREFIX))] if reason_name.startswith(LACKS_PREFIX) else []
+        )
+        return audience.where(reason == "", *conditions).with_only_columns(Contact, *no_details)
+    if reason_name in set(SkipReason):
+        return audience.where(reason == reason_name).with_only_columns(Contact, *no_details)
     raise NotFound(N_("There is no such list."))
 
 
-def _last(column: str) -> Any:
+def _last_consent_column(column: str) -> Any:
     """SQL: a column of the Contact's newest email consent entry."""
-    newest = select(getattr(ConsentEntry, column)).where(
+    query = select(getattr(ConsentEntry, column)).where(
         ConsentEntry.contact_id == Contact.id, ConsentEntry.purpose == ConsentPurpose.EMAIL
     )
-    ordered = newest.order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc()).limit(1)
+    ordered = query.order_by(ConsentEntry.at.desc(), ConsentEntry.id.desc()).limit(1)
     return ordered.correlate(Contact).scalar_subquery()
 
 
-def _bounced() -> Select[*tuple[Any, ...]]:
+def _bounced_contact_ids() -> Select[*tuple[Any, ...]]:
     """Ids of contacts with a bounced launch send. They are few; the index (activity_id, state, due_at) finds them."""
     mailings = select(Activity.id).where(Activity.channel == Channel.EMAIL, Activity.built_in.is_(None))
     return select(Send.contact_id).where(
@@ -148,23 +156,25 @@ def _bounced() -> Select[*tuple[Any, ...]]:
     )
 
 
-def bounced_before(session: Session, activity: Activity) -> int:
+def count_bounced_before(session: Session, activity: Activity) -> int:
     """Number of mailable contacts to whom an earlier mail bounced."""
-    found = people(session, activity, BOUNCED_BEFORE).with_only_columns(func.count())
-    return session.scalar(found) or 0
+    query = contacts_query(session, activity, BOUNCED_BEFORE).with_only_columns(func.count())
+    return session.scalar(query) or 0
 
 
-def label(why: str) -> tuple[str, str]:
+def label_msgids(reason_name: str) -> tuple[str, str]:
     """The label of a reason as two msgids: a sentence with ``%(what)s``, and the value of ``what``."""
-    if why.startswith(_SUPPRESSED):
-        known = why.removeprefix(_SUPPRESSED)
-        return N_("Suppressed: %(what)s"), SuppressionReason(known).label if known in set(SuppressionReason) else known
-    if why == WITHDRAWN:
+    if reason_name.startswith(_SUPPRESSED_PREFIX):
+        suppression_reason = reason_name.removeprefix(_SUPPRESSED_PREFIX)
+        return N_("Suppressed: %(what)s"), SuppressionReason(suppression_reason).label if suppression_reason in set(
+            SuppressionReason
+        ) else suppression_reason
+    if reason_name == WITHDRAWN:
         return "%(what)s", N_("Withdrew consent")
-    if why == MAILABLE:
+    if reason_name == MAILABLE:
         return "%(what)s", N_("Would receive it")
-    if why == BOUNCED_BEFORE:
+    if reason_name == BOUNCED_BEFORE:
         return "%(what)s", N_("An earlier mail bounced")
-    if why.startswith(LACKS):
-        return N_("No value for %(what)s"), why.removeprefix(LACKS)
-    return "%(what)s", SkipReason(why).label if why in set(SkipReason) else why
+    if reason_name.startswith(LACKS_PREFIX):
+        return N_("No value for %(what)s"), reason_name.removeprefix(LACKS_PREFIX)
+    return "%(what)s", SkipReason(reason_name).label if reason_name in set(SkipReason) else reason_name

@@ -15,18 +15,18 @@ from ipaddress import ip_address, ip_network
 from threading import Timer
 from urllib.parse import urljoin, urlsplit
 
-from campaigns.content.rendering.links import whole
+from campaigns.content.rendering.links import to_ascii_url
 from campaigns.i18n import N_
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Timeout of one request, in seconds."""
-REDIRECTS = 5
-MOST = 60
+MAX_REDIRECTS = 5
+MAX_LINKS = 60
 """Maximum number of links per check."""
-_AT_ONCE = 8
-_AGENT = "Mozilla/5.0 (compatible; Kampania link check)"
+_CONCURRENCY = 8
+_USER_AGENT = "Mozilla/5.0 (compatible; Kampania link check)"
 _NAT64 = ip_network("64:ff9b::/96")
-_NO_HEAD = (403, 404, 405, 501)
+_HEAD_UNSUPPORTED = (403, 404, 405, 501)
 """Replies of servers that do not support HEAD; the link is then requested with GET."""
 
 
@@ -38,11 +38,11 @@ class LinkStatus:
     status: int | None = None
     message: str = ""
     params: tuple[tuple[str, str], ...] = ()
-    end: str = ""
+    final_url: str = ""
     """The last URL, when there were redirects."""
 
     @property
-    def good(self) -> bool:
+    def is_ok(self) -> bool:
         return self.status is not None and self.status < 400
 
 
@@ -61,11 +61,11 @@ def lookup(host: str, port: int) -> Sequence[str]:
 
 def is_public(address: str) -> bool:
     """Whether an IP address is globally reachable. IPv4 addresses embedded in IPv6 (mapped, 6to4) are checked too."""
-    found = ip_address(address)
-    if found in _NAT64:
+    ip = ip_address(address)
+    if ip in _NAT64:
         return False  # NAT64 reaches the embedded IPv4 address, whatever that is.
-    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
+    embedded = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
+    return ip.is_global and not ip.is_multicast and (embedded is None or embedded.is_global)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,88 +73,94 @@ class LinkChecker:
     """Checker of links. ``lookup``, ``is_allowed`` and ``timeout`` (seconds) are replaceable for tests."""
 
     lookup: Lookup = lookup
-    public: Callable[[str], bool] = is_public
-    patience: float = PATIENCE
+    is_allowed: Callable[[str], bool] = is_public
+    timeout: float = TIMEOUT
 
-    def all(self, urls: Sequence[str]) -> list[LinkStatus]:
+    def check_all(self, urls: Sequence[str]) -> list[LinkStatus]:
         """Check the distinct ``urls``, at most MAX_LINKS, eight at a time, in their order. Slow ones get no status."""
-        wanted = list(dict.fromkeys(urls))[:MOST]
-        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="links")
-        futures = [pool.submit(self.one, url) for url in wanted]
-        rounds = -(-len(wanted) // _AT_ONCE)
-        wait(futures, timeout=rounds * self.patience * 2)
+        unique_urls = list(dict.fromkeys(urls))[:MAX_LINKS]
+        pool = ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="links")
+        futures = [pool.submit(self.check_one, url) for url in unique_urls]
+        rounds = -(-len(unique_urls) // _CONCURRENCY)
+        wait(futures, timeout=rounds * self.timeout * 2)
         pool.shutdown(wait=False, cancel_futures=True)
         return [
-            future.result() if future.done() and not future.cancelled() else LinkStatus(url, message=_SILENT)
-            for url, future in zip(wanted, futures, strict=True)
+            future.result() if future.done() and not future.cancelled() else LinkStatus(url, message=_NO_REPLY)
+            for url, future in zip(unique_urls, futures, strict=True)
         ]
 
-    def one(self, url: str) -> LinkStatus:
+    def check_one(self, url: str) -> LinkStatus:
         """Check one link, following up to five redirects."""
-        place = url
+        current_url = url
         try:
-            for _ in range(REDIRECTS + 1):
-                status, further = self._asked(place)
-                if not further:
-                    return LinkStatus(url, status, end=place if place != url else "")
-                place = urljoin(place, further)
+            for _ in range(MAX_REDIRECTS + 1):
+                status, location = self._request_with_fallback(current_url)
+                if not location:
+                    return LinkStatus(url, status, final_url=current_url if current_url != url else "")
+                current_url = urljoin(current_url, location)
         except LinkRefused as error:
-            return LinkStatus(url, message=error.args[0], end=place if place != url else "")
+            return LinkStatus(url, message=error.args[0], final_url=current_url if current_url != url else "")
         except (OSError, http.client.HTTPException, ValueError):
-            return LinkStatus(url, message=_SILENT, end=place if place != url else "")
-        return LinkStatus(url, message=N_("More than five redirects: a mail program may give up."), end=place)
+            return LinkStatus(url, message=_NO_REPLY, final_url=current_url if current_url != url else "")
+        return LinkStatus(
+            url, message=N_("More than five redirects: a mail program may give up."), final_url=current_url
+        )
 
-    def _asked(self, url: str) -> tuple[int, str]:
-        status, further = self._request("HEAD", url)
-        return self._request("GET", url) if status in _NO_HEAD else (status, further)
+    def _request_with_fallback(self, url: str) -> tuple[int, str]:
+        status, location = self._request("HEAD", url)
+        return self._request("GET", url) if status in _HEAD_UNSUPPORTED else (status, location)
 
     def _request(self, method: str, url: str) -> tuple[int, str]:
         """(HTTP status, Location of a redirect or ''). Raises LinkRefused, OSError, HTTPException or ValueError."""
-        parts = urlsplit(whole(url))
+        parts = urlsplit(to_ascii_url(url))
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or not host or parts.username is not None:
             raise LinkRefused(N_("It leads to something that is no web address."))
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        address = self._address(host, port)
+        address = self._resolve(host, port)
         connection = http.client.HTTPConnection(host, port)
-        plain = socket.create_connection((address, port), timeout=self.patience)
+        tcp_socket = socket.create_connection((address, port), timeout=self.timeout)
         # The socket's timeout restarts with each byte; the timer limits the whole request.
-        guard = Timer(self.patience, _cut, [plain])
-        guard.daemon = True
-        guard.start()
+        deadline = Timer(self.timeout, _shut_down, [tcp_socket])
+        deadline.daemon = True
+        deadline.start()
         try:
-            secure = parts.scheme == "https"
-            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host) if secure else plain
+            is_https = parts.scheme == "https"
+            connection.sock = (
+                ssl.create_default_context().wrap_socket(tcp_socket, server_hostname=host) if is_https else tcp_socket
+            )
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request(method, target, headers={"User-Agent": _AGENT, "Accept": "*/*", "Connection": "close"})
-            answer = connection.getresponse()
-            further = answer.getheader("Location", "") if 300 <= answer.status < 400 else ""
-            return answer.status, further or ""
+            connection.request(
+                method, target, headers={"User-Agent": _USER_AGENT, "Accept": "*/*", "Connection": "close"}
+            )
+            response = connection.getresponse()
+            location = response.getheader("Location", "") if 300 <= response.status < 400 else ""
+            return response.status, location or ""
         except ssl.SSLCertVerificationError as error:
             raise LinkRefused(N_("Its certificate does not hold.")) from error
         finally:
-            guard.cancel()
+            deadline.cancel()
             connection.close()
-            plain.close()
+            tcp_socket.close()
 
-    def _address(self, host: str, port: int) -> str:
+    def _resolve(self, host: str, port: int) -> str:
         """The first IP address of a host, all of whose addresses are public. Raises LinkRefused."""
         try:
-            found = self.lookup(host, port)
+            addresses = self.lookup(host, port)
         except OSError as error:
             raise LinkRefused(N_("The DNS does not know its host.")) from error
-        if not found:
+        if not addresses:
             raise LinkRefused(N_("The DNS does not know its host."))
-        if not all(map(self.public, found)):
+        if not all(map(self.is_allowed, addresses)):
             raise LinkRefused(N_("It leads into a private network: not asked."))
-        return found[0]
+        return addresses[0]
 
 
-_SILENT = N_("No answer within five seconds.")
+_NO_REPLY = N_("No answer within five seconds.")
 
 
-def _cut(plain: socket.socket) -> None:
+def _shut_down(tcp_socket: socket.socket) -> None:
     try:
-        plain.shutdown(socket.SHUT_RDWR)
+        tcp_socket.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # Already closed.

@@ -22,15 +22,15 @@ from campaigns.errors import Conflict
 from campaigns.i18n import N_
 from campaigns.planning import launch
 from campaigns.planning.models import Activity, Channel, Preflight
-from campaigns.planning.send_windows import window_of
+from campaigns.planning.send_windows import activity_window
 
 
-def check(session: Session, actor: Actor, activity: Activity) -> Preflight:
+def evaluate_and_save(session: Session, actor: Actor, activity: Activity) -> Preflight:
     """Run the preflight and add its row to the session."""
-    return keep(session, actor, look(session, actor, activity))
+    return save(session, actor, evaluate(session, actor, activity))
 
 
-def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
+def evaluate(session: Session, actor: Actor, activity: Activity) -> Preflight:
     """Check content, sender and audience as they are now. The returned row is not in the session.
 
     It reads every contact of the audience: use a read-only session. Raises Conflict for other channels than email.
@@ -40,38 +40,40 @@ def look(session: Session, actor: Actor, activity: Activity) -> Preflight:
         raise Conflict(N_("Only e-mail has a preflight."))
     parts = launch.subject_parts(session, activity)  # First: a later change invalidates the result.
     message = session.get(Message, activity.email.message_id) if activity.email.message_id is not None else None
-    fields = sorted(_fields(message)) if message is not None else []
-    counted = exclusions.count(session, activity, fields)
-    looked = ContentReport([Diagnostic(N_("Choose a message first."), "message_id")])
+    fields = sorted(_merge_fields(message)) if message is not None else []
+    exclusion_counts = exclusions.count(session, activity, fields)
+    report = ContentReport([Diagnostic(N_("Choose a message first."), "message_id")])
     if message is not None:
-        looked = content_check.check(session, message)
-        looked.findings += content_check.of_missing(message, counted.lacking, counted.audience[exclusions.MAILABLE])
+        report = content_check.check(session, message)
+        report.findings += content_check.missing_value_findings(
+            message, exclusion_counts.missing_values, exclusion_counts.audience[exclusions.MAILABLE]
+        )
     findings = [
-        *_audience_findings(session, activity, counted.audience),
-        *_hours_findings(session, activity),
-        *looked.findings,
+        *_audience_findings(session, activity, exclusion_counts.audience),
+        *_window_findings(session, activity),
+        *report.findings,
     ]
     return Preflight(
         activity_id=activity.id,
-        subject_hash=launch.hash_of(parts),
+        subject_hash=launch.hash_parts(parts),
         passed=not any(finding.level is Severity.ERROR for finding in findings),
-        findings=[_kept(finding) for finding in sorted(findings, key=lambda f: f.level is not Severity.ERROR)],
-        audience=dict(counted.audience),
-        facts={"parts": parts, **looked.facts},
+        findings=[_to_json(finding) for finding in sorted(findings, key=lambda f: f.level is not Severity.ERROR)],
+        audience=dict(exclusion_counts.audience),
+        facts={"parts": parts, **report.facts},
         created_at=clock.now(),
     )
 
 
-def keep(session: Session, actor: Actor, found: Preflight) -> Preflight:
+def save(session: Session, actor: Actor, preflight: Preflight) -> Preflight:
     """Add a row made by :func:`evaluate` to the session and flush."""
     actor.require(Permission.PLAN)
-    session.add(found)
+    session.add(preflight)
     session.flush()
-    return found
+    return preflight
 
 
-def _fields(message: Message) -> set[str]:
-    return versions.wanted_fields(versions.draft_of(message)) - {"contact.email"}
+def _merge_fields(message: Message) -> set[str]:
+    return versions.used_fields(versions.draft_of(message)) - {"contact.email"}
 
 
 def _audience_findings(session: Session, activity: Activity, audience: Mapping[str, int]) -> list[Diagnostic]:
@@ -81,15 +83,15 @@ def _audience_findings(session: Session, activity: Activity, audience: Mapping[s
         return [Diagnostic(N_("There is nobody in the audience."), "list_id")]
     if not audience[exclusions.MAILABLE]:
         return [Diagnostic(N_("Nobody in the audience can be e-mailed."), "list_id")]
-    if bounced := exclusions.bounced_before(session, activity):
-        words = N_("An earlier mail to %(count)s of the recipients bounced.")
-        params = {"count": bounced, "people": exclusions.BOUNCED_BEFORE}
-        return [Diagnostic(words, "list_id", level=Severity.WARNING, params=params)]
+    if bounced_count := exclusions.count_bounced_before(session, activity):
+        sentence = N_("An earlier mail to %(count)s of the recipients bounced.")
+        params = {"count": bounced_count, "people": exclusions.BOUNCED_BEFORE}
+        return [Diagnostic(sentence, "list_id", level=Severity.WARNING, params=params)]
     return []
 
 
-def _hours_findings(session: Session, activity: Activity) -> list[Diagnostic]:
-    window, now = window_of(activity, organisation(session)), clock.now()
+def _window_findings(session: Session, activity: Activity) -> list[Diagnostic]:
+    window, now = activity_window(activity, organisation(session)), clock.now()
     if window.never_opens:
         return [
             Diagnostic(N_("The quiet hours leave nothing of its send window: nothing would be sent."), "window_from")
@@ -99,7 +101,7 @@ def _hours_findings(session: Session, activity: Activity) -> list[Diagnostic]:
     return []
 
 
-def _kept(finding: Diagnostic) -> dict[str, object]:
+def _to_json(finding: Diagnostic) -> dict[str, object]:
     return {
         "level": finding.level.value,
         "message": finding.message,
@@ -118,7 +120,7 @@ class PreflightStatus:
     """Keys of ``launch.subject_parts`` that have changed since; ``""`` for a change of a part that was not stored."""
 
     @property
-    def fits(self) -> bool:
+    def is_current(self) -> bool:
         """Whether there is a preflight and nothing has changed since."""
         return self.preflight is not None and not self.changed
 
@@ -129,12 +131,12 @@ class PreflightStatus:
         return [(reason, count) for reason, count in audience.items() if reason not in ("total", exclusions.MAILABLE)]
 
 
-def standing(session: Session, activity: Activity) -> PreflightStatus:
+def preflight_status(session: Session, activity: Activity) -> PreflightStatus:
     """The newest preflight of an activity and what has changed since."""
     newest = launch.latest_preflight(session, activity)
     parts = launch.subject_parts(session, activity)
-    if newest is None or newest.subject_hash == launch.hash_of(parts):
+    if newest is None or newest.subject_hash == launch.hash_parts(parts):
         return PreflightStatus(newest, ())
-    then: dict[str, Any] = newest.facts.get("parts", {})
-    changed = [name for name, value in parts.items() if then and then.get(name) != value]
+    old_parts: dict[str, Any] = newest.facts.get("parts", {})
+    changed = [name for name, value in parts.items() if old_parts and old_parts.get(name) != value]
     return PreflightStatus(newest, changed or [""])

@@ -14,11 +14,11 @@ from campaigns.delivery.queue import claims, leases, link_cache, payload
 from campaigns.delivery.queue.journal import BatchJournal, JournalStatus
 from campaigns.delivery.queue.leases import Lease
 from campaigns.delivery.queue.payload import BatchContext, BatchPayload
-from campaigns.delivery.queue.results import SendResult, record
+from campaigns.delivery.queue.results import SendResult, record_results
 from campaigns.delivery.relays import reply_stats
 from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
 
-_MARKS = {
+_JOURNAL_STATUS = {
     DeliveryStatus.SENT: JournalStatus.OK,
     DeliveryStatus.NO_SUCH_RECIPIENT: JournalStatus.REJECTED,
     DeliveryStatus.REJECTED: JournalStatus.REJECTED,
@@ -34,52 +34,52 @@ _MARKS = {
 class Batch:
     """A claimed batch with its journal. A position is the index of a send in ``payload.sends``."""
 
-    claimed: BatchPayload
+    payload: BatchPayload
     journal: BatchJournal
     lease: Lease
     waiting: deque[int] = field(default_factory=deque)
     """Positions not yet taken by a connection, in sending order."""
-    out: int = 0
+    in_flight: int = 0
     """Number of mails that a connection holds."""
-    aside: int = 0
+    parked_count: int = 0
     """Number of mails parked in memory by a provider's rate limit."""
-    returns: dict[int, int] = field(default_factory=dict)
+    disconnects: dict[int, int] = field(default_factory=dict)
     """Position → number of connections that ended while they held the untouched mail."""
-    parked: dict[datetime, list[int]] = field(default_factory=dict)
+    postponed: dict[datetime, list[int]] = field(default_factory=dict)
     """New due time → ids of sends that go back to the queue because their domain is rate limited or backed off."""
-    touchable: set[int] = field(default_factory=set)
+    revocable: set[int] = field(default_factory=set)
     """Positions whose last dot has not been sent, so that their mail can still be held back."""
     results: list[SendResult] = field(default_factory=list)
 
     @property
-    def over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether no mail waits, is in flight or is parked."""
-        return not self.waiting and not self.out and not self.aside
+        return not self.waiting and not self.in_flight and not self.parked_count
 
-    def note(self, position: int, outcome: DeliveryResult) -> None:
+    def add_result(self, position: int, outcome: DeliveryResult) -> None:
         """Add the result of one mail. The journal is written first: it survives a kill of the process."""
-        self.journal.mark(position, _MARKS[outcome.status])
-        self.touchable.discard(position)
-        self.results.append(SendResult(self.claimed.sends[position], outcome, clock.micros()))
+        self.journal.set_status(position, _JOURNAL_STATUS[outcome.status])
+        self.revocable.discard(position)
+        self.results.append(SendResult(self.payload.sends[position], outcome, clock.now_micros()))
 
     def record(self) -> None:
         """Write the results to the database, release the other sends and delete the journal.
 
         A send without a result was not touched and keeps its due time, unless it was postponed.
         """
-        known = {result.send.id for result in self.results}
-        left = [send.id for send in self.claimed.sends if send.id not in known]
+        recorded_ids = {result.send.id for result in self.results}
+        untouched_ids = [send.id for send in self.payload.sends if send.id not in recorded_ids]
         with db.transaction() as session:
-            record(session, self.journal.batch, self.results)
-            reply_stats.note(session, self.claimed.press.activity.id, self.results)
-            for due_at, ids in self.parked.items():
+            record_results(session, self.journal.batch, self.results)
+            reply_stats.count_replies(session, self.payload.context.activity.id, self.results)
+            for due_at, ids in self.postponed.items():
                 leases.release(session, self.journal.batch, ids, due_at)
-            if left:
-                leases.release(session, self.journal.batch, left)
+            if untouched_ids:
+                leases.release(session, self.journal.batch, untouched_ids)
         self.journal.delete()
 
 
-def claim(activity_id: int, size: int, press: BatchContext | None = None) -> Batch | None:
+def claim(activity_id: int, size: int, context: BatchContext | None = None) -> Batch | None:
     """Claim up to ``size`` due sends of the activity and load their payload; None when nothing is due.
 
     ``context`` is the one that earlier batches of the same run share. The claim is committed when this returns.
@@ -88,17 +88,17 @@ def claim(activity_id: int, size: int, press: BatchContext | None = None) -> Bat
     try:
         lease = Lease(journal.batch)
         with db.transaction() as session:
-            _house = organisation(session)  # The identity map is weak: without this reference it is read again.
+            _organisation = organisation(session)  # The identity map is weak: without this reference it is read again.
             rows = claims.claim(session, activity_id, journal.batch, size)
-            claimed = payload.load(session, activity_id, rows, press) if rows else None
-            if claimed is not None:
-                link_cache.put_up(session, claimed)
-        if claimed is None:
+            batch_payload = payload.load(session, activity_id, rows, context) if rows else None
+            if batch_payload is not None:
+                link_cache.cache_links(session, batch_payload)
+        if batch_payload is None:
             journal.delete()
             return None
-        journal.begin([send.id for send in claimed.sends])
+        journal.write_ids([send.id for send in batch_payload.sends])
     except BaseException:
         journal.close()
         raise
-    everybody = range(len(rows))
-    return Batch(claimed, journal, lease, deque(everybody), touchable=set(everybody))
+    positions = range(len(rows))
+    return Batch(batch_payload, journal, lease, deque(positions), revocable=set(positions))

@@ -18,14 +18,14 @@ from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.delivery.queue import payload
 from campaigns.delivery.queue.leases import LEASE
 from campaigns.delivery.queue.payload import Row
-from campaigns.delivery.queue.skips import refusal, skip
+from campaigns.delivery.queue.skips import refusal_sql, skip_sends
 from campaigns.delivery.sends import frequency_cap, send_windows
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity, ActivityStatus
 
-LARGEST = 1_000
+MAX_BATCH = 1_000
 """Maximum number of sends in one claim."""
-_LOOKS = 10
+_MAX_SELECTS = 10
 """Maximum number of SELECTs per claim and state; another one follows while some rows were outside of their window."""
 
 
@@ -41,12 +41,14 @@ def claim(session: Session, activity_id: int, batch: str, limit: int) -> list[Ro
     activity = session.get(Activity, activity_id, populate_existing=True)
     if activity is None or not _may_send(activity):
         return []
-    taken: list[Row] = []
+    rows: list[Row] = []
     for state in (SendState.QUEUED, SendState.DEFERRED):
-        taken += _take(session, activity, state, batch, min(limit, LARGEST) - len(taken))
-    enough = frequency_cap.over(session, batch, [row[_ID] for row in taken]) if activity.built_in is None else set()
-    skip(session, enough, SkipReason.CAPPED)
-    return sorted((row for row in taken if row[_ID] not in enough), key=itemgetter(_ID))
+        rows += _claim_due(session, activity, state, batch, min(limit, MAX_BATCH) - len(rows))
+    capped_ids = (
+        frequency_cap.find_capped(session, batch, [row[_ID] for row in rows]) if activity.built_in is None else set()
+    )
+    skip_sends(session, capped_ids, SkipReason.CAPPED)
+    return sorted((row for row in rows if row[_ID] not in capped_ids), key=itemgetter(_ID))
 
 
 def may_send(session: Session, activity_id: int) -> bool:
@@ -60,33 +62,33 @@ def _may_send(activity: Activity) -> bool:
     return activity.built_in is not None or (activity.status is ActivityStatus.LIVE and in_time)
 
 
-def _take(session: Session, activity: Activity, state: SendState, batch: str, limit: int) -> list[Row]:
+def _claim_due(session: Session, activity: Activity, state: SendState, batch: str, limit: int) -> list[Row]:
     """Claim due sends in ``state``, up to ``limit``.
 
     Sends outside of their window are postponed to its opening, refused ones are skipped.
     """
-    taken: list[Row] = []
-    for _ in range(_LOOKS):
-        rows = _next(session, activity, state, limit - len(taken)) if limit > len(taken) else []
-        late = send_windows.put_off(session, activity, [row[_ID] for row in rows])
-        rows = [row for row in rows if row[_ID] not in late]
-        for reason in {row[_WHY] for row in rows if row[_WHY]}:
-            skip(session, [row[_ID] for row in rows if row[_WHY] == reason], reason, state)
-        taken += _swap(session, [row for row in rows if not row[_WHY]], state, batch)
-        if not late:
+    claimed: list[Row] = []
+    for _ in range(_MAX_SELECTS):
+        rows = _select_due(session, activity, state, limit - len(claimed)) if limit > len(claimed) else []
+        outside_window = send_windows.postpone_outside_window(session, activity, [row[_ID] for row in rows])
+        rows = [row for row in rows if row[_ID] not in outside_window]
+        for reason in {row[_REASON] for row in rows if row[_REASON]}:
+            skip_sends(session, [row[_ID] for row in rows if row[_REASON] == reason], reason, state)
+        claimed += _compare_and_swap(session, [row for row in rows if not row[_REASON]], state, batch)
+        if not outside_window:
             break
-    return taken
+    return claimed
 
 
-_ID, _MEASURED, _WHY = 0, payload.OWN.index("trackable"), -1
+_ID, _TRACKABLE, _REASON = 0, payload.SEND_COLUMNS.index("trackable"), -1
 
 
-def _next(session: Session, activity: Activity, state: SendState, limit: int) -> list[Row]:
-    return _due(activity.built_in).rows(session, activity=activity.id, state=state, now=clock.now(), most=limit)
+def _select_due(session: Session, activity: Activity, state: SendState, limit: int) -> list[Row]:
+    return _due_query(activity.built_in).rows(session, activity=activity.id, state=state, now=clock.now(), most=limit)
 
 
 @lru_cache
-def _due(built_in: str | None) -> db.PreparedQuery:
+def _due_query(built_in: str | None) -> db.PreparedQuery:
     """The query for the next due sends: their columns, their contacts' columns, the reason not to mail them.
 
     The column ``trackable`` is computed: whether tracking consent is full now. The query reads one state at a time, so
@@ -95,7 +97,7 @@ def _due(built_in: str | None) -> db.PreparedQuery:
     """
     now = bindparam("now", type_=Send.due_at.type)
     due = (
-        select(*(getattr(Send, name) for name in payload.OWN))
+        select(*(getattr(Send, name) for name in payload.SEND_COLUMNS))
         .where(Send.activity_id == bindparam("activity"), Send.state == bindparam("state"), Send.due_at <= now)
         .order_by(Send.due_at)
         .limit(bindparam("most", type_=Integer))
@@ -103,10 +105,12 @@ def _due(built_in: str | None) -> db.PreparedQuery:
         .cte("due")
     )
     level = consent.level_sql(ConsentPurpose.TRACKING, now)
-    given = {"trackable": case((level == ConsentLevel.FULL, true()), else_=false())}
+    computed = {"trackable": case((level == ConsentLevel.FULL, true()), else_=false())}
     return db.PreparedQuery(
         select(
-            *(given.get(name, due.c[name]) for name in payload.OWN), *payload.PERSON, refusal(built_in, due.c.address)
+            *(computed.get(name, due.c[name]) for name in payload.SEND_COLUMNS),
+            *payload.CONTACT_COLUMNS,
+            refusal_sql(built_in, due.c.address),
         )
         .select_from(due)
         .outerjoin(Contact, Contact.id == due.c.contact_id)  # An erased contact has no row and no consent.
@@ -114,25 +118,25 @@ def _due(built_in: str | None) -> db.PreparedQuery:
     )
 
 
-def _swap(session: Session, rows: Sequence[Row], state: SendState, batch: str) -> Sequence[Row]:
+def _compare_and_swap(session: Session, rows: Sequence[Row], state: SendState, batch: str) -> Sequence[Row]:
     """Move the rows from ``state`` to ``sending`` and return those that this batch got.
 
     These are all rows, because they were selected with a lock, unless another transaction changed a state meanwhile.
     """
-    swapped = 0
-    for measured in {row[_MEASURED] for row in rows}:
-        ids = [row[_ID] for row in rows if row[_MEASURED] == measured]
-        claimed = (
+    claimed_count = 0
+    for trackable in {row[_TRACKABLE] for row in rows}:
+        ids = [row[_ID] for row in rows if row[_TRACKABLE] == trackable]
+        claim_update = (
             update(Send)
-            .where(db.among(session, Send.id, ids), Send.state == state)
+            .where(db.in_ids(session, Send.id, ids), Send.state == state)
             # ``trackable`` is written with the claim and not when the mail is composed: one UPDATE per row.
             .values(state=SendState.SENDING, claimed_by=batch, lease_until=clock.now() + LEASE, reason="")
-            .values(trackable=bool(measured))
+            .values(trackable=bool(trackable))
             .execution_options(synchronize_session=False)
         )
-        swapped += session.connection().execute(claimed).rowcount
-    if swapped == len(rows):
+        claimed_count += session.connection().execute(claim_update).rowcount
+    if claimed_count == len(rows):
         return rows
-    mine = db.among(session, Send.id, [row[_ID] for row in rows]), Send.claimed_by == batch
-    ours = set(session.scalars(select(Send.id).where(*mine)))
-    return [row for row in rows if row[_ID] in ours]
+    claimed_by_batch = db.in_ids(session, Send.id, [row[_ID] for row in rows]), Send.claimed_by == batch
+    claimed_ids = set(session.scalars(select(Send.id).where(*claimed_by_batch)))
+    return [row for row in rows if row[_ID] in claimed_ids]

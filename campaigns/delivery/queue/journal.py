@@ -33,7 +33,7 @@ class JournalStatus(IntEnum):
 
 
 _COUNT = struct.Struct("<I")
-_MARKS = frozenset(JournalStatus)
+_KNOWN_STATUSES = frozenset(JournalStatus)
 
 
 def directory() -> Path:
@@ -43,7 +43,7 @@ def directory() -> Path:
     return path
 
 
-def host() -> str:
+def host_id() -> str:
     """The random id of this journal directory, created once.
 
     It identifies the directory and not the machine, because a container's host name changes.
@@ -60,9 +60,9 @@ def host() -> str:
     return path.read_text()
 
 
-def _mark(byte: int) -> JournalStatus:
+def _parse_status(byte: int) -> JournalStatus:
     """The status of a byte. A byte that is never written means damage: INTENT, because the mail may have been sent."""
-    return JournalStatus(byte) if byte in _MARKS else JournalStatus.INTENT
+    return JournalStatus(byte) if byte in _KNOWN_STATUSES else JournalStatus.INTENT
 
 
 class BatchJournal:
@@ -71,7 +71,7 @@ class BatchJournal:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._first = 0
+        self._status_offset = 0
         """Offset of the first status byte."""
         self._map: mmap.mmap | None = None
 
@@ -88,22 +88,22 @@ class BatchJournal:
     @property
     def batch(self) -> str:
         """The batch's name in ``sends.claimed_by``: ``<host id>/<file stem>``."""
-        return f"{host()}/{self.path.stem}"
+        return f"{host_id()}/{self.path.stem}"
 
-    def begin(self, ids: Sequence[int]) -> None:
+    def write_ids(self, ids: Sequence[int]) -> None:
         """Write the ids of the batch, each with status TODO, and map the file. Needs at least one id."""
-        head = _COUNT.pack(len(ids)) + struct.pack(f"<{len(ids)}q", *ids)
-        os.pwrite(self._descriptor, bytes(len(ids)), len(head))
-        os.pwrite(self._descriptor, head, 0)  # The header is written last: a file with a header is complete.
-        self._first = len(head)
-        self._map = mmap.mmap(self._descriptor, len(head) + len(ids))
+        header = _COUNT.pack(len(ids)) + struct.pack(f"<{len(ids)}q", *ids)
+        os.pwrite(self._descriptor, bytes(len(ids)), len(header))
+        os.pwrite(self._descriptor, header, 0)  # The header is written last: a file with a header is complete.
+        self._status_offset = len(header)
+        self._map = mmap.mmap(self._descriptor, len(header) + len(ids))
 
-    def mark(self, position: int, mark: JournalStatus) -> None:
+    def set_status(self, position: int, status: JournalStatus) -> None:
         """Set the status of the recipient at ``position``."""
         assert self._map is not None
-        self._map[self._first + position] = mark
+        self._map[self._status_offset + position] = status
 
-    def marks(self) -> dict[int, JournalStatus]:
+    def statuses(self) -> dict[int, JournalStatus]:
         """Send id → status, for every id of the file; empty when the file is incomplete."""
         raw = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         if len(raw) < _COUNT.size:
@@ -112,7 +112,7 @@ class BatchJournal:
         if len(raw) < _COUNT.size + 9 * count:
             return {}
         ids = struct.unpack_from(f"<{count}q", raw, _COUNT.size)
-        return dict(zip(ids, map(_mark, raw[_COUNT.size + 8 * count :]), strict=False))
+        return dict(zip(ids, map(_parse_status, raw[_COUNT.size + 8 * count :]), strict=False))
 
     def close(self) -> None:
         """Close and unlock the file; it stays on disk for the next take-over."""
@@ -140,13 +140,13 @@ class BatchJournal:
 def orphans() -> Iterator[BatchJournal]:
     """Journals whose owner is dead. Each is locked until the next one is requested."""
     for path in sorted(directory().glob("*.batch")):
-        journal = _adopt(path)
+        journal = _lock_orphan(path)
         if journal is not None:
             with journal:
                 yield journal
 
 
-def _adopt(path: Path) -> BatchJournal | None:
+def _lock_orphan(path: Path) -> BatchJournal | None:
     """Open and lock the journal; None when its owner is alive or the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -162,19 +162,19 @@ def _adopt(path: Path) -> BatchJournal | None:
     return None
 
 
-def living() -> set[str]:
+def live_batches() -> set[str]:
     """Names of this host's batches whose owner is alive, as in ``sends.claimed_by``."""
-    alive = set()
+    batches = set()
     for path in directory().glob("*.batch"):
-        journal = _adopt(path)
+        journal = _lock_orphan(path)
         if journal is None:
-            alive.add(f"{host()}/{path.stem}")
+            batches.add(f"{host_id()}/{path.stem}")
         else:
             journal.close()
-    return alive
+    return batches
 
 
-def sweep(older_than: float = 3600.0) -> None:
+def delete_stale_drafts(older_than: float = 3600.0) -> None:
     """Delete draft files older than ``older_than`` seconds. No send is ever claimed under a draft's name."""
     for path in directory().glob("*.new"):
         try:

@@ -15,12 +15,12 @@ from campaigns import clock, db, retries
 from campaigns.delivery.models import Send, SendState
 from campaigns.delivery.queue import journal
 from campaigns.delivery.queue.journal import JournalStatus
-from campaigns.delivery.smtp.connection import FINAL_DOT
+from campaigns.delivery.smtp.connection import FINAL_DOT_TIMEOUT
 from campaigns.retries import JobType
 
-LEASE = timedelta(seconds=FINAL_DOT + 300)
-_MICROS = LEASE // timedelta(microseconds=1)
-_RENEW_BELOW = _MICROS - 240_000_000
+LEASE = timedelta(seconds=FINAL_DOT_TIMEOUT + 300)
+_LEASE_MICROS = LEASE // timedelta(microseconds=1)
+_RENEW_BELOW = _LEASE_MICROS - 240_000_000
 
 
 class Lease:
@@ -28,16 +28,16 @@ class Lease:
 
     def __init__(self, batch: str) -> None:
         self.batch = batch
-        self._until = clock.micros() + _MICROS
+        self._expires_at = clock.now_micros() + _LEASE_MICROS
 
-    def hold(self) -> bool:
+    def ensure_held(self) -> bool:
         """Renew the lease once four minutes of it have passed. Returns whether it is held."""
-        return self._until - clock.micros() > _RENEW_BELOW or self._renew()
+        return self._expires_at - clock.now_micros() > _RENEW_BELOW or self._renew()
 
     def _renew(self) -> bool:
         until = clock.now() + LEASE
         with db.transaction() as session:
-            held = session.scalars(
+            renewed_ids = session.scalars(
                 update(Send)
                 .where(Send.claimed_by == self.batch, Send.state == SendState.SENDING)
                 .where(Send.lease_until > clock.now())
@@ -45,9 +45,9 @@ class Lease:
                 .returning(Send.id)
                 .execution_options(synchronize_session=False)
             ).all()
-        if held:
-            self._until = db.to_micros(until)
-        return bool(held)
+        if renewed_ids:
+            self._expires_at = db.to_micros(until)
+        return bool(renewed_ids)
 
 
 def release(session: Session, batch: str, ids: Collection[int], due_at: datetime | None = None) -> None:
@@ -55,11 +55,11 @@ def release(session: Session, batch: str, ids: Collection[int], due_at: datetime
 
     They keep their due time unless ``due_at`` is given.
     """
-    later = {} if due_at is None else {"due_at": due_at}
+    new_due_time = {} if due_at is None else {"due_at": due_at}
     session.execute(
         update(Send)
-        .where(db.among(session, Send.id, ids), Send.claimed_by == batch, Send.state == SendState.SENDING)
-        .values(state=SendState.QUEUED, claimed_by=None, lease_until=None, **later)
+        .where(db.in_ids(session, Send.id, ids), Send.claimed_by == batch, Send.state == SendState.SENDING)
+        .values(state=SendState.QUEUED, claimed_by=None, lease_until=None, **new_due_time)
         .execution_options(synchronize_session=False)
     )
 
@@ -71,17 +71,17 @@ def take_over() -> int:
     of a dead owner is free. Batches without a journal on this host become unknown when their lease has expired. If
     their host comes back, its journal still corrects them.
     """
-    settled: list[int] = []
+    recovered_counts: list[int] = []
     for orphan in journal.orphans():
-        retries.alone(JobType.RECOVER_BATCH, orphan.batch, partial(_settle_into, settled, orphan))
-    return sum(settled) + _expire()
+        retries.run_one(JobType.RECOVER_BATCH, orphan.batch, partial(_recover_and_count, recovered_counts, orphan))
+    return sum(recovered_counts) + _expire_leases()
 
 
-def _settle_into(settled: list[int], orphan: journal.BatchJournal) -> None:
-    settled.append(_settle(orphan))
+def _recover_and_count(recovered_counts: list[int], orphan: journal.BatchJournal) -> None:
+    recovered_counts.append(_recover(orphan))
 
 
-_AFTERWARDS: Mapping[JournalStatus, SendState] = {
+_STATE_AFTER_RECOVERY: Mapping[JournalStatus, SendState] = {
     JournalStatus.TODO: SendState.QUEUED,
     JournalStatus.INTENT: SendState.UNKNOWN,
     JournalStatus.OK: SendState.SENT,
@@ -91,33 +91,37 @@ _AFTERWARDS: Mapping[JournalStatus, SendState] = {
 }
 
 
-def _settle(orphan: journal.BatchJournal) -> int:
-    marks = orphan.marks()
+def _recover(orphan: journal.BatchJournal) -> int:
+    statuses = orphan.statuses()
     with db.transaction() as session:
-        left = _left(session, orphan.batch, list(marks))
-        for state in set(_AFTERWARDS.values()):
-            ids = [send_id for send_id in left if _AFTERWARDS[marks.get(send_id, JournalStatus.TODO)] is state]
-            _assign(session, orphan.batch, ids, state)
+        unfinished_ids = _unfinished_ids(session, orphan.batch, list(statuses))
+        for state in set(_STATE_AFTER_RECOVERY.values()):
+            ids = [
+                send_id
+                for send_id in unfinished_ids
+                if _STATE_AFTER_RECOVERY[statuses.get(send_id, JournalStatus.TODO)] is state
+            ]
+            _set_state(session, orphan.batch, ids, state)
     orphan.delete()
-    return len(left)
+    return len(unfinished_ids)
 
 
-def _left(session: Session, batch: str, ids: list[int]) -> list[int]:
+def _unfinished_ids(session: Session, batch: str, ids: list[int]) -> list[int]:
     """Ids of the batch's sends without an outcome.
 
     These are the leased ones (read through the partial index of leased sends), and the journal's ids that became
     unknown when the lease expired before this host could take over.
     """
     leased = Send.lease_until.is_not(None), Send.state == SendState.SENDING
-    expired = db.among(session, Send.id, ids), Send.state == SendState.UNKNOWN
+    expired = db.in_ids(session, Send.id, ids), Send.state == SendState.UNKNOWN
     return [
         send_id
-        for which in (leased, expired)
-        for send_id in session.scalars(select(Send.id).where(Send.claimed_by == batch, *which))
+        for conditions in (leased, expired)
+        for send_id in session.scalars(select(Send.id).where(Send.claimed_by == batch, *conditions))
     ]
 
 
-def _assign(session: Session, batch: str, ids: list[int], state: SendState) -> None:
+def _set_state(session: Session, batch: str, ids: list[int], state: SendState) -> None:
     values: dict[str, object] = {"state": state, "lease_until": None}
     if state is SendState.QUEUED:
         values |= {"claimed_by": None}
@@ -128,28 +132,28 @@ def _assign(session: Session, batch: str, ids: list[int], state: SendState) -> N
     if ids:
         session.execute(
             update(Send)
-            .where(db.among(session, Send.id, ids), Send.claimed_by == batch)
+            .where(db.in_ids(session, Send.id, ids), Send.claimed_by == batch)
             .values(values)
             .execution_options(synchronize_session=False)
         )
 
 
-def _expire() -> int:
+def _expire_leases() -> int:
     """Set sends with an expired lease to unknown; returns their number.
 
     Batches of this host whose owner is alive are left out: the owner renews its lease or stops by itself.
     """
     overdue = Send.lease_until < clock.now(), Send.state == SendState.SENDING
-    with db.reading() as session:
-        batches = set(session.scalars(select(Send.claimed_by).where(*overdue).distinct())) - journal.living()
+    with db.read_only_session() as session:
+        batches = set(session.scalars(select(Send.claimed_by).where(*overdue).distinct())) - journal.live_batches()
     if not batches:
         return 0
     with db.transaction() as session:
-        lost = session.scalars(
+        expired_ids = session.scalars(
             update(Send)
             .where(*overdue, or_(Send.claimed_by.in_(batches - {None}), Send.claimed_by.is_(None)))
             .values(state=SendState.UNKNOWN, lease_until=None, due_at=None)
             .returning(Send.id)
             .execution_options(synchronize_session=False)
         ).all()
-    return len(lost)
+    return len(expired_ids)

@@ -26,7 +26,7 @@ from campaigns.delivery.mime.mail_template import MailTemplate
 from campaigns.outbox import OutboxMail
 from campaigns.planning.models import Activity
 
-Known = TypeVar("Known", bound=Base)
+EntityT = TypeVar("EntityT", bound=Base)
 Row = Sequence[Any]
 """One claimed send: the columns SEND_COLUMNS, then CONTACT_COLUMNS, then the reason not to mail it ('' here)."""
 
@@ -59,25 +59,28 @@ class BatchContext:
     """Data that all mails of an activity share, read once for all batches of a worker's run."""
 
     activity: Activity
-    house: Organisation
+    organisation: Organisation
     versions: dict[int, MessageVersion]
     """By version id."""
-    plates: dict[tuple[int | None, bool], MailTemplate]
+    templates: dict[tuple[int | None, bool], MailTemplate]
     """Compiled templates by (version id, trackable)."""
     signers: dict[int | None, Sequence[Signer]]
     """DKIM signers by version id."""
 
-    def prepare(self, session: Session, sends: Sequence[ClaimedSend]) -> None:
+    def load_missing(self, session: Session, sends: Sequence[ClaimedSend]) -> None:
         """Load the versions, templates and signers of ``sends`` that are not loaded yet."""
-        wanted = {(send.version_id, _trackable(send, self.activity)) for send in sends} - self.plates.keys()
-        ids = {version_id for version_id, _ in wanted} - self.signers.keys()
-        self.versions.update(_by_id(session, MessageVersion, MessageVersion.id, ids))
-        for version_id in ids:
-            self.signers[version_id] = _signers(session, self.versions.get(version_id or 0), self.house)
-        for version_id, trackable in wanted:
+        missing = {(send.version_id, _trackable(send, self.activity)) for send in sends} - self.templates.keys()
+        version_ids = {version_id for version_id, _ in missing} - self.signers.keys()
+        self.versions.update(_load_by_id(session, MessageVersion, MessageVersion.id, version_ids))
+        for version_id in version_ids:
+            self.signers[version_id] = _load_signers(session, self.versions.get(version_id or 0), self.organisation)
+        for version_id, trackable in missing:
             version = self.versions.get(version_id or 0)
-            if version is not None and (plate := _plate(version, self.activity, self.house, trackable)) is not None:
-                self.plates[version_id, trackable] = plate
+            if (
+                version is not None
+                and (template := _compile_template(version, self.activity, self.organisation, trackable)) is not None
+            ):
+                self.templates[version_id, trackable] = template
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,82 +91,88 @@ class BatchPayload:
     the connections.
     """
 
-    press: BatchContext
+    context: BatchContext
     sends: Sequence[ClaimedSend]
     _rows: Sequence[Row]
-    _mails: Mapping[int, OutboxMail]
+    _outbox_mails: Mapping[int, OutboxMail]
 
-    def letter(self, position: int) -> MailContext:
+    def mail_context(self, position: int) -> MailContext:
         """The context of the mail at ``position``. No database access."""
-        send, press = self.sends[position], self.press
-        version_id, trackable = send.version_id, _trackable(send, press.activity)
+        send, context = self.sends[position], self.context
+        version_id, trackable = send.version_id, _trackable(send, context.activity)
         return MailContext(
             send,
-            press.activity,
-            press.house,
-            press.versions.get(version_id or 0),
-            _person(self._rows[position]),
-            self._mails.get(send.outbox_id or 0),
+            context.activity,
+            context.organisation,
+            context.versions.get(version_id or 0),
+            _merge_row(self._rows[position]),
+            self._outbox_mails.get(send.outbox_id or 0),
             trackable,
-            press.plates.get((version_id, trackable)),
-            press.signers[version_id],
+            context.templates.get((version_id, trackable)),
+            context.signers[version_id],
         )
 
 
-def load(session: Session, activity_id: int, rows: Sequence[Row], press: BatchContext | None = None) -> BatchPayload:
+def load(session: Session, activity_id: int, rows: Sequence[Row], context: BatchContext | None = None) -> BatchPayload:
     """Load the payload of claimed sends, with the run's ``context`` if it has one already.
 
     All objects are expunged: the payload does not need the session afterwards.
     """
-    sends = [ClaimedSend._make(row[:_PERSON]) for row in rows]
-    mails = _by_id(session, OutboxMail, OutboxMail.id, {send.outbox_id for send in sends})
-    if press is None:
+    sends = [ClaimedSend._make(row[:_CONTACT_START]) for row in rows]
+    outbox_mails = _load_by_id(session, OutboxMail, OutboxMail.id, {send.outbox_id for send in sends})
+    if context is None:
         activity = session.get_one(Activity, activity_id, options=[joinedload(Activity.campaign)])
-        press = BatchContext(activity, organisation(session), {}, {}, {})
-    press.prepare(session, sends)
+        context = BatchContext(activity, organisation(session), {}, {}, {})
+    context.load_missing(session, sends)
     session.expunge_all()
-    return BatchPayload(press, sends, rows, mails)
+    return BatchPayload(context, sends, rows, outbox_mails)
 
 
 def _trackable(send: ClaimedSend, activity: Activity) -> bool:
     return bool(send.trackable) or activity.built_in == "test"
 
 
-def _plate(version: MessageVersion, activity: Activity, house: Organisation, trackable: bool) -> MailTemplate | None:
+def _compile_template(
+    version: MessageVersion, activity: Activity, organisation: Organisation, trackable: bool
+) -> MailTemplate | None:
     """None when the template does not compile: then composing each mail raises the error, and it becomes its result."""
     try:
-        return mail_template.plate(version, activity, house, trackable)
+        return mail_template.build_template(version, activity, organisation, trackable)
     except (ValueError, TemplateError):
         return None
 
 
-def _signers(session: Session, version: MessageVersion | None, house: Organisation) -> Sequence[Signer]:
+def _load_signers(session: Session, version: MessageVersion | None, organisation: Organisation) -> Sequence[Signer]:
     try:
-        _, address = mail_template.sender(version, house)
+        _, address = mail_template.resolve_sender(version, organisation)
     except ValueError:
         return ()
     return dkim_keys.signers(session, address.rpartition("@")[2])
 
 
-def _person(row: Row) -> MergeRow | None:
-    contact_id, email, first_name, last_name, language, attributes = row[_PERSON:_END]
+def _merge_row(row: Row) -> MergeRow | None:
+    contact_id, email, first_name, last_name, language, attributes = row[_CONTACT_START:_CONTACT_END]
     if contact_id is None:
         return None
-    known = _scan(attributes, 0)[0] if attributes and attributes != "{}" else {}
-    return MergeRow(email, first_name, last_name, language, known)
+    merge_attributes = _scan_json(attributes, 0)[0] if attributes and attributes != "{}" else {}
+    return MergeRow(email, first_name, last_name, language, merge_attributes)
 
 
-OWN = ClaimedSend._fields
+SEND_COLUMNS = ClaimedSend._fields
 # Attributes are read as text and parsed below, without the JSON column type's result processor.
-PERSON = (Contact.id, *(getattr(Contact, name) for name in MergeRow._fields[:-1]), cast(Contact.attributes, Text))
-_PERSON, _END = len(OWN), len(OWN) + len(PERSON)
+CONTACT_COLUMNS = (
+    Contact.id,
+    *(getattr(Contact, name) for name in MergeRow._fields[:-1]),
+    cast(Contact.attributes, Text),
+)
+_CONTACT_START, _CONTACT_END = len(SEND_COLUMNS), len(SEND_COLUMNS) + len(CONTACT_COLUMNS)
 # The scanner behind json.loads(), without its check for surrounding whitespace.
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_scan_json = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
-def _by_id(
-    session: Session, entity: type[Known], key: InstrumentedAttribute[int], ids: Collection[int | None]
-) -> dict[int, Known]:
-    known = sorted(number for number in ids if number is not None)
-    asked = select(entity).where(db.among(session, key, known)).execution_options(populate_existing=True)
-    return {getattr(row, key.key): row for row in session.scalars(asked)} if known else {}
+def _load_by_id(
+    session: Session, entity: type[EntityT], key: InstrumentedAttribute[int], ids: Collection[int | None]
+) -> dict[int, EntityT]:
+    sorted_ids = sorted(number for number in ids if number is not None)
+    query = select(entity).where(db.in_ids(session, key, sorted_ids)).execution_options(populate_existing=True)
+    return {getattr(row, key.key): row for row in session.scalars(query)} if sorted_ids else {}

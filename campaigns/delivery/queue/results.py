@@ -19,7 +19,7 @@ from campaigns.audience.suppression import suppress
 from campaigns.delivery.bounces.effects import smtp_refusals
 from campaigns.delivery.mime.compose import SendRef
 from campaigns.delivery.models import SendState
-from campaigns.delivery.relays.retry_schedule import next_try
+from campaigns.delivery.relays.retry_schedule import next_attempt_at
 from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
 from campaigns.errors import ValidationFailed
 
@@ -30,7 +30,7 @@ class SendResult:
 
     send: SendRef
     outcome: DeliveryResult
-    at: int
+    at_micros: int
     """When the result was known, in microseconds since 1970. Most results never need a datetime object."""
 
 
@@ -46,32 +46,34 @@ _STATES: Mapping[DeliveryStatus, SendState] = {
 }
 
 
-def record(session: Session, batch: str, results: list[SendResult]) -> None:
+def record_results(session: Session, batch: str, results: list[SendResult]) -> None:
     """Write the state of each send of ``batch``, and suppress addresses that do not exist.
 
     A send that was taken over meanwhile is updated only while it is unknown: this worker knows its result.
     """
     if not results:
         return
-    taken = [result for result in results if result.outcome.status is DeliveryStatus.SENT]
-    _write(session, batch, _TAKEN, [_taken(result) for result in taken])
-    if len(taken) == len(results):
+    accepted = [result for result in results if result.outcome.status is DeliveryStatus.SENT]
+    _bulk_update(session, batch, _ACCEPTED, [_accepted_row(result) for result in accepted])
+    if len(accepted) == len(results):
         return
-    _write(
+    _bulk_update(
         session,
         batch,
-        _OTHERS,
-        [_values(result) for result in results if result.outcome.status is not DeliveryStatus.SENT],
+        _OTHER,
+        [_other_row(result) for result in results if result.outcome.status is not DeliveryStatus.SENT],
     )
-    refused = [
+    bounced = [
         result
         for result in results
         if result.outcome.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
     ]
-    for result in refused:
+    for result in bounced:
         if result.outcome.status is DeliveryStatus.NO_SUCH_RECIPIENT:
             _suppress(session, result)
-    smtp_refusals.note(session, [(each.send, each.outcome, db.from_micros(each.at)) for each in refused])
+    smtp_refusals.record_refusals(
+        session, [(each.send, each.outcome, db.from_micros(each.at_micros)) for each in bounced]
+    )
 
 
 def _suppress(session: Session, result: SendResult) -> None:
@@ -105,19 +107,21 @@ class _BulkUpdate:
 
     def __init__(self, columns: Mapping[str, str], sets: str) -> None:
         self.columns = columns
-        each = {name: f"r.value ->> {place}" for place, name in enumerate(columns)}
-        self.sqlite = text(_SQLITE.format(sets=sets.format(**each)))
+        expressions = {name: f"r.value ->> {place}" for place, name in enumerate(columns)}
+        self.sqlite = text(_SQLITE.format(sets=sets.format(**expressions)))
         arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns.items())
-        each = {name: f"r.{name}" for name in columns}
-        self.postgres = text(_POSTGRES.format(sets=sets.format(**each), arrays=arrays, columns=", ".join(columns)))
+        expressions = {name: f"r.{name}" for name in columns}
+        self.postgres = text(
+            _POSTGRES.format(sets=sets.format(**expressions), arrays=arrays, columns=", ".join(columns))
+        )
 
 
-_TAKEN = _BulkUpdate(
+_ACCEPTED = _BulkUpdate(
     {"id": "bigint", "reply": "varchar", "at": "timestamptz"},
     "state = 'sent', attempts = attempts + 1, reply = {reply}, due_at = NULL, sent_at = {at}, bounced_at = NULL",
 )
 """For accepted mails, the usual case: fewer values per row."""
-_OTHERS = _BulkUpdate(
+_OTHER = _BulkUpdate(
     {
         "id": "bigint",
         "state": "varchar",
@@ -132,32 +136,32 @@ _OTHERS = _BulkUpdate(
 )
 
 
-def _write(session: Session, batch: str, what: _BulkUpdate, rows: Sequence[Sequence[Any]]) -> None:
+def _bulk_update(session: Session, batch: str, statement: _BulkUpdate, rows: Sequence[Sequence[Any]]) -> None:
     if not rows:
         return
     if session.get_bind().dialect.name == "sqlite":
-        session.connection().execute(what.sqlite, {"rows": json.dumps(rows), "batch": batch})
+        session.connection().execute(statement.sqlite, {"rows": json.dumps(rows), "batch": batch})
         return
-    columns = dict(zip(what.columns, map(list, zip(*rows, strict=True)), strict=True))
-    for name, kind in what.columns.items():
+    columns = dict(zip(statement.columns, map(list, zip(*rows, strict=True)), strict=True))
+    for name, kind in statement.columns.items():
         if kind == "timestamptz":
             columns[name] = [None if at is None else db.from_micros(at) for at in columns[name]]
-    session.connection().execute(what.postgres, {"batch": batch, **columns})
+    session.connection().execute(statement.postgres, {"batch": batch, **columns})
 
 
-def _taken(result: SendResult) -> tuple[int, str, int]:
-    return result.send.id, result.outcome.reply[:500], result.at
+def _accepted_row(result: SendResult) -> tuple[int, str, int]:
+    return result.send.id, result.outcome.reply[:500], result.at_micros
 
 
-def _values(result: SendResult) -> tuple[Any, ...]:
+def _other_row(result: SendResult) -> tuple[Any, ...]:
     """A row of _OTHER: the values in the order of its columns, instants in microseconds."""
-    send, at = result.send, result.at
+    send, at = result.send, result.at_micros
     state = _STATES[result.outcome.status]
     attempts = send.attempts + 1
-    due_at = next_try(attempts, db.from_micros(at)) if state is SendState.DEFERRED else None
+    due_at = next_attempt_at(attempts, db.from_micros(at)) if state is SendState.DEFERRED else None
     if state is SendState.DEFERRED and due_at is None:
         state = SendState.FAILED  # the retry schedule (two days) is used up
-    due = None if due_at is None else db.to_micros(due_at)
-    reason = smtp_refusals.finding(result.outcome).value if state is SendState.BOUNCED else None
-    bounced = at if state is SendState.BOUNCED else None
-    return send.id, state.value, reason, attempts, result.outcome.reply[:500], due, bounced
+    due_micros = None if due_at is None else db.to_micros(due_at)
+    reason = smtp_refusals.feedback_type(result.outcome).value if state is SendState.BOUNCED else None
+    bounced_micros = at if state is SendState.BOUNCED else None
+    return send.id, state.value, reason, attempts, result.outcome.reply[:500], due_micros, bounced_micros

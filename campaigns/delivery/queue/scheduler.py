@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock, db, retries
 from campaigns.accounts.actor import SYSTEM
-from campaigns.delivery.models import EXPIRED, OPEN, WAITING, Send, SendState
+from campaigns.delivery.models import EXPIRED, OPEN_STATES, WAITING_STATES, Send, SendState
 from campaigns.delivery.queue import leases
 from campaigns.delivery.relays import availability
 from campaigns.delivery.transactional import outbox_dispatch
@@ -22,8 +22,8 @@ from campaigns.planning import launch
 from campaigns.planning.models import Activity, ActivityStatus, Channel, EmailDetails
 from campaigns.retries import JobType
 
-_OVER = (ActivityStatus.FINISHED, ActivityStatus.CANCELLED)
-_LIVE = Activity.status == ActivityStatus.LIVE, Activity.channel == Channel.EMAIL
+_ENDED = (ActivityStatus.FINISHED, ActivityStatus.CANCELLED)
+_LIVE_EMAIL = Activity.status == ActivityStatus.LIVE, Activity.channel == Channel.EMAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +36,43 @@ class DueWork:
     """The built-in ones of ``deliver`` (test and system mail), which go to a queue of their own ahead of launches."""
 
 
-def find() -> DueWork:
+def find_due_work() -> DueWork:
     """Take over dead workers' sends, make the time-based changes, and return the work that is due now."""
     leases.take_over()
-    with db.reading() as session:
+    with db.read_only_session() as session:
         # Most ticks find nothing; they must not take SQLite's only write lock.
-        changes = launch.due_launches(session) or outbox_dispatch.waiting(session) or left_over(session)
-        changes = changes or expired(session) or done(session)
-    if changes:
+        has_changes = (
+            launch.due_launches(session) or outbox_dispatch.has_waiting_mail(session) or ended_with_open_sends(session)
+        )
+        has_changes = has_changes or past_stop_time(session) or ready_to_finish(session)
+    if has_changes:
         with db.transaction() as session:
-            settle(session)
-    with db.reading() as session:
-        waiting = sendable(session) if availability.may_ask(session) else []
-        return DueWork(unexpanded(session), waiting, built_in(session, waiting))
+            apply_due_changes(session)
+    with db.read_only_session() as session:
+        waiting = with_due_sends(session) if availability.any_usable(session) else []
+        return DueWork(unexpanded(session), waiting, filter_built_in(session, waiting))
 
 
-def settle(session: Session) -> None:
+def apply_due_changes(session: Session) -> None:
     """Make all changes that are due by time.
 
     Begins scheduled launches, turns outbox mails into sends, cancels the waiting and held sends of ended activities,
     fails the sends of activities past ``stop_after``, and finishes activities without open sends. Idempotent. A row
     that fails is backed off, the others continue.
     """
-    launch.begin_due(session)
-    outbox_dispatch.post_outbox(session)
-    retries.carry(session, JobType.CANCEL_REMAINING, left_over(session), lambda ids: _cancel(session, ids))
-    retries.carry(session, JobType.EXPIRE, expired(session), lambda ids: _expire(session, ids))
-    retries.carry(session, JobType.FINISH, done(session), lambda ids: _finish(session, ids))
+    launch.begin_due_launches(session)
+    outbox_dispatch.queue_outbox_mail(session)
+    retries.run_batch(
+        session, JobType.CANCEL_REMAINING, ended_with_open_sends(session), lambda ids: _cancel(session, ids)
+    )
+    retries.run_batch(session, JobType.EXPIRE, past_stop_time(session), lambda ids: _expire(session, ids))
+    retries.run_batch(session, JobType.FINISH, ready_to_finish(session), lambda ids: _finish(session, ids))
 
 
 def _cancel(session: Session, activity_ids: Sequence[int]) -> None:
     session.execute(
         update(Send)
-        .where(Send.activity_id.in_(activity_ids), Send.state.in_((*WAITING, SendState.HELD)))
+        .where(Send.activity_id.in_(activity_ids), Send.state.in_((*WAITING_STATES, SendState.HELD)))
         .values(state=SendState.CANCELLED, due_at=None, reason="")
         .execution_options(synchronize_session=False)
     )
@@ -77,7 +81,7 @@ def _cancel(session: Session, activity_ids: Sequence[int]) -> None:
 def _expire(session: Session, activity_ids: Sequence[int]) -> None:
     session.execute(
         update(Send)
-        .where(Send.activity_id.in_(activity_ids), Send.state.in_(WAITING))
+        .where(Send.activity_id.in_(activity_ids), Send.state.in_(WAITING_STATES))
         .values(state=SendState.FAILED, due_at=None, reason=EXPIRED)
         .execution_options(synchronize_session=False)
     )
@@ -89,43 +93,64 @@ def _finish(session: Session, activity_ids: Sequence[int]) -> None:
             launch.finish(session, SYSTEM, session.get_one(Activity, activity_id))
 
 
-def _has(*states: SendState) -> Exists:
+def _has_sends_in(*states: SendState) -> Exists:
     return exists().where(Send.activity_id == Activity.id, Send.state.in_(states))
 
 
 def unexpanded(session: Session) -> list[int]:
     """Ids of live email activities whose audience is not completely expanded."""
-    return _ids(session, *_LIVE, EmailDetails.expanded_at.is_(None), Activity.built_in.is_(None))
+    return _activity_ids(session, *_LIVE_EMAIL, EmailDetails.expanded_at.is_(None), Activity.built_in.is_(None))
 
 
-def sendable(session: Session) -> list[int]:
+def with_due_sends(session: Session) -> list[int]:
     """Ids of live email activities with due sends, sorted."""
     due = (
-        exists().where(Send.activity_id == Activity.id, Send.state == s, Send.due_at <= clock.now()) for s in WAITING
+        exists().where(Send.activity_id == Activity.id, Send.state == s, Send.due_at <= clock.now())
+        for s in WAITING_STATES
     )
-    return sorted({activity_id for state in due for activity_id in _ids(session, *_LIVE, state)})
+    return sorted({activity_id for state in due for activity_id in _activity_ids(session, *_LIVE_EMAIL, state)})
 
 
-def built_in(session: Session, ids: Sequence[int]) -> frozenset[int]:
+def filter_built_in(session: Session, ids: Sequence[int]) -> frozenset[int]:
     """The ids among ``ids`` of built-in activities (test, system and API mail)."""
-    return frozenset(_ids(session, Activity.id.in_(ids), Activity.built_in.is_not(None)) if ids else ())
+    return frozenset(_activity_ids(session, Activity.id.in_(ids), Activity.built_in.is_not(None)) if ids else ())
 
 
-def left_over(session: Session) -> list[int]:
+def ended_with_open_sends(session: Session) -> list[int]:
     """Ids of finished or cancelled activities that still have waiting or held sends."""
-    return _ids(session, Activity.status.in_(_OVER), Activity.channel == Channel.EMAIL, _has(*WAITING, SendState.HELD))
+    return _activity_ids(
+        session,
+        Activity.status.in_(_ENDED),
+        Activity.channel == Channel.EMAIL,
+        _has_sends_in(*WAITING_STATES, SendState.HELD),
+    )
 
 
-def expired(session: Session) -> list[int]:
+def past_stop_time(session: Session) -> list[int]:
     """Ids of activities past ``stop_after`` with waiting sends. Claimed sends still get their result."""
-    over = EmailDetails.stop_after <= clock.now(), Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED))
-    return _ids(session, *over, Activity.channel == Channel.EMAIL, Activity.built_in.is_(None), _has(*WAITING))
+    past_stop = (
+        EmailDetails.stop_after <= clock.now(),
+        Activity.status.in_((ActivityStatus.LIVE, ActivityStatus.PAUSED)),
+    )
+    return _activity_ids(
+        session,
+        *past_stop,
+        Activity.channel == Channel.EMAIL,
+        Activity.built_in.is_(None),
+        _has_sends_in(*WAITING_STATES),
+    )
 
 
-def done(session: Session) -> list[int]:
+def ready_to_finish(session: Session) -> list[int]:
     """Ids of live, completely expanded activities without open sends."""
-    return _ids(session, *_LIVE, Activity.built_in.is_(None), EmailDetails.expanded_at.is_not(None), ~_has(*OPEN))
+    return _activity_ids(
+        session,
+        *_LIVE_EMAIL,
+        Activity.built_in.is_(None),
+        EmailDetails.expanded_at.is_not(None),
+        ~_has_sends_in(*OPEN_STATES),
+    )
 
 
-def _ids(session: Session, *where: object) -> list[int]:
+def _activity_ids(session: Session, *where: object) -> list[int]:
     return list(session.scalars(select(Activity.id).join(EmailDetails).where(*where).order_by(Activity.id)))  # type: ignore[arg-type]

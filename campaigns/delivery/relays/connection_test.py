@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from campaigns.delivery.smtp.address import RelayAddress, TlsMode
-from campaigns.delivery.smtp.handshake import RelayUnavailable, greet
-from campaigns.delivery.smtp.replies import printable
+from campaigns.delivery.smtp.handshake import RelayUnavailable, open_connection
+from campaigns.delivery.smtp.replies import printable_line
 from campaigns.i18n import N_
 
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 
 
 @dataclass(slots=True)
@@ -33,48 +33,48 @@ class ConnectionTest:
     certificate: Sequence[tuple[str, str]] = ()
 
 
-def attempt(relay: RelayAddress) -> ConnectionTest:
+def try_connection(relay: RelayAddress) -> ConnectionTest:
     """Connect, authenticate and quit, within 20 seconds. Uses the network, so no transaction may be open."""
-    return asyncio.run(_attempt(relay))
+    return asyncio.run(_try_connection(relay))
 
 
-async def _attempt(relay: RelayAddress) -> ConnectionTest:
-    trial = ConnectionTest()
+async def _try_connection(relay: RelayAddress) -> ConnectionTest:
+    result = ConnectionTest()
     try:
-        async with asyncio.timeout(_PATIENCE):
-            wire, offers = await greet(relay, lambda who, what: trial.dialogue.append((who, what)))
+        async with asyncio.timeout(_TIMEOUT):
+            protocol, capabilities = await open_connection(relay, lambda who, what: result.dialogue.append((who, what)))
     except (RelayUnavailable, TimeoutError) as error:
-        trial.error = str(error) or "no answer in time"
-        trial.advice = _advice(relay, error.__cause__ or error, trial.dialogue)
-        return trial
-    trial.extensions = sorted(offers.extensions.items())
-    secured = wire.transport.get_extra_info("ssl_object")
-    if secured is not None:
-        cipher = secured.cipher()
-        trial.tls = f"{secured.version()} {cipher[0] if cipher else ''}"
-        trial.certificate = _certificate(secured.getpeercert() or {})
-    trial.dialogue.append(("C", "QUIT"))
-    wire.write(b"QUIT\r\n")
-    wire.transport.close()
-    await wire.gone(1.0)
-    return trial
+        result.error = str(error) or "no answer in time"
+        result.advice = _advice(relay, error.__cause__ or error, result.dialogue)
+        return result
+    result.extensions = sorted(capabilities.extensions.items())
+    tls_socket = protocol.transport.get_extra_info("ssl_object")
+    if tls_socket is not None:
+        cipher = tls_socket.cipher()
+        result.tls = f"{tls_socket.version()} {cipher[0] if cipher else ''}"
+        result.certificate = _certificate_facts(tls_socket.getpeercert() or {})
+    result.dialogue.append(("C", "QUIT"))
+    protocol.write(b"QUIT\r\n")
+    protocol.transport.close()
+    await protocol.wait_closed(1.0)
+    return result
 
 
-def _certificate(found: dict[str, Any]) -> list[tuple[str, str]]:
-    names = ", ".join(value for kind, value in found.get("subjectAltName", ()) if kind == "DNS")
-    issuer = ", ".join(value for part in found.get("issuer", ()) for _, value in part)
+def _certificate_facts(certificate: dict[str, Any]) -> list[tuple[str, str]]:
+    names = ", ".join(value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")
+    issuer = ", ".join(value for part in certificate.get("issuer", ()) for _, value in part)
     return [
-        (key, printable(str(value)))
+        (key, printable_line(str(value)))
         for key, value in (
             ("names", names),
             ("issuer", issuer),
-            ("until", found.get("notAfter", "")),
+            ("until", certificate.get("notAfter", "")),
         )
     ]
 
 
 def _advice(relay: RelayAddress, error: BaseException, dialogue: Sequence[tuple[str, str]]) -> str:
-    asked = next((what for who, what in reversed(dialogue) if who == "C"), "")
+    last_command = next((what for who, what in reversed(dialogue) if who == "C"), "")
     match error:
         case socket.gaierror():
             return N_("Nobody knows a machine of that name: look how the host is spelt.")
@@ -88,6 +88,6 @@ def _advice(relay: RelayAddress, error: BaseException, dialogue: Sequence[tuple[
             return N_("Port 465 expects TLS from the first byte: choose “TLS, verified”.")
         case TimeoutError() if not dialogue:
             return N_("A firewall may stand between: many networks block port 25. Try 587 (STARTTLS) or 465 (TLS).")
-    if asked in ("***", "AUTH LOGIN", "AUTH PLAIN ***"):
+    if last_command in ("***", "AUTH LOGIN", "AUTH PLAIN ***"):
         return N_("It refused the sign-in: look at user and password. Some services want a password made for programs.")
     return ""

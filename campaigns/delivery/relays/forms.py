@@ -38,7 +38,7 @@ class RelayForm(FlaskForm):  # type: ignore[misc]
     )
     active = BooleanField(_l("In use"), default=True)
 
-    def offer(self) -> "RelayForm":
+    def fill_choices(self) -> "RelayForm":
         """Fill the choices of the TLS mode. Returns the form."""
         self.tls.choices = choices(
             (kind.value, translated(kind.label)) for kind in (TlsMode.VERIFY, TlsMode.IMPLICIT, TlsMode.OFF)
@@ -46,7 +46,7 @@ class RelayForm(FlaskForm):  # type: ignore[misc]
         return self
 
     @property
-    def words(self) -> RelayInput:
+    def relay_input(self) -> RelayInput:
         """The submitted data as input of the service."""
         return RelayInput(
             name=(self.name.data or "").strip(),

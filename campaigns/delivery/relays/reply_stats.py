@@ -20,112 +20,116 @@ from campaigns import db
 from campaigns.delivery.models import RelayReplyCount
 from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
 
-_VARYING = re.compile(r"<?[^\s<>@]+@[^\s<>@]+>?|\b(?=\w*\d)\w{6,}\b|\b\d{2,3}(?:\.\d{1,3}){3}\b")
-_KINDS = 20
+_VARYING_PARTS = re.compile(r"<?[^\s<>@]+@[^\s<>@]+>?|\b(?=\w*\d)\w{6,}\b|\b\d{2,3}(?:\.\d{1,3}){3}\b")
+_MAX_DISTINCT_REPLIES = 20
 """Maximum number of different replies counted per batch; further ones are counted together as "…"."""
 
 
 class SendResultLike(Protocol):
-    """The result of one mail: ``outcome``, and ``at`` in microseconds since the epoch."""
+    """The result of one mail: ``outcome``, and ``at_micros`` in microseconds since 1970."""
 
     @property
     def outcome(self) -> DeliveryResult: ...
     @property
-    def at(self) -> int: ...
+    def at_micros(self) -> int: ...
 
 
 @dataclass(slots=True)
 class _ReplyDelta:
-    example: str
-    ats: list[int] = field(default_factory=list)
+    sample_reply: str
+    instants: list[int] = field(default_factory=list)
 
 
-def note(session: Session, activity_id: int, results: Iterable[SendResultLike]) -> None:
+def count_replies(session: Session, activity_id: int, results: Iterable[SendResultLike]) -> None:
     """Add the replies of a batch to the activity's counts, in the caller's transaction."""
-    taken: dict[str, list[int]] = defaultdict(list)
+    accepted: dict[str, list[int]] = defaultdict(list)
     others: dict[tuple[str, str, str], _ReplyDelta] = {}
     for result in results:
         outcome = result.outcome
         if outcome.status is DeliveryStatus.SENT:
-            taken[outcome.relay].append(result.at)
+            accepted[outcome.relay].append(result.at_micros)
             continue
-        words = alike(outcome.reply)[:200] if len(others) < _KINDS else "…"
-        key = outcome.relay, outcome.status, words
-        others.setdefault(key, _ReplyDelta(outcome.reply)).ats.append(result.at)
-    tallies = {(relay, DeliveryStatus.SENT, ""): _ReplyDelta("", ats) for relay, ats in taken.items()} | others
-    if tallies:
+        reply = without_varying_parts(outcome.reply)[:200] if len(others) < _MAX_DISTINCT_REPLIES else "…"
+        key = outcome.relay, outcome.status, reply
+        others.setdefault(key, _ReplyDelta(outcome.reply)).instants.append(result.at_micros)
+    deltas = {(relay, DeliveryStatus.SENT, ""): _ReplyDelta("", ats) for relay, ats in accepted.items()} | others
+    if deltas:
         rows = [
             {
                 "activity_id": activity_id,
                 "relay": relay,
                 "status": fate,
                 "reply": words,
-                "count": len(tally.ats),
-                "sample_reply": tally.example[:500],
-                "first_at": db.from_micros(min(tally.ats)),
-                "last_at": db.from_micros(max(tally.ats)),
+                "count": len(tally.instants),
+                "sample_reply": tally.sample_reply[:500],
+                "first_at": db.from_micros(min(tally.instants)),
+                "last_at": db.from_micros(max(tally.instants)),
             }
             # Sorted, so that concurrent transactions lock rows in the same order and cannot deadlock.
-            for (relay, fate, words), tally in sorted(tallies.items(), key=lambda item: item[0])
+            for (relay, fate, words), tally in sorted(deltas.items(), key=lambda item: item[0])
         ]
-        session.connection().execute(_added(session.get_bind().dialect.name), rows)
+        session.connection().execute(_upsert_statement(session.get_bind().dialect.name), rows)
 
 
 @lru_cache
-def _added(dialect: str) -> Insert:
+def _upsert_statement(dialect: str) -> Insert:
     """The upsert that adds one row to the counts. Cached per dialect, so that SQLAlchemy builds it only once."""
     on_postgres = dialect == "postgresql"
-    part = func.pg_backend_pid().op("&")(255) if on_postgres else literal(0)
-    was = RelayReplyCount
-    added = (postgresql.insert if on_postgres else sqlite.insert)(RelayReplyCount).values(shard=part)
-    return added.on_conflict_do_update(
+    shard = func.pg_backend_pid().op("&")(255) if on_postgres else literal(0)
+    table = RelayReplyCount
+    statement = (postgresql.insert if on_postgres else sqlite.insert)(RelayReplyCount).values(shard=shard)
+    return statement.on_conflict_do_update(
         index_elements=["activity_id", "relay", "status", "reply", "shard"],
         set_={
-            "count": was.count + added.excluded.count,
-            "sample_reply": added.excluded.sample_reply,
-            "first_at": case((added.excluded.first_at < was.first_at, added.excluded.first_at), else_=was.first_at),
-            "last_at": case((added.excluded.last_at > was.last_at, added.excluded.last_at), else_=was.last_at),
+            "count": table.count + statement.excluded.count,
+            "sample_reply": statement.excluded.sample_reply,
+            "first_at": case(
+                (statement.excluded.first_at < table.first_at, statement.excluded.first_at), else_=table.first_at
+            ),
+            "last_at": case(
+                (statement.excluded.last_at > table.last_at, statement.excluded.last_at), else_=table.last_at
+            ),
         },
     )
 
 
-def alike(reply: str) -> str:
+def without_varying_parts(reply: str) -> str:
     """The reply with the parts that differ between mails (addresses, queue ids, IP addresses) replaced by "…"."""
-    return _VARYING.sub("…", reply)
+    return _VARYING_PARTS.sub("…", reply)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyGroup:
     """Similar replies of all relays together."""
 
-    fate: DeliveryStatus
-    words: str
-    example: str
-    number: int
+    status: DeliveryStatus
+    reply: str
+    sample_reply: str
+    count: int
     first_at: datetime
     last_at: datetime
 
 
-def answers(session: Session, activity_id: int, most: int = 20) -> Sequence[ReplyGroup]:
+def reply_groups(session: Session, activity_id: int, limit: int = 20) -> Sequence[ReplyGroup]:
     """Groups of replies other than acceptance, the most frequent first, at most ``limit``."""
-    number = func.sum(RelayReplyCount.count)
-    asked = (
+    total = func.sum(RelayReplyCount.count)
+    query = (
         select(
             RelayReplyCount.status,
             RelayReplyCount.reply,
             func.max(RelayReplyCount.sample_reply),
-            number,
+            total,
             func.min(RelayReplyCount.first_at),
             func.max(RelayReplyCount.last_at),
         )
         .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.status != DeliveryStatus.SENT)
         .group_by(RelayReplyCount.status, RelayReplyCount.reply)
-        .order_by(number.desc(), RelayReplyCount.reply)
-        .limit(most)
+        .order_by(total.desc(), RelayReplyCount.reply)
+        .limit(limit)
     )
     return [
         ReplyGroup(fate, words, example, int(n), first, last)
-        for fate, words, example, n, first, last in session.execute(asked)
+        for fate, words, example, n, first, last in session.execute(query)
     ]
 
 
@@ -142,23 +146,23 @@ class RelayThroughput:
     others: int
 
 
-def by_relay(session: Session, activity_id: int) -> Sequence[RelayThroughput]:
+def throughput_by_relay(session: Session, activity_id: int) -> Sequence[RelayThroughput]:
     """Reply counts by relay, the relay with the most accepted mails first."""
-    asked = (
+    query = (
         select(RelayReplyCount.relay, RelayReplyCount.status, func.sum(RelayReplyCount.count))
         .where(RelayReplyCount.activity_id == activity_id, RelayReplyCount.relay != "")
         .group_by(RelayReplyCount.relay, RelayReplyCount.status)
     )
-    found: dict[str, dict[DeliveryStatus, int]] = {}
-    for relay, fate, number in session.execute(asked):
-        found.setdefault(relay, {})[fate] = int(number)
-    told = [
+    counts_by_relay: dict[str, dict[DeliveryStatus, int]] = {}
+    for relay, fate, number in session.execute(query):
+        counts_by_relay.setdefault(relay, {})[fate] = int(number)
+    throughputs = [
         RelayThroughput(
             relay,
             fates.pop(DeliveryStatus.SENT, 0),
             fates.pop(DeliveryStatus.DEFERRED, 0) + fates.pop(DeliveryStatus.CONNECTION_LOST, 0),
             sum(fates.values()),
         )
-        for relay, fates in found.items()
+        for relay, fates in counts_by_relay.items()
     ]
-    return sorted(told, key=lambda each: (-each.taken, each.relay))
+    return sorted(throughputs, key=lambda each: (-each.taken, each.relay))

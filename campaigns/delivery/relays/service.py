@@ -11,9 +11,9 @@ from campaigns import clock, config
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.delivery.models import Relay
-from campaigns.delivery.relays.availability import SEALED
+from campaigns.delivery.relays.availability import SECRET_PURPOSE
 from campaigns.delivery.smtp.address import TlsMode, is_loopback
-from campaigns.encryption import seal
+from campaigns.encryption import encrypt
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
@@ -37,89 +37,91 @@ class RelayInput:
     active: bool = True
 
 
-def relay_of(session: Session, relay_id: int) -> Relay:
+def get_relay(session: Session, relay_id: int) -> Relay:
     """The relay with this id. Raises NotFound."""
-    found = session.get(Relay, relay_id)
-    if found is None:
+    relay = session.get(Relay, relay_id)
+    if relay is None:
         raise NotFound(N_("There is no such relay."))
-    return found
+    return relay
 
 
-def listed(session: Session, actor: Actor) -> list[Relay]:
+def list_relays(session: Session, actor: Actor) -> list[Relay]:
     """All relays by priority."""
     actor.require(Permission.SETTINGS)
     return list(session.scalars(select(Relay).order_by(Relay.priority, Relay.id)))
 
 
-def enter(session: Session, actor: Actor, words: RelayInput) -> Relay:
+def create_relay(session: Session, actor: Actor, relay_input: RelayInput) -> Relay:
     """Create a relay; workers use it from their next batch on. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     relay = Relay(created_at=clock.now(), secret="")
-    _write(relay, words)
+    _apply_input(relay, relay_input)
     session.add(relay)
     session.flush()
-    audit.record(session, actor, "create", "relay", relay.id, **_said(relay))
+    audit.record(session, actor, "create", "relay", relay.id, **_audit_details(relay))
     return relay
 
 
-def change(session: Session, actor: Actor, relay: Relay, words: RelayInput) -> None:
+def update_relay(session: Session, actor: Actor, relay: Relay, relay_input: RelayInput) -> None:
     """Change a relay. Changing host or port without a new password deletes the stored one. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
-    _write(relay, words)
-    audit.record(session, actor, "update", "relay", relay.id, **_said(relay))
+    _apply_input(relay, relay_input)
+    audit.record(session, actor, "update", "relay", relay.id, **_audit_details(relay))
 
 
-def take_out(session: Session, actor: Actor, relay: Relay) -> None:
+def delete_relay(session: Session, actor: Actor, relay: Relay) -> None:
     """Delete the relay with its password."""
     actor.require(Permission.SETTINGS)
-    audit.record(session, actor, "delete", "relay", relay.id, **_said(relay))
+    audit.record(session, actor, "delete", "relay", relay.id, **_audit_details(relay))
     session.delete(relay)
 
 
-def _said(relay: Relay) -> dict[str, str]:
+def _audit_details(relay: Relay) -> dict[str, str]:
     return {"name": relay.name, "host": f"{relay.host}:{relay.port}", "tls": relay.tls.value}
 
 
-def _write(relay: Relay, words: RelayInput) -> None:
-    problems = _problems(words)
+def _apply_input(relay: Relay, relay_input: RelayInput) -> None:
+    problems = _validate(relay_input)
     if problems:
         raise ValidationFailed(problems)
-    moved = relay.host is not None and (relay.host, relay.port) != (words.host, words.port)
-    if moved and not words.password:
+    address_changed = relay.host is not None and (relay.host, relay.port) != (relay_input.host, relay_input.port)
+    if address_changed and not relay_input.password:
         # A change of the host requires the password again; otherwise the stored one would be sent to the new host.
         relay.secret = ""
     for name in ("name", "host", "port", "tls", "user", "connections", "per_connection", "per_second", "priority"):
-        setattr(relay, name, getattr(words, name))
-    relay.active = words.active
-    if words.password:
-        relay.secret = seal(words.password, SEALED)
-    if not words.user:
+        setattr(relay, name, getattr(relay_input, name))
+    relay.active = relay_input.active
+    if relay_input.password:
+        relay.secret = encrypt(relay_input.password, SECRET_PURPOSE)
+    if not relay_input.user:
         relay.secret = ""
 
 
-def _problems(words: RelayInput) -> list[ValidationProblem]:
-    found = []
-    if not words.name.strip():
-        found.append(ValidationProblem(N_("Give it a name."), "name"))
-    if not is_host(words.host):
-        found.append(ValidationProblem(N_("This is no host name or address."), "host"))
-    elif not config.settings().private_relays and is_private(words.host):
-        found.append(
+def _validate(relay_input: RelayInput) -> list[ValidationProblem]:
+    problems = []
+    if not relay_input.name.strip():
+        problems.append(ValidationProblem(N_("Give it a name."), "name"))
+    if not is_host(relay_input.host):
+        problems.append(ValidationProblem(N_("This is no host name or address."), "host"))
+    elif not config.settings().private_relays and is_private(relay_input.host):
+        problems.append(
             ValidationProblem(N_("A private address: whoever runs the house must allow it (PRIVATE_RELAYS)."), "host")
         )
     for field, low, high in (("port", 1, 65535), ("connections", 1, 100), ("priority", 1, 100)):
-        if not low <= getattr(words, field) <= high:
-            found.append(ValidationProblem(N_("From %(low)s to %(high)s."), field, params={"low": low, "high": high}))
+        if not low <= getattr(relay_input, field) <= high:
+            problems.append(
+                ValidationProblem(N_("From %(low)s to %(high)s."), field, params={"low": low, "high": high})
+            )
     for field in ("per_connection", "per_second"):
-        if not 0 <= getattr(words, field) <= 1_000_000:
-            found.append(
+        if not 0 <= getattr(relay_input, field) <= 1_000_000:
+            problems.append(
                 ValidationProblem(N_("From %(low)s to %(high)s."), field, params={"low": 0, "high": 1_000_000})
             )
-    if words.user and words.tls is TlsMode.OFF and not is_loopback(words.host):
-        found.append(ValidationProblem(N_("Nobody signs in without TLS."), "tls"))
-    if len(words.password) > 500 or not words.password.isprintable() or not words.user.isprintable():
-        found.append(ValidationProblem(N_("This is too long, or has signs that can't be typed."), "password"))
-    return found
+    if relay_input.user and relay_input.tls is TlsMode.OFF and not is_loopback(relay_input.host):
+        problems.append(ValidationProblem(N_("Nobody signs in without TLS."), "tls"))
+    if len(relay_input.password) > 500 or not relay_input.password.isprintable() or not relay_input.user.isprintable():
+        problems.append(ValidationProblem(N_("This is too long, or has signs that can't be typed."), "password"))
+    return problems
 
 
 def is_host(host: str) -> bool:

@@ -13,8 +13,8 @@ from enum import IntFlag
 from sqlalchemy import DDL, BigInteger, SmallInteger, event
 from sqlalchemy.orm import Mapped, mapped_column
 
-from campaigns.db import Base, BigId, Instant, choice
-from campaigns.delivery.models import EXPIRED, GIVEN_UP, WINDOW, Send, SendState, SkipReason
+from campaigns.db import Base, BigId, Instant, string_enum
+from campaigns.delivery.models import EXPIRED, GIVEN_UP, OUTSIDE_WINDOW, Send, SendState, SkipReason
 
 
 class SendFlag(IntFlag):
@@ -24,9 +24,9 @@ class SendFlag(IntFlag):
     OPENED = 2  # by a human open, or a human click that implies it
     CLICKED = 4
     UNSUBSCRIBED = 8
-    TAKEN = 16  # accepted by the relay, also when it bounced afterwards
-    HARD = 32  # bounced because the address does not exist
-    BLOCKED = 64  # bounced by policy
+    ACCEPTED = 16  # accepted by the relay, also when it bounced afterwards
+    HARD_BOUNCE = 32  # bounced because the address does not exist
+    POLICY_BOUNCE = 64  # bounced by policy
     COMPLAINED = 128
     SUPPRESSED = 256  # this and the next five: Send.reason, at most one of them
     NO_CONSENT = 512
@@ -36,13 +36,13 @@ class SendFlag(IntFlag):
     WINDOW = 8192
 
 
-REASONS: Mapping[str, SendFlag] = {
+REASON_FLAGS: Mapping[str, SendFlag] = {
     SkipReason.SUPPRESSED.value: SendFlag.SUPPRESSED,
     SkipReason.NO_CONSENT.value: SendFlag.NO_CONSENT,
     SkipReason.CAPPED.value: SendFlag.CAPPED,
     EXPIRED: SendFlag.EXPIRED,
     GIVEN_UP: SendFlag.GIVEN_UP,
-    WINDOW: SendFlag.WINDOW,
+    OUTSIDE_WINDOW: SendFlag.WINDOW,
 }
 
 
@@ -55,7 +55,7 @@ class SendCount(Base):
     activity_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     bucket: Mapped[Instant] = mapped_column(primary_key=True)
     """Start of the 15 minutes (UTC) of ``sent_at``, else of ``bounced_at``; 1970 when both are NULL."""
-    state: Mapped[SendState] = mapped_column(choice(SendState), primary_key=True)
+    state: Mapped[SendState] = mapped_column(string_enum(SendState), primary_key=True)
     """SENDING is counted as QUEUED."""
     flags: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """Bit set of :class:`SendFlag`; for queued sends only the flag of their reason."""
@@ -72,54 +72,54 @@ Send.__table__.add_is_dependent_on(SendCount.__table__)  # type: ignore[attr-def
 _UNDER_WAY = "('queued', 'sending')"
 
 
-def _state(row: str) -> str:
+def _state_sql(row: str) -> str:
     return f"CASE {row}state WHEN 'sending' THEN 'queued' ELSE {row}state END"
 
 
-def _marks(row: str) -> str:
+def _flags_sql(row: str) -> str:
     """SQL of the flags. Queued and sending rows have only their reason's flag, so that a claim changes no counter.
 
     The engagement flags are tested only when one of the engagement columns is set.
     """
-    opened = f"{row}first_opened_at", f"{row}clicked_at", f"{row}unsubscribed_at", f"{row}complained_at"
-    seldom = _bits(
-        (f"{opened[0]} IS NOT NULL OR {opened[1]} IS NOT NULL", SendFlag.OPENED),
-        (f"{opened[1]} IS NOT NULL", SendFlag.CLICKED),
-        (f"{opened[2]} IS NOT NULL", SendFlag.UNSUBSCRIBED),
-        (f"{opened[3]} IS NOT NULL", SendFlag.COMPLAINED),
+    engagement_columns = f"{row}first_opened_at", f"{row}clicked_at", f"{row}unsubscribed_at", f"{row}complained_at"
+    engagement_flags = _bits_sql(
+        (f"{engagement_columns[0]} IS NOT NULL OR {engagement_columns[1]} IS NOT NULL", SendFlag.OPENED),
+        (f"{engagement_columns[1]} IS NOT NULL", SendFlag.CLICKED),
+        (f"{engagement_columns[2]} IS NOT NULL", SendFlag.UNSUBSCRIBED),
+        (f"{engagement_columns[3]} IS NOT NULL", SendFlag.COMPLAINED),
     )
-    sent = _bits(
+    flags = _bits_sql(
         (f"{row}trackable", SendFlag.TRACKABLE),
-        (f"{row}sent_at IS NOT NULL", SendFlag.TAKEN),
-        (f"{row}state = 'bounced' AND {row}reason = 'hard'", SendFlag.HARD),
-        (f"{row}state = 'bounced' AND {row}reason = 'policy'", SendFlag.BLOCKED),
+        (f"{row}sent_at IS NOT NULL", SendFlag.ACCEPTED),
+        (f"{row}state = 'bounced' AND {row}reason = 'hard'", SendFlag.HARD_BOUNCE),
+        (f"{row}state = 'bounced' AND {row}reason = 'policy'", SendFlag.POLICY_BOUNCE),
     )
-    sent += f" + CASE WHEN coalesce({', '.join(opened)}) IS NULL THEN 0 ELSE {seldom} END"
-    reasons = " ".join(f"WHEN '{reason}' THEN {bit:d}" for reason, bit in REASONS.items())
+    flags += f" + CASE WHEN coalesce({', '.join(engagement_columns)}) IS NULL THEN 0 ELSE {engagement_flags} END"
+    reasons = " ".join(f"WHEN '{reason}' THEN {bit:d}" for reason, bit in REASON_FLAGS.items())
     return (
-        f"CASE WHEN {row}state IN {_UNDER_WAY} THEN 0 ELSE {sent} END"
+        f"CASE WHEN {row}state IN {_UNDER_WAY} THEN 0 ELSE {flags} END"
         f" + CASE {row}reason WHEN '' THEN 0 {reasons} ELSE 0 END"
     )
 
 
-def _bits(*tests: tuple[str, SendFlag]) -> str:
+def _bits_sql(*tests: tuple[str, SendFlag]) -> str:
     return " + ".join(f"CASE WHEN {test} THEN {bit:d} ELSE 0 END" for test, bit in tests)
 
 
-def _bucket(row: str, floor: str, never: str) -> str:
+def _bucket_sql(row: str, truncate: str, epoch: str) -> str:
     """SQL of the bucket. ``truncate`` cuts the instant ``{at}`` to 15 minutes; ``epoch`` is the instant 1970."""
-    known = floor.format(at=f"coalesce({row}sent_at, {row}bounced_at, {never})")
-    return f"CASE WHEN {row}state IN {_UNDER_WAY} THEN {never} ELSE {known} END"
+    event_bucket = truncate.format(at=f"coalesce({row}sent_at, {row}bounced_at, {epoch})")
+    return f"CASE WHEN {row}state IN {_UNDER_WAY} THEN {epoch} ELSE {event_bucket} END"
 
 
-def _one(row: str, number: int, *, of_launch: bool = False) -> str:
+def _row_upsert(row: str, number: int, *, of_launch: bool = False) -> str:
     """SQLite: upsert that adds ``number`` to the counter of one row.
 
     ``of_launch``: the trigger's WHEN has already tested that the row belongs to a launch.
     """
-    bucket = _bucket(f"{row}.", "{at} - {at} % 900000000", "0")
-    place = f"{row}.activity_id, {bucket}, {_state(row + '.')}, {_marks(row + '.')}, 0, {number}"
-    source = f"VALUES ({place})" if of_launch else f"SELECT {place} WHERE {row}.occasion = ''"
+    bucket = _bucket_sql(f"{row}.", "{at} - {at} % 900000000", "0")
+    values = f"{row}.activity_id, {bucket}, {_state_sql(row + '.')}, {_flags_sql(row + '.')}, 0, {number}"
+    source = f"VALUES ({values})" if of_launch else f"SELECT {values} WHERE {row}.occasion = ''"
     return (
         "INSERT INTO send_counts (activity_id, bucket, state, flags, shard, count)"
         f" {source}"
@@ -141,32 +141,32 @@ _COUNTED = (
 )
 
 
-def _changed(*columns: str) -> str:
+def _changed_sql(*columns: str) -> str:
     return " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in columns)
 
 
-_MOVED = (
-    f"CASE WHEN OLD.state IN {_UNDER_WAY} AND NEW.state IN {_UNDER_WAY} THEN {_changed('reason', 'occasion')}"
-    f" ELSE {_changed(*_COUNTED)} END"
+_CHANGED = (
+    f"CASE WHEN OLD.state IN {_UNDER_WAY} AND NEW.state IN {_UNDER_WAY} THEN {_changed_sql('reason', 'occasion')}"
+    f" ELSE {_changed_sql(*_COUNTED)} END"
 )
-SQLITE = (
+SQLITE_TRIGGERS = (
     "CREATE TRIGGER IF NOT EXISTS sends_inserted AFTER INSERT ON sends WHEN NEW.occasion = ''"
-    f" BEGIN {_one('NEW', 1, of_launch=True)} END",
-    f"CREATE TRIGGER IF NOT EXISTS sends_updated AFTER UPDATE OF {', '.join(_COUNTED)} ON sends WHEN {_MOVED}"
-    f" BEGIN {_one('OLD', -1)} {_one('NEW', 1)} END",
-    f"CREATE TRIGGER IF NOT EXISTS sends_deleted AFTER DELETE ON sends BEGIN {_one('OLD', -1)} END",
+    f" BEGIN {_row_upsert('NEW', 1, of_launch=True)} END",
+    f"CREATE TRIGGER IF NOT EXISTS sends_updated AFTER UPDATE OF {', '.join(_COUNTED)} ON sends WHEN {_CHANGED}"
+    f" BEGIN {_row_upsert('OLD', -1)} {_row_upsert('NEW', 1)} END",
+    f"CREATE TRIGGER IF NOT EXISTS sends_deleted AFTER DELETE ON sends BEGIN {_row_upsert('OLD', -1)} END",
 )
 
-_NEVER = "timestamptz 'epoch'"
-_QUARTER = f"date_bin('15 minutes', {{at}}, {_NEVER})"
+_EPOCH = "timestamptz 'epoch'"
+_BUCKET_START = f"date_bin('15 minutes', {{at}}, {_EPOCH})"
 
 
-def _all(source: str) -> str:
+def _statement_upsert(source: str) -> str:
     """PostgreSQL: upsert of all rows of a statement, summed per counter and ordered against deadlocks."""
-    bucket = _bucket("", _QUARTER, _NEVER)
+    bucket = _bucket_sql("", _BUCKET_START, _EPOCH)
     return (
         "INSERT INTO send_counts AS kept (activity_id, bucket, state, flags, shard, count)"  # noqa: S608
-        f" SELECT activity_id, {bucket}, {_state('')}, {_marks('')}, pg_backend_pid() & 255, sum(change)"
+        f" SELECT activity_id, {bucket}, {_state_sql('')}, {_flags_sql('')}, pg_backend_pid() & 255, sum(change)"
         f" FROM ({source}) AS changed WHERE occasion = '' GROUP BY 1, 2, 3, 4 HAVING sum(change) <> 0"
         " ORDER BY 1, 2, 3, 4"
         " ON CONFLICT (activity_id, bucket, state, flags, shard) DO UPDATE SET count = kept.count + excluded.count;"
@@ -174,16 +174,16 @@ def _all(source: str) -> str:
 
 
 _AFTER, _BEFORE = "SELECT *, 1 AS change FROM after", "SELECT *, -1 AS change FROM before"
-_MOVED_ROWS = " OR ".join(
+_CHANGED_ROWS = " OR ".join(
     f"EXISTS (SELECT FROM {rows} WHERE state NOT IN {_UNDER_WAY} OR reason <> '' OR occasion <> '')"
     for rows in ("after", "before")
 )
-POSTGRES = (
+POSTGRES_TRIGGERS = (
     f"CREATE OR REPLACE FUNCTION count_sends() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-    f" IF TG_OP = 'UPDATE' THEN IF NOT ({_MOVED_ROWS}) THEN RETURN NULL; END IF; END IF;"
-    f" IF TG_OP = 'INSERT' THEN {_all(_AFTER)}"
-    f" ELSIF TG_OP = 'UPDATE' THEN {_all(_BEFORE + ' UNION ALL ' + _AFTER)}"
-    f" ELSE {_all(_BEFORE)} END IF; RETURN NULL; END $$",
+    f" IF TG_OP = 'UPDATE' THEN IF NOT ({_CHANGED_ROWS}) THEN RETURN NULL; END IF; END IF;"
+    f" IF TG_OP = 'INSERT' THEN {_statement_upsert(_AFTER)}"
+    f" ELSIF TG_OP = 'UPDATE' THEN {_statement_upsert(_BEFORE + ' UNION ALL ' + _AFTER)}"
+    f" ELSE {_statement_upsert(_BEFORE)} END IF; RETURN NULL; END $$",
     *(
         f"CREATE OR REPLACE TRIGGER sends_{name} AFTER {what} ON sends REFERENCING {tables}"
         " FOR EACH STATEMENT EXECUTE FUNCTION count_sends()"
@@ -195,7 +195,7 @@ POSTGRES = (
     ),
 )
 
-for _dialect, _statements in (("sqlite", SQLITE), ("postgresql", POSTGRES)):
+for _dialect, _statements in (("sqlite", SQLITE_TRIGGERS), ("postgresql", POSTGRES_TRIGGERS)):
     for _statement in _statements:
         _ddl = DDL(_statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
         event.listen(Base.metadata, "after_create", _ddl.execute_if(dialect=_dialect))

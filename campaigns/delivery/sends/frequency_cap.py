@@ -19,54 +19,63 @@ from campaigns.delivery.models import Send, SendState
 from campaigns.planning.models import Activity
 
 
-def over(session: Session, batch: str, ids: Collection[int]) -> set[int]:
+def find_capped(session: Session, batch: str, ids: Collection[int]) -> set[int]:
     """The sends among ``ids``, just claimed by ``batch``, whose contact has reached the cap."""
-    house = organisation(session)
-    if not house.cap_mails or not ids:
+    org = organisation(session)
+    if not org.cap_mails or not ids:
         return set()
-    contacts = select(Send.contact_id).where(db.among(session, Send.id, ids))
+    contacts = select(Send.contact_id).where(db.in_ids(session, Send.id, ids))
     session.execute(
         select(Contact.id).where(Contact.id.in_(contacts)).order_by(Contact.id).with_for_update(key_share=True)
     )
-    other = aliased(Send)
+    other_send = aliased(Send)
     # Two sends of one batch to one contact: only the later one counts the other.
-    under_way = and_(other.state == SendState.SENDING, or_(other.claimed_by != batch, other.id < Send.id))
-    had = (
-        select(func.count(other.id))
-        .join(Activity, Activity.id == other.activity_id)
-        .where(other.contact_id == Send.contact_id, other.id != Send.id, _counts(other, house, under_way))
+    in_flight = and_(
+        other_send.state == SendState.SENDING, or_(other_send.claimed_by != batch, other_send.id < Send.id)
+    )
+    mails_counted = (
+        select(func.count(other_send.id))
+        .join(Activity, Activity.id == other_send.activity_id)
+        .where(
+            other_send.contact_id == Send.contact_id,
+            other_send.id != Send.id,
+            _counts_against_cap(other_send, org, in_flight),
+        )
         .correlate(Send)
         .scalar_subquery()
     )
-    asked = select(Send.id).join(Activity, Activity.id == Send.activity_id)
+    query = select(Send.id).join(Activity, Activity.id == Send.activity_id)
     return set(
         session.scalars(
-            asked.where(db.among(session, Send.id, ids), Activity.built_in.is_(None), had >= house.cap_mails)
+            query.where(db.in_ids(session, Send.id, ids), Activity.built_in.is_(None), mails_counted >= org.cap_mails)
         )
     )
 
 
-def capped_sql(house: Organisation) -> ColumnElement[bool] | None:
+def capped_sql(organisation: Organisation) -> ColumnElement[bool] | None:
     """SQL: whether a Contact of the enclosing query has reached the cap now; None without a cap."""
-    if not house.cap_mails:
+    if not organisation.cap_mails:
         return None
-    other = aliased(Send)
-    had = (
-        select(func.count(other.id))
-        .join(Activity, Activity.id == other.activity_id)
-        .where(other.contact_id == Contact.id, _counts(other, house, other.state == SendState.SENDING))
+    other_send = aliased(Send)
+    mails_counted = (
+        select(func.count(other_send.id))
+        .join(Activity, Activity.id == other_send.activity_id)
+        .where(
+            other_send.contact_id == Contact.id,
+            _counts_against_cap(other_send, organisation, other_send.state == SendState.SENDING),
+        )
         .correlate(Contact)
         .scalar_subquery()
     )
-    return had >= house.cap_mails
+    return mails_counted >= organisation.cap_mails
 
 
-def _counts(other: Any, house: Organisation, under_way: ColumnElement[bool]) -> ColumnElement[bool]:
+def _counts_against_cap(send: Any, organisation: Organisation, in_flight: ColumnElement[bool]) -> ColumnElement[bool]:
     """SQL: whether a campaign mail counts against the cap.
 
     An unknown send has no ``sent_at``. It counts until ``cap_days`` days after its activity's end.
     """
-    since = clock.now() - timedelta(days=house.cap_days)
-    lately = or_(Activity.finished_at.is_(None), Activity.finished_at > since)
-    unknown = and_(other.state == SendState.UNKNOWN, lately)
-    return and_(Activity.built_in.is_(None), or_(other.sent_at > since, under_way, unknown))
+    since = clock.now() - timedelta(days=organisation.cap_days)
+    ended_recently = or_(Activity.finished_at.is_(None), Activity.finished_at > since)
+    unknown = and_(send.state == SendState.UNKNOWN, ended_recently)
+    return and_(Activity.built_in.is_(None), or_(send.sent_at > since, in_flight, unknown))

@@ -9,14 +9,14 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from campaigns import clock
-from campaigns.delivery.models import EXPIRED, OPEN, WAITING, WINDOW, Send, SendState, SkipReason
+from campaigns.delivery.models import EXPIRED, OPEN_STATES, OUTSIDE_WINDOW, WAITING_STATES, Send, SendState, SkipReason
 from campaigns.delivery.sends import send_windows
-from campaigns.delivery.sends.counters import REASONS, SendCount
+from campaigns.delivery.sends.counters import REASON_FLAGS, SendCount
 from campaigns.planning.models import Activity, ActivityStatus
 
 _MARK = re.compile(r"(\d{1,12})\.(\d{1,12}\.\d)", re.ASCII)
-_REASON_OF = {int(mark): reason for reason, mark in REASONS.items()}
-_LATELY = 60.0
+_REASON_BY_FLAG = {int(mark): reason for reason, mark in REASON_FLAGS.items()}
+_MAX_RATE_SECONDS = 60.0
 """Maximum number of seconds over which the current rate is measured."""
 
 
@@ -31,19 +31,19 @@ class SendProgress:
     """Whether the whole audience has been expanded."""
     per_second: float | None
     """Mails per second on average since the launch; None unless the activity is live and has sent some."""
-    lately: float | None
+    current_rate: float | None
     """Mails per second since the previous request; None when that is over a minute ago, or nothing was sent since."""
-    left: timedelta | None
+    time_left: timedelta | None
     """Estimated time until every queued mail was tried once. Retries of deferred mails are not included."""
-    mark: str
+    poll_mark: str
     """``<mails sent>.<Unix time>`` of this request, to be passed to the next one."""
-    waiting: int = 0
+    waiting_for_window: int = 0
     """Number of queued and deferred sends that wait for their send window."""
-    late: int = 0
+    expired: int = 0
     """Number of failed sends with reason EXPIRED."""
     skipped: Sequence[tuple[SkipReason, int]] = ()
     """(reason, sends) of the skipped ones, the most frequent reason first."""
-    again: int = 0
+    retrying: int = 0
     """Number of deferred sends that are tried again."""
     retry_at: datetime | None = None
     """When the first deferred send is due, once no queued one is left."""
@@ -54,81 +54,86 @@ class SendProgress:
     """When the first send window opens, once no other queued send is left."""
 
 
-def counts(session: Session, activity_id: int) -> dict[SendState, int]:
+def count_by_state(session: Session, activity_id: int) -> dict[SendState, int]:
     """State → number of sends, without states that have none. Launches are read from the counters."""
-    found: dict[SendState, int] = {}
-    for (state, _reason), number in standing(session, activity_id).items():
-        found[state] = found.get(state, 0) + number
-    return found
+    by_state: dict[SendState, int] = {}
+    for (state, _reason), number in count_by_state_and_reason(session, activity_id).items():
+        by_state[state] = by_state.get(state, 0) + number
+    return by_state
 
 
-def standing(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
+def count_by_state_and_reason(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
     """(State, reason) → number of sends; the reason is a key of ``counters.REASON_FLAGS``, or ''.
 
     Launches are read from the counters; only their sends in state sending are counted in the table.
     """
-    reason = SendCount.flags.bitwise_and(sum(REASONS.values()))
-    under_way = select(func.count()).where(Send.activity_id == activity_id, Send.state == SendState.SENDING)
-    asked = (  # One statement, so that both numbers are of the same snapshot on PostgreSQL (READ COMMITTED).
-        select(SendCount.state, reason, func.sum(SendCount.count), under_way.scalar_subquery())
+    reason = SendCount.flags.bitwise_and(sum(REASON_FLAGS.values()))
+    sending_count = select(func.count()).where(Send.activity_id == activity_id, Send.state == SendState.SENDING)
+    query = (  # One statement, so that both numbers are of the same snapshot on PostgreSQL (READ COMMITTED).
+        select(SendCount.state, reason, func.sum(SendCount.count), sending_count.scalar_subquery())
         .where(SendCount.activity_id == activity_id)
         .group_by(SendCount.state, reason)
     )
-    found: dict[tuple[SendState, str], int] = {}
-    for state, mark, number, sending in session.execute(asked):
-        told = _REASON_OF.get(mark, "")
-        if state is SendState.QUEUED and not told:  # The counter includes SENDING, which has no reason.
-            found[SendState.SENDING, ""] = sending
+    totals: dict[tuple[SendState, str], int] = {}
+    for state, flag, number, sending in session.execute(query):
+        reason_name = _REASON_BY_FLAG.get(flag, "")
+        if state is SendState.QUEUED and not reason_name:  # The counter includes SENDING, which has no reason.
+            totals[SendState.SENDING, ""] = sending
             number -= sending
-        found[state, told] = int(number)
-    return {key: number for key, number in found.items() if number} or _of_single(session, activity_id)
+        totals[state, reason_name] = int(number)
+    return {key: number for key, number in totals.items() if number} or _count_rows(session, activity_id)
 
 
-def _of_single(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
+def _count_rows(session: Session, activity_id: int) -> dict[tuple[SendState, str], int]:
     """The same for test, system and API mail, which the counters leave out: counted in the table."""
-    reason = case((Send.reason.in_(REASONS), Send.reason), else_="")
-    asked = select(Send.state, reason, func.count()).where(Send.activity_id == activity_id).group_by(Send.state, reason)
-    return {(state, told): int(number) for state, told, number in session.execute(asked)}
+    reason = case((Send.reason.in_(REASON_FLAGS), Send.reason), else_="")
+    query = select(Send.state, reason, func.count()).where(Send.activity_id == activity_id).group_by(Send.state, reason)
+    return {(state, told): int(number) for state, told, number in session.execute(query)}
 
 
-def progress(session: Session, activity: Activity, before: str = "") -> SendProgress:
+def measure_progress(session: Session, activity: Activity, previous_mark: str = "") -> SendProgress:
     """The progress of an activity now. ``previous_mark``: the ``poll_mark`` of an earlier request, for the rate."""
-    stand = standing(session, activity.id)
-    found: dict[SendState, int] = {}
-    for (state, _reason), number in stand.items():
-        found[state] = found.get(state, 0) + number
-    total = sum(found.values())
-    unsettled = sum(found.get(state, 0) for state in OPEN)
-    windowed = {s: send_windows.still(session, activity.id, s, stand.get((s, WINDOW), 0)) for s in WAITING}
-    late = stand.get((SendState.FAILED, EXPIRED), 0)
-    mailed = total - unsettled - found.get(SendState.SKIPPED, 0) - found.get(SendState.CANCELLED, 0) - late
-    rate = _rate(activity, mailed)
-    queue = found.get(SendState.QUEUED, 0) + found.get(SendState.SENDING, 0) - windowed[SendState.QUEUED]
-    again = found.get(SendState.DEFERRED, 0) - windowed[SendState.DEFERRED]
-    only_again = again and not queue and activity.status is ActivityStatus.LIVE
-    retry_at = send_windows.next_due(session, activity.id, SendState.DEFERRED) if only_again else None
-    lately = _lately(before, mailed) if rate else None
-    left = timedelta(seconds=round(queue / (lately or rate))) if rate and queue else None
-    paced_until = _paced_until(session, activity.id) if left and not windowed[SendState.QUEUED] else None
-    if left and paced_until:
-        left = max(left, paced_until - clock.now())
-    only_windows = windowed[SendState.QUEUED] and not queue
+    by_reason = count_by_state_and_reason(session, activity.id)
+    by_state: dict[SendState, int] = {}
+    for (state, _reason), number in by_reason.items():
+        by_state[state] = by_state.get(state, 0) + number
+    total = sum(by_state.values())
+    open_count = sum(by_state.get(state, 0) for state in OPEN_STATES)
+    waiting_in_window = {
+        s: send_windows.count_waiting(session, activity.id, s, by_reason.get((s, OUTSIDE_WINDOW), 0))
+        for s in WAITING_STATES
+    }
+    expired = by_reason.get((SendState.FAILED, EXPIRED), 0)
+    attempted = total - open_count - by_state.get(SendState.SKIPPED, 0) - by_state.get(SendState.CANCELLED, 0) - expired
+    rate = _average_rate(activity, attempted)
+    queued = (
+        by_state.get(SendState.QUEUED, 0) + by_state.get(SendState.SENDING, 0) - waiting_in_window[SendState.QUEUED]
+    )
+    retrying = by_state.get(SendState.DEFERRED, 0) - waiting_in_window[SendState.DEFERRED]
+    only_retries = retrying and not queued and activity.status is ActivityStatus.LIVE
+    retry_at = send_windows.next_due(session, activity.id, SendState.DEFERRED) if only_retries else None
+    current_rate = _current_rate(previous_mark, attempted) if rate else None
+    time_left = timedelta(seconds=round(queued / (current_rate or rate))) if rate and queued else None
+    paced_until = _paced_until(session, activity.id) if time_left and not waiting_in_window[SendState.QUEUED] else None
+    if time_left and paced_until:
+        time_left = max(time_left, paced_until - clock.now())
+    only_windows = waiting_in_window[SendState.QUEUED] and not queued
     opens_at = send_windows.next_due(session, activity.id, SendState.QUEUED) if only_windows else None
-    complete, mark = activity.email.expanded_at is not None, f"{mailed}.{clock.now().timestamp():.1f}"
-    done, waits = total - unsettled, sum(windowed.values())
+    complete, poll_mark = activity.email.expanded_at is not None, f"{attempted}.{clock.now().timestamp():.1f}"
+    done, waiting = total - open_count, sum(waiting_in_window.values())
     return SendProgress(
-        found,
+        by_state,
         total,
         done,
         complete,
         rate,
-        lately,
-        left,
-        mark,
-        waits,
-        late,
-        _skipped(stand),
-        again,
+        current_rate,
+        time_left,
+        poll_mark,
+        waiting,
+        expired,
+        _skip_counts(by_reason),
+        retrying,
         retry_at,
         paced_until,
         opens_at,
@@ -141,36 +146,36 @@ def _paced_until(session: Session, activity_id: int) -> datetime | None:
     return last if last is not None and last > clock.now() else None
 
 
-def _skipped(stand: Mapping[tuple[SendState, str], int]) -> list[tuple[SkipReason, int]]:
-    left_out = ((reason, number) for (state, reason), number in stand.items() if state is SendState.SKIPPED)
-    found = [(SkipReason(reason), number) for reason, number in left_out if reason in set(SkipReason)]
-    return sorted(found, key=lambda pair: -pair[1])
+def _skip_counts(by_reason: Mapping[tuple[SendState, str], int]) -> list[tuple[SkipReason, int]]:
+    skipped = ((reason, number) for (state, reason), number in by_reason.items() if state is SendState.SKIPPED)
+    counts = [(SkipReason(reason), number) for reason, number in skipped if reason in set(SkipReason)]
+    return sorted(counts, key=lambda pair: -pair[1])
 
 
-def _lately(before: str, mailed: int) -> float | None:
+def _current_rate(previous_mark: str, mailed: int) -> float | None:
     """Mails per second since the request that wrote the mark. The mark comes from the URL and is not trusted."""
-    match = _MARK.fullmatch(before)
-    passed = clock.now().timestamp() - float(match[2]) if match else 0.0
-    if match is None or not 1.0 <= passed <= _LATELY:
+    match = _MARK.fullmatch(previous_mark)
+    seconds = clock.now().timestamp() - float(match[2]) if match else 0.0
+    if match is None or not 1.0 <= seconds <= _MAX_RATE_SECONDS:
         return None
-    return max(mailed - int(match[1]), 0) / passed or None
+    return max(mailed - int(match[1]), 0) / seconds or None
 
 
-def _rate(activity: Activity, mailed: int) -> float | None:
+def _average_rate(activity: Activity, mailed: int) -> float | None:
     if activity.status is not ActivityStatus.LIVE or activity.launched_at is None or not mailed:
         return None
     return mailed / max((clock.now() - activity.launched_at).total_seconds(), 1.0)
 
 
-def by_domain(session: Session, activity_id: int, most: int = 25) -> list[tuple[str, dict[SendState, int]]]:
+def by_domain(session: Session, activity_id: int, limit: int = 25) -> list[tuple[str, dict[SendState, int]]]:
     """(Domain, state → number of sends) of the ``limit`` recipient domains with the most sends.
 
     Reads every send of the activity, so it is loaded on request only.
     """
-    at = func.strpos if session.get_bind().dialect.name == "postgresql" else func.instr
-    domain = func.substr(Send.address, at(Send.address, "@") + 1)
-    asked = select(domain, Send.state, func.count()).where(Send.activity_id == activity_id).group_by(domain, Send.state)
-    found: dict[str, dict[SendState, int]] = {}
-    for name, state, count in session.execute(asked):
-        found.setdefault(name, {})[state] = int(count)
-    return sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]
+    position = func.strpos if session.get_bind().dialect.name == "postgresql" else func.instr
+    domain = func.substr(Send.address, position(Send.address, "@") + 1)
+    query = select(domain, Send.state, func.count()).where(Send.activity_id == activity_id).group_by(domain, Send.state)
+    domains: dict[str, dict[SendState, int]] = {}
+    for name, state, count in session.execute(query):
+        domains.setdefault(name, {})[state] = int(count)
+    return sorted(domains.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:limit]

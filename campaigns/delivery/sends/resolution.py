@@ -18,7 +18,7 @@ from campaigns.i18n import N_
 from campaigns.planning import launch
 from campaigns.planning.models import Activity, ActivityStatus
 
-_GOES_ON = (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED)
+_CAN_SEND = (ActivityStatus.LIVE, ActivityStatus.PAUSED, ActivityStatus.FINISHED)
 
 
 class Resolution(StrEnum):
@@ -26,18 +26,18 @@ class Resolution(StrEnum):
 
     SENT = "sent"
     FAILED = "failed"
-    AGAIN = "again"
+    RESEND = "again"
 
 
-_OPEN = {
+_ALLOWED = {
     SendState.UNKNOWN: frozenset(Resolution),
-    SendState.HELD: frozenset({Resolution.FAILED, Resolution.AGAIN}),
-    SendState.FAILED: frozenset({Resolution.AGAIN}),
+    SendState.HELD: frozenset({Resolution.FAILED, Resolution.RESEND}),
+    SendState.FAILED: frozenset({Resolution.RESEND}),
 }
-_FOR_GOOD = (GIVEN_UP, EXPIRED)
+_FINAL_REASONS = (GIVEN_UP, EXPIRED)
 
 
-def decide(
+def resolve_sends(
     session: Session,
     actor: Actor,
     activity: Activity,
@@ -51,26 +51,26 @@ def decide(
     state or the activity does not send any more, NotFound when the send with ``send_id`` is not in that state.
     """
     actor.require(Permission.LAUNCH)
-    if decision not in _OPEN.get(state, ()):
+    if decision not in _ALLOWED.get(state, ()):
         raise Conflict(N_("This cannot be decided about these sends."))
-    if decision is Resolution.AGAIN and activity.built_in is None and activity.status not in _GOES_ON:
+    if decision is Resolution.RESEND and activity.built_in is None and activity.status not in _CAN_SEND:
         raise Conflict(N_("This activity is over: nothing is sent in it any more."))
-    which = [Send.activity_id == activity.id, Send.state == state]
+    conditions = [Send.activity_id == activity.id, Send.state == state]
     if send_id is not None:
-        which.append(Send.id == send_id)
+        conditions.append(Send.id == send_id)
     if state is SendState.FAILED:
-        which.append(Send.reason.not_in(_FOR_GOOD))
-    settled = session.scalars(
+        conditions.append(Send.reason.not_in(_FINAL_REASONS))
+    resolved_ids = session.scalars(
         update(Send)
-        .where(*which)
-        .values(_outcome(state, decision))
+        .where(*conditions)
+        .values(_resolved_values(state, decision))
         .returning(Send.id)
         .execution_options(synchronize_session=False)
     ).all()
-    if send_id is not None and not settled:
+    if send_id is not None and not resolved_ids:
         raise NotFound(N_("There is no such send any more."))
-    if settled and decision is Resolution.AGAIN and activity.status is ActivityStatus.FINISHED:
-        launch.take_up(session, actor, activity)
+    if resolved_ids and decision is Resolution.RESEND and activity.status is ActivityStatus.FINISHED:
+        launch.reopen_finished(session, actor, activity)
     audit.record(
         session,
         actor,
@@ -78,21 +78,23 @@ def decide(
         "activity",
         activity.id,
         decision=decision.value,
-        sends=len(settled),
+        sends=len(resolved_ids),
         send=str(send_id or ""),
     )
-    return len(settled)
+    return len(resolved_ids)
 
 
-def again_possible(session: Session, activity_id: int) -> int:
+def count_resendable(session: Session, activity_id: int) -> int:
     """Number of failed sends that may be sent again."""
-    standing = progress.standing(session, activity_id)
+    by_reason = progress.count_by_state_and_reason(session, activity_id)
     return sum(
-        number for (state, reason), number in standing.items() if state is SendState.FAILED and reason not in _FOR_GOOD
+        number
+        for (state, reason), number in by_reason.items()
+        if state is SendState.FAILED and reason not in _FINAL_REASONS
     )
 
 
-def _outcome(state: SendState, decision: Resolution) -> dict[str, object]:
+def _resolved_values(state: SendState, decision: Resolution) -> dict[str, object]:
     now = clock.now()
     if decision is Resolution.SENT:
         return {"state": SendState.SENT, "sent_at": now, "due_at": None, "claimed_by": None}

@@ -13,11 +13,11 @@ from campaigns.accounts.actor import PUBLIC
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.content.models import MessageVersion
-from campaigns.delivery.models import ERASED, Send
+from campaigns.delivery.models import ERASED_ADDRESS, Send
 from campaigns.errors import BadToken, Conflict
 from campaigns.i18n import N_
 from campaigns.planning.models import Activity
-from campaigns.tokens import Purpose, open_send
+from campaigns.tokens import Purpose, open_send_token
 
 _SOURCE = "unsubscribe link"
 UNDO_WITHIN = timedelta(hours=24)
@@ -30,7 +30,7 @@ class Recipient:
 
     send: Send
     language: str
-    test: bool
+    is_test: bool
     """Whether it is a mail of a built-in activity, such as a test mail: its page looks the same and changes nothing."""
 
     @property
@@ -40,14 +40,14 @@ class Recipient:
         return at is not None and clock.now() < at + UNDO_WITHIN
 
     @property
-    def erased(self) -> bool:
+    def is_erased(self) -> bool:
         """Whether the contact was erased since: there is nothing to change."""
-        return self.send.address == ERASED
+        return self.send.address == ERASED_ADDRESS
 
 
-def recipient(session: Session, token: str) -> Recipient:
+def find_recipient(session: Session, token: str) -> Recipient:
     """The recipient of the send that ``token`` was made for. Raises BadToken, also when the send does not exist."""
-    send = session.get(Send, open_send(Purpose.UNSUBSCRIBE, token))
+    send = session.get(Send, open_send_token(Purpose.UNSUBSCRIBE, token))
     if send is None:
         raise BadToken(N_("This link is incomplete or was changed."))
     version = session.get(MessageVersion, send.version_id) if send.version_id is not None else None
@@ -55,40 +55,40 @@ def recipient(session: Session, token: str) -> Recipient:
     return Recipient(send, version.language if version else "en", activity.built_in is not None)
 
 
-def unsubscribe(session: Session, found: Recipient) -> None:
+def unsubscribe(session: Session, recipient: Recipient) -> None:
     """Suppress the recipient's address and withdraw email consent. Idempotent.
 
     Suppresses the address of the mail and the contact's present one.
     """
-    send = found.send
-    if found.test or found.erased:
+    send = recipient.send
+    if recipient.is_test or recipient.is_erased:
         return
-    for address in {send.address, _present_address(session, send)}:
+    for address in {send.address, _current_address(session, send)}:
         suppression.suppress(session, PUBLIC, address, SuppressionReason.UNSUBSCRIBED, _detail(send))
     if send.unsubscribed_at is not None:
         return
     send.unsubscribed_at = clock.now()
-    if send.contact_id is not None and _mailable(session, send.contact_id):
+    if send.contact_id is not None and _has_email_consent(session, send.contact_id):
         consent.withdraw(
             session, PUBLIC, send.contact_id, ConsentPurpose.EMAIL, source=_SOURCE, evidence=_evidence(send)
         )
 
 
-def come_back(session: Session, found: Recipient) -> bool:
+def undo_unsubscribe(session: Session, recipient: Recipient) -> bool:
     """Undo the unsubscription made by this mail. Returns whether the recipient may be mailed again.
 
     Suppressions and consent entries from other mails, forms or users stay. Raises Conflict after UNDO_WITHIN.
     """
-    send = found.send
-    if found.test or found.erased or send.unsubscribed_at is None:
+    send = recipient.send
+    if recipient.is_test or recipient.is_erased or send.unsubscribed_at is None:
         return True
-    if not found.may_undo:
+    if not recipient.may_undo:
         raise Conflict(N_("This link cannot take the unsubscription back any more: its time is over."))
     send.unsubscribed_at = None
-    for address in {send.address, _present_address(session, send)}:
-        suppression.come_back(session, PUBLIC, address, detail=_detail(send))
+    for address in {send.address, _current_address(session, send)}:
+        suppression.lift_own_unsubscription(session, PUBLIC, address, detail=_detail(send))
     if send.contact_id is not None:
-        consent.take_back(
+        consent.undo_withdrawal(
             session,
             PUBLIC,
             send.contact_id,
@@ -97,8 +97,8 @@ def come_back(session: Session, found: Recipient) -> bool:
             evidence=_evidence(send),
         )
     session.flush()
-    reached = send.contact_id is None or _mailable(session, send.contact_id)
-    return reached and not suppression.is_suppressed(session, _present_address(session, send))
+    may_mail = send.contact_id is None or _has_email_consent(session, send.contact_id)
+    return may_mail and not suppression.is_suppressed(session, _current_address(session, send))
 
 
 def _detail(send: Send) -> str:
@@ -109,12 +109,12 @@ def _evidence(send: Send) -> dict[str, str]:
     return {"send": str(send.id)}
 
 
-def _present_address(session: Session, send: Send) -> str:
+def _current_address(session: Session, send: Send) -> str:
     """The contact's present address; it may have changed since the mail was sent."""
     contact = session.get(Contact, send.contact_id) if send.contact_id is not None else None
     return contact.email if contact is not None else send.address
 
 
-def _mailable(session: Session, contact_id: int) -> bool:
-    levels = consent.as_of(session, [contact_id], ConsentPurpose.EMAIL, clock.now())
+def _has_email_consent(session: Session, contact_id: int) -> bool:
+    levels = consent.levels_as_of(session, [contact_id], ConsentPurpose.EMAIL, clock.now())
     return levels[contact_id] is not ConsentLevel.NONE

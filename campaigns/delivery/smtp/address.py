@@ -39,7 +39,7 @@ class RelayAddress:
     priority: int = 0
     """The available relays with the lowest number are used; the others are fallbacks."""
 
-    public: bool = False
+    public_only: bool = False
     """Whether only public IP addresses are allowed (protects internal services against server-side requests)."""
 
     @property
@@ -48,18 +48,18 @@ class RelayAddress:
         return f"{self.host}:{self.port}"
 
 
-def relay_address() -> RelayAddress:
+def relay_from_settings() -> RelayAddress:
     """The relay of the setting SMTP_URL: ``smtp[s]://user:password@host:port?tls=verify|off&connections=4``.
 
     Defaults: TLS is verified except on loopback; port 25, or 465 for ``smtps``; 4 connections, at most 100.
     """
     parts = urlsplit(config.settings().smtp_url)
     host = parts.hostname or "127.0.0.1"
-    asked = parse_qs(parts.query)
-    told = asked.get("tls", ["off" if is_loopback(host) else "verify"])[0]
-    tls = TlsMode.IMPLICIT if parts.scheme == "smtps" else TlsMode.OFF if told == "off" else TlsMode.VERIFY
+    options = parse_qs(parts.query)
+    tls_option = options.get("tls", ["off" if is_loopback(host) else "verify"])[0]
+    tls = TlsMode.IMPLICIT if parts.scheme == "smtps" else TlsMode.OFF if tls_option == "off" else TlsMode.VERIFY
     port = parts.port or (465 if tls is TlsMode.IMPLICIT else 25)
-    connections = asked.get("connections", ["4"])[0]
+    connections = options.get("connections", ["4"])[0]
     return RelayAddress(
         host,
         port,

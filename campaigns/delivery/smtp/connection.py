@@ -17,20 +17,27 @@ from campaigns.delivery.mime.envelope import OutgoingMail
 from campaigns.delivery.smtp.address import RelayAddress
 from campaigns.delivery.smtp.handshake import SmtpCapabilities
 from campaigns.delivery.smtp.protocol import SmtpProtocol
-from campaigns.delivery.smtp.replies import CLOSING, DeliveryResult, DeliveryStatus, SmtpReply, judged, printable
+from campaigns.delivery.smtp.replies import (
+    SERVICE_CLOSING,
+    DeliveryResult,
+    DeliveryStatus,
+    SmtpReply,
+    printable_line,
+    rejection_result,
+)
 
 # Timeouts in seconds (RFC 5321, section 4.5.3.2)
-COMMAND = 300.0  # MAIL and RCPT
-DATA = 120.0  # the reply to DATA
-BLOCK = 180.0  # writing a part of the content
-FINAL_DOT = 600.0  # the reply to the final dot
-_LOOK = 1.0
-_RETURNS = 2
+COMMAND_TIMEOUT = 300.0  # MAIL and RCPT
+DATA_TIMEOUT = 120.0  # the reply to DATA
+BLOCK_TIMEOUT = 180.0  # writing a part of the content
+FINAL_DOT_TIMEOUT = 600.0  # the reply to the final dot
+_CHECK_INTERVAL = 1.0
+_MAX_RETURNS = 2
 """How often a mail may be returned as untouched when its connection ends. After that it counts as an attempt, because
 the mail itself could be what makes the relay close the connection."""
-_AT_ONCE = 100_000
+_ONE_WRITE_LIMIT = 100_000
 """Octets that an empty socket buffer takes in one write, so that the final dot need not wait for a flush."""
-_NO_PATH = re.compile(r"[\x00-\x20<>\x7f]")
+_INVALID_IN_PATH = re.compile(r"[\x00-\x20<>\x7f]")
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +50,7 @@ class Job:
     position: int = 0
     returns: int = 0
     """How often the mail was returned because its connection ended before the relay had answered the envelope."""
-    taken: float = 0.0
+    taken_at: float = 0.0
 
 
 class MailSource(Protocol):
@@ -69,321 +76,334 @@ class Connection:
 
     def __init__(
         self,
-        wire: SmtpProtocol,
-        offers: SmtpCapabilities,
+        protocol: SmtpProtocol,
+        capabilities: SmtpCapabilities,
         relay: RelayAddress,
-        supply: MailSource,
+        source: MailSource,
         on_end: Callable[["Connection", str], None],
     ) -> None:
-        self.relay, self.offers = relay, offers
-        self._wire, self._supply, self._on_end = wire, supply, on_end
-        self._grouped = offers.pipelining
-        limits = [limit for limit in (relay.per_connection, offers.mails) if limit]
-        self._left = min(limits) if limits else -1  # mails that this connection may still send; -1 means no limit
-        self._expected: deque[Callable[[SmtpReply], None]] = deque()  # one handler for each outstanding reply
-        self._proposed: Job | None = None  # the mail whose envelope has been written
-        self._heard = False  # whether the relay has replied to that envelope (other than by closing)
-        self._refusal: DeliveryResult | None = None  # the first rejection of that envelope
-        self._sending = False  # the content has been written, the final dot has not
-        self._dotted: Job | None = None  # the mail whose final dot has been written
+        self.relay, self.capabilities = relay, capabilities
+        self._protocol, self._source, self._on_end = protocol, source, on_end
+        self._pipelining = capabilities.pipelining
+        limits = [limit for limit in (relay.per_connection, capabilities.max_mails) if limit]
+        self._mails_left = min(limits) if limits else -1  # mails that this connection may still send; -1 means no limit
+        self._reply_handlers: deque[Callable[[SmtpReply], None]] = deque()  # one handler for each outstanding reply
+        self._offered: Job | None = None  # the mail whose envelope has been written
+        self._envelope_answered = False  # whether the relay has replied to that envelope (other than by closing)
+        self._rejection: DeliveryResult | None = None  # the first rejection of that envelope
+        self._writing_content = False  # the content has been written, the final dot has not
+        self._awaiting_final_reply: Job | None = None  # the mail whose final dot has been written
         self._loop = asyncio.get_running_loop()
-        self._moved = self._seen = 0
-        self._looked, self._still = self._loop.time(), 0.0
-        self._timer = self._loop.call_later(_LOOK, self._check)
-        wire.on_reply, wire.on_flushed, wire.on_lost = self._answered, self._flushed, self._lost
-        if self._grouped:
-            wire.on_lines = self._usual
-        if wire.lost is not None:
-            self._loop.call_soon(self._lost, wire.lost)
+        self._progress = self._checked_progress = 0
+        self._checked_at, self._stalled_seconds = self._loop.time(), 0.0
+        self._timer = self._loop.call_later(_CHECK_INTERVAL, self._check_timeout)
+        protocol.on_reply, protocol.on_flushed, protocol.on_lost = self._on_reply, self._on_flushed, self._on_lost
+        if self._pipelining:
+            protocol.on_lines = self._handle_usual_replies
+        if protocol.end_reason is not None:
+            self._loop.call_soon(self._on_lost, protocol.end_reason)
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no reply is outstanding and no content is being written."""
-        return not self._expected and not self._sending
+        return not self._reply_handlers and not self._writing_content
 
     @property
-    def worn(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether the connection has sent the maximum number of mails per connection."""
-        return self._left == 0
+        return self._mails_left == 0
 
-    def go(self) -> None:
+    def send_next(self) -> None:
         """Take the next mail from the source, if the connection is idle."""
-        if self.idle and self._wire.lost is None:
-            self._moved += 1
-            self._propose(b"")
+        if self.is_idle and self._protocol.end_reason is None:
+            self._progress += 1
+            self._offer_next(b"")
 
     def close(self) -> None:
         """Send QUIT without waiting for the reply. A connection that is not idle is aborted."""
-        if self._wire.lost is None:
-            if self.idle:
-                self._wire.write(b"QUIT\r\n")
-                self._wire.lost = "closed"
-                self._wire.transport.close()
+        if self._protocol.end_reason is None:
+            if self.is_idle:
+                self._protocol.write(b"QUIT\r\n")
+                self._protocol.end_reason = "closed"
+                self._protocol.transport.close()
             else:
-                self._wire.cut("closed")
+                self._protocol.abort("closed")
         self._timer.cancel()
 
-    async def gone(self, seconds: float) -> None:
+    async def wait_closed(self, seconds: float) -> None:
         """After :meth:`close`: wait until the socket is closed, at most ``seconds``."""
-        await self._wire.gone(seconds)
+        await self._protocol.wait_closed(seconds)
 
-    def _propose(self, before: bytes) -> None:
+    def _offer_next(self, before: bytes) -> None:
         """Write ``before`` and the next mail's envelope in one write."""
-        job = self._take()
+        job = self._take_deliverable()
         if job is not None:
-            self._wire.write(before + self._envelope(job))
+            self._protocol.write(before + self._envelope_commands(job))
         elif before:
-            self._wire.write(before)
+            self._protocol.write(before)
 
-    def _envelope(self, job: Job) -> bytes:
+    def _envelope_commands(self, job: Job) -> bytes:
         """The envelope commands of a mail: all of them with PIPELINING, else only MAIL."""
-        self._proposed, self._refusal, self._heard = job, None, False
-        self._expected.append(self._mail_answered)
-        if not self._grouped:
-            return self._mail(job.mail)
-        self._expected += (self._rcpt_answered, self._data_answered)
-        return b"%bRCPT TO:<%b>\r\nDATA\r\n" % (self._mail(job.mail), job.mail.recipient.encode())
+        self._offered, self._rejection, self._envelope_answered = job, None, False
+        self._reply_handlers.append(self._on_mail_reply)
+        if not self._pipelining:
+            return self._mail_command(job.mail)
+        self._reply_handlers += (self._on_rcpt_reply, self._on_data_reply)
+        return b"%bRCPT TO:<%b>\r\nDATA\r\n" % (self._mail_command(job.mail), job.mail.recipient.encode())
 
-    def _take(self) -> Job | None:
-        while self._left and (job := self._supply.take()) is not None:
-            refused = self._unfit(job.mail)
-            if refused is None:
-                self._left -= self._left > 0
+    def _take_deliverable(self) -> Job | None:
+        while self._mails_left and (job := self._source.take()) is not None:
+            rejection = self._reject_by_capabilities(job.mail)
+            if rejection is None:
+                self._mails_left -= self._mails_left > 0
                 return job
-            self._supply.settle(job, refused)
+            self._source.settle(job, rejection)
         return None
 
-    def _unfit(self, mail: OutgoingMail) -> DeliveryResult | None:
+    def _reject_by_capabilities(self, mail: OutgoingMail) -> DeliveryResult | None:
         """The result of a mail that the relay's capabilities rule out; None when the mail can be offered."""
-        if _NO_PATH.search(mail.recipient + mail.sender):
+        if _INVALID_IN_PATH.search(mail.recipient + mail.sender):
             return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, "an address that can't stand in an envelope")
-        if mail.smtputf8 and not self.offers.smtputf8:
+        if mail.smtputf8 and not self.capabilities.smtputf8:
             return DeliveryResult(DeliveryStatus.REJECTED, "553 5.6.7 the relay takes no addresses beyond ASCII")
-        if not (self.offers.eight_bit or _is_ascii(mail)):
+        if not (self.capabilities.eight_bit or _is_ascii(mail)):
             return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, "554 5.6.3 the relay takes no 8-bit content")
-        if self.offers.size and len(mail.content) > self.offers.size:
+        if self.capabilities.max_size and len(mail.content) > self.capabilities.max_size:
             return DeliveryResult(
-                DeliveryStatus.SENDER_REJECTED, f"552 5.3.4 the relay takes at most {self.offers.size} octets"
+                DeliveryStatus.SENDER_REJECTED, f"552 5.3.4 the relay takes at most {self.capabilities.max_size} octets"
             )
         return None
 
-    def _mail(self, mail: OutgoingMail) -> bytes:
-        size = b"" if self.offers.size is None else b" SIZE=%d" % len(mail.content)
+    def _mail_command(self, mail: OutgoingMail) -> bytes:
+        size = b"" if self.capabilities.max_size is None else b" SIZE=%d" % len(mail.content)
         utf8 = b" SMTPUTF8" if mail.smtputf8 else b""
         body = b"" if _is_ascii(mail) else b" BODY=8BITMIME"
         return b"MAIL FROM:<%b>%b%b%b\r\n" % (mail.sender.encode(), size, body, utf8)
 
-    def _patience(self) -> float:
+    def _timeout(self) -> float:
         """The timeout in seconds for the present state."""
-        if self._sending:
-            return BLOCK
-        if self._dotted is not None:
-            return FINAL_DOT
-        return DATA if self._expected and self._expected[0] == self._data_answered else COMMAND
+        if self._writing_content:
+            return BLOCK_TIMEOUT
+        if self._awaiting_final_reply is not None:
+            return FINAL_DOT_TIMEOUT
+        return (
+            DATA_TIMEOUT if self._reply_handlers and self._reply_handlers[0] == self._on_data_reply else COMMAND_TIMEOUT
+        )
 
-    def _usual(self, lines: Sequence[bytes]) -> bool:
+    def _handle_usual_replies(self, lines: Sequence[bytes]) -> bool:
         """Fast path for the usual four replies that arrive together: mail accepted, next envelope accepted.
 
         Returns True when it handled the lines. Otherwise they are parsed and handled reply by reply.
         """
-        if len(lines) != 4 or len(self._expected) != 4 or self._dotted is None or self._proposed is None:
+        if (
+            len(lines) != 4
+            or len(self._reply_handlers) != 4
+            or self._awaiting_final_reply is None
+            or self._offered is None
+        ):
             return False
-        taken, mail, rcpt, data = lines
-        if not (taken[:4] == mail[:4] == rcpt[:4] == b"250 " and data[:4] == b"354 "):
+        dot, mail, rcpt, data = lines
+        if not (dot[:4] == mail[:4] == rcpt[:4] == b"250 " and data[:4] == b"354 "):
             return False
-        self._moved += 1
-        self._expected.clear()
-        job, self._dotted = self._dotted, None
-        self._supply.settle(
-            job, DeliveryResult(DeliveryStatus.SENT, printable(taken.rstrip().decode("utf-8", "replace")))
+        self._progress += 1
+        self._reply_handlers.clear()
+        job, self._awaiting_final_reply = self._awaiting_final_reply, None
+        self._source.settle(
+            job, DeliveryResult(DeliveryStatus.SENT, printable_line(dot.rstrip().decode("utf-8", "replace")))
         )
-        self._begin(self._proposed)
+        self._send_content(self._offered)
         return True
 
-    def _answered(self, reply: SmtpReply) -> None:
-        if not self._expected:
-            self._wire.cut(reply.line)
+    def _on_reply(self, reply: SmtpReply) -> None:
+        if not self._reply_handlers:
+            self._protocol.abort(reply.line)
             return
-        self._moved += 1
-        self._expected.popleft()(reply)
+        self._progress += 1
+        self._reply_handlers.popleft()(reply)
 
-    def _mail_answered(self, reply: SmtpReply) -> None:
-        if reply.code // 100 != 2 and not reply.refuses:
-            self._wire.cut(reply.line)
+    def _on_mail_reply(self, reply: SmtpReply) -> None:
+        if reply.code // 100 != 2 and not reply.is_rejection:
+            self._protocol.abort(reply.line)
             return
-        self._heard = True
-        if reply.refuses:
+        self._envelope_answered = True
+        if reply.is_rejection:
             # A rejected MAIL is about us as the sender, whatever its code: no recipient has been named yet.
-            said = judged(reply)
-            self._refusal = (
-                DeliveryResult(DeliveryStatus.SENDER_REJECTED, said.reply)
-                if said.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
-                else said
+            result = rejection_result(reply)
+            self._rejection = (
+                DeliveryResult(DeliveryStatus.SENDER_REJECTED, result.reply)
+                if result.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
+                else result
             )
-        self._next_word(self._rcpt_answered, lambda mail: b"RCPT TO:<%b>\r\n" % mail.recipient.encode())
+        self._send_next_command(self._on_rcpt_reply, lambda mail: b"RCPT TO:<%b>\r\n" % mail.recipient.encode())
 
-    def _rcpt_answered(self, reply: SmtpReply) -> None:
-        if reply.code // 100 != 2 and not reply.refuses:
-            self._wire.cut(reply.line)
+    def _on_rcpt_reply(self, reply: SmtpReply) -> None:
+        if reply.code // 100 != 2 and not reply.is_rejection:
+            self._protocol.abort(reply.line)
             return
-        if reply.refuses:
-            self._refusal = self._refusal or judged(reply)
-        self._next_word(self._data_answered, lambda _: b"DATA\r\n")
+        if reply.is_rejection:
+            self._rejection = self._rejection or rejection_result(reply)
+        self._send_next_command(self._on_data_reply, lambda _: b"DATA\r\n")
 
-    def _next_word(self, then: Callable[[SmtpReply], None], word: Callable[[OutgoingMail], bytes]) -> None:
+    def _send_next_command(
+        self, handler: Callable[[SmtpReply], None], command: Callable[[OutgoingMail], bytes]
+    ) -> None:
         """Without PIPELINING: write the next envelope command, or abandon a rejected envelope."""
-        if self._grouped or self._proposed is None:
+        if self._pipelining or self._offered is None:
             return
-        if self._refusal is not None:
-            self._refuse(self._refusal)
+        if self._rejection is not None:
+            self._settle_and_reset(self._rejection)
             return
-        self._expected.append(then)
-        self._wire.write(word(self._proposed.mail))
+        self._reply_handlers.append(handler)
+        self._protocol.write(command(self._offered.mail))
 
-    def _data_answered(self, reply: SmtpReply) -> None:
-        job = self._proposed
+    def _on_data_reply(self, reply: SmtpReply) -> None:
+        job = self._offered
         assert job is not None
-        if reply.code == 354 and self._refusal is None:
-            self._begin(job)
+        if reply.code == 354 and self._rejection is None:
+            self._send_content(job)
         elif reply.code == 354:
-            self._empty(self._refusal)
-        elif reply.refuses:
-            self._refuse(self._refusal or judged(reply))
+            self._end_data_with_lone_dot(self._rejection)
+        elif reply.is_rejection:
+            self._settle_and_reset(self._rejection or rejection_result(reply))
         else:
-            self._wire.cut(reply.line)
+            self._protocol.abort(reply.line)
 
-    def _empty(self, refusal: DeliveryResult | None) -> None:
+    def _end_data_with_lone_dot(self, rejection: DeliveryResult | None) -> None:
         """DATA was accepted although all recipients were rejected: end it with a lone dot (RFC 2920, section 3.1)."""
-        job, self._proposed = self._proposed, None
+        job, self._offered = self._offered, None
         assert job is not None
-        assert refusal is not None
-        self._supply.settle(job, refusal)
-        self._expected.append(self._ignored)
-        self._wire.write(b".\r\n")
-        if self._grouped:
-            self._propose(b"")
+        assert rejection is not None
+        self._source.settle(job, rejection)
+        self._reply_handlers.append(self._on_ignored_reply)
+        self._protocol.write(b".\r\n")
+        if self._pipelining:
+            self._offer_next(b"")
 
-    def _refuse(self, outcome: DeliveryResult) -> None:
+    def _settle_and_reset(self, outcome: DeliveryResult) -> None:
         """Settle a rejected mail. The SMTP transaction may still be open, so RSET comes before the next mail."""
-        job, self._proposed = self._proposed, None
+        job, self._offered = self._offered, None
         assert job is not None
-        self._supply.settle(job, outcome)
-        self._expected.append(self._ignored)
-        if self._grouped:
-            self._propose(b"RSET\r\n")
+        self._source.settle(job, outcome)
+        self._reply_handlers.append(self._on_ignored_reply)
+        if self._pipelining:
+            self._offer_next(b"RSET\r\n")
         else:
-            self._wire.write(b"RSET\r\n")
+            self._protocol.write(b"RSET\r\n")
 
-    def _ignored(self, reply: SmtpReply) -> None:
-        if reply.code == CLOSING or not reply.code:
-            self._wire.cut(reply.line)
+    def _on_ignored_reply(self, reply: SmtpReply) -> None:
+        if reply.code == SERVICE_CLOSING or not reply.code:
+            self._protocol.abort(reply.line)
         else:
-            self.go()
+            self.send_next()
 
-    def _begin(self, job: Job) -> None:
-        content = _stuffed(job.mail)
-        if self._grouped and len(content) <= _AT_ONCE and self._wire.flushed:
-            self._begin_and_end(job, content)
+    def _send_content(self, job: Job) -> None:
+        content = _dot_stuff(job.mail)
+        if self._pipelining and len(content) <= _ONE_WRITE_LIMIT and self._protocol.is_flushed:
+            self._send_content_and_dot(job, content)
             return
-        if not self._supply.may_go(job):
-            self._take_back(job)
+        if not self._source.may_go(job):
+            self._give_back_after_data(job)
             return
-        self._sending = True
-        self._wire.write(content)
-        if self._wire.flushed:
-            self._dot()
+        self._writing_content = True
+        self._protocol.write(content)
+        if self._protocol.is_flushed:
+            self._send_dot()
 
-    def _begin_and_end(self, job: Job, content: bytes) -> None:
+    def _send_content_and_dot(self, job: Job, content: bytes) -> None:
         """Write content, final dot and the next envelope in one write."""
-        following = self._take()  # Before may_go(), because taking a mail may take time in which a stop is requested.
-        if not self._supply.may_go(job):
+        following = (
+            self._take_deliverable()
+        )  # Before may_go(), because taking a mail may take time in which a stop is requested.
+        if not self._source.may_go(job):
             if following is not None:
-                self._supply.give_back(following)
-            self._take_back(job)
+                self._source.give_back(following)
+            self._give_back_after_data(job)
             return
-        self._proposed = None
-        self._supply.before_dot(job)
-        self._dotted = job
-        self._expected.append(self._dot_answered)
-        self._wire.write(b"".join((content, b".\r\n", b"" if following is None else self._envelope(following))))
+        self._offered = None
+        self._source.before_dot(job)
+        self._awaiting_final_reply = job
+        self._reply_handlers.append(self._on_dot_reply)
+        self._protocol.write(
+            b"".join((content, b".\r\n", b"" if following is None else self._envelope_commands(following)))
+        )
 
-    def _take_back(self, job: Job) -> None:
+    def _give_back_after_data(self, job: Job) -> None:
         """Give back a mail after DATA was accepted, which only closing the connection can undo."""
-        self._proposed = None
-        self._supply.give_back(job)
-        self._wire.cut("told to stop")
+        self._offered = None
+        self._source.give_back(job)
+        self._protocol.abort("told to stop")
 
-    def _flushed(self) -> None:
-        if self._sending:
-            self._dot()
+    def _on_flushed(self) -> None:
+        if self._writing_content:
+            self._send_dot()
 
-    def _dot(self) -> None:
-        job, self._proposed, self._sending = self._proposed, None, False
+    def _send_dot(self) -> None:
+        job, self._offered, self._writing_content = self._offered, None, False
         assert job is not None
-        self._supply.before_dot(job)
-        self._dotted = job
-        self._expected.append(self._dot_answered)
-        if self._grouped:
-            self._propose(b".\r\n")
+        self._source.before_dot(job)
+        self._awaiting_final_reply = job
+        self._reply_handlers.append(self._on_dot_reply)
+        if self._pipelining:
+            self._offer_next(b".\r\n")
         else:
-            self._wire.write(b".\r\n")
+            self._protocol.write(b".\r\n")
 
-    def _dot_answered(self, reply: SmtpReply) -> None:
-        job, self._dotted = self._dotted, None
+    def _on_dot_reply(self, reply: SmtpReply) -> None:
+        job, self._awaiting_final_reply = self._awaiting_final_reply, None
         assert job is not None
         if 200 <= reply.code < 300:
-            self._supply.settle(job, DeliveryResult(DeliveryStatus.SENT, reply.line))
+            self._source.settle(job, DeliveryResult(DeliveryStatus.SENT, reply.line))
         elif 400 <= reply.code < 600:
-            self._supply.settle(job, judged(reply))
+            self._source.settle(job, rejection_result(reply))
         else:  # Not a valid final reply, so the relay may have accepted the mail.
-            self._supply.settle(job, DeliveryResult(DeliveryStatus.UNKNOWN, reply.line))
-        if not 200 <= reply.code < 600 or reply.code // 100 == 3 or reply.code == CLOSING:
-            self._wire.cut(reply.line)
+            self._source.settle(job, DeliveryResult(DeliveryStatus.UNKNOWN, reply.line))
+        if not 200 <= reply.code < 600 or reply.code // 100 == 3 or reply.code == SERVICE_CLOSING:
+            self._protocol.abort(reply.line)
         else:
-            self.go()
+            self.send_next()
 
-    def _check(self) -> None:
+    def _check_timeout(self) -> None:
         """Abort a connection without progress for longer than its timeout. Runs every second.
 
         Each reply only increments a counter; this check compares it. Time in which the process was stopped or the
         machine asleep does not count as waiting for the relay.
         """
         now = self._loop.time()
-        self._still += min(now - self._looked, 2 * _LOOK)
-        if self.idle or self._moved != self._seen:
-            self._seen, self._still = self._moved, 0.0
-        elif self._still > self._patience():
-            self._wire.cut("no answer in time")
-        self._looked = now
-        if self._wire.lost is None:
-            self._timer = self._loop.call_later(_LOOK, self._check)
+        self._stalled_seconds += min(now - self._checked_at, 2 * _CHECK_INTERVAL)
+        if self.is_idle or self._progress != self._checked_progress:
+            self._checked_progress, self._stalled_seconds = self._progress, 0.0
+        elif self._stalled_seconds > self._timeout():
+            self._protocol.abort("no answer in time")
+        self._checked_at = now
+        if self._protocol.end_reason is None:
+            self._timer = self._loop.call_later(_CHECK_INTERVAL, self._check_timeout)
 
-    def _lost(self, why: str) -> None:
+    def _on_lost(self, reason: str) -> None:
         """Settle the mails in transit by how far they got.
 
         Unknown after the final dot; given back if the relay had not replied to the envelope; else lost.
         """
         self._timer.cancel()
-        self._expected.clear()
-        dotted, self._dotted = self._dotted, None
-        proposed, self._proposed = self._proposed, None
-        if dotted is not None:
-            self._supply.settle(dotted, DeliveryResult(DeliveryStatus.UNKNOWN, why))
-        if proposed is not None and not self._heard and proposed.returns < _RETURNS:
-            self._supply.give_back(proposed)
-        elif proposed is not None:
-            self._supply.settle(proposed, DeliveryResult(DeliveryStatus.CONNECTION_LOST, why))
-        self._sending = False
-        self._on_end(self, why)
+        self._reply_handlers.clear()
+        awaiting, self._awaiting_final_reply = self._awaiting_final_reply, None
+        offered, self._offered = self._offered, None
+        if awaiting is not None:
+            self._source.settle(awaiting, DeliveryResult(DeliveryStatus.UNKNOWN, reason))
+        if offered is not None and not self._envelope_answered and offered.returns < _MAX_RETURNS:
+            self._source.give_back(offered)
+        elif offered is not None:
+            self._source.settle(offered, DeliveryResult(DeliveryStatus.CONNECTION_LOST, reason))
+        self._writing_content = False
+        self._on_end(self, reason)
 
 
 def _is_ascii(mail: OutgoingMail) -> bool:
-    return mail.ascii or mail.content.isascii()
+    return mail.is_ascii or mail.content.isascii()
 
 
-def _stuffed(mail: OutgoingMail) -> bytes:
+def _dot_stuff(mail: OutgoingMail) -> bytes:
     """The content with dot stuffing: each dot that begins a line is doubled (RFC 5321, section 4.5.2)."""
     content = mail.content
-    if mail.dotless or not (b"\n." in content or content.startswith(b".")):
+    if mail.has_no_leading_dots or not (b"\n." in content or content.startswith(b".")):
         return content
     return re.sub(rb"(?m)^\.", b"..", content)

@@ -6,11 +6,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 _ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
-_DEAD = {"5.1.1", "5.1.2", "5.1.6", "5.1.10"}
-_NO_SUCH = re.compile(
+_NO_SUCH_RECIPIENT_CODES = {"5.1.1", "5.1.2", "5.1.6", "5.1.10"}
+_NO_SUCH_RECIPIENT_TEXT = re.compile(
     r"(user|mailbox|recipient|address).{0,20}(unknown|not found|does ?n.t exist)|no such (user|mailbox)", re.I
 )
-CLOSING = 421
+SERVICE_CLOSING = 421
 """The relay closes the connection; it may send this code in reply to any command (RFC 5321, section 3.8)."""
 
 
@@ -56,13 +56,13 @@ class SmtpReply(NamedTuple):
     def line(self) -> str:
         """The whole reply as one printable line, code first."""
         if not self.code:
-            return printable(b" ".join(self.lines).decode("utf-8", "replace"))
-        return printable(f"{self.code} {self.text}")
+            return printable_line(b" ".join(self.lines).decode("utf-8", "replace"))
+        return printable_line(f"{self.code} {self.text}")
 
     @property
-    def refuses(self) -> bool:
+    def is_rejection(self) -> bool:
         """Whether it is a rejection (4xx, 5xx) that leaves the connection usable, i.e. not 421."""
-        return 400 <= self.code < 600 and self.code != CLOSING
+        return 400 <= self.code < 600 and self.code != SERVICE_CLOSING
 
 
 def classify(code: int, text: str) -> DeliveryStatus:
@@ -71,19 +71,21 @@ def classify(code: int, text: str) -> DeliveryStatus:
     enhanced = ".".join(match.groups()) if match else ""
     if code < 500:
         return DeliveryStatus.DEFERRED
-    if enhanced in _DEAD or (not enhanced and code in (550, 551, 553) and _NO_SUCH.search(text)):
+    if enhanced in _NO_SUCH_RECIPIENT_CODES or (
+        not enhanced and code in (550, 551, 553) and _NO_SUCH_RECIPIENT_TEXT.search(text)
+    ):
         return DeliveryStatus.NO_SUCH_RECIPIENT
     if enhanced.startswith(("5.7.", "5.5.", "5.3.")) or (not enhanced and code in (500, 501, 502, 503, 504, 530, 535)):
         return DeliveryStatus.SENDER_REJECTED
     return DeliveryStatus.REJECTED
 
 
-def judged(reply: SmtpReply) -> DeliveryResult:
+def rejection_result(reply: SmtpReply) -> DeliveryResult:
     """The result of a mail that the relay rejected with ``reply``."""
     return DeliveryResult(classify(reply.code, reply.text), reply.line)
 
 
-def printable(text: str) -> str:
+def printable_line(text: str) -> str:
     """``text`` as one printable line of at most 500 characters, safe for databases (no NUL) and terminals."""
     if text.isprintable():
         return " ".join(text.split())[:500]

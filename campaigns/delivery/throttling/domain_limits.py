@@ -29,7 +29,7 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 }
 """Provider → domains, offered as presets without limits: each provider publishes its own."""
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
-_MOST = 100
+_MAX_DOMAINS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,75 +45,77 @@ class DomainLimitInput:
 
 def limit_of(session: Session, limit_id: int) -> DomainLimit:
     """The limit with this id. Raises NotFound."""
-    found = session.get(DomainLimit, limit_id)
-    if found is None:
+    limit = session.get(DomainLimit, limit_id)
+    if limit is None:
         raise NotFound(N_("There is no such limit."))
-    return found
+    return limit
 
 
-def listed(session: Session, actor: Actor) -> list[DomainLimit]:
+def list_limits(session: Session, actor: Actor) -> list[DomainLimit]:
     """All limits, ordered by name."""
     actor.require(Permission.SETTINGS)
     return list(session.scalars(select(DomainLimit).order_by(DomainLimit.name, DomainLimit.id)))
 
 
-def enter(session: Session, actor: Actor, words: DomainLimitInput) -> DomainLimit:
+def create_limit(session: Session, actor: Actor, values: DomainLimitInput) -> DomainLimit:
     """Create a limit; workers apply it from their next run on. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     limit = DomainLimit(created_at=clock.now())
-    _write(session, limit, words)
+    _apply_values(session, limit, values)
     session.add(limit)
     session.flush()
-    audit.record(session, actor, "create", "domain limit", limit.id, **_said(limit))
+    audit.record(session, actor, "create", "domain limit", limit.id, **_audit_detail(limit))
     return limit
 
 
-def change(session: Session, actor: Actor, limit: DomainLimit, words: DomainLimitInput) -> None:
+def update_limit(session: Session, actor: Actor, limit: DomainLimit, values: DomainLimitInput) -> None:
     """Change a limit. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
-    _write(session, limit, words)
-    audit.record(session, actor, "update", "domain limit", limit.id, **_said(limit))
+    _apply_values(session, limit, values)
+    audit.record(session, actor, "update", "domain limit", limit.id, **_audit_detail(limit))
 
 
-def take_out(session: Session, actor: Actor, limit: DomainLimit) -> None:
+def delete_limit(session: Session, actor: Actor, limit: DomainLimit) -> None:
     actor.require(Permission.SETTINGS)
-    audit.record(session, actor, "delete", "domain limit", limit.id, **_said(limit))
+    audit.record(session, actor, "delete", "domain limit", limit.id, **_audit_detail(limit))
     session.delete(limit)
 
 
-def _said(limit: DomainLimit) -> dict[str, object]:
+def _audit_detail(limit: DomainLimit) -> dict[str, object]:
     return {"name": limit.name, "per_second": limit.per_second, "at_once": limit.at_once, "active": limit.active}
 
 
-def _write(session: Session, limit: DomainLimit, words: DomainLimitInput) -> None:
-    domains = sorted({_ascii(domain) for domain in words.domains})
-    problems = _problems(words, domains)
+def _apply_values(session: Session, limit: DomainLimit, values: DomainLimitInput) -> None:
+    domains = sorted({_to_ascii(domain) for domain in values.domains})
+    problems = _validate(values, domains)
     others = select(DomainLimit).where(DomainLimit.id != (limit.id or 0))
     taken = {domain for other in session.scalars(others) for domain in other.domains} & set(domains)
     if taken:
-        found = N_("%(domain)s has a limit already.")
-        problems.append(ValidationProblem(found, "domains", params={"domain": min(taken)}))
+        message = N_("%(domain)s has a limit already.")
+        problems.append(ValidationProblem(message, "domains", params={"domain": min(taken)}))
     if problems:
         raise ValidationFailed(problems)
-    limit.name, limit.domains = words.name, domains
-    limit.per_second, limit.at_once, limit.active = words.per_second, words.at_once, words.active
+    limit.name, limit.domains = values.name, domains
+    limit.per_second, limit.at_once, limit.active = values.per_second, values.at_once, values.active
 
 
-def _ascii(domain: str) -> str:
+def _to_ascii(domain: str) -> str:
     try:
         return domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()
     except idna.IDNAError:
         return domain
 
 
-def _problems(words: DomainLimitInput, domains: Sequence[str]) -> list[ValidationProblem]:
-    found = []
-    if not 0 < len(words.name) <= 200:
-        found.append(ValidationProblem(N_("Give it a name."), "name"))
-    strange = [domain for domain in domains if not _DOMAIN.fullmatch(domain)]
-    if strange or not 0 < len(domains) <= _MOST:
-        found.append(ValidationProblem(N_("One domain name on each line, like example.org."), "domains"))
-    for field_, most in (("per_second", 100_000), ("at_once", 1_000)):
-        if not 0 <= getattr(words, field_) <= most:
-            found.append(ValidationProblem(N_("From %(low)s to %(high)s."), field_, params={"low": 0, "high": most}))
-    return found
+def _validate(values: DomainLimitInput, domains: Sequence[str]) -> list[ValidationProblem]:
+    problems = []
+    if not 0 < len(values.name) <= 200:
+        problems.append(ValidationProblem(N_("Give it a name."), "name"))
+    invalid = [domain for domain in domains if not _DOMAIN.fullmatch(domain)]
+    if invalid or not 0 < len(domains) <= _MAX_DOMAINS:
+        problems.append(ValidationProblem(N_("One domain name on each line, like example.org."), "domains"))
+    for field_, maximum in (("per_second", 100_000), ("at_once", 1_000)):
+        if not 0 <= getattr(values, field_) <= maximum:
+            problems.append(
+                ValidationProblem(N_("From %(low)s to %(high)s."), field_, params={"low": 0, "high": maximum})
+            )
+    return problems

@@ -23,7 +23,7 @@ class DomainLimitForm(FlaskForm):  # type: ignore[misc]
     active = BooleanField(_l("In use"), default=True)
 
     @property
-    def words(self) -> DomainLimitInput:
+    def limit_input(self) -> DomainLimitInput:
         """The entered values, with domains split at commas and whitespace."""
         return DomainLimitInput(
             name=(self.name.data or "").strip(),

@@ -12,38 +12,38 @@ from redis.retry import Retry
 
 from campaigns import config
 
-_AWAY = 10.0  # Seconds until an unreachable server is tried again.
-_known: tuple[str, "Redis | None", float] | None = None
+_RETRY_AFTER = 10.0  # Seconds until an unreachable server is tried again.
+_cached: tuple[str, "Redis | None", float] | None = None
 
 
-def asked(script: str, key: str, *arguments: object) -> list[object] | None:
+def run_script(script: str, key: str, *arguments: object) -> list[object] | None:
     """The result of a Lua ``script`` with one ``key``, always as a list; None when the server is unreachable."""
-    broker = _broker()
-    if broker is None:
+    client = _get_client()
+    if client is None:
         return None
     try:
-        answer = broker.eval(script, 1, key, *map(str, arguments))
+        result = client.eval(script, 1, key, *map(str, arguments))
     except RedisError:
-        _lose()
+        _mark_unreachable()
         return None
-    return answer if isinstance(answer, list) else [answer]
+    return result if isinstance(result, list) else [result]
 
 
-def _broker() -> "Redis | None":
-    global _known
+def _get_client() -> "Redis | None":
+    global _cached
     settings = config.settings()
-    if _known is not None and _known[0] == settings.redis_url and (_known[1] or time.monotonic() < _known[2]):
-        return _known[1]
+    if _cached is not None and _cached[0] == settings.redis_url and (_cached[1] or time.monotonic() < _cached[2]):
+        return _cached[1]
     if settings.embedded_broker and not settings.broker_socket.exists():
-        _lose()
+        _mark_unreachable()
         return None
     url = f"unix://{settings.broker_socket}" if settings.embedded_broker else settings.redis_url
-    once = Retry(NoBackoff(), 0)  # The client's default retries would block the mails for seconds.
-    client = Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=once)
-    _known = (settings.redis_url, client, 0.0)
-    return _known[1]
+    no_retry = Retry(NoBackoff(), 0)  # The client's default retries would block the mails for seconds.
+    client = Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=no_retry)
+    _cached = (settings.redis_url, client, 0.0)
+    return _cached[1]
 
 
-def _lose() -> None:
-    global _known
-    _known = (config.settings().redis_url, None, time.monotonic() + _AWAY)
+def _mark_unreachable() -> None:
+    global _cached
+    _cached = (config.settings().redis_url, None, time.monotonic() + _RETRY_AFTER)

@@ -20,12 +20,12 @@ from campaigns.delivery.transactional.service import TransactionalMailRequest
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 from campaigns.web.request_session import db_session
-from campaigns.web.security.api_auth import json_body, with_key
+from campaigns.web.security.api_auth import json_body, require_api_key
 from campaigns.web.security.rate_limits import RateLimit
 
 blueprint = Blueprint("delivery_api", __name__)
-_OFTEN = RateLimit(count=600, seconds=60)
-_KINDS: dict[str, tuple[type, ...]] = {
+_RATE_LIMIT = RateLimit(count=600, seconds=60)
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "external_id": (str,),
     "message": (str, int),
     "to": (str,),
@@ -35,49 +35,51 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 @blueprint.post("/api/v1/mails")
-@with_key(Scope.MAIL)
+@require_api_key(Scope.MAIL)
 def send(actor: Actor) -> Any:
     """Queue one mail; see the module's docstring."""
-    _OFTEN.count(str(actor.id))
-    order = _read(json_body())
-    with db.reading() as looking:  # Compile before the write transaction, so that other writers need not wait for it.
-        versions.compile_ahead(looking, service.message_of(looking, order.message).id)
-    found, is_new = service.ask(db_session(), actor, order)
-    answer = _shown(found) | {"new": is_new}
+    _RATE_LIMIT.check_key(str(actor.id))
+    mail_request = _parse_request(json_body())
+    with (
+        db.read_only_session() as read_session
+    ):  # Compile before the write transaction, so that other writers need not wait for it.
+        versions.precompile(read_session, service.find_message(read_session, mail_request.message).id)
+    queued, is_new = service.request_mail(db_session(), actor, mail_request)
+    body = _send_json(queued) | {"new": is_new}
     db_session().commit()
-    return jsonify(answer), 202 if is_new else 200
+    return jsonify(body), 202 if is_new else 200
 
 
 @blueprint.get("/api/v1/mails/<send_id>")
-@with_key(Scope.MAIL)
+@require_api_key(Scope.MAIL)
 def state(_actor: Actor, send_id: str) -> Any:
     """The state of a requested mail."""
     if not (send_id.isascii() and send_id.isdigit() and int(send_id) < 2**63):
         raise NotFound(N_("There is no such mail."))
-    answer = _shown(service.asked_for(db_session(), int(send_id)))
+    body = _send_json(service.get_requested_send(db_session(), int(send_id)))
     db_session().commit()
-    return jsonify(answer)
+    return jsonify(body)
 
 
-def _read(body: dict[str, Any]) -> TransactionalMailRequest:
-    found = [
+def _parse_request(body: dict[str, Any]) -> TransactionalMailRequest:
+    problems = [
         ValidationProblem(N_("No mail has a field of this name."), str(name)[:80])
         for name in body
-        if name not in _KINDS
+        if name not in _FIELD_TYPES
     ]
-    for name, kinds in _KINDS.items():
+    for name, kinds in _FIELD_TYPES.items():
         value = body.get(name)
         if value is None and name in ("fields", "transactional"):
             continue
-        wrong = type(value) not in kinds or (isinstance(value, int) and not abs(value) < 2**63)
-        if wrong or (name == "fields" and not all(isinstance(each, str) for each in (value or {}).values())):
-            found.append(ValidationProblem(N_("This is missing, or of another kind than expected."), name))
-    if found:
-        raise ValidationFailed(found)
+        is_invalid = type(value) not in kinds or (isinstance(value, int) and not abs(value) < 2**63)
+        if is_invalid or (name == "fields" and not all(isinstance(each, str) for each in (value or {}).values())):
+            problems.append(ValidationProblem(N_("This is missing, or of another kind than expected."), name))
+    if problems:
+        raise ValidationFailed(problems)
     return TransactionalMailRequest(**{name: value for name, value in body.items() if value is not None})
 
 
-def _shown(send: Send) -> dict[str, object]:
+def _send_json(send: Send) -> dict[str, object]:
     return {
         "id": str(send.id),
         "external_id": send.occasion,

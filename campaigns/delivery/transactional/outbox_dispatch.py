@@ -9,30 +9,30 @@ from campaigns.delivery.transactional import enqueue
 from campaigns.outbox import OutboxMail
 from campaigns.retries import JobType
 
-_AT_ONCE = 500
+_BATCH_SIZE = 500
 
 
-def waiting(session: Session) -> bool:
+def has_waiting_mail(session: Session) -> bool:
     """Whether the outbox holds mail that is not queued yet."""
     return bool(session.scalar(select(exists().where(OutboxMail.sent_at.is_(None)))))
 
 
-def post_outbox(session: Session) -> list[Send]:
+def queue_outbox_mail(session: Session) -> list[Send]:
     """Queue the waiting mails of the outbox, each once, at most 500 per call. Failing ones are backed off."""
-    later = [int(subject) for subject in retries.put_off(session, JobType.QUEUE_SYSTEM_MAIL)]
-    mails = session.scalars(
+    backed_off = [int(subject) for subject in retries.backed_off_subjects(session, JobType.QUEUE_SYSTEM_MAIL)]
+    mail_ids = session.scalars(
         select(OutboxMail.id)
-        .where(OutboxMail.sent_at.is_(None), OutboxMail.id.not_in(later))
+        .where(OutboxMail.sent_at.is_(None), OutboxMail.id.not_in(backed_off))
         .order_by(OutboxMail.id)
-        .limit(_AT_ONCE)
+        .limit(_BATCH_SIZE)
         .with_for_update(skip_locked=True)
     ).all()
-    return retries.carry(
-        session, JobType.QUEUE_SYSTEM_MAIL, mails, lambda ids: [_posted(session, mail_id) for mail_id in ids]
+    return retries.run_batch(
+        session, JobType.QUEUE_SYSTEM_MAIL, mail_ids, lambda ids: [_queue_mail(session, mail_id) for mail_id in ids]
     )
 
 
-def _posted(session: Session, mail_id: int) -> Send:
+def _queue_mail(session: Session, mail_id: int) -> Send:
     mail = session.get_one(OutboxMail, mail_id)
     mail.sent_at = clock.now()
-    return enqueue.add(session, "system", mail.address, f"outbox:{mail.id}", outbox_id=mail.id)
+    return enqueue.enqueue_send(session, "system", mail.address, f"outbox:{mail.id}", outbox_id=mail.id)

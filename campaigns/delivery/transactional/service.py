@@ -16,7 +16,7 @@ from campaigns.accounts import audit
 from campaigns.accounts.actor import SYSTEM, Actor, Permission
 from campaigns.audience import consent
 from campaigns.audience.addresses import normalise
-from campaigns.audience.contacts import KEY, LONGEST_VALUE, MOST_ATTRIBUTES
+from campaigns.audience.contacts import ATTRIBUTE_KEY, MAX_ATTRIBUTE_LENGTH, MAX_ATTRIBUTES
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, Suppression
 from campaigns.content.models import Message, MessageVersion
 from campaigns.content.versions import freeze
@@ -27,8 +27,8 @@ from campaigns.i18n import N_
 from campaigns.outbox import TRANSACTIONAL, OutboxMail
 from campaigns.planning import system_activities
 
-_CAMPAIGN = "message"
-_LONGEST_KEY = 64
+_NOT_TRANSACTIONAL = "message"
+_MAX_KEY_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +42,41 @@ class TransactionalMailRequest:
     transactional: bool = False
 
 
-def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tuple[Send, bool]:
+def request_mail(session: Session, actor: Actor, mail_request: TransactionalMailRequest) -> tuple[Send, bool]:
     """Queue the mail. Returns (send, whether it is new); the same ``external_id`` again returns the first send.
 
     Raises ValidationFailed, and Conflict when the ``external_id`` was used for another message or recipient.
     Suppression, and consent unless transactional, are checked later, just before sending.
     """
     actor.require(Permission.LAUNCH)
-    _check(order)
-    message, address = message_of(session, order.message), _recipient(order.to)
-    known = _known(session, order.external_id)
-    if known is not None:
-        version = session.get(MessageVersion, known.version_id)
-        if known.address != address or version is None or version.message_id != message.id:
+    _validate(mail_request)
+    message, address = find_message(session, mail_request.message), _parse_recipient(mail_request.to)
+    existing = _find_send(session, mail_request.external_id)
+    if existing is not None:
+        version = session.get(MessageVersion, existing.version_id)
+        if existing.address != address or version is None or version.message_id != message.id:
             raise Conflict(N_("This external_id stands for another mail already."))
-        return known, False
+        return existing, False
     version = freeze(session, SYSTEM, message)
     mail = OutboxMail(
-        kind=TRANSACTIONAL if order.transactional else _CAMPAIGN,
+        kind=TRANSACTIONAL if mail_request.transactional else _NOT_TRANSACTIONAL,
         address=address,
         language=message.language,
-        context={"fields": dict(order.fields)},
+        context={"fields": dict(mail_request.fields)},
         created_at=clock.now(),
         sent_at=clock.now(),
     )
     session.add(mail)
     session.flush()
-    send = enqueue.add(
+    send = enqueue.enqueue_send(
         session,
         "api",
         address,
-        order.external_id,
+        mail_request.external_id,
         version_id=version.id,
         outbox_id=mail.id,
         contact_id=session.scalar(select(Contact.id).where(Contact.email == address)),
-        key=f"e:{order.external_id}",
+        recipient_key=f"e:{mail_request.external_id}",
     )
     if send.outbox_id != mail.id:  # A concurrent request with the same external_id was faster.
         session.delete(mail)
@@ -85,27 +85,27 @@ def ask(session: Session, actor: Actor, order: TransactionalMailRequest) -> tupl
     return send, True
 
 
-def message_of(session: Session, wanted: int | str) -> Message:
+def find_message(session: Session, id_or_name: int | str) -> Message:
     """The message with this id or name. Raises ValidationFailed if there is none, or several of this name."""
-    by = Message.id == wanted if isinstance(wanted, int) else Message.name == wanted
-    found = session.scalars(select(Message).where(by).limit(2)).all()
-    if not found:
+    condition = Message.id == id_or_name if isinstance(id_or_name, int) else Message.name == id_or_name
+    messages = session.scalars(select(Message).where(condition).limit(2)).all()
+    if not messages:
         raise ValidationFailed(ValidationProblem(N_("There is no such message."), "message"))
-    if len(found) > 1:
+    if len(messages) > 1:
         raise ValidationFailed(ValidationProblem(N_("Several messages have this name: give its number."), "message"))
-    return found[0]
+    return messages[0]
 
 
-def asked_for(session: Session, send_id: int) -> Send:
+def get_requested_send(session: Session, send_id: int) -> Send:
     """A send that was requested through the API. Raises NotFound for any other id."""
     send = session.get(Send, send_id)
-    if send is None or send.activity_id != system_activities.activity(session, "api").id:
+    if send is None or send.activity_id != system_activities.get_or_create(session, "api").id:
         raise NotFound(N_("There is no such mail."))
     return send
 
 
-def _known(session: Session, external_id: str) -> Send | None:
-    activity = system_activities.activity(session, "api")
+def _find_send(session: Session, external_id: str) -> Send | None:
+    activity = system_activities.get_or_create(session, "api")
     return session.scalars(
         select(Send).where(
             Send.activity_id == activity.id, Send.recipient_key == f"e:{external_id}", Send.occasion == external_id
@@ -113,37 +113,41 @@ def _known(session: Session, external_id: str) -> Send | None:
     ).one_or_none()
 
 
-def _recipient(text: str) -> str:
+def _parse_recipient(text: str) -> str:
     try:
         return normalise(text)
     except ValidationFailed as error:
         raise ValidationFailed([replace(each, field="to") for each in error.problems]) from error
 
 
-def _check(order: TransactionalMailRequest) -> None:
-    found = []
-    if not 0 < len(order.external_id) <= _LONGEST_KEY or not order.external_id.isprintable():
-        found.append(ValidationProblem(N_("1 to %(most)s characters."), "external_id", params={"most": _LONGEST_KEY}))
-    if len(order.fields) > MOST_ATTRIBUTES:
-        found.append(ValidationProblem(N_("At most %(most)s of them."), "fields", params={"most": MOST_ATTRIBUTES}))
-    for name, value in order.fields.items():
-        if not KEY.fullmatch(name) or len(value) > LONGEST_VALUE:
-            words = N_("Names are like first_name, values have at most %(most)s characters.")
-            found.append(ValidationProblem(words, f"fields.{name[:60]}", params={"most": LONGEST_VALUE}))
-    if found:
-        raise ValidationFailed(found)
+def _validate(mail_request: TransactionalMailRequest) -> None:
+    problems = []
+    if not 0 < len(mail_request.external_id) <= _MAX_KEY_LENGTH or not mail_request.external_id.isprintable():
+        problems.append(
+            ValidationProblem(N_("1 to %(most)s characters."), "external_id", params={"most": _MAX_KEY_LENGTH})
+        )
+    if len(mail_request.fields) > MAX_ATTRIBUTES:
+        problems.append(ValidationProblem(N_("At most %(most)s of them."), "fields", params={"most": MAX_ATTRIBUTES}))
+    for name, value in mail_request.fields.items():
+        if not ATTRIBUTE_KEY.fullmatch(name) or len(value) > MAX_ATTRIBUTE_LENGTH:
+            message = N_("Names are like first_name, values have at most %(most)s characters.")
+            problems.append(ValidationProblem(message, f"fields.{name[:60]}", params={"most": MAX_ATTRIBUTE_LENGTH}))
+    if problems:
+        raise ValidationFailed(problems)
 
 
-def refusal(address: Any = Send.address) -> Any:
+def api_skip_reason(address: Any = Send.address) -> Any:
     """SQL expression: the SkipReason for which an API mail to ``address`` must not be sent, '' when it may be.
 
     The query must join the send's OutboxMail row and a contact for the consent level.
     """
-    allowed = func.coalesce(cast(consent.current_level_sql(ConsentPurpose.EMAIL), String), ConsentLevel.NONE.value)
+    consent_level = func.coalesce(
+        cast(consent.current_level_sql(ConsentPurpose.EMAIL), String), ConsentLevel.NONE.value
+    )
     return case(
         (exists().where(Suppression.address == address), literal(SkipReason.SUPPRESSED.value)),
         (
-            and_(OutboxMail.kind != TRANSACTIONAL, allowed != ConsentLevel.FULL.value),
+            and_(OutboxMail.kind != TRANSACTIONAL, consent_level != ConsentLevel.FULL.value),
             literal(SkipReason.NO_CONSENT.value),
         ),
         else_=literal(""),

@@ -18,8 +18,8 @@ from campaigns.delivery.transactional import enqueue
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_BETWEEN = re.compile(r"[\s,;]+")
-MOST = 10
+_SEPARATORS = re.compile(r"[\s,;]+")
+MAX_ADDRESSES = 10
 """Maximum number of addresses of one test."""
 
 
@@ -37,16 +37,18 @@ def send_tests(
         actor.require(Permission.PERSONAL)
         if session.get(Contact, contact_id) is None:
             raise NotFound(N_("There is no such contact."))
-    several = list(dict.fromkeys(normalise(each) for each in _BETWEEN.split(addresses.strip())))
-    if len(several) > MOST:
+    distinct_addresses = list(dict.fromkeys(normalise(each) for each in _SEPARATORS.split(addresses.strip())))
+    if len(distinct_addresses) > MAX_ADDRESSES:
         raise ValidationFailed(
-            ValidationProblem(N_("At most %(most)s addresses at once."), "address", params={"most": MOST})
+            ValidationProblem(N_("At most %(most)s addresses at once."), "address", params={"most": MAX_ADDRESSES})
         )
     key = key or secrets.token_urlsafe(12)
-    return [_queued(session, actor, message, address, key, contact_id) for address in several]
+    return [_queue_test_send(session, actor, message, address, key, contact_id) for address in distinct_addresses]
 
 
-def _queued(session: Session, actor: Actor, message: Message, address: str, key: str, contact_id: int | None) -> Send:
+def _queue_test_send(
+    session: Session, actor: Actor, message: Message, address: str, key: str, contact_id: int | None
+) -> Send:
     if is_suppressed(session, address):
         params = {"address": address}
         raise ValidationFailed(
@@ -55,7 +57,9 @@ def _queued(session: Session, actor: Actor, message: Message, address: str, key:
             )
         )
     version = freeze(session, actor, message)
-    whose = contact_id or session.scalar(select(Contact.id).where(Contact.email == address))
-    send = enqueue.add(session, "test", address, f"{message.id}:{key}"[:80], contact_id=whose, version_id=version.id)
+    merge_contact_id = contact_id or session.scalar(select(Contact.id).where(Contact.email == address))
+    send = enqueue.enqueue_send(
+        session, "test", address, f"{message.id}:{key}"[:80], contact_id=merge_contact_id, version_id=version.id
+    )
     audit.record(session, actor, "send test", "message", message.id, send=str(send.id))
     return send

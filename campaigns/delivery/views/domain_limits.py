@@ -11,64 +11,64 @@ from campaigns.delivery.throttling import domain_limits
 from campaigns.delivery.throttling.domain_limits import PROVIDERS
 from campaigns.delivery.throttling.forms import DomainLimitForm
 from campaigns.errors import ValidationFailed
-from campaigns.web.pages.error_pages import put_problems
+from campaigns.web.pages.error_pages import add_form_problems
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("domain_limits", __name__, url_prefix="/relays/domains")
 
 
 @blueprint.get("")
 def index() -> Any:
-    rows = domain_limits.listed(db_session(), actor())
-    known = {domain for row in rows for domain in row.domains}
-    offered = {name: domains for name, domains in PROVIDERS.items() if not known & set(domains)}
+    rows = domain_limits.list_limits(db_session(), current_actor())
+    limited_domains = {domain for row in rows for domain in row.domains}
+    offered = {name: domains for name, domains in PROVIDERS.items() if not limited_domains & set(domains)}
     return render_template("pages/delivery/domain_limits.html", limits=rows, offered=offered)
 
 
 @blueprint.route("/new", methods=["GET", "POST"])
 def enter() -> Any:
-    actor().require(Permission.SETTINGS)
+    current_actor().require(Permission.SETTINGS)
     form = DomainLimitForm()
     provider = request.args.get("provider", "")
     if request.method == "GET" and provider in PROVIDERS:
         form.name.data, form.domains.data = provider, "\n".join(PROVIDERS[provider])
-    return _saved(form, None)
+    return _save_and_render(form, None)
 
 
 @blueprint.route("/<int:limit_id>", methods=["GET", "POST"])
 def limit(limit_id: int) -> Any:
-    actor().require(Permission.SETTINGS)
-    found = domain_limits.limit_of(db_session(), limit_id)
-    form = DomainLimitForm(obj=found)
+    current_actor().require(Permission.SETTINGS)
+    row = domain_limits.limit_of(db_session(), limit_id)
+    form = DomainLimitForm(obj=row)
     if request.method == "GET":
-        form.domains.data = "\n".join(found.domains)
-    return _saved(form, found)
+        form.domains.data = "\n".join(row.domains)
+    return _save_and_render(form, row)
 
 
-def _saved(form: DomainLimitForm, found: DomainLimit | None) -> Any:
+def _save_and_render(form: DomainLimitForm, row: DomainLimit | None) -> Any:
     session = db_session()
     if form.validate_on_submit():
         try:
-            if found is None:
-                domain_limits.enter(session, actor(), form.words)
+            if row is None:
+                domain_limits.create_limit(session, current_actor(), form.limit_input)
             else:
-                domain_limits.change(session, actor(), found, form.words)
+                domain_limits.update_limit(session, current_actor(), row, form.limit_input)
             session.commit()
         except ValidationFailed as error:
             session.rollback()
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
-            flash(_("%(name)s is saved.", name=form.words.name), "success")
+            flash(_("%(name)s is saved.", name=form.limit_input.name), "success")
             return redirect("/relays/domains", 303)
-    return render_template("pages/delivery/domain_limit.html", form=form, limit=found), 400 if form.errors else 200
+    return render_template("pages/delivery/domain_limit.html", form=form, limit=row), 400 if form.errors else 200
 
 
 @blueprint.post("/<int:limit_id>/removal")
 def removal(limit_id: int) -> Any:
-    actor().require(Permission.SETTINGS)
-    found = domain_limits.limit_of(db_session(), limit_id)
-    domain_limits.take_out(db_session(), actor(), found)
+    current_actor().require(Permission.SETTINGS)
+    row = domain_limits.limit_of(db_session(), limit_id)
+    domain_limits.delete_limit(db_session(), current_actor(), row)
     db_session().commit()
-    flash(_("%(name)s is taken out.", name=found.name), "success")
+    flash(_("%(name)s is taken out.", name=row.name), "success")
     return redirect("/relays/domains", 303)

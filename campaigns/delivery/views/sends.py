@@ -18,16 +18,16 @@ from campaigns.delivery.relays import availability, reply_stats
 from campaigns.delivery.sends import csv_export, progress, resolution
 from campaigns.delivery.sends.resolution import Resolution
 from campaigns.delivery.transactional import test_sends
-from campaigns.delivery.views.page_data import mailing
+from campaigns.delivery.views.page_data import email_activity
 from campaigns.errors import KampaniaError, NotFound, ValidationFailed
 from campaigns.i18n import N_
 from campaigns.planning.models import Activity, ActivityStatus
 from campaigns.web.i18n.formatting import ngettext
-from campaigns.web.pages.error_pages import problem_text, say
-from campaigns.web.pages.fragment_polling import seal, unless_seen
-from campaigns.web.pages.pagination import page_of
+from campaigns.web.pages.error_pages import error_text, problem_text
+from campaigns.web.pages.fragment_polling import unless_unchanged, with_version
+from campaigns.web.pages.pagination import paginate
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("delivery", __name__)
 
@@ -35,21 +35,23 @@ blueprint = Blueprint("delivery", __name__)
 @blueprint.get("/activities/<int:activity_id>/progress")
 def progress_page(activity_id: int) -> Any:
     session = db_session()
-    found = mailing(session, activity_id)
-    standing = _standing(session, found)
+    activity = email_activity(session, activity_id)
+    context = _progress_context(session, activity)
     return render_template(
         "pages/delivery/progress.html",
-        counted=Markup(seal(render_template("pages/delivery/_counts.html", **standing))),  # noqa: S704  # ours
-        **standing,
-        **_controls(session, found),
+        counted=Markup(with_version(render_template("pages/delivery/_counts.html", **context))),  # noqa: S704  # ours
+        **context,
+        **_controls_context(session, activity),
     )
 
 
 @blueprint.get("/activities/<int:activity_id>/progress/counts")
 def progress_counts(activity_id: int) -> Any:
     session = db_session()
-    return unless_seen(
-        render_template("pages/delivery/_counts.html", **_standing(session, mailing(session, activity_id)))
+    return unless_unchanged(
+        render_template(
+            "pages/delivery/_counts.html", **_progress_context(session, email_activity(session, activity_id))
+        )
     )
 
 
@@ -57,98 +59,98 @@ def progress_counts(activity_id: int) -> Any:
 def progress_controls(activity_id: int) -> Any:
     """The buttons and the sends that need a decision; 204 when ``seen`` shows that they have not changed."""
     session = db_session()
-    found = mailing(session, activity_id)
-    controls = _controls(session, found)
+    activity = email_activity(session, activity_id)
+    controls = _controls_context(session, activity)
     if request.args.get("seen") == controls["pressable"]:
         return "", 204
-    return render_template("pages/delivery/_controls.html", activity=found, SendState=SendState, **controls)
+    return render_template("pages/delivery/_controls.html", activity=activity, SendState=SendState, **controls)
 
 
 @blueprint.get("/activities/<int:activity_id>/progress/domains")
 def progress_domains(activity_id: int) -> Any:
     """Counts by recipient domain. Reads every send, so it is loaded on request only."""
     session = db_session()
-    found = mailing(session, activity_id, Permission.PERSONAL)
+    activity = email_activity(session, activity_id, Permission.PERSONAL)
     page = "_domains" if request.headers.get("HX-Request") else "progress_domains"
     return render_template(
         f"pages/delivery/{page}.html",
-        activity=found,
-        domains=progress.by_domain(session, found.id),
+        activity=activity,
+        domains=progress.by_domain(session, activity.id),
         SendState=SendState,
     )
 
 
-def _standing(session: Session, found: Activity) -> dict[str, Any]:
-    now = progress.progress(session, found, request.args.get("was", ""))
+def _progress_context(session: Session, activity: Activity) -> dict[str, Any]:
+    send_progress = progress.measure_progress(session, activity, request.args.get("was", ""))
     return {
-        "activity": found,
-        "now": now,
-        "answers": reply_stats.answers(session, found.id),
-        "carried": reply_stats.by_relay(session, found.id),
-        "trouble": availability.trouble(session),
-        "harm": circuit_breaker.told(session, found.id) if found.status is ActivityStatus.PAUSED else None,
+        "activity": activity,
+        "now": send_progress,
+        "answers": reply_stats.reply_groups(session, activity.id),
+        "carried": reply_stats.throughput_by_relay(session, activity.id),
+        "trouble": availability.failing_relay(session),
+        "harm": circuit_breaker.trip_rates(session, activity.id) if activity.status is ActivityStatus.PAUSED else None,
         "SendState": SendState,
-        "pace": _pace(found, now),
+        "pace": _poll_seconds(activity, send_progress),
     }
 
 
-def _pace(found: Activity, now: progress.SendProgress) -> int:
+def _poll_seconds(activity: Activity, send_progress: progress.SendProgress) -> int:
     """Polling interval of the page in seconds; 0 when nothing changes any more."""
-    if found.status is ActivityStatus.LIVE or now.done < now.total:
+    if activity.status is ActivityStatus.LIVE or send_progress.done < send_progress.total:
         return 2
-    return 10 if found.status in (ActivityStatus.PAUSED, ActivityStatus.SCHEDULED) else 0
+    return 10 if activity.status in (ActivityStatus.PAUSED, ActivityStatus.SCHEDULED) else 0
 
 
-def _controls(session: Session, found: Activity) -> dict[str, Any]:
-    counts = progress.counts(session, found.id)
-    failed = resolution.again_possible(session, found.id)
-    open_ = {state: counts.get(state, 0) for state in (SendState.UNKNOWN, SendState.HELD)}
-    numbers = {**open_, SendState.FAILED: failed}
+def _controls_context(session: Session, activity: Activity) -> dict[str, Any]:
+    counts = progress.count_by_state(session, activity.id)
+    resendable = resolution.count_resendable(session, activity.id)
+    undecided = {state: counts.get(state, 0) for state in (SendState.UNKNOWN, SendState.HELD)}
+    numbers = {**undecided, SendState.FAILED: resendable}
     return {
         "to_decide": numbers,
-        "may_launch": actor().may(Permission.LAUNCH),
-        "pressable": ".".join([found.status.value, *map(str, numbers.values())]),
+        "may_launch": current_actor().may(Permission.LAUNCH),
+        "pressable": ".".join([activity.status.value, *map(str, numbers.values())]),
     }
 
 
 @blueprint.get("/activities/<int:activity_id>/sends")
 def sends(activity_id: int) -> Any:
     session = db_session()
-    found = mailing(session, activity_id, Permission.PERSONAL)
-    asked = select(Send).where(Send.activity_id == found.id)
-    wanted = request.args.get("state", "")
-    state = SendState(wanted) if wanted in set(SendState) else None
+    activity = email_activity(session, activity_id, Permission.PERSONAL)
+    query = select(Send).where(Send.activity_id == activity.id)
+    state_arg = request.args.get("state", "")
+    state = SendState(state_arg) if state_arg in set(SendState) else None
     if state is not None:
-        asked = asked.where(Send.state == state)
+        query = query.where(Send.state == state)
     reason = request.args.get("reason", "")
     if reason in set(SkipReason):
-        asked = asked.where(Send.state == SendState.SKIPPED, Send.reason == reason)
+        query = query.where(Send.state == SendState.SKIPPED, Send.reason == reason)
     return render_template(
         "pages/delivery/sends.html",
-        activity=found,
-        page=page_of(session, asked, [Send.id]),
+        activity=activity,
+        page=paginate(session, query, [Send.id]),
         state=state,
-        counts=progress.counts(session, found.id),
+        counts=progress.count_by_state(session, activity.id),
         states=list(SendState),
         skip_label=REASON_LABELS,
-        may_launch=actor().may(Permission.LAUNCH),
+        may_launch=current_actor().may(Permission.LAUNCH),
     )
 
 
 @blueprint.get("/activities/<int:activity_id>/sends.csv")
 def sends_csv(activity_id: int) -> Any:
     """CSV of the sends in ``state``; without it of those that did not arrive (csv_export.NOT_REACHED)."""
-    found = mailing(db_session(), activity_id, Permission.EXPORT)
-    wanted = request.args.get("state", "")
-    chosen = (SendState(wanted),) if wanted in set(SendState) else csv_export.NOT_REACHED
-    answer = Response(
-        stream_with_context(piece.encode() for piece in csv_export.csv_of(actor(), found.id, chosen)),
+    activity = email_activity(db_session(), activity_id, Permission.EXPORT)
+    state_arg = request.args.get("state", "")
+    states = (SendState(state_arg),) if state_arg in set(SendState) else csv_export.NOT_REACHED
+    response = Response(
+        stream_with_context(piece.encode() for piece in csv_export.export_csv(current_actor(), activity.id, states)),
         mimetype="text/csv",
     )
-    name = f"sends-{found.id}{f'-{wanted}' if wanted in set(SendState) else ''}.csv"
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    name = f"sends-{activity.id}{f'-{state_arg}' if state_arg in set(SendState) else ''}.csv"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @blueprint.post(
@@ -156,18 +158,20 @@ def sends_csv(activity_id: int) -> Any:
 )
 def decide(activity_id: int, state: str, decision: str) -> Any:
     session = db_session()
-    found = mailing(session, activity_id, Permission.LAUNCH)
+    activity = email_activity(session, activity_id, Permission.LAUNCH)
     try:
-        settled = resolution.decide(session, actor(), found, SendState(state), Resolution(decision), _one_send())
+        resolved = resolution.resolve_sends(
+            session, current_actor(), activity, SendState(state), Resolution(decision), _send_id()
+        )
         session.commit()
-        flash(ngettext("%(num)s send resolved.", "%(num)s sends resolved.", settled), "success")
+        flash(ngettext("%(num)s send resolved.", "%(num)s sends resolved.", resolved), "success")
     except KampaniaError as error:
         session.rollback()
-        flash(say(error), "danger")
+        flash(error_text(error), "danger")
     return redirect(url_for("delivery.progress_page", activity_id=activity_id), 303)
 
 
-def _one_send() -> int | None:
+def _send_id() -> int | None:
     """The send id of the form; None when there is none: the decision applies to all sends in the state."""
     text = request.form.get("send", "")
     if not text:
@@ -179,16 +183,18 @@ def _one_send() -> int | None:
 
 @blueprint.post("/messages/<int:message_id>/test-mail")
 def send_test_mail(message_id: int) -> Any:
-    actor().require(Permission.LAUNCH)
-    with db.reading() as looking:
-        versions.compile_ahead(looking, message_id)
+    current_actor().require(Permission.LAUNCH)
+    with db.read_only_session() as reader:
+        versions.precompile(reader, message_id)
     session = db_session()
     message = session.get(Message, message_id)
     if message is None:
         raise NotFound(N_("There is no such message."))
     address = request.form.get("address", "").strip()
     try:
-        sent = test_sends.send_tests(session, actor(), message, address, request.form.get("key", ""), _contact())
+        sent = test_sends.send_tests(
+            session, current_actor(), message, address, request.form.get("key", ""), _contact_id()
+        )
         session.commit()
         flash(
             _("A test mail is on its way to %(address)s.", address=", ".join(each.address for each in sent)), "success"
@@ -196,17 +202,17 @@ def send_test_mail(message_id: int) -> Any:
     except ValidationFailed as error:
         session.rollback()
         flash("; ".join(map(problem_text, error.problems)), "danger")
-    return redirect(_next(f"/messages/{message_id}"), 303)
+    return redirect(_redirect_target(f"/messages/{message_id}"), 303)
 
 
-def _contact() -> int | None:
+def _contact_id() -> int | None:
     """Id of the contact whose values are merged into the test mail, or None."""
     text = request.form.get("contact", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def _next(default: str) -> str:
+def _redirect_target(default: str) -> str:
     """The form's ``next``, if it is a path of this site; else ``default``. Protects against open redirects."""
-    wanted = request.form.get("next", "")
-    ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
-    return wanted if ours else default
+    target = request.form.get("next", "")
+    is_local = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
+    return target if is_local else default

@@ -20,13 +20,13 @@ from campaigns.delivery.queue.batch import Batch
 from campaigns.delivery.queue.journal import JournalStatus
 from campaigns.delivery.smtp.connection import Job
 from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
-from campaigns.delivery.throttling.rate_limits import brakes
+from campaigns.delivery.throttling.rate_limits import domain_backoff
 from campaigns.delivery.worker.provider_pacing import ProviderPacer
 from campaigns.errors import KampaniaError
 
 log = structlog.get_logger()
 
-_LOOK = 1.0
+_CHECK_INTERVAL = 1.0
 """Seconds between checks of pause and suppression in the database."""
 
 
@@ -34,21 +34,24 @@ class MailFeed:
     """The mails of an activity's claimed batches, for several connections at once."""
 
     def __init__(
-        self, activity_id: int, changed: Callable[[], None], limits: Mapping[str, ProviderPacer] | None = None
+        self,
+        activity_id: int,
+        on_change: Callable[[], None],
+        pacer_by_domain: Mapping[str, ProviderPacer] | None = None,
     ) -> None:
         self.batches: list[Batch] = []
         self.stopped = False
         """Whether no more mail may be sent: activity paused or over, lease lost, or :meth:`stop` called."""
         self._activity_id = activity_id
-        self._changed = changed
-        self._limits = limits or {}
-        self._several = list({limit.name: limit for limit in self._limits.values()}.values())
-        self._wakes = 0.0
-        self._refused: set[int] = set()
-        self._braked = False
+        self._on_change = on_change
+        self._pacer_by_domain = pacer_by_domain or {}
+        self._pacers = list({pacer.name: pacer for pacer in self._pacer_by_domain.values()}.values())
+        self._wake_time = 0.0
+        self._refused_ids: set[int] = set()
+        self._has_backoff = False
         """Whether a domain backoff was active at the last check."""
-        self._looked = time.monotonic()
-        self.low = 0
+        self._checked_at = time.monotonic()
+        self.low_water = 0
         """Low-water mark: when this many mails wait, ``on_change`` is called and the worker claims the next batch."""
 
     @property
@@ -59,114 +62,114 @@ class MailFeed:
     @property
     def exhausted(self) -> bool:
         """Whether no mail waits and none is parked."""
-        return not self.waiting and not any(limit.aside for limit in self._several)
+        return not self.waiting and not any(pacer.parked for pacer in self._pacers)
 
     def add(self, batch: Batch) -> None:
         if not self.batches:
-            self._looked = time.monotonic()  # The claim has checked everything.
+            self._checked_at = time.monotonic()  # The claim has checked everything.
         if self.stopped:
             batch.waiting.clear()
         self.batches.append(batch)
 
     def take(self) -> Job | None:
         """The next mail, composed; None when none may be sent now. Parked mails come first, if their limit allows."""
-        for limit in self._several:
-            if limit.aside and (job := self._from_aside(limit)) is not None:
+        for pacer in self._pacers:
+            if pacer.parked and (job := self._take_parked(pacer)) is not None:
                 return job
-        while (batch := self._next_batch()) is not None and self._may_leave(batch):
+        while (batch := self._next_batch()) is not None and self._may_send(batch):
             position = batch.waiting.popleft()
-            self._braked = brakes.any
-            if (self._refused or self._braked) and self._falls_out(batch, position):
+            self._has_backoff = domain_backoff.is_active
+            if (self._refused_ids or self._has_backoff) and self._is_excluded(batch, position):
                 continue
-            if self._limits:
-                limited = self._limits.get(_domain(batch.claimed.sends[position]))
-                if limited is not None and not self._admitted(limited, batch, position):
+            if self._pacer_by_domain:
+                domain_pacer = self._pacer_by_domain.get(_domain(batch.payload.sends[position]))
+                if domain_pacer is not None and not self._admit_or_park(domain_pacer, batch, position):
                     continue
-            if (job := self._job(batch, position)) is not None:
-                if len(batch.waiting) == self.low:
-                    self._changed()
+            if (job := self._compose_job(batch, position)) is not None:
+                if len(batch.waiting) == self.low_water:
+                    self._on_change()
                 return job
         return None
 
-    def _from_aside(self, limit: ProviderPacer) -> Job | None:
+    def _take_parked(self, pacer: ProviderPacer) -> Job | None:
         """The next parked mail of a provider, composed; None while its limit allows none."""
-        while limit.aside:
-            batch, position = limit.aside[0]
-            if not self._may_leave(batch):
+        while pacer.parked:
+            batch, position = pacer.parked[0]
+            if not self._may_send(batch):
                 return None
-            if not self._falls_out(batch, position, aside=True):
-                if pause := limit.pause():
-                    self._wake(pause)
+            if not self._is_excluded(batch, position, is_parked=True):
+                if seconds := pacer.acquire():
+                    self._wake_after(seconds)
                     return None
-                batch.aside -= 1
-                if (job := self._job(batch, position)) is not None:
-                    limit.aside.popleft()
+                batch.parked_count -= 1
+                if (job := self._compose_job(batch, position)) is not None:
+                    pacer.parked.popleft()
                     return job
-            limit.aside.popleft()
+            pacer.parked.popleft()
         return None
 
-    def _falls_out(self, batch: Batch, position: int, *, aside: bool = False) -> bool:
+    def _is_excluded(self, batch: Batch, position: int, *, is_parked: bool = False) -> bool:
         """Whether the send is not sent now: it was skipped, or its domain is backed off and the send is postponed."""
-        send = batch.claimed.sends[position]
+        send = batch.payload.sends[position]
         pause = None
-        if send.id not in self._refused:
-            pause = brakes.left_alone(_domain(send))
+        if send.id not in self._refused_ids:
+            pause = domain_backoff.remaining_pause(_domain(send))
             if pause is None:
                 return False
-        batch.aside -= aside
+        batch.parked_count -= is_parked
         if pause is not None:
-            self._put_off(batch, position, pause)
-        self._ended(batch)
+            self._postpone(batch, position, pause)
+        self._notify_if_finished(batch)
         return True
 
-    def _put_off(self, batch: Batch, position: int, pause: timedelta) -> None:
+    def _postpone(self, batch: Batch, position: int, delay: timedelta) -> None:
         # Rounded up to whole seconds: one UPDATE per due time.
-        due_at = (clock.now() + pause).replace(microsecond=0) + timedelta(seconds=1)
-        batch.parked.setdefault(due_at, []).append(batch.claimed.sends[position].id)
+        due_at = (clock.now() + delay).replace(microsecond=0) + timedelta(seconds=1)
+        batch.postponed.setdefault(due_at, []).append(batch.payload.sends[position].id)
 
-    def _admitted(self, limit: ProviderPacer, batch: Batch, position: int) -> bool:
+    def _admit_or_park(self, pacer: ProviderPacer, batch: Batch, position: int) -> bool:
         """Whether the provider's limit allows the mail now. If not, it is parked, or postponed when enough are."""
-        if not limit.aside:
-            pause = limit.pause()
-            if not pause:
+        if not pacer.parked:
+            seconds = pacer.acquire()
+            if not seconds:
                 return True
-            self._wake(pause)
-        if limit.full:
-            self._put_off(batch, position, timedelta(seconds=limit.turn()))
-            self._ended(batch)
+            self._wake_after(seconds)
+        if pacer.is_full:
+            self._postpone(batch, position, timedelta(seconds=pacer.next_slot()))
+            self._notify_if_finished(batch)
         else:
-            limit.aside.append((batch, position))
-            batch.aside += 1
+            pacer.parked.append((batch, position))
+            batch.parked_count += 1
         return False
 
-    def _job(self, batch: Batch, position: int) -> Job | None:
-        mail = _composed(batch.claimed.letter(position))
+    def _compose_job(self, batch: Batch, position: int) -> Job | None:
+        mail = _compose_or_fail(batch.payload.mail_context(position))
         if isinstance(mail, DeliveryResult):
-            self._leave(batch.claimed.sends[position])
-            batch.note(position, mail)
-            self._ended(batch)
+            self._release_slot(batch.payload.sends[position])
+            batch.add_result(position, mail)
+            self._notify_if_finished(batch)
             return None
-        batch.out += 1
-        return Job(mail, batch, position, batch.returns.get(position, 0), time.monotonic())
+        batch.in_flight += 1
+        return Job(mail, batch, position, batch.disconnects.get(position, 0), time.monotonic())
 
-    def _leave(self, send: SendRef) -> None:
-        if self._limits and (limit := self._limits.get(_domain(send))) is not None:
-            limit.places.leave()
+    def _release_slot(self, send: SendRef) -> None:
+        if self._pacer_by_domain and (pacer := self._pacer_by_domain.get(_domain(send))) is not None:
+            pacer.concurrency.release()
 
-    def _wake(self, pause: float) -> None:
+    def _wake_after(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        if self._wakes <= loop.time():
-            self._wakes = loop.time() + pause
-            loop.call_later(pause, self._changed)
+        if self._wake_time <= loop.time():
+            self._wake_time = loop.time() + seconds
+            loop.call_later(seconds, self._on_change)
 
-    def set_down(self) -> None:
+    def requeue_parked(self) -> None:
         """Postpone the parked mails: they are due again within a second."""
-        for limit in self._several:
-            while limit.aside:
-                batch, position = limit.aside.popleft()
-                batch.aside -= 1
-                self._put_off(batch, position, timedelta())
-                self._ended(batch)
+        for pacer in self._pacers:
+            while pacer.parked:
+                batch, position = pacer.parked.popleft()
+                batch.parked_count -= 1
+                self._postpone(batch, position, timedelta())
+                self._notify_if_finished(batch)
 
     def _next_batch(self) -> Batch | None:
         for batch in self.batches:
@@ -174,89 +177,91 @@ class MailFeed:
                 return batch
         return None
 
-    def _may_leave(self, batch: Batch) -> bool:
-        if not self.stopped and time.monotonic() - self._looked >= _LOOK:
-            self._look()
-        if not self.stopped and not batch.lease.hold():
+    def _may_send(self, batch: Batch) -> bool:
+        if not self.stopped and time.monotonic() - self._checked_at >= _CHECK_INTERVAL:
+            self._check_database()
+        if not self.stopped and not batch.lease.ensure_held():
             self.stop()
         return not self.stopped
 
-    def _look(self) -> None:
-        rest = [batch.claimed.sends[position].id for batch in self.batches for position in batch.touchable]
+    def _check_database(self) -> None:
+        revocable_ids = [batch.payload.sends[position].id for batch in self.batches for position in batch.revocable]
         # Usually only a read: the connections wait for it, and SQLite's write lock may be held for long.
-        with db.reading() as session:
+        with db.read_only_session() as session:
             if not claims.may_send(session, self._activity_id):
                 self.stop()
-            refused = skips.refused(session, rest)
+            refused = skips.find_refused(session, revocable_ids)
         if refused:
             with db.transaction() as session:
-                self._refused |= skips.skip_refused(session, refused)
-        self._looked = time.monotonic()
+                self._refused_ids |= skips.skip_refused(session, refused)
+        self._checked_at = time.monotonic()
 
     def may_go(self, job: Job) -> bool:
         """Whether a mail's content may still be sent. It may have waited long for the reply to its envelope."""
         batch: Batch = job.batch
-        if time.monotonic() - job.taken >= _LOOK:
-            self._may_leave(batch)
-        return not self.stopped and not (self._refused and batch.claimed.sends[job.position].id in self._refused)
+        if time.monotonic() - job.taken_at >= _CHECK_INTERVAL:
+            self._may_send(batch)
+        return not self.stopped and not (
+            self._refused_ids and batch.payload.sends[job.position].id in self._refused_ids
+        )
 
     def before_dot(self, job: Job) -> None:
         """Write INTENT to the journal before the final dot is sent."""
         batch: Batch = job.batch
-        batch.journal.mark(job.position, JournalStatus.INTENT)
-        batch.touchable.discard(job.position)
+        batch.journal.set_status(job.position, JournalStatus.INTENT)
+        batch.revocable.discard(job.position)
 
     def settle(self, job: Job, outcome: DeliveryResult) -> None:
         """Add the result of a mail to its batch, and count it for the domain's backoff and the provider's limit."""
         batch: Batch = job.batch
-        batch.note(job.position, outcome)
-        if self._limits:
-            self._leave(batch.claimed.sends[job.position])
+        batch.add_result(job.position, outcome)
+        if self._pacer_by_domain:
+            self._release_slot(batch.payload.sends[job.position])
         if outcome.status is DeliveryStatus.DEFERRED:
-            brakes.later(_domain(batch.claimed.sends[job.position]))
-        elif self._braked and outcome.status is DeliveryStatus.SENT:
-            brakes.well(_domain(batch.claimed.sends[job.position]))
-        batch.out -= 1
-        self._ended(batch)
+            domain_backoff.record_deferral(_domain(batch.payload.sends[job.position]))
+        elif self._has_backoff and outcome.status is DeliveryStatus.SENT:
+            domain_backoff.record_success(_domain(batch.payload.sends[job.position]))
+        batch.in_flight -= 1
+        self._notify_if_finished(batch)
 
     def give_back(self, job: Job) -> None:
         """Return an untouched mail to the front of its batch."""
         batch: Batch = job.batch
-        batch.out -= 1
-        batch.returns[job.position] = job.returns + 1
-        self._leave(batch.claimed.sends[job.position])
+        batch.in_flight -= 1
+        batch.disconnects[job.position] = job.returns + 1
+        self._release_slot(batch.payload.sends[job.position])
         if self.stopped:
-            self._ended(batch)
+            self._notify_if_finished(batch)
         else:
             batch.waiting.appendleft(job.position)
-            self._changed()
+            self._on_change()
 
     def stop(self) -> None:
         """Send no more mail. Waiting and parked sends keep their due time."""
         if self.stopped:
             return
         self.stopped = True
-        for limit in self._several:
-            limit.aside.clear()
+        for pacer in self._pacers:
+            pacer.parked.clear()
         for batch in self.batches:
             batch.waiting.clear()
-            batch.aside = 0
-        self._changed()
+            batch.parked_count = 0
+        self._on_change()
 
-    def _ended(self, batch: Batch) -> None:
-        if batch.over:
-            self._changed()
+    def _notify_if_finished(self, batch: Batch) -> None:
+        if batch.is_finished:
+            self._on_change()
 
 
 def _domain(send: SendRef) -> str:
     return send.address.rpartition("@")[2]
 
 
-def _composed(letter: MailContext) -> OutgoingMail | DeliveryResult:
+def _compose_or_fail(context: MailContext) -> OutgoingMail | DeliveryResult:
     try:
-        return compose(letter, clock.now())
+        return compose(context, clock.now())
     except (KampaniaError, ValueError, TemplateError) as error:
         return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, str(error)[:500])
     except Exception as error:  # A bug that may affect every mail: held until it is fixed.
-        log.exception("cannot compose", send_id=letter.send.id)
+        log.exception("cannot compose", send_id=context.send.id)
         return DeliveryResult(DeliveryStatus.SENDER_REJECTED, f"cannot compose: {type(error).__name__}: {error}"[:500])

@@ -20,27 +20,27 @@ from campaigns.delivery.smtp.replies import DeliveryStatus
 from campaigns.delivery.worker import provider_pacing
 from campaigns.delivery.worker.connection_pool import RelayPools
 from campaigns.delivery.worker.mail_feed import MailFeed
-from campaigns.delivery.worker.provider_pacing import HOLD, ProviderPacer
+from campaigns.delivery.worker.provider_pacing import PARKED_SECONDS, ProviderPacer
 
-SHIFT = 3.0
+RUN_SECONDS = 3.0
 """Seconds that one call works, so that other tasks get their turn. The tick enqueues one call a second per activity, so
 an activity occupies at most three workers."""
-_SLICE = 2.0  # Seconds of sending that one claim is sized for.
-_FIRST = 100
-_SMALLEST = 20
+_BATCH_SECONDS = 2.0  # Seconds of sending that one claim is sized for.
+_FIRST_BATCH = 100
+_MIN_BATCH = 20
 _BOUNCES = (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
-_WAKE = 0.2  # Seconds after which the loop runs without a wake-up, in case one was missed.
+_MAX_WAIT = 0.2  # Seconds after which the loop runs without a wake-up, in case one was missed.
 
 
-def deliver(activity_id: int, seconds: float = SHIFT) -> int:
+def deliver(activity_id: int, seconds: float = RUN_SECONDS) -> int:
     """Send the due mails of an activity for about ``seconds``. Returns the number of mails with a result.
 
     May run repeatedly and concurrently.
     """
-    with db.reading() as session:
-        addresses = availability.usable(session)
-        limits = {} if scheduler.built_in(session, [activity_id]) else provider_pacing.limited(session)
-    return asyncio.run(_SendRun(activity_id, seconds, addresses, limits).work()) if addresses else 0
+    with db.read_only_session() as session:
+        addresses = availability.usable_relays(session)
+        limits = {} if scheduler.filter_built_in(session, [activity_id]) else provider_pacing.pacers_by_domain(session)
+    return asyncio.run(_SendRun(activity_id, seconds, addresses, limits).run()) if addresses else 0
 
 
 class _SendRun:
@@ -51,121 +51,121 @@ class _SendRun:
     ) -> None:
         self._activity_id = activity_id
         self._seconds = seconds
-        self._began = self._deadline = 0.0
-        self._changed = asyncio.Event()
-        self._supply = MailFeed(activity_id, self._changed.set, limits)
-        self._lanes = RelayPools(addresses, self._supply, self._changed.set)
-        self._size = _FIRST
-        self._press: BatchContext | None = None
-        self._done = 0
-        self._dry = False
-        self._fresh = True
+        self._started_at = self._deadline = 0.0
+        self._wake_up = asyncio.Event()
+        self._feed = MailFeed(activity_id, self._wake_up.set, limits)
+        self._pools = RelayPools(addresses, self._feed, self._wake_up.set)
+        self._batch_size = _FIRST_BATCH
+        self._context: BatchContext | None = None
+        self._done_count = 0
+        self._nothing_due = False
+        self._is_first_claim = True
         """Whether nothing was claimed yet. The first claim ignores the deadline, for a process that was suspended."""
-        self._claiming: asyncio.Task[None] | None = None
-        self._recording: set[asyncio.Task[None]] = set()
+        self._claim_task: asyncio.Task[None] | None = None
+        self._record_tasks: set[asyncio.Task[None]] = set()
         self._unrecorded: list[Batch] = []
-        self._harmful = False
+        self._breaker_tripped = False
         self._error: BaseException | None = None
 
-    async def work(self) -> int:
-        asyncio.get_running_loop().set_exception_handler(self._fault)
+    async def run(self) -> int:
+        asyncio.get_running_loop().set_exception_handler(self._loop_failed)
         try:
-            if await self._lanes.begin():  # The run's time begins once a relay has answered.
-                self._began = time.monotonic()
-                self._deadline = self._began + self._seconds
-                await self._turn()
+            if await self._pools.connect():  # The run's time begins once a relay has answered.
+                self._started_at = time.monotonic()
+                self._deadline = self._started_at + self._seconds
+                await self._loop()
         finally:
             try:
-                await self._lanes.close()
+                await self._pools.close()
             finally:  # Without this the process would keep the journals' locks when the database is unavailable.
-                for batch in (*self._supply.batches, *self._unrecorded):
+                for batch in (*self._feed.batches, *self._unrecorded):
                     batch.journal.close()  # A take-over reads unrecorded results from the journal.
         if self._error is not None:
             raise self._error
-        return self._done
+        return self._done_count
 
-    async def _turn(self) -> None:
+    async def _loop(self) -> None:
         while True:
-            self._changed.clear()
-            if self._error is not None or self._harmful or not self._lanes.open:
-                self._supply.stop()
-            if time.monotonic() > self._deadline + 2 * HOLD:
-                self._supply.set_down()
+            self._wake_up.clear()
+            if self._error is not None or self._breaker_tripped or not self._pools.usable_pools:
+                self._feed.stop()
+            if time.monotonic() > self._deadline + 2 * PARKED_SECONDS:
+                self._feed.requeue_parked()
             self._record_finished()
             self._claim_ahead()
-            self._lanes.tend()
-            if self._over():
+            self._pools.maintain()
+            if self._is_finished():
                 return
             try:
-                async with asyncio.timeout(_WAKE):
-                    await self._changed.wait()
+                async with asyncio.timeout(_MAX_WAIT):
+                    await self._wake_up.wait()
             except TimeoutError:
                 continue
 
-    def _over(self) -> bool:
-        if self._claiming is not None or self._recording:
+    def _is_finished(self) -> bool:
+        if self._claim_task is not None or self._record_tasks:
             return False
         if self._error is not None:
-            return not self._lanes.busy
-        return not self._supply.batches
+            return not self._pools.is_busy
+        return not self._feed.batches
 
     def _claim_ahead(self) -> None:
-        supply = self._supply
+        feed = self._feed
         if (
-            self._claiming is None
-            and not self._dry
-            and not supply.stopped
-            and supply.waiting <= supply.low
-            and (self._fresh or time.monotonic() < self._deadline)
+            self._claim_task is None
+            and not self._nothing_due
+            and not feed.stopped
+            and feed.waiting <= feed.low_water
+            and (self._is_first_claim or time.monotonic() < self._deadline)
         ):
-            self._fresh = False
-            self._claiming = self._begin(self._claim())
+            self._is_first_claim = False
+            self._claim_task = self._start_task(self._claim())
 
     async def _claim(self) -> None:
         try:
-            batch = await asyncio.to_thread(queue_batch.claim, self._activity_id, self._size, self._press)
-            self._dry = batch is None
+            batch = await asyncio.to_thread(queue_batch.claim, self._activity_id, self._batch_size, self._context)
+            self._nothing_due = batch is None
             if batch is not None:
-                self._press = batch.claimed.press
-                self._supply.low = len(batch.waiting) // 2
-                self._supply.add(batch)
+                self._context = batch.payload.context
+                self._feed.low_water = len(batch.waiting) // 2
+                self._feed.add(batch)
         finally:
-            self._claiming = None
+            self._claim_task = None
 
     def _record_finished(self) -> None:
-        for batch in [batch for batch in self._supply.batches if batch.over]:
-            self._supply.batches.remove(batch)
-            self._done += len(batch.results)
-            rate = max(self._done, 1) / max(time.monotonic() - self._began, 1e-3)
-            self._size = max(_SMALLEST, min(claims.LARGEST, int(rate * _SLICE)))
+        for batch in [batch for batch in self._feed.batches if batch.is_finished]:
+            self._feed.batches.remove(batch)
+            self._done_count += len(batch.results)
+            rate = max(self._done_count, 1) / max(time.monotonic() - self._started_at, 1e-3)
+            self._batch_size = max(_MIN_BATCH, min(claims.MAX_BATCH, int(rate * _BATCH_SECONDS)))
             self._unrecorded.append(batch)
-            self._recording.add(self._begin(self._record(batch)))
+            self._record_tasks.add(self._start_task(self._record(batch)))
 
     async def _record(self, batch: Batch) -> None:
         await asyncio.to_thread(batch.record)
         self._unrecorded.remove(batch)
         bounced = sum(result.outcome.status in _BOUNCES for result in batch.results)
-        if bounced > len(batch.results) * circuit_breaker.BOUNCES:
-            await asyncio.to_thread(self._trip)
+        if bounced > len(batch.results) * circuit_breaker.MAX_BOUNCE_RATE:
+            await asyncio.to_thread(self._check_circuit_breaker)
 
-    def _trip(self) -> None:
+    def _check_circuit_breaker(self) -> None:
         with db.transaction() as session:
             if circuit_breaker.pause_if_harmful(session, self._activity_id):
-                self._harmful = True
+                self._breaker_tripped = True
 
-    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(self._ended)
+    def _start_task(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        task.add_done_callback(self._task_ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._recording.discard(task)
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._record_tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._error = self._error or task.exception()
-        self._changed.set()
+        self._wake_up.set()
 
-    def _fault(self, _loop: object, context: dict[str, object]) -> None:
+    def _loop_failed(self, _loop: object, context: dict[str, object]) -> None:
         """Handler of exceptions in the event loop's callbacks: the run ends after the mails in flight have ended."""
         error = context.get("exception")
         self._error = self._error or (error if isinstance(error, BaseException) else RuntimeError(str(context)))
-        self._changed.set()
+        self._wake_up.set()

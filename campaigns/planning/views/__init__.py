@@ -27,30 +27,30 @@ from campaigns.planning.forms import (
     URL_LABELS,
     CampaignForm,
     LaunchForm,
-    activity_form,
+    build_activity_form,
     campaign_values,
 )
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
-from campaigns.planning.state_machine import LAUNCHED, AlreadyLaunched, Transition, possible
+from campaigns.planning.state_machine import LAUNCHED_STATUSES, AlreadyLaunched, Transition, available_transitions
 from campaigns.planning.views import links
 from campaigns.web.i18n.formatting import translated
-from campaigns.web.pages.edit_conflicts import clash
-from campaigns.web.pages.error_pages import problem_text, put_problems, say
+from campaigns.web.pages.edit_conflicts import edit_conflict_view
+from campaigns.web.pages.error_pages import add_form_problems, error_text, problem_text
 from campaigns.web.request_session import db_session
 from campaigns.web.security import idempotent_forms
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("planning", __name__)
 blueprint.register_blueprint(links.blueprint)
 
-CAMPAIGN_VERBS: dict[str, tuple[Callable[[Session, Actor, Campaign], None], str]] = {
+CAMPAIGN_ACTIONS: dict[str, tuple[Callable[[Session, Actor, Campaign], None], str]] = {
     "launch": (campaigns.launch_campaign, N_("The campaign is active.")),
     "pause": (campaigns.pause_campaign, N_("The campaign and everything in it that ran is paused.")),
     "resume": (campaigns.resume_campaign, N_("The campaign goes on.")),
     "finish": (campaigns.finish_campaign, N_("The campaign is finished.")),
     "cancel": (campaigns.cancel_campaign, N_("The campaign is cancelled.")),
 }
-ACTIVITY_VERBS: dict[str, tuple[Callable[[Session, Actor, Activity], None], str]] = {
+ACTIVITY_ACTIONS: dict[str, tuple[Callable[[Session, Actor, Activity], None], str]] = {
     "submit": (activities.submit, N_("Submitted for review.")),
     "approve": (activities.approve, N_("Approved.")),
     "reopen": (activities.reopen, N_("Back to draft.")),
@@ -63,67 +63,71 @@ ACTIVITY_VERBS: dict[str, tuple[Callable[[Session, Actor, Activity], None], str]
 
 @blueprint.route("/campaigns/new", methods=["GET", "POST"])
 def new_campaign() -> Any:
-    who = actor()
-    who.require(Permission.PLAN)
+    actor = current_actor()
+    actor.require(Permission.PLAN)
     session = db_session()
-    form = CampaignForm(data={"owner_id": str(who.id), "colour": _next_colour(session), "objective": "leads"})
-    form.offer(session, None)
+    form = CampaignForm(data={"owner_id": str(actor.id), "colour": _next_colour(session), "objective": "leads"})
+    form.fill_choices(session, None)
     if form.validate_on_submit():
-        if there := idempotent_forms.already():
-            return there
+        if earlier_response := idempotent_forms.previous_result():
+            return earlier_response
         try:
-            campaign = campaigns.create_campaign(session, who, **form.filled())
+            campaign = campaigns.create_campaign(session, actor, **form.to_input())
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
             flash(_("“%(name)s” is planned. Now add its activities.", name=campaign.name), "success")
-            return idempotent_forms.made(url_for("planning.campaign", campaign_id=campaign.id))
-    return _shown("campaign_form", form, campaign=None)
+            return idempotent_forms.commit_and_redirect(url_for("planning.campaign", campaign_id=campaign.id))
+    return _render_form("campaign_form", form, campaign=None)
 
 
 def _next_colour(session: Session) -> str:
     return COLOURS[(session.scalar(select(func.max(Campaign.id))) or 0) % len(COLOURS)]
 
 
-def _shown(page: str, form: Any, **context: Any) -> Any:
+def _render_form(page: str, form: Any, **context: Any) -> Any:
     """Render a page with a form. The status is 409 for an edit conflict, 422 for a form with errors, else 200."""
-    wrong = bool(form.errors) or bool(form.form_errors)
-    status = 409 if context.setdefault("clash", None) else 422 if wrong else 200
+    has_errors = bool(form.errors) or bool(form.form_errors)
+    status = 409 if context.setdefault("clash", None) else 422 if has_errors else 200
     return render_template(f"pages/planning/{page}.html", form=form, **context), status
 
 
 @blueprint.route("/campaigns/<int:campaign_id>/edit", methods=["GET", "POST"])
 def edit_campaign(campaign_id: int) -> Any:
-    who = actor()
-    who.require(Permission.PLAN)
+    actor = current_actor()
+    actor.require(Permission.PLAN)
     session = db_session()
-    campaign = campaigns.campaign_of(session, campaign_id)
+    campaign = campaigns.get_campaign(session, campaign_id)
     form = CampaignForm(data=campaign_values(campaign))
-    form.offer(session, campaign)
+    form.fill_choices(session, campaign)
     if form.validate_on_submit():
         try:
-            campaigns.update_campaign(session, who, campaign, revision=form.seen(campaign), **form.filled())
+            campaigns.update_campaign(
+                session, actor, campaign, revision=form.opened_revision(campaign), **form.to_input()
+            )
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         except EditConflict:
             session.rollback()
             session.refresh(campaign)
             saved = CampaignForm(formdata=None, data=campaign_values(campaign))
-            saved.offer(session, campaign)
-            return _shown("campaign_form", form, campaign=campaign, clash=clash(form, saved, campaign))
+            saved.fill_choices(session, campaign)
+            return _render_form(
+                "campaign_form", form, campaign=campaign, clash=edit_conflict_view(form, saved, campaign)
+            )
         else:
             session.commit()
             flash(_("Saved."), "success")
             return redirect(url_for("planning.campaign", campaign_id=campaign_id), 303)
-    return _shown("campaign_form", form, campaign=campaign)
+    return _render_form("campaign_form", form, campaign=campaign)
 
 
 @blueprint.get("/campaigns/<int:campaign_id>")
 def campaign(campaign_id: int) -> Any:
-    who = actor()
-    who.require(Permission.VIEW)
+    actor = current_actor()
+    actor.require(Permission.VIEW)
     session = db_session()
-    found = campaigns.campaign_of(session, campaign_id)
+    campaign = campaigns.get_campaign(session, campaign_id)
     rows = session.execute(
         select(Activity, User.name.label("owner"))
         .outerjoin(User, User.id == Activity.owner_id)
@@ -134,169 +138,183 @@ def campaign(campaign_id: int) -> Any:
     counted = [row.Activity for row in rows if row.Activity.status is not ActivityStatus.CANCELLED]
     return render_template(
         "pages/planning/campaign.html",
-        campaign=found,
-        owner=session.get(User, found.owner_id) if found.owner_id is not None else None,
+        campaign=campaign,
+        owner=session.get(User, campaign.owner_id) if campaign.owner_id is not None else None,
         groups={channel: some for channel, some in groups.items() if some},
         coverage={channel: sum(one.channel is channel for one in counted) for channel in Channel},
         planned_cost=sum((one.cost for one in counted if one.cost is not None), Decimal(0)),
         activities=len(rows),
-        verbs=_buttons(who, found),
+        verbs=_permitted_transitions(actor, campaign),
         trail=audit_log_view,
-        history=_history(who, ("campaign", [found.id]), ("activity", [row.Activity.id for row in rows])),
+        history=_history(actor, ("campaign", [campaign.id]), ("activity", [row.Activity.id for row in rows])),
     )
 
 
-def _history(who: Actor, *subjects: tuple[str, Sequence[int]]) -> Sequence[AuditLogEntry]:
-    return audit_log_view.history(db_session(), who, *subjects) if who.may(Permission.PLAN) else []
+def _history(actor: Actor, *subjects: tuple[str, Sequence[int]]) -> Sequence[AuditLogEntry]:
+    return audit_log_view.history(db_session(), actor, *subjects) if actor.may(Permission.PLAN) else []
 
 
-def _buttons(who: Actor, thing: Campaign | Activity) -> list[Transition]:
+def _permitted_transitions(actor: Actor, row: Campaign | Activity) -> list[Transition]:
     """The transitions that are possible now and that the actor is permitted to apply."""
-    planners = {Transition.SUBMIT, Transition.REOPEN}
-    return [verb for verb in possible(thing) if who.may(Permission.PLAN if verb in planners else Permission.LAUNCH)]
+    planner_transitions = {Transition.SUBMIT, Transition.REOPEN}
+    return [
+        verb
+        for verb in available_transitions(row)
+        if actor.may(Permission.PLAN if verb in planner_transitions else Permission.LAUNCH)
+    ]
 
 
 @blueprint.post("/campaigns/<int:campaign_id>/<any(launch,pause,resume,finish,cancel):verb>")
 def move_campaign(campaign_id: int, verb: str) -> Any:
     session = db_session()
-    found = campaigns.campaign_of(session, campaign_id)
-    act, said = CAMPAIGN_VERBS[verb]
-    _tried(session, lambda: act(session, actor(), found), said)
+    campaign = campaigns.get_campaign(session, campaign_id)
+    act, success_message = CAMPAIGN_ACTIONS[verb]
+    _run_transition(session, lambda: act(session, current_actor(), campaign), success_message)
     return redirect(url_for("planning.campaign", campaign_id=campaign_id), 303)
 
 
-def _tried(session: Session, act: Callable[[], None], said: str) -> None:
+def _run_transition(session: Session, act: Callable[[], None], success_message: str) -> None:
     """Run a transition, commit, and flash the result. A Conflict or failed validation is flashed instead of raised."""
     try:
         act()
     except AlreadyLaunched as error:
         session.rollback()
-        flash(say(error), "info")
+        flash(error_text(error), "info")
     except Conflict as error:
         session.rollback()
-        flash(say(error), "warning")
+        flash(error_text(error), "warning")
     except ValidationFailed as error:
         session.rollback()
         flash(" ".join(map(problem_text, error.problems)), "danger")
     else:
         session.commit()
-        flash(translated(said), "success")
+        flash(translated(success_message), "success")
 
 
 @blueprint.route("/campaigns/<int:campaign_id>/activities/new", methods=["GET", "POST"])
 def new_activity(campaign_id: int) -> Any:
-    who = actor()
-    who.require(Permission.PLAN)
+    actor = current_actor()
+    actor.require(Permission.PLAN)
     session = db_session()
-    found = campaigns.campaign_of(session, campaign_id)
+    campaign = campaigns.get_campaign(session, campaign_id)
     channel = next((one for one in Channel if one.value == request.args.get("channel")), None)
     if channel is None:
-        return render_template("pages/planning/channels.html", campaign=found, channels=list(Channel))
-    form = activity_form(session, channel)
+        return render_template("pages/planning/channels.html", campaign=campaign, channels=list(Channel))
+    form = build_activity_form(session, channel)
     if request.method == "GET":
-        form.owner_id.data = str(who.id)
-        form.starts_on.data, form.ends_on.data = found.starts_on, found.ends_on
+        form.owner_id.data = str(actor.id)
+        form.starts_on.data, form.ends_on.data = campaign.starts_on, campaign.ends_on
     if form.validate_on_submit():
-        if there := idempotent_forms.already():
-            return there
+        if earlier_response := idempotent_forms.previous_result():
+            return earlier_response
         try:
-            made = activities.create_activity(session, who, found, **form.filled(channel))
+            activity = activities.create_activity(session, actor, campaign, **form.to_input(channel))
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         else:
-            flash(_("“%(title)s” is planned.", title=made.title), "success")
-            return idempotent_forms.made(url_for("planning.activity", activity_id=made.id))
-    return _shown("activity_form", form, campaign=found, channel=channel, activity=None)
+            flash(_("“%(title)s” is planned.", title=activity.title), "success")
+            return idempotent_forms.commit_and_redirect(url_for("planning.activity", activity_id=activity.id))
+    return _render_form("activity_form", form, campaign=campaign, channel=channel, activity=None)
 
 
 @blueprint.route("/activities/<int:activity_id>/edit", methods=["GET", "POST"])
 def edit_activity(activity_id: int) -> Any:
-    who = actor()
-    who.require(Permission.PLAN)
+    actor = current_actor()
+    actor.require(Permission.PLAN)
     session = db_session()
-    found = activities.activity_of(session, activity_id)
-    form = activity_form(session, found.channel, found)
+    activity = activities.get_activity(session, activity_id)
+    form = build_activity_form(session, activity.channel, activity)
     if form.validate_on_submit():
         try:
-            activities.update_activity(session, who, found, revision=form.seen(found), **form.filled(found.channel))
+            activities.update_activity(
+                session,
+                actor,
+                activity,
+                revision=form.opened_revision(activity),
+                **form.to_input(activity.channel),
+            )
         except ValidationFailed as error:
-            put_problems(form, error)
+            add_form_problems(form, error)
         except EditConflict:
             session.rollback()
-            session.refresh(found)
-            here = {"campaign": found.campaign, "channel": found.channel, "activity": found}
-            saved = activity_form(session, found.channel, found, typed=False)
-            return _shown("activity_form", form, **here, clash=clash(form, saved, found))
+            session.refresh(activity)
+            context = {"campaign": activity.campaign, "channel": activity.channel, "activity": activity}
+            saved = build_activity_form(session, activity.channel, activity, use_submitted=False)
+            return _render_form("activity_form", form, **context, clash=edit_conflict_view(form, saved, activity))
         else:
             session.commit()
             flash(_("Saved."), "success")
             return redirect(url_for("planning.activity", activity_id=activity_id), 303)
-    return _shown("activity_form", form, campaign=found.campaign, channel=found.channel, activity=found)
+    return _render_form("activity_form", form, campaign=activity.campaign, channel=activity.channel, activity=activity)
 
 
 @blueprint.get("/activities/<int:activity_id>")
 def activity(activity_id: int) -> Any:
-    who = actor()
-    who.require(Permission.VIEW)
+    actor = current_actor()
+    actor.require(Permission.VIEW)
     session = db_session()
-    found = activities.activity_of(session, activity_id)
-    is_mail = found.channel is Channel.EMAIL
-    checked = launch.latest_preflight(session, found) if is_mail else None
-    email = found.email_details
+    activity = activities.get_activity(session, activity_id)
+    is_mail = activity.channel is Channel.EMAIL
+    preflight = launch.latest_preflight(session, activity) if is_mail else None
+    email = activity.email_details
     message = session.get(Message, email.message_id) if email and email.message_id is not None else None
     version = session.get(MessageVersion, email.version_id) if email and email.version_id is not None else None
     return render_template(
         "pages/planning/activity.html",
-        activity=found,
-        owner=session.get(User, found.owner_id) if found.owner_id is not None else None,
+        activity=activity,
+        owner=session.get(User, activity.owner_id) if activity.owner_id is not None else None,
         message=message,
         version=version,
-        edited=version is not None and message is not None and launch.differs(message, version),
+        edited=version is not None and message is not None and launch.draft_differs(message, version),
         contact_list=session.get(ContactList, email.list_id) if email and email.list_id is not None else None,
-        audience_size=recipients.size_of(session, found) if is_mail and found.status not in LAUNCHED else None,
-        preflight=checked,
-        launched=found.status in LAUNCHED,
+        audience_size=recipients.audience_size(session, activity)
+        if is_mail and activity.status not in LAUNCHED_STATUSES
+        else None,
+        preflight=preflight,
+        launched=activity.status in LAUNCHED_STATUSES,
         landing_page=form_editing.form_of(session, activity_id),
-        verbs=_buttons(who, found),
+        verbs=_permitted_transitions(actor, activity),
         trail=audit_log_view,
-        history=_history(who, ("activity", [found.id])),
+        history=_history(actor, ("activity", [activity.id])),
         launch_form=LaunchForm(),
         soonest=clock.now(),
-        url_label=URL_LABELS.get(found.channel, N_("Address")),
+        url_label=URL_LABELS.get(activity.channel, N_("Address")),
     )
 
 
 @blueprint.post("/activities/<int:activity_id>/launch")
 def launch_activity(activity_id: int) -> Any:
-    actor().require(Permission.LAUNCH)
-    with db.reading() as looking:
-        email = activities.activity_of(looking, activity_id).email_details
-        versions.compile_ahead(looking, email.message_id if email is not None else None)
+    current_actor().require(Permission.LAUNCH)
+    with db.read_only_session() as read_session:
+        email = activities.get_activity(read_session, activity_id).email_details
+        versions.precompile(read_session, email.message_id if email is not None else None)
     session = db_session()
-    found = activities.activity_of(session, activity_id)
+    activity = activities.get_activity(session, activity_id)
     form = LaunchForm()
-    at = form.instant() if form.validate() else None
+    at = form.launch_at() if form.validate() else None
     if form.errors or (form.later.data and at is None):
-        told = next((error for error in form.at.errors if error), "") if form.at.data else ""
-        flash(told or _("Please say when to launch."), "danger")
+        field_error = next((error for error in form.at.errors if error), "") if form.at.data else ""
+        flash(field_error or _("Please say when to launch."), "danger")
     elif at is not None and at <= clock.now():
         flash(_("That time has passed already. Choose a later one, or launch now."), "danger")
     else:
-        said = N_("Launched.")
+        success_message = N_("Launched.")
         if at is not None:
-            said = (
-                N_("Scheduled, for the first of the two times that clocks show it.") if form.twice else N_("Scheduled.")
+            success_message = (
+                N_("Scheduled, for the first of the two times that clocks show it.")
+                if form.is_ambiguous
+                else N_("Scheduled.")
             )
-        _tried(session, lambda: launch.launch(session, actor(), found, at=at), said)
+        _run_transition(session, lambda: launch.launch(session, current_actor(), activity, at=at), success_message)
     return redirect(url_for("planning.activity", activity_id=activity_id), 303)
 
 
 @blueprint.post("/activities/<int:activity_id>/<any(submit,approve,reopen,pause,resume,finish,cancel):verb>")
 def move_activity(activity_id: int, verb: str) -> Any:
     session = db_session()
-    found = activities.activity_of(session, activity_id)
-    act, said = ACTIVITY_VERBS[verb]
-    _tried(session, lambda: act(session, actor(), found), said)
-    own = url_for("planning.activity", activity_id=activity_id)
-    watched = urlsplit(request.referrer or "").path == f"{own}/progress"
-    return redirect(f"{own}/progress" if watched else own, 303)
+    activity = activities.get_activity(session, activity_id)
+    act, success_message = ACTIVITY_ACTIONS[verb]
+    _run_transition(session, lambda: act(session, current_actor(), activity), success_message)
+    activity_url = url_for("planning.activity", activity_id=activity_id)
+    from_progress_page = urlsplit(request.referrer or "").path == f"{activity_url}/progress"
+    return redirect(f"{activity_url}/progress" if from_progress_page else activity_url, 303)

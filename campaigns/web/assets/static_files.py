@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flask import Flask, Response, abort, g, has_app_context, request
 
-from campaigns.web.assets.css_purge import pruned
+from campaigns.web.assets.css_purge import purge
 from campaigns.web.security.current_actor import public
 
 ROOT = Path(__file__).parents[1] / "static"
@@ -31,34 +31,34 @@ _COMPRESSIBLE = frozenset({".css", ".js", ".svg", ".json", ".txt"})
 @dataclass(frozen=True, slots=True)
 class Asset:
     body: bytes
-    zipped: bytes | None
-    kind: str
+    gzipped: bytes | None
+    content_type: str
     version: str
-    changed: int
+    mtime_ns: int
 
 
-_known: dict[str, Asset] = {}
+_cache: dict[str, Asset] = {}
 
 
-def _read(name: str) -> Asset | None:
+def _load(name: str) -> Asset | None:
     """The file as it is on disk, cached until its modification time changes; None when there is no such file."""
     path = ROOT / name
     if ".." in Path(name).parts or (path.suffix not in _TYPES and mimetypes.guess_type(name)[0] is None):
         return None
     try:
-        changed = path.stat().st_mtime_ns
-        known = _known.get(name)
-        if known is not None and known.changed == changed:
-            return known
+        mtime_ns = path.stat().st_mtime_ns
+        cached = _cache.get(name)
+        if cached is not None and cached.mtime_ns == mtime_ns:
+            return cached
         body = path.read_bytes()
     except (OSError, ValueError):  # ValueError: a NUL byte in the name.
         return None
     if path.suffix == ".css" and path.parent.name == "vendor":
-        body = pruned(body.decode()).encode()
-    kind = _TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    zipped = gzip.compress(body, 6, mtime=0) if path.suffix in _COMPRESSIBLE else None
-    asset = Asset(body, zipped, kind, hashlib.sha256(body).hexdigest()[:12], changed)
-    _known[name] = asset
+        body = purge(body.decode()).encode()
+    content_type = _TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    gzipped = gzip.compress(body, 6, mtime=0) if path.suffix in _COMPRESSIBLE else None
+    asset = Asset(body, gzipped, content_type, hashlib.sha256(body).hexdigest()[:12], mtime_ns)
+    _cache[name] = asset
     return asset
 
 
@@ -67,27 +67,27 @@ def asset(name: str) -> str:
 
     Results are cached per request: a page refers to its icons a hundred times.
     """
-    known: dict[str, str] = g.setdefault("assets", {}) if has_app_context() else {}
-    if name not in known:
-        found = _read(name)
-        if found is None:
+    urls: dict[str, str] = g.setdefault("assets", {}) if has_app_context() else {}
+    if name not in urls:
+        file = _load(name)
+        if file is None:
             raise LookupError(f"no static file {name}")
-        known[name] = f"/static/{name}?v={found.version}"
-    return known[name]
+        urls[name] = f"/static/{name}?v={file.version}"
+    return urls[name]
 
 
 @public
 def static(filename: str) -> Response:
-    found = _read(filename)
-    if found is None:
+    file = _load(filename)
+    if file is None:
         abort(404)
-    zipped = found.zipped is not None and "gzip" in request.headers.get("Accept-Encoding", "")
-    response = Response(found.zipped if zipped else found.body, content_type=found.kind)
-    if zipped:
+    use_gzip = file.gzipped is not None and "gzip" in request.headers.get("Accept-Encoding", "")
+    response = Response(file.gzipped if use_gzip else file.body, content_type=file.content_type)
+    if use_gzip:
         response.headers["Content-Encoding"] = "gzip"
     response.headers["Vary"] = "Accept-Encoding"
-    response.set_etag(found.version + ("-gz" if zipped else ""))
-    if request.args.get("v") == found.version:
+    response.set_etag(file.version + ("-gz" if use_gzip else ""))
+    if request.args.get("v") == file.version:
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     else:
         response.headers["Cache-Control"] = "public, max-age=3600"

@@ -150,12 +150,12 @@ ICON_NAMES = (
 )
 
 
-def without_map(body: bytes) -> bytes:
+def strip_source_map(body: bytes) -> bytes:
     """The file without its source map reference: maps are not shipped, so browsers must not request them."""
     return re.sub(rb"\s*(?://[#@]\s*sourceMappingURL=\S+|/\*[#@]\s*sourceMappingURL=[^*]+\*/)\s*", b"\n", body)
 
 
-def pack(package: VendoredPackage, into: Path) -> Callable[[str], bytes]:
+def fetch_package(package: VendoredPackage, into: Path) -> Callable[[str], bytes]:
     """Download the package into ``into``; returns a function from a path in the package to its bytes."""
     subprocess.run(
         ["npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", str(into)],
@@ -174,7 +174,7 @@ def pack(package: VendoredPackage, into: Path) -> Callable[[str], bytes]:
     return read
 
 
-def sprite(read: Callable[[str], bytes]) -> bytes:
+def build_sprite(read: Callable[[str], bytes]) -> bytes:
     """An SVG sprite of the outline icons that we use, each a ``<symbol>``."""
     symbols = []
     for name in sorted(ICON_NAMES):
@@ -187,7 +187,7 @@ def sprite(read: Callable[[str], bytes]) -> bytes:
     return ('<svg xmlns="http://www.w3.org/2000/svg">\n' + "\n".join(symbols) + "\n</svg>\n").encode()
 
 
-def write(name: str, body: bytes, package: VendoredPackage, source: str) -> dict[str, str]:
+def write_file(name: str, body: bytes, package: VendoredPackage, source: str) -> dict[str, str]:
     """Write a file into ``VENDOR``; returns its entry of the manifest."""
     (VENDOR / name).write_bytes(body)
     return {
@@ -205,21 +205,25 @@ def main() -> None:
     entries: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:
-            read = pack(package, Path(folder))
+            read = fetch_package(package, Path(folder))
             for source, name in package.files.items():
                 body = read(source)
-                entries.append(write(name, body if name.endswith(".woff2") else without_map(body), package, source))
+                entries.append(
+                    write_file(name, body if name.endswith(".woff2") else strip_source_map(body), package, source)
+                )
             if package.notice:
-                entries.append(write(f"{_plain(package)}.LICENSE.txt", read(package.notice), package, package.notice))
-        read = pack(ICONS, Path(folder))
-        entries.append(write("icons.svg", sprite(read), ICONS, "icons/outline/*.svg"))
-        entries.append(write(f"{_plain(ICONS)}.LICENSE.txt", read(ICONS.notice), ICONS, ICONS.notice))
+                entries.append(
+                    write_file(f"{_file_stem(package)}.LICENSE.txt", read(package.notice), package, package.notice)
+                )
+        read = fetch_package(ICONS, Path(folder))
+        entries.append(write_file("icons.svg", build_sprite(read), ICONS, "icons/outline/*.svg"))
+        entries.append(write_file(f"{_file_stem(ICONS)}.LICENSE.txt", read(ICONS.notice), ICONS, ICONS.notice))
     text = json.dumps(sorted(entries, key=lambda entry: entry["file"]), indent=2) + "\n"
     (VENDOR / "manifest.json").write_text(text)
     sys.stdout.write(f"{len(entries)} files in {VENDOR}\n")
 
 
-def _plain(package: VendoredPackage) -> str:
+def _file_stem(package: VendoredPackage) -> str:
     return package.name.removeprefix("@").replace("/", "-")
 
 

@@ -33,66 +33,70 @@ METHODS = [("**/migrations/**.py", "ignore"), ("**.py", "python"), ("**.html", "
 OPTIONS = {"**.html": {"trimmed": "true", "silent": "false"}, "**.txt": {"trimmed": "true", "silent": "false"}}
 
 
-def extracted() -> Catalog:
+def extract_messages() -> Catalog:
     """All marked messages of the product, in the order of the files."""
     catalog = Catalog(project="Kampania", charset="utf-8", fuzzy=False)
     for source in SOURCES:
-        found = extract_from_dir(
+        messages = extract_from_dir(
             ROOT / source, METHODS, OPTIONS, KEYWORDS, comment_tags=("Translators:",), strip_comment_tags=True
         )
-        for filename, _line, message, comments, context in found:
+        for filename, _line, message, comments, context in messages:
             # No line numbers: they move with every change, and translators need only the file.
             catalog.add(message, None, [(f"{source}/{filename}", 0)], auto_comments=comments, context=context)
     return catalog
 
 
-def path_of(language: str) -> Path:
+def po_path(language: str) -> Path:
     return TRANSLATIONS / language / "LC_MESSAGES" / "messages.po"
 
 
-def catalogue(language: str) -> Catalog:
+def load_catalog(language: str) -> Catalog:
     """The language's catalog as stored in its file; empty when there is no file."""
-    path = path_of(language)
+    path = po_path(language)
     if not path.exists():
         return Catalog(locale=language, project="Kampania")
     with path.open("rb") as file:
         return read_po(file, locale=language)
 
 
-def update(language: str) -> Catalog:
+def update_catalog(language: str) -> Catalog:
     """Add new messages to the language's file and remove unused ones; returns the catalog."""
-    template, kept = extracted(), catalogue(language)
-    kept.update(template, no_fuzzy_matching=True, update_header_comment=False)
-    kept.obsolete.clear()
+    template, catalog = extract_messages(), load_catalog(language)
+    catalog.update(template, no_fuzzy_matching=True, update_header_comment=False)
+    catalog.obsolete.clear()
     # A constant header, so that two runs give the same file.
-    kept.header_comment = "# Kampania's sentences in " + LANGUAGES[language] + "."
-    kept.fuzzy, kept.version, kept.msgid_bugs_address = False, "", ""
-    kept.creation_date = kept.revision_date = datetime(2026, 1, 1, tzinfo=UTC)
-    kept.last_translator = kept.language_team = ""
-    path = path_of(language)
+    catalog.header_comment = "# Kampania's sentences in " + LANGUAGES[language] + "."
+    catalog.fuzzy, catalog.version, catalog.msgid_bugs_address = False, "", ""
+    catalog.creation_date = catalog.revision_date = datetime(2026, 1, 1, tzinfo=UTC)
+    catalog.last_translator = catalog.language_team = ""
+    path = po_path(language)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = BytesIO()
-    write_po(text, kept, width=110, sort_output=True, omit_header=False, include_lineno=False, ignore_obsolete=True)
+    write_po(text, catalog, width=110, sort_output=True, omit_header=False, include_lineno=False, ignore_obsolete=True)
     path.write_bytes(text.getvalue())
-    return kept
+    return catalog
 
 
-def compile_one(language: str) -> bytes:
+def compile_catalog(language: str) -> bytes:
     """The binary form (.mo) of the language's file; it is committed beside it."""
     text = BytesIO()
-    write_mo(text, catalogue(language))
+    write_mo(text, load_catalog(language))
     return text.getvalue()
 
 
 def untranslated(language: str) -> Iterator[str]:
     """Messages that are missing or empty in the language's catalog."""
-    kept = catalogue(language)
-    for message in extracted():
+    catalog = load_catalog(language)
+    for message in extract_messages():
         if not message.id:
             continue
-        known = kept.get(message.id, message.context)
-        texts = known.string if known and isinstance(known.string, tuple) else (known.string if known else "",)
-        if known is None or known.fuzzy or not all(texts):
+        translation = catalog.get(message.id, message.context)
+        texts = (
+            translation.string
+            if translation and isinstance(translation.string, tuple)
+            else (translation.string if translation else "",)
+        )
+        if translation is None or translation.fuzzy or not all(texts):
             yield message.id if isinstance(message.id, str) else message.id[0]
 
 
@@ -100,8 +104,8 @@ def main() -> None:
     for language in LANGUAGES:
         if language == "en":
             continue
-        update(language)
-        path_of(language).with_suffix(".mo").write_bytes(compile_one(language))
+        update_catalog(language)
+        po_path(language).with_suffix(".mo").write_bytes(compile_catalog(language))
         missing = list(untranslated(language))
         sys.stdout.write(f"{language}: {len(missing)} strings to translate\n")
         sys.stdout.writelines(f"  {text}\n" for text in missing if "-v" in sys.argv)

@@ -27,8 +27,8 @@ from campaigns.web.security.authentication import current_organisation
 
 TRANSLATIONS = Path(__file__).parents[1] / "translations"
 LANGUAGES = {"en": "English", "fa": "فارسی"}
-NOTHING = "–"
-_PERSIAN = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
+NO_VALUE = "–"
+_PERSIAN_DIGITS = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 _MONTHS = (
     "فروردین",
     "اردیبهشت",
@@ -60,7 +60,7 @@ def select_language() -> str:
     return request.accept_languages.best_match(list(LANGUAGES), "en") or "en"
 
 
-def zone(name: str | None) -> ZoneInfo | None:
+def find_zone(name: str | None) -> ZoneInfo | None:
     """The time zone of this name; None when it is empty or unknown."""
     try:
         return ZoneInfo(name) if name else None
@@ -71,10 +71,10 @@ def zone(name: str | None) -> ZoneInfo | None:
 def select_timezone() -> str:
     if not has_request_context():
         return "UTC"
-    if current_user.is_authenticated and zone(current_user.person.timezone):
+    if current_user.is_authenticated and find_zone(current_user.person.timezone):
         return str(current_user.person.timezone)
     organisation = current_organisation()
-    return organisation.timezone if organisation is not None and zone(organisation.timezone) else "UTC"
+    return organisation.timezone if organisation is not None and find_zone(organisation.timezone) else "UTC"
 
 
 def language() -> str:
@@ -83,13 +83,13 @@ def language() -> str:
         # Called about a thousand times per page: reads flask-babel's cached locale directly.
         return str(g._flask_babel.babel_locale.language)
     except (AttributeError, RuntimeError):
-        found = get_locale()
-        return found.language if found else "en"
+        locale = get_locale()
+        return locale.language if locale else "en"
 
 
 def timezone() -> ZoneInfo:
     """The time zone of this page's reader."""
-    return zone(select_timezone()) or ZoneInfo("UTC")
+    return find_zone(select_timezone()) or ZoneInfo("UTC")
 
 
 def direction() -> str:
@@ -98,27 +98,29 @@ def direction() -> str:
 
 def digits(text: str) -> str:
     """``text`` with the digits of the page's language."""
-    return _in(language(), text)
+    return _localise_digits(language(), text)
 
 
 def number(value: int | float | Decimal | None, places: int | None = None) -> str:
     """1,234 or 1,234.5 in the page's digits; None is a dash. ``places`` fixes the decimals."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return _decimal(value or 0, places, language())  # Not -0.0: it equals 0 and is formatted differently.
 
 
 @lru_cache(maxsize=8_192)
 def _decimal(value: int | float | Decimal, places: int | None, language: str) -> str:
     pattern = "#,##0.##" if places is None else "#,##0." + "0" * places if places else "#,##0"
-    return _in(language, babel.numbers.format_decimal(value, pattern, language, numbering_system=_system(language)))
+    return _localise_digits(
+        language, babel.numbers.format_decimal(value, pattern, language, numbering_system=_numbering_system(language))
+    )
 
 
-def _in(language: str, text: str) -> str:
-    return text.translate(_PERSIAN) if language == "fa" else text
+def _localise_digits(language: str, text: str) -> str:
+    return text.translate(_PERSIAN_DIGITS) if language == "fa" else text
 
 
-def _system(language: str) -> str:
+def _numbering_system(language: str) -> str:
     """The numbering system for Babel: Arabic separators for Persian. Babel leaves the digits Latin."""
     return "arabext" if language == "fa" else "latn"
 
@@ -128,57 +130,57 @@ def ngettext(singular: str, plural: str, num: int, **variables: Any) -> str:
     return str(get_translations().ungettext(singular, plural, num)) % {"num": number(num), **variables}
 
 
-_known: dict[tuple[str, str], Markup] = {}
+_markup_cache: dict[tuple[str, str], Markup] = {}
 """Translated messages of the templates by (language, msgid)."""
-_MOST_KNOWN = 20_000
+_MARKUP_CACHE_SIZE = 20_000
 
 
-def said(text: str) -> Markup:
+def translated_markup(text: str) -> Markup:
     """A msgid of the templates in the page's language, placeholders unfilled. Cached: a page has about a thousand."""
     key = (language(), text)
-    words = _known.get(key)
-    if words is None:
-        words = Markup(str(get_translations().ugettext(text)))  # noqa: S704
-        if len(_known) < _MOST_KNOWN:
-            _known[key] = words
-    return words
+    markup = _markup_cache.get(key)
+    if markup is None:
+        markup = Markup(str(get_translations().ugettext(text)))  # noqa: S704
+        if len(_markup_cache) < _MARKUP_CACHE_SIZE:
+            _markup_cache[key] = markup
+    return markup
 
 
 @pass_context
-def _said(context: Context, text: str, /, **variables: Any) -> str:
+def _template_gettext(context: Context, text: str, /, **variables: Any) -> str:
     """A template's ``_("…")``; filled-in values are escaped."""
-    words = said(text)
+    markup = translated_markup(text)
     if not context.eval_ctx.autoescape:
-        return str(words) % variables
-    return words % variables if variables or "%" in words else words
+        return str(markup) % variables
+    return markup % variables if variables or "%" in markup else markup
 
 
 @pass_context
-def _counted(context: Context, singular: str, plural: str, num: int, **variables: Any) -> str:
+def _template_ngettext(context: Context, singular: str, plural: str, num: int, **variables: Any) -> str:
     """A template's ``ngettext``; filled-in values are escaped."""
-    words = str(get_translations().ungettext(singular, plural, num))
-    filled = {"num": number(num), **variables}
-    return Markup(words) % filled if context.eval_ctx.autoescape else words % filled  # noqa: S704
+    message = str(get_translations().ungettext(singular, plural, num))
+    values = {"num": number(num), **variables}
+    return Markup(message) % values if context.eval_ctx.autoescape else message % values  # noqa: S704
 
 
 def percent(value: float | Decimal | None, places: int = 1) -> str:
     """A ratio as a percentage: 0.123 is 12.3 %; None (no denominator) is a dash."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return _percent(value or 0, places, language())
 
 
 @lru_cache(maxsize=2_048)
 def _percent(value: float | Decimal, places: int, language: str) -> str:
     pattern = "#,##0." + "0" * places + "%" if places else "#,##0%"
-    text = babel.numbers.format_percent(value, pattern, language, numbering_system=_system(language))
-    return _in(language, text.replace("%", "٪") if language == "fa" else text)
+    text = babel.numbers.format_percent(value, pattern, language, numbering_system=_numbering_system(language))
+    return _localise_digits(language, text.replace("%", "٪") if language == "fa" else text)
 
 
 def money(value: Decimal | int | float | None, currency: str | None = None) -> str:
     """An amount in ``currency``, by default the organisation's; None is a dash."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     if currency is None:
         organisation = current_organisation()
         currency = organisation.currency if organisation is not None else "EUR"
@@ -187,8 +189,8 @@ def money(value: Decimal | int | float | None, currency: str | None = None) -> s
 
 @lru_cache(maxsize=2_048)
 def _money(value: Decimal | int | float, currency: str, language: str) -> str:
-    text = babel.numbers.format_currency(value, currency, locale=language, numbering_system=_system(language))
-    return _in(language, text)
+    text = babel.numbers.format_currency(value, currency, locale=language, numbering_system=_numbering_system(language))
+    return _localise_digits(language, text)
 
 
 def _local(value: datetime) -> datetime:
@@ -198,7 +200,7 @@ def _local(value: datetime) -> datetime:
 def date_text(value: date | datetime | None) -> str:
     """A date in the reader's format and time zone; Jalali for Persian."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return _date(_local(value).date() if isinstance(value, datetime) else value, language())
 
 
@@ -206,13 +208,13 @@ def date_text(value: date | datetime | None) -> str:
 def _date(day: date, language: str) -> str:
     if language == "fa" and day.year >= 622:
         jalali = JalaliDate(day)  # type: ignore[no-untyped-call]
-        return _in(language, f"{jalali.day} {_MONTHS[jalali.month - 1]} {jalali.year}")
+        return _localise_digits(language, f"{jalali.day} {_MONTHS[jalali.month - 1]} {jalali.year}")
     return babel.dates.format_date(day, "medium", locale=language)
 
 
 def time_text(value: datetime | time | None) -> str:
     if value is None:
-        return NOTHING
+        return NO_VALUE
     if isinstance(value, datetime):
         value = _local(value).time()
     return digits(value.strftime("%H:%M"))
@@ -221,11 +223,11 @@ def time_text(value: datetime | time | None) -> str:
 def datetime_text(value: datetime | None) -> str:
     """Date and time to the minute, in the reader's time zone."""
     if value is None:
-        return NOTHING
-    return f"{date_text(value)}{comma()}{time_text(value)}"
+        return NO_VALUE
+    return f"{date_text(value)}{list_separator()}{time_text(value)}"
 
 
-def comma() -> str:
+def list_separator() -> str:
     """The separator of list items in the reader's language."""
     return "، " if language() == "fa" else ", "
 
@@ -238,13 +240,13 @@ def weekdays() -> list[str]:
 
 def weekdays_text(numbers: str) -> str:
     """Weekday names for a string of digits, 1 for Monday."""
-    return comma().join(weekdays()[int(number) - 1] for number in numbers)
+    return list_separator().join(weekdays()[int(number) - 1] for number in numbers)
 
 
 def ago(value: datetime | None) -> str:
     """ "3 minutes ago", "in 2 days"; None is a dash."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     distance: timedelta = value - clock.now()
     if abs(distance) < timedelta(seconds=1):
         distance = timedelta(seconds=-1)
@@ -273,7 +275,7 @@ def translated(text: Any) -> str:
 def init(app: Flask) -> None:
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(TRANSLATIONS)
     Babel(app, locale_selector=select_language, timezone_selector=select_timezone)
-    app.jinja_env.globals.update(ngettext=_counted, gettext=_said, _=_said)
+    app.jinja_env.globals.update(ngettext=_template_ngettext, gettext=_template_gettext, _=_template_gettext)
     app.jinja_env.filters.update(
         number=number,
         percent=percent,
@@ -287,7 +289,7 @@ def init(app: Flask) -> None:
         chart_label=chart_label,
     )
     app.jinja_env.globals.update(
-        comma=comma,
+        comma=list_separator,
         language=language,
         direction=direction,
         timezone=timezone,

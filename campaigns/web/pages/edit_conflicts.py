@@ -11,7 +11,7 @@ from wtforms.fields import FieldList
 
 from campaigns.optimistic_lock import Versioned
 
-_LONGEST_SHOWN = 300
+_MAX_SHOWN_LENGTH = 300
 
 
 class VersionedForm(FlaskForm):  # type: ignore[misc]
@@ -19,7 +19,7 @@ class VersionedForm(FlaskForm):  # type: ignore[misc]
 
     revision = HiddenField()
 
-    def seen(self, thing: Versioned) -> int | None:
+    def opened_revision(self, thing: Versioned) -> int | None:
         """The revision to save against: None when the form carries none, 0 (never valid) when it is malformed."""
         # The user saw the conflict and chose to overwrite.
         if request.form.get("overwrite", "") == str(thing.revision):
@@ -40,14 +40,14 @@ class EditConflictView:
     """(label, saved value, submitted value), only where they differ."""
 
 
-def clash(typed: VersionedForm, saved: VersionedForm, thing: Versioned) -> EditConflictView:
+def edit_conflict_view(submitted: VersionedForm, saved: VersionedForm, thing: Versioned) -> EditConflictView:
     """The differences between a submitted form and the same form filled from ``thing`` as it is now."""
-    pairs = ((field, saved[field.name]) for field in typed if not isinstance(field, HiddenField))
-    shown = [(str(field.label.text), _shown(theirs), _shown(field)) for field, theirs in pairs]
+    pairs = ((field, saved[field.name]) for field in submitted if not isinstance(field, HiddenField))
+    shown = [(str(field.label.text), _display_text(theirs), _display_text(field)) for field, theirs in pairs]
     return EditConflictView(thing.revision, [row for row in shown if row[1] != row[2]])
 
 
-def _shown(field: Any) -> str:
+def _display_text(field: Any) -> str:
     """The field's value as displayed to people."""
     if isinstance(field, BooleanField):
         return str(_("Yes") if field.data else _("No"))
@@ -55,8 +55,8 @@ def _shown(field: Any) -> str:
         labels: dict[str, Any] = {str(value): label for value, label, *_rest in field.iter_choices()}
         return str(labels.get(str(field.data), field.data or ""))
     if isinstance(field, FieldList):
-        return "; ".join(words for words in map(_shown, field) if words)
+        return "; ".join(words for words in map(_display_text, field) if words)
     if isinstance(field, FormField):
-        return ", ".join(words for one in field if not isinstance(one, BooleanField) and (words := _shown(one)))
+        return ", ".join(words for one in field if not isinstance(one, BooleanField) and (words := _display_text(one)))
     text = str(field._value()).replace("\r\n", "\n").strip()  # The text that the input shows: 12.50, not 12.5.
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return text if len(text) <= _MAX_SHOWN_LENGTH else text[:_MAX_SHOWN_LENGTH] + "…"

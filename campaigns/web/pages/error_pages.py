@@ -48,7 +48,7 @@ TITLES = {
     500: N_("Something broke on our side"),
     503: N_("Not just now"),
 }
-WORDS = {
+MESSAGES = {
     400: N_("The request was incomplete or damaged. Go back and try again."),
     401: N_("This page is for people who are signed in."),
     403: N_("Your role does not allow this."),
@@ -62,7 +62,7 @@ WORDS = {
 }
 
 
-def say(error: KampaniaError | ValidationProblem) -> str:
+def error_text(error: KampaniaError | ValidationProblem) -> str:
     """The error's message in the reader's language."""
     text = translated(error.message)
     try:
@@ -71,51 +71,53 @@ def say(error: KampaniaError | ValidationProblem) -> str:
         return str(error)
 
 
-_OF_ONE_LINE = {"subject": N_("Subject"), "preheader": N_("Preheader")}
+_SINGLE_LINE_FIELDS = {"subject": N_("Subject"), "preheader": N_("Preheader")}
 
 
 def problem_text(problem: ValidationProblem) -> str:
     """A problem's message with its line number, if any; single-line fields are named instead."""
     if problem.line is None:
-        return say(problem)
-    if problem.field in _OF_ONE_LINE:
-        return f"{translated(_OF_ONE_LINE[problem.field])}: {say(problem)}"
-    return str(_("Line %(line)s: %(text)s", line=number(problem.line), text=say(problem)))
+        return error_text(problem)
+    if problem.field in _SINGLE_LINE_FIELDS:
+        return f"{translated(_SINGLE_LINE_FIELDS[problem.field])}: {error_text(problem)}"
+    return str(_("Line %(line)s: %(text)s", line=number(problem.line), text=error_text(problem)))
 
 
-def _beside_its_field(problem: ValidationProblem) -> str:
-    return say(problem) if problem.field in _OF_ONE_LINE else problem_text(problem)
+def _field_problem_text(problem: ValidationProblem) -> str:
+    return error_text(problem) if problem.field in _SINGLE_LINE_FIELDS else problem_text(problem)
 
 
-def put_problems(form: Form, error: ValidationFailed) -> None:
+def add_form_problems(form: Form, error: ValidationFailed) -> None:
     """Add each problem to its field; problems without a field of this form go to ``form.form_errors``."""
     for problem in error.problems:
         field = form[problem.field] if problem.field and problem.field in form else None
         if field is None:
             form.form_errors.append(problem_text(problem))
         else:
-            field.errors = [*field.errors, _beside_its_field(problem)]
+            field.errors = [*field.errors, _field_problem_text(problem)]
 
 
-def _json(status: int, message: str, problems: Sequence[ValidationProblem], headers: dict[str, str] | None) -> Response:
+def _json_response(
+    status: int, message: str, problems: Sequence[ValidationProblem], headers: dict[str, str] | None
+) -> Response:
     """The error for an API client, with the place of each problem; the message alone contains all problems as well."""
     if problems:
-        message = "; ".join((f"{each.field}: " if each.field else "") + _beside_its_field(each) for each in problems)
-    places = [{"field": problem.field, "row": problem.line, "message": say(problem)} for problem in problems]
+        message = "; ".join((f"{each.field}: " if each.field else "") + _field_problem_text(each) for each in problems)
+    places = [{"field": problem.field, "row": problem.line, "message": error_text(problem)} for problem in problems]
     answer = jsonify(error={"status": status, "message": message, "problems": places})
     answer.status_code = status
     answer.headers.extend(headers or {})
     return answer
 
 
-def _page(
+def _error_response(
     status: int, message: str = "", headers: dict[str, str] | None = None, problems: Sequence[ValidationProblem] = ()
 ) -> Response:
     """The error page: a fragment for htmx, else a page in the layout for signed-in users or for anonymous visitors."""
-    words = message or translated(WORDS.get(status, WORDS[500 if status >= 500 else 400]))
+    words = message or translated(MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400]))
     title = translated(TITLES.get(status, TITLES[500 if status >= 500 else 400]))
     if g.get("wants_json"):
-        return _json(status, message or words, problems, headers)
+        return _json_response(status, message or words, problems, headers)
     if request.headers.get("HX-Request"):
         template = "pages/errors/_error.html"
     elif "application/json" in request.accept_mimetypes.values() and not request.accept_mimetypes.accept_html:
@@ -127,52 +129,54 @@ def _page(
     return Response(body, status, headers, content_type="text/html; charset=utf-8")
 
 
-def _ours(error: KampaniaError) -> Response:
+def _on_kampania_error(error: KampaniaError) -> Response:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-    message = "; ".join(map(problem_text, error.problems)) if isinstance(error, ValidationFailed) else say(error)
+    message = "; ".join(map(problem_text, error.problems)) if isinstance(error, ValidationFailed) else error_text(error)
     _roll_back()
-    wait = error.wait if isinstance(error, RateLimited) else 30
+    retry_after = error.retry_after if isinstance(error, RateLimited) else 30
     problems = error.problems if isinstance(error, ValidationFailed) else ()
-    return _page(status, message, {"Retry-After": str(wait)} if isinstance(error, TemporaryError) else None, problems)
+    return _error_response(
+        status, message, {"Retry-After": str(retry_after)} if isinstance(error, TemporaryError) else None, problems
+    )
 
 
-def _http(error: HTTPException) -> Any:
+def _on_http_error(error: HTTPException) -> Any:
     if error.code is None or error.code < 400:
         return error  # A redirect.
     if isinstance(error, InternalServerError) and error.original_exception is not None:
-        return _unexpected(error.original_exception)
-    kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+        return _on_unexpected_error(error.original_exception)
+    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     message = _("The form was open too long, or cookies are off. Please load the page again.")
-    return _page(error.code, message if isinstance(error, CSRFError) else "", kept)
+    return _error_response(error.code, message if isinstance(error, CSRFError) else "", headers)
 
 
-def _database(error: DBAPIError) -> Response:
+def _on_database_error(error: DBAPIError) -> Response:
     """Error page for a database error. When the database is unavailable, the page is rendered without any query.
 
     A refused value (DataError) gives 400 and a concurrent insert (IntegrityError) 409.
     """
     if isinstance(error, DataError | IntegrityError):
-        _log("database", error)
+        _log_error("database", error)
         _roll_back()
-        return _page(400 if isinstance(error, DataError) else 409)
+        return _error_response(400 if isinstance(error, DataError) else 409)
     if not (isinstance(error, OperationalError) or error.connection_invalidated):
-        return _unexpected(error)
-    _log("database", error)
+        return _on_unexpected_error(error)
+    _log_error("database", error)
     g.database_away = True
     g.pop("organisation", None)
     g.pop("_login_user", None)
-    return _page(
+    return _error_response(
         503, translated(N_("The database does not answer. Please try again in a minute.")), {"Retry-After": "30"}
     )
 
 
-def _unexpected(error: BaseException) -> Response:
-    _log("unexpected", error)
+def _on_unexpected_error(error: BaseException) -> Response:
+    _log_error("unexpected", error)
     _roll_back()
     try:
-        return _page(500)
+        return _error_response(500)
     except Exception as second:  # The error page itself fails, or something that it needs.
-        _log("error page", second)
+        _log_error("error page", second)
         return Response("500\n", 500, content_type="text/plain")
 
 
@@ -185,12 +189,12 @@ def _roll_back() -> None:
         g.pop("_login_user", None)
 
 
-def _log(what: str, error: BaseException) -> None:
+def _log_error(kind: str, error: BaseException) -> None:
     place = f"{request.method} {request.path}" if has_request_context() else "-"
-    current_app.logger.error("%s error at %s", what, place, exc_info=error)
+    current_app.logger.error("%s error at %s", kind, place, exc_info=error)
 
 
 def init(app: Flask) -> None:
-    app.register_error_handler(KampaniaError, _ours)
-    app.register_error_handler(DBAPIError, _database)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(KampaniaError, _on_kampania_error)
+    app.register_error_handler(DBAPIError, _on_database_error)
+    app.register_error_handler(HTTPException, _on_http_error)

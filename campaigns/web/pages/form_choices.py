@@ -30,12 +30,12 @@ def choices(pairs: Iterable[tuple[object, str]]) -> Any:
     return [wtforms_choices.SelectChoice(str(value), label) for value, label in pairs]  # type: ignore[attr-defined]
 
 
-def choices_of(kind: type[StrEnum]) -> Any:
+def enum_choices(enum: type[StrEnum]) -> Any:
     """The members of an enum with their translated labels; within a request only."""
-    return choices((member.value, translated(member.label)) for member in kind)  # type: ignore[attr-defined]
+    return choices((member.value, translated(member.label)) for member in enum)  # type: ignore[attr-defined]
 
 
-def choices_of_people(session: Session, chosen: int | None, nobody: str) -> Any:
+def user_choices(session: Session, chosen: int | None, empty_label: str) -> Any:
     """An empty choice with ``empty_label``, then all users who may sign in, and ``chosen`` even if locked since."""
     people = select(User.id, User.name).where(or_(User.locked_at.is_(None), User.id == chosen))
-    return choices([("", nobody), *session.execute(people.order_by(User.name, User.id))])
+    return choices([("", empty_label), *session.execute(people.order_by(User.name, User.id))])

@@ -6,23 +6,23 @@ import re
 from flask import Response, request
 
 
-def seal(body: str) -> str:
+def with_version(body: str) -> str:
     """The fragment with its own version filled into its polling URL (``seen=?``)."""
     return body.replace("seen=?", f"seen={_version(body)}")
 
 
-def unless_seen(body: str) -> Response:
+def unless_unchanged(body: str) -> Response:
     """The fragment, or 204 when the client already has this version, so that nothing on the page moves."""
     if request.args.get("seen") == _version(body):
         return Response(status=204)
-    return Response(seal(body), content_type="text/html; charset=utf-8")
+    return Response(with_version(body), content_type="text/html; charset=utf-8")
 
 
-_MARK = re.compile(r"&(?:amp;)?was=[^\"&]*")
+_POLL_MARK = re.compile(r"&(?:amp;)?was=[^\"&]*")
 """The count and time of this poll, which the URL of the next one carries; they are not displayed, so versions ignore
 them.
 """
 
 
 def _version(body: str) -> str:
-    return hashlib.blake2b(_MARK.sub("", body).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(_POLL_MARK.sub("", body).encode(), digest_size=8).hexdigest()

@@ -32,55 +32,57 @@ class Page:
         return len(self.items)
 
 
-def page_of(session: Session, stmt: Select[*tuple[Any, ...]], key_columns: Sequence[Key], *, size: int = 25) -> Page:
+def paginate(session: Session, stmt: Select[*tuple[Any, ...]], key_columns: Sequence[Key], *, size: int = 25) -> Page:
     """One page of ``stmt`` in the order of ``key_columns``, at the cursor in the request's ``after`` or ``before``.
 
     A key column sorts ascending, or descending as ``column.desc()``. Keys are never NULL and unique together. ``stmt``
     has no ORDER BY. Items are what ``stmt`` selects: the entity itself when it selects one thing, else named tuples.
     An invalid cursor gives the first page.
     """
-    keys = [(key.element, True) if _descends(key) else (key, False) for key in key_columns]
+    keys = [(key.element, True) if _is_descending(key) else (key, False) for key in key_columns]
     backwards = "before" in request.args and "after" not in request.args
-    cursor = _opened(request.args.get("before" if backwards else "after"), [key for key, _ in keys])
+    cursor = _decode_cursor(request.args.get("before" if backwards else "after"), [key for key, _ in keys])
     if cursor is None:
         backwards = False
     else:
-        stmt = stmt.where(_beyond(keys, cursor, backwards))
-    width = len(stmt.column_descriptions)
+        stmt = stmt.where(_keyset_condition(keys, cursor, backwards))
+    item_width = len(stmt.column_descriptions)
     stmt = stmt.add_columns(*(key.label(f"_key_{n}") for n, (key, _) in enumerate(keys)))
     stmt = stmt.order_by(*(key.desc() if descends != backwards else key.asc() for key, descends in keys))
     result = session.execute(stmt.limit(size + 1))
-    names = list(result.keys())[:width]
+    names = list(result.keys())[:item_width]
     rows = result.all()
-    more = len(rows) > size
+    has_more = len(rows) > size
     rows = rows[:size][::-1] if backwards else rows[:size]
-    item = namedtuple("item", names, rename=True) if width > 1 else None
+    item = namedtuple("item", names, rename=True) if item_width > 1 else None
     return Page(
-        items=[item(*row[:width]) if item else row[0] for row in rows],
-        previous_url=_url("before", rows[0][width:]) if rows and (more if backwards else cursor is not None) else None,
-        next_url=_url("after", rows[-1][width:]) if rows and (backwards or more) else None,
+        items=[item(*row[:item_width]) if item else row[0] for row in rows],
+        previous_url=_cursor_url("before", rows[0][item_width:])
+        if rows and (has_more if backwards else cursor is not None)
+        else None,
+        next_url=_cursor_url("after", rows[-1][item_width:]) if rows and (backwards or has_more) else None,
     )
 
 
-def _descends(key: Any) -> bool:
+def _is_descending(key: Any) -> bool:
     return isinstance(key, UnaryExpression) and key.modifier is operators.desc_op
 
 
-def _beyond(keys: Sequence[tuple[Any, bool]], values: Sequence[Any], backwards: bool) -> ColumnElement[bool]:
+def _keyset_condition(keys: Sequence[tuple[Any, bool]], values: Sequence[Any], backwards: bool) -> ColumnElement[bool]:
     """Rows beyond ``values``: (a > x) or (a = x and b > y) …, each comparison in its column's direction."""
-    ways: list[ColumnElement[bool]] = []
+    alternatives: list[ColumnElement[bool]] = []
     for n, ((key, descends), value) in enumerate(zip(keys, values, strict=True)):
         same = [earlier == values[m] for m, (earlier, _) in enumerate(keys[:n])]
-        ways.append(and_(*same, key < value if descends != backwards else key > value))
-    return or_(*ways)
+        alternatives.append(and_(*same, key < value if descends != backwards else key > value))
+    return or_(*alternatives)
 
 
-def _url(direction: str, values: Sequence[Any]) -> str:
+def _cursor_url(direction: str, values: Sequence[Any]) -> str:
     arguments = [(name, value) for name, value in request.args.items(multi=True) if name not in ("after", "before")]
-    return f"{request.path}?{urlencode([*arguments, (direction, _sealed(values))])}"
+    return f"{request.path}?{urlencode([*arguments, (direction, _encode_cursor(values))])}"
 
 
-def _sealed(values: Sequence[Any]) -> str:
+def _encode_cursor(values: Sequence[Any]) -> str:
     plain = [
         {"t": value.isoformat()}
         if isinstance(value, datetime)
@@ -95,31 +97,31 @@ def _sealed(values: Sequence[Any]) -> str:
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
-def _opened(text: str | None, keys: Sequence[Key]) -> list[Any] | None:
+def _decode_cursor(text: str | None, keys: Sequence[Key]) -> list[Any] | None:
     if not text or len(text) > 2000:
         return None
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         if not isinstance(values, list) or len(values) != len(keys):
             return None
-        values = [_value(value) for value in values]
+        values = [_decode_value(value) for value in values]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return values if all(map(_fits, values, keys)) else None
+    return values if all(map(_is_comparable, values, keys)) else None
 
 
-def _fits(value: Any, key: Key) -> bool:
+def _is_comparable(value: Any, key: Key) -> bool:
     """Whether the database can compare the value with the key; otherwise the query would fail."""
     if isinstance(value, str) and any(sign == "\x00" or "\ud800" <= sign <= "\udfff" for sign in value):
         return False
     try:
-        kept = key.type.python_type
+        python_type = key.type.python_type
     except NotImplementedError:  # An expression without a known type.
         return True
-    return type(value) is kept if kept in (int, str, date, datetime) else True
+    return type(value) is python_type if python_type in (int, str, date, datetime) else True
 
 
-def _value(value: Any) -> Any:
+def _decode_value(value: Any) -> Any:
     if isinstance(value, dict):
         if "t" in value:
             at = datetime.fromisoformat(value["t"])

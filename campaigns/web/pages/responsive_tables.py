@@ -12,33 +12,33 @@ _SPAN = re.compile(r'colspan="(\d+)"')
 _ROLES = {"td": "cell", "th": "rowheader"}
 
 
-def labelled(rows: str, columns: Sequence[str | Mapping[str, object]]) -> Markup:
+def label_cells(rows: str, columns: Sequence[str | Mapping[str, object]]) -> Markup:
     """``rows`` of a table body, each cell with its column's label in ``data-label``; cells must not contain tables.
 
     Cells of a column with a hidden label get an empty ``data-label``.
     """
-    names = [_name(column) for column in columns]
-    place = 0
+    names = [_column_label(column) for column in columns]
+    column_index = 0
 
-    def opened(found: re.Match[str]) -> str:
-        nonlocal place
-        tag, attributes = found.groups()
+    def with_attributes(match: re.Match[str]) -> str:
+        nonlocal column_index
+        tag, attributes = match.groups()
         if tag == "tr":
-            place = 0
+            column_index = 0
             return f'<tr role="row"{attributes}>'
-        name = names[place] if place < len(names) else ""
+        name = names[column_index] if column_index < len(names) else ""
         span = _SPAN.search(attributes)
-        place += int(span[1]) if span else 1
+        column_index += int(span[1]) if span else 1
         return f'<{tag} role="{_ROLES[tag]}" data-label="{escape(name)}"{attributes}>'
 
-    return Markup(_OPENING.sub(opened, rows))  # noqa: S704  # The rows are escaped already, labels are escaped above.
+    return Markup(_OPENING.sub(with_attributes, rows))  # noqa: S704  # The rows are escaped already, labels are escaped above.
 
 
-def _name(column: str | Mapping[str, object]) -> str:
+def _column_label(column: str | Mapping[str, object]) -> str:
     if isinstance(column, str):
         return column
     return "" if column.get("hidden") else str(column["text"])
 
 
 def init(app: Flask) -> None:
-    app.jinja_env.filters["labelled"] = labelled
+    app.jinja_env.filters["labelled"] = label_cells

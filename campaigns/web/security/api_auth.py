@@ -20,22 +20,22 @@ from campaigns.web.client_ip import client_ip
 from campaigns.web.request_session import db_session
 from campaigns.web.security.rate_limits import RateLimit
 
-LARGEST_BODY = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 """1 MiB, about twice the size of a thousand events with all their details."""
 View = TypeVar("View", bound=Callable[..., Any])
-_WRONG = RateLimit(count=20, seconds=60)
+_INVALID_KEY_LIMIT = RateLimit(count=20, seconds=60)
 """Invalid keys per network: enough for a mistake in a client's settings, useless for guessing."""
 
 
-def with_key(scope: Scope) -> Callable[[View], View]:
+def require_api_key(scope: Scope) -> Callable[[View], View]:
     """Require an API key with this scope; the view gets the key's ``actor`` as first argument."""
 
-    return lambda view: _opened(view, scope)
+    return lambda view: _api_view(view, scope)
 
 
-def with_any_key(view: View) -> View:
+def require_any_api_key(view: View) -> View:
     """Require an API key with any scope; the view gets the key's ``actor`` as first argument."""
-    return _opened(view, None)
+    return _api_view(view, None)
 
 
 def json_body() -> dict[str, Any]:
@@ -44,7 +44,7 @@ def json_body() -> dict[str, Any]:
     Raises ValidationFailed for anything else, and for NUL, which PostgreSQL can't store. A body larger than the limit
     gives 413.
     """
-    if (request.content_length or 0) > LARGEST_BODY or len(request.get_data()) > LARGEST_BODY:
+    if (request.content_length or 0) > MAX_BODY_BYTES or len(request.get_data()) > MAX_BODY_BYTES:
         abort(413)
     try:
         body = json.loads(request.get_data())
@@ -57,25 +57,25 @@ def json_body() -> dict[str, Any]:
     return body
 
 
-def _opened(view: View, scope: Scope | None) -> View:
+def _api_view(view: View, scope: Scope | None) -> View:
     @wraps(view)
-    def answer(*args: Any, **kwargs: Any) -> Any:
+    def authenticated_view(*args: Any, **kwargs: Any) -> Any:
         g.wants_json = True
-        return view(_actor(scope), *args, **kwargs)
+        return view(_authenticate(scope), *args, **kwargs)
 
-    answer.is_public = True  # type: ignore[attr-defined]  # No session is required,
-    answer.scope = scope  # type: ignore[attr-defined]  # and none is read: see csrf_exemptions.py.
-    return answer  # type: ignore[return-value]
+    authenticated_view.is_public = True  # type: ignore[attr-defined]  # No session is required,
+    authenticated_view.scope = scope  # type: ignore[attr-defined]  # and none is read: see csrf_exemptions.py.
+    return authenticated_view  # type: ignore[return-value]
 
 
-def _actor(scope: Scope | None) -> Actor:
+def _authenticate(scope: Scope | None) -> Actor:
     kind, _, text = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer" or not text.strip():
         raise Unauthorized(N_("Send your API key: Authorization: Bearer kmp_…"))
     try:
-        actor = api_keys.actor_of(db_session(), text.strip())
+        actor = api_keys.authenticate(db_session(), text.strip())
     except Forbidden as error:
-        _WRONG.check(client_ip(request.environ))
+        _INVALID_KEY_LIMIT.check_ip(client_ip(request.environ))
         raise Unauthorized(error.message) from error
     if scope is not None and not SCOPES[scope] <= actor.permissions:
         raise Forbidden(N_("This API key was not made for that."))

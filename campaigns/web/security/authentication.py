@@ -12,9 +12,9 @@ from flask_login import LoginManager, UserMixin, current_user
 
 from campaigns.accounts.actor import PERMISSIONS, Permission
 from campaigns.accounts.models import Organisation, User
-from campaigns.web.request_session import db_session, let_others_write
+from campaigns.web.request_session import db_session, release_write_lock
 
-BEFORE_FOUNDING = frozenset({"static", "favicon", "accounts_public.setup", "accounts_public.health"})
+ENDPOINTS_BEFORE_SETUP = frozenset({"static", "favicon", "accounts_public.setup", "accounts_public.health"})
 
 
 class SessionUser(UserMixin):  # type: ignore[misc]
@@ -27,7 +27,7 @@ class SessionUser(UserMixin):  # type: ignore[misc]
         return f"{self.person.id}.{self.person.session_epoch}"
 
 
-def load(key: str) -> SessionUser | None:
+def load_session_user(key: str) -> SessionUser | None:
     """The user of a session; None when the user was locked or has a new password since."""
     if g.get("database_away"):
         return None
@@ -46,8 +46,8 @@ def current_organisation() -> Organisation | None:
         return None
     if "organisation" not in g:
         g.organisation = db_session().get(Organisation, 1)
-    found: Organisation | None = g.organisation
-    return found
+    row: Organisation | None = g.organisation
+    return row
 
 
 def may(permission: str) -> bool:
@@ -70,39 +70,39 @@ def safe_next(target: str | None, default: str = "/") -> str:
     return default if parts.scheme or parts.netloc else target
 
 
-def to(path: str) -> Any:
+def redirect_to(path: str) -> Any:
     """Redirect the browser, also from within an htmx request."""
     if request.headers.get("HX-Request"):
         return Response(status=204, headers={"HX-Redirect": path})
     return redirect(path, 303)
 
 
-def guard(app: Flask) -> Any:
+def require_login(app: Flask) -> Any:
     """Redirect everybody to the first-run page before setup, and anonymous visitors to the sign-in page."""
-    answer = _refusal(app)
-    let_others_write()  # The request's body is not read yet and may arrive slowly.
-    return answer
+    response = _login_redirect(app)
+    release_write_lock()  # The request's body is not read yet and may arrive slowly.
+    return response
 
 
-def _refusal(app: Flask) -> Any:
-    if request.endpoint is None or request.endpoint in BEFORE_FOUNDING:
+def _login_redirect(app: Flask) -> Any:
+    if request.endpoint is None or request.endpoint in ENDPOINTS_BEFORE_SETUP:
         return None
     if current_organisation() is None:
-        return to("/setup")
+        return redirect_to("/setup")
     if getattr(app.view_functions[request.endpoint], "is_public", False) or current_user.is_authenticated:
         return None
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else ""
+    next_url = request.full_path.rstrip("?") if request.method == "GET" else ""
     if request.headers.get("HX-Request"):
-        wanted = urlsplit(request.headers.get("HX-Current-URL", "")).path
-    if wanted in ("", "/"):
-        return to("/sign-in")
-    return to(f"/sign-in?next={quote(wanted, safe='/')}")
+        next_url = urlsplit(request.headers.get("HX-Current-URL", "")).path
+    if next_url in ("", "/"):
+        return redirect_to("/sign-in")
+    return redirect_to(f"/sign-in?next={quote(next_url, safe='/')}")
 
 
 def init(app: Flask) -> None:
     login = LoginManager()
     login.session_protection = None  # Phones change networks; the session epoch ends sessions instead.
-    login.user_loader(load)
+    login.user_loader(load_session_user)
     login.init_app(app)
-    app.before_request(lambda: guard(app))
+    app.before_request(lambda: require_login(app))
     app.jinja_env.globals.update(may=may, current_user=current_user, current_organisation=current_organisation)

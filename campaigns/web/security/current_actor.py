@@ -16,8 +16,8 @@ def public(view: View) -> View:
     return view
 
 
-def actor() -> Actor:
+def current_actor() -> Actor:
     """The signed-in user as an actor, else the public."""
     if current_user.is_authenticated:
-        return Actor.of(current_user.person)
+        return Actor.of_user(current_user.person)
     return PUBLIC

@@ -13,29 +13,29 @@ from sqlalchemy.exc import IntegrityError
 from campaigns import clock
 from campaigns.accounts.models import IdempotencyKey
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 
-_LONGEST_KEY = 40
+_MAX_KEY_LENGTH = 40
 
 
-def already() -> Any:
+def previous_result() -> Any:
     """A redirect to what this form created before; None the first time, and when the form carries no key."""
     key = request.form.get("once", "")
-    if not key or len(key) > _LONGEST_KEY:
+    if not key or len(key) > _MAX_KEY_LENGTH:
         return None
-    session, mine = db_session(), f"{actor().id}:{key}"
+    session, stored_key = db_session(), f"{current_actor().id}:{key}"
     try:
         with session.begin_nested():
-            g.made = IdempotencyKey(key=mine, url="", at=clock.now())
+            g.made = IdempotencyKey(key=stored_key, url="", at=clock.now())
             session.add(g.made)
     except IntegrityError:
         g.pop("made")
-        url = session.scalar(select(IdempotencyKey.url).where(IdempotencyKey.key == mine))
+        url = session.scalar(select(IdempotencyKey.url).where(IdempotencyKey.key == stored_key))
         return redirect(url, 303) if url else None
     return None
 
 
-def made(url: str) -> Any:
+def commit_and_redirect(url: str) -> Any:
     """Commit the created object with the form's key, and redirect to ``url``."""
     row = g.pop("made", None)
     if row is not None:

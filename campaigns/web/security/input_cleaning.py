@@ -8,19 +8,19 @@ from werkzeug.exceptions import BadRequest, NotFound
 from campaigns.web.security.csrf_exemptions import EXEMPT
 
 
-def _refuse_nul() -> None:
+def _reject_nul() -> None:
     """Runs after the CSRF check, which has parsed the form already; exempt endpoints check their input themselves."""
-    if _holds_nul(part for name, part in (request.view_args or {}).items() if name != "token"):
+    if _contains_nul(part for name, part in (request.view_args or {}).items() if name != "token"):
         raise NotFound
     if request.method in ("GET", "HEAD", "OPTIONS") or request.endpoint in EXEMPT:
         return
-    if _holds_nul(value for values in request.form.listvalues() for value in values):
+    if _contains_nul(value for values in request.form.listvalues() for value in values):
         raise BadRequest
 
 
-def _holds_nul(texts: Iterable[object]) -> bool:
+def _contains_nul(texts: Iterable[object]) -> bool:
     return any("\x00" in text for text in texts if isinstance(text, str))
 
 
 def init(app: Flask) -> None:
-    app.before_request(_refuse_nul)
+    app.before_request(_reject_nul)

@@ -4,7 +4,7 @@ from flask import Flask, Response, g
 
 from campaigns import config
 
-_POLICY = {
+_DEFAULT_CSP = {
     "default-src": "'self'",
     "script-src": "'self'",
     "style-src": "'self'",
@@ -19,13 +19,13 @@ _POLICY = {
 }
 
 
-def policy(**directives: str) -> None:
+def override_csp(**directives: str) -> None:
     """Override directives for this response: ``policy(frame_ancestors="*")``. Underscores stand for hyphens."""
     g.policy = g.get("policy", {}) | {name.replace("_", "-"): value for name, value in directives.items()}
 
 
-def _add(response: Response) -> Response:
-    directives = _POLICY | g.get("policy", {})
+def _add_headers(response: Response) -> Response:
+    directives = _DEFAULT_CSP | g.get("policy", {})
     headers = response.headers
     # setdefault: a view with a policy of its own (the preview of a mail) has set the header already.
     headers.setdefault("Content-Security-Policy", "; ".join(f"{name} {value}" for name, value in directives.items()))
@@ -43,4 +43,4 @@ def _add(response: Response) -> Response:
 
 
 def init(app: Flask) -> None:
-    app.after_request(_add)
+    app.after_request(_add_headers)

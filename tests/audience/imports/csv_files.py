@@ -10,7 +10,7 @@ from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.imports import runner, service
 from campaigns.audience.models import ConsentLevel, ContactImport, ImportState
 
-ASKED = {
+CONSENT_OPTIONS = {
     "email_consent": ConsentLevel.FULL,
     "tracking_consent": ConsentLevel.FULL,
     "consent_wording": "Yes, write to me.",
@@ -18,43 +18,43 @@ ASKED = {
 }
 
 
-def uploaded(session: Session, content: str | bytes, **terms: Any) -> ContactImport:
+def upload_file(session: Session, content: str | bytes, **options: Any) -> ContactImport:
     """Upload a file with its guessed mapping; ``options`` are passed to ``service.configure``."""
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
-    found = service.upload(session, SYSTEM, filename="people.csv", stream=stream)
-    if terms:
-        service.configure(session, SYSTEM, found, **{"mapping": found.mapping, **terms})
-    return found
+    contact_import = service.upload(session, SYSTEM, filename="people.csv", stream=stream)
+    if options:
+        service.configure(session, SYSTEM, contact_import, **{"mapping": contact_import.mapping, **options})
+    return contact_import
 
 
-def checked(content: str | bytes, **terms: Any) -> ContactImport:
+def run_dry_run(content: str | bytes, **options: Any) -> ContactImport:
     """Upload, configure and run the dry run."""
     with db.transaction() as session:
-        found = uploaded(session, content, **terms)
-        service.check(session, SYSTEM, found)
-    runner.run(found.id)
-    return again(found)
+        contact_import = upload_file(session, content, **options)
+        service.request_dry_run(session, SYSTEM, contact_import)
+    runner.run(contact_import.id)
+    return reload_import(contact_import)
 
 
-def imported(content: str | bytes, **terms: Any) -> ContactImport:
+def run_import(content: str | bytes, **options: Any) -> ContactImport:
     """Upload, configure, run the dry run and the import."""
-    found = checked(content, **terms)
-    assert found.state is ImportState.CHECKED, found.error
-    begin(found)
-    runner.run(found.id)
-    return again(found)
+    contact_import = run_dry_run(content, **options)
+    assert contact_import.state is ImportState.CHECKED, contact_import.error
+    start_import(contact_import)
+    runner.run(contact_import.id)
+    return reload_import(contact_import)
 
 
-def begin(found: ContactImport) -> None:
+def start_import(contact_import: ContactImport) -> None:
     with db.transaction() as session:
-        service.start(session, SYSTEM, service.import_of(session, found.id))
+        service.request_import(session, SYSTEM, service.import_of(session, contact_import.id))
 
 
-def again(found: ContactImport) -> ContactImport:
-    with db.reading() as session:
-        return service.import_of(session, found.id)
+def reload_import(contact_import: ContactImport) -> ContactImport:
+    with db.read_only_session() as session:
+        return service.import_of(session, contact_import.id)
 
 
-def counts(found: ContactImport) -> tuple[int, int, int, int]:
+def counts(contact_import: ContactImport) -> tuple[int, int, int, int]:
     """Return (created, updated, unchanged, rejected)."""
-    return found.created, found.updated, found.unchanged, found.rejected
+    return contact_import.created, contact_import.updated, contact_import.unchanged, contact_import.rejected

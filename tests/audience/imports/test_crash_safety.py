@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, text
 
 from campaigns import clock, db
 from campaigns.audience.imports import runner
-from campaigns.audience.imports.upsert import prepare
+from campaigns.audience.imports.upsert import prepare_chunk
 from campaigns.audience.models import (
     ConsentEntry,
     Contact,
@@ -22,12 +22,12 @@ from campaigns.audience.models import (
     ImportState,
     ListMember,
 )
-from tests.audience.imports.csv_files import ASKED, again, begin, checked
+from tests.audience.imports.csv_files import CONSENT_OPTIONS, reload_import, run_dry_run, start_import
 
 ROWS = 1_500
 
 
-def content() -> str:
+def csv_content() -> str:
     chance = random.Random(7)
     lines = ["email,first name,city"]
     for n in range(ROWS):
@@ -36,11 +36,11 @@ def content() -> str:
     return "\n".join(lines)
 
 
-def seed() -> int:
+def create_existing_contacts() -> int:
     """Create a list and some existing contacts; return the list's id."""
     with db.transaction() as session:
-        chosen = ContactList(name="Fair", created_at=clock.now())
-        session.add(chosen)
+        contact_list = ContactList(name="Fair", created_at=clock.now())
+        session.add(contact_list)
         session.add_all(
             Contact(
                 email=f"p{n}@example.org",
@@ -51,11 +51,11 @@ def seed() -> int:
             )
             for n in range(0, ROWS, 3)
         )
-    return chosen.id
+    return contact_list.id
 
 
-def outcome(found: ContactImport) -> dict[str, Any]:
-    with db.reading() as session:
+def import_outcome(found: ContactImport) -> dict[str, Any]:
+    with db.read_only_session() as session:
         people = session.execute(select(Contact.email, Contact.first_name, Contact.attributes).order_by(Contact.email))
         ledger = session.execute(
             select(Contact.email, ConsentEntry.purpose, ConsentEntry.level)
@@ -76,7 +76,7 @@ def outcome(found: ContactImport) -> dict[str, Any]:
         }
 
 
-def empty(engine: Engine) -> None:
+def delete_all_rows(engine: Engine) -> None:
     with engine.begin() as connection:
         for table in (
             "import_rejections",
@@ -90,7 +90,7 @@ def empty(engine: Engine) -> None:
             connection.execute(text(f"DELETE FROM {table}"))
 
 
-def run_apart(engine: Engine, import_id: int, chunks: int = ROWS) -> int:
+def run_in_fork(engine: Engine, import_id: int, max_chunks: int = ROWS) -> int:
     """Run the import in a forked process with small chunks; return its pid.
 
     After ``max_chunks`` chunks the process pauses until it is killed.
@@ -100,45 +100,45 @@ def run_apart(engine: Engine, import_id: int, chunks: int = ROWS) -> int:
         return pid
     code = 1
     try:  # child process: it must not use the parent's database connections
-        db.install(db.make_engine(engine.url.render_as_string(hide_password=False)))
-        runner.CHUNK, runner.LEASE = 40, timedelta(0)
+        db.set_engine(db.make_engine(engine.url.render_as_string(hide_password=False)))
+        runner.CHUNK_ROWS, runner.LEASE = 40, timedelta(0)
         prepared = count()
 
         def prepare_or_wait(*arguments: Any) -> Any:
-            if next(prepared) == chunks:
+            if next(prepared) == max_chunks:
                 signal.pause()
-            return prepare(*arguments)
+            return prepare_chunk(*arguments)
 
-        setattr(runner, "prepare", prepare_or_wait)  # noqa: B010
+        setattr(runner, "prepare_chunk", prepare_or_wait)  # noqa: B010
         runner.run(import_id)
         code = 0
     finally:
         os._exit(code)
 
 
-def ended(pid: int) -> int:
+def wait_for_exit(pid: int) -> int:
     """Wait for the process; return 0, or the negative number of the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_an_import_survives_kill_9(database: Engine) -> None:
-    file = content()
-    undisturbed = checked(file, list_id=seed(), **ASKED)
-    begin(undisturbed)
-    assert ended(run_apart(database, undisturbed.id)) == 0
-    expected = outcome(again(undisturbed))
+    file = csv_content()
+    undisturbed = run_dry_run(file, list_id=create_existing_contacts(), **CONSENT_OPTIONS)
+    start_import(undisturbed)
+    assert wait_for_exit(run_in_fork(database, undisturbed.id)) == 0
+    expected = import_outcome(reload_import(undisturbed))
     assert expected["counts"]["state"] is ImportState.DONE
 
-    empty(database)
-    found = checked(file, list_id=seed(), **ASKED)
-    begin(found)
+    delete_all_rows(database)
+    found = run_dry_run(file, list_id=create_existing_contacts(), **CONSENT_OPTIONS)
+    start_import(found)
     for stop in (1, 400, 800, 1_200):
-        child = run_apart(database, found.id, (stop - again(found).rows_read) // 40 + 5)
+        child = run_in_fork(database, found.id, (stop - reload_import(found).rows_read) // 40 + 5)
         deadline = time.monotonic() + 100
-        while again(found).rows_read < stop and time.monotonic() < deadline:
+        while reload_import(found).rows_read < stop and time.monotonic() < deadline:
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)
-        assert ended(child) == -signal.SIGKILL
-    assert 0 < again(found).rows_read < ROWS
-    assert ended(run_apart(database, found.id)) == 0
-    assert outcome(again(found)) == expected
+        assert wait_for_exit(child) == -signal.SIGKILL
+    assert 0 < reload_import(found).rows_read < ROWS
+    assert wait_for_exit(run_in_fork(database, found.id)) == 0
+    assert import_outcome(reload_import(found)) == expected

@@ -9,7 +9,7 @@ from campaigns import db
 from campaigns.accounts.actor import SYSTEM
 from campaigns.audience import consent, contacts, erasure, lists, suppression
 from campaigns.audience.imports import files, runner, service, upsert
-from campaigns.audience.imports.rejections import rejections
+from campaigns.audience.imports.rejections import iter_rejections
 from campaigns.audience.models import (
     ConsentEntry,
     ConsentLevel,
@@ -22,48 +22,56 @@ from campaigns.audience.models import (
     SuppressionReason,
 )
 from campaigns.errors import Conflict
-from tests.audience.imports.csv_files import ASKED, again, begin, checked, counts, imported, uploaded
+from tests.audience.imports.csv_files import (
+    CONSENT_OPTIONS,
+    counts,
+    reload_import,
+    run_dry_run,
+    run_import,
+    start_import,
+    upload_file,
+)
 from tests.conftest import FrozenClock
 
 
-def people() -> dict[str, Contact]:
-    with db.reading() as session:
+def contacts_by_email() -> dict[str, Contact]:
+    with db.read_only_session() as session:
         return {contact.email: contact for contact in session.scalars(select(Contact))}
 
 
-def reasons(found: ContactImport) -> dict[int, str]:
-    with db.reading() as session:
-        return {one.row_number: one.message % one.params for one in rejections(session, found.id)}
+def rejection_reasons(found: ContactImport) -> dict[int, str]:
+    with db.read_only_session() as session:
+        return {one.row_number: one.message % one.params for one in iter_rejections(session, found.id)}
 
 
-def levels(email: str, purpose: ConsentPurpose = ConsentPurpose.EMAIL) -> list[ConsentLevel]:
-    with db.reading() as session:
+def consent_levels(email: str, purpose: ConsentPurpose = ConsentPurpose.EMAIL) -> list[ConsentLevel]:
+    with db.read_only_session() as session:
         stmt = select(ConsentEntry.level).join(Contact).where(Contact.email == email, ConsentEntry.purpose == purpose)
         return list(session.scalars(stmt.order_by(ConsentEntry.id)))
 
 
-def test_new_changed_and_unchanged_rows_are_counted_apart(database: Engine) -> None:
+def test_new_changed_and_unchanged_rows_are_counted(database: Engine) -> None:
     with db.transaction() as session:
         contacts.add_contact(session, SYSTEM, email="ann@example.org", first_name="Ann", attributes={"city": "Lyon"})
         contacts.add_contact(session, SYSTEM, email="bob@example.org", first_name="Bob")
     file = "Email,First name,City\nANN@example.org,,Paris\nbob@example.org,Bob,\ncyd@example.org,Cyd,Baku\n"
-    dry = checked(file)
+    dry = run_dry_run(file)
     assert counts(dry) == (1, 1, 1, 0)
     assert dry.rows_total == dry.rows_read == 3
-    assert set(people()) == {"ann@example.org", "bob@example.org"}
-    begin(dry)
+    assert set(contacts_by_email()) == {"ann@example.org", "bob@example.org"}
+    start_import(dry)
     runner.run(dry.id)
-    done = again(dry)
+    done = reload_import(dry)
     assert (done.state, counts(done)) == (ImportState.DONE, (1, 1, 1, 0))
-    assert people()["ann@example.org"].first_name == "Ann"
-    assert people()["ann@example.org"].attributes == {"city": "Paris"}
-    assert people()["bob@example.org"].attributes == {}
-    assert people()["cyd@example.org"].attributes == {"city": "Baku"}
-    assert people()["cyd@example.org"].source == "people.csv"
+    assert contacts_by_email()["ann@example.org"].first_name == "Ann"
+    assert contacts_by_email()["ann@example.org"].attributes == {"city": "Paris"}
+    assert contacts_by_email()["bob@example.org"].attributes == {}
+    assert contacts_by_email()["cyd@example.org"].attributes == {"city": "Baku"}
+    assert contacts_by_email()["cyd@example.org"].source == "people.csv"
 
 
 def test_bad_rows_are_rejected_with_their_reasons(database: Engine) -> None:
-    done = imported(
+    done = run_import(
         "email,first name,language\n"
         "ann@example.org,Ann,en\n"
         "not an address,B,\n"
@@ -76,7 +84,7 @@ def test_bad_rows_are_rejected_with_their_reasons(database: Engine) -> None:
     )
     assert counts(done) == (2, 0, 0, 6)
     assert done.rows_total == 8
-    assert reasons(done) == {
+    assert rejection_reasons(done) == {
         3: "“not an address” is not an e-mail address: it has no @.",
         4: "The e-mail address is missing.",
         5: "Longer than 100 characters.",
@@ -84,12 +92,12 @@ def test_bad_rows_are_rejected_with_their_reasons(database: Engine) -> None:
         7: "The same address stands in row 2 already.",
         8: "The row has 4 cells for 3 columns.",
     }
-    assert people()["ann@example.org"].first_name == "Ann"
+    assert contacts_by_email()["ann@example.org"].first_name == "Ann"
 
 
 def test_consent_is_what_the_file_states(database: Engine) -> None:
-    imported("email\nann@example.org\n", **ASKED)
-    with db.reading() as session:
+    run_import("email\nann@example.org\n", **CONSENT_OPTIONS)
+    with db.read_only_session() as session:
         entries = session.scalars(select(ConsentEntry).order_by(ConsentEntry.purpose)).all()
     assert [(one.purpose, one.level) for one in entries] == [
         (ConsentPurpose.EMAIL, ConsentLevel.FULL),
@@ -99,34 +107,43 @@ def test_consent_is_what_the_file_states(database: Engine) -> None:
     assert all(one.evidence["row"] == 2 for one in entries)
 
 
-def test_without_a_statement_nobody_has_consented(database: Engine) -> None:
-    imported("email\nann@example.org\n")
-    assert levels("ann@example.org") == []
+def test_without_consent_statement_no_consent_is_recorded(database: Engine) -> None:
+    run_import("email\nann@example.org\n")
+    assert consent_levels("ann@example.org") == []
 
 
-def test_an_import_changes_nobodys_own_answer(database: Engine) -> None:
+def test_import_keeps_existing_answers(database: Engine) -> None:
     with db.transaction() as session:
         for name in ("no", "partly", "yes"):
             contacts.add_contact(session, SYSTEM, email=f"{name}@example.org")
-        who = {one.email: one.id for one in session.scalars(select(Contact))}
-        consent.grant(session, SYSTEM, who["no@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
-        consent.withdraw(session, SYSTEM, who["no@example.org"], ConsentPurpose.EMAIL, source="page")
+        ids_by_email = {one.email: one.id for one in session.scalars(select(Contact))}
         consent.grant(
-            session, SYSTEM, who["partly@example.org"], ConsentPurpose.TRACKING, ConsentLevel.DELIVERABILITY, source="f"
+            session, SYSTEM, ids_by_email["no@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form"
         )
-        consent.grant(session, SYSTEM, who["yes@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form")
+        consent.withdraw(session, SYSTEM, ids_by_email["no@example.org"], ConsentPurpose.EMAIL, source="page")
+        consent.grant(
+            session,
+            SYSTEM,
+            ids_by_email["partly@example.org"],
+            ConsentPurpose.TRACKING,
+            ConsentLevel.DELIVERABILITY,
+            source="f",
+        )
+        consent.grant(
+            session, SYSTEM, ids_by_email["yes@example.org"], ConsentPurpose.EMAIL, ConsentLevel.FULL, source="form"
+        )
     file = "email\nno@example.org\npartly@example.org\nyes@example.org\nnew@example.org\n"
-    assert checked(file, **ASKED).consent_kept == 2
-    done = imported(file, **ASKED)
+    assert run_dry_run(file, **CONSENT_OPTIONS).consent_kept == 2
+    done = run_import(file, **CONSENT_OPTIONS)
     assert done.consent_kept == 2
-    assert levels("no@example.org") == [ConsentLevel.FULL, ConsentLevel.NONE]
-    assert levels("partly@example.org", ConsentPurpose.TRACKING) == [ConsentLevel.DELIVERABILITY]
-    assert levels("partly@example.org") == [ConsentLevel.FULL]
-    assert levels("yes@example.org") == [ConsentLevel.FULL]
-    assert levels("new@example.org") == [ConsentLevel.FULL]
+    assert consent_levels("no@example.org") == [ConsentLevel.FULL, ConsentLevel.NONE]
+    assert consent_levels("partly@example.org", ConsentPurpose.TRACKING) == [ConsentLevel.DELIVERABILITY]
+    assert consent_levels("partly@example.org") == [ConsentLevel.FULL]
+    assert consent_levels("yes@example.org") == [ConsentLevel.FULL]
+    assert consent_levels("new@example.org") == [ConsentLevel.FULL]
 
 
-def test_the_suppressed_stay_so_and_the_erased_stay_away(database: Engine) -> None:
+def test_suppressed_contacts_stay_suppressed_and_erased_are_rejected(database: Engine) -> None:
     with db.transaction() as session:
         contacts.add_contact(session, SYSTEM, email="left@example.org")
         suppression.suppress(session, SYSTEM, "left@example.org", SuppressionReason.UNSUBSCRIBED)
@@ -134,14 +151,14 @@ def test_the_suppressed_stay_so_and_the_erased_stay_away(database: Engine) -> No
         gone = contacts.add_contact(session, SYSTEM, email="gone@example.org")
         erasure.erase_contact(session, SYSTEM, gone.id)
     file = "email,first name\nleft@example.org,Lea\nbounced@example.org,Bo\nGone@example.org,Go\n"
-    assert counts(checked(file, **ASKED)) == (1, 1, 0, 1)
-    done = imported(file, **ASKED)
+    assert counts(run_dry_run(file, **CONSENT_OPTIONS)) == (1, 1, 0, 1)
+    done = run_import(file, **CONSENT_OPTIONS)
     assert (counts(done), done.suppressed) == ((1, 1, 0, 1), 2)
-    assert reasons(done) == {4: contacts.ERASED}
-    assert set(people()) == {"left@example.org", "bounced@example.org"}
-    assert people()["left@example.org"].first_name == "Lea"
-    assert levels("left@example.org") == []
-    with db.reading() as session:
+    assert rejection_reasons(done) == {4: contacts.ADDRESS_ERASED}
+    assert set(contacts_by_email()) == {"left@example.org", "bounced@example.org"}
+    assert contacts_by_email()["left@example.org"].first_name == "Lea"
+    assert consent_levels("left@example.org") == []
+    with db.read_only_session() as session:
         assert session.scalars(select(Contact).where(~suppression.suppressed_sql())).all() == []
 
 
@@ -151,29 +168,29 @@ def test_the_target_list_gets_old_and_new_people_once(database: Engine) -> None:
         chosen = lists.create_list(session, SYSTEM, "Fair")
         lists.add_members(session, SYSTEM, chosen.id, [ann.id])
     file = "email\nann@example.org\nbob@example.org\nbad\n"
-    imported(file, list_id=chosen.id)
-    imported(file, list_id=chosen.id)
-    with db.reading() as session:
+    run_import(file, list_id=chosen.id)
+    run_import(file, list_id=chosen.id)
+    with db.read_only_session() as session:
         assert session.scalar(select(func.count()).select_from(ListMember)) == 2
 
 
 def test_many_chunks_add_up(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "CHUNK", 7)
+    monkeypatch.setattr(runner, "CHUNK_ROWS", 7)
     rows = [f"person{n % 90}@example.org,{n}" for n in range(100)]
-    done = imported("email,number\n" + "\n".join(rows))
+    done = run_import("email,number\n" + "\n".join(rows))
     assert counts(done) == (90, 0, 0, 10)
     assert done.rows_read == done.rows_total == 100
-    assert people()["person5@example.org"].attributes == {"number": "5"}
-    assert not files.stage_of(done.content_key).exists()
+    assert contacts_by_email()["person5@example.org"].attributes == {"number": "5"}
+    assert not files.staging_path(done.content_key).exists()
 
 
 def test_a_worker_that_lost_its_claim_writes_nothing(
     database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "CHUNK", 10)
-    found = checked("email\n" + "\n".join(f"p{n}@example.org" for n in range(30)))
-    begin(found)
-    real, calls = upsert.merge, []
+    monkeypatch.setattr(runner, "CHUNK_ROWS", 10)
+    found = run_dry_run("email\n" + "\n".join(f"p{n}@example.org" for n in range(30)))
+    start_import(found)
+    real, calls = upsert.merge_chunk, []
 
     def slow(*args: object) -> object:
         calls.append(1)
@@ -188,54 +205,54 @@ def test_a_worker_that_lost_its_claim_writes_nothing(
 
     original = runner._ImportJob.chunks
     monkeypatch.setattr(runner._ImportJob, "chunks", chunks)
-    monkeypatch.setattr(runner, "merge", slow)
+    monkeypatch.setattr(runner, "merge_chunk", slow)
     runner.run(found.id)
-    done = again(found)
+    done = reload_import(found)
     assert (done.state, counts(done)) == (ImportState.DONE, (30, 0, 0, 0))
 
 
 def test_one_import_is_claimed_once_and_due_again_after_its_lease(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
-        found = uploaded(session, "email\nann@example.org\n")
-        service.check(session, SYSTEM, found)
-    with db.reading() as session:
+        found = upload_file(session, "email\nann@example.org\n")
+        service.request_dry_run(session, SYSTEM, found)
+    with db.read_only_session() as session:
         assert runner.due_imports(session) == [found.id]
-    assert runner._ImportJob.claimed(found.id) is not None
-    assert runner._ImportJob.claimed(found.id) is None
-    with db.reading() as session:
+    assert runner._ImportJob.claim(found.id) is not None
+    assert runner._ImportJob.claim(found.id) is None
+    with db.read_only_session() as session:
         assert runner.due_imports(session) == []
     frozen.at += runner.LEASE + timedelta(seconds=1)
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert runner.due_imports(session) == [found.id]
 
 
-def test_the_second_click_starts_nothing(database: Engine) -> None:
-    found = checked("email\nann@example.org\n")
-    begin(found)
+def test_second_start_is_a_conflict(database: Engine) -> None:
+    found = run_dry_run("email\nann@example.org\n")
+    start_import(found)
     with pytest.raises(Conflict, match="under way"):
-        begin(found)
+        start_import(found)
     runner.run(found.id)
     runner.run(found.id)
     with pytest.raises(Conflict, match="done"):
-        begin(found)
-    assert counts(again(found)) == (1, 0, 0, 0)
+        start_import(found)
+    assert counts(reload_import(found)) == (1, 0, 0, 0)
 
 
-def test_a_file_that_is_gone_says_so(database: Engine) -> None:
+def test_missing_file_fails_the_dry_run(database: Engine) -> None:
     with db.transaction() as session:
-        found = uploaded(session, "email\nann@example.org\n")
-        service.check(session, SYSTEM, found)
-    files.forget(found.content_key)
+        found = upload_file(session, "email\nann@example.org\n")
+        service.request_dry_run(session, SYSTEM, found)
+    files.delete_files(found.content_key)
     runner.run(found.id)
-    assert again(found).state is ImportState.UPLOADED
-    assert again(found).error == service.FILE_GONE
+    assert reload_import(found).state is ImportState.UPLOADED
+    assert reload_import(found).error == service.FILE_GONE
 
 
 def test_a_failed_import_goes_on_where_it_stopped(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "CHUNK", 10)
-    found = checked("email\n" + "\n".join(f"p{n}@example.org" for n in range(30)))
-    begin(found)
-    real, calls = upsert.merge, []
+    monkeypatch.setattr(runner, "CHUNK_ROWS", 10)
+    found = run_dry_run("email\n" + "\n".join(f"p{n}@example.org" for n in range(30)))
+    start_import(found)
+    real, calls = upsert.merge_chunk, []
 
     def failing(*args: object) -> object:
         calls.append(1)
@@ -243,19 +260,19 @@ def test_a_failed_import_goes_on_where_it_stopped(database: Engine, monkeypatch:
             raise RuntimeError("boom")
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "merge", failing)
+    monkeypatch.setattr(runner, "merge_chunk", failing)
     runner.run(found.id)
-    stopped = again(found)
+    stopped = reload_import(found)
     assert (stopped.state, stopped.rows_read, stopped.created) == (ImportState.FAILED, 10, 10)
-    begin(found)
+    start_import(found)
     runner.run(found.id)
-    assert (again(found).state, counts(again(found))) == (ImportState.DONE, (30, 0, 0, 0))
+    assert (reload_import(found).state, counts(reload_import(found))) == (ImportState.DONE, (30, 0, 0, 0))
 
 
-def test_rejections_are_kept_once(database: Engine) -> None:
-    dry = checked("email\nbad\nann@example.org\n")
+def test_rejections_are_stored_once(database: Engine) -> None:
+    dry = run_dry_run("email\nbad\nann@example.org\n")
     assert dry.problems[0]["row"] == 2
-    done = imported("email\nbad\nann@example.org\n")
-    with db.reading() as session:
+    done = run_import("email\nbad\nann@example.org\n")
+    with db.read_only_session() as session:
         assert session.scalar(select(func.count()).select_from(ImportRejection)) == 1
     assert done.finished_at is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from campaigns.content.rendering import jinja_sandbox
-from tests.content.fixtures import built, findings, mail
+from tests.content.fixtures import compile_mjml, findings, mjml_source
 
 NAMES = {
     "contact": {"first_name": "Sára <b>", "last_name": "", "email": "s@x.org", "language": "en"},
@@ -14,10 +14,10 @@ NAMES = {
 }
 
 
-def merged(words: str) -> str:
-    found = built(mail(f"«{words}»"))
+def render_expression(words: str) -> str:
+    found = compile_mjml(mjml_source(f"«{words}»"))
     assert not found.findings, [str(each) for each in found.findings]
-    html = jinja_sandbox.fill(jinja_sandbox.HTML.from_string(found.html), NAMES)
+    html = jinja_sandbox.render_limited(jinja_sandbox.HTML_ENVIRONMENT.from_string(found.html), NAMES)
     return html[html.index("«") + 1 : html.index("»")]
 
 
@@ -40,8 +40,8 @@ def merged(words: str) -> str:
         ("{{ contact.first_name ~ '!' }}", "Sára &lt;b&gt;!"),
     ],
 )
-def test_what_is_possible(words: str, expected: str) -> None:
-    assert merged(words) == expected
+def test_permitted_expressions(words: str, expected: str) -> None:
+    assert render_expression(words) == expected
 
 
 @pytest.mark.parametrize(
@@ -87,23 +87,23 @@ def test_what_is_possible(words: str, expected: str) -> None:
         ("<table>{{ contact.email }}<tr><td>x</td></tr></table>", "error 4: A merge field cannot stand directly"),
     ],
 )
-def test_what_is_refused(words: str, said: str) -> None:
-    assert any(each.startswith(said) for each in findings(mail(words))), findings(mail(words))
+def test_refused_expressions(words: str, said: str) -> None:
+    assert any(each.startswith(said) for each in findings(mjml_source(words))), findings(mjml_source(words))
 
 
 def test_fields_between_elements_are_refused_and_conditions_are_not() -> None:
-    source = mail().replace("<mj-section>\n", "{{ contact.email }}<mj-section>\n")
+    source = mjml_source().replace("<mj-section>\n", "{{ contact.email }}<mj-section>\n")
     assert "A merge field cannot stand directly in <mj-body>" in findings(source)[0]
-    source = mail().replace("<mj-section>", "{% if contact.email %}<mj-section>")
+    source = mjml_source().replace("<mj-section>", "{% if contact.email %}<mj-section>")
     source = source.replace("</mj-section>", "</mj-section>{% endif %}")
     assert findings(source) == []
-    html = built(source).html
+    html = compile_mjml(source).html
     assert "{% if contact.email %}" in html
     assert "{% endif %}" in html
 
 
 def test_rows_of_a_table_can_be_repeated() -> None:
-    page = merged("<table>{% for i in range(2) %}<tr><td>{{ i }}</td></tr>{% endfor %}</table>")
+    page = render_expression("<table>{% for i in range(2) %}<tr><td>{{ i }}</td></tr>{% endfor %}</table>")
     assert page == "<table><tr><td>0</td></tr><tr><td>1</td></tr></table>"
 
 
@@ -115,9 +115,9 @@ def test_subject_and_preheader_are_checked_too(where: str, other: str) -> None:
         ("a\r\nBcc: x@y.org", "Line breaks and control characters are not possible here."),
         ("{{ x", "The merge expression that begins with {{ is not closed with }}."),
     ):
-        found = built(mail(), **{where: text, other: "fine"}).findings
+        found = compile_mjml(mjml_source(), **{where: text, other: "fine"}).findings
         assert [(each.field, str(each)) for each in found] == [(where, said)]
 
 
 def test_a_missing_subject() -> None:
-    assert findings(mail(), subject="  ") == ["error None: The subject is missing."]
+    assert findings(mjml_source(), subject="  ") == ["error None: The subject is missing."]

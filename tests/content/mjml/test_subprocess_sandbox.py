@@ -9,18 +9,18 @@ import pytest
 from campaigns.content import merge_fields
 from campaigns.content.mjml import subprocess_sandbox
 from campaigns.errors import ValidationFailed
-from tests.content.fixtures import ORGANISATION, mail
+from tests.content.fixtures import ORGANISATION, mjml_source
 
 
-def merge(template: str, patience: float = subprocess_sandbox.PATIENCE, **names: object) -> object:
-    return subprocess_sandbox.ask({"question": "merge", "template": template, "names": names}, patience)
+def render(template: str, timeout: float = subprocess_sandbox.TIMEOUT, **names: object) -> object:
+    return subprocess_sandbox.run_in_sandbox({"question": "merge", "template": template, "names": names}, timeout)
 
 
-def test_it_answers_and_is_kept() -> None:
-    assert merge("{{ a }}<", a="<b>") == "&lt;b&gt;<"
-    before = {each.process.pid for each in subprocess_sandbox._chambers._idle}
-    merge("{{ a }}")
-    assert {each.process.pid for each in subprocess_sandbox._chambers._idle} == before
+def test_child_is_reused() -> None:
+    assert render("{{ a }}<", a="<b>") == "&lt;b&gt;<"
+    before = {each.process.pid for each in subprocess_sandbox._pool._idle}
+    render("{{ a }}")
+    assert {each.process.pid for each in subprocess_sandbox._pool._idle} == before
 
 
 @pytest.mark.parametrize(
@@ -38,27 +38,27 @@ def test_it_answers_and_is_kept() -> None:
 )
 def test_limits(template: str) -> None:
     with pytest.raises(ValidationFailed):
-        merge(template, patience=1)
-    assert merge("{{ a }}", a="still here") == "still here"
+        render(template, timeout=1)
+    assert render("{{ a }}", a="still here") == "still here"
 
 
-def test_a_child_that_sleeps_is_not_waited_for() -> None:
+def test_slow_child_times_out() -> None:
     with pytest.raises(ValidationFailed, match="too much time"):
-        merge("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", patience=0.3)
-    assert merge("x") == "x"
+        render("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", timeout=0.3)
+    assert render("x") == "x"
 
 
 def test_a_child_killed_while_idle_is_replaced() -> None:
-    merge("x")
-    for each in subprocess_sandbox._chambers._idle:
+    render("x")
+    for each in subprocess_sandbox._pool._idle:
         each.process.kill()
         each.process.wait()
-    assert merge("y") == "y"
+    assert render("y") == "y"
 
 
 def test_the_child_has_no_secrets_and_cannot_write() -> None:
-    merge("x")
-    pid = subprocess_sandbox._chambers._idle[0].process.pid
+    render("x")
+    pid = subprocess_sandbox._pool._idle[0].process.pid
     if not os.path.exists(f"/proc/{pid}/environ"):  # noqa: PTH110
         pytest.skip("no /proc on this system")
     with open(f"/proc/{pid}/environ", "rb") as environ:  # noqa: PTH123
@@ -68,28 +68,28 @@ def test_the_child_has_no_secrets_and_cannot_write() -> None:
 
 def test_threads_share_a_few_children() -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: merge("{{ n }}", n=n), range(40)))
+        answers = list(pool.map(lambda n: render("{{ n }}", n=n), range(40)))
     assert answers == [str(n) for n in range(40)]
-    assert len(subprocess_sandbox._chambers._idle) <= subprocess_sandbox._MOST_CHILDREN
+    assert len(subprocess_sandbox._pool._idle) <= subprocess_sandbox._MAX_CHILDREN
 
 
-def _asked_in_a_fork() -> None:
-    assert merge("{{ a }}", a="child") == "child"
-    subprocess_sandbox._chambers.close()
+def _use_sandbox_in_fork() -> None:
+    assert render("{{ a }}", a="child") == "child"
+    subprocess_sandbox._pool.close()
 
 
 def test_a_forked_process_has_children_of_its_own() -> None:
     """Like Celery's prefork pool: daemonic processes, forked after the parent has used the sandbox."""
-    merge("x")
-    child = get_context("fork").Process(target=_asked_in_a_fork, daemon=True)
+    render("x")
+    child = get_context("fork").Process(target=_use_sandbox_in_fork, daemon=True)
     child.start()
     child.join(30)
     assert child.exitcode == 0
-    assert merge("z") == "z"
+    assert render("z") == "z"
 
 
-def test_a_source_that_would_crash_mrml_is_an_answer() -> None:
-    question = {
+def test_source_that_would_crash_mrml_is_reported() -> None:
+    request = {
         "question": "build",
         "draft": {
             "subject": "x",
@@ -97,12 +97,12 @@ def test_a_source_that_would_crash_mrml_is_an_answer() -> None:
             "mjml": "<mjml><mj-body>" + "<mj-section>" * 20_000,
             "language": "en",
         },
-        "known": list(merge_fields.HOUSE_FIELDS),
+        "known": list(merge_fields.BUILT_IN_FIELDS),
         "hosts": [],
         "names": merge_fields.sample_fields("en", ORGANISATION),
     }
-    answer = subprocess_sandbox.ask(question)
-    assert answer["size"] == 0
-    assert answer["built"]["findings"]
-    question["draft"]["mjml"] = mail()  # type: ignore[index]
-    assert subprocess_sandbox.ask(question)["size"] > 1000
+    response = subprocess_sandbox.run_in_sandbox(request)
+    assert response["size"] == 0
+    assert response["built"]["findings"]
+    request["draft"]["mjml"] = mjml_source()  # type: ignore[index]
+    assert subprocess_sandbox.run_in_sandbox(request)["size"] > 1000

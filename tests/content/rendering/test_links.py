@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from campaigns.content.rendering import links
 from campaigns.errors import ValidationFailed
-from campaigns.tokens import Purpose, open_send
-from tests.content.fixtures import built, findings, mail
+from campaigns.tokens import Purpose, open_send_token
+from tests.content.fixtures import compile_mjml, findings, mjml_source
 
 HOSTS = {"ours.local", "127.0.0.1"}
 
@@ -32,9 +32,9 @@ HOSTS = {"ours.local", "127.0.0.1"}
         "https://x.org/a%20b",
     ],
 )
-def test_destinations(url: str) -> None:
-    assert links.fault(url, HOSTS) is None
-    assert links.whole(url).isascii()
+def test_valid_targets(url: str) -> None:
+    assert links.url_problem(url, HOSTS) is None
+    assert links.to_ascii_url(url).isascii()
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,20 @@ def test_destinations(url: str) -> None:
         ("https://x.org/" + "a" * 2000, "too long"),
     ],
 )
-def test_what_is_no_destination(url: str, said: str) -> None:
-    assert said in (links.fault(url, {"ours.local"}) or "")
+def test_invalid_targets(url: str, said: str) -> None:
+    assert said in (links.url_problem(url, {"ours.local"}) or "")
 
 
-def test_faults_are_found_in_the_source_with_their_line() -> None:
-    said = findings(mail('\n<a href="javas&#99;ript:alert(1)">x</a> <a href="">y</a> <a href="www.x.org">z</a>'))
-    assert [each.partition(":")[0] for each in said] == ["error 5"] * 3
+def test_link_problems_have_a_line() -> None:
+    reported = findings(
+        mjml_source('\n<a href="javas&#99;ript:alert(1)">x</a> <a href="">y</a> <a href="www.x.org">z</a>')
+    )
+    assert [each.partition(":")[0] for each in reported] == ["error 5"] * 3
 
 
 def test_every_web_link_gets_its_number_and_label() -> None:
-    found = built(
-        mail(
+    found = compile_mjml(
+        mjml_source(
             '<a href="https://a.org/?x=1&amp;y=2">Read <b>more</b> &amp; win</a>'
             '<a href="https://b.org/"><img src="https://b.org/i.png" alt="The shop" /></a>'
             '<a href="mailto:x@y.org?subject=Hi%20there">write</a><a href="tel:+995">call</a><a href="#top">up</a>'
@@ -125,24 +127,24 @@ def test_every_web_link_gets_its_number_and_label() -> None:
         assert piece in found.text
 
 
-def test_pictures_need_public_addresses() -> None:
+def test_images_need_public_urls() -> None:
     for source in ("data:image/png;base64,x", "cid:a", "//x.org/a.png", "http://10.0.0.1/a.png", "a.png"):
-        assert "error 4: A picture needs a public" in findings(mail(f'<img alt="" src="{source}" />'))[0]
+        assert "error 4: A picture needs a public" in findings(mjml_source(f'<img alt="" src="{source}" />'))[0]
 
 
-def test_the_addresses_of_a_send() -> None:
+def test_urls_of_a_send() -> None:
     tracked = links.tracked_url(7 << 32 | 9, 3)
     assert tracked.endswith("/3")
-    assert open_send(Purpose.ENGAGEMENT, tracked.split("/")[-2]) == 7 << 32 | 9
-    assert open_send(Purpose.ENGAGEMENT, links.pixel_url(5).rpartition("/")[2]) == 5
-    assert open_send(Purpose.UNSUBSCRIBE, links.unsubscribe_url(5).rpartition("/")[2]) == 5
+    assert open_send_token(Purpose.ENGAGEMENT, tracked.split("/")[-2]) == 7 << 32 | 9
+    assert open_send_token(Purpose.ENGAGEMENT, links.pixel_url(5).rpartition("/")[2]) == 5
+    assert open_send_token(Purpose.UNSUBSCRIBE, links.unsubscribe_url(5).rpartition("/")[2]) == 5
 
 
 @settings(max_examples=200)
 @given(st.text(max_size=60))
-def test_a_value_never_leaves_its_place_in_an_address(value: str) -> None:
+def test_merged_value_stays_in_its_part_of_the_url(value: str) -> None:
     value = value.encode("utf-8", "ignore").decode()
-    url = links.personalise(
+    url = links.personalise_url(
         "https://x.org/p/{{ contact.first_name }}/q?n={{ contact.first_name }}&b=1#end",
         {"contact": {"first_name": value}},
     )
@@ -154,22 +156,22 @@ def test_a_value_never_leaves_its_place_in_an_address(value: str) -> None:
     assert parts.path.count("/") == 3
 
 
-def test_a_value_is_encoded_once_however_it_was_written() -> None:
+def test_value_is_encoded_once() -> None:
     assert (
-        links.personalise("https://x.org/?n={{ a.b|urlencode }}", {"a": {"b": "ä &"}})
+        links.personalise_url("https://x.org/?n={{ a.b|urlencode }}", {"a": {"b": "ä &"}})
         == "https://x.org/?n=%C3%A4%20%26"
     )
 
 
-def test_a_destination_that_changed_is_refused() -> None:
+def test_changed_origin_is_refused() -> None:
     with pytest.raises(ValidationFailed):
-        links.personalise("https://x.org{{ a.b }}", {"a": {"b": "evil"}})
+        links.personalise_url("https://x.org{{ a.b }}", {"a": {"b": "evil"}})
 
 
 @settings(max_examples=300)
 @given(st.text(max_size=80) | st.text("htps:/.@[]{}%\\#?x0 1\t", max_size=30).map("https://".__add__))
-def test_any_text_is_judged_and_what_passes_is_whole(url: str) -> None:
-    if links.fault(url, set()) is None:
-        whole = links.whole(url)
-        assert links.origin(whole).startswith(("http://", "https://"))
+def test_accepted_text_becomes_a_complete_ascii_url(url: str) -> None:
+    if links.url_problem(url, set()) is None:
+        whole = links.to_ascii_url(url)
+        assert links.url_origin(whole).startswith(("http://", "https://"))
         assert re.fullmatch(r"[!-~]+", re.sub(r"\{\{.*?\}\}", "", whole, flags=re.DOTALL))

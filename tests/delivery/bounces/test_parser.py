@@ -11,83 +11,83 @@ from hypothesis import strategies as st
 from campaigns import config
 from campaigns.delivery.bounces.models import FeedbackType
 from campaigns.delivery.bounces.parsing import mime_reader
-from campaigns.delivery.bounces.parsing.classification import judge
-from campaigns.delivery.bounces.parsing.parser import read
+from campaigns.delivery.bounces.parsing.classification import classify
+from campaigns.delivery.bounces.parsing.parser import parse
 from campaigns.delivery.mime import verp
 from campaigns.errors import BadToken
-from campaigns.tokens import Purpose, mint_send
-from tests.delivery.bounces.corpus import CORPUS, Shape, original, report, verp_of
+from campaigns.tokens import Purpose, mint_send_token
+from tests.delivery.bounces.corpus import CORPUS, BounceSample, dsn_report, envelope_sender, returned_mail
 
-SEND = (7 << 32) + 3
-_QUIET = settings(
+SEND_ID = (7 << 32) + 3
+_HYPOTHESIS_SETTINGS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 
 
-@pytest.mark.parametrize("shape", CORPUS, ids=lambda shape: shape.name)
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
-def test_every_shape(shape: Shape, ends: str) -> None:
-    notice = read(shape.raw(SEND).replace("\n", ends).encode())
-    assert notice.finding.value == shape.finding, notice
-    if shape.finding in ("hard", "soft", "policy", "complaint"):
-        assert notice.send_id == SEND
-        assert notice.status == shape.status
-    if not shape.proves:
+@pytest.mark.parametrize("sample", CORPUS, ids=lambda sample: sample.name)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_every_sample(sample: BounceSample, line_end: str) -> None:
+    notice = parse(sample.raw(SEND_ID).replace("\n", line_end).encode())
+    assert notice.feedback_type.value == sample.feedback_type, notice
+    if sample.feedback_type in ("hard", "soft", "policy", "complaint"):
+        assert notice.send_id == SEND_ID
+        assert notice.status == sample.status
+    if not sample.is_attributed:
         assert notice.send_id is None
 
 
 def test_the_corpus_is_broad() -> None:
     assert len(CORPUS) >= 40
-    assert {shape.finding for shape in CORPUS} >= {"hard", "soft", "policy", "complaint", "auto_reply", "delayed"}
+    assert {shape.feedback_type for shape in CORPUS} >= {"hard", "soft", "policy", "complaint", "auto_reply", "delayed"}
 
 
-def test_a_token_survives_what_servers_do_to_an_address(settings: config.Settings) -> None:
-    address = verp_of(SEND)
+def test_a_token_survives_address_rewriting(settings: config.Settings) -> None:
+    address = envelope_sender(SEND_ID)
     local = address.partition("@")[0]
     assert len(local) <= 64
     for written in (address, address.upper(), f'"{local}"@x.example', f"<{address}>", address.replace("+", "=2B")):
         text = written.replace('"', "") if '"' in written else written
-        assert [verp.send_of(token) for token in verp.tokens_in(text)] == [SEND], written
-    old = f"b+{mint_send(Purpose.BOUNCE, SEND)}@example.org"
-    assert [verp.send_of(token) for token in verp.tokens_in(old)] == [SEND]
+        assert [verp.read_send_id(token) for token in verp.find_tokens(text)] == [SEND_ID], written
+    old = f"b+{mint_send_token(Purpose.BOUNCE, SEND_ID)}@example.org"
+    assert [verp.read_send_id(token) for token in verp.find_tokens(old)] == [SEND_ID]
 
 
-def test_a_changed_or_foreign_token_opens_nothing() -> None:
-    token = verp.tokens_in(verp_of(SEND))[0]
-    for place in range(len(token)):
-        wrong = token[:place] + ("0" if token[place] != "0" else "1") + token[place + 1 :]
+def test_an_altered_token_is_invalid() -> None:
+    token = verp.find_tokens(envelope_sender(SEND_ID))[0]
+    for index in range(len(token)):
+        wrong = token[:index] + ("0" if token[index] != "0" else "1") + token[index + 1 :]
         with pytest.raises(BadToken):
-            verp.send_of(wrong)
+            verp.read_send_id(wrong)
     with pytest.raises(BadToken):
-        verp.send_of(mint_send(Purpose.ENGAGEMENT, SEND))
+        verp.read_send_id(mint_send_token(Purpose.ENGAGEMENT, SEND_ID))
 
 
-@_QUIET
+@_HYPOTHESIS_SETTINGS
 @given(junk=st.binary(max_size=3000))
-def test_junk_is_not_understood_and_never_raises(junk: bytes) -> None:
-    assert read(junk).finding in set(FeedbackType)
+def test_random_bytes_never_raise(junk: bytes) -> None:
+    assert parse(junk).feedback_type in set(FeedbackType)
 
 
-@_QUIET
+@_HYPOTHESIS_SETTINGS
 @given(seed=st.integers(0, 10**9))
 def test_a_damaged_message_never_raises(seed: int) -> None:
-    chance = random.Random(seed)
-    raw = bytearray(chance.choice(CORPUS).raw(SEND).encode())
-    for _ in range(chance.randint(1, 40)):
-        at = chance.randrange(len(raw))
-        match chance.randint(0, 3):
+    rng = random.Random(seed)
+    raw = bytearray(rng.choice(CORPUS).raw(SEND_ID).encode())
+    for _ in range(rng.randint(1, 40)):
+        index = rng.randrange(len(raw))
+        match rng.randint(0, 3):
             case 0:
-                raw[at] = chance.randrange(256)
+                raw[index] = rng.randrange(256)
             case 1:
-                del raw[at : at + chance.randint(1, 200)]
+                del raw[index : index + rng.randint(1, 200)]
                 raw += b"x"
             case 2:
-                raw[at:at] = raw[at : at + chance.randint(1, 300)]
+                raw[index:index] = raw[index : index + rng.randint(1, 300)]
             case _:
-                raw[at:at] = chance.choice([b"\0", b"\r\n\r\n", b"--b1\n", b"=?utf-8?B?/?=", "ж".encode("cp1251")])
-    notice = read(bytes(raw))
-    assert notice.send_id in (None, SEND)
-    assert len(notice.said) <= 500
+                raw[index:index] = rng.choice([b"\0", b"\r\n\r\n", b"--b1\n", b"=?utf-8?B?/?=", "ж".encode("cp1251")])
+    notice = parse(bytes(raw))
+    assert notice.send_id in (None, SEND_ID)
+    assert len(notice.diagnostic) <= 500
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ def test_a_damaged_message_never_raises(seed: int) -> None:
         "ten megabytes encoded",
     ],
 )
-def test_a_bomb_costs_little(raw: bytes) -> None:
-    began = time.process_time()
-    assert read(raw).finding in set(FeedbackType)
-    assert time.process_time() - began < 10.0
+def test_malicious_messages_are_parsed_in_bounded_time(raw: bytes) -> None:
+    started_at = time.process_time()
+    assert parse(raw).feedback_type in set(FeedbackType)
+    assert time.process_time() - started_at < 10.0
 
 
-def test_ten_megabytes_given_back_hide_nothing() -> None:
-    raw = report("5.1.1", "smtp; 550 5.1.1 unknown")(SEND).encode().replace(b"Hello\n", b"A" * 10_000_000)
-    notice = read(raw)
-    assert (notice.finding, notice.send_id) == (FeedbackType.HARD, SEND)
+def test_a_large_returned_mail_does_not_hide_the_report() -> None:
+    raw = dsn_report("5.1.1", "smtp; 550 5.1.1 unknown")(SEND_ID).encode().replace(b"Hello\n", b"A" * 10_000_000)
+    notice = parse(raw)
+    assert (notice.feedback_type, notice.send_id) == (FeedbackType.HARD, SEND_ID)
 
 
 def test_a_report_in_base64_is_read() -> None:
@@ -139,20 +139,20 @@ def test_a_report_in_base64_is_read() -> None:
 
     status = "Reporting-MTA: dns; x\n\nFinal-Recipient: rfc822; a@b.example\nAction: failed\nStatus: 5.1.1\n"
     raw = (
-        f"To: {verp_of(SEND)}\nContent-Type: multipart/report; boundary=z\n\n--z\nContent-Type: message/delivery-status\n"
+        f"To: {envelope_sender(SEND_ID)}\nContent-Type: multipart/report; boundary=z\n\n--z\nContent-Type: message/delivery-status\n"
         f"Content-Transfer-Encoding: base64\n\n{base64.encodebytes(status.encode()).decode()}\n--z--\n"
     )
-    assert read(raw.encode()).finding is FeedbackType.HARD
+    assert parse(raw.encode()).feedback_type is FeedbackType.HARD
 
 
 def test_parts_are_counted_and_text_is_bounded() -> None:
-    mail = mime_reader.opened(b"Content-Type: text/plain; charset=nonsense\n\n" + b"\xff" * 500_000)
+    mail = mime_reader.parse_mail(b"Content-Type: text/plain; charset=nonsense\n\n" + b"\xff" * 500_000)
     assert len(mail.parts[0].text) == 100_000
-    assert original(SEND)
+    assert returned_mail(SEND_ID)
 
 
 @pytest.mark.parametrize(
-    ("status", "diagnostic", "finding"),
+    ("status", "diagnostic", "expected"),
     [
         ("5.1.1", "", "hard"),
         ("5.1.2", "", "hard"),
@@ -176,5 +176,5 @@ def test_parts_are_counted_and_text_is_bounded() -> None:
         ("4.4.7", "550 5.1.1 unknown", "hard"),
     ],
 )
-def test_verdicts(status: str, diagnostic: str, finding: str) -> None:
-    assert judge(status, diagnostic).finding.value == finding
+def test_classification(status: str, diagnostic: str, expected: str) -> None:
+    assert classify(status, diagnostic).feedback_type.value == expected

@@ -24,13 +24,15 @@ DOMAIN = "example.org"
 
 def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None:
     make_organisation(session)
-    made = dkim_keys.make(session, SYSTEM, DOMAIN)
+    made = dkim_keys.create_keys(session, SYSTEM, DOMAIN)
     assert all("BEGIN" not in key.private and key.public not in key.private for key in made)
     with pytest.raises(Conflict):
         dkim_keys.activate(session, SYSTEM, made[0])
-    zone = dict(map(dns_check.record_of, made))
-    answer = dns_check.look(dns_check.question(session, SYSTEM, DOMAIN), lambda n, k: [zone[n]] if n in zone else [])
-    dns_check.keep(session, SYSTEM, answer)
+    zone = dict(map(dns_check.txt_record, made))
+    answer = dns_check.check_domain(
+        dns_check.read_check_input(session, SYSTEM, DOMAIN), lambda n, k: [zone[n]] if n in zone else []
+    )
+    dns_check.save_report(session, SYSTEM, answer)
     assert answer.results["dkim"].state is CheckStatus.GOOD
     assert dkim_keys.signers(session, DOMAIN) == ()
     for key in made:
@@ -38,7 +40,7 @@ def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None
     session.flush()
     assert [signer.selector for signer in dkim_keys.signers(session, f"news.{DOMAIN}")] == [k.selector for k in made]
     assert dkim_keys.signers(session, "example.net") == ()
-    newer = dkim_keys.make(session, SYSTEM, DOMAIN)
+    newer = dkim_keys.create_keys(session, SYSTEM, DOMAIN)
     assert not {key.selector for key in newer} & {key.selector for key in made}
     newer[0].published_at = newer[0].created_at
     dkim_keys.activate(session, SYSTEM, newer[0])
@@ -48,11 +50,11 @@ def test_only_published_keys_sign_and_rotation_retires(session: Session) -> None
 
 
 @pytest.mark.parametrize("domain", ["", "x", "a b.org", "example.org\r\nx"])
-def test_no_domain_no_key(session: Session, domain: str) -> None:
+def test_invalid_domain_gets_no_key(session: Session, domain: str) -> None:
     with pytest.raises(ValidationFailed):
-        dkim_keys.make(session, SYSTEM, domain)
+        dkim_keys.create_keys(session, SYSTEM, domain)
     with pytest.raises(Forbidden):
-        dkim_keys.make(session, PUBLIC, DOMAIN)
+        dkim_keys.create_keys(session, PUBLIC, DOMAIN)
 
 
 RECORDS = {
@@ -62,15 +64,15 @@ RECORDS = {
 }
 
 
-def test_what_the_dns_says(session: Session) -> None:
+def test_check_results(session: Session) -> None:
     make_organisation(session)
-    question = dns_check.question(session, SYSTEM, DOMAIN)
+    question = dns_check.read_check_input(session, SYSTEM, DOMAIN)
 
     def known(name: str, kind: str) -> Sequence[str]:
         return RECORDS.get((name, kind), [])
 
     def states(resolver: dns_check.Resolver) -> dict[str, str]:
-        return {name: found.state.value for name, found in dns_check.look(question, resolver).results.items()}
+        return {name: found.state.value for name, found in dns_check.check_domain(question, resolver).results.items()}
 
     def silent(name: str, kind: str) -> Sequence[str]:
         raise DnsUnavailable(name)
@@ -88,17 +90,21 @@ def test_what_the_dns_says(session: Session) -> None:
     assert states(silent)["spf"] == "unanswered"
 
 
-def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
+def test_separate_bounce_domain(session: Session) -> None:
     make_organisation(session).bounce_domain = "returns.example.org"
-    asked = dns_check.look(dns_check.question(session, SYSTEM, DOMAIN), lambda n, k: RECORDS.get((n, k), []))
-    assert asked.results["spf"].params == asked.results["mx"].params == {"domain": "returns.example.org"}
-    assert asked.results["dmarc"].state is CheckStatus.GOOD
-    kept = dns_check.keep(session, SYSTEM, asked)
-    assert dns_records.wanted(DOMAIN, kept.results, ["192.0.2.1"]) == []  # Private addresses are not published.
-    assert [(each.subject, each.name) for each in dns_records.wanted(DOMAIN, kept.results, ["9.9.9.9"])] == [
+    report = dns_check.check_domain(
+        dns_check.read_check_input(session, SYSTEM, DOMAIN), lambda n, k: RECORDS.get((n, k), [])
+    )
+    assert report.results["spf"].params == report.results["mx"].params == {"domain": "returns.example.org"}
+    assert report.results["dmarc"].state is CheckStatus.GOOD
+    kept = dns_check.save_report(session, SYSTEM, report)
+    assert (
+        dns_records.suggest_records(DOMAIN, kept.results, ["192.0.2.1"]) == []
+    )  # Private addresses are not published.
+    assert [(each.subject, each.name) for each in dns_records.suggest_records(DOMAIN, kept.results, ["9.9.9.9"])] == [
         ("spf", "returns.example.org")
     ]
-    found = authentication.check(session, f"news@{DOMAIN}").findings
+    found = authentication.check_authentication(session, f"news@{DOMAIN}").findings
     assert {"domain": "returns.example.org"} in [each.params for each in found]
 
 
@@ -110,18 +116,18 @@ def test_bounces_come_to_a_domain_of_their_own(session: Session) -> None:
         (["127.0.0.1", "localhost"], "a:news.example.org"),
     ],
 )
-def test_the_record_names_the_relays(settings: config.Settings, hosts: list[str], value: str) -> None:
-    config.install(dataclasses.replace(settings, base_url="https://news.example.org"))
-    nothing = dns_check.look(dns_check.DnsCheckInput(DOMAIN, [], hosts, DOMAIN), lambda _name, _kind: [])
+def test_suggested_spf_record_names_relays(settings: config.Settings, hosts: list[str], value: str) -> None:
+    config.set_settings(dataclasses.replace(settings, base_url="https://news.example.org"))
+    nothing = dns_check.check_domain(dns_check.DnsCheckInput(DOMAIN, [], hosts, DOMAIN), lambda _name, _kind: [])
     results = {name: {"state": each.state, "params": each.params} for name, each in nothing.results.items()}
-    assert [(each.name, each.value) for each in dns_records.wanted(DOMAIN, results, hosts)] == [
+    assert [(each.name, each.value) for each in dns_records.suggest_records(DOMAIN, results, hosts)] == [
         (DOMAIN, f"v=spf1 {value} ~all"),
         (f"_dmarc.{DOMAIN}", "v=DMARC1; p=none"),
     ]
 
 
 def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns_check.look, "__defaults__", (lambda _name, _kind: [],))
+    monkeypatch.setattr(dns_check.check_domain, "__defaults__", (lambda _name, _kind: [],))
     assert coordinator_client.get("/domains").status_code == 403
     assert owner_client.post("/domains/keys", data={"domain": "example.com"}).status_code == 303
     assert "_domainkey.example.com" in owner_client.get("/domains").text
@@ -130,8 +136,8 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monke
     assert "No SPF record" in page
     assert "v=DKIM1; k=rsa; p=" in page
     assert "_dmarc.example.com" in page
-    with db.reading() as session:
-        key = dkim_keys.all_keys(session)[0]
+    with db.read_only_session() as session:
+        key = dkim_keys.list_keys(session)[0]
     assert owner_client.post(f"/domains/keys/{key.id}/activate").status_code == 303
     assert "not in the DNS yet" in owner_client.get("/domains").text
     owner_client.post(f"/domains/keys/{key.id}/retire")
@@ -139,20 +145,20 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient, monke
     with db.transaction() as session:
         session.execute(update(DkimKey).values(retired_at=key.created_at - timedelta(days=8)))
     page = owner_client.get("/domains").text
-    assert dns_check.record_of(key)[0] in page
+    assert dns_check.txt_record(key)[0] in page
     assert "can be taken out of the DNS" in page
 
 
-def test_every_relay_in_use_is_looked_up(session: Session) -> None:
+def test_every_active_relay_is_checked(session: Session) -> None:
     make_organisation(session)
     for host in ("relay.example.net", "other.example.net"):
-        service.enter(session, SYSTEM, service.RelayInput(host, host, 25, TlsMode.VERIFY))
-    question = dns_check.question(session, SYSTEM, DOMAIN)
-    assert question.relays == ["relay.example.net", "other.example.net"]
+        service.create_relay(session, SYSTEM, service.RelayInput(host, host, 25, TlsMode.VERIFY))
+    question = dns_check.read_check_input(session, SYSTEM, DOMAIN)
+    assert question.relay_hosts == ["relay.example.net", "other.example.net"]
     zone = {
         ("relay.example.net", "A"): ["8.8.8.8"],
         ("8.8.8.8.in-addr.arpa", "PTR"): ["relay.example.net"],
         ("other.example.net", "A"): ["9.9.9.9"],
     }
-    found = dns_check.look(question, lambda name, kind: zone.get((name, kind), [])).results["ptr"]
+    found = dns_check.check_domain(question, lambda name, kind: zone.get((name, kind), [])).results["ptr"]
     assert (found.state, found.params) == (CheckStatus.DOUBTFUL, {"address": "9.9.9.9"})

@@ -4,35 +4,37 @@ from datetime import datetime
 from email.message import EmailMessage
 
 from campaigns.content.rendering import renderer
-from campaigns.content.rendering.links import personalise, pixel_url, tracked_url, unsubscribe_url
+from campaigns.content.rendering.links import personalise_url, pixel_url, tracked_url, unsubscribe_url
 from campaigns.content.rendering.renderer import MergeUrls
 from campaigns.delivery.mime.compose import MailContext
 
 
-def composed(letter: MailContext, at: datetime) -> EmailMessage:
+def compose_reference(context: MailContext, at: datetime) -> EmailMessage:
     """The mail's subject and bodies. Headers that merging cannot change are left out."""
-    version, contact, send_id = letter.version, letter.contact, letter.send.id
+    version, contact, send_id = context.version, context.contact, context.send.id
     assert version is not None
     assert contact is not None
-    counted = send_id if letter.trackable else letter.activity.id << 32
-    fields = renderer.fields_of(contact, letter.activity.campaign.name, letter.organisation)
-    straight = not letter.trackable and letter.activity.built_in
+    token_send_id = send_id if context.trackable else context.activity.id << 32
+    fields = renderer.recipient_fields(contact, context.activity.campaign.name, context.organisation)
+    links_are_direct = not context.trackable and context.activity.built_in
     urls = MergeUrls(
         links={
-            link.number: personalise(link.url, fields) if straight else tracked_url(counted, link.number)
+            link.number: personalise_url(link.url, fields)
+            if links_are_direct
+            else tracked_url(token_send_id, link.number)
             for link in version.links
         },
-        pixel=pixel_url(send_id) if letter.trackable else None,
+        pixel=pixel_url(send_id) if context.trackable else None,
         unsubscribe=unsubscribe_url(send_id),
     )
-    merged = renderer.render(version, fields, urls)
+    rendered = renderer.render(version, fields, urls)
     message = EmailMessage()
-    message["Subject"] = merged.subject
-    message.set_content(_ended(merged.text), cte="quoted-printable")
-    message.add_alternative(_ended(merged.html), subtype="html", cte="quoted-printable")
+    message["Subject"] = rendered.subject
+    message.set_content(_with_final_newline(rendered.text), cte="quoted-printable")
+    message.add_alternative(_with_final_newline(rendered.html), subtype="html", cte="quoted-printable")
     return message
 
 
-def _ended(text: str) -> str:
+def _with_final_newline(text: str) -> str:
     plain = text.replace("\r\n", "\n").replace("\r", "\n")
     return plain if plain.endswith("\n") else plain + "\n"

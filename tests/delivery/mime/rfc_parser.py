@@ -16,7 +16,7 @@ class Part:
     @property
     def text(self) -> str:
         assert self.header("Content-Transfer-Encoding") == "quoted-printable"
-        return decoded(self.body).decode("utf-8").replace("\r\n", "\n")
+        return decode_quoted_printable(self.body).decode("utf-8").replace("\r\n", "\n")
 
     @property
     def parts(self) -> list["Part"]:
@@ -27,10 +27,10 @@ class Part:
         assert (first, last) == (b"", b"--\r\n")
         for each in inside:
             assert each.startswith(b"\r\n")
-        return [parsed(each[2:]) for each in inside]
+        return [parse(each[2:]) for each in inside]
 
 
-def parsed(raw: bytes) -> Part:
+def parse(raw: bytes) -> Part:
     head, _, body = raw.partition(b"\r\n\r\n")
     headers: list[tuple[str, str]] = []
     for line in head.decode().split("\r\n"):
@@ -40,21 +40,21 @@ def parsed(raw: bytes) -> Part:
             name, value = headers.pop()
             headers.append((name, value + line))
         else:
-            found = re.fullmatch(r"([!-9;-~]+): ?(.*)", line)
-            assert found, line
-            headers.append((found[1], found[2]))
+            field = re.fullmatch(r"([!-9;-~]+): ?(.*)", line)
+            assert field, line
+            headers.append((field[1], field[2]))
     return Part(headers, body)
 
 
-def decoded(body: bytes) -> bytes:
+def decode_quoted_printable(body: bytes) -> bytes:
     """Decode quoted-printable strictly by RFC 2045, section 6.7."""
     out = bytearray()
     position = 0
     while position < len(body):
-        sign = body[position : position + 1]
-        if sign != b"=":
-            assert sign in b"\t\r\n" or b" " <= sign <= b"~", sign
-            out += sign
+        octet = body[position : position + 1]
+        if octet != b"=":
+            assert octet in b"\t\r\n" or b" " <= octet <= b"~", octet
+            out += octet
             position += 1
         elif body[position + 1 : position + 3] == b"\r\n":
             position += 3

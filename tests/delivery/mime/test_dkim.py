@@ -13,26 +13,28 @@ from hypothesis import strategies as st
 from campaigns.delivery.mime import dkim
 from campaigns.delivery.mime.compose import compose
 from campaigns.delivery.mime.dkim import Algorithm, Signer
-from tests.delivery.mime.test_mail_template import letter, templates, values
+from tests.delivery.mime.test_mail_template import make_mail_context, templates, values
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-KEYS = {algorithm: dkim.make(algorithm) for algorithm in Algorithm}
-SIGNERS = tuple(Signer("example.org", algorithm.value, dkim.opened(KEYS[algorithm][0])) for algorithm in Algorithm)
+KEYS = {algorithm: dkim.generate_key(algorithm) for algorithm in Algorithm}
+SIGNERS = tuple(
+    Signer("example.org", algorithm.value, dkim.load_private_key(KEYS[algorithm][0])) for algorithm in Algorithm
+)
 
 
-def published(name: bytes, timeout: int = 5) -> bytes:
+def fake_dns(name: bytes, timeout: int = 5) -> bytes:
     algorithm = Algorithm(name.decode().partition(".")[0])
     assert name.decode() == f"{algorithm.value}._domainkey.example.org."
-    return dkim.record(algorithm, KEYS[algorithm][1]).encode()
+    return dkim.dns_record_value(algorithm, KEYS[algorithm][1]).encode()
 
 
-def verified(content: bytes) -> list[bool]:
-    return [_verified(content, place) for place in range(len(SIGNERS))]
+def verify_signatures(content: bytes) -> list[bool]:
+    return [_verify_signature(content, place) for place in range(len(SIGNERS))]
 
 
-def _verified(content: bytes, place: int) -> bool:
+def _verify_signature(content: bytes, index: int) -> bool:
     try:
-        return bool(verifier.DKIM(content).verify(idx=place, dnsfunc=published))
+        return bool(verifier.DKIM(content).verify(idx=index, dnsfunc=fake_dns))
     except verifier.ValidationError:  # a body that is not the signed one
         return False
 
@@ -46,24 +48,26 @@ def test_key_sizes() -> None:
 @settings(max_examples=25)
 @given(templates, values)
 def test_another_implementation_verifies(source: str, first: str) -> None:
-    made = dataclasses.replace(letter(source, source, first, "", subject="{{ contact.first_name }}"), signers=SIGNERS)
-    assert verified(compose(made, AT).content) == [True, True]
+    made = dataclasses.replace(
+        make_mail_context(source, source, first, "", subject="{{ contact.first_name }}"), signers=SIGNERS
+    )
+    assert verify_signatures(compose(made, AT).content) == [True, True]
 
 
 @pytest.mark.parametrize(
     "added", [b"Reply-To: <me@example.com>", b"From: <me@example.com>", b"List-Unsubscribe: <x:y>"]
 )
 def test_no_header_can_be_added(added: bytes) -> None:
-    made = dataclasses.replace(letter("Hello  there \t.", "Hello", "Ana", ""), signers=SIGNERS)
+    made = dataclasses.replace(make_mail_context("Hello  there \t.", "Hello", "Ana", ""), signers=SIGNERS)
     content = compose(made, AT).content
-    assert verified(content) == [True, True]
+    assert verify_signatures(content) == [True, True]
     head, body = content.split(b"\r\n\r\n", 1)
-    assert verified(head + b"\r\n" + added + b"\r\n\r\n" + body) == [False, False]
-    assert verified(head + b"\r\n\r\n" + body.replace(b"Hello", b"Hallo")) == [False, False]
+    assert verify_signatures(head + b"\r\n" + added + b"\r\n\r\n" + body) == [False, False]
+    assert verify_signatures(head + b"\r\n\r\n" + body.replace(b"Hello", b"Hallo")) == [False, False]
 
 
 @settings(max_examples=50)
 @given(st.lists(st.sampled_from([b"a", b" ", b"\t", b"\r\n", b"="])).map(b"".join))
-def test_any_body_is_canonical(body: bytes) -> None:
+def test_any_body_is_canonicalised(body: bytes) -> None:
     content = b"From: <us@example.org>\r\n\r\n" + body + b".\r\n"
-    assert verified(dkim.signed(content, SIGNERS, AT)) == [True, True]
+    assert verify_signatures(dkim.sign(content, SIGNERS, AT)) == [True, True]

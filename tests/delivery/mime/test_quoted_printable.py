@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.delivery.mime.quoted_printable import quoted
+from campaigns.delivery.mime.quoted_printable import encode_body
 
 LINES = [
     "From here",
@@ -22,7 +22,7 @@ LINES = [
 
 
 def check(text: str) -> None:
-    encoded = quoted(text)
+    encoded = encode_body(text)
     assert encoded.endswith(b"\r\n")
     for line in encoded[:-2].split(b"\r\n"):
         assert len(line) <= 76

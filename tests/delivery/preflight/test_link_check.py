@@ -8,17 +8,17 @@ import pytest
 
 from campaigns.delivery.preflight.link_check import LinkChecker, is_public
 
-ASKED: list[tuple[str, str]] = []
+REQUESTS: list[tuple[str, str]] = []
 
 
 class _Site(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
-        ASKED.append((self.command, self.path))
+        REQUESTS.append((self.command, self.path))
         name, _, rest = self.path.strip("/").partition("/")
         if name == "slow":
             threading.Event().wait(1.5)
         if name == "loop":
-            return self._answer(302, f"/loop/{len(ASKED)}")
+            return self._answer(302, f"/loop/{len(REQUESTS)}")
         if name == "to":
             return self._answer(301, rest)
         if name == "moved":
@@ -49,16 +49,16 @@ def site() -> Iterator[str]:
         thread.join()
 
 
-NAMES = {"public.example": ["127.0.0.1"], "inside.example": ["10.0.0.7"], "both.example": ["127.0.0.1", "10.0.0.7"]}
+HOSTS = {"public.example": ["127.0.0.1"], "inside.example": ["10.0.0.7"], "both.example": ["127.0.0.1", "10.0.0.7"]}
 
 
 def lookup(host: str, _port: int) -> list[str]:
-    if host not in NAMES:
+    if host not in HOSTS:
         raise OSError("no such name")
-    return NAMES[host]
+    return HOSTS[host]
 
 
-ASKING = LinkChecker(lookup=lookup, public=lambda address: address == "127.0.0.1")
+CHECKER = LinkChecker(lookup=lookup, is_allowed=lambda address: address == "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ ASKING = LinkChecker(lookup=lookup, public=lambda address: address == "127.0.0.1
     [("/", 200), ("/nohead", 200), ("/gone", 404), ("/moved", 200)],
     ids=["well", "get", "gone", "moved"],
 )
-def test_answers(site: str, path: str, status: int) -> None:
-    found = ASKING.one(f"{site}{path}")
+def test_status(site: str, path: str, status: int) -> None:
+    found = CHECKER.check_one(f"{site}{path}")
     assert found.status == status
-    assert found.good is (status == 200)
+    assert found.is_ok is (status == 200)
 
 
 @pytest.mark.parametrize(
@@ -82,27 +82,27 @@ def test_answers(site: str, path: str, status: int) -> None:
         "http://u@public.example/",
     ],
 )
-def test_refused_before_a_byte_leaves(url: str) -> None:
-    ASKED.clear()
-    found = ASKING.one(url)
+def test_refused_without_a_request(url: str) -> None:
+    REQUESTS.clear()
+    found = CHECKER.check_one(url)
     assert found.status is None
     assert found.message
-    assert ASKED == []
+    assert REQUESTS == []
 
 
-def test_redirects_are_looked_at_again(site: str) -> None:
-    found = ASKING.one(f"{site}/to/http://inside.example/secret")
-    assert (found.status, found.end) == (None, "http://inside.example/secret")
+def test_redirects_are_checked(site: str) -> None:
+    found = CHECKER.check_one(f"{site}/to/http://inside.example/secret")
+    assert (found.status, found.final_url) == (None, "http://inside.example/secret")
     assert "private network" in found.message
-    ASKED.clear()
-    assert "five redirects" in ASKING.one(f"{site}/loop").message
-    assert len(ASKED) == 6
+    REQUESTS.clear()
+    assert "five redirects" in CHECKER.check_one(f"{site}/loop").message
+    assert len(REQUESTS) == 6
 
 
-def test_patience_ends(site: str) -> None:
-    impatient = LinkChecker(lookup=lookup, public=lambda _: True, patience=0.2)
-    assert impatient.one(f"{site}/slow").status is None
-    assert len(ASKING.all([f"{site}/", f"{site}/", f"{site}/gone"])) == 2
+def test_timeout(site: str) -> None:
+    checker = LinkChecker(lookup=lookup, is_allowed=lambda _: True, timeout=0.2)
+    assert checker.check_one(f"{site}/slow").status is None
+    assert len(CHECKER.check_all([f"{site}/", f"{site}/", f"{site}/gone"])) == 2
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from campaigns.delivery.relays.service import RelayInput
 from campaigns.delivery.smtp import handshake
 from campaigns.delivery.smtp.address import RelayAddress, TlsMode
 from campaigns.delivery.worker.worker import deliver
-from campaigns.encryption import seal, unseal
+from campaigns.encryption import decrypt, encrypt
 from campaigns.errors import ValidationFailed
-from tests.delivery.fake_relay import Strange, answering
-from tests.delivery.launched_activity import states
-from tests.delivery.worker.test_worker import launched
+from tests.delivery.fake_relay import Strange, run_fake_relay
+from tests.delivery.launched_activity import count_states
+from tests.delivery.worker.test_worker import launch_mailing
 
-WORDS = RelayInput("Main", "mail.example.org", 587, TlsMode.VERIFY, "me", "top secret")
+RELAY_INPUT = RelayInput("Main", "mail.example.org", 587, TlsMode.VERIFY, "me", "top secret")
 FORM = {
     "name": "Main",
     "host": "mail.example.org",
@@ -44,41 +44,45 @@ FORM = {
 def private(settings: config.Settings) -> config.Settings:
     """Settings that allow relays on loopback."""
     allowed = dataclasses.replace(settings, private_relays=True)
-    config.install(allowed)
+    config.set_settings(allowed)
     return allowed
 
 
-def enter(*relays_: Strange, **values: Any) -> None:
+def create_relays(*relays_: Strange, **values: Any) -> None:
     with db.transaction() as session:
         for number, relay in enumerate(relays_, 1):
-            words = RelayInput(f"n{number}", "127.0.0.1", relay.port, TlsMode.OFF, **{"priority": number, **values})
-            service.enter(session, SYSTEM, words)
+            relay_input = RelayInput(
+                f"n{number}", "127.0.0.1", relay.port, TlsMode.OFF, **{"priority": number, **values}
+            )
+            service.create_relay(session, SYSTEM, relay_input)
 
 
-def test_sealed_secrets_open_for_their_purpose_only(settings: config.Settings) -> None:
-    sealed = seal("pass wörd", "relay")
+def test_encrypted_secrets_are_bound_to_their_purpose(settings: config.Settings) -> None:
+    sealed = encrypt("pass wörd", "relay")
     assert "pass" not in sealed
-    assert unseal(sealed, "relay") == "pass wörd"
+    assert decrypt(sealed, "relay") == "pass wörd"
     for changed, purpose in ((sealed, "other"), (sealed[:-4] + "AAAA", "relay")):
         with pytest.raises(ValueError, match="changed"):
-            unseal(changed, purpose)
-    config.install(dataclasses.replace(settings, secret_keys=((2, b"x" * 32),)))
+            decrypt(changed, purpose)
+    config.set_settings(dataclasses.replace(settings, secret_keys=((2, b"x" * 32),)))
     with pytest.raises(ValueError, match="no longer"):
-        unseal(sealed, "relay")
+        decrypt(sealed, "relay")
 
 
-def test_the_password_is_kept_sealed_and_forgotten_when_the_relay_moves(database: Engine) -> None:
+def test_password_is_encrypted_and_deleted_when_host_changes(database: Engine) -> None:
     with db.transaction() as session:
-        relay = service.enter(session, SYSTEM, WORDS)
+        relay = service.create_relay(session, SYSTEM, RELAY_INPUT)
         assert "top secret" not in relay.secret
-        address = availability.address_of(relay)
+        address = availability.build_address(relay)
         assert address is not None
-        assert (address.password, address.public) == ("top secret", True)
-        service.change(session, SYSTEM, relay, dataclasses.replace(WORDS, password="", name="Other"))
+        assert (address.password, address.public_only) == ("top secret", True)
+        service.update_relay(session, SYSTEM, relay, dataclasses.replace(RELAY_INPUT, password="", name="Other"))
         assert relay.secret
-        service.change(session, SYSTEM, relay, dataclasses.replace(WORDS, password="", host="elsewhere.example"))
+        service.update_relay(
+            session, SYSTEM, relay, dataclasses.replace(RELAY_INPUT, password="", host="elsewhere.example")
+        )
         assert relay.secret == ""
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert "top secret" not in str([entry.__dict__ for entry in session.scalars(select(AuditLogEntry))])
 
 
@@ -101,64 +105,68 @@ def test_the_password_is_kept_sealed_and_forgotten_when_the_relay_moves(database
         ({"password": "a\nb"}, "password"),
     ],
 )
-def test_what_cannot_be_entered(session: Any, change: dict[str, Any], field: str) -> None:
+def test_invalid_input(session: Any, change: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationFailed) as raised:
-        service.enter(session, SYSTEM, dataclasses.replace(WORDS, **change))
+        service.create_relay(session, SYSTEM, dataclasses.replace(RELAY_INPUT, **change))
     assert [problem.field for problem in raised.value.problems] == [field]
 
 
-def test_the_next_relay_takes_over(database: Engine, private: config.Settings) -> None:
-    activity_id = launched(10)
-    with answering(private, mail=b"<drop>") as bad, answering(private) as good, answering(private) as spare:
-        config.install(private)
-        enter(bad, good, spare)
+def test_failover_to_next_relay(database: Engine, private: config.Settings) -> None:
+    activity_id = launch_mailing(10)
+    with (
+        run_fake_relay(private, mail=b"<drop>") as bad,
+        run_fake_relay(private) as good,
+        run_fake_relay(private) as spare,
+    ):
+        config.set_settings(private)
+        create_relays(bad, good, spare)
         assert deliver(activity_id) == 10
     # One mail is deferred: the first relay dropped the connection three times with it.
-    assert states(activity_id) == {"sent": 9, "deferred": 1}
-    assert (len(good.taken), spare.taken) == (9, [])
-    with db.reading() as session:
-        down = availability.trouble(session)
-        assert down is not None
-        assert down.name == f"127.0.0.1:{bad.port}"
-        assert [address.port for address in availability.usable(session)] == [good.port, spare.port]
+    assert count_states(activity_id) == {"sent": 9, "deferred": 1}
+    assert (len(good.contents), spare.contents) == (9, [])
+    with db.read_only_session() as session:
+        failing = availability.failing_relay(session)
+        assert failing is not None
+        assert failing.name == f"127.0.0.1:{bad.port}"
+        assert [address.port for address in availability.usable_relays(session)] == [good.port, spare.port]
 
 
-def test_equal_relays_share_and_an_idle_one_is_asked_again(database: Engine, private: config.Settings) -> None:
-    activity_id = launched(60)
-    with answering(private) as one, answering(private) as two:
-        config.install(private)
-        enter(one, two, priority=1)
+def test_relays_of_equal_priority_share_the_load(database: Engine, private: config.Settings) -> None:
+    activity_id = launch_mailing(60)
+    with run_fake_relay(private) as one, run_fake_relay(private) as two:
+        config.set_settings(private)
+        create_relays(one, two, priority=1)
         assert deliver(activity_id) == 60
-    assert states(activity_id) == {"sent": 60}
-    assert min(len(one.taken), len(two.taken)) > 0
+    assert count_states(activity_id) == {"sent": 60}
+    assert min(len(one.contents), len(two.contents)) > 0
     with db.transaction() as session:
         session.add(RelayHealth(name=f"127.0.0.1:{one.port}", error="x", failures=1, retry_at=clock.now()))
-    with db.reading() as session:
-        assert len(availability.usable(session)) == 2
+    with db.read_only_session() as session:
+        assert len(availability.usable_relays(session)) == 2
 
 
-def test_a_relay_that_is_switched_off_is_not_used(database: Engine, private: config.Settings) -> None:
-    activity_id = launched(2)
-    with answering(private) as unused, answering(private) as usual:
-        enter(unused)
+def test_inactive_relay_is_not_used(database: Engine, private: config.Settings) -> None:
+    activity_id = launch_mailing(2)
+    with run_fake_relay(private) as unused, run_fake_relay(private) as usual:
+        create_relays(unused)
         with db.transaction() as session:
             session.execute(update(Relay).values(active=False))
         assert deliver(activity_id) == 2
-    assert (len(unused.taken), len(usual.taken)) == (0, 2)
+    assert (len(unused.contents), len(usual.contents)) == (0, 2)
 
 
-def test_a_private_address_behind_a_name_is_refused(database: Engine, settings: config.Settings) -> None:
-    activity_id = launched(1)
-    with answering(settings) as relay:
-        config.install(dataclasses.replace(settings, private_relays=True))
-        enter(relay)
-        config.install(settings)
+def test_private_address_behind_host_name_is_refused(database: Engine, settings: config.Settings) -> None:
+    activity_id = launch_mailing(1)
+    with run_fake_relay(settings) as relay:
+        config.set_settings(dataclasses.replace(settings, private_relays=True))
+        create_relays(relay)
+        config.set_settings(settings)
         assert deliver(activity_id) == 0
-        with db.reading() as session:
-            down = availability.trouble(session)
-        assert down is not None
-        assert "private address" in down.error
-    assert relay.words == []
+        with db.read_only_session() as session:
+            failing = availability.failing_relay(session)
+        assert failing is not None
+        assert "private address" in failing.error
+    assert relay.commands == []
 
 
 def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient) -> None:
@@ -172,7 +180,7 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient) -> No
     assert "top secret" not in page.text
     assert owner_client.post("/relays/1", data=FORM | {"priority": "x"}).status_code == 400
     assert owner_client.post("/relays/1", data=FORM | {"priority": "3", "password": ""}).status_code == 303
-    with db.reading() as session:
+    with db.read_only_session() as session:
         relay = session.get_one(Relay, 1)
         assert (relay.priority, relay.per_connection, relay.active) == (3, 100, True)
         assert relay.secret
@@ -180,30 +188,34 @@ def test_pages(owner_client: FlaskClient, coordinator_client: FlaskClient) -> No
     assert owner_client.get("/relays/1").status_code == 404
 
 
-def test_a_trial_shows_the_dialogue_without_the_secret(owner_client: FlaskClient, settings: config.Settings) -> None:
-    with answering(settings, ehlo=b"250-strange <b>\r\n250-AUTH PLAIN\r\n250 SIZE 1000", auth=b"235 come in") as relay:
-        config.install(dataclasses.replace(settings, private_relays=True))
-        enter(relay, user="me", password="top secret")
-        with db.reading() as session:
-            address = availability.addresses(session)[0]
-        availability.note_failure(address, "connection refused")
+def test_connection_test_masks_password(owner_client: FlaskClient, settings: config.Settings) -> None:
+    with run_fake_relay(
+        settings, ehlo=b"250-strange <b>\r\n250-AUTH PLAIN\r\n250 SIZE 1000", auth=b"235 come in"
+    ) as relay:
+        config.set_settings(dataclasses.replace(settings, private_relays=True))
+        create_relays(relay, user="me", password="top secret")
+        with db.read_only_session() as session:
+            address = availability.relay_addresses(session)[0]
+        availability.record_failure(address, "connection refused")
         page = owner_client.post("/relays/1/trial")
-        with db.reading() as session:
-            assert availability.usable(session) == [address], "whoever mended it does not wait until the pause is over"
+        with db.read_only_session() as session:
+            assert availability.usable_relays(session) == [address], (
+                "whoever mended it does not wait until the pause is over"
+            )
         assert page.status_code == 200
         assert "AUTH PLAIN ***" in page.text
         assert "SIZE" in page.text
         assert "AG1l" not in page.text
         assert "<b>" not in page.text
-    config.install(settings)
+    config.set_settings(settings)
     assert "private address" in owner_client.post("/relays/1/trial").text
 
 
-def test_a_relay_that_refuses_the_sign_in_is_told_with_advice(
+def test_connection_test_advises_on_rejected_authentication(
     owner_client: FlaskClient, private: config.Settings
 ) -> None:
-    with answering(private, ehlo=b"250-strange\r\n250 AUTH PLAIN", auth=b"535 5.7.8 no") as relay:
-        enter(relay, user="me", password="wrong")
+    with run_fake_relay(private, ehlo=b"250-strange\r\n250 AUTH PLAIN", auth=b"535 5.7.8 no") as relay:
+        create_relays(relay, user="me", password="wrong")
         page = owner_client.post("/relays/1/trial").text
     assert "535 5.7.8 no" in page
     assert "look at user and password" in page
@@ -222,13 +234,11 @@ def test_a_relay_that_refuses_the_sign_in_is_told_with_advice(
         (TimeoutError(), 25, "A firewall may stand between"),
     ],
 )
-def test_a_failed_trial_says_what_to_change(
-    error: OSError, port: int, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connection_test_advice(error: OSError, port: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def connect(*_: Any) -> None:
         raise error
 
     monkeypatch.setattr(handshake._Handshake, "_connect", connect)
-    tried = connection_test.attempt(RelayAddress("mail.example.org", port))
-    assert words in tried.advice
-    assert "Errno" not in tried.error
+    result = connection_test.try_connection(RelayAddress("mail.example.org", port))
+    assert words in result.advice
+    assert "Errno" not in result.error

@@ -20,18 +20,18 @@ from campaigns.delivery.sends import progress, send_windows
 from campaigns.delivery.worker.worker import deliver
 from campaigns.planning.models import Activity, ActivityStatus
 from tests.conftest import FrozenClock
-from tests.delivery.launched_activity import make_mailing, sends, states
+from tests.delivery.launched_activity import count_states, load_sends, make_mailing
 from tests.factories import make_activity
 
 ZONES = ["Europe/Berlin", "America/New_York", None, "No/Where", "Asia/Tehran", "Asia/Tehran"]
 
 
-def set_house(**values: Any) -> None:
+def set_organisation(**values: Any) -> None:
     with db.transaction() as session:
         session.execute(update(Organisation).values(**values))
 
 
-def to_zones(*zones: str | None, **values: Any) -> int:
+def make_mailing_to_zones(*zones: str | None, **values: Any) -> int:
     """An email activity, not expanded, to one contact per zone. The organisation's zone is UTC. Returns its id."""
     with db.transaction() as session:
         activity = make_mailing(session, len(zones), **values)
@@ -40,15 +40,15 @@ def to_zones(*zones: str | None, **values: Any) -> int:
         return activity.id
 
 
-def standing(activity_id: int) -> progress.SendProgress:
-    with db.reading() as session:
-        return progress.progress(session, session.get_one(Activity, activity_id))
+def progress_of(activity_id: int) -> progress.SendProgress:
+    with db.read_only_session() as session:
+        return progress.measure_progress(session, session.get_one(Activity, activity_id))
 
 
-def test_each_is_due_when_their_window_opens(database: Engine, frozen: FrozenClock) -> None:
-    activity_id = to_zones(*ZONES, window_days="7", window_from=time(9), window_until=time(15))
+def test_sends_are_due_when_their_window_opens(database: Engine, frozen: FrozenClock) -> None:
+    activity_id = make_mailing_to_zones(*ZONES, window_days="7", window_from=time(9), window_until=time(15))
     expand(activity_id)  # Sunday 12:00 UTC: 13:00 in Berlin, 7:00 in New York, 15:30 in Tehran
-    assert [send.due_at for send in sends(activity_id)] == [
+    assert [send.due_at for send in load_sends(activity_id)] == [
         frozen.at,
         datetime(2026, 11, 22, 14, 0, tzinfo=UTC),
         frozen.at,
@@ -56,25 +56,25 @@ def test_each_is_due_when_their_window_opens(database: Engine, frozen: FrozenClo
         datetime(2026, 11, 29, 5, 30, tzinfo=UTC),
         datetime(2026, 11, 29, 5, 30, tzinfo=UTC),
     ]
-    assert [send.reason for send in sends(activity_id)] == ["", "window", "", "", "window", "window"]
-    now = standing(activity_id)
-    assert (now.waiting, now.total, now.counts) == (3, 6, {SendState.QUEUED: 6})
+    assert [send.reason for send in load_sends(activity_id)] == ["", "window", "", "", "window", "window"]
+    now = progress_of(activity_id)
+    assert (now.waiting_for_window, now.total, now.counts) == (3, 6, {SendState.QUEUED: 6})
     with db.transaction() as session:
         assert len(claims.claim(session, activity_id, "one", 10)) == 3
     frozen.at = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
-    assert standing(activity_id).waiting == 2
+    assert progress_of(activity_id).waiting_for_window == 2
     with db.transaction() as session:
         assert len(claims.claim(session, activity_id, "two", 10)) == 1
-    assert {send.reason for send in sends(activity_id, SendState.SENDING)} == {""}
+    assert {send.reason for send in load_sends(activity_id, SendState.SENDING)} == {""}
 
 
-def test_nobody_waits_for_quiet_hours_that_are_over(
+def test_changed_quiet_hours_apply_to_waiting_sends(
     database: Engine, owner_client: FlaskClient, frozen: FrozenClock
 ) -> None:
-    set_house(quiet_from=time(8), quiet_until=time(20))
-    activity_id = to_zones("Europe/Berlin", "Asia/Tokyo")
+    set_organisation(quiet_from=time(8), quiet_until=time(20))
+    activity_id = make_mailing_to_zones("Europe/Berlin", "Asia/Tokyo")
     expand(activity_id)  # Sunday 12:00 UTC: 13:00 in Berlin, 21:00 in Tokyo
-    assert [send.reason for send in sends(activity_id)] == ["window", ""]
+    assert [send.reason for send in load_sends(activity_id)] == ["window", ""]
     form = {
         "name": "House",
         "currency": "EUR",
@@ -90,65 +90,65 @@ def test_nobody_waits_for_quiet_hours_that_are_over(
     }
     saved = owner_client.post("/settings", data=form | {"quiet_from": "10:00", "quiet_until": "15:00"})
     assert saved.status_code == 303, saved.text
-    assert [(send.due_at, send.reason) for send in sends(activity_id)] == [(frozen.at, "")] * 2
-    assert standing(activity_id).waiting == 0
+    assert [(send.due_at, send.reason) for send in load_sends(activity_id)] == [(frozen.at, "")] * 2
+    assert progress_of(activity_id).waiting_for_window == 0
     with db.transaction() as session:
         assert len(claims.claim(session, activity_id, "one", 10)) == 1
-    assert sends(activity_id)[0].due_at == datetime(2026, 11, 22, 14, 0, tzinfo=UTC)  # 15:00 in Berlin.
+    assert load_sends(activity_id)[0].due_at == datetime(2026, 11, 22, 14, 0, tzinfo=UTC)  # 15:00 in Berlin.
     assert owner_client.post("/settings", data=form).status_code == 303
     with db.transaction() as session:
         assert len(claims.claim(session, activity_id, "one", 10)) == 1
 
 
-def test_whoever_is_due_too_late_in_the_day_waits(database: Engine, frozen: FrozenClock) -> None:
-    activity_id = to_zones(*["Europe/Berlin"] * 3, "America/New_York")
+def test_claim_postpones_sends_outside_their_window(database: Engine, frozen: FrozenClock) -> None:
+    activity_id = make_mailing_to_zones(*["Europe/Berlin"] * 3, "America/New_York")
     expand(activity_id)
-    set_house(quiet_from=time(13), quiet_until=time(14))
+    set_organisation(quiet_from=time(13), quiet_until=time(14))
     with db.transaction() as session:
         claimed = claims.claim(session, activity_id, "one", 3)  # In any order: same due time.
-    assert [send.id for send in sends(activity_id) if send.contact_id][3:] == [row[0] for row in claimed]
-    with db.reading() as session:
-        assert scheduler.sendable(session) == []
-    assert standing(activity_id).waiting == 3
+    assert [send.id for send in load_sends(activity_id) if send.contact_id][3:] == [row[0] for row in claimed]
+    with db.read_only_session() as session:
+        assert scheduler.with_due_sends(session) == []
+    assert progress_of(activity_id).waiting_for_window == 3
     frozen.at += timedelta(hours=1)
-    with db.reading() as session:
-        assert scheduler.sendable(session) == [activity_id]
-    assert standing(activity_id).waiting == 0
+    with db.read_only_session() as session:
+        assert scheduler.with_due_sends(session) == [activity_id]
+    assert progress_of(activity_id).waiting_for_window == 0
 
 
 def test_a_launch_ends_with_the_windows_of_the_last_zone(database: Engine, frozen: FrozenClock, catcher: int) -> None:
-    activity_id = to_zones(*ZONES, window_from=time(9), window_until=time(15))
+    activity_id = make_mailing_to_zones(*ZONES, window_from=time(9), window_until=time(15))
     expand(activity_id)
     for _ in range(30):
         deliver(activity_id)
-        scheduler.find()
-        assert sum(states(activity_id).values()) == len(ZONES)
+        scheduler.find_due_work()
+        assert sum(count_states(activity_id).values()) == len(ZONES)
         frozen.at += timedelta(hours=1)
-    assert states(activity_id) == {"sent": 6}
-    local = {send.sent_at.hour for send in sends(activity_id) if send.sent_at}
+    assert count_states(activity_id) == {"sent": 6}
+    local = {send.sent_at.hour for send in load_sends(activity_id) if send.sent_at}
     assert local == {12, 14, 5} or local == {12, 14, 6}  # Tehran opens at 5:30
 
 
-def test_what_waits_when_the_time_is_over_has_failed(database: Engine, frozen: FrozenClock, catcher: int) -> None:
-    activity_id = to_zones(
+def test_waiting_sends_fail_after_stop_time(database: Engine, frozen: FrozenClock, catcher: int) -> None:
+    activity_id = make_mailing_to_zones(
         *ZONES, window_from=time(9), window_until=time(15), stop_after=frozen.at + timedelta(hours=1)
     )
     expand(activity_id)
     deliver(activity_id)
-    scheduler.find()
-    assert states(activity_id) == {"sent": 3, "queued": 3}
+    scheduler.find_due_work()
+    assert count_states(activity_id) == {"sent": 3, "queued": 3}
     frozen.at += timedelta(hours=1)
     assert batch.claim(activity_id, 10) is None
-    scheduler.find()
-    assert states(activity_id) == {"sent": 3, "failed": 3}
-    now = standing(activity_id)
-    assert (now.late, now.waiting, now.done) == (3, 0, 6)
-    scheduler.find()
-    with db.reading() as session:
+    scheduler.find_due_work()
+    assert count_states(activity_id) == {"sent": 3, "failed": 3}
+    now = progress_of(activity_id)
+    assert (now.expired, now.waiting_for_window, now.done) == (3, 0, 6)
+    scheduler.find_due_work()
+    with db.read_only_session() as session:
         assert session.get_one(Activity, activity_id).status is ActivityStatus.FINISHED
 
 
-def second(activity_id: int) -> int:
+def launch_again(activity_id: int) -> int:
     """A second, expanded activity to the same recipients. Returns its id."""
     with db.transaction() as session:
         first = session.get_one(Activity, activity_id)
@@ -159,11 +159,11 @@ def second(activity_id: int) -> int:
     return other
 
 
-def test_whoever_has_had_enough_is_left_out(database: Engine, frozen: FrozenClock, catcher: int) -> None:
-    one = to_zones(None, None)
+def test_capped_contacts_are_skipped(database: Engine, frozen: FrozenClock, catcher: int) -> None:
+    one = make_mailing_to_zones(None, None)
     expand(one)
-    set_house(cap_mails=2, cap_days=7)
-    two, three = second(one), second(one)
+    set_organisation(cap_mails=2, cap_days=7)
+    two, three = launch_again(one), launch_again(one)
     deliver(one)
     frozen.at += timedelta(days=1)
     deliver(two)
@@ -171,19 +171,19 @@ def test_whoever_has_had_enough_is_left_out(database: Engine, frozen: FrozenCloc
         activity = session.get_one(Activity, three)
         assert exclusions.count(session, activity).audience == {"total": 2, "mailable": 0, "capped": 2}
     deliver(three)
-    assert [states(each) for each in (one, two, three)] == [{"sent": 2}, {"sent": 2}, {"skipped": 2}]
-    assert {send.reason for send in sends(three)} == {"capped"}
+    assert [count_states(each) for each in (one, two, three)] == [{"sent": 2}, {"sent": 2}, {"skipped": 2}]
+    assert {send.reason for send in load_sends(three)} == {"capped"}
     frozen.at += timedelta(days=6, seconds=1)
-    four = second(one)
+    four = launch_again(one)
     deliver(four)
-    assert states(four) == {"sent": 2}
+    assert count_states(four) == {"sent": 2}
 
 
-def test_an_unknown_one_counts_until_its_activity_is_long_over(database: Engine, frozen: FrozenClock) -> None:
-    one = to_zones(None)
+def test_unknown_send_counts_until_its_activity_has_ended(database: Engine, frozen: FrozenClock) -> None:
+    one = make_mailing_to_zones(None)
     expand(one)
-    set_house(cap_mails=1, cap_days=2)
-    two = second(one)
+    set_organisation(cap_mails=1, cap_days=2)
+    two = launch_again(one)
     with db.transaction() as session:
         session.execute(update(Send).where(Send.activity_id == one).values(state=SendState.UNKNOWN, due_at=None))
         assert claims.claim(session, two, "b", 5) == []
@@ -195,43 +195,45 @@ def test_an_unknown_one_counts_until_its_activity_is_long_over(database: Engine,
 
 
 @pytest.mark.parametrize("cap", [1, 2])
-def test_two_launches_at_once_never_overshoot(database: Engine, catcher: int, cap: int) -> None:
-    one = to_zones(*[None] * 60)
+def test_concurrent_launches_keep_the_cap(database: Engine, catcher: int, cap: int) -> None:
+    one = make_mailing_to_zones(*[None] * 60)
     expand(one)
-    set_house(cap_mails=cap, cap_days=7)
-    launches = [one, second(one), second(one)]
+    set_organisation(cap_mails=cap, cap_days=7)
+    launches = [one, launch_again(one), launch_again(one)]
     workers = [threading.Thread(target=deliver, args=(each, 20.0)) for each in launches for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    found = [send for each in launches for send in sends(each)]
+    found = [send for each in launches for send in load_sends(each)]
     assert Counter(send.state.value for send in found) == {"sent": 60 * cap, "skipped": 60 * (3 - cap)}
     assert set(Counter(send.contact_id for send in found if send.sent_at).values()) == {cap}
 
 
-def test_the_house_s_own_mail_is_never_capped(database: Engine, catcher: int) -> None:
+def test_built_in_mail_is_never_capped(database: Engine, catcher: int) -> None:
     from campaigns.delivery.transactional import enqueue
 
-    one = to_zones(None)
+    one = make_mailing_to_zones(None)
     expand(one)
-    set_house(cap_mails=1, cap_days=7, quiet_from=time(0), quiet_until=time(23, 59))
-    contact_id = sends(one)[0].contact_id
+    set_organisation(cap_mails=1, cap_days=7, quiet_from=time(0), quiet_until=time(23, 59))
+    contact_id = load_sends(one)[0].contact_id
     with db.transaction() as session:
         session.execute(update(Send).values(state=SendState.SENT, sent_at=clock.now()))
-        version = sends(one)[0].version_id
-        own = enqueue.add(session, "test", "me@example.net", "x", contact_id=contact_id, version_id=version).activity_id
+        version = load_sends(one)[0].version_id
+        own = enqueue.enqueue_send(
+            session, "test", "me@example.net", "x", contact_id=contact_id, version_id=version
+        ).activity_id
     deliver(own)
-    assert states(own) == {"sent": 1}
+    assert count_states(own) == {"sent": 1}
 
 
-def test_a_large_house_is_asked_in_portions(database: Engine, frozen: FrozenClock) -> None:
-    activity_id = to_zones(*["Europe/Berlin"] * 3)
-    set_house(quiet_from=time(8), quiet_until=time(20))
+def test_waiting_sends_are_requeued_in_chunks(database: Engine, frozen: FrozenClock) -> None:
+    activity_id = make_mailing_to_zones(*["Europe/Berlin"] * 3)
+    set_organisation(quiet_from=time(8), quiet_until=time(20))
     expand(activity_id)
-    told = []
+    more = []
     for _ in range(2):
         with db.transaction() as session:
-            told.append(send_windows.ask_anew(session, 2))
-    assert told == [True, False]
-    assert {(send.due_at, send.reason) for send in sends(activity_id)} == {(frozen.at, "")}
+            more.append(send_windows.requeue_waiting(session, 2))
+    assert more == [True, False]
+    assert {(send.due_at, send.reason) for send in load_sends(activity_id)} == {(frozen.at, "")}

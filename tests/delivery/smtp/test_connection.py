@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 
 from campaigns import config
-from campaigns.delivery.smtp.address import RelayAddress, TlsMode, relay_address
+from campaigns.delivery.smtp.address import RelayAddress, TlsMode, relay_from_settings
 from campaigns.delivery.smtp.handshake import RelayUnavailable
 from campaigns.delivery.smtp.replies import DeliveryStatus, classify
 from campaigns.mail_catcher.smtp_server import Faults
 from campaigns.mail_catcher.store import MailStore
-from tests.delivery.fake_relay import answering, mail, mails, posted
+from tests.delivery.fake_relay import make_mail, make_mails, run_fake_relay, send_mails
 
-ANSWERS = [
+REPLIES = [
     (550, "5.1.1 no such user", DeliveryStatus.NO_SUCH_RECIPIENT),
     (550, "5.1.2 bad domain", DeliveryStatus.NO_SUCH_RECIPIENT),
     (550, "5.1.10 null mx", DeliveryStatus.NO_SUCH_RECIPIENT),
@@ -28,7 +28,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("code", "text", "fate"), ANSWERS)
+@pytest.mark.parametrize(("code", "text", "fate"), REPLIES)
 def test_classification(code: int, text: str, fate: DeliveryStatus) -> None:
     assert classify(code, text) is fate
 
@@ -43,21 +43,21 @@ def test_classification(code: int, text: str, fate: DeliveryStatus) -> None:
         ("smtps://u%40x:p%3A@relay.example", ("relay.example", 465, TlsMode.IMPLICIT)),
     ],
 )
-def test_addresses(settings: config.Settings, url: str, expected: tuple[str, int, TlsMode]) -> None:
-    config.install(dataclasses.replace(settings, smtp_url=url))
-    relay = relay_address()
+def test_relay_from_settings(settings: config.Settings, url: str, expected: tuple[str, int, TlsMode]) -> None:
+    config.set_settings(dataclasses.replace(settings, smtp_url=url))
+    relay = relay_from_settings()
     assert (relay.host, relay.port, relay.tls) == expected
     if "u%40x" in url:
         assert (relay.user, relay.password) == ("u@x", "p:")
 
 
-def test_dots_arrive_and_marks_are_set_late(catcher: int, faults: Faults) -> None:
+def test_dot_stuffing_and_calls_before_dot(catcher: int, faults: Faults) -> None:
     faults["no@example.net"] = ["550 5.1.1 no"]
     faults["gone@example.net"] = ["drop before"]
     content = b"Subject: x\r\n\r\n.dot\r\n..\r\nend\r\n"
     people = ("no@example.net", "yes@example.net", "é@example.net", "gone@example.net", "left@example.net")
-    shelf = posted([mail(address, content) for address in people])
-    assert shelf.fates == ["no_such_recipient", "sent", "sent", "connection_lost"]
+    shelf = send_mails([make_mail(address, content) for address in people])
+    assert shelf.statuses == ["no_such_recipient", "sent", "sent", "connection_lost"]
     assert shelf.dots == ["yes@example.net", "é@example.net"]
     assert [job.recipient for job in shelf.mails] == ["left@example.net"]
     kept = MailStore().mail(1)
@@ -65,88 +65,90 @@ def test_dots_arrive_and_marks_are_set_late(catcher: int, faults: Faults) -> Non
     assert kept.raw.endswith(b".dot\r\n..\r\nend\r\n")
 
 
-def test_nothing_listens(settings: config.Settings) -> None:
+def test_connection_refused(settings: config.Settings) -> None:
     with pytest.raises(RelayUnavailable, match="refused"):
-        posted([])
+        send_mails([])
 
 
-def test_content_leaves_with_the_next_envelope(settings: config.Settings) -> None:
-    with answering(settings) as relay:
-        shelf = posted(mails(3))
-    assert shelf.fates == ["sent"] * 3
-    relay.talks[0].join(10)
-    assert [word[:4] for word in relay.words] == [b"EHLO", *[b"MAIL", b"RCPT", b"DATA"] * 3, b"QUIT"]
-    assert relay.words[1] == b"MAIL FROM:<b+x@example.org> SIZE=20"
+def test_pipelining_command_sequence(settings: config.Settings) -> None:
+    with run_fake_relay(settings) as relay:
+        shelf = send_mails(make_mails(3))
+    assert shelf.statuses == ["sent"] * 3
+    relay.threads[0].join(10)
+    assert [word[:4] for word in relay.commands] == [b"EHLO", *[b"MAIL", b"RCPT", b"DATA"] * 3, b"QUIT"]
+    assert relay.commands[1] == b"MAIL FROM:<b+x@example.org> SIZE=20"
 
 
-def test_without_pipelining_in_lock_step(settings: config.Settings) -> None:
-    with answering(settings, ehlo=b"250 plain", rcpt=lambda n: b"550 5.1.1 no" if n == 1 else b"250 ok") as relay:
-        shelf = posted(mails(3))
-    assert shelf.fates == ["sent", "no_such_recipient", "sent"]
-    assert [word[:4] for word in relay.words][4:8] == [b"MAIL", b"RCPT", b"RSET", b"MAIL"]
+def test_command_sequence_without_pipelining(settings: config.Settings) -> None:
+    with run_fake_relay(settings, ehlo=b"250 plain", rcpt=lambda n: b"550 5.1.1 no" if n == 1 else b"250 ok") as relay:
+        shelf = send_mails(make_mails(3))
+    assert shelf.statuses == ["sent", "no_such_recipient", "sent"]
+    assert [word[:4] for word in relay.commands][4:8] == [b"MAIL", b"RCPT", b"RSET", b"MAIL"]
 
 
-def test_a_relay_that_knows_no_ehlo(settings: config.Settings) -> None:
-    with answering(settings, ehlo=b"502 what?") as relay:
-        assert posted(mails(2)).fates == ["sent", "sent"]
-    assert relay.words[1].startswith(b"HELO ")
+def test_falls_back_to_helo(settings: config.Settings) -> None:
+    with run_fake_relay(settings, ehlo=b"502 what?") as relay:
+        assert send_mails(make_mails(2)).statuses == ["sent", "sent"]
+    assert relay.commands[1].startswith(b"HELO ")
 
 
 @pytest.mark.parametrize(
     ("ehlo", "one", "reply"),
     [
-        (b"250 plain", mail("é@example.net"), "553 5.6.7"),
-        (b"250-x\r\n250 SIZE 10", mail("a@example.net"), "552 5.3.4"),
-        (b"250 plain", mail("a@example.net", "é\r\n".encode()), "554 5.6.3"),
-        (b"250 plain", mail("a@x> SIZE=1"), "an address"),
+        (b"250 plain", make_mail("é@example.net"), "553 5.6.7"),
+        (b"250-x\r\n250 SIZE 10", make_mail("a@example.net"), "552 5.3.4"),
+        (b"250 plain", make_mail("a@example.net", "é\r\n".encode()), "554 5.6.3"),
+        (b"250 plain", make_mail("a@x> SIZE=1"), "an address"),
     ],
 )
-def test_what_a_relay_cannot_take_is_not_offered(
+def test_mail_beyond_capabilities_is_not_offered(
     settings: config.Settings, ehlo: bytes, one: object, reply: str
 ) -> None:
-    with answering(settings, ehlo=ehlo) as relay:
-        shelf = posted([one])  # type: ignore[list-item]
+    with run_fake_relay(settings, ehlo=ehlo) as relay:
+        shelf = send_mails([one])  # type: ignore[list-item]
     assert [outcome.reply.startswith(reply) for outcome in shelf.outcomes.values()] == [True]
-    assert [word[:4] for word in relay.words] in ([b"EHLO"], [b"EHLO", b"QUIT"])
+    assert [word[:4] for word in relay.commands] in ([b"EHLO"], [b"EHLO", b"QUIT"])
 
 
 def test_8bit_and_utf8_are_announced(settings: config.Settings) -> None:
-    with answering(settings, ehlo=b"250-x\r\n250-8BITMIME\r\n250 SMTPUTF8") as relay:
-        assert posted([mail("é@example.net", "é\r\n".encode())]).fates == ["sent"]
-    assert relay.words[1].endswith(b" BODY=8BITMIME SMTPUTF8") or relay.words[1].endswith(b" SMTPUTF8 BODY=8BITMIME")
+    with run_fake_relay(settings, ehlo=b"250-x\r\n250-8BITMIME\r\n250 SMTPUTF8") as relay:
+        assert send_mails([make_mail("é@example.net", "é\r\n".encode())]).statuses == ["sent"]
+    assert relay.commands[1].endswith(b" BODY=8BITMIME SMTPUTF8") or relay.commands[1].endswith(
+        b" SMTPUTF8 BODY=8BITMIME"
+    )
 
 
-def test_only_so_many_mails_on_a_connection(settings: config.Settings) -> None:
-    with answering(settings) as relay:
+def test_mails_per_connection_limit(settings: config.Settings) -> None:
+    with run_fake_relay(settings) as relay:
         address = RelayAddress("127.0.0.1", relay.port, tls=TlsMode.OFF, per_connection=2)
-        shelf = posted(mails(5), address)
-    assert shelf.fates == ["sent"] * 2
+        shelf = send_mails(make_mails(5), address)
+    assert shelf.statuses == ["sent"] * 2
     assert len(shelf.mails) == 3
 
 
-def test_a_mail_that_may_not_go_any_more_stays(settings: config.Settings) -> None:
-    with answering(settings) as relay:
-        shelf = posted(mails(2), going=False)
-    assert (shelf.outcomes, shelf.dots, shelf.returned) == ({}, [], ["n1@example.net", "n0@example.net"])
-    assert relay.taken == []
+def test_stopped_mail_is_given_back(settings: config.Settings) -> None:
+    with run_fake_relay(settings) as relay:
+        shelf = send_mails(make_mails(2), sending_allowed=False)
+    assert (shelf.outcomes, shelf.dots, shelf.given_back) == ({}, [], ["n1@example.net", "n0@example.net"])
+    assert relay.contents == []
 
 
-def test_tls_that_was_stripped(settings: config.Settings) -> None:
-    with answering(settings) as relay, pytest.raises(RelayUnavailable, match="STARTTLS"):
-        posted(mails(1), RelayAddress("127.0.0.1", relay.port, tls=TlsMode.VERIFY))
-    assert [word[:4] for word in relay.words] == [b"EHLO"]
+def test_missing_starttls_is_refused(settings: config.Settings) -> None:
+    with run_fake_relay(settings) as relay, pytest.raises(RelayUnavailable, match="STARTTLS"):
+        send_mails(make_mails(1), RelayAddress("127.0.0.1", relay.port, tls=TlsMode.VERIFY))
+    assert [word[:4] for word in relay.commands] == [b"EHLO"]
 
 
-def test_no_sign_in_without_tls(settings: config.Settings) -> None:
+def test_no_authentication_without_tls(settings: config.Settings) -> None:
     relay = RelayAddress("192.0.2.1", 25, "me", "secret", TlsMode.OFF)
-    with answering(settings) as strange:
-        near = dataclasses.replace(relay, host="127.0.0.1", port=strange.port)
+    with run_fake_relay(settings) as strange:
+        loopback = dataclasses.replace(relay, host="127.0.0.1", port=strange.port)
         with pytest.raises(RelayUnavailable, match="502"):
-            posted(mails(1), near)
-    assert strange.words[1] == b"AUTH PLAIN AG1lAHNlY3JldA=="
+            send_mails(make_mails(1), loopback)
+    assert strange.commands[1] == b"AUTH PLAIN AG1lAHNlY3JldA=="
 
 
 @pytest.mark.parametrize("greeting", [b"554 not you", b"421 busy", b"what", b"<drop>"])
-def test_a_greeting_that_is_none(settings: config.Settings, greeting: bytes) -> None:
-    with answering(settings, greeting=greeting), pytest.raises(RelayUnavailable):
-        posted(mails(1))
+def test_invalid_greeting(settings: config.Settings, greeting: bytes) -> None:
+    with run_fake_relay(settings, greeting=greeting), pytest.raises(RelayUnavailable):
+        send_mails(make_mails(1))

@@ -19,15 +19,15 @@ from sqlalchemy import Engine
 
 from campaigns import config, db
 from campaigns.delivery.relays import availability
-from campaigns.delivery.relays.connection_test import attempt
+from campaigns.delivery.relays.connection_test import try_connection
 from campaigns.delivery.smtp.address import RelayAddress, TlsMode
 from campaigns.delivery.smtp.handshake import RelayUnavailable
 from campaigns.delivery.worker.worker import deliver
 from tests.delivery import certificates
 from tests.delivery.certificates import DAY
-from tests.delivery.fake_relay import answering, mails, posted
-from tests.delivery.launched_activity import sends, states
-from tests.delivery.worker.test_worker import launched
+from tests.delivery.fake_relay import make_mails, run_fake_relay, send_mails
+from tests.delivery.launched_activity import count_states, load_sends
+from tests.delivery.worker.test_worker import launch_mailing
 
 
 def free_port() -> int:
@@ -39,7 +39,7 @@ def free_port() -> int:
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A file with a valid certificate for 127.0.0.1 and its key."""
-    return certificates.make(tmp_path / "relay.pem")
+    return certificates.make_certificate(tmp_path / "relay.pem")
 
 
 class Hears:
@@ -57,13 +57,13 @@ class Hears:
 def relay(certificate: Path) -> Iterator[tuple[RelayAddress, Hears]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    hears = Hears()
+    handler = Hears()
 
     def check(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
         return AuthResult(success=(given.login, given.password) == (b"me", b"secret"), handled=False)
 
     controller = Controller(
-        hears,
+        handler,
         "127.0.0.1",
         free_port(),
         tls_context=context,
@@ -72,37 +72,37 @@ def relay(certificate: Path) -> Iterator[tuple[RelayAddress, Hears]]:
         auth_required=True,
     )
     controller.start()
-    yield RelayAddress("127.0.0.1", controller.port, "me", "secret", TlsMode.VERIFY), hears
+    yield RelayAddress("127.0.0.1", controller.port, "me", "secret", TlsMode.VERIFY), handler
     controller.stop()
 
 
-def test_mail_goes_through_tls_after_sign_in(
+def test_delivery_over_starttls_with_authentication(
     settings: config.Settings, relay: tuple[RelayAddress, Hears], certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    address, hears = relay
-    assert posted(mails(3), address).fates == ["sent"] * 3
-    assert len(hears.mails) == 3
-    trial = attempt(address)
-    assert trial.error == ""
-    assert trial.tls.startswith("TLSv1.")
-    assert "AUTH" in dict(trial.extensions)  # offered only after TLS
-    assert dict(trial.certificate)["issuer"] == "relay"
-    assert [what for who, what in trial.dialogue if who == "C" and "AUTH" in what] == ["AUTH PLAIN ***"]
+    address, handler = relay
+    assert send_mails(make_mails(3), address).statuses == ["sent"] * 3
+    assert len(handler.mails) == 3
+    result = try_connection(address)
+    assert result.error == ""
+    assert result.tls.startswith("TLSv1.")
+    assert "AUTH" in dict(result.extensions)  # offered only after TLS
+    assert dict(result.certificate)["issuer"] == "relay"
+    assert [what for who, what in result.dialogue if who == "C" and "AUTH" in what] == ["AUTH PLAIN ***"]
     with pytest.raises(RelayUnavailable, match="535"):
-        posted(mails(1), dataclasses.replace(address, password="wrong"))
+        send_mails(make_mails(1), dataclasses.replace(address, password="wrong"))
 
 
 @contextmanager
-def listening(certificate: Path, tls: TlsMode) -> Iterator[tuple[RelayAddress, Hears]]:
+def run_tls_relay(certificate: Path, tls: TlsMode) -> Iterator[tuple[RelayAddress, Hears]]:
     """Run a relay with this certificate, with implicit TLS or STARTTLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    hears = Hears()
-    protected: dict[str, Any] = {"ssl_context" if tls is TlsMode.IMPLICIT else "tls_context": context}
-    controller = Controller(hears, "127.0.0.1", free_port(), **protected)
+    handler = Hears()
+    tls_options: dict[str, Any] = {"ssl_context" if tls is TlsMode.IMPLICIT else "tls_context": context}
+    controller = Controller(handler, "127.0.0.1", free_port(), **tls_options)
     controller.start()
-    yield RelayAddress("127.0.0.1", controller.port, tls=tls), hears
+    yield RelayAddress("127.0.0.1", controller.port, tls=tls), handler
     controller.stop()
 
 
@@ -118,42 +118,42 @@ CERTIFICATES: dict[str, tuple[str, datetime.timedelta, bool, str]] = {
 
 @pytest.mark.parametrize("kind", CERTIFICATES)
 @pytest.mark.parametrize("tls", [TlsMode.VERIFY, TlsMode.IMPLICIT])
-def test_only_a_certificate_that_holds_gets_mail(
+def test_invalid_certificates_are_refused(
     settings: config.Settings, tmp_path: Path, tls: TlsMode, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, begins, known, words = CERTIFICATES[kind]
-    made = certificates.make(tmp_path / "relay.pem", address, begins=begins)
+    made = certificates.make_certificate(tmp_path / "relay.pem", address, begins=begins)
     if known:
         monkeypatch.setenv("SSL_CERT_FILE", str(made))
-    with listening(made, tls) as (relay, hears):
+    with run_tls_relay(made, tls) as (relay, hears):
         if not words:
-            assert posted(mails(2), relay).fates == ["sent", "sent"]
+            assert send_mails(make_mails(2), relay).statuses == ["sent", "sent"]
             return
         with pytest.raises(RelayUnavailable, match=words):
-            posted(mails(2), relay)
-        assert words in attempt(relay).error
+            send_mails(make_mails(2), relay)
+        assert words in try_connection(relay).error
         assert hears.mails == []
         if tls is TlsMode.VERIFY:  # With TLS mode "off" no certificate is checked.
-            assert posted(mails(1), dataclasses.replace(relay, tls=TlsMode.OFF)).fates == ["sent"]
+            assert send_mails(make_mails(1), dataclasses.replace(relay, tls=TlsMode.OFF)).statuses == ["sent"]
 
 
 @pytest.mark.parametrize("kind", ["expired", "nothing offered"])
-def test_nothing_is_touched_while_tls_does_not_hold(
+def test_tls_failure_leaves_sends_queued(
     database: Engine, settings: config.Settings, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    activity_id = launched(3)
-    made = certificates.make(tmp_path / "relay.pem", begins=-3 * DAY)
+    activity_id = launch_mailing(3)
+    made = certificates.make_certificate(tmp_path / "relay.pem", begins=-3 * DAY)
     monkeypatch.setenv("SSL_CERT_FILE", str(made))
-    with listening(made, TlsMode.VERIFY) as (relay, hears), answering(settings) as plain:
+    with run_tls_relay(made, TlsMode.VERIFY) as (relay, hears), run_fake_relay(settings) as plain:
         port = relay.port if kind == "expired" else plain.port
-        config.install(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}?tls=verify"))
+        config.set_settings(dataclasses.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}?tls=verify"))
         assert deliver(activity_id) == 0
     assert not hears.mails
-    assert not plain.taken
-    assert states(activity_id) == {"queued": 3}
-    assert {send.attempts for send in sends(activity_id)} == {0}
-    with db.reading() as session:
-        trouble = availability.trouble(session)
+    assert not plain.contents
+    assert count_states(activity_id) == {"queued": 3}
+    assert {send.attempts for send in load_sends(activity_id)} == {0}
+    with db.read_only_session() as session:
+        trouble = availability.failing_relay(session)
         assert trouble is not None
         assert ("expired" if kind == "expired" else "STARTTLS") in trouble.error
 
@@ -184,8 +184,8 @@ def test_against_smtp_sink(settings: config.Settings, flags: list[str], fate: st
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 time.sleep(0.02)
-            shelf = posted(mails(3), RelayAddress("127.0.0.1", port, tls=TlsMode.OFF))
-            assert shelf.fates[0] == fate, shelf.outcomes
-            assert len(shelf.outcomes) + len(shelf.returned) + len(shelf.mails) == 3
+            shelf = send_mails(make_mails(3), RelayAddress("127.0.0.1", port, tls=TlsMode.OFF))
+            assert shelf.statuses[0] == fate, shelf.outcomes
+            assert len(shelf.outcomes) + len(shelf.given_back) + len(shelf.mails) == 3
         finally:
             sink.kill()

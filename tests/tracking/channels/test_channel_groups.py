@@ -3,8 +3,14 @@
 import pytest
 
 from campaigns.planning.models import Channel
-from tracking.channels.channel_groups import ChannelGroup, TrafficParameters, arrival_of, group_of, network_of
-from tracking.channels.referrers import SourceKind, kind_of, registered_name
+from tracking.channels.channel_groups import (
+    ChannelGroup,
+    TrafficParameters,
+    channel_group_of,
+    parse_traffic_parameters,
+    social_network_of,
+)
+from tracking.channels.referrers import SourceKind, registered_name, source_kind
 
 
 @pytest.mark.parametrize(
@@ -43,8 +49,8 @@ from tracking.channels.referrers import SourceKind, kind_of, registered_name
         ("booth", "flyer", "", ChannelGroup.UNASSIGNED),
     ],
 )
-def test_first_rule_that_fits(source: str, medium: str, campaign: str, group: ChannelGroup) -> None:
-    assert group_of(TrafficParameters(source, medium, campaign)) is group
+def test_first_matching_rule_wins(source: str, medium: str, campaign: str, group: ChannelGroup) -> None:
+    assert channel_group_of(TrafficParameters(source, medium, campaign)) is group
 
 
 @pytest.mark.parametrize(
@@ -69,11 +75,11 @@ def test_first_rule_that_fits(source: str, medium: str, campaign: str, group: Ch
     ],
 )
 def test_utm_then_click_id_then_referrer(query: dict[str, str], referrer: str, arrival: TrafficParameters) -> None:
-    assert arrival_of(query, referrer, frozenset({"shop.ours.example"})) == arrival
+    assert parse_traffic_parameters(query, referrer, frozenset({"shop.ours.example"})) == arrival
 
 
 def test_utm_id_alone_is_not_direct() -> None:
-    assert group_of(TrafficParameters(utm_id="7")) is ChannelGroup.UNASSIGNED
+    assert channel_group_of(TrafficParameters(utm_id="7")) is ChannelGroup.UNASSIGNED
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_utm_id_alone_is_not_direct() -> None:
     ],
 )
 def test_kind_of_source(host: str, kind: SourceKind | None) -> None:
-    assert kind_of(host) is kind
+    assert source_kind(host) is kind
 
 
 def test_registered_name() -> None:
@@ -106,9 +112,10 @@ def test_registered_name() -> None:
     ]
 
 
-def test_networks_go_by_one_name() -> None:
+def test_networks_have_one_canonical_name() -> None:
     names = [
-        network_of(TrafficParameters(source)) for source in ("l.facebook.com", "fb", "t.co", "youtu.be", "google", "")
+        social_network_of(TrafficParameters(source))
+        for source in ("l.facebook.com", "fb", "t.co", "youtu.be", "google", "")
     ]
     assert names == ["facebook", "facebook", "twitter", "youtube", "", ""]
 
@@ -119,5 +126,5 @@ def test_every_group_has_a_name_and_a_channel() -> None:
     assert ChannelGroup.DIRECT.channel is Channel.OTHER
 
 
-def test_long_values_are_cut() -> None:
-    assert len(arrival_of({"utm_source": "x" * 5000}, "").source) == 100
+def test_long_values_are_truncated() -> None:
+    assert len(parse_traffic_parameters({"utm_source": "x" * 5000}, "").source) == 100

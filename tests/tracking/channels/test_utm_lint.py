@@ -18,13 +18,13 @@ from campaigns.planning.models import Activity, Campaign, Channel
 from tests.conftest import FrozenClock
 from tests.factories import make_activity, make_campaign
 from tests.tracking.fixtures import make_version
-from tests.tracking.page_script_site import HOST, Tab, visits
+from tests.tracking.page_script_site import HOST, Tab, collect_visits
 from tracking.channels import utm_lint
 from tracking.endpoints import link_targets
 from tracking.models.visits import TrafficSource, Visit
 
 REFERRER = "https://blog.example/"
-SPOKEN = [  # Query parameters, referrer, invalid fields, and whether no activity matches.
+CASES = [  # Query parameters, referrer, invalid fields, and whether no activity matches.
     ({"utm_source": "facebook", "utm_medium": "social", "utm_campaign": "tea"}, "", [], False),
     ({"utm_source": "Facebook", "utm_medium": "SOCIAL", "utm_campaign": "Tea"}, "", [], False),
     ({"utm_source": "face book", "utm_medium": "social", "utm_campaign": "tea"}, "", ["utm_source"], False),
@@ -52,67 +52,67 @@ def campaign(coordinator_client: FlaskClient, frozen: FrozenClock) -> int:
     return made
 
 
-def come(query: dict[str, str], number: int, referrer: str = "") -> None:
-    Tab(f"/?{urlencode(query)}", referrer=referrer, ip=f"198.{number // 200}.{number % 200}.1").tell()
+def visit(query: dict[str, str], number: int, referrer: str = "") -> None:
+    Tab(f"/?{urlencode(query)}", referrer=referrer, ip=f"198.{number // 200}.{number % 200}.1").report()
 
 
-def found(campaign: Campaign | None = None) -> list[utm_lint.UtmViolation]:
-    with db.reading() as session:
-        query, keys = utm_lint.breaches(SYSTEM, clock.now() - timedelta(days=28), campaign)
-        return utm_lint.explained(session, session.execute(query.order_by(*keys)).all())
+def find_violations(campaign: Campaign | None = None) -> list[utm_lint.UtmViolation]:
+    with db.read_only_session() as session:
+        query, keys = utm_lint.violations_query(SYSTEM, clock.now() - timedelta(days=28), campaign)
+        return utm_lint.explain_violations(session, session.execute(query.order_by(*keys)).all())
 
 
-def test_the_question_in_sql_is_the_rule(campaign: int) -> None:
-    for number, (query, referrer, _, _) in enumerate(SPOKEN):
-        come(query, number, referrer)
-    assert len(visits()) == len(SPOKEN)
-    told = {frozenset(one.values.items()): (list(one.faults), one.lost) for one in found()}
+def test_the_sql_condition_equals_the_rule(campaign: int) -> None:
+    for number, (query, referrer, _, _) in enumerate(CASES):
+        visit(query, number, referrer)
+    assert len(collect_visits()) == len(CASES)
+    told = {frozenset(one.values.items()): (list(one.invalid_fields), one.is_unattributed) for one in find_violations()}
     expected = {}
-    for query, _, faults, lost in SPOKEN:
+    for query, _, faults, lost in CASES:
         if faults or lost:
             expected[frozenset((name, value.lower()) for name, value in query.items())] = faults, lost
-            assert utm.breaches({name: value.lower() for name, value in query.items()}) == faults
+            assert utm.rule_violations({name: value.lower() for name, value in query.items()}) == faults
     assert told == expected
-    with db.reading() as session:
-        narrowed = [one.values for one in found(session.get_one(Campaign, campaign))]
+    with db.read_only_session() as session:
+        narrowed = [one.values for one in find_violations(session.get_one(Campaign, campaign))]
         kept = session.scalars(select(TrafficSource).join(Visit, Visit.traffic_source_id == TrafficSource.id)).all()
-    assert len(kept) == len(SPOKEN)
+    assert len(kept) == len(CASES)
     of_nobody = {"utm_source": "x", "utm_medium": "social"}
-    assert [one.values for one in found() if one.values not in narrowed] in (
+    assert [one.values for one in find_violations() if one.values not in narrowed] in (
         [of_nobody, {**of_nobody, "utm_campaign": "coffee"}],
         [{**of_nobody, "utm_campaign": "coffee"}, of_nobody],
     )
 
 
-def test_it_names_the_link_to_mend(campaign: int) -> None:
+def test_the_link_to_fix_is_named(campaign: int) -> None:
     with db.transaction() as session:
         post = session.scalars(select(Activity)).one()
         ours = links.create_link(session, SYSTEM, post, label="Bio", url=f"https://{HOST}/?utm_medium=insta")
         astray = links.create_link(
             session, SYSTEM, post, label="Poster", url=f"https://{HOST}/?utm_id=99&utm_campaign=x"
         )
-        bio, poster = utm.joined(ours.url, ours.utm), utm.joined(astray.url, astray.utm)
+        bio, poster = utm.append_query(ours.url, ours.utm), utm.append_query(astray.url, astray.utm)
         version = make_version(session)
         address = f"https://{HOST}/?utm_source=letter&utm_medium=post_office&utm_id={campaign}"
         session.add(Link(version_id=version.id, number=7, url=address, label="Read more"))
         make_activity(session, post.campaign, version_id=version.id, title="A letter", channel=Channel.EMAIL)
     stray = {"utm_source": "blog", "utm_medium": "guest-post", "utm_campaign": "elsewhere"}
     for number, url in enumerate((bio, bio, bio, poster, poster, address)):
-        Tab(url.removeprefix(f"https://{HOST}"), ip=f"198.1.{number}.1").tell()
-    come(stray, 900, REFERRER)
-    come({"utm_source": "bio-page", "utm_medium": "insta", "utm_id": str(campaign)}, 901)
-    visits()
-    told = [(one.visits, one.mend.culprit.value, one.mend.name, one.lost) for one in found()]
+        Tab(url.removeprefix(f"https://{HOST}"), ip=f"198.1.{number}.1").report()
+    visit(stray, 900, REFERRER)
+    visit({"utm_source": "bio-page", "utm_medium": "insta", "utm_id": str(campaign)}, 901)
+    collect_visits()
+    told = [(one.visits, one.fix.kind.value, one.fix.name, one.is_unattributed) for one in find_violations()]
     assert told[:2] == [(3, "short", "Bio", False), (2, "short", "Poster", True)]
     assert sorted(told[2:]) == [
         (1, "foreign", "bio-page", True),
         (1, "foreign", "blog.example", True),
         (1, "mail", "Read more", True),
     ]
-    assert found()[0].rule["utm_medium"] == "social"
+    assert find_violations()[0].rule["utm_medium"] == "social"
 
 
-def test_the_page(
+def test_the_link_check_page(
     coordinator_client: FlaskClient,
     campaign: int,
     viewer_client: FlaskClient,
@@ -121,8 +121,8 @@ def test_the_page(
 ) -> None:
     assert "No link to mend" in viewer_client.get(f"/links/check?campaign={campaign}").text
     for number in range(30):
-        come({"utm_source": f"s {number}", "utm_medium": "social", "utm_id": str(campaign)}, number)
-    visits()
+        visit({"utm_source": f"s {number}", "utm_medium": "social", "utm_id": str(campaign)}, number)
+    collect_visits()
     with count_queries(database) as queries:
         first = coordinator_client.get(f"/links/check?campaign={campaign}&days=7").text
     assert len(queries) <= 12

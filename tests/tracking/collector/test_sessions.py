@@ -15,8 +15,8 @@ from campaigns.planning.models import Channel
 from campaigns.tokens import Purpose, keyring
 from tests.conftest import FrozenClock
 from tests.factories import make_activity, make_campaign, make_form
-from tests.tracking.fixtures import Mailing, allow, events, make_mailing
-from tests.tracking.page_script_site import HOST, Tab, open_site, post, visits
+from tests.tracking.fixtures import Mailing, events, make_mailing, set_tracking_consent
+from tests.tracking.page_script_site import HOST, Tab, collect_visits, declare_own_hosts, post_report
 from tracking.channels.channel_groups import ChannelGroup
 from tracking.collector import collector, sessions
 from tracking.endpoints import link_targets
@@ -36,7 +36,7 @@ from tracking.models.visits import (
 
 @pytest.fixture(autouse=True)
 def site(database: Engine, frozen: FrozenClock) -> FrozenClock:
-    open_site()
+    declare_own_hosts()
     return frozen
 
 
@@ -46,15 +46,15 @@ def visit_token(mailing: Mailing, index: int = 0) -> str:
 
 
 def test_a_visit_with_two_pages(site: FrozenClock) -> None:
-    tab = Tab("/", referrer="https://www.google.com/", more={"l": "fr-FR", "z": "Asia/Tbilisi"}).tell()
+    tab = Tab("/", referrer="https://www.google.com/", extra_fields={"l": "fr-FR", "z": "Asia/Tbilisi"}).report()
     site.at += timedelta(seconds=12)
-    tab.tell("h", active=11, scroll=40)
-    tab.go("/tea?secret=1")
-    (visit,) = visits()
+    tab.report("h", active=11, scroll=40)
+    tab.navigate("/tea?secret=1")
+    (visit,) = collect_visits()
     assert (visit.pages, visit.active_seconds, visit.scroll, visit.engaged, visit.new) == (2, 11, 40, True, True)
     assert (visit.device, visit.browser, visit.country) == (Device.DESKTOP, "Firefox", "GE")
-    assert (visit.label, visit.activity_id, visit.attributed_by) == (TrafficLabel.HUMAN, None, AttributionEvidence.NOT)
-    with db.reading() as session:
+    assert (visit.label, visit.activity_id, visit.attributed_by) == (TrafficLabel.HUMAN, None, AttributionEvidence.NONE)
+    with db.read_only_session() as session:
         came = session.get_one(TrafficSource, visit.traffic_source_id)
         assert (came.source, came.medium, came.referrer) == ("www.google.com", "organic", "www.google.com")
         assert ChannelGroup(came.channel_group) is ChannelGroup.ORGANIC_SEARCH
@@ -63,101 +63,101 @@ def test_a_visit_with_two_pages(site: FrozenClock) -> None:
         assert session.scalars(select(SiteLastSeen.records)).one() == 3
 
 
-def test_reports_in_any_order_and_twice_make_the_same_visit(site: FrozenClock) -> None:
+def test_late_and_repeated_reports_give_the_same_visit(site: FrozenClock) -> None:
     tab, other = Tab("/?utm_source=x&utm_medium=email"), Tab("/b", referrer=f"https://{HOST}/")
-    tab.tell("h", active=20, scroll=80)  # Arrives before the page's first report.
-    other.tell(), tab.tell(), tab.tell("h", active=20, scroll=80), tab.tell("h", active=9, scroll=20)
-    (visit,) = visits()
+    tab.report("h", active=20, scroll=80)  # Arrives before the page's first report.
+    other.report(), tab.report(), tab.report("h", active=20, scroll=80), tab.report("h", active=9, scroll=20)
+    (visit,) = collect_visits()
     assert (visit.pages, visit.active_seconds, visit.scroll) == (2, 20, 80)
-    other.tell("h", active=3)
-    (visit,) = visits()
+    other.report("h", active=3)
+    (visit,) = collect_visits()
     assert (visit.pages, visit.active_seconds) == (2, 23)
 
 
 def test_half_an_hour_of_silence_ends_a_visit(site: FrozenClock) -> None:
-    first = Tab().tell()
+    first = Tab().report()
     site.at += timedelta(minutes=29)
-    second = first.go("/b")
-    assert len(visits()) == 1
+    second = first.navigate("/b")
+    assert len(collect_visits()) == 1
     site.at += timedelta(minutes=31)
-    second.go("/c")
-    found = visits()
+    second.navigate("/c")
+    found = collect_visits()
     assert [visit.pages for visit in found] == [2, 1]
     assert [visit.new for visit in found] == [True, False]
 
 
 def test_another_campaign_begins_another_visit(site: FrozenClock) -> None:
-    tab = Tab("/?utm_source=facebook&utm_medium=social").tell()
-    other = Tab("/b?utm_source=partner&utm_medium=referral").tell()
+    tab = Tab("/?utm_source=facebook&utm_medium=social").report()
+    other = Tab("/b?utm_source=partner&utm_medium=referral").report()
     site.at += timedelta(seconds=20)
-    tab.tell("h", active=15)  # Belongs to the visit of its own tab.
+    tab.report("h", active=15)  # Belongs to the visit of its own tab.
     site.at += timedelta(seconds=1)
-    other.go("/c")
+    other.navigate("/c")
     site.at += timedelta(seconds=1)
-    Tab("/d", referrer="https://pay.example/").tell()  # A return from a payment provider begins no new visit.
-    assert [(visit.pages, visit.active_seconds) for visit in visits()] == [(1, 15), (3, 0)]
+    Tab("/d", referrer="https://pay.example/").report()  # A return from a payment provider begins no new visit.
+    assert [(visit.pages, visit.active_seconds) for visit in collect_visits()] == [(1, 15), (3, 0)]
 
 
 @pytest.mark.parametrize("day", [datetime(2026, 11, 22, tzinfo=UTC), datetime(2026, 3, 29, tzinfo=UTC)])
-def test_a_visit_goes_on_over_midnight_and_the_clocks_change(site: FrozenClock, day: datetime) -> None:
+def test_a_visit_continues_over_midnight_and_clock_changes(site: FrozenClock, day: datetime) -> None:
     site.at = day + timedelta(hours=23, minutes=50)
-    tab = Tab().tell()
+    tab = Tab().report()
     site.at += timedelta(minutes=20)
-    tab = tab.go("/b")
+    tab = tab.navigate("/b")
     site.at += timedelta(minutes=20)
-    tab.go("/c")
-    (visit,) = visits()
+    tab.navigate("/c")
+    (visit,) = collect_visits()
     assert (visit.pages, visit.last_at - visit.started_at) == (3, timedelta(minutes=40))
     # Paris skips two o'clock in the night of 29 March.
     site.at = day + timedelta(hours=24, minutes=50)
-    tab = Tab("/n", ip="198.51.100.1", more={"z": "Europe/Paris"}).tell()
+    tab = Tab("/n", ip="198.51.100.1", extra_fields={"z": "Europe/Paris"}).report()
     site.at += timedelta(minutes=20)
-    tab.go("/m")
-    assert [visit.pages for visit in visits()] == [3, 2]
+    tab.navigate("/m")
+    assert [visit.pages for visit in collect_visits()] == [3, 2]
 
 
-def test_salts_are_gone_after_a_day_and_nobody_is_known_again(site: FrozenClock) -> None:
-    Tab().tell()
-    visits()
+def test_salts_are_deleted_and_visitors_are_not_recognised(site: FrozenClock) -> None:
+    Tab().report()
+    collect_visits()
     for _ in range(3):
         site.at += timedelta(days=1)
-        Tab().tell()
-        found = visits()
-        with db.reading() as session:
+        Tab().report()
+        found = collect_visits()
+        with db.read_only_session() as session:
             assert all(site.at.date() - day <= timedelta(days=1) for day in session.scalars(select(DaySalt.day)))
     assert len({visit.visitor for visit in found}) == 4
     assert all(visit.new for visit in found)
 
 
-def test_an_allowed_id_is_known_again_until_it_is_withdrawn(site: FrozenClock) -> None:
-    tab = Tab().tell()
-    tab.tell("h", active=2, i="0f8fad5b-d9cb-469f-a165-70867728950e")  # kampania("consent", true)
-    tab.go("/b", i="0f8fad5b-d9cb-469f-a165-70867728950e")
-    (visit,) = visits()
+def test_a_consented_id_is_recognised_until_withdrawn(site: FrozenClock) -> None:
+    tab = Tab().report()
+    tab.report("h", active=2, i="0f8fad5b-d9cb-469f-a165-70867728950e")  # kampania("consent", true)
+    tab.navigate("/b", i="0f8fad5b-d9cb-469f-a165-70867728950e")
+    (visit,) = collect_visits()
     assert visit.pages == 2
     site.at += timedelta(days=3)
-    Tab(more={"i": "0f8fad5b-d9cb-469f-a165-70867728950e"}).tell()
+    Tab(extra_fields={"i": "0f8fad5b-d9cb-469f-a165-70867728950e"}).report()
     site.at += timedelta(days=3)
-    Tab().tell()  # Consent withdrawn: the browser sends no id.
-    found = visits()
+    Tab().report()  # Consent withdrawn: the browser sends no id.
+    found = collect_visits()
     assert [visit.visitor == found[0].visitor for visit in found] == [True, True, False]
     assert [visit.new for visit in found] == [True, False, True]
 
 
 def test_an_id_does_not_take_over_a_neighbours_visit(site: FrozenClock) -> None:
-    Tab("/mine").tell()
-    Tab("/theirs", more={"i": "abc"}).tell()
-    assert [visit.pages for visit in visits()] == [1, 1]
+    Tab("/mine").report()
+    Tab("/theirs", extra_fields={"i": "abc"}).report()
+    assert [visit.pages for visit in collect_visits()] == [1, 1]
 
 
-def test_a_mail_brings_its_contact_and_settles_its_click(site: FrozenClock) -> None:
+def test_a_visit_from_a_mail_has_its_contact_and_confirms_the_click(site: FrozenClock) -> None:
     mailing = make_mailing(1)
-    Tab("/before").tell()
+    Tab("/before").report()
     site.at += timedelta(minutes=40)
     mailing.click()
     site.at += timedelta(seconds=1)
-    tab = Tab("/", more={"k": visit_token(mailing)}).tell()
-    earlier, visit = visits()
+    tab = Tab("/", extra_fields={"k": visit_token(mailing)}).report()
+    earlier, visit = collect_visits()
     assert (visit.send_id, visit.contact_id, visit.activity_id, visit.attributed_by) == (
         mailing.sends[0],
         mailing.contacts[0],
@@ -167,42 +167,42 @@ def test_a_mail_brings_its_contact_and_settles_its_click(site: FrozenClock) -> N
     assert earlier.contact_id == mailing.contacts[0], "what they did before joins their story"
     assert events()[0].label == TrafficLabel.SETTLING
     site.at += timedelta(seconds=15)
-    tab.tell("h", active=12)
-    assert visits()[1].engaged
+    tab.report("h", active=12)
+    assert collect_visits()[1].engaged
     assert events()[0].label == TrafficLabel.HUMAN
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert visit_counts(session, [1]) == {mailing.activity_id: VisitSummary(1, 1, 1, 12, 1, 0, 1, 0)}
 
 
 @pytest.mark.parametrize("level", [ConsentLevel.NONE, ConsentLevel.DELIVERABILITY])
-def test_withdrawn_consent_leaves_no_person(site: FrozenClock, level: ConsentLevel) -> None:
+def test_withdrawn_consent_stores_no_contact(site: FrozenClock, level: ConsentLevel) -> None:
     mailing = make_mailing(1)
     with db.transaction() as session:
-        allow(session, mailing.contacts[0], level, clock.now())
+        set_tracking_consent(session, mailing.contacts[0], level, clock.now())
     site.at += timedelta(seconds=1)
-    Tab("/", more={"k": visit_token(mailing)}).tell()
-    (visit,) = visits()
+    Tab("/", extra_fields={"k": visit_token(mailing)}).report()
+    (visit,) = collect_visits()
     assert (visit.send_id, visit.contact_id, visit.activity_id) == (None, None, mailing.activity_id)
 
 
-def test_forged_and_old_tokens_bring_nobody(site: FrozenClock) -> None:
+def test_forged_and_expired_tokens_identify_no_contact(site: FrozenClock) -> None:
     mailing = make_mailing(1)
     token = visit_token(mailing)
     forged = [token[:-1] + ("A" if token[-1] != "A" else "B"), "x" * 5_000, mailing.token(), "", 7, None, {"a": 1}]
     for one in forged:
-        Tab("/", more={"k": one}).tell()
+        Tab("/", extra_fields={"k": one}).report()
     site.at += timedelta(minutes=31)
-    Tab("/", more={"k": token}).tell()
-    assert {(visit.send_id, visit.contact_id, visit.activity_id) for visit in visits()} == {(None, None, None)}
+    Tab("/", extra_fields={"k": token}).report()
+    assert {(visit.send_id, visit.contact_id, visit.activity_id) for visit in collect_visits()} == {(None, None, None)}
 
 
 @pytest.mark.parametrize("headers", [{"dnt": "1"}, {"sec_gpc": "1"}, {}])
-def test_whoever_asks_not_to_be_tracked_leaves_counts_only(site: FrozenClock, headers: dict[str, str]) -> None:
+def test_opt_out_leaves_only_rollups(site: FrozenClock, headers: dict[str, str]) -> None:
     mailing = make_mailing(1)
     more = {"k": visit_token(mailing), "i": "abc", **({} if headers else {"d": 1})}
-    Tab("/", more=more, headers=headers).tell().tell("h", active=50).go("/b")
-    assert visits() == []
-    with db.reading() as session:
+    Tab("/", extra_fields=more, headers=headers).report().report("h", active=50).navigate("/b")
+    assert collect_visits() == []
+    with db.read_only_session() as session:
         (rollup,) = session.scalars(select(VisitRollup)).all()
         assert (rollup.visits, rollup.aggregate, rollup.pages, rollup.visitors, rollup.active_seconds) == (
             1,
@@ -232,48 +232,50 @@ def test_utm_and_short_links_find_their_activity(site: FrozenClock) -> None:
             "utm_id=99999999999999999999",
         ]
     ):
-        Tab(f"/tea?{asked}", ip=f"198.51.{number}.1").tell()
-    found = visits()
+        Tab(f"/tea?{asked}", ip=f"198.51.{number}.1").report()
+    found = collect_visits()
     assert [visit.activity_id for visit in found] == [ids[1], ids[0], ids[2], None, None, None]
     assert [visit.attributed_by for visit in found][:4] == [
         AttributionEvidence.UTM,
         AttributionEvidence.UTM,
         AttributionEvidence.UTM,
-        AttributionEvidence.NOT,
+        AttributionEvidence.NONE,
     ]
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert set(visit_counts(session, [1])) == set(ids)
         assert sum(counts.campaign_visitors for counts in visit_counts(session, [1]).values()) == 3
         later = visit_counts(session, [1], since=site.at + timedelta(hours=1))
     assert later == {}
 
 
-def test_one_visitor_by_two_activities_is_one_of_the_campaign(site: FrozenClock) -> None:
+def test_a_visitor_by_two_activities_counts_once_for_the_campaign(site: FrozenClock) -> None:
     with db.transaction() as session:
         campaign = make_campaign(session, name="Tea")
         for channel in (Channel.SOCIAL, Channel.ADS):
             make_activity(session, campaign, channel=channel)
     for medium in ("social", "cpc", "social"):
-        Tab(f"/?utm_source={medium}&utm_medium={medium}&utm_campaign=tea").tell()
+        Tab(f"/?utm_source={medium}&utm_medium={medium}&utm_campaign=tea").report()
         site.at += timedelta(minutes=31)
-    assert len(visits()) == 3
-    with db.reading() as session:
+    assert len(collect_visits()) == 3
+    with db.read_only_session() as session:
         counts = visit_counts(session, [1]).values()
     assert sum(one.visits for one in counts) == 3
     assert [one.visitors for one in counts] == [1, 1]
     assert sum(one.campaign_visitors for one in counts) == 1
 
 
-def test_custom_events_once_each(site: FrozenClock) -> None:
-    tab = Tab("/thanks").tell()
-    tab.tell("e", n="purchase", v=49.9, c="eur", e="A-1", x=1).tell("e", n="purchase", v=49.9, c="EUR", e="A-1", x=2)
-    tab.tell("e", n="signup", x=3).tell("e", n="signup", x=3).tell("e", n="signup", x=4)
-    tab.tell("o", h="https://elsewhere.example/", x=5)
+def test_custom_events_are_stored_once(site: FrozenClock) -> None:
+    tab = Tab("/thanks").report()
+    tab.report("e", n="purchase", v=49.9, c="eur", e="A-1", x=1).report(
+        "e", n="purchase", v=49.9, c="EUR", e="A-1", x=2
+    )
+    tab.report("e", n="signup", x=3).report("e", n="signup", x=3).report("e", n="signup", x=4)
+    tab.report("o", h="https://elsewhere.example/", x=5)
     for value, currency in ((-1, "EUR"), (1e300, "EUR"), ("NaN", "EUR"), (5, "XXZ"), ([1], "EUR"), (True, "EUR")):
-        tab.tell("e", n="strange", v=value, c=currency, x=str(value) + currency)
-    tab.tell("e", n="bad\nname", x=9).tell("e", n=None, x=10)
-    (visit,) = visits()
-    with db.reading() as session:
+        tab.report("e", n="strange", v=value, c=currency, x=str(value) + currency)
+    tab.report("e", n="bad\nname", x=9).report("e", n=None, x=10)
+    (visit,) = collect_visits()
+    with db.read_only_session() as session:
         found = session.scalars(select(CustomEvent).order_by(CustomEvent.id)).all()
         names = sorted(event.name for event in found)
         assert names == ["outbound", "purchase", "signup", "signup", *["strange"] * 6]
@@ -285,7 +287,7 @@ def test_custom_events_once_each(site: FrozenClock) -> None:
         )
 
 
-def test_junk_leaves_nothing_and_breaks_nothing(site: FrozenClock) -> None:
+def test_invalid_reports_store_nothing_and_raise_nothing(site: FrozenClock) -> None:
     junk: list[object] = [
         b"",
         b"{",
@@ -303,63 +305,65 @@ def test_junk_leaves_nothing_and_breaks_nothing(site: FrozenClock) -> None:
         b'{"t":"v","p":' + b"9" * 5_000 + b"}",
     ]
     for body in junk:
-        assert post(body).status == 204
+        assert post_report(body).status == 204
     for address in ("https://other.example/", "http://[", f"https://{HOST}:99999/", "https://"):
-        post({"t": "v", "p": 5, "u": address})
-    assert visits() == []
+        post_report({"t": "v", "p": 5, "u": address})
+    assert collect_visits() == []
     strange: list[object] = [-5, 1e308, "9", None, [], {}, True, 10**30]
     for value in strange:
         Tab(
             "/\x00\ud800?utm_source=\x00",
-            more={"r": value, "l": value, "z": value, "i": value, "f": value, "k": value, "d": 0, "b": 0},
-        ).tell("h", active=value, scroll=value)  # type: ignore[arg-type]
-    assert sum(visit.pages for visit in visits()) == len(strange)
-    with db.reading() as session:
+            extra_fields={"r": value, "l": value, "z": value, "i": value, "f": value, "k": value, "d": 0, "b": 0},
+        ).report("h", active=value, scroll=value)  # type: ignore[arg-type]
+    assert sum(visit.pages for visit in collect_visits()) == len(strange)
+    with db.read_only_session() as session:
         assert session.scalars(select(DeadLetter)).all() == []
 
 
-def test_huge_active_times_are_held_to_the_clock(site: FrozenClock) -> None:
-    tab = Tab().tell()
+def test_active_time_is_limited_by_elapsed_time(site: FrozenClock) -> None:
+    tab = Tab().report()
     site.at += timedelta(seconds=30)
-    tab.tell("h", active=86_000, scroll=5_000)
-    (visit,) = visits()
+    tab.report("h", active=86_000, scroll=5_000)
+    (visit,) = collect_visits()
     assert visit.active_seconds <= 90
     assert visit.scroll == 100
 
 
-def test_a_flood_in_one_visit_ends_somewhere(site: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_PAGES", 5)
+def test_page_views_of_a_visit_are_limited(site: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_PAGE_VIEWS", 5)
     for _ in range(20):
-        Tab().tell("h", active=1)
-    (visit,) = visits()
+        Tab().report("h", active=1)
+    (visit,) = collect_visits()
     assert visit.pages == 5
 
 
-def test_programs_are_counted_apart(site: FrozenClock) -> None:
+def test_visits_of_programs_are_labelled_scanner(site: FrozenClock) -> None:
     mailing = make_mailing(1)
-    Tab("/", more={"k": visit_token(mailing)}, agent="Mozilla/5.0 (X11) HeadlessChrome/140.0").tell()
-    Tab("/", more={"k": visit_token(mailing)}, ip="40.107.1.1").tell()  # a network of Exchange Online Protection
-    assert [visit.label for visit in visits()] == [TrafficLabel.SCANNER, TrafficLabel.SCANNER]
-    with db.reading() as session:
+    Tab("/", extra_fields={"k": visit_token(mailing)}, user_agent="Mozilla/5.0 (X11) HeadlessChrome/140.0").report()
+    Tab(
+        "/", extra_fields={"k": visit_token(mailing)}, ip="40.107.1.1"
+    ).report()  # a network of Exchange Online Protection
+    assert [visit.label for visit in collect_visits()] == [TrafficLabel.SCANNER, TrafficLabel.SCANNER]
+    with db.read_only_session() as session:
         assert visit_counts(session, [1]) == {}
 
 
-def test_a_crash_between_counts_each_report_once(site: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    tab = Tab().tell().tell("e", n="signup", x=1)
-    tab.go("/b")
-    real = sessions._join_story
+def test_reports_are_counted_once_after_a_crash(site: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    tab = Tab().report().report("e", n="signup", x=1)
+    tab.navigate("/b")
+    real = sessions._link_identified_visits
 
     def dies(*_: object) -> None:
         raise OSError("killed")
 
-    monkeypatch.setattr(sessions, "_join_story", dies)
+    monkeypatch.setattr(sessions, "_link_identified_visits", dies)
     with pytest.raises(OSError, match="killed"):
         collector.collect_once()
-    monkeypatch.setattr(sessions, "_join_story", real)
-    (visit,) = visits()
+    monkeypatch.setattr(sessions, "_link_identified_visits", real)
+    (visit,) = collect_visits()
     assert visit.pages == 2
-    assert [again.pages for again in visits()] == [2]
-    with db.reading() as session:
+    assert [again.pages for again in collect_visits()] == [2]
+    with db.read_only_session() as session:
         assert len(session.scalars(select(CustomEvent)).all()) == 1
 
 
@@ -370,6 +374,6 @@ def test_hosted_landing_pages_count_for_their_activity(site: FrozenClock) -> Non
         activity_id = activity.id
     link_targets.sync()
     (host,) = own_hosts(())
-    Tab("/f/box", host=host, referrer="https://www.instagram.com/").tell()
-    (visit,) = visits()
-    assert (visit.activity_id, visit.attributed_by) == (activity_id, AttributionEvidence.PAGE)
+    Tab("/f/box", host=host, referrer="https://www.instagram.com/").report()
+    (visit,) = collect_visits()
+    assert (visit.activity_id, visit.attributed_by) == (activity_id, AttributionEvidence.LANDING_PAGE)

@@ -17,10 +17,10 @@ from campaigns.errors import Forbidden, NotFound, ValidationFailed
 from campaigns.leads import leads
 from campaigns.leads.models import LeadStage
 from campaigns.planning.models import Activity
-from campaigns.web.security.api_auth import LARGEST_BODY
+from campaigns.web.security.api_auth import MAX_BODY_BYTES
 from tests.conftest import FrozenClock
 from tests.factories import make_activity, make_campaign, make_contact, make_organisation
-from tests.tracking.conversions.test_attribution import submit
+from tests.tracking.conversions.test_attribution import add_submission
 from tests.tracking.fixtures import make_mailing
 from tracking.collector import collector
 from tracking.conversions import currency as conversions_currency
@@ -41,13 +41,13 @@ def report(session: Session, **fields: object) -> CustomEvent:
     return report_event(session, SYSTEM, EventReport(**given))[0]  # type: ignore[arg-type]
 
 
-def notice() -> int:
+def match_goals() -> int:
     with db.transaction() as session:
-        return goal_matching.notice_due(session)
+        return goal_matching.match_due(session)
 
 
-def reached() -> list[Conversion]:
-    with db.reading() as session:
+def stored_conversions() -> list[Conversion]:
+    with db.read_only_session() as session:
         return list(session.scalars(select(Conversion).order_by(Conversion.id)))
 
 
@@ -60,31 +60,31 @@ def test_a_purchase_is_credited_to_the_mail_that_brought_it(database: Engine, fr
         email = session.get_one(Contact, mailing.contacts[0]).email
         frozen.at += timedelta(minutes=30)
         report(session, email=email.upper(), value="19.90")
-    assert (notice(), notice()) == (1, 0)
-    [conversion] = reached()
+    assert (match_goals(), match_goals()) == (1, 0)
+    [conversion] = stored_conversions()
     assert (conversion.goal, conversion.activity_id) == ("purchase", mailing.activity_id)
     assert (conversion.value, conversion.contact_id) == (Decimal("19.90"), mailing.contacts[0])
-    with db.reading() as session:
+    with db.read_only_session() as session:
         campaign = session.get_one(Activity, mailing.activity_id).campaign_id
         shares = session.scalars(select(AttributionCredit.share)).all()
     assert conversion.campaign_id == campaign
     assert shares == [1.0, 1.0]
 
 
-def test_nothing_brought_it(database: Engine, frozen: FrozenClock) -> None:
+def test_conversion_without_touchpoint_has_no_credit(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         make_goal(session)
         report(session, email="new@example.com", value=5)
         report(session, external_id="order-2")
-    notice()
-    first, second = reached()
+    match_goals()
+    first, second = stored_conversions()
     assert [first.campaign_id, first.activity_id, first.value] == [None, None, 5]
     assert [second.contact_id, second.value] == [None, None]
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalars(select(AttributionCredit)).all() == []
 
 
-def test_a_conversion_before_its_click_earns_the_click_nothing(database: Engine, frozen: FrozenClock) -> None:
+def test_click_after_conversion_earns_no_credit(database: Engine, frozen: FrozenClock) -> None:
     mailing = make_mailing()
     bought = frozen.at
     with db.transaction() as session:
@@ -95,33 +95,33 @@ def test_a_conversion_before_its_click_earns_the_click_nothing(database: Engine,
     collector.collect_once()
     with db.transaction() as session:
         report(session, email=email, at=bought.isoformat())
-    notice()
-    assert [one.activity_id for one in reached()] == [None]
+    match_goals()
+    assert [one.activity_id for one in stored_conversions()] == [None]
 
 
 def test_goals_count_from_their_creation_on(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         report(session, at=(frozen.at - timedelta(days=2)).isoformat())
         make_goal(session)
-    notice()
-    assert reached() == []
+    match_goals()
+    assert stored_conversions() == []
 
 
-def test_a_goal_of_the_past_takes_in_what_was_reported(database: Engine, frozen: FrozenClock) -> None:
+def test_backdated_goal_counts_earlier_events(database: Engine, frozen: FrozenClock) -> None:
     long_ago, lately = frozen.at - timedelta(days=40), frozen.at - timedelta(days=2)
     with db.transaction() as session:
         make_goal(session, key="other")
         for number, at in enumerate((long_ago, lately, frozen.at)):
             report(session, external_id=f"order-{number}", at=at.isoformat())
-    notice()
-    assert [one.goal for one in reached()] == ["other"]
+    match_goals()
+    assert [one.goal for one in stored_conversions()] == ["other"]
     with db.transaction() as session:
         make_goal(session, since=frozen.at - timedelta(days=30))
-    notice()
+    match_goals()
     with db.transaction() as session:
         report(session, external_id="from a file", at=(lately - timedelta(days=1)).isoformat())
-    notice()
-    assert sorted((one.goal, one.at) for one in reached()) == [
+    match_goals()
+    assert sorted((one.goal, one.at) for one in stored_conversions()) == [
         ("other", frozen.at),
         ("purchase", lately - timedelta(days=1)),
         ("purchase", lately),
@@ -130,7 +130,7 @@ def test_a_goal_of_the_past_takes_in_what_was_reported(database: Engine, frozen:
 
 
 @pytest.mark.parametrize(("kind", "days"), [(GoalKind.EVENT, 1), (GoalKind.PAGE, -1)])
-def test_only_reports_count_from_the_past_and_nothing_from_the_future(
+def test_only_event_goals_may_start_in_the_past(
     session: Session, frozen: FrozenClock, kind: GoalKind, days: int
 ) -> None:
     with pytest.raises(ValidationFailed) as refused:
@@ -138,17 +138,17 @@ def test_only_reports_count_from_the_past_and_nothing_from_the_future(
     assert [one.field for one in refused.value.problems] == ["since"]
 
 
-def test_once_means_once_for_each_contact(database: Engine, frozen: FrozenClock) -> None:
+def test_once_goal_counts_once_per_contact(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         make_goal(session, once=True)
         for number in range(3):
             report(session, external_id=str(number), email="a@example.com")
         report(session, external_id="b", email="b@example.com")
-    assert notice() == 4
-    assert len(reached()) == 2
+    assert match_goals() == 4
+    assert len(stored_conversions()) == 2
 
 
-def test_a_campaigns_goal_counts_what_the_campaign_brought(database: Engine, frozen: FrozenClock) -> None:
+def test_campaign_goal_counts_only_its_campaign(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         ours, theirs = make_activity(session), make_activity(session, campaign=make_campaign(session))
         make_goal(session, campaign_id=ours.campaign_id)
@@ -156,16 +156,16 @@ def test_a_campaigns_goal_counts_what_the_campaign_brought(database: Engine, fro
             report(session, external_id=str(activity.id), activity_id=activity.id)
         report(session, external_id="none")
         expected = [ours.id]
-    notice()
-    assert [one.activity_id for one in reached()] == expected
+    match_goals()
+    assert [one.activity_id for one in stored_conversions()] == expected
 
 
-def test_a_goals_value_stands_in(database: Engine, frozen: FrozenClock) -> None:
+def test_goal_value_is_the_default_amount(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         make_goal(session, value=Decimal(40))
         report(session)
-    notice()
-    assert [one.value for one in reached()] == [40]
+    match_goals()
+    assert [one.value for one in stored_conversions()] == [40]
 
 
 def test_a_stage_reaches_its_goal_once(database: Engine, frozen: FrozenClock) -> None:
@@ -181,27 +181,27 @@ def test_a_stage_reaches_its_goal_once(database: Engine, frozen: FrozenClock) ->
             owner_id=None,
         )
         leads.change_stage(session, SYSTEM, lead, LeadStage.WORKING)
-    assert notice() == 1
+    assert match_goals() == 1
     for stage in (LeadStage.CUSTOMER, LeadStage.WORKING, LeadStage.CUSTOMER):
         with db.transaction() as session:
             leads.change_stage(session, SYSTEM, session.get_one(type(lead), lead.id), stage)
-        notice()
+        match_goals()
     with db.transaction() as session:
         lead_conversions.record_due(session)  # The lead itself is another conversion.
-    assert sorted(one.goal for one in reached()) == ["customer", "lead"]
+    assert sorted(one.goal for one in stored_conversions()) == ["customer", "lead"]
 
 
-def test_a_form_reaches_its_goal_beside_the_lead(database: Engine, frozen: FrozenClock) -> None:
+def test_form_goal_counts_in_addition_to_lead(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         activity, contact = make_activity(session), make_contact(session)
         make_goal(session, GoalKind.FORM, str(activity.id), key="demo")
         ids = contact.id, activity.id
     frozen.at += timedelta(minutes=1)
-    submit(*ids)
+    add_submission(*ids)
     frozen.at += timedelta(minutes=1)
-    submit(*ids, new=False)
-    assert notice() == 2
-    assert [one.goal for one in reached()] == ["demo", "demo"]
+    add_submission(*ids, new=False)
+    assert match_goals() == 2
+    assert [one.goal for one in stored_conversions()] == ["demo", "demo"]
 
 
 def test_a_repeated_report_is_the_same_event(session: Session) -> None:
@@ -210,18 +210,18 @@ def test_a_repeated_report_is_the_same_event(session: Session) -> None:
     assert [second.id, is_new, second.amount] == [first.id, False, 1]
 
 
-def test_taking_back_takes_the_conversions_too(database: Engine, frozen: FrozenClock) -> None:
+def test_withdrawn_event_deletes_its_conversions(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         make_goal(session)
         report(session, value=7, currency="EUR")
         report(session, external_id="order-2")
-    notice()
+    match_goals()
     with db.transaction() as session:
         event_intake.withdraw_event(session, SYSTEM, "order-1")
-    with db.reading() as session:
+    with db.read_only_session() as session:
         [entry] = session.scalars(select(AuditLogEntry).where(AuditLogEntry.action == "withdraw"))
         assert entry.detail["conversions"] == 1
-    assert len(reached()) == 1
+    assert len(stored_conversions()) == 1
     with pytest.raises(NotFound), db.transaction() as session:
         event_intake.withdraw_event(session, SYSTEM, "order-1")
 
@@ -253,14 +253,14 @@ def test_taking_back_takes_the_conversions_too(database: Engine, frozen: FrozenC
         ("detail", {str(n): n for n in range(30)}),
     ],
 )
-def test_bad_reports_name_the_field(session: Session, field: str, value: object) -> None:
+def test_invalid_report_names_its_field(session: Session, field: str, value: object) -> None:
     with pytest.raises(ValidationFailed) as error:
         report(session, **{field: value})
     assert [problem.field for problem in error.value.problems] == [field]
     assert session.scalars(select(CustomEvent)).all() == []
 
 
-def test_the_public_reports_nothing(session: Session) -> None:
+def test_public_actor_may_not_report_events(session: Session) -> None:
     with pytest.raises(Forbidden):
         report_event(session, PUBLIC, EventReport("1", "purchase"))
 
@@ -280,7 +280,7 @@ def test_the_public_reports_nothing(session: Session) -> None:
         ("value", {"value": Decimal(-1)}),
     ],
 )
-def test_bad_goals_name_the_field(session: Session, field: str, given: dict[str, object]) -> None:
+def test_invalid_goal_names_its_field(session: Session, field: str, given: dict[str, object]) -> None:
     with pytest.raises(ValidationFailed) as error:
         make_goal(session, **{"key": "g", **given})  # type: ignore[arg-type]
     assert [problem.field for problem in error.value.problems] == [field]
@@ -303,18 +303,18 @@ def test_bad_goals_name_the_field(session: Session, field: str, given: dict[str,
     ],
 )
 def test_page_patterns(match: str, address: str, fits: bool) -> None:
-    assert goals.page_reaches(Goal(match=match), address) is fits
+    assert goals.goal_matches_page(Goal(match=match), address) is fits
 
 
-def test_foreign_money_waits_for_its_rate(database: Engine, frozen: FrozenClock) -> None:
+def test_foreign_amount_is_converted_when_its_rate_is_entered(database: Engine, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         make_goal(session)
         report(session, value=100, currency="usd")
         report(session, external_id="later", value=100, currency="USD", at=frozen.at.isoformat())
-    notice()
-    assert [one.value for one in reached()] == [None, None]
-    with db.reading() as session:
-        [waiting] = conversions_currency.unvalued(session)
+    match_goals()
+    assert [one.value for one in stored_conversions()] == [None, None]
+    with db.read_only_session() as session:
+        [waiting] = conversions_currency.unconverted_amounts(session)
         assert [waiting.currency, waiting.conversions, waiting.amount] == ["USD", 2, 200]
     day = frozen.at.astimezone(UTC).date()
     with db.transaction() as session:
@@ -328,20 +328,20 @@ def test_foreign_money_waits_for_its_rate(database: Engine, frozen: FrozenClock)
             )
             == 2
         )
-    assert [one.value for one in reached()] == [Decimal("87.65")] * 2
+    assert [one.value for one in stored_conversions()] == [Decimal("87.65")] * 2
 
 
 @pytest.mark.parametrize(
     ("currency", "rate"),
     [("EUR", "1"), ("", "1"), ("QQQ", "1"), ("USD", "0"), ("USD", "-1"), ("USD", "x"), ("USD", "NaN")],
 )
-def test_bad_rates(session: Session, currency: str, rate: str) -> None:
+def test_invalid_exchange_rates_are_rejected(session: Session, currency: str, rate: str) -> None:
     make_organisation(session)
     with pytest.raises(ValidationFailed):
         conversions_currency.set_rate(session, SYSTEM, currency=currency, valid_from=date(2026, 1, 1), rate=rate)
 
 
-def test_programs_report_by_the_api(database: Engine, client: FlaskClient) -> None:
+def test_events_api(database: Engine, client: FlaskClient) -> None:
     with db.transaction() as session:
         make_goal(session)
         _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["events"])
@@ -359,17 +359,17 @@ def test_programs_report_by_the_api(database: Engine, client: FlaskClient) -> No
     )
     assert several.get_json() | {"refused": 0} == {"new": 1, "known": 1, "refused": 0}
     assert [one["row"] for one in several.get_json()["refused"]] == [2]
-    assert notice() == 2
-    assert [one.value for one in reached()] == [Decimal("12.50")]
+    assert match_goals() == 2
+    assert [one.value for one in stored_conversions()] == [Decimal("12.50")]
     assert client.delete("/api/v1/events/o1", headers=key).status_code == 200
     assert client.delete("/api/v1/events/o1", headers=key).status_code == 404
-    assert reached() == []
+    assert stored_conversions() == []
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"external_id": "a\\u0000b"}', b"\xff", b"[" * 100_000, b'{"surprise": 1}']
 )
-def test_junk_is_refused(database: Engine, client: FlaskClient, body: bytes) -> None:
+def test_malformed_body_is_rejected(database: Engine, client: FlaskClient, body: bytes) -> None:
     with db.transaction() as session:
         _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["events"])
     answer = client.post("/api/v1/events", data=body, headers={"Authorization": f"Bearer {text}"})
@@ -377,9 +377,9 @@ def test_junk_is_refused(database: Engine, client: FlaskClient, body: bytes) -> 
     assert answer.get_json()["error"]["message"]
 
 
-def test_a_megabyte_is_refused(database: Engine, client: FlaskClient) -> None:
+def test_oversized_body_is_rejected(database: Engine, client: FlaskClient) -> None:
     with db.transaction() as session:
         _, text = api_keys.create_key(session, SYSTEM, name="Shop", scopes=["events"])
-    body = b'{"external_id": "1", "name": "' + b"x" * LARGEST_BODY + b'"}'
+    body = b'{"external_id": "1", "name": "' + b"x" * MAX_BODY_BYTES + b'"}'
     answer = client.post("/api/v1/events", data=body, headers={"Authorization": f"Bearer {text}"})
     assert (answer.status_code, answer.get_json()["error"]["status"]) == (413, 413)

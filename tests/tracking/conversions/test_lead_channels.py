@@ -10,12 +10,12 @@ from campaigns.leads.leads import open_lead
 from campaigns.planning.models import Channel
 from tests import factories
 from tests.conftest import NOON
-from tracking.conversions.attribution import Touchpoint, credit
-from tracking.conversions.lead_channels import brought_by
+from tracking.conversions.attribution import Touchpoint, assign_credit
+from tracking.conversions.lead_channels import last_touch_activities
 from tracking.models.conversions import Conversion
 
 
-def leads_of_a_page(session: Session) -> tuple[int, int]:
+def make_leads_with_and_without_touch(session: Session) -> tuple[int, int]:
     """Ids of two leads of a form: one with a touchpoint of a mail, one without touchpoints."""
     campaign = factories.make_campaign(session)
     mail = factories.make_activity(session, campaign, title="Invitation")
@@ -40,20 +40,20 @@ def leads_of_a_page(session: Session) -> tuple[int, int]:
         )
         session.add(conversion)
         session.flush()
-        credit(session, conversion, touches)
+        assign_credit(session, conversion, touches)
         ids.append(lead.id)
     return ids[0], ids[1]
 
 
-def test_the_last_touch_says_what_brought_a_lead(session: Session) -> None:
-    by_mail, by_page = leads_of_a_page(session)
-    found = brought_by(session, SYSTEM, [by_mail, by_page, 99_999])
+def test_last_touch_activities_by_lead(session: Session) -> None:
+    by_mail, by_page = make_leads_with_and_without_touch(session)
+    found = last_touch_activities(session, SYSTEM, [by_mail, by_page, 99_999])
     assert {id: activity.channel for id, activity in found.items()} == {by_mail: Channel.EMAIL, by_page: Channel.WEB}
 
 
-def test_the_list_asks_for_all_of_its_rows_at_once(coordinator_client: FlaskClient, database: Engine) -> None:
+def test_lead_list_loads_channels_in_one_request(coordinator_client: FlaskClient, database: Engine) -> None:
     with db.transaction() as session:
-        by_mail, by_page = leads_of_a_page(session)
+        by_mail, by_page = make_leads_with_and_without_touch(session)
     text = coordinator_client.get("/leads").text
     assert f'hx-get="/leads/channels?lead={by_page}&amp;lead={by_mail}"' in text
     answer = coordinator_client.get(f"/leads/channels?lead={by_page}&lead={by_mail}&lead=x&lead={'9' * 30}").text
@@ -61,5 +61,5 @@ def test_the_list_asks_for_all_of_its_rows_at_once(coordinator_client: FlaskClie
     assert "Last touch: Invitation" in answer.split(f"lead-channel-{by_mail}")[1].split("</span>")[0]
 
 
-def test_who_may_see_no_people_is_told_of_no_lead(viewer_client: FlaskClient) -> None:
+def test_viewer_may_not_load_lead_channels(viewer_client: FlaskClient) -> None:
     assert viewer_client.get("/leads/channels?lead=1").status_code == 403

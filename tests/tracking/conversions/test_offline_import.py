@@ -9,8 +9,8 @@ from campaigns import db
 from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import Role
 from campaigns.errors import Forbidden, ValidationFailed
-from tests.factories import make_person
-from tests.tracking.conversions.test_goals import make_goal, notice, reached
+from tests.factories import make_user
+from tests.tracking.conversions.test_goals import make_goal, match_goals, stored_conversions
 from tracking.conversions import offline_import
 from tracking.models.conversions import OfflineImport
 
@@ -25,16 +25,18 @@ A-5;purchase;"bob@example.com";;;
 """
 
 
-def uploaded(text: str = CSV, role: Role = Role.COORDINATOR) -> int:
+def upload_csv(text: str = CSV, role: Role = Role.COORDINATOR) -> int:
     with db.transaction() as session:
-        actor = Actor.of(make_person(session, role=role))
+        actor = Actor.of_user(make_user(session, role=role))
         return offline_import.upload(session, actor, filename="../till.csv", stream=io.BytesIO(text.encode())).id
 
 
-def found(import_id: int) -> tuple[OfflineImport, list[tuple[int, str]]]:
-    with db.reading() as session:
-        one = offline_import.offline_import(session, import_id)
-        return one, [(row.row_number, row.field) for row in offline_import.refusals(session, one, 100)]
+def load_import(import_id: int) -> tuple[OfflineImport, list[tuple[int, str]]]:
+    with db.read_only_session() as session:
+        import_job = offline_import.get_import(session, import_id)
+        return import_job, [
+            (row.row_number, row.field) for row in offline_import.rejected_rows(session, import_job, 100)
+        ]
 
 
 @pytest.fixture
@@ -43,56 +45,68 @@ def goal(database: Engine) -> None:
         make_goal(session)
 
 
-def test_a_bad_row_costs_that_row_only(goal: None) -> None:
-    import_id = uploaded()
-    with db.reading() as session:
-        assert offline_import.due(session) == [import_id]
+def test_invalid_row_does_not_stop_the_others(goal: None) -> None:
+    import_id = upload_csv()
+    with db.read_only_session() as session:
+        assert offline_import.due_import_ids(session) == [import_id]
     offline_import.run(import_id)
-    one, refused = found(import_id)
-    assert (one.filename, one.rows_read, one.created, one.duplicates, one.rejected) == ("till.csv", 7, 2, 0, 5)
+    import_job, refused = load_import(import_id)
+    assert (
+        import_job.filename,
+        import_job.rows_read,
+        import_job.created,
+        import_job.duplicates,
+        import_job.rejected,
+    ) == ("till.csv", 7, 2, 0, 5)
     assert refused == [(2, "at"), (3, "email"), (4, "event"), (5, "value"), (7, "id")]
-    assert notice() == 2
-    with db.reading() as session:
-        assert offline_import.due(session) == []
+    assert match_goals() == 2
+    with db.read_only_session() as session:
+        assert offline_import.due_import_ids(session) == []
 
 
 def test_the_same_file_twice_counts_once(goal: None) -> None:
     for new in (2, 0):
-        import_id = uploaded()
+        import_id = upload_csv()
         offline_import.run(import_id)
         offline_import.run(import_id)
-        assert found(import_id)[0].created == new
-    notice()
-    assert len(reached()) == 2  # The row of January is older than the goal and is rejected.
+        assert load_import(import_id)[0].created == new
+    match_goals()
+    assert len(stored_conversions()) == 2  # The row of January is older than the goal and is rejected.
 
 
-def test_an_interrupted_run_goes_on(goal: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offline_import, "_CHUNK", 2)
-    import_id, take, calls = uploaded(), offline_import._take, []
+def test_interrupted_import_resumes(goal: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline_import, "_CHUNK_ROWS", 2)
+    import_id, import_chunk, calls = upload_csv(), offline_import._import_chunk, []
 
-    def dying(*given: object) -> bool:
+    def exit_in_third_chunk(*given: object) -> bool:
         calls.append(given)
         if len(calls) == 3:
             raise SystemExit
-        return take(*given)  # type: ignore[arg-type]
+        return import_chunk(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(offline_import, "_take", dying)
+    monkeypatch.setattr(offline_import, "_import_chunk", exit_in_third_chunk)
     with pytest.raises(SystemExit):
         offline_import.run(import_id)
-    assert found(import_id)[0].rows_read == 4
+    assert load_import(import_id)[0].rows_read == 4
     offline_import.run(import_id)
-    one, refused = found(import_id)
-    assert (one.rows_read, one.created, one.duplicates, one.rejected, len(refused)) == (7, 2, 0, 5, 5)
+    import_job, refused = load_import(import_id)
+    assert (import_job.rows_read, import_job.created, import_job.duplicates, import_job.rejected, len(refused)) == (
+        7,
+        2,
+        0,
+        5,
+        5,
+    )
 
 
 @pytest.mark.parametrize("text", ["", "a;b\n1;2\n", "id;value\n1;2\n", "\x89PNG", "PK\x03\x04"])
-def test_what_is_no_table_of_events(goal: None, text: str) -> None:
+def test_invalid_files_are_rejected(goal: None, text: str) -> None:
     with pytest.raises(ValidationFailed):
-        uploaded(text)
-    with db.reading() as session:
+        upload_csv(text)
+    with db.read_only_session() as session:
         assert session.scalars(select(OfflineImport)).all() == []
 
 
-def test_viewers_upload_nothing(goal: None) -> None:
+def test_viewer_may_not_upload(goal: None) -> None:
     with pytest.raises(Forbidden):
-        uploaded(role=Role.VIEWER)
+        upload_csv(role=Role.VIEWER)

@@ -14,10 +14,10 @@ from campaigns.accounts.models import Organisation
 from tests import factories
 from tests.tracking.report_fixture import Company, at
 from tracking.counters import aggregation, breakdowns, daily
-from tracking.counters.periods import WHOLE, Period, Window
+from tracking.counters.periods import ALL_TIME, Period, Window
 from tracking.jobs import counter_check
-from tracking.metrics.queries import ReportQuery, facts
-from tracking.metrics.series import Interval, cut, series
+from tracking.metrics.queries import ReportQuery, load_report_data
+from tracking.metrics.series import Interval, campaign_series, interval_starts
 from tracking.models.events import DailyHitRollup, HitKind, HitRollup, RollupTimeZone, TotalHitRollup, TrafficLabel
 from tracking.models.visits import DailyChannelRollup, DailyVisitRollup, TotalVisitRollup, VisitRollup
 
@@ -25,7 +25,7 @@ ZONES = ("Asia/Tbilisi", "Asia/Tehran", "Europe/Paris")
 AUTUMN = datetime(2026, 10, 20, 7, 30, tzinfo=UTC)  # Paris leaves summer time on the 25th.
 
 
-def count(session: Session, activity_id: int, seed: int, number: int = 60, by: int = 1) -> None:
+def add_random_counts(session: Session, activity_id: int, seed: int, number: int = 60, by: int = 1) -> None:
     """Count hits and visits of two weeks through the collector's functions. A negative ``by`` subtracts."""
     dice, tally = Random(seed), aggregation.RollupDelta()
     connection = session.connection()
@@ -36,9 +36,9 @@ def count(session: Session, activity_id: int, seed: int, number: int = 60, by: i
         event = aggregation.CountedEvent(
             instant, kind, dice.choice((TrafficLabel.HUMAN, TrafficLabel.MACHINE)), activity_id, 7, link
         )
-        tally.count(event, by)
-        tally.mark((7, activity_id, kind, 0), instant, by)
-        visits[activity_id, aggregation.bucket(instant), dice.randint(1, 3), int(TrafficLabel.HUMAN)] = [by] * 8
+        tally.count_event(event, by)
+        tally.count_unique((7, activity_id, kind, 0), instant, by)
+        visits[activity_id, aggregation.bucket_start(instant), dice.randint(1, 3), int(TrafficLabel.HUMAN)] = [by] * 8
     tally.write(connection)
     daily.add_visits(connection, visits.items())
     for (id, bucket, group, label), counts in visits.items():
@@ -46,98 +46,106 @@ def count(session: Session, activity_id: int, seed: int, number: int = 60, by: i
         if row is None:
             row = VisitRollup(activity_id=id, bucket=db.from_micros(bucket), channel_group=group, label=label)
             session.add(row)
-        for name, more in zip(daily.VISITS, counts, strict=True):
+        for name, more in zip(daily.VISIT_COLUMNS, counts, strict=True):
             setattr(row, name, (getattr(row, name) or 0) + more)
     session.flush()
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_days_add_up(session: Session, zone: str) -> None:
+def test_days_equal_the_sum_of_their_buckets(session: Session, zone: str) -> None:
     factories.make_organisation(session, timezone=zone)
     one, other = (factories.make_activity(session, launched_at=AUTUMN) for _ in range(2))
-    count(session, one.id, 1)
-    count(session, other.id, 2)
-    count(session, one.id, 3, number=20, by=-1)  # As relabelling subtracts.
-    assert daily.compare(session.connection()) == []
+    add_random_counts(session, one.id, 1)
+    add_random_counts(session, other.id, 2)
+    add_random_counts(session, one.id, 3, number=20, by=-1)  # As relabelling subtracts.
+    assert daily.find_differences(session.connection()) == []
     days = session.scalars(select(DailyHitRollup.day)).all()
     assert {day.astimezone(ZoneInfo(zone)).hour for day in days} == {0}
     assert session.scalar(select(RollupTimeZone.time_zone)) == zone
 
     known = ZoneInfo(zone)
-    whole = (WHOLE, Period(AUTUMN.date(), AUTUMN.date() + timedelta(days=6)).window(known))
+    whole = (ALL_TIME, Period(AUTUMN.date(), AUTUMN.date() + timedelta(days=6)).window(known))
     asked = [ReportQuery(window, cohort=False) for window in whole]
-    by_day = [facts(session, [one.campaign_id], each, links=True) for each in asked]
-    drawn = series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14))
-    assert drawn.step is Interval.DAY
-    assert daily.hits(session, whole[1], *drawn.starts).table is DailyHitRollup
-    assert daily.hits(session, WHOLE).table is TotalHitRollup
+    by_day = [load_report_data(session, [one.campaign_id], each, links=True) for each in asked]
+    drawn = campaign_series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14))
+    assert drawn.interval is Interval.DAY
+    assert daily.hit_source(session, whole[1], *drawn.starts).table is DailyHitRollup
+    assert daily.hit_source(session, ALL_TIME).table is TotalHitRollup
     session.execute(delete(RollupTimeZone))
     session.info.clear()
-    assert daily.hits(session, whole[1], *drawn.starts).table is HitRollup
-    by_quarter = [facts(session, [one.campaign_id], each, links=True) for each in asked]
+    assert daily.hit_source(session, whole[1], *drawn.starts).table is HitRollup
+    by_quarter = [load_report_data(session, [one.campaign_id], each, links=True) for each in asked]
     for early, late in zip(by_day, by_quarter, strict=True):
         assert early.counts == late.counts
         assert early.hits._hits == late.hits._hits
-        assert early.hits._people == late.hits._people
-    assert series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14)) == drawn
+        assert early.hits._unique_sends == late.hits._unique_sends
+    assert campaign_series(session, one.campaign_id, known, AUTUMN, AUTUMN + timedelta(days=14)) == drawn
 
 
-def test_hours_and_other_zones_are_asked_of_the_quarters(session: Session) -> None:
+def test_hours_and_other_zones_use_15_minute_rollups(session: Session) -> None:
     factories.make_organisation(session, timezone="Asia/Tehran")
-    daily.fill(session.connection())
+    daily.rebuild(session.connection())
     tehran, paris = ZoneInfo("Asia/Tehran"), ZoneInfo("Europe/Paris")
     first, last = AUTUMN, AUTUMN + timedelta(days=20)
-    assert daily.visits(session, WHOLE).table is TotalVisitRollup
-    assert daily.visits(session, WHOLE, *cut(first, last, tehran, Interval.WEEK)).table is DailyVisitRollup
-    assert daily.visits(session, WHOLE, *cut(first, last, paris, Interval.DAY)).table is VisitRollup
-    assert daily.visits(session, WHOLE, *cut(first, first, tehran, Interval.HOUR)).table is VisitRollup
-    assert daily.visits(session, Window(AUTUMN, None)).table is VisitRollup
+    assert daily.visit_source(session, ALL_TIME).table is TotalVisitRollup
+    assert (
+        daily.visit_source(session, ALL_TIME, *interval_starts(first, last, tehran, Interval.WEEK)).table
+        is DailyVisitRollup
+    )
+    assert (
+        daily.visit_source(session, ALL_TIME, *interval_starts(first, last, paris, Interval.DAY)).table is VisitRollup
+    )
+    assert (
+        daily.visit_source(session, ALL_TIME, *interval_starts(first, first, tehran, Interval.HOUR)).table
+        is VisitRollup
+    )
+    assert daily.visit_source(session, Window(AUTUMN, None)).table is VisitRollup
 
 
-def test_after_a_move_the_next_count_sums_days_anew(session: Session) -> None:
+def test_a_changed_zone_rebuilds_days_at_the_next_count(session: Session) -> None:
     ours = factories.make_organisation(session, timezone="Asia/Tbilisi")
     activity = factories.make_activity(session, launched_at=AUTUMN)
-    count(session, activity.id, 4)
+    add_random_counts(session, activity.id, 4)
     ours.timezone = "Europe/Paris"
     session.flush()
     assert (
         session.scalar(select(RollupTimeZone.time_zone)) == "Asia/Tbilisi"
     )  # Until the next count, days of the new zone are computed from the 15-minute rollups.
-    count(session, activity.id, 5)
+    add_random_counts(session, activity.id, 5)
     assert session.scalar(select(RollupTimeZone.time_zone)) == "Europe/Paris"
-    assert daily.compare(session.connection()) == []
+    assert daily.find_differences(session.connection()) == []
 
 
-def test_what_was_counted_before_there_were_days_is_in_them(session: Session) -> None:
+def test_days_include_counts_from_before_the_first_rebuild(session: Session) -> None:
     company = Company(session, contacts=24)
     company.campaign("Harvest", at(3))
     assert session.scalar(select(RollupTimeZone.time_zone)) is None
     before = session.scalars(select(HitRollup.events)).all()
     activity = factories.make_activity(session, launched_at=AUTUMN)
-    count(session, activity.id, 6, number=5)
+    add_random_counts(session, activity.id, 6, number=5)
     assert sum(session.scalars(select(DailyHitRollup.events))) >= sum(before) + 5
-    assert daily.compare(session.connection()) == []
+    assert daily.find_differences(session.connection()) == []
 
 
-def test_a_wrong_day_is_found_and_mended(database: Engine) -> None:
+def test_a_wrong_day_is_found_and_repaired(database: Engine) -> None:
     with db.transaction() as session:
         company = Company(session, contacts=30)
         mail = company.campaign("Harvest", at(3)).activities[0].id
-        daily.fill(session.connection())
+        daily.rebuild(session.connection())
         for table in (DailyHitRollup, TotalHitRollup):
             session.execute(update(table).where(table.activity_id == mail).values(events=table.events + 1))
     with db.transaction() as session:
-        assert counter_check.compare(session, mail + 1) == []
+        assert counter_check.find_mismatches(session, mail + 1) == []
         wrong = counter_check.rebuild(session, mail)
         assert {difference.key[0] for difference in wrong} == {"event_rollups_daily", "event_rollups_total"}
-    with db.reading() as session:
-        assert counter_check.compare(session) == []
+    with db.read_only_session() as session:
+        assert counter_check.find_mismatches(session) == []
 
 
-def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -> None:
+def test_wrong_channel_groups_and_breakdowns_are_found_and_repaired(database: Engine) -> None:
     with db.transaction() as session:
         activity = factories.make_activity(session, launched_at=AUTUMN)
-        count(session, activity.id, 8, number=6)
+        add_random_counts(session, activity.id, 8, number=6)
         # A visit that does not exist.
         breakdowns.add(session.connection(), [((activity.id, 1, 1, 1, "GE"), (1, 0, 3))])
         session.execute(update(DailyChannelRollup).values(visits=DailyChannelRollup.visits + 1))
@@ -145,7 +153,7 @@ def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -
     with db.transaction() as session:
         wrong = [
             difference
-            for each in counter_check.activities(session)
+            for each in counter_check.activity_ids(session)
             for difference in counter_check.rebuild(session, each)
         ]
         assert {difference.key[0] for difference in wrong} >= {
@@ -154,26 +162,26 @@ def test_wrong_channel_groups_and_sides_are_found_and_mended(database: Engine) -
             "device_country_counts",
         }
         assert ("entry_page_counts", one, 1, 1) in [difference.key for difference in wrong]
-    with db.reading() as session:
-        assert counter_check.compare(session) == []
+    with db.read_only_session() as session:
+        assert counter_check.find_mismatches(session) == []
 
 
-def test_days_begin_where_charts_cut_them(session: Session) -> None:
+def test_days_start_where_charts_cut_them(session: Session) -> None:
     """Including zones where midnight is skipped or occurs twice."""
     for name in ("Africa/Cairo", "America/Havana", "Asia/Beirut", "Atlantic/Azores", "Europe/Paris", "Asia/Kathmandu"):
-        zone, day_of = ZoneInfo(name), daily.day_of(name)
+        zone, day_of = ZoneInfo(name), daily.day_start_in(name)
         instant = datetime(2026, 3, 1, tzinfo=UTC)
-        starts = cut(instant, instant + timedelta(days=260), zone, Interval.DAY)
+        starts = interval_starts(instant, instant + timedelta(days=260), zone, Interval.DAY)
         for start, following in pairwise(starts):
             began = db.to_micros(start)
             assert day_of(began) == began, (name, start)
             assert day_of(db.to_micros(following) - 900_000_000) == began, (name, start)
 
 
-def test_an_organisation_without_a_zone_we_know_keeps_days_of_utc(session: Session) -> None:
+def test_an_unknown_time_zone_falls_back_to_utc(session: Session) -> None:
     session.add(
         Organisation(id=1, name="Acme", sender_name="", sender_email="", postal_address="", timezone="No/Where")
     )
     session.flush()
-    daily.fill(session.connection())
+    daily.rebuild(session.connection())
     assert session.scalar(select(RollupTimeZone.time_zone)) == "UTC"

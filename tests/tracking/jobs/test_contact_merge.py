@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import clock
 from campaigns.accounts.actor import SYSTEM
-from campaigns.audience.contact_merge import unite
+from campaigns.audience.contact_merge import merge_contacts
 from campaigns.capture.models import Submission
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead, LeadStage
@@ -15,12 +15,12 @@ from campaigns.planning.models import Activity, Channel
 from tests.factories import make_activity, make_campaign, make_contact, make_form
 from tracking.conversions import attribution_ledger
 from tracking.jobs import lead_conversions
-from tracking.metrics.performance import performance
+from tracking.metrics.performance import campaign_performance
 from tracking.models.conversions import AttributionCredit, Conversion, ConversionTouchpoint, Goal, GoalKind
 from tracking.models.visits import AttributionEvidence, Visit
 
 
-def sent(session: Session, activity: Activity, contact_id: int, state: SendState, seq: int) -> Send:
+def add_send(session: Session, activity: Activity, contact_id: int, state: SendState, seq: int) -> Send:
     send = Send(
         id=(activity.id << 32) + seq,
         activity_id=activity.id,
@@ -34,7 +34,7 @@ def sent(session: Session, activity: Activity, contact_id: int, state: SendState
     return send
 
 
-def visit(session: Session, number: int, activity_id: int, contact_id: int, hours: float) -> None:
+def add_visit(session: Session, number: int, activity_id: int, contact_id: int, hours: float) -> None:
     at = clock.now() - timedelta(hours=hours)
     session.add(
         Visit(
@@ -63,7 +63,7 @@ def visit(session: Session, number: int, activity_id: int, contact_id: int, hour
     )
 
 
-def test_a_story_becomes_one(session: Session) -> None:
+def test_merge_deduplicates_conversions_and_recomputes_credit(session: Session) -> None:
     campaign = make_campaign(session)
     post, page = (make_activity(session, campaign, channel=channel) for channel in (Channel.SOCIAL, Channel.WEB))
     form = make_form(session, page)
@@ -106,29 +106,29 @@ def test_a_story_becomes_one(session: Session) -> None:
                 activity_id=page.id,
             )
         )
-    visit(session, 1, post.id, ana, 5)
+    add_visit(session, 1, post.id, ana, 5)
     session.flush()
-    attribution_ledger.fill(session.connection())
+    attribution_ledger.rebuild(session.connection())
     lead_conversions.record_due(session)
-    before = performance(session, SYSTEM, campaign.id).counts
+    before = campaign_performance(session, SYSTEM, campaign.id).counts
     assert (before.leads, before.conversions, before.first_touch) == (2, 4, 2)
-    assert _touched(session) == 1
+    assert _touched_conversions(session) == 1
 
-    unite(session, SYSTEM, ann, ana)
+    merge_contacts(session, SYSTEM, ann, ana)
     lead_conversions.record_due(session)
-    after = performance(session, SYSTEM, campaign.id).counts
+    after = campaign_performance(session, SYSTEM, campaign.id).counts
     assert (after.leads, after.conversions) == (1, 2)
     lead = session.scalars(select(Lead)).one()
     assert (lead.contact_id, lead.notes, lead.stage) == (ann, "note 0\n\nnote 1", LeadStage.QUALIFIED)
     assert [one.new_lead for one in session.scalars(select(Submission).order_by(Submission.id))] == [True, False]
     assert {one.contact_id for one in session.scalars(select(Conversion))} == {ann}
     # Ana's visit, hours before Ann's submission, is now the first touch of both conversions.
-    assert _touched(session) == 2
+    assert _touched_conversions(session) == 2
     assert set(session.scalars(select(AttributionCredit.activity_id))) == {post.id}
     assert session.scalars(select(Visit.contact_id)).all() == [ann]
 
 
-def _touched(session: Session) -> int:
+def _touched_conversions(session: Session) -> int:
     return session.scalar(select(func.count(func.distinct(ConversionTouchpoint.conversion_id)))) or 0
 
 
@@ -141,9 +141,9 @@ def test_nobody_gets_a_mail_twice(session: Session) -> None:
         (other, SendState.QUEUED, SendState.QUEUED),
         (third, SendState.SKIPPED, SendState.QUEUED),
     ):
-        states[activity.id] = sent(session, activity, ann, mine, 1), sent(session, activity, ana, theirs, 2)
+        states[activity.id] = add_send(session, activity, ann, mine, 1), add_send(session, activity, ana, theirs, 2)
     session.flush()
-    unite(session, SYSTEM, ann, ana)
+    merge_contacts(session, SYSTEM, ann, ana)
     found = [[send.state.value for send in states[activity.id]] for activity in (one, other, third)]
     assert found == [["sent", "skipped"], ["queued", "skipped"], ["skipped", "queued"]]
     assert {send.contact_id for send in session.scalars(select(Send))} == {ann}

@@ -11,9 +11,9 @@ from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import AuditLogEntry, Role, User
 from campaigns.errors import Conflict, Forbidden, ValidationFailed
 from tests.conftest import FrozenClock
-from tests.factories import make_person
+from tests.factories import make_user
 from tests.tracking.collector.test_collector import check_counts
-from tests.tracking.fixtures import Mailing, events, make_mailing, send_row
+from tests.tracking.fixtures import Mailing, events, get_send, make_mailing
 from tracking.bots import final_labels
 from tracking.collector import collector
 from tracking.jobs import counter_check, maintenance_runs, relabel
@@ -37,102 +37,102 @@ def mailing(database: Engine, frozen: FrozenClock) -> Mailing:
     return mailing
 
 
-def ordered(kind: MaintenanceKind, role: Role = Role.OWNER, days: int = 1) -> int:
+def order_run(kind: MaintenanceKind, role: Role = Role.OWNER, days: int = 1) -> int:
     with db.transaction() as session:
-        person = session.scalar(select(User).where(User.role == role)) or make_person(session, role=role)
+        person = session.scalar(select(User).where(User.role == role)) or make_user(session, role=role)
         now = clock.now()
-        return maintenance_runs.order(session, Actor.of(person), kind, now - timedelta(days=days), now).id
+        return maintenance_runs.order_run(session, Actor.of_user(person), kind, now - timedelta(days=days), now).id
 
 
-def seen(inspection_id: int) -> tuple[MaintenanceRun, maintenance_runs.MaintenanceReport]:
-    with db.reading() as session:
-        one = maintenance_runs.inspection(session, inspection_id)
-        return one, maintenance_runs.told(session, one)
+def load_run(inspection_id: int) -> tuple[MaintenanceRun, maintenance_runs.MaintenanceReport]:
+    with db.read_only_session() as session:
+        maintenance_run = maintenance_runs.get_run(session, inspection_id)
+        return maintenance_run, maintenance_runs.report(session, maintenance_run)
 
 
-def test_a_trial_tells_and_what_follows_does(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relabel, "PORTION", 2)
-    trial = ordered(MaintenanceKind.TRIAL)
+def test_trial_reports_and_its_follow_up_relabels(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relabel, "CHUNK_SIZE", 2)
+    trial = order_run(MaintenanceKind.TRIAL)
     maintenance_runs.run(trial)
-    one, told = seen(trial)
-    assert one.finished_at is not None
-    assert (one.done, one.total, told.seen, told.moved) == (3, 3, 3, 3)
-    [row] = told.rows
+    maintenance_run, report = load_run(trial)
+    assert maintenance_run.finished_at is not None
+    assert (maintenance_run.done, maintenance_run.total, report.events_checked, report.labels_changed) == (3, 3, 3, 3)
+    [row] = report.rows
     assert (row.activity_id, row.kind) == (mailing.activity_id, HitKind.CLICK)
     assert (row.labels[TrafficLabel.SCANNER], row.labels[TrafficLabel.HUMAN]) == ((3, 0), (0, 3))
     assert {event.label for event in events()} == {TrafficLabel.SCANNER}
     with db.transaction() as session:
-        owner = Actor.of(session.scalars(select(User).where(User.role == Role.OWNER)).one())
-        change = maintenance_runs.again(session, owner, trial).id
+        owner = Actor.of_user(session.scalars(select(User).where(User.role == Role.OWNER)).one())
+        change = maintenance_runs.order_follow_up(session, owner, trial).id
     maintenance_runs.run(change)
     maintenance_runs.run(change)
-    assert seen(change)[1].moved == 3
+    assert load_run(change)[1].labels_changed == 3
     assert {event.label for event in events()} == {TrafficLabel.HUMAN}
-    assert all(send_row(send).clicked_at for send in mailing.sends)
+    assert all(get_send(send).clicked_at for send in mailing.sends)
     check_counts()
-    with db.reading() as session:
+    with db.read_only_session() as session:
         verbs = list(
             session.scalars(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "maintenance run"))
         )
     assert verbs == ["start trial", "start relabel"]
 
 
-def test_a_run_that_is_broken_off_goes_on(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relabel, "PORTION", 1)
-    monkeypatch.setattr(maintenance_runs, "AT_MOST", 0.0)
-    trial = ordered(MaintenanceKind.RELABEL)
-    maintenance_runs.run(trial)
-    assert (seen(trial)[0].done, seen(trial)[0].finished_at) == (1, None)
-    take = maintenance_runs._take
+def test_interrupted_run_resumes(mailing: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relabel, "CHUNK_SIZE", 1)
+    monkeypatch.setattr(maintenance_runs, "RUN_SECONDS", 0.0)
+    relabel_run = order_run(MaintenanceKind.RELABEL)
+    maintenance_runs.run(relabel_run)
+    assert (load_run(relabel_run)[0].done, load_run(relabel_run)[0].finished_at) == (1, None)
+    store_chunk = maintenance_runs._store_chunk
 
-    def overtaken(held: MaintenanceRun, portion: maintenance_runs.Chunk) -> None:
-        take(held, portion)
+    def exit_after_storing(held: MaintenanceRun, portion: maintenance_runs.Chunk) -> None:
+        store_chunk(held, portion)
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(maintenance_runs, "_take", overtaken)
+        patch.setattr(maintenance_runs, "_store_chunk", exit_after_storing)
         with pytest.raises(SystemExit):
-            maintenance_runs.run(trial)
+            maintenance_runs.run(relabel_run)
     assert sorted(event.label for event in events()) == [TrafficLabel.HUMAN, TrafficLabel.SCANNER, TrafficLabel.SCANNER]
-    while seen(trial)[0].finished_at is None:
-        maintenance_runs.run(trial)
-    assert (seen(trial)[0].done, seen(trial)[1].moved) == (3, 3)
+    while load_run(relabel_run)[0].finished_at is None:
+        maintenance_runs.run(relabel_run)
+    assert (load_run(relabel_run)[0].done, load_run(relabel_run)[1].labels_changed) == (3, 3)
     check_counts()
 
 
-def test_counters_are_checked_and_mended(mailing: Mailing) -> None:
-    first = ordered(MaintenanceKind.CHECK)
+def test_counters_are_checked_and_repaired(mailing: Mailing) -> None:
+    first = order_run(MaintenanceKind.CHECK)
     maintenance_runs.run(first)
-    assert not seen(first)[1].differs
+    assert not load_run(first)[1].has_differences
     with db.transaction() as session:
         session.execute(update(HitRollup).values(events=HitRollup.events + 1))
-    second = ordered(MaintenanceKind.CHECK)
+    second = order_run(MaintenanceKind.CHECK)
     maintenance_runs.run(second)
-    [(activity_id, _title, number)] = seen(second)[1].counters
+    [(activity_id, _title, number)] = load_run(second)[1].counters
     assert (activity_id, number > 0) == (mailing.activity_id, True)
-    mended = ordered(MaintenanceKind.REPAIR)
-    maintenance_runs.run(mended)
-    assert seen(mended)[1].counters == seen(second)[1].counters
+    repair = order_run(MaintenanceKind.REPAIR)
+    maintenance_runs.run(repair)
+    assert load_run(repair)[1].counters == load_run(second)[1].counters
     check_counts()
 
 
-def test_who_may_and_when(mailing: Mailing) -> None:
+def test_permissions_and_conflicts(mailing: Mailing) -> None:
     with pytest.raises(Forbidden):
-        ordered(MaintenanceKind.TRIAL, role=Role.COORDINATOR)
+        order_run(MaintenanceKind.TRIAL, role=Role.COORDINATOR)
     with pytest.raises(ValidationFailed):
-        ordered(MaintenanceKind.TRIAL, days=0)
-    first = ordered(MaintenanceKind.TRIAL)
+        order_run(MaintenanceKind.TRIAL, days=0)
+    first = order_run(MaintenanceKind.TRIAL)
     with pytest.raises(Conflict):
-        ordered(MaintenanceKind.CHECK)
+        order_run(MaintenanceKind.CHECK)
     with db.transaction() as session:  # The requester is no owner any more.
         session.execute(update(User).values(role=Role.VIEWER))
     maintenance_runs.run(first)
-    one, told = seen(first)
-    assert one.error
-    assert not told.differs
+    maintenance_run, report = load_run(first)
+    assert maintenance_run.error
+    assert not report.has_differences
 
 
-def test_the_pages(owner_client: FlaskClient, mailing: Mailing) -> None:
+def test_maintenance_pages(owner_client: FlaskClient, mailing: Mailing) -> None:
     day = clock.now().date().isoformat()
     assert "must not lie" in owner_client.post("/health/log", data={"since": day, "until": "2001-01-01"}).text
     assert "At most ten years" in owner_client.post("/health/log", data={"since": day, "until": "9999-12-31"}).text

@@ -11,8 +11,8 @@ from campaigns.accounts.actor import SYSTEM
 from campaigns.audience.models import Contact
 from tests.conftest import FrozenClock
 from tests.tracking.collector.test_collector import check_counts
-from tests.tracking.conversions.test_attribution import credited, record, submit
-from tests.tracking.fixtures import add_send, events, make_mailing, send_row
+from tests.tracking.conversions.test_attribution import add_submission, credit_by_model, record_leads
+from tests.tracking.fixtures import add_send, events, get_send, make_mailing
 from tracking.bots import final_labels
 from tracking.collector import collector
 from tracking.jobs import counter_check, relabel
@@ -21,11 +21,11 @@ from tracking.models.conversions import ConversionTouchpoint
 from tracking.models.events import Event, HitKind, TrafficLabel
 
 
-def test_labels_and_all_that_counts_them_move(
+def test_relabelling_updates_counters_and_milestones(
     database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relabel, "PORTION", 2)
-    mailing, began = make_mailing(5), clock.now()
+    monkeypatch.setattr(relabel, "CHUNK_SIZE", 2)
+    mailing, since = make_mailing(5), clock.now()
     for index in range(5):
         frozen.at += timedelta(minutes=2)
         mailing.click(index=index, ip=f"198.51.{index}.9")
@@ -37,29 +37,29 @@ def test_labels_and_all_that_counts_them_move(
         counter_check.rebuild(session)
     until = frozen.at
     expected = Counter({RelabelCount(mailing.activity_id, HitKind.CLICK, TrafficLabel.SCANNER, TrafficLabel.HUMAN): 5})
-    assert relabel.relabel(SYSTEM, began, until, dry_run=True) == expected
+    assert relabel.relabel(SYSTEM, since, until, dry_run=True) == expected
     assert {event.label for event in events()} == {TrafficLabel.SCANNER}
-    assert relabel.relabel(SYSTEM, began, began + timedelta(minutes=5)).total() == 2
-    assert relabel.relabel(SYSTEM, began, until).total() == 3
-    assert relabel.relabel(SYSTEM, began, until).total() == 0
+    assert relabel.relabel(SYSTEM, since, since + timedelta(minutes=5)).total() == 2
+    assert relabel.relabel(SYSTEM, since, until).total() == 3
+    assert relabel.relabel(SYSTEM, since, until).total() == 0
     assert {event.label for event in events()} == {TrafficLabel.HUMAN}
-    assert all(send_row(send).clicked_at for send in mailing.sends)
+    assert all(get_send(send).clicked_at for send in mailing.sends)
     check_counts()
 
 
-def called(label: TrafficLabel, *sends: int) -> None:
+def label_clicks(label: TrafficLabel, *sends: int) -> None:
     """Label the clicks of these sends as older rules did, and rebuild the counters."""
     with db.transaction() as session:
         session.execute(update(Event).where(Event.send_id.in_(sends)).values(label=label, rules=0))
         counter_check.rebuild(session)
 
 
-def touches() -> list[int]:
-    with db.reading() as session:
+def touchpoint_activities() -> list[int]:
+    with db.read_only_session() as session:
         return list(session.scalars(select(ConversionTouchpoint.activity_id).order_by(ConversionTouchpoint.position)))
 
 
-def test_a_click_gains_and_loses_its_credit(
+def test_relabelled_clicks_gain_and_lose_credit(
     database: Engine, frozen: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the present rules the first click is human, and the second, by an HTTP library, is not."""
@@ -73,32 +73,32 @@ def test_a_click_gains_and_loses_its_credit(
     collector.collect_once()
     frozen.at += timedelta(minutes=20)
     final_labels.settle_due()
-    called(TrafficLabel.SCANNER, first.sends[0])
-    called(TrafficLabel.HUMAN, last.sends[0])
-    submit(first.contacts[0], last.activity_id)
+    label_clicks(TrafficLabel.SCANNER, first.sends[0])
+    label_clicks(TrafficLabel.HUMAN, last.sends[0])
+    add_submission(first.contacts[0], last.activity_id)
     frozen.at += timedelta(minutes=1)
-    assert record() == 1
-    assert touches() == [last.activity_id]
-    assert credited() == {"first_touch": last.activity_id, "last_touch": last.activity_id}
+    assert record_leads() == 1
+    assert touchpoint_activities() == [last.activity_id]
+    assert credit_by_model() == {"first_touch": last.activity_id, "last_touch": last.activity_id}
     relabel.relabel(SYSTEM, began, frozen.at, dry_run=True)
-    assert touches() == [last.activity_id]
-    credited_anew: list[int] = []
-    monkeypatch.setattr("tracking.jobs.lead_conversions.credit_anew", _noting(credited_anew))
+    assert touchpoint_activities() == [last.activity_id]
+    recredited_ids: list[int] = []
+    monkeypatch.setattr("tracking.jobs.lead_conversions.recredit", _recredit_spy(recredited_ids))
     assert relabel.relabel(SYSTEM, began, frozen.at).total() == 2
-    assert touches() == [first.activity_id]
-    assert credited() == {"first_touch": first.activity_id, "last_touch": first.activity_id}
-    assert len(credited_anew) == 2, "once for each activity's portion, and for no conversion besides"
+    assert touchpoint_activities() == [first.activity_id]
+    assert credit_by_model() == {"first_touch": first.activity_id, "last_touch": first.activity_id}
+    assert len(recredited_ids) == 2, "once for each activity's portion, and for no conversion besides"
     check_counts()
 
 
-def _noting(seen: list[int]) -> object:
-    from tracking.jobs.lead_conversions import credit_anew
+def _recredit_spy(recredited_ids: list[int]) -> object:
+    from tracking.jobs.lead_conversions import recredit
 
-    def noted(session: object, conversion: object) -> None:
-        seen.append(conversion.id)  # type: ignore[attr-defined]
-        credit_anew(session, conversion)  # type: ignore[arg-type]
+    def spy(session: object, conversion: object) -> None:
+        recredited_ids.append(conversion.id)  # type: ignore[attr-defined]
+        recredit(session, conversion)  # type: ignore[arg-type]
 
-    return noted
+    return spy
 
 
 def test_a_conversion_long_after_the_click_keeps_its_credit(database: Engine, frozen: FrozenClock) -> None:
@@ -107,11 +107,11 @@ def test_a_conversion_long_after_the_click_keeps_its_credit(database: Engine, fr
     collector.collect_once()
     frozen.at += timedelta(minutes=20)
     final_labels.settle_due()
-    called(TrafficLabel.SCANNER, mailing.sends[0])
+    label_clicks(TrafficLabel.SCANNER, mailing.sends[0])
     frozen.at += timedelta(days=91)
-    submit(mailing.contacts[0], mailing.activity_id)
+    add_submission(mailing.contacts[0], mailing.activity_id)
     frozen.at += timedelta(minutes=1)
-    record()
+    record_leads()
     assert relabel.relabel(SYSTEM, began, began + timedelta(days=1)).total() == 1
-    assert touches() == []
-    assert credited() == {"first_touch": mailing.activity_id, "last_touch": mailing.activity_id}
+    assert touchpoint_activities() == []
+    assert credit_by_model() == {"first_touch": mailing.activity_id, "last_touch": mailing.activity_id}

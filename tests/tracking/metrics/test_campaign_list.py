@@ -16,7 +16,7 @@ from campaigns.planning.models import Activity, Campaign, CampaignStatus, Channe
 from tests import factories
 from tests.conftest import FrozenClock
 from tests.tracking.report_fixture import Company, at
-from tests.tracking.views.test_reports import CountQueries, planned, text
+from tests.tracking.views.test_reports import CountQueries, get_text, make_empty_campaign
 from tracking.metrics import campaign_list
 from tracking.metrics.registry import reading
 
@@ -27,22 +27,22 @@ def company(database: Engine) -> None:
         company = Company(session, contacts=24)
         for n in range(4):
             company.campaign(f"Campaign {n}", at(n))
-            company.dice.random()
+            company.random.random()
         factories.make_campaign(session, name="Nothing yet")
         bare = factories.make_campaign(session, name="Costs only")
         factories.make_activity(session, bare, channel=Channel.ADS, cost=Decimal("10.00"), everybody=False)
 
 
-@pytest.mark.parametrize("key", campaign_list.FIGURES)
-def test_the_order_is_that_of_the_registrys_figures(company: None, key: str) -> None:
-    assert key in campaign_list.sortable()
-    ascending = key in campaign_list.LEAST_FIRST
-    with db.reading() as session:
-        query, keys = campaign_list.by_figure(
-            session, campaign_list.campaigns_like(SYSTEM, campaign_list.CampaignFilter()), key, ascending=ascending
+@pytest.mark.parametrize("key", campaign_list.LIST_METRICS)
+def test_sort_order_equals_registry_values(company: None, key: str) -> None:
+    assert key in campaign_list.sortable_metrics()
+    ascending = key in campaign_list.ASCENDING_METRICS
+    with db.read_only_session() as session:
+        query, keys = campaign_list.order_by_metric(
+            session, campaign_list.campaigns_query(SYSTEM, campaign_list.CampaignFilter()), key, ascending=ascending
         )
         campaigns = list(session.scalars(query.order_by(*keys)))
-        lines = campaign_list.campaign_lines(session, campaigns, ZoneInfo("UTC"))
+        lines = campaign_list.campaign_rows(session, campaigns, ZoneInfo("UTC"))
         values = [reading(key, line.counts).value for line in lines]
     known = [float(value) for value in values if value is not None]
     assert known == sorted(known, reverse=not ascending)
@@ -50,14 +50,14 @@ def test_the_order_is_that_of_the_registrys_figures(company: None, key: str) -> 
     assert len(known) >= 3
 
 
-def test_pages_of_a_figures_order_hold_each_campaign_once(
+def test_sorted_pages_hold_each_campaign_once(
     viewer_client: FlaskClient, company: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tracking.views.reports.campaign_list.PAGE_SIZE", 2)
-    for key in campaign_list.sortable():
+    for key in campaign_list.sortable_metrics():
         url, names = f"/campaigns?sort={key}", []
         for _ in range(3):
-            page = text(viewer_client, url)
+            page = get_text(viewer_client, url)
             names += [part.split("<")[0] for part in page.split('/performance">')[1:]]
             url = page.split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&") if 'rel="next"' in page else ""
         assert url == ""
@@ -78,55 +78,55 @@ def test_filters(viewer_client: FlaskClient) -> None:
         )
         factories.make_activity(session, spring, channel=Channel.VIDEO, everybody=False)
         owner_id = owner.id
-    planned(name="Autumn", objective=Objective.LEADS)
+    make_empty_campaign(name="Autumn", objective=Objective.LEADS)
     for query in (f"owner={owner_id}", "objective=sales", "channel=video", "period=2020-04-30..2020-06-30"):
-        page = text(viewer_client, f"/campaigns?{query}")
+        page = get_text(viewer_client, f"/campaigns?{query}")
         assert "Spring" in page, query
         assert ("Autumn" in page) == query.startswith("period"), query  # A campaign without dates matches any period.
-    assert "Spring" not in text(viewer_client, "/campaigns?period=28")
+    assert "Spring" not in get_text(viewer_client, "/campaigns?period=28")
     for odd in ("owner=x", "owner=9" * 30, "channel=%00", "period=2020-99-99..1", "sort=drop", "archived=2"):
-        assert "Autumn" in text(viewer_client, f"/campaigns?{odd}"), odd
+        assert "Autumn" in get_text(viewer_client, f"/campaigns?{odd}"), odd
 
 
-def test_archived_campaigns_are_shown_when_asked_for(
+def test_archived_campaigns_are_listed_by_filter_only(
     coordinator_client: FlaskClient, viewer_client: FlaskClient
 ) -> None:
     active, over = (
-        planned(name="Runs", status=CampaignStatus.ACTIVE),
-        planned(name="Over", status=CampaignStatus.FINISHED),
+        make_empty_campaign(name="Runs", status=CampaignStatus.ACTIVE),
+        make_empty_campaign(name="Over", status=CampaignStatus.FINISHED),
     )
     assert viewer_client.post(f"/campaigns/{over}/archive").status_code == 403
     for campaign_id in (active, over, over):
         assert coordinator_client.post(f"/campaigns/{campaign_id}/archive").status_code == 303
-    page = text(coordinator_client, "/campaigns")
+    page = get_text(coordinator_client, "/campaigns")
     assert "Runs" in page
     assert "Over<" not in page
-    archived = text(coordinator_client, "/campaigns?archived=1")
+    archived = get_text(coordinator_client, "/campaigns?archived=1")
     assert "Over<" in archived
     assert "Runs<" not in archived
     coordinator_client.post(f"/campaigns/{over}/unarchive")
-    assert "Over<" in text(coordinator_client, "/campaigns")
+    assert "Over<" in get_text(coordinator_client, "/campaigns")
 
 
-def test_the_index_asks_as_much_of_many_as_of_one(
+def test_list_query_count_is_constant(
     viewer_client: FlaskClient, company: None, database: Engine, count_queries: CountQueries
 ) -> None:
-    asked: dict[str, Any] = {}
+    query_counts: dict[str, Any] = {}
     for url in ("/campaigns?sort=open_rate", "/campaigns?sort=open_rate&q=Nothing"):
-        text(viewer_client, url)
+        get_text(viewer_client, url)
         with count_queries(database) as queries:
-            text(viewer_client, url)
-        asked[url] = len([query for query in queries if query != "BEGIN"])
-    assert len(set(asked.values())) == 1
-    assert max(asked.values()) <= 13, asked
+            get_text(viewer_client, url)
+        query_counts[url] = len([query for query in queries if query != "BEGIN"])
+    assert len(set(query_counts.values())) == 1
+    assert max(query_counts.values()) <= 13, query_counts
 
 
-def test_what_is_archived_keeps_its_figures(company: None, frozen: FrozenClock) -> None:
+def test_archived_campaigns_keep_their_counts(company: None, frozen: FrozenClock) -> None:
     with db.transaction() as session:
         campaign = session.scalars(select(Campaign)).first()
         assert campaign is not None
-        before = campaign_list.campaign_lines(session, [campaign], ZoneInfo("UTC"))[0].counts
+        before = campaign_list.campaign_rows(session, [campaign], ZoneInfo("UTC"))[0].counts
         campaign.archived_at = frozen.at + timedelta(days=1)
         session.flush()
-        assert campaign_list.campaign_lines(session, [campaign], ZoneInfo("UTC"))[0].counts == before
+        assert campaign_list.campaign_rows(session, [campaign], ZoneInfo("UTC"))[0].counts == before
         assert session.scalars(select(Activity)).first() is not None

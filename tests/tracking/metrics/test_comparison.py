@@ -18,7 +18,7 @@ from tests.conftest import NOON, FrozenClock
 from tracking.metrics import comparison, performance
 
 
-def campaign_with(session: Session, name: str, cost: str, *days_ago: int) -> int:
+def make_campaign_with_leads(session: Session, name: str, cost: str, *days_ago: int) -> int:
     """Create a campaign with one activity and one lead for each number of days ago; return the campaign's id."""
     campaign = factories.make_campaign(session, name=name)
     page = factories.make_activity(
@@ -44,20 +44,24 @@ def campaign_with(session: Session, name: str, cost: str, *days_ago: int) -> int
     return campaign.id
 
 
-def test_rows_hold_the_readings_of_both(session: Session, frozen: FrozenClock) -> None:
+def test_rows_hold_values_of_both_campaigns(session: Session, frozen: FrozenClock) -> None:
     factories.make_organisation(session)
-    mine, theirs = campaign_with(session, "Harvest", "90", 0, 1, 9), campaign_with(session, "Winter", "10", 2)
+    mine, theirs = (
+        make_campaign_with_leads(session, "Harvest", "90", 0, 1, 9),
+        make_campaign_with_leads(session, "Winter", "10", 2),
+    )
     counts = [
-        performance.totals(session, SYSTEM, id, comparison.PeriodQuery().asked(ZoneInfo("UTC")))
+        performance.campaign_totals(session, SYSTEM, id, comparison.PeriodQuery().report_query(ZoneInfo("UTC")))
         for id in (mine, theirs)
     ]
     rows = {
-        metric.key: [one.value for one in two] for metric, two in comparison.beside(counts, ("leads", "cost_per_lead"))
+        metric.key: [one.value for one in two]
+        for metric, two in comparison.metric_rows(counts, ("leads", "cost_per_lead"))
     }
     assert rows == {"leads": [3, 1], "cost_per_lead": [Decimal(30), Decimal(10)]}
 
 
-def cells(client: FlaskClient, url: str, label: str) -> list[str]:
+def row_cells(client: FlaskClient, url: str, label: str) -> list[str]:
     """Return the cell texts of one row of the page's table."""
     answer = client.get(url)
     assert answer.status_code == 200
@@ -66,19 +70,22 @@ def cells(client: FlaskClient, url: str, label: str) -> list[str]:
     return [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", one)).strip() for one in found]
 
 
-def test_the_page_says_both_and_their_difference(
+def test_page_shows_both_values_and_difference(
     viewer_client: FlaskClient, database: Engine, frozen: FrozenClock
 ) -> None:
     with db.transaction() as session:
-        mine, theirs = campaign_with(session, "Harvest", "90", 0, 1, 9), campaign_with(session, "Winter", "10", 2)
+        mine, theirs = (
+            make_campaign_with_leads(session, "Harvest", "90", 0, 1, 9),
+            make_campaign_with_leads(session, "Winter", "10", 2),
+        )
         built_in = factories.make_campaign(session, built_in=True).id
     url = f"/campaigns/{mine}/comparison"
-    assert cells(viewer_client, url, "Leads") == ["3"]
-    assert cells(viewer_client, f"{url}?with={theirs}", "Leads") == ["3", "1", "+200.0%"]
-    assert cells(viewer_client, f"{url}?with={theirs}", "Open rate") == ["– not measured", "– not measured", "–"]
+    assert row_cells(viewer_client, url, "Leads") == ["3"]
+    assert row_cells(viewer_client, f"{url}?with={theirs}", "Leads") == ["3", "1", "+200.0%"]
+    assert row_cells(viewer_client, f"{url}?with={theirs}", "Open rate") == ["– not measured", "– not measured", "–"]
     # Two of the three leads are from the last 7 days; the other column still shows the whole life.
-    assert cells(viewer_client, f"{url}?period=7&against=whole", "Leads") == ["2", "3", "-33.3%"]
-    assert cells(viewer_client, f"{url}?with={theirs}&period=7", "Leads") == ["2", "1", "+100.0%"]
+    assert row_cells(viewer_client, f"{url}?period=7&against=whole", "Leads") == ["2", "3", "-33.3%"]
+    assert row_cells(viewer_client, f"{url}?with={theirs}&period=7", "Leads") == ["2", "1", "+100.0%"]
     for wrong in (built_in, 99_999):
         assert viewer_client.get(f"{url}?with={wrong}").status_code == 404
-    assert cells(viewer_client, f"{url}?with=x&against=never", "Leads")[0] == "3"
+    assert row_cells(viewer_client, f"{url}?with=x&against=never", "Leads")[0] == "3"

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, plus, total
+from tracking.metrics.counts import ActivityCounts, HitCounts, MailCounts, add_known, sum_counts
 from tracking.metrics.registry import METRICS, Unit, reading
 
 MAILS = MailCounts(
@@ -58,7 +58,7 @@ FULL = ActivityCounts(
         ("views", 40),
     ],
 )
-def test_a_metric_means_what_it_says(key: str, value: object) -> None:
+def test_metric_values(key: str, value: object) -> None:
     assert METRICS[key].value(FULL) == value
 
 
@@ -68,7 +68,7 @@ def test_states_add_up_to_the_audience() -> None:
 
 
 @pytest.mark.parametrize("key", METRICS)
-def test_every_metric_explains_itself(key: str) -> None:
+def test_every_metric_is_defined_completely(key: str) -> None:
     metric = METRICS[key]
     assert metric.key == key
     assert all((metric.label, metric.formula, metric.dedupe, metric.source, metric.window))
@@ -90,20 +90,20 @@ def test_not_measured_is_not_zero_and_nothing_divides_by_zero(key: str) -> None:
     assert metric.unit is not Unit.RATE or zeros is None
 
 
-def test_adding_keeps_what_is_known() -> None:
+def test_addition_ignores_unmeasured_counts() -> None:
     social = ActivityCounts(leads=2)
-    both = total([social, FULL])
+    both = sum_counts([social, FULL])
     assert both.mails == MAILS
     assert both.leads == 12
-    assert total([social, social]).mails is None
-    assert total([]) == ActivityCounts()
-    assert total([FULL, social, FULL]) == FULL + social + FULL
-    assert plus(None, Decimal(2)) == 2
+    assert sum_counts([social, social]).mails is None
+    assert sum_counts([]) == ActivityCounts()
+    assert sum_counts([FULL, social, FULL]) == FULL + social + FULL
+    assert add_known(None, Decimal(2)) == 2
     assert (FULL + FULL).cost == Decimal(1000)
     assert METRICS["open_rate"].value(FULL + FULL) == 0.25
 
 
-def test_a_reading_shows_what_it_was_divided_from() -> None:
+def test_reading_includes_numerator_and_denominator() -> None:
     found = reading("open_rate", FULL)
     assert found.numerator is not None
     assert found.denominator is not None

@@ -15,7 +15,7 @@ from tracking.models.events import HitKind, TotalHitRollup, TrafficLabel
 from tracking.models.visits import TotalVisitRollup
 
 
-def test_a_version_changes_with_each_kind_of_figure(session: Session, frozen: FrozenClock) -> None:
+def test_version_changes_with_each_kind_of_count(session: Session, frozen: FrozenClock) -> None:
     mail = factories.make_activity(session, status=ActivityStatus.LIVE)
     other = factories.make_activity(session, status=ActivityStatus.LIVE)
     contact = factories.make_contact(session)
@@ -23,7 +23,7 @@ def test_a_version_changes_with_each_kind_of_figure(session: Session, frozen: Fr
         activity_id=mail.id, link=0, kind=HitKind.OPEN, label=TrafficLabel.SETTLING, events=3, uniques=1
     )
     visit = TotalVisitRollup(activity_id=mail.id, label=TrafficLabel.HUMAN, visits=1)
-    sent = SendCount(activity_id=mail.id, bucket=NOON, state=SendState.SENT, flags=SendFlag.TAKEN, shard=0, count=10)
+    sent = SendCount(activity_id=mail.id, bucket=NOON, state=SendState.SENT, flags=SendFlag.ACCEPTED, shard=0, count=10)
     lead = Lead(
         contact_id=contact.id, campaign_id=mail.campaign_id, activity_id=mail.id, source="form", created_at=NOON
     )
@@ -41,7 +41,7 @@ def test_a_version_changes_with_each_kind_of_figure(session: Session, frozen: Fr
         visit.engaged = 1
 
     def open_mail() -> None:
-        sent.flags = SendFlag.TAKEN | SendFlag.OPENED
+        sent.flags = SendFlag.ACCEPTED | SendFlag.OPENED
 
     def finish() -> None:
         mail.status = ActivityStatus.FINISHED

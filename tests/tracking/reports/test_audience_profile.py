@@ -11,7 +11,7 @@ from tests import factories
 from tests.conftest import NOON
 from tracking.models.events import Event, HitKind, TrafficLabel, UserAgent
 from tracking.reports import audience_profile
-from tracking.reports.audience_profile import profile
+from tracking.reports.audience_profile import build_profile
 
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"
@@ -65,37 +65,37 @@ def mail(session: Session) -> Activity:
     return mail
 
 
-def slices(found: object) -> dict[str, tuple[int, float | None]]:
+def shares_by_name(found: object) -> dict[str, tuple[int, float | None]]:
     return {one.name: (one.number, one.share) for one in found}  # type: ignore[attr-defined]
 
 
-def test_shares_are_of_those_who_say_something(session: Session, mail: Activity) -> None:
-    found = profile(session, SYSTEM, mail.campaign_id)
+def test_shares_are_of_known_values(session: Session, mail: Activity) -> None:
+    found = build_profile(session, SYSTEM, mail.campaign_id)
     assert found.recipients == 5
-    assert slices(found.languages) == {"ka": (2, 2 / 3), "en": (1, 1 / 3)}
-    assert slices(found.zones) == {"Asia/Tbilisi": (2, 2 / 3), "Europe/Paris": (1, 1 / 3)}
+    assert shares_by_name(found.languages) == {"ka": (2, 2 / 3), "en": (1, 1 / 3)}
+    assert shares_by_name(found.zones) == {"Asia/Tbilisi": (2, 2 / 3), "Europe/Paris": (1, 1 / 3)}
 
 
 def test_programs_and_devices_are_those_of_people(session: Session, mail: Activity) -> None:
-    found = profile(session, SYSTEM, mail.campaign_id)
+    found = build_profile(session, SYSTEM, mail.campaign_id)
     assert found.hits == 4
-    assert slices(found.programs) == {"Apple Mail": (3, 0.75), "Firefox": (1, 0.25)}
-    assert slices(found.systems) == {"iPhone": (3, 0.75), "Linux": (1, 0.25)}
+    assert shares_by_name(found.programs) == {"Apple Mail": (3, 0.75), "Firefox": (1, 0.25)}
+    assert shares_by_name(found.systems) == {"iPhone": (3, 0.75), "Linux": (1, 0.25)}
 
 
-def test_the_newest_stand_for_all(session: Session, mail: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audience_profile, "OF_EACH", 2)
-    found = profile(session, SYSTEM, mail.campaign_id)
+def test_profile_samples_newest_recipients(session: Session, mail: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience_profile, "MAX_PER_MAILING", 2)
+    found = build_profile(session, SYSTEM, mail.campaign_id)
     assert found.recipients == 2
-    assert slices(found.zones) == {"Europe/Paris": (1, 1.0)}
-    for _ in range(audience_profile.MAILINGS):
+    assert shares_by_name(found.zones) == {"Europe/Paris": (1, 1.0)}
+    for _ in range(audience_profile.MAX_MAILINGS):
         factories.make_activity(session, mail.campaign, launched_at=NOON)
-    assert profile(session, SYSTEM, mail.campaign_id).recipients == 0
+    assert build_profile(session, SYSTEM, mail.campaign_id).recipients == 0
 
 
-def test_what_is_no_mail_reaches_no_audience(session: Session) -> None:
+def test_campaign_without_mails_has_empty_profile(session: Session) -> None:
     post = factories.make_activity(session, channel=Channel.SOCIAL, everybody=False, launched_at=NOON)
-    found = profile(session, SYSTEM, post.campaign_id)
+    found = build_profile(session, SYSTEM, post.campaign_id)
     assert (found.recipients, found.hits, found.languages, found.programs) == (0, 0, [], [])
     with pytest.raises(Forbidden):
-        profile(session, PUBLIC, post.campaign_id)
+        build_profile(session, PUBLIC, post.campaign_id)

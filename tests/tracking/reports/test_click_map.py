@@ -48,10 +48,10 @@ def mail(session: Session) -> Activity:
     return activity
 
 
-def test_each_link_bears_its_share(session: Session, mail: Activity) -> None:
-    found = click_map.warmth(session, SYSTEM, mail.id)
+def test_share_and_colour_of_each_link(session: Session, mail: Activity) -> None:
+    found = click_map.build_click_map(session, SYSTEM, mail.id)
     assert found.clicks == 100
-    assert {one.line.number: (one.clicks, one.share, one.step) for one in found.links} == {
+    assert {one.link.number: (one.clicks, one.share, one.step) for one in found.links} == {
         1: (60, 0.6, 4),
         2: (30, 0.3, 2),
         3: (9, 0.09, 0),
@@ -60,22 +60,22 @@ def test_each_link_bears_its_share(session: Session, mail: Activity) -> None:
     }
 
 
-def test_machines_have_a_heat_of_their_own(session: Session, mail: Activity) -> None:
-    found = click_map.warmth(session, SYSTEM, mail.id, "clicks_machine")
-    assert {one.line.number: (one.clicks, one.step) for one in found.links if one.clicks} == {3: (50, 4)}
+def test_click_map_of_machine_clicks(session: Session, mail: Activity) -> None:
+    found = click_map.build_click_map(session, SYSTEM, mail.id, "clicks_machine")
+    assert {one.link.number: (one.clicks, one.step) for one in found.links if one.clicks} == {3: (50, 4)}
 
 
-def test_the_mail_is_painted_in_the_colours_of_the_steps(session: Session, mail: Activity) -> None:
-    painted = click_map.painted(session, click_map.warmth(session, SYSTEM, mail.id))
-    for number, step, share in ((1, click_map.STEPS[4], 60), (2, click_map.STEPS[2], 30), (4, click_map.STEPS[0], 1)):
-        of_link = painted.split(f">Link {number}<")[0].rsplit("<a", 1)[1]
+def test_rendered_mail_marks_links_with_colour_and_share(session: Session, mail: Activity) -> None:
+    html = click_map.render_click_map(session, click_map.build_click_map(session, SYSTEM, mail.id))
+    for number, step, share in ((1, click_map.SCALE[4], 60), (2, click_map.SCALE[2], 30), (4, click_map.SCALE[0], 1)):
+        of_link = html.split(f">Link {number}<")[0].rsplit("<a", 1)[1]
         assert f"outline:3px solid {step}" in of_link
-        assert f"{number}: {share}.0%" in painted.split(f">Link {number}<")[1].split("</a>")[0]
-    assert "outline:3px solid #868e96" in painted.split(">Link 5<")[0].rsplit("<a", 1)[1]
-    assert "href" not in painted
+        assert f"{number}: {share}.0%" in html.split(f">Link {number}<")[1].split("</a>")[0]
+    assert "outline:3px solid #868e96" in html.split(">Link 5<")[0].rsplit("<a", 1)[1]
+    assert "href" not in html
 
 
-def test_what_sent_no_mail_has_no_heat(session: Session) -> None:
+def test_activity_without_mail_has_no_click_map(session: Session) -> None:
     post = factories.make_activity(session, channel=Channel.SOCIAL, everybody=False)
     with pytest.raises(NotFound):
-        click_map.warmth(session, SYSTEM, post.id)
+        click_map.build_click_map(session, SYSTEM, post.id)

@@ -17,19 +17,19 @@ from campaigns.delivery.models import Send, SendState, SkipReason
 from campaigns.errors import Forbidden, NotFound
 from tests import factories
 from tests.conftest import FrozenClock
-from tests.tracking.conversions.test_goals import make_goal, notice, report
+from tests.tracking.conversions.test_goals import make_goal, match_goals, report
 from tests.tracking.fixtures import make_mailing
 from tests.tracking.report_fixture import Company, at
 from tracking.bots.rules import LabelReason
 from tracking.collector import collector
 from tracking.models.conversions import AttributionModel
 from tracking.models.events import Event, HitKind, TrafficLabel
-from tracking.reports.contact_timeline import EntryFilter, EntryKind, story
+from tracking.reports.contact_timeline import EntryFilter, EntryKind, build_timeline
 
 VIEWER = Actor(ActorKind.USER, 1, "viewer", PERMISSIONS[Role.VIEWER])
 
 
-def contact_with_a_past(session: Session) -> int:
+def make_contact_with_history(session: Session) -> int:
     """Create a contact with a mail that was opened by a machine, opened, clicked and bounced, and one skipped send."""
     company = Company(session, contacts=1)
     contact, mail, second = company.contacts[0], factories.make_activity(session), factories.make_activity(session)
@@ -79,9 +79,9 @@ def contact_with_a_past(session: Session) -> int:
     return contact
 
 
-def test_everything_in_order(session: Session) -> None:
-    found = story(session, SYSTEM, contact_with_a_past(session))
-    assert [entry.step for entry in found.entries] == [
+def test_entries_are_ordered_by_time(session: Session) -> None:
+    found = build_timeline(session, SYSTEM, make_contact_with_history(session))
+    assert [entry.entry_kind for entry in found.entries] == [
         EntryKind.MAIL,
         EntryKind.BOUNCE,
         EntryKind.HIT,
@@ -97,26 +97,26 @@ def test_everything_in_order(session: Session) -> None:
     assert (click.kind, click.detail) == (HitKind.CLICK, "Book a tasting")
     assert opened.by_machine is False
     assert machine.by_machine
-    assert machine.reasons[0].words == LabelReason.PREFETCH.words
+    assert machine.reasons[0].description == LabelReason.PREFETCH.description
     assert mail.subject == "Come and taste"
-    assert found.earlier is None
+    assert found.next_before is None
 
 
-def test_pages_miss_nothing_and_repeat_nothing(session: Session) -> None:
-    contact = contact_with_a_past(session)
-    everything = [entry.at for entry in story(session, SYSTEM, contact).entries]
+def test_pages_hold_each_entry_once(session: Session) -> None:
+    contact = make_contact_with_history(session)
+    everything = [entry.at for entry in build_timeline(session, SYSTEM, contact).entries]
     seen, before = [], None
     while True:
-        page = story(session, SYSTEM, contact, before=before, size=2)
+        page = build_timeline(session, SYSTEM, contact, before=before, size=2)
         seen += [entry.at for entry in page.entries]
-        before = page.earlier
+        before = page.next_before
         if before is None:
             break
     assert seen == everything
 
 
-def test_things_of_one_instant_stay_together(session: Session) -> None:
-    contact = contact_with_a_past(session)
+def test_entries_of_one_instant_stay_on_one_page(session: Session) -> None:
+    contact = make_contact_with_history(session)
     for n in range(5):
         session.add(
             ConsentEntry(
@@ -131,30 +131,30 @@ def test_things_of_one_instant_stay_together(session: Session) -> None:
             )
         )
     session.flush()
-    assert len(story(session, SYSTEM, contact, size=8).entries) == 12
-    assert story(session, SYSTEM, contact, before=at(-1)).entries == []
-    assert len(story(session, SYSTEM, contact, before=at(-1) + timedelta(seconds=1)).entries) == 5
+    assert len(build_timeline(session, SYSTEM, contact, size=8).entries) == 12
+    assert build_timeline(session, SYSTEM, contact, before=at(-1)).entries == []
+    assert len(build_timeline(session, SYSTEM, contact, before=at(-1) + timedelta(seconds=1)).entries) == 5
 
 
 def test_a_seeded_contact_has_a_lead(session: Session) -> None:
     company = Company(session, contacts=30)
     company.campaign("Harvest", at(3))
-    stories = [story(session, SYSTEM, contact) for contact in company.contacts]
-    steps = {entry.step for found in stories for entry in found.entries}
+    stories = [build_timeline(session, SYSTEM, contact) for contact in company.contacts]
+    steps = {entry.entry_kind for found in stories for entry in found.entries}
     assert {EntryKind.MAIL, EntryKind.HIT, EntryKind.FORM, EntryKind.LEAD} <= steps
 
 
-def test_only_those_who_may(session: Session) -> None:
+def test_timeline_requires_permission(session: Session) -> None:
     with pytest.raises(Forbidden):
-        story(session, VIEWER, 1)
+        build_timeline(session, VIEWER, 1)
     with pytest.raises(NotFound):
-        story(session, SYSTEM, 424242)
+        build_timeline(session, SYSTEM, 424242)
 
 
-def test_the_fragment(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
+def test_timeline_page(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:
     with db.transaction() as session:
-        contact = contact_with_a_past(session)
-        fresh = factories.make_contact(session).id
+        contact = make_contact_with_history(session)
+        contact_without_history = factories.make_contact(session).id
     page = unescape(coordinator_client.get(f"/contacts/{contact}/timeline").text)
     for words in (
         "Mail picture loaded",
@@ -167,12 +167,12 @@ def test_the_fragment(coordinator_client: FlaskClient, viewer_client: FlaskClien
         "To receive e-mail",
     ):
         assert words in page
-    assert "Nothing yet" in coordinator_client.get(f"/contacts/{fresh}/timeline?before=nonsense").text
+    assert "Nothing yet" in coordinator_client.get(f"/contacts/{contact_without_history}/timeline?before=nonsense").text
     assert viewer_client.get(f"/contacts/{contact}/timeline").status_code == 403
     assert coordinator_client.get("/contacts/999999/timeline").status_code == 404
 
 
-def test_the_whole_story_of_a_busy_contact_is_paged(coordinator_client: FlaskClient) -> None:
+def test_long_timeline_is_paged(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
         company = Company(session, contacts=1)
         mail = factories.make_activity(session)
@@ -199,7 +199,7 @@ def test_the_whole_story_of_a_busy_contact_is_paged(coordinator_client: FlaskCli
     assert coordinator_client.get(older).text.count("story-entry") == 21
 
 
-def test_a_conversion_says_who_earned_it(
+def test_conversion_shows_touches_and_credit(
     database: Engine, frozen: FrozenClock, coordinator_client: FlaskClient
 ) -> None:
     mailing = make_mailing()
@@ -211,14 +211,14 @@ def test_a_conversion_says_who_earned_it(
         frozen.at += timedelta(minutes=30)
         report(session, email=email, value="19.90")
         suppression.suppress(session, SYSTEM, email, SuppressionReason.MANUAL)
-    notice()
-    with db.reading() as session:
-        found = story(session, SYSTEM, mailing.contacts[0])
-        steps = [entry.step for entry in found.entries]
+    match_goals()
+    with db.read_only_session() as session:
+        found = build_timeline(session, SYSTEM, mailing.contacts[0])
+        steps = [entry.entry_kind for entry in found.entries]
         assert {EntryKind.CONVERSION, EntryKind.EVENT, EntryKind.SUPPRESSION, EntryKind.HIT, EntryKind.MAIL} <= set(
             steps
         )
-        conversion = next(entry for entry in found.entries if entry.step is EntryKind.CONVERSION)
+        conversion = next(entry for entry in found.entries if entry.entry_kind is EntryKind.CONVERSION)
         assert sum(share.share for share in conversion.shares if share.model is AttributionModel.LAST_TOUCH) == 1
         assert [touch.event_id is not None for touch in conversion.touches] == [True]
     page = coordinator_client.get(f"/contacts/{mailing.contacts[0]}/timeline").text
@@ -228,23 +228,23 @@ def test_a_conversion_says_who_earned_it(
 
 
 @pytest.mark.parametrize("topic", list(EntryFilter))
-def test_one_topic_is_a_part_of_everything(session: Session, topic: EntryFilter) -> None:
-    contact = contact_with_a_past(session)
-    every = [(entry.at, entry.step) for entry in story(session, SYSTEM, contact).entries]
-    some = [(entry.at, entry.step) for entry in story(session, SYSTEM, contact, topic=topic).entries]
+def test_topic_filters_entries(session: Session, topic: EntryFilter) -> None:
+    contact = make_contact_with_history(session)
+    every = [(entry.at, entry.entry_kind) for entry in build_timeline(session, SYSTEM, contact).entries]
+    some = [(entry.at, entry.entry_kind) for entry in build_timeline(session, SYSTEM, contact, topic=topic).entries]
     assert set(some) <= set(every)
     assert len(some) == {EntryFilter.MAILS: 3, EntryFilter.HITS: 3, EntryFilter.CONSENT: 1}.get(topic, 0)
 
 
-def test_machines_can_be_left_out(session: Session) -> None:
-    found = story(session, SYSTEM, contact_with_a_past(session), people_only=True)
+def test_people_only_leaves_out_machines(session: Session) -> None:
+    found = build_timeline(session, SYSTEM, make_contact_with_history(session), people_only=True)
     assert not any(entry.by_machine for entry in found.entries)
-    assert sum(entry.step is EntryKind.HIT for entry in found.entries) == 2
+    assert sum(entry.entry_kind is EntryKind.HIT for entry in found.entries) == 2
 
 
-def test_filters_of_the_address_are_kept_by_the_pager(coordinator_client: FlaskClient) -> None:
+def test_filters_from_url(coordinator_client: FlaskClient) -> None:
     with db.transaction() as session:
-        contact = contact_with_a_past(session)
+        contact = make_contact_with_history(session)
     url = f"/contacts/{contact}/timeline"
     assert "Nothing of this kind." in coordinator_client.get(f"{url}?topic=visits").text
     assert "checked" in coordinator_client.get(f"{url}?who=people").text

@@ -20,16 +20,16 @@ from campaigns.errors import Forbidden
 from campaigns.planning.models import Activity
 from tests.tracking.report_fixture import Company, at
 from tracking.bots.rules import LabelReason
-from tracking.collector.user_agents import client
+from tracking.collector.user_agents import client_and_system
 from tracking.models.events import Event, HitKind, TrafficLabel, UserAgent
 from tracking.reports import event_log
 from tracking.reports.event_log import EventFilter
 
 CountQueries = Callable[[Engine], AbstractContextManager[list[str]]]
-SPOKEN = int(LabelReason.BURST | LabelReason.SOON | LabelReason.GATEWAY)
+REASONS = int(LabelReason.BURST | LabelReason.SOON | LabelReason.GATEWAY)
 
 
-def told(times: int = 3) -> tuple[int, int]:
+def seed_scanner_clicks(times: int = 3) -> tuple[int, int]:
     """Create a campaign whose newest events are ``times`` scanner clicks; return ``(campaign_id, send_id)``."""
     with db.transaction() as session:
         company = Company(session, contacts=30)
@@ -45,7 +45,7 @@ def told(times: int = 3) -> tuple[int, int]:
         session.add(UserAgent(id=77, digest=b"7" * 16, text='=HYPERLINK("x")'))
         rows = [
             company.event(activity.id, HitKind.CLICK, TrafficLabel.SCANNER, at(900 + n), send.id, 2)
-            | {"reasons": SPOKEN, "user_agent_id": 77, "network": (104 << 16) | (47 << 8) | 9}
+            | {"reasons": REASONS, "user_agent_id": 77, "network": (104 << 16) | (47 << 8) | 9}
             for n in range(times)
         ]
         session.execute(insert(Event), rows)
@@ -58,14 +58,16 @@ def page(client: FlaskClient, url: str, status: int = 200) -> str:
     return unescape(answer.text)
 
 
-def test_each_question_narrows(database: Engine) -> None:
-    campaign_id, _ = told()
-    with db.reading() as session:
-        activities = list(event_log.activities_of(session, campaign_id))
+def test_each_criterion_filters(database: Engine) -> None:
+    campaign_id, _ = seed_scanner_clicks()
+    with db.read_only_session() as session:
+        activities = list(event_log.activity_titles(session, campaign_id))
 
         def count(wanted: EventFilter) -> int:
             return (
-                session.scalar(select(func.count()).select_from(event_log.log(SYSTEM, activities, wanted).subquery()))
+                session.scalar(
+                    select(func.count()).select_from(event_log.events_query(SYSTEM, activities, wanted).subquery())
+                )
                 or 0
             )
 
@@ -75,18 +77,18 @@ def test_each_question_narrows(database: Engine) -> None:
         assert sum(count(EventFilter(label=label)) for label in TrafficLabel) == everything
         assert sum(count(EventFilter(activity_id=one)) for one in activities) == everything
         assert count(EventFilter(since=at(900), until=at(902))) == 2
-        assert len(list(event_log.all_of(SYSTEM, activities, EventFilter()))) == everything
+        assert len(list(event_log.stream_events(SYSTEM, activities, EventFilter()))) == everything
 
 
-def test_the_export_goes_on_behind_a_chunk(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign_id, _ = told(7)
+def test_export_continues_after_a_chunk(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign_id, _ = seed_scanner_clicks(7)
     with db.transaction() as session:
         # Equal instants, so that paging must also compare ids.
         session.execute(update(Event).where(Event.at >= at(900)).values(at=at(950)))
     monkeypatch.setattr(event_log, "_CHUNK", 3)
-    with db.reading() as session:
-        activities = list(event_log.activities_of(session, campaign_id))
-        found = [row[0].id for row in event_log.all_of(SYSTEM, activities, EventFilter())]
+    with db.read_only_session() as session:
+        activities = list(event_log.activity_titles(session, campaign_id))
+        found = [row[0].id for row in event_log.stream_events(SYSTEM, activities, EventFilter())]
         assert (
             len(found)
             == len(set(found))
@@ -97,7 +99,7 @@ def test_the_export_goes_on_behind_a_chunk(database: Engine, monkeypatch: pytest
 def test_the_list_is_paged_and_counted(
     coordinator_client: FlaskClient, database: Engine, count_queries: CountQueries
 ) -> None:
-    campaign_id, send_id = told(120)
+    campaign_id, send_id = seed_scanner_clicks(120)
     with count_queries(database) as few:
         first = page(coordinator_client, f"/campaigns/{campaign_id}/events?reason={int(LabelReason.BURST)}&kind=2")
     assert first.count(f'href="/sends/{send_id}"') == 50
@@ -108,16 +110,16 @@ def test_the_list_is_paged_and_counted(
     assert page(coordinator_client, f"/campaigns/{campaign_id}/events?label=9&kind=x&reason=3&since=1e9&link=99999")
 
 
-def test_an_event_and_a_send_say_why(coordinator_client: FlaskClient, database: Engine) -> None:
-    _, send_id = told()
-    with db.reading() as session:
-        one = session.scalars(select(Event).where(Event.reasons == SPOKEN)).first()
+def test_event_and_send_pages_explain_labels(coordinator_client: FlaskClient, database: Engine) -> None:
+    _, send_id = seed_scanner_clicks()
+    with db.read_only_session() as session:
+        one = session.scalars(select(Event).where(Event.reasons == REASONS)).first()
         assert one is not None
         link = session.scalars(select(Link.label).where(Link.number == 2)).first()
     found = page(coordinator_client, f"/events/{one.id}")
     for words in (
         "Scanner",
-        LabelReason.BURST.words,
+        LabelReason.BURST.description,
         "+4",
         "+9",
         "104.47.9.0/24",
@@ -126,26 +128,26 @@ def test_an_event_and_a_send_say_why(coordinator_client: FlaskClient, database: 
     ):
         assert words in found
     found = page(coordinator_client, f"/sends/{send_id}")
-    assert found.count(LabelReason.GATEWAY.words) == 3
+    assert found.count(LabelReason.GATEWAY.description) == 3
     assert "after delivery" in found
     page(coordinator_client, "/events/424242", 404)
     page(coordinator_client, "/sends/424242", 404)
 
 
 def test_the_export_runs_no_formula_and_is_audited(coordinator_client: FlaskClient, database: Engine) -> None:
-    campaign_id, send_id = told()
+    campaign_id, send_id = seed_scanner_clicks()
     answer = coordinator_client.get(f"/campaigns/{campaign_id}/events.csv?reason={int(LabelReason.BURST)}")
     rows = list(csv.DictReader(io.StringIO(answer.data.decode("utf-8-sig"))))
     answer.close()
     assert len(rows) == 3
     assert {row["program"] for row in rows} == {'\'=HYPERLINK("x")'}
     assert {(row["label"], row["score"], row["send"]) for row in rows} == {("scanner", "9", str(send_id))}
-    with db.reading() as session:
+    with db.read_only_session() as session:
         assert session.scalar(select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "campaign"))
 
 
-def test_what_single_people_did_is_not_for_viewers(viewer_client: FlaskClient, database: Engine) -> None:
-    campaign_id, send_id = told()
+def test_event_log_requires_permission(viewer_client: FlaskClient, database: Engine) -> None:
+    campaign_id, send_id = seed_scanner_clicks()
     for url in (
         f"/campaigns/{campaign_id}/events",
         f"/campaigns/{campaign_id}/events.csv",
@@ -158,7 +160,7 @@ def test_what_single_people_did_is_not_for_viewers(viewer_client: FlaskClient, d
     assert f"/campaigns/{campaign_id}/events" not in figures
     viewer = Actor(ActorKind.USER, 1, "viewer", PERMISSIONS[Role.VIEWER])
     with pytest.raises(Forbidden):
-        event_log.all_of(viewer, [1], EventFilter())
+        event_log.stream_events(viewer, [1], EventFilter())
 
 
 @pytest.mark.parametrize(
@@ -173,13 +175,13 @@ def test_what_single_people_did_is_not_for_viewers(viewer_client: FlaskClient, d
         ("", ("", "")),
     ],
 )
-def test_a_program_by_its_family(agent: str, family: tuple[str, str]) -> None:
-    assert client(agent) == family
+def test_user_agent_family(agent: str, family: tuple[str, str]) -> None:
+    assert client_and_system(agent) == family
 
 
-def test_a_label_is_final_when_the_window_is_over(database: Engine) -> None:
-    _, send_id = told(1)
-    with db.reading() as session:
-        last = event_log.send_told(session, SYSTEM, send_id).events[-1]
+def test_label_is_final_after_settle_window(database: Engine) -> None:
+    _, send_id = seed_scanner_clicks(1)
+    with db.read_only_session() as session:
+        last = event_log.send_detail(session, SYSTEM, send_id).events[-1]
     assert last.final_at - last.event.at == timedelta(minutes=15)
-    assert last.total == 9
+    assert last.score == 9

@@ -21,15 +21,15 @@ from campaigns import db
 from campaigns.accounts import api_keys
 from campaigns.accounts.actor import SYSTEM, Actor
 from campaigns.accounts.models import Organisation, Role, User
-from campaigns.audience.contact_merge import unite
+from campaigns.audience.contact_merge import merge_contacts
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead
 from campaigns.planning.models import Activity
-from tests.tracking.report_fixture import Company, at, bucket
+from tests.tracking.report_fixture import Company, at, bucket_start
 from tracking.counters.periods import Period
 from tracking.jobs import counter_check
-from tracking.metrics.comparison import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, PeriodQuery, figures_of
-from tracking.metrics.performance import performance
+from tracking.metrics.comparison import HEADLINE_METRICS, MAIL_METRICS, WEB_METRICS, PeriodQuery, campaign_metrics
+from tracking.metrics.performance import campaign_performance
 from tracking.metrics.queries import ReportQuery
 from tracking.metrics.registry import METRICS, Unit
 from tracking.models.conversions import AttributionCredit, AttributionModel, Conversion, ConversionTouchpoint
@@ -57,10 +57,10 @@ def seed(session: Session) -> int:
     _purchases(session, campaign.id, activities[2].id, ids[:2], company.contacts)
     _visits(session, ids, company.contacts)
     session.flush()
-    _relabelled(session, ids)
+    _relabel_opens(session, ids)
     activities[2].starts_on, activities[2].ends_on = date(2026, 10, 25), date(2026, 11, 2)
     session.flush()
-    unite(session, SYSTEM, company.contacts[1], company.contacts[0])  # Both have sends, purchases and visits.
+    merge_contacts(session, SYSTEM, company.contacts[1], company.contacts[0])  # Both have sends, purchases and visits.
     return campaign.id
 
 
@@ -134,7 +134,7 @@ def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
             contact_id=contacts[number] if number % 5 == 0 else None,
         )
         session.add(visit)
-        key = (visit.activity_id or 0, bucket(started), int(label))
+        key = (visit.activity_id or 0, bucket_start(started), int(label))
         kept = counters.setdefault(
             key,
             VisitRollup(
@@ -161,7 +161,7 @@ def _visits(session: Session, ids: list[int], contacts: list[int]) -> None:
     session.add_all(counters.values())
 
 
-def _relabelled(session: Session, ids: list[int]) -> None:
+def _relabel_opens(session: Session, ids: list[int]) -> None:
     """Relabel some human opens as machine opens, then recompute counters and milestones."""
     query = select(Event).where(
         Event.activity_id.in_(ids), Event.label == TrafficLabel.HUMAN, Event.kind == HitKind.OPEN
@@ -190,25 +190,25 @@ class Recount:
         self.sends = [
             send
             for send in session.scalars(select(Send))
-            if send.activity_id in ids and send.occasion == "" and self.sees(send.sent_at or send.bounced_at)
+            if send.activity_id in ids and send.occasion == "" and self.in_period(send.sent_at or send.bounced_at)
         ]
-        self.events = [e for e in session.scalars(select(Event)) if e.activity_id in ids and self.sees(e.at)]
+        self.events = [e for e in session.scalars(select(Event)) if e.activity_id in ids and self.in_period(e.at)]
         self.leads = [one for one in session.scalars(select(Lead)) if one.campaign_id == campaign_id]
-        self.leads = [lead for lead in self.leads if self.sees(lead.created_at)]
+        self.leads = [lead for lead in self.leads if self.in_period(lead.created_at)]
         everything = session.scalars(select(Conversion)).all()
-        self.all_conversions = {one.id: one for one in everything if self.sees(one.at)}
+        self.all_conversions = {one.id: one for one in everything if self.in_period(one.at)}
         self.conversions = [one for one in self.all_conversions.values() if one.campaign_id == campaign_id]
         self.credits = [one for one in session.scalars(select(AttributionCredit)) if one.activity_id in ids]
         self.touches = [one for one in session.scalars(select(ConversionTouchpoint)) if one.activity_id in ids]
         visits = session.scalars(select(Visit).where(Visit.label == TrafficLabel.HUMAN)).all()
-        self.visits = [one for one in visits if one.activity_id in ids and self.sees(one.started_at)]
+        self.visits = [one for one in visits if one.activity_id in ids and self.in_period(one.started_at)]
 
-    def sees(self, moment: datetime | None) -> bool:
+    def in_period(self, moment: datetime | None) -> bool:
         if self.period.first is None or self.period.last is None:
             return True
         return moment is not None and self.period.first <= moment.astimezone(self.zone).date() <= self.period.last
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         sent = [send for send in self.sends if send.state is SendState.SENT]
         bounced = [send for send in self.sends if send.state is SendState.BOUNCED]
         returned = [send for send in bounced if send.sent_at]
@@ -219,7 +219,7 @@ class Recount:
         cost = sum((self.cost(activity) for activity in self.activities), Decimal(0))
         revenue = sum(values, Decimal(0)) if values else None
         influenced = {touch.conversion_id for touch in self.touches if not touch.settling}
-        told: dict[str, Any] = {
+        expected: dict[str, Any] = {
             "audience": len(self.sends),
             "sent": len(sent) + len(returned),
             "delivered": len(sent),
@@ -240,10 +240,10 @@ class Recount:
             "cost": cost,
             "return": None if revenue is None or cost is None else revenue - cost,
             "influenced": len(influenced & self.all_conversions.keys()),
-            "waiting": self.state("queued", "sending", "deferred", "held"),
-            "unknown": self.state("unknown"),
-            "skipped": self.state("skipped"),
-            "failed": self.state("failed", "cancelled"),
+            "waiting": self.sends_in_states("queued", "sending", "deferred", "held"),
+            "unknown": self.sends_in_states("unknown"),
+            "skipped": self.sends_in_states("skipped"),
+            "failed": self.sends_in_states("failed", "cancelled"),
             "visits": len(self.visits),
             "visitors": sum(one.first_in_campaign for one in self.visits),
             "engaged_visits": sum(one.engaged for one in self.visits),
@@ -254,10 +254,10 @@ class Recount:
         }
         for model, word in ((AttributionModel.FIRST_TOUCH, "first"), (AttributionModel.LAST_TOUCH, "last")):
             mine = [one for one in self.credits if one.model == model and one.conversion_id in self.all_conversions]
-            told[f"leads_{word}_touch"] = sum(one.share for one in mine)
+            expected[f"leads_{word}_touch"] = sum(one.share for one in mine)
             credited = [self.all_conversions[one.conversion_id].value for one in mine]
             worth = [value for value in credited if value is not None]
-            told[f"revenue_{word}_touch"] = sum(worth, Decimal(0)) if worth else None
+            expected[f"revenue_{word}_touch"] = sum(worth, Decimal(0)) if worth else None
         for kind, word in ((HitKind.OPEN, "opens"), (HitKind.CLICK, "clicks"), (HitKind.VIEW, "views")):
             for suffix, labels in (
                 ("", {TrafficLabel.HUMAN}),
@@ -265,9 +265,9 @@ class Recount:
                 ("_machine", {TrafficLabel.MACHINE, TrafficLabel.SCANNER}),
                 ("_unknown", {TrafficLabel.UNKNOWN}),
             ):
-                told[word + suffix] = sum(one.kind == kind and one.label in labels for one in self.events)
-        told.pop("views_unknown")
-        return told | {key: self.rate(told, *pair) for key, pair in RATES.items()}
+                expected[word + suffix] = sum(one.kind == kind and one.label in labels for one in self.events)
+        expected.pop("views_unknown")
+        return expected | {key: self.ratio(expected, *pair) for key, pair in RATES.items()}
 
     def cost(self, activity: Activity) -> Decimal:
         """Return the activity's cost within the period, from the cost of each of its days."""
@@ -280,12 +280,12 @@ class Recount:
         parts = {first + timedelta(days=n): shares[n + 1] - shares[n] for n in range(days)}
         return sum((part for day, part in parts.items() if self.period.first <= day <= self.period.last), Decimal(0))
 
-    def state(self, *states: str) -> int:
+    def sends_in_states(self, *states: str) -> int:
         return sum(send.state.value in states for send in self.sends)
 
     @staticmethod
-    def rate(told: dict[str, Any], above: str, below: str) -> Any:
-        part, whole = told[above], told[below]
+    def ratio(values: dict[str, Any], numerator: str, denominator: str) -> Any:
+        part, whole = values[numerator], values[denominator]
         return None if part is None or not whole else Decimal(part) / Decimal(whole)
 
 
@@ -312,45 +312,45 @@ RATES = {
 }
 
 
-def same(one: Any, other: Any) -> bool:
+def nearly_equal(one: Any, other: Any) -> bool:
     if one is None or other is None:
         return one is other
     return abs(float(one) - float(other)) < 1e-6
 
 
 @pytest.mark.parametrize("name", ZONES)
-def test_every_metric_is_one_truth(session: Session, name: str) -> None:
+def test_metrics_equal_recount_everywhere(session: Session, name: str) -> None:
     zone, campaign_id = ZoneInfo(name), seed(session)
     for period in PERIODS:
-        expected = Recount(session, campaign_id, zone, period).figures()
+        expected = Recount(session, campaign_id, zone, period).metrics()
         assert expected.keys() == METRICS.keys()
-        asked = ReportQuery(period.window(zone))
-        found = performance(session, SYSTEM, campaign_id, asked)
-        told, _ = figures_of(session, SYSTEM, campaign_id, PeriodQuery(period), zone)
+        query = ReportQuery(period.window(zone))
+        found = campaign_performance(session, SYSTEM, campaign_id, query)
+        comparisons, _ = campaign_metrics(session, SYSTEM, campaign_id, PeriodQuery(period), zone)
         sheet = next(csv.DictReader(io.StringIO(exports.figures_csv(found).lstrip("\ufeff"))))
         for key, metric in METRICS.items():
             value = metric.value(found.counts)
             where = (name, period.key, key, value, expected[key])
-            assert same(value, expected[key]), where
-            assert told[key].reading.value == value, where
+            assert nearly_equal(value, expected[key]), where
+            assert comparisons[key].reading.value == value, where
             cell = sheet[key]
             digits = 0.005 if isinstance(value, Decimal) else 1e-6
             assert (cell == "") == (value is None), where
             assert value is None or abs(float(cell) - float(value)) <= digits, where
             if drilldown.has_rows(key):
-                rows = drilldown.tally(session, drilldown.evidence(session, SYSTEM, campaign_id, key, asked))
-                assert same(rows, value or 0), (*where, rows)
+                rows = drilldown.recount(session, drilldown.build_drilldown(session, SYSTEM, campaign_id, key, query))
+                assert nearly_equal(rows, value or 0), (*where, rows)
             else:
-                assert drilldown.parts(key), where
-        assert expected["leads"] or not period.whole
+                assert drilldown.metrics_with_rows(key), where
+        assert expected["leads"] or not period.is_all_time
 
 
 @pytest.mark.parametrize("name", ZONES)
-def test_by_day_of_the_event_too(session: Session, name: str) -> None:
+def test_event_dated_metrics_equal_recount(session: Session, name: str) -> None:
     zone, campaign_id = ZoneInfo(name), seed(session)
     for period in PERIODS[1:]:
-        asked = ReportQuery(period.window(zone), cohort=False)
-        counts = performance(session, SYSTEM, campaign_id, asked).counts
+        query = ReportQuery(period.window(zone), cohort=False)
+        counts = campaign_performance(session, SYSTEM, campaign_id, query).counts
         recount = Recount(session, campaign_id, zone, period)
         everybody = Recount(session, campaign_id, zone, Period())
         firsts: dict[str, dict[int, datetime]] = {"openers": {}, "clickers": {}}
@@ -361,24 +361,27 @@ def test_by_day_of_the_event_too(session: Session, name: str) -> None:
             if event.kind == HitKind.CLICK:
                 firsts["clickers"].setdefault(event.send_id, event.at)
         for key, instants in firsts.items():
-            expected = sum(recount.sees(moment) for moment in instants.values())
+            expected = sum(recount.in_period(moment) for moment in instants.values())
             assert METRICS[key].value(counts) == expected
-            assert drilldown.tally(session, drilldown.evidence(session, SYSTEM, campaign_id, key, asked)) == expected
+            assert (
+                drilldown.recount(session, drilldown.build_drilldown(session, SYSTEM, campaign_id, key, query))
+                == expected
+            )
         for key in ("delivered", "trackable"):
-            assert drilldown.tally(session, drilldown.evidence(session, SYSTEM, campaign_id, key, asked)) == METRICS[
-                key
-            ].value(counts)
+            assert drilldown.recount(
+                session, drilldown.build_drilldown(session, SYSTEM, campaign_id, key, query)
+            ) == METRICS[key].value(counts)
 
 
-def test_programs_and_pages_are_told_the_same(owner_client: Any, database: Engine) -> None:
+def test_api_and_pages_equal_recount(owner_client: Any, database: Engine) -> None:
     with db.transaction() as session:
         campaign_id = seed(session)
         zone = ZoneInfo(session.scalars(select(Organisation)).one().timezone)
-        expected = {key: Recount(session, campaign_id, zone, PERIODS[2]).figures()[key] for key in METRICS}
+        expected = {key: Recount(session, campaign_id, zone, PERIODS[2]).metrics()[key] for key in METRICS}
     with db.transaction() as session:
         owner = session.scalars(select(User).where(User.role == Role.OWNER)).first()
         assert owner is not None
-        _, secret = api_keys.create_key(session, Actor.of(owner), name="Figures", scopes=["figures"])
+        _, secret = api_keys.create_key(session, Actor.of_user(owner), name="Figures", scopes=["figures"])
     answer = owner_client.get(
         f"/api/v1/campaigns/{campaign_id}/figures?period={PERIODS[2].key}",
         headers={"Authorization": f"Bearer {secret}"},
@@ -393,42 +396,42 @@ def test_programs_and_pages_are_told_the_same(owner_client: Any, database: Engin
     lines = owner_client.get(f"/campaigns/{campaign_id}/figures/leads.csv?period={PERIODS[2].key}").text
     assert len(lines.splitlines()) - 1 == expected["leads"]
     page = owner_client.get(f"/campaigns/{campaign_id}/performance?period={PERIODS[2].key}").text
-    for key in {*FIRST_SCREEN, *MAIL_SCREEN, *WEB_SCREEN}:
+    for key in {*HEADLINE_METRICS, *MAIL_METRICS, *WEB_METRICS}:
         tile = re.search(rf'id="tile-{key}".*?tile-value[^>]*>(.*?)</dd>', page, re.DOTALL)
         drawer = re.search(rf'id="why-{key}".*?why-value[^>]*>(.*?)</p>', page, re.DOTALL)
         assert tile, key
         assert drawer, key
-        assert shown(tile[1]) == shown(drawer[1]), key
-        assert reads(tile[1], expected[key], METRICS[key].unit), (key, tile[1], expected[key])
+        assert text_of(tile[1]) == text_of(drawer[1]), key
+        assert shows_number(tile[1], expected[key], METRICS[key].unit), (key, tile[1], expected[key])
 
 
-def test_a_share_link_says_the_same(owner_client: Any, database: Engine) -> None:
+def test_shared_report_equals_recount(owner_client: Any, database: Engine) -> None:
     with db.transaction() as session:
         campaign_id = seed(session)
-        expected = Recount(session, campaign_id, ZoneInfo("UTC"), Period()).figures()
+        expected = Recount(session, campaign_id, ZoneInfo("UTC"), Period()).metrics()
     assert owner_client.post(f"/campaigns/{campaign_id}/shares", data={"days": "7"}).status_code == 303
     link = re.search(r'value="http://localhost(/s/[^"]+)"', owner_client.get(f"/campaigns/{campaign_id}/shares").text)
     assert link
     page = owner_client.application.test_client().get(link[1]).text
-    with db.reading() as session:
-        kept = shared_reports.read_back(session.scalars(select(SharedReport)).one())
+    with db.read_only_session() as session:
+        kept = shared_reports.parse_snapshot(session.scalars(select(SharedReport)).one())
     assert {figure.metric.key for figure in kept.figures} == METRICS.keys()
     for figure in kept.figures:
-        assert same(figure.value, expected[figure.metric.key]), figure.metric.key
-    for key in shared_reports.HEADLINE:
+        assert nearly_equal(figure.value, expected[figure.metric.key]), figure.metric.key
+    for key in shared_reports.HEADLINE_METRICS:
         tile = re.search(rf'>{METRICS[key].label}</dt><dd class="tile-value numeric">(.*?)</dd>', page, re.DOTALL)
         assert tile, key
-        assert reads(tile[1], expected[key], METRICS[key].unit), (key, tile[1], expected[key])
+        assert shows_number(tile[1], expected[key], METRICS[key].unit), (key, tile[1], expected[key])
 
 
-def shown(html: str) -> str:
+def text_of(html: str) -> str:
     return re.sub(r"<[^>]+>", "", html).strip()
 
 
-def reads(html: str, value: Any, unit: Unit) -> bool:
+def shows_number(html: str, value: Any, unit: Unit) -> bool:
     """Return whether the HTML shows this number, within its rounding."""
     if value is None:
         return "not measured" in html
-    number = float(re.sub(r"[^0-9.-]", "", shown(html)))
+    number = float(re.sub(r"[^0-9.-]", "", text_of(html)))
     digits = {Unit.RATE: 0.0006, Unit.MONEY: 0.006, Unit.SECONDS: 0.06}.get(unit, 0.006)
     return abs(number / (100 if unit is Unit.RATE else 1) - float(value)) <= digits

@@ -15,14 +15,14 @@ from campaigns.leads.models import Lead
 from campaigns.planning.models import ActivityStatus
 from tests import factories
 from tests.conftest import FrozenClock
-from tracking.reports.todo import agenda
+from tracking.reports.todo import build_todo_list
 
 UTC = ZoneInfo("UTC")
 
 
-def test_what_waits(session: Session, frozen: FrozenClock) -> None:
+def test_open_tasks_of_owner_and_viewer(session: Session, frozen: FrozenClock) -> None:
     factories.make_organisation(session, postal_address="1 Quay")
-    owner = factories.make_person(session, Role.OWNER)
+    owner = factories.make_user(session, Role.OWNER)
     campaign = factories.make_campaign(session)
     today = clock.now().date()
     late = factories.make_activity(session, campaign, starts_on=today - timedelta(days=3))
@@ -50,18 +50,18 @@ def test_what_waits(session: Session, frozen: FrozenClock) -> None:
         )
     )
     session.flush()
-    found = agenda(session, Actor.of(owner), UTC)
-    assert [one.id for one in found.beginning] == [late.id]
+    found = build_todo_list(session, Actor.of_user(owner), UTC)
+    assert [one.id for one in found.due_to_start] == [late.id]
     assert [one.id for one in found.reviews] == [review.id]
-    assert [(one.activity_id, one.count) for one in found.troubles] == [(sent.id, 1)]
-    assert [(one.id, harm.why) for one, harm in found.halted] == [(halted.id, "bounces")]
+    assert [(one.activity_id, one.count) for one in found.unresolved] == [(sent.id, 1)]
+    assert [(one.id, harm.exceeded_limit) for one, harm in found.tripped] == [(halted.id, "bounces")]
     assert found.new_leads == 1
-    assert not found.empty
-    viewer = agenda(session, Actor.of(factories.make_person(session, Role.VIEWER)), UTC)
-    assert (viewer.new_leads, viewer.imports, viewer.reviews, viewer.beginning) == (0, [], [], [])
+    assert not found.is_empty
+    viewer = build_todo_list(session, Actor.of_user(factories.make_user(session, Role.VIEWER)), UTC)
+    assert (viewer.new_leads, viewer.imports, viewer.reviews, viewer.due_to_start) == (0, [], [], [])
 
 
-def test_the_start_page_of_an_empty_house(owner_client: FlaskClient) -> None:
+def test_start_page_of_empty_installation(owner_client: FlaskClient) -> None:
     assert owner_client.get("/").headers["Location"] == "/today"
     page = owner_client.get("/today").text
     assert "Import your contacts" in page

@@ -3,12 +3,12 @@
 import pytest
 
 from campaigns.web.assets import css_purge
-from campaigns.web.assets.static_files import ROOT, _read
+from campaigns.web.assets.static_files import ROOT, _load
 
 
 @pytest.mark.parametrize("name", ["vendor/tabler.min.css", "vendor/tabler.rtl.min.css"])
-def test_the_librarys_stylesheet_is_a_third_and_keeps_what_pages_use(name: str) -> None:
-    served, whole = _read(name), (ROOT / name).read_text()
+def test_the_purged_stylesheet_is_smaller_and_complete(name: str) -> None:
+    served, whole = _load(name), (ROOT / name).read_text()
     assert served is not None
     css = served.body.decode()
     assert len(css) < len(whole) / 3
@@ -23,15 +23,15 @@ def test_the_librarys_stylesheet_is_a_third_and_keeps_what_pages_use(name: str) 
         assert gone not in css, gone
 
 
-def test_rules_go_only_where_a_class_is_in_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(css_purge, "_known", lambda: (frozenset({"btn", "w-100", "show"}), (("bg-", "-lt"),)))
+def test_only_rules_with_an_unused_class_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(css_purge, "_source_names", lambda: (frozenset({"btn", "w-100", "show"}), (("bg-", "-lt"),)))
     css = (
         '@charset "UTF-8";/*! Theirs v1.2 (https://theirs.example) */:root{--a:1.5rem}.btn,.gone{color:red}'
         ".gone{x:y}.gone:hover,.btn .gone{x:y}.bg-red-lt{x:y}.bg-red{x:y}a:not(.gone){x:y}"
         ".btn:is(.gone,.other) a{x:y}@media (min-width:1.5em){.gone{x:y}}@media print{.gone{x:y}.btn{x:y}}"
         '.w-100::before{content:"}.gone{"}@keyframes gone{50%{opacity:.3}}@font-face{src:url(a.b)}'
     )
-    assert css_purge.pruned(css) == (
+    assert css_purge.purge(css) == (
         '@charset "UTF-8";/*! Theirs v1.2 (https://theirs.example) */:root{--a:1.5rem}.btn{color:red}'
         ".bg-red-lt{x:y}a:not(.gone){x:y}"
         ".btn:is(.gone,.other) a{x:y}@media print{.btn{x:y}}"

@@ -12,12 +12,12 @@ from campaigns.web.assets.vendor import ICON_NAMES, PACKAGES, VENDOR
 
 MANIFEST = json.loads((VENDOR / "manifest.json").read_text())
 OURS = [path for path in static_files.ROOT.rglob("*") if path.suffix in (".css", ".js", ".svg")]
-_ADDRESS = re.compile(r"https?://[^\s\"'`)<>\\]+")
-_NAMES = ("http://www.w3.org/",)  # names of XML vocabularies, never fetched
+_URL = re.compile(r"https?://[^\s\"'`)<>\\]+")
+_NAMESPACES = ("http://www.w3.org/",)  # names of XML vocabularies, never fetched
 
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: str(entry["file"]))
-def test_vendored_files_are_what_the_manifest_says(entry: dict[str, str]) -> None:
+def test_vendored_files_match_the_manifest(entry: dict[str, str]) -> None:
     assert hashlib.sha256((VENDOR / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
     assert all(entry[key] for key in ("package", "version", "source", "licence"))
 
@@ -29,16 +29,16 @@ def test_the_manifest_is_complete() -> None:
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
-def test_no_file_asks_another_host(path: object) -> None:
+def test_no_file_refers_to_another_host(path: object) -> None:
     text = path.read_text()  # type: ignore[attr-defined]
     assert "sourceMappingURL" not in text
     if path.suffix == ".css":  # type: ignore[attr-defined]
         assert not re.search(r"@import|url\(\s*[\"']?(?:https?:)?//", text)
     if VENDOR not in path.parents:  # type: ignore[attr-defined]
-        assert not [url for url in _ADDRESS.findall(text) if not url.startswith(_NAMES)]
+        assert not [url for url in _URL.findall(text) if not url.startswith(_NAMESPACES)]
 
 
-def test_our_css_knows_no_left_and_right() -> None:
+def test_our_css_uses_logical_properties() -> None:
     text = (static_files.ROOT / "app.css").read_text()
     assert not re.search(
         r"(?:margin|padding|border|inset)-(?:left|right|top|bottom)|text-align:\s*(?:left|right)", text
@@ -49,7 +49,7 @@ def test_our_css_knows_no_left_and_right() -> None:
     )
 
 
-def test_icons_that_pages_use_are_there() -> None:
+def test_every_used_icon_is_in_the_sprite() -> None:
     sprite = set(re.findall(r'<symbol id="([^"]+)"', (VENDOR / "icons.svg").read_text()))
     assert sprite == set(ICON_NAMES)
     used: set[str] = set()
@@ -59,7 +59,7 @@ def test_icons_that_pages_use_are_there() -> None:
     assert used <= sprite
 
 
-def test_a_named_version_is_kept_for_ever(client: FlaskClient) -> None:
+def test_versioned_urls_are_cached_for_ever(client: FlaskClient) -> None:
     named = client.get(static_files.asset("app.css"))
     assert named.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert named.content_type == "text/css; charset=utf-8"
@@ -85,7 +85,7 @@ def test_a_named_version_is_kept_for_ever(client: FlaskClient) -> None:
         "vendor/",
     ],
 )
-def test_nothing_else_is_served(client: FlaskClient, path: str) -> None:
+def test_other_paths_are_not_served(client: FlaskClient, path: str) -> None:
     assert client.get(f"/static/{path}").status_code in (404, 308)
 
 
@@ -98,11 +98,11 @@ def test_nothing_else_is_served(client: FlaskClient, path: str) -> None:
         ("vendor/manifest.json", "application/json"),
     ],
 )
-def test_types(client: FlaskClient, path: str, kind: str) -> None:
+def test_content_types(client: FlaskClient, path: str, kind: str) -> None:
     assert client.get(f"/static/{path}").content_type == kind
 
 
-def test_the_icon_that_browsers_ask_for_unasked(client: FlaskClient) -> None:
+def test_the_default_favicon_url(client: FlaskClient) -> None:
     answer = client.get("/favicon.ico")
     assert answer.status_code == 200
     assert answer.content_type == "image/x-icon"

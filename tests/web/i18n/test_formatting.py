@@ -26,7 +26,7 @@ def persian(app: Flask) -> Iterator[None]:
         yield
 
 
-def test_english(english: None, frozen: FrozenClock) -> None:
+def test_english_formats(english: None, frozen: FrozenClock) -> None:
     assert [formatting.number(value) for value in (0, 1234567, 1.5, Decimal("2.345"), -3, None)] == [
         "0",
         "1,234,567",
@@ -49,7 +49,7 @@ def test_english(english: None, frozen: FrozenClock) -> None:
     assert formatting.ago(NOON) == "1 second ago"
 
 
-def test_persian(persian: None, frozen: FrozenClock) -> None:
+def test_persian_formats(persian: None, frozen: FrozenClock) -> None:
     assert formatting.number(1234567.5) == "۱٬۲۳۴٬۵۶۷٫۵"
     assert formatting.percent(0.123) == "۱۲٫۳٪"
     assert "۱٬۲۳۴٫۵۰" in formatting.money(Decimal("1234.5"))
@@ -59,13 +59,13 @@ def test_persian(persian: None, frozen: FrozenClock) -> None:
     assert formatting.ago(NOON - timedelta(minutes=3)) == "۳ دقیقه پیش"
 
 
-def test_counted_words_carry_the_pages_digits(persian: None) -> None:
+def test_plurals_use_the_digits_of_the_page(persian: None) -> None:
     assert "۱٬۲۳۴" in formatting.ngettext("%(num)s contact added.", "%(num)s contacts added.", 1234)
     page = render_template_string('{{ ngettext("%(num)s <b>", "%(num)s %(what)s", 1234, what="<i>") }}')
     assert page == "۱٬۲۳۴ &lt;i&gt;"
 
 
-def test_labels_of_charts(english: None) -> None:
+def test_chart_labels(english: None) -> None:
     assert formatting.chart_label("2026-11-22T10:30:00+00:00") == "Nov 22, 2026, 10:30"
     assert formatting.chart_label("2026-11-22") == "Nov 22, 2026"
     assert formatting.chart_label("2026-campaign") == "2026-campaign"
@@ -78,7 +78,7 @@ def test_an_instant_is_shown_in_the_readers_zone(app: Flask, owner_client: Flask
     assert owner_client.get("/_zone").get_data(as_text=True) == "Nov 22, 2026, 16:00"
 
 
-def test_the_language_of_strangers(empty_app: Flask) -> None:
+def test_the_language_of_anonymous_visitors(empty_app: Flask) -> None:
     client = empty_app.test_client()
     assert b'lang="fa" dir="rtl"' in client.get("/setup", headers={"Accept-Language": "fa-IR,fa;q=0.9"}).data
     assert b'lang="en" dir="ltr"' in client.get("/setup", headers={"Accept-Language": "tlh"}).data

@@ -15,7 +15,7 @@ from campaigns.web.security.current_actor import public
 from tests.conftest import signed_in
 
 
-def boom(error: Exception) -> Callable[[], str]:
+def view_raising(error: Exception) -> Callable[[], str]:
     @public
     def view() -> str:
         raise error
@@ -43,18 +43,18 @@ STATUSES = (400, 403, 404, 405, 409, 413, 429, 500, 503)
 
 
 @pytest.fixture
-def broken(app: Flask) -> Flask:
+def failing_app(app: Flask) -> Flask:
     app.config["PROPAGATE_EXCEPTIONS"] = False
     for name, (error, _) in ERRORS.items():
-        app.add_url_rule(f"/_{name}", name, boom(error))
+        app.add_url_rule(f"/_{name}", name, view_raising(error))
     for status in STATUSES:
         app.add_url_rule(f"/_{status}", str(status), public(lambda status=status: abort(status)))
     return app
 
 
-def test_our_errors_become_pages(broken: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_become_pages(failing_app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
-    for client in (broken.test_client(), signed_in(broken, Role.VIEWER)):
+    for client in (failing_app.test_client(), signed_in(failing_app, Role.VIEWER)):
         for name, (_, status) in ERRORS.items():
             answer = client.get(f"/_{name}")
             page = answer.get_data(as_text=True)
@@ -68,31 +68,31 @@ def test_our_errors_become_pages(broken: Flask, caplog: pytest.LogCaptureFixture
             assert client.get(f"/_{name}", headers={"Accept": "application/json"}).is_json, name
 
 
-def test_every_status_has_its_page(broken: Flask) -> None:
+def test_every_status_has_its_page(failing_app: Flask) -> None:
     for status in STATUSES:
-        answer = broken.test_client().get(f"/_{status}")
+        answer = failing_app.test_client().get(f"/_{status}")
         assert answer.status_code == status
         assert "<h1" in answer.get_data(as_text=True)
 
 
-def test_words_are_kept(broken: Flask) -> None:
-    client = broken.test_client()
+def test_messages_and_headers_are_kept(failing_app: Flask) -> None:
+    client = failing_app.test_client()
     assert "Line 7: Row 50% is bad" in client.get("/_invalid").get_data(as_text=True)
     assert client.get("/_many").headers["Retry-After"] == "12"
-    assert "<nav" in signed_in(broken, Role.OWNER).get("/_conflict").get_data(as_text=True)
+    assert "<nav" in signed_in(failing_app, Role.OWNER).get("/_conflict").get_data(as_text=True)
 
 
-def test_the_wrong_address_and_the_wrong_method(client: FlaskClient, owner_client: FlaskClient) -> None:
+def test_unknown_urls_and_wrong_methods(client: FlaskClient, owner_client: FlaskClient) -> None:
     assert client.get("/nowhere").status_code == 404
     assert owner_client.get("/nowhere/%00/x").status_code == 404
     assert owner_client.post("/audit").status_code == 405
 
 
-def test_the_database_is_away(app: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_database_is_unavailable(app: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     client = signed_in(app, Role.OWNER)
     before = db.engine()
-    db.install(db.make_engine(f"sqlite:///{tmp_path}/nowhere/x.db"))
+    db.set_engine(db.make_engine(f"sqlite:///{tmp_path}/nowhere/x.db"))
     try:
         for path in ("/me", "/sign-in", "/people"):
             answer = client.get(path)
@@ -104,7 +104,7 @@ def test_the_database_is_away(app: Flask, tmp_path: Path, caplog: pytest.LogCapt
         assert client.get("/static/app.css").status_code == 200
     finally:
         db.engine().dispose()
-        db.install(before)
+        db.set_engine(before)
 
 
 def test_health(client: FlaskClient) -> None:
@@ -113,7 +113,7 @@ def test_health(client: FlaskClient) -> None:
     assert answer.get_json()["checks"]["database"] == {"ok": True}
 
 
-def test_too_large(app: Flask, client: FlaskClient) -> None:
+def test_a_request_that_is_too_large(app: Flask, client: FlaskClient) -> None:
     app.config["MAX_CONTENT_LENGTH"] = 1000
     answer = client.post("/sign-in", data={"email": "a@example.org", "password": "x" * 5000})
     assert answer.status_code == 413

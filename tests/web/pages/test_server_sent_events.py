@@ -10,7 +10,14 @@ from sqlalchemy.orm import Session
 from campaigns import db
 from campaigns.accounts.models import Role, User
 from campaigns.web.pages import server_sent_events
-from campaigns.web.pages.server_sent_events import HEARTBEAT, LIFETIME, MOST, ChangePoller, EventStream, Standing
+from campaigns.web.pages.server_sent_events import (
+    HEARTBEAT,
+    LIFETIME,
+    MAX_STREAMS,
+    ChangePoller,
+    EventStream,
+    UserState,
+)
 from tests.factories import make_campaign
 
 VERSION: dict[int, str] = {}
@@ -21,7 +28,7 @@ def versions(_session: Session, numbers: Collection[int]) -> Mapping[int, str]:
     return {number: VERSION[number] for number in numbers if number in VERSION}
 
 
-class Still(ChangePoller):
+class ManualPoller(ChangePoller):
     """A poller that polls only when called, and waits by advancing its clock."""
 
     def __init__(self) -> None:
@@ -34,57 +41,57 @@ class Still(ChangePoller):
 
 
 @pytest.fixture
-def still(engine: Engine) -> Still:
+def poller(engine: Engine) -> ManualPoller:
     VERSION.clear()
     VERSION[7] = "one"
-    return Still()
+    return ManualPoller()
 
 
-def stream(watch: ChangePoller, person: Standing, seen: str = "") -> EventStream:
-    return EventStream(watch, (versions, 7), person, seen)
+def make_stream(poller: ChangePoller, user_state: UserState, seen: str = "") -> EventStream:
+    return EventStream(poller, (versions, 7), user_state, seen)
 
 
 @pytest.fixture
-def viewer(app: object) -> Standing:
-    with db.reading() as session:
-        return server_sent_events._standing(session.query(User).filter_by(role=Role.VIEWER).one())
+def viewer(app: object) -> UserState:
+    with db.read_only_session() as session:
+        return server_sent_events._user_state(session.query(User).filter_by(role=Role.VIEWER).one())
 
 
-def test_a_change_is_told_once_and_silence_is_broken(still: Still, viewer: Standing) -> None:
-    told = stream(still, viewer)
-    assert next(told) == b"retry: 2000\nevent: here\ndata:\n\n"
-    still.look()
-    assert next(told).startswith(HERE)
-    assert still.at == 1_000.0 + HEARTBEAT
+def test_a_change_is_sent_once_with_heartbeats_between(poller: ManualPoller, viewer: UserState) -> None:
+    events = make_stream(poller, viewer)
+    assert next(events) == b"retry: 2000\nevent: here\ndata:\n\n"
+    poller.poll()
+    assert next(events).startswith(HERE)
+    assert poller.at == 1_000.0 + HEARTBEAT
     VERSION[7] = "two"
-    still.look()
-    assert next(told) == b"id: two\nevent: changed\ndata:\n\n"
-    assert next(told).startswith(HERE)
+    poller.poll()
+    assert next(events) == b"id: two\nevent: changed\ndata:\n\n"
+    assert next(events).startswith(HERE)
 
 
-def test_who_comes_back_is_told_of_what_was_missed(still: Still, viewer: Standing) -> None:
-    same, other = stream(still, viewer, "one"), stream(still, viewer, "before")
+def test_a_reconnecting_client_gets_missed_changes(poller: ManualPoller, viewer: UserState) -> None:
+    same, other = make_stream(poller, viewer, "one"), make_stream(poller, viewer, "before")
     next(same), next(other)
-    still.look()
+    poller.poll()
     assert next(other).startswith(b"id: one\n" + CHANGED)
     assert next(same).startswith(HERE)
 
 
-def test_a_stream_ends_by_itself_and_leaves_its_place(still: Still, viewer: Standing) -> None:
-    told = stream(still, viewer)
-    said = list(told)
-    assert len(said) == LIFETIME / HEARTBEAT
-    assert not still._streams
+def test_a_stream_ends_after_its_lifetime(poller: ManualPoller, viewer: UserState) -> None:
+    event_stream = make_stream(poller, viewer)
+    events = list(event_stream)
+    assert len(events) == LIFETIME / HEARTBEAT
+    assert not poller._streams
 
 
 @pytest.mark.parametrize("what", ["stopped", "gone", "locked", "another role", "signed out everywhere"])
-def test_a_stream_ends_when_its_reader_may_not_look(still: Still, viewer: Standing, what: str) -> None:
-    told = stream(still, viewer)
-    next(told)
-    still.look()
-    next(told)
+def test_a_stream_ends_when_its_user_loses_access(poller: ManualPoller, viewer: UserState, what: str) -> None:
+    events = make_stream(poller, viewer)
+    next(events)
+    poller.poll()
+    next(events)
     if what == "stopped":
-        still.end()
+        poller.stop()
     elif what == "gone":
         VERSION.clear()
     else:
@@ -96,40 +103,42 @@ def test_a_stream_ends_when_its_reader_may_not_look(still: Still, viewer: Standi
                 person.role = Role.COORDINATOR
             else:
                 person.session_epoch += 1
-    still.look()
-    assert list(told) == []
+    poller.poll()
+    assert list(events) == []
 
 
-def test_no_more_streams_than_there_is_room_for(still: Still, viewer: Standing) -> None:
-    within, beyond = [stream(still, viewer) for _ in range(MOST)], stream(still, viewer)
+def test_the_number_of_streams_is_limited(poller: ManualPoller, viewer: UserState) -> None:
+    within, beyond = [make_stream(poller, viewer) for _ in range(MAX_STREAMS)], make_stream(poller, viewer)
     for one in within:
         next(one)
-    assert still.full
+    assert poller.is_full
     assert list(beyond) == []
     within[0].close()
-    assert not still.full
+    assert not poller.is_full
 
 
-def test_many_who_look_at_one_thing_are_one_question(still: Still, viewer: Standing) -> None:
-    for one in [stream(still, viewer) for _ in range(3)]:
+def test_streams_of_the_same_object_share_one_query(poller: ManualPoller, viewer: UserState) -> None:
+    for one in [make_stream(poller, viewer) for _ in range(3)]:
         next(one)
-    asked: list[Collection[int]] = []
+    queries: list[Collection[int]] = []
 
     def counted(_session: Session, numbers: Collection[int]) -> Mapping[int, str]:
-        asked.append(list(numbers))
+        queries.append(list(numbers))
         return {7: "one"}
 
-    for one in still._streams:
+    for one in poller._streams:
         one.subject = (counted, 7)
-    still.look()
-    assert asked == [[7]]
+    poller.poll()
+    assert queries == [[7]]
 
 
-def test_a_server_without_threads_for_it_says_to_ask_by_the_clock(viewer_client: FlaskClient) -> None:
+def test_a_server_without_streams_makes_pages_poll(viewer_client: FlaskClient) -> None:
     with db.transaction() as session:
         campaign = make_campaign(session).id
     assert viewer_client.get(f"/campaigns/{campaign}/changes").status_code == 204
-    answer = viewer_client.get(f"/campaigns/{campaign}/changes", environ_overrides={server_sent_events.ASIDE: True})
+    answer = viewer_client.get(
+        f"/campaigns/{campaign}/changes", environ_overrides={server_sent_events.OWN_THREAD: True}
+    )
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Accel-Buffering"] == "no"

@@ -12,7 +12,7 @@ import wsgi
 from campaigns import config
 from campaigns.web.security.csrf_exemptions import EXEMPT
 from campaigns.web.security.current_actor import public
-from campaigns.web.security.security_headers import policy
+from campaigns.web.security.security_headers import override_csp
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,7 +29,7 @@ PUBLIC = {
 }
 
 
-def test_every_answer_carries_its_headers(client: FlaskClient) -> None:
+def test_every_response_has_security_headers(client: FlaskClient) -> None:
     headers = client.get("/sign-in").headers
     assert "script-src 'self'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
@@ -44,7 +44,7 @@ def test_every_answer_carries_its_headers(client: FlaskClient) -> None:
 def test_a_view_may_be_framed(app: Flask, client: FlaskClient) -> None:
     @public
     def framed() -> str:
-        policy(frame_ancestors="*")
+        override_csp(frame_ancestors="*")
         return "x"
 
     app.add_url_rule("/_framed", "framed", framed)
@@ -54,14 +54,14 @@ def test_a_view_may_be_framed(app: Flask, client: FlaskClient) -> None:
     assert "frame-ancestors 'none'" in client.get("/sign-in").headers["Content-Security-Policy"]
 
 
-def test_https_makes_cookies_insist(empty_app: Flask, settings: config.Settings) -> None:
+def test_https_marks_cookies_secure(empty_app: Flask, settings: config.Settings) -> None:
     app = wsgi.create_app(dataclasses.replace(settings, base_url="https://kampania.example"))
     answer = app.test_client().get("/setup", base_url="https://kampania.example")
     assert "Secure" in answer.headers["Set-Cookie"]
     assert "Strict-Transport-Security" in answer.headers
 
 
-def test_the_secret_is_not_the_settings_secret(app: Flask, settings: config.Settings) -> None:
+def test_the_session_key_differs_from_the_settings_secret(app: Flask, settings: config.Settings) -> None:
     assert settings.secret_keys[0][1].hex() not in str(app.config["SECRET_KEY"])
     assert len(app.config["SECRET_KEY"]) == 64
 
@@ -92,16 +92,16 @@ def test_no_other_endpoint_is_exempt(app: Flask) -> None:
     assert set(EXEMPT) - exempt <= set(EXEMPT) - set(app.view_functions)
 
 
-def test_only_these_of_ours_are_public(app: Flask) -> None:
-    ours = {
+def test_only_listed_endpoints_are_public(app: Flask) -> None:
+    public_endpoints = {
         endpoint
         for endpoint, view in app.view_functions.items()
         if getattr(view, "is_public", False) and (endpoint.startswith("accounts") or "." not in endpoint)
     }
-    assert ours == PUBLIC
+    assert public_endpoints == PUBLIC
 
 
-def test_strangers_meet_the_door_everywhere(app: Flask, client: FlaskClient) -> None:
+def test_anonymous_visitors_are_redirected_to_sign_in_everywhere(app: Flask, client: FlaskClient) -> None:
     for rule in app.url_map.iter_rules():
         if getattr(app.view_functions[rule.endpoint], "is_public", False):
             continue
@@ -114,7 +114,7 @@ def test_strangers_meet_the_door_everywhere(app: Flask, client: FlaskClient) -> 
                 assert answer.headers["Location"].startswith("/sign-in"), (path, method)
 
 
-def test_htmx_is_sent_to_the_door_as_a_whole(client: FlaskClient) -> None:
+def test_htmx_redirects_the_whole_page_to_sign_in(client: FlaskClient) -> None:
     headers = {"HX-Request": "true", "HX-Current-URL": "http://localhost/campaigns/7?x=1"}
     answer = client.get("/me", headers=headers)
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (204, "/sign-in?next=/campaigns/7")
@@ -128,7 +128,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_templates_keep_to_the_policy(path: Path) -> None:
+def test_templates_comply_with_the_csp(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"\sstyle\s*=", text), "no style attributes"
     assert not re.search(r"\son[a-z]+\s*=\s*[\"']", text), "no inline events"

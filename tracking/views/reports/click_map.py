@@ -4,14 +4,14 @@ from flask import Blueprint, Response, render_template
 
 from campaigns.accounts.actor import Permission
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 from tracking import report_query
 from tracking.metrics.registry import reading
 from tracking.reports import click_map
 
 blueprint = Blueprint("click_map", __name__)
 
-_POLICY = (
+_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src https: http:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'self'; sandbox"
 )
@@ -19,23 +19,27 @@ _POLICY = (
 
 @blueprint.get("/activities/<int:activity_id>/heat")
 def page(activity_id: int) -> str:
-    actor().require(Permission.VIEW)
-    found = click_map.warmth(db_session(), actor(), activity_id, report_query.who().metric)
+    current_actor().require(Permission.VIEW)
+    link_shares = click_map.build_click_map(
+        db_session(), current_actor(), activity_id, report_query.read_traffic_filter().clicks_metric
+    )
     return render_template(
         "pages/tracking/heat.html",
-        found=found,
+        found=link_shares,
         reading=reading,
-        who=report_query.who(),
+        who=report_query.read_traffic_filter(),
         everybody=list(report_query.TrafficFilter),
     )
 
 
 @blueprint.get("/activities/<int:activity_id>/heat/mail")
 def mail(activity_id: int) -> Response:
-    actor().require(Permission.VIEW)
-    found = click_map.warmth(db_session(), actor(), activity_id, report_query.who().metric)
-    response = Response(click_map.painted(db_session(), found))
-    response.headers["Content-Security-Policy"] = _POLICY
+    current_actor().require(Permission.VIEW)
+    link_shares = click_map.build_click_map(
+        db_session(), current_actor(), activity_id, report_query.read_traffic_filter().clicks_metric
+    )
+    response = Response(click_map.render_click_map(db_session(), link_shares))
+    response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     response.headers["X-Frame-Options"] = "SAMEORIGIN"
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"

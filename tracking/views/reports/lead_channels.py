@@ -6,16 +6,18 @@ The leads package is a lower layer and must not import attribution, so its page 
 from flask import Blueprint, render_template, request
 
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 from tracking.conversions import lead_channels
 
 blueprint = Blueprint("lead_channels", __name__)
 
-MOST = 100
+MAX_LEADS = 100
 
 
 @blueprint.get("/leads/channels")
 def channels() -> str:
-    asked = [int(text) for text in request.args.getlist("lead")[:MOST] if text.isascii() and text.isdigit()]
-    found = lead_channels.brought_by(db_session(), actor(), [one for one in asked if one < 1 << 63])
-    return render_template("pages/tracking/_lead_channels.html", found=found)
+    lead_ids = [int(text) for text in request.args.getlist("lead")[:MAX_LEADS] if text.isascii() and text.isdigit()]
+    activities = lead_channels.last_touch_activities(
+        db_session(), current_actor(), [one for one in lead_ids if one < 1 << 63]
+    )
+    return render_template("pages/tracking/_lead_channels.html", found=activities)

@@ -12,34 +12,34 @@ from campaigns import clock
 from campaigns.accounts.actor import Permission
 from campaigns.planning.models import Campaign
 from campaigns.web.pages import server_sent_events
-from campaigns.web.pages.fragment_polling import seal, unless_seen
+from campaigns.web.pages.fragment_polling import unless_unchanged, with_version
 from campaigns.web.request_session import db_session
-from campaigns.web.security.current_actor import actor
+from campaigns.web.security.current_actor import current_actor
 from tracking import report_query
-from tracking.bots.rules import RULES
+from tracking.bots.rules import RULES_VERSION
 from tracking.counters.periods import LAST_DAYS
 from tracking.metrics import campaign_list, goal_totals, performance
 from tracking.metrics import comparison as metrics_comparison
-from tracking.metrics.comparison import FIRST_SCREEN, MAIL_SCREEN, WEB_SCREEN, PeriodQuery
+from tracking.metrics.comparison import HEADLINE_METRICS, MAIL_METRICS, WEB_METRICS, PeriodQuery
 from tracking.metrics.counts import ActivityCounts
 from tracking.metrics.performance import ActivityRow, CampaignPerformance, ChannelRow
 from tracking.metrics.registry import METRICS, reading
-from tracking.metrics.series import TimeSeries, series
+from tracking.metrics.series import TimeSeries, campaign_series
 from tracking.metrics.versions import campaign_versions
 from tracking.models.events import TrafficLabel
 from tracking.reports import audience_profile, drilldown, exports
-from tracking.reports.timezone import our_zone
+from tracking.reports.timezone import organisation_zone
 from tracking.views.reports import web_visits
 
 blueprint = Blueprint("performance", __name__)
 
-QUICK, SLOW = 2, 30  # seconds between two polls of the figures
+FAST_POLL_SECONDS, SLOW_POLL_SECONDS = 2, 30  # seconds between two polls of the figures
 _LABELS = {
     report_query.TrafficFilter.HUMAN: (TrafficLabel.HUMAN,),
     report_query.TrafficFilter.MACHINE: (TrafficLabel.MACHINE, TrafficLabel.SCANNER),
     report_query.TrafficFilter.SETTLING: (TrafficLabel.SETTLING,),
 }
-COMPARED = (
+COMPARISON_METRICS = (
     "leads",
     "lead_conversion_rate",
     "conversions",
@@ -68,44 +68,46 @@ def page(campaign_id: int) -> str:
     With ``?all=1`` it contains the sections that are otherwise loaded on scrolling, for printing and for
     browsers without JavaScript.
     """
-    found, question = _found(campaign_id)
-    body, far = seal(_figures(found, question)), dict.fromkeys(("visits", "profile"), "")
+    report, question = _load_performance(campaign_id)
+    body, lazy_html = with_version(_render_figures(report, question)), dict.fromkeys(("visits", "profile"), "")
     if request.args.get("all") == "1":
-        far = {"visits": Markup(web_visits.section(campaign_id)), "profile": Markup(profile(campaign_id))}  # noqa: S704
+        lazy_html = {"visits": Markup(web_visits.render_section(campaign_id)), "profile": Markup(profile(campaign_id))}  # noqa: S704
     return render_template(
         "pages/tracking/performance.html",
-        found=found,
+        found=report,
         figures=Markup(body),  # noqa: S704
-        far=far,
-        **_asked(question),
+        far=lazy_html,
+        **_query_context(question),
     )
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance/figures")
 def live(campaign_id: int) -> Response:
-    return unless_seen(_figures(*_found(campaign_id)))
+    return unless_unchanged(_render_figures(*_load_performance(campaign_id)))
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/changes")
 def stream(campaign_id: int) -> Response:
     """Server-sent events that notify open pages of a campaign and its activities of changed figures."""
-    actor().require(Permission.VIEW)
+    current_actor().require(Permission.VIEW)
     performance.find_campaign(db_session(), campaign_id)
-    return server_sent_events.stream(campaign_versions, campaign_id)
+    return server_sent_events.stream_response(campaign_versions, campaign_id)
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/summary")
 def summary(campaign_id: int) -> Response:
-    found = performance.performance(db_session(), actor(), campaign_id)
-    return unless_seen(render_template("pages/tracking/_summary.html", found=found, reading=reading, pace=_pace(found)))
+    report = performance.campaign_performance(db_session(), current_actor(), campaign_id)
+    return unless_unchanged(
+        render_template("pages/tracking/_summary.html", found=report, reading=reading, pace=_poll_seconds(report))
+    )
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/performance.csv")
 def csv(campaign_id: int) -> Response:
-    found, question = _found(campaign_id)
-    name = f"campaign-{campaign_id}-{question.period.key}-{clock.now().astimezone(our_zone()):%Y-%m-%d}.csv"
+    report, question = _load_performance(campaign_id)
+    name = f"campaign-{campaign_id}-{question.period.key}-{clock.now().astimezone(organisation_zone()):%Y-%m-%d}.csv"
     return Response(
-        exports.figures_csv(found),
+        exports.figures_csv(report),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
@@ -114,77 +116,93 @@ def csv(campaign_id: int) -> Response:
 @blueprint.get("/campaigns/<int:campaign_id>/comparison")
 def comparison(campaign_id: int) -> str:
     """Comparison with another campaign, or with another period of the same campaign."""
-    session, question, zone = db_session(), report_query.question(), our_zone()
+    session, question, zone = db_session(), report_query.read_period_query(), organisation_zone()
     campaign = performance.find_campaign(session, campaign_id)
     other_id, other_period = request.args.get("with", ""), request.args.get("against", "")
-    one = performance.totals(session, actor(), campaign_id, question.asked(zone))
+    counts = performance.campaign_totals(session, current_actor(), campaign_id, question.report_query(zone))
     other = performance.find_campaign(session, int(other_id)) if _is_id(other_id) else None
-    against = PeriodQuery(report_query.period_named(other_period), question.cohort) if other_period else question
-    two: ActivityCounts | None = None
+    against = PeriodQuery(report_query.period_for_key(other_period), question.cohort) if other_period else question
+    other_counts: ActivityCounts | None = None
     if other is not None or other_period:
-        two = performance.totals(session, actor(), (other or campaign).id, against.asked(zone))
+        other_counts = performance.campaign_totals(
+            session, current_actor(), (other or campaign).id, against.report_query(zone)
+        )
     choices = session.scalars(
-        campaign_list.campaigns_like(actor(), campaign_list.CampaignFilter()).order_by(Campaign.id.desc()).limit(200)
+        campaign_list.campaigns_query(current_actor(), campaign_list.CampaignFilter())
+        .order_by(Campaign.id.desc())
+        .limit(200)
     ).all()
     return render_template(
         "pages/tracking/comparison.html",
         campaign=campaign,
         other=other,
         against=against if other_period else None,
-        rows=metrics_comparison.beside([one] if two is None else [one, two], COMPARED),
+        rows=metrics_comparison.metric_rows(
+            [counts] if other_counts is None else [counts, other_counts], COMPARISON_METRICS
+        ),
         choices=choices,
-        **_asked(question),
+        **_query_context(question),
     )
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/profile")
 def profile(campaign_id: int) -> str:
     performance.find_campaign(db_session(), campaign_id)
-    found = audience_profile.profile(db_session(), actor(), campaign_id)
+    found = audience_profile.build_profile(db_session(), current_actor(), campaign_id)
     return render_template("pages/tracking/_profile.html", profile=found)
 
 
 @blueprint.get("/activities/<int:activity_id>/clicks")
 def link_clicks(activity_id: int) -> str:
-    found = performance.link_clicks(db_session(), actor(), activity_id)
+    found = performance.link_clicks(db_session(), current_actor(), activity_id)
     return render_template("pages/tracking/_link_clicks.html", links=found, reading=reading)
 
 
-def _found(campaign_id: int) -> tuple[CampaignPerformance, PeriodQuery]:
-    question = report_query.question()
-    return performance.performance(db_session(), actor(), campaign_id, question.asked(our_zone())), question
+def _load_performance(campaign_id: int) -> tuple[CampaignPerformance, PeriodQuery]:
+    question = report_query.read_period_query()
+    return performance.campaign_performance(
+        db_session(), current_actor(), campaign_id, question.report_query(organisation_zone())
+    ), question
 
 
-def _figures(found: CampaignPerformance, question: PeriodQuery) -> str:
-    before = question.before(our_zone())
-    earlier = None if before is None else performance.totals(db_session(), actor(), found.campaign.id, before)
-    asked = _asked(question)
-    chart = _chart(found, asked["who"])
+def _render_figures(report: CampaignPerformance, question: PeriodQuery) -> str:
+    before = question.previous_report_query(organisation_zone())
+    previous_counts = (
+        None
+        if before is None
+        else performance.campaign_totals(db_session(), current_actor(), report.campaign.id, before)
+    )
+    query_context = _query_context(question)
+    chart = _time_series(report, query_context["who"])
     return render_template(
         "pages/tracking/_figures.html",
-        found=found,
-        figures=metrics_comparison.figures(found.counts, earlier),
-        first_screen=FIRST_SCREEN,
-        mail_screen=MAIL_SCREEN,
-        web_screen=WEB_SCREEN,
-        goals=goal_totals.by_goal(db_session(), found.campaign.id, found.asked.window),
+        found=report,
+        figures=metrics_comparison.compare_metrics(report.counts, previous_counts),
+        first_screen=HEADLINE_METRICS,
+        mail_screen=MAIL_METRICS,
+        web_screen=WEB_METRICS,
+        goals=goal_totals.goal_rows(db_session(), report.campaign.id, report.query.window),
         chart=chart,
-        launches=_launches(found, chart),
-        lines=_sorted(found.activities),
-        channels=_sorted(found.channels),
+        launches=_launch_markers(report, chart),
+        lines=_sort_rows(report.activities),
+        channels=_sort_rows(report.channels),
         reading=reading,
-        pace=_pace(found),
-        **asked,
+        pace=_poll_seconds(report),
+        **query_context,
     )
 
 
-def _asked(question: PeriodQuery) -> dict[str, Any]:
+def _query_context(question: PeriodQuery) -> dict[str, Any]:
     """Template variables of the current query; ``query()`` builds the query string with one value changed."""
     chosen = {
-        "period": "" if question.period.whole else question.period.key,
+        "period": "" if question.period.is_all_time else question.period.key,
         "dated": "" if question.cohort else "event",
-        "who": "" if report_query.who() is report_query.TrafficFilter.HUMAN else report_query.who().value,
-        "earns": "" if report_query.earns() is report_query.AttributionChoice.LAST else report_query.earns().value,
+        "who": ""
+        if report_query.read_traffic_filter() is report_query.TrafficFilter.HUMAN
+        else report_query.read_traffic_filter().value,
+        "earns": ""
+        if report_query.read_attribution_choice() is report_query.AttributionChoice.LAST
+        else report_query.read_attribution_choice().value,
         "sort": request.args.get("sort", "") if request.args.get("sort", "").lstrip("-") in METRICS else "",
     }
 
@@ -196,69 +214,69 @@ def _asked(question: PeriodQuery) -> dict[str, Any]:
         "chosen": chosen,
         "query": query,
         "periods": LAST_DAYS,
-        "who": report_query.who(),
+        "who": report_query.read_traffic_filter(),
         "everybody": list(report_query.TrafficFilter),
-        "earns": report_query.earns(),
+        "earns": report_query.read_attribution_choice(),
         "ways_to_earn": list(report_query.AttributionChoice),
-        "rules": RULES,
-        "parts": drilldown.parts,
+        "rules": RULES_VERSION,
+        "parts": drilldown.metrics_with_rows,
         "metric_of": METRICS.__getitem__,
-        "before": question.period.before,
+        "before": question.period.previous,
     }
 
 
-def _sorted(lines: Sequence[ActivityRow] | Sequence[ChannelRow]) -> list[Any]:
+def _sort_rows(rows: Sequence[ActivityRow] | Sequence[ChannelRow]) -> list[Any]:
     """The rows sorted by the metric in ``?sort``, "-" for descending; rows without a value come last."""
     key = request.args.get("sort", "")
     metric = METRICS.get(key.lstrip("-"))
     if metric is None:
-        return list(lines)
-    known = [line for line in lines if metric.value(line.counts) is not None]
-    unknown = [line for line in lines if metric.value(line.counts) is None]
-    return sorted(known, key=lambda line: metric.value(line.counts) or 0, reverse=key.startswith("-")) + unknown
+        return list(rows)
+    measured = [line for line in rows if metric.value(line.counts) is not None]
+    unmeasured = [line for line in rows if metric.value(line.counts) is None]
+    return sorted(measured, key=lambda line: metric.value(line.counts) or 0, reverse=key.startswith("-")) + unmeasured
 
 
-def _chart(found: CampaignPerformance, who: report_query.TrafficFilter) -> TimeSeries | None:
+def _time_series(report: CampaignPerformance, traffic: report_query.TrafficFilter) -> TimeSeries | None:
     """The time series of the chart; None while it is empty."""
-    window = found.asked.window
-    first, last = window.since or found.first_at, found.last_at
+    window = report.query.window
+    first, last = window.since or report.first_at, report.last_at
     if first is None:
         return None
-    last = max(at for at in (first, last, found.last_lead_at) if at is not None)
-    if found.moving:
+    last = max(at for at in (first, last, report.last_lead_at) if at is not None)
+    if report.is_changing:
         last = clock.now()
     if window.until is not None:
         last = min(last, window.until)
-    drawn = series(
+    time_series = campaign_series(
         db_session(),
-        found.campaign.id,
-        our_zone(),
+        report.campaign.id,
+        organisation_zone(),
         first,
         last,
         window=window,
-        labels=_LABELS[who],
-        activities=[line.id for line in found.activities],
+        labels=_LABELS[traffic],
+        activities=[line.id for line in report.activities],
     )
-    return None if drawn.empty else drawn
+    return None if time_series.is_empty else time_series
 
 
-def _launches(found: CampaignPerformance, chart: TimeSeries | None) -> list[dict[str, Any]]:
+def _launch_markers(report: CampaignPerformance, chart: TimeSeries | None) -> list[dict[str, Any]]:
     """The launches in the chart's period, each with the index of its chart interval and its title."""
     if chart is None:
         return []
-    launched = [(line.launched_at, line.title) for line in found.activities if line.launched_at is not None]
+    launched = [(line.launched_at, line.title) for line in report.activities if line.launched_at is not None]
     return [
         {"at": bisect_right(chart.starts, at) - 1, "name": title}
         for at, title in sorted(launched)
-        if at >= chart.starts[0] and (found.asked.window.until is None or at < found.asked.window.until)
+        if at >= chart.starts[0] and (report.query.window.until is None or at < report.query.window.until)
     ]
 
 
-def _pace(found: CampaignPerformance) -> int | None:
+def _poll_seconds(report: CampaignPerformance) -> int | None:
     """Seconds until the page polls again; None when the figures are final."""
-    if found.over:
+    if report.is_over:
         return None
-    return QUICK if found.moving else SLOW
+    return FAST_POLL_SECONDS if report.is_changing else SLOW_POLL_SECONDS
 
 
 def _is_id(text: str) -> bool:

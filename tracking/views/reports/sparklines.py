@@ -8,6 +8,8 @@ def spark_points(values: Sequence[int], width: int = 120, height: int = 32) -> s
 
     The highest value is at the top; all zeros give a flat line at the bottom.
     """
-    top = max(values, default=0) or 1
-    pace = width / max(len(values) - 1, 1)
-    return " ".join(f"{n * pace:.1f},{height - 2 - value / top * (height - 4):.1f}" for n, value in enumerate(values))
+    highest = max(values, default=0) or 1
+    step = width / max(len(values) - 1, 1)
+    return " ".join(
+        f"{n * step:.1f},{height - 2 - value / highest * (height - 4):.1f}" for n, value in enumerate(values)
+    )

@@ -9,18 +9,18 @@ from sqlalchemy.orm import Session
 from campaigns.accounts import audit
 from campaigns.accounts.actor import SYSTEM
 from campaigns.accounts.models import AuditLogEntry
-from campaigns.delivery.bounces.effects.record import complaints_of
+from campaigns.delivery.bounces.effects.record import count_complaints
 from campaigns.delivery.models import SendState
 from campaigns.delivery.sends import progress
 from campaigns.errors import Conflict
 from campaigns.planning import launch
 from campaigns.planning.models import Activity, ActivityStatus
 
-BOUNCES = 0.05
-COMPLAINTS = 0.003
-_ENOUGH = 200
+MAX_BOUNCE_RATE = 0.05
+MAX_COMPLAINT_RATE = 0.003
+_MIN_ANSWERED = 200
 """Minimum number of answered mails before a rate is meaningful."""
-VERB = "trip circuit breaker"
+AUDIT_VERB = "trip circuit breaker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,20 @@ class BounceRates:
     complained: int
 
     @property
-    def why(self) -> str:
+    def exceeded_limit(self) -> str:
         """``"bounces"`` or ``"complaints"`` when that rate exceeds its limit, else ``""``."""
-        if self.answered < _ENOUGH:
+        if self.answered < _MIN_ANSWERED:
             return ""
-        if self.bounced > self.answered * BOUNCES:
+        if self.bounced > self.answered * MAX_BOUNCE_RATE:
             return "bounces"
-        return "complaints" if self.complained > self.answered * COMPLAINTS else ""
+        return "complaints" if self.complained > self.answered * MAX_COMPLAINT_RATE else ""
 
 
-def harm(session: Session, activity: Activity) -> BounceRates:
+def bounce_rates(session: Session, activity: Activity) -> BounceRates:
     """Return the activity's bounce and complaint counts so far."""
-    found = progress.counts(session, activity.id)
-    bounced = found.get(SendState.BOUNCED, 0)
-    return BounceRates(found.get(SendState.SENT, 0) + bounced, bounced, complaints_of(session, activity.id))
+    counts = progress.count_by_state(session, activity.id)
+    bounced = counts.get(SendState.BOUNCED, 0)
+    return BounceRates(counts.get(SendState.SENT, 0) + bounced, bounced, count_complaints(session, activity.id))
 
 
 def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
@@ -56,10 +56,10 @@ def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
     activity = session.get_one(Activity, activity_id, populate_existing=True)
     if activity.built_in is not None or activity.status is not ActivityStatus.LIVE:
         return None
-    if told(session, activity_id) is not None:
+    if trip_rates(session, activity_id) is not None:
         return None
-    found = harm(session, activity)
-    if not found.why:
+    rates = bounce_rates(session, activity)
+    if not rates.exceeded_limit:
         return None
     try:
         launch.pause(session, SYSTEM, activity)
@@ -68,30 +68,30 @@ def pause_if_harmful(session: Session, activity_id: int) -> BounceRates | None:
     audit.record(
         session,
         SYSTEM,
-        VERB,
+        AUDIT_VERB,
         "activity",
         activity_id,
-        why=found.why,
-        answered=found.answered,
-        bounced=found.bounced,
-        complained=found.complained,
+        why=rates.exceeded_limit,
+        answered=rates.answered,
+        bounced=rates.bounced,
+        complained=rates.complained,
     )
-    return found
+    return rates
 
 
-def told(session: Session, activity_id: int) -> BounceRates | None:
+def trip_rates(session: Session, activity_id: int) -> BounceRates | None:
     """Return the counts that tripped the circuit breaker of this activity, or None."""
-    return all_told(session, [activity_id]).get(activity_id)
+    return trip_rates_by_activity(session, [activity_id]).get(activity_id)
 
 
-def all_told(session: Session, activity_ids: Collection[int]) -> dict[int, BounceRates]:
+def trip_rates_by_activity(session: Session, activity_ids: Collection[int]) -> dict[int, BounceRates]:
     """Return the counts that tripped the circuit breaker, by activity id; the newest entry of each activity wins."""
     entries = session.scalars(
         select(AuditLogEntry)
         .where(
             AuditLogEntry.subject_kind == "activity",
             AuditLogEntry.subject_id.in_([str(one) for one in activity_ids]),
-            AuditLogEntry.action == VERB,
+            AuditLogEntry.action == AUDIT_VERB,
         )
         .order_by(AuditLogEntry.id)
     )

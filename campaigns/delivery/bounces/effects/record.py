@@ -14,69 +14,74 @@ from campaigns.audience import consent
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.audience.suppression import suppress
 from campaigns.delivery.bounces.effects import soft_bounces
-from campaigns.delivery.bounces.models import RECORDED, Feedback, FeedbackCount, FeedbackSource, FeedbackType
-from campaigns.delivery.bounces.parsing.classification import DEAD
+from campaigns.delivery.bounces.models import RECORDED_TYPES, Feedback, FeedbackCount, FeedbackSource, FeedbackType
+from campaigns.delivery.bounces.parsing.classification import NONEXISTENT_CODES
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
-from campaigns.delivery.models import ERASED, Send, SendState
+from campaigns.delivery.models import ERASED_ADDRESS, Send, SendState
 from campaigns.errors import TemporaryError, ValidationFailed
 from campaigns.i18n import N_
 
-_WENT_OUT = (SendState.SENT, SendState.UNKNOWN, SendState.DEFERRED)
+_MAYBE_DELIVERED = (SendState.SENT, SendState.UNKNOWN, SendState.DEFERRED)
 """States of a send whose mail may have reached the recipient's server."""
-_GRAVITY = {"": 0, FeedbackType.SOFT.value: 1, FeedbackType.POLICY.value: 2, FeedbackType.HARD.value: 3}
+_SEVERITY = {"": 0, FeedbackType.SOFT.value: 1, FeedbackType.POLICY.value: 2, FeedbackType.HARD.value: 3}
 
 
 class SendNotRecorded(TemporaryError):
     """The send is still ``sending``; its own result must be recorded first."""
 
 
-def record(session: Session, notice: ParsedBounce, way: FeedbackSource, at: datetime) -> FeedbackType:
+def record(session: Session, notice: ParsedBounce, source: FeedbackSource, at: datetime) -> FeedbackType:
     """Record ``notice`` once and return its final type.
 
     Returns REPEATED when it was recorded before and FOREIGN when its send does not exist.
     Raises SendNotRecorded while the send is still being sent.
     """
-    if notice.finding not in RECORDED or notice.send_id is None:
-        return notice.finding
+    if notice.feedback_type not in RECORDED_TYPES or notice.send_id is None:
+        return notice.feedback_type
     send = session.get(Send, notice.send_id, with_for_update=True, populate_existing=True)
     if send is None:
         return FeedbackType.FOREIGN
     if send.state is SendState.SENDING:
         raise SendNotRecorded(N_("The mail is being sent at this moment."))
-    finding = _about_this_address(notice, send.address)
-    known = Feedback(
+    feedback_type = _type_for_address(notice, send.address)
+    feedback = Feedback(
         send_id=send.id,
         activity_id=send.activity_id,
         address=send.address,
-        feedback_type=finding,
+        feedback_type=feedback_type,
         status=notice.status,
-        diagnostic="" if send.address == ERASED else notice.said[:500],
-        source=way,
+        diagnostic="" if send.address == ERASED_ADDRESS else notice.diagnostic[:500],
+        source=source,
         key=notice.key[:120],
         at=at,
         led_to_suppression=False,
     )
-    if not keep(session, [known]):
+    if not insert_new(session, [feedback]):
         return FeedbackType.REPEATED
-    if finding is FeedbackType.COMPLAINT:
-        _complained(session, send, at)
+    if feedback_type is FeedbackType.COMPLAINT:
+        _apply_complaint(session, send, at)
     else:
-        _bounced(session, send, known)
-    return finding
+        _apply_bounce(session, send, feedback)
+    return feedback_type
 
 
-def _about_this_address(notice: ParsedBounce, address: str) -> FeedbackType:
+def _type_for_address(notice: ParsedBounce, address: str) -> FeedbackType:
     """Downgrade a hard bounce to soft when it names another address: a forwarding target, not the one we mailed."""
-    named = notice.forwarded_if_not
-    if notice.finding is FeedbackType.HARD and "@" in named and address != ERASED and named != address.lower():
+    bounced_address = notice.bounced_address
+    if (
+        notice.feedback_type is FeedbackType.HARD
+        and "@" in bounced_address
+        and address != ERASED_ADDRESS
+        and bounced_address != address.lower()
+    ):
         return FeedbackType.SOFT
-    return notice.finding
+    return notice.feedback_type
 
 
-def keep(session: Session, found: Iterable[Feedback]) -> int:
+def insert_new(session: Session, feedback: Iterable[Feedback]) -> int:
     """Insert the feedback rows that do not exist yet and return how many were inserted."""
     columns = [column.name for column in Feedback.__table__.columns if column.name != "id"]
-    rows = [{name: getattr(each, name) for name in columns} for each in found]
+    rows = [{name: getattr(each, name) for name in columns} for each in feedback]
     if not rows:
         return 0
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
@@ -84,41 +89,41 @@ def keep(session: Session, found: Iterable[Feedback]) -> int:
     return len(session.scalars(added.returning(Feedback.id), rows).all())
 
 
-def _bounced(session: Session, send: Send, known: Feedback) -> None:
-    if send.state in _WENT_OUT:
+def _apply_bounce(session: Session, send: Send, feedback: Feedback) -> None:
+    if send.state in _MAYBE_DELIVERED:
         send.state, send.due_at = SendState.BOUNCED, None
-        send.sent_at = send.sent_at or known.at  # A bounce proves that the relay accepted the mail.
-        send.bounced_at = known.at
-        send.reply = known.diagnostic or send.reply
-    if send.state is SendState.BOUNCED and _GRAVITY[known.feedback_type.value] > _GRAVITY.get(send.reason, 0):
-        send.reason = known.feedback_type.value
-    if send.address == ERASED:
+        send.sent_at = send.sent_at or feedback.at  # A bounce proves that the relay accepted the mail.
+        send.bounced_at = feedback.at
+        send.reply = feedback.diagnostic or send.reply
+    if send.state is SendState.BOUNCED and _SEVERITY[feedback.feedback_type.value] > _SEVERITY.get(send.reason, 0):
+        send.reason = feedback.feedback_type.value
+    if send.address == ERASED_ADDRESS:
         return
-    if known.feedback_type is FeedbackType.HARD and (
-        not known.status or known.status in DEAD or known.status.endswith(".0")
+    if feedback.feedback_type is FeedbackType.HARD and (
+        not feedback.status or feedback.status in NONEXISTENT_CODES or feedback.status.endswith(".0")
     ):
-        _suppress(session, send.address, SuppressionReason.BOUNCED, known.diagnostic)
-    elif known.feedback_type is FeedbackType.SOFT:
-        weigh(session, send.address, known.at)
+        _suppress(session, send.address, SuppressionReason.BOUNCED, feedback.diagnostic)
+    elif feedback.feedback_type is FeedbackType.SOFT:
+        suppress_if_repeated(session, send.address, feedback.at)
 
 
-def weigh(session: Session, address: str, at: datetime) -> None:
+def suppress_if_repeated(session: Session, address: str, at: datetime) -> None:
     """Suppress the address if its soft bounces have reached the threshold."""
-    found = soft_bounces.row(session, address, at)
-    if found.suffices:
-        _suppress(session, address, SuppressionReason.BOUNCED, f"{found.mails} soft bounces")
-        soft_bounces.spend(session, address, at)
+    soft_count = soft_bounces.count_soft_bounces(session, address, at)
+    if soft_count.reaches_threshold:
+        _suppress(session, address, SuppressionReason.BOUNCED, f"{soft_count.mails} soft bounces")
+        soft_bounces.mark_spent(session, address, at)
 
 
-def _complained(session: Session, send: Send, at: datetime) -> None:
+def _apply_complaint(session: Session, send: Send, at: datetime) -> None:
     send.complained_at = send.complained_at or at
     audit.record(session, SYSTEM, "complain", "send", send.id)
     contact = session.get(Contact, send.contact_id) if send.contact_id is not None else None
-    for address in {send.address, contact.email if contact is not None else send.address} - {ERASED}:
+    for address in {send.address, contact.email if contact is not None else send.address} - {ERASED_ADDRESS}:
         _suppress(session, address, SuppressionReason.COMPLAINED, f"send {send.id}")
     if contact is None:
         return
-    levels = consent.as_of(session, [contact.id], ConsentPurpose.EMAIL, clock.now())
+    levels = consent.levels_as_of(session, [contact.id], ConsentPurpose.EMAIL, clock.now())
     if levels[contact.id] is not ConsentLevel.NONE:
         consent.withdraw(
             session, SYSTEM, contact.id, ConsentPurpose.EMAIL, source="complaint", evidence={"send": str(send.id)}
@@ -132,10 +137,12 @@ def _suppress(session: Session, address: str, reason: SuppressionReason, detail:
         pass
 
 
-def count(session: Session, way: FeedbackSource, finding: FeedbackType, at: datetime, number: int = 1) -> None:
+def add_count(
+    session: Session, source: FeedbackSource, feedback_type: FeedbackType, at: datetime, number: int = 1
+) -> None:
     """Add ``number`` to the count of messages of this source and type."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    row = insert(FeedbackCount).values(source=way, feedback_type=finding, count=number, last_at=at)
+    row = insert(FeedbackCount).values(source=source, feedback_type=feedback_type, count=number, last_at=at)
     session.execute(
         row.on_conflict_do_update(
             index_elements=[FeedbackCount.source, FeedbackCount.feedback_type],
@@ -144,18 +151,18 @@ def count(session: Session, way: FeedbackSource, finding: FeedbackType, at: date
     )
 
 
-def refused_at_once(session: Session, refusals: Iterable[Feedback]) -> None:
+def record_smtp_refusals(session: Session, refusals: Iterable[Feedback]) -> None:
     """Record the relay's refusals of a batch; soft ones count towards a suppression."""
-    found = list(refusals)
-    keep(session, found)
-    for each in found:
+    feedback = list(refusals)
+    insert_new(session, feedback)
+    for each in feedback:
         if each.feedback_type is FeedbackType.SOFT:
-            weigh(session, each.address, each.at)
+            suppress_if_repeated(session, each.address, each.at)
 
 
-def complaints_of(session: Session, activity_id: int) -> int:
+def count_complaints(session: Session, activity_id: int) -> int:
     """Return the number of recipients who complained about the activity."""
-    asked = select(Feedback.send_id).where(
+    query = select(Feedback.send_id).where(
         Feedback.activity_id == activity_id, Feedback.feedback_type == FeedbackType.COMPLAINT
     )
-    return len(set(session.scalars(asked)))
+    return len(set(session.scalars(query)))

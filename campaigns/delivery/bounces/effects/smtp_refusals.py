@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from campaigns.delivery.bounces.effects import record
 from campaigns.delivery.bounces.models import Feedback, FeedbackSource, FeedbackType
-from campaigns.delivery.bounces.parsing.classification import judge
-from campaigns.delivery.models import ERASED
+from campaigns.delivery.bounces.parsing.classification import classify
+from campaigns.delivery.models import ERASED_ADDRESS
 from campaigns.delivery.smtp.replies import DeliveryResult, DeliveryStatus
 
 
@@ -20,32 +20,37 @@ class _SendRef(Protocol):
     def address(self) -> str: ...
 
 
-def finding(outcome: DeliveryResult) -> FeedbackType:
+def feedback_type(result: DeliveryResult) -> FeedbackType:
     """Return the feedback type of a refused delivery."""
-    return FeedbackType.HARD if outcome.status is DeliveryStatus.NO_SUCH_RECIPIENT else judge("", outcome.reply).finding
+    return (
+        FeedbackType.HARD
+        if result.status is DeliveryStatus.NO_SUCH_RECIPIENT
+        else classify("", result.reply).feedback_type
+    )
 
 
-def note(session: Session, results: Sequence[tuple[_SendRef, DeliveryResult, datetime]]) -> None:
+def record_refusals(session: Session, results: Sequence[tuple[_SendRef, DeliveryResult, datetime]]) -> None:
     """Record the refusals among a batch's results, given as (send, result, time)."""
-    record.refused_at_once(
+    record.record_smtp_refusals(
         session,
         [
             _feedback(send, outcome, at)
             for send, outcome, at in results
-            if outcome.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED) and send.address != ERASED
+            if outcome.status in (DeliveryStatus.NO_SUCH_RECIPIENT, DeliveryStatus.REJECTED)
+            and send.address != ERASED_ADDRESS
         ],
     )
 
 
-def _feedback(send: _SendRef, outcome: DeliveryResult, at: datetime) -> Feedback:
-    verdict = judge("", outcome.reply)
+def _feedback(send: _SendRef, result: DeliveryResult, at: datetime) -> Feedback:
+    bounce_class = classify("", result.reply)
     return Feedback(
         send_id=send.id,
         activity_id=send.id >> 32,
         address=send.address,
-        feedback_type=finding(outcome),
-        status=verdict.status,
-        diagnostic=outcome.reply[:500],
+        feedback_type=feedback_type(result),
+        status=bounce_class.status,
+        diagnostic=result.reply[:500],
         source=FeedbackSource.SMTP,
         key="relay",
         at=at,

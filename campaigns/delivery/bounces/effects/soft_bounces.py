@@ -11,12 +11,12 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from campaigns.delivery.bounces.models import Feedback, FeedbackType
-from campaigns.delivery.bounces.parsing.classification import DISABLED
+from campaigns.delivery.bounces.parsing.classification import MAILBOX_DISABLED
 
-ENOUGH = 5
-WITHIN = timedelta(weeks=13)
-OVER = timedelta(weeks=1)
-_ENOUGH_DISABLED = 2
+MIN_BOUNCES = 5
+WINDOW = timedelta(weeks=13)
+MIN_SPAN = timedelta(weeks=1)
+_MIN_DISABLED = 2
 """Number of bounces with status 5.2.1 (mailbox disabled) that suffice."""
 
 
@@ -30,37 +30,37 @@ class SoftBounceCount:
     last: datetime | None
 
     @property
-    def suffices(self) -> bool:
-        if self.disabled >= _ENOUGH_DISABLED:
+    def reaches_threshold(self) -> bool:
+        if self.disabled >= _MIN_DISABLED:
             return True
         if self.first is None or self.last is None:
             return False
-        return self.mails >= ENOUGH and self.last - self.first >= OVER
+        return self.mails >= MIN_BOUNCES and self.last - self.first >= MIN_SPAN
 
 
-def row(session: Session, address: str, at: datetime) -> SoftBounceCount:
+def count_soft_bounces(session: Session, address: str, at: datetime) -> SoftBounceCount:
     """Count the address's soft bounces in the 13 weeks before ``at``."""
     mails = func.count(Feedback.send_id.distinct())
-    asked = select(
-        mails, mails.filter(Feedback.status == DISABLED), func.min(Feedback.at), func.max(Feedback.at)
-    ).where(*_counting(address, at))
-    return SoftBounceCount(*session.execute(asked).one())
+    query = select(
+        mails, mails.filter(Feedback.status == MAILBOX_DISABLED), func.min(Feedback.at), func.max(Feedback.at)
+    ).where(*_unspent_in_window(address, at))
+    return SoftBounceCount(*session.execute(query).one())
 
 
-def spend(session: Session, address: str, at: datetime) -> None:
+def mark_spent(session: Session, address: str, at: datetime) -> None:
     """Mark the counted bounces as spent, so that counting restarts if the suppression is lifted."""
     session.execute(
         update(Feedback)
-        .where(*_counting(address, at))
+        .where(*_unspent_in_window(address, at))
         .values(led_to_suppression=True)
         .execution_options(synchronize_session=False)
     )
 
 
-def _counting(address: str, at: datetime) -> tuple[ColumnElement[bool], ...]:
+def _unspent_in_window(address: str, at: datetime) -> tuple[ColumnElement[bool], ...]:
     return (
         Feedback.address == address,
         Feedback.feedback_type == FeedbackType.SOFT,
-        Feedback.at > at - WITHIN,
+        Feedback.at > at - WINDOW,
         Feedback.led_to_suppression.is_(False),
     )

@@ -17,11 +17,11 @@ from campaigns import clock, config, db
 from campaigns.delivery.bounces.intake import maildir, queue, settings
 from campaigns.delivery.bounces.models import FeedbackSource, Mailbox
 from campaigns.delivery.smtp.address import TlsMode
-from campaigns.delivery.smtp.replies import printable
-from campaigns.encryption import unseal
+from campaigns.delivery.smtp.replies import printable_line
+from campaigns.encryption import decrypt
 
-_SECONDS = 20.0
-_PORTION = 200
+_TIMEOUT_SECONDS = 20.0
+_BATCH_SIZE = 200
 
 
 class MailboxUnavailable(Exception):
@@ -38,51 +38,51 @@ class MailboxTest:
 
 def poll() -> int:
     """Fetch new messages and return their number. Owns its transactions; none is open during network access."""
-    with db.reading() as session:
-        found = settings.mailbox(session)
-    if found is None or not found.active:
+    with db.read_only_session() as session:
+        mailbox = settings.find_mailbox(session)
+    if mailbox is None or not mailbox.active:
         return 0
-    error, taken = "", 0
+    error, fetched = "", 0
     try:
-        with _opened(found) as server:
-            taken = _take_over(server, found)
+        with _selected_folder(mailbox) as server:
+            fetched = _fetch_new(server, mailbox)
     except MailboxUnavailable as away:
         error = str(away)
     with db.transaction() as session:
-        row = session.get(Mailbox, found.id, with_for_update=True)
+        row = session.get(Mailbox, mailbox.id, with_for_update=True)
         if row is not None:
             row.error, row.polled_at = error[:500], clock.now()
-    return taken
+    return fetched
 
 
-def attempt(box: Mailbox) -> MailboxTest:
+def check_connection(mailbox: Mailbox) -> MailboxTest:
     """Log in and count the messages, read-only."""
     try:
-        with _opened(box, read_only=True) as server:
-            return MailboxTest(len(_uids(server, 0)))
+        with _selected_folder(mailbox, read_only=True) as server:
+            return MailboxTest(len(_uids_after(server, 0)))
     except MailboxUnavailable as away:
         return MailboxTest(0, str(away))
 
 
 @contextmanager
-def _opened(box: Mailbox, *, read_only: bool = False) -> Iterator[imaplib.IMAP4]:
+def _selected_folder(mailbox: Mailbox, *, read_only: bool = False) -> Iterator[imaplib.IMAP4]:
     """Connect, log in and select the folder. Raises MailboxUnavailable."""
     try:
-        password = unseal(box.secret, settings.MAILBOX_SEALED)
-        server = _connected(box)
+        password = decrypt(mailbox.secret, settings.MAILBOX_SECRET_PURPOSE)
+        server = _connect(mailbox)
         try:
-            server.login(box.user, password)
-            state, _ = server.select(f'"{_quoted(box.folder)}"', readonly=read_only)
+            server.login(mailbox.user, password)
+            state, _ = server.select(f'"{_escape_folder(mailbox.folder)}"', readonly=read_only)
             if state != "OK":
                 raise MailboxUnavailable("there is no such folder")
             yield server
         finally:
-            _leave(server)
+            _logout(server)
     except (OSError, ssl.SSLError, imaplib.IMAP4.error, UnicodeError, ValueError) as error:
-        raise MailboxUnavailable(printable(str(error)) or type(error).__name__) from error
+        raise MailboxUnavailable(printable_line(str(error)) or type(error).__name__) from error
 
 
-def _leave(server: imaplib.IMAP4) -> None:
+def _logout(server: imaplib.IMAP4) -> None:
     try:
         server.logout()
     except (OSError, imaplib.IMAP4.error):
@@ -90,17 +90,17 @@ def _leave(server: imaplib.IMAP4) -> None:
             server.shutdown()
 
 
-def _quoted(folder: str) -> str:
+def _escape_folder(folder: str) -> str:
     return folder.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _connected(box: Mailbox) -> imaplib.IMAP4:
-    address = _address(box.host, box.port)
+def _connect(mailbox: Mailbox) -> imaplib.IMAP4:
+    address = _resolve_host(mailbox.host, mailbox.port)
     context = ssl.create_default_context()
-    if box.tls is TlsMode.IMPLICIT:
-        return _ImapTls(box.host, address, box.port, context)
-    server = _ImapPlain(box.host, address, box.port)
-    if box.tls is TlsMode.VERIFY:
+    if mailbox.tls is TlsMode.IMPLICIT:
+        return _ImapTls(mailbox.host, address, mailbox.port, context)
+    server = _ImapPlain(mailbox.host, address, mailbox.port)
+    if mailbox.tls is TlsMode.VERIFY:
         try:
             server.starttls(context)
         except BaseException:
@@ -115,7 +115,7 @@ class _ImapPlain(imaplib.IMAP4):
 
     def __init__(self, host: str, address: str, port: int) -> None:
         self._address = address
-        super().__init__(host, port, _SECONDS)
+        super().__init__(host, port, _TIMEOUT_SECONDS)
 
     def _create_socket(self, timeout: float | None) -> socket.socket:
         return socket.create_connection((self._address, self.port), timeout)
@@ -135,45 +135,45 @@ class _ImapTls(_ImapPlain):
             raise
 
 
-def _address(host: str, port: int) -> str:
+def _resolve_host(host: str, port: int) -> str:
     """Resolve the host once, so that the checked address is the one connected to. Raises MailboxUnavailable."""
-    found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    if not config.settings().private_relays and not all(ip_address(each).is_global for each in found):
+    addresses = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    if not config.settings().private_relays and not all(ip_address(each).is_global for each in addresses):
         raise MailboxUnavailable("the host has a private address; PRIVATE_RELAYS=yes allows that")
-    return found[0]
+    return addresses[0]
 
 
-def _take_over(server: imaplib.IMAP4, box: Mailbox) -> int:
-    validity = _validity(server)
-    after = box.last_uid if validity == box.uid_validity else 0
-    uids = _uids(server, after)[:_PORTION]
+def _fetch_new(server: imaplib.IMAP4, mailbox: Mailbox) -> int:
+    validity = _uid_validity(server)
+    after = mailbox.last_uid if validity == mailbox.uid_validity else 0
+    uids = _uids_after(server, after)[:_BATCH_SIZE]
     for uid in uids:
-        raw = _message(server, uid)
+        raw = _fetch_message(server, uid)
         with db.transaction() as session:
             if raw is not None:
-                queue.keep(session, FeedbackSource.MAILBOX, maildir.digest_of(raw), raw, clock.now())
-            row = session.get(Mailbox, box.id, with_for_update=True)
+                queue.enqueue(session, FeedbackSource.MAILBOX, maildir.mail_digest(raw), raw, clock.now())
+            row = session.get(Mailbox, mailbox.id, with_for_update=True)
             if row is not None:
                 row.uid_validity, row.last_uid = validity, uid
-        server.uid("STORE", str(uid), "+FLAGS", r"(\Seen \Deleted)" if box.delete_messages else r"(\Seen)")
-    if box.delete_messages and uids:
+        server.uid("STORE", str(uid), "+FLAGS", r"(\Seen \Deleted)" if mailbox.delete_messages else r"(\Seen)")
+    if mailbox.delete_messages and uids:
         server.expunge()
     return len(uids)
 
 
-def _validity(server: imaplib.IMAP4) -> int:
-    told = server.response("UIDVALIDITY")[1]
-    return int(told[0]) if told and told[0] and bytes(told[0]).isdigit() else 0
+def _uid_validity(server: imaplib.IMAP4) -> int:
+    response = server.response("UIDVALIDITY")[1]
+    return int(response[0]) if response and response[0] and bytes(response[0]).isdigit() else 0
 
 
-def _uids(server: imaplib.IMAP4, after: int) -> list[int]:
-    _, found = server.uid("SEARCH", f"UID {after + 1}:*")
-    numbers = [int(each) for each in (found[0] or b"").split() if each.isdigit()] if found else []
+def _uids_after(server: imaplib.IMAP4, after: int) -> list[int]:
+    _, response = server.uid("SEARCH", f"UID {after + 1}:*")
+    numbers = [int(each) for each in (response[0] or b"").split() if each.isdigit()] if response else []
     return sorted(number for number in numbers if number > after)  # RFC 3501: "n:*" always has the last UID.
 
 
-def _message(server: imaplib.IMAP4, uid: int) -> bytes | None:
+def _fetch_message(server: imaplib.IMAP4, uid: int) -> bytes | None:
     """Fetch one message, at most its first 10 MB; None when it no longer exists."""
-    _, found = server.uid("FETCH", str(uid), f"(BODY.PEEK[]<0.{maildir.LARGEST}>)")
-    bodies = [each[1] for each in found or () if isinstance(each, tuple) and re.search(rb"BODY\[\]", each[0])]
+    _, response = server.uid("FETCH", str(uid), f"(BODY.PEEK[]<0.{maildir.MAX_MAIL_BYTES}>)")
+    bodies = [each[1] for each in response or () if isinstance(each, tuple) and re.search(rb"BODY\[\]", each[0])]
     return bodies[0] if bodies else None

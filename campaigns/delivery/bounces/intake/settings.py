@@ -12,9 +12,9 @@ from campaigns import clock, config
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.organisation import organisation
-from campaigns.delivery.bounces.intake.webhook_endpoint import SEALED
+from campaigns.delivery.bounces.intake.webhook_endpoint import WEBHOOK_SECRET_PURPOSE
 from campaigns.delivery.bounces.models import (
-    FOR_A_LOOK,
+    INSPECTABLE_TYPES,
     FeedbackCount,
     FeedbackSource,
     FeedbackType,
@@ -23,15 +23,15 @@ from campaigns.delivery.bounces.models import (
     Webhook,
 )
 from campaigns.delivery.bounces.webhooks import sendgrid, ses
-from campaigns.delivery.mime.headers import ascii_domain
+from campaigns.delivery.mime.headers import with_ascii_domain
 from campaigns.delivery.relays.service import is_host, is_private
 from campaigns.delivery.smtp.address import TlsMode, is_loopback
-from campaigns.encryption import seal
+from campaigns.encryption import encrypt
 from campaigns.errors import Conflict, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 
-_MAILBOX = 1
-MAILBOX_SEALED = "mailbox"
+_MAILBOX_ID = 1
+MAILBOX_SECRET_PURPOSE = "mailbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +46,31 @@ class SourceStatus:
         return sum(self.counts.values())
 
 
-def standings(session: Session) -> dict[FeedbackSource, SourceStatus]:
+def source_statuses(session: Session) -> dict[FeedbackSource, SourceStatus]:
     """Return the status of each source that has received messages."""
-    found: dict[FeedbackSource, dict[FeedbackType, int]] = {}
+    counts_by_source: dict[FeedbackSource, dict[FeedbackType, int]] = {}
     last: dict[FeedbackSource, datetime] = {}
     for row in session.scalars(select(FeedbackCount)):
-        found.setdefault(row.source, {})[row.feedback_type] = row.count
+        counts_by_source.setdefault(row.source, {})[row.feedback_type] = row.count
         last[row.source] = max(row.last_at, last.get(row.source, row.last_at))
-    return {way: SourceStatus(counts, last[way]) for way, counts in found.items()}
+    return {way: SourceStatus(counts, last[way]) for way, counts in counts_by_source.items()}
 
 
-def for_a_look(session: Session, limit: int = 50) -> Sequence[InboundMessage]:
+def messages_to_inspect(session: Session, limit: int = 50) -> Sequence[InboundMessage]:
     """Return messages that were unreadable or not attributed to a send, newest first."""
-    asked = select(InboundMessage).where(InboundMessage.feedback_type.in_(FOR_A_LOOK), InboundMessage.raw.is_not(None))
-    return session.scalars(asked.order_by(InboundMessage.id.desc()).limit(limit)).all()
+    query = select(InboundMessage).where(
+        InboundMessage.feedback_type.in_(INSPECTABLE_TYPES), InboundMessage.raw.is_not(None)
+    )
+    return session.scalars(query.order_by(InboundMessage.id.desc()).limit(limit)).all()
 
 
-def set_domain(session: Session, actor: Actor, domain: str) -> None:
+def set_bounce_domain(session: Session, actor: Actor, domain: str) -> None:
     """Set the bounce domain; empty: each sender's own domain. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
     domain = domain.strip().lower().rstrip(".")
     if domain:
         try:
-            domain = ascii_domain(f"x@{domain}").removeprefix("x@")
+            domain = with_ascii_domain(f"x@{domain}").removeprefix("x@")
         except ValueError as error:
             raise ValidationFailed(ValidationProblem(N_("This is not a domain."), "bounce_domain")) from error
         if "." not in domain:
@@ -77,13 +79,15 @@ def set_domain(session: Session, actor: Actor, domain: str) -> None:
     audit.record(session, actor, "update", "bounce domain", 1, domain=domain)
 
 
-def set_webhook(session: Session, actor: Actor, way: FeedbackSource, secret: str, topics: str, *, active: bool) -> None:
+def set_webhook(
+    session: Session, actor: Actor, source: FeedbackSource, secret: str, topics: str, *, active: bool
+) -> None:
     """Set a provider's webhook secret and topics; an empty secret keeps the current one. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
-    row = session.get(Webhook, way) or Webhook(source=way, secret="", topics={}, changed_at=clock.now())
+    row = session.get(Webhook, source) or Webhook(source=source, secret="", topics={}, changed_at=clock.now())
     arns = topics.split()
     secret = secret.strip()
-    if way is FeedbackSource.SES:
+    if source is FeedbackSource.SES:
         if any(ses.ARN.fullmatch(arn) is None for arn in arns) or len(arns) > 20:
             raise ValidationFailed(
                 ValidationProblem(N_("A topic's ARN looks like arn:aws:sns:eu-west-1:123456789012:name."), "topics")
@@ -92,24 +96,24 @@ def set_webhook(session: Session, actor: Actor, way: FeedbackSource, secret: str
     elif not secret and not row.secret:
         raise ValidationFailed(ValidationProblem(N_("Without it no call can be checked."), "secret"))
     if secret:
-        _check_secret(way, secret)
-        row.secret = seal(secret, SEALED)
+        _check_secret(source, secret)
+        row.secret = encrypt(secret, WEBHOOK_SECRET_PURPOSE)
     row.active, row.changed_at = active, clock.now()
     session.add(row)
-    audit.record(session, actor, "update", "bounce webhook", way.value, active=active, topics=arns)
+    audit.record(session, actor, "update", "bounce webhook", source.value, active=active, topics=arns)
 
 
-def _check_secret(way: FeedbackSource, secret: str) -> None:
+def _check_secret(source: FeedbackSource, secret: str) -> None:
     if len(secret) > 2000:
         raise ValidationFailed(ValidationProblem(N_("This is too long, or has signs that can't be typed."), "secret"))
-    if way is FeedbackSource.SENDGRID:
+    if source is FeedbackSource.SENDGRID:
         try:
-            sendgrid.key_of(secret)
+            sendgrid.parse_public_key(secret)
         except ValueError as error:
             raise ValidationFailed(
                 ValidationProblem(N_("This is not a verification key of SendGrid's."), "secret")
             ) from error
-    if way in (FeedbackSource.POSTMARK, FeedbackSource.BREVO) and not re.fullmatch(r"[^:\s]+:\S{12,}", secret):
+    if source in (FeedbackSource.POSTMARK, FeedbackSource.BREVO) and not re.fullmatch(r"[^:\s]+:\S{12,}", secret):
         raise ValidationFailed(
             ValidationProblem(N_("A name and a password of twelve signs or more, with a colon between."), "secret")
         )
@@ -125,7 +129,7 @@ def pending_subscription(session: Session, actor: Actor, arn: str) -> str:
     return str(url)
 
 
-def subscribed(session: Session, actor: Actor, arn: str) -> None:
+def mark_subscribed(session: Session, actor: Actor, arn: str) -> None:
     """Mark the topic's subscription as confirmed."""
     actor.require(Permission.SETTINGS)
     row = session.get_one(Webhook, FeedbackSource.SES)
@@ -133,8 +137,8 @@ def subscribed(session: Session, actor: Actor, arn: str) -> None:
     audit.record(session, actor, "confirm", "bounce webhook", FeedbackSource.SES.value, topic=arn)
 
 
-def mailbox(session: Session) -> Mailbox | None:
-    return session.get(Mailbox, _MAILBOX)
+def find_mailbox(session: Session) -> Mailbox | None:
+    return session.get(Mailbox, _MAILBOX_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,52 +155,60 @@ class MailboxInput:
     active: bool = True
 
 
-def set_mailbox(session: Session, actor: Actor, words: MailboxInput) -> Mailbox:
+def set_mailbox(session: Session, actor: Actor, values: MailboxInput) -> Mailbox:
     """Create or change the mailbox. Raises ValidationFailed."""
     actor.require(Permission.SETTINGS)
-    problems = _problems(words)
+    problems = _problems(values)
     if problems:
         raise ValidationFailed(problems)
-    row = mailbox(session) or Mailbox(id=_MAILBOX, host=words.host, port=words.port, secret="", uid_validity=0)
-    if (row.host, row.port) != (words.host, words.port) and not words.password:
+    row = find_mailbox(session) or Mailbox(
+        id=_MAILBOX_ID, host=values.host, port=values.port, secret="", uid_validity=0
+    )
+    if (row.host, row.port) != (values.host, values.port) and not values.password:
         row.secret = ""  # Otherwise the stored password could be sent to another host.
-    if (row.host, row.user, row.folder) != (words.host, words.user, words.folder):
+    if (row.host, row.user, row.folder) != (values.host, values.user, values.folder):
         row.uid_validity, row.last_uid = 0, 0
     for name in ("host", "port", "tls", "user", "folder", "delete_messages", "active"):
-        setattr(row, name, getattr(words, name))
-    if words.password:
-        row.secret = seal(words.password, MAILBOX_SEALED)
+        setattr(row, name, getattr(values, name))
+    if values.password:
+        row.secret = encrypt(values.password, MAILBOX_SECRET_PURPOSE)
     row.error = ""
     session.add(row)
     audit.record(
-        session, actor, "update", "bounce mailbox", _MAILBOX, host=f"{words.host}:{words.port}", active=words.active
+        session,
+        actor,
+        "update",
+        "bounce mailbox",
+        _MAILBOX_ID,
+        host=f"{values.host}:{values.port}",
+        active=values.active,
     )
     return row
 
 
-def _problems(words: MailboxInput) -> list[ValidationProblem]:
-    found = []
-    if not is_host(words.host):
-        found.append(ValidationProblem(N_("This is no host name or address."), "host"))
-    elif not config.settings().private_relays and is_private(words.host):
-        found.append(
+def _problems(values: MailboxInput) -> list[ValidationProblem]:
+    problems = []
+    if not is_host(values.host):
+        problems.append(ValidationProblem(N_("This is no host name or address."), "host"))
+    elif not config.settings().private_relays and is_private(values.host):
+        problems.append(
             ValidationProblem(N_("A private address: whoever runs the house must allow it (PRIVATE_RELAYS)."), "host")
         )
-    if not 1 <= words.port <= 65535:
-        found.append(ValidationProblem(N_("From %(low)s to %(high)s."), "port", params={"low": 1, "high": 65535}))
-    if words.tls is TlsMode.OFF and not is_loopback(words.host):
-        found.append(ValidationProblem(N_("Nobody signs in without TLS."), "tls"))
-    if not words.user or not all(
-        each.isprintable() and len(each) <= 200 for each in (words.user, words.password, words.folder)
+    if not 1 <= values.port <= 65535:
+        problems.append(ValidationProblem(N_("From %(low)s to %(high)s."), "port", params={"low": 1, "high": 65535}))
+    if values.tls is TlsMode.OFF and not is_loopback(values.host):
+        problems.append(ValidationProblem(N_("Nobody signs in without TLS."), "tls"))
+    if not values.user or not all(
+        each.isprintable() and len(each) <= 200 for each in (values.user, values.password, values.folder)
     ):
-        found.append(ValidationProblem(N_("This is missing, too long, or has signs that can't be typed."), "user"))
-    return found
+        problems.append(ValidationProblem(N_("This is missing, too long, or has signs that can't be typed."), "user"))
+    return problems
 
 
-def mailbox_to_try(session: Session, actor: Actor) -> Mailbox:
+def mailbox_to_test(session: Session, actor: Actor) -> Mailbox:
     """Return the mailbox for a connection test. Raises Conflict when none is configured."""
     actor.require(Permission.SETTINGS)
-    found = mailbox(session)
-    if found is None:
+    existing = find_mailbox(session)
+    if existing is None:
         raise Conflict(N_("Save the mailbox first."))
-    return found
+    return existing

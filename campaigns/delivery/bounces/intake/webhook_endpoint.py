@@ -9,48 +9,48 @@ from campaigns.delivery.bounces.intake import queue
 from campaigns.delivery.bounces.models import FeedbackSource, FeedbackType, Webhook
 from campaigns.delivery.bounces.webhooks import PROVIDERS, ses
 from campaigns.delivery.bounces.webhooks.common import WebhookRejected, WebhookRequest, WebhookSecrets
-from campaigns.encryption import unseal
+from campaigns.encryption import decrypt
 from campaigns.errors import NotFound
 from campaigns.i18n import N_
 
-SEALED = "webhook"
+WEBHOOK_SECRET_PURPOSE = "webhook"
 """Purpose of the encrypted secrets."""
 
 
-def receive(way: FeedbackSource, call: WebhookRequest) -> None:
+def receive(source: FeedbackSource, request: WebhookRequest) -> None:
     """Store an authentic call. Owns its transactions, since the check may fetch Amazon's certificate.
 
     Raises NotFound when the source is not configured, WebhookRejected (counted), and TemporaryError.
     """
-    with db.reading() as session:
-        keys = _keys(session, way)
+    with db.read_only_session() as session:
+        secrets = _load_secrets(session, source)
     try:
-        key = PROVIDERS[way].check(call, keys)
+        key = PROVIDERS[source].check(request, secrets)
     except WebhookRejected:
         with db.transaction() as session:
-            record.count(session, way, FeedbackType.REFUSED, clock.now())
+            record.add_count(session, source, FeedbackType.REFUSED, clock.now())
         raise
     with db.transaction() as session:
-        queue.keep(session, way, key, call.body, clock.now())
-        if way is FeedbackSource.SES:
-            _remember_subscription(session, call.body)
+        queue.enqueue(session, source, key, request.body, clock.now())
+        if source is FeedbackSource.SES:
+            _store_subscription(session, request.body)
 
 
-def _keys(session: Session, way: FeedbackSource) -> WebhookSecrets:
-    row = session.get(Webhook, way)
+def _load_secrets(session: Session, source: FeedbackSource) -> WebhookSecrets:
+    row = session.get(Webhook, source)
     if row is None or not row.active:
         raise NotFound(N_("There is nothing at this address."))
     try:
-        secret = unseal(row.secret, SEALED)
+        secret = decrypt(row.secret, WEBHOOK_SECRET_PURPOSE)
     except ValueError:
         secret = ""  # Without the secret no call can be checked, so every call is rejected.
     return WebhookSecrets(secret, frozenset(row.topics))
 
 
-def _remember_subscription(session: Session, body: bytes) -> None:
+def _store_subscription(session: Session, body: bytes) -> None:
     """Store the SubscribeURL of a SubscriptionConfirmation: a user confirms it, never the program."""
-    asked = ses.subscription(body)
-    if asked is None:
+    subscription = ses.pending_subscription(body)
+    if subscription is None:
         return
     row = session.scalars(select(Webhook).where(Webhook.source == FeedbackSource.SES).with_for_update()).one()
-    row.topics = {**row.topics, asked[0]: asked[1]}
+    row.topics = {**row.topics, subscription[0]: subscription[1]}

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from campaigns.delivery.bounces.models import FeedbackType
 
-DEAD = frozenset({"5.1.1", "5.1.2", "5.1.6", "5.1.10"})
+NONEXISTENT_CODES = frozenset({"5.1.1", "5.1.2", "5.1.6", "5.1.10"})
 """The address or its domain does not exist, so the address is suppressed."""
-_ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d)")
-_REPLY = re.compile(r"(?<![\d.])([45]\d\d)(?=[ \-#;:]|$)(?![\-.]\d{1,3}\.)")
-_VAGUE = re.compile(r"5\.(\d{1,3}\.0|0\.\d{1,3})\Z")
-_NO_SUCH = re.compile(
+_ENHANCED_CODE = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d)")
+_REPLY_CODE = re.compile(r"(?<![\d.])([45]\d\d)(?=[ \-#;:]|$)(?![\-.]\d{1,3}\.)")
+_UNSPECIFIC = re.compile(r"5\.(\d{1,3}\.0|0\.\d{1,3})\Z")
+_UNKNOWN_USER = re.compile(
     r"""(user|mailbox|recipient|address|account|alias|inbox)s?\b.{0,40}\b
             (unknown|not\ (be\ )?found|does\ ?n[o']t\ exist|not\ exist|invalid|unavailable\ or\ does
             |no\ longer\ (valid|exists)|doesn['’]t\ have|not\ listed|not\ known|rejected:\ (user|unknown))
@@ -32,7 +32,7 @@ _NO_SUCH = re.compile(
       | (کاربر|نشانی|صندوق).{0,30}(وجود\ ندارد|یافت\ نشد)""",
     re.I | re.X | re.S,
 )
-_FULL = re.compile(
+_MAILBOX_FULL = re.compile(
     r"(mailbox|quota|storage|account|inbox).{0,40}(full|exceeded|exceeds|over)|over ?quota|insufficient (disk|storage)"
     r"|out of storage|postfach.{0,30}voll|boîte.{0,30}pleine|переполнен|満杯|邮箱.{0,6}满|بیش از ظرفیت",
     re.I | re.S,
@@ -46,45 +46,45 @@ _POLICY = re.compile(
     r"|relay(ing)? (access )?denied|banned (sending|ip)|not authori[sz]ed to send|message.{0,20}content rejected|virus",
     re.I | re.S,
 )
-DISABLED = "5.2.1"
+MAILBOX_DISABLED = "5.2.1"
 """Mailbox disabled: permanent when reported twice (see the ``effects.soft_bounces`` module)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BounceClass:
-    finding: FeedbackType
+    feedback_type: FeedbackType
     status: str = ""
 
 
-def judge(status: str, diagnostic: str) -> BounceClass:
+def classify(status: str, diagnostic: str) -> BounceClass:
     """Classify a refusal.
 
     :param status: the Status field of a delivery report, or "".
     :param diagnostic: the remote server's reply text.
     """
-    code = _code(status, diagnostic)
-    words = diagnostic[:4000]
+    code = _status_code(status, diagnostic)
+    text = diagnostic[:4000]
     if code.startswith("5.7."):
         return BounceClass(FeedbackType.POLICY, code)
-    if _POLICY.search(words):  # Some servers reply 5.1.1 when they reject the sender.
+    if _POLICY.search(text):  # Some servers reply 5.1.1 when they reject the sender.
         return BounceClass(FeedbackType.POLICY, code)
-    if code in DEAD:
+    if code in NONEXISTENT_CODES:
         return BounceClass(FeedbackType.HARD, code)
-    if code.startswith("4.") or _FULL.search(words):
+    if code.startswith("4.") or _MAILBOX_FULL.search(text):
         return BounceClass(FeedbackType.SOFT, code)
-    if code and not _VAGUE.match(code):
+    if code and not _UNSPECIFIC.match(code):
         return BounceClass(FeedbackType.SOFT, code)
-    reply = _REPLY.search(words)
+    reply = _REPLY_CODE.search(text)
     if reply is not None and reply[1].startswith("4"):
         return BounceClass(FeedbackType.SOFT, code)
-    return BounceClass(FeedbackType.HARD if _NO_SUCH.search(words) else FeedbackType.SOFT, code)
+    return BounceClass(FeedbackType.HARD if _UNKNOWN_USER.search(text) else FeedbackType.SOFT, code)
 
 
-def _code(status: str, diagnostic: str) -> str:
+def _status_code(status: str, diagnostic: str) -> str:
     """Return the code of the diagnostic, else of the status field; an x.0 code only if there is no specific one."""
-    found = [".".join(match.groups()) for match in _ENHANCED.finditer(diagnostic[:2000]) if match[1] != "2"][:3]
-    told = _ENHANCED.search(status[:40])
-    if told is not None and told[1] != "2":
-        found.append(".".join(told.groups()))
-    exact = [code for code in found if not _VAGUE.match(code)]
-    return (exact or found or [""])[0]
+    codes = [".".join(match.groups()) for match in _ENHANCED_CODE.finditer(diagnostic[:2000]) if match[1] != "2"][:3]
+    status_match = _ENHANCED_CODE.search(status[:40])
+    if status_match is not None and status_match[1] != "2":
+        codes.append(".".join(status_match.groups()))
+    specific = [code for code in codes if not _UNSPECIFIC.match(code)]
+    return (specific or codes or [""])[0]

@@ -14,14 +14,14 @@ from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesHeaderParser
 
-LARGEST = 2_000_000
+MAX_PARSED_BYTES = 2_000_000
 """Bytes that are parsed. A report begins with the relevant parts; the returned mail comes last."""
-_DEEPEST = 6
-_MOST_PARTS = 60
-_HEAD = 64_000
-_GAP = re.compile(rb"\r?\n[ \t]*\r?\n")
-_HEADERS = BytesHeaderParser()
-_TEXT = 100_000
+_MAX_DEPTH = 6
+_MAX_PARTS = 60
+_MAX_HEADER_BYTES = 64_000
+_BLANK_LINE = re.compile(rb"\r?\n[ \t]*\r?\n")
+_HEADER_PARSER = BytesHeaderParser()
+_MAX_TEXT_CHARS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Part:
     """A leaf of the MIME tree: its header, content type and decoded body."""
 
     head: Message
-    kind: str
+    content_type: str
     body: bytes
     depth: int
 
@@ -38,9 +38,9 @@ class Part:
         """The body as text, at most 100,000 characters."""
         try:
             charset = str(self.head.get_content_charset() or "utf-8")
-            text = self.body[:_TEXT].decode(charset, "replace")
+            text = self.body[:_MAX_TEXT_CHARS].decode(charset, "replace")
         except (LookupError, ValueError, UnicodeError, TypeError, AttributeError):
-            text = self.body[:_TEXT].decode("utf-8", "replace")
+            text = self.body[:_MAX_TEXT_CHARS].decode("utf-8", "replace")
         return text.replace("\x00", "")
 
 
@@ -52,10 +52,10 @@ class ParsedMail:
     parts: tuple[Part, ...]
 
 
-def opened(raw: bytes) -> ParsedMail:
+def parse_mail(raw: bytes) -> ParsedMail:
     """Parse a mail; never raises."""
-    head, body = _cut(raw[:LARGEST])
-    return ParsedMail(head, tuple(part for part, _ in zip(_leaves(head, body, 0), range(_MOST_PARTS), strict=False)))
+    head, body = _split_header(raw[:MAX_PARSED_BYTES])
+    return ParsedMail(head, tuple(part for part, _ in zip(_leaf_parts(head, body, 0), range(_MAX_PARTS), strict=False)))
 
 
 def field(head: Message, name: str) -> str:
@@ -65,15 +65,15 @@ def field(head: Message, name: str) -> str:
 
 def fields(head: Message, name: str) -> list[str]:
     """Return all header fields of that name, at most ten, each of at most 2,000 characters."""
-    return [_decoded(value) for value in (head.get_all(name) or [])[:10]]
+    return [_decode_value(value) for value in (head.get_all(name) or [])[:10]]
 
 
-def head_of(raw: bytes) -> Message:
+def parse_header(raw: bytes) -> Message:
     """Parse the header of a returned mail, whether the report has the whole mail or the header only."""
-    return _cut(raw)[0]
+    return _split_header(raw)[0]
 
 
-def _decoded(value: object) -> str:
+def _decode_value(value: object) -> str:
     text = str(value)[:2000]
     if "=?" in text:
         try:
@@ -83,26 +83,28 @@ def _decoded(value: object) -> str:
     return " ".join(text.replace("\x00", "").split())
 
 
-def _cut(raw: bytes) -> tuple[Message, bytes]:
+def _split_header(raw: bytes) -> tuple[Message, bytes]:
     raw = raw.lstrip(b"\r\n")
     if raw.startswith(b"From "):  # mbox
         raw = raw.partition(b"\n")[2]
-    gap = _GAP.search(raw)
-    head, body = (raw[: gap.start()], raw[gap.end() :]) if gap else (raw, b"")
-    return _HEADERS.parsebytes(head[:_HEAD] + b"\n\n"), body
+    blank_line = _BLANK_LINE.search(raw)
+    head, body = (raw[: blank_line.start()], raw[blank_line.end() :]) if blank_line else (raw, b"")
+    return _HEADER_PARSER.parsebytes(head[:_MAX_HEADER_BYTES] + b"\n\n"), body
 
 
-def _leaves(head: Message, body: bytes, depth: int) -> Iterator[Part]:
-    kind = head.get_content_type()
-    boundary = _boundary(head) if kind.startswith("multipart/") and depth < _DEEPEST else b""
-    pieces = _pieces(body, boundary) if boundary else []
+def _leaf_parts(head: Message, body: bytes, depth: int) -> Iterator[Part]:
+    content_type = head.get_content_type()
+    boundary = _boundary(head) if content_type.startswith("multipart/") and depth < _MAX_DEPTH else b""
+    pieces = _split_parts(body, boundary) if boundary else []
     if not pieces:
-        yield Part(head, kind, _plain(head, body), depth)
+        yield Part(head, content_type, _decode_body(head, body), depth)
         return
     for piece in pieces:
         # An empty header: the part begins with the blank line that ends it.
-        inner = (_HEADERS.parsebytes(b"\n"), piece) if piece.startswith((b"\n", b"\r\n")) else _cut(piece)
-        yield from _leaves(*inner, depth + 1)
+        header_and_body = (
+            (_HEADER_PARSER.parsebytes(b"\n"), piece) if piece.startswith((b"\n", b"\r\n")) else _split_header(piece)
+        )
+        yield from _leaf_parts(*header_and_body, depth + 1)
 
 
 def _boundary(head: Message) -> bytes:
@@ -112,17 +114,17 @@ def _boundary(head: Message) -> bytes:
         return b""
 
 
-def _pieces(body: bytes, boundary: bytes) -> list[bytes]:
+def _split_parts(body: bytes, boundary: bytes) -> list[bytes]:
     closing = re.search(rb"(?:^|\n)--" + re.escape(boundary) + rb"--", body)
-    whole = body[: closing.start()] if closing else body
-    return re.split(rb"(?:^|\r?\n)--" + re.escape(boundary) + rb"[ \t]*(?:\r?\n|$)", whole, maxsplit=_MOST_PARTS)[1:]
+    content = body[: closing.start()] if closing else body
+    return re.split(rb"(?:^|\r?\n)--" + re.escape(boundary) + rb"[ \t]*(?:\r?\n|$)", content, maxsplit=_MAX_PARTS)[1:]
 
 
-def _plain(head: Message, body: bytes) -> bytes:
-    coding = str(head.get("Content-Transfer-Encoding", "")).strip().lower()
-    if coding == "base64":
+def _decode_body(head: Message, body: bytes) -> bytes:
+    encoding = str(head.get("Content-Transfer-Encoding", "")).strip().lower()
+    if encoding == "base64":
         try:
             return binascii.a2b_base64(body)
         except binascii.Error:
             return body
-    return quopri.decodestring(body) if coding == "quoted-printable" else body
+    return quopri.decodestring(body) if encoding == "quoted-printable" else body

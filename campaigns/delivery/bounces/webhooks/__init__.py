@@ -18,14 +18,14 @@ PROVIDERS: Mapping[FeedbackSource, ModuleType] = {
     FeedbackSource.POSTMARK: postmark,
     FeedbackSource.BREVO: brevo,
 }
-LARGEST = 2 * 1024 * 1024
+MAX_BODY_BYTES = 2 * 1024 * 1024
 """Maximum bytes of a call: SendGrid's limit is 768 KB, that of SNS 256 KB."""
 
 
-def notices_of(way: FeedbackSource, raw: bytes) -> Sequence[ParsedBounce]:
+def read_notices(source: FeedbackSource, raw: bytes) -> Sequence[ParsedBounce]:
     """Parse a stored call of that provider; never raises."""
     try:
-        found: Sequence[ParsedBounce] = PROVIDERS[way].read(raw)
+        notices: Sequence[ParsedBounce] = PROVIDERS[source].read(raw)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):  # malformed call
         return [ParsedBounce(FeedbackType.UNREADABLE)]
-    return found
+    return notices

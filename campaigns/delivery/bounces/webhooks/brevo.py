@@ -8,20 +8,20 @@ import json
 from typing import Any
 
 from campaigns.delivery.bounces.models import FeedbackType
-from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.bounces.parsing.classification import classify
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
 from campaigns.delivery.bounces.webhooks.common import (
     WebhookRequest,
     WebhookSecrets,
+    as_text,
+    build_notice,
     check_password,
     digest,
-    loaded,
-    notice,
-    words,
+    parse_json,
 )
 
-_MOST = 5_000
-_FINDINGS = {
+_MAX_EVENTS = 5_000
+_FEEDBACK_TYPES = {
     "hard_bounce": FeedbackType.HARD,
     "invalid_email": FeedbackType.HARD,
     "soft_bounce": FeedbackType.SOFT,
@@ -32,24 +32,35 @@ _FINDINGS = {
 }
 
 
-def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
+def check(request: WebhookRequest, secrets: WebhookSecrets) -> str:
     """Authenticate the call and return its key. Raises WebhookRejected."""
-    check_password(call, keys)
-    loaded(call.body)
-    return digest("brevo", call.body)
+    check_password(request, secrets)
+    parse_json(request.body)
+    return digest("brevo", request.body)
 
 
 def read(raw: bytes) -> list[ParsedBounce]:
-    told = json.loads(raw)
-    return [_notice(event) for event in (told if isinstance(told, list) else [told])[:_MOST]]
+    payload = json.loads(raw)
+    return [_notice(event) for event in (payload if isinstance(payload, list) else [payload])[:_MAX_EVENTS]]
 
 
 def _notice(event: dict[str, Any]) -> ParsedBounce:
-    kind, said, message = words(event.get("event")), words(event.get("reason")), words(event.get("message-id"))
-    verdict, finding = judge("", said), _FINDINGS.get(kind, FeedbackType.DELIVERED)
-    if finding is FeedbackType.HARD and verdict.finding is FeedbackType.POLICY:
-        finding = FeedbackType.POLICY
+    kind, diagnostic, message = (
+        as_text(event.get("event")),
+        as_text(event.get("reason")),
+        as_text(event.get("message-id")),
+    )
+    bounce_class, feedback_type = classify("", diagnostic), _FEEDBACK_TYPES.get(kind, FeedbackType.DELIVERED)
+    if feedback_type is FeedbackType.HARD and bounce_class.feedback_type is FeedbackType.POLICY:
+        feedback_type = FeedbackType.POLICY
     # "id" identifies the webhook, not the event.
-    key = f"{message} {kind} {words(event.get('ts_epoch') or event.get('ts_event'))} {words(event.get('email'))}"
-    proving = f"<{message.strip('<>')}>\n{words(event.get('X-Mailin-custom'))}"
-    return notice(finding, key, proving, status=verdict.status, said=said, to=words(event.get("email")))
+    key = f"{message} {kind} {as_text(event.get('ts_epoch') or event.get('ts_event'))} {as_text(event.get('email'))}"
+    token_text = f"<{message.strip('<>')}>\n{as_text(event.get('X-Mailin-custom'))}"
+    return build_notice(
+        feedback_type,
+        key,
+        token_text,
+        status=bounce_class.status,
+        diagnostic=diagnostic,
+        recipient=as_text(event.get("email")),
+    )

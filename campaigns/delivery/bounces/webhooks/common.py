@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from campaigns.delivery.bounces.models import RECORDED, FeedbackType
+from campaigns.delivery.bounces.models import RECORDED_TYPES, FeedbackType
 from campaigns.delivery.bounces.parsing import send_tokens
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
-from campaigns.delivery.smtp.replies import printable
+from campaigns.delivery.smtp.replies import printable_line
 
 
 class WebhookRejected(Exception):
@@ -37,18 +37,18 @@ class WebhookSecrets:
     topics: frozenset[str] = field(default_factory=frozenset)
 
 
-def check_password(call: WebhookRequest, keys: WebhookSecrets) -> None:
+def check_password(request: WebhookRequest, secrets: WebhookSecrets) -> None:
     """Check HTTP Basic authentication, for providers that do not sign. Raises WebhookRejected."""
-    kind, _, told = call.header("authorization").partition(" ")
+    kind, _, credentials = request.header("authorization").partition(" ")
     try:
-        given = base64.b64decode(told.strip(), validate=True)
+        given = base64.b64decode(credentials.strip(), validate=True)
     except ValueError as error:
         raise WebhookRejected("no name and password") from error
-    if kind.lower() != "basic" or not keys.secret or not hmac.compare_digest(given, keys.secret.encode()):
+    if kind.lower() != "basic" or not secrets.secret or not hmac.compare_digest(given, secrets.secret.encode()):
         raise WebhookRejected("another name or password")
 
 
-def loaded(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """Parse the JSON body. Raises WebhookRejected."""
     try:
         return json.loads(body)
@@ -57,27 +57,35 @@ def loaded(body: bytes) -> Any:
 
 
 def digest(*parts: str | bytes) -> str:
-    hashed = blake2b(digest_size=24)
+    hasher = blake2b(digest_size=24)
     for part in parts:
-        hashed.update(part if isinstance(part, bytes) else part.encode("utf-8", "replace"))
-        hashed.update(b"\0")
-    return hashed.hexdigest()
+        hasher.update(part if isinstance(part, bytes) else part.encode("utf-8", "replace"))
+        hasher.update(b"\0")
+    return hasher.hexdigest()
 
 
-def notice(
-    finding: FeedbackType, key: str, proving: str, *, status: str = "", said: str = "", to: str = ""
+def build_notice(
+    feedback_type: FeedbackType,
+    key: str,
+    token_text: str,
+    *,
+    status: str = "",
+    diagnostic: str = "",
+    recipient: str = "",
 ) -> ParsedBounce:
     """Build the notice of one event.
 
     :param key: identifies the event; hashed.
     :param token_text: text of the provider in which the signed token of the send is searched.
     """
-    send_id, forged = send_tokens.send_of(send_tokens.tokens_in(proving))
-    if send_id is None and finding in RECORDED:
-        finding = FeedbackType.FORGED if forged else FeedbackType.FOREIGN
-    return ParsedBounce(finding, send_id, digest(key), status[:20], printable(said[:2000]), to.lower()[:254])
+    send_id, forged = send_tokens.verified_send(send_tokens.token_candidates(token_text))
+    if send_id is None and feedback_type in RECORDED_TYPES:
+        feedback_type = FeedbackType.FORGED if forged else FeedbackType.FOREIGN
+    return ParsedBounce(
+        feedback_type, send_id, digest(key), status[:20], printable_line(diagnostic[:2000]), recipient.lower()[:254]
+    )
 
 
-def words(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a JSON value as text; ``""`` for null or a missing value."""
     return value if isinstance(value, str) else "" if value is None else str(value)

@@ -3,46 +3,55 @@
 import json
 
 from campaigns.delivery.bounces.models import FeedbackType
-from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.bounces.parsing.classification import classify
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
 from campaigns.delivery.bounces.webhooks.common import (
     WebhookRequest,
     WebhookSecrets,
+    as_text,
+    build_notice,
     check_password,
     digest,
-    loaded,
-    notice,
-    words,
+    parse_json,
 )
 
-_HARD = frozenset({"HardBounce", "BadEmailAddress"})
-_POLICY = frozenset({"SpamNotification", "Blocked", "DMARCPolicy", "VirusNotification", "SMTPApiError"})
-_SILENT = frozenset(
+_HARD_TYPES = frozenset({"HardBounce", "BadEmailAddress"})
+_POLICY_TYPES = frozenset({"SpamNotification", "Blocked", "DMARCPolicy", "VirusNotification", "SMTPApiError"})
+_IGNORED_TYPES = frozenset(
     {"AutoResponder", "AddressChange", "ChallengeVerification", "Subscribe", "Unsubscribe", "OpenRelayTest"}
 )
 
 
-def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
+def check(request: WebhookRequest, secrets: WebhookSecrets) -> str:
     """Authenticate the call and return its key. Raises WebhookRejected."""
-    check_password(call, keys)
-    loaded(call.body)
-    return digest("postmark", call.body)
+    check_password(request, secrets)
+    parse_json(request.body)
+    return digest("postmark", request.body)
 
 
 def read(raw: bytes) -> list[ParsedBounce]:
     event = json.loads(raw)
-    kind, said = words(event.get("Type")), words(event.get("Details")) or words(event.get("Description"))
-    verdict = judge("", said)
+    kind, diagnostic = as_text(event.get("Type")), as_text(event.get("Details")) or as_text(event.get("Description"))
+    bounce_class = classify("", diagnostic)
     if event.get("RecordType") == "SpamComplaint" or kind == "SpamComplaint":
-        finding = FeedbackType.COMPLAINT
-    elif event.get("RecordType") != "Bounce" or kind in _SILENT:
-        finding = FeedbackType.DELIVERED
-    elif kind in _POLICY:
-        finding = FeedbackType.POLICY
-    elif kind in _HARD:
-        finding = FeedbackType.POLICY if verdict.finding is FeedbackType.POLICY else FeedbackType.HARD
+        feedback_type = FeedbackType.COMPLAINT
+    elif event.get("RecordType") != "Bounce" or kind in _IGNORED_TYPES:
+        feedback_type = FeedbackType.DELIVERED
+    elif kind in _POLICY_TYPES:
+        feedback_type = FeedbackType.POLICY
+    elif kind in _HARD_TYPES:
+        feedback_type = FeedbackType.POLICY if bounce_class.feedback_type is FeedbackType.POLICY else FeedbackType.HARD
     else:
-        finding = FeedbackType.SOFT
-    proving = words(event.get("Content")) + json.dumps(event.get("Metadata", {}))
-    to = words(event.get("Email"))
-    return [notice(finding, words(event.get("ID")), proving, status=verdict.status, said=said, to=to)]
+        feedback_type = FeedbackType.SOFT
+    token_text = as_text(event.get("Content")) + json.dumps(event.get("Metadata", {}))
+    recipient = as_text(event.get("Email"))
+    return [
+        build_notice(
+            feedback_type,
+            as_text(event.get("ID")),
+            token_text,
+            status=bounce_class.status,
+            diagnostic=diagnostic,
+            recipient=recipient,
+        )
+    ]

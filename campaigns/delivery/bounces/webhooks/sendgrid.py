@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns import clock
 from campaigns.delivery.bounces.models import FeedbackType
-from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.bounces.parsing.classification import classify
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
 from campaigns.delivery.bounces.webhooks.common import (
     WebhookRejected,
     WebhookRequest,
     WebhookSecrets,
+    as_text,
+    build_notice,
     digest,
-    notice,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 _SIGNATURE = "x-twilio-email-event-webhook-signature"
 _TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
-_OLDEST = 36 * 3600
+_MAX_AGE = 36 * 3600
 """Seconds. SendGrid retries for a day."""
-_AHEAD = 600
+_MAX_CLOCK_SKEW = 600
 
 
-def key_of(text: str) -> "ec.EllipticCurvePublicKey":
+def parse_public_key(text: str) -> "ec.EllipticCurvePublicKey":
     """Parse the verification key as SendGrid displays it. Raises ValueError."""
     from cryptography.hazmat.primitives.asymmetric import ec  # imported here, so that workers do not load it
     from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -38,22 +38,26 @@ def key_of(text: str) -> "ec.EllipticCurvePublicKey":
     return key
 
 
-def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
+def check(request: WebhookRequest, secrets: WebhookSecrets) -> str:
     """Authenticate the call and return its key. Raises WebhookRejected."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    told = call.header(_TIMESTAMP)
+    timestamp = request.header(_TIMESTAMP)
     try:
-        signature = base64.b64decode(call.header(_SIGNATURE), validate=True)
-        key_of(keys.secret).verify(signature, told.encode() + call.body, ec.ECDSA(hashes.SHA256()))
+        signature = base64.b64decode(request.header(_SIGNATURE), validate=True)
+        parse_public_key(secrets.secret).verify(signature, timestamp.encode() + request.body, ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError) as error:
         raise WebhookRejected("the signature does not hold") from error
-    age = clock.now().timestamp() - int(told) if told.isascii() and told.isdigit() and len(told) < 12 else _OLDEST + 1
-    if not -_AHEAD <= age <= _OLDEST:
+    age = (
+        clock.now().timestamp() - int(timestamp)
+        if timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12
+        else _MAX_AGE + 1
+    )
+    if not -_MAX_CLOCK_SKEW <= age <= _MAX_AGE:
         raise WebhookRejected("too old")
-    return digest("sendgrid", call.body)
+    return digest("sendgrid", request.body)
 
 
 def read(raw: bytes) -> list[ParsedBounce]:
@@ -62,20 +66,27 @@ def read(raw: bytes) -> list[ParsedBounce]:
 
 def _notice(event: dict[str, Any]) -> ParsedBounce:
     kind = event.get("event")
-    said, status = words(event.get("reason")) or words(event.get("response")), words(event.get("status"))
-    verdict = judge(status, said)
-    finding = {
+    diagnostic, status = as_text(event.get("reason")) or as_text(event.get("response")), as_text(event.get("status"))
+    bounce_class = classify(status, diagnostic)
+    feedback_type = {
         "bounce": FeedbackType.SOFT
-        if event.get("type") == "blocked" and verdict.finding is FeedbackType.HARD
-        else verdict.finding,
+        if event.get("type") == "blocked" and bounce_class.feedback_type is FeedbackType.HARD
+        else bounce_class.feedback_type,
         "dropped": FeedbackType.HARD
-        if said == "Invalid"
+        if diagnostic == "Invalid"
         else FeedbackType.SOFT
-        if said == "Bounced Address"
+        if diagnostic == "Bounced Address"
         else FeedbackType.POLICY,
         "spamreport": FeedbackType.COMPLAINT,
         "deferred": FeedbackType.DELAYED,
-    }.get(words(kind), FeedbackType.DELIVERED)
-    key = words(event.get("sg_event_id"))
-    proving = words(event.get("smtp-id"))
-    return notice(finding, key, proving, status=verdict.status, said=said, to=words(event.get("email")))
+    }.get(as_text(kind), FeedbackType.DELIVERED)
+    key = as_text(event.get("sg_event_id"))
+    token_text = as_text(event.get("smtp-id"))
+    return build_notice(
+        feedback_type,
+        key,
+        token_text,
+        status=bounce_class.status,
+        diagnostic=diagnostic,
+        recipient=as_text(event.get("email")),
+    )

@@ -12,16 +12,16 @@ from urllib.parse import parse_qs, urlsplit
 
 from campaigns import clock
 from campaigns.delivery.bounces.models import FeedbackType
-from campaigns.delivery.bounces.parsing.classification import judge
+from campaigns.delivery.bounces.parsing.classification import classify
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
 from campaigns.delivery.bounces.webhooks.common import (
     WebhookRejected,
     WebhookRequest,
     WebhookSecrets,
+    as_text,
+    build_notice,
     digest,
-    loaded,
-    notice,
-    words,
+    parse_json,
 )
 from campaigns.errors import TemporaryError
 from campaigns.i18n import N_
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 ARN = re.compile(r"arn:aws(?:-[a-z]+)*:sns:[a-z0-9-]{1,30}:\d{12}:[A-Za-z0-9_.-]{1,256}")
 _HOST = re.compile(r"sns\.[a-z]{2}(?:-[a-z]+)+-\d\.amazonaws\.com(?:\.cn)?")
-_SIGNED = {
+_SIGNED_FIELDS = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
     "SubscriptionConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
     "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
-_SECONDS = 5.0
-_LARGEST_CERTIFICATE = 20_000
+_TIMEOUT_SECONDS = 5.0
+_MAX_CERTIFICATE_BYTES = 20_000
 _EVENTS = {
     "Bounce": FeedbackType.SOFT,
     "Complaint": FeedbackType.COMPLAINT,
@@ -52,9 +52,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def fetch(url: str) -> bytes:
     """GET ``url`` without following redirects. Raises OSError."""
-    with urllib.request.build_opener(_NoRedirect).open(url, timeout=_SECONDS) as answer:
-        found: bytes = answer.read(_LARGEST_CERTIFICATE)
-    return found
+    with urllib.request.build_opener(_NoRedirect).open(url, timeout=_TIMEOUT_SECONDS) as response:
+        body: bytes = response.read(_MAX_CERTIFICATE_BYTES)
+    return body
 
 
 Fetch = Callable[[str], bytes]
@@ -62,50 +62,50 @@ fetcher: Fetch = fetch
 """Replaced by tests, which may not use the network."""
 
 
-def check(call: WebhookRequest, keys: WebhookSecrets) -> str:
+def check(request: WebhookRequest, secrets: WebhookSecrets) -> str:
     """Authenticate the call and return its key.
 
     Raises WebhookRejected, or TemporaryError when Amazon's certificate cannot be fetched.
     """
-    message = loaded(call.body)
-    kind = words(message.get("Type")) if isinstance(message, dict) else ""
-    if kind not in _SIGNED:
+    message = parse_json(request.body)
+    message_type = as_text(message.get("Type")) if isinstance(message, dict) else ""
+    if message_type not in _SIGNED_FIELDS:
         raise WebhookRejected("not a message of SNS")
-    if words(message.get("TopicArn")) not in keys.topics:
+    if as_text(message.get("TopicArn")) not in secrets.topics:
         raise WebhookRejected("a topic that nobody allowed")
     if message.get("SignatureVersion") != "2":
         raise WebhookRejected("signature version 1 rests on SHA-1; choose version 2 for the topic")
-    _verify(message, _SIGNED[kind])
-    return digest("sns", words(message.get("MessageId")))
+    _verify(message, _SIGNED_FIELDS[message_type])
+    return digest("sns", as_text(message.get("MessageId")))
 
 
-def _verify(message: dict[str, Any], names: tuple[str, ...]) -> None:
+def _verify(message: dict[str, Any], signed_fields: tuple[str, ...]) -> None:
     from cryptography.exceptions import InvalidSignature  # imported here, so that workers do not load it
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
-    url = words(message.get("SigningCertURL"))
-    if not is_amazons(url) or not urlsplit(url).path.endswith(".pem"):
+    url = as_text(message.get("SigningCertURL"))
+    if not is_sns_url(url) or not urlsplit(url).path.endswith(".pem"):
         raise WebhookRejected("a certificate from elsewhere")
-    text = "".join(f"{name}\n{words(message[name])}\n" for name in names if message.get(name) is not None)
+    text = "".join(f"{name}\n{as_text(message[name])}\n" for name in signed_fields if message.get(name) is not None)
     try:
-        signature = base64.b64decode(words(message.get("Signature")), validate=True)
-        _key(url).verify(signature, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        signature = base64.b64decode(as_text(message.get("Signature")), validate=True)
+        _load_public_key(url).verify(signature, text.encode(), padding.PKCS1v15(), hashes.SHA256())
     except (InvalidSignature, ValueError) as error:
         raise WebhookRejected("the signature does not hold") from error
 
 
-def is_amazons(url: str) -> bool:
+def is_sns_url(url: str) -> bool:
     """Return whether the URL is HTTPS on an SNS host of Amazon."""
     try:
         parts = urlsplit(url)
-        plain = parts.scheme == "https" and parts.port in (None, 443) and parts.username is None
+        is_https = parts.scheme == "https" and parts.port in (None, 443) and parts.username is None
     except ValueError:
         return False
-    return plain and _HOST.fullmatch(parts.hostname or "") is not None
+    return is_https and _HOST.fullmatch(parts.hostname or "") is not None
 
 
-def _key(url: str) -> "rsa.RSAPublicKey":
+def _load_public_key(url: str) -> "rsa.RSAPublicKey":
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -122,22 +122,22 @@ def _key(url: str) -> "rsa.RSAPublicKey":
 
 
 @lru_cache(8)
-def _certificate(url: str, through: Fetch) -> bytes:
-    return through(url)
+def _certificate(url: str, fetch_url: Fetch) -> bytes:
+    return fetch_url(url)
 
 
-def subscription(body: bytes) -> tuple[str, str] | None:
+def pending_subscription(body: bytes) -> tuple[str, str] | None:
     """Return (TopicArn, SubscribeURL) of a SubscriptionConfirmation, or None for other messages."""
     message = json.loads(body)
     if message.get("Type") != "SubscriptionConfirmation":
         return None
-    return words(message.get("TopicArn")), words(message.get("SubscribeURL"))
+    return as_text(message.get("TopicArn")), as_text(message.get("SubscribeURL"))
 
 
-def confirm(arn: str, url: str) -> None:
+def confirm_subscription(arn: str, url: str) -> None:
     """Confirm an SNS subscription. Raises WebhookRejected unless the URL confirms this topic at Amazon, and OSError."""
-    asked = parse_qs(urlsplit(url).query)
-    if not is_amazons(url) or asked.get("Action") != ["ConfirmSubscription"] or asked.get("TopicArn") != [arn]:
+    query = parse_qs(urlsplit(url).query)
+    if not is_sns_url(url) or query.get("Action") != ["ConfirmSubscription"] or query.get("TopicArn") != [arn]:
         raise WebhookRejected("not an address that confirms this topic")
     fetcher(url)
 
@@ -151,31 +151,40 @@ def read(raw: bytes) -> list[ParsedBounce]:
     if kind not in _EVENTS:
         return [ParsedBounce(FeedbackType.DELIVERED)]
     mail = event.get("mail", {})
-    told = [f"{each['name']}: {each['value']}" for each in mail.get("headers", ())]
-    proving = "\n".join([words(mail.get("source")), *told])
+    header_lines = [f"{each['name']}: {each['value']}" for each in mail.get("headers", ())]
+    token_text = "\n".join([as_text(mail.get("source")), *header_lines])
     if kind == "Bounce":
-        return _bounces(event["bounce"], proving)
+        return _bounces(event["bounce"], token_text)
     if kind == "DeliveryDelay":
         return [ParsedBounce(FeedbackType.DELAYED)]
-    about = event["complaint"]
-    key, to = words(about.get("feedbackId")), words(about["complainedRecipients"][0]["emailAddress"])
-    feedback = words(about.get("complaintFeedbackType")) or "abuse"
-    finding = FeedbackType.DELIVERED if feedback == "not-spam" else FeedbackType.COMPLAINT
-    return [notice(finding, key, proving, said=feedback, to=to)]
+    complaint = event["complaint"]
+    key, recipient = as_text(complaint.get("feedbackId")), as_text(complaint["complainedRecipients"][0]["emailAddress"])
+    feedback = as_text(complaint.get("complaintFeedbackType")) or "abuse"
+    feedback_type = FeedbackType.DELIVERED if feedback == "not-spam" else FeedbackType.COMPLAINT
+    return [build_notice(feedback_type, key, token_text, diagnostic=feedback, recipient=recipient)]
 
 
-def _bounces(bounce: dict[str, Any], proving: str) -> list[ParsedBounce]:
-    found = []
-    for each in bounce["bouncedRecipients"][:5]:
-        said = words(each.get("diagnosticCode")).removeprefix("smtp; ")
-        verdict = judge(words(each.get("status")), said)
-        finding = verdict.finding
-        if bounce.get("bounceType") != "Permanent" and finding is FeedbackType.HARD:
-            finding = FeedbackType.SOFT
+def _bounces(bounce: dict[str, Any], token_text: str) -> list[ParsedBounce]:
+    notices = []
+    for recipient in bounce["bouncedRecipients"][:5]:
+        diagnostic = as_text(recipient.get("diagnosticCode")).removeprefix("smtp; ")
+        bounce_class = classify(as_text(recipient.get("status")), diagnostic)
+        feedback_type = bounce_class.feedback_type
+        if bounce.get("bounceType") != "Permanent" and feedback_type is FeedbackType.HARD:
+            feedback_type = FeedbackType.SOFT
         elif bounce.get("bounceSubType") == "NoEmail" or (
-            bounce.get("bounceType") == "Permanent" and not said and not verdict.status
+            bounce.get("bounceType") == "Permanent" and not diagnostic and not bounce_class.status
         ):
-            finding = FeedbackType.HARD
-        to = words(each.get("emailAddress"))
-        found.append(notice(finding, words(bounce.get("feedbackId")), proving, status=verdict.status, said=said, to=to))
-    return found
+            feedback_type = FeedbackType.HARD
+        address = as_text(recipient.get("emailAddress"))
+        notices.append(
+            build_notice(
+                feedback_type,
+                as_text(bounce.get("feedbackId")),
+                token_text,
+                status=bounce_class.status,
+                diagnostic=diagnostic,
+                recipient=address,
+            )
+        )
+    return notices
