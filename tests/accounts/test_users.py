@@ -154,5 +154,5 @@ def test_changes_are_written_to_the_audit_log(owner_client: FlaskClient) -> None
     owner_client.post("/settings", data=SETTINGS)
     with db.read_only_session() as session:
         entries = session.scalars(select(AuditLogEntry).order_by(AuditLogEntry.id)).all()
-    assert [(entry.actor_name, entry.action) for entry in entries] == [("Owner", "add"), ("Owner", "change")]
+    assert [(entry.actor_name, entry.action) for entry in entries] == [("Owner", "create"), ("Owner", "update")]
     assert "secret" not in str([entry.detail for entry in entries])

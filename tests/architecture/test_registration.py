@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 ERASURE_STEPS = [
     "campaigns.capture.erasure.erase_lead_notifications",
     "campaigns.delivery.sends.erasure.anonymise_sends",
-    "campaigns.delivery.bounces.effects.erasure.forget_feedback",
+    "campaigns.delivery.bounces.effects.erasure.erase_feedback",
 ]
 STEPS_BEFORE_MERGE = [
     "tracking.jobs.contact_merge.lock_counters",
@@ -37,8 +37,8 @@ from campaigns.db import Base
 named = lambda steps: [f"{step.__module__}.{step.__name__}" for step in steps]
 print(json.dumps({
     "erasure": named(erasure._steps),
-    "before": named(contact_merge._before),
-    "after": named(contact_merge._after),
+    "before": named(contact_merge._steps_before),
+    "after": named(contact_merge._steps_after),
     "tables": sorted(Base.metadata.tables),
 }))
 """

@@ -89,7 +89,7 @@ def test_work_on_a_lead_is_audited(session: Session, actor: Actor, activity: Act
     verbs = session.scalars(
         select(AuditLogEntry.action).where(AuditLogEntry.subject_kind == "lead").order_by(AuditLogEntry.id)
     )
-    assert list(verbs) == ["change stage", "assign", "note"]
+    assert list(verbs) == ["change stage", "assign", "edit notes"]
     assert (lead.owner_id, lead.notes) == (owner.id, "Called; wants a sample.")
 
 

@@ -104,7 +104,7 @@ def test_every_change_is_audited(session: Session) -> None:
     with pytest.raises(NotFound):
         links.override_mail_link(session, SYSTEM, mail, 9, links.SWITCHED_OFF)
     verbs = session.scalars(select(AuditLogEntry.action).order_by(AuditLogEntry.id)).all()
-    assert verbs == ["create", "switch off", "redirect", "switch off", "redirect", "restore"]
+    assert verbs == ["create", "disable", "redirect", "disable", "redirect", "restore"]
 
 
 def test_pages(coordinator_client: FlaskClient, viewer_client: FlaskClient) -> None:

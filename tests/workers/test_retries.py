@@ -52,7 +52,7 @@ def test_a_launch_that_fails_stops_no_other(
         waiting: dict[str, Any] = {"status": ActivityStatus.SCHEDULED, "due_at": NOON - timedelta(hours=1)}
         ids = [make_activity(session, **waiting).id for _ in range(5)]
     with monkeypatch.context() as patch:
-        make_failing(patch, launch, "move", ids[2])
+        make_failing(patch, launch, "apply_transition", ids[2])
         scheduler.find_due_work()
         scheduler.find_due_work()
     with db.read_only_session() as session:
@@ -73,7 +73,7 @@ def test_a_system_mail_that_fails_stops_no_other(
         mails = [outbox.enqueue(session, "password", f"p{n}@example.org", {}) for n in range(4)]
         session.flush()
         poison = mails[0].id
-    make_failing(monkeypatch, enqueue, "add", f"outbox:{poison}")
+    make_failing(monkeypatch, enqueue, "enqueue_send", f"outbox:{poison}")
     for _ in range(2):
         with db.transaction() as session:
             scheduler.apply_due_changes(session)

@@ -10,6 +10,7 @@ from campaigns import clock, db
 from campaigns.accounts import audit
 from campaigns.accounts.actor import SYSTEM, Actor
 from campaigns.accounts.models import Role
+from campaigns.delivery.bounces.effects import circuit_breaker
 from campaigns.delivery.models import Send, SendState
 from campaigns.leads.models import Lead
 from campaigns.planning.models import ActivityStatus
@@ -31,7 +32,17 @@ def test_open_tasks_of_owner_and_viewer(session: Session, frozen: FrozenClock) -
     sent = factories.make_activity(session, campaign, status=ActivityStatus.FINISHED, launched_at=clock.now())
     halted = factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())
     factories.make_activity(session, campaign, status=ActivityStatus.PAUSED, launched_at=clock.now())  # by a user
-    audit.record(session, SYSTEM, "trip", "activity", halted.id, why="bounces", answered=200, bounced=11, complained=0)
+    audit.record(
+        session,
+        SYSTEM,
+        circuit_breaker.AUDIT_VERB,
+        "activity",
+        halted.id,
+        why="bounces",
+        answered=200,
+        bounced=11,
+        complained=0,
+    )
     contact = factories.make_contact(session)
     session.add(
         Send(
