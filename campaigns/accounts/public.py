@@ -86,7 +86,7 @@ def sign_in() -> Any:
 
 
 def _sign_in_page(form: LoginForm, target: str, status: int, more: dict[str, str] | None = None) -> Any:
-    return render_template("pages/accounts/sign_in.html", form=form, target=target), status, more or {}
+    return render_template("pages/accounts/login.html", form=form, target=target), status, more or {}
 
 
 def _authenticate(email: str, password: str) -> User | None:
@@ -129,8 +129,8 @@ def forgot() -> Any:
             db_session(), form.email.data or "", network_of(client_ip(request.environ))
         )
         db_session().commit()
-        return render_template("pages/accounts/forgot_sent.html")
-    return render_template("pages/accounts/forgot.html", form=form), 400 if form.errors else 200
+        return render_template("pages/accounts/forgot_password_sent.html")
+    return render_template("pages/accounts/forgot_password.html", form=form), 400 if form.errors else 200
 
 
 @blueprint.route("/password/reset/<token>", methods=["GET", "POST"])
@@ -140,7 +140,7 @@ def reset(token: str) -> Any:
     try:
         person = authentication.user_of_reset_token(db_session(), token)
     except BadToken as error:
-        return render_template("pages/accounts/reset_refused.html", words=error_text(error)), 400
+        return render_template("pages/accounts/reset_password_refused.html", words=error_text(error)), 400
     form = ResetPasswordForm()
     if form.validate_on_submit():
         try:
@@ -152,7 +152,7 @@ def reset(token: str) -> Any:
             start_session(person)
             flash(_("Your new password is set. Other sessions were ended."), "success")
             return redirect("/", 303)
-    return render_template("pages/accounts/reset.html", form=form, person=person), 400 if form.errors else 200
+    return render_template("pages/accounts/reset_password.html", form=form, person=person), 400 if form.errors else 200
 
 
 @blueprint.get("/health")

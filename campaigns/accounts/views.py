@@ -50,7 +50,7 @@ def me() -> Any:
 
 def _profile_page(form: ProfileForm, password_form: PasswordForm) -> Any:
     has_errors = form.errors or password_form.errors
-    page = render_template("pages/accounts/me.html", form=form, password_form=password_form)
+    page = render_template("pages/accounts/profile.html", form=form, password_form=password_form)
     return page, 400 if has_errors else 200
 
 
@@ -83,7 +83,7 @@ def choose_language() -> Any:
 def everybody() -> Any:
     current_actor().require(Permission.PEOPLE)
     page = paginate(db_session(), select(User), [User.name, User.id])
-    return render_template("pages/accounts/people.html", page=page, roles=list(Role))
+    return render_template("pages/accounts/users.html", page=page, roles=list(Role))
 
 
 @blueprint.route("/people/new", methods=["GET", "POST"])
@@ -106,7 +106,7 @@ def add_person() -> Any:
         else:
             flash(_("%(name)s can sign in now.", name=person.name), "success")
             return redirect("/people", 303)
-    return render_template("pages/accounts/person_new.html", form=form), 400 if form.errors else 200
+    return render_template("pages/accounts/user_new.html", form=form), 400 if form.errors else 200
 
 
 @blueprint.post("/people/<int:person_id>/role")
@@ -184,4 +184,4 @@ def settings() -> Any:
 def audit_trail() -> Any:
     current_actor().require(Permission.SETTINGS)
     page = paginate(db_session(), select(AuditLogEntry), [AuditLogEntry.id.desc()])
-    return render_template("pages/accounts/audit.html", page=page, trail=audit_log_view)
+    return render_template("pages/accounts/audit_log.html", page=page, trail=audit_log_view)

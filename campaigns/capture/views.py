@@ -61,7 +61,7 @@ def edit(activity_id: int) -> Any:
             return idempotent_forms.commit_and_redirect(url_for("capture.edit", activity_id=activity_id))
     has_errors = bool(form.errors) or bool(form.form_errors)
     page = render_template(
-        "pages/capture/edit.html",
+        "pages/capture/form_editor.html",
         form=form,
         activity=activity,
         landing_page=existing,

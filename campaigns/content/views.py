@@ -56,7 +56,7 @@ def index() -> Any:
 @blueprint.get("/messages/new")
 def new_message() -> Any:
     _require_planner()
-    return render_template("pages/content/new.html", starters=STARTERS, language_names=messages.LANGUAGES)
+    return render_template("pages/content/message_new.html", starters=STARTERS, language_names=messages.LANGUAGES)
 
 
 @blueprint.post("/messages/new")
@@ -119,7 +119,7 @@ def check(message_id: int) -> Any:
     _require_planner()
     message = messages.message_of(db_session(), message_id)
     return render_template(
-        "pages/content/_findings.html", message=message, **_diagnostics_context(_draft_from_form(MessageForm()))
+        "pages/content/_diagnostics.html", message=message, **_diagnostics_context(_draft_from_form(MessageForm()))
     )
 
 
@@ -200,7 +200,7 @@ def _render_preview(result: CompileResult, language: str, contact: Contact | Non
     attributes = None if contact else merge_fields.sample_attributes(session)
     merged = versions.preview(result, merge_fields.sample_fields(language, organisation(session), contact, attributes))
     if request.values.get("part") == "text":
-        page = render_template("pages/content/plain.html", text=merged.text, language=language)
+        page = render_template("pages/content/plain_text.html", text=merged.text, language=language)
         return _with_preview_headers(Response(page))
     return _with_preview_headers(Response(_force_colour_scheme(merged.html, dark=request.values.get("part") == "dark")))
 

@@ -39,7 +39,7 @@ def index() -> Any:
     stage, campaign, owner = _stage_filter(), _int_argument("campaign"), _int_argument("owner")
     page = paginate(session, _leads_query(stage, campaign, owner), [Lead.id.desc()])
     return render_template(
-        "pages/leads/index.html",
+        "pages/leads/leads.html",
         page=page,
         chosen={"stage": stage, "campaign": campaign, "owner": owner},
         filtered=bool(stage or campaign or owner),
@@ -123,7 +123,7 @@ def new() -> Any:
             known = _("This person has an open lead in the campaign already: your notes were added to it.")
             flash(_("The lead is written down.") if is_new else known, "success" if is_new else "info")
             return idempotent_forms.commit_and_redirect(url_for("leads.lead", lead_id=lead.id))
-    page = render_template("pages/leads/new.html", form=form)
+    page = render_template("pages/leads/lead_new.html", form=form)
     return page, 422 if form.errors or form.form_errors else 200
 
 

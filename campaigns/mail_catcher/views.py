@@ -38,7 +38,12 @@ def catcher() -> str:
     newer = link("after", mails[0].id) if mails and (more if after is not None else before is not None) else None
     older = link("before", mails[-1].id) if mails and (more or after is not None) else None
     return render_template(
-        "pages/demo/catcher.html", mails=mails, address=address, previous_url=newer, next_url=older, at=_received_at
+        "pages/mail_catcher/mails.html",
+        mails=mails,
+        address=address,
+        previous_url=newer,
+        next_url=older,
+        at=_received_at,
     )
 
 
@@ -50,7 +55,7 @@ def _page_url(address: str, direction: str, mail_id: int) -> str:
 def mail(number: int) -> str:
     stored, message = _load_mail(number)
     return render_template(
-        "pages/demo/mail.html",
+        "pages/mail_catcher/mail.html",
         mail=stored,
         at=_received_at(stored),
         headers=list(message.items()),

@@ -160,11 +160,12 @@ class FirstSeen(Base):
     __tablename__ = "first_seen"
     __table_args__ = (PrimaryKeyConstraint("send_id", "activity_id", "kind", "link"), {"sqlite_with_rowid": False})
 
+    # Key columns first: SQLite before 3.41 otherwise reports damage in a sound WITHOUT ROWID table (integrity_check).
     send_id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
-    at: Mapped[Instant]
     activity_id: Mapped[int] = mapped_column(Integer, autoincrement=False)
     kind: Mapped[int] = mapped_column(SmallInteger, autoincrement=False)
     link: Mapped[int] = mapped_column(SmallInteger, autoincrement=False)
+    at: Mapped[Instant]
 
 
 class HitRollup(Base):

@@ -14,7 +14,7 @@ blueprint = Blueprint("api_docs", __name__)
 def page() -> str:
     current_actor().require(Permission.VIEW)
     return render_template(
-        "pages/tracking/programs.html",
+        "pages/tracking/api_docs.html",
         scopes=list(Scope),
         most_at_once=MAX_EVENTS_PER_REQUEST,
         longest_id=MAX_ID_LENGTH,

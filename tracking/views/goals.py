@@ -150,7 +150,7 @@ def rates() -> Any:
             flash(f"{_('Saved.')} {message}", "success")
             return redirect("/goals/rates", 303)
     page = render_template(
-        "pages/tracking/rates.html",
+        "pages/tracking/exchange_rates.html",
         form=form,
         waiting=unconverted,
         rates=currency.exchange_rates(db_session()),

@@ -23,7 +23,7 @@ def page() -> str:
         .limit(5)
     )
     return render_template(
-        "pages/tracking/today.html",
+        "pages/tracking/home.html",
         agenda=todo.build_todo_list(db_session(), current_actor(), organisation_zone()),
         lines=campaign_list.campaign_rows(db_session(), db_session().scalars(running).all(), organisation_zone()),
         now=clock.now(),

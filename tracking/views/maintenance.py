@@ -46,7 +46,7 @@ def index() -> Any:
             return idempotent_forms.commit_and_redirect(f"/health/log/{new_run.id}")
     stmt = select(MaintenanceRun, User.name.label("who")).outerjoin(User, User.id == MaintenanceRun.created_by)
     page = render_template(
-        "pages/tracking/inspections.html",
+        "pages/tracking/maintenance_runs.html",
         form=form,
         rules=RULES_VERSION,
         second=timedelta(seconds=1),
@@ -68,12 +68,12 @@ def check() -> Any:
 
 @blueprint.get("/<int:inspection_id>")
 def show(inspection_id: int) -> str:
-    return _render_run(inspection_id, "inspection")
+    return _render_run(inspection_id, "maintenance_run")
 
 
 @blueprint.get("/<int:inspection_id>/progress")
 def progress(inspection_id: int) -> Response:
-    return unless_unchanged(_render_run(inspection_id, "_inspection"))
+    return unless_unchanged(_render_run(inspection_id, "_maintenance_run"))
 
 
 def _render_run(inspection_id: int, page: str) -> str:

@@ -43,7 +43,7 @@ def index() -> Any:
         else:
             return idempotent_forms.commit_and_redirect(f"/conversions/import/{new_import.id}")
     page = render_template(
-        "pages/tracking/offline.html",
+        "pages/tracking/offline_imports.html",
         form=form,
         page=paginate(db_session(), select(OfflineImport), [OfflineImport.id.desc()]),
         most=files.MAX_UPLOAD_BYTES >> 20,

@@ -36,7 +36,7 @@ def page() -> str:
         .limit(_MAX_CHOICES)
     )
     return render_template(
-        "pages/tracking/link_check.html",
+        "pages/tracking/utm_lint.html",
         page=rows,
         breaches=utm_lint.explain_violations(session, rows.items),
         campaign=campaign,

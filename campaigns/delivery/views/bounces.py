@@ -128,7 +128,7 @@ def try_mailbox() -> Any:
 @blueprint.get("/kept/<int:arrival_id>")
 def kept(arrival_id: int) -> Any:
     current_actor().require(Permission.SETTINGS)
-    return render_template("pages/delivery/kept.html", kept=_kept_message(arrival_id))
+    return render_template("pages/delivery/inbound_message.html", kept=_kept_message(arrival_id))
 
 
 @blueprint.post("/kept/<int:arrival_id>/removal")

@@ -36,7 +36,7 @@ def index() -> Any:
     ids = {each.activity_id for each in page.items}
     titles = select(Activity.id, Activity.title).where(Activity.id.in_(ids))
     return render_template(
-        "pages/delivery/returns.html",
+        "pages/delivery/feedback.html",
         page=page,
         finding=finding,
         findings=queries.BY_SEVERITY,
@@ -51,7 +51,7 @@ def of_contact(contact_id: int) -> Any:
     current_actor().require(Permission.PERSONAL)
     contact = contact_of(db_session(), contact_id)
     return render_template(
-        "pages/delivery/_contact_returns.html",
+        "pages/delivery/_contact_feedback.html",
         contact=contact,
         found=queries.feedback_of_address(db_session(), contact.email),
         soft=soft_bounces.count_soft_bounces(db_session(), contact.email, clock.now()),
@@ -77,5 +77,7 @@ def of_campaign(campaign_id: int) -> Any:
 
 def _render_reasons(activity_ids: list[int], list_url: str) -> str:
     return render_template(
-        "pages/delivery/_returns.html", reasons=queries.bounce_reasons(db_session(), activity_ids), list_url=list_url
+        "pages/delivery/_feedback_reasons.html",
+        reasons=queries.bounce_reasons(db_session(), activity_ids),
+        list_url=list_url,
     )

@@ -363,10 +363,10 @@ def create_first_seen() -> None:
     op.create_table(
         "first_seen",
         sa.Column("send_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("at", db.UtcDateTime(), nullable=False),
         sa.Column("activity_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("kind", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("link", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("at", db.UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("send_id", "activity_id", "kind", "link", name=op.f("pk_first_seen")),
         sqlite_with_rowid=False,
     )

@@ -124,7 +124,7 @@ def _error_response(
         return Response(f'{{"error": {status}}}\n', status, headers, content_type="application/json")
     else:
         inside = not g.get("database_away") and current_user.is_authenticated
-        template = "pages/errors/inside.html" if inside else "pages/errors/outside.html"
+        template = "pages/errors/signed_in.html" if inside else "pages/errors/signed_out.html"
     body = render_template(template, status=status, title=title, words=words)
     return Response(body, status, headers, content_type="text/html; charset=utf-8")
 

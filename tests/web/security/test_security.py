@@ -121,7 +121,7 @@ def test_htmx_redirects_the_whole_page_to_sign_in(client: FlaskClient) -> None:
 
 
 # Displayed in a sandboxed frame with a different policy: previews of mails.
-FRAMED = {"unrenderable.html", "plain.html"}
+FRAMED = {"unrenderable.html", "plain_text.html"}
 PAGES = [
     path for path in (ROOT / "templates").rglob("*.html") if "emails" not in path.parts and path.name not in FRAMED
 ]

@@ -24,7 +24,7 @@ def page(activity_id: int) -> str:
         db_session(), current_actor(), activity_id, report_query.read_traffic_filter().clicks_metric
     )
     return render_template(
-        "pages/tracking/heat.html",
+        "pages/tracking/click_map.html",
         found=link_shares,
         reading=reading,
         who=report_query.read_traffic_filter(),

@@ -35,7 +35,7 @@ def page(campaign_id: int, key: str) -> str:
         evidence = drilldown.build_drilldown(session, current_actor(), campaign_id, key, question.report_query(zone))
         rows = paginate(session, evidence.rows, evidence.keys, size=PAGE_SIZE)
     return render_template(
-        "pages/tracking/figure.html",
+        "pages/tracking/drilldown.html",
         campaign=campaign,
         figure=figures[key],
         found=evidence,

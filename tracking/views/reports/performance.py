@@ -175,7 +175,7 @@ def _render_figures(report: CampaignPerformance, question: PeriodQuery) -> str:
     query_context = _query_context(question)
     chart = _time_series(report, query_context["who"])
     return render_template(
-        "pages/tracking/_figures.html",
+        "pages/tracking/_metrics.html",
         found=report,
         figures=metrics_comparison.compare_metrics(report.counts, previous_counts),
         first_screen=HEADLINE_METRICS,

@@ -25,7 +25,7 @@ def index(campaign_id: int) -> Any:
     query = shared_reports.reports_query(current_actor(), campaign_id)
     campaign = get_campaign(db_session(), campaign_id)
     return render_template(
-        "pages/tracking/shares.html",
+        "pages/tracking/shared_reports.html",
         campaign=campaign,
         page=paginate(db_session(), query, [SharedReport.id.desc()]),
         address=_public_url,

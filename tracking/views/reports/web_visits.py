@@ -71,13 +71,13 @@ def render_section(campaign_id: int) -> str:
 def site() -> str:
     """The script tag to install, and for each host whether visits arrive."""
     current_actor().require(Permission.PLAN)
-    return render_template("pages/tracking/site.html", source=config.settings().tracking_url, **_site_status())
+    return render_template("pages/tracking/page_script.html", source=config.settings().tracking_url, **_site_status())
 
 
 @blueprint.get("/site/seen")
 def seen() -> Response:
     current_actor().require(Permission.PLAN)
-    return unless_unchanged(render_template("pages/tracking/_site_seen.html", **_site_status()))
+    return unless_unchanged(render_template("pages/tracking/_site_heartbeats.html", **_site_status()))
 
 
 def _site_status() -> dict[str, object]:
