@@ -24,7 +24,7 @@ _CONTACTS = text(
 )
 _CONSENT = text(
     """
-    INSERT INTO consent (contact_id, purpose, level, at, source, wording, evidence, recorded_by)
+    INSERT INTO consent_log (contact_id, purpose, level, at, source, wording, evidence, recorded_by)
     SELECT id, p, 'full', :now, '', '', '{}', '' FROM contacts, (SELECT 'email' AS p UNION SELECT 'tracking') AS q
     """
 )
