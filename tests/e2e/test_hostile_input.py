@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 from tests.e2e import steps
 from tests.e2e.installation import RunningInstallation
@@ -120,6 +120,10 @@ def test_hostile_texts_are_only_displayed(page: Page, embedded: RunningInstallat
             failures.append(f"{address} ran it")
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 844})
-            if page.evaluate("() => document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            try:  # Layout follows the new viewport after a moment, and fragments are still arriving.
+                page.wait_for_function(
+                    "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth", timeout=5_000
+                )
+            except TimeoutError:
                 failures.append(f"{address} is wider than {width}")
     assert failures == []
