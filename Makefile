@@ -21,14 +21,15 @@ TESTERS := $(shell expr $(PROCESSORS) + 1)
 .PHONY: help demo up test check bench torture migration lock clean
 
 help:
-	@echo 'make demo     a sample company, its campaign, 2,000 mails and a simulated audience'
-	@echo 'make up       the same house without sample data'
-	@echo 'make test     the whole suite, on SQLite and on PostgreSQL'
-	@echo 'make check    format, lint, types, floors'
-	@echo 'make bench    measurements and their limits'
-	@echo 'make torture  the tests that break things, many times over'
+	@echo 'make demo     start with a sample company, 2,000 mails and a simulated audience'
+	@echo 'make up       start without sample data'
+	@echo 'make test     run all tests, on SQLite and on PostgreSQL'
+	@echo 'make check    check format, lint, types and import rules'
+	@echo 'make bench    run the benchmarks and compare them with their limits'
+	@echo 'make torture  repeat the crash and fault-injection tests many times'
 	@echo 'make migration m="what changes"   draft a migration from the models'
-	@echo 'make lock     resolve the dependencies anew'
+	@echo 'make lock     update the lock files of the dependencies'
+	@echo 'make clean    delete .venv and var, the data included'
 
 demo: $(RUNTIME)
 	@exec $(BIN)/kampania demo $(ARGS)
@@ -55,7 +56,7 @@ torture: $(DEVELOPMENT)
 
 migration: $(DEVELOPMENT)
 	@var=$$(mktemp -d) && trap 'rm -rf "$$var"' EXIT && export KAMPANIA_VAR="$$var" DATABASE_URL= && \
-	  $(BIN)/kampania migrate && $(BIN)/kampania makemigration "$(or $(m),$(error say what changes: make migration m="…"))"
+	  $(BIN)/kampania migrate && $(BIN)/kampania makemigration "$(or $(m),$(error describe the change: make migration m="…"))"
 	@$(BIN)/ruff format --quiet campaigns/migrations/versions
 	@$(BIN)/ruff check --quiet --fix campaigns/migrations/versions
 
@@ -72,13 +73,13 @@ $(DEVELOPMENT): LOCK := tests/requirements.lock
 $(sort $(RUNTIME) $(DEVELOPMENT)):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'Kampania needs Python 3.11 or newer, and $(PYTHON) is '"$$($(PYTHON) -V 2>&1)"'.'; \
-	  echo 'Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; } >&2
+	  echo 'Select another one: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; } >&2
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo '$(PYTHON) lacks venv or pip. On Debian and Ubuntu: sudo apt install python3-venv'; exit 1; } >&2
-	@test -x $(BIN)/python || { echo 'Making .venv …'; $(PYTHON) -m venv .venv; }
-	@echo 'Installing what $(LOCK) names …'
+	@test -x $(BIN)/python || { echo 'Creating .venv …'; $(PYTHON) -m venv .venv; }
+	@echo 'Installing the packages of $(LOCK) …'
 	@$(UV) --version >/dev/null 2>&1 || $(PIP) install --quiet --target .venv/uv uv 2>/dev/null || \
-	  echo 'uv is not to be had here; pip takes a little longer.'
+	  echo 'uv is not available here; pip takes a little longer.'
 	@if $(UV) --version >/dev/null 2>&1; then \
 	  export VIRTUAL_ENV="$(CURDIR)/.venv"; \
 	  $(UV) pip sync --quiet --require-hashes $(LOCK) && $(UV) pip install --quiet --no-deps --editable .; \
