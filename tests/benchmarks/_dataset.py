@@ -413,7 +413,7 @@ class DatasetBuilder:
             " reason, trackable, attempts, reply, sent_at)"
             f" SELECT {(activity_id << 32) + (1 << 30)} + n, {activity_id}, 1, 'p1@example.net', 'e:' ||"
             " n, 'bench' || n,"
-            f" (SELECT version_id FROM activities WHERE id = {activity_id}), 'sent', '',"
+            f" (SELECT version_id FROM email_details WHERE activity_id = {activity_id}), 'sent', '',"
             f" {'true' if self.postgres else '1'}, 1, '250 ok', {sent} FROM bench_numbers WHERE n < {HEAVY_SENDS}"
         )
         hits = HEAVY_SENDS * HEAVY_HITS
