@@ -57,7 +57,7 @@ class Conflict(KampaniaError):
     """The object is in a state that does not allow the action (any more)."""
 
 
-class BadToken(KampaniaError):
+class InvalidTokenError(KampaniaError):
     """A token that is malformed, altered, expired, or made for another purpose."""
 
 

@@ -164,7 +164,7 @@ def _is_database_unavailable(error: Exception) -> bool:
 
 
 def _record_failure(session: Session, job: JobType, subject: str, error: Exception) -> None:
-    _log.error("%s %s failed and is put off", job, subject, exc_info=error)
+    _log.error("%s %s failed and is backed off", job, subject, exc_info=error)
     now = clock.now()
     row = session.get(JobFailure, (job, subject[:80])) or JobFailure(job=job, subject=subject[:80], failures=0)
     row.failures += 1

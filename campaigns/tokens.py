@@ -16,7 +16,7 @@ from hmac import compare_digest
 from typing import Any
 
 from campaigns import clock, config
-from campaigns.errors import BadToken
+from campaigns.errors import InvalidTokenError
 from campaigns.i18n import N_
 
 MAC_BYTES = 12
@@ -98,19 +98,19 @@ class Keyring:
         return [text[start : start + _SEND_TOKEN_LENGTH] for start in range(0, len(text), _SEND_TOKEN_LENGTH)]
 
     def open(self, purpose: Purpose, token: str) -> bytes:
-        """The payload of a token minted for ``purpose``. Raises BadToken for anything else."""
+        """The payload of a token minted for ``purpose``. Raises InvalidTokenError for anything else."""
         try:
             raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= _MAX_TOKEN_LENGTH else b""
         except ValueError:
             raw = b""
         if len(raw) < 1 + MAC_BYTES or raw[0] not in self._keys:
-            raise BadToken(N_("This link is incomplete or was changed."))
+            raise InvalidTokenError(N_("This link is incomplete or was changed."))
         payload, mac = raw[1:-MAC_BYTES], raw[-MAC_BYTES:]
         # The second check rejects other encodings of the same bytes, so a token has one form only.
         if not compare_digest(mac, self._mac(raw[0], purpose, payload)) or (
             urlsafe_b64encode(raw).rstrip(b"=").decode() != token
         ):
-            raise BadToken(N_("This link is incomplete or was changed."))
+            raise InvalidTokenError(N_("This link is incomplete or was changed."))
         return payload
 
     def send_opener(self, purpose: Purpose) -> Callable[[str], int]:
@@ -130,10 +130,10 @@ class Keyring:
         return self.mint(purpose, int(expires.timestamp()).to_bytes(_EXPIRY_BYTES) + payload)
 
     def open_expiring(self, purpose: Purpose, token: str) -> bytes:
-        """Like :meth:`open`; also raises BadToken when the token has expired."""
+        """Like :meth:`open`; also raises InvalidTokenError when the token has expired."""
         raw = self.open(purpose, token)
         if int.from_bytes(raw[:_EXPIRY_BYTES]) < clock.now().timestamp():
-            raise BadToken(N_("This link has expired."))
+            raise InvalidTokenError(N_("This link has expired."))
         return raw[_EXPIRY_BYTES:]
 
     def keyed_hash(self, purpose: Purpose, value: str) -> str:
@@ -151,16 +151,16 @@ def _make_send_opener(states: Mapping[int, Any]) -> Callable[[str], int]:
     def open_token(token: str) -> int:
         # a2b_base64 ignores characters outside its alphabet, so the length is checked first.
         if len(token) != _SEND_TOKEN_LENGTH:
-            raise BadToken(N_("This link is incomplete or was changed."))
+            raise InvalidTokenError(N_("This link is incomplete or was changed."))
         try:
             raw = a2b_base64(token.encode("ascii").translate(_FROM_URL))
             kid, send_id, mac = unpack(raw)
             state = states[kid].copy()
         except (ValueError, LookupError, struct.error):
-            raise BadToken(N_("This link is incomplete or was changed.")) from None
+            raise InvalidTokenError(N_("This link is incomplete or was changed.")) from None
         state.update(raw[payload])
         if not compare_digest(mac, state.digest()) or send_id < 0:  # Database ids have 63 bits.
-            raise BadToken(N_("This link is incomplete or was changed."))
+            raise InvalidTokenError(N_("This link is incomplete or was changed."))
         found: int = send_id
         return found
 
@@ -190,5 +190,5 @@ def mint_send_tokens(send_id: int, *purposes: Purpose) -> list[str]:
 
 
 def open_send_token(purpose: Purpose, token: str) -> int:
-    """The id of the send. Raises BadToken."""
+    """The id of the send. Raises InvalidTokenError."""
     return keyring().send_opener(purpose)(token)

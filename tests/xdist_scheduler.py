@@ -17,7 +17,7 @@ INSTALLATIONS = {
     "test_page_script.py": "embedded",
 }
 """The installation of a test by the prefix of its name, most specific first. "embedded" is everything in one directory
-with SQLite, "grown" a production deployment, "own" installations of the tests' own.
+with SQLite, "production" a multi-process deployment, "disposable" an installation that the test itself starts.
 
 A test that is parametrised by installation has its name in brackets.
 """
@@ -28,10 +28,10 @@ def installation_of(nodeid: str) -> str:
     folder, _, name = nodeid.rpartition("/")
     if not folder.endswith("tests/e2e"):
         return nodeid
-    for house in ("embedded", "production"):
-        if f"[{house}" in name:
-            return house
-    return next((house for begins, house in INSTALLATIONS.items() if name.startswith(begins)), nodeid)
+    for installation in ("embedded", "production"):
+        if f"[{installation}" in name:
+            return installation
+    return next((installation for begins, installation in INSTALLATIONS.items() if name.startswith(begins)), nodeid)
 
 
 class ByInstallation(LoadScopeScheduling):  # type: ignore[misc]

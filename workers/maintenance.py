@@ -4,7 +4,7 @@ from campaigns import db, retries
 from campaigns.accounts import authentication
 from campaigns.delivery.queue import journal
 from campaigns.retries import JobType
-from tracking.bots import final_labels as settling
+from tracking.bots import final_labels
 from tracking.bots.bursts import BurstCache
 from tracking.conversions import goal_matching
 from tracking.jobs import lead_conversions, maintenance_runs, visit_linking
@@ -17,7 +17,7 @@ _HIT_BATCH, _SUBMISSION_BATCH = 2_000, 500
 def finalise_labels() -> bool:
     """Give hits their final label once their settle window is over. Returns whether there may be more."""
     global _burst_cache
-    more = settling.settle_due(_HIT_BATCH, _burst_cache) >= _HIT_BATCH
+    more = final_labels.settle_due(_HIT_BATCH, _burst_cache) >= _HIT_BATCH
     if not more:
         _burst_cache = BurstCache()
     return more
@@ -44,13 +44,13 @@ def enqueue_due() -> None:
     """Enqueue a task for each maintenance run that an owner ordered."""
     with db.read_only_session() as session:
         due = maintenance_runs.due_run_ids(session)
-    for inspection_id in due:
-        run_maintenance.apply_async((inspection_id,), expires=60)
+    for run_id in due:
+        run_maintenance.apply_async((run_id,), expires=60)
 
 
 @app.task(acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
-def run_maintenance(inspection_id: int) -> None:
-    retries.run_one(JobType.RUN_MAINTENANCE, inspection_id, lambda: maintenance_runs.run(inspection_id))
+def run_maintenance(run_id: int) -> None:
+    retries.run_one(JobType.RUN_MAINTENANCE, run_id, lambda: maintenance_runs.run(run_id))
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -18,7 +18,7 @@ from campaigns.accounts.actor import Actor
 from campaigns.accounts.models import IdempotencyKey, LoginAttempt, User
 from campaigns.accounts.organisation import organisation
 from campaigns.accounts.validation import normalise_email
-from campaigns.errors import BadToken, RateLimited
+from campaigns.errors import InvalidTokenError, RateLimited
 from campaigns.i18n import N_
 from campaigns.tokens import Purpose, keyring
 
@@ -59,7 +59,7 @@ def device_token(person: User) -> str:
 def _is_device_of(token: str, address_hash: str) -> bool:
     try:
         return keyring().open(Purpose.DEVICE, token)[:-8].hex() == address_hash
-    except (BadToken, ValueError):
+    except (InvalidTokenError, ValueError):
         return False
 
 
@@ -150,11 +150,11 @@ def reset_token(person: User) -> str:
 
 
 def user_of_reset_token(session: Session, token: str) -> User:
-    """The user who may set a new password with this token. Raises BadToken."""
+    """The user who may set a new password with this token. Raises InvalidTokenError."""
     payload = keyring().open_expiring(Purpose.PASSWORD, token)
     if len(payload) != 12:
-        raise BadToken(N_("This link is incomplete or was changed."))
+        raise InvalidTokenError(N_("This link is incomplete or was changed."))
     person = session.get(User, int.from_bytes(payload[:8]))
     if person is None or person.locked_at is not None or person.session_epoch != int.from_bytes(payload[8:]):
-        raise BadToken(N_("This link was used already or is no longer valid. Please ask for a new one."))
+        raise InvalidTokenError(N_("This link was used already or is no longer valid. Please ask for a new one."))
     return person

@@ -14,7 +14,7 @@ from campaigns.accounts.forms import ForgotPasswordForm, LoginForm, ResetPasswor
 from campaigns.accounts.models import User
 from campaigns.accounts.organisation import create_organisation
 from campaigns.accounts.users import set_password
-from campaigns.errors import BadToken, NotFound, RateLimited, ValidationFailed
+from campaigns.errors import InvalidTokenError, NotFound, RateLimited, ValidationFailed
 from campaigns.i18n import N_
 from campaigns.web import health as health_checks
 from campaigns.web.client_ip import client_ip, network_of
@@ -139,7 +139,7 @@ def reset(token: str) -> Any:
     g.referrer_policy = "same-origin"  # The URL holds the token: no other site may receive it as a referrer.
     try:
         person = authentication.user_of_reset_token(db_session(), token)
-    except BadToken as error:
+    except InvalidTokenError as error:
         return render_template("pages/accounts/reset_password_refused.html", words=error_text(error)), 400
     form = ResetPasswordForm()
     if form.validate_on_submit():

@@ -171,13 +171,13 @@ def settings() -> Any:
             saved = OrganisationForm(formdata=None, obj=current)
             saved.own_hosts.data = "\n".join(current.own_hosts)
             page = render_template(
-                "pages/accounts/settings.html", form=form, clash=edit_conflict_view(form, saved, current)
+                "pages/accounts/settings.html", form=form, conflict=edit_conflict_view(form, saved, current)
             )
             return page, 409
         else:
             flash(_("The settings are saved."), "success")
             return redirect("/settings", 303)
-    return render_template("pages/accounts/settings.html", form=form, clash=None), 400 if form.errors else 200
+    return render_template("pages/accounts/settings.html", form=form, conflict=None), 400 if form.errors else 200
 
 
 @blueprint.get("/audit")

@@ -1,4 +1,4 @@
-"""Permission checks for self-service: subscribing and unsubscribing without an account."""
+"""Permission checks of self-service: subscribing and unsubscribing without an account."""
 
 from campaigns.accounts.actor import Actor, ActorKind, Permission
 

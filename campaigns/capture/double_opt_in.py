@@ -13,8 +13,8 @@ from campaigns import clock, config, outbox
 from campaigns.accounts.actor import PUBLIC
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
-from campaigns.capture.models import DoubleOptIn, Form, PendingConsent, Submission
-from campaigns.errors import BadToken
+from campaigns.capture.models import DoubleOptInMode, Form, PendingConsent, Submission
+from campaigns.errors import InvalidTokenError
 from campaigns.i18n import N_
 from campaigns.tokens import Purpose, keyring
 
@@ -30,8 +30,8 @@ def requires_confirmation(session: Session, form: Form, address: str) -> bool:
 
     Call it before the form's contact is written, because writing the contact ends its erasure.
     """
-    if form.double_opt_in is not DoubleOptIn.RETURNING:
-        return form.double_opt_in is DoubleOptIn.EVERYBODY
+    if form.double_opt_in is not DoubleOptInMode.RETURNING:
+        return form.double_opt_in is DoubleOptInMode.EVERYBODY
     if suppression.reason_for(session, address) in _OPTED_OUT:
         return True
     contact_id = session.scalar(select(Contact.id).where(Contact.email == address))
@@ -87,14 +87,17 @@ def confirmation_url(pending: PendingConsent) -> str:
 
 
 def pending_consent_by_token(session: Session, token: str) -> PendingConsent:
-    """Return the pending consent of a token. Raises BadToken, also when the contact's address has changed since."""
+    """Return the pending consent of a token.
+
+    Raises InvalidTokenError, also when the contact's address has changed since.
+    """
     payload = keyring().open_expiring(Purpose.CONFIRM, token)
     pending = session.get(PendingConsent, int.from_bytes(payload)) if len(payload) == 8 else None
     if (
         pending is None
         or current_address(session, pending) != session.get_one(Submission, pending.submission_id).answers["email"]
     ):
-        raise BadToken(N_("This link is incomplete or was changed."))
+        raise InvalidTokenError(N_("This link is incomplete or was changed."))
     return pending
 
 

@@ -17,7 +17,7 @@ from campaigns.accounts.actor import Actor, Permission
 from campaigns.audience.contacts import ATTRIBUTE_KEY
 from campaigns.audience.models import ContactList
 from campaigns.capture.languages import LANGUAGES
-from campaigns.capture.models import DoubleOptIn, Form
+from campaigns.capture.models import DoubleOptInMode, Form
 from campaigns.errors import NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 from campaigns.optimistic_lock import bump_revision
@@ -63,7 +63,7 @@ class FormInput(TypedDict, total=False):
     fields: Sequence[FormQuestion]
     consent_wording: str
     tracking_wording: str
-    double_opt_in: DoubleOptIn
+    double_opt_in: DoubleOptInMode
     list_id: int | None
     notify_owner: bool
     open: bool
@@ -107,7 +107,7 @@ def create_form(
         fields=[],
         consent_wording="",
         tracking_wording="",
-        double_opt_in=DoubleOptIn.RETURNING,
+        double_opt_in=DoubleOptInMode.RETURNING,
         notify_owner=False,
         open=True,
         created_at=clock.now(),
@@ -187,7 +187,7 @@ def _apply(session: Session, form: Form, fields: FormInput) -> None:
 
 
 def _strip_text(value: object) -> object:
-    return value.strip() if isinstance(value, str) and not isinstance(value, DoubleOptIn) else value
+    return value.strip() if isinstance(value, str) and not isinstance(value, DoubleOptInMode) else value
 
 
 def _length_problems(values: dict[str, Any]) -> list[ValidationProblem]:

@@ -21,7 +21,7 @@ from wtforms.validators import DataRequired
 from campaigns.audience.models import ContactList
 from campaigns.capture.form_editing import CONTACT_COLUMNS, FormInput, FormQuestion, questions_of
 from campaigns.capture.languages import LANGUAGES
-from campaigns.capture.models import DoubleOptIn, Form
+from campaigns.capture.models import DoubleOptInMode, Form
 from campaigns.i18n import N_
 from campaigns.web.i18n.formatting import translated
 from campaigns.web.pages.edit_conflicts import VersionedForm
@@ -59,7 +59,7 @@ class LandingPageForm(VersionedForm):
     thanks = TextAreaField(_l("Thanks"), render_kw={"rows": 2})
     consent_wording = TextAreaField(_l("Wording of the consent"), render_kw={"rows": 2})
     tracking_wording = TextAreaField(_l("Wording of the consent to measuring"), render_kw={"rows": 2})
-    double_opt_in = SelectField(_l("Confirm by mail"), default=DoubleOptIn.RETURNING.value)
+    double_opt_in = SelectField(_l("Confirm by mail"), default=DoubleOptInMode.RETURNING.value)
     slug = StringField(_l("Address"), render_kw={"maxlength": 80, "dir": "ltr"})
     language = SelectField(_l("Language"), choices=())
     list_id = SelectField(_l("List"), coerce=str)
@@ -70,7 +70,7 @@ class LandingPageForm(VersionedForm):
         """Fill the choices and append empty question rows."""
         lists = session.execute(select(ContactList.id, ContactList.name).order_by(ContactList.name)).all()
         self.list_id.choices = choices([("", translated(N_("No list"))), *lists])
-        self.double_opt_in.choices = enum_choices(DoubleOptIn)
+        self.double_opt_in.choices = enum_choices(DoubleOptInMode)
         self.language.choices = choices(LANGUAGES.items())
         while len(self.questions) < MIN_QUESTION_ROWS:
             self.questions.append_entry()
@@ -93,7 +93,7 @@ class LandingPageForm(VersionedForm):
             "thanks": self.thanks.data or "",
             "consent_wording": self.consent_wording.data or "",
             "tracking_wording": self.tracking_wording.data or "",
-            "double_opt_in": DoubleOptIn(self.double_opt_in.data),
+            "double_opt_in": DoubleOptInMode(self.double_opt_in.data),
             "slug": self.slug.data or "",
             "language": self.language.data or "en",
             "list_id": int(self.list_id.data) if self.list_id.data else None,

@@ -9,8 +9,8 @@ from campaigns.db import Base, BigId, Document, Id, Instant, LongText, Name, str
 from campaigns.i18n import N_
 
 
-class DoubleOptIn(StrEnum):
-    """Who must confirm a form's consent through a link mailed to the address."""
+class DoubleOptInMode(StrEnum):
+    """Contacts who must confirm a form's consent through a link mailed to the address."""
 
     OFF = "off"
     RETURNING = "returning"  # contacts who withdrew or unsubscribed before, since anybody can type their address
@@ -45,8 +45,8 @@ class Form(Base):
     """Text beside the checkbox for consent to e-mail; empty: no checkbox."""
     tracking_wording: Mapped[str] = mapped_column(Text, default="")
     """Text beside the separate checkbox for consent to tracking; empty: no checkbox."""
-    double_opt_in: Mapped[DoubleOptIn] = mapped_column(
-        string_enum(DoubleOptIn), default=DoubleOptIn.RETURNING, server_default="returning"
+    double_opt_in: Mapped[DoubleOptInMode] = mapped_column(
+        string_enum(DoubleOptInMode), default=DoubleOptInMode.RETURNING, server_default="returning"
     )
     list_id: Mapped[int | None] = mapped_column(ForeignKey("lists.id", ondelete="SET NULL"))
     notify_owner: Mapped[bool] = mapped_column(default=False)

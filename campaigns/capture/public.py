@@ -12,7 +12,7 @@ from campaigns.capture import double_opt_in, form_editing
 from campaigns.capture.languages import text_direction
 from campaigns.capture.models import Form, Submission
 from campaigns.capture.submissions import LeadSource, SubmissionInput, accept_submission
-from campaigns.errors import BadToken, Conflict, ValidationFailed, ValidationProblem
+from campaigns.errors import Conflict, InvalidTokenError, ValidationFailed, ValidationProblem
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.client_ip import client_ip, network_of
@@ -86,7 +86,7 @@ def confirm(token: str) -> Any:
     session = db_session()
     try:
         pending = double_opt_in.pending_consent_by_token(session, token)
-    except BadToken as error:
+    except InvalidTokenError as error:
         return _render_confirmation("confirm_bad", 404, words=error_text(error))
     form = session.get_one(Form, session.get_one(Submission, pending.submission_id).form_id)
     g.language = form.language
@@ -141,7 +141,7 @@ def _send_id_of_visit(token: str) -> int | None:
         return None
     try:
         payload = keyring().open_expiring(Purpose.VISIT, token)
-    except BadToken:
+    except InvalidTokenError:
         return None
     send_id = int.from_bytes(payload)
     return send_id if len(payload) == 8 and 0 < send_id < 2**63 else None

@@ -65,7 +65,7 @@ def edit(activity_id: int) -> Any:
         form=form,
         activity=activity,
         landing_page=existing,
-        clash=conflict,
+        conflict=conflict,
         url=f"{config.settings().base_url}/f/{existing.slug}" if existing else "",
     )
     return page, 409 if conflict else 422 if has_errors else 200

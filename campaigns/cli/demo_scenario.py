@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 @click.command("demo-run", hidden=True)
 @click.option("--contacts", type=int, required=True)
 @click.option("--seed", type=int, required=True)
-@click.option("--stays", is_flag=True)
-def demo_run(contacts: int, seed: int, stays: bool) -> None:
+@click.option("--keep-running", is_flag=True)
+def demo_run(contacts: int, seed: int, keep_running: bool) -> None:
     """Play the demo scenario once the installation is ready."""
     from campaigns.demo import sample_company, scenario
 
     load_packages()
     try:
-        scenario.run_demo(contacts=contacts, seed=seed, fetch_figures=_campaign_figures, keeps_running=stays)
-    except (scenario.DemoFailed, sample_company.NotADemoDatabase) as error:
+        scenario.run_demo(contacts=contacts, seed=seed, fetch_figures=_campaign_figures, keeps_running=keep_running)
+    except (scenario.DemoFailed, sample_company.ForeignDatabaseError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -84,4 +84,4 @@ def retry_hits() -> None:
     load_packages()
     from tracking.collector import collector
 
-    click.echo(f"{collector.recount_dead_letters():,} hits that had been set aside are counted now.")
+    click.echo(f"{collector.recount_dead_letters():,} hits from dead letters are counted now.")

@@ -52,7 +52,7 @@ def demo(
     os.environ.setdefault("TRUSTED_PROXIES", "127.0.0.0/8")
     scenario_command = [*python_command("campaigns.cli", "demo-run"), "--contacts", str(contacts), "--seed", str(seed)]
     if not leave:
-        scenario_command.append("--stays")
+        scenario_command.append("--keep-running")
     try:
         sys.exit(
             _run_installation(
@@ -98,14 +98,16 @@ def _run_installation(
 
     settings = config.settings()
     with cli_supervisor.lock_installation(settings.var):
-        asked_web = port or urlsplit(settings.base_url).port or 8000
-        asked_catcher = catcher_port or urlsplit(settings.smtp_url).port or 2525
+        wanted_web_port = port or urlsplit(settings.base_url).port or 8000
+        wanted_catcher_port = catcher_port or urlsplit(settings.smtp_url).port or 2525
         ports = _Ports(
             host,
-            cli_supervisor.free_port(host, asked_web, try_next_ports=try_next_ports and port is None, option="--port"),
+            cli_supervisor.free_port(
+                host, wanted_web_port, try_next_ports=try_next_ports and port is None, option="--port"
+            ),
             cli_supervisor.free_port(
                 LOOPBACK_HOST,
-                asked_catcher,
+                wanted_catcher_port,
                 try_next_ports=try_next_ports and catcher_port is None,
                 option="--catcher-port",
             )
@@ -119,7 +121,7 @@ def _run_installation(
             services=_services(config.settings(), ports),
             logs=settings.var / "log",
             environment=environment,
-            report=lambda line: click.echo(f"[house] {line}"),
+            report=lambda line: click.echo(f"[supervisor] {line}"),
             foreground_command=(lambda: foreground_command) if foreground_command else None,
             keep_running=keep_running,
         )
@@ -174,16 +176,12 @@ def _services(settings: config.Settings, ports: _Ports) -> "list[Service]":
 
 
 def _bounce_services(settings: config.Settings) -> "list[Service]":
-    from campaigns.cli import supervisor as house
+    from campaigns.cli.supervisor import Service, is_listening
 
     if not settings.bounce_port:
         return []
     command = python_command("campaigns.delivery.bounces.intake.smtp_listener", "--port", str(settings.bounce_port))
-    return [
-        house.Service(
-            "bounce-listener", lambda: command, lambda: house.is_listening(LOOPBACK_HOST, settings.bounce_port)
-        )
-    ]
+    return [Service("bounce-listener", lambda: command, lambda: is_listening(LOOPBACK_HOST, settings.bounce_port))]
 
 
 def _print_ready_message(settings: config.Settings) -> None:

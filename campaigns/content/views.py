@@ -104,7 +104,7 @@ def editor(message_id: int) -> Any:
         "pages/content/editor.html",
         message=message,
         form=form,
-        clash=conflict,
+        conflict=conflict,
         contacts=merge_fields.sample_contacts(session) if actor.may(Permission.PERSONAL) else [],
         organisation=organisation(session),
         address=current_user.person.email,

@@ -56,7 +56,7 @@ OPEN_STATES = (*WAITING_STATES, SendState.SENDING, SendState.HELD)
 
 
 class SkipReason(StrEnum):
-    """Why a recipient in the audience is not mailed."""
+    """Reasons for which a recipient in the audience is not mailed."""
 
     SUPPRESSED = "suppressed"
     NO_CONSENT = "no_consent"

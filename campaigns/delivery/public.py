@@ -10,10 +10,10 @@ from flask import Blueprint, g, make_response, render_template, request
 from campaigns.delivery.bounces.intake import webhook_endpoint
 from campaigns.delivery.bounces.models import FeedbackSource
 from campaigns.delivery.bounces.webhooks import MAX_BODY_BYTES, PROVIDERS
-from campaigns.delivery.bounces.webhooks.common import WebhookRejected, WebhookRequest
+from campaigns.delivery.bounces.webhooks.provider import WebhookRejected, WebhookRequest
 from campaigns.delivery.sends import unsubscribe as sends_unsubscribe
 from campaigns.delivery.sends.unsubscribe import Recipient
-from campaigns.errors import BadToken, Conflict, NotFound, TemporaryError
+from campaigns.errors import Conflict, InvalidTokenError, NotFound, TemporaryError
 from campaigns.web.client_ip import client_ip
 from campaigns.web.pages.error_pages import error_text
 from campaigns.web.request_session import db_session, release_write_lock
@@ -34,7 +34,7 @@ def unsubscribe(token: str) -> Any:
     """
     try:
         recipient = sends_unsubscribe.find_recipient(db_session(), token)
-    except BadToken as error:
+    except InvalidTokenError as error:
         return _render_public("unsubscribe_bad", 404, words=error_text(error))
     if request.method == "POST":
         sends_unsubscribe.unsubscribe(db_session(), recipient)
@@ -49,7 +49,7 @@ def undo(token: str) -> Any:
     """Undo the unsubscription. A CSRF token is required, because mail clients never call this."""
     try:
         recipient = sends_unsubscribe.find_recipient(db_session(), token)
-    except BadToken as error:
+    except InvalidTokenError as error:
         return _render_public("unsubscribe_bad", 404, words=error_text(error))
     try:
         mailable = sends_unsubscribe.undo_unsubscribe(db_session(), recipient)
@@ -64,7 +64,7 @@ def undo(token: str) -> Any:
     )
 
 
-@blueprint.post(f"/hooks/<any({','.join(way.value for way in PROVIDERS)}):name>")
+@blueprint.post(f"/hooks/<any({','.join(source.value for source in PROVIDERS)}):name>")
 @public
 def hook(name: str) -> Any:
     """Webhook of a mail provider.

@@ -88,7 +88,7 @@ LANDING_PAGES: dict[Channel, tuple[str, str]] = {
 """Title and introduction of the landing pages, by channel. The mail links to the page of the channel WEB."""
 
 
-class NotADemoDatabase(Exception):
+class ForeignDatabaseError(Exception):
     """The database holds an organisation that the demo did not create."""
 
 
@@ -113,12 +113,12 @@ def load_logins(settings: config.Settings) -> list[DemoLogin]:
 
 
 def create_company(session: Session) -> list[DemoLogin]:
-    """Create the company and its users with random passwords at the first demo. Raises NotADemoDatabase."""
+    """Create the company and its users with random passwords at the first demo. Raises ForeignDatabaseError."""
     settings = config.settings()
     existing = load_logins(settings)
     if session.scalar(select(func.count()).select_from(Organisation)):
         if not existing:
-            raise NotADemoDatabase(
+            raise ForeignDatabaseError(
                 "this database holds an organisation of your own; set KAMPANIA_VAR to another folder"
             )
         return existing

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class ReaderProfile(StrEnum):
-    """How a mail is read.
+    """Ways in which a mail is read.
 
     The profiles in HELD_OUT were written after the bot rules, and the rules were not adapted to them.
     """

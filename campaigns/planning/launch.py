@@ -77,7 +77,7 @@ def launch(session: Session, actor: Actor, activity: Activity, *, at: datetime |
 
     An e-mail activity needs a message, an audience and a passed preflight of exactly the current content and
     audience; its message is frozen. Raises ValidationFailed when message or audience is missing, Conflict when the
-    state or the preflight does not allow a launch, AlreadyLaunched (a Conflict) for the second of two clicks, and
+    state or the preflight does not allow a launch, LaunchConflict (a Conflict) for the second of two clicks, and
     ValueError for a naive ``at``.
     """
     actor.require(Permission.LAUNCH)

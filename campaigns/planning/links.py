@@ -103,7 +103,7 @@ def redirect_link(session: Session, actor: Actor, link: ShortLink, url: str) -> 
 
 
 def url_problem(session: Session, url: str) -> str | None:
-    """Why ``url`` cannot be a link target, as a msgid; None when it can.
+    """The reason why ``url`` cannot be a link target, as a msgid; None when it can.
 
     Merge fields are refused, because a click on a short link is not tied to a contact.
     """

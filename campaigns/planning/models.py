@@ -177,7 +177,7 @@ class Activity(Base):
 
 
 class EmailDetails(Base):
-    """What an e-mail activity has beside the fields of every channel: one row for each, the built-in ones too.
+    """The fields of an e-mail activity beside those of every channel: one row for each, the built-in ones too.
 
     Changed under the lock of the activity's row only.
     """

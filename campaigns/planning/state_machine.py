@@ -154,14 +154,14 @@ def lock_activity(session: Session, activity: Activity) -> None:
 def transition_conflict(row: Campaign | Activity, transition: Transition) -> Conflict:
     """The Conflict that explains why the transition is not possible now. It is returned, not raised."""
     if transition is Transition.LAUNCH and isinstance(row, Activity) and row.status in LAUNCHED_STATUSES:
-        return AlreadyLaunched(N_("“%(title)s” is already launched."), title=row.title)
+        return LaunchConflict(N_("“%(title)s” is already launched."), title=row.title)
     if transition is Transition.LAUNCH and isinstance(row, Activity) and row.status is ActivityStatus.REVIEW:
         return Conflict(N_("“%(title)s” is in review: approve it first."), title=row.title)
     title = row.title if isinstance(row, Activity) else row.name
     return Conflict(_CONFLICT_MESSAGES[transition], title=title)
 
 
-class AlreadyLaunched(Conflict):
+class LaunchConflict(Conflict):
     """The activity is already launched; shown as information, because it is usually a second click."""
 
 

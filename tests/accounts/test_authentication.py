@@ -119,7 +119,7 @@ def test_a_lock_ends_sessions(client: FlaskClient, person: User) -> None:
     assert sign_in(client, PASSWORD) == 400
     with db.transaction() as session:
         users.unlock(session, SYSTEM, person.id)
-    assert client.get("/me").status_code == 303, "the old session stays ended"
+    assert client.get("/me").status_code == 303, "the old session is not valid again"
     assert sign_in(client, PASSWORD) == 303
 
 

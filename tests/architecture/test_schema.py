@@ -1,5 +1,6 @@
 """Migrations create the schema of the models, on both databases."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,10 +89,10 @@ def test_a_database_of_a_newer_version_is_refused(empty: sa.Engine) -> None:
         schema.upgrade(empty)
 
 
-def test_migrations_are_linear_and_dated() -> None:
+def test_migrations_form_one_line_of_files_named_with_date_and_time() -> None:
     script = ScriptDirectory.from_config(schema.alembic_config())
     revisions = list(script.walk_revisions())
     assert len(script.get_heads()) == 1
-    dates = [Path(r.path).name[:10] for r in revisions]
-    assert dates == sorted(dates, reverse=True)
-    assert all(date.replace("_", "").isdigit() for date in dates)
+    names = [Path(revision.path).name for revision in revisions]
+    assert names == sorted(names, reverse=True)
+    assert [name for name in names if not re.fullmatch(r"\d{4}_\d{2}_\d{2}_\d{4}_[a-z0-9_]+\.py", name)] == []

@@ -98,7 +98,7 @@ def measure(url: str, size: DatasetSize, *, plans: bool) -> int:
     )
     db.set_engine(engine)
     if not inspect(engine).has_table("event_rollups"):
-        collector.write("  made anew:")
+        collector.write("  uncached:")
         DatasetBuilder(engine, size, collector.write).build()
         db.set_engine(engine)
     else:

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ROOM (1 << 18)
+#define BUFFER_SIZE (1 << 18)
 #define LONGEST 1024
 
 struct peer {
@@ -22,7 +22,7 @@ struct peer {
     char line[LONGEST];
 };
 
-static char room[ROOM];
+static char buffer[BUFFER_SIZE];
 static char answers[1 << 16];
 static size_t answered;
 
@@ -57,8 +57,8 @@ static void hear(struct peer *peer, const char *line, size_t length)
 /* 0 when the peer is gone. */
 static int listen_to(struct peer *peer)
 {
-    ssize_t got = read(peer->socket, room, ROOM);
-    char *from = room, *end = room + got, *mark;
+    ssize_t got = read(peer->socket, buffer, BUFFER_SIZE);
+    char *from = buffer, *end = buffer + got, *mark;
     if (got <= 0)
         return 0;
     answered = 0;

@@ -21,7 +21,7 @@ from campaigns.delivery.mime.envelope import OutgoingMail
 from campaigns.delivery.smtp.address import RelayAddress, TlsMode
 from campaigns.delivery.smtp.connection import Connection
 from campaigns.delivery.smtp.handshake import SmtpCapabilities, open_connection
-from tests.delivery.fake_relay import Shelf
+from tests.delivery.fake_relay import MailQueue
 
 CONTENT = b"Subject: bench\r\n\r\n" + (b"x" * 73 + b"\r\n") * 440
 ROUNDS = 5
@@ -90,7 +90,7 @@ def make_mails(count: int) -> deque[OutgoingMail]:
 
 
 async def send_with_client(port: int, count: int, connections: int, *, pipelining: bool = True) -> None:
-    feed = Shelf(make_mails(count))
+    feed = MailQueue(make_mails(count))
     relay = RelayAddress("127.0.0.1", port, tls=TlsMode.OFF)
     opened_connections = []
     for _ in range(connections):

@@ -13,9 +13,9 @@ from campaigns.accounts.actor import PUBLIC, SYSTEM
 from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentEntry, ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.capture import double_opt_in
-from campaigns.capture.models import DoubleOptIn, Form, PendingConsent
+from campaigns.capture.models import DoubleOptInMode, Form, PendingConsent
 from campaigns.capture.submissions import LeadSource, SubmissionInput, accept_submission
-from campaigns.errors import BadToken
+from campaigns.errors import InvalidTokenError
 from campaigns.leads.models import Lead
 from campaigns.outbox import OutboxMail
 from campaigns.tokens import Purpose, keyring
@@ -87,13 +87,13 @@ def test_a_repeated_confirmation_ends_no_later_withdrawal(session: Session) -> N
 @pytest.mark.parametrize(
     ("rule", "known", "waits"),
     [
-        (DoubleOptIn.OFF, True, False),
-        (DoubleOptIn.RETURNING, False, False),
-        (DoubleOptIn.RETURNING, True, True),
-        (DoubleOptIn.EVERYBODY, False, True),
+        (DoubleOptInMode.OFF, True, False),
+        (DoubleOptInMode.RETURNING, False, False),
+        (DoubleOptInMode.RETURNING, True, True),
+        (DoubleOptInMode.EVERYBODY, False, True),
     ],
 )
-def test_when_confirmation_is_required(session: Session, rule: DoubleOptIn, known: bool, waits: bool) -> None:
+def test_when_confirmation_is_required(session: Session, rule: DoubleOptInMode, known: bool, waits: bool) -> None:
     if known:
         make_unsubscribed_contact(session)
     contact_id = submit_form(session, make_form(session, double_opt_in=rule))
@@ -132,22 +132,24 @@ def test_link_is_bound_to_purpose_address_and_expiry(session: Session, frozen: F
     good = token_of(confirmation_mails(session)[0])
     other = keyring().mint_expiring(Purpose.PASSWORD, (1).to_bytes(8), NOON + timedelta(days=1))
     for bad in (other, good[:-1], "x"):
-        with pytest.raises(BadToken):
+        with pytest.raises(InvalidTokenError):
             double_opt_in.pending_consent_by_token(session, bad)
     contact.email = "somebody.else@example.org"
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         double_opt_in.pending_consent_by_token(session, good)
     contact.email = ANA
     assert double_opt_in.pending_consent_by_token(session, good)
     frozen.at = NOON + double_opt_in.LINK_LIFETIME + timedelta(seconds=1)
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         double_opt_in.pending_consent_by_token(session, good)
 
 
 def test_confirmation_page(client: FlaskClient) -> None:
     client.application.config["WTF_CSRF_ENABLED"] = True
     with db.transaction() as session:
-        submit_form(session, make_form(session, double_opt_in=DoubleOptIn.EVERYBODY, tracking_wording="Measure me."))
+        submit_form(
+            session, make_form(session, double_opt_in=DoubleOptInMode.EVERYBODY, tracking_wording="Measure me.")
+        )
     with db.read_only_session() as session:
         url = f"/confirm/{token_of(confirmation_mails(session)[0])}"
     for _ in range(2):
@@ -173,7 +175,7 @@ def test_confirmation_mail(session: Session, language: str) -> None:
     from campaigns.content import system_mail
     from tests.factories import make_organisation
 
-    submit_form(session, make_form(session, language=language, double_opt_in=DoubleOptIn.EVERYBODY))
+    submit_form(session, make_form(session, language=language, double_opt_in=DoubleOptInMode.EVERYBODY))
     [mail] = confirmation_mails(session)
     merged = system_mail.render(mail.kind, mail.language, mail.context, make_organisation(session))
     assert mail.context["link"] in merged.text

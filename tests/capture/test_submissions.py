@@ -18,7 +18,7 @@ from campaigns.audience.models import (
     ListMember,
     SuppressionReason,
 )
-from campaigns.capture.models import DoubleOptIn, Form, Submission
+from campaigns.capture.models import DoubleOptInMode, Form, Submission
 from campaigns.capture.submissions import LeadSource, SubmissionInput, accept_submission
 from campaigns.errors import Conflict, NotFound, ValidationFailed
 from campaigns.leads.models import Lead
@@ -127,7 +127,7 @@ def test_tick_without_wording_grants_nothing(session: Session) -> None:
 
 
 def test_only_ticked_consent_ends_an_unsubscription(session: Session, form: Form) -> None:
-    form.double_opt_in = DoubleOptIn.OFF
+    form.double_opt_in = DoubleOptInMode.OFF
     contact = make_contact(session, email="ana@example.org")
     consent.withdraw(session, PUBLIC, contact.id, ConsentPurpose.EMAIL, source="unsubscribe page")
     suppression.suppress(session, PUBLIC, contact.email, SuppressionReason.UNSUBSCRIBED)

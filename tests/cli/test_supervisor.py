@@ -33,9 +33,9 @@ def service(name):
     command = [sys.executable, "-c", CHILD, str(var), name]
     return Service(name, lambda: command, (var / f"{name}.pid").exists, stops_last=name == "first")
 
-story = [sys.executable, "-c", sys.argv[2]] if len(sys.argv) > 2 else None
+foreground = [sys.executable, "-c", sys.argv[2]] if len(sys.argv) > 2 else None
 supervisor = Supervisor([service("first"), service("second")], var / "log", {"PATH": "/usr/bin:/bin"},
-    lambda line: print(line, flush=True), (lambda: story) if story else None, keep_running=False)
+    lambda line: print(line, flush=True), (lambda: foreground) if foreground else None, keep_running=False)
 sys.exit(supervisor.run())
 """
 
@@ -115,12 +115,12 @@ def test_killing_the_supervisor_ends_its_processes(start: Start, tmp_path: Path)
     wait_until(lambda: not any(map(is_alive, pids)))
 
 
-@pytest.mark.parametrize(("story", "code"), [("print('told')", 0), ("raise SystemExit(3)", 3)])
-def test_the_supervisor_ends_with_its_foreground_command(start: Start, story: str, code: int) -> None:
-    supervisor = start(story)
+@pytest.mark.parametrize(("foreground", "code"), [("print('done')", 0), ("raise SystemExit(3)", 3)])
+def test_the_supervisor_ends_with_its_foreground_command(start: Start, foreground: str, code: int) -> None:
+    supervisor = start(foreground)
     out, _ = supervisor.communicate(timeout=60)
     assert supervisor.returncode == code
-    assert ("told" in out) is (code == 0)
+    assert ("done" in out) is (code == 0)
 
 
 def test_one_supervisor_per_directory(tmp_path: Path) -> None:

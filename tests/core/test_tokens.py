@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns import clock, outbox
-from campaigns.errors import BadToken
+from campaigns.errors import InvalidTokenError
 from campaigns.tokens import Purpose, keyring, mint_send_token, open_send_token
 from tests.conftest import FrozenClock
 
@@ -18,7 +18,7 @@ def test_a_token_is_valid_for_its_purpose_only() -> None:
     assert open_send_token(Purpose.ENGAGEMENT, token) == (7 << 32) | 9
     for purpose in Purpose:
         if purpose is not Purpose.ENGAGEMENT:
-            with pytest.raises(BadToken):
+            with pytest.raises(InvalidTokenError):
                 open_send_token(purpose, token)
 
 
@@ -38,7 +38,7 @@ def test_a_token_is_valid_for_its_purpose_only() -> None:
 )
 def test_an_altered_token_is_refused(spoil: object) -> None:
     token = mint_send_token(Purpose.ENGAGEMENT, 1)
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         open_send_token(Purpose.ENGAGEMENT, spoil(token))  # type: ignore[operator]
 
 
@@ -46,7 +46,7 @@ def test_an_expiring_token_expires(frozen: FrozenClock) -> None:
     token = keyring().mint_expiring(Purpose.VISIT, b"x", clock.now() + timedelta(minutes=30))
     assert keyring().open_expiring(Purpose.VISIT, token) == b"x"
     frozen.at += timedelta(minutes=31)
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         keyring().open_expiring(Purpose.VISIT, token)
 
 

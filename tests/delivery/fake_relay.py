@@ -129,7 +129,7 @@ def run_fake_relay(settings: config.Settings, **answers: object) -> Iterator[Str
 
 
 @dataclass
-class Shelf:
+class MailQueue:
     """A mail source with given mails that records all calls."""
 
     mails: deque[OutgoingMail]
@@ -169,14 +169,14 @@ def make_mails(count: int) -> list[OutgoingMail]:
 
 def send_mails(
     mails: Sequence[OutgoingMail], relay: RelayAddress | None = None, *, sending_allowed: bool = True
-) -> Shelf:
+) -> MailQueue:
     """Send ``mails`` over one connection and return the mail source with the results. Raises RelayUnavailable."""
-    source = Shelf(deque(mails), sending_allowed)
+    source = MailQueue(deque(mails), sending_allowed)
     asyncio.run(_send_mails(source, relay or relay_from_settings()))
     return source
 
 
-async def _send_mails(source: Shelf, relay: RelayAddress) -> None:
+async def _send_mails(source: MailQueue, relay: RelayAddress) -> None:
     protocol, capabilities = await open_connection(relay)
     ended = asyncio.Event()
     connection = Connection(protocol, capabilities, relay, source, lambda _connection, _why: ended.set())

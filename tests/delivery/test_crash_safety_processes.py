@@ -44,7 +44,7 @@ WORKERS, CONNECTIONS = 2, 4
 TIMEOUT = 600.0  # Seconds after the last kill within which the launch must finish.
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks at children through /proc"),
-    pytest.mark.skipif(not SEEDS, reason="a house of its own for minutes: TORTURE=2 brings it"),
+    pytest.mark.skipif(not SEEDS, reason="needs minutes: run it with TORTURE=2"),
     pytest.mark.timeout(600 + SEEDS * 900),
 ]
 _UNDER_WAY = {SendState.QUEUED.value, SendState.SENDING.value, SendState.DEFERRED.value}
@@ -122,7 +122,7 @@ def running_installation(url: str, var: Path) -> Iterator[Installation]:
         make_organisation(session)
         make_contacts(session, RECIPIENTS)
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
-    house = Installation(
+    installation = Installation(
         var,
         {**clean, "PYTHONPATH": str(ROOT), **environment},
         {
@@ -133,11 +133,11 @@ def running_installation(url: str, var: Path) -> Iterator[Installation]:
         },
     )
     try:
-        for name in house.commands:
-            house.start(name)
-        yield house
+        for name in installation.commands:
+            installation.start(name)
+        yield installation
     finally:
-        house.stop()
+        installation.stop()
         engine.dispose()
 
 
@@ -159,7 +159,7 @@ def caught(seed: int) -> Counter[str]:
 
 
 def run_with_kills(
-    house: Installation, victims: Sequence[str], kill: Callable[[str, random.Random], None], seed: int
+    installation: Installation, victims: Sequence[str], kill: Callable[[str, random.Random], None], seed: int
 ) -> str:
     """Run one launch with DEATHS kills, check its result, and return a summary line."""
     rng, deaths, began = random.Random(seed), Counter[str](), time.monotonic()
@@ -168,11 +168,11 @@ def run_with_kills(
         before = len(caught(seed))
         time.sleep(rng.uniform(0.0, 1.2))
         if number:  # Kill mostly while mails are in flight: a restarted worker needs some time.
-            wait_until(partial(_has_progressed, seed, activity_id, before), TIMEOUT, house)
+            wait_until(partial(_has_progressed, seed, activity_id, before), TIMEOUT, installation)
         victim = rng.choice(victims)
         deaths[victim] += 1
         kill(victim, rng)
-    wait_until(lambda: _is_over(activity_id), TIMEOUT, house)
+    wait_until(lambda: _is_over(activity_id), TIMEOUT, installation)
     found, times = count_states(activity_id), caught(seed)
     summary = f"seed {seed}: {found}, caught {len(times)}, killed {dict(deaths)}, {time.monotonic() - began:.0f} s"
     assert sum(found.values()) == RECIPIENTS, summary
@@ -195,24 +195,24 @@ def _is_over(activity_id: int) -> bool:
     return finished and not _UNDER_WAY & set(count_states(activity_id))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, house: Installation) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, installation: Installation) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        house.restart_exited()
+        installation.restart_exited()
         with suppress(SQLAlchemyError):
             if condition():
                 return
         time.sleep(0.05)
-    raise AssertionError(house.logs())
+    raise AssertionError(installation.logs())
 
 
 VICTIMS = ("worker", "worker", "beat", "broker", "sink")
 
 
 def test_processes_killed_on_sqlite(settings: config.Settings, tmp_path: Path) -> None:
-    with running_installation(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as house:
+    with running_installation(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as installation:
         for seed in range(FIRST, FIRST + SEEDS):
-            sys.stderr.write(run_with_kills(house, VICTIMS, house.kill, seed) + "\n")
+            sys.stderr.write(run_with_kills(installation, VICTIMS, installation.kill, seed) + "\n")
 
 
 def test_processes_killed_on_postgres(settings: config.Settings, tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_processes_killed_on_postgres(settings: config.Settings, tmp_path: Path)
         # As in production; the test server turns it off.
         server.command = [*server.command, "-c", "synchronous_commit=on"]
         server.start()
-        house = stack.enter_context(running_installation(server.url, tmp_path))
+        installation = stack.enter_context(running_installation(server.url, tmp_path))
 
         def kill(victim: str, chance: random.Random) -> None:
-            kill_database(server, chance) if victim == "database" else house.kill(victim, chance)
+            kill_database(server, chance) if victim == "database" else installation.kill(victim, chance)
 
         for seed in range(FIRST, FIRST + SEEDS):
-            sys.stderr.write(run_with_kills(house, (*VICTIMS, "database"), kill, seed) + "\n")
+            sys.stderr.write(run_with_kills(installation, (*VICTIMS, "database"), kill, seed) + "\n")

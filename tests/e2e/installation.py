@@ -141,7 +141,9 @@ def _wait_for_health(installation: RunningInstallation) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError(f"the house did not open:\n{(installation.var / 'up.log').read_text()}\n{installation.logs()}")
+    raise AssertionError(
+        f"the installation did not start:\n{(installation.var / 'up.log').read_text()}\n{installation.logs()}"
+    )
 
 
 def start_command(var: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -73,7 +73,15 @@ def page_paths(plan: steps.CampaignPlan, installation: RunningInstallation) -> I
         f"{plan.email}/heat",
     )
     yield from ("/overview", "/site", "/goals", "/goals/rates", "/conversions/import", "/api", "/api-keys")
-    yield from ("/bounces", "/relays", "/relays/domains", "/domains", "/health/house", "/health/log", "/links/check")
+    yield from (
+        "/bounces",
+        "/relays",
+        "/relays/domains",
+        "/domains",
+        "/health/installation",
+        "/health/log",
+        "/links/check",
+    )
     yield from ("/returns", f"{plan.campaign}/events", "/contacts/1/merge")
     yield f"/catcher/{installation.mails_to(plan.people[0])[0].id}"
     yield steps.parse_mail(installation.mails_to(plan.people[0])[0]).unsubscribe_url

@@ -47,7 +47,7 @@ class Site:
             if result := condition():
                 return result
             self.page.wait_for_timeout(50)
-        raise AssertionError(f"waited in vain, told so far: {self.reports}")
+        raise AssertionError(f"condition not met; reports so far: {self.reports}")
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def _index(index: Mapping[str, object]) -> str:
 
 
 def _schema(engine: sa.Engine) -> dict[str, object]:
-    """What the database calls its columns, constraints, indexes and sequences."""
+    """The names of columns, constraints, indexes and sequences in the database."""
     found: dict[str, object] = {}
     with engine.connect() as connection:
         inspector = sa.inspect(connection)
@@ -228,7 +228,7 @@ def test_a_failed_upgrade_leaves_0_1_as_it_was(
     assert schema.is_current(version_0_1)
 
 
-def test_an_older_database_is_told_what_to_install_first(version_0_1: sa.Engine) -> None:
+def test_an_older_database_names_the_version_to_install_first(version_0_1: sa.Engine) -> None:
     with version_0_1.begin() as connection:
         connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{min(from_0_1.EARLIER_REVISIONS)}'")
     with pytest.raises(schema.UpgradeRefused, match=r"last 0\.1 release"):

@@ -17,7 +17,7 @@ from campaigns.errors import Conflict, ValidationFailed
 from campaigns.planning import activities, campaigns, launch, system_activities
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, CampaignStatus, Channel, Preflight
 from campaigns.planning.recipients import audience_size, select_audience
-from campaigns.planning.state_machine import AlreadyLaunched
+from campaigns.planning.state_machine import LaunchConflict
 from tests.conftest import FrozenClock
 from tests.factories import (
     make_activity,
@@ -71,7 +71,7 @@ def test_launch_freezes_message_and_goes_live(
 def test_second_launch_is_a_conflict(session: Session, actor: Actor, mailing: Activity) -> None:
     make_preflight(session, mailing)
     launch.launch(session, actor, mailing)
-    with pytest.raises(AlreadyLaunched, match="already launched"):
+    with pytest.raises(LaunchConflict, match="already launched"):
         launch.launch(session, actor, mailing)
 
 
@@ -222,7 +222,7 @@ def test_concurrent_launches_launch_once(database: Engine) -> None:
             with db.transaction() as mine:
                 launch.launch(mine, actor, mine.get_one(Activity, mailing.id))
             outcomes.append("launched")
-        except AlreadyLaunched:
+        except LaunchConflict:
             outcomes.append("already")
 
     run_concurrently(3, click)
@@ -236,7 +236,7 @@ def test_concurrent_launches_launch_once(database: Engine) -> None:
 
 
 def test_concurrent_launch_and_campaign_pause(database: Engine) -> None:
-    """In either order, no activity stays live in a paused campaign."""
+    """In either order, no activity of a paused campaign is live."""
     with db.transaction() as session:
         actor = Actor.of_user(make_user(session))
         campaign = make_campaign(session, status=CampaignStatus.ACTIVE)

@@ -254,7 +254,7 @@ def test_activity_transitions_by_page(coordinator_client: FlaskClient) -> None:
         watched = f"/activities/{activity_id}" + ("/progress" if verb in ("pause", "resume") else "")
         answer = coordinator_client.post(f"/activities/{activity_id}/{verb}", headers={"Referer": f"http://x{watched}"})
         assert (answer.status_code, status_of(activity_id).value) == (303, status), verb
-        assert answer.location == watched, "whoever watches the progress stays there"
+        assert answer.location == watched, "the progress page redirects to itself"
     with db.read_only_session() as session:
         assert session.get_one(Campaign, campaign_id).status is CampaignStatus.ACTIVE
     answer = coordinator_client.post(f"/activities/{activity_id}/pause", follow_redirects=True)
@@ -263,10 +263,10 @@ def test_activity_transitions_by_page(coordinator_client: FlaskClient) -> None:
 
 def test_second_launch_shows_information(coordinator_client: FlaskClient) -> None:
     _, activity_id = make_planned_activity()
-    for said in ("Launched.", "is already launched"):
+    for text in ("Launched.", "is already launched"):
         page = coordinator_client.post(f"/activities/{activity_id}/launch", follow_redirects=True)
         assert page.status_code == 200
-        assert said in page.get_data(as_text=True)
+        assert text in page.get_data(as_text=True)
     assert status_of(activity_id) is ActivityStatus.LIVE
 
 
@@ -278,16 +278,16 @@ def test_email_activity_without_message_is_not_launched(coordinator_client: Flas
 
 
 @pytest.mark.parametrize(
-    ("at", "said"),
+    ("at", "text"),
     [("2099-01-01T10:00", "Scheduled."), ("2001-01-01T10:00", "passed already"), ("soon", "when"), ("", "when")],
 )
-def test_scheduled_launch(coordinator_client: FlaskClient, at: str, said: str) -> None:
+def test_scheduled_launch(coordinator_client: FlaskClient, at: str, text: str) -> None:
     _, activity_id = make_planned_activity()
     page = coordinator_client.post(
         f"/activities/{activity_id}/launch", data={"later": "y", "at": at}, follow_redirects=True
     )
-    assert said in page.get_data(as_text=True)
-    expected = ActivityStatus.SCHEDULED if said == "Scheduled." else ActivityStatus.APPROVED
+    assert text in page.get_data(as_text=True)
+    expected = ActivityStatus.SCHEDULED if text == "Scheduled." else ActivityStatus.APPROVED
     assert status_of(activity_id) is expected
 
 
@@ -415,18 +415,18 @@ def test_history_shows_actor_and_action(coordinator_client: FlaskClient, viewer_
 
 
 @pytest.mark.parametrize(
-    ("local", "said"),
+    ("local", "text"),
     [
         ("2027-03-28T02:30", "Clocks are put forward"),
         ("2027-10-31T02:30", "for the first of the two times"),
         ("2027-10-31T12:30", "Scheduled."),
     ],
 )
-def test_launch_at_skipped_or_ambiguous_time(coordinator_client: FlaskClient, local: str, said: str) -> None:
+def test_launch_at_skipped_or_ambiguous_time(coordinator_client: FlaskClient, local: str, text: str) -> None:
     with db.transaction() as session:
         make_organisation(session).timezone = "Europe/Paris"
     _, activity_id = make_planned_activity()
     answer = coordinator_client.post(
         f"/activities/{activity_id}/launch", data={"later": "y", "at": local}, follow_redirects=True
     )
-    assert said in answer.get_data(as_text=True)
+    assert text in answer.get_data(as_text=True)

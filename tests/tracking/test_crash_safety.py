@@ -114,9 +114,9 @@ def test_every_answered_hit_is_logged_exactly_once(database: Engine, settings: c
         died = threading.Timer(chance.uniform(0.1, 0.5), kill_process, [pid])
         died.start()
         with os.fdopen(reading, "rb") as pipe:
-            told = pipe.read()
+            data = pipe.read()
         died.join()
-        answered |= {int.from_bytes(told[at : at + 4]) for at in range(0, len(told) - 3, 4)}
+        answered |= {int.from_bytes(data[at : at + 4]) for at in range(0, len(data) - 3, 4)}
     stop.set()
     for victim in victims:
         victim.join()

@@ -232,19 +232,19 @@ def test_kill_of_postgres_loses_nothing(settings: config.Settings, tmp_path: Pat
         # The setting of an installation that needs durability.
         server.command = [*server.command, "-c", "synchronous_commit=on"]
         server.start()
-        house, mailing = stack.enter_context(running_installation(server.url, tmp_path))
+        installation, mailing = stack.enter_context(running_installation(server.url, tmp_path))
         for seed in range(max(1, KILLS // 5)):
-            run_under_kills(house, mailing, lambda chance: kill_database(server, chance), seed)
+            run_under_kills(installation, mailing, lambda chance: kill_database(server, chance), seed)
 
 
 @posix
 def test_a_killed_collector_is_replaced_by_the_other(settings: config.Settings, tmp_path: Path) -> None:
-    with running_installation(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as (house, mailing):
-        eventually(lambda: len(house.collectors) == 2)
-        assert [one.poll() for one in house.collectors] == [None, None], "the one that waits lives, too"
-        withdraw_consent_between_hits(house, mailing)
+    with running_installation(f"sqlite:///{tmp_path / 'kampania.db'}", tmp_path) as (installation, mailing):
+        eventually(lambda: len(installation.collectors) == 2)
+        assert [one.poll() for one in installation.collectors] == [None, None], "the one that waits lives, too"
+        withdraw_consent_between_hits(installation, mailing)
         for seed in range(max(1, KILLS // 5)):
-            run_under_kills(house, mailing, lambda _chance: house.kill_active_collector(), seed)
+            run_under_kills(installation, mailing, lambda _chance: installation.kill_active_collector(), seed)
 
 
 def withdraw_consent_between_hits(installation: Installation, mailing: Mailing) -> None:

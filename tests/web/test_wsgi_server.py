@@ -90,7 +90,7 @@ def test_stopping_the_server_ends_the_streams(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(server_sent_events, "change_poller", server_sent_events.ChangePoller())
     monkeypatch.setattr(wsgi_server, "_granian_set_signals", lambda stop, *others: stop(15, None))
     vars(_signals)["set_main_signals"](
-        lambda *said: calls.append((said, server_sent_events.change_poller.stopped.is_set()))
+        lambda *arguments: calls.append((arguments, server_sent_events.change_poller.stopped.is_set()))
     )
     assert calls == [((15, None), True)]
 

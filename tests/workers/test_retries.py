@@ -175,7 +175,7 @@ def test_a_hit_that_fails_stops_no_other(
 def test_the_health_page_shows_failures(owner_client: FlaskClient) -> None:
     with db.transaction() as session:
         retries.run_batch(session, JobType.START_LAUNCH, [42], lambda _ids: [][0])
-    page = owner_client.get("/health/house").text
+    page = owner_client.get("/health/installation").text
     assert "Begin the scheduled launch of activity 42" in page
     assert "IndexError" in page
     later = clock.now() + timedelta(hours=3)

@@ -246,7 +246,7 @@ def reason_details(reasons: int) -> list[ReasonDetail]:
         for reason in LabelReason
         if reason & reasons
     ]
-    return sorted(details, key=lambda said: (not said.is_decisive, -abs(said.weight or 0)))
+    return sorted(details, key=lambda detail: (not detail.is_decisive, -abs(detail.weight or 0)))
 
 
 _SMALL_PRINT_PATTERN = re.compile(

@@ -91,9 +91,9 @@ def violations_query(actor: Actor, since: datetime, campaign: Campaign | None = 
         .group_by(Visit.traffic_source_id, activity_id)
     )
     if campaign is not None:
-        ours = select(Activity.id).where(Activity.campaign_id == campaign.id)
+        activity_ids = select(Activity.id).where(Activity.campaign_id == campaign.id)
         names_it = or_(TrafficSource.utm_id == str(campaign.id), TrafficSource.campaign == utm.slugify(campaign.name))
-        query = query.where(or_(Visit.activity_id.in_(ours), and_(Visit.activity_id.is_(None), names_it)))
+        query = query.where(or_(Visit.activity_id.in_(activity_ids), and_(Visit.activity_id.is_(None), names_it)))
     violations = query.subquery()
     return select(violations), [violations.c.visits.desc(), violations.c.traffic_source_id, violations.c.activity_id]
 

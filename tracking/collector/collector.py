@@ -99,7 +99,7 @@ class Collector:
         self._offsets[spool] = chunk.offset
         self._user_agents.commit()
         if chunk.skipped_bytes or chunk.lost_hits:
-            log.error("collect.loss", spool=spool, skipped_bytes=chunk.skipped_bytes, lost_hits=chunk.lost_hits)
+            log.error("collector.hits_lost", spool=spool, skipped_bytes=chunk.skipped_bytes, lost_hits=chunk.lost_hits)
         return len(chunk.hits)
 
     def _count_chunk(self, spool: str, offset: int, chunk: reader.ReadResult, count: Callable[..., object]) -> None:
@@ -273,7 +273,7 @@ def _collect_until_stopped(collector: Collector, stop: threading.Event) -> None:
                 collector.delete_counted_files()
             pause = PAUSE_SECONDS
         except Exception as error:
-            log.error("collect.failed", error=str(error)[:500])
+            log.error("collector.round_failed", error=str(error)[:500])
             count, pause = 0, min(pause * 2, _MAX_PAUSE_SECONDS)
         if count < _MIN_HITS_PER_ROUND:
             stop.wait(pause)

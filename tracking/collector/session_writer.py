@@ -101,7 +101,7 @@ class VisitWriter:
             yield row.visit_id, row.page, to_micros(row.at), row.digest, row.active_seconds, row.scroll
 
     def seen_before(self, visitors: Collection[int]) -> defaultdict[int, set[tuple[str, int | None]]]:
-        """What brought each visitor before: ("a", activity id) and ("c", campaign id), by visitor."""
+        """The sources that brought each visitor before: ("a", activity id) and ("c", campaign id), by visitor."""
         query = (
             select(Visit.visitor, Visit.activity_id, Activity.campaign_id)
             .outerjoin(Activity, Activity.id == Visit.activity_id)

@@ -188,7 +188,7 @@ def apply_label_changes(connection: Connection, changes: Collection[LabelChange]
     delta.write(connection)
 
 
-_make_relabelled = partial(tuple.__new__, bulk_sql.Relabelled)
+_make_relabelled = partial(tuple.__new__, bulk_sql.RelabelledEvent)
 
 
 def _relabel(connection: Connection, changes: Collection[LabelChange], rules: int, *, settling: bool) -> RollupDelta:

@@ -255,7 +255,7 @@ def add_to_rollups(connection: Connection, counts: Iterable[tuple[tuple[int, ...
         connection.exec_driver_sql(f"{into} VALUES (?, ?, ?, ?, ?, ?, ?) {conflict}", rows)
 
 
-class Relabelled(NamedTuple):
+class RelabelledEvent(NamedTuple):
     """New label of an event. ``send_id`` and ``at`` serve to find the row by an index."""
 
     id: int
@@ -273,7 +273,7 @@ _RELABEL_SQL = (
 )
 
 
-def relabel_events(connection: Connection, changes: Collection[Relabelled], *, settling: bool) -> None:
+def relabel_events(connection: Connection, changes: Collection[RelabelledEvent], *, settling: bool) -> None:
     """Update labels and reasons of events. ``settling`` states that all of them have the label SETTLING until now."""
     if not is_postgres(connection):
         rows = sorted((id, label, reasons, rules) for id, _send_id, _at, label, reasons, rules in changes)
@@ -293,7 +293,7 @@ def relabel_events(connection: Connection, changes: Collection[Relabelled], *, s
         _relabel(connection, without_send, "events.send_id IS NULL AND events.at BETWEEN %s AND %s", first, last)
 
 
-def _relabel(connection: Connection, changes: Collection[Relabelled], where: str, *more: Any) -> None:
+def _relabel(connection: Connection, changes: Collection[RelabelledEvent], where: str, *more: Any) -> None:
     if changes:
         connection.exec_driver_sql(_RELABEL_SQL + where, (*_column_arrays(sorted(changes)), *more))
 

@@ -174,7 +174,7 @@ def rebuild_in_zone(connection: Connection, zone: str, activity_id: int | None =
     activities, or with 0.
     """
     where = "1 = 1" if activity_id is None else f"activity_id = {activity_id:d}"
-    for quarters, days, lives, key, adds in (
+    for quarters, days, totals, key, adds in (
         (
             "event_rollups",
             "event_rollups_daily",
@@ -184,14 +184,14 @@ def rebuild_in_zone(connection: Connection, zone: str, activity_id: int | None =
         ),
         ("visit_rollups", "visit_rollups_daily", "visit_rollups_total", ("activity_id", "label"), VISIT_COLUMNS),
     ):
-        for table in (days, lives):
+        for table in (days, totals):
             connection.exec_driver_sql(f"DELETE FROM {table} WHERE {where}")  # noqa: S608
         starts = _day_starts(connection, zone, quarters, where)
         if starts:
             _insert_daily_sums(connection, starts, f"(SELECT * FROM {quarters} WHERE {where})", days, key, adds)  # noqa: S608
             same, sums = ", ".join(key), ", ".join(f"sum({name})" for name in adds)
             connection.exec_driver_sql(
-                f"INSERT INTO {lives} ({same}, {', '.join(adds)})"  # noqa: S608
+                f"INSERT INTO {totals} ({same}, {', '.join(adds)})"  # noqa: S608
                 f" SELECT {same}, {sums} FROM {days} WHERE {where} GROUP BY {same}"
             )
     if not activity_id:

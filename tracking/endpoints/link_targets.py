@@ -260,7 +260,7 @@ def _urls_of_single_send(session: Session, send_id: int) -> Urls:
     try:
         link_cache.cache_single_links(session, {send_id: version_id})
     except OSError as error:
-        log.error("destinations.not_kept", send=send_id, error=str(error))
+        log.error("link_targets.write_failed", send=send_id, error=str(error))
     return link_cache.links_of_version(session, version_id)
 
 
@@ -271,7 +271,7 @@ def _write_cache_file(name: str, content: Mapping[Any, object]) -> None:
     try:
         link_cache.write_json(name, content)
     except OSError as error:
-        log.error("destinations.not_kept", file=name, error=str(error))
+        log.error("link_targets.write_failed", file=name, error=str(error))
 
 
 _TRY_LATER = N_("This link cannot be followed just now. Please try again in a minute.")
@@ -301,7 +301,7 @@ def personalise_url(url: str, send_id: int) -> str:
         with db.read_only_session() as session:
             fields = _merge_fields(session, send_id)
     except SQLAlchemyError as error:
-        log.warning("destinations.unpersonalised", error=str(error)[:200])
+        log.warning("link_targets.personalise_failed", error=str(error)[:200])
     return links.personalise_url(url, fields)
 
 
@@ -347,7 +347,7 @@ def start_sync_thread() -> None:
     global _sync_thread_pid
     if _sync_thread_pid != os.getpid():
         _sync_thread_pid = os.getpid()
-        threading.Thread(target=_sync_forever, name="destinations-sync", daemon=True).start()
+        threading.Thread(target=_sync_forever, name="link-targets-sync", daemon=True).start()
 
 
 def _sync_forever() -> None:
@@ -355,5 +355,5 @@ def _sync_forever() -> None:
         try:
             sync()
         except (SQLAlchemyError, OSError) as error:
-            log.warning("destinations.not_synced", error=str(error)[:200])
+            log.warning("link_targets.sync_failed", error=str(error)[:200])
         time.sleep(SYNC_SECONDS)

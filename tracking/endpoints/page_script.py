@@ -20,7 +20,7 @@ import structlog
 
 import campaigns.web
 from campaigns import clock
-from campaigns.errors import BadToken
+from campaigns.errors import InvalidTokenError
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.fast_path import Answer, Environ, Header
 from tracking.endpoints import ip_networks
@@ -61,7 +61,7 @@ def handle_request(environ: Environ) -> Answer | None:
         try:
             answer = _handle_report(environ)
         except Exception as error:  # A visited page must never show an error of this endpoint.
-            log.exception("beacons.failed", error=str(error))
+            log.exception("page_report.failed", error=str(error))
             answer = _NO_CONTENT
     elif path == "/k.js":
         answer = _serve_script(environ)
@@ -121,8 +121,9 @@ def _read_body(environ: Environ) -> bytes | None:
 
 @lru_cache(maxsize=4_096)
 def _bytes_to_read(content_length: str) -> int | None:
-    """How many bytes to read for this Content-Length; None when it exceeds the limit. Without a valid length one byte
-    more than the limit is read, so that a longer body is detected.
+    """The number of bytes to read for this Content-Length; None when it exceeds the limit.
+
+    Without a valid length one byte more than the limit is read, so that a longer body is detected.
     """
     if not content_length.isdecimal():
         return MAX_REPORT_BYTES + 1
@@ -170,7 +171,7 @@ def send_of_visit_token(token: object) -> int:
         return 0
     try:
         payload = keyring().open_expiring(Purpose.VISIT, token)
-    except (BadToken, ValueError):
+    except (InvalidTokenError, ValueError):
         return 0
     send_id = int.from_bytes(payload) if len(payload) == 8 else 0
     return send_id if send_id < 1 << 63 else 0

@@ -19,7 +19,7 @@ import structlog
 
 from campaigns import clock
 from campaigns.content.rendering import links
-from campaigns.errors import BadToken, TemporaryError, ValidationFailed, ValidationProblem
+from campaigns.errors import InvalidTokenError, TemporaryError, ValidationFailed, ValidationProblem
 from campaigns.tokens import Purpose, keyring
 from campaigns.web.fast_path import Answer, Environ, Header
 from tracking.endpoints import link_targets
@@ -66,7 +66,7 @@ def handle_request(environ: Environ) -> Answer | None:
     try:
         answer = handler(path[3:], environ, endpoint_context()) if method in _ALLOWED_METHODS else _NOT_ALLOWED
     except Exception as error:  # Recipients must never see a server error.
-        log.exception("hits.failed", error=str(error))
+        log.exception("hit.failed", error=str(error))
         answer = _error_page(HTTPStatus.NOT_FOUND) if handler in (_handle_click, _handle_short_link) else _PIXEL_ANSWER
     if method == "HEAD":
         status, headers, body = answer
@@ -102,7 +102,7 @@ _NOT_ALLOWED = _error_page(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD")
 def _handle_open(token: str, environ: Environ, context: EndpointContext) -> Answer:
     try:
         send_id = context.open_token(token)
-    except BadToken:
+    except InvalidTokenError:
         return _PIXEL_ANSWER
     _store_hit(context, _OPEN, send_id, 0, environ)
     return _PIXEL_ANSWER
@@ -115,7 +115,7 @@ def _handle_click(rest: str, environ: Environ, context: EndpointContext) -> Answ
         target = context.link_targets.resolved.get((send_id >> 32, digits)) or _resolve_link(
             context.link_targets, send_id, digits
         )
-    except BadToken:
+    except InvalidTokenError:
         return _error_page(HTTPStatus.NOT_FOUND)
     except TemporaryError:
         return _try_later()
@@ -179,7 +179,7 @@ def _visiting_send(query: str) -> int:
     try:
         tokens = parse_qs(query, max_num_fields=10).get("k", [])
         payload = keyring().open_expiring(Purpose.VISIT, tokens[0]) if tokens else b""
-    except (BadToken, ValueError):
+    except (InvalidTokenError, ValueError):
         return 0
     return int.from_bytes(payload) if len(payload) == 8 else 0
 
@@ -203,7 +203,7 @@ def _resolve_link(cache: LinkTargetCache, send_id: int, digits: str) -> LinkTarg
             else (_error_page(HTTPStatus.GONE), None)
         )
     except (ValidationFailed, ValueError) as error:
-        log.warning("hits.no_destination", send=send_id, error=str(error))
+        log.warning("hit.target_missing", send=send_id, error=str(error))
         return None
     target = LinkTarget(number, *answer_and_token_place)
     if merged == url and cache.uses_activity_links(send_id):
@@ -221,8 +221,8 @@ def _redirect_to_target(url: str, hosts: frozenset[str]) -> tuple[Answer, tuple[
     fault = links.url_problem(ascii_url, hosts)
     if fault is not None:
         raise ValidationFailed(ValidationProblem(fault))
-    ours = urlsplit(ascii_url).hostname in hosts
-    return _redirect(ascii_url), _split_at_visit_token(ascii_url) if ours else None
+    is_own_host = urlsplit(ascii_url).hostname in hosts
+    return _redirect(ascii_url), _split_at_visit_token(ascii_url) if is_own_host else None
 
 
 def _split_at_visit_token(url: str) -> tuple[str, str]:

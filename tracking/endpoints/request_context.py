@@ -18,7 +18,7 @@ class EndpointContext:
 
     settings: Settings
     open_token: Callable[[str], int]
-    """The send id of an engagement token. Raises BadToken."""
+    """The send id of an engagement token. Raises InvalidTokenError."""
     store_record: Callable[[bytes], bool]
     """Append a packed hit to the spool."""
     resolve_network: Callable[..., int]

@@ -18,7 +18,7 @@ from tracking.models.conversions import LEAD_GOAL, Conversion, ConversionTouchpo
 from tracking.models.events import Event, HitKind, MinuteBucket, TrafficLabel
 
 _CLICK_WAIT = timedelta(seconds=10)
-"""How long a submission waits for its click to be collected; without it the click would earn no credit."""
+"""Time for which a submission waits for its click to be collected; without it the click would earn no credit."""
 _REPEAT_WINDOW = timedelta(minutes=1)
 _COMMIT_ORDER_SLACK = 1_000
 """Concurrent transactions may commit out of id order; a row is assumed to commit within this many ids."""

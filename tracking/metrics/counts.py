@@ -11,11 +11,11 @@ from operator import add, attrgetter
 from typing import Any, Protocol, Self, TypeVar
 
 
-class _Addable(Protocol):
+class _SupportsAdd(Protocol):
     def __add__(self, other: Self, /) -> Self: ...
 
 
-Part = TypeVar("Part", bound=_Addable)
+Part = TypeVar("Part", bound=_SupportsAdd)
 
 
 def add_known(one: Part | None, other: Part | None) -> Part | None:

@@ -21,7 +21,7 @@ from campaigns.i18n import N_
 
 
 class GoalKind(StrEnum):
-    """What a goal is reached by."""
+    """Kinds of conditions that reach a goal."""
 
     FORM = "form"
     PAGE = "page"

@@ -27,7 +27,7 @@ from tracking.models import conversions, maintenance, visits  # noqa: F401 (regi
 
 
 class HitKind(IntEnum):
-    """What a hit requested."""
+    """Kinds of requests that are recorded as hits."""
 
     OPEN = 1  # pixel loaded
     CLICK = 2  # tracked link followed
@@ -39,7 +39,7 @@ class HitKind(IntEnum):
 
 
 class TrafficLabel(IntEnum):
-    """Who caused a hit. All hits are stored; only HUMAN counts in rates."""
+    """The cause of a hit: a human, a machine, a scanner. All hits are stored; only HUMAN counts in rates."""
 
     SETTLING = 0  # not final yet; final after the settle window
     HUMAN = 1
@@ -228,7 +228,7 @@ class RollupTimeZone(Base):
 
 
 class SpoolCheckpoint(Base):
-    """How far a spool has been counted. Moved in the transaction that counts."""
+    """The position up to which a spool has been counted. Moved in the transaction that counts."""
 
     __tablename__ = "spool_checkpoints"
 

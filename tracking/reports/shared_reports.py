@@ -18,7 +18,7 @@ from campaigns import clock
 from campaigns.accounts import audit
 from campaigns.accounts.actor import Actor, Permission
 from campaigns.accounts.organisation import organisation
-from campaigns.errors import BadToken, NotFound, ValidationFailed, ValidationProblem
+from campaigns.errors import InvalidTokenError, NotFound, ValidationFailed, ValidationProblem
 from campaigns.i18n import N_
 from campaigns.tokens import Purpose, keyring
 from tracking.bots import rules
@@ -154,7 +154,7 @@ def find_by_token(session: Session, token: str) -> SharedReport:
     """
     try:
         payload = keyring().open(Purpose.SHARE, token)
-    except BadToken:
+    except InvalidTokenError:
         payload = b""
     number = int.from_bytes(payload, signed=True) if len(payload) == _ID_BYTES else 0
     report = session.get(SharedReport, number)

@@ -26,7 +26,7 @@ def preallocate(fd: int, end: int) -> tuple[mmap.mmap, int]:
     """
     begin = end - end % mmap.ALLOCATIONGRANULARITY
     if not _writes_in_place(fd):
-        raise OSError("no file system on which room can be reserved")
+        raise OSError("no file system on which space can be reserved")
     try:
         os.posix_fallocate(fd, begin, PREALLOCATED_BYTES)
         return mmap.mmap(fd, PREALLOCATED_BYTES, offset=begin), end - begin

@@ -187,7 +187,7 @@ class SpoolWriter:
 
     def _note_refused_write(self, error: OSError) -> None:
         if not self.unreported_losses:
-            log.error("spool.refused", spool=self.name, error=str(error))
+            log.error("spool.write_failed", spool=self.name, error=str(error))
         self.lost_hits += 1
         self.unreported_losses += 1
         if self._fd >= 0 or time.monotonic() >= self._retry_at:

@@ -72,7 +72,7 @@ def log_csv(campaign_id: int) -> Response:
 def event(event_id: int) -> str:
     explanation, activity, send = event_log.event_detail(db_session(), current_actor(), event_id)
     return render_template(
-        "pages/tracking/event.html", told=explanation, activity=activity, send=send, **_template_context()
+        "pages/tracking/event.html", detail=explanation, activity=activity, send=send, **_template_context()
     )
 
 

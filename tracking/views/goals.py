@@ -154,7 +154,7 @@ def rates() -> Any:
         form=form,
         waiting=unconverted,
         rates=currency.exchange_rates(db_session()),
-        ours=org.currency,
+        own_currency=org.currency,
         today=clock.now().date(),
     )
     return page, 400 if form.is_submitted() else 200

@@ -29,14 +29,14 @@ def _collector_facts(session: Session) -> dict[str, Any]:
         "collecting": collector.collecting,
         "lag_seconds": round(collector.lag.total_seconds(), 1),
         "lost_hits": collector.lost_hits,
-        "set_aside": collector.dead_letters,
+        "dead_letters": collector.dead_letters,
         "overdue": collector.overdue,
-        "setbacks": len(retries.current_failures(session)),
+        "job_failures": len(retries.current_failures(session)),
     }
 
 
-@blueprint.get("/health/house")
-def house() -> str:
+@blueprint.get("/health/installation")
+def installation() -> str:
     """The health page; for htmx requests only its content."""
     current_actor().require(Permission.SETTINGS)
     collector, relay_trouble, is_broker_up = (
@@ -51,7 +51,7 @@ def house() -> str:
         found=collector,
         trouble=relay_trouble,
         broker=is_broker_up,
-        setbacks=job_failures,
+        job_failures=job_failures,
         well=_is_collector_ok(collector) and is_broker_up and relay_trouble is None and not job_failures,
         now=clock.now(),
     )

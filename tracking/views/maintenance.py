@@ -66,24 +66,24 @@ def check() -> Any:
     )
 
 
-@blueprint.get("/<int:inspection_id>")
-def show(inspection_id: int) -> str:
-    return _render_run(inspection_id, "maintenance_run")
+@blueprint.get("/<int:run_id>")
+def show(run_id: int) -> str:
+    return _render_run(run_id, "maintenance_run")
 
 
-@blueprint.get("/<int:inspection_id>/progress")
-def progress(inspection_id: int) -> Response:
-    return unless_unchanged(_render_run(inspection_id, "_maintenance_run"))
+@blueprint.get("/<int:run_id>/progress")
+def progress(run_id: int) -> Response:
+    return unless_unchanged(_render_run(run_id, "_maintenance_run"))
 
 
-def _render_run(inspection_id: int, page: str) -> str:
+def _render_run(run_id: int, page: str) -> str:
     current_actor().require(Permission.SETTINGS)
-    maintenance_run = maintenance_runs.get_run(db_session(), inspection_id)
+    maintenance_run = maintenance_runs.get_run(db_session(), run_id)
     orderer = db_session().get(User, maintenance_run.created_by) if maintenance_run.created_by else None
     return render_template(
         f"pages/tracking/{page}.html",
-        found=maintenance_run,
-        told=maintenance_runs.report(db_session(), maintenance_run),
+        run=maintenance_run,
+        report=maintenance_runs.report(db_session(), maintenance_run),
         labels=maintenance_runs.LABELS,
         who=orderer.name if orderer else "",
         last=maintenance_run.until - timedelta(seconds=1) if maintenance_run.until else None,
@@ -91,10 +91,10 @@ def _render_run(inspection_id: int, page: str) -> str:
     )
 
 
-@blueprint.post("/<int:inspection_id>/change")
-def carry_out(inspection_id: int) -> Any:
+@blueprint.post("/<int:run_id>/change")
+def apply(run_id: int) -> Any:
     """Order the run that applies the findings of a trial or check."""
     current_actor().require(Permission.SETTINGS)
-    new_run = maintenance_runs.order_follow_up(db_session(), current_actor(), inspection_id)
+    new_run = maintenance_runs.order_follow_up(db_session(), current_actor(), run_id)
     db_session().commit()
     return redirect(f"/health/log/{new_run.id}", 303)

@@ -58,7 +58,7 @@ class CsvRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CsvDialect:
-    """How a file is read, with its first rows."""
+    """The format of a file as detected, with its first rows."""
 
     encoding: str
     delimiter: str

@@ -58,8 +58,8 @@ class json_merge(FunctionElement[Any]):
     inherit_cache = True
 
 
-class json_differs(FunctionElement[bool]):
-    """Whether two JSON values differ."""
+class json_inequality(FunctionElement[bool]):
+    """SQL expression that is true when two JSON values differ."""
 
     type = Boolean()
     inherit_cache = True
@@ -76,13 +76,13 @@ def _merged_postgresql(element: json_merge, compiler: Any, **kw: Any) -> str:
     return f"CAST(CAST({first} AS jsonb) || CAST({second} AS jsonb) AS json)"
 
 
-@compiles(json_differs, "sqlite")
-def _differs_sqlite(element: json_differs, compiler: Any, **kw: Any) -> str:
+@compiles(json_inequality, "sqlite")
+def _differs_sqlite(element: json_inequality, compiler: Any, **kw: Any) -> str:
     first, second = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"json({first}) <> json({second})"
 
 
-@compiles(json_differs, "postgresql")
-def _differs_postgresql(element: json_differs, compiler: Any, **kw: Any) -> str:
+@compiles(json_inequality, "postgresql")
+def _differs_postgresql(element: json_inequality, compiler: Any, **kw: Any) -> str:
     first, second = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"CAST({first} AS jsonb) <> CAST({second} AS jsonb)"

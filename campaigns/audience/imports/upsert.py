@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from campaigns.audience.consent import current_level_sql
 from campaigns.audience.contacts import ADDRESS_ERASED
-from campaigns.audience.imports.sql import fill_staged, insert_ignoring, json_differs, json_merge, staged
+from campaigns.audience.imports.sql import fill_staged, insert_ignoring, json_inequality, json_merge, staged
 from campaigns.audience.imports.staging import StagedRow
 from campaigns.audience.models import (
     ConsentEntry,
@@ -189,7 +189,7 @@ def _differs_from_contact() -> ColumnElement[bool]:
             and_(staged.c[name].is_not(None), staged.c[name].is_distinct_from(getattr(Contact, name)))
             for name in _NULLABLE_COLUMNS
         ),
-        json_differs(json_merge(Contact.attributes, staged.c.attributes), Contact.attributes),
+        json_inequality(json_merge(Contact.attributes, staged.c.attributes), Contact.attributes),
     )
 
 

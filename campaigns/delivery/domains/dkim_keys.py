@@ -19,7 +19,7 @@ from campaigns.i18n import N_
 
 _SECRET_PURPOSE = "dkim"
 RECORD_RETENTION = timedelta(days=7)
-"""How long the record of a retired key must stay in the DNS: signed mail may still be in queues."""
+"""Time for which the record of a retired key must stay in the DNS: signed mail may still be in queues."""
 
 
 def create_keys(session: Session, actor: Actor, domain: str) -> list[DkimKey]:

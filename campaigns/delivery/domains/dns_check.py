@@ -83,7 +83,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class DnsCheckInput:
-    """What to check, read from the database before the DNS is queried."""
+    """Input of a DNS check, read from the database before the DNS is queried."""
 
     domain: str
     keys: Sequence[tuple[int, str, str, str]]

@@ -1,7 +1,8 @@
 """Compiler from Jinja expressions to Python closures, so that rendering a mail does not run Jinja.
 
 Supported are merge fields, filters, comparisons, boolean operators, and the variables and counters of loops.
-Everything else raises NotCompilable. Results equal those of :mod:`campaigns.content.rendering.jinja_sandbox`.
+Everything else raises UnsupportedTemplateError. Results equal those of
+:mod:`campaigns.content.rendering.jinja_sandbox`.
 ``tests/benchmarks/composing.py`` measures mails rendered this way.
 """
 
@@ -20,7 +21,7 @@ RESERVED_NAMES = frozenset({*FIELD_ROOTS, "links", "pixel", "unsubscribe_url", "
 """Names that a loop variable must not shadow."""
 
 
-class NotCompilable(Exception):
+class UnsupportedTemplateError(Exception):
     """The template uses a construct that only Jinja itself can render."""
 
 
@@ -38,7 +39,7 @@ _LOOP_COUNTERS: Mapping[str, Callable[[int, int], Any]] = {
 def compile_expression(node: nodes.Node, bound: frozenset[str] = frozenset()) -> Evaluator:
     """A closure from the render context to the expression's value.
 
-    ``bound`` are the variables of the enclosing loops. Raises NotCompilable.
+    ``bound`` are the variables of the enclosing loops. Raises UnsupportedTemplateError.
     """
     match node:
         case nodes.Getattr(node=nodes.Name(name=root), attr=key) if root in FIELD_ROOTS:
@@ -74,13 +75,13 @@ def compile_expression(node: nodes.Node, bound: frozenset[str] = frozenset()) ->
                 eq if sign == "eq" else ne,
             )
             return lambda names: compare(left(names), right(names))
-    raise NotCompilable
+    raise UnsupportedTemplateError
 
 
 def compile_iterable(node: nodes.Node, bound: frozenset[str]) -> Callable[[RenderContext], Iterable[Any]]:
     """A closure from the render context to what a loop iterates over: an expression's value or a range.
 
-    Raises NotCompilable.
+    Raises UnsupportedTemplateError.
     """
     match node:
         case nodes.Call(node=nodes.Name(name="range"), kwargs=[], dyn_args=None, dyn_kwargs=None):

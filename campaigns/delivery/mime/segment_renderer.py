@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from campaigns.content.rendering import jinja_sandbox
 from campaigns.content.rendering.renderer import EXTRA_BLANK_LINES
 from campaigns.delivery.mime import expression_compiler
-from campaigns.delivery.mime.expression_compiler import NotCompilable, RenderContext
+from campaigns.delivery.mime.expression_compiler import RenderContext, UnsupportedTemplateError
 from campaigns.delivery.mime.quoted_printable import MAX_LINE, SOFT_BREAK, encode_segment, encode_value
 
 ENGAGEMENT = "_engagement"
@@ -114,7 +114,7 @@ def _compile(part: _PartEncoder, source: str, link_templates: LinkTemplates) -> 
     tree = part.environment.parse(source)
     try:
         return _TemplateCompiler(part, link_templates).compile_body(tree.body)
-    except NotCompilable:
+    except UnsupportedTemplateError:
         return _compile_with_jinja(part, tree, link_templates)
 
 
@@ -221,7 +221,7 @@ def render_parts(render: RenderFunction, names: RenderContext) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _TemplateCompiler:
-    """Compiles a Jinja syntax tree to strings and closures. Raises NotCompilable for unsupported constructs."""
+    """Compiles a Jinja syntax tree to strings and closures. Raises UnsupportedTemplateError."""
 
     part: "_PartEncoder"
     link_templates: LinkTemplates
@@ -271,10 +271,10 @@ class _TemplateCompiler:
 
     def _compile_for(self, node: nodes.For) -> RenderFunction:
         if not isinstance(node.target, nodes.Name) or node.test is not None or node.recursive:
-            raise NotCompilable
+            raise UnsupportedTemplateError
         name = node.target.name
         if name in expression_compiler.RESERVED_NAMES:
-            raise NotCompilable
+            raise UnsupportedTemplateError
         values = expression_compiler.compile_iterable(node.iter, self.loop_variables)
         inner = _TemplateCompiler(self.part, self.link_templates, self.loop_variables | {name, "loop"})
         body, otherwise = inner.compile_body(node.body), self.compile_body(node.else_)

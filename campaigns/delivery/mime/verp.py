@@ -7,7 +7,7 @@ import re
 from base64 import urlsafe_b64encode
 from binascii import a2b_base64
 
-from campaigns.errors import BadToken
+from campaigns.errors import InvalidTokenError
 from campaigns.tokens import Purpose, mint_send_token, open_send_token
 
 _URLSAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -32,10 +32,10 @@ def find_tokens(text: str) -> list[str]:
 
 
 def read_send_id(token: str) -> int:
-    """The id of the send that the token was made for. Raises BadToken."""
+    """The id of the send that the token was made for. Raises InvalidTokenError."""
     if len(token) == _HEX_LENGTH:
         try:
             token = urlsafe_b64encode(bytes.fromhex(token)).decode()
         except ValueError as error:
-            raise BadToken("not a token") from error
+            raise InvalidTokenError("not a token") from error
     return open_send_token(Purpose.BOUNCE, token)

@@ -46,7 +46,7 @@ def cache_links(session: Session, payload: BatchPayload) -> None:
             }
             write_json(_activity_path(activity.id).name, urls, new=True)
     except OSError as error:
-        log.error("signposts.refused", activity=activity.id, error=str(error))
+        log.error("link_cache.write_failed", activity=activity.id, error=str(error))
 
 
 def cache_single_links(session: Session, versions: Mapping[int, int]) -> None:

@@ -44,7 +44,7 @@ def build_address(row: Relay) -> RelayAddress | None:
     try:
         password = decrypt(row.secret, SECRET_PURPOSE)
     except ValueError:
-        log.warning("a relay's secret cannot be read", relay=row.name)
+        log.warning("relay.password_unreadable", relay=row.name)
         return None
     return RelayAddress(
         row.host,

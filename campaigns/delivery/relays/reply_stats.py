@@ -25,7 +25,7 @@ _MAX_DISTINCT_REPLIES = 20
 """Maximum number of different replies counted per batch; further ones are counted together as "…"."""
 
 
-class SendResultLike(Protocol):
+class TimedResult(Protocol):
     """The result of one mail: ``outcome``, and ``at_micros`` in microseconds since 1970."""
 
     @property
@@ -40,7 +40,7 @@ class _ReplyDelta:
     instants: list[int] = field(default_factory=list)
 
 
-def count_replies(session: Session, activity_id: int, results: Iterable[SendResultLike]) -> None:
+def count_replies(session: Session, activity_id: int, results: Iterable[TimedResult]) -> None:
     """Add the replies of a batch to the activity's counts, in the caller's transaction."""
     accepted: dict[str, list[int]] = defaultdict(list)
     others: dict[tuple[str, str, str], _ReplyDelta] = {}
@@ -58,15 +58,15 @@ def count_replies(session: Session, activity_id: int, results: Iterable[SendResu
             {
                 "activity_id": activity_id,
                 "relay": relay,
-                "status": fate,
-                "reply": words,
+                "status": status,
+                "reply": reply,
                 "count": len(tally.instants),
                 "sample_reply": tally.sample_reply[:500],
                 "first_at": db.from_micros(min(tally.instants)),
                 "last_at": db.from_micros(max(tally.instants)),
             }
             # Sorted, so that concurrent transactions lock rows in the same order and cannot deadlock.
-            for (relay, fate, words), tally in sorted(deltas.items(), key=lambda item: item[0])
+            for (relay, status, reply), tally in sorted(deltas.items(), key=lambda item: item[0])
         ]
         session.connection().execute(_upsert_statement(session.get_bind().dialect.name), rows)
 
@@ -128,8 +128,8 @@ def reply_groups(session: Session, activity_id: int, limit: int = 20) -> Sequenc
         .limit(limit)
     )
     return [
-        ReplyGroup(fate, words, example, int(n), first, last)
-        for fate, words, example, n, first, last in session.execute(query)
+        ReplyGroup(status, reply, example, int(n), first, last)
+        for status, reply, example, n, first, last in session.execute(query)
     ]
 
 
@@ -154,15 +154,15 @@ def throughput_by_relay(session: Session, activity_id: int) -> Sequence[RelayThr
         .group_by(RelayReplyCount.relay, RelayReplyCount.status)
     )
     counts_by_relay: dict[str, dict[DeliveryStatus, int]] = {}
-    for relay, fate, number in session.execute(query):
-        counts_by_relay.setdefault(relay, {})[fate] = int(number)
+    for relay, status, number in session.execute(query):
+        counts_by_relay.setdefault(relay, {})[status] = int(number)
     throughputs = [
         RelayThroughput(
             relay,
-            fates.pop(DeliveryStatus.SENT, 0),
-            fates.pop(DeliveryStatus.DEFERRED, 0) + fates.pop(DeliveryStatus.CONNECTION_LOST, 0),
-            sum(fates.values()),
+            counts.pop(DeliveryStatus.SENT, 0),
+            counts.pop(DeliveryStatus.DEFERRED, 0) + counts.pop(DeliveryStatus.CONNECTION_LOST, 0),
+            sum(counts.values()),
         )
-        for relay, fates in counts_by_relay.items()
+        for relay, counts in counts_by_relay.items()
     ]
     return sorted(throughputs, key=lambda each: (-each.taken, each.relay))

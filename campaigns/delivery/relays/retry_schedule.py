@@ -12,7 +12,7 @@ _RELAY_PAUSE_SECONDS = (5, 10, 20, 40, 60)  # seconds; short, because a relay is
 
 
 def next_attempt_at(attempts: int, at: datetime) -> datetime | None:
-    """When a mail deferred ``attempts`` times is due again; None when it should be given up.
+    """The time at which a mail deferred ``attempts`` times is due again; None when it should be given up.
 
     Jitter of ±5 % spreads mails that were deferred together.
     """
@@ -22,5 +22,5 @@ def next_attempt_at(attempts: int, at: datetime) -> datetime | None:
 
 
 def relay_pause(failures: int) -> timedelta:
-    """How long to pause a relay after ``failures`` consecutive failures, 5 to 60 seconds."""
+    """The pause of a relay after ``failures`` consecutive failures, 5 to 60 seconds."""
     return timedelta(seconds=_RELAY_PAUSE_SECONDS[min(failures, len(_RELAY_PAUSE_SECONDS)) - 1])

@@ -88,7 +88,7 @@ def _count_rows(session: Session, activity_id: int) -> dict[tuple[SendState, str
     """The same for test, system and API mail, which the counters leave out: counted in the table."""
     reason = case((Send.reason.in_(REASON_FLAGS), Send.reason), else_="")
     query = select(Send.state, reason, func.count()).where(Send.activity_id == activity_id).group_by(Send.state, reason)
-    return {(state, told): int(number) for state, told, number in session.execute(query)}
+    return {(state, reason_name): int(number) for state, reason_name, number in session.execute(query)}
 
 
 def measure_progress(session: Session, activity: Activity, previous_mark: str = "") -> SendProgress:

@@ -114,5 +114,5 @@ def count_waiting(session: Session, activity_id: int, state: SendState, with_rea
 
 
 def next_due(session: Session, activity_id: int, state: SendState) -> datetime | None:
-    """When the first send in this state is due; None when no send is in it."""
+    """The time at which the first send in this state is due; None when no send is in it."""
     return session.scalar(select(func.min(Send.due_at)).where(Send.activity_id == activity_id, Send.state == state))

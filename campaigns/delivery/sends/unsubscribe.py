@@ -14,14 +14,14 @@ from campaigns.audience import consent, suppression
 from campaigns.audience.models import ConsentLevel, ConsentPurpose, Contact, SuppressionReason
 from campaigns.content.models import MessageVersion
 from campaigns.delivery.models import ERASED_ADDRESS, Send
-from campaigns.errors import BadToken, Conflict
+from campaigns.errors import Conflict, InvalidTokenError
 from campaigns.i18n import N_
 from campaigns.planning.models import Activity
 from campaigns.tokens import Purpose, open_send_token
 
 _SOURCE = "unsubscribe link"
 UNDO_WITHIN = timedelta(hours=24)
-"""How long the link can undo an unsubscription. Limited because mails are forwarded and kept."""
+"""Time within which the link can undo an unsubscription. Limited because mails are forwarded and kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,13 @@ class Recipient:
 
 
 def find_recipient(session: Session, token: str) -> Recipient:
-    """The recipient of the send that ``token`` was made for. Raises BadToken, also when the send does not exist."""
+    """The recipient of the send that ``token`` was made for.
+
+    Raises InvalidTokenError, also when the send does not exist.
+    """
     send = session.get(Send, open_send_token(Purpose.UNSUBSCRIBE, token))
     if send is None:
-        raise BadToken(N_("This link is incomplete or was changed."))
+        raise InvalidTokenError(N_("This link is incomplete or was changed."))
     version = session.get(MessageVersion, send.version_id) if send.version_id is not None else None
     activity = session.get_one(Activity, send.activity_id)
     return Recipient(send, version.language if version else "en", activity.built_in is not None)

@@ -33,7 +33,7 @@ BLOCK_TIMEOUT = 180.0  # writing a part of the content
 FINAL_DOT_TIMEOUT = 600.0  # the reply to the final dot
 _CHECK_INTERVAL = 1.0
 _MAX_RETURNS = 2
-"""How often a mail may be returned as untouched when its connection ends. After that it counts as an attempt, because
+"""Times that a mail may be returned as untouched when its connection ends. After that it counts as an attempt, because
 the mail itself could be what makes the relay close the connection."""
 _ONE_WRITE_LIMIT = 100_000
 """Octets that an empty socket buffer takes in one write, so that the final dot need not wait for a flush."""
@@ -49,7 +49,7 @@ class Job:
     """Opaque to the connection; used by the mail source only."""
     position: int = 0
     returns: int = 0
-    """How often the mail was returned because its connection ended before the relay had answered the envelope."""
+    """Times that the mail was returned because its connection ended before the relay had answered the envelope."""
     taken_at: float = 0.0
 
 
@@ -331,7 +331,7 @@ class Connection:
         """Give back a mail after DATA was accepted, which only closing the connection can undo."""
         self._offered = None
         self._source.give_back(job)
-        self._protocol.abort("told to stop")
+        self._protocol.abort("the worker is stopping")
 
     def _on_flushed(self) -> None:
         if self._writing_content:

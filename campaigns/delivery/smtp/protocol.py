@@ -25,7 +25,7 @@ class SmtpProtocol(asyncio.BufferedProtocol):
         self.is_flushed = True
         """Whether everything written has been handed to the kernel."""
         self.end_reason: str | None = None
-        """Why the connection ended; None while it is open."""
+        """The reason why the connection ended; None while it is open."""
         self.on_reply: Callable[[SmtpReply], None] = self._queue_reply
         self.on_lines: Callable[[Sequence[bytes]], bool] = lambda _: False
         """Called first with the lines that arrived together; returns True when it has handled all of them."""
@@ -141,7 +141,7 @@ class SmtpProtocol(asyncio.BufferedProtocol):
         otherwise be read as replies inside TLS (response injection).
         """
         if self._replies or self._partial or self._continuation_lines:
-            raise ConnectionLost("the relay said more than an answer before TLS")
+            raise ConnectionLost("the relay sent data after its reply to STARTTLS")
         loop = asyncio.get_running_loop()
         tls_transport = await loop.start_tls(self.transport, self, context, server_hostname=host)  # type: ignore[arg-type]
         assert isinstance(tls_transport, asyncio.Transport)

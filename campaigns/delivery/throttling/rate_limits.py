@@ -22,9 +22,9 @@ local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local rate, wanted = tonumber(ARGV[1]), tonumber(ARGV[2])
 local full = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
-local room = math.floor((now + math.max(1 / rate, 0.25) - full) * rate + 0.000001)
-if room < 1 then return {0, tostring(full - now - math.max(0, 0.25 - 1 / rate))} end
-local given = math.min(room, wanted)
+local free = math.floor((now + math.max(1 / rate, 0.25) - full) * rate + 0.000001)
+if free < 1 then return {0, tostring(full - now - math.max(0, 0.25 - 1 / rate))} end
+local given = math.min(free, wanted)
 redis.call('SET', KEYS[1], string.format('%.6f', full + given / rate), 'EX', math.ceil(given / rate) + 60)
 return {given, '0'}
 """

@@ -14,7 +14,7 @@ from campaigns.delivery.bounces.intake import settings as intake_settings
 from campaigns.delivery.bounces.intake.settings import MailboxInput
 from campaigns.delivery.bounces.models import RECORDED_TYPES, FeedbackSource, FeedbackType, InboundMessage, Webhook
 from campaigns.delivery.bounces.webhooks import PROVIDERS, ses
-from campaigns.delivery.bounces.webhooks.common import WebhookRejected
+from campaigns.delivery.bounces.webhooks.provider import WebhookRejected
 from campaigns.delivery.smtp.address import TlsMode
 from campaigns.errors import KampaniaError, NotFound
 from campaigns.i18n import N_
@@ -23,7 +23,7 @@ from campaigns.web.request_session import db_session
 from campaigns.web.security.current_actor import current_actor
 
 blueprint = Blueprint("bounces", __name__, url_prefix="/bounces")
-_PROVIDER = f"<any({','.join(way.value for way in PROVIDERS)}):name>"
+_PROVIDER = f"<any({','.join(source.value for source in PROVIDERS)}):name>"
 
 
 @blueprint.get("")
@@ -39,10 +39,10 @@ def index() -> Any:
         waiting=maildir.count_waiting(),
         standings=intake_settings.source_statuses(session),
         mailbox=intake_settings.find_mailbox(session),
-        webhooks={way: session.get(Webhook, way) for way in PROVIDERS},
+        webhooks={source: session.get(Webhook, source) for source in PROVIDERS},
         kept=intake_settings.messages_to_inspect(session),
-        ways=list(FeedbackSource),
-        Way=FeedbackSource,
+        sources=list(FeedbackSource),
+        Source=FeedbackSource,
         recorded=[f for f in FeedbackType if f in RECORDED_TYPES],
         ignored=[finding for finding in FeedbackType if finding not in RECORDED_TYPES],
         tls=list(TlsMode),

@@ -37,7 +37,7 @@ def index() -> Any:
         State=CheckStatus,
         kept_published=dkim_keys.RECORD_RETENTION,
         now=clock.now(),
-        ours=own_domain,
+        own_domain=own_domain,
     )
 
 

@@ -127,7 +127,7 @@ def preview(activity_id: int) -> Any:
         search=search,
         nearby=list(session.scalars(suggestions.order_by(Contact.email if search else Contact.id).limit(8))),
         shown=_render_preview(message, recipient) if message is not None and recipient is not None else None,
-        house=organisation(session),
+        organisation=organisation(session),
     )
 
 

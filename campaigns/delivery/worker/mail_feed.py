@@ -263,5 +263,5 @@ def _compose_or_fail(context: MailContext) -> OutgoingMail | DeliveryResult:
     except (KampaniaError, ValueError, TemplateError) as error:
         return DeliveryResult(DeliveryStatus.NOT_COMPOSABLE, str(error)[:500])
     except Exception as error:  # A bug that may affect every mail: held until it is fixed.
-        log.exception("cannot compose", send_id=context.send.id)
+        log.exception("mail.compose_failed", send_id=context.send.id)
         return DeliveryResult(DeliveryStatus.SENDER_REJECTED, f"cannot compose: {type(error).__name__}: {error}"[:500])

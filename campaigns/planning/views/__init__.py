@@ -31,7 +31,7 @@ from campaigns.planning.forms import (
     campaign_values,
 )
 from campaigns.planning.models import Activity, ActivityStatus, Campaign, Channel
-from campaigns.planning.state_machine import LAUNCHED_STATUSES, AlreadyLaunched, Transition, available_transitions
+from campaigns.planning.state_machine import LAUNCHED_STATUSES, LaunchConflict, Transition, available_transitions
 from campaigns.planning.views import links
 from campaigns.web.i18n.formatting import translated
 from campaigns.web.pages.edit_conflicts import edit_conflict_view
@@ -88,7 +88,7 @@ def _next_colour(session: Session) -> str:
 def _render_form(page: str, form: Any, **context: Any) -> Any:
     """Render a page with a form. The status is 409 for an edit conflict, 422 for a form with errors, else 200."""
     has_errors = bool(form.errors) or bool(form.form_errors)
-    status = 409 if context.setdefault("clash", None) else 422 if has_errors else 200
+    status = 409 if context.setdefault("conflict", None) else 422 if has_errors else 200
     return render_template(f"pages/planning/{page}.html", form=form, **context), status
 
 
@@ -113,7 +113,7 @@ def edit_campaign(campaign_id: int) -> Any:
             saved = CampaignForm(formdata=None, data=campaign_values(campaign))
             saved.fill_choices(session, campaign)
             return _render_form(
-                "campaign_form", form, campaign=campaign, clash=edit_conflict_view(form, saved, campaign)
+                "campaign_form", form, campaign=campaign, conflict=edit_conflict_view(form, saved, campaign)
             )
         else:
             session.commit()
@@ -177,7 +177,7 @@ def _run_transition(session: Session, act: Callable[[], None], success_message: 
     """Run a transition, commit, and flash the result. A Conflict or failed validation is flashed instead of raised."""
     try:
         act()
-    except AlreadyLaunched as error:
+    except LaunchConflict as error:
         session.rollback()
         flash(error_text(error), "info")
     except Conflict as error:
@@ -240,7 +240,7 @@ def edit_activity(activity_id: int) -> Any:
             session.refresh(activity)
             context = {"campaign": activity.campaign, "channel": activity.channel, "activity": activity}
             saved = build_activity_form(session, activity.channel, activity, use_submitted=False)
-            return _render_form("activity_form", form, **context, clash=edit_conflict_view(form, saved, activity))
+            return _render_form("activity_form", form, **context, conflict=edit_conflict_view(form, saved, activity))
         else:
             session.commit()
             flash(_("Saved."), "success")

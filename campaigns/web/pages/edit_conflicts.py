@@ -19,11 +19,11 @@ class VersionedForm(FlaskForm):  # type: ignore[misc]
 
     revision = HiddenField()
 
-    def opened_revision(self, thing: Versioned) -> int | None:
+    def opened_revision(self, row: Versioned) -> int | None:
         """The revision to save against: None when the form carries none, 0 (never valid) when it is malformed."""
         # The user saw the conflict and chose to overwrite.
-        if request.form.get("overwrite", "") == str(thing.revision):
-            return thing.revision
+        if request.form.get("overwrite", "") == str(row.revision):
+            return row.revision
         if "revision" not in request.form:
             return None
         text = str(self.revision.data or "").strip()
@@ -40,11 +40,11 @@ class EditConflictView:
     """(label, saved value, submitted value), only where they differ."""
 
 
-def edit_conflict_view(submitted: VersionedForm, saved: VersionedForm, thing: Versioned) -> EditConflictView:
-    """The differences between a submitted form and the same form filled from ``thing`` as it is now."""
+def edit_conflict_view(submitted: VersionedForm, saved: VersionedForm, row: Versioned) -> EditConflictView:
+    """The differences between a submitted form and the same form filled from ``row`` as it is now."""
     pairs = ((field, saved[field.name]) for field in submitted if not isinstance(field, HiddenField))
-    shown = [(str(field.label.text), _display_text(theirs), _display_text(field)) for field, theirs in pairs]
-    return EditConflictView(thing.revision, [row for row in shown if row[1] != row[2]])
+    shown = [(str(field.label.text), _display_text(saved_field), _display_text(field)) for field, saved_field in pairs]
+    return EditConflictView(row.revision, [change for change in shown if change[1] != change[2]])
 
 
 def _display_text(field: Any) -> str:
@@ -55,8 +55,8 @@ def _display_text(field: Any) -> str:
         labels: dict[str, Any] = {str(value): label for value, label, *_rest in field.iter_choices()}
         return str(labels.get(str(field.data), field.data or ""))
     if isinstance(field, FieldList):
-        return "; ".join(words for words in map(_display_text, field) if words)
+        return "; ".join(text for text in map(_display_text, field) if text)
     if isinstance(field, FormField):
-        return ", ".join(words for one in field if not isinstance(one, BooleanField) and (words := _display_text(one)))
+        return ", ".join(text for one in field if not isinstance(one, BooleanField) and (text := _display_text(one)))
     text = str(field._value()).replace("\r\n", "\n").strip()  # The text that the input shows: 12.50, not 12.5.
     return text if len(text) <= _MAX_SHOWN_LENGTH else text[:_MAX_SHOWN_LENGTH] + "…"

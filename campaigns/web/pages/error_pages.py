@@ -12,9 +12,9 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from wtforms import Form
 
 from campaigns.errors import (
-    BadToken,
     Conflict,
     Forbidden,
+    InvalidTokenError,
     KampaniaError,
     NotFound,
     RateLimited,
@@ -28,7 +28,7 @@ from campaigns.web.i18n.formatting import number, translated
 
 STATUS: dict[type[KampaniaError], int] = {
     ValidationFailed: 400,
-    BadToken: 400,
+    InvalidTokenError: 400,
     Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from campaigns import db
 from campaigns.accounts.models import User
 
-OWN_THREAD = "kampania.aside"
+OWN_THREAD = "kampania.own_thread"
 """Set in a request's WSGI environment when the server runs a streamed response in a thread of its own."""
 MAX_STREAMS = 50
 """Streams per process. Further clients poll with a timer."""
@@ -32,8 +32,8 @@ HEARTBEAT = 15.0
 connection.
 """
 POLL_INTERVAL = 1.0
-_FIRST_EVENT = b"retry: 2000\nevent: here\ndata:\n\n"
-_HEARTBEAT_EVENT = b"event: here\ndata:\n\n"
+_FIRST_EVENT = b"retry: 2000\nevent: heartbeat\ndata:\n\n"
+_HEARTBEAT_EVENT = b"event: heartbeat\ndata:\n\n"
 
 Versions = Callable[[Session, Collection[int]], Mapping[int, str]]
 """Returns the current versions of objects by id; deleted objects are missing."""

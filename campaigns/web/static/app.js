@@ -3,31 +3,31 @@
   "use strict";
   const root = document.documentElement;
   const body = document.body;
-  const here = document.currentScript;
+  const ownScript = document.currentScript;
   const rtl = root.dir === "rtl";
   const locale = root.lang === "fa" ? "fa-IR-u-ca-persian-nu-arabext" : root.lang;
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
   /* Theme buttons */
-  const pressTheme = () => {
+  const markCurrentTheme = () => {
     for (const button of document.querySelectorAll("[data-theme-choice]")) {
       if (button !== root) button.setAttribute("aria-pressed", String(button.dataset.themeChoice === root.dataset.themeChoice));
     }
   };
-  root.addEventListener("kampania:theme", pressTheme);
-  pressTheme();
+  root.addEventListener("kampania:theme", markCurrentTheme);
+  markCurrentTheme();
 
   /* Date inputs show the browser's calendar, so the date in the user's calendar is shown next to them */
   if (root.lang === "fa") {
     const words = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" });
     for (const input of document.querySelectorAll("input[type=date], input[type=datetime-local]")) {
-      const there = document.createElement("output");
-      there.className = "date-there";
+      const dateText = document.createElement("output");
+      dateText.className = "date-in-words";
       const say = () => {
         const day = new Date(`${input.value.slice(0, 10)}T00:00:00Z`);
-        there.textContent = Number.isNaN(day.getTime()) ? "" : words.format(day);
+        dateText.textContent = Number.isNaN(day.getTime()) ? "" : words.format(day);
       };
-      input.closest(".input-group, .field")?.append(there);
+      input.closest(".input-group, .field")?.append(dateText);
       input.addEventListener("input", say);
       say();
     }
@@ -40,17 +40,17 @@
   });
 
   /* Toasts */
-  const shelf = document.querySelector(".toasts");
+  const toastList = document.querySelector(".toasts");
   const dismissLater = (note) => {
-    if (note.classList.contains("toast-danger") || note.dataset.stays !== undefined) return;
+    if (note.classList.contains("toast-danger") || note.dataset.persistent !== undefined) return;
     let timer = setTimeout(() => note.remove(), 7000);
     note.addEventListener("pointerenter", () => clearTimeout(timer));
     note.addEventListener("pointerleave", () => { timer = setTimeout(() => note.remove(), 3000); });
   };
-  const toast = (text, tone = "info", stays = false) => {
+  const toast = (text, tone = "info", persistent = false) => {
     const note = document.createElement("div");
     note.className = `toast-note toast-${tone}`;
-    if (stays) note.dataset.stays = "";
+    if (persistent) note.dataset.persistent = "";
     const words = document.createElement("span");
     words.textContent = text;
     const close = document.createElement("button");
@@ -59,11 +59,11 @@
     close.dataset.dismiss = "";
     close.setAttribute("aria-label", body.dataset.textClose);
     note.append(words, close);
-    shelf.append(note);
+    toastList.append(note);
     dismissLater(note);
     return note;
   };
-  shelf?.querySelectorAll(".toast-note").forEach(dismissLater);
+  toastList?.querySelectorAll(".toast-note").forEach(dismissLater);
   document.addEventListener("toast", (event) => toast(event.detail.text ?? event.detail.value, event.detail.tone));
 
   /* Confirmation dialog before irreversible actions */
@@ -178,7 +178,7 @@
     const look = event.detail.ctx.sourceElement;
     if (!look?.matches('[hx-trigger*="every "]')) return;
     // A hidden tab does not poll; when it becomes visible, its figures are requested at once.
-    if (document.hidden || (event.detail.ctx.sourceEvent?.type === "every" && isTold(look))) event.preventDefault();
+    if (document.hidden || (event.detail.ctx.sourceEvent?.type === "every" && isPushed(look))) event.preventDefault();
     else if (look.id) asked.set(look.id, performance.now());
   });
   document.addEventListener("visibilitychange", () => {
@@ -192,8 +192,8 @@
   const asked = new Map(); // element id → time of its last request
   const since = (at) => performance.now() - (at ?? -Infinity);
   let stream = null;
-  let heard = -Infinity;
-  const isTold = (look) => look.dataset.changes && stream?.readyState === 1 && since(heard) < SILENCE && asked.has(look.id) && since(asked.get(look.id)) < SELDOM;
+  let lastEventAt = -Infinity;
+  const isPushed = (look) => look.dataset.changes && stream?.readyState === 1 && since(lastEventAt) < SILENCE && asked.has(look.id) && since(asked.get(look.id)) < SELDOM;
   const listen = () => {
     const address = document.hidden ? undefined : document.querySelector("[data-changes]")?.dataset.changes;
     if (stream?.address === address && (stream?.readyState !== 2 || since(stream.began) < REFUSED)) return;
@@ -201,9 +201,9 @@
     stream = null;
     if (!address) return;
     stream = Object.assign(new EventSource(address), { address, began: performance.now() });
-    stream.addEventListener("here", () => { heard = performance.now(); });
+    stream.addEventListener("heartbeat", () => { lastEventAt = performance.now(); });
     stream.addEventListener("changed", () => {
-      heard = performance.now();
+      lastEventAt = performance.now();
       document.querySelectorAll("[data-changes]").forEach((look) => outdated.add(look.id));
       askOutdated();
     });
@@ -232,7 +232,7 @@
   let library = null;
   const loaded = () => (library ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = here.dataset.echarts;
+    script.src = ownScript.dataset.echarts;
     script.onload = () => resolve(window.echarts);
     script.onerror = reject;
     document.head.append(script);
@@ -284,26 +284,26 @@
   });
 
   // A label near an edge is aligned inwards.
-  const aside = (along) => (along > 0.8 ? (rtl ? "left" : "right") : along < 0.2 ? (rtl ? "right" : "left") : "center");
+  const labelAlign = (along) => (along > 0.8 ? (rtl ? "left" : "right") : along < 0.2 ? (rtl ? "right" : "left") : "center");
 
-  const optionOf = (ours) => {
+  const optionOf = (spec) => {
     const ink = variable("--tblr-body-color", "#222");
     const quiet = variable("--tblr-secondary", "#777");
     const line = variable("--tblr-border-color", "#ddd");
     const ground = variable("--tblr-bg-surface", "#fff");
-    const label = writer(ours.x);
+    const label = writer(spec.x);
     const font = getComputedStyle(body).fontFamily;
-    const bars = ours.kind === "bar";
+    const bars = spec.kind === "bar";
     const shapes = ["circle", "rect", "triangle", "diamond"];
-    const whole = ours.series.every((series) => series.values.every((value) => value == null || Number.isInteger(value)));
+    const whole = spec.series.every((series) => series.values.every((value) => value == null || Number.isInteger(value)));
     return {
       animation: !calm.matches,
       animationDuration: 400,
       animationDurationUpdate: 300,
       textStyle: { fontFamily: font, color: ink },
       aria: { enabled: false }, // The element has its own label, and the data are also in a table.
-      grid: { top: (ours.series.length > 1 ? 40 : 14) + (ours.marks?.length ? 14 : 0), bottom: 8, left: 8, right: 8, containLabel: true },
-      legend: ours.series.length > 1
+      grid: { top: (spec.series.length > 1 ? 40 : 14) + (spec.marks?.length ? 14 : 0), bottom: 8, left: 8, right: 8, containLabel: true },
+      legend: spec.series.length > 1
         ? { top: 0, [rtl ? "right" : "left"]: 0, icon: "roundRect", itemWidth: 14, itemHeight: 8, textStyle: { color: ink, fontFamily: font } }
         : { show: false },
       tooltip: {
@@ -317,7 +317,7 @@
       },
       xAxis: {
         type: "category",
-        data: ours.x.map(label),
+        data: spec.x.map(label),
         inverse: rtl,
         boundaryGap: bars,
         axisLine: { lineStyle: { color: line } },
@@ -331,7 +331,7 @@
         splitLine: { lineStyle: { color: line, type: [3, 4] } },
         axisLabel: { color: quiet, fontFamily: font, formatter: (value) => compact.format(value) },
       },
-      series: ours.series.map((series, index) => {
+      series: spec.series.map((series, index) => {
         const colour = toneColour(series.tone, index);
         return {
           name: series.name,
@@ -340,19 +340,19 @@
           color: colour,
           symbol: shapes[index % shapes.length],
           symbolSize: 7,
-          showSymbol: ours.x.length < 32,
+          showSymbol: spec.x.length < 32,
           smooth: 0.15,
           lineStyle: { width: 2.5 },
           areaStyle: bars || index ? undefined : { opacity: 0.1 },
           barMaxWidth: 34,
           itemStyle: bars ? { borderRadius: [4, 4, 0, 0] } : undefined,
           emphasis: { focus: "series" },
-          markLine: index || !ours.marks?.length ? undefined : {
+          markLine: index || !spec.marks?.length ? undefined : {
             silent: true,
             symbol: "none",
             lineStyle: { color: quiet, type: "dashed", width: 1 },
             label: { color: quiet, fontFamily: font, fontSize: 11, width: 110, overflow: "truncate", position: "end", distance: 4, formatter: (mark) => mark.name },
-            data: lines(ours.marks).map((mark) => ({ ...mark, label: { align: aside(mark.xAxis / Math.max(1, ours.x.length - 1)) } })),
+            data: lines(spec.marks).map((mark) => ({ ...mark, label: { align: labelAlign(mark.xAxis / Math.max(1, spec.x.length - 1)) } })),
           },
         };
       }),

@@ -45,7 +45,7 @@ def test_permitted_expressions(words: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("expression", "message"),
     [
         ("a\n{{ contact.nonsense }}", "error 5: Unknown merge field contact.nonsense."),
         ("{{ contact.frist_name }}", "error 4: Unknown merge field contact.frist_name. Did you mean"),
@@ -87,8 +87,10 @@ def test_permitted_expressions(words: str, expected: str) -> None:
         ("<table>{{ contact.email }}<tr><td>x</td></tr></table>", "error 4: A merge field cannot stand directly"),
     ],
 )
-def test_refused_expressions(words: str, said: str) -> None:
-    assert any(each.startswith(said) for each in findings(mjml_source(words))), findings(mjml_source(words))
+def test_refused_expressions(expression: str, message: str) -> None:
+    assert any(each.startswith(message) for each in findings(mjml_source(expression))), findings(
+        mjml_source(expression)
+    )
 
 
 def test_fields_between_elements_are_refused_and_conditions_are_not() -> None:
@@ -109,14 +111,14 @@ def test_rows_of_a_table_can_be_repeated() -> None:
 
 @pytest.mark.parametrize(("where", "other"), [("subject", "preheader"), ("preheader", "subject")])
 def test_subject_and_preheader_are_checked_too(where: str, other: str) -> None:
-    for text, said in (
+    for text, message in (
         ("Hi {{ contact.nobody }}", "Unknown merge field contact.nobody."),
         ("a\nb", "Line breaks and control characters are not possible here."),
         ("a\r\nBcc: x@y.org", "Line breaks and control characters are not possible here."),
         ("{{ x", "The merge expression that begins with {{ is not closed with }}."),
     ):
         found = compile_mjml(mjml_source(), **{where: text, other: "fine"}).findings
-        assert [(each.field, str(each)) for each in found] == [(where, said)]
+        assert [(each.field, str(each)) for each in found] == [(where, message)]
 
 
 def test_a_missing_subject() -> None:

@@ -15,7 +15,7 @@ def first_column(source: str) -> int | None:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("", "error 1: <mjml> is missing."),
         ("just words", "error 1: Text cannot stand directly"),
@@ -53,8 +53,8 @@ def first_column(source: str) -> int | None:
         (mjml_source("<!--[if mso]><script>x</script><![endif]-->"), "error 4: Scripts are not possible in a mail."),
     ],
 )
-def test_errors_have_a_line(source: str, said: str) -> None:
-    assert any(each.startswith(said) for each in findings(source)), findings(source)
+def test_errors_have_a_line(source: str, message: str) -> None:
+    assert any(each.startswith(message) for each in findings(source)), findings(source)
 
 
 def test_errors_have_a_column() -> None:

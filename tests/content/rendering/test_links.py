@@ -38,7 +38,7 @@ def test_valid_targets(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "problem"),
     [
         ("", "no address"),
         ("javascript:alert(1)", "http:// or https://"),
@@ -81,8 +81,8 @@ def test_valid_targets(url: str) -> None:
         ("https://x.org/" + "a" * 2000, "too long"),
     ],
 )
-def test_invalid_targets(url: str, said: str) -> None:
-    assert said in (links.url_problem(url, {"ours.local"}) or "")
+def test_invalid_targets(url: str, problem: str) -> None:
+    assert problem in (links.url_problem(url, {"ours.local"}) or "")
 
 
 def test_link_problems_have_a_line() -> None:

@@ -14,7 +14,7 @@ from campaigns.delivery.bounces.parsing import mime_reader
 from campaigns.delivery.bounces.parsing.classification import classify
 from campaigns.delivery.bounces.parsing.parser import parse
 from campaigns.delivery.mime import verp
-from campaigns.errors import BadToken
+from campaigns.errors import InvalidTokenError
 from campaigns.tokens import Purpose, mint_send_token
 from tests.delivery.bounces.corpus import CORPUS, BounceSample, dsn_report, envelope_sender, returned_mail
 
@@ -56,9 +56,9 @@ def test_an_altered_token_is_invalid() -> None:
     token = verp.find_tokens(envelope_sender(SEND_ID))[0]
     for index in range(len(token)):
         wrong = token[:index] + ("0" if token[index] != "0" else "1") + token[index + 1 :]
-        with pytest.raises(BadToken):
+        with pytest.raises(InvalidTokenError):
             verp.read_send_id(wrong)
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         verp.read_send_id(mint_send_token(Purpose.ENGAGEMENT, SEND_ID))
 
 

@@ -199,9 +199,7 @@ def test_connection_test_masks_password(owner_client: FlaskClient, settings: con
         availability.record_failure(address, "connection refused")
         page = owner_client.post("/relays/1/trial")
         with db.read_only_session() as session:
-            assert availability.usable_relays(session) == [address], (
-                "whoever mended it does not wait until the pause is over"
-            )
+            assert availability.usable_relays(session) == [address], "a successful test ends the pause"
         assert page.status_code == 200
         assert "AUTH PLAIN ***" in page.text
         assert "SIZE" in page.text
@@ -221,7 +219,7 @@ def test_connection_test_advises_on_rejected_authentication(
     assert "look at user and password" in page
     page = owner_client.post("/relays/1/trial").text
     assert "Nothing listens on that port" in page
-    assert "What was said" not in page, "nothing was said"
+    assert "What was said" not in page, "nothing was sent"
 
 
 @pytest.mark.parametrize(

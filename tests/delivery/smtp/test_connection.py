@@ -28,9 +28,9 @@ REPLIES = [
 ]
 
 
-@pytest.mark.parametrize(("code", "text", "fate"), REPLIES)
-def test_classification(code: int, text: str, fate: DeliveryStatus) -> None:
-    assert classify(code, text) is fate
+@pytest.mark.parametrize(("code", "text", "status"), REPLIES)
+def test_classification(code: int, text: str, status: DeliveryStatus) -> None:
+    assert classify(code, text) is status
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_dot_stuffing_and_calls_before_dot(catcher: int, faults: Faults) -> None
     faults["gone@example.net"] = ["drop before"]
     content = b"Subject: x\r\n\r\n.dot\r\n..\r\nend\r\n"
     people = ("no@example.net", "yes@example.net", "é@example.net", "gone@example.net", "left@example.net")
-    shelf = send_mails([make_mail(address, content) for address in people])
-    assert shelf.statuses == ["no_such_recipient", "sent", "sent", "connection_lost"]
-    assert shelf.dots == ["yes@example.net", "é@example.net"]
-    assert [job.recipient for job in shelf.mails] == ["left@example.net"]
+    mail_queue = send_mails([make_mail(address, content) for address in people])
+    assert mail_queue.statuses == ["no_such_recipient", "sent", "sent", "connection_lost"]
+    assert mail_queue.dots == ["yes@example.net", "é@example.net"]
+    assert [job.recipient for job in mail_queue.mails] == ["left@example.net"]
     kept = MailStore().mail(1)
     assert kept is not None
     assert kept.raw.endswith(b".dot\r\n..\r\nend\r\n")
@@ -72,8 +72,8 @@ def test_connection_refused(settings: config.Settings) -> None:
 
 def test_pipelining_command_sequence(settings: config.Settings) -> None:
     with run_fake_relay(settings) as relay:
-        shelf = send_mails(make_mails(3))
-    assert shelf.statuses == ["sent"] * 3
+        mail_queue = send_mails(make_mails(3))
+    assert mail_queue.statuses == ["sent"] * 3
     relay.threads[0].join(10)
     assert [word[:4] for word in relay.commands] == [b"EHLO", *[b"MAIL", b"RCPT", b"DATA"] * 3, b"QUIT"]
     assert relay.commands[1] == b"MAIL FROM:<b+x@example.org> SIZE=20"
@@ -81,8 +81,8 @@ def test_pipelining_command_sequence(settings: config.Settings) -> None:
 
 def test_command_sequence_without_pipelining(settings: config.Settings) -> None:
     with run_fake_relay(settings, ehlo=b"250 plain", rcpt=lambda n: b"550 5.1.1 no" if n == 1 else b"250 ok") as relay:
-        shelf = send_mails(make_mails(3))
-    assert shelf.statuses == ["sent", "no_such_recipient", "sent"]
+        mail_queue = send_mails(make_mails(3))
+    assert mail_queue.statuses == ["sent", "no_such_recipient", "sent"]
     assert [word[:4] for word in relay.commands][4:8] == [b"MAIL", b"RCPT", b"RSET", b"MAIL"]
 
 
@@ -105,8 +105,8 @@ def test_mail_beyond_capabilities_is_not_offered(
     settings: config.Settings, ehlo: bytes, one: object, reply: str
 ) -> None:
     with run_fake_relay(settings, ehlo=ehlo) as relay:
-        shelf = send_mails([one])  # type: ignore[list-item]
-    assert [outcome.reply.startswith(reply) for outcome in shelf.outcomes.values()] == [True]
+        mail_queue = send_mails([one])  # type: ignore[list-item]
+    assert [outcome.reply.startswith(reply) for outcome in mail_queue.outcomes.values()] == [True]
     assert [word[:4] for word in relay.commands] in ([b"EHLO"], [b"EHLO", b"QUIT"])
 
 
@@ -121,15 +121,19 @@ def test_8bit_and_utf8_are_announced(settings: config.Settings) -> None:
 def test_mails_per_connection_limit(settings: config.Settings) -> None:
     with run_fake_relay(settings) as relay:
         address = RelayAddress("127.0.0.1", relay.port, tls=TlsMode.OFF, per_connection=2)
-        shelf = send_mails(make_mails(5), address)
-    assert shelf.statuses == ["sent"] * 2
-    assert len(shelf.mails) == 3
+        mail_queue = send_mails(make_mails(5), address)
+    assert mail_queue.statuses == ["sent"] * 2
+    assert len(mail_queue.mails) == 3
 
 
 def test_stopped_mail_is_given_back(settings: config.Settings) -> None:
     with run_fake_relay(settings) as relay:
-        shelf = send_mails(make_mails(2), sending_allowed=False)
-    assert (shelf.outcomes, shelf.dots, shelf.given_back) == ({}, [], ["n1@example.net", "n0@example.net"])
+        mail_queue = send_mails(make_mails(2), sending_allowed=False)
+    assert (mail_queue.outcomes, mail_queue.dots, mail_queue.given_back) == (
+        {},
+        [],
+        ["n1@example.net", "n0@example.net"],
+    )
     assert relay.contents == []
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from campaigns import config
 from campaigns.delivery.smtp import connection
 from campaigns.delivery.worker.worker import deliver
-from tests.delivery.fake_relay import DROP, EHLO, HANG, Reply, Shelf, make_mails, run_fake_relay, send_mails
+from tests.delivery.fake_relay import DROP, EHLO, HANG, MailQueue, Reply, make_mails, run_fake_relay, send_mails
 from tests.delivery.launched_activity import count_states, load_sends
 from tests.delivery.worker.test_worker import launch_mailing
 
@@ -25,15 +25,15 @@ def on_second_mail(answer: bytes, else_: bytes) -> Reply:
 def test_invalid_reply_to_final_dot_is_unknown(settings: config.Settings, dot: bytes, ehlo: bytes) -> None:
     """It is unknown whether the mail was accepted, so it is not resent; the other mails are not affected."""
     with run_fake_relay(settings, dot=on_second_mail(dot, b"250 ok"), ehlo=ehlo):
-        shelf = send_mails(make_mails(4))
-    assert shelf.statuses == ["sent", "unknown"]
-    assert len(shelf.dots) == 2
-    assert len(shelf.given_back) + len(shelf.mails) == 2
+        mail_queue = send_mails(make_mails(4))
+    assert mail_queue.statuses == ["sent", "unknown"]
+    assert len(mail_queue.dots) == 2
+    assert len(mail_queue.given_back) + len(mail_queue.mails) == 2
 
 
 @WITH_AND_WITHOUT_PIPELINING
 @pytest.mark.parametrize(
-    ("word", "answer", "fates"),
+    ("word", "answer", "statuses"),
     [
         ("mail", b"what?", ["sent"]),  # not attempted: another connection may send it
         ("mail", b"421 closing", ["sent"]),
@@ -49,20 +49,20 @@ def test_invalid_reply_to_final_dot_is_unknown(settings: config.Settings, dot: b
     ],
 )
 def test_connection_end_before_final_dot(
-    settings: config.Settings, word: str, answer: bytes, fates: list[str], ehlo: bytes
+    settings: config.Settings, word: str, answer: bytes, statuses: list[str], ehlo: bytes
 ) -> None:
     usual = b"354 go" if word == "data" else b"250 ok"
     with run_fake_relay(settings, ehlo=ehlo, **{word: on_second_mail(answer, usual)}) as relay:
-        shelf = send_mails(make_mails(3))
-    assert shelf.statuses == fates
-    assert shelf.dots == ["n0@example.net"]
+        mail_queue = send_mails(make_mails(3))
+    assert mail_queue.statuses == statuses
+    assert mail_queue.dots == ["n0@example.net"]
     assert len(relay.contents) == 1
-    assert len(shelf.outcomes) + len(shelf.given_back) + len(shelf.mails) == 3
+    assert len(mail_queue.outcomes) + len(mail_queue.given_back) + len(mail_queue.mails) == 3
 
 
 @WITH_AND_WITHOUT_PIPELINING
 @pytest.mark.parametrize(
-    ("word", "answer", "fate"),
+    ("word", "answer", "status"),
     [
         ("mail", b"451 4.3.0 later", "deferred"),
         ("mail", b"550 5.1.1 who are you", "sender_rejected"),
@@ -76,14 +76,14 @@ def test_connection_end_before_final_dot(
     ],
 )
 def test_rejection_affects_one_mail(
-    settings: config.Settings, word: str, answer: bytes, fate: str, ehlo: bytes
+    settings: config.Settings, word: str, answer: bytes, status: str, ehlo: bytes
 ) -> None:
     usual = b"354 go" if word == "data" else b"250 ok"
     with run_fake_relay(settings, ehlo=ehlo, **{word: on_second_mail(answer, usual)}) as relay:
-        shelf = send_mails(make_mails(4))
-    assert [shelf.outcomes[f"n{number}@example.net"].status.value for number in range(4)] == [
+        mail_queue = send_mails(make_mails(4))
+    assert [mail_queue.outcomes[f"n{number}@example.net"].status.value for number in range(4)] == [
         "sent",
-        fate,
+        status,
         "sent",
         "sent",
     ]
@@ -94,8 +94,8 @@ def test_rejection_affects_one_mail(
 def test_rejected_recipient_and_data(settings: config.Settings) -> None:
     no = on_second_mail(b"554 5.5.1 no valid recipients", b"354 go")
     with run_fake_relay(settings, rcpt=on_second_mail(b"550 5.1.1 no", b"250 ok"), data=no) as relay:
-        shelf = send_mails(make_mails(3))
-    assert [shelf.outcomes[f"n{number}@example.net"].status.value for number in range(3)] == [
+        mail_queue = send_mails(make_mails(3))
+    assert [mail_queue.outcomes[f"n{number}@example.net"].status.value for number in range(3)] == [
         "sent",
         "no_such_recipient",
         "sent",
@@ -106,24 +106,26 @@ def test_rejected_recipient_and_data(settings: config.Settings) -> None:
 @WITH_AND_WITHOUT_PIPELINING
 def test_replies_in_single_octets(settings: config.Settings, ehlo: bytes) -> None:
     with run_fake_relay(settings, ehlo=ehlo, bytewise=True, dot=b"250-2.0.0 yes\r\n250 2.0.0 taken"):
-        shelf = send_mails(make_mails(3))
-    assert [outcome.reply for outcome in shelf.outcomes.values()] == ["250 2.0.0 yes 2.0.0 taken"] * 3
+        mail_queue = send_mails(make_mails(3))
+    assert [outcome.reply for outcome in mail_queue.outcomes.values()] == ["250 2.0.0 yes 2.0.0 taken"] * 3
 
 
 def test_reply_before_connection_end_counts(settings: config.Settings) -> None:
     with run_fake_relay(settings, dot=b"250 ok\r\n421 and goodbye"):
-        shelf = send_mails(make_mails(2))
-    assert shelf.statuses == ["sent"]
-    assert shelf.given_back == ["n1@example.net"]
+        mail_queue = send_mails(make_mails(2))
+    assert mail_queue.statuses == ["sent"]
+    assert mail_queue.given_back == ["n1@example.net"]
 
 
-@pytest.mark.parametrize(("word", "fates"), [("mail", []), ("rcpt", ["connection_lost"]), ("dot", ["unknown"])])
-def test_reply_timeout(settings: config.Settings, word: str, fates: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("word", "statuses"), [("mail", []), ("rcpt", ["connection_lost"]), ("dot", ["unknown"])])
+def test_reply_timeout(
+    settings: config.Settings, word: str, statuses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("COMMAND_TIMEOUT", "DATA_TIMEOUT", "BLOCK_TIMEOUT", "FINAL_DOT_TIMEOUT"):
         monkeypatch.setattr(connection, name, 0.5)
     monkeypatch.setattr(connection, "_CHECK_INTERVAL", 0.02)
     with run_fake_relay(settings, **{word: HANG}):
-        assert send_mails(make_mails(1)).statuses == fates
+        assert send_mails(make_mails(1)).statuses == statuses
 
 
 def test_stopped_process_does_not_time_out(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,10 +137,10 @@ def test_stopped_process_does_not_time_out(settings: config.Settings, monkeypatc
         time.sleep(2.3)
         return b"250 ok"
 
-    def stopped(_shelf: Shelf, _job: object) -> None:
+    def stopped(_mail_queue: MailQueue, _job: object) -> None:
         asyncio.get_running_loop().call_later(0.2, time.sleep, 2.0)
 
-    monkeypatch.setattr(Shelf, "before_dot", stopped)
+    monkeypatch.setattr(MailQueue, "before_dot", stopped)
     with run_fake_relay(settings, dot=answer):
         assert send_mails(make_mails(1)).statuses == ["sent"]
 

@@ -160,7 +160,7 @@ def test_tls_failure_leaves_sends_queued(
 
 @pytest.mark.skipif(shutil.which("smtp-sink") is None, reason="smtp-sink (Postfix) is not installed")
 @pytest.mark.parametrize(
-    ("flags", "fate"),
+    ("flags", "status"),
     [
         ([], "sent"),
         (["-p"], "sent"),  # without pipelining
@@ -174,7 +174,7 @@ def test_tls_failure_leaves_sends_queued(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
-def test_against_smtp_sink(settings: config.Settings, flags: list[str], fate: str) -> None:
+def test_against_smtp_sink(settings: config.Settings, flags: list[str], status: str) -> None:
     port = free_port()
     command = ["smtp-sink", *(["-u", "nobody"] if Path("/root").owner() == "root" else []), *flags]
     with subprocess.Popen([*command, f"127.0.0.1:{port}", "64"], stderr=subprocess.PIPE) as sink:
@@ -184,8 +184,8 @@ def test_against_smtp_sink(settings: config.Settings, flags: list[str], fate: st
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 time.sleep(0.02)
-            shelf = send_mails(make_mails(3), RelayAddress("127.0.0.1", port, tls=TlsMode.OFF))
-            assert shelf.statuses[0] == fate, shelf.outcomes
-            assert len(shelf.outcomes) + len(shelf.given_back) + len(shelf.mails) == 3
+            mail_queue = send_mails(make_mails(3), RelayAddress("127.0.0.1", port, tls=TlsMode.OFF))
+            assert mail_queue.statuses[0] == status, mail_queue.outcomes
+            assert len(mail_queue.outcomes) + len(mail_queue.given_back) + len(mail_queue.mails) == 3
         finally:
             sink.kill()

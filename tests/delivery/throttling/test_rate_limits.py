@@ -106,9 +106,9 @@ def test_too_many_bounces_pause_the_launch(database: Engine, settings: config.Se
         with db.transaction() as session:
             activity = session.get_one(Activity, activity_id)
             assert activity.status is ActivityStatus.PAUSED
-            harm = circuit_breaker.trip_rates(session, activity_id)
-            assert harm is not None
-            assert (harm.exceeded_limit, harm.answered >= 200) == ("bounces", True)
+            rates = circuit_breaker.trip_rates(session, activity_id)
+            assert rates is not None
+            assert (rates.exceeded_limit, rates.answered >= 200) == ("bounces", True)
             launch.resume(session, SYSTEM, activity)
         deliver(activity_id, 60.0)  # After a manual resume the breaker does not trip again.
     counts = count_states(activity_id)

@@ -118,11 +118,11 @@ def test_labelling_twice_and_in_small_chunks_gives_the_same_result(database: Eng
         mailing.open(index), mailing.click(1, index), mailing.click(2, index)
     collector.collect_once()
     frozen.at += WINDOW
-    portions = []
+    chunks = []
     while count := final_labels.settle_due(limit=2):
-        portions.append(count)
+        chunks.append(count)
         check_counts()
-    assert sum(portions) == 9
+    assert sum(chunks) == 9
     before = [(event.label, event.reasons) for event in events()]
     assert final_labels.settle_due() == 0
     assert [(event.label, event.reasons) for event in events()] == before
@@ -221,12 +221,12 @@ def test_a_hammered_link_does_not_make_each_chunk_read_all_events(
         return rows
 
     monkeypatch.setattr(bulk_sql, "_fetch_all", counting_rows)
-    portions = 0
+    chunks = 0
     while final_labels.settle_due(limit=100):
-        portions += 1
-    assert portions == 13
+        chunks += 1
+    assert chunks == 13
     assert max(read) <= 600, "those of one moment"
-    assert sum(read) / portions < 1_200
+    assert sum(read) / chunks < 1_200
     check_counts()
     whose = {event.send_id: TrafficLabel(event.label) for event in events()}
     assert whose[mailing.sends[0]] is whose[mailing.sends[2]] is TrafficLabel.HUMAN

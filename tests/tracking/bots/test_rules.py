@@ -138,8 +138,8 @@ def test_thresholds_scale_with_time_scale() -> None:
 
 def test_every_reason_has_a_description() -> None:
     assert len({reason.description for reason in LabelReason}) == len(LabelReason)
-    spoken = reason_details(LabelReason.BURST | LabelReason.NAVIGATED)
-    assert [said.weight for said in spoken] == [4, -2]
+    details = reason_details(LabelReason.BURST | LabelReason.NAVIGATED)
+    assert [detail.weight for detail in details] == [4, -2]
 
 
 def test_a_gateway_network_is_a_signal() -> None:

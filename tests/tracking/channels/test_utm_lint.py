@@ -66,13 +66,15 @@ def test_the_sql_condition_equals_the_rule(campaign: int) -> None:
     for number, (query, referrer, _, _) in enumerate(CASES):
         visit(query, number, referrer)
     assert len(collect_visits()) == len(CASES)
-    told = {frozenset(one.values.items()): (list(one.invalid_fields), one.is_unattributed) for one in find_violations()}
+    violations = {
+        frozenset(one.values.items()): (list(one.invalid_fields), one.is_unattributed) for one in find_violations()
+    }
     expected = {}
     for query, _, faults, lost in CASES:
         if faults or lost:
             expected[frozenset((name, value.lower()) for name, value in query.items())] = faults, lost
             assert utm.rule_violations({name: value.lower() for name, value in query.items()}) == faults
-    assert told == expected
+    assert violations == expected
     with db.read_only_session() as session:
         narrowed = [one.values for one in find_violations(session.get_one(Campaign, campaign))]
         kept = session.scalars(select(TrafficSource).join(Visit, Visit.traffic_source_id == TrafficSource.id)).all()
@@ -102,9 +104,9 @@ def test_the_link_to_fix_is_named(campaign: int) -> None:
     visit(stray, 900, REFERRER)
     visit({"utm_source": "bio-page", "utm_medium": "insta", "utm_id": str(campaign)}, 901)
     collect_visits()
-    told = [(one.visits, one.fix.kind.value, one.fix.name, one.is_unattributed) for one in find_violations()]
-    assert told[:2] == [(3, "short", "Bio", False), (2, "short", "Poster", True)]
-    assert sorted(told[2:]) == [
+    violations = [(one.visits, one.fix.kind.value, one.fix.name, one.is_unattributed) for one in find_violations()]
+    assert violations[:2] == [(3, "short", "Bio", False), (2, "short", "Poster", True)]
+    assert sorted(violations[2:]) == [
         (1, "foreign", "bio-page", True),
         (1, "foreign", "blog.example", True),
         (1, "mail", "Read more", True),

@@ -164,7 +164,7 @@ def test_a_visit_from_a_mail_has_its_contact_and_confirms_the_click(site: Frozen
         mailing.activity_id,
         AttributionEvidence.SEND,
     )
-    assert earlier.contact_id == mailing.contacts[0], "what they did before joins their story"
+    assert earlier.contact_id == mailing.contacts[0], "earlier visits are linked to the contact"
     assert events()[0].label == TrafficLabel.SETTLING
     site.at += timedelta(seconds=15)
     tab.report("h", active=12)

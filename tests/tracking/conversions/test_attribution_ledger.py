@@ -141,9 +141,9 @@ def test_channel_change_updates_ledger(session: Session, plan: tuple[Activity, A
 
 def test_deleted_contact_removes_its_ledger_rows(session: Session, plan: tuple[Activity, Activity, Activity]) -> None:
     one, _two, page = plan
-    gone, stays = add_conversion(session, page, (one, False)), add_conversion(session, page, hours=1)
-    session.execute(delete(Contact).where(Contact.id == gone.contact_id))
-    assert set(session.scalars(select(ConversionAttribution.conversion_id))) == {stays.id}
+    deleted, kept = add_conversion(session, page, (one, False)), add_conversion(session, page, hours=1)
+    session.execute(delete(Contact).where(Contact.id == deleted.contact_id))
+    assert set(session.scalars(select(ConversionAttribution.conversion_id))) == {kept.id}
     found = load_report_data(session, [page.campaign_id])
     assert found.counts[page.id].conversions == 1
     assert found.influenced[None] == 0

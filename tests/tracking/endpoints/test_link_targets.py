@@ -78,7 +78,7 @@ def test_a_worker_never_overwrites_newer_cached_links(database: Engine) -> None:
     assert batch.claim(activity_id, 1) is not None
     link_cache.write_json(f"{activity_id}.json", {1: "https://example.org/old"}, new=True)
     assert (link_cache.directory() / f"{activity_id}.json").read_bytes() == kept
-    assert [path.name for path in link_cache.directory().glob("*.*.*")] == [], "no draft stays behind"
+    assert [path.name for path in link_cache.directory().glob("*.*.*")] == [], "temporary files are removed"
 
 
 def test_a_change_before_the_first_mail_is_cached(database: Engine) -> None:

@@ -95,17 +95,17 @@ class Endless(io.RawIOBase):
         self.read_so_far = 0
 
     def read(self, size: int = -1) -> bytes:
-        assert size >= 0, "the whole of it"
+        assert size >= 0, "read() without a limit"
         self.read_so_far += size
         return b"x" * size
 
 
 def test_a_large_body_is_refused_unread(settings: config.Settings) -> None:
-    told, untold = Endless(), Endless()
-    for body, length in ((told, {"CONTENT_LENGTH": "1048576"}), (untold, {})):
+    with_length, without_length = Endless(), Endless()
+    for body, length in ((with_length, {"CONTENT_LENGTH": "1048576"}), (without_length, {})):
         given = wsgi_environ("/e", "POST", origin=f"https://{HOST}")
         assert call_wsgi({**given, **length, "wsgi.input": body}).status == 413
-    assert (told.read_so_far, untold.read_so_far) == (0, MAX_REPORT_BYTES + 1)
+    assert (with_length.read_so_far, without_length.read_so_far) == (0, MAX_REPORT_BYTES + 1)
     assert post_report({**VIEW, "x": "y" * (MAX_REPORT_BYTES - 100)}).status == 204
     assert post_report(b"{" + b" " * MAX_REPORT_BYTES).status == 413
     assert post_report(b"", content_length="-5").status == 204
@@ -129,9 +129,9 @@ def test_ip_addresses_are_never_on_disk(settings: config.Settings, database: Eng
         "/", ip="2606:2800:220:1:248:1893:25c8:1946", headers={"dnt": "1"}, extra_fields={"i": "abc", "k": "x"}
     ).report()
     written = spool_bytes(settings)
-    for told in (b"93.184.216.34", b"25c8", bytes([93, 184, 216, 34]), bytes([34, 216, 184, 93])):
-        assert told not in written
-    assert b'"i"' not in written, "whoever asks not to be tracked has no id on disk either"
+    for trace in (b"93.184.216.34", b"25c8", bytes([93, 184, 216, 34]), bytes([34, 216, 184, 93])):
+        assert trace not in written
+    assert b'"i"' not in written, "with Do Not Track no visitor id is stored either"
     collect_visits()
     on_disk = b"".join(path.read_bytes() for path in Path(settings.var).rglob("*") if path.is_file())
     assert b"93.184.216.34" not in on_disk

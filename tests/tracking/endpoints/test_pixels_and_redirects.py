@@ -99,17 +99,17 @@ def test_other_paths_are_passed_to_flask() -> None:
 
 @examples(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    door=st.sampled_from(["/o/", "/c/", "/v/", "/l/"]),
+    prefix=st.sampled_from(["/o/", "/c/", "/v/", "/l/"]),
     rest=st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{28}(/[0-9]{1,6})?", fullmatch=True),
     junk=st.text(max_size=40),
     method=st.sampled_from(["GET", "HEAD", "POST", "X"]),
 )
 def test_random_requests_never_redirect_or_fail(
-    sqlite_engine: Engine, door: str, rest: str, junk: str, method: str
+    sqlite_engine: Engine, prefix: str, rest: str, junk: str, method: str
 ) -> None:
     db.set_engine(sqlite_engine)
     answer = call_wsgi(
-        wsgi_environ(door + rest, method, junk, junk, user_agent=junk, x_forwarded_for=junk, purpose=junk)
+        wsgi_environ(prefix + rest, method, junk, junk, user_agent=junk, x_forwarded_for=junk, purpose=junk)
     )
     assert answer.status in (200, 404, 405)
     assert "Location" not in answer.headers

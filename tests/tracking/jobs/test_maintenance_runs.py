@@ -44,9 +44,9 @@ def order_run(kind: MaintenanceKind, role: Role = Role.OWNER, days: int = 1) -> 
         return maintenance_runs.order_run(session, Actor.of_user(person), kind, now - timedelta(days=days), now).id
 
 
-def load_run(inspection_id: int) -> tuple[MaintenanceRun, maintenance_runs.MaintenanceReport]:
+def load_run(run_id: int) -> tuple[MaintenanceRun, maintenance_runs.MaintenanceReport]:
     with db.read_only_session() as session:
-        maintenance_run = maintenance_runs.get_run(session, inspection_id)
+        maintenance_run = maintenance_runs.get_run(session, run_id)
         return maintenance_run, maintenance_runs.report(session, maintenance_run)
 
 
@@ -85,8 +85,8 @@ def test_interrupted_run_resumes(mailing: Mailing, monkeypatch: pytest.MonkeyPat
     assert (load_run(relabel_run)[0].done, load_run(relabel_run)[0].finished_at) == (1, None)
     store_chunk = maintenance_runs._store_chunk
 
-    def exit_after_storing(held: MaintenanceRun, portion: maintenance_runs.Chunk) -> None:
-        store_chunk(held, portion)
+    def exit_after_storing(held: MaintenanceRun, chunk: maintenance_runs.Chunk) -> None:
+        store_chunk(held, chunk)
         raise SystemExit
 
     with monkeypatch.context() as patch:
@@ -143,7 +143,7 @@ def test_maintenance_pages(owner_client: FlaskClient, mailing: Mailing) -> None:
     maintenance_runs.run(int(made.location.rpartition("/")[2]))
     page = owner_client.get(made.location).text
     assert "Give these labels" in page
-    assert "hx-get" not in page.partition('id="inspection"')[2].partition(">")[0]
+    assert "hx-get" not in page.partition('id="maintenance-run"')[2].partition(">")[0]
     change = owner_client.post(f"{made.location}/change")
     assert change.status_code == 303
     maintenance_runs.run(int(change.location.rpartition("/")[2]))

@@ -139,8 +139,8 @@ def test_entries_of_one_instant_stay_on_one_page(session: Session) -> None:
 def test_a_seeded_contact_has_a_lead(session: Session) -> None:
     company = Company(session, contacts=30)
     company.campaign("Harvest", at(3))
-    stories = [build_timeline(session, SYSTEM, contact) for contact in company.contacts]
-    steps = {entry.entry_kind for found in stories for entry in found.entries}
+    timelines = [build_timeline(session, SYSTEM, contact) for contact in company.contacts]
+    steps = {entry.entry_kind for timeline in timelines for entry in timeline.entries}
     assert {EntryKind.MAIL, EntryKind.HIT, EntryKind.FORM, EntryKind.LEAD} <= steps
 
 
@@ -194,9 +194,9 @@ def test_long_timeline_is_paged(coordinator_client: FlaskClient) -> None:
             [company.event(mail.id, HitKind.OPEN, TrafficLabel.HUMAN, at(n), send_id) for n in range(1, 71)],
         )
     first = coordinator_client.get("/contacts/1000/timeline").text
-    assert first.count("story-entry") == 50
+    assert first.count("timeline-entry") == 50
     older = unescape(first.split('hx-get="')[-1].split('"')[0])
-    assert coordinator_client.get(older).text.count("story-entry") == 21
+    assert coordinator_client.get(older).text.count("timeline-entry") == 21
 
 
 def test_conversion_shows_touches_and_credit(

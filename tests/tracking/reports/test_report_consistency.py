@@ -387,10 +387,10 @@ def test_api_and_pages_equal_recount(owner_client: Any, database: Engine) -> Non
         headers={"Authorization": f"Bearer {secret}"},
     )
     assert answer.status_code == 200, answer.text
-    for key, told in answer.json["figures"].items():
-        digits = 0.005 if told["unit"] == "money" else 1e-6
-        assert (told["value"] is None) == (expected[key] is None), key
-        assert expected[key] is None or abs(float(told["value"]) - float(expected[key])) <= digits, key
+    for key, figure in answer.json["figures"].items():
+        digits = 0.005 if figure["unit"] == "money" else 1e-6
+        assert (figure["value"] is None) == (expected[key] is None), key
+        assert expected[key] is None or abs(float(figure["value"]) - float(expected[key])) <= digits, key
     page = owner_client.get(f"/campaigns/{campaign_id}/figures/leads?period={PERIODS[2].key}").text
     assert page.count("<tr") - 1 == expected["leads"]
     lines = owner_client.get(f"/campaigns/{campaign_id}/figures/leads.csv?period={PERIODS[2].key}").text

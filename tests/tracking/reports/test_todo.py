@@ -65,7 +65,7 @@ def test_open_tasks_of_owner_and_viewer(session: Session, frozen: FrozenClock) -
     assert [one.id for one in found.due_to_start] == [late.id]
     assert [one.id for one in found.reviews] == [review.id]
     assert [(one.activity_id, one.count) for one in found.unresolved] == [(sent.id, 1)]
-    assert [(one.id, harm.exceeded_limit) for one, harm in found.tripped] == [(halted.id, "bounces")]
+    assert [(one.id, rates.exceeded_limit) for one, rates in found.tripped] == [(halted.id, "bounces")]
     assert found.new_leads == 1
     assert not found.is_empty
     viewer = build_todo_list(session, Actor.of_user(factories.make_user(session, Role.VIEWER)), UTC)

@@ -62,7 +62,7 @@ def test_a_closed_file_is_truncated_to_its_records(tmp_path: Path, preallocated_
     assert reader.read_chunk(of_spool, read.offset) == reader.ReadResult([], read.offset), (
         "nothing is written there yet"
     )
-    assert len(record) - 8 <= reader.backlog_bytes([of_spool], {}) <= len(record), "room is no backlog"
+    assert len(record) - 8 <= reader.backlog_bytes([of_spool], {}) <= len(record), "reserved space is no backlog"
     writer.append(make_hit(2))
     assert [each.number for _, each in reader.read_chunk(of_spool, read.offset).hits] == [2]
     writer.close()
@@ -138,7 +138,7 @@ def test_an_idle_process_closes_its_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert reader.delete_counted(of_spool, of_spool[0].end) == 0, "its writer lives"
     writer.sync()
     (of_spool,) = reader.list_spools(tmp_path).values()
-    assert of_spool[0].size == len(record_codec.pack(make_hit(1))), "and its room is given back"
+    assert of_spool[0].size == len(record_codec.pack(make_hit(1))), "and the reserved space is released"
     assert reader.delete_counted(of_spool, 0) == 0, "not counted yet"
     assert reader.delete_counted(of_spool, of_spool[0].end) == 1
     writer.append(make_hit(2))

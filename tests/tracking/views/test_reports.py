@@ -96,7 +96,7 @@ def test_campaign_list_query_count(viewer_client: FlaskClient, database: Engine,
     with count_queries(database) as queries:
         get_text(viewer_client, "/campaigns")
     session_queries = ("BEGIN", "FROM users", "FROM organisations")
-    page_queries = [query for query in queries if not any(door in query for door in session_queries)]
+    page_queries = [query for query in queries if not any(text in query for text in session_queries)]
     assert len(page_queries) <= 11, page_queries
 
 
@@ -208,13 +208,13 @@ def test_spark_points(values: list[int], points: str) -> None:
 
 
 def test_health_page_lists_problems(owner_client: FlaskClient, coordinator_client: FlaskClient) -> None:
-    page = get_text(owner_client, "/health/house")
+    page = get_text(owner_client, "/health/installation")
     assert "Something needs a look." in page  # The test runs neither a collector nor a broker.
     assert "until a collector runs" in page
     assert "does not answer" in page
-    fragment = owner_client.get("/health/house", headers={"HX-Request": "true"}).text
+    fragment = owner_client.get("/health/installation", headers={"HX-Request": "true"}).text
     assert "<html" not in fragment
-    get_text(coordinator_client, "/health/house", 403)
+    get_text(coordinator_client, "/health/installation", 403)
 
 
 def test_health_endpoint_reports_collector(client: FlaskClient) -> None:

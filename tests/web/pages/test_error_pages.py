@@ -28,7 +28,7 @@ ERRORS = {
         errors.ValidationFailed(errors.ValidationProblem("Row %(n)s is bad", line=7, params={"n": "50%"})),
         400,
     ),
-    "token": (errors.BadToken("This link has expired."), 400),
+    "token": (errors.InvalidTokenError("This link has expired."), 400),
     "forbidden": (errors.Forbidden("No."), 403),
     "missing": (errors.NotFound("Gone."), 404),
     "conflict": (errors.Conflict("Already launched."), 409),

@@ -21,7 +21,7 @@ from campaigns.web.pages.server_sent_events import (
 from tests.factories import make_campaign
 
 VERSION: dict[int, str] = {}
-CHANGED, HERE = b"event: changed", b"event: here"
+CHANGED, HERE = b"event: changed", b"event: heartbeat"
 
 
 def versions(_session: Session, numbers: Collection[int]) -> Mapping[int, str]:
@@ -59,7 +59,7 @@ def viewer(app: object) -> UserState:
 
 def test_a_change_is_sent_once_with_heartbeats_between(poller: ManualPoller, viewer: UserState) -> None:
     events = make_stream(poller, viewer)
-    assert next(events) == b"retry: 2000\nevent: here\ndata:\n\n"
+    assert next(events) == b"retry: 2000\nevent: heartbeat\ndata:\n\n"
     poller.poll()
     assert next(events).startswith(HERE)
     assert poller.at == 1_000.0 + HEARTBEAT

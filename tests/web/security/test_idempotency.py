@@ -127,16 +127,16 @@ def test_the_second_of_two_concurrent_saves_fails(
             return getattr(session.scalars(select(model).order_by(model.id.desc())).first(), field)
 
     assert owner_client.post(path, data=first).status_code == 303
-    clash = owner_client.post(path, data=second)
-    assert clash.status_code == 409
+    response = owner_client.post(path, data=second)
+    assert response.status_code == 409
     assert saved_value() == "Theirs"
-    conflict = clash.text[clash.text.index("Somebody else saved") :]
+    conflict = response.text[response.text.index("Somebody else saved") :]
     assert ">Theirs</td>" in conflict
     assert ">Mine &amp; only</td>" in conflict
     assert conflict.count("<tr><th") == 1 + 1  # The header row and the one difference.
-    again = form_values(clash.text)
+    again = form_values(response.text)
     assert again[field] == "Mine &amp; only"
-    over = re.search(r'name="overwrite" value="(\d+)"', clash.text)
+    over = re.search(r'name="overwrite" value="(\d+)"', response.text)
     assert over is not None
     assert owner_client.post(path, data=second | {"overwrite": over[1]}).status_code == 303
     assert saved_value() == "Mine & only"

@@ -23,7 +23,7 @@ def contact(contact_id: int) -> str:
     page = "_timeline" if request.headers.get("HX-Request") else "timeline"
     return render_template(
         f"pages/tracking/{page}.html",
-        story=timeline,
+        timeline=timeline,
         first=before is None,
         topic=topic,
         topics=list(EntryFilter),

@@ -1,1 +1,1 @@
-"""What a classified bounce or complaint changes: feedback rows, suppressions, the circuit breaker."""
+"""Effects of a classified bounce or complaint: feedback rows, suppressions, the circuit breaker."""

@@ -26,7 +26,7 @@ _MAYBE_DELIVERED = (SendState.SENT, SendState.UNKNOWN, SendState.DEFERRED)
 _SEVERITY = {"": 0, FeedbackType.SOFT.value: 1, FeedbackType.POLICY.value: 2, FeedbackType.HARD.value: 3}
 
 
-class SendNotRecorded(TemporaryError):
+class ResultPendingError(TemporaryError):
     """The send is still ``sending``; its own result must be recorded first."""
 
 
@@ -34,7 +34,7 @@ def record(session: Session, notice: ParsedBounce, source: FeedbackSource, at: d
     """Record ``notice`` once and return its final type.
 
     Returns REPEATED when it was recorded before and FOREIGN when its send does not exist.
-    Raises SendNotRecorded while the send is still being sent.
+    Raises ResultPendingError while the send is still being sent.
     """
     if notice.feedback_type not in RECORDED_TYPES or notice.send_id is None:
         return notice.feedback_type
@@ -42,7 +42,7 @@ def record(session: Session, notice: ParsedBounce, source: FeedbackSource, at: d
     if send is None:
         return FeedbackType.FOREIGN
     if send.state is SendState.SENDING:
-        raise SendNotRecorded(N_("The mail is being sent at this moment."))
+        raise ResultPendingError(N_("The mail is being sent at this moment."))
     feedback_type = _type_for_address(notice, send.address)
     feedback = Feedback(
         send_id=send.id,

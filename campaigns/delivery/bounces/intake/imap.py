@@ -98,8 +98,8 @@ def _connect(mailbox: Mailbox) -> imaplib.IMAP4:
     address = _resolve_host(mailbox.host, mailbox.port)
     context = ssl.create_default_context()
     if mailbox.tls is TlsMode.IMPLICIT:
-        return _ImapTls(mailbox.host, address, mailbox.port, context)
-    server = _ImapPlain(mailbox.host, address, mailbox.port)
+        return _ImapTlsConnection(mailbox.host, address, mailbox.port, context)
+    server = _ImapConnection(mailbox.host, address, mailbox.port)
     if mailbox.tls is TlsMode.VERIFY:
         try:
             server.starttls(context)
@@ -110,7 +110,7 @@ def _connect(mailbox: Mailbox) -> imaplib.IMAP4:
     return server
 
 
-class _ImapPlain(imaplib.IMAP4):
+class _ImapConnection(imaplib.IMAP4):
     """IMAP connection to a checked IP address; certificate checks use the host name."""
 
     def __init__(self, host: str, address: str, port: int) -> None:
@@ -121,7 +121,7 @@ class _ImapPlain(imaplib.IMAP4):
         return socket.create_connection((self._address, self.port), timeout)
 
 
-class _ImapTls(_ImapPlain):
+class _ImapTlsConnection(_ImapConnection):
     def __init__(self, host: str, address: str, port: int, context: ssl.SSLContext) -> None:
         self._context = context
         super().__init__(host, address, port)

@@ -85,7 +85,7 @@ def _process(session: Session, ids: Sequence[int]) -> list[int]:
         try:
             with session.begin_nested():
                 activity_ids += _process_one(session, message)
-        except record.SendNotRecorded:
+        except record.ResultPendingError:
             message.due_at = clock.now() + _RETRY_DELAY
             if clock.now() - message.received_at > _MAX_WAIT:
                 message.feedback_type = FeedbackType.UNREADABLE

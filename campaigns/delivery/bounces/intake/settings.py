@@ -53,7 +53,7 @@ def source_statuses(session: Session) -> dict[FeedbackSource, SourceStatus]:
     for row in session.scalars(select(FeedbackCount)):
         counts_by_source.setdefault(row.source, {})[row.feedback_type] = row.count
         last[row.source] = max(row.last_at, last.get(row.source, row.last_at))
-    return {way: SourceStatus(counts, last[way]) for way, counts in counts_by_source.items()}
+    return {source: SourceStatus(counts, last[source]) for source, counts in counts_by_source.items()}
 
 
 def messages_to_inspect(session: Session, limit: int = 50) -> Sequence[InboundMessage]:

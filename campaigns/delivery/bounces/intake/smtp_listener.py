@@ -61,7 +61,7 @@ def _store_mail(envelope: Envelope) -> str:
             return "452 4.3.1 No space left"
         maildir.store_mail(envelope_fields.encode("utf-8", "surrogateescape") + raw, FeedbackSource.MTA)
     except OSError as error:
-        log.error("a bounce could not be kept", error=str(error))
+        log.error("bounce.store_failed", error=str(error))
         return "451 4.3.0 Try again later"
     return "250 2.0.0 Ok: kept"
 

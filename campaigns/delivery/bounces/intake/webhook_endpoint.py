@@ -8,7 +8,7 @@ from campaigns.delivery.bounces.effects import record
 from campaigns.delivery.bounces.intake import queue
 from campaigns.delivery.bounces.models import FeedbackSource, FeedbackType, Webhook
 from campaigns.delivery.bounces.webhooks import PROVIDERS, ses
-from campaigns.delivery.bounces.webhooks.common import WebhookRejected, WebhookRequest, WebhookSecrets
+from campaigns.delivery.bounces.webhooks.provider import WebhookRejected, WebhookRequest, WebhookSecrets
 from campaigns.encryption import decrypt
 from campaigns.errors import NotFound
 from campaigns.i18n import N_

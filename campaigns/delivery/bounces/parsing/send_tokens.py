@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from campaigns.delivery.mime import verp
-from campaigns.errors import BadToken
+from campaigns.errors import InvalidTokenError
 from campaigns.tokens import Purpose, open_send_token
 
 _MESSAGE_ID = re.compile(r"<([\w-]{28})@")
@@ -25,6 +25,6 @@ def verified_send(tokens: Iterable[Token]) -> tuple[int | None, bool]:
     for token, purpose in tokens:
         try:
             return verp.read_send_id(token) if purpose is Purpose.BOUNCE else open_send_token(purpose, token), False
-        except BadToken:
+        except InvalidTokenError:
             forged = forged or purpose is Purpose.BOUNCE
     return None, forged

@@ -10,7 +10,7 @@ from typing import Any
 from campaigns.delivery.bounces.models import FeedbackType
 from campaigns.delivery.bounces.parsing.classification import classify
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
-from campaigns.delivery.bounces.webhooks.common import (
+from campaigns.delivery.bounces.webhooks.provider import (
     WebhookRequest,
     WebhookSecrets,
     as_text,

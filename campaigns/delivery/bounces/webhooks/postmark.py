@@ -5,7 +5,7 @@ import json
 from campaigns.delivery.bounces.models import FeedbackType
 from campaigns.delivery.bounces.parsing.classification import classify
 from campaigns.delivery.bounces.parsing.parser import ParsedBounce
-from campaigns.delivery.bounces.webhooks.common import (
+from campaigns.delivery.bounces.webhooks.provider import (
     WebhookRequest,
     WebhookSecrets,
     as_text,
