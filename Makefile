@@ -18,13 +18,14 @@ PROCESSORS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # One more than processors, since end-to-end tests mostly wait for other processes.
 TESTERS := $(shell expr $(PROCESSORS) + 1)
 
-.PHONY: help demo up test check bench torture migration lock clean
+.PHONY: help demo up test check architecture bench torture migration lock clean
 
 help:
 	@echo 'make demo     start with a sample company, 2,000 mails and a simulated audience'
 	@echo 'make up       start without sample data'
 	@echo 'make test     run all tests, on SQLite and on PostgreSQL'
 	@echo 'make check    check format, lint, types and import rules'
+	@echo 'make architecture   rewrite the generated sections of ARCHITECTURE.md'
 	@echo 'make bench    run the benchmarks and compare them with their limits'
 	@echo 'make torture  repeat the crash and fault-injection tests many times'
 	@echo 'make migration m="what changes"   draft a migration from the models'
@@ -45,6 +46,9 @@ check: $(DEVELOPMENT)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+architecture: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.architecture.architecture_document
 
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

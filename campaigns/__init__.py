@@ -1,20 +1,22 @@
 """Planning and sending: accounts, contacts, content, forms, campaigns, delivery and the web application.
 
-The repository has one import direction: ``campaigns ← tracking ← workers ← wsgi``. Inside ``campaigns`` a module
-imports only from earlier packages of its own layer or from lower layers. ``tests/architecture`` checks both rules.
+Layers, lowest first; a module imports only from lower ones. ``tests/architecture`` checks it, and ``ARCHITECTURE.md``
+explains it.
 
-=====  ==============================================================================
+=====  ======================================================================================
 layer  packages
-=====  ==============================================================================
-5      web layer (``views``, ``api``, ``forms``, ``public``) and ``demo``
-4      ``delivery``: sends, preflight, compose, SMTP, journal
-3      ``planning``: campaigns, activities and their services
-2      ``content``: messages and templates; ``leads``, then ``capture``: forms
-1      ``accounts``: users, roles, audit log; then ``audience``: contacts, consent, imports
-0      ``clock config db encryption errors i18n optimistic_lock outbox retries tokens``
-=====  ==============================================================================
+=====  ======================================================================================
+base   ``config errors i18n``, ``clock db``, ``optimistic_lock encryption``, ``tokens``,
+       ``outbox retries``
+1      ``accounts``: users, roles, API keys, audit log; then ``audience``: contacts, consent
+2      ``content``: messages and templates; ``leads``; then ``capture``: forms
+3      ``planning``: campaigns, activities and their launch
+4      ``delivery``: preflight, sends, compose, SMTP, bounces
+5      web layer: ``web`` and the modules ``views``, ``api``, ``forms`` and ``public`` of all
+       packages; ``mail_catcher``, ``demo``
+6      entry points: ``migrations``, ``cli``
+=====  ======================================================================================
 
-``web`` holds the application factory and the page components that the views share. A package consists of
-``models.py`` (tables), service modules, and its web layer. Service functions take ``session`` and ``actor`` and never
-commit: the view, task or command commits.
+A package consists of ``models.py`` (tables), service modules, and its web layer. Service functions take ``session``
+and ``actor`` and never commit: the view, task or command commits.
 """

@@ -1,1 +1,1 @@
-"""Users, roles, authentication, API keys and the audit log."""
+"""The organisation, users, roles, authentication, API keys and the audit log."""

@@ -52,6 +52,8 @@ class ContactList(Base):
 
 
 class ListMember(Base):
+    """A contact on a list."""
+
     __tablename__ = "list_members"
     __table_args__ = (Index(None, "contact_id"),)
 

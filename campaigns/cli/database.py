@@ -4,7 +4,7 @@ import click
 
 
 def load_packages() -> None:
-    """Import every package that registers tables, criteria and steps."""
+    """Import every package that registers tables and steps."""
     from tracking.registration import register_packages
 
     register_packages()

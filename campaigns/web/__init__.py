@@ -1,1 +1,1 @@
-"""The web framework layer: application factory, security, localisation, assets and page components."""
+"""The web framework layer: application factory, web server, security, localisation, assets and page components."""

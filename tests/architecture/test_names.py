@@ -21,7 +21,8 @@ TOP_LEVEL = {
     *("campaigns", "templates", "tracking", "workers", "tests", "wsgi.py", "pyproject.toml", "README.md"),
     # Names that tools, readers and licences require
     *(".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "compose.yaml"),
-    "requirements.lock",
+    *("requirements.lock", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *(".editorconfig", ".pre-commit-config.yaml"),
 }
 
 

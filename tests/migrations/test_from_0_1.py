@@ -78,7 +78,8 @@ def test_no_row_is_lost(version_0_1: sa.Engine) -> None:
     after = _counts(version_0_1)
     emails = after.pop("email_details")
     renamed = dict(from_0_1.TABLES)
-    assert after == {renamed.get(name, name): count for name, count in before.items()}
+    expected = {renamed.get(name, name): count for name, count in before.items()}
+    assert {name: after.get(name) for name in expected} == expected  # Later migrations may add tables.
     with Session(version_0_1) as session:
         assert emails == len(session.scalars(sa.select(Activity.id).where(Activity.channel == Channel.EMAIL)).all())
 

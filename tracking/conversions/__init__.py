@@ -1,1 +1,1 @@
-"""Goals, conversions, touchpoints and attribution credit."""
+"""Goals, custom events, conversions, touchpoints and attribution credit."""

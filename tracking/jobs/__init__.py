@@ -1,1 +1,1 @@
-"""Background jobs of tracking: lead conversions, visit linking, relabelling, maintenance runs and checks."""
+"""Background jobs of tracking: lead conversions, visit linking, relabelling, maintenance runs, checks and merges."""

@@ -1,1 +1,1 @@
-"""Database tables of tracking."""
+"""Tables of tracking: event log and rollups, visits, conversions, attribution, maintenance runs."""

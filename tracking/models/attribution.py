@@ -1,7 +1,7 @@
 """Attribution ledger: for each conversion and activity one row, with daily sums and all-time totals.
 
 Report pages read these rows instead of joining conversions, touches and credits. The sums are maintained by database
-triggers, like those of sends (:mod:`campaigns.delivery.send_counts`), so that they follow every way of deleting a
+triggers, like those of sends (:mod:`campaigns.delivery.sends.counters`), so that they follow every way of deleting a
 conversion.
 """
 
@@ -62,7 +62,10 @@ class AttributionSums:
 
 
 class DailyAttribution(AttributionSums, Base):
-    """Sums of one UTC day. A period is the sum of the days within it and of ledger rows at its two ends."""
+    """Attribution sums of an activity and UTC day.
+
+    A period is the sum of the days within it and of ledger rows at its two ends.
+    """
 
     __tablename__ = "daily_attributions"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -77,7 +80,7 @@ class DailyAttribution(AttributionSums, Base):
 
 
 class TotalAttribution(AttributionSums, Base):
-    """Sums over all time."""
+    """Attribution sums of an activity over all time."""
 
     __tablename__ = "total_attributions"
     __table_args__ = {"sqlite_with_rowid": False}

@@ -1,1 +1,1 @@
-"""Reports built on metrics: drilldown, exports, shared reports, click maps, event log and contact timelines."""
+"""Reports built on metrics and events: drill-down, exports, shared reports, click maps, event log, timelines."""

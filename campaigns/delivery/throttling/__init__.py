@@ -1,1 +1,1 @@
-"""Rate limits of relays and recipient domains, shared by all workers through Redis."""
+"""Rate limits of relays, providers and recipient domains, shared by all workers through Redis."""
